@@ -1,0 +1,125 @@
+"""Every error that Voicebus raises on purpose, in one tree.
+
+VoicebusError
+├── UsageError              the caller did something wrong; the text says what to change
+│   ├── UserError           an agent, tool, handoff or guardrail is defined or used wrongly
+│   ├── SettingsError       a setting is missing or wrong; stops the start
+│   └── TargetError         a TARGET cannot be loaded, or is no agent
+├── RemoteError             a peer did something wrong, or is not there
+│   ├── ModelLinkError      the model's socket cannot be opened, or was lost
+│   ├── ModelBehaviorError  the model asked for something that cannot be (bad arguments, reused call id)
+│   ├── BusError            Redis refused or cannot be reached
+│   └── StoreError          the database refused or cannot be reached
+├── StaleOwnerError         another process owns this session now; stop writing
+├── ContractError           an entry on a stream breaks the contract; it goes to the dead letters
+└── ToolError               a function tool failed
+    └── ToolTimeoutError    a function tool ran past its limit
+"""
+
+from typing import ClassVar
+
+__all__ = [
+    "BusError",
+    "ContractError",
+    "ModelBehaviorError",
+    "ModelLinkError",
+    "RemoteError",
+    "SettingsError",
+    "StaleOwnerError",
+    "StoreError",
+    "TargetError",
+    "ToolError",
+    "ToolTimeoutError",
+    "UsageError",
+    "UserError",
+    "VoicebusError",
+]
+
+
+class VoicebusError(Exception):
+    """Root of the tree. `retryable`: doing the same again may work."""
+
+    retryable: ClassVar[bool] = False
+
+
+class UsageError(VoicebusError):
+    """The caller must change something."""
+
+
+class UserError(UsageError):
+    """An agent, tool, handoff or guardrail is defined or used wrongly."""
+
+
+class SettingsError(UsageError):
+    """A setting is missing or wrong. The text names the variable, what was read and what is allowed."""
+
+
+class TargetError(UsageError):
+    """A TARGET cannot be imported, or holds no agent."""
+
+
+class RemoteError(VoicebusError):
+    """A peer did something wrong or is not there."""
+
+    retryable: ClassVar[bool] = True
+
+
+class ModelLinkError(RemoteError):
+    """The model's socket could not be opened, or was lost.
+
+    `code` is the protocol's error code where the server gave one (`invalid_api_key`, ...), `close_code` the
+    WebSocket close code, `fatal` tells that connecting again cannot help (protocol section 3.3).
+    """
+
+    def __init__(
+        self, message: str, *, code: str | None = None, close_code: int | None = None, fatal: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.close_code = close_code
+        self.fatal = fatal
+
+
+class ModelBehaviorError(RemoteError):
+    """The model asked for something that cannot be: arguments that do not parse, a call id used twice."""
+
+    retryable: ClassVar[bool] = False
+
+
+class BusError(RemoteError):
+    """Redis refused a command or cannot be reached."""
+
+
+class StoreError(RemoteError):
+    """The database refused a statement or cannot be reached."""
+
+
+class StaleOwnerError(VoicebusError):
+    """The session has another owner now (its epoch moved on): nothing more may be written."""
+
+    def __init__(self, session: str, *, epoch: int, current: int) -> None:
+        super().__init__(f"session {session}: this owner's epoch is {epoch}, the current one is {current}")
+        self.session = session
+        self.epoch = epoch
+        self.current = current
+
+
+class ContractError(VoicebusError):
+    """An entry breaks the stream contract. `reason` is the dead letter's reason, a short identifier."""
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class ToolError(VoicebusError):
+    """A function tool failed; the text is what the model is told."""
+
+
+class ToolTimeoutError(ToolError):
+    """A function tool ran past its limit."""
+
+    def __init__(self, tool_name: str, timeout_seconds: float) -> None:
+        super().__init__(f"Tool '{tool_name}' timed out after {timeout_seconds:g} seconds.")
+        self.tool_name = tool_name
+        self.timeout_seconds = timeout_seconds
