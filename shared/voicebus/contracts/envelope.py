@@ -1,0 +1,78 @@
+"""The envelope of every stream entry, and its one translation to and from Redis fields (contract section 2)."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from voicebus.errors import ContractError
+
+VERSION: Final = 1
+
+_DATA: Final[TypeAdapter[dict[str, Any]]] = TypeAdapter(dict[str, Any])
+
+
+class Message(BaseModel):
+    """Base of everything that travels in `data`: frozen, and open to fields of later versions."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Entry(BaseModel):
+    """One stream entry. Times are ms of the Redis server's clock.
+
+    `seq` is given by a session's owner to recorded events only; `deadline` bounds when work may still start.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    v: int = VERSION
+    id: str
+    type: str
+    session: str
+    epoch: int = Field(ge=0)
+    seq: int | None = Field(None, ge=1)
+    at: int
+    deadline: int | None = None
+    traceparent: str | None = None
+    data: dict[str, Any]
+
+    def fields(self) -> dict[str, str]:
+        """The entry as Redis stream fields; absent values are left out."""
+        fields = {
+            "v": str(self.v),
+            "id": self.id,
+            "type": self.type,
+            "session": self.session,
+            "epoch": str(self.epoch),
+            "at": str(self.at),
+            "data": _DATA.dump_json(self.data).decode(),
+        }
+        if self.seq is not None:
+            fields["seq"] = str(self.seq)
+        if self.deadline is not None:
+            fields["deadline"] = str(self.deadline)
+        if self.traceparent is not None:
+            fields["traceparent"] = self.traceparent
+        return fields
+
+    @classmethod
+    def parse(cls, fields: Mapping[str, str]) -> "Entry":
+        """Read an entry from Redis stream fields.
+
+        Raises:
+            ContractError: `unsupported_version` for a newer `v`, else `malformed`; dead-letter the entry.
+        """
+        version = fields.get("v", "")
+        if not version.isdigit():
+            raise ContractError(f"entry has no version (v={version!r})", reason="malformed")
+        if int(version) > VERSION:
+            raise ContractError(
+                f"entry has version {version}, this service reads up to {VERSION}", reason="unsupported_version"
+            )
+        try:
+            return cls.model_validate({**fields, "data": _DATA.validate_json(fields.get("data", ""))})
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(str(part) for part in first["loc"]) or "data"
+            raise ContractError(f"entry field {where}: {first['msg']}", reason="malformed") from error

@@ -1,0 +1,38 @@
+"""What gateways and guardrail workers tell each other (contract section 2)."""
+
+from typing import Any, Final
+
+from voicebus.contracts.envelope import Message
+
+GUARDRAIL_CHECK: Final = "guardrail.check"
+GUARDRAIL_VERDICT: Final = "guardrail.verdict"
+
+
+class GuardrailCheck(Message):
+    """`text` is the whole text so far, so a worker keeps no state; `final` says that no more will come."""
+
+    check_id: str
+    response_id: str
+    item_id: str
+    agent: str
+    guardrails: list[str]
+    text: str
+    final: bool
+    reply_to: str
+
+
+class GuardrailResult(Message):
+    """One guardrail's finding. `error` is set where it could not judge; its declared policy then decides."""
+
+    name: str
+    tripped: bool
+    info: Any = None
+    error: str | None = None
+
+
+class GuardrailVerdict(Message):
+    check_id: str
+    response_id: str
+    results: list[GuardrailResult]
+    worker: str
+    duration_ms: int

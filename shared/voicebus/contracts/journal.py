@@ -1,0 +1,169 @@
+"""Recorded events: what a session's owner writes to `vb:events:{SHARD}` and the archiver keeps.
+
+`EVENTS` maps every recorded type to its data model; an owner gives `seq` to these and to nothing else.
+Positions (`started_ms`, `ended_ms`) are ms since the session started.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, Final, Literal
+
+from pydantic import Field
+
+from voicebus.contracts.envelope import Message
+from voicebus.contracts.tools import Outcome
+
+
+class EventType(StrEnum):
+    SESSION_STARTED = "session_started"
+    SESSION_RESUMED = "session_resumed"
+    ITEM_RECORDED = "item_recorded"
+    TOOL_APPROVAL_REQUIRED = "tool_approval_required"
+    TOOL_APPROVAL_DECIDED = "tool_approval_decided"
+    TOOL_START = "tool_start"
+    TOOL_END = "tool_end"
+    HANDOFF = "handoff"
+    GUARDRAIL_TRIPPED = "guardrail_tripped"
+    TURN_ENDED = "turn_ended"
+    ERROR = "error"
+    MODEL_RECONNECTING = "model_reconnecting"
+    MODEL_RECONNECTED = "model_reconnected"
+    TRANSCRIPT_GAP = "transcript_gap"
+    SESSION_ENDED = "session_ended"
+
+
+class SessionStarted(Message):
+    agent: str
+    model: str
+    face: Literal["native", "openai"]
+    audio: dict[str, Any]
+    """`{"input": FORMAT, "output": FORMAT}`, FORMAT as on the model's wire (`{"type": "audio/pcm", "rate": 24000}`)."""
+
+
+class SessionResumed(Message):
+    agent: str
+    from_seq: int
+
+
+class ItemRecorded(Message):
+    """A final item. `text` is what was said, `heard_text` what of it reached the listener (None: all of it)."""
+
+    item_id: str
+    role: Literal["user", "assistant", "system"]
+    agent: str
+    text: str
+    heard_text: str | None = None
+    truncated: bool = False
+    started_ms: int
+    ended_ms: int
+
+
+class ToolApprovalRequired(Message):
+    call_id: str
+    tool: str
+    arguments: str
+    agent: str
+
+
+class ToolApprovalDecided(Message):
+    call_id: str
+    approved: bool
+    always: bool = False
+    message: str | None = None
+
+
+class ToolStart(Message):
+    call_id: str
+    item_id: str
+    tool: str
+    arguments: str
+    agent: str
+    started_ms: int
+
+
+class ToolEnd(Message):
+    call_id: str
+    item_id: str
+    tool: str
+    arguments: str
+    agent: str
+    output: str
+    outcome: Outcome
+    worker: str | None = None
+    started_ms: int
+    ended_ms: int
+
+
+class Handoff(Message):
+    from_agent: str
+    to_agent: str
+    call_id: str | None = None
+    at_ms: int
+
+
+class GuardrailTripped(Message):
+    response_id: str
+    item_id: str
+    agent: str
+    guardrails: list[str]
+    info: dict[str, Any] = Field(default_factory=dict)
+    message: str
+    """The text that was judged."""
+    at_ms: int
+
+
+class TurnEnded(Message):
+    """One model response. Latencies in ms: `first_audio` and `first_text` from the end of the user's turn."""
+
+    response_id: str
+    agent: str
+    status: str
+    latencies: dict[str, float] = Field(default_factory=dict)
+    usage: dict[str, Any] | None = None
+
+
+class ErrorRecorded(Message):
+    code: str
+    message: str
+    source: Literal["model", "client", "tool", "guardrail", "handoff", "bus", "gateway"]
+    at_ms: int
+
+
+class ModelReconnecting(Message):
+    cause: str
+    attempt: int
+
+
+class ModelReconnected(Message):
+    attempt: int
+
+
+class TranscriptGap(Message):
+    first: int
+    last: int
+
+
+class SessionEnded(Message):
+    """`reason`: hangup, ended, error, model_lost, drained, ..."""
+
+    reason: str
+    duration_ms: int
+
+
+EVENTS: Final[Mapping[EventType, type[Message]]] = {
+    EventType.SESSION_STARTED: SessionStarted,
+    EventType.SESSION_RESUMED: SessionResumed,
+    EventType.ITEM_RECORDED: ItemRecorded,
+    EventType.TOOL_APPROVAL_REQUIRED: ToolApprovalRequired,
+    EventType.TOOL_APPROVAL_DECIDED: ToolApprovalDecided,
+    EventType.TOOL_START: ToolStart,
+    EventType.TOOL_END: ToolEnd,
+    EventType.HANDOFF: Handoff,
+    EventType.GUARDRAIL_TRIPPED: GuardrailTripped,
+    EventType.TURN_ENDED: TurnEnded,
+    EventType.ERROR: ErrorRecorded,
+    EventType.MODEL_RECONNECTING: ModelReconnecting,
+    EventType.MODEL_RECONNECTED: ModelReconnected,
+    EventType.TRANSCRIPT_GAP: TranscriptGap,
+    EventType.SESSION_ENDED: SessionEnded,
+}

@@ -1,0 +1,100 @@
+"""Every Redis key of the contract, and nothing else knows one.
+
+The braces are literal: they are Redis Cluster hash tags, so that the keys which one script touches share a slot
+(contract section 1). Retention is written beside each key.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+from zlib import crc32
+
+ARCHIVER_GROUP: Final = "archiver"
+WORKERS_GROUP: Final = "workers"
+
+SESSION_TTL_S: Final = 24 * 3600
+CALL_TTL_S: Final = 24 * 3600
+HEARTBEAT_TTL_S: Final = 5
+DEAD_LETTERS_MAXLEN: Final = 100_000
+INBOX_TTL_S: Final = 24 * 3600
+CONTROL_TTL_S: Final = 24 * 3600
+
+# A dead-letter key is named by queue; these two belong to the guardrail workers and to the archiver.
+RESERVED_QUEUES: Final = frozenset({"guardrails", "events"})
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of one installation: a prefix and two shard counts, which `config` pins cluster-wide."""
+
+    prefix: str = "vb"
+    event_shards: int = 16
+    guardrail_shards: int = 4
+
+    @property
+    def config(self) -> str:
+        """Hash: event_shards, guardrail_shards, registered event groups. Kept for ever."""
+        return f"{self.prefix}:config"
+
+    def event_shard(self, session: str) -> int:
+        """The shard of a session's events and state, fixed at creation."""
+        return crc32(session.encode()) % self.event_shards
+
+    def guardrail_shard(self, session: str) -> int:
+        return crc32(session.encode()) % self.guardrail_shards
+
+    def events(self, shard: int) -> str:
+        """Stream of recorded events; trimmed below the archived watermark."""
+        return f"{self.prefix}:events:{{{shard}}}"
+
+    def session_state(self, session: str) -> str:
+        """Hash; `SESSION_TTL_S` after the last write."""
+        return f"{self.prefix}:session:{{{self.event_shard(session)}}}:{session}:state"
+
+    def session_items(self, session: str) -> str:
+        """Hash item id -> JSON; lives as long as the state."""
+        return f"{self.prefix}:session:{{{self.event_shard(session)}}}:{session}:items"
+
+    def session_calls(self, session: str) -> str:
+        """Hash call id -> JSON of pending and answered calls; lives as long as the state."""
+        return f"{self.prefix}:session:{{{self.event_shard(session)}}}:{session}:calls"
+
+    def tools(self, queue: str) -> str:
+        """Stream of tool calls, group `workers`; acknowledged entries are trimmed, undelivered ones never."""
+        return f"{self.prefix}:tools:{{{queue}}}"
+
+    def call(self, queue: str, session: str, call_id: str) -> str:
+        """Hash: claim and result of one call; `CALL_TTL_S`."""
+        return f"{self.prefix}:call:{{{queue}}}:{session}:{call_id}"
+
+    def dead(self, queue: str) -> str:
+        """Stream of dead letters; about `DEAD_LETTERS_MAXLEN` entries."""
+        return f"{self.prefix}:dead:{{{queue}}}"
+
+    def guardrails(self, shard: int) -> str:
+        """Stream of guardrail checks, group `workers`."""
+        return f"{self.prefix}:guardrails:{{{shard}}}"
+
+    def inbox(self, gateway: str) -> str:
+        """Stream of replies and commands for one gateway; `INBOX_TTL_S` after the last write."""
+        return f"{self.prefix}:inbox:{{{gateway}}}"
+
+    def gateway(self, gateway: str) -> str:
+        """Hash: a gateway's heartbeat; `HEARTBEAT_TTL_S`."""
+        return f"{self.prefix}:gateway:{{{gateway}}}"
+
+    def control(self, worker: str) -> str:
+        """Stream of cancels for one worker, read without a group; `CONTROL_TTL_S` after the last write."""
+        return f"{self.prefix}:control:{{{worker}}}"
+
+    def worker(self, worker: str) -> str:
+        """Hash: a worker's heartbeat; `HEARTBEAT_TTL_S`."""
+        return f"{self.prefix}:worker:{{{worker}}}"
+
+    @property
+    def registry_tools(self) -> str:
+        """Hash: tool name -> JSON of its registration."""
+        return f"{self.prefix}:registry:tools"
+
+    def archiver_lease(self, shard: int) -> str:
+        """String: which archiver reads this shard; expires with its holder."""
+        return f"{self.prefix}:archiver:{{{shard}}}:lease"

@@ -1,0 +1,85 @@
+"""What gateways and tool workers tell each other (contract section 2)."""
+
+from enum import StrEnum
+from typing import Any, Final
+
+from pydantic import Field
+
+from voicebus.contracts.envelope import Message
+
+TOOL_CALL: Final = "tool.call"
+TOOL_STARTED: Final = "tool.started"
+TOOL_PROGRESS: Final = "tool.progress"
+TOOL_RESULT: Final = "tool.result"
+TOOL_CANCEL: Final = "tool.cancel"
+
+
+class Outcome(StrEnum):
+    OK = "ok"
+    ERROR = "error"
+    TIMEOUT = "timeout"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    UNKNOWN = "unknown"
+
+
+class ToolCall(Message):
+    """`arguments` is the model's JSON text, unparsed; the entry's `deadline` is the call's."""
+
+    call_id: str
+    tool: str
+    arguments: str
+    agent: str
+    reply_to: str
+    attempt: int = 1
+    hops: int = 0
+    idempotent: bool = False
+    context: dict[str, Any] = Field(default_factory=dict)
+
+
+class ToolStarted(Message):
+    call_id: str
+    worker: str
+
+
+class ToolProgress(Message):
+    call_id: str
+    text: str
+
+
+class ToolFailure(Message):
+    """`kind` is a short identifier (`unknown_tool`, `invalid_arguments`, `raised`, ...), `message` one sentence."""
+
+    kind: str
+    message: str
+
+
+class ToolResult(Message):
+    """`output` is what the model is told, also for failures."""
+
+    call_id: str
+    outcome: Outcome
+    output: str
+    error: ToolFailure | None = None
+    worker: str
+    duration_ms: int
+
+
+class ToolCancel(Message):
+    call_id: str
+    reason: str
+
+
+class ToolRegistration(Message):
+    """One tool in `vb:registry:tools`; `workers` are the ids that offer it, `at` ms of Redis-server time."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+    queue: str
+    version: str = "1"
+    timeout_ms: int
+    idempotent: bool = False
+    needs_approval: bool = False
+    workers: list[str] = Field(default_factory=list)
+    at: int

@@ -1,0 +1,164 @@
+"""Everything a session can ask its driver to do, in the order given. Plain data.
+
+The driver performs outputs synchronously and in order; nothing here waits.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from voicebus.contracts.envelope import Message
+from voicebus.contracts.journal import EventType
+
+
+@dataclass(frozen=True, slots=True)
+class SendModel:
+    """A client event of the protocol, to the model."""
+
+    event: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardAudio:
+    """Answer to a `ModelAudio` that may pass: forward that delta's samples to the client.
+
+    `response_id` and `output_index` are those that the *client* knows (one response per chain: they may differ from
+    the model's). No `ForwardAudio` for a `ModelAudio` means: drop it.
+    """
+
+    response_id: str
+    item_id: str
+    output_index: int
+    content_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class ToClient:
+    """A server event of the protocol for the client of the OpenAI face, complete but for `event_id`."""
+
+    event: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Emit:
+    """An event of the native face that is not recorded (`audio_interrupted`, `transcript_delta`, `history_*`, ...).
+
+    `data` holds the fields beside `type`, `seq`, `session` and `at`.
+    """
+
+    type: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A recorded event: appended to the session's stream under `seq`, and sent to clients of the native face."""
+
+    seq: int
+    type: EventType
+    data: Message
+
+
+@dataclass(frozen=True, slots=True)
+class DispatchTool:
+    """Run a function tool elsewhere. The answer comes as `ToolResultArrived`; `timeout_ms` counts from now."""
+
+    call_id: str
+    tool: str
+    arguments: str
+    agent: str
+    queue: str
+    timeout_ms: int
+    idempotent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CancelTool:
+    """The result of this call is not wanted any more. `worker` is known once the call has started."""
+
+    call_id: str
+    queue: str
+    worker: str | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DispatchCheck:
+    """Judge `text`, all that was said so far in this item; the answer comes as `VerdictArrived`."""
+
+    check_id: str
+    response_id: str
+    item_id: str
+    agent: str
+    guardrails: tuple[str, ...]
+    text: str
+    final: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ResolveAgent:
+    """Resolve the agent of handoff `call_id`, run its `on_handoff`; answer `AgentResolved` or `AgentUnresolved`."""
+
+    call_id: str
+    handoff: str
+    from_agent: str
+    to_agent: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetTimer:
+    """Bring `TimerFired(key)` at `at` (s, same clock as `now`); replaces a timer of the same key."""
+
+    key: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class CancelTimer:
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Observe:
+    """A measurement: the driver feeds `telemetry`. `name` is a field of `Measurement` there; labels are bounded."""
+
+    name: str
+    value: float = 1.0
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """An input that means nothing in this state (late, double, unknown): counted and logged, nothing else."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """The end: always the last output of a session. The driver closes client and model sockets.
+
+    `client_code` is the WebSocket close code for the client (contract section 3).
+    """
+
+    reason: str
+    client_code: int = 1000
+
+
+Output = (
+    SendModel
+    | ForwardAudio
+    | ToClient
+    | Emit
+    | Record
+    | DispatchTool
+    | CancelTool
+    | DispatchCheck
+    | ResolveAgent
+    | SetTimer
+    | CancelTimer
+    | Observe
+    | Ignored
+    | Close
+)

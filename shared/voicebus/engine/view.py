@@ -1,0 +1,92 @@
+"""The port between a session and its projection for clients of the OpenAI face (contract section 4).
+
+The session is the master: it owns the sequencing of responses, tool calls and the settings. A `ClientView` only
+translates, in both directions, and says what a client asks for. Both live in the engine, so both are pure.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Send this server event to the client (an error, `session.updated`, ...)."""
+
+    event: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """Send this client event to the model as it stands (item create/delete/truncate/retrieve, buffer commit/clear)."""
+
+    event: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class CreateResponse:
+    """The client wants a response. `response` are its parameters for the wire, server tools merged in already."""
+
+    response: Mapping[str, Any]
+    event_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CancelResponse:
+    """The client cancels; `response_id` is the model's id of the response now running, None where the chain rests."""
+
+    response_id: str | None
+    event_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateSession:
+    """An allowed settings change of the client: a patch of the wire's session object, without tools.
+
+    `tools` are the client's own tool definitions when the client sent some (they replace its earlier ones), else None.
+    """
+
+    patch: Mapping[str, Any]
+    tools: Sequence[Mapping[str, Any]] | None
+    event_id: str | None
+
+
+Intent = Reply | Forward | CreateResponse | CancelResponse | UpdateSession
+
+
+class ClientView(Protocol):
+    """Translates for one client. Methods are called by the session, in the order in which things happen."""
+
+    def model_event(self, event: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+        """What the client sees of a model event (audio deltas excepted): nothing, itself rewritten, or several."""
+        ...
+
+    def audio_address(self, response_id: str, output_index: int) -> tuple[str, int]:
+        """The response id and output index under which the client knows these (one response per chain)."""
+        ...
+
+    def client_event(self, event: Mapping[str, Any]) -> Sequence[Intent]:
+        """What a client event asks for, checked against what clients may do."""
+        ...
+
+    def agent_changed(
+        self, *, name: str, hidden_tools: frozenset[str], server_tools: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """The agent in charge: its name, the names of its tools and handoffs, and their wire definitions."""
+        ...
+
+    def settings_changed(self, session: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+        """The model confirmed `session` as an answer to a *client's* update: the `session.updated` that it sees."""
+        ...
+
+    def hide_item(self, item_id: str) -> None:
+        """The session itself creates this item (tool output, guardrail feedback): the client never sees it."""
+        ...
+
+    def follow_up_expected(self) -> None:
+        """The session will create a response that continues the chain whose response just ended with server calls."""
+        ...
+
+    def chain_ended(self, *, status: str, reason: str) -> Sequence[Mapping[str, Any]]:
+        """No follow-up will come: the synthesised `response.done` of a chain that rests, or nothing if none does."""
+        ...

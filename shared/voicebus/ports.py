@@ -1,0 +1,135 @@
+"""The interfaces between the runtime and the world. Small, named for their role, implemented in `voicebus.adapters`.
+
+Everything a session's driver calls while it performs outputs is synchronous: implementations take the work over
+(append to an outbox, write to a socket buffer) and do their I/O on their own time.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from voicebus.contracts.envelope import Entry
+from voicebus.engine.outputs import CancelTool, DispatchCheck, DispatchTool, Record
+
+
+class Clock(Protocol):
+    """`monotonic` in s for the engine; `at_ms` is the Redis server's clock in ms for everything that is written."""
+
+    def monotonic(self) -> float: ...
+
+    def at_ms(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRef:
+    """A session as its owner names it on the bus. `epoch` is the owner's fencing number."""
+
+    id: str
+    epoch: int
+    traceparent: str | None = None
+
+
+class ModelLink(Protocol):
+    """An open socket to a model."""
+
+    def send(self, event: Mapping[str, Any]) -> None:
+        """Serialise and queue one client event; never blocks, does nothing once the link is lost."""
+        ...
+
+    def send_frame(self, frame: bytes) -> None:
+        """Queue a client event that is JSON text already (the audio short path)."""
+        ...
+
+    async def close(self) -> None:
+        """Close with code 1000, within a second or two."""
+        ...
+
+
+class ModelListener(Protocol):
+    """Who hears from a `ModelLink`. Called on the event loop; must not block."""
+
+    def model_frame(self, frame: bytes) -> None: ...
+
+    def model_lost(self, why: str, close_code: int | None) -> None:
+        """The socket closed, for whatever reason but our own `close`. Called at most once, last."""
+        ...
+
+
+class ModelConnector(Protocol):
+    async def connect(self, listener: ModelListener, *, model: str) -> ModelLink:
+        """Open a socket.
+
+        Raises:
+            ModelLinkError: refused, unreachable or timed out; `fatal` tells whether trying again can help.
+        """
+        ...
+
+
+class ToolDispatch(Protocol):
+    """Tool calls out; started, progress and result entries come back through the inbox."""
+
+    def dispatch(self, session: SessionRef, call: DispatchTool) -> None: ...
+
+    def cancel(self, session: SessionRef, cancel: CancelTool) -> None: ...
+
+
+class GuardrailDispatch(Protocol):
+    """Checks out; verdict entries come back through the inbox. `timeout_ms` becomes the entry's deadline."""
+
+    def check(self, session: SessionRef, check: DispatchCheck, *, timeout_ms: int) -> None: ...
+
+
+class Journal(Protocol):
+    """Recorded events and session state, fenced by the owner's epoch."""
+
+    async def open(self, session: str, *, state: Mapping[str, str]) -> int:
+        """Create the session's state and take ownership; returns the epoch (1 for a new session)."""
+        ...
+
+    def append(self, session: SessionRef, record: Record, at_ms: int) -> None:
+        """Queue a recorded event; flushed within about 5 ms, in order, in one script with the state it changes."""
+        ...
+
+    async def close(self, session: SessionRef) -> None:
+        """Flush what is queued for this session, bounded by the implementation's deadline, and forget it."""
+        ...
+
+
+class Inbox(Protocol):
+    """Entries addressed to this gateway, in order."""
+
+    def subscribe(self, session: str, deliver: Callable[[Entry], None]) -> None: ...
+
+    def unsubscribe(self, session: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One stream entry as a consumer got it. `deliveries` counts this one, from 1."""
+
+    stream: str
+    entry_id: str
+    fields: Mapping[str, str]
+    deliveries: int
+
+
+class StreamConsumer(Protocol):
+    """A member of a consumer group: what the at-least-once loop in `runtime.consumer` needs of a bus."""
+
+    async def read(self, *, count: int, block_ms: int) -> Sequence[Delivery]:
+        """New entries, at most `count`; empty after `block_ms`.
+
+        Raises:
+            BusError: the bus cannot be reached; read again later.
+        """
+        ...
+
+    async def acknowledge(self, delivery: Delivery) -> None: ...
+
+    async def dead_letter(self, delivery: Delivery, *, reason: str, error: str) -> None:
+        """Copy the entry to the dead letters with its reason and acknowledge it, in that order."""
+        ...
+
+    async def claim_abandoned(self, *, count: int) -> Sequence[Delivery]:
+        """Take over entries whose consumer is dead (no heartbeat)."""
+        ...

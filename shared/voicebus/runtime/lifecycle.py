@@ -1,0 +1,68 @@
+"""Start and stop of a service process: signals, the ops port, the loop probe, and one deadline for the drain."""
+
+import asyncio
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, Final, TypeVar
+
+from voicebus.telemetry.health import Health, OpsServer
+from voicebus.telemetry.logging import get_logger
+
+log = get_logger(__name__)
+
+T = TypeVar("T")
+
+_PR_SET_PDEATHSIG: Final = 1
+
+
+def stop_event() -> asyncio.Event:
+    """An event that SIGINT and SIGTERM set; also where the parent had them ignored (`nohup`, background shells).
+
+    A second signal changes nothing: the drain has its own deadline.
+    """
+    event = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, event.set)
+    return event
+
+
+def die_with_parent() -> None:
+    """Have the kernel send this process SIGTERM when its parent dies, so that a killed parent leaves no children."""
+    if sys.platform != "linux":
+        return
+    parent = os.getppid()
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it died before the call
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+@asynccontextmanager
+async def operating(health: Health, *, host: str, port: int) -> AsyncIterator[OpsServer]:
+    """Serve the ops port and probe the loop for as long as the block runs.
+
+    Raises:
+        SettingsError: the port cannot be opened.
+    """
+    with OpsServer(health, host=host, port=port) as ops:
+        log.info("ops port open", host=host, port=ops.port)
+        probe = asyncio.create_task(health.watch_loop(), name="loop-probe")
+        try:
+            yield ops
+        finally:
+            probe.cancel()
+            await asyncio.gather(probe, return_exceptions=True)
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Run a service's main coroutine on uvloop where it is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(main)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main)

@@ -1,0 +1,57 @@
+"""Every metric of every service. Names, labels and buckets are fixed by the operators' page (docs/metrics.md).
+
+Label values come from enumerations and registries, never from ids of sessions, calls or users.
+"""
+
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_TURN: Final = (0.1, 0.2, 0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
+_HOP: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+_WORK: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_CALL: Final = (30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
+
+# --- gateway ---------------------------------------------------------------------------------------
+SESSIONS_ACTIVE = Gauge("voicebus_sessions_active", "Conversations now held by this gateway.")
+SESSION_SLOTS = Gauge("voicebus_session_slots", "Conversations this gateway may hold at once.")
+SESSIONS_STARTED = Counter("voicebus_sessions_started_total", "Conversations begun.")
+SESSIONS_ENDED = Counter("voicebus_sessions_ended_total", "Conversations ended.", ["reason"])
+SESSION_DURATION = Histogram("voicebus_session_duration_seconds", "Length of ended conversations.", buckets=_CALL)
+ADMISSION_REJECTED = Counter("voicebus_admission_rejected_total", "Conversations not admitted.", ["reason"])
+DRAINING = Gauge("voicebus_draining", "1 while the process finishes its work and takes no more.")
+MODEL_CONNECT = Histogram(
+    "voicebus_model_connect_seconds", "From dialling the model to its first event.", buckets=_TURN
+)
+MODEL_ERRORS = Counter("voicebus_model_errors_total", "Error events and failures of the model link.", ["code"])
+RESPONSE_LATENCY = Histogram(
+    "voicebus_response_latency_seconds", "From the end of the user's turn to the first audio sent.", buckets=_TURN
+)
+BARGE_IN = Counter("voicebus_barge_in_total", "Answers that the user interrupted.")
+MODEL_TOKENS = Counter(
+    "voicebus_model_tokens_total", "Tokens by the model's own count.", ["direction", "modality", "cached"]
+)
+EVENT_LOOP_LAG = Gauge("voicebus_event_loop_lag_seconds", "How late the event loop ran its last probe.")
+
+# --- bus, every service ----------------------------------------------------------------------------
+MESSAGE_QUEUE = Histogram(
+    "voicebus_message_queue_seconds", "From XADD to the start of the work.", ["service"], buckets=_HOP
+)
+MESSAGES_CLAIMED = Counter("voicebus_messages_claimed_total", "Entries taken over.", ["service", "cause"])
+MESSAGES_REDELIVERED = Counter("voicebus_messages_redelivered_total", "Entries delivered again.", ["service"])
+MESSAGES_DEADLETTERED = Counter("voicebus_messages_deadlettered_total", "Entries given up.", ["service", "reason"])
+REDIS_DISRUPTIONS = Counter("voicebus_redis_disruptions_total", "Losses of the connection to Redis.", ["service"])
+
+# --- tool workers ----------------------------------------------------------------------------------
+TOOL_DURATION = Histogram("voicebus_tool_duration_seconds", "Run time of function tools.", ["tool"], buckets=_WORK)
+TOOL_OUTCOMES = Counter("voicebus_tool_outcomes_total", "Ends of tool calls.", ["tool", "outcome"])
+
+# --- guardrail workers and gateways ----------------------------------------------------------------
+GUARDRAIL_LATENCY = Histogram("voicebus_guardrail_latency_seconds", "Run time of guardrails.", ["rule"], buckets=_WORK)
+GUARDRAIL_TRIPS = Counter("voicebus_guardrail_trips_total", "Guardrails that stopped an answer.", ["rule"])
+
+# --- transcript archiver ---------------------------------------------------------------------------
+TRANSCRIPT_WRITE_LAG = Histogram(
+    "voicebus_transcript_write_lag_seconds", "From a recorded event to its commit in the database.", buckets=_HOP
+)
+TRANSCRIPT_GAPS = Counter("voicebus_transcript_gaps_total", "Recorded events that never arrived.")
