@@ -69,10 +69,8 @@ class ClientView(Protocol):
         """What a client event asks for, checked against what clients may do."""
         ...
 
-    def agent_changed(
-        self, *, name: str, hidden_tools: frozenset[str], server_tools: Sequence[Mapping[str, Any]]
-    ) -> None:
-        """The agent in charge: its name, the names of its tools and handoffs, and their wire definitions."""
+    def agent_changed(self, *, name: str, server_tools: Sequence[Mapping[str, Any]]) -> None:
+        """The agent in charge and the wire definitions of its tools and handoffs, which stay hidden."""
         ...
 
     def settings_changed(self, session: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from socketserver import ThreadingMixIn
-from typing import Any, Final
+from typing import Any, Final, Self
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import make_wsgi_app
@@ -93,7 +93,7 @@ class OpsServer:
             target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, name="ops", daemon=True
         )
 
-    def __enter__(self) -> "OpsServer":
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
