@@ -1,0 +1,90 @@
+"""Fixtures for every test: real servers, a key prefix per test, and checks that no key and no task is left behind."""
+
+import asyncio
+import inspect
+import os
+import secrets
+from collections.abc import AsyncIterator, Iterator
+
+import psycopg
+import pytest
+import redis
+
+from support.key_leaks import keys_without_end, remove_keys
+from support.servers import PostgresServer, RedisServer
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """The Redis server that tests share. A test that stops or freezes one starts a `RedisServer` of its own."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_url(request: pytest.FixtureRequest) -> str:
+    """`TEST_REDIS_URL`, else the address of the shared server."""
+    given = os.environ.get("TEST_REDIS_URL")
+    if given:
+        return given
+    server: RedisServer = request.getfixturevalue("redis_server")
+    return server.url
+
+
+@pytest.fixture
+def stream_prefix(redis_url: str) -> Iterator[str]:
+    """A key prefix that no other test uses; afterwards every key under it must have a TTL or a trim rule."""
+    prefix = f"t{secrets.token_hex(5)}"
+    yield prefix
+    with redis.Redis.from_url(redis_url) as client:
+        lasting = keys_without_end(client, prefix)
+        remove_keys(client, prefix)
+    assert not lasting, f"keys without TTL or trim rule: {lasting}"
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_url(request: pytest.FixtureRequest) -> str:
+    """`TEST_DATABASE_URL`, else the address of the shared server's database `postgres`."""
+    given = os.environ.get("TEST_DATABASE_URL")
+    if given:
+        return given
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    return server.url
+
+
+@pytest.fixture
+def postgres_database(postgres_url: str) -> Iterator[str]:
+    """The address of an empty database, dropped after the test."""
+    base, _, _ = postgres_url.rpartition("/")
+    name = f"t{secrets.token_hex(5)}"
+    admin = postgres_url.replace("postgresql+psycopg://", "postgresql://", 1)
+    with psycopg.connect(admin, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"'.encode())
+    yield f"{base}/{name}"
+    with psycopg.connect(admin, autocommit=True) as connection:
+        connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'.encode())
+
+
+@pytest.fixture
+async def _tasks_end() -> AsyncIterator[None]:
+    before = asyncio.all_tasks()
+    yield
+    left = asyncio.all_tasks() - before - {asyncio.current_task()}
+    if left:  # those that were just cancelled may still be on their way out
+        await asyncio.wait(left, timeout=1.0)
+    names = sorted(f"{task.get_name()}: {task.get_coro()}" for task in left if not task.done())
+    assert not names, f"tasks left running: {names}"
+
+
+@pytest.fixture(autouse=True)
+def no_task_is_left_behind(request: pytest.FixtureRequest) -> None:
+    """Every task that an async test or its fixtures start must have ended with them."""
+    function = getattr(request, "function", None)
+    if inspect.iscoroutinefunction(function):
+        request.getfixturevalue("_tasks_end")
