@@ -1,0 +1,170 @@
+"""The one place that runs a function tool, for workers and in-process sessions alike.
+
+Whatever a tool does, the answer is a `ToolOutcome`; only cancellation from outside leaves as an exception.
+"""
+
+import asyncio
+import contextvars
+import dataclasses
+import inspect
+import json
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from voicebus.agents.context import ToolContext
+from voicebus.agents.tools.function_tool import FunctionTool
+from voicebus.contracts.tools import Outcome, ToolFailure
+from voicebus.errors import ToolTimeoutError
+from voicebus.telemetry.logging import get_logger
+
+log = get_logger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ToolOutcome:
+    """`output` is what the model is told, also for failures."""
+
+    outcome: Outcome
+    output: str
+    error: ToolFailure | None = None
+
+
+async def invoke(
+    tool: FunctionTool,
+    context: ToolContext[Any],
+    arguments: str,
+    *,
+    timeout: float,  # noqa: ASYNC109 - becomes an outcome, not an exception
+) -> ToolOutcome:
+    """Run `tool` on the model's JSON text `arguments`; `timeout` in s covers the run.
+
+    A function that is not async runs in the loop's default executor; after the timeout its thread is left to end on
+    its own and its result is dropped.
+    """
+    limit = timeout if tool.timeout is None else min(timeout, tool.timeout)
+    try:
+        parsed = tool.schema.arguments.model_validate(_parse(arguments))
+    except (ValueError, TypeError) as error:  # pydantic's ValidationError is a ValueError
+        reason = _explain(error)
+        return ToolOutcome(
+            Outcome.ERROR,
+            f"An error occurred while parsing tool arguments. Please try again with valid JSON. Error: {reason}",
+            ToolFailure(kind="invalid_arguments", message=reason),
+        )
+    positional, named = tool.schema.bind(parsed)
+    if tool.schema.takes_context:
+        positional.insert(0, context)
+    running = asyncio.create_task(_call(tool, positional, named), name=f"tool {tool.name}")
+    try:
+        done, _ = await asyncio.wait({running}, timeout=limit)
+        if not done:
+            return await _timed_out(tool, context, limit)
+        return ToolOutcome(Outcome.OK, serialise(running.result()))
+    except asyncio.CancelledError:
+        if asyncio.current_task() is not None and asyncio.current_task().cancelling():  # type: ignore[union-attr]
+            raise
+        # the tool cancelled itself: its own failure, not ours
+        return _failed(tool, "the tool was cancelled", "raised")
+    except Exception as error:  # noqa: BLE001 - a tool may raise anything; the model is told
+        return await _raised(tool, context, error)
+    finally:
+        if not running.done():
+            running.cancel()
+
+
+def serialise(value: Any) -> str:
+    """A tool's return value as the text that the model reads."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="json")
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = dataclasses.asdict(value)
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError):
+        return str(value)
+
+
+async def _call(tool: FunctionTool, positional: list[Any], named: dict[str, Any]) -> Any:
+    # StopIteration and BaseExceptions are kept from the loop: a task that ends by SystemExit would stop it.
+    if tool.is_async:
+        return await _guarded_await(tool.function(*positional, **named))
+    loop = asyncio.get_running_loop()
+    scope = contextvars.copy_context()
+    outcome, error = await loop.run_in_executor(None, scope.run, _guarded, tool, positional, named)
+    if error is not None:
+        raise error
+    return await _guarded_await(outcome) if inspect.isawaitable(outcome) else outcome
+
+
+def _guarded(tool: FunctionTool, positional: list[Any], named: dict[str, Any]) -> tuple[Any, Exception | None]:
+    try:
+        return tool.function(*positional, **named), None
+    except Exception as error:  # noqa: BLE001 - carried to the caller
+        return None, error if not isinstance(error, StopIteration) else RuntimeError("the tool raised StopIteration")
+    except BaseException as error:  # noqa: BLE001 - SystemExit in a thread must not end the worker
+        return None, RuntimeError(f"the tool raised {type(error).__name__}")
+
+
+async def _guarded_await(awaitable: Any) -> Any:
+    try:
+        return await awaitable
+    except (asyncio.CancelledError, Exception):
+        raise
+    except BaseException as error:
+        raise RuntimeError(f"the tool raised {type(error).__name__}") from error
+
+
+def _parse(arguments: str) -> dict[str, Any]:
+    try:
+        parsed = json.loads(arguments) if arguments.strip() else {}
+    except RecursionError as error:
+        raise ValueError("the arguments are nested too deeply") from error
+    if not isinstance(parsed, dict):
+        raise TypeError(f"the arguments must be a JSON object, not {type(parsed).__name__}")
+    return parsed
+
+
+def _explain(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        return "; ".join(
+            f"{'.'.join(str(part) for part in report['loc'])}: {report['msg']}"
+            for report in error.errors(include_url=False, include_input=False)
+        )
+    return str(error)
+
+
+async def _timed_out(tool: FunctionTool, context: ToolContext[Any], limit: float) -> ToolOutcome:
+    error = ToolTimeoutError(tool.name, limit)
+    text = str(error)
+    if tool.timeout_error_function is not None:
+        text = await _text(tool, tool.timeout_error_function(context, error), text)
+    return ToolOutcome(Outcome.TIMEOUT, text, ToolFailure(kind="timeout", message=str(error)))
+
+
+async def _raised(tool: FunctionTool, context: ToolContext[Any], error: Exception) -> ToolOutcome:
+    log.warning("tool raised", tool=tool.name, error=repr(error))
+    if tool.failure_error_function is None:
+        return _failed(tool, "the tool failed", "raised")
+    fallback = f"An error occurred while running the tool {tool.name}."
+    try:
+        text = await _text(tool, tool.failure_error_function(context, error), fallback)
+    except Exception as second:  # noqa: BLE001 - the author's formatter failed as well
+        log.warning("failure_error_function raised", tool=tool.name, error=repr(second))
+        text = fallback
+    return ToolOutcome(Outcome.ERROR, text, ToolFailure(kind="raised", message=str(error) or type(error).__name__))
+
+
+async def _text(tool: FunctionTool, produced: Any, fallback: str) -> str:
+    text = await produced if inspect.isawaitable(produced) else produced
+    return text if isinstance(text, str) else fallback
+
+
+def _failed(tool: FunctionTool, why: str, kind: str) -> ToolOutcome:
+    return ToolOutcome(
+        Outcome.ERROR,
+        f"An error occurred while running the tool {tool.name}: {why}.",
+        ToolFailure(kind=kind, message=why),
+    )
