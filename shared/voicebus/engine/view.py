@@ -2,11 +2,25 @@
 
 The session is the master: it owns the sequencing of responses, tool calls and the settings. A `ClientView` only
 translates, in both directions, and says what a client asks for. Both live in the engine, so both are pure.
+
+What the view counts on:
+- It is given every model event but audio deltas, in order, also those about items that the session made itself.
+  Two exceptions: `session.updated` comes through `settings_changed`, and only for a client's update; events of a
+  follow-up that is cancelled because its chain has ended already are not given at all.
+- What a client sent goes to the model with the client's `event_id`, or with none; the session's own events carry ids
+  that begin with `OWN_PREFIX`, and its own mark on a response is the metadata key `OWN_METADATA_KEY`. Clients may use
+  neither.
+- A response of the default conversation that completes with server calls only is withheld: the session then calls
+  `follow_up_expected` or, now or later, `chain_ended`. Out-of-band responses are created with the client's tools alone
+  and have no follow-ups.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
+
+OWN_PREFIX: Final = "vb_"
+OWN_METADATA_KEY: Final = "voicebus"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,5 +100,8 @@ class ClientView(Protocol):
         ...
 
     def chain_ended(self, *, status: str, reason: str) -> Sequence[Mapping[str, Any]]:
-        """No follow-up will come: the synthesised `response.done` of a chain that rests, or nothing if none does."""
+        """No follow-up will come: the synthesised `response.done` of a chain that rests, or nothing if none does.
+
+        `status` is a response's final status; `reason` is its reason, for `failed` the error's code.
+        """
         ...
