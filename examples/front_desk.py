@@ -91,23 +91,23 @@ def no_card_numbers(_: RunContextWrapper[Any], __: RealtimeAgent[Any], text: str
     return GuardrailFunctionOutput(output_info={"found": bool(found)}, tripwire_triggered=bool(found))
 
 
-reservations = RealtimeAgent(
-    name="reservations",
-    handoff_description="Books rooms and finds room rates.",
-    instructions="You book rooms and find rates. Confirm the guest's name and the number of nights.",
-    tools=[book_room, find_best_rate],
-    output_guardrails=[no_card_numbers],
-)
-
 concierge = RealtimeAgent(
     name="concierge",
     handoff_description="Answers questions about the weather, the town and loyalty points.",
     instructions="You are the concierge of a small hotel. Be brief and friendly.",
     tools=[get_weather, check_loyalty_points],
-    handoffs=[reservations],
     output_guardrails=[no_card_numbers],
 )
-reservations.handoffs.append(concierge)
+reservations = RealtimeAgent(
+    name="reservations",
+    handoff_description="Books rooms and finds room rates.",
+    instructions="You book rooms and find rates. Confirm the guest's name and the number of nights.",
+    tools=[book_room, find_best_rate],
+    handoffs=[concierge],
+    output_guardrails=[no_card_numbers],
+)
+
+concierge.handoffs.append(reservations)
 
 runner = RealtimeRunner(
     concierge,

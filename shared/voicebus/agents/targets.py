@@ -193,8 +193,10 @@ def _load(targets: Targets, name: str) -> None:
     guardrails = [member for member in members if isinstance(member, OutputGuardrail)]
     if not (runners or agents or tools or guardrails):
         raise TargetError(f"TARGET {name!r}: module {module_name!r} defines no agent, tool or guardrail")
-    # An agent that a runner starts takes the runner's config, wherever the runner stands in the module.
-    configs = {id(runner.starting_agent): runner.config for runner in runners}
+    # Agents that a runner starts or leads to take its config, wherever the runner stands in the module.
+    configs: dict[int, RealtimeRunConfig] = {}
+    for runner in runners:
+        _spread(runner.starting_agent, runner.config, configs)
     for agent in _unique((*agents, *(runner.starting_agent for runner in runners))):
         _add_agent(targets, agent, configs.get(id(agent)), follow=False)
     for agent in list(targets.agents.values()):
@@ -237,6 +239,13 @@ def _add_agent(
         raise TargetError(f"agent {agent.name!r}: {error}") from error
     if follow:
         _follow(targets, agent, config)
+
+
+def _spread(agent: RealtimeAgent[Any], config: RealtimeRunConfig, configs: dict[int, RealtimeRunConfig]) -> None:
+    if id(agent) not in configs:
+        configs[id(agent)] = config
+        for handoff in agent.all_handoffs():
+            _spread(handoff.agent, config, configs)
 
 
 def _follow(targets: Targets, agent: RealtimeAgent[Any], config: RealtimeRunConfig | None) -> None:
