@@ -1,0 +1,67 @@
+"""The port between whole WebSocket messages and the library that frames them; neither face nor model link knows which.
+
+A `Socket` is an open connection, a `SocketListener` hears from it. Everything is called on the event loop and returns
+at once: what cannot be written yet is buffered up to `MAX_BUFFERED`, beyond which a peer that does not read is dropped.
+"""
+
+from typing import Final, Protocol
+
+MAX_MESSAGE: Final = 32 * 1024 * 1024
+"""Bytes of one message, fragments together; a peer that sends more is closed with 1009."""
+
+MAX_BUFFERED: Final = 8 * 1024 * 1024
+"""Bytes waiting for a peer to read them, some two minutes of 24 kHz PCM as base64; beyond that it is dropped."""
+
+PING_INTERVAL_S: Final = 20.0
+"""A peer silent for this long is pinged, and dropped where no pong comes within the same time."""
+
+CLOSE_TIMEOUT_S: Final = 2.0
+"""How long a closing handshake may take before the connection is cut."""
+
+NORMAL: Final = 1000
+GOING_AWAY: Final = 1001
+ABNORMAL: Final = 1006
+POLICY_VIOLATION: Final = 1008
+MESSAGE_TOO_BIG: Final = 1009
+INTERNAL_ERROR: Final = 1011
+SERVICE_RESTART: Final = 1012
+
+
+class Socket(Protocol):
+    """An open WebSocket. After `close` or a loss, sending does nothing."""
+
+    def send_text(self, message: bytes) -> None:
+        """Send UTF-8 text as one message."""
+        ...
+
+    def send_binary(self, message: bytes) -> None: ...
+
+    def close(self, code: int = NORMAL, reason: str = "") -> None:
+        """Start the closing handshake; the connection is cut after `CLOSE_TIMEOUT_S` if the peer does not answer."""
+        ...
+
+    def pause_reading(self) -> None:
+        """Hear no more until `resume_reading`; what was read already is still delivered."""
+        ...
+
+    def resume_reading(self) -> None: ...
+
+    async def wait_closed(self) -> None:
+        """Return once the connection is gone; bounded where `close` was called."""
+        ...
+
+
+class SocketListener(Protocol):
+    """Who hears from a socket. An exception from here closes this socket with 1011 and harms no other."""
+
+    def opened(self, socket: Socket) -> None: ...
+
+    def text(self, message: bytes) -> None:
+        """One whole text message; whether it is UTF-8 is for the listener to find out when it parses."""
+        ...
+
+    def binary(self, message: bytes) -> None: ...
+
+    def closed(self, code: int, reason: str) -> None:
+        """Called once, last. `code` is the peer's, or 1006 where the connection went without one."""
+        ...

@@ -1,0 +1,189 @@
+"""The one home of picows: whole messages, bounded buffers, pings and the closing handshake on top of its frames."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final
+
+import picows
+from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
+
+from voicebus.adapters.sockets import (
+    ABNORMAL,
+    CLOSE_TIMEOUT_S,
+    INTERNAL_ERROR,
+    MAX_BUFFERED,
+    MAX_MESSAGE,
+    MESSAGE_TOO_BIG,
+    NORMAL,
+    PING_INTERVAL_S,
+    SocketListener,
+)
+from voicebus.telemetry.logging import get_logger
+
+log = get_logger(__name__)
+
+# Above this size picows queues the header and the payload without copying the header, whose memory its next send
+# overwrites: on uvloop's own transports two large messages in one turn of the loop then leave as garbage.
+_COPIED_BY_PICOWS: Final = 8192
+_HEADER_ROOM: Final = 14
+_NO_STATUS: Final = 1005
+_MAX_REASON_BYTES: Final = 123
+
+
+class PicowsSocket(WSListener):
+    """One connection, of either side. Implements the port `Socket`; picows calls the `on_ws_*` methods."""
+
+    def __init__(self, listener: SocketListener, *, max_buffered: int = MAX_BUFFERED) -> None:
+        self._listener = listener
+        self._max_buffered = max_buffered
+        self._transport: WSTransport | None = None
+        self._closing = False
+        self._congested = False
+        self._fragments: list[bytes] = []
+        self._fragments_size = 0
+        self._fragments_binary = False
+        self._peer_code: int | None = None
+        self._peer_reason = ""
+        self._cut: asyncio.TimerHandle | None = None
+        self._gone = asyncio.Event()
+
+    # --- Socket -------------------------------------------------------------------------------------
+
+    def send_text(self, message: bytes) -> None:
+        self._send(WSMsgType.TEXT, message)
+
+    def send_binary(self, message: bytes) -> None:
+        self._send(WSMsgType.BINARY, message)
+
+    def close(self, code: int = NORMAL, reason: str = "") -> None:
+        if self._closing or self._transport is None:
+            return
+        self._closing = True
+        self._transport.send_close(_code(code), reason.encode()[:_MAX_REASON_BYTES].decode(errors="ignore"))
+        self._transport.underlying_transport.resume_reading()  # the peer's answer must be heard
+        self._cut = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self._abort)
+
+    def pause_reading(self) -> None:
+        if self._transport is not None and not self._closing:
+            self._transport.underlying_transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._transport is not None and not self._gone.is_set():
+            self._transport.underlying_transport.resume_reading()
+
+    async def wait_closed(self) -> None:
+        await self._gone.wait()
+
+    def _send(self, kind: WSMsgType, message: bytes) -> None:
+        if self._closing or self._transport is None:
+            return
+        if len(message) <= _COPIED_BY_PICOWS or self._transport.is_client_side:
+            self._transport.send(kind, message)
+        else:
+            framed = bytearray(_HEADER_ROOM)
+            framed += message
+            self._transport.send_reuse_external_bytearray(kind, framed, _HEADER_ROOM)
+        if self._congested and self._transport.underlying_transport.get_write_buffer_size() > self._max_buffered:
+            log.warning("peer does not read, dropping it", buffered=self._max_buffered)
+            self._closing = True
+            # Not here: the caller is in the middle of its outputs.
+            asyncio.get_running_loop().call_soon(self._abort)
+
+    def _abort(self) -> None:
+        if self._transport is not None:
+            self._transport.disconnect(graceful=False)
+
+    # --- picows' WSListener -------------------------------------------------------------------------
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        self._transport = transport
+        self._listener.opened(self)
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        kind = frame.msg_type
+        if kind == WSMsgType.CLOSE:
+            self._answer_close(transport, frame.get_payload_as_bytes())
+            return
+        if self._closing or kind == WSMsgType.PONG:
+            return
+        payload = frame.get_payload_as_bytes()
+        if kind == WSMsgType.CONTINUATION or not frame.fin:
+            self._reassemble(kind, payload, fin=frame.fin)
+        else:
+            self._deliver(payload, binary=kind == WSMsgType.BINARY)
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        self._closing = True
+        self._gone.set()
+        if self._cut is not None:
+            self._cut.cancel()
+        self._listener.closed(ABNORMAL if self._peer_code is None else self._peer_code, self._peer_reason)
+
+    def pause_writing(self) -> None:
+        self._congested = True
+
+    def resume_writing(self) -> None:
+        self._congested = False
+
+    def _reassemble(self, kind: WSMsgType, payload: bytes, *, fin: bool) -> None:
+        if kind != WSMsgType.CONTINUATION:
+            self._fragments, self._fragments_size = [], 0
+            self._fragments_binary = kind == WSMsgType.BINARY
+        self._fragments.append(payload)
+        self._fragments_size += len(payload)
+        if self._fragments_size > MAX_MESSAGE:
+            self._fragments = []
+            self.close(MESSAGE_TOO_BIG, f"a message may have {MAX_MESSAGE} bytes")
+        elif fin:
+            message, self._fragments = b"".join(self._fragments), []
+            self._deliver(message, binary=self._fragments_binary)
+
+    def _deliver(self, message: bytes, *, binary: bool) -> None:
+        try:
+            if binary:
+                self._listener.binary(message)
+            else:
+                self._listener.text(message)
+        except Exception:  # the boundary between one connection and the others
+            log.exception("a message could not be handled, closing its connection")
+            self.close(INTERNAL_ERROR, "internal error")
+
+    def _answer_close(self, transport: WSTransport, payload: bytes) -> None:
+        self._peer_code = int.from_bytes(payload[:2], "big") if len(payload) >= 2 else _NO_STATUS
+        self._peer_reason = payload[2:].decode(errors="replace")
+        if not self._closing:
+            self._closing = True
+            transport.send_close(_code(self._peer_code if self._peer_code != _NO_STATUS else NORMAL))
+        transport.disconnect()
+
+
+def _code(code: int) -> WSCloseCode:
+    # picows takes any code; its stub knows only the registered ones.
+    return code  # type: ignore[return-value]
+
+
+def limits() -> dict[str, Any]:
+    """What both sides ask of picows: pongs to the peer's pings, own pings, and the size of one frame."""
+    return {
+        "enable_auto_pong": True,
+        "enable_auto_ping": True,
+        "auto_ping_idle_timeout": PING_INTERVAL_S,
+        "auto_ping_reply_timeout": PING_INTERVAL_S,
+        "max_frame_size": MAX_MESSAGE,
+    }
+
+
+async def connect(url: str, listener: SocketListener, *, headers: Mapping[str, str], timeout_s: float) -> PicowsSocket:
+    """Open a client connection; `listener.opened` has been called when this returns.
+
+    Raises:
+        OSError: unreachable, or TLS failed.
+        TimeoutError: name look-up, connection and handshake took longer than `timeout_s`.
+        picows.WSHandshakeError: the server refused the upgrade.
+    """
+    socket = PicowsSocket(listener)
+    async with asyncio.timeout(timeout_s):
+        await picows.ws_connect(
+            lambda: socket, url, extra_headers=dict(headers), websocket_handshake_timeout=timeout_s, **limits()
+        )
+    return socket

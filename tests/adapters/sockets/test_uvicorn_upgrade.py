@@ -1,0 +1,242 @@
+"""The one public port: uvicorn for HTTP, picows for WebSockets.
+
+When a test here fails after an upgrade of uvicorn or picows, the file to mend is
+shared/voicebus/adapters/sockets/uvicorn_upgrade.py (the hand-over) or picows_socket.py (frames and buffers).
+"""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+import pytest
+import uvloop
+import websockets
+from fastapi import FastAPI
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.typing import Subprotocol
+
+from support.waiting import wait_until
+from voicebus.adapters.sockets import MAX_MESSAGE, Socket
+from voicebus.adapters.sockets.picows_socket import connect
+from voicebus.adapters.sockets.uvicorn_upgrade import Accept, Refuse, Upgrade, upgrade_hook
+from voicebus_services.http import serving
+
+
+REALTIME = Subprotocol("realtime")
+
+
+class Echo:
+    """Sends back what comes; remembers how it ended."""
+
+    def __init__(self) -> None:
+        self.socket: Socket | None = None
+        self.ended: tuple[int, str] | None = None
+        self.texts: list[bytes] = []
+
+    def opened(self, socket: Socket) -> None:
+        self.socket = socket
+
+    def text(self, message: bytes) -> None:
+        if message == b"raise":
+            raise RuntimeError("asked to")
+        self.texts.append(message)
+        assert self.socket is not None
+        self.socket.send_text(message)
+
+    def binary(self, message: bytes) -> None:
+        assert self.socket is not None
+        self.socket.send_binary(message)
+
+    def closed(self, code: int, reason: str) -> None:
+        self.ended = (code, reason)
+
+
+@asynccontextmanager
+async def port(accept: Callable[[Upgrade], Accept | Refuse]) -> AsyncIterator[int]:
+    app = FastAPI()
+
+    @app.get("/")
+    def page() -> str:
+        return "http"
+
+    async with serving(app, host="127.0.0.1", port=0, ws=upgrade_hook(accept)) as server:
+        yield server.port
+
+
+def test_the_versions_whose_internals_are_used_are_the_pinned_ones() -> None:
+    assert version("picows").startswith("2.3."), "check the hand-over in adapters/sockets/uvicorn_upgrade.py"
+
+
+async def test_http_and_websockets_share_one_port() -> None:
+    echo = Echo()
+    async with port(lambda _: Accept(echo)) as number:
+        reader, writer = await asyncio.open_connection("127.0.0.1", number)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.1 200")
+        writer.close()
+        async with websockets.connect(f"ws://127.0.0.1:{number}/any") as client:
+            await client.send("hello")
+            assert await client.recv() == "hello"
+            await client.send(b"\x00\x01")
+            assert await client.recv() == b"\x00\x01"
+        await wait_until(lambda: echo.ended, description="the close")
+        assert echo.ended == (1000, "")
+
+
+async def test_the_acceptor_sees_path_query_headers_and_peer() -> None:
+    seen: list[Upgrade] = []
+
+    def accept(upgrade: Upgrade) -> Accept:
+        seen.append(upgrade)
+        return Accept(Echo(), subprotocol="realtime")
+
+    async with port(accept) as number:
+        address = f"ws://127.0.0.1:{number}/v1/x?agent=a%20b&raw="
+        async with websockets.connect(
+            address,
+            additional_headers={"Authorization": "Bearer k"},
+            subprotocols=[Subprotocol("realtime"), Subprotocol("k.1")],
+        ) as client:
+            assert client.subprotocol == "realtime"
+    (upgrade,) = seen
+    assert (upgrade.path, upgrade.query, upgrade.peer) == ("/v1/x", {"agent": "a b", "raw": ""}, "127.0.0.1")
+    assert upgrade.headers["authorization"] == "Bearer k"
+    assert upgrade.subprotocols == ("realtime", "k.1")
+
+
+async def test_an_upgrade_may_be_refused_with_an_http_answer() -> None:
+    async with port(lambda _: Refuse(503, b"full", {"Retry-After": "5"})) as number:
+        with pytest.raises(InvalidStatus) as refused:
+            async with websockets.connect(f"ws://127.0.0.1:{number}/"):
+                pass
+    assert refused.value.response.status_code == 503
+    assert refused.value.response.headers["Retry-After"] == "5"
+    assert refused.value.response.body == b"full"
+
+
+async def test_a_browser_may_name_several_connection_options() -> None:
+    async with port(lambda _: Accept(Echo())) as number:
+        reader, writer = await asyncio.open_connection("127.0.0.1", number)
+        writer.write(
+            b"GET / HTTP/1.1\r\nHost: x\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+        )
+        assert (await reader.readline()).startswith(b"HTTP/1.1 101")
+        writer.close()
+
+
+async def test_a_request_larger_than_the_read_buffer_is_refused_not_crashed() -> None:
+    async with port(lambda _: Accept(Echo())) as number:
+        with pytest.raises((InvalidStatus, OSError, EOFError, websockets.InvalidHandshake)):
+            async with websockets.connect(f"ws://127.0.0.1:{number}/", additional_headers={"X-Long": "x" * 20_000}):
+                pass
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_large_messages_sent_in_one_turn_of_the_loop_arrive_whole(
+    new_loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    # More than the kernel takes at once, so that most of it waits in the transport.
+    sizes = [(bytes([97 + n % 26]), 9_000 + n * 1_000) for n in range(100)]
+
+    class Burst(Echo):
+        def opened(self, socket: Socket) -> None:
+            for letter, size in sizes:
+                socket.send_binary(letter * size)
+
+    async def receive() -> None:
+        async with (
+            port(lambda _: Accept(Burst())) as number,
+            websockets.connect(f"ws://127.0.0.1:{number}/") as client,
+        ):
+            for letter, size in sizes:
+                assert await client.recv() == letter * size
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(receive())
+
+
+async def test_fragments_are_put_together() -> None:
+    async with port(lambda _: Accept(Echo())) as number, websockets.connect(f"ws://127.0.0.1:{number}/") as client:
+        await client.send(["one ", "two ", "three"])
+        assert await client.recv() == "one two three"
+        await client.send([b"1", b"2"])
+        assert await client.recv() == b"12"
+
+
+@pytest.mark.parametrize("fragmented", [False, True])
+async def test_a_message_up_to_the_limit_is_taken_and_one_above_it_closes_with_1009(fragmented: bool) -> None:
+    echo = Echo()
+    half = "x" * (MAX_MESSAGE // 2)
+    async with (
+        port(lambda _: Accept(echo)) as number,
+        websockets.connect(f"ws://127.0.0.1:{number}/", max_size=None, compression=None) as client,
+    ):
+        echo.text = lambda message: echo.texts.append(message[:1])  # type: ignore[method-assign]
+        await client.send([half, half] if fragmented else half + half)
+        await wait_until(lambda: echo.texts, description="the message at the limit")
+        with contextlib.suppress(ConnectionClosed):
+            await client.send([half, half, "y"] if fragmented else half + half + "y")
+        await client.wait_closed()
+        assert client.close_code == 1009
+        assert len(echo.texts) == 1
+
+
+async def test_a_listener_that_raises_closes_its_own_connection_only() -> None:
+    async with port(lambda _: Accept(Echo())) as number:
+        address = f"ws://127.0.0.1:{number}/"
+        async with websockets.connect(address) as good, websockets.connect(address) as bad:
+            await bad.send("raise")
+            with pytest.raises(ConnectionClosed) as closed:
+                await bad.recv()
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == 1011
+            await good.send("still here")
+            assert await good.recv() == "still here"
+
+
+async def test_a_peer_that_does_not_read_is_dropped_at_the_limit() -> None:
+    echo = Echo()
+    async with port(lambda _: Accept(echo)) as number:
+        with socket.create_connection(("127.0.0.1", number)) as deaf:
+            deaf.sendall(
+                b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+            )
+            sent = await wait_until(lambda: echo.socket, description="the upgrade")
+            assert sent is not None
+            for _ in range(40):
+                sent.send_binary(b"x" * 1_000_000)
+                await asyncio.sleep(0)
+            await wait_until(lambda: echo.ended, description="the drop")
+    assert echo.ended == (1006, "")
+
+
+async def test_both_sides_of_our_own_speak_to_each_other_and_tell_the_close_code() -> None:
+    server, client = Echo(), Echo()
+    client.text = client.texts.append  # type: ignore[method-assign,assignment]
+    async with port(lambda _: Accept(server)) as number:
+        link = await connect(f"ws://127.0.0.1:{number}/", client, headers={}, timeout_s=5)
+        link.send_text(b"x" * 100_000)
+        await wait_until(lambda: client.texts, description="the echo")
+        assert client.texts == [b"x" * 100_000]
+        assert server.socket is not None
+        server.socket.close(4409, "taken over")
+        await link.wait_closed()
+        await server.socket.wait_closed()
+    assert client.ended == (4409, "taken over")
+    assert server.ended == (4409, "")
+
+
+async def test_what_was_paused_is_heard_after_resuming() -> None:
+    echo = Echo()
+    async with port(lambda _: Accept(echo)) as number, websockets.connect(f"ws://127.0.0.1:{number}/") as client:
+        paused = await wait_until(lambda: echo.socket, description="the upgrade")
+        assert paused is not None
+        paused.pause_reading()
+        await client.send("later")
+        paused.resume_reading()
+        assert await client.recv() == "later"
