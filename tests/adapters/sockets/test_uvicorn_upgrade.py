@@ -24,7 +24,6 @@ from voicebus.adapters.sockets.picows_socket import connect
 from voicebus.adapters.sockets.uvicorn_upgrade import Accept, Refuse, Upgrade, upgrade_hook
 from voicebus_services.http import serving
 
-
 REALTIME = Subprotocol("realtime")
 
 
