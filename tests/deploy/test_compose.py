@@ -1,0 +1,171 @@
+"""The compose file: it agrees with the services' settings, is hardened, and reads on old and new Compose alike."""
+
+import re
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+
+from deploy.cluster import SERVICES, SETTINGS, parse
+from deploy.helm import ROOT
+from voicebus_services.http import ApiKeys
+from voicebus_services.settings import DatabaseSettings
+
+FILE: Final = ROOT / "docker-compose.yml"
+OURS: Final = "voicebus:latest"
+VARIABLE: Final = re.compile(r"\$\{(\w+):-([^{}]*)\}")
+
+
+def without_variables(node: Any) -> Any:
+    """What Compose reads where nobody set a variable: each `${NAME:-default}` becomes its default."""
+    if isinstance(node, dict):
+        return {key: without_variables(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [without_variables(value) for value in node]
+    return VARIABLE.sub(r"\2", node) if isinstance(node, str) else node
+
+
+COMPOSE: Final[dict[str, Any]] = without_variables(yaml.safe_load(FILE.read_text(encoding="utf-8")))
+CONTAINERS: Final[dict[str, dict[str, Any]]] = COMPOSE["services"]
+RUN: Final = {name: container for name, container in CONTAINERS.items() if container["image"] == OURS}
+
+
+def test_it_runs_every_service_and_what_they_need() -> None:
+    assert RUN.keys() == SETTINGS.keys()
+    assert CONTAINERS.keys() - RUN.keys() == {"redis", "postgres", "prometheus"}
+    for name, container in RUN.items():
+        assert container["command"][0] == name
+
+
+@pytest.mark.parametrize("name", RUN)
+def test_each_services_environment_parses_into_its_settings(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = parse(RUN[name].get("environment", {}), name, monkeypatch).model_dump()
+    if "redis_url" in read:
+        assert read["redis_url"] == "redis://redis:6379/0"
+    if "database_url" in read:
+        assert "@postgres:5432/" in read["database_url"]
+    if "model_url" in read:
+        assert read["model_url"] == "ws://model-simulator:8090/v1/realtime"
+        assert read["model_api_key"] is not None
+
+
+def test_the_database_is_reached_with_the_password_it_was_made_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = CONTAINERS["postgres"]["environment"]
+    settings = parse(RUN["migrate"]["environment"], "migrate", monkeypatch)
+    assert isinstance(settings, DatabaseSettings)
+    credentials = f"{made['POSTGRES_USER']}:{made['POSTGRES_PASSWORD']}"
+    assert settings.database_url == f"postgresql+psycopg://{credentials}@postgres:5432/{made['POSTGRES_DB']}"
+    assert RUN["transcript-archiver"]["environment"]["VOICEBUS_DATABASE_URL"] == settings.database_url
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_health_is_asked_of_the_ops_port(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    port = parse(RUN[name].get("environment", {}), name, monkeypatch).ops_port
+    assert f"'http://127.0.0.1:{port}/readyz'" in RUN[name]["healthcheck"]["test"][-1]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_stopping_service_has_time_to_drain(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    drain = parse(RUN[name].get("environment", {}), name, monkeypatch).drain_timeout.total_seconds()
+    assert float(RUN[name]["stop_grace_period"].removesuffix("s")) > drain
+
+
+def test_what_is_needed_first_is_waited_for() -> None:
+    waits = {
+        name: {other: wait["condition"] for other, wait in container.get("depends_on", {}).items()}
+        for name, container in RUN.items()
+    }
+    healthy = "service_healthy"
+    assert waits == {
+        "migrate": {"postgres": healthy},
+        "transcript-archiver": {"redis": healthy, "migrate": "service_completed_successfully"},
+        "gateway": {"redis": healthy, "model-simulator": healthy},
+        "tool-worker": {"redis": healthy},
+        "guardrail-worker": {"redis": healthy},
+        "model-simulator": {},
+    }
+    for others in waits.values():
+        assert all("healthcheck" in CONTAINERS[other] for other, wait in others.items() if wait == healthy)
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_every_container_is_hardened(name: str) -> None:
+    container = CONTAINERS[name]
+    assert container["read_only"] is True
+    assert "/tmp" in container["tmpfs"]
+    assert container["cap_drop"] == ["ALL"]
+    assert container["security_opt"] == ["no-new-privileges:true"]
+    assert not container.keys() & {"privileged", "cap_add", "network_mode", "pid"}
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_only_this_machine_is_served_and_the_ops_ports_nobody(name: str) -> None:
+    published = {"gateway": ["8080"], "transcript-archiver": ["8081"], "prometheus": ["9090"]}.get(name, [])
+    assert CONTAINERS[name].get("ports", []) == [f"127.0.0.1:{port}:{port}" for port in published]
+
+
+def test_foreign_images_are_pinned_to_a_version() -> None:
+    for container in CONTAINERS.values():
+        if container["image"] != OURS:
+            assert re.fullmatch(r"[\w/]+:v?\d+\.\d+(\.\d+)?(-\w+)?", container["image"]), container["image"]
+
+
+def test_redis_keeps_what_it_is_given() -> None:
+    command = CONTAINERS["redis"]["command"]
+    options = dict(zip(command[1::2], command[2::2], strict=True))
+    assert options == {"--appendonly": "yes", "--appendfsync": "everysec", "--maxmemory-policy": "noeviction"}
+    assert CONTAINERS["redis"]["volumes"] == ["redis-data:/data"]
+
+
+def test_mounted_files_exist_and_are_read_only() -> None:
+    # examples holds the agents; it may be named anew by VOICEBUS_AGENTS_DIR.
+    for name, container in CONTAINERS.items():
+        for mount in container.get("volumes", []):
+            source, target, *mode = mount.split(":")
+            if source in COMPOSE["volumes"]:
+                continue
+            assert (ROOT / source).exists(), f"{name} mounts {source} at {target}"
+            assert mode == ["ro"]
+
+
+def test_the_trial_key_is_one_that_the_services_accept() -> None:
+    (source,) = {
+        mount.split(":")[0]
+        for container in RUN.values()
+        for mount in container.get("volumes", [])
+        if mount.endswith(":/run/api-keys:ro")
+    }
+    assert ApiKeys.load(ROOT / source).tenant("voicebus-trial-key") == "trial"
+    for container in RUN.values():
+        mounted = any(mount.endswith(":/run/api-keys:ro") for mount in container.get("volumes", []))
+        assert mounted == ("VOICEBUS_API_KEYS_FILE" in container.get("environment", {}))
+
+
+def test_the_default_target_is_in_the_mounted_folder() -> None:
+    for name in ("gateway", "tool-worker", "guardrail-worker"):
+        command, target = RUN[name]["command"]
+        (agents,) = [mount for mount in RUN[name]["volumes"] if mount.endswith(":/app:ro")]
+        assert command == name
+        assert (ROOT / agents.split(":")[0] / f"{target}.py").is_file()
+
+
+def test_nothing_is_used_that_docker_compose_1_29_does_not_know() -> None:
+    text = FILE.read_text(encoding="utf-8")
+    assert "!reset" not in text
+    assert "!override" not in text
+    # A default in a default is read by newer versions only.
+    assert not re.search(r"\$\{[^}]*\$\{", text)
+    assert {key for key in COMPOSE if not key.startswith("x-")} == {"services", "volumes"}
+    known = {
+        *("build", "image", "command", "restart", "user", "read_only", "tmpfs", "cap_drop", "security_opt"),
+        *("stop_grace_period", "environment", "volumes", "ports", "depends_on", "healthcheck"),
+    }
+    for container in CONTAINERS.values():
+        assert container.keys() <= known
+
+
+def test_it_is_built_from_the_dockerfile() -> None:
+    for container in RUN.values():
+        assert container["build"] == {"context": ".", "dockerfile": "deploy/docker/Dockerfile"}
+        assert (Path(ROOT) / container["build"]["dockerfile"]).is_file()
