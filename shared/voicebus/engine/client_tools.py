@@ -1,0 +1,85 @@
+"""Which tools are the server's, and so hidden from a client, and which the client declared itself."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from voicebus.engine.client_errors import invalid_type, invalid_value, unknown_tool
+from voicebus.engine.config import AgentSpec, HandoffSpec, ToolSpec
+
+
+class Tools:
+    """`server` are the wire definitions of the tools and handoffs of the agent in charge."""
+
+    def __init__(self, agent: AgentSpec) -> None:
+        self.server: Sequence[Mapping[str, Any]] = ()
+        self._current: frozenset[str] = frozenset()
+        self._earlier: set[str] = set()
+        self._client: set[str] = set()
+        self._declared: dict[str, Mapping[str, Any]] = {}
+        specs: tuple[ToolSpec | HandoffSpec, ...] = (*agent.tools, *agent.handoffs)
+        self.replace_server([_definition(spec) for spec in specs])
+
+    def replace_server(self, definitions: Sequence[Mapping[str, Any]]) -> None:
+        self._earlier |= self._current
+        self.server = tuple(definitions)
+        self._current = frozenset(name for tool in definitions if isinstance(name := tool.get("name"), str))
+
+    def hides(self, name: object) -> bool:
+        """Whether a call of `name` is the server's.
+
+        A response that was under way at a handoff still calls the tools of the agent before, so these stay hidden
+        until the client declares a tool of that name.
+        """
+        if not isinstance(name, str):
+            return False
+        return name in self._current or (name in self._earlier and name not in self._client)
+
+    def check(self, tools: object, param: str) -> list[Mapping[str, Any]]:
+        """A client's list of tools. Raises `ClientEventError` where it is none, or takes a name of the server's."""
+        if not isinstance(tools, list):
+            raise invalid_type(param, "an array of objects", tools)
+        for number, tool in enumerate(tools):
+            if not isinstance(tool, Mapping):
+                raise invalid_type(f"{param}[{number}]", "an object", tool)
+            if self.hides(name := tool.get("name")):
+                where = f"{param}[{number}].name"
+                raise invalid_value(where, f"Invalid value: '{name}'. The server has a tool of this name already.")
+        return tools
+
+    def check_choice(self, choice: object, param: str) -> None:
+        """Raises `ClientEventError` where a client's `tool_choice` names a tool of the server's."""
+        if isinstance(choice, Mapping) and self.hides(name := choice.get("name")):
+            raise unknown_tool(param, str(name))
+
+    def declare(self, tools: Sequence[Mapping[str, Any]], *, for_session: bool) -> None:
+        """The client sends these, for the session (`own` then shows them as they are) or for one response."""
+        for tool in tools:
+            if key := _key(tool):
+                self._client.add(key)
+                if for_session:
+                    self._declared[key] = tool
+
+    def own(self, tools: object) -> list[Any]:
+        """Those of the model's `tools` that are the client's, as the client declared them."""
+        if not isinstance(tools, list):
+            return []
+        return [
+            self._declared.get(_key(tool) or "", tool)
+            for tool in tools
+            if isinstance(tool, Mapping) and not self.hides(tool.get("name"))
+        ]
+
+
+def _definition(spec: ToolSpec | HandoffSpec) -> dict[str, Any]:
+    return {
+        "type": "function",
+        "name": spec.name,
+        "description": spec.description,
+        "parameters": spec.parameters,
+    }
+
+
+def _key(tool: Mapping[str, Any]) -> str | None:
+    """A function's name; what identifies an MCP server is its label."""
+    key = tool.get("name", tool.get("server_label"))
+    return key if isinstance(key, str) else None
