@@ -77,17 +77,19 @@ class PicowsSocket(WSListener):
     def _send(self, kind: WSMsgType, message: bytes) -> None:
         if self._closing or self._transport is None:
             return
+        # Judged before the message is added: one message may be larger than the limit, a backlog may not.
+        if self._congested and self._transport.underlying_transport.get_write_buffer_size() > self._max_buffered:
+            log.warning("peer does not read, dropping it", buffered=self._max_buffered)
+            self._closing = True
+            # Not here: the caller is in the middle of its outputs.
+            asyncio.get_running_loop().call_soon(self._abort)
+            return
         if len(message) <= _COPIED_BY_PICOWS or self._transport.is_client_side:
             self._transport.send(kind, message)
         else:
             framed = bytearray(_HEADER_ROOM)
             framed += message
             self._transport.send_reuse_external_bytearray(kind, framed, _HEADER_ROOM)
-        if self._congested and self._transport.underlying_transport.get_write_buffer_size() > self._max_buffered:
-            log.warning("peer does not read, dropping it", buffered=self._max_buffered)
-            self._closing = True
-            # Not here: the caller is in the middle of its outputs.
-            asyncio.get_running_loop().call_soon(self._abort)
 
     def _abort(self) -> None:
         if self._transport is not None:

@@ -1,0 +1,135 @@
+"""The link to a model: a WebSocket to any server of the OpenAI Realtime protocol (OpenAI, Azure, our simulator).
+
+Knows addresses, credentials and the failures of connecting; what is said on the link is the engine's business.
+"""
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any, Final
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import picows
+
+from voicebus.adapters.sockets import Socket
+from voicebus.adapters.sockets.picows_socket import connect
+from voicebus.errors import ModelLinkError, SettingsError
+from voicebus.ports import ModelListener
+from voicebus.runtime.frames import dump_event
+
+CONNECT_TIMEOUT_S: Final = 10.0
+
+_CREDENTIAL_HEADERS: Final = frozenset({"authorization", "api-key"})
+_BETA_HEADER: Final = "openai-beta"
+# An address that names what to talk to already: Azure's dated form, a call to join, a transcription session.
+_ADDRESSED: Final = frozenset({"model", "deployment", "call_id", "intent"})
+_REAL_HOSTS: Final = ("api.openai.com", ".azure.com")
+
+
+class OpenAIRealtimeConnector:
+    """Opens links to one model address. Implements `ModelConnector`.
+
+    `headers` are added to each request; where they carry credentials, `api_key` is not sent. The beta header is
+    never sent, also where `headers` hold one: servers of today refuse it.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        api_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        connect_timeout_s: float = CONNECT_TIMEOUT_S,
+    ) -> None:
+        self._url = url
+        self._timeout_s = connect_timeout_s
+        self._headers = {name: value for name, value in (headers or {}).items() if name.lower() != _BETA_HEADER}
+        given = {name.lower() for name in self._headers}
+        if api_key and not given & _CREDENTIAL_HEADERS:
+            self._headers["Authorization"] = f"Bearer {api_key}"
+        if "user-agent" not in given:
+            self._headers["User-Agent"] = f"voicebus/{version('voicebus')}"
+
+    def require_credentials(self) -> None:
+        """Refuse to dial a real provider without a key.
+
+        Raises:
+            SettingsError: the address is one of OpenAI or Azure, and there is neither key nor credential header.
+        """
+        host = urlsplit(self._url).hostname or ""
+        real = any(host == known or (known.startswith(".") and host.endswith(known)) for known in _REAL_HOSTS)
+        if real and not {name.lower() for name in self._headers} & _CREDENTIAL_HEADERS:
+            raise SettingsError(
+                f"VOICEBUS_MODEL_API_KEY: none was given, but the model address {host} needs one; set it or "
+                "OPENAI_API_KEY, or point VOICEBUS_MODEL_URL to a model-simulator"
+            )
+
+    async def connect(self, listener: ModelListener, *, model: str) -> "OpenAIRealtimeLink":
+        """Open one link.
+
+        Raises:
+            ModelLinkError: refused, unreachable or timed out; fatal where the server refused the request as such.
+        """
+        link = OpenAIRealtimeLink(listener)
+        url = model_url(self._url, model)
+        where = urlsplit(url).netloc
+        try:
+            await connect(url, link, headers=self._headers, timeout_s=self._timeout_s)
+        except TimeoutError as error:
+            raise ModelLinkError(f"the model at {where} did not answer within {self._timeout_s:g} s") from error
+        except picows.WSHandshakeError as error:
+            status = int(error.response.status) if error.response is not None else None
+            raise ModelLinkError(
+                f"the model at {where} refused the connection ({f'HTTP {status}' if status else error})",
+                code="invalid_api_key" if status in (401, 403) else None,
+                fatal=status is not None and 400 <= status < 500 and status != 429,
+            ) from error
+        except (OSError, picows.WSError) as error:
+            raise ModelLinkError(f"the model at {where} cannot be reached ({error})") from error
+        return link
+
+
+class OpenAIRealtimeLink:
+    """One open link. Implements `ModelLink`, and hears from its socket."""
+
+    def __init__(self, listener: ModelListener) -> None:
+        self._listener = listener
+        self._socket: Socket | None = None
+        self._closed_by_us = False
+
+    def send(self, event: Mapping[str, Any]) -> None:
+        self.send_frame(dump_event(event))
+
+    def send_frame(self, frame: bytes) -> None:
+        if self._socket is not None:
+            self._socket.send_text(frame)
+
+    async def close(self) -> None:
+        self._closed_by_us = True
+        if self._socket is not None:
+            self._socket.close()
+            await self._socket.wait_closed()
+
+    # --- SocketListener -----------------------------------------------------------------------------
+
+    def opened(self, socket: Socket) -> None:
+        self._socket = socket
+
+    def text(self, message: bytes) -> None:
+        self._listener.model_frame(message)
+
+    def binary(self, message: bytes) -> None:
+        # The protocol has none; the listener will find that it is no event, and say so.
+        self._listener.model_frame(message)
+
+    def closed(self, code: int, reason: str) -> None:
+        if not self._closed_by_us:
+            self._listener.model_lost(f"the model closed the link ({code}{f' {reason}' if reason else ''})", code)
+
+
+def model_url(url: str, model: str) -> str:
+    """The address to dial: `?model=` is added unless the address names what it talks to already."""
+    parts = urlsplit(url)
+    query = parse_qsl(parts.query, keep_blank_values=True)
+    if not {name for name, _ in query} & _ADDRESSED:
+        query.append(("model", model))
+    return urlunsplit(parts._replace(query=urlencode(query), fragment=""))

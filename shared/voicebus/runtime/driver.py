@@ -1,0 +1,447 @@
+"""Runs one engine session: brings it what happens, performs what it decides, owns its timers and jobs.
+
+Everything but `run` is synchronous. An input that comes while outputs are being performed waits its turn, so the
+engine sees one thing at a time and outputs keep their order. An exception ends this session and no other.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from pydantic import ValidationError
+
+from voicebus.contracts.envelope import Entry, Message
+from voicebus.contracts.guardrails import GUARDRAIL_VERDICT, GuardrailVerdict
+from voicebus.contracts.journal import ErrorRecorded, EventType, SessionEnded
+from voicebus.contracts.tools import (
+    TOOL_PROGRESS,
+    TOOL_RESULT,
+    TOOL_STARTED,
+    ToolProgress,
+    ToolResult,
+    ToolStarted,
+)
+from voicebus.engine.config import AgentSpec, SessionConfig
+from voicebus.engine.inputs import (
+    AgentResolved,
+    AgentUnresolved,
+    Input,
+    LinkLost,
+    ModelAudio,
+    ModelEvent,
+    ModelMalformed,
+    TimerFired,
+    ToolProgressArrived,
+    ToolResultArrived,
+    ToolStartedArrived,
+    Trouble,
+    VerdictArrived,
+)
+from voicebus.engine.outputs import (
+    CancelTimer,
+    CancelTool,
+    Close,
+    DispatchCheck,
+    DispatchTool,
+    Emit,
+    ForwardAudio,
+    Ignored,
+    Observe,
+    Output,
+    Record,
+    ResolveAgent,
+    SendModel,
+    SetTimer,
+    ToClient,
+)
+from voicebus.errors import BusError, ModelLinkError, VoicebusError
+from voicebus.ports import (
+    Clock,
+    GuardrailDispatch,
+    Inbox,
+    Journal,
+    ModelConnector,
+    ModelLink,
+    SessionRef,
+    ToolDispatch,
+)
+from voicebus.runtime import frames
+from voicebus.telemetry import metrics
+from voicebus.telemetry.logging import get_logger
+from voicebus.telemetry.measurements import observe
+
+log = get_logger(__name__)
+
+RESOLVE_TIMEOUT_S: Final = 30.0
+"""How long an agent's dynamic instructions and `on_handoff` may take."""
+
+_INTERNAL_ERROR: Final = 1011
+_SERVICE: Final = "gateway"
+
+
+class Engine(Protocol):
+    """What is driven: `voicebus.engine.session.Session`."""
+
+    def start(self) -> Sequence[Output]: ...
+
+    def handle(self, event: Input, now: float) -> Sequence[Output]: ...
+
+
+class ClientFace(Protocol):
+    """Who listens to a session. Called on the event loop; must not block, may call `SessionDriver.feed`."""
+
+    def ready(self) -> None:
+        """The session is live: what the client sent so far can be fed now."""
+        ...
+
+    def record(self, seq: int, kind: EventType, at_ms: int, data: Message) -> None: ...
+
+    def emit(self, kind: str, seq: int, at_ms: int, data: Mapping[str, Any]) -> None:
+        """An event that is not recorded; `seq` is the last recorded one's."""
+        ...
+
+    def server_event(self, event: Mapping[str, Any]) -> None:
+        """A server event for a client of the OpenAI face, complete but for `event_id`."""
+        ...
+
+    def audio(self, where: ForwardAudio, delta: frames.AudioDelta, seq: int) -> None: ...
+
+    def raw_model_event(self, event: Mapping[str, Any], seq: int) -> None:
+        """Every parsed event of the model, before the engine sees it."""
+        ...
+
+    def close(self, code: int, reason: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Bus:
+    """The ports that a session works through."""
+
+    clock: Clock
+    tools: ToolDispatch
+    guardrails: GuardrailDispatch
+    journal: Journal
+    inbox: Inbox
+
+
+class SessionDriver:
+    """One session, from dialling the model to its last record. Implements `ModelListener`."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        config: SessionConfig,
+        ref: SessionRef,
+        bus: Bus,
+        face: ClientFace,
+        *,
+        resolve: Callable[[ResolveAgent], Awaitable[AgentSpec]],
+    ) -> None:
+        self._engine = engine
+        self._config = config
+        self._ref = ref
+        self._bus = bus
+        self._face = face
+        self._resolve = resolve
+        self._log = log.bind(session=ref.id, agent=config.agent.name, trace=ref.traceparent)
+        self._link: ModelLink | None = None
+        self._inputs: deque[tuple[Input, frames.AudioDelta | None]] = deque()
+        self._delta: frames.AudioDelta | None = None
+        self._busy = False
+        self._live = False
+        # Frames that came before the engine was started; bounded by what a server says before it is spoken to.
+        self._early: list[bytes] = []
+        self._early_loss: LinkLost | None = None
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._jobs: set[asyncio.Task[None]] = set()
+        self._ended = asyncio.Event()
+        self._reason = "error"
+        self._dialled_at = self._started_at = 0.0
+        self._heard_model = False
+        self.last_seq = 0
+        self._perform: dict[type, Callable[[Any], None]] = {
+            SendModel: self._send_model,
+            ForwardAudio: self._forward_audio,
+            ToClient: self._to_client,
+            Emit: self._emit,
+            Record: self._record,
+            DispatchTool: self._dispatch_tool,
+            CancelTool: self._cancel_tool,
+            DispatchCheck: self._dispatch_check,
+            ResolveAgent: self._resolve_agent,
+            SetTimer: self._set_timer,
+            CancelTimer: self._cancel_timer,
+            Observe: self._observe,
+            Ignored: self._ignored,
+            Close: self._close,
+        }
+
+    # --- the owner's side ---------------------------------------------------------------------------
+
+    @property
+    def ended(self) -> bool:
+        return self._ended.is_set()
+
+    async def run(self, connector: ModelConnector) -> str:
+        """Dial the model, hold the conversation until it ends, clean up. Returns the reason of the end.
+
+        A model that cannot be reached is a session that ended: it is recorded and the client is told.
+        """
+        clock = self._bus.clock
+        self._dialled_at = clock.monotonic()
+        self._bus.inbox.subscribe(self._ref.id, self._arrived)
+        try:
+            lost = None
+            try:
+                self._link = await connector.connect(self, model=self._config.model)
+            except ModelLinkError as error:
+                metrics.MODEL_ERRORS.labels(code=error.code or "connect").inc()
+                lost = LinkLost(str(error), code=error.code, close_code=error.close_code)
+            self._start()
+            if lost is not None:
+                self.feed(lost)
+            await self._ended.wait()
+        finally:
+            await self._clean_up()
+        return self._reason
+
+    def feed(self, event: Input) -> None:
+        """Bring one input; nothing happens before `ClientFace.ready` was called and after the end."""
+        self._take(event, None)
+
+    def send_audio(self, frame: bytes) -> None:
+        """Pass an append frame on to the model, past the engine."""
+        if self._link is not None and not self.ended:
+            self._link.send_frame(frame)
+
+    def job(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Run something that waits beside the session; cancelled with it, its failure ends it."""
+        if self.ended:
+            work.close()
+            return
+        task = asyncio.create_task(work, name=f"{name}-{self._ref.id}")
+        self._jobs.add(task)
+        task.add_done_callback(self._job_done)
+
+    # --- ModelListener ------------------------------------------------------------------------------
+
+    def model_frame(self, frame: bytes) -> None:
+        if not self._live:
+            self._early.append(frame)
+            return
+        if not self._heard_model:
+            self._heard_model = True
+            metrics.MODEL_CONNECT.observe(self._bus.clock.monotonic() - self._dialled_at)
+        delta = frames.read_audio_delta(frame)
+        if delta is not None:
+            audio = ModelAudio(
+                delta.response_id, delta.item_id, delta.output_index, delta.content_index, delta.size
+            )  # fmt: skip
+            self._take(audio, delta)
+            return
+        try:
+            event = frames.parse_event(frame)
+        except ValueError as error:
+            self._take(ModelMalformed(str(error)), None)
+            return
+        if not isinstance(event.get("type"), str):
+            self._take(ModelMalformed("the frame has no type"), None)
+            return
+        self._face.raw_model_event(event, self.last_seq)
+        self._take(ModelEvent(event), None)
+
+    def model_lost(self, why: str, close_code: int | None) -> None:
+        if self._live:
+            self._take(LinkLost(why, close_code=close_code), None)
+        else:
+            self._early_loss = LinkLost(why, close_code=close_code)
+
+    # --- the loop -----------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        self._started_at = self._bus.clock.monotonic()
+        self._live = True
+        self._busy = True
+        try:
+            for output in self._engine.start():
+                self._perform[type(output)](output)
+        except Exception as error:  # noqa: BLE001 - the boundary between one session and the others
+            self._crash(error)
+        finally:
+            self._busy = False
+        early, self._early = self._early, []
+        for frame in early:
+            self.model_frame(frame)
+        if self._early_loss is not None:
+            self.feed(self._early_loss)
+        if not self.ended:
+            self._face.ready()
+
+    def _take(self, event: Input, delta: frames.AudioDelta | None) -> None:
+        if not self._live or self.ended:
+            return
+        self._inputs.append((event, delta))
+        if self._busy:
+            return
+        self._busy = True
+        try:
+            while self._inputs and not self.ended:
+                event, self._delta = self._inputs.popleft()
+                for output in self._engine.handle(event, self._bus.clock.monotonic()):
+                    self._perform[type(output)](output)
+        except Exception as error:  # noqa: BLE001 - the boundary between one session and the others
+            self._crash(error)
+        finally:
+            self._busy = False
+
+    def _crash(self, error: Exception) -> None:
+        self._log.exception("session failed", exc_info=error)
+        if self.ended:
+            return
+        elapsed = round((self._bus.clock.monotonic() - self._started_at) * 1000)
+        message = f"internal error ({type(error).__name__})"
+        failed = ErrorRecorded(code="internal_error", message=message, source="gateway", at_ms=elapsed)
+        try:
+            self._record(Record(self.last_seq + 1, EventType.ERROR, failed))
+            ended = SessionEnded(reason="error", duration_ms=elapsed)
+            self._record(Record(self.last_seq + 1, EventType.SESSION_ENDED, ended))
+        except Exception as second:  # noqa: BLE001 - what failed first is logged; the sockets must still be closed
+            self._log.exception("the end could not be recorded", exc_info=second)
+        self._close(Close("error", _INTERNAL_ERROR))
+
+    async def _clean_up(self) -> None:
+        self._ended.set()
+        self._live = False
+        self._bus.inbox.unsubscribe(self._ref.id)
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        jobs = [job for job in self._jobs if not job.done()]
+        for job in jobs:
+            job.cancel()
+        closing = [self._bus.journal.close(self._ref)]
+        if self._link is not None:
+            closing.append(self._link.close())
+        results = await asyncio.gather(*closing, *jobs, return_exceptions=True)
+        for result in results:
+            if isinstance(result, Exception):
+                self._log.warning("clean-up failed", error=str(result))
+
+    def _job_done(self, task: asyncio.Task[None]) -> None:
+        self._jobs.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._crash(error if isinstance(error, Exception) else RuntimeError(repr(error)))
+
+    # --- the inbox ----------------------------------------------------------------------------------
+
+    def _arrived(self, entry: Entry) -> None:
+        metrics.MESSAGE_QUEUE.labels(service=_SERVICE).observe(max(0, self._bus.clock.at_ms() - entry.at) / 1000)
+        try:
+            event = _read_entry(entry)
+        except ValidationError as error:
+            self._log.warning("entry is malformed", type=entry.type, id=entry.id, error=str(error))
+            return
+        if event is None:
+            self._log.warning("entry of an unknown type", type=entry.type, id=entry.id)
+            return
+        self.feed(event)
+
+    # --- outputs ------------------------------------------------------------------------------------
+
+    def _send_model(self, output: SendModel) -> None:
+        if self._link is not None:
+            self._link.send(output.event)
+
+    def _forward_audio(self, output: ForwardAudio) -> None:
+        if self._delta is None:
+            raise RuntimeError("audio is forwarded only in answer to audio")
+        self._face.audio(output, self._delta, self.last_seq)
+
+    def _to_client(self, output: ToClient) -> None:
+        self._face.server_event(output.event)
+
+    def _emit(self, output: Emit) -> None:
+        self._face.emit(output.type, self.last_seq, self._bus.clock.at_ms(), output.data)
+
+    def _record(self, output: Record) -> None:
+        at_ms = self._bus.clock.at_ms()
+        self.last_seq = output.seq
+        self._bus.journal.append(self._ref, output, at_ms)
+        self._face.record(output.seq, output.type, at_ms, output.data)
+
+    def _dispatch_tool(self, output: DispatchTool) -> None:
+        self._on_bus(lambda: self._bus.tools.dispatch(self._ref, output))
+
+    def _cancel_tool(self, output: CancelTool) -> None:
+        self._on_bus(lambda: self._bus.tools.cancel(self._ref, output))
+
+    def _dispatch_check(self, output: DispatchCheck) -> None:
+        limit = self._config.guardrail_timeout_ms
+        self._on_bus(lambda: self._bus.guardrails.check(self._ref, output, timeout_ms=limit))
+
+    def _on_bus(self, send: Callable[[], None]) -> None:
+        try:
+            send()
+        except BusError as error:
+            # The call's own deadline answers the model; here it is only told and recorded.
+            self._take(Trouble("bus_unavailable", str(error), "bus"), None)
+
+    def _resolve_agent(self, output: ResolveAgent) -> None:
+        self.job("resolve-agent", self._resolved(output))
+
+    async def _resolved(self, ask: ResolveAgent) -> None:
+        try:
+            async with asyncio.timeout(RESOLVE_TIMEOUT_S):
+                agent = await self._resolve(ask)
+        except TimeoutError:
+            answer: Input = AgentUnresolved(
+                ask.call_id, f"The handoff to {ask.to_agent} took longer than {RESOLVE_TIMEOUT_S:g} seconds."
+            )
+        except VoicebusError as error:
+            answer = AgentUnresolved(ask.call_id, str(error))
+        except Exception as error:  # noqa: BLE001 - the author's callback may raise anything
+            self._log.exception("handoff failed", to_agent=ask.to_agent)
+            answer = AgentUnresolved(ask.call_id, f"The handoff to {ask.to_agent} failed: {type(error).__name__}.")
+        else:
+            answer = AgentResolved(ask.call_id, agent)
+        self.feed(answer)
+
+    def _set_timer(self, output: SetTimer) -> None:
+        self._cancel_timer(CancelTimer(output.key))
+        delay = max(0.0, output.at - self._bus.clock.monotonic())
+        self._timers[output.key] = asyncio.get_running_loop().call_later(delay, self._fire, output.key)
+
+    def _cancel_timer(self, output: CancelTimer) -> None:
+        timer = self._timers.pop(output.key, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _fire(self, key: str) -> None:
+        del self._timers[key]
+        self.feed(TimerFired(key))
+
+    def _observe(self, output: Observe) -> None:
+        observe(output.name, output.value, output.labels)
+
+    def _ignored(self, output: Ignored) -> None:
+        self._log.debug("ignored", why=output.why)
+
+    def _close(self, output: Close) -> None:
+        self._reason = output.reason
+        self._ended.set()
+        self._inputs.clear()
+        self._face.close(output.client_code, output.reason)
+
+
+def _read_entry(entry: Entry) -> Input | None:
+    if entry.type == TOOL_RESULT:
+        return ToolResultArrived(ToolResult.model_validate(entry.data))
+    if entry.type == GUARDRAIL_VERDICT:
+        return VerdictArrived(GuardrailVerdict.model_validate(entry.data))
+    if entry.type == TOOL_STARTED:
+        return ToolStartedArrived(ToolStarted.model_validate(entry.data))
+    if entry.type == TOOL_PROGRESS:
+        return ToolProgressArrived(ToolProgress.model_validate(entry.data))
+    return None
