@@ -1,0 +1,178 @@
+"""Connections to the transcript database: how they are opened, begun, taken off the event loop, and how they fail.
+
+Both databases are driven by synchronous drivers in threads: one store, one migration path, and nothing that blocks
+the event loop.
+"""
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, inspect, make_url, text
+
+from voicebus.adapters.database.schema import REVISION
+from voicebus.errors import ContractError, SettingsError, StoreError
+
+SETTING: Final = "VOICEBUS_DATABASE_URL"
+CONNECTIONS: Final = 5
+"""Connections of one process: one writes, the others read."""
+
+_CONNECT_TIMEOUT_S: Final = 5
+_STATEMENT_TIMEOUT_MS: Final = 30_000
+_SQLITE_BUSY_TIMEOUT_MS: Final = 10_000
+_WRITES: Final = "voicebus_writes"
+
+T = TypeVar("T")
+
+
+def open_engine(url: str) -> tuple[Engine, str]:
+    """An engine (which connects when first used), and the database's name for sentences, without its credentials.
+
+    Raises:
+        SettingsError: the address is not one of a supported database.
+    """
+    try:
+        parsed = make_url(url)
+        engine = _open_sqlite(parsed) if parsed.get_backend_name() == "sqlite" else _open_postgresql(parsed)
+    except (exc.ArgumentError, exc.NoSuchModuleError, ValueError, TypeError):
+        # The parser's own text may quote a piece of the password.
+        raise SettingsError(
+            f"{SETTING}: it is not a database address; sqlite:///PATH and postgresql+psycopg://USER:PASSWORD@HOST/NAME"
+            " are allowed (write special characters in a password as %XX)"
+        ) from None
+    return engine, _name(parsed)
+
+
+def _name(url: URL) -> str:
+    if url.get_backend_name() == "sqlite":
+        return str(url.database)
+    return f"{url.host or 'localhost'}:{url.port or 5432}/{url.database or ''}"
+
+
+def _open_sqlite(url: URL) -> Engine:
+    if not url.database or url.database == ":memory:":
+        raise ValueError("a database in memory is not shared by connections")
+    engine = create_engine(url, pool_size=CONNECTIONS, max_overflow=0)
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: sqlite3.Connection, _: object) -> None:
+        connection.isolation_level = None  # `begin` below decides how a transaction starts
+        for pragma in (
+            f"busy_timeout = {_SQLITE_BUSY_TIMEOUT_MS}",
+            "journal_mode = WAL",  # readers and the writer do not wait for each other
+            "synchronous = FULL",  # what was acknowledged survives a power cut
+            "foreign_keys = ON",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # A transaction that reads first and writes later cannot wait for another writer: SQLite fails it at once.
+        writes = connection.get_execution_options().get(_WRITES, False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _open_postgresql(url: URL) -> Engine:
+    if url.drivername != "postgresql+psycopg":
+        raise ValueError("another driver")
+    defaults: dict[str, Any] = {
+        "connect_timeout": _CONNECT_TIMEOUT_S,
+        "options": f"-c statement_timeout={_STATEMENT_TIMEOUT_MS}",
+        "application_name": "voicebus",
+    }
+    arguments = {name: value for name, value in defaults.items() if name not in url.query}
+    return create_engine(url, pool_size=CONNECTIONS, max_overflow=0, pool_pre_ping=True, connect_args=arguments)
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """One transaction that writes; committed at the end of the block, rolled back on an error."""
+    with engine.connect().execution_options(**{_WRITES: True}) as connection, connection.begin():
+        yield connection
+
+
+@contextmanager
+def mapped_errors(where: str) -> Iterator[None]:
+    """Turn the driver's errors into ours.
+
+    Raises:
+        ContractError: the database refuses these values, and will again.
+        StoreError: anything else, such as a database that is away; trying again may work.
+    """
+    try:
+        yield
+    except (exc.DataError, exc.IntegrityError, OverflowError) as error:
+        raise ContractError(f"the database refused it: {_first_line(error)}", reason="rejected_by_database") from error
+    except exc.SQLAlchemyError as error:
+        raise StoreError(f"the database {where} failed: {_first_line(error)} ({SETTING})") from error
+
+
+def _first_line(error: Exception) -> str:
+    # The driver's own first line: no statement, no parameters, no hints over several lines.
+    cause = error.orig if isinstance(error, exc.DBAPIError) else error
+    return (str(cause).strip().splitlines() or [type(cause).__name__])[0].strip()
+
+
+def current_revision(connection: Connection) -> str | None:
+    """The migration that this database is at; None before the first."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def require_migrated(engine: Engine, where: str) -> None:
+    """Make sure that the database is at this release's schema.
+
+    Raises:
+        StoreError: it is not, or cannot be reached. The sentence names the command that helps.
+    """
+    path = engine.url.database
+    # SQLite would create the file that is not there.
+    if engine.dialect.name == "sqlite" and not Path(path or "").exists():
+        found = None
+    else:
+        with mapped_errors(where), engine.connect() as connection:
+            found = current_revision(connection)
+    if found is None:
+        raise StoreError(f"the database {where} is not migrated; run `voicebus migrate` ({SETTING})")
+    if found != REVISION:
+        raise StoreError(
+            f"the database {where} is at migration {found}, this release needs {REVISION};"
+            f" run `voicebus migrate` of this release ({SETTING})"
+        )
+
+
+async def in_thread(work: Callable[[], T]) -> T:
+    """Run blocking work in a thread of its own.
+
+    A daemon thread instead of a pool's: a database that hangs must not keep the process from exiting. Cancelling the
+    caller leaves the work running; its outcome is then unknown, which every write here allows for.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def deliver(result: T | None, error: BaseException | None) -> None:
+        if future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)  # type: ignore[arg-type]
+
+    def run() -> None:
+        result, error = None, None
+        try:
+            result = work()
+        except BaseException as raised:  # noqa: BLE001 - carried over to the caller, whatever it is
+            error = raised
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(deliver, result, error)
+
+    threading.Thread(target=run, name="database", daemon=True).start()
+    return await future

@@ -1,0 +1,191 @@
+"""From recorded events to rows: what one event says about its session and about one line of the transcript. Pure.
+
+Rows merge by the rule that a later `seq` wins, whatever the order of arrival, so writing an event twice, or late,
+gives the same transcript.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from pydantic import ValidationError
+
+from voicebus.adapters.database.schema import SESSION_CHARS
+from voicebus.contracts.envelope import Entry, Message
+from voicebus.contracts.journal import (
+    EVENTS,
+    ErrorRecorded,
+    GuardrailTripped,
+    Handoff,
+    ItemRecorded,
+    SessionEnded,
+    SessionResumed,
+    SessionStarted,
+    ToolEnd,
+    ToolStart,
+)
+from voicebus.errors import ContractError
+
+Row: TypeAlias = dict[str, Any]
+
+_MAX_SEQ: Final = 2**31 - 1
+_MAX_AT: Final = 253_402_300_799_000  # the end of the year 9999
+_INTERRUPTED: Final = "interrupted"
+_MODELS: Final[Mapping[str, type[Message]]] = {name.value: model for name, model in EVENTS.items()}
+
+ITEM_FIELDS: Final = (
+    "type", "role", "agent", "item_id", "text", "heard_text", "truncated", "start_ms", "end_ms", "tool", "call_id",
+    "arguments", "output", "outcome",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedEvent:
+    """An entry of an event stream that can be stored. `event` is None for a type that this release does not know."""
+
+    session: str
+    seq: int
+    type: str
+    at: int
+    data: dict[str, Any]
+    event: Message | None
+
+    @classmethod
+    def of(cls, entry: Entry) -> "RecordedEvent":
+        """Read an entry.
+
+        Raises:
+            ContractError: `malformed`; dead-letter the entry.
+        """
+        if entry.seq is None or entry.seq > _MAX_SEQ:
+            raise _malformed(f"a recorded event needs a seq between 1 and {_MAX_SEQ}, this one has {entry.seq}")
+        if not 0 <= entry.at <= _MAX_AT:
+            raise _malformed(f"at={entry.at} is no time")
+        if not 0 < len(entry.session) <= SESSION_CHARS or len(entry.type) > 64 or "\x00" in entry.session + entry.type:
+            raise _malformed(f"session and type must be text of at most {SESSION_CHARS} and 64 characters")
+        data = _without_nul(entry.data)
+        model = _MODELS.get(entry.type)
+        try:
+            event = model.model_validate(data) if model else None
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise _malformed(f"{entry.type}.{where}: {first['msg']}") from error
+        return cls(session=entry.session, seq=entry.seq, type=entry.type, at=entry.at, data=data, event=event)
+
+    def event_row(self) -> Row:
+        return {"session": self.session, "seq": self.seq, "type": self.type, "at": self.at, "data": self.data}
+
+    def session_row(self) -> Row:
+        row: Row = {
+            "session": self.session,
+            "agent": None,
+            "status": "active",
+            "started_at": self.at,
+            "ended_at": None,
+            "end_reason": None,
+            "last_seq": self.seq,
+        }
+        if isinstance(self.event, SessionStarted | SessionResumed):
+            row["agent"] = self.event.agent
+        elif isinstance(self.event, SessionEnded):
+            status = _INTERRUPTED if self.event.reason == _INTERRUPTED else "ended"
+            row |= {"status": status, "ended_at": self.at, "end_reason": self.event.reason}
+        return row
+
+    def item_row(self) -> Row | None:
+        """The line of the transcript that this event makes or completes; None where it makes none."""
+        describe = _ITEMS.get(type(self.event))
+        if describe is None or self.event is None:
+            return None
+        key, fields = describe(self.event)
+        row: Row = dict.fromkeys(ITEM_FIELDS)
+        row |= {
+            "session": self.session,
+            "key": key or f"event:{self.seq}",
+            "seq": self.seq,
+            "revised_seq": self.seq,
+            "at": self.at,
+        }
+        return row | fields
+
+
+def merge_sessions(rows: Iterable[Row]) -> list[Row]:
+    """One row per session, sorted by it (two writers lock in the same order)."""
+    merged: dict[str, Row] = {}
+    for row in rows:
+        known = merged.setdefault(row["session"], dict(row))
+        known["started_at"] = min(known["started_at"], row["started_at"])
+        known["last_seq"] = max(known["last_seq"], row["last_seq"])
+        known["agent"] = known["agent"] or row["agent"]
+        if row["ended_at"] is not None:
+            known |= {name: row[name] for name in ("status", "ended_at", "end_reason")}
+    return [merged[session] for session in sorted(merged)]
+
+
+def _malformed(text: str) -> ContractError:
+    return ContractError(text, reason="malformed")
+
+
+def _without_nul(value: Any) -> Any:
+    """PostgreSQL stores no U+0000 in text; one in an event must not hold up the others."""
+    if isinstance(value, str):
+        return value.replace("\x00", "\ufffd")
+    if isinstance(value, Mapping):
+        return {_without_nul(name): _without_nul(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_nul(inner) for inner in value]
+    return value
+
+
+def _message(event: ItemRecorded) -> tuple[str, Row]:
+    return f"item:{event.item_id}", {
+        "type": "message", "role": event.role, "agent": event.agent, "item_id": event.item_id, "text": event.text,
+        "heard_text": event.heard_text, "truncated": event.truncated, "start_ms": event.started_ms,
+        "end_ms": event.ended_ms,
+    }  # fmt: skip
+
+
+def _tool_start(event: ToolStart) -> tuple[str, Row]:
+    return f"call:{event.call_id}", {
+        "type": "tool_call", "agent": event.agent, "item_id": event.item_id, "start_ms": event.started_ms,
+        "tool": event.tool, "call_id": event.call_id, "arguments": event.arguments,
+    }  # fmt: skip
+
+
+def _tool_end(event: ToolEnd) -> tuple[str, Row]:
+    return f"call:{event.call_id}", {
+        "type": "tool_call", "agent": event.agent, "item_id": event.item_id, "start_ms": event.started_ms,
+        "end_ms": event.ended_ms, "tool": event.tool, "call_id": event.call_id, "arguments": event.arguments,
+        "output": event.output, "outcome": event.outcome.value,
+    }  # fmt: skip
+
+
+def _handoff(event: Handoff) -> tuple[str | None, Row]:
+    return None, {
+        "type": "handoff", "agent": event.from_agent, "text": f"{event.from_agent} -> {event.to_agent}",
+        "call_id": event.call_id, "start_ms": event.at_ms, "end_ms": event.at_ms,
+    }  # fmt: skip
+
+
+def _guardrail(event: GuardrailTripped) -> tuple[str | None, Row]:
+    return None, {
+        "type": "guardrail", "agent": event.agent, "item_id": event.item_id, "text": event.message,
+        "outcome": ", ".join(event.guardrails), "start_ms": event.at_ms, "end_ms": event.at_ms,
+    }  # fmt: skip
+
+
+def _error(event: ErrorRecorded) -> tuple[str | None, Row]:
+    return None, {
+        "type": "error", "text": event.message, "outcome": event.code, "start_ms": event.at_ms, "end_ms": event.at_ms,
+    }  # fmt: skip
+
+
+_ITEMS: Final[Mapping[type[Any], Callable[[Any], tuple[str | None, Row]]]] = {
+    ItemRecorded: _message,
+    ToolStart: _tool_start,
+    ToolEnd: _tool_end,
+    Handoff: _handoff,
+    GuardrailTripped: _guardrail,
+    ErrorRecorded: _error,
+}

@@ -1,0 +1,237 @@
+"""The one place that writes and reads transcripts; the same statements on SQLite and PostgreSQL."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final, Self, TypeVar
+
+from sqlalchemy import Connection, RowMapping, Select, Table, and_, case, func, or_, select, tuple_
+from sqlalchemy.dialects import postgresql, sqlite
+
+from voicebus.adapters.database.connection import (
+    CONNECTIONS,
+    in_thread,
+    mapped_errors,
+    open_engine,
+    require_migrated,
+    writing,
+)
+from voicebus.adapters.database.lines import ITEM_FIELDS, RecordedEvent, merge_sessions
+from voicebus.adapters.database.schema import events, items, sessions
+from voicebus.adapters.database.transcripts import Item, Transcript, TranscriptSummary, in_conversation_order
+
+T = TypeVar("T")
+
+_INSERTS: Final = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a write did: how many events were new, and of sessions that ended with it, how many events are missing."""
+
+    new: int
+    missing: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which transcripts: begun in [`start`, `end`), with this agent first, with `text` in one of their lines."""
+
+    agent: str | None = None
+    start: datetime | None = None
+    end: datetime | None = None
+    text: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a list goes on: behind the session that began at `started_at` (ms)."""
+
+    started_at: int
+    session: str
+
+
+class TranscriptStore:
+    """Transcripts in a database. Safe to share by tasks; at most `CONNECTIONS` calls run at once, others wait.
+
+    Every method raises `StoreError` when the database is away or fails: trying again may work.
+    """
+
+    def __init__(self, url: str) -> None:
+        """Nothing connects yet.
+
+        Raises:
+            SettingsError: `url` is not the address of a supported database.
+        """
+        self._engine, self._where = open_engine(url)
+        self._insert: Callable[[Table], Any] = _INSERTS[self._engine.dialect.name]
+        self._free = asyncio.Semaphore(CONNECTIONS)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._engine.dispose()
+
+    async def check(self) -> None:
+        """Make sure that the database answers and has this release's schema.
+
+        Raises:
+            StoreError: it is away or not migrated; the sentence says what to do.
+        """
+        async with self._free:
+            await in_thread(lambda: require_migrated(self._engine, self._where))
+
+    async def write(self, batch: Sequence[RecordedEvent]) -> Written:
+        """Store a batch in one transaction; events stored before change nothing.
+
+        Raises:
+            ContractError: the database refuses some event of the batch for good; nothing of it was stored.
+        """
+        return await self._run(lambda connection: self._write(connection, batch), writes=True)
+
+    async def find(
+        self, wanted: Filter, *, limit: int, after: Position | None = None
+    ) -> tuple[list[TranscriptSummary], Position | None]:
+        """Transcripts, newest first, at most `limit`, and where to go on if there are more."""
+        return await self._run(lambda connection: _find(connection, wanted, limit, after))
+
+    async def transcript(self, session: str) -> Transcript | None:
+        """One transcript; None for a session that nothing was recorded of."""
+        return await self._run(lambda connection: _transcript(connection, session))
+
+    async def _run(self, work: Callable[[Connection], T], *, writes: bool = False) -> T:
+        def run() -> T:
+            opened = writing(self._engine) if writes else self._engine.connect()
+            with mapped_errors(self._where), opened as connection:
+                return work(connection)
+
+        async with self._free:
+            return await in_thread(run)
+
+    def _write(self, connection: Connection, batch: Sequence[RecordedEvent]) -> Written:
+        if not batch:
+            return Written(0)
+        ordered = sorted(batch, key=lambda event: (event.session, event.seq))
+        connection.execute(self._upsert_sessions(), merge_sessions(event.session_row() for event in ordered))
+        insert = self._insert(events).on_conflict_do_nothing().returning(events.c.session, events.c.seq)
+        inserted = connection.execute(insert, [event.event_row() for event in ordered])
+        stored = {(row.session, row.seq) for row in inserted}
+        new = [event for event in ordered if (event.session, event.seq) in stored]
+        lines = [row for event in new if (row := event.item_row()) is not None]
+        if lines:
+            connection.execute(self._upsert_items(), lines)
+        ended = {event.session for event in new if event.session_row()["ended_at"] is not None}
+        return Written(len(stored), _missing(connection, ended) if ended else {})
+
+    def _upsert_sessions(self) -> Any:
+        insert = self._insert(sessions)
+        old, new = sessions.c, insert.excluded
+        ends = new.ended_at.is_not(None)
+        return insert.on_conflict_do_update(
+            index_elements=[old.session],
+            set_={
+                "agent": func.coalesce(old.agent, new.agent),
+                "started_at": case((new.started_at < old.started_at, new.started_at), else_=old.started_at),
+                "last_seq": case((new.last_seq > old.last_seq, new.last_seq), else_=old.last_seq),
+                **{name: case((ends, new[name]), else_=old[name]) for name in ("status", "ended_at", "end_reason")},
+            },
+        )
+
+    def _upsert_items(self) -> Any:
+        insert = self._insert(items)
+        old, new = items.c, insert.excluded
+        first, last = new.seq < old.seq, new.revised_seq >= old.revised_seq
+        merged: dict[str, Any] = {
+            "seq": case((first, new.seq), else_=old.seq),
+            "at": case((first, new.at), else_=old.at),
+            "revised_seq": case((last, new.revised_seq), else_=old.revised_seq),
+        }
+        for name in ITEM_FIELDS:
+            merged[name] = case((last, func.coalesce(new[name], old[name])), else_=func.coalesce(old[name], new[name]))
+        return insert.on_conflict_do_update(index_elements=[old.session, old.key], set_=merged)
+
+
+def _missing(connection: Connection, ended: set[str]) -> dict[str, int]:
+    count = (
+        select(sessions.c.session, (sessions.c.last_seq - func.count(events.c.seq)).label("missing"))
+        .join(events)
+        .where(sessions.c.session.in_(sorted(ended)))
+        .group_by(sessions.c.session, sessions.c.last_seq)
+    )
+    return {row.session: row.missing for row in connection.execute(count) if row.missing}
+
+
+def _find(
+    connection: Connection, wanted: Filter, limit: int, after: Position | None
+) -> tuple[list[TranscriptSummary], Position | None]:
+    count = select(func.count()).where(items.c.session == sessions.c.session).scalar_subquery()
+    query: Select[Any] = (
+        select(sessions, count.label("items"))
+        .order_by(sessions.c.started_at.desc(), sessions.c.session.desc())
+        .limit(limit + 1)
+    )
+    if wanted.agent is not None:
+        query = query.where(sessions.c.agent == wanted.agent)
+    if wanted.start is not None:
+        query = query.where(sessions.c.started_at >= _ms(wanted.start))
+    if wanted.end is not None:
+        query = query.where(sessions.c.started_at < _ms(wanted.end))
+    if wanted.text is not None:
+        said = or_(*(column.icontains(wanted.text, autoescape=True) for column in (items.c.text, items.c.output)))
+        query = query.where(select(items.c.seq).where(and_(items.c.session == sessions.c.session, said)).exists())
+    if after is not None:
+        place = tuple_(sessions.c.started_at, sessions.c.session)
+        query = query.where(place < tuple_(after.started_at, after.session))
+    rows = connection.execute(query).all()
+    found = [
+        TranscriptSummary(
+            session=row.session,
+            agent=row.agent,
+            status=row.status,
+            started_at=_time(row.started_at),
+            ended_at=_time_or_none(row.ended_at),
+            items=row.items,
+        )
+        for row in rows[:limit]
+    ]
+    last = rows[limit - 1] if len(rows) > limit else None
+    return found, Position(last.started_at, last.session) if last else None
+
+
+def _transcript(connection: Connection, session: str) -> Transcript | None:
+    row = connection.execute(select(sessions).where(sessions.c.session == session)).one_or_none()
+    if row is None:
+        return None
+    previous = func.lag(events.c.seq, 1, 0).over(order_by=events.c.seq).label("previous")
+    seqs = select(events.c.seq, previous).where(events.c.session == session).subquery()
+    gaps = select(seqs.c.previous + 1, seqs.c.seq - 1).where(seqs.c.seq > seqs.c.previous + 1).order_by(seqs.c.seq)
+    lines = connection.execute(select(items).where(items.c.session == session)).mappings()
+    return Transcript(
+        session=row.session,
+        agent=row.agent,
+        status=row.status,
+        started_at=_time(row.started_at),
+        ended_at=_time_or_none(row.ended_at),
+        end_reason=row.end_reason,
+        last_seq=row.last_seq,
+        gaps=[(first, last) for first, last in connection.execute(gaps)],
+        items=in_conversation_order(_item(line) for line in lines),
+    )
+
+
+def _item(row: RowMapping) -> Item:
+    return Item(seq=row["seq"], at=_time(row["at"]), **{name: row[name] for name in ITEM_FIELDS})
+
+
+def _ms(time: datetime) -> int:
+    return round(time.timestamp() * 1000)
+
+
+def _time(ms: int) -> datetime:
+    return datetime.fromtimestamp(ms / 1000, UTC)
+
+
+def _time_or_none(ms: int | None) -> datetime | None:
+    return None if ms is None else _time(ms)

@@ -1,0 +1,75 @@
+"""What is read back: transcripts as the HTTP API gives them (contract section 5), and the order of their lines."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Status = Literal["active", "ended", "interrupted"]
+ItemType = Literal["message", "tool_call", "handoff", "guardrail", "error"]
+
+
+class Item(BaseModel):
+    """One line of a conversation; what does not apply to its type is null.
+
+    `text` is what was said (message), judged (guardrail, with the rules' names in `outcome`), went wrong (error, with
+    its code in `outcome`), or `FROM -> TO` (handoff). `heard_text` is what of it reached the listener, null for all.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    seq: int
+    at: datetime
+    type: ItemType
+    role: str | None
+    agent: str | None
+    item_id: str | None
+    text: str | None
+    heard_text: str | None
+    truncated: bool | None
+    start_ms: int | None
+    end_ms: int | None
+    tool: str | None
+    call_id: str | None
+    arguments: str | None
+    output: str | None
+    outcome: str | None
+
+
+class Transcript(BaseModel):
+    """One conversation. `gaps` are the ranges of `seq` that never arrived, both ends included."""
+
+    model_config = ConfigDict(frozen=True)
+
+    session: str
+    agent: str | None
+    status: Status
+    started_at: datetime
+    ended_at: datetime | None
+    end_reason: str | None
+    last_seq: int
+    gaps: list[tuple[int, int]]
+    items: list[Item]
+
+
+class TranscriptSummary(BaseModel):
+    """A conversation in a list; `items` counts its lines, `agent` is the one that it started with."""
+
+    model_config = ConfigDict(frozen=True)
+
+    session: str
+    agent: str | None
+    status: Status
+    started_at: datetime
+    ended_at: datetime | None
+    items: int
+
+
+def in_conversation_order(items: Iterable[Item]) -> list[Item]:
+    """The lines as they were spoken.
+
+    By where they start: a user's transcription is often recorded after the answer to it, so `seq` alone reads wrong.
+    Of two that start in the same millisecond the user's comes first, else the earlier recorded.
+    """
+    return sorted(items, key=lambda item: (item.start_ms or 0, item.role != "user", item.seq))

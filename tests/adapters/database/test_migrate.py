@@ -1,0 +1,105 @@
+"""Migrations, up and down, on both databases."""
+
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine, inspect
+
+from voicebus.adapters.database import migrate
+from voicebus.adapters.database.schema import REVISION, metadata
+from voicebus.adapters.database.store import TranscriptStore
+from voicebus.errors import SettingsError, StoreError
+
+
+def tables(url: str) -> set[str]:
+    engine = create_engine(url)
+    try:
+        return set(inspect(engine).get_table_names())
+    finally:
+        engine.dispose()
+
+
+def test_up_makes_the_schema_that_the_store_uses(empty_database: str) -> None:
+    assert migrate.upgrade(empty_database) == REVISION
+    engine = create_engine(empty_database)
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    engine.dispose()
+
+
+def test_up_twice_changes_nothing(empty_database: str) -> None:
+    migrate.upgrade(empty_database)
+    assert migrate.upgrade(empty_database) == REVISION
+
+
+def test_down_removes_everything_and_up_makes_it_again(empty_database: str) -> None:
+    migrate.upgrade(empty_database)
+    assert migrate.downgrade(empty_database, revision="base") == "base"
+    assert tables(empty_database) <= {"alembic_version"}
+    migrate.upgrade(empty_database)
+    assert {"sessions", "events", "items"} <= tables(empty_database)
+
+
+def test_the_release_names_its_newest_migration() -> None:
+    scripts = ScriptDirectory(str(Path(migrate.__file__).parent / "migrations"))
+    assert scripts.get_heads() == [REVISION]
+
+
+async def test_a_database_that_is_not_migrated_is_one_sentence_naming_the_command(empty_database: str) -> None:
+    async with TranscriptStore(empty_database) as store:
+        with pytest.raises(StoreError, match=r"not migrated; run `voicebus migrate`"):
+            await store.check()
+
+
+async def test_a_check_leaves_no_sqlite_file_behind(tmp_path: Path) -> None:
+    path = tmp_path / "none.db"
+    async with TranscriptStore(f"sqlite:///{path}") as store:
+        with pytest.raises(StoreError, match="not migrated"):
+            await store.check()
+    assert not path.exists()
+
+
+async def test_a_database_of_another_release_is_refused(database: str) -> None:
+    engine = create_engine(database)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    engine.dispose()
+    async with TranscriptStore(database) as store:
+        with pytest.raises(StoreError, match=r"at migration 9999, this release needs .*voicebus migrate"):
+            await store.check()
+    with pytest.raises(StoreError, match="cannot be migrated"):
+        migrate.upgrade(database)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+psycopg://user:x@host:s3cret/name",
+        "postgresql://user:s3cret@host/name",
+        "mysql://user:s3cret@host/name",
+        "sqlite://",
+        "sqlite:///:memory:",
+        "no address s3cret",
+    ],
+)
+def test_an_address_that_is_none_is_refused_without_repeating_it(url: str) -> None:
+    with pytest.raises(SettingsError, match="VOICEBUS_DATABASE_URL") as refused:
+        migrate.upgrade(url)
+    assert "s3cret" not in str(refused.value)
+
+
+def test_an_unreachable_database_is_one_sentence_without_the_password() -> None:
+    with pytest.raises(
+        StoreError, match=r"^the database 127\.0\.0\.1:1/calls failed: .*VOICEBUS_DATABASE_URL"
+    ) as failed:
+        migrate.upgrade("postgresql+psycopg://user:s3cret@127.0.0.1:1/calls")
+    assert "s3cret" not in str(failed.value)
+    assert "\n" not in str(failed.value)
+
+
+def test_a_folder_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="unable to open database file"):
+        migrate.upgrade(f"sqlite:///{tmp_path / 'none' / 'x.db'}")
