@@ -18,8 +18,11 @@ DEAD_LETTERS_MAXLEN: Final = 100_000
 INBOX_TTL_S: Final = 24 * 3600
 CONTROL_TTL_S: Final = 24 * 3600
 
-# A dead-letter key is named by queue; these two belong to the guardrail workers and to the archiver.
-RESERVED_QUEUES: Final = frozenset({"guardrails", "events"})
+# A dead-letter key is named by queue; these belong to the guardrail workers, the archiver and the gateways.
+GUARDRAILS_QUEUE: Final = "guardrails"
+EVENTS_QUEUE: Final = "events"
+INBOX_QUEUE: Final = "inbox"
+RESERVED_QUEUES: Final = frozenset({GUARDRAILS_QUEUE, EVENTS_QUEUE, INBOX_QUEUE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,3 +101,8 @@ class Keys:
     def archiver_lease(self, shard: int) -> str:
         """String: which archiver reads this shard; expires with its holder."""
         return f"{self.prefix}:archiver:{{{shard}}}:lease"
+
+    @property
+    def archivers(self) -> str:
+        """Sorted set: archiver id -> ms of its last sign of life; expires soon after the last of them."""
+        return f"{self.prefix}:archivers"
