@@ -1,0 +1,202 @@
+"""`voicebus call`: one conversation on the terminal, with a live transcript."""
+
+import asyncio
+import json
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from voicebus.errors import RemoteError, UsageError, VoicebusError
+from voicebus_services.call import wav
+from voicebus_services.call.conversation import Conversation, open_conversation
+from voicebus_services.call.microphone import Microphone, open_microphone
+
+_QUIET_S: Final = 1.0
+"""After the last word and with nothing under way, this much quiet means that the answer is over."""
+
+_END_OF_INPUT: Final = "\x04"
+
+
+@dataclass
+class CallOptions:
+    url: str
+    agent: str | None = None
+    wav: Path | None = None
+    text: str | None = None
+    mic: bool = False
+    out: Path | None = None
+    as_json: bool = False
+    api_key: str | None = None
+    timeout_s: float = 120.0
+
+
+@dataclass
+class Progress:
+    """What is under way in a call; `settled` is when an answer is complete and nothing else is running."""
+
+    answered: bool = False
+    pending_tools: set[str] = field(default_factory=set)
+    speaking: bool = False
+    ended: str | None = None
+    failure: str | None = None
+    activity: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def note(self, event: dict[str, Any]) -> None:
+        """Take in one event of the native face."""
+        kind = event["type"]
+        if kind == "tool_start":
+            self.pending_tools.add(event["call_id"])
+            self.answered = False
+        elif kind == "tool_end":
+            self.pending_tools.discard(event["call_id"])
+        elif kind == "handoff" or (kind == "item_recorded" and event["role"] == "user"):
+            self.answered = False
+        elif kind == "agent_start":
+            self.speaking = True
+        elif kind == "turn_ended":
+            self.speaking = False
+        elif kind == "item_recorded" and event["role"] == "assistant":
+            self.answered = True
+        elif kind == "error":
+            self.failure = str(event.get("message", event.get("code", "unknown")))
+        elif kind == "session_ended":
+            self.ended = str(event.get("reason", ""))
+        if kind != "audio.samples":
+            self.activity.set()
+
+    @property
+    def settled(self) -> bool:
+        return self.answered and not self.pending_tools and not self.speaking
+
+
+async def run_call(options: CallOptions, *, out: Callable[[str], None] = print) -> None:
+    """Hold the conversation that `options` describe and print it; returns when it ended well.
+
+    Raises:
+        UsageError: the options do not fit together, or the WAV cannot be used.
+        RemoteError: the gateway cannot be reached, gave no answer in time, or ended the call with an error.
+    """
+    if sum((options.wav is not None, options.text is not None, options.mic)) > 1:
+        raise UsageError("call: --wav, --text and --mic exclude each other; give one")
+    samples = wav.read(options.wav) if options.wav is not None else None
+    microphone = open_microphone() if options.mic else None
+    headers = {"Authorization": f"Bearer {options.api_key}"} if options.api_key else None
+    progress = Progress()
+    heard = bytearray()
+    async with open_conversation(options.url, agent=options.agent, headers=headers) as conversation:
+        speaker = asyncio.create_task(_speak(conversation, options, samples, microphone, progress), name="call-speaker")
+        try:
+            async with asyncio.timeout(options.timeout_s if samples is not None or options.text else None):
+                async for event in conversation.events():
+                    if event["type"] == "audio.samples":
+                        heard += event["data"]
+                        if microphone is not None:
+                            microphone.play(event["data"])
+                        continue
+                    progress.note(event)
+                    _show(event, options.as_json, out)
+        except TimeoutError:
+            raise RemoteError(
+                f"no complete answer within {options.timeout_s:g} s (session {conversation.session})"
+            ) from None
+        finally:
+            speaker.cancel()
+            (fault,) = await asyncio.gather(speaker, return_exceptions=True)
+            if microphone is not None:
+                microphone.close()
+            if options.out is not None and heard:
+                wav.write(options.out, bytes(heard))
+    if isinstance(fault, VoicebusError):
+        raise fault
+    if not options.as_json:
+        out(f"session {conversation.session} ended {progress.ended or conversation.close_reason or 'closed'}")
+    if conversation.close_code not in (1000, 1005) or progress.ended is None:
+        why = conversation.close_reason or progress.failure or "no reason given"
+        raise RemoteError(f"the gateway closed the call with {conversation.close_code}: {why}")
+    if (samples is not None or options.text) and not progress.answered:
+        raise RemoteError(f"the call ended without an answer: {progress.failure or 'the agent said nothing'}")
+
+
+async def _speak(
+    conversation: Conversation,
+    options: CallOptions,
+    samples: bytes | None,
+    microphone: Microphone | None,
+    progress: Progress,
+) -> None:
+    """The caller's side: say what there is to say, wait until it is answered, hang up."""
+    if samples is not None:
+        await conversation.speak(samples, keep_line_open=False)
+        silence = asyncio.create_task(conversation.speak(b""), name="call-silence")
+        try:
+            await _until_settled(progress)
+        finally:
+            silence.cancel()
+            await asyncio.gather(silence, return_exceptions=True)
+    elif options.text is not None:
+        await conversation.command("send_message", text=options.text)
+        await _until_settled(progress)
+    elif microphone is not None:
+        async for chunk in microphone.chunks():
+            await conversation.send_audio(chunk)
+    else:
+        async for line in _lines():
+            await conversation.command("send_message", text=line)
+            progress.answered = False
+            await _until_settled(progress)
+    await conversation.command("end")
+
+
+async def _until_settled(progress: Progress) -> None:
+    while True:
+        progress.activity.clear()
+        if not progress.settled:
+            await progress.activity.wait()
+            continue
+        try:
+            async with asyncio.timeout(_QUIET_S):
+                await progress.activity.wait()
+        except TimeoutError:
+            return
+
+
+async def _lines() -> AsyncIterator[str]:
+    """Lines of standard input, until its end."""
+    if sys.stdin.isatty():
+        _aside("Type what you want to say; Ctrl-D hangs up.")
+    loop = asyncio.get_running_loop()
+    # bounded by nothing but the human who types, or the file that is read
+    lines: asyncio.Queue[str] = asyncio.Queue()
+
+    def read() -> None:
+        for line in sys.stdin:
+            loop.call_soon_threadsafe(lines.put_nowait, line.strip())
+        loop.call_soon_threadsafe(lines.put_nowait, _END_OF_INPUT)
+
+    # a daemon: a thread that waits for a key must not keep the process from ending
+    threading.Thread(target=read, name="stdin", daemon=True).start()
+    while (line := await lines.get()) is not _END_OF_INPUT:
+        if line:
+            yield line
+
+
+def _show(event: dict[str, Any], as_json: bool, out: Callable[[str], None]) -> None:
+    if as_json:
+        out(json.dumps(event, ensure_ascii=False))
+    elif event["type"] == "item_recorded" and event["role"] in ("user", "assistant"):
+        said = event["text"] if event.get("heard_text") is None else f"{event['heard_text']} [interrupted]"
+        out(f"{'user' if event['role'] == 'user' else 'agent'}: {said}")
+    elif event["type"] == "tool_end":
+        out(f"tool: {event['tool']}({event['arguments']}) -> {event['output']}")
+    elif event["type"] == "handoff":
+        _aside(f"handoff: {event['from_agent']} -> {event['to_agent']}")
+    elif event["type"] == "error":
+        _aside(f"error: {event.get('code')}: {event.get('message')}")
+
+
+def _aside(line: str) -> None:
+    """What is not the result goes to stderr."""
+    sys.stderr.write(line + "\n")

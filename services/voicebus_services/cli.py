@@ -1,0 +1,385 @@
+"""The `voicebus` command.
+
+Thin: every command builds its settings and hands over. A service's options are made from its settings class, so that
+each setting is an option, an environment variable and a line of help, all of one name.
+"""
+
+import asyncio
+import importlib
+import inspect
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final, NoReturn
+
+import typer
+from pydantic import SecretStr
+
+from voicebus.errors import (
+    BusError,
+    ModelLinkError,
+    SettingsError,
+    StoreError,
+    TargetError,
+    UsageError,
+    UserError,
+    VoicebusError,
+)
+from voicebus_services import settings as settings_module
+from voicebus_services.settings import ENV_PREFIX, ServiceSettings, load
+
+EXIT_DONE: Final = 0
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_INTERRUPTED: Final = 130
+
+_WHAT: Final[Sequence[tuple[type[VoicebusError], str]]] = (
+    (SettingsError, "settings"),
+    (TargetError, "target"),
+    (UserError, "agent"),
+    (BusError, "redis"),
+    (StoreError, "database"),
+    (ModelLinkError, "model"),
+    (UsageError, "usage"),
+    (VoicebusError, "failed"),
+)
+
+app = typer.Typer(
+    name="voicebus",
+    help="Realtime voice agents as a cluster: gateway, tool workers, guardrail workers, transcript archiver.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Targets = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="TARGET...",
+        envvar=f"{ENV_PREFIX}TARGETS",
+        help="Modules, or module:attribute, that define your agents, tools and guardrails.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", envvar=f"{ENV_PREFIX}JSON", help="Print JSON lines.")]
+
+
+# --- services --------------------------------------------------------------------------------------
+
+
+def _service(
+    name: str, settings: type[ServiceSettings], extra: str | None, summary: str, *, targets: bool = False
+) -> None:
+    """Register `voicebus NAME`: its options are the fields of `settings`, secrets excepted."""
+
+    def command(**given: Any) -> None:
+        named = given.pop("target", None)
+        _export(given)
+        read = load(settings)
+        _logging(read, name)
+        package = f"voicebus_services.{name.replace('-', '_')}"
+        try:
+            serve = importlib.import_module(f"{package}.wiring").serve
+        except ModuleNotFoundError as error:
+            if extra is None or (error.name or "").startswith("voicebus"):
+                raise
+            raise UsageError(f"the package {error.name} is missing; install voicebus[{extra}]") from error
+        _run(serve(read, named or []) if targets else serve(read))
+
+    parameters = [] if not targets else [_parameter("target", Targets, None)]
+    for field_name, field in settings.model_fields.items():
+        if field.annotation is not None and SecretStr.__name__ in str(field.annotation):
+            continue
+        kind: Any = bool if field.annotation is bool else str
+        option = typer.Option(
+            envvar=f"{ENV_PREFIX}{field_name.upper()}",
+            help=_help(field_name, field.description, field.get_default(call_default_factory=True)),
+            metavar=None if kind is bool else field_name.rpartition("_")[2].upper(),
+            show_default=False,
+        )
+        parameters.append(_parameter(field_name, Annotated[kind | None, option], None))
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    app.command(name, help=summary)(command)
+
+
+def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
+
+
+def _help(name: str, description: str | None, default: object) -> str:
+    text = description or name.replace("_", " ").capitalize() + "."
+    shown = f"{default.total_seconds():g}s" if hasattr(default, "total_seconds") else default
+    return f"{text} Default: {shown}." if shown not in (None, {}) else text
+
+
+def _export(options: dict[str, Any]) -> None:
+    """Options of the command line become variables: one way in for every setting, inherited by child processes."""
+    for name, value in options.items():
+        if value is not None:
+            os.environ[f"{ENV_PREFIX}{name.upper()}"] = str(value).lower() if isinstance(value, bool) else str(value)
+
+
+_service(
+    "gateway",
+    settings_module.GatewaySettings,
+    "gateway",
+    "Hold conversations with the model.",
+    targets=True,
+)
+_service(
+    "tool-worker",
+    settings_module.ToolWorkerSettings,
+    None,
+    "Run function tools.",
+    targets=True,
+)
+_service(
+    "guardrail-worker",
+    settings_module.GuardrailWorkerSettings,
+    None,
+    "Judge what agents say.",
+    targets=True,
+)
+_service(
+    "transcript-archiver",
+    settings_module.ArchiverSettings,
+    "archiver",
+    "Keep conversations; serve transcripts.",
+)
+_service(
+    "model-simulator",
+    settings_module.SimulatorSettings,
+    "gateway",
+    "Stand in for the model, offline.",
+)
+
+
+# --- working with a cluster ------------------------------------------------------------------------
+
+
+@app.command()
+def dev(
+    target: Targets = None,
+    gateways: Annotated[int, typer.Option(min=1, envvar="VOICEBUS_GATEWAYS", help="Number of gateways.")] = 1,
+    tool_workers: Annotated[
+        int, typer.Option(min=1, envvar="VOICEBUS_TOOL_WORKERS", help="Number of tool workers.")
+    ] = 1,
+    guardrail_workers: Annotated[
+        int, typer.Option(min=1, envvar="VOICEBUS_GUARDRAIL_WORKERS", help="Number of guardrail workers.")
+    ] = 1,
+    archivers: Annotated[int, typer.Option(min=1, envvar="VOICEBUS_ARCHIVERS", help="Number of archivers.")] = 1,
+    http_port: Annotated[
+        int, typer.Option(envvar="VOICEBUS_HTTP_PORT", help="Port of the gateway; 0 is any free one.")
+    ] = 8080,
+    archiver_port: Annotated[int, typer.Option(envvar="VOICEBUS_ARCHIVER_PORT", help="Port of the archiver.")] = 8081,
+    simulator_port: Annotated[
+        int, typer.Option(envvar="VOICEBUS_SIMULATOR_PORT", help="Port of the simulator.")
+    ] = 8090,
+    ops_port: Annotated[
+        int, typer.Option(envvar="VOICEBUS_OPS_PORT", help="First ops port; 0 takes free ones for all.")
+    ] = 9460,
+    demo: Annotated[bool, typer.Option(envvar="VOICEBUS_DEMO", help="Hold the demo conversation, then serve.")] = False,
+    once: Annotated[
+        bool, typer.Option(envvar="VOICEBUS_ONCE", help="Hold the demo conversation and exit 0 or 1.")
+    ] = False,
+    wav: Annotated[Path | None, typer.Option(envvar="VOICEBUS_WAV", help="The demo's question, spoken.")] = None,
+    question: Annotated[
+        str | None, typer.Option(envvar="VOICEBUS_QUESTION", help="The demo's question, typed.")
+    ] = None,
+    speech: Annotated[
+        bool | None,
+        typer.Option(envvar="VOICEBUS_SPEECH", help="Whether the simulator hears and speaks. Default: if installed."),
+    ] = None,
+) -> None:
+    """Run the whole cluster here.
+
+    Each service is a process of its own; Ctrl-C stops all of them.
+    """
+    from voicebus_services.dev.cluster import DevOptions, run_dev
+
+    options = DevOptions(
+        targets=target or [],
+        gateways=gateways,
+        tool_workers=tool_workers,
+        guardrail_workers=guardrail_workers,
+        archivers=archivers,
+        http_port=http_port,
+        archiver_port=archiver_port,
+        simulator_port=simulator_port,
+        ops_port=ops_port,
+        demo=demo,
+        once=once,
+        wav=wav,
+        question=question,
+        speech=speech,
+    )
+    _logging(load(ServiceSettings), "dev")
+    if not _run(run_dev(options, report=_say)):
+        raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
+def call(
+    agent: Annotated[
+        str | None, typer.Option(envvar="VOICEBUS_AGENT", help="Agent to talk to; the default one if not given.")
+    ] = None,
+    wav: Annotated[
+        Path | None, typer.Option(envvar="VOICEBUS_WAV", help="Speak this WAV file and wait for the answer.")
+    ] = None,
+    text: Annotated[str | None, typer.Option(envvar="VOICEBUS_TEXT", help="Type this and wait for the answer.")] = None,
+    mic: Annotated[bool, typer.Option(envvar="VOICEBUS_MIC", help="Talk through this machine's microphone.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(envvar="VOICEBUS_OUT", help="Write what the agent says to this WAV file.")
+    ] = None,
+    url: Annotated[str, typer.Option(envvar="VOICEBUS_URL", help="The gateway.")] = "http://127.0.0.1:8080",
+    api_key_file: Annotated[
+        Path | None, typer.Option(envvar="VOICEBUS_API_KEY_FILE", help="A file with the gateway's API key.")
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(min=1, envvar="VOICEBUS_TIMEOUT", help="Longest wait for an answer, in s.")
+    ] = 120.0,
+    json_lines: AsJson = False,
+) -> None:
+    """Talk to a gateway.
+
+    Without --wav, --text or --mic, lines of standard input are said one after another.
+    """
+    from voicebus_services.call.command import CallOptions, run_call
+
+    key = None
+    if api_key_file is not None:
+        try:
+            key = api_key_file.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise UsageError(f"--api-key-file: {str(api_key_file)!r} cannot be read ({error.strerror})") from error
+    options = CallOptions(
+        url=url, agent=agent, wav=wav, text=text, mic=mic, out=out, as_json=json_lines, api_key=key, timeout_s=timeout
+    )
+    _run(run_call(options, out=_say))
+
+
+@app.command()
+def doctor(target: Targets = None, json_lines: AsJson = False) -> None:
+    """Check this installation.
+
+    Configuration, Redis, database, model address and credentials: what is wrong, and how to mend it.
+    """
+    from voicebus_services.doctor import examine
+
+    _logging(load(ServiceSettings), "doctor", level="error")
+    findings = _run(examine(target or []))
+    for found in findings:
+        if json_lines:
+            _say(
+                json.dumps(
+                    {"check": found.check, "ok": found.problem is None, "problem": found.problem, "note": found.note}
+                )
+            )
+        elif found.problem is None:
+            _say(f"ok {found.check} {found.milliseconds:.0f} ms  {found.note}")
+        else:
+            _say(f"FAILED {found.check}: {found.problem}")
+    if any(found.problem is not None for found in findings):
+        raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
+def migrate(
+    database_url: Annotated[
+        str | None, typer.Option(envvar="VOICEBUS_DATABASE_URL", metavar="URL", help="The archiver's database.")
+    ] = None,
+) -> None:
+    """Bring the database up to date.
+
+    Safe to run again.
+    """
+    _export({"database_url": database_url})
+    read = load(settings_module.DatabaseSettings)
+    _logging(read, "migrate")
+    try:
+        from voicebus.adapters.database.migrate import upgrade
+    except ModuleNotFoundError as error:
+        raise UsageError(f"the package {error.name} is missing; install voicebus[archiver]") from error
+    upgrade(read.database_url)
+    _say("database: up to date")
+
+
+# --- running ---------------------------------------------------------------------------------------
+
+
+def _run(main: Any) -> Any:
+    from voicebus.runtime.lifecycle import run
+
+    return run(main)
+
+
+def _logging(read: ServiceSettings, service: str, *, level: str | None = None) -> None:
+    from voicebus.telemetry.logging import configure
+
+    configure(level=level or read.log_level, style=read.log_format, service=service)
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit: 0 done, 1 failed, 2 usage or settings, 130 Ctrl-C."""
+    sys.exit(_outcome(lambda: app(arguments, standalone_mode=False)))
+
+
+def _outcome(command: Callable[[], Any]) -> int:
+    # A background shell starts its children with these ignored; Python would then never stop on Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if os.environ.pop("VOICEBUS_DIE_WITH_PARENT", None):
+        from voicebus.runtime.lifecycle import die_with_parent
+
+        die_with_parent()
+    try:
+        result = command()
+    except typer.TyperException as error:
+        _complain("usage", error.format_message())
+        return EXIT_USAGE
+    except typer.Exit as error:
+        return int(error.exit_code)
+    except (typer.Abort, KeyboardInterrupt, asyncio.CancelledError):
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # whoever read our output has gone; keep the interpreter from complaining about it at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    except (VoicebusError, BaseExceptionGroup) as error:
+        ours = _first_of_ours(error) or VoicebusError(f"{error!r}")
+        what = next(name for kind, name in _WHAT if isinstance(ours, kind))
+        _complain(what, str(ours))
+        return EXIT_USAGE if isinstance(ours, UsageError) else EXIT_FAILED
+    except Exception as error:
+        # A defect of ours: one line for the user, the traceback for whoever asks for it.
+        if os.environ.get(f"{ENV_PREFIX}LOG_LEVEL") == "debug":
+            raise
+        _complain("failed", f"{type(error).__name__}: {error} (VOICEBUS_LOG_LEVEL=debug shows where)")
+        return EXIT_FAILED
+    return result if isinstance(result, int) else EXIT_DONE
+
+
+def _first_of_ours(error: BaseException) -> VoicebusError | None:
+    """The error to tell the user, out of what a task group gathered."""
+    if isinstance(error, VoicebusError):
+        return error
+    if isinstance(error, BaseExceptionGroup):
+        return next((found for inner in error.exceptions if (found := _first_of_ours(inner)) is not None), None)
+    return None
+
+
+def _complain(what: str, message: str) -> None:
+    sys.stderr.write(f"voicebus: {what}: {' '.join(message.split())}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,289 @@
+"""`voicebus dev`: the whole cluster on this machine, each service a process of its own."""
+
+import asyncio
+import importlib.util
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from voicebus.errors import TargetError, UsageError, VoicebusError
+from voicebus.runtime.lifecycle import stop_event
+from voicebus_services.call import wav
+from voicebus_services.dev.demo import DEMO_QUESTION, DEMO_WAV, Demo, StepFailedError
+from voicebus_services.dev.processes import (
+    Child,
+    ChildError,
+    bound_to_parent,
+    clean_environment,
+    service_arguments,
+    take_port,
+)
+from voicebus_services.dev.redis_server import find_redis_server
+
+DATA: Final = Path(".voicebus")
+EXAMPLE: Final = "examples.front_desk"
+_READY_TIMEOUT_S: Final = 60.0
+
+T = TypeVar("T")
+
+
+@dataclass
+class DevOptions:
+    """What `voicebus dev` was asked for. Ports of 0 are chosen freely."""
+
+    targets: list[str]
+    gateways: int = 1
+    tool_workers: int = 1
+    guardrail_workers: int = 1
+    archivers: int = 1
+    http_port: int = 8080
+    archiver_port: int = 8081
+    simulator_port: int = 8090
+    ops_port: int = 9460
+    demo: bool = False
+    once: bool = False
+    wav: Path | None = None
+    question: str | None = None
+    speech: bool | None = None
+
+
+@dataclass
+class Cluster:
+    """The running processes. `report` prints the result lines (stdout); logs go to stderr."""
+
+    options: DevOptions
+    report: Callable[[str], None]
+    environment: dict[str, str] = field(default_factory=clean_environment)
+    children: list[Child] = field(default_factory=list)
+    gateway_url: str = ""
+    archiver_url: str = ""
+    _began: float = field(default_factory=time.monotonic)
+    _next_ops_port: int = 0
+
+    async def start(self) -> None:
+        """Start everything, in the order in which things need each other, and wait until it is ready.
+
+        Raises:
+            StepFailedError: a service did not come up.
+            SettingsError: a port is in use, or no Redis server can be found.
+        """
+        options = self.options
+        self._next_ops_port = options.ops_port
+        gateway_port = take_port(options.http_port, what="gateway", option="--http-port")
+        archiver_port = take_port(options.archiver_port, what="archiver", option="--archiver-port")
+        self.gateway_url = f"http://127.0.0.1:{gateway_port}"
+        self.archiver_url = f"http://127.0.0.1:{archiver_port}"
+        DATA.mkdir(exist_ok=True)
+        self.environment.setdefault("VOICEBUS_DATABASE_URL", f"sqlite:///{(DATA / 'voicebus.db').resolve()}")
+
+        await self._redis()
+        migration = await Child.start("migrate", service_arguments("migrate"), environment=self.environment)
+        self.children.append(migration)
+        if await migration.wait() != 0:
+            await asyncio.sleep(0)
+            raise StepFailedError("archiver", migration.explain_end())
+
+        await self._model()
+        wanted: list[tuple[str, str, int, int | None, list[str]]] = [
+            ("gateway", "gateway", options.gateways, gateway_port, options.targets),
+            ("tool-worker", "tool-worker", options.tool_workers, None, options.targets),
+            ("guardrail-worker", "guardrail-worker", options.guardrail_workers, None, options.targets),
+            ("archiver", "transcript-archiver", options.archivers, archiver_port, []),
+        ]
+        pending: dict[str, list[tuple[Child, int]]] = {}
+        for step, command, count, port, arguments in wanted:
+            # the first of its kind has the known port, the others any free one
+            ports = [port, *([None if port is None else 0] * (count - 1))]
+            pending[step] = [await self._service(command, each, arguments, number) for number, each in enumerate(ports)]
+        for step, group in pending.items():
+            for child, ops_port in group:
+                await self._ready(step, child, ops_port)
+            self.passed(step)
+
+    async def stop(self) -> None:
+        """End every process, services first, Redis last."""
+        services, redis = self.children[1:], self.children[:1]
+        if self.children and self.children[0].name != "redis":
+            services, redis = self.children, []
+        await asyncio.gather(*(child.stop() for child in services))
+        for child in redis:
+            await child.stop()
+
+    async def until_one_ends(self) -> Child:
+        """The first service that ends by itself."""
+        alive = {
+            asyncio.create_task(child.wait(), name=f"wait {child.name}"): child
+            for child in self.children
+            if child.running
+        }
+        try:
+            done, _ = await asyncio.wait(alive, return_when=asyncio.FIRST_COMPLETED)
+            return alive[done.pop()]
+        finally:
+            for task in alive:
+                task.cancel()
+
+    def passed(self, step: str) -> None:
+        self.report(f"ok {step} {(time.monotonic() - self._began) * 1000:.0f} ms")
+
+    async def _redis(self) -> None:
+        if not self.environment.get("VOICEBUS_REDIS_URL"):
+            binary = find_redis_server()
+            port = take_port(0, what="Redis", option="redis")
+            folder = tempfile.mkdtemp(prefix="voicebus-redis-")
+            settings = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", folder]
+            child = await Child.start("redis", bound_to_parent(str(binary), *settings), environment=self.environment)
+            self.children.append(child)
+            self.environment["VOICEBUS_REDIS_URL"] = f"redis://127.0.0.1:{port}/0"
+        from voicebus_services.doctor import check_redis
+
+        deadline = time.monotonic() + _READY_TIMEOUT_S
+        while True:
+            try:
+                await check_redis(self.environment["VOICEBUS_REDIS_URL"])
+                break
+            except VoicebusError as error:
+                own = bool(self.children)
+                if not own or not self.children[0].running or time.monotonic() > deadline:
+                    raise StepFailedError("redis", str(error)) from error
+                await asyncio.sleep(0.02)
+        self.passed("redis")
+
+    async def _model(self) -> None:
+        """Start the model-simulator, unless a model was configured: it is never chosen silently then."""
+        if self.environment.get("VOICEBUS_MODEL_URL") or self.environment.get("OPENAI_API_KEY"):
+            return
+        if self.environment.get("VOICEBUS_MODEL_API_KEY") or self.environment.get("VOICEBUS_MODEL_API_KEY_FILE"):
+            return
+        port = take_port(self.options.simulator_port, what="model-simulator", option="--simulator-port")
+        speech = has_speech() if self.options.speech is None else self.options.speech
+        sys.stderr.write(
+            "no model is configured (OPENAI_API_KEY, VOICEBUS_MODEL_URL): a model-simulator answers, "
+            + ("with speech\n" if speech else "without speech (install voicebus[speech] for it)\n")
+        )
+        child, ops_port = await self._service("model-simulator", port, ["--speech"] if speech else [], 0)
+        self.environment["VOICEBUS_MODEL_URL"] = f"ws://127.0.0.1:{port}/v1/realtime"
+        self.environment["VOICEBUS_MODEL_API_KEY"] = "simulator"
+        await self._ready("gateway", child, ops_port)
+
+    async def _service(self, command: str, port: int | None, arguments: list[str], number: int) -> tuple[Child, int]:
+        ops_port = take_port(self._next_ops_port, what=f"{command} operations", option="--ops-port")
+        if self._next_ops_port:
+            self._next_ops_port += 1
+        environment = {**self.environment, "VOICEBUS_OPS_PORT": str(ops_port), "VOICEBUS_OPS_HOST": "127.0.0.1"}
+        if port is not None:
+            environment["VOICEBUS_HTTP_PORT"] = str(port)
+        name = command if number == 0 else f"{command}-{number + 1}"
+        child = await Child.start(name, service_arguments(command, *arguments), environment=environment)
+        self.children.append(child)
+        return child, ops_port
+
+    async def _ready(self, step: str, child: Child, ops_port: int) -> None:
+        try:
+            await child.until_ready(ops_port, timeout_s=_READY_TIMEOUT_S)
+        except ChildError as error:
+            raise StepFailedError(step, str(error)) from error
+
+
+async def run_dev(options: DevOptions, *, report: Callable[[str], None]) -> bool:
+    """Run the cluster as `options` say; returns whether the demo conversation (if any) worked.
+
+    Raises:
+        UsageError: nothing to serve, or a WAV that cannot be used.
+    """
+    if not options.targets:
+        options.targets = _example_target()
+    samples = _question(options) if options.demo or options.once else None
+    stopped = stop_event()
+    async with AsyncExitStack() as stack:
+        cluster = Cluster(options, report)
+        stack.push_async_callback(cluster.stop)
+        worked = await _until(stopped, _begin(cluster, samples, report))
+        if worked is None:
+            return True
+        if options.once or not cluster.gateway_url or (not worked and not options.demo):
+            return worked
+        report(f"serving: {cluster.gateway_url}/ (transcripts: {cluster.archiver_url}/v1/transcripts); Ctrl-C stops")
+        ended = await _until(stopped, cluster.until_one_ends())
+        if ended is not None:
+            raise ChildError(f"{ended.name}: {ended.explain_end()}")
+        return worked
+
+
+async def _begin(cluster: Cluster, samples: bytes | None, report: Callable[[str], None]) -> bool:
+    """Start the cluster and hold the demo conversation if one is wanted."""
+    demo_wanted = cluster.options.demo or cluster.options.once
+    try:
+        await cluster.start()
+        if demo_wanted:
+            demo = Demo(
+                gateway_url=cluster.gateway_url,
+                archiver_url=cluster.archiver_url,
+                samples=samples,
+                question=cluster.options.question or DEMO_QUESTION,
+                answer_wav=DATA / "demo-answer.wav",
+                report=report,
+                headers=_key_header(cluster.environment),
+            )
+            await demo.run()
+            if demo.audio:
+                report(f"   the answer: {demo.answer_wav} ({len(demo.audio) / wav.BYTES_PER_MS / 1000:.1f} s)")
+    except StepFailedError as error:
+        report(f"FAILED {error.step}: {error}")
+        if not demo_wanted:
+            raise ChildError(f"{error.step}: {error}") from error
+        report("demo: failed")
+        return False
+    if demo_wanted:
+        report("demo: ok")
+    return True
+
+
+def _example_target() -> list[str]:
+    if not Path("examples/front_desk.py").exists():
+        raise TargetError("no TARGET was given; name a module, or module:attribute, that defines your agents")
+    return [EXAMPLE]
+
+
+def _question(options: DevOptions) -> bytes | None:
+    """The samples to ask with: a WAV, or None where the question can only be typed."""
+    if options.wav is not None:
+        return wav.read(options.wav)
+    if options.question is None and DEMO_WAV.exists() and options.speech is not False and has_speech():
+        return wav.read(DEMO_WAV)
+    return None
+
+
+def has_speech() -> bool:
+    """Whether the extra voicebus[speech] is installed."""
+    return all(importlib.util.find_spec(name) for name in ("faster_whisper", "espeakng_loader", "webrtcvad"))
+
+
+def _key_header(environment: dict[str, str]) -> dict[str, str]:
+    path = environment.get("VOICEBUS_API_KEYS_FILE")
+    if not path:
+        return {}
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise UsageError(f"VOICEBUS_API_KEYS_FILE: {path!r} cannot be read ({error.strerror})") from error
+    keys = [line.partition(":")[2].strip() for line in lines if ":" in line and not line.lstrip().startswith("#")]
+    return {"Authorization": f"Bearer {keys[0]}"} if keys else {}
+
+
+async def _until(stopped: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
+    """The result of `work`, or None when the stop came first; `work` is cancelled then."""
+    working = asyncio.create_task(work, name="work")
+    stopping = asyncio.create_task(stopped.wait(), name="stop")
+    try:
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        for task in (working, stopping):
+            task.cancel()
+        await asyncio.gather(working, stopping, return_exceptions=True)

@@ -1,0 +1,159 @@
+"""`voicebus doctor`: checks what a cluster needs, and says what is wrong and how to mend it."""
+
+import asyncio
+import json
+import platform
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from voicebus.adapters.redis import client as redis_client
+from voicebus.errors import BusError, ModelLinkError, StoreError, TargetError, VoicebusError
+from voicebus_services.settings import ArchiverSettings, GatewaySettings, load
+
+_TIMEOUT_S: Final = 10.0
+_OLDEST_REDIS: Final = (7, 0)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check. `problem` is one sentence that says what to do, None where all is well."""
+
+    check: str
+    problem: str | None
+    note: str
+    milliseconds: float
+
+
+async def examine(targets: list[str]) -> list[Finding]:
+    """Run every check; none stops the others."""
+    checks: list[tuple[str, Callable[[], Awaitable[str]]]] = [
+        ("python", _python),
+        ("settings", _settings),
+        ("redis", _redis),
+        ("database", _database),
+        ("model", _model),
+    ]
+    if targets:
+        checks.append(("targets", lambda: _targets(targets)))
+    return [await _examine(name, check) for name, check in checks]
+
+
+async def _examine(name: str, check: Callable[[], Awaitable[str]]) -> Finding:
+    began = time.monotonic()
+    problem, note = None, ""
+    try:
+        async with asyncio.timeout(_TIMEOUT_S * 2):
+            note = await check()
+    except VoicebusError as error:
+        problem = str(error)
+    except TimeoutError:
+        problem = f"no answer within {_TIMEOUT_S * 2:g} s"
+    return Finding(name, problem, note, (time.monotonic() - began) * 1000)
+
+
+async def _python() -> str:
+    return platform.python_version()
+
+
+async def _settings() -> str:
+    load(GatewaySettings)
+    load(ArchiverSettings)
+    return "every VOICEBUS_* variable can be read"
+
+
+async def check_redis(url: str) -> str:
+    """Reach Redis, ask for its version and whether it keeps what it is given; returns a note.
+
+    Raises:
+        BusError: it cannot be reached, refuses the password, or is too old.
+    """
+    async with await redis_client.connect(url) as redis:
+        info: dict[str, Any] = await redis.call("INFO")
+    version = str(info["redis_version"])
+    if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST_REDIS:
+        raise BusError(f"Redis {version} is too old; 7.0 or later (or Valkey) is needed")
+    policy = str(info.get("maxmemory_policy", "noeviction"))
+    if policy != "noeviction" and int(info.get("maxmemory", 0)):
+        raise BusError(f"Redis may evict keys (maxmemory-policy {policy}); set it to noeviction")
+    return f"version {version}, role {info.get('role')}"
+
+
+async def _redis() -> str:
+    return await check_redis(load(GatewaySettings).redis_url)
+
+
+async def _database() -> str:
+    url = load(ArchiverSettings).database_url
+    try:
+        from voicebus.adapters.database.connection import in_thread, open_engine, require_migrated
+    except ImportError as error:
+        raise StoreError(f"the database libraries are missing ({error.name}); install voicebus[archiver]") from error
+    engine, where = open_engine(url)
+    try:
+        await in_thread(lambda: require_migrated(engine, where))
+    finally:
+        engine.dispose()
+    return f"{where} is migrated"
+
+
+async def _model() -> str:
+    settings = load(GatewaySettings)
+    return await check_model(settings)
+
+
+class _FirstFrame:
+    """A model listener that waits for the first thing to happen."""
+
+    def __init__(self) -> None:
+        self.came: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    def model_frame(self, frame: bytes) -> None:
+        if not self.came.done():
+            self.came.set_result(bytes(frame))
+
+    def model_lost(self, why: str, close_code: int | None) -> None:
+        if not self.came.done():
+            self.came.set_exception(ModelLinkError(why, close_code=close_code))
+
+
+async def check_model(settings: GatewaySettings) -> str:
+    """Open a session with the model and close it again; returns a note.
+
+    Raises:
+        ModelLinkError: it cannot be reached, or refuses the credentials or the model name.
+        SettingsError: a real provider's address without a key.
+    """
+    try:
+        from voicebus_services.gateway.wiring import model_connector
+    except ImportError as error:
+        raise ModelLinkError(
+            f"the gateway's libraries are missing ({error.name}); install voicebus[gateway]"
+        ) from error
+    connector = model_connector(settings)
+    first = _FirstFrame()
+    link = await connector.connect(first, model=settings.model_name)
+    try:
+        async with asyncio.timeout(_TIMEOUT_S):
+            event = json.loads(await first.came)
+    except TimeoutError:
+        raise ModelLinkError(f"the model at {settings.model_url} says nothing; check VOICEBUS_MODEL_URL") from None
+    finally:
+        await link.close()
+    if event.get("type") == "error":
+        why = event["error"]
+        raise ModelLinkError(
+            f"the model at {settings.model_url} answers {why.get('code') or 'error'}: {why.get('message')}; "
+            "check VOICEBUS_MODEL_API_KEY and VOICEBUS_MODEL_NAME"
+        )
+    return f"{settings.model_url} answers {event.get('type')}"
+
+
+async def _targets(targets: list[str]) -> str:
+    from voicebus.agents.targets import load_targets
+
+    loaded = load_targets(targets)
+    if not loaded.agents:
+        raise TargetError(f"{', '.join(targets)} defines no agent")
+    return f"{len(loaded.agents)} agent(s), {len(loaded.tools)} tool(s), {len(loaded.guardrails)} guardrail(s)"
