@@ -1,0 +1,487 @@
+"""Which parts of an utterance could be the value of a parameter, and how well each fits. The single home of turning words
+into typed JSON values; choosing among the candidates is not done here.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, time
+from difflib import SequenceMatcher
+from typing import Any, Final
+
+from voicebus_services.model_simulator.brain.associations import similarity
+from voicebus_services.model_simulator.brain.concepts import opposite, same_concept
+from voicebus_services.model_simulator.brain.dates import WEEKDAYS, Moment
+from voicebus_services.model_simulator.brain.numbers import SECONDS_PER, Number, currency_code
+from voicebus_services.model_simulator.brain.schema import Parameter
+from voicebus_services.model_simulator.brain.tokens import split_name, stem, tokenise
+from voicebus_services.model_simulator.brain.utterance import Utterance
+
+_START_WORDS: Final = frozenset({"from", "start", "begin", "check", "depart", "since", "after", "between", "arrive"})
+_NEGATIONS: Final = frozenset({"no", "not", "without", "never", "disable", "skip", "exclude"})
+_TRUE_WORDS: Final = frozenset({"on", "yes", "enable", "activate", "true", "enabled", "yep", "yeah", "sure"})
+_FALSE_WORDS: Final = frozenset({"off", "no", "disable", "deactivate", "false", "disabled", "nope"})
+_SWITCH_NAMES: Final = frozenset(
+    map(stem, ("on", "enabled", "enable", "power", "state", "active", "is", "turned", "switch", "value", "status"))
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A possible value: how well it fits (above 0; 1 is unsure, 3 is sure) and the tokens it is read from."""
+
+    score: float
+    value: Any
+    first: int
+    last: int
+
+    @property
+    def tokens(self) -> frozenset[int]:
+        return frozenset(range(self.first, self.last))
+
+
+def typed_candidates(parameter: Parameter, said: Utterance) -> list[Candidate]:
+    """Candidates told by their form rather than by their place in the sentence: constants of the schema, numbers, dates,
+    addresses, codes, yes and no. Best first.
+    """
+    found = [c for c in _candidates(parameter, said) if _valid(parameter, c.value)]
+    return sorted(found, key=lambda c: (-c.score, c.first, c.last))
+
+
+def _candidates(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
+    if "const" in parameter.schema:
+        yield Candidate(3.0, parameter.schema["const"], 0, 0)
+    elif parameter.enum:
+        yield from _enum(parameter, said)
+    elif parameter.accepts("boolean"):
+        yield from _boolean(parameter, said)
+    elif parameter.accepts("integer", "number"):
+        yield from _numeric(parameter, said)
+    elif parameter.accepts("string"):
+        yield from _string(parameter, said)
+
+
+def _valid(parameter: Parameter, value: Any) -> bool:
+    schema = parameter.schema
+    if isinstance(value, bool):
+        return True
+    if isinstance(value, int | float):
+        low, high = schema.get("minimum"), schema.get("maximum")
+        above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
+        return not (
+            (isinstance(low, int | float) and value < low)
+            or (isinstance(high, int | float) and value > high)
+            or (isinstance(above, int | float) and not isinstance(above, bool) and value <= above)
+            or (isinstance(below, int | float) and not isinstance(below, bool) and value >= below)
+        )
+    if isinstance(value, str) and isinstance(schema.get("pattern"), str):
+        return matches(schema["pattern"], value)
+    return True
+
+
+def matches(pattern: str, value: str) -> bool:
+    """Whether a value fits a schema's pattern; a pattern that Python cannot read, or a huge one, fits anything."""
+    if len(pattern) > 200 or len(value) > 200:
+        return True
+    try:
+        return re.search(pattern, value) is not None
+    except re.error:
+        return True
+
+
+# --- constants -------------------------------------------------------------------------------------------------------
+
+
+def _enum(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
+    """Values of the schema named in the utterance: as they are spelled, by a word of the same meaning, or nearly so."""
+    exact = [c for value in parameter.enum for c in _enum_exact(parameter, said, value)]
+    yield from exact
+    if exact:
+        return
+    for value in parameter.enum:
+        wanted = [w for w in _spoken(value) if w not in {"mod", "level", "typ"}]
+        if not wanted:
+            continue
+        for at, token in enumerate(said.tokens):
+            if (
+                not token.is_word
+                or len(token.low) < 3
+                or token.low in {"the", "and", "for", "you", "can", "with", "what"}
+            ):
+                continue
+            near = max(_nearness(token.stem, word, token.low) for word in wanted) if len(wanted) == 1 else min(
+                _nearness(token.stem, word, token.low) for word in wanted)  # fmt: skip
+            if near >= 0.6 and not any(opposite(token.stem, word) for word in wanted):
+                yield Candidate(near * 2.2, value, at, at + 1)
+
+
+def _spoken(value: Any) -> list[str]:
+    return [stem(w) for w in split_name(str(value))] or [str(value).lower()]
+
+
+def _enum_exact(parameter: Parameter, said: Utterance, value: Any) -> Iterator[Candidate]:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        yield from (Candidate(2.5, value, n.first, n.last) for n in said.numbers if n.value == value)
+        return
+    words = _spoken(value)
+    if parameter.kind == "currency" or (code_like := re.fullmatch(r"[A-Z]{3}", str(value))):
+        for at in range(len(said.tokens)):
+            for last in (at + 2, at + 1):
+                if last <= len(said.tokens) and currency_code(said.slice(at, last)) == str(value).upper():
+                    yield _sided(parameter, said, Candidate(3.0, value, at, last))
+        if not (parameter.kind != "currency" and code_like):
+            return
+    size = len(words)
+    for at in range(len(said.tokens) - size + 1):
+        if said.stems[at : at + size] == words:
+            weak = size == 1 and said.low(at) in {
+                "a",
+                "i",
+                "in",
+                "to",
+                "the",
+                "is",
+                "all",
+                "any",
+                "none",
+                "other",
+                "up",
+                "out",
+            }
+            yield _sided(parameter, said, Candidate(1.2 if weak else 3.0 + 0.2 * size, value, at, at + size))
+    joined = "".join(words)
+    if size > 1 or "-" in str(value) or "_" in str(value):
+        for at, token in enumerate(said.tokens):
+            if token.stem == joined or token.low == str(value).lower():
+                yield Candidate(3.0, value, at, at + 1)
+    elif size == 1 and len(joined) > 5:  # "check in" for "checkin"
+        for at in range(len(said.tokens) - 1):
+            if said.low(at) + said.low(at + 1) == str(value).lower():
+                yield Candidate(3.0, value, at, at + 2)
+
+
+def _sided(parameter: Parameter, said: Utterance, candidate: Candidate) -> Candidate:
+    """Better when the word before it stands on the parameter's side ("from savings" for `from_account`)."""
+    return replace(candidate, score=candidate.score + side(parameter, said, candidate.first))
+
+
+def side(parameter: Parameter, said: Utterance, at: int) -> float:
+    """How well the preposition before a place agrees with the parameter's side: 1 agrees, -1 contradicts, 0 neither."""
+    back = at - 1
+    while back >= 0 and said.low(back) in {"the", "my", "a", "an", "our", "your"}:
+        back -= 1
+    before = said.low(back)
+    sides = {"from": "from", "to": "to", "into": "to", "until": "to", "till": "to", "since": "from", "onto": "to",
+             "under": "max", "below": "max", "over": "min", "above": "min", "starting": "from", "after": "from"}  # fmt: skip
+    found = sides.get(before, "")
+    if before == "than" and back:
+        found = {"less": "max", "cheaper": "max", "fewer": "max", "more": "min", "higher": "min"}.get(
+            said.low(back - 1), ""
+        )
+    if before in {"most", "least"} and said.low(back - 1) == "at":
+        found = {"most": "max", "least": "min"}[before]
+    if before == "to" and said.low(back - 1) == "up":
+        found = "max"
+    if before in {"between"}:
+        found = "min" if parameter.role in {"min", "max"} else "from"
+    if before == "and" and any(said.low(i) == "between" for i in range(max(0, back - 5), back)):
+        found = "max" if parameter.role in {"min", "max"} else "to"
+    if not found or not parameter.role:
+        return 0.0
+    return 1.5 if found == parameter.role else -1.5
+
+
+def _nearness(word: str, wanted: str, low: str) -> float:
+    if same_concept(word, wanted):
+        return 0.8
+    close = similarity(word, wanted)
+    alike = SequenceMatcher(None, low, wanted).ratio() if len(low) > 4 and len(wanted) > 4 else 0.0
+    return max(close if close >= 0.6 else 0.0, alike * 0.85 if alike >= 0.75 else 0.0)
+
+
+# --- yes and no ------------------------------------------------------------------------------------------------------
+
+
+def _boolean(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
+    words = [
+        w
+        for w in parameter.words
+        if w not in {"is", "with", "includ", "has", "should", "want", "need", "us", "be", "enabl", "allow"}
+    ]
+    switch = not words or all(w in _SWITCH_NAMES for w in parameter.words)
+    for at, token in enumerate(said.tokens):
+        if switch and (token.low in _TRUE_WORDS or token.low in _FALSE_WORDS):
+            yield Candidate(2.5, token.low in _TRUE_WORDS, at, at + 1)
+        elif not switch and token.stem in words and len(words) <= 2:
+            together = all(w in said.stems for w in words)
+            if together:
+                negated = any(t in _NEGATIONS for t in (said.low(i) for i in range(max(0, at - 3), at)))
+                yield Candidate(2.5, not negated, at, at + 1)
+        elif not switch and any(opposite(token.stem, w) for w in words):
+            yield Candidate(2.0, False, at, at + 1)
+        elif not switch and len(words) == 1 and similarity(token.stem, words[0]) > 0.62 and token.stem != words[0]:
+            negated = any(t in _NEGATIONS for t in (said.low(i) for i in range(max(0, at - 3), at)))
+            yield Candidate(1.5, not negated, at, at + 1)
+
+
+# --- numbers ---------------------------------------------------------------------------------------------------------
+
+
+def _numeric(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
+    timed = {m.first for m in said.moments} | {i for m in said.moments for i in range(m.first, m.last)}
+    for number in said.numbers:
+        if number.first in timed and parameter.kind not in {"day", "month", "time"}:
+            continue
+        value, score = _measured(parameter, number)
+        if score is None:
+            continue
+        if "number" not in parameter.types and not float(value).is_integer():
+            continue
+        value = int(value) if float(value).is_integer() else value
+        score += _number_cues(parameter, said, number)
+        if score > 0:
+            last = number.last
+            yield _sided(parameter, said, Candidate(score, value, number.first, last))
+    if parameter.kind == "identifier":
+        yield from (
+            Candidate(2.0, int(c.value), c.first, c.last)
+            for c in said.codes
+            if c.value.isdigit() and c.last - c.first > 1
+        )
+    if parameter.kind == "count":
+        yield from _counted_party(parameter, said)
+
+
+def _counted_party(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
+    """ "for me and my wife" is two; "for myself" is one."""
+    for at in range(len(said.tokens) - 1):
+        words = [said.low(i) for i in range(at, at + 4)]
+        if words[:2] in (["for", "myself"], ["just", "me"]):
+            yield Candidate(1.2, 1, at, at + 2)
+
+
+def _measured(parameter: Parameter, number: Number) -> tuple[float, float | None]:
+    """The value in the parameter's own unit, and how well the unit fits; None when it cannot be meant."""
+    own = [w for w in (*parameter.words, *parameter.hints) if w in SECONDS_PER and w not in {"second", "sec"}] or [
+        w for w in (*parameter.words, *parameter.hints) if w in SECONDS_PER
+    ]
+    if number.seconds is not None:
+        in_name = [w for w in parameter.words if w in SECONDS_PER]
+        unit = (in_name or own or [""])[0]
+        if unit:
+            converted = number.seconds / SECONDS_PER[unit]
+            exact = unit == number.unit or {unit, number.unit} == {"day", "night"}
+            return round(converted, 6), 2.0 if exact or parameter.kind == "duration" else 1.4
+        if parameter.kind == "duration":
+            return number.plain, 1.0
+        return number.plain, -0.5 if parameter.kind in {"count"} else -2.0
+    if parameter.kind in {"duration"} and number.unit and number.unit not in parameter.hints:
+        return number.plain, 0.0
+    if number.currency:
+        return number.plain, 2.0 if parameter.kind == "amount" else -1.0
+    if number.percent:
+        return number.plain, 2.0 if {"percent", "percentag", "level", "rate", "tip"} & set(parameter.hints) else 0.5
+    if number.ordinal:
+        return number.plain, 0.6 if {"floor", "position", "index", "rank", "number", "day", "row", "page"} & set(
+            parameter.hints
+        ) else -1.0
+    return number.plain, 0.6
+
+
+def _number_cues(parameter: Parameter, said: Utterance, number: Number) -> float:
+    score = 0.0
+    before = said.word_before(number.first)
+    hints = set(parameter.hints)
+    if number.unit and number.seconds is None and not number.currency:
+        if number.unit in parameter.words:
+            score += 2.0
+        elif number.unit in hints:
+            score += 1.4
+        elif any(same_concept(number.unit, w) for w in parameter.words):
+            score += 1.2
+        elif max((similarity(number.unit, w) for w in hints), default=0.0) > 0.45 or parameter.kind == "count":
+            score += 0.7
+        elif parameter.kind == "amount":
+            score -= 0.4
+    if before and before in parameter.words:
+        score += 1.6
+    elif before and before in hints:
+        score += 0.8
+    if said.low(number.first - 1) == "for" and parameter.kind == "count":
+        score += 0.8
+    if parameter.kind == "identifier" and not number.unit:
+        score += 0.6
+    if said.low(number.first) == "one" and not number.unit:
+        score -= 0.5
+    return score
+
+
+# --- strings that are told by their form -----------------------------------------------------------------------------
+
+
+def _string(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
+    kind = parameter.kind
+    if kind == "email":
+        yield from (Candidate(3.0, p.value, p.first, p.last) for p in said.emails)
+    elif kind == "url":
+        yield from (Candidate(3.0, p.value, p.first, p.last) for p in said.urls)
+    elif kind == "phone":
+        yield from _phones(said)
+    elif kind in {"date", "datetime", "time", "day", "weekday", "month"}:
+        yield from _moments(parameter, said)
+    elif kind == "currency":
+        yield from _currencies(parameter, said)
+    elif kind == "duration":
+        yield from (
+            Candidate(2.5, said.slice(n.first, n.last), n.first, n.last) for n in said.numbers if n.seconds is not None
+        )
+    elif kind == "identifier":
+        yield from _identifiers(parameter, said)
+    elif kind in {"count", "amount"}:
+        yield from (
+            Candidate(1.5 + _number_cues(parameter, said, n), str(n.plain), n.first, n.last) for n in said.numbers
+        )
+    elif isinstance(parameter.schema.get("pattern"), str):
+        yield from _patterned(parameter.schema["pattern"], said)
+
+
+def _phones(said: Utterance) -> Iterator[Candidate]:
+    for piece in said.phones:
+        yield Candidate(3.0, piece.value, piece.first, piece.last)
+    if not said.phones:
+        yield from (
+            Candidate(2.0, c.value, c.first, c.last) for c in said.codes if c.value.isdigit() and len(c.value) > 2
+        )
+
+
+def _currencies(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
+    for at in range(len(said.tokens)):
+        for last in (at + 2, at + 1):
+            if last > len(said.tokens):
+                continue
+            if code := currency_code(said.slice(at, last)):
+                held = next((n for n in said.numbers if n.first <= at and n.last >= last), None)
+                candidate = _sided(parameter, said, Candidate(2.5, code, at, last))
+                if held is not None and parameter.role == "from":
+                    candidate = replace(candidate, score=candidate.score + 1.5)
+                elif held is not None and parameter.role == "to":
+                    candidate = replace(candidate, score=candidate.score - 1.5)
+                yield candidate
+                break
+    for number in said.numbers:
+        if number.currency and said.tokens[number.first].low[0] in "$€£¥":
+            yield Candidate(2.5 + (1.5 if parameter.role == "from" else -1.5 if parameter.role == "to" else 0),
+                            number.currency, number.first, number.first)  # fmt: skip
+
+
+def _identifiers(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
+    pattern = parameter.schema.get("pattern")
+    timed = {i for m in said.moments for i in range(m.first, m.last)}
+    for code in said.codes:
+        if code.first in timed:
+            continue
+        value = code.value
+        if isinstance(pattern, str) and not matches(pattern, value):
+            value = next((v for v in _respelled(value) if matches(pattern, v)), value)
+        before = said.word_before(code.first)
+        score = 1.6 + 0.2 * min(len(value), 6) + (1.0 if before in parameter.hints else 0.0)
+        number = next((n for n in said.numbers if n.first == code.first), None)
+        if number is not None and (
+            number.seconds is not None or number.currency or (number.unit and before not in parameter.hints)
+        ):
+            score -= 2.0
+        if score > 0:
+            yield Candidate(score, value, code.first, code.last)
+    for number in said.numbers:
+        if number.seconds is None and not number.currency and not number.literal and number.first not in timed:
+            yield Candidate(1.0 + _number_cues(parameter, said, number), str(number.plain), number.first, number.last)
+
+
+def _respelled(code: str) -> Iterable[str]:
+    split = re.sub(r"(?<=[A-Za-z])(?=\d)", "-", code)
+    return (code.upper(), code.lower(), split, split.upper(), split.lower(), code.replace("-", ""), "#" + code)
+
+
+def _patterned(pattern: str, said: Utterance) -> Iterator[Candidate]:
+    for code in said.codes:
+        for value in (code.value, *_respelled(code.value)):
+            if matches(pattern, value):
+                yield Candidate(2.5, value, code.first, code.last)
+                break
+    for at, token in enumerate(said.tokens):
+        if token.is_word and any(c.isdigit() for c in token.low):
+            yield Candidate(1.5, token.text, at, at + 1)
+
+
+# --- dates and times -------------------------------------------------------------------------------------------------
+
+
+def _moments(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
+    for moment in said.moments:
+        near = side(parameter, said, moment.first)
+        before = said.word_before(moment.first)
+        near += 0.5 if before in parameter.words else 0.0
+        if (value := _moment_value(parameter, said, moment)) is not None:
+            yield Candidate(2.5 + near, value[0], value[1], value[2])
+
+
+def _moment_value(parameter: Parameter, said: Utterance, moment: Moment) -> tuple[str, int, int] | None:
+    kind, first, last = parameter.kind, moment.first, moment.last
+    if kind == "datetime":
+        partner = next(
+            (m for m in said.moments if m is not moment and _beside(said, moment, m)
+             and (m.day is None) == (moment.clock is None) and (m.day is None) != (moment.day is None)), None,
+        )  # fmt: skip
+        day = moment.day or (partner.day if partner else None)
+        clock = moment.clock or (partner.clock if partner else None)
+        whole = (first, last) if partner is None else (min(first, partner.first), max(last, partner.last))
+        if _as_said(parameter):
+            return said.slice(*whole), *whole
+        if clock is None and parameter.format == "date-time" and day is not None:
+            return datetime.combine(day, time(0)).isoformat(), *whole
+        if clock is None:
+            return (day.isoformat(), *whole) if day else None
+        return datetime.combine(day or said.today, clock).isoformat(), *whole
+    if kind == "time":
+        if moment.clock is None:
+            return None
+        if _as_said(parameter):
+            return moment.text, first, last
+        return moment.clock.strftime("%H:%M:%S" if parameter.format == "time" else "%H:%M"), first, last
+    if moment.day is None:
+        return None
+    if kind == "weekday" or (kind == "day" and moment.weekday):
+        return (
+            (WEEKDAYS[moment.day.weekday()].capitalize(), first, last) if moment.weekday or kind == "weekday" else None
+        )
+    if kind == "month":
+        return moment.day.strftime("%B"), first, last
+    if kind == "day" and not re.search(r"date|yyyy|iso", parameter.description, re.IGNORECASE):
+        return moment.text, first, last
+    if _as_said(parameter):
+        return moment.text, first, last
+    return moment.day.isoformat(), first, last
+
+
+def _as_said(parameter: Parameter) -> bool:
+    """Whether the description shows that words such as "tomorrow" are wanted rather than a date in figures."""
+    if parameter.format:
+        return False
+    text = parameter.description.lower()
+    if re.search(r"iso|yyyy|\d{4}-\d\d|hh:mm|24.?hour", text):
+        return False
+    return bool(re.search(r"tomorrow|today|natural language|as (?:said|spoken)|free.?form|\d ?[ap]\.?m\b", text))
+
+
+def _beside(said: Utterance, left: Moment, right: Moment) -> bool:
+    """Whether only small words stand between two moments, so that they are one date and time."""
+    first, last = (left.last, right.first) if left.first < right.first else (right.last, left.first)
+    return all(
+        said.low(i) in {"at", "on", "the", ",", "in", "of", "for", "around", "about", "by", "this"}
+        for i in range(first, last)
+    )
+
+
+def words_of(value: Any) -> list[str]:
+    """Stems of a constant's words, for comparing it with what was said."""
+    return [t.stem for t in tokenise(str(value).replace("_", " "))]

@@ -1,0 +1,335 @@
+"""Names, things and free text: the single home of reading string values that are told by their place in the sentence."""
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from voicebus_services.model_simulator.brain.associations import similarity
+from voicebus_services.model_simulator.brain.candidates import Candidate, side
+from voicebus_services.model_simulator.brain.concepts import actions, same_concept
+from voicebus_services.model_simulator.brain.schema import Parameter, Tool
+from voicebus_services.model_simulator.brain.tokens import split_name, stem
+from voicebus_services.model_simulator.brain.utterance import DETERMINERS, Chunk, Utterance
+
+# Which kinds of value follow which preposition, best first.
+_FOLLOWS: Final = {
+    "in": ("place", "language", "currency", "color", "category"),
+    "at": ("place", "time"),
+    "on": ("thing", "query", "date", "title"),
+    "for": ("thing", "place", "person", "query", "title", "text"),
+    "from": ("place", "person", "thing"),
+    "to": ("place", "person", "language", "thing", "title"),
+    "into": ("language", "currency", "thing", "place"),
+    "with": ("person", "thing"),
+    "by": ("creator", "person"),
+    "about": ("query", "text", "title", "thing"),
+    "regarding": ("query", "text", "title"),
+    "of": ("thing", "place", "query", "title", "creator"),
+    "near": ("place",), "around": ("place",), "inside": ("place",), "outside": ("place",), "through": ("place",),
+    "called": ("title", "person", "thing"), "named": ("title", "person", "thing"), "titled": ("title",),
+    "labelled": ("title",), "labeled": ("title",), "entitled": ("title",),
+    "as": ("thing", "person", "title"), "using": ("thing",), "via": ("thing", "place"), "under": ("person", "thing"),
+    "because": ("text",), "saying": ("text",), "without": ("thing",), "against": ("thing",),
+}  # fmt: skip
+_HEADS_KEPT: Final = frozenset(
+    map(stem, ("room", "street", "park", "station", "airport", "restaurant", "hotel", "museum", "bridge", "beach"))
+)
+_POLITE: Final = frozenset(
+    {"please", "thanks", "thank", "you", "now", "asap", "today's", "right", "quickly", "for", "me"}
+)
+_TEXT_MARKS: Final = re.compile(
+    r"\b(?:saying(?: that)?|that says|which says|that reads|says? that|to say(?: that)?|telling (?:him|her|them|\w+)(?: that| to)?"
+    r"|and tell (?:him|her|them)(?: that)?|and say(?: that)?|with the (?:message|text|note|words|title|subject|body|description)(?: that| saying)?"
+    r"|(?:message|text|note|body|content|description|comment|saying|reason|title|question)\s*:)\s*,?\s*",
+    re.IGNORECASE,
+)
+_TELL: Final = re.compile(
+    r"\b(?:tell|text|message|inform|remind|ask|let|notify)\s+(?!me\b)(?:my |the )?([\w']+(?: [A-Z][\w']+)?)\s+(?:know |that |to know |about )?",
+    re.IGNORECASE,
+)
+_TODO_MARKS: Final = re.compile(
+    r"\b(?:remind me|remember|reminder|(?:a |new )?(?:task|to-?do|todo|note|memo)(?: for me)?|don't (?:let me )?forget|do not (?:let me )?forget|note down|write down|jot down)(?:\s+(?:to|that|about|of|saying)\b|\s*[:,])\s*",
+    re.IGNORECASE,
+)
+_CAUSE: Final = re.compile(r"\b(?:because(?: of)?|since|due to|as|the reason (?:is|being)(?: that)?)\s+", re.IGNORECASE)
+_PREFIX: Final = re.compile(
+    r"^(?:(?:hey|hi|hello|please|ok|okay|so|well|um|uh|and|also|then|now|just|yes|yeah|good (?:morning|afternoon|evening)|there)[,.!]*\s+)*"
+    r"(?:(?:(?:can|could|would|will) (?:you|i|we)(?: please| kindly| just| also)?|would you mind|i(?: would|'d)? (?:like|want|need|love|have)(?: you)? to|i am (?:trying|looking|going) to|i am looking for"
+    r"|i (?:would like|want|need|have)|let us|please|do you know|can i get|may i (?:have|get)|help me(?: to)?|is it possible to)\s+)*",
+    re.IGNORECASE,
+)
+_SEARCH: Final = re.compile(
+    r"^(?:(?:search|look|browse|google|check|query)(?: the| our| your| my)?(?: \w+)?? (?:for|up|about|on)|find(?: out)?(?: me)?(?: about)?|look up|search|google|show(?: me)?|get(?: me)?|give me|tell me(?: about)?|what (?:is|are)(?: the)?|who (?:is|was)|explain|define|look for|i have a question about)\s+",
+    re.IGNORECASE,
+)
+
+
+def phrase_candidates(parameter: Parameter, tool: Tool, said: Utterance, used: frozenset[int]) -> list[Candidate]:
+    """Candidates for a string parameter among the noun phrases outside of ``used`` tokens. Best first."""
+    found = [c for quote in said.quotes if (c := _quoted(parameter, quote.first, quote.last, quote.value))]
+    for chunk in said.chunks:
+        first, last = _trimmed(parameter, tool, said, chunk, used)
+        if first < last:
+            score = _fit(parameter, tool, said, chunk, first, last)
+            if score > 0:
+                found.append(Candidate(score, spelled(parameter, said, first, last), first, last))
+    if said.tells_names and parameter.kind in {"title", "creator", "query", "place", "thing"}:
+        found += _long_names(parameter, tool, said, used, found)
+    return sorted(found, key=lambda c: (-round(c.score, 6), c.first, -c.last))
+
+
+def _quoted(parameter: Parameter, first: int, last: int, value: str) -> Candidate | None:
+    worth = {"text": 4.0, "title": 4.0, "query": 4.0}.get(parameter.kind, 2.0)
+    return Candidate(worth, value, first, last)
+
+
+def spelled(parameter: Parameter, said: Utterance, first: int, last: int) -> str:
+    """The words as the value: names of people and places get their capitals where the transcript lost them."""
+    text = said.slice(first, last).removesuffix("'s").strip(" ,.?!")
+    if parameter.kind in {"place", "person", "creator"} and text == text.lower() and not said.tells_names:
+        relation = said.low(first - 1) in {"my", "the", "our", "a", "an"}
+        if not relation:
+            return " ".join(w if w in {"of", "the", "de", "la"} else w[:1].upper() + w[1:] for w in text.split(" "))
+    if parameter.kind == "language":
+        return text[:1].upper() + text[1:]
+    return text
+
+
+def _tool_words(tool: Tool) -> frozenset[str]:
+    return frozenset(stem(w) for w in split_name(tool.name))
+
+
+def _trimmed(parameter: Parameter, tool: Tool, said: Utterance, chunk: Chunk, used: frozenset[int]) -> tuple[int, int]:
+    """The chunk without tokens that are used, verbs of the request, and words that only name the tool or the parameter."""
+    first, last = chunk.first, chunk.last
+    while first < last and first in used:
+        first += 1
+    while last > first and last - 1 in used:
+        last -= 1
+    if any(i in used for i in range(first, last)):
+        last = next(i for i in range(first, last) if i in used)
+    names = _tool_words(tool)
+    labels = set(parameter.words) - _HEADS_KEPT
+    while first < last and (
+        (said.stems[first] in names and not _name_goes_on(said, first, last))
+        or said.stems[first] in labels
+        or (
+            first == chunk.first
+            and actions(said.stems[first])
+            and not said.tokens[first].text[0].isupper()
+            and first + 1 < last
+            and _request_start(said, first)
+        )
+        or said.low(first) in {"is", "number", "new"}
+        or not said.tokens[first].is_word
+    ):
+        first += 1
+    while (
+        last > first
+        and (
+            said.stems[last - 1] in (names - _HEADS_KEPT) | labels
+            or said.low(last - 1) in {"please", "now", "instead", "too", "back"}
+            or not said.tokens[last - 1].is_word
+        )
+        and not (
+            last - first > 1
+            and said.tokens[last - 1].text[0].isupper()
+            and said.tokens[last - 2].text[0].isupper()
+            and last - 2 > 0
+            and said.tells_names
+        )
+    ):
+        last -= 1
+    return first, last
+
+
+def _name_goes_on(said: Utterance, first: int, last: int) -> bool:
+    """Whether a tool word opens a name written with capitals ("Weather Report")."""
+    return (
+        first > 0
+        and last - first > 1
+        and said.tokens[first].text[0].isupper()
+        and said.tokens[first + 1].text[0].isupper()
+    )
+
+
+def _request_start(said: Utterance, at: int) -> bool:
+    return at == 0 or said.low(at - 1) in {"please", "you", "to", "and", ",", "i", "we", "then", "me"}
+
+
+def _fit(parameter: Parameter, tool: Tool, said: Utterance, chunk: Chunk, first: int, last: int) -> float:
+    """How well the phrase fits by its preposition, its neighbours, its meaning and its capitals."""
+    score = 0.6
+    kind, preposition = parameter.kind, chunk.preposition
+    if said.low(first - 1) in {"called", "named", "titled"} and kind in {"title", "person", "thing"}:
+        score += 2.0
+    if preposition:
+        follows = _FOLLOWS.get(preposition, ())
+        if kind in follows:
+            score += 1.4 - 0.15 * follows.index(kind)
+        elif kind != "thing":
+            score -= 0.5
+        if preposition in parameter.words:
+            score += 1.5
+        chain_start = next(c for c in said.chunks if c.chain == chunk.chain)
+        score += side(parameter, said, chain_start.first)
+    else:
+        if kind in {"thing", "title", "query", "person"}:
+            score += 0.5
+        if kind == "place" and not chunk.cased:
+            score -= 0.3
+        if parameter.role in {"from", "to"} and kind == "place":
+            score -= 0.3
+    # "account savings", "savings account": the parameter's name beside the value.
+    labels = set(parameter.words) - {"nam", "id", "typ"}
+    if said.word_before(first) in labels or (last < len(said.tokens) and said.stems[last] in labels):
+        score += 1.2
+    if said.low(first - 1) == "is" and said.word_before(first - 1) in labels:
+        score += 1.5
+    words = [said.stems[i] for i in range(first, last) if said.tokens[i].is_word]
+    meaning = [w for w in dict.fromkeys((*parameter.words, *parameter.hints[:8])) if len(w) > 2]
+    nearest = max((similarity(w, m) for w in words[-2:] for m in meaning), default=0.0)
+    score += max(0.0, nearest - 0.2) * 1.6
+    if any(same_concept(w, m) for w in words[-1:] for m in parameter.words):
+        score += 0.5
+    if chunk.cased:
+        score += 0.6 if kind in {"place", "person", "creator", "title"} else 0.1
+    elif said.tells_names and kind in {"person", "place", "creator"} and said.low(first - 1) not in {"my"}:
+        score -= 0.5
+    if kind == "person" and said.low(first - 1) == "my":
+        score += 0.2
+    named = _described_words(tool)
+    if words and all(w in named for w in words):
+        score -= 1.3
+    if first == 0 and len(words) == 1 and actions(words[0]):
+        score -= 1.5
+    return score
+
+
+def _described_words(tool: Tool) -> frozenset[str]:
+    return frozenset(stem(w) for w in re.findall(r"[a-z]+", tool.description.lower())) | _tool_words(tool)
+
+
+_JOINERS: Final = frozenset({"of", "the", "and", "de", "la", "del", "&", "a", "in", "on", "to", "for", "-", "'"})
+
+
+def _long_names(
+    parameter: Parameter, tool: Tool, said: Utterance, used: frozenset[int], short: list[Candidate]
+) -> Iterator[Candidate]:
+    """Names that hold small words: "Lord of the Rings", "Simon and Garfunkel"."""
+    joiners = (
+        _JOINERS
+        if parameter.kind == "title"
+        else {"of", "the", "de", "la", "del", "&", "-", "'"} | ({"and"} if parameter.kind == "creator" else set())
+    )
+    for candidate in short:
+        last = candidate.last
+        while True:
+            end = last
+            while end < len(said.tokens) and said.low(end) in joiners and end not in used:
+                end += 1
+            if end == last or end >= len(said.tokens) or end in used or not said.tokens[end].text[0].isupper():
+                break
+            if not said.tokens[last - 1].text[0].isupper():
+                break
+            while (
+                end < len(said.tokens)
+                and said.tokens[end].is_word
+                and said.tokens[end].text[0].isupper()
+                and end not in used
+            ):
+                end += 1
+            last = end
+        if last > candidate.last:
+            yield Candidate(candidate.score + 0.3, said.slice(candidate.first, last), candidate.first, last)
+
+
+# --- free text -------------------------------------------------------------------------------------------------------
+
+
+def marked_text(parameter: Parameter, said: Utterance) -> tuple[int, int] | None:
+    """The place of text that the utterance itself marks ("saying …", "remind me to …", quotes); None without a mark.
+
+    What stands there is claimed before other parameters look for values in it.
+    """
+    if parameter.kind not in {"text", "title", "query"}:
+        return None
+    for quote in said.quotes:
+        return quote.first, quote.last
+    marks = [_TEXT_MARKS] if parameter.kind == "text" else []
+    if {"reason", "caus", "why"} & set(parameter.words):
+        marks.append(_CAUSE)
+    marks.append(_TODO_MARKS)
+    if parameter.kind == "text":
+        marks.append(_TELL)
+    for mark in marks:
+        match = mark.search(said.text)
+        if match is None:
+            continue
+        start = match.end()
+        inside = [i for i, t in enumerate(said.tokens) if t.start >= start]
+        if inside and len(said.tokens) - inside[0] >= 1:
+            return _without_edges(said, inside[0], len(said.tokens), frozenset())
+    return None
+
+
+def free_text(parameter: Parameter, tool: Tool, said: Utterance, used: frozenset[int]) -> tuple[int, int] | None:
+    """The place of what remains when the request's own words and the tokens used for other parameters are taken away."""
+    prefix = _PREFIX.match(said.text)
+    start = prefix.end() if prefix else 0
+    first = next((i for i, t in enumerate(said.tokens) if t.start >= start), len(said.tokens))
+    last = len(said.tokens)
+    if parameter.kind == "query" and (match := _SEARCH.match(said.text[start:])) is not None:
+        first = next((i for i, t in enumerate(said.tokens) if t.start >= start + match.end()), last)
+    names = _tool_words(tool) | set(parameter.words)
+    seen_action = False
+    while first < last:
+        word = said.tokens[first]
+        is_action = bool(actions(word.stem)) and not seen_action
+        if first in used or not word.is_word or word.low in DETERMINERS or word.stem in names or is_action or word.low in {
+            "for", "to", "about", "that", "of", "me", "down", "on", "saying", "called", "is", "us", "some", "in", "up", "with", "regarding"}:  # fmt: skip
+            seen_action = seen_action or is_action
+            first += 1
+            continue
+        break
+    first, last = _without_edges(said, first, last, used)
+    return (first, last) if first < last else None
+
+
+def _without_edges(said: Utterance, first: int, last: int, used: frozenset[int]) -> tuple[int, int]:
+    """The place without used tokens, small words, punctuation and politeness at both ends."""
+    while first < last and (first in used or not said.tokens[first].is_word):
+        first += 1
+    interior = [i for i in range(first, last) if i in used]
+    if interior:
+        run = interior[0]
+        tail = [i for i in range(run, last) if i not in used and said.tokens[i].is_word]
+        if all(
+            said.low(i)
+            in {
+                "at",
+                "on",
+                "in",
+                "to",
+                "for",
+                "by",
+                "the",
+                "and",
+                "of",
+                "into",
+                "from",
+                "please",
+                "with",
+                "starting",
+                "until",
+                "as",
+            }
+            for i in tail
+        ):
+            last = run
+    while last > first and (
+        last - 1 in used or not said.tokens[last - 1].is_word
+        or said.low(last - 1) in {"please", "thanks", "at", "on", "in", "to", "for", "by", "the", "and", "of", "into", "from", "with"}
+    ):  # fmt: skip
+        last -= 1
+    return first, last

@@ -1,0 +1,302 @@
+"""Filling a tool's arguments from an utterance. The single home of deciding which words become which argument."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+from voicebus_services.model_simulator.brain.candidates import Candidate, typed_candidates
+from voicebus_services.model_simulator.brain.phrases import free_text, marked_text, phrase_candidates, spelled
+from voicebus_services.model_simulator.brain.schema import JsonObject, Parameter, Tool
+from voicebus_services.model_simulator.brain.utterance import Utterance
+
+_ENOUGH_REQUIRED = 0.5
+_ENOUGH_OPTIONAL = 1.5
+_PLACED_KINDS = frozenset({"place", "person", "creator", "title", "thing", "query", "language", "color", "text"})
+
+
+@dataclass(slots=True)
+class Filling:
+    """What an utterance says about a tool's arguments.
+
+    Attributes:
+        values: path of the parameter -> value.
+        strength: path -> how sure the value is.
+        missing: required parameters that nothing was said about.
+        used: tokens that became values.
+        others: for the one parameter that was given several values, the further ones ("in Paris and in London").
+    """
+
+    values: dict[tuple[str, ...], Any] = field(default_factory=dict)
+    strength: dict[tuple[str, ...], float] = field(default_factory=dict)
+    missing: list[Parameter] = field(default_factory=list)
+    used: frozenset[int] = frozenset()
+    others: dict[tuple[str, ...], list[Any]] = field(default_factory=dict)
+
+    def set(self, parameter: Parameter, candidate: Candidate) -> None:
+        self.values[parameter.path] = candidate.value
+        self.strength[parameter.path] = candidate.score
+        self.used |= candidate.tokens
+
+
+def fill(tool: Tool, said: Utterance, known: Mapping[tuple[str, ...], Any] | None = None) -> Filling:
+    """Fill what can be filled. Values in ``known`` are kept and not looked for again."""
+    filling = Filling(values=dict(known or {}))
+    filling.strength = dict.fromkeys(filling.values, 3.0)
+    open_parameters = [p for p in tool.parameters if p.path not in filling.values]
+    claimed = _claim_marked(open_parameters, said)
+    _assign_typed(open_parameters, said, filling, claimed)
+    _assign_lists(open_parameters, tool, said, filling, claimed)
+    _assign_phrases(open_parameters, tool, said, filling, claimed)
+    _assign_texts(open_parameters, tool, said, filling, claimed)
+    filling.missing = [p for p in tool.required if p.path not in filling.values and not _dispensable(p)]
+    _further_values(tool, said, filling)
+    return filling
+
+
+def arguments(tool: Tool, filling: Filling) -> JsonObject:
+    """The arguments as the client gets them: nested again, with null or the default where strict schemas want every key."""
+    result: JsonObject = {}
+    for parameter in tool.parameters:
+        if parameter.path in filling.values:
+            value = filling.values[parameter.path]
+        elif parameter.required and parameter.has_default:
+            value = parameter.schema["default"]
+        elif parameter.required and parameter.nullable:
+            value = None
+        elif parameter.required and parameter.accepts("array"):
+            value = []
+        else:
+            continue
+        inner = result
+        for key in parameter.path[:-1]:
+            inner = inner.setdefault(key, {})
+        inner[parameter.name] = value
+    return result
+
+
+def _dispensable(parameter: Parameter) -> bool:
+    optional_list = (
+        parameter.accepts("array")
+        and not parameter.schema.get("minItems")
+        and "optional" in parameter.description.lower()
+    )
+    return parameter.has_default or parameter.nullable or optional_list
+
+
+def _enough(parameter: Parameter) -> float:
+    needed = parameter.required and not _dispensable(parameter)
+    return _ENOUGH_REQUIRED if needed else _ENOUGH_OPTIONAL
+
+
+def _claim_marked(parameters: list[Parameter], said: Utterance) -> dict[tuple[str, ...], tuple[int, int]]:
+    """Text that the utterance marks as text, for the first parameter that takes text; required ones first."""
+    takers = [p for p in parameters if p.types == {"string"} and not p.enum]
+    takers.sort(key=lambda p: (not p.required, {"text": 0, "title": 1, "query": 2}.get(p.kind, 3)))
+    for parameter in takers:
+        if (place := marked_text(parameter, said)) is not None and place[0] < place[1]:
+            return {parameter.path: place}
+    return {}
+
+
+def _assign_typed(
+    parameters: list[Parameter], said: Utterance, filling: Filling, claimed: Mapping[tuple[str, ...], tuple[int, int]]
+) -> None:
+    """Best pairs of parameter and candidate first; no token serves twice, except for a constant of a schema."""
+    inside = {i for first, last in claimed.values() for i in range(first, last)}
+    takes_moment = {i for m in said.moments for i in range(m.first, m.last)}
+    pairs = [
+        (candidate.score + (0.25 if parameter.required else 0.0), -order, candidate, parameter)
+        for order, parameter in enumerate(parameters)
+        if parameter.path not in claimed
+        for candidate in typed_candidates(parameter, said)
+        if candidate.score >= _enough(parameter) and not ((candidate.tokens - takes_moment) & inside)
+    ]
+    pairs.sort(key=lambda pair: (-pair[0], -pair[1], pair[2].first))
+    for _, _, candidate, parameter in pairs:
+        if parameter.path in filling.values or parameter.accepts("array"):
+            continue
+        if candidate.tokens & filling.used and not _shares(parameter, candidate, filling, said):
+            continue
+        filling.set(parameter, candidate)
+
+
+def _shares(parameter: Parameter, candidate: Candidate, filling: Filling, said: Utterance) -> bool:
+    """Whether tokens already used may serve again: "100 dollars" is an amount and names its currency, and "tomorrow at
+    five" may fill a date and a time beside each other only by different words."""
+    if parameter.kind == "currency":
+        return True
+    return parameter.kind in {"currency"} and not candidate.tokens <= filling.used and bool(said.tokens)
+
+
+def _assign_lists(
+    parameters: list[Parameter], tool: Tool, said: Utterance, filling: Filling,
+    claimed: Mapping[tuple[str, ...], tuple[int, int]],
+) -> None:  # fmt: skip
+    inside = frozenset(i for first, last in claimed.values() for i in range(first, last))
+    for parameter in parameters:
+        if not parameter.accepts("array") or parameter.items is None or parameter.path in filling.values:
+            continue
+        found = _records(parameter, tool, said, filling.used | inside) if parameter.fields else _elements(
+            parameter, tool, said, filling.used | inside)  # fmt: skip
+        if not found or sum(c.score for c in found) / len(found) < _enough(parameter):
+            continue
+        found.sort(key=lambda c: c.first)
+        values: list[Any] = []
+        for candidate in found:
+            if candidate.value not in values:
+                values.append(candidate.value)
+            filling.used |= candidate.tokens
+        filling.values[parameter.path] = values
+        filling.strength[parameter.path] = max(c.score for c in found)
+
+
+def _elements(parameter: Parameter, tool: Tool, said: Utterance, used: frozenset[int]) -> list[Candidate]:
+    """The list of scalars: all that are told by form, else the chain of noun phrases that fits best."""
+    items = parameter.items
+    assert items is not None  # noqa: S101 - the caller checked
+    typed = [c for c in typed_candidates(items, said) if c.score >= 1.2 and not c.tokens & used]
+    chosen: list[Candidate] = []
+    for candidate in typed:
+        if not any(candidate.tokens & other.tokens for other in chosen):
+            chosen.append(candidate)
+    if chosen or items.enum or not items.accepts("string"):
+        return chosen
+    phrases = phrase_candidates(items, tool, said, used)
+    if not phrases:
+        return []
+    chain_of = {i: c.chain for c in said.chunks for i in range(c.first, c.last)}
+    best = chain_of.get(phrases[0].first)
+    same = [c for c in phrases if chain_of.get(c.first) == best]
+    return [
+        next(iter(group))
+        for _, group in groupby(sorted(same, key=lambda c: (c.first, -c.score)), key=lambda c: c.first)
+    ]
+
+
+def _records(parameter: Parameter, tool: Tool, said: Utterance, used: frozenset[int]) -> list[Candidate]:
+    """A list of objects, one for each phrase of a chain: "two pizzas and a coke"."""
+    text = next((f for f in parameter.fields if f.types == {"string"} and not f.enum), None)
+    if text is None:
+        return []
+    phrases = {c.first: c for c in sorted(phrase_candidates(text, tool, said, used), key=lambda c: c.score)}
+    chain_of = {i: c.chain for c in said.chunks for i in range(c.first, c.last)}
+    if not phrases:
+        return []
+    best = max(phrases.values(), key=lambda c: c.score)
+    found: list[Candidate] = []
+    for phrase in sorted(
+        (c for c in phrases.values() if chain_of.get(c.first) == chain_of.get(best.first)), key=lambda c: c.first
+    ):
+        record: JsonObject = {}
+        first = phrase.first
+        for inner in parameter.fields:
+            if inner is text:
+                record[inner.name] = phrase.value
+            elif inner.accepts("integer", "number"):
+                number = next((n for n in said.numbers if n.last == phrase.first), None)
+                article = said.low(phrase.first - 1) in {"a", "an", "one", "the", "some"} or number is None
+                if number is not None:
+                    record[inner.name], first = number.plain, number.first
+                elif article and inner.required:
+                    record[inner.name] = 1
+            elif inner.enum:
+                near = [c for c in typed_candidates(inner, said) if phrase.first - 3 <= c.first < phrase.last + 2]
+                if near:
+                    record[inner.name] = near[0].value
+            if inner.required and inner.name not in record and inner.nullable:
+                record[inner.name] = None
+        if all(f.name in record for f in parameter.fields if f.required):
+            found.append(Candidate(phrase.score, record, first, phrase.last))
+    return found
+
+
+def _assign_phrases(
+    parameters: list[Parameter], tool: Tool, said: Utterance, filling: Filling,
+    claimed: Mapping[tuple[str, ...], tuple[int, int]],
+) -> None:  # fmt: skip
+    takers = [
+        p for p in parameters
+        if p.path not in filling.values and p.path not in claimed and p.accepts("string") and not p.enum
+        and p.kind in _PLACED_KINDS and not (p.kind == "text") and "const" not in p.schema
+    ]  # fmt: skip
+    inside = frozenset(i for first, last in claimed.values() for i in range(first, last))
+    while takers:
+        ranked = [
+            (candidate.score + (0.3 if parameter.required else 0.0), -order, candidate, parameter)
+            for order, parameter in enumerate(takers)
+            for candidate in phrase_candidates(parameter, tool, said, filling.used | inside)
+            if candidate.score >= _enough(parameter)
+            # One free phrase is not a search text while more of the sentence belongs to it.
+            and not (parameter.kind == "query" and parameter.required)
+        ]
+        if not ranked:
+            return
+        _, _, candidate, parameter = max(ranked, key=lambda r: (r[0], r[1], -r[2].first))
+        filling.set(parameter, candidate)
+        takers.remove(parameter)
+
+
+def _assign_texts(
+    parameters: list[Parameter], tool: Tool, said: Utterance, filling: Filling,
+    claimed: Mapping[tuple[str, ...], tuple[int, int]],
+) -> None:  # fmt: skip
+    for parameter in parameters:
+        if parameter.path in filling.values or not parameter.accepts("string") or parameter.enum:
+            continue
+        place, score = claimed.get(parameter.path), 3.0
+        if place is not None:
+            first, last = place
+            while last > first and (
+                last - 1 in filling.used or said.low(last - 1) in {"at", "on", "by", "in", "for", "."}
+            ):
+                last -= 1
+            while first < last and (first in filling.used or said.low(first) in {"to"}):
+                first += 1
+            place = (first, last)
+        elif parameter.required and not _dispensable(parameter) and parameter.kind in {"text", "query", "title"}:
+            place, score = free_text(parameter, tool, said, filling.used), 0.8
+        elif parameter.kind in {"text", "query"}:
+            about = next(
+                (
+                    c
+                    for c in said.chunks
+                    if c.preposition in {"about", "regarding", "because"} and c.first not in filling.used
+                ),
+                None,
+            )
+            place, score = ((about.first, about.last), 1.5) if about else (None, 0.0)
+        if place is not None and place[0] < place[1]:
+            filling.set(parameter, Candidate(score, spelled(parameter, said, *place), *place))
+
+
+def _further_values(tool: Tool, said: Utterance, filling: Filling) -> None:
+    """Values that would fill the one required scalar again: each asks for a call of its own."""
+    scalars = [p for p in tool.required if p.accepts("string") and not p.accepts("array") and p.path in filling.values]
+    for parameter in scalars:
+        if parameter.kind in {"text", "query", "title"}:
+            continue
+        if parameter.enum or parameter.kind not in _PLACED_KINDS:
+            more = [c for c in typed_candidates(parameter, said) if c.score >= 2.5 and not c.tokens & filling.used]
+            more = [c for c in more if c.value != filling.values[parameter.path]]
+            if not any(said.low(i) in {"and", ","} for c in more for i in range(max(0, c.first - 3), c.first)):
+                more = []
+        else:
+            chains = [c for c in said.chunks if any(i in filling.used for i in range(c.first, c.last))]
+            mine = [
+                c
+                for c in chains
+                if said.slice(c.first, c.last).lower().find(str(filling.values[parameter.path]).lower()) >= 0
+            ]
+            if not mine:
+                continue
+            more = [
+                c for c in phrase_candidates(parameter, tool, said, filling.used)
+                if any(chunk.first <= c.first < chunk.last and chunk.chain == mine[0].chain for chunk in said.chunks)
+            ]  # fmt: skip
+        if more:
+            ordered = sorted(more, key=lambda c: c.first)
+            filling.others[parameter.path] = list(dict.fromkeys(c.value for c in ordered))
+            for candidate in ordered:
+                filling.used |= candidate.tokens
+            return
