@@ -1,0 +1,1 @@
+"""Redis as the bus: connections, streams, claims, heartbeats, the registry and the session journal."""

@@ -1,0 +1,277 @@
+"""The one way to Redis: addresses, connections, pipelining, and vendor errors made ours.
+
+`connect` opens two clients: one for commands, one for blocking reads, which need their own pool and a longer socket
+timeout (redis-py cuts every read after 5 s by default). Nothing is retried underneath: whoever sends something knows
+whether sending it twice is harmless.
+"""
+
+import asyncio
+import re
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final, Self
+from urllib.parse import unquote, urlsplit
+
+import redis.asyncio as aioredis
+from redis import exceptions as vendor
+from redis.asyncio.cluster import ClusterNode, RedisCluster
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
+
+from voicebus.adapters.redis.scripts import Script
+from voicebus.errors import BusError, SettingsError
+
+CONNECT_TIMEOUT_S: Final = 5.0
+COMMAND_TIMEOUT_S: Final = 5.0
+
+# The longest BLOCK that a reader may ask for; the socket waits a good deal longer, or it would cut the read short.
+MAX_BLOCK_MS: Final = 5_000
+BLOCKING_TIMEOUT_S: Final = MAX_BLOCK_MS / 1000 + 5.0
+
+_BATCH: Final = 256
+
+_VENDOR: Final = (vendor.RedisError, vendor.RedisClusterException, OSError, EOFError)
+
+_Client = Any  # redis.asyncio.Redis or RedisCluster: the same commands, no common base
+
+
+class RedisConnection:
+    """An open way to Redis.
+
+    Commands given within one turn of the event loop leave as one pipeline, in order; while one is under way the next
+    is collected. Use as an async context manager, or call `aclose`.
+    """
+
+    def __init__(self, commands: _Client, blocking: _Client, *, address: str) -> None:
+        self.address = address
+        self._commands = commands
+        self._blocking = blocking
+        # Bounded by its callers: each waits for its own answers.
+        self._queue: deque[tuple[tuple[Any, ...], dict[str, Any], asyncio.Future[Any]]] = deque()
+        self._wake = asyncio.Event()
+        self._flusher: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"<RedisConnection {self.address} queued={len(self._queue)} closed={self._closed}>"
+
+    def submit(self, *command: str | int, **options: Any) -> asyncio.Future[Any]:
+        """Queue one command; the future brings its reply or a `BusError`. `options` go to redis-py's reply parser."""
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        if self._closed:
+            future.set_exception(self._closed_error())
+        else:
+            self._queue.append((command, options, future))
+            self._wake.set()
+            if self._flusher is None or self._flusher.done():
+                self._flusher = asyncio.create_task(self._flush(), name="redis-pipeline")
+        # Who was cancelled while waiting does not fetch the exception; that is no oversight.
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return future
+
+    async def call(self, *command: str | int, **options: Any) -> Any:
+        """Run one command.
+
+        Raises:
+            BusError: refused, or Redis cannot be reached; the command may or may not have been run.
+        """
+        return await self.submit(*command, **options)
+
+    async def script(self, script: Script, keys: list[str], *arguments: str | int) -> Any:
+        """Run a script, which is sent in full only where the server does not know it yet.
+
+        Raises:
+            BusError: refused, or Redis cannot be reached; the script may or may not have been run.
+        """
+        try:
+            return await self.submit("EVALSHA", script.sha, len(keys), *keys, *arguments)
+        except BusError as error:
+            if not isinstance(error.__cause__, vendor.NoScriptError):
+                raise
+            return await self.submit("EVAL", script.text, len(keys), *keys, *arguments)
+
+    async def read_blocking(self, *command: str | int) -> Any:
+        """Run one blocking read (`XREAD`, `XREADGROUP`) on a connection of its own.
+
+        Raises:
+            BusError: refused, or Redis cannot be reached.
+        """
+        with translated(self.address):
+            return await self._blocking.execute_command(*command)
+
+    async def aclose(self) -> None:
+        """Close the connections; commands still waiting fail with `BusError`."""
+        self._closed = True
+        if self._flusher is not None:
+            self._flusher.cancel()
+            await asyncio.gather(self._flusher, return_exceptions=True)
+        batch = list(self._queue)
+        self._queue.clear()
+        _settle(batch, [self._closed_error()] * len(batch))
+        await self._commands.aclose()
+        await self._blocking.aclose()
+
+    async def _flush(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._queue:
+                batch = [self._queue.popleft() for _ in range(min(_BATCH, len(self._queue)))]
+                try:
+                    replies = await self._execute([(command, options) for command, options, _ in batch])
+                except asyncio.CancelledError:
+                    _settle(batch, [self._closed_error()] * len(batch))
+                    raise
+                except Exception as error:  # noqa: BLE001 - handed to whoever waits
+                    replies = [error] * len(batch)
+                _settle(batch, [self._ours(reply) for reply in replies])
+
+    async def _execute(self, batch: list[tuple[tuple[Any, ...], dict[str, Any]]]) -> list[Any]:
+        if len(batch) == 1:
+            command, options = batch[0]
+            return [await self._commands.execute_command(*command, **options)]
+        async with self._commands.pipeline(transaction=False) as pipeline:
+            for command, options in batch:
+                pipeline.execute_command(*command, **options)
+            replies: list[Any] = await pipeline.execute(raise_on_error=False)
+            return replies
+
+    def _ours(self, reply: Any) -> Any:
+        return bus_error(reply, self.address) if isinstance(reply, Exception) else reply
+
+    def _closed_error(self) -> BusError:
+        return BusError(f"the connection to Redis at {self.address} was closed")
+
+
+def _settle(batch: list[tuple[Any, Any, asyncio.Future[Any]]], replies: list[Any]) -> None:
+    for (_, _, future), reply in zip(batch, replies, strict=True):
+        if future.done():  # its caller was cancelled
+            continue
+        if isinstance(reply, BaseException):
+            future.set_exception(reply)
+        else:
+            future.set_result(reply)
+
+
+async def connect(url: str) -> RedisConnection:
+    """Open a connection and see that Redis answers.
+
+    Schemes: `redis://`, `rediss://`, `unix://`, `redis+sentinel://HOST:PORT,…/MASTER[/DB]`,
+    `redis+cluster://HOST:PORT,…`. User and password stand before the hosts, percent-encoded.
+
+    Raises:
+        SettingsError: the address is malformed.
+        BusError: unreachable, or the password was refused.
+    """
+    address = _redacted(url)
+    with _opening(address):
+        commands = _client(url, timeout=COMMAND_TIMEOUT_S)
+        blocking = _client(url, timeout=BLOCKING_TIMEOUT_S)
+    connection = RedisConnection(commands, blocking, address=address)
+    try:
+        with translated(address):
+            await commands.execute_command("PING")
+    except BaseException:
+        await connection.aclose()
+        raise
+    return connection
+
+
+@contextmanager
+def _opening(address: str) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, vendor.RedisClusterException) as error:
+        raise SettingsError(f"VOICEBUS_REDIS_URL: {address} is no Redis address ({error})") from error
+
+
+def _client(url: str, *, timeout: float) -> _Client:
+    common: dict[str, Any] = {
+        # Foreign writers may send bytes that are no UTF-8: they must reach the dead letters, not break the reader.
+        "decode_responses": True, "encoding_errors": "replace", "protocol": 2,
+        "socket_timeout": timeout, "socket_connect_timeout": CONNECT_TIMEOUT_S, "retry": Retry(NoBackoff(), 0),
+    }  # fmt: skip
+    scheme, _, rest = url.partition("://")
+    if scheme in ("redis", "rediss", "unix"):
+        return aioredis.Redis.from_url(url, **common)
+    # urlsplit knows one host only, so the list is cut out before the path.
+    hosts, _, path = rest.partition("/")
+    credentials, _, hosts = hosts.rpartition("@")
+    if credentials:
+        user, _, password = credentials.partition(":")
+        common |= {"username": unquote(user) or None, "password": unquote(password) or None}
+    nodes = [_host_and_port(host, 26379 if scheme == "redis+sentinel" else 6379) for host in hosts.split(",")]
+    if scheme == "redis+cluster":
+        return RedisCluster(startup_nodes=[ClusterNode(host, port) for host, port in nodes], **common)
+    if scheme == "redis+sentinel":
+        master, _, database = path.strip("/").partition("/")
+        if not master:
+            raise ValueError("the master's name is missing: redis+sentinel://HOST:PORT,…/MASTER")
+        common["db"] = int(database or 0)
+        quick = {"socket_timeout": CONNECT_TIMEOUT_S, "socket_connect_timeout": CONNECT_TIMEOUT_S}
+        sentinels: Any = Sentinel(nodes, sentinel_kwargs=quick)  # type: ignore[no-untyped-call]
+        return sentinels.master_for(master, **common)
+    raise ValueError("redis://, rediss://, unix://, redis+sentinel:// or redis+cluster:// is allowed")
+
+
+def _host_and_port(text: str, default: int) -> tuple[str, int]:
+    parts = urlsplit(f"//{text}")
+    if not parts.hostname:
+        raise ValueError(f"{text!r} names no host")
+    return parts.hostname, parts.port or default
+
+
+def _redacted(url: str) -> str:
+    """The address for messages: without user, password and query."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.partition('?')[0].rpartition('@')[2]}"
+
+
+@contextmanager
+def translated(address: str) -> Iterator[None]:
+    """Vendor exceptions become `BusError`."""
+    try:
+        yield
+    except Exception as error:
+        ours = bus_error(error, address)
+        if ours is error:
+            raise
+        raise ours from error
+
+
+def bus_error(error: Exception, address: str) -> Exception:
+    """The `BusError` for a vendor exception, with a sentence that says what to do and never names the password."""
+    # uvloop says RuntimeError where asyncio says OSError when a socket was closed under a write.
+    if not isinstance(error, _VENDOR) and not (isinstance(error, RuntimeError) and "closed" in str(error)):
+        return error
+    ours = BusError(_sentence(error, address))
+    ours.__cause__ = error
+    return ours
+
+
+def _sentence(error: Exception, address: str) -> str:
+    text = str(error)
+    if isinstance(error, vendor.AuthenticationError) or re.search(r"NOAUTH|WRONGPASS|Authentication required", text):
+        missing = "NOAUTH" in text or "Authentication required" in text
+        what = "wants a password" if missing else "refused the user or password"
+        return f"Redis at {address} {what}; correct VOICEBUS_REDIS_URL"
+    if isinstance(error, vendor.NoPermissionError):
+        return f"Redis at {address} does not permit this to the user of VOICEBUS_REDIS_URL: {text}"
+    if isinstance(error, vendor.BusyLoadingError):
+        return f"Redis at {address} is still loading its data; try again shortly"
+    if isinstance(error, vendor.ReadOnlyError):
+        return f"Redis at {address} is a read-only replica; VOICEBUS_REDIS_URL must name the master"
+    if isinstance(error, vendor.TimeoutError | TimeoutError):
+        return f"Redis at {address} did not answer in time"
+    if isinstance(error, vendor.ResponseError):
+        return f"Redis at {address} refused a command: {text}"
+    why = re.sub(r"^Error \S+ connecting to [^ ]+\.\s*", "", text) or type(error).__name__
+    return f"Redis at {address} cannot be reached ({why.rstrip('.')}); start it or correct VOICEBUS_REDIS_URL"

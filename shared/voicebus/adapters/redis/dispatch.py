@@ -1,0 +1,124 @@
+"""Tool calls, cancels and guardrail checks from a gateway to the workers (contract section 2)."""
+
+import asyncio
+from typing import Any, Final
+
+from ulid import ULID
+
+from voicebus.adapters.redis.client import RedisConnection
+from voicebus.adapters.redis.outbox import Outbox
+from voicebus.adapters.redis.scripts import CANCEL
+from voicebus.contracts.envelope import Entry, Message
+from voicebus.contracts.guardrails import GUARDRAIL_CHECK, GuardrailCheck
+from voicebus.contracts.streams import CALL_TTL_S, CONTROL_TTL_S, Keys
+from voicebus.contracts.tools import TOOL_CALL, TOOL_CANCEL, ToolCall, ToolCancel
+from voicebus.engine.outputs import CancelTool, DispatchCheck, DispatchTool
+from voicebus.errors import BusError
+from voicebus.ports import Clock, SessionRef
+from voicebus.telemetry.logging import get_logger
+
+log = get_logger(__name__)
+
+# After this a cancel that Redis did not take is given up: the call's own deadline is near or past.
+_CANCEL_ATTEMPTS: Final = 3
+
+
+def new_entry(session: SessionRef, type_: str, message: Message, clock: Clock, *, deadline: int | None = None) -> Entry:
+    """An entry under a new message id, at the server's time now."""
+    return Entry(
+        id=str(ULID()),
+        type=type_,
+        session=session.id,
+        epoch=session.epoch,
+        at=clock.at_ms(),
+        deadline=deadline,
+        traceparent=session.traceparent,
+        data=message.model_dump(mode="json"),
+    )
+
+
+class RedisToolDispatch:
+    """Implements `voicebus.ports.ToolDispatch`. Answers come to `reply_to`, the gateway's inbox stream."""
+
+    def __init__(self, bus: RedisConnection, outbox: Outbox, clock: Clock, keys: Keys, *, reply_to: str) -> None:
+        self._bus = bus
+        self._outbox = outbox
+        self._clock = clock
+        self._keys = keys
+        self._reply_to = reply_to
+        self._cancelling: set[asyncio.Task[None]] = set()
+
+    def dispatch(self, session: SessionRef, call: DispatchTool, *, context: dict[str, Any] | None = None) -> None:
+        """Send a call to its queue; `context` is what the tool may know of the session (JSON)."""
+        message = ToolCall(
+            call_id=call.call_id,
+            tool=call.tool,
+            arguments=call.arguments,
+            agent=call.agent,
+            reply_to=self._reply_to,
+            idempotent=call.idempotent,
+            context=context or {},
+        )
+        deadline = self._clock.at_ms() + call.timeout_ms
+        entry = new_entry(session, TOOL_CALL, message, self._clock, deadline=deadline)
+        self._outbox.send(self._keys.tools(call.queue), entry)
+
+    def cancel(self, session: SessionRef, cancel: CancelTool) -> None:
+        """Keep a call from starting, and stop it where it runs."""
+        if cancel.worker is not None:
+            self._tell(session, cancel, cancel.worker)
+        task = asyncio.create_task(self._mark(session, cancel), name=f"cancel {cancel.call_id}")
+        self._cancelling.add(task)
+        task.add_done_callback(self._cancelling.discard)
+
+    async def aclose(self) -> None:
+        """End the cancels that are under way."""
+        for task in self._cancelling:
+            task.cancel()
+        await asyncio.gather(*self._cancelling, return_exceptions=True)
+
+    async def _mark(self, session: SessionRef, cancel: CancelTool) -> None:
+        key = self._keys.call(cancel.queue, session.id, cancel.call_id)
+        for attempt in range(1, _CANCEL_ATTEMPTS + 1):
+            try:
+                runner = await self._bus.script(CANCEL, [key], cancel.reason, CALL_TTL_S)
+            except BusError as error:
+                if attempt == _CANCEL_ATTEMPTS:
+                    log.warning("call not cancelled", call=cancel.call_id, session=session.id, error=str(error))
+                    return
+                await asyncio.sleep(0.1 * attempt)
+            else:
+                # It may have started since the session last heard of it.
+                if runner and runner != cancel.worker:
+                    self._tell(session, cancel, runner)
+                return
+
+    def _tell(self, session: SessionRef, cancel: CancelTool, worker: str) -> None:
+        message = ToolCancel(call_id=cancel.call_id, reason=cancel.reason)
+        entry = new_entry(session, TOOL_CANCEL, message, self._clock)
+        self._outbox.send(self._keys.control(worker), entry, ttl_s=CONTROL_TTL_S)
+
+
+class RedisGuardrailDispatch:
+    """Implements `voicebus.ports.GuardrailDispatch`."""
+
+    def __init__(self, outbox: Outbox, clock: Clock, keys: Keys, *, reply_to: str) -> None:
+        self._outbox = outbox
+        self._clock = clock
+        self._keys = keys
+        self._reply_to = reply_to
+
+    def check(self, session: SessionRef, check: DispatchCheck, *, timeout_ms: int) -> None:
+        message = GuardrailCheck(
+            check_id=check.check_id,
+            response_id=check.response_id,
+            item_id=check.item_id,
+            agent=check.agent,
+            guardrails=list(check.guardrails),
+            text=check.text,
+            final=check.final,
+            reply_to=self._reply_to,
+        )
+        deadline = self._clock.at_ms() + timeout_ms
+        entry = new_entry(session, GUARDRAIL_CHECK, message, self._clock, deadline=deadline)
+        self._outbox.send(self._keys.guardrails(self._keys.guardrail_shard(session.id)), entry)

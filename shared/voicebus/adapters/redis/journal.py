@@ -1,0 +1,250 @@
+"""A session owner's recorded events on their way to Redis: in order, fenced by its epoch, together with the state
+that they change, one script per session and flush.
+
+A flush whose outcome is unknown is simply sent again: the script skips what it has (contract section 2).
+"""
+
+import asyncio
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
+
+from ulid import ULID
+
+from voicebus.adapters.redis.client import RedisConnection
+from voicebus.adapters.redis.scripts import FLUSH, OPEN
+from voicebus.adapters.redis.session_state import Changes, changes_of
+from voicebus.contracts.envelope import Entry
+from voicebus.contracts.streams import SESSION_TTL_S, Keys
+from voicebus.engine.outputs import Record
+from voicebus.errors import BusError, StaleOwnerError
+from voicebus.ports import Clock, SessionRef
+from voicebus.telemetry import metrics
+from voicebus.telemetry.logging import get_logger
+
+log = get_logger(__name__)
+
+FLUSH_WINDOW_S: Final = 0.004
+CLOSE_TIMEOUT_S: Final = 5.0
+
+# Written events are kept a while, to be sent again should Redis have lost them (a fail-over).
+KEEP_S: Final = 60.0
+
+# Per session. Beyond it the oldest unwritten event is dropped: the transcript then shows a gap, the call goes on.
+CAPACITY: Final = 2_000
+
+_MAX_FLUSH: Final = 200
+_RETRY_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
+
+
+class _Event(NamedTuple):
+    seq: int
+    queued: float
+    fields: list[str]
+    changes: Changes
+
+
+class _Session:
+    """One owned session: what was written lately and what is to be written, in one queue split at `written`."""
+
+    def __init__(self, session: str, epoch: int, state: Mapping[str, str]) -> None:
+        self.id = session
+        self.epoch = epoch
+        self.state = dict(state)
+        self.events: deque[_Event] = deque()
+        self.written = 0
+        self.accept_gap = False
+        self.stale = False
+        self.settled = asyncio.Event()
+        self.settled.set()
+
+    def unwritten(self) -> list[_Event]:
+        newest_first = itertools.takewhile(lambda event: event.seq > self.written, reversed(self.events))
+        return list(newest_first)[::-1]
+
+    def add(self, event: _Event) -> bool:
+        """Queue an event; False where that pushed an unwritten one out."""
+        self.events.append(event)
+        self.settled.clear()
+        if len(self.events) <= CAPACITY:
+            return True
+        lost = self.events.popleft().seq > self.written
+        self.accept_gap |= lost
+        return not lost
+
+    def wrote(self, last: int) -> None:
+        self.written = max(self.written, last)
+        self.accept_gap = False
+        horizon = time.monotonic() - KEEP_S
+        while self.events and self.events[0].queued < horizon and self.events[0].seq <= self.written:
+            self.events.popleft()
+        if not self.events or self.events[-1].seq <= self.written:
+            self.settled.set()
+
+    def rewind(self, last: int) -> None:
+        """Redis has only up to `last`: write again what is still kept above it, and accept that the rest is gone."""
+        self.written = last
+        self.accept_gap = True
+        self.settled.clear()
+
+
+class RedisJournal:
+    """Implements `voicebus.ports.Journal`. Run `run` as a task of the gateway.
+
+    `on_stale` is called on the event loop when a session turns out to have another owner; nothing more is written for
+    it. `owner` is the gateway's id.
+    """
+
+    def __init__(
+        self,
+        bus: RedisConnection,
+        clock: Clock,
+        keys: Keys,
+        *,
+        owner: str,
+        on_stale: Callable[[StaleOwnerError], None],
+        service: str = "gateway",
+    ) -> None:
+        self._bus = bus
+        self._clock = clock
+        self._keys = keys
+        self._owner = owner
+        self._on_stale = on_stale
+        self._service = service
+        self._sessions: dict[str, _Session] = {}
+        self._dirty: dict[str, _Session] = {}
+        self._wake = asyncio.Event()
+
+    async def open(self, session: str, *, state: Mapping[str, str]) -> int:
+        """Create the session's state, or take it over; returns this owner's epoch. `state` are further hash fields.
+
+        Raises:
+            BusError: Redis cannot be reached.
+        """
+        fields = {
+            **state, "id": session, "owner": self._owner, "status": "active", "at": str(self._clock.at_ms()),
+        }  # fmt: skip
+        flat = [text for pair in fields.items() for text in pair]
+        epoch = int(await self._bus.script(OPEN, [self._keys.session_state(session)], SESSION_TTL_S, *flat))
+        self._sessions[session] = _Session(session, epoch, fields)
+        return epoch
+
+    def append(self, session: SessionRef, record: Record, at_ms: int) -> None:
+        """Queue a recorded event; flushed within about 5 ms, in order, with the state it changes."""
+        owned = self._sessions[session.id]
+        if owned.stale:
+            return
+        entry = Entry(
+            id=str(ULID()),
+            type=record.type,
+            session=session.id,
+            epoch=owned.epoch,
+            seq=record.seq,
+            at=at_ms,
+            traceparent=session.traceparent,
+            data=record.data.model_dump(mode="json"),
+        )
+        fields = [text for pair in entry.fields().items() for text in pair]
+        changes = changes_of(record, at_ms)
+        owned.state.update(changes.state)
+        if not owned.add(_Event(record.seq, time.monotonic(), fields, changes)):
+            log.error("journal full, event dropped", session=session.id, kept=CAPACITY)
+        self._dirty[session.id] = owned
+        self._wake.set()
+
+    async def close(self, session: SessionRef) -> None:
+        """Flush what is queued for this session, at most `CLOSE_TIMEOUT_S`, and forget it."""
+        owned = self._sessions.get(session.id)
+        if owned is None:
+            return
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await owned.settled.wait()
+        except TimeoutError:
+            log.error("events not written before the end", session=session.id, events=len(owned.unwritten()))  # noqa: TRY400
+        finally:
+            self._sessions.pop(session.id, None)
+            self._dirty.pop(session.id, None)
+
+    async def run(self) -> None:
+        """Flush until cancelled."""
+        failures = 0
+        while True:
+            await self._wake.wait()
+            await asyncio.sleep(FLUSH_WINDOW_S)
+            self._wake.clear()
+            round_ = list(self._dirty.values())
+            self._dirty.clear()
+            outcomes = await asyncio.gather(*(self._flush(owned) for owned in round_), return_exceptions=True)
+            failed: BusError | None = None
+            for owned, outcome in zip(round_, outcomes, strict=True):
+                if isinstance(outcome, BusError):
+                    failed = outcome
+                elif isinstance(outcome, BaseException):
+                    raise outcome
+                if not owned.stale and not owned.settled.is_set() and owned.id in self._sessions:
+                    self._dirty[owned.id] = owned
+            if self._dirty:
+                self._wake.set()
+            if failed is None:
+                failures = 0
+                continue
+            failures += 1
+            if failures == 1:
+                metrics.REDIS_DISRUPTIONS.labels(service=self._service).inc()
+                log.warning("journal waits for Redis", sessions=len(self._dirty), error=str(failed))
+            await asyncio.sleep(_RETRY_S[min(failures, len(_RETRY_S)) - 1])
+
+    async def _flush(self, owned: _Session) -> None:
+        events = owned.unwritten()[:_MAX_FLUSH]
+        if not events:
+            return
+        keys = self._keys
+        status, number = await self._bus.script(
+            FLUSH,
+            [
+                keys.session_state(owned.id),
+                keys.session_items(owned.id),
+                keys.session_calls(owned.id),
+                keys.events(keys.event_shard(owned.id)),
+            ],
+            *_arguments(owned, events),
+        )
+        last = int(number)
+        if status == "ok":
+            owned.wrote(last)
+        elif status == "behind":
+            log.warning("Redis lost events", session=owned.id, has=last, written=owned.written)
+            owned.rewind(last)
+        else:
+            self._lost(owned, StaleOwnerError(owned.id, epoch=owned.epoch, current=last))
+
+    def _lost(self, owned: _Session, error: StaleOwnerError) -> None:
+        owned.stale = True
+        owned.events.clear()
+        owned.settled.set()
+        try:
+            self._on_stale(error)
+        except Exception:  # one session's failure must not stop the others' flushes
+            log.exception("owner not told that it is stale", session=owned.id)
+
+
+def _arguments(owned: _Session, events: list[_Event]) -> list[str | int]:
+    state: dict[str, str] = {}
+    items: dict[str, str] = {}
+    calls: dict[str, str] = {}
+    for event in events:
+        state.update(event.changes.state)
+        items.update(event.changes.items)
+        calls.update(event.changes.calls)
+    if owned.accept_gap:  # Redis may have forgotten the session altogether
+        state = {**owned.state, **state}
+    head: list[Any] = [owned.epoch, events[0].seq, SESSION_TTL_S, int(owned.accept_gap), len(events)]
+    head += [2 * len(state), 2 * len(items), 2 * len(calls)]
+    for event in events:
+        head += [len(event.fields), *event.fields]
+    for changed in (state, items, calls):
+        head += [text for pair in changed.items() for text in pair]
+    return head

@@ -1,0 +1,132 @@
+"""Entries on their way to a stream: taken over at once, sent in pipelines, sent again until Redis has them.
+
+At least once: after a lost connection what was under way is sent again under the same message id.
+"""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, Final
+
+from voicebus.adapters.redis.client import RedisConnection
+from voicebus.contracts.envelope import Entry
+from voicebus.errors import BusError
+from voicebus.ports import Clock
+from voicebus.telemetry import metrics
+from voicebus.telemetry.logging import get_logger
+
+log = get_logger(__name__)
+
+CAPACITY: Final = 10_000
+_BATCH: Final = 256
+_RETRY_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Outgoing:
+    stream: str
+    entry: Entry
+    ttl_s: int | None
+    written: asyncio.Future[None] | None
+
+
+class Outbox:
+    """Sends entries in the order given. Run `run` as a task; `drain` before it is cancelled.
+
+    Overflow: when `CAPACITY` entries wait, the oldest is dropped and counted; who waits for its answer has a deadline.
+    Entries whose own deadline has passed are dropped too, as nobody would act on them.
+    """
+
+    def __init__(self, bus: RedisConnection, clock: Clock, *, service: str) -> None:
+        self._bus = bus
+        self._clock = clock
+        self._service = service
+        self._waiting: deque[_Outgoing] = deque()
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def send(self, stream: str, entry: Entry, *, ttl_s: int | None = None) -> None:
+        """Queue an entry; `ttl_s` renews the stream's own time to live."""
+        self._put(_Outgoing(stream, entry, ttl_s, None))
+
+    async def deliver(self, stream: str, entry: Entry, *, ttl_s: int | None = None) -> None:
+        """Queue an entry and wait until it is in its stream or was given up."""
+        written = asyncio.get_running_loop().create_future()
+        self._put(_Outgoing(stream, entry, ttl_s, written))
+        await written
+
+    async def run(self) -> None:
+        """Send what is queued, until cancelled."""
+        failures = 0
+        while True:
+            if not self._waiting:
+                self._idle.set()
+                self._wake.clear()
+                await self._wake.wait()
+            batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
+            batch = [item for item in batch if self._still_wanted(item)]
+            unsent = await self._send(batch)
+            if unsent:
+                self._waiting.extendleft(reversed(unsent))
+                await asyncio.sleep(_RETRY_S[min(failures, len(_RETRY_S) - 1)])
+                failures += 1
+            else:
+                failures = 0
+
+    async def drain(self, timeout_s: float) -> None:
+        """Wait until everything is sent, at most `timeout_s`."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._idle.wait()
+        except TimeoutError:
+            log.warning("entries not sent before the end", entries=len(self._waiting))
+
+    def _put(self, item: _Outgoing) -> None:
+        if len(self._waiting) >= CAPACITY:
+            self._give_up(self._waiting.popleft(), "outbox full")
+        self._waiting.append(item)
+        self._idle.clear()
+        self._wake.set()
+
+    def _still_wanted(self, item: _Outgoing) -> bool:
+        deadline = item.entry.deadline
+        if deadline is None or self._clock.at_ms() < deadline:
+            return True
+        self._give_up(item, "deadline passed")
+        return False
+
+    async def _send(self, batch: list[_Outgoing]) -> list[_Outgoing]:
+        """Send a batch in one pipeline; returns what must be sent again."""
+        calls: list[asyncio.Future[Any]] = []
+        for item in batch:
+            fields = [text for pair in item.entry.fields().items() for text in pair]
+            calls.append(self._bus.submit("XADD", item.stream, "*", *fields))
+            if item.ttl_s is not None:
+                calls.append(self._bus.submit("EXPIRE", item.stream, item.ttl_s))
+        replies = iter(await asyncio.gather(*calls, return_exceptions=True))
+        unsent: list[_Outgoing] = []
+        error: BusError | None = None
+        for item in batch:
+            mine = [next(replies)] + ([next(replies)] if item.ttl_s is not None else [])
+            failed = next((reply for reply in mine if isinstance(reply, BaseException)), None)
+            if failed is None:
+                if item.written is not None and not item.written.done():
+                    item.written.set_result(None)
+            elif isinstance(failed, BusError):
+                unsent.append(item)
+                error = failed
+            else:
+                raise failed
+        if error is not None:
+            metrics.REDIS_DISRUPTIONS.labels(service=self._service).inc()
+            log.warning("entries wait for Redis", entries=len(unsent) + len(self._waiting), error=str(error))
+        return unsent
+
+    def _give_up(self, item: _Outgoing, why: str) -> None:
+        log.warning("entry not sent", why=why, type=item.entry.type, session=item.entry.session, stream=item.stream)
+        if item.written is not None and not item.written.done():
+            item.written.set_result(None)

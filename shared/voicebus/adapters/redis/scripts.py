@@ -1,0 +1,33 @@
+"""The Lua scripts: loaded from `lua/`, which is package data and is published for workers in other languages.
+
+Each names all its keys in KEYS, and those share a hash tag, so that every script runs on Redis Cluster. They need
+Redis 7.0 and nothing newer.
+"""
+
+from dataclasses import dataclass
+from hashlib import sha1
+from importlib.resources import files
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    name: str
+    text: str
+    sha: str
+
+
+def _load(name: str) -> Script:
+    text = files(__package__).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
+    return Script(name, text, sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+OPEN: Final = _load("open")
+FLUSH: Final = _load("flush")
+CLAIM: Final = _load("claim")
+RENEW: Final = _load("renew")
+FINISH: Final = _load("finish")
+CANCEL: Final = _load("cancel")
+HANDBACK: Final = _load("handback")
+REGISTER: Final = _load("register")
+REAP: Final = _load("reap")

@@ -1,0 +1,65 @@
+"""What a recorded event changes in its session's state in Redis. Pure: the same record gives the same changes.
+
+State hash: `id` `agent` `model` `face` `status` (active, ended) `owner` `epoch` `seq` `started_at` `ended_at`
+`end_reason` `at`; epoch and seq are written by the scripts alone. Items hash: item id -> the item with its seq. Calls
+hash: call id -> the call's latest event; a decision about its approval under `CALL:decision`.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from voicebus.contracts.journal import (
+    Handoff,
+    ItemRecorded,
+    SessionEnded,
+    SessionResumed,
+    SessionStarted,
+    ToolApprovalDecided,
+    ToolApprovalRequired,
+    ToolEnd,
+    ToolStart,
+)
+from voicebus.engine.outputs import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Hash fields to set."""
+
+    state: Mapping[str, str] = field(default_factory=dict)
+    items: Mapping[str, str] = field(default_factory=dict)
+    calls: Mapping[str, str] = field(default_factory=dict)
+
+
+def changes_of(record: Record, at_ms: int) -> Changes:
+    """The changes that `record`, made at `at_ms`, brings."""
+    at = str(at_ms)
+    match record.data:
+        case SessionStarted(agent=agent, model=model, face=face):
+            state = {"agent": agent, "model": model, "face": face, "status": "active", "started_at": at, "at": at}
+            return Changes(state)
+        case SessionResumed(agent=agent):
+            return Changes({"agent": agent, "status": "active", "at": at})
+        case Handoff(to_agent=agent):
+            return Changes({"agent": agent, "at": at})
+        case SessionEnded(reason=reason):
+            return Changes({"status": "ended", "ended_at": at, "end_reason": reason, "at": at})
+        case ItemRecorded(item_id=item_id):
+            return Changes({"at": at}, items={item_id: _json(record, at_ms)})
+        case ToolApprovalDecided(call_id=call_id):
+            return Changes({"at": at}, calls={f"{call_id}:decision": _json(record, at_ms)})
+        case ToolApprovalRequired(call_id=call_id) | ToolStart(call_id=call_id) | ToolEnd(call_id=call_id):
+            return Changes({"at": at}, calls={call_id: _json(record, at_ms)})
+        case _:
+            return Changes({"at": at})
+
+
+def _json(record: Record, at_ms: int) -> str:
+    event = {
+        "type": str(record.type),
+        "seq": record.seq,
+        "at": at_ms,
+        **record.data.model_dump(mode="json"),
+    }
+    return json.dumps(event, ensure_ascii=False, separators=(",", ":"))

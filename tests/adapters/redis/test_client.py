@@ -1,0 +1,98 @@
+"""Connecting: every scheme, and one clear sentence for everything that can be wrong."""
+
+import asyncio
+import time
+
+import pytest
+
+from support.servers import RedisServer, free_port
+from support.waiting import wait_until
+from voicebus.adapters.redis.client import RedisConnection, connect
+from voicebus.errors import BusError, SettingsError
+
+
+async def test_commands_of_one_turn_are_answered_in_order(bus: RedisConnection, stream_prefix: str) -> None:
+    key = f"{stream_prefix}:counter"
+    replies = await asyncio.gather(*(bus.call("INCR", key) for _ in range(600)))
+    assert list(replies) == list(range(1, 601))
+    await bus.call("DEL", key)
+
+
+async def test_one_refused_command_does_not_harm_its_neighbours(bus: RedisConnection, stream_prefix: str) -> None:
+    key = f"{stream_prefix}:list"
+    replies = await asyncio.gather(
+        bus.call("SET", key, "text", "EX", 60), bus.call("LPUSH", key, "x"), bus.call("GET", key),
+        return_exceptions=True,
+    )  # fmt: skip
+    assert replies[2] == "text"
+    assert isinstance(replies[1], BusError)
+    assert "WRONGTYPE" in str(replies[1])
+
+
+async def test_a_blocking_read_outlasts_the_vendors_default_timeout(bus: RedisConnection, stream_prefix: str) -> None:
+    started = time.monotonic()
+    reply = await bus.read_blocking("XREAD", "BLOCK", 5_000, "STREAMS", f"{stream_prefix}:none", "0")
+    assert not reply
+    assert time.monotonic() - started >= 4.9
+
+
+async def test_nothing_listens_is_one_clear_sentence() -> None:
+    port = free_port()
+    with pytest.raises(BusError, match=rf"^Redis at redis://127\.0\.0\.1:{port}/0 cannot be reached \(.*\); start it"):
+        await connect(f"redis://:hidden@127.0.0.1:{port}/0")
+
+
+async def test_passwords_are_judged_and_never_shown() -> None:
+    with RedisServer(password="right-one") as server:
+        async with await connect(server.url) as bus:
+            assert await bus.call("PING")
+        for url, what in (
+            (f"redis://:wrong-one@127.0.0.1:{server.port}/0", "refused the user or password"),
+            (f"redis://127.0.0.1:{server.port}/0", "wants a password"),
+        ):
+            with pytest.raises(BusError, match=rf"{what}; correct VOICEBUS_REDIS_URL$") as caught:
+                await connect(url)
+            assert "wrong-one" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://localhost", "redis+sentinel://localhost:26379", "redis+cluster://:0/", "redis://localhost:port"]
+)
+async def test_a_malformed_address_is_a_settings_error(url: str) -> None:
+    with pytest.raises(SettingsError, match=r"^VOICEBUS_REDIS_URL: .* is no Redis address"):
+        await connect(url)
+
+
+async def test_a_unix_socket_works() -> None:
+    with RedisServer() as server:
+        async with await connect(f"unix://{server.socket_path}") as bus:
+            assert await bus.call("PING")
+
+
+async def test_a_connection_comes_back_after_a_restart() -> None:
+    with RedisServer() as server:
+        async with await connect(server.url) as bus:
+            server.kill()
+            with pytest.raises(BusError):
+                await bus.call("PING")
+            server.start()
+
+            async def answers() -> bool:
+                try:
+                    return bool(await bus.call("PING"))
+                except BusError:
+                    return False
+
+            await wait_until(answers, description="Redis to answer again")
+
+
+async def test_waiting_commands_fail_when_the_connection_is_closed() -> None:
+    with RedisServer() as server:
+        bus = await connect(server.url)
+        server.pause()
+        waiting = asyncio.create_task(bus.call("PING"))
+        await asyncio.sleep(0)
+        await bus.aclose()
+        with pytest.raises(BusError, match="was closed"):
+            await waiting
+        server.resume()

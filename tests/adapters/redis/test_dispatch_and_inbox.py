@@ -1,0 +1,178 @@
+"""From the gateway to the workers' streams, and from the inbox back to the sessions."""
+
+import asyncio
+
+import pytest
+
+from support.servers import RedisServer
+from support.tasks import running
+from support.waiting import wait_until
+from voicebus.adapters.redis.client import RedisConnection, connect
+from voicebus.adapters.redis.clock import RedisClock
+from voicebus.adapters.redis.dispatch import RedisGuardrailDispatch, RedisToolDispatch, new_entry
+from voicebus.adapters.redis.inbox import RedisInbox
+from voicebus.adapters.redis.outbox import Outbox
+from voicebus.adapters.redis.scripts import CLAIM
+from voicebus.contracts.envelope import Entry
+from voicebus.contracts.streams import Keys
+from voicebus.contracts.tools import TOOL_PROGRESS, ToolProgress
+from voicebus.engine.outputs import CancelTool, DispatchCheck, DispatchTool
+from voicebus.ports import Clock, GuardrailDispatch, Inbox, SessionRef, ToolDispatch
+
+SESSION = SessionRef("s1", 3, traceparent="00-trace")
+CALL = DispatchTool(
+    call_id="c1", tool="get_weather", arguments='{"city": "Paris"}', agent="greeter", queue="weather", timeout_ms=5000,
+    idempotent=True,
+)  # fmt: skip
+
+
+async def read(bus: RedisConnection, stream: str, count: int = 1) -> list[Entry]:
+    async def enough() -> list[Entry]:
+        found = [Entry.parse(fields) for _, fields in await bus.call("XRANGE", stream, "-", "+")]
+        return found if len(found) >= count else []
+
+    return await wait_until(enough, description=f"{count} entries in {stream}")
+
+
+def progress(session: str, clock: Clock, text: str) -> Entry:
+    return new_entry(SessionRef(session, 1), TOOL_PROGRESS, ToolProgress(call_id="c1", text=text), clock)
+
+
+async def test_a_call_goes_to_its_queue_with_its_deadline(bus: RedisConnection, clock: RedisClock, keys: Keys) -> None:
+    outbox = Outbox(bus, clock, service="gateway")
+    dispatch: ToolDispatch = RedisToolDispatch(bus, outbox, clock, keys, reply_to=keys.inbox("g1"))
+    async with running(outbox.run()):
+        before = clock.at_ms()
+        dispatch.dispatch(SESSION, CALL)
+        (entry,) = await read(bus, keys.tools("weather"))
+    assert (entry.type, entry.session, entry.epoch, entry.traceparent) == ("tool.call", "s1", 3, "00-trace")
+    assert entry.deadline is not None
+    assert 5000 <= entry.deadline - before < 10_000
+    assert entry.data == {
+        "call_id": "c1", "tool": "get_weather", "arguments": '{"city": "Paris"}', "agent": "greeter",
+        "reply_to": keys.inbox("g1"), "attempt": 1, "hops": 0, "idempotent": True, "context": {},
+    }  # fmt: skip
+
+
+async def test_a_check_goes_to_the_sessions_shard(bus: RedisConnection, clock: RedisClock, keys: Keys) -> None:
+    outbox = Outbox(bus, clock, service="gateway")
+    dispatch: GuardrailDispatch = RedisGuardrailDispatch(outbox, clock, keys, reply_to=keys.inbox("g1"))
+    check = DispatchCheck("k1", "r1", "i1", "greeter", ("no_swearing",), "some text", final=True)
+    async with running(outbox.run()):
+        dispatch.check(SESSION, check, timeout_ms=2000)
+        (entry,) = await read(bus, keys.guardrails(keys.guardrail_shard("s1")))
+    assert entry.type == "guardrail.check"
+    assert entry.data["guardrails"] == ["no_swearing"]
+
+
+async def test_a_cancelled_call_does_not_start(bus: RedisConnection, clock: RedisClock, keys: Keys) -> None:
+    outbox = Outbox(bus, clock, service="gateway")
+    dispatch = RedisToolDispatch(bus, outbox, clock, keys, reply_to=keys.inbox("g1"))
+    key = keys.call("weather", "s1", "c1")
+    dispatch.cancel(SESSION, CancelTool("c1", "weather", None, "hangup"))
+
+    async def cancelled() -> object:
+        return await bus.call("HGET", key, "cancelled")
+
+    await wait_until(cancelled, description="the call to be marked")
+    await dispatch.aclose()
+    claim = await bus.script(CLAIM, [key], "w1", 3, "inbox", "", 0, 60, "")
+    assert claim == ["cancelled", "hangup"]
+
+
+@pytest.mark.parametrize("known", ["w1", None])
+async def test_the_worker_that_runs_a_call_is_told_of_its_cancel(
+    bus: RedisConnection, clock: RedisClock, keys: Keys, known: str | None
+) -> None:
+    outbox = Outbox(bus, clock, service="gateway")
+    dispatch = RedisToolDispatch(bus, outbox, clock, keys, reply_to=keys.inbox("g1"))
+    assert await bus.script(CLAIM, [keys.call("weather", "s1", "c1")], "w1", 3, "inbox", "", 0, 60, "") == ["start", ""]
+    async with running(outbox.run()):
+        dispatch.cancel(SESSION, CancelTool("c1", "weather", known, "hangup"))
+        (entry,) = await read(bus, keys.control("w1"))
+        await asyncio.gather(*dispatch._cancelling)
+        await outbox.drain(5)
+    assert entry.data == {"call_id": "c1", "reason": "hangup"}
+    assert await bus.call("XLEN", keys.control("w1")) == 1
+
+
+async def test_entries_reach_the_session_they_name_and_only_once(
+    bus: RedisConnection, clock: RedisClock, keys: Keys
+) -> None:
+    inbox = RedisInbox(bus, keys, "g1")
+    _: Inbox = inbox
+    got: list[tuple[str, str]] = []
+    inbox.subscribe("a", lambda entry: got.append(("a", entry.data["text"])))
+    inbox.subscribe("b", lambda entry: got.append(("b", entry.data["text"])))
+
+    def broken(entry: Entry) -> None:
+        raise RuntimeError("one session's failure")
+
+    inbox.subscribe("broken", broken)
+    outbox = Outbox(bus, clock, service="tool-worker")
+    again = progress("b", clock, "second")
+    async with running(inbox.run(), outbox.run()):
+        for entry in (
+            progress("a", clock, "first"), again, again, progress("broken", clock, "x"), progress("gone", clock, "x"),
+            progress("a", clock, "third"),
+        ):  # fmt: skip
+            outbox.send(inbox.stream, entry, ttl_s=60)
+        await wait_until(lambda: len(got) >= 3, description="three entries")
+    assert got == [("a", "first"), ("b", "second"), ("a", "third")]
+
+
+async def test_an_inbox_entry_of_a_newer_version_is_dead_lettered(
+    bus: RedisConnection, clock: RedisClock, keys: Keys
+) -> None:
+    inbox = RedisInbox(bus, keys, "g1")
+    fields = progress("a", clock, "text").fields() | {"v": "2"}
+    entry_id = await bus.call("XADD", inbox.stream, "*", *[part for pair in fields.items() for part in pair])
+    async with running(inbox.run()):
+
+        async def letters() -> list[tuple[str, dict[str, str]]]:
+            found: list[tuple[str, dict[str, str]]] = await bus.call("XRANGE", keys.dead("inbox"), "-", "+")
+            return found
+
+        ((_, letter),) = await wait_until(letters, description="the dead letter")
+    assert letter["reason"] == "unsupported_version"
+    assert letter["origin"] == f"{inbox.stream}/{entry_id}"
+    assert letter["data"] == fields["data"]
+
+
+async def test_what_was_read_is_trimmed_and_the_rest_is_not(
+    bus: RedisConnection, clock: RedisClock, keys: Keys
+) -> None:
+    inbox = RedisInbox(bus, keys, "g1")
+    got: list[str] = []
+    inbox.subscribe("a", lambda entry: got.append(entry.data["text"]))
+
+    async def put(text: str) -> None:
+        fields = progress("a", clock, text).fields()
+        await bus.call("XADD", inbox.stream, "*", *[part for pair in fields.items() for part in pair])
+
+    await put("read")
+    async with running(inbox.run()):
+        await wait_until(lambda: got, description="the entry")
+    await put("unread")
+    await inbox._tidy()
+    assert [entry.data["text"] for entry in await read(bus, inbox.stream)] == ["unread"]
+    assert await bus.call("TTL", inbox.stream) > 0
+
+
+async def test_entries_queued_while_redis_was_away_arrive_when_it_is_back() -> None:
+    keys = Keys("vb")
+    with RedisServer(persistent=True) as server:
+        async with await connect(server.url) as bus:
+            clock = RedisClock(bus)
+            inbox, outbox = RedisInbox(bus, keys, "g1"), Outbox(bus, clock, service="tool-worker")
+            got: list[str] = []
+            inbox.subscribe("a", lambda entry: got.append(entry.data["text"]))
+            async with running(inbox.run(), outbox.run()):
+                for n in range(200):
+                    outbox.send(inbox.stream, progress("a", clock, str(n)))
+                    if n == 100:
+                        await wait_until(lambda: got, description="the first entry")
+                        server.kill()
+                server.start()
+                await wait_until(lambda: len(got) >= 200, description="all entries", timeout=20)
+    assert got == [str(n) for n in range(200)]

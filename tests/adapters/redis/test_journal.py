@@ -1,0 +1,152 @@
+"""The journal: one fenced script per flush, safe to send again, and back to work after an outage."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from support.servers import RedisServer
+from support.tasks import running
+from support.waiting import wait_until
+from voicebus.adapters.redis.client import RedisConnection, connect
+from voicebus.adapters.redis.clock import RedisClock
+from voicebus.adapters.redis.journal import RedisJournal
+from voicebus.adapters.redis.scripts import FLUSH
+from voicebus.contracts.envelope import Entry
+from voicebus.contracts.journal import EventType, ItemRecorded, SessionEnded, SessionStarted
+from voicebus.contracts.streams import Keys
+from voicebus.engine.outputs import Record
+from voicebus.errors import StaleOwnerError
+from voicebus.ports import Journal, SessionRef
+
+STARTED = SessionStarted(agent="greeter", model="m", face="native", audio={})
+
+
+def item(seq: int, text: str = "hello") -> Record:
+    recorded = ItemRecorded(item_id=f"i{seq}", role="user", agent="greeter", text=text, started_ms=0, ended_ms=1)
+    return Record(seq, EventType.ITEM_RECORDED, recorded)
+
+
+async def entries(bus: RedisConnection, keys: Keys, session: str) -> list[Entry]:
+    reply = await bus.call("XRANGE", keys.events(keys.event_shard(session)), "-", "+")
+    return [entry for _, fields in reply if (entry := Entry.parse(fields)).session == session]
+
+
+def new_journal(
+    bus: RedisConnection, clock: RedisClock, keys: Keys, stale: list[StaleOwnerError] | None = None, owner: str = "g1"
+) -> RedisJournal:
+    journal = RedisJournal(bus, clock, keys, owner=owner, on_stale=(stale if stale is not None else []).append)
+    _: Journal = journal
+    return journal
+
+
+async def test_events_and_the_state_they_change_arrive_together(
+    bus: RedisConnection, clock: RedisClock, keys: Keys
+) -> None:
+    journal = new_journal(bus, clock, keys)
+    async with running(journal.run()):
+        epoch = await journal.open("s1", state={"token_hash": "abc"})
+        session = SessionRef("s1", epoch, traceparent="00-trace")
+        journal.append(session, Record(1, EventType.SESSION_STARTED, STARTED), 1000)
+        journal.append(session, item(2), 1001)
+        journal.append(session, Record(3, EventType.SESSION_ENDED, SessionEnded(reason="hangup", duration_ms=5)), 1002)
+        await journal.close(session)
+    written = await entries(bus, keys, "s1")
+    assert [(entry.seq, entry.type, entry.epoch) for entry in written] == [
+        (1, "session_started", 1), (2, "item_recorded", 1), (3, "session_ended", 1),
+    ]  # fmt: skip
+    assert written[0].traceparent == "00-trace"
+    state = await bus.call("HGETALL", keys.session_state("s1"))
+    assert state == {
+        "id": "s1", "owner": "g1", "token_hash": "abc", "epoch": "1", "seq": "3", "agent": "greeter", "model": "m",
+        "face": "native", "status": "ended", "started_at": "1000", "ended_at": "1002", "end_reason": "hangup",
+        "at": "1002",
+    }  # fmt: skip
+    items = await bus.call("HGETALL", keys.session_items("s1"))
+    assert json.loads(items["i2"])["text"] == "hello"
+
+
+async def test_sending_a_flush_again_writes_nothing_twice(bus: RedisConnection, keys: Keys) -> None:
+    await bus.call("HSET", keys.session_state("s1"), "epoch", 1, "seq", 0)
+    shard = keys.event_shard("s1")
+    names = [keys.session_state("s1"), keys.session_items("s1"), keys.session_calls("s1"), keys.events(shard)]
+
+    def flush(first: int, *texts: str, epoch: int = 1) -> Any:
+        events = [part for text in texts for part in (2, "text", text)]
+        return bus.script(FLUSH, names, epoch, first, 60, 0, len(texts), 0, 0, 0, *events)
+
+    assert await flush(1, "one", "two") == ["ok", 2]
+    assert await flush(1, "one", "two") == ["ok", 2]
+    assert await flush(2, "two", "three") == ["ok", 3]
+    assert await flush(5, "five") == ["behind", 3]
+    assert await flush(4, "four", epoch=2) == ["behind", 3]
+    written = await bus.call("XRANGE", keys.events(shard), "-", "+")
+    assert [fields["text"] for _, fields in written] == ["one", "two", "three"]
+
+
+async def test_a_stale_owner_cannot_write_and_is_told_once(bus: RedisConnection, clock: RedisClock, keys: Keys) -> None:
+    stale: list[StaleOwnerError] = []
+    journal = new_journal(bus, clock, keys, stale)
+    successor = new_journal(bus, clock, keys, owner="g2")
+    async with running(journal.run(), successor.run()):
+        old = SessionRef("s1", await journal.open("s1", state={}))
+        new = SessionRef("s1", await successor.open("s1", state={}))
+        assert (old.epoch, new.epoch) == (1, 2)
+        journal.append(old, item(1, "from the old owner"), 1)
+        await wait_until(lambda: stale, description="the stale owner to be told")
+        journal.append(old, item(2), 2)
+        successor.append(new, item(1, "from the new owner"), 3)
+        await successor.close(new)
+        await journal.close(old)
+    assert [(error.session, error.epoch, error.current) for error in stale] == [("s1", 1, 2)]
+    assert [entry.data["text"] for entry in await entries(bus, keys, "s1")] == ["from the new owner"]
+    assert await bus.call("HGET", keys.session_state("s1"), "owner") == "g2"
+
+
+async def test_many_sessions_flush_in_order(bus: RedisConnection, clock: RedisClock, keys: Keys) -> None:
+    journal = new_journal(bus, clock, keys)
+    async with running(journal.run()):
+        sessions = [SessionRef(f"s{n}", await journal.open(f"s{n}", state={})) for n in range(20)]
+        for seq in range(1, 31):
+            for session in sessions:
+                journal.append(session, item(seq), seq)
+            await asyncio.sleep(0)
+        await asyncio.gather(*(journal.close(session) for session in sessions))
+    for session in sessions:
+        assert [entry.seq for entry in await entries(bus, keys, session.id)] == list(range(1, 31))
+
+
+@pytest.mark.parametrize("persistent", [True, False])
+async def test_what_was_queued_while_redis_was_away_is_written_when_it_is_back(persistent: bool) -> None:
+    keys = Keys("vb")
+    with RedisServer(persistent=persistent) as server:
+        async with await connect(server.url) as bus:
+            journal = new_journal(bus, RedisClock(bus), keys)
+            async with running(journal.run()):
+                session = SessionRef("s1", await journal.open("s1", state={"token_hash": "abc"}))
+                journal.append(session, item(1), 1)
+                await wait_until(journal._sessions["s1"].settled.is_set, description="the first flush")
+                server.kill()
+                journal.append(session, item(2), 2)
+                journal.append(session, item(3), 3)
+                server.start()
+                await journal.close(session)
+            # A Redis that lost everything gets again what the owner still has, and the session's state with it.
+            assert [entry.seq for entry in await entries(bus, keys, "s1")] == [1, 2, 3]
+            state = await bus.call("HGETALL", keys.session_state("s1"))
+            assert (state["seq"], state["epoch"], state["token_hash"]) == ("3", "1", "abc")
+
+
+async def test_a_full_journal_drops_the_oldest_and_goes_on(
+    bus: RedisConnection, clock: RedisClock, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("voicebus.adapters.redis.journal.CAPACITY", 10)
+    journal = new_journal(bus, clock, keys)
+    session = SessionRef("s1", await journal.open("s1", state={}))
+    for seq in range(1, 21):
+        journal.append(session, item(seq), seq)
+    async with running(journal.run()):
+        await journal.close(session)
+    assert [entry.seq for entry in await entries(bus, keys, "s1")] == list(range(11, 21))
+    assert await bus.call("HGET", keys.session_state("s1"), "seq") == "20"
