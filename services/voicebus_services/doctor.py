@@ -6,7 +6,7 @@ import platform
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from voicebus.adapters.redis import client as redis_client
 from voicebus.errors import BusError, ModelLinkError, StoreError, TargetError, VoicebusError

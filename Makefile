@@ -1,0 +1,58 @@
+# Two commands: `make run` and `make test`. Both set up what they need in .venv, from hashed pins.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+
+# The first interpreter that is new enough; PYTHON=/path overrides.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# What is slow is shown; what is not is quiet.
+INSTALL := $(PIP) install --quiet --require-hashes
+
+.PHONY: help run test lint bench requirements clean
+
+help: ## Show the commands.
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+run: $(VENV)/.run ## Start the whole cluster here, hold one spoken conversation, then serve until Ctrl-C.
+	@exec $(BIN)/voicebus dev --demo
+
+test: $(VENV)/.dev ## Run all tests, with real Redis and PostgreSQL servers.
+	$(BIN)/python -m pytest -n $${PYTEST_WORKERS:-auto} --dist loadgroup $(ARGS)
+
+lint: $(VENV)/.dev ## Check style, types, layers and spelling.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+
+bench: $(VENV)/.dev ## Measure footprint and capacity beside a plain relay.
+	$(BIN)/python -m benchmarks.footprint
+	$(BIN)/python -m benchmarks.capacity
+
+requirements: $(VENV)/.dev ## Pin again what pyproject.toml asks for (needs uv).
+	$(BIN)/python deploy/pin_requirements.py
+
+clean: ## Remove what the other commands made.
+	rm -rf $(VENV) .cache .voicebus .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "voicebus: setup: no Python 3.11 or later was found; install python3, or give PYTHON=/path/to/python" >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "voicebus: setup: $(PYTHON) has no venv module; install python3-venv" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --upgrade 'pip>=25.1'
+	$(INSTALL) -r requirements/build.txt
+
+$(VENV)/.run: $(BIN)/python requirements/run.txt requirements/build.txt pyproject.toml
+	@echo "Installing voicebus with voicebus[speech]: the offline ears and voice of the model-simulator, which hold GPL parts (see NOTICE)."
+	$(INSTALL) -r requirements/run.txt
+	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run requirements/dev.txt
+	$(INSTALL) -r requirements/dev.txt
+	@touch $@
