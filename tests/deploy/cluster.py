@@ -31,6 +31,9 @@ SETTINGS: Final[Mapping[str, type[ServiceSettings]]] = {
 SERVICES: Final = tuple(name for name in SETTINGS if name != "migrate")
 """The commands that stay up, each with an ops port."""
 
+WITH_TARGETS: Final = ("gateway", "tool-worker", "guardrail-worker")
+"""The commands that import agents: their arguments, or `VOICEBUS_TARGETS`."""
+
 
 def parse(environment: Mapping[str, str], command: str, monkeypatch: pytest.MonkeyPatch) -> ServiceSettings:
     """What the service makes of this environment, as a container that has nothing else.
@@ -39,7 +42,7 @@ def parse(environment: Mapping[str, str], command: str, monkeypatch: pytest.Monk
         AssertionError: a `VOICEBUS_*` variable is none of the service's settings, so it would be ignored.
         SettingsError: as the service would.
     """
-    fields = SETTINGS[command].model_fields
+    fields = {*SETTINGS[command].model_fields, *(["targets"] if command in WITH_TARGETS else [])}
     for variable in environment:
         if variable.startswith(ENV_PREFIX):
             name = variable.removeprefix(ENV_PREFIX).lower()

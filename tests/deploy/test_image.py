@@ -7,9 +7,11 @@ import shlex
 from collections.abc import Iterator
 
 import pytest
+import typer
 
-from deploy.cluster import SERVICES, parse
+from deploy.cluster import SERVICES, SETTINGS, WITH_TARGETS, parse
 from deploy.helm import ROOT
+from voicebus_services.cli import app
 from voicebus_services.settings import HttpSettings
 
 DOCKERFILE = (ROOT / "deploy/docker/Dockerfile").read_text(encoding="utf-8")
@@ -62,6 +64,14 @@ def test_the_command_is_process_one() -> None:
     # A shell form would put sh there, which passes no signal on.
     assert json.loads(last("ENTRYPOINT")) == ["voicebus"]
     assert json.loads(last("CMD")) == ["--help"]
+
+
+def test_the_commands_that_containers_are_given_exist() -> None:
+    group = typer.main.get_command(app)
+    commands = {name: group.get_command(None, name) for name in SETTINGS}  # type: ignore[attr-defined]
+    assert {name for name, command in commands.items() if command is None} == set()
+    with_targets = {name for name, command in commands.items() if "target" in {p.name for p in command.params}}
+    assert with_targets == set(WITH_TARGETS)
 
 
 @pytest.mark.parametrize("service", SERVICES)
