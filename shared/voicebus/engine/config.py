@@ -71,6 +71,7 @@ class AgentSpec:
 class SessionConfig:
     """One conversation. Durations in ms.
 
+    `raw_events`: emit `raw_model_event` for every model event but audio deltas (native face).
     `client_may_set` are the dotted session paths that a client of the OpenAI face may change (prefixes count).
     """
 
@@ -80,6 +81,7 @@ class SessionConfig:
     model: str
     guardrail_timeout_ms: int = 2000
     create_timeout_ms: int = 10_000
+    raw_events: bool = False
     client_may_set: frozenset[str] = frozenset(
         {"type", "audio", "output_modalities", "tools", "tool_choice", "max_output_tokens", "include", "truncation"}
     )

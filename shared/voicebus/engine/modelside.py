@@ -1,0 +1,355 @@
+"""What each server event of the model means to a session. One method per event; the table at the end lists them.
+
+Events that are not listed mean nothing here; a client of the OpenAI face may still see them.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Final
+
+from voicebus.contracts.journal import EventType
+from voicebus.engine import wire
+from voicebus.engine.parts import Parts
+from voicebus.engine.turns import ALREADY_ACTIVE, Response
+
+Event = Mapping[str, Any]
+
+# Partial user transcripts kept at once (one is usual).
+_MAX_PARTIALS: Final = 16
+
+# Errors that only tell of a race (protocol 10.6).
+_BENIGN: Final = frozenset(
+    {
+        "response_cancel_not_active",
+        ALREADY_ACTIVE,
+        "item_truncate_invalid_item_id",
+        "item_delete_invalid_item_id",
+        "item_retrieve_invalid_item_id",
+    }
+)
+_BENIGN_TEXTS: Final = ("already shorter than", "Only model output audio")
+
+# Codes that may label a metric; anything else counts as "other".
+_KNOWN_CODES: Final = _BENIGN | {
+    "invalid_json",
+    "invalid_event",
+    "invalid_value",
+    "unknown_parameter",
+    "missing_required_parameter",
+    "input_audio_buffer_commit_empty",
+    "item_create_duplicate_item_id",
+    "item_create_invalid_previous_item_id",
+    "cannot_update_voice",
+    "session_expired",
+    "rate_limit_exceeded",
+    "inference_rate_limit_exceeded",
+    "insufficient_quota",
+    "invalid_api_key",
+    "invalid_model",
+    "missing_model",
+    "server_error",
+    "model_lost",
+    "model_malformed",
+    "response_failed",
+    "response_create_timeout",
+}
+
+
+def error_label(code: str) -> str:
+    """`code` as a label of bounded cardinality."""
+    return code if code in _KNOWN_CODES else "other"
+
+
+class ModelSide:
+    """Applies the model's events, in the order in which they come."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._p = parts
+        self._partials: dict[str, str] = {}
+
+    def apply(self, event: Event) -> None:
+        handler = self._HANDLERS.get(wire.text(event, "type"))
+        if handler is not None:
+            handler(self, event)
+
+    # --- responses ------------------------------------------------------------------------------------
+
+    def _response_created(self, event: Event) -> None:
+        response = self._p.turns.created(wire.mapping(event, "response"))
+        if response is None:
+            self._p.out.ignore("response.created again")
+            return
+        self._announce(response)
+        if self._p.face is not None:
+            self._p.face.response_began(response)
+
+    def _announce(self, response: Response) -> None:
+        if not response.announced:
+            response.announced = True
+            self._p.out.emit("agent_start", agent=response.agent.name, response_id=response.id)
+
+    def touch(self, response_id: str) -> Response | None:
+        """The response that an event belongs to, None where it has ended (the event is late)."""
+        response = self._p.turns.touched(response_id)
+        if response is None or not response.active:
+            self._p.out.ignore("late event of a response")
+            return None
+        self._announce(response)
+        return response
+
+    def _response_done(self, event: Event) -> None:
+        payload = wire.mapping(event, "response")
+        response = self._p.turns.done(payload)
+        if response is None:
+            self._p.out.ignore("response.done again")
+            return
+        self._announce(response)
+        status = wire.text(payload, "status") or "completed"
+        for item in wire.mappings(payload, "output"):
+            self._p.transcript.finished(item)
+        self._p.transcript.response_ended(response.id)
+        self._p.guard.response_ended(response)
+        if status == "failed":
+            self._failed(payload)
+        self.turn_ended(response, status, wire.mapping(payload, "usage"))
+        self._p.out.emit("agent_end", agent=response.agent.name, response_id=response.id)
+        if self._p.face is not None:
+            self._p.face.response_ended(response, status)
+        self._p.calls.response_ended(response)
+        self._p.turns.pump()
+
+    def _failed(self, payload: Event) -> None:
+        details = wire.mapping(payload, "status_details")
+        error = wire.mapping(details, "error")
+        code = wire.text(error, "code") or wire.text(error, "type") or "response_failed"
+        self._p.out.observe("model_error", code=error_label(code))
+        self._p.out.error(code, wire.text(error, "message") or "The model's response failed.", "model")
+
+    def turn_ended(self, response: Response, status: str, usage: Event) -> None:
+        """Record one response's end."""
+        since = response.reference
+        latencies = {"total": round((self._p.out.now - since) * 1000, 1)}
+        for name, moment in (("first_audio", response.first_audio), ("first_text", response.first_text)):
+            if moment is not None:
+                latencies[name] = round((moment - since) * 1000, 1)
+        self._observe_tokens(usage)
+        self._p.out.record(
+            EventType.TURN_ENDED,
+            response_id=response.id,
+            agent=response.agent.name,
+            status=status,
+            latencies=latencies,
+            usage=dict(usage) or None,
+        )
+
+    def _observe_tokens(self, usage: Event) -> None:
+        given = wire.mapping(usage, "input_token_details")
+        cached = wire.mapping(given, "cached_tokens_details")
+        made = wire.mapping(usage, "output_token_details")
+        for modality in ("text", "audio", "image"):
+            key = f"{modality}_tokens"
+            counts = (
+                ("input", "true", wire.number(cached, key)),
+                ("input", "false", wire.number(given, key) - wire.number(cached, key)),
+                ("output", "false", wire.number(made, key)),
+            )
+            for direction, from_cache, count in counts:
+                if count > 0:
+                    self._p.out.observe("tokens", count, direction=direction, modality=modality, cached=from_cache)
+
+    # --- what a response says -------------------------------------------------------------------------
+
+    def _text_delta(self, event: Event) -> None:
+        response = self.touch(wire.text(event, "response_id"))
+        if response is None:
+            return
+        item_id, index = wire.text(event, "item_id"), wire.index(event, "content_index")
+        delta = wire.text(event, "delta")
+        text = response.say(item_id, index, delta)
+        kind = "audio" if "transcript" in wire.text(event, "type") else "text"
+        self._p.history.append(item_id, index, kind, delta)
+        if response.first_text is None:
+            response.first_text = self._p.out.now
+        if not response.muted:
+            self._p.out.emit("transcript_delta", item_id=item_id, role="assistant", delta=delta, text=text)
+        self._p.guard.text(response, item_id, text)
+
+    def _text_done(self, event: Event) -> None:
+        response = self.touch(wire.text(event, "response_id"))
+        if response is None:
+            return
+        item_id = wire.text(event, "item_id")
+        whole = wire.text(event, "transcript") or wire.text(event, "text")
+        text = response.say(item_id, wire.index(event, "content_index"), whole, whole=True)
+        self._p.guard.final(response, item_id, text)
+
+    def _audio_done(self, event: Event) -> None:
+        response = self.touch(wire.text(event, "response_id"))
+        if response is not None and not response.muted:
+            index = wire.index(event, "content_index")
+            self._p.out.emit("audio_end", item_id=wire.text(event, "item_id"), content_index=index)
+
+    def _output_item_added(self, event: Event) -> None:
+        response = self.touch(wire.text(event, "response_id"))
+        if response is not None and not response.out_of_band:
+            self._take(wire.mapping(event, "item"), None, response)
+
+    def _output_item_done(self, event: Event) -> None:
+        # Not by `touch`: a call that was finished counts also where its response has been told to end before.
+        response = self._p.turns.touched(wire.text(event, "response_id"))
+        item = wire.mapping(event, "item")
+        if response is None:
+            self._p.out.ignore("output item of no response")
+            return
+        if not response.out_of_band:
+            self._take(item, None, response)
+            self._p.transcript.finished(item)
+        if wire.text(item, "type") == "function_call" and wire.text(item, "status") in ("completed", ""):
+            self._p.calls.begin(response, item)
+
+    # --- items of the conversation --------------------------------------------------------------------
+
+    def _item_added(self, event: Event) -> None:
+        item = wire.mapping(event, "item")
+        self._take(item, wire.text(event, "previous_item_id") or None, None)
+        if wire.text(item, "role") != "assistant":
+            self._p.transcript.said(item, transcribes=self._p.settings.transcribes)
+
+    def _item_done(self, event: Event) -> None:
+        item = wire.mapping(event, "item")
+        self._take(item, wire.text(event, "previous_item_id") or None, None)
+        self._p.transcript.said(item, transcribes=self._p.settings.transcribes)
+        self._p.transcript.finished(item)
+
+    def _take(self, item: Event, previous: str | None, response: Response | None) -> None:
+        """An item is there, or known better than before."""
+        item_id = wire.text(item, "id")
+        if self._p.history.is_hidden(item_id):
+            return
+        added = self._p.history.put(item, previous)
+        if wire.text(item, "type") == "message":
+            self._p.transcript.open(item, previous, self._p.settings.agent.name, response)
+        self._p.history_changed(item_id, added)
+
+    def _item_deleted(self, event: Event) -> None:
+        if self._p.history.remove(wire.text(event, "item_id")):
+            self._p.out.emit("history_updated", history=self._p.history.json())
+
+    def _item_truncated(self, event: Event) -> None:
+        """Somebody else's truncation, or the echo of ours, which finds nothing to do."""
+        item_id = wire.text(event, "item_id")
+        part = self._p.playback.parts.get((item_id, wire.index(event, "content_index")))
+        if part is not None:
+            received_ms = self._p.playback.received_ms(part)
+            self._p.transcript.cut(item_id, wire.number(event, "audio_end_ms"), received_ms)
+            self._p.playback.forget(item_id)
+
+    # --- the user's speech ----------------------------------------------------------------------------
+
+    def _speech_started(self, event: Event) -> None:
+        self._p.transcript.speech_started(wire.text(event, "item_id"))
+        if self._p.face is None:
+            self._p.interruptions.by_speech()
+        else:
+            # A client of the protocol stops its own playback and truncates by itself.
+            self._p.face.speech_started()
+
+    def _speech_stopped(self, event: Event) -> None:
+        self._p.transcript.speech_stopped(wire.text(event, "item_id"))
+        self._p.turns.user_turn_ended()
+
+    def _timeout_triggered(self, event: Event) -> None:
+        self._p.turns.user_turn_ended()
+        self._p.out.emit("input_audio_timeout_triggered", item_id=wire.text(event, "item_id"))
+
+    def _transcription_delta(self, event: Event) -> None:
+        item_id, delta = wire.text(event, "item_id"), wire.text(event, "delta")
+        text = self._partials.get(item_id, "") + delta
+        self._partials[item_id] = text
+        while len(self._partials) > _MAX_PARTIALS:
+            del self._partials[next(iter(self._partials))]
+        self._p.out.emit("transcript_delta", item_id=item_id, role="user", delta=delta, text=text)
+
+    def _transcription_completed(self, event: Event) -> None:
+        item_id, transcript = wire.text(event, "item_id"), wire.text(event, "transcript")
+        self._partials.pop(item_id, None)
+        if not item_id or self._p.history.is_hidden(item_id):
+            return
+        added = self._p.history.transcribe(item_id, transcript)
+        if added:
+            # Its item was never announced: take the transcript for the item (parity 116).
+            item = {"id": item_id, "role": "user", "content": [{"type": "input_text", "text": transcript}]}
+            self._p.transcript.open(item, None, self._p.settings.agent.name)
+            self._p.transcript.said(item, transcribes=False)
+        self._p.transcript.transcribed(item_id, transcript)
+        self._p.history_changed(item_id, added)
+
+    def _transcription_failed(self, event: Event) -> None:
+        item_id, error = wire.text(event, "item_id"), wire.mapping(event, "error")
+        self._partials.pop(item_id, None)
+        self._p.transcript.transcribed(item_id, "")
+        message = wire.text(error, "message") or "The user's speech could not be transcribed."
+        self._p.out.error("transcription_failed", message, "model")
+
+    # --- errors ---------------------------------------------------------------------------------------
+
+    def error(self, event: Event) -> bool:
+        """An `error` of the model. False where it refused the session's first configuration: there is no way on."""
+        p, error = self._p, wire.mapping(event, "error")
+        code, event_id = wire.text(error, "code"), wire.text(error, "event_id")
+        p.out.observe("model_error", code=error_label(code))
+        update = p.settings.refused(event_id)
+        if update is not None:
+            if update.intent is not None and p.face is not None:
+                p.face.refused(error, update.intent.event_id)
+                return True
+            self.record_error(error)
+            return p.settings.is_confirmed
+        answered, create = p.turns.refused(error)
+        if create is not None:
+            if p.face is not None:
+                p.face.create_refused(create, error)
+            if not create.manual:
+                self.record_error(error)
+        elif answered:
+            p.out.ignore(f"response.create will be sent again: {code}")
+        elif p.face is not None and not p.out.is_own(event_id):
+            p.face.show(event)
+        elif self._is_benign(error):
+            p.out.ignore(f"benign error: {code or wire.text(error, 'message')[:80]}")
+        else:
+            self.record_error(error)
+        p.turns.pump()
+        return True
+
+    def record_error(self, error: Event) -> None:
+        code = wire.text(error, "code") or wire.text(error, "type") or "model_error"
+        self._p.out.error(code, wire.text(error, "message") or "The model reported an error.", "model")
+
+    def _is_benign(self, error: Event) -> bool:
+        code, message = wire.text(error, "code"), wire.text(error, "message")
+        if code == "input_audio_buffer_commit_empty":
+            return self._p.settings.turn_detection is not None
+        return code in _BENIGN or any(text in message for text in _BENIGN_TEXTS)
+
+    _HANDLERS: ClassVar[Mapping[str, Callable[[Any, Event], None]]] = {
+        "response.created": _response_created,
+        "response.done": _response_done,
+        "response.output_item.added": _output_item_added,
+        "response.output_item.done": _output_item_done,
+        "response.output_text.delta": _text_delta,
+        "response.output_text.done": _text_done,
+        "response.output_audio_transcript.delta": _text_delta,
+        "response.output_audio_transcript.done": _text_done,
+        "response.output_audio.done": _audio_done,
+        "conversation.item.added": _item_added,
+        "conversation.item.created": _item_added,
+        "conversation.item.done": _item_done,
+        "conversation.item.deleted": _item_deleted,
+        "conversation.item.truncated": _item_truncated,
+        "conversation.item.input_audio_transcription.delta": _transcription_delta,
+        "conversation.item.input_audio_transcription.completed": _transcription_completed,
+        "conversation.item.input_audio_transcription.failed": _transcription_failed,
+        "input_audio_buffer.speech_started": _speech_started,
+        "input_audio_buffer.speech_stopped": _speech_stopped,
+        "input_audio_buffer.timeout_triggered": _timeout_triggered,
+    }

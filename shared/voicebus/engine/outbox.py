@@ -1,0 +1,129 @@
+"""What a session has decided during one input, in order: the single home of `seq`, minted ids and timers.
+
+Knows nothing of conversations; every other module of the engine writes its decisions here.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from voicebus.contracts.journal import EVENTS, ErrorRecorded, EventType
+from voicebus.engine.config import Face
+from voicebus.engine.outputs import (
+    CancelTimer,
+    Close,
+    Emit,
+    Ignored,
+    Observe,
+    Output,
+    Record,
+    SendModel,
+    SetTimer,
+    ToClient,
+)
+from voicebus.engine.view import OWN_PREFIX
+
+# Bound of what a peer's error text may put into a record, in characters.
+_MESSAGE_LIMIT: Final = 2000
+_SOURCES: Final = frozenset({"model", "client", "tool", "guardrail", "handoff", "bus", "gateway"})
+
+
+class Outbox:
+    """Collects outputs. `begin` before, `take` after each input; after `close` nothing is accepted any more."""
+
+    def __init__(self, session: str, face: Face, now: float) -> None:
+        self.now = now
+        self.closed = False
+        self._native = face is Face.NATIVE
+        self._started = now
+        self._outputs: list[Output] = []
+        self._seq = 0
+        self._minted = 0
+        self._timers: set[str] = set()
+        # Ids of items have at most 32 characters, and sessions have long ids: the tail tells them apart well enough.
+        tail = "".join(character for character in session if character.isalnum())[-14:]
+        self._prefix = f"{OWN_PREFIX}{tail}_"
+
+    def begin(self, now: float) -> None:
+        """A new input came at `now` (s)."""
+        self.now = now
+        self._outputs = []
+
+    def take(self) -> list[Output]:
+        outputs, self._outputs = self._outputs, []
+        return outputs
+
+    def ms(self, moment: float | None = None) -> int:
+        """`moment` (default: now) as ms since the session started."""
+        return max(0, round(((self.now if moment is None else moment) - self._started) * 1000))
+
+    def mint(self) -> str:
+        """A new id, the same one for the same inputs."""
+        self._minted += 1
+        return f"{self._prefix}{self._minted}"
+
+    def is_own(self, event_id: str) -> bool:
+        """Whether `event_id` was minted here."""
+        return event_id.startswith(self._prefix)
+
+    def add(self, output: Output) -> None:
+        if not self.closed:
+            self._outputs.append(output)
+
+    def send(self, event: Mapping[str, Any]) -> None:
+        """To the model; `event_id` is minted where the event brings none."""
+        self.add(SendModel(event if "event_id" in event else {"event_id": self.mint(), **event}))
+
+    def to_client(self, event: Mapping[str, Any]) -> None:
+        self.add(ToClient(event))
+
+    def emit(self, type_: str, **data: Any) -> None:
+        """An unrecorded event; only the native face has these."""
+        if self._native:
+            self.add(Emit(type_, data))
+
+    def record(self, type_: EventType, **data: Any) -> None:
+        """The next recorded event, under the next `seq`."""
+        if not self.closed:
+            self._seq += 1
+            self._outputs.append(Record(self._seq, type_, EVENTS[type_](**data)))
+
+    def error(self, code: str, message: str, source: str) -> None:
+        """Record an `error` that the conversation survives."""
+        if not self.closed:
+            self._seq += 1
+            data = ErrorRecorded.model_validate(
+                {
+                    "code": code,
+                    "message": message[:_MESSAGE_LIMIT],
+                    "source": source if source in _SOURCES else "gateway",
+                    "at_ms": self.ms(),
+                }
+            )
+            self._outputs.append(Record(self._seq, EventType.ERROR, data))
+
+    def observe(self, name: str, value: float = 1.0, **labels: str) -> None:
+        self.add(Observe(name, value, labels))
+
+    def ignore(self, why: str) -> None:
+        self.add(Ignored(why))
+
+    def set_timer(self, key: str, delay: float) -> None:
+        """Fire `key` in `delay` s; replaces a timer of the same key."""
+        self._timers.add(key)
+        self.add(SetTimer(key, self.now + delay))
+
+    def cancel_timer(self, key: str) -> None:
+        if key in self._timers:
+            self._timers.discard(key)
+            self.add(CancelTimer(key))
+
+    def timer_fired(self, key: str) -> bool:
+        """Whether a fired timer still counts; one that was cancelled or fired already does not."""
+        if key not in self._timers:
+            return False
+        self._timers.discard(key)
+        return True
+
+    def close(self, reason: str, client_code: int) -> None:
+        self.add(Close(reason, client_code))
+        self.closed = True

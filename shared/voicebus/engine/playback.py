@@ -1,0 +1,131 @@
+"""What the listener has heard: audio received per item and content part, and how much of it was played.
+
+Two sources. Where the listener reports playback, its reports count. Otherwise played time is estimated: from the
+arrival of a part's first delta, or, where the part before was still playing then, from that one's end, since parts
+are played one after another however fast they arrive.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from voicebus.engine.outputs import ForwardAudio
+from voicebus.engine.turns import Response
+
+# A listener that reports may stop doing so (a lost tab); after this many s beyond the estimated end a part counts
+# as heard to the end.
+_REPORT_SLACK: Final = 10.0
+
+
+@dataclass(slots=True, eq=False)
+class Part:
+    """One content part's audio. Times in s, sizes in bytes; `reported` is what the listener said, in ms.
+
+    `forward` is the answer to each further delta, made once: this is the path that runs 20 times a second.
+    """
+
+    response: Response
+    item_id: str
+    content_index: int
+    starts: float
+    received: int = 0
+    reported: float | None = None
+    forward: ForwardAudio | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Where an interruption met a part; `finished`: it had been played to the end of what was received."""
+
+    part: Part
+    end_ms: int
+    received_ms: float
+    finished: bool
+
+
+class PlaybackTracker:
+    """Remembers parts until they are interrupted, or played and followed by another (parity 119-123, 2.24-2.27)."""
+
+    def __init__(self, bytes_per_ms: int) -> None:
+        self.bytes_per_ms = bytes_per_ms
+        self.parts: dict[tuple[str, int], Part] = {}
+        self._reports = False
+
+    def begin(self, response: Response, item_id: str, content_index: int, now: float) -> Part:
+        """The first delta of a part has arrived."""
+        ends = [self._ends(part) for part in self.parts.values()]
+        for key in [key for key, part in self.parts.items() if self._is_finished(part, now)]:
+            del self.parts[key]
+        part = Part(response, item_id, content_index, starts=max([now, *ends]))
+        self.parts[item_id, content_index] = part
+        return part
+
+    def report(self, item_id: str, content_index: int, played_ms: float) -> bool:
+        """The listener has heard `played_ms` of a part; False where that part is not remembered."""
+        self._reports = True
+        part = self.parts.get((item_id, content_index))
+        if part is None or not math.isfinite(played_ms):
+            return False
+        part.reported = max(0.0, played_ms)
+        return True
+
+    def received_ms(self, part: Part) -> float:
+        return part.received / self.bytes_per_ms
+
+    def played_ms(self, part: Part, now: float) -> float:
+        """Of this part, in ms; may exceed what was received (the estimate does not know when it runs dry)."""
+        if self._reports:
+            return part.reported or 0.0
+        return max(0.0, (now - part.starts) * 1000)
+
+    def is_heard(self, item_id: str, now: float) -> bool:
+        """Whether nothing of the item remains to be played."""
+        return all(self._is_finished(part, now) for part in self.parts.values() if part.item_id == item_id)
+
+    def heard_at(self, item_id: str) -> float:
+        """When the item will have been played to its end at the latest (s)."""
+        slack = _REPORT_SLACK if self._reports else 0.0
+        return max((self._ends(part) + slack for part in self.parts.values() if part.item_id == item_id), default=0.0)
+
+    def span(self, item_id: str) -> tuple[float, float] | None:
+        """When the item's audio began and will end to sound (s)."""
+        parts = [part for part in self.parts.values() if part.item_id == item_id]
+        if not parts:
+            return None
+        return min(part.starts for part in parts), max(self._ends(part) for part in parts)
+
+    def interrupt(self, now: float, rounding: Callable[[float], int], *, response_id: str | None = None) -> list[Cut]:
+        """Stop and forget what is being played, only that of `response_id` if given.
+
+        The last part is always among the cuts, also where it was finished long ago; earlier ones only while they
+        are unfinished. `end_ms` never lies beyond what was received: the model refuses such a truncation.
+        """
+        chosen = [part for part in self.parts.values() if response_id is None or part.response.id == response_id]
+        cuts = []
+        for part in chosen:
+            finished = self._is_finished(part, now)
+            if finished and part is not chosen[-1]:
+                continue
+            received = self.received_ms(part)
+            end_ms = min(rounding(self.played_ms(part, now)), math.floor(received))
+            cuts.append(Cut(part, end_ms, received, finished))
+        for part in chosen:
+            del self.parts[part.item_id, part.content_index]
+        return cuts
+
+    def forget(self, item_id: str) -> None:
+        """The item's audio was cut by somebody else."""
+        for key in [key for key in self.parts if key[0] == item_id]:
+            del self.parts[key]
+
+    def _ends(self, part: Part) -> float:
+        return part.starts + self.received_ms(part) / 1000
+
+    def _is_finished(self, part: Part, now: float) -> bool:
+        if self._reports:
+            # Reports come in whole ms, sizes need not: one ms of grace.
+            if self.played_ms(part, now) >= self.received_ms(part) - 1:
+                return True
+            return now >= self._ends(part) + _REPORT_SLACK
+        return now >= self._ends(part)

@@ -1,0 +1,420 @@
+"""One conversation, decided: `Session.handle(input, now)` gives the outputs, and does nothing else.
+
+No I/O, no clock, no randomness: the same inputs give the same outputs. The driver performs outputs in order and brings
+back what comes of them as inputs. Which inputs are in place is `state.py`'s business; what they mean is here for the
+session's own life, in `modelside.py` for the model's events, and in the modules named after their subject for the rest.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Final
+
+from voicebus.contracts.journal import EventType
+from voicebus.engine import wire
+from voicebus.engine.clientface import error_event
+from voicebus.engine.config import AgentSpec, Face, GuardrailMode, SessionConfig
+from voicebus.engine.guarding import CHECK_TIMER, Trip
+from voicebus.engine.inputs import (
+    AgentResolved,
+    AgentUnresolved,
+    ClientEvent,
+    ClientMalformed,
+    CommitAudio,
+    End,
+    Input,
+    Interrupt,
+    LinkLost,
+    ModelAudio,
+    ModelEvent,
+    ModelMalformed,
+    Playback,
+    SendMessage,
+    TimerFired,
+    ToolProgressArrived,
+    ToolResultArrived,
+    ToolStartedArrived,
+    Trouble,
+    UpdateAgent,
+    VerdictArrived,
+)
+from voicebus.engine.interruption import FEEDBACK
+from voicebus.engine.modelside import ModelSide, error_label
+from voicebus.engine.outputs import ForwardAudio, Output
+from voicebus.engine.parts import assemble
+from voicebus.engine.settings import bytes_per_ms
+from voicebus.engine.state import POSTPONED, SESSION_CREATED, SESSION_EXPIRED, SESSION_UPDATED, State, following
+from voicebus.engine.toolcalls import CALL_TIMER
+from voicebus.engine.transcript import HEARD_TIMER, TRANSCRIPT_TIMER
+from voicebus.engine.turns import CREATE_TIMER, RETRY_TIMER
+from voicebus.engine.view import ClientView
+from voicebus.errors import UserError
+
+SETUP_TIMER: Final = "setup"
+
+# From the open socket to `session.updated` (s); a model that takes longer will not be of use to a caller.
+_SETUP_TIMEOUT: Final = 15.0
+# Inputs of a client that may wait for the session to be configured; more are refused one by one.
+_MAX_WAITING: Final = 256
+_DEFAULT_FORMAT: Final[Mapping[str, Any]] = {"type": "audio/pcm", "rate": 24000}
+_LOST: Final = 1011
+
+
+class Session:
+    """A conversation of one client with one model. Call `start` once, then `handle` for everything that happens.
+
+    `view` translates for a client of the OpenAI face and is required there. `now` is monotonic, in s.
+
+    Raises:
+        UserError: the agent has a guardrail in a mode that sessions cannot keep, or the face lacks its view.
+    """
+
+    def __init__(self, config: SessionConfig, *, now: float, view: ClientView | None = None) -> None:
+        if (config.face is Face.OPENAI) != (view is not None):
+            raise UserError("a session has a client view exactly when its face is the OpenAI one")
+        if (unkept := _unkept_guardrail(config.agent)) is not None:
+            raise UserError(unkept)
+        self.state = State.CONNECTING
+        self._p = assemble(config, now, view)
+        self._out = self._p.out
+        self._model = ModelSide(self._p)
+        self._waiting: deque[Input] = deque()
+
+    @property
+    def agent(self) -> AgentSpec:
+        """The agent now in charge."""
+        return self._p.settings.agent
+
+    def start(self) -> list[Output]:
+        """The session's first outputs; the model's socket is open."""
+        session = self._p.settings.effective
+        audio = wire.mapping(session, "audio")
+        formats = {
+            side: dict(wire.mapping(wire.mapping(audio, side), "format")) or dict(_DEFAULT_FORMAT)
+            for side in ("input", "output")
+        }
+        self._out.record(
+            EventType.SESSION_STARTED,
+            agent=self.agent.name,
+            model=self._p.config.model,
+            face=self._p.config.face.value,
+            audio=formats,
+        )
+        self._out.emit("history_updated", history=[])
+        self._out.set_timer(SETUP_TIMER, _SETUP_TIMEOUT)
+        if self._p.face is not None:
+            self._p.face.agent_changed()
+        return self._out.take()
+
+    def handle(self, item: Input, now: float) -> list[Output]:
+        """What is to be done about `item`; nothing once the session has closed."""
+        if self.state is State.CLOSED:
+            return []
+        if type(item) is ModelAudio and self.state is State.LIVE:
+            part = self._p.playback.parts.get((item.item_id, item.content_index))
+            if part is not None and part.forward is not None and not part.response.is_silenced:
+                part.received += item.size
+                return [part.forward]
+        self._out.begin(now)
+        following_state = following(self.state, item)
+        if following_state is None:
+            self._out.ignore(f"{_name(item)} while {self.state.value}")
+            return self._out.take()
+        if self.state is not State.LIVE and isinstance(item, POSTPONED):
+            self._postpone(item)
+        else:
+            self._HANDLERS[type(item)](self, item)
+        self._p.transcript.flush()
+        self.state = State.CLOSED if self._out.closed else following_state
+        return self._out.take()
+
+    # --- life -----------------------------------------------------------------------------------------
+
+    def _postpone(self, item: Input) -> None:
+        if len(self._waiting) < _MAX_WAITING:
+            self._waiting.append(item)
+            return
+        event_id = wire.text(item.event, "event_id") or None if isinstance(item, ClientEvent) else None
+        message = f"The session is not configured yet, and {_MAX_WAITING} events wait for it already."
+        self._client_malformed(ClientMalformed("too_many_pending_events", message, None, event_id))
+
+    def _configured(self, event: Mapping[str, Any]) -> None:
+        """`session.updated`: the first one opens the conversation."""
+        was_live = self.state is State.LIVE
+        intent = self._p.settings.confirmed(wire.mapping(event, "session"))
+        self._p.playback.bytes_per_ms = bytes_per_ms(self._p.settings.effective)
+        if was_live:
+            if intent is not None and self._p.face is not None:
+                self._p.face.settings_confirmed()
+            return
+        self._out.cancel_timer(SETUP_TIMER)
+        if self._p.face is not None:
+            self._p.face.opened()
+        waiting, self._waiting = self._waiting, deque()
+        for item in waiting:
+            self._HANDLERS[type(item)](self, item)
+
+    def _end(self, reason: str, client_code: int = 1000) -> None:
+        """Record what is outstanding, then that the session has ended; nothing comes after this."""
+        p = self._p
+        if p.face is not None:
+            p.face.end_chain("cancelled", "client_cancelled")
+        p.calls.end()
+        if p.turns.active is not None:
+            p.transcript.response_ended(p.turns.active.id)
+            self._model.turn_ended(p.turns.active, "cancelled", {})
+        p.transcript.flush(everything=True)
+        self._out.record(EventType.SESSION_ENDED, reason=reason, duration_ms=self._out.ms())
+        self._out.close(reason, client_code)
+
+    def _on_end(self, item: End) -> None:
+        self._end(item.reason)
+
+    def _on_link_lost(self, item: LinkLost) -> None:
+        code = item.code or "model_lost"
+        self._out.observe("model_error", code=error_label(code))
+        self._out.error(code, item.why or "The connection to the model was lost.", "model")
+        self._end("model_lost", _LOST)
+
+    # --- the model's side -----------------------------------------------------------------------------
+
+    def _on_model_event(self, item: ModelEvent) -> None:
+        event = item.event
+        kind = wire.text(event, "type")
+        if self._p.config.raw_events:
+            self._out.emit("raw_model_event", event=event)
+        if kind == "error":
+            self._on_error(event)
+        elif kind == SESSION_CREATED:
+            if self.state is State.CONNECTING:
+                self._p.settings.configure()
+        elif kind == SESSION_UPDATED:
+            self._configured(event)
+        else:
+            self._model.apply(event)
+            if self._p.face is not None:
+                self._p.face.show(event)
+
+    def _on_error(self, event: Mapping[str, Any]) -> None:
+        if wire.text(wire.mapping(event, "error"), "code") == SESSION_EXPIRED:
+            self._out.observe("model_error", code=SESSION_EXPIRED)
+            self._model.record_error(wire.mapping(event, "error"))
+            self._end("model_expired", _LOST)
+        elif not self._model.error(event):
+            self._end("error", _LOST)
+
+    def _on_model_audio(self, item: ModelAudio) -> None:
+        """The first delta of a part, or one that nobody is to hear."""
+        p = self._p
+        response = self._model.touch(item.response_id)
+        if response is None or response.muted:
+            return
+        if response.out_of_band:
+            self._out.add(self._address(item))
+            return
+        part = p.playback.parts.get((item.item_id, item.content_index))
+        if part is None:
+            part = p.playback.begin(response, item.item_id, item.content_index, self._out.now)
+            p.transcript.sounds(item.item_id, response, part.starts)
+            p.settings.voice_locked = True
+            if response.first_audio is None:
+                p.turns.sounded(response)
+        part.received += item.size
+        part.forward = self._address(item)
+        self._out.add(part.forward)
+
+    def _address(self, item: ModelAudio) -> ForwardAudio:
+        """Under which ids the client knows this audio."""
+        response_id, output_index = item.response_id, item.output_index
+        if self._p.face is not None:
+            response_id, output_index = self._p.face.view.audio_address(response_id, output_index)
+        return ForwardAudio(response_id, item.item_id, output_index, item.content_index)
+
+    def _on_model_malformed(self, item: ModelMalformed) -> None:
+        self._out.observe("model_error", code="model_malformed")
+        self._out.error("model_malformed", f"The model sent a frame that cannot be read: {item.why}", "model")
+
+    # --- the client's side ----------------------------------------------------------------------------
+
+    def _on_send_message(self, item: SendMessage) -> None:
+        content = [dict(part) for part in item.content]
+        message = {"id": self._out.mint(), "type": "message", "role": "user", "content": content}
+        self._p.turns.user_turn_ended()
+        self._out.send({"type": "conversation.item.create", "item": message})
+        self._p.turns.request()
+
+    def _on_commit_audio(self, _: CommitAudio) -> None:
+        self._p.turns.user_turn_ended()
+        self._out.send({"type": "input_audio_buffer.commit"})
+        self._p.turns.request()
+
+    def _on_interrupt(self, _: Interrupt) -> None:
+        self._p.interruptions.by_client()
+
+    def _on_playback(self, item: Playback) -> None:
+        if not self._p.playback.report(item.item_id, item.content_index, item.played_ms):
+            self._out.ignore(f"playback of {item.item_id}, which is not being played")
+
+    def _on_update_agent(self, item: UpdateAgent) -> None:
+        if (unkept := _unkept_guardrail(item.agent)) is not None:
+            self._out.error("agent_refused", unkept, "gateway")
+        elif self.state is State.CONNECTING:
+            self._p.settings.agent = item.agent
+            self._agent_changed()
+        else:
+            self._adopt(item.agent)
+
+    def _adopt(self, agent: AgentSpec) -> None:
+        self._p.settings.adopt(agent)
+        self._agent_changed()
+
+    def _agent_changed(self) -> None:
+        if self._p.face is not None:
+            self._p.face.agent_changed()
+
+    def _on_client_event(self, item: ClientEvent) -> None:
+        if self._p.face is None:
+            self._out.ignore("an event of the OpenAI protocol on the native face")
+        else:
+            self._p.face.client_event(item.event)
+
+    def _client_malformed(self, item: ClientMalformed) -> None:
+        if self._p.face is not None:
+            self._out.to_client(error_event(item.code, item.message, item.param, item.event_id))
+        else:
+            self._out.emit("error", code=item.code, message=item.message, param=item.param, id=item.event_id)
+
+    # --- workers and the owner ------------------------------------------------------------------------
+
+    def _on_tool_started(self, item: ToolStartedArrived) -> None:
+        self._p.calls.started(item.started)
+
+    def _on_tool_progress(self, item: ToolProgressArrived) -> None:
+        self._p.calls.progress(item.progress)
+
+    def _on_tool_result(self, item: ToolResultArrived) -> None:
+        self._p.calls.result(item.result)
+
+    def _on_verdict(self, item: VerdictArrived) -> None:
+        self._tripped(self._p.guard.verdict(item.verdict))
+
+    def _tripped(self, trip: Trip | None) -> None:
+        if trip is None:
+            return
+        item_id = self._p.interruptions.by_guardrail(trip)
+        if item_id is None:
+            return
+        self._p.hide_item(item_id)
+        content = [{"type": "input_text", "text": FEEDBACK + ", ".join(trip.names)}]
+        item = {"id": item_id, "type": "message", "role": "user", "content": content}
+        self._out.send({"type": "conversation.item.create", "item": item})
+        resting = self._p.face.resting if self._p.face is not None else None
+        self._p.turns.request(follows=trip.response if resting is trip.response else None)
+
+    def _on_agent_resolved(self, item: AgentResolved) -> None:
+        call = self._p.calls.handoff_of(item.call_id)
+        if call is None:
+            self._out.ignore(f"late answer to handoff {item.call_id}")
+            return
+        if (unkept := _unkept_guardrail(item.agent)) is not None:
+            self._p.calls.handoff_failed(item.call_id, unkept)
+            return
+        self._out.record(
+            EventType.HANDOFF,
+            from_agent=call.response.agent.name,
+            to_agent=item.agent.name,
+            call_id=call.id,
+            at_ms=self._out.ms(),
+        )
+        self._adopt(item.agent)
+        self._p.calls.handoff_made(call, item.agent.name)
+
+    def _on_agent_unresolved(self, item: AgentUnresolved) -> None:
+        self._p.calls.handoff_failed(item.call_id, item.message)
+
+    def _on_trouble(self, item: Trouble) -> None:
+        self._out.error(item.code, item.message, item.source)
+
+    # --- time -----------------------------------------------------------------------------------------
+
+    def _on_timer(self, item: TimerFired) -> None:
+        if not self._out.timer_fired(item.key):
+            self._out.ignore(f"timer {item.key} was cancelled")
+            return
+        kind, _, subject = item.key.partition(":")
+        self._TIMERS[kind + ":" if subject else kind](self, subject)
+
+    def _setup_overdue(self, _: str) -> None:
+        self._out.error("model_silent", f"The model was not ready within {_SETUP_TIMEOUT:g} s.", "model")
+        self._end("model_lost", _LOST)
+
+    def _create_overdue(self, _: str) -> None:
+        create = self._p.turns.overdue()
+        if create is not None:
+            code = "response_create_timeout"
+            message = f"The model did not answer response.create within {self._p.config.create_timeout_ms / 1000:g} s."
+            self._out.observe("model_error", code=code)
+            self._out.error(code, message, "model")
+            if self._p.face is not None:
+                self._p.face.create_refused(create, error_event(code, message)["error"])
+        self._p.turns.pump()
+
+    def _retry_due(self, _: str) -> None:
+        self._p.turns.retry_due()
+        self._p.turns.pump()
+
+    def _call_overdue(self, call_id: str) -> None:
+        self._p.calls.overdue(call_id)
+
+    def _check_overdue(self, check_id: str) -> None:
+        self._tripped(self._p.guard.overdue(check_id))
+
+    def _transcript_overdue(self, item_id: str) -> None:
+        self._p.transcript.transcript_overdue(item_id)
+
+    def _heard(self, _: str) -> None:
+        self._p.transcript.heard_timer_fired()
+
+    _HANDLERS: ClassVar[Mapping[type[Input], Callable[[Any, Any], None]]] = {
+        ModelEvent: _on_model_event,
+        ModelAudio: _on_model_audio,
+        ModelMalformed: _on_model_malformed,
+        LinkLost: _on_link_lost,
+        SendMessage: _on_send_message,
+        CommitAudio: _on_commit_audio,
+        Interrupt: _on_interrupt,
+        Playback: _on_playback,
+        UpdateAgent: _on_update_agent,
+        End: _on_end,
+        ClientEvent: _on_client_event,
+        ClientMalformed: _client_malformed,
+        ToolStartedArrived: _on_tool_started,
+        ToolProgressArrived: _on_tool_progress,
+        ToolResultArrived: _on_tool_result,
+        VerdictArrived: _on_verdict,
+        AgentResolved: _on_agent_resolved,
+        AgentUnresolved: _on_agent_unresolved,
+        TimerFired: _on_timer,
+        Trouble: _on_trouble,
+    }
+
+    _TIMERS: ClassVar[Mapping[str, Callable[[Any, str], None]]] = {
+        SETUP_TIMER: _setup_overdue,
+        CREATE_TIMER: _create_overdue,
+        RETRY_TIMER: _retry_due,
+        CALL_TIMER: _call_overdue,
+        CHECK_TIMER: _check_overdue,
+        TRANSCRIPT_TIMER: _transcript_overdue,
+        HEARD_TIMER: _heard,
+    }
+
+
+def _unkept_guardrail(agent: AgentSpec) -> str | None:
+    """Why this agent cannot be served: a promise that would be broken silently."""
+    for guardrail in agent.guardrails:
+        if guardrail.mode is GuardrailMode.HOLD:
+            return f"guardrail {guardrail.name!r} of agent {agent.name!r} has mode 'hold', which is not supported yet"
+    return None
+
+
+def _name(item: Input) -> str:
+    return wire.text(item.event, "type")[:80] if isinstance(item, ModelEvent) else type(item).__name__

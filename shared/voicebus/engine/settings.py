@@ -1,0 +1,171 @@
+"""What the model is told about the session: composes `session.update`, and knows which of them are unanswered.
+
+Three layers, later ones win: the agent's part, what a client of the OpenAI face changed (this survives handoffs), and
+the rule that a voice cannot change once audio was spoken (protocol 4.3).
+"""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from voicebus.engine import wire
+from voicebus.engine.config import AgentSpec, HandoffSpec, ToolSpec
+from voicebus.engine.outbox import Outbox
+from voicebus.engine.view import UpdateSession
+
+# Objects that merge field by field; everything else is replaced whole (protocol 4.2).
+_MERGED: Final = frozenset({"audio", "audio.input", "audio.output"})
+
+
+def merge(base: Mapping[str, Any], patch: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """`base` with `patch` over it, by the protocol's merge rule."""
+    merged = dict(base)
+    for key, value in patch.items():
+        here = f"{path}{key}"
+        old = merged.get(key)
+        if here in _MERGED and isinstance(value, Mapping) and isinstance(old, Mapping):
+            merged[key] = merge(old, value, f"{here}.")
+        else:
+            merged[key] = value
+    return merged
+
+
+def wire_tools(agent: AgentSpec) -> list[dict[str, Any]]:
+    """The agent's tools and handoffs as the model sees them."""
+    tools: list[ToolSpec | HandoffSpec] = [*agent.tools, *agent.handoffs]
+    return [
+        {"type": "function", "name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)}
+        for tool in tools
+    ]
+
+
+def bytes_per_ms(session: Mapping[str, Any]) -> int:
+    """Of the session's output audio: 8 for G.711, else 48 (parity 121)."""
+    kind = wire.text(wire.mapping(wire.mapping(wire.mapping(session, "audio"), "output"), "format"), "type")
+    return 8 if kind in ("audio/pcmu", "audio/pcma") else 48
+
+
+@dataclass(slots=True)
+class Update:
+    """A `session.update` without its answer. `intent` is the client's wish that it carries, None for our own."""
+
+    id: str
+    session: Mapping[str, Any]
+    intent: UpdateSession | None
+
+
+class Settings:
+    """The settings in force and on their way. `effective` is the session as the model last confirmed it."""
+
+    def __init__(self, out: Outbox, model: str, agent: AgentSpec) -> None:
+        self._out = out
+        self._model = model
+        self._accepted: Mapping[str, Any] = {}
+        self._client_tools: Sequence[Mapping[str, Any]] = ()
+        self._unanswered: deque[Update] = deque()
+        self._instructed = False
+        self.is_confirmed = False
+        self._configured = False
+        self.agent = agent
+        self.voice_locked = False
+        self.effective: Mapping[str, Any] = self._compose()
+
+    @property
+    def client_tool_names(self) -> frozenset[str]:
+        return frozenset(wire.text(tool, "name") for tool in self._wanted_tools())
+
+    @property
+    def turn_detection(self) -> Mapping[str, Any] | None:
+        """The VAD settings in force, None where turns are manual."""
+        detection = wire.mapping(wire.mapping(self.effective, "audio"), "input").get("turn_detection")
+        return detection if isinstance(detection, Mapping) else None
+
+    @property
+    def server_interrupts(self) -> bool:
+        """Whether the model itself cancels its response when the user speaks."""
+        detection = self.turn_detection
+        return detection is not None and detection.get("interrupt_response") is True
+
+    @property
+    def transcribes(self) -> bool:
+        """Whether transcripts of user audio are to be expected."""
+        return bool(wire.mapping(wire.mapping(self.effective, "audio"), "input").get("transcription"))
+
+    def adopt(self, agent: AgentSpec) -> None:
+        """Put `agent` in charge and tell the model everything."""
+        self.agent = agent
+        self.configure()
+
+    def configure(self) -> None:
+        """Send one full `session.update`."""
+        session = self._compose()
+        if self.agent.instructions is None and self._instructed and "prompt" not in session:
+            # Absent means unchanged on the wire: the last agent's instructions must not outlive it.
+            session["instructions"] = ""
+        self._instructed = "instructions" in session
+        if self._configured:
+            session.pop("tracing", None)  # cannot change once enabled: sending it again is an error
+        self._configured = True
+        self._send(session, None)
+
+    def change(self, intent: UpdateSession) -> None:
+        """A client's allowed change: goes to the model, and counts for later agents unless the model refuses it."""
+        session: dict[str, Any] = {**intent.patch, "type": "realtime"}
+        if intent.tools is not None:
+            session["tools"] = [*wire_tools(self.agent), *intent.tools]
+        self._send(self._keep_voice(session), intent)
+
+    def confirmed(self, session: Mapping[str, Any]) -> UpdateSession | None:
+        """`session.updated` came; returns the client's wish that it answers, if it answers one."""
+        self.is_confirmed = True
+        update = self._unanswered.popleft() if self._unanswered else None
+        sent = {} if update is None else update.session
+        self.effective = merge(merge(self.effective, sent), session)
+        if update is None or update.intent is None:
+            return None
+        self._accepted = merge(self._accepted, update.intent.patch)
+        if update.intent.tools is not None:
+            self._client_tools = tuple(update.intent.tools)
+        return update.intent
+
+    def refused(self, event_id: str) -> Update | None:
+        """An `error` names `event_id`; returns the update that it refused, if it was one."""
+        for update in self._unanswered:
+            if update.id == event_id:
+                self._unanswered.remove(update)
+                return update
+        return None
+
+    def _send(self, session: Mapping[str, Any], intent: UpdateSession | None) -> None:
+        update = Update(self._out.mint(), session, intent)
+        self._unanswered.append(update)
+        self._out.send({"type": "session.update", "event_id": update.id, "session": session})
+
+    def _compose(self) -> dict[str, Any]:
+        session: dict[str, Any] = merge({"type": "realtime", "model": self._model}, self.agent.session)
+        if self.agent.instructions is not None:
+            session["instructions"] = self.agent.instructions
+        session = merge(session, self._accepted)
+        for update in self._unanswered:
+            if update.intent is not None:
+                session = merge(session, update.intent.patch)
+        session["tools"] = [*wire_tools(self.agent), *self._wanted_tools()]
+        return self._keep_voice(session)
+
+    def _keep_voice(self, session: dict[str, Any]) -> dict[str, Any]:
+        """With the voice of before where audio was spoken: the model refuses the whole update otherwise."""
+        output = wire.mapping(wire.mapping(session, "audio"), "output")
+        if not self.voice_locked or "voice" not in output:
+            return session
+        old = wire.mapping(wire.mapping(self.effective, "audio"), "output").get("voice")
+        if old is None:
+            kept = {key: value for key, value in output.items() if key != "voice"}
+            return {**session, "audio": {**session["audio"], "output": kept}}
+        return merge(session, {"audio": {"output": {"voice": old}}})
+
+    def _wanted_tools(self) -> Sequence[Mapping[str, Any]]:
+        for update in reversed(self._unanswered):
+            if update.intent is not None and update.intent.tools is not None:
+                return update.intent.tools
+        return self._client_tools

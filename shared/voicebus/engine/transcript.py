@@ -1,0 +1,231 @@
+"""Which lines the conversation's record gets: `item_recorded` for each message item, once, in order, when it is final.
+
+A user's audio is final with its transcript, or when that has been waited for long enough. An assistant's text is final
+with its item. An assistant's audio is final only when it is known what of it was heard: a truncation may come long
+after the model has finished.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from voicebus.contracts.journal import EventType
+from voicebus.engine import wire
+from voicebus.engine.outbox import Outbox
+from voicebus.engine.playback import PlaybackTracker
+from voicebus.engine.turns import Response, join
+
+TRANSCRIPT_TIMEOUT: Final = 10.0
+TRANSCRIPT_TIMER: Final = "transcript:"
+HEARD_TIMER: Final = "heard"
+
+
+def heard_share(text: str, played_ms: float, received_ms: float) -> str:
+    """What of `text` was heard when `played_ms` of `received_ms` were played.
+
+    An estimate: speech is taken as even, so the text is cut at the same share, back to the last whole word. The
+    model's transcript tends to run ahead of its audio, so that in a cut answer this is rather a word too much.
+    """
+    if not text or received_ms <= 0 or played_ms <= 0:
+        return ""
+    if played_ms >= received_ms:
+        return text
+    cut = int(len(text) * played_ms / received_ms)
+    kept = text[:cut]
+    if not text[cut].isspace() and not kept[-1:].isspace():
+        kept = kept[: len(kept) - len(kept.split()[-1])] if kept else ""
+    return kept.rstrip()
+
+
+@dataclass(slots=True, eq=False)
+class Line:
+    """A message item on its way into the record. Times in s on the session's clock."""
+
+    item_id: str
+    role: str
+    agent: str
+    started: float
+    ended: float
+    response_id: str | None = None
+    parts: dict[int, str] = field(default_factory=dict)
+    audio: bool = False
+    complete: bool = False
+    waits_for_transcript: bool = False
+    incomplete: bool = False
+    heard_text: str | None = None
+    cut: bool = False
+
+    @property
+    def text(self) -> str:
+        return join(self.parts)
+
+
+class Transcript:
+    """Open lines in conversation order. Call `flush` after each input; it records from the front."""
+
+    def __init__(self, out: Outbox, playback: PlaybackTracker) -> None:
+        self._out = out
+        self._playback = playback
+        self._lines: dict[str, Line] = {}
+        self._order: list[str] = []
+        self._recorded: set[str] = set()
+        self._speech: dict[str, tuple[float, float]] = {}
+        self._armed: float | None = None
+
+    def speech_started(self, item_id: str) -> None:
+        self._speech[item_id] = (self._out.now, self._out.now)
+        # Speech that is never committed leaves no item: bound what it leaves here.
+        while len(self._speech) > 8:
+            del self._speech[next(iter(self._speech))]
+
+    def speech_stopped(self, item_id: str) -> None:
+        started, _ = self._speech.get(item_id, (self._out.now, 0.0))
+        self._speech[item_id] = (started, self._out.now)
+
+    def open(
+        self, item: Mapping[str, Any], previous: str | None, agent: str, response: Response | None = None
+    ) -> Line | None:
+        """A message item exists now; None where it has been recorded already, or is no message."""
+        item_id, role = wire.text(item, "id"), wire.text(item, "role")
+        if not item_id or item_id in self._recorded or role not in ("user", "assistant", "system"):
+            return None
+        line = self._lines.get(item_id)
+        if line is None:
+            started, ended = self._speech.pop(item_id, (self._out.now, self._out.now))
+            line = Line(item_id, role, agent, started, ended)
+            self._lines[item_id] = line
+            place = self._order.index(previous) + 1 if previous in self._lines else len(self._order)
+            self._order.insert(place, item_id)
+        if response is not None and line.response_id is None:
+            line.response_id = response.id
+            line.agent = response.agent.name
+            line.parts = response.texts.setdefault(item_id, line.parts)
+        return line
+
+    def said(self, item: Mapping[str, Any], *, transcribes: bool) -> None:
+        """A user's, a system's or a seeded assistant's item stands."""
+        line = self._lines.get(wire.text(item, "id"))
+        if line is None or line.response_id is not None:
+            return
+        for index, part in enumerate(wire.mappings(item, "content")):
+            spoken = wire.text(part, "type") == "input_audio"
+            line.parts[index] = wire.text(part, "transcript" if spoken else "text") or line.parts.get(index, "")
+            if spoken and transcribes and not line.parts[index] and not line.complete:
+                line.waits_for_transcript = True
+        if not line.complete:
+            line.complete = True
+            if line.waits_for_transcript:
+                self._out.set_timer(TRANSCRIPT_TIMER + line.item_id, TRANSCRIPT_TIMEOUT)
+
+    def transcribed(self, item_id: str, transcript: str) -> None:
+        """A user's transcript is complete, or failed (then it is "")."""
+        line = self._lines.get(item_id)
+        if line is None or line.role != "user":
+            return
+        line.parts = {0: transcript} if line.waits_for_transcript else line.parts
+        line.waits_for_transcript = False
+        self._out.cancel_timer(TRANSCRIPT_TIMER + item_id)
+
+    def transcript_overdue(self, item_id: str) -> None:
+        line = self._lines.get(item_id)
+        if line is not None:
+            line.waits_for_transcript = False
+
+    def finished(self, item: Mapping[str, Any]) -> None:
+        """An assistant's item is finished by the model."""
+        line = self._lines.get(wire.text(item, "id"))
+        if line is None or line.complete:
+            return
+        for index, part in enumerate(wire.mappings(item, "content")):
+            text = wire.text(part, "transcript") or wire.text(part, "text")
+            if text:
+                line.parts[index] = text
+        line.complete = True
+        line.incomplete = wire.text(item, "status") == "incomplete"
+        line.ended = max(line.ended, self._out.now)
+
+    def sounds(self, item_id: str, response: Response, started: float) -> None:
+        """The first audio of an assistant's item is here; it is played from `started` on."""
+        line = self.open({"id": item_id, "role": "assistant"}, None, response.agent.name, response)
+        if line is not None and not line.audio:
+            line.audio = True
+            line.started = started
+
+    def response_ended(self, response_id: str) -> None:
+        """Whatever of that response is still open will not go on."""
+        for line in self._lines.values():
+            if line.response_id == response_id and not line.complete:
+                line.complete = line.incomplete = True
+                line.ended = max(line.ended, self._out.now)
+
+    def cut(self, item_id: str, played_ms: float, received_ms: float) -> None:
+        """The listener heard only `played_ms` of the item."""
+        line = self._lines.get(item_id)
+        if line is None or line.cut:
+            return
+        line.cut = True
+        line.heard_text = heard_share(line.text, played_ms, received_ms)
+        line.ended = max(line.started, min(self._out.now, line.started + played_ms / 1000))
+
+    def flush(self, *, everything: bool = False) -> None:
+        """Record every line from the front that is final, all of them if the session ends."""
+        while self._order:
+            line = self._lines[self._order[0]]
+            if not everything and not self._is_final(line):
+                break
+            self._order.pop(0)
+            del self._lines[line.item_id]
+            self._record(line)
+        self._arm()
+
+    def _is_final(self, line: Line) -> bool:
+        if not line.complete or line.waits_for_transcript:
+            return False
+        return not line.audio or line.cut or self._playback.is_heard(line.item_id, self._out.now)
+
+    def _record(self, line: Line) -> None:
+        self._recorded.add(line.item_id)
+        text = line.text
+        if line.audio and not line.cut and not self._playback.is_heard(line.item_id, self._out.now):
+            # The session ends while this is being played: what was not heard until now never will be.
+            span = self._playback.span(line.item_id)
+            if span is not None:
+                self._cut_at_end(line, span)
+        elif line.audio and not line.cut:
+            span = self._playback.span(line.item_id)
+            line.ended = max(line.started, span[1]) if span is not None else line.ended
+        heard = line.heard_text if line.heard_text != text else None
+        self._out.record(
+            EventType.ITEM_RECORDED,
+            item_id=line.item_id,
+            role=line.role,
+            agent=line.agent,
+            text=text,
+            heard_text=heard,
+            truncated=heard is not None or line.incomplete,
+            started_ms=self._out.ms(line.started),
+            ended_ms=self._out.ms(line.ended),
+        )
+
+    def _cut_at_end(self, line: Line, span: tuple[float, float]) -> None:
+        received_ms = (span[1] - span[0]) * 1000
+        played_ms = min(received_ms, max(0.0, (self._out.now - span[0]) * 1000))
+        line.heard_text = heard_share(line.text, played_ms, received_ms)
+        line.ended = max(line.started, self._out.now)
+
+    def _arm(self) -> None:
+        """A timer for when the front line will have been heard."""
+        front = self._lines[self._order[0]] if self._order else None
+        due = None
+        if front is not None and front.complete and front.audio and not front.waits_for_transcript:
+            due = self._playback.heard_at(front.item_id)
+        if due == self._armed:
+            return
+        self._armed = due
+        if due is None:
+            self._out.cancel_timer(HEARD_TIMER)
+        else:
+            self._out.set_timer(HEARD_TIMER, max(0.0, due - self._out.now))
+
+    def heard_timer_fired(self) -> None:
+        self._armed = None

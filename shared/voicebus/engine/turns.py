@@ -1,0 +1,328 @@
+"""Responses of the model: which one runs, and when the next `response.create` may go out (parity 0.3, 2.4-2.8, 124).
+
+Rules:
+
+1. At most one `response.create` is outstanding: from its sending until the response that it made, or the error that
+   refused it, or the limit `create_timeout_ms`. None is sent while a response of the default conversation runs.
+2. Automatic creates coalesce with the one that waits last; manual ones (a client's own) keep their place and are
+   barriers. Out-of-band creates (`conversation: "none"`) run beside all that and are sent at once.
+3. A create that met the server's own response (VAD) is sent again when that one is done.
+4. One that is never answered is given up; if its response comes after all, it is cancelled by id.
+5. Creates are recognised by their mark in `metadata` (which clients never see) and, where refused, by `event_id`.
+   A response without our mark started unasked.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from voicebus.engine import wire
+from voicebus.engine.config import AgentSpec
+from voicebus.engine.outbox import Outbox
+from voicebus.engine.view import OWN_METADATA_KEY
+
+CREATE_TIMER: Final = "create"
+RETRY_TIMER: Final = "retry"
+ALREADY_ACTIVE: Final = "conversation_already_has_active_response"
+
+# Retries of one create against responses that we do not see; each waits twice as long (s).
+_MAX_BLIND_RETRIES: Final = 5
+_FIRST_RETRY: Final = 0.25
+# Creates that may wait; only a client that ignores the refusals gets there.
+_MAX_WAITING: Final = 32
+# Responses remembered after their end, for late events, verdicts and results.
+_REMEMBERED: Final = 64
+_MAX_METADATA: Final = 16
+
+
+def join(parts: Mapping[int, str]) -> str:
+    """The text of an item from those of its content parts."""
+    return " ".join(part for _, part in sorted(parts.items()) if part)
+
+
+@dataclass(slots=True, eq=False)
+class Create:
+    """One wish for a response. `follows` is the response whose server calls it continues."""
+
+    id: str
+    manual: bool = False
+    response: Mapping[str, Any] = field(default_factory=dict)
+    client_event_id: str | None = None
+    follows: "Response | None" = None
+    sent_at: float = 0.0
+    attempts: int = 0
+    withdrawn: bool = False
+
+    @property
+    def out_of_band(self) -> bool:
+        return self.response.get("conversation") == "none"
+
+
+@dataclass(slots=True, eq=False)
+class Response:
+    """One response of the model; `agent` is the one in charge when it began, snapshotted (parity 2.10, 112).
+
+    `muted`: what still comes of it is not for the listener. `unseen`: the client's chain that it would have continued
+    has ended, so a client of the OpenAI face is told nothing of it. `waited_from` is the end of the user's turn that
+    it answers (s), None where it continues an answer that has been heard already. `texts` are what it says, by item
+    and content part.
+    """
+
+    id: str
+    agent: AgentSpec
+    began: float
+    create: Create | None = None
+    out_of_band: bool = False
+    active: bool = True
+    muted: bool = False
+    unseen: bool = False
+    cancelling: bool = False
+    tripped: bool = False
+    continues: bool = True
+    client_calls: bool = False
+    waited_from: float | None = None
+    first_audio: float | None = None
+    first_text: float | None = None
+    announced: bool = False
+    texts: dict[str, dict[int, str]] = field(default_factory=dict)
+
+    def say(self, item_id: str, content_index: int, text: str, *, whole: bool = False) -> str:
+        """Add to a part's text, or set it whole; returns the item's text so far."""
+        parts = self.texts.setdefault(item_id, {})
+        if whole:
+            parts[content_index] = text or parts.get(content_index, "")
+        else:
+            parts[content_index] = parts.get(content_index, "") + text
+        return join(parts)
+
+    @property
+    def is_silenced(self) -> bool:
+        """Whether audio of it is no longer for the listener."""
+        return self.muted or not self.active
+
+    @property
+    def reference(self) -> float:
+        """What latencies are measured from (s)."""
+        if self.waited_from is not None:
+            return self.waited_from
+        return self.create.sent_at if self.create is not None else self.began
+
+
+class Turns:
+    """The sequencer. The session tells it what the model says; it sends creates and cancels."""
+
+    def __init__(self, out: Outbox, timeout: float, agent: Callable[[], AgentSpec]) -> None:
+        self._out = out
+        self._timeout = timeout
+        self._agent = agent
+        self._waiting: deque[Create] = deque()
+        self._outstanding: Create | None = None
+        self._apart: dict[str, Create] = {}
+        self._given_up: dict[str, Create] = {}
+        # Some servers do not echo metadata: known once the first mark came back.
+        self._marks_come_back = False
+        self._backing_off = False
+        self._turn_ended: float | None = None
+        self.responses: dict[str, Response] = {}
+        self.active: Response | None = None
+        self.latest: Response | None = None
+        self.hold_manual: Callable[[], bool] = lambda: False
+
+    @property
+    def is_create_pending(self) -> bool:
+        return self._outstanding is not None or bool(self._waiting)
+
+    def is_outstanding_for(self, followed: Response) -> bool:
+        """Whether the create that continues `followed` is with the model already."""
+        return self._outstanding is not None and self._outstanding.follows is followed
+
+    def user_turn_ended(self) -> None:
+        """Latencies of the answer count from now."""
+        self._turn_ended = self._out.now
+
+    # --- wishes ---------------------------------------------------------------------------------------
+
+    def request(self, *, follows: Response | None = None) -> None:
+        """An automatic create: sent when the conversation is idle, one for all that wait together."""
+        response = _follow_up_parameters(follows)
+        if self._waiting and not self._waiting[-1].manual:
+            if follows is not None:
+                self._waiting[-1].response = response
+                self._waiting[-1].follows = follows
+        else:
+            self._waiting.append(Create(self._out.mint(), response=response, follows=follows))
+        self.pump()
+
+    def request_manual(self, response: Mapping[str, Any], client_event_id: str | None) -> bool:
+        """A client's own create; False where too many wait already."""
+        if len(self._waiting) >= _MAX_WAITING:
+            return False
+        create = Create(self._out.mint(), manual=True, response=response, client_event_id=client_event_id)
+        if create.out_of_band:
+            self._send(create)
+            self._apart[create.id] = create
+            while len(self._apart) > _MAX_WAITING:
+                del self._apart[next(iter(self._apart))]
+        else:
+            self._waiting.append(create)
+            self.pump()
+        return True
+
+    def pump(self) -> None:
+        """Send the next create if nothing is in its way."""
+        if self._outstanding is not None or self.active is not None or self._backing_off or not self._waiting:
+            return
+        if self._waiting[0].manual and self.hold_manual():
+            return
+        create = self._waiting.popleft()
+        self._outstanding = create
+        self._send(create)
+        self._out.set_timer(CREATE_TIMER, self._timeout)
+
+    def withdraw(self, followed: Response | None = None) -> None:
+        """Take back the follow-up of `followed`, or, without it, the create that is outstanding."""
+        if followed is not None:
+            self._waiting = deque(create for create in self._waiting if create.follows is not followed)
+        if self._outstanding is not None and (followed is None or self._outstanding.follows is followed):
+            self._outstanding.withdrawn = True
+
+    def cancel(self, response: Response, *, event_id: str | None = None) -> None:
+        """Stop a response: at most one cancel each, and only while it runs (parity 2.7)."""
+        if not response.active or response.cancelling:
+            return
+        response.cancelling = True
+        event: dict[str, Any] = {"type": "response.cancel", "response_id": response.id}
+        self._out.send(event if event_id is None else {**event, "event_id": event_id})
+
+    def _send(self, create: Create) -> None:
+        create.sent_at = self._out.now
+        metadata = wire.mapping(create.response, "metadata")
+        response = dict(create.response)
+        if len(metadata) < _MAX_METADATA:
+            response["metadata"] = {**metadata, OWN_METADATA_KEY: create.id}
+        self._out.send({"type": "response.create", "event_id": create.id, "response": response})
+
+    # --- what the model says --------------------------------------------------------------------------
+
+    def touched(self, response_id: str) -> Response | None:
+        """An event of `response_id` came: its response, opened now if its `response.created` is late (parity 2.28)."""
+        if not response_id:
+            return self.active
+        return self.responses.get(response_id) or self._open(response_id, None)
+
+    def created(self, payload: Mapping[str, Any]) -> Response | None:
+        """`response.created`; None where it repeats what is known."""
+        response_id = wire.text(payload, "id")
+        mark = wire.text(wire.mapping(payload, "metadata"), OWN_METADATA_KEY)
+        self._marks_come_back = self._marks_come_back or bool(mark)
+        create = self._apart.pop(mark, None)
+        if create is None and self._outstanding is not None and mark == self._outstanding.id:
+            create = self._release()
+        known = self.responses.get(response_id)
+        if known is None:
+            response = self._open(response_id, create)
+        elif known.active and known.create is None and create is not None:
+            known.create, response = create, known
+        else:
+            return None
+        late = self._given_up.pop(mark, None)
+        if late is not None or (create is not None and create.withdrawn):
+            response.muted = True
+            response.unseen = late is not None or (create is not None and create.follows is not None)
+            self.cancel(response)
+        return response
+
+    def done(self, payload: Mapping[str, Any]) -> Response | None:
+        """`response.done`; None where that response had ended already."""
+        response_id = wire.text(payload, "id")
+        response = self.responses.get(response_id) if response_id else self.active
+        if response is None:
+            if not response_id:
+                return None
+            response = self.created(payload)
+        if response is None or not response.active:
+            return None
+        response.active = False
+        if self.active is response:
+            self.active = None
+            if self._outstanding is not None and response.create is None and not self._marks_come_back:
+                # It may have been the answer of a server that does not echo marks.
+                self._release()
+        return response
+
+    def refused(self, error: Mapping[str, Any]) -> tuple[bool, Create | None]:
+        """An `error` came: whether it answers a create of ours, and that create if it will not be tried again."""
+        event_id, code = wire.text(error, "event_id"), wire.text(error, "code")
+        apart = self._apart.pop(event_id, None)
+        if apart is not None:
+            return True, apart
+        create = self._outstanding
+        if create is None or not (event_id == create.id or (not event_id and _is_about_create(error))):
+            return False, None
+        self._release()
+        if code != ALREADY_ACTIVE or create.withdrawn:
+            return True, None if create.withdrawn else create
+        if self.active is None:
+            # A response that we do not know of: try again a little later.
+            create.attempts += 1
+            if create.attempts > _MAX_BLIND_RETRIES:
+                return True, create
+            self._backing_off = True
+            self._out.set_timer(RETRY_TIMER, _FIRST_RETRY * 2 ** (create.attempts - 1))
+        if self._waiting and not self._waiting[0].manual and not create.manual and create.follows is None:
+            return True, None  # the one that waits first speaks for both
+        self._waiting.appendleft(create)
+        return True, None
+
+    def retry_due(self) -> None:
+        self._backing_off = False
+
+    def overdue(self) -> Create | None:
+        """The outstanding create was not answered in time: given up."""
+        create = self._release()
+        if create is not None:
+            self._given_up[create.id] = create
+        return None if create is None or create.withdrawn else create
+
+    def sounded(self, response: Response) -> None:
+        """The first audio of a response is here."""
+        response.first_audio = self._out.now
+        if response.waited_from is not None:
+            self._out.observe("response_latency", self._out.now - response.waited_from)
+            self._turn_ended = None
+
+    def _open(self, response_id: str, create: Create | None) -> Response:
+        out_of_band = create is not None and create.out_of_band
+        response = Response(response_id, self._agent(), self._out.now, create, out_of_band=out_of_band)
+        self.responses[response_id] = response
+        if not out_of_band:
+            response.waited_from = self._turn_ended
+            self.active = self.latest = response
+        if len(self.responses) > _REMEMBERED:
+            for old in [old for old in self.responses.values() if not old.active][: -_REMEMBERED // 2]:
+                del self.responses[old.id]
+        return response
+
+    def _release(self) -> Create | None:
+        create, self._outstanding = self._outstanding, None
+        self._out.cancel_timer(CREATE_TIMER)
+        return create
+
+
+def _is_about_create(error: Mapping[str, Any]) -> bool:
+    code = wire.text(error, "code")
+    return code in ("bad_response_create", ALREADY_ACTIVE) or "response.create" in wire.text(error, "message")
+
+
+def _follow_up_parameters(follows: Response | None) -> Mapping[str, Any]:
+    """The parameters of the chain's own create, without those that would make the model call the tool for ever.
+
+    `input` would hide the call and its output, and a forced `tool_choice` would ask for the same call again.
+    """
+    if follows is None or follows.create is None:
+        return {}
+    parameters = {key: value for key, value in follows.create.response.items() if key != "input"}
+    if parameters.get("tool_choice") not in (None, "auto", "none"):
+        parameters["tool_choice"] = "auto"
+    return parameters

@@ -1,0 +1,38 @@
+"""Lenient reading of protocol events: servers differ, and no odd field may end a call (protocol section 10, rule 2)."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+_EMPTY: Final[Mapping[str, Any]] = {}
+
+
+def text(source: Mapping[str, Any], key: str) -> str:
+    """The string under `key`, or "" where there is none."""
+    value = source.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def number(source: Mapping[str, Any], key: str) -> float:
+    """The finite number under `key`, or 0."""
+    value = source.get(key)
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        return value
+    return 0
+
+
+def index(source: Mapping[str, Any], key: str) -> int:
+    """The position under `key`, or 0."""
+    return max(0, int(number(source, key)))
+
+
+def mapping(source: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """The object under `key`, or an empty one."""
+    value = source.get(key)
+    return value if isinstance(value, Mapping) else _EMPTY
+
+
+def mappings(source: Mapping[str, Any], key: str) -> Sequence[Mapping[str, Any]]:
+    """The objects in the list under `key`; anything else in it is left out."""
+    value = source.get(key)
+    return [entry for entry in value if isinstance(entry, Mapping)] if isinstance(value, list | tuple) else ()
