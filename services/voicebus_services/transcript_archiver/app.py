@@ -1,0 +1,117 @@
+"""The archiver's HTTP API: transcripts, listed and read (contract section 5)."""
+
+import base64
+from collections.abc import Iterable
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
+from fastapi.responses import PlainTextResponse
+from pydantic import AwareDatetime, BaseModel, Field, TypeAdapter
+
+from voicebus.adapters.database.schema import SESSION_CHARS
+from voicebus.adapters.database.store import Filter, Position, TranscriptStore
+from voicebus.adapters.database.transcripts import Item, Transcript, TranscriptSummary
+from voicebus.errors import StoreError
+from voicebus_services.http import ApiKeys, ProblemError, answer_with_problems, require_key
+
+MAX_LIMIT: Final = 200
+_JSON_LINES: Final = "application/jsonl"
+# Opaque to clients: where the page ended.
+_CURSOR: Final[TypeAdapter[tuple[int, str]]] = TypeAdapter(tuple[Annotated[int, Field(ge=0, lt=2**63)], str])
+
+
+class TranscriptList(BaseModel):
+    """One page; pass `next_cursor` as `cursor` for the next, null at the end."""
+
+    data: list[TranscriptSummary]
+    next_cursor: str | None
+
+
+Session = Annotated[str, Path(min_length=1, max_length=SESSION_CHARS)]
+Word = Annotated[str | None, Query(min_length=1, max_length=200)]
+
+
+def create_app(store: TranscriptStore, keys: ApiKeys) -> FastAPI:
+    """The API over an open store; only `keys` may ask."""
+    app = FastAPI(title="Voicebus transcripts", version="1")
+    answer_with_problems(app)
+
+    @app.exception_handler(StoreError)
+    async def store_failed(_: Request, error: StoreError) -> Response:
+        return ProblemError(503, "store_unavailable", str(error), headers={"Retry-After": "2"}).response()
+
+    app.include_router(_routes(store), dependencies=[Depends(require_key(keys))])
+    return app
+
+
+def _routes(store: TranscriptStore) -> APIRouter:
+    routes = APIRouter(prefix="/v1/transcripts", tags=["transcripts"])
+
+    @routes.get("")
+    async def list_transcripts(
+        limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 50,
+        cursor: Annotated[str | None, Query(max_length=2 * SESSION_CHARS)] = None,
+        agent: Word = None,
+        start: Annotated[AwareDatetime | None, Query(alias="from", description="Begun then or later.")] = None,
+        end: Annotated[AwareDatetime | None, Query(alias="to", description="Begun before.")] = None,
+        q: Annotated[Word, Query(description="Text in a line, or in a tool's output; case does not matter.")] = None,
+    ) -> TranscriptList:
+        """Transcripts, newest first."""
+        wanted = Filter(agent=agent, start=start, end=end, text=q)
+        page, following = await store.find(wanted, limit=limit, after=_position(cursor) if cursor else None)
+        return TranscriptList(data=page, next_cursor=_cursor(following) if following else None)
+
+    # The two with a suffix come first: `{session}` would match them too.
+    @routes.get("/{session}.jsonl", response_class=PlainTextResponse)
+    async def transcript_as_json_lines(session: Session) -> Response:
+        """One line of the conversation per line, as JSON."""
+        lines = (item.model_dump_json() for item in (await transcript(session)).items)
+        return Response(_joined(lines), media_type=_JSON_LINES)
+
+    @routes.get("/{session}.txt", response_class=PlainTextResponse)
+    async def transcript_as_text(session: Session) -> PlainTextResponse:
+        """One readable line per line of the conversation: `[mm:ss] user: …`."""
+        return PlainTextResponse(_joined(map(text_line, (await transcript(session)).items)))
+
+    @routes.get("/{session}")
+    async def transcript(session: Session) -> Transcript:
+        """One conversation, its lines in the order they were spoken."""
+        found = await store.transcript(session)
+        if found is None:
+            raise ProblemError(404, "unknown_session", f"nothing was recorded of session {session!r}")
+        return found
+
+    return routes
+
+
+def text_line(item: Item) -> str:
+    """A line for reading: what reached the listener, in one line."""
+    seconds = (item.start_ms or 0) // 1000
+    heard = item.text if item.heard_text is None else item.heard_text
+    match item.type:
+        case "message":
+            who = "agent" if item.role == "assistant" else item.role
+            line = f"{who}: {heard}{' [interrupted]' if item.truncated else ''}"
+        case "tool_call":
+            end = "" if item.outcome is None else f" -> {item.output}"
+            line = f"tool: {item.tool}({item.arguments}){end}"
+        case "guardrail":
+            line = f"guardrail: {item.outcome} stopped: {item.text}"
+        case _:
+            line = f"{item.type}: {item.text}"
+    return f"[{seconds // 60:02}:{seconds % 60:02}] {' '.join(line.split())}"
+
+
+def _joined(lines: Iterable[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _cursor(position: Position) -> str:
+    return base64.urlsafe_b64encode(_CURSOR.dump_json((position.started_at, position.session))).decode()
+
+
+def _position(cursor: str) -> Position:
+    try:
+        return Position(*_CURSOR.validate_json(base64.urlsafe_b64decode(cursor)))
+    except ValueError as error:
+        raise ProblemError(422, "invalid_request", "query.cursor: pass next_cursor of the page before") from error

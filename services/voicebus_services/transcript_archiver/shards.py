@@ -1,0 +1,147 @@
+"""The event streams as the archiver's group reads them: one shard at a time, dead letters, trimming.
+
+Every method raises `BusError` when Redis is away or refuses. Whoever calls them holds the shard's lease.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha1
+from typing import Any, Final
+
+from voicebus.adapters.redis.client import RedisConnection
+from voicebus.adapters.redis.config import event_groups
+from voicebus.adapters.redis.scripts import Script
+from voicebus.contracts.streams import ARCHIVER_GROUP, DEAD_LETTERS_MAXLEN, EVENTS_QUEUE, Keys
+from voicebus.errors import BusError
+from voicebus.telemetry import metrics
+
+SERVICE: Final = "transcript-archiver"
+BATCH: Final = 500
+BLOCK_MS: Final = 500
+CONSUMER_IDLE_MS: Final = 60_000
+
+# Below redis-py's limit of connections in a pool; shards beyond it take turns.
+_BLOCKING_READS: Final = 64
+
+_FORGET_TEXT: Final = """
+local forgotten = 0
+for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
+  local info = {}
+  for i = 1, #consumer, 2 do info[consumer[i]] = consumer[i + 1] end
+  if info.pending == 0 and info.idle > tonumber(ARGV[2]) then
+    redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], info.name)
+    forgotten = forgotten + 1
+  end
+end
+return forgotten
+"""
+# A script, because deleting a consumer that has just been given an entry would lose the entry.
+_FORGET: Final = Script("forget", _FORGET_TEXT, sha1(_FORGET_TEXT.encode(), usedforsecurity=False).hexdigest())
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEntry:
+    """One entry of a shard's stream, as it was read."""
+
+    shard: int
+    id: str
+    fields: Mapping[str, str]
+
+
+class EventShards:
+    """The archiver group's view of the event streams. `consumer` names this incarnation of the process."""
+
+    def __init__(self, bus: RedisConnection, keys: Keys, consumer: str) -> None:
+        self._bus = bus
+        self._keys = keys
+        self._consumer = consumer
+        self._reads = asyncio.Semaphore(_BLOCKING_READS)
+
+    async def create_group(self, shard: int) -> None:
+        """Create the group at the stream's beginning, so that nothing recorded before is passed over."""
+        try:
+            await self._bus.call("XGROUP", "CREATE", self._keys.events(shard), ARCHIVER_GROUP, "0", "MKSTREAM")
+        except BusError as error:
+            if "BUSYGROUP" not in str(error):
+                raise
+
+    async def take_over(self, shard: int, cursor: str) -> tuple[list[StreamEntry], str | None]:
+        """Entries delivered before and never acknowledged, whoever they were delivered to, `BATCH` at a time.
+
+        Start with cursor `0-0`; go on with the one returned until that is None.
+        """
+        reply = await self._bus.call(
+            "XAUTOCLAIM", self._keys.events(shard), ARCHIVER_GROUP, self._consumer, 0, cursor, "COUNT", BATCH
+        )
+        entries = self._entries(shard, reply[1])
+        if entries:
+            metrics.MESSAGES_CLAIMED.labels(service=SERVICE, cause="shard_taken").inc(len(entries))
+        return entries, None if reply[0] == "0-0" else reply[0]
+
+    async def read(self, shard: int) -> list[StreamEntry]:
+        """New entries, at most `BATCH`; empty after `BLOCK_MS`."""
+        async with self._reads:
+            reply = await self._bus.read_blocking(
+                "XREADGROUP", "GROUP", ARCHIVER_GROUP, self._consumer,
+                "COUNT", BATCH, "BLOCK", BLOCK_MS, "STREAMS", self._keys.events(shard), ">",
+            )  # fmt: skip
+        return self._entries(shard, reply[0][1] if reply else [])
+
+    async def acknowledge(self, entries: Sequence[StreamEntry]) -> None:
+        """Acknowledge entries of any shards, in one pipeline."""
+        ids: dict[int, list[str]] = {}
+        for entry in entries:
+            ids.setdefault(entry.shard, []).append(entry.id)
+        await asyncio.gather(
+            *(self._bus.call("XACK", self._keys.events(shard), ARCHIVER_GROUP, *some) for shard, some in ids.items())
+        )
+
+    async def dead_letter(self, entry: StreamEntry, *, reason: str, error: str) -> None:
+        """Copy an entry to the dead letters with its reason. Acknowledge it afterwards."""
+        stream = self._keys.events(entry.shard)
+        pending = await self._bus.call("XPENDING", stream, ARCHIVER_GROUP, entry.id, entry.id, 1, parse_detail=True)
+        letter = dict(entry.fields) | {
+            "reason": reason,
+            "error": error,
+            "deliveries": str(pending[0]["times_delivered"] if pending else 1),
+            "origin": f"{stream}/{entry.id}",
+        }
+        flat = [part for field in letter.items() for part in field]
+        await self._bus.call("XADD", self._keys.dead(EVENTS_QUEUE), "MAXLEN", "~", DEAD_LETTERS_MAXLEN, "*", *flat)
+        metrics.MESSAGES_DEADLETTERED.labels(service=SERVICE, reason=reason).inc()
+
+    async def trim(self, shard: int) -> int:
+        """Remove the entries that every registered group has acknowledged; returns how many went.
+
+        A group that has registered but does not read this stream yet holds everything back: it will start at 0.
+        """
+        stream = self._keys.events(shard)
+        registered = await event_groups(self._bus, self._keys)
+        groups = {group["name"]: group for group in await self._bus.call("XINFO GROUPS", stream)}
+        if not registered or not registered <= groups.keys():
+            return 0
+        marks = await asyncio.gather(*(self._watermark(stream, groups[name]) for name in registered))
+        removed: int = await self._bus.call("XTRIM", stream, "MINID", min(marks, key=_position))
+        return removed
+
+    async def forget_dead_consumers(self, shard: int) -> None:
+        """Remove consumers without work that have long been silent; each restart of an archiver leaves one."""
+        await self._bus.script(_FORGET, [self._keys.events(shard)], ARCHIVER_GROUP, CONSUMER_IDLE_MS)
+
+    async def _watermark(self, stream: str, group: Mapping[str, Any]) -> str:
+        if group["pending"]:
+            lowest = await self._bus.call("XPENDING", stream, group["name"], "-", "+", 1, parse_detail=True)
+            if lowest:
+                return str(lowest[0]["message_id"])
+        return str(group["last-delivered-id"])
+
+    @staticmethod
+    def _entries(shard: int, raw: Sequence[tuple[str, Mapping[str, str] | None]]) -> list[StreamEntry]:
+        # An entry deleted while it was pending has no fields; nothing of it is left to keep.
+        return [StreamEntry(shard, entry_id, fields) for entry_id, fields in raw if fields]
+
+
+def _position(entry_id: str) -> tuple[int, int]:
+    ms, _, number = entry_id.partition("-")
+    return int(ms), int(number or 0)

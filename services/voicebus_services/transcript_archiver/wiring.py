@@ -1,0 +1,62 @@
+"""Puts the transcript archiver together and runs it until SIGTERM."""
+
+import asyncio
+import os
+import secrets
+import socket
+from collections.abc import Callable
+
+from voicebus.adapters.database.store import TranscriptStore
+from voicebus.adapters.redis.client import connect
+from voicebus.adapters.redis.clock import RedisClock
+from voicebus.adapters.redis.config import pin_config, register_event_group
+from voicebus.contracts.streams import ARCHIVER_GROUP, Keys
+from voicebus.runtime.lifecycle import operating, stop_event
+from voicebus.telemetry.health import Health
+from voicebus.telemetry.logging import get_logger
+from voicebus_services.http import ApiKeys, serving
+from voicebus_services.settings import ArchiverSettings
+from voicebus_services.transcript_archiver.app import create_app
+from voicebus_services.transcript_archiver.archiver import Archiver
+
+log = get_logger(__name__)
+
+
+async def serve(settings: ArchiverSettings, *, ready: Callable[[int], None] | None = None) -> None:
+    """Archive and serve transcripts until SIGINT or SIGTERM.
+
+    `ready` is called with the HTTP port once it is open and the database and Redis have answered.
+
+    Raises:
+        SettingsError: a setting is wrong, a port is in use, or the cluster is pinned to other shard counts.
+        StoreError: the database is not migrated or cannot be reached.
+        BusError: Redis cannot be reached.
+    """
+    stop = stop_event()
+    health = Health("redis", "database")
+    api_keys = ApiKeys.load(settings.api_keys_file)
+    keys = Keys(settings.stream_prefix, settings.event_shards, settings.guardrail_shards)
+    async with TranscriptStore(settings.database_url) as store:
+        await store.check()
+        async with await connect(settings.redis_url) as bus:
+            await pin_config(bus, keys)
+            await register_event_group(bus, keys, ARCHIVER_GROUP)
+            clock = RedisClock(bus)
+            await clock.synchronise()
+            archiver = Archiver(bus, keys, store, clock, health, me=_incarnation())
+            async with (
+                operating(health, host=settings.ops_host, port=settings.ops_port),
+                serving(create_app(store, api_keys), host=settings.http_host, port=settings.http_port) as server,
+                asyncio.TaskGroup() as tasks,
+            ):
+                keeping = tasks.create_task(clock.keep(), name="clock")
+                if ready is not None:
+                    ready(server.port)
+                log.info("archiving", port=server.port, shards=keys.event_shards)
+                await archiver.run(stop, drain_s=settings.drain_timeout.total_seconds())
+                keeping.cancel()
+    log.info("archiver stopped")
+
+
+def _incarnation() -> str:
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
