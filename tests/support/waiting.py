@@ -3,9 +3,19 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TypeVar, overload
 
 T = TypeVar("T")
+
+
+@overload
+async def wait_until(
+    probe: Callable[[], Awaitable[T]], *, description: str, timeout: float = ..., interval: float = ...
+) -> T: ...
+
+
+@overload
+async def wait_until(probe: Callable[[], T], *, description: str, timeout: float = ..., interval: float = ...) -> T: ...
 
 
 async def wait_until(

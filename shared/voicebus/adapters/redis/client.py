@@ -1,8 +1,7 @@
 """The one way to Redis: addresses, connections, pipelining, and vendor errors made ours.
 
-`connect` opens two clients: one for commands, one for blocking reads, which need their own pool and a longer socket
-timeout (redis-py cuts every read after 5 s by default). Nothing is retried underneath: whoever sends something knows
-whether sending it twice is harmless.
+`connect` opens two clients: one for commands, one for blocking reads, which need their own pool and longer timeouts.
+Nothing is retried underneath: whoever sends something knows whether sending it twice is harmless.
 """
 
 import asyncio
@@ -26,9 +25,12 @@ from voicebus.errors import BusError, SettingsError
 CONNECT_TIMEOUT_S: Final = 5.0
 COMMAND_TIMEOUT_S: Final = 5.0
 
-# The longest BLOCK that a reader may ask for; the socket waits a good deal longer, or it would cut the read short.
+# The longest BLOCK that a reader may ask for; the timeout is a good deal longer, or it would cut the read short.
 MAX_BLOCK_MS: Final = 5_000
 BLOCKING_TIMEOUT_S: Final = MAX_BLOCK_MS / 1000 + 5.0
+
+# redis-py's own `socket_timeout` is off (5 s by default, which cuts longer blocking reads): it sends under
+# `asyncio.wait_for`, which on Python 3.11 can swallow a cancellation, so that a task that should end reads on.
 
 _BATCH: Final = 256
 
@@ -105,7 +107,8 @@ class RedisConnection:
             BusError: refused, or Redis cannot be reached.
         """
         with translated(self.address):
-            return await self._blocking.execute_command(*command)
+            async with asyncio.timeout(BLOCKING_TIMEOUT_S):
+                return await self._blocking.execute_command(*command)
 
     async def aclose(self) -> None:
         """Close the connections; commands still waiting fail with `BusError`."""
@@ -135,14 +138,15 @@ class RedisConnection:
                 _settle(batch, [self._ours(reply) for reply in replies])
 
     async def _execute(self, batch: list[tuple[tuple[Any, ...], dict[str, Any]]]) -> list[Any]:
-        if len(batch) == 1:
-            command, options = batch[0]
-            return [await self._commands.execute_command(*command, **options)]
-        async with self._commands.pipeline(transaction=False) as pipeline:
-            for command, options in batch:
-                pipeline.execute_command(*command, **options)
-            replies: list[Any] = await pipeline.execute(raise_on_error=False)
-            return replies
+        async with asyncio.timeout(COMMAND_TIMEOUT_S):
+            if len(batch) == 1:
+                command, options = batch[0]
+                return [await self._commands.execute_command(*command, **options)]
+            async with self._commands.pipeline(transaction=False) as pipeline:
+                for command, options in batch:
+                    pipeline.execute_command(*command, **options)
+                replies: list[Any] = await pipeline.execute(raise_on_error=False)
+                return replies
 
     def _ours(self, reply: Any) -> Any:
         return bus_error(reply, self.address) if isinstance(reply, Exception) else reply
@@ -173,12 +177,12 @@ async def connect(url: str) -> RedisConnection:
     """
     address = _redacted(url)
     with _opening(address):
-        commands = _client(url, timeout=COMMAND_TIMEOUT_S)
-        blocking = _client(url, timeout=BLOCKING_TIMEOUT_S)
+        commands, blocking = _client(url), _client(url)
     connection = RedisConnection(commands, blocking, address=address)
     try:
         with translated(address):
-            await commands.execute_command("PING")
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await commands.execute_command("PING")
     except BaseException:
         await connection.aclose()
         raise
@@ -193,11 +197,11 @@ def _opening(address: str) -> Iterator[None]:
         raise SettingsError(f"VOICEBUS_REDIS_URL: {address} is no Redis address ({error})") from error
 
 
-def _client(url: str, *, timeout: float) -> _Client:
+def _client(url: str) -> _Client:
     common: dict[str, Any] = {
         # Foreign writers may send bytes that are no UTF-8: they must reach the dead letters, not break the reader.
         "decode_responses": True, "encoding_errors": "replace", "protocol": 2,
-        "socket_timeout": timeout, "socket_connect_timeout": CONNECT_TIMEOUT_S, "retry": Retry(NoBackoff(), 0),
+        "socket_timeout": None, "socket_connect_timeout": CONNECT_TIMEOUT_S, "retry": Retry(NoBackoff(), 0),
     }  # fmt: skip
     scheme, _, rest = url.partition("://")
     if scheme in ("redis", "rediss", "unix"):
@@ -216,7 +220,7 @@ def _client(url: str, *, timeout: float) -> _Client:
         if not master:
             raise ValueError("the master's name is missing: redis+sentinel://HOST:PORT,…/MASTER")
         common["db"] = int(database or 0)
-        quick = {"socket_timeout": CONNECT_TIMEOUT_S, "socket_connect_timeout": CONNECT_TIMEOUT_S}
+        quick = {"socket_timeout": None, "socket_connect_timeout": CONNECT_TIMEOUT_S}
         sentinels: Any = Sentinel(nodes, sentinel_kwargs=quick)  # type: ignore[no-untyped-call]
         return sentinels.master_for(master, **common)
     raise ValueError("redis://, rediss://, unix://, redis+sentinel:// or redis+cluster:// is allowed")
