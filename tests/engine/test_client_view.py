@@ -17,7 +17,10 @@ TO_BILLING = HandoffSpec("transfer_to_billing", "Hands over.", {"type": "object"
 
 def make_view() -> OpenAIClientView:
     agent = AgentSpec("helper", instructions="Keep the secret.", tools=(WEATHER,), handoffs=(TO_BILLING,))
-    return OpenAIClientView(SessionConfig("s1", Face.OPENAI, agent, "gpt-realtime"))
+    view = OpenAIClientView(SessionConfig("s1", Face.OPENAI, agent, "gpt-realtime"))
+    tools = [{"type": "function", "name": "open_map"}]
+    view.client_event({"type": "session.update", "session": {"type": "realtime", "tools": tools}})
+    return view
 
 
 def feed(view: OpenAIClientView, events: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -126,6 +129,29 @@ def test_a_mixed_response_ends_visibly_with_the_clients_call_alone() -> None:
     assert [item["name"] for item in seen[-1]["response"]["output"]] == ["open_map"]
     assert [event["output_index"] for event in seen if "output_index" in event] == [0] * 4
     assert view.chain_ended(status="cancelled", reason="client_cancelled") == []
+
+
+def test_a_tool_that_nobody_has_is_the_servers_to_answer() -> None:
+    view, model = make_view(), ModelScript()
+    seen = feed(view, model.response("resp_1", [call("item_c", "call_1", "invented")]))
+    assert types(seen) == ["response.created"]
+
+
+def test_calls_that_the_client_replays_as_history_are_its_own() -> None:
+    view, model = make_view(), ModelScript()
+    replayed = call("item_c", "call_9", "long_gone")
+    create = {"type": "conversation.item.create", "item": replayed}
+    assert view.client_event(create) == [Forward(create)]
+    seen = feed(view, model.item(replayed))
+    assert types(seen) == ["conversation.item.added", "conversation.item.done"]
+
+
+def test_a_hidden_item_whose_events_never_came_is_no_previous_item() -> None:
+    view, model = make_view(), ModelScript()
+    feed(view, model.user("item_q"))
+    view.hide_item("item_unseen")
+    model.item({"id": "item_unseen", "type": "message"})
+    assert [event["previous_item_id"] for event in feed(view, model.user("item_2"))] == ["item_q"] * 2
 
 
 @pytest.mark.parametrize("status", ["cancelled", "failed", "incomplete"])

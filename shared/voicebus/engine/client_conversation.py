@@ -34,6 +34,7 @@ class Conversation:
         if not item_id:
             return
         self.remove(item_id)
+        self._meet(behind)
         before = _EDGE if behind is None else behind if behind in self._before else self._before[_EDGE]
         after = self._after[before]
         self._before[item_id], self._after[item_id] = before, after
@@ -49,9 +50,15 @@ class Conversation:
 
     def last_visible(self, item_id: str | None) -> str | None:
         """`item_id`, or where it is hidden the last visible item before it; None if there is none."""
+        self._meet(item_id)
         while item_id and item_id in self._hidden:
             item_id = self._before.get(item_id, _EDGE)
         return item_id or None
+
+    def _meet(self, item_id: str | None) -> None:
+        """A hidden item is mentioned: where its own event did not come, it is taken to stand at the end."""
+        if item_id in self._hidden and item_id not in self._before:
+            self.append(item_id)
 
     def last_hidden_follower(self, item_id: str) -> str:
         """The last of the hidden items that follow `item_id` without a visible one between; else itself."""

@@ -114,7 +114,7 @@ class ItemRules:
                 raise duplicate_item(item_id)
         if isinstance(call_id, str) and call_id in self.server_calls:
             raise unknown_call(f"{param}.call_id", call_id)
-        if item.get("type") == "function_call" and self._tools.hides(name):
+        if item.get("type") == "function_call" and self._tools.is_server(name):
             raise unknown_tool(f"{param}.name", str(name))
 
     def check_input(self, items: object) -> None:

@@ -24,15 +24,15 @@ class Tools:
         self.server = tuple(definitions)
         self._current = frozenset(name for tool in definitions if isinstance(name := tool.get("name"), str))
 
-    def hides(self, name: object) -> bool:
-        """Whether a call of `name` is the server's.
-
-        A response that was under way at a handoff still calls the tools of the agent before, so these stay hidden
-        until the client declares a tool of that name.
-        """
+    def is_server(self, name: object) -> bool:
+        """Whether the server has a tool of this name, or had one before a handoff and the client has none."""
         if not isinstance(name, str):
             return False
         return name in self._current or (name in self._earlier and name not in self._client)
+
+    def is_client(self, name: object) -> bool:
+        """Whether a call of `name` is for the client. All others are the server's, also of tools that nobody has."""
+        return isinstance(name, str) and name in self._client and name not in self._current
 
     def check(self, tools: object, param: str) -> list[Mapping[str, Any]]:
         """A client's list of tools. Raises `ClientEventError` where it is none, or takes a name of the server's."""
@@ -41,14 +41,14 @@ class Tools:
         for number, tool in enumerate(tools):
             if not isinstance(tool, Mapping):
                 raise invalid_type(f"{param}[{number}]", "an object", tool)
-            if self.hides(name := tool.get("name")):
+            if self.is_server(name := tool.get("name")):
                 where = f"{param}[{number}].name"
                 raise invalid_value(where, f"Invalid value: '{name}'. The server has a tool of this name already.")
         return tools
 
     def check_choice(self, choice: object, param: str) -> None:
         """Raises `ClientEventError` where a client's `tool_choice` names a tool of the server's."""
-        if isinstance(choice, Mapping) and self.hides(name := choice.get("name")):
+        if isinstance(choice, Mapping) and self.is_server(name := choice.get("name")):
             raise unknown_tool(param, str(name))
 
     def declare(self, tools: Sequence[Mapping[str, Any]], *, for_session: bool) -> None:
@@ -66,7 +66,7 @@ class Tools:
         return [
             self._declared.get(_key(tool) or "", tool)
             for tool in tools
-            if isinstance(tool, Mapping) and not self.hides(tool.get("name"))
+            if isinstance(tool, Mapping) and not self.is_server(tool.get("name"))
         ]
 
 

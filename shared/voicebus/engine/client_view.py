@@ -94,7 +94,7 @@ class OpenAIClientView:
         self._conversation.hide(item_id)
 
     def follow_up_expected(self) -> None:
-        self._follow_up_expected = self._rests
+        self._follow_up_expected = self._chain is not None
 
     def chain_ended(self, *, status: str, reason: str) -> Sequence[Event]:
         if self._chain is None or not self._rests:
@@ -140,6 +140,7 @@ class OpenAIClientView:
             if may_go_on:
                 return []
             self._chain = None
+            self._follow_up_expected = False
         return [_response_event("response.done", chain.done())]
 
     def _place(self, event: Event) -> None:
@@ -157,7 +158,10 @@ class OpenAIClientView:
         if not isinstance(item, Mapping):
             return False
         kind, item_id, call_id = item.get("type"), _text(item, "id"), _text(item, "call_id")
-        server_call = kind == "function_call" and self._tools.hides(item.get("name"))
+        name = item.get("name")
+        # Without a response it may be history that the client itself replays: there, only the server's names count.
+        is_servers = self._tools.is_server(name) if chain is None else not self._tools.is_client(name)
+        server_call = kind == "function_call" and is_servers
         # A call stays the server's after a handoff took its tool away.
         hidden = server_call or self._conversation.hides(item_id) or (call_id in self._items.server_calls)
         if hidden and item_id is not None:

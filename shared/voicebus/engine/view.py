@@ -10,8 +10,9 @@ What the view counts on:
 - What a client sent goes to the model with the client's `event_id`, or with none; the session's own events carry ids
   that begin with `OWN_PREFIX`, and its own mark on a response is the metadata key `OWN_METADATA_KEY`. Clients may use
   neither.
-- A response of the default conversation that completes with server calls only is withheld: the session then calls
-  `follow_up_expected` or, now or later, `chain_ended`. Out-of-band responses are created with the client's tools alone
+- A call is the client's if the client declared its tool, for the session or for that response; else the server's.
+- A response of the default conversation that completes with server calls only is withheld: the session calls
+  `follow_up_expected` right before or after the view sees its end or, after it, `chain_ended`. Out-of-band responses are created with the client's tools alone
   and have no follow-ups.
 """
 
