@@ -4,6 +4,7 @@ A setting comes from, first match wins: the command line, the variable `VOICEBUS
 (a mounted secret), the default. `load()` turns pydantic's reports into the one sentence that stops a service.
 """
 
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from voicebus.errors import SettingsError
 
@@ -36,6 +37,16 @@ def _duration(value: object) -> object:
     return value
 
 
+def _json(value: object) -> object:
+    """JSON text becomes what it says."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        raise ValueError('a JSON object such as {"name": "value"} is allowed') from None
+
+
 def _url(schemes: tuple[str, ...], what: str) -> Any:
     def check(value: str) -> str:
         scheme, separator, rest = value.partition("://")
@@ -54,9 +65,15 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 RedisUrl = Annotated[str, _url(("redis", "rediss", "redis+sentinel", "redis+cluster", "unix"), "a Redis address")]
 ModelUrl = Annotated[str, _url(("ws", "wss"), "a WebSocket address")]
 DatabaseUrl = Annotated[str, _url(("sqlite", "postgresql+psycopg"), "a database address")]
-RecordingsUrl = Annotated[str, _url(("file", "s3"), "an object store address")]
+Headers = Annotated[Mapping[str, str], NoDecode, BeforeValidator(_json)]
 
 OPENAI_URL = "wss://api.openai.com/v1/realtime"
+
+_HTTP_PORT = "The public port; 0 takes a free one and logs it."
+_OPS_PORT = "Port of /metrics, /livez and /readyz; 0 takes a free one and logs it."
+_TOOL_TIMEOUT = "How long a tool may take that names no limit of its own."
+_GUARDRAIL_TIMEOUT = "How long a check may take before its guardrail counts as unavailable."
+_DATABASE = "sqlite:///PATH or postgresql+psycopg://USER:PASSWORD@HOST/NAME."
 
 
 class _SecretFiles(PydanticBaseSettingsSource):
@@ -83,8 +100,8 @@ class ServiceSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_ignore_empty=True, extra="ignore", frozen=True)
 
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_format: Literal["console", "json"] = "console"
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log line shown.")
+    log_format: Literal["console", "json"] = Field("console", description="How log lines look.")
     ops_host: str = Field("127.0.0.1", description="Address of /metrics, /livez and /readyz; never public.")
     ops_port: Port = Field(0, description="0 takes a free port and logs it.")
     drain_timeout: Duration = Field(timedelta(seconds=60), description="How long SIGTERM waits for work in hand.")
@@ -104,70 +121,84 @@ class ServiceSettings(BaseSettings):
 class BusSettings(ServiceSettings):
     """The services that meet on Redis."""
 
-    redis_url: RedisUrl = "redis://127.0.0.1:6379/0"
-    stream_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,32}$")] = "vb"
-    event_shards: Annotated[int, Field(ge=1, le=1024)] = 16
-    guardrail_shards: Annotated[int, Field(ge=1, le=1024)] = 4
+    redis_url: RedisUrl = Field("redis://127.0.0.1:6379/0", description="Redis 7 or later, or Valkey.")
+    stream_prefix: str = Field(
+        "vb", pattern=r"^[A-Za-z0-9_.-]{1,32}$", description="First part of every Redis key; one per cluster."
+    )
+    event_shards: int = Field(16, ge=1, le=1024, description="Event streams; pinned by the first service that starts.")
+    guardrail_shards: int = Field(4, ge=1, le=1024, description="Guardrail streams; pinned likewise.")
 
 
 class HttpSettings(ServiceSettings):
     """The services with a public port."""
 
-    http_host: str = "127.0.0.1"
-    http_port: Port = 8080
+    http_host: str = Field("127.0.0.1", description="Address of the public port.")
+    http_port: Port = Field(8080, description=_HTTP_PORT)
     api_keys_file: Path | None = Field(
         None, description="One key per line, `tenant:key`; # comments. Without it only loopback addresses are served."
     )
 
 
 class GatewaySettings(BusSettings, HttpSettings):
-    ops_port: Port = 9460
-    model_url: ModelUrl = OPENAI_URL
-    model_api_key: SecretStr | None = None
-    model_name: str = "gpt-realtime-2.1"
-    model_headers: Mapping[str, str] = Field(default_factory=dict)
-    tool_timeout: Duration = timedelta(seconds=30)
-    guardrail_timeout: Duration = timedelta(seconds=2)
-    resume_grace: Duration = timedelta(seconds=60)
-    max_sessions: Annotated[int, Field(ge=1, le=100_000)] = 500
-    recordings_url: RecordingsUrl | None = None
+    ops_port: Port = Field(9460, description=_OPS_PORT)
+    model_url: ModelUrl = Field(OPENAI_URL, description="The model: OpenAI, Azure, or any server of its protocol.")
+    model_api_key: SecretStr | None = Field(None, description="Key for the model; OPENAI_API_KEY where not given.")
+    model_name: str = Field("gpt-realtime-2.1", description="Model of agents that name none.")
+    model_headers: Headers = Field(
+        default_factory=dict, description='Headers for the model, as JSON {"name": "value"}.'
+    )
+    tool_timeout: Duration = Field(timedelta(seconds=30), description=_TOOL_TIMEOUT)
+    guardrail_timeout: Duration = Field(timedelta(seconds=2), description=_GUARDRAIL_TIMEOUT)
+    resume_grace: Duration = Field(timedelta(seconds=60), description="How long after its end a session's token lives.")
+    max_sessions: int = Field(500, ge=1, le=100_000, description="Conversations that this gateway holds at once.")
 
 
 class ToolWorkerSettings(BusSettings):
-    ops_port: Port = 9461
-    tool_timeout: Duration = timedelta(seconds=30)
-    concurrency: Annotated[int, Field(ge=1, le=10_000)] = 20
-    queue: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] | None = None
+    ops_port: Port = Field(9461, description=_OPS_PORT)
+    tool_timeout: Duration = Field(timedelta(seconds=30), description=_TOOL_TIMEOUT)
+    concurrency: int = Field(20, ge=1, le=10_000, description="Calls that run at once.")
+    queue: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="Queue of tools that name none themselves."
+    )
 
 
 class GuardrailWorkerSettings(BusSettings):
-    ops_port: Port = 9462
-    guardrail_timeout: Duration = timedelta(seconds=2)
-    concurrency: Annotated[int, Field(ge=1, le=10_000)] = 20
+    ops_port: Port = Field(9462, description=_OPS_PORT)
+    guardrail_timeout: Duration = Field(timedelta(seconds=2), description=_GUARDRAIL_TIMEOUT)
+    concurrency: int = Field(20, ge=1, le=10_000, description="Checks that run at once.")
 
 
 class ArchiverSettings(BusSettings, HttpSettings):
-    http_port: Port = 8081
-    ops_port: Port = 9463
-    database_url: DatabaseUrl = "sqlite:///voicebus.db"
+    http_port: Port = Field(8081, description=_HTTP_PORT)
+    ops_port: Port = Field(9463, description=_OPS_PORT)
+    database_url: DatabaseUrl = Field("sqlite:///voicebus.db", description=_DATABASE)
 
 
 class DatabaseSettings(ServiceSettings):
     """What `voicebus migrate` needs."""
 
-    database_url: DatabaseUrl = "sqlite:///voicebus.db"
+    database_url: DatabaseUrl = Field("sqlite:///voicebus.db", description=_DATABASE)
 
 
 class SimulatorSettings(HttpSettings):
     """The model-simulator; `seed` makes ids and answers repeatable."""
 
-    http_port: Port = 8090
-    ops_port: Port = 9464
-    seed: int = 0
+    http_port: Port = Field(8090, description=_HTTP_PORT)
+    ops_port: Port = Field(9464, description=_OPS_PORT)
+    seed: int = Field(0, description="The same seed gives the same ids.")
     speech: bool = Field(False, description="Hear and speak for real; needs voicebus[speech].")
     scenario: Path | None = Field(None, description="A scenario file; see docs/model-simulator.md.")
-    pace: Annotated[float, Field(ge=0)] = Field(0.0, description="Output audio at N times real time; 0 is a burst.")
+    pace: Literal["step"] | Annotated[float, Field(ge=0)] = Field(
+        0.0, description="Output audio at N times real time; 0 is a burst, `step` waits for a test's word."
+    )
     simulator_api_key: SecretStr | None = Field(None, description="Accept this key only; any non-empty key otherwise.")
+    strict_auth: bool = Field(False, description="Refuse with an HTTP status instead of an error event after the 101.")
+    session_lifetime: Duration = Field(timedelta(minutes=60), description="When a session expires.")
+    ping_interval: Duration = Field(timedelta(seconds=20), description="Between PINGs; also the wait for a PONG.")
+    ledger: bool = Field(False, description="Serve GET /ledger: what each session truly said and heard.")
+    simulator_quirks: Mapping[str, Any] = Field(
+        default_factory=dict, description="Where servers of the protocol differ (JSON); see docs/model-simulator.md."
+    )
 
 
 S = TypeVar("S", bound=ServiceSettings)

@@ -1,7 +1,7 @@
 """The ports of the model-simulator: what decides, hears, speaks and detects speech.
 
-The single home of the interfaces between the protocol and whatever imitates the model behind it. Audio that crosses them
-is always signed 16-bit little-endian mono PCM without a header; 24 000 Hz unless a rate is passed along.
+The single home of the interfaces between the protocol and whatever imitates the model behind it. Audio that crosses
+them is always signed 16-bit little-endian mono PCM without a header; 24 000 Hz unless a rate is passed along.
 """
 
 from dataclasses import dataclass, field
@@ -35,9 +35,9 @@ class Fault:
     """A failure to act out.
 
     Attributes:
-        kind: `drop` cuts the socket in the middle of the response; `silence` answers nothing at all; `stall` creates the
-            response and never goes on; `failed` ends it with `response.done` failed; `malformed` puts a frame that is
-            not JSON before the rest; `transcription_failed` makes the transcription of the user's item fail.
+        kind: `drop` cuts the socket in the middle of the response; `silence` answers nothing at all; `stall` creates
+            the response and never goes on; `failed` ends it with `response.done` failed; `malformed` puts a frame that
+            is not JSON before the rest; `transcription_failed` makes the transcription of the user's item fail.
         code: for `failed`, the error code, such as `rate_limit_exceeded`, `insufficient_quota` or `server_error`.
     """
 
@@ -106,6 +106,6 @@ class VoiceActivityDetector(Protocol):
 
 
 class DetectorFactory(Protocol):
-    """Makes the detector of a new input; `threshold` is the session's 0…1, where higher needs louder or clearer speech."""
+    """Makes the detector of a new input; `threshold` is the session's 0…1, where higher needs clearer speech."""
 
     def __call__(self, threshold: float) -> VoiceActivityDetector: ...

@@ -1,0 +1,123 @@
+"""Starts the model-simulator: settings to parts, the public port, the ops port, and the load of ears and voice."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from voicebus.runtime.lifecycle import operating, stop_event
+from voicebus.telemetry.health import Health
+from voicebus.telemetry.logging import get_logger
+from voicebus_services.http import HttpServer, serving
+from voicebus_services.model_simulator.brains import VoiceActivityDetector
+from voicebus_services.model_simulator.hub import Hub
+from voicebus_services.model_simulator.imitation import Imitation, imitation_when_loaded, plain_imitation
+from voicebus_services.model_simulator.protocol.quirks import Quirks
+from voicebus_services.model_simulator.scripted_brain import DirectedBrain, Scenario, ScriptedBrain
+from voicebus_services.model_simulator.server import SimulatorApp
+from voicebus_services.settings import SimulatorSettings
+
+log = get_logger(__name__)
+
+# One append may hold 15 MiB of audio, which base64 and JSON make larger.
+_MAX_FRAME_BYTES = 32 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Simulator:
+    """A running simulator."""
+
+    server: HttpServer
+    hub: Hub
+
+
+@asynccontextmanager
+async def simulating(settings: SimulatorSettings, health: Health | None = None) -> AsyncIterator[Simulator]:
+    """Serve the simulator's public port while the block runs.
+
+    Raises:
+        SettingsError: the port cannot be opened, or the scenario file is not one.
+        ImportError: `speech` is set and the extra is not installed.
+    """
+    scenario = Scenario.load(settings.scenario) if settings.scenario is not None else None
+    async with AsyncExitStack() as stack:
+        if settings.speech:
+            loading = asyncio.create_task(_load_speech(stack, scenario, health), name="load-speech")
+            stack.push_async_callback(_settled, loading)
+            imitation = imitation_when_loaded(loading, _speech_detector)
+        else:
+            imitation = plain_imitation(scenario)
+        hub = Hub(
+            imitation,
+            seed=settings.seed,
+            pace=None if settings.pace == "step" else settings.pace,
+            lifetime=settings.session_lifetime.total_seconds(),
+            quirks=Quirks.model_validate(dict(settings.simulator_quirks)),
+        )
+        key = settings.simulator_api_key
+        app = SimulatorApp(
+            hub,
+            api_key=None if key is None else key.get_secret_value(),
+            strict=settings.strict_auth,
+            ledger=settings.ledger,
+        )
+        server = await stack.enter_async_context(
+            serving(
+                app,
+                host=settings.http_host,
+                port=settings.http_port,
+                ws="websockets-sansio",
+                ws_max_size=_MAX_FRAME_BYTES,
+                ws_ping_interval=settings.ping_interval.total_seconds(),
+                ws_ping_timeout=settings.ping_interval.total_seconds(),
+            )
+        )
+        if health is not None:
+            health.set("serving", True)
+            health.set("model loaded", not settings.speech)
+        yield Simulator(server, hub)
+
+
+def _speech_detector(threshold: float) -> VoiceActivityDetector:
+    from voicebus_services.model_simulator.speech import SpeechVad
+
+    return SpeechVad(threshold)
+
+
+async def _load_speech(stack: AsyncExitStack, scenario: Scenario | None, health: Health | None) -> Imitation:
+    from voicebus_services.model_simulator.brain import ToolPickingBrain
+    from voicebus_services.model_simulator.speech import EspeakVoice, WhisperEars
+
+    ears, voice = WhisperEars(), EspeakVoice()
+    stack.callback(ears.close)
+    stack.callback(voice.close)
+    await asyncio.gather(ears.load(), voice.load())
+    brain = ScriptedBrain(scenario) if scenario is not None else ToolPickingBrain()
+    if health is not None:
+        health.set("model loaded", True)
+    log.info("ears and voice loaded")
+    return Imitation(DirectedBrain(brain), ears, voice, _speech_detector)
+
+
+async def _settled(loading: "asyncio.Task[Imitation]") -> None:
+    loading.cancel()
+    await asyncio.wait({loading})
+
+
+async def serve(settings: SimulatorSettings, *, ready: Callable[[int], None] | None = None) -> None:
+    """Run the simulator until SIGTERM or SIGINT; `ready` is told the public port once it answers.
+
+    Raises:
+        SettingsError: a port cannot be opened, or the scenario file is not one.
+    """
+    stop = stop_event()
+    health = Health("serving", "model loaded")
+    async with (
+        operating(health, host=settings.ops_host, port=settings.ops_port),
+        simulating(settings, health) as running,
+    ):
+        log.info("model-simulator serving", host=settings.http_host, port=running.server.port, speech=settings.speech)
+        if ready is not None:
+            ready(running.server.port)
+        await stop.wait()
+        health.drain()

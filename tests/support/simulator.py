@@ -1,0 +1,36 @@
+"""The model-simulator, run inside the test's own loop on a free port."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from voicebus_services.model_simulator.hub import Hub
+from voicebus_services.model_simulator.wiring import simulating
+from voicebus_services.settings import SimulatorSettings
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatorHandle:
+    """A running simulator. `url` is what goes into MODEL_URL; add `?model=gpt-realtime` to dial it by hand."""
+
+    url: str
+    http_url: str
+    hub: Hub
+
+    def ledger(self) -> list[dict[str, Any]]:
+        """Per session, oldest first, `{session, model, lines: [{speaker, text, item_id, …}]}`: the truth."""
+        return self.hub.ledger()
+
+    def step(self, pieces: int = 1) -> None:
+        """With `pace="step"`: let this many more pieces of responses go out."""
+        self.hub.gate.allow(pieces)
+
+
+@asynccontextmanager
+async def running_simulator(**settings: Any) -> AsyncIterator[SimulatorHandle]:
+    """Run a simulator with these settings (see `SimulatorSettings`) while the block runs."""
+    given = {"http_host": "127.0.0.1", "http_port": 0, "ledger": True, **settings}
+    async with simulating(SimulatorSettings(**given)) as running:
+        address = f"127.0.0.1:{running.server.port}"
+        yield SimulatorHandle(f"ws://{address}/v1/realtime", f"http://{address}", running.hub)
