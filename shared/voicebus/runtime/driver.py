@@ -27,6 +27,7 @@ from voicebus.engine.config import AgentSpec, SessionConfig
 from voicebus.engine.inputs import (
     AgentResolved,
     AgentUnresolved,
+    End,
     Input,
     LinkLost,
     ModelAudio,
@@ -56,6 +57,7 @@ from voicebus.engine.outputs import (
     SetTimer,
     ToClient,
 )
+from voicebus.engine.state import State
 from voicebus.errors import BusError, ModelLinkError, VoicebusError
 from voicebus.ports import (
     Clock,
@@ -84,6 +86,8 @@ _SERVICE: Final = "gateway"
 class Engine(Protocol):
     """What is driven: `voicebus.engine.session.Session`."""
 
+    state: State
+
     def start(self) -> Sequence[Output]: ...
 
     def handle(self, event: Input, now: float) -> Sequence[Output]: ...
@@ -93,7 +97,7 @@ class ClientFace(Protocol):
     """Who listens to a session. Called on the event loop; must not block, may call `SessionDriver.feed`."""
 
     def ready(self) -> None:
-        """The session is live: what the client sent so far can be fed now."""
+        """The session is configured: what the client sent so far can be passed on, in order, and so from now on."""
         ...
 
     def record(self, seq: int, kind: EventType, at_ms: int, data: Message) -> None: ...
@@ -107,10 +111,6 @@ class ClientFace(Protocol):
         ...
 
     def audio(self, where: ForwardAudio, delta: frames.AudioDelta, seq: int) -> None: ...
-
-    def raw_model_event(self, event: Mapping[str, Any], seq: int) -> None:
-        """Every parsed event of the model, before the engine sees it."""
-        ...
 
     def close(self, code: int, reason: str) -> None: ...
 
@@ -151,6 +151,7 @@ class SessionDriver:
         self._delta: frames.AudioDelta | None = None
         self._busy = False
         self._live = False
+        self._open = False
         # Frames that came before the engine was started; bounded by what a server says before it is spoken to.
         self._early: list[bytes] = []
         self._early_loss: LinkLost | None = None
@@ -181,6 +182,11 @@ class SessionDriver:
     # --- the owner's side ---------------------------------------------------------------------------
 
     @property
+    def live(self) -> bool:
+        """Whether inputs are heard: from the start of the engine to its end."""
+        return self._live and not self.ended
+
+    @property
     def ended(self) -> bool:
         return self._ended.is_set()
 
@@ -203,12 +209,18 @@ class SessionDriver:
             if lost is not None:
                 self.feed(lost)
             await self._ended.wait()
+        except asyncio.CancelledError:
+            # The client left while the model was dialled: that too is a conversation that began and ended.
+            if not self._live:
+                self._start()
+            self.feed(End("hangup"))
+            raise
         finally:
             await self._clean_up()
         return self._reason
 
     def feed(self, event: Input) -> None:
-        """Bring one input; nothing happens before `ClientFace.ready` was called and after the end."""
+        """Bring one input; nothing happens before the engine was started and after the end."""
         self._take(event, None)
 
     def send_audio(self, frame: bytes) -> None:
@@ -237,7 +249,7 @@ class SessionDriver:
         delta = frames.read_audio_delta(frame)
         if delta is not None:
             audio = ModelAudio(
-                delta.response_id, delta.item_id, delta.output_index, delta.content_index, delta.size
+                delta.response_id, delta.item_id, delta.output_index, delta.content_index, len(delta.samples)
             )  # fmt: skip
             self._take(audio, delta)
             return
@@ -246,10 +258,13 @@ class SessionDriver:
         except ValueError as error:
             self._take(ModelMalformed(str(error)), None)
             return
-        if not isinstance(event.get("type"), str):
+        kind = event.get("type")
+        if not isinstance(kind, str):
             self._take(ModelMalformed("the frame has no type"), None)
             return
-        self._face.raw_model_event(event, self.last_seq)
+        if kind in frames.AUDIO_TYPES:
+            self._take(ModelMalformed("an audio delta without what belongs to it"), None)
+            return
         self._take(ModelEvent(event), None)
 
     def model_lost(self, why: str, close_code: int | None) -> None:
@@ -276,11 +291,10 @@ class SessionDriver:
             self.model_frame(frame)
         if self._early_loss is not None:
             self.feed(self._early_loss)
-        if not self.ended:
-            self._face.ready()
+        self._open_to_client()
 
     def _take(self, event: Input, delta: frames.AudioDelta | None) -> None:
-        if not self._live or self.ended:
+        if not self.live:
             return
         self._inputs.append((event, delta))
         if self._busy:
@@ -295,6 +309,14 @@ class SessionDriver:
             self._crash(error)
         finally:
             self._busy = False
+        if not self._open:
+            self._open_to_client()
+
+    def _open_to_client(self) -> None:
+        # Audio passes the engine by, so it must not overtake the settings that say what is to become of it.
+        if not self._open and not self.ended and self._engine.state is State.LIVE:
+            self._open = True
+            self._face.ready()
 
     def _crash(self, error: Exception) -> None:
         self._log.exception("session failed", exc_info=error)

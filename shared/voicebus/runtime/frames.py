@@ -8,16 +8,17 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
+import pybase64
 
 # Matches the type of GA and of older servers (`response.audio.delta`), wherever in the frame it stands.
 _AUDIO_MARK: Final = b'audio.delta"'
-_AUDIO_TYPES: Final = frozenset({"response.output_audio.delta", "response.audio.delta"})
+AUDIO_TYPES: Final = frozenset({"response.output_audio.delta", "response.audio.delta"})
 _APPEND_MARK: Final = b"input_audio_buffer.append"
 _APPEND_TYPE: Final = "input_audio_buffer.append"
 
 
 class AudioDelta(msgspec.Struct):
-    """One `response.output_audio.delta`; `delta` is its base64 text as it came."""
+    """One `response.output_audio.delta`; `delta` is its base64 text as it came, `samples` what that means."""
 
     type: str
     response_id: str
@@ -25,11 +26,7 @@ class AudioDelta(msgspec.Struct):
     delta: str
     output_index: int = 0
     content_index: int = 0
-
-    @property
-    def size(self) -> int:
-        """Number of bytes of the samples."""
-        return len(self.delta) * 3 // 4 - self.delta.count("=", -2)
+    samples: bytes = b""
 
 
 class Append(msgspec.Struct, forbid_unknown_fields=True):
@@ -55,14 +52,18 @@ _encode: Final = msgspec.json.Encoder(enc_hook=_plain).encode
 
 
 def read_audio_delta(frame: bytes) -> AudioDelta | None:
-    """The frame as an audio delta, or None where it is anything else."""
+    """The frame as an audio delta, or None where it is anything else.
+
+    Decoding the samples (0.9 us) is the cheapest proof that the text may be spliced into another frame as it is.
+    """
     if _AUDIO_MARK not in frame:
         return None
     try:
         delta = _decode_delta(frame)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        delta.samples = pybase64.b64decode(delta.delta, validate=True)
+    except ValueError:  # of msgspec, of UTF-8 and of base64
         return None
-    return delta if delta.type in _AUDIO_TYPES else None
+    return delta if delta.type in AUDIO_TYPES else None
 
 
 def read_append(frame: bytes) -> Append | None:
@@ -71,7 +72,7 @@ def read_append(frame: bytes) -> Append | None:
         return None
     try:
         append = _decode_append(frame)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except ValueError:  # of msgspec and of UTF-8
         return None
     return append if append.type == _APPEND_TYPE else None
 

@@ -8,11 +8,12 @@ from prometheus_client import Counter, Histogram
 from voicebus.telemetry import metrics
 
 Measurement: Final[Mapping[str, Counter | Histogram]] = {
-    "response_latency_seconds": metrics.RESPONSE_LATENCY,
-    "barge_in_total": metrics.BARGE_IN,
-    "model_tokens_total": metrics.MODEL_TOKENS,
-    "model_errors_total": metrics.MODEL_ERRORS,
-    "guardrail_trips_total": metrics.GUARDRAIL_TRIPS,
+    "response_latency": metrics.RESPONSE_LATENCY,
+    "barge_in": metrics.BARGE_IN,
+    "tokens": metrics.MODEL_TOKENS,
+    "model_error": metrics.MODEL_ERRORS,
+    "guardrail_trip": metrics.GUARDRAIL_TRIPS,
+    "tool_outcome": metrics.TOOL_OUTCOMES,
 }
 
 

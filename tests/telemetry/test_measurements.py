@@ -1,0 +1,38 @@
+"""What the engine measures has a metric, under the labels that the metric has."""
+
+import re
+from pathlib import Path
+
+import pytest
+from prometheus_client import REGISTRY
+
+import voicebus.engine
+from voicebus.telemetry.measurements import Measurement, observe
+
+OBSERVED = re.compile(r'observe\(\s*"(\w+)"([^)]*)')
+
+
+def test_every_measurement_of_the_engine_is_known_with_its_labels() -> None:
+    found: dict[str, set[str]] = {}
+    for path in Path(voicebus.engine.__path__[0]).glob("*.py"):
+        for name, rest in OBSERVED.findall(path.read_text()):
+            found.setdefault(name, set()).update(re.findall(r"(\w+)=", rest))
+    assert set(found) == set(Measurement)
+    for name, labels in found.items():
+        assert labels == set(Measurement[name]._labelnames), name
+
+
+def test_counters_count_and_histograms_observe() -> None:
+    def value(name: str) -> float:
+        return REGISTRY.get_sample_value(name) or 0.0
+
+    barge_ins, answers = value("voicebus_barge_in_total"), value("voicebus_response_latency_seconds_count")
+    observe("barge_in", 1.0, {})
+    observe("response_latency", 0.4, {})
+    assert value("voicebus_barge_in_total") == barge_ins + 1
+    assert value("voicebus_response_latency_seconds_count") == answers + 1
+
+
+def test_an_unknown_measurement_is_an_error() -> None:
+    with pytest.raises(KeyError):
+        observe("of nothing", 1.0, {})
