@@ -1,0 +1,142 @@
+"""`WS /v1/realtime`: frames of the OpenAI Realtime protocol to and from a client (contract section 4).
+
+Only frames are looked at here; what an event may do is decided by the engine and its client view.
+"""
+
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from voicebus.engine.config import Face
+from voicebus.engine.inputs import ClientEvent, ClientMalformed
+from voicebus.engine.outputs import ForwardAudio
+from voicebus.engine.view import OWN_PREFIX
+from voicebus.runtime import frames
+from voicebus_services.gateway.faces.base import AudioError, ClientConnection, Host
+
+APPEND = "input_audio_buffer.append"
+
+_quoted = msgspec.json.encode
+
+
+class OpenAIConnection(ClientConnection):
+    """One client of the protocol."""
+
+    kind = Face.OPENAI
+
+    def __init__(self, host: Host, *, agent: str, traceparent: str | None = None) -> None:
+        super().__init__(host, agent=agent, traceparent=traceparent)
+        self._event_prefix = f"event_{secrets.token_hex(6)}"
+        self._events = 0
+        # The constant head of audio frames, which changes only with the content part.
+        self._audio_of: ForwardAudio | None = None
+        self._audio_head = b""
+
+    # --- to the client ------------------------------------------------------------------------------
+
+    def server_event(self, event: Mapping[str, Any]) -> None:
+        if self._socket is None:
+            return
+        self._learn_format(event)
+        self._events += 1
+        stamped = {"type": event["type"], "event_id": f"{self._event_prefix}{self._events}"}
+        stamped |= {key: value for key, value in event.items() if key not in stamped}
+        self._socket.send_text(frames.dump_event(stamped))
+
+    def audio(self, where: ForwardAudio, delta: frames.AudioDelta, seq: int) -> None:
+        if self._socket is None:
+            return
+        if where != self._audio_of:
+            self._audio_of = where
+            self._audio_head = (
+                b'{"type":"response.output_audio.delta","response_id":%b,"item_id":%b,"output_index":%d,'
+                b'"content_index":%d,"event_id":"%b'
+                % (
+                    _quoted(where.response_id),
+                    _quoted(where.item_id),
+                    where.output_index,
+                    where.content_index,
+                    self._event_prefix.encode(),
+                )
+            )
+        self._events += 1
+        tail = f'{self._events}","delta":"{delta.delta}"}}'
+        self._socket.send_text(self._audio_head + tail.encode("ascii"))
+
+    def refuse(self, code: str, message: str, close_code: int) -> None:
+        error = {"type": "server_error", "code": code, "message": message, "param": None, "event_id": None}
+        self.server_event({"type": "error", "error": error})
+        self.close(close_code, f"server_error.{code}")
+
+    def _learn_format(self, event: Mapping[str, Any]) -> None:
+        if event["type"] in ("session.created", "session.updated"):
+            audio = event["session"].get("audio", {})
+            self.input_format({"input": audio.get("input", {}).get("format")})
+
+    # --- from the client ----------------------------------------------------------------------------
+
+    def handle_text(self, message: bytes) -> None:
+        driver = self.live()
+        append = frames.read_append(message)
+        if append is not None:
+            self._append(append)
+            return
+        try:
+            event = frames.parse_event(message)
+        except ValueError as error:
+            driver.feed(ClientMalformed("invalid_json", f"Invalid frame: {error}."))
+            return
+        event_id = event.get("event_id")
+        event_id = event_id if isinstance(event_id, str) else None
+        kind = event.get("type")
+        if not isinstance(kind, str):
+            driver.feed(ClientMalformed("invalid_event", "The event has no type.", "type", event_id))
+        elif kind == APPEND:
+            # `read_append` takes every well-formed one, so a field is missing, unknown or of the wrong type.
+            unknown = [name for name in event if name not in ("type", "event_id", "audio")]
+            if unknown:
+                name = unknown[0][:64]
+                driver.feed(ClientMalformed("unknown_parameter", f"Unknown parameter: '{name}'.", name, event_id))
+            elif "audio" not in event:
+                why = "Missing required parameter: 'audio'."
+                driver.feed(ClientMalformed("missing_required_parameter", why, "audio", event_id))
+            else:
+                name = "audio" if not isinstance(event["audio"], str) else "event_id"
+                why = f"Invalid type for '{name}': expected a string."
+                driver.feed(ClientMalformed("invalid_type", why, name, event_id))
+        else:
+            driver.feed(ClientEvent(event))
+
+    def handle_binary(self, message: bytes) -> None:
+        self.live().feed(ClientMalformed("invalid_event", "Binary frames are not part of this protocol."))
+
+    def _append(self, append: frames.Append) -> None:
+        driver = self.live()
+        if append.event_id is not None and append.event_id.startswith(OWN_PREFIX):
+            why = f"Invalid value: event ids that begin with '{OWN_PREFIX}' are reserved for the server."
+            driver.feed(ClientMalformed("invalid_value", why, "event_id", append.event_id))
+            return
+        try:
+            self.check_base64(append.audio)
+        except AudioError as error:
+            driver.feed(ClientMalformed(error.code, str(error), "audio", append.event_id))
+            return
+        driver.send_audio(frames.append_frame(append.audio, append.event_id))
+
+
+def error_frame(*, code: str | None, message: str) -> bytes:
+    """The `error` event for a client that gets no session."""
+    event = {
+        "type": "error",
+        "event_id": f"event_{secrets.token_hex(8)}",
+        "error": {
+            "type": "invalid_request_error",
+            "code": code,
+            "message": message,
+            "param": None,
+            "event_id": None,
+        },
+    }
+    return frames.dump_event(event)

@@ -1,0 +1,207 @@
+"""The sessions that this gateway holds: a slot for each, one task for each, and the drain of all of them."""
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import structlog
+from ulid import ULID
+
+from voicebus.adapters.sockets import INTERNAL_ERROR, NORMAL
+from voicebus.agents.context import RunContextWrapper
+from voicebus.agents.targets import Targets
+from voicebus.contracts.tools import ToolRegistration
+from voicebus.engine.client_view import OpenAIClientView
+from voicebus.engine.config import AgentSpec, Face, SessionConfig
+from voicebus.engine.inputs import End
+from voicebus.engine.outputs import ResolveAgent
+from voicebus.engine.session import Session
+from voicebus.errors import StaleOwnerError, VoicebusError
+from voicebus.ports import ModelConnector, SessionRef
+from voicebus.runtime.driver import Bus, SessionDriver
+from voicebus.telemetry import metrics
+from voicebus.telemetry.logging import get_logger
+from voicebus_services.gateway.faces.base import DRAINED, ClientConnection
+from voicebus_services.gateway.tracing import session_traceparent
+from voicebus_services.settings import GatewaySettings
+
+log = get_logger(__name__)
+
+# What a drained session may still take to write its last records and close its sockets.
+_LAST_WORDS_S: Final = 10.0
+
+Registered = Callable[[], Awaitable[Mapping[str, ToolRegistration]]]
+
+
+@dataclass
+class Held:
+    """One session: who talks, since when, and the task that runs it."""
+
+    id: str
+    face: ClientConnection
+    context: RunContextWrapper[Any]
+    started_at: datetime
+    first_agent: str
+    task: asyncio.Task[None] | None = None
+
+
+class Sessions:
+    """Implements `Host` for the faces. Exactly `settings.max_sessions` at once; none once a drain began."""
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        targets: Targets,
+        bus: Bus,
+        connector: ModelConnector,
+        *,
+        registered: Registered,
+    ) -> None:
+        self._settings = settings
+        self._targets = targets
+        self._bus = bus
+        self._connector = connector
+        self._registered = registered
+        self._held: dict[str, Held] = {}
+        self._draining = False
+        metrics.SESSION_SLOTS.set(settings.max_sessions)
+
+    # --- what is held -------------------------------------------------------------------------------
+
+    @property
+    def free(self) -> int:
+        return 0 if self._draining else self._settings.max_sessions - len(self._held)
+
+    def __iter__(self) -> Iterator[Held]:
+        return iter(list(self._held.values()))
+
+    def __contains__(self, session: str) -> bool:
+        return session in self._held
+
+    # --- Host ---------------------------------------------------------------------------------------
+
+    def begin(self, face: ClientConnection) -> None:
+        if self.free <= 0:
+            raise RuntimeError("a session was admitted without a free slot")
+        held = Held(str(ULID()), face, RunContextWrapper(None), datetime.now(UTC), face.agent)
+        face.session, face.token = held.id, secrets.token_urlsafe(32)
+        self._held[held.id] = held
+        metrics.SESSIONS_ACTIVE.set(len(self._held))
+        held.task = asyncio.create_task(self._run(held), name=f"session-{held.id}")
+        held.task.add_done_callback(lambda _: self._forget(held))
+
+    def hung_up(self, face: ClientConnection) -> None:
+        held = self._held.get(face.session)
+        if held is not None and held.task is not None:
+            held.task.cancel()
+
+    async def agent(self, face: ClientConnection, name: str) -> AgentSpec:
+        return await self._resolve(self._held[face.session], name)
+
+    # --- the end ------------------------------------------------------------------------------------
+
+    def lost(self, error: StaleOwnerError) -> None:
+        """Another process owns this session now: stop serving it."""
+        held = self._held.get(error.session)
+        if held is not None:
+            held.face.close(4409, "taken over elsewhere")
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take no more, wait for those in hand, and end those that are left after `timeout_s`."""
+        self._draining = True
+        tasks = [held.task for held in self if held.task is not None]
+        if not tasks:
+            return
+        log.info("draining", sessions=len(tasks), timeout_s=timeout_s)
+        _, left = await asyncio.wait(tasks, timeout=timeout_s)
+        if not left:
+            return
+        log.info("drain limit reached, ending sessions", sessions=len(left))
+        for held in self:
+            if held.face.driver is not None and held.face.driver.live:
+                held.face.driver.feed(End(DRAINED))
+            elif held.task is not None:
+                held.face.close(NORMAL, DRAINED)
+                held.task.cancel()
+        _, stuck = await asyncio.wait(left, timeout=_LAST_WORDS_S)
+        for task in stuck:
+            task.cancel()
+        await asyncio.gather(*stuck, return_exceptions=True)
+
+    # --- one session --------------------------------------------------------------------------------
+
+    async def _run(self, held: Held) -> None:
+        face = held.face
+        traceparent = session_traceparent(face.traceparent)
+        reason = "error"
+        with structlog.contextvars.bound_contextvars(session=held.id, agent=face.agent, trace=traceparent):
+            try:
+                config = await self._configure(held)
+                metrics.SESSIONS_STARTED.inc()
+                try:
+                    driver = await self._drive(held, config, traceparent)
+                    reason = await driver.run(self._connector)
+                except asyncio.CancelledError:
+                    reason = "hangup"
+                    raise
+                finally:
+                    metrics.SESSIONS_ENDED.labels(reason=reason).inc()
+                    metrics.SESSION_DURATION.observe((datetime.now(UTC) - held.started_at).total_seconds())
+            except VoicebusError as error:
+                log.warning("session cannot begin", error=str(error))
+                face.refuse("session_unavailable", str(error), INTERNAL_ERROR)
+            except Exception as error:  # the boundary between one session and the others
+                log.exception("session failed")
+                face.refuse("internal_error", f"internal error ({type(error).__name__})", INTERNAL_ERROR)
+            finally:
+                face.close(NORMAL, reason)
+                await face.wait_closed()
+
+    async def _configure(self, held: Held) -> SessionConfig:
+        agent = await self._resolve(held, held.first_agent)
+        return SessionConfig(
+            session=held.id,
+            face=held.face.kind,
+            agent=agent,
+            model=self._targets.model_name(held.first_agent) or self._settings.model_name,
+            guardrail_timeout_ms=round(self._settings.guardrail_timeout.total_seconds() * 1000),
+            raw_events=held.face.raw_events,
+        )
+
+    async def _drive(self, held: Held, config: SessionConfig, traceparent: str) -> SessionDriver:
+        face = held.face
+        state = {
+            "agent": config.agent.name,
+            "face": config.face.value,
+            "model": config.model,
+            "token_hash": hashlib.sha256(face.token.encode()).hexdigest(),
+        }
+        epoch = await self._bus.journal.open(held.id, state=state)
+        view = OpenAIClientView(config) if config.face is Face.OPENAI else None
+        engine = Session(config, now=self._bus.clock.monotonic(), view=view)
+
+        async def resolve(ask: ResolveAgent) -> AgentSpec:
+            await self._targets.handoff(ask.from_agent, ask.handoff).run(held.context, ask.arguments)
+            return await self._resolve(held, ask.to_agent)
+
+        face.driver = SessionDriver(
+            engine, config, SessionRef(held.id, epoch, traceparent), self._bus, face, resolve=resolve
+        )
+        return face.driver
+
+    async def _resolve(self, held: Held, name: str) -> AgentSpec:
+        return await self._targets.resolve(
+            name,
+            held.context,
+            tool_timeout_s=self._settings.tool_timeout.total_seconds(),
+            registered=await self._registered(),
+            config=self._targets.configs[held.first_agent],
+        )
+
+    def _forget(self, held: Held) -> None:
+        self._held.pop(held.id, None)
+        metrics.SESSIONS_ACTIVE.set(len(self._held))

@@ -1,0 +1,138 @@
+"""Builds a gateway from its settings, runs it until SIGTERM, and takes it down in order."""
+
+import asyncio
+import os
+import secrets
+import socket
+from collections.abc import Callable, Sequence
+
+from voicebus.adapters.openai_realtime import OpenAIRealtimeConnector
+from voicebus.adapters.redis.client import RedisConnection, connect
+from voicebus.adapters.redis.clock import RedisClock
+from voicebus.adapters.redis.config import pin_config
+from voicebus.adapters.redis.dispatch import RedisGuardrailDispatch, RedisToolDispatch
+from voicebus.adapters.redis.inbox import RedisInbox
+from voicebus.adapters.redis.journal import RedisJournal
+from voicebus.adapters.redis.outbox import Outbox
+from voicebus.adapters.sockets.uvicorn_upgrade import upgrade_hook
+from voicebus.agents.targets import Targets, load_targets
+from voicebus.contracts.streams import Keys
+from voicebus.errors import BusError, StaleOwnerError, TargetError
+from voicebus.runtime.driver import Bus
+from voicebus.runtime.lifecycle import operating, stop_event
+from voicebus.telemetry.health import Health
+from voicebus.telemetry.logging import get_logger
+from voicebus_services.gateway.app import build_app
+from voicebus_services.gateway.heartbeat import Heartbeat
+from voicebus_services.gateway.registry import Registry
+from voicebus_services.gateway.sessions import Sessions
+from voicebus_services.gateway.upgrades import Doorkeeper
+from voicebus_services.http import ApiKeys, serving
+from voicebus_services.settings import GatewaySettings
+
+log = get_logger(__name__)
+
+_FLUSH_S = 5.0
+
+
+async def serve(
+    settings: GatewaySettings, targets: Sequence[str], *, ready: Callable[[int], None] | None = None
+) -> None:
+    """Serve the agents of `targets` until SIGINT or SIGTERM. `ready` is called with the port that was taken.
+
+    Raises:
+        TargetError: a target cannot be loaded, or none holds an agent.
+        SettingsError: a port is taken, a key is missing, or the cluster is configured otherwise.
+        BusError: Redis cannot be reached or refuses the password.
+    """
+    stop = stop_event()
+    loaded = load_targets(targets)
+    if not loaded.agents:
+        raise TargetError(f"TARGET {', '.join(targets)}: it holds no agent, and a gateway serves agents")
+    connector = model_connector(settings)
+    api_keys = ApiKeys.load(settings.api_keys_file)
+    health = Health("redis", "http")
+    async with (
+        await connect(settings.redis_url) as redis,
+        operating(health, host=settings.ops_host, port=settings.ops_port),
+    ):
+        await _serve(settings, loaded, connector, api_keys, health, redis, stop, ready)
+
+
+def model_connector(settings: GatewaySettings) -> OpenAIRealtimeConnector:
+    """The way to the configured model.
+
+    Raises:
+        SettingsError: a real provider is addressed without a credential.
+    """
+    key = settings.model_api_key.get_secret_value() if settings.model_api_key else os.environ.get("OPENAI_API_KEY")
+    connector = OpenAIRealtimeConnector(settings.model_url, api_key=key, headers=settings.model_headers)
+    connector.require_credentials()
+    return connector
+
+
+async def _serve(
+    settings: GatewaySettings,
+    targets: Targets,
+    connector: OpenAIRealtimeConnector,
+    api_keys: ApiKeys,
+    health: Health,
+    redis: RedisConnection,
+    stop: asyncio.Event,
+    ready: Callable[[int], None] | None,
+) -> None:
+    keys = Keys(settings.stream_prefix, settings.event_shards, settings.guardrail_shards)
+    await pin_config(redis, keys)
+    clock = RedisClock(redis)
+    await clock.synchronise()
+
+    gateway = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+    outbox = Outbox(redis, clock, service="gateway")
+    inbox = RedisInbox(redis, keys, gateway)
+
+    def lost(error: StaleOwnerError) -> None:
+        sessions.lost(error)
+
+    journal = RedisJournal(redis, clock, keys, owner=gateway, on_stale=lost)
+    tools = RedisToolDispatch(redis, outbox, clock, keys, reply_to=inbox.stream)
+    checks = RedisGuardrailDispatch(outbox, clock, keys, reply_to=inbox.stream)
+    bus = Bus(clock, tools, checks, journal, inbox)
+    sessions = Sessions(settings, targets, bus, connector, registered=Registry(redis, keys, targets).read)
+    app = build_app(sessions, targets, api_keys, gateway=gateway)
+    door = Doorkeeper(sessions, targets, api_keys, clock)
+    hook = upgrade_hook(door.decide)
+    async with serving(app, host=settings.http_host, port=settings.http_port, ws=hook) as server:
+        address = f"http://{_reachable(settings.http_host)}:{server.port}"
+        heartbeat = Heartbeat(redis, clock, keys, health, sessions, gateway=gateway, address=address)
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(work, name=name)
+                for name, work in {
+                    "inbox": inbox.run(),
+                    "journal": journal.run(),
+                    "outbox": outbox.run(),
+                    "clock": clock.keep(),
+                    "heartbeat": heartbeat.run(),
+                }.items()
+            ]
+            health.set("http", True)
+            log.info("gateway ready", gateway=gateway, address=address, agents=list(targets.agents))
+            if ready is not None:
+                ready(server.port)
+            await stop.wait()
+            health.drain()
+            await sessions.drain(settings.drain_timeout.total_seconds())
+            await tools.aclose()
+            await outbox.drain(_FLUSH_S)
+            for task in tasks:
+                task.cancel()
+        try:
+            await heartbeat.stop()
+        except BusError as error:
+            log.warning("heartbeat not removed", error=str(error))
+    log.info("gateway stopped", gateway=gateway)
+
+
+def _reachable(host: str) -> str:
+    """What other processes may dial: an address that stands for all is none."""
+    return socket.gethostname() if host in ("0.0.0.0", "::", "") else host  # noqa: S104 - compared, not bound
