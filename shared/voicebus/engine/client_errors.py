@@ -39,9 +39,8 @@ def invalid_value(param: str, message: str) -> ClientEventError:
 
 
 def invalid_type(param: str, expected: str, value: object) -> ClientEventError:
-    return invalid_value(
-        param, f"Invalid type for '{param}': expected {expected}, but got {_json_type(value)} instead."
-    )
+    message = f"Invalid type for '{param}': expected {expected}, but got {_json_type(value)} instead."
+    return ClientEventError("invalid_type", message, param)
 
 
 def missing(param: str) -> ClientEventError:

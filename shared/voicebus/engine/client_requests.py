@@ -123,7 +123,9 @@ class ItemRules:
             if isinstance(item, Mapping):
                 param = f"response.input[{number}]"
                 if self._conversation.hides(item_id := item.get("id")):
-                    raise invalid_value(f"{param}.id", f"Invalid value: the item with id '{item_id}' does not exist.")
+                    raise invalid_value(
+                        f"{param}.id", f"Error creating response: the item with id '{item_id}' does not exist."
+                    )
                 if item.get("type") != "item_reference":
                     self.check(item, param)
 

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from voicebus.engine.client_errors import invalid_type, invalid_value, unknown_tool
-from voicebus.engine.config import AgentSpec, HandoffSpec, ToolSpec
+from voicebus.engine.config import AgentSpec
+from voicebus.engine.settings import wire_tools
 
 
 class Tools:
@@ -16,8 +17,7 @@ class Tools:
         self._earlier: set[str] = set()
         self._client: set[str] = set()
         self._declared: dict[str, Mapping[str, Any]] = {}
-        specs: tuple[ToolSpec | HandoffSpec, ...] = (*agent.tools, *agent.handoffs)
-        self.replace_server([_definition(spec) for spec in specs])
+        self.replace_server(wire_tools(agent))
 
     def replace_server(self, definitions: Sequence[Mapping[str, Any]]) -> None:
         self._earlier |= self._current
@@ -68,15 +68,6 @@ class Tools:
             for tool in tools
             if isinstance(tool, Mapping) and not self.is_server(tool.get("name"))
         ]
-
-
-def _definition(spec: ToolSpec | HandoffSpec) -> dict[str, Any]:
-    return {
-        "type": "function",
-        "name": spec.name,
-        "description": spec.description,
-        "parameters": spec.parameters,
-    }
 
 
 def _key(tool: Mapping[str, Any]) -> str | None:
