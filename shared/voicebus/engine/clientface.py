@@ -4,7 +4,7 @@ How things look to the client is the `ClientView`'s business. Here is when a cha
 ends (contract section 4), and whose turn it is to be told of an error.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from voicebus.engine import wire
@@ -40,6 +40,7 @@ class ClientFace:
         self._turns = turns
         self._calls = calls
         self._settings = settings
+        self._client_tools: set[str] = set()
         self._unseen_items: set[str] = set()
         self._afterwards: list[Callable[[], None]] = []
         self.view = view
@@ -49,12 +50,13 @@ class ClientFace:
         agent = self._settings.agent
         self.view.agent_changed(name=agent.name, server_tools=wire_tools(agent))
 
-    def client_tools(self, response: Response) -> frozenset[str]:
-        """Names of the tools that the client answers itself, in this response."""
-        own = self._settings.client_tool_names
-        if response.create is None:
-            return own
-        return own | {wire.text(tool, "name") for tool in wire.mappings(response.create.response, "tools")}
+    def is_client_tool(self, name: str) -> bool:
+        """Whether the client has declared a tool of this name: it answers the calls itself."""
+        return name in self._client_tools
+
+    def _declare(self, tools: Sequence[Mapping[str, Any]]) -> None:
+        server = {wire.text(tool, "name") for tool in wire_tools(self._settings.agent)}
+        self._client_tools |= {wire.text(tool, "name") for tool in tools} - server
 
     # --- to the client --------------------------------------------------------------------------------
 
@@ -97,7 +99,7 @@ class ClientFace:
         if response.out_of_band or status != "completed" or response.client_calls or response.unseen:
             return
         if self._calls.expects_follow_up(response):
-            self._afterwards.append(self.view.follow_up_expected)
+            self.view.follow_up_expected()
             self.resting = response
         elif self._calls.has_calls(response):
             self._afterwards.append(lambda: self._synthesise("completed", ""))
@@ -141,6 +143,7 @@ class ClientFace:
                     self._turns.user_turn_ended()
                 self._out.add(SendModel(event))
             case CreateResponse(response, event_id):
+                self._declare(wire.mappings(response, "tools"))
                 if not self._turns.request_manual(response, event_id):
                     message = "Too many responses are waiting to be created; wait until one is done."
                     self._out.to_client(error_event("too_many_pending_responses", message, event_id=event_id))
@@ -155,6 +158,7 @@ class ClientFace:
                     cancelled.continues = False
                     self._turns.cancel(cancelled, event_id=event_id)
             case UpdateSession():
+                self._declare(intent.tools or ())
                 self._settings.change(intent)
 
     def _is_unseen(self, event: Mapping[str, Any]) -> bool:

@@ -12,7 +12,7 @@ from voicebus.engine.outbox import Outbox
 from voicebus.engine.playback import PlaybackTracker
 from voicebus.engine.settings import Settings
 from voicebus.engine.transcript import Transcript
-from voicebus.engine.turns import Turns
+from voicebus.engine.turns import Response, Turns
 
 FEEDBACK: Final = "guardrail triggered: "
 
@@ -37,7 +37,7 @@ class Interruptions:
         if self._cut(round):
             self._out.observe("barge_in")
         if active is not None:
-            active.muted = True
+            self._mute(active)
             if not self._settings.server_interrupts:
                 self._turns.cancel(active)
 
@@ -46,7 +46,7 @@ class Interruptions:
         active = self._turns.active
         self._cut(int)
         if active is not None:
-            active.muted = True
+            self._mute(active)
             self._turns.cancel(active)
         else:
             self._turns.withdraw()
@@ -54,14 +54,18 @@ class Interruptions:
     def by_guardrail(self, trip: Trip) -> str | None:
         """Stop the response that tripped; returns an id for the model's feedback item, if it is to get one."""
         source = trip.response
-        newer = not source.out_of_band and self._turns.latest is not source
+        newer = self._turns.latest is not source
         if source.active:
-            source.muted = True
+            self._mute(source)
             self._turns.cancel(source)
         self._cut(round, response_id=source.id)
-        if newer or self._turns.is_create_pending:
+        if newer or source.out_of_band or self._turns.is_create_pending:
             return None
         return self._out.mint()
+
+    def _mute(self, response: Response) -> None:
+        response.muted = True
+        self._transcript.muted(response)
 
     def _cut(self, rounding: Callable[[float], int], *, response_id: str | None = None) -> bool:
         """Truncate what was not heard; True where something was left to hear."""

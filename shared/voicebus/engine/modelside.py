@@ -166,6 +166,7 @@ class ModelSide:
         delta = wire.text(event, "delta")
         text = response.say(item_id, index, delta)
         kind = "audio" if "transcript" in wire.text(event, "type") else "text"
+        response.spoken = response.spoken or kind == "audio"
         self._p.history.append(item_id, index, kind, delta)
         if response.first_text is None:
             response.first_text = self._p.out.now
@@ -251,6 +252,8 @@ class ModelSide:
             self._p.interruptions.by_speech()
         else:
             # A client of the protocol stops its own playback and truncates by itself.
+            if self._p.playback.is_playing(self._p.out.now):
+                self._p.out.observe("barge_in")
             self._p.face.speech_started()
 
     def _speech_stopped(self, event: Event) -> None:
@@ -297,7 +300,7 @@ class ModelSide:
         p, error = self._p, wire.mapping(event, "error")
         code, event_id = wire.text(error, "code"), wire.text(error, "event_id")
         p.out.observe("model_error", code=error_label(code))
-        update = p.settings.refused(event_id)
+        update = p.settings.refused(error)
         if update is not None:
             if update.intent is not None and p.face is not None:
                 p.face.refused(error, update.intent.event_id)

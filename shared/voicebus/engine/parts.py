@@ -12,7 +12,7 @@ from voicebus.engine.playback import PlaybackTracker
 from voicebus.engine.settings import Settings, bytes_per_ms
 from voicebus.engine.toolcalls import ToolCalls
 from voicebus.engine.transcript import Transcript
-from voicebus.engine.turns import Response, Turns
+from voicebus.engine.turns import Turns
 from voicebus.engine.view import ClientView
 
 
@@ -56,10 +56,10 @@ def assemble(config: SessionConfig, now: float, view: ClientView | None) -> Part
     def hide(item_id: str) -> None:
         parts.hide_item(item_id)
 
-    def client_tools(response: Response) -> frozenset[str]:
-        return frozenset() if face is None else face.client_tools(response)
+    def is_client_tool(name: str) -> bool:
+        return face is not None and face.is_client_tool(name)
 
-    calls = ToolCalls(out, turns, history, hide=hide, client_tools=client_tools)
+    calls = ToolCalls(out, turns, history, hide=hide, is_client_tool=is_client_tool)
     turns.hold_manual = calls.is_mixed_pending
     if view is not None:
         face = ClientFace(out, view, turns, calls, settings)

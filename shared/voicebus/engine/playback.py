@@ -83,17 +83,23 @@ class PlaybackTracker:
         """Whether nothing of the item remains to be played."""
         return all(self._is_finished(part, now) for part in self.parts.values() if part.item_id == item_id)
 
-    def heard_at(self, item_id: str) -> float:
-        """When the item will have been played to its end at the latest (s)."""
-        slack = _REPORT_SLACK if self._reports else 0.0
-        return max((self._ends(part) + slack for part in self.parts.values() if part.item_id == item_id), default=0.0)
+    def is_playing(self, now: float) -> bool:
+        """Whether anything remains to be played."""
+        return not all(self._is_finished(part, now) for part in self.parts.values())
 
-    def span(self, item_id: str) -> tuple[float, float] | None:
-        """When the item's audio began and will end to sound (s)."""
+    def ends_at(self, item_id: str, *, default: float) -> float:
+        """When the item's audio ends by the estimate (s); `default` where none of it is remembered."""
+        return max((self._ends(part) for part in self.parts.values() if part.item_id == item_id), default=default)
+
+    def heard_at(self, item_id: str) -> float:
+        """When the item counts as played to its end at the latest (s)."""
+        return self.ends_at(item_id, default=0.0) + (_REPORT_SLACK if self._reports else 0.0)
+
+    def progress(self, item_id: str, now: float) -> tuple[float, float]:
+        """How much of the item was played and received, in ms."""
         parts = [part for part in self.parts.values() if part.item_id == item_id]
-        if not parts:
-            return None
-        return min(part.starts for part in parts), max(self._ends(part) for part in parts)
+        played = sum(min(self.played_ms(part, now), self.received_ms(part)) for part in parts)
+        return played, sum(self.received_ms(part) for part in parts)
 
     def interrupt(self, now: float, rounding: Callable[[float], int], *, response_id: str | None = None) -> list[Cut]:
         """Stop and forget what is being played, only that of `response_id` if given.

@@ -208,14 +208,15 @@ class Session:
         response = self._model.touch(item.response_id)
         if response is None or response.muted:
             return
+        p.settings.voice_locked = True
         if response.out_of_band:
+            # Nothing of it is in the conversation: there is nothing to truncate, and nothing to record.
             self._out.add(self._address(item))
             return
         part = p.playback.parts.get((item.item_id, item.content_index))
         if part is None:
             part = p.playback.begin(response, item.item_id, item.content_index, self._out.now)
             p.transcript.sounds(item.item_id, response, part.starts)
-            p.settings.voice_locked = True
             if response.first_audio is None:
                 p.turns.sounded(response)
         part.received += item.size

@@ -72,10 +72,6 @@ class Settings:
         self.effective: Mapping[str, Any] = self._compose()
 
     @property
-    def client_tool_names(self) -> frozenset[str]:
-        return frozenset(wire.text(tool, "name") for tool in self._wanted_tools())
-
-    @property
     def turn_detection(self) -> Mapping[str, Any] | None:
         """The VAD settings in force, None where turns are manual."""
         detection = wire.mapping(wire.mapping(self.effective, "audio"), "input").get("turn_detection")
@@ -114,7 +110,8 @@ class Settings:
         session: dict[str, Any] = {**intent.patch, "type": "realtime"}
         if intent.tools is not None:
             session["tools"] = [*wire_tools(self.agent), *intent.tools]
-        self._send(self._keep_voice(session), intent)
+        # A voice that cannot be changed any more is the model's to refuse: the client asked for it by name.
+        self._send(session, intent)
 
     def confirmed(self, session: Mapping[str, Any]) -> UpdateSession | None:
         """`session.updated` came; returns the client's wish that it answers, if it answers one."""
@@ -129,10 +126,17 @@ class Settings:
             self._client_tools = tuple(update.intent.tools)
         return update.intent
 
-    def refused(self, event_id: str) -> Update | None:
-        """An `error` names `event_id`; returns the update that it refused, if it was one."""
+    def refused(self, error: Mapping[str, Any]) -> Update | None:
+        """An `error` came; returns the update that it refused, if it was one.
+
+        Errors do not always carry the event id (protocol 3.3); then the parameter tells, and the oldest is meant.
+        """
+        event_id = wire.text(error, "event_id")
+        about_session = (
+            wire.text(error, "param").startswith("session") or wire.text(error, "code") == "cannot_update_voice"
+        )
         for update in self._unanswered:
-            if update.id == event_id:
+            if update.id == event_id or (not event_id and about_session):
                 self._unanswered.remove(update)
                 return update
         return None

@@ -67,13 +67,13 @@ class ToolCalls:
         history: History,
         *,
         hide: Callable[[str], None],
-        client_tools: Callable[[Response], frozenset[str]],
+        is_client_tool: Callable[[str], bool],
     ) -> None:
         self._out = out
         self._turns = turns
         self._history = history
         self._hide = hide
-        self._client_tools = client_tools
+        self._is_client_tool = is_client_tool
         self._seen: dict[str, tuple[str, Any]] = {}
         self._pending: dict[str, Call] = {}
         self._batches: dict[str, _Batch] = {}
@@ -102,7 +102,7 @@ class ToolCalls:
         agent = response.agent
         spec: ToolSpec | HandoffSpec | None = next((one for one in agent.handoffs if one.name == name), None)
         spec = spec or next((one for one in agent.tools if one.name == name), None)
-        if spec is None and name in self._client_tools(response):
+        if spec is None and self._is_client_tool(name):
             response.client_calls = True
             return
         call = Call(call_id, wire.text(item, "id"), name, arguments, response, spec, self._out.ms())

@@ -100,6 +100,8 @@ class Transcript:
             line.response_id = response.id
             line.agent = response.agent.name
             line.parts = response.texts.setdefault(item_id, line.parts)
+            if response.muted:
+                line.cut, line.heard_text = True, ""
         return line
 
     def said(self, item: Mapping[str, Any], *, transcribes: bool) -> None:
@@ -151,6 +153,12 @@ class Transcript:
             line.audio = True
             line.started = started
 
+    def muted(self, response: Response) -> None:
+        """Nothing more of that response reaches the listener: a text so far was read, speech without audio was not."""
+        for line in self._lines.values():
+            if line.response_id == response.id and not line.complete and not line.cut and not line.audio:
+                line.cut, line.heard_text = True, "" if response.spoken else line.text
+
     def response_ended(self, response_id: str) -> None:
         """Whatever of that response is still open will not go on."""
         for line in self._lines.values():
@@ -188,12 +196,11 @@ class Transcript:
         text = line.text
         if line.audio and not line.cut and not self._playback.is_heard(line.item_id, self._out.now):
             # The session ends while this is being played: what was not heard until now never will be.
-            span = self._playback.span(line.item_id)
-            if span is not None:
-                self._cut_at_end(line, span)
+            played_ms, received_ms = self._playback.progress(line.item_id, self._out.now)
+            line.heard_text = heard_share(line.text, played_ms, received_ms)
+            line.ended = max(line.started, self._out.now)
         elif line.audio and not line.cut:
-            span = self._playback.span(line.item_id)
-            line.ended = max(line.started, span[1]) if span is not None else line.ended
+            line.ended = max(line.started, self._playback.ends_at(line.item_id, default=line.ended))
         heard = line.heard_text if line.heard_text != text else None
         self._out.record(
             EventType.ITEM_RECORDED,
@@ -206,12 +213,6 @@ class Transcript:
             started_ms=self._out.ms(line.started),
             ended_ms=self._out.ms(line.ended),
         )
-
-    def _cut_at_end(self, line: Line, span: tuple[float, float]) -> None:
-        received_ms = (span[1] - span[0]) * 1000
-        played_ms = min(received_ms, max(0.0, (self._out.now - span[0]) * 1000))
-        line.heard_text = heard_share(line.text, played_ms, received_ms)
-        line.ended = max(line.started, self._out.now)
 
     def _arm(self) -> None:
         """A timer for when the front line will have been heard."""

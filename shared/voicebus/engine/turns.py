@@ -6,7 +6,7 @@ Rules:
    refused it, or the limit `create_timeout_ms`. None is sent while a response of the default conversation runs.
 2. Automatic creates coalesce with the one that waits last; manual ones (a client's own) keep their place and are
    barriers. Out-of-band creates (`conversation: "none"`) run beside all that and are sent at once.
-3. A create that met the server's own response (VAD) is sent again when that one is done.
+3. An automatic create that met the server's own response (VAD) is sent again when that one is done.
 4. One that is never answered is given up; if its response comes after all, it is cancelled by id.
 5. Creates are recognised by their mark in `metadata` (which clients never see) and, where refused, by `event_id`.
    A response without our mark started unasked.
@@ -64,7 +64,7 @@ class Response:
     """One response of the model; `agent` is the one in charge when it began, snapshotted (parity 2.10, 112).
 
     `muted`: what still comes of it is not for the listener. `unseen`: the client's chain that it would have continued
-    has ended, so a client of the OpenAI face is told nothing of it. `waited_from` is the end of the user's turn that
+    has ended, so a client of the OpenAI face is told nothing of it. `spoken`: its text is the transcript of audio. `waited_from` is the end of the user's turn that
     it answers (s), None where it continues an answer that has been heard already. `texts` are what it says, by item
     and content part.
     """
@@ -81,6 +81,7 @@ class Response:
     tripped: bool = False
     continues: bool = True
     client_calls: bool = False
+    spoken: bool = False
     waited_from: float | None = None
     first_audio: float | None = None
     first_text: float | None = None
@@ -217,6 +218,8 @@ class Turns:
         mark = wire.text(wire.mapping(payload, "metadata"), OWN_METADATA_KEY)
         self._marks_come_back = self._marks_come_back or bool(mark)
         create = self._apart.pop(mark, None)
+        if not mark and self._apart and payload.get("conversation_id", "") is None:
+            create = self._apart.pop(next(iter(self._apart)))  # unmarked, but of no conversation
         if create is None and self._outstanding is not None and mark == self._outstanding.id:
             create = self._release()
         known = self.responses.get(response_id)
@@ -244,6 +247,8 @@ class Turns:
         if response is None or not response.active:
             return None
         response.active = False
+        if response.waited_from == self._turn_ended and (response.first_audio or response.first_text) is not None:
+            self._turn_ended = None  # that turn has got its answer; what follows is measured by itself
         if self.active is response:
             self.active = None
             if self._outstanding is not None and response.create is None and not self._marks_come_back:
@@ -261,8 +266,10 @@ class Turns:
         if create is None or not (event_id == create.id or (not event_id and _is_about_create(error))):
             return False, None
         self._release()
-        if code != ALREADY_ACTIVE or create.withdrawn:
-            return True, None if create.withdrawn else create
+        if create.withdrawn:
+            return True, None
+        if code != ALREADY_ACTIVE or create.manual:
+            return True, create  # a client that met the server's own response is told so, as by any server
         if self.active is None:
             # A response that we do not know of: try again a little later.
             create.attempts += 1
@@ -270,7 +277,7 @@ class Turns:
                 return True, create
             self._backing_off = True
             self._out.set_timer(RETRY_TIMER, _FIRST_RETRY * 2 ** (create.attempts - 1))
-        if self._waiting and not self._waiting[0].manual and not create.manual and create.follows is None:
+        if self._waiting and not self._waiting[0].manual and create.follows is None:
             return True, None  # the one that waits first speaks for both
         self._waiting.appendleft(create)
         return True, None
@@ -290,7 +297,6 @@ class Turns:
         response.first_audio = self._out.now
         if response.waited_from is not None:
             self._out.observe("response_latency", self._out.now - response.waited_from)
-            self._turn_ended = None
 
     def _open(self, response_id: str, create: Create | None) -> Response:
         out_of_band = create is not None and create.out_of_band
