@@ -330,7 +330,7 @@ def _say(line: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 done, 1 failed, 2 usage or settings, 130 Ctrl-C."""
-    sys.exit(_outcome(lambda: app(arguments, standalone_mode=False)))
+    sys.exit(_outcome(lambda: app(arguments, prog_name="voicebus", standalone_mode=False)))
 
 
 def _outcome(command: Callable[[], Any]) -> int:
