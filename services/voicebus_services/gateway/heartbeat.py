@@ -8,7 +8,10 @@ from voicebus.contracts.streams import HEARTBEAT_TTL_S, Keys
 from voicebus.errors import BusError
 from voicebus.ports import Clock
 from voicebus.telemetry.health import Health
+from voicebus.telemetry.logging import get_logger
 from voicebus_services.gateway.sessions import Sessions
+
+log = get_logger(__name__)
 
 INTERVAL_S: Final = 1.0
 
@@ -63,9 +66,8 @@ class Heartbeat:
         )
 
     async def stop(self) -> None:
-        """Take the key away, so that nobody waits for it to expire.
-
-        Raises:
-            BusError: Redis cannot be reached.
-        """
-        await self._redis.call("DEL", self._key)
+        """Take the key away, so that nobody waits for it to expire."""
+        try:
+            await self._redis.call("DEL", self._key)
+        except BusError as error:
+            log.warning("heartbeat not removed, it will expire", error=str(error))

@@ -4,7 +4,9 @@ import asyncio
 import os
 import secrets
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from voicebus.adapters.openai_realtime import OpenAIRealtimeConnector
 from voicebus.adapters.redis.client import RedisConnection, connect
@@ -17,7 +19,7 @@ from voicebus.adapters.redis.outbox import Outbox
 from voicebus.adapters.sockets.uvicorn_upgrade import upgrade_hook
 from voicebus.agents.targets import Targets, load_targets
 from voicebus.contracts.streams import Keys
-from voicebus.errors import BusError, StaleOwnerError, TargetError
+from voicebus.errors import StaleOwnerError, TargetError
 from voicebus.runtime.driver import Bus
 from voicebus.runtime.lifecycle import operating, stop_event
 from voicebus.telemetry.health import Health
@@ -35,6 +37,27 @@ log = get_logger(__name__)
 _FLUSH_S = 5.0
 
 
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """A running gateway. `port` is the public one; `id` names this incarnation of the process."""
+
+    id: str
+    port: int
+    sessions: Sessions
+    health: Health
+    work: tuple[asyncio.Task[None], ...]
+
+    async def run_until(self, stop: asyncio.Event) -> None:
+        """Wait for `stop`; a part of the gateway that fails before raises what it failed of."""
+        stopping = asyncio.create_task(stop.wait(), name="stop")
+        try:
+            done, _ = await asyncio.wait({stopping, *self.work}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+        for task in done:
+            task.result()
+
+
 async def serve(
     settings: GatewaySettings, targets: Sequence[str], *, ready: Callable[[int], None] | None = None
 ) -> None:
@@ -49,14 +72,30 @@ async def serve(
     loaded = load_targets(targets)
     if not loaded.agents:
         raise TargetError(f"TARGET {', '.join(targets)}: it holds no agent, and a gateway serves agents")
+    async with running_gateway(settings, loaded) as gateway:
+        if ready is not None:
+            ready(gateway.port)
+        await gateway.run_until(stop)
+
+
+@asynccontextmanager
+async def running_gateway(settings: GatewaySettings, targets: Targets) -> AsyncIterator[Gateway]:
+    """Serve while the block runs; at its end no more sessions are taken, and those in hand get the drain time-out.
+
+    Raises:
+        SettingsError, BusError: as `serve`.
+    """
     connector = model_connector(settings)
     api_keys = ApiKeys.load(settings.api_keys_file)
     health = Health("redis", "http")
     async with (
         await connect(settings.redis_url) as redis,
         operating(health, host=settings.ops_host, port=settings.ops_port),
+        _gateway(settings, targets, connector, api_keys, health, redis) as gateway,
     ):
-        await _serve(settings, loaded, connector, api_keys, health, redis, stop, ready)
+        log.info("gateway ready", gateway=gateway.id, port=gateway.port, agents=list(targets.agents))
+        yield gateway
+    log.info("gateway stopped", gateway=gateway.id)
 
 
 def model_connector(settings: GatewaySettings) -> OpenAIRealtimeConnector:
@@ -71,16 +110,15 @@ def model_connector(settings: GatewaySettings) -> OpenAIRealtimeConnector:
     return connector
 
 
-async def _serve(
+@asynccontextmanager
+async def _gateway(
     settings: GatewaySettings,
     targets: Targets,
     connector: OpenAIRealtimeConnector,
     api_keys: ApiKeys,
     health: Health,
     redis: RedisConnection,
-    stop: asyncio.Event,
-    ready: Callable[[int], None] | None,
-) -> None:
+) -> AsyncIterator[Gateway]:
     keys = Keys(settings.stream_prefix, settings.event_shards, settings.guardrail_shards)
     await pin_config(redis, keys)
     clock = RedisClock(redis)
@@ -100,37 +138,30 @@ async def _serve(
     sessions = Sessions(settings, targets, bus, connector, registered=Registry(redis, keys, targets).read)
     app = build_app(sessions, targets, api_keys, gateway=gateway)
     door = Doorkeeper(sessions, targets, api_keys, clock)
-    hook = upgrade_hook(door.decide)
-    async with serving(app, host=settings.http_host, port=settings.http_port, ws=hook) as server:
+    async with serving(app, host=settings.http_host, port=settings.http_port, ws=upgrade_hook(door.decide)) as server:
         address = f"http://{_reachable(settings.http_host)}:{server.port}"
         heartbeat = Heartbeat(redis, clock, keys, health, sessions, gateway=gateway, address=address)
-        async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(work, name=name)
-                for name, work in {
-                    "inbox": inbox.run(),
-                    "journal": journal.run(),
-                    "outbox": outbox.run(),
-                    "clock": clock.keep(),
-                    "heartbeat": heartbeat.run(),
-                }.items()
-            ]
+        work = {
+            "inbox": inbox.run(),
+            "journal": journal.run(),
+            "outbox": outbox.run(),
+            "clock": clock.keep(),
+            "heartbeat": heartbeat.run(),
+        }
+        tasks = [asyncio.create_task(task, name=name) for name, task in work.items()]
+        try:
+            await heartbeat.beat()
             health.set("http", True)
-            log.info("gateway ready", gateway=gateway, address=address, agents=list(targets.agents))
-            if ready is not None:
-                ready(server.port)
-            await stop.wait()
+            yield Gateway(gateway, server.port, sessions, health, tuple(tasks))
+        finally:
             health.drain()
             await sessions.drain(settings.drain_timeout.total_seconds())
             await tools.aclose()
             await outbox.drain(_FLUSH_S)
             for task in tasks:
                 task.cancel()
-        try:
+            await asyncio.gather(*tasks, return_exceptions=True)
             await heartbeat.stop()
-        except BusError as error:
-            log.warning("heartbeat not removed", error=str(error))
-    log.info("gateway stopped", gateway=gateway)
 
 
 def _reachable(host: str) -> str:

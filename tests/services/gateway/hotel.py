@@ -1,0 +1,15 @@
+"""The agents that the gateway's tests talk to."""
+
+from voicebus.agents.agent import RealtimeAgent
+from voicebus.agents.tools.function_tool import function_tool
+
+
+@function_tool(queue="services")
+def get_weather(city: str) -> str:
+    """Get the weather of a city."""
+    return city
+
+
+reception = RealtimeAgent(name="reception", instructions="You are at the desk.", tools=[get_weather])
+porter = RealtimeAgent(name="porter", instructions="You carry bags.", handoffs=[reception])
+reception.handoffs.append(porter)

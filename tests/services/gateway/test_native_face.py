@@ -1,0 +1,221 @@
+"""`WS /v1/sessions/connect` against the simulator, through a real Redis."""
+
+import asyncio
+import base64
+import contextlib
+import json
+from typing import Any
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from services.gateway.clients import native
+from services.gateway.conftest import Gateways
+from support.simulator import SimulatorHandle
+from support.waiting import wait_until
+from voicebus.contracts.tools import ToolCall
+from voicebus_services.gateway.wiring import Gateway
+
+
+async def test_a_text_turn_is_answered_with_audio_between_its_events(gateway: Gateway) -> None:
+    async with native(gateway) as client:
+        await client.send("send_message", text="[[say: Good morning to you]]", id="m1")
+        await client.until("turn_ended")
+        types = client.types
+    assert types[:2] == ["session_started", "history_updated"]
+    started = client.seen[0]
+    assert started["seq"] == 1
+    assert started["agent"] == "reception"
+    assert started["audio"]["output"] == {"type": "audio/pcm", "rate": 24000}
+    assert len(started["token"]) >= 32
+    assert {"type": "ack", "id": "m1"}.items() <= client.events("ack")[0].items()
+    assert types.index("audio") < types.index("<binary>")
+    assert types.count("audio") == 1
+    assert len(client.audio) > 0
+    assert len(client.audio) % 2 == 0
+    recorded = [frame["seq"] for frame in client.seen if not isinstance(frame, bytes)]
+    assert recorded == sorted(recorded)
+
+
+async def test_a_tool_call_goes_out_over_redis_and_comes_back(gateway: Gateway, tool_worker: list[ToolCall]) -> None:
+    async with native(gateway) as client:
+        message = '[[call: get_weather {"city": "Paris"}]][[next]][[say: It says {outputs}]]'
+        await client.send("send_message", text=message)
+        start = await client.until("tool_start")
+        end = await client.until("tool_end")
+        await client.until("item_recorded", role="assistant")
+    assert (start["tool"], json.loads(start["arguments"])) == ("get_weather", {"city": "Paris"})
+    assert (end["call_id"], end["outcome"]) == (start["call_id"], "ok")
+    assert end["output"] == 'get_weather got {"city": "Paris"}'
+    assert "get_weather got" in client.seen[-1]["text"]
+    assert [call.tool for call in tool_worker] == ["get_weather"]
+
+
+async def test_a_handoff_changes_the_agent_in_charge(gateway: Gateway) -> None:
+    async with native(gateway, "?agent=porter") as client:
+        await client.send("send_message", text="[[call: transfer_to_reception {}]][[next]][[say: Welcome]]")
+        handoff = await client.until("handoff")
+        spoken = await client.until("item_recorded", role="assistant")
+    assert (handoff["from_agent"], handoff["to_agent"]) == ("porter", "reception")
+    assert spoken["agent"] == "reception"
+
+
+async def test_speech_goes_in_as_binary_frames_and_is_committed(gateway: Gateway, simulator: SimulatorHandle) -> None:
+    async with native(gateway) as client:
+        await client.until("history_updated")
+        for _ in range(10):
+            await client.socket.send(b"\x01\x00" * 1200)
+        await client.send("commit", id="c")
+        await client.until("ack", id="c")
+        await client.until("turn_ended")
+        client_items = client.events("item_recorded")
+    assert [item["role"] for item in client_items][:1] == ["user"]
+
+
+async def test_audio_may_be_asked_for_as_json(gateway: Gateway) -> None:
+    async with native(gateway, "?audio=json") as client:
+        await client.send("send_message", text="[[say: hello]]")
+        await client.until("turn_ended")
+    assert client.audio == b""
+    samples = b"".join(base64.b64decode(event["data"]) for event in client.events("audio"))
+    assert len(samples) > 0
+    assert {"item_id", "response_id", "content_index"} <= client.events("audio")[0].keys()
+
+
+async def test_raw_events_come_only_where_asked(gateway: Gateway) -> None:
+    async with native(gateway, "?raw=1") as raw, native(gateway) as plain:
+        for client in (raw, plain):
+            await client.send("send_message", text="[[say: hello]]")
+            await client.until("turn_ended")
+    assert raw.events("raw_model_event")
+    assert not plain.events("raw_model_event")
+
+
+@pytest.mark.parametrize(
+    ("frame", "code"),
+    [
+        ("{", "invalid_json"),
+        ("[]", "invalid_json"),
+        ("{}", "invalid_event"),
+        ('{"type": 1}', "invalid_event"),
+        ('{"type": "dance", "id": "x"}', "unknown_command"),
+        ('{"type": "send_message", "id": "x"}', "invalid_value"),
+        ('{"type": "send_message", "id": "x", "text": 5}', "invalid_value"),
+        ('{"type": "send_message", "id": "x", "content": [{"type": "input_audio"}]}', "invalid_value"),
+        ('{"type": "playback", "id": "x"}', "invalid_value"),
+        ('{"type": "audio", "id": "x", "data": "%%%"}', "invalid_value"),
+        ('{"type": "audio", "id": "x", "data": "AAAA"}', "invalid_value"),
+        ('{"type": "update_agent", "id": "x", "agent": "nobody"}', "unknown_agent"),
+        ('{"type": "approve", "id": "x", "call_id": "c"}', "unknown_call"),
+        ('{"type": "reject", "id": "x", "call_id": "c", "message": "no"}', "unknown_call"),
+        (b"\x00\x01\x02", "invalid_value"),
+    ],
+)
+async def test_a_wrong_frame_is_answered_with_an_error_and_the_session_goes_on(
+    gateway: Gateway, frame: str | bytes, code: str
+) -> None:
+    async with native(gateway) as client:
+        await client.socket.send(frame)
+        error = await client.until("error")
+        await client.send("interrupt", id="still here")
+        await client.until("ack", id="still here")
+    assert error["code"] == code
+    assert error["message"]
+    assert error["id"] == ("x" if isinstance(frame, str) and '"x"' in frame else None)
+
+
+async def test_a_20_mb_frame_is_answered_and_one_above_32_mib_closes_with_1009(gateway: Gateway) -> None:
+    async with native(gateway) as client:
+        await client.socket.send("x" * 20_000_000)
+        assert (await client.until("error"))["code"] == "invalid_json"
+        with contextlib.suppress(ConnectionClosed):  # the answer comes while it is being sent
+            await client.socket.send("x" * (32 * 1024 * 1024 + 1))
+        assert await client.closed() == 1009
+
+
+async def test_another_agent_takes_over_on_the_clients_word(gateway: Gateway) -> None:
+    async with native(gateway) as client:
+        await client.send("update_agent", agent="porter", id="u")
+        await client.until("ack", id="u")
+        await client.send("send_message", text="[[say: hello]]")
+        spoken = await client.until("item_recorded", role="assistant")
+    assert spoken["agent"] == "porter"
+
+
+async def test_muted_audio_does_not_reach_the_model(gateway: Gateway) -> None:
+    async with native(gateway, "?raw=1") as client:
+        await client.send("mute", muted=True, id="m")
+        await client.until("ack", id="m")
+        await client.socket.send(b"\x00\x00" * 24_000)
+        await client.send("commit")
+        error = await _model_error(client)
+    assert error["code"] == "input_audio_buffer_commit_empty"
+
+
+async def _model_error(client: Any) -> dict[str, Any]:
+    while True:
+        raw = await client.until("raw_model_event")
+        event: dict[str, Any] = raw["event"]
+        if event["type"] == "error":
+            found: dict[str, Any] = event["error"]
+            return found
+
+
+async def test_end_is_acknowledged_recorded_and_closes_with_1000(gateway: Gateway) -> None:
+    async with native(gateway) as client:
+        await client.send("end", id="e")
+        code = await client.closed()
+    assert code == 1000
+    assert client.types[-2:] == ["ack", "session_ended"]
+    assert client.seen[-1]["reason"] == "ended"
+
+
+async def test_an_unknown_session_cannot_be_resumed_here(gateway: Gateway) -> None:
+    async with native(gateway, "?session=01J&token=t") as client:
+        assert await client.closed() == 4404
+    assert client.types == ["error"]
+
+
+async def test_an_unknown_agent_is_refused(gateway: Gateway) -> None:
+    async with native(gateway, "?agent=nobody") as client:
+        assert await client.closed() == 1008
+    assert client.seen[0]["code"] == "unknown_agent"
+
+
+async def test_exactly_as_many_sessions_are_admitted_as_there_are_slots(gateways: Gateways) -> None:
+    async with gateways(max_sessions=2) as gateway, native(gateway) as one, native(gateway) as two:
+        await one.until("session_started")
+        await two.until("session_started")
+        async with native(gateway) as three:
+            assert await three.closed() == 4429
+        await one.send("end")
+        await one.closed()
+        await wait_until(lambda: gateway.sessions.free == 1, description="the slot to be free again")
+        async with native(gateway) as four:
+            await four.until("session_started")
+
+
+async def test_a_client_that_hangs_up_ends_its_session(gateway: Gateway) -> None:
+    async with native(gateway) as client:
+        await client.until("history_updated")
+        assert len(list(gateway.sessions)) == 1
+    await wait_until(lambda: not list(gateway.sessions), description="the session's end")
+
+
+async def test_a_gateway_that_stops_ends_what_is_left_with_1012(gateways: Gateways) -> None:
+    async with gateways(drain_timeout=0.1) as gateway:
+        connection = native(gateway)
+        client = await connection.__aenter__()
+        await client.until("history_updated")
+        closing = asyncio.create_task(client.closed())
+    assert await closing == 1012
+    assert client.seen[-1]["reason"] == "drained"
+    await connection.__aexit__(None, None, None)
+
+
+async def test_a_model_that_cannot_be_reached_is_said_recorded_and_closed(gateways: Gateways) -> None:
+    async with gateways(model_url="ws://127.0.0.1:1/v1/realtime") as gateway, native(gateway) as client:
+        assert await client.closed() == 1011
+    assert client.types == ["session_started", "history_updated", "error", "session_ended"]
+    assert "cannot be reached" in client.events("error")[0]["message"]
+    assert client.seen[-1]["reason"] == "model_lost"
