@@ -1,0 +1,94 @@
+"""Real, unmodified clients in a virtual environment of their own, and programs that run in it.
+
+The environment is made once, in the project's `.cache/clients-venv`, and kept for as long as its versions suffice.
+"""
+
+import asyncio
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+PROGRAMS: Final = ROOT / "tests" / "clients" / "programs"
+ENVIRONMENT: Final = ROOT / ".cache" / "clients-venv"
+OLDEST: Final = {"openai": (3, 54), "openai-agents": (0, 24)}
+
+_VERSIONS: Final = """
+import json
+from importlib.metadata import PackageNotFoundError, version
+found = {}
+for name in ("openai", "openai-agents", "websockets"):
+    try:
+        found[name] = version(name)
+    except PackageNotFoundError:
+        pass
+print(json.dumps(found))
+"""
+
+
+def installed() -> dict[str, str]:
+    """Versions of the clients in the environment; nothing where there is none."""
+    python = ENVIRONMENT / "bin" / "python"
+    if not python.exists():
+        return {}
+    answer = subprocess.run([python, "-c", _VERSIONS], capture_output=True, text=True, check=False)
+    versions: dict[str, str] = json.loads(answer.stdout) if answer.returncode == 0 else {}
+    return versions
+
+
+def too_old(versions: dict[str, str]) -> list[str]:
+    """Clients that are missing or below the oldest version that counts."""
+    found = {name: tuple(int(part) for part in version.split(".")[:2]) for name, version in versions.items()}
+    return [name for name, oldest in OLDEST.items() if found.get(name, (0, 0)) < oldest]
+
+
+def ensure() -> Path:
+    """The environment's interpreter; made with the newest clients where it is missing or its clients are too old."""
+    ENVIRONMENT.parent.mkdir(exist_ok=True)
+    with (ENVIRONMENT.parent / "clients-venv.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # several test processes share the environment
+        if too_old(installed()):
+            _make()
+    return ENVIRONMENT / "bin" / "python"
+
+
+def _make() -> None:
+    python = str(ENVIRONMENT / "bin" / "python")
+    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade"]
+    steps: tuple[list[str], ...] = (
+        [sys.executable, "-m", "venv", "--clear", str(ENVIRONMENT)],
+        [*pip, "openai[realtime]>=3.54", "openai-agents>=0.24"],
+    )
+    for step in steps:
+        made = subprocess.run(step, capture_output=True, text=True, check=False)
+        if made.returncode != 0:
+            pytest.fail(f"the clients' environment cannot be made: {made.stdout}{made.stderr}", pytrace=False)
+
+
+async def run_program(name: str, *arguments: str, stdin: bytes = b"", timeout_s: float = 50) -> Any:
+    """Run `programs/NAME.py ARGUMENTS…` with the environment's interpreter; returns the JSON that it prints last."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("OPENAI_", "PYTHON"))}
+    process = await asyncio.create_subprocess_exec(
+        ENVIRONMENT / "bin" / "python",
+        PROGRAMS / f"{name}.py",
+        *arguments,
+        env=kept,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(timeout_s):
+            output, complaints = await process.communicate(stdin)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode == 0, f"{name} failed:\n{complaints.decode()[-6000:]}"
+    return json.loads(output.splitlines()[-1])
