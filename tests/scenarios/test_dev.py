@@ -1,0 +1,147 @@
+"""`voicebus dev`: one command, the whole cluster, and nothing left behind."""
+
+import asyncio
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from support.callers import fetch
+from support.commands import ROOT, environment, voicebus
+from support.waiting import wait_until
+
+pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("cluster")]
+
+FREE_PORTS = ("--http-port", "0", "--archiver-port", "0", "--simulator-port", "0", "--ops-port", "0")
+STEPS = ["redis", "gateway", "tool-worker", "guardrail-worker", "archiver", "heard", "tool", "answered", "transcript"]
+
+
+def children_of(pid: int) -> list[int]:
+    """Pids of the living children of a process."""
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(child) for child in path.read_text().split()] if path.exists() else []
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@asynccontextmanager
+async def developing(*arguments: str, cwd: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+    """A running `voicebus dev`, and the address that it says it serves at."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "voicebus_services.cli",
+        "dev",
+        "examples.front_desk",
+        *FREE_PORTS,
+        *arguments,
+        cwd=cwd,
+        env=environment(),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=(cwd / "log").open("wb"),
+    )
+    try:
+        assert process.stdout is not None
+        said = ""
+        async with asyncio.timeout(90):
+            while "serving: " not in said:
+                line = (await process.stdout.readline()).decode()
+                assert line, f"it ended: {said} {(cwd / 'log').read_text()[-2000:]}"
+                said += line
+        found = re.search(r"serving: (\S+)", said)
+        assert found is not None
+        yield process, found[1]
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+@pytest.mark.speech
+async def test_the_demo_conversation_is_spoken_through_every_service() -> None:
+    ran = await voicebus("dev", "--once", *FREE_PORTS, cwd=ROOT, timeout_s=150)
+    assert ran.status == 0, ran.out + ran.err[-3000:]
+    lines = ran.out.splitlines()
+    assert [line.split()[1] for line in lines if line.startswith("ok ")] == STEPS
+    assert all(re.match(r"ok \S+ \d+ ms", line) for line in lines if line.startswith("ok "))
+    assert lines[-1] == "demo: ok"
+    assert "get_weather" in ran.out
+    assert "Paris" in ran.out
+
+
+async def test_a_question_may_be_typed_where_there_is_no_speech(tmp_path: Path) -> None:
+    ran = await voicebus(
+        "dev",
+        "examples.front_desk",
+        "--once",
+        "--no-speech",
+        "--question",
+        "What is the weather in Rome?",
+        *FREE_PORTS,
+        cwd=tmp_path,
+        timeout_s=120,
+    )
+    assert ran.status == 0, ran.out + ran.err[-3000:]
+    assert ran.out.splitlines()[-1] == "demo: ok"
+
+
+async def test_a_question_without_a_tool_fails_the_demo_and_says_at_which_step(tmp_path: Path) -> None:
+    ran = await voicebus(
+        "dev",
+        "examples.front_desk",
+        "--once",
+        "--no-speech",
+        "--question",
+        "[[say: no tool for you]]",
+        *FREE_PORTS,
+        cwd=tmp_path,
+        timeout_s=120,
+    )
+    assert ran.status == 1
+    assert any(line.startswith("FAILED tool: ") for line in ran.out.splitlines())
+    assert ran.out.splitlines()[-1] == "demo: failed"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_stop_leaves_no_process_and_no_port_behind(number: signal.Signals, tmp_path: Path) -> None:
+    async with developing(cwd=tmp_path) as (process, url):
+        assert (await fetch(f"{url}/v1/agents"))["data"]
+        children = children_of(process.pid)
+        assert len(children) == 6, "redis, gateway, tool-worker, guardrail-worker, archiver, simulator"
+        process.send_signal(number)
+        async with asyncio.timeout(60):
+            status = await process.wait()
+    assert status == (130 if number is signal.SIGINT else 0)
+    assert not [child for child in children if alive(child)]
+    with pytest.raises(OSError, match="refused"):
+        await fetch(url)
+
+
+async def test_a_killed_parent_takes_its_children_along(tmp_path: Path) -> None:
+    async with developing(cwd=tmp_path) as (process, _):
+        children = children_of(process.pid)
+        os.kill(process.pid, signal.SIGKILL)
+        await process.wait()
+        await wait_until(
+            lambda: not [child for child in children if alive(child)],
+            description="the children to end with their parent",
+            timeout=30,
+        )
+
+
+async def test_a_service_that_dies_ends_the_cluster_with_a_sentence(tmp_path: Path) -> None:
+    async with developing(cwd=tmp_path) as (process, _):
+        os.kill(children_of(process.pid)[-1], signal.SIGKILL)
+        async with asyncio.timeout(60):
+            assert await process.wait() == 1
+    assert "voicebus: failed: " in (tmp_path / "log").read_text()
