@@ -19,15 +19,31 @@ T = TypeVar("T")
 _PR_SET_PDEATHSIG: Final = 1
 
 
-def stop_event() -> asyncio.Event:
+class StopEvent(asyncio.Event):
+    """Set by the first SIGINT or SIGTERM; `number` is which."""
+
+    number: signal.Signals | None = None
+
+
+# Signals belong to the process, and so does the knowledge of which one ended it.
+_stop: StopEvent | None = None
+
+
+def stop_event() -> StopEvent:
     """An event that SIGINT and SIGTERM set; also where the parent had them ignored (`nohup`, background shells).
 
     A second signal changes nothing: the drain has its own deadline.
     """
-    event = asyncio.Event()
+    global _stop  # noqa: PLW0603 - see above
+    event = _stop = StopEvent()
     loop = asyncio.get_running_loop()
+
+    def stop(number: signal.Signals) -> None:
+        event.number = event.number or number
+        event.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, event.set)
+        loop.add_signal_handler(number, stop, number)
     return event
 
 
@@ -59,10 +75,18 @@ async def operating(health: Health, *, host: str, port: int) -> AsyncIterator[Op
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run a service's main coroutine on uvloop where it is installed."""
+    """Run a service's main coroutine, on uvloop where it is installed.
+
+    Raises:
+        KeyboardInterrupt: SIGINT ended it, in order; for the exit status.
+    """
     try:
         import uvloop
     except ImportError:
-        return asyncio.run(main)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(main)
+        outcome = asyncio.run(main)
+    else:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            outcome = runner.run(main)
+    if _stop is not None and _stop.number is signal.SIGINT:
+        raise KeyboardInterrupt
+    return outcome
