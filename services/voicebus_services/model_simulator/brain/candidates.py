@@ -10,7 +10,7 @@ from difflib import SequenceMatcher
 from typing import Any, Final
 
 from voicebus_services.model_simulator.brain.associations import similarity
-from voicebus_services.model_simulator.brain.concepts import opposite, same_concept
+from voicebus_services.model_simulator.brain.concepts import COLORS, LANGUAGES, opposite, same_concept
 from voicebus_services.model_simulator.brain.dates import WEEKDAYS, Moment
 from voicebus_services.model_simulator.brain.numbers import SECONDS_PER, Number, currency_code
 from voicebus_services.model_simulator.brain.schema import Parameter
@@ -28,12 +28,17 @@ _SWITCH_NAMES: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A possible value: how well it fits (above 0; 1 is unsure, 3 is sure) and the tokens it is read from."""
+    """A possible value: how well it fits (above 0; 1 is unsure, 3 is sure) and the tokens it is read from.
+
+    Attributes:
+        long: whether it is a name with small words in it, so that no part of it is a value by itself.
+    """
 
     score: float
     value: Any
     first: int
     last: int
+    long: bool = False
 
     @property
     def tokens(self) -> frozenset[int]:
@@ -148,7 +153,10 @@ def _enum_exact(parameter: Parameter, said: Utterance, value: Any) -> Iterator[C
                 "up",
                 "out",
             }
-            yield _sided(parameter, said, Candidate(1.2 if weak else 3.0 + 0.2 * size, value, at, at + size))
+            written = [t.low for t in said.tokens[at : at + size]] == split_name(str(value))
+            # "check" at the head of a request is its verb, not a checking account.
+            score = 1.2 if weak or (not written and size == 1 and at == 0) else 3.0 + 0.2 * size + (0.4 if written else 0.0)
+            yield _sided(parameter, said, Candidate(score, value, at, at + size))
     joined = "".join(words)
     if size > 1 or "-" in str(value) or "_" in str(value):
         for at, token in enumerate(said.tokens):
@@ -240,7 +248,9 @@ def _numeric(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
         value = int(value) if float(value).is_integer() else value
         score += _number_cues(parameter, said, number)
         if score > 0:
-            last = number.last
+            # "four people": the noun that is counted belongs to the number where the parameter speaks of it.
+            counted = number.unit and number.last < len(said.tokens) and said.stems[number.last] == number.unit
+            last = number.last + (1 if counted and (number.unit in parameter.hints or parameter.kind == "count" and _is_party(number.unit)) else 0)
             yield _sided(parameter, said, Candidate(score, value, number.first, last))
     if parameter.kind == "identifier":
         yield from (
@@ -250,6 +260,10 @@ def _numeric(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
         )
     if parameter.kind == "count":
         yield from _counted_party(parameter, said)
+
+
+def _is_party(unit: str) -> bool:
+    return same_concept(unit, "peopl")
 
 
 def _counted_party(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
@@ -331,6 +345,12 @@ def _string(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
         yield from _moments(parameter, said)
     elif kind == "currency":
         yield from _currencies(parameter, said)
+    elif kind in {"language", "color"}:
+        names = LANGUAGES if kind == "language" else COLORS
+        for at, token in enumerate(said.tokens):
+            if token.low in names:
+                value = token.text.capitalize() if kind == "language" else token.low
+                yield _sided(parameter, said, Candidate(3.0, value, at, at + 1))
     elif kind == "duration":
         yield from (
             Candidate(2.5, said.slice(n.first, n.last), n.first, n.last) for n in said.numbers if n.seconds is not None

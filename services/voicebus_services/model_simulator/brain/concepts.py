@@ -106,6 +106,7 @@ play listen start
 song track tune
 podcast episode show listen
 movie film cinema theater showtime watch
+movie film cinema play show playing screening
 show series episode tv television watch
 television tv channel
 book novel author read reading library
@@ -122,6 +123,9 @@ prescription refill pharmacy medication
 pharmacy drugstore chemist
 health medical wellness
 exercise workout fitness gym training run
+bike bicycle cycle cycling biking ride
+run running jog jogging
+swim swimming pool
 workout run jog swim cycle walk exercise
 step walk walking
 sleep bed rest nap
@@ -329,11 +333,114 @@ fan air ventilation
 air conditioning cooling
 """.strip()
 
+# Turns of phrase that mean more than their words; what stands right of the colon counts as said too.
+_IDIOMS: Final = """
+how do you say: translate language
+how would you say: translate language
+how do i say: translate language
+what does: mean definition
+put on: play
+turn up: increase volume
+turn down: decrease volume
+pick me up: ride pickup taxi
+pick up: pickup
+take me to: ride drive taxi navigate
+drive me to: ride taxi
+get to: route direction
+how do i get: route direction
+how far: distance
+how long does it take: duration travel
+how much is: price cost
+how much are: price cost
+how much does: price cost
+how much do i have: balance account
+how much money: balance amount
+how warm: weather temperature
+how hot: weather temperature
+how cold: weather temperature
+what time is it: clock time current
+what is the time: clock time current
+how late is it: clock time current
+what day is it: date calendar current
+can i get: order buy
+i will have: order food
+i would like to eat: order food restaurant
+do you have: available stock
+have you got: available stock
+in stock: available stock
+do you sell: available stock product
+sold out: available stock
+wake me: alarm wake
+let me know: notify remind
+do not let me forget: remind reminder
+make sure i: remind
+make it: set change
+wake me up: alarm wake
+what is on: schedule show calendar
+how many steps: activity walk
+how is my: status check
+look up: search find
+find out: search find
+run out of: shopping buy list
+ran out of: shopping buy list
+are out of: shopping buy list
+log in: login account access password
+sign in: login account access password
+locked out: password account unlock reset
+get rid of: delete remove
+call in sick: sick leave absence
+day off: leave vacation time-off
+days off: leave vacation time-off
+off work: leave vacation
+time off: leave vacation
+get in touch: contact
+talk to: contact agent
+speak to: contact agent
+a ride: taxi ride
+go to bed: sleep
+work out: exercise workout
+went for a run: run workout exercise
+not working: broken problem issue support
+does not work: broken problem issue support
+will not: problem broken issue
+can not: problem issue
+is down: problem outage issue broken
+is broken: problem issue repair
+keeps crashing: problem issue crash
+send back: return
+give back: return
+money back: refund
+my money: account balance
+what is new: news headlines
+going on: news events
+get married: wedding
+make a note: note
+write down: note
+jot down: note
+cheer me up: joke
+make me laugh: joke
+look for: search find
+something to eat: food restaurant recipe
+a place to eat: restaurant
+a place to stay: hotel accommodation
+place to park: parking
+lights out: light off
+too dark: light bright brightness
+too bright: light dim brightness
+too cold: heating temperature thermostat heat
+too hot: cooling temperature thermostat
+too loud: volume sound lower
+too quiet: volume sound raise
+am cold: heating temperature thermostat
+am hungry: food restaurant order
+what is playing: movie music song
+""".strip()
+
 # Verbs that do the same kind of thing. The class of a request and the class of a tool should agree.
 _ACTIONS: Final = {
     "read": """get show check list find search look lookup fetch read view see tell query retrieve display what how when where who which
         is are do does track calculate convert compare describe explain recommend suggest report inform whats""",
-    "create": """create add book reserve make set schedule order buy purchase place open start register new submit request
+    "create": """create add book forget reserve make set schedule order buy purchase place open start register new submit request
         arrange plan log record file save post write note remember remind put insert append apply enroll hire raise issue rent""",
     "delete": """cancel delete remove clear drop erase end stop terminate unsubscribe discard undo revoke quit close void""",
     "change": """change update modify edit reschedule move adjust rename replace switch set reset extend postpone upgrade
@@ -416,6 +523,32 @@ _OPPOSITE_PAIRS: Final = frozenset(
     frozenset((stem(left), stem(right))) for left, right in (line.split() for line in _OPPOSITES.splitlines())
 )
 _NEGATED_FORMS: Final = ("un", "dis", "de", "re")
+
+
+_IDIOM_WORDS: Final = tuple(
+    (f" {phrase} ", tuple(stem(word) for word in meaning.split()))
+    for phrase, meaning in (line.split(": ") for line in _IDIOMS.splitlines())
+)
+LANGUAGES: Final = frozenset(
+    """afrikaans albanian arabic armenian basque bengali bulgarian cantonese catalan chinese croatian czech danish dutch
+    english estonian finnish french georgian german greek gujarati hebrew hindi hungarian icelandic indonesian irish
+    italian japanese korean latin latvian lithuanian malay mandarin mongolian nepali norwegian persian polish portuguese
+    punjabi romanian russian serbian slovak slovenian spanish swahili swedish tagalog tamil telugu thai turkish ukrainian
+    urdu vietnamese welsh zulu farsi""".split()
+)
+COLORS: Final = frozenset(
+    """red green blue yellow orange purple violet pink brown black white gray grey beige turquoise cyan magenta silver gold
+    golden navy maroon teal ivory lavender crimson""".split()
+)
+
+
+@lru_cache(maxsize=1024)
+def idioms(text: str) -> tuple[str, ...]:
+    """Stems of what the turns of phrase in a text (lower case) mean."""
+    padded = " " + "".join(c if c.isalnum() or c == "'" else " " for c in text.lower()) + " "
+    padded = " ".join(padded.split())
+    padded = f" {padded} "
+    return tuple(word for phrase, words in _IDIOM_WORDS if phrase in padded for word in words)
 
 
 @lru_cache(maxsize=65536)

@@ -241,7 +241,8 @@ def _time(text: str, tokens: Sequence[Token], numbers: dict[int, Number], at: in
         )
     before = tokens[at - 1].low if at else ""
     bare = before == "at" and (after >= len(tokens) or not numbers_unit(tokens, after))
-    if half or bare:
+    tonight = after < len(tokens) and tokens[after].low == "tonight"
+    if (half and not tonight) or bare:
         return _clock(text, tokens, at, after, int(number.value), 0, explicit=bool(half))
     return None
 

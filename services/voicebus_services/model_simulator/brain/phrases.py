@@ -9,7 +9,7 @@ from voicebus_services.model_simulator.brain.candidates import Candidate, side
 from voicebus_services.model_simulator.brain.concepts import actions, same_concept
 from voicebus_services.model_simulator.brain.schema import Parameter, Tool
 from voicebus_services.model_simulator.brain.tokens import split_name, stem
-from voicebus_services.model_simulator.brain.utterance import DETERMINERS, Chunk, Utterance
+from voicebus_services.model_simulator.brain.utterance import DETERMINERS, PREPOSITIONS, Chunk, Utterance
 
 # Which kinds of value follow which preposition, best first.
 _FOLLOWS: Final = {
@@ -34,15 +34,14 @@ _FOLLOWS: Final = {
 _HEADS_KEPT: Final = frozenset(
     map(stem, ("room", "street", "park", "station", "airport", "restaurant", "hotel", "museum", "bridge", "beach"))
 )
-_POLITE: Final = frozenset(
-    {"please", "thanks", "thank", "you", "now", "asap", "today's", "right", "quickly", "for", "me"}
-)
+_TITLES: Final = frozenset({"dr", "doctor", "mr", "mrs", "ms", "miss", "professor", "prof", "sir", "saint", "uncle", "aunt"})
 _TEXT_MARKS: Final = re.compile(
     r"\b(?:saying(?: that)?|that says|which says|that reads|says? that|to say(?: that)?|telling (?:him|her|them|\w+)(?: that| to)?"
-    r"|and tell (?:him|her|them)(?: that)?|and say(?: that)?|with the (?:message|text|note|words|title|subject|body|description)(?: that| saying)?"
+    r"|and tell (?:him|her|them)(?: that)?|and say(?: that)?|with the (?:message|text|note|words|body|description)(?: that| saying)?"
     r"|(?:message|text|note|body|content|description|comment|saying|reason|title|question)\s*:)\s*,?\s*",
     re.IGNORECASE,
 )
+_HOW_TO_SAY: Final = re.compile(r"\bhow (?:do|would|can|should) (?:you|i|we|one) say\s+", re.IGNORECASE)
 _TELL: Final = re.compile(
     r"\b(?:tell|text|message|inform|remind|ask|let|notify)\s+(?!me\b)(?:my |the )?([\w']+(?: [A-Z][\w']+)?)\s+(?:know |that |to know |about )?",
     re.IGNORECASE,
@@ -67,7 +66,9 @@ _SEARCH: Final = re.compile(
 def phrase_candidates(parameter: Parameter, tool: Tool, said: Utterance, used: frozenset[int]) -> list[Candidate]:
     """Candidates for a string parameter among the noun phrases outside of ``used`` tokens. Best first."""
     found = [c for quote in said.quotes if (c := _quoted(parameter, quote.first, quote.last, quote.value))]
-    for chunk in said.chunks:
+    dated = any(p.kind in {"date", "datetime", "time", "day"} for p in tool.parameters)
+    chunks = said.open_chunks if parameter.kind == "title" and not dated else said.chunks
+    for chunk in chunks:
         first, last = _trimmed(parameter, tool, said, chunk, used)
         if first < last:
             score = _fit(parameter, tool, said, chunk, first, last)
@@ -75,6 +76,8 @@ def phrase_candidates(parameter: Parameter, tool: Tool, said: Utterance, used: f
                 found.append(Candidate(score, spelled(parameter, said, first, last), first, last))
     if said.tells_names and parameter.kind in {"title", "creator", "query", "place", "thing"}:
         found += _long_names(parameter, tool, said, used, found)
+    whole = [c for c in found if c.long]
+    found = [c for c in found if c.long or not any(w.first <= c.first and c.last <= w.last for w in whole)]
     return sorted(found, key=lambda c: (-round(c.score, 6), c.first, -c.last))
 
 
@@ -85,7 +88,9 @@ def _quoted(parameter: Parameter, first: int, last: int, value: str) -> Candidat
 
 def spelled(parameter: Parameter, said: Utterance, first: int, last: int) -> str:
     """The words as the value: names of people and places get their capitals where the transcript lost them."""
-    text = said.slice(first, last).removesuffix("'s").strip(" ,.?!")
+    text = said.slice(first, last).strip(" ,.?!\"")
+    if last < len(said.tokens) and said.low(last).isalpha() and said.low(last) not in PREPOSITIONS | DETERMINERS | {"and"}:
+        text = text.removesuffix("'s")  # "Anna's salary" speaks of Anna, "at Luigi's" of Luigi's
     if parameter.kind in {"place", "person", "creator"} and text == text.lower() and not said.tells_names:
         relation = said.low(first - 1) in {"my", "the", "our", "a", "an"}
         if not relation:
@@ -110,37 +115,39 @@ def _trimmed(parameter: Parameter, tool: Tool, said: Utterance, chunk: Chunk, us
         last = next(i for i in range(first, last) if i in used)
     names = _tool_words(tool)
     labels = set(parameter.words) - _HEADS_KEPT
-    while first < last and (
-        (said.stems[first] in names and not _name_goes_on(said, first, last))
-        or said.stems[first] in labels
-        or (
-            first == chunk.first
-            and actions(said.stems[first])
-            and not said.tokens[first].text[0].isupper()
-            and first + 1 < last
-            and _request_start(said, first)
-        )
-        or said.low(first) in {"is", "number", "new"}
-        or not said.tokens[first].is_word
-    ):
+    head = stem(split_name(tool.name)[-1]) if split_name(tool.name) else ""
+    while first < last and _drops_at_start(said, chunk, first, last, names, labels):
         first += 1
-    while (
-        last > first
-        and (
-            said.stems[last - 1] in (names - _HEADS_KEPT) | labels
-            or said.low(last - 1) in {"please", "now", "instead", "too", "back"}
-            or not said.tokens[last - 1].is_word
-        )
-        and not (
-            last - first > 1
-            and said.tokens[last - 1].text[0].isupper()
-            and said.tokens[last - 2].text[0].isupper()
-            and last - 2 > 0
-            and said.tells_names
-        )
-    ):
+    while first < last and _drops_at_end(said, first, last, names, labels, head):
         last -= 1
     return first, last
+
+
+def _drops_at_start(
+    said: Utterance, chunk: Chunk, first: int, last: int, names: frozenset[str], labels: set[str]
+) -> bool:
+    word = said.tokens[first]
+    if word.low in _TITLES and first + 1 < last:
+        return False
+    if not word.is_word or word.stem in labels or word.low in {"is", "number"}:
+        return True
+    if word.stem in names:
+        return not _name_goes_on(said, first, last)
+    verb = first == chunk.first and actions(word.stem) and not word.text[0].isupper()
+    return bool(verb) and first + 1 < last and _request_start(said, first)
+
+
+def _drops_at_end(
+    said: Utterance, first: int, last: int, names: frozenset[str], labels: set[str], head: str
+) -> bool:
+    word = said.tokens[last - 1]
+    if not word.is_word or word.low in {"please", "now", "instead", "too", "back"}:
+        return True
+    if last - first > 1 and last > 2 and said.tells_names and all(t.text[0].isupper() for t in said.tokens[last - 2 : last]):
+        return False  # the last word of a name
+    if word.stem in labels or word.stem in names - _HEADS_KEPT:
+        return True
+    return last - first > 1 and word.stem not in _HEADS_KEPT and same_concept(word.stem, head)
 
 
 def _name_goes_on(said: Utterance, first: int, last: int) -> bool:
@@ -161,6 +168,10 @@ def _fit(parameter: Parameter, tool: Tool, said: Utterance, chunk: Chunk, first:
     """How well the phrase fits by its preposition, its neighbours, its meaning and its capitals."""
     score = 0.6
     kind, preposition = parameter.kind, chunk.preposition
+    if kind == "language" and preposition not in {"in", "into", "to", "from"}:
+        return 0.0
+    if said.low(first - 1) in {"what", "which", "how", "whose"}:
+        score -= 1.5  # "what time", "which day" ask for a value and are none
     if said.low(first - 1) in {"called", "named", "titled"} and kind in {"title", "person", "thing"}:
         score += 2.0
     if preposition:
@@ -171,7 +182,7 @@ def _fit(parameter: Parameter, tool: Tool, said: Utterance, chunk: Chunk, first:
             score -= 0.5
         if preposition in parameter.words:
             score += 1.5
-        chain_start = next(c for c in said.chunks if c.chain == chunk.chain)
+        chain_start = next(c for c in (said.chunks if chunk in said.chunks else said.open_chunks) if c.chain == chunk.chain)
         score += side(parameter, said, chain_start.first)
     else:
         if kind in {"thing", "title", "query", "person"}:
@@ -223,7 +234,9 @@ def _long_names(
         else {"of", "the", "de", "la", "del", "&", "-", "'"} | ({"and"} if parameter.kind == "creator" else set())
     )
     for candidate in short:
-        last = candidate.last
+        first, last = candidate.first, candidate.last
+        if said.low(first - 1) == "the" and said.tokens[first - 1].text == "The" and first > 1:
+            first -= 1
         while True:
             end = last
             while end < len(said.tokens) and said.low(end) in joiners and end not in used:
@@ -241,10 +254,25 @@ def _long_names(
                 end += 1
             last = end
         if last > candidate.last:
-            yield Candidate(candidate.score + 0.3, said.slice(candidate.first, last), candidate.first, last)
+            yield Candidate(candidate.score + 0.3, said.slice(first, last), first, last, long=True)
 
 
 # --- free text -------------------------------------------------------------------------------------------------------
+
+
+def labelled_text(parameter: Parameter, said: Utterance) -> tuple[int, int] | None:
+    """The place of text that follows the parameter's own name ("with the subject lunch"); None without it."""
+    if parameter.kind not in {"text", "title", "query", "thing"}:
+        return None
+    label = r"[ _]".join(re.escape(word) for word in split_name(parameter.name))
+    match = re.search(
+        rf"\b(?:with|using|under|and|set|make|,) (?:the |a |an )?{label}(?: is| of| set to| to|:)? (.+?)(?=,| and | with (?:the|a) |\.|$)",
+        said.text, re.IGNORECASE,
+    )  # fmt: skip
+    if match is None:
+        return None
+    first, last = said.range_of(match.start(1), match.end(1))
+    return (first, last) if first < last else None
 
 
 def marked_text(parameter: Parameter, said: Utterance) -> tuple[int, int] | None:
@@ -256,12 +284,10 @@ def marked_text(parameter: Parameter, said: Utterance) -> tuple[int, int] | None
         return None
     for quote in said.quotes:
         return quote.first, quote.last
-    marks = [_TEXT_MARKS] if parameter.kind == "text" else []
-    if {"reason", "caus", "why"} & set(parameter.words):
-        marks.append(_CAUSE)
+    marks = [_TEXT_MARKS, _HOW_TO_SAY] if parameter.kind == "text" else []
     marks.append(_TODO_MARKS)
     if parameter.kind == "text":
-        marks.append(_TELL)
+        marks += [_CAUSE, _TELL]
     for mark in marks:
         match = mark.search(said.text)
         if match is None:
@@ -275,6 +301,8 @@ def marked_text(parameter: Parameter, said: Utterance) -> tuple[int, int] | None
 
 def free_text(parameter: Parameter, tool: Tool, said: Utterance, used: frozenset[int]) -> tuple[int, int] | None:
     """The place of what remains when the request's own words and the tokens used for other parameters are taken away."""
+    if parameter.kind == "text" and (place := _telling_clause(tool, said)) is not None:
+        return _without_edges(said, *place, used)
     prefix = _PREFIX.match(said.text)
     start = prefix.end() if prefix else 0
     first = next((i for i, t in enumerate(said.tokens) if t.start >= start), len(said.tokens))
@@ -282,18 +310,57 @@ def free_text(parameter: Parameter, tool: Tool, said: Utterance, used: frozenset
     if parameter.kind == "query" and (match := _SEARCH.match(said.text[start:])) is not None:
         first = next((i for i, t in enumerate(said.tokens) if t.start >= start + match.end()), last)
     names = _tool_words(tool) | set(parameter.words)
-    seen_action = False
+    seen_action, begin = False, first
     while first < last:
         word = said.tokens[first]
         is_action = bool(actions(word.stem)) and not seen_action
-        if first in used or not word.is_word or word.low in DETERMINERS or word.stem in names or is_action or word.low in {
-            "for", "to", "about", "that", "of", "me", "down", "on", "saying", "called", "is", "us", "some", "in", "up", "with", "regarding"}:  # fmt: skip
+        if (
+            first in used or not word.is_word or word.low in DETERMINERS or word.stem in names or is_action
+            or word.low in _LEADS_IN
+        ):  # fmt: skip
             seen_action = seen_action or is_action
             first += 1
             continue
         break
+    if parameter.kind == "text" and first > begin and said.low(first - 1) in DETERMINERS - {"a", "an"}:
+        first -= 1  # "the printer is jammed" keeps its article
     first, last = _without_edges(said, first, last, used)
     return (first, last) if first < last else None
+
+
+_LEADS_IN: Final = frozenset(
+    ["for", "to", "about", "that", "of", "me", "down", "on", "saying", "called", "is", "us", "some", "in", "up", "with", "regarding"]
+)
+
+
+def _telling_clause(tool: Tool, said: Utterance) -> tuple[int, int] | None:
+    """The clauses that tell something, where another clause only asks for the tool ("My screen is dark, please open a ticket")."""
+    clauses: list[tuple[int, int]] = []
+    start = 0
+    for at, token in enumerate([*said.tokens, None]):
+        if token is None or token.text in ",.;:!?":
+            if start < at:
+                clauses.append((start, at))
+            start = at + 1
+    names = _tool_words(tool)
+    asking = [c for c in clauses if _asks(said, c, names)]
+    telling = [c for c in clauses if c not in asking and c[1] - c[0] > 1]
+    if not asking or not telling:
+        return None
+    return telling[0][0], telling[-1][1]
+
+
+def _asks(said: Utterance, clause: tuple[int, int], names: frozenset[str]) -> bool:
+    """Whether a clause is the request itself: a verb of action at its head, or words of the tool and a polite opening."""
+    text = said.slice(*clause)
+    prefix = _PREFIX.match(text + " ")
+    rest = text[prefix.end() if prefix else 0 :].split()
+    words = {said.stems[i] for i in range(*clause)}
+    if rest and actions(stem(rest[0].lower().strip(",."))):
+        return True
+    return bool(prefix and prefix.end() and (words & names or not rest)) or any(
+        same_concept(w, n) for w in words for n in names if clause[1] - clause[0] <= 4
+    )
 
 
 def _without_edges(said: Utterance, first: int, last: int, used: frozenset[int]) -> tuple[int, int]:

@@ -15,14 +15,14 @@ from operator import mul
 from typing import Any, Final
 
 from voicebus_services.model_simulator.brain.associations import similarity, vector
-from voicebus_services.model_simulator.brain.concepts import actions, opposite, same_concept
+from voicebus_services.model_simulator.brain.concepts import actions, idioms, opposite, same_concept
 from voicebus_services.model_simulator.brain.schema import Parameter, Tool, read_tool
 from voicebus_services.model_simulator.brain.slots import Filling, fill
 from voicebus_services.model_simulator.brain.tokens import STOP_WORDS, split_name, stem, stems
 from voicebus_services.model_simulator.brain.utterance import Utterance
 
 SURE: Final = 0.62
-ENOUGH: Final = 0.42
+ENOUGH: Final = 0.36
 
 _HANDOFF: Final = re.compile(r"^transfer_to_(.+?)(?:_agent)?$|^hand_?off_to_(.+)$", re.IGNORECASE)
 _HANDOFF_WORDS: Final = frozenset(
@@ -36,9 +36,16 @@ _ASKS_FOR_SOMEBODY: Final = re.compile(
     re.IGNORECASE,
 )
 _QUESTION: Final = re.compile(
-    r"^(?:and |so |ok |okay |hey |please |hi |hello )*(?:what|how|when|where|who|which|why|is|are|do|does|did|was|were|has|have|am|any)\b",
+    r"^(?:and |so |ok |okay |hey |please |hi |hello )*(?:what|how|when|where|who|which|why|is|are|do(?! not)|does|did|was|were|has|have|am|any)\b",
     re.IGNORECASE,
 )
+# "Get me a taxi" and "get me the news" ask for different things with the same verb.
+_EMPTY_VERBS: Final = frozenset({"get", "give", "make", "do"})
+_WANTS: Final = re.compile(
+    r"\b(?:i would like|i want|i need|i will have|i will take|we want|we need|we would like|get (?:me|us)|give (?:me|us)|can (?:i|we) (?:get|have))"
+    r" (?!to\b|know\b|you\b)", re.IGNORECASE,
+)  # fmt: skip
+_DESTRUCTIVE: Final = frozenset({"delete"})
 _POLITE_REQUEST: Final = re.compile(
     r"^(?:do you think|would you|could you|can you|will you|do you want)", re.IGNORECASE
 )
@@ -124,8 +131,16 @@ class Catalogue:
                         matched_objects[term] = max(
                             matched_objects.get(term, 0.0), near * (1.0 if at not in filling.used else 0.7)
                         )
-            total += weight * best
+            # A value dilutes a request little; one that speaks of the tool's own things ("pizza" for a dish) supports it.
+            total += (0.6 if at in filling.used else weight) * best
             weight_sum += weight
+        for word in idioms(said.text):
+            best = max((_nearness(word, term) * worth for term, worth in profile.terms.items()), default=0.0)
+            if best > 0.4:
+                total += 0.8 * best
+                weight_sum += 0.8
+                for term in profile.objects:
+                    matched_objects[term] = max(matched_objects.get(term, 0.0), _nearness(word, term))
         if not weight_sum:
             return 0.0
         share = total / (weight_sum + 0.6)
@@ -210,8 +225,10 @@ def _cosine(left: Sequence[float], right: Sequence[float]) -> float:
 def request_actions(said: Utterance) -> tuple[frozenset[str], tuple[str, ...]]:
     """What is asked to be done, as classes of action and as the verbs themselves."""
     question = bool(_QUESTION.match(said.text)) and not _POLITE_REQUEST.match(said.text)
-    verbs = [t.stem for i, t in enumerate(said.tokens) if actions(t.stem) and (i in _verb_places(said))]
+    places = _verb_places(said)
+    verbs = [t.stem for i, t in enumerate(said.tokens) if i in places and actions(t.stem) and t.low not in _EMPTY_VERBS]
     kinds = frozenset().union(*(actions(v) for v in verbs[:2])) if verbs else frozenset()
+    kinds |= frozenset().union(*(actions(v) for v in idioms(said.text)))
     if question:
         kinds = frozenset({"read"}) | (kinds if "how do i" in said.text.lower() else frozenset())
     return kinds, tuple(verbs)
@@ -236,11 +253,20 @@ def _action_agreement(profile: Profile, said: Utterance) -> float:
     name = {stem(w) for w in split_name(profile.tool.name)}
     if any(opposite(w, n) for w in words - name for n in name) and not words & name & set(profile.verbs):
         score -= 0.2
+    if not kinds and _WANTS.search(said.text) and profile.actions & {"create", "send"}:
+        return score + 0.12
     if not kinds or not profile.actions:
         return score
     if kinds & profile.actions:
         return score + 0.16
+    if profile.actions <= _DESTRUCTIVE and not _takes_back(said):
+        return score - 0.4
     return score - 0.18
+
+
+def _takes_back(said: Utterance) -> bool:
+    """ "I don't want it any more" asks for a cancellation without the verb."""
+    return re.search(r"\b(?:not|no longer|never) (?:want|need|like|interested)|any ?more\b|get rid of", said.text, re.IGNORECASE) is not None
 
 
 def _argument_fit(tool: Tool, said: Utterance, filling: Filling) -> float:
@@ -265,7 +291,7 @@ def _argument_fit(tool: Tool, said: Utterance, filling: Filling) -> float:
     values = [(n.first, n.last) for n in said.numbers] + [(m.first, m.last) for m in said.moments]
     values += [(p.first, p.last) for p in (*said.emails, *said.urls)]
     left = sum(1 for first, last in values if not filling.used & set(range(first, last)))
-    score -= 0.05 * min(left, 3)
+    score -= 0.08 * min(left, 3)
     return min(score, 0.4)
 
 
@@ -280,4 +306,4 @@ def catalogue(definitions: Sequence[Mapping[str, Any]]) -> Catalogue:
     """The prepared tools; a session's tools are prepared once, not with every answer."""
     import json
 
-    return _catalogue_of(json.dumps(list(definitions), sort_keys=True, default=str))
+    return _catalogue_of(json.dumps(list(definitions), default=str))

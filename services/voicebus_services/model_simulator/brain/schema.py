@@ -29,7 +29,7 @@ _KIND_WORDS: Final = {
     "duration": "duration length minutes seconds hours",
     "currency": "currency currencies",
     "amount": "amount price budget cost sum salary fee total balance value",
-    "identifier": "id identifier code number reference ref tracking confirmation sku iban pin serial plate ticker symbol isbn barcode uuid zip postcode zipcode postal",
+    "identifier": "id identifier code number reference ref tracking confirmation sku iban pin serial plate digits ticker symbol isbn barcode uuid zip postcode zipcode postal",
     "count": "count quantity qty people guests passengers persons nights party size adults children copies limit seats tickets",
     "language": "language lang locale",
     "color": "color colour",
@@ -38,7 +38,8 @@ _KIND_WORDS: Final = {
         assignee sender payee beneficiary participant participants invitee invitees member manager teacher student receiver user owner driver stylist
         username agent participant beneficiary whom who""",
     "place": """city town place address destination origin country airport station region area venue street location
-        state county village port stop museum branch neighborhood""",
+        state pickup dropoff county village port stop museum branch neighborhood restaurant hotel cafe store shop clinic hospital pharmacy gym
+        theater theatre cinema bar office""",
     "text": """text message body content note notes memo comment comments reason feedback review complaint issue problem details explanation
         instructions request statement greeting caption memo""",
     "query": "query search keyword keywords term terms topic question q about",
@@ -47,8 +48,8 @@ _KIND_WORDS: Final = {
 }  # fmt: skip
 _KIND_OF: Final = {stem(word): kind for kind, words in _KIND_WORDS.items() for word in words.split()}
 _ROLE_WORDS: Final = {
-    "from": "from origin source departure depart start begin beginning old sender departing base current",
-    "to": "to destination dest target end arrival arrive new recipient into until finish payee beneficiary",
+    "from": "from pickup origin source departure depart start begin beginning old sender departing base current",
+    "to": "to dropoff destination dest target end arrival arrive new recipient into until finish payee beneficiary",
     "min": "min minimum least lowest low above",
     "max": "max maximum most highest high below under budget",
 }
@@ -214,7 +215,7 @@ def _parameter(
         items = _parameter(inner, root, path, required=True, nullable=False, depth=depth + 1)
     return Parameter(
         path=path, types=types, required=required, nullable=nullable, schema=schema, description=description,
-        kind=_kind(path[-1], spoken, schema, description, types), role=_role(spoken, description),
+        kind=_of_number(_kind(path[-1], spoken, schema, description, types), types), role=_role(spoken, description),
         words=tuple(stem(w) for w in spoken), hints=tuple(dict.fromkeys([*map(stem, spoken), *stems(description)])),
         enum=values, items=items, fields=fields,
     )  # fmt: skip
@@ -249,6 +250,9 @@ def _kind(name: str, spoken: list[str], schema: JsonObject, description: str, ty
         if kind == "text" and word in {"issue", "problem", "request"}:
             return "text"
         return kind
+    asks = re.match(r"\s*(where|who|whom)\b", description, re.IGNORECASE)
+    if asks:
+        return "place" if asks[1].lower() == "where" else "person"
     opening = stems(re.split(r"[.;(]|e\.g|such as|like", description, maxsplit=1)[0])
     for word in reversed(opening):
         kind = _KIND_OF.get(word)
@@ -259,6 +263,13 @@ def _kind(name: str, spoken: list[str], schema: JsonObject, description: str, ty
     if any(w in {"from", "to"} for w in own) and len(own) == 1:
         return "thing"
     return "thing"
+
+
+def _of_number(kind: str, types: frozenset[str]) -> str:
+    """The kind where only a number fits: `passengers: integer` counts people, it does not name them."""
+    if types <= {"integer", "number"} and types:
+        return {"person": "count", "title": "count", "place": "thing", "text": "thing", "query": "thing"}.get(kind, kind)
+    return kind
 
 
 def _name_kind(others: list[str], description: str) -> str:

@@ -1,13 +1,16 @@
 """Filling a tool's arguments from an utterance. The single home of deciding which words become which argument."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from itertools import groupby
 from typing import Any
 
 from voicebus_services.model_simulator.brain.candidates import Candidate, typed_candidates
-from voicebus_services.model_simulator.brain.phrases import free_text, marked_text, phrase_candidates, spelled
+from voicebus_services.model_simulator.brain.concepts import LANGUAGES
+from voicebus_services.model_simulator.brain.phrases import free_text, labelled_text, marked_text, phrase_candidates, spelled
 from voicebus_services.model_simulator.brain.schema import JsonObject, Parameter, Tool
+from voicebus_services.model_simulator.brain.tokens import split_name, stem, stems
 from voicebus_services.model_simulator.brain.utterance import Utterance
 
 _ENOUGH_REQUIRED = 0.5
@@ -32,10 +35,15 @@ class Filling:
     missing: list[Parameter] = field(default_factory=list)
     used: frozenset[int] = frozenset()
     others: dict[tuple[str, ...], list[Any]] = field(default_factory=dict)
+    places: dict[tuple[str, ...], int] = field(default_factory=dict)
+    currencies: set[tuple[str, ...]] = field(default_factory=set)
 
     def set(self, parameter: Parameter, candidate: Candidate) -> None:
         self.values[parameter.path] = candidate.value
         self.strength[parameter.path] = candidate.score
+        self.places[parameter.path] = candidate.first
+        if parameter.kind == "currency":
+            self.currencies.add(parameter.path)
         self.used |= candidate.tokens
 
 
@@ -45,7 +53,8 @@ def fill(tool: Tool, said: Utterance, known: Mapping[tuple[str, ...], Any] | Non
     filling.strength = dict.fromkeys(filling.values, 3.0)
     open_parameters = [p for p in tool.parameters if p.path not in filling.values]
     claimed = _claim_marked(open_parameters, said)
-    _assign_typed(open_parameters, said, filling, claimed)
+    _assign_typed(open_parameters, tool, said, filling, claimed)
+    _order_dates(open_parameters, said, filling)
     _assign_lists(open_parameters, tool, said, filling, claimed)
     _assign_phrases(open_parameters, tool, said, filling, claimed)
     _assign_texts(open_parameters, tool, said, filling, claimed)
@@ -90,27 +99,42 @@ def _enough(parameter: Parameter) -> float:
 
 
 def _claim_marked(parameters: list[Parameter], said: Utterance) -> dict[tuple[str, ...], tuple[int, int]]:
-    """Text that the utterance marks as text, for the first parameter that takes text; required ones first."""
+    """Text that the utterance marks as text: behind the parameter's own name ("with the subject …"), and what is to be
+    said or remembered, for the first parameter that takes text; required ones first.
+    """
     takers = [p for p in parameters if p.types == {"string"} and not p.enum]
+    claimed = {p.path: place for p in takers if (place := labelled_text(p, said)) is not None}
     takers.sort(key=lambda p: (not p.required, {"text": 0, "title": 1, "query": 2}.get(p.kind, 3)))
     for parameter in takers:
-        if (place := marked_text(parameter, said)) is not None and place[0] < place[1]:
-            return {parameter.path: place}
-    return {}
+        if parameter.path in claimed:
+            continue
+        place = marked_text(parameter, said)
+        if place is None or place[0] >= place[1] or any(place[0] <= first < place[1] for first, _ in claimed.values()):
+            continue
+        return {**claimed, parameter.path: place}
+    return claimed
 
 
 def _assign_typed(
-    parameters: list[Parameter], said: Utterance, filling: Filling, claimed: Mapping[tuple[str, ...], tuple[int, int]]
-) -> None:
-    """Best pairs of parameter and candidate first; no token serves twice, except for a constant of a schema."""
+    parameters: list[Parameter], tool: Tool, said: Utterance, filling: Filling,
+    claimed: Mapping[tuple[str, ...], tuple[int, int]],
+) -> None:  # fmt: skip
+    """Best pairs of parameter and candidate first; no token serves twice."""
+    numeric = [p for p in parameters if p.accepts("integer", "number") and not p.enum]
+    free_numbers = [n for n in said.numbers if not any(m.first <= n.first < m.last for m in said.moments)]
+    alone = 1.0 if len(numeric) == len(free_numbers) == 1 else 0.0
     inside = {i for first, last in claimed.values() for i in range(first, last)}
     takes_moment = {i for m in said.moments for i in range(m.first, m.last)}
+    # "How do you say good night in Italian": the language ends the text rather than being part of it.
+    takes_moment |= {i for i in inside if said.low(i) in LANGUAGES and said.low(i - 1) in {"in", "into", "to"}}
     pairs = [
         (candidate.score + (0.25 if parameter.required else 0.0), -order, candidate, parameter)
         for order, parameter in enumerate(parameters)
         if parameter.path not in claimed
         for candidate in typed_candidates(parameter, said)
-        if candidate.score >= _enough(parameter) and not ((candidate.tokens - takes_moment) & inside)
+        if candidate.score + (alone if parameter in numeric else 0.0) >= _enough(parameter)
+        and not (parameter.enum and not parameter.required and _says_what_the_tool_says(candidate, tool, said))
+        and not ((candidate.tokens - takes_moment) & inside)
     ]
     pairs.sort(key=lambda pair: (-pair[0], -pair[1], pair[2].first))
     for _, _, candidate, parameter in pairs:
@@ -121,12 +145,40 @@ def _assign_typed(
         filling.set(parameter, candidate)
 
 
+def _says_what_the_tool_says(candidate: Candidate, tool: Tool, said: Utterance) -> bool:
+    """Whether the words that would choose an optional constant only name the tool ("heating" for `mode: heat`)."""
+    words = {said.stems[i] for i in candidate.tokens}
+    if {said.low(i) for i in candidate.tokens} >= set(split_name(str(candidate.value))):
+        return False
+    return bool(words) and words <= {*map(stem, split_name(tool.name)), *stems(tool.description)}
+
+
+def _order_dates(parameters: list[Parameter], said: Utterance, filling: Filling) -> None:
+    """ "From Monday to Friday" ends after it begins: an end that was named by its weekday moves on by weeks."""
+    dated = {p.role: p for p in parameters if p.kind == "date" and p.path in filling.values and p.role}
+    if not {"from", "to"} <= dated.keys():
+        return
+    start, end = dated["from"], dated["to"]
+    moment = next((m for m in said.moments if m.first == filling.places.get(end.path)), None)
+    first = next((m for m in said.moments if m.first == filling.places.get(start.path)), None)
+    if not (moment and first and moment.day and first.day and moment.weekday) or moment.day >= first.day:
+        return
+    later = moment.day + timedelta(weeks=(first.day - moment.day).days // 7 + 1)
+    if filling.values[end.path] == moment.day.isoformat():
+        filling.values[end.path] = later.isoformat()
+
+
 def _shares(parameter: Parameter, candidate: Candidate, filling: Filling, said: Utterance) -> bool:
-    """Whether tokens already used may serve again: "100 dollars" is an amount and names its currency, and "tomorrow at
-    five" may fill a date and a time beside each other only by different words."""
+    """Whether tokens already used may serve again: "100 dollars" is an amount and names its currency, and "this evening"
+    is a date and a time."""
+    if parameter.kind == "amount" and parameter.accepts("integer", "number"):
+        owners = [p for p, place in filling.places.items() if candidate.first <= place < candidate.last]
+        return bool(owners) and all(p in filling.currencies for p in owners)
     if parameter.kind == "currency":
-        return True
-    return parameter.kind in {"currency"} and not candidate.tokens <= filling.used and bool(said.tokens)
+        return not any(candidate.first <= place < candidate.last for p, place in filling.places.items() if p in filling.currencies)
+    holder = [p for p, place in filling.places.items() if place == candidate.first]
+    both = any(m.day and m.clock and m.first == candidate.first for m in said.moments)
+    return both and len(holder) == 1 and parameter.kind in {"date", "day", "time"}
 
 
 def _assign_lists(
@@ -162,7 +214,9 @@ def _elements(parameter: Parameter, tool: Tool, said: Utterance, used: frozenset
             chosen.append(candidate)
     if chosen or items.enum or not items.accepts("string"):
         return chosen
-    phrases = phrase_candidates(items, tool, said, used)
+    phrases = sorted(
+        (_list_member(c, said) for c in phrase_candidates(items, tool, said, used)), key=lambda c: (-c.score, c.first)
+    )
     if not phrases:
         return []
     chain_of = {i: c.chain for c in said.chunks for i in range(c.first, c.last)}
@@ -174,12 +228,21 @@ def _elements(parameter: Parameter, tool: Tool, said: Utterance, used: frozenset
     ]
 
 
+def _list_member(candidate: Candidate, said: Utterance) -> Candidate:
+    """Less likely where a preposition of place leads in: "put eggs on the list", "burgers to Elm Street"."""
+    chunk = next((c for c in said.chunks if c.first <= candidate.first < c.last), None)
+    if chunk is not None and chunk.preposition in {"to", "at", "from", "near", "on", "into"}:
+        return replace(candidate, score=candidate.score - 1.2)
+    return candidate
+
+
 def _records(parameter: Parameter, tool: Tool, said: Utterance, used: frozenset[int]) -> list[Candidate]:
     """A list of objects, one for each phrase of a chain: "two pizzas and a coke"."""
     text = next((f for f in parameter.fields if f.types == {"string"} and not f.enum), None)
     if text is None:
         return []
-    phrases = {c.first: c for c in sorted(phrase_candidates(text, tool, said, used), key=lambda c: c.score)}
+    ranked = [_list_member(c, said) for c in phrase_candidates(text, tool, said, used)]
+    phrases = {c.first: c for c in sorted(ranked, key=lambda c: c.score)}
     chain_of = {i: c.chain for c in said.chunks for i in range(c.first, c.last)}
     if not phrases:
         return []
@@ -292,10 +355,14 @@ def _further_values(tool: Tool, said: Utterance, filling: Filling) -> None:
                 continue
             more = [
                 c for c in phrase_candidates(parameter, tool, said, filling.used)
-                if any(chunk.first <= c.first < chunk.last and chunk.chain == mine[0].chain for chunk in said.chunks)
+                if any(chunk.first <= c.first < chunk.last and chunk.chain == mine[0].chain and chunk not in mine
+                       for chunk in said.chunks)
             ]  # fmt: skip
         if more:
-            ordered = sorted(more, key=lambda c: c.first)
+            place = filling.places.get(parameter.path, 0)
+            chosen = Candidate(0.0, filling.values[parameter.path], place, place)
+            first, *ordered = sorted([chosen, *more], key=lambda c: c.first)
+            filling.values[parameter.path] = first.value
             filling.others[parameter.path] = list(dict.fromkeys(c.value for c in ordered))
             for candidate in ordered:
                 filling.used |= candidate.tokens

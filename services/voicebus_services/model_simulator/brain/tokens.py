@@ -24,6 +24,9 @@ _CONTRACTIONS: Final = {
     "we'll": "we will", "you're": "you are", "they're": "they are", "gonna": "going to", "wanna": "want to",
     "gotta": "got to", "gimme": "give me", "lemme": "let me",
 }  # fmt: skip
+_JOINT: Final = "\u00a0"
+_CONTRACTED: Final = {spelled: short for short, spelled in reversed(_CONTRACTIONS.items())}
+_CONTRACTIONS.update({short: spelled.replace(" ", _JOINT, 1) for short, spelled in _CONTRACTIONS.items()})
 _IRREGULAR: Final = {
     "bought": "buy", "sold": "sell", "paid": "pay", "sent": "send", "told": "tell", "went": "go", "gone": "go",
     "left": "leave", "lost": "lose", "found": "find", "made": "make", "got": "get", "took": "take", "taken": "take",
@@ -35,7 +38,7 @@ _IRREGULAR: Final = {
     "heard": "hear", "kept": "keep", "knew": "know", "known": "know", "began": "begin", "begun": "begin",
     "dying": "die", "lying": "lie", "leaves": "leave", "news": "news", "series": "series", "lens": "lens",
     "gas": "gas", "bus": "bus", "buses": "bus", "status": "status", "address": "address", "thing": "thing",
-    "this": "this", "during": "during", "bring": "bring", "spring": "spring", "string": "string", "king": "king",
+    "dr": "doctor", "this": "this", "during": "during", "bring": "bring", "spring": "spring", "string": "string", "king": "king",
     "ring": "ring", "sing": "sing", "wing": "wing", "swing": "swing", "evening": "evening", "morning": "morning",
     "anything": "anything", "something": "something", "nothing": "nothing", "everything": "everything", "ceiling": "ceiling",
     "building": "building", "always": "always", "red": "red", "bed": "bed", "hundred": "hundred", "wed": "wed",
@@ -219,16 +222,29 @@ class Token:
 
 
 def clean(text: str) -> str:
-    """The utterance with typographic quotes and dashes made plain, contractions spelled out, spaces single."""
+    """The utterance with typographic quotes and dashes made plain, contractions spelled out, spaces single.
+
+    The two words of a contraction are joined by a no-break space, so that :func:`as_written` can put it back.
+    """
     text = unicodedata.normalize("NFC", text)
     for fancy, plain in (("’", "'"), ("‘", "'"), ("“", '"'), ("”", '"'), ("–", "-"), ("—", ", "), ("…", ".")):
         text = text.replace(fancy, plain)
-    text = re.sub(
+    text = re.sub(r"\b(Dr|Mr|Mrs|Ms|Prof)\.(?= )", r"\1", " ".join(text.split()))
+    return re.sub(
         r"\b[A-Za-z]+'?[a-z]*\b",
         lambda m: _keep_case(m[0], _CONTRACTIONS[m[0].lower()]) if m[0].lower() in _CONTRACTIONS else m[0],
         text,
     )
-    return " ".join(text.split())
+
+
+def as_written(text: str) -> str:
+    """Contractions and titles as people write them, after :func:`clean` spelled them out."""
+    text = re.sub(r"\b(Dr|Mr|Mrs|Ms|Prof)(?= [A-Z])", r"\1.", text)
+    return re.sub(
+        rf"\b([A-Za-z]+){_JOINT}(\w+)",
+        lambda m: _keep_case(m[1], _CONTRACTED.get(f"{m[1].lower()} {m[2].lower()}", f"{m[1]} {m[2]}")),
+        text,
+    )
 
 
 def _keep_case(original: str, replacement: str) -> str:

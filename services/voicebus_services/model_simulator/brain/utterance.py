@@ -12,7 +12,7 @@ from typing import Final
 from voicebus_services.model_simulator.brain.concepts import actions
 from voicebus_services.model_simulator.brain.dates import Moment, find_moments
 from voicebus_services.model_simulator.brain.numbers import Number, find_numbers, spelled_digit
-from voicebus_services.model_simulator.brain.tokens import Token, clean, stem, tokenise
+from voicebus_services.model_simulator.brain.tokens import Token, as_written, clean, stem, tokenise
 
 _LONGEST: Final = 2_000  # characters; a request said aloud is far shorter
 
@@ -39,6 +39,18 @@ _PARTICLE_VERBS: Final = frozenset(
     )
 )
 _PARTICLES: Final = frozenset("on off up down in out back".split())  # noqa: SIM905
+_COMMON_VERBS: Final = frozenset(
+    """take bring drive pick put keep help try use leave come ask talk speak think hear feel fly travel stay eat drink sleep
+    work wear cook watch read listen learn meet visit see look fix repair mend clean wash heat warm cool dim brighten invite
+    hold wait run walk ride swim move sell rent hire lend borrow download upload install restart print scan sign say""".split()
+)
+_STREETS: Final = frozenset(
+    map(stem, ("street", "avenue", "road", "lane", "drive", "square", "boulevard", "way", "court", "place", "terrace"))
+)
+_MEASURES: Final = frozenset(
+    map(stem, ("km", "kilometers", "kilometres", "miles", "meters", "metres", "m", "kg", "kilograms", "kilos", "grams", "g",
+               "pounds", "percent", "degrees", "liters", "litres", "inches", "feet", "cm", "mm", "hours", "minutes", "seconds"))
+)  # fmt: skip
 _SPOKEN_EMAIL: Final = re.compile(
     r"\b([a-z0-9_.+-]+(?: (?:dot|underscore|dash|plus) [a-z0-9]+)*) at ([a-z0-9-]+(?:(?: dot |\.)[a-z0-9-]+)*(?: dot |\.)(?:com|org|net|edu|io|de|uk|fr|eu|gov|info|co|ai|dev|us|ca|ch|nl|es|it))\b",
     re.IGNORECASE,
@@ -86,7 +98,8 @@ class Utterance:
     """
 
     def __init__(self, said: str, today: date) -> None:
-        self.text = _mend(clean(said[:_LONGEST]))
+        self._written = _mend(clean(said[:_LONGEST]))
+        self.text = self._written.replace("\u00a0", " ")
         self.today = today
         self.tokens: list[Token] = tokenise(self.text)
         self.stems: list[str] = [t.stem for t in self.tokens]
@@ -105,7 +118,9 @@ class Utterance:
         self.tells_names = any(
             t.text[0].isupper() and t.low not in {"i", "pm", "am"} for t in self.tokens[1:]
         ) and not (self.text.isupper())
-        self.chunks = self._chunks()
+        self.chunks = self._chunks(with_moments=False)
+        # A title may be a word of the calendar ("Yesterday"); only tools that take no date look here.
+        self.open_chunks = self._chunks(with_moments=True) if self.moments else self.chunks
 
     def range_of(self, start: int, end: int) -> tuple[int, int]:
         """The tokens between two places of the text."""
@@ -114,7 +129,7 @@ class Utterance:
 
     def slice(self, first: int, last: int) -> str:
         """The text of some tokens as it was written."""
-        return self.text[self.tokens[first].start : self.tokens[last - 1].end] if first < last else ""
+        return as_written(self._written[self.tokens[first].start : self.tokens[last - 1].end]) if first < last else ""
 
     def low(self, at: int) -> str:
         """The word at a place in lower case; "" outside of the utterance."""
@@ -194,8 +209,8 @@ class Utterance:
                 return token.text
         return ""
 
-    def _chunks(self) -> list[Chunk]:
-        barred = {i for m in self.moments for i in range(m.first, m.last)}
+    def _chunks(self, *, with_moments: bool) -> list[Chunk]:
+        barred = set() if with_moments else {i for m in self.moments for i in range(m.first, m.last)}
         barred |= {i for p in [*self.emails, *self.urls, *self.quotes] for i in range(p.first, p.last)}
         chunks: list[Chunk] = []
         start, preposition, chain, linked = 0, "", 0, False
@@ -203,7 +218,7 @@ class Utterance:
             stops = at == len(self.tokens) or at in barred or self._stops(at)
             if not stops:
                 continue
-            start = next((n.last for n in self.numbers if n.first == start and n.last <= at and not n.ordinal), start)
+            start = self._after_number(start, at)
             if start < at:
                 chain = chain if linked and chunks else chain + 1
                 inherited = chunks[-1].preposition if linked and chunks and not preposition else preposition
@@ -223,6 +238,21 @@ class Utterance:
             elif word not in DETERMINERS:
                 preposition, linked = ("" if word not in {"me", "us"} or not preposition else preposition), False
         return chunks
+
+    def _after_number(self, start: int, end: int) -> int:
+        """The start of a phrase behind its leading number; a house number stays ("12 Baker Street")."""
+        number = next((n for n in self.numbers if n.first == start and n.last <= end and not n.ordinal), None)
+        if number is None:
+            return start
+        rest = self.tokens[number.last : end]
+        street = any(t.stem in _STREETS for t in rest) or (
+            len(rest) > 1 and all(t.text[0].isupper() for t in rest) and self.tells_names
+        )
+        if number.literal and street:
+            return start
+        # "20 km": the unit goes with its number.
+        measured = number.unit in _MEASURES and number.last < end and self.stems[number.last] == number.unit
+        return number.last + 1 if measured else number.last
 
     def _particle(self, at: int) -> bool:
         """Whether the word belongs to the verb: "turn on", "switch it off"."""
@@ -247,11 +277,13 @@ class Utterance:
             return True
         if token.low in PREPOSITIONS | DETERMINERS:
             return not (at > 0 and token.text[0].isupper() and self.tokens[at - 1].text[0].isupper() and at > 1)
+        if at > 1 and token.low == token.text and self.tokens[at - 1].text[0].isupper() and actions(token.stem):
+            return True  # the verb after a name: "Can Anna see me"
         return at == self._head_verb(at)
 
     def _head_verb(self, at: int) -> int:
         """The place itself where it holds the verb of a request: first word, or after "to", "please", "you", "and"."""
-        if not actions(self.stems[at]):
+        if not actions(self.stems[at]) and self.tokens[at].low not in _COMMON_VERBS:
             return -1
         before = self.low(at - 1)
         if at == 0 or before in {
