@@ -6,7 +6,7 @@ Everything a session's driver calls while it performs outputs is synchronous: im
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from voicebus.contracts.envelope import Entry
 from voicebus.engine.outputs import CancelTool, DispatchCheck, DispatchTool, Record
@@ -105,23 +105,32 @@ class Inbox(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One stream entry as a consumer got it. `deliveries` counts this one, from 1."""
+    """One stream entry as a consumer got it.
+
+    `deliveries` counts this one, from 1. An entry that was taken over names its `previous` consumer and the `cause`:
+    `dead` (its heartbeat ended), or `idle` (it sends none, and had the entry for too long).
+    """
 
     stream: str
     entry_id: str
     fields: Mapping[str, str]
     deliveries: int
+    previous: str | None = None
+    cause: Literal["dead", "idle"] | None = None
 
 
 class StreamConsumer(Protocol):
-    """A member of a consumer group: what the at-least-once loop in `runtime.consumer` needs of a bus."""
+    """A member of one consumer group on one stream: what the loop in `runtime.consumer` needs of a bus.
+
+    Every method raises `BusError` where the bus cannot be reached; the same may then be asked again.
+    """
 
     async def read(self, *, count: int, block_ms: int) -> Sequence[Delivery]:
-        """New entries, at most `count`; empty after `block_ms`.
+        """New entries, at most `count`; empty after `block_ms` (0: at once)."""
+        ...
 
-        Raises:
-            BusError: the bus cannot be reached; read again later.
-        """
+    async def read_own(self) -> Sequence[Delivery]:
+        """What was delivered to this member and is not acknowledged, such as entries whose delivery got lost."""
         ...
 
     async def acknowledge(self, delivery: Delivery) -> None: ...
@@ -131,5 +140,13 @@ class StreamConsumer(Protocol):
         ...
 
     async def claim_abandoned(self, *, count: int) -> Sequence[Delivery]:
-        """Take over entries whose consumer is dead (no heartbeat)."""
+        """Take over entries of consumers that are dead."""
+        ...
+
+    async def tidy(self) -> None:
+        """Remove what every group has acknowledged, and consumers that are dead and hold nothing."""
+        ...
+
+    async def leave(self) -> None:
+        """Leave the group, unless something is still pending, which another member will take over."""
         ...

@@ -1,7 +1,7 @@
 """The envelope of every stream entry, and its one translation to and from Redis fields (contract section 2)."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -16,6 +16,18 @@ class Message(BaseModel):
     """Base of everything that travels in `data`: frozen, and open to fields of later versions."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
+
+    @classmethod
+    def of(cls, entry: "Entry") -> Self:
+        """The message in an entry's `data`.
+
+        Raises:
+            ContractError: `malformed`; dead-letter the entry.
+        """
+        try:
+            return cls.model_validate(entry.data)
+        except ValidationError as error:
+            raise ContractError(f"{entry.type}: {_first(error)}", reason="malformed") from error
 
 
 class Entry(BaseModel):
@@ -73,6 +85,9 @@ class Entry(BaseModel):
         try:
             return cls.model_validate({**fields, "data": _DATA.validate_json(fields.get("data", ""))})
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            where = ".".join(str(part) for part in first["loc"]) or "data"
-            raise ContractError(f"entry field {where}: {first['msg']}", reason="malformed") from error
+            raise ContractError(f"entry field {_first(error)}", reason="malformed") from error
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(str(part) for part in first['loc']) or 'data'}: {first['msg']}"

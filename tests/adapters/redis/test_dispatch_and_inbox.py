@@ -154,7 +154,7 @@ async def test_what_was_read_is_trimmed_and_the_rest_is_not(
     async with running(inbox.run()):
         await wait_until(lambda: got, description="the entry")
     await put("unread")
-    await inbox._tidy()
+    await inbox._tail.tidy()
     assert [entry.data["text"] for entry in await read(bus, inbox.stream)] == ["unread"]
     assert await bus.call("TTL", inbox.stream) > 0
 

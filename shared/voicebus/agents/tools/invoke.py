@@ -8,6 +8,7 @@ import contextvars
 import dataclasses
 import inspect
 import json
+from concurrent.futures import Executor
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -36,11 +37,12 @@ async def invoke(
     arguments: str,
     *,
     timeout: float,  # noqa: ASYNC109 - becomes an outcome, not an exception
+    executor: Executor | None = None,
 ) -> ToolOutcome:
     """Run `tool` on the model's JSON text `arguments`; `timeout` in s covers the run.
 
-    A function that is not async runs in the loop's default executor; after the timeout its thread is left to end on
-    its own and its result is dropped.
+    A function that is not async runs in `executor` (None: the loop's default one); after the timeout its thread is
+    left to end on its own and its result is dropped.
     """
     limit = timeout if tool.timeout is None else min(timeout, tool.timeout)
     try:
@@ -55,7 +57,7 @@ async def invoke(
     positional, named = tool.schema.bind(parsed)
     if tool.schema.takes_context:
         positional.insert(0, context)
-    running = asyncio.create_task(_call(tool, positional, named), name=f"tool {tool.name}")
+    running = asyncio.create_task(_call(tool, positional, named, executor), name=f"tool {tool.name}")
     try:
         done, _ = await asyncio.wait({running}, timeout=limit)
         if not done:
@@ -87,13 +89,13 @@ def serialise(value: Any) -> str:
         return str(value)
 
 
-async def _call(tool: FunctionTool, positional: list[Any], named: dict[str, Any]) -> Any:
+async def _call(tool: FunctionTool, positional: list[Any], named: dict[str, Any], executor: Executor | None) -> Any:
     # StopIteration and BaseExceptions are kept from the loop: a task that ends by SystemExit would stop it.
     if tool.is_async:
         return await _guarded_await(tool.function(*positional, **named))
     loop = asyncio.get_running_loop()
     scope = contextvars.copy_context()
-    outcome, error = await loop.run_in_executor(None, scope.run, _guarded, tool, positional, named)
+    outcome, error = await loop.run_in_executor(executor, scope.run, _guarded, tool, positional, named)
     if error is not None:
         raise error
     return await _guarded_await(outcome) if inspect.isawaitable(outcome) else outcome

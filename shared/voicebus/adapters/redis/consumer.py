@@ -1,0 +1,200 @@
+"""One member of a consumer group on one stream (contract sections 1 and 8).
+
+One stream only, because no blocking read may name two hash tags; a worker of several queues has several members.
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, Literal
+
+from voicebus.adapters.redis.client import RedisConnection
+from voicebus.adapters.redis.heartbeat import living, sends_heartbeats
+from voicebus.adapters.redis.scripts import REAP
+from voicebus.contracts.streams import DEAD_LETTERS_MAXLEN, Keys
+from voicebus.errors import BusError
+from voicebus.ports import Delivery
+from voicebus.telemetry.logging import get_logger
+
+log = get_logger(__name__)
+
+# A dead consumer's entry must have rested this long, so that of two claimers only the quicker gets it.
+CLAIM_DEAD_MS: Final = 250
+
+# Consumers without heartbeats (the basic level) are given this long for one entry.
+CLAIM_IDLE_MS: Final = 30_000
+
+# A consumer without heartbeats that took nothing for this long is removed; it comes back with its next read.
+REAP_IDLE_MS: Final = 3_600_000
+
+# More than a member can have been sent between two failures: its loop reads at most its concurrency.
+_OWN: Final = 10_000
+
+
+class RedisStreamConsumer:
+    """Implements `voicebus.ports.StreamConsumer`. `consumer` is a worker's id; its heartbeat must beat already."""
+
+    def __init__(
+        self, bus: RedisConnection, keys: Keys, *, stream: str, group: str, consumer: str, dead_queue: str
+    ) -> None:
+        self.stream = stream
+        self._bus = bus
+        self._keys = keys
+        self._group = group
+        self._consumer = consumer
+        self._dead = keys.dead(dead_queue)
+
+    def __repr__(self) -> str:
+        return f"<RedisStreamConsumer {self._consumer} of {self._group} on {self.stream}>"
+
+    async def read(self, *, count: int, block_ms: int) -> Sequence[Delivery]:
+        """New entries, at most `count`; empty after `block_ms` (0: at once). Creates the group where it is missing."""
+        command: list[str | int] = ["XREADGROUP", "GROUP", self._group, self._consumer, "COUNT", count]
+        names = ["STREAMS", self.stream, ">"]
+        try:
+            if block_ms:
+                reply = await self._bus.read_blocking(*command, "BLOCK", block_ms, *names)
+            else:
+                reply = await self._bus.call(*command, *names)
+        except BusError as error:
+            if not _no_group(error):
+                raise
+            await self._create_group()
+            return []
+        return [delivery for _, entries in reply or () for delivery in self._deliveries(entries)]
+
+    async def read_own(self) -> Sequence[Delivery]:
+        """What was delivered to this member and is not acknowledged: also what it never got to see."""
+        command = ("XREADGROUP", "GROUP", self._group, self._consumer, "COUNT", _OWN, "STREAMS", self.stream, "0")
+        try:
+            reply = await self._bus.call(*command)
+        except BusError as error:
+            if not _no_group(error):
+                raise
+            return []
+        return [delivery for _, entries in reply or () for delivery in self._deliveries(entries)]
+
+    async def acknowledge(self, delivery: Delivery) -> None:
+        await self._bus.call("XACK", self.stream, self._group, delivery.entry_id)
+
+    async def dead_letter(self, delivery: Delivery, *, reason: str, error: str) -> None:
+        """Copy the entry to the dead letters with its reason, then acknowledge it."""
+        letter = {
+            **delivery.fields, "reason": reason, "error": error, "deliveries": str(delivery.deliveries),
+            "origin": f"{self.stream}/{delivery.entry_id}",
+        }  # fmt: skip
+        flat = [text for pair in letter.items() for text in pair]
+        await self._bus.call("XADD", self._dead, "MAXLEN", "~", DEAD_LETTERS_MAXLEN, "*", *flat)
+        await self.acknowledge(delivery)
+
+    async def claim_abandoned(self, *, count: int) -> Sequence[Delivery]:
+        """Take over entries of dead consumers, at once, and of consumers without heartbeats, after 30 s."""
+        others = [other for other in await self._others() if int(other["pending"]) > 0]
+        beats = await living(self._bus, [self._keys.worker(other["name"]) for other in others])
+        taken: list[Delivery] = []
+        for other, alive in zip(others, beats, strict=True):
+            if not alive and len(taken) < count:
+                taken += await self._take(other["name"], count - len(taken))
+        return taken
+
+    async def tidy(self) -> None:
+        """Remove what every group has acknowledged, and consumers that are dead and hold nothing."""
+        try:
+            await self._trim()
+            others = [other for other in await self._others() if int(other["pending"]) == 0]
+            beats = await living(self._bus, [self._keys.worker(other["name"]) for other in others])
+            for other, alive in zip(others, beats, strict=True):
+                rested = sends_heartbeats(other["name"]) or int(other["idle"]) > REAP_IDLE_MS
+                if not alive and rested:
+                    await self._bus.script(REAP, [self.stream], self._group, other["name"])
+        except BusError as error:
+            if not _no_group(error):
+                raise
+
+    async def leave(self) -> None:
+        """Leave the group, unless something is still pending."""
+        try:
+            await self._bus.script(REAP, [self.stream], self._group, self._consumer)
+        except BusError as error:
+            if not _no_group(error):
+                raise
+
+    async def _create_group(self) -> None:
+        # At 0: what was written before the first worker came must be delivered, and `lag` stays known.
+        try:
+            await self._bus.call("XGROUP", "CREATE", self.stream, self._group, "0", "MKSTREAM")
+        except BusError as error:
+            if "BUSYGROUP" not in str(error):
+                raise
+        else:
+            log.info("consumer group created", stream=self.stream, group=self._group)
+
+    async def _others(self) -> list[dict[str, Any]]:
+        try:
+            consumers = await self._bus.call("XINFO", "CONSUMERS", self.stream, self._group)
+        except BusError as error:
+            if _no_group(error):
+                return []
+            raise
+        return [named for named in map(_pairs, consumers) if named["name"] != self._consumer]
+
+    async def _take(self, other: str, count: int) -> list[Delivery]:
+        cause: Literal["dead", "idle"] = "dead" if sends_heartbeats(other) else "idle"
+        rest = CLAIM_DEAD_MS if cause == "dead" else CLAIM_IDLE_MS
+        pending = await self._bus.call(
+            "XPENDING", self.stream, self._group, "IDLE", rest, "-", "+", count, other, parse_detail=True
+        )
+        delivered = {row["message_id"]: int(row["times_delivered"]) for row in pending}
+        if not delivered:
+            return []
+        entries = await self._bus.call("XCLAIM", self.stream, self._group, self._consumer, rest, *delivered)
+        taken = [
+            Delivery(self.stream, one.entry_id, one.fields, delivered[one.entry_id] + 1, previous=other, cause=cause)
+            for one in self._deliveries(entries)
+        ]
+        if taken:
+            log.info("entries taken over", stream=self.stream, entries=len(taken), previous=other, cause=cause)
+        return taken
+
+    async def _trim(self) -> None:
+        """Delete below the lowest pending, else last delivered, entry of every group; never what is undelivered.
+
+        The groups are asked before their pending entries: what is delivered in between has higher ids.
+        """
+        groups = [_pairs(group) for group in await self._bus.call("XINFO", "GROUPS", self.stream)]
+        waiting = await asyncio.gather(
+            *(
+                self._bus.submit("XPENDING", self.stream, group["name"], "-", "+", 1, parse_detail=True)
+                for group in groups
+            )
+        )
+        bounds = [
+            _position(rows[0]["message_id"]) if rows else _after(group["last-delivered-id"])
+            for group, rows in zip(groups, waiting, strict=True)
+        ]
+        if bounds:
+            milliseconds, number = min(bounds)
+            await self._bus.call("XTRIM", self.stream, "MINID", f"{milliseconds}-{number}")
+
+    def _deliveries(self, entries: Iterable[Any]) -> list[Delivery]:
+        # An entry that was deleted while pending comes without fields; there is nothing left to do for it.
+        return [Delivery(self.stream, entry_id, fields, 1) for entry_id, fields in entries if fields]
+
+
+def _no_group(error: BusError) -> bool:
+    text = str(error)
+    return "NOGROUP" in text or "no such key" in text
+
+
+def _position(entry_id: str) -> tuple[int, int]:
+    milliseconds, _, number = entry_id.partition("-")
+    return int(milliseconds), int(number)
+
+
+def _after(entry_id: str) -> tuple[int, int]:
+    milliseconds, number = _position(entry_id)
+    return milliseconds, number + 1
+
+
+def _pairs(row: Any) -> dict[str, Any]:
+    """A row of XINFO as a mapping."""
+    return dict(zip(row[::2], row[1::2], strict=True))

@@ -1,0 +1,133 @@
+"""Heartbeats: that a process lives, said each second from a thread of its own, and asked about by others.
+
+A thread with its own event loop and connection, so that neither a blocking tool nor a long garbage collection in the
+main loop makes a living process look dead. Alive means: a beat within the last 2.5 s.
+"""
+
+import asyncio
+import os
+import re
+import secrets
+import socket
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from voicebus.adapters.redis.client import RedisConnection, connect
+from voicebus.adapters.redis.scripts import BEAT
+from voicebus.contracts.streams import HEARTBEAT_TTL_S
+from voicebus.errors import BusError
+from voicebus.telemetry.logging import get_logger
+
+log = get_logger(__name__)
+
+INTERVAL_S: Final = 1.0
+ALIVE_MS: Final = 2_500
+
+_INCARNATION: Final = re.compile(r".+-\d+-[0-9a-f]{6}")
+
+
+def new_incarnation() -> str:
+    """An id for this incarnation of this process: `{hostname}-{pid}-{6 hex}` (contract section 1)."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+
+
+def sends_heartbeats(consumer: str) -> bool:
+    """Whether a consumer's name is the id of an incarnation, which promises heartbeats; others are given longer."""
+    return _INCARNATION.fullmatch(consumer) is not None
+
+
+async def living(bus: RedisConnection, heartbeats: Sequence[str]) -> list[bool]:
+    """Whether the processes with these heartbeat keys are alive.
+
+    Judged by what is left of each key's time to live, so that no two clocks are compared.
+
+    Raises:
+        BusError: Redis cannot be reached.
+    """
+    left = await asyncio.gather(*(bus.submit("PTTL", key) for key in heartbeats))
+    return [int(milliseconds) > HEARTBEAT_TTL_S * 1000 - ALIVE_MS for milliseconds in left]
+
+
+class Heartbeat:
+    """Keeps the heartbeat `key` of this process. `fields` is called in the heartbeat's thread before each beat.
+
+    Call `start` before taking work and `stop` after the last of it: without its key a process counts as dead, and
+    what it holds is taken over at once.
+    """
+
+    def __init__(self, url: str, key: str, fields: Callable[[], Mapping[str, str]]) -> None:
+        self._url = url
+        self._key = key
+        self._fields = fields
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ending: asyncio.Event | None = None
+
+    async def start(self) -> None:
+        """Return after the first beat.
+
+        Raises:
+            BusError: Redis cannot be reached.
+        """
+        here = asyncio.get_running_loop()
+        first: asyncio.Future[None] = here.create_future()
+        self._thread = threading.Thread(target=self._run, args=(here, first), name="heartbeat", daemon=True)
+        self._thread.start()
+        await first
+
+    async def stop(self) -> None:
+        """Remove the key and end the thread."""
+        thread, loop, ending = self._thread, self._loop, self._ending
+        if thread is None:
+            return
+        if loop is not None and ending is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(ending.set)
+        await asyncio.to_thread(thread.join)
+        self._thread = None
+
+    def _run(self, parent: asyncio.AbstractEventLoop, first: asyncio.Future[None]) -> None:
+        try:
+            asyncio.run(self._keep(parent, first))
+        except Exception as error:  # noqa: BLE001 - handed to the thread that waits for the first beat
+            parent.call_soon_threadsafe(_fail, first, error)
+
+    async def _keep(self, parent: asyncio.AbstractEventLoop, first: asyncio.Future[None]) -> None:
+        self._loop, self._ending = asyncio.get_running_loop(), asyncio.Event()
+        async with await connect(self._url) as bus:
+            await self._beat(bus)
+            parent.call_soon_threadsafe(_succeed, first)
+            while not await _set_within(self._ending, INTERVAL_S):
+                try:
+                    await self._beat(bus)
+                except BusError as error:
+                    log.warning("heartbeat not sent", error=str(error))
+            try:
+                await bus.call("DEL", self._key)
+            except BusError as error:
+                log.debug("heartbeat not removed, it will expire", error=str(error))
+
+    async def _beat(self, bus: RedisConnection) -> None:
+        flat = [text for pair in self._fields().items() for text in pair]
+        await bus.script(BEAT, [self._key], HEARTBEAT_TTL_S, *flat)
+
+
+async def _set_within(event: asyncio.Event, seconds: float) -> bool:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True
+
+
+def _succeed(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _fail(future: asyncio.Future[None], error: Exception) -> None:
+    if future.done():
+        log.error("heartbeat ended", error=str(error))
+    else:
+        future.set_exception(error)

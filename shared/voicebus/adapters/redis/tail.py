@@ -1,0 +1,86 @@
+"""Reading one stream without a group, from a saved id, for the one process it is addressed to."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from voicebus.adapters.redis.client import RedisConnection
+from voicebus.errors import BusError
+from voicebus.telemetry import metrics
+from voicebus.telemetry.logging import get_logger
+
+log = get_logger(__name__)
+
+BLOCK_MS: Final = 2_000
+_COUNT: Final = 500
+_TIDY_S: Final = 10.0
+_RETRY_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
+
+
+class StreamTail:
+    """Calls `route` with every entry of `stream`, in order; run `run` as a task.
+
+    What was read is trimmed, and the stream ends `ttl_s` after its reader. `route` is called again with an entry for
+    which it raised `BusError`; `on_reachable` hears whether the last read reached Redis.
+    """
+
+    def __init__(
+        self,
+        bus: RedisConnection,
+        stream: str,
+        route: Callable[[str, dict[str, str]], Awaitable[None]],
+        *,
+        ttl_s: int,
+        service: str,
+        on_reachable: Callable[[bool], None] | None = None,
+    ) -> None:
+        self.stream = stream
+        self._bus = bus
+        self._route = route
+        self._ttl_s = ttl_s
+        self._service = service
+        self._on_reachable = on_reachable
+        self._last = "0-0"
+
+    async def run(self) -> None:
+        """Read until cancelled; a lost connection loses nothing, because reading goes on behind the last entry."""
+        tidied = float("-inf")
+        failures = 0
+        while True:
+            try:
+                if time.monotonic() - tidied > _TIDY_S:
+                    await self.tidy()
+                    tidied = time.monotonic()
+                reply = await self._bus.read_blocking(
+                    "XREAD", "COUNT", _COUNT, "BLOCK", BLOCK_MS, "STREAMS", self.stream, self._last
+                )
+                for _, entries in reply or ():
+                    for entry_id, fields in entries:
+                        await self._route(entry_id, fields)
+                        self._last = entry_id
+            except BusError as error:
+                if failures == 0:
+                    metrics.REDIS_DISRUPTIONS.labels(service=self._service).inc()
+                    log.warning("reading waits for Redis", stream=self.stream, error=str(error))
+                self._reachable(False)
+                await asyncio.sleep(_RETRY_S[min(failures, len(_RETRY_S) - 1)])
+                failures += 1
+                continue
+            failures = 0
+            self._reachable(True)
+
+    async def tidy(self) -> None:
+        """Remove what was read and renew the stream's time to live.
+
+        Raises:
+            BusError: Redis cannot be reached.
+        """
+        if self._last != "0-0":
+            milliseconds, _, number = self._last.partition("-")
+            await self._bus.call("XTRIM", self.stream, "MINID", f"{milliseconds}-{int(number) + 1}")
+        await self._bus.call("EXPIRE", self.stream, self._ttl_s)
+
+    def _reachable(self, reached: bool) -> None:
+        if self._on_reachable is not None:
+            self._on_reachable(reached)

@@ -1,0 +1,253 @@
+"""The at-least-once loop over streams: read what there is room for, work, acknowledge after the effect.
+
+It knows no Redis and no message: members of consumer groups bring deliveries, a handler does the work. What a handler
+raises decides what happens to the entry:
+
+    returns         acknowledged
+    ContractError   dead-lettered with its reason
+    BusError        tried again until the bus is back; says nothing about the entry
+    anything else   logged and tried again, after MAX_DELIVERIES in all dead-lettered
+    cancelled       left pending, for another worker to take over
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeVar
+
+from voicebus.contracts.envelope import Entry
+from voicebus.errors import BusError, ContractError
+from voicebus.ports import Clock, Delivery, StreamConsumer
+from voicebus.telemetry import metrics
+from voicebus.telemetry.logging import get_logger
+
+log = get_logger(__name__)
+
+T = TypeVar("T")
+Handler = Callable[[Entry, Delivery], Awaitable[None]]
+
+MAX_DELIVERIES: Final = 5
+BLOCK_MS: Final = 2_000
+CLAIM_EVERY_S: Final = 0.25
+TIDY_EVERY_S: Final = 5.0
+_BACKOFF_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
+
+
+async def until_reached(attempt: Callable[[], Awaitable[T]]) -> T:
+    """Do `attempt` until it does not raise `BusError`; doing it twice must be harmless."""
+    failures = 0
+    while True:
+        try:
+            return await attempt()
+        except BusError as error:
+            if failures == 0:
+                log.warning("waiting for the bus", error=str(error))
+            await asyncio.sleep(_backoff(failures))
+            failures += 1
+
+
+class ConsumerLoop:
+    """Runs `handle` for every entry of `members`, at most `concurrency` at once.
+
+    `on_reachable` hears whether the last read reached the bus, for readiness. `service` is the metrics' label.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[StreamConsumer],
+        handle: Handler,
+        *,
+        clock: Clock,
+        service: str,
+        concurrency: int,
+        on_reachable: Callable[[bool], None] | None = None,
+    ) -> None:
+        self._members = members
+        self._handle = handle
+        self._clock = clock
+        self._service = service
+        self._concurrency = concurrency
+        self._on_reachable = on_reachable
+        self._slots = asyncio.Semaphore(concurrency)
+        self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._room = asyncio.Event()
+        self._room.set()
+
+    @property
+    def in_hand(self) -> int:
+        """Entries that were read and are not done."""
+        return len(self._tasks)
+
+    async def run(self, stop: asyncio.Event, *, drain_timeout: float) -> None:
+        """Work until `stop` is set, then finish what is in hand within `drain_timeout` (s); the rest stays pending.
+
+        Raises:
+            ExceptionGroup: the loop itself is broken; never for what a handler raises.
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                background = [
+                    group.create_task(work, name=f"{name} {member!r}")
+                    for member in self._members
+                    for name, work in (
+                        ("read", self._read(member)),
+                        ("claim", self._claim(member)),
+                        ("tidy", self._tidy(member)),
+                    )
+                ]
+                await stop.wait()
+                for task in background:
+                    task.cancel()
+            await self._drain(drain_timeout)
+        finally:
+            await self._abandon()
+
+    # --- background ---------------------------------------------------------------------------------
+
+    async def _read(self, member: StreamConsumer) -> None:
+        failures = 0
+        while True:
+            await self._room.wait()
+            try:
+                if failures:
+                    await self._recover(member)
+                deliveries = await self._next(member)
+            except BusError as error:
+                if failures == 0:
+                    metrics.REDIS_DISRUPTIONS.labels(service=self._service).inc()
+                    log.warning("reading waits for the bus", member=repr(member), error=str(error))
+                self._reachable(False)
+                await asyncio.sleep(_backoff(failures))
+                failures += 1
+                continue
+            failures = 0
+            self._reachable(True)
+            for delivery in deliveries:
+                self._take(member, delivery)
+
+    async def _recover(self, member: StreamConsumer) -> None:
+        """Take what was delivered on a connection that broke before we heard of it; nobody else would."""
+        for delivery in await member.read_own():
+            self._take(member, delivery)
+
+    async def _next(self, member: StreamConsumer) -> Sequence[Delivery]:
+        if len(self._members) == 1:
+            return await member.read(count=self._free, block_ms=BLOCK_MS)
+        # With several streams a blocked read must not promise the same room to all of them: first what is there,
+        # then wait for a single entry, which at worst waits here for a slot.
+        return await member.read(count=self._free, block_ms=0) or await member.read(count=1, block_ms=BLOCK_MS)
+
+    async def _claim(self, member: StreamConsumer) -> None:
+        failed = False
+        while True:
+            if self._free > 0:
+                try:
+                    if failed:
+                        await self._recover(member)
+                    deliveries = await member.claim_abandoned(count=self._free)
+                except BusError as error:
+                    failed = True
+                    log.debug("no claims while the bus is away", error=str(error))
+                else:
+                    failed = False
+                    for delivery in deliveries:
+                        metrics.MESSAGES_CLAIMED.labels(service=self._service, cause=delivery.cause).inc()
+                        self._take(member, delivery)
+            await asyncio.sleep(CLAIM_EVERY_S)
+
+    async def _tidy(self, member: StreamConsumer) -> None:
+        while True:
+            try:
+                await member.tidy()
+            except BusError as error:
+                log.debug("not tidied while the bus is away", error=str(error))
+            await asyncio.sleep(TIDY_EVERY_S)
+
+    # --- entries ------------------------------------------------------------------------------------
+
+    @property
+    def _free(self) -> int:
+        return max(0, self._concurrency - len(self._tasks))
+
+    def _take(self, member: StreamConsumer, delivery: Delivery) -> None:
+        key = (delivery.stream, delivery.entry_id)
+        if key in self._tasks:
+            return
+        task = asyncio.create_task(self._work(member, delivery), name=f"entry {delivery.stream}/{delivery.entry_id}")
+        self._tasks[key] = task
+        task.add_done_callback(lambda _: self._done(key))
+        if self._free == 0:
+            self._room.clear()
+
+    def _done(self, key: tuple[str, str]) -> None:
+        del self._tasks[key]
+        if self._free > 0:
+            self._room.set()
+
+    async def _work(self, member: StreamConsumer, delivery: Delivery) -> None:
+        async with self._slots:
+            queued_ms = self._clock.at_ms() - int(delivery.entry_id.partition("-")[0])
+            metrics.MESSAGE_QUEUE.labels(service=self._service).observe(max(0, queued_ms) / 1000)
+            refused = await self._handled(delivery)
+            if refused is None:
+                await until_reached(lambda: member.acknowledge(delivery))
+                return
+            reason, error = refused
+            await until_reached(lambda: member.dead_letter(delivery, reason=reason, error=error))
+            metrics.MESSAGES_DEADLETTERED.labels(service=self._service, reason=reason).inc()
+            log.warning(
+                "entry dead-lettered", stream=delivery.stream, entry=delivery.entry_id, reason=reason, error=error
+            )
+
+    async def _handled(self, delivery: Delivery) -> tuple[str, str] | None:
+        """Run the handler to an end: None where the entry is done, else the reason and error of its dead letter."""
+        if delivery.deliveries > MAX_DELIVERIES:
+            return "too_many_deliveries", f"delivered {delivery.deliveries} times without an end"
+        try:
+            entry = Entry.parse(delivery.fields)
+        except ContractError as error:
+            return error.reason, str(error)
+        deliveries = delivery.deliveries
+        while True:
+            try:
+                await until_reached(lambda: self._handle(entry, delivery))
+            except ContractError as error:
+                return error.reason, str(error)
+            except Exception as error:
+                log.exception("handler failed", type=entry.type, session=entry.session, deliveries=deliveries)
+                if deliveries >= MAX_DELIVERIES:
+                    return "handler_failed", f"{type(error).__name__}: {error}"
+                await asyncio.sleep(_backoff(deliveries - delivery.deliveries))
+                deliveries += 1
+                metrics.MESSAGES_REDELIVERED.labels(service=self._service).inc()
+            else:
+                return None
+
+    # --- the end ------------------------------------------------------------------------------------
+
+    async def _drain(self, timeout_s: float) -> None:
+        try:
+            async with asyncio.timeout(timeout_s):
+                try:
+                    for member in self._members:
+                        await self._recover(member)  # a read may have been cut off just as its entries came
+                except BusError as error:
+                    log.warning("entries that just came are left to other workers", error=str(error))
+                if self._tasks:
+                    log.info("finishing what is in hand", entries=len(self._tasks))
+                    await asyncio.wait(self._tasks.values())
+        except TimeoutError:
+            log.warning("entries left to other workers", entries=len(self._tasks))
+
+    async def _abandon(self) -> None:
+        left = list(self._tasks.values())
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+    def _reachable(self, reached: bool) -> None:
+        if self._on_reachable is not None:
+            self._on_reachable(reached)
+
+
+def _backoff(failures: int) -> float:
+    return _BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)]
