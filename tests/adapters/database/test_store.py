@@ -11,7 +11,7 @@ from sqlalchemy import create_engine
 from support.recorded import STARTED_AT, conversation, ended, entry, recorded, said, started, tool_end, tool_start
 from voicebus.adapters.database.store import Filter, Position, TranscriptStore, Written
 from voicebus.adapters.database.transcripts import Transcript
-from voicebus.errors import ContractError
+from voicebus.errors import ContractError, StoreError
 
 
 async def read(store: TranscriptStore, session: str) -> Transcript:
@@ -227,3 +227,16 @@ async def test_deleting_a_session_deletes_what_it_said(store: TranscriptStore, d
         left = connection.exec_driver_sql("SELECT DISTINCT session FROM events UNION SELECT session FROM items").all()
     engine.dispose()
     assert left == [("s2",)]
+
+
+async def test_every_call_on_a_database_that_is_away_raises_the_stores_error() -> None:
+    async with TranscriptStore("postgresql+psycopg://user:s3cret@127.0.0.1:1/calls") as store:
+        for call in (
+            store.check(),
+            store.write(recorded(started("s1"))),
+            store.transcript("s1"),
+            walk(store, Filter(), 1),
+        ):
+            with pytest.raises(StoreError, match=r"^the database 127\.0\.0\.1:1/calls failed: ") as failed:
+                await call
+            assert "s3cret" not in str(failed.value)

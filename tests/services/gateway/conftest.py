@@ -12,7 +12,7 @@ from support.simulator import SimulatorHandle, running_simulator
 from support.tasks import running
 from voicebus.agents.targets import load_targets
 from voicebus.contracts.envelope import Entry
-from voicebus.contracts.streams import Keys
+from voicebus.contracts.streams import INBOX_TTL_S, Keys
 from voicebus.contracts.tools import Outcome, ToolCall, ToolResult
 from voicebus_services.gateway.wiring import Gateway, running_gateway
 from voicebus_services.settings import GatewaySettings
@@ -65,7 +65,8 @@ async def tool_worker(redis_url: str, stream_prefix: str) -> AsyncIterator[list[
         async with aioredis.Redis.from_url(redis_url, decode_responses=True, socket_timeout=None) as client:
             last = "0"
             while True:
-                for _, entries in await client.xread({keys.tools(QUEUE): last}, block=200) or ():
+                reply: Any = await client.xread({keys.tools(QUEUE): last}, block=200)
+                for _, entries in reply or ():
                     for entry_id, fields in entries:
                         last = entry_id
                         await answer(client, Entry.parse(fields))
@@ -84,6 +85,7 @@ async def tool_worker(redis_url: str, stream_prefix: str) -> AsyncIterator[list[
             update={"id": f"r{entry.id}", "type": "tool.result", "data": result.model_dump(mode="json")}
         )
         await client.xadd(call.reply_to, reply.fields())
+        await client.expire(call.reply_to, INBOX_TTL_S)
 
     async with running(work()):
         await asyncio.sleep(0)

@@ -9,6 +9,9 @@ from typing import Any
 
 import msgspec
 
+from voicebus.adapters.sockets import INTERNAL_ERROR
+from voicebus.contracts.envelope import Message
+from voicebus.contracts.journal import ErrorRecorded, EventType
 from voicebus.engine.config import Face
 from voicebus.engine.inputs import ClientEvent, ClientMalformed
 from voicebus.engine.outputs import ForwardAudio
@@ -30,6 +33,7 @@ class OpenAIConnection(ClientConnection):
         super().__init__(host, agent=agent, traceparent=traceparent)
         self._event_prefix = f"event_{secrets.token_hex(6)}"
         self._events = 0
+        self._last_error = "The session failed."
         # The constant head of audio frames, which changes only with the content part.
         self._audio_of: ForwardAudio | None = None
         self._audio_head = b""
@@ -65,10 +69,22 @@ class OpenAIConnection(ClientConnection):
         tail = f'{self._events}","delta":"{delta.delta}"}}'
         self._socket.send_text(self._audio_head + tail.encode("ascii"))
 
+    def record(self, seq: int, kind: EventType, at_ms: int, data: Message) -> None:
+        super().record(seq, kind, at_ms, data)
+        if isinstance(data, ErrorRecorded):
+            self._last_error = data.message
+
+    def close(self, code: int, reason: str) -> None:
+        """A session that failed says so before it closes, as the protocol does (protocol 3.3)."""
+        if code == INTERNAL_ERROR:
+            self.refuse(reason, self._last_error, code)
+        else:
+            super().close(code, reason)
+
     def refuse(self, code: str, message: str, close_code: int) -> None:
         error = {"type": "server_error", "code": code, "message": message, "param": None, "event_id": None}
         self.server_event({"type": "error", "error": error})
-        self.close(close_code, f"server_error.{code}")
+        super().close(close_code, f"server_error.{code}")
 
     def _learn_format(self, event: Mapping[str, Any]) -> None:
         if event["type"] in ("session.created", "session.updated"):

@@ -39,6 +39,7 @@ class PicowsSocket(WSListener):
         self._transport: WSTransport | None = None
         self._closing = False
         self._congested = False
+        self._leaving = 0
         self._fragments: list[bytes] = []
         self._fragments_size = 0
         self._fragments_binary = False
@@ -77,8 +78,10 @@ class PicowsSocket(WSListener):
     def _send(self, kind: WSMsgType, message: bytes) -> None:
         if self._closing or self._transport is None:
             return
-        # Judged before the message is added: one message may be larger than the limit, a backlog may not.
-        if self._congested and self._transport.underlying_transport.get_write_buffer_size() > self._max_buffered:
+        # One message may be larger than the limit, a backlog may not: so it is judged before a message is added, and
+        # the largest one that is still leaving does not count.
+        backlog = self._transport.underlying_transport.get_write_buffer_size() - self._leaving if self._congested else 0
+        if backlog > self._max_buffered:
             log.warning("peer does not read, dropping it", buffered=self._max_buffered)
             self._closing = True
             # Not here: the caller is in the middle of its outputs.
@@ -90,6 +93,8 @@ class PicowsSocket(WSListener):
             framed = bytearray(_HEADER_ROOM)
             framed += message
             self._transport.send_reuse_external_bytearray(kind, framed, _HEADER_ROOM)
+        if self._congested:
+            self._leaving = max(self._leaving, len(message))
 
     def _abort(self) -> None:
         if self._transport is not None:
@@ -126,6 +131,7 @@ class PicowsSocket(WSListener):
 
     def resume_writing(self) -> None:
         self._congested = False
+        self._leaving = 0
 
     def _reassemble(self, kind: WSMsgType, payload: bytes, *, fin: bool) -> None:
         if kind != WSMsgType.CONTINUATION:

@@ -1,0 +1,191 @@
+"""The link to a model: how it dials, and what becomes of failures."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+import websockets
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.datastructures import Headers
+from websockets.http11 import Request, Response
+
+from support.servers import free_port
+from support.waiting import wait_until
+from voicebus.adapters.openai_realtime import OpenAIRealtimeConnector, model_url
+from voicebus.errors import ModelLinkError, SettingsError
+from voicebus.ports import ModelConnector, ModelLink
+
+
+@dataclass
+class Listener:
+    frames: list[bytes] = field(default_factory=list)
+    lost: list[tuple[str, int | None]] = field(default_factory=list)
+
+    def model_frame(self, frame: bytes) -> None:
+        self.frames.append(frame)
+
+    def model_lost(self, why: str, close_code: int | None) -> None:
+        self.lost.append((why, close_code))
+
+
+@dataclass
+class Model:
+    """A server that greets, remembers, and closes when told so."""
+
+    url: str = ""
+    requests: list[Request] = field(default_factory=list)
+    heard: list[str | bytes] = field(default_factory=list)
+    status: int | None = None
+    close_with: int | None = None
+
+    def check(self, connection: ServerConnection, request: Request) -> Response | None:
+        self.requests.append(request)
+        return Response(self.status, "no", Headers(), b"no") if self.status else None
+
+    async def talk(self, connection: ServerConnection) -> None:
+        await connection.send('{"type":"session.created"}')
+        if self.close_with is not None:
+            await connection.close(self.close_with, "because")
+        with contextlib.suppress(websockets.ConnectionClosed):
+            async for message in connection:
+                self.heard.append(message)
+
+
+@asynccontextmanager
+async def serving(model: Model) -> AsyncIterator[Model]:
+    async with serve(model.talk, "127.0.0.1", 0, process_request=model.check) as server:
+        model.url = f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}/v1/realtime"
+        yield model
+
+
+async def test_events_and_frames_go_both_ways_and_our_own_close_is_no_loss() -> None:
+    listener = Listener()
+    async with serving(Model()) as model:
+        link = await OpenAIRealtimeConnector(model.url).connect(listener, model="m")
+        await wait_until(lambda: listener.frames, description="the greeting")
+        link.send({"type": "session.update", "text": "ü"})
+        link.send_frame(b'{"type":"x"}')
+        await wait_until(lambda: len(model.heard) == 2, description="both events")
+        await link.close()
+        link.send({"type": "too.late"})
+    assert listener.frames == [b'{"type":"session.created"}']
+    assert [json.loads(event) for event in model.heard] == [{"type": "session.update", "text": "ü"}, {"type": "x"}]
+    assert listener.lost == []
+
+
+async def test_a_link_that_the_model_closes_is_lost_once_with_its_code() -> None:
+    listener = Listener()
+    async with serving(Model(close_with=4000)) as model:
+        await OpenAIRealtimeConnector(model.url).connect(listener, model="m")
+        await wait_until(lambda: listener.lost, description="the loss")
+    assert listener.lost == [("the model closed the link (4000 because)", 4000)]
+
+
+async def test_large_frames_pass_both_ways() -> None:
+    listener = Listener()
+    large = json.dumps({"type": "x", "text": "x" * 9_000_000}).encode()
+
+    class Echo(Model):
+        async def talk(self, connection: ServerConnection) -> None:
+            async for message in connection:
+                await connection.send(message)
+
+    async with serve(Echo().talk, "127.0.0.1", 0, max_size=None) as server:
+        url = f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}/"
+        link = await OpenAIRealtimeConnector(url).connect(listener, model="m")
+        for _ in range(2):
+            link.send_frame(large)
+        await wait_until(lambda: len(listener.frames) == 2, description="the echoes")
+        await link.close()
+    assert listener.frames == [large, large]
+
+
+@pytest.mark.parametrize(
+    ("headers", "key", "expected"),
+    [
+        ({}, "k", {"authorization": "Bearer k"}),
+        ({}, None, {"authorization": None}),
+        ({"api-key": "azure"}, "k", {"api-key": "azure", "authorization": None}),
+        ({"authorization": "Bearer entra"}, "k", {"authorization": "Bearer entra"}),
+        ({"OpenAI-Beta": "realtime=v1", "X-Extra": "1"}, "k", {"openai-beta": None, "x-extra": "1"}),
+    ],
+)
+async def test_credentials_go_out_once_and_the_beta_header_never(
+    headers: dict[str, str], key: str | None, expected: dict[str, str | None]
+) -> None:
+    async with serving(Model()) as model:
+        link = await OpenAIRealtimeConnector(model.url, api_key=key, headers=headers).connect(Listener(), model="m")
+        await link.close()
+    (request,) = model.requests
+    assert {name: request.headers.get(name) for name in expected} == expected
+    assert request.path == "/v1/realtime?model=m"
+    assert request.headers["User-Agent"].startswith("voicebus/")
+
+
+@pytest.mark.parametrize(
+    ("url", "dialled"),
+    [
+        ("wss://api.openai.com/v1/realtime", "wss://api.openai.com/v1/realtime?model=m+1"),
+        ("wss://h/openai/v1/realtime?model=deployed", "wss://h/openai/v1/realtime?model=deployed"),
+        ("wss://h/o?api-version=1&deployment=d", "wss://h/o?api-version=1&deployment=d"),
+        ("wss://h/v1/realtime?call_id=rtc_1", "wss://h/v1/realtime?call_id=rtc_1"),
+        ("ws://h:1/x?a=b", "ws://h:1/x?a=b&model=m+1"),
+    ],
+)
+def test_the_model_is_named_unless_the_address_does(url: str, dialled: str) -> None:
+    assert model_url(url, "m 1") == dialled
+
+
+@pytest.mark.parametrize(
+    ("status", "fatal", "code"),
+    [(401, True, "invalid_api_key"), (404, True, None), (503, False, None), (429, False, None)],
+)
+async def test_a_refused_upgrade_says_so(status: int, fatal: bool, code: str | None) -> None:
+    async with serving(Model(status=status)) as model:
+        with pytest.raises(ModelLinkError, match=f"refused the connection \\(HTTP {status}\\)") as refused:
+            await OpenAIRealtimeConnector(model.url).connect(Listener(), model="m")
+    assert (refused.value.fatal, refused.value.code) == (fatal, code)
+
+
+async def test_an_unreachable_model_says_so() -> None:
+    port = free_port()
+    with pytest.raises(ModelLinkError, match=f"127.0.0.1:{port} cannot be reached") as unreachable:
+        await OpenAIRealtimeConnector(f"ws://127.0.0.1:{port}/").connect(Listener(), model="m")
+    assert not unreachable.value.fatal
+
+
+async def test_a_model_that_does_not_answer_is_given_up() -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    async with server:
+        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        with pytest.raises(ModelLinkError, match=r"did not answer within 0\.1 s"):
+            await OpenAIRealtimeConnector(url, connect_timeout_s=0.1).connect(Listener(), model="m")
+
+
+@pytest.mark.parametrize("url", ["wss://api.openai.com/v1/realtime", "wss://me.openai.azure.com/openai/v1/realtime"])
+def test_a_real_provider_is_not_dialled_without_a_credential(url: str) -> None:
+    with pytest.raises(SettingsError, match="VOICEBUS_MODEL_API_KEY"):
+        OpenAIRealtimeConnector(url).require_credentials()
+    OpenAIRealtimeConnector(url, api_key="k").require_credentials()
+    OpenAIRealtimeConnector(url, headers={"api-key": "k"}).require_credentials()
+
+
+def test_any_other_model_may_be_dialled_without_one() -> None:
+    OpenAIRealtimeConnector("ws://127.0.0.1:8090/v1/realtime").require_credentials()
+    OpenAIRealtimeConnector("wss://api.openai.com.example.org/").require_credentials()
+
+
+async def test_it_is_a_model_connector() -> None:
+    connector: ModelConnector = OpenAIRealtimeConnector("ws://h/")
+    assert connector
+    async with serving(Model()) as model:
+        link: ModelLink = await OpenAIRealtimeConnector(model.url).connect(Listener(), model="m")
+        await link.close()
