@@ -114,8 +114,8 @@ def _enum(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
                 or token.low in {"the", "and", "for", "you", "can", "with", "what"}
             ):
                 continue
-            near = max(_nearness(token.stem, word, token.low) for word in wanted) if len(wanted) == 1 else min(
-                _nearness(token.stem, word, token.low) for word in wanted)  # fmt: skip
+            near = max(_nearness(token.stem, word, token.low, associated=parameter.required) for word in wanted) if len(wanted) == 1 else min(
+                _nearness(token.stem, word, token.low, associated=parameter.required) for word in wanted)  # fmt: skip
             if near >= 0.6 and not any(opposite(token.stem, word) for word in wanted):
                 yield Candidate(near * 2.2, value, at, at + 1)
 
@@ -199,8 +199,8 @@ def side(parameter: Parameter, said: Utterance, at: int) -> float:
     return 1.5 if found == parameter.role else -1.5
 
 
-def _nearness(word: str, wanted: str, low: str) -> float:
-    if same_concept(word, wanted):
+def _nearness(word: str, wanted: str, low: str, *, associated: bool) -> float:
+    if associated and same_concept(word, wanted):
         return 0.8
     close = similarity(word, wanted)
     alike = SequenceMatcher(None, low, wanted).ratio() if len(low) > 4 and len(wanted) > 4 else 0.0
@@ -218,6 +218,8 @@ def _boolean(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
     ]
     switch = not words or all(w in _SWITCH_NAMES for w in parameter.words)
     for at, token in enumerate(said.tokens):
+        if token.low + said.low(at + 1) in words or token.low + said.low(at + 2) in words:  # "pick it up" for `pickup`
+            yield Candidate(2.0, not any(said.low(i) in _NEGATIONS for i in range(max(0, at - 3), at)), at, at + 1)
         if switch and (token.low in _TRUE_WORDS or token.low in _FALSE_WORDS):
             yield Candidate(2.5, token.low in _TRUE_WORDS, at, at + 1)
         elif not switch and token.stem in words and len(words) <= 2:
@@ -292,7 +294,7 @@ def _measured(parameter: Parameter, number: Number) -> tuple[float, float | None
     if parameter.kind in {"duration"} and number.unit and number.unit not in parameter.hints:
         return number.plain, 0.0
     if number.currency:
-        return number.plain, 2.0 if parameter.kind == "amount" else -1.0
+        return number.plain, {"amount": 2.0, "thing": 0.8}.get(parameter.kind, -1.0)
     if number.percent:
         return number.plain, 2.0 if {"percent", "percentag", "level", "rate", "tip"} & set(parameter.hints) else 0.5
     if number.ordinal:

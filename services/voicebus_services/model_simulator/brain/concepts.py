@@ -99,7 +99,7 @@ message text sms send msg
 email mail inbox letter
 call phone dial ring telephone
 contact person friend colleague
-contact reach phone
+contact reach phone number
 notify alert notification inform
 music song track playlist album artist tune listen band
 play listen start
@@ -381,9 +381,15 @@ how many steps: activity walk
 how is my: status check
 look up: search find
 find out: search find
-run out of: shopping buy list
-ran out of: shopping buy list
-are out of: shopping buy list
+run out of: shopping buy order refill
+low on: order refill buy
+get up: alarm wake
+stars: rating review
+out of five: rating review
+out of ten: rating review
+put me on: waitlist register
+sign me up: register subscribe enroll
+are out of: shopping buy order list
 log in: login account access password
 sign in: login account access password
 locked out: password account unlock reset
@@ -456,6 +462,7 @@ _ACTIONS: Final = {
 _OPPOSITES: Final = """
 on off
 open close
+open lock
 open shut
 lock unlock
 add remove
@@ -526,7 +533,7 @@ _NEGATED_FORMS: Final = ("un", "dis", "de", "re")
 
 
 _IDIOM_WORDS: Final = tuple(
-    (f" {phrase} ", tuple(stem(word) for word in meaning.split()))
+    (f" {' '.join(map(stem, phrase.split()))} ", tuple(stem(word) for word in meaning.split()))
     for phrase, meaning in (line.split(": ") for line in _IDIOMS.splitlines())
 )
 LANGUAGES: Final = frozenset(
@@ -545,9 +552,8 @@ COLORS: Final = frozenset(
 @lru_cache(maxsize=1024)
 def idioms(text: str) -> tuple[str, ...]:
     """Stems of what the turns of phrase in a text (lower case) mean."""
-    padded = " " + "".join(c if c.isalnum() or c == "'" else " " for c in text.lower()) + " "
-    padded = " ".join(padded.split())
-    padded = f" {padded} "
+    words = "".join(c if c.isalnum() else " " for c in text.lower()).split()
+    padded = f" {' '.join(map(stem, words))} "
     return tuple(word for phrase, words in _IDIOM_WORDS if phrase in padded for word in words)
 
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, time, timedelta
+from itertools import pairwise
 from typing import Final
 
 from voicebus_services.model_simulator.brain.numbers import Number, find_numbers
@@ -209,6 +210,8 @@ def _time(text: str, tokens: Sequence[Token], numbers: dict[int, Number], at: in
         return _moment(text, tokens, at, at + 1, clock=time(_PARTS_OF_DAY[word]))
     if (spoken := _past_or_to(tokens, numbers, at)) is not None:
         hour, minute, last = spoken
+        if minute > 30 and hour == 7 and not _half_of_day(tokens, last)[0] and tokens[at + 1].low != "past":
+            return _moment(text, tokens, at, last, clock=time(hour, minute))  # "quarter to eight" goes by the eight
         return _clock(text, tokens, at, last, hour, minute, explicit=True)
     if (match := re.match(r"^(\d{1,2})[:.](\d{2})([ap]m?)?$", word)) is not None:
         colon = ":" in word or match[3] is not None or _half_of_day(tokens, at + 1)[0] != ""
@@ -331,4 +334,7 @@ def _clock(
 
 
 def _morning_said(tokens: Sequence[Token]) -> bool:
-    return any(t.low in {"morning", "wake", "alarm", "breakfast", "early", "am"} for t in tokens)
+    words = [t.low for t in tokens]
+    return bool({"morning", "wake", "alarm", "breakfast", "early", "am"} & set(words)) or any(
+        pair == ("get", "up") for pair in pairwise(words)
+    )

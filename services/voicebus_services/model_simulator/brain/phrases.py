@@ -14,23 +14,24 @@ from voicebus_services.model_simulator.brain.utterance import DETERMINERS, PREPO
 # Which kinds of value follow which preposition, best first.
 _FOLLOWS: Final = {
     "in": ("place", "language", "currency", "color", "category"),
-    "at": ("place", "time"),
+    "at": ("place", "organization", "time"),
     "on": ("thing", "query", "date", "title"),
-    "for": ("thing", "place", "person", "query", "title", "text"),
-    "from": ("place", "person", "thing"),
+    "for": ("thing", "place", "person", "query", "title", "text", "organization"),
+    "from": ("place", "person", "organization", "thing"),
     "to": ("place", "person", "language", "thing", "title"),
     "into": ("language", "currency", "thing", "place"),
-    "with": ("person", "thing"),
+    "with": ("person", "thing", "organization"),
     "by": ("creator", "person"),
     "about": ("query", "text", "title", "thing"),
     "regarding": ("query", "text", "title"),
-    "of": ("thing", "place", "query", "title", "creator"),
+    "of": ("thing", "place", "organization", "person", "query", "title", "creator"),
     "near": ("place",), "around": ("place",), "inside": ("place",), "outside": ("place",), "through": ("place",),
     "called": ("title", "person", "thing"), "named": ("title", "person", "thing"), "titled": ("title",),
     "labelled": ("title",), "labeled": ("title",), "entitled": ("title",),
     "as": ("thing", "person", "title"), "using": ("thing",), "via": ("thing", "place"), "under": ("person", "thing"),
     "because": ("text",), "saying": ("text",), "without": ("thing",), "against": ("thing",),
 }  # fmt: skip
+_NAMED_KINDS: Final = frozenset({"place", "person", "creator", "organization"})
 _HEADS_KEPT: Final = frozenset(
     map(stem, ("room", "street", "park", "station", "airport", "restaurant", "hotel", "museum", "bridge", "beach"))
 )
@@ -91,7 +92,7 @@ def spelled(parameter: Parameter, said: Utterance, first: int, last: int) -> str
     text = said.slice(first, last).strip(" ,.?!\"")
     if last < len(said.tokens) and said.low(last).isalpha() and said.low(last) not in PREPOSITIONS | DETERMINERS | {"and"}:
         text = text.removesuffix("'s")  # "Anna's salary" speaks of Anna, "at Luigi's" of Luigi's
-    if parameter.kind in {"place", "person", "creator"} and text == text.lower() and not said.tells_names:
+    if parameter.kind in {"place", "person", "creator"} and text == text.lower() and not said.tells_names and text.replace(" ", "").isalpha():
         relation = said.low(first - 1) in {"my", "the", "our", "a", "an"}
         if not relation:
             return " ".join(w if w in {"of", "the", "de", "la"} else w[:1].upper() + w[1:] for w in text.split(" "))
@@ -204,9 +205,11 @@ def _fit(parameter: Parameter, tool: Tool, said: Utterance, chunk: Chunk, first:
     if any(same_concept(w, m) for w in words[-1:] for m in parameter.words):
         score += 0.5
     if chunk.cased:
-        score += 0.6 if kind in {"place", "person", "creator", "title"} else 0.1
-    elif said.tells_names and kind in {"person", "place", "creator"} and said.low(first - 1) not in {"my"}:
+        score += 0.6 if kind in _NAMED_KINDS | {"title"} else 0.1
+    elif said.tells_names and kind in _NAMED_KINDS and said.low(first - 1) not in {"my"}:
         score -= 0.5
+    if said.low(last) == "of" and said.low(first - 1).isdigit() | any(n.last == first for n in said.numbers):
+        score -= 1.5  # "sixty tablets of aspirin" asks for aspirin
     if kind == "person" and said.low(first - 1) == "my":
         score += 0.2
     named = _described_words(tool)
@@ -301,7 +304,7 @@ def marked_text(parameter: Parameter, said: Utterance) -> tuple[int, int] | None
 
 def free_text(parameter: Parameter, tool: Tool, said: Utterance, used: frozenset[int]) -> tuple[int, int] | None:
     """The place of what remains when the request's own words and the tokens used for other parameters are taken away."""
-    if parameter.kind == "text" and (place := _telling_clause(tool, said)) is not None:
+    if parameter.kind == "text" and (place := telling_clause(tool, said)) is not None:
         return _without_edges(said, *place, used)
     prefix = _PREFIX.match(said.text)
     start = prefix.end() if prefix else 0
@@ -333,7 +336,7 @@ _LEADS_IN: Final = frozenset(
 )
 
 
-def _telling_clause(tool: Tool, said: Utterance) -> tuple[int, int] | None:
+def telling_clause(tool: Tool, said: Utterance) -> tuple[int, int] | None:
     """The clauses that tell something, where another clause only asks for the tool ("My screen is dark, please open a ticket")."""
     clauses: list[tuple[int, int]] = []
     start = 0
@@ -342,7 +345,7 @@ def _telling_clause(tool: Tool, said: Utterance) -> tuple[int, int] | None:
             if start < at:
                 clauses.append((start, at))
             start = at + 1
-    names = _tool_words(tool)
+    names = _tool_words(tool) | {word for p in tool.parameters for word in p.words}
     asking = [c for c in clauses if _asks(said, c, names)]
     telling = [c for c in clauses if c not in asking and c[1] - c[0] > 1]
     if not asking or not telling:

@@ -143,7 +143,7 @@ class Catalogue:
                     matched_objects[term] = max(matched_objects.get(term, 0.0), _nearness(word, term))
         if not weight_sum:
             return 0.0
-        share = total / (weight_sum + 0.6)
+        share = total / (weight_sum + 0.45)
         coverage = (
             sum(matched_objects.get(o, 0.0) for o in profile.objects) / len(profile.objects) if profile.objects else 0.0
         )
@@ -195,11 +195,16 @@ def _profile(tool: Tool) -> Profile:
         add([w for w in stems(sentence) if w not in _VAGUE], _FIELD_WORTH["description"] * (1.0 if number < 2 else 0.8))
     for parameter in tool.parameters:
         _add_parameter(parameter, add)
-    description_verbs = [stem(w) for w in re.findall(r"[a-z]+", tool.description.lower())[:1]]
-    kinds = frozenset().union(*(actions(w) for w in verbs)) if verbs else frozenset().union(
-        *(actions(w) for w in description_verbs))  # fmt: skip
+    description_verbs = _leading_verbs(tool.description)
+    kinds = frozenset().union(*(actions(w) for w in (*verbs[:1], *description_verbs[0 if not verbs else 1 :])))
     return Profile(tool, terms, objects, (*verbs, *description_verbs), kinds, handoff, _direction(tuple(
         w for w, worth in terms.items() if worth >= 0.7)))  # fmt: skip
+
+
+def _leading_verbs(description: str) -> list[str]:
+    """The verbs that a description opens with: "Lock or unlock a door" has two."""
+    words = [stem(w) for w in re.findall(r"[a-z]+", re.split(r"[.;]", description.lower(), maxsplit=1)[0])]
+    return [w for i, w in enumerate(words) if i == 0 or (words[i - 1] in {"or", "and"} and actions(w))]
 
 
 def _add_parameter(parameter: Parameter, add: Any) -> None:
@@ -245,13 +250,14 @@ def _verb_places(said: Utterance) -> frozenset[int]:
 def _action_agreement(profile: Profile, said: Utterance) -> float:
     kinds, verbs = request_actions(said)
     score = 0.0
-    if any(opposite(v, w) for v in verbs for w in profile.verbs):
+    contrary = [v for v in verbs if v not in profile.terms and not actions(v) & profile.actions and any(opposite(v, w) for w in profile.verbs)]
+    if contrary:
         score -= 0.45
     elif any(v in profile.verbs[:1] for v in verbs):
         score += 0.2
     words = {t.stem for t in said.tokens}
     name = {stem(w) for w in split_name(profile.tool.name)}
-    if any(opposite(w, n) for w in words - name for n in name) and not words & name & set(profile.verbs):
+    if any(opposite(w, n) for w in words - name - profile.terms.keys() for n in name) and not words & name & set(profile.verbs):
         score -= 0.2
     if not kinds and _WANTS.search(said.text) and profile.actions & {"create", "send"}:
         return score + 0.12

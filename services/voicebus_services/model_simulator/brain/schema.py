@@ -28,15 +28,15 @@ _KIND_WORDS: Final = {
     "time": "time clock hour",
     "duration": "duration length minutes seconds hours",
     "currency": "currency currencies",
-    "amount": "amount price budget cost sum salary fee total balance value",
+    "organization": "company organization organisation employer brand airline bank business vendor supplier merchant manufacturer firm",
+    "amount": "amount bill payment deposit income price budget cost sum salary fee total balance value",
     "identifier": "id identifier code number reference ref tracking confirmation sku iban pin serial plate digits ticker symbol isbn barcode uuid zip postcode zipcode postal",
     "count": "count quantity qty people guests passengers persons nights party size adults children copies limit seats tickets",
     "language": "language lang locale",
     "color": "color colour",
     "creator": "artist author band singer director composer creator writer",
     "person": """person recipient contact attendee attendees guest passenger customer employee patient doctor colleague friend candidate
-        assignee sender payee beneficiary participant participants invitee invitees member manager teacher student receiver user owner driver stylist
-        username agent participant beneficiary whom who""",
+        assignee sender payee beneficiary participant participants invitee invitees member manager teacher student receiver owner driver stylist agent participant beneficiary whom who""",
     "place": """city town place address destination origin country airport station region area venue street location
         state pickup dropoff county village port stop museum branch neighborhood restaurant hotel cafe store shop clinic hospital pharmacy gym
         theater theatre cinema bar office""",

@@ -8,14 +8,14 @@ from typing import Any
 
 from voicebus_services.model_simulator.brain.candidates import Candidate, typed_candidates
 from voicebus_services.model_simulator.brain.concepts import LANGUAGES
-from voicebus_services.model_simulator.brain.phrases import free_text, labelled_text, marked_text, phrase_candidates, spelled
+from voicebus_services.model_simulator.brain.phrases import free_text, labelled_text, marked_text, phrase_candidates, spelled, telling_clause
 from voicebus_services.model_simulator.brain.schema import JsonObject, Parameter, Tool
 from voicebus_services.model_simulator.brain.tokens import split_name, stem, stems
 from voicebus_services.model_simulator.brain.utterance import Utterance
 
 _ENOUGH_REQUIRED = 0.5
 _ENOUGH_OPTIONAL = 1.5
-_PLACED_KINDS = frozenset({"place", "person", "creator", "title", "thing", "query", "language", "color", "text"})
+_PLACED_KINDS = frozenset({"place", "person", "organization", "creator", "title", "thing", "query", "language", "color", "text"})
 
 
 @dataclass(slots=True)
@@ -319,6 +319,8 @@ def _assign_texts(
             place = (first, last)
         elif parameter.required and not _dispensable(parameter) and parameter.kind in {"text", "query", "title"}:
             place, score = free_text(parameter, tool, said, filling.used), 0.8
+        elif parameter.kind == "text" and (clause := telling_clause(tool, said)) and not filling.used & set(range(*clause)):
+            place, score = free_text(parameter, tool, said, filling.used), 1.5
         elif parameter.kind in {"text", "query"}:
             about = next(
                 (

@@ -26,7 +26,7 @@ DETERMINERS: Final = frozenset(
     "a an the my our your his her their its this that these those some any another each every all".split()  # noqa: SIM905
 )
 _BREAKS: Final = frozenset(
-    """i me we us you he him she it they them myself is am are was were be been being do does did done have has had will
+    """i me we us you he him she it they them myself is am are was were be been being do does did done doing being have has had will
     would shall should can could may might must let what which who whom whose when where why how please thanks thank hello
     hi hey okay ok so then there here not no yes and or but if just also too again now right really very want wants wanted
     like need needs get got give going gonna tell know much many more most less least well um uh if whether sorry actually
@@ -42,7 +42,7 @@ _PARTICLES: Final = frozenset("on off up down in out back".split())  # noqa: SIM
 _COMMON_VERBS: Final = frozenset(
     """take bring drive pick put keep help try use leave come ask talk speak think hear feel fly travel stay eat drink sleep
     work wear cook watch read listen learn meet visit see look fix repair mend clean wash heat warm cool dim brighten invite
-    hold wait run walk ride swim move sell rent hire lend borrow download upload install restart print scan sign say""".split()
+    hold wait reach contact run walk ride swim move sell rent hire lend borrow download upload install restart print scan sign say""".split()
 )
 _STREETS: Final = frozenset(
     map(stem, ("street", "avenue", "road", "lane", "drive", "square", "boulevard", "way", "court", "place", "terrace"))
