@@ -98,6 +98,13 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
 
 @contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """One transaction that only reads."""
+    with engine.connect() as connection:
+        yield connection
+
+
+@contextmanager
 def mapped_errors(where: str) -> Iterator[None]:
     """Turn the driver's errors into ours.
 

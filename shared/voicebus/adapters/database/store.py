@@ -14,6 +14,7 @@ from voicebus.adapters.database.connection import (
     in_thread,
     mapped_errors,
     open_engine,
+    reading,
     require_migrated,
     writing,
 )
@@ -103,8 +104,8 @@ class TranscriptStore:
 
     async def _run(self, work: Callable[[Connection], T], *, writes: bool = False) -> T:
         def run() -> T:
-            opened = writing(self._engine) if writes else self._engine.connect()
-            with mapped_errors(self._where), opened as connection:
+            transaction = writing if writes else reading
+            with mapped_errors(self._where), transaction(self._engine) as connection:
                 return work(connection)
 
         async with self._free:

@@ -1,0 +1,328 @@
+"""The archiver on a real Redis: nothing lost, nothing twice, whatever fails."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from services.transcript_archiver.conftest import Bus, StartArchiver
+from support.recorded import conversation, ended, entry, recorded, said, started
+from support.servers import PostgresServer, RedisServer
+from support.waiting import wait_until
+from voicebus.adapters.database import migrate
+from voicebus.adapters.database.lines import RecordedEvent
+from voicebus.adapters.database.store import TranscriptStore, Written
+from voicebus.adapters.redis.client import connect
+from voicebus.contracts.streams import ARCHIVER_GROUP, Keys
+from voicebus.telemetry import metrics
+from voicebus_services.transcript_archiver.shards import EventShards
+
+
+async def words(store: TranscriptStore, session: str) -> list[str | None]:
+    transcript = await store.transcript(session)
+    return [item.text or item.output for item in transcript.items] if transcript else []
+
+
+WORDS = ["What is the weather in Paris?", "sunny", "It is sunny in Paris.", "Thanks, bye."]
+
+
+async def test_recorded_events_become_a_transcript_and_are_acknowledged(
+    bus: Bus, store: TranscriptStore, start_archiver: StartArchiver
+) -> None:
+    await bus.record(*conversation("before the archiver started"))
+    async with start_archiver() as running:
+        await bus.record(*conversation("after"))
+        await wait_until(lambda: running.health.ready, description="readiness")
+        await bus.wait_idle()
+        assert await words(store, "before the archiver started") == WORDS
+        assert await words(store, "after") == WORDS
+
+
+async def test_an_entry_on_the_stream_twice_is_one_line(
+    bus: Bus, store: TranscriptStore, start_archiver: StartArchiver
+) -> None:
+    async with start_archiver():
+        for _ in range(3):
+            await bus.record(*conversation("s1"))
+        await bus.wait_idle()
+        assert await words(store, "s1") == WORDS
+
+
+class StopsBeforeCommit(TranscriptStore):
+    async def write(self, batch: Sequence[RecordedEvent]) -> Written:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+class StopsAfterCommit(TranscriptStore):
+    async def write(self, batch: Sequence[RecordedEvent]) -> Written:
+        await super().write(batch)
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+@pytest.mark.parametrize(("doomed", "kept"), [(StopsBeforeCommit, []), (StopsAfterCommit, WORDS)])
+async def test_what_a_killed_archiver_had_not_acknowledged_is_archived_by_the_next(
+    bus: Bus,
+    store: TranscriptStore,
+    database: str,
+    start_archiver: StartArchiver,
+    doomed: type[TranscriptStore],
+    kept: list[str],
+) -> None:
+    await bus.record(*conversation("s1"))
+    async with doomed(database) as first_store, start_archiver("first", on=first_store) as first:
+        await wait_until(bus.pending, description="the entries to be delivered")
+        if kept:
+            await wait_until(lambda: store.transcript("s1"), description="the commit")
+        await first.kill()
+        assert await words(store, "s1") == kept
+        assert await bus.pending() == 8, "nothing is acknowledged before its commit is known"
+    async with start_archiver("second"):
+        await bus.wait_idle()
+        assert await words(store, "s1") == WORDS
+
+
+async def test_two_archivers_share_the_shards_and_each_line_arrives_once(
+    bus: Bus, store: TranscriptStore, start_archiver: StartArchiver
+) -> None:
+    sessions = [f"s{number}" for number in range(40)]
+    async with start_archiver("first") as first:
+        await wait_until(lambda: len(first.archiver.shards) == 4, description="the only archiver to read every shard")
+        async with start_archiver("second") as second:
+            await bus.record(*(event for session in sessions for event in conversation(session)))
+
+            def shared() -> bool:
+                return len(first.archiver.shards) == 2 and len(second.archiver.shards) == 2
+
+            await wait_until(shared, description="two shards each")
+            assert {*first.archiver.shards, *second.archiver.shards} == {0, 1, 2, 3}
+            await bus.record(*(event for session in sessions for event in conversation(f"late {session}")))
+            await bus.wait_idle()
+    for session in sessions:
+        assert await words(store, session) == WORDS
+        assert await words(store, f"late {session}") == WORDS
+    assert await bus.dead_letters() == []
+
+
+async def test_an_archiver_that_stops_gives_its_shards_up_at_once(bus: Bus, start_archiver: StartArchiver) -> None:
+    async with start_archiver("first") as first:
+        await wait_until(lambda: len(first.archiver.shards) == 4, description="every shard to be read")
+        await first.stop()
+        assert first.health.draining
+        leases = [bus.keys.archiver_lease(shard) for shard in range(4)]
+        assert await bus.connection.call("EXISTS", *leases, bus.keys.archivers) == 0
+
+
+async def test_stopping_finishes_the_batch_in_hand(
+    bus: Bus, store: TranscriptStore, database: str, start_archiver: StartArchiver
+) -> None:
+    writing, go_on = asyncio.Event(), asyncio.Event()
+
+    class Slow(TranscriptStore):
+        async def write(self, batch: Sequence[RecordedEvent]) -> Written:
+            writing.set()
+            await go_on.wait()
+            return await super().write(batch)
+
+    await bus.record(*conversation("s1"))
+    async with Slow(database) as slow, start_archiver(on=slow) as running:
+        await writing.wait()
+        stopping = asyncio.create_task(running.stop())
+        await wait_until(lambda: running.health.draining, description="the drain to begin")
+        go_on.set()
+        await stopping
+    assert await bus.idle()
+    assert await words(store, "s1") == WORDS
+
+
+async def test_a_drain_that_cannot_finish_ends_and_leaves_the_entries_to_the_next(
+    bus: Bus, database: str, start_archiver: StartArchiver
+) -> None:
+    await bus.record(*conversation("s1"))
+    async with StopsBeforeCommit(database) as stuck, start_archiver(on=stuck, drain_s=0.2) as running:
+        await wait_until(bus.pending, description="the entries to be delivered")
+        await running.stop()
+    assert await bus.pending() == 8
+
+
+async def test_what_cannot_be_understood_goes_to_the_dead_letters_and_holds_up_nothing(
+    bus: Bus, store: TranscriptStore, start_archiver: StartArchiver
+) -> None:
+    shard = bus.keys.event_shard("s1")
+    before = metrics.MESSAGES_DEADLETTERED.labels(service="transcript-archiver", reason="malformed")._value.get()
+    newer = started("s1").fields() | {"v": "2", "future": "kept"}
+    newer_id = await bus.add(shard, newer)
+    await bus.add(shard, {"what": "is this"})
+    await bus.record(
+        entry("s1", 2, "item_recorded", {"role": "user"}),
+        entry("s1", None, "session_started", {}),
+        entry("s1", 2**40, "session_started", {}),
+        said("s1", 3, "user", "Hello", start=10),
+    )
+    async with start_archiver():
+        await bus.wait_idle()
+        assert await words(store, "s1") == ["Hello"]
+    letters = await bus.dead_letters()
+    assert [letter["reason"] for letter in letters] == ["unsupported_version"] + 4 * ["malformed"]
+    origin = f"{bus.keys.events(shard)}/{newer_id}"
+    assert newer | {"reason": "unsupported_version", "deliveries": "1", "origin": origin} == {
+        name: value for name, value in letters[0].items() if name != "error"
+    }
+    after = metrics.MESSAGES_DEADLETTERED.labels(service="transcript-archiver", reason="malformed")._value.get()
+    assert after - before == 4
+
+
+async def test_what_the_database_refuses_goes_to_the_dead_letters_and_holds_up_nothing(
+    bus: Bus, store: TranscriptStore, start_archiver: StartArchiver
+) -> None:
+    events = conversation("s1")
+    events[2] = said("s1", 3, "user", "far away", start=10**30)
+    await bus.record(*events)
+    async with start_archiver():
+        await bus.wait_idle()
+        assert await words(store, "s1") == WORDS[1:]
+    assert [(letter["reason"], letter["seq"]) for letter in await bus.dead_letters()] == [("rejected_by_database", "3")]
+    transcript = await store.transcript("s1")
+    assert transcript is not None
+    assert transcript.gaps == [(3, 3)]
+
+
+async def test_events_that_never_arrived_are_reported_as_gaps_and_counted(
+    bus: Bus, store: TranscriptStore, start_archiver: StartArchiver
+) -> None:
+    before = metrics.TRANSCRIPT_GAPS._value.get()
+    await bus.record(started("s1"), said("s1", 4, "user", "Hello", start=10), ended("s1", 6))
+    async with start_archiver():
+        await bus.wait_idle()
+    transcript = await store.transcript("s1")
+    assert transcript is not None
+    assert (transcript.gaps, transcript.last_seq, transcript.status) == ([(2, 3), (5, 5)], 6, "ended")
+    assert metrics.TRANSCRIPT_GAPS._value.get() - before == 3
+
+
+async def test_a_database_outage_loses_nothing(bus: Bus, start_archiver: StartArchiver) -> None:
+    with PostgresServer() as server:
+        migrate.upgrade(server.url)
+        async with TranscriptStore(server.url) as store, start_archiver(on=store) as running:
+            await bus.record(*conversation("before"))
+            await bus.wait_idle()
+            server.kill()
+            await bus.record(*(event for number in range(10) for event in conversation(f"during-{number}")))
+            await wait_until(lambda: not running.health.ready, description="readiness to be withdrawn")
+            assert await bus.pending() + await bus.lag() == 80, "nothing is acknowledged while nothing is stored"
+            server.start()
+            await bus.record(*conversation("after"))
+            await bus.wait_idle()
+            await wait_until(lambda: running.health.ready, description="readiness")
+            for session in ("before", *(f"during-{number}" for number in range(10)), "after"):
+                assert await words(store, session) == WORDS
+
+
+async def test_a_restart_of_redis_loses_nothing(
+    store: TranscriptStore, start_archiver: StartArchiver, bus: Bus
+) -> None:
+    disruptions = metrics.REDIS_DISRUPTIONS.labels(service="transcript-archiver")
+    before = disruptions._value.get()
+    with RedisServer(persistent=True) as server:
+        async with start_archiver(url=server.url) as running:
+            await wait_until(lambda: running.health.ready, description="readiness")
+            async with await connect(server.url) as connection:
+                await Bus(connection, bus.keys).record(*conversation("before"))
+            server.stop()
+            await wait_until(lambda: not running.health.ready, description="readiness to be withdrawn")
+            server.start()
+            async with await connect(server.url) as connection:
+                own = Bus(connection, bus.keys)
+                await own.record(*conversation("after"))
+                await wait_until(lambda: running.health.ready, description="readiness")
+                await own.wait_idle()
+            assert await words(store, "before") == await words(store, "after") == WORDS
+    assert disruptions._value.get() - before >= 1
+
+
+async def test_a_redis_that_forgot_everything_gets_its_groups_again(
+    store: TranscriptStore, start_archiver: StartArchiver, bus: Bus
+) -> None:
+    async with start_archiver():
+        await bus.record(*conversation("before"))
+        await bus.wait_idle()
+        for shard in range(4):
+            await bus.connection.call("DEL", bus.keys.events(shard))
+        await bus.record(*conversation("after"))
+
+        async def archived() -> bool:
+            return await words(store, "after") == WORDS
+
+        await wait_until(archived, description="what was recorded since to be archived", timeout=20)
+
+
+async def shards_of(bus: Bus, name: str) -> EventShards:
+    shards = EventShards(bus.connection, bus.keys, name)
+    for shard in range(4):
+        await shards.create_group(shard)
+    return shards
+
+
+async def test_streams_are_trimmed_behind_the_slowest_registered_group(bus: Bus) -> None:
+    shards, stream = await shards_of(bus, "me"), bus.keys.events(0)
+    await bus.connection.call("HSET", bus.keys.config, f"group:{ARCHIVER_GROUP}", "1", "group:audit", "1")
+    ids = [await bus.add(0, {"n": str(number)}) for number in range(6)]
+
+    async def left() -> list[str]:
+        return [entry_id for entry_id, _ in await bus.connection.call("XRANGE", stream, "-", "+")]
+
+    read = await shards.read(0)
+    assert [one.id for one in read] == ids
+    await shards.acknowledge([one for one in read if one.id != ids[4]])
+    assert await shards.trim(0) == 0, "the other group has registered and not begun"
+    await bus.connection.call("XGROUP", "CREATE", stream, "audit", "0")
+    assert await shards.trim(0) == 0, "the other group has read nothing"
+    await bus.connection.call("XREADGROUP", "GROUP", "audit", "a", "COUNT", 3, "STREAMS", stream, ">")
+    assert await shards.trim(0) == 0, "the other group has acknowledged nothing"
+    await bus.connection.call("XACK", stream, "audit", ids[0], ids[1])
+    await shards.trim(0)
+    assert await left() == ids[2:]
+    await bus.connection.call("XREADGROUP", "GROUP", "audit", "a", "NOACK", "STREAMS", stream, ">")
+    await bus.connection.call("XACK", stream, "audit", ids[2])
+    await shards.trim(0)
+    assert await left() == ids[4:], "an entry that the archiver has not acknowledged stays"
+
+
+async def test_without_a_registered_group_nothing_is_trimmed(bus: Bus) -> None:
+    shards = await shards_of(bus, "me")
+    await bus.add(0, {"n": "1"})
+    await shards.acknowledge(await shards.read(0))
+    assert await shards.trim(0) == 0
+
+
+async def test_dead_consumers_are_forgotten_but_never_with_work(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("voicebus_services.transcript_archiver.shards.CONSUMER_IDLE_MS", -1)
+    stream = bus.keys.events(0)
+    idle, busy, me = [await shards_of(bus, name) for name in ("idle", "busy", "me")]
+    await bus.add(0, {"n": "1"})
+    await idle.acknowledge(await idle.read(0))
+    await bus.add(0, {"n": "2"})
+    await busy.read(0)
+    await me.forget_dead_consumers(0)
+    consumers = await bus.connection.call("XINFO CONSUMERS", stream, ARCHIVER_GROUP)
+    assert [consumer["name"] for consumer in consumers] == ["busy"]
+
+
+async def test_more_archivers_than_shards_is_no_trouble(
+    redis_url: str, bus: Bus, store: TranscriptStore, start_archiver: StartArchiver
+) -> None:
+    assert bus.keys == Keys(bus.keys.prefix, event_shards=4)
+    async with (
+        start_archiver("a") as a, start_archiver("b") as b, start_archiver("c") as c,
+        start_archiver("d") as d, start_archiver("e") as e,
+    ):  # fmt: skip
+
+        def shared() -> bool:
+            return sorted(len(one.archiver.shards) for one in (a, b, c, d, e)) == [0, 1, 1, 1, 1]
+
+        await wait_until(shared, description="a shard each, and none for the last", timeout=20)
+        await bus.record(*conversation("s1"))
+        await bus.wait_idle()
+    assert await words(store, "s1") == WORDS
+    assert len(recorded(*conversation("s1"))) == 8

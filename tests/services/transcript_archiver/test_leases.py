@@ -1,0 +1,70 @@
+"""Shards are read by one archiver at a time, and shared fairly."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.transcript_archiver.conftest import Bus
+from support.waiting import wait_until
+from voicebus_services.transcript_archiver.leases import ShardLeases, fair_share
+
+
+@given(st.sets(st.text(min_size=1), min_size=1, max_size=30), st.integers(min_value=1, max_value=1024))
+def test_shares_cover_every_shard_and_differ_by_one_at_most(living: set[str], shards: int) -> None:
+    shares = [fair_share(me, list(living), shards) for me in living]
+    assert sum(shares) == shards
+    assert max(shares) - min(shares) <= 1
+
+
+@pytest.fixture
+def pair(bus: Bus) -> tuple[ShardLeases, ShardLeases]:
+    return ShardLeases(bus.connection, bus.keys, "a"), ShardLeases(bus.connection, bus.keys, "b")
+
+
+async def test_the_only_archiver_holds_every_shard(pair: tuple[ShardLeases, ShardLeases]) -> None:
+    a, _ = pair
+    assert await a.refresh() == []
+    assert a.held == [0, 1, 2, 3]
+
+
+async def test_a_newcomer_waits_until_the_other_gives_its_surplus_up(pair: tuple[ShardLeases, ShardLeases]) -> None:
+    a, b = pair
+    await a.refresh()
+    await b.refresh()
+    assert b.held == [], "a lease that is held is never taken"
+    surplus = await a.refresh()
+    assert surplus == [2, 3]
+    assert a.held == [0, 1, 2, 3], "a shard is read on until it is released"
+    for shard in surplus:
+        await a.release(shard)
+    await b.refresh()
+    assert (a.held, b.held) == ([0, 1], [2, 3])
+
+
+async def test_who_leaves_is_inherited_from_at_once(pair: tuple[ShardLeases, ShardLeases]) -> None:
+    a, b = pair
+    await a.refresh()
+    await a.leave()
+    assert a.held == []
+    await b.refresh()
+    assert b.held == [0, 1, 2, 3]
+
+
+async def test_a_lease_that_another_took_is_noticed(pair: tuple[ShardLeases, ShardLeases], bus: Bus) -> None:
+    a, _ = pair
+    await a.refresh()
+    await bus.connection.call("SET", bus.keys.archiver_lease(1), "b", "PX", 60_000)
+    await a.refresh()
+    assert a.held == [0, 2, 3]
+    await a.release(1)
+    assert await bus.connection.call("GET", bus.keys.archiver_lease(1)) == "b", "only one's own lease is released"
+
+
+async def test_a_lease_that_was_not_renewed_is_not_relied_on(
+    pair: tuple[ShardLeases, ShardLeases], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("voicebus_services.transcript_archiver.leases.LEASE_MS", 1)
+    a, _ = pair
+    await a.refresh()
+    await wait_until(lambda: not a.held, description="the lease to run out on its holder's own clock")
+    assert not a.holds(0)
