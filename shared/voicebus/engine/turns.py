@@ -64,9 +64,9 @@ class Response:
     """One response of the model; `agent` is the one in charge when it began, snapshotted (parity 2.10, 112).
 
     `muted`: what still comes of it is not for the listener. `unseen`: the client's chain that it would have continued
-    has ended, so a client of the OpenAI face is told nothing of it. `spoken`: its text is the transcript of audio. `waited_from` is the end of the user's turn that
-    it answers (s), None where it continues an answer that has been heard already. `texts` are what it says, by item
-    and content part.
+    has ended, so a client of the OpenAI face is told nothing of it. `spoken`: its text is the transcript of audio.
+    `waited_from` is the end of the user's turn that it answers (s), None where it continues an answer that has been
+    heard already. `texts` is what it says, by item and content part.
     """
 
     id: str

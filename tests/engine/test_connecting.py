@@ -1,0 +1,205 @@
+"""From the open socket to a configured session, and the settings afterwards."""
+
+import pytest
+
+from support.talk import Talk, agent, tool
+from voicebus.contracts.journal import EventType
+from voicebus.engine.config import AgentSpec, Face, GuardrailMode, GuardrailSpec, SessionConfig
+from voicebus.engine.inputs import CommitAudio, LinkLost, ModelEvent, SendMessage, UpdateAgent
+from voicebus.engine.outputs import Close, Emit, Observe, Record, SendModel, ToClient
+from voicebus.engine.session import Session
+from voicebus.engine.settings import merge
+from voicebus.engine.state import State
+from voicebus.errors import UserError
+
+
+def test_the_first_outputs_are_the_session_started_record_and_an_empty_history() -> None:
+    talk = Talk()
+    first, second = talk.last[:2]
+    assert isinstance(first, Record)
+    assert (first.seq, first.type) == (1, EventType.SESSION_STARTED)
+    assert first.data.model_dump()["audio"]["output"] == {"type": "audio/pcm", "rate": 24000}
+    assert second == Emit("history_updated", {"history": []})
+
+
+def test_session_created_is_answered_with_one_full_session_update() -> None:
+    talk = Talk(agent(tools=[tool("weather")]))
+    talk.model("session.created", session={})
+    (update,) = talk.sent("session.update", talk.last)
+    session = update["session"]
+    assert session["type"] == "realtime"
+    assert session["model"] == "gpt-realtime"
+    assert session["instructions"] == "Be brief."
+    assert session["audio"]["output"]["voice"] == "ash"
+    assert session["tools"] == [
+        {"type": "function", "name": "weather", "description": "Does weather.", "parameters": {"type": "object"}}
+    ]
+
+
+def test_an_agent_without_instructions_leaves_the_models_own() -> None:
+    talk = Talk(agent(instructions=None))
+    talk.model("session.created")
+    assert "instructions" not in talk.sent("session.update")[0]["session"]
+
+
+def test_what_a_client_says_too_early_waits_and_goes_out_in_order() -> None:
+    talk = Talk()
+    talk.asks("first")
+    talk.model("session.created")
+    talk.put(CommitAudio())
+    talk.asks("second")
+    assert talk.sent_types([*talk.all]) == ["session.update"]
+    talk.model("session.updated", session={})
+    assert talk.sent_types() == [
+        "conversation.item.create",
+        "response.create",
+        "input_audio_buffer.commit",
+        "conversation.item.create",
+    ]
+    first, second = talk.sent("conversation.item.create")
+    assert first["item"]["content"][0]["text"] == "first"
+    assert second["item"]["content"][0]["text"] == "second"
+
+
+def test_what_waits_is_bounded_and_the_rest_is_refused() -> None:
+    talk = Talk()
+    for number in range(257):
+        talk.asks(str(number))
+    assert [event["code"] for event in talk.emitted("error")] == ["too_many_pending_events"]
+    talk.live()
+    assert len(talk.sent("conversation.item.create")) == 256
+
+
+def test_a_model_that_is_never_ready_is_given_up() -> None:
+    talk = Talk()
+    talk.timer("setup")
+    assert talk.errors() == ["model_silent"]
+    assert talk.last[-1] == Close("model_lost", 1011)
+
+
+def test_a_refused_first_configuration_ends_the_session() -> None:
+    talk = Talk()
+    talk.model("session.created")
+    talk.fails("invalid_value", "Unknown voice.", talk.sent("session.update")[0]["event_id"])
+    assert talk.errors() == ["invalid_value"]
+    assert talk.last[-1] == Close("error", 1011)
+    assert talk.session.state is State.CLOSED
+
+
+def test_an_error_without_event_id_about_the_session_is_the_updates() -> None:
+    talk = Talk()
+    talk.model("session.created")
+    talk.fails("unknown_parameter", "Unknown parameter: 'session.foo'.", param="session.foo")
+    assert talk.session.state is State.CLOSED
+
+
+def test_a_socket_lost_while_connecting_ends_the_session_with_its_code() -> None:
+    talk = Talk()
+    talk.put(LinkLost("401", code="invalid_api_key", close_code=3000))
+    assert talk.errors() == ["invalid_api_key"]
+    assert talk.of(Observe)[-1].labels == {"code": "invalid_api_key"}
+    assert talk.last[-1] == Close("model_lost", 1011)
+
+
+def test_a_code_that_is_not_known_counts_as_other() -> None:
+    talk = Talk().live()
+    talk.fails("something_new")
+    assert [observed.labels for observed in talk.observed("model_error")] == [{"code": "other"}]
+
+
+def test_another_agent_before_the_connection_is_simply_the_agent() -> None:
+    talk = Talk()
+    talk.put(UpdateAgent(agent("other", instructions="Other.")))
+    talk.model("session.created")
+    assert [update["session"]["instructions"] for update in talk.sent("session.update")] == ["Other."]
+    assert talk.session.agent.name == "other"
+
+
+def test_another_agent_later_gets_a_session_update_and_no_handoff_event() -> None:
+    talk = Talk(agent(tools=[tool("weather")])).live()
+    talk.put(UpdateAgent(agent("other", tools=[tool("news")], instructions=None)))
+    session = talk.sent("session.update", talk.last)[0]["session"]
+    assert [entry["name"] for entry in session["tools"]] == ["news"]
+    assert session["instructions"] == "", "the last agent's instructions must not outlive it"
+    assert not talk.records(EventType.HANDOFF)
+
+
+def test_tracing_is_sent_once_since_it_cannot_change() -> None:
+    talk = Talk(AgentSpec("a", session={"tracing": "auto"})).live()
+    talk.put(UpdateAgent(AgentSpec("b", session={"tracing": "auto"})))
+    first, second = talk.sent("session.update")
+    assert first["session"]["tracing"] == "auto"
+    assert "tracing" not in second["session"]
+
+
+def test_a_voice_stays_once_audio_was_spoken() -> None:
+    talk = Talk(agent(voice="ash")).asked()
+    talk.speaks("Hello", 500)
+    talk.ends()
+    talk.put(UpdateAgent(agent("other", voice="coral")))
+    assert talk.sent("session.update", talk.last)[0]["session"]["audio"]["output"]["voice"] == "ash"
+
+
+def test_a_voice_may_change_before_audio_was_spoken() -> None:
+    talk = Talk(agent(voice="ash")).live()
+    talk.put(UpdateAgent(agent("other", voice="coral")))
+    assert talk.sent("session.update", talk.last)[0]["session"]["audio"]["output"]["voice"] == "coral"
+
+
+def test_objects_under_audio_merge_and_turn_detection_is_replaced_whole() -> None:
+    base = {"audio": {"input": {"turn_detection": {"type": "server_vad", "threshold": 0.3}, "format": {"a": 1}}}}
+    patch = {"audio": {"input": {"turn_detection": {"type": "semantic_vad"}}, "output": {"voice": "ash"}}}
+    assert merge(base, patch) == {
+        "audio": {
+            "input": {"turn_detection": {"type": "semantic_vad"}, "format": {"a": 1}},
+            "output": {"voice": "ash"},
+        }
+    }
+
+
+def test_an_agent_whose_guardrail_cannot_be_kept_is_refused() -> None:
+    held = agent(guardrails=[GuardrailSpec("rude", mode=GuardrailMode.HOLD)])
+    with pytest.raises(UserError, match="'rude'.*'hold'"):
+        Session(SessionConfig("s", Face.NATIVE, held, "m"), now=0.0)
+    talk = Talk().live()
+    talk.put(UpdateAgent(held))
+    assert talk.errors() == ["agent_refused"]
+    assert talk.session.agent.name == "helper"
+
+
+def test_a_session_has_a_view_exactly_on_the_openai_face() -> None:
+    with pytest.raises(UserError, match="view"):
+        Session(SessionConfig("s", Face.OPENAI, agent(), "m"), now=0.0)
+
+
+def test_raw_events_come_first_where_they_are_asked_for() -> None:
+    talk = Talk(raw_events=True).live()
+    talk.asks()
+    outputs = talk.begins()
+    assert [output.type for output in talk.of(Emit, outputs)] == ["raw_model_event", "agent_start"]
+    assert not Talk().asked().emitted("raw_model_event")
+
+
+def test_the_native_face_has_no_client_events_and_the_openai_face_no_emits() -> None:
+    assert not Talk().asked().of(ToClient)
+    assert not Talk(face=Face.OPENAI).live().of(Emit)
+
+
+def test_a_repeated_session_created_means_nothing() -> None:
+    talk = Talk().live()
+    talk.model("session.created")
+    assert talk.sent("session.update", talk.last) == []
+
+
+def test_ids_are_short_and_the_same_for_the_same_inputs() -> None:
+    def ids(session: str) -> list[str]:
+        engine = Session(SessionConfig(session, Face.NATIVE, agent(), "m"), now=0.0)
+        outputs = [*engine.start()]
+        for kind in ("session.created", "session.updated"):
+            outputs += engine.handle(ModelEvent({"type": kind, "session": {}}), 0.0)
+        outputs += engine.handle(SendMessage([]), 0.0)
+        return [output.event["event_id"] for output in outputs if isinstance(output, SendModel)]
+
+    assert ids("x" * 60) == ids("x" * 60)
+    assert len(set(ids("x" * 60))) == 3
+    assert all(len(one) <= 32 and one.startswith("vb_") for one in ids("x" * 60))

@@ -1,0 +1,139 @@
+"""The conversation's items as JSON (parity 73-75, 113-117)."""
+
+from typing import Any
+
+from support.talk import Talk, agent, tool
+from voicebus.engine.history import History
+
+
+def message(item: str, role: str, content: list[dict[str, Any]], status: str = "completed") -> dict[str, Any]:
+    return {"id": item, "type": "message", "role": role, "status": status, "content": content}
+
+
+def test_a_new_item_is_added_and_a_known_one_updated() -> None:
+    history = History()
+    assert history.put(message("a", "user", [{"type": "input_text", "text": "Hello"}]), None) is True
+    assert history.put(message("a", "user", [{"type": "input_text", "text": "Hello"}]), None) is None
+    assert history.put(message("a", "user", [{"type": "input_text", "text": "Hello!"}]), None) is False
+    assert history.json() == [
+        {
+            "item_id": "a",
+            "previous_item_id": None,
+            "type": "message",
+            "role": "user",
+            "status": "completed",
+            "content": [{"type": "input_text", "text": "Hello!"}],
+        }
+    ]
+
+
+def test_items_stand_behind_the_one_they_name_else_at_the_end() -> None:
+    history = History()
+    for item, previous in (("a", None), ("b", "a"), ("c", "a"), ("d", "unknown")):
+        history.put(message(item, "user", []), previous)
+    assert [item["item_id"] for item in history.json()] == ["a", "c", "b", "d"]
+
+
+def test_content_types_of_the_wire_get_the_models_names_and_audio_is_not_kept() -> None:
+    history = History()
+    history.put(
+        message(
+            "a", "assistant", [{"type": "output_audio", "audio": "AAAA", "transcript": "Hi"}, {"type": "output_text"}]
+        ),
+        None,
+    )
+    assert history.json()[0]["content"] == [
+        {"type": "audio", "audio": None, "transcript": "Hi"},
+        {"type": "text", "text": ""},
+    ]
+
+
+def test_an_empty_update_does_not_take_a_transcript_away() -> None:
+    history = History()
+    history.put(message("a", "assistant", [{"type": "output_audio", "transcript": "Hi"}]), None)
+    history.put(message("a", "assistant", [{"type": "output_audio", "transcript": None}]), None)
+    assert history.json()[0]["content"][0]["transcript"] == "Hi"
+
+
+def test_an_update_keeps_a_users_images_in_front() -> None:
+    history = History()
+    image = {"type": "input_image", "image_url": "https://example.com/a.png", "detail": "auto"}
+    history.put(message("a", "user", [image, {"type": "input_text", "text": "What is it?"}]), None)
+    history.put(message("a", "user", [{"type": "input_text", "text": "What is this?"}]), None)
+    assert [part["type"] for part in history.json()[0]["content"]] == ["input_image", "input_text"]
+
+
+def test_no_item_falls_back_from_completed() -> None:
+    history = History()
+    history.put(message("a", "assistant", []), None)
+    history.put(message("a", "assistant", [], status="in_progress"), None)
+    assert history.json()[0]["status"] == "completed"
+
+
+def test_an_update_without_an_order_keeps_the_place() -> None:
+    history = History()
+    history.put(message("a", "user", []), None)
+    history.put(message("b", "user", []), "a")
+    history.put(message("b", "user", [{"type": "input_text", "text": "!"}]), None)
+    assert history.json()[1]["previous_item_id"] == "a"
+
+
+def test_deltas_change_history_silently_and_are_events_of_their_own() -> None:
+    talk = Talk().asked()
+    talk.item_begins()
+    before = len(talk.emitted("history_updated"))
+    talk.says("Hel")
+    talk.says("lo")
+    assert talk.emitted("transcript_delta") == [
+        {"item_id": "item_a", "role": "assistant", "delta": "Hel", "text": "Hel"},
+        {"item_id": "item_a", "role": "assistant", "delta": "lo", "text": "Hello"},
+    ]
+    assert len(talk.emitted("history_updated")) == before
+    talk.user_item("item_u", [{"type": "input_text", "text": "Hi"}])
+    talk.model("conversation.item.deleted", item_id="item_u")
+    (item,) = talk.emitted("history_updated")[-1]["history"]
+    assert item["content"] == [{"type": "audio", "audio": None, "transcript": "Hello"}]
+    assert item["status"] == "in_progress"
+
+
+def test_a_users_partial_transcripts_are_events_with_the_text_so_far() -> None:
+    talk = Talk().live()
+    talk.user_speaks()
+    kind = "conversation.item.input_audio_transcription.delta"
+    talk.model(kind, item_id="item_u", content_index=0, delta="How ")
+    talk.model(kind, item_id="item_u", content_index=0, delta="are you?")
+    assert [(event["role"], event["text"]) for event in talk.emitted("transcript_delta")] == [
+        ("user", "How "),
+        ("user", "How are you?"),
+    ]
+
+
+def test_a_transcript_fills_the_users_item() -> None:
+    talk = Talk().live()
+    talk.user_speaks()
+    talk.transcript("Hello")
+    (item,) = talk.emitted("history_updated", talk.last)[0]["history"]
+    assert item["content"][0]["transcript"] == "Hello"
+    assert item["status"] == "completed"
+
+
+def test_a_transcript_of_an_unknown_item_adds_one() -> None:
+    talk = Talk().live()
+    talk.transcript("Hello", "item_x")
+    (added,) = talk.emitted("history_added")
+    assert added["item"]["content"] == [{"type": "input_text", "text": "Hello"}]
+
+
+def test_a_call_and_its_result_are_one_item() -> None:
+    talk = Talk(agent(tools=[tool()])).asked()
+    talk.calls(arguments='{"city":"Paris"}')
+    added = talk.emitted("history_added")[-1]["item"]
+    assert (added["type"], added["status"], added["output"]) == ("function_call", "in_progress", None)
+    talk.result("sunny")
+    (item,) = talk.emitted("history_updated", talk.last)[0]["history"]
+    assert (item["name"], item["arguments"]) == ("weather", '{"city":"Paris"}')
+    assert (item["status"], item["output"]) == ("completed", "sunny")
+
+
+def test_an_unknown_deletion_changes_nothing() -> None:
+    assert Talk().live().model("conversation.item.deleted", item_id="nothing") == []

@@ -1,0 +1,144 @@
+"""Every transition of the table, legal and illegal."""
+
+from collections.abc import Callable
+from typing import Final
+
+import pytest
+
+from support.talk import Talk, agent
+from voicebus.contracts.guardrails import GuardrailVerdict
+from voicebus.contracts.tools import Outcome, ToolProgress, ToolResult, ToolStarted
+from voicebus.engine.inputs import (
+    AgentResolved,
+    AgentUnresolved,
+    ClientEvent,
+    ClientMalformed,
+    CommitAudio,
+    End,
+    Input,
+    Interrupt,
+    LinkLost,
+    ModelAudio,
+    ModelEvent,
+    ModelMalformed,
+    Playback,
+    SendMessage,
+    TimerFired,
+    ToolProgressArrived,
+    ToolResultArrived,
+    ToolStartedArrived,
+    Trouble,
+    UpdateAgent,
+    VerdictArrived,
+)
+from voicebus.engine.outputs import Close, Ignored
+from voicebus.engine.state import SESSION_EXPIRED, TRANSITIONS, State, Trigger, following, trigger
+
+EXAMPLES: Final[dict[Trigger, Input]] = {
+    "session.created": ModelEvent({"type": "session.created", "session": {}}),
+    "session.updated": ModelEvent({"type": "session.updated", "session": {}}),
+    "error": ModelEvent({"type": "error", "error": {"code": "server_error", "message": "Oops."}}),
+    SESSION_EXPIRED: ModelEvent({"type": "error", "error": {"code": "session_expired", "message": "60 minutes."}}),
+    ModelEvent: ModelEvent({"type": "rate_limits.updated"}),
+    ModelAudio: ModelAudio("resp_1", "item_1", 0, 0, 960),
+    ModelMalformed: ModelMalformed("not JSON"),
+    LinkLost: LinkLost("closed"),
+    SendMessage: SendMessage([{"type": "input_text", "text": "Hello"}]),
+    CommitAudio: CommitAudio(),
+    Interrupt: Interrupt(),
+    Playback: Playback("item_1", 0, 10.0),
+    UpdateAgent: UpdateAgent(agent("other")),
+    End: End("hangup"),
+    ClientEvent: ClientEvent({"type": "response.create"}),
+    ClientMalformed: ClientMalformed("invalid_json", "Not JSON."),
+    ToolStartedArrived: ToolStartedArrived(ToolStarted(call_id="call_1", worker="w")),
+    ToolProgressArrived: ToolProgressArrived(ToolProgress(call_id="call_1", text="half")),
+    ToolResultArrived: ToolResultArrived(
+        ToolResult(call_id="call_1", outcome=Outcome.OK, output="", worker="w", duration_ms=1)
+    ),
+    VerdictArrived: VerdictArrived(
+        GuardrailVerdict(check_id="c", response_id="resp_1", results=[], worker="w", duration_ms=1)
+    ),
+    AgentResolved: AgentResolved("call_1", agent("other")),
+    AgentUnresolved: AgentUnresolved("call_1", "No."),
+    TimerFired: TimerFired("setup"),
+    Trouble: Trouble("bus_unreachable", "Redis is gone.", "bus"),
+}
+
+
+def connecting() -> Talk:
+    return Talk()
+
+
+def configuring() -> Talk:
+    talk = Talk()
+    talk.model("session.created")
+    return talk
+
+
+def live() -> Talk:
+    return Talk().live()
+
+
+def closed() -> Talk:
+    talk = Talk().live()
+    talk.put(End("hangup"))
+    return talk
+
+
+REACHED: Final[dict[State, Callable[[], Talk]]] = {
+    State.CONNECTING: connecting,
+    State.CONFIGURING: configuring,
+    State.LIVE: live,
+    State.CLOSED: closed,
+}
+LEGAL: Final = [(state, key) for state, table in TRANSITIONS.items() for key in table]
+ILLEGAL: Final = [
+    (state, key)
+    for state in State
+    for key in EXAMPLES
+    if state is not State.CLOSED and following(state, EXAMPLES[key]) is None
+]
+
+
+def test_every_state_has_a_table_and_every_trigger_an_example() -> None:
+    assert set(TRANSITIONS) == set(State) == set(REACHED)
+    assert {key for table in TRANSITIONS.values() for key in table} <= set(EXAMPLES)
+
+
+@pytest.mark.parametrize(("state", "key"), LEGAL)
+def test_a_legal_input_leads_where_the_table_says(state: State, key: Trigger) -> None:
+    talk = REACHED[state]()
+    assert talk.session.state is state
+    if key is TimerFired and state is State.LIVE:
+        talk.asks()  # there is no set-up timer any more: let one of the conversation's fire
+        talk.timer("create")
+    else:
+        talk.put(EXAMPLES[key])
+    expected = TRANSITIONS[state][key]
+    if key is TimerFired and state is not State.LIVE:
+        expected = State.CLOSED  # the set-up timer is the one timer here, and it gives up
+    assert talk.session.state is expected
+    assert not [output for output in talk.of(Ignored, talk.last) if " while " in output.why]
+    assert bool(talk.of(Close)) == (expected is State.CLOSED)
+
+
+@pytest.mark.parametrize(("state", "key"), ILLEGAL)
+def test_an_input_out_of_place_is_ignored_and_changes_nothing(state: State, key: Trigger) -> None:
+    talk = REACHED[state]()
+    outputs = talk.put(EXAMPLES[key])
+    assert [type(output) for output in outputs] == [Ignored]
+    assert talk.session.state is state
+
+
+@pytest.mark.parametrize("key", EXAMPLES)
+def test_nothing_is_put_out_after_close(key: Trigger) -> None:
+    talk = closed()
+    assert talk.put(EXAMPLES[key]) == []
+    assert talk.session.state is State.CLOSED
+
+
+def test_a_model_event_that_the_table_names_is_its_own_trigger() -> None:
+    assert trigger(State.CONNECTING, EXAMPLES["session.created"]) == "session.created"
+    assert trigger(State.LIVE, EXAMPLES["session.created"]) is ModelEvent
+    assert trigger(State.LIVE, EXAMPLES[SESSION_EXPIRED]) == SESSION_EXPIRED

@@ -1,0 +1,229 @@
+"""Which lines are recorded, when, and what of them was heard."""
+
+import pytest
+
+from support.talk import Talk, agent
+from voicebus.contracts.journal import EventType
+from voicebus.engine.inputs import End, Interrupt, LinkLost, Playback
+from voicebus.engine.transcript import heard_share
+
+
+@pytest.mark.parametrize(
+    ("text", "played", "received", "heard"),
+    [
+        ("One two three four", 1000, 2000, "One two"),
+        ("One two three four", 0, 2000, ""),
+        ("One two three four", 2000, 2000, "One two three four"),
+        ("One two three four", 100, 2000, ""),
+        ("One two three four", 340, 2000, "One"),
+        ("Unbreakable", 1000, 2000, ""),
+        ("a b", 1, 3, "a"),
+        ("a b c", 4, 5, "a b"),
+        ("", 5, 10, ""),
+        ("One", 5, 0, ""),
+    ],
+)
+def test_text_is_cut_at_a_word_by_the_share_that_was_played(
+    text: str, played: float, received: float, heard: str
+) -> None:
+    assert heard_share(text, played, received) == heard
+
+
+def test_a_text_turn_leaves_two_lines_in_order() -> None:
+    talk = Talk().live()
+    talk.asks("Hello")
+    item = talk.sent("conversation.item.create")[0]["item"]
+    talk.user_item(item["id"], item["content"])
+    assert talk.lines() == [("user", "Hello", None, False)]
+    talk.begins()
+    talk.item_begins(previous=item["id"])
+    talk.says("Hi there", spoken=False)
+    talk.item_ends("Hi there", spoken=False)
+    assert talk.lines()[1:] == [("assistant", "Hi there", None, False)]
+    talk.ends()
+    assert len(talk.lines()) == 2
+
+
+def test_a_users_line_comes_before_its_answer_also_where_its_transcript_comes_after() -> None:
+    talk = Talk().live()
+    talk.user_speaks("item_u")
+    talk.begins("resp_1", unasked=True)
+    talk.item_begins(previous="item_u")
+    talk.item_ends("Sunny.", spoken=False)
+    talk.ends()
+    assert talk.lines() == []
+    talk.transcript("How is the weather?")
+    assert talk.lines() == [("user", "How is the weather?", None, False), ("assistant", "Sunny.", None, False)]
+
+
+def test_the_transcript_may_come_between_the_item_and_its_end() -> None:
+    talk = Talk().live()
+    wire = {"id": "item_u", "type": "message", "role": "user", "content": [{"type": "input_audio", "transcript": None}]}
+    talk.model("conversation.item.added", item=wire, previous_item_id=None)
+    talk.transcript("Hello")
+    talk.model("conversation.item.done", item=wire, previous_item_id=None)
+    assert talk.lines() == [("user", "Hello", None, False)]
+
+
+def test_a_transcript_that_never_comes_is_waited_for_ten_seconds() -> None:
+    talk = Talk().live()
+    talk.user_speaks("item_u")
+    assert talk.timers()["transcript:item_u"] == talk.now + 10.0
+    talk.timer("transcript:item_u")
+    assert talk.lines() == [("user", "", None, False)]
+    talk.transcript("Too late")
+    assert len(talk.lines()) == 1
+
+
+def test_a_failed_transcription_leaves_an_empty_line_and_an_error() -> None:
+    talk = Talk().live()
+    talk.user_speaks("item_u")
+    kind = "conversation.item.input_audio_transcription.failed"
+    talk.model(kind, item_id="item_u", content_index=0, error={"message": "Noise."})
+    assert talk.lines() == [("user", "", None, False)]
+    assert talk.errors() == ["transcription_failed"]
+
+
+def test_without_transcription_no_transcript_is_waited_for() -> None:
+    talk = Talk(agent(transcription=False)).live()
+    talk.user_speaks("item_u")
+    assert talk.lines() == [("user", "", None, False)]
+
+
+def test_a_transcript_of_an_unknown_item_is_a_line_of_its_own() -> None:
+    talk = Talk().live()
+    talk.transcript("Hello", "item_x")
+    assert talk.lines() == [("user", "Hello", None, False)]
+    talk.user_item("item_x", [{"type": "input_audio", "transcript": None}])
+    assert len(talk.lines()) == 1
+
+
+def test_a_users_line_spans_its_speech() -> None:
+    talk = Talk().live()
+    talk.now += 1.0
+    talk.user_speaks("item_u", seconds=1.5)
+    talk.transcript("Hello")
+    (line,) = talk.records(EventType.ITEM_RECORDED)
+    assert (line.started_ms, line.ended_ms) == (1000, 2500)
+
+
+def test_a_spoken_answer_is_recorded_when_it_was_heard_out() -> None:
+    talk = Talk().asked()
+    talk.speaks("One two three four", 2000)
+    talk.ends()
+    assert talk.lines() == []
+    assert talk.timers()["heard"] == talk.now + 2.0
+    talk.timer("heard")
+    assert talk.lines() == [("assistant", "One two three four", None, False)]
+    (line,) = talk.records(EventType.ITEM_RECORDED)
+    assert line.ended_ms - line.started_ms == 2000
+
+
+def test_an_interruption_after_the_response_was_done_still_counts() -> None:
+    talk = Talk().asked()
+    talk.speaks("One two three four", 2000)
+    talk.ends()
+    talk.model("input_audio_buffer.speech_started", item_id="item_u", after=1.0)
+    assert talk.lines() == [("assistant", "One two three four", "One two", True)]
+    assert "heard" not in talk.timers()
+    (line,) = talk.records(EventType.ITEM_RECORDED)
+    assert line.ended_ms - line.started_ms == 1000
+
+
+def test_an_interrupted_answer_is_recorded_when_the_model_has_ended_it() -> None:
+    talk = Talk().asked()
+    talk.item_begins()
+    talk.says("One two three four")
+    talk.sounds(2000)
+    talk.put(Interrupt(), after=1.0)
+    assert talk.lines() == []
+    talk.item_ends("One two three four five", status="incomplete")
+    assert talk.lines() == [("assistant", "One two three four five", "One two", True)]
+
+
+def test_reports_finish_a_line_early() -> None:
+    talk = Talk().asked()
+    talk.speaks("One two", 2000)
+    talk.ends()
+    talk.put(Playback("item_a", 0, 2000.0))
+    assert talk.lines() == [("assistant", "One two", None, False)]
+
+
+def test_a_text_answer_that_was_stopped_was_read_as_far_as_it_came() -> None:
+    talk = Talk().asked()
+    talk.item_begins()
+    talk.says("Once upon", spoken=False)
+    talk.put(Interrupt())
+    talk.item_ends("Once upon a time", status="incomplete", spoken=False)
+    assert talk.lines() == [("assistant", "Once upon a time", "Once upon", True)]
+
+
+def test_speech_that_was_stopped_before_its_audio_was_not_heard() -> None:
+    talk = Talk().asked()
+    talk.item_begins()
+    talk.says("Once upon")
+    talk.put(Interrupt())
+    talk.item_ends("Once upon", status="incomplete")
+    assert talk.lines() == [("assistant", "Once upon", "", True)]
+
+
+def test_an_item_without_an_end_is_recorded_with_its_response() -> None:
+    talk = Talk().asked()
+    talk.item_begins()
+    talk.says("Hello", spoken=False)
+    talk.ends(status="incomplete")
+    assert talk.lines() == [("assistant", "Hello", None, True)]
+
+
+@pytest.mark.parametrize("end", [End("hangup"), LinkLost("reset")])
+def test_the_end_records_everything_that_is_outstanding(end: End | LinkLost) -> None:
+    talk = Talk().live()
+    talk.user_speaks("item_u")
+    talk.begins("resp_1", unasked=True)
+    talk.item_begins(previous="item_u")
+    talk.says("One two three four")
+    talk.sounds(2000)
+    talk.put(end, after=1.0)
+    assert talk.lines() == [("user", "", None, False), ("assistant", "One two three four", "One two", True)]
+    assert [record.status for record in talk.records(EventType.TURN_ENDED)] == ["cancelled"]
+    assert len(talk.records(EventType.SESSION_ENDED, talk.last)) == 1
+
+
+def test_the_end_believes_the_listener_about_what_was_heard() -> None:
+    talk = Talk().asked()
+    talk.speaks("One two three four", 2000)
+    talk.ends()
+    talk.put(Playback("item_a", 0, 400.0))
+    talk.put(End("hangup"), after=1.9)
+    assert talk.lines() == [("assistant", "One two three four", "One", True)]
+
+
+def test_items_put_between_others_are_recorded_in_the_conversations_order() -> None:
+    talk = Talk().live()
+    talk.user_speaks("item_u")
+    talk.user_item("item_v", [{"type": "input_text", "text": "later"}], previous="item_u")
+    talk.user_item("item_between", [{"type": "input_text", "text": "between"}], previous="item_u")
+    talk.transcript("first")
+    assert [text for _, text, _, _ in talk.lines()] == ["first", "between", "later"]
+
+
+def test_a_system_message_is_a_line() -> None:
+    talk = Talk().live()
+    wire = {"id": "i", "type": "message", "role": "system", "content": [{"type": "input_text", "text": "Be kind."}]}
+    talk.model("conversation.item.added", item=wire, previous_item_id=None)
+    assert talk.lines() == [("system", "Be kind.", None, False)]
+
+
+def test_an_assistants_item_of_nobodys_response_is_a_line_when_it_is_done() -> None:
+    talk = Talk().live()
+    wire = {"id": "i", "type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Before."}]}
+    talk.model("conversation.item.added", item=wire, previous_item_id=None)
+    talk.model("conversation.item.done", item=wire, previous_item_id=None)
+    assert talk.lines() == [("assistant", "Before.", None, False)]
+
+
+def test_the_beta_name_of_a_new_item_is_understood() -> None:
+    talk = Talk().live()
+    wire = {"id": "i", "type": "message", "role": "user", "content": [{"type": "input_text", "text": "Hello"}]}
+    talk.model("conversation.item.created", item=wire, previous_item_id=None)
+    assert talk.lines() == [("user", "Hello", None, False)]
