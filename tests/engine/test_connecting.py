@@ -159,7 +159,7 @@ def test_objects_under_audio_merge_and_turn_detection_is_replaced_whole() -> Non
 
 def test_an_agent_whose_guardrail_cannot_be_kept_is_refused() -> None:
     held = agent(guardrails=[GuardrailSpec("rude", mode=GuardrailMode.HOLD)])
-    with pytest.raises(UserError, match="'rude'.*'hold'"):
+    with pytest.raises(UserError, match=r"'rude'.*'hold'"):
         Session(SessionConfig("s", Face.NATIVE, held, "m"), now=0.0)
     talk = Talk().live()
     talk.put(UpdateAgent(held))

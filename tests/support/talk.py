@@ -120,7 +120,7 @@ class Talk:
         return self.model(kind, response_id=response, item_id=item, output_index=0, content_index=0, delta=text)
 
     def said(self, text: str, item: str = "item_a", response: str = "resp_1", *, spoken: bool = True) -> list[Output]:
-        where = {"response_id": response, "item_id": item, "output_index": 0, "content_index": 0}
+        where: dict[str, Any] = {"response_id": response, "item_id": item, "output_index": 0, "content_index": 0}
         if spoken:
             return self.model("response.output_audio_transcript.done", transcript=text, **where)
         return self.model("response.output_text.done", text=text, **where)

@@ -43,6 +43,7 @@ class Call:
     worker: str | None = None
     answered: bool = False
     spoken_to: bool = False
+    handed_over: bool = False
 
     @property
     def respond(self) -> str:
@@ -140,9 +141,10 @@ class ToolCalls:
         self._out.set_timer(CALL_TIMER + call.id, tool.timeout_ms / 1000 + _GRACE)
 
     def _resolve(self, call: Call, handoff: HandoffSpec) -> None:
-        if self._handoff is not None or self._is_second_handoff(call):
-            first = self._handoff or call
-            target = first.spec.agent if isinstance(first.spec, HandoffSpec) and first is not call else "another agent"
+        others = self._batches[call.response.id].calls
+        first = self._handoff or next((other for other in others if other.handed_over), None)
+        if first is not None:
+            target = first.spec.agent if isinstance(first.spec, HandoffSpec) else ""
             self._answer(call, f"Only one handoff is made at a time; the conversation goes to {target}.")
             return
         self._handoff = call
@@ -150,10 +152,6 @@ class ToolCalls:
             ResolveAgent(call.id, handoff.name, call.response.agent.name, handoff.agent, call.arguments),
         )
         self._out.set_timer(CALL_TIMER + call.id, _HANDOFF_TIMEOUT)
-
-    def _is_second_handoff(self, call: Call) -> bool:
-        others = self._batches[call.response.id].calls
-        return any(isinstance(other.spec, HandoffSpec) for other in others if other is not call)
 
     # --- workers --------------------------------------------------------------------------------------
 
@@ -199,6 +197,7 @@ class ToolCalls:
 
     def handoff_made(self, call: Call, agent: str) -> None:
         """The new agent is in charge and the model has its settings."""
+        call.handed_over = True
         self._end_handoff(call, json.dumps({"assistant": agent}, ensure_ascii=False))
 
     def handoff_failed(self, call_id: str, message: str) -> None:

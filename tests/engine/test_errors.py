@@ -1,0 +1,142 @@
+"""What survives what: errors of the model, odd events, the end (parity 0.5, protocol 3.3 and 10.6)."""
+
+from typing import Any
+
+import pytest
+
+from support.talk import Talk, agent
+from voicebus.contracts.journal import EventType
+from voicebus.engine.inputs import ClientMalformed, End, LinkLost, ModelEvent, ModelMalformed, TimerFired, Trouble
+from voicebus.engine.outputs import Close, Emit, Ignored, Record
+from voicebus.engine.state import State
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("response_cancel_not_active", "Cancellation failed: no active response found"),
+        ("conversation_already_has_active_response", "Conversation already has an active response."),
+        ("input_audio_buffer_commit_empty", "Error committing input audio buffer: buffer too small."),
+        ("item_truncate_invalid_item_id", "Error truncating item."),
+        ("invalid_value", "Audio content of 900ms is already shorter than 1000ms"),
+        (None, "Only model output audio messages can be truncated"),
+    ],
+)
+def test_errors_that_only_tell_of_a_race_are_ignored(code: str | None, message: str) -> None:
+    talk = Talk().live()
+    assert [type(output) for output in talk.fails(code, message)][-1] is Ignored
+    assert talk.errors() == []
+
+
+def test_an_empty_commit_is_an_error_where_turns_are_manual() -> None:
+    talk = Talk(agent(vad=None)).live()
+    talk.fails("input_audio_buffer_commit_empty", "Buffer too small.")
+    assert talk.errors() == ["input_audio_buffer_commit_empty"]
+
+
+def test_other_errors_are_recorded_and_the_session_goes_on() -> None:
+    talk = Talk().live()
+    talk.fails("rate_limit_exceeded", "Slow down.")
+    (error,) = talk.records(EventType.ERROR)
+    assert (error.code, error.message, error.source) == ("rate_limit_exceeded", "Slow down.", "model")
+    assert talk.session.state is State.LIVE
+    assert talk.observed("model_error")[0].labels == {"code": "rate_limit_exceeded"}
+
+
+def test_a_long_error_text_is_cut() -> None:
+    talk = Talk().live()
+    talk.fails("server_error", "x" * 100_000)
+    assert len(talk.records(EventType.ERROR)[0].message) == 2000
+
+
+def test_an_expired_session_ends_with_its_reason() -> None:
+    talk = Talk().live()
+    talk.fails("session_expired", "Your session hit the maximum duration of 60 minutes.")
+    assert talk.errors() == ["session_expired"]
+    assert talk.records(EventType.SESSION_ENDED)[0].reason == "model_expired"
+    assert talk.last[-1] == Close("model_expired", 1011)
+
+
+def test_a_lost_link_is_an_error_and_the_end() -> None:
+    talk = Talk().live()
+    talk.put(LinkLost("the socket was reset"), after=3.0)
+    assert [output.type for output in talk.of(Record, talk.last)] == [EventType.ERROR, EventType.SESSION_ENDED]
+    ended = talk.records(EventType.SESSION_ENDED)[0]
+    assert (ended.reason, ended.duration_ms) == ("model_lost", 3000)
+    assert talk.last[-1] == Close("model_lost", 1011)
+
+
+def test_the_end_is_the_last_record_and_close_the_last_output() -> None:
+    talk = Talk().asked()
+    talk.put(End("hangup"))
+    assert talk.of(Record)[-1].type is EventType.SESSION_ENDED
+    assert talk.last[-1] == Close("hangup", 1000)
+
+
+def test_a_frame_of_the_model_that_cannot_be_read_is_an_error() -> None:
+    talk = Talk().live()
+    talk.put(ModelMalformed("Expecting value"))
+    assert talk.errors() == ["model_malformed"]
+    assert talk.session.state is State.LIVE
+
+
+def test_a_bad_frame_of_a_native_client_is_answered_and_not_recorded() -> None:
+    talk = Talk().live()
+    outputs = talk.put(ClientMalformed("invalid_json", "That is no JSON.", None, "cmd-1"))
+    assert outputs == [
+        Emit("error", {"code": "invalid_json", "message": "That is no JSON.", "param": None, "id": "cmd-1"})
+    ]
+
+
+def test_trouble_outside_is_recorded() -> None:
+    talk = Talk().live()
+    talk.put(Trouble("bus_unreachable", "Redis is gone.", "bus"))
+    talk.put(Trouble("odd", "Somebody else.", "moon"))
+    assert [(error.code, error.source) for error in talk.records(EventType.ERROR)] == [
+        ("bus_unreachable", "bus"),
+        ("odd", "gateway"),
+    ]
+
+
+def test_a_timer_that_was_cancelled_is_ignored() -> None:
+    talk = Talk().live()
+    assert [type(output) for output in talk.put(TimerFired("setup"))] == [Ignored]
+    assert [type(output) for output in talk.put(TimerFired("nonsense"))] == [Ignored]
+
+
+ODD: list[Any] = [None, 7, "text", [], {}, [None], {"id": 7}, float("nan"), True, {"metadata": "x"}]
+KINDS = [
+    "response.created",
+    "response.done",
+    "response.output_item.added",
+    "response.output_item.done",
+    "response.output_text.delta",
+    "response.output_audio_transcript.done",
+    "response.output_audio.done",
+    "conversation.item.added",
+    "conversation.item.done",
+    "conversation.item.deleted",
+    "conversation.item.truncated",
+    "conversation.item.input_audio_transcription.delta",
+    "conversation.item.input_audio_transcription.completed",
+    "conversation.item.input_audio_transcription.failed",
+    "input_audio_buffer.speech_started",
+    "input_audio_buffer.speech_stopped",
+    "input_audio_buffer.timeout_triggered",
+    "session.updated",
+    "error",
+    "something.new",
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_odd_fields_of_an_event_never_end_a_call(kind: str) -> None:
+    talk = Talk().asked()
+    for odd in ODD:
+        fields = ("response", "item", "item_id", "response_id", "content_index", "delta", "transcript", "error")
+        talk.put(ModelEvent({"type": kind, **dict.fromkeys(fields, odd), "session": odd}))
+    assert talk.session.state is State.LIVE
+
+
+def test_an_event_without_a_type_is_nothing() -> None:
+    assert Talk().live().put(ModelEvent({})) == []

@@ -1,0 +1,268 @@
+"""Output guardrails: when they judge, and what a trip stops (parity 0.1, J)."""
+
+from typing import Any
+
+import pytest
+
+from support.talk import Talk, agent, tool
+from voicebus.contracts.guardrails import GuardrailResult
+from voicebus.contracts.journal import EventType
+from voicebus.engine.config import GuardrailMode, GuardrailSpec
+from voicebus.engine.inputs import Playback
+from voicebus.engine.outputs import DispatchCheck, ForwardAudio, Ignored
+
+
+def guarded(*guardrails: GuardrailSpec, **config: Any) -> Talk:
+    chosen = guardrails or (GuardrailSpec("rude", debounce=10),)
+    return Talk(agent(guardrails=chosen, tools=[tool()]), **config).asked()
+
+
+def trip(name: str = "rude") -> GuardrailResult:
+    return GuardrailResult(name=name, tripped=True, info="bad word")
+
+
+def fine(name: str = "rude") -> GuardrailResult:
+    return GuardrailResult(name=name, tripped=False)
+
+
+def check(talk: Talk) -> str:
+    return talk.of(DispatchCheck)[-1].check_id
+
+
+def feedback(talk: Talk) -> list[str]:
+    items = [event["item"] for event in talk.sent("conversation.item.create", talk.last)]
+    return [item["content"][0]["text"] for item in items]
+
+
+def test_text_is_checked_whenever_it_has_grown_by_the_debounce() -> None:
+    talk = guarded(GuardrailSpec("rude", debounce=100))
+    talk.item_begins()
+    talk.says("x" * 99)
+    assert not talk.of(DispatchCheck)
+    talk.says("y")
+    (first,) = talk.of(DispatchCheck)
+    assert (first.text, first.final, first.guardrails, first.agent) == ("x" * 99 + "y", False, ("rude",), "helper")
+
+
+def test_a_big_delta_is_caught_up_with_one_check_per_delta() -> None:
+    talk = guarded(GuardrailSpec("rude", debounce=100))
+    talk.item_begins()
+    talk.says("x" * 450)
+    for _ in range(5):
+        talk.says("y")
+    assert [len(dispatch.text) for dispatch in talk.of(DispatchCheck)] == [450, 451, 452, 453]
+
+
+def test_a_debounce_of_zero_checks_every_delta() -> None:
+    talk = guarded(GuardrailSpec("rude", debounce=0))
+    talk.item_begins()
+    for text in ("a", "b", "c"):
+        talk.says(text)
+    assert [dispatch.text for dispatch in talk.of(DispatchCheck)] == ["a", "ab", "abc"]
+
+
+@pytest.mark.parametrize("spoken", [True, False])
+def test_a_short_answer_is_checked_at_its_end(spoken: bool) -> None:
+    talk = guarded(GuardrailSpec("rude", debounce=100))
+    talk.item_begins()
+    talk.says("Damn.", spoken=spoken)
+    talk.said("Damn.", spoken=spoken)
+    (dispatch,) = talk.of(DispatchCheck)
+    assert (dispatch.text, dispatch.final) == ("Damn.", True)
+
+
+def test_a_guardrail_may_be_asked_at_the_end_only() -> None:
+    talk = guarded(GuardrailSpec("rude", debounce=-1))
+    talk.item_begins()
+    talk.says("x" * 500)
+    assert not talk.of(DispatchCheck)
+    talk.said("x" * 500)
+    assert talk.of(DispatchCheck)[0].final
+
+
+def test_guardrails_fall_due_by_their_own_debounce_and_together_where_they_agree() -> None:
+    talk = guarded(GuardrailSpec("a", debounce=10), GuardrailSpec("b", debounce=10), GuardrailSpec("c", debounce=20))
+    talk.item_begins()
+    talk.says("x" * 10)
+    talk.says("y" * 10)
+    talk.said("x" * 10 + "y" * 10)
+    assert [dispatch.guardrails for dispatch in talk.of(DispatchCheck)] == [
+        ("a", "b"),
+        ("a", "b", "c"),
+        ("a", "b", "c"),
+    ]
+
+
+def test_an_empty_text_is_not_checked() -> None:
+    talk = guarded()
+    talk.item_begins()
+    talk.said("")
+    assert not talk.of(DispatchCheck)
+
+
+def test_a_trip_while_the_response_runs_stops_it_and_tells_the_model_why() -> None:
+    talk = guarded()
+    talk.item_begins()
+    talk.says("What a damned thing")
+    talk.sounds(2000)
+    talk.now += 0.5
+    talk.verdict(check(talk), trip())
+    (tripped,) = talk.records(EventType.GUARDRAIL_TRIPPED)
+    assert (tripped.response_id, tripped.item_id, tripped.guardrails) == ("resp_1", "item_a", ["rude"])
+    assert (tripped.message, tripped.info) == ("What a damned thing", {"rude": "bad word"})
+    assert talk.sent("response.cancel", talk.last)[0]["response_id"] == "resp_1"
+    assert talk.sent("conversation.item.truncate", talk.last)[0]["audio_end_ms"] == 500
+    assert talk.emitted("audio_interrupted", talk.last) == [{"item_id": "item_a", "content_index": 0}]
+    assert feedback(talk) == ["guardrail triggered: rude"]
+    assert not talk.of(ForwardAudio, talk.sounds(100))
+    assert [observed.labels for observed in talk.observed("guardrail_trip")] == [{"rule": "rude"}]
+    assert talk.sent_types() == []
+    talk.ends(status="cancelled")
+    assert talk.sent_types() == ["response.create"]
+
+
+def test_a_trip_in_a_text_answer_interrupts_no_audio() -> None:
+    talk = guarded()
+    talk.item_begins()
+    talk.says("What a damned thing", spoken=False)
+    talk.verdict(check(talk), trip())
+    assert talk.sent_types() == ["response.cancel", "conversation.item.create"]
+    assert not talk.emitted("audio_interrupted")
+
+
+def test_a_trip_after_the_response_was_done_stops_its_playback() -> None:
+    talk = guarded()
+    talk.speaks("What a damned thing", 2000)
+    talk.ends()
+    talk.now += 0.5
+    talk.verdict(check(talk), trip())
+    assert talk.sent_types() == ["conversation.item.truncate", "conversation.item.create", "response.create"]
+    assert talk.emitted("audio_interrupted", talk.last)
+
+
+def test_a_trip_after_a_newer_response_began_stops_playback_and_says_nothing() -> None:
+    talk = guarded()
+    talk.speaks("What a damned thing", 2000)
+    talk.ends()
+    talk.begins("resp_2", unasked=True)
+    talk.now += 0.5
+    talk.verdict(check(talk), trip())
+    assert talk.sent_types() == ["conversation.item.truncate"]
+
+
+def test_feedback_is_dropped_when_a_create_is_pending() -> None:
+    talk = guarded()
+    talk.item_begins()
+    talk.says("What a damned thing", spoken=False)
+    talk.asks("next question")
+    talk.verdict(check(talk), trip())
+    assert talk.sent_types() == ["response.cancel"]
+
+
+def test_feedback_is_no_part_of_history_or_record() -> None:
+    talk = guarded()
+    talk.item_begins()
+    talk.says("What a damned thing", spoken=False)
+    talk.verdict(check(talk), trip())
+    item = talk.sent("conversation.item.create", talk.last)[0]["item"]
+    talk.user_item(item["id"], item["content"])
+    assert talk.last == []
+    assert [line for line in talk.lines() if line[0] == "user"] == []
+
+
+def test_a_response_trips_once() -> None:
+    talk = guarded(GuardrailSpec("a", debounce=5), GuardrailSpec("b", debounce=5))
+    talk.item_begins()
+    talk.says("12345", spoken=False)
+    talk.says("67890", spoken=False)
+    first, second = (dispatch.check_id for dispatch in talk.of(DispatchCheck))
+    talk.verdict(first, trip("a"), fine("b"))
+    talk.verdict(second, trip("a"), trip("b"))
+    assert len(talk.records(EventType.GUARDRAIL_TRIPPED)) == 1
+    assert len(talk.sent("response.cancel")) == 1
+    talk.says("more than five", spoken=False)
+    assert len(talk.of(DispatchCheck)) == 2, "a stopped response is not judged any more"
+
+
+def test_all_that_trip_together_are_named_together() -> None:
+    talk = guarded(GuardrailSpec("a"), GuardrailSpec("b"))
+    talk.item_begins()
+    talk.said("Damn.", spoken=False)
+    talk.verdict(check(talk), trip("a"), trip("b"))
+    assert feedback(talk) == ["guardrail triggered: a, b"]
+
+
+def test_a_guardrail_that_observes_stops_nothing_and_is_recorded_once() -> None:
+    talk = guarded(GuardrailSpec("rude", mode=GuardrailMode.OBSERVE, debounce=5))
+    talk.item_begins()
+    talk.says("12345")
+    talk.verdict(check(talk), trip())
+    talk.says("67890")
+    talk.verdict(check(talk), trip())
+    assert len(talk.records(EventType.GUARDRAIL_TRIPPED)) == 1
+    assert talk.sent("response.cancel") == []
+    assert talk.of(ForwardAudio, talk.sounds(20))
+
+
+@pytest.mark.parametrize(("policy", "stops"), [("open", False), ("closed", True)])
+def test_a_guardrail_that_fails_follows_its_policy(policy: Any, stops: bool) -> None:
+    talk = guarded(GuardrailSpec("rude", on_error=policy))
+    talk.item_begins()
+    talk.said("Hello.")
+    talk.verdict(check(talk), GuardrailResult(name="rude", tripped=False, error="ValueError: oops"))
+    assert talk.errors() == ["guardrail_failed"]
+    assert bool(talk.sent("response.cancel")) is stops
+
+
+@pytest.mark.parametrize(("policy", "stops"), [("open", False), ("closed", True)])
+def test_a_verdict_that_never_comes_follows_its_policy(policy: Any, stops: bool) -> None:
+    talk = guarded(GuardrailSpec("rude", on_unavailable=policy), guardrail_timeout_ms=700)
+    talk.item_begins()
+    talk.said("Hello.")
+    key = f"check:{check(talk)}"
+    assert talk.timers()[key] == pytest.approx(talk.now + 0.7)
+    talk.timer(key)
+    assert talk.errors() == ["guardrail_unavailable"]
+    assert bool(talk.sent("response.cancel")) is stops
+    assert [type(output) for output in talk.verdict(key.removeprefix("check:"), trip())] == [Ignored]
+
+
+def test_a_guardrail_that_the_verdict_leaves_out_has_failed() -> None:
+    talk = guarded(GuardrailSpec("rude", on_error="closed"))
+    talk.item_begins()
+    talk.said("Hello.")
+    talk.verdict(check(talk))
+    assert talk.sent("response.cancel")
+
+
+def test_a_check_that_a_newer_one_covers_need_not_be_answered_but_its_trip_counts() -> None:
+    talk = guarded(GuardrailSpec("rude", debounce=5, on_unavailable="closed"))
+    talk.item_begins()
+    talk.says("12345", spoken=False)
+    first = check(talk)
+    talk.says("67890", spoken=False)
+    assert [key for key in talk.timers() if key.startswith("check:")] == [f"check:{check(talk)}"]
+    talk.verdict(first, trip())
+    assert talk.sent("response.cancel")
+
+
+def test_the_guardrails_are_those_of_the_agent_that_the_response_began_with() -> None:
+    talk = Talk(agent(guardrails=[GuardrailSpec("old")])).asked()
+    talk.item_begins()
+    talk.said("Hello.")
+    assert talk.of(DispatchCheck)[0].agent == "helper"
+
+
+def test_a_verdict_on_nothing_is_ignored() -> None:
+    assert [type(output) for output in Talk().live().verdict("check_9", trip())] == [Ignored]
+
+
+def test_what_was_heard_before_a_trip_is_recorded() -> None:
+    talk = guarded()
+    talk.item_begins()
+    talk.says("One two three four")
+    talk.sounds(2000)
+    talk.put(Playback("item_a", 0, 1000.0))
+    talk.verdict(check(talk), trip())
+    talk.item_ends("One two three four", status="incomplete")
+    assert talk.lines() == [("assistant", "One two three four", "One two", True)]
