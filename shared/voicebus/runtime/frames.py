@@ -1,7 +1,8 @@
 """Frames of the model's protocol, in both directions: the short path of audio, and strict JSON for everything else.
 
 Audio frames are recognised by their type, only the fields that are needed are decoded, and samples stay base64 text
-from one socket to the other. Measured on a frame of 50 ms: 1.1 us decoded like this, 4 us by `json.loads`.
+from one socket to the other. Measured on a frame of 50 ms: 1.1 us to decode (4 us by `json.loads`), and 2 us to prove
+that the text is base64.
 """
 
 from collections.abc import Mapping
@@ -54,7 +55,7 @@ _encode: Final = msgspec.json.Encoder(enc_hook=_plain).encode
 def read_audio_delta(frame: bytes) -> AudioDelta | None:
     """The frame as an audio delta, or None where it is anything else.
 
-    Decoding the samples (0.9 us) is the cheapest proof that the text may be spliced into another frame as it is.
+    Decoding the samples is the cheapest proof that the text may be spliced into another frame as it is.
     """
     if _AUDIO_MARK not in frame:
         return None

@@ -3,13 +3,18 @@
 import contextlib
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Protocol
 
 import websockets
 from websockets.exceptions import ConnectionClosed
 
-from voicebus_services.gateway.wiring import Gateway
+
+class Listening(Protocol):
+    """A gateway, wherever it runs."""
+
+    @property
+    def port(self) -> int: ...
 
 
 class TestClient:
@@ -57,14 +62,14 @@ class TestClient:
 
 
 @asynccontextmanager
-async def connected(gateway: Gateway, path: str, **options: Any) -> AsyncIterator[TestClient]:
+async def connected(gateway: Listening, path: str, **options: Any) -> AsyncIterator[TestClient]:
     async with websockets.connect(f"ws://127.0.0.1:{gateway.port}{path}", max_size=None, **options) as socket:
         yield TestClient(socket)
 
 
-def native(gateway: Gateway, query: str = "") -> Any:
+def native(gateway: Listening, query: str = "") -> AbstractAsyncContextManager[TestClient]:
     return connected(gateway, f"/v1/sessions/connect{query}")
 
 
-def realtime(gateway: Gateway, query: str = "", **options: Any) -> Any:
+def realtime(gateway: Listening, query: str = "", **options: Any) -> AbstractAsyncContextManager[TestClient]:
     return connected(gateway, f"/v1/realtime{query}", **options)

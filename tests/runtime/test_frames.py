@@ -1,0 +1,125 @@
+"""Frames of the protocol: what is recognised without a full parse, and what is refused."""
+
+import base64
+import contextlib
+import json
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from voicebus.runtime.frames import append_frame, dump_event, parse_event, read_append, read_audio_delta
+
+DELTA: dict[str, Any] = {
+    "type": "response.output_audio.delta",
+    "event_id": "event_1",
+    "response_id": "r",
+    "item_id": "i",
+    "output_index": 1,
+    "content_index": 2,
+    "delta": "AAEC",
+}
+
+
+@given(st.binary(max_size=300), st.permutations(list(DELTA)), st.booleans())
+def test_an_audio_delta_is_read_whatever_the_order_of_its_fields(
+    samples: bytes, order: list[str], spaced: bool
+) -> None:
+    event = DELTA | {"delta": base64.b64encode(samples).decode(), "obfuscation": '"audio.delta"'}
+    separators = (", ", ": ") if spaced else (",", ":")
+    frame = json.dumps({name: event[name] for name in [*order, "obfuscation"]}, separators=separators).encode()
+    delta = read_audio_delta(frame)
+    assert delta is not None
+    assert (delta.response_id, delta.item_id, delta.output_index, delta.content_index) == ("r", "i", 1, 2)
+    assert delta.samples == samples
+    assert delta.delta == event["delta"]
+
+
+def test_the_delta_of_an_older_server_is_read_too() -> None:
+    event = DELTA | {"type": "response.audio.delta"}
+    del event["output_index"], event["content_index"]
+    delta = read_audio_delta(json.dumps(event).encode())
+    assert delta is not None
+    assert (delta.output_index, delta.content_index) == (0, 0)
+
+
+def test_a_delta_whose_slashes_are_escaped_is_read() -> None:
+    frame = json.dumps(DELTA | {"delta": "//8="}).replace("/", "\\/").encode()
+    delta = read_audio_delta(frame)
+    assert delta is not None
+    assert delta.samples == b"\xff\xff"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"type": "response.output_audio_transcript.delta"},
+        {"type": "response.output_text.delta", "delta": 'he said "response.output_audio.delta"'},
+        {"delta": "not base64"},
+        {"delta": 'AA"A'},
+        {"delta": "AAÄA"},
+        {"delta": None},
+        {"response_id": 5},
+    ],
+)
+def test_anything_else_is_no_audio_delta(change: dict[str, Any]) -> None:
+    assert read_audio_delta(json.dumps(DELTA | change).encode()) is None
+    assert read_audio_delta(json.dumps(DELTA | change, ensure_ascii=False).encode()) is None
+
+
+@given(st.binary(max_size=400) | st.text(max_size=400).map(str.encode))
+def test_no_bytes_at_all_raise_anything_unexpected(frame: bytes) -> None:
+    for tail in (b"", b'audio.delta"', b"input_audio_buffer.append"):
+        read_audio_delta(frame + tail)
+        read_append(frame + tail)
+        with contextlib.suppress(ValueError):
+            parse_event(frame + tail)
+
+
+@pytest.mark.parametrize(
+    "frame", [b"[]", b"1", b"null", b"", b"{", b'{"a": NaN}', b'{"a": "\\ud800"}', b'{"a": "\xff"}']
+)
+def test_what_is_not_one_strict_json_object_is_refused_with_a_sentence(frame: bytes) -> None:
+    with pytest.raises(ValueError, match=r"JSON"):
+        parse_event(frame)
+
+
+def test_nesting_beyond_reason_is_refused() -> None:
+    with pytest.raises(ValueError, match="nested too deeply"):
+        parse_event(b'{"a":' + b"[" * 100_000)
+
+
+def test_an_append_is_rebuilt_around_its_audio() -> None:
+    append = read_append(b'{"audio": "AAEC", "type": "input_audio_buffer.append", "event_id": "e\\"1"}')
+    assert append is not None
+    assert json.loads(append_frame(append.audio, append.event_id)) == {
+        "type": "input_audio_buffer.append",
+        "event_id": 'e"1',
+        "audio": "AAEC",
+    }
+    assert append_frame("AAEC") == b'{"type":"input_audio_buffer.append","audio":"AAEC"}'
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b'{"type": "input_audio_buffer.append"}',
+        b'{"type": "input_audio_buffer.append", "audio": 1}',
+        b'{"type": "input_audio_buffer.append", "audio": "AAEC", "extra": 1}',
+        b'{"type": "input_audio_buffer.append", "audio": "AAEC", "type": "session.update"}',
+        b'{"type": "conversation.item.create", "audio": "input_audio_buffer.append"}',
+    ],
+)
+def test_what_is_not_a_plain_append_is_left_to_the_long_path(frame: bytes) -> None:
+    assert read_append(frame) is None
+
+
+def test_events_hold_any_mapping() -> None:
+    assert (
+        dump_event({"a": MappingProxyType({"b": [MappingProxyType({})]}), "c": "ü"})
+        == '{"a":{"b":[{}]},"c":"ü"}'.encode()
+    )
+    with pytest.raises(TypeError):
+        dump_event({"a": object()})
