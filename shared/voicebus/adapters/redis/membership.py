@@ -1,0 +1,106 @@
+"""How a worker process joins the bus and leaves it: the one order of start and stop for every kind of worker.
+
+Joined means: connected, of one mind about the configuration, beating. Leaving means: answers sent, groups left, and
+only then the heartbeat ended, so that nothing is taken from a worker that still finishes it.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from voicebus.adapters.redis.client import RedisConnection, connect
+from voicebus.adapters.redis.clock import RedisClock
+from voicebus.adapters.redis.config import pin_config
+from voicebus.adapters.redis.consumer import RedisStreamConsumer
+from voicebus.adapters.redis.heartbeat import Heartbeat, new_incarnation
+from voicebus.adapters.redis.outbox import Outbox
+from voicebus.contracts.streams import WORKERS_GROUP, Keys
+from voicebus.errors import BusError
+from voicebus.telemetry.logging import get_logger
+
+log = get_logger(__name__)
+
+FLUSH_S: Final = 5.0
+
+
+class Membership:
+    """A worker on the bus. `id` names this incarnation of its process."""
+
+    def __init__(
+        self,
+        bus: RedisConnection,
+        keys: Keys,
+        clock: RedisClock,
+        outbox: Outbox,
+        group: asyncio.TaskGroup,
+        worker: str,
+    ) -> None:
+        self.id = worker
+        self.bus = bus
+        self.keys = keys
+        self.clock = clock
+        self.outbox = outbox
+        self._group = group
+        self._background: list[asyncio.Task[None]] = []
+        self._members: list[RedisStreamConsumer] = []
+
+    def spawn(self, work: Coroutine[Any, Any, None], *, name: str) -> None:
+        """Run `work` beside the worker's own, until it leaves."""
+        self._background.append(self._group.create_task(work, name=name))
+
+    def consume(self, streams: Mapping[str, str]) -> Sequence[RedisStreamConsumer]:
+        """Become a consumer of these streams, each with the queue that names its dead letters."""
+        joined = [
+            RedisStreamConsumer(
+                self.bus, self.keys, stream=stream, group=WORKERS_GROUP, consumer=self.id, dead_queue=queue
+            )
+            for stream, queue in streams.items()
+        ]
+        self._members += joined
+        return joined
+
+    async def leave(self) -> None:
+        """Send what waits, leave the groups, end what was spawned."""
+        await self.outbox.drain(FLUSH_S)
+        try:
+            async with asyncio.timeout(FLUSH_S):
+                for member in self._members:
+                    await member.leave()
+        except (BusError, TimeoutError) as error:
+            log.debug("groups not left, other workers will tidy up", error=str(error))
+        for task in self._background:
+            task.cancel()
+
+
+@asynccontextmanager
+async def joined(
+    url: str, keys: Keys, *, service: str, describe: Callable[[], Mapping[str, str]]
+) -> AsyncIterator[Membership]:
+    """Join the bus for the length of the block. `describe` gives the heartbeat's fields, in a thread of its own.
+
+    Raises:
+        BusError: Redis cannot be reached.
+        SettingsError: the installation is configured otherwise.
+    """
+    worker = new_incarnation()
+    async with await connect(url) as bus:
+        await pin_config(bus, keys)
+        clock = RedisClock(bus)
+        await clock.synchronise()
+        heartbeat = Heartbeat(url, keys.worker(worker), describe)
+        await heartbeat.start()
+        outbox = Outbox(bus, clock, service=service)
+        try:
+            async with asyncio.TaskGroup() as group:
+                membership = Membership(bus, keys, clock, outbox, group, worker)
+                membership.spawn(outbox.run(), name="outbox")
+                membership.spawn(clock.keep(), name="clock")
+                yield membership
+                await membership.leave()
+        except BaseExceptionGroup as failures:
+            if len(failures.exceptions) > 1:
+                raise
+            raise failures.exceptions[0] from failures.exceptions[0].__cause__  # what the block raised, as it was
+        finally:
+            await heartbeat.stop()

@@ -1,0 +1,266 @@
+"""One tool call on a worker, from its claim to its answer (contract sections 2 and 8).
+
+The order is the guarantee: claimed before it starts, its result stored before it is sent, sent before its entry is
+acknowledged. Whatever dies in between, the call is neither lost nor, unless it is idempotent, started twice.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from typing import Any, Final
+
+import structlog
+
+from voicebus.adapters.redis.dispatch import new_entry
+from voicebus.adapters.redis.heartbeat import living
+from voicebus.adapters.redis.membership import Membership
+from voicebus.adapters.redis.registry import ToolRegistry
+from voicebus.adapters.redis.scripts import CLAIM, FINISH, HANDBACK, RENEW
+from voicebus.agents.context import ToolContext
+from voicebus.agents.tools.function_tool import FunctionTool
+from voicebus.agents.tools.invoke import ToolOutcome, invoke
+from voicebus.contracts.envelope import Entry
+from voicebus.contracts.streams import CALL_TTL_S, INBOX_TTL_S, WORKERS_GROUP
+from voicebus.contracts.tools import (
+    TOOL_CALL,
+    TOOL_RESULT,
+    TOOL_STARTED,
+    Outcome,
+    ToolCall,
+    ToolFailure,
+    ToolResult,
+    ToolStarted,
+)
+from voicebus.errors import BusError, ContractError
+from voicebus.ports import Delivery, SessionRef
+from voicebus.runtime.consumer import until_reached
+from voicebus.telemetry import metrics
+from voicebus.telemetry.logging import get_logger
+
+log = get_logger(__name__)
+
+SERVICE: Final = "tool-worker"
+
+# Consumers without heartbeats may take an entry over after 30 s: a long call must not look idle for that long.
+RENEW_EVERY_S: Final = 10.0
+
+MAX_HOPS: Final = 3
+_HOP_PAUSE_S: Final = 0.05
+_REMEMBERED: Final = 1_000
+
+
+class CallRunner:
+    """Handles the entries of a worker's queues. `queues` names the queue of each stream.
+
+    `context` is given to tools as `ToolContext.context`; `timeout_s` bounds calls that carry no deadline.
+    """
+
+    def __init__(
+        self,
+        member: Membership,
+        registry: ToolRegistry,
+        tools: Mapping[str, FunctionTool],
+        queues: Mapping[str, str],
+        *,
+        executor: Executor,
+        timeout_s: float,
+        context: Any = None,
+    ) -> None:
+        self._member = member
+        self._registry = registry
+        self._tools = tools
+        self._queues = queues
+        self._executor = executor
+        self._timeout_s = timeout_s
+        self._context = context
+        self._running: dict[tuple[str, str], asyncio.Task[ToolOutcome]] = {}
+        self._cancelled: OrderedDict[tuple[str, str], None] = OrderedDict()
+
+    def cancel(self, session: str, call_id: str) -> None:
+        """Stop a call if it runs here; a thread cannot be stopped, its result is dropped."""
+        # A cancel may overtake the answer to our own claim, so it is remembered for a call that is about to start.
+        self._cancelled[session, call_id] = None
+        if len(self._cancelled) > _REMEMBERED:
+            self._cancelled.popitem(last=False)
+        running = self._running.get((session, call_id))
+        if running is not None:
+            running.cancel()
+
+    async def handle(self, entry: Entry, delivery: Delivery) -> None:
+        """See a call through to its answer.
+
+        Raises:
+            ContractError: the entry is no tool call.
+        """
+        if entry.type != TOOL_CALL:
+            raise ContractError(f"a tool queue holds tool.call, not {entry.type!r}", reason="unexpected_type")
+        call = ToolCall.of(entry)
+        handling = _Handling(self._member, entry, delivery, call, self._queues[delivery.stream])
+        with structlog.contextvars.bound_contextvars(
+            session=entry.session, call=call.call_id, tool=call.tool, traceparent=entry.traceparent
+        ):
+            tool = self._tools.get(call.tool)
+            if tool is None:
+                await self._hand_on(handling)
+                return
+            status, detail = await handling.claim()
+            if status == "start":
+                await self._start(handling, tool)
+            elif status == "finished":
+                metrics.TOOL_OUTCOMES.labels(tool=call.tool, outcome="duplicate").inc()
+                await handling.answer(detail, entry.epoch, call.reply_to)
+            elif status != "running":
+                await self._finish(handling, _not_started(status, detail, call.tool))
+
+    async def _start(self, handling: "_Handling", tool: FunctionTool) -> None:
+        key = (handling.entry.session, handling.call.call_id)
+        if key in self._running:  # published a second time: the claim has put down where its runner is to answer
+            return
+        if key in self._cancelled:
+            await self._finish(handling, _not_started("cancelled", "", tool.name))
+            return
+        started = time.monotonic()
+        left_s = handling.seconds_left(self._timeout_s)
+        context = ToolContext(
+            self._context, tool.name, handling.call.call_id, handling.call.arguments, handling.call.agent,
+            session=handling.entry.session, deadline_s=left_s, state=dict(handling.call.context),
+        )  # fmt: skip
+        handling.say_started()
+        run = invoke(tool, context, handling.call.arguments, timeout=left_s, executor=self._executor)
+        running = self._running[key] = asyncio.create_task(run, name=f"call {handling.call.call_id}")
+        renewing = asyncio.create_task(handling.keep(), name=f"renew {handling.call.call_id}")
+        try:
+            await asyncio.wait({running})
+            await self._finish(handling, _outcome(running), took=time.monotonic() - started)
+        finally:
+            del self._running[key]
+            for task in (running, renewing):
+                task.cancel()
+            await asyncio.gather(running, renewing, return_exceptions=True)
+
+    async def _finish(self, handling: "_Handling", outcome: ToolOutcome, *, took: float | None = None) -> None:
+        """Count, store and answer; `took` in s, None where nothing was started."""
+        result = ToolResult(
+            call_id=handling.call.call_id, outcome=outcome.outcome, output=outcome.output, error=outcome.error,
+            worker=self._member.id, duration_ms=round((took or 0) * 1000),
+        )  # fmt: skip
+        tool = handling.call.tool if handling.call.tool in self._tools else "(unknown)"
+        if took is not None:
+            metrics.TOOL_DURATION.labels(tool=tool).observe(took)
+        metrics.TOOL_OUTCOMES.labels(tool=tool, outcome=outcome.outcome.value).inc()
+        log.info("tool call done", outcome=outcome.outcome.value, duration_ms=result.duration_ms)
+        await handling.finish(result)
+
+    async def _hand_on(self, handling: "_Handling") -> None:
+        """A tool that this worker lacks: another of the queue may have it."""
+        call = handling.call
+        if call.hops < MAX_HOPS and await until_reached(lambda: self._registry.offered(call.tool)):
+            # Not at once after the first time: the worker that has the tool should be the one to read it.
+            await asyncio.sleep(_HOP_PAUSE_S * call.hops)
+            await handling.hand_back()
+            return
+        why = f"no worker of queue {handling.queue!r} has a tool named {call.tool!r}"
+        failure = ToolFailure(kind="unknown_tool", message=why)
+        outcome = ToolOutcome(Outcome.ERROR, f"The tool {call.tool} is not available.", failure)
+        await self._finish(handling, outcome)
+
+
+class _Handling:
+    """One delivery of a call, and what is written about it."""
+
+    def __init__(self, member: Membership, entry: Entry, delivery: Delivery, call: ToolCall, queue: str) -> None:
+        self.entry = entry
+        self.call = call
+        self.queue = queue
+        self._member = member
+        self._delivery = delivery
+        self._key = member.keys.call(queue, entry.session, call.call_id)
+
+    def seconds_left(self, default: float) -> float:
+        if self.entry.deadline is None:
+            return default
+        return max(0.0, (self.entry.deadline - self._member.clock.at_ms()) / 1000)
+
+    async def claim(self) -> tuple[str, str]:
+        """What may be done with this call, as the script `claim` says, once it is known whether its runner lives."""
+        lost = {"dead": self._delivery.previous or "", "idle": "*", None: ""}[self._delivery.cause]
+        deadline = "" if self.entry.deadline is None else str(self.entry.deadline)
+        while True:
+            arguments = (
+                self._member.id, self.entry.epoch, self.call.reply_to, deadline, int(self.call.idempotent),
+                CALL_TTL_S, lost,
+            )  # fmt: skip
+            status, detail = await self._script(CLAIM, [self._key], *arguments)
+            if status != "running":
+                return status, detail
+            runner = self._member.keys.worker(detail)
+            (alive,) = await until_reached(lambda: living(self._member.bus, [runner]))  # noqa: B023 - awaited here
+            if alive:
+                return status, detail
+            lost = detail
+
+    def say_started(self) -> None:
+        started = ToolStarted(call_id=self.call.call_id, worker=self._member.id)
+        self._member.outbox.send(self.call.reply_to, self._reply(TOOL_STARTED, started), ttl_s=INBOX_TTL_S)
+
+    async def keep(self) -> None:
+        """Renew the claim until cancelled."""
+        while True:
+            await asyncio.sleep(RENEW_EVERY_S)
+            try:
+                await self._member.bus.script(
+                    RENEW, [self._key, self._delivery.stream], self._member.id, WORKERS_GROUP,
+                    self._delivery.entry_id, CALL_TTL_S,
+                )  # fmt: skip
+            except BusError as error:
+                log.debug("call not renewed", error=str(error))
+
+    async def finish(self, result: ToolResult) -> None:
+        """Store the result, then answer with what is stored: an earlier one, if this call had come to an end before."""
+        # The entry is acknowledged only after the answer is on its way, so that a crash here loses nothing.
+        _, stored, reply_to, epoch = await self._script(
+            FINISH, [self._key, self._delivery.stream],
+            self._member.id, result.model_dump_json(), CALL_TTL_S, WORKERS_GROUP, "",
+        )  # fmt: skip
+        await self.answer(stored, int(epoch or self.entry.epoch), reply_to or self.call.reply_to)
+
+    async def answer(self, stored: str, epoch: int, reply_to: str) -> None:
+        result = ToolResult.model_validate_json(stored)
+        await self._member.outbox.deliver(reply_to, self._reply(TOOL_RESULT, result, epoch), ttl_s=INBOX_TTL_S)
+
+    async def hand_back(self) -> None:
+        copy = self.entry.model_copy(update={"data": {**self.entry.data, "hops": self.call.hops + 1}})
+        flat = [text for pair in copy.fields().items() for text in pair]
+        await self._script(HANDBACK, [self._delivery.stream], WORKERS_GROUP, self._delivery.entry_id, *flat)
+
+    def _reply(self, type_: str, message: ToolStarted | ToolResult, epoch: int | None = None) -> Entry:
+        session = SessionRef(self.entry.session, self.entry.epoch if epoch is None else epoch, self.entry.traceparent)
+        return new_entry(session, type_, message, self._member.clock)
+
+    async def _script(self, *arguments: Any) -> Any:
+        attempt: Callable[[], Any] = lambda: self._member.bus.script(*arguments)  # noqa: E731
+        return await until_reached(attempt)
+
+
+def _outcome(running: asyncio.Task[ToolOutcome]) -> ToolOutcome:
+    if running.cancelled():
+        return _not_started("cancelled", "", "")
+    error = running.exception()
+    if error is None:
+        return running.result()
+    # `invoke` does not raise. Should it, the call has been started all the same, and must not be a second time.
+    log.error("tool call broke", exc_info=error)
+    return ToolOutcome(Outcome.ERROR, "The tool failed.", ToolFailure(kind="internal", message=repr(error)))
+
+
+def _not_started(status: str, detail: str, tool: str) -> ToolOutcome:
+    if status == "cancelled":
+        return ToolOutcome(Outcome.CANCELLED, "The call was cancelled.")
+    if status == "expired":
+        failure = ToolFailure(kind="expired", message="the call's deadline passed before a worker could start it")
+        return ToolOutcome(Outcome.EXPIRED, f"The tool {tool} was not started in time.", failure)
+    failure = ToolFailure(kind="outcome_unknown", message=f"the worker that ran it is gone: {detail or 'no claim'}")
+    text = f"The outcome of the tool {tool} is unknown: it was interrupted, and may or may not have taken effect."
+    return ToolOutcome(Outcome.UNKNOWN, text, failure)

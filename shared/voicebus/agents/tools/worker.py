@@ -1,0 +1,182 @@
+"""`ToolWorker`: runs function tools for the whole cluster. The service `voicebus tool-worker` is one; so can any
+program be that already has an event loop.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable, Iterable
+from importlib.metadata import version
+from typing import Any, Final, Self
+
+from voicebus.adapters.redis.membership import Membership, joined
+from voicebus.adapters.redis.registry import ToolRegistry
+from voicebus.adapters.redis.tail import StreamTail
+from voicebus.agents.targets import tool_queue
+from voicebus.agents.tools.calls import SERVICE, CallRunner
+from voicebus.agents.tools.function_tool import FunctionTool
+from voicebus.contracts.envelope import Entry
+from voicebus.contracts.streams import CONTROL_TTL_S, Keys
+from voicebus.contracts.tools import TOOL_CANCEL, ToolCancel, ToolRegistration
+from voicebus.errors import BusError, ContractError, UserError
+from voicebus.runtime.consumer import ConsumerLoop
+from voicebus.runtime.threads import DaemonThreadPool
+from voicebus.telemetry.logging import get_logger
+
+log = get_logger(__name__)
+
+REGISTER_EVERY_S: Final = 10.0
+
+
+class ToolWorker:
+    """Takes calls of `tools` from their queues.
+
+        async with ToolWorker([get_weather], redis_url="redis://redis:6379/0"):
+            ...  # for as long as the block runs, for instance in a FastAPI lifespan
+
+    Args:
+        tools: function tools; their names must differ.
+        redis_url: the cluster's Redis.
+        queue: the queue of tools that name none; otherwise the top-level package of each tool's module.
+        concurrency: calls at once, and threads for functions that are not async.
+        tool_timeout: s, for calls that carry no deadline and in the registry.
+        drain_timeout: s that calls in hand are given at the end; what is left then goes to other workers.
+        stream_prefix, event_shards, guardrail_shards: as everywhere in the cluster.
+        context: what tools find as `ToolContext.context`.
+        on_reachable: hears whether the bus is reachable.
+
+    Raises:
+        UserError: two tools of one name, or none at all.
+    """
+
+    def __init__(
+        self,
+        tools: Iterable[FunctionTool],
+        *,
+        redis_url: str,
+        queue: str | None = None,
+        concurrency: int = 20,
+        tool_timeout: float = 30.0,
+        drain_timeout: float = 60.0,
+        stream_prefix: str = "vb",
+        event_shards: int = 16,
+        guardrail_shards: int = 4,
+        context: Any = None,
+        on_reachable: Callable[[bool], None] | None = None,
+    ) -> None:
+        self._tools: dict[str, FunctionTool] = {}
+        for tool in tools:
+            if tool.name in self._tools and self._tools[tool.name] is not tool:
+                origins = f"{self._tools[tool.name].origin} and {tool.origin}"
+                raise UserError(f"two tools are named {tool.name!r}: {origins}; rename one")
+            self._tools[tool.name] = tool
+        if not self._tools:
+            raise UserError("a tool worker needs at least one function tool")
+        self._redis_url = redis_url
+        self._keys = Keys(stream_prefix, event_shards, guardrail_shards)
+        self._queues = {tool.name: tool_queue(tool, queue) for tool in self._tools.values()}
+        self._concurrency = concurrency
+        self._tool_timeout = tool_timeout
+        self._drain_timeout = drain_timeout
+        self._context = context
+        self._on_reachable = on_reachable
+        self._stop = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        ready = asyncio.Event()
+        self._stop.clear()
+        self._task = asyncio.create_task(self.run(self._stop, ready=ready.set), name="tool-worker")
+        waiting = asyncio.create_task(ready.wait(), name="tool-worker ready")
+        try:
+            await asyncio.wait({self._task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            self._task.cancel()
+            raise
+        finally:
+            waiting.cancel()
+        if self._task.done():
+            self._task.result()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._stop.set()
+        if self._task is not None:
+            await self._task
+
+    async def run(self, stop: asyncio.Event, *, ready: Callable[[], object] | None = None) -> None:
+        """Work until `stop` is set, then finish what is in hand. `ready` is called once calls are taken.
+
+        Raises:
+            BusError: Redis cannot be reached at the start; later outages are waited out.
+            SettingsError: the installation is configured otherwise.
+            UserError: a living worker offers one of these tools with another schema.
+        """
+        async with joined(self._redis_url, self._keys, service=SERVICE, describe=self._describe) as member:
+            registry = ToolRegistry(member.bus, self._keys, member.clock)
+            await self._register(registry, member.id)
+            streams = {self._keys.tools(queue): queue for queue in sorted(set(self._queues.values()))}
+            executor = DaemonThreadPool(self._concurrency, name="tool")
+            runner = CallRunner(
+                member, registry, self._tools, streams,
+                executor=executor, timeout_s=self._tool_timeout, context=self._context,
+            )  # fmt: skip
+            member.spawn(self._control(member, runner).run(), name="control")
+            member.spawn(self._keep_registered(registry, member.id), name="registry")
+            loop = ConsumerLoop(
+                member.consume(streams), runner.handle, clock=member.clock, service=SERVICE,
+                concurrency=self._concurrency, on_reachable=self._on_reachable,
+            )  # fmt: skip
+            log.info("tool worker ready", worker=member.id, tools=sorted(self._tools), queues=sorted(streams.values()))
+            if ready is not None:
+                ready()
+            try:
+                await loop.run(stop, drain_timeout=self._drain_timeout)
+            finally:
+                executor.shutdown()
+            await self._withdraw(registry, member.id)
+        log.info("tool worker stopped", worker=member.id)
+
+    def _describe(self) -> dict[str, str]:
+        return {
+            "queues": json.dumps(sorted(set(self._queues.values()))),
+            "tools": json.dumps(sorted(self._tools)),
+            "version": version("voicebus"),
+            "concurrency": str(self._concurrency),
+        }
+
+    def _control(self, member: Membership, runner: CallRunner) -> StreamTail:
+        async def route(entry_id: str, fields: dict[str, str]) -> None:
+            try:
+                entry = Entry.parse(fields)
+                if entry.type == TOOL_CANCEL:
+                    runner.cancel(entry.session, ToolCancel.of(entry).call_id)
+            except ContractError as error:
+                log.warning("control entry refused", entry=entry_id, reason=error.reason, error=str(error))
+
+        stream = self._keys.control(member.id)
+        return StreamTail(member.bus, stream, route, ttl_s=CONTROL_TTL_S, service=SERVICE)
+
+    async def _register(self, registry: ToolRegistry, worker: str) -> None:
+        for tool in self._tools.values():
+            registration = ToolRegistration(
+                name=tool.name, description=tool.description, parameters=tool.params_json_schema,
+                queue=self._queues[tool.name], timeout_ms=round((tool.timeout or self._tool_timeout) * 1000),
+                idempotent=tool.idempotent, at=0,
+            )  # fmt: skip
+            await registry.publish(registration, worker=worker)
+
+    async def _keep_registered(self, registry: ToolRegistry, worker: str) -> None:
+        """Register again now and then: Redis may have lost the registry."""
+        while True:
+            await asyncio.sleep(REGISTER_EVERY_S)
+            try:
+                await self._register(registry, worker)
+            except (BusError, UserError) as error:
+                log.warning("tools not registered", error=str(error))
+
+    async def _withdraw(self, registry: ToolRegistry, worker: str) -> None:
+        try:
+            for name in self._tools:
+                await registry.withdraw(name, worker=worker)
+        except BusError as error:
+            log.debug("tools not withdrawn, they are known to have no living worker", error=str(error))
