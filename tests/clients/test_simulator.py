@@ -11,7 +11,7 @@ from support.simulator import running_simulator
 from voicebus_services.model_simulator.tape import record
 
 # The environment may have to be made first.
-pytestmark = [pytest.mark.clients, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.clients, pytest.mark.timeout(300), pytest.mark.xdist_group("clients")]
 LONG = " ".join(["word"] * 60)
 
 

@@ -40,18 +40,14 @@ FIRST: Final = AgentSpec(
     handoffs=(HandoffSpec("hidden_transfer", "", {"type": "object"}, "other"),),
     session=TEXT,
 )
-OUTPUTS: Final = st.lists(
-    st.sampled_from(
-        [
-            Say("well then"),
-            Call("hidden_lookup", "{}"),
-            Call("hidden_transfer", "{}"),
-            Call("open_map", "{}"),
-            Call("x", "{}"),
-        ]
-    ),
-    max_size=3,
-)
+ANSWERS: Final[list[Output]] = [
+    Say("well then"),
+    Call("hidden_lookup", "{}"),
+    Call("hidden_transfer", "{}"),
+    Call("open_map", "{}"),
+    Call("x", "{}"),
+]
+OUTPUTS: Final = st.lists(st.sampled_from(ANSWERS), max_size=3)
 USER: Final = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hello"}]}
 UTTERANCE: Final = base64.b64encode(speech(300) + silence(600)).decode()
 # What may be answered to a client that acts on what it has not been told yet.

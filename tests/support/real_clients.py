@@ -9,10 +9,13 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
+
+from support.recording_proxy import Recording
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PROGRAMS: Final = ROOT / "tests" / "clients" / "programs"
@@ -30,6 +33,18 @@ for name in ("openai", "openai-agents", "websockets"):
         pass
 print(json.dumps(found))
 """
+
+
+@dataclass(frozen=True)
+class Served:
+    """A gateway: its address as clients are given it, and what passes between it and the model."""
+
+    base_url: str
+    model: Recording
+
+    @property
+    def socket_url(self) -> str:
+        return f"{self.base_url.replace('http:', 'ws:', 1)}/realtime"
 
 
 def installed() -> dict[str, str]:

@@ -1,6 +1,6 @@
-"""`openai-agents` as its users write it: `agents_session.py URL TEXT…` sends each text and prints what came of it.
+"""`openai-agents` as its users write it: `agents_session.py URL INSTRUCTIONS TEXT…` sends each text in turn.
 
-The agent has a local tool, `open_map`, and no instructions: those are the server's.
+The local agent has a tool, `open_map`; without instructions (""), those of the server's agent are not contested.
 """
 
 import asyncio
@@ -21,9 +21,9 @@ def open_map(place: str) -> str:
     return f"the map shows {place}"
 
 
-async def main(url: str, *texts: str) -> None:
+async def main(url: str, instructions: str, *texts: str) -> None:
     runner = RealtimeRunner(
-        RealtimeAgent(name="caller", tools=[open_map]),
+        RealtimeAgent(name="caller", instructions=instructions or None, tools=[open_map]),
         model=OpenAIRealtimeWebSocketModel(),
         config={"model_settings": {"turn_detection": {"type": "server_vad"}}},
     )
@@ -32,6 +32,7 @@ async def main(url: str, *texts: str) -> None:
     tools: list[str] = []
     history: list[Any] = []
     audio = 0
+    called = False
     raw: list[str] = []
     async with await runner.run(model_config={"url": url, "api_key": "test-key"}) as session:
         for text in texts:
@@ -49,8 +50,12 @@ async def main(url: str, *texts: str) -> None:
                     elif event.type == "history_updated":
                         history = [item.model_dump() for item in event.history]
                     elif event.type == "raw_model_event" and event.data.type == "raw_server_event":
-                        raw.append(event.data.data["type"])
-                    if event.type == "agent_end" and not _waits_for_tool(history):
+                        frame = event.data.data
+                        raw.append(frame["type"])
+                        if frame["type"] == "response.done":
+                            # The session answers a call of its own tool and asks for the next response by itself.
+                            called = any(item["type"] == "function_call" for item in frame["response"]["output"])
+                    if event.type == "agent_end" and not called:
                         break
         # The transcript of the last answer may be in the history only now.
         history = [item.model_dump() for item in session._history]
@@ -59,11 +64,6 @@ async def main(url: str, *texts: str) -> None:
         sys.stdout,
     )
     sys.stdout.write("\n")
-
-
-def _waits_for_tool(history: list[Any]) -> bool:
-    """The session answers a call of its own tool and asks for the next response by itself."""
-    return bool(history) and history[-1]["type"] == "function_call"
 
 
 asyncio.run(main(*sys.argv[1:]))

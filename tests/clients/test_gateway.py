@@ -1,0 +1,150 @@
+"""The unmodified `openai` package and `openai-agents` hold conversations through a gateway.
+
+The agent's tools run on the server side and never show; every event on both sides of the gateway is one of the
+package's own types.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.real_clients import Served, run_program
+from voicebus_services.model_simulator.tape import record
+
+# One cluster serves all of these, so they share its loop; making the environment may take a while.
+pytestmark = [
+    pytest.mark.clients,
+    pytest.mark.timeout(300),
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.xdist_group("clients"),
+]
+LONG = " ".join(["word"] * 60)
+ASK = '[[call: where {"word": "here"}]] [[next]] [[say: {outputs}]]'
+
+
+def check_stream(seen: Sequence[Mapping[str, Any]]) -> None:
+    """Nothing of the server's tools shows, and each response has one beginning and one end."""
+    visible = [event for event in seen if event.get("item", {}).get("role") != "user"]
+    text = json.dumps(visible)
+    for hidden in ('"where"', '"transfer_to_second"', "First.", "voicebus"):
+        assert hidden not in text, f"{hidden} shows"
+    items = [event["item"] for event in seen if "item" in event]
+    assert {item["output"] for item in items if item["type"] == "function_call_output"} <= {"the map is open"}
+    begun = [event["response"]["id"] for event in seen if event["type"] == "response.created"]
+    ended = [event["response"]["id"] for event in seen if event["type"] == "response.done"]
+    assert begun == ended
+    assert len(set(begun)) == len(begun)
+    ids = [event["event_id"] for event in seen]
+    assert len(set(ids)) == len(ids)
+
+
+async def check_wire(served: Served) -> None:
+    """What passed between the gateway and the model validates against the package's types."""
+    report = await run_program("validate_events", stdin=served.model.lines())
+    assert report["wrong"] == []
+    for side in ("client", "server"):
+        assert report["checked"][side] == Counter(served.model.types(side))
+    assert "function_call_output" in served.model.lines().decode()
+
+
+async def test_a_text_conversation_with_a_tool_of_the_server(served: Served) -> None:
+    talk = await run_program("openai_text", served.base_url, "[[say: Good morning.]]", ASK, "hello")
+    assert talk["answers"][0] == "Good morning."
+    assert "from process" in talk["answers"][1]
+    assert talk["answers"][2] == "You said: hello"
+    created = talk["seen"][0]["session"]
+    assert (created["model"], created["instructions"], created["tools"]) == ("first", "", [])
+    check_stream(talk["seen"])
+    await check_wire(served)
+
+
+async def test_a_spoken_conversation_with_a_tool_of_the_server(served: Served, tmp_path: Path) -> None:
+    question = tmp_path / "question.pcm"
+    question.write_bytes(record(ASK))
+    talk = await run_program("openai_audio", served.base_url, str(question))
+    assert (talk["heard"], talk["status"]) == (ASK, "completed")
+    assert "from process" in talk["said"]
+    assert talk["ms"] > 500
+    check_stream(talk["seen"])
+    await check_wire(served)
+
+
+async def test_a_tool_of_the_clients_own_beside_one_of_the_servers(served: Served) -> None:
+    text = '[[call: where {"word": "here"}]] [[next]] [[call: open_map {"place": "Rome"}]] [[next]] [[say: {outputs}]]'
+    talk = await run_program("openai_own_tool", served.base_url, text)
+    assert talk["called"] == [{"name": "open_map", "arguments": {"place": "Rome"}}]
+    assert talk["answer"].endswith("the map is open")
+    assert talk["tools"] == ["open_map"]
+    assert len([event for event in talk["seen"] if event["type"] == "response.created"]) == 2
+    check_stream(talk["seen"])
+    await check_wire(served)
+
+
+async def test_a_response_that_calls_a_tool_of_each_side(served: Served) -> None:
+    text = '[[call: where {"word": "here"}]] [[call: open_map {"place": "Rome"}]] [[next]] [[say: {outputs}]]'
+    talk = await run_program("openai_own_tool", served.base_url, text)
+    assert talk["called"] == [{"name": "open_map", "arguments": {"place": "Rome"}}]
+    assert "from process" in talk["answer"]
+    assert "the map is open" in talk["answer"]
+    check_stream(talk["seen"])
+
+
+async def test_cancelling_and_talking_into_an_answer(served: Served, tmp_path: Path) -> None:
+    speech = tmp_path / "speech.pcm"
+    speech.write_bytes(record("stop it please"))
+    talk = await run_program("openai_interrupt", served.base_url, str(speech), f"[[say: {LONG}]]")
+    assert talk["refused"] == "conversation_already_has_active_response"
+    assert talk["endings"] == [["cancelled", "client_cancelled"], ["cancelled", "turn_detected"]]
+    assert talk["truncated_at"] == 50
+    check_stream(talk["seen"])
+
+
+async def test_what_a_client_may_not_do_is_refused_and_the_conversation_goes_on(served: Served) -> None:
+    talk = await run_program("openai_strict", served.base_url, ASK)
+    assert talk["refused"] == [
+        ["forbidden_parameter", "session.instructions", "e1"],
+        ["forbidden_parameter", "session.tracing", "e2"],
+        ["response_cancel_not_active", None, "e3"],
+        ["invalid_value", "type", "e4"],
+        ["item_delete_invalid_item_id", "item_id", "e5"],
+    ]
+    assert talk["instructions"] == ""
+    assert talk["aside"] == [None, {"topic": "aside"}, "You said: Yes or no?"]
+    assert talk["last"] == "You said: hello"
+    check_stream(talk["seen"])
+    await check_wire(served)
+
+
+def said(talk: Mapping[str, Any]) -> list[str]:
+    """The agent's lines, in the order of the session's history."""
+    return [
+        part.get("transcript") or part.get("text")
+        for item in talk["history"]
+        if item["type"] == "message" and item["role"] == "assistant"
+        for part in item["content"]
+    ]
+
+
+async def test_openai_agents_hold_a_conversation_with_a_tool_of_the_server(served: Served) -> None:
+    own = '[[call: open_map {"place": "Rome"}]] [[next]] [[say: {outputs}]]'
+    talk = await run_program("agents_session", served.socket_url, "", "[[say: Good morning.]]", ASK, own)
+    first, second, third = said(talk)
+    assert (first, third) == ("Good morning.", "the map shows Rome")
+    assert "from process" in second
+    assert talk["tools"] == ["open_map"]
+    assert talk["audio_bytes"] > 48_000
+    # Its default for tracing is the one setting that the server refuses; the rest applies, its own tool included.
+    assert [(error["code"], error["param"]) for error in talk["errors"]] == [("forbidden_parameter", "session.tracing")]
+    assert "session.updated" in talk["raw"]
+    await check_wire(served)
+
+
+async def test_openai_agents_with_instructions_of_their_own_talk_to_the_servers_agent(served: Served) -> None:
+    talk = await run_program("agents_session", served.socket_url, "You are a pirate.", ASK)
+    assert "from process" in said(talk)[0]
+    assert {error["param"] for error in talk["errors"]} == {"session.instructions", "session.tracing"}
+    assert "pirate" not in served.model.lines().decode()
