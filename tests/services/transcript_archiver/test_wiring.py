@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import psycopg
 import pytest
 
 from services.transcript_archiver.conftest import Bus
@@ -197,3 +198,19 @@ async def test_postgresql_serves_several_processes_too(
             assert {row["items"] for row in listed} == {4}
         assert await first.terminate() == 0
         assert await second.terminate() == 0
+
+
+async def test_a_database_that_hangs_does_not_keep_a_process_from_ending(
+    bus: Bus, settings: dict[str, Any], postgres_database: str, tmp_path: Path
+) -> None:
+    migrate.upgrade(postgres_database)
+    mine = settings | {"database_url": postgres_database, "drain_timeout": "500ms"}
+    async with archiver_process(tmp_path / "log", **mine) as archiver:
+        with psycopg.connect(postgres_database.replace("+psycopg", "")) as connection:
+            connection.execute("LOCK TABLE events IN ACCESS EXCLUSIVE MODE")
+            await bus.record(*conversation("s1"))
+            await wait_until(bus.pending, description="work in hand")
+            assert await archiver.terminate() == 0
+            assert await bus.pending() + await bus.lag() == 8, "nothing was acknowledged"
+    async with archiver_process(tmp_path / "log", **mine):
+        await bus.wait_idle()

@@ -85,6 +85,11 @@ def _open_postgresql(url: URL) -> Engine:
         "connect_timeout": _CONNECT_TIMEOUT_S,
         "options": f"-c statement_timeout={_STATEMENT_TIMEOUT_MS}",
         "application_name": "voicebus",
+        # A server that vanished without a word (a lost node, a fail-over) is given up within about 20 s, not 15 min.
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 2,
+        "tcp_user_timeout": 20_000,
     }
     arguments = {name: value for name, value in defaults.items() if name not in url.query}
     return create_engine(url, pool_size=CONNECTIONS, max_overflow=0, pool_pre_ping=True, connect_args=arguments)

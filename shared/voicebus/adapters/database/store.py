@@ -54,7 +54,7 @@ class Position:
 
 
 class TranscriptStore:
-    """Transcripts in a database. Safe to share by tasks; at most `CONNECTIONS` calls run at once, others wait.
+    """Transcripts in a database. Safe to share by tasks: one writes at a time, a few read, and others wait their turn.
 
     Every method raises `StoreError` when the database is away or fails: trying again may work.
     """
@@ -67,7 +67,9 @@ class TranscriptStore:
         """
         self._engine, self._where = open_engine(url)
         self._insert: Callable[[Table], Any] = _INSERTS[self._engine.dialect.name]
-        self._free = asyncio.Semaphore(CONNECTIONS)
+        # A connection is kept for the writer, so that many readers cannot hold up the archive.
+        self._writing = asyncio.Semaphore(1)
+        self._reading = asyncio.Semaphore(CONNECTIONS - 1)
 
     async def __aenter__(self) -> Self:
         return self
@@ -81,7 +83,7 @@ class TranscriptStore:
         Raises:
             StoreError: it is away or not migrated; the sentence says what to do.
         """
-        async with self._free:
+        async with self._reading:
             await in_thread(lambda: require_migrated(self._engine, self._where))
 
     async def write(self, batch: Sequence[RecordedEvent]) -> Written:
@@ -108,7 +110,7 @@ class TranscriptStore:
             with mapped_errors(self._where), transaction(self._engine) as connection:
                 return work(connection)
 
-        async with self._free:
+        async with self._writing if writes else self._reading:
             return await in_thread(run)
 
     def _write(self, connection: Connection, batch: Sequence[RecordedEvent]) -> Written:
