@@ -52,7 +52,7 @@ class OpenAIConnection(ClientConnection):
     def audio(self, where: ForwardAudio, delta: frames.AudioDelta, seq: int) -> None:
         if self._socket is None:
             return
-        if where != self._audio_of:
+        if where is not self._audio_of:
             self._audio_of = where
             self._audio_head = (
                 b'{"type":"response.output_audio.delta","response_id":%b,"item_id":%b,"output_index":%d,'
