@@ -89,7 +89,9 @@ def check_key(given: str | None, wanted: str | None) -> None:
 
 def check_dialect(upgrade: Upgrade) -> None:
     """Raises: NotAdmittedError: the client asks for the beta protocol."""
-    if "openai-beta" in upgrade.headers or any(name.startswith("openai-beta.") for name in upgrade.subprotocols):
+    if "realtime" in upgrade.headers.get("openai-beta", "") or any(
+        name.startswith("openai-beta.") for name in upgrade.subprotocols
+    ):
         raise NotAdmittedError(
             "The Realtime Beta API is no longer supported. Please use /v1/realtime for the GA API.",
             code="beta_api_shape_disabled",

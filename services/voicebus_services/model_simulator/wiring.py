@@ -5,16 +5,20 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from pydantic import ValidationError
+
+from voicebus.errors import SettingsError
 from voicebus.runtime.lifecycle import operating, stop_event
 from voicebus.telemetry.health import Health
 from voicebus.telemetry.logging import get_logger
 from voicebus_services.http import HttpServer, serving
-from voicebus_services.model_simulator.brains import VoiceActivityDetector
+from voicebus_services.model_simulator.brain import ToolPickingBrain
 from voicebus_services.model_simulator.hub import Hub
 from voicebus_services.model_simulator.imitation import Imitation, imitation_when_loaded, plain_imitation
 from voicebus_services.model_simulator.protocol.quirks import Quirks
 from voicebus_services.model_simulator.scripted_brain import DirectedBrain, Scenario, ScriptedBrain
 from voicebus_services.model_simulator.server import SimulatorApp
+from voicebus_services.model_simulator.speech import EspeakVoice, SpeechVad, WhisperEars
 from voicebus_services.settings import SimulatorSettings
 
 log = get_logger(__name__)
@@ -25,10 +29,11 @@ _MAX_FRAME_BYTES = 32 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Simulator:
-    """A running simulator."""
+    """A running simulator. `loading` is the load of ears and voice, None where nothing is loaded."""
 
     server: HttpServer
     hub: Hub
+    loading: "asyncio.Task[Imitation] | None"
 
 
 @asynccontextmanager
@@ -36,15 +41,19 @@ async def simulating(settings: SimulatorSettings, health: Health | None = None) 
     """Serve the simulator's public port while the block runs.
 
     Raises:
-        SettingsError: the port cannot be opened, or the scenario file is not one.
-        ImportError: `speech` is set and the extra is not installed.
+        SettingsError: the port cannot be opened, the scenario file is not one, or a quirk is unknown.
     """
     scenario = Scenario.load(settings.scenario) if settings.scenario is not None else None
+    quirks = _quirks(settings)
     async with AsyncExitStack() as stack:
+        loading: asyncio.Task[Imitation] | None = None
         if settings.speech:
-            loading = asyncio.create_task(_load_speech(stack, scenario, health), name="load-speech")
+            ears, voice = WhisperEars(), EspeakVoice()
+            stack.callback(ears.close)
+            stack.callback(voice.close)
+            loading = asyncio.create_task(_load(ears, voice, scenario, health), name="load-speech")
             stack.push_async_callback(_settled, loading)
-            imitation = imitation_when_loaded(loading, _speech_detector)
+            imitation = imitation_when_loaded(loading, SpeechVad)
         else:
             imitation = plain_imitation(scenario)
         hub = Hub(
@@ -52,7 +61,7 @@ async def simulating(settings: SimulatorSettings, health: Health | None = None) 
             seed=settings.seed,
             pace=None if settings.pace == "step" else settings.pace,
             lifetime=settings.session_lifetime.total_seconds(),
-            quirks=Quirks.model_validate(dict(settings.simulator_quirks)),
+            quirks=quirks,
         )
         key = settings.simulator_api_key
         app = SimulatorApp(
@@ -75,28 +84,33 @@ async def simulating(settings: SimulatorSettings, health: Health | None = None) 
         if health is not None:
             health.set("serving", True)
             health.set("model loaded", not settings.speech)
-        yield Simulator(server, hub)
+        yield Simulator(server, hub, loading)
 
 
-def _speech_detector(threshold: float) -> VoiceActivityDetector:
-    from voicebus_services.model_simulator.speech import SpeechVad
+def _quirks(settings: SimulatorSettings) -> Quirks:
+    try:
+        return Quirks.model_validate(dict(settings.simulator_quirks))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise SettingsError(
+            f"VOICEBUS_SIMULATOR_QUIRKS: {where!r} was read, but {first['msg'].lower()}; "
+            f"allowed are {', '.join(Quirks.model_fields)}"
+        ) from error
 
-    return SpeechVad(threshold)
 
-
-async def _load_speech(stack: AsyncExitStack, scenario: Scenario | None, health: Health | None) -> Imitation:
-    from voicebus_services.model_simulator.brain import ToolPickingBrain
-    from voicebus_services.model_simulator.speech import EspeakVoice, WhisperEars
-
-    ears, voice = WhisperEars(), EspeakVoice()
-    stack.callback(ears.close)
-    stack.callback(voice.close)
-    await asyncio.gather(ears.load(), voice.load())
+async def _load(ears: WhisperEars, voice: EspeakVoice, scenario: Scenario | None, health: Health | None) -> Imitation:
+    try:
+        await asyncio.gather(ears.load(), voice.load())
+    except ImportError as error:
+        raise SettingsError(
+            f"VOICEBUS_SPEECH: it is set, but {error.name} is not installed; pip install 'voicebus[speech]'"
+        ) from error
     brain = ScriptedBrain(scenario) if scenario is not None else ToolPickingBrain()
     if health is not None:
         health.set("model loaded", True)
     log.info("ears and voice loaded")
-    return Imitation(DirectedBrain(brain), ears, voice, _speech_detector)
+    return Imitation(DirectedBrain(brain), ears, voice, SpeechVad)
 
 
 async def _settled(loading: "asyncio.Task[Imitation]") -> None:
@@ -108,7 +122,7 @@ async def serve(settings: SimulatorSettings, *, ready: Callable[[int], None] | N
     """Run the simulator until SIGTERM or SIGINT; `ready` is told the public port once it answers.
 
     Raises:
-        SettingsError: a port cannot be opened, or the scenario file is not one.
+        SettingsError: a port cannot be opened, the scenario file is not one, or the speech extra is missing.
     """
     stop = stop_event()
     health = Health("serving", "model loaded")
@@ -119,5 +133,18 @@ async def serve(settings: SimulatorSettings, *, ready: Callable[[int], None] | N
         log.info("model-simulator serving", host=settings.http_host, port=running.server.port, speech=settings.speech)
         if ready is not None:
             ready(running.server.port)
-        await stop.wait()
+        await _until_stopped(stop, running.loading)
         health.drain()
+
+
+async def _until_stopped(stop: asyncio.Event, loading: "asyncio.Task[Imitation] | None") -> None:
+    """Wait for the stop; a load that fails ends the service with its reason."""
+    stopping = asyncio.create_task(stop.wait(), name="stop")
+    try:
+        if loading is not None:
+            await asyncio.wait({stopping, loading}, return_when=asyncio.FIRST_COMPLETED)
+            if loading.done():
+                await loading
+        await stopping
+    finally:
+        stopping.cancel()

@@ -34,7 +34,7 @@ class Ledger:
             parts = (part.get("text") or part.get("transcript") or "" for part in body["content"])
             details: JsonObject = {"status": body["status"]}
             if item.audio is not None:
-                details["audio_ms"] = item.audio.duration_ms
+                details["audio_ms"] = round(item.audio.duration_ms, 1)
             speaker = "agent" if body["role"] == "assistant" else body["role"]
             self.add(speaker, " ".join(part for part in parts if part), item_id=item.id, **details)
 

@@ -45,7 +45,7 @@ SEMANTIC_VAD: JsonObject = {
     "create_response": True,
     "interrupt_response": True,
 }
-VOICES = ("alloy", "ash", "ballad", "coral", "echo", "sage", "shimmer", "verse", "marin", "cedar")
+_RESPONSE_SETTINGS = ("create_response", "interrupt_response")
 
 audio_format: Check = tagged(
     "type",
@@ -225,7 +225,8 @@ def default_config(
         "turn_detection": dict(SERVER_VAD),
     }
     if session_type == "transcription":
-        del hearing["turn_detection"]["create_response"], hearing["turn_detection"]["interrupt_response"]
+        for name in _RESPONSE_SETTINGS:
+            del hearing["turn_detection"][name]
         return {
             "type": "transcription",
             "object": "realtime.transcription_session",
@@ -292,6 +293,11 @@ def merged(config: JsonObject, patch: JsonObject) -> JsonObject:
     for side, changes in patch.get("audio", {}).items():
         for name, value in changes.items():
             result["audio"][side][name] = _completed(name, value)
+    detection = result["audio"]["input"]["turn_detection"]
+    if result["type"] == "transcription" and detection is not None:
+        # What only responses know is not part of a session that has none.
+        for name in _RESPONSE_SETTINGS:
+            detection.pop(name, None)
     return result
 
 
