@@ -1,0 +1,95 @@
+"""One guardrail check on a worker: every named guardrail in parallel, one verdict to the gateway's inbox.
+
+Judging has no effect, so a check that is delivered twice is simply judged twice; the gateway drops the second verdict.
+"""
+
+import asyncio
+import time
+from concurrent.futures import Executor
+from typing import Final
+
+import structlog
+
+from voicebus.adapters.redis.dispatch import new_entry
+from voicebus.adapters.redis.membership import Membership
+from voicebus.agents.context import RunContextWrapper
+from voicebus.agents.judge import judge
+from voicebus.agents.targets import Targets
+from voicebus.contracts.envelope import Entry
+from voicebus.contracts.guardrails import (
+    GUARDRAIL_CHECK,
+    GUARDRAIL_VERDICT,
+    GuardrailCheck,
+    GuardrailResult,
+    GuardrailVerdict,
+)
+from voicebus.contracts.streams import INBOX_TTL_S
+from voicebus.errors import ContractError
+from voicebus.ports import Delivery, SessionRef
+from voicebus.telemetry import metrics
+from voicebus.telemetry.logging import get_logger
+
+log = get_logger(__name__)
+
+SERVICE: Final = "guardrail-worker"
+
+
+class CheckRunner:
+    """Handles the entries of the guardrail streams. `budget_s` bounds checks whose deadline is further away."""
+
+    def __init__(self, member: Membership, targets: Targets, *, executor: Executor, budget_s: float) -> None:
+        self._member = member
+        self._targets = targets
+        self._executor = executor
+        self._budget_s = budget_s
+
+    async def handle(self, entry: Entry, delivery: Delivery) -> None:
+        """Judge, and answer.
+
+        Raises:
+            ContractError: the entry is no check.
+        """
+        if entry.type != GUARDRAIL_CHECK:
+            raise ContractError(
+                f"a guardrail stream holds guardrail.check, not {entry.type!r}", reason="unexpected_type"
+            )
+        check = GuardrailCheck.of(entry)
+        with structlog.contextvars.bound_contextvars(session=entry.session, traceparent=entry.traceparent):
+            budget_s = self._budget_s
+            if entry.deadline is not None:
+                budget_s = min(budget_s, (entry.deadline - self._member.clock.at_ms()) / 1000)
+            if budget_s <= 0:  # the gateway has decided without us, by the guardrail's declared policy
+                log.warning("check came too late", check=check.check_id, stream=delivery.stream)
+                return
+            started = time.monotonic()
+            results = await asyncio.gather(*(self._judge(name, check, budget_s) for name in check.guardrails))
+            verdict = GuardrailVerdict(
+                check_id=check.check_id,
+                response_id=check.response_id,
+                results=results,
+                worker=self._member.id,
+                duration_ms=round((time.monotonic() - started) * 1000),
+            )
+            reply = new_entry(
+                SessionRef(entry.session, entry.epoch, entry.traceparent),
+                GUARDRAIL_VERDICT,
+                verdict,
+                self._member.clock,
+            )
+            await self._member.outbox.deliver(check.reply_to, reply, ttl_s=INBOX_TTL_S)
+
+    async def _judge(self, name: str, check: GuardrailCheck, budget_s: float) -> GuardrailResult:
+        guardrail = self._targets.guardrails.get(name)
+        if guardrail is None:
+            return GuardrailResult(name=name, tripped=False, error="this worker's targets have no such guardrail")
+        started = time.monotonic()
+        result = await judge(
+            guardrail,
+            RunContextWrapper(None),
+            self._targets.agents.get(check.agent),
+            check.text,
+            timeout=budget_s,
+            executor=self._executor,
+        )
+        metrics.GUARDRAIL_LATENCY.labels(rule=name).observe(time.monotonic() - started)
+        return result

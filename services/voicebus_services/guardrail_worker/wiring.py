@@ -1,0 +1,90 @@
+"""The guardrail-worker service: the guardrails of its TARGETs on every guardrail stream, until SIGTERM."""
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+
+from voicebus.adapters.redis.membership import joined
+from voicebus.agents.targets import Targets, load_targets
+from voicebus.contracts.streams import GUARDRAILS_QUEUE, Keys
+from voicebus.errors import TargetError
+from voicebus.runtime.consumer import ConsumerLoop
+from voicebus.runtime.lifecycle import operating, stop_event
+from voicebus.runtime.threads import DaemonThreadPool
+from voicebus.telemetry.health import Health
+from voicebus.telemetry.logging import get_logger
+from voicebus_services.guardrail_worker.checks import SERVICE, CheckRunner
+from voicebus_services.settings import GuardrailWorkerSettings
+
+log = get_logger(__name__)
+
+
+async def serve(
+    settings: GuardrailWorkerSettings, targets: Sequence[str], *, ready: Callable[[], None] | None = None
+) -> None:
+    """Judge with the guardrails of `targets` until SIGINT or SIGTERM; `ready` is called once checks are taken.
+
+    Raises:
+        TargetError: a target cannot be loaded, or none holds a guardrail.
+        SettingsError: the ops port is taken, or the installation is configured otherwise.
+        BusError: Redis cannot be reached or refuses the password.
+    """
+    stop = stop_event()
+    loaded = load_targets(targets)
+    if not loaded.guardrails:
+        raise TargetError(f"TARGET {', '.join(targets)}: it holds no guardrail, and a guardrail worker runs those")
+    health = Health("redis")
+    async with operating(health, host=settings.ops_host, port=settings.ops_port):
+        draining = asyncio.create_task(_drain(stop, health), name="drain")
+        try:
+            await _work(settings, loaded, health, stop, ready)
+        finally:
+            draining.cancel()
+            await asyncio.gather(draining, return_exceptions=True)
+
+
+async def _work(
+    settings: GuardrailWorkerSettings,
+    targets: Targets,
+    health: Health,
+    stop: asyncio.Event,
+    ready: Callable[[], None] | None,
+) -> None:
+    keys = Keys(settings.stream_prefix, settings.event_shards, settings.guardrail_shards)
+
+    def describe() -> dict[str, str]:
+        return {
+            "queues": json.dumps([GUARDRAILS_QUEUE]),
+            "guardrails": json.dumps(sorted(targets.guardrails)),
+            "version": version("voicebus"),
+            "concurrency": str(settings.concurrency),
+        }
+
+    async with joined(settings.redis_url, keys, service=SERVICE, describe=describe) as member:
+        executor = DaemonThreadPool(settings.concurrency, name="guardrail")
+        budget_s = settings.guardrail_timeout.total_seconds()
+        runner = CheckRunner(member, targets, executor=executor, budget_s=budget_s)
+        streams = {keys.guardrails(shard): GUARDRAILS_QUEUE for shard in range(keys.guardrail_shards)}
+        loop = ConsumerLoop(
+            member.consume(streams),
+            runner.handle,
+            clock=member.clock,
+            service=SERVICE,
+            concurrency=settings.concurrency,
+            on_reachable=lambda reached: health.set("redis", reached),
+        )
+        health.set("redis", True)
+        log.info("guardrail worker ready", worker=member.id, guardrails=sorted(targets.guardrails))
+        if ready is not None:
+            ready()
+        try:
+            await loop.run(stop, drain_timeout=settings.drain_timeout.total_seconds())
+        finally:
+            executor.shutdown()
+    log.info("guardrail worker stopped", worker=member.id)
+
+
+async def _drain(stop: asyncio.Event, health: Health) -> None:
+    await stop.wait()
+    health.drain()

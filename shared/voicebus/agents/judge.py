@@ -1,0 +1,82 @@
+"""The one place that runs an output guardrail. Whatever it does, the answer is a `GuardrailResult`."""
+
+import asyncio
+import contextvars
+import inspect
+import json
+from concurrent.futures import Executor
+from typing import Any
+
+from voicebus.agents.context import RunContextWrapper
+from voicebus.agents.guardrails import GuardrailFunctionOutput, OutputGuardrail
+from voicebus.contracts.guardrails import GuardrailResult
+from voicebus.telemetry.logging import get_logger
+
+log = get_logger(__name__)
+
+
+async def judge(
+    guardrail: OutputGuardrail,
+    context: RunContextWrapper[Any],
+    agent: Any,
+    text: str,
+    *,
+    timeout: float,  # noqa: ASYNC109 - becomes a result, not an exception
+    executor: Executor | None = None,
+) -> GuardrailResult:
+    """Have `guardrail` judge `text`, all that `agent` said so far, within `timeout` s.
+
+    A function that is not async runs in `executor` (None: the loop's default one); after the timeout its thread is
+    left to end on its own.
+    """
+    name = guardrail.get_name()
+    judging = asyncio.create_task(_call(guardrail, context, agent, text, executor), name=f"guardrail {name}")
+    try:
+        await asyncio.wait({judging}, timeout=timeout)
+        if not judging.done():
+            return GuardrailResult(name=name, tripped=False, error=f"it took longer than {timeout:.3g} s")
+        if judging.cancelled():
+            return GuardrailResult(name=name, tripped=False, error="it was cancelled")
+        error = judging.exception()
+        if error is not None:
+            log.warning("guardrail raised", guardrail=name, error=repr(error))
+            return GuardrailResult(name=name, tripped=False, error=f"{type(error).__name__}: {error}")
+        return _result(name, judging.result())
+    finally:
+        judging.cancel()
+
+
+def _result(name: str, output: Any) -> GuardrailResult:
+    if not isinstance(output, GuardrailFunctionOutput):
+        why = f"it returned {type(output).__name__}, not GuardrailFunctionOutput"
+        return GuardrailResult(name=name, tripped=False, error=why)
+    return GuardrailResult(name=name, tripped=bool(output.tripwire_triggered), info=_json(output.output_info))
+
+
+def _json(info: Any) -> Any:
+    """What travels: JSON as it is, anything else as its text."""
+    try:
+        json.dumps(info)
+    except (TypeError, ValueError, RecursionError):
+        return str(info)
+    return info
+
+
+async def _call(
+    guardrail: OutputGuardrail, context: RunContextWrapper[Any], agent: Any, text: str, executor: Executor | None
+) -> Any:
+    if guardrail.is_async:
+        output: Any = guardrail.guardrail_function(context, agent, text)
+    else:
+        scope = contextvars.copy_context()
+        output = await asyncio.get_running_loop().run_in_executor(
+            executor, scope.run, _guarded, guardrail, context, agent, text
+        )
+    return await output if inspect.isawaitable(output) else output
+
+
+def _guarded(guardrail: OutputGuardrail, context: RunContextWrapper[Any], agent: Any, text: str) -> Any:
+    try:
+        return guardrail.guardrail_function(context, agent, text)
+    except StopIteration as error:  # cannot be carried by a future
+        raise RuntimeError("the guardrail raised StopIteration") from error

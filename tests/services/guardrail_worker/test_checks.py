@@ -1,0 +1,133 @@
+"""Guardrail checks on a worker: one verdict, whatever the guardrails do."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import pytest
+
+from support.tasks import running
+from support.tool_calls import Caller, calling
+from support.waiting import wait_until
+from voicebus import GuardrailFunctionOutput, RunContextWrapper, output_guardrail
+from voicebus.adapters.redis.membership import joined
+from voicebus.agents.targets import Targets
+from voicebus.contracts.streams import GUARDRAILS_QUEUE, Keys
+from voicebus.runtime.consumer import ConsumerLoop
+from voicebus.runtime.threads import DaemonThreadPool
+from voicebus_services.guardrail_worker.checks import CheckRunner
+
+Context = RunContextWrapper[Any]
+Judging = Callable[[], AbstractAsyncContextManager[None]]
+
+
+def _of(tripped: bool, info: Any = None) -> GuardrailFunctionOutput:
+    return GuardrailFunctionOutput(output_info=info, tripwire_triggered=tripped)
+
+
+@output_guardrail
+async def no_prices(context: Context, agent: Any, text: str) -> GuardrailFunctionOutput:
+    return _of("euro" in text, {"agent": agent, "words": len(text.split())})
+
+
+@output_guardrail
+def in_a_thread(context: Context, agent: Any, text: str) -> GuardrailFunctionOutput:
+    return _of(False, threading.current_thread().name)
+
+
+@output_guardrail
+def raising(context: Context, agent: Any, text: str) -> GuardrailFunctionOutput:
+    raise ValueError("no dictionary")
+
+
+@output_guardrail
+async def endless(context: Context, agent: Any, text: str) -> GuardrailFunctionOutput:
+    await asyncio.Event().wait()
+    raise AssertionError("unreachable")
+
+
+@output_guardrail
+def sloppy(context: Context, agent: Any, text: str) -> Any:
+    return True
+
+
+@output_guardrail
+def odd_info(context: Context, agent: Any, text: str) -> GuardrailFunctionOutput:
+    return _of(True, {1, 2} - {1})
+
+
+RULES = [no_prices, in_a_thread, raising, endless, sloppy, odd_info]
+
+
+@pytest.fixture
+def keys(stream_prefix: str) -> Keys:
+    return Keys(stream_prefix)
+
+
+@pytest.fixture
+async def caller(redis_url: str, keys: Keys) -> AsyncIterator[Caller]:
+    async with calling(redis_url, keys) as caller:
+        yield caller
+
+
+@pytest.fixture
+def judging(redis_url: str, keys: Keys) -> Judging:
+    """A worker that judges for the length of a block."""
+
+    @asynccontextmanager
+    async def worker() -> AsyncIterator[None]:
+        targets = Targets(guardrails={rule.get_name(): rule for rule in RULES})
+        async with joined(redis_url, keys, service="guardrail-worker", describe=dict) as member:
+            runner = CheckRunner(member, targets, executor=DaemonThreadPool(2, name="guardrail"), budget_s=0.5)
+            streams = {keys.guardrails(shard): GUARDRAILS_QUEUE for shard in range(keys.guardrail_shards)}
+            loop = ConsumerLoop(
+                member.consume(streams), runner.handle, clock=member.clock, service="guardrail-worker", concurrency=4
+            )
+            stop = asyncio.Event()
+            async with running(loop.run(stop, drain_timeout=5)):
+                yield
+                stop.set()
+
+    return worker
+
+
+async def test_all_named_guardrails_judge_and_their_failures_are_results(caller: Caller, judging: Judging) -> None:
+    async with judging():
+        caller.check(*(rule.get_name() for rule in RULES), "no_such_rule", text="That is 5 euro.")
+        verdict = await caller.verdict()
+    results = {result.name: result for result in verdict.results}
+    assert (verdict.check_id, verdict.response_id) == ("k1", "r1")
+    assert (results["no_prices"].tripped, results["no_prices"].info) == (True, {"agent": None, "words": 4})
+    assert str(results["in_a_thread"].info).startswith("guardrail-")
+    assert results["raising"].error == "ValueError: no dictionary"
+    assert results["endless"].error == "it took longer than 0.5 s"
+    assert results["sloppy"].error == "it returned bool, not GuardrailFunctionOutput"
+    assert (results["odd_info"].tripped, results["odd_info"].info) == (True, "{2}")
+    assert results["no_such_rule"].error == "this worker's targets have no such guardrail"
+    assert [name for name, result in results.items() if result.tripped] == ["no_prices", "odd_info"]
+
+
+async def test_a_check_that_came_too_late_is_left_alone(caller: Caller, judging: Judging, keys: Keys) -> None:
+    caller.check("no_prices", timeout_ms=50)
+    stream = keys.guardrails(keys.guardrail_shard("s1"))
+    (fields,) = await wait_until(lambda: caller.stream(stream), description="the check in its stream")
+    await wait_until(lambda: caller.clock.at_ms() > int(fields["deadline"]), description="its deadline")
+    async with judging():
+
+        async def acknowledged() -> bool:
+            # trimmed, as what was acknowledged is, and only that
+            return not await caller.stream(stream)
+
+        await wait_until(acknowledged, description="the check to be acknowledged")
+    assert caller.received == []
+
+
+async def test_what_is_no_check_goes_to_the_dead_letters(caller: Caller, judging: Judging, keys: Keys) -> None:
+    stream = keys.guardrails(0)
+    fields = ("v", "1", "id", "x", "type", "tool.call", "session", "s1", "epoch", "1", "at", "1", "data", "{}")
+    await caller.bus.call("XADD", stream, "*", *fields)
+    async with judging():
+        (letter,) = await wait_until(lambda: caller.stream(keys.dead("guardrails")), description="the dead letter")
+    assert letter["reason"] == "unexpected_type"
