@@ -2,10 +2,11 @@
 
 import asyncio
 import importlib.util
+import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,14 @@ _READY_TIMEOUT_S: Final = 60.0
 
 T = TypeVar("T")
 
+_OPS_OFFSET: Final = {
+    "gateway": 0,
+    "tool-worker": 1,
+    "guardrail-worker": 2,
+    "transcript-archiver": 3,
+    "model-simulator": 4,
+}
+
 
 @dataclass
 class DevOptions:
@@ -52,6 +61,12 @@ class DevOptions:
     speech: bool | None = None
 
 
+@dataclass(frozen=True)
+class _Started:
+    child: Child
+    ops_port: int
+
+
 @dataclass
 class Cluster:
     """The running processes. `report` prints the result lines (stdout); logs go to stderr."""
@@ -62,8 +77,7 @@ class Cluster:
     children: list[Child] = field(default_factory=list)
     gateway_url: str = ""
     archiver_url: str = ""
-    _began: float = field(default_factory=time.monotonic)
-    _next_ops_port: int = 0
+    _redis_folder: str | None = None
 
     async def start(self) -> None:
         """Start everything, in the order in which things need each other, and wait until it is ready.
@@ -73,7 +87,6 @@ class Cluster:
             SettingsError: a port is in use, or no Redis server can be found.
         """
         options = self.options
-        self._next_ops_port = options.ops_port
         gateway_port = take_port(options.http_port, what="gateway", option="--http-port")
         archiver_port = take_port(options.archiver_port, what="archiver", option="--archiver-port")
         self.gateway_url = f"http://127.0.0.1:{gateway_port}"
@@ -82,28 +95,31 @@ class Cluster:
         self.environment.setdefault("VOICEBUS_DATABASE_URL", f"sqlite:///{(DATA / 'voicebus.db').resolve()}")
 
         await self._redis()
-        migration = await Child.start("migrate", service_arguments("migrate"), environment=self.environment)
-        self.children.append(migration)
-        if await migration.wait() != 0:
-            await asyncio.sleep(0)
-            raise StepFailedError("archiver", migration.explain_end())
-
-        await self._model()
+        simulator = await self._model()
+        await self._migrate()
         wanted: list[tuple[str, str, int, int | None, list[str]]] = [
             ("gateway", "gateway", options.gateways, gateway_port, options.targets),
             ("tool-worker", "tool-worker", options.tool_workers, None, options.targets),
             ("guardrail-worker", "guardrail-worker", options.guardrail_workers, None, options.targets),
             ("archiver", "transcript-archiver", options.archivers, archiver_port, []),
         ]
-        pending: dict[str, list[tuple[Child, int]]] = {}
+        started: dict[str, list[_Started]] = {}
         for step, command, count, port, arguments in wanted:
             # the first of its kind has the known port, the others any free one
             ports = [port, *([None if port is None else 0] * (count - 1))]
-            pending[step] = [await self._service(command, each, arguments, number) for number, each in enumerate(ports)]
-        for step, group in pending.items():
-            for child, ops_port in group:
-                await self._ready(step, child, ops_port)
-            self.passed(step)
+            started[step] = [await self._service(command, each, arguments, number) for number, each in enumerate(ports)]
+        watches = {
+            step: asyncio.create_task(self._ready(step, group), name=f"ready {step}") for step, group in started.items()
+        }
+        try:
+            if simulator is not None:
+                await self._ready("gateway", [simulator])
+            for step, watch in watches.items():
+                self._passed(step, await watch)
+        finally:
+            for watch in watches.values():
+                watch.cancel()
+            await asyncio.gather(*watches.values(), return_exceptions=True)
 
     async def stop(self) -> None:
         """End every process, services first, Redis last."""
@@ -113,6 +129,8 @@ class Cluster:
         await asyncio.gather(*(child.stop() for child in services))
         for child in redis:
             await child.stop()
+        if self._redis_folder is not None:
+            shutil.rmtree(self._redis_folder, ignore_errors=True)
 
     async def until_one_ends(self) -> Child:
         """The first service that ends by itself."""
@@ -128,14 +146,15 @@ class Cluster:
             for task in alive:
                 task.cancel()
 
-    def passed(self, step: str) -> None:
-        self.report(f"ok {step} {(time.monotonic() - self._began) * 1000:.0f} ms")
+    def _passed(self, step: str, seconds: float) -> None:
+        self.report(f"ok {step} {seconds * 1000:.0f} ms")
 
     async def _redis(self) -> None:
+        began = time.monotonic()
         if not self.environment.get("VOICEBUS_REDIS_URL"):
             binary = find_redis_server()
             port = take_port(0, what="Redis", option="redis")
-            folder = tempfile.mkdtemp(prefix="voicebus-redis-")
+            folder = self._redis_folder = tempfile.mkdtemp(prefix="voicebus-redis-")
             settings = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", folder]
             child = await Child.start("redis", bound_to_parent(str(binary), *settings), environment=self.environment)
             self.children.append(child)
@@ -152,42 +171,51 @@ class Cluster:
                 if not own or not self.children[0].running or time.monotonic() > deadline:
                     raise StepFailedError("redis", str(error)) from error
                 await asyncio.sleep(0.02)
-        self.passed("redis")
+        self._passed("redis", time.monotonic() - began)
 
-    async def _model(self) -> None:
+    async def _migrate(self) -> None:
+        migration = await Child.start("migrate", service_arguments("migrate"), environment=self.environment)
+        self.children.append(migration)
+        if await migration.wait() != 0:
+            await migration.stop()
+            raise StepFailedError("archiver", migration.explain_end())
+
+    async def _model(self) -> _Started | None:
         """Start the model-simulator, unless a model was configured: it is never chosen silently then."""
-        if self.environment.get("VOICEBUS_MODEL_URL") or self.environment.get("OPENAI_API_KEY"):
-            return
-        if self.environment.get("VOICEBUS_MODEL_API_KEY") or self.environment.get("VOICEBUS_MODEL_API_KEY_FILE"):
-            return
+        configured = ("VOICEBUS_MODEL_URL", "OPENAI_API_KEY", "VOICEBUS_MODEL_API_KEY", "VOICEBUS_MODEL_API_KEY_FILE")
+        if any(self.environment.get(name) for name in configured):
+            return None
         port = take_port(self.options.simulator_port, what="model-simulator", option="--simulator-port")
         speech = has_speech() if self.options.speech is None else self.options.speech
         sys.stderr.write(
             "no model is configured (OPENAI_API_KEY, VOICEBUS_MODEL_URL): a model-simulator answers, "
             + ("with speech\n" if speech else "without speech (install voicebus[speech] for it)\n")
         )
-        child, ops_port = await self._service("model-simulator", port, ["--speech"] if speech else [], 0)
+        started = await self._service("model-simulator", port, ["--speech"] if speech else [], 0)
         self.environment["VOICEBUS_MODEL_URL"] = f"ws://127.0.0.1:{port}/v1/realtime"
         self.environment["VOICEBUS_MODEL_API_KEY"] = "simulator"
-        await self._ready("gateway", child, ops_port)
+        return started
 
-    async def _service(self, command: str, port: int | None, arguments: list[str], number: int) -> tuple[Child, int]:
-        ops_port = take_port(self._next_ops_port, what=f"{command} operations", option="--ops-port")
-        if self._next_ops_port:
-            self._next_ops_port += 1
+    async def _service(self, command: str, port: int | None, arguments: list[str], number: int) -> _Started:
+        # the first of each kind has the known ops port, counted from --ops-port, the others any free one
+        known = self.options.ops_port + _OPS_OFFSET[command] if self.options.ops_port and number == 0 else 0
+        ops_port = take_port(known, what=f"{command}'s operations", option="--ops-port")
         environment = {**self.environment, "VOICEBUS_OPS_PORT": str(ops_port), "VOICEBUS_OPS_HOST": "127.0.0.1"}
         if port is not None:
             environment["VOICEBUS_HTTP_PORT"] = str(port)
         name = command if number == 0 else f"{command}-{number + 1}"
         child = await Child.start(name, service_arguments(command, *arguments), environment=environment)
         self.children.append(child)
-        return child, ops_port
+        return _Started(child, ops_port)
 
-    async def _ready(self, step: str, child: Child, ops_port: int) -> None:
+    async def _ready(self, step: str, group: Sequence[_Started]) -> float:
+        """Wait until every one of `group` is ready; returns how long the slowest took, in s."""
         try:
-            await child.until_ready(ops_port, timeout_s=_READY_TIMEOUT_S)
+            for started in group:
+                await started.child.until_ready(started.ops_port, timeout_s=_READY_TIMEOUT_S)
         except ChildError as error:
             raise StepFailedError(step, str(error)) from error
+        return max(started.child.ready_after_s for started in group)
 
 
 async def run_dev(options: DevOptions, *, report: Callable[[str], None]) -> bool:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections import deque
@@ -24,11 +25,16 @@ class ChildError(VoicebusError):
 
 
 class Child:
-    """One process. Its output goes to stderr line by line, prefixed with its name."""
+    """One process. Its output goes to stderr line by line, prefixed with its name.
+
+    `ready_after_s` is how long it took until it was first seen ready.
+    """
 
     def __init__(self, name: str, process: asyncio.subprocess.Process) -> None:
         self.name = name
         self._process = process
+        self._started = time.monotonic()
+        self.ready_after_s = 0.0
         self._last: deque[str] = deque(maxlen=5)
         self._pump = asyncio.create_task(self._read(), name=f"log {name}")
 
@@ -76,6 +82,7 @@ class Child:
             if asyncio.get_running_loop().time() > deadline:
                 raise ChildError(f"{self.name}: not ready after {timeout_s:g} s (ops port {ops_port})")
             await asyncio.sleep(0.02)
+        self.ready_after_s = self.ready_after_s or time.monotonic() - self._started
 
     async def stop(self) -> None:
         """SIGTERM, and SIGKILL for what does not end."""
