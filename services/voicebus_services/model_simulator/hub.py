@@ -37,8 +37,10 @@ class Hub:
         self.sessions: dict[str, LiveSession] = {}
 
     @contextmanager
-    def session(self, group: asyncio.TaskGroup, session_type: str, model: str | None) -> Iterator[LiveSession]:
-        """A session for as long as the block runs."""
+    def session(
+        self, group: asyncio.TaskGroup, session_type: str, model: str | None, config: JsonObject | None = None
+    ) -> Iterator[LiveSession]:
+        """A session for as long as the block runs; `config` is a checked update that is in force from the start."""
         session = SimulatedSession(
             ids=Ids(self._seed, next(self._numbers)),
             clock=time.time,
@@ -47,6 +49,7 @@ class Hub:
             model=model,
             lifetime=self._lifetime,
             quirks=self._quirks,
+            config=config,
         )
         live = LiveSession(session, self._imitation, self._utterances, self._pacing(), group)
         self.sessions[session.id] = live

@@ -17,6 +17,9 @@ from voicebus_services.model_simulator.admission import (
     check_key,
     check_model,
 )
+from voicebus_services.model_simulator.client_secrets import PREFIX as EPHEMERAL
+from voicebus_services.model_simulator.client_secrets import ClientSecret, ClientSecrets
+from voicebus_services.model_simulator.http_api import secrets_router
 from voicebus_services.model_simulator.hub import Hub
 from voicebus_services.model_simulator.live import Connection, LiveSession
 
@@ -35,7 +38,9 @@ class SimulatorApp(FastAPI):
         self._hub = hub
         self._api_key = api_key
         self._strict = strict
+        self._secrets = ClientSecrets()
         answer_with_problems(self)
+        self.include_router(secrets_router(self._secrets, api_key))
         if ledger:
             self.add_api_route("/ledger", self._ledger, methods=["GET"])
 
@@ -67,23 +72,43 @@ class SimulatorApp(FastAPI):
             return
         try:
             check_dialect(upgrade)
-            check_key(upgrade.credential, self._api_key)
+            secret = self._admitted(upgrade)
             if "call_id" in upgrade.query:
-                await self._sideband(upgrade, receive, send)
+                await self._sideband(upgrade, secret, receive, send)
                 return
-            transcribing = upgrade.query.get("intent") == "transcription"
-            model = None if transcribing else check_model(upgrade)
+            if secret is not None:
+                session_type, model, config = secret.config["type"], secret.model, secret.config
+            elif upgrade.query.get("intent") == "transcription":
+                session_type, model, config = "transcription", None, None
+            else:
+                session_type, model, config = "realtime", check_model(upgrade), None
         except NotAdmittedError as refused:
             await self._refuse(upgrade, refused, send)
             return
         await send({"type": "websocket.accept", "subprotocol": upgrade.subprotocol})
         async with asyncio.TaskGroup() as group:
-            with self._hub.session(group, "transcription" if transcribing else "realtime", model) as live:
+            with self._hub.session(group, session_type, model, config) as live:
                 await _serve(live, group, receive, send)
 
-    async def _sideband(self, upgrade: Upgrade, receive: Receive, send: Send) -> None:
+    def _admitted(self, upgrade: Upgrade) -> ClientSecret | None:
+        """The client secret that the client presents; None for an API key.
+
+        Raises:
+            NotAdmittedError: the credential is neither.
+        """
+        credential = upgrade.credential
+        secret = self._secrets.find(credential) if credential is not None else None
+        if secret is None:
+            # A secret that is unknown or over is not a key, even where any key will do.
+            if self._api_key is None and credential is not None and credential.startswith(EPHEMERAL):
+                check_key(credential, "")
+            check_key(credential, self._api_key)
+        return secret
+
+    async def _sideband(self, upgrade: Upgrade, secret: ClientSecret | None, receive: Receive, send: Send) -> None:
         call_id = upgrade.query["call_id"]
-        live = self._hub.sessions.get(call_id)
+        # With an ephemeral key the service does not find the call.
+        live = self._hub.sessions.get(call_id) if secret is None else None
         if live is None:
             error = {
                 "type": "invalid_request_error",
