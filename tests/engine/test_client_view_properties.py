@@ -4,7 +4,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from hypothesis import given, settings
+import pytest
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from support.model_events import USAGE, Event, ModelScript, call, message
@@ -189,7 +190,9 @@ def worlds(draw: st.DrawFn) -> World:
     return world
 
 
-@settings(deadline=None, max_examples=100)
+# The worlds run while they are drawn, which a busy machine makes slow.
+@pytest.mark.timeout(240)
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 @given(worlds())
 def test_a_clients_stream_keeps_its_promises(world: World) -> None:
     assert "hidden" not in json.dumps(world.seen)

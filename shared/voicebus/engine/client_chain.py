@@ -16,11 +16,13 @@ class Chain:
     """From the client's `response.created` to its `response.done`.
 
     `running` is the model's id of the response that is being generated; None while the chain rests on tools.
+    `responses` are the model's ids of all that it was made of so far.
     """
 
     def __init__(self, response_id: str, response: Mapping[str, Any]) -> None:
         self.id = response_id
         self.running: str | None = response_id
+        self.responses = [response_id]
         self.server_called = False
         self._response = response
         self._metadata = _client_metadata(response.get("metadata"))
@@ -36,6 +38,7 @@ class Chain:
     def resume(self, response_id: str) -> None:
         """A follow-up began."""
         self.running = response_id
+        self.responses.append(response_id)
         self.server_called = False
 
     def index(self, response_id: str, output_index: int) -> int:

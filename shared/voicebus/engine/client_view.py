@@ -43,11 +43,11 @@ class OpenAIClientView:
         self._settings = ClientSettings(config, self._tools)
         self._conversation = Conversation()
         self._items = ItemRules(self._conversation, self._tools)
-        # The default conversation's chain until its `response.done`; every chain by the ids of its model responses.
-        # Those of ended chains stay: `output_audio_buffer.*` events name a response after its end.
+        # The default conversation's chain until its `response.done`; all open chains by the ids of their responses.
         self._chain: Chain | None = None
         self._chains: dict[str, Chain] = {}
-        self._open: set[str] = set()
+        # Follow-ups of ended chains: `output_audio_buffer.*` events name a response after its end.
+        self._ended: dict[str, str] = {}
         self._follow_up_expected = False
         self._out_of_band_asked = False
 
@@ -80,7 +80,7 @@ class OpenAIClientView:
     def audio_address(self, response_id: str, output_index: int) -> tuple[str, int]:
         chain = self._chains.get(response_id)
         if chain is None:
-            return response_id, output_index
+            return self._ended.get(response_id, response_id), output_index
         return chain.id, chain.index(response_id, output_index)
 
     def settings_changed(self, session: Mapping[str, Any]) -> Sequence[Event]:
@@ -99,8 +99,8 @@ class OpenAIClientView:
     def chain_ended(self, *, status: str, reason: str) -> Sequence[Event]:
         if self._chain is None or not self._rests:
             return []
-        chain, self._chain = self._chain, None
-        self._follow_up_expected = False
+        chain = self._chain
+        self._forget(chain)
         return [_response_event("response.done", chain.ended(status, reason))]
 
     @property
@@ -112,7 +112,6 @@ class OpenAIClientView:
         response_id = _text(response, "id")
         if response_id is None:
             return []
-        self._open.add(response_id)
         if self._out_of_band_asked and "conversation_id" in response and response["conversation_id"] is None:
             chain = self._chains[response_id] = Chain(response_id, response)
             return [_response_event("response.created", chain.created())]
@@ -130,18 +129,24 @@ class OpenAIClientView:
         response = _mapping(event, "response")
         response_id = _text(response, "id")
         chain = self._chains.get(response_id or "")
-        if response_id is None or chain is None or response_id not in self._open:
+        if chain is None or chain.running != response_id:
             return []
-        self._open.remove(response_id)
         output = response.get("output")
         visible = [item for item in output if not self._hides(item, chain)] if isinstance(output, list) else []
-        may_go_on = chain.finish(response, visible)
+        if chain.finish(response, visible) and chain is self._chain:
+            return []
+        self._forget(chain)
+        return [_response_event("response.done", chain.done())]
+
+    def _forget(self, chain: Chain) -> None:
+        """A chain has ended; only the ids of its follow-ups are kept."""
+        for response_id in chain.responses:
+            self._chains.pop(response_id, None)
+            if response_id != chain.id:
+                self._ended[response_id] = chain.id
         if chain is self._chain:
-            if may_go_on:
-                return []
             self._chain = None
             self._follow_up_expected = False
-        return [_response_event("response.done", chain.done())]
 
     def _place(self, event: Event) -> None:
         """Keep the mirror of the conversation's order."""
@@ -182,7 +187,9 @@ class OpenAIClientView:
         if _text(event, "call_id") in self._items.server_calls:
             return []
         seen = {key: value for key, value in event.items() if key != "event_id"}
-        if chain is not None and response_id is not None:
+        if response_id in self._ended:
+            seen["response_id"] = self._ended[response_id]
+        elif chain is not None and response_id is not None:
             seen["response_id"] = chain.id
             if isinstance(item, Mapping):
                 chain.see(item)
@@ -246,8 +253,6 @@ class OpenAIClientView:
     def _cancel(self, response_id: str | None, event_id: str | None) -> Intent:
         chain = self._chain if response_id is None else self._chains.get(response_id)
         if chain is None or (response_id is not None and response_id != chain.id):
-            raise no_active_response()
-        if chain is not self._chain and response_id not in self._open:
             raise no_active_response()
         return CancelResponse(chain.running, event_id)
 
