@@ -1,0 +1,39 @@
+"""The pinned configuration, and the clock that all processes share."""
+
+import asyncio
+import time
+
+import pytest
+
+from voicebus.adapters.redis.client import RedisConnection
+from voicebus.adapters.redis.clock import RedisClock
+from voicebus.adapters.redis.config import event_groups, pin_config, register_event_group
+from voicebus.contracts.streams import Keys
+from voicebus.errors import SettingsError
+from voicebus.ports import Clock
+
+
+async def test_the_first_service_pins_the_shards_and_others_must_agree(bus: RedisConnection, keys: Keys) -> None:
+    await asyncio.gather(*(pin_config(bus, keys) for _ in range(3)))
+    with pytest.raises(SettingsError, match=r"^VOICEBUS_EVENT_SHARDS: 8 was read, but .* says 16; set it to 16"):
+        await pin_config(bus, Keys(keys.prefix, event_shards=8))
+    with pytest.raises(SettingsError, match=r"^VOICEBUS_GUARDRAIL_SHARDS: 2 was read"):
+        await pin_config(bus, Keys(keys.prefix, guardrail_shards=2))
+
+
+async def test_event_groups_are_those_that_registered(bus: RedisConnection, keys: Keys) -> None:
+    await pin_config(bus, keys)
+    assert await event_groups(bus, keys) == frozenset()
+    await register_event_group(bus, keys, "archiver")
+    assert await event_groups(bus, keys) == {"archiver"}
+
+
+async def test_the_clock_tells_the_servers_time(bus: RedisConnection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: 0.0)  # a pod whose own clock is decades off
+    clock = RedisClock(bus)
+    _: Clock = clock
+    await clock.synchronise()
+    before = clock.at_ms()
+    seconds, microseconds = await bus.call("TIME")
+    server = int(seconds) * 1000 + int(microseconds) // 1000
+    assert before - 50 <= server <= clock.at_ms() + 50

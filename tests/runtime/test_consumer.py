@@ -1,0 +1,299 @@
+"""The at-least-once loop, driven by a group member in memory."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+from support.waiting import wait_until
+from voicebus.contracts.envelope import Entry
+from voicebus.errors import BusError, ContractError
+from voicebus.ports import Delivery, StreamConsumer
+from voicebus.runtime.consumer import MAX_DELIVERIES, ConsumerLoop
+
+
+class StoppedClock:
+    def monotonic(self) -> float:
+        return 0.0
+
+    def at_ms(self) -> int:
+        return 1
+
+
+class MemoryMember:
+    """A stream and its group in memory. `failing` makes that many reads fail first; `lost` are deliveries that a
+    broken connection swallowed."""
+
+    def __init__(self) -> None:
+        self.new: list[Delivery] = []
+        self.abandoned: list[Delivery] = []
+        self.lost: list[Delivery] = []
+        self.acknowledged: list[str] = []
+        self.dead: list[tuple[str, str]] = []
+        self.counts: list[int] = []
+        self.failing = 0
+
+    def put(self, *names: str, deliveries: int = 1, **fields: str) -> None:
+        for name in names:
+            self.new.append(delivery(name, deliveries, **fields))
+
+    async def read(self, *, count: int, block_ms: int) -> Sequence[Delivery]:
+        if self.failing:
+            self.failing -= 1
+            raise BusError("the bus is away")
+        self.counts.append(count)
+        for _ in range(20 if block_ms else 1):
+            if self.new:
+                break
+            await asyncio.sleep(0.005)
+        taken, self.new = self.new[:count], self.new[count:]
+        return taken
+
+    async def read_own(self) -> Sequence[Delivery]:
+        taken, self.lost = self.lost, []
+        return taken
+
+    async def acknowledge(self, delivery: Delivery) -> None:
+        self.acknowledged.append(delivery.entry_id)
+
+    async def dead_letter(self, delivery: Delivery, *, reason: str, error: str) -> None:
+        self.dead.append((delivery.entry_id, reason))
+
+    async def claim_abandoned(self, *, count: int) -> Sequence[Delivery]:
+        taken, self.abandoned = self.abandoned[:count], self.abandoned[count:]
+        return taken
+
+    async def tidy(self) -> None: ...
+
+    async def leave(self) -> None: ...
+
+
+def delivery(name: str, deliveries: int = 1, *, cause: str | None = None, **changed: str) -> Delivery:
+    fields = {"v": "1", "id": name, "type": "t", "session": "s", "epoch": "1", "at": "1", "data": "{}"} | changed
+    return Delivery("stream", f"1-{name}", fields, deliveries, cause="dead" if cause else None)
+
+
+class Running:
+    """A loop over members with a handler, to be stopped."""
+
+    def __init__(
+        self, *members: MemoryMember, handle: Callable[[Entry, Delivery], Awaitable[None]], concurrency: int = 10
+    ) -> None:
+        group: Sequence[StreamConsumer] = members
+        self.reachable: list[bool] = []
+        self.loop = ConsumerLoop(
+            group, handle, clock=StoppedClock(), service="test", concurrency=concurrency,
+            on_reachable=self.reachable.append,
+        )  # fmt: skip
+        self.stop = asyncio.Event()
+        self.task = asyncio.create_task(self.loop.run(self.stop, drain_timeout=5))
+
+    async def end(self) -> None:
+        self.stop.set()
+        await self.task
+
+
+async def nothing(entry: Entry, delivery: Delivery) -> None: ...
+
+
+async def test_an_entry_is_acknowledged_after_its_effect_and_not_before() -> None:
+    member, go = MemoryMember(), asyncio.Event()
+    started: list[str] = []
+
+    async def handle(entry: Entry, delivery: Delivery) -> None:
+        started.append(entry.id)
+        await go.wait()
+
+    member.put("1")
+    running = Running(member, handle=handle)
+    await wait_until(lambda: started, description="the start")
+    assert member.acknowledged == []
+    go.set()
+    await wait_until(lambda: member.acknowledged == ["1-1"], description="the acknowledgement")
+    await running.end()
+
+
+async def test_no_more_is_read_than_there_is_room_for() -> None:
+    member, go = MemoryMember(), asyncio.Event()
+    most = now = 0
+
+    async def handle(entry: Entry, delivery: Delivery) -> None:
+        nonlocal most, now
+        now += 1
+        most = max(most, now)
+        await go.wait()
+        now -= 1
+
+    member.put(*(str(n) for n in range(10)))
+    running = Running(member, handle=handle, concurrency=3)
+    await wait_until(lambda: now == 3, description="three at once")
+    assert len(member.new) == 7
+    go.set()
+    await wait_until(lambda: len(member.acknowledged) == 10, description="all of them")
+    await running.end()
+    assert most == 3
+    assert max(member.counts) <= 3
+
+
+async def test_several_streams_share_the_room() -> None:
+    members = [MemoryMember() for _ in range(3)]
+    now = most = 0
+
+    async def handle(entry: Entry, delivery: Delivery) -> None:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await asyncio.sleep(0.001)
+        now -= 1
+
+    for number, member in enumerate(members):
+        member.put(*(f"{number}{n}" for n in range(10)))
+    running = Running(*members, handle=handle, concurrency=2)
+    await wait_until(lambda: sum(len(member.acknowledged) for member in members) == 30, description="all of them")
+    await running.end()
+    assert most == 2
+
+
+async def test_what_breaks_the_contract_goes_to_the_dead_letters_with_its_reason() -> None:
+    member = MemoryMember()
+
+    async def handle(entry: Entry, delivery: Delivery) -> None:
+        raise ContractError("not for me", reason="unexpected_type")
+
+    member.put("1")
+    member.put("2", v="2")
+    member.put("3", data="[")
+    running = Running(member, handle=handle)
+    await wait_until(lambda: len(member.dead) == 3, description="three dead letters")
+    await running.end()
+    assert set(member.dead) == {("1-1", "unexpected_type"), ("1-2", "unsupported_version"), ("1-3", "malformed")}
+    assert member.acknowledged == []
+
+
+async def test_a_failing_handler_is_tried_again_and_then_given_up() -> None:
+    member = MemoryMember()
+    tries: dict[str, int] = {}
+
+    async def handle(entry: Entry, delivery: Delivery) -> None:
+        tries[entry.id] = tries.get(entry.id, 0) + 1
+        if entry.id == "poison" or tries[entry.id] < 2:
+            raise RuntimeError("boom")
+
+    member.put("poison", "flaky")
+    running = Running(member, handle=handle)
+    await wait_until(lambda: member.dead and member.acknowledged, description="both ends")
+    await running.end()
+    assert member.dead == [("1-poison", "handler_failed")]
+    assert member.acknowledged == ["1-flaky"]
+    assert tries == {"poison": MAX_DELIVERIES, "flaky": 2}
+
+
+async def test_an_entry_that_killed_its_workers_is_not_started_again() -> None:
+    member = MemoryMember()
+    member.abandoned = [delivery("killer", MAX_DELIVERIES + 1, cause="dead")]
+    running = Running(member, handle=nothing)
+    await wait_until(lambda: member.dead, description="the dead letter")
+    await running.end()
+    assert member.dead == [("1-killer", "too_many_deliveries")]
+
+
+async def test_abandoned_entries_are_taken_over() -> None:
+    member = MemoryMember()
+    member.abandoned = [delivery("orphan", 2, cause="dead")]
+    running = Running(member, handle=nothing)
+    await wait_until(lambda: member.acknowledged == ["1-orphan"], description="the orphan")
+    await running.end()
+
+
+async def test_a_lost_bus_is_waited_out_and_lost_deliveries_are_found() -> None:
+    member = MemoryMember()
+    member.failing = 3
+    member.lost = [delivery("swallowed")]
+    member.put("next")
+    running = Running(member, handle=nothing)
+    await wait_until(lambda: len(member.acknowledged) == 2, description="both entries")
+    await running.end()
+    assert set(member.acknowledged) == {"1-swallowed", "1-next"}
+    assert running.reachable[:4] == [False, False, False, True]
+
+
+async def test_a_handler_that_misses_the_bus_is_tried_until_it_is_back() -> None:
+    member = MemoryMember()
+    misses = MAX_DELIVERIES + 2
+
+    async def handle(entry: Entry, delivery: Delivery) -> None:
+        nonlocal misses
+        if misses:
+            misses -= 1
+            raise BusError("the bus is away")
+
+    member.put("1")
+    running = Running(member, handle=handle)
+    await wait_until(lambda: member.acknowledged, description="the end", timeout=20)
+    await running.end()
+    assert member.dead == []
+
+
+async def test_the_end_waits_for_what_is_in_hand() -> None:
+    member, go = MemoryMember(), asyncio.Event()
+    started = asyncio.Event()
+
+    async def handle(entry: Entry, delivery: Delivery) -> None:
+        started.set()
+        await go.wait()
+
+    member.put("1")
+    running = Running(member, handle=handle)
+    await started.wait()
+    running.stop.set()
+    await asyncio.sleep(0)
+    assert not running.task.done()
+    go.set()
+    await running.task
+    assert member.acknowledged == ["1-1"]
+    assert running.loop.in_hand == 0
+
+
+async def test_what_is_not_done_by_the_deadline_is_cancelled_and_stays_pending() -> None:
+    member, ended = MemoryMember(), []
+
+    async def handle(entry: Entry, delivery: Delivery) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(entry.id)
+
+    member.put("1")
+    stop = asyncio.Event()
+    loop = ConsumerLoop([member], handle, clock=StoppedClock(), service="test", concurrency=1)
+    task = asyncio.create_task(loop.run(stop, drain_timeout=0.05))
+    await wait_until(lambda: loop.in_hand, description="the entry in hand")
+    stop.set()
+    await task
+    assert (ended, member.acknowledged, member.dead) == (["1"], [], [])
+
+
+async def test_an_entry_that_came_just_before_the_end_is_not_forgotten() -> None:
+    member = MemoryMember()
+    running = Running(member, handle=nothing)
+    await wait_until(lambda: member.counts, description="the first read")
+    member.lost = [delivery("last")]
+    await running.end()
+    assert member.acknowledged == ["1-last"]
+
+
+async def test_cancelling_the_loop_cancels_its_handlers() -> None:
+    member, ended = MemoryMember(), []
+
+    async def handle(entry: Entry, delivery: Delivery) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(entry.id)
+
+    member.put("1", "2")
+    running = Running(member, handle=handle)
+    await wait_until(lambda: running.loop.in_hand == 2, description="two entries in hand")
+    await asyncio.sleep(0)
+    running.task.cancel()
+    await asyncio.gather(running.task, return_exceptions=True)
+    assert running.task.cancelled()
+    assert sorted(ended) == ["1", "2"]
