@@ -40,11 +40,12 @@ class Model:
     requests: list[Request] = field(default_factory=list)
     heard: list[str | bytes] = field(default_factory=list)
     status: int | None = None
+    answer: dict[str, str] = field(default_factory=dict)
     close_with: int | None = None
 
     def check(self, connection: ServerConnection, request: Request) -> Response | None:
         self.requests.append(request)
-        return Response(self.status, "no", Headers(), b"no") if self.status else None
+        return Response(self.status, "no", Headers(self.answer), b"no") if self.status else None
 
     async def talk(self, connection: ServerConnection) -> None:
         await connection.send('{"type":"session.created"}')
@@ -149,6 +150,13 @@ async def test_a_refused_upgrade_says_so(status: int, fatal: bool, code: str | N
         with pytest.raises(ModelLinkError, match=f"refused the connection \\(HTTP {status}\\)") as refused:
             await OpenAIRealtimeConnector(model.url).connect(Listener(), model="m")
     assert (refused.value.fatal, refused.value.code) == (fatal, code)
+
+
+async def test_credentials_do_not_follow_a_redirect() -> None:
+    async with serving(Model()) as other, serving(Model(status=302, answer={"Location": other.url})) as model:
+        with pytest.raises(ModelLinkError, match=r"HTTP 302"):
+            await OpenAIRealtimeConnector(model.url, api_key="k").connect(Listener(), model="m")
+    assert other.requests == []
 
 
 async def test_an_unreachable_model_says_so() -> None:

@@ -142,6 +142,7 @@ class Sessions:
             try:
                 config = await self._configure(held)
                 metrics.SESSIONS_STARTED.inc()
+                log.info("session begins", face=config.face.value, model=config.model)
                 try:
                     driver = await self._drive(held, config, traceparent)
                     reason = await driver.run(self._connector)
@@ -149,8 +150,10 @@ class Sessions:
                     reason = "hangup"
                     raise
                 finally:
+                    duration_s = (datetime.now(UTC) - held.started_at).total_seconds()
                     metrics.SESSIONS_ENDED.labels(reason=reason).inc()
-                    metrics.SESSION_DURATION.observe((datetime.now(UTC) - held.started_at).total_seconds())
+                    metrics.SESSION_DURATION.observe(duration_s)
+                    log.info("session ended", reason=reason, duration_s=round(duration_s, 3))
             except VoicebusError as error:
                 log.warning("session cannot begin", error=str(error))
                 face.refuse("session_unavailable", str(error), INTERNAL_ERROR)

@@ -3,6 +3,7 @@
 Knows addresses, credentials and the failures of connecting; what is said on the link is the engine's business.
 """
 
+import ssl
 from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any, Final
@@ -42,6 +43,7 @@ class OpenAIRealtimeConnector:
     ) -> None:
         self._url = url
         self._timeout_s = connect_timeout_s
+        self._tls = ssl.create_default_context() if urlsplit(url).scheme == "wss" else None
         self._headers = {name: value for name, value in (headers or {}).items() if name.lower() != _BETA_HEADER}
         given = {name.lower() for name in self._headers}
         if api_key and not given & _CREDENTIAL_HEADERS:
@@ -73,7 +75,7 @@ class OpenAIRealtimeConnector:
         url = model_url(self._url, model)
         where = urlsplit(url).netloc
         try:
-            await connect(url, link, headers=self._headers, timeout_s=self._timeout_s)
+            await connect(url, link, headers=self._headers, timeout_s=self._timeout_s, tls=self._tls)
         except TimeoutError as error:
             raise ModelLinkError(f"the model at {where} did not answer within {self._timeout_s:g} s") from error
         except picows.WSHandshakeError as error:

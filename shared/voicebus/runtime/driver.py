@@ -203,7 +203,6 @@ class SessionDriver:
             try:
                 self._link = await connector.connect(self, model=self._config.model)
             except ModelLinkError as error:
-                metrics.MODEL_ERRORS.labels(code=error.code or "connect").inc()
                 lost = LinkLost(str(error), code=error.code, close_code=error.close_code)
             self._start()
             if lost is not None:

@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
 from support.waiting import wait_until
-from voicebus.adapters.sockets import MAX_MESSAGE, Socket
+from voicebus.adapters.sockets import MAX_MESSAGE, Socket, picows_socket
 from voicebus.adapters.sockets.picows_socket import connect
 from voicebus.adapters.sockets.uvicorn_upgrade import Accept, Refuse, Upgrade, upgrade_hook
 from voicebus_services.http import serving
@@ -239,3 +239,46 @@ async def test_what_was_paused_is_heard_after_resuming() -> None:
         await client.send("later")
         paused.resume_reading()
         assert await client.recv() == "later"
+
+
+HANDSHAKE = (
+    b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+MASK = b"\x00\x00\x00\x00"
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        b"\x80\x81" + MASK + b"x",  # a continuation of nothing
+        b"\x01\x81" + MASK + b"x" + b"\x81\x81" + MASK + b"y",  # a new message before the last one is whole
+    ],
+)
+async def test_a_fragment_out_of_place_closes_with_1002(frames: bytes) -> None:
+    async with port(lambda _: Accept(Echo())) as number:
+        reader, writer = await asyncio.open_connection("127.0.0.1", number)
+        writer.write(HANDSHAKE)
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(frames)
+        opcode, length = await reader.readexactly(2)
+        assert opcode == 0x88
+        assert int.from_bytes((await reader.readexactly(length))[:2], "big") == 1002
+        writer.close()
+
+
+async def test_a_peer_that_answers_no_ping_is_dropped_and_one_that_does_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(picows_socket, "PING_INTERVAL_S", 0.1)
+    dead, alive = Echo(), Echo()
+    waiting = [dead, alive]
+    async with port(lambda _: Accept(waiting.pop(0))) as number:
+        reader, writer = await asyncio.open_connection("127.0.0.1", number)
+        writer.write(HANDSHAKE)
+        await reader.readuntil(b"\r\n\r\n")
+        async with websockets.connect(f"ws://127.0.0.1:{number}/") as client:
+            await wait_until(lambda: dead.ended, description="the dead peer's end")
+            await client.send("hello")
+            assert await client.recv() == "hello"
+        assert b"\x89" in await reader.read(100)
+        writer.close()
+    assert dead.ended == (1006, "")

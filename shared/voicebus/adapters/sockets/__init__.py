@@ -19,7 +19,7 @@ CLOSE_TIMEOUT_S: Final = 2.0
 """How long a closing handshake may take before the connection is cut."""
 
 NORMAL: Final = 1000
-GOING_AWAY: Final = 1001
+PROTOCOL_ERROR: Final = 1002
 ABNORMAL: Final = 1006
 POLICY_VIOLATION: Final = 1008
 MESSAGE_TOO_BIG: Final = 1009

@@ -1,6 +1,7 @@
 """The one home of picows: whole messages, bounded buffers, pings and the closing handshake on top of its frames."""
 
 import asyncio
+import ssl
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from voicebus.adapters.sockets import (
     MESSAGE_TOO_BIG,
     NORMAL,
     PING_INTERVAL_S,
+    PROTOCOL_ERROR,
     SocketListener,
 )
 from voicebus.telemetry.logging import get_logger
@@ -40,7 +42,8 @@ class PicowsSocket(WSListener):
         self._closing = False
         self._congested = False
         self._leaving = 0
-        self._fragments: list[bytes] = []
+        # A message that comes in fragments: None while there is none.
+        self._fragments: list[bytes] | None = None
         self._fragments_size = 0
         self._fragments_binary = False
         self._peer_code: int | None = None
@@ -114,7 +117,9 @@ class PicowsSocket(WSListener):
         if self._closing or kind == WSMsgType.PONG:
             return
         payload = frame.get_payload_as_bytes()
-        if kind == WSMsgType.CONTINUATION or not frame.fin:
+        if (kind == WSMsgType.CONTINUATION) != (self._fragments is not None):
+            self.close(PROTOCOL_ERROR, "a fragment out of place")
+        elif self._fragments is not None or not frame.fin:
             self._reassemble(kind, payload, fin=frame.fin)
         else:
             self._deliver(payload, binary=kind == WSMsgType.BINARY)
@@ -134,7 +139,7 @@ class PicowsSocket(WSListener):
         self._leaving = 0
 
     def _reassemble(self, kind: WSMsgType, payload: bytes, *, fin: bool) -> None:
-        if kind != WSMsgType.CONTINUATION:
+        if self._fragments is None:
             self._fragments, self._fragments_size = [], 0
             self._fragments_binary = kind == WSMsgType.BINARY
         self._fragments.append(payload)
@@ -143,7 +148,7 @@ class PicowsSocket(WSListener):
             self._fragments = []
             self.close(MESSAGE_TOO_BIG, f"a message may have {MAX_MESSAGE} bytes")
         elif fin:
-            message, self._fragments = b"".join(self._fragments), []
+            message, self._fragments = b"".join(self._fragments), None
             self._deliver(message, binary=self._fragments_binary)
 
     def _deliver(self, message: bytes, *, binary: bool) -> None:
@@ -181,8 +186,18 @@ def limits() -> dict[str, Any]:
     }
 
 
-async def connect(url: str, listener: SocketListener, *, headers: Mapping[str, str], timeout_s: float) -> PicowsSocket:
+async def connect(
+    url: str,
+    listener: SocketListener,
+    *,
+    headers: Mapping[str, str],
+    timeout_s: float,
+    tls: ssl.SSLContext | None = None,
+) -> PicowsSocket:
     """Open a client connection; `listener.opened` has been called when this returns.
+
+    Redirects are not followed: the credentials in `headers` are for this address alone. Give `tls` where several
+    connections are opened, since reading the certificate authorities takes tens of milliseconds of the event loop.
 
     Raises:
         OSError: unreachable, or TLS failed.
@@ -192,6 +207,12 @@ async def connect(url: str, listener: SocketListener, *, headers: Mapping[str, s
     socket = PicowsSocket(listener)
     async with asyncio.timeout(timeout_s):
         await picows.ws_connect(
-            lambda: socket, url, extra_headers=dict(headers), websocket_handshake_timeout=timeout_s, **limits()
+            lambda: socket,
+            url,
+            ssl_context=tls,
+            extra_headers=dict(headers),
+            websocket_handshake_timeout=timeout_s,
+            max_redirects=0,
+            **limits(),
         )
     return socket
