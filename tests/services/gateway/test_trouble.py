@@ -1,0 +1,119 @@
+"""What goes wrong around a session: Redis, the model, other sessions, silence."""
+
+import asyncio
+import contextlib
+import json
+from typing import Any
+
+import pytest
+import redis.asyncio as aioredis
+import websockets
+
+from services.gateway.clients import native, realtime
+from services.gateway.conftest import Gateways
+from support.servers import RedisServer
+from support.simulator import running_simulator
+from support.waiting import wait_until
+from voicebus.contracts.streams import Keys
+from voicebus_services.gateway.wiring import Gateway
+
+
+async def test_a_conversation_goes_on_while_redis_is_away_and_its_records_arrive_later(
+    gateways: Gateways, stream_prefix: str
+) -> None:
+    with RedisServer(persistent=True) as server:
+        async with gateways(redis_url=server.url) as gateway, native(gateway) as client:
+            await client.until("history_updated")
+            server.stop()
+            await wait_until(lambda: not gateway.health.ready, description="readiness to go")
+            await client.send("send_message", text="[[say: still here]]")
+            await client.until("turn_ended")
+            async with native(gateway) as refused:
+                assert await refused.closed() == 1011
+                assert "Redis" in refused.events("error")[0]["message"]
+            server.start()
+            await wait_until(lambda: gateway.health.ready, description="readiness to come back")
+            await client.send("end")
+            last = await client.until("session_ended")
+            await client.closed()
+            await wait_until(lambda: not list(gateway.sessions), description="the session's end")
+            async with aioredis.Redis.from_url(server.url, decode_responses=True) as bus:
+                keys = Keys(stream_prefix)
+                written: Any = await bus.xrange(keys.events(keys.event_shard(last["session"])))
+    assert [int(fields["seq"]) for _, fields in written] == list(range(1, last["seq"] + 1))
+
+
+async def test_a_tool_that_nobody_answers_ends_at_its_deadline_and_the_model_is_told(gateways: Gateways) -> None:
+    async with gateways(tool_timeout=0.3) as gateway, native(gateway) as client:
+        await client.send("send_message", text="[[call: get_weather {}]][[next]][[say: {outputs}]]")
+        end = await client.until("tool_end")
+        await client.until("item_recorded", role="assistant")
+    assert end["outcome"] == "timeout"
+    assert "get_weather" in client.seen[-1]["text"]
+
+
+@pytest.mark.parametrize("kind", ["native", "openai"])
+async def test_a_model_that_drops_the_link_ends_the_session_with_a_reason(gateway: Gateway, kind: str) -> None:
+    connection = native(gateway) if kind == "native" else realtime(gateway)
+    text = "[[fault: drop]]"
+    async with connection as client:
+        if kind == "native":
+            await client.send("send_message", text=text)
+        else:
+            item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]}
+            await client.send("conversation.item.create", item=item)
+            await client.send("response.create")
+        assert await client.closed() == 1011
+    assert client.events("error")
+
+
+async def test_a_model_that_refuses_the_key_is_said_with_its_own_words(gateways: Gateways) -> None:
+    async with (
+        running_simulator(simulator_api_key="right") as simulator,
+        gateways(model_url=simulator.url, model_api_key="wrong") as gateway,
+        native(gateway) as client,
+    ):
+        assert await client.closed() == 1011
+    assert "invalid_api_key" in json.dumps(client.events("error"))
+    assert "wrong" not in json.dumps(client.seen)
+
+
+async def test_a_client_that_does_not_read_is_dropped_and_the_others_hear_everything(
+    gateway: Gateway,
+) -> None:
+    async with native(gateway) as good:
+        deaf = await websockets.connect(f"ws://127.0.0.1:{gateway.port}/v1/sessions/connect", max_queue=1)
+        deaf.transport.pause_reading()
+        long = "word " * 400
+        await wait_until(lambda: len(list(gateway.sessions)) == 2, description="both sessions")
+        for _ in range(40):
+            with contextlib.suppress(websockets.ConnectionClosed):
+                await deaf.send(json.dumps({"type": "send_message", "text": f"[[say: {long}]]"}))
+            if len(list(gateway.sessions)) == 1:
+                break
+            await asyncio.sleep(0.05)
+        await wait_until(lambda: len(list(gateway.sessions)) == 1, description="the deaf client's end")
+        await good.send("send_message", text="[[say: hello]]")
+        await good.until("turn_ended")
+        deaf.transport.abort()
+
+
+async def test_one_session_that_fails_leaves_the_others_alone(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with native(gateway) as good, native(gateway) as bad:
+        await good.until("history_updated")
+        broken = (await bad.until("session_started"))["session"]
+        (held,) = [held for held in gateway.sessions if held.id == broken]
+        driver = held.face.driver
+        assert driver is not None
+
+        def fail(*_: object) -> None:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(driver._engine, "handle", fail)
+        await bad.send("interrupt")
+        assert await bad.closed() == 1011
+        assert bad.seen[-1]["reason"] == "error"
+        await good.send("send_message", text="[[say: hello]]")
+        await good.until("turn_ended")
