@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from voicebus_services.model_simulator.brain.candidates import typed_candidates
-from voicebus_services.model_simulator.brain.phrases import phrase_candidates, spelled
+from voicebus_services.model_simulator.brain.phrases import spelled
 from voicebus_services.model_simulator.brain.schema import Parameter, Tool
 from voicebus_services.model_simulator.brain.slots import Filling, fill
 from voicebus_services.model_simulator.brain.utterance import DETERMINERS, PREPOSITIONS, Utterance
@@ -34,7 +34,7 @@ def answer(tool: Tool, known: Mapping[tuple[str, ...], Any], asked: Parameter, s
             tool, Utterance("", said.today), values
         )  # the words are the text, nothing else is read from them
     else:
-        filling = fill(tool, said, values)
+        filling = fill(tool, said, values, formal_only=True)
     if value is None and asked.path not in known:
         filling.values.pop(asked.path, None)
         if asked not in filling.missing:
@@ -100,6 +100,3 @@ def _bare(asked: Parameter, said: Utterance) -> str | None:
     if asked.kind == "identifier" and said.codes:
         return said.codes[0].value
     return spelled(asked, said, first, last)
-
-
-__all__ = ["answer", "phrase_candidates"]

@@ -27,6 +27,10 @@ _JOINTS: Final = re.compile(
     re.IGNORECASE,
 )
 
+_FOLLOWS_UP: Final = re.compile(
+    r"^\W*(?:and|what about|how about|or|then|now|also|for|in|on|at|the same|same|again)\b", re.IGNORECASE
+)
+
 
 def _today() -> date:
     return datetime.now().astimezone().date()
@@ -46,6 +50,7 @@ class _Pending:
 class _Decision:
     outputs: tuple[Output, ...]
     pending: _Pending | None = None
+    understood: bool = True
 
 
 class ToolPickingBrain:
@@ -78,14 +83,19 @@ class ToolPickingBrain:
             forced = _forced(Utterance(_last_request(spoken), self._today()), tools, named)
             if forced is not None:
                 return (forced,)
-        return self._replay(spoken, tools).outputs
+        decision = self._replay(spoken, tools)
+        if (
+            decision.understood
+            or (again := _once_more(Utterance(spoken[-1].text, self._today()), tools, events)) is None
+        ):
+            return decision.outputs
+        return again
 
     def _replay(self, spoken: Sequence[Spoken], tools: Catalogue) -> _Decision:
         """Decide turn by turn, so that an answer meets the question it answers."""
         pending: _Pending | None = None
         decision = _Decision((Say("Hello! How can I help you?"),))
-        turns = spoken[-2 * _TURNS_LOOKED_BACK :]
-        for event in turns:
+        for event in _open_turns(spoken):
             if event.role == "assistant":
                 if pending is not None and not _same_words(pending.question, event.text):
                     pending = None
@@ -110,7 +120,7 @@ class ToolPickingBrain:
         wanted = [m for m in self._requests(said, tools, without_handoffs=without_handoffs) if m.score >= ENOUGH]
         reply = chat.small_talk(said.text)
         if not wanted or (reply is not None and wanted[0].score < SURE and len(said.tokens) <= 8):
-            return _Decision((Say(reply or chat.not_understood(tools.tools)),))
+            return _Decision((Say(reply or chat.not_understood(tools.tools)),), understood=reply is not None)
         calls: list[Output] = []
         for match in wanted:
             if match.filling.missing:
@@ -176,8 +186,36 @@ def _since_last_call(events: Sequence[Event]) -> list[Spoken]:
     return spoken
 
 
+def _open_turns(spoken: Sequence[Spoken]) -> Sequence[Spoken]:
+    """The last turns, back to the first that was not an answer to a question."""
+    start = len(spoken)
+    for _ in range(_TURNS_LOOKED_BACK):
+        users = [i for i in range(start) if spoken[i].role == "user"]
+        if not users:
+            break
+        start = users[-1]
+        if start == 0 or spoken[start - 1].role != "assistant" or "?" not in spoken[start - 1].text:
+            break
+    return spoken[start:]
+
+
 def _last_request(spoken: Sequence[Spoken]) -> str:
     return next(event.text for event in reversed(spoken) if event.role == "user")
+
+
+def _once_more(said: Utterance, tools: Catalogue, events: Sequence[Event]) -> tuple[Output, ...] | None:
+    """The last call again with what is different now ("And in London?"); None when nothing is."""
+    last = next((event for event in reversed(events) if isinstance(event, Done)), None)
+    tool = next((t for t in tools.tools if last is not None and t.name == last.name), None)
+    if last is None or tool is None or not tool.parameters or not _FOLLOWS_UP.match(said.text):
+        return None
+    known: dict[tuple[str, ...], Any] = {p.path: last.arguments[p.name] for p in tool.parameters if len(p.path) == 1 and p.name in last.arguments}
+    fresh = fill(tool, said)
+    if not fresh.values:
+        return None
+    filling = replace(fresh, values={**known, **fresh.values}, missing=[])
+    complete = all(p.path in filling.values for p in tool.required if p in fresh.missing)
+    return tuple(_calls(tool, filling)) if complete else None
 
 
 def _same_words(left: str, right: str) -> bool:
@@ -197,11 +235,10 @@ def _forced(said: Utterance, tools: Catalogue, name: str | None) -> Call | None:
     ranked = [m for m in tools.rank(said) if name is None or m.tool.name == name]
     if not ranked:
         return None
-    match = ranked[0]
-    values = dict(match.filling.values)
-    for parameter in match.filling.missing:
-        values[parameter.path] = _stand_in(parameter, said)
-    return _call(match.tool, replace_values(match.filling, values))
+    tool = ranked[0].tool
+    filling = fill(tool, said)
+    values = {**filling.values, **{p.path: _stand_in(p, said) for p in filling.missing}}
+    return _call(tool, replace_values(filling, values))
 
 
 def replace_values(filling: Filling, values: dict[tuple[str, ...], Any]) -> Filling:
@@ -275,6 +312,3 @@ def _results(done: Sequence[Done]) -> list[str]:
                 sentence = f"{telling[0]}: {sentence}"
         said.append(sentence)
     return said
-
-
-__all__ = ["ToolPickingBrain", "fill"]

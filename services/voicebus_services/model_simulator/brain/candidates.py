@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, time
 from difflib import SequenceMatcher
+from functools import lru_cache
 from typing import Any, Final
 
 from voicebus_services.model_simulator.brain.associations import similarity
@@ -14,16 +15,14 @@ from voicebus_services.model_simulator.brain.concepts import COLORS, LANGUAGES, 
 from voicebus_services.model_simulator.brain.dates import WEEKDAYS, Moment
 from voicebus_services.model_simulator.brain.numbers import SECONDS_PER, Number, currency_code
 from voicebus_services.model_simulator.brain.schema import Parameter
-from voicebus_services.model_simulator.brain.tokens import split_name, stem, tokenise
+from voicebus_services.model_simulator.brain.tokens import split_name, stem, stemmed_words, tokenise, words
 from voicebus_services.model_simulator.brain.utterance import Utterance
 
-_START_WORDS: Final = frozenset({"from", "start", "begin", "check", "depart", "since", "after", "between", "arrive"})
+_START_WORDS: Final = words("""from start begin check depart since after between arrive""")
 _NEGATIONS: Final = frozenset({"no", "not", "without", "never", "disable", "skip", "exclude"})
-_TRUE_WORDS: Final = frozenset({"on", "yes", "enable", "activate", "true", "enabled", "yep", "yeah", "sure"})
+_TRUE_WORDS: Final = words("""on yes enable activate true enabled yep yeah sure""")
 _FALSE_WORDS: Final = frozenset({"off", "no", "disable", "deactivate", "false", "disabled", "nope"})
-_SWITCH_NAMES: Final = frozenset(
-    map(stem, ("on", "enabled", "enable", "power", "state", "active", "is", "turned", "switch", "value", "status"))
-)
+_SWITCH_NAMES: Final = stemmed_words("""on enabled enable power state active is turned switch value status""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +154,9 @@ def _enum_exact(parameter: Parameter, said: Utterance, value: Any) -> Iterator[C
             }
             written = [t.low for t in said.tokens[at : at + size]] == split_name(str(value))
             # "check" at the head of a request is its verb, not a checking account.
-            score = 1.2 if weak or (not written and size == 1 and at == 0) else 3.0 + 0.2 * size + (0.4 if written else 0.0)
+            score = (
+                1.2 if weak or (not written and size == 1 and at == 0) else 3.0 + 0.2 * size + (0.4 if written else 0.0)
+            )
             yield _sided(parameter, said, Candidate(score, value, at, at + size))
     joined = "".join(words)
     if size > 1 or "-" in str(value) or "_" in str(value):
@@ -199,6 +200,7 @@ def side(parameter: Parameter, said: Utterance, at: int) -> float:
     return 1.5 if found == parameter.role else -1.5
 
 
+@lru_cache(maxsize=65_536)
 def _nearness(word: str, wanted: str, low: str, *, associated: bool) -> float:
     if associated and same_concept(word, wanted):
         return 0.8
@@ -252,7 +254,11 @@ def _numeric(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
         if score > 0:
             # "four people": the noun that is counted belongs to the number where the parameter speaks of it.
             counted = number.unit and number.last < len(said.tokens) and said.stems[number.last] == number.unit
-            last = number.last + (1 if counted and (number.unit in parameter.hints or parameter.kind == "count" and _is_party(number.unit)) else 0)
+            last = number.last + (
+                1
+                if counted and (number.unit in parameter.hints or (parameter.kind == "count" and _is_party(number.unit)))
+                else 0
+            )
             yield _sided(parameter, said, Candidate(score, value, number.first, last))
     if parameter.kind == "identifier":
         yield from (

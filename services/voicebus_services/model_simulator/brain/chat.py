@@ -16,13 +16,13 @@ _ABILITIES: Final = re.compile(
 _REPLIES: Final = (
     (re.compile(r"\b(?:bye|goodbye|good bye|see you|talk to you later|have a (?:nice|good|great) (?:day|one|evening|weekend)|good ?night)\b", re.IGNORECASE),
      "Goodbye! Have a good day."),
+    (re.compile(r"^\W*(?:no|nope|no thanks|nothing|that is all|that's all|nothing else)\b[^a-z]*(?:thanks|thank you)?\W*$", re.IGNORECASE),
+     "All right. Goodbye!"),
     (re.compile(r"\b(?:thank you|thanks|thank|cheers|much appreciated|appreciate it)\b", re.IGNORECASE), "You're welcome! Is there anything else?"),
     (re.compile(r"\bhow are you\b|\bhow(?: is|'s) it going\b|\bhow do you do\b", re.IGNORECASE), "I'm fine, thank you. How can I help you?"),
     (re.compile(r"\bwho are you\b|\bwhat are you\b|\bwhat is your name\b|\bare you (?:a )?(?:robot|human|real|bot)\b", re.IGNORECASE),
      "I'm a simulated voice assistant. How can I help you?"),
     (re.compile(r"^\W*(?:hello|hi|hey|good (?:morning|afternoon|evening)|greetings|howdy)\b", re.IGNORECASE), "Hello! How can I help you?"),
-    (re.compile(r"^\W*(?:no|nope|no thanks|nothing|that is all|that's all|nothing else)\b[^a-z]*(?:thanks|thank you)?\W*$", re.IGNORECASE),
-     "All right. Goodbye!"),
     (re.compile(r"^\W*(?:yes|yeah|yep|sure|ok|okay|great|cool|perfect|fine|good|nice|wonderful|awesome)\W*$", re.IGNORECASE), "Okay. What can I do for you?"),
     (re.compile(r"^\W*(?:never ?mind|forget it|cancel that|stop|nothing)\W*$", re.IGNORECASE), "Okay, never mind."),
 )  # fmt: skip
@@ -70,8 +70,10 @@ def _doing(tool: Tool) -> str:
     """A tool's description as something that "I can" do: "Gets the weather for a city." -> "get the weather for a city"."""
     handoff = re.match(r"^transfer_to_(.+)$", tool.name)
     if handoff:
-        return f"connect you with the {spoken_name(handoff[1])}"
-    sentence = re.split(r"[.!?:;(\n]", tool.description.strip(), maxsplit=1)[0].strip()
+        return f"connect you with the {spoken_name(handoff[1]).removesuffix(' agent')} agent"
+    sentence = re.split(r"[.!?:;(\n]|, (?:by|such as|for example|including)", tool.description.strip(), maxsplit=1)[
+        0
+    ].strip()
     words = sentence.split()
     if words and actions(stem(words[0].lower())) and len(words) <= 14:
         first = words[0].lower()

@@ -6,7 +6,7 @@ The single home of this knowledge. General English only: no entry exists for the
 from functools import lru_cache
 from typing import Final
 
-from voicebus_services.model_simulator.brain.tokens import stem
+from voicebus_services.model_simulator.brain.tokens import stem, words
 
 # One line, one concept. A word may stand in several lines.
 _CONCEPTS: Final = """
@@ -536,16 +536,16 @@ _IDIOM_WORDS: Final = tuple(
     (f" {' '.join(map(stem, phrase.split()))} ", tuple(stem(word) for word in meaning.split()))
     for phrase, meaning in (line.split(": ") for line in _IDIOMS.splitlines())
 )
-LANGUAGES: Final = frozenset(
-    """afrikaans albanian arabic armenian basque bengali bulgarian cantonese catalan chinese croatian czech danish dutch
-    english estonian finnish french georgian german greek gujarati hebrew hindi hungarian icelandic indonesian irish
-    italian japanese korean latin latvian lithuanian malay mandarin mongolian nepali norwegian persian polish portuguese
-    punjabi romanian russian serbian slovak slovenian spanish swahili swedish tagalog tamil telugu thai turkish ukrainian
-    urdu vietnamese welsh zulu farsi""".split()
+LANGUAGES: Final = words(
+    """afrikaans albanian arabic armenian basque bengali bulgarian cantonese catalan chinese croatian czech danish
+    dutch english estonian finnish french georgian german greek gujarati hebrew hindi hungarian icelandic
+    indonesian irish italian japanese korean latin latvian lithuanian malay mandarin mongolian nepali norwegian
+    persian polish portuguese punjabi romanian russian serbian slovak slovenian spanish swahili swedish tagalog
+    tamil telugu thai turkish ukrainian urdu vietnamese welsh zulu farsi"""
 )
-COLORS: Final = frozenset(
-    """red green blue yellow orange purple violet pink brown black white gray grey beige turquoise cyan magenta silver gold
-    golden navy maroon teal ivory lavender crimson""".split()
+COLORS: Final = words(
+    """red green blue yellow orange purple violet pink brown black white gray grey beige turquoise cyan magenta
+    silver gold golden navy maroon teal ivory lavender crimson"""
 )
 
 

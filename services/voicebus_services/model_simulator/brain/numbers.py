@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from voicebus_services.model_simulator.brain.tokens import Token
+from voicebus_services.model_simulator.brain.tokens import Token, words
 
 _UNITS: Final = {
     "zero": 0, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9,
@@ -41,8 +41,8 @@ SECONDS_PER: Final = {
     "second": 1, "sec": 1, "minut": 60, "min": 60, "hour": 3600, "hr": 3600, "day": 86_400, "week": 604_800,
     "month": 2_592_000, "year": 31_536_000, "night": 86_400, "fortnight": 1_209_600,
 }  # fmt: skip
-_NO_UNITS: Final = frozenset(
-    "to and on at in for from by with or is are please until till than as into am pm a p the my then so of per".split()  # noqa: SIM905
+_NO_UNITS: Final = words(
+    """to and on at in for from by with or is are please until till than as into am pm a p the my then so of per"""
 )
 _LITERAL: Final = re.compile(r"^([$€£¥]?)(\d+(?:,\d{3})+|\d+)(?:\.(\d+))?(st|nd|rd|th|%|[a-z]*)$")
 

@@ -8,7 +8,7 @@ from voicebus_services.model_simulator.brain.associations import similarity
 from voicebus_services.model_simulator.brain.candidates import Candidate, side
 from voicebus_services.model_simulator.brain.concepts import actions, same_concept
 from voicebus_services.model_simulator.brain.schema import Parameter, Tool
-from voicebus_services.model_simulator.brain.tokens import split_name, stem
+from voicebus_services.model_simulator.brain.tokens import split_name, stem, stemmed_words, words
 from voicebus_services.model_simulator.brain.utterance import DETERMINERS, PREPOSITIONS, Chunk, Utterance
 
 # Which kinds of value follow which preposition, best first.
@@ -32,10 +32,8 @@ _FOLLOWS: Final = {
     "because": ("text",), "saying": ("text",), "without": ("thing",), "against": ("thing",),
 }  # fmt: skip
 _NAMED_KINDS: Final = frozenset({"place", "person", "creator", "organization"})
-_HEADS_KEPT: Final = frozenset(
-    map(stem, ("room", "street", "park", "station", "airport", "restaurant", "hotel", "museum", "bridge", "beach"))
-)
-_TITLES: Final = frozenset({"dr", "doctor", "mr", "mrs", "ms", "miss", "professor", "prof", "sir", "saint", "uncle", "aunt"})
+_HEADS_KEPT: Final = stemmed_words("""room street park station airport restaurant hotel museum bridge beach""")
+_TITLES: Final = words("""dr doctor mr mrs ms miss professor prof sir saint uncle aunt""")
 _TEXT_MARKS: Final = re.compile(
     r"\b(?:saying(?: that)?|that says|which says|that reads|says? that|to say(?: that)?|telling (?:him|her|them|\w+)(?: that| to)?"
     r"|and tell (?:him|her|them)(?: that)?|and say(?: that)?|with the (?:message|text|note|words|body|description)(?: that| saying)?"
@@ -44,7 +42,7 @@ _TEXT_MARKS: Final = re.compile(
 )
 _HOW_TO_SAY: Final = re.compile(r"\bhow (?:do|would|can|should) (?:you|i|we|one) say\s+", re.IGNORECASE)
 _TELL: Final = re.compile(
-    r"\b(?:tell|text|message|inform|remind|ask|let|notify)\s+(?!me\b)(?:my |the )?([\w']+(?: [A-Z][\w']+)?)\s+(?:know |that |to know |about )?",
+    r"(?<!\ba )(?<!\ban )(?<!\bthe )\b(?:tell|text|message|inform|remind|ask|let|notify)\s+(?!(?:me|us|to|for|from|saying|that|of|about|with|you)\b)(?:my |the )?([\w']+(?: [A-Z][\w']+)?)\s+(?:know |that |to know |about )?",
     re.IGNORECASE,
 )
 _TODO_MARKS: Final = re.compile(
@@ -89,10 +87,19 @@ def _quoted(parameter: Parameter, first: int, last: int, value: str) -> Candidat
 
 def spelled(parameter: Parameter, said: Utterance, first: int, last: int) -> str:
     """The words as the value: names of people and places get their capitals where the transcript lost them."""
-    text = said.slice(first, last).strip(" ,.?!\"")
-    if last < len(said.tokens) and said.low(last).isalpha() and said.low(last) not in PREPOSITIONS | DETERMINERS | {"and"}:
+    text = said.slice(first, last).strip(' ,.?!"')
+    if (
+        last < len(said.tokens)
+        and said.low(last).isalpha()
+        and said.low(last) not in PREPOSITIONS | DETERMINERS | {"and"}
+    ):
         text = text.removesuffix("'s")  # "Anna's salary" speaks of Anna, "at Luigi's" of Luigi's
-    if parameter.kind in {"place", "person", "creator"} and text == text.lower() and not said.tells_names and text.replace(" ", "").isalpha():
+    if (
+        parameter.kind in {"place", "person", "creator"}
+        and text == text.lower()
+        and not said.tells_names
+        and text.replace(" ", "").isalpha()
+    ):
         relation = said.low(first - 1) in {"my", "the", "our", "a", "an"}
         if not relation:
             return " ".join(w if w in {"of", "the", "de", "la"} else w[:1].upper() + w[1:] for w in text.split(" "))
@@ -138,13 +145,16 @@ def _drops_at_start(
     return bool(verb) and first + 1 < last and _request_start(said, first)
 
 
-def _drops_at_end(
-    said: Utterance, first: int, last: int, names: frozenset[str], labels: set[str], head: str
-) -> bool:
+def _drops_at_end(said: Utterance, first: int, last: int, names: frozenset[str], labels: set[str], head: str) -> bool:
     word = said.tokens[last - 1]
     if not word.is_word or word.low in {"please", "now", "instead", "too", "back"}:
         return True
-    if last - first > 1 and last > 2 and said.tells_names and all(t.text[0].isupper() for t in said.tokens[last - 2 : last]):
+    if (
+        last - first > 1
+        and last > 2
+        and said.tells_names
+        and all(t.text[0].isupper() for t in said.tokens[last - 2 : last])
+    ):
         return False  # the last word of a name
     if word.stem in labels or word.stem in names - _HEADS_KEPT:
         return True
@@ -183,7 +193,9 @@ def _fit(parameter: Parameter, tool: Tool, said: Utterance, chunk: Chunk, first:
             score -= 0.5
         if preposition in parameter.words:
             score += 1.5
-        chain_start = next(c for c in (said.chunks if chunk in said.chunks else said.open_chunks) if c.chain == chunk.chain)
+        chain_start = next(
+            c for c in (said.chunks if chunk in said.chunks else said.open_chunks) if c.chain == chunk.chain
+        )
         score += side(parameter, said, chain_start.first)
     else:
         if kind in {"thing", "title", "query", "person"}:
@@ -204,6 +216,10 @@ def _fit(parameter: Parameter, tool: Tool, said: Utterance, chunk: Chunk, first:
     score += max(0.0, nearest - 0.2) * 1.6
     if any(same_concept(w, m) for w in words[-1:] for m in parameter.words):
         score += 0.5
+    if kind in _NAMED_KINDS and not chunk.cased and words and all(
+        any(same_concept(w, m) for m in parameter.words) for w in words
+    ):  # fmt: skip
+        score -= 1.5  # "the town" is no city's name
     if chunk.cased:
         score += 0.6 if kind in _NAMED_KINDS | {"title"} else 0.1
     elif said.tells_names and kind in _NAMED_KINDS and said.low(first - 1) not in {"my"}:
@@ -224,7 +240,7 @@ def _described_words(tool: Tool) -> frozenset[str]:
     return frozenset(stem(w) for w in re.findall(r"[a-z]+", tool.description.lower())) | _tool_words(tool)
 
 
-_JOINERS: Final = frozenset({"of", "the", "and", "de", "la", "del", "&", "a", "in", "on", "to", "for", "-", "'"})
+_JOINERS: Final = words("""of the and de la del & a in on to for - '""")
 
 
 def _long_names(
@@ -331,9 +347,7 @@ def free_text(parameter: Parameter, tool: Tool, said: Utterance, used: frozenset
     return (first, last) if first < last else None
 
 
-_LEADS_IN: Final = frozenset(
-    ["for", "to", "about", "that", "of", "me", "down", "on", "saying", "called", "is", "us", "some", "in", "up", "with", "regarding"]
-)
+_LEADS_IN: Final = words("""for to about that of me down on saying called is us some in up with regarding""")
 
 
 def telling_clause(tool: Tool, said: Utterance) -> tuple[int, int] | None:

@@ -18,18 +18,16 @@ from voicebus_services.model_simulator.brain.associations import similarity, vec
 from voicebus_services.model_simulator.brain.concepts import actions, idioms, opposite, same_concept
 from voicebus_services.model_simulator.brain.schema import Parameter, Tool, read_tool
 from voicebus_services.model_simulator.brain.slots import Filling, fill
-from voicebus_services.model_simulator.brain.tokens import STOP_WORDS, split_name, stem, stems
+from voicebus_services.model_simulator.brain.tokens import STOP_WORDS, split_name, stem, stemmed_words, stems
 from voicebus_services.model_simulator.brain.utterance import Utterance
 
 SURE: Final = 0.62
 ENOUGH: Final = 0.36
 
 _HANDOFF: Final = re.compile(r"^transfer_to_(.+?)(?:_agent)?$|^hand_?off_to_(.+)$", re.IGNORECASE)
-_HANDOFF_WORDS: Final = frozenset(
-    map(
-        stem,
-        ["handoff", "hand", "transfer", "agent", "handle", "request", "user", "caller", "question", "help", "customer", "assistant", "route", "escalate", "delegate"],
-    )
+_HANDOFF_WORDS: Final = stemmed_words(
+    """handoff hand transfer agent handle request user caller question help customer assistant route escalate
+    delegate"""
 )
 _ASKS_FOR_SOMEBODY: Final = re.compile(
     r"\b(?:transfer me|connect me|put me through|pass me|hand me|switch me|forward me|(?:speak|talk|chat) (?:to|with)|get me (?:to )?(?:a|an|the|your))\b",
@@ -50,11 +48,9 @@ _POLITE_REQUEST: Final = re.compile(
     r"^(?:do you think|would you|could you|can you|will you|do you want)", re.IGNORECASE
 )
 _FIELD_WORTH: Final = {"name": 1.0, "constant": 0.8, "description": 0.72, "parameter": 0.5}
-_VAGUE: Final = frozenset(
-    map(
-        stem,
-        ["user", "given", "specified", "current", "provide", "return", "use", "based", "information", "data", "value", "detail", "call", "tool", "function", "string", "name", "list", "new", "one"],
-    )
+_VAGUE: Final = stemmed_words(
+    """user given specified current provide return use based information data value detail call tool function
+    string name list new one"""
 )
 
 
@@ -103,6 +99,8 @@ class Catalogue:
         return sorted(matches, key=lambda match: -match.score)
 
     def _match(self, profile: Profile, said: Utterance) -> Match:
+        if not profile.handoff and not _speaks_of(profile, said):
+            return Match(profile.tool, 0.0, Filling(missing=list(profile.tool.required)), handoff=False)
         filling = fill(profile.tool, said)
         score = self._lexical(profile, said, filling)
         if profile.handoff:
@@ -115,6 +113,7 @@ class Catalogue:
         total, weight_sum = 0.0, 0.0
         matched_objects: dict[str, float] = {}
         content: list[str] = []
+        peak = 0.0
         for at, token in enumerate(said.tokens):
             if not token.is_word or token.low in STOP_WORDS or token.low[0].isdigit():
                 continue
@@ -131,6 +130,7 @@ class Catalogue:
                         matched_objects[term] = max(
                             matched_objects.get(term, 0.0), near * (1.0 if at not in filling.used else 0.7)
                         )
+            peak = max(peak, best)
             # A value dilutes a request little; one that speaks of the tool's own things ("pizza" for a dish) supports it.
             total += (0.6 if at in filling.used else weight) * best
             weight_sum += weight
@@ -143,6 +143,9 @@ class Catalogue:
                     matched_objects[term] = max(matched_objects.get(term, 0.0), _nearness(word, term))
         if not weight_sum:
             return 0.0
+        if profile.handoff:
+            # An agent's name says little; what it handles stands in the description, and one thing of it is enough.
+            matched_objects = dict.fromkeys(profile.objects, peak)
         share = total / (weight_sum + 0.45)
         coverage = (
             sum(matched_objects.get(o, 0.0) for o in profile.objects) / len(profile.objects) if profile.objects else 0.0
@@ -151,15 +154,16 @@ class Catalogue:
             0.55 * share
             + 0.15 * min(total, 2.0)
             + 0.3 * coverage
-            + 0.25 * max(0.0, _cosine(_direction(content), profile.direction) - 0.15)
+            + 0.25 * max(0.0, _cosine(_direction(tuple(content)), profile.direction) - 0.15)
         )
 
     def _handoff_score(self, profile: Profile, said: Utterance, score: float) -> float:
         if _ASKS_FOR_SOMEBODY.search(said.text):
             return score + (0.55 if score > 0.1 else 0.0)
-        return score - 0.03 + (0.1 if score > 0.25 else 0.0)
+        return score - 0.04
 
 
+@lru_cache(maxsize=65_536)
 def _nearness(word: str, term: str) -> float:
     if word == term:
         return 1.0
@@ -168,6 +172,12 @@ def _nearness(word: str, term: str) -> float:
     concept = 0.62 if same_concept(word, term) else 0.0
     close = similarity(word, term)
     return max(concept, (close - 0.12) * 0.85 if close > 0.4 else 0.0)
+
+
+def _speaks_of(profile: Profile, said: Utterance) -> bool:
+    """Whether any word comes near the tool at all; filling the arguments of the others would be wasted time."""
+    words = {t.stem for t in said.tokens if t.low not in STOP_WORDS} | set(idioms(said.text))
+    return any(_nearness(word, term) * worth >= 0.15 for word in words for term, worth in profile.terms.items())
 
 
 def _profile(tool: Tool) -> Profile:
@@ -214,7 +224,8 @@ def _add_parameter(parameter: Parameter, add: Any) -> None:
         add([stem(w) for w in split_name(str(value)) if w not in STOP_WORDS], _FIELD_WORTH["constant"] * 0.8)
 
 
-def _direction(words: Sequence[str]) -> tuple[float, ...]:
+@lru_cache(maxsize=512)
+def _direction(words: tuple[str, ...]) -> tuple[float, ...]:
     vectors = [v for v in map(vector, dict.fromkeys(words)) if v is not None]
     if not vectors:
         return ()
@@ -250,14 +261,20 @@ def _verb_places(said: Utterance) -> frozenset[int]:
 def _action_agreement(profile: Profile, said: Utterance) -> float:
     kinds, verbs = request_actions(said)
     score = 0.0
-    contrary = [v for v in verbs if v not in profile.terms and not actions(v) & profile.actions and any(opposite(v, w) for w in profile.verbs)]
+    contrary = [
+        v
+        for v in verbs
+        if v not in profile.terms and not actions(v) & profile.actions and any(opposite(v, w) for w in profile.verbs)
+    ]
     if contrary:
         score -= 0.45
     elif any(v in profile.verbs[:1] for v in verbs):
         score += 0.2
     words = {t.stem for t in said.tokens}
     name = {stem(w) for w in split_name(profile.tool.name)}
-    if any(opposite(w, n) for w in words - name - profile.terms.keys() for n in name) and not words & name & set(profile.verbs):
+    if any(opposite(w, n) for w in words - name - profile.terms.keys() for n in name) and not words & name & set(
+        profile.verbs
+    ):
         score -= 0.2
     if not kinds and _WANTS.search(said.text) and profile.actions & {"create", "send"}:
         return score + 0.12
@@ -272,7 +289,12 @@ def _action_agreement(profile: Profile, said: Utterance) -> float:
 
 def _takes_back(said: Utterance) -> bool:
     """ "I don't want it any more" asks for a cancellation without the verb."""
-    return re.search(r"\b(?:not|no longer|never) (?:want|need|like|interested)|any ?more\b|get rid of", said.text, re.IGNORECASE) is not None
+    return (
+        re.search(
+            r"\b(?:not|no longer|never) (?:want|need|like|interested)|any ?more\b|get rid of", said.text, re.IGNORECASE
+        )
+        is not None
+    )
 
 
 def _argument_fit(tool: Tool, said: Utterance, filling: Filling) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from voicebus_services.model_simulator.brain.tokens import split_name, stem, stems
+from voicebus_services.model_simulator.brain.tokens import split_name, stem, stemmed_words, stems
 
 JsonObject = dict[str, Any]
 
@@ -55,8 +55,8 @@ _ROLE_WORDS: Final = {
 }
 _ROLE_OF: Final = {stem(word): role for role, words in _ROLE_WORDS.items() for word in words.split()}
 # A description says "to" and "current" for many reasons; only these words of it name a side.
-_SPOKEN_SIDES: Final = frozenset(
-    map(stem, "origin source departure sender destination target arrival recipient payee beneficiary".split())  # noqa: SIM905
+_SPOKEN_SIDES: Final = stemmed_words(
+    """origin source departure sender destination target arrival recipient payee beneficiary"""
 )
 
 
@@ -268,7 +268,9 @@ def _kind(name: str, spoken: list[str], schema: JsonObject, description: str, ty
 def _of_number(kind: str, types: frozenset[str]) -> str:
     """The kind where only a number fits: `passengers: integer` counts people, it does not name them."""
     if types <= {"integer", "number"} and types:
-        return {"person": "count", "title": "count", "place": "thing", "text": "thing", "query": "thing"}.get(kind, kind)
+        return {"person": "count", "title": "count", "place": "thing", "text": "thing", "query": "thing"}.get(
+            kind, kind
+        )
     return kind
 
 

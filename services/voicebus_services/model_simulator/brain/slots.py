@@ -8,14 +8,21 @@ from typing import Any
 
 from voicebus_services.model_simulator.brain.candidates import Candidate, typed_candidates
 from voicebus_services.model_simulator.brain.concepts import LANGUAGES
-from voicebus_services.model_simulator.brain.phrases import free_text, labelled_text, marked_text, phrase_candidates, spelled, telling_clause
+from voicebus_services.model_simulator.brain.phrases import (
+    free_text,
+    labelled_text,
+    marked_text,
+    phrase_candidates,
+    spelled,
+    telling_clause,
+)
 from voicebus_services.model_simulator.brain.schema import JsonObject, Parameter, Tool
-from voicebus_services.model_simulator.brain.tokens import split_name, stem, stems
+from voicebus_services.model_simulator.brain.tokens import split_name, stem, stems, words
 from voicebus_services.model_simulator.brain.utterance import Utterance
 
 _ENOUGH_REQUIRED = 0.5
 _ENOUGH_OPTIONAL = 1.5
-_PLACED_KINDS = frozenset({"place", "person", "organization", "creator", "title", "thing", "query", "language", "color", "text"})
+_PLACED_KINDS = words("""place person organization creator title thing query language color text""")
 
 
 @dataclass(slots=True)
@@ -47,14 +54,23 @@ class Filling:
         self.used |= candidate.tokens
 
 
-def fill(tool: Tool, said: Utterance, known: Mapping[tuple[str, ...], Any] | None = None) -> Filling:
-    """Fill what can be filled. Values in ``known`` are kept and not looked for again."""
+def fill(
+    tool: Tool, said: Utterance, known: Mapping[tuple[str, ...], Any] | None = None, *, formal_only: bool = False
+) -> Filling:
+    """Fill what can be filled. Values in ``known`` are kept and not looked for again.
+
+    Args:
+        formal_only: take only values told by their form or marked as text, as in an answer to a question, where loose
+            words belong to what was asked.
+    """
     filling = Filling(values=dict(known or {}))
     filling.strength = dict.fromkeys(filling.values, 3.0)
     open_parameters = [p for p in tool.parameters if p.path not in filling.values]
     claimed = _claim_marked(open_parameters, said)
     _assign_typed(open_parameters, tool, said, filling, claimed)
     _order_dates(open_parameters, said, filling)
+    if formal_only:
+        open_parameters = [p for p in open_parameters if p.path in claimed]
     _assign_lists(open_parameters, tool, said, filling, claimed)
     _assign_phrases(open_parameters, tool, said, filling, claimed)
     _assign_texts(open_parameters, tool, said, filling, claimed)
@@ -175,7 +191,9 @@ def _shares(parameter: Parameter, candidate: Candidate, filling: Filling, said: 
         owners = [p for p, place in filling.places.items() if candidate.first <= place < candidate.last]
         return bool(owners) and all(p in filling.currencies for p in owners)
     if parameter.kind == "currency":
-        return not any(candidate.first <= place < candidate.last for p, place in filling.places.items() if p in filling.currencies)
+        return not any(
+            candidate.first <= place < candidate.last for p, place in filling.places.items() if p in filling.currencies
+        )
     holder = [p for p, place in filling.places.items() if place == candidate.first]
     both = any(m.day and m.clock and m.first == candidate.first for m in said.moments)
     return both and len(holder) == 1 and parameter.kind in {"date", "day", "time"}
@@ -319,7 +337,11 @@ def _assign_texts(
             place = (first, last)
         elif parameter.required and not _dispensable(parameter) and parameter.kind in {"text", "query", "title"}:
             place, score = free_text(parameter, tool, said, filling.used), 0.8
-        elif parameter.kind == "text" and (clause := telling_clause(tool, said)) and not filling.used & set(range(*clause)):
+        elif (
+            parameter.kind == "text"
+            and (clause := telling_clause(tool, said))
+            and not filling.used & set(range(*clause))
+        ):
             place, score = free_text(parameter, tool, said, filling.used), 1.5
         elif parameter.kind in {"text", "query"}:
             about = next(

@@ -12,45 +12,50 @@ from typing import Final
 from voicebus_services.model_simulator.brain.concepts import actions
 from voicebus_services.model_simulator.brain.dates import Moment, find_moments
 from voicebus_services.model_simulator.brain.numbers import Number, find_numbers, spelled_digit
-from voicebus_services.model_simulator.brain.tokens import Token, as_written, clean, stem, tokenise
+from voicebus_services.model_simulator.brain.tokens import (
+    Token,
+    as_written,
+    clean,
+    stemmed_words,
+    tokenise,
+    words,
+)
 
 _LONGEST: Final = 2_000  # characters; a request said aloud is far shorter
 
-PREPOSITIONS: Final = frozenset(
-    """in at on for from to with by about of into onto under over near around until till via as called named titled saying
-    because using between before after without since than above below per inside outside through across within
-    regarding concerning towards toward during through off up down labelled labeled entitled against beside behind
-    starting ending plus""".split()  # noqa: SIM905
+PREPOSITIONS: Final = words(
+    """in at on for from to with by about of into onto under over near around until till via as called named titled
+    saying because using between before after without since than above below per inside outside through across
+    within regarding concerning towards toward during through off up down labelled labeled entitled against
+    beside behind starting ending plus"""
 )
-DETERMINERS: Final = frozenset(
-    "a an the my our your his her their its this that these those some any another each every all".split()  # noqa: SIM905
+DETERMINERS: Final = words(
+    """a an the my our your his her their its this that these those some any another each every all"""
 )
-_BREAKS: Final = frozenset(
-    """i me we us you he him she it they them myself is am are was were be been being do does did done doing being have has had will
-    would shall should can could may might must let what which who whom whose when where why how please thanks thank hello
-    hi hey okay ok so then there here not no yes and or but if just also too again now right really very want wants wanted
-    like need needs get got give going gonna tell know much many more most less least well um uh if whether sorry actually
-    maybe perhaps quickly soon asap currently today's goes go come""".split()  # noqa: SIM905
+_BREAKS: Final = words(
+    """i me we us you he him she it they them myself is am are was were be been being do does did done doing being
+    have has had will would shall should can could may might must let what which who whom whose when where why
+    how please thanks thank hello hi hey okay ok so then there here not no yes and or but if just also too again
+    now right really very want wants wanted like need needs get got give going gonna tell know much many more
+    most less least well um uh if whether sorry actually maybe perhaps quickly soon asap currently today's goes
+    go come"""
 )
-_PARTICLE_VERBS: Final = frozenset(
-    map(
-        stem,
-        ["turn", "switch", "put", "log", "sign", "check", "pick", "look", "call", "wake", "set", "shut", "power", "fill", "dial", "back", "take", "crank", "bring", "warm", "cool", "heat"],
-    )
+_PARTICLE_VERBS: Final = stemmed_words(
+    """turn switch put log sign check pick look call wake set shut power fill dial back take crank bring warm cool
+    heat"""
 )
-_PARTICLES: Final = frozenset("on off up down in out back".split())  # noqa: SIM905
-_COMMON_VERBS: Final = frozenset(
-    """take bring drive pick put keep help try use leave come ask talk speak think hear feel fly travel stay eat drink sleep
-    work wear cook watch read listen learn meet visit see look fix repair mend clean wash heat warm cool dim brighten invite
-    hold wait reach contact run walk ride swim move sell rent hire lend borrow download upload install restart print scan sign say""".split()
+_PARTICLES: Final = words("""on off up down in out back""")
+_COMMON_VERBS: Final = words(
+    """take bring drive pick put keep help try use leave come ask talk speak think hear feel fly travel stay eat
+    drink sleep work wear cook watch read listen learn meet visit see look fix repair mend clean wash heat warm
+    cool dim brighten invite hold wait reach contact run walk ride swim move sell rent hire lend borrow download
+    upload install restart print scan sign say"""
 )
-_STREETS: Final = frozenset(
-    map(stem, ("street", "avenue", "road", "lane", "drive", "square", "boulevard", "way", "court", "place", "terrace"))
+_STREETS: Final = stemmed_words("""street avenue road lane drive square boulevard way court place terrace""")
+_MEASURES: Final = stemmed_words(
+    """km kilometers kilometres miles meters metres m kg kilograms kilos grams g pounds percent degrees liters
+    litres inches feet cm mm hours minutes seconds"""
 )
-_MEASURES: Final = frozenset(
-    map(stem, ("km", "kilometers", "kilometres", "miles", "meters", "metres", "m", "kg", "kilograms", "kilos", "grams", "g",
-               "pounds", "percent", "degrees", "liters", "litres", "inches", "feet", "cm", "mm", "hours", "minutes", "seconds"))
-)  # fmt: skip
 _SPOKEN_EMAIL: Final = re.compile(
     r"\b([a-z0-9_.+-]+(?: (?:dot|underscore|dash|plus) [a-z0-9]+)*) at ([a-z0-9-]+(?:(?: dot |\.)[a-z0-9-]+)*(?: dot |\.)(?:com|org|net|edu|io|de|uk|fr|eu|gov|info|co|ai|dev|us|ca|ch|nl|es|it))\b",
     re.IGNORECASE,

