@@ -16,8 +16,9 @@ from voicebus.engine.config import AgentSpec, Face, SessionConfig
 from voicebus.engine.state import State
 from voicebus.errors import BusError, ModelLinkError, UserError
 from voicebus.ports import ModelLink, ModelListener, SessionRef
-from voicebus.runtime.driver import Bus, SessionDriver
+from voicebus.runtime.driver import SessionDriver
 from voicebus.runtime.frames import AudioDelta
+from voicebus.runtime.surroundings import Bus
 
 AUDIO = b'{"type":"response.output_audio.delta","response_id":"r","item_id":"i","output_index":0,"content_index":0,'
 REF = SessionRef("S", 1, None)

@@ -22,7 +22,8 @@ from voicebus.engine.outputs import ResolveAgent
 from voicebus.engine.session import Session
 from voicebus.errors import StaleOwnerError, VoicebusError
 from voicebus.ports import ModelConnector, SessionRef
-from voicebus.runtime.driver import Bus, SessionDriver
+from voicebus.runtime.driver import SessionDriver
+from voicebus.runtime.surroundings import Bus
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
 from voicebus_services.gateway.faces.base import DRAINED, ClientConnection

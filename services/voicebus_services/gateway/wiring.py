@@ -20,8 +20,8 @@ from voicebus.adapters.sockets.uvicorn_upgrade import upgrade_hook
 from voicebus.agents.targets import Targets, load_targets
 from voicebus.contracts.streams import Keys
 from voicebus.errors import StaleOwnerError, TargetError
-from voicebus.runtime.driver import Bus
 from voicebus.runtime.lifecycle import operating, stop_event
+from voicebus.runtime.surroundings import Bus
 from voicebus.telemetry.health import Health
 from voicebus.telemetry.logging import get_logger
 from voicebus_services.gateway.app import build_app

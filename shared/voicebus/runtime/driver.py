@@ -6,13 +6,12 @@ engine sees one thing at a time and outputs keep their order. An exception ends 
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final
 
 from pydantic import ValidationError
 
-from voicebus.contracts.envelope import Entry, Message
+from voicebus.contracts.envelope import Entry
 from voicebus.contracts.guardrails import GUARDRAIL_VERDICT, GuardrailVerdict
 from voicebus.contracts.journal import ErrorRecorded, EventType, SessionEnded
 from voicebus.contracts.tools import (
@@ -50,7 +49,6 @@ from voicebus.engine.outputs import (
     ForwardAudio,
     Ignored,
     Observe,
-    Output,
     Record,
     ResolveAgent,
     SendModel,
@@ -60,16 +58,12 @@ from voicebus.engine.outputs import (
 from voicebus.engine.state import State
 from voicebus.errors import BusError, ModelLinkError, VoicebusError
 from voicebus.ports import (
-    Clock,
-    GuardrailDispatch,
-    Inbox,
-    Journal,
     ModelConnector,
     ModelLink,
     SessionRef,
-    ToolDispatch,
 )
 from voicebus.runtime import frames
+from voicebus.runtime.surroundings import Bus, ClientFace, Engine
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
 from voicebus.telemetry.measurements import observe
@@ -81,49 +75,6 @@ RESOLVE_TIMEOUT_S: Final = 30.0
 
 _INTERNAL_ERROR: Final = 1011
 _SERVICE: Final = "gateway"
-
-
-class Engine(Protocol):
-    """What is driven: `voicebus.engine.session.Session`."""
-
-    state: State
-
-    def start(self) -> Sequence[Output]: ...
-
-    def handle(self, event: Input, now: float) -> Sequence[Output]: ...
-
-
-class ClientFace(Protocol):
-    """Who listens to a session. Called on the event loop; must not block, may call `SessionDriver.feed`."""
-
-    def ready(self) -> None:
-        """The session is configured: what the client sent so far can be passed on, in order, and so from now on."""
-        ...
-
-    def record(self, seq: int, kind: EventType, at_ms: int, data: Message) -> None: ...
-
-    def emit(self, kind: str, seq: int, at_ms: int, data: Mapping[str, Any]) -> None:
-        """An event that is not recorded; `seq` is the last recorded one's."""
-        ...
-
-    def server_event(self, event: Mapping[str, Any]) -> None:
-        """A server event for a client of the OpenAI face, complete but for `event_id`."""
-        ...
-
-    def audio(self, where: ForwardAudio, delta: frames.AudioDelta, seq: int) -> None: ...
-
-    def close(self, code: int, reason: str) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Bus:
-    """The ports that a session works through."""
-
-    clock: Clock
-    tools: ToolDispatch
-    guardrails: GuardrailDispatch
-    journal: Journal
-    inbox: Inbox
 
 
 class SessionDriver:
