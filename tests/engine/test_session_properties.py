@@ -234,7 +234,7 @@ class Conversation(RuleBasedStateMachine):
         elif fate == "refused":
             self.talk.fails("invalid_value", event_id=create["event_id"])
         elif fate == "refused without id" and not out_of_band:
-            self.unanswered.discard(create["event_id"])
+            self.unanswered.clear()  # it can only be taken for the answer to the one that is outstanding
             self.talk.fails("bad_response_create")
         else:
             metadata = create["response"].get("metadata") if self.echoes else None

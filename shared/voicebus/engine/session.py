@@ -111,9 +111,11 @@ class Session:
             return []
         if type(item) is ModelAudio and self.state is State.LIVE:
             part = self._p.playback.parts.get((item.item_id, item.content_index))
-            if part is not None and part.forward is not None and not part.response.is_silenced:
-                part.received += item.size
-                return [part.forward]
+            if part is not None and part.forward is not None:
+                response = part.response
+                if response.active and not response.muted and response.id == item.response_id:
+                    part.received += item.size
+                    return [part.forward]
         self._out.begin(now)
         following_state = following(self.state, item)
         if following_state is None:

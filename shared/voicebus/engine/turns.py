@@ -98,11 +98,6 @@ class Response:
         return join(parts)
 
     @property
-    def is_silenced(self) -> bool:
-        """Whether audio of it is no longer for the listener."""
-        return self.muted or not self.active
-
-    @property
     def reference(self) -> float:
         """What latencies are measured from (s)."""
         if self.waited_from is not None:
