@@ -32,7 +32,6 @@ async def served(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> As
         stream_prefix=prefix,
         targets=("support.hotline:runner",),
         gateways=0,
-        guardrail_workers=0,
         pace=4,
     ) as cluster:
         model = f"ws://127.0.0.1:{cluster.simulator.http_port}/v1/realtime"

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from support.callers import calling
 from support.real_clients import Served, run_program
 from voicebus_services.model_simulator.tape import record
 
@@ -148,3 +149,32 @@ async def test_openai_agents_with_instructions_of_their_own_talk_to_the_servers_
     assert "from process" in said(talk)[0]
     assert {error["param"] for error in talk["errors"]} == {"session.instructions", "session.tracing"}
     assert "pirate" not in served.model.lines().decode()
+
+
+async def test_what_the_gateway_tells_the_model_for_callers_of_the_native_face(served: Served) -> None:
+    before = len(served.model.events)
+    async with calling(served.base_url.removesuffix("/v1")) as caller:
+        await caller.types(ASK)
+        await caller.hears("from process")
+        await caller.types("[[say: This is forbidden.]] [[next]]")
+        await caller.until(lambda each: each.of("guardrail_tripped"), "the guardrail to trip")
+        await caller.types("[[call: transfer_to_second]] [[next]] [[say: Second line.]]")
+        await caller.hears("Second line.")
+        heard = len(caller.audio)
+        await caller.types(f"[[say: {LONG}]]")
+        await caller.until(lambda each: len(each.audio) > heard + 48_000, "a second of the long answer")
+        await caller.conversation.command("interrupt")
+        await caller.until(lambda each: each.of("audio_interrupted"), "the interruption")
+        await caller.says("[[say: Goodbye.]]")
+        await caller.hears("Goodbye.")
+        await caller.hangs_up()
+    await check_wire(served)
+    told = {event["type"] for side, event in served.model.events[before:] if side == "client"}
+    assert told == {
+        "session.update",
+        "input_audio_buffer.append",
+        "conversation.item.create",
+        "conversation.item.truncate",
+        "response.create",
+        "response.cancel",
+    }
