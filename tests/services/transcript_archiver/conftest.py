@@ -40,14 +40,15 @@ class Bus:
         """Entries delivered and not acknowledged, over all shards."""
         return sum([group["pending"] for group in await self._groups()])
 
-    async def lag(self) -> int:
-        """Entries not delivered yet, over all shards."""
-        return sum([group["lag"] for group in await self._groups()])
+    async def unfinished(self) -> int:
+        """Entries not acknowledged, delivered or not, over all shards."""
+        return sum([group["pending"] + group["lag"] for group in await self._groups()])
 
     async def idle(self) -> bool:
         streams = [self.keys.events(shard) for shard in range(self.keys.event_shards)]
-        begun = len(await self._groups()) >= await self.connection.call("EXISTS", *streams)
-        return begun and await self.pending() == 0 and await self.lag() == 0
+        groups = await self._groups()  # lag and pending in one look: an entry goes from one to the other
+        begun = len(groups) >= await self.connection.call("EXISTS", *streams)
+        return begun and all(group["lag"] == 0 and group["pending"] == 0 for group in groups)
 
     async def wait_idle(self) -> None:
         await wait_until(self.idle, description="every entry to be acknowledged", timeout=20)
