@@ -9,21 +9,21 @@ import pytest
 from support.model_events import USAGE, Event, ModelScript, call, message
 from voicebus.engine.client_view import OpenAIClientView
 from voicebus.engine.config import AgentSpec, Face, HandoffSpec, SessionConfig, ToolSpec
-from voicebus.engine.view import CancelResponse, CreateResponse, Forward, Reply
+from voicebus.engine.view import CancelResponse, ClientView, CreateResponse, Forward, Reply
 
 WEATHER = ToolSpec("weather", "Tells the weather.", {"type": "object"}, "default", 1000)
 TO_BILLING = HandoffSpec("transfer_to_billing", "Hands over.", {"type": "object"}, "billing")
 
 
-def make_view() -> OpenAIClientView:
+def make_view() -> ClientView:
     agent = AgentSpec("helper", instructions="Keep the secret.", tools=(WEATHER,), handoffs=(TO_BILLING,))
-    view = OpenAIClientView(SessionConfig("s1", Face.OPENAI, agent, "gpt-realtime"))
+    view: ClientView = OpenAIClientView(SessionConfig("s1", Face.OPENAI, agent, "gpt-realtime"))
     tools = [{"type": "function", "name": "open_map"}]
     view.client_event({"type": "session.update", "session": {"type": "realtime", "tools": tools}})
     return view
 
 
-def feed(view: OpenAIClientView, events: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def feed(view: ClientView, events: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [seen for event in events for seen in view.model_event(event)]
 
 
@@ -31,7 +31,7 @@ def types(events: Iterable[Mapping[str, Any]]) -> list[str]:
     return [event["type"] for event in events]
 
 
-def error_of(view: OpenAIClientView, event: Event) -> dict[str, Any]:
+def error_of(view: ClientView, event: Event) -> dict[str, Any]:
     """The error that answers a client event, and nothing else does."""
     (reply,) = view.client_event(event)
     assert isinstance(reply, Reply), reply
@@ -39,7 +39,7 @@ def error_of(view: OpenAIClientView, event: Event) -> dict[str, Any]:
     return dict(reply.event["error"])
 
 
-def chain_at_rest(view: OpenAIClientView, model: ModelScript, **kwargs: Any) -> list[Mapping[str, Any]]:
+def chain_at_rest(view: ClientView, model: ModelScript, **kwargs: Any) -> list[Mapping[str, Any]]:
     """A question, and a response that calls the server's tool; what the client saw of it."""
     seen = feed(
         view, [*model.user("item_q"), *model.response("resp_1", [call("item_c", "call_1", "weather")], **kwargs)]

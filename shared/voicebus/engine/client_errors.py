@@ -47,7 +47,8 @@ def missing(param: str) -> ClientEventError:
     return ClientEventError("missing_required_parameter", f"Missing required parameter: '{param}'.", param)
 
 
-def unknown_parameter(param: str) -> ClientEventError:
+def unknown_parameter(path: str, key: str) -> ClientEventError:
+    param = f"{path}.{key[:64]}"
     return ClientEventError("unknown_parameter", f"Unknown parameter: '{param}'.", param)
 
 

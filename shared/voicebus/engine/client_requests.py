@@ -142,7 +142,7 @@ def response_parameters(
     out_of_band = response.get("conversation") == "none"
     for key in response:
         if key not in _OVERRIDES and key not in _OWN_FIELDS:
-            raise unknown_parameter(f"response.{key}")
+            raise unknown_parameter("response", key)
         own_context = out_of_band and key == "instructions"
         if key in _OVERRIDES and not own_context and not settings.may_set(_OVERRIDES[key]):
             raise forbidden(f"response.{key}")

@@ -180,7 +180,7 @@ def _check_keys(value: object, known: Any, path: str) -> None:
     if isinstance(value, Mapping) and known is not None:
         for key, part in value.items():
             if key not in known:
-                raise unknown_parameter(f"{path}.{key}")
+                raise unknown_parameter(path, key)
             _check_keys(part, known[key], f"{path}.{key}")
 
 

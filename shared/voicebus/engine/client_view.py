@@ -25,7 +25,6 @@ from voicebus.engine.config import SessionConfig
 from voicebus.engine.view import (
     OWN_PREFIX,
     CancelResponse,
-    ClientView,
     CreateResponse,
     Forward,
     Intent,
@@ -278,6 +277,3 @@ def _mapping(event: Event, key: str) -> Mapping[str, Any]:
 
 def _response_event(kind: str, response: Mapping[str, Any]) -> Event:
     return {"type": kind, "response": response}
-
-
-_: type[ClientView] = OpenAIClientView
