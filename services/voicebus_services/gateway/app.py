@@ -1,8 +1,7 @@
 """What the gateway answers over HTTP: a page, the agents, the sessions it holds, and their OpenAPI document."""
 
-import html
 from importlib.metadata import version
-from typing import Annotated, Any
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, FastAPI, Query
 from fastapi.responses import HTMLResponse
@@ -46,6 +45,20 @@ class SessionList(BaseModel):
     next_cursor: str | None = None
 
 
+# Open to everyone who reaches the port, so it says nothing of what is deployed.
+PAGE: Final = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>Voicebus gateway</title>
+<h1>Voicebus session gateway</h1>
+<p>Talk to an agent with <code>voicebus call</code>, or with any client of the OpenAI Realtime protocol at
+<code>/v1/realtime</code>.</p>
+<ul>
+<li><a href="/docs">/docs</a>: the HTTP interface</li>
+<li><a href="/v1/agents">/v1/agents</a>: the agents, with their tools</li>
+<li><a href="/v1/sessions">/v1/sessions</a>: the conversations held here</li>
+</ul></html>
+"""
+
+
 def build_app(sessions: Sessions, targets: Targets, keys: ApiKeys, *, gateway: str) -> FastAPI:
     """The gateway's HTTP application. WebSockets do not pass through it."""
     app = FastAPI(
@@ -59,7 +72,7 @@ def build_app(sessions: Sessions, targets: Targets, keys: ApiKeys, *, gateway: s
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     def page() -> str:
-        return _page(targets)
+        return PAGE
 
     @v1.get("/agents", tags=["agents"])
     def agents() -> AgentList:
@@ -109,20 +122,4 @@ def _session(held: Held, gateway: str) -> SessionShown:
         gateway=gateway,
         started_at=held.started_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         seq=driver.last_seq if driver is not None else 0,
-    )
-
-
-def _page(targets: Targets) -> str:
-    names = "".join(f"<li>{html.escape(name)}</li>" for name in targets.agents)
-    links: dict[str, Any] = {
-        "/docs": "the HTTP interface",
-        "/v1/agents": "the agents, with their tools",
-        "/v1/sessions": "the conversations held here",
-    }
-    entries = "".join(f'<li><a href="{path}">{path}</a>: {what}</li>' for path, what in links.items())
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Voicebus gateway</title>'
-        "<h1>Voicebus session gateway</h1><p>Talk to an agent with <code>voicebus call</code>, or with any client of "
-        "the OpenAI Realtime protocol at <code>/v1/realtime</code>.</p>"
-        f"<h2>Agents</h2><ul>{names}</ul><h2>More</h2><ul>{entries}</ul></html>"
     )

@@ -2,6 +2,7 @@
 
 from voicebus.agents.agent import RealtimeAgent
 from voicebus.agents.tools.function_tool import function_tool
+from voicebus.agents.tools.remote import RemoteTool
 
 
 @function_tool(queue="services")
@@ -11,5 +12,7 @@ def get_weather(city: str) -> str:
 
 
 reception = RealtimeAgent(name="reception", instructions="You are at the desk.", tools=[get_weather])
-porter = RealtimeAgent(name="porter", instructions="You carry bags.", handoffs=[reception])
+porter = RealtimeAgent(
+    name="porter", instructions="You carry bags.", tools=[RemoteTool("call_taxi")], handoffs=[reception]
+)
 reception.handoffs.append(porter)

@@ -13,10 +13,11 @@ import pytest
 import redis.asyncio as aioredis
 
 from services.gateway.clients import connected, native
-from services.gateway.conftest import Gateways
+from services.gateway.conftest import QUEUE, Gateways
 from support.servers import RedisServer, free_port
 from support.waiting import wait_until
 from voicebus.contracts.streams import Keys
+from voicebus.contracts.tools import ToolCall, ToolRegistration
 from voicebus.errors import BusError, SettingsError, TargetError
 from voicebus_services.gateway.wiring import Gateway, serve
 from voicebus_services.settings import GatewaySettings
@@ -32,7 +33,8 @@ async def get(gateway: Gateway, path: str, **options: Any) -> httpx2.Response:
 async def test_the_page_and_the_interface_are_served(gateway: Gateway) -> None:
     page = await get(gateway, "/")
     assert page.status_code == 200
-    assert "reception" in page.text
+    assert "Voicebus" in page.text
+    assert "reception" not in page.text
     assert (await get(gateway, "/docs")).status_code == 200
     assert "/v1/agents" in (await get(gateway, "/openapi.json")).json()["paths"]
 
@@ -42,7 +44,7 @@ async def test_the_agents_are_listed_with_their_tools(gateway: Gateway) -> None:
     assert listed["next_cursor"] is None
     assert listed["data"] == [
         {"name": "reception", "default": True, "tools": ["get_weather"], "handoffs": ["porter"], "guardrails": []},
-        {"name": "porter", "default": False, "tools": [], "handoffs": ["reception"], "guardrails": []},
+        {"name": "porter", "default": False, "tools": ["call_taxi"], "handoffs": ["reception"], "guardrails": []},
     ]
 
 
@@ -127,6 +129,42 @@ async def test_the_session_is_counted_recorded_and_its_token_kept_as_a_hash_only
     assert [int(fields["seq"]) for _, fields in entries] == list(range(1, len(entries) + 1))
     parents = {fields["traceparent"] for _, fields in entries}
     assert len(parents) == 1
+
+
+async def test_a_remote_tool_is_known_from_the_registry_that_workers_keep(
+    gateway: Gateway, redis_url: str, stream_prefix: str, tool_worker: list[ToolCall]
+) -> None:
+    taxi = ToolRegistration(
+        name="call_taxi", description="Call a taxi.", parameters={"type": "object"}, queue=QUEUE, timeout_ms=5000, at=1
+    )
+    registry = Keys(stream_prefix).registry_tools
+    message = "[[call: call_taxi {}]][[next]][[say: {outputs}]]"
+
+    async def outcome() -> str:
+        async with native(gateway, "?agent=porter") as client:
+            await client.send("send_message", text=message)
+            await client.until("turn_ended")
+            return str((await client.until("item_recorded", role="assistant"))["text"])
+
+    async with aioredis.Redis.from_url(redis_url) as bus:
+        await bus.hset(registry, "call_taxi", taxi.model_dump_json())
+        assert await outcome() == "call_taxi got {}"
+        await bus.hset(registry, "call_taxi", '{"malformed": true}')
+        assert "call_taxi" in await outcome()
+        await bus.delete(registry)
+    assert [call.tool for call in tool_worker] == ["call_taxi"]
+
+
+async def test_an_owner_whose_epoch_has_passed_closes_with_4409(
+    gateway: Gateway, redis_url: str, stream_prefix: str
+) -> None:
+    async with native(gateway) as client:
+        session = (await client.until("session_started"))["session"]
+        await client.until("history_updated")
+        async with aioredis.Redis.from_url(redis_url) as bus:
+            await bus.hincrby(Keys(stream_prefix).session_state(session), "epoch", 1)
+        await client.send("send_message", text="[[say: hello]]")
+        assert await client.closed() == 4409
 
 
 async def test_a_clients_trace_goes_on(gateway: Gateway, redis_url: str, stream_prefix: str) -> None:
