@@ -203,3 +203,10 @@ def test_ids_are_short_and_the_same_for_the_same_inputs() -> None:
     assert ids("x" * 60) == ids("x" * 60)
     assert len(set(ids("x" * 60))) == 3
     assert all(len(one) <= 32 and one.startswith("vb_") for one in ids("x" * 60))
+
+
+def test_an_explicit_none_is_sent_as_null() -> None:
+    talk = Talk(agent(vad=None, transcription=False))
+    talk.model("session.created")
+    heard = talk.sent("session.update")[0]["session"]["audio"]["input"]
+    assert heard == {"turn_detection": None, "transcription": None}

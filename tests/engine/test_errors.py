@@ -6,6 +6,7 @@ import pytest
 
 from support.talk import Talk, agent
 from voicebus.contracts.journal import EventType
+from voicebus.engine.config import Face
 from voicebus.engine.inputs import ClientMalformed, End, LinkLost, ModelEvent, ModelMalformed, TimerFired, Trouble
 from voicebus.engine.outputs import Close, Emit, Ignored, Record
 from voicebus.engine.state import State
@@ -140,3 +141,28 @@ def test_odd_fields_of_an_event_never_end_a_call(kind: str) -> None:
 
 def test_an_event_without_a_type_is_nothing() -> None:
     assert Talk().live().put(ModelEvent({})) == []
+
+
+def test_a_fatal_code_goes_into_the_error_of_the_lost_link_and_quotes_no_key() -> None:
+    talk = Talk()
+    talk.fails("invalid_api_key", "Incorrect API key provided: sk-secret.")
+    talk.put(LinkLost("closed with 3000", close_code=3000))
+    assert talk.errors() == ["invalid_api_key", "invalid_api_key"]
+    assert "sk-secret" not in str(talk.all)
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_a_client_of_the_openai_face_is_not_told_what_is_between_us_and_the_models_provider(live: bool) -> None:
+    talk = Talk(face=Face.OPENAI)
+    if live:
+        talk.live()
+    talk.fails("insufficient_quota", "You exceeded your current quota.")
+    assert talk.errors() == ["insufficient_quota"]
+    assert not talk.shown("error")
+
+
+def test_an_error_of_nobodys_event_is_recorded_and_shown_to_a_client_of_the_openai_face() -> None:
+    talk = Talk(face=Face.OPENAI).live()
+    talk.fails("server_error", "Oops.")
+    assert talk.errors() == ["server_error"]
+    assert len(talk.shown("error")) == 1

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -45,6 +46,8 @@ from voicebus.engine.outputs import (
 )
 from voicebus.engine.session import Session
 from voicebus.engine.state import State
+
+pytestmark = pytest.mark.timeout(300)  # a failure is made smaller before it is shown
 
 ALREADY_ACTIVE = "conversation_already_has_active_response"
 STATUSES = st.sampled_from(["completed"] * 4 + ["cancelled", "failed", "incomplete"])

@@ -227,3 +227,20 @@ def test_the_beta_name_of_a_new_item_is_understood() -> None:
     wire = {"id": "i", "type": "message", "role": "user", "content": [{"type": "input_text", "text": "Hello"}]}
     talk.model("conversation.item.created", item=wire, previous_item_id=None)
     assert talk.lines() == [("user", "Hello", None, False)]
+
+
+def test_an_answer_that_the_model_stopped_before_its_first_audio_was_not_heard() -> None:
+    talk = Talk().asked()
+    talk.item_begins()
+    talk.says("Once upon")
+    talk.item_ends("Once upon", status="incomplete")
+    talk.ends(status="cancelled")
+    assert talk.lines() == [("assistant", "Once upon", "", True)]
+
+
+def test_a_deleted_item_does_not_hold_the_record_up() -> None:
+    talk = Talk().asked()
+    talk.item_begins()
+    talk.says("Hello", spoken=False)
+    talk.model("conversation.item.deleted", item_id="item_a")
+    assert talk.lines() == [("assistant", "Hello", None, False)]

@@ -296,3 +296,30 @@ def test_a_response_is_cancelled_at_most_once() -> None:
     talk.ends(status="cancelled")
     talk.put(Interrupt())
     assert len(talk.sent("response.cancel")) == 1
+
+
+def test_a_commit_of_nothing_is_not_answered() -> None:
+    talk = Talk(agent(vad=None)).live()
+    talk.put(CommitAudio())
+    commit = talk.sent("input_audio_buffer.commit")[0]["event_id"]
+    talk.fails("input_audio_buffer_commit_empty", event_id=commit)
+    talk.begins()
+    assert talk.sent("response.cancel", talk.last)[0]["response_id"] == "resp_1"
+
+
+def test_a_commit_under_vad_that_came_too_late_makes_no_second_answer() -> None:
+    talk = Talk().live()
+    talk.begins("vad_1", unasked=True)
+    talk.put(CommitAudio())
+    talk.fails("input_audio_buffer_commit_empty", event_id=talk.sent("input_audio_buffer.commit")[0]["event_id"])
+    talk.ends("vad_1")
+    assert talk.sent_types() == []
+
+
+def test_a_commit_of_nothing_does_not_take_back_the_answer_to_a_message() -> None:
+    talk = Talk().asked()
+    talk.put(CommitAudio())
+    talk.asks("And this?")
+    talk.fails("input_audio_buffer_commit_empty", event_id=talk.sent("input_audio_buffer.commit")[0]["event_id"])
+    talk.ends()
+    assert talk.sent_types() == ["response.create"]

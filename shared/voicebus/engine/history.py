@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from voicebus.engine import wire
+from voicebus.engine.outbox import Outbox
 
 _CONTENT: Final[Mapping[str, str]] = {"output_text": "text", "output_audio": "audio"}
 
@@ -48,6 +49,11 @@ class History:
 
     def __contains__(self, item_id: str) -> bool:
         return item_id in self._items
+
+    def publish(self, out: Outbox) -> None:
+        """`history_updated` with everything; made only where somebody hears it."""
+        if out.is_native:
+            out.emit("history_updated", history=self.json())
 
     def json(self) -> list[dict[str, Any]]:
         return [copy.deepcopy(self._items[item_id]) for item_id in self._order]

@@ -28,30 +28,44 @@ _BENIGN: Final = frozenset(
 )
 _BENIGN_TEXTS: Final = ("already shorter than", "Only model output audio")
 
+# Errors that connecting again cannot mend (protocol 3.3). They are between us and the model's provider: a client
+# of the OpenAI face is not told.
+_FATAL: Final = frozenset(
+    {
+        "invalid_api_key",
+        "invalid_model",
+        "missing_model",
+        "beta_api_shape_disabled",
+        "insufficient_quota",
+        "account_deactivated",
+        "billing_hard_limit_reached",
+    }
+)
+
 # Codes that may label a metric; anything else counts as "other".
-_KNOWN_CODES: Final = _BENIGN | {
-    "invalid_json",
-    "invalid_event",
-    "invalid_value",
-    "unknown_parameter",
-    "missing_required_parameter",
-    "input_audio_buffer_commit_empty",
-    "item_create_duplicate_item_id",
-    "item_create_invalid_previous_item_id",
-    "cannot_update_voice",
-    "session_expired",
-    "rate_limit_exceeded",
-    "inference_rate_limit_exceeded",
-    "insufficient_quota",
-    "invalid_api_key",
-    "invalid_model",
-    "missing_model",
-    "server_error",
-    "model_lost",
-    "model_malformed",
-    "response_failed",
-    "response_create_timeout",
-}
+_KNOWN_CODES: Final = (
+    _BENIGN
+    | _FATAL
+    | {
+        "invalid_json",
+        "invalid_event",
+        "invalid_value",
+        "unknown_parameter",
+        "missing_required_parameter",
+        "input_audio_buffer_commit_empty",
+        "item_create_duplicate_item_id",
+        "item_create_invalid_previous_item_id",
+        "cannot_update_voice",
+        "session_expired",
+        "rate_limit_exceeded",
+        "inference_rate_limit_exceeded",
+        "server_error",
+        "model_lost",
+        "model_malformed",
+        "response_failed",
+        "response_create_timeout",
+    }
+)
 
 
 def error_label(code: str) -> str:
@@ -65,6 +79,7 @@ class ModelSide:
     def __init__(self, parts: Parts) -> None:
         self._p = parts
         self._partials: dict[str, str] = {}
+        self.fatal_code: str | None = None
 
     def apply(self, event: Event) -> None:
         handler = self._HANDLERS.get(wire.text(event, "type"))
@@ -106,7 +121,7 @@ class ModelSide:
         status = wire.text(payload, "status") or "completed"
         for item in wire.mappings(payload, "output"):
             self._p.transcript.finished(item)
-        self._p.transcript.response_ended(response.id)
+        self._p.transcript.response_ended(response)
         self._p.guard.response_ended(response)
         if status == "failed":
             self._failed(payload)
@@ -232,8 +247,10 @@ class ModelSide:
         self._p.history_changed(item_id, added)
 
     def _item_deleted(self, event: Event) -> None:
-        if self._p.history.remove(wire.text(event, "item_id")):
-            self._p.out.emit("history_updated", history=self._p.history.json())
+        item_id = wire.text(event, "item_id")
+        self._p.transcript.deleted(item_id)
+        if self._p.history.remove(item_id):
+            self._p.history.publish(self._p.out)
 
     def _item_truncated(self, event: Event) -> None:
         """Somebody else's truncation, or the echo of ours, which finds nothing to do."""
@@ -300,6 +317,10 @@ class ModelSide:
         p, error = self._p, wire.mapping(event, "error")
         code, event_id = wire.text(error, "code"), wire.text(error, "event_id")
         p.out.observe("model_error", code=error_label(code))
+        if code in _FATAL:
+            self.fatal_code = code
+        if code == "input_audio_buffer_commit_empty":
+            p.turns.commit_refused(event_id)
         update = p.settings.refused(error)
         if update is not None:
             if update.intent is not None and p.face is not None:
@@ -315,8 +336,11 @@ class ModelSide:
                 self.record_error(error)
         elif answered:
             p.out.ignore(f"response.create will be sent again: {code}")
-        elif p.face is not None and not p.out.is_own(event_id):
-            p.face.show(event)
+        elif self._is_for_client(error):
+            if not event_id and not self._is_benign(error):
+                self.record_error(error)
+            if p.face is not None:
+                p.face.show(event)
         elif self._is_benign(error):
             p.out.ignore(f"benign error: {code or wire.text(error, 'message')[:80]}")
         else:
@@ -326,7 +350,16 @@ class ModelSide:
 
     def record_error(self, error: Event) -> None:
         code = wire.text(error, "code") or wire.text(error, "type") or "model_error"
-        self._p.out.error(code, wire.text(error, "message") or "The model reported an error.", "model")
+        message = wire.text(error, "message") or "The model reported an error."
+        if code == "invalid_api_key":
+            message = "The model's server refused the API key."  # its own text may quote the key
+        self._p.out.error(code, message, "model")
+
+    def _is_for_client(self, error: Event) -> bool:
+        """Whether a client of the OpenAI face has caused this error, or may have: not all name their event."""
+        if self._p.face is None or not self._p.settings.is_confirmed or wire.text(error, "code") in _FATAL:
+            return False
+        return not self._p.out.is_own(wire.text(error, "event_id"))
 
     def _is_benign(self, error: Event) -> bool:
         code, message = wire.text(error, "code"), wire.text(error, "message")

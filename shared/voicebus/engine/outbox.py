@@ -33,7 +33,7 @@ class Outbox:
     def __init__(self, session: str, face: Face, now: float) -> None:
         self.now = now
         self.closed = False
-        self._native = face is Face.NATIVE
+        self.is_native = face is Face.NATIVE
         self._started = now
         self._outputs: list[Output] = []
         self._seq = 0
@@ -78,7 +78,7 @@ class Outbox:
 
     def emit(self, type_: str, **data: Any) -> None:
         """An unrecorded event; only the native face has these."""
-        if self._native:
+        if self.is_native:
             self.add(Emit(type_, data))
 
     def record(self, type_: EventType, **data: Any) -> None:

@@ -41,7 +41,7 @@ class Parts:
         if added:
             self.out.emit("history_added", item=self.history.item(item_id))
         elif added is not None:
-            self.out.emit("history_updated", history=self.history.json())
+            self.history.publish(self.out)
 
 
 def assemble(config: SessionConfig, now: float, view: ClientView | None) -> Parts:

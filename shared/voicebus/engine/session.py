@@ -162,7 +162,7 @@ class Session:
             p.face.end_chain("cancelled", "client_cancelled")
         p.calls.end()
         if p.turns.active is not None:
-            p.transcript.response_ended(p.turns.active.id)
+            p.transcript.response_ended(p.turns.active)
             self._model.turn_ended(p.turns.active, "cancelled", {})
         p.transcript.flush(everything=True)
         self._out.record(EventType.SESSION_ENDED, reason=reason, duration_ms=self._out.ms())
@@ -172,7 +172,7 @@ class Session:
         self._end(item.reason)
 
     def _on_link_lost(self, item: LinkLost) -> None:
-        code = item.code or "model_lost"
+        code = item.code or self._model.fatal_code or "model_lost"
         self._out.observe("model_error", code=error_label(code))
         self._out.error(code, item.why or "The connection to the model was lost.", "model")
         self._end("model_lost", _LOST)
@@ -247,8 +247,9 @@ class Session:
 
     def _on_commit_audio(self, _: CommitAudio) -> None:
         self._p.turns.user_turn_ended()
-        self._out.send({"type": "input_audio_buffer.commit"})
-        self._p.turns.request()
+        event_id = self._out.mint()
+        self._out.send({"type": "input_audio_buffer.commit", "event_id": event_id})
+        self._p.turns.request(commit=event_id)
 
     def _on_interrupt(self, _: Interrupt) -> None:
         self._p.interruptions.by_client()

@@ -233,7 +233,7 @@ class ToolCalls:
         item = {"id": item_id, "type": "function_call_output", "call_id": call.id, "output": output}
         self._out.send({"type": "conversation.item.create", "item": item})
         self._history.answer(call.item_id, output)
-        self._out.emit("history_updated", history=self._history.json())
+        self._history.publish(self._out)
 
     def _record_end(self, call: Call, output: str, outcome: Outcome, worker: str | None) -> None:
         self._out.record(

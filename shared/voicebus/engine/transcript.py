@@ -46,7 +46,7 @@ class Line:
     agent: str
     started: float
     ended: float
-    response_id: str | None = None
+    response: Response | None = None
     parts: dict[int, str] = field(default_factory=dict)
     audio: bool = False
     complete: bool = False
@@ -96,8 +96,8 @@ class Transcript:
             self._lines[item_id] = line
             place = self._order.index(previous) + 1 if previous in self._lines else len(self._order)
             self._order.insert(place, item_id)
-        if response is not None and line.response_id is None:
-            line.response_id = response.id
+        if response is not None and line.response is None:
+            line.response = response
             line.agent = response.agent.name
             line.parts = response.texts.setdefault(item_id, line.parts)
             if response.muted:
@@ -107,7 +107,7 @@ class Transcript:
     def said(self, item: Mapping[str, Any], *, transcribes: bool) -> None:
         """A user's, a system's or a seeded assistant's item stands."""
         line = self._lines.get(wire.text(item, "id"))
-        if line is None or line.response_id is not None:
+        if line is None or line.response is not None:
             return
         for index, part in enumerate(wire.mappings(item, "content")):
             spoken = wire.text(part, "type") == "input_audio"
@@ -156,13 +156,19 @@ class Transcript:
     def muted(self, response: Response) -> None:
         """Nothing more of that response reaches the listener: a text so far was read, speech without audio was not."""
         for line in self._lines.values():
-            if line.response_id == response.id and not line.complete and not line.cut and not line.audio:
+            if line.response is response and not line.complete and not line.cut and not line.audio:
                 line.cut, line.heard_text = True, "" if response.spoken else line.text
 
-    def response_ended(self, response_id: str) -> None:
+    def deleted(self, item_id: str) -> None:
+        """The model has forgotten the item; that it was said stays true."""
+        line = self._lines.get(item_id)
+        if line is not None:
+            line.complete = True
+
+    def response_ended(self, response: Response) -> None:
         """Whatever of that response is still open will not go on."""
         for line in self._lines.values():
-            if line.response_id == response_id and not line.complete:
+            if line.response is response and not line.complete:
                 line.complete = line.incomplete = True
                 line.ended = max(line.ended, self._out.now)
 
@@ -201,6 +207,8 @@ class Transcript:
             line.ended = max(line.started, self._out.now)
         elif line.audio and not line.cut:
             line.ended = max(line.started, self._playback.ends_at(line.item_id, default=line.ended))
+        elif line.incomplete and not line.cut and line.response is not None and line.response.spoken:
+            line.heard_text = ""  # stopped between its first words and their audio
         heard = line.heard_text if line.heard_text != text else None
         self._out.record(
             EventType.ITEM_RECORDED,

@@ -43,13 +43,15 @@ def join(parts: Mapping[int, str]) -> str:
 
 @dataclass(slots=True, eq=False)
 class Create:
-    """One wish for a response. `follows` is the response whose server calls it continues."""
+    """One wish for a response. `follows` is the response whose server calls it continues, `commit` the id of the
+    buffer commit without which it makes no sense."""
 
     id: str
     manual: bool = False
     response: Mapping[str, Any] = field(default_factory=dict)
     client_event_id: str | None = None
     follows: "Response | None" = None
+    commit: str | None = None
     sent_at: float = 0.0
     attempts: int = 0
     withdrawn: bool = False
@@ -139,15 +141,16 @@ class Turns:
 
     # --- wishes ---------------------------------------------------------------------------------------
 
-    def request(self, *, follows: Response | None = None) -> None:
+    def request(self, *, follows: Response | None = None, commit: str | None = None) -> None:
         """An automatic create: sent when the conversation is idle, one for all that wait together."""
         response = _follow_up_parameters(follows)
         if self._waiting and not self._waiting[-1].manual:
+            self._waiting[-1].commit = None  # it answers more than one wish now
             if follows is not None:
                 self._waiting[-1].response = response
                 self._waiting[-1].follows = follows
         else:
-            self._waiting.append(Create(self._out.mint(), response=response, follows=follows))
+            self._waiting.append(Create(self._out.mint(), response=response, follows=follows, commit=commit))
         self.pump()
 
     def request_manual(self, response: Mapping[str, Any], client_event_id: str | None) -> bool:
@@ -181,6 +184,12 @@ class Turns:
         if followed is not None:
             self._waiting = deque(create for create in self._waiting if create.follows is not followed)
         if self._outstanding is not None and (followed is None or self._outstanding.follows is followed):
+            self._outstanding.withdrawn = True
+
+    def commit_refused(self, event_id: str) -> None:
+        """There was nothing to commit, so there is nothing to answer."""
+        self._waiting = deque(create for create in self._waiting if create.commit != event_id)
+        if self._outstanding is not None and self._outstanding.commit == event_id:
             self._outstanding.withdrawn = True
 
     def cancel(self, response: Response, *, event_id: str | None = None) -> None:
