@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from voicebus_services.model_simulator.calls import Calls, SignedWebhook
 from voicebus_services.model_simulator.hub import Hub
 from voicebus_services.model_simulator.wiring import simulating
 from voicebus_services.settings import SimulatorSettings
@@ -17,10 +18,15 @@ class SimulatorHandle:
     url: str
     http_url: str
     hub: Hub
+    calls: Calls
 
     def ledger(self) -> list[dict[str, Any]]:
         """Per session, oldest first, `{session, model, lines: [{speaker, text, item_id, …}]}`: the truth."""
         return self.hub.ledger()
+
+    def incoming_call(self, webhook_secret: str) -> SignedWebhook:
+        """A SIP call that rings; deliver the webhook yourself, then accept it over HTTP."""
+        return self.calls.incoming(webhook_secret)
 
     def step(self, pieces: int = 1) -> None:
         """With `pace="step"`: let this many more pieces of responses go out."""
@@ -33,4 +39,4 @@ async def running_simulator(**settings: Any) -> AsyncIterator[SimulatorHandle]:
     given = {"http_host": "127.0.0.1", "http_port": 0, "ledger": True, **settings}
     async with simulating(SimulatorSettings(**given)) as running:
         address = f"127.0.0.1:{running.server.port}"
-        yield SimulatorHandle(f"ws://{address}/v1/realtime", f"http://{address}", running.hub)
+        yield SimulatorHandle(f"ws://{address}/v1/realtime", f"http://{address}", running.hub, running.calls)

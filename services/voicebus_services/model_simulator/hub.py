@@ -38,9 +38,22 @@ class Hub:
 
     @contextmanager
     def session(
-        self, group: asyncio.TaskGroup, session_type: str, model: str | None, config: JsonObject | None = None
+        self,
+        group: asyncio.TaskGroup,
+        session_type: str,
+        model: str | None,
+        config: JsonObject | None = None,
+        *,
+        call_id: str | None = None,
+        on_close: Callable[[], None] | None = None,
     ) -> Iterator[LiveSession]:
-        """A session for as long as the block runs; `config` is a checked update that is in force from the start."""
+        """A session for as long as the block runs.
+
+        Args:
+            config: a checked update that is in force from the start.
+            call_id: the call this is, by which sidebands find it; otherwise they find it by the session's id.
+            on_close: called when the session closes itself, as it does when it expires.
+        """
         session = SimulatedSession(
             ids=Ids(self._seed, next(self._numbers)),
             clock=time.time,
@@ -51,11 +64,21 @@ class Hub:
             quirks=self._quirks,
             config=config,
         )
-        live = LiveSession(session, self._imitation, self._utterances, self._pacing(), group)
-        self.sessions[session.id] = live
+        live = LiveSession(
+            session,
+            self._imitation,
+            self._utterances,
+            self._pacing(),
+            group,
+            media_elsewhere=call_id is not None,
+            on_close=on_close,
+        )
+        name = call_id or session.id
+        self.sessions[name] = live
         started = time.time()
         self._ledgers[session.id] = entry = {
             "session": session.id,
+            "call_id": call_id,
             "model": model,
             "started_at": round(started, 3),
             "ended_at": None,
@@ -63,11 +86,12 @@ class Hub:
         }
         while len(self._ledgers) > _LEDGERS_KEPT:
             self._ledgers.popitem(last=False)
+        live.flush()
         try:
             yield live
         finally:
             entry["ended_at"] = round(time.time(), 3)
-            del self.sessions[session.id]
+            del self.sessions[name]
             live.stop()
 
     def stray_event_id(self) -> str:

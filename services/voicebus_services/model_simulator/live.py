@@ -5,6 +5,7 @@ never reaches another: they share only the imitation, which keeps no session sta
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -82,18 +83,16 @@ class Connection:
         await self._room.wait()
 
     async def write(self) -> None:
-        """Send what is queued until the connection is closed or dropped."""
-        while True:
-            frame = await self._frames.get()
-            if frame is None:
-                return
-            if isinstance(frame, tuple):
-                code, reason = frame
-                await self._send({"type": "websocket.close", "code": code, "reason": reason})
-                return
-            await self._send({"type": "websocket.send", "text": frame})
-            if self._frames.qsize() < _HIGH_WATER // 2:
-                self._room.set()
+        """Send what is queued until the connection is closed or dropped, or the client is gone."""
+        with contextlib.suppress(OSError):  # what ASGI raises for a client that has gone; the reader learns it too
+            while (frame := await self._frames.get()) is not None:
+                if isinstance(frame, tuple):
+                    code, reason = frame
+                    await self._send({"type": "websocket.close", "code": code, "reason": reason})
+                    return
+                await self._send({"type": "websocket.send", "text": frame})
+                if self._frames.qsize() < _HIGH_WATER // 2:
+                    self._room.set()
 
 
 class LiveSession:
@@ -106,8 +105,13 @@ class LiveSession:
         utterances: Utterances,
         pace: Callable[[], Pace],
         group: asyncio.TaskGroup,
+        *,
+        media_elsewhere: bool = False,
+        on_close: Callable[[], None] | None = None,
     ) -> None:
         self.session = session
+        self._media_elsewhere = media_elsewhere
+        self._on_close = on_close
         self._imitation = imitation
         self._utterances = utterances
         self._pace = pace
@@ -158,6 +162,8 @@ class LiveSession:
         if session.events:
             events, session.events = session.events, []
             for event in events:
+                if self._media_elsewhere and event["type"] == "response.output_audio.delta":
+                    continue
                 frame = _encode(event).decode()
                 for connection in self._connections:
                     connection.put(frame)
@@ -171,6 +177,8 @@ class LiveSession:
         if session.closing is not None:
             for connection in self._connections:
                 connection.close(session.closing)
+            if self._on_close is not None:
+                self._on_close()
         elif session.deadline != self._timer_for:
             self._set_timer(session.deadline)
 

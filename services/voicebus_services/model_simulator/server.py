@@ -17,9 +17,10 @@ from voicebus_services.model_simulator.admission import (
     check_key,
     check_model,
 )
+from voicebus_services.model_simulator.calls import Calls
 from voicebus_services.model_simulator.client_secrets import PREFIX as EPHEMERAL
 from voicebus_services.model_simulator.client_secrets import ClientSecret, ClientSecrets
-from voicebus_services.model_simulator.http_api import secrets_router
+from voicebus_services.model_simulator.http_api import routes
 from voicebus_services.model_simulator.hub import Hub
 from voicebus_services.model_simulator.live import Connection, LiveSession
 
@@ -33,14 +34,18 @@ Send = Callable[[Message], Awaitable[None]]
 class SimulatorApp(FastAPI):
     """The ASGI application. WebSockets bypass the router: each frame costs one call, which a hundred voices need."""
 
-    def __init__(self, hub: Hub, *, api_key: str | None, strict: bool, ledger: bool) -> None:
+    def __init__(self, hub: Hub, calls: Calls, *, api_key: str | None, strict: bool, ledger: bool) -> None:
         super().__init__(title="Voicebus model-simulator", docs_url=None, redoc_url=None, openapi_url=None)
         self._hub = hub
         self._api_key = api_key
         self._strict = strict
         self._secrets = ClientSecrets()
         answer_with_problems(self)
-        self.include_router(secrets_router(self._secrets, api_key))
+        self.include_router(
+            routes(
+                self._secrets, calls, key=lambda given: check_key(given, self._api_key), key_or_secret=self._admitted
+            )
+        )
         if ledger:
             self.add_api_route("/ledger", self._ledger, methods=["GET"])
 
@@ -72,7 +77,7 @@ class SimulatorApp(FastAPI):
             return
         try:
             check_dialect(upgrade)
-            secret = self._admitted(upgrade)
+            secret = self._admitted(upgrade.credential)
             if "call_id" in upgrade.query:
                 await self._sideband(upgrade, secret, receive, send)
                 return
@@ -90,13 +95,12 @@ class SimulatorApp(FastAPI):
             with self._hub.session(group, session_type, model, config) as live:
                 await _serve(live, group, receive, send)
 
-    def _admitted(self, upgrade: Upgrade) -> ClientSecret | None:
+    def _admitted(self, credential: str | None) -> ClientSecret | None:
         """The client secret that the client presents; None for an API key.
 
         Raises:
             NotAdmittedError: the credential is neither.
         """
-        credential = upgrade.credential
         secret = self._secrets.find(credential) if credential is not None else None
         if secret is None:
             # A secret that is unknown or over is not a key, even where any key will do.

@@ -13,6 +13,7 @@ from voicebus.telemetry.health import Health
 from voicebus.telemetry.logging import get_logger
 from voicebus_services.http import HttpServer, serving
 from voicebus_services.model_simulator.brain import ToolPickingBrain
+from voicebus_services.model_simulator.calls import Calls
 from voicebus_services.model_simulator.hub import Hub
 from voicebus_services.model_simulator.imitation import Imitation, imitation_when_loaded, plain_imitation
 from voicebus_services.model_simulator.protocol.quirks import Quirks
@@ -33,6 +34,7 @@ class Simulator:
 
     server: HttpServer
     hub: Hub
+    calls: Calls
     loading: "asyncio.Task[Imitation] | None"
 
 
@@ -64,8 +66,10 @@ async def simulating(settings: SimulatorSettings, health: Health | None = None) 
             quirks=quirks,
         )
         key = settings.simulator_api_key
+        calls = await stack.enter_async_context(Calls(hub).running())
         app = SimulatorApp(
             hub,
+            calls,
             api_key=None if key is None else key.get_secret_value(),
             strict=settings.strict_auth,
             ledger=settings.ledger,
@@ -84,7 +88,7 @@ async def simulating(settings: SimulatorSettings, health: Health | None = None) 
         if health is not None:
             health.set("serving", True)
             health.set("model loaded", not settings.speech)
-        yield Simulator(server, hub, loading)
+        yield Simulator(server, hub, calls, loading)
 
 
 def _quirks(settings: SimulatorSettings) -> Quirks:

@@ -396,3 +396,20 @@ async def test_a_transcription_session_hears_without_answering() -> None:
         completed = await client.until("conversation.item.input_audio_transcription.completed")
         assert completed["transcript"] == "note this"
         assert not [name for name in client.types() if name.startswith("response.")]
+
+
+async def test_a_client_that_leaves_in_the_middle_of_an_answer_leaves_no_error_behind(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with running_simulator() as simulator:
+        for _ in range(5):
+            async with connected(simulator.url) as client:
+                await client.say("word " * 500)
+                await client.until("response.output_audio.delta")
+                client.socket.transport.abort()
+        await wait_until(lambda: not simulator.hub.sessions, description="the sessions to end")
+        async with connected(simulator.url) as client:
+            await client.say("hello")
+            await client.until("response.output_audio.delta")
+        await wait_until(lambda: not simulator.hub.sessions, description="the last session to end")
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
