@@ -12,7 +12,9 @@ from voicebus_services.model_simulator.brain.utterance import DETERMINERS, PREPO
 
 _OPENING: Final = re.compile(
     r"^(?:(?:oh|well|um|uh|okay|ok|yes|sure|please|so|sorry)[,.]?\s+)*"
-    r"(?:(?:it is|that is|that would be|it would be|it will be|this is|the (?:\w+ ){1,3}(?:is|should be|would be)|my (?:\w+ ){1,3}is|let us say|i think|i want|i would like|make it|say|to say|just|tell (?:him|her|them)(?: that)?|i am in|i am|call it|use)\s+)*",
+    r"(?:(?:it is|that is|that would be|it would be|it will be|this is|the (?:\w+ ){1,3}(?:is|should be"
+    r"|would be)|my (?:\w+ ){1,3}is|let us say|i think|i want|i would like|make it|say|to say|just|tell (?:him"
+    r"|her|them)(?: that)?|i am in|i am|call it|use)\s+)*",
     re.IGNORECASE,
 )
 _YES: Final = re.compile(
@@ -43,9 +45,8 @@ def answer(tool: Tool, known: Mapping[tuple[str, ...], Any], asked: Parameter, s
 
 
 def _value(tool: Tool, asked: Parameter, said: Utterance) -> Any:
-    if asked.accepts("boolean"):
-        if _YES.match(said.text) or _NO.match(said.text):
-            return _YES.match(said.text) is not None
+    if asked.accepts("boolean") and (_YES.match(said.text) or _NO.match(said.text)):
+        return _YES.match(said.text) is not None
     if asked.accepts("array"):
         filled = fill(tool, said)
         if asked.path in filled.values:

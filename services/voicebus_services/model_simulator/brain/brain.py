@@ -23,7 +23,8 @@ from voicebus_services.model_simulator.brains import BrainContext, BrainReply, C
 _TURNS_LOOKED_BACK: Final = 12
 _MOST_CALLS: Final = 8
 _JOINTS: Final = re.compile(
-    r"(?:[.?!;]\s+(?:and\s+|then\s+|also\s+)*|,?\s+(?:and then|and also|and after that|as well as|then|also|and|plus)\s+)",
+    r"(?:[.?!;]\s+(?:and\s+|then\s+|also\s+)*|,?\s+(?:and then|and also|and after that|as well as|then|also|and"
+    r"|plus)\s+)",
     re.IGNORECASE,
 )
 
@@ -209,7 +210,9 @@ def _once_more(said: Utterance, tools: Catalogue, events: Sequence[Event]) -> tu
     tool = next((t for t in tools.tools if last is not None and t.name == last.name), None)
     if last is None or tool is None or not tool.parameters or not _FOLLOWS_UP.match(said.text):
         return None
-    known: dict[tuple[str, ...], Any] = {p.path: last.arguments[p.name] for p in tool.parameters if len(p.path) == 1 and p.name in last.arguments}
+    known: dict[tuple[str, ...], Any] = {
+        p.path: last.arguments[p.name] for p in tool.parameters if len(p.path) == 1 and p.name in last.arguments
+    }
     fresh = fill(tool, said)
     if not fresh.values:
         return None

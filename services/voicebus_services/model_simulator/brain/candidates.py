@@ -1,52 +1,33 @@
-"""Which parts of an utterance could be the value of a parameter, and how well each fits. The single home of turning words
-into typed JSON values; choosing among the candidates is not done here.
+"""Which parts of an utterance could be the value of a parameter, told by their form, and how well each fits.
+
+The single home of turning words into typed JSON values; choosing among the candidates is not done here.
 """
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from datetime import datetime, time
+from dataclasses import replace
 from difflib import SequenceMatcher
 from functools import lru_cache
 from typing import Any, Final
 
 from voicebus_services.model_simulator.brain.associations import similarity
+from voicebus_services.model_simulator.brain.candidate import Candidate, sided
 from voicebus_services.model_simulator.brain.concepts import COLORS, LANGUAGES, opposite, same_concept
-from voicebus_services.model_simulator.brain.dates import WEEKDAYS, Moment
+from voicebus_services.model_simulator.brain.moments import moment_candidates
 from voicebus_services.model_simulator.brain.numbers import SECONDS_PER, Number, currency_code
 from voicebus_services.model_simulator.brain.schema import Parameter
-from voicebus_services.model_simulator.brain.tokens import split_name, stem, stemmed_words, tokenise, words
+from voicebus_services.model_simulator.brain.tokens import split_name, stem, stemmed_words, words
 from voicebus_services.model_simulator.brain.utterance import Utterance
 
-_START_WORDS: Final = words("""from start begin check depart since after between arrive""")
 _NEGATIONS: Final = frozenset({"no", "not", "without", "never", "disable", "skip", "exclude"})
 _TRUE_WORDS: Final = words("""on yes enable activate true enabled yep yeah sure""")
 _FALSE_WORDS: Final = frozenset({"off", "no", "disable", "deactivate", "false", "disabled", "nope"})
 _SWITCH_NAMES: Final = stemmed_words("""on enabled enable power state active is turned switch value status""")
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A possible value: how well it fits (above 0; 1 is unsure, 3 is sure) and the tokens it is read from.
-
-    Attributes:
-        long: whether it is a name with small words in it, so that no part of it is a value by itself.
-    """
-
-    score: float
-    value: Any
-    first: int
-    last: int
-    long: bool = False
-
-    @property
-    def tokens(self) -> frozenset[int]:
-        return frozenset(range(self.first, self.last))
-
-
 def typed_candidates(parameter: Parameter, said: Utterance) -> list[Candidate]:
-    """Candidates told by their form rather than by their place in the sentence: constants of the schema, numbers, dates,
-    addresses, codes, yes and no. Best first.
+    """Candidates told by their form rather than by their place in the sentence, best first: constants of the schema,
+    numbers, dates, addresses, codes, yes and no.
     """
     found = [c for c in _candidates(parameter, said) if _valid(parameter, c.value)]
     return sorted(found, key=lambda c: (-c.score, c.first, c.last))
@@ -113,8 +94,7 @@ def _enum(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
                 or token.low in {"the", "and", "for", "you", "can", "with", "what"}
             ):
                 continue
-            near = max(_nearness(token.stem, word, token.low, associated=parameter.required) for word in wanted) if len(wanted) == 1 else min(
-                _nearness(token.stem, word, token.low, associated=parameter.required) for word in wanted)  # fmt: skip
+            near = min(_nearness(token.stem, word, token.low, associated=parameter.required) for word in wanted)
             if near >= 0.6 and not any(opposite(token.stem, word) for word in wanted):
                 yield Candidate(near * 2.2, value, at, at + 1)
 
@@ -132,7 +112,7 @@ def _enum_exact(parameter: Parameter, said: Utterance, value: Any) -> Iterator[C
         for at in range(len(said.tokens)):
             for last in (at + 2, at + 1):
                 if last <= len(said.tokens) and currency_code(said.slice(at, last)) == str(value).upper():
-                    yield _sided(parameter, said, Candidate(3.0, value, at, last))
+                    yield sided(parameter, said, Candidate(3.0, value, at, last))
         if not (parameter.kind != "currency" and code_like):
             return
     size = len(words)
@@ -157,7 +137,7 @@ def _enum_exact(parameter: Parameter, said: Utterance, value: Any) -> Iterator[C
             score = (
                 1.2 if weak or (not written and size == 1 and at == 0) else 3.0 + 0.2 * size + (0.4 if written else 0.0)
             )
-            yield _sided(parameter, said, Candidate(score, value, at, at + size))
+            yield sided(parameter, said, Candidate(score, value, at, at + size))
     joined = "".join(words)
     if size > 1 or "-" in str(value) or "_" in str(value):
         for at, token in enumerate(said.tokens):
@@ -167,37 +147,6 @@ def _enum_exact(parameter: Parameter, said: Utterance, value: Any) -> Iterator[C
         for at in range(len(said.tokens) - 1):
             if said.low(at) + said.low(at + 1) == str(value).lower():
                 yield Candidate(3.0, value, at, at + 2)
-
-
-def _sided(parameter: Parameter, said: Utterance, candidate: Candidate) -> Candidate:
-    """Better when the word before it stands on the parameter's side ("from savings" for `from_account`)."""
-    return replace(candidate, score=candidate.score + side(parameter, said, candidate.first))
-
-
-def side(parameter: Parameter, said: Utterance, at: int) -> float:
-    """How well the preposition before a place agrees with the parameter's side: 1 agrees, -1 contradicts, 0 neither."""
-    back = at - 1
-    while back >= 0 and said.low(back) in {"the", "my", "a", "an", "our", "your"}:
-        back -= 1
-    before = said.low(back)
-    sides = {"from": "from", "to": "to", "into": "to", "until": "to", "till": "to", "since": "from", "onto": "to",
-             "under": "max", "below": "max", "over": "min", "above": "min", "starting": "from", "after": "from"}  # fmt: skip
-    found = sides.get(before, "")
-    if before == "than" and back:
-        found = {"less": "max", "cheaper": "max", "fewer": "max", "more": "min", "higher": "min"}.get(
-            said.low(back - 1), ""
-        )
-    if before in {"most", "least"} and said.low(back - 1) == "at":
-        found = {"most": "max", "least": "min"}[before]
-    if before == "to" and said.low(back - 1) == "up":
-        found = "max"
-    if before in {"between"}:
-        found = "min" if parameter.role in {"min", "max"} else "from"
-    if before == "and" and any(said.low(i) == "between" for i in range(max(0, back - 5), back)):
-        found = "max" if parameter.role in {"min", "max"} else "to"
-    if not found or not parameter.role:
-        return 0.0
-    return 1.5 if found == parameter.role else -1.5
 
 
 @lru_cache(maxsize=65_536)
@@ -256,10 +205,11 @@ def _numeric(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
             counted = number.unit and number.last < len(said.tokens) and said.stems[number.last] == number.unit
             last = number.last + (
                 1
-                if counted and (number.unit in parameter.hints or (parameter.kind == "count" and _is_party(number.unit)))
+                if counted
+                and (number.unit in parameter.hints or (parameter.kind == "count" and _is_party(number.unit)))
                 else 0
             )
-            yield _sided(parameter, said, Candidate(score, value, number.first, last))
+            yield sided(parameter, said, Candidate(score, value, number.first, last))
     if parameter.kind == "identifier":
         yield from (
             Candidate(2.0, int(c.value), c.first, c.last)
@@ -296,8 +246,8 @@ def _measured(parameter: Parameter, number: Number) -> tuple[float, float | None
             return round(converted, 6), 2.0 if exact or parameter.kind == "duration" else 1.4
         if parameter.kind == "duration":
             return number.plain, 1.0
-        return number.plain, -0.5 if parameter.kind in {"count"} else -2.0
-    if parameter.kind in {"duration"} and number.unit and number.unit not in parameter.hints:
+        return number.plain, -0.5 if parameter.kind == "count" else -2.0
+    if parameter.kind == "duration" and number.unit and number.unit not in parameter.hints:
         return number.plain, 0.0
     if number.currency:
         return number.plain, {"amount": 2.0, "thing": 0.8}.get(parameter.kind, -1.0)
@@ -350,7 +300,7 @@ def _string(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
     elif kind == "phone":
         yield from _phones(said)
     elif kind in {"date", "datetime", "time", "day", "weekday", "month"}:
-        yield from _moments(parameter, said)
+        yield from moment_candidates(parameter, said)
     elif kind == "currency":
         yield from _currencies(parameter, said)
     elif kind in {"language", "color"}:
@@ -358,7 +308,7 @@ def _string(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
         for at, token in enumerate(said.tokens):
             if token.low in names:
                 value = token.text.capitalize() if kind == "language" else token.low
-                yield _sided(parameter, said, Candidate(3.0, value, at, at + 1))
+                yield sided(parameter, said, Candidate(3.0, value, at, at + 1))
     elif kind == "duration":
         yield from (
             Candidate(2.5, said.slice(n.first, n.last), n.first, n.last) for n in said.numbers if n.seconds is not None
@@ -389,7 +339,7 @@ def _currencies(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
                 continue
             if code := currency_code(said.slice(at, last)):
                 held = next((n for n in said.numbers if n.first <= at and n.last >= last), None)
-                candidate = _sided(parameter, said, Candidate(2.5, code, at, last))
+                candidate = sided(parameter, said, Candidate(2.5, code, at, last))
                 if held is not None and parameter.role == "from":
                     candidate = replace(candidate, score=candidate.score + 1.5)
                 elif held is not None and parameter.role == "to":
@@ -439,77 +389,3 @@ def _patterned(pattern: str, said: Utterance) -> Iterator[Candidate]:
     for at, token in enumerate(said.tokens):
         if token.is_word and any(c.isdigit() for c in token.low):
             yield Candidate(1.5, token.text, at, at + 1)
-
-
-# --- dates and times -------------------------------------------------------------------------------------------------
-
-
-def _moments(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
-    for moment in said.moments:
-        near = side(parameter, said, moment.first)
-        before = said.word_before(moment.first)
-        near += 0.5 if before in parameter.words else 0.0
-        if (value := _moment_value(parameter, said, moment)) is not None:
-            yield Candidate(2.5 + near, value[0], value[1], value[2])
-
-
-def _moment_value(parameter: Parameter, said: Utterance, moment: Moment) -> tuple[str, int, int] | None:
-    kind, first, last = parameter.kind, moment.first, moment.last
-    if kind == "datetime":
-        partner = next(
-            (m for m in said.moments if m is not moment and _beside(said, moment, m)
-             and (m.day is None) == (moment.clock is None) and (m.day is None) != (moment.day is None)), None,
-        )  # fmt: skip
-        day = moment.day or (partner.day if partner else None)
-        clock = moment.clock or (partner.clock if partner else None)
-        whole = (first, last) if partner is None else (min(first, partner.first), max(last, partner.last))
-        if _as_said(parameter):
-            return said.slice(*whole), *whole
-        if clock is None and parameter.format == "date-time" and day is not None:
-            return datetime.combine(day, time(0)).isoformat(), *whole
-        if clock is None:
-            return (day.isoformat(), *whole) if day else None
-        return datetime.combine(day or said.today, clock).isoformat(), *whole
-    if kind == "time":
-        if moment.clock is None:
-            return None
-        if _as_said(parameter):
-            return moment.text, first, last
-        return moment.clock.strftime("%H:%M:%S" if parameter.format == "time" else "%H:%M"), first, last
-    if moment.day is None:
-        return None
-    if kind == "weekday" or (kind == "day" and moment.weekday):
-        return (
-            (WEEKDAYS[moment.day.weekday()].capitalize(), first, last) if moment.weekday or kind == "weekday" else None
-        )
-    if kind == "month":
-        return moment.day.strftime("%B"), first, last
-    if kind == "day" and not re.search(r"date|yyyy|iso", parameter.description, re.IGNORECASE):
-        return moment.text, first, last
-    if _as_said(parameter):
-        return moment.text, first, last
-    return moment.day.isoformat(), first, last
-
-
-def _as_said(parameter: Parameter) -> bool:
-    """Whether the description shows that words such as "tomorrow" are wanted rather than a date in figures."""
-    if parameter.format:
-        return False
-    text = parameter.description.lower()
-    if re.search(r"iso|yyyy|\d{4}-\d\d|hh:mm|24.?hour", text):
-        return False
-    return bool(re.search(r"tomorrow|today|natural language|as (?:said|spoken)|free.?form|\d ?[ap]\.?m\b", text))
-
-
-def _beside(said: Utterance, left: Moment, right: Moment) -> bool:
-    """Whether only small words stand between two moments, so that they are one date and time."""
-    first, last = (left.last, right.first) if left.first < right.first else (right.last, left.first)
-    return all(
-        said.low(i) in {"at", "on", "the", ",", "in", "of", "for", "around", "about", "by", "this"}
-        for i in range(first, last)
-    )
-
-
-def words_of(value: Any) -> list[str]:
-    """Stems of a constant's words, for comparing it with what was said."""
-    return [t.stem for t in tokenise(str(value).replace("_", " "))]

@@ -10,24 +10,52 @@ from voicebus_services.model_simulator.brain.tokens import spoken_name, stem
 
 _MOST_NAMED: Final = 6
 _ABILITIES: Final = re.compile(
-    r"\bwhat (?:else )?(?:can|could|do) you (?:do|help)|\bwhat (?:can|could) (?:i|we) (?:ask|do)|\bhow (?:can|could) you help|\bwhat are you able|\bwhat (?:are )?your (?:abilities|capabilities|skills)|^help(?: me)?[.!?]*$|\bwhat do you know how to",
+    r"\bwhat (?:else )?(?:can|could|do) you (?:do|help)|\bwhat (?:can|could) (?:i|we) (?:ask|do)|\bhow (?:can"
+    r"|could) you help|\bwhat are you able|\bwhat (?:are )?your (?:abilities|capabilities|skills)|^help"
+    r"(?: me)?[.!?]*$|\bwhat do you know how to",
     re.IGNORECASE,
 )
-_REPLIES: Final = (
-    (re.compile(r"\b(?:bye|goodbye|good bye|see you|talk to you later|have a (?:nice|good|great) (?:day|one|evening|weekend)|good ?night)\b", re.IGNORECASE),
-     "Goodbye! Have a good day."),
-    (re.compile(r"^\W*(?:no|nope|no thanks|nothing|that is all|that's all|nothing else)\b[^a-z]*(?:thanks|thank you)?\W*$", re.IGNORECASE),
-     "All right. Goodbye!"),
-    (re.compile(r"\b(?:thank you|thanks|thank|cheers|much appreciated|appreciate it)\b", re.IGNORECASE), "You're welcome! Is there anything else?"),
-    (re.compile(r"\bhow are you\b|\bhow(?: is|'s) it going\b|\bhow do you do\b", re.IGNORECASE), "I'm fine, thank you. How can I help you?"),
-    (re.compile(r"\bwho are you\b|\bwhat are you\b|\bwhat is your name\b|\bare you (?:a )?(?:robot|human|real|bot)\b", re.IGNORECASE),
-     "I'm a simulated voice assistant. How can I help you?"),
-    (re.compile(r"^\W*(?:hello|hi|hey|good (?:morning|afternoon|evening)|greetings|howdy)\b", re.IGNORECASE), "Hello! How can I help you?"),
-    (re.compile(r"^\W*(?:yes|yeah|yep|sure|ok|okay|great|cool|perfect|fine|good|nice|wonderful|awesome)\W*$", re.IGNORECASE), "Okay. What can I do for you?"),
-    (re.compile(r"^\W*(?:never ?mind|forget it|cancel that|stop|nothing)\W*$", re.IGNORECASE), "Okay, never mind."),
-)  # fmt: skip
+_REPLIES: Final = tuple(
+    (re.compile(pattern, re.IGNORECASE), reply)
+    for pattern, reply in (
+        (
+            r"\b(?:bye|goodbye|good bye|see you|talk to you later|have a (?:nice|good|great) (?:day|one|evening"
+            r"|weekend)|good ?night)\b",
+            "Goodbye! Have a good day.",
+        ),
+        (
+            r"^\W*(?:no|nope|no thanks|nothing|that is all|that's all|nothing else)\b[^a-z]*(?:thanks|thank you)?\W*$",
+            "All right. Goodbye!",
+        ),
+        (
+            r"\b(?:thank you|thanks|thank|cheers|much appreciated|appreciate it)\b",
+            "You're welcome! Is there anything else?",
+        ),
+        (
+            r"\bhow are you\b|\bhow(?: is|'s) it going\b|\bhow do you do\b",
+            "I'm fine, thank you. How can I help you?",
+        ),
+        (
+            r"\bwho are you\b|\bwhat are you\b|\bwhat is your name\b|\bare you (?:a )?(?:robot|human|real|bot)\b",
+            "I'm a simulated voice assistant. How can I help you?",
+        ),
+        (
+            r"^\W*(?:hello|hi|hey|good (?:morning|afternoon|evening)|greetings|howdy)\b",
+            "Hello! How can I help you?",
+        ),
+        (
+            r"^\W*(?:yes|yeah|yep|sure|ok|okay|great|cool|perfect|fine|good|nice|wonderful|awesome)\W*$",
+            "Okay. What can I do for you?",
+        ),
+        (
+            r"^\W*(?:never ?mind|forget it|cancel that|stop|nothing)\W*$",
+            "Okay, never mind.",
+        ),
+    )
+)
 _NEVER_MIND: Final = re.compile(
-    r"^\W*(?:never ?mind|forget (?:it|about it)|cancel(?: that| it)?|stop|nothing|leave it|don't bother|do not bother|no,? thanks?(?: you)?)\b\W*$",
+    r"^\W*(?:never ?mind|forget (?:it|about it)|cancel(?: that| it)?|stop|nothing|leave it|don't bother"
+    r"|do not bother|no,? thanks?(?: you)?)\b\W*$",
     re.IGNORECASE,
 )
 
@@ -67,7 +95,9 @@ def not_understood(tools: Sequence[Tool]) -> str:
 
 
 def _doing(tool: Tool) -> str:
-    """A tool's description as something that "I can" do: "Gets the weather for a city." -> "get the weather for a city"."""
+    """A tool's description as something that "I can" do: "Gets the weather for a city." -> "get the weather for a
+    city".
+    """
     handoff = re.match(r"^transfer_to_(.+)$", tool.name)
     if handoff:
         return f"connect you with the {spoken_name(handoff[1]).removesuffix(' agent')} agent"

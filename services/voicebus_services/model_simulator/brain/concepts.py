@@ -10,7 +10,8 @@ from voicebus_services.model_simulator.brain.tokens import stem, words
 
 # One line, one concept. A word may stand in several lines.
 _CONCEPTS: Final = """
-weather forecast temperature rain rainy sunny snow wind windy cloudy umbrella storm humid humidity climate degrees hot cold warm outside jacket coat sunscreen
+weather forecast temperature rain rainy sunny snow wind windy cloudy umbrella storm humid humidity climate
+weather temperature degrees hot cold warm outside jacket coat umbrella rain sunscreen
 forecast predict prediction outlook upcoming
 book reserve reservation booking
 schedule appointment meeting event calendar booking agenda
@@ -333,130 +334,24 @@ fan air ventilation
 air conditioning cooling
 """.strip()
 
-# Turns of phrase that mean more than their words; what stands right of the colon counts as said too.
-_IDIOMS: Final = """
-how do you say: translate language
-how would you say: translate language
-how do i say: translate language
-what does: mean definition
-put on: play
-turn up: increase volume
-turn down: decrease volume
-pick me up: ride pickup taxi
-pick up: pickup
-take me to: ride drive taxi navigate
-drive me to: ride taxi
-get to: route direction
-how do i get: route direction
-how far: distance
-how long does it take: duration travel
-how much is: price cost
-how much are: price cost
-how much does: price cost
-how much do i have: balance account
-how much money: balance amount
-how warm: weather temperature
-how hot: weather temperature
-how cold: weather temperature
-what time is it: clock time current
-what is the time: clock time current
-how late is it: clock time current
-what day is it: date calendar current
-can i get: order buy
-i will have: order food
-i would like to eat: order food restaurant
-do you have: available stock
-have you got: available stock
-in stock: available stock
-do you sell: available stock product
-sold out: available stock
-wake me: alarm wake
-let me know: notify remind
-do not let me forget: remind reminder
-make sure i: remind
-make it: set change
-wake me up: alarm wake
-what is on: schedule show calendar
-how many steps: activity walk
-how is my: status check
-look up: search find
-find out: search find
-run out of: shopping buy order refill
-low on: order refill buy
-get up: alarm wake
-stars: rating review
-out of five: rating review
-out of ten: rating review
-put me on: waitlist register
-sign me up: register subscribe enroll
-are out of: shopping buy order list
-log in: login account access password
-sign in: login account access password
-locked out: password account unlock reset
-get rid of: delete remove
-call in sick: sick leave absence
-day off: leave vacation time-off
-days off: leave vacation time-off
-off work: leave vacation
-time off: leave vacation
-get in touch: contact
-talk to: contact agent
-speak to: contact agent
-a ride: taxi ride
-go to bed: sleep
-work out: exercise workout
-went for a run: run workout exercise
-not working: broken problem issue support
-does not work: broken problem issue support
-will not: problem broken issue
-can not: problem issue
-is down: problem outage issue broken
-is broken: problem issue repair
-keeps crashing: problem issue crash
-send back: return
-give back: return
-money back: refund
-my money: account balance
-what is new: news headlines
-going on: news events
-get married: wedding
-make a note: note
-write down: note
-jot down: note
-cheer me up: joke
-make me laugh: joke
-look for: search find
-something to eat: food restaurant recipe
-a place to eat: restaurant
-a place to stay: hotel accommodation
-place to park: parking
-lights out: light off
-too dark: light bright brightness
-too bright: light dim brightness
-too cold: heating temperature thermostat heat
-too hot: cooling temperature thermostat
-too loud: volume sound lower
-too quiet: volume sound raise
-am cold: heating temperature thermostat
-am hungry: food restaurant order
-what is playing: movie music song
-""".strip()
-
 # Verbs that do the same kind of thing. The class of a request and the class of a tool should agree.
 _ACTIONS: Final = {
-    "read": """get show check list find search look lookup fetch read view see tell query retrieve display what how when where who which
-        is are do does track calculate convert compare describe explain recommend suggest report inform whats""",
-    "create": """create add book forget reserve make set schedule order buy purchase place open start register new submit request
-        arrange plan log record file save post write note remember remind put insert append apply enroll hire raise issue rent""",
-    "delete": """cancel delete remove clear drop erase end stop terminate unsubscribe discard undo revoke quit close void""",
-    "change": """change update modify edit reschedule move adjust rename replace switch set reset extend postpone upgrade
-        increase decrease raise lower dim correct shift push delay""",
-    "send": """send transfer email message text call notify share forward pay wire deliver dial phone ring""",
-    "play": """play listen watch resume stream""",
-    "stop": """stop pause halt mute silence quit""",
-    "lock": """lock secure block freeze arm""",
-    "unlock": """unlock unblock unfreeze disarm open""",
-    "convert": """convert translate exchange change""",
+    "read": """get show check list find search look lookup fetch read view see tell query retrieve display what how
+        when where who which is are do does track calculate convert compare describe explain recommend
+        suggest report inform whats""",
+    "create": """create add book forget reserve make set schedule order buy purchase place open start register new
+        submit request arrange plan log record file save post write note remember remind put insert append
+        apply enroll hire raise issue rent""",
+    "delete": """cancel delete remove clear drop erase end stop terminate unsubscribe discard undo revoke quit close
+        void""",
+    "change": """change update modify edit reschedule move adjust rename replace switch set reset extend postpone
+        upgrade increase decrease raise lower dim correct shift push delay""",
+    "send": "send transfer email message text call notify share forward pay wire deliver dial phone ring",
+    "play": "play listen watch resume stream",
+    "stop": "stop pause halt mute silence quit",
+    "lock": "lock secure block freeze arm",
+    "unlock": "unlock unblock unfreeze disarm open",
+    "convert": "convert translate exchange change",
 }  # fmt: skip
 
 _OPPOSITES: Final = """
@@ -532,10 +427,6 @@ _OPPOSITE_PAIRS: Final = frozenset(
 _NEGATED_FORMS: Final = ("un", "dis", "de", "re")
 
 
-_IDIOM_WORDS: Final = tuple(
-    (f" {' '.join(map(stem, phrase.split()))} ", tuple(stem(word) for word in meaning.split()))
-    for phrase, meaning in (line.split(": ") for line in _IDIOMS.splitlines())
-)
 LANGUAGES: Final = words(
     """afrikaans albanian arabic armenian basque bengali bulgarian cantonese catalan chinese croatian czech danish
     dutch english estonian finnish french georgian german greek gujarati hebrew hindi hungarian icelandic
@@ -547,14 +438,6 @@ COLORS: Final = words(
     """red green blue yellow orange purple violet pink brown black white gray grey beige turquoise cyan magenta
     silver gold golden navy maroon teal ivory lavender crimson"""
 )
-
-
-@lru_cache(maxsize=1024)
-def idioms(text: str) -> tuple[str, ...]:
-    """Stems of what the turns of phrase in a text (lower case) mean."""
-    words = "".join(c if c.isalnum() else " " for c in text.lower()).split()
-    padded = f" {' '.join(map(stem, words))} "
-    return tuple(word for phrase, words in _IDIOM_WORDS if phrase in padded for word in words)
 
 
 @lru_cache(maxsize=65536)

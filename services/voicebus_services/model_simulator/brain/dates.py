@@ -9,6 +9,7 @@ from typing import Final
 
 from voicebus_services.model_simulator.brain.numbers import Number, find_numbers
 from voicebus_services.model_simulator.brain.tokens import Token
+from voicebus_services.model_simulator.brain.tokens import words as words_of
 
 WEEKDAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 MONTHS: Final = (
@@ -21,6 +22,11 @@ _MONTH_OF: Final = {name: n + 1 for n, name in enumerate(MONTHS)} | {
 _ISO: Final = re.compile(r"\b(\d{4})-(\d{1,2})-(\d{1,2})\b")
 _SLASHED: Final = re.compile(r"\b(\d{1,2})/(\d{1,2})(?:/(\d{4}|\d{2}))?\b")
 _PARTS_OF_DAY: Final = {"morning": 9, "noon": 12, "midday": 12, "afternoon": 15, "evening": 19, "midnight": 0}
+_AFTER_A_DAY: Final = words_of("at for to please and with in from until")
+_AFTER_AN_HOUR: Final = words_of(
+    """on for in with to and please tomorrow today tonight until from at sharp every next this the a called about of am
+    pm then so by if using"""
+)
 _SPAN_DAYS: Final = {"day": 1, "week": 7, "fortnight": 14}
 
 
@@ -94,7 +100,8 @@ def _relative_date(
 ) -> Moment | None:
     words = [t.low for t in tokens[at : at + 5]]
     for phrase, days in (
-        (["the", "day", "after", "tomorrow"], 2), (["day", "after", "tomorrow"], 2), (["day", "before", "yesterday"], -2),
+        (["the", "day", "after", "tomorrow"], 2), (["day", "after", "tomorrow"], 2),
+        (["day", "before", "yesterday"], -2),
         (["today"], 0), (["tonight"], 0), (["tomorrow"], 1), (["tomorow"], 1), (["yesterday"], -1),
         (["next", "week"], 7), (["last", "week"], -7),
     ):  # fmt: skip
@@ -123,7 +130,9 @@ def _relative_date(
 
 
 def _weekday(text: str, tokens: Sequence[Token], _numbers: dict[int, Number], at: int, today: date) -> Moment | None:
-    """A weekday is the next one after today; "last Friday" the one before, "Friday next week" in the week that follows."""
+    """A weekday is the next one after today; "last Friday" the one before, "Friday next week" in the week that
+    follows.
+    """
     words = [t.low for t in tokens[at : at + 5]]
     modifier = words[0] if words[0] in {"next", "this", "last", "coming"} and len(words) > 1 else ""
     name = (words[1] if modifier else words[0]).removesuffix("'s")
@@ -133,7 +142,7 @@ def _weekday(text: str, tokens: Sequence[Token], _numbers: dict[int, Number], at
     ahead = (WEEKDAYS.index(name) - today.weekday()) % 7 or 7
     last = at + (2 if modifier else 1)
     if modifier == "last":
-        ahead -= 7 if ahead < 7 else 14 if ahead == 7 and today.weekday() != WEEKDAYS.index(name) else 14
+        ahead -= 7 if ahead < 7 else 14
     if [t.low for t in tokens[last : last + 2]] == ["next", "week"]:
         ahead = 7 - today.weekday() + WEEKDAYS.index(name)
         last += 2
@@ -156,8 +165,8 @@ def _month_date(text: str, tokens: Sequence[Token], numbers: dict[int, Number], 
         after += 1
     if after < len(tokens) and (month := _MONTH_OF.get(tokens[after].low)) is not None:
         return _dated(text, tokens, numbers, at, after + 1, month, int(number.value), today)
-    if number.ordinal and start > at and (number.last >= len(tokens) or not tokens[number.last].low.isalpha()
-                                          or tokens[number.last].low in {"at", "for", "to", "please", "and", "with", "in", "from", "until"}):  # fmt: skip
+    follows = tokens[number.last].low if number.last < len(tokens) else ""
+    if number.ordinal and start > at and (not follows.isalpha() or follows in _AFTER_A_DAY):
         later = today.replace(day=1) + timedelta(days=32)
         candidates = (
             _valid(today.year, today.month, int(number.value)),
@@ -243,20 +252,17 @@ def _time(text: str, tokens: Sequence[Token], numbers: dict[int, Number], at: in
             text, tokens, at, after + (1 if oclock[0] == "o'clock" else 3), int(number.value), 0, explicit=True
         )
     before = tokens[at - 1].low if at else ""
-    bare = before == "at" and (after >= len(tokens) or not numbers_unit(tokens, after))
+    bare = before == "at" and (after >= len(tokens) or not _goes_on_as_count(tokens, after))
     tonight = after < len(tokens) and tokens[after].low == "tonight"
     if (half and not tonight) or bare:
         return _clock(text, tokens, at, after, int(number.value), 0, explicit=bool(half))
     return None
 
 
-def numbers_unit(tokens: Sequence[Token], at: int) -> bool:
+def _goes_on_as_count(tokens: Sequence[Token], at: int) -> bool:
     """Whether the token goes on as a thing counted ("at 5 places"), so that the number before it is no hour."""
     low = tokens[at].low
-    return low.isalpha() and low not in {
-        "on", "for", "in", "with", "to", "and", "please", "tomorrow", "today", "tonight", "until", "from", "at", "sharp",
-        "every", "next", "this", "the", "a", "called", "about", "of", "am", "pm", "then", "so", "by", "if", "using",
-    } | set(WEEKDAYS) | set(MONTHS)  # fmt: skip
+    return low.isalpha() and low not in _AFTER_AN_HOUR and low not in WEEKDAYS and low not in MONTHS
 
 
 def _half_of_day(tokens: Sequence[Token], at: int) -> tuple[str, int]:

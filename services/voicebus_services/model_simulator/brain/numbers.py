@@ -1,4 +1,6 @@
-"""Numbers as people say and recognisers write them: the single home of reading quantities, money and spelled-out codes."""
+"""Numbers as people say and recognisers write them: the single home of reading quantities, money and spelled-out
+codes.
+"""
 
 import re
 from collections.abc import Sequence

@@ -15,10 +15,11 @@ from operator import mul
 from typing import Any, Final
 
 from voicebus_services.model_simulator.brain.associations import similarity, vector
-from voicebus_services.model_simulator.brain.concepts import actions, idioms, opposite, same_concept
+from voicebus_services.model_simulator.brain.concepts import actions, opposite, same_concept
+from voicebus_services.model_simulator.brain.idioms import idioms
 from voicebus_services.model_simulator.brain.schema import Parameter, Tool, read_tool
 from voicebus_services.model_simulator.brain.slots import Filling, fill
-from voicebus_services.model_simulator.brain.tokens import STOP_WORDS, split_name, stem, stemmed_words, stems
+from voicebus_services.model_simulator.brain.tokens import STOP_WORDS, split_name, stem, stemmed_words, stems, words
 from voicebus_services.model_simulator.brain.utterance import Utterance
 
 SURE: Final = 0.62
@@ -30,19 +31,23 @@ _HANDOFF_WORDS: Final = stemmed_words(
     delegate"""
 )
 _ASKS_FOR_SOMEBODY: Final = re.compile(
-    r"\b(?:transfer me|connect me|put me through|pass me|hand me|switch me|forward me|(?:speak|talk|chat) (?:to|with)|get me (?:to )?(?:a|an|the|your))\b",
+    r"\b(?:transfer me|connect me|put me through|pass me|hand me|switch me|forward me|(?:speak|talk|chat) (?:to"
+    r"|with)|get me (?:to )?(?:a|an|the|your))\b",
     re.IGNORECASE,
 )
 _QUESTION: Final = re.compile(
-    r"^(?:and |so |ok |okay |hey |please |hi |hello )*(?:what|how|when|where|who|which|why|is|are|do(?! not)|does|did|was|were|has|have|am|any)\b",
+    r"^(?:and |so |ok |okay |hey |please |hi |hello )*(?:what|how|when|where|who|which|why|is|are|do(?! not)"
+    r"|does|did|was|were|has|have|am|any)\b",
     re.IGNORECASE,
 )
 # "Get me a taxi" and "get me the news" ask for different things with the same verb.
 _EMPTY_VERBS: Final = frozenset({"get", "give", "make", "do"})
 _WANTS: Final = re.compile(
-    r"\b(?:i would like|i want|i need|i will have|i will take|we want|we need|we would like|get (?:me|us)|give (?:me|us)|can (?:i|we) (?:get|have))"
+    r"\b(?:i would like|i want|i need|i will have|i will take|we want|we need|we would like|get (?:me|us)"
+    r"|give (?:me|us)|can (?:i|we) (?:get|have))"
     r" (?!to\b|know\b|you\b)", re.IGNORECASE,
 )  # fmt: skip
+_BEFORE_VERBS: Final = words("to please you i and we then just also , . me not ? ! let us now like")
 _DESTRUCTIVE: Final = frozenset({"delete"})
 _POLITE_REQUEST: Final = re.compile(
     r"^(?:do you think|would you|could you|can you|will you|do you want)", re.IGNORECASE
@@ -56,7 +61,9 @@ _VAGUE: Final = stemmed_words(
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A tool as the scorer sees it: its words by field, its kind of action, and whether it hands over to another agent."""
+    """A tool as the scorer sees it: its words by field, its kind of action, and whether it hands over to another
+    agent.
+    """
 
     tool: Tool
     terms: Mapping[str, float]
@@ -69,7 +76,9 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A tool, how well it fits (0 not at all, 0.42 enough, above 0.62 surely), and its arguments as far as they were said."""
+    """A tool, how well it fits (0 not at all, 0.42 enough, above 0.62 surely), and its arguments as far as they
+    were said.
+    """
 
     tool: Tool
     score: float
@@ -131,7 +140,8 @@ class Catalogue:
                             matched_objects.get(term, 0.0), near * (1.0 if at not in filling.used else 0.7)
                         )
             peak = max(peak, best)
-            # A value dilutes a request little; one that speaks of the tool's own things ("pizza" for a dish) supports it.
+            # A value dilutes a request little; one that speaks of the tool's own things ("pizza" for a dish)
+            # supports it.
             total += (0.6 if at in filling.used else weight) * best
             weight_sum += weight
         for word in idioms(said.text):
@@ -254,7 +264,7 @@ def _verb_places(said: Utterance) -> frozenset[int]:
     """Where a word stands as the verb of a request rather than as a noun."""
     return frozenset(
         i for i in range(len(said.tokens))
-        if i == 0 or said.low(i - 1) in {"to", "please", "you", "i", "and", "we", "then", "just", "also", ",", ".", "me", "not", "?", "!", "let", "us", "now", "like"}
+        if i == 0 or said.low(i - 1) in _BEFORE_VERBS
     )  # fmt: skip
 
 
@@ -298,7 +308,9 @@ def _takes_back(said: Utterance) -> bool:
 
 
 def _argument_fit(tool: Tool, said: Utterance, filling: Filling) -> float:
-    """Arguments that the words fill are evidence for the tool; values that no parameter takes are evidence against it."""
+    """Arguments that the words fill are evidence for the tool; values that no parameter takes are evidence against
+    it.
+    """
     score = 0.0
     for parameter in tool.parameters:
         strength = filling.strength.get(parameter.path, 0.0)

@@ -28,28 +28,34 @@ _KIND_WORDS: Final = {
     "time": "time clock hour",
     "duration": "duration length minutes seconds hours",
     "currency": "currency currencies",
-    "organization": "company organization organisation employer brand airline bank business vendor supplier merchant manufacturer firm",
+    "organization": """company organization organisation employer brand airline bank business vendor supplier merchant
+        manufacturer firm""",
     "amount": "amount bill payment deposit income price budget cost sum salary fee total balance value",
-    "identifier": "id identifier code number reference ref tracking confirmation sku iban pin serial plate digits ticker symbol isbn barcode uuid zip postcode zipcode postal",
-    "count": "count quantity qty people guests passengers persons nights party size adults children copies limit seats tickets",
+    "identifier": """id identifier code number reference ref tracking confirmation sku iban pin serial plate digits
+        ticker symbol isbn barcode uuid zip postcode zipcode postal""",
+    "count": """count quantity qty people guests passengers persons nights party size adults children copies limit
+        seats tickets""",
     "language": "language lang locale",
     "color": "color colour",
     "creator": "artist author band singer director composer creator writer",
-    "person": """person recipient contact attendee attendees guest passenger customer employee patient doctor colleague friend candidate
-        assignee sender payee beneficiary participant participants invitee invitees member manager teacher student receiver owner driver stylist agent participant beneficiary whom who""",
+    "person": """person recipient contact attendee attendees guest passenger customer employee patient doctor
+        colleague friend candidate assignee sender payee beneficiary participant participants invitee
+        invitees member manager teacher student receiver owner driver stylist agent participant beneficiary
+        whom who""",
     "place": """city town place address destination origin country airport station region area venue street location
-        state pickup dropoff county village port stop museum branch neighborhood restaurant hotel cafe store shop clinic hospital pharmacy gym
-        theater theatre cinema bar office""",
-    "text": """text message body content note notes memo comment comments reason feedback review complaint issue problem details explanation
-        instructions request statement greeting caption memo""",
+        state pickup dropoff county village port stop museum branch neighborhood restaurant hotel cafe store
+        shop clinic hospital pharmacy gym theater theatre cinema bar office""",
+    "text": """text message body content note notes memo comment comments reason feedback review complaint issue
+        problem details explanation instructions request statement greeting caption memo""",
     "query": "query search keyword keywords term terms topic question q about",
-    "title": """title song track movie film book album show podcast playlist episode game recipe subject name headline label task todo
-        event reminder program channel""",
+    "title": """title song track movie film book album show podcast playlist episode game recipe subject name
+        headline label task todo event reminder program channel""",
 }  # fmt: skip
 _KIND_OF: Final = {stem(word): kind for kind, words in _KIND_WORDS.items() for word in words.split()}
 _ROLE_WORDS: Final = {
     "from": "from pickup origin source departure depart start begin beginning old sender departing base current",
-    "to": "to dropoff destination dest target end arrival arrive new recipient into until finish payee beneficiary",
+    "to": """to dropoff destination dest target end arrival arrive new recipient into until finish payee
+        beneficiary""",
     "min": "min minimum least lowest low above",
     "max": "max maximum most highest high below under budget",
 }

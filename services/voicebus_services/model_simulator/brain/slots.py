@@ -6,17 +6,12 @@ from datetime import timedelta
 from itertools import groupby
 from typing import Any
 
-from voicebus_services.model_simulator.brain.candidates import Candidate, typed_candidates
+from voicebus_services.model_simulator.brain.candidate import Candidate
+from voicebus_services.model_simulator.brain.candidates import typed_candidates
 from voicebus_services.model_simulator.brain.concepts import LANGUAGES
-from voicebus_services.model_simulator.brain.phrases import (
-    free_text,
-    labelled_text,
-    marked_text,
-    phrase_candidates,
-    spelled,
-    telling_clause,
-)
+from voicebus_services.model_simulator.brain.phrases import phrase_candidates, spelled
 from voicebus_services.model_simulator.brain.schema import JsonObject, Parameter, Tool
+from voicebus_services.model_simulator.brain.texts import free_text, labelled_text, marked_text, telling_clause
 from voicebus_services.model_simulator.brain.tokens import split_name, stem, stems, words
 from voicebus_services.model_simulator.brain.utterance import Utterance
 
@@ -80,7 +75,9 @@ def fill(
 
 
 def arguments(tool: Tool, filling: Filling) -> JsonObject:
-    """The arguments as the client gets them: nested again, with null or the default where strict schemas want every key."""
+    """The arguments as the client gets them: nested again, with null or the default where strict schemas want every
+    key.
+    """
     result: JsonObject = {}
     for parameter in tool.parameters:
         if parameter.path in filling.values:
@@ -185,8 +182,8 @@ def _order_dates(parameters: list[Parameter], said: Utterance, filling: Filling)
 
 
 def _shares(parameter: Parameter, candidate: Candidate, filling: Filling, said: Utterance) -> bool:
-    """Whether tokens already used may serve again: "100 dollars" is an amount and names its currency, and "this evening"
-    is a date and a time."""
+    """Whether tokens already used may serve again: "100 dollars" is an amount and names its currency, and "this
+    evening" is a date and a time."""
     if parameter.kind == "amount" and parameter.accepts("integer", "number"):
         owners = [p for p, place in filling.places.items() if candidate.first <= place < candidate.last]
         return bool(owners) and all(p in filling.currencies for p in owners)
@@ -299,7 +296,7 @@ def _assign_phrases(
     takers = [
         p for p in parameters
         if p.path not in filling.values and p.path not in claimed and p.accepts("string") and not p.enum
-        and p.kind in _PLACED_KINDS and not (p.kind == "text") and "const" not in p.schema
+        and p.kind in _PLACED_KINDS and p.kind != "text" and "const" not in p.schema
     ]  # fmt: skip
     inside = frozenset(i for first, last in claimed.values() for i in range(first, last))
     while takers:
@@ -332,7 +329,7 @@ def _assign_texts(
                 last - 1 in filling.used or said.low(last - 1) in {"at", "on", "by", "in", "for", "."}
             ):
                 last -= 1
-            while first < last and (first in filling.used or said.low(first) in {"to"}):
+            while first < last and (first in filling.used or said.low(first) == "to"):
                 first += 1
             place = (first, last)
         elif parameter.required and not _dispensable(parameter) and parameter.kind in {"text", "query", "title"}:

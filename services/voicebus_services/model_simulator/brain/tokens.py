@@ -10,19 +10,23 @@ _WORD: Final = re.compile(
     r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"  # e-mail
     r"|(?:https?://|www\.)\S+"
     r"|[$€£¥]?\d+(?:[.,:]\d+)*(?:[a-z]+|%)?"  # numbers, prices, times, 20kg, 3rd
-    r"|[^\W\d_]+(?:['’][^\W\d_]+)*(?:\d[\w]*)?"
+    r"|[^\W\d_]+(?:['\u2019][^\W\d_]+)*(?:\d[\w]*)?"
     r"|[^\w\s]",
     re.IGNORECASE,
 )
 _CAMEL: Final = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
 _CONTRACTIONS: Final = {
     "i'd": "i would", "i'll": "i will", "i'm": "i am", "i've": "i have", "what's": "what is", "where's": "where is",
-    "who's": "who is", "when's": "when is", "how's": "how is", "it's": "it is", "that's": "that is", "there's": "there is",
+    "who's": "who is", "when's": "when is", "how's": "how is", "it's": "it is", "that's": "that is",
+    "there's": "there is",
     "let's": "let us", "don't": "do not", "doesn't": "does not", "didn't": "did not", "can't": "can not",
     "cannot": "can not", "won't": "will not", "isn't": "is not", "aren't": "are not", "couldn't": "could not",
     "wouldn't": "would not", "shouldn't": "should not", "haven't": "have not", "we're": "we are", "we'd": "we would",
     "we'll": "we will", "you're": "you are", "they're": "they are", "gonna": "going to", "wanna": "want to",
     "gotta": "got to", "gimme": "give me", "lemme": "let me",
+}  # fmt: skip
+_PLAIN: Final = {
+    "\u2019": "'", "\u2018": "'", "\u201c": '"', "\u201d": '"', "\u2013": "-", "\u2014": ", ", "\u2026": ".",
 }  # fmt: skip
 _JOINT: Final = "\u00a0"
 _CONTRACTED: Final = {spelled: short for short, spelled in reversed(_CONTRACTIONS.items())}
@@ -33,14 +37,17 @@ _IRREGULAR: Final = {
     "spent": "spend", "flew": "fly", "flown": "fly", "broke": "break", "broken": "break", "forgot": "forget",
     "forgotten": "forget", "woke": "wake", "wrote": "write", "written": "write", "said": "say", "gave": "give",
     "given": "give", "children": "child", "people": "people", "men": "man", "women": "woman", "feet": "foot",
-    "ate": "eat", "eaten": "eat", "drank": "drink", "drove": "drive", "driven": "drive", "met": "meet", "slept": "sleep",
+    "ate": "eat", "eaten": "eat", "drank": "drink", "drove": "drive", "driven": "drive", "met": "meet",
+    "slept": "sleep",
     "stolen": "steal", "stole": "steal", "hidden": "hide", "chose": "choose", "chosen": "choose", "ran": "run",
     "heard": "hear", "kept": "keep", "knew": "know", "known": "know", "began": "begin", "begun": "begin",
     "dying": "die", "lying": "lie", "leaves": "leave", "news": "news", "series": "series", "lens": "lens",
     "gas": "gas", "bus": "bus", "buses": "bus", "status": "status", "address": "address", "thing": "thing",
-    "dr": "doctor", "this": "this", "during": "during", "bring": "bring", "spring": "spring", "string": "string", "king": "king",
+    "dr": "doctor", "this": "this", "during": "during", "bring": "bring", "spring": "spring", "string": "string",
+    "king": "king",
     "ring": "ring", "sing": "sing", "wing": "wing", "swing": "swing", "evening": "evening", "morning": "morning",
-    "anything": "anything", "something": "something", "nothing": "nothing", "everything": "everything", "ceiling": "ceiling",
+    "anything": "anything", "something": "something", "nothing": "nothing", "everything": "everything",
+    "ceiling": "ceiling",
     "building": "building", "always": "always", "red": "red", "bed": "bed", "hundred": "hundred", "wed": "wed",
 }  # fmt: skip
 
@@ -83,7 +90,7 @@ def clean(text: str) -> str:
     The two words of a contraction are joined by a no-break space, so that :func:`as_written` can put it back.
     """
     text = unicodedata.normalize("NFC", text)
-    for fancy, plain in (("’", "'"), ("‘", "'"), ("“", '"'), ("”", '"'), ("–", "-"), ("—", ", "), ("…", ".")):
+    for fancy, plain in _PLAIN.items():
         text = text.replace(fancy, plain)
     text = re.sub(r"\b(Dr|Mr|Mrs|Ms|Prof)\.(?= )", r"\1", " ".join(text.split()))
     return re.sub(

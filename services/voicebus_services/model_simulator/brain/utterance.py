@@ -57,7 +57,8 @@ _MEASURES: Final = stemmed_words(
     litres inches feet cm mm hours minutes seconds"""
 )
 _SPOKEN_EMAIL: Final = re.compile(
-    r"\b([a-z0-9_.+-]+(?: (?:dot|underscore|dash|plus) [a-z0-9]+)*) at ([a-z0-9-]+(?:(?: dot |\.)[a-z0-9-]+)*(?: dot |\.)(?:com|org|net|edu|io|de|uk|fr|eu|gov|info|co|ai|dev|us|ca|ch|nl|es|it))\b",
+    r"\b([a-z0-9_.+-]+(?: (?:dot|underscore|dash|plus) [a-z0-9]+)*) at ([a-z0-9-]+(?:(?: dot |\.)[a-z0-9-]+)*"
+    r"(?: dot |\.)(?:com|org|net|edu|io|de|uk|fr|eu|gov|info|co|ai|dev|us|ca|ch|nl|es|it))\b",
     re.IGNORECASE,
 )
 _QUOTED: Final = re.compile(r"\"([^\"]+)\"|(?<![\w])'([^']{2,})'(?!\w)")
@@ -70,7 +71,9 @@ _PHONE: Final = re.compile(r"(?<![\w])\+?\(?\d[\d\s().-]{5,}\d(?!\w)")
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A value found in the utterance: an e-mail address, an address of the web, a phone number, a quotation or a code."""
+    """A value found in the utterance: an e-mail address, an address of the web, a phone number, a quotation or a
+    code.
+    """
 
     first: int
     last: int

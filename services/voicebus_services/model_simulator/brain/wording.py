@@ -16,11 +16,13 @@ _MOST_SENTENCES: Final = 3
 _MOST_LISTED: Final = 4
 _DEEPEST: Final = 3
 _ERROR_TEXT: Final = re.compile(
-    r"^\s*(?:(?:an? )?(?:internal |unexpected |unknown )?(?:error|exception|failure)\b|failed\b|could not|cannot|unable to|traceback|\w*(?:Error|Exception)\b\s*:)",
+    r"^\s*(?:(?:an? )?(?:internal |unexpected |unknown )?(?:error|exception|failure)\b|failed\b|could not|cannot"
+    r"|unable to|traceback|\w*(?:Error|Exception)\b\s*:)",
     re.IGNORECASE,
 )
 _ERROR_PREFIX: Final = re.compile(
-    r"^\s*(?:an error occurred(?: while running the tool)?[.:]?\s*(?:please try again[.]?\s*)?)?(?:(?:error|failed|failure)\s*:\s*)*",
+    r"^\s*(?:an error occurred(?: while running the tool)?[.:]?\s*(?:please try again[.]?\s*)?)?(?:(?:error"
+    r"|failed|failure)\s*:\s*)*",
     re.IGNORECASE,
 )
 _SENTENCE_KEYS: Final = (
@@ -37,13 +39,14 @@ _SENTENCE_KEYS: Final = (
 _SUCCESS_KEYS: Final = frozenset({"ok", "success", "succeeded", "done"})
 _UNITS: Final = {
     "c": "degrees Celsius", "celsius": "degrees Celsius", "f": "degrees Fahrenheit", "fahrenheit": "degrees Fahrenheit",
-    "km": "kilometers", "kmh": "kilometers per hour", "kph": "kilometers per hour", "mph": "miles per hour", "m": "meters",
-    "kg": "kilograms", "minutes": "minutes", "min": "minutes", "mins": "minutes", "seconds": "seconds", "hours": "hours",
-    "days": "days", "percent": "percent", "pct": "percent", "usd": "dollars", "eur": "euros", "gbp": "pounds",
-    "miles": "miles", "mm": "millimeters", "degrees": "degrees",
+    "km": "kilometers", "kmh": "kilometers per hour", "kph": "kilometers per hour", "mph": "miles per hour",
+    "m": "meters", "kg": "kilograms", "minutes": "minutes", "min": "minutes", "mins": "minutes", "seconds": "seconds",
+    "hours": "hours", "days": "days", "percent": "percent", "pct": "percent", "usd": "dollars", "eur": "euros",
+    "gbp": "pounds", "miles": "miles", "mm": "millimeters", "degrees": "degrees",
 }  # fmt: skip
 _MONEY_NAMES: Final = {"USD": "dollars", "EUR": "euros", "GBP": "pounds", "JPY": "yen", "CHF": "francs"}
 _MONEY_KEYS: Final = ("amount", "price", "total", "balance", "cost", "fare", "fee")
+_SPOKEN_TEXTS: Final = frozenset({"message", "text", "body", "note", "content", "comment", "memo"})
 _PLACE_KEYS: Final = frozenset({"city", "location", "place", "town"})
 
 
@@ -73,8 +76,8 @@ def question(tool: Tool, parameter: Parameter) -> str:
         "duration": "For how long?" if parameter.accepts("string") or "duration" in label else f"How many {label}?",
         "amount": "How much?" if label in {"amount", "value", "sum"} else f"What is the {label}?",
         "count": _how_many(label),
-        "person": f"Who is the {label}?" if label not in {"name", "full name", "to"} else "What is the name?" if label != "to" else "To whom?",
-        "text": f"What should the {label} say?" if label in {"message", "text", "body", "note", "content", "comment", "memo"} else f"What is the {label}?",
+        "person": _who(label),
+        "text": f"What should the {label} say?" if label in _SPOKEN_TEXTS else f"What is the {label}?",
         "query": "What should I look for?",
         "title": f"What is the {label}?",
     }  # fmt: skip
@@ -83,6 +86,12 @@ def question(tool: Tool, parameter: Parameter) -> str:
     if parameter.kind in {"place", "thing", "language", "color", "currency", "weekday", "month"}:
         return f"Which {label}?"
     return f"What is the {label}?"
+
+
+def _who(label: str) -> str:
+    if label == "to":
+        return "To whom?"
+    return "What is the name?" if label in {"name", "full name"} else f"Who is the {label}?"
 
 
 def _how_many(label: str) -> str:
@@ -98,8 +107,7 @@ def _how_many(label: str) -> str:
 
 def _label(parameter: Parameter) -> str:
     words = spoken_name(parameter.name)
-    words = re.sub(r"\bid\b", "ID", words)
-    return words
+    return re.sub(r"\bid\b", "ID", words)
 
 
 def apology(reason: str) -> str:

@@ -1,0 +1,176 @@
+"""Free text: the single home of finding the words that are to be written, said, remembered or searched."""
+
+import re
+from typing import Final
+
+from voicebus_services.model_simulator.brain.concepts import actions, same_concept
+from voicebus_services.model_simulator.brain.phrases import tool_words
+from voicebus_services.model_simulator.brain.schema import Parameter, Tool
+from voicebus_services.model_simulator.brain.tokens import split_name, stem, words
+from voicebus_services.model_simulator.brain.utterance import DETERMINERS, Utterance
+
+_SMALL_WORDS: Final = words("at on in to for by the and of into from please thanks with starting until as")
+_TEXT_MARKS: Final = re.compile(
+    r"\b(?:saying(?: that)?|that says|which says|that reads|says? that|to say(?: that)?|telling (?:him|her|them"
+    r"|\w+)(?: that| to)?"
+    r"|and tell (?:him|her|them)(?: that)?|and say(?: that)?|with the (?:message|text|note|words|body"
+    r"|description)(?: that| saying)?"
+    r"|(?:message|text|note|body|content|description|comment|saying|reason|title|question)\s*:)\s*,?\s*",
+    re.IGNORECASE,
+)
+_HOW_TO_SAY: Final = re.compile(r"\bhow (?:do|would|can|should) (?:you|i|we|one) say\s+", re.IGNORECASE)
+_TELL: Final = re.compile(
+    r"(?<!\ba )(?<!\ban )(?<!\bthe )\b(?:tell|text|message|inform|remind|ask|let|notify)\s+(?!(?:me|us|to|for"
+    r"|from|saying|that|of|about|with|you)\b)(?:my |the )?([\w']+(?: [A-Z][\w']+)?)\s+(?:know |that |to know "
+    r"|about )?",
+    re.IGNORECASE,
+)
+_TODO_MARKS: Final = re.compile(
+    r"\b(?:remind me|remember|reminder|(?:a |new )?(?:task|to-?do|todo|note|memo)(?: for me)?|don't "
+    r"(?:let me )?forget|do not (?:let me )?forget|note down|write down|jot down)(?:\s+(?:to|that|about|of"
+    r"|saying)\b|\s*[:,])\s*",
+    re.IGNORECASE,
+)
+_CAUSE: Final = re.compile(r"\b(?:because(?: of)?|since|due to|as|the reason (?:is|being)(?: that)?)\s+", re.IGNORECASE)
+_PREFIX: Final = re.compile(
+    r"^(?:(?:hey|hi|hello|please|ok|okay|so|well|um|uh|and|also|then|now|just|yes|yeah|good (?:morning|afternoon"
+    r"|evening)|there)[,.!]*\s+)*"
+    r"(?:(?:(?:can|could|would|will) (?:you|i|we)(?: please| kindly| just| also)?|would you mind|i(?: would"
+    r"|'d)? (?:like|want|need|love|have)(?: you)? to|i am (?:trying|looking|going) to|i am looking for"
+    r"|i (?:would like|want|need|have)|let us|please|do you know|can i get|may i (?:have|get)|help me(?: to)?"
+    r"|is it possible to)\s+)*",
+    re.IGNORECASE,
+)
+_SEARCH: Final = re.compile(
+    r"^(?:(?:search|look|browse|google|check|query)(?: the| our| your| my)?(?: \w+)?? (?:for|up|about|on)|find"
+    r"(?: out)?(?: me)?(?: about)?|look up|search|google|show(?: me)?|get(?: me)?|give me|tell me(?: about)?"
+    r"|what (?:is|are)(?: the)?|who (?:is|was)|explain|define|look for|i have a question about)\s+",
+    re.IGNORECASE,
+)
+
+
+def labelled_text(parameter: Parameter, said: Utterance) -> tuple[int, int] | None:
+    """The place of text that follows the parameter's own name ("with the subject lunch"); None without it."""
+    if parameter.kind not in {"text", "title", "query", "thing"}:
+        return None
+    label = r"[ _]".join(re.escape(word) for word in split_name(parameter.name))
+    match = re.search(
+        rf"\b(?:with|using|under|and|set|make|,) (?:the |a |an )?{label}(?: is| of| set to| to|:)? (.+?)(?=,"
+        rf"| and | with (?:the|a) |\.|$)",
+        said.text, re.IGNORECASE,
+    )  # fmt: skip
+    if match is None:
+        return None
+    first, last = said.range_of(match.start(1), match.end(1))
+    return (first, last) if first < last else None
+
+
+def marked_text(parameter: Parameter, said: Utterance) -> tuple[int, int] | None:
+    """The place of text that the utterance itself marks ("saying …", "remind me to …", quotes); None without a mark.
+
+    What stands there is claimed before other parameters look for values in it.
+    """
+    if parameter.kind not in {"text", "title", "query"}:
+        return None
+    for quote in said.quotes:
+        return quote.first, quote.last
+    marks = [_TEXT_MARKS, _HOW_TO_SAY] if parameter.kind == "text" else []
+    marks.append(_TODO_MARKS)
+    if parameter.kind == "text":
+        marks += [_CAUSE, _TELL]
+    for mark in marks:
+        match = mark.search(said.text)
+        if match is None:
+            continue
+        start = match.end()
+        inside = [i for i, t in enumerate(said.tokens) if t.start >= start]
+        if inside and len(said.tokens) - inside[0] >= 1:
+            return _without_edges(said, inside[0], len(said.tokens), frozenset())
+    return None
+
+
+def free_text(parameter: Parameter, tool: Tool, said: Utterance, used: frozenset[int]) -> tuple[int, int] | None:
+    """The place of what remains when the request's own words and the tokens used for other parameters are taken
+    away.
+    """
+    if parameter.kind == "text" and (place := telling_clause(tool, said)) is not None:
+        return _without_edges(said, *place, used)
+    prefix = _PREFIX.match(said.text)
+    start = prefix.end() if prefix else 0
+    first = next((i for i, t in enumerate(said.tokens) if t.start >= start), len(said.tokens))
+    last = len(said.tokens)
+    if parameter.kind == "query" and (match := _SEARCH.match(said.text[start:])) is not None:
+        first = next((i for i, t in enumerate(said.tokens) if t.start >= start + match.end()), last)
+    names = tool_words(tool) | set(parameter.words)
+    seen_action, begin = False, first
+    while first < last:
+        word = said.tokens[first]
+        is_action = bool(actions(word.stem)) and not seen_action
+        if (
+            first in used or not word.is_word or word.low in DETERMINERS or word.stem in names or is_action
+            or word.low in _LEADS_IN
+        ):  # fmt: skip
+            seen_action = seen_action or is_action
+            first += 1
+            continue
+        break
+    if parameter.kind == "text" and first > begin and said.low(first - 1) in DETERMINERS - {"a", "an"}:
+        first -= 1  # "the printer is jammed" keeps its article
+    first, last = _without_edges(said, first, last, used)
+    return (first, last) if first < last else None
+
+
+_LEADS_IN: Final = words("""for to about that of me down on saying called is us some in up with regarding""")
+
+
+def telling_clause(tool: Tool, said: Utterance) -> tuple[int, int] | None:
+    """The clauses that tell something, where another clause only asks for the tool ("My screen is dark, please open
+    a ticket").
+    """
+    clauses: list[tuple[int, int]] = []
+    start = 0
+    for at, token in enumerate([*said.tokens, None]):
+        if token is None or token.text in ",.;:!?":
+            if start < at:
+                clauses.append((start, at))
+            start = at + 1
+    names = tool_words(tool) | {word for p in tool.parameters for word in p.words}
+    asking = [c for c in clauses if _asks(said, c, names)]
+    telling = [c for c in clauses if c not in asking and c[1] - c[0] > 1]
+    if not asking or not telling:
+        return None
+    return telling[0][0], telling[-1][1]
+
+
+def _asks(said: Utterance, clause: tuple[int, int], names: frozenset[str]) -> bool:
+    """Whether a clause is the request itself: a verb of action at its head, or words of the tool and a polite
+    opening.
+    """
+    text = said.slice(*clause)
+    prefix = _PREFIX.match(text + " ")
+    rest = text[prefix.end() if prefix else 0 :].split()
+    words = {said.stems[i] for i in range(*clause)}
+    if rest and actions(stem(rest[0].lower().strip(",."))):
+        return True
+    return bool(prefix and prefix.end() and (words & names or not rest)) or any(
+        same_concept(w, n) for w in words for n in names if clause[1] - clause[0] <= 4
+    )
+
+
+def _without_edges(said: Utterance, first: int, last: int, used: frozenset[int]) -> tuple[int, int]:
+    """The place without used tokens, small words, punctuation and politeness at both ends."""
+    while first < last and (first in used or not said.tokens[first].is_word):
+        first += 1
+    interior = [i for i in range(first, last) if i in used]
+    if interior:
+        run = interior[0]
+        tail = [i for i in range(run, last) if i not in used and said.tokens[i].is_word]
+        if all(said.low(i) in _SMALL_WORDS for i in tail):
+            last = run
+    while first < last and (
+        last - 1 in used
+        or not said.tokens[last - 1].is_word
+        or said.low(last - 1) in _SMALL_WORDS - {"starting", "until"}
+    ):
+        last -= 1
+    return first, last
