@@ -188,14 +188,14 @@ def _since_last_call(events: Sequence[Event]) -> list[Spoken]:
 
 
 def _open_turns(spoken: Sequence[Spoken]) -> Sequence[Spoken]:
-    """The last turns, back to the first that was not an answer to a question."""
+    """The last turns, back to the first that was not an answer to a question (which may have been cut short)."""
     start = len(spoken)
     for _ in range(_TURNS_LOOKED_BACK):
         users = [i for i in range(start) if spoken[i].role == "user"]
         if not users:
             break
         start = users[-1]
-        if start == 0 or spoken[start - 1].role != "assistant" or "?" not in spoken[start - 1].text:
+        if start == 0 or spoken[start - 1].role != "assistant" or spoken[start - 1].text.endswith((".", "!")):
             break
     return spoken[start:]
 

@@ -169,6 +169,8 @@ def _strip_verb_ending(word: str) -> str:
             continue
         if ending == "ied":
             return root + "y"
+        if root.endswith("ell") and len(root) > 5:
+            return root[:-1]  # cancelled, travelling
         doubled = len(root) > 3 and root[-1] == root[-2] and root[-1] not in "lsz"
         return root[:-1] if doubled else root
     return word

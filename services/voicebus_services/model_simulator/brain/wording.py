@@ -46,6 +46,9 @@ _UNITS: Final = {
 }  # fmt: skip
 _MONEY_NAMES: Final = {"USD": "dollars", "EUR": "euros", "GBP": "pounds", "JPY": "yen", "CHF": "francs"}
 _MONEY_KEYS: Final = ("amount", "price", "total", "balance", "cost", "fare", "fee")
+_ADJECTIVE: Final = re.compile(
+    r"(?:able|ible|ed|ful|ive|ous|ent|ant)$|^(?:open|ready|free|full|valid|on|off|online|due|new|late|sunny)$"
+)
 _SPOKEN_TEXTS: Final = frozenset({"message", "text", "body", "note", "content", "comment", "memo"})
 _PLACE_KEYS: Final = frozenset({"city", "location", "place", "town"})
 
@@ -240,7 +243,10 @@ def _merged_money(facts: Mapping[str, Any]) -> dict[str, Any]:
 def _clause(key: str, value: Any) -> str:
     label, said = _measured(key, value)
     if isinstance(value, bool):
-        return f"it is {'' if value else 'not '}{re.sub(r'^is ', '', label)}"
+        plain = re.sub(r"^(?:is|has) ", "", label)
+        if label.startswith("is ") or _ADJECTIVE.search(plain):
+            return f"it is {'' if value else 'not '}{plain}"
+        return f"{'with' if value else 'without'} {plain}"
     if isinstance(value, list):
         return (
             f"there is no {label}" if not value else f"the {label} {'is' if not label.endswith('s') else 'are'} {said}"
