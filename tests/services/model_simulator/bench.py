@@ -5,6 +5,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from voicebus_services.model_simulator import tape
 from voicebus_services.model_simulator.brains import Call, Output, Say
 from voicebus_services.model_simulator.imitation import _cut
@@ -42,7 +44,7 @@ class Bench:
     def taken(self) -> list[JsonObject]:
         events, self.session.events = self.session.events, []
         # What goes over the wire is JSON made at this moment.
-        events = [json.loads(json.dumps(event)) for event in events]
+        events = [json.loads(msgspec.json.encode(event)) for event in events]
         self.all += events
         return events
 

@@ -6,7 +6,6 @@ the driver empties both after every call. Times are seconds of the clock passed 
 """
 
 import math
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +21,7 @@ from voicebus_services.model_simulator.protocol.input_buffer import (
     SpeechStopped,
 )
 from voicebus_services.model_simulator.protocol.items import Audio, Conversation, Item, from_client
+from voicebus_services.model_simulator.protocol.kept_audio import KeptAudio
 from voicebus_services.model_simulator.protocol.ledger import Ledger
 from voicebus_services.model_simulator.protocol.quirks import Quirks
 from voicebus_services.model_simulator.protocol.refusal import RefusedError
@@ -31,9 +31,6 @@ from voicebus_services.model_simulator.protocol.session_config import check_upda
 from voicebus_services.model_simulator.protocol.transcription import transcription_events
 
 JsonObject = dict[str, Any]
-
-# Audio kept for `conversation.item.retrieve`, per session; the oldest parts go first.
-_AUDIO_BUDGET = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +94,7 @@ class SimulatedSession:
         self._turn_waiting = False
         self._voice_locked = False
         self._idle_at = math.inf
-        self._with_audio: deque[Item] = deque()
-        self._audio_bytes = 0
+        self._kept_audio = KeptAudio()
         self._handlers: dict[str, Callable[[JsonObject], None]] = {
             "session.update": self._session_update,
             "input_audio_buffer.append": self._append,
@@ -289,7 +285,7 @@ class SimulatedSession:
         }
         item = Item(body, audio=Audio(audio, audio_format, len(audio) / bytes_per_ms(audio_format)))
         self.emit("input_audio_buffer.committed", item_id=item_id, previous_item_id=self.conversation.last_id)
-        self._keep_audio(item)
+        self._kept_audio.keep(item)
         self._add(item, None)
         self.work.append(Listen(item, audio, audio_format, committed=True))
 
@@ -326,17 +322,6 @@ class SimulatedSession:
         self.emit("conversation.item.added", previous_item_id=previous, item=item.copy_of_body())
         self.emit("conversation.item.done", previous_item_id=previous, item=item.copy_of_body())
 
-    def _keep_audio(self, item: Item) -> None:
-        if item.audio is None or not item.audio.data:
-            return
-        self._with_audio.append(item)
-        self._audio_bytes += len(item.audio.data)
-        while self._audio_bytes > _AUDIO_BUDGET and len(self._with_audio) > 1:
-            oldest = self._with_audio.popleft()
-            if oldest.audio is not None and oldest.audio.data is not None:
-                self._audio_bytes -= len(oldest.audio.data)
-                oldest.audio.data = None
-
     def _item_create(self, event: JsonObject) -> None:
         item = from_client(event["item"], self._ids.mint("item"), self._ids.mint("call"))
         audio_format = self.config["audio"]["input"]["format"]["type"]
@@ -344,7 +329,7 @@ class SimulatedSession:
             item.audio.format = audio_format
             item.audio.duration_ms = len(item.audio.data) / bytes_per_ms(audio_format)
         self._add(item, event.get("previous_item_id"))
-        self._keep_audio(item)
+        self._kept_audio.keep(item)
         if item.audio is not None and item.audio.data is not None and item.heard is None:
             self.work.append(Listen(item, item.audio.data, audio_format, committed=False))
         self.ledger.add_item(item)
@@ -410,7 +395,7 @@ class SimulatedSession:
         self._voice_locked = self._voice_locked or run.audio_ms > 0
         for item in run.outputs:
             self.ledger.add_item(item)
-            self._keep_audio(item)
+            self._kept_audio.keep(item)
         if not run.settings.in_conversation:
             return
         turn_detection = self.config["audio"]["input"]["turn_detection"] or {}

@@ -109,3 +109,16 @@ def test_lone_surrogates_and_nul_are_carried_without_harm() -> None:
     )
     bench.raw('{"type":"no\\ud800pe"}')
     goes_on(bench)
+
+
+def test_numbers_and_characters_that_json_can_hardly_carry_do_not_end_the_session() -> None:
+    bench = Bench()
+    for number in ("1e999", "-1e999", str(2**64), str(-(2**63) - 1), "1" * 400):
+        tool = f'{{"type":"function","name":"a","parameters":{{"maximum":{number}}}}}'
+        bench.raw(f'{{"type":"session.update","session":{{"type":"realtime","tools":[{tool}]}}}}')
+    for text in ("\\ud800", "\\udc00\\ud800", "\\uffff"):
+        content = f'[{{"type":"input_text","text":"{text}"}}]'
+        bench.raw(
+            f'{{"type":"conversation.item.create","item":{{"type":"message","role":"user","content":{content}}}}}'
+        )
+    goes_on(bench)
