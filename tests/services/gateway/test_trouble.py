@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import json
 from typing import Any
 
@@ -14,7 +15,9 @@ from services.gateway.conftest import Gateways
 from support.servers import RedisServer
 from support.simulator import running_simulator
 from support.waiting import wait_until
+from voicebus.adapters.sockets.picows_socket import PicowsSocket
 from voicebus.contracts.streams import Keys
+from voicebus.runtime.driver import SessionDriver
 from voicebus_services.gateway.wiring import Gateway
 
 
@@ -117,3 +120,21 @@ async def test_one_session_that_fails_leaves_the_others_alone(
         assert bad.seen[-1]["reason"] == "error"
         await good.send("send_message", text="[[say: hello]]")
         await good.until("turn_ended")
+
+
+async def test_ended_sessions_leave_nothing_behind(gateway: Gateway) -> None:
+    def alive() -> int:
+        gc.collect()
+        return sum(isinstance(thing, SessionDriver | PicowsSocket) for thing in gc.get_objects())
+
+    async def converse(number: int) -> None:
+        async with native(gateway) if number % 2 else realtime(gateway) as client:
+            await client.until("history_updated" if number % 2 else "session.created")
+            if number % 3 == 0:
+                client.socket.transport.abort()
+
+    for round_number in range(3):
+        await asyncio.gather(*(converse(number + round_number) for number in range(8)))
+    await wait_until(lambda: not list(gateway.sessions), description="the sessions' ends")
+    await wait_until(lambda: alive() == 0, description="drivers and sockets to be gone")
+    assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("session-")]
