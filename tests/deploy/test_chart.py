@@ -287,7 +287,7 @@ def test_migrations_run_as_a_hook_before_install_and_upgrade(helm: Helm) -> None
 @pytest.mark.parametrize(
     ("setting", "named"),
     [
-        ("gatway.replicas=1", "gatway"),
+        ("gateways.replicas=1", "gateways"),
         ("gateway.replica=1", "replica"),
         ("gateway.service.typ=NodePort", "typ"),
         ("gateway.drainSeconds=60s", "drainSeconds"),
@@ -297,7 +297,7 @@ def test_migrations_run_as_a_hook_before_install_and_upgrade(helm: Helm) -> None
         ("redis.streamPrefix=v b", "streamPrefix"),
         ("model.apiKey=sk-1", "apiKey"),
         ("model.url=https://api.openai.com", "url"),
-        ("toolWorkers.default.concurency=3", "concurency"),
+        ("toolWorkers.default.concurrent=3", "concurrent"),
         ("toolWorkers.Billing.replicas=3", "Billing"),
         ("toolWorkers.default=null", "toolWorkers"),
         ("toolWorkerDefaults.replica=1", "replica"),
