@@ -12,13 +12,15 @@ from typing import Any, Final
 
 from voicebus_services.model_simulator.brain.associations import similarity
 from voicebus_services.model_simulator.brain.candidate import Candidate, sided
-from voicebus_services.model_simulator.brain.concepts import COLORS, LANGUAGES, opposite, same_concept
+from voicebus_services.model_simulator.brain.concepts import COLORS, LANGUAGES, opposite, same_choice, same_concept
 from voicebus_services.model_simulator.brain.moments import moment_candidates
 from voicebus_services.model_simulator.brain.numbers import SECONDS_PER, Number, currency_code
 from voicebus_services.model_simulator.brain.schema import Parameter
 from voicebus_services.model_simulator.brain.tokens import split_name, stem, stemmed_words, words
 from voicebus_services.model_simulator.brain.utterance import Utterance
 
+# Spelled like a small word of the sentence, these constants are seldom meant.
+_WEAK_CONSTANTS: Final = frozenset({"a", "i", "in", "to", "the", "is", "all", "any", "none", "other"})
 _NEGATIONS: Final = frozenset({"no", "not", "without", "never", "disable", "skip", "exclude"})
 _TRUE_WORDS: Final = words("""on yes enable activate true enabled yep yeah sure""")
 _FALSE_WORDS: Final = frozenset({"off", "no", "disable", "deactivate", "false", "disabled", "nope"})
@@ -118,20 +120,7 @@ def _enum_exact(parameter: Parameter, said: Utterance, value: Any) -> Iterator[C
     size = len(words)
     for at in range(len(said.tokens) - size + 1):
         if said.stems[at : at + size] == words:
-            weak = size == 1 and said.low(at) in {
-                "a",
-                "i",
-                "in",
-                "to",
-                "the",
-                "is",
-                "all",
-                "any",
-                "none",
-                "other",
-                "up",
-                "out",
-            }
+            weak = size == 1 and said.low(at) in _WEAK_CONSTANTS
             written = [t.low for t in said.tokens[at : at + size]] == split_name(str(value))
             # "check" at the head of a request is its verb, not a checking account.
             score = (
@@ -151,6 +140,8 @@ def _enum_exact(parameter: Parameter, said: Utterance, value: Any) -> Iterator[C
 
 @lru_cache(maxsize=65_536)
 def _nearness(word: str, wanted: str, low: str, *, associated: bool) -> float:
+    if same_choice(word, wanted):
+        return 0.9
     if associated and same_concept(word, wanted):
         return 0.8
     close = similarity(word, wanted)
@@ -191,6 +182,8 @@ def _boolean(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
 def _numeric(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
     timed = {m.first for m in said.moments} | {i for m in said.moments for i in range(m.first, m.last)}
     for number in said.numbers:
+        if number.first in said.house_numbers:
+            continue
         if number.first in timed and parameter.kind not in {"day", "month", "time"}:
             continue
         value, score = _measured(parameter, number)
@@ -356,7 +349,7 @@ def _identifiers(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
     pattern = parameter.schema.get("pattern")
     timed = {i for m in said.moments for i in range(m.first, m.last)}
     for code in said.codes:
-        if code.first in timed:
+        if code.first in timed or code.first in said.house_numbers:
             continue
         value = code.value
         if isinstance(pattern, str) and not matches(pattern, value):

@@ -334,6 +334,45 @@ fan air ventilation
 air conditioning cooling
 """.strip()
 
+# Words that may stand for each other as a choice ("quieter" for `down`); closer than sharing a concept.
+_SYNONYMS: Final = """
+up louder higher warmer brighter raise increase hotter faster
+down quieter lower cooler dimmer reduce decrease softer colder slower
+on start activate enable
+off stop deactivate disable
+small little mini
+large big huge
+medium regular normal middle
+fast quick express rapid
+slow standard
+cheap economy budget
+luxury premium deluxe
+high urgent critical important
+low minor unimportant
+drive driving car
+walk walking foot pedestrian
+transit bus train public subway metro
+cycle cycling bike bicycle
+run running jog ran
+swim swimming swam
+sick ill
+vacation holiday leave
+broken damaged defective faulty
+lost missing misplaced
+stolen theft robbed
+vegetarian veggie meatless
+woman female lady
+man male gentleman
+child kid
+celsius centigrade
+morning am
+home house
+office work
+one-way single oneway
+return roundtrip round-trip
+credit visa mastercard
+""".strip()
+
 # Verbs that do the same kind of thing. The class of a request and the class of a tool should agree.
 _ACTIONS: Final = {
     "read": """get show check list find search look lookup fetch read view see tell query retrieve display what how
@@ -438,6 +477,15 @@ COLORS: Final = words(
     """red green blue yellow orange purple violet pink brown black white gray grey beige turquoise cyan magenta
     silver gold golden navy maroon teal ivory lavender crimson"""
 )
+
+
+_SYNONYM_GROUPS: Final = tuple(frozenset(map(stem, line.split())) for line in _SYNONYMS.splitlines())
+
+
+@lru_cache(maxsize=65536)
+def same_choice(left: str, right: str) -> bool:
+    """Whether two stems may stand for each other where one of a few constants is chosen."""
+    return any(left in group and right in group for group in _SYNONYM_GROUPS)
 
 
 @lru_cache(maxsize=65536)

@@ -240,7 +240,9 @@ def _with_unit(tokens: Sequence[Token], number: Number) -> Number:
         skip += 1 if last + skip + 1 < len(tokens) and tokens[last + skip].low == "of" else 0
         following = tokens[last + skip]
         pair = f"{following.low} {tokens[last + skip + 1].low}" if last + skip + 1 < len(tokens) else ""
-        if following.is_word and following.low.isalpha() and following.low not in _NO_UNITS:
+        # "systolic 118 diastolic 76": what another number follows is the name of that one, no unit.
+        names_next = last + skip + 1 < len(tokens) and tokens[last + skip + 1].low[0].isdigit() and not skip
+        if following.is_word and not names_next and following.low.isalpha() and following.low not in _NO_UNITS:
             unit, unit_text = _unit_stem(following.stem), following.text
             if not currency and (code := currency_code(pair)):
                 currency, last, unit_text = code, last + skip + 2, pair

@@ -49,9 +49,25 @@ def phrase_candidates(parameter: Parameter, tool: Tool, said: Utterance, used: f
                 found.append(Candidate(score, spelled(parameter, said, first, last), first, last))
     if said.tells_names and parameter.kind in {"title", "creator", "query", "place", "thing"}:
         found += _long_names(parameter, tool, said, used, found)
+    if parameter.kind == "title":
+        found += _extended(tool, said, used, found)
     whole = [c for c in found if c.long]
     found = [c for c in found if c.long or not any(w.first <= c.first and c.last <= w.last for w in whole)]
     return sorted(found, key=lambda c: (-round(c.score, 6), c.first, -c.last))
+
+
+def _extended(tool: Tool, said: Utterance, used: frozenset[int], short: list[Candidate]) -> Iterator[Candidate]:
+    """A title with what belongs to it, where no parameter takes that: "lunch with Sarah"."""
+    kinds = {p.kind for p in tool.parameters} | {p.items.kind for p in tool.parameters if p.items}
+    joins = {"with": "person", "about": "query"}
+    for candidate in short:
+        preposition = said.low(candidate.last)
+        following = next((c for c in said.chunks if candidate.last < c.first <= candidate.last + 2), None)
+        if following is None or joins.get(preposition, "") in kinds | {""} or following.preposition != preposition:
+            continue
+        if not used & set(range(following.first, following.last)):
+            text = said.slice(candidate.first, following.last)
+            yield Candidate(candidate.score + 0.2, text, candidate.first, following.last, long=True)
 
 
 def _quoted(parameter: Parameter, first: int, last: int, value: str) -> Candidate | None:
@@ -100,7 +116,8 @@ def _trimmed(parameter: Parameter, tool: Tool, said: Utterance, chunk: Chunk, us
         last = next(i for i in range(first, last) if i in used)
     names = tool_words(tool)
     labels = set(parameter.words) - _HEADS_KEPT
-    head = stem(split_name(tool.name)[-1]) if split_name(tool.name) else ""
+    # A title may well end with what the tool is about ("team meeting"), a room does not ("bathroom lamp").
+    head = "" if parameter.kind in {"title", "query"} else stem(split_name(tool.name)[-1])
     while first < last and _drops_at_start(said, chunk, first, last, names, labels):
         first += 1
     while first < last and _drops_at_end(said, first, last, names, labels, head):

@@ -379,6 +379,11 @@ def _further_values(tool: Tool, said: Utterance, filling: Filling) -> None:
                 if any(chunk.first <= c.first < chunk.last and chunk.chain == mine[0].chain and chunk not in mine
                        for chunk in said.chunks)
             ]  # fmt: skip
+            labels = {word for p in tool.parameters for word in p.words}
+            more = [c for c in more if not labels & {said.stems[i] for i in c.tokens}]
+            places = [filling.places.get(parameter.path, 0), *(c.first for c in more)]
+            if not any(said.low(i) in {"and", "or", "&"} for i in range(min(places), max(places))):
+                more = []
         if more:
             place = filling.places.get(parameter.path, 0)
             chosen = Candidate(0.0, filling.values[parameter.path], place, place)

@@ -6,7 +6,7 @@ from typing import Final
 from voicebus_services.model_simulator.brain.concepts import actions, same_concept
 from voicebus_services.model_simulator.brain.phrases import tool_words
 from voicebus_services.model_simulator.brain.schema import Parameter, Tool
-from voicebus_services.model_simulator.brain.tokens import split_name, stem, words
+from voicebus_services.model_simulator.brain.tokens import STOP_WORDS, split_name, stem, stemmed_words, words
 from voicebus_services.model_simulator.brain.utterance import DETERMINERS, Utterance
 
 _SMALL_WORDS: Final = words("at on in to for by the and of into from please thanks with starting until as")
@@ -102,6 +102,9 @@ def free_text(parameter: Parameter, tool: Tool, said: Utterance, used: frozenset
     if parameter.kind == "query" and (match := _SEARCH.match(said.text[start:])) is not None:
         first = next((i for i, t in enumerate(said.tokens) if t.start >= start + match.end()), last)
     names = tool_words(tool) | set(parameter.words)
+    if parameter.kind == "query":
+        names |= stemmed_words(re.sub(r"[^a-z ]", " ", tool.description.lower()))
+        first = _behind_subject_mark(said, first, names)
     seen_action, begin = False, first
     while first < last:
         word = said.tokens[first]
@@ -120,7 +123,19 @@ def free_text(parameter: Parameter, tool: Tool, said: Utterance, used: frozenset
     return (first, last) if first < last else None
 
 
-_LEADS_IN: Final = words("""for to about that of me down on saying called is us some in up with regarding""")
+def _behind_subject_mark(said: Utterance, first: int, names: frozenset[str]) -> int:
+    """The place behind "about", "on" and the like, where only the tool's own words stand before it."""
+    for at in range(first, len(said.tokens) - 1):
+        if said.low(at) in {"about", "on", "regarding", "from", "for"} and at > first:
+            return at + 1
+        if said.stems[at] not in names and said.low(at) not in STOP_WORDS and not any(
+            n.first <= at < n.last for n in said.numbers
+        ):  # fmt: skip
+            return first
+    return first
+
+
+_LEADS_IN: Final = words("""for to about that of me down on saying called is us some in up with regarding any from""")
 
 
 def telling_clause(tool: Tool, said: Utterance) -> tuple[int, int] | None:

@@ -126,6 +126,7 @@ class Utterance:
         self.tells_names = any(
             t.text[0].isupper() and t.low not in {"i", "pm", "am"} for t in self.tokens[1:]
         ) and not (self.text.isupper())
+        self.house_numbers: set[int] = set()
         self.chunks = self._chunks(with_moments=False)
         # A title may be a word of the calendar ("Yesterday"); only tools that take no date look here.
         self.open_chunks = self._chunks(with_moments=True) if self.moments else self.chunks
@@ -257,6 +258,7 @@ class Utterance:
             len(rest) > 1 and all(t.text[0].isupper() for t in rest) and self.tells_names
         )
         if number.literal and street:
+            self.house_numbers.add(start)
             return start
         # "20 km": the unit goes with its number.
         measured = number.unit in _MEASURES and number.last < end and self.stems[number.last] == number.unit
