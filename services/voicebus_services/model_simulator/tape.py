@@ -33,6 +33,8 @@ _SILENCE_BELOW = 300
 # Symbols are measured on their middle two periods... of four and a half: clear of the edges that resampling smears.
 _MARGIN = 180
 MAX_TEXT_BYTES = 65_535
+# What the voice says at most: four minutes, longer than any response may last.
+_LONGEST_SAID = 4096
 
 
 @cache
@@ -164,4 +166,4 @@ class TapeVoice:
     """A voice that carries its words."""
 
     async def speak(self, text: str) -> bytes:
-        return record(text.encode()[:MAX_TEXT_BYTES].decode(errors="ignore"))
+        return record(text.encode()[:_LONGEST_SAID].decode(errors="ignore"))

@@ -11,13 +11,15 @@ from typing import Any
 
 from voicebus_services.model_simulator.brains import Call, Output, Say
 from voicebus_services.model_simulator.protocol.items import Audio, Conversation, Item
-from voicebus_services.model_simulator.protocol.usage import OUTPUT_MS_PER_TOKEN, Tokens, text_tokens
+from voicebus_services.model_simulator.protocol.usage import CHARS_PER_TOKEN, OUTPUT_MS_PER_TOKEN, Tokens, text_tokens
 
 JsonObject = dict[str, Any]
 Emit = Callable[..., None]
 
 _WORDS = re.compile(r"\s*\S+\s*$|\s*\S+")
 _ARGUMENT_PIECE = 12
+# What "inf" comes to: the most that a model makes in one response.
+MODEL_LIMIT = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,7 @@ class ResponseRun:
     cut: bool = False
     _open: Item | None = None
     _sent: list[str] = field(default_factory=list)
+    _sent_chars: int = 0
     _steps: Iterator[float] | None = None
     _spoken: Utterance | None = None
     _spoken_bytes: int = 0
@@ -103,7 +106,7 @@ class ResponseRun:
     def _open_item(self, body: JsonObject) -> Item:
         item = Item({"id": self.mint("item"), "object": "realtime.item", "status": "in_progress", **body})
         self.outputs.append(item)
-        self._open, self._sent = item, []
+        self._open, self._sent, self._sent_chars = item, [], 0
         self.emit("response.output_item.added", **self._place(), item=item.copy_of_body())
         if self.settings.in_conversation:
             previous = self.conversation.insert(item)
@@ -119,10 +122,14 @@ class ResponseRun:
     def _afford(self, text: int = 0, audio: float = 0) -> bool:
         limit = self.settings.max_output_tokens
         if limit == "inf":
-            return True
-        spent = text_tokens("".join(self._sent)) + self.made.total
+            limit = MODEL_LIMIT
+        spent = -(-self._sent_chars // CHARS_PER_TOKEN) + self.made.total
         self.cut = spent + text + audio / OUTPUT_MS_PER_TOKEN > limit
         return not self.cut
+
+    def _count(self, piece: str) -> None:
+        self._sent.append(piece)
+        self._sent_chars += len(piece)
 
     def _speak(self, output: Say, utterance: Utterance) -> Iterator[float]:
         item = self._open_item({"type": "message", "role": "assistant", "content": []})
@@ -140,7 +147,7 @@ class ResponseRun:
                 if not self._afford(text=text_tokens(word)):
                     break
                 shown += len(word)
-                self._sent.append(word)
+                self._count(word)
                 self.emit("response.output_audio_transcript.delta", **place, delta=word)
             if self.cut or not self._afford(audio=item.audio.duration_ms + chunk.ms):
                 break
@@ -158,7 +165,7 @@ class ResponseRun:
         for word in words(output.text):
             if not self._afford(text=text_tokens(word)):
                 break
-            self._sent.append(word)
+            self._count(word)
             self.emit("response.output_text.delta", **place, delta=word)
             yield 0.0
         self._close_open("incomplete" if self.cut else "completed")
@@ -172,7 +179,7 @@ class ResponseRun:
             piece = output.arguments[start : start + _ARGUMENT_PIECE]
             if not self._afford(text=text_tokens(piece)):
                 break
-            self._sent.append(piece)
+            self._count(piece)
             self.emit("response.function_call_arguments.delta", **place, call_id=item.body["call_id"], delta=piece)
             yield 0.0
         self._close_open("incomplete" if self.cut else "completed")
@@ -184,7 +191,7 @@ class ResponseRun:
         if item is None:
             return
         text = "".join(self._sent)
-        self._sent = []
+        self._sent, self._sent_chars = [], 0
         self.made.text += text_tokens(text)
         item.body["status"] = status
         if item.body["type"] == "function_call":

@@ -312,6 +312,9 @@ class SimulatedSession:
         settings = self.config["audio"]["input"]["transcription"]
         if settings is None or not work.committed or work.item.id not in self.conversation:
             return
+        if text is not None:
+            # The item's own events went out before anybody had listened; whoever retrieves it later sees the words.
+            work.item.body["content"][0]["transcript"] = text
         for event_type, fields in transcription_events(work.item, text, failure, settings, self.config.get("include")):
             self.emit(event_type, **fields)
 

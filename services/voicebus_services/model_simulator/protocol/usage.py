@@ -10,11 +10,12 @@ JsonObject = dict[str, Any]
 
 INPUT_MS_PER_TOKEN = 100
 OUTPUT_MS_PER_TOKEN = 50
+CHARS_PER_TOKEN = 4
 _IMAGE_TOKENS = 85
 
 
 def text_tokens(text: str) -> int:
-    return -(-len(text) // 4)
+    return -(-len(text) // CHARS_PER_TOKEN)
 
 
 @dataclass(slots=True)

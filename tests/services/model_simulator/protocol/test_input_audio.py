@@ -296,3 +296,13 @@ def test_speech_stops_the_idle_timer() -> None:
     bench.respond(Say("Anything else?"))
     bench.append(speech(600))
     assert bench.tick(60) == []
+
+
+def test_a_transcribed_item_is_retrieved_with_its_words() -> None:
+    bench = transcribing()
+    item_id = bench.listen()[-1]["item_id"]
+    (part,) = only(bench.send("conversation.item.retrieve", item_id=item_id), "conversation.item.retrieved")["item"][
+        "content"
+    ]
+    assert part["transcript"] == "what is the time"
+    assert part["audio"]

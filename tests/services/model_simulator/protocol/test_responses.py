@@ -346,3 +346,11 @@ def test_a_function_output_waits_for_the_next_response_create() -> None:
     assert bench.session.responder.active is None
     bench.send("response.create")
     assert bench.run().context[-1].body["output"] == "found"
+
+
+@pytest.mark.parametrize("session", [MANUAL, TEXT])
+def test_even_without_a_limit_a_response_ends_at_what_a_model_can_make(session: dict[str, Any]) -> None:
+    text = "word " * (900 if session is MANUAL else 4000)
+    done = only(bench_with(session).respond(Say(text)), "response.done")["response"]
+    assert done["status_details"] == {"type": "incomplete", "reason": "max_output_tokens"}
+    assert done["usage"]["output_tokens"] <= 4096
