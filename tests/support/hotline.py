@@ -40,12 +40,12 @@ def nothing_forbidden(_: RunContextWrapper[Any], __: Any, text: str) -> Guardrai
     return GuardrailFunctionOutput(output_info=None, tripwire_triggered="forbidden" in text)
 
 
-second = RealtimeAgent(name="second", handoff_description="The second line.", instructions="Second.", tools=[where])
 first = RealtimeAgent(
     name="first",
     instructions="First.",
     tools=[where, quick, slow],
-    handoffs=[second],
     output_guardrails=[nothing_forbidden],
 )
+second = RealtimeAgent(name="second", handoff_description="The second line.", instructions="Second.", tools=[where])
+first.handoffs.append(second)
 runner = RealtimeRunner(first, {"model_settings": {"turn_detection": {"type": "server_vad"}}})
