@@ -2,9 +2,8 @@
 
 import asyncio
 import os
-import secrets
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -13,20 +12,22 @@ from voicebus.adapters.redis.client import RedisConnection, connect
 from voicebus.adapters.redis.clock import RedisClock
 from voicebus.adapters.redis.config import pin_config
 from voicebus.adapters.redis.dispatch import RedisGuardrailDispatch, RedisToolDispatch
+from voicebus.adapters.redis.heartbeat import Heartbeat, new_incarnation
 from voicebus.adapters.redis.inbox import RedisInbox
 from voicebus.adapters.redis.journal import RedisJournal
 from voicebus.adapters.redis.outbox import Outbox
+from voicebus.adapters.redis.registry import ToolRegistry
 from voicebus.adapters.sockets.uvicorn_upgrade import upgrade_hook
 from voicebus.agents.targets import Targets, load_targets
+from voicebus.agents.tools.remote import RemoteTool
 from voicebus.contracts.streams import Keys
+from voicebus.contracts.tools import ToolRegistration
 from voicebus.errors import StaleOwnerError, TargetError
 from voicebus.runtime.lifecycle import operating, stop_event
 from voicebus.runtime.surroundings import Bus
 from voicebus.telemetry.health import Health
 from voicebus.telemetry.logging import get_logger
 from voicebus_services.gateway.app import build_app
-from voicebus_services.gateway.heartbeat import Heartbeat
-from voicebus_services.gateway.registry import Registry
 from voicebus_services.gateway.sessions import Sessions
 from voicebus_services.gateway.upgrades import Doorkeeper
 from voicebus_services.http import ApiKeys, serving
@@ -124,9 +125,9 @@ async def _gateway(
     clock = RedisClock(redis)
     await clock.synchronise()
 
-    gateway = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+    gateway = new_incarnation()
     outbox = Outbox(redis, clock, service="gateway")
-    inbox = RedisInbox(redis, keys, gateway)
+    inbox = RedisInbox(redis, keys, gateway, on_reachable=lambda reached: health.set("redis", reached))
 
     def lost(error: StaleOwnerError) -> None:
         sessions.lost(error)
@@ -135,22 +136,32 @@ async def _gateway(
     tools = RedisToolDispatch(redis, outbox, clock, keys, reply_to=inbox.stream)
     checks = RedisGuardrailDispatch(outbox, clock, keys, reply_to=inbox.stream)
     bus = Bus(clock, tools, checks, journal, inbox)
-    sessions = Sessions(settings, targets, bus, connector, registered=Registry(redis, keys, targets).read)
+    registry = ToolRegistry(redis, keys, clock)
+    remote = {tool.name for agent in targets.agents.values() for tool in agent.tools if isinstance(tool, RemoteTool)}
+
+    async def registered() -> Mapping[str, ToolRegistration]:
+        return await registry.lookup(remote)
+
+    sessions = Sessions(settings, targets, bus, connector, registered=registered)
     app = build_app(sessions, targets, api_keys, gateway=gateway)
     door = Doorkeeper(sessions, targets, api_keys, clock)
     async with serving(app, host=settings.http_host, port=settings.http_port, ws=upgrade_hook(door.decide)) as server:
         address = f"http://{_reachable(settings.http_host)}:{server.port}"
-        heartbeat = Heartbeat(redis, clock, keys, health, sessions, gateway=gateway, address=address)
+
+        def beat() -> Mapping[str, str]:
+            return {"address": address, "free": str(sessions.free), "draining": str(int(health.draining))}
+
+        heartbeat = Heartbeat(settings.redis_url, keys.gateway(gateway), beat)
         work = {
             "inbox": inbox.run(),
             "journal": journal.run(),
             "outbox": outbox.run(),
             "clock": clock.keep(),
-            "heartbeat": heartbeat.run(),
         }
         tasks = [asyncio.create_task(task, name=name) for name, task in work.items()]
         try:
-            await heartbeat.beat()
+            await heartbeat.start()
+            health.set("redis", True)
             health.set("http", True)
             yield Gateway(gateway, server.port, sessions, health, tuple(tasks))
         finally:

@@ -15,6 +15,7 @@ log = get_logger(__name__)
 BLOCK_MS: Final = 2_000
 _COUNT: Final = 500
 _TIDY_S: Final = 10.0
+_MAKER: Final = "maker"
 _RETRY_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 
@@ -79,7 +80,15 @@ class StreamTail:
         if self._last != "0-0":
             milliseconds, _, number = self._last.partition("-")
             await self._bus.call("XTRIM", self.stream, "MINID", f"{milliseconds}-{int(number) + 1}")
-        await self._bus.call("EXPIRE", self.stream, self._ttl_s)
+        if not await self._bus.call("EXPIRE", self.stream, self._ttl_s):
+            # Not there yet. Made here, because who writes first may not know that it must end; a group made and
+            # destroyed is the way to an empty stream.
+            # In one pipeline, so that a reader stopped in between leaves no stream without an end.
+            await asyncio.gather(
+                self._bus.submit("XGROUP", "CREATE", self.stream, _MAKER, "0", "MKSTREAM"),
+                self._bus.submit("XGROUP", "DESTROY", self.stream, _MAKER),
+                self._bus.submit("EXPIRE", self.stream, self._ttl_s),
+            )
 
     def _reachable(self, reached: bool) -> None:
         if self._on_reachable is not None:
