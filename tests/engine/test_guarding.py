@@ -266,3 +266,14 @@ def test_what_was_heard_before_a_trip_is_recorded() -> None:
     talk.verdict(check(talk), trip())
     talk.item_ends("One two three four", status="incomplete")
     assert talk.lines() == [("assistant", "One two three four", "One two", True)]
+
+
+def test_checks_that_nobody_answers_are_bounded() -> None:
+    talk = guarded(GuardrailSpec("rude", debounce=0))
+    talk.item_begins()
+    for _ in range(300):
+        talk.says("x")
+    first, last = talk.of(DispatchCheck)[0], talk.of(DispatchCheck)[-1]
+    assert [type(output) for output in talk.verdict(first.check_id, trip())] == [Ignored]
+    talk.verdict(last.check_id, trip())
+    assert len(talk.records(EventType.GUARDRAIL_TRIPPED)) == 1

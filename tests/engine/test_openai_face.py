@@ -7,9 +7,9 @@ from support.talk import Talk, agent, handoff, tool
 from voicebus.contracts.guardrails import GuardrailResult
 from voicebus.contracts.journal import EventType
 from voicebus.engine.config import Face, GuardrailSpec
-from voicebus.engine.inputs import AgentResolved, ClientEvent, ClientMalformed, End, Interrupt
+from voicebus.engine.inputs import AgentResolved, ClientEvent, ClientMalformed, CommitAudio, End, Interrupt
 from voicebus.engine.outputs import DispatchCheck, DispatchTool, ForwardAudio, Output, SendModel, ToClient
-from voicebus.engine.view import CreateResponse
+from voicebus.engine.view import CancelResponse, CreateResponse, Intent
 
 MINE = {"type": "function", "name": "mine", "parameters": {"type": "object"}}
 
@@ -457,8 +457,53 @@ def test_interrupt_by_an_operator_stops_an_answer_here_too() -> None:
     assert talk.sent_types() == ["conversation.item.truncate", "response.cancel"]
 
 
+def test_audio_of_an_out_of_band_response_passes_and_is_never_truncated() -> None:
+    talk = connected()
+    talk.client("response.create", response={"conversation": "none"})
+    talk.begins("oob_1", conversation_id=None)
+    assert talk.of(ForwardAudio, talk.sounds(500, "item_o", "oob_1"))
+    assert talk.of(ForwardAudio, talk.sounds(500, "item_o", "oob_1"))
+    talk.put(Interrupt(), after=0.1)
+    assert talk.sent_types() == []
+
+
+def test_an_out_of_band_create_that_is_refused_is_the_clients_error() -> None:
+    talk = connected()
+    talk.client("response.create", event_id="c-4", response={"conversation": "none"})
+    talk.fails("invalid_value", "No.", talk.sent("response.create")[0]["event_id"])
+    assert [error["error"]["event_id"] for error in talk.shown("error")] == ["c-4"]
+
+
+def test_a_client_may_cancel_before_its_response_began() -> None:
+    talk = connected()
+    talk.put(CommitAudio())
+    talk.put(ClientEvent({"type": "response.cancel"}))
+    assert talk.shown("error", talk.last), "the client has no response that it could cancel"
+    view = StubbornView()
+    view.intents = [CancelResponse(None, None)]
+    talk = Talk(face=Face.OPENAI, view=view).live()
+    talk.asks()
+    talk.client("response.cancel")
+    talk.begins()
+    assert talk.sent("response.cancel", talk.last)[0]["response_id"] == "resp_1"
+
+
+def test_a_handoff_takes_over_what_a_client_has_asked_for_a_moment_before() -> None:
+    talk = connected(handoffs=[handoff("billing")])
+    talk.client("response.create")
+    talk.begins()
+    talk.calls("transfer_to_billing")
+    talk.client("session.update", session={"type": "realtime", "output_modalities": ["text"], "tools": [MINE]})
+    talk.put(AgentResolved("call_1", agent("billing")))
+    session = talk.sent("session.update", talk.last)[0]["session"]
+    assert session["output_modalities"] == ["text"]
+    assert [entry["name"] for entry in session["tools"]] == ["mine"]
+
+
 class StubbornView:
-    """A view that lets every create through, also those that the real one refuses."""
+    """A view that lets every create through, also those that the real one refuses; or asks for what it is told to."""
+
+    intents: Sequence[Intent] = ()
 
     def model_event(self, event: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
         return [event]
@@ -466,8 +511,8 @@ class StubbornView:
     def audio_address(self, response_id: str, output_index: int) -> tuple[str, int]:
         return response_id, output_index
 
-    def client_event(self, event: Mapping[str, Any]) -> Sequence[CreateResponse]:
-        return [CreateResponse(event.get("response", {}), event.get("event_id"))]
+    def client_event(self, event: Mapping[str, Any]) -> Sequence[Intent]:
+        return self.intents or [CreateResponse(event.get("response", {}), event.get("event_id"))]
 
     def agent_changed(self, *, name: str, server_tools: Sequence[Mapping[str, Any]]) -> None: ...
 

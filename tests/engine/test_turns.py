@@ -323,3 +323,50 @@ def test_a_commit_of_nothing_does_not_take_back_the_answer_to_a_message() -> Non
     talk.fails("input_audio_buffer_commit_empty", event_id=talk.sent("input_audio_buffer.commit")[0]["event_id"])
     talk.ends()
     assert talk.sent_types() == ["response.create"]
+
+
+def test_a_long_answer_of_a_server_that_does_not_echo_metadata_is_not_taken_for_silence() -> None:
+    talk = Talk().live()
+    talk.asks()
+    talk.begins(metadata=None)
+    assert "create" not in talk.timers()
+    talk.ends()
+    talk.asks()
+    assert "create" in talk.timers()
+
+
+def test_a_repeated_start_does_not_stop_the_watch_over_a_create() -> None:
+    talk = Talk().live()
+    talk.begins("vad_1", unasked=True)
+    talk.ends("vad_1")
+    talk.asks()
+    talk.begins("vad_1", unasked=True)
+    assert "create" in talk.timers()
+
+
+def test_an_answer_that_comes_after_an_unasked_response_is_still_known_as_ours() -> None:
+    talk = Talk().live()
+    talk.asks()
+    talk.put(Interrupt())
+    talk.begins("vad_1", unasked=True)
+    talk.ends("vad_1")
+    talk.begins("resp_1")
+    assert talk.sent("response.cancel", talk.last)[0]["response_id"] == "resp_1", "it was interrupted before it began"
+
+
+def test_a_response_whose_start_was_never_seen_is_ended_all_the_same() -> None:
+    talk = Talk().live()
+    talk.asks()
+    talk.ends("resp_1", metadata=talk.sent("response.create")[0]["response"]["metadata"])
+    assert [record.response_id for record in talk.records(EventType.TURN_ENDED)] == ["resp_1"]
+    talk.asks()
+    assert talk.sent_types() == ["conversation.item.create", "response.create"]
+
+
+def test_responses_are_forgotten_long_after_their_end() -> None:
+    talk = Talk().live()
+    for number in range(200):
+        talk.begins(f"vad_{number}", unasked=True)
+        talk.ends(f"vad_{number}")
+    assert len(talk.records(EventType.TURN_ENDED)) == 200
+    assert [type(output) for output in talk.ends("vad_199")] == [Ignored]

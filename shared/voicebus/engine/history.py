@@ -47,9 +47,6 @@ class History:
     def is_hidden(self, item_id: str) -> bool:
         return item_id in self._hidden
 
-    def __contains__(self, item_id: str) -> bool:
-        return item_id in self._items
-
     def publish(self, out: Outbox) -> None:
         """`history_updated` with everything; made only where somebody hears it."""
         if out.is_native:

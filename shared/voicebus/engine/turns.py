@@ -118,8 +118,10 @@ class Turns:
         self._outstanding: Create | None = None
         self._apart: dict[str, Create] = {}
         self._given_up: dict[str, Create] = {}
-        # Some servers do not echo metadata: known once the first mark came back.
+        # Some servers do not echo metadata: known once the first mark came back. Until then an unmarked response may
+        # be the answer to our create; `_assumed` is the one that was taken for answered so.
         self._marks_come_back = False
+        self._assumed: Create | None = None
         self._backing_off = False
         self._turn_ended: float | None = None
         self.responses: dict[str, Response] = {}
@@ -218,17 +220,15 @@ class Turns:
 
     def created(self, payload: Mapping[str, Any]) -> Response | None:
         """`response.created`; None where it repeats what is known."""
-        response_id = wire.text(payload, "id")
         mark = wire.text(wire.mapping(payload, "metadata"), OWN_METADATA_KEY)
         self._marks_come_back = self._marks_come_back or bool(mark)
-        create = self._apart.pop(mark, None)
-        if not mark and self._apart and payload.get("conversation_id", "") is None:
-            create = self._apart.pop(next(iter(self._apart)))  # unmarked, but of no conversation
-        if create is None and self._outstanding is not None and mark == self._outstanding.id:
-            create = self._release()
-        known = self.responses.get(response_id)
+        create = self._claim(mark, payload)
+        known = self.responses.get(wire.text(payload, "id"))
         if known is None:
-            response = self._open(response_id, create)
+            response = self._open(wire.text(payload, "id"), create)
+            if create is None and not self._marks_come_back:
+                # It may be the answer to our create: the end of this response will tell, however long it takes.
+                self._out.cancel_timer(CREATE_TIMER)
         elif known.active and known.create is None and create is not None:
             known.create, response = create, known
         else:
@@ -256,8 +256,7 @@ class Turns:
         if self.active is response:
             self.active = None
             if self._outstanding is not None and response.create is None and not self._marks_come_back:
-                # It may have been the answer of a server that does not echo marks.
-                self._release()
+                self._assumed = self._release()
         return response
 
     def refused(self, error: Mapping[str, Any]) -> tuple[bool, Create | None]:
@@ -313,6 +312,19 @@ class Turns:
             for old in [old for old in self.responses.values() if not old.active][: -_REMEMBERED // 2]:
                 del self.responses[old.id]
         return response
+
+    def _claim(self, mark: str, payload: Mapping[str, Any]) -> Create | None:
+        """The create that this new response answers, None where it began unasked."""
+        if not mark:
+            # Unmarked, but of no conversation: it can only be one of ours.
+            out_of_band = self._apart and payload.get("conversation_id", "") is None
+            return self._apart.pop(next(iter(self._apart))) if out_of_band else None
+        if self._outstanding is not None and mark == self._outstanding.id:
+            return self._release()
+        if self._assumed is not None and mark == self._assumed.id:
+            assumed, self._assumed = self._assumed, None
+            return assumed
+        return self._apart.pop(mark, None)
 
     def _release(self) -> Create | None:
         create, self._outstanding = self._outstanding, None
