@@ -375,6 +375,7 @@ credit visa mastercard
 
 # Verbs that do the same kind of thing. The class of a request and the class of a tool should agree.
 _ACTIONS: Final = {
+    "switch": "turn switch toggle power start stop shut enable disable activate deactivate",
     "read": """get show check list find search look lookup fetch read view see tell query retrieve display what how
         when where who which is are do does track calculate convert compare describe explain recommend
         suggest report inform whats""",

@@ -207,6 +207,8 @@ def _after_article(tokens: Sequence[Token], at: int) -> Number | None:
         )
     if following in _VAGUE:
         return Number(at, at + 2, _VAGUE[following])
+    if tokens[at + 1].stem in SECONDS_PER and at and tokens[at - 1].low == "for":
+        return Number(at, at + 1, 1)  # "for a day" is a length, "a day off" is none
     if tokens[at + 1].stem in SECONDS_PER and following not in {"second", "day", "night", "month", "year", "week"}:
         return Number(at, at + 1, 1)
     return None

@@ -118,9 +118,12 @@ def _trimmed(parameter: Parameter, tool: Tool, said: Utterance, chunk: Chunk, us
     labels = set(parameter.words) - _HEADS_KEPT
     # A title may well end with what the tool is about ("team meeting"), a room does not ("bathroom lamp").
     head = "" if parameter.kind in {"title", "query"} else stem(split_name(tool.name)[-1])
+    if any(same_concept(head, word) for word in parameter.words):
+        head = ""  # the tool is about what the parameter names: "coffee machine" for an appliance is whole
+    place = parameter.kind in {"place", "person", "organization"} and said.tells_names
     while first < last and _drops_at_start(said, chunk, first, last, names, labels):
         first += 1
-    while first < last and _drops_at_end(said, first, last, names, labels, head):
+    while first < last and _drops_at_end(said, first, last, names, labels, head, place=place):
         last -= 1
     return first, last
 
@@ -139,7 +142,9 @@ def _drops_at_start(
     return bool(verb) and first + 1 < last and _request_start(said, first)
 
 
-def _drops_at_end(said: Utterance, first: int, last: int, names: frozenset[str], labels: set[str], head: str) -> bool:
+def _drops_at_end(
+    said: Utterance, first: int, last: int, names: frozenset[str], labels: set[str], head: str, *, place: bool
+) -> bool:
     word = said.tokens[last - 1]
     if not word.is_word or word.low in {"please", "now", "instead", "too", "back"}:
         return True
@@ -152,6 +157,8 @@ def _drops_at_end(said: Utterance, first: int, last: int, names: frozenset[str],
         return False  # the last word of a name
     if word.stem in labels or word.stem in names - _HEADS_KEPT:
         return True
+    if last - first > 1 and word.text.islower() and said.tokens[last - 2].text[0].isupper() and last > 2 and place:
+        return True  # "the Berlin store": the name ends where the capitals do
     return last - first > 1 and word.stem not in _HEADS_KEPT and same_concept(word.stem, head)
 
 

@@ -23,7 +23,7 @@ from voicebus_services.model_simulator.brain.tokens import STOP_WORDS, split_nam
 from voicebus_services.model_simulator.brain.utterance import Utterance
 
 SURE: Final = 0.62
-ENOUGH: Final = 0.36
+ENOUGH: Final = 0.34
 
 _HANDOFF: Final = re.compile(r"^transfer_to_(.+?)(?:_agent)?$|^hand_?off_to_(.+)$", re.IGNORECASE)
 _HANDOFF_WORDS: Final = stemmed_words(
@@ -76,7 +76,7 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A tool, how well it fits (0 not at all, 0.42 enough, above 0.62 surely), and its arguments as far as they
+    """A tool, how well it fits (0 not at all, 0.34 enough, above 0.62 surely), and its arguments as far as they
     were said.
     """
 

@@ -237,7 +237,8 @@ def _kind(name: str, spoken: list[str], schema: JsonObject, description: str, ty
     own = split_name(name)
     if own[-1:] == ["at"] or own[-2:] == ["date", "time"]:
         return "datetime"
-    for word in reversed(own):
+    exact = {"phone", "telephone", "email", "url", "currency", "language"} & set(own)
+    for word in exact or reversed(own):
         kind = _KIND_OF.get(stem(word))
         if kind is None:
             continue

@@ -1,5 +1,6 @@
 """Filling a tool's arguments from an utterance. The single home of deciding which words become which argument."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -235,8 +236,12 @@ def _elements(parameter: Parameter, tool: Tool, said: Utterance, used: frozenset
     if not phrases:
         return []
     chain_of = {i: c.chain for c in said.chunks for i in range(c.first, c.last)}
-    best = chain_of.get(phrases[0].first)
+    size = Counter(chain_of.get(c.first) for c in phrases)
+    # A list of several is rather meant than a phrase by itself.
+    best = chain_of.get(max(phrases, key=lambda c: c.score + 0.4 * (size[chain_of.get(c.first)] - 1)).first)
     same = [c for c in phrases if chain_of.get(c.first) == best]
+    if len(same) < int(parameter.schema.get("minItems") or 0):
+        same = phrases  # "compare this with that"
     return [
         next(iter(group))
         for _, group in groupby(sorted(same, key=lambda c: (c.first, -c.score)), key=lambda c: c.first)

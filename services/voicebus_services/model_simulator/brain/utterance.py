@@ -33,12 +33,12 @@ DETERMINERS: Final = words(
     """a an the my our your his her their its this that these those some any another each every all"""
 )
 _BREAKS: Final = words(
-    """i me we us you he him she it they them myself is am are was were be been being do does did done doing being
-    have has had will would shall should can could may might must let what which who whom whose when where why
-    how please thanks thank hello hi hey okay ok so then there here not no yes and or but if just also too again
-    now right really very want wants wanted like need needs get got give going gonna tell know much many more
-    most less least well um uh if whether sorry actually maybe perhaps quickly soon asap currently today's goes
-    go come"""
+    """mean means meant better best worse cheaper i me we us you he him she it they them myself is am are was were
+    be been being do does did done doing being have has had will would shall should can could may might must let
+    what which who whom whose when where why how please thanks thank hello hi hey okay ok so then there here not
+    no yes and or but if just also too again now right really very want wants wanted like need needs get got
+    give going gonna tell know much many more most less least well um uh if whether sorry actually maybe perhaps
+    quickly soon asap currently today's goes go come"""
 )
 _PARTICLE_VERBS: Final = stemmed_words(
     """turn switch put log sign check pick look call wake set shut power fill dial back take crank bring warm cool
@@ -46,10 +46,10 @@ _PARTICLE_VERBS: Final = stemmed_words(
 )
 _PARTICLES: Final = words("""on off up down in out back""")
 _COMMON_VERBS: Final = words(
-    """take bring drive pick put keep help try use leave come ask talk speak think hear feel fly travel stay eat
-    drink sleep work wear cook watch read listen learn meet visit see look fix repair mend clean wash heat warm
-    cool dim brighten invite hold wait reach contact run walk ride swim move sell rent hire lend borrow download
-    upload install restart print scan sign say"""
+    """turn switch toggle take bring drive pick put keep help try use leave come ask talk speak think hear feel fly
+    travel stay eat drink sleep work wear cook watch read listen learn meet visit see look fix repair mend clean
+    wash heat warm cool dim brighten invite hold wait reach contact run walk ride swim move sell rent hire lend
+    borrow download upload install restart print scan sign say"""
 )
 _STREETS: Final = stemmed_words("""street avenue road lane drive square boulevard way court place terrace""")
 _MEASURES: Final = stemmed_words(
