@@ -67,8 +67,8 @@ async def connected(gateway: Listening, path: str, **options: Any) -> AsyncItera
         yield TestClient(socket)
 
 
-def native(gateway: Listening, query: str = "") -> AbstractAsyncContextManager[TestClient]:
-    return connected(gateway, f"/v1/sessions/connect{query}")
+def native(gateway: Listening, query: str = "", **options: Any) -> AbstractAsyncContextManager[TestClient]:
+    return connected(gateway, f"/v1/sessions/connect{query}", **options)
 
 
 def realtime(gateway: Listening, query: str = "", **options: Any) -> AbstractAsyncContextManager[TestClient]:

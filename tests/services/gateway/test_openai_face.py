@@ -10,7 +10,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
-from services.gateway.clients import TestClient, realtime
+from services.gateway.clients import TestClient, native, realtime
 from services.gateway.conftest import Gateways
 from voicebus.contracts.tools import ToolCall
 from voicebus_services.gateway.wiring import Gateway
@@ -199,6 +199,15 @@ async def test_a_wrong_key_gets_101_then_an_error_then_close_3000(
         assert await client.closed() == 3000
     assert client.seen[0]["error"]["code"] == code
     assert client.socket.close_reason == reason
+
+
+@pytest.mark.parametrize("headers", [{"Origin": "https://elsewhere.example"}, {"Host": "rebound.example"}])
+async def test_without_keys_a_page_from_elsewhere_gets_nothing(gateway: Gateway, headers: dict[str, str]) -> None:
+    async with realtime(gateway, additional_headers=headers) as client:
+        assert await client.closed() == 3000
+    async with native(gateway, additional_headers=headers) as client:
+        assert await client.closed() == 1008
+    assert client.seen[0]["code"] == "credentials"
 
 
 async def test_a_model_that_cannot_be_reached_is_said_and_closed(gateways: Gateways) -> None:
