@@ -467,6 +467,16 @@ def test_audio_of_an_out_of_band_response_passes_and_is_never_truncated() -> Non
     assert talk.sent_types() == []
 
 
+def test_a_call_of_an_out_of_band_response_is_never_the_servers() -> None:
+    talk = connected()
+    talk.client("response.create", response={"conversation": "none"})
+    talk.begins("oob_1", conversation_id=None)
+    assert not talk.of(DispatchTool, talk.calls("weather", response="oob_1"))
+    talk.ends("oob_1", conversation_id=None)
+    assert talk.errors() == []
+    assert talk.sent("conversation.item.create") == []
+
+
 def test_an_out_of_band_create_that_is_refused_is_the_clients_error() -> None:
     talk = connected()
     talk.client("response.create", event_id="c-4", response={"conversation": "none"})

@@ -103,7 +103,8 @@ class ToolCalls:
         agent = response.agent
         spec: ToolSpec | HandoffSpec | None = next((one for one in agent.handoffs if one.name == name), None)
         spec = spec or next((one for one in agent.tools if one.name == name), None)
-        if spec is None and self._is_client_tool(name):
+        if response.out_of_band or (spec is None and self._is_client_tool(name)):
+            # The client's own; out of band it is alone with its tools, and an output would have no call to answer.
             response.client_calls = True
             return
         call = Call(call_id, wire.text(item, "id"), name, arguments, response, spec, self._out.ms())
