@@ -137,3 +137,18 @@ def test_a_call_and_its_result_are_one_item() -> None:
 
 def test_an_unknown_deletion_changes_nothing() -> None:
     assert Talk().live().model("conversation.item.deleted", item_id="nothing") == []
+
+
+def test_what_went_out_in_an_event_stays_as_it_was() -> None:
+    talk = Talk(agent(tools=[tool()])).asked()
+    talk.user_speaks("item_u")
+    talk.item_begins()
+    talk.says("Hel")
+    talk.calls()
+    before = talk.emitted("history_updated")[-1]["history"]
+    kept = repr(before)
+    talk.says("lo")
+    talk.transcript("words")
+    talk.result("sunny")
+    assert repr(before) == kept
+    assert repr(talk.emitted("history_updated")[-1]["history"]) != kept

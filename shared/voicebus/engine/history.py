@@ -1,6 +1,5 @@
 """The conversation's items in order, as the JSON of the native face (parity G and K). Audio is not kept."""
 
-import copy
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -33,7 +32,10 @@ def _merge_content(old: list[dict[str, Any]], new: list[dict[str, Any]], role: s
 
 
 class History:
-    """Items by id, in conversation order. Methods tell whether something changed; the session makes events of it."""
+    """Items by id, in conversation order. Methods tell whether something changed; the session makes events of it.
+
+    An item is replaced when it changes, never changed in place: what went out in an event stays as it was.
+    """
 
     def __init__(self) -> None:
         self._items: dict[str, dict[str, Any]] = {}
@@ -53,11 +55,10 @@ class History:
             out.emit("history_updated", history=self.json())
 
     def json(self) -> list[dict[str, Any]]:
-        return [copy.deepcopy(self._items[item_id]) for item_id in self._order]
+        return [self._items[item_id] for item_id in self._order]
 
     def item(self, item_id: str) -> dict[str, Any] | None:
-        item = self._items.get(item_id)
-        return None if item is None else copy.deepcopy(item)
+        return self._items.get(item_id)
 
     def put(self, item: Mapping[str, Any], previous: str | None) -> bool | None:
         """Take a wire item over: True for a new one, False for a changed one, None where nothing changed."""
@@ -85,12 +86,14 @@ class History:
         item = self._items.get(item_id)
         if item is None or item["type"] != "message":
             return
-        content: list[dict[str, Any]] = item["content"]
+        content: list[dict[str, Any]] = list(item["content"])
         if content_index == len(content):
             content.append(_content({"type": kind}))
         if 0 <= content_index < len(content) and content[content_index]["type"] == kind:
             field = "transcript" if kind == "audio" else "text"
-            content[content_index][field] = (content[content_index][field] or "") + delta
+            part = content[content_index]
+            content[content_index] = {**part, field: (part[field] or "") + delta}
+            self._items[item_id] = {**item, "content": content}
 
     def transcribe(self, item_id: str, transcript: str) -> bool:
         """A user's transcript is complete; True where the item was not known (parity 116)."""
@@ -108,18 +111,18 @@ class History:
             )
             return True
         if item["type"] == "message":
-            for part in item["content"]:
-                if part["type"] == "input_audio":
-                    part["transcript"] = transcript
-            item["status"] = "completed"
+            content = [
+                {**part, "transcript": transcript} if part["type"] == "input_audio" else part
+                for part in item["content"]
+            ]
+            self._items[item_id] = {**item, "content": content, "status": "completed"}
         return False
 
     def answer(self, item_id: str, output: str) -> None:
         """A call's output is known: call and result are one item (parity 75)."""
         item = self._items.get(item_id)
         if item is not None and item["type"] == "function_call":
-            item["output"] = output
-            item["status"] = "completed"
+            self._items[item_id] = {**item, "output": output, "status": "completed"}
 
     def remove(self, item_id: str) -> bool:
         if item_id not in self._items:
