@@ -178,6 +178,30 @@ async def test_a_model_that_does_not_answer_is_given_up() -> None:
             await OpenAIRealtimeConnector(url, connect_timeout_s=0.1).connect(Listener(), model="m")
 
 
+async def test_a_link_that_opens_after_its_caller_has_gone_is_cut() -> None:
+    listener, asked, answer, ended = Listener(), asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def slow(connection: ServerConnection, request: Request) -> None:
+        asked.set()
+        await answer.wait()
+
+    async def talk(connection: ServerConnection) -> None:
+        await connection.wait_closed()
+        ended.set()
+
+    async with serve(talk, "127.0.0.1", 0, process_request=slow) as server:
+        url = f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}/"
+        dialling = asyncio.create_task(OpenAIRealtimeConnector(url).connect(listener, model="m"))
+        await asked.wait()
+        dialling.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await dialling
+        answer.set()
+        async with asyncio.timeout(5):
+            await ended.wait()
+    assert listener == Listener()
+
+
 @pytest.mark.parametrize("url", ["wss://api.openai.com/v1/realtime", "wss://me.openai.azure.com/openai/v1/realtime"])
 def test_a_real_provider_is_not_dialled_without_a_credential(url: str) -> None:
     with pytest.raises(SettingsError, match="VOICEBUS_MODEL_API_KEY"):

@@ -104,6 +104,8 @@ class Model:
     async def _talk(self) -> None:
         await asyncio.sleep(random.random() * FRAME_S)
         due = asyncio.get_running_loop().time()
+        # The first turn is cut short by chance, so that not all conversations end their turns together.
+        frames = random.randrange(1, FRAMES_PER_TURN)
         while True:
             item, response = f"item_{next(_ids)}", f"resp_{next(_ids)}"
             self._hear(f"item_{next(_ids)}")
@@ -117,13 +119,14 @@ class Model:
             self._send("response.output_item.added", response_id=response, output_index=0, item=made)
             self._send("conversation.item.added", item=made, previous_item_id=None)
             self._send("response.content_part.added", **at, part={"type": "audio", "transcript": ""})
-            for number in range(FRAMES_PER_TURN):
+            for number in range(frames):
                 self._send("response.output_audio.delta", **at, delta=stamped())
                 if number % TRANSCRIPT_EVERY == 0:
                     self._send("response.output_audio_transcript.delta", **at, delta="spoken ")
                 due += FRAME_S
                 await asyncio.sleep(due - asyncio.get_running_loop().time())
-            text = "spoken " * (FRAMES_PER_TURN // TRANSCRIPT_EVERY)
+            text = "spoken " * -(-frames // TRANSCRIPT_EVERY)
+            frames = FRAMES_PER_TURN
             part = {"type": "output_audio", "transcript": text}
             final = made | {"status": "completed", "content": [part]}
             self._send("response.output_audio.done", **at)

@@ -40,6 +40,7 @@ class PicowsSocket(WSListener):
         self._max_buffered = max_buffered
         self._transport: WSTransport | None = None
         self._closing = False
+        self._abandoned = False
         self._congested = False
         self._leaving = 0
         # A message that comes in fragments: None while there is none.
@@ -105,8 +106,16 @@ class PicowsSocket(WSListener):
 
     # --- picows' WSListener -------------------------------------------------------------------------
 
+    def abandon(self) -> None:
+        """Nobody waits for this connection any more; should it still come about, it is cut at once."""
+        self._abandoned = True
+        self._abort()
+
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._transport = transport
+        if self._abandoned:
+            self._abort()
+            return
         self._listener.opened(self)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
@@ -129,6 +138,8 @@ class PicowsSocket(WSListener):
         self._gone.set()
         if self._cut is not None:
             self._cut.cancel()
+        if self._abandoned:
+            return
         self._listener.closed(ABNORMAL if self._peer_code is None else self._peer_code, self._peer_reason)
 
     def pause_writing(self) -> None:
@@ -205,14 +216,19 @@ async def connect(
         picows.WSHandshakeError: the server refused the upgrade.
     """
     socket = PicowsSocket(listener)
-    async with asyncio.timeout(timeout_s):
-        await picows.ws_connect(
-            lambda: socket,
-            url,
-            ssl_context=tls,
-            extra_headers=dict(headers),
-            websocket_handshake_timeout=timeout_s,
-            max_redirects=0,
-            **limits(),
-        )
+    try:
+        async with asyncio.timeout(timeout_s):
+            await picows.ws_connect(
+                lambda: socket,
+                url,
+                ssl_context=tls,
+                extra_headers=dict(headers),
+                websocket_handshake_timeout=timeout_s,
+                max_redirects=0,
+                **limits(),
+            )
+    except BaseException:
+        # picows goes on with a handshake whose waiter was cancelled.
+        socket.abandon()
+        raise
     return socket
