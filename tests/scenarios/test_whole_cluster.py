@@ -1,6 +1,8 @@
 """Whole clusters of real processes: many calls at once, and what a caller notices when a worker is gone."""
 
 import asyncio
+import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import pytest
 
 from support.callers import Caller, calling, fetch, transcript
 from support.cluster import ClusterUnderTest, running_cluster
+from support.waiting import wait_until
 
 TARGETS = ("support.hotline",)
 CALLS = 50
@@ -32,10 +35,22 @@ async def hold_one_call(number: int, gateway_url: str) -> tuple[str, list[tuple[
         return caller.session, caller.lines()
 
 
-def said_and_heard(ledger: list[dict[str, Any]]) -> dict[str, list[tuple[str, str]]]:
-    """The simulator's truth by item id of its first line: (speaker, text) in order."""
+@dataclass(frozen=True)
+class Truth:
+    """What the simulated model says of one conversation: what was said and heard, and what its functions returned."""
+
+    lines: list[tuple[str, str]]
+    outputs: list[str]
+
+
+def truths(ledger: list[dict[str, Any]]) -> dict[str, Truth]:
+    """The simulator's ledger by the id of each conversation's first item."""
+    roles = {"user": "user", "agent": "assistant"}
     return {
-        entry["lines"][0]["item_id"]: [(line["speaker"], line["text"]) for line in entry["lines"]]
+        entry["lines"][0]["item_id"]: Truth(
+            [(roles[line["speaker"]], line["text"]) for line in entry["lines"] if line["speaker"] in roles],
+            [line["text"] for line in entry["lines"] if line["speaker"] == "tool"],
+        )
         for entry in ledger
         if entry["lines"]
     }
@@ -58,7 +73,7 @@ async def test_fifty_calls_at_once_are_archived_line_by_line_as_they_were_said_a
     ) as cluster:
         gateways = [service.url for service in cluster.services["gateway"]]
         held = await asyncio.gather(*(hold_one_call(number, gateways[number % 2]) for number in range(CALLS)))
-        truth = said_and_heard(await fetch(f"{cluster.simulator.url}/ledger"))
+        truth = truths((await fetch(f"{cluster.simulator.url}/ledger"))["data"])
         assert len(truth) == CALLS
         pids = {service.pid for service in cluster.services["tool-worker"]}
         used: set[int] = set()
@@ -68,8 +83,10 @@ async def test_fifty_calls_at_once_are_archived_line_by_line_as_they_were_said_a
             messages = [item for item in archived["items"] if item["type"] == "message"]
             lines = [(item["role"], item["text"]) for item in messages]
             assert lines == recorded
-            assert lines == truth[messages[0]["item_id"]]
+            said = truth[messages[0]["item_id"]]
+            assert lines == said.lines
             calls = [item for item in archived["items"] if item["type"] == "tool_call"]
+            assert sorted(item["output"] for item in calls) == sorted(said.outputs)
             assert [item["outcome"] for item in calls] == ["ok"] * 3
             used |= {int(item["output"].rpartition(" ")[2]) for item in calls if item["tool"] == "where"}
         assert used <= pids, "tools ran in tool-worker processes only"
@@ -79,6 +96,14 @@ async def test_fifty_calls_at_once_are_archived_line_by_line_as_they_were_said_a
 @pytest.fixture
 def sqlite_url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'v.db'}"
+
+
+async def start_slow_tool(caller: Caller, seconds: float, folder: Path) -> None:
+    """Have the tool `slow` called, and wait until it runs in its worker."""
+    started = folder / "started"
+    arguments = json.dumps({"seconds": seconds, "started": str(started)})
+    await caller.types(f"wait [[call: slow {arguments}]]")
+    await wait_until(started.exists, description="the tool to run")
 
 
 async def ask_quick(caller: Caller, word: str) -> None:
@@ -108,7 +133,7 @@ async def test_a_stopped_tool_worker_is_an_error_answer_and_a_new_one_serves_the
 
 
 async def test_the_answer_to_a_killed_worker_is_heard_and_nothing_hangs(
-    redis_url: str, sqlite_url: str, stream_prefix: str
+    redis_url: str, sqlite_url: str, stream_prefix: str, tmp_path: Path
 ) -> None:
     async with (
         running_cluster(
@@ -116,8 +141,7 @@ async def test_the_answer_to_a_killed_worker_is_heard_and_nothing_hangs(
         ) as cluster,
         calling(cluster.gateway.url) as caller,
     ):
-        await caller.types('wait [[call: slow {"seconds": 60}]]')
-        await caller.until(lambda each: each.of("tool_start"), "the tool to start")
+        await start_slow_tool(caller, 60, tmp_path)
         await cluster.kill(cluster.services["tool-worker"][0])
         ended = await caller.until(lambda each: each.of("tool_end"), "the killed call to end")
         assert ended[0]["outcome"] in ("timeout", "unknown")
@@ -159,7 +183,7 @@ async def test_a_handoff_passes_the_conversation_on(redis_url: str, sqlite_url: 
 
 
 async def test_sigterm_lets_a_tool_worker_finish_what_it_has(
-    redis_url: str, sqlite_url: str, stream_prefix: str
+    redis_url: str, sqlite_url: str, stream_prefix: str, tmp_path: Path
 ) -> None:
     cluster: ClusterUnderTest
     async with (
@@ -168,8 +192,7 @@ async def test_sigterm_lets_a_tool_worker_finish_what_it_has(
         ) as cluster,
         calling(cluster.gateway.url) as caller,
     ):
-        await caller.types('wait [[call: slow {"seconds": 1.5}]]')
-        await caller.until(lambda each: each.of("tool_start"), "the tool to start")
+        await start_slow_tool(caller, 1.5, tmp_path)
         await cluster.stop(cluster.services["tool-worker"][0])
         await caller.hears("slept 1.5 s")
         await caller.hangs_up()

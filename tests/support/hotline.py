@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from pathlib import Path
 from typing import Any
 
 from voicebus import (
@@ -28,8 +29,9 @@ async def quick(word: str) -> str:
 
 
 @function_tool
-async def slow(seconds: float) -> str:
-    """Take a while."""
+async def slow(seconds: float, started: str) -> str:
+    """Take a while; make the file `started` first."""
+    await asyncio.to_thread(Path(started).touch)
     await asyncio.sleep(seconds)
     return f"slept {seconds:g} s"
 
