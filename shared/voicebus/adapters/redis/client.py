@@ -7,7 +7,7 @@ Nothing is retried underneath: whoever sends something knows whether sending it 
 import asyncio
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Self
 from urllib.parse import unquote, urlsplit
@@ -46,10 +46,13 @@ class RedisConnection:
     is collected. Use as an async context manager, or call `aclose`.
     """
 
-    def __init__(self, commands: _Client, blocking: _Client, *, address: str) -> None:
+    def __init__(
+        self, commands: _Client, blocking: _Client, *, address: str, sentinels: Sequence[_Client] = ()
+    ) -> None:
         self.address = address
         self._commands = commands
         self._blocking = blocking
+        self._sentinels = sentinels
         # Bounded by its callers: each waits for its own answers.
         self._queue: deque[tuple[tuple[Any, ...], dict[str, Any], asyncio.Future[Any]]] = deque()
         self._wake = asyncio.Event()
@@ -119,8 +122,8 @@ class RedisConnection:
         batch = list(self._queue)
         self._queue.clear()
         _settle(batch, [self._closed_error()] * len(batch))
-        await self._commands.aclose()
-        await self._blocking.aclose()
+        for client in (self._commands, self._blocking, *self._sentinels):
+            await client.aclose()
 
     async def _flush(self) -> None:
         while True:
@@ -177,8 +180,8 @@ async def connect(url: str) -> RedisConnection:
     """
     address = _redacted(url)
     with _opening(address):
-        commands, blocking = _client(url), _client(url)
-    connection = RedisConnection(commands, blocking, address=address)
+        (commands, first), (blocking, second) = _client(url), _client(url)
+    connection = RedisConnection(commands, blocking, address=address, sentinels=[*first, *second])
     try:
         with translated(address):
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
@@ -197,7 +200,8 @@ def _opening(address: str) -> Iterator[None]:
         raise SettingsError(f"VOICEBUS_REDIS_URL: {address} is no Redis address ({error})") from error
 
 
-def _client(url: str) -> _Client:
+def _client(url: str) -> tuple[_Client, Sequence[_Client]]:
+    """A client for this address, and the clients of the sentinels that it asks."""
     common: dict[str, Any] = {
         # Foreign writers may send bytes that are no UTF-8: they must reach the dead letters, not break the reader.
         "decode_responses": True, "encoding_errors": "replace", "protocol": 2,
@@ -205,7 +209,7 @@ def _client(url: str) -> _Client:
     }  # fmt: skip
     scheme, _, rest = url.partition("://")
     if scheme in ("redis", "rediss", "unix"):
-        return aioredis.Redis.from_url(url, **common)
+        return aioredis.Redis.from_url(url, **common), ()
     # urlsplit knows one host only, so the list is cut out before the path.
     hosts, _, path = rest.partition("/")
     credentials, _, hosts = hosts.rpartition("@")
@@ -214,15 +218,16 @@ def _client(url: str) -> _Client:
         common |= {"username": unquote(user) or None, "password": unquote(password) or None}
     nodes = [_host_and_port(host, 26379 if scheme == "redis+sentinel" else 6379) for host in hosts.split(",")]
     if scheme == "redis+cluster":
-        return RedisCluster(startup_nodes=[ClusterNode(host, port) for host, port in nodes], **common)
+        return RedisCluster(startup_nodes=[ClusterNode(host, port) for host, port in nodes], **common), ()
     if scheme == "redis+sentinel":
         master, _, database = path.strip("/").partition("/")
         if not master:
             raise ValueError("the master's name is missing: redis+sentinel://HOST:PORT,…/MASTER")
         common["db"] = int(database or 0)
-        quick = {"socket_timeout": None, "socket_connect_timeout": CONNECT_TIMEOUT_S}
+        # Without its own retries, which take seconds: the next sentinel is the retry.
+        quick = {"socket_timeout": None, "socket_connect_timeout": 1.0, "retry": Retry(NoBackoff(), 0)}
         sentinels: Any = Sentinel(nodes, sentinel_kwargs=quick)  # type: ignore[no-untyped-call]
-        return sentinels.master_for(master, **common)
+        return sentinels.master_for(master, **common), sentinels.sentinels
     raise ValueError("redis://, rediss://, unix://, redis+sentinel:// or redis+cluster:// is allowed")
 
 

@@ -1,0 +1,76 @@
+"""Keys: hash tags so that everything runs on Redis Cluster, and an end for every key."""
+
+import inspect
+import re
+from collections.abc import Iterable
+from zlib import crc32
+
+from hypothesis import given
+from hypothesis import strategies as st
+from redis.crc import key_slot
+
+from voicebus.contracts.streams import RESERVED_QUEUES, Keys
+
+KEYS = Keys("vb")
+
+# One example of every key; whole-installation hashes have no tag, as no script names them beside another key.
+TAGGED = {
+    "events": KEYS.events(3),
+    "session_state": KEYS.session_state("s"),
+    "session_items": KEYS.session_items("s"),
+    "session_calls": KEYS.session_calls("s"),
+    "tools": KEYS.tools("q"),
+    "call": KEYS.call("q", "s", "c"),
+    "dead": KEYS.dead("q"),
+    "guardrails": KEYS.guardrails(1),
+    "inbox": KEYS.inbox("g"),
+    "gateway": KEYS.gateway("g"),
+    "control": KEYS.control("w"),
+    "worker": KEYS.worker("w"),
+    "archiver_lease": KEYS.archiver_lease(3),
+}
+UNTAGGED = {"config", "registry_tools", "archivers"}
+NOT_KEYS = {"event_shard", "guardrail_shard", "prefix", "event_shards", "guardrail_shards"}
+
+
+def slots(keys: Iterable[str]) -> set[int]:
+    return {key_slot(key.encode()) for key in keys}
+
+
+def test_every_key_is_listed_here_and_says_how_it_ends() -> None:
+    members = {name: member for name, member in inspect.getmembers(Keys) if not name.startswith("_")}
+    assert set(members) - NOT_KEYS == set(TAGGED) | UNTAGGED
+    for name in set(members) - NOT_KEYS:
+        member = members[name]
+        assert inspect.getdoc(member.fget if isinstance(member, property) else member), f"{name} does not say"
+
+
+def test_every_key_has_one_hash_tag() -> None:
+    for name, key in TAGGED.items():
+        assert re.fullmatch(r"vb:[^{}]+\{[^{}]+\}[^{}]*", key), name
+
+
+def test_keys_are_those_of_the_contract() -> None:
+    shard = crc32(b"s") % 16
+    assert KEYS.session_state("s") == f"vb:session:{{{shard}}}:s:state"
+    assert KEYS.events(shard) == f"vb:events:{{{shard}}}"
+    assert KEYS.tools("default") == "vb:tools:{default}"
+    assert KEYS.call("default", "s", "c") == "vb:call:{default}:s:c"
+    assert KEYS.inbox("g") == "vb:inbox:{g}"
+    assert KEYS.registry_tools == "vb:registry:tools"
+
+
+@given(session=st.text("abcdefghijklmnopqrstuvwxyz0123456789_-", min_size=1), shards=st.integers(1, 1024))
+def test_what_a_flush_touches_shares_a_slot(session: str, shards: int) -> None:
+    keys = Keys("vb", event_shards=shards)
+    touched = [keys.session_state(session), keys.session_items(session), keys.session_calls(session)]
+    assert len(slots([*touched, keys.events(keys.event_shard(session))])) == 1
+
+
+@given(queue=st.from_regex(r"[A-Za-z0-9_.-]{1,64}", fullmatch=True))
+def test_what_a_claim_touches_shares_a_slot(queue: str) -> None:
+    assert len(slots([KEYS.tools(queue), KEYS.call(queue, "s", "c"), KEYS.dead(queue)])) == 1
+
+
+def test_dead_letters_of_the_services_have_queues_that_no_tool_may_take() -> None:
+    assert frozenset({"guardrails", "events", "inbox"}) == RESERVED_QUEUES
