@@ -224,6 +224,28 @@ def test_a_response_that_was_cancelled_after_a_call_has_no_follow_up() -> None:
     assert talk.sent_types() == ["conversation.item.create"]
 
 
+def test_a_response_that_speech_cut_off_after_a_call_has_no_follow_up() -> None:
+    talk = asked()
+    talk.calls()
+    talk.model("input_audio_buffer.speech_started", item_id="item_u", audio_start_ms=0)
+    talk.ends(status="cancelled", status_details={"type": "cancelled", "reason": "turn_detected"}, output=[call_item()])
+    assert done(talk)["status_details"]["reason"] == "turn_detected"
+    talk.result("sunny")
+    assert talk.sent_types() == ["conversation.item.create"]
+
+
+def test_speech_while_the_follow_up_is_with_the_model_leaves_the_ending_to_the_model() -> None:
+    talk = resting()
+    talk.result("sunny")
+    talk.model("input_audio_buffer.speech_started", item_id="item_u", audio_start_ms=0)
+    assert shown(talk) == ["input_audio_buffer.speech_started"]
+    talk.begins("resp_2")
+    talk.ends("resp_2", "cancelled", status_details={"type": "cancelled", "reason": "turn_detected"}, output=[])
+    response = done(talk)
+    assert (response["id"], response["status"]) == ("resp_1", "cancelled")
+    assert talk.sent("response.cancel") == []
+
+
 def test_the_end_of_the_session_ends_a_chain_that_rests() -> None:
     talk = resting()
     talk.put(End("hangup"))
