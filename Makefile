@@ -31,8 +31,8 @@ lint: $(VENV)/.dev ## Check style, types, layers and spelling.
 	$(BIN)/codespell
 
 bench: $(VENV)/.dev ## Measure footprint and capacity beside a plain relay.
-	$(BIN)/python -m benchmarks.footprint
-	$(BIN)/python -m benchmarks.capacity
+	PYTHONPATH=tests $(BIN)/python -m benchmarks.footprint
+	PYTHONPATH=tests $(BIN)/python -m benchmarks.capacity
 
 requirements: $(VENV)/.dev ## Pin again what pyproject.toml asks for (needs uv).
 	$(BIN)/python deploy/pin_requirements.py

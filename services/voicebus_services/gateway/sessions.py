@@ -20,9 +20,9 @@ from voicebus.engine.config import AgentSpec, Face, SessionConfig
 from voicebus.engine.inputs import End
 from voicebus.engine.outputs import ResolveAgent
 from voicebus.engine.session import Session
-from voicebus.errors import StaleOwnerError, VoicebusError
+from voicebus.errors import StaleOwnerError, UserError, VoicebusError
 from voicebus.ports import ModelConnector, SessionRef
-from voicebus.runtime.driver import SessionDriver
+from voicebus.runtime.driver import RESOLVE_TIMEOUT_S, SessionDriver
 from voicebus.runtime.surroundings import Bus
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
@@ -31,6 +31,8 @@ from voicebus_services.gateway.tracing import session_traceparent
 from voicebus_services.settings import GatewaySettings
 
 log = get_logger(__name__)
+
+_TAKEN_OVER: Final = 4409
 
 # What a drained session may still take to write its last records and close its sockets.
 _LAST_WORDS_S: Final = 10.0
@@ -109,7 +111,7 @@ class Sessions:
         """Another process owns this session now: stop serving it."""
         held = self._held.get(error.session)
         if held is not None:
-            held.face.close(4409, "taken over elsewhere")
+            held.face.close(_TAKEN_OVER, "taken over elsewhere")
 
     async def drain(self, timeout_s: float) -> None:
         """Take no more, wait for those in hand, and end those that are left after `timeout_s`."""
@@ -156,8 +158,9 @@ class Sessions:
                     metrics.SESSION_DURATION.observe(duration_s)
                     log.info("session ended", reason=reason, duration_s=round(duration_s, 3))
             except VoicebusError as error:
+                # What it says is for the operator: it may name addresses that are no client's business.
                 log.warning("session cannot begin", error=str(error))
-                face.refuse("session_unavailable", str(error), INTERNAL_ERROR)
+                face.refuse("session_unavailable", "No session can begin now; try again shortly.", INTERNAL_ERROR)
             except Exception as error:  # the boundary between one session and the others
                 log.exception("session failed")
                 face.refuse("internal_error", f"internal error ({type(error).__name__})", INTERNAL_ERROR)
@@ -198,13 +201,17 @@ class Sessions:
         return face.driver
 
     async def _resolve(self, held: Held, name: str) -> AgentSpec:
-        return await self._targets.resolve(
-            name,
-            held.context,
-            tool_timeout_s=self._settings.tool_timeout.total_seconds(),
-            registered=await self._registered(),
-            config=self._targets.configs[held.first_agent],
-        )
+        try:
+            async with asyncio.timeout(RESOLVE_TIMEOUT_S):
+                return await self._targets.resolve(
+                    name,
+                    held.context,
+                    tool_timeout_s=self._settings.tool_timeout.total_seconds(),
+                    registered=await self._registered(),
+                    config=self._targets.configs[held.first_agent],
+                )
+        except TimeoutError as error:
+            raise UserError(f"the instructions of agent {name!r} took longer than {RESOLVE_TIMEOUT_S:g} s") from error
 
     def _forget(self, held: Held) -> None:
         self._held.pop(held.id, None)

@@ -108,7 +108,7 @@ class PicowsSocket(WSListener):
 
     def abandon(self) -> None:
         """Nobody waits for this connection any more; should it still come about, it is cut at once."""
-        self._abandoned = True
+        self._abandoned = self._closing = True
         self._abort()
 
     def on_ws_connected(self, transport: WSTransport) -> None:
