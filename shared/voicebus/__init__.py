@@ -1,5 +1,7 @@
 """Voicebus: realtime voice agents as a cluster. Everything that a program imports comes from here."""
 
+from typing import TYPE_CHECKING, Any
+
 from voicebus.agents.agent import RealtimeAgent
 from voicebus.agents.config import RealtimeRunConfig, RealtimeSessionModelSettings
 from voicebus.agents.context import RunContextWrapper, ToolContext
@@ -9,6 +11,9 @@ from voicebus.agents.runner import RealtimeRunner
 from voicebus.agents.tools.function_tool import FunctionTool, default_tool_error_function, function_tool
 from voicebus.agents.tools.remote import RemoteTool
 from voicebus.errors import ModelBehaviorError, ToolTimeoutError, UserError, VoicebusError
+
+if TYPE_CHECKING:
+    from voicebus.agents.tools.worker import ToolWorker
 
 __all__ = [
     "FunctionTool",
@@ -24,6 +29,7 @@ __all__ = [
     "RunContextWrapper",
     "ToolContext",
     "ToolTimeoutError",
+    "ToolWorker",
     "UserError",
     "VoicebusError",
     "default_tool_error_function",
@@ -31,3 +37,12 @@ __all__ = [
     "output_guardrail",
     "realtime_handoff",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # On first use only: it brings the bus, half a second of imports that a module of agents does not need.
+    if name == "ToolWorker":
+        from voicebus.agents.tools.worker import ToolWorker
+
+        return ToolWorker
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,11 +12,10 @@ from support.servers import RedisServer, free_port
 from support.tasks import running
 from support.tool_calls import calling
 from support.waiting import wait_until
-from voicebus import function_tool
+from voicebus import ToolWorker, function_tool
 from voicebus.adapters.redis.client import connect
 from voicebus.adapters.redis.clock import RedisClock
 from voicebus.adapters.redis.journal import RedisJournal
-from voicebus.agents.tools.worker import ToolWorker
 from voicebus.contracts.journal import EventType, SessionEnded
 from voicebus.contracts.streams import Keys
 from voicebus.contracts.tools import Outcome

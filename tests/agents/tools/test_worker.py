@@ -11,10 +11,9 @@ import pytest
 from support.servers import RedisServer
 from support.tool_calls import Caller, calling
 from support.waiting import wait_until
-from voicebus import ToolContext, UserError, function_tool
+from voicebus import ToolContext, ToolWorker, UserError, function_tool
 from voicebus.adapters.redis.heartbeat import living
 from voicebus.adapters.redis.scripts import CLAIM
-from voicebus.agents.tools.worker import ToolWorker
 from voicebus.contracts.streams import Keys
 from voicebus.contracts.tools import Outcome, ToolCall
 from voicebus.errors import BusError

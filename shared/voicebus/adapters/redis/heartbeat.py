@@ -5,6 +5,7 @@ main loop makes a living process look dead. Alive means: a beat within the last 
 """
 
 import asyncio
+import contextlib
 import os
 import re
 import secrets
@@ -63,6 +64,7 @@ class Heartbeat:
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ending: asyncio.Event | None = None
+        self._stopped = False
 
     async def start(self) -> None:
         """Return after the first beat.
@@ -70,6 +72,7 @@ class Heartbeat:
         Raises:
             BusError: Redis cannot be reached.
         """
+        self._stopped = False
         here = asyncio.get_running_loop()
         first: asyncio.Future[None] = here.create_future()
         self._thread = threading.Thread(target=self._run, args=(here, first), name="heartbeat", daemon=True)
@@ -78,11 +81,14 @@ class Heartbeat:
 
     async def stop(self) -> None:
         """Remove the key and end the thread."""
-        thread, loop, ending = self._thread, self._loop, self._ending
+        thread = self._thread
         if thread is None:
             return
-        if loop is not None and ending is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(ending.set)
+        self._stopped = True  # seen by a thread that has no loop yet
+        loop, ending = self._loop, self._ending
+        if loop is not None and ending is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the thread has ended already
+                loop.call_soon_threadsafe(ending.set)
         await asyncio.to_thread(thread.join)
         self._thread = None
 
@@ -94,6 +100,8 @@ class Heartbeat:
 
     async def _keep(self, parent: asyncio.AbstractEventLoop, first: asyncio.Future[None]) -> None:
         self._loop, self._ending = asyncio.get_running_loop(), asyncio.Event()
+        if self._stopped:
+            return
         async with await connect(self._url) as bus:
             await self._beat(bus)
             parent.call_soon_threadsafe(_succeed, first)

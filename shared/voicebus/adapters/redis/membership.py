@@ -89,9 +89,9 @@ async def joined(
         clock = RedisClock(bus)
         await clock.synchronise()
         heartbeat = Heartbeat(url, keys.worker(worker), describe)
-        await heartbeat.start()
         outbox = Outbox(bus, clock, service=service)
         try:
+            await heartbeat.start()
             async with asyncio.TaskGroup() as group:
                 membership = Membership(bus, keys, clock, outbox, group, worker)
                 membership.spawn(outbox.run(), name="outbox")

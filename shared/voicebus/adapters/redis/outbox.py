@@ -4,6 +4,7 @@ At least once: after a lost connection what was under way is sent again under th
 """
 
 import asyncio
+import time
 from collections import deque
 from dataclasses import dataclass
 from typing import Any, Final
@@ -19,6 +20,7 @@ log = get_logger(__name__)
 
 CAPACITY: Final = 10_000
 _BATCH: Final = 256
+_RENEW_S: Final = 10.0
 _RETRY_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 
@@ -41,6 +43,7 @@ class Outbox:
         self._bus = bus
         self._clock = clock
         self._service = service
+        self._renewed: dict[str, float] = {}
         self._waiting: deque[_Outgoing] = deque()
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
@@ -105,15 +108,17 @@ class Outbox:
         for item in batch:
             fields = [text for pair in item.entry.fields().items() for text in pair]
             calls.append(self._bus.submit("XADD", item.stream, "*", *fields))
-            if item.ttl_s is not None:
-                calls.append(self._bus.submit("EXPIRE", item.stream, item.ttl_s))
-        replies = iter(await asyncio.gather(*calls, return_exceptions=True))
+        renewals = self._renewals(batch)
+        calls += [self._bus.submit("EXPIRE", stream, ttl_s) for stream, ttl_s in renewals.items()]
+        replies = await asyncio.gather(*calls, return_exceptions=True)
+        now = time.monotonic()
+        for stream, reply in zip(renewals, replies[len(batch) :], strict=True):
+            if not isinstance(reply, BaseException):
+                self._renewed[stream] = now
         unsent: list[_Outgoing] = []
         error: BusError | None = None
-        for item in batch:
-            mine = [next(replies)] + ([next(replies)] if item.ttl_s is not None else [])
-            failed = next((reply for reply in mine if isinstance(reply, BaseException)), None)
-            if failed is None:
+        for item, failed in zip(batch, replies[: len(batch)], strict=True):
+            if not isinstance(failed, BaseException):
                 if item.written is not None and not item.written.done():
                     item.written.set_result(None)
             elif isinstance(failed, BusError):
@@ -125,6 +130,14 @@ class Outbox:
             metrics.REDIS_DISRUPTIONS.labels(service=self._service).inc()
             log.warning("entries wait for Redis", entries=len(unsent) + len(self._waiting), error=str(error))
         return unsent
+
+    def _renewals(self, batch: list[_Outgoing]) -> dict[str, int]:
+        """The streams of this batch whose time to live is to be renewed: each now and then, not with every entry."""
+        horizon = time.monotonic() - _RENEW_S
+        self._renewed = {stream: at for stream, at in self._renewed.items() if at > horizon}
+        return {
+            item.stream: item.ttl_s for item in batch if item.ttl_s is not None and item.stream not in self._renewed
+        }
 
     def _give_up(self, item: _Outgoing, why: str) -> None:
         log.warning("entry not sent", why=why, type=item.entry.type, session=item.entry.session, stream=item.stream)
