@@ -56,7 +56,7 @@ async def test_a_text_conversation_with_a_tool_of_the_server(served: Served) -> 
     talk = await run_program("openai_text", served.base_url, "[[say: Good morning.]]", ASK, "hello")
     assert talk["answers"][0] == "Good morning."
     assert "from process" in talk["answers"][1]
-    assert talk["answers"][2] == "You said: hello"
+    assert talk["answers"][2].startswith("Hello")
     created = talk["seen"][0]["session"]
     assert (created["model"], created["instructions"], created["tools"]) == ("first", "", [])
     check_stream(talk["seen"])
@@ -115,7 +115,7 @@ async def test_what_a_client_may_not_do_is_refused_and_the_conversation_goes_on(
     ]
     assert talk["instructions"] == ""
     assert talk["aside"] == [None, {"topic": "aside"}, "You said: Yes or no?"]
-    assert talk["last"] == "You said: hello"
+    assert talk["last"].startswith("Hello")
     check_stream(talk["seen"])
     await check_wire(served)
 

@@ -5,6 +5,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable
 from dataclasses import dataclass
 
+from voicebus_services.model_simulator.brain import ToolPickingBrain
 from voicebus_services.model_simulator.brains import (
     Brain,
     BrainContext,
@@ -34,8 +35,20 @@ class Imitation:
 
 
 def plain_imitation(scenario: Scenario | None = None) -> Imitation:
-    """The model without the speech extra: tapes to hear and speak, a script or an echo to answer."""
-    return Imitation(DirectedBrain(ScriptedBrain(scenario)), TapeEars(), TapeVoice(), EnergyDetector)
+    """The model without the speech extra: tapes to hear and speak; a script, the session's tools or an echo answer."""
+    brain = ScriptedBrain(scenario) if scenario is not None else ToolsOrEcho()
+    return Imitation(DirectedBrain(brain), TapeEars(), TapeVoice(), EnergyDetector)
+
+
+class ToolsOrEcho:
+    """Answers from the session's tools; repeats what it was told where the session has none."""
+
+    def __init__(self) -> None:
+        self._tools = ToolPickingBrain()
+        self._echo = ScriptedBrain()
+
+    async def respond(self, context: BrainContext) -> BrainReply:
+        return await (self._tools if context.tools else self._echo).respond(context)
 
 
 def imitation_when_loaded(loading: Awaitable[Imitation], detector: DetectorFactory) -> Imitation:

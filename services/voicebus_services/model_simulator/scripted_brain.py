@@ -102,17 +102,21 @@ def _rounds(items: Sequence[JsonObject]) -> int:
 
 
 class DirectedBrain:
-    """Carries out directives; where there are none, another brain answers."""
+    """Carries out directives; where there are none, another brain answers.
+
+    What came of a directed call is said by a script, word for word, so that a test knows what it will hear.
+    """
 
     def __init__(self, otherwise: Brain) -> None:
         self._otherwise = otherwise
+        self._afterwards = otherwise if isinstance(otherwise, ScriptedBrain) else ScriptedBrain()
 
     async def respond(self, context: BrainContext) -> BrainReply:
         later = since_last_user(context.items)
         found = directives.find(last_user_text(context.items))
         reply = directives.reply_for(found, _rounds(later), spoken_outputs(later)) if found else None
         if reply is None:
-            return await self._otherwise.respond(context)
+            return await (self._afterwards if found else self._otherwise).respond(context)
         if not reply.outputs and (reply.fault is None or reply.fault.kind in ("malformed", "transcription_failed")):
             # Only how the answer comes was directed, not what it says.
             answer = await self._otherwise.respond(context)

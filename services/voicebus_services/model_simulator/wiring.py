@@ -39,7 +39,7 @@ class Simulator:
 
 
 @asynccontextmanager
-async def simulating(settings: SimulatorSettings, health: Health | None = None) -> AsyncIterator[Simulator]:
+async def simulating(settings: SimulatorSettings) -> AsyncIterator[Simulator]:
     """Serve the simulator's public port while the block runs.
 
     Raises:
@@ -53,7 +53,7 @@ async def simulating(settings: SimulatorSettings, health: Health | None = None) 
             ears, voice = WhisperEars(), EspeakVoice()
             stack.callback(ears.close)
             stack.callback(voice.close)
-            loading = asyncio.create_task(_load(ears, voice, scenario, health), name="load-speech")
+            loading = asyncio.create_task(_load(ears, voice, scenario), name="load-speech")
             stack.push_async_callback(_settled, loading)
             imitation = imitation_when_loaded(loading, SpeechVad)
         else:
@@ -85,9 +85,6 @@ async def simulating(settings: SimulatorSettings, health: Health | None = None) 
                 ws_ping_timeout=settings.ping_interval.total_seconds(),
             )
         )
-        if health is not None:
-            health.set("serving", True)
-            health.set("model loaded", not settings.speech)
         yield Simulator(server, hub, calls, loading)
 
 
@@ -103,7 +100,7 @@ def _quirks(settings: SimulatorSettings) -> Quirks:
         ) from error
 
 
-async def _load(ears: WhisperEars, voice: EspeakVoice, scenario: Scenario | None, health: Health | None) -> Imitation:
+async def _load(ears: WhisperEars, voice: EspeakVoice, scenario: Scenario | None) -> Imitation:
     try:
         await asyncio.gather(ears.load(), voice.load())
     except ImportError as error:
@@ -111,8 +108,6 @@ async def _load(ears: WhisperEars, voice: EspeakVoice, scenario: Scenario | None
             f"VOICEBUS_SPEECH: it is set, but {error.name} is not installed; pip install 'voicebus[speech]'"
         ) from error
     brain = ScriptedBrain(scenario) if scenario is not None else ToolPickingBrain()
-    if health is not None:
-        health.set("model loaded", True)
     log.info("ears and voice loaded")
     return Imitation(DirectedBrain(brain), ears, voice, SpeechVad)
 
@@ -129,11 +124,13 @@ async def serve(settings: SimulatorSettings, *, ready: Callable[[int], None] | N
         SettingsError: a port cannot be opened, the scenario file is not one, or the speech extra is missing.
     """
     stop = stop_event()
-    health = Health("serving", "model loaded")
+    health = Health("serving")
     async with (
         operating(health, host=settings.ops_host, port=settings.ops_port),
-        simulating(settings, health) as running,
+        simulating(settings) as running,
     ):
+        # Ears and voice load behind the open port: a session that needs them before waits for them.
+        health.set("serving", True)
         log.info("model-simulator serving", host=settings.http_host, port=running.server.port, speech=settings.speech)
         if ready is not None:
             ready(running.server.port)
