@@ -37,6 +37,7 @@ def alive(pid: int) -> bool:
 @asynccontextmanager
 async def developing(*arguments: str, cwd: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
     """A running `voicebus dev`, and the address that it says it serves at."""
+    log = (cwd / "log").open("wb")
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -48,8 +49,9 @@ async def developing(*arguments: str, cwd: Path) -> AsyncIterator[tuple[asyncio.
         cwd=cwd,
         env=environment(),
         stdout=asyncio.subprocess.PIPE,
-        stderr=(cwd / "log").open("wb"),
+        stderr=log,
     )
+    log.close()
     try:
         assert process.stdout is not None
         said = ""
@@ -60,7 +62,7 @@ async def developing(*arguments: str, cwd: Path) -> AsyncIterator[tuple[asyncio.
                 said += line
         found = re.search(r"serving: (\S+)", said)
         assert found is not None
-        yield process, found[1]
+        yield process, found[1].rstrip("/")
     finally:
         if process.returncode is None:
             process.kill()
@@ -110,6 +112,23 @@ async def test_a_question_without_a_tool_fails_the_demo_and_says_at_which_step(t
     assert ran.status == 1
     assert any(line.startswith("FAILED tool: ") for line in ran.out.splitlines())
     assert ran.out.splitlines()[-1] == "demo: failed"
+
+
+async def test_a_first_agent_needs_no_guardrail(tmp_path: Path) -> None:
+    (tmp_path / "hotel.py").write_text(
+        "from voicebus import RealtimeAgent, function_tool\n\n\n"
+        "@function_tool\ndef room_price(nights: int) -> str:\n"
+        '    """Tell the price of a room."""\n    return f"{nights * 120} euros"\n\n\n'
+        'desk = RealtimeAgent(name="desk", instructions="You are the front desk.", tools=[room_price])\n'
+    )
+    question = '[[call: room_price {"nights": 3}]][[next]][[say: {outputs}]]'
+    ran = await voicebus(
+        "dev", "hotel", "--once", "--no-speech", "--question", question, *FREE_PORTS, cwd=tmp_path, timeout_s=120
+    )
+    assert ran.status == 0, ran.out + ran.err[-3000:]
+    steps = [line.split()[1] for line in ran.out.splitlines() if line.startswith("ok ")]
+    assert steps == [step for step in STEPS if step != "guardrail-worker"]
+    assert "360 euros" in ran.out
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
