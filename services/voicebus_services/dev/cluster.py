@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from voicebus.agents.targets import load_targets
 from voicebus.errors import TargetError, UsageError, VoicebusError
 from voicebus.runtime.lifecycle import stop_event
 from voicebus_services.call import wav
@@ -105,6 +106,8 @@ class Cluster:
         ]
         started: dict[str, list[_Started]] = {}
         for step, command, count, port, arguments in wanted:
+            if not count:
+                continue
             # the first of its kind has the known port, the others any free one
             ports = [port, *([None if port is None else 0] * (count - 1))]
             started[step] = [await self._service(command, each, arguments, number) for number, each in enumerate(ports)]
@@ -222,10 +225,15 @@ async def run_dev(options: DevOptions, *, report: Callable[[str], None]) -> bool
     """Run the cluster as `options` say; returns whether the demo conversation (if any) worked.
 
     Raises:
-        UsageError: nothing to serve, or a WAV that cannot be used.
+        TargetError: nothing to serve, or a target that cannot be loaded.
+        UsageError: a WAV that cannot be used.
     """
     if not options.targets:
         options.targets = _example_target()
+    loaded = load_targets(options.targets)
+    # A worker that has nothing to do refuses to start, and a first agent has no guardrail yet.
+    options.tool_workers = options.tool_workers if loaded.tools else 0
+    options.guardrail_workers = options.guardrail_workers if loaded.guardrails else 0
     samples = _question(options) if options.demo or options.once else None
     stopped = stop_event()
     async with AsyncExitStack() as stack:
