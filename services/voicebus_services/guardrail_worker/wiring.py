@@ -1,6 +1,7 @@
 """The guardrail-worker service: the guardrails of its TARGETs on every guardrail stream, until SIGTERM."""
 
 import asyncio
+import gc
 import json
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -74,6 +75,7 @@ async def _work(
             concurrency=settings.concurrency,
             on_reachable=lambda reached: health.set("redis", reached),
         )
+        gc.freeze()  # what the imports left is never garbage: full collections need not look at it
         health.set("redis", True)
         log.info("guardrail worker ready", worker=member.id, guardrails=sorted(targets.guardrails))
         if ready is not None:

@@ -1,6 +1,7 @@
 """The tool-worker service: a `ToolWorker` with the tools of its TARGETs, its ops port, and an end by signal."""
 
 import asyncio
+import gc
 from collections.abc import Callable, Sequence
 
 from voicebus.agents.targets import load_targets
@@ -41,6 +42,7 @@ async def serve(
     )
 
     def started() -> None:
+        gc.freeze()  # what the imports left is never garbage: full collections need not look at it
         health.set("redis", True)
         if ready is not None:
             ready()

@@ -130,11 +130,12 @@ class ConsumerLoop:
             self._take(member, delivery)
 
     async def _next(self, member: StreamConsumer) -> Sequence[Delivery]:
+        free = max(1, self._free)  # what was recovered just now may have taken the room; 0 would mean no limit
         if len(self._members) == 1:
-            return await member.read(count=self._free, block_ms=BLOCK_MS)
+            return await member.read(count=free, block_ms=BLOCK_MS)
         # With several streams a blocked read must not promise the same room to all of them: first what is there,
         # then wait for a single entry, which at worst waits here for a slot.
-        return await member.read(count=self._free, block_ms=0) or await member.read(count=1, block_ms=BLOCK_MS)
+        return await member.read(count=free, block_ms=0) or await member.read(count=1, block_ms=BLOCK_MS)
 
     async def _claim(self, member: StreamConsumer) -> None:
         failed = False

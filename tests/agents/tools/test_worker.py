@@ -338,10 +338,12 @@ async def test_a_worker_without_redis_says_so_at_once(keys: Keys) -> None:
             pass
 
 
-async def test_work_goes_on_after_redis_was_away() -> None:
+@pytest.mark.parametrize("persistent", [True, False])
+async def test_work_goes_on_after_redis_was_away(persistent: bool) -> None:
+    """Also where Redis comes back empty: groups, records and the inbox are made again."""
     keys = Keys("vb")
     blocking = Blocking()
-    with RedisServer(persistent=True) as server:
+    with RedisServer(persistent=persistent) as server:
         async with calling(server.url, keys) as caller, worker(server.url, keys, add, blocking.tool):
             caller.call("wait")
             await caller.started()
