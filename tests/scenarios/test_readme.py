@@ -1,0 +1,83 @@
+"""The README's first agent, tried line by line."""
+
+import asyncio
+import json
+import re
+import signal
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from support.commands import ROOT, environment, voicebus
+from voicebus_services.dev.processes import free_port
+
+pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("cluster")]
+
+README: Final = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def block(language: str, containing: str) -> str:
+    """The README's code block of this language that contains this text."""
+    for tongue, found in re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL):
+        if tongue == language and containing in found:
+            return str(found)
+    raise AssertionError(f"the README has no {language} block with {containing!r}")
+
+
+async def test_the_first_agent_answers_as_the_readme_says(tmp_path: Path) -> None:
+    agent = block("python", "hotel.py")
+    assert len([line for line in agent.splitlines() if line.strip()]) <= 15
+    (tmp_path / "hotel.py").write_text(agent, encoding="utf-8")
+    commands = block("sh", "voicebus dev hotel")
+    question = re.search(r'voicebus call --text "(.*)"', commands)
+    assert question is not None
+    port = free_port()
+    dev = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "voicebus_services.cli", "dev", "hotel", "--http-port", str(port),
+        "--archiver-port", "0", "--simulator-port", "0", "--ops-port", "0", "--no-speech",
+        cwd=tmp_path, env=environment(), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        assert dev.stdout is not None
+        async with asyncio.timeout(90):
+            while b"serving: " not in (line := await dev.stdout.readline()):
+                assert line, "voicebus dev ended"
+        url = f"http://127.0.0.1:{port}"
+        ran = await voicebus("call", "--text", question[1], "--url", url, cwd=tmp_path)
+        assert ran.status == 0, ran.err
+        said = ran.out.splitlines()
+        expected = block("", "session 01").splitlines()
+        assert said[:3] == expected[:3]
+        assert re.fullmatch(r"session \S+ ended ended", said[3])
+
+        as_json = await voicebus("call", "--text", question[1], "--url", url, "--json", cwd=tmp_path)
+        events = [json.loads(line) for line in as_json.out.splitlines()]
+        assert events[0]["type"] == "session_started"
+        assert events[-1]["type"] == "session_ended"
+
+        typed = await voicebus("call", "--url", url, cwd=tmp_path, stdin=question[1] + "\n")
+        assert typed.out.splitlines()[:3] == expected[:3]
+
+        spoken = tmp_path / "answer.wav"
+        assert (await voicebus("call", "--text", "hello", "--url", url, "--out", str(spoken))).status == 0
+        assert spoken.read_bytes()[:4] == b"RIFF"
+    finally:
+        dev.send_signal(signal.SIGINT)
+        await dev.wait()
+
+
+def test_every_file_that_the_readme_links_to_exists() -> None:
+    missing = [
+        link for link in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in link and not (ROOT / link).exists()
+    ]
+    assert missing == []
+
+
+async def test_the_readme_lists_every_command() -> None:
+    listed = (await voicebus("--help")).out.partition("Commands:")[2].split("\n")
+    commands = [line.split()[0] for line in listed if line.strip()]
+    assert [
+        command for command in commands if f"voicebus {command}" not in README and f"`{command}" not in README
+    ] == []
