@@ -6,25 +6,17 @@ The single home of turning words into typed JSON values; choosing among the cand
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from difflib import SequenceMatcher
-from functools import lru_cache
-from typing import Any, Final
+from typing import Any
 
 from voicebus_services.model_simulator.brain.associations import similarity
 from voicebus_services.model_simulator.brain.candidate import Candidate, sided
-from voicebus_services.model_simulator.brain.concepts import COLORS, LANGUAGES, opposite, same_choice, same_concept
+from voicebus_services.model_simulator.brain.choices import constants
+from voicebus_services.model_simulator.brain.concepts import COLORS, LANGUAGES, same_concept
 from voicebus_services.model_simulator.brain.moments import moment_candidates
 from voicebus_services.model_simulator.brain.numbers import SECONDS_PER, Number, currency_code
 from voicebus_services.model_simulator.brain.schema import Parameter
-from voicebus_services.model_simulator.brain.tokens import split_name, stem, stemmed_words, words
 from voicebus_services.model_simulator.brain.utterance import Utterance
-
-# Spelled like a small word of the sentence, these constants are seldom meant.
-_WEAK_CONSTANTS: Final = frozenset({"a", "i", "in", "to", "the", "is", "all", "any", "none", "other"})
-_NEGATIONS: Final = frozenset({"no", "not", "without", "never", "disable", "skip", "exclude"})
-_TRUE_WORDS: Final = words("""on yes enable activate true enabled yep yeah sure""")
-_FALSE_WORDS: Final = frozenset({"off", "no", "disable", "deactivate", "false", "disabled", "nope"})
-_SWITCH_NAMES: Final = stemmed_words("""on enabled enable power state active is turned switch value status""")
+from voicebus_services.model_simulator.brain.yes_no import booleans
 
 
 def typed_candidates(parameter: Parameter, said: Utterance) -> list[Candidate]:
@@ -39,9 +31,9 @@ def _candidates(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
     if "const" in parameter.schema:
         yield Candidate(3.0, parameter.schema["const"], 0, 0)
     elif parameter.enum:
-        yield from _enum(parameter, said)
+        yield from constants(parameter, said)
     elif parameter.accepts("boolean"):
-        yield from _boolean(parameter, said)
+        yield from booleans(parameter, said)
     elif parameter.accepts("integer", "number"):
         yield from _numeric(parameter, said)
     elif parameter.accepts("string"):
@@ -74,106 +66,6 @@ def matches(pattern: str, value: str) -> bool:
         return re.search(pattern, value) is not None
     except re.error:
         return True
-
-
-# --- constants -------------------------------------------------------------------------------------------------------
-
-
-def _enum(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
-    """Values of the schema named in the utterance: as they are spelled, by a word of the same meaning, or nearly so."""
-    exact = [c for value in parameter.enum for c in _enum_exact(parameter, said, value)]
-    yield from exact
-    if exact:
-        return
-    for value in parameter.enum:
-        wanted = [w for w in _spoken(value) if w not in {"mod", "level", "typ"}]
-        if not wanted:
-            continue
-        for at, token in enumerate(said.tokens):
-            if (
-                not token.is_word
-                or len(token.low) < 3
-                or token.low in {"the", "and", "for", "you", "can", "with", "what"}
-            ):
-                continue
-            near = min(_nearness(token.stem, word, token.low, associated=parameter.required) for word in wanted)
-            if near >= 0.6 and not any(opposite(token.stem, word) for word in wanted):
-                yield Candidate(near * 2.2, value, at, at + 1)
-
-
-def _spoken(value: Any) -> list[str]:
-    return [stem(w) for w in split_name(str(value))] or [str(value).lower()]
-
-
-def _enum_exact(parameter: Parameter, said: Utterance, value: Any) -> Iterator[Candidate]:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        yield from (Candidate(2.5, value, n.first, n.last) for n in said.numbers if n.value == value)
-        return
-    words = _spoken(value)
-    if parameter.kind == "currency" or (code_like := re.fullmatch(r"[A-Z]{3}", str(value))):
-        for at in range(len(said.tokens)):
-            for last in (at + 2, at + 1):
-                if last <= len(said.tokens) and currency_code(said.slice(at, last)) == str(value).upper():
-                    yield sided(parameter, said, Candidate(3.0, value, at, last))
-        if not (parameter.kind != "currency" and code_like):
-            return
-    size = len(words)
-    for at in range(len(said.tokens) - size + 1):
-        if said.stems[at : at + size] == words:
-            weak = size == 1 and said.low(at) in _WEAK_CONSTANTS
-            written = [t.low for t in said.tokens[at : at + size]] == split_name(str(value))
-            # "check" at the head of a request is its verb, not a checking account.
-            score = (
-                1.2 if weak or (not written and size == 1 and at == 0) else 3.0 + 0.2 * size + (0.4 if written else 0.0)
-            )
-            yield sided(parameter, said, Candidate(score, value, at, at + size))
-    joined = "".join(words)
-    if size > 1 or "-" in str(value) or "_" in str(value):
-        for at, token in enumerate(said.tokens):
-            if token.stem == joined or token.low == str(value).lower():
-                yield Candidate(3.0, value, at, at + 1)
-    elif size == 1 and len(joined) > 5:  # "check in" for "checkin"
-        for at in range(len(said.tokens) - 1):
-            if said.low(at) + said.low(at + 1) == str(value).lower():
-                yield Candidate(3.0, value, at, at + 2)
-
-
-@lru_cache(maxsize=65_536)
-def _nearness(word: str, wanted: str, low: str, *, associated: bool) -> float:
-    if same_choice(word, wanted):
-        return 0.9
-    if associated and same_concept(word, wanted):
-        return 0.8
-    close = similarity(word, wanted)
-    alike = SequenceMatcher(None, low, wanted).ratio() if len(low) > 4 and len(wanted) > 4 else 0.0
-    return max(close if close >= 0.6 else 0.0, alike * 0.85 if alike >= 0.75 else 0.0)
-
-
-# --- yes and no ------------------------------------------------------------------------------------------------------
-
-
-def _boolean(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
-    words = [
-        w
-        for w in parameter.words
-        if w not in {"is", "with", "includ", "has", "should", "want", "need", "us", "be", "enabl", "allow"}
-    ]
-    switch = not words or all(w in _SWITCH_NAMES for w in parameter.words)
-    for at, token in enumerate(said.tokens):
-        if token.low + said.low(at + 1) in words or token.low + said.low(at + 2) in words:  # "pick it up" for `pickup`
-            yield Candidate(2.0, not any(said.low(i) in _NEGATIONS for i in range(max(0, at - 3), at)), at, at + 1)
-        if switch and (token.low in _TRUE_WORDS or token.low in _FALSE_WORDS):
-            yield Candidate(2.5, token.low in _TRUE_WORDS, at, at + 1)
-        elif not switch and token.stem in words and len(words) <= 2:
-            together = all(w in said.stems for w in words)
-            if together:
-                negated = any(t in _NEGATIONS for t in (said.low(i) for i in range(max(0, at - 3), at)))
-                yield Candidate(2.5, not negated, at, at + 1)
-        elif not switch and any(opposite(token.stem, w) for w in words):
-            yield Candidate(2.0, False, at, at + 1)
-        elif not switch and len(words) == 1 and similarity(token.stem, words[0]) > 0.62 and token.stem != words[0]:
-            negated = any(t in _NEGATIONS for t in (said.low(i) for i in range(max(0, at - 3), at)))
-            yield Candidate(1.5, not negated, at, at + 1)
 
 
 # --- numbers ---------------------------------------------------------------------------------------------------------

@@ -1,0 +1,166 @@
+"""Yes and no. The single home of reading booleans: what was asked for, what was denied, and what nobody mentioned."""
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from voicebus_services.model_simulator.brain.associations import similarity
+from voicebus_services.model_simulator.brain.candidate import Candidate
+from voicebus_services.model_simulator.brain.choice_words import sayings
+from voicebus_services.model_simulator.brain.choices import related
+from voicebus_services.model_simulator.brain.concepts import opposite
+from voicebus_services.model_simulator.brain.schema import Parameter
+from voicebus_services.model_simulator.brain.tokens import STOP_WORDS, stem, stemmed_words, words
+from voicebus_services.model_simulator.brain.utterance import Utterance
+
+_NEGATIONS: Final = words("""no not without never disable skip exclude except""")
+_TRUE_WORDS: Final = words("""on yes enable activate true enabled yep yeah sure""")
+_FALSE_WORDS: Final = words("""off no disable deactivate false disabled nope kill extinguish cut shut""")
+_SWITCH_NAMES: Final = stemmed_words("""on enabled enable power state active is turned switch value status""")
+_FILLERS: Final = stemmed_words(
+    """is with include includes included has should want wants wanted need needs needed be enable enabled allow allowed
+    require required request requested only now add send use using do can must to for a the of us via per at in on
+    my user get have"""
+)
+_ASKS: Final = words("""with include including add plus want need and also need""")
+_ENDS_DENIAL: Final = words("""but , . ; with and""")
+_NOT_NEEDED: Final = re.compile(
+    r"^(?:s )?(?:is|are|be)? ?(?:not|will not be|un) ?(?:need|necessary|requir|import|want)"
+)
+_DEFAULT_NO: Final = re.compile(
+    r"otherwise|only if|only when|true if|true when|true to|true for|whether|\bif (?:the|they|it|he|she)\b|default",
+    re.IGNORECASE,
+)
+_EMPTY: Final = stemmed_words(
+    """true false whether user customer guest caller only ask asked say said otherwise set null default if yes no
+    wants request requested needed"""
+)
+
+
+def is_switch(parameter: Parameter) -> bool:
+    """Whether the parameter turns something on and off rather than adding something."""
+    named = [w for w in parameter.words if w not in _FILLERS]
+    return not named or all(w in _SWITCH_NAMES for w in parameter.words)
+
+
+def booleans(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
+    """Yes or no as the words have it."""
+    if is_switch(parameter):
+        yield from _switched(said)
+        return
+    named = [w for w in parameter.words if w not in _FILLERS]
+    for at, token in enumerate(said.tokens):
+        if token.low + said.low(at + 1) in named or token.low + said.low(at + 2) in named:  # "pick it up" for `pickup`
+            yield Candidate(2.0, not _denied(said, at, at + 1), at, at + 1)
+        worth = _told(said, at, named)
+        if worth:
+            yield Candidate(worth, not _denied(said, at, at + 1), at, at + 1)
+        elif any(opposite(token.stem, w) for w in named):
+            yield Candidate(2.0, False, at, at + 1)
+    yield from _said_for(parameter, said, tuple(named))
+    yield from _described(parameter, said)
+
+
+def unmentioned(parameter: Parameter, *, mentioned: bool) -> bool | None:
+    """The value of a required boolean that no word tells: no extra was asked for; a switch whose brightness or color
+    is being set is on. None when it has to be asked for.
+
+    Args:
+        mentioned: whether an optional value beside it was given.
+    """
+    if is_switch(parameter):
+        return True if mentioned else None
+    return False if _DEFAULT_NO.search(parameter.description) else None
+
+
+def _switched(said: Utterance) -> Iterator[Candidate]:
+    for at, token in enumerate(said.tokens):
+        if token.low in {"on", "off"} and not _is_particle(said, at):
+            continue
+        if token.low in _TRUE_WORDS or token.low in _FALSE_WORDS:
+            worth = 2.5
+            if said.word_before(at) in {"leav", "left", "still"} or any(
+                said.stems[i] == "leav" for i in range(max(0, at - 6), at)
+            ):
+                worth = 0.8  # "I left the light on" tells how it is, not how it shall be
+            if token.low == "no" and said.low(at + 1) == "more":
+                worth = 2.6
+            yield Candidate(worth, token.low in _TRUE_WORDS, at, at + 1)
+        elif token.low in {"dark", "light"} and said.low(at - 1) in {"too", "pitch", "some", "so", "need", "more"}:
+            yes = token.low != "light" or said.low(at - 2) != "no"
+            yield Candidate(1.0 if yes else 2.6, yes, at, at + 1)
+
+
+def _is_particle(said: Utterance, at: int) -> bool:
+    """Whether "on" or "off" switches rather than leads in a date or a place ("on Monday", "on the table")."""
+    if any(m.first == at + 1 or m.first == at for m in said.moments):
+        return False
+    if said.low(at) == "off":
+        return True
+    verbs = {"turn", "switch", "put", "flip", "power", "be", "leav", "keep", "back", "com"}
+    if any(s in verbs for s in said.stems[max(0, at - 6) : at]):
+        return True
+    following = said.low(at + 1)
+    return not following.isalpha() or following in {"please", "in", "now", "for", "at", "and"}
+
+
+def _told(said: Utterance, at: int, named: list[str]) -> float:
+    """How surely the word at a place speaks of the boolean: the last word of its name, with the others near or asked
+    for by "with" or "add".
+    """
+    token = said.tokens[at]
+    if not token.is_word or token.low in STOP_WORDS:
+        return 0.0
+    near = max((_alike(token.stem, w) for w in named), default=0.0)
+    if not near:
+        return 0.0
+    if len(named) == 1:
+        return 2.5 * near
+    others = [w for w in named if _alike(token.stem, w) < near]
+    told = sum(any(_alike(s, w) for s in said.stems) for w in others)
+    if told == len(others):
+        return 2.5 * near
+    is_head = _alike(token.stem, named[-1]) == near
+    before = {said.low(i) for i in range(max(0, at - 4), at)}
+    return 1.8 * near if is_head and before & (_ASKS | _NEGATIONS) else 0.0
+
+
+def _alike(word: str, wanted: str) -> float:
+    if word == wanted:
+        return 1.0
+    if related(word, wanted):
+        return 0.9
+    close = similarity(word, wanted)
+    return 0.65 if close > 0.62 else 0.0
+
+
+def _said_for(parameter: Parameter, said: Utterance, named: tuple[str, ...]) -> Iterator[Candidate]:
+    """ "As soon as possible" for `urgent`, "there and back" for `round_trip`."""
+    text = f" {' '.join(said.stems)} "
+    for pattern in sayings(named):
+        for match in pattern.finditer(text):
+            first = text.count(" ", 0, match.start()) - 1
+            last = first + match[0].count(" ") + 1
+            yield Candidate(2.0, not _denied(said, first, last), first, last)
+
+
+def _described(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
+    """A word that only the description has: "wheelchair" for `accessible`."""
+    text = re.split(r"otherwise|;|\.", parameter.description, maxsplit=1)[0]
+    telling = {
+        s for w in re.findall(r"[a-z]+", text.lower())
+        if w not in STOP_WORDS and (s := stem(w)) not in _EMPTY | _FILLERS and len(w) > 3
+    }  # fmt: skip
+    for at, token in enumerate(said.tokens):
+        if token.stem in telling and {said.low(i) for i in range(max(0, at - 4), at)} & (_ASKS | _NEGATIONS):
+            yield Candidate(1.5, not _denied(said, at, at + 1), at, at + 1)
+
+
+def _denied(said: Utterance, first: int, last: int) -> bool:
+    """Whether the words before deny it ("no need for a receipt") or those behind it do ("is not necessary")."""
+    for at in range(first - 1, max(-1, first - 6), -1):
+        if said.low(at) in _NEGATIONS:
+            return not (said.low(at) == "not" and said.low(at + 1) == "only")
+        if said.low(at) in _ENDS_DENIAL:
+            break
+    return _NOT_NEEDED.match(" ".join(said.stems[last : last + 4])) is not None
