@@ -4,6 +4,7 @@ The single home of the interfaces between the protocol and whatever imitates the
 them is always signed 16-bit little-endian mono PCM without a header; 24 000 Hz unless a rate is passed along.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -81,6 +82,13 @@ class Brain(Protocol):
     other than what `items` shows, so that sessions stay isolated."""
 
     async def respond(self, context: BrainContext) -> BrainReply: ...
+
+
+class Meaning(Protocol):
+    """Tells what a sentence means, as a direction: the product of two is their likeness. One instance serves every
+    session; it is asked in threads, as an answer may take some 10 ms."""
+
+    def embed(self, text: str) -> Sequence[float]: ...
 
 
 class Ears(Protocol):

@@ -19,7 +19,7 @@ from voicebus_services.model_simulator.imitation import Imitation, imitation_whe
 from voicebus_services.model_simulator.protocol.quirks import Quirks
 from voicebus_services.model_simulator.scripted_brain import DirectedBrain, Scenario, ScriptedBrain
 from voicebus_services.model_simulator.server import SimulatorApp
-from voicebus_services.model_simulator.speech import EspeakVoice, SpeechVad, WhisperEars
+from voicebus_services.model_simulator.speech import EspeakVoice, SentenceMeaning, SpeechVad, WhisperEars
 from voicebus_services.settings import SimulatorSettings
 
 log = get_logger(__name__)
@@ -101,13 +101,14 @@ def _quirks(settings: SimulatorSettings) -> Quirks:
 
 
 async def _load(ears: WhisperEars, voice: EspeakVoice, scenario: Scenario | None) -> Imitation:
+    meaning = SentenceMeaning()
     try:
-        await asyncio.gather(ears.load(), voice.load())
+        await asyncio.gather(ears.load(), voice.load(), meaning.load())
     except ImportError as error:
         raise SettingsError(
             f"VOICEBUS_SPEECH: it is set, but {error.name} is not installed; pip install 'voicebus[speech]'"
         ) from error
-    brain = ScriptedBrain(scenario) if scenario is not None else ToolPickingBrain()
+    brain = ScriptedBrain(scenario) if scenario is not None else ToolPickingBrain(meaning=meaning)
     log.info("ears and voice loaded")
     return Imitation(DirectedBrain(brain), ears, voice, SpeechVad)
 

@@ -4,6 +4,7 @@ What it asked before is found again by deciding the earlier turns once more: the
 decision, so a question that stands in the conversation tells which tool and which argument it was about.
 """
 
+import asyncio
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -14,11 +15,11 @@ from typing import Any, Final
 from voicebus_services.model_simulator.brain import chat, wording
 from voicebus_services.model_simulator.brain.answers import answer
 from voicebus_services.model_simulator.brain.conversation import Done, Event, Spoken, read_items
-from voicebus_services.model_simulator.brain.picking import ENOUGH, SURE, Catalogue, Match, catalogue, request_actions
+from voicebus_services.model_simulator.brain.picking import ENOUGH, SURE, Catalogue, Catalogues, Match, request_actions
 from voicebus_services.model_simulator.brain.schema import Parameter, Tool
 from voicebus_services.model_simulator.brain.slots import Filling, arguments, fill
 from voicebus_services.model_simulator.brain.utterance import Utterance
-from voicebus_services.model_simulator.brains import BrainContext, BrainReply, Call, Output, Say
+from voicebus_services.model_simulator.brains import BrainContext, BrainReply, Call, Meaning, Output, Say
 
 _TURNS_LOOKED_BACK: Final = 12
 _MOST_CALLS: Final = 8
@@ -59,19 +60,24 @@ class ToolPickingBrain:
 
     Args:
         today: what "tomorrow" is counted from; the local date by default.
+        meaning: the sentence model that helps to pick the tool; without one the words alone decide.
     """
 
-    def __init__(self, today: Callable[[], date] = _today) -> None:
+    def __init__(self, today: Callable[[], date] = _today, meaning: Meaning | None = None) -> None:
         self._today = today
+        self._catalogues = Catalogues(meaning)
+        self._slow = meaning is not None
 
     async def respond(self, context: BrainContext) -> BrainReply:
-        """What to say or call next. Scoring takes a few milliseconds and never waits."""
-        return BrainReply(self.decide(context))
+        """What to say or call next. Words alone take a few milliseconds; the sentence model works in a thread."""
+        if not self._slow:
+            return BrainReply(self.decide(context))
+        return BrainReply(await asyncio.to_thread(self.decide, context))
 
     def decide(self, context: BrainContext) -> tuple[Output, ...]:
         """The same without a loop: pure but for today's date."""
         events = read_items(context.items)
-        tools = catalogue(context.tools)
+        tools = self._catalogues.of(context.tools)
         if events and isinstance(events[-1], Done):
             return self._after_calls(events, tools)
         spoken = _since_last_call(events)
