@@ -12,8 +12,8 @@ What the view counts on:
   neither.
 - A call is the client's if the client declared its tool, for the session or for that response; else the server's.
 - A response of the default conversation that completes with server calls only is withheld: the session calls
-  `follow_up_expected` right before or after the view sees its end or, after it, `chain_ended`. Out-of-band responses are created with the client's tools alone
-  and have no follow-ups.
+  `follow_up_expected` right before or after the view sees its end or, after it, `chain_ended`. Out-of-band responses
+  are created with the client's tools alone and have no follow-ups.
 """
 
 from collections.abc import Mapping, Sequence
