@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from voicebus_services.model_simulator.brain.associations import similarity
 from voicebus_services.model_simulator.brain.candidate import Candidate, sided
 from voicebus_services.model_simulator.brain.choices import constants
-from voicebus_services.model_simulator.brain.concepts import COLORS, LANGUAGES, same_concept
+from voicebus_services.model_simulator.brain.concepts import COLORS, LANGUAGES
 from voicebus_services.model_simulator.brain.moments import moment_candidates
-from voicebus_services.model_simulator.brain.numbers import SECONDS_PER, Number, currency_code
+from voicebus_services.model_simulator.brain.numbers import currency_code
+from voicebus_services.model_simulator.brain.quantities import number_cues, quantities
 from voicebus_services.model_simulator.brain.schema import Parameter
 from voicebus_services.model_simulator.brain.utterance import Utterance
 from voicebus_services.model_simulator.brain.yes_no import booleans
@@ -35,7 +35,7 @@ def _candidates(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
     elif parameter.accepts("boolean"):
         yield from booleans(parameter, said)
     elif parameter.accepts("integer", "number"):
-        yield from _numeric(parameter, said)
+        yield from quantities(parameter, said)
     elif parameter.accepts("string"):
         yield from _string(parameter, said)
 
@@ -68,111 +68,6 @@ def matches(pattern: str, value: str) -> bool:
         return True
 
 
-# --- numbers ---------------------------------------------------------------------------------------------------------
-
-
-def _numeric(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
-    timed = {m.first for m in said.moments} | {i for m in said.moments for i in range(m.first, m.last)}
-    for number in said.numbers:
-        if number.first in said.house_numbers:
-            continue
-        if number.first in timed and parameter.kind not in {"day", "month", "time"}:
-            continue
-        value, score = _measured(parameter, number)
-        if score is None:
-            continue
-        if "number" not in parameter.types and not float(value).is_integer():
-            continue
-        value = int(value) if float(value).is_integer() else value
-        score += _number_cues(parameter, said, number)
-        if score > 0:
-            # "four people": the noun that is counted belongs to the number where the parameter speaks of it.
-            counted = number.unit and number.last < len(said.tokens) and said.stems[number.last] == number.unit
-            last = number.last + (
-                1
-                if counted
-                and (number.unit in parameter.hints or (parameter.kind == "count" and _is_party(number.unit)))
-                else 0
-            )
-            yield sided(parameter, said, Candidate(score, value, number.first, last))
-    if parameter.kind == "identifier":
-        yield from (
-            Candidate(2.0, int(c.value), c.first, c.last)
-            for c in said.codes
-            if c.value.isdigit() and c.last - c.first > 1
-        )
-    if parameter.kind == "count":
-        yield from _counted_party(parameter, said)
-
-
-def _is_party(unit: str) -> bool:
-    return same_concept(unit, "peopl")
-
-
-def _counted_party(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
-    """ "for me and my wife" is two; "for myself" is one."""
-    for at in range(len(said.tokens) - 1):
-        words = [said.low(i) for i in range(at, at + 4)]
-        if words[:2] in (["for", "myself"], ["just", "me"]):
-            yield Candidate(1.2, 1, at, at + 2)
-
-
-def _measured(parameter: Parameter, number: Number) -> tuple[float, float | None]:
-    """The value in the parameter's own unit, and how well the unit fits; None when it cannot be meant."""
-    own = [w for w in (*parameter.words, *parameter.hints) if w in SECONDS_PER and w not in {"second", "sec"}] or [
-        w for w in (*parameter.words, *parameter.hints) if w in SECONDS_PER
-    ]
-    if number.seconds is not None:
-        in_name = [w for w in parameter.words if w in SECONDS_PER]
-        unit = (in_name or own or [""])[0]
-        if unit:
-            converted = number.seconds / SECONDS_PER[unit]
-            exact = unit == number.unit or {unit, number.unit} == {"day", "night"}
-            return round(converted, 6), 2.0 if exact or parameter.kind == "duration" else 1.4
-        if parameter.kind == "duration":
-            return number.plain, 1.0
-        return number.plain, -0.5 if parameter.kind == "count" else -2.0
-    if parameter.kind == "duration" and number.unit and number.unit not in parameter.hints:
-        return number.plain, 0.0
-    if number.currency:
-        return number.plain, {"amount": 2.0, "thing": 0.8}.get(parameter.kind, -1.0)
-    if number.percent:
-        return number.plain, 2.0 if {"percent", "percentag", "level", "rate", "tip"} & set(parameter.hints) else 0.5
-    if number.ordinal:
-        return number.plain, 0.6 if {"floor", "position", "index", "rank", "number", "day", "row", "page"} & set(
-            parameter.hints
-        ) else -1.0
-    return number.plain, 0.6
-
-
-def _number_cues(parameter: Parameter, said: Utterance, number: Number) -> float:
-    score = 0.0
-    before = said.word_before(number.first)
-    hints = set(parameter.hints)
-    if number.unit and number.seconds is None and not number.currency:
-        if number.unit in parameter.words:
-            score += 2.0
-        elif number.unit in hints:
-            score += 1.4
-        elif any(same_concept(number.unit, w) for w in parameter.words):
-            score += 1.2
-        elif max((similarity(number.unit, w) for w in hints), default=0.0) > 0.45 or parameter.kind == "count":
-            score += 0.7
-        elif parameter.kind == "amount":
-            score -= 0.4
-    if before and before in parameter.words:
-        score += 1.6
-    elif before and before in hints:
-        score += 0.8
-    if said.low(number.first - 1) == "for" and parameter.kind == "count":
-        score += 0.8
-    if parameter.kind == "identifier" and not number.unit:
-        score += 0.6
-    if said.low(number.first) == "one" and not number.unit:
-        score -= 0.5
-    return score
-
-
 # --- strings that are told by their form -----------------------------------------------------------------------------
 
 
@@ -202,7 +97,7 @@ def _string(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
         yield from _identifiers(parameter, said)
     elif kind in {"count", "amount"}:
         yield from (
-            Candidate(1.5 + _number_cues(parameter, said, n), str(n.plain), n.first, n.last) for n in said.numbers
+            Candidate(1.5 + number_cues(parameter, said, n), str(n.plain), n.first, n.last) for n in said.numbers
         )
     elif isinstance(parameter.schema.get("pattern"), str):
         yield from _patterned(parameter.schema["pattern"], said)
@@ -257,7 +152,7 @@ def _identifiers(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
             yield Candidate(score, value, code.first, code.last)
     for number in said.numbers:
         if number.seconds is None and not number.currency and not number.literal and number.first not in timed:
-            yield Candidate(1.0 + _number_cues(parameter, said, number), str(number.plain), number.first, number.last)
+            yield Candidate(1.0 + number_cues(parameter, said, number), str(number.plain), number.first, number.last)
 
 
 def _respelled(code: str) -> Iterable[str]:

@@ -15,6 +15,7 @@ from voicebus_services.model_simulator.brain.schema import JsonObject, Parameter
 from voicebus_services.model_simulator.brain.texts import free_text, labelled_text, marked_text, telling_clause
 from voicebus_services.model_simulator.brain.tokens import split_name, stem, stems, words
 from voicebus_services.model_simulator.brain.utterance import Utterance
+from voicebus_services.model_simulator.brain.yes_no import unmentioned
 
 _ENOUGH_REQUIRED = 0.5
 _ENOUGH_OPTIONAL = 1.5
@@ -70,6 +71,7 @@ def fill(
     _assign_lists(open_parameters, tool, said, filling, claimed)
     _assign_phrases(open_parameters, tool, said, filling, claimed)
     _assign_texts(open_parameters, tool, said, filling, claimed)
+    _settle_booleans(tool, filling)
     filling.missing = [p for p in tool.required if p.path not in filling.values and not _dispensable(p)]
     _further_values(tool, said, filling)
     return filling
@@ -96,6 +98,18 @@ def arguments(tool: Tool, filling: Filling) -> JsonObject:
             inner = inner.setdefault(key, {})
         inner[parameter.name] = value
     return result
+
+
+def _settle_booleans(tool: Tool, filling: Filling) -> None:
+    """Required booleans that nobody spoke of, where something else was told or all the tool wants is yes or no."""
+    told = [p for p in tool.parameters if p.path in filling.values and not p.accepts("boolean")]
+    for parameter in tool.required:
+        if not parameter.accepts("boolean") or parameter.path in filling.values or parameter.nullable:
+            continue
+        beside = any(not p.required and (p.accepts("integer", "number") or p.kind == "color") for p in told)
+        value = unmentioned(parameter, mentioned=beside)
+        if value is not None and not parameter.has_default:
+            filling.values[parameter.path] = value
 
 
 def _dispensable(parameter: Parameter) -> bool:
