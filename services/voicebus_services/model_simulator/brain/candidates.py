@@ -6,7 +6,7 @@ The single home of turning words into typed JSON values; choosing among the cand
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from voicebus_services.model_simulator.brain.candidate import Candidate, sided
 from voicebus_services.model_simulator.brain.choices import constants
@@ -17,6 +17,11 @@ from voicebus_services.model_simulator.brain.quantities import number_cues, quan
 from voicebus_services.model_simulator.brain.schema import Parameter
 from voicebus_services.model_simulator.brain.utterance import Utterance
 from voicebus_services.model_simulator.brain.yes_no import booleans
+
+_DIGITS_ONLY: Final = re.compile(r"\b(?:digits only|only digits|just digits|digits without)", re.IGNORECASE)
+_NO_SIGNS: Final = re.compile(
+    r"\b(?:no|without) (?:spaces|dashes|hyphens)|\bdigits and letters only|\bletters and digits only", re.IGNORECASE
+)
 
 
 def typed_candidates(parameter: Parameter, said: Utterance) -> list[Candidate]:
@@ -78,7 +83,7 @@ def _string(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
     elif kind == "url":
         yield from (Candidate(3.0, p.value, p.first, p.last) for p in said.urls)
     elif kind == "phone":
-        yield from _phones(said)
+        yield from _phones(parameter, said)
     elif kind in {"date", "datetime", "time", "day", "weekday", "month"}:
         yield from moment_candidates(parameter, said)
     elif kind == "currency":
@@ -99,17 +104,31 @@ def _string(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
         yield from (
             Candidate(1.5 + number_cues(parameter, said, n), str(n.plain), n.first, n.last) for n in said.numbers
         )
+    elif kind == "place" and {"zip", "postal", "postcod", "zipcod"} & set(parameter.hints):
+        yield from (
+            Candidate(2.0, c.value, c.first, c.last) for c in said.codes
+            if c.value.isdigit() and len(c.value) in {4, 5} and c.first not in said.house_numbers
+            and said.low(c.first - 1) in {"of", "in", "near", "around", "to", "code", "zip", ","}
+        )  # fmt: skip
     elif isinstance(parameter.schema.get("pattern"), str):
         yield from _patterned(parameter.schema["pattern"], said)
 
 
-def _phones(said: Utterance) -> Iterator[Candidate]:
+def _phones(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
     for piece in said.phones:
-        yield Candidate(3.0, piece.value, piece.first, piece.last)
+        yield Candidate(3.0, _plain_code(parameter, piece.value), piece.first, piece.last)
     if not said.phones:
         yield from (
-            Candidate(2.0, c.value, c.first, c.last) for c in said.codes if c.value.isdigit() and len(c.value) > 2
-        )
+            Candidate(2.0, _plain_code(parameter, c.value), c.first, c.last)
+            for c in said.codes if c.value.lstrip("+").replace("-", "").isdigit() and len(c.value) > 2
+        )  # fmt: skip
+
+
+def _plain_code(parameter: Parameter, code: str) -> str:
+    """The code without spaces and dashes where the description or the pattern wants digits alone."""
+    if _DIGITS_ONLY.search(parameter.description) or str(parameter.schema.get("pattern", "")).startswith(r"^\d"):
+        return re.sub(r"\D", "", code)
+    return re.sub(r"[\s().-]", "", code) if _NO_SIGNS.search(parameter.description) else code
 
 
 def _currencies(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
@@ -138,7 +157,7 @@ def _identifiers(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
     for code in said.codes:
         if code.first in timed or code.first in said.house_numbers:
             continue
-        value = code.value
+        value = _plain_code(parameter, code.value)
         if isinstance(pattern, str) and not matches(pattern, value):
             value = next((v for v in _respelled(value) if matches(pattern, v)), value)
         before = said.word_before(code.first)

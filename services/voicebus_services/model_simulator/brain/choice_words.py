@@ -39,14 +39,18 @@ def _phrase(said: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def sayings(name: tuple[str, ...]) -> tuple[re.Pattern[str], ...]:
-    """The patterns, over stems with single spaces, of what people say for a constant of these stems."""
+def sayings(name: tuple[str, ...], *, whole: bool = False) -> tuple[re.Pattern[str], ...]:
+    """The patterns, over stems with single spaces, of what people say for a constant of these stems.
+
+    Args:
+        whole: only lines that know all the stems, not those of one of them.
+    """
     words = frozenset(name)
     denied = bool(words & _NEGATIONS)
     found: list[tuple[int, re.Pattern[str]]] = []
     for names, pattern in _entries():
         best = max((len(n) for n in names if n <= words and bool(n & _NEGATIONS) == denied), default=0)
-        if best:
+        if best and (best == len(words) or not whole):
             found.append((best, pattern))
     # "credit card" is the line of the card; what only part of the name would say counts where nothing else does.
     most = max((size for size, _ in found), default=0)

@@ -17,14 +17,15 @@ from voicebus_services.model_simulator.brain.choice_words import is_denied, sayi
 from voicebus_services.model_simulator.brain.concepts import opposite, same_choice, same_concept
 from voicebus_services.model_simulator.brain.numbers import currency_code
 from voicebus_services.model_simulator.brain.schema import Parameter
-from voicebus_services.model_simulator.brain.tokens import STOP_WORDS, split_name, stem, stems, words
+from voicebus_services.model_simulator.brain.tokens import STOP_WORDS, split_name, stem, stemmed_words, stems, words
 from voicebus_services.model_simulator.brain.utterance import Utterance
 
 # Spelled like a small word of the sentence, these constants are seldom meant.
 _WEAK_CONSTANTS: Final = frozenset({"a", "i", "in", "to", "the", "is", "all", "any", "none", "other"})
 _EMPTY_WORDS: Final = frozenset({"mod", "level", "typ", "kind"})
-_SAID: Final = 2.4  # a turn of phrase; below a value that is spelled
+SAID: Final = 2.4  # a turn of phrase; below a value that is spelled
 _NEAR: Final = 2.2  # times how near the meaning is
+_UNWANTED: Final = stemmed_words("avoid exclude excluded without except allergies remove skip omit hold unwanted")
 _HALF: Final = 0.5  # of a value's words must be told
 _ENDINGS: Final = words(
     """y ist ic ics ing ation ion ions er or al ment ance ence ed ive ly iz r ry ian ness abl s es t d able ful ology
@@ -36,7 +37,7 @@ def constants(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
     """Values named in the utterance: as they are spelled, else by what people say for them, else by near meaning."""
     spelled = [c for value in parameter.enum for c in _spelled(parameter, said, value)]
     yield from spelled
-    if any(c.score >= _SAID for c in spelled):
+    if any(c.score >= SAID for c in spelled):
         return
     told = list(_told(parameter, said))
     yield from told
@@ -46,6 +47,11 @@ def constants(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
 
 def _spoken(value: Any) -> tuple[str, ...]:
     return tuple(stem(w) for w in split_name(str(value))) or (str(value).lower(),)
+
+
+def _wants_denied(parameter: Parameter) -> bool:
+    """Whether the parameter holds what is not wanted: "no tolls" names something to avoid."""
+    return bool(_UNWANTED & set(parameter.hints))
 
 
 def _text(said: Utterance) -> str:
@@ -69,7 +75,7 @@ def _spelled(parameter: Parameter, said: Utterance, value: Any) -> Iterator[Cand
     starts = [0, *(m.end() for m in re.finditer(" ", text))]
     for at in range(len(said.tokens) - size + 1):
         if said.stems[at : at + size] == own:
-            if is_denied(text, starts[at + 1]) and parameter.enum and len(parameter.enum) > 1:
+            if not _wants_denied(parameter) and is_denied(text, starts[at + 1]):
                 continue
             weak = size == 1 and said.low(at) in _WEAK_CONSTANTS
             written = [t.low for t in said.tokens[at : at + size]] == split_name(str(value))
@@ -94,13 +100,13 @@ def _told(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
     for value in parameter.enum:
         for pattern in sayings(_spoken(value)):
             for match in pattern.finditer(text):
-                if is_denied(text, match.start()):
+                if not _wants_denied(parameter) and is_denied(text, match.start()):
                     continue
                 first = text.count(" ", 0, match.start()) - 1
                 last = first + match[0].count(" ") + 1
                 # The longer phrase knows better: "not delivered" against "delivered".
                 yield sided(
-                    parameter, said, Candidate(_SAID + min(len(match[0]), 24) / 40, value, first, last)
+                    parameter, said, Candidate(SAID + min(len(match[0]), 24) / 40, value, first, last)
                 )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, time, timedelta
 from itertools import pairwise
 from typing import Final
@@ -27,6 +27,7 @@ _AFTER_AN_HOUR: Final = words_of(
     """on for in with to and please tomorrow today tonight until from at sharp every next this the a called about of am
     pm then so by if using"""
 )
+_SAME_TIME: Final = 6  # tokens between a part of the day and the hour that belongs to it
 _SPAN_DAYS: Final = {"day": 1, "week": 7, "fortnight": 14}
 
 
@@ -37,6 +38,7 @@ class Moment:
     Attributes:
         text: as it was said, without a leading "on" or "at".
         weekday: whether the date was named by its weekday.
+        vague: whether the clock is only a part of the day ("the morning").
     """
 
     first: int
@@ -45,6 +47,7 @@ class Moment:
     day: date | None = None
     clock: time | None = None
     weekday: str = ""
+    vague: bool = False
 
 
 def find_moments(text: str, tokens: Sequence[Token], today: date) -> list[Moment]:
@@ -59,7 +62,21 @@ def find_moments(text: str, tokens: Sequence[Token], today: date) -> list[Moment
             continue
         found.append(moment)
         at = max(moment.last, at + 1)
-    return found
+    return _told_exactly(found)
+
+
+def _told_exactly(found: list[Moment]) -> list[Moment]:
+    """Without the parts of the day that another moment tells to the minute: "tomorrow morning at 9:30"."""
+    exact = [m for m in found if m.clock is not None and not m.vague]
+    if len(exact) != 1 or len(found) == len(exact):
+        return found
+    kept: list[Moment] = []
+    for moment in found:
+        if not moment.vague or abs(moment.first - exact[0].first) > _SAME_TIME:
+            kept.append(moment)
+        elif moment.day is not None:
+            kept.append(replace(moment, clock=None))
+    return kept
 
 
 def _moment(text: str, tokens: Sequence[Token], first: int, last: int, **parts: object) -> Moment:
@@ -108,7 +125,7 @@ def _relative_date(
         if words[: len(phrase)] == phrase:
             return _moment(text, tokens, at, at + len(phrase), day=today + timedelta(days=days))
     if words[:1] == ["this"] and len(words) > 1 and words[1] in _PARTS_OF_DAY:
-        return _moment(text, tokens, at, at + 2, day=today, clock=time(_PARTS_OF_DAY[words[1]]))
+        return _moment(text, tokens, at, at + 2, day=today, clock=time(_PARTS_OF_DAY[words[1]]), vague=True)
     if words[:2] in (["this", "weekend"], ["the", "weekend"]):
         return _moment(text, tokens, at, at + 2, day=today + timedelta(days=(5 - today.weekday()) % 7))
     if words[:2] == ["next", "month"]:
@@ -230,7 +247,7 @@ def _time(text: str, tokens: Sequence[Token], numbers: dict[int, Number], at: in
     if (match := re.match(r"^(\d{1,2})([ap]m?)$", word)) is not None:
         return _clock(text, tokens, at, at + 1, int(match[1]), 0, half=match[2], explicit=True)
     if word in _PARTS_OF_DAY and at > 0 and tokens[at - 1].low in {"the", "tomorrow", "today"} | set(WEEKDAYS):
-        return _moment(text, tokens, at, at + 1, clock=time(_PARTS_OF_DAY[word]))
+        return _moment(text, tokens, at, at + 1, clock=time(_PARTS_OF_DAY[word]), vague=True)
     number = numbers.get(at)
     if number is None or number.ordinal or number.currency or not 0 <= number.value <= 24 or number.percent:
         return None
@@ -334,9 +351,17 @@ def _clock(
         hour += 12
     elif half == "a" and hour == 12:
         hour = 0
-    elif not half and 1 <= hour <= 7 and not _morning_said(tokens) and not (explicit and len(tokens[at].low) == 5):
+    elif not half and (
+        (1 <= hour <= 11 and _evening_said(tokens, at))
+        or (1 <= hour <= 7 and not _morning_said(tokens) and not (explicit and len(tokens[at].low) == 5))
+    ):
         hour += 12
     return _moment(text, tokens, at, last, clock=time(hour, minute))
+
+
+def _evening_said(tokens: Sequence[Token], at: int) -> bool:
+    """Whether the evening is named shortly before the hour ("tonight at 8", "Friday evening at nine")."""
+    return bool({t.low for t in tokens[max(0, at - 4) : at]} & {"tonight", "evening", "night", "afternoon", "dinner"})
 
 
 def _morning_said(tokens: Sequence[Token]) -> bool:

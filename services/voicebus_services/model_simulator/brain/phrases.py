@@ -6,9 +6,10 @@ from typing import Final
 
 from voicebus_services.model_simulator.brain.associations import similarity
 from voicebus_services.model_simulator.brain.candidate import Candidate, side
+from voicebus_services.model_simulator.brain.choices import related
 from voicebus_services.model_simulator.brain.concepts import actions, same_concept
 from voicebus_services.model_simulator.brain.schema import Parameter, Tool
-from voicebus_services.model_simulator.brain.tokens import split_name, stem, stemmed_words, words
+from voicebus_services.model_simulator.brain.tokens import STOP_WORDS, split_name, stem, stemmed_words, words
 from voicebus_services.model_simulator.brain.utterance import DETERMINERS, PREPOSITIONS, Chunk, Utterance
 
 # Which kinds of value follow which preposition, best first.
@@ -123,9 +124,24 @@ def _trimmed(parameter: Parameter, tool: Tool, said: Utterance, chunk: Chunk, us
     place = parameter.kind in {"place", "person", "organization"} and said.tells_names
     while first < last and _drops_at_start(said, chunk, first, last, names, labels):
         first += 1
+    if parameter.kind == "person":
+        first = _behind_relation(said, first, last)
     while first < last and _drops_at_end(said, first, last, names, labels, head, place=place):
         last -= 1
     return first, last
+
+
+def _behind_relation(said: Utterance, first: int, last: int) -> int:
+    """The start of the name in "my friend Laura", "colleague John Smith"."""
+    at = first
+    while at < last and said.tokens[at].text[0].islower() and said.low(at) not in _TITLES:
+        at += 1
+    named = first < at < last and all(t.text[0].isupper() for t in said.tokens[at:last] if t.is_word)
+    return at if named else first
+
+
+def _opens_sentence(said: Utterance, at: int) -> bool:
+    return at > 0 and said.tokens[at - 1].text in ".?!"
 
 
 def _drops_at_start(
@@ -135,6 +151,10 @@ def _drops_at_start(
     if word.low in _TITLES and first + 1 < last:
         return False
     if not word.is_word or word.stem in labels or word.low in {"is", "number"}:
+        return True
+    if last - first == 1 and any(related(word.stem, label) for label in labels):
+        return True  # "I am allergic to …" for `allergies`
+    if _opens_sentence(said, first) and word.low in STOP_WORDS:
         return True
     if word.stem in names:
         return not _name_goes_on(said, first, last)
@@ -194,6 +214,8 @@ def _fit(parameter: Parameter, tool: Tool, said: Utterance, chunk: Chunk, first:
             score -= 0.5
         if preposition in parameter.words:
             score += 1.5
+        elif parameter.description.lower().rstrip(".").split(",")[0].split()[-1:] == [preposition]:
+            score += 0.6  # "What the timer is for"
         chain_start = next(
             c for c in (said.chunks if chunk in said.chunks else said.open_chunks) if c.chain == chunk.chain
         )
@@ -207,7 +229,12 @@ def _fit(parameter: Parameter, tool: Tool, said: Utterance, chunk: Chunk, first:
             score -= 0.3
     # "account savings", "savings account": the parameter's name beside the value.
     labels = set(parameter.words) - {"nam", "id", "typ"}
-    if said.word_before(first) in labels or (last < len(said.tokens) and said.stems[last] in labels):
+    before = said.word_before(first)
+    if (
+        before in labels
+        or any(related(before, label) for label in labels)
+        or (last < len(said.tokens) and said.stems[last] in labels)
+    ):
         score += 1.2
     if said.low(first - 1) == "is" and said.word_before(first - 1) in labels:
         score += 1.5
@@ -227,6 +254,12 @@ def _fit(parameter: Parameter, tool: Tool, said: Utterance, chunk: Chunk, first:
         score -= 0.5
     if said.low(last) == "of" and said.low(first - 1).isdigit() | any(n.last == first for n in said.numbers):
         score -= 1.5  # "sixty tablets of aspirin" asks for aspirin
+    if kind in _NAMED_KINDS and not chunk.cased and words and all(
+        any(same_concept(w, m) for m in tool_words(tool)) for w in words
+    ):  # fmt: skip
+        score -= 1.2  # nor are "your shops" a place to a tool that finds stores
+    if kind == "creator" and not preposition and said.low(first - 1) in {"some", "any"} and chunk.cased:
+        score += 1.2  # "some Taylor Swift"
     if kind == "person" and said.low(first - 1) == "my":
         score += 0.2
     named = _described_words(tool)

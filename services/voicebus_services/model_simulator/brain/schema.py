@@ -235,6 +235,8 @@ def _kind(name: str, spoken: list[str], schema: JsonObject, description: str, ty
     if by_format:
         return by_format
     own = split_name(name)
+    if types <= {"string", "array"} and (formed := _formed(schema, description)):
+        return formed
     if own[-1:] == ["at"] or own[-2:] == ["date", "time"]:
         return "datetime"
     exact = {"phone", "telephone", "email", "url", "currency", "language"} & set(own)
@@ -270,6 +272,18 @@ def _kind(name: str, spoken: list[str], schema: JsonObject, description: str, ty
     if any(w in {"from", "to"} for w in own) and len(own) == 1:
         return "thing"
     return "thing"
+
+
+def _formed(schema: JsonObject, description: str) -> str:
+    """The kind that a form of figures in the description or the pattern shows: "HH:MM", "YYYY-MM-DD"."""
+    clock = re.search(r"\bHH:MM", description, re.IGNORECASE) is not None
+    dated = re.search(r"\bYYYY-MM-DD", description, re.IGNORECASE) is not None
+    if clock or dated:
+        return "datetime" if clock and dated else "time" if clock else "date"
+    pattern = str(schema.get("pattern", ""))
+    if "[0-5]" in pattern and ":" in pattern and "T" not in pattern:
+        return "time"
+    return "date" if re.fullmatch(r"\^?(?:\\d|\[0-9\])\{4\}-\S+-\S+", pattern) else ""
 
 
 def _of_number(kind: str, types: frozenset[str]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from voicebus_services.model_simulator.brain.candidate import Candidate
 from voicebus_services.model_simulator.brain.candidates import typed_candidates
+from voicebus_services.model_simulator.brain.choices import SAID, related
 from voicebus_services.model_simulator.brain.concepts import LANGUAGES
 from voicebus_services.model_simulator.brain.phrases import phrase_candidates, spelled
 from voicebus_services.model_simulator.brain.schema import JsonObject, Parameter, Tool
@@ -31,6 +32,8 @@ class Filling:
         strength: path -> how sure the value is.
         missing: required parameters that nothing was said about.
         used: tokens that became values.
+        loose: those of the used tokens that only hint at a value ("sore throat" for a specialty); a text may tell them
+            again.
         others: for the one parameter that was given several values, the further ones ("in Paris and in London").
     """
 
@@ -41,6 +44,7 @@ class Filling:
     others: dict[tuple[str, ...], list[Any]] = field(default_factory=dict)
     places: dict[tuple[str, ...], int] = field(default_factory=dict)
     currencies: set[tuple[str, ...]] = field(default_factory=set)
+    loose: frozenset[int] = frozenset()
 
     def set(self, parameter: Parameter, candidate: Candidate) -> None:
         self.values[parameter.path] = candidate.value
@@ -171,6 +175,14 @@ def _assign_typed(
         if candidate.tokens & filling.used and not _shares(parameter, candidate, filling, said):
             continue
         filling.set(parameter, candidate)
+        if parameter.enum:
+            evidence = [
+                c for _, _, c, p in pairs if p is parameter and c.value == candidate.value and c.score >= SAID - 0.5
+            ]
+            more = frozenset(i for c in evidence for i in c.tokens)
+            filling.used |= more
+            if not any(stem(w) in {said.stems[i] for i in candidate.tokens} for w in split_name(str(candidate.value))):
+                filling.loose |= more | candidate.tokens
 
 
 def _says_what_the_tool_says(candidate: Candidate, tool: Tool, said: Utterance) -> bool:
@@ -245,7 +257,8 @@ def _elements(parameter: Parameter, tool: Tool, said: Utterance, used: frozenset
     if chosen or items.enum or not items.accepts("string"):
         return chosen
     phrases = sorted(
-        (_list_member(c, said) for c in phrase_candidates(items, tool, said, used)), key=lambda c: (-c.score, c.first)
+        (_list_member(items, c, said) for c in phrase_candidates(items, tool, said, used)),
+        key=lambda c: (-c.score, c.first),
     )
     if not phrases:
         return []
@@ -262,10 +275,11 @@ def _elements(parameter: Parameter, tool: Tool, said: Utterance, used: frozenset
     ]
 
 
-def _list_member(candidate: Candidate, said: Utterance) -> Candidate:
+def _list_member(parameter: Parameter, candidate: Candidate, said: Utterance) -> Candidate:
     """Less likely where a preposition of place leads in: "put eggs on the list", "burgers to Elm Street"."""
     chunk = next((c for c in said.chunks if c.first <= candidate.first < c.last), None)
-    if chunk is not None and chunk.preposition in {"to", "at", "from", "near", "on", "into"}:
+    told = chunk is not None and any(related(said.word_before(chunk.first), w) for w in parameter.words)
+    if chunk is not None and not told and chunk.preposition in {"to", "at", "from", "near", "on", "into"}:
         return replace(candidate, score=candidate.score - 1.2)
     return candidate
 
@@ -275,7 +289,7 @@ def _records(parameter: Parameter, tool: Tool, said: Utterance, used: frozenset[
     text = next((f for f in parameter.fields if f.types == {"string"} and not f.enum), None)
     if text is None:
         return []
-    ranked = [_list_member(c, said) for c in phrase_candidates(text, tool, said, used)]
+    ranked = [_list_member(parameter, c, said) for c in phrase_candidates(text, tool, said, used)]
     phrases = {c.first: c for c in sorted(ranked, key=lambda c: c.score)}
     chain_of = {i: c.chain for c in said.chunks for i in range(c.first, c.last)}
     if not phrases:
@@ -341,31 +355,22 @@ def _assign_texts(
     for parameter in parameters:
         if parameter.path in filling.values or not parameter.accepts("string") or parameter.enum:
             continue
+        used = filling.used - filling.loose
         place, score = claimed.get(parameter.path), 3.0
         if place is not None:
             first, last = place
-            while last > first and (
-                last - 1 in filling.used or said.low(last - 1) in {"at", "on", "by", "in", "for", "."}
-            ):
+            while last > first and (last - 1 in used or said.low(last - 1) in {"at", "on", "by", "in", "for", "."}):
                 last -= 1
-            while first < last and (first in filling.used or said.low(first) == "to"):
+            while first < last and (first in used or said.low(first) == "to"):
                 first += 1
             place = (first, last)
         elif parameter.required and not _dispensable(parameter) and parameter.kind in {"text", "query", "title"}:
-            place, score = free_text(parameter, tool, said, filling.used), 0.8
-        elif (
-            parameter.kind == "text"
-            and (clause := telling_clause(tool, said))
-            and not filling.used & set(range(*clause))
-        ):
-            place, score = free_text(parameter, tool, said, filling.used), 1.5
+            place, score = free_text(parameter, tool, said, used), 0.8
+        elif parameter.kind == "text" and (clause := telling_clause(tool, said)) and not used & set(range(*clause)):
+            place, score = free_text(parameter, tool, said, used), 1.5
         elif parameter.kind in {"text", "query"}:
             about = next(
-                (
-                    c
-                    for c in said.chunks
-                    if c.preposition in {"about", "regarding", "because"} and c.first not in filling.used
-                ),
+                (c for c in said.chunks if c.preposition in {"about", "regarding", "because"} and c.first not in used),
                 None,
             )
             place, score = ((about.first, about.last), 1.5) if about else (None, 0.0)

@@ -1,6 +1,7 @@
 """Free text: the single home of finding the words that are to be written, said, remembered or searched."""
 
 import re
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 from voicebus_services.model_simulator.brain.concepts import actions, same_concept
@@ -47,6 +48,8 @@ _SEARCH: Final = re.compile(
     r"|what (?:is|are)(?: the)?|who (?:is|was)|explain|define|look for|i have a question about)\s+",
     re.IGNORECASE,
 )
+
+_SUBJECT_MARKS: Final = words("about on regarding from for")
 
 
 def labelled_text(parameter: Parameter, said: Utterance) -> tuple[int, int] | None:
@@ -105,6 +108,8 @@ def free_text(parameter: Parameter, tool: Tool, said: Utterance, used: frozenset
     if parameter.kind == "query":
         names |= stemmed_words(re.sub(r"[^a-z ]", " ", tool.description.lower()))
         first = _behind_subject_mark(said, first, names)
+    elif parameter.kind == "text":
+        first = _behind_subject_mark(said, first, frozenset(names | set(parameter.hints)), marks={"for", "of"})
     seen_action, begin = False, first
     while first < last:
         word = said.tokens[first]
@@ -123,10 +128,12 @@ def free_text(parameter: Parameter, tool: Tool, said: Utterance, used: frozenset
     return (first, last) if first < last else None
 
 
-def _behind_subject_mark(said: Utterance, first: int, names: frozenset[str]) -> int:
+def _behind_subject_mark(
+    said: Utterance, first: int, names: AbstractSet[str], marks: AbstractSet[str] = _SUBJECT_MARKS
+) -> int:  # fmt: skip
     """The place behind "about", "on" and the like, where only the tool's own words stand before it."""
     for at in range(first, len(said.tokens) - 1):
-        if said.low(at) in {"about", "on", "regarding", "from", "for"} and at > first:
+        if said.low(at) in marks and at > first:
             return at + 1
         if said.stems[at] not in names and said.low(at) not in STOP_WORDS and not any(
             n.first <= at < n.last for n in said.numbers
@@ -144,8 +151,9 @@ def telling_clause(tool: Tool, said: Utterance) -> tuple[int, int] | None:
     """
     clauses: list[tuple[int, int]] = []
     start = 0
+    inside = {i for m in said.moments for i in range(m.first, m.last)}
     for at, token in enumerate([*said.tokens, None]):
-        if token is None or token.text in ",.;:!?":
+        if token is None or (token.text in ",.;:!?" and (at not in inside or at + 1 not in inside)):
             if start < at:
                 clauses.append((start, at))
             start = at + 1
@@ -188,4 +196,6 @@ def _without_edges(said: Utterance, first: int, last: int, used: frozenset[int])
         or said.low(last - 1) in _SMALL_WORDS - {"starting", "until"}
     ):
         last -= 1
+    while first < last and said.low(first) in {"to", "that"}:
+        first += 1
     return first, last

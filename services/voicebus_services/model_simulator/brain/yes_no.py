@@ -137,7 +137,7 @@ def _alike(word: str, wanted: str) -> float:
 def _said_for(parameter: Parameter, said: Utterance, named: tuple[str, ...]) -> Iterator[Candidate]:
     """ "As soon as possible" for `urgent`, "there and back" for `round_trip`."""
     text = f" {' '.join(said.stems)} "
-    for pattern in sayings(named):
+    for pattern in sayings(named, whole=True):
         for match in pattern.finditer(text):
             first = text.count(" ", 0, match.start()) - 1
             last = first + match[0].count(" ") + 1
