@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 from voicebus_services.model_simulator.brain.associations import similarity, vector
 from voicebus_services.model_simulator.brain.concepts import actions, opposite, same_concept
 from voicebus_services.model_simulator.brain.idioms import idioms
-from voicebus_services.model_simulator.brain.meaning import Likeness, ToolMeanings
+from voicebus_services.model_simulator.brain.meaning import Likeness, ToolMeanings, choose
 from voicebus_services.model_simulator.brain.schema import Parameter, Tool, read_tool
 from voicebus_services.model_simulator.brain.slots import Filling, fill
 from voicebus_services.model_simulator.brain.tokens import STOP_WORDS, split_name, stem, stemmed_words, stems, words
@@ -158,6 +158,7 @@ class Catalogue:
             + _WEIGHTS.closest * like.closest
             - _WEIGHTS.no_tool
         )
+        choose(profile.tool, filling, like)
         return Match(profile.tool, ENOUGH + _SCALE * weighed, filling, bool(profile.handoff))
 
     def _lexical(self, profile: Profile, said: Utterance, filling: Filling) -> float:
