@@ -116,6 +116,7 @@ def test_reading_anything_at_all_raises_contract_errors_only(fields: dict[str, s
     ("changed", "reason"),
     [
         ({"v": "2"}, "unsupported_version"), ({"v": "999999999999"}, "unsupported_version"), ({"v": ""}, "malformed"),
+        ({"v": "9" * 5000}, "unsupported_version"), ({"v": "\u00b2"}, "malformed"), ({"v": "\u0661"}, "malformed"),
         ({"v": "one"}, "malformed"), ({"data": "[]"}, "malformed"), ({"data": "{"}, "malformed"),
         ({"epoch": "-1"}, "malformed"), ({"seq": "0"}, "malformed"), ({"at": "now"}, "malformed"),
     ],

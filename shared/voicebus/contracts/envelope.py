@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from voicebus.errors import ContractError
 
 VERSION: Final = 1
+_VERSION_DIGITS: Final = 9
 
 _DATA: Final[TypeAdapter[dict[str, Any]]] = TypeAdapter(dict[str, Any])
 
@@ -76,11 +77,12 @@ class Entry(BaseModel):
             ContractError: `unsupported_version` for a newer `v`, else `malformed`; dead-letter the entry.
         """
         version = fields.get("v", "")
-        if not version.isdigit():
-            raise ContractError(f"entry has no version (v={version!r})", reason="malformed")
-        if int(version) > VERSION:
+        # Not `isdigit` alone, which takes a superscript two, and never `int` of any length: both would raise.
+        if not (version.isascii() and version.isdigit()):
+            raise ContractError(f"entry has no version (v={version[:20]!r})", reason="malformed")
+        if len(version) > _VERSION_DIGITS or int(version) > VERSION:
             raise ContractError(
-                f"entry has version {version}, this service reads up to {VERSION}", reason="unsupported_version"
+                f"entry has version {version[:20]}, this service reads up to {VERSION}", reason="unsupported_version"
             )
         try:
             return cls.model_validate({**fields, "data": _DATA.validate_json(fields.get("data", ""))})
