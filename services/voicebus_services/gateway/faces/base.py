@@ -11,18 +11,17 @@ from voicebus.adapters.sockets import ABNORMAL, SERVICE_RESTART, Socket
 from voicebus.contracts.envelope import Message
 from voicebus.contracts.journal import EventType, Handoff
 from voicebus.engine.config import AgentSpec, Face
-from voicebus.engine.inputs import End
+from voicebus.engine.inputs import End, Trouble
 from voicebus.engine.outputs import ForwardAudio
 from voicebus.runtime.driver import SessionDriver
 from voicebus.runtime.frames import AudioDelta
+from voicebus_services.gateway.faces.early import AUDIO_KEPT_S, EarlyFrames
 
 MAX_APPEND_AUDIO: Final = 15 * 1024 * 1024
 """Bytes of samples in one append, as the model allows (protocol 1.7)."""
 
 DRAINED: Final = "drained"
 """Why a session ends whose gateway stops; a client may come back at once."""
-
-_MAX_EARLY: Final = 1024 * 1024
 
 
 class AudioError(ValueError):
@@ -67,9 +66,8 @@ class ClientConnection(ABC):
         self.driver: SessionDriver | None = None
         self._socket: Socket | None = None
         self._ready = False
-        # What the client says while the model is being dialled. Bounded: above `_MAX_EARLY` its socket is not read.
-        self._early: list[tuple[bool, bytes]] = []
-        self._early_size = 0
+        self._early = EarlyFrames()
+        self._paused = False
         self._sample_bytes = 2
         self.raw_events = False
 
@@ -100,19 +98,24 @@ class ClientConnection(ABC):
             self._host.hung_up(self)
 
     def _keep(self, binary: bool, message: bytes) -> None:
-        self._early.append((binary, message))
-        self._early_size += len(message)
-        if self._early_size > _MAX_EARLY and self._socket is not None:
+        samples = self.audio_bytes(binary, message)
+        self._early.add(binary, message, samples=samples, byte_rate=self._byte_rate)
+        if self._early.is_full and not self._paused and self._socket is not None:
+            self._paused = True
             self._socket.pause_reading()
 
     # --- ClientFace ---------------------------------------------------------------------------------
 
     def ready(self) -> None:
-        early, self._early = self._early, []
+        early = self._early.take(byte_rate=self._byte_rate)
         self._ready = True
+        if self._early.dropped:
+            lost_s = self._early.dropped / self._byte_rate
+            why = f"{lost_s:.1f} s of audio from before the session was ready were dropped; {AUDIO_KEPT_S} s are kept."
+            self.live().feed(Trouble("early_audio_dropped", why, "client"))
         for binary, message in early:
             (self.handle_binary if binary else self.handle_text)(message)
-        if self._early_size > _MAX_EARLY and self._socket is not None:
+        if self._paused and self._socket is not None:
             self._socket.resume_reading()
 
     def record(self, seq: int, kind: EventType, at_ms: int, data: Message) -> None:
@@ -150,6 +153,10 @@ class ClientConnection(ABC):
     def handle_binary(self, message: bytes) -> None: ...
 
     @abstractmethod
+    def audio_bytes(self, binary: bool, message: bytes) -> int:
+        """How many bytes of samples a frame brings, about; 0 where it is anything but audio."""
+
+    @abstractmethod
     def refuse(self, code: str, message: str, close_code: int) -> None:
         """Say why there will be no session, and close."""
 
@@ -158,6 +165,11 @@ class ClientConnection(ABC):
         if self.driver is None:
             raise RuntimeError("a client was heard before its session was live")
         return self.driver
+
+    @property
+    def _byte_rate(self) -> int:
+        """Bytes in a second of the client's audio."""
+        return 48_000 if self._sample_bytes == 2 else 8_000
 
     def input_format(self, audio: Mapping[str, Any]) -> None:
         """Learn the session's input format from `{"input": FORMAT, …}`."""

@@ -90,6 +90,15 @@ class NativeConnection(ClientConnection):
 
     # --- from the client ----------------------------------------------------------------------------
 
+    def audio_bytes(self, binary: bool, message: bytes) -> int:
+        if binary:
+            return len(message)
+        try:
+            command = commands.read_command(message)
+        except commands.CommandError:  # will be answered when its turn comes
+            return 0
+        return len(command.data) * 3 // 4 if isinstance(command, commands.Audio) else 0
+
     def handle_binary(self, message: bytes) -> None:
         try:
             self.check_samples(len(message))

@@ -93,6 +93,10 @@ class OpenAIConnection(ClientConnection):
 
     # --- from the client ----------------------------------------------------------------------------
 
+    def audio_bytes(self, binary: bool, message: bytes) -> int:
+        append = None if binary else frames.read_append(message)
+        return 0 if append is None else len(append.audio) * 3 // 4
+
     def handle_text(self, message: bytes) -> None:
         driver = self.live()
         append = frames.read_append(message)
