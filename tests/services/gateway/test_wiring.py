@@ -5,18 +5,20 @@ import json
 import os
 import signal
 import sys
+import time
 from dataclasses import dataclass
 from typing import Any
 
 import httpx2
 import pytest
+import redis
 import redis.asyncio as aioredis
 
 from services.gateway.clients import connected, native
 from services.gateway.conftest import QUEUE, Gateways
 from support.servers import RedisServer, free_port
 from support.waiting import wait_until
-from voicebus.contracts.streams import Keys
+from voicebus.contracts.streams import HEARTBEAT_TTL_S, Keys
 from voicebus.contracts.tools import ToolCall, ToolRegistration
 from voicebus.errors import BusError, SettingsError, TargetError
 from voicebus_services.gateway.wiring import Gateway, serve
@@ -90,6 +92,20 @@ async def test_the_heartbeat_tells_address_slots_and_draining_and_goes_with_the_
         assert not await client.exists(key)
     assert (beat["free"], beat["draining"], beat["address"]) == ("7", "0", f"http://127.0.0.1:{gateway.port}")
     assert int(beat["at"]) > 0
+
+
+async def test_the_heart_beats_while_the_gateways_loop_is_stuck(
+    gateway: Gateway, redis_url: str, stream_prefix: str
+) -> None:
+    key = Keys(stream_prefix).gateway(gateway.id)
+    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
+        first = client.hget(key, "at")
+        patience = time.monotonic() + 20
+        # Nothing is awaited here: the loop that carries the conversations does not turn.
+        while client.hget(key, "at") == first and time.monotonic() < patience:
+            time.sleep(0.02)
+        assert client.hget(key, "at") != first
+        assert 0 < client.ttl(key) <= HEARTBEAT_TTL_S
 
 
 async def test_the_session_is_counted_recorded_and_its_token_kept_as_a_hash_only(
