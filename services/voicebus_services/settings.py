@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
@@ -201,6 +201,9 @@ class SimulatorSettings(HttpSettings):
     )
 
 
+# Headers are where some providers want their key.
+_MAY_HOLD_SECRETS: Final = frozenset({"model_headers"})
+
 S = TypeVar("S", bound=ServiceSettings)
 
 
@@ -222,11 +225,8 @@ def _sentence(settings: type[ServiceSettings], report: Any) -> str:
     name = str(report["loc"][0]) if report["loc"] else "settings"
     variable = f"{ENV_PREFIX}{name.upper()}"
     field = settings.model_fields.get(name)
-    secret = field is not None and "SecretStr" in str(field.annotation)
-    read = (
-        "a secret"
-        if secret or ("://" in str(report["input"]) and "@" in str(report["input"]))
-        else repr(report["input"])
-    )
+    secret = name in _MAY_HOLD_SECRETS or (field is not None and "SecretStr" in str(field.annotation))
+    # An address with credentials has an @, also where something else is wrong with it.
+    read = "a secret" if secret or "@" in str(report["input"]) else repr(report["input"])
     message = str(report["msg"]).removeprefix("Value error, ")
     return f"{variable}: {read} was read, but {message[0].lower()}{message[1:]}"

@@ -63,6 +63,25 @@ async def test_a_malformed_address_is_a_settings_error(url: str) -> None:
         await connect(url)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:hun?ter2@localhost:6379",
+        "redis://user:hun/ter2@localhost:6379",
+        "redis+cluster://user:hun/ter2@localhost:6379",
+        "redis+sentinel://user:hun/ter2@localhost:6379/main",
+        "redis://localhost:port?password=hun@ter2",
+        "redis:/user:hunter2@localhost",
+    ],
+)
+async def test_a_malformed_address_shows_no_piece_of_its_password(url: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        await connect(url)
+    assert "is no Redis address" in str(caught.value)
+    assert "hun" not in str(caught.value)
+    assert "ter2" not in str(caught.value)
+
+
 async def test_a_unix_socket_works() -> None:
     with RedisServer() as server:
         async with await connect(f"unix://{server.socket_path}") as bus:

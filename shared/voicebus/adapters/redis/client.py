@@ -196,8 +196,13 @@ async def connect(url: str) -> RedisConnection:
 def _opening(address: str) -> Iterator[None]:
     try:
         yield
-    except (ValueError, vendor.RedisClusterException) as error:
-        raise SettingsError(f"VOICEBUS_REDIS_URL: {address} is no Redis address ({error})") from error
+    except (ValueError, vendor.RedisClusterException):
+        # The parser's own text may quote a piece of the password.
+        raise SettingsError(
+            f"VOICEBUS_REDIS_URL: {address} is no Redis address; redis://HOST:PORT/DB, rediss://, unix://PATH,"
+            " redis+sentinel://HOST:PORT,…/MASTER and redis+cluster://HOST:PORT,… are allowed"
+            " (write special characters in a password as %XX)"
+        ) from None
 
 
 def _client(url: str) -> tuple[_Client, Sequence[_Client]]:
@@ -222,26 +227,29 @@ def _client(url: str) -> tuple[_Client, Sequence[_Client]]:
     if scheme == "redis+sentinel":
         master, _, database = path.strip("/").partition("/")
         if not master:
-            raise ValueError("the master's name is missing: redis+sentinel://HOST:PORT,…/MASTER")
+            raise ValueError("the master's name is missing")
         common["db"] = int(database or 0)
         # Without its own retries, which take seconds: the next sentinel is the retry.
         quick = {"socket_timeout": None, "socket_connect_timeout": 1.0, "retry": Retry(NoBackoff(), 0)}
         sentinels: Any = Sentinel(nodes, sentinel_kwargs=quick)  # type: ignore[no-untyped-call]
         return sentinels.master_for(master, **common), sentinels.sentinels
-    raise ValueError("redis://, rediss://, unix://, redis+sentinel:// or redis+cluster:// is allowed")
+    raise ValueError("no such scheme")
 
 
 def _host_and_port(text: str, default: int) -> tuple[str, int]:
     parts = urlsplit(f"//{text}")
     if not parts.hostname:
-        raise ValueError(f"{text!r} names no host")
+        raise ValueError("no host")
     return parts.hostname, parts.port or default
 
 
 def _redacted(url: str) -> str:
     """The address for messages: without user, password and query."""
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.partition('?')[0].rpartition('@')[2]}"
+    scheme, separator, rest = url.partition("://")
+    head, _, query = rest.partition("?")
+    if not separator or "@" in query:  # a part of the password might be taken for something else
+        return "it"
+    return f"{scheme}://{head.rpartition('@')[2]}"
 
 
 @contextmanager
