@@ -47,6 +47,8 @@ def side(parameter: Parameter, said: Utterance, at: int) -> float:
         found = {"less": "max", "cheaper": "max", "fewer": "max", "more": "min", "higher": "min"}.get(
             said.low(back - 1), ""
         )
+        if said.low(back - 2) in {"no", "not"}:
+            found = {"max": "min", "min": "max"}.get(found, "")
     if before in {"most", "least"} and said.low(back - 1) == "at":
         found = {"most": "max", "least": "min"}[before]
     if before == "to" and said.low(back - 1) == "up":

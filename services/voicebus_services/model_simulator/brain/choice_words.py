@@ -34,7 +34,8 @@ def _entries() -> tuple[tuple[tuple[frozenset[str], ...], re.Pattern[str]], ...]
 
 
 def _phrase(said: str) -> str:
-    parts = [r"(?:\S+ ){0,3}" if word == "~" else re.escape(stem(word)) + " " for word in said.split()]
+    spoken = said.replace("-", " ").split()
+    parts = [r"(?:\S+ ){0,3}" if word == "~" else re.escape(stem(word)) + " " for word in spoken]
     return "".join(parts).removesuffix(" ")
 
 

@@ -54,8 +54,10 @@ def _wants_denied(parameter: Parameter) -> bool:
     return bool(_UNWANTED & set(parameter.hints))
 
 
-def _text(said: Utterance) -> str:
-    return f" {' '.join(said.stems)} "
+def _words(said: Utterance) -> tuple[list[str], list[int]]:
+    """The stems without hyphens, so that "part-time" is two words, and the place of each."""
+    places = [at for at, token in enumerate(said.tokens) if token.text != "-"]
+    return [said.stems[at] for at in places], places
 
 
 def _spelled(parameter: Parameter, said: Utterance, value: Any) -> Iterator[Candidate]:
@@ -71,19 +73,20 @@ def _spelled(parameter: Parameter, said: Utterance, value: Any) -> Iterator[Cand
         if not (parameter.kind != "currency" and code_like):
             return
     size = len(own)
-    text = _text(said)
-    starts = [0, *(m.end() for m in re.finditer(" ", text))]
-    for at in range(len(said.tokens) - size + 1):
-        if said.stems[at : at + size] == own:
-            if not _wants_denied(parameter) and is_denied(text, starts[at + 1]):
+    spoken, places = _words(said)
+    for index in range(len(spoken) - size + 1):
+        if spoken[index : index + size] == own:
+            before = f" {' '.join(spoken[:index])} "
+            if not _wants_denied(parameter) and is_denied(before, len(before)):
                 continue
+            at, last = places[index], places[index + size - 1] + 1
             weak = size == 1 and said.low(at) in _WEAK_CONSTANTS
-            written = [t.low for t in said.tokens[at : at + size]] == split_name(str(value))
+            written = [said.low(places[i]) for i in range(index, index + size)] == split_name(str(value))
             # "check" at the head of a request is its verb, not a checking account.
             score = (
                 1.2 if weak or (not written and size == 1 and at == 0) else 3.0 + 0.2 * size + (0.4 if written else 0.0)
             )
-            yield sided(parameter, said, Candidate(score, value, at, at + size))
+            yield sided(parameter, said, Candidate(score, value, at, last))
     joined = "".join(own)
     if size > 1 or "-" in str(value) or "_" in str(value):
         for at, token in enumerate(said.tokens):
@@ -96,14 +99,15 @@ def _spelled(parameter: Parameter, said: Utterance, value: Any) -> Iterator[Cand
 
 
 def _told(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
-    text = _text(said)
+    spoken, places = _words(said)
+    text = f" {' '.join(spoken)} "
     for value in parameter.enum:
         for pattern in sayings(_spoken(value)):
             for match in pattern.finditer(text):
                 if not _wants_denied(parameter) and is_denied(text, match.start()):
                     continue
-                first = text.count(" ", 0, match.start()) - 1
-                last = first + match[0].count(" ") + 1
+                index = text.count(" ", 0, match.start()) - 1
+                first, last = places[index], places[index + match[0].count(" ")] + 1
                 # The longer phrase knows better: "not delivered" against "delivered".
                 yield sided(
                     parameter, said, Candidate(SAID + min(len(match[0]), 24) / 40, value, first, last)

@@ -5,13 +5,17 @@ from collections.abc import Iterator
 from datetime import datetime, time
 
 from voicebus_services.model_simulator.brain.candidate import Candidate, side
-from voicebus_services.model_simulator.brain.dates import WEEKDAYS, Moment
+from voicebus_services.model_simulator.brain.dates import MONTHS, WEEKDAYS, Moment
 from voicebus_services.model_simulator.brain.schema import Parameter
 from voicebus_services.model_simulator.brain.utterance import Utterance
 
 
 def moment_candidates(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
     """The moments of an utterance in the form the parameter wants."""
+    if parameter.kind == "month":
+        for at, token in enumerate(said.tokens):
+            if token.low in MONTHS and (token.low not in {"may", "march"} or token.text[0].isupper()):
+                yield Candidate(2.0 + side(parameter, said, at), token.text.capitalize(), at, at + 1)
     for moment in said.moments:
         near = side(parameter, said, moment.first)
         before = said.word_before(moment.first)

@@ -4,7 +4,7 @@ codes.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from voicebus_services.model_simulator.brain.tokens import Token, words
@@ -149,6 +149,8 @@ def _words(tokens: Sequence[Token], at: int) -> Number | None:
     word = tokens[at].low
     if word in _ORDINALS:
         return Number(at, at + 1, _ORDINALS[word], ordinal=True)
+    if (quarters := _quarters(tokens, at)) is not None:
+        return quarters
     if word == "half" and at + 1 < len(tokens) and tokens[at + 1].low in {"a", "an"}:
         return Number(at, at + 2, 0.5)
     if word in {"a", "an"} and at + 1 < len(tokens):
@@ -195,6 +197,18 @@ def _words(tokens: Sequence[Token], at: int) -> Number | None:
     return Number(
         at, position, value, ordinal=ordinal, percent=position < len(tokens) and tokens[position].low == "percent"
     )
+
+
+def _quarters(tokens: Sequence[Token], at: int) -> Number | None:
+    """ "A quarter of an hour", "three quarters of an hour"."""
+    low = [t.low for t in tokens[at : at + 5]]
+    if low[1:2] == ["quarter"] and low[0] in {"a", "one"}:
+        count, rest = 1, 2
+    elif low[1:2] == ["quarters"] and low[0] in {"three", "3"}:
+        count, rest = 3, 2
+    else:
+        return None
+    return Number(at, at + rest + 2, count / 4) if low[rest : rest + 2] in (["of", "an"], ["of", "a"]) else None
 
 
 def _after_article(tokens: Sequence[Token], at: int) -> Number | None:
@@ -244,12 +258,14 @@ def _with_unit(tokens: Sequence[Token], number: Number) -> Number:
         pair = f"{following.low} {tokens[last + skip + 1].low}" if last + skip + 1 < len(tokens) else ""
         # "systolic 118 diastolic 76": what another number follows is the name of that one, no unit.
         names_next = last + skip + 1 < len(tokens) and tokens[last + skip + 1].low[0].isdigit() and not skip
+        names_next = names_next and not currency_code(following.low)
         if following.is_word and not names_next and following.low.isalpha() and following.low not in _NO_UNITS:
             unit, unit_text = _unit_stem(following.stem), following.text
             if not currency and (code := currency_code(pair)):
                 currency, last, unit_text = code, last + skip + 2, pair
             elif not currency and (code := currency_code(following.low)):
                 currency, last = code, last + skip + 1
+                number, last = _with_cents(tokens, number, last)
             elif unit in SECONDS_PER or following.low in {"percent", "degree", "degrees"}:
                 last += skip + 1
         elif following.text == "%":
@@ -263,6 +279,20 @@ def _with_unit(tokens: Sequence[Token], number: Number) -> Number:
         number.first, last, number.value, unit=unit, unit_text=unit_text, currency=currency, ordinal=number.ordinal,
         percent=number.percent, seconds=seconds, literal=number.literal,
     )  # fmt: skip
+
+
+def _with_cents(tokens: Sequence[Token], number: Number, last: int) -> tuple[Number, int]:
+    """ "Eighteen pounds fifty", "12 dollars and 30 cents"."""
+    start = last + 1 if last < len(tokens) and tokens[last].low == "and" else last
+    cents = (_literal(tokens, start) or _words(tokens, start)) if start < len(tokens) else None
+    if cents is None or not 0 < cents.value < 100 or not float(number.value).is_integer() or cents.ordinal:
+        return number, last
+    named = cents.last < len(tokens) and tokens[cents.last].stem in {"cent", "penny", "pence"}
+    bare = start == last and cents.value >= 10 and (cents.last >= len(tokens) or not tokens[cents.last].low.isalpha()
+                                                   or tokens[cents.last].low in _NO_UNITS)  # fmt: skip
+    if not named and not bare:
+        return number, last
+    return replace(number, value=number.value + cents.value / 100, literal=""), cents.last + (1 if named else 0)
 
 
 def _compound_duration(tokens: Sequence[Token], found: list[Number], number: Number) -> Number:

@@ -34,6 +34,17 @@ _FOLLOWS: Final = {
 }  # fmt: skip
 _NAMED_KINDS: Final = frozenset({"place", "person", "creator", "organization"})
 _HEADS_KEPT: Final = stemmed_words("""room street park station airport restaurant hotel museum bridge beach""")
+_VERBS: Final = stemmed_words(
+    "eat drink have take buy see watch read finish play do make lose find visit try order pay"
+)
+_TALKS: Final = stemmed_words("discuss regarding concerning cover")
+_SPEAKER: Final = stemmed_words("owner customer user caller guest patient applicant contact passenger your client")
+_SUBJECTS: Final = words("i we you he she they just have")
+_CORNER: Final = re.compile(
+    r"\b(?:corner|intersection|junction) of (?:\w+ ){1,3}and \w+"
+    r"(?: (?:Street|Avenue|Road|Lane|Drive|Boulevard|Ave|St)\b)?",
+    re.IGNORECASE,
+)
 _TITLES: Final = words("""dr doctor mr mrs ms miss professor prof sir saint uncle aunt""")
 
 
@@ -48,6 +59,8 @@ def phrase_candidates(parameter: Parameter, tool: Tool, said: Utterance, used: f
             score = _fit(parameter, tool, said, chunk, first, last)
             if score > 0:
                 found.append(Candidate(score, spelled(parameter, said, first, last), first, last))
+    if parameter.kind == "place":
+        found += _corners(said)
     if said.tells_names and parameter.kind in {"title", "creator", "query", "place", "thing"}:
         found += _long_names(parameter, tool, said, used, found)
     if parameter.kind == "title":
@@ -55,6 +68,14 @@ def phrase_candidates(parameter: Parameter, tool: Tool, said: Utterance, used: f
     whole = [c for c in found if c.long]
     found = [c for c in found if c.long or not any(w.first <= c.first and c.last <= w.last for w in whole)]
     return sorted(found, key=lambda c: (-round(c.score, 6), c.first, -c.last))
+
+
+def _corners(said: Utterance) -> Iterator[Candidate]:
+    """ "The corner of Main and 5th" is one place."""
+    for match in _CORNER.finditer(said.text):
+        first, last = said.range_of(match.start(), match.end())
+        if first < last:
+            yield Candidate(3.5, said.slice(first, last), first, last, long=True)
 
 
 def _extended(tool: Tool, said: Utterance, used: frozenset[int], short: list[Candidate]) -> Iterator[Candidate]:
@@ -78,6 +99,12 @@ def _quoted(parameter: Parameter, first: int, last: int, value: str) -> Candidat
 
 def spelled(parameter: Parameter, said: Utterance, first: int, last: int) -> str:
     """The words as the value: names of people and places get their capitals where the transcript lost them."""
+    if (
+        parameter.kind in {"title", "creator"} and first > 1 and first < last
+        and said.tokens[first - 1].text in {"The", "A", "An"} and said.tokens[first].text[0].isupper()
+        and said.tokens[first - 2].text not in ".?!"
+    ):  # fmt: skip
+        first -= 1  # an article with a capital belongs to the title
     text = said.slice(first, last).strip(' ,.?!"')
     if (
         last < len(said.tokens)
@@ -122,7 +149,7 @@ def _trimmed(parameter: Parameter, tool: Tool, said: Utterance, chunk: Chunk, us
     if any(same_concept(head, word) for word in parameter.words):
         head = ""  # the tool is about what the parameter names: "coffee machine" for an appliance is whole
     place = parameter.kind in {"place", "person", "organization"} and said.tells_names
-    while first < last and _drops_at_start(said, chunk, first, last, names, labels):
+    while first < last and _drops_at_start(parameter, said, chunk, first, last, names, labels):
         first += 1
     if parameter.kind == "person":
         first = _behind_relation(said, first, last)
@@ -145,7 +172,7 @@ def _opens_sentence(said: Utterance, at: int) -> bool:
 
 
 def _drops_at_start(
-    said: Utterance, chunk: Chunk, first: int, last: int, names: frozenset[str], labels: set[str]
+    parameter: Parameter, said: Utterance, chunk: Chunk, first: int, last: int, names: frozenset[str], labels: set[str]
 ) -> bool:
     word = said.tokens[first]
     if word.low in _TITLES and first + 1 < last:
@@ -158,6 +185,12 @@ def _drops_at_start(
         return True
     if word.stem in names:
         return not _name_goes_on(said, first, last)
+    if first == chunk.first and last - first > 1 and word.stem in _VERBS and said.low(first - 1) in _SUBJECTS:
+        return True  # "I ate eggs"
+    if parameter.kind in _NAMED_KINDS and last - first > 1 and any(
+        n.last == first and n.unit == word.stem for n in said.numbers
+    ):  # fmt: skip
+        return True  # "three seats Oslo to Bergen"
     verb = first == chunk.first and actions(word.stem) and not word.text[0].isupper()
     return bool(verb) and first + 1 < last and _request_start(said, first)
 
@@ -224,7 +257,7 @@ def _fit(parameter: Parameter, tool: Tool, said: Utterance, chunk: Chunk, first:
         if kind in {"thing", "title", "query", "person"}:
             score += 0.5
         if kind == "place" and not chunk.cased:
-            score -= 0.3
+            score -= 0.3 if parameter.required else 1.0
         if parameter.role in {"from", "to"} and kind == "place":
             score -= 0.3
     # "account savings", "savings account": the parameter's name beside the value.
@@ -254,6 +287,10 @@ def _fit(parameter: Parameter, tool: Tool, said: Utterance, chunk: Chunk, first:
         score -= 0.5
     if said.low(last) == "of" and said.low(first - 1).isdigit() | any(n.last == first for n in said.numbers):
         score -= 1.5  # "sixty tablets of aspirin" asks for aspirin
+    if said.word_before(first) in _TALKS and kind in {"title", "query", "text", "thing"}:
+        score += 1.5
+    if kind == "person" and said.low(first - 1) == "am" and chunk.cased:
+        score += 1.0 if _SPEAKER & set(parameter.words) else 0.0
     if kind in _NAMED_KINDS and not chunk.cased and words and all(
         any(same_concept(w, m) for m in tool_words(tool)) for w in words
     ):  # fmt: skip
@@ -288,7 +325,7 @@ def _long_names(
     )
     for candidate in short:
         first, last = candidate.first, candidate.last
-        if said.low(first - 1) == "the" and said.tokens[first - 1].text == "The" and first > 1:
+        if first > 1 and said.tokens[first - 1].text in {"The", "A", "An"} and said.tokens[first - 2].text not in ".?!":
             first -= 1
         while True:
             end = last

@@ -71,6 +71,12 @@ def _counted_party(parameter: Parameter, said: Utterance) -> Iterator[Candidate]
         words = [said.low(i) for i in range(at, at + 4)]
         if words[:2] in (["for", "myself"], ["just", "me"]):
             yield Candidate(1.2, 1, at, at + 2)
+    if not parameter.required:
+        return
+    for at in range(len(said.tokens)):
+        # "A small pizza" is one, where the parameter counts pizzas.
+        if said.low(at) in {"a", "an", "another"} and any(s in parameter.hints for s in said.stems[at + 1 : at + 4]):
+            yield Candidate(0.6, 1, at, at + 1)
 
 
 def _measured(parameter: Parameter, number: Number) -> tuple[float, float | None]:
@@ -123,7 +129,7 @@ def number_cues(parameter: Parameter, said: Utterance, number: Number) -> float:
     elif before and (before in hints or any(related(before, h) for h in parameter.words)):
         score += 1.0
     if said.low(number.first - 1) == "for" and parameter.kind == "count":
-        score += 0.8
+        score += 1.0
     if parameter.kind == "identifier" and not number.unit:
         score += 0.6
     if said.low(number.first) == "one" and not number.unit:

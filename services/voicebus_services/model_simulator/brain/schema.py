@@ -60,6 +60,7 @@ _ROLE_WORDS: Final = {
     "max": "max maximum most highest high below under budget",
 }
 _ROLE_OF: Final = {stem(word): role for role, words in _ROLE_WORDS.items() for word in words.split()}
+_HEADLINES: Final = frozenset({"title", "subject", "headline"})
 # A description says "to" and "current" for many reasons; only these words of it name a side.
 _SPOKEN_SIDES: Final = stemmed_words(
     """origin source departure sender destination target arrival recipient payee beneficiary"""
@@ -256,6 +257,12 @@ def _kind(name: str, spoken: list[str], schema: JsonObject, description: str, ty
             and word in {"length", "value", "size", "limit", "total"}
         ):
             continue
+        if (
+            kind == "title"
+            and word in _HEADLINES
+            and re.search(r"\b(?:problem|issue|fault|complaint|incident|trouble|defect)\b", description, re.IGNORECASE)
+        ):
+            return "text"
         if kind == "text" and word in {"issue", "problem", "request"}:
             return "text"
         return kind

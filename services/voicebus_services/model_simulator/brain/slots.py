@@ -1,16 +1,15 @@
 """Filling a tool's arguments from an utterance. The single home of deciding which words become which argument."""
 
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
-from itertools import groupby
 from typing import Any
 
 from voicebus_services.model_simulator.brain.candidate import Candidate
 from voicebus_services.model_simulator.brain.candidates import typed_candidates
-from voicebus_services.model_simulator.brain.choices import SAID, related
+from voicebus_services.model_simulator.brain.choices import SAID
 from voicebus_services.model_simulator.brain.concepts import LANGUAGES
+from voicebus_services.model_simulator.brain.lists import elements, records
 from voicebus_services.model_simulator.brain.phrases import phrase_candidates, spelled
 from voicebus_services.model_simulator.brain.schema import JsonObject, Parameter, Tool
 from voicebus_services.model_simulator.brain.texts import free_text, labelled_text, marked_text, telling_clause
@@ -20,7 +19,7 @@ from voicebus_services.model_simulator.brain.yes_no import unmentioned
 
 _ENOUGH_REQUIRED = 0.5
 _ENOUGH_OPTIONAL = 1.5
-_PLACED_KINDS = words("""place person organization creator title thing query language color text""")
+_PLACED_KINDS = words("""place person organization creator title thing query text""")
 
 
 @dataclass(slots=True)
@@ -70,6 +69,7 @@ def fill(
     claimed = _claim_marked(open_parameters, said)
     _assign_typed(open_parameters, tool, said, filling, claimed)
     _order_dates(open_parameters, said, filling)
+    _end_on_the_first_day(tool, said, filling)
     if formal_only:
         open_parameters = [p for p in open_parameters if p.path in claimed]
     _assign_lists(open_parameters, tool, said, filling, claimed)
@@ -208,6 +208,22 @@ def _order_dates(parameters: list[Parameter], said: Utterance, filling: Filling)
         filling.values[end.path] = later.isoformat()
 
 
+def _end_on_the_first_day(tool: Tool, said: Utterance, filling: Filling) -> None:
+    """ "Thursday" alone is its own last day, "from Thursday" is not."""
+    dated = {p.role: p for p in tool.required if p.kind == "date" and p.role in {"from", "to"}}
+    start, end = dated.get("from"), dated.get("to")
+    if start is None or end is None or (start.path in filling.values) == (end.path in filling.values):
+        return
+    told, untold = (start, end) if start.path in filling.values else (end, start)
+    place = filling.places.get(told.path, 0)
+    if any(said.low(i) in {"from", "starting", "since", "until", "till", "to", "after", "beginning"}
+           for i in range(max(0, place - 2), place)):  # fmt: skip
+        return
+    if sum(m.day is not None for m in said.moments) == 1 and not any(n.unit in {"day", "week"} and n.value > 1
+                                                                      for n in said.numbers):  # fmt: skip
+        filling.values[untold.path] = filling.values[told.path]
+
+
 def _shares(parameter: Parameter, candidate: Candidate, filling: Filling, said: Utterance) -> bool:
     """Whether tokens already used may serve again: "100 dollars" is an amount and names its currency, and "this
     evening" is a date and a time."""
@@ -231,7 +247,7 @@ def _assign_lists(
     for parameter in parameters:
         if not parameter.accepts("array") or parameter.items is None or parameter.path in filling.values:
             continue
-        found = _records(parameter, tool, said, filling.used | inside) if parameter.fields else _elements(
+        found = records(parameter, tool, said, filling.used | inside) if parameter.fields else elements(
             parameter, tool, said, filling.used | inside)  # fmt: skip
         if not found or sum(c.score for c in found) / len(found) < _enough(parameter):
             continue
@@ -243,83 +259,6 @@ def _assign_lists(
             filling.used |= candidate.tokens
         filling.values[parameter.path] = values
         filling.strength[parameter.path] = max(c.score for c in found)
-
-
-def _elements(parameter: Parameter, tool: Tool, said: Utterance, used: frozenset[int]) -> list[Candidate]:
-    """The list of scalars: all that are told by form, else the chain of noun phrases that fits best."""
-    items = parameter.items
-    assert items is not None  # noqa: S101 - the caller checked
-    typed = [c for c in typed_candidates(items, said) if c.score >= 1.2 and not c.tokens & used]
-    chosen: list[Candidate] = []
-    for candidate in typed:
-        if not any(candidate.tokens & other.tokens for other in chosen):
-            chosen.append(candidate)
-    if chosen or items.enum or not items.accepts("string"):
-        return chosen
-    phrases = sorted(
-        (_list_member(items, c, said) for c in phrase_candidates(items, tool, said, used)),
-        key=lambda c: (-c.score, c.first),
-    )
-    if not phrases:
-        return []
-    chain_of = {i: c.chain for c in said.chunks for i in range(c.first, c.last)}
-    size = Counter(chain_of.get(c.first) for c in phrases)
-    # A list of several is rather meant than a phrase by itself.
-    best = chain_of.get(max(phrases, key=lambda c: c.score + 0.4 * (size[chain_of.get(c.first)] - 1)).first)
-    same = [c for c in phrases if chain_of.get(c.first) == best]
-    if len(same) < int(parameter.schema.get("minItems") or 0):
-        same = phrases  # "compare this with that"
-    return [
-        next(iter(group))
-        for _, group in groupby(sorted(same, key=lambda c: (c.first, -c.score)), key=lambda c: c.first)
-    ]
-
-
-def _list_member(parameter: Parameter, candidate: Candidate, said: Utterance) -> Candidate:
-    """Less likely where a preposition of place leads in: "put eggs on the list", "burgers to Elm Street"."""
-    chunk = next((c for c in said.chunks if c.first <= candidate.first < c.last), None)
-    told = chunk is not None and any(related(said.word_before(chunk.first), w) for w in parameter.words)
-    if chunk is not None and not told and chunk.preposition in {"to", "at", "from", "near", "on", "into"}:
-        return replace(candidate, score=candidate.score - 1.2)
-    return candidate
-
-
-def _records(parameter: Parameter, tool: Tool, said: Utterance, used: frozenset[int]) -> list[Candidate]:
-    """A list of objects, one for each phrase of a chain: "two pizzas and a coke"."""
-    text = next((f for f in parameter.fields if f.types == {"string"} and not f.enum), None)
-    if text is None:
-        return []
-    ranked = [_list_member(parameter, c, said) for c in phrase_candidates(text, tool, said, used)]
-    phrases = {c.first: c for c in sorted(ranked, key=lambda c: c.score)}
-    chain_of = {i: c.chain for c in said.chunks for i in range(c.first, c.last)}
-    if not phrases:
-        return []
-    best = max(phrases.values(), key=lambda c: c.score)
-    found: list[Candidate] = []
-    for phrase in sorted(
-        (c for c in phrases.values() if chain_of.get(c.first) == chain_of.get(best.first)), key=lambda c: c.first
-    ):
-        record: JsonObject = {}
-        first = phrase.first
-        for inner in parameter.fields:
-            if inner is text:
-                record[inner.name] = phrase.value
-            elif inner.accepts("integer", "number"):
-                number = next((n for n in said.numbers if n.last == phrase.first), None)
-                article = said.low(phrase.first - 1) in {"a", "an", "one", "the", "some"} or number is None
-                if number is not None:
-                    record[inner.name], first = number.plain, number.first
-                elif article and inner.required:
-                    record[inner.name] = 1
-            elif inner.enum:
-                near = [c for c in typed_candidates(inner, said) if phrase.first - 3 <= c.first < phrase.last + 2]
-                if near:
-                    record[inner.name] = near[0].value
-            if inner.required and inner.name not in record and inner.nullable:
-                record[inner.name] = None
-        if all(f.name in record for f in parameter.fields if f.required):
-            found.append(Candidate(phrase.score, record, first, phrase.last))
-    return found
 
 
 def _assign_phrases(
@@ -366,7 +305,9 @@ def _assign_texts(
             place = (first, last)
         elif parameter.required and not _dispensable(parameter) and parameter.kind in {"text", "query", "title"}:
             place, score = free_text(parameter, tool, said, used), 0.8
-        elif parameter.kind == "text" and (clause := telling_clause(tool, said)) and not used & set(range(*clause)):
+        elif (
+            parameter.kind == "text" and (clause := telling_clause(tool, said, used)) and not used & set(range(*clause))
+        ):
             place, score = free_text(parameter, tool, said, used), 1.5
         elif parameter.kind in {"text", "query"}:
             about = next(
@@ -376,6 +317,12 @@ def _assign_texts(
             place, score = ((about.first, about.last), 1.5) if about else (None, 0.0)
         if place is not None and place[0] < place[1]:
             filling.set(parameter, Candidate(score, spelled(parameter, said, *place), *place))
+
+
+def _may_tell(parameter: Parameter, tool: Tool, said: Utterance, used: frozenset[int]) -> bool:
+    """Whether an optional text gets a clause of its own ("I've got a sore throat. Can I see …")."""
+    clause = telling_clause(tool, said, used) if parameter.kind == "text" else None
+    return clause is not None and not used & set(range(*clause))
 
 
 def _further_values(tool: Tool, said: Utterance, filling: Filling) -> None:

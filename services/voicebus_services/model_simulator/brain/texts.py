@@ -10,7 +10,10 @@ from voicebus_services.model_simulator.brain.schema import Parameter, Tool
 from voicebus_services.model_simulator.brain.tokens import STOP_WORDS, split_name, stem, stemmed_words, words
 from voicebus_services.model_simulator.brain.utterance import DETERMINERS, Utterance
 
-_SMALL_WORDS: Final = words("at on in to for by the and of into from please thanks with starting until as")
+_SMALL_WORDS: Final = words(
+    """at on in to for by the and of into from please thanks with starting until as under over below above than about
+    around between is are a an"""
+)
 _TEXT_MARKS: Final = re.compile(
     r"\b(?:saying(?: that)?|that says|which says|that reads|says? that|to say(?: that)?|telling (?:him|her|them"
     r"|\w+)(?: that| to)?"
@@ -22,7 +25,7 @@ _TEXT_MARKS: Final = re.compile(
 _HOW_TO_SAY: Final = re.compile(r"\bhow (?:do|would|can|should) (?:you|i|we|one) say\s+", re.IGNORECASE)
 _TELL: Final = re.compile(
     r"(?<!\ba )(?<!\ban )(?<!\bthe )\b(?:tell|text|message|inform|remind|ask|let|notify)\s+(?!(?:me|us|to|for"
-    r"|from|saying|that|of|about|with|you)\b)(?:my |the )?([\w']+(?: [A-Z][\w']+)?)\s+(?:know |that |to know "
+    r"|from|saying|that|of|about|with|you)\b)(?:my |the )?([\w']+(?: (?-i:[A-Z])[\w']+)?)\s+(?:know |that |to know "
     r"|about )?",
     re.IGNORECASE,
 )
@@ -42,6 +45,7 @@ _PREFIX: Final = re.compile(
     r"|is it possible to)\s+)*",
     re.IGNORECASE,
 )
+_TROUBLE: Final = stemmed_words("problem issue fault complaint incident summary trouble defect")
 _SEARCH: Final = re.compile(
     r"^(?:(?:search|look|browse|google|check|query)(?: the| our| your| my)?(?: \w+)?? (?:for|up|about|on)|find"
     r"(?: out)?(?: me)?(?: about)?|look up|search|google|show(?: me)?|get(?: me)?|give me|tell me(?: about)?"
@@ -49,6 +53,8 @@ _SEARCH: Final = re.compile(
     re.IGNORECASE,
 )
 
+_STRANDED: Final = words("on in up off for with to at by")
+_CLAUSE_STARTS: Final = words("that which who whose but because so")
 _SUBJECT_MARKS: Final = words("about on regarding from for")
 
 
@@ -58,10 +64,14 @@ def labelled_text(parameter: Parameter, said: Utterance) -> tuple[int, int] | No
         return None
     label = r"[ _]".join(re.escape(word) for word in split_name(parameter.name))
     match = re.search(
-        rf"\b(?:with|using|under|and|set|make|,) (?:the |a |an )?{label}(?: is| of| set to| to|:)? (.+?)(?=,"
-        rf"| and | with (?:the|a) |\.|$)",
+        rf"\b(?:with|using|under|and|set|make|add|put|write|leave|,) (?:the |a |an |my |as )?(?:the |a )?{label}"
+        rf"(?: is| of| set to| to| that says| saying|:)? (.+?)(?=,| and | with (?:the|a) |\.|$)",
         said.text, re.IGNORECASE,
     )  # fmt: skip
+    if match is None and parameter.kind == "text":
+        match = re.search(r"(?:,| and| with)? (?:write|note that|mention that|put down) (.+?)(?=\.(?: |$)|$)",
+                          said.text, re.IGNORECASE)  # fmt: skip
+        match = match if match and not re.match(r"(?:an?|the|me|my|down|to)\b", match[1]) else None
     if match is None:
         return None
     first, last = said.range_of(match.start(1), match.end(1))
@@ -96,7 +106,8 @@ def free_text(parameter: Parameter, tool: Tool, said: Utterance, used: frozenset
     """The place of what remains when the request's own words and the tokens used for other parameters are taken
     away.
     """
-    if parameter.kind == "text" and (place := telling_clause(tool, said)) is not None:
+    summary = parameter.kind == "title" and bool(_TROUBLE & set(parameter.hints))
+    if (parameter.kind == "text" or summary) and (place := telling_clause(tool, said, used)) is not None:
         return _without_edges(said, *place, used)
     prefix = _PREFIX.match(said.text)
     start = prefix.end() if prefix else 0
@@ -124,8 +135,21 @@ def free_text(parameter: Parameter, tool: Tool, said: Utterance, used: frozenset
         break
     if parameter.kind == "text" and first > begin and said.low(first - 1) in DETERMINERS - {"a", "an"}:
         first -= 1  # "the printer is jammed" keeps its article
+    if parameter.kind in {"query", "title"}:
+        last = _end_of_run(said, first, last, used)
     first, last = _without_edges(said, first, last, used)
     return (first, last) if first < last else None
+
+
+def _end_of_run(said: Utterance, first: int, last: int, used: frozenset[int]) -> int:
+    """Where the words that belong together end: at a clause of its own, or where another parameter's words begin."""
+    for at in range(first + 1, last):
+        joins = said.tokens[at].text == "," and at + 1 < last and at + 1 not in used and said.low(at + 1) != "please"
+        if said.low(at) in _CLAUSE_STARTS or (said.tokens[at].text in ",;.?!" and not joins):
+            return at
+        if at in used and at - 1 not in used:
+            return at
+    return last
 
 
 def _behind_subject_mark(
@@ -142,10 +166,12 @@ def _behind_subject_mark(
     return first
 
 
-_LEADS_IN: Final = words("""for to about that of me down on saying called is us some in up with regarding any from""")
+_LEADS_IN: Final = words(
+    """for to about that of me down on saying called is us some in up with regarding any from as"""
+)
 
 
-def telling_clause(tool: Tool, said: Utterance) -> tuple[int, int] | None:
+def telling_clause(tool: Tool, said: Utterance, used: frozenset[int] = frozenset()) -> tuple[int, int] | None:
     """The clauses that tell something, where another clause only asks for the tool ("My screen is dark, please open
     a ticket").
     """
@@ -158,11 +184,17 @@ def telling_clause(tool: Tool, said: Utterance) -> tuple[int, int] | None:
                 clauses.append((start, at))
             start = at + 1
     names = tool_words(tool) | {word for p in tool.parameters for word in p.words}
-    asking = [c for c in clauses if _asks(said, c, names)]
+    asking = [c for c in clauses if _asks(said, c, names) or _is_told(said, c, names, used)]
     telling = [c for c in clauses if c not in asking and c[1] - c[0] > 1]
     if not asking or not telling:
         return None
     return telling[0][0], telling[-1][1]
+
+
+def _is_told(said: Utterance, clause: tuple[int, int], names: AbstractSet[str], used: frozenset[int]) -> bool:
+    """Whether other parameters have all that a clause says ("the tag is LT-4471")."""
+    telling = [i for i in range(*clause) if said.tokens[i].is_word and said.low(i) not in STOP_WORDS]
+    return any(i in used for i in range(*clause)) and all(i in used or said.stems[i] in names for i in telling)
 
 
 def _asks(said: Utterance, clause: tuple[int, int], names: frozenset[str]) -> bool:
@@ -190,11 +222,13 @@ def _without_edges(said: Utterance, first: int, last: int, used: frozenset[int])
         tail = [i for i in range(run, last) if i not in used and said.tokens[i].is_word]
         if all(said.low(i) in _SMALL_WORDS for i in tail):
             last = run
+    led = last < len(said.tokens) and last in used  # whether a small word at the end leads to another value
     while first < last and (
         last - 1 in used
         or not said.tokens[last - 1].is_word
-        or said.low(last - 1) in _SMALL_WORDS - {"starting", "until"}
+        or (said.low(last - 1) in _SMALL_WORDS - {"starting", "until"} and (led or said.low(last - 1) not in _STRANDED))
     ):
+        led = led or last - 1 in used
         last -= 1
     while first < last and said.low(first) in {"to", "that"}:
         first += 1

@@ -10,7 +10,7 @@ from voicebus_services.model_simulator.brain.choice_words import sayings
 from voicebus_services.model_simulator.brain.choices import related
 from voicebus_services.model_simulator.brain.concepts import opposite
 from voicebus_services.model_simulator.brain.schema import Parameter
-from voicebus_services.model_simulator.brain.tokens import STOP_WORDS, stem, stemmed_words, words
+from voicebus_services.model_simulator.brain.tokens import STOP_WORDS, stem, stemmed_words, stems, words
 from voicebus_services.model_simulator.brain.utterance import Utterance
 
 _NEGATIONS: Final = words("""no not without never disable skip exclude except""")
@@ -58,7 +58,10 @@ def booleans(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
         elif any(opposite(token.stem, w) for w in named):
             yield Candidate(2.0, False, at, at + 1)
     yield from _said_for(parameter, said, tuple(named))
-    yield from _described(parameter, said)
+    glosses = _glosses(parameter)
+    yield from _chosen(glosses, said)
+    if not glosses:
+        yield from _described(parameter, said)
 
 
 def unmentioned(parameter: Parameter, *, mentioned: bool) -> bool | None:
@@ -122,7 +125,9 @@ def _told(said: Utterance, at: int, named: list[str]) -> float:
         return 2.5 * near
     is_head = _alike(token.stem, named[-1]) == near
     before = {said.low(i) for i in range(max(0, at - 4), at)}
-    return 1.8 * near if is_head and before & (_ASKS | _NEGATIONS) else 0.0
+    if is_head:
+        return 1.8 * near if before & (_ASKS | _NEGATIONS) else 0.0
+    return 1.6 if near == 1.0 else 0.0  # "I told the police" for `police_report`
 
 
 def _alike(word: str, wanted: str) -> float:
@@ -142,6 +147,32 @@ def _said_for(parameter: Parameter, said: Utterance, named: tuple[str, ...]) -> 
             first = text.count(" ", 0, match.start()) - 1
             last = first + match[0].count(" ") + 1
             yield Candidate(2.0, not _denied(said, first, last), first, last)
+
+
+def _glosses(parameter: Parameter) -> dict[bool, tuple[str, ...]]:
+    """What yes and no stand for where the description says so: "true for delivery, false for pickup"."""
+    found: dict[bool, tuple[str, ...]] = {}
+    for value in (True, False):
+        match = re.search(
+            rf"\b{value}\b\s*(?:=|:|for|to|if|when|means|-)\s*([^,;.()]+)", parameter.description, re.IGNORECASE
+        )
+        if match:
+            found[value] = tuple(s for s in stems(match[1]) if s not in _EMPTY)
+    return found if len(found) == 2 and all(found.values()) else {}
+
+
+def _chosen(glosses: dict[bool, tuple[str, ...]], said: Utterance) -> Iterator[Candidate]:
+    text = f" {' '.join(said.stems)} "
+    for value, gloss in glosses.items():
+        others = set(glosses[not value])
+        for at, token in enumerate(said.tokens):
+            if token.stem in gloss and token.stem not in others:
+                yield Candidate(2.0, value != _denied(said, at, at + 1), at, at + 1)
+        for pattern in sayings(gloss):
+            for match in pattern.finditer(text):
+                first = text.count(" ", 0, match.start()) - 1
+                last = first + match[0].count(" ") + 1
+                yield Candidate(2.1, value != _denied(said, first, last), first, last)
 
 
 def _described(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
