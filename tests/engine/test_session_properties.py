@@ -156,6 +156,13 @@ class Conversation(RuleBasedStateMachine):
             case EventType.TOOL_END:
                 self.ends[data.call_id] += 1
                 assert self.ends[data.call_id] == 1 == self.dispatched[data.call_id]
+            case EventType.ERROR if data.code == "response_stalled":
+                assert self.running is not None
+                assert self.cancelled[self.running] == 1, "what is given up is cancelled"
+                self.ended.append(self.running)
+                self.running = None
+                if not self.marks_came_back:
+                    self.unanswered.clear()  # it counts as the answer, as its end would have
             case _:
                 pass
 

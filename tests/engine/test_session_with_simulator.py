@@ -16,7 +16,7 @@ from support.waiting import wait_until
 from voicebus.contracts.guardrails import GuardrailResult
 from voicebus.contracts.journal import EventType
 from voicebus.engine.config import AgentSpec, GuardrailSpec
-from voicebus.engine.inputs import AgentResolved, CommitAudio, End, Input, Interrupt, ModelAudio, ModelEvent
+from voicebus.engine.inputs import AgentResolved, CommitAudio, End, Input, Interrupt, ModelAudio, ModelEvent, TimerFired
 from voicebus.engine.outputs import DispatchCheck, DispatchTool, ForwardAudio, Output, SendModel
 from voicebus_services.model_simulator.tape import record
 
@@ -38,6 +38,11 @@ class Call:
             if isinstance(output, SendModel):
                 await self.socket.send(json.dumps(output.event))
         return outputs
+
+    async def fire(self, key: str) -> list[Output]:
+        """Let a timer fire at its time, to which the session's clock jumps."""
+        self._began -= max(0.0, self.talk.timers()[key] - self._clock() + self._began)
+        return await self.put(TimerFired(key))
 
     async def listen(self) -> None:
         async for frame in self.socket:
@@ -147,6 +152,20 @@ async def test_a_handoff(simulator: SimulatorHandle) -> None:
         await call.put(AgentResolved(key.removeprefix("call:"), agent("billing", vad=None)))
         await call.turns(2)
         assert [turn.agent for turn in call.talk.records(EventType.TURN_ENDED)] == ["helper", "billing"]
+
+
+async def test_a_response_that_stalls_is_given_up_and_the_conversation_goes_on(simulator: SimulatorHandle) -> None:
+    async with calling(simulator, agent(vad=None)) as call:
+        await call.say("[[say: One two three.]] [[fault: stall]]")
+        await wait_until(lambda: call.talk.emitted("agent_start"), description="the response")
+        await call.say("[[say: Four.]]")
+        while not call.talk.errors():  # set again as long as something of the response comes
+            await call.fire("stall")
+        await call.turns(2)
+        assert call.talk.errors() == ["response_stalled"]
+        assert [turn.status for turn in call.talk.records(EventType.TURN_ENDED)] == ["failed", "completed"]
+        await call.put(End("hangup"))
+        assert call.talk.lines()[-1][1] == "Four."
 
 
 async def test_an_interruption_is_truncated_where_the_listener_was(slow_simulator: SimulatorHandle) -> None:

@@ -1,9 +1,12 @@
 """Sequencing of `response.create` (parity 0.3, 2.4-2.8) and what a response's beginning and end amount to."""
 
-from support.talk import Talk, agent
+import pytest
+
+from support.talk import Talk, agent, tool
 from voicebus.contracts.journal import EventType
+from voicebus.engine.config import Face
 from voicebus.engine.inputs import CommitAudio, Interrupt
-from voicebus.engine.outputs import Emit, Ignored
+from voicebus.engine.outputs import Emit, ForwardAudio, Ignored
 
 ALREADY_ACTIVE = "conversation_already_has_active_response"
 
@@ -370,3 +373,90 @@ def test_responses_are_forgotten_long_after_their_end() -> None:
         talk.ends(f"vad_{number}")
     assert len(talk.records(EventType.TURN_ENDED)) == 200
     assert [type(output) for output in talk.ends("vad_199")] == [Ignored]
+
+
+# --- responses that never end ----------------------------------------------------------------------------
+
+
+def test_a_response_of_which_nothing_comes_is_given_up_and_the_next_create_goes_out() -> None:
+    talk = Talk().asked()
+    talk.asks("Are you there?")
+    assert len(talk.sent("response.create")) == 1
+    outputs = talk.timer("stall")
+    assert talk.now == pytest.approx(130)
+    assert talk.sent_types(outputs) == ["response.cancel", "response.create"]
+    assert talk.sent("response.cancel")[0]["response_id"] == "resp_1"
+    assert talk.errors() == ["response_stalled"]
+    (turn,) = talk.records(EventType.TURN_ENDED)
+    assert (turn.response_id, turn.status) == ("resp_1", "failed")
+    assert [seen.labels for seen in talk.observed("model_error")] == [{"code": "response_stalled"}]
+
+
+def test_each_event_of_a_response_puts_its_giving_up_off() -> None:
+    talk = Talk().asked()
+    talk.item_begins()
+    talk.says("Hello", "item_a")
+    talk.sounds(20, after=10)
+    talk.sounds(20, after=10)  # the short path
+    talk.model("response.function_call_arguments.delta", response_id="resp_1", item_id="i", delta="{", after=5)
+    talk.timer("stall")
+    assert talk.errors() == []
+    assert talk.timers()["stall"] == pytest.approx(125 + 30)
+    talk.timer("stall")
+    assert talk.errors() == ["response_stalled"]
+
+
+def test_a_response_that_ended_is_not_watched() -> None:
+    talk = Talk().asked()
+    assert "stall" in talk.timers()
+    talk.ends()
+    assert "stall" not in talk.timers()
+
+
+def test_a_response_whose_tools_run_is_not_given_up() -> None:
+    talk = Talk(agent(tools=[tool(timeout_ms=300_000)])).asked()
+    talk.calls()
+    talk.timer("stall")
+    assert talk.errors() == []
+    talk.result()
+    talk.timer("stall")
+    assert talk.errors() == ["response_stalled"]
+
+
+def test_what_comes_late_of_a_response_that_was_given_up_is_not_heard_and_ends_nothing() -> None:
+    talk = Talk().asked()
+    talk.item_begins()
+    talk.sounds(20)
+    talk.timer("stall")
+    talk.asks()
+    talk.begins("resp_2")
+    assert talk.of(ForwardAudio, talk.sounds(20)) == []
+    talk.ends("resp_1", "cancelled")
+    assert len(talk.records(EventType.TURN_ENDED)) == 1
+    talk.asks("More.")
+    assert len(talk.sent("response.create")) == 2, "the second response still runs"
+
+
+def test_a_response_that_does_not_end_after_its_cancel_is_cancelled_no_second_time() -> None:
+    talk = Talk().asked()
+    talk.put(Interrupt())
+    talk.timer("stall")
+    assert len(talk.sent("response.cancel")) == 1
+    assert talk.errors() == ["response_stalled"]
+
+
+def test_a_client_of_the_protocol_sees_a_response_that_was_given_up_fail() -> None:
+    talk = Talk(face=Face.OPENAI).live()
+    talk.client("response.create", response={"metadata": {"mine": "1"}})
+    talk.begins(object="realtime.response", output_modalities=["audio"])
+    talk.timer("stall")
+    (done,) = talk.shown("response.done")
+    response = done["response"]
+    assert (response["id"], response["status"], response["object"]) == ("resp_1", "failed", "realtime.response")
+    assert response["status_details"]["error"]["code"] == "response_stalled"
+    assert response["metadata"] == {"mine": "1"}
+    talk.ends("resp_1", "cancelled")
+    assert len(talk.shown("response.done")) == 1
+    talk.client("response.create")
+    assert talk.shown("error") == []
+    assert len(talk.sent("response.create")) == 2

@@ -57,7 +57,7 @@ class Chain:
         """
         # Some servers leave the output of a final response out, or empty.
         output = output or list(self._items.values())
-        self._response = response
+        self._response = {**self._response, **response}  # one that was given up says little of itself
         self._output.extend(output)
         self._usage = add_usage(self._usage, response.get("usage"))
         self._items = {}

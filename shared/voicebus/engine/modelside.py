@@ -64,6 +64,7 @@ _KNOWN_CODES: Final = (
         "model_malformed",
         "response_failed",
         "response_create_timeout",
+        "response_stalled",
     }
 )
 
@@ -82,7 +83,10 @@ class ModelSide:
         self.fatal_code: str | None = None
 
     def apply(self, event: Event) -> None:
-        handler = self._HANDLERS.get(wire.text(event, "type"))
+        kind = wire.text(event, "type")
+        if kind.startswith("response."):
+            self._p.turns.heard_of(wire.text(event, "response_id"))
+        handler = self._HANDLERS.get(kind)
         if handler is not None:
             handler(self, event)
 
@@ -131,6 +135,17 @@ class ModelSide:
             self._p.face.response_ended(response, status)
         self._p.calls.response_ended(response)
         self._p.turns.pump()
+
+    def give_up(self, response: Response) -> Event:
+        """End a response of which nothing more comes; returns the `response.done` that the model owes."""
+        self._p.turns.cancel(response)
+        message = f"The model sent nothing of its response for {self._p.turns.stall_timeout:g} s; it was given up."
+        error = {"type": "server_error", "code": "response_stalled", "message": message}
+        details = {"type": "failed", "error": error}
+        done = {"type": "response.done", "response": {"id": response.id, "status": "failed", "status_details": details}}
+        self.apply(done)
+        response.muted = True
+        return done
 
     def _failed(self, payload: Event) -> None:
         details = wire.mapping(payload, "status_details")

@@ -45,7 +45,7 @@ from voicebus.engine.settings import bytes_per_ms
 from voicebus.engine.state import POSTPONED, SESSION_CREATED, SESSION_EXPIRED, SESSION_UPDATED, State, following
 from voicebus.engine.toolcalls import CALL_TIMER
 from voicebus.engine.transcript import HEARD_TIMER, TRANSCRIPT_TIMER
-from voicebus.engine.turns import CREATE_TIMER, RETRY_TIMER
+from voicebus.engine.turns import CREATE_TIMER, RETRY_TIMER, STALL_TIMER
 from voicebus.engine.view import ClientView
 from voicebus.errors import UserError
 
@@ -115,6 +115,7 @@ class Session:
                 response = part.response
                 if response.active and not response.muted and response.id == item.response_id:
                     part.received += item.size
+                    response.last_event = now
                     return [part.forward]
         self._out.begin(now)
         following_state = following(self.state, item)
@@ -207,6 +208,7 @@ class Session:
     def _on_model_audio(self, item: ModelAudio) -> None:
         """The first delta of a part, or one that nobody is to hear."""
         p = self._p
+        p.turns.heard_of(item.response_id)
         response = self._model.touch(item.response_id)
         if response is None or response.muted:
             return
@@ -366,6 +368,14 @@ class Session:
         self._p.turns.retry_due()
         self._p.turns.pump()
 
+    def _response_stalled(self, _: str) -> None:
+        response = self._p.turns.stalled(self._p.calls.is_running_for)
+        if response is None:
+            return
+        done = self._model.give_up(response)
+        if self._p.face is not None:
+            self._p.face.show(done)
+
     def _call_overdue(self, call_id: str) -> None:
         self._p.calls.overdue(call_id)
 
@@ -405,6 +415,7 @@ class Session:
         SETUP_TIMER: _setup_overdue,
         CREATE_TIMER: _create_overdue,
         RETRY_TIMER: _retry_due,
+        STALL_TIMER: _response_stalled,
         CALL_TIMER: _call_overdue,
         CHECK_TIMER: _check_overdue,
         TRANSCRIPT_TIMER: _transcript_overdue,

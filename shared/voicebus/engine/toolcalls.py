@@ -268,6 +268,10 @@ class ToolCalls:
             return False
         return any(call.respond != "never" for call in batch.calls)
 
+    def is_running_for(self, response: Response) -> bool:
+        """Whether calls of this response are still unanswered; each of them has its own deadline."""
+        return any(call.response is response for call in self._pending.values())
+
     def has_calls(self, response: Response) -> bool:
         return response.id in self._batches
 

@@ -10,6 +10,8 @@ Rules:
 4. One that is never answered is given up; if its response comes after all, it is cancelled by id.
 5. Creates are recognised by their mark in `metadata` (which clients never see) and, where refused, by `event_id`.
    A response without our mark started unasked.
+6. A running response of which nothing has come for three times `create_timeout_ms`, and whose tools have all answered,
+   is given up: cancelled by id and treated as ended, so that it does not block creates for ever.
 """
 
 from collections import deque
@@ -24,11 +26,14 @@ from voicebus.engine.view import OWN_METADATA_KEY
 
 CREATE_TIMER: Final = "create"
 RETRY_TIMER: Final = "retry"
+STALL_TIMER: Final = "stall"
 ALREADY_ACTIVE: Final = "conversation_already_has_active_response"
 
 # Retries of one create against responses that we do not see; each waits twice as long (s).
 _MAX_BLIND_RETRIES: Final = 5
 _FIRST_RETRY: Final = 0.25
+# A response may be silent for this many times the limit of a create before it is given up.
+_STALL_FACTOR: Final = 3
 # Creates that may wait; only a client that ignores the refusals gets there.
 _MAX_WAITING: Final = 32
 # Responses remembered after their end, for late events, verdicts and results.
@@ -68,7 +73,7 @@ class Response:
     `muted`: what still comes of it is not for the listener. `unseen`: the client's chain that it would have continued
     has ended, so a client of the OpenAI face is told nothing of it. `spoken`: its text is the transcript of audio.
     `waited_from` is the end of the user's turn that it answers (s), None where it continues an answer that has been
-    heard already. `texts` is what it says, by item and content part.
+    heard already. `last_event` is when something came of it last (s). `texts` is what it says, by item and part.
     """
 
     id: str
@@ -88,6 +93,7 @@ class Response:
     first_audio: float | None = None
     first_text: float | None = None
     announced: bool = False
+    last_event: float = 0.0
     texts: dict[str, dict[int, str]] = field(default_factory=dict)
 
     def say(self, item_id: str, content_index: int, text: str, *, whole: bool = False) -> str:
@@ -113,6 +119,7 @@ class Turns:
     def __init__(self, out: Outbox, timeout: float, agent: Callable[[], AgentSpec]) -> None:
         self._out = out
         self._timeout = timeout
+        self.stall_timeout = timeout * _STALL_FACTOR
         self._agent = agent
         self._waiting: deque[Create] = deque()
         self._outstanding: Create | None = None
@@ -218,6 +225,12 @@ class Turns:
             return self.active
         return self.responses.get(response_id) or self._open(response_id, None)
 
+    def heard_of(self, response_id: str) -> None:
+        """Something came of `response_id`; what names no response belongs to the one that runs."""
+        response = self.responses.get(response_id) if response_id else self.active
+        if response is not None:
+            response.last_event = self._out.now
+
     def created(self, payload: Mapping[str, Any]) -> Response | None:
         """`response.created`; None where it repeats what is known."""
         mark = wire.text(wire.mapping(payload, "metadata"), OWN_METADATA_KEY)
@@ -255,6 +268,7 @@ class Turns:
             self._turn_ended = None  # that turn has got its answer; what follows is measured by itself
         if self.active is response:
             self.active = None
+            self._out.cancel_timer(STALL_TIMER)
             if self._outstanding is not None and response.create is None and not self._marks_come_back:
                 self._assumed = self._release()
         return response
@@ -295,6 +309,20 @@ class Turns:
             self._given_up[create.id] = create
         return None if create is None or create.withdrawn else create
 
+    def stalled(self, excused: Callable[[Response], bool]) -> Response | None:
+        """The watch over the running response has run out: that response, if it is to be given up.
+
+        The watch is not set again with each event, which would cost a timer for every piece of audio, but here.
+        """
+        response = self.active
+        if response is None:
+            return None
+        left = response.last_event + self.stall_timeout - self._out.now
+        if left <= 0 and not excused(response):
+            return response
+        self._out.set_timer(STALL_TIMER, left if left > 0 else self.stall_timeout)
+        return None
+
     def sounded(self, response: Response) -> None:
         """The first audio of a response is here."""
         response.first_audio = self._out.now
@@ -303,11 +331,13 @@ class Turns:
 
     def _open(self, response_id: str, create: Create | None) -> Response:
         out_of_band = create is not None and create.out_of_band
-        response = Response(response_id, self._agent(), self._out.now, create, out_of_band=out_of_band)
+        now = self._out.now
+        response = Response(response_id, self._agent(), now, create, out_of_band=out_of_band, last_event=now)
         self.responses[response_id] = response
         if not out_of_band:
             response.waited_from = self._turn_ended
             self.active = self.latest = response
+            self._out.set_timer(STALL_TIMER, self.stall_timeout)
         if len(self.responses) > _REMEMBERED:
             for old in [old for old in self.responses.values() if not old.active][: -_REMEMBERED // 2]:
                 del self.responses[old.id]

@@ -97,11 +97,14 @@ async def test_the_heartbeat_tells_address_slots_and_draining_and_goes_with_the_
 async def test_the_heart_beats_while_the_gateways_loop_is_stuck(
     gateway: Gateway, redis_url: str, stream_prefix: str
 ) -> None:
-    key = Keys(stream_prefix).gateway(gateway.id)
+    beats_meanwhile(redis_url, Keys(stream_prefix).gateway(gateway.id))
+
+
+def beats_meanwhile(redis_url: str, key: str) -> None:
+    """Wait for the next beat without awaiting: the loop that carries the conversations does not turn."""
     with redis.Redis.from_url(redis_url, decode_responses=True) as client:
         first = client.hget(key, "at")
         patience = time.monotonic() + 20
-        # Nothing is awaited here: the loop that carries the conversations does not turn.
         while client.hget(key, "at") == first and time.monotonic() < patience:
             time.sleep(0.02)
         assert client.hget(key, "at") != first
