@@ -1,7 +1,6 @@
 """`voicebus doctor`: checks what a cluster needs, and says what is wrong and how to mend it."""
 
 import asyncio
-import json
 import platform
 import time
 from collections.abc import Awaitable, Callable
@@ -122,10 +121,11 @@ async def check_model(settings: GatewaySettings) -> str:
     """Open a session with the model and close it again; returns a note.
 
     Raises:
-        ModelLinkError: it cannot be reached, or refuses the credentials or the model name.
+        ModelLinkError: it cannot be reached, speaks another protocol, or refuses the credentials or the model name.
         SettingsError: a real provider's address without a key.
     """
     try:
+        from voicebus.runtime.frames import parse_event
         from voicebus_services.gateway.wiring import model_connector
     except ImportError as error:
         raise ModelLinkError(
@@ -136,18 +136,23 @@ async def check_model(settings: GatewaySettings) -> str:
     link = await connector.connect(first, model=settings.model_name)
     try:
         async with asyncio.timeout(_TIMEOUT_S):
-            event = json.loads(await first.came)
+            event = parse_event(await first.came)
     except TimeoutError:
-        raise ModelLinkError(f"the model at {settings.model_url} says nothing; check VOICEBUS_MODEL_URL") from None
+        raise ModelLinkError(f"the model at {connector.server} says nothing; check VOICEBUS_MODEL_URL") from None
+    except ValueError as error:
+        raise ModelLinkError(
+            f"the model at {connector.server} does not speak the protocol ({error}); check VOICEBUS_MODEL_URL"
+        ) from error
     finally:
         await link.close()
     if event.get("type") == "error":
-        why = event["error"]
+        why = event.get("error")
+        why = why if isinstance(why, dict) else {}
         raise ModelLinkError(
-            f"the model at {settings.model_url} answers {why.get('code') or 'error'}: {why.get('message')}; "
+            f"the model at {connector.server} answers {why.get('code') or 'error'}: {why.get('message')}; "
             "check VOICEBUS_MODEL_API_KEY and VOICEBUS_MODEL_NAME"
         )
-    return f"{settings.model_url} answers {event.get('type')}"
+    return f"{connector.server} answers {event.get('type')}"
 
 
 async def _targets(targets: list[str]) -> str:

@@ -166,6 +166,13 @@ async def test_an_unreachable_model_says_so() -> None:
     assert not unreachable.value.fatal
 
 
+async def test_credentials_in_the_address_stay_out_of_the_sentence() -> None:
+    address = f"ws://user:hunter2@127.0.0.1:{free_port()}/?api-key=hunter2"
+    with pytest.raises(ModelLinkError) as unreachable:
+        await OpenAIRealtimeConnector(address).connect(Listener(), model="m")
+    assert "hunter2" not in str(unreachable.value)
+
+
 async def test_a_model_that_does_not_answer_is_given_up() -> None:
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()

@@ -51,6 +51,11 @@ class OpenAIRealtimeConnector:
         if "user-agent" not in given:
             self._headers["User-Agent"] = f"voicebus/{version('voicebus')}"
 
+    @property
+    def server(self) -> str:
+        """Host and port of the address, for messages: its user, password and query may be credentials."""
+        return urlsplit(self._url).netloc.rpartition("@")[2]
+
     def require_credentials(self) -> None:
         """Refuse to dial a real provider without a key.
 
@@ -72,10 +77,11 @@ class OpenAIRealtimeConnector:
             ModelLinkError: refused, unreachable or timed out; fatal where the server refused the request as such.
         """
         link = OpenAIRealtimeLink(listener)
-        url = model_url(self._url, model)
-        where = urlsplit(url).netloc
+        where = self.server
         try:
-            await connect(url, link, headers=self._headers, timeout_s=self._timeout_s, tls=self._tls)
+            await connect(
+                model_url(self._url, model), link, headers=self._headers, timeout_s=self._timeout_s, tls=self._tls
+            )
         except TimeoutError as error:
             raise ModelLinkError(f"the model at {where} did not answer within {self._timeout_s:g} s") from error
         except picows.WSHandshakeError as error:
