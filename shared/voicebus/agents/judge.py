@@ -1,13 +1,12 @@
 """The one place that runs an output guardrail. Whatever it does, the answer is a `GuardrailResult`."""
 
 import asyncio
-import contextvars
-import inspect
 import json
 from concurrent.futures import Executor
 from typing import Any
 
 from voicebus.agents.context import RunContextWrapper
+from voicebus.agents.functions import call_function
 from voicebus.agents.guardrails import GuardrailFunctionOutput, OutputGuardrail
 from voicebus.contracts.guardrails import GuardrailResult
 from voicebus.telemetry.logging import get_logger
@@ -30,7 +29,11 @@ async def judge(
     left to end on its own.
     """
     name = guardrail.get_name()
-    judging = asyncio.create_task(_call(guardrail, context, agent, text, executor), name=f"guardrail {name}")
+    call = call_function(
+        guardrail.guardrail_function, (context, agent, text), {},
+        is_async=guardrail.is_async, executor=executor, what="guardrail",
+    )  # fmt: skip
+    judging = asyncio.create_task(call, name=f"guardrail {name}")
     try:
         await asyncio.wait({judging}, timeout=timeout)
         if not judging.done():
@@ -60,23 +63,3 @@ def _json(info: Any) -> Any:
     except (TypeError, ValueError, RecursionError):
         return str(info)
     return info
-
-
-async def _call(
-    guardrail: OutputGuardrail, context: RunContextWrapper[Any], agent: Any, text: str, executor: Executor | None
-) -> Any:
-    if guardrail.is_async:
-        output: Any = guardrail.guardrail_function(context, agent, text)
-    else:
-        scope = contextvars.copy_context()
-        output = await asyncio.get_running_loop().run_in_executor(
-            executor, scope.run, _guarded, guardrail, context, agent, text
-        )
-    return await output if inspect.isawaitable(output) else output
-
-
-def _guarded(guardrail: OutputGuardrail, context: RunContextWrapper[Any], agent: Any, text: str) -> Any:
-    try:
-        return guardrail.guardrail_function(context, agent, text)
-    except StopIteration as error:  # cannot be carried by a future
-        raise RuntimeError("the guardrail raised StopIteration") from error

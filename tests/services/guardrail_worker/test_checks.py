@@ -49,6 +49,16 @@ async def endless(context: Context, agent: Any, text: str) -> GuardrailFunctionO
 
 
 @output_guardrail
+def quitting(context: Context, agent: Any, text: str) -> GuardrailFunctionOutput:
+    raise SystemExit(3)
+
+
+@output_guardrail
+async def quitting_on_the_loop(context: Context, agent: Any, text: str) -> GuardrailFunctionOutput:
+    raise SystemExit(3)
+
+
+@output_guardrail
 def sloppy(context: Context, agent: Any, text: str) -> Any:
     return True
 
@@ -58,7 +68,7 @@ def odd_info(context: Context, agent: Any, text: str) -> GuardrailFunctionOutput
     return _of(True, {1, 2} - {1})
 
 
-RULES = [no_prices, in_a_thread, raising, endless, sloppy, odd_info]
+RULES = [no_prices, in_a_thread, raising, quitting, quitting_on_the_loop, endless, sloppy, odd_info]
 
 
 @pytest.fixture
@@ -102,6 +112,8 @@ async def test_all_named_guardrails_judge_and_their_failures_are_results(caller:
     assert (results["no_prices"].tripped, results["no_prices"].info) == (True, {"agent": None, "words": 4})
     assert str(results["in_a_thread"].info).startswith("guardrail-")
     assert results["raising"].error == "ValueError: no dictionary"
+    assert results["quitting"].error == "RuntimeError: the guardrail raised SystemExit"
+    assert results["quitting_on_the_loop"].error == "RuntimeError: the guardrail raised SystemExit"
     assert results["endless"].error == "it took longer than 0.5 s"
     assert results["sloppy"].error == "it returned bool, not GuardrailFunctionOutput"
     assert (results["odd_info"].tripped, results["odd_info"].info) == (True, "{2}")

@@ -4,7 +4,6 @@ Whatever a tool does, the answer is a `ToolOutcome`; only cancellation from outs
 """
 
 import asyncio
-import contextvars
 import dataclasses
 import inspect
 import json
@@ -14,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from voicebus.agents.context import ToolContext
+from voicebus.agents.functions import call_function
 from voicebus.agents.tools.function_tool import FunctionTool
 from voicebus.contracts.tools import Outcome, ToolFailure
 from voicebus.errors import ToolTimeoutError
@@ -57,7 +57,8 @@ async def invoke(
     positional, named = tool.schema.bind(parsed)
     if tool.schema.takes_context:
         positional.insert(0, context)
-    running = asyncio.create_task(_call(tool, positional, named, executor), name=f"tool {tool.name}")
+    call = call_function(tool.function, positional, named, is_async=tool.is_async, executor=executor, what="tool")
+    running = asyncio.create_task(call, name=f"tool {tool.name}")
     try:
         done, _ = await asyncio.wait({running}, timeout=limit)
         if not done:
@@ -89,36 +90,6 @@ def serialise(value: Any) -> str:
         return str(value)
 
 
-async def _call(tool: FunctionTool, positional: list[Any], named: dict[str, Any], executor: Executor | None) -> Any:
-    # StopIteration and BaseExceptions are kept from the loop: a task that ends by SystemExit would stop it.
-    if tool.is_async:
-        return await _guarded_await(tool.function(*positional, **named))
-    loop = asyncio.get_running_loop()
-    scope = contextvars.copy_context()
-    outcome, error = await loop.run_in_executor(executor, scope.run, _guarded, tool, positional, named)
-    if error is not None:
-        raise error
-    return await _guarded_await(outcome) if inspect.isawaitable(outcome) else outcome
-
-
-def _guarded(tool: FunctionTool, positional: list[Any], named: dict[str, Any]) -> tuple[Any, Exception | None]:
-    try:
-        return tool.function(*positional, **named), None
-    except Exception as error:  # noqa: BLE001 - carried to the caller
-        return None, error if not isinstance(error, StopIteration) else RuntimeError("the tool raised StopIteration")
-    except BaseException as error:  # noqa: BLE001 - SystemExit in a thread must not end the worker
-        return None, RuntimeError(f"the tool raised {type(error).__name__}")
-
-
-async def _guarded_await(awaitable: Any) -> Any:
-    try:
-        return await awaitable
-    except (asyncio.CancelledError, Exception):
-        raise
-    except BaseException as error:
-        raise RuntimeError(f"the tool raised {type(error).__name__}") from error
-
-
 def _parse(arguments: str) -> dict[str, Any]:
     try:
         parsed = json.loads(arguments) if arguments.strip() else {}
@@ -142,7 +113,7 @@ async def _timed_out(tool: FunctionTool, context: ToolContext[Any], limit: float
     error = ToolTimeoutError(tool.name, limit)
     text = str(error)
     if tool.timeout_error_function is not None:
-        text = await _text(tool, tool.timeout_error_function(context, error), text)
+        text = await _text(tool.timeout_error_function(context, error), text)
     return ToolOutcome(Outcome.TIMEOUT, text, ToolFailure(kind="timeout", message=str(error)))
 
 
@@ -152,14 +123,14 @@ async def _raised(tool: FunctionTool, context: ToolContext[Any], error: Exceptio
         return _failed(tool, "the tool failed", "raised")
     fallback = f"An error occurred while running the tool {tool.name}."
     try:
-        text = await _text(tool, tool.failure_error_function(context, error), fallback)
+        text = await _text(tool.failure_error_function(context, error), fallback)
     except Exception as second:  # noqa: BLE001 - the author's formatter failed as well
         log.warning("failure_error_function raised", tool=tool.name, error=repr(second))
         text = fallback
     return ToolOutcome(Outcome.ERROR, text, ToolFailure(kind="raised", message=str(error) or type(error).__name__))
 
 
-async def _text(tool: FunctionTool, produced: Any, fallback: str) -> str:
+async def _text(produced: Any, fallback: str) -> str:
     text = await produced if inspect.isawaitable(produced) else produced
     return text if isinstance(text, str) else fallback
 
