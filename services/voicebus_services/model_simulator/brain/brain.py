@@ -23,6 +23,9 @@ from voicebus_services.model_simulator.brains import BrainContext, BrainReply, C
 
 _TURNS_LOOKED_BACK: Final = 12
 _MOST_CALLS: Final = 8
+# Parts of a sentence are requests of their own where each is surely for its tool and clearly not for the other's.
+_OWN: Final = 0.75
+_APART: Final = 0.5
 _JOINTS: Final = re.compile(
     r"(?:[.?!;]\s+(?:and\s+|then\s+|also\s+)*|,?\s+(?:and then|and also|and after that|as well as|then|also|and"
     r"|plus)\s+)",
@@ -153,13 +156,16 @@ class ToolPickingBrain:
         joined = list(_JOINTS.finditer(said.text))
         for number, part in enumerate(parts[1:]):
             following = Utterance(part, self._today())
-            here = tools.rank(Utterance(text, self._today()), without_handoffs=without_handoffs)[0]
-            there = tools.rank(following, without_handoffs=without_handoffs)[0]
-            own_verb = bool(request_actions(following)[0])
-            splits = (
-                here.score >= SURE - 0.08 and there.score >= SURE - 0.08 and own_verb and not here.filling.missing
-                and (there.tool is not here.tool or not there.filling.missing) and not there.filling.missing
-            )  # fmt: skip
+            heres = tools.rank(Utterance(text, self._today()), without_handoffs=without_handoffs)
+            theres = tools.rank(following, without_handoffs=without_handoffs)
+            here, there = heres[0], theres[0]
+            if self._slow and here.tool is not there.tool:
+                crossed = [m.score for m in (*heres, *theres) if m.tool in (here.tool, there.tool)]
+                splits = min(here.score, there.score) >= max(_OWN, sorted(crossed)[1] + _APART)
+            else:
+                splits = min(here.score, there.score) >= SURE - 0.08 and bool(request_actions(following)[0])
+                splits = splits and (here.tool is not there.tool or _asks_twice(here, there))
+            splits = splits and not here.filling.missing and not there.filling.missing
             if splits:
                 found.append(here)
                 text = part
@@ -181,6 +187,11 @@ class ToolPickingBrain:
             helpful = any(isinstance(o, Call) for o in decision.outputs) or decision.pending is not None
             return decision.outputs if helpful else (Say("You are connected now. How can I help you?"),)
         return (Say(" ".join(_results([call for call in done if not _is_handoff(call)]))),)
+
+
+def _asks_twice(here: Match, there: Match) -> bool:
+    """Whether two requests for one tool differ in what it needs; otherwise the second only goes on with the first."""
+    return any(here.filling.values.get(p.path) != there.filling.values.get(p.path) for p in here.tool.required)
 
 
 def _since_last_call(events: Sequence[Event]) -> list[Spoken]:
