@@ -18,9 +18,12 @@ from voicebus_services.model_simulator.brain.schema import Parameter
 from voicebus_services.model_simulator.brain.utterance import Utterance
 from voicebus_services.model_simulator.brain.yes_no import booleans
 
-_DIGITS_ONLY: Final = re.compile(r"\b(?:digits only|only digits|just digits|digits without)", re.IGNORECASE)
+_DIGITS_ONLY: Final = re.compile(
+    r"(?<!letters and )\b(?:digits only|only digits|just digits|digits without)", re.IGNORECASE
+)
 _NO_SIGNS: Final = re.compile(
-    r"\b(?:no|without) (?:spaces|dashes|hyphens)|\bdigits and letters only|\bletters and digits only", re.IGNORECASE
+    r"\b(?:no|without) (?:spaces|dashes|hyphens)|\bdigits and letters only|\bletters and digits (?:only|without)",
+    re.IGNORECASE,
 )
 
 
@@ -78,6 +81,8 @@ def matches(pattern: str, value: str) -> bool:
 
 def _string(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
     kind = parameter.kind
+    if kind == "person" and {"email", "mail"} & set(parameter.hints):
+        yield from (Candidate(3.0, p.value, p.first, p.last) for p in said.emails)
     if kind == "email":
         yield from (Candidate(3.0, p.value, p.first, p.last) for p in said.emails)
     elif kind == "url":

@@ -120,7 +120,7 @@ def _relative_date(
         (["the", "day", "after", "tomorrow"], 2), (["day", "after", "tomorrow"], 2),
         (["day", "before", "yesterday"], -2),
         (["today"], 0), (["tonight"], 0), (["tomorrow"], 1), (["tomorow"], 1), (["yesterday"], -1),
-        (["next", "week"], 7), (["last", "week"], -7),
+        (["last", "night"], -1), (["this", "week"], 0), (["next", "week"], 7), (["last", "week"], -7),
     ):  # fmt: skip
         if words[: len(phrase)] == phrase:
             return _moment(text, tokens, at, at + len(phrase), day=today + timedelta(days=days))

@@ -266,6 +266,8 @@ def _with_unit(tokens: Sequence[Token], number: Number) -> Number:
             elif not currency and (code := currency_code(following.low)):
                 currency, last = code, last + skip + 1
                 number, last = _with_cents(tokens, number, last)
+            elif (measured := _with_fraction(tokens, number, unit, last + skip + 1)) is not None:
+                number, last = measured
             elif unit in SECONDS_PER or following.low in {"percent", "degree", "degrees"}:
                 last += skip + 1
         elif following.text == "%":
@@ -293,6 +295,22 @@ def _with_cents(tokens: Sequence[Token], number: Number, last: int) -> tuple[Num
     if not named and not bare:
         return number, last
     return replace(number, value=number.value + cents.value / 100, literal=""), cents.last + (1 if named else 0)
+
+
+def _with_fraction(tokens: Sequence[Token], number: Number, unit: str, at: int) -> tuple[Number, int] | None:
+    """ "One meter eighty", "5 feet 11": the height and the place after it; None for anything else."""
+    parts = {"meter": 100, "metr": 100, "foot": 12}.get(unit)
+    if parts is None or at >= len(tokens) or not float(number.value).is_integer():
+        return None
+    rest = _literal(tokens, at) or _words(tokens, at)
+    if rest is None or not 0 < rest.value < parts or rest.ordinal or rest.currency:
+        return None
+    last = rest.last
+    if last < len(tokens) and tokens[last].stem in {"inch", "centimeter", "centimetr", "cm"}:
+        last += 1
+    elif last < len(tokens) and tokens[last].low.isalpha() and tokens[last].low not in _NO_UNITS | {"tall"}:
+        return None
+    return replace(number, value=number.value + rest.value / parts, literal=""), last
 
 
 def _compound_duration(tokens: Sequence[Token], found: list[Number], number: Number) -> Number:

@@ -37,6 +37,7 @@ _HEADS_KEPT: Final = stemmed_words("""room street park station airport restauran
 _VERBS: Final = stemmed_words(
     "eat drink have take buy see watch read finish play do make lose find visit try order pay"
 )
+_PROPER: Final = stemmed_words("city country town county")
 _TALKS: Final = stemmed_words("discuss regarding concerning cover")
 _SPEAKER: Final = stemmed_words("owner customer user caller guest patient applicant contact passenger your client")
 _SUBJECTS: Final = words("i we you he she they just have")
@@ -287,6 +288,8 @@ def _fit(parameter: Parameter, tool: Tool, said: Utterance, chunk: Chunk, first:
         score -= 0.5
     if said.low(last) == "of" and said.low(first - 1).isdigit() | any(n.last == first for n in said.numbers):
         score -= 1.5  # "sixty tablets of aspirin" asks for aspirin
+    if kind == "place" and not chunk.cased and said.text[:1].isupper() and _PROPER & set(parameter.words):
+        score -= 1.5  # a transcript with capitals writes a city with one
     if said.word_before(first) in _TALKS and kind in {"title", "query", "text", "thing"}:
         score += 1.5
     if kind == "person" and said.low(first - 1) == "am" and chunk.cased:

@@ -10,7 +10,7 @@ from voicebus_services.model_simulator.brain.choices import number_glosses, rela
 from voicebus_services.model_simulator.brain.concepts import same_concept
 from voicebus_services.model_simulator.brain.numbers import SECONDS_PER, Number
 from voicebus_services.model_simulator.brain.schema import Parameter
-from voicebus_services.model_simulator.brain.tokens import stem, words
+from voicebus_services.model_simulator.brain.tokens import STOP_WORDS, stem, words
 from voicebus_services.model_simulator.brain.utterance import Utterance
 
 _MEASURES: Final = (
@@ -61,8 +61,20 @@ def quantities(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
         yield from _counted_party(parameter, said)
 
 
+def _counts(parameter: Parameter, said: Utterance, number: Number) -> bool:
+    """Whether a word of the parameter follows behind adjectives: "two six-sided dice" counts dice."""
+    if number.unit in parameter.hints:
+        return False  # counted already
+    for at in range(number.last, min(number.last + 5, len(said.tokens))):
+        if said.stems[at] in parameter.words or (said.stems[at] in parameter.hints and parameter.kind == "count"):
+            return at > number.last
+        if said.low(at) in STOP_WORDS or said.tokens[at].text in ",.;":
+            return False
+    return False
+
+
 def _is_party(unit: str) -> bool:
-    return same_concept(unit, "peopl")
+    return unit in {"us", "them"} or same_concept(unit, "peopl")
 
 
 def _counted_party(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
@@ -124,6 +136,8 @@ def number_cues(parameter: Parameter, said: Utterance, number: Number) -> float:
             score += 0.7
         elif parameter.kind == "amount":
             score -= 0.4
+    if not number.currency and not number.percent and number.seconds is None and _counts(parameter, said, number):
+        score += 1.2
     if before and before in parameter.words:
         score += 1.6
     elif before and (before in hints or any(related(before, h) for h in parameter.words)):

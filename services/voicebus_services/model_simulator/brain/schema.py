@@ -238,6 +238,12 @@ def _kind(name: str, spoken: list[str], schema: JsonObject, description: str, ty
     own = split_name(name)
     if types <= {"string", "array"} and (formed := _formed(schema, description)):
         return formed
+    if (
+        len(own) == 1
+        and own[0] in {"to", "recipient", "for"}
+        and re.search(r"\b(?:recipient|contact|person|whom|name of|name or)", description, re.IGNORECASE)
+    ):
+        return "person"
     if own[-1:] == ["at"] or own[-2:] == ["date", "time"]:
         return "datetime"
     exact = {"phone", "telephone", "email", "url", "currency", "language"} & set(own)

@@ -25,8 +25,8 @@ _TEXT_MARKS: Final = re.compile(
 _HOW_TO_SAY: Final = re.compile(r"\bhow (?:do|would|can|should) (?:you|i|we|one) say\s+", re.IGNORECASE)
 _TELL: Final = re.compile(
     r"(?<!\ba )(?<!\ban )(?<!\bthe )\b(?:tell|text|message|inform|remind|ask|let|notify)\s+(?!(?:me|us|to|for"
-    r"|from|saying|that|of|about|with|you)\b)(?:my |the )?([\w']+(?: (?-i:[A-Z])[\w']+)?)\s+(?:know |that |to know "
-    r"|about )?",
+    r"|from|saying|that|of|about|with|you)\b)(?:my |the )?([\w']+(?: (?-i:[A-Z])[\w']+)?)\s+(?:to )?(?:know )?"
+    r"(?:by (?:e-?mail|text|phone|sms|message) )?(?:that |about )?",
     re.IGNORECASE,
 )
 _TODO_MARKS: Final = re.compile(
@@ -69,7 +69,7 @@ def labelled_text(parameter: Parameter, said: Utterance) -> tuple[int, int] | No
         said.text, re.IGNORECASE,
     )  # fmt: skip
     if match is None and parameter.kind == "text":
-        match = re.search(r"(?:,| and| with)? (?:write|note that|mention that|put down) (.+?)(?=\.(?: |$)|$)",
+        match = re.search(r"(?:,| and| with)? (?:write|note that|mention that|put down),? (.+?)(?=\.(?: |$)|$)",
                           said.text, re.IGNORECASE)  # fmt: skip
         match = match if match and not re.match(r"(?:an?|the|me|my|down|to)\b", match[1]) else None
     if match is None:
