@@ -114,7 +114,7 @@ async def test_a_question_without_a_tool_fails_the_demo_and_says_at_which_step(t
     assert ran.out.splitlines()[-1] == "demo: failed"
 
 
-async def test_a_first_agent_needs_no_guardrail(tmp_path: Path) -> None:
+async def test_a_first_agent_needs_no_guardrail_and_every_worker_starts_all_the_same(tmp_path: Path) -> None:
     (tmp_path / "hotel.py").write_text(
         "from voicebus import RealtimeAgent, function_tool\n\n\n"
         "@function_tool\ndef room_price(nights: int) -> str:\n"
@@ -127,7 +127,7 @@ async def test_a_first_agent_needs_no_guardrail(tmp_path: Path) -> None:
     )
     assert ran.status == 0, ran.out + ran.err[-3000:]
     steps = [line.split()[1] for line in ran.out.splitlines() if line.startswith("ok ")]
-    assert steps == [step for step in STEPS if step != "guardrail-worker"]
+    assert steps == STEPS
     assert "360 euros" in ran.out
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from voicebus.errors import RemoteError, UsageError, VoicebusError
 from voicebus_services.call import wav
-from voicebus_services.call.conversation import Conversation, open_conversation
+from voicebus_services.call.conversation import Conversation, Recorder, open_conversation
 from voicebus_services.call.microphone import Microphone, open_microphone
 
 _QUIET_S: Final = 1.0
@@ -86,6 +86,7 @@ async def run_call(options: CallOptions, *, out: Callable[[str], None] = print) 
     headers = {"Authorization": f"Bearer {options.api_key}"} if options.api_key else None
     progress = Progress()
     heard = bytearray()
+    recorder = Recorder()
     async with open_conversation(options.url, agent=options.agent, headers=headers) as conversation:
         speaker = asyncio.create_task(_speak(conversation, options, samples, microphone, progress), name="call-speaker")
         try:
@@ -93,9 +94,14 @@ async def run_call(options: CallOptions, *, out: Callable[[str], None] = print) 
                 async for event in conversation.events():
                     if event["type"] == "audio.samples":
                         heard += event["data"]
+                        recorder.took(event["data"])
                         if microphone is not None:
                             microphone.play(event["data"])
                         continue
+                    if microphone is None and (played := recorder.played(event)) is not None:
+                        await conversation.command("playback", **played)
+                    if event["type"] == "session_started" and (options.wav or options.mic or options.out):
+                        _require_pcm(event["audio"])
                     progress.note(event)
                     _show(event, options.as_json, out)
         except TimeoutError:
@@ -118,6 +124,14 @@ async def run_call(options: CallOptions, *, out: Callable[[str], None] = print) 
         raise RemoteError(f"the gateway closed the call with {conversation.close_code}: {why}")
     if (samples is not None or options.text) and not progress.answered:
         raise RemoteError(f"the call ended without an answer: {progress.failure or 'the agent said nothing'}")
+
+
+def _require_pcm(audio: dict[str, Any]) -> None:
+    for direction, sound in audio.items():
+        if sound["type"] != "audio/pcm":
+            raise UsageError(
+                f"call: this agent's {direction} is {sound['type']}; --wav, --mic and --out need audio/pcm"
+            )
 
 
 async def _speak(

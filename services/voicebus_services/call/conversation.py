@@ -63,6 +63,27 @@ class Conversation:
             await asyncio.sleep(due - loop.time())
 
 
+class Recorder:
+    """The listener who records instead of listening: sound counts as heard as soon as it is complete.
+
+    Without its word the gateway waits for as long as the sound would play before it takes an answer for heard.
+    """
+
+    def __init__(self) -> None:
+        self._ms = 0.0
+
+    def took(self, samples: bytes) -> None:
+        self._ms += len(samples) / BYTES_PER_MS
+
+    def played(self, event: Mapping[str, Any]) -> dict[str, Any] | None:
+        """What to say in a `playback` command after this event: None unless an item's sound begins or is complete."""
+        if event["type"] == "audio":
+            self._ms = 0.0
+        elif event["type"] == "audio_end":
+            return {"item_id": event["item_id"], "content_index": event["content_index"], "played_ms": self._ms}
+        return None
+
+
 def native_url(url: str, agent: str | None) -> str:
     """The address of the native face for a gateway's base address.
 

@@ -97,7 +97,8 @@ class Cluster:
 
         await self._redis()
         simulator = await self._model()
-        await self._migrate()
+        migration = await Child.start("migrate", service_arguments("migrate"), environment=self.environment)
+        self.children.append(migration)
         wanted: list[tuple[str, str, int, int | None, list[str]]] = [
             ("gateway", "gateway", options.gateways, gateway_port, options.targets),
             ("tool-worker", "tool-worker", options.tool_workers, None, options.targets),
@@ -106,8 +107,8 @@ class Cluster:
         ]
         started: dict[str, list[_Started]] = {}
         for step, command, count, port, arguments in wanted:
-            if not count:
-                continue
+            if command == "transcript-archiver":
+                await self._migrated(migration)
             # the first of its kind has the known port, the others any free one
             ports = [port, *([None if port is None else 0] * (count - 1))]
             started[step] = [await self._service(command, each, arguments, number) for number, each in enumerate(ports)]
@@ -176,9 +177,7 @@ class Cluster:
                 await asyncio.sleep(0.02)
         self._passed("redis", time.monotonic() - began)
 
-    async def _migrate(self) -> None:
-        migration = await Child.start("migrate", service_arguments("migrate"), environment=self.environment)
-        self.children.append(migration)
+    async def _migrated(self, migration: Child) -> None:
         if await migration.wait() != 0:
             await migration.stop()
             raise StepFailedError("archiver", migration.explain_end())
@@ -230,10 +229,7 @@ async def run_dev(options: DevOptions, *, report: Callable[[str], None]) -> bool
     """
     if not options.targets:
         options.targets = _example_target()
-    loaded = load_targets(options.targets)
-    # A worker that has nothing to do refuses to start, and a first agent has no guardrail yet.
-    options.tool_workers = options.tool_workers if loaded.tools else 0
-    options.guardrail_workers = options.guardrail_workers if loaded.guardrails else 0
+    load_targets(options.targets)  # what is wrong with them is said once, before five processes say it
     samples = _question(options) if options.demo or options.once else None
     stopped = stop_event()
     async with AsyncExitStack() as stack:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from voicebus.errors import RemoteError, VoicebusError
 from voicebus_services.call import wav
-from voicebus_services.call.conversation import Conversation, open_conversation
+from voicebus_services.call.conversation import Conversation, Recorder, open_conversation
 
 DEMO_QUESTION: Final = "What is the weather in Paris?"
 DEMO_WAV: Final = Path("examples/what-is-the-weather-in-paris.wav")
@@ -71,6 +71,7 @@ class Demo:
 
     async def _listen(self, conversation: Conversation, started: float) -> None:
         spoken_ms = len(self.samples or b"") / wav.BYTES_PER_MS
+        heard = Recorder()
         tool_began: dict[str, float] = {}
         asked = started + spoken_ms / 1000
         waiting_for = "heard"
@@ -83,7 +84,10 @@ class Demo:
                     if kind == "audio.samples":
                         self.audio += event["data"]
                         first_audio = first_audio or now
+                        heard.took(event["data"])
                         continue
+                    if (played := heard.played(event)) is not None:
+                        await conversation.command("playback", **played)
                     self.seen.append(event)
                     if kind == "session_started":
                         self.session = event["session"]

@@ -9,7 +9,6 @@ from importlib.metadata import version
 from voicebus.adapters.redis.membership import joined
 from voicebus.agents.targets import Targets, load_targets
 from voicebus.contracts.streams import GUARDRAILS_QUEUE, Keys
-from voicebus.errors import TargetError
 from voicebus.runtime.consumer import ConsumerLoop
 from voicebus.runtime.lifecycle import operating, stop_event
 from voicebus.runtime.threads import DaemonThreadPool
@@ -27,14 +26,15 @@ async def serve(
     """Judge with the guardrails of `targets` until SIGINT or SIGTERM; `ready` is called once checks are taken.
 
     Raises:
-        TargetError: a target cannot be loaded, or none holds a guardrail.
+        TargetError: a target cannot be loaded.
         SettingsError: the ops port is taken, or the installation is configured otherwise.
         BusError: Redis cannot be reached or refuses the password.
     """
     stop = stop_event()
     loaded = load_targets(targets)
     if not loaded.guardrails:
-        raise TargetError(f"TARGET {', '.join(targets)}: it holds no guardrail, and a guardrail worker runs those")
+        # One module is deployed to every service; an agent without a guardrail must not keep its worker from starting.
+        log.warning("the targets hold no guardrail: there is nothing to judge", targets=list(targets))
     health = Health("redis")
     async with operating(health, host=settings.ops_host, port=settings.ops_port):
         draining = asyncio.create_task(_drain(stop, health), name="drain")
