@@ -40,13 +40,12 @@ MESSAGES_REDELIVERED = Counter("voicebus_messages_redelivered_total", "Entries d
 MESSAGES_DEADLETTERED = Counter("voicebus_messages_deadlettered_total", "Entries given up.", ["service", "reason"])
 REDIS_DISRUPTIONS = Counter("voicebus_redis_disruptions_total", "Losses of the connection to Redis.", ["service"])
 
-# --- tool workers ----------------------------------------------------------------------------------
+# --- tools and guardrails: how long by the worker that ran them, what came of it by the gateway that accepted it ------
+# A silent worker's time-out only the gateway knows, and one home for each keeps sums over services right.
 TOOL_DURATION = Histogram("voicebus_tool_duration_seconds", "Run time of function tools.", ["tool"], buckets=_WORK)
 TOOL_OUTCOMES = Counter("voicebus_tool_outcomes_total", "Ends of tool calls.", ["tool", "outcome"])
-
-# --- guardrail workers and gateways ----------------------------------------------------------------
 GUARDRAIL_LATENCY = Histogram("voicebus_guardrail_latency_seconds", "Run time of guardrails.", ["rule"], buckets=_WORK)
-GUARDRAIL_TRIPS = Counter("voicebus_guardrail_trips_total", "Guardrails that stopped an answer.", ["rule"])
+GUARDRAIL_TRIPS = Counter("voicebus_guardrail_trips_total", "Guardrails that tripped.", ["rule"])
 
 # --- transcript archiver ---------------------------------------------------------------------------
 TRANSCRIPT_WRITE_LAG = Histogram(

@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Protocol
 
 import websockets
+from prometheus_client import REGISTRY
 from websockets.exceptions import ConnectionClosed
 
 
@@ -65,6 +66,12 @@ class TestClient:
 async def connected(gateway: Listening, path: str, **options: Any) -> AsyncIterator[TestClient]:
     async with websockets.connect(f"ws://127.0.0.1:{gateway.port}{path}", max_size=None, **options) as socket:
         yield TestClient(socket)
+
+
+def tool_outcomes(tool: str, outcome: str) -> float:
+    """How many ends of this kind this process has counted."""
+    labels = {"tool": tool, "outcome": outcome}
+    return REGISTRY.get_sample_value("voicebus_tool_outcomes_total", labels) or 0.0
 
 
 def native(gateway: Listening, query: str = "", **options: Any) -> AbstractAsyncContextManager[TestClient]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from services.gateway.clients import native
+from services.gateway.clients import native, tool_outcomes
 from services.gateway.conftest import Gateways
 from support.simulator import SimulatorHandle
 from support.waiting import wait_until
@@ -38,6 +38,7 @@ async def test_a_text_turn_is_answered_with_audio_between_its_events(gateway: Ga
 
 
 async def test_a_tool_call_goes_out_over_redis_and_comes_back(gateway: Gateway, tool_worker: list[ToolCall]) -> None:
+    counted = tool_outcomes("get_weather", "ok")
     async with native(gateway) as client:
         message = '[[call: get_weather {"city": "Paris"}]][[next]][[say: It says {outputs}]]'
         await client.send("send_message", text=message)
@@ -49,6 +50,7 @@ async def test_a_tool_call_goes_out_over_redis_and_comes_back(gateway: Gateway, 
     assert end["output"] == 'get_weather got {"city": "Paris"}'
     assert "get_weather got" in client.seen[-1]["text"]
     assert [call.tool for call in tool_worker] == ["get_weather"]
+    assert tool_outcomes("get_weather", "ok") == counted + 1
 
 
 async def test_a_handoff_changes_the_agent_in_charge(gateway: Gateway) -> None:

@@ -10,7 +10,7 @@ import pytest
 import redis.asyncio as aioredis
 import websockets
 
-from services.gateway.clients import native, realtime
+from services.gateway.clients import native, realtime, tool_outcomes
 from services.gateway.conftest import Gateways
 from support.servers import RedisServer
 from support.simulator import running_simulator
@@ -48,11 +48,13 @@ async def test_a_conversation_goes_on_while_redis_is_away_and_its_records_arrive
 
 
 async def test_a_tool_that_nobody_answers_ends_at_its_deadline_and_the_model_is_told(gateways: Gateways) -> None:
+    counted = tool_outcomes("get_weather", "timeout")
     async with gateways(tool_timeout=0.3) as gateway, native(gateway) as client:
         await client.send("send_message", text="[[call: get_weather {}]][[next]][[say: {outputs}]]")
         end = await client.until("tool_end")
         await client.until("item_recorded", role="assistant")
     assert end["outcome"] == "timeout"
+    assert tool_outcomes("get_weather", "timeout") == counted + 1
     assert "get_weather" in client.seen[-1]["text"]
 
 

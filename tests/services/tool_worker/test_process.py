@@ -30,13 +30,14 @@ def environment(redis_url: str, keys: Keys) -> dict[str, str]:
     return {"VOICEBUS_REDIS_URL": redis_url, "VOICEBUS_STREAM_PREFIX": keys.prefix}
 
 
-async def test_calls_run_in_the_workers_process_and_are_counted(caller: Caller, environment: dict[str, str]) -> None:
+async def test_calls_run_in_the_workers_process_and_are_measured(caller: Caller, environment: dict[str, str]) -> None:
     async with service("tool-worker", "support.workers", environment=environment) as worker:
         await worker.ready()
         caller.call("process_id")
         assert (await caller.result()).output == str(worker.pid)
         samples = await worker.metrics()
-        assert samples['voicebus_tool_outcomes_total{outcome="ok",tool="process_id"}'] == 1
+        # What came of a call is counted by the gateway that accepted it.
+        assert not [name for name in samples if name.startswith("voicebus_tool_outcomes_total{")]
         assert samples['voicebus_tool_duration_seconds_count{tool="process_id"}'] == 1
         assert samples['voicebus_message_queue_seconds_count{service="tool-worker"}'] == 1
 

@@ -109,7 +109,6 @@ class CallRunner:
             if status == "start":
                 await self._start(handling, tool)
             elif status == "finished":
-                metrics.TOOL_OUTCOMES.labels(tool=call.tool, outcome="duplicate").inc()
                 await handling.answer(detail, entry.epoch, call.reply_to)
             elif status != "running":
                 await self._finish(handling, _not_started(status, detail, call.tool))
@@ -141,15 +140,13 @@ class CallRunner:
             await asyncio.gather(running, renewing, return_exceptions=True)
 
     async def _finish(self, handling: "_Handling", outcome: ToolOutcome, *, took: float | None = None) -> None:
-        """Count, store and answer; `took` in s, None where nothing was started."""
+        """Measure, store and answer; `took` in s, None where nothing was started."""
         result = ToolResult(
             call_id=handling.call.call_id, outcome=outcome.outcome, output=outcome.output, error=outcome.error,
             worker=self._member.id, duration_ms=round((took or 0) * 1000),
         )  # fmt: skip
-        tool = handling.call.tool if handling.call.tool in self._tools else "(unknown)"
         if took is not None:
-            metrics.TOOL_DURATION.labels(tool=tool).observe(took)
-        metrics.TOOL_OUTCOMES.labels(tool=tool, outcome=outcome.outcome.value).inc()
+            metrics.TOOL_DURATION.labels(tool=handling.call.tool).observe(took)
         log.info("tool call done", outcome=outcome.outcome.value, duration_ms=result.duration_ms)
         await handling.finish(result)
 
