@@ -11,8 +11,9 @@ from typing import Any, Final
 
 from voicebus.adapters.redis.client import RedisConnection
 from voicebus.adapters.redis.config import event_groups
+from voicebus.adapters.redis.dead_letters import write_dead_letter
 from voicebus.adapters.redis.scripts import Script
-from voicebus.contracts.streams import ARCHIVER_GROUP, DEAD_LETTERS_MAXLEN, EVENTS_QUEUE, Keys
+from voicebus.contracts.streams import ARCHIVER_GROUP, EVENTS_QUEUE, Keys
 from voicebus.errors import BusError
 from voicebus.telemetry import metrics
 
@@ -101,14 +102,11 @@ class EventShards:
         """Copy an entry to the dead letters with its reason. Acknowledge it afterwards."""
         stream = self._keys.events(entry.shard)
         pending = await self._bus.call("XPENDING", stream, ARCHIVER_GROUP, entry.id, entry.id, 1, parse_detail=True)
-        letter = dict(entry.fields) | {
-            "reason": reason,
-            "error": error,
-            "deliveries": str(pending[0]["times_delivered"] if pending else 1),
-            "origin": f"{stream}/{entry.id}",
-        }
-        flat = [part for field in letter.items() for part in field]
-        await self._bus.call("XADD", self._keys.dead(EVENTS_QUEUE), "MAXLEN", "~", DEAD_LETTERS_MAXLEN, "*", *flat)
+        deliveries = int(pending[0]["times_delivered"]) if pending else 1
+        await write_dead_letter(
+            self._bus, self._keys.dead(EVENTS_QUEUE), entry.fields, stream=stream, entry_id=entry.id,
+            deliveries=deliveries, reason=reason, error=error,
+        )  # fmt: skip
         metrics.MESSAGES_DEADLETTERED.labels(service=SERVICE, reason=reason).inc()
 
     async def trim(self, shard: int) -> int:

@@ -1,15 +1,13 @@
 """Puts the transcript archiver together and runs it until SIGTERM."""
 
 import asyncio
-import os
-import secrets
-import socket
 from collections.abc import Callable
 
 from voicebus.adapters.database.store import TranscriptStore
 from voicebus.adapters.redis.client import connect
 from voicebus.adapters.redis.clock import RedisClock
 from voicebus.adapters.redis.config import pin_config, register_event_group
+from voicebus.adapters.redis.heartbeat import new_incarnation
 from voicebus.contracts.streams import ARCHIVER_GROUP, Keys
 from voicebus.runtime.lifecycle import operating, stop_event
 from voicebus.telemetry.health import Health
@@ -43,7 +41,7 @@ async def serve(settings: ArchiverSettings, *, ready: Callable[[int], None] | No
             await register_event_group(bus, keys, ARCHIVER_GROUP)
             clock = RedisClock(bus)
             await clock.synchronise()
-            archiver = Archiver(bus, keys, store, clock, health, me=_incarnation())
+            archiver = Archiver(bus, keys, store, clock, health, me=new_incarnation())
             async with (
                 operating(health, host=settings.ops_host, port=settings.ops_port),
                 serving(create_app(store, api_keys), host=settings.http_host, port=settings.http_port) as server,
@@ -56,7 +54,3 @@ async def serve(settings: ArchiverSettings, *, ready: Callable[[int], None] | No
                 await archiver.run(stop, drain_s=settings.drain_timeout.total_seconds())
                 keeping.cancel()
     log.info("archiver stopped")
-
-
-def _incarnation() -> str:
-    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final, Literal
 
 from voicebus.adapters.redis.client import RedisConnection
+from voicebus.adapters.redis.dead_letters import write_dead_letter
 from voicebus.adapters.redis.heartbeat import living, sends_heartbeats
 from voicebus.adapters.redis.scripts import REAP
-from voicebus.contracts.streams import DEAD_LETTERS_MAXLEN, Keys
+from voicebus.contracts.streams import Keys
 from voicebus.errors import BusError
 from voicebus.ports import Delivery
 from voicebus.telemetry.logging import get_logger
@@ -78,12 +79,10 @@ class RedisStreamConsumer:
 
     async def dead_letter(self, delivery: Delivery, *, reason: str, error: str) -> None:
         """Copy the entry to the dead letters with its reason, then acknowledge it."""
-        letter = {
-            **delivery.fields, "reason": reason, "error": error, "deliveries": str(delivery.deliveries),
-            "origin": f"{self.stream}/{delivery.entry_id}",
-        }  # fmt: skip
-        flat = [text for pair in letter.items() for text in pair]
-        await self._bus.call("XADD", self._dead, "MAXLEN", "~", DEAD_LETTERS_MAXLEN, "*", *flat)
+        await write_dead_letter(
+            self._bus, self._dead, delivery.fields, stream=self.stream, entry_id=delivery.entry_id,
+            deliveries=delivery.deliveries, reason=reason, error=error,
+        )  # fmt: skip
         await self.acknowledge(delivery)
 
     async def claim_abandoned(self, *, count: int) -> Sequence[Delivery]:

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import Final
 
 from voicebus.adapters.redis.client import RedisConnection
+from voicebus.adapters.redis.dead_letters import write_dead_letter
 from voicebus.adapters.redis.tail import StreamTail
 from voicebus.contracts.envelope import Entry
-from voicebus.contracts.streams import DEAD_LETTERS_MAXLEN, INBOX_QUEUE, INBOX_TTL_S, Keys
+from voicebus.contracts.streams import INBOX_QUEUE, INBOX_TTL_S, Keys
 from voicebus.errors import ContractError
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
@@ -77,11 +78,9 @@ class RedisInbox:
             log.exception("inbox entry not handled", session=entry.session, type=entry.type)
 
     async def _dead_letter(self, entry_id: str, fields: dict[str, str], error: ContractError) -> None:
-        letter = {
-            **fields, "reason": error.reason, "error": str(error),
-            "deliveries": "1", "origin": f"{self.stream}/{entry_id}",
-        }  # fmt: skip
-        flat = [text for pair in letter.items() for text in pair]
-        await self._bus.call("XADD", self._dead, "MAXLEN", "~", DEAD_LETTERS_MAXLEN, "*", *flat)
+        await write_dead_letter(
+            self._bus, self._dead, fields, stream=self.stream, entry_id=entry_id,
+            deliveries=1, reason=error.reason, error=str(error),
+        )  # fmt: skip
         metrics.MESSAGES_DEADLETTERED.labels(service=self._service, reason=error.reason).inc()
         log.warning("inbox entry refused", entry=entry_id, reason=error.reason, error=str(error))
