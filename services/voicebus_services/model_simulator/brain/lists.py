@@ -67,10 +67,12 @@ def records(parameter: Parameter, tool: Tool, said: Utterance, used: frozenset[i
     text = next((f for f in parameter.fields if f.types == {"string"} and not f.enum), None)
     if text is None:
         return []
-    phrases = [_list_member(parameter, c, said) for c in phrase_candidates(text, tool, said, used)]
-    if not phrases:
-        return []
-    best = max(phrases, key=lambda c: (c.score, -c.first))
+    best = _counted_item(parameter, said, used)
+    if best is None:
+        phrases = [_list_member(parameter, c, said) for c in phrase_candidates(text, tool, said, used)]
+        if not phrases:
+            return []
+        best = max(phrases, key=lambda c: (c.score, -c.first))
     found: list[Candidate] = []
     for first, last in _items(said, best, used):
         record = _record(parameter, text, said, first, last)
@@ -79,15 +81,34 @@ def records(parameter: Parameter, tool: Tool, said: Utterance, used: frozenset[i
     return found
 
 
+def _counted_item(parameter: Parameter, said: Utterance, used: frozenset[int]) -> Candidate | None:
+    """The first thing that is counted ("two chairs"), where the objects of the list hold a number."""
+    if not any(f.accepts("integer", "number") and not f.enum for f in parameter.fields):
+        return None
+    timed = used | {i for m in said.moments for i in range(m.first, m.last)}
+    for number in said.numbers:
+        at = number.last
+        if number.currency or number.percent or number.ordinal or number.first in timed or number.first == at:
+            continue
+        if at < len(said.tokens) and (
+            said.low(at) == "of" or (said.tokens[at].is_word and said.low(at) not in STOP_WORDS)
+        ):
+            return Candidate(2.0, None, number.first, at + 1)
+    return None
+
+
 def _items(said: Utterance, best: Candidate, used: frozenset[int]) -> Iterator[tuple[int, int]]:
     """The places of the items of the list that the best phrase stands in."""
     barred = used | {i for m in said.moments for i in range(m.first, m.last)}
     numbered = {i for n in said.numbers for i in range(n.first, n.last)}
+    priced = _prices(said)
 
     def belongs(at: int) -> bool:
         low = said.low(at)
-        if at in barred or not (0 <= at < len(said.tokens)):
+        if not 0 <= at < len(said.tokens) or (at in barred and at not in priced):
             return False
+        if at in priced:
+            return True
         if low in _JOINTS or low in _PART_OF_ITEM or low in DETERMINERS or at in numbered:
             return True
         if not said.tokens[at].is_word or low in PREPOSITIONS or low in STOP_WORDS:
@@ -107,6 +128,18 @@ def _items(said: Utterance, best: Candidate, used: frozenset[int]) -> Iterator[t
             start = at + 1
 
 
+def _prices(said: Utterance) -> set[int]:
+    """The places of prices of single items: "at $12 each", "for 3 euros apiece", "at $90 an hour"."""
+    found: set[int] = set()
+    for number in said.numbers:
+        each = said.low(number.last) in {"each", "apiece", "per", "a", "an"}
+        if said.low(number.first - 1) in {"at", "for"} and (number.currency or each):
+            found |= set(range(number.first - 1, number.last + int(each)))
+            if each and said.low(number.last) in {"per", "a", "an"}:
+                found.add(number.last + 1)
+    return found
+
+
 def _record(parameter: Parameter, text: Parameter, said: Utterance, first: int, last: int) -> JsonObject | None:
     """One item as an object: its number, its constants, and the words that are left as its name."""
     record: JsonObject = {}
@@ -118,11 +151,18 @@ def _record(parameter: Parameter, text: Parameter, said: Utterance, first: int, 
         if near:
             record[inner.name] = near[0].value
             taken |= near[0].tokens
-    number = next((n for n in said.numbers if first <= n.first and n.last <= last), None)
+    priced = _prices(said)
+    taken |= {i for i in priced if first <= i < last}
+    inside = [n for n in said.numbers if first <= n.first and n.last <= last]
+    number = next((n for n in inside if n.first not in priced and not n.currency), None)
+    price = next((n for n in inside if n.first in priced or n.currency), None)
     if number is not None:
         taken |= set(range(number.first, number.last))
-    counts = [f for f in parameter.fields if f.accepts("integer", "number") and not f.enum]
-    for inner in counts[:1]:
+    numeric = [f for f in parameter.fields if f.accepts("integer", "number") and not f.enum]
+    amount = next((f for f in numeric if f.kind == "amount" or "pric" in f.hints), None)
+    if amount is not None and price is not None:
+        record[amount.name] = price.plain
+    for inner in [f for f in numeric if f is not amount][:1]:
         if number is not None:
             record[inner.name] = number.plain
         elif inner.required:

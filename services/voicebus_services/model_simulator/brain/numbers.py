@@ -258,7 +258,7 @@ def _with_unit(tokens: Sequence[Token], number: Number) -> Number:
         pair = f"{following.low} {tokens[last + skip + 1].low}" if last + skip + 1 < len(tokens) else ""
         # "systolic 118 diastolic 76": what another number follows is the name of that one, no unit.
         names_next = last + skip + 1 < len(tokens) and tokens[last + skip + 1].low[0].isdigit() and not skip
-        names_next = names_next and not currency_code(following.low)
+        names_next = names_next and not currency_code(following.low) and following.stem not in {"meter", "metr", "foot"}
         if following.is_word and not names_next and following.low.isalpha() and following.low not in _NO_UNITS:
             unit, unit_text = _unit_stem(following.stem), following.text
             if not currency and (code := currency_code(pair)):

@@ -143,6 +143,10 @@ def _trimmed(parameter: Parameter, tool: Tool, said: Utterance, chunk: Chunk, us
         last -= 1
     if any(i in used for i in range(first, last)):
         last = next(i for i in range(first, last) if i in used)
+    for moment in said.moments:
+        # "The Godfather last night": only a moment in small letters is none of a title's words.
+        if first < moment.first < last and said.tokens[moment.first].text.islower():
+            last = moment.first
     names = tool_words(tool)
     labels = set(parameter.words) - _HEADS_KEPT
     # A title may well end with what the tool is about ("team meeting"), a room does not ("bathroom lamp").

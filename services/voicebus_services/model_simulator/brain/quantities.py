@@ -132,6 +132,8 @@ def number_cues(parameter: Parameter, said: Utterance, number: Number) -> float:
             score += 1.4
         elif any(same_concept(number.unit, w) for w in parameter.words):
             score += 1.2
+        elif _is_party(number.unit) and parameter.kind == "count" and any(_is_party(w) for w in hints):
+            score += 1.4
         elif max((similarity(number.unit, w) for w in hints), default=0.0) > 0.45 or parameter.kind == "count":
             score += 0.7
         elif parameter.kind == "amount":

@@ -68,6 +68,8 @@ def fill(
     open_parameters = [p for p in tool.parameters if p.path not in filling.values]
     claimed = _claim_marked(open_parameters, said)
     _assign_typed(open_parameters, tool, said, filling, claimed)
+    if not claimed:
+        _assign_left_number(open_parameters, said, filling)
     _order_dates(open_parameters, said, filling)
     _end_on_the_first_day(tool, said, filling)
     if formal_only:
@@ -183,6 +185,19 @@ def _assign_typed(
             filling.used |= more
             if not any(stem(w) in {said.stems[i] for i in candidate.tokens} for w in split_name(str(candidate.value))):
                 filling.loose |= more | candidate.tokens
+
+
+def _assign_left_number(parameters: list[Parameter], said: Utterance, filling: Filling) -> None:
+    """The one number that is left goes to the one parameter that still wants one."""
+    wanting = [p for p in parameters if p.path not in filling.values and p.accepts("integer", "number") and not p.enum]
+    timed = {i for m in said.moments for i in range(m.first, m.last)} | said.house_numbers
+    left = [n for n in said.numbers if n.first not in filling.used | timed and not n.ordinal]
+    if len(wanting) != 1 or len(left) != 1 or said.low(left[0].first) in {"one", "once", "twice", "a", "an"}:
+        return
+    for candidate in typed_candidates(wanting[0], said):
+        if candidate.first == left[0].first and candidate.score >= _ENOUGH_REQUIRED:
+            filling.set(wanting[0], candidate)
+            return
 
 
 def _says_what_the_tool_says(candidate: Candidate, tool: Tool, said: Utterance) -> bool:
