@@ -295,12 +295,12 @@ async def test_a_model_that_cannot_be_reached_is_told_to_the_engine_and_the_clie
             outputs.Close("model_lost", 1011),
         ]
 
-    error = ModelLinkError("refused", code="invalid_api_key", fatal=True)
+    error = ModelLinkError("the model at 10.0.0.7:443 refused", code="invalid_api_key", fatal=True)
     engine = Engine({inputs.LinkLost: lost})
     engine.state = State.CONNECTING
     running = Running(engine, Connector(error=error))
     assert await running.task == "model_lost"
-    assert running.engine.given == [inputs.LinkLost("refused", code="invalid_api_key")]
+    assert running.engine.given == [inputs.LinkLost("The model cannot be reached.", code="invalid_api_key")]
     assert running.client.heard == [("record", 1, "session_ended"), ("close", 1011, "model_lost")]
 
 
@@ -348,6 +348,7 @@ ASK = outputs.ResolveAgent("c1", "transfer_to_b", "a", "b", "{}")
     [
         (None, inputs.AgentResolved("c1", AgentSpec("b"))),
         (UserError("two tools"), inputs.AgentUnresolved("c1", "two tools")),
+        (BusError("Redis at 10.0.0.8"), inputs.AgentUnresolved("c1", "The handoff to b failed: BusError.")),
         (KeyError("x"), inputs.AgentUnresolved("c1", "The handoff to b failed: KeyError.")),
     ],
 )
@@ -363,9 +364,9 @@ async def test_an_agent_is_resolved_beside_the_session(outcome: Exception | None
 async def test_a_bus_that_refuses_a_call_is_trouble_and_not_the_end() -> None:
     call = outputs.DispatchTool("c1", "t", "{}", "a", "q", 1000, False)
     running = await Running(Engine({inputs.Interrupt: lambda _: [call]})).live()
-    running.world.fail_dispatch = BusError("Redis is away")
+    running.world.fail_dispatch = BusError("Redis at 10.0.0.8 is away")
     running.driver.feed(inputs.Interrupt())
-    assert running.engine.given[1:] == [inputs.Trouble("bus_unavailable", "Redis is away", "bus")]
+    assert running.engine.given[1:] == [inputs.Trouble("bus_unavailable", "The workers cannot be reached.", "bus")]
     assert await running.over() == "ended"
 
 

@@ -56,7 +56,7 @@ from voicebus.engine.outputs import (
     ToClient,
 )
 from voicebus.engine.state import State
-from voicebus.errors import BusError, ModelLinkError, VoicebusError
+from voicebus.errors import BusError, ModelBehaviorError, ModelLinkError, UsageError
 from voicebus.ports import (
     ModelConnector,
     ModelLink,
@@ -74,6 +74,8 @@ RESOLVE_TIMEOUT_S: Final = 30.0
 """How long an agent's dynamic instructions and `on_handoff` may take."""
 
 _INTERNAL_ERROR: Final = 1011
+_UNREACHABLE: Final = "The model cannot be reached."
+_NO_BUS: Final = "The workers cannot be reached."
 _SERVICE: Final = "gateway"
 
 
@@ -154,7 +156,9 @@ class SessionDriver:
             try:
                 self._link = await connector.connect(self, model=self._config.model)
             except ModelLinkError as error:
-                lost = LinkLost(str(error), code=error.code, close_code=error.close_code)
+                # What is lost goes to the client, whom the model's address does not concern.
+                self._log.warning("the model cannot be reached", error=str(error), code=error.code)
+                lost = LinkLost(_UNREACHABLE, code=error.code, close_code=error.close_code)
             self._start()
             if lost is not None:
                 self.feed(lost)
@@ -357,8 +361,9 @@ class SessionDriver:
         try:
             send()
         except BusError as error:
-            # The call's own deadline answers the model; here it is only told and recorded.
-            self._take(Trouble("bus_unavailable", str(error), "bus"), None)
+            # The call's own deadline answers the model; here it is only told and recorded, without Redis' address.
+            self._log.warning("work cannot be handed to the bus", error=str(error))
+            self._take(Trouble("bus_unavailable", _NO_BUS, "bus"), None)
 
     def _resolve_agent(self, output: ResolveAgent) -> None:
         self.job("resolve-agent", self._resolved(output))
@@ -371,7 +376,7 @@ class SessionDriver:
             answer: Input = AgentUnresolved(
                 ask.call_id, f"The handoff to {ask.to_agent} took longer than {RESOLVE_TIMEOUT_S:g} seconds."
             )
-        except VoicebusError as error:
+        except (UsageError, ModelBehaviorError) as error:
             answer = AgentUnresolved(ask.call_id, str(error))
         except Exception as error:  # noqa: BLE001 - the author's callback may raise anything
             self._log.exception("handoff failed", to_agent=ask.to_agent)

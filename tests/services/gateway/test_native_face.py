@@ -14,6 +14,7 @@ from services.gateway.conftest import Gateways
 from support.simulator import SimulatorHandle
 from support.waiting import wait_until
 from voicebus.contracts.tools import ToolCall
+from voicebus.errors import BusError
 from voicebus_services.gateway.wiring import Gateway
 
 
@@ -144,6 +145,22 @@ async def test_another_agent_takes_over_on_the_clients_word(gateway: Gateway) ->
     assert spoken["agent"] == "porter"
 
 
+async def test_an_agent_that_cannot_take_over_is_said_without_internal_addresses(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away() -> None:
+        raise BusError("Redis at 10.0.0.8:6379 cannot be reached")
+
+    async with native(gateway) as client:
+        await client.until("history_updated")
+        monkeypatch.setattr(gateway.sessions, "_registered", away)
+        await client.send("update_agent", agent="porter", id="u")
+        error = await client.until("error", id="u")
+        assert (error["code"], error["message"]) == ("agent_failed", "agent 'porter' cannot take over (BusError)")
+        await client.send("end")
+        assert await client.closed() == 1000
+
+
 async def test_muted_audio_does_not_reach_the_model(gateway: Gateway) -> None:
     async with native(gateway, "?raw=1") as client:
         await client.send("mute", muted=True, id="m")
@@ -219,5 +236,6 @@ async def test_a_model_that_cannot_be_reached_is_said_recorded_and_closed(gatewa
     async with gateways(model_url="ws://127.0.0.1:1/v1/realtime") as gateway, native(gateway) as client:
         assert await client.closed() == 1011
     assert client.types == ["session_started", "history_updated", "error", "session_ended"]
-    assert "cannot be reached" in client.events("error")[0]["message"]
+    assert client.events("error")[0]["message"] == "The model cannot be reached."
+    assert "127.0.0.1" not in json.dumps(client.seen)
     assert client.seen[-1]["reason"] == "model_lost"

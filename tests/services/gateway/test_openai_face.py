@@ -215,4 +215,5 @@ async def test_a_model_that_cannot_be_reached_is_said_and_closed(gateways: Gatew
         assert await client.closed() == 1011
     (event,) = client.seen
     assert event["type"] == "error"
-    assert "cannot be reached" in event["error"]["message"]
+    assert event["error"]["message"] == "The model cannot be reached."
+    assert "127.0.0.1" not in json.dumps(event)

@@ -10,10 +10,14 @@ from voicebus.contracts.journal import EventType, SessionStarted
 from voicebus.engine import inputs
 from voicebus.engine.config import Face
 from voicebus.engine.outputs import ForwardAudio
+from voicebus.errors import UsageError
 from voicebus.ports import Clock
 from voicebus.runtime import frames
+from voicebus.telemetry.logging import get_logger
 from voicebus_services.gateway.faces import native_commands as commands
 from voicebus_services.gateway.faces.base import AudioError, ClientConnection, Host
+
+log = get_logger(__name__)
 
 
 class NativeConnection(ClientConnection):
@@ -165,8 +169,13 @@ class NativeConnection(ClientConnection):
         except KeyError:
             self._error(command.id, "unknown_agent", f"there is no agent {command.agent[:64]!r}")
             return
-        except Exception as error:  # noqa: BLE001 - the author's instructions may raise anything
+        except UsageError as error:
             self._error(command.id, "agent_failed", f"agent {command.agent!r} cannot take over: {error}")
+            return
+        except Exception as error:  # the author's instructions may raise anything, and Redis may be away
+            log.exception("agent cannot take over", session=self.session, to_agent=command.agent)
+            why = f"agent {command.agent!r} cannot take over ({type(error).__name__})"
+            self._error(command.id, "agent_failed", why)
             return
         self.agent = agent.name
         self.live().feed(inputs.UpdateAgent(agent))
