@@ -2,6 +2,8 @@
 
 from typing import Any, Final
 
+from pydantic import Field
+
 from voicebus.contracts.envelope import Message
 
 GUARDRAIL_CHECK: Final = "guardrail.check"
@@ -18,7 +20,7 @@ class GuardrailCheck(Message):
     guardrails: list[str]
     text: str
     final: bool
-    reply_to: str
+    reply_to: str = Field(min_length=1)
 
 
 class GuardrailResult(Message):

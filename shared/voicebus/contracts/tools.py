@@ -30,7 +30,7 @@ class ToolCall(Message):
     tool: str
     arguments: str
     agent: str
-    reply_to: str
+    reply_to: str = Field(min_length=1)
     attempt: int = 1
     hops: int = 0
     idempotent: bool = False

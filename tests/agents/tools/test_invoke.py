@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from voicebus import FunctionTool, RunContextWrapper, ToolContext, ToolTimeoutError, function_tool
-from voicebus.agents.tools.invoke import ToolOutcome, invoke, serialise
+from voicebus.agents.tools.invoke import MAX_OUTPUT_CHARS, ToolOutcome, invoke, serialise
 from voicebus.contracts.tools import Outcome
 
 
@@ -217,6 +217,31 @@ async def test_a_tool_that_cancels_itself_has_failed() -> None:
         raise asyncio.CancelledError
 
     assert (await run(quitter)).outcome is Outcome.ERROR
+
+
+async def test_text_that_is_no_utf8_is_told_with_marks_in_its_place() -> None:
+    @function_tool
+    def names(fail: bool) -> list[str]:
+        if fail:
+            raise ValueError("no file \ud800")
+        return ["a\ud800"]
+
+    told = await run(names, '{"fail": false}')
+    assert (told.outcome, told.output) == (Outcome.OK, '["a?"]')
+    told = await run(names, '{"fail": true}')
+    assert told.error is not None
+    assert (told.error.message, told.output.endswith("no file ?")) == ("no file ?", True)
+
+
+async def test_a_result_that_no_conversation_can_take_is_an_error_that_names_the_limit() -> None:
+    @function_tool
+    def book(length: int) -> str:
+        return "x" * length
+
+    assert (await run(book, f'{{"length": {MAX_OUTPUT_CHARS}}}')).outcome is Outcome.OK
+    told = await run(book, f'{{"length": {MAX_OUTPUT_CHARS + 1}}}')
+    assert (told.outcome, told.error and told.error.kind) == (Outcome.ERROR, "output_too_large")
+    assert str(MAX_OUTPUT_CHARS) in told.output
 
 
 def test_results_are_text_json_or_their_own_words() -> None:

@@ -264,6 +264,11 @@ def translated(address: str) -> Iterator[None]:
         raise ours from error
 
 
+def is_final(error: BusError) -> bool:
+    """Whether Redis would refuse the same command again: a key of another type, or one that this user may not touch."""
+    return str(error.__cause__).startswith(("WRONGTYPE", "NOPERM"))
+
+
 def bus_error(error: Exception, address: str) -> Exception:
     """The `BusError` for a vendor exception, with a sentence that says what to do and never names the password."""
     # uvloop says RuntimeError where asyncio says OSError when a socket was closed under a write.

@@ -9,7 +9,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any, Final
 
-from voicebus.adapters.redis.client import RedisConnection
+from voicebus.adapters.redis.client import RedisConnection, is_final
 from voicebus.contracts.envelope import Entry
 from voicebus.errors import BusError
 from voicebus.ports import Clock
@@ -36,7 +36,8 @@ class Outbox:
     """Sends entries in the order given. Run `run` as a task; `drain` before it is cancelled.
 
     Overflow: when `CAPACITY` entries wait, the oldest is dropped and counted; who waits for its answer has a deadline.
-    Entries whose own deadline has passed are dropped too, as nobody would act on them.
+    Entries whose own deadline has passed are dropped too, as nobody would act on them, and so are those that Redis
+    refuses for good (a `reply_to` that is no stream).
     """
 
     def __init__(self, bus: RedisConnection, clock: Clock, *, service: str) -> None:
@@ -121,6 +122,8 @@ class Outbox:
             if not isinstance(failed, BaseException):
                 if item.written is not None and not item.written.done():
                     item.written.set_result(None)
+            elif isinstance(failed, BusError) and is_final(failed):
+                self._give_up(item, str(failed))
             elif isinstance(failed, BusError):
                 unsent.append(item)
                 error = failed

@@ -8,7 +8,7 @@ import dataclasses
 import inspect
 import json
 from concurrent.futures import Executor
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
@@ -21,14 +21,23 @@ from voicebus.telemetry.logging import get_logger
 
 log = get_logger(__name__)
 
+# A model takes less than that in, and every listener of the session gets it too.
+MAX_OUTPUT_CHARS: Final = 262_144
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ToolOutcome:
-    """`output` is what the model is told, also for failures."""
+    """`output` is what the model is told, also for failures. Always text that can travel as UTF-8."""
 
     outcome: Outcome
     output: str
     error: ToolFailure | None = None
+
+    def __post_init__(self) -> None:
+        # A file name that is no UTF-8 comes as lone surrogates, which no JSON may carry.
+        object.__setattr__(self, "output", _sendable(self.output))
+        if self.error is not None:
+            object.__setattr__(self, "error", self.error.model_copy(update={"message": _sendable(self.error.message)}))
 
 
 async def invoke(
@@ -40,6 +49,8 @@ async def invoke(
     executor: Executor | None = None,
 ) -> ToolOutcome:
     """Run `tool` on the model's JSON text `arguments`; `timeout` in s covers the run.
+
+    What it says is bounded by `MAX_OUTPUT_CHARS`: more is an error that names the limit.
 
     A function that is not async runs in `executor` (None: the loop's default one); after the timeout its thread is
     left to end on its own and its result is dropped.
@@ -63,7 +74,7 @@ async def invoke(
         done, _ = await asyncio.wait({running}, timeout=limit)
         if not done:
             return await _timed_out(tool, context, limit)
-        return ToolOutcome(Outcome.OK, serialise(running.result()))
+        return _bounded(tool, serialise(running.result()))
     except asyncio.CancelledError:
         if asyncio.current_task() is not None and asyncio.current_task().cancelling():  # type: ignore[union-attr]
             raise
@@ -88,6 +99,18 @@ def serialise(value: Any) -> str:
         return json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError):
         return str(value)
+
+
+def _bounded(tool: FunctionTool, output: str) -> ToolOutcome:
+    if len(output) <= MAX_OUTPUT_CHARS:
+        return ToolOutcome(Outcome.OK, output)
+    why = f"its result has {len(output)} characters, more than the {MAX_OUTPUT_CHARS} that a conversation can take"
+    log.warning("tool output too large", tool=tool.name, characters=len(output))
+    return _failed(tool, why, "output_too_large")
+
+
+def _sendable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _parse(arguments: str) -> dict[str, Any]:
