@@ -7,7 +7,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 import voicebus.engine
-from voicebus.telemetry.measurements import Measurement, observe
+from voicebus.telemetry.measurements import MEASUREMENTS, observe
 
 OBSERVED = re.compile(r'observe\(\s*"(\w+)"([^)]*)')
 
@@ -17,9 +17,9 @@ def test_every_measurement_of_the_engine_is_known_with_its_labels() -> None:
     for path in Path(voicebus.engine.__path__[0]).glob("*.py"):
         for name, rest in OBSERVED.findall(path.read_text()):
             found.setdefault(name, set()).update(re.findall(r"(\w+)=", rest))
-    assert set(found) == set(Measurement)
+    assert set(found) == set(MEASUREMENTS)
     for name, labels in found.items():
-        assert labels == set(Measurement[name]._labelnames), name
+        assert labels == set(MEASUREMENTS[name]._labelnames), name
 
 
 def test_counters_count_and_histograms_observe() -> None:

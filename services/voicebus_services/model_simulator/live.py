@@ -6,13 +6,13 @@ never reaches another: they share only the imitation, which keeps no session sta
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
 
+from voicebus.telemetry.logging import get_logger
 from voicebus_services.model_simulator import directives
 from voicebus_services.model_simulator.brains import BrainContext, BrainReply, Fault, Say
 from voicebus_services.model_simulator.imitation import Imitation, Utterances
@@ -24,7 +24,7 @@ from voicebus_services.model_simulator.protocol.responses import ResponseRun
 from voicebus_services.model_simulator.protocol.session import Listen, SimulatedSession
 from voicebus_services.model_simulator.tool_choice import obeying
 
-_log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 # How long the model may think before `response.created` goes out without its answer.
 _ANNOUNCE_AFTER = 0.05
@@ -207,8 +207,8 @@ class LiveSession:
     async def _listen(self, work: Listen) -> None:
         try:
             text = await self._imitation.ears.transcribe(to_pcm16_24k(work.audio, work.format))
-        except Exception:  # noqa: BLE001 - the boundary of one utterance: whatever the ears did, the session goes on
-            _log.exception("the simulator's ears failed")
+        except Exception:  # the boundary of one utterance: whatever the ears did, the session goes on
+            log.exception("the simulator's ears failed")
             self.session.misheard(work, "", "The audio could not be transcribed.")
         else:
             if directives.asks_for(text, "fault", "transcription_failed"):
@@ -244,8 +244,8 @@ class LiveSession:
                 await asyncio.sleep(reply.delay_ms / 1000)
             self._announce(run)
             await self._stream(run, reply)
-        except Exception:  # noqa: BLE001 - the boundary of one response: whatever a brain did, the session goes on
-            _log.exception("a simulated response failed")
+        except Exception:  # the boundary of one response: whatever a brain did, the session goes on
+            log.exception("a simulated response failed")
             self._answers.pop(run.id, None)
             responder.fail(run, "server_error")
             self.flush()

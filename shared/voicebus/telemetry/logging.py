@@ -1,6 +1,7 @@
 """Logs: structlog over the standard library, on stderr, as console lines or JSON.
 
-Session, trace and agent ride in context variables (`bind`), so that every line of a task carries them.
+Session, trace and agent ride in structlog's context variables (`bound_contextvars`), so that every line of a task
+carries them.
 """
 
 import logging

@@ -7,7 +7,7 @@ from prometheus_client import Counter, Histogram
 
 from voicebus.telemetry import metrics
 
-Measurement: Final[Mapping[str, Counter | Histogram]] = {
+MEASUREMENTS: Final[Mapping[str, Counter | Histogram]] = {
     "response_latency": metrics.RESPONSE_LATENCY,
     "barge_in": metrics.BARGE_IN,
     "tokens": metrics.MODEL_TOKENS,
@@ -23,7 +23,7 @@ def observe(name: str, value: float, labels: Mapping[str, str]) -> None:
     Raises:
         KeyError: the engine measures what no metric is for.
     """
-    metric = Measurement[name]
+    metric = MEASUREMENTS[name]
     target = metric.labels(**labels) if labels else metric
     if isinstance(target, Counter):
         target.inc(value)
