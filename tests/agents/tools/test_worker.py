@@ -14,6 +14,7 @@ from support.waiting import wait_until
 from voicebus import ToolContext, ToolWorker, UserError, function_tool
 from voicebus.adapters.redis.heartbeat import living
 from voicebus.adapters.redis.scripts import CLAIM
+from voicebus.agents.tools import calls
 from voicebus.contracts.streams import Keys
 from voicebus.contracts.tools import Outcome, ToolCall
 from voicebus.errors import BusError
@@ -177,6 +178,32 @@ async def test_a_call_published_again_is_answered_from_its_stored_result(
         caller.call("count")
         await wait_until(lambda: len(caller.results()) == 2, description="the second answer")
     assert [result.output for result in caller.results()] == ["1", "1"]
+
+
+async def test_a_result_that_could_not_be_stored_at_first_is_stored_without_running_again(
+    redis_url: str, keys: Keys, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[int] = []
+    failures = [RuntimeError("no room for it")]
+    finish = calls._Handling.finish
+
+    async def sometimes(self: Any, result: Any) -> None:
+        if failures:
+            raise failures.pop()
+        await finish(self, result)
+
+    @function_tool(queue="default")
+    async def once() -> str:
+        """Count."""
+        runs.append(1)
+        return "done"
+
+    monkeypatch.setattr(calls._Handling, "finish", sometimes)
+    async with worker(redis_url, keys, once):
+        caller.call("once")
+        result = await caller.result()
+    assert (result.outcome, result.output) == (Outcome.OK, "done")
+    assert runs == [1]
 
 
 async def test_a_call_published_again_while_it_runs_is_answered_to_its_new_owner(

@@ -9,6 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
@@ -51,6 +52,14 @@ _HOP_PAUSE_S: Final = 0.05
 _REMEMBERED: Final = 1_000
 
 
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """What came of a run; `took_s` in s."""
+
+    outcome: ToolOutcome
+    took_s: float
+
+
 class CallRunner:
     """Handles the entries of a worker's queues. `queues` names the queue of each stream.
 
@@ -77,6 +86,8 @@ class CallRunner:
         self._context = context
         self._running: dict[tuple[str, str], asyncio.Task[ToolOutcome]] = {}
         self._cancelled: OrderedDict[tuple[str, str], None] = OrderedDict()
+        # Ended here, and not stored yet. The oldest goes beyond `_REMEMBERED`: its entry was dead-lettered long ago.
+        self._ended: OrderedDict[tuple[str, str], _Ended] = OrderedDict()
 
     def cancel(self, session: str, call_id: str) -> None:
         """Stop a call if it runs here; a thread cannot be stopped, its result is dropped."""
@@ -120,6 +131,9 @@ class CallRunner:
         if key in self._cancelled:
             await self._finish(handling, _not_started("cancelled", "", tool.name))
             return
+        if key in self._ended:  # storing its result failed, and its entry is handled again: the run is not
+            await self._store(handling, key)
+            return
         started = time.monotonic()
         left_s = handling.seconds_left(self._timeout_s)
         context = ToolContext(
@@ -132,12 +146,20 @@ class CallRunner:
         renewing = asyncio.create_task(handling.keep(), name=f"renew {handling.call.call_id}")
         try:
             await asyncio.wait({running})
-            await self._finish(handling, _outcome(running), took=time.monotonic() - started)
+            self._ended[key] = _Ended(_outcome(running), time.monotonic() - started)
+            if len(self._ended) > _REMEMBERED:
+                self._ended.popitem(last=False)
+            await self._store(handling, key)
         finally:
             del self._running[key]
             for task in (running, renewing):
                 task.cancel()
             await asyncio.gather(running, renewing, return_exceptions=True)
+
+    async def _store(self, handling: "_Handling", key: tuple[str, str]) -> None:
+        ended = self._ended[key]
+        await self._finish(handling, ended.outcome, took=ended.took_s)
+        del self._ended[key]
 
     async def _finish(self, handling: "_Handling", outcome: ToolOutcome, *, took: float | None = None) -> None:
         """Measure, store and answer; `took` in s, None where nothing was started."""
