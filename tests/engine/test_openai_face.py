@@ -581,3 +581,73 @@ def test_creates_that_wait_are_bounded() -> None:
     for _ in range(34):
         talk.client("response.create", event_id="c-1")
     assert talk.shown("error")[0]["error"]["code"] == "too_many_pending_responses"
+
+
+# --- the client's tools beside those of several agents ------------------------------------------------------
+
+
+def names(event: Mapping[str, Any]) -> list[str]:
+    return [entry["name"] for entry in event["tools"]]
+
+
+def test_the_follow_up_of_a_handoff_offers_the_new_agents_tools_and_the_clients_own() -> None:
+    talk = connected(tool("old"), handoffs=[handoff("billing")])
+    talk.client("response.create", response={"tools": [MINE], "max_output_tokens": 9})
+    assert names(talk.sent("response.create")[-1]["response"]) == ["old", "transfer_to_billing", "mine"]
+    talk.begins()
+    talk.calls("transfer_to_billing")
+    talk.ends(output=[call_item("transfer_to_billing")])
+    outputs = talk.put(AgentResolved("call_1", agent("billing", tools=[tool("invoice")], handoffs=[handoff("helper")])))
+    (create,) = talk.sent("response.create", outputs)
+    assert names(create["response"]) == ["invoice", "transfer_to_helper", "mine"]
+    assert create["response"]["max_output_tokens"] == 9
+    talk.begins("resp_2")
+    talk.calls("transfer_to_helper", "call_2", response="resp_2")
+    talk.ends("resp_2", output=[call_item("transfer_to_helper", "call_2")])
+    outputs = talk.put(AgentResolved("call_2", agent(tools=[tool("old")])))
+    (create,) = talk.sent("response.create", outputs)
+    assert names(create["response"]) == ["old", "mine"]
+
+
+def test_a_create_that_waited_for_a_handoff_offers_the_new_agents_tools() -> None:
+    talk = connected(tool("old"), handoffs=[handoff("billing")])
+    declare(talk, MINE)
+    talk.client("response.create")
+    talk.begins()
+    talk.calls("transfer_to_billing")
+    talk.calls("mine", "call_2")
+    talk.ends(output=[call_item("transfer_to_billing"), call_item("mine", "call_2")])
+    talk.client("response.create", response={"tools": [MINE]})
+    assert talk.sent("response.create", talk.last) == [], "held until the server's outputs are in"
+    outputs = talk.put(AgentResolved("call_1", agent("billing", tools=[tool("invoice")])))
+    (create,) = talk.sent("response.create", outputs)
+    assert names(create["response"]) == ["invoice", "mine"]
+
+
+def test_an_out_of_band_response_keeps_the_clients_tools_alone() -> None:
+    talk = connected(tool("old"))
+    talk.client("response.create", response={"conversation": "none", "tools": [MINE]})
+    assert names(talk.sent("response.create")[-1]["response"]) == ["mine"]
+
+
+def test_of_two_tools_of_one_name_after_a_handoff_the_servers_is_the_one() -> None:
+    talk = connected(tool("old"), handoffs=[handoff("billing")])
+    declare(talk, MINE, {**MINE, "name": "other"})
+    talk.client("response.create", response={"tools": [MINE]})
+    talk.begins()
+    talk.calls("transfer_to_billing")
+    talk.ends(output=[call_item("transfer_to_billing")])
+    billing = agent("billing", tools=[tool("mine")], handoffs=[handoff("helper")])
+    outputs = talk.put(AgentResolved("call_1", billing))
+    session = talk.sent("session.update", outputs)[-1]["session"]
+    assert names(session) == ["mine", "transfer_to_helper", "other"]
+    assert session["tools"][0]["description"] == "Does mine."
+    create = talk.sent("response.create", outputs)[-1]["response"]
+    assert names(create) == ["mine", "transfer_to_helper"]
+    talk.begins("resp_2")
+    talk.calls("mine", "call_2", response="resp_2")
+    assert [call.tool for call in talk.of(DispatchTool)] == ["mine"], "the server's runs"
+    talk.calls("transfer_to_helper", "call_3", response="resp_2")
+    outputs = talk.put(AgentResolved("call_3", agent()))
+    session = talk.sent("session.update", outputs)[-1]["session"]
+    assert names(session) == ["mine", "other"], "the client's is offered again where the agent has none"

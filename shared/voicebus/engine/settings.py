@@ -40,6 +40,17 @@ def wire_tools(agent: AgentSpec) -> list[dict[str, Any]]:
     ]
 
 
+def own_tools(agent: AgentSpec, tools: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Those of `tools` that are not `agent`'s."""
+    server = {tool["name"] for tool in wire_tools(agent)}
+    return [tool for tool in tools if wire.text(tool, "name") not in server]
+
+
+def offered_tools(agent: AgentSpec, own: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """What the model is offered: the agent's tools, and the client's `own` whose names the agent leaves free."""
+    return [*wire_tools(agent), *own_tools(agent, own)]
+
+
 def bytes_per_ms(session: Mapping[str, Any]) -> int:
     """Of the session's output audio: 8 for G.711, else 48 (parity 121)."""
     kind = wire.text(wire.mapping(wire.mapping(wire.mapping(session, "audio"), "output"), "format"), "type")
@@ -109,7 +120,7 @@ class Settings:
         """A client's allowed change: goes to the model, and counts for later agents unless the model refuses it."""
         session: dict[str, Any] = {**intent.patch, "type": "realtime"}
         if intent.tools is not None:
-            session["tools"] = [*wire_tools(self.agent), *intent.tools]
+            session["tools"] = offered_tools(self.agent, intent.tools)
         # A voice that cannot be changed any more is the model's to refuse: the client asked for it by name.
         self._send(session, intent)
 
@@ -154,7 +165,7 @@ class Settings:
         for update in self._unanswered:
             if update.intent is not None:
                 session = merge(session, update.intent.patch)
-        session["tools"] = [*wire_tools(self.agent), *self._wanted_tools()]
+        session["tools"] = offered_tools(self.agent, self._wanted_tools())
         return self._keep_voice(session)
 
     def _keep_voice(self, session: dict[str, Any]) -> dict[str, Any]:

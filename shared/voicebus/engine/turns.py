@@ -15,13 +15,14 @@ Rules:
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from voicebus.engine import wire
 from voicebus.engine.config import AgentSpec
 from voicebus.engine.outbox import Outbox
+from voicebus.engine.settings import offered_tools, own_tools
 from voicebus.engine.view import OWN_METADATA_KEY
 
 CREATE_TIMER: Final = "create"
@@ -49,7 +50,8 @@ def join(parts: Mapping[int, str]) -> str:
 @dataclass(slots=True, eq=False)
 class Create:
     """One wish for a response. `follows` is the response whose server calls it continues, `commit` the id of the
-    buffer commit without which it makes no sense."""
+    buffer commit without which it makes no sense. `own_tools` are the client's, None where it named none: which of
+    the server's stand beside them is known only when the create is sent, since a handoff may come before."""
 
     id: str
     manual: bool = False
@@ -57,6 +59,7 @@ class Create:
     client_event_id: str | None = None
     follows: "Response | None" = None
     commit: str | None = None
+    own_tools: Sequence[Mapping[str, Any]] | None = None
     sent_at: float = 0.0
     attempts: int = 0
     withdrawn: bool = False
@@ -153,13 +156,16 @@ class Turns:
     def request(self, *, follows: Response | None = None, commit: str | None = None) -> None:
         """An automatic create: sent when the conversation is idle, one for all that wait together."""
         response = _follow_up_parameters(follows)
+        own = follows.create.own_tools if follows is not None and follows.create is not None else None
         if self._waiting and not self._waiting[-1].manual:
             self._waiting[-1].commit = None  # it answers more than one wish now
             if follows is not None:
                 self._waiting[-1].response = response
                 self._waiting[-1].follows = follows
+                self._waiting[-1].own_tools = own
         else:
-            self._waiting.append(Create(self._out.mint(), response=response, follows=follows, commit=commit))
+            create = Create(self._out.mint(), response=response, follows=follows, commit=commit, own_tools=own)
+            self._waiting.append(create)
         self.pump()
 
     def request_manual(self, response: Mapping[str, Any], client_event_id: str | None) -> bool:
@@ -173,6 +179,8 @@ class Turns:
             while len(self._apart) > _MAX_WAITING:
                 del self._apart[next(iter(self._apart))]
         else:
+            if "tools" in response:
+                create.own_tools = own_tools(self._agent(), wire.mappings(response, "tools"))
             self._waiting.append(create)
             self.pump()
         return True
@@ -213,6 +221,8 @@ class Turns:
         create.sent_at = self._out.now
         metadata = wire.mapping(create.response, "metadata")
         response = dict(create.response)
+        if create.own_tools is not None:
+            response["tools"] = offered_tools(self._agent(), create.own_tools)
         if len(metadata) < _MAX_METADATA:
             response["metadata"] = {**metadata, OWN_METADATA_KEY: create.id}
         self._out.send({"type": "response.create", "event_id": create.id, "response": response})
