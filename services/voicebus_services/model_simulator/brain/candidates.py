@@ -15,9 +15,11 @@ from voicebus_services.model_simulator.brain.moments import moment_candidates
 from voicebus_services.model_simulator.brain.numbers import currency_code
 from voicebus_services.model_simulator.brain.quantities import number_cues, quantities
 from voicebus_services.model_simulator.brain.schema import Parameter
+from voicebus_services.model_simulator.brain.tokens import words
 from voicebus_services.model_simulator.brain.utterance import Utterance
 from voicebus_services.model_simulator.brain.yes_no import booleans
 
+_SPOKEN_CAPITALS: Final = words("ok tv am pm usa uk us eu pc id zip gps dvd cd usd eur gbp it hr ceo")
 _DIGITS_ONLY: Final = re.compile(
     r"(?<!letters and )\b(?:digits only|only digits|just digits|digits without)", re.IGNORECASE
 )
@@ -109,6 +111,9 @@ def _string(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
         yield from (
             Candidate(1.5 + number_cues(parameter, said, n), str(n.plain), n.first, n.last) for n in said.numbers
         )
+    elif kind == "thing" and "pattern" not in parameter.schema:
+        yield from (Candidate(2.2, p.value, p.first, p.last) for p in said.emails)
+        yield from (Candidate(2.0, p.value, p.first, p.last) for p in said.phones)
     elif kind == "place" and {"zip", "postal", "postcod", "zipcod"} & set(parameter.hints):
         yield from (
             Candidate(2.0, c.value, c.first, c.last) for c in said.codes
@@ -174,9 +179,25 @@ def _identifiers(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
             score -= 2.0
         if score > 0:
             yield Candidate(score, value, code.first, code.last)
+    yield from _capitals(parameter, said)
     for number in said.numbers:
         if number.seconds is None and not number.currency and not number.literal and number.first not in timed:
             yield Candidate(1.0 + number_cues(parameter, said, number), str(number.plain), number.first, number.last)
+
+
+def _capitals(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
+    """A word in capitals ("TSLA") among others that are not."""
+    if said.text.isupper():
+        return
+    for at, token in enumerate(said.tokens):
+        if (
+            token.text.isalpha()
+            and token.text.isupper()
+            and 2 <= len(token.text) <= 12
+            and token.low not in _SPOKEN_CAPITALS
+        ):
+            near = 1.0 if said.word_before(at) in parameter.hints else 0.0
+            yield Candidate(1.4 + near, token.text, at, at + 1)
 
 
 def _respelled(code: str) -> Iterable[str]:

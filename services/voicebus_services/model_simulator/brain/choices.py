@@ -7,6 +7,7 @@ description says of it ("noise: crackling or static").
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from difflib import SequenceMatcher
 from functools import lru_cache
 from typing import Any, Final
@@ -26,6 +27,7 @@ _EMPTY_WORDS: Final = frozenset({"mod", "level", "typ", "kind"})
 SAID: Final = 2.4  # a turn of phrase; below a value that is spelled
 _NEAR: Final = 2.2  # times how near the meaning is
 _UNWANTED: Final = stemmed_words("avoid exclude excluded without except allergies remove skip omit hold unwanted")
+_FREE_OF: Final = stemmed_words("free no without less non low")
 _HALF: Final = 0.5  # of a value's words must be told
 _ENDINGS: Final = words(
     """y ist ic ics ing ation ion ions er or al ment ance ence ed ive ly iz r ry ian ness abl s es t d able ful ology
@@ -36,10 +38,10 @@ _ENDINGS: Final = words(
 def constants(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
     """Values named in the utterance: as they are spelled, else by what people say for them, else by near meaning."""
     spelled = [c for value in parameter.enum for c in _spelled(parameter, said, value)]
-    yield from spelled
-    if any(c.score >= SAID for c in spelled):
+    yield from (_measuring(parameter, said, c) for c in spelled)
+    if any(c.score >= SAID for c in spelled) and not parameter.role:
         return
-    told = list(_told(parameter, said))
+    told = [_measuring(parameter, said, c) for c in _told(parameter, said)]
     yield from told
     if not told:
         yield from _near(parameter, said)
@@ -47,6 +49,15 @@ def constants(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
 
 def _spoken(value: Any) -> tuple[str, ...]:
     return tuple(stem(w) for w in split_name(str(value))) or (str(value).lower(),)
+
+
+def _measuring(parameter: Parameter, said: Utterance, candidate: Candidate) -> Candidate:
+    """The unit beside a number is what is converted from: "how many miles is 42 kilometers"."""
+    if parameter.role not in {"from", "to"} or not any(
+        n.last in {candidate.first, candidate.last} for n in said.numbers
+    ):
+        return candidate
+    return replace(candidate, score=candidate.score + (1.5 if parameter.role == "from" else -1.5))
 
 
 def _wants_denied(parameter: Parameter) -> bool:
@@ -93,9 +104,10 @@ def _spelled(parameter: Parameter, said: Utterance, value: Any) -> Iterator[Cand
             if token.stem == joined or token.low == str(value).lower():
                 yield Candidate(3.0, value, at, at + 1)
     elif size == 1 and len(joined) > 5:  # "check in" for "checkin"
-        for at in range(len(said.tokens) - 1):
-            if said.low(at) + said.low(at + 1) == str(value).lower():
-                yield Candidate(3.0, value, at, at + 2)
+        for index in range(len(spoken) - 1):
+            at, last = places[index], places[index + 1]
+            if said.low(at) + said.low(last) == str(value).lower():
+                yield Candidate(3.0, value, at, last + 1)
 
 
 def _told(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
@@ -104,7 +116,9 @@ def _told(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
     for value in parameter.enum:
         for pattern in sayings(_spoken(value)):
             for match in pattern.finditer(text):
-                if not _wants_denied(parameter) and is_denied(text, match.start()):
+                # "No gluten" asks for what is free of it.
+                free = _wants_denied(parameter) or bool(_FREE_OF & set(_spoken(value)))
+                if not free and is_denied(text, match.start()):
                     continue
                 index = text.count(" ", 0, match.start()) - 1
                 first, last = places[index], places[index + match[0].count(" ")] + 1

@@ -9,7 +9,7 @@ from typing import Final
 from voicebus_services.model_simulator.brain.candidate import Candidate
 from voicebus_services.model_simulator.brain.candidates import typed_candidates
 from voicebus_services.model_simulator.brain.choices import related
-from voicebus_services.model_simulator.brain.concepts import actions
+from voicebus_services.model_simulator.brain.concepts import actions, same_concept
 from voicebus_services.model_simulator.brain.phrases import phrase_candidates, spelled
 from voicebus_services.model_simulator.brain.schema import JsonObject, Parameter, Tool
 from voicebus_services.model_simulator.brain.tokens import STOP_WORDS, stemmed_words, words
@@ -56,6 +56,8 @@ def elements(parameter: Parameter, tool: Tool, said: Utterance, used: frozenset[
 def _list_member(parameter: Parameter, candidate: Candidate, said: Utterance) -> Candidate:
     """Less likely where a preposition of place leads in: "put eggs on the list", "burgers to Elm Street"."""
     chunk = next((c for c in said.chunks if c.first <= candidate.first < c.last), None)
+    if any(n.last == candidate.first and same_concept(n.unit, "peopl") for n in said.numbers):
+        return replace(candidate, score=candidate.score - 2.0)  # "for four people" names nobody
     told = chunk is not None and any(related(said.word_before(chunk.first), w) for w in parameter.words)
     if chunk is not None and not told and chunk.preposition in {"to", "at", "from", "near", "on", "into"}:
         return replace(candidate, score=candidate.score - 1.2)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from voicebus_services.model_simulator.brain.tokens import Token, words
+from voicebus_services.model_simulator.brain.tokens import Token, stemmed_words, words
 
 _UNITS: Final = {
     "zero": 0, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9,
@@ -43,6 +43,7 @@ SECONDS_PER: Final = {
     "second": 1, "sec": 1, "minut": 60, "min": 60, "hour": 3600, "hr": 3600, "day": 86_400, "week": 604_800,
     "month": 2_592_000, "year": 31_536_000, "night": 86_400, "fortnight": 1_209_600,
 }  # fmt: skip
+_QUARTERED: Final = stemmed_words("liter litre mile pound hour kilo kilometer gallon cup")
 _NO_UNITS: Final = words(
     """to and on at in for from by with or is are please until till than as into am pm a p the my then so of per"""
 )
@@ -202,6 +203,10 @@ def _words(tokens: Sequence[Token], at: int) -> Number | None:
 def _quarters(tokens: Sequence[Token], at: int) -> Number | None:
     """ "A quarter of an hour", "three quarters of an hour"."""
     low = [t.low for t in tokens[at : at + 5]]
+    if low[:1] == ["quarter"] and low[1:2] and tokens[at + 1].stem in _QUARTERED:
+        return Number(at, at + 1, 0.25)
+    if low[1:2] == ["quarter"] and low[0] in {"a", "one"} and low[2:3] and tokens[at + 2].stem in _QUARTERED:
+        return Number(at, at + 2, 0.25)
     if low[1:2] == ["quarter"] and low[0] in {"a", "one"}:
         count, rest = 1, 2
     elif low[1:2] == ["quarters"] and low[0] in {"three", "3"}:

@@ -62,7 +62,7 @@ def phrase_candidates(parameter: Parameter, tool: Tool, said: Utterance, used: f
                 found.append(Candidate(score, spelled(parameter, said, first, last), first, last))
     if parameter.kind == "place":
         found += _corners(said)
-    if said.tells_names and parameter.kind in {"title", "creator", "query", "place", "thing"}:
+    if said.tells_names and parameter.kind in {"title", "creator", "query", "place", "thing", "organization"}:
         found += _long_names(parameter, tool, said, used, found)
     if parameter.kind == "title":
         found += _extended(tool, said, used, found)
@@ -107,6 +107,8 @@ def spelled(parameter: Parameter, said: Utterance, first: int, last: int) -> str
     ):  # fmt: skip
         first -= 1  # an article with a capital belongs to the title
     text = said.slice(first, last).strip(' ,.?!"')
+    if parameter.kind == "person":
+        text = text.removesuffix("'s")
     if (
         last < len(said.tokens)
         and said.low(last).isalpha()
@@ -156,7 +158,7 @@ def _trimmed(parameter: Parameter, tool: Tool, said: Utterance, chunk: Chunk, us
     place = parameter.kind in {"place", "person", "organization"} and said.tells_names
     while first < last and _drops_at_start(parameter, said, chunk, first, last, names, labels):
         first += 1
-    if parameter.kind == "person":
+    if parameter.kind in {"person", "thing"}:
         first = _behind_relation(said, first, last)
     while first < last and _drops_at_end(said, first, last, names, labels, head, place=place):
         last -= 1
@@ -215,7 +217,14 @@ def _drops_at_end(
         return False  # the last word of a name
     if word.stem in labels or word.stem in names - _HEADS_KEPT:
         return True
-    if last - first > 1 and word.text.islower() and said.tokens[last - 2].text[0].isupper() and last > 2 and place:
+    if (
+        last - first > 1
+        and word.stem not in _HEADS_KEPT
+        and word.text.islower()
+        and said.tokens[last - 2].text[0].isupper()
+        and last > 2
+        and place
+    ):
         return True  # "the Berlin store": the name ends where the capitals do
     return last - first > 1 and word.stem not in _HEADS_KEPT and same_concept(word.stem, head)
 
@@ -308,7 +317,7 @@ def _fit(parameter: Parameter, tool: Tool, said: Utterance, chunk: Chunk, first:
         score += 0.2
     named = _described_words(tool)
     if words and all(w in named for w in words):
-        score -= 1.3
+        score -= 1.8
     if first == 0 and len(words) == 1 and actions(words[0]):
         score -= 1.5
     return score
@@ -328,7 +337,8 @@ def _long_names(
     joiners = (
         _JOINERS
         if parameter.kind == "title"
-        else {"of", "the", "de", "la", "del", "&", "-", "'"} | ({"and"} if parameter.kind == "creator" else set())
+        else {"of", "the", "de", "la", "del", "&", "-", "'"}
+        | ({"and"} if parameter.kind in {"creator", "organization"} else set())
     )
     for candidate in short:
         first, last = candidate.first, candidate.last

@@ -8,7 +8,7 @@ from voicebus_services.model_simulator.brain.associations import similarity
 from voicebus_services.model_simulator.brain.candidate import Candidate, sided
 from voicebus_services.model_simulator.brain.choices import number_glosses, related
 from voicebus_services.model_simulator.brain.concepts import same_concept
-from voicebus_services.model_simulator.brain.numbers import SECONDS_PER, Number
+from voicebus_services.model_simulator.brain.numbers import SECONDS_PER, Number, currency_code
 from voicebus_services.model_simulator.brain.schema import Parameter
 from voicebus_services.model_simulator.brain.tokens import STOP_WORDS, stem, words
 from voicebus_services.model_simulator.brain.utterance import Utterance
@@ -111,6 +111,8 @@ def _measured(parameter: Parameter, number: Number) -> tuple[float, float | None
     if parameter.kind == "duration" and number.unit and number.unit not in parameter.hints:
         return number.plain, 0.0
     if number.currency:
+        if any(currency_code(h) for h in parameter.hints):
+            return number.plain, 2.0
         return number.plain, {"amount": 2.0, "thing": 0.8}.get(parameter.kind, -1.0)
     if number.percent:
         return number.plain, 2.0 if {"percent", "percentag", "level", "rate", "tip"} & set(parameter.hints) else 0.5

@@ -34,13 +34,15 @@ _KIND_WORDS: Final = {
     "identifier": """id identifier code number reference ref tracking confirmation sku iban pin serial plate digits
         ticker symbol isbn barcode uuid zip postcode zipcode postal""",
     "count": """count quantity qty people guests passengers persons nights party size adults children copies limit
-        seats tickets""",
+        seats tickets servings portions diners copies""",
     "language": "language lang locale",
     "color": "color colour",
     "creator": "artist author band singer director composer creator writer",
     "person": """person recipient contact attendee attendees guest passenger customer employee patient doctor
         colleague friend candidate assignee sender payee beneficiary participant participants invitee
-        invitees member manager teacher student receiver owner driver stylist agent participant beneficiary
+        invitees pupil child visitor tenant neighbor neighbour player nurse relative coach trainer instructor
+        therapist lecturer technician resident holder member manager
+        teacher student receiver owner driver stylist agent participant beneficiary
         whom who""",
     "place": """city town place address destination origin country airport station region area venue street location
         state pickup dropoff county village port stop museum branch neighborhood restaurant hotel cafe store

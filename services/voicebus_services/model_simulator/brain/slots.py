@@ -227,7 +227,13 @@ def _end_on_the_first_day(tool: Tool, said: Utterance, filling: Filling) -> None
     """ "Thursday" alone is its own last day, "from Thursday" is not."""
     dated = {p.role: p for p in tool.required if p.kind == "date" and p.role in {"from", "to"}}
     start, end = dated.get("from"), dated.get("to")
-    if start is None or end is None or (start.path in filling.values) == (end.path in filling.values):
+    if (
+        start is None
+        or end is None
+        or start.nullable
+        or end.nullable
+        or (start.path in filling.values) == (end.path in filling.values)
+    ):
         return
     told, untold = (start, end) if start.path in filling.values else (end, start)
     place = filling.places.get(told.path, 0)

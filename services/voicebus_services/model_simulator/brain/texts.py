@@ -35,11 +35,16 @@ _TODO_MARKS: Final = re.compile(
     r"|saying)\b|\s*[:,])\s*",
     re.IGNORECASE,
 )
+_DUTY: Final = re.compile(r"\b(?:i|we) (?:need to|have to|must|should|ought to)\s+", re.IGNORECASE)
+_HANDS_ON: Final = re.compile(
+    r",? (?:and )?(?:give|assign|hand) (?:it|this|that)\b|, (?:it|this) (?:is|has)\b", re.IGNORECASE
+)
 _CAUSE: Final = re.compile(r"\b(?:because(?: of)?|since|due to|as|the reason (?:is|being)(?: that)?)\s+", re.IGNORECASE)
 _PREFIX: Final = re.compile(
     r"^(?:(?:hey|hi|hello|please|ok|okay|so|well|um|uh|and|also|then|now|just|yes|yeah|good (?:morning|afternoon"
     r"|evening)|there)[,.!]*\s+)*"
-    r"(?:(?:(?:can|could|would|will) (?:you|i|we)(?: please| kindly| just| also)?|would you mind|i(?: would"
+    r"(?:(?:(?:can|could|would|will) (?:you|i|we|some(?:one|body)|any(?:one|body))(?: please| kindly| just"
+    r"| also)?|would you mind|i(?: would"
     r"|'d)? (?:like|want|need|love|have)(?: you)? to|i am (?:trying|looking|going) to|i am looking for"
     r"|i (?:would like|want|need|have)|let us|please|do you know|can i get|may i (?:have|get)|help me(?: to)?"
     r"|is it possible to)\s+)*",
@@ -74,6 +79,8 @@ def labelled_text(parameter: Parameter, said: Utterance) -> tuple[int, int] | No
         match = match if match and not re.match(r"(?:an?|the|me|my|down|to)\b", match[1]) else None
     if match is None:
         return None
+    if match[1].split()[0].lower() in _SMALL_WORDS:
+        return None
     first, last = said.range_of(match.start(1), match.end(1))
     return (first, last) if first < last else None
 
@@ -89,6 +96,8 @@ def marked_text(parameter: Parameter, said: Utterance) -> tuple[int, int] | None
         return quote.first, quote.last
     marks = [_TEXT_MARKS, _HOW_TO_SAY] if parameter.kind == "text" else []
     marks.append(_TODO_MARKS)
+    if {"task", "todo", "don", "do"} & set(parameter.hints):
+        marks.append(_DUTY)
     if parameter.kind == "text":
         marks += [_CAUSE, _TELL]
     for mark in marks:
@@ -96,9 +105,10 @@ def marked_text(parameter: Parameter, said: Utterance) -> tuple[int, int] | None
         if match is None:
             continue
         start = match.end()
-        inside = [i for i, t in enumerate(said.tokens) if t.start >= start]
-        if inside and len(said.tokens) - inside[0] >= 1:
-            return _without_edges(said, inside[0], len(said.tokens), frozenset())
+        end = next((m.start() for m in [_HANDS_ON.search(said.text, start)] if m), len(said.text))
+        inside = [i for i, t in enumerate(said.tokens) if start <= t.start < end]
+        if inside:
+            return _without_edges(said, inside[0], inside[-1] + 1, frozenset())
     return None
 
 
@@ -188,7 +198,16 @@ def telling_clause(tool: Tool, said: Utterance, used: frozenset[int] = frozenset
     telling = [c for c in clauses if c not in asking and c[1] - c[0] > 1]
     if not asking or not telling:
         return None
-    return telling[0][0], telling[-1][1]
+    runs: list[list[tuple[int, int]]] = []
+    for clause in clauses:
+        if clause not in telling:
+            runs.append([])
+        elif runs:
+            runs[-1].append(clause)
+        else:
+            runs.append([clause])
+    longest = max(runs, key=lambda run: run[-1][1] - run[0][0] if run else 0)
+    return longest[0][0], longest[-1][1]
 
 
 def _is_told(said: Utterance, clause: tuple[int, int], names: AbstractSet[str], used: frozenset[int]) -> bool:
