@@ -37,6 +37,8 @@ from voicebus_services.settings import GatewaySettings
 log = get_logger(__name__)
 
 _FLUSH_S = 5.0
+# What was said is worth waiting for: an outage of Redis as long as this loses nothing at a shutdown.
+_JOURNAL_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +176,7 @@ async def _gateway(
             await sessions.drain(settings.drain_timeout.total_seconds())
             await tools.aclose()
             await outbox.drain(_FLUSH_S)
+            await journal.drain(_JOURNAL_S)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

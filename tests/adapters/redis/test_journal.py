@@ -138,6 +138,27 @@ async def test_what_was_queued_while_redis_was_away_is_written_when_it_is_back(p
             assert (state["seq"], state["epoch"], state["token_hash"]) == ("3", "1", "abc")
 
 
+async def test_a_session_that_ends_during_an_outage_is_written_to_its_end_and_then_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("voicebus.adapters.redis.journal.CLOSE_TIMEOUT_S", 0.1)
+    keys = Keys("vb")
+    with RedisServer(persistent=True) as server:
+        async with await connect(server.url) as bus:
+            journal = new_journal(bus, RedisClock(bus), keys)
+            async with running(journal.run()):
+                session = SessionRef("s1", await journal.open("s1", state={}))
+                journal.append(session, item(1), 1)
+                await wait_until(journal._sessions["s1"].settled.is_set, description="the first flush")
+                server.kill()
+                journal.append(session, item(2), 2)
+                await journal.close(session)
+                server.start()
+                await journal.drain(20)
+                await wait_until(lambda: not journal._sessions, description="the session to be forgotten")
+            assert [entry.seq for entry in await entries(bus, keys, "s1")] == [1, 2]
+
+
 async def test_a_full_journal_drops_the_oldest_and_goes_on(
     bus: RedisConnection, clock: RedisClock, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:

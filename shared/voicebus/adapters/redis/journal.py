@@ -57,6 +57,7 @@ class _Session:
         self.written = 0
         self.accept_gap = False
         self.stale = False
+        self.closed_at: float | None = None
         self.settled = asyncio.Event()
         self.settled.set()
 
@@ -155,18 +156,31 @@ class RedisJournal:
         self._wake.set()
 
     async def close(self, session: SessionRef) -> None:
-        """Flush what is queued for this session, at most `CLOSE_TIMEOUT_S`, and forget it."""
+        """Flush what is queued for this session and forget it.
+
+        Waits for at most `CLOSE_TIMEOUT_S`. What Redis has not taken by then stays with the flusher for `KEEP_S`, so
+        that a conversation which ends during an outage is archived to its end.
+        """
         owned = self._sessions.get(session.id)
         if owned is None:
             return
+        owned.closed_at = time.monotonic()
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await owned.settled.wait()
         except TimeoutError:
-            log.error("events not written before the end", session=session.id, events=len(owned.unwritten()))  # noqa: TRY400
-        finally:
-            self._sessions.pop(session.id, None)
-            self._dirty.pop(session.id, None)
+            log.warning("an ended session waits for Redis", session=session.id, events=len(owned.unwritten()))
+        else:
+            self._forget(owned)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Wait until everything is written, at most `timeout_s`."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await asyncio.gather(*(owned.settled.wait() for owned in self._sessions.values()))
+        except TimeoutError:
+            events = sum(len(owned.unwritten()) for owned in self._sessions.values())
+            log.error("events not written before the end", sessions=len(self._sessions), events=events)  # noqa: TRY400
 
     async def run(self) -> None:
         """Flush until cancelled."""
@@ -184,6 +198,8 @@ class RedisJournal:
                     failed = outcome
                 elif isinstance(outcome, BaseException):
                     raise outcome
+                if owned.closed_at is not None and self._over(owned):
+                    self._forget(owned)
                 if not owned.stale and not owned.settled.is_set() and owned.id in self._sessions:
                     self._dirty[owned.id] = owned
             if self._dirty:
@@ -196,6 +212,19 @@ class RedisJournal:
                 metrics.REDIS_DISRUPTIONS.labels(service=self._service).inc()
                 log.warning("journal waits for Redis", sessions=len(self._dirty), error=str(failed))
             await asyncio.sleep(_RETRY_S[min(failures, len(_RETRY_S)) - 1])
+
+    def _over(self, owned: _Session) -> bool:
+        """Whether nothing more can be done for a session that was closed."""
+        if owned.settled.is_set():
+            return True
+        if owned.closed_at is None or time.monotonic() < owned.closed_at + KEEP_S:
+            return False
+        log.error("events lost with an outage of Redis", session=owned.id, events=len(owned.unwritten()))
+        return True
+
+    def _forget(self, owned: _Session) -> None:
+        self._sessions.pop(owned.id, None)
+        self._dirty.pop(owned.id, None)
 
     async def _flush(self, owned: _Session) -> None:
         events = owned.unwritten()[:_MAX_FLUSH]
