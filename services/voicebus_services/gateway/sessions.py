@@ -22,7 +22,7 @@ from voicebus.engine.outputs import ResolveAgent
 from voicebus.engine.session import Session
 from voicebus.errors import StaleOwnerError, UserError, VoicebusError
 from voicebus.ports import ModelConnector, SessionRef
-from voicebus.runtime.driver import RESOLVE_TIMEOUT_S, SessionDriver
+from voicebus.runtime.driver import HANGUP, RESOLVE_TIMEOUT_S, SessionDriver
 from voicebus.runtime.surroundings import Bus
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
@@ -50,6 +50,18 @@ class Held:
     started_at: datetime
     first_agent: str
     task: asyncio.Task[None] | None = None
+    leaving: str = HANGUP
+
+    def stop(self, reason: str) -> None:
+        """End the conversation, also one whose model is being dialled; nothing to do where it has ended."""
+        driver = self.face.driver
+        if driver is not None and driver.live:
+            driver.feed(End(reason))
+        elif self.task is not None and (driver is None or not driver.ended):
+            self.leaving = reason
+            if driver is not None:
+                driver.leaving = reason
+            self.task.cancel()
 
 
 class Sessions:
@@ -99,8 +111,8 @@ class Sessions:
 
     def hung_up(self, face: ClientConnection) -> None:
         held = self._held.get(face.session)
-        if held is not None and held.task is not None:
-            held.task.cancel()
+        if held is not None:
+            held.stop(HANGUP)
 
     async def agent(self, face: ClientConnection, name: str) -> AgentSpec:
         return await self._resolve(self._held[face.session], name)
@@ -125,11 +137,7 @@ class Sessions:
             return
         log.info("drain limit reached, ending sessions", sessions=len(left))
         for held in self:
-            if held.face.driver is not None and held.face.driver.live:
-                held.face.driver.feed(End(DRAINED))
-            elif held.task is not None:
-                held.face.close(NORMAL, DRAINED)
-                held.task.cancel()
+            held.stop(DRAINED)
         _, stuck = await asyncio.wait(left, timeout=_LAST_WORDS_S)
         for task in stuck:
             task.cancel()
@@ -150,13 +158,16 @@ class Sessions:
                     driver = await self._drive(held, config, traceparent)
                     reason = await driver.run(self._connector)
                 except asyncio.CancelledError:
-                    reason = "hangup"
+                    reason = held.leaving
                     raise
                 finally:
                     duration_s = (datetime.now(UTC) - held.started_at).total_seconds()
                     metrics.SESSIONS_ENDED.labels(reason=reason).inc()
                     metrics.SESSION_DURATION.observe(duration_s)
                     log.info("session ended", reason=reason, duration_s=round(duration_s, 3))
+            except asyncio.CancelledError:
+                reason = held.leaving
+                raise
             except VoicebusError as error:
                 # What it says is for the operator: it may name addresses that are no client's business.
                 log.warning("session cannot begin", error=str(error))

@@ -70,6 +70,9 @@ from voicebus.telemetry.measurements import observe
 
 log = get_logger(__name__)
 
+HANGUP: Final = "hangup"
+"""Why a session ends whose client is gone, with a closing handshake or without."""
+
 RESOLVE_TIMEOUT_S: Final = 30.0
 """How long an agent's dynamic instructions and `on_handoff` may take."""
 
@@ -115,6 +118,8 @@ class SessionDriver:
         self._dialled_at = self._started_at = 0.0
         self._heard_model = False
         self.last_seq = 0
+        self.leaving = HANGUP
+        """Why the session ends where `run` is cancelled."""
         self._perform: dict[type, Callable[[Any], None]] = {
             SendModel: self._send_model,
             ForwardAudio: self._forward_audio,
@@ -164,10 +169,10 @@ class SessionDriver:
                 self.feed(lost)
             await self._ended.wait()
         except asyncio.CancelledError:
-            # The client left while the model was dialled: that too is a conversation that began and ended.
+            # The client left, or the gateway stops, while the model is dialled: that too began and ended.
             if not self._live:
                 self._start()
-            self.feed(End("hangup"))
+            self.feed(End(self.leaving))
             raise
         finally:
             await self._clean_up()

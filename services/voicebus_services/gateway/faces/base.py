@@ -7,13 +7,13 @@ from typing import Any, Final, Protocol
 
 import pybase64
 
-from voicebus.adapters.sockets import ABNORMAL, SERVICE_RESTART, Socket
+from voicebus.adapters.sockets import SERVICE_RESTART, Socket
 from voicebus.contracts.envelope import Message
 from voicebus.contracts.journal import EventType, Handoff
 from voicebus.engine.config import AgentSpec, Face
 from voicebus.engine.inputs import End, Trouble
 from voicebus.engine.outputs import ForwardAudio
-from voicebus.runtime.driver import SessionDriver
+from voicebus.runtime.driver import HANGUP, SessionDriver
 from voicebus.runtime.frames import AudioDelta
 from voicebus_services.gateway.faces.early import AUDIO_KEPT_S, EarlyFrames
 
@@ -93,7 +93,7 @@ class ClientConnection(ABC):
         if self.driver is not None and self.driver.ended:
             return
         if self.driver is not None and self.driver.live:
-            self.driver.feed(End("hangup" if code != ABNORMAL else "connection_lost"))
+            self.driver.feed(End(HANGUP))
         else:
             self._host.hung_up(self)
 
