@@ -29,7 +29,7 @@ from voicebus.errors import (
     VoicebusError,
 )
 from voicebus_services import settings as settings_module
-from voicebus_services.settings import ENV_PREFIX, ServiceSettings, load
+from voicebus_services.settings import DIE_WITH_PARENT, ENV_PREFIX, ServiceSettings, load
 
 EXIT_DONE: Final = 0
 EXIT_FAILED: Final = 1
@@ -337,7 +337,7 @@ def _outcome(command: Callable[[], Any]) -> int:
     # A background shell starts its children with these ignored; Python would then never stop on Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if os.environ.pop("VOICEBUS_DIE_WITH_PARENT", None):
+    if os.environ.pop(DIE_WITH_PARENT, None):
         from voicebus.runtime.lifecycle import die_with_parent
 
         die_with_parent()

@@ -21,6 +21,9 @@ from voicebus.errors import SettingsError
 
 ENV_PREFIX = "VOICEBUS_"
 
+DIE_WITH_PARENT = f"{ENV_PREFIX}DIE_WITH_PARENT"
+"""Set by `voicebus dev` for its child services: they ask the kernel to end them when their parent dies."""
+
 _UNITS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|)\s*$")
 

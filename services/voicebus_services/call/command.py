@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from voicebus.errors import RemoteError, UsageError, VoicebusError
+from websockets.exceptions import ConnectionClosed
+
+from voicebus.errors import RemoteError, UsageError
 from voicebus_services.call import wav
 from voicebus_services.call.conversation import Conversation, Recorder, open_conversation
 from voicebus_services.call.microphone import Microphone, open_microphone
@@ -93,7 +95,8 @@ async def run_call(options: CallOptions, *, out: Callable[[str], None] = print) 
             async with asyncio.timeout(options.timeout_s if samples is not None or options.text else None):
                 async for event in conversation.events():
                     if event["type"] == "audio.samples":
-                        heard += event["data"]
+                        if options.out is not None:
+                            heard += event["data"]
                         recorder.took(event["data"])
                         if microphone is not None:
                             microphone.play(event["data"])
@@ -113,9 +116,10 @@ async def run_call(options: CallOptions, *, out: Callable[[str], None] = print) 
             (fault,) = await asyncio.gather(speaker, return_exceptions=True)
             if microphone is not None:
                 microphone.close()
-            if options.out is not None and heard:
+            if options.out is not None and heard:  # all of the call, in memory until its end
                 wav.write(options.out, bytes(heard))
-    if isinstance(fault, VoicebusError):
+    # A socket that closed under the speaker is told of below, by its code.
+    if isinstance(fault, Exception) and not isinstance(fault, ConnectionClosed):
         raise fault
     if not options.as_json:
         out(f"session {conversation.session} ended {progress.ended or conversation.close_reason or 'closed'}")

@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.util
+import os
 import shutil
 import sys
 import tempfile
@@ -21,7 +22,6 @@ from voicebus_services.dev.processes import (
     Child,
     ChildError,
     bound_to_parent,
-    clean_environment,
     service_arguments,
     take_port,
 )
@@ -74,7 +74,7 @@ class Cluster:
 
     options: DevOptions
     report: Callable[[str], None]
-    environment: dict[str, str] = field(default_factory=clean_environment)
+    environment: dict[str, str] = field(default_factory=lambda: dict(os.environ))
     children: list[Child] = field(default_factory=list)
     gateway_url: str = ""
     archiver_url: str = ""

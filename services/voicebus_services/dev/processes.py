@@ -1,7 +1,6 @@
 """Child processes of `voicebus dev`: started, watched, their logs prefixed, ended together."""
 
 import asyncio
-import os
 import socket
 import sys
 import time
@@ -12,9 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from voicebus.errors import SettingsError, VoicebusError
-
-DIE_WITH_PARENT: Final = "VOICEBUS_DIE_WITH_PARENT"
-"""Set for child services: they ask the kernel to end them when their parent dies."""
+from voicebus_services.settings import DIE_WITH_PARENT
 
 _KILL_AFTER_S: Final = 15.0
 _LINE_LIMIT: Final = 1 << 20
@@ -157,8 +154,3 @@ def bound_to_parent(program: str, *arguments: str) -> list[str]:
     """The command line of a program that is not ours, ended by the kernel when the parent dies."""
     bind_and_become = "import sys,os,ctypes; ctypes.CDLL(None).prctl(1, 15); os.execv(sys.argv[1], sys.argv[1:])"
     return [sys.executable, "-S", "-c", bind_and_become, program, *arguments]
-
-
-def clean_environment() -> dict[str, str]:
-    """This process's environment for children."""
-    return dict(os.environ)

@@ -37,7 +37,7 @@ async def serve(
         log.warning("the targets hold no guardrail: there is nothing to judge", targets=list(targets))
     health = Health("redis")
     async with operating(health, host=settings.ops_host, port=settings.ops_port):
-        draining = asyncio.create_task(_drain(stop, health), name="drain")
+        draining = asyncio.create_task(health.drain_at(stop), name="drain")
         try:
             await _work(settings, loaded, health, stop, ready)
         finally:
@@ -85,8 +85,3 @@ async def _work(
         finally:
             executor.shutdown()
     log.info("guardrail worker stopped", worker=member.id)
-
-
-async def _drain(stop: asyncio.Event, health: Health) -> None:
-    await stop.wait()
-    health.drain()

@@ -56,7 +56,7 @@ async def serve(
             ready()
 
     async with operating(health, host=settings.ops_host, port=settings.ops_port):
-        draining = asyncio.create_task(_drain(stop, health), name="drain")
+        draining = asyncio.create_task(health.drain_at(stop), name="drain")
         try:
             await worker.run(stop, ready=started)
         finally:
@@ -75,10 +75,4 @@ async def _idle(
         health.set("redis", True)
         if ready is not None:
             ready()
-        await stop.wait()
-        health.drain()
-
-
-async def _drain(stop: asyncio.Event, health: Health) -> None:
-    await stop.wait()
-    health.drain()
+        await health.drain_at(stop)

@@ -41,6 +41,11 @@ class Health:
         self.draining = True
         metrics.DRAINING.set(1)
 
+    async def drain_at(self, stop: asyncio.Event) -> None:
+        """Wait for `stop`, then `drain`; run it as a task of a service whose work ends by itself at `stop`."""
+        await stop.wait()
+        self.drain()
+
     @property
     def ready(self) -> bool:
         return not self.draining and all(self._conditions.values())
