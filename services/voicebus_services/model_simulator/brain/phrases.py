@@ -37,6 +37,14 @@ _HEADS_KEPT: Final = stemmed_words("""room street park station airport restauran
 _VERBS: Final = stemmed_words(
     "eat drink have take buy see watch read finish play do make lose find visit try order pay"
 )
+_OWNERS: Final = words("my our the your his her their")
+_KIN: Final = stemmed_words(
+    """mom mum dad mother father mommy daddy grandma grandpa wife husband brother sister son daughter boss friend uncle
+    aunt cousin neighbor doctor dr everybody everyone"""
+)
+_TOWNS: Final = stemmed_words("city country town county state region")
+_ADDRESSES: Final = stemmed_words("street address road pickup dropoff line")
+_STREETS: Final = stemmed_words("street avenue road lane drive square boulevard way court place terrace")
 _PROPER: Final = stemmed_words("city country town county")
 _TALKS: Final = stemmed_words("discuss regarding concerning cover")
 _SPEAKER: Final = stemmed_words("owner customer user caller guest patient applicant contact passenger your client")
@@ -149,6 +157,9 @@ def _trimmed(parameter: Parameter, tool: Tool, said: Utterance, chunk: Chunk, us
         # "The Godfather last night": only a moment in small letters is none of a title's words.
         if first < moment.first < last and said.tokens[moment.first].text.islower():
             last = moment.first
+    if parameter.kind not in {"title", "query", "place"}:
+        counted = (n.first for n in said.numbers if first < n.first < n.last < last and not n.literal)
+        last = next(counted, last)  # "give Bello two portions"
     names = tool_words(tool)
     labels = set(parameter.words) - _HEADS_KEPT
     # A title may well end with what the tool is about ("team meeting"), a room does not ("bathroom lamp").
@@ -158,7 +169,7 @@ def _trimmed(parameter: Parameter, tool: Tool, said: Utterance, chunk: Chunk, us
     place = parameter.kind in {"place", "person", "organization"} and said.tells_names
     while first < last and _drops_at_start(parameter, said, chunk, first, last, names, labels):
         first += 1
-    if parameter.kind in {"person", "thing"}:
+    if parameter.kind in {"person", "thing", "title", "organization"}:
         first = _behind_relation(said, first, last)
     while first < last and _drops_at_end(said, first, last, names, labels, head, place=place):
         last -= 1
@@ -170,7 +181,11 @@ def _behind_relation(said: Utterance, first: int, last: int) -> int:
     at = first
     while at < last and said.tokens[at].text[0].islower() and said.low(at) not in _TITLES:
         at += 1
-    named = first < at < last and all(t.text[0].isupper() for t in said.tokens[at:last] if t.is_word)
+    named = (
+        first < at < last
+        and len(said.tokens[at].text) > 1
+        and all(t.text[0].isupper() for t in said.tokens[at:last] if t.is_word)
+    )
     return at if named else first
 
 
@@ -288,7 +303,8 @@ def _fit(parameter: Parameter, tool: Tool, said: Utterance, chunk: Chunk, first:
     words = [said.stems[i] for i in range(first, last) if said.tokens[i].is_word]
     meaning = [w for w in dict.fromkeys((*parameter.words, *parameter.hints[:8])) if len(w) > 2]
     nearest = max((similarity(w, m) for w in words[-2:] for m in meaning), default=0.0)
-    score += max(0.0, nearest - 0.2) * 1.6
+    if not chunk.cased:  # a name has no meaning to go by
+        score += max(0.0, nearest - 0.3) * 1.6
     if any(same_concept(w, m) for w in words[-1:] for m in parameter.words):
         score += 0.5
     if kind in _NAMED_KINDS and not chunk.cased and words and all(
@@ -303,6 +319,20 @@ def _fit(parameter: Parameter, tool: Tool, said: Utterance, chunk: Chunk, first:
         score -= 1.5  # "sixty tablets of aspirin" asks for aspirin
     if kind == "place" and not chunk.cased and said.text[:1].isupper() and _PROPER & set(parameter.words):
         score -= 1.5  # a transcript with capitals writes a city with one
+    if kind == "place":
+        street = first in said.house_numbers or words[-1:] and words[-1] in _STREETS
+        if street and _TOWNS & set(parameter.words):
+            score -= 1.5
+        elif street and _ADDRESSES & set(parameter.words):
+            score += 0.8
+    if words and not chunk.cased and all(
+        any(w in p.words for p in tool.parameters if p.path != parameter.path) for w in words
+    ):  # fmt: skip
+        score -= 1.0  # "episode 12" names no show
+    if kind == "person" and not chunk.cased and said.text[:1].isupper() and said.low(first - 1) not in _OWNERS and not (
+        set(words) & _KIN
+    ):  # fmt: skip
+        score -= 1.5
     if said.word_before(first) in _TALKS and kind in {"title", "query", "text", "thing"}:
         score += 1.5
     if kind == "person" and said.low(first - 1) == "am" and chunk.cased:

@@ -1,8 +1,9 @@
 """Filling a tool's arguments from an utterance. The single home of deciding which words become which argument."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 from voicebus_services.model_simulator.brain.candidate import Candidate
@@ -19,6 +20,7 @@ from voicebus_services.model_simulator.brain.yes_no import unmentioned
 
 _ENOUGH_REQUIRED = 0.5
 _ENOUGH_OPTIONAL = 1.5
+_AS_GOOD = 0.75  # the score that the unit said only once may cost
 _PLACED_KINDS = words("""place person organization creator title thing query text""")
 
 
@@ -68,6 +70,8 @@ def fill(
     open_parameters = [p for p in tool.parameters if p.path not in filling.values]
     claimed = _claim_marked(open_parameters, said)
     _assign_typed(open_parameters, tool, said, filling, claimed)
+    _order_numbers(open_parameters, said, filling)
+    _split_names(tool, said, filling)
     if not claimed:
         _assign_left_number(open_parameters, said, filling)
     _order_dates(open_parameters, said, filling)
@@ -185,6 +189,45 @@ def _assign_typed(
             filling.used |= more
             if not any(stem(w) in {said.stems[i] for i in candidate.tokens} for w in split_name(str(candidate.value))):
                 filling.loose |= more | candidate.tokens
+
+
+def _order_numbers(parameters: list[Parameter], said: Utterance, filling: Filling) -> None:
+    """Numbers that fit two parameters equally well are meant in the order of the schema ("five by six meters")."""
+    numeric = [p for p in parameters if p.accepts("integer", "number") and not p.enum and p.path in filling.places]
+    for left, right in pairwise(numeric):
+        if filling.places[left.path] < filling.places[right.path]:
+            continue
+        by_place = [{c.first: c for c in reversed(typed_candidates(p, said))} for p in (left, right)]
+        here, there = filling.places[left.path], filling.places[right.path]
+        if not {said.low(i) for i in range(there, here)} & {"by", "x", "over"}:
+            continue
+        if not (there in by_place[0] and here in by_place[1] and here in by_place[0] and there in by_place[1]):
+            continue
+        now = by_place[0][here].score + by_place[1][there].score
+        swapped = by_place[0][there].score + by_place[1][here].score
+        if swapped > now - _AS_GOOD:
+            filling.set(left, by_place[0][there])
+            filling.set(right, by_place[1][here])
+
+
+def _split_names(tool: Tool, said: Utterance, filling: Filling) -> None:
+    """First and last name are found as one name and taken apart."""
+    for first_name in tool.parameters:
+        if split_name(first_name.name)[:1] not in (["first"], ["given"]) or first_name.path in filling.values:
+            continue
+        last_name = next(
+            (p for p in tool.parameters if p.path[:-1] == first_name.path[:-1] and p.path not in filling.values
+             and (set(split_name(p.name)) & {"last", "family", "surname"})), None,
+        )  # fmt: skip
+        if last_name is None:
+            continue
+        whole = replace(first_name, kind="person", words=(stem("name"), *first_name.words))
+        found = [c for c in phrase_candidates(whole, tool, said, filling.used) if len(str(c.value).split()) >= 2]
+        if not found or found[0].score < _ENOUGH_REQUIRED:
+            continue
+        given, _, family = str(found[0].value).rpartition(" ")
+        filling.set(first_name, replace(found[0], value=given))
+        filling.set(last_name, replace(found[0], value=family))
 
 
 def _assign_left_number(parameters: list[Parameter], said: Utterance, filling: Filling) -> None:

@@ -30,7 +30,8 @@ _TELL: Final = re.compile(
     re.IGNORECASE,
 )
 _TODO_MARKS: Final = re.compile(
-    r"\b(?:remind me|remember|reminder|(?:a |new )?(?:task|to-?do|todo|note|memo)(?: for me)?|don't "
+    r"\b(?:remind me|remember|reminder|(?:a |new )?(?:task|to-?do|todo|note|memo)"
+    r"(?: for (?:me|(?-i:[A-Z])\w+(?: (?-i:[A-Z])\w+)?))?|reminder for [^.,;]{1,40}?(?= to )|don't "
     r"(?:let me )?forget|do not (?:let me )?forget|note down|write down|jot down)(?:\s+(?:to|that|about|of"
     r"|saying)\b|\s*[:,])\s*",
     re.IGNORECASE,
@@ -58,6 +59,7 @@ _SEARCH: Final = re.compile(
     re.IGNORECASE,
 )
 
+_LEADING_AWAY: Final = words("for to at on in by with from about until of and")
 _STRANDED: Final = words("on in up off for with to at by")
 _CLAUSE_STARTS: Final = words("that which who whose but because so")
 _SUBJECT_MARKS: Final = words("about on regarding from for")
@@ -79,7 +81,7 @@ def labelled_text(parameter: Parameter, said: Utterance) -> tuple[int, int] | No
         match = match if match and not re.match(r"(?:an?|the|me|my|down|to)\b", match[1]) else None
     if match is None:
         return None
-    if match[1].split()[0].lower() in _SMALL_WORDS:
+    if match[1].split()[0].lower() in _LEADING_AWAY:
         return None
     first, last = said.range_of(match.start(1), match.end(1))
     return (first, last) if first < last else None
@@ -224,6 +226,8 @@ def _asks(said: Utterance, clause: tuple[int, int], names: frozenset[str]) -> bo
     prefix = _PREFIX.match(text + " ")
     rest = text[prefix.end() if prefix else 0 :].split()
     words = {said.stems[i] for i in range(*clause)}
+    if prefix and re.search(r"\b(?:can|could|would|will|please|help me)\b", prefix[0], re.IGNORECASE):
+        return True
     if rest and actions(stem(rest[0].lower().strip(",."))):
         return True
     return bool(prefix and prefix.end() and (words & names or not rest)) or any(
