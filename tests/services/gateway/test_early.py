@@ -1,57 +1,16 @@
 """What a client says before its session is configured: nothing of it reaches the model before the settings do."""
 
-import asyncio
 import base64
-import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
-from websockets.asyncio.server import ServerConnection, serve
 
 from services.gateway.clients import TestClient, native, realtime
 from services.gateway.conftest import Gateways
+from services.gateway.models import scripted_model
 from support.waiting import wait_until
 from voicebus_services.gateway.faces.early import AUDIO_KEPT_S, MAX_EARLY, EarlyFrames
 
 SECOND = 48_000
-
-
-@dataclass
-class SlowModel:
-    """Answers `session.update` only once it is `released`; keeps what it was sent."""
-
-    url: str = ""
-    heard: list[dict[str, Any]] = field(default_factory=list)
-    released: asyncio.Event = field(default_factory=asyncio.Event)
-
-    @property
-    def types(self) -> list[str]:
-        return [event["type"].rpartition(".")[2] for event in self.heard]
-
-    @property
-    def audio(self) -> bytes:
-        return b"".join(base64.b64decode(event["audio"]) for event in self.heard if "audio" in event)
-
-    async def serve(self, socket: ServerConnection) -> None:
-        await socket.send(json.dumps({"type": "session.created", "session": {"id": "sess_1"}}))
-        async for frame in socket:
-            event = json.loads(frame)
-            self.heard.append(event)
-            if event["type"] == "session.update":
-                await self.released.wait()
-                await socket.send(json.dumps({"type": "session.updated", "session": event["session"]}))
-
-
-@asynccontextmanager
-async def slow_model() -> AsyncIterator[SlowModel]:
-    model = SlowModel()
-    async with serve(model.serve, "127.0.0.1", 0, max_size=None) as server:
-        model.url = f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}/v1/realtime"
-        yield model
-        model.released.set()
 
 
 async def append(client: TestClient, kind: str, samples: bytes) -> None:
@@ -73,7 +32,7 @@ async def test_audio_and_commit_from_before_the_session_wait_for_its_settings_an
     gateways: Gateways, kind: str
 ) -> None:
     async with (
-        slow_model() as model,
+        scripted_model(slow=True) as model,
         gateways(model_url=model.url) as gateway,
         realtime(gateway) if kind == "openai" else native(gateway) as client,
     ):
@@ -95,7 +54,7 @@ async def test_of_much_audio_from_before_the_session_the_newest_five_seconds_are
     gateways: Gateways, kind: str
 ) -> None:
     async with (
-        slow_model() as model,
+        scripted_model(slow=True) as model,
         gateways(model_url=model.url) as gateway,
         realtime(gateway) if kind == "openai" else native(gateway) as client,
     ):

@@ -12,6 +12,7 @@ from websockets.typing import Subprotocol
 
 from services.gateway.clients import TestClient, native, realtime
 from services.gateway.conftest import Gateways
+from services.gateway.models import scripted_model
 from voicebus.contracts.tools import ToolCall
 from voicebus_services.gateway.wiring import Gateway
 
@@ -72,6 +73,8 @@ async def test_audio_goes_to_the_model_and_is_committed(gateway: Gateway) -> Non
 
 
 APPEND = "input_audio_buffer.append"
+LONG = "e" * 513
+TOO_LONG = "string_above_max_length"
 
 
 @pytest.mark.parametrize(
@@ -90,6 +93,12 @@ APPEND = "input_audio_buffer.append"
         (f'{{"type": "{APPEND}", "audio": 5}}', "invalid_type", "audio", None),
         (f'{{"type": "{APPEND}", "audio": "AAA=", "extra": 1}}', "unknown_parameter", "extra", None),
         (f'{{"type": "{APPEND}", "audio": "AAA=", "event_id": "vb_1"}}', "invalid_value", "event_id", "vb_1"),
+        (f'{{"type": "{APPEND}", "audio": "AAAA", "event_id": "e"}}', "invalid_value", "audio", "e"),
+        (f'{{"type": "{APPEND}", "event_id": "e"}}', "missing_required_parameter", "audio", "e"),
+        (f'{{"type": "{APPEND}", "audio": 5, "event_id": "e"}}', "invalid_type", "audio", "e"),
+        (f'{{"type": "{APPEND}", "audio": "AAA=", "more": 1, "event_id": "e"}}', "unknown_parameter", "more", "e"),
+        (f'{{"type": "{APPEND}", "audio": "AAA=", "event_id": 5}}', "invalid_type", "event_id", None),
+        (f'{{"type": "{APPEND}", "audio": "AAA=", "event_id": "{LONG}"}}', TOO_LONG, "event_id", LONG[:512]),
     ],
 )
 async def test_a_wrong_frame_is_answered_with_an_error_and_the_session_goes_on(
@@ -104,6 +113,21 @@ async def test_a_wrong_frame_is_answered_with_an_error_and_the_session_goes_on(
     assert (error["code"], error["param"], error["event_id"]) == (code, param, event_id)
     assert error["type"] == "invalid_request_error"
     assert done["response"]["status"] == "completed"
+
+
+async def test_an_append_that_the_model_refuses_is_an_error_with_the_clients_event_id(gateways: Gateways) -> None:
+    async with (
+        scripted_model(refuses=True) as model,
+        gateways(model_url=model.url) as gateway,
+        realtime(gateway) as client,
+    ):
+        await client.until("session.created")
+        await client.send(APPEND, audio="AAA=", event_id="mine-1")
+        await client.send(APPEND, audio="AAA=")
+        errors = [(await client.until("error"))["error"] for _ in range(2)]
+    assert [event.get("event_id") for event in model.heard[1:]] == ["mine-1", None]
+    assert [error["event_id"] for error in errors] == ["mine-1", None]
+    assert {error["code"] for error in errors} == {"invalid_value"}
 
 
 async def test_settings_smuggled_into_an_append_do_not_reach_the_model(gateway: Gateway) -> None:

@@ -12,10 +12,11 @@ import msgspec
 from voicebus.adapters.sockets import INTERNAL_ERROR
 from voicebus.contracts.envelope import Message
 from voicebus.contracts.journal import ErrorRecorded, EventType
+from voicebus.engine.client_errors import EVENT_ID_LIMIT, ClientEventError
+from voicebus.engine.client_requests import event_id_of
 from voicebus.engine.config import Face
 from voicebus.engine.inputs import ClientEvent, ClientMalformed
 from voicebus.engine.outputs import ForwardAudio
-from voicebus.engine.view import OWN_PREFIX
 from voicebus.runtime import frames
 from voicebus_services.gateway.faces.base import AudioError, ClientConnection, Host
 
@@ -109,7 +110,7 @@ class OpenAIConnection(ClientConnection):
             driver.feed(ClientMalformed("invalid_json", f"Invalid frame: {error}."))
             return
         event_id = event.get("event_id")
-        event_id = event_id if isinstance(event_id, str) else None
+        event_id = event_id[:EVENT_ID_LIMIT] if isinstance(event_id, str) else None
         kind = event.get("type")
         if not isinstance(kind, str):
             driver.feed(ClientMalformed("invalid_event", "The event has no type.", "type", event_id))
@@ -134,12 +135,13 @@ class OpenAIConnection(ClientConnection):
 
     def _append(self, append: frames.Append) -> None:
         driver = self.live()
-        if append.event_id is not None and append.event_id.startswith(OWN_PREFIX):
-            why = f"Invalid value: event ids that begin with '{OWN_PREFIX}' are reserved for the server."
-            driver.feed(ClientMalformed("invalid_value", why, "event_id", append.event_id))
-            return
         try:
+            event_id_of({"event_id": append.event_id})
             self.check_base64(append.audio)
+        except ClientEventError as error:
+            echoed = (append.event_id or "")[:EVENT_ID_LIMIT]
+            driver.feed(ClientMalformed(error.code, str(error), error.param, echoed))
+            return
         except AudioError as error:
             driver.feed(ClientMalformed(error.code, str(error), "audio", append.event_id))
             return
