@@ -56,8 +56,13 @@ def _url(schemes: tuple[str, ...], what: str) -> Any:
         if not separator or scheme not in schemes or not rest.strip("/ "):
             allowed = ", ".join(f"{name}://…" for name in schemes)
             raise ValueError(f"{what} ({allowed}) is allowed")
-        if scheme.startswith(("ws", "http")) and not urlsplit(value).hostname:
-            raise ValueError(f"{what} with a host is allowed")
+        if scheme.startswith(("ws", "http")):
+            try:
+                usable = bool(urlsplit(value).hostname) and urlsplit(value).port != 0
+            except ValueError:  # no port, or no address in brackets
+                usable = False
+            if not usable:
+                raise ValueError(f"{what} with a host, and a port from 1 to 65535 if any, is allowed")
         return value
 
     return AfterValidator(check)
@@ -137,12 +142,17 @@ class HttpSettings(ServiceSettings):
 
     http_host: str = Field("127.0.0.1", description="Address of the public port.")
     http_port: Port = Field(8080, description=_HTTP_PORT)
+
+
+class ApiSettings(HttpSettings):
+    """The services whose public port asks for API keys."""
+
     api_keys_file: Path | None = Field(
         None, description="One key per line, `tenant:key`; # comments. Without it only loopback addresses are served."
     )
 
 
-class GatewaySettings(BusSettings, HttpSettings):
+class GatewaySettings(BusSettings, ApiSettings):
     ops_port: Port = Field(9460, description=_OPS_PORT)
     model_url: ModelUrl = Field(OPENAI_URL, description="The model: OpenAI, Azure, or any server of its protocol.")
     model_api_key: SecretStr | None = Field(None, description="Key for the model; OPENAI_API_KEY where not given.")
@@ -171,7 +181,7 @@ class GuardrailWorkerSettings(BusSettings):
     concurrency: int = Field(20, ge=1, le=10_000, description="Checks that run at once.")
 
 
-class ArchiverSettings(BusSettings, HttpSettings):
+class ArchiverSettings(BusSettings, ApiSettings):
     http_port: Port = Field(8081, description=_HTTP_PORT)
     ops_port: Port = Field(9463, description=_OPS_PORT)
     database_url: DatabaseUrl = Field("sqlite:///voicebus.db", description=_DATABASE)

@@ -74,9 +74,10 @@ def test_a_target_that_cannot_be_served_is_one_sentence(target: str, sentence: s
     assert sentence in str(refused.value)
 
 
-def test_a_module_that_raises_while_it_is_imported_is_one_sentence(module: Any) -> None:
-    name = module("1 / 0")
-    with pytest.raises(TargetError, match="importing it failed: ZeroDivisionError"):
+@pytest.mark.parametrize(("source", "why"), [("1 / 0", "ZeroDivisionError"), ("raise SystemExit(5)", "SystemExit: 5")])
+def test_a_module_that_raises_while_it_is_imported_is_one_sentence(module: Any, source: str, why: str) -> None:
+    name = module(source)
+    with pytest.raises(TargetError, match=f"importing it failed: {why}"):
         load_targets([name])
 
 

@@ -67,6 +67,8 @@ def test_durations_have_units(monkeypatch: pytest.MonkeyPatch, text: str, second
     [
         ("MODEL_URL", "https://example.org", "wss://"),
         ("MODEL_URL", "ws://", "ws://"),
+        ("MODEL_URL", "ws://[::1", "ws://"),
+        ("MODEL_URL", "ws://localhost:99999/v1/realtime", "port"),
         ("MODEL_URL", "nonsense", "ws://"),
         ("REDIS_URL", "http://localhost", "redis://"),
         ("TOOL_TIMEOUT", "soon", "30s"),
@@ -104,6 +106,13 @@ def test_a_sentence_never_holds_a_secret(monkeypatch: pytest.MonkeyPatch, name: 
     with pytest.raises(SettingsError, match=rf"^VOICEBUS_{name}: a secret was read, but ") as refused:
         load(GatewaySettings)
     assert "hunter2" not in str(refused.value)
+
+
+def test_only_services_that_check_api_keys_take_a_file_of_them() -> None:
+    takers = {
+        kind for kind in (GatewaySettings, ArchiverSettings, SimulatorSettings) if "api_keys_file" in kind.model_fields
+    }
+    assert takers == {GatewaySettings, ArchiverSettings}
 
 
 def test_empty_variables_count_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:

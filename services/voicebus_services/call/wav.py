@@ -35,7 +35,8 @@ def read(path: Path) -> bytes:
     except IsADirectoryError as error:
         raise UsageError(f"wav: {path} is a directory; name a WAV file") from error
     except (wave.Error, EOFError) as error:
-        raise UsageError(f"wav: {path} is no WAV audio ({error or 'file is empty'}); give PCM 16 bit") from error
+        why = str(error) or "it ends too early"
+        raise UsageError(f"wav: {path} is no WAV audio ({why}); give PCM 16 bit") from error
     except OSError as error:
         raise UsageError(f"wav: {path} cannot be read: {error.strerror}") from error
     if width != 2:

@@ -219,7 +219,7 @@ def _import(module_name: str, name: str) -> ModuleType:
         raise TargetError(f"TARGET {name!r}: importing it failed: no module named {missing!r}") from error
     except VoicebusError as error:
         raise TargetError(f"TARGET {name!r}: {error}") from error
-    except Exception as error:  # the author's module may raise anything while it is imported
+    except (Exception, SystemExit) as error:  # the author's module may raise anything while it is imported, or exit
         raise TargetError(f"TARGET {name!r}: importing it failed: {type(error).__name__}: {error}") from error
 
 

@@ -44,7 +44,7 @@ def test_what_is_no_usable_wav_is_refused_with_its_name(tmp_path: Path) -> None:
         "eight.wav": "8 bit",
         "empty.wav": "holds no sound",
         "text.wav": "no WAV audio",
-        "cut.wav": "no WAV audio",
+        "cut.wav": "it ends too early",
         "missing.wav": "there is no such file",
         ".": "is a directory",
     }.items():
