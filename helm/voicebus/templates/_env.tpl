@@ -17,7 +17,7 @@
 - {name: VOICEBUS_GUARDRAIL_SHARDS, value: {{ .Values.redis.guardrailShards | int | quote }}}
 {{- end -}}
 
-{{/* HttpSettings, for the ports that callers reach; the file comes with the volume "api-keys". */}}
+{{/* ApiSettings, for the ports that callers reach; the file comes with the volume "api-keys". */}}
 {{- define "voicebus.env.http" -}}
 - {name: VOICEBUS_HTTP_HOST, value: 0.0.0.0}
 - {name: VOICEBUS_API_KEYS_FILE, value: /etc/voicebus/api-keys}
