@@ -94,6 +94,9 @@ def test_a_runner_refuses_what_is_no_agent_and_keys_that_do_not_exist() -> None:
         RealtimeRunner("agent")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="debounce"):
         RealtimeRunner(RealtimeAgent("a"), {"debounce": 3})  # type: ignore[typeddict-unknown-key]
+    for wrong in ({"debounce": 3}, {"debounce_text_length": "3"}, {"debounce_text_length": -2}):
+        with pytest.raises(UserError, match="debounce"):
+            RealtimeRunner(RealtimeAgent("a"), {"guardrails_settings": wrong})  # type: ignore[typeddict-item]
 
 
 def test_default_settings_are_those_of_the_programming_model() -> None:

@@ -17,10 +17,11 @@ class RunContextWrapper(Generic[TContext]):
 
 @dataclass
 class ToolContext(RunContextWrapper[TContext]):
-    """One per tool call.
+    """One per tool call of `agent` in `session`; `tool_arguments` is the model's JSON text.
 
     `idempotency_key` (`session:call_id`) is the same however often a call is delivered, so that a tool can make its
-    effect once. `deadline_s` is what is left of the call's time, in s, when it starts.
+    effect once. `deadline_s` is what is left of the call's time, in s, when it starts. `state` is what the call's
+    entry brought as its `context` (JSON), a copy for this call.
     """
 
     tool_name: str

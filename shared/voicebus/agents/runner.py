@@ -1,10 +1,11 @@
 """`RealtimeRunner`: an agent to start with, and the settings of its conversations."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from voicebus.agents.agent import RealtimeAgent
-from voicebus.agents.config import RealtimeRunConfig
+from voicebus.agents.config import DEFAULT_DEBOUNCE, RealtimeGuardrailsSettings, RealtimeRunConfig
 from voicebus.errors import UserError
 
 
@@ -13,7 +14,7 @@ class RealtimeRunner:
     """What a gateway serves: conversations begin with `starting_agent` under `config`.
 
     Raises:
-        UserError: `starting_agent` is no `RealtimeAgent`, or `config` has a key that does not exist.
+        UserError: `starting_agent` is no `RealtimeAgent`, or `config` has a key or a debounce that cannot be.
     """
 
     starting_agent: RealtimeAgent[Any]
@@ -25,3 +26,13 @@ class RealtimeRunner:
         unknown = set(self.config) - set(RealtimeRunConfig.__annotations__)
         if unknown:
             raise UserError(f"RealtimeRunner config has unknown keys: {', '.join(sorted(unknown))}")
+        _check_guardrails(self.config.get("guardrails_settings", {}))
+
+
+def _check_guardrails(settings: Mapping[str, Any]) -> None:
+    unknown = set(settings) - set(RealtimeGuardrailsSettings.__annotations__)
+    if unknown:
+        raise UserError(f"RealtimeRunner guardrails_settings has unknown keys: {', '.join(sorted(unknown))}")
+    length = settings.get("debounce_text_length", DEFAULT_DEBOUNCE)
+    if not isinstance(length, int) or isinstance(length, bool) or length < -1:
+        raise UserError(f"RealtimeRunner debounce_text_length must be a whole number from -1, not {length!r}")

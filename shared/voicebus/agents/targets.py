@@ -65,8 +65,8 @@ class Targets:
     ) -> AgentSpec:
         """One agent as plain data: instructions evaluated, disabled tools and handoffs left out.
 
-        `registered` is the registry of live workers, for remote tools; one that is not there is left out and logged.
-        `config` is the conversation's own, which stays through handoffs; the agent's where None.
+        `registered` is the registry that live workers keep, for remote tools; one that is not there is left out and
+        logged. `config` is the conversation's own, which stays through handoffs; the agent's where None.
 
         Raises:
             UserError: two tools or handoffs have one name.
@@ -77,7 +77,7 @@ class Targets:
         for tool in author.tools:
             spec = self._tool(tool, tool_timeout_s, default_queue, registered or {})
             if spec is None:
-                log.warning("remote tool has no live worker", tool=tool.name, agent=agent)
+                log.warning("remote tool left out: no worker has registered it", tool=tool.name, agent=agent)
             elif not isinstance(tool, FunctionTool) or await _enabled(tool.is_enabled, context, author):
                 tools.append(spec)
         handoffs = [

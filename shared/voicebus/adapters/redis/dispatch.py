@@ -1,7 +1,7 @@
 """Tool calls, cancels and guardrail checks from a gateway to the workers (contract section 2)."""
 
 import asyncio
-from typing import Any, Final
+from typing import Final
 
 from ulid import ULID
 
@@ -48,8 +48,8 @@ class RedisToolDispatch:
         self._reply_to = reply_to
         self._cancelling: set[asyncio.Task[None]] = set()
 
-    def dispatch(self, session: SessionRef, call: DispatchTool, *, context: dict[str, Any] | None = None) -> None:
-        """Send a call to its queue; `context` is what the tool may know of the session (JSON)."""
+    def dispatch(self, session: SessionRef, call: DispatchTool) -> None:
+        """Send a call to its queue."""
         message = ToolCall(
             call_id=call.call_id,
             tool=call.tool,
@@ -57,7 +57,6 @@ class RedisToolDispatch:
             agent=call.agent,
             reply_to=self._reply_to,
             idempotent=call.idempotent,
-            context=context or {},
         )
         deadline = self._clock.at_ms() + call.timeout_ms
         entry = new_entry(session, TOOL_CALL, message, self._clock, deadline=deadline)

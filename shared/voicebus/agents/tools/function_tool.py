@@ -27,7 +27,8 @@ class FunctionTool:
 
     `timeout` is in s; None leaves it to `VOICEBUS_TOOL_TIMEOUT`. `queue` None means: the worker's `--queue`, else the
     top-level package of the function's module. `idempotent` tools may be started again when their worker dies;
-    others are then reported as "outcome unknown". `respond` says when the model speaks after this tool.
+    others are then reported as "outcome unknown". `respond` says when the model goes on: once every call of this
+    one's response has answered (`when_all_done`), at this answer already (`always`), or not for it (`never`).
     """
 
     name: str

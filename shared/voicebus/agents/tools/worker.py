@@ -91,6 +91,7 @@ class ToolWorker:
             await asyncio.wait({self._task, waiting}, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
             self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
             raise
         finally:
             waiting.cancel()
