@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 from prometheus_client import REGISTRY
+from prometheus_client.metrics import MetricWrapperBase
 
 import voicebus.engine
+from voicebus.telemetry import metrics
 from voicebus.telemetry.measurements import MEASUREMENTS, observe
 
 OBSERVED = re.compile(r'observe\(\s*"(\w+)"([^)]*)')
@@ -36,3 +38,21 @@ def test_counters_count_and_histograms_observe() -> None:
 def test_an_unknown_measurement_is_an_error() -> None:
     with pytest.raises(KeyError):
         observe("of nothing", 1.0, {})
+
+
+def test_the_operators_page_lists_every_metric_with_its_labels() -> None:
+    page = (Path(voicebus.engine.__path__[0]).parents[2] / "docs" / "metrics.md").read_text()
+    rows = {}
+    for line in page.splitlines():
+        if line.startswith("| `voicebus_"):
+            name, kind, labels, *_ = [cell.strip() for cell in line.strip("|").split("|")]
+            rows[name.strip("`")] = (kind, set(re.findall(r"`(\w+)`", labels)))
+    declared = {
+        (metric._name + "_total" if metric._type == "counter" else metric._name): (
+            metric._type,
+            set(metric._labelnames),
+        )
+        for metric in vars(metrics).values()
+        if isinstance(metric, MetricWrapperBase)
+    }
+    assert rows == declared
