@@ -262,6 +262,8 @@ def _time(text: str, tokens: Sequence[Token], numbers: dict[int, Number], at: in
         and _half_of_day(tokens, after + 1)[0]
     ):
         return _clock(text, tokens, at, after + 1, int(number.value), int(minute_number.value), explicit=True)
+    if (opening := _opens_range(text, tokens, numbers, at, after)) is not None:
+        return opening
     half, _ = _half_of_day(tokens, after)
     oclock = [t.low for t in tokens[after : after + 3]]
     if oclock[:1] == ["o'clock"] or oclock == ["o", "'", "clock"]:
@@ -274,6 +276,23 @@ def _time(text: str, tokens: Sequence[Token], numbers: dict[int, Number], at: in
     if (half and not tonight) or bare:
         return _clock(text, tokens, at, after, int(number.value), 0, explicit=bool(half))
     return None
+
+
+def _opens_range(
+    text: str, tokens: Sequence[Token], numbers: dict[int, Number], at: int, after: int
+) -> Moment | None:  # fmt: skip
+    """The first hour of "from 4 to 5 p.m." or "between nine and 11:30", which the second one tells to be an hour."""
+    if at == 0 or tokens[at - 1].low not in {"from", "between"} or after + 1 >= len(tokens):
+        return None
+    if tokens[after].low not in {"to", "until", "till", "and", "-"}:
+        return None
+    second = _time(text, tokens, numbers, after + 1)
+    hour = int(numbers[at].value)
+    if second is None or second.clock is None or not 1 <= hour <= 24:
+        return None
+    if hour < 12 and second.clock.hour > 12 and hour + 12 <= second.clock.hour:
+        hour += 12
+    return _moment(text, tokens, at, after, clock=time(hour % 24))
 
 
 def _goes_on_as_count(tokens: Sequence[Token], at: int) -> bool:

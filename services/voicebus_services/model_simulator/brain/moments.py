@@ -2,12 +2,21 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, time
+from typing import Final
 
 from voicebus_services.model_simulator.brain.candidate import Candidate, side
 from voicebus_services.model_simulator.brain.dates import MONTHS, WEEKDAYS, Moment
 from voicebus_services.model_simulator.brain.schema import Parameter
 from voicebus_services.model_simulator.brain.utterance import Utterance
+
+_MOST_OF_A_YEAR: Final = 200  # days
+_HAPPENED: Final = re.compile(
+    r"\b(?:was|were|lost|happened|bought|ordered|purchased|broke|stolen|left|forgot|spent|paid|had|incident|since|began"
+    r"|occurred|started|ago|received)\b",
+    re.IGNORECASE,
+)
 
 
 def moment_candidates(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
@@ -49,6 +58,8 @@ def _moment_value(parameter: Parameter, said: Utterance, moment: Moment) -> tupl
         return moment.clock.strftime("%H:%M:%S" if parameter.format == "time" else "%H:%M"), first, last
     if moment.day is None:
         return None
+    moment = _of_the_past(parameter, said, moment)
+    assert moment.day is not None  # noqa: S101 - it was above
     if kind == "weekday" or (kind == "day" and moment.weekday):
         return (
             (WEEKDAYS[moment.day.weekday()].capitalize(), first, last) if moment.weekday or kind == "weekday" else None
@@ -60,6 +71,16 @@ def _moment_value(parameter: Parameter, said: Utterance, moment: Moment) -> tupl
     if _as_said(parameter):
         return moment.text, first, last
     return moment.day.isoformat(), first, last
+
+
+def _of_the_past(parameter: Parameter, said: Utterance, moment: Moment) -> Moment:
+    """A day of the year that was taken for next year's is this year's where something has happened on it."""
+    if moment.day is None or moment.weekday or moment.day.year <= said.today.year or re.search(r"\d{4}", moment.text):
+        return moment
+    past = _HAPPENED.search(parameter.description) or _HAPPENED.search(said.text)
+    if (moment.day - said.today).days < _MOST_OF_A_YEAR or not past:
+        return moment
+    return replace(moment, day=moment.day.replace(year=moment.day.year - 1))
 
 
 def _as_said(parameter: Parameter) -> bool:

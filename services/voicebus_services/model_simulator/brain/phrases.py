@@ -320,15 +320,20 @@ def _fit(parameter: Parameter, tool: Tool, said: Utterance, chunk: Chunk, first:
     if kind == "place" and not chunk.cased and said.text[:1].isupper() and _PROPER & set(parameter.words):
         score -= 1.5  # a transcript with capitals writes a city with one
     if kind == "place":
-        street = first in said.house_numbers or words[-1:] and words[-1] in _STREETS
+        street = first in said.house_numbers or (words[-1:] and words[-1] in _STREETS)
         if street and _TOWNS & set(parameter.words):
             score -= 1.5
-        elif street and _ADDRESSES & set(parameter.words):
-            score += 0.8
+        elif _ADDRESSES & set(parameter.words):
+            towns = any(_TOWNS & set(p.words) for p in tool.parameters if p.path != parameter.path)
+            score += 0.8 if street else -1.0 if towns else 0.0
+    if len(words) == 1 and said.low(first - 1) in _SUBJECTS - {"just", "have"} and not chunk.cased:
+        score -= 1.5  # the verb of "I left my umbrella"
     if words and not chunk.cased and all(
         any(w in p.words for p in tool.parameters if p.path != parameter.path) for w in words
     ):  # fmt: skip
         score -= 1.0  # "episode 12" names no show
+    if kind != "person" and not chunk.cased and words and set(words) <= _KIN:
+        score -= 1.0  # "my daughter lost …": who did it is no thing
     if kind == "person" and not chunk.cased and said.text[:1].isupper() and said.low(first - 1) not in _OWNERS and not (
         set(words) & _KIN
     ):  # fmt: skip

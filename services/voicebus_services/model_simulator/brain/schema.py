@@ -78,6 +78,7 @@ class Parameter:
         types: JSON types it may have, without "null".
         kind: what it holds ("place", "person", "date", "text", …; "thing" when nothing tells).
         role: "from", "to", "min", "max" or "" where its name says on which side of something it stands.
+        needed_inside: whether its own object, which may be optional, cannot do without it.
         words: stems of the name; ``hints``: of the description too.
     """
 
@@ -92,6 +93,7 @@ class Parameter:
     words: tuple[str, ...]
     hints: tuple[str, ...]
     enum: tuple[Any, ...] = ()
+    needed_inside: bool = False
     items: "Parameter | None" = None
     fields: tuple["Parameter", ...] = ()
 
@@ -205,11 +207,20 @@ def _properties(
         if "object" in _types(inner) and isinstance(inner.get("properties"), dict):
             yield from _properties(inner, root, (*path, name), needed=must and not nullable, depth=depth + 1)
         else:
-            yield _parameter(inner, root, (*path, name), required=must, nullable=nullable, depth=depth)
+            yield _parameter(
+                inner, root, (*path, name), required=must, nullable=nullable, depth=depth, inside=name in required
+            )
 
 
 def _parameter(
-    schema: JsonObject, root: JsonObject, path: tuple[str, ...], *, required: bool, nullable: bool, depth: int
+    schema: JsonObject,
+    root: JsonObject,
+    path: tuple[str, ...],
+    *,
+    required: bool,
+    nullable: bool,
+    depth: int,
+    inside: bool = False,
 ) -> Parameter:
     types = _types(schema)
     description = str(schema.get("description") or schema.get("title") or "")
@@ -226,7 +237,7 @@ def _parameter(
         path=path, types=types, required=required, nullable=nullable, schema=schema, description=description,
         kind=_of_number(_kind(path[-1], spoken, schema, description, types), types), role=_role(spoken, description),
         words=tuple(stem(w) for w in spoken), hints=tuple(dict.fromkeys([*map(stem, spoken), *stems(description)])),
-        enum=values, items=items, fields=fields,
+        enum=values, needed_inside=inside, items=items, fields=fields,
     )  # fmt: skip
 
 
@@ -274,6 +285,8 @@ def _kind(name: str, spoken: list[str], schema: JsonObject, description: str, ty
         if kind == "text" and word in {"issue", "problem", "request"}:
             return "text"
         return kind
+    if types == {"string"} and re.match(r"\s*(?:the )?(?:number|code)\b", description, re.IGNORECASE):
+        return "identifier"
     asks = re.match(r"\s*(where|who|whom)\b", description, re.IGNORECASE)
     if asks:
         return "place" if asks[1].lower() == "where" else "person"

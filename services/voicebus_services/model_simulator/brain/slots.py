@@ -10,6 +10,7 @@ from voicebus_services.model_simulator.brain.candidate import Candidate
 from voicebus_services.model_simulator.brain.candidates import typed_candidates
 from voicebus_services.model_simulator.brain.choices import SAID
 from voicebus_services.model_simulator.brain.concepts import LANGUAGES
+from voicebus_services.model_simulator.brain.defaults import span_of_hours, stated_default
 from voicebus_services.model_simulator.brain.lists import elements, records
 from voicebus_services.model_simulator.brain.phrases import phrase_candidates, spelled
 from voicebus_services.model_simulator.brain.schema import JsonObject, Parameter, Tool
@@ -81,7 +82,14 @@ def fill(
     _assign_lists(open_parameters, tool, said, filling, claimed)
     _assign_phrases(open_parameters, tool, said, filling, claimed)
     _assign_texts(open_parameters, tool, said, filling, claimed)
+    _complete_objects(tool, said, filling)
     _settle_booleans(tool, filling)
+    for parameter in tool.required:
+        if parameter.path not in filling.values and not _dispensable(parameter):
+            value = span_of_hours(parameter, said)
+            value = stated_default(parameter, said.today) if value is None else value
+            if value is not None:
+                filling.values[parameter.path] = value
     filling.missing = [p for p in tool.required if p.path not in filling.values and not _dispensable(p)]
     _further_values(tool, said, filling)
     return filling
@@ -108,6 +116,24 @@ def arguments(tool: Tool, filling: Filling) -> JsonObject:
             inner = inner.setdefault(key, {})
         inner[parameter.name] = value
     return result
+
+
+def _complete_objects(tool: Tool, said: Utterance, filling: Filling) -> None:
+    """An optional object that got a value needs its other required ones too, or it has to go."""
+    for parameter in tool.parameters:
+        if parameter.required or not parameter.needed_inside or len(parameter.path) < 2 or (
+            parameter.path in filling.values
+        ):  # fmt: skip
+            continue
+        if not any(path[: len(parameter.path) - 1] == parameter.path[:-1] for path in filling.values):
+            continue
+        needed = replace(parameter, required=True)
+        fitting = [
+            c for c in typed_candidates(needed, said) if c.score >= _enough(needed) and not c.tokens & filling.used
+        ]
+        value = fitting[0].value if fitting else stated_default(needed, said.today)
+        if value is not None:
+            filling.values[parameter.path] = value
 
 
 def _settle_booleans(tool: Tool, filling: Filling) -> None:

@@ -130,9 +130,9 @@ def free_text(parameter: Parameter, tool: Tool, said: Utterance, used: frozenset
     names = tool_words(tool) | set(parameter.words)
     if parameter.kind == "query":
         names |= stemmed_words(re.sub(r"[^a-z ]", " ", tool.description.lower()))
-        first = _behind_subject_mark(said, first, names)
+        first = _behind_subject_mark(said, first, names, used)
     elif parameter.kind == "text":
-        first = _behind_subject_mark(said, first, frozenset(names | set(parameter.hints)), marks={"for", "of"})
+        first = _behind_subject_mark(said, first, frozenset(names | set(parameter.hints)), used, marks={"for", "of"})
     seen_action, begin = False, first
     while first < last:
         word = said.tokens[first]
@@ -165,13 +165,13 @@ def _end_of_run(said: Utterance, first: int, last: int, used: frozenset[int]) ->
 
 
 def _behind_subject_mark(
-    said: Utterance, first: int, names: AbstractSet[str], marks: AbstractSet[str] = _SUBJECT_MARKS
+    said: Utterance, first: int, names: AbstractSet[str], used: frozenset[int], marks: AbstractSet[str] = _SUBJECT_MARKS
 ) -> int:  # fmt: skip
     """The place behind "about", "on" and the like, where only the tool's own words stand before it."""
     for at in range(first, len(said.tokens) - 1):
         if said.low(at) in marks and at > first:
             return at + 1
-        if said.stems[at] not in names and said.low(at) not in STOP_WORDS and not any(
+        if at not in used and said.stems[at] not in names and said.low(at) not in STOP_WORDS and not any(
             n.first <= at < n.last for n in said.numbers
         ):  # fmt: skip
             return first

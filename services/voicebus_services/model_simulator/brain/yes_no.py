@@ -182,6 +182,9 @@ def _described(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
         s for w in re.findall(r"[a-z]+", text.lower())
         if w not in STOP_WORDS and (s := stem(w)) not in _EMPTY | _FILLERS and len(w) > 3
     }  # fmt: skip
+    met = [at for at, s in enumerate(said.stems) if s in telling]
+    if len({said.stems[at] for at in met}) >= 2 and len(telling) <= 4:
+        yield Candidate(1.8, not _denied(said, met[0], met[0] + 1), met[0], met[0] + 1)
     for at, token in enumerate(said.tokens):
         if token.stem in telling and {said.low(i) for i in range(max(0, at - 4), at)} & (_ASKS | _NEGATIONS):
             yield Candidate(1.5, not _denied(said, at, at + 1), at, at + 1)
