@@ -292,6 +292,8 @@ def _continued(said: Utterance, tools: Catalogue, pending: _Pending) -> _Decisio
         return _Decision(tuple(_calls(best.tool, best.filling)))
     filling = answer(pending.tool, pending.filling.values, pending.asked, said)
     if pending.asked in filling.missing:
+        tools.choose(pending.tool, filling, said)
+    if pending.asked in filling.missing:
         return _Decision((Say(pending.question),), pending)
     if filling.missing:
         asked = filling.missing[0]

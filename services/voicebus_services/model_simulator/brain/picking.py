@@ -138,6 +138,11 @@ class Catalogue:
         ]
         return sorted(matches, key=lambda match: -match.score)
 
+    def choose(self, tool: Tool, filling: Filling, said: Utterance) -> None:
+        """Give the constants that the words mean without naming them, where there is a sentence model."""
+        if self._meanings is not None:
+            choose(tool, filling, self._meanings.likeness(said.text)[tool.name])
+
     def _match(self, profile: Profile, said: Utterance, like: Likeness | None) -> Match:
         far = like is None or like.closest < _RELATED
         if far and not profile.handoff and not _speaks_of(profile, said):
