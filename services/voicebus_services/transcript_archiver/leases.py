@@ -7,23 +7,18 @@ A shard has one reader at a time, so the order of a session's events holds. A le
 import asyncio
 import random
 import time
-from hashlib import sha1
 from typing import Final
 
 from voicebus.adapters.redis.client import RedisConnection
-from voicebus.adapters.redis.scripts import Script
+from voicebus.adapters.redis.scripts import script
 from voicebus.contracts.streams import Keys
 
 LEASE_MS: Final = 2_000
 REFRESH_S: Final = 0.5
 
 
-def _script(name: str, text: str) -> Script:
-    return Script(name, text, sha1(text.encode(), usedforsecurity=False).hexdigest())
-
-
 # KEYS: members; ARGV: me, ms after which silence means death. Returns the living, sorted.
-_ANNOUNCE: Final = _script(
+_ANNOUNCE: Final = script(
     "announce",
     """
 local time = redis.call('TIME')
@@ -38,7 +33,7 @@ return living
 )
 
 # KEYS: lease; ARGV: me, ms. Takes a free lease or renews one's own; 0 if it is another's.
-_HOLD: Final = _script(
+_HOLD: Final = script(
     "hold",
     """
 local holder = redis.call('GET', KEYS[1])
@@ -49,7 +44,7 @@ return 1
 )
 
 # KEYS: lease; ARGV: me.
-_RELEASE: Final = _script(
+_RELEASE: Final = script(
     "release",
     """
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end

@@ -6,13 +6,12 @@ Every method raises `BusError` when Redis is away or refuses. Whoever calls them
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha1
 from typing import Any, Final
 
 from voicebus.adapters.redis.client import RedisConnection
 from voicebus.adapters.redis.config import event_groups
 from voicebus.adapters.redis.dead_letters import write_dead_letter
-from voicebus.adapters.redis.scripts import Script
+from voicebus.adapters.redis.scripts import script
 from voicebus.contracts.streams import ARCHIVER_GROUP, EVENTS_QUEUE, Keys
 from voicebus.errors import BusError
 from voicebus.telemetry import metrics
@@ -25,7 +24,10 @@ CONSUMER_IDLE_MS: Final = 60_000
 # Below redis-py's limit of connections in a pool; shards beyond it take turns.
 _BLOCKING_READS: Final = 64
 
-_FORGET_TEXT: Final = """
+# A script, because deleting a consumer that has just been given an entry would lose the entry.
+_FORGET: Final = script(
+    "forget",
+    """
 local forgotten = 0
 for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
   local info = {}
@@ -36,9 +38,8 @@ for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
   end
 end
 return forgotten
-"""
-# A script, because deleting a consumer that has just been given an entry would lose the entry.
-_FORGET: Final = Script("forget", _FORGET_TEXT, sha1(_FORGET_TEXT.encode(), usedforsecurity=False).hexdigest())
+""",
+)
 
 
 @dataclass(frozen=True, slots=True)

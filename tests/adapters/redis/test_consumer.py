@@ -205,6 +205,28 @@ async def test_a_heartbeat_beats_while_the_event_loop_is_stuck(
     assert await bus.call("EXISTS", keys.worker(ALIVE)) == 0
 
 
+async def test_a_heartbeat_outlives_a_description_that_fails(bus: RedisConnection, keys: Keys, redis_url: str) -> None:
+    asked = 0
+
+    def describe() -> dict[str, str]:
+        nonlocal asked
+        asked += 1
+        if asked == 2:
+            raise ZeroDivisionError
+        return {"asked": str(asked)}
+
+    heartbeat = Heartbeat(redis_url, keys.worker(ALIVE), describe)
+    await heartbeat.start()
+    try:
+
+        async def beats_again() -> bool:
+            return bool(await bus.call("HGET", keys.worker(ALIVE), "asked") == "3")
+
+        await wait_until(beats_again, description="the beat after the one that failed")
+    finally:
+        await heartbeat.stop()
+
+
 async def test_a_heartbeat_without_redis_fails_at_its_start(keys: Keys) -> None:
     with pytest.raises(BusError, match="cannot be reached"):
         await Heartbeat("redis://127.0.0.1:1", keys.worker(ALIVE), dict).start()

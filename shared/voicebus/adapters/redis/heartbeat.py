@@ -110,6 +110,8 @@ class Heartbeat:
                     await self._beat(bus)
                 except BusError as error:
                     log.warning("heartbeat not sent", error=str(error))
+                except Exception:  # whatever it was, a process that stops beating counts as dead while it works
+                    log.exception("heartbeat not sent")
             try:
                 await bus.call("DEL", self._key)
             except BusError as error:

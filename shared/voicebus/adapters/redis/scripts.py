@@ -12,14 +12,20 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Script:
+    """A script and the digest under which the server knows it; made by `script`."""
+
     name: str
     text: str
     sha: str
 
 
-def _load(name: str) -> Script:
-    text = files(__package__).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
+def script(name: str, text: str) -> Script:
+    """A script of a service's own, which nobody else runs."""
     return Script(name, text, sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+def _load(name: str) -> Script:
+    return script(name, files(__package__).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8"))
 
 
 OPEN: Final = _load("open")
