@@ -131,10 +131,12 @@ def _told(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
 def _near(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
     spoken = {value: [w for w in _spoken(value) if w not in _EMPTY_WORDS] for value in parameter.enum}
     glosses = _glosses(parameter)
+    labels = set(parameter.words) - {w for words in spoken.values() for w in words}
     common = Counter(w for words in spoken.values() for w in set(words))
     tokens = [
         (at, t.stem, t.low) for at, t in enumerate(said.tokens)
-        if t.is_word and len(t.low) > 2 and (t.low not in STOP_WORDS or t.low in {"where", "not"})
+        if t.is_word and len(t.low) > 2 and t.stem not in labels
+        and (t.low not in STOP_WORDS or t.low in {"where", "not"} or t.stem in common)
     ]  # fmt: skip
     best: list[tuple[float, Any, int]] = []
     for value, own in spoken.items():

@@ -56,7 +56,11 @@ def find_moments(text: str, tokens: Sequence[Token], today: date) -> list[Moment
     found: list[Moment] = []
     at = 0
     while at < len(tokens):
-        moment = _date(text, tokens, numbers, at, today) or _time(text, tokens, numbers, at)
+        moment = (
+            _same_month(text, tokens, numbers, at, found)
+            or _date(text, tokens, numbers, at, today)
+            or _time(text, tokens, numbers, at)
+        )
         if moment is None:
             at += 1
             continue
@@ -192,6 +196,27 @@ def _month_date(text: str, tokens: Sequence[Token], numbers: dict[int, Number], 
         day = next((c for c in candidates if c is not None and c >= today), None)
         return _moment(text, tokens, at, number.last, day=day) if day else None
     return None
+
+
+def _same_month(
+    text: str, tokens: Sequence[Token], numbers: dict[int, Number], at: int, found: Sequence[Moment]
+) -> Moment | None:  # fmt: skip
+    """The second day of "December 4th to 6th", "between the 4th and the 6th of May"."""
+    if not found or found[-1].day is None or found[-1].weekday or found[-1].clock is not None:
+        return None
+    if [t.low for t in tokens[found[-1].last : at]] not in (["and"], ["to"], ["until"], ["till"], ["through"], ["-"]):
+        return None
+    number = _day_number(numbers, tokens, at)
+    before = found[-1].day
+    if number is None or number.unit in _SPAN_DAYS or int(number.value) <= before.day or not (
+        number.ordinal or any(name in found[-1].text.lower() for name in MONTHS)
+    ):  # fmt: skip
+        return None
+    follows = tokens[number.last].low if number.last < len(tokens) else ""
+    if follows in _MONTH_OF or follows == "of" or (not number.ordinal and number.unit):
+        return None
+    day = _valid(before.year, before.month, int(number.value))
+    return _moment(text, tokens, at, number.last, day=day) if day else None
 
 
 def _day_number(numbers: dict[int, Number], tokens: Sequence[Token], at: int) -> Number | None:

@@ -45,7 +45,9 @@ SECONDS_PER: Final = {
 }  # fmt: skip
 _QUARTERED: Final = stemmed_words("liter litre mile pound hour kilo kilometer gallon cup")
 _NO_UNITS: Final = words(
-    """to and on at in for from by with or is are please until till than as into am pm a p the my then so of per"""
+    """to and on at in for from by with or is are please until till than as into am pm a p the my then so of per
+    before after during over under between around about since because when while if but not too also again now that
+    which was were this each every"""
 )
 _LITERAL: Final = re.compile(r"^([$€£¥]?)(\d+(?:,\d{3})+|\d+)(?:\.(\d+))?(st|nd|rd|th|%|[a-z]*)$")
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from voicebus_services.model_simulator.brain.associations import similarity
+from voicebus_services.model_simulator.brain.associations import known, similarity
 from voicebus_services.model_simulator.brain.candidate import Candidate, side
 from voicebus_services.model_simulator.brain.choices import related
 from voicebus_services.model_simulator.brain.concepts import actions, same_concept
@@ -45,6 +45,7 @@ _KIN: Final = stemmed_words(
 _TOWNS: Final = stemmed_words("city country town county state region")
 _ADDRESSES: Final = stemmed_words("street address road pickup dropoff line")
 _STREETS: Final = stemmed_words("street avenue road lane drive square boulevard way court place terrace")
+_GROUPS: Final = stemmed_words("department team section category group class unit division area floor")
 _PROPER: Final = stemmed_words("city country town county")
 _TALKS: Final = stemmed_words("discuss regarding concerning cover")
 _SPEAKER: Final = stemmed_words("owner customer user caller guest patient applicant contact passenger your client")
@@ -334,9 +335,11 @@ def _fit(parameter: Parameter, tool: Tool, said: Utterance, chunk: Chunk, first:
         score -= 1.0  # "episode 12" names no show
     if kind != "person" and not chunk.cased and words and set(words) <= _KIN:
         score -= 1.0  # "my daughter lost …": who did it is no thing
-    if kind == "person" and not chunk.cased and said.text[:1].isupper() and said.low(first - 1) not in _OWNERS and not (
-        set(words) & _KIN
-    ):  # fmt: skip
+    if preposition == "in" and _GROUPS & set(parameter.words):
+        score += 1.0
+    opens = first == 0 and said.tokens[0].text[0].isupper() and not known(said.stems[0])  # "Omar got ninety"
+    plain = not chunk.cased and not opens and said.text[:1].isupper()
+    if kind == "person" and plain and said.low(first - 1) not in _OWNERS and not set(words) & _KIN:
         score -= 1.5
     if said.word_before(first) in _TALKS and kind in {"title", "query", "text", "thing"}:
         score += 1.5

@@ -87,7 +87,10 @@ def _counted_party(parameter: Parameter, said: Utterance) -> Iterator[Candidate]
         return
     for at in range(len(said.tokens)):
         # "A small pizza" is one, where the parameter counts pizzas.
-        if said.low(at) in {"a", "an", "another"} and any(s in parameter.hints for s in said.stems[at + 1 : at + 4]):
+        if said.low(at) in {"a", "an", "another", "my"} and any(
+            s in parameter.hints or any(same_concept(s, w) for w in parameter.words)
+            for s in said.stems[at + 1 : at + 4]
+        ):
             yield Candidate(0.6, 1, at, at + 1)
 
 

@@ -30,7 +30,8 @@ _KIND_WORDS: Final = {
     "currency": "currency currencies",
     "organization": """company organization organisation employer brand airline bank business vendor supplier merchant
         manufacturer firm""",
-    "amount": "amount bill payment deposit income price budget cost sum salary fee total balance value",
+    "amount": """amount bill payment deposit income price budget cost sum salary fee total balance value rent
+        fare charge""",
     "identifier": """id identifier code number reference ref tracking confirmation sku iban pin serial plate digits
         ticker symbol isbn barcode uuid zip postcode zipcode postal""",
     "count": """count quantity qty people guests passengers persons nights party size adults children copies limit
@@ -285,7 +286,9 @@ def _kind(name: str, spoken: list[str], schema: JsonObject, description: str, ty
         if kind == "text" and word in {"issue", "problem", "request"}:
             return "text"
         return kind
-    if types == {"string"} and re.match(r"\s*(?:the )?(?:number|code)\b", description, re.IGNORECASE):
+    if types == {"string"} and re.match(
+        r"\s*(?:the )?(?:(?!phone|telephone|house)[\w'-]+ ){0,2}(?:number|code|digits)\b", description, re.IGNORECASE
+    ):
         return "identifier"
     asks = re.match(r"\s*(where|who|whom)\b", description, re.IGNORECASE)
     if asks:
@@ -317,9 +320,15 @@ def _formed(schema: JsonObject, description: str) -> str:
 def _of_number(kind: str, types: frozenset[str]) -> str:
     """The kind where only a number fits: `passengers: integer` counts people, it does not name them."""
     if types <= {"integer", "number"} and types:
-        return {"person": "count", "title": "count", "place": "thing", "text": "thing", "query": "thing"}.get(
-            kind, kind
-        )
+        return {
+            "month": "thing",
+            "weekday": "thing",
+            "person": "count",
+            "title": "count",
+            "place": "thing",
+            "text": "thing",
+            "query": "thing",
+        }.get(kind, kind)
     return kind
 
 

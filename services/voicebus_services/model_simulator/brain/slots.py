@@ -15,13 +15,14 @@ from voicebus_services.model_simulator.brain.lists import elements, records
 from voicebus_services.model_simulator.brain.phrases import phrase_candidates, spelled
 from voicebus_services.model_simulator.brain.schema import JsonObject, Parameter, Tool
 from voicebus_services.model_simulator.brain.texts import free_text, labelled_text, marked_text, telling_clause
-from voicebus_services.model_simulator.brain.tokens import split_name, stem, stems, words
+from voicebus_services.model_simulator.brain.tokens import split_name, stem, stemmed_words, stems, words
 from voicebus_services.model_simulator.brain.utterance import Utterance
 from voicebus_services.model_simulator.brain.yes_no import unmentioned
 
 _ENOUGH_REQUIRED = 0.5
 _ENOUGH_OPTIONAL = 1.5
 _AS_GOOD = 0.75  # the score that the unit said only once may cost
+_PURPOSES = stemmed_words("purpose reason occasion")
 _PLACED_KINDS = words("""place person organization creator title thing query text""")
 
 

@@ -26,7 +26,7 @@ _HOW_TO_SAY: Final = re.compile(r"\bhow (?:do|would|can|should) (?:you|i|we|one)
 _TELL: Final = re.compile(
     r"(?<!\ba )(?<!\ban )(?<!\bthe )\b(?:tell|text|message|inform|remind|ask|let|notify)\s+(?!(?:me|us|to|for"
     r"|from|saying|that|of|about|with|you)\b)(?:my |the )?([\w']+(?: (?-i:[A-Z])[\w']+)?)\s+(?:to )?(?:know )?"
-    r"(?:by (?:e-?mail|text|phone|sms|message) )?(?:that |about )?",
+    r"(?:by (?:e-?mail|text|phone|sms|message) )?(?:(?:in|from|at) [\w ]{1,20}?(?= that ) )?(?:that |about )?",
     re.IGNORECASE,
 )
 _TODO_MARKS: Final = re.compile(

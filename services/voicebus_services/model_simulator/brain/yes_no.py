@@ -22,7 +22,7 @@ _FILLERS: Final = stemmed_words(
     require required request requested only now add send use using do can must to for a the of us via per at in on
     my user get have"""
 )
-_ASKS: Final = words("""with include including add plus want need and also need""")
+_ASKS: Final = words("""with include including add plus want need also""")
 _ENDS_DENIAL: Final = words("""but , . ; with and""")
 _NOT_NEEDED: Final = re.compile(
     r"^(?:s )?(?:is|are|be)? ?(?:not|will not be|un) ?(?:need|necessary|requir|import|want)"
@@ -55,7 +55,7 @@ def booleans(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
         worth = _told(said, at, named)
         if worth:
             yield Candidate(worth, not _denied(said, at, at + 1), at, at + 1)
-        elif any(opposite(token.stem, w) for w in named):
+        elif any(opposite(token.stem, w) or token.stem in {"un" + w, "non" + w, "in" + w} for w in named):
             yield Candidate(2.0, False, at, at + 1)
     yield from _said_for(parameter, said, tuple(named))
     glosses = _glosses(parameter)
