@@ -174,7 +174,9 @@ def _identifiers(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
         score = 1.6 + 0.2 * min(len(value), 6) + (1.0 if before in parameter.hints else 0.0)
         number = next((n for n in said.numbers if n.first == code.first), None)
         if number is not None and (
-            number.seconds is not None or number.currency or (number.unit and before not in parameter.hints)
+            number.seconds is not None
+            or number.currency
+            or (number.unit and before not in parameter.hints and value.isdigit())
         ):
             score -= 2.0
         if score > 0:

@@ -119,6 +119,9 @@ def _items(said: Utterance, best: Candidate, used: frozenset[int]) -> Iterator[t
 
     first, last = best.first, best.last
     while belongs(first - 1):
+        opens = first in numbered or said.low(first) in DETERMINERS
+        if opens and said.low(first - 1) not in _JOINTS | _PART_OF_ITEM and first - 1 not in numbered | priced:
+            break  # "bill two lamps": an item begins with its number
         first -= 1
     while belongs(last):
         last += 1

@@ -46,6 +46,7 @@ _TOWNS: Final = stemmed_words("city country town county state region")
 _ADDRESSES: Final = stemmed_words("street address road pickup dropoff line")
 _STREETS: Final = stemmed_words("street avenue road lane drive square boulevard way court place terrace")
 _GROUPS: Final = stemmed_words("department team section category group class unit division area floor")
+_PREDICATES: Final = words("got has is was wants needs had will should would can and from scored")
 _PROPER: Final = stemmed_words("city country town county")
 _TALKS: Final = stemmed_words("discuss regarding concerning cover")
 _SPEAKER: Final = stemmed_words("owner customer user caller guest patient applicant contact passenger your client")
@@ -337,7 +338,7 @@ def _fit(parameter: Parameter, tool: Tool, said: Utterance, chunk: Chunk, first:
         score -= 1.0  # "my daughter lost …": who did it is no thing
     if preposition == "in" and _GROUPS & set(parameter.words):
         score += 1.0
-    opens = first == 0 and said.tokens[0].text[0].isupper() and not known(said.stems[0])  # "Omar got ninety"
+    opens = first == 0 and (not known(said.stems[0]) or (last == 1 and said.low(1) in _PREDICATES))  # "Omar got ninety"
     plain = not chunk.cased and not opens and said.text[:1].isupper()
     if kind == "person" and plain and said.low(first - 1) not in _OWNERS and not set(words) & _KIN:
         score -= 1.5

@@ -300,9 +300,7 @@ def _kind(name: str, spoken: list[str], schema: JsonObject, description: str, ty
             return "query" if kind == "query" else kind
         if kind == "identifier" and word in {"id", "cod", "identifier"}:
             return kind
-    if any(w in {"from", "to"} for w in own) and len(own) == 1:
-        return "thing"
-    return "thing"
+    return "title" if re.match(r"\s*(?:the )?(?:full )?name of\b", description, re.IGNORECASE) else "thing"
 
 
 def _formed(schema: JsonObject, description: str) -> str:

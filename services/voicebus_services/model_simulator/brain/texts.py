@@ -51,6 +51,7 @@ _PREFIX: Final = re.compile(
     r"|is it possible to)\s+)*",
     re.IGNORECASE,
 )
+_HEADLINES: Final = stemmed_words("title subject task todo reminder event label name note what do")
 _TROUBLE: Final = stemmed_words("problem issue fault complaint incident summary trouble defect")
 _SEARCH: Final = re.compile(
     r"^(?:(?:search|look|browse|google|check|query)(?: the| our| your| my)?(?: \w+)?? (?:for|up|about|on)|find"
@@ -97,7 +98,8 @@ def marked_text(parameter: Parameter, said: Utterance) -> tuple[int, int] | None
     for quote in said.quotes:
         return quote.first, quote.last
     marks = [_TEXT_MARKS, _HOW_TO_SAY] if parameter.kind == "text" else []
-    marks.append(_TODO_MARKS)
+    if parameter.kind != "title" or _HEADLINES & set(parameter.words):
+        marks.append(_TODO_MARKS)
     if {"task", "todo", "don", "do"} & set(parameter.hints):
         marks.append(_DUTY)
     if parameter.kind == "text":
