@@ -1,13 +1,13 @@
 """Names and things: the single home of reading string values that are told by their place in the sentence."""
 
 import re
-from collections.abc import Iterator
 from typing import Final
 
 from voicebus_services.model_simulator.brain.associations import known, similarity
 from voicebus_services.model_simulator.brain.candidate import Candidate, side
 from voicebus_services.model_simulator.brain.choices import related
 from voicebus_services.model_simulator.brain.concepts import actions, same_concept
+from voicebus_services.model_simulator.brain.long_names import corners, extended, long_names
 from voicebus_services.model_simulator.brain.schema import Parameter, Tool
 from voicebus_services.model_simulator.brain.tokens import STOP_WORDS, split_name, stem, stemmed_words, words
 from voicebus_services.model_simulator.brain.utterance import DETERMINERS, PREPOSITIONS, Chunk, Utterance
@@ -51,11 +51,6 @@ _PROPER: Final = stemmed_words("city country town county")
 _TALKS: Final = stemmed_words("discuss regarding concerning cover")
 _SPEAKER: Final = stemmed_words("owner customer user caller guest patient applicant contact passenger your client")
 _SUBJECTS: Final = words("i we you he she they just have")
-_CORNER: Final = re.compile(
-    r"\b(?:corner|intersection|junction) of (?:\w+ ){1,3}and \w+"
-    r"(?: (?:Street|Avenue|Road|Lane|Drive|Boulevard|Ave|St)\b)?",
-    re.IGNORECASE,
-)
 _TITLES: Final = words("""dr doctor mr mrs ms miss professor prof sir saint uncle aunt""")
 
 
@@ -71,36 +66,14 @@ def phrase_candidates(parameter: Parameter, tool: Tool, said: Utterance, used: f
             if score > 0:
                 found.append(Candidate(score, spelled(parameter, said, first, last), first, last))
     if parameter.kind == "place":
-        found += _corners(said)
+        found += corners(said)
     if said.tells_names and parameter.kind in {"title", "creator", "query", "place", "thing", "organization"}:
-        found += _long_names(parameter, tool, said, used, found)
+        found += long_names(parameter, said, used, found)
     if parameter.kind == "title":
-        found += _extended(tool, said, used, found)
+        found += extended(tool, said, used, found)
     whole = [c for c in found if c.long]
     found = [c for c in found if c.long or not any(w.first <= c.first and c.last <= w.last for w in whole)]
     return sorted(found, key=lambda c: (-round(c.score, 6), c.first, -c.last))
-
-
-def _corners(said: Utterance) -> Iterator[Candidate]:
-    """ "The corner of Main and 5th" is one place."""
-    for match in _CORNER.finditer(said.text):
-        first, last = said.range_of(match.start(), match.end())
-        if first < last:
-            yield Candidate(3.5, said.slice(first, last), first, last, long=True)
-
-
-def _extended(tool: Tool, said: Utterance, used: frozenset[int], short: list[Candidate]) -> Iterator[Candidate]:
-    """A title with what belongs to it, where no parameter takes that: "lunch with Sarah"."""
-    kinds = {p.kind for p in tool.parameters} | {p.items.kind for p in tool.parameters if p.items}
-    joins = {"with": "person", "about": "query"}
-    for candidate in short:
-        preposition = said.low(candidate.last)
-        following = next((c for c in said.chunks if candidate.last < c.first <= candidate.last + 2), None)
-        if following is None or joins.get(preposition, "") in kinds | {""} or following.preposition != preposition:
-            continue
-        if not used & set(range(following.first, following.last)):
-            text = said.slice(candidate.first, following.last)
-            yield Candidate(candidate.score + 0.2, text, candidate.first, following.last, long=True)
 
 
 def _quoted(parameter: Parameter, first: int, last: int, value: str) -> Candidate | None:
@@ -364,40 +337,3 @@ def _fit(parameter: Parameter, tool: Tool, said: Utterance, chunk: Chunk, first:
 
 def _described_words(tool: Tool) -> frozenset[str]:
     return frozenset(stem(w) for w in re.findall(r"[a-z]+", tool.description.lower())) | tool_words(tool)
-
-
-_JOINERS: Final = words("""of the and de la del & a in on to for - '""")
-
-
-def _long_names(
-    parameter: Parameter, tool: Tool, said: Utterance, used: frozenset[int], short: list[Candidate]
-) -> Iterator[Candidate]:
-    """Names that hold small words: "Lord of the Rings", "Simon and Garfunkel"."""
-    joiners = (
-        _JOINERS
-        if parameter.kind == "title"
-        else {"of", "the", "de", "la", "del", "&", "-", "'"}
-        | ({"and"} if parameter.kind in {"creator", "organization"} else set())
-    )
-    for candidate in short:
-        first, last = candidate.first, candidate.last
-        if first > 1 and said.tokens[first - 1].text in {"The", "A", "An"} and said.tokens[first - 2].text not in ".?!":
-            first -= 1
-        while True:
-            end = last
-            while end < len(said.tokens) and said.low(end) in joiners and end not in used:
-                end += 1
-            if end == last or end >= len(said.tokens) or end in used or not said.tokens[end].text[0].isupper():
-                break
-            if not said.tokens[last - 1].text[0].isupper():
-                break
-            while (
-                end < len(said.tokens)
-                and said.tokens[end].is_word
-                and said.tokens[end].text[0].isupper()
-                and end not in used
-            ):
-                end += 1
-            last = end
-        if last > candidate.last:
-            yield Candidate(candidate.score + 0.3, said.slice(first, last), first, last, long=True)

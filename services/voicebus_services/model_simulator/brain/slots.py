@@ -1,9 +1,6 @@
 """Filling a tool's arguments from an utterance. The single home of deciding which words become which argument."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from datetime import timedelta
-from itertools import pairwise
 from typing import Any
 
 from voicebus_services.model_simulator.brain.candidate import Candidate
@@ -11,51 +8,27 @@ from voicebus_services.model_simulator.brain.candidates import typed_candidates
 from voicebus_services.model_simulator.brain.choices import SAID
 from voicebus_services.model_simulator.brain.concepts import LANGUAGES
 from voicebus_services.model_simulator.brain.defaults import span_of_hours, stated_default
+from voicebus_services.model_simulator.brain.filling import Filling, dispensable, enough
 from voicebus_services.model_simulator.brain.lists import elements, records
 from voicebus_services.model_simulator.brain.phrases import phrase_candidates, spelled
 from voicebus_services.model_simulator.brain.schema import JsonObject, Parameter, Tool
+from voicebus_services.model_simulator.brain.settling import (
+    assign_left_number,
+    complete_objects,
+    end_on_the_first_day,
+    order_dates,
+    order_numbers,
+    settle_booleans,
+    split_names,
+)
 from voicebus_services.model_simulator.brain.texts import free_text, labelled_text, marked_text, telling_clause
 from voicebus_services.model_simulator.brain.tokens import split_name, stem, stemmed_words, stems, words
 from voicebus_services.model_simulator.brain.utterance import Utterance
-from voicebus_services.model_simulator.brain.yes_no import unmentioned
 
-_ENOUGH_REQUIRED = 0.5
-_ENOUGH_OPTIONAL = 1.5
-_AS_GOOD = 0.75  # the score that the unit said only once may cost
+__all__ = ["Filling", "arguments", "fill"]
+
 _PURPOSES = stemmed_words("purpose reason occasion")
 _PLACED_KINDS = words("""place person organization creator title thing query text""")
-
-
-@dataclass(slots=True)
-class Filling:
-    """What an utterance says about a tool's arguments.
-
-    Attributes:
-        values: path of the parameter -> value.
-        strength: path -> how sure the value is.
-        missing: required parameters that nothing was said about.
-        used: tokens that became values.
-        loose: those of the used tokens that only hint at a value ("sore throat" for a specialty); a text may tell them
-            again.
-        others: for the one parameter that was given several values, the further ones ("in Paris and in London").
-    """
-
-    values: dict[tuple[str, ...], Any] = field(default_factory=dict)
-    strength: dict[tuple[str, ...], float] = field(default_factory=dict)
-    missing: list[Parameter] = field(default_factory=list)
-    used: frozenset[int] = frozenset()
-    others: dict[tuple[str, ...], list[Any]] = field(default_factory=dict)
-    places: dict[tuple[str, ...], int] = field(default_factory=dict)
-    currencies: set[tuple[str, ...]] = field(default_factory=set)
-    loose: frozenset[int] = frozenset()
-
-    def set(self, parameter: Parameter, candidate: Candidate) -> None:
-        self.values[parameter.path] = candidate.value
-        self.strength[parameter.path] = candidate.score
-        self.places[parameter.path] = candidate.first
-        if parameter.kind == "currency":
-            self.currencies.add(parameter.path)
-        self.used |= candidate.tokens
 
 
 def fill(
@@ -72,26 +45,26 @@ def fill(
     open_parameters = [p for p in tool.parameters if p.path not in filling.values]
     claimed = _claim_marked(open_parameters, said)
     _assign_typed(open_parameters, tool, said, filling, claimed)
-    _order_numbers(open_parameters, said, filling)
-    _split_names(tool, said, filling)
+    order_numbers(open_parameters, said, filling)
+    split_names(tool, said, filling)
     if not claimed:
-        _assign_left_number(open_parameters, said, filling)
-    _order_dates(open_parameters, said, filling)
-    _end_on_the_first_day(tool, said, filling)
+        assign_left_number(open_parameters, said, filling)
+    order_dates(open_parameters, said, filling)
+    end_on_the_first_day(tool, said, filling)
     if formal_only:
         open_parameters = [p for p in open_parameters if p.path in claimed]
     _assign_lists(open_parameters, tool, said, filling, claimed)
     _assign_phrases(open_parameters, tool, said, filling, claimed)
     _assign_texts(open_parameters, tool, said, filling, claimed)
-    _complete_objects(tool, said, filling)
-    _settle_booleans(tool, filling)
+    complete_objects(tool, said, filling)
+    settle_booleans(tool, filling)
     for parameter in tool.required:
-        if parameter.path not in filling.values and not _dispensable(parameter):
+        if parameter.path not in filling.values and not dispensable(parameter):
             value = span_of_hours(parameter, said)
             value = stated_default(parameter, said.today) if value is None else value
             if value is not None:
                 filling.values[parameter.path] = value
-    filling.missing = [p for p in tool.required if p.path not in filling.values and not _dispensable(p)]
+    filling.missing = [p for p in tool.required if p.path not in filling.values and not dispensable(p)]
     _further_values(tool, said, filling)
     return filling
 
@@ -117,50 +90,6 @@ def arguments(tool: Tool, filling: Filling) -> JsonObject:
             inner = inner.setdefault(key, {})
         inner[parameter.name] = value
     return result
-
-
-def _complete_objects(tool: Tool, said: Utterance, filling: Filling) -> None:
-    """An optional object that got a value needs its other required ones too, or it has to go."""
-    for parameter in tool.parameters:
-        if parameter.required or not parameter.needed_inside or len(parameter.path) < 2 or (
-            parameter.path in filling.values
-        ):  # fmt: skip
-            continue
-        if not any(path[: len(parameter.path) - 1] == parameter.path[:-1] for path in filling.values):
-            continue
-        needed = replace(parameter, required=True)
-        fitting = [
-            c for c in typed_candidates(needed, said) if c.score >= _enough(needed) and not c.tokens & filling.used
-        ]
-        value = fitting[0].value if fitting else stated_default(needed, said.today)
-        if value is not None:
-            filling.values[parameter.path] = value
-
-
-def _settle_booleans(tool: Tool, filling: Filling) -> None:
-    """Required booleans that nobody spoke of, where something else was told or all the tool wants is yes or no."""
-    told = [p for p in tool.parameters if p.path in filling.values and not p.accepts("boolean")]
-    for parameter in tool.required:
-        if not parameter.accepts("boolean") or parameter.path in filling.values or parameter.nullable:
-            continue
-        beside = any(not p.required and (p.accepts("integer", "number") or p.kind == "color") for p in told)
-        value = unmentioned(parameter, mentioned=beside)
-        if value is not None and not parameter.has_default:
-            filling.values[parameter.path] = value
-
-
-def _dispensable(parameter: Parameter) -> bool:
-    optional_list = (
-        parameter.accepts("array")
-        and not parameter.schema.get("minItems")
-        and "optional" in parameter.description.lower()
-    )
-    return parameter.has_default or parameter.nullable or optional_list
-
-
-def _enough(parameter: Parameter) -> float:
-    needed = parameter.required and not _dispensable(parameter)
-    return _ENOUGH_REQUIRED if needed else _ENOUGH_OPTIONAL
 
 
 def _claim_marked(parameters: list[Parameter], said: Utterance) -> dict[tuple[str, ...], tuple[int, int]]:
@@ -197,7 +126,7 @@ def _assign_typed(
         for order, parameter in enumerate(parameters)
         if parameter.path not in claimed
         for candidate in typed_candidates(parameter, said)
-        if candidate.score + (alone if parameter in numeric else 0.0) >= _enough(parameter)
+        if candidate.score + (alone if parameter in numeric else 0.0) >= enough(parameter)
         and not (parameter.enum and not parameter.required and _says_what_the_tool_says(candidate, tool, said))
         and not ((candidate.tokens - takes_moment) & inside)
     ]
@@ -218,101 +147,12 @@ def _assign_typed(
                 filling.loose |= more | candidate.tokens
 
 
-def _order_numbers(parameters: list[Parameter], said: Utterance, filling: Filling) -> None:
-    """Numbers that fit two parameters equally well are meant in the order of the schema ("five by six meters")."""
-    numeric = [p for p in parameters if p.accepts("integer", "number") and not p.enum and p.path in filling.places]
-    for left, right in pairwise(numeric):
-        if filling.places[left.path] < filling.places[right.path]:
-            continue
-        by_place = [{c.first: c for c in reversed(typed_candidates(p, said))} for p in (left, right)]
-        here, there = filling.places[left.path], filling.places[right.path]
-        if not {said.low(i) for i in range(there, here)} & {"by", "x", "over"}:
-            continue
-        if not (there in by_place[0] and here in by_place[1] and here in by_place[0] and there in by_place[1]):
-            continue
-        now = by_place[0][here].score + by_place[1][there].score
-        swapped = by_place[0][there].score + by_place[1][here].score
-        if swapped > now - _AS_GOOD:
-            filling.set(left, by_place[0][there])
-            filling.set(right, by_place[1][here])
-
-
-def _split_names(tool: Tool, said: Utterance, filling: Filling) -> None:
-    """First and last name are found as one name and taken apart."""
-    for first_name in tool.parameters:
-        if split_name(first_name.name)[:1] not in (["first"], ["given"]) or first_name.path in filling.values:
-            continue
-        last_name = next(
-            (p for p in tool.parameters if p.path[:-1] == first_name.path[:-1] and p.path not in filling.values
-             and (set(split_name(p.name)) & {"last", "family", "surname"})), None,
-        )  # fmt: skip
-        if last_name is None:
-            continue
-        whole = replace(first_name, kind="person", words=(stem("name"), *first_name.words))
-        found = [c for c in phrase_candidates(whole, tool, said, filling.used) if len(str(c.value).split()) >= 2]
-        if not found or found[0].score < _ENOUGH_REQUIRED:
-            continue
-        given, _, family = str(found[0].value).rpartition(" ")
-        filling.set(first_name, replace(found[0], value=given))
-        filling.set(last_name, replace(found[0], value=family))
-
-
-def _assign_left_number(parameters: list[Parameter], said: Utterance, filling: Filling) -> None:
-    """The one number that is left goes to the one parameter that still wants one."""
-    wanting = [p for p in parameters if p.path not in filling.values and p.accepts("integer", "number") and not p.enum]
-    timed = {i for m in said.moments for i in range(m.first, m.last)} | said.house_numbers
-    left = [n for n in said.numbers if n.first not in filling.used | timed and not n.ordinal]
-    if len(wanting) != 1 or len(left) != 1 or said.low(left[0].first) in {"one", "once", "twice", "a", "an"}:
-        return
-    for candidate in typed_candidates(wanting[0], said):
-        if candidate.first == left[0].first and candidate.score >= _ENOUGH_REQUIRED:
-            filling.set(wanting[0], candidate)
-            return
-
-
 def _says_what_the_tool_says(candidate: Candidate, tool: Tool, said: Utterance) -> bool:
     """Whether the words that would choose an optional constant only name the tool ("heating" for `mode: heat`)."""
     words = {said.stems[i] for i in candidate.tokens}
     if {said.low(i) for i in candidate.tokens} >= set(split_name(str(candidate.value))):
         return False
     return bool(words) and words <= {*map(stem, split_name(tool.name)), *stems(tool.description)}
-
-
-def _order_dates(parameters: list[Parameter], said: Utterance, filling: Filling) -> None:
-    """ "From Monday to Friday" ends after it begins: an end that was named by its weekday moves on by weeks."""
-    dated = {p.role: p for p in parameters if p.kind == "date" and p.path in filling.values and p.role}
-    if not {"from", "to"} <= dated.keys():
-        return
-    start, end = dated["from"], dated["to"]
-    moment = next((m for m in said.moments if m.first == filling.places.get(end.path)), None)
-    first = next((m for m in said.moments if m.first == filling.places.get(start.path)), None)
-    if not (moment and first and moment.day and first.day and moment.weekday) or moment.day >= first.day:
-        return
-    later = moment.day + timedelta(weeks=(first.day - moment.day).days // 7 + 1)
-    if filling.values[end.path] == moment.day.isoformat():
-        filling.values[end.path] = later.isoformat()
-
-
-def _end_on_the_first_day(tool: Tool, said: Utterance, filling: Filling) -> None:
-    """ "Thursday" alone is its own last day, "from Thursday" is not."""
-    dated = {p.role: p for p in tool.required if p.kind == "date" and p.role in {"from", "to"}}
-    start, end = dated.get("from"), dated.get("to")
-    if (
-        start is None
-        or end is None
-        or start.nullable
-        or end.nullable
-        or (start.path in filling.values) == (end.path in filling.values)
-    ):
-        return
-    told, untold = (start, end) if start.path in filling.values else (end, start)
-    place = filling.places.get(told.path, 0)
-    if any(said.low(i) in {"from", "starting", "since", "until", "till", "to", "after", "beginning"}
-           for i in range(max(0, place - 2), place)):  # fmt: skip
-        return
-    if sum(m.day is not None for m in said.moments) == 1 and not any(n.unit in {"day", "week"} and n.value > 1
-                                                                      for n in said.numbers):  # fmt: skip
-        filling.values[untold.path] = filling.values[told.path]
 
 
 def _shares(parameter: Parameter, candidate: Candidate, filling: Filling, said: Utterance) -> bool:
@@ -340,7 +180,7 @@ def _assign_lists(
             continue
         found = records(parameter, tool, said, filling.used | inside) if parameter.fields else elements(
             parameter, tool, said, filling.used | inside)  # fmt: skip
-        if not found or sum(c.score for c in found) / len(found) < _enough(parameter):
+        if not found or sum(c.score for c in found) / len(found) < enough(parameter):
             continue
         found.sort(key=lambda c: c.first)
         values: list[Any] = []
@@ -367,7 +207,7 @@ def _assign_phrases(
             (candidate.score + (0.3 if parameter.required else 0.0), -order, candidate, parameter)
             for order, parameter in enumerate(takers)
             for candidate in phrase_candidates(parameter, tool, said, filling.used | inside)
-            if candidate.score >= _enough(parameter)
+            if candidate.score >= enough(parameter)
             # One free phrase is not a search text while more of the sentence belongs to it.
             and not (parameter.kind == "query" and parameter.required)
         ]
@@ -394,7 +234,7 @@ def _assign_texts(
             while first < last and (first in used or said.low(first) == "to"):
                 first += 1
             place = (first, last)
-        elif parameter.required and not _dispensable(parameter) and parameter.kind in {"text", "query", "title"}:
+        elif parameter.required and not dispensable(parameter) and parameter.kind in {"text", "query", "title"}:
             place, score = free_text(parameter, tool, said, used), 0.8
         elif (
             parameter.kind == "text" and (clause := telling_clause(tool, said, used)) and not used & set(range(*clause))
