@@ -338,6 +338,21 @@ def test_a_long_answer_of_a_server_that_does_not_echo_metadata_is_not_taken_for_
     assert "create" in talk.timers()
 
 
+def test_a_create_is_watched_again_when_it_turns_out_that_marks_come_back() -> None:
+    talk = Talk(face=Face.OPENAI).live()
+    talk.asks()
+    talk.begins("vad_1", unasked=True)
+    assert "create" not in talk.timers(), "it may be the answer"
+    talk.client("response.create", response={"conversation": "none"})
+    talk.begins("apart_1", conversation_id=None)
+    talk.ends("apart_1")
+    talk.ends("vad_1")
+    talk.timer("create")
+    assert talk.errors() == ["response_create_timeout"]
+    talk.asks("Are you still there?")
+    assert talk.sent_types()[-1] == "response.create"
+
+
 def test_a_repeated_start_does_not_stop_the_watch_over_a_create() -> None:
     talk = Talk().live()
     talk.begins("vad_1", unasked=True)

@@ -244,7 +244,11 @@ class Turns:
     def created(self, payload: Mapping[str, Any]) -> Response | None:
         """`response.created`; None where it repeats what is known."""
         mark = wire.text(wire.mapping(payload, "metadata"), OWN_METADATA_KEY)
-        self._marks_come_back = self._marks_come_back or bool(mark)
+        if mark and not self._marks_come_back:
+            self._marks_come_back = True
+            if self._outstanding is not None:
+                # No unmarked response was its answer, so the watch over it, which one may have stopped, begins anew.
+                self._out.set_timer(CREATE_TIMER, self._timeout)
         create = self._claim(mark, payload)
         known = self.responses.get(wire.text(payload, "id"))
         if known is None:
