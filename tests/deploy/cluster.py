@@ -31,6 +31,9 @@ SETTINGS: Final[Mapping[str, type[ServiceSettings]]] = {
 SERVICES: Final = tuple(name for name in SETTINGS if name != "migrate")
 """The commands that stay up, each with an ops port."""
 
+CLOSING_S: Final = 50.0
+"""What a gateway may take behind its drain: last words 10 s, journal 30 s, outbox 5 s, HTTP 5 s."""
+
 WITH_TARGETS: Final = ("gateway", "tool-worker", "guardrail-worker")
 """The commands that import agents: their arguments, or `VOICEBUS_TARGETS`."""
 

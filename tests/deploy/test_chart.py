@@ -9,7 +9,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from deploy.cluster import SERVICES, SETTINGS, parse
+from deploy.cluster import CLOSING_S, SERVICES, SETTINGS, parse
 from deploy.helm import CHART, ROOT, Helm
 
 # The first test of a fresh clone downloads Helm.
@@ -233,7 +233,7 @@ def test_the_grace_period_outlasts_pre_stop_and_drain(
         ((command, spec, container),) = pods([deployment])
         drain = parse(environment(container), command, monkeypatch).drain_timeout.total_seconds()
         pre_stop = container.get("lifecycle", {"preStop": {"sleep": {"seconds": 0}}})["preStop"]["sleep"]["seconds"]
-        assert spec["terminationGracePeriodSeconds"] > pre_stop + drain
+        assert spec["terminationGracePeriodSeconds"] >= pre_stop + drain + CLOSING_S
 
 
 def test_a_gateway_rollout_never_goes_below_its_replicas(helm: Helm) -> None:

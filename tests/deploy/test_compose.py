@@ -7,7 +7,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from deploy.cluster import SERVICES, SETTINGS, parse
+from deploy.cluster import CLOSING_S, SERVICES, SETTINGS, parse
 from deploy.helm import ROOT
 from voicebus_services.http import ApiKeys
 from voicebus_services.settings import DatabaseSettings
@@ -70,7 +70,7 @@ def test_health_is_asked_of_the_ops_port(name: str, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_stopping_service_has_time_to_drain(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     drain = parse(RUN[name].get("environment", {}), name, monkeypatch).drain_timeout.total_seconds()
-    assert float(RUN[name]["stop_grace_period"].removesuffix("s")) > drain
+    assert float(RUN[name]["stop_grace_period"].removesuffix("s")) >= drain + CLOSING_S
 
 
 def test_what_is_needed_first_is_waited_for() -> None:

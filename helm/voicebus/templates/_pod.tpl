@@ -71,8 +71,9 @@ spec:
       {{- end }}
     spec:
       {{- include "voicebus.podSecurity" .root | nindent 6 }}
-      # preStop and drain both count, and the last 15 seconds are for closing what is left.
-      terminationGracePeriodSeconds: {{ add $preStop (int .values.drainSeconds) 15 }}
+      # preStop and drain both count, and the last minute is for closing what is left: a gateway ends its last sessions
+      # (10 s) and waits for Redis to take what they said (30 s) before it closes its ports and connections.
+      terminationGracePeriodSeconds: {{ add $preStop (int .values.drainSeconds) 60 }}
       containers:
         - name: {{ .component }}
           image: {{ include "voicebus.image" .root | quote }}
