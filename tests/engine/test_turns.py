@@ -475,3 +475,16 @@ def test_a_client_of_the_protocol_sees_a_response_that_was_given_up_fail() -> No
     talk.client("response.create")
     assert talk.shown("error") == []
     assert len(talk.sent("response.create")) == 2
+
+
+def test_a_create_that_uses_all_metadata_is_known_by_them() -> None:
+    talk = Talk(face=Face.OPENAI).live()
+    full = {f"key{number}": str(number) for number in range(16)}
+    for number, metadata in enumerate(({"mine": "1"}, full, {"mine": "3"}), start=1):
+        talk.client("response.create", response={"metadata": metadata})
+        assert len(talk.sent("response.create")) == number
+        talk.begins(f"resp_{number}")
+        talk.ends(f"resp_{number}", metadata=metadata)
+        assert [response["response"]["metadata"] for response in talk.shown("response.done")][-1] == metadata
+    assert "create" not in talk.timers()
+    assert talk.errors() == []

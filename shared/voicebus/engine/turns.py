@@ -360,6 +360,12 @@ class Turns:
     def _claim(self, mark: str, payload: Mapping[str, Any]) -> Create | None:
         """The create that this new response answers, None where it began unasked."""
         if not mark:
+            # A client that used up all pairs left no room for our mark: its own metadata are as good as one.
+            full = wire.mapping(payload, "metadata")
+            waiting = [create for create in (self._outstanding, *self._apart.values()) if create is not None]
+            for create in waiting:
+                if len(full) >= _MAX_METADATA and full == wire.mapping(create.response, "metadata"):
+                    return self._release() if create is self._outstanding else self._apart.pop(create.id)
             # Unmarked, but of no conversation: it can only be one of ours.
             out_of_band = self._apart and payload.get("conversation_id", "") is None
             return self._apart.pop(next(iter(self._apart))) if out_of_band else None
