@@ -62,6 +62,8 @@ def test_a_runners_settings_reach_the_agents_it_leads_to(module: Any) -> None:
     [
         ("no_such_module_anywhere", "there is no module 'no_such_module_anywhere'"),
         ("examples.nothing_here", "there is no module 'examples.nothing_here'"),
+        ("", "names no module"),
+        (":agent", "names no module"),
         ("examples.front_desk:nobody", "has no attribute 'nobody'"),
         ("examples.front_desk:", "has no attribute ''"),
         ("examples.front_desk:get_weather", "a RealtimeRunner or a RealtimeAgent is needed"),

@@ -3,9 +3,7 @@
 import asyncio
 import importlib.util
 import os
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
@@ -78,7 +76,6 @@ class Cluster:
     children: list[Child] = field(default_factory=list)
     gateway_url: str = ""
     archiver_url: str = ""
-    _redis_folder: str | None = None
 
     async def start(self) -> None:
         """Start everything, in the order in which things need each other, and wait until it is ready.
@@ -133,8 +130,6 @@ class Cluster:
         await asyncio.gather(*(child.stop() for child in services))
         for child in redis:
             await child.stop()
-        if self._redis_folder is not None:
-            shutil.rmtree(self._redis_folder, ignore_errors=True)
 
     async def until_one_ends(self) -> Child:
         """The first service that ends by itself."""
@@ -158,7 +153,7 @@ class Cluster:
         if not self.environment.get("VOICEBUS_REDIS_URL"):
             binary = find_redis_server()
             port = take_port(0, what="Redis", option="redis")
-            folder = self._redis_folder = tempfile.mkdtemp(prefix="voicebus-redis-")
+            folder = str(DATA.resolve())  # it writes nothing there: what it holds is gone with it
             settings = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", folder]
             child = await Child.start("redis", bound_to_parent(str(binary), *settings), environment=self.environment)
             self.children.append(child)

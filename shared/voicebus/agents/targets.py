@@ -170,6 +170,8 @@ def load_targets(names: Sequence[str]) -> Targets:
 
 def _load(targets: Targets, name: str) -> None:
     module_name, separator, attribute = name.partition(":")
+    if not module_name.strip("."):
+        raise TargetError(f"TARGET {name!r} names no module; name a module, or module:attribute")
     module = _import(module_name, name)
     if separator:
         found = module
