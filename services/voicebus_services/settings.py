@@ -162,7 +162,6 @@ class GatewaySettings(BusSettings, ApiSettings):
     )
     tool_timeout: Duration = Field(timedelta(seconds=30), description=_TOOL_TIMEOUT)
     guardrail_timeout: Duration = Field(timedelta(seconds=2), description=_GUARDRAIL_TIMEOUT)
-    resume_grace: Duration = Field(timedelta(seconds=60), description="How long after its end a session's token lives.")
     max_sessions: int = Field(500, ge=1, le=100_000, description="Conversations that this gateway holds at once.")
 
 

@@ -31,7 +31,6 @@ def test_the_documented_addresses_are_the_defaults() -> None:
     assert (load(ArchiverSettings).http_port, load(ArchiverSettings).ops_port) == (8081, 9463)
     assert (load(SimulatorSettings).http_port, load(SimulatorSettings).ops_port) == (8090, 9464)
     assert load(GatewaySettings).tool_timeout == timedelta(seconds=30)
-    assert load(GatewaySettings).resume_grace == timedelta(seconds=60)
     assert load(GatewaySettings).model_url == "wss://api.openai.com/v1/realtime"
     assert load(GatewaySettings).stream_prefix == "vb"
 
