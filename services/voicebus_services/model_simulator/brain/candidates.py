@@ -114,6 +114,9 @@ def _string(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
     elif kind == "thing" and "pattern" not in parameter.schema:
         yield from (Candidate(2.2, p.value, p.first, p.last) for p in said.emails)
         yield from (Candidate(2.0, p.value, p.first, p.last) for p in said.phones)
+        yield from (
+            Candidate(2.6, c.value, c.first, c.last) for c in said.codes if said.word_before(c.first) in parameter.words
+        )
     elif kind == "place" and {"zip", "postal", "postcod", "zipcod"} & set(parameter.hints):
         yield from (
             Candidate(2.0, c.value, c.first, c.last) for c in said.codes
@@ -179,6 +182,8 @@ def _identifiers(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
             or (number.unit and before not in parameter.hints and value.isdigit())
         ):
             score -= 2.0
+        if "." in value or (value.isdigit() and not parameter.required and before not in parameter.hints):
+            score -= 1.2  # a bare number is rather a quantity
         if score > 0:
             yield Candidate(score, value, code.first, code.last)
     yield from _capitals(parameter, said)

@@ -68,7 +68,7 @@ def records(parameter: Parameter, tool: Tool, said: Utterance, used: frozenset[i
     """A list of objects, one for each item of a list: "two pizzas and a coke"."""
     text = next((f for f in parameter.fields if f.types == {"string"} and not f.enum), None)
     if text is None:
-        return []
+        return _paired(parameter, said, used)
     best = _counted_item(parameter, said, used)
     if best is None:
         phrases = [_list_member(parameter, c, said) for c in phrase_candidates(text, tool, said, used)]
@@ -81,6 +81,28 @@ def records(parameter: Parameter, tool: Tool, said: Utterance, used: frozenset[i
         if record is not None and all(f.name in record for f in parameter.fields if f.required):
             found.append(Candidate(best.score, record, first, last))
     return found
+
+
+def _paired(parameter: Parameter, said: Utterance, used: frozenset[int]) -> list[Candidate]:
+    """Objects of a constant and a number: "hotel 240 euros, taxi 18 euros"."""
+    kind = next((f for f in parameter.fields if f.enum), None)
+    value = next((f for f in parameter.fields if f.accepts("integer", "number") and not f.enum), None)
+    if kind is None or value is None or any(f.required for f in parameter.fields if f not in {kind, value}):
+        return []
+    numbers = [n for n in said.numbers if n.first not in used]
+    found: dict[int, Candidate] = {}
+    named = [c for c in typed_candidates(kind, said) if c.score >= 1.2 and not c.tokens & used]
+    for candidate in sorted(named, key=lambda c: c.first):
+        free = [n for n in numbers if n.first not in found and not candidate.tokens & set(range(n.first, n.last))]
+        if not free or any(candidate.first == other.value[""] for other in found.values()):
+            continue
+        number = min(free, key=lambda n: min(abs(n.first - candidate.last), abs(candidate.first - n.last)))
+        record = {"": candidate.first, kind.name: candidate.value, value.name: number.plain}
+        first, last = min(number.first, candidate.first), max(number.last, candidate.last)
+        found[number.first] = Candidate(candidate.score, record, first, last)
+    for candidate in found.values():
+        candidate.value.pop("")
+    return list(found.values())
 
 
 def _counted_item(parameter: Parameter, said: Utterance, used: frozenset[int]) -> Candidate | None:

@@ -156,6 +156,8 @@ def _words(tokens: Sequence[Token], at: int) -> Number | None:
         return quarters
     if word == "half" and at + 1 < len(tokens) and tokens[at + 1].low in {"a", "an"}:
         return Number(at, at + 2, 0.5)
+    if word == "half" and at + 1 < len(tokens) and tokens[at + 1].stem in _QUARTERED:
+        return Number(at, at + 1, 0.5)
     if word in {"a", "an"} and at + 1 < len(tokens):
         return _after_article(tokens, at)
     if word in _VAGUE:

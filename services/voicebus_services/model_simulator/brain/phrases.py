@@ -7,6 +7,7 @@ from voicebus_services.model_simulator.brain.associations import known, similari
 from voicebus_services.model_simulator.brain.candidate import Candidate, side
 from voicebus_services.model_simulator.brain.choices import related
 from voicebus_services.model_simulator.brain.concepts import actions, same_concept
+from voicebus_services.model_simulator.brain.countries import COUNTRIES
 from voicebus_services.model_simulator.brain.long_names import corners, extended, long_names
 from voicebus_services.model_simulator.brain.schema import Parameter, Tool
 from voicebus_services.model_simulator.brain.tokens import STOP_WORDS, split_name, stem, stemmed_words, words
@@ -294,6 +295,14 @@ def _fit(parameter: Parameter, tool: Tool, said: Utterance, chunk: Chunk, first:
         score -= 1.5  # "sixty tablets of aspirin" asks for aspirin
     if kind == "place" and not chunk.cased and said.text[:1].isupper() and _PROPER & set(parameter.words):
         score -= 1.5  # a transcript with capitals writes a city with one
+    if any(n.currency and n.first <= first and last <= n.last for n in said.numbers):
+        return 0.0  # "20 euros" is money
+    if kind == "place" and {"country", "city", "town"} & set(parameter.words):
+        country = said.slice(first, last).lower() in COUNTRIES
+        wants_country = "country" in parameter.words and "city" not in parameter.hints
+        score += 1.2 if country == wants_country and country else -1.2 if country != wants_country else 0.0
+    if kind == "thing" and not (parameter.required or preposition or chunk.cased) and before not in labels:
+        score -= 0.5
     if kind == "place":
         street = first in said.house_numbers or (words[-1:] and words[-1] in _STREETS)
         if street and _TOWNS & set(parameter.words):

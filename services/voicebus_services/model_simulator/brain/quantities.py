@@ -59,6 +59,8 @@ def quantities(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
         )
     if parameter.kind == "count":
         yield from _counted_party(parameter, said)
+    if parameter.required and parameter.types == {"integer"} and parameter.kind in {"count", "thing", "person"}:
+        yield from _single_things(parameter, said)
 
 
 def _counts(parameter: Parameter, said: Utterance, number: Number) -> bool:
@@ -83,10 +85,11 @@ def _counted_party(parameter: Parameter, said: Utterance) -> Iterator[Candidate]
         words = [said.low(i) for i in range(at, at + 4)]
         if words[:2] in (["for", "myself"], ["just", "me"]):
             yield Candidate(1.2, 1, at, at + 2)
-    if not parameter.required:
-        return
+
+
+def _single_things(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
+    """ "A small pizza" is one, where the parameter counts pizzas."""
     for at in range(len(said.tokens)):
-        # "A small pizza" is one, where the parameter counts pizzas.
         if said.low(at) in {"a", "an", "another", "my"} and any(
             s in parameter.hints or any(same_concept(s, w) for w in parameter.words)
             for s in said.stems[at + 1 : at + 4]

@@ -29,7 +29,7 @@ _KIND_WORDS: Final = {
     "duration": "duration length minutes seconds hours",
     "currency": "currency currencies",
     "organization": """company organization organisation employer brand airline bank business vendor supplier merchant
-        manufacturer firm""",
+        manufacturer firm charity club foundation institution agency""",
     "amount": """amount bill payment deposit income price budget cost sum salary fee total balance value rent
         fare charge""",
     "identifier": """id identifier code number reference ref tracking confirmation sku iban pin serial plate digits
@@ -63,6 +63,7 @@ _ROLE_WORDS: Final = {
     "max": "max maximum most highest high below under budget",
 }
 _ROLE_OF: Final = {stem(word): role for role, words in _ROLE_WORDS.items() for word in words.split()}
+_PARTIES: Final = frozenset({"recipient", "sender", "receiver", "payee", "beneficiary"})
 _HEADLINES: Final = frozenset({"title", "subject", "headline"})
 # A description says "to" and "current" for many reasons; only these words of it name a side.
 _SPOKEN_SIDES: Final = stemmed_words(
@@ -236,7 +237,8 @@ def _parameter(
         items = _parameter(inner, root, path, required=True, nullable=False, depth=depth + 1)
     return Parameter(
         path=path, types=types, required=required, nullable=nullable, schema=schema, description=description,
-        kind=_of_number(_kind(path[-1], spoken, schema, description, types), types), role=_role(spoken, description),
+        kind=_of_number(_kind(path[-1], spoken, schema, description, types), types),
+        role=_role(_own_words(path), description),
         words=tuple(stem(w) for w in spoken), hints=tuple(dict.fromkeys([*map(stem, spoken), *stems(description)])),
         enum=values, needed_inside=inside, items=items, fields=fields,
     )  # fmt: skip
@@ -341,6 +343,12 @@ def _name_kind(others: list[str], description: str) -> str:
     if not description and not others:
         return "person"
     return "person" if set(others) & {"full", "first", "last", "sur", "family"} else "title"
+
+
+def _own_words(path: tuple[str, ...]) -> list[str]:
+    """The words that tell the side: what lies inside of a recipient is no destination."""
+    outer = [w for key in path[:-1] for w in split_name(key) if w not in _PARTIES]
+    return [*outer, *(w for w in split_name(path[-1]))]
 
 
 def _role(spoken: list[str], description: str) -> str:

@@ -123,6 +123,8 @@ def free_text(parameter: Parameter, tool: Tool, said: Utterance, used: frozenset
     summary = parameter.kind == "title" and bool(_TROUBLE & set(parameter.hints))
     if (parameter.kind == "text" or summary) and (place := telling_clause(tool, said, used)) is not None:
         return _without_edges(said, *place, used)
+    if "question" in parameter.words and said.text.rstrip().endswith("?") and not used:
+        return 0, len(said.tokens)  # the question itself is what is asked
     prefix = _PREFIX.match(said.text)
     start = prefix.end() if prefix else 0
     first = next((i for i, t in enumerate(said.tokens) if t.start >= start), len(said.tokens))
