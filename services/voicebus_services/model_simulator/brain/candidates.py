@@ -188,7 +188,9 @@ def _identifiers(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
             yield Candidate(score, value, code.first, code.last)
     yield from _capitals(parameter, said)
     for number in said.numbers:
-        if number.seconds is None and not number.currency and not number.literal and number.first not in timed:
+        if number.seconds is None and not number.currency and not number.literal and number.first not in timed and (
+            float(number.value).is_integer()
+        ):  # fmt: skip
             yield Candidate(1.0 + number_cues(parameter, said, number), str(number.plain), number.first, number.last)
 
 

@@ -301,6 +301,10 @@ def _fit(parameter: Parameter, tool: Tool, said: Utterance, chunk: Chunk, first:
         country = said.slice(first, last).lower() in COUNTRIES
         wants_country = "country" in parameter.words and "city" not in parameter.hints
         score += 1.2 if country == wants_country and country else -1.2 if country != wants_country else 0.0
+    if kind == "place" and preposition == "to" and _PROPER & set(parameter.words) and any(
+        p.kind == "person" for p in tool.parameters
+    ):  # fmt: skip
+        score -= 0.8  # what goes "to Ines Costa in Lisbon" goes to the person
     if kind == "thing" and not (parameter.required or preposition or chunk.cased) and before not in labels:
         score -= 0.5
     if kind == "place":

@@ -180,6 +180,27 @@ def test_things_in_containers_are_counted_by_these() -> None:
     }
 
 
+def test_costs_are_told_by_their_kind_and_their_number() -> None:
+    cost = {"type": "object", "properties": {"kind": one_of("hotel", "taxi"), "amount": {"type": "number"}},
+            "required": ["kind", "amount"]}  # fmt: skip
+    assert filled(tool("File costs.", costs={"type": "array", "items": cost}), "Hotel 240 euros, taxi 18 euros.") == {
+        "costs": [{"kind": "hotel", "amount": 240}, {"kind": "taxi", "amount": 18}]
+    }
+
+
+def test_a_person_a_town_and_a_country_are_told_apart() -> None:
+    who = {"type": "object", "properties": {"name": STRING, "city": STRING, "country": STRING},
+           "required": ["name", "city", "country"]}  # fmt: skip
+    assert filled(tool("Ship a parcel.", recipient=who), "Ship it to Ines Costa in Lisbon, Portugal.") == {
+        "recipient": {"name": "Ines Costa", "city": "Lisbon", "country": "Portugal"}
+    }
+
+
+def test_money_beside_its_number_is_no_name() -> None:
+    gift = tool("Donate.", charity={"type": "string", "description": "Name of the charity"}, amount={"type": "number"})
+    assert missing(gift, "I'd like to donate 20 euros.") == ["charity"]
+
+
 def test_a_part_of_the_day_only_qualifies_an_hour() -> None:
     visit = tool("Visit.", date={"type": "string", "format": "date"}, time={"type": "string", "format": "time"})
     assert filled(visit, "Tomorrow morning at 9:30.") == {"date": "2026-11-24", "time": "09:30:00"}
