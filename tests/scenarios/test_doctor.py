@@ -1,5 +1,7 @@
 """`voicebus doctor` where all is well, and where the model refuses."""
 
+from typing import Any
+
 import pytest
 
 from support.cluster import running_cluster
@@ -20,7 +22,7 @@ async def test_a_working_installation_is_found_well_and_a_refused_key_is_named(
         simulator_api_key="right",
         model_api_key="right",
     ) as cluster:
-        settings = {
+        settings: dict[str, Any] = {
             "redis_url": redis_url,
             "database_url": database_url,
             "model_url": f"ws://127.0.0.1:{cluster.simulator.http_port}/v1/realtime",
