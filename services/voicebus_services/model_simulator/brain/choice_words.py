@@ -1,8 +1,9 @@
 """What people say when they mean one of a few constants. The single home of these turns of phrase.
 
 `choice_words.txt` is general English by subject: each line holds names that a constant may have, then what is said for
-it: ``name, name = said | said``, where ``~`` stands for up to three words. No line exists for the sake of a particular
-tool; a constant that no line knows is matched by its own words.
+it: ``name, name = said | said``, where ``~`` stands for up to three words. A constant that no line knows is matched by
+its own words. The lines were collected while tables of utterances were worked on: how well they reach beyond these is
+only told by a table that nobody saw.
 """
 
 import re
