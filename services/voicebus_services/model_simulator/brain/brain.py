@@ -31,6 +31,10 @@ _JOINTS: Final = re.compile(
     r"|plus)\s+)",
     re.IGNORECASE,
 )
+# "The order number is 90417." goes on with the request before it.
+_TELLS: Final = re.compile(
+    r"^\W*(?:(?:the|my|our|his|her|their|its)\b[\w' ]{1,30}?\s(?:is|are)|it's|it is|that's|that is)\b", re.IGNORECASE
+)
 
 _FOLLOWS_UP: Final = re.compile(
     r"^\W*(?:and|what about|how about|or|then|now|also|for|in|on|at|the same|same|again)\b", re.IGNORECASE
@@ -156,6 +160,7 @@ class ToolPickingBrain:
         joined = list(_JOINTS.finditer(said.text))
         for number, part in enumerate(parts[1:]):
             following = Utterance(part, self._today())
+            goes_on = _TELLS.match(part) is not None
             heres = tools.rank(Utterance(text, self._today()), without_handoffs=without_handoffs)
             theres = tools.rank(following, without_handoffs=without_handoffs)
             here, there = heres[0], theres[0]
@@ -165,7 +170,7 @@ class ToolPickingBrain:
             else:
                 splits = min(here.score, there.score) >= SURE - 0.08 and bool(request_actions(following)[0])
                 splits = splits and (here.tool is not there.tool or _asks_twice(here, there))
-            splits = splits and not here.filling.missing and not there.filling.missing
+            splits = splits and not goes_on and not here.filling.missing and not there.filling.missing
             if splits:
                 found.append(here)
                 text = part
