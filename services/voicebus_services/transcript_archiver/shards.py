@@ -12,6 +12,7 @@ from voicebus.adapters.redis.client import RedisConnection
 from voicebus.adapters.redis.config import event_groups
 from voicebus.adapters.redis.dead_letters import write_dead_letter
 from voicebus.adapters.redis.scripts import script
+from voicebus.adapters.redis.trimming import position
 from voicebus.contracts.streams import ARCHIVER_GROUP, EVENTS_QUEUE, Keys
 from voicebus.errors import BusError
 from voicebus.telemetry import metrics
@@ -121,7 +122,7 @@ class EventShards:
         if not registered or not registered <= groups.keys():
             return 0
         marks = await asyncio.gather(*(self._watermark(stream, groups[name]) for name in registered))
-        removed: int = await self._bus.call("XTRIM", stream, "MINID", min(marks, key=_position))
+        removed: int = await self._bus.call("XTRIM", stream, "MINID", min(marks, key=position))
         return removed
 
     async def forget_dead_consumers(self, shard: int) -> None:
@@ -139,8 +140,3 @@ class EventShards:
     def _entries(shard: int, raw: Sequence[tuple[str, Mapping[str, str] | None]]) -> list[StreamEntry]:
         # An entry deleted while it was pending has no fields; nothing of it is left to keep.
         return [StreamEntry(shard, entry_id, fields) for entry_id, fields in raw if fields]
-
-
-def _position(entry_id: str) -> tuple[int, int]:
-    ms, _, number = entry_id.partition("-")
-    return int(ms), int(number or 0)

@@ -17,6 +17,7 @@ from typing import Final, TypeVar
 from voicebus.contracts.envelope import Entry
 from voicebus.errors import BusError, ContractError
 from voicebus.ports import Clock, Delivery, StreamConsumer
+from voicebus.runtime.retrying import retry_delay
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
 
@@ -29,7 +30,6 @@ MAX_DELIVERIES: Final = 5
 BLOCK_MS: Final = 2_000
 CLAIM_EVERY_S: Final = 0.25
 TIDY_EVERY_S: Final = 5.0
-_BACKOFF_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 
 async def until_reached(attempt: Callable[[], Awaitable[T]]) -> T:
@@ -41,7 +41,7 @@ async def until_reached(attempt: Callable[[], Awaitable[T]]) -> T:
         except BusError as error:
             if failures == 0:
                 log.warning("waiting for the bus", error=str(error))
-            await asyncio.sleep(_backoff(failures))
+            await asyncio.sleep(retry_delay(failures))
             failures += 1
 
 
@@ -116,7 +116,7 @@ class ConsumerLoop:
                     metrics.REDIS_DISRUPTIONS.labels(service=self._service).inc()
                     log.warning("reading waits for the bus", member=repr(member), error=str(error))
                 self._reachable(False)
-                await asyncio.sleep(_backoff(failures))
+                await asyncio.sleep(retry_delay(failures))
                 failures += 1
                 continue
             failures = 0
@@ -217,7 +217,7 @@ class ConsumerLoop:
                 log.exception("handler failed", type=entry.type, session=entry.session, deliveries=deliveries)
                 if deliveries >= MAX_DELIVERIES:
                     return "handler_failed", f"{type(error).__name__}: {error}"
-                await asyncio.sleep(_backoff(deliveries - delivery.deliveries))
+                await asyncio.sleep(retry_delay(deliveries - delivery.deliveries))
                 deliveries += 1
                 metrics.MESSAGES_REDELIVERED.labels(service=self._service).inc()
             else:
@@ -248,7 +248,3 @@ class ConsumerLoop:
     def _reachable(self, reached: bool) -> None:
         if self._on_reachable is not None:
             self._on_reachable(reached)
-
-
-def _backoff(failures: int) -> float:
-    return _BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)]

@@ -3,7 +3,6 @@
 One stream only, because no blocking read may name two hash tags; a worker of several queues has several members.
 """
 
-import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, Literal
 
@@ -11,6 +10,7 @@ from voicebus.adapters.redis.client import RedisConnection
 from voicebus.adapters.redis.dead_letters import write_dead_letter
 from voicebus.adapters.redis.heartbeat import living, sends_heartbeats
 from voicebus.adapters.redis.scripts import REAP
+from voicebus.adapters.redis.trimming import pairs, trim
 from voicebus.contracts.streams import Keys
 from voicebus.errors import BusError
 from voicebus.ports import Delivery
@@ -98,7 +98,7 @@ class RedisStreamConsumer:
     async def tidy(self) -> None:
         """Remove what every group has acknowledged, and consumers that are dead and hold nothing."""
         try:
-            await self._trim()
+            await trim(self._bus, self.stream)
             others = [other for other in await self._others() if int(other["pending"]) == 0]
             beats = await living(self._bus, [self._keys.worker(other["name"]) for other in others])
             for other, alive in zip(others, beats, strict=True):
@@ -134,7 +134,7 @@ class RedisStreamConsumer:
             if _no_group(error):
                 return []
             raise
-        return [named for named in map(_pairs, consumers) if named["name"] != self._consumer]
+        return [named for named in map(pairs, consumers) if named["name"] != self._consumer]
 
     async def _take(self, other: str, count: int) -> list[Delivery]:
         cause: Literal["dead", "idle"] = "dead" if sends_heartbeats(other) else "idle"
@@ -154,26 +154,6 @@ class RedisStreamConsumer:
             log.info("entries taken over", stream=self.stream, entries=len(taken), previous=other, cause=cause)
         return taken
 
-    async def _trim(self) -> None:
-        """Delete below the lowest pending, else last delivered, entry of every group; never what is undelivered.
-
-        The groups are asked before their pending entries: what is delivered in between has higher ids.
-        """
-        groups = [_pairs(group) for group in await self._bus.call("XINFO", "GROUPS", self.stream)]
-        waiting = await asyncio.gather(
-            *(
-                self._bus.submit("XPENDING", self.stream, group["name"], "-", "+", 1, parse_detail=True)
-                for group in groups
-            )
-        )
-        bounds = [
-            _position(rows[0]["message_id"]) if rows else _after(group["last-delivered-id"])
-            for group, rows in zip(groups, waiting, strict=True)
-        ]
-        if bounds:
-            milliseconds, number = min(bounds)
-            await self._bus.call("XTRIM", self.stream, "MINID", f"{milliseconds}-{number}")
-
     def _deliveries(self, entries: Iterable[Any]) -> list[Delivery]:
         # An entry that was deleted while pending comes without fields; there is nothing left to do for it.
         return [Delivery(self.stream, entry_id, fields, 1) for entry_id, fields in entries if fields]
@@ -182,18 +162,3 @@ class RedisStreamConsumer:
 def _no_group(error: BusError) -> bool:
     text = str(error)
     return "NOGROUP" in text or "no such key" in text
-
-
-def _position(entry_id: str) -> tuple[int, int]:
-    milliseconds, _, number = entry_id.partition("-")
-    return int(milliseconds), int(number)
-
-
-def _after(entry_id: str) -> tuple[int, int]:
-    milliseconds, number = _position(entry_id)
-    return milliseconds, number + 1
-
-
-def _pairs(row: Any) -> dict[str, Any]:
-    """A row of XINFO as a mapping."""
-    return dict(zip(row[::2], row[1::2], strict=True))

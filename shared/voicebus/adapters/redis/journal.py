@@ -21,6 +21,7 @@ from voicebus.contracts.streams import SESSION_TTL_S, Keys
 from voicebus.engine.outputs import Record
 from voicebus.errors import BusError, StaleOwnerError
 from voicebus.ports import Clock, SessionRef
+from voicebus.runtime.retrying import retry_delay
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
 
@@ -36,7 +37,6 @@ KEEP_S: Final = 60.0
 CAPACITY: Final = 2_000
 
 _MAX_FLUSH: Final = 200
-_RETRY_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 
 class _Event(NamedTuple):
@@ -211,7 +211,7 @@ class RedisJournal:
             if failures == 1:
                 metrics.REDIS_DISRUPTIONS.labels(service=self._service).inc()
                 log.warning("journal waits for Redis", sessions=len(self._dirty), error=str(failed))
-            await asyncio.sleep(_RETRY_S[min(failures, len(_RETRY_S)) - 1])
+            await asyncio.sleep(retry_delay(failures - 1))
 
     def _over(self, owned: _Session) -> bool:
         """Whether nothing more can be done for a session that was closed."""

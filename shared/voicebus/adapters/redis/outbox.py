@@ -13,6 +13,7 @@ from voicebus.adapters.redis.client import RedisConnection, is_final
 from voicebus.contracts.envelope import Entry
 from voicebus.errors import BusError
 from voicebus.ports import Clock
+from voicebus.runtime.retrying import retry_delay
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
 
@@ -21,7 +22,6 @@ log = get_logger(__name__)
 CAPACITY: Final = 10_000
 _BATCH: Final = 256
 _RENEW_S: Final = 10.0
-_RETRY_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Outbox:
             unsent = await self._send(batch)
             if unsent:
                 self._waiting.extendleft(reversed(unsent))
-                await asyncio.sleep(_RETRY_S[min(failures, len(_RETRY_S) - 1)])
+                await asyncio.sleep(retry_delay(failures))
                 failures += 1
             else:
                 failures = 0

@@ -6,7 +6,9 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from voicebus.adapters.redis.client import RedisConnection
+from voicebus.adapters.redis.trimming import after
 from voicebus.errors import BusError
+from voicebus.runtime.retrying import retry_delay
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
 
@@ -16,7 +18,6 @@ BLOCK_MS: Final = 2_000
 _COUNT: Final = 500
 _TIDY_S: Final = 10.0
 _MAKER: Final = "maker"
-_RETRY_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 
 class StreamTail:
@@ -65,7 +66,7 @@ class StreamTail:
                     metrics.REDIS_DISRUPTIONS.labels(service=self._service).inc()
                     log.warning("reading waits for Redis", stream=self.stream, error=str(error))
                 self._reachable(False)
-                await asyncio.sleep(_RETRY_S[min(failures, len(_RETRY_S) - 1)])
+                await asyncio.sleep(retry_delay(failures))
                 failures += 1
                 continue
             failures = 0
@@ -78,8 +79,7 @@ class StreamTail:
             BusError: Redis cannot be reached.
         """
         if self._last != "0-0":
-            milliseconds, _, number = self._last.partition("-")
-            await self._bus.call("XTRIM", self.stream, "MINID", f"{milliseconds}-{int(number) + 1}")
+            await self._bus.call("XTRIM", self.stream, "MINID", after(self._last))
         if not await self._bus.call("EXPIRE", self.stream, self._ttl_s):
             # Not there yet. Made here, because who writes first may not know that it must end; a group made and
             # destroyed is the way to an empty stream.
