@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from voicebus_services.model_simulator.brain import ToolPickingBrain
-from voicebus_services.model_simulator.brains import BrainContext, Call, Output, Say
+from voicebus_services.model_simulator.brains import BrainContext, Call, Meaning, Output, Say
+from voicebus_services.model_simulator.speech import SentenceMeaning
 
 TODAY = date(2026, 11, 23)
 TABLES = sorted(Path(__file__).parent.glob("*_table.yaml"))
@@ -38,12 +39,21 @@ def is_right(outputs: tuple[Output, ...], wanted: list[tuple[str, Any]]) -> bool
     )
 
 
+@pytest.fixture(scope="module", params=["words alone", pytest.param("meaning too", marks=pytest.mark.speech)])
+def meaning(request: pytest.FixtureRequest) -> Meaning | None:
+    if request.param == "words alone":
+        return None
+    model = SentenceMeaning()
+    model.load_now()
+    return model
+
+
 @pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
-def test_at_least_36_of_40_utterances_give_the_right_calls(path: Path) -> None:
+def test_at_least_36_of_40_utterances_give_the_right_calls(path: Path, meaning: Meaning | None) -> None:
     table = yaml.safe_load(path.read_text())
     tools = tuple({"type": "function", **tool} for tool in table["tools"])
     assert (len(tools), len(table["rows"])) == (10, 40)
-    brain = ToolPickingBrain(lambda: TODAY)
+    brain = ToolPickingBrain(lambda: TODAY, meaning)
     wrong = []
     for row in table["rows"]:
         outputs = brain.decide(BrainContext("", tools, "auto", (heard(row[0]),)))
