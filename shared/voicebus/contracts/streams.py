@@ -62,7 +62,10 @@ class Keys:
         return f"{self.prefix}:session:{{{self.event_shard(session)}}}:{session}:calls"
 
     def tools(self, queue: str) -> str:
-        """Stream of tool calls, group `workers`; acknowledged entries are trimmed, undelivered ones never."""
+        """Stream of tool calls, group `workers`; acknowledged entries are trimmed, undelivered ones never.
+
+        What no worker took within 10 min after its deadline goes to the dead letters.
+        """
         return f"{self.prefix}:tools:{{{queue}}}"
 
     def call(self, queue: str, session: str, call_id: str) -> str:
@@ -74,7 +77,7 @@ class Keys:
         return f"{self.prefix}:dead:{{{queue}}}"
 
     def guardrails(self, shard: int) -> str:
-        """Stream of guardrail checks, group `workers`."""
+        """Stream of guardrail checks, group `workers`; trimmed as `tools` is."""
         return f"{self.prefix}:guardrails:{{{shard}}}"
 
     def inbox(self, gateway: str) -> str:

@@ -10,7 +10,7 @@ from voicebus.adapters.redis.outbox import Outbox
 from voicebus.adapters.redis.scripts import CANCEL
 from voicebus.contracts.envelope import Entry, Message
 from voicebus.contracts.guardrails import GUARDRAIL_CHECK, GuardrailCheck
-from voicebus.contracts.streams import CALL_TTL_S, CONTROL_TTL_S, Keys
+from voicebus.contracts.streams import CALL_TTL_S, CONTROL_TTL_S, GUARDRAILS_QUEUE, Keys
 from voicebus.contracts.tools import TOOL_CALL, TOOL_CANCEL, ToolCall, ToolCancel
 from voicebus.engine.outputs import CancelTool, DispatchCheck, DispatchTool
 from voicebus.errors import BusError
@@ -60,7 +60,7 @@ class RedisToolDispatch:
         )
         deadline = self._clock.at_ms() + call.timeout_ms
         entry = new_entry(session, TOOL_CALL, message, self._clock, deadline=deadline)
-        self._outbox.send(self._keys.tools(call.queue), entry)
+        self._outbox.send(self._keys.tools(call.queue), entry, dead=self._keys.dead(call.queue))
 
     def cancel(self, session: SessionRef, cancel: CancelTool) -> None:
         """Keep a call from starting, and stop it where it runs."""
@@ -120,4 +120,5 @@ class RedisGuardrailDispatch:
         )
         deadline = self._clock.at_ms() + timeout_ms
         entry = new_entry(session, GUARDRAIL_CHECK, message, self._clock, deadline=deadline)
-        self._outbox.send(self._keys.guardrails(self._keys.guardrail_shard(session.id)), entry)
+        stream = self._keys.guardrails(self._keys.guardrail_shard(session.id))
+        self._outbox.send(stream, entry, dead=self._keys.dead(GUARDRAILS_QUEUE))

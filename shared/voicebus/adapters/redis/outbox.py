@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from voicebus.adapters.redis.client import RedisConnection, is_final
+from voicebus.adapters.redis.overdue import bury_overdue
 from voicebus.contracts.envelope import Entry
 from voicebus.errors import BusError
 from voicebus.ports import Clock
@@ -22,6 +23,9 @@ log = get_logger(__name__)
 CAPACITY: Final = 10_000
 _BATCH: Final = 256
 _RENEW_S: Final = 10.0
+
+# How often a stream that may have no worker is looked after, for as long as something is sent to it.
+SWEEP_EVERY_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,8 @@ class Outbox:
         self._clock = clock
         self._service = service
         self._renewed: dict[str, float] = {}
+        # Streams that may have no worker, with the key of their dead letters; as many as there are queues and shards.
+        self._looked_after: dict[str, str] = {}
         self._waiting: deque[_Outgoing] = deque()
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
@@ -53,8 +59,13 @@ class Outbox:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def send(self, stream: str, entry: Entry, *, ttl_s: int | None = None) -> None:
-        """Queue an entry; `ttl_s` renews the stream's own time to live."""
+    def send(self, stream: str, entry: Entry, *, ttl_s: int | None = None, dead: str | None = None) -> None:
+        """Queue an entry; `ttl_s` renews the stream's own time to live.
+
+        `dead`, for a stream of the workers' group, is where entries go that no worker takes (`adapters.redis.overdue`).
+        """
+        if dead is not None:
+            self._looked_after[stream] = dead
         self._put(_Outgoing(stream, entry, ttl_s, None))
 
     async def deliver(self, stream: str, entry: Entry, *, ttl_s: int | None = None) -> None:
@@ -64,7 +75,31 @@ class Outbox:
         await written
 
     async def run(self) -> None:
-        """Send what is queued, until cancelled."""
+        """Send what is queued, and look after streams that may have no worker, until cancelled."""
+        sweeping = asyncio.create_task(self._keep_swept(), name="sweep")
+        try:
+            await self._keep_sending()
+        finally:
+            sweeping.cancel()
+            await asyncio.gather(sweeping, return_exceptions=True)
+
+    async def sweep(self) -> None:
+        """Bury what is overdue in the streams that were written from here."""
+        for stream, dead in list(self._looked_after.items()):
+            try:
+                await bury_overdue(self._bus, stream, dead, now_ms=self._clock.at_ms(), service=self._service)
+            except BusError as error:
+                log.info("stream not looked after", stream=stream, error=str(error))
+
+    async def _keep_swept(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_EVERY_S)
+            try:
+                await self.sweep()
+            except Exception:  # one odd entry must not end the care of all streams
+                log.exception("streams not looked after")
+
+    async def _keep_sending(self) -> None:
         failures = 0
         while True:
             if not self._waiting:
