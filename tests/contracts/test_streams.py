@@ -5,11 +5,13 @@ import re
 from collections.abc import Iterable
 from zlib import crc32
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from redis.crc import key_slot
 
 from voicebus.contracts.streams import RESERVED_QUEUES, Keys
+from voicebus.errors import ContractError
 
 KEYS = Keys("vb")
 
@@ -30,7 +32,7 @@ TAGGED = {
     "archiver_lease": KEYS.archiver_lease(3),
 }
 UNTAGGED = {"config", "registry_tools", "archivers"}
-NOT_KEYS = {"event_shard", "guardrail_shard", "prefix", "event_shards", "guardrail_shards"}
+NOT_KEYS = {"event_shard", "guardrail_shard", "prefix", "event_shards", "guardrail_shards", "require_reply_to"}
 
 
 def slots(keys: Iterable[str]) -> set[int]:
@@ -74,3 +76,12 @@ def test_what_a_claim_touches_shares_a_slot(queue: str) -> None:
 
 def test_dead_letters_of_the_services_have_queues_that_no_tool_may_take() -> None:
     assert frozenset({"guardrails", "events", "inbox"}) == RESERVED_QUEUES
+
+
+def test_answers_go_to_inboxes_and_foreign_keys_alone() -> None:
+    keys = Keys("vb")
+    for allowed in (keys.inbox("g1"), "answers", "vbx:events:{1}", "other:inbox:{g1}"):
+        keys.require_reply_to(allowed)
+    for refused in (keys.events(1), keys.config, keys.tools("default"), "vb:inboxes", "vb:"):
+        with pytest.raises(ContractError, match="no inbox"):
+            keys.require_reply_to(refused)

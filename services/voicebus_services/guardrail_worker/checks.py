@@ -47,13 +47,14 @@ class CheckRunner:
         """Judge, and answer.
 
         Raises:
-            ContractError: the entry is no check.
+            ContractError: the entry is no check, or is to be answered where no answer belongs.
         """
         if entry.type != GUARDRAIL_CHECK:
             raise ContractError(
                 f"a guardrail stream holds guardrail.check, not {entry.type!r}", reason="unexpected_type"
             )
         check = GuardrailCheck.of(entry)
+        self._member.keys.require_reply_to(check.reply_to)
         with structlog.contextvars.bound_contextvars(session=entry.session, traceparent=entry.traceparent):
             budget_s = self._budget_s
             if entry.deadline is not None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 from zlib import crc32
 
+from voicebus.errors import ContractError
+
 ARCHIVER_GROUP: Final = "archiver"
 WORKERS_GROUP: Final = "workers"
 
@@ -83,6 +85,15 @@ class Keys:
     def inbox(self, gateway: str) -> str:
         """Stream of replies and commands for one gateway; `INBOX_TTL_S` after the last write."""
         return f"{self.prefix}:inbox:{{{gateway}}}"
+
+    def require_reply_to(self, reply_to: str) -> None:
+        """Keep answers out of our other streams: `reply_to` may be any key but one of ours that is no inbox.
+
+        Raises:
+            ContractError: it is one.
+        """
+        if reply_to.startswith(f"{self.prefix}:") and not reply_to.startswith(f"{self.prefix}:inbox:"):
+            raise ContractError(f"reply_to {reply_to[:200]!r} is a key of ours and no inbox", reason="malformed")
 
     def gateway(self, gateway: str) -> str:
         """Hash: a gateway's heartbeat; `HEARTBEAT_TTL_S`."""

@@ -12,11 +12,13 @@ from support.servers import RedisServer
 from support.tool_calls import Caller, calling
 from support.waiting import wait_until
 from voicebus import ToolContext, ToolWorker, UserError, function_tool
+from voicebus.adapters.redis.dispatch import RedisToolDispatch
 from voicebus.adapters.redis.heartbeat import living
 from voicebus.adapters.redis.scripts import CLAIM
 from voicebus.agents.tools import calls
 from voicebus.contracts.streams import Keys
 from voicebus.contracts.tools import Outcome, ToolCall
+from voicebus.engine.outputs import DispatchTool
 from voicebus.errors import BusError
 
 
@@ -97,6 +99,23 @@ async def test_calls_that_waited_for_a_worker_are_run(redis_url: str, keys: Keys
     caller.call("key")
     async with worker(redis_url, keys, key):
         assert (await caller.result()).output == "s1:c1"
+
+
+async def test_no_caller_has_an_answer_written_into_another_stream_of_ours(
+    redis_url: str, keys: Keys, caller: Caller
+) -> None:
+    foreign = keys.events(3)
+    dispatch = RedisToolDispatch(caller.bus, caller.tools._outbox, caller.clock, keys, reply_to=foreign)
+    async with worker(redis_url, keys, add):
+        dispatch.dispatch(caller.session, DispatchTool("c1", "add", '{"a": 1, "b": 1}', "a", "default", 10_000, False))
+
+        async def letters() -> list[dict[str, str]]:
+            return await caller.stream(keys.dead("default"))
+
+        (letter,) = await wait_until(letters, description="the dead letter")
+    assert letter["reason"] == "malformed"
+    assert foreign in letter["error"]
+    assert await caller.bus.call("EXISTS", foreign) == 0
 
 
 async def test_functions_that_are_not_async_run_in_threads(redis_url: str, keys: Keys, caller: Caller) -> None:

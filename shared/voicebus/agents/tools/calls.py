@@ -103,11 +103,12 @@ class CallRunner:
         """See a call through to its answer.
 
         Raises:
-            ContractError: the entry is no tool call.
+            ContractError: the entry is no tool call, or is to be answered where no answer belongs.
         """
         if entry.type != TOOL_CALL:
             raise ContractError(f"a tool queue holds tool.call, not {entry.type!r}", reason="unexpected_type")
         call = ToolCall.of(entry)
+        self._member.keys.require_reply_to(call.reply_to)
         handling = _Handling(self._member, entry, delivery, call, self._queues[delivery.stream])
         with structlog.contextvars.bound_contextvars(
             session=entry.session, call=call.call_id, tool=call.tool, traceparent=entry.traceparent
