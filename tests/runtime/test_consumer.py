@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
+from prometheus_client import REGISTRY
+
 from support.waiting import wait_until
 from voicebus.contracts.envelope import Entry
 from voicebus.errors import BusError, ContractError
@@ -89,6 +91,10 @@ class Running:
     async def end(self) -> None:
         self.stop.set()
         await self.task
+
+
+def redelivered() -> float:
+    return REGISTRY.get_sample_value("voicebus_messages_redelivered_total", {"service": "test"}) or 0.0
 
 
 async def nothing(entry: Entry, delivery: Delivery) -> None: ...
@@ -198,9 +204,21 @@ async def test_an_entry_that_killed_its_workers_is_not_started_again() -> None:
 async def test_abandoned_entries_are_taken_over() -> None:
     member = MemoryMember()
     member.abandoned = [delivery("orphan", 2, cause="dead")]
+    before = redelivered()
     running = Running(member, handle=nothing)
     await wait_until(lambda: member.acknowledged == ["1-orphan"], description="the orphan")
     await running.end()
+    assert redelivered() == before + 1
+
+
+async def test_first_deliveries_are_not_counted_as_repeated() -> None:
+    member = MemoryMember()
+    member.put("1", "2")
+    before = redelivered()
+    running = Running(member, handle=nothing)
+    await wait_until(lambda: len(member.acknowledged) == 2, description="both entries")
+    await running.end()
+    assert redelivered() == before
 
 
 async def test_a_lost_bus_is_waited_out_and_lost_deliveries_are_found() -> None:

@@ -80,6 +80,7 @@ class EventShards:
         entries = self._entries(shard, reply[1])
         if entries:
             metrics.MESSAGES_CLAIMED.labels(service=SERVICE, cause="shard_taken").inc(len(entries))
+            metrics.MESSAGES_REDELIVERED.labels(service=SERVICE).inc(len(entries))
         return entries, None if reply[0] == "0-0" else reply[0]
 
     async def read(self, shard: int) -> list[StreamEntry]:

@@ -185,6 +185,8 @@ class ConsumerLoop:
             self._room.set()
 
     async def _work(self, member: StreamConsumer, delivery: Delivery) -> None:
+        if delivery.deliveries > 1:
+            metrics.MESSAGES_REDELIVERED.labels(service=self._service).inc()
         async with self._slots:
             queued_ms = self._clock.at_ms() - int(delivery.entry_id.partition("-")[0])
             metrics.MESSAGE_QUEUE.labels(service=self._service).observe(max(0, queued_ms) / 1000)
