@@ -211,6 +211,42 @@ async def test_cancellation_from_outside_reaches_the_tool_and_leaves() -> None:
     await asyncio.wait_for(ended.wait(), 5)
 
 
+async def test_an_error_function_that_never_answers_holds_no_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("voicebus.agents.tools.invoke.FORMATTER_TIMEOUT_S", 0.02)
+
+    async def broken(_: Any, __: Exception) -> str:
+        await asyncio.Event().wait()
+        raise AssertionError("unreachable")
+
+    @function_tool(failure_error_function=broken)
+    async def boom() -> str:
+        raise ValueError("out of stock")
+
+    @function_tool(timeout=0.01, timeout_error_function=broken)
+    async def slow() -> str:
+        await asyncio.Event().wait()
+        return "unreachable"
+
+    async with asyncio.timeout(20):
+        told = await run(boom)
+        assert (told.outcome, told.output) == (Outcome.ERROR, "An error occurred while running the tool boom.")
+        told = await run(slow)
+        assert (told.outcome, told.output) == (Outcome.TIMEOUT, "Tool 'slow' timed out after 0.01 seconds.")
+
+
+async def test_a_timeout_function_that_fails_changes_nothing_about_the_timeout() -> None:
+    def failing(_: Any, __: Exception) -> str:
+        raise KeyError("words")
+
+    @function_tool(timeout=0.01, timeout_error_function=failing)
+    async def slow() -> str:
+        await asyncio.Event().wait()
+        return "unreachable"
+
+    told = await run(slow)
+    assert (told.outcome, told.error and told.error.kind) == (Outcome.TIMEOUT, "timeout")
+
+
 async def test_a_tool_that_cancels_itself_has_failed() -> None:
     @function_tool
     async def quitter() -> str:

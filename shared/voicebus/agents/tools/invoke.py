@@ -7,6 +7,7 @@ import asyncio
 import dataclasses
 import inspect
 import json
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from typing import Any, Final
 
@@ -23,6 +24,9 @@ log = get_logger(__name__)
 
 # A model takes less than that in, and every listener of the session gets it too.
 MAX_OUTPUT_CHARS: Final = 262_144
+
+# For the author's functions that put an error into words.
+FORMATTER_TIMEOUT_S: Final = 5.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -134,9 +138,7 @@ def _explain(error: Exception) -> str:
 
 async def _timed_out(tool: FunctionTool, context: ToolContext[Any], limit: float) -> ToolOutcome:
     error = ToolTimeoutError(tool.name, limit)
-    text = str(error)
-    if tool.timeout_error_function is not None:
-        text = await _text(tool.timeout_error_function(context, error), text)
+    text = await _told(tool, tool.timeout_error_function, context, error, fallback=str(error))
     return ToolOutcome(Outcome.TIMEOUT, text, ToolFailure(kind="timeout", message=str(error)))
 
 
@@ -145,17 +147,40 @@ async def _raised(tool: FunctionTool, context: ToolContext[Any], error: Exceptio
     if tool.failure_error_function is None:
         return _failed(tool, "the tool failed", "raised")
     fallback = f"An error occurred while running the tool {tool.name}."
-    try:
-        text = await _text(tool.failure_error_function(context, error), fallback)
-    except Exception as second:  # noqa: BLE001 - the author's formatter failed as well
-        log.warning("failure_error_function raised", tool=tool.name, error=repr(second))
-        text = fallback
+    text = await _told(tool, tool.failure_error_function, context, error, fallback=fallback)
     return ToolOutcome(Outcome.ERROR, text, ToolFailure(kind="raised", message=str(error) or type(error).__name__))
 
 
-async def _text(produced: Any, fallback: str) -> str:
-    text = await produced if inspect.isawaitable(produced) else produced
+async def _told(
+    tool: FunctionTool, author: Callable[..., Any] | None, context: ToolContext[Any], error: Exception, *, fallback: str
+) -> str:
+    """What the author's function makes of `error`; `fallback` where there is none, or none that answers with text.
+
+    It is given `FORMATTER_TIMEOUT_S`: the call's own time may be over, and its slot must come free.
+    """
+    if author is None:
+        return fallback
+    try:
+        produced = author(context, error)
+        text = await _within(produced, FORMATTER_TIMEOUT_S) if inspect.isawaitable(produced) else produced
+    except Exception as second:  # noqa: BLE001 - an author's function may raise anything
+        log.warning("error function failed", tool=tool.name, error=repr(second))
+        return fallback
     return text if isinstance(text, str) else fallback
+
+
+async def _within(awaitable: Awaitable[Any], seconds: float) -> Any:
+    # Not under `asyncio.timeout`, which waits for one that takes no notice of its cancellation.
+    running = asyncio.ensure_future(awaitable)
+    try:
+        done, _ = await asyncio.wait({running}, timeout=seconds)
+    finally:
+        running.cancel()
+    if not done:
+        raise TimeoutError(f"no text within {seconds:g} s")
+    if running.cancelled():
+        raise RuntimeError("it cancelled itself")
+    return running.result()
 
 
 def _failed(tool: FunctionTool, why: str, kind: str) -> ToolOutcome:
