@@ -19,6 +19,8 @@ _CONTAINERS: Final = stemmed_words(
     """carton loaf loaves bottle can bag box pack packet piece slice cup glass jar tin bunch bar tube roll bowl kilo
     kilogram gram liter litre pound dozen pair portion serving head stick"""
 )
+_NOTHING: Final = words("nothing anything something everything else more none stuff things")
+_STATES: Final = words("lying left sitting waiting remaining hanging standing available handy ready")
 _JOINTS: Final = words("and , plus & also")
 _PART_OF_ITEM: Final = words("of one two three four five six seven eight nine ten some couple half") | {"-", "'"}
 
@@ -38,6 +40,7 @@ def elements(parameter: Parameter, tool: Tool, said: Utterance, used: frozenset[
         (_list_member(items, c, said) for c in phrase_candidates(items, tool, said, used)),
         key=lambda c: (-c.score, c.first),
     )
+    phrases = [t for c in phrases if (t := _without_state(items, c, said)) is not None]
     if not phrases:
         return []
     chain_of = {i: c.chain for c in said.chunks for i in range(c.first, c.last)}
@@ -51,6 +54,20 @@ def elements(parameter: Parameter, tool: Tool, said: Utterance, used: frozenset[
         next(iter(group))
         for _, group in groupby(sorted(same, key=lambda c: (c.first, -c.score)), key=lambda c: c.first)
     ]
+
+
+def _without_state(parameter: Parameter, candidate: Candidate, said: Utterance) -> Candidate | None:
+    """The item without what is said of where it is ("coconut milk lying around"); None for what names nothing."""
+    last = candidate.last
+    for at in range(candidate.first + 1, last):
+        if said.low(at) in _STATES and (at + 1 == last or said.low(at + 1) in PREPOSITIONS):
+            last = at
+            break
+    if all(said.low(at) in _NOTHING for at in range(candidate.first, last)):
+        return None
+    if last == candidate.last:
+        return candidate
+    return replace(candidate, value=spelled(parameter, said, candidate.first, last), last=last)
 
 
 def _list_member(parameter: Parameter, candidate: Candidate, said: Utterance) -> Candidate:
@@ -159,6 +176,8 @@ def _prices(said: Utterance) -> set[int]:
     """The places of prices of single items: "at $12 each", "for 3 euros apiece", "at $90 an hour"."""
     found: set[int] = set()
     for number in said.numbers:
+        if found and said.low(number.first - 1) == "at" and not number.unit:
+            found |= {number.first - 1, *range(number.first, number.last)}  # "… and two tables at 150"
         each = said.low(number.last) in {"each", "apiece", "per", "a", "an"}
         if said.low(number.first - 1) in {"at", "for"} and (number.currency or each):
             found |= set(range(number.first - 1, number.last + int(each)))

@@ -6,7 +6,7 @@ from typing import Final
 
 from voicebus_services.model_simulator.brain.candidate import Candidate
 from voicebus_services.model_simulator.brain.schema import Parameter, Tool
-from voicebus_services.model_simulator.brain.tokens import words
+from voicebus_services.model_simulator.brain.tokens import stemmed_words, words
 from voicebus_services.model_simulator.brain.utterance import Utterance
 
 _CORNER: Final = re.compile(
@@ -14,6 +14,7 @@ _CORNER: Final = re.compile(
     r"(?: (?:Street|Avenue|Road|Lane|Drive|Boulevard|Ave|St)\b)?",
     re.IGNORECASE,
 )
+_STREETS: Final = stemmed_words("street avenue road lane drive square boulevard way court place terrace")
 _JOINERS: Final = words("""of the and de la del & a in on to for - '""")
 
 
@@ -23,6 +24,27 @@ def corners(said: Utterance) -> Iterator[Candidate]:
         first, last = said.range_of(match.start(), match.end())
         if first < last:
             yield Candidate(3.5, said.slice(first, last), first, last, long=True)
+
+
+def street_numbers(said: Utterance) -> Iterator[Candidate]:
+    """ "Green Street 5": a number behind a street's name belongs to the address."""
+    for number in said.numbers:
+        first = number.first
+        if not follows_street(said, first):
+            continue
+        while first > 0 and said.tokens[first - 1].is_word and said.tokens[first - 1].text[0].isupper():
+            first -= 1
+        chunk = next((c for c in said.chunks if c.first <= first < c.last), None)
+        near = 1.0 if chunk is not None and chunk.preposition in {"at", "from", "in", "to"} else 0.0
+        yield Candidate(2.0 + near, said.slice(first, number.first + 1), first, number.first + 1, long=True)
+
+
+def follows_street(said: Utterance, at: int) -> bool:
+    """Whether the number at a place stands right behind a street's name written with capitals."""
+    if at < 2 or not said.low(at).rstrip("abc").isdigit():
+        return False
+    words_before = said.tokens[at - 2 : at]
+    return said.stems[at - 1] in _STREETS and all(t.is_word and t.text[0].isupper() for t in words_before)
 
 
 def extended(tool: Tool, said: Utterance, used: frozenset[int], short: list[Candidate]) -> Iterator[Candidate]:

@@ -248,8 +248,11 @@ def _continues(tokens: Sequence[Token], at: int, so_far: int) -> bool:
 
 
 def _and_a_half(tokens: Sequence[Token], value: float, last: int) -> tuple[float, int]:
-    if [t.low for t in tokens[last : last + 3]] == ["and", "a", "half"]:
-        return value + 0.5, last + 3
+    """ "One and a half", "two and a quarter", "one and three quarters"."""
+    said = [t.low for t in tokens[last : last + 3]]
+    part = {("a", "half"): 0.5, ("a", "quarter"): 0.25, ("three", "quarters"): 0.75, ("one", "half"): 0.5}
+    if said[:1] == ["and"] and tuple(said[1:]) in part:
+        return value + part[said[1], said[2]], last + 3
     return value, last
 
 

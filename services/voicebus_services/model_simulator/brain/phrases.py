@@ -8,8 +8,9 @@ from voicebus_services.model_simulator.brain.candidate import Candidate, side
 from voicebus_services.model_simulator.brain.choices import related
 from voicebus_services.model_simulator.brain.concepts import actions, same_concept
 from voicebus_services.model_simulator.brain.countries import COUNTRIES
-from voicebus_services.model_simulator.brain.long_names import corners, extended, long_names
+from voicebus_services.model_simulator.brain.long_names import corners, extended, long_names, street_numbers
 from voicebus_services.model_simulator.brain.schema import Parameter, Tool
+from voicebus_services.model_simulator.brain.subjects import subjects, wants_name
 from voicebus_services.model_simulator.brain.tokens import STOP_WORDS, split_name, stem, stemmed_words, words
 from voicebus_services.model_simulator.brain.utterance import DETERMINERS, PREPOSITIONS, Chunk, Utterance
 
@@ -51,6 +52,8 @@ _PREDICATES: Final = words("got has is was wants needs had will should would can
 _PROPER: Final = stemmed_words("city country town county")
 _TALKS: Final = stemmed_words("discuss regarding concerning cover")
 _SPEAKER: Final = stemmed_words("owner customer user caller guest patient applicant contact passenger your client")
+_BEFORE_INFINITIVES: Final = words("like want love need going able prefer")
+_IMPERATIVES: Final = words("stick put throw toss pop chuck drop slap jot place grab stock fetch pack include")
 _SUBJECTS: Final = words("i we you he she they just have")
 _TITLES: Final = words("""dr doctor mr mrs ms miss professor prof sir saint uncle aunt""")
 
@@ -64,10 +67,13 @@ def phrase_candidates(parameter: Parameter, tool: Tool, said: Utterance, used: f
         first, last = _trimmed(parameter, tool, said, chunk, used)
         if first < last:
             score = _fit(parameter, tool, said, chunk, first, last)
+            first = _with_title(said, first, used)
             if score > 0:
                 found.append(Candidate(score, spelled(parameter, said, first, last), first, last))
     if parameter.kind == "place":
         found += corners(said)
+        found += street_numbers(said)
+    found += subjects(parameter, said, used)
     if said.tells_names and parameter.kind in {"title", "creator", "query", "place", "thing", "organization"}:
         found += long_names(parameter, said, used, found)
     if parameter.kind == "title":
@@ -75,6 +81,12 @@ def phrase_candidates(parameter: Parameter, tool: Tool, said: Utterance, used: f
     whole = [c for c in found if c.long]
     found = [c for c in found if c.long or not any(w.first <= c.first and c.last <= w.last for w in whole)]
     return sorted(found, key=lambda c: (-round(c.score, 6), c.first, -c.last))
+
+
+def _with_title(said: Utterance, first: int, used: frozenset[int]) -> int:
+    """The start of a name with the title whose point ends the phrase before ("Dr. Klein")."""
+    titled = first > 1 and said.low(first - 1) == "." and said.low(first - 2) in _TITLES and first - 2 not in used
+    return first - 2 if titled and said.tokens[first].text[0].isupper() else first
 
 
 def _quoted(parameter: Parameter, first: int, last: int, value: str) -> Candidate | None:
@@ -189,6 +201,8 @@ def _drops_at_start(
         n.last == first and n.unit == word.stem for n in said.numbers
     ):  # fmt: skip
         return True  # "three seats Oslo to Bergen"
+    if word.low in _IMPERATIVES and first == chunk.first and last - first > 1 and _request_start(said, first):
+        return True  # "Stick bananas on the list"
     verb = first == chunk.first and actions(word.stem) and not word.text[0].isupper()
     return bool(verb) and first + 1 < last and _request_start(said, first)
 
@@ -267,6 +281,12 @@ def _fit(parameter: Parameter, tool: Tool, said: Utterance, chunk: Chunk, first:
             score -= 0.3
     # "account savings", "savings account": the parameter's name beside the value.
     labels = set(parameter.words) - {"nam", "id", "typ"}
+    if kind in {"place", "thing"} and not chunk.cased and said.tells_names and wants_name(parameter):
+        score -= 1.0  # what has a name of its own is written with a capital
+    if preposition == "to" and last - first == 1 and said.low(first - 2) in _BEFORE_INFINITIVES:
+        score -= 1.5  # "we'd like to sit": a verb
+    if preposition == "for" and kind == "place" and _TOWNS & set(parameter.words) and _takes_person(tool):
+        score -= 1.5  # "a new number for Kevin" speaks of no town
     before = said.word_before(first)
     if (
         before in labels
@@ -302,7 +322,7 @@ def _fit(parameter: Parameter, tool: Tool, said: Utterance, chunk: Chunk, first:
         wants_country = "country" in parameter.words and "city" not in parameter.hints
         score += 1.2 if country == wants_country and country else -1.2 if country != wants_country else 0.0
     if kind == "place" and preposition == "to" and _PROPER & set(parameter.words) and any(
-        p.kind == "person" for p in tool.parameters
+        p.kind == "person" and p.path[:-1] == parameter.path[:-1] for p in tool.parameters
     ):  # fmt: skip
         score -= 0.8  # what goes "to Ines Costa in Lisbon" goes to the person
     if kind == "thing" and not (parameter.required or preposition or chunk.cased) and before not in labels:
@@ -346,6 +366,10 @@ def _fit(parameter: Parameter, tool: Tool, said: Utterance, chunk: Chunk, first:
     if first == 0 and len(words) == 1 and actions(words[0]):
         score -= 1.5
     return score
+
+
+def _takes_person(tool: Tool) -> bool:
+    return any(p.kind == "person" for p in tool.parameters)
 
 
 def _described_words(tool: Tool) -> frozenset[str]:

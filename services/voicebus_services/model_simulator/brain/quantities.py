@@ -8,6 +8,7 @@ from voicebus_services.model_simulator.brain.associations import similarity
 from voicebus_services.model_simulator.brain.candidate import Candidate, sided
 from voicebus_services.model_simulator.brain.choices import number_glosses, related
 from voicebus_services.model_simulator.brain.concepts import same_concept
+from voicebus_services.model_simulator.brain.long_names import follows_street
 from voicebus_services.model_simulator.brain.numbers import SECONDS_PER, Number, currency_code
 from voicebus_services.model_simulator.brain.schema import Parameter
 from voicebus_services.model_simulator.brain.tokens import STOP_WORDS, stem, words
@@ -30,7 +31,7 @@ def quantities(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
     if {"percent", "percentag"} & set(parameter.hints) or number_glosses(parameter):
         yield from _levels(parameter, said)
     for number in said.numbers:
-        if number.first in said.house_numbers or _is_frequency(parameter, said, number):
+        if number.first in said.house_numbers or follows_street(said, number.first) or _is_frequency(parameter, said, number):
             continue
         if number.first in timed and parameter.kind not in {"day", "month", "time"}:
             continue
@@ -90,7 +91,9 @@ def _counted_party(parameter: Parameter, said: Utterance) -> Iterator[Candidate]
 def _single_things(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
     """ "A small pizza" is one, where the parameter counts pizzas."""
     for at in range(len(said.tokens)):
-        if said.low(at) in {"a", "an", "another", "my"} and any(
+        if said.low(at) in {"a", "an", "another", "my"} and not (
+            said.low(at) == "my" and parameter.kind != "count"  # "my meter reading" is a number nobody has said
+        ) and any(
             s in parameter.hints or any(same_concept(s, w) for w in parameter.words)
             for s in said.stems[at + 1 : at + 4]
         ):
@@ -199,7 +202,7 @@ def _levels(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
         (n for n, gloss in glosses.items() if any(w == s or related(w, s) for w in gloss for s in said.stems)), None
     )
     timed = {i for m in said.moments for i in range(m.first, m.last)} | {
-        i for n in said.numbers if n.seconds is not None for i in range(n.first, n.last)
+        i for n in said.numbers if n.seconds is not None or n.last - n.first > 1 for i in range(n.first, n.last)
     }
     down = any(s in _DOWNWARD for s in said.stems)
     for at in range(len(said.tokens)):

@@ -1,7 +1,7 @@
 """What other values settle: the single home of ordering, splitting and completing arguments after the first pass."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 from itertools import pairwise
 
 from voicebus_services.model_simulator.brain.candidates import typed_candidates
@@ -13,6 +13,7 @@ from voicebus_services.model_simulator.brain.tokens import split_name, stem
 from voicebus_services.model_simulator.brain.utterance import Utterance
 from voicebus_services.model_simulator.brain.yes_no import unmentioned
 
+_DAYS_OF = {"day": 1, "night": 1, "week": 7}
 _AS_GOOD = 0.75  # the score that the unit said only once may cost
 
 
@@ -84,25 +85,44 @@ def order_dates(parameters: list[Parameter], said: Utterance, filling: Filling) 
 
 
 def end_on_the_first_day(tool: Tool, said: Utterance, filling: Filling) -> None:
-    """ "Thursday" alone is its own last day, "from Thursday" is not."""
-    dated = {p.role: p for p in tool.required if p.kind == "date" and p.role in {"from", "to"}}
+    """ "Thursday" alone is its own last day, "from Thursday" is not, but for a stated number of days."""
+    dated = {_side(p): p for p in tool.required if p.kind == "date" and _side(p)}
     start, end = dated.get("from"), dated.get("to")
-    if (
-        start is None
-        or end is None
-        or start.nullable
-        or end.nullable
-        or (start.path in filling.values) == (end.path in filling.values)
-    ):
+    if start is None or end is None or start.nullable or end.nullable:
+        return
+    if (start.path in filling.values) == (end.path in filling.values):
+        return
+    if sum(m.day is not None for m in said.moments) != 1:
         return
     told, untold = (start, end) if start.path in filling.values else (end, start)
+    length = next((n for n in said.numbers if n.unit in _DAYS_OF and n.value * _DAYS_OF[n.unit] >= 1), None)
+    if length is not None and length.value * _DAYS_OF[length.unit] > 1:
+        _count_days(told, start, end, length.value * _DAYS_OF[length.unit], filling)
+        return
     place = filling.places.get(told.path, 0)
     if any(said.low(i) in {"from", "starting", "since", "until", "till", "to", "after", "beginning"}
            for i in range(max(0, place - 2), place)):  # fmt: skip
         return
-    if sum(m.day is not None for m in said.moments) == 1 and not any(n.unit in {"day", "week"} and n.value > 1
-                                                                      for n in said.numbers):  # fmt: skip
-        filling.values[untold.path] = filling.values[told.path]
+    filling.values[untold.path] = filling.values[told.path]
+
+
+def _side(parameter: Parameter) -> str:
+    """The side of a day: the first and the last one of a span besides its start and end."""
+    if parameter.role in {"from", "to"}:
+        return parameter.role
+    return "from" if "first" in parameter.words else "to" if "last" in parameter.words else ""
+
+
+def _count_days(told: Parameter, start: Parameter, end: Parameter, days: float, filling: Filling) -> None:
+    """ "For three days from Monday" ends on Wednesday where the last day itself counts ("last day off")."""
+    if told is not start or not float(days).is_integer():
+        return
+    try:
+        first = date.fromisoformat(str(filling.values[start.path]))
+    except ValueError:
+        return  # the parameter takes its days as said ("Monday"): there is nothing to count with
+    inclusive = "last" in end.words or "inclusive" in end.description.lower()
+    filling.values[end.path] = (first + timedelta(days=int(days) - inclusive)).isoformat()
 
 
 def complete_objects(tool: Tool, said: Utterance, filling: Filling) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 from voicebus_services.model_simulator.brain.associations import similarity
@@ -22,6 +23,10 @@ _FILLERS: Final = stemmed_words(
     require required request requested only now add send use using do can must to for a the of us via per at in on
     my user get have"""
 )
+_SUPPRESSING: Final = stemmed_words("silence silences silencing mute mutes block pause suspend suppress quiet disturb")
+_RESUMING: Final = stemmed_words("unmute resume allow unblock unpause unsilence")
+_MODE_NAMES: Final = stemmed_words("quiet silent mode dnd focus")
+_AGAIN: Final = frozenset({"again", "repeat"})
 _ASKS: Final = words("""with include including add plus want need also""")
 _ENDS_DENIAL: Final = words("""but , . ; with and""")
 _NOT_NEEDED: Final = re.compile(
@@ -46,8 +51,13 @@ def is_switch(parameter: Parameter) -> bool:
 def booleans(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
     """Yes or no as the words have it."""
     if is_switch(parameter):
-        yield from _switched(said)
+        if _suppresses(parameter):
+            yield from _silenced(said)
+        else:
+            yield from _switched(said)
         return
+    if _AGAIN & set(parameter.words):
+        yield from _repeated(said)
     named = [w for w in parameter.words if w not in _FILLERS]
     for at, token in enumerate(said.tokens):
         if token.low + said.low(at + 1) in named or token.low + said.low(at + 2) in named:  # "pick it up" for `pickup`
@@ -92,6 +102,40 @@ def _switched(said: Utterance) -> Iterator[Candidate]:
         elif token.low in {"dark", "light"} and said.low(at - 1) in {"too", "pitch", "some", "so", "need", "more"}:
             yes = token.low != "light" or said.low(at - 2) != "no"
             yield Candidate(1.0 if yes else 2.6, yes, at, at + 1)
+
+
+def _suppresses(parameter: Parameter) -> bool:
+    """Whether being on keeps something else from happening, as the description tells ("True to silence …")."""
+    told = re.search(r"\btrue\b\s*(?:=|:|for|to|if|when|means|-)\s*([^,;.()]+)", parameter.description, re.IGNORECASE)
+    return bool(_SUPPRESSING & set(stems(told[1] if told else parameter.description)))
+
+
+def _silenced(said: Utterance) -> Iterator[Candidate]:
+    """On and off of what suppresses something: "no more beeping" and "notifications off" switch it on, "notifications
+    back on" switches it off; only where the mode itself is named are on and off its own.
+    """
+    itself = bool(_MODE_NAMES & set(said.stems)) or "do not disturb" in said.text.lower()
+    for candidate in _switched(said):
+        low = said.low(candidate.first)
+        if low == "no" and said.low(candidate.first + 1) == "more":
+            yield Candidate(2.6, True, candidate.first, candidate.first + 2)
+        elif low not in {"yes", "yep", "yeah", "sure", "no", "nope"}:
+            yield replace(candidate, value=candidate.value if itself else not candidate.value)
+    for at, stemmed in enumerate(said.stems):
+        if stemmed in _SUPPRESSING - {"disturb", "quiet"} or stemmed in {"hold", "stop", "hush", "shush"}:
+            yield Candidate(2.2, not _denied(said, at, at + 1), at, at + 1)
+        elif stemmed in _RESUMING:
+            yield Candidate(2.3, False, at, at + 1)
+
+
+def _repeated(said: Utterance) -> Iterator[Candidate]:
+    """ "I'd see it again" and "never again", the denial anywhere in the clause."""
+    for at in range(len(said.tokens)):
+        if said.low(at) != "again":
+            continue
+        start = next((i + 1 for i in range(at - 1, -1, -1) if said.low(i) in {",", ".", ";", "but"}), 0)
+        denied = any(said.low(i) in {"not", "never", "no", "hardly"} for i in range(start, at))
+        yield Candidate(2.2, not denied, at, at + 1)
 
 
 def _is_particle(said: Utterance, at: int) -> bool:
