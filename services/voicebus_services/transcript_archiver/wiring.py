@@ -6,7 +6,7 @@ from collections.abc import Callable
 from voicebus.adapters.database.store import TranscriptStore
 from voicebus.adapters.redis.client import connect
 from voicebus.adapters.redis.clock import RedisClock
-from voicebus.adapters.redis.config import pin_config, register_event_group
+from voicebus.adapters.redis.config import keep_pinned, pin_config, register_event_group
 from voicebus.adapters.redis.heartbeat import new_incarnation
 from voicebus.contracts.streams import ARCHIVER_GROUP, Keys
 from voicebus.runtime.lifecycle import operating, stop_event
@@ -47,10 +47,14 @@ async def serve(settings: ArchiverSettings, *, ready: Callable[[int], None] | No
                 serving(create_app(store, api_keys), host=settings.http_host, port=settings.http_port) as server,
                 asyncio.TaskGroup() as tasks,
             ):
-                keeping = tasks.create_task(clock.keep(), name="clock")
+                keeping = [
+                    tasks.create_task(clock.keep(), name="clock"),
+                    tasks.create_task(keep_pinned(bus, keys), name="configuration"),
+                ]
                 if ready is not None:
                     ready(server.port)
                 log.info("archiving", port=server.port, shards=keys.event_shards)
                 await archiver.run(stop, drain_s=settings.drain_timeout.total_seconds())
-                keeping.cancel()
+                for task in keeping:
+                    task.cancel()
     log.info("archiver stopped")

@@ -5,9 +5,13 @@ import time
 
 import pytest
 
+from support.tasks import running
+from support.waiting import wait_until
 from voicebus.adapters.redis.client import RedisConnection
 from voicebus.adapters.redis.clock import RedisClock
-from voicebus.adapters.redis.config import event_groups, pin_config, register_event_group
+from voicebus.adapters.redis.config import event_groups, keep_pinned, pin_config, register_event_group
+from voicebus.adapters.redis.inbox import RedisInbox
+from voicebus.adapters.redis.membership import joined
 from voicebus.contracts.streams import Keys
 from voicebus.errors import SettingsError
 from voicebus.ports import Clock
@@ -19,6 +23,38 @@ async def test_the_first_service_pins_the_shards_and_others_must_agree(bus: Redi
         await pin_config(bus, Keys(keys.prefix, event_shards=8))
     with pytest.raises(SettingsError, match=r"^VOICEBUS_GUARDRAIL_SHARDS: 2 was read"):
         await pin_config(bus, Keys(keys.prefix, guardrail_shards=2))
+
+
+async def test_a_redis_that_came_back_empty_is_pinned_again_by_those_that_run(
+    bus: RedisConnection, keys: Keys, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("voicebus.adapters.redis.config.PIN_EVERY_S", 0.02)
+
+    async def pinned() -> bool:
+        return bool(await bus.call("HGETALL", keys.config) == {"event_shards": "16", "guardrail_shards": "4"})
+
+    async with joined(redis_url, keys, service="worker", describe=dict):
+        await bus.call("DEL", keys.config)
+        await wait_until(pinned, description="the worker's pin")
+    async with running(RedisInbox(bus, keys, "g1").run()):
+        await bus.call("DEL", keys.config)
+        await wait_until(pinned, description="the gateway's pin")
+
+
+async def test_who_runs_on_with_other_shards_says_so_and_goes_on(
+    bus: RedisConnection, keys: Keys, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("voicebus.adapters.redis.config.PIN_EVERY_S", 0.02)
+    await pin_config(bus, Keys(keys.prefix, event_shards=8))
+    said = ""
+
+    def heard() -> bool:
+        nonlocal said
+        said += "".join(capfd.readouterr())
+        return said.count("16 was read") >= 2
+
+    async with running(keep_pinned(bus, keys)):
+        await wait_until(heard, description="two complaints")
 
 
 async def test_event_groups_are_those_that_registered(bus: RedisConnection, keys: Keys) -> None:

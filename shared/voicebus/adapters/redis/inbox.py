@@ -2,11 +2,13 @@
 with publish/subscribe.
 """
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
 from voicebus.adapters.redis.client import RedisConnection
+from voicebus.adapters.redis.config import keep_pinned
 from voicebus.adapters.redis.dead_letters import write_dead_letter
 from voicebus.adapters.redis.tail import StreamTail
 from voicebus.contracts.envelope import Entry
@@ -39,6 +41,7 @@ class RedisInbox:
         self.stream = keys.inbox(gateway)
         self._dead = keys.dead(INBOX_QUEUE)
         self._bus = bus
+        self._keys = keys
         self._service = service
         self._tail = StreamTail(
             bus, self.stream, self._route, ttl_s=INBOX_TTL_S, service=service, on_reachable=on_reachable
@@ -54,8 +57,13 @@ class RedisInbox:
         self._subscribers.pop(session, None)
 
     async def run(self) -> None:
-        """Read and route entries until cancelled."""
-        await self._tail.run()
+        """Read and route entries until cancelled, and meanwhile keep the configuration that its key depends on."""
+        pinning = asyncio.create_task(keep_pinned(self._bus, self._keys), name="configuration")
+        try:
+            await self._tail.run()
+        finally:
+            pinning.cancel()
+            await asyncio.gather(pinning, return_exceptions=True)
 
     async def _route(self, entry_id: str, fields: dict[str, str]) -> None:
         try:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from voicebus.adapters.redis.client import RedisConnection, connect
 from voicebus.adapters.redis.clock import RedisClock
-from voicebus.adapters.redis.config import pin_config
+from voicebus.adapters.redis.config import keep_pinned, pin_config
 from voicebus.adapters.redis.consumer import RedisStreamConsumer
 from voicebus.adapters.redis.heartbeat import Heartbeat, new_incarnation
 from voicebus.adapters.redis.outbox import Outbox
@@ -96,6 +96,7 @@ async def joined(
                 membership = Membership(bus, keys, clock, outbox, group, worker)
                 membership.spawn(outbox.run(), name="outbox")
                 membership.spawn(clock.keep(), name="clock")
+                membership.spawn(keep_pinned(bus, keys), name="configuration")
                 yield membership
                 await membership.leave()
         except BaseExceptionGroup as failures:
