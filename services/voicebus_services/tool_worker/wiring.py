@@ -1,20 +1,25 @@
 """The tool-worker service: a `ToolWorker` with the tools of its TARGETs, its ops port, and an end by signal."""
 
 import asyncio
+import contextlib
 import gc
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from voicebus.adapters.redis.client import connect
 from voicebus.adapters.redis.config import pin_config
-from voicebus.agents.targets import load_targets
+from voicebus.agents.targets import Targets, load_targets
 from voicebus.agents.tools.worker import ToolWorker
 from voicebus.contracts.streams import Keys
+from voicebus.errors import BusError
 from voicebus.runtime.lifecycle import operating, stop_event
 from voicebus.telemetry.health import Health
 from voicebus.telemetry.logging import get_logger
 from voicebus_services.settings import ToolWorkerSettings
 
 log = get_logger(__name__)
+
+_PROBE_S: Final = 1.0
 
 
 async def serve(
@@ -31,12 +36,30 @@ async def serve(
     stop = stop_event()
     loaded = load_targets(targets)
     health = Health("redis")
-    if not loaded.tools:
-        # One module is deployed to every service; an agent without a tool must not keep its worker from starting.
-        log.warning("the targets hold no function tool: there is nothing to run", targets=list(targets))
-        await _idle(settings, health, stop, ready)
-        return
-    worker = ToolWorker(
+
+    def started() -> None:
+        gc.freeze()  # what the imports left is never garbage: full collections need not look at it
+        health.set("redis", True)
+        if ready is not None:
+            ready()
+
+    async with operating(health, host=settings.ops_host, port=settings.ops_port):
+        draining = asyncio.create_task(health.drain_at(stop), name="drain")
+        try:
+            if loaded.tools:
+                await _worker(settings, loaded, health).run(stop, ready=started)
+            else:
+                # One module is deployed to every service; an agent without a tool must not keep its worker from
+                # starting.
+                log.warning("the targets hold no function tool: there is nothing to run", targets=list(targets))
+                await _idle(settings, health, stop, started)
+        finally:
+            draining.cancel()
+            await asyncio.gather(draining, return_exceptions=True)
+
+
+def _worker(settings: ToolWorkerSettings, loaded: Targets, health: Health) -> ToolWorker:
+    return ToolWorker(
         loaded.tools.values(),
         redis_url=settings.redis_url,
         queue=settings.queue,
@@ -49,30 +72,19 @@ async def serve(
         on_reachable=lambda reached: health.set("redis", reached),
     )
 
-    def started() -> None:
-        gc.freeze()  # what the imports left is never garbage: full collections need not look at it
-        health.set("redis", True)
-        if ready is not None:
-            ready()
 
-    async with operating(health, host=settings.ops_host, port=settings.ops_port):
-        draining = asyncio.create_task(health.drain_at(stop), name="drain")
-        try:
-            await worker.run(stop, ready=started)
-        finally:
-            draining.cancel()
-            await asyncio.gather(draining, return_exceptions=True)
-
-
-async def _idle(
-    settings: ToolWorkerSettings, health: Health, stop: asyncio.Event, ready: Callable[[], None] | None
-) -> None:
-    async with (
-        await connect(settings.redis_url) as redis,
-        operating(health, host=settings.ops_host, port=settings.ops_port),
-    ):
+async def _idle(settings: ToolWorkerSettings, health: Health, stop: asyncio.Event, started: Callable[[], None]) -> None:
+    """Be there until `stop`, with an honest readiness."""
+    async with await connect(settings.redis_url) as redis:
         await pin_config(redis, Keys(settings.stream_prefix, settings.event_shards, settings.guardrail_shards))
-        health.set("redis", True)
-        if ready is not None:
-            ready()
-        await health.drain_at(stop)
+        started()
+        while not stop.is_set():
+            try:
+                await redis.call("PING")
+            except BusError:
+                health.set("redis", False)
+            else:
+                health.set("redis", True)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_PROBE_S):
+                    await stop.wait()

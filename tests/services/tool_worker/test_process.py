@@ -4,10 +4,13 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
 
 from support.processes import service
+from support.servers import RedisServer
 from support.tool_calls import Caller, calling
 from support.waiting import wait_until
 from voicebus.contracts.streams import Keys
@@ -93,3 +96,25 @@ async def test_a_second_cluster_shape_is_refused(caller: Caller, environment: di
             assert await refused.ended() == 2
             await wait_until(lambda: refused.lines, description="the error")
             assert "VOICEBUS_EVENT_SHARDS: 8 was read" in refused.lines[-1]
+
+
+async def test_a_worker_without_tools_is_ready_as_long_as_redis_is_there_and_ends_in_order(keys: Keys) -> None:
+    with RedisServer(persistent=True) as redis:
+        environment = {"VOICEBUS_REDIS_URL": redis.url, "VOICEBUS_STREAM_PREFIX": keys.prefix}
+        async with service("tool-worker", "support.talker", environment=environment) as worker:
+            await worker.ready()
+            address = f"http://127.0.0.1:{await worker.ops_port()}/readyz"
+            redis.kill()
+
+            def refused() -> bool:
+                try:
+                    with urlopen(address, timeout=5):
+                        return False
+                except HTTPError as error:
+                    return error.code == 503
+
+            await wait_until(lambda: asyncio.to_thread(refused), description="the end of readiness", timeout=20)
+            redis.start()
+            await worker.ready()
+            os.kill(worker.pid, signal.SIGTERM)
+            assert await worker.ended() == 0
