@@ -19,6 +19,7 @@ HEARTBEAT_TTL_S: Final = 5
 DEAD_LETTERS_MAXLEN: Final = 100_000
 INBOX_TTL_S: Final = 24 * 3600
 CONTROL_TTL_S: Final = 24 * 3600
+REGISTRATION_KEPT_S: Final = 24 * 3600
 
 # A dead-letter key is named by queue; these belong to the guardrail workers, the archiver and the gateways.
 GUARDRAILS_QUEUE: Final = "guardrails"
@@ -109,7 +110,7 @@ class Keys:
 
     @property
     def registry_tools(self) -> str:
-        """Hash: tool name -> JSON of its registration."""
+        """Hash: tool name -> JSON of its registration; a tool goes `REGISTRATION_KEPT_S` after its last worker."""
         return f"{self.prefix}:registry:tools"
 
     def archiver_lease(self, shard: int) -> str:

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from voicebus.adapters.redis.client import RedisConnection
 from voicebus.adapters.redis.heartbeat import living
 from voicebus.adapters.redis.scripts import REGISTER
-from voicebus.contracts.streams import Keys
+from voicebus.contracts.streams import REGISTRATION_KEPT_S, Keys
 from voicebus.contracts.tools import ToolRegistration
 from voicebus.errors import UserError
 from voicebus.ports import Clock
@@ -57,6 +57,24 @@ class ToolRegistry:
             left = [other for other in known.workers if other != worker]
             if await self._write(name, text, known.model_copy(update={"workers": left})):
                 return
+
+    async def tidy(self) -> list[str]:
+        """Remove the tools that no living worker has offered for `REGISTRATION_KEPT_S`; returns their names.
+
+        A living worker renews `at` with each `publish`, so that it tells how long a tool has been without any.
+
+        Raises:
+            BusError: Redis cannot be reached.
+        """
+        horizon = self._clock.at_ms() - REGISTRATION_KEPT_S * 1000
+        removed = []
+        for name in await self._bus.call("HKEYS", self._keys.registry_tools):
+            text, known = await self._read(name)
+            if known is None or known.at > horizon or await self._living(known):
+                continue
+            if await self._bus.script(REGISTER, [self._keys.registry_tools], name, text, ""):
+                removed.append(name)
+        return removed
 
     async def lookup(self, names: Iterable[str]) -> dict[str, ToolRegistration]:
         """The registrations of these tools, as far as there are any, each with its living workers.

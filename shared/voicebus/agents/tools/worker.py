@@ -4,6 +4,7 @@ program be that already has an event loop.
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from typing import Any, Final, Self
@@ -25,6 +26,7 @@ from voicebus.telemetry.logging import get_logger
 log = get_logger(__name__)
 
 REGISTER_EVERY_S: Final = 10.0
+TIDY_REGISTRY_EVERY_S: Final = 3600.0
 
 
 class ToolWorker:
@@ -167,11 +169,16 @@ class ToolWorker:
             await registry.publish(registration, worker=worker)
 
     async def _keep_registered(self, registry: ToolRegistry, worker: str) -> None:
-        """Register again now and then: Redis may have lost the registry."""
+        """Register again now and then, as Redis may have lost the registry, and remove tools that are long gone."""
+        tidied = float("-inf")
         while True:
             await asyncio.sleep(REGISTER_EVERY_S)
             try:
                 await self._register(registry, worker)
+                if time.monotonic() - tidied > TIDY_REGISTRY_EVERY_S:
+                    tidied = time.monotonic()
+                    for name in await registry.tidy():
+                        log.info("tool without a worker forgotten", tool=name)
             except (BusError, UserError) as error:
                 log.warning("tools not registered", error=str(error))
 
