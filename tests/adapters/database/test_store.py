@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import threading
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 from sqlalchemy import create_engine
 
 from support.recorded import STARTED_AT, conversation, ended, entry, recorded, said, started, tool_end, tool_start
+from support.waiting import wait_until
+from voicebus.adapters.database.connection import CONNECTIONS
 from voicebus.adapters.database.store import Filter, Position, TranscriptStore, Written
 from voicebus.adapters.database.transcripts import Transcript
 from voicebus.errors import ContractError, StoreError
@@ -240,3 +243,16 @@ async def test_every_call_on_a_database_that_is_away_raises_the_stores_error() -
             with pytest.raises(StoreError, match=r"^the database 127\.0\.0\.1:1/calls failed: ") as failed:
                 await call
             assert "s3cret" not in str(failed.value)
+
+
+async def test_the_probe_does_not_wait_for_readers(store: TranscriptStore) -> None:
+    let_go = threading.Event()
+    reads = [asyncio.create_task(store._run(lambda _: let_go.wait(30))) for _ in range(CONNECTIONS)]
+    try:
+        await wait_until(store._reading.locked, description="every reader's slot to be taken")
+        async with asyncio.timeout(20):
+            await store.check()
+        assert not any(read.done() for read in reads)
+    finally:
+        let_go.set()
+        await asyncio.gather(*reads)

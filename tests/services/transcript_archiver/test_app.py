@@ -178,3 +178,17 @@ async def test_the_api_describes_itself(client: httpx2.AsyncClient) -> None:
         "/v1/transcripts/{session}.jsonl",
         "/v1/transcripts/{session}.txt",
     }
+
+
+async def test_a_search_that_takes_too_long_is_one_sentence(
+    client: httpx2.AsyncClient, store: TranscriptStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("voicebus.adapters.database.store.SEARCH_TIMEOUT_S", -1.0)  # over before it begins
+    for batch in range(10):
+        await store.write(recorded(*(event for n in range(20) for event in conversation(f"s{batch}-{n}"))))
+    answer = await client.get("/v1/transcripts", params={"q": "nothing of this kind"})
+    assert (answer.status_code, answer.json()["code"]) == (503, "store_unavailable")
+    assert "narrow it down" in answer.json()["detail"]
+    monkeypatch.undo()
+    answer = await client.get("/v1/transcripts", params={"q": "weather in Paris"})
+    assert len(answer.json()["data"]) == 50

@@ -7,6 +7,7 @@ the event loop.
 import asyncio
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,12 +19,15 @@ from voicebus.adapters.database.schema import REVISION
 from voicebus.errors import ContractError, SettingsError, StoreError
 
 SETTING: Final = "VOICEBUS_DATABASE_URL"
-CONNECTIONS: Final = 5
-"""Connections of one process: one writes, the others read."""
+CONNECTIONS: Final = 6
+"""Connections of one process: one writes, one is for the health probe, the others read."""
 
 _CONNECT_TIMEOUT_S: Final = 5
 _STATEMENT_TIMEOUT_MS: Final = 30_000
 _SQLITE_BUSY_TIMEOUT_MS: Final = 10_000
+# How many steps of its virtual machine SQLite takes between two looks at the clock: well under a millisecond.
+_SQLITE_STEPS: Final = 1_000
+_GIVEN_UP: Final = ("interrupted", "canceling statement due to statement timeout")
 _WRITES: Final = "voicebus_writes"
 
 T = TypeVar("T")
@@ -107,6 +111,34 @@ def reading(engine: Engine) -> Iterator[Connection]:
     """One transaction that only reads."""
     with engine.connect() as connection:
         yield connection
+
+
+@contextmanager
+def searching(engine: Engine, seconds: float) -> Iterator[Connection]:
+    """One transaction that only reads, each statement of it for at most `seconds`.
+
+    Raises:
+        StoreError: a statement took longer and was given up.
+    """
+    with reading(engine) as connection:
+        driver: Any = connection.connection.driver_connection
+        sqlite = engine.dialect.name == "sqlite"
+        if sqlite:
+            due = time.monotonic() + seconds
+            driver.set_progress_handler(lambda: time.monotonic() > due, _SQLITE_STEPS)
+        else:
+            connection.exec_driver_sql(f"SET LOCAL statement_timeout = {max(1, round(seconds * 1000))}")
+        try:
+            yield connection
+        except exc.OperationalError as error:
+            if not _first_line(error).startswith(_GIVEN_UP):
+                raise
+            raise StoreError(
+                f"the search took longer than {seconds:g} s; narrow it down by agent, from or to"
+            ) from error
+        finally:
+            if sqlite:
+                driver.set_progress_handler(None, 0)
 
 
 @contextmanager

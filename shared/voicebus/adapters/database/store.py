@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final, Self, TypeVar
 
-from sqlalchemy import Connection, RowMapping, Select, Table, and_, case, func, or_, select, tuple_
+from sqlalchemy import Connection, Engine, RowMapping, Select, Table, and_, case, func, or_, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 
 from voicebus.adapters.database.connection import (
@@ -16,6 +18,7 @@ from voicebus.adapters.database.connection import (
     open_engine,
     reading,
     require_migrated,
+    searching,
     writing,
 )
 from voicebus.adapters.database.lines import ITEM_FIELDS, RecordedEvent, merge_sessions
@@ -23,6 +26,9 @@ from voicebus.adapters.database.schema import events, items, sessions
 from voicebus.adapters.database.transcripts import Item, Transcript, TranscriptSummary, in_conversation_order
 
 T = TypeVar("T")
+Transaction = Callable[[Engine], AbstractContextManager[Connection]]
+
+SEARCH_TIMEOUT_S: Final = 5.0
 
 _INSERTS: Final = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
@@ -67,9 +73,11 @@ class TranscriptStore:
         """
         self._engine, self._where = open_engine(url)
         self._insert: Callable[[Table], Any] = _INSERTS[self._engine.dialect.name]
-        # A connection is kept for the writer, so that many readers cannot hold up the archive.
+        # One connection is kept for the writer and one for the probe, so that readers, however many and slow, neither
+        # hold up the archive nor make the database look away.
         self._writing = asyncio.Semaphore(1)
-        self._reading = asyncio.Semaphore(CONNECTIONS - 1)
+        self._probing = asyncio.Semaphore(1)
+        self._reading = asyncio.Semaphore(CONNECTIONS - 2)
 
     async def __aenter__(self) -> Self:
         return self
@@ -83,7 +91,7 @@ class TranscriptStore:
         Raises:
             StoreError: it is away or not migrated; the sentence says what to do.
         """
-        async with self._reading:
+        async with self._probing:
             await in_thread(lambda: require_migrated(self._engine, self._where))
 
     async def write(self, batch: Sequence[RecordedEvent]) -> Written:
@@ -92,25 +100,28 @@ class TranscriptStore:
         Raises:
             ContractError: the database refuses some event of the batch for good; nothing of it was stored.
         """
-        return await self._run(lambda connection: self._write(connection, batch), writes=True)
+        return await self._run(lambda connection: self._write(connection, batch), writing)
 
     async def find(
         self, wanted: Filter, *, limit: int, after: Position | None = None
     ) -> tuple[list[TranscriptSummary], Position | None]:
-        """Transcripts, newest first, at most `limit`, and where to go on if there are more."""
-        return await self._run(lambda connection: _find(connection, wanted, limit, after))
+        """Transcripts, newest first, at most `limit`, and where to go on if there are more.
+
+        Words are looked for in every line of what is wanted: after `SEARCH_TIMEOUT_S` that is given up with StoreError.
+        """
+        search = partial(searching, seconds=SEARCH_TIMEOUT_S)
+        return await self._run(lambda connection: _find(connection, wanted, limit, after), search)
 
     async def transcript(self, session: str) -> Transcript | None:
         """One transcript; None for a session that nothing was recorded of."""
         return await self._run(lambda connection: _transcript(connection, session))
 
-    async def _run(self, work: Callable[[Connection], T], *, writes: bool = False) -> T:
+    async def _run(self, work: Callable[[Connection], T], transaction: Transaction = reading) -> T:
         def run() -> T:
-            transaction = writing if writes else reading
             with mapped_errors(self._where), transaction(self._engine) as connection:
                 return work(connection)
 
-        async with self._writing if writes else self._reading:
+        async with self._writing if transaction is writing else self._reading:
             return await in_thread(run)
 
     def _write(self, connection: Connection, batch: Sequence[RecordedEvent]) -> Written:
