@@ -235,15 +235,38 @@ def test_a_guardrail_that_the_verdict_leaves_out_has_failed() -> None:
     assert talk.sent("response.cancel")
 
 
-def test_a_check_that_a_newer_one_covers_need_not_be_answered_but_its_trip_counts() -> None:
+def test_the_verdict_on_a_newer_check_answers_the_older_ones_that_it_covers() -> None:
     talk = guarded(GuardrailSpec("rude", debounce=5, on_unavailable="closed"))
     talk.item_begins()
     talk.says("12345", spoken=False)
     first = check(talk)
     talk.says("67890", spoken=False)
-    assert [key for key in talk.timers() if key.startswith("check:")] == [f"check:{check(talk)}"]
-    talk.verdict(first, trip())
-    assert talk.sent("response.cancel")
+    talk.verdict(check(talk), GuardrailResult(name="rude", tripped=False))
+    assert not [key for key in talk.timers() if key.startswith("check:")]
+    assert talk.of(Ignored, talk.verdict(first, GuardrailResult(name="rude", tripped=True)))
+
+
+def test_a_trip_on_an_older_check_counts_while_the_newer_one_is_open() -> None:
+    talk = guarded(GuardrailSpec("rude", debounce=5))
+    talk.item_begins()
+    talk.says("12345", spoken=False)
+    first = check(talk)
+    talk.says("67890", spoken=False)
+    talk.verdict(first, GuardrailResult(name="rude", tripped=True))
+    assert len(talk.records(EventType.GUARDRAIL_TRIPPED)) == 1
+
+
+def test_an_agent_that_talks_on_puts_no_time_limit_off() -> None:
+    talk = guarded(GuardrailSpec("rude", debounce=5, on_unavailable="closed"))
+    talk.item_begins()
+    talk.says("12345", spoken=False)
+    limit = talk.timers()[f"check:{check(talk)}"]
+    first = check(talk)
+    for _ in range(30):
+        talk.says("67890", spoken=False)
+    assert talk.timers()[f"check:{first}"] == limit
+    talk.timer(f"check:{first}")
+    assert len(talk.records(EventType.GUARDRAIL_TRIPPED)) == 1
 
 
 def test_the_guardrails_are_those_of_the_agent_that_the_response_began_with() -> None:

@@ -17,7 +17,7 @@ from voicebus.engine.turns import Response
 
 CHECK_TIMER: Final = "check:"
 
-# Checks that may be unanswered at once; beyond it the oldest is given up as if it had been superseded.
+# Unanswered checks beyond which those go that a newer one covers; what is left of the others ends with its timer.
 _MAX_CHECKS: Final = 256
 
 
@@ -88,6 +88,9 @@ class Guard:
             self._out.ignore(f"late verdict on check {verdict.check_id}")
             return None
         self._out.cancel_timer(CHECK_TIMER + check.id)
+        if not any(result.error for result in verdict.results):
+            # Until then each older check keeps its time limit: an agent that talks on must not put it off for ever.
+            self._forget_covered(check)
         results = {result.name: result for result in verdict.results}
         missing = "the worker's verdict does not name it"
         findings = []
@@ -117,16 +120,10 @@ class Guard:
     def _dispatch(
         self, response: Response, item_id: str, guardrails: tuple[GuardrailSpec, ...], text: str, *, final: bool
     ) -> None:
-        names = {guardrail.name for guardrail in guardrails}
-        for older in self._checks.values():
-            # The newer check judges all that the older one did: it need not be answered any more (a trip still counts).
-            if older.item_id == item_id and {guardrail.name for guardrail in older.guardrails} <= names:
-                self._out.cancel_timer(CHECK_TIMER + older.id)
         check = _Check(self._out.mint(), response, item_id, guardrails, text)
+        if len(self._checks) >= _MAX_CHECKS:
+            self._forget_covered(check)
         self._checks[check.id] = check
-        if len(self._checks) > _MAX_CHECKS:
-            dropped = self._checks.pop(next(iter(self._checks)))
-            self._out.cancel_timer(CHECK_TIMER + dropped.id)
         self._out.add(
             DispatchCheck(
                 check_id=check.id,
@@ -139,6 +136,15 @@ class Guard:
             )
         )
         self._out.set_timer(CHECK_TIMER + check.id, self._timeout)
+
+    def _forget_covered(self, newer: _Check) -> None:
+        """Forget the checks of the same item that `newer` makes needless, as it judges all that they did and more."""
+        names = {guardrail.name for guardrail in newer.guardrails}
+        for older in list(self._checks.values()):
+            covered = older.item_id == newer.item_id and len(older.text) <= len(newer.text)
+            if covered and {guardrail.name for guardrail in older.guardrails} <= names:
+                del self._checks[older.id]
+                self._out.cancel_timer(CHECK_TIMER + older.id)
 
     def _judge(self, check: _Check, findings: list[tuple[GuardrailSpec, Any]]) -> Trip | None:
         """Record what tripped, each guardrail once per response, and stop a response at most once (parity 110)."""
