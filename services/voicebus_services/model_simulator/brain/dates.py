@@ -114,7 +114,8 @@ def _relative_date(
     if number is None and words[:2] == ["in", "a"] and len(words) > 2 and tokens[at + 2].stem in _SPAN_DAYS:
         return moment_at(text, tokens, at, at + 3, day=today + timedelta(days=_SPAN_DAYS[tokens[at + 2].stem]))
     if number is not None and number.unit in _SPAN_DAYS and abs(number.value) < 10_000:
-        ago = number.last < len(tokens) and tokens[number.last].low in {"ago", "from"}
+        following = [t.low for t in tokens[number.last : number.last + 2]]
+        ago = following[:1] == ["ago"] or following in (["from", "now"], ["from", "today"])
         if words[:1] == ["in"] or ago:
             sign = -1 if ago and tokens[number.last].low == "ago" else 1
             last = number.last + (0 if not ago else 1 if sign < 0 else 2)

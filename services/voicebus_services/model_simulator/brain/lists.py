@@ -48,6 +48,7 @@ def elements(parameter: Parameter, tool: Tool, said: Utterance, used: frozenset[
     # A list of several is rather meant than a phrase by itself.
     best = chain_of.get(max(phrases, key=lambda c: c.score + 0.4 * (size[chain_of.get(c.first)] - 1)).first)
     same = [c for c in phrases if chain_of.get(c.first) == best]
+    same += [c for c in phrases if c not in same and said.low(c.last) == "too"]  # "… and potatoes too"
     if len(same) < int(parameter.schema.get("minItems") or 0):
         same = phrases  # "compare this with that"
     return [

@@ -72,7 +72,7 @@ def phrase_candidates(parameter: Parameter, tool: Tool, said: Utterance, used: f
                 found.append(Candidate(score, spelled(parameter, said, first, last), first, last))
     if parameter.kind == "place":
         found += corners(said)
-        found += street_numbers(said)
+        found += [] if _TOWNS & set(parameter.words) else street_numbers(said)
     found += subjects(parameter, said, used)
     if said.tells_names and parameter.kind in {"title", "creator", "query", "place", "thing", "organization"}:
         found += long_names(parameter, said, used, found)
@@ -135,6 +135,8 @@ def _trimmed(parameter: Parameter, tool: Tool, said: Utterance, chunk: Chunk, us
     parameter.
     """
     first, last = chunk.first, chunk.last
+    if said.low(first - 1) in _SUBJECTS:
+        first = next((n.last for n in said.numbers if n.first == first + 1 and n.last < last), first)  # "we saw 3 owls"
     while first < last and first in used:
         first += 1
     while last > first and last - 1 in used:
@@ -187,8 +189,10 @@ def _drops_at_start(
     word = said.tokens[first]
     if word.low in _TITLES and first + 1 < last:
         return False
-    if not word.is_word or word.stem in labels or word.low in {"is", "number"}:
+    if not word.is_word or word.low in {"is", "number"}:
         return True
+    if word.stem in labels:  # "Hostel Nord" is a whole name
+        return not (wants_name(parameter) and _name_goes_on(said, first, last))
     if last - first == 1 and any(related(word.stem, label) for label in labels):
         return True  # "I am allergic to …" for `allergies`
     if _opens_sentence(said, first) and word.low in STOP_WORDS:
@@ -201,6 +205,8 @@ def _drops_at_start(
         n.last == first and n.unit == word.stem for n in said.numbers
     ):  # fmt: skip
         return True  # "three seats Oslo to Bergen"
+    if word.low in {"few", "several"}:
+        return True
     if word.low in _IMPERATIVES and first == chunk.first and last - first > 1 and _request_start(said, first):
         return True  # "Stick bananas on the list"
     verb = first == chunk.first and actions(word.stem) and not word.text[0].isupper()
@@ -325,6 +331,12 @@ def _fit(parameter: Parameter, tool: Tool, said: Utterance, chunk: Chunk, first:
         p.kind == "person" and p.path[:-1] == parameter.path[:-1] for p in tool.parameters
     ):  # fmt: skip
         score -= 0.8  # what goes "to Ines Costa in Lisbon" goes to the person
+    if (
+        kind == "thing"
+        and any(n.last == first for n in said.numbers)
+        and any(p.kind == "count" for p in tool.parameters)
+    ):
+        score += 1.2  # what is counted
     if kind == "thing" and not (parameter.required or preposition or chunk.cased) and before not in labels:
         score -= 0.5
     if kind == "place":
@@ -363,7 +375,7 @@ def _fit(parameter: Parameter, tool: Tool, said: Utterance, chunk: Chunk, first:
     named = _described_words(tool)
     if words and all(w in named for w in words):
         score -= 1.8
-    if first == 0 and len(words) == 1 and actions(words[0]):
+    if first == 0 and len(words) == 1 and (actions(words[0]) or said.low(0) in _IMPERATIVES):
         score -= 1.5
     return score
 

@@ -31,7 +31,9 @@ def quantities(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
     if {"percent", "percentag"} & set(parameter.hints) or number_glosses(parameter):
         yield from _levels(parameter, said)
     for number in said.numbers:
-        if number.first in said.house_numbers or follows_street(said, number.first) or _is_frequency(parameter, said, number):
+        if number.first in said.house_numbers or follows_street(said, number.first):
+            continue
+        if _is_frequency(parameter, said, number):
             continue
         if number.first in timed and parameter.kind not in {"day", "month", "time"}:
             continue
@@ -89,11 +91,10 @@ def _counted_party(parameter: Parameter, said: Utterance) -> Iterator[Candidate]
 
 
 def _single_things(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
-    """ "A small pizza" is one, where the parameter counts pizzas."""
+    """ "A small pizza" is one, where the parameter counts pizzas; "my meter reading" is a number nobody has said."""
+    articles = {"a", "an", "another", *(["my"] if parameter.kind == "count" else [])}
     for at in range(len(said.tokens)):
-        if said.low(at) in {"a", "an", "another", "my"} and not (
-            said.low(at) == "my" and parameter.kind != "count"  # "my meter reading" is a number nobody has said
-        ) and any(
+        if said.low(at) in articles and any(
             s in parameter.hints or any(same_concept(s, w) for w in parameter.words)
             for s in said.stems[at + 1 : at + 4]
         ):
@@ -186,7 +187,7 @@ def _converted(parameter: Parameter, number: Number) -> float | None:
 
 def _is_frequency(parameter: Parameter, said: Utterance, number: Number) -> bool:
     """Whether "once" and "twice" tell how often ("twice a day") and the parameter does not ask for that."""
-    if said.low(number.first) not in {"once", "twice"}:
+    if said.low(number.first) not in {"once", "twice"} or said.low(number.last) in {"as", "the"}:
         return False
     return not {"tim", "frequency", "often", "repeat"} & set(parameter.hints)
 

@@ -49,7 +49,7 @@ _KIND_WORDS: Final = {
         state pickup dropoff county village port stop museum branch neighborhood restaurant hotel cafe store
         shop clinic hospital pharmacy gym theater theatre cinema bar office""",
     "text": """text message body content note notes memo comment comments reason feedback review complaint issue
-        problem details explanation instructions request statement greeting caption memo""",
+        problem details explanation instructions request statement greeting caption memo phrase sentence""",
     "query": "query search keyword keywords term terms topic question q about",
     "title": """title song track movie film book album show podcast playlist episode game recipe subject name
         headline label task todo event reminder program channel""",

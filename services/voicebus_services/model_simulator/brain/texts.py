@@ -22,7 +22,11 @@ _TEXT_MARKS: Final = re.compile(
     r"|(?:message|text|note|body|content|description|comment|saying|reason|title|question)\s*:)\s*,?\s*",
     re.IGNORECASE,
 )
-_HOW_TO_SAY: Final = re.compile(r"\bhow (?:do|would|can|should) (?:you|i|we|one) say,?\s+", re.IGNORECASE)
+_HOW_TO_SAY: Final = re.compile(
+    r"\bhow (?:do|would|can|should) (?:you|i|we|one) say,?\s+"
+    r"|\bwhat is (?:the )?(?-i:[A-Z])\w+ (?:word |phrase )?for\s+",
+    re.IGNORECASE,
+)
 _TELL: Final = re.compile(
     r"(?<!\ba )(?<!\ban )(?<!\bthe )\b(?:tell|text|message|inform|remind|ask|let|notify)\s+(?!(?:me|us|to|for"
     r"|from|saying|that|of|about|with|you)\b)(?:my |the )?([\w']+(?: (?-i:[A-Z])[\w']+)?)\s+(?:to )?(?:know )?"

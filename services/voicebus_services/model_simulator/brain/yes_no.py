@@ -23,7 +23,10 @@ _FILLERS: Final = stemmed_words(
     require required request requested only now add send use using do can must to for a the of us via per at in on
     my user get have"""
 )
-_SUPPRESSING: Final = stemmed_words("silence silences silencing mute mutes block pause suspend suppress quiet disturb")
+_SUPPRESSING: Final = stemmed_words(
+    "silence silencing silent mute muted block pause paused suspend suppress quiet disturb"
+)
+_HOLDING: Final = stemmed_words("hold stop hush shush")
 _RESUMING: Final = stemmed_words("unmute resume allow unblock unpause unsilence")
 _MODE_NAMES: Final = stemmed_words("quiet silent mode dnd focus")
 _AGAIN: Final = frozenset({"again", "repeat"})
@@ -50,7 +53,7 @@ def is_switch(parameter: Parameter) -> bool:
 
 def booleans(parameter: Parameter, said: Utterance) -> Iterator[Candidate]:
     """Yes or no as the words have it."""
-    if is_switch(parameter):
+    if is_switch(parameter) or set(parameter.words) <= _SUPPRESSING:
         if _suppresses(parameter):
             yield from _silenced(said)
         else:
@@ -106,15 +109,19 @@ def _switched(said: Utterance) -> Iterator[Candidate]:
 
 def _suppresses(parameter: Parameter) -> bool:
     """Whether being on keeps something else from happening, as the description tells ("True to silence …")."""
+    if _SUPPRESSING & set(parameter.words):
+        return True
     told = re.search(r"\btrue\b\s*(?:=|:|for|to|if|when|means|-)\s*([^,;.()]+)", parameter.description, re.IGNORECASE)
-    return bool(_SUPPRESSING & set(stems(told[1] if told else parameter.description)))
+    if told is None:
+        return bool(_SUPPRESSING & set(stems(parameter.description)))
+    return bool((_SUPPRESSING | _HOLDING) & set(stems(told[1])))
 
 
 def _silenced(said: Utterance) -> Iterator[Candidate]:
     """On and off of what suppresses something: "no more beeping" and "notifications off" switch it on, "notifications
     back on" switches it off; only where the mode itself is named are on and off its own.
     """
-    itself = bool(_MODE_NAMES & set(said.stems)) or "do not disturb" in said.text.lower()
+    itself = bool((_MODE_NAMES | _SUPPRESSING) & set(said.stems)) or "do not disturb" in said.text.lower()
     for candidate in _switched(said):
         low = said.low(candidate.first)
         if low == "no" and said.low(candidate.first + 1) == "more":
@@ -122,7 +129,7 @@ def _silenced(said: Utterance) -> Iterator[Candidate]:
         elif low not in {"yes", "yep", "yeah", "sure", "no", "nope"}:
             yield replace(candidate, value=candidate.value if itself else not candidate.value)
     for at, stemmed in enumerate(said.stems):
-        if stemmed in _SUPPRESSING - {"disturb", "quiet"} or stemmed in {"hold", "stop", "hush", "shush"}:
+        if stemmed in _SUPPRESSING - {"disturb", "quiet"} or stemmed in _HOLDING:
             yield Candidate(2.2, not _denied(said, at, at + 1), at, at + 1)
         elif stemmed in _RESUMING:
             yield Candidate(2.3, False, at, at + 1)

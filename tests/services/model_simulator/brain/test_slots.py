@@ -239,3 +239,122 @@ def test_units_are_converted_from_the_one_beside_the_number() -> None:
 def test_a_required_value_that_nobody_said_is_missing(said: str) -> None:
     trip = tool("Book a flight.", origin=STRING, destination={"type": "string", "description": "Arrival city"})
     assert missing(trip, said) == ["origin", "destination"]
+
+
+PUPIL = tool("Note a pupil's score.", pupil={"type": "string", "description": "The pupil's name"}, score=INTEGER)
+KENNEL = tool("Book a kennel.", dog={"type": "string", "description": "The dog's name"})
+
+
+@pytest.mark.parametrize(
+    ("said", "name"),
+    [
+        ("Maple is home from her walk, book the kennel.", "Maple"),
+        ("Rusty hurt his tail on a nail.", "Rusty"),
+        ("Bodo's bed is in the kennel.", "Bodo"),
+    ],
+)
+def test_the_subject_of_a_sentence_is_a_name_before_a_noun_behind_it(said: str, name: str) -> None:
+    assert filled(KENNEL, said) == {"dog": name}
+
+
+def test_a_name_is_told_from_the_verb_that_measures_it() -> None:
+    assert filled(PUPIL, "Zeynep scores 14.") == {"pupil": "Zeynep", "score": 14}
+
+
+def test_a_request_at_the_head_of_a_sentence_names_nobody() -> None:
+    guest = tool("Invite somebody.", guest={"type": "string", "description": "Name of the guest"})
+    assert filled(guest, "Invite Carla on her birthday.") == {"guest": "Carla"}
+
+
+def test_what_has_changed_for_somebody_is_read_from_the_clause() -> None:
+    changes = {"type": "object", "properties": {"phone": {"type": "string", "description": "digits only"},
+                                                "town": {"type": "string", "description": "New town"}}}  # fmt: skip
+    tenant = tool("Change a tenant's record.", name={"type": "string", "description": "Tenant"}, changes=changes)
+    assert filled(tenant, "Nora Blum has moved to Leeds.") == {"name": "Nora Blum", "changes": {"town": "Leeds"}}
+    assert filled(tenant, "There's a new number for Oskar, it's 555-0163.") == {
+        "name": "Oskar", "changes": {"phone": "5550163"},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("said", "muted"),
+    [("Silence the chimes.", True), ("No more ringing, please.", True), ("Turn the chimes back on.", False),
+     ("Turn the chimes off.", True), ("Turn quiet mode off.", False)],
+)  # fmt: skip
+def test_a_mode_that_keeps_something_silent_is_on_when_that_is_off(said: str, muted: bool) -> None:
+    on = {"type": "boolean", "description": "True to silence the chimes, false to let them ring"}
+    assert filled(tool("Quiet mode of the chimes.", on=on), said) == {"on": muted}
+
+
+@pytest.mark.parametrize(("said", "again"), [("I'd go there again.", True), ("I wouldn't go there again.", False)])
+def test_again_is_an_answer_to_whether_something_is_repeated(said: str, again: bool) -> None:
+    assert filled(tool("Rate a tour.", [], go_again={"type": "boolean"}), said) == {"go_again": again}
+
+
+@pytest.mark.parametrize(
+    ("said", "items"),
+    [
+        ("Stick ribbons in the box.", ["ribbons"]),
+        ("I have glue and thick paper lying around.", ["glue", "thick paper"]),
+        ("Pack beads, wool and a few buttons.", ["beads", "wool", "buttons"]),
+        ("Take beads and wool, nothing that costs much.", ["beads", "wool"]),
+    ],
+)
+def test_only_things_are_items_of_a_list(said: str, items: list[str]) -> None:
+    assert filled(tool("Craft box.", items={"type": "array", "items": STRING}), said) == {"items": items}
+
+
+def test_a_price_without_a_currency_is_one_beside_another_with_it() -> None:
+    line = {"type": "object", "properties": {"what": STRING, "count": INTEGER, "unit_price": {"type": "number"}},
+            "required": ["what", "count", "unit_price"]}  # fmt: skip
+    bill = tool("Write a bill.", lines={"type": "array", "items": line})
+    assert filled(bill, "Bill 12 lamps at 45 dollars apiece and two rugs at 150.") == {
+        "lines": [{"what": "lamps", "count": 12, "unit_price": 45}, {"what": "rugs", "count": 2, "unit_price": 150}]
+    }
+
+
+@pytest.mark.parametrize(
+    ("said", "factor"),
+    [("one and a half", 1.5), ("two and a quarter", 2.25), ("one and three quarters", 1.75), ("twice as much", 2)],
+)
+def test_fractions_belong_to_their_number(said: str, factor: float) -> None:
+    scale = tool("Scale it.", factor={"type": "number", "description": "Factor, 1 is unchanged"})
+    assert filled(scale, f"Make it {said}.") == {"factor": factor}
+
+
+def test_a_title_stays_with_the_name() -> None:
+    visit = tool("Note a visit.", therapist={"type": "string", "description": "Name of the therapist"})
+    assert filled(visit, "I was at the practice of Dr. Stein.") == {"therapist": "Dr. Stein"}
+
+
+@pytest.mark.parametrize(
+    "said", ["How do you say, where is my coat, in Finnish?", "What's Finnish for where is my coat?"]
+)
+def test_the_frame_of_a_question_is_no_part_of_the_phrase(said: str) -> None:
+    look_up = tool("Phrase book.", phrase=STRING, language=one_of("finnish", "danish"))
+    assert filled(look_up, said) == {"phrase": "where is my coat", "language": "finnish"}
+
+
+@pytest.mark.parametrize(
+    ("said", "last"), [("Close it this Friday.", "2026-11-27"), ("Close it for three days from Friday.", "2026-11-29")]
+)
+def test_a_single_day_or_a_number_of_days_gives_the_last_day(said: str, last: str) -> None:
+    day = {"type": "string", "format": "date"}
+    assert filled(tool("Close a lane.", first_day=day, last_day=day), said) == {
+        "first_day": "2026-11-27", "last_day": last,
+    }  # fmt: skip
+
+
+def test_a_number_behind_a_street_belongs_to_the_address() -> None:
+    van = tool("Order a van.", ["pickup"], pickup={"type": "string", "description": "Address"}, helpers=INTEGER)
+    assert filled(van, "Pick me up at Cedar Lane 7.") == {"pickup": "Cedar Lane 7"}
+
+
+def test_a_reading_that_nobody_said_is_missing() -> None:
+    gauge = tool("Send a gauge reading.", reading={"type": "integer", "description": "The number on the gauge"})
+    assert missing(gauge, "Send my gauge reading.") == ["reading"]
+
+
+def test_what_a_subject_counts_is_a_thing() -> None:
+    owls = tool("Record birds.", species={"type": "string", "description": "Kind of bird"}, count=INTEGER)
+    assert filled(owls, "We saw three owls at the mill.") == {"species": "owls", "count": 3}
