@@ -300,3 +300,14 @@ def test_checks_that_nobody_answers_are_bounded() -> None:
     assert [type(output) for output in talk.verdict(first.check_id, trip())] == [Ignored]
     talk.verdict(last.check_id, trip())
     assert len(talk.records(EventType.GUARDRAIL_TRIPPED)) == 1
+
+
+def test_a_check_that_stands_in_for_forgotten_ones_keeps_the_earliest_of_their_limits() -> None:
+    talk = guarded(GuardrailSpec("rude", debounce=0, on_unavailable="closed"), guardrail_timeout_ms=5000)
+    talk.item_begins()
+    begun = talk.now
+    for _ in range(300):
+        talk.now += 0.01
+        talk.says("x")
+    earliest = min(due for key, due in talk.timers().items() if key.startswith("check:"))
+    assert earliest == pytest.approx(begun + 0.01 + 5)

@@ -5,7 +5,8 @@ Guardrails of one debounce fall due together, and all that are due at one delta 
 is not decided here.
 """
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from voicebus.contracts.guardrails import GuardrailResult, GuardrailVerdict
@@ -44,6 +45,7 @@ class _Check:
     item_id: str
     guardrails: tuple[GuardrailSpec, ...]
     text: str
+    due: float
 
 
 class Guard:
@@ -120,9 +122,10 @@ class Guard:
     def _dispatch(
         self, response: Response, item_id: str, guardrails: tuple[GuardrailSpec, ...], text: str, *, final: bool
     ) -> None:
-        check = _Check(self._out.mint(), response, item_id, guardrails, text)
+        check = _Check(self._out.mint(), response, item_id, guardrails, text, self._out.now + self._timeout)
         if len(self._checks) >= _MAX_CHECKS:
-            self._forget_covered(check)
+            # No verdict covers them yet, so the newer check stands in for them from the earliest of their limits on.
+            check = replace(check, due=min(check.due, self._forget_covered(check)))
         self._checks[check.id] = check
         self._out.add(
             DispatchCheck(
@@ -135,16 +138,22 @@ class Guard:
                 final=final,
             )
         )
-        self._out.set_timer(CHECK_TIMER + check.id, self._timeout)
+        self._out.set_timer(CHECK_TIMER + check.id, max(0.0, check.due - self._out.now))
 
-    def _forget_covered(self, newer: _Check) -> None:
-        """Forget the checks of the same item that `newer` makes needless, as it judges all that they did and more."""
+    def _forget_covered(self, newer: _Check) -> float:
+        """Forget the checks of the same item that `newer` makes needless, as it judges all that they did and more.
+
+        Returns when the first of them was due (s); infinity where there is none.
+        """
+        due = math.inf
         names = {guardrail.name for guardrail in newer.guardrails}
         for older in list(self._checks.values()):
             covered = older.item_id == newer.item_id and len(older.text) <= len(newer.text)
             if covered and {guardrail.name for guardrail in older.guardrails} <= names:
+                due = min(due, older.due)
                 del self._checks[older.id]
                 self._out.cancel_timer(CHECK_TIMER + older.id)
+        return due
 
     def _judge(self, check: _Check, findings: list[tuple[GuardrailSpec, Any]]) -> Trip | None:
         """Record what tripped, each guardrail once per response, and stop a response at most once (parity 110)."""
