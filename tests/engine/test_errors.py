@@ -166,3 +166,12 @@ def test_an_error_of_nobodys_event_is_recorded_and_shown_to_a_client_of_the_open
     talk.fails("server_error", "Oops.")
     assert talk.errors() == ["server_error"]
     assert len(talk.shown("error")) == 1
+
+
+def test_a_clients_own_mistakes_do_not_count_as_the_models_errors() -> None:
+    talk = Talk(face=Face.OPENAI).live()
+    talk.fails("item_retrieve_invalid_item_id", "Error retrieving item.", "client_1")
+    assert len(talk.shown("error")) == 1
+    assert talk.observed("model_error") == []
+    talk.fails("server_error", "Oops.")
+    assert [seen.labels for seen in talk.observed("model_error")] == [{"code": "server_error"}]

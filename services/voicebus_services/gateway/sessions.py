@@ -88,6 +88,13 @@ class Sessions:
     # --- what is held -------------------------------------------------------------------------------
 
     @property
+    def refusal(self) -> tuple[str, str] | None:
+        """Why no session is admitted now, as a code and a sentence; None while there is room."""
+        if self._draining:
+            return "draining", "this gateway is shutting down and takes no more sessions"
+        return None if self.free > 0 else ("full", "every session slot of this gateway is taken")
+
+    @property
     def free(self) -> int:
         return 0 if self._draining else self._settings.max_sessions - len(self._held)
 
@@ -141,7 +148,8 @@ class Sessions:
         _, stuck = await asyncio.wait(left, timeout=_LAST_WORDS_S)
         for task in stuck:
             task.cancel()
-        await asyncio.gather(*stuck, return_exceptions=True)
+        if stuck:
+            await asyncio.wait(stuck, timeout=_LAST_WORDS_S)
 
     # --- one session --------------------------------------------------------------------------------
 

@@ -61,11 +61,9 @@ class Doorkeeper:
         if agent is None:
             model = upgrade.query.get("model", "")
             agent = model if model in self._targets.agents else self._targets.default_agent
-        if self._sessions.free <= 0:
-            _rejected("full")
-            return _problem(
-                503, "full", "every session slot of this gateway is taken", {"Retry-After": str(RETRY_AFTER_S)}
-            )
+        if (refusal := self._sessions.refusal) is not None:
+            _rejected(refusal[0])
+            return _problem(503, *refusal, {"Retry-After": str(RETRY_AFTER_S)})
         face = openai.OpenAIConnection(self._sessions, agent=agent, traceparent=upgrade.headers.get("traceparent"))
         return Accept(face, subprotocol)
 
@@ -86,8 +84,8 @@ class Doorkeeper:
             return self._turned_away(
                 upgrade, "unknown_agent", f"there is no agent {agent[:64]!r} here", POLICY_VIOLATION
             )
-        if self._sessions.free <= 0:
-            return self._turned_away(upgrade, "full", "every session slot of this gateway is taken", _FULL)
+        if (refusal := self._sessions.refusal) is not None:
+            return self._turned_away(upgrade, *refusal, _FULL)
         seq = query.get("seq", "0")
         face = native.NativeConnection(
             self._sessions,

@@ -37,8 +37,9 @@ from voicebus_services.settings import GatewaySettings
 log = get_logger(__name__)
 
 _FLUSH_S = 5.0
-# What was said is worth waiting for: an outage of Redis as long as this loses nothing at a shutdown.
-_JOURNAL_S = 30.0
+# One deadline for everything after the drain. What was said is worth waiting for: an outage of Redis that is shorter
+# loses nothing at a shutdown.
+_CLOSING_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,14 +174,19 @@ async def _gateway(
             yield Gateway(gateway, server.port, sessions, health, tuple(tasks))
         finally:
             health.drain()
-            await sessions.drain(settings.drain_timeout.total_seconds())
-            await tools.aclose()
-            await outbox.drain(_FLUSH_S)
-            await journal.drain(_JOURNAL_S)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await heartbeat.stop()
+            try:
+                await sessions.drain(settings.drain_timeout.total_seconds())
+                async with asyncio.timeout(_CLOSING_S):
+                    await tools.aclose()
+                    await outbox.drain(_FLUSH_S)
+                    await journal.drain(_CLOSING_S)
+            except TimeoutError:
+                log.warning("closing took too long, what is left is given up", seconds=_CLOSING_S)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+                await heartbeat.stop()
 
 
 def _reachable(host: str) -> str:

@@ -56,6 +56,10 @@ _OVERRIDES: Final[Mapping[str, str]] = {
     "reasoning": "reasoning",
     "parallel_tool_calls": "parallel_tool_calls",
 }
+MAX_METADATA: Final = 16
+_MAX_KEY: Final = 64
+_MAX_VALUE: Final = 512
+
 _OWN_FIELDS: Final = frozenset({"conversation", "metadata", "input"})
 
 
@@ -130,6 +134,24 @@ class ItemRules:
                     self.check(item, param)
 
 
+def _check_metadata(metadata: object) -> None:
+    """Metadata as the protocol bounds them (section 2.1). Raises `ClientEventError`."""
+    param = "response.metadata"
+    if metadata is None:
+        return
+    if not isinstance(metadata, Mapping):
+        raise invalid_type(param, "an object", metadata)
+    if OWN_METADATA_KEY in metadata:
+        raise _reserved(param, OWN_METADATA_KEY)
+    if len(metadata) > MAX_METADATA:
+        raise invalid_value(param, f"At most {MAX_METADATA} pairs are allowed, not {len(metadata)}.")
+    for key, value in metadata.items():
+        if not isinstance(value, str):
+            raise invalid_type(f"{param}.{key[:_MAX_KEY]}", "a string", value)
+        if len(key) > _MAX_KEY or len(value) > _MAX_VALUE:
+            raise invalid_value(param, f"Keys have at most {_MAX_KEY} characters and values at most {_MAX_VALUE}.")
+
+
 def response_parameters(
     response: Mapping[str, Any], *, settings: ClientSettings, tools: Tools, items: ItemRules
 ) -> dict[str, Any]:
@@ -146,9 +168,7 @@ def response_parameters(
         own_context = out_of_band and key == "instructions"
         if key in _OVERRIDES and not own_context and not settings.may_set(_OVERRIDES[key]):
             raise forbidden(f"response.{key}")
-    metadata = response.get("metadata")
-    if isinstance(metadata, Mapping) and OWN_METADATA_KEY in metadata:
-        raise _reserved("response.metadata", OWN_METADATA_KEY)
+    _check_metadata(response.get("metadata"))
     items.check_input(response.get("input"))
     tools.check_choice(response.get("tool_choice"), "response.tool_choice")
     parameters = dict(response)

@@ -331,7 +331,9 @@ class ModelSide:
         """An `error` of the model. False where it refused the session's first configuration: there is no way on."""
         p, error = self._p, wire.mapping(event, "error")
         code, event_id = wire.text(error, "code"), wire.text(error, "event_id")
-        p.out.observe("model_error", code=error_label(code))
+        if not event_id or p.out.is_own(event_id) or code in _FATAL:
+            # An error that answers a client's own event is the client's mistake, none of the model's.
+            p.out.observe("model_error", code=error_label(code))
         if code in _FATAL:
             self.fatal_code = code
         if code == "input_audio_buffer_commit_empty":

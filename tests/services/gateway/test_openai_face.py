@@ -184,6 +184,15 @@ async def test_a_full_gateway_answers_503_with_retry_after(gateways: Gateways) -
     assert json.loads(response.body or b"")["code"] == "full"
 
 
+async def test_a_gateway_that_shuts_down_says_so_instead_of_full(gateways: Gateways) -> None:
+    async with gateways() as gateway:
+        await gateway.sessions.drain(0)
+        with pytest.raises(InvalidStatus) as refused:
+            async with realtime(gateway):
+                pass
+    assert json.loads(refused.value.response.body or b"")["code"] == "draining"
+
+
 @pytest.fixture
 def keys_file(tmp_path: Path) -> Path:
     path = tmp_path / "keys"
