@@ -106,6 +106,7 @@ async def test_raw_events_come_only_where_asked(gateway: Gateway) -> None:
         ('{"type": "send_message", "id": "x", "text": 5}', "invalid_value"),
         ('{"type": "send_message", "id": "x", "content": [{"type": "input_audio"}]}', "invalid_value"),
         ('{"type": "playback", "id": "x"}', "invalid_value"),
+        ('{"type": "audio", "id": "x"}', "invalid_value"),
         ('{"type": "audio", "id": "x", "data": "%%%"}', "invalid_value"),
         ('{"type": "audio", "id": "x", "data": "AAAA"}', "invalid_value"),
         ('{"type": "update_agent", "id": "x", "agent": "nobody"}', "unknown_agent"),

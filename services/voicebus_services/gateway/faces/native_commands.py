@@ -33,8 +33,8 @@ class SendMessage(_Command, tag="send_message"):
         return self.content or []
 
 
-class Audio(_Command, tag="audio"):
-    data: str = ""
+class Audio(_Command, tag="audio", kw_only=True):
+    data: str
 
 
 class Commit(_Command, tag="commit"):
