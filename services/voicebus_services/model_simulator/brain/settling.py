@@ -97,13 +97,18 @@ def end_on_the_first_day(tool: Tool, said: Utterance, filling: Filling) -> None:
     told, untold = (start, end) if start.path in filling.values else (end, start)
     length = next((n for n in said.numbers if n.unit in _DAYS_OF and n.value * _DAYS_OF[n.unit] >= 1), None)
     if length is not None and length.value * _DAYS_OF[length.unit] > 1:
-        _count_days(told, start, end, length.value * _DAYS_OF[length.unit], filling)
+        # "For three days from Monday" ends on Wednesday where the last day itself counts ("last day off").
+        inclusive = "last" in end.words or "inclusive" in end.description.lower()
+        if told is start:
+            _end_after(start, end, length.value * _DAYS_OF[length.unit] - inclusive, filling)
         return
     place = filling.places.get(told.path, 0)
     if any(said.low(i) in {"from", "starting", "since", "until", "till", "to", "after", "beginning"}
            for i in range(max(0, place - 2), place)):  # fmt: skip
         return
     filling.values[untold.path] = filling.values[told.path]
+    if told is start and "weekend" in {said.low(i) for i in range(place, place + 2)}:
+        _end_after(start, end, 1, filling)  # on its Sunday
 
 
 def _side(parameter: Parameter) -> str:
@@ -113,16 +118,13 @@ def _side(parameter: Parameter) -> str:
     return "from" if "first" in parameter.words else "to" if "last" in parameter.words else ""
 
 
-def _count_days(told: Parameter, start: Parameter, end: Parameter, days: float, filling: Filling) -> None:
-    """ "For three days from Monday" ends on Wednesday where the last day itself counts ("last day off")."""
-    if told is not start or not float(days).is_integer():
-        return
+def _end_after(start: Parameter, end: Parameter, days: float, filling: Filling) -> None:
+    """Fill the end by the days after the start."""
     try:
         first = date.fromisoformat(str(filling.values[start.path]))
     except ValueError:
         return  # the parameter takes its days as said ("Monday"): there is nothing to count with
-    inclusive = "last" in end.words or "inclusive" in end.description.lower()
-    filling.values[end.path] = (first + timedelta(days=int(days) - inclusive)).isoformat()
+    filling.values[end.path] = (first + timedelta(days=int(days))).isoformat()
 
 
 def complete_objects(tool: Tool, said: Utterance, filling: Filling) -> None:

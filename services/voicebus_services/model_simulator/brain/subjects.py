@@ -57,7 +57,7 @@ def subjects(parameter: Parameter, said: Utterance, used: frozenset[int]) -> Ite
         elif _is_told_of(said, start, last):
             yield Candidate(_SUBJECT, text, start, last)
         elif said.low(last).endswith("s") and any(n.first == last + 1 for n in said.numbers):
-            yield Candidate(_MEASURED, text, start, last)
+            yield Candidate(_SUBJECT if last - start > 1 else _MEASURED, text, start, last)
 
 
 def _is_name_part(said: Utterance, at: int, start: int) -> bool:

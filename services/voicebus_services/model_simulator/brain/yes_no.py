@@ -131,7 +131,7 @@ def _silenced(said: Utterance) -> Iterator[Candidate]:
     for at, stemmed in enumerate(said.stems):
         if stemmed in _SUPPRESSING - {"disturb", "quiet"} or stemmed in _HOLDING:
             yield Candidate(2.2, not _denied(said, at, at + 1), at, at + 1)
-        elif stemmed in _RESUMING:
+        elif stemmed in _RESUMING or (stemmed == "again" and not (_SUPPRESSING | _HOLDING) & set(said.stems)):
             yield Candidate(2.3, False, at, at + 1)
 
 

@@ -259,6 +259,7 @@ def test_the_subject_of_a_sentence_is_a_name_before_a_noun_behind_it(said: str, 
 
 def test_a_name_is_told_from_the_verb_that_measures_it() -> None:
     assert filled(PUPIL, "Zeynep scores 14.") == {"pupil": "Zeynep", "score": 14}
+    assert filled(PUPIL, "Emma Stone deserves 15.") == {"pupil": "Emma Stone", "score": 15}
 
 
 def test_a_request_at_the_head_of_a_sentence_names_nobody() -> None:
@@ -279,7 +280,7 @@ def test_what_has_changed_for_somebody_is_read_from_the_clause() -> None:
 @pytest.mark.parametrize(
     ("said", "muted"),
     [("Silence the chimes.", True), ("No more ringing, please.", True), ("Turn the chimes back on.", False),
-     ("Turn the chimes off.", True), ("Turn quiet mode off.", False)],
+     ("Turn the chimes off.", True), ("I want the chimes again.", False), ("Turn quiet mode off.", False)],
 )  # fmt: skip
 def test_a_mode_that_keeps_something_silent_is_on_when_that_is_off(said: str, muted: bool) -> None:
     on = {"type": "boolean", "description": "True to silence the chimes, false to let them ring"}
@@ -342,6 +343,13 @@ def test_a_single_day_or_a_number_of_days_gives_the_last_day(said: str, last: st
     day = {"type": "string", "format": "date"}
     assert filled(tool("Close a lane.", first_day=day, last_day=day), said) == {
         "first_day": "2026-11-27", "last_day": last,
+    }  # fmt: skip
+
+
+def test_a_weekend_ends_on_its_sunday() -> None:
+    day = {"type": "string", "format": "date"}
+    assert filled(tool("Close a lane.", first_day=day, last_day=day), "Close it this weekend.") == {
+        "first_day": "2026-11-28", "last_day": "2026-11-29",
     }  # fmt: skip
 
 
