@@ -14,6 +14,7 @@ from voicebus_services.model_simulator.brain.utterance import Utterance
 from voicebus_services.model_simulator.brain.yes_no import unmentioned
 
 _DAYS_OF = {"day": 1, "night": 1, "week": 7}
+_LONGEST_SPAN = 3660  # days
 _AS_GOOD = 0.75  # the score that the unit said only once may cost
 
 
@@ -120,6 +121,8 @@ def _side(parameter: Parameter) -> str:
 
 def _end_after(start: Parameter, end: Parameter, days: float, filling: Filling) -> None:
     """Fill the end by the days after the start."""
+    if days > _LONGEST_SPAN:
+        return  # no date may lie that far ahead
     try:
         first = date.fromisoformat(str(filling.values[start.path]))
     except ValueError:

@@ -346,6 +346,12 @@ def test_a_single_day_or_a_number_of_days_gives_the_last_day(said: str, last: st
     }  # fmt: skip
 
 
+def test_a_span_beyond_all_calendars_leaves_the_last_day_open() -> None:
+    day = {"type": "string", "format": "date"}
+    lane = tool("Close a lane.", first_day=day, last_day=day)
+    assert missing(lane, "Close it for 9999999999999 days from Friday.") == ["last_day"]
+
+
 def test_a_weekend_ends_on_its_sunday() -> None:
     day = {"type": "string", "format": "date"}
     assert filled(tool("Close a lane.", first_day=day, last_day=day), "Close it this weekend.") == {
