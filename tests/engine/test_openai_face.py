@@ -123,6 +123,17 @@ def test_a_response_that_ends_with_server_calls_is_withheld_and_goes_on_with_the
     assert not [event for event in talk.of(ToClient) if "call_1" in str(event)]
 
 
+def test_rate_limits_of_a_response_that_is_withheld_are_withheld_too() -> None:
+    talk = resting()
+    talk.model("rate_limits.updated", rate_limits=[])
+    assert talk.shown("rate_limits.updated") == []
+    talk.result("sunny")
+    talk.begins("resp_2")
+    talk.ends("resp_2")
+    talk.model("rate_limits.updated", rate_limits=[])
+    assert len(talk.shown("rate_limits.updated")) == 1
+
+
 def test_a_follow_up_has_no_input_and_no_forced_tool_that_would_call_for_ever() -> None:
     talk = connected()
     item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Hello"}]}

@@ -14,7 +14,7 @@ from voicebus.contracts.journal import ErrorRecorded, EventType, SessionEnded
 from voicebus.engine import inputs, outputs
 from voicebus.engine.config import AgentSpec, Face, SessionConfig
 from voicebus.engine.state import State
-from voicebus.errors import BusError, ModelLinkError, UserError
+from voicebus.errors import BusError, ContractError, ModelLinkError, UserError
 from voicebus.ports import ModelLink, ModelListener, SessionRef
 from voicebus.runtime.driver import SessionDriver
 from voicebus.runtime.frames import AudioDelta
@@ -374,7 +374,7 @@ def entry(kind: str, data: Mapping[str, Any]) -> Entry:
     return Entry(id="1", type=kind, session="S", epoch=1, at=1, data=dict(data))
 
 
-async def test_entries_of_the_inbox_become_inputs_and_malformed_ones_are_left_out() -> None:
+async def test_entries_of_the_inbox_become_inputs_and_malformed_ones_are_refused() -> None:
     running = await Running(Engine()).live()
     deliver = running.world.deliver
     assert deliver is not None
@@ -386,8 +386,9 @@ async def test_entries_of_the_inbox_become_inputs_and_malformed_ones_are_left_ou
     deliver(
         entry("guardrail.verdict", {"check_id": "k", "response_id": "r", "results": [], "worker": "", "duration_ms": 1})
     )  # fmt: skip
-    deliver(entry("tool.result", {"call_id": "c1"}))
-    deliver(entry("of.tomorrow", {}))
+    for wrong in (entry("tool.result", {"call_id": "c1"}), entry("of.tomorrow", {})):
+        with pytest.raises(ContractError):
+            deliver(wrong)
     assert [type(event) for event in running.engine.given] == [
         inputs.ToolStartedArrived, inputs.ToolProgressArrived, inputs.ToolResultArrived, inputs.VerdictArrived,
     ]  # fmt: skip

@@ -66,6 +66,8 @@ class OpenAIClientView:
                 return self._response_done(event)
             case "conversation.item.added" | "conversation.item.created":
                 self._place(event)
+            case "rate_limits.updated" if self._rests:
+                return []  # those of a response that the client does not see end; the chain's last one brings the news
             case "conversation.item.deleted":
                 if item_id := _text(event, "item_id"):
                     self._conversation.remove(item_id)

@@ -9,8 +9,6 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
-from pydantic import ValidationError
-
 from voicebus.contracts.envelope import Entry
 from voicebus.contracts.guardrails import GUARDRAIL_VERDICT, GuardrailVerdict
 from voicebus.contracts.journal import ErrorRecorded, EventType, SessionEnded
@@ -56,7 +54,7 @@ from voicebus.engine.outputs import (
     ToClient,
 )
 from voicebus.engine.state import State
-from voicebus.errors import BusError, ModelBehaviorError, ModelLinkError, UsageError
+from voicebus.errors import BusError, ContractError, ModelBehaviorError, ModelLinkError, UsageError
 from voicebus.ports import (
     ModelConnector,
     ModelLink,
@@ -319,15 +317,7 @@ class SessionDriver:
 
     def _arrived(self, entry: Entry) -> None:
         metrics.MESSAGE_QUEUE.labels(service=_SERVICE).observe(max(0, self._bus.clock.at_ms() - entry.at) / 1000)
-        try:
-            event = _read_entry(entry)
-        except ValidationError as error:
-            self._log.warning("entry is malformed", type=entry.type, id=entry.id, error=str(error))
-            return
-        if event is None:
-            self._log.warning("entry of an unknown type", type=entry.type, id=entry.id)
-            return
-        self.feed(event)
+        self.feed(_read_entry(entry))
 
     # --- outputs ------------------------------------------------------------------------------------
 
@@ -417,13 +407,14 @@ class SessionDriver:
         self._face.close(output.client_code, output.reason)
 
 
-def _read_entry(entry: Entry) -> Input | None:
+def _read_entry(entry: Entry) -> Input:
+    """What a reply means to the engine. Raises `ContractError`, for the inbox to dead-letter it."""
     if entry.type == TOOL_RESULT:
-        return ToolResultArrived(ToolResult.model_validate(entry.data))
+        return ToolResultArrived(ToolResult.of(entry))
     if entry.type == GUARDRAIL_VERDICT:
-        return VerdictArrived(GuardrailVerdict.model_validate(entry.data))
+        return VerdictArrived(GuardrailVerdict.of(entry))
     if entry.type == TOOL_STARTED:
-        return ToolStartedArrived(ToolStarted.model_validate(entry.data))
+        return ToolStartedArrived(ToolStarted.of(entry))
     if entry.type == TOOL_PROGRESS:
-        return ToolProgressArrived(ToolProgress.model_validate(entry.data))
-    return None
+        return ToolProgressArrived(ToolProgress.of(entry))
+    raise ContractError(f"no session reads entries of type {entry.type!r}", reason="unexpected_type")

@@ -17,6 +17,7 @@ from voicebus.contracts.envelope import Entry
 from voicebus.contracts.streams import Keys
 from voicebus.contracts.tools import TOOL_PROGRESS, ToolProgress
 from voicebus.engine.outputs import CancelTool, DispatchCheck, DispatchTool
+from voicebus.errors import ContractError
 from voicebus.ports import Clock, GuardrailDispatch, Inbox, SessionRef, ToolDispatch
 
 SESSION = SessionRef("s1", 3, traceparent="00-trace")
@@ -157,6 +158,27 @@ async def test_what_was_read_is_trimmed_and_the_rest_is_not(
     await inbox._tail.tidy()
     assert [entry.data["text"] for entry in await read(bus, inbox.stream)] == ["unread"]
     assert await bus.call("TTL", inbox.stream) > 0
+
+
+async def test_an_inbox_entry_that_its_session_cannot_read_is_dead_lettered(
+    bus: RedisConnection, clock: RedisClock, keys: Keys
+) -> None:
+    inbox = RedisInbox(bus, keys, "g1")
+
+    def refuse(entry: Entry) -> None:
+        raise ContractError("no session reads this", reason="unexpected_type")
+
+    inbox.subscribe("a", refuse)
+    async with running(inbox.run()):
+        fields = progress("a", clock, "x").fields()
+        await bus.call("XADD", inbox.stream, "*", *[part for pair in fields.items() for part in pair])
+
+        async def dead() -> list[tuple[str, dict[str, str]]]:
+            found: list[tuple[str, dict[str, str]]] = await bus.call("XRANGE", keys.dead("inbox"), "-", "+")
+            return found
+
+        ((_, letter),) = await wait_until(dead, description="the dead letter")
+    assert letter["reason"] == "unexpected_type"
 
 
 async def test_entries_queued_while_redis_was_away_arrive_when_it_is_back() -> None:

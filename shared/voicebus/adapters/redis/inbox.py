@@ -82,6 +82,8 @@ class RedisInbox:
             return
         try:
             deliver(entry)
+        except ContractError as error:
+            await self._dead_letter(entry_id, fields, error)
         except Exception:  # one session's failure must not stop the others' replies
             log.exception("inbox entry not handled", session=entry.session, type=entry.type)
 
