@@ -123,7 +123,9 @@ class PicowsSocket(WSListener):
         if kind == WSMsgType.CLOSE:
             self._answer_close(transport, frame.get_payload_as_bytes())
             return
-        if self._closing or kind == WSMsgType.PONG:
+        # After a frame that it cannot take picows sends its close and reads on for a while, out of step with the
+        # sender: what comes then is no message of anybody's, or one that was delivered before.
+        if self._closing or transport.is_close_frame_sent or kind == WSMsgType.PONG:
             return
         payload = frame.get_payload_as_bytes()
         if (kind == WSMsgType.CONTINUATION) != (self._fragments is not None):
