@@ -1,6 +1,7 @@
 """Everyday English as data: which words speak of the same thing, which verbs do the same, which ones are opposites.
 
-The single home of this knowledge. General English only: no entry exists for the sake of a particular tool.
+The single home of this knowledge. General English only: no entry exists for the sake of a particular tool. It is whole,
+and long, because it is one table of words with a few look-ups behind it.
 """
 
 from functools import lru_cache
@@ -455,7 +456,6 @@ def _read_groups() -> dict[str, frozenset[int]]:
 
 
 _GROUPS_OF: Final = _read_groups()
-_SIZES: Final = [len(line.split()) for line in _CONCEPTS.splitlines()]
 _ACTION_OF: Final = {
     verb: frozenset(kind for kind, words in _ACTIONS.items() if verb in {stem(w) for w in words.split()})
     for words in _ACTIONS.values()
@@ -464,7 +464,6 @@ _ACTION_OF: Final = {
 _OPPOSITE_PAIRS: Final = frozenset(
     frozenset((stem(left), stem(right))) for left, right in (line.split() for line in _OPPOSITES.splitlines())
 )
-_NEGATED_FORMS: Final = ("un", "dis", "de", "re")
 
 
 LANGUAGES: Final = words(
