@@ -24,7 +24,10 @@ class Outcome(StrEnum):
 
 
 class ToolCall(Message):
-    """`arguments` is the model's JSON text, unparsed; the entry's `deadline` is the call's."""
+    """`arguments` is the model's JSON text, unparsed; the entry's `deadline` is the call's.
+
+    `vetted`: the session's owner has asked the tool's input guardrails already.
+    """
 
     call_id: str
     tool: str
@@ -34,6 +37,7 @@ class ToolCall(Message):
     attempt: int = 1
     hops: int = 0
     idempotent: bool = False
+    vetted: bool = False
     context: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -55,7 +59,7 @@ class ToolFailure(Message):
 
 
 class ToolResult(Message):
-    """`output` is what the model is told, also for failures."""
+    """`output` is what the model is told, also for failures. `background`: it need not go on because of it."""
 
     call_id: str
     outcome: Outcome
@@ -63,6 +67,7 @@ class ToolResult(Message):
     error: ToolFailure | None = None
     worker: str
     duration_ms: int
+    background: bool = False
 
 
 class ToolCancel(Message):

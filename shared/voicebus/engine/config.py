@@ -17,9 +17,30 @@ class GuardrailMode(StrEnum):
     HOLD = "hold"
 
 
+class Transport(StrEnum):
+    """What a session talks to. WIRE: a server of the protocol, whose responses the session sequences and whose audio
+    it truncates. EVENTS: a model that does both itself (a custom `RealtimeModel`), and is told so by `StopModel`.
+    """
+
+    WIRE = "wire"
+    EVENTS = "events"
+
+
+class Approval(StrEnum):
+    """Whether a call waits for a person: NEVER, ALWAYS, or as the owner answers `VetCall` (ASK)."""
+
+    NEVER = "never"
+    ALWAYS = "always"
+    ASK = "ask"
+
+
 @dataclass(frozen=True, slots=True)
 class ToolSpec:
-    """A function tool as the model sees it, and where its calls go. `timeout_ms` bounds start to result."""
+    """A function tool as the model sees it, and where its calls go. `timeout_ms` bounds start to result.
+
+    `vetted`: the owner is asked (`VetCall`) before a call starts, as the tool has input guardrails or a condition.
+    `local`: calls run in the owner's process instead of on a queue.
+    """
 
     name: str
     description: str
@@ -28,6 +49,9 @@ class ToolSpec:
     timeout_ms: int
     idempotent: bool = False
     respond: Literal["when_all_done", "always", "never"] = "when_all_done"
+    approval: Approval = Approval.NEVER
+    vetted: bool = False
+    local: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +65,32 @@ class HandoffSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class HostedToolSpec:
+    """Tools that the model's own side runs: an MCP server, as the wire's `{"type": "mcp", …}`.
+
+    `vetted`: the owner decides about approval requests (`VetCall`); else a person does.
+    """
+
+    label: str
+    wire: Mapping[str, Any]
+    vetted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class GuardrailSpec:
-    """An output guardrail. `debounce` is in characters of new text between checks; -1 checks at the end only."""
+    """A guardrail on what is said, by the agent (`AgentSpec.guardrails`) or by the user (`input_guardrails`).
+
+    `debounce` is in characters of new text between checks, -1 checks at the end only; input is judged once, whole.
+    `policy_hint` tells the model what to keep to. `budget_ms` is how long a user's turn is held back at most.
+    """
 
     name: str
     mode: GuardrailMode = GuardrailMode.INTERRUPT
     debounce: int = 100
     on_error: Literal["open", "closed"] = "open"
     on_unavailable: Literal["open", "closed"] = "open"
+    policy_hint: str | None = None
+    budget_ms: int = 1500
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +99,7 @@ class AgentSpec:
 
     `session` is the agent's part of the wire's session object (protocol section 4) without `type`, `model`,
     `instructions` and `tools`: audio formats, transcription, turn detection, voice, modalities, ...
+    `snapshot` tells the owner which of its resolutions this is, so that a call finds the tool that it was made for.
     """
 
     name: str
@@ -65,6 +108,9 @@ class AgentSpec:
     handoffs: tuple[HandoffSpec, ...] = ()
     guardrails: tuple[GuardrailSpec, ...] = ()
     session: Mapping[str, Any] = field(default_factory=dict)
+    hosted_tools: tuple[HostedToolSpec, ...] = ()
+    input_guardrails: tuple[GuardrailSpec, ...] = ()
+    snapshot: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +119,9 @@ class SessionConfig:
 
     `raw_events`: emit `raw_model_event` for every model event but audio deltas (native face).
     `client_may_set` are the dotted session paths that a client of the OpenAI face may change (prefixes count).
+    `calls_elsewhere`: calls are answered by whoever drives the session (`SendToolOutput`), none is dispatched.
+    `words_errors`: the owner is asked (`WordToolError`) how the model is told of a tool's error.
+    `seed` is history to begin with, items as the native face shows them.
     """
 
     session: str
@@ -82,6 +131,10 @@ class SessionConfig:
     guardrail_timeout_ms: int = 2000
     create_timeout_ms: int = 10_000
     raw_events: bool = False
+    transport: Transport = Transport.WIRE
+    calls_elsewhere: bool = False
+    words_errors: bool = False
+    seed: tuple[Mapping[str, Any], ...] = ()
     client_may_set: frozenset[str] = frozenset(
         {"type", "audio", "output_modalities", "tools", "tool_choice", "max_output_tokens", "include", "truncation"}
     )

@@ -1,8 +1,8 @@
 """Everything that can happen to a session. Plain data; times come beside them, as `now` (s, monotonic)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from voicebus.contracts.guardrails import GuardrailVerdict
 from voicebus.contracts.tools import ToolProgress, ToolResult, ToolStarted
@@ -45,24 +45,93 @@ class LinkLost:
     close_code: int | None = None
 
 
-# --- the client's side, native face ---------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class AudioInterrupted:
+    """A model of transport EVENTS has stopped this part itself: the listener's side stops, too."""
+
+    item_id: str
+    content_index: int
+
+
+# --- the client's side, native face and in process --------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class SendMessage:
-    """A user message; `content` are the protocol's input parts (`input_text`, `input_image`)."""
+    """A user message; `content` are the protocol's input parts (`input_text`, `input_image`).
+
+    `respond`: have it answered. `extra` are further fields of the event (`previous_item_id`, ...).
+    """
 
     content: Sequence[Mapping[str, Any]]
+    respond: bool = True
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class CommitAudio:
-    """End of a manual turn: commit the input buffer and ask for a response."""
+    """End of a manual turn: commit the input buffer and, with `respond`, ask for a response."""
+
+    respond: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Interrupt:
-    """Stop what is being said: cancel and truncate, also in a text answer (parity 0.2)."""
+    """Stop what is being said: cancel and truncate, also in a text answer (parity 0.2).
+
+    `response_id` limits it to one response; without `cancel` the response goes on, without `truncate` playback does.
+    """
+
+    response_id: str | None = None
+    cancel: bool = True
+    truncate: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class SendRaw:
+    """A client event of the protocol from the program itself, as it stands (parity 70): not restricted as a client is."""
+
+    event: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class SendToolOutput:
+    """The program answers a call itself (`calls_elsewhere`); `respond`: the model goes on when nothing runs."""
+
+    call_id: str
+    output: str
+    respond: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeSettings:
+    """The program changes settings: a patch of the wire's session object; stays until the agent changes."""
+
+    patch: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaceHistory:
+    """The history is to be `items` (as the native face shows them): what differs is deleted and created anew."""
+
+    items: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Approve:
+    """A call that waits may run; `always`: so may all further ones of that tool."""
+
+    call_id: str
+    always: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A call that waits is refused, and the model told `message`; `always`: so are all further ones of that tool."""
+
+    call_id: str
+    always: bool = False
+    message: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +220,27 @@ class AgentUnresolved:
 
 
 @dataclass(frozen=True, slots=True)
+class CallVetted:
+    """Answer to `VetCall`: run it, ask a person, or refuse it, telling the model `message`.
+
+    `kind` says why it is refused: `rejected` (by a person or a policy), `guardrail`, or `unknown_tool`.
+    """
+
+    call_id: str
+    decision: Literal["run", "ask", "reject"]
+    message: str | None = None
+    kind: Literal["rejected", "guardrail", "unknown_tool"] = "rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolErrorWorded:
+    """Answer to `WordToolError`: what the model is told."""
+
+    call_id: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class TimerFired:
     key: str
 
@@ -169,10 +259,17 @@ Input = (
     | ModelAudio
     | ModelMalformed
     | LinkLost
+    | AudioInterrupted
     | SendMessage
     | CommitAudio
     | Interrupt
     | Playback
+    | SendRaw
+    | SendToolOutput
+    | ChangeSettings
+    | ReplaceHistory
+    | Approve
+    | Reject
     | UpdateAgent
     | End
     | ClientEvent
@@ -183,6 +280,8 @@ Input = (
     | VerdictArrived
     | AgentResolved
     | AgentUnresolved
+    | CallVetted
+    | ToolErrorWorded
     | TimerFired
     | Trouble
 )

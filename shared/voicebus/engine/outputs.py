@@ -70,6 +70,48 @@ class DispatchTool:
     queue: str
     timeout_ms: int
     idempotent: bool
+    local: bool = False
+    vetted: bool = False
+    snapshot: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class VetCall:
+    """Ask the author's side whether a call may run; the answer comes as `CallVetted`.
+
+    `approved`: a person, or a sticky decision, has approved it, so that only its input guardrails are left to ask.
+    `hosted`: it is an approval request of a hosted MCP server, whose label is `tool`'s prefix (`label.tool`).
+    """
+
+    call_id: str
+    tool: str
+    arguments: str
+    agent: str
+    snapshot: int
+    approved: bool
+    hosted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WordToolError:
+    """Ask the author's side how the model is told of an error; the answer comes as `ToolErrorWorded`.
+
+    `kind`: `approval_rejected`, `tool_not_found` or `tool_exception`; `message` is what it is told by default.
+    """
+
+    call_id: str
+    tool: str
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopModel:
+    """For a model of transport EVENTS: stop what it says, as `Interrupt` has it; None means whatever runs."""
+
+    response_id: str | None = None
+    cancel: bool = True
+    truncate: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +146,7 @@ class ResolveAgent:
     from_agent: str
     to_agent: str
     arguments: str
+    snapshot: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +196,9 @@ Output = (
     | Emit
     | Record
     | DispatchTool
+    | VetCall
+    | WordToolError
+    | StopModel
     | CancelTool
     | DispatchCheck
     | ResolveAgent

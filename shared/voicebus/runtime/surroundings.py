@@ -6,8 +6,9 @@ from typing import Any, Protocol
 
 from voicebus.contracts.envelope import Message
 from voicebus.contracts.journal import EventType
-from voicebus.engine.inputs import Input
-from voicebus.engine.outputs import ForwardAudio, Output
+from voicebus.engine.config import AgentSpec
+from voicebus.engine.inputs import CallVetted, Input
+from voicebus.engine.outputs import ForwardAudio, Output, ResolveAgent, VetCall, WordToolError
 from voicebus.engine.state import State
 from voicebus.ports import Clock, GuardrailDispatch, Inbox, Journal, ToolDispatch
 from voicebus.runtime.frames import AudioDelta
@@ -43,6 +44,34 @@ class ClientFace(Protocol):
     def audio(self, where: ForwardAudio, delta: AudioDelta, seq: int) -> None: ...
 
     def close(self, code: int, reason: str) -> None: ...
+
+
+class Author(Protocol):
+    """The program's side of a session: its callbacks, run in the owner's process. Any of them may raise anything."""
+
+    async def resolve(self, ask: ResolveAgent) -> AgentSpec:
+        """Run the handoff's `on_handoff` and resolve its agent."""
+        ...
+
+    async def vet(self, ask: VetCall) -> CallVetted:
+        """Whether a call may run: its condition, its approval policy, its input guardrails."""
+        ...
+
+    async def word_error(self, ask: WordToolError) -> str:
+        """What the model is told of a tool's error."""
+        ...
+
+
+class ModelTap(Protocol):
+    """Who reads along with the model, beside the engine: the in-process session, for its raw events."""
+
+    def heard(self, item: Input, delta: AudioDelta | None) -> None:
+        """The engine is about to handle `item`; `delta` is the audio of a `ModelAudio`."""
+        ...
+
+    def settled(self) -> None:
+        """Everything that the engine decided about the last item has been performed."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,97 @@
+"""What a conversation has used of its model: tokens, summed over responses, and each response by itself."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class InputTokensDetails:
+    """`cached_tokens` are part of the input tokens."""
+
+    cached_tokens: int = 0
+    text_tokens: int = 0
+    audio_tokens: int = 0
+    image_tokens: int = 0
+
+
+@dataclass
+class OutputTokensDetails:
+    reasoning_tokens: int = 0
+    text_tokens: int = 0
+    audio_tokens: int = 0
+
+
+@dataclass
+class RequestUsage:
+    """One response's tokens."""
+
+    input_tokens: int
+    output_tokens: int
+    total_tokens: int
+    input_tokens_details: InputTokensDetails
+    output_tokens_details: OutputTokensDetails
+
+
+@dataclass
+class Usage:
+    """Tokens of one or several responses. `requests` counts the responses that reported usage."""
+
+    requests: int = 0
+    input_tokens: int = 0
+    input_tokens_details: InputTokensDetails = field(default_factory=InputTokensDetails)
+    output_tokens: int = 0
+    output_tokens_details: OutputTokensDetails = field(default_factory=OutputTokensDetails)
+    total_tokens: int = 0
+    request_usage_entries: list[RequestUsage] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, wire: Mapping[str, Any]) -> "Usage":
+        """The `usage` object of a `response.done` (protocol 3.2), leniently: what is missing or odd counts as 0."""
+
+        def count(source: Mapping[str, Any], key: str) -> int:
+            value = source.get(key)
+            return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+
+        def part(key: str) -> Mapping[str, Any]:
+            value = wire.get(key)
+            return value if isinstance(value, Mapping) else {}
+
+        given, made = part("input_token_details"), part("output_token_details")
+        input_details = InputTokensDetails(
+            count(given, "cached_tokens"),
+            count(given, "text_tokens"),
+            count(given, "audio_tokens"),
+            count(given, "image_tokens"),
+        )
+        output_details = OutputTokensDetails(
+            count(made, "reasoning_tokens"), count(made, "text_tokens"), count(made, "audio_tokens")
+        )
+        entry = RequestUsage(
+            count(wire, "input_tokens"),
+            count(wire, "output_tokens"),
+            count(wire, "total_tokens") or count(wire, "input_tokens") + count(wire, "output_tokens"),
+            input_details,
+            output_details,
+        )
+        usage = cls()
+        usage.add(
+            cls(1, entry.input_tokens, input_details, entry.output_tokens, output_details, entry.total_tokens, [entry])
+        )
+        return usage
+
+    def add(self, other: "Usage") -> None:
+        """Count `other` in; its entries are taken over."""
+        self.requests += other.requests
+        self.input_tokens += other.input_tokens
+        self.output_tokens += other.output_tokens
+        self.total_tokens += other.total_tokens
+        for name in ("cached_tokens", "text_tokens", "audio_tokens", "image_tokens"):
+            _add(self.input_tokens_details, other.input_tokens_details, name)
+        for name in ("reasoning_tokens", "text_tokens", "audio_tokens"):
+            _add(self.output_tokens_details, other.output_tokens_details, name)
+        self.request_usage_entries.extend(other.request_usage_entries)
+
+
+def _add(to: object, what: object, name: str) -> None:
+    setattr(to, name, getattr(to, name) + getattr(what, name))
