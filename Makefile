@@ -30,8 +30,9 @@ lint: $(VENV)/.dev ## Check style, types, layers and spelling.
 	$(BIN)/lint-imports
 	$(BIN)/codespell
 
-bench: $(VENV)/.dev ## Measure footprint and capacity beside a plain relay.
+bench: $(VENV)/.dev ## Measure footprint, session layer and capacity beside their peers.
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.footprint
+	PYTHONPATH=tests $(BIN)/python -m benchmarks.session_layer
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.capacity
 
 requirements: $(VENV)/.dev ## Pin again what pyproject.toml asks for (needs uv).

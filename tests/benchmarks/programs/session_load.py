@@ -1,0 +1,71 @@
+"""One session over a fast model: `session_load.py SDK URL`, SDK `voicebus` or `agents`; the program is the same.
+
+Prints, as JSON, microseconds of this process's CPU per audio delta, transcript delta and tool call.
+"""
+
+import asyncio
+import importlib
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+PATIENCE_S = 120
+COUNTED: dict[str, Callable[[Any], bool]] = {
+    "audio": lambda event: event.type == "audio",
+    "transcript": lambda event: event.type == "raw_model_event" and event.data.type == "transcript_delta",
+    "tools": lambda event: event.type == "tool_end",
+}
+ROUNDS = {"audio": 3000, "transcript": 3000, "tools": 300}
+
+
+def imported(name: str) -> Any:
+    """Everything that the program uses, from one package or the other."""
+    if name == "voicebus":
+        return importlib.import_module("voicebus")
+
+    class Both:
+        def __init__(self) -> None:
+            self.modules = [importlib.import_module("agents.realtime"), importlib.import_module("agents")]
+
+        def __getattr__(self, attribute: str) -> Any:
+            return next(getattr(module, attribute) for module in self.modules if hasattr(module, attribute))
+
+    return Both()
+
+
+async def main(name: str, url: str) -> None:
+    sdk = imported(name)
+
+    @sdk.function_tool
+    async def look_up(thing: str) -> str:
+        """Look something up."""
+        return thing
+
+    agent = sdk.RealtimeAgent(name="bench", instructions="Talk.", tools=[look_up])
+    runner = sdk.RealtimeRunner(agent, model=sdk.OpenAIRealtimeWebSocketModel())
+    async with await runner.run(model_config={"url": url, "api_key": "test-key"}) as session:
+        await measured(session, "warm audio 200", "audio", 200)
+        await measured(session, "warm tools 20", "tools", 20)
+        result = {}
+        for kind, count in ROUNDS.items():
+            result[kind] = await measured(session, f"go {kind} {count}", kind, count)
+    json.dump(result, sys.stdout)
+    sys.stdout.write("\n")
+
+
+async def measured(session: Any, command: str, kind: str, count: int) -> float:
+    """Ask for `count` of a kind and read events to the end of them; microseconds of CPU for each."""
+    seen, counts = 0, COUNTED[kind]
+    started = time.process_time()
+    await session.send_message(command)
+    async with asyncio.timeout(PATIENCE_S):
+        async for event in session:
+            seen += counts(event)
+            if event.type == "agent_end" and seen >= count:
+                break
+    return (time.process_time() - started) / count * 1e6
+
+
+asyncio.run(main(*sys.argv[1:]))

@@ -1,0 +1,157 @@
+"""What the session layer costs in one's own process, beside openai-agents under the same load in the same run.
+
+    python -m benchmarks.session_layer [--runs 3]
+
+A small model sends as fast as it is read: thousands of audio deltas (50 ms of sound each), transcript deltas, and
+rounds of one tool call each. Counted is the CPU of the program's process, so a busy machine changes little.
+"""
+
+import argparse
+import asyncio
+import base64
+import json
+import statistics
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from subprocess import PIPE, run
+from typing import Any, Final
+
+from websockets.asyncio.server import ServerConnection, serve
+
+from support.real_clients import ENVIRONMENT, installed, too_old
+
+PROGRAM: Final = Path(__file__).parent / "programs" / "session_load.py"
+AUDIO: Final = base64.b64encode(bytes(2400)).decode("ascii")
+KINDS: Final = {"audio": "audio delta", "transcript": "transcript delta", "tools": "tool call"}
+
+
+class Feed:
+    """One connection to the model: answers `… KIND COUNT` with that many deltas, or rounds of tool calls."""
+
+    def __init__(self, socket: ServerConnection) -> None:
+        self._socket = socket
+        self._number = 0
+        self._calls_left = 0
+        self._wish = ("", 0)
+
+    async def run(self) -> None:
+        await self._send("session.created", session={"id": "sess_1", "type": "realtime", "object": "realtime.session"})
+        async for frame in self._socket:
+            event = json.loads(frame)
+            if event["type"] == "session.update":
+                await self._send("session.updated", session=event["session"])
+            elif event["type"] == "conversation.item.create":
+                await self._take(event["item"])
+            elif event["type"] == "response.create":
+                await self._respond((event.get("response") or {}).get("metadata"))
+
+    async def _take(self, item: dict[str, Any]) -> None:
+        if item["type"] == "message":
+            _, kind, count = item["content"][0]["text"].split()
+            self._wish = (kind, int(count))
+            self._calls_left = int(count) if kind == "tools" else 0
+        item = {"status": "completed", **item, "id": item.get("id") or self._id("item")}
+        await self._send("conversation.item.added", item=item, previous_item_id=None)
+        await self._send("conversation.item.done", item=item, previous_item_id=None)
+
+    async def _respond(self, metadata: Any) -> None:
+        response = {"object": "realtime.response", "id": self._id("resp"), "metadata": metadata, "output": []}
+        await self._send("response.created", response={**response, "status": "in_progress"})
+        kind, count = self._wish
+        if self._calls_left:
+            self._calls_left -= 1
+            output = [await self._call(response["id"])]
+        else:
+            output = [await self._speak(response["id"], kind, count)]
+        await self._send("response.done", response={**response, "status": "completed", "output": output})
+
+    async def _call(self, response_id: str) -> dict[str, Any]:
+        item = {
+            "id": self._id("item"), "object": "realtime.item", "type": "function_call", "name": "look_up",
+            "call_id": self._id("call"), "arguments": '{"thing": "tea"}', "status": "completed",
+        }  # fmt: skip
+        begun = {**item, "arguments": "", "status": "in_progress"}
+        where = {"response_id": response_id, "output_index": 0}
+        await self._send("response.output_item.added", item=begun, **where)
+        await self._send("response.output_item.done", item=item, **where)
+        return item
+
+    async def _speak(self, response_id: str, kind: str, count: int) -> dict[str, Any]:
+        item = {"id": self._id("item"), "object": "realtime.item", "type": "message", "role": "assistant"}
+        where = {"response_id": response_id, "item_id": item["id"], "output_index": 0, "content_index": 0}
+        begun = {**item, "status": "in_progress", "content": []}
+        await self._send("response.output_item.added", item=begun, response_id=response_id, output_index=0)
+        for _ in range(count if kind == "audio" else 0):
+            await self._send("response.output_audio.delta", delta=AUDIO, **where)
+        for _ in range(count if kind == "transcript" else 0):
+            await self._send("response.output_audio_transcript.delta", delta="word ", **where)
+        text = "word " * count if kind == "transcript" else "done"
+        done = {**item, "status": "completed", "content": [{"type": "output_audio", "transcript": text}]}
+        await self._send("response.output_item.done", item=done, response_id=response_id, output_index=0)
+        return done
+
+    async def _send(self, kind: str, **fields: Any) -> None:
+        await self._socket.send(json.dumps({"type": kind, "event_id": self._id("event"), **fields}))
+
+    def _id(self, kind: str) -> str:
+        self._number += 1
+        return f"{kind}_{self._number}"
+
+
+@contextmanager
+def model() -> Iterator[str]:
+    """The model, in a thread of its own; yields its address."""
+    ready: list[str] = []
+    began, stop = threading.Event(), threading.Event()
+
+    async def main() -> None:
+        async with serve(lambda socket: Feed(socket).run(), "127.0.0.1", 0, max_size=None, compression=None) as server:
+            port = next(iter(server.sockets)).getsockname()[1]
+            ready.append(f"ws://127.0.0.1:{port}/v1/realtime?model=bench")
+            began.set()
+            await asyncio.to_thread(stop.wait)
+
+    thread = threading.Thread(target=lambda: asyncio.run(main()), name="model")
+    thread.start()
+    began.wait()
+    try:
+        yield ready[0]
+    finally:
+        stop.set()
+        thread.join()
+
+
+def load(python: Path, sdk: str, url: str) -> dict[str, float]:
+    """One run of the program in one environment."""
+    ran = run([python, PROGRAM, sdk, url], stdout=PIPE, text=True, check=True)
+    result: dict[str, float] = json.loads(ran.stdout)
+    return result
+
+
+def main() -> int:
+    arguments = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    arguments.add_argument("--runs", type=int, default=3, help="runs of each, in turn; the median counts")
+    runs: int = arguments.parse_args().runs
+    versions = installed()
+    if lacking := too_old(versions):
+        sys.stderr.write(f"session_layer: the clients' environment lacks {', '.join(lacking)}; run make test first\n")
+        return 2
+    measured: dict[str, list[dict[str, float]]] = {"voicebus": [], "agents": []}
+    with model() as url:
+        for _ in range(runs):
+            measured["voicebus"].append(load(Path(sys.executable), "voicebus", url))
+            measured["agents"].append(load(ENVIRONMENT / "bin" / "python", "agents", url))
+    sys.stdout.write(
+        f"{'CPU us per':18}{'voicebus':>10}{'openai-agents ' + versions['openai-agents']:>24}{'ratio':>8}\n"
+    )
+    for kind, name in KINDS.items():
+        ours, theirs = (statistics.median(one[kind] for one in measured[sdk]) for sdk in ("voicebus", "agents"))
+        sys.stdout.write(f"{name:18}{ours:10.0f}{theirs:24.0f}{ours / theirs:8.2f}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
