@@ -82,7 +82,7 @@ def test_guardrails_know_their_name_and_refuse_unknown_modes() -> None:
 
     assert polite.get_name() == "polite"
     assert polite.mode == "interrupt"
-    for wrong in ({"mode": "hold"}, {"mode": "stop"}, {"on_error": "maybe"}):
+    for wrong in ({"mode": "stop"}, {"on_error": "maybe"}):
         with pytest.raises(UserError):
             OutputGuardrail(polite.guardrail_function, **wrong)  # type: ignore[arg-type]
     with pytest.raises(UserError):

@@ -1,15 +1,21 @@
-"""Output guardrails: functions that judge what the model says."""
+"""Guardrails: functions that judge what the model says (output) and what the user says (input)."""
 
 import inspect
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any, Literal, overload
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, Literal, overload
 
-from voicebus.agents.context import RunContextWrapper
+from voicebus.agents.context import RunContextWrapper, TContext
+from voicebus.agents.functions import call_function
 from voicebus.engine.config import GuardrailMode
 from voicebus.errors import UserError
 
 Policy = Literal["open", "closed"]
+Mode = Literal["observe", "interrupt", "hold"]
+
+DEFAULT_INPUT_BUDGET_MS = 1500
+"""How long a user's turn waits at most for guardrails of mode `hold` (ms)."""
 
 
 @dataclass(frozen=True)
@@ -26,56 +32,168 @@ GuardrailFunction = Callable[
 
 
 @dataclass(frozen=True)
-class OutputGuardrail:
-    """Judges the text of an answer: `guardrail_function(context, agent, text)`, `text` all that was said so far.
-
-    `mode`: `interrupt` stops a forbidden answer, `observe` only reports it. `on_error` and `on_unavailable` say what
-    a guardrail that raised, or that no worker answered for, counts as: `open` passes, `closed` trips.
-    """
+class _Guardrail(Generic[TContext]):
+    """What input and output guardrails have in common."""
 
     guardrail_function: GuardrailFunction
     name: str | None = None
-    mode: GuardrailMode | Literal["observe", "interrupt"] = GuardrailMode.INTERRUPT
-    on_error: Policy = "open"
-    on_unavailable: Policy = "open"
+    mode: GuardrailMode | Mode = field(default=GuardrailMode.INTERRUPT, kw_only=True)
+    on_error: Policy = field(default="open", kw_only=True)
+    on_unavailable: Policy = field(default="open", kw_only=True)
+    policy_hint: str | None = field(default=None, kw_only=True)
+
+    _KIND: ClassVar[str] = "guardrail"
 
     def __post_init__(self) -> None:
         if not callable(self.guardrail_function):
-            raise UserError(f"guardrail_function must be a function, not {self.guardrail_function!r}")
+            raise UserError(
+                f"guardrail_function of an {self._KIND} must be a function, not {self.guardrail_function!r}"
+            )
+        if self.name is not None and (not isinstance(self.name, str) or not self.name):
+            raise UserError(f"{self._KIND} name must be a non-empty string, not {self.name!r}")
         try:
             mode = GuardrailMode(self.mode)
         except ValueError:
-            raise UserError(
-                f"guardrail {self.get_name()!r}: mode {self.mode!r} is none of observe, interrupt"
-            ) from None
-        if mode is GuardrailMode.HOLD:
-            raise UserError(f"guardrail {self.get_name()!r}: mode 'hold' is not available yet; use 'interrupt'")
+            known = ", ".join(mode.value for mode in GuardrailMode)
+            raise self._wrong("mode", f"must be one of {known}", self.mode) from None
         for policy in ("on_error", "on_unavailable"):
             if getattr(self, policy) not in ("open", "closed"):
-                raise UserError(f"guardrail {self.get_name()!r}: {policy} must be 'open' or 'closed'")
+                raise self._wrong(policy, "must be 'open' or 'closed'", getattr(self, policy))
+        if self.policy_hint is not None and (not isinstance(self.policy_hint, str) or not self.policy_hint.strip()):
+            raise self._wrong("policy_hint", "must be a non-empty string", self.policy_hint)
         object.__setattr__(self, "mode", mode)
 
     def get_name(self) -> str:
+        """`name`, else the function's own."""
         return self.name or str(getattr(self.guardrail_function, "__name__", type(self.guardrail_function).__name__))
 
     @property
     def is_async(self) -> bool:
+        """Whether the function runs on the event loop; others run in a thread."""
         function = self.guardrail_function
         return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
 
+    def _wrong(self, argument: str, rule: str, value: object) -> UserError:
+        return UserError(f"{self._KIND} {self.get_name()!r}: {argument} {rule}, not {value!r}")
+
+
+@dataclass(frozen=True)
+class OutputGuardrail(_Guardrail[TContext]):
+    """Judges the text of an answer: `guardrail_function(context, agent, text)`, `text` all that was said so far.
+
+    `mode`: `interrupt` stops a forbidden answer, `hold` lets nothing of it be heard before it was judged whole,
+    `observe` only reports it. `on_error` and `on_unavailable` say what a guardrail that raised, or that nobody answered
+    for in time, counts as: `open` passes, `closed` trips. `policy_hint` tells the model what to keep to, once it
+    tripped.
+
+    Raises:
+        UserError: an argument of the wrong type or with an unknown value.
+    """
+
+    _KIND: ClassVar[str] = "output guardrail"
+
+    async def run(self, context: RunContextWrapper[TContext], agent: Any, agent_output: Any) -> "OutputGuardrailResult":
+        """Judge `agent_output`, which `agent` said.
+
+        Raises:
+            UserError: the function returned no `GuardrailFunctionOutput`.
+            Exception: what the function raised.
+        """
+        output = await evaluate(self, context, agent, agent_output)
+        return OutputGuardrailResult(guardrail=self, agent_output=agent_output, agent=agent, output=output)
+
+
+@dataclass(frozen=True)
+class OutputGuardrailResult:
+    """What `guardrail` found about `agent_output`, said by `agent`."""
+
+    guardrail: OutputGuardrail[Any]
+    agent_output: Any
+    agent: Any
+    output: GuardrailFunctionOutput
+
+
+@dataclass(frozen=True)
+class InputGuardrail(_Guardrail[TContext]):
+    """Judges what the user said, whole: `guardrail_function(context, agent, text)`, speech by its transcript.
+
+    `mode`: `interrupt` lets the model answer meanwhile and stops it, `hold` lets it answer only after the verdict,
+    `observe` only reports. `budget_ms` is how long a turn is held back at most (ms), after which `on_unavailable`
+    decides; speech that could not be transcribed counts as unavailable. The rest is as for `OutputGuardrail`.
+
+    Raises:
+        UserError: an argument of the wrong type or with an unknown value.
+    """
+
+    budget_ms: int = field(default=DEFAULT_INPUT_BUDGET_MS, kw_only=True)
+
+    _KIND: ClassVar[str] = "input guardrail"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.budget_ms, bool) or not isinstance(self.budget_ms, int) or self.budget_ms <= 0:
+            raise self._wrong("budget_ms", "must be a whole number of ms above 0", self.budget_ms)
+
+    async def run(
+        self,
+        agent: Any,
+        input: str,  # noqa: A002 - its name elsewhere
+        context: RunContextWrapper[TContext],
+    ) -> "InputGuardrailResult":
+        """Judge `input`, which was said to `agent`.
+
+        Raises:
+            UserError: the function returned no `GuardrailFunctionOutput`.
+            Exception: what the function raised.
+        """
+        return InputGuardrailResult(guardrail=self, output=await evaluate(self, context, agent, input))
+
+
+@dataclass(frozen=True)
+class InputGuardrailResult:
+    """What `guardrail` found about what the user said."""
+
+    guardrail: InputGuardrail[Any]
+    output: GuardrailFunctionOutput
+
+
+async def evaluate(
+    guardrail: OutputGuardrail[Any] | InputGuardrail[Any],
+    context: RunContextWrapper[Any],
+    agent: Any,
+    text: Any,
+    *,
+    executor: Executor | None = None,
+) -> GuardrailFunctionOutput:
+    """Call a guardrail's function; one that is not async runs in `executor` (None: the loop's default one).
+
+    Raises:
+        UserError: it returned no `GuardrailFunctionOutput`.
+        Exception: what it raised.
+    """
+    output = await call_function(
+        guardrail.guardrail_function, (context, agent, text), {},
+        is_async=guardrail.is_async, executor=executor, what="guardrail",
+    )  # fmt: skip
+    if not isinstance(output, GuardrailFunctionOutput):
+        returned = type(output).__name__
+        raise UserError(f"guardrail {guardrail.get_name()!r} returned {returned}, not GuardrailFunctionOutput")
+    return output
+
 
 @overload
-def output_guardrail(func: GuardrailFunction, /) -> OutputGuardrail: ...
+def output_guardrail(func: GuardrailFunction, /) -> OutputGuardrail[Any]: ...
 
 
 @overload
 def output_guardrail(
     *,
     name: str | None = None,
-    mode: Literal["observe", "interrupt"] = "interrupt",
+    mode: GuardrailMode | Mode = "interrupt",
     on_error: Policy = "open",
     on_unavailable: Policy = "open",
-) -> Callable[[GuardrailFunction], OutputGuardrail]: ...
+    policy_hint: str | None = None,
+) -> Callable[[GuardrailFunction], OutputGuardrail[Any]]: ...
 
 
 def output_guardrail(
@@ -83,17 +201,62 @@ def output_guardrail(
     /,
     *,
     name: str | None = None,
-    mode: Literal["observe", "interrupt"] = "interrupt",
+    mode: GuardrailMode | Mode = "interrupt",
     on_error: Policy = "open",
     on_unavailable: Policy = "open",
-) -> OutputGuardrail | Callable[[GuardrailFunction], OutputGuardrail]:
+    policy_hint: str | None = None,
+) -> OutputGuardrail[Any] | Callable[[GuardrailFunction], OutputGuardrail[Any]]:
     """Make a function an output guardrail: `@output_guardrail` or `@output_guardrail(...)`.
 
     Raises:
-        UserError: a mode or a policy that does not exist.
+        UserError: an argument of the wrong type or with an unknown value.
     """
 
-    def make(function: GuardrailFunction) -> OutputGuardrail:
-        return OutputGuardrail(function, name=name, mode=mode, on_error=on_error, on_unavailable=on_unavailable)
+    def make(function: GuardrailFunction) -> OutputGuardrail[Any]:
+        return OutputGuardrail(
+            function, name, mode=mode, on_error=on_error, on_unavailable=on_unavailable, policy_hint=policy_hint
+        )
+
+    return make if func is None else make(func)
+
+
+@overload
+def input_guardrail(func: GuardrailFunction, /) -> InputGuardrail[Any]: ...
+
+
+@overload
+def input_guardrail(
+    *,
+    name: str | None = None,
+    mode: GuardrailMode | Mode = "interrupt",
+    on_error: Policy = "open",
+    on_unavailable: Policy = "open",
+    policy_hint: str | None = None,
+    budget_ms: int = DEFAULT_INPUT_BUDGET_MS,
+) -> Callable[[GuardrailFunction], InputGuardrail[Any]]: ...
+
+
+def input_guardrail(
+    func: GuardrailFunction | None = None,
+    /,
+    *,
+    name: str | None = None,
+    mode: GuardrailMode | Mode = "interrupt",
+    on_error: Policy = "open",
+    on_unavailable: Policy = "open",
+    policy_hint: str | None = None,
+    budget_ms: int = DEFAULT_INPUT_BUDGET_MS,
+) -> InputGuardrail[Any] | Callable[[GuardrailFunction], InputGuardrail[Any]]:
+    """Make a function an input guardrail: `@input_guardrail` or `@input_guardrail(...)`.
+
+    Raises:
+        UserError: an argument of the wrong type or with an unknown value.
+    """
+
+    def make(function: GuardrailFunction) -> InputGuardrail[Any]:
+        return InputGuardrail(
+            function, name, mode=mode, on_error=on_error, on_unavailable=on_unavailable, policy_hint=policy_hint,
+            budget_ms=budget_ms,
+        )  # fmt: skip
 
     return make if func is None else make(func)

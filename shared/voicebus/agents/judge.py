@@ -1,4 +1,4 @@
-"""The one place that runs an output guardrail. Whatever it does, the answer is a `GuardrailResult`."""
+"""The one place that runs guardrails of either kind. Whatever they do, the answer is a `GuardrailResult`."""
 
 import asyncio
 import json
@@ -6,8 +6,7 @@ from concurrent.futures import Executor
 from typing import Any
 
 from voicebus.agents.context import RunContextWrapper
-from voicebus.agents.functions import call_function
-from voicebus.agents.guardrails import GuardrailFunctionOutput, OutputGuardrail
+from voicebus.agents.guardrails import GuardrailFunctionOutput, InputGuardrail, OutputGuardrail, evaluate
 from voicebus.contracts.guardrails import GuardrailResult
 from voicebus.telemetry.logging import get_logger
 
@@ -15,7 +14,7 @@ log = get_logger(__name__)
 
 
 async def judge(
-    guardrail: OutputGuardrail,
+    guardrail: OutputGuardrail[Any] | InputGuardrail[Any],
     context: RunContextWrapper[Any],
     agent: Any,
     text: str,
@@ -23,16 +22,13 @@ async def judge(
     timeout: float,  # noqa: ASYNC109 - becomes a result, not an exception
     executor: Executor | None = None,
 ) -> GuardrailResult:
-    """Have `guardrail` judge `text`, all that `agent` said so far, within `timeout` s.
+    """Have `guardrail` judge `text`, all that `agent` said so far or was told, within `timeout` s.
 
     A function that is not async runs in `executor` (None: the loop's default one); after the timeout its thread is
     left to end on its own.
     """
     name = guardrail.get_name()
-    call = call_function(
-        guardrail.guardrail_function, (context, agent, text), {},
-        is_async=guardrail.is_async, executor=executor, what="guardrail",
-    )  # fmt: skip
+    call = evaluate(guardrail, context, agent, text, executor=executor)
     judging = asyncio.create_task(call, name=f"guardrail {name}")
     try:
         await asyncio.wait({judging}, timeout=timeout)
@@ -49,10 +45,7 @@ async def judge(
         judging.cancel()
 
 
-def _result(name: str, output: Any) -> GuardrailResult:
-    if not isinstance(output, GuardrailFunctionOutput):
-        why = f"it returned {type(output).__name__}, not GuardrailFunctionOutput"
-        return GuardrailResult(name=name, tripped=False, error=why)
+def _result(name: str, output: GuardrailFunctionOutput) -> GuardrailResult:
     return GuardrailResult(name=name, tripped=bool(output.tripwire_triggered), info=_json(output.output_info))
 
 

@@ -115,7 +115,7 @@ async def test_all_named_guardrails_judge_and_their_failures_are_results(caller:
     assert results["quitting"].error == "RuntimeError: the guardrail raised SystemExit"
     assert results["quitting_on_the_loop"].error == "RuntimeError: the guardrail raised SystemExit"
     assert results["endless"].error == "it took longer than 0.5 s"
-    assert results["sloppy"].error == "it returned bool, not GuardrailFunctionOutput"
+    assert results["sloppy"].error == "UserError: guardrail 'sloppy' returned bool, not GuardrailFunctionOutput"
     assert (results["odd_info"].tripped, results["odd_info"].info) == (True, "{2}")
     assert results["no_such_rule"].error == "this worker's targets have no such guardrail"
     assert [name for name, result in results.items() if result.tripped] == ["no_prices", "odd_info"]
