@@ -11,13 +11,15 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import picows
 
-from voicebus.adapters.sockets import Socket
+from voicebus.adapters.sockets import MAX_MESSAGE, Keepalive, Socket
 from voicebus.adapters.sockets.picows_socket import connect
 from voicebus.errors import ModelLinkError, SettingsError
 from voicebus.ports import ModelListener
 from voicebus.runtime.frames import dump_event
 
 CONNECT_TIMEOUT_S: Final = 10.0
+
+_KEEPALIVE: Final = Keepalive()
 
 _CREDENTIAL_HEADERS: Final = frozenset({"authorization", "api-key"})
 _BETA_HEADER: Final = "openai-beta"
@@ -30,7 +32,8 @@ class OpenAIRealtimeConnector:
     """Opens links to one model address. Implements `ModelConnector`.
 
     `headers` are added to each request; where they carry credentials, `api_key` is not sent. The beta header is
-    never sent, also where `headers` hold one: servers of today refuse it.
+    never sent, also where `headers` hold one: servers of today refuse it. `max_message` bounds what the server may
+    send at once, in bytes; None does not.
     """
 
     def __init__(
@@ -40,8 +43,12 @@ class OpenAIRealtimeConnector:
         api_key: str | None = None,
         headers: Mapping[str, str] | None = None,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
+        keepalive: Keepalive = _KEEPALIVE,
+        max_message: int | None = MAX_MESSAGE,
     ) -> None:
         self._url = url
+        self._keepalive = keepalive
+        self._max_message = max_message
         self._timeout_s = connect_timeout_s
         self._tls = ssl.create_default_context() if urlsplit(url).scheme == "wss" else None
         self._headers = {name: value for name, value in (headers or {}).items() if name.lower() != _BETA_HEADER}
@@ -80,7 +87,13 @@ class OpenAIRealtimeConnector:
         where = self.server
         try:
             await connect(
-                model_url(self._url, model), link, headers=self._headers, timeout_s=self._timeout_s, tls=self._tls
+                model_url(self._url, model),
+                link,
+                headers=self._headers,
+                timeout_s=self._timeout_s,
+                tls=self._tls,
+                keepalive=self._keepalive,
+                max_message=self._max_message,
             )
         except TimeoutError as error:
             raise ModelLinkError(f"the model at {where} did not answer within {self._timeout_s:g} s") from error

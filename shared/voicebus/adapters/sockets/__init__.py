@@ -4,6 +4,7 @@ A `Socket` is an open connection, a `SocketListener` hears from it. Everything i
 at once: what cannot be written yet is buffered up to `MAX_BUFFERED`, beyond which a peer that does not read is dropped.
 """
 
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 MAX_MESSAGE: Final = 32 * 1024 * 1024
@@ -17,6 +18,15 @@ PING_INTERVAL_S: Final = 20.0
 
 CLOSE_TIMEOUT_S: Final = 2.0
 """How long a closing handshake may take before the connection is cut."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keepalive:
+    """Pings of our own: one every `interval_s` (None: none), and how long a pong may take (None: for ever)."""
+
+    interval_s: float | None = PING_INTERVAL_S
+    timeout_s: float | None = PING_INTERVAL_S
+
 
 NORMAL: Final = 1000
 PROTOCOL_ERROR: Final = 1002

@@ -18,6 +18,7 @@ from voicebus.adapters.sockets import (
     NORMAL,
     PING_INTERVAL_S,
     PROTOCOL_ERROR,
+    Keepalive,
     SocketListener,
 )
 from voicebus.telemetry.logging import get_logger
@@ -30,14 +31,34 @@ _COPIED_BY_PICOWS: Final = 8192
 _HEADER_ROOM: Final = 14
 _NO_STATUS: Final = 1005
 _MAX_REASON_BYTES: Final = 123
+_NO_PONG: Final = "keepalive ping timeout"
+
+_KEEPALIVE: Final = Keepalive()
+
+# What picows takes for a limit where there is to be none.
+_UNLIMITED: Final = 2**62
 
 
 class PicowsSocket(WSListener):
-    """One connection, of either side. Implements the port `Socket`; picows calls the `on_ws_*` methods."""
+    """One connection, of either side. Implements the port `Socket`; picows calls the `on_ws_*` methods.
 
-    def __init__(self, listener: SocketListener, *, max_buffered: int = MAX_BUFFERED) -> None:
+    `max_message` is in bytes. `keepalive` is for pings of our own; without it picows sends those that it is asked for.
+    """
+
+    def __init__(
+        self,
+        listener: SocketListener,
+        *,
+        max_buffered: int = MAX_BUFFERED,
+        max_message: int = MAX_MESSAGE,
+        keepalive: Keepalive | None = None,
+    ) -> None:
         self._listener = listener
         self._max_buffered = max_buffered
+        self._max_message = max_message
+        self._keepalive = keepalive
+        self._next_ping: asyncio.TimerHandle | None = None
+        self._no_pong: asyncio.TimerHandle | None = None
         self._transport: WSTransport | None = None
         self._closing = False
         self._abandoned = False
@@ -116,10 +137,14 @@ class PicowsSocket(WSListener):
         if self._abandoned:
             self._abort()
             return
+        self._ping_later()
         self._listener.opened(self)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         kind = frame.msg_type
+        if kind == WSMsgType.PONG and self._no_pong is not None:
+            self._no_pong.cancel()
+            self._no_pong = None
         if kind == WSMsgType.CLOSE:
             self._answer_close(transport, frame.get_payload_as_bytes())
             return
@@ -138,8 +163,9 @@ class PicowsSocket(WSListener):
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         self._closing = True
         self._gone.set()
-        if self._cut is not None:
-            self._cut.cancel()
+        for timer in (self._cut, self._next_ping, self._no_pong):
+            if timer is not None:
+                timer.cancel()
         if self._abandoned:
             return
         self._listener.closed(ABNORMAL if self._peer_code is None else self._peer_code, self._peer_reason)
@@ -151,15 +177,32 @@ class PicowsSocket(WSListener):
         self._congested = False
         self._leaving = 0
 
+    def _ping_later(self) -> None:
+        if self._keepalive is not None and self._keepalive.interval_s is not None:
+            self._next_ping = asyncio.get_running_loop().call_later(self._keepalive.interval_s, self._ping)
+
+    def _ping(self) -> None:
+        if self._transport is None or self._keepalive is None or self._closing:
+            return
+        self._transport.send_ping()
+        if self._no_pong is None and self._keepalive.timeout_s is not None:
+            self._no_pong = asyncio.get_running_loop().call_later(self._keepalive.timeout_s, self._silent)
+        self._ping_later()
+
+    def _silent(self) -> None:
+        log.warning("peer does not answer pings, dropping it")
+        self.close(INTERNAL_ERROR, _NO_PONG)
+        self._abort()
+
     def _reassemble(self, kind: WSMsgType, payload: bytes, *, fin: bool) -> None:
         if self._fragments is None:
             self._fragments, self._fragments_size = [], 0
             self._fragments_binary = kind == WSMsgType.BINARY
         self._fragments.append(payload)
         self._fragments_size += len(payload)
-        if self._fragments_size > MAX_MESSAGE:
+        if self._fragments_size > self._max_message:
             self._fragments = []
-            self.close(MESSAGE_TOO_BIG, f"a message may have {MAX_MESSAGE} bytes")
+            self.close(MESSAGE_TOO_BIG, f"a message may have {self._max_message} bytes")
         elif fin:
             message, self._fragments = b"".join(self._fragments), None
             self._deliver(message, binary=self._fragments_binary)
@@ -189,7 +232,7 @@ def _code(code: int) -> WSCloseCode:
 
 
 def limits() -> dict[str, Any]:
-    """What both sides ask of picows: pongs to the peer's pings, own pings, and the size of one frame."""
+    """What a server asks of picows: pongs to the peer's pings, own pings, and the size of one frame."""
     return {
         "enable_auto_pong": True,
         "enable_auto_ping": True,
@@ -206,18 +249,22 @@ async def connect(
     headers: Mapping[str, str],
     timeout_s: float,
     tls: ssl.SSLContext | None = None,
+    keepalive: Keepalive = _KEEPALIVE,
+    max_message: int | None = MAX_MESSAGE,
 ) -> PicowsSocket:
     """Open a client connection; `listener.opened` has been called when this returns.
 
     Redirects are not followed: the credentials in `headers` are for this address alone. Give `tls` where several
     connections are opened, since reading the certificate authorities takes tens of milliseconds of the event loop.
+    `max_message` is in bytes, None for no limit.
 
     Raises:
         OSError: unreachable, or TLS failed.
         TimeoutError: name look-up, connection and handshake took longer than `timeout_s`.
         picows.WSHandshakeError: the server refused the upgrade.
     """
-    socket = PicowsSocket(listener)
+    limit = _UNLIMITED if max_message is None else max_message
+    socket = PicowsSocket(listener, max_message=limit, keepalive=keepalive)
     try:
         async with asyncio.timeout(timeout_s):
             await picows.ws_connect(
@@ -227,7 +274,8 @@ async def connect(
                 extra_headers=dict(headers),
                 websocket_handshake_timeout=timeout_s,
                 max_redirects=0,
-                **limits(),
+                enable_auto_pong=True,
+                max_frame_size=limit,
             )
     except BaseException:
         # picows goes on with a handshake whose waiter was cancelled.
