@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+import pytest
 import websockets
 from websockets.asyncio.server import ServerConnection, serve
 
@@ -124,24 +125,23 @@ async def test_a_message_may_be_as_large_as_it_likes_where_no_limit_is_set() -> 
     assert ear.sizes == [40_000_000]
 
 
-async def test_a_message_over_the_limit_closes_the_connection_whole_or_in_fragments() -> None:
-    for pieces in (["x" * 2000], ["x" * 900, "x" * 900]):
-        ear, seen = Ear(), asyncio.get_running_loop().create_future()
+@pytest.mark.parametrize("pieces", [["x" * 2000], ["x" * 900, "x" * 900]])
+async def test_a_message_over_the_limit_closes_the_connection_whole_or_in_fragments(pieces: list[str]) -> None:
+    ear = Ear()
+    seen: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
 
-        async def talk(
-            connection: ServerConnection, pieces: list[str] = pieces, seen: "asyncio.Future[int | None]" = seen
-        ) -> None:
-            async def parts() -> AsyncIterator[str]:
-                for piece in pieces:
-                    yield piece
+    async def talk(connection: ServerConnection) -> None:
+        async def parts() -> AsyncIterator[str]:
+            for piece in pieces:
+                yield piece
 
-            with contextlib.suppress(websockets.ConnectionClosed):
-                await connection.send(parts())
-                await connection.wait_closed()
-            seen.set_result(connection.close_code)
+        with contextlib.suppress(websockets.ConnectionClosed):
+            await connection.send(parts())
+            await connection.wait_closed()
+        seen.set_result(connection.close_code)
 
-        async with server(talk) as url:
-            await connect(url, ear, headers={}, timeout_s=5, max_message=1000)
-            assert await seen == MESSAGE_TOO_BIG
-            await wait_until(lambda ear=ear: ear.ended, description="the end")
-        assert ear.sizes == []
+    async with server(talk) as url:
+        await connect(url, ear, headers={}, timeout_s=5, max_message=1000)
+        assert await seen == MESSAGE_TOO_BIG
+        await wait_until(lambda: ear.ended, description="the end")
+    assert ear.sizes == []

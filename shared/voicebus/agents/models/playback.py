@@ -1,0 +1,89 @@
+"""`RealtimePlaybackTracker`: a program's own report of what its listener has heard, instead of an estimate."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypedDict
+
+_DEFAULT_BYTES_PER_MS: Final = 48
+_G711_BYTES_PER_MS: Final = 8
+_G711: Final = frozenset({"g711_ulaw", "g711_alaw", "pcmu", "pcma", "audio/pcmu", "audio/pcma"})
+
+Report = Callable[[str, int, float], None]
+"""`(item_id, content_index, played_ms)`."""
+
+
+class RealtimePlaybackState(TypedDict):
+    """What is being played, and how much of it has been, in ms; all None where nothing is."""
+
+    current_item_id: str | None
+    current_item_content_index: int | None
+    elapsed_ms: float | None
+
+
+class RealtimePlaybackTracker:
+    """Tell it what was played, as it is played, so that an interruption truncates exactly what was not heard.
+
+    Give one to a session as `RealtimeModelConfig["playback_tracker"]`, one per conversation. Its methods may be called
+    from any thread, such as that of an audio device.
+    """
+
+    def __init__(self) -> None:
+        # Reentrant: what is reported may come back as `on_interrupted`.
+        self._lock = threading.RLock()
+        self._bytes_per_ms = _DEFAULT_BYTES_PER_MS
+        self._item: tuple[str, int] | None = None
+        self._elapsed_ms = 0.0
+        self._report: Report | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0
+
+    def on_play_bytes(self, item_id: str, item_content_index: int, bytes: bytes) -> None:  # noqa: A002 - its public name
+        """These samples of a part have been played, in the session's output format."""
+        self.on_play_ms(item_id, item_content_index, len(bytes) / self._bytes_per_ms)
+
+    def on_play_ms(self, item_id: str, item_content_index: int, ms: float) -> None:
+        """So much more of a part has been played. Another part than before starts at 0."""
+        with self._lock:
+            if self._item != (item_id, item_content_index):
+                self._item, self._elapsed_ms = (item_id, item_content_index), 0.0
+            self._elapsed_ms += ms
+            self._tell(item_id, item_content_index, self._elapsed_ms)
+
+    def on_interrupted(self) -> None:
+        """Playback was stopped; nothing is current until more is played."""
+        with self._lock:
+            self._item, self._elapsed_ms = None, 0.0
+
+    def set_audio_format(self, format: str | Mapping[str, Any]) -> None:  # noqa: A002 - its public name
+        """The format of the samples; a session sets it by itself. Anything but G.711 counts as PCM16 at 24 kHz."""
+        kind = format.get("type") if isinstance(format, Mapping) else format
+        self._bytes_per_ms = _G711_BYTES_PER_MS if kind in _G711 else _DEFAULT_BYTES_PER_MS
+
+    def get_state(self) -> RealtimePlaybackState:
+        with self._lock:
+            item_id, index = self._item or (None, None)
+            return {
+                "current_item_id": item_id,
+                "current_item_content_index": index,
+                "elapsed_ms": self._elapsed_ms if item_id is not None else None,
+            }
+
+    # --- the model's side ---------------------------------------------------------------------------
+
+    def bind(self, report: Report) -> None:
+        """Call `report` on this thread's running loop for everything that is played, until `unbind`."""
+        with self._lock:
+            self._report, self._loop, self._thread = report, asyncio.get_running_loop(), threading.get_ident()
+
+    def unbind(self) -> None:
+        with self._lock:
+            self._report = self._loop = None
+
+    def _tell(self, item_id: str, content_index: int, played_ms: float) -> None:
+        if self._report is None or self._loop is None:
+            return
+        if threading.get_ident() == self._thread:
+            self._report(item_id, content_index, played_ms)
+        else:
+            self._loop.call_soon_threadsafe(self._report, item_id, content_index, played_ms)
