@@ -27,6 +27,7 @@ class AudioDelta(msgspec.Struct):
     delta: str
     output_index: int = 0
     content_index: int = 0
+    event_id: Any = None
     samples: bytes = b""
 
 
