@@ -4,21 +4,24 @@ import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 from support.waiting import wait_until
 from voicebus.contracts.envelope import Entry, Message
 from voicebus.contracts.journal import ErrorRecorded, EventType, SessionEnded
+from voicebus.contracts.tools import Outcome, ToolResult
 from voicebus.engine import inputs, outputs
 from voicebus.engine.config import AgentSpec, Face, SessionConfig
 from voicebus.engine.state import State
 from voicebus.errors import BusError, ContractError, ModelLinkError, UserError
 from voicebus.ports import ModelLink, ModelListener, SessionRef
+from voicebus.runtime import asking
+from voicebus.runtime.asking import UNCHECKED
 from voicebus.runtime.driver import SessionDriver
 from voicebus.runtime.frames import AudioDelta
-from voicebus.runtime.surroundings import Bus
+from voicebus.runtime.surroundings import Bus, ModelTap
 
 AUDIO = b'{"type":"response.output_audio.delta","response_id":"r","item_id":"i","output_index":0,"content_index":0,'
 REF = SessionRef("S", 1, None)
@@ -38,12 +41,9 @@ class World:
 
     calls: list[tuple[Any, ...]] = field(default_factory=list)
     deliver: Callable[[Entry], None] | None = None
-    fail_dispatch: Exception | None = None
     closed: int = 0
 
     def dispatch(self, session: SessionRef, call: outputs.DispatchTool) -> None:
-        if self.fail_dispatch:
-            raise self.fail_dispatch
         self.calls.append(("dispatch", call.call_id))
 
     def cancel(self, session: SessionRef, cancel: outputs.CancelTool) -> None:
@@ -148,22 +148,52 @@ class Engine:
         return rule(event) if rule is not None else []
 
 
+@dataclass
+class Author:
+    """Answers as it is told; an exception is raised."""
+
+    resolves: Callable[[outputs.ResolveAgent], Any] = lambda ask: AgentSpec(ask.to_agent)
+    vets: Callable[[outputs.VetCall], Any] = lambda ask: inputs.CallVetted(ask.call_id, "run")
+    words: Callable[[outputs.WordToolError], Any] = lambda ask: f"in other words: {ask.message}"
+
+    async def resolve(self, ask: outputs.ResolveAgent) -> AgentSpec:
+        return answer(self.resolves(ask), AgentSpec)
+
+    async def vet(self, ask: outputs.VetCall) -> inputs.CallVetted:
+        return answer(self.vets(ask), inputs.CallVetted)
+
+    async def word_error(self, ask: outputs.WordToolError) -> str:
+        return answer(self.words(ask), str)
+
+
+T = TypeVar("T")
+
+
+def answer(given: Any, kind: type[T]) -> T:
+    if isinstance(given, Exception):
+        raise given
+    assert isinstance(given, kind)
+    return given
+
+
 class Running:
     """A driver with its world, run as a task."""
 
-    def __init__(self, engine: Engine, connector: Connector | None = None, **more: Any) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        connector: Connector | None = None,
+        *,
+        tap: ModelTap | None = None,
+        inline_tools: bool = False,
+        **more: Any,
+    ) -> None:
         self.world, self.client, self.engine = World(), Client(), engine
         self.connector = connector or Connector()
-        config = SessionConfig("S", Face.NATIVE, AgentSpec("a"), "m")
-
-        async def resolve(ask: outputs.ResolveAgent) -> AgentSpec:
-            outcome = more["resolve"](ask)
-            if isinstance(outcome, Exception):
-                raise outcome
-            return AgentSpec(ask.to_agent)
+        config = SessionConfig("S", Face.NATIVE, AgentSpec("a"), "m", inline_tools=inline_tools)
 
         bus = Bus(Clock(), self.world, self.world, self.world, self.world)
-        self.driver = SessionDriver(engine, config, REF, bus, self.client, resolve=resolve)
+        self.driver = SessionDriver(engine, config, REF, bus, self.client, author=Author(**more), tap=tap)
         self.task = asyncio.create_task(self.driver.run(self.connector))
 
     async def live(self) -> "Running":
@@ -297,7 +327,7 @@ async def test_a_model_that_cannot_be_reached_is_told_to_the_engine_and_the_clie
 
     error = ModelLinkError("the model at 10.0.0.7:443 refused", code="invalid_api_key", fatal=True)
     engine = Engine({inputs.LinkLost: lost})
-    engine.state = State.CONNECTING
+    engine.state = State.CONFIGURING
     running = Running(engine, Connector(error=error))
     assert await running.task == "model_lost"
     assert running.engine.given == [inputs.LinkLost("The model cannot be reached.", code="invalid_api_key")]
@@ -346,28 +376,71 @@ ASK = outputs.ResolveAgent("c1", "transfer_to_b", "a", "b", "{}")
 @pytest.mark.parametrize(
     ("outcome", "expected"),
     [
-        (None, inputs.AgentResolved("c1", AgentSpec("b"))),
+        (AgentSpec("b"), inputs.AgentResolved("c1", AgentSpec("b"))),
         (UserError("two tools"), inputs.AgentUnresolved("c1", "two tools")),
         (BusError("Redis at 10.0.0.8"), inputs.AgentUnresolved("c1", "The handoff to b failed: BusError.")),
         (KeyError("x"), inputs.AgentUnresolved("c1", "The handoff to b failed: KeyError.")),
     ],
 )
-async def test_an_agent_is_resolved_beside_the_session(outcome: Exception | None, expected: inputs.Input) -> None:
+async def test_an_agent_is_resolved_beside_the_session(outcome: Any, expected: inputs.Input) -> None:
     engine = Engine({inputs.Interrupt: lambda _: [ASK]})
-    running = await Running(engine, resolve=lambda _: outcome).live()
+    running = await Running(engine, resolves=lambda _: outcome).live()
     running.driver.feed(inputs.Interrupt())
     await wait_until(lambda: len(engine.given) > 1, description="the answer")
     assert engine.given[1] == expected
     await running.over()
 
 
-async def test_a_bus_that_refuses_a_call_is_trouble_and_not_the_end() -> None:
-    call = outputs.DispatchTool("c1", "t", "{}", "a", "q", 1000, False)
-    running = await Running(Engine({inputs.Interrupt: lambda _: [call]})).live()
-    running.world.fail_dispatch = BusError("Redis at 10.0.0.8 is away")
+VET = outputs.VetCall("c1", "t", "{}", "a", 1, approved=False)
+WORD = outputs.WordToolError("c1", "t", "tool_exception", "It failed.")
+
+
+@pytest.mark.parametrize(
+    ("ask", "author", "expected"),
+    [
+        (VET, {}, inputs.CallVetted("c1", "run")),
+        (VET, {"vets": lambda _: KeyError("x")}, inputs.CallVetted("c1", "reject", UNCHECKED, "guardrail")),
+        (WORD, {}, inputs.ToolErrorWorded("c1", "in other words: It failed.")),
+        (WORD, {"words": lambda _: KeyError("x")}, inputs.ToolErrorWorded("c1", "It failed.")),
+    ],
+)
+async def test_the_author_is_asked_beside_the_session_and_always_answers(
+    ask: outputs.Output, author: dict[str, Any], expected: inputs.Input
+) -> None:
+    engine = Engine({inputs.Interrupt: lambda _: [ask]})
+    running = await Running(engine, **author).live()
     running.driver.feed(inputs.Interrupt())
-    assert running.engine.given[1:] == [inputs.Trouble("bus_unavailable", "The workers cannot be reached.", "bus")]
-    assert await running.over() == "ended"
+    await wait_until(lambda: len(engine.given) > 1, description="the answer")
+    assert engine.given[1] == expected
+    await running.over()
+
+
+@pytest.mark.parametrize("ask", [ASK, VET, WORD])
+async def test_an_author_who_takes_for_ever_is_answered_for(
+    ask: outputs.Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stuck(Author):
+        async def resolve(self, _: Any) -> AgentSpec:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        async def vet(self, _: Any) -> inputs.CallVetted:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        async def word_error(self, _: Any) -> str:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    for limit in ("RESOLVE_TIMEOUT_S", "VET_TIMEOUT_S", "WORD_TIMEOUT_S"):
+        monkeypatch.setattr(asking, limit, 0.01)
+    answered = {outputs.ResolveAgent: asking.resolve, outputs.VetCall: asking.vet}.get(type(ask), asking.word_error)
+    given = await answered(Stuck(), ask)  # type: ignore[operator]
+    assert given in (
+        inputs.AgentUnresolved("c1", "The handoff to b took longer than 0.01 seconds."),
+        inputs.CallVetted("c1", "reject", UNCHECKED, "guardrail"),
+        inputs.ToolErrorWorded("c1", "It failed."),
+    )
 
 
 def entry(kind: str, data: Mapping[str, Any]) -> Entry:
@@ -393,6 +466,171 @@ async def test_entries_of_the_inbox_become_inputs_and_malformed_ones_are_refused
         inputs.ToolStartedArrived, inputs.ToolProgressArrived, inputs.ToolResultArrived, inputs.VerdictArrived,
     ]  # fmt: skip
     await running.over()
+
+
+def command(name: str, id: str = "1", **arguments: Any) -> Entry:  # noqa: A002 - the wire's name
+    return entry("session.command", {"command_id": id, "command": name, **arguments})
+
+
+async def test_commands_of_other_processes_are_carried_out_once() -> None:
+    running = await Running(Engine({inputs.End: lambda _: []})).live()
+    deliver = running.world.deliver
+    assert deliver is not None
+    for told in (
+        command("approve", "1", call_id="c", always=True),
+        command("reject", "2", call_id="c", message="No."),
+        command("interrupt", "3"),
+        command("send_message", "4", text="hello"),
+        command("send_message", "5", content=[{"type": "input_text", "text": "hi"}]),
+        command("end", "6"),
+        command("interrupt", "3"),
+    ):
+        deliver(told)
+    assert running.engine.given == [
+        inputs.Approve("c", always=True), inputs.Reject("c", message="No."), inputs.Interrupt(),
+        inputs.SendMessage([{"type": "input_text", "text": "hello"}]),
+        inputs.SendMessage([{"type": "input_text", "text": "hi"}]), inputs.End("ended"),
+    ]  # fmt: skip
+    running.task.cancel()
+    await asyncio.wait({running.task})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        command("mute", muted=True), command("approve"), command("approve", call_id=""), command("reject", call_id=1),
+        command("send_message"), command("send_message", text="a", content=[]), command("end", reason="a b"),
+    ],
+)  # fmt: skip
+async def test_a_command_that_cannot_be_obeyed_is_refused(wrong: Entry) -> None:
+    running = await Running(Engine()).live()
+    deliver = running.world.deliver
+    assert deliver is not None
+    with pytest.raises(ContractError):
+        deliver(wrong)
+    assert running.engine.given == []
+    await running.over()
+
+
+EVENT = b'{"type":"x"}'
+
+
+def result(call_id: str) -> inputs.ToolResultArrived:
+    return inputs.ToolResultArrived(
+        ToolResult(call_id=call_id, outcome=Outcome.OK, output="", worker="w", duration_ms=0)
+    )
+
+
+async def test_nothing_is_read_of_the_model_while_an_inline_call_runs() -> None:
+    call = outputs.DispatchTool("c1", "t", "{}", "a", "q", 1000, False)
+    engine = Engine({inputs.Interrupt: lambda _: [call], inputs.AgentUnresolved: lambda _: [call]})
+    running = await Running(engine, inline_tools=True).live()
+    running.driver.feed(inputs.Interrupt())
+    running.driver.model_frame(EVENT)
+    running.driver.model_frame(b"{")
+    assert engine.given == [inputs.Interrupt()]
+    running.driver.feed(result("another"))
+    assert len(engine.given) == 2
+    running.driver.feed(result("c1"))
+    assert [type(event) for event in engine.given[2:]] == [
+        inputs.ToolResultArrived, inputs.ModelEvent, inputs.ModelMalformed,
+    ]  # fmt: skip
+    running.driver.feed(inputs.Interrupt())
+    running.driver.model_frame(EVENT)
+    running.driver.model_lost("gone", 1006)
+    assert engine.given[-2:] == [inputs.ModelEvent({"type": "x"}), inputs.LinkLost("gone", close_code=1006)]
+    await running.over()
+
+
+async def test_an_inline_call_is_waited_for_from_its_vetting_to_its_cancelling() -> None:
+    call = outputs.DispatchTool("c1", "t", "{}", "a", "q", 1000, False)
+    engine = Engine({
+        inputs.Interrupt: lambda _: [VET], inputs.CallVetted: lambda _: [call],
+        inputs.CommitAudio: lambda _: [outputs.CancelTool("c1", "q", None, "timeout")],
+    })  # fmt: skip
+    running = await Running(engine, inline_tools=True).live()
+    running.driver.feed(inputs.Interrupt())
+    running.driver.model_frame(EVENT)
+    await wait_until(lambda: ("dispatch", "c1") in running.world.calls, description="the dispatch")
+    assert inputs.ModelEvent({"type": "x"}) not in engine.given
+    running.driver.feed(inputs.CommitAudio())
+    assert engine.given[-1] == inputs.ModelEvent({"type": "x"})
+    await running.over()
+
+
+async def test_frames_that_wait_for_a_call_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("voicebus.runtime.driver._MAX_WAITING", 3)
+    call = outputs.DispatchTool("c1", "t", "{}", "a", "q", 1000, False)
+    engine = Engine({inputs.Interrupt: lambda _: [call]})
+    running = await Running(engine, inline_tools=True).live()
+    running.driver.feed(inputs.Interrupt())
+    for number in range(4):
+        running.driver.model_frame(b'{"type":"%d"}' % number)
+    assert engine.given[1:] == [inputs.ModelEvent({"type": str(number)}) for number in range(4)]
+    await running.over()
+
+
+@dataclass
+class Tap:
+    heard_of: list[Any] = field(default_factory=list)
+
+    def heard(self, item: inputs.Input, delta: AudioDelta | None, size: int) -> None:
+        self.heard_of.append((type(item), None if delta is None else delta.samples, size))
+
+    def settled(self) -> None:
+        self.heard_of.append("settled")
+
+
+async def test_a_tap_hears_each_input_before_the_engine_and_when_its_outputs_are_performed() -> None:
+    tap = Tap()
+    running = await Running(Engine(), tap=tap).live()
+    running.driver.model_frame(EVENT)
+    frame = AUDIO + b'"delta":"AAA="}'
+    running.driver.model_frame(frame)
+    running.driver.feed(inputs.ModelAudio("r", "i", 0, 0, 1), AudioDelta("t", "r", "i", "", samples=b"\1"))
+    assert tap.heard_of == [
+        "settled", (inputs.ModelEvent, None, len(EVENT)),
+        "settled", (inputs.ModelAudio, b"\0\0", len(frame)),
+        "settled", (inputs.ModelAudio, b"\1", 1), "settled",
+    ]  # fmt: skip
+    await running.over()
+
+
+async def test_only_a_link_that_can_be_stopped_is_told_to() -> None:
+    class Stoppable(Link):
+        def stop(self, stop: outputs.StopModel) -> None:
+            self.sent.append(stop)
+
+    engine = Engine({inputs.Interrupt: lambda _: [outputs.StopModel("r")]})
+    for link, told in ((Link(), []), (Stoppable(), [outputs.StopModel("r")])):
+        running = await Running(engine, Connector(link)).live()
+        running.driver.feed(inputs.Interrupt())
+        assert link.sent == told
+        await running.over()
+
+
+async def test_a_session_can_be_dialled_before_it_is_run() -> None:
+    other = Running(Engine(), Connector(before_it_returns=(EVENT,)))
+    other.task.cancel()
+    await asyncio.wait({other.task})
+    await other.driver.dial(other.connector)
+    assert other.engine.given == []
+    task = asyncio.create_task(other.driver.run())
+    await wait_until(lambda: other.driver.live, description="the start")
+    assert other.engine.given == [inputs.ModelEvent({"type": "x"})]
+    other.driver.feed(inputs.End("ended"))
+    assert await task == "ended"
+
+
+async def test_what_takes_too_long_to_close_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("voicebus.runtime.driver.CLEAN_UP_S", 0.01)
+
+    class Stuck(Link):
+        async def close(self) -> None:
+            await asyncio.Event().wait()
+
+    running = await Running(Engine(), Connector(Stuck())).live()
+    assert await running.over() == "ended"
 
 
 async def test_a_job_that_fails_ends_the_session() -> None:

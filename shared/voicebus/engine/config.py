@@ -122,6 +122,7 @@ class SessionConfig:
     `calls_elsewhere`: calls are answered by whoever drives the session (`SendToolOutput`), none is dispatched.
     `words_errors`: the owner is asked (`WordToolError`) how the model is told of a tool's error.
     `seed` is history to begin with, items as the native face shows them.
+    `inline_tools`: the driver reads nothing of the model while a call runs (parity 25); nothing to the engine.
     """
 
     session: str
@@ -134,6 +135,7 @@ class SessionConfig:
     transport: Transport = Transport.WIRE
     calls_elsewhere: bool = False
     words_errors: bool = False
+    inline_tools: bool = False
     seed: tuple[Mapping[str, Any], ...] = ()
     client_may_set: frozenset[str] = frozenset(
         {"type", "audio", "output_modalities", "tools", "tool_choice", "max_output_tokens", "include", "truncation"}

@@ -10,20 +10,12 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
 from voicebus.contracts.envelope import Entry
-from voicebus.contracts.guardrails import GUARDRAIL_VERDICT, GuardrailVerdict
 from voicebus.contracts.journal import ErrorRecorded, EventType, SessionEnded
-from voicebus.contracts.tools import (
-    TOOL_PROGRESS,
-    TOOL_RESULT,
-    TOOL_STARTED,
-    ToolProgress,
-    ToolResult,
-    ToolStarted,
-)
-from voicebus.engine.config import AgentSpec, SessionConfig
+from voicebus.engine.config import SessionConfig
 from voicebus.engine.inputs import (
     AgentResolved,
     AgentUnresolved,
+    CallVetted,
     End,
     Input,
     LinkLost,
@@ -31,11 +23,7 @@ from voicebus.engine.inputs import (
     ModelEvent,
     ModelMalformed,
     TimerFired,
-    ToolProgressArrived,
     ToolResultArrived,
-    ToolStartedArrived,
-    Trouble,
-    VerdictArrived,
 )
 from voicebus.engine.outputs import (
     CancelTimer,
@@ -51,17 +39,21 @@ from voicebus.engine.outputs import (
     ResolveAgent,
     SendModel,
     SetTimer,
+    StopModel,
     ToClient,
+    VetCall,
+    WordToolError,
 )
 from voicebus.engine.state import State
-from voicebus.errors import BusError, ContractError, ModelBehaviorError, ModelLinkError, UsageError
+from voicebus.errors import ModelLinkError
 from voicebus.ports import (
     ModelConnector,
     ModelLink,
     SessionRef,
 )
-from voicebus.runtime import frames
-from voicebus.runtime.surroundings import Bus, ClientFace, Engine
+from voicebus.runtime import asking, frames
+from voicebus.runtime.commands import Commands
+from voicebus.runtime.surroundings import Author, Bus, ClientFace, Engine, ModelTap, StoppableLink
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
 from voicebus.telemetry.measurements import observe
@@ -71,13 +63,13 @@ log = get_logger(__name__)
 HANGUP: Final = "hangup"
 """Why a session ends whose client is gone, with a closing handshake or without."""
 
-RESOLVE_TIMEOUT_S: Final = 30.0
-"""How long an agent's dynamic instructions and `on_handoff` may take."""
+CLEAN_UP_S: Final = 10.0
+"""What a session that ended may take to write its last records, close its model and end its jobs."""
 
 _INTERNAL_ERROR: Final = 1011
 _UNREACHABLE: Final = "The model cannot be reached."
-_NO_BUS: Final = "The workers cannot be reached."
 _SERVICE: Final = "gateway"
+_MAX_WAITING: Final = 10_000
 
 
 class SessionDriver:
@@ -91,17 +83,20 @@ class SessionDriver:
         bus: Bus,
         face: ClientFace,
         *,
-        resolve: Callable[[ResolveAgent], Awaitable[AgentSpec]],
+        author: Author,
+        tap: ModelTap | None = None,
     ) -> None:
         self._engine = engine
         self._config = config
         self._ref = ref
         self._bus = bus
         self._face = face
-        self._resolve = resolve
+        self._author = author
+        self._tap = tap
         self._log = log.bind(session=ref.id, agent=config.agent.name, trace=ref.traceparent)
         self._link: ModelLink | None = None
-        self._inputs: deque[tuple[Input, frames.AudioDelta | None]] = deque()
+        self._commands = Commands()
+        self._inputs: deque[tuple[Input, frames.AudioDelta | None, int]] = deque()
         self._delta: frames.AudioDelta | None = None
         self._busy = False
         self._live = False
@@ -109,6 +104,10 @@ class SessionDriver:
         # Frames that came before the engine was started; bounded by what a server says before it is spoken to.
         self._early: list[bytes] = []
         self._early_loss: LinkLost | None = None
+        # With `inline_tools`: the calls that run, and the frames that wait for them (parity 25). Bounded by
+        # `_MAX_WAITING`: what comes beyond that is read after all, out of its turn, rather than kept.
+        self._inline: set[str] = set()
+        self._waiting: deque[bytes] = deque()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._jobs: set[asyncio.Task[None]] = set()
         self._ended = asyncio.Event()
@@ -128,6 +127,9 @@ class SessionDriver:
             CancelTool: self._cancel_tool,
             DispatchCheck: self._dispatch_check,
             ResolveAgent: self._resolve_agent,
+            VetCall: self._vet_call,
+            WordToolError: self._word_error,
+            StopModel: self._stop_model,
             SetTimer: self._set_timer,
             CancelTimer: self._cancel_timer,
             Observe: self._observe,
@@ -146,22 +148,30 @@ class SessionDriver:
     def ended(self) -> bool:
         return self._ended.is_set()
 
-    async def run(self, connector: ModelConnector) -> str:
-        """Dial the model, hold the conversation until it ends, clean up. Returns the reason of the end.
+    async def dial(self, connector: ModelConnector) -> None:
+        """Open the model's link. What comes on it waits until the session is `run`.
+
+        Raises:
+            UserError, ModelLinkError: as the connector; nothing has been opened then, and `run` must not follow.
+        """
+        self._dialled_at = self._bus.clock.monotonic()
+        self._link = await connector.connect(self, model=self._config.model)
+
+    async def run(self, connector: ModelConnector | None = None) -> str:
+        """Dial the model unless that was done, converse until the end, clean up. Returns the reason of the end.
 
         A model that cannot be reached is a session that ended: it is recorded and the client is told.
         """
-        clock = self._bus.clock
-        self._dialled_at = clock.monotonic()
         self._bus.inbox.subscribe(self._ref.id, self._arrived)
         try:
             lost = None
-            try:
-                self._link = await connector.connect(self, model=self._config.model)
-            except ModelLinkError as error:
-                # What is lost goes to the client, whom the model's address does not concern.
-                self._log.warning("the model cannot be reached", error=str(error), code=error.code)
-                lost = LinkLost(_UNREACHABLE, code=error.code, close_code=error.close_code)
+            if connector is not None:
+                try:
+                    await self.dial(connector)
+                except ModelLinkError as error:
+                    # What is lost goes to the client, whom the model's address does not concern.
+                    self._log.warning("the model cannot be reached", error=str(error), code=error.code)
+                    lost = LinkLost(_UNREACHABLE, code=error.code, close_code=error.close_code)
             self._start()
             if lost is not None:
                 self.feed(lost)
@@ -176,9 +186,9 @@ class SessionDriver:
             await self._clean_up()
         return self._reason
 
-    def feed(self, event: Input) -> None:
-        """Bring one input; nothing happens before the engine was started and after the end."""
-        self._take(event, None)
+    def feed(self, event: Input, delta: frames.AudioDelta | None = None) -> None:
+        """Bring one input, a `ModelAudio` with its samples; nothing happens before the start and after the end."""
+        self._take(event, delta, 0 if delta is None else len(delta.samples))
 
     def send_audio(self, frame: bytes) -> None:
         """Pass an append frame on to the model, past the engine."""
@@ -199,7 +209,21 @@ class SessionDriver:
     def model_frame(self, frame: bytes) -> None:
         if not self._live:
             self._early.append(frame)
-            return
+        elif self._inline:
+            self._waiting.append(frame)
+            if len(self._waiting) > _MAX_WAITING:
+                self._inline.clear()
+                self._read_waiting()
+        else:
+            self._read(frame)
+
+    def _read_waiting(self) -> None:
+        """Read the frames that waited for a call, up to the next call."""
+        while self._waiting and not self._inline and not self.ended:
+            self._read(self._waiting.popleft())
+
+    def _read(self, frame: bytes) -> None:
+        size = len(frame)
         if not self._heard_model:
             self._heard_model = True
             metrics.MODEL_CONNECT.observe(self._bus.clock.monotonic() - self._dialled_at)
@@ -208,27 +232,31 @@ class SessionDriver:
             audio = ModelAudio(
                 delta.response_id, delta.item_id, delta.output_index, delta.content_index, len(delta.samples)
             )  # fmt: skip
-            self._take(audio, delta)
+            self._take(audio, delta, size)
             return
         try:
             event = frames.parse_event(frame)
         except ValueError as error:
-            self._take(ModelMalformed(str(error)), None)
+            self._take(ModelMalformed(str(error)), None, size)
             return
         kind = event.get("type")
         if not isinstance(kind, str):
-            self._take(ModelMalformed("the frame has no type"), None)
+            self._take(ModelMalformed("the frame has no type"), None, size)
             return
         if kind in frames.AUDIO_TYPES:
-            self._take(ModelMalformed("an audio delta without what belongs to it"), None)
+            self._take(ModelMalformed("an audio delta without what belongs to it"), None, size)
             return
-        self._take(ModelEvent(event), None)
+        self._take(ModelEvent(event), None, size)
 
     def model_lost(self, why: str, close_code: int | None) -> None:
-        if self._live:
-            self._take(LinkLost(why, close_code=close_code), None)
-        else:
-            self._early_loss = LinkLost(why, close_code=close_code)
+        lost = LinkLost(why, close_code=close_code)
+        if not self._live:
+            self._early_loss = lost
+            return
+        # What waits for a call was said before the loss.
+        self._inline.clear()
+        self._read_waiting()
+        self.feed(lost)
 
     # --- the loop -----------------------------------------------------------------------------------
 
@@ -239,6 +267,8 @@ class SessionDriver:
         try:
             for output in self._engine.start():
                 self._perform[type(output)](output)
+            if self._tap is not None:
+                self._tap.settled()
         except Exception as error:  # noqa: BLE001 - the boundary between one session and the others
             self._crash(error)
         finally:
@@ -250,24 +280,33 @@ class SessionDriver:
             self.feed(self._early_loss)
         self._open_to_client()
 
-    def _take(self, event: Input, delta: frames.AudioDelta | None) -> None:
+    def _take(self, event: Input, delta: frames.AudioDelta | None, size: int) -> None:
         if not self.live:
             return
-        self._inputs.append((event, delta))
+        self._inputs.append((event, delta, size))
         if self._busy:
             return
         self._busy = True
+        tap = self._tap
         try:
             while self._inputs and not self.ended:
-                event, self._delta = self._inputs.popleft()
+                event, self._delta, size = self._inputs.popleft()
+                if self._inline and isinstance(event, _CALL_GOES_ON):
+                    self._inline.discard(_call_id(event))
+                if tap is not None:
+                    tap.heard(event, self._delta, size)
                 for output in self._engine.handle(event, self._bus.clock.monotonic()):
                     self._perform[type(output)](output)
+                if tap is not None:
+                    tap.settled()
         except Exception as error:  # noqa: BLE001 - the boundary between one session and the others
             self._crash(error)
         finally:
             self._busy = False
         if not self._open:
             self._open_to_client()
+        if self._waiting:
+            self._read_waiting()
 
     def _open_to_client(self) -> None:
         # Audio passes the engine by, so it must not overtake the settings that say what is to become of it.
@@ -297,16 +336,21 @@ class SessionDriver:
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
-        jobs = [job for job in self._jobs if not job.done()]
-        for job in jobs:
+        closing = [job for job in self._jobs if not job.done()]
+        for job in closing:
             job.cancel()
-        closing = [self._bus.journal.close(self._ref)]
+        closing.append(asyncio.create_task(self._bus.journal.close(self._ref), name=f"close-journal-{self._ref.id}"))
         if self._link is not None:
-            closing.append(self._link.close())
-        results = await asyncio.gather(*closing, *jobs, return_exceptions=True)
-        for result in results:
-            if isinstance(result, Exception):
-                self._log.warning("clean-up failed", error=str(result))
+            closing.append(asyncio.create_task(self._link.close(), name=f"close-model-{self._ref.id}"))
+        try:
+            await asyncio.wait(closing, timeout=CLEAN_UP_S)
+        finally:
+            for task in closing:
+                if not task.done():
+                    self._log.warning("clean-up takes too long", task=task.get_name(), limit_s=CLEAN_UP_S)
+                    task.cancel()
+                elif not task.cancelled() and (error := task.exception()) is not None:
+                    self._log.warning("clean-up failed", task=task.get_name(), error=str(error))
 
     def _job_done(self, task: asyncio.Task[None]) -> None:
         self._jobs.discard(task)
@@ -317,7 +361,9 @@ class SessionDriver:
 
     def _arrived(self, entry: Entry) -> None:
         metrics.MESSAGE_QUEUE.labels(service=_SERVICE).observe(max(0, self._bus.clock.at_ms() - entry.at) / 1000)
-        self.feed(_read_entry(entry))
+        event = self._commands.read(entry)
+        if event is not None:
+            self.feed(event)
 
     # --- outputs ------------------------------------------------------------------------------------
 
@@ -343,42 +389,44 @@ class SessionDriver:
         self._face.record(output.seq, output.type, at_ms, output.data)
 
     def _dispatch_tool(self, output: DispatchTool) -> None:
-        self._on_bus(lambda: self._bus.tools.dispatch(self._ref, output))
+        self._waits_for(output.call_id)
+        self._bus.tools.dispatch(self._ref, output)
 
     def _cancel_tool(self, output: CancelTool) -> None:
-        self._on_bus(lambda: self._bus.tools.cancel(self._ref, output))
+        self._inline.discard(output.call_id)
+        self._bus.tools.cancel(self._ref, output)
 
     def _dispatch_check(self, output: DispatchCheck) -> None:
-        limit = self._config.guardrail_timeout_ms
-        self._on_bus(lambda: self._bus.guardrails.check(self._ref, output, timeout_ms=limit))
+        self._bus.guardrails.check(self._ref, output, timeout_ms=self._config.guardrail_timeout_ms)
 
-    def _on_bus(self, send: Callable[[], None]) -> None:
-        try:
-            send()
-        except BusError as error:
-            # The call's own deadline answers the model; here it is only told and recorded, without Redis' address.
-            self._log.warning("work cannot be handed to the bus", error=str(error))
-            self._take(Trouble("bus_unavailable", _NO_BUS, "bus"), None)
+    def _stop_model(self, output: StopModel) -> None:
+        if isinstance(self._link, StoppableLink):
+            self._link.stop(output)
+
+    # --- the author's side --------------------------------------------------------------------------
 
     def _resolve_agent(self, output: ResolveAgent) -> None:
-        self.job("resolve-agent", self._resolved(output))
+        self._waits_for(output.call_id)
+        self._ask(f"resolve-agent-{output.call_id}", lambda: asking.resolve(self._author, output))
 
-    async def _resolved(self, ask: ResolveAgent) -> None:
-        try:
-            async with asyncio.timeout(RESOLVE_TIMEOUT_S):
-                agent = await self._resolve(ask)
-        except TimeoutError:
-            answer: Input = AgentUnresolved(
-                ask.call_id, f"The handoff to {ask.to_agent} took longer than {RESOLVE_TIMEOUT_S:g} seconds."
-            )
-        except (UsageError, ModelBehaviorError) as error:
-            answer = AgentUnresolved(ask.call_id, str(error))
-        except Exception as error:  # noqa: BLE001 - the author's callback may raise anything
-            self._log.exception("handoff failed", to_agent=ask.to_agent)
-            answer = AgentUnresolved(ask.call_id, f"The handoff to {ask.to_agent} failed: {type(error).__name__}.")
-        else:
-            answer = AgentResolved(ask.call_id, agent)
-        self.feed(answer)
+    def _vet_call(self, output: VetCall) -> None:
+        self._waits_for(output.call_id)
+        self._ask(f"vet-{output.call_id}", lambda: asking.vet(self._author, output))
+
+    def _word_error(self, output: WordToolError) -> None:
+        self._ask(f"word-{output.call_id}", lambda: asking.word_error(self._author, output))
+
+    def _waits_for(self, call_id: str) -> None:
+        if self._config.inline_tools:
+            self._inline.add(call_id)
+
+    def _ask(self, name: str, question: Callable[[], Awaitable[Input]]) -> None:
+        async def answered() -> None:
+            self.feed(await question())
+
+        self.job(name, answered())
+
+    # --- time, and the rest -------------------------------------------------------------------------
 
     def _set_timer(self, output: SetTimer) -> None:
         self._cancel_timer(CancelTimer(output.key))
@@ -407,14 +455,11 @@ class SessionDriver:
         self._face.close(output.client_code, output.reason)
 
 
-def _read_entry(entry: Entry) -> Input:
-    """What a reply means to the engine. Raises `ContractError`, for the inbox to dead-letter it."""
-    if entry.type == TOOL_RESULT:
-        return ToolResultArrived(ToolResult.of(entry))
-    if entry.type == GUARDRAIL_VERDICT:
-        return VerdictArrived(GuardrailVerdict.of(entry))
-    if entry.type == TOOL_STARTED:
-        return ToolStartedArrived(ToolStarted.of(entry))
-    if entry.type == TOOL_PROGRESS:
-        return ToolProgressArrived(ToolProgress.of(entry))
-    raise ContractError(f"no session reads entries of type {entry.type!r}", reason="unexpected_type")
+# What ends the waiting for a call of `inline_tools`, or is followed by its next step.
+_CALL_GOES_ON: Final = (ToolResultArrived, CallVetted, AgentResolved, AgentUnresolved)
+
+
+def _call_id(event: Input) -> str:
+    if isinstance(event, ToolResultArrived):
+        return event.result.call_id
+    return event.call_id if isinstance(event, CallVetted | AgentResolved | AgentUnresolved) else ""

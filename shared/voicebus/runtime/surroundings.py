@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from voicebus.contracts.envelope import Message
 from voicebus.contracts.journal import EventType
 from voicebus.engine.config import AgentSpec
 from voicebus.engine.inputs import CallVetted, Input
-from voicebus.engine.outputs import ForwardAudio, Output, ResolveAgent, VetCall, WordToolError
+from voicebus.engine.outputs import ForwardAudio, Output, ResolveAgent, StopModel, VetCall, WordToolError
 from voicebus.engine.state import State
 from voicebus.ports import Clock, GuardrailDispatch, Inbox, Journal, ToolDispatch
 from voicebus.runtime.frames import AudioDelta
@@ -65,13 +65,23 @@ class Author(Protocol):
 class ModelTap(Protocol):
     """Who reads along with the model, beside the engine: the in-process session, for its raw events."""
 
-    def heard(self, item: Input, delta: AudioDelta | None) -> None:
-        """The engine is about to handle `item`; `delta` is the audio of a `ModelAudio`."""
+    def heard(self, item: Input, delta: AudioDelta | None, size: int) -> None:
+        """The engine is about to handle `item`, which came as `size` bytes (0: it came from nobody's socket).
+
+        `delta` is the audio of a `ModelAudio`.
+        """
         ...
 
     def settled(self) -> None:
-        """Everything that the engine decided about the last item has been performed."""
+        """Everything that the engine decided about the last item, or at its start, has been performed."""
         ...
+
+
+@runtime_checkable
+class StoppableLink(Protocol):
+    """The link of a model that stops by itself what it says (transport EVENTS)."""
+
+    def stop(self, stop: StopModel) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,58 @@
+"""What the author's side answers. Its callbacks may raise anything or take for ever: there is always an answer."""
+
+import asyncio
+from typing import Final
+
+from voicebus.engine.inputs import AgentResolved, AgentUnresolved, CallVetted, ToolErrorWorded
+from voicebus.engine.outputs import ResolveAgent, VetCall, WordToolError
+from voicebus.errors import ModelBehaviorError, UsageError
+from voicebus.runtime.surroundings import Author
+from voicebus.telemetry.logging import get_logger
+
+log = get_logger(__name__)
+
+RESOLVE_TIMEOUT_S: Final = 30.0
+"""How long an agent's dynamic instructions and `on_handoff` may take."""
+
+VET_TIMEOUT_S: Final = 30.0
+"""How long an approval policy and a tool's input guardrails may take together."""
+
+WORD_TIMEOUT_S: Final = 5.0
+"""How long a `tool_error_formatter` may take."""
+
+UNCHECKED: Final = "The call could not be checked and was not made."
+
+
+async def resolve(author: Author, ask: ResolveAgent) -> AgentResolved | AgentUnresolved:
+    """The agent that takes over, or one sentence for the model on why it does not."""
+    try:
+        async with asyncio.timeout(RESOLVE_TIMEOUT_S):
+            return AgentResolved(ask.call_id, await author.resolve(ask))
+    except TimeoutError:
+        why = f"The handoff to {ask.to_agent} took longer than {RESOLVE_TIMEOUT_S:g} seconds."
+    except (UsageError, ModelBehaviorError) as error:
+        why = str(error)
+    except Exception as error:
+        log.exception("handoff failed", to_agent=ask.to_agent)
+        why = f"The handoff to {ask.to_agent} failed: {type(error).__name__}."
+    return AgentUnresolved(ask.call_id, why)
+
+
+async def vet(author: Author, ask: VetCall) -> CallVetted:
+    """Whether a call may run. Fails closed: a call that could not be checked is refused."""
+    try:
+        async with asyncio.timeout(VET_TIMEOUT_S):
+            return await author.vet(ask)
+    except Exception:
+        log.exception("a call could not be checked", call_id=ask.call_id, tool=ask.tool)
+    return CallVetted(ask.call_id, "reject", UNCHECKED, "guardrail")
+
+
+async def word_error(author: Author, ask: WordToolError) -> ToolErrorWorded:
+    """What the model is told of a tool's error; the default where the author's function fails."""
+    try:
+        async with asyncio.timeout(WORD_TIMEOUT_S):
+            return ToolErrorWorded(ask.call_id, await author.word_error(ask))
+    except Exception:
+        log.exception("an error could not be put into words", call_id=ask.call_id, tool=ask.tool)
+    return ToolErrorWorded(ask.call_id, ask.message)
