@@ -98,10 +98,10 @@ class ClientFace:
             response.continues = False
         if response.out_of_band or status != "completed" or response.client_calls or response.unseen:
             return
-        if self._calls.expects_follow_up(response):
+        if self._calls.batches.expects_follow_up(response):
             self.view.follow_up_expected()
             self.resting = response
-        elif self._calls.has_calls(response):
+        elif self._calls.batches.has(response):
             self._afterwards.append(lambda: self._synthesise("completed", ""))
 
     def speech_started(self) -> None:

@@ -118,11 +118,13 @@ class History:
             self._items[item_id] = {**item, "content": content, "status": "completed"}
         return False
 
-    def answer(self, item_id: str, output: str) -> None:
-        """A call's output is known: call and result are one item (parity 75)."""
+    def answer(self, item_id: str, output: str) -> bool:
+        """A call's output is known: call and result are one item (parity 75). False where there is no such call."""
         item = self._items.get(item_id)
-        if item is not None and item["type"] == "function_call":
-            self._items[item_id] = {**item, "output": output, "status": "completed"}
+        if item is None or item["type"] != "function_call":
+            return False
+        self._items[item_id] = {**item, "output": output, "status": "completed"}
+        return True
 
     def remove(self, item_id: str) -> bool:
         if item_id not in self._items:

@@ -133,7 +133,7 @@ class ModelSide:
         self._p.out.emit("agent_end", agent=response.agent.name, response_id=response.id)
         if self._p.face is not None:
             self._p.face.response_ended(response, status)
-        self._p.calls.response_ended(response)
+        self._p.calls.batches.response_ended(response)
         self._p.turns.pump()
 
     def give_up(self, response: Response) -> Event:
@@ -236,6 +236,7 @@ class ModelSide:
             self._p.transcript.finished(item)
         if wire.text(item, "type") == "function_call" and wire.text(item, "status") in ("completed", ""):
             self._p.calls.begin(response, item)
+        self._p.hosted.finished(item, response)
 
     # --- items of the conversation --------------------------------------------------------------------
 
@@ -250,6 +251,7 @@ class ModelSide:
         self._take(item, wire.text(event, "previous_item_id") or None, None)
         self._p.transcript.said(item, transcribes=self._p.settings.transcribes)
         self._p.transcript.finished(item)
+        self._p.hosted.finished(item, self._p.turns.active)
 
     def _take(self, item: Event, previous: str | None, response: Response | None) -> None:
         """An item is there, or known better than before."""

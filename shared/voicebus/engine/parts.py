@@ -6,13 +6,15 @@ from voicebus.engine.clientface import ClientFace
 from voicebus.engine.config import SessionConfig
 from voicebus.engine.guarding import Guard
 from voicebus.engine.history import History
+from voicebus.engine.hosted import HostedTools
 from voicebus.engine.interruption import Interruptions
 from voicebus.engine.outbox import Outbox
 from voicebus.engine.playback import PlaybackTracker
+from voicebus.engine.rewriting import Rewriter
 from voicebus.engine.settings import Settings, bytes_per_ms
 from voicebus.engine.toolcalls import ToolCalls
 from voicebus.engine.transcript import Transcript
-from voicebus.engine.turns import Turns
+from voicebus.engine.turns import Response, Turns
 from voicebus.engine.view import ClientView
 
 
@@ -26,8 +28,10 @@ class Parts:
     transcript: Transcript
     turns: Turns
     calls: ToolCalls
+    hosted: HostedTools
     guard: Guard
     interruptions: Interruptions
+    rewriter: Rewriter
     face: ClientFace | None
 
     def hide_item(self, item_id: str) -> None:
@@ -35,6 +39,10 @@ class Parts:
         self.history.hide(item_id)
         if self.face is not None:
             self.face.view.hide_item(item_id)
+
+    def settings_sent(self) -> None:
+        """The settings in force may be others now."""
+        self.playback.bytes_per_ms = bytes_per_ms(self.settings.effective)
 
     def history_changed(self, item_id: str, added: bool | None) -> None:
         """Tell the native face what `History.put` did: added (True), changed (False), nothing (None)."""
@@ -46,11 +54,11 @@ class Parts:
 
 def assemble(config: SessionConfig, now: float, view: ClientView | None) -> Parts:
     out = Outbox(config.session, config.face, now)
-    settings = Settings(out, config.model, config.agent)
+    settings = Settings(out, config.model, config.agent, config.transport)
     history = History()
     playback = PlaybackTracker(bytes_per_ms(settings.effective))
     transcript = Transcript(out, playback)
-    turns = Turns(out, config.create_timeout_ms / 1000, lambda: settings.agent)
+    turns = Turns(out, config.create_timeout_ms / 1000, lambda: settings.agent, config.transport)
     face: ClientFace | None = None
 
     def hide(item_id: str) -> None:
@@ -59,7 +67,11 @@ def assemble(config: SessionConfig, now: float, view: ClientView | None) -> Part
     def is_client_tool(name: str) -> bool:
         return face is not None and face.is_client_tool(name)
 
-    calls = ToolCalls(out, turns, history, hide=hide, is_client_tool=is_client_tool)
+    def gone_silent(response: Response) -> None:
+        if face is not None and face.resting is response:
+            face.end_chain("completed", "")
+
+    calls = ToolCalls(out, turns, history, config, hide=hide, is_client_tool=is_client_tool, gone_silent=gone_silent)
     turns.hold_manual = calls.is_mixed_pending
     if view is not None:
         face = ClientFace(out, view, turns, calls, settings)
@@ -72,8 +84,10 @@ def assemble(config: SessionConfig, now: float, view: ClientView | None) -> Part
         transcript=transcript,
         turns=turns,
         calls=calls,
+        hosted=HostedTools(out, calls, settings),
         guard=Guard(out, config.guardrail_timeout_ms / 1000),
         interruptions=Interruptions(out, turns, playback, transcript, settings),
+        rewriter=Rewriter(out, history),
         face=face,
     )
     return parts

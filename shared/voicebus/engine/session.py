@@ -2,21 +2,27 @@
 
 No I/O, no clock, no randomness: the same inputs give the same outputs. The driver performs outputs in order and brings
 back what comes of them as inputs. Which inputs are in place is `state.py`'s business; what they mean is here for the
-session's own life, in `modelside.py` for the model's events, and in the modules named after their subject for the rest.
+session's own life, in `modelside.py` for the model's events, in `programside.py` for the program's wishes, and in the
+modules named after their subject for the rest.
 """
 
-from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final
 
 from voicebus.contracts.journal import EventType
 from voicebus.engine import wire
+from voicebus.engine.approvals import CALL_TIMER
 from voicebus.engine.clientface import error_event
-from voicebus.engine.config import AgentSpec, Face, GuardrailMode, SessionConfig
+from voicebus.engine.config import AgentSpec, Face, GuardrailMode, SessionConfig, Transport
+from voicebus.engine.dialects import translate
 from voicebus.engine.guarding import CHECK_TIMER, Trip
 from voicebus.engine.inputs import (
     AgentResolved,
     AgentUnresolved,
+    Approve,
+    AudioInterrupted,
+    CallVetted,
+    ChangeSettings,
     ClientEvent,
     ClientMalformed,
     CommitAudio,
@@ -28,8 +34,13 @@ from voicebus.engine.inputs import (
     ModelEvent,
     ModelMalformed,
     Playback,
+    Reject,
+    ReplaceHistory,
     SendMessage,
+    SendRaw,
+    SendToolOutput,
     TimerFired,
+    ToolErrorWorded,
     ToolProgressArrived,
     ToolResultArrived,
     ToolStartedArrived,
@@ -41,20 +52,25 @@ from voicebus.engine.interruption import FEEDBACK
 from voicebus.engine.modelside import ModelSide, error_label
 from voicebus.engine.outputs import ForwardAudio, Output
 from voicebus.engine.parts import assemble
-from voicebus.engine.settings import bytes_per_ms
-from voicebus.engine.state import POSTPONED, SESSION_CREATED, SESSION_EXPIRED, SESSION_UPDATED, State, following
-from voicebus.engine.toolcalls import CALL_TIMER
+from voicebus.engine.programside import ProgramSide
+from voicebus.engine.state import (
+    CONFIRM_TIMER,
+    SESSION_CREATED,
+    SESSION_EXPIRED,
+    SESSION_UPDATED,
+    SETUP_TIMER,
+    State,
+    following,
+)
 from voicebus.engine.transcript import HEARD_TIMER, TRANSCRIPT_TIMER
 from voicebus.engine.turns import CREATE_TIMER, RETRY_TIMER, STALL_TIMER
 from voicebus.engine.view import ClientView
 from voicebus.errors import UserError
 
-SETUP_TIMER: Final = "setup"
-
-# From the open socket to `session.updated` (s); a model that takes longer will not be of use to a caller.
+# From the open socket to the model's first word (s); one that takes longer will not be of use to a caller.
 _SETUP_TIMEOUT: Final = 15.0
-# Inputs of a client that may wait for the session to be configured; more are refused one by one.
-_MAX_WAITING: Final = 256
+# From `session.created` to `session.updated` (s); some servers never confirm.
+_CONFIRM_TIMEOUT: Final = 5.0
 _DEFAULT_FORMAT: Final[Mapping[str, Any]] = {"type": "audio/pcm", "rate": 24000}
 _LOST: Final = 1011
 
@@ -73,11 +89,11 @@ class Session:
             raise UserError("a session has a client view exactly when its face is the OpenAI one")
         if (unkept := _unkept_guardrail(config.agent)) is not None:
             raise UserError(unkept)
-        self.state = State.CONNECTING
+        self.state = State.CONFIGURING
         self._p = assemble(config, now, view)
         self._out = self._p.out
         self._model = ModelSide(self._p)
-        self._waiting: deque[Input] = deque()
+        self._program = ProgramSide(self._p)
 
     @property
     def agent(self) -> AgentSpec:
@@ -85,7 +101,7 @@ class Session:
         return self._p.settings.agent
 
     def start(self) -> list[Output]:
-        """The session's first outputs; the model's socket is open."""
+        """The session's first outputs; the model's socket is open, and is told the settings at once (parity 50, 129)."""
         session = self._p.settings.effective
         audio = wire.mapping(session, "audio")
         formats = {
@@ -99,62 +115,80 @@ class Session:
             face=self._p.config.face.value,
             audio=formats,
         )
-        self._out.emit("history_updated", history=[])
-        self._out.set_timer(SETUP_TIMER, _SETUP_TIMEOUT)
         if self._p.face is not None:
             self._p.face.agent_changed()
+        self._p.settings.configure()
+        if not self._p.config.seed or not self._p.rewriter.replace(self._p.config.seed):
+            self._p.history.publish(self._out)
+        if self._p.config.transport is Transport.WIRE:
+            self._out.set_timer(SETUP_TIMER, _SETUP_TIMEOUT)
+        else:
+            self._go_live()
         return self._out.take()
 
     def handle(self, item: Input, now: float) -> list[Output]:
         """What is to be done about `item`; nothing once the session has closed."""
         if self.state is State.CLOSED:
             return []
+        # The path of nearly all audio: everything about its part is known.
         if type(item) is ModelAudio and self.state is State.LIVE:
             part = self._p.playback.parts.get((item.item_id, item.content_index))
             if part is not None and part.forward is not None:
                 response = part.response
-                if response.active and not response.muted and response.id == item.response_id:
+                if response.active and not response.muted and response.model_id == item.response_id:
                     part.received += item.size
                     response.last_event = now
                     return [part.forward]
         self._out.begin(now)
-        following_state = following(self.state, item)
-        if following_state is None:
-            self._out.ignore(f"{_name(item)} while {self.state.value}")
-            return self._out.take()
-        if self.state is not State.LIVE and isinstance(item, POSTPONED):
-            self._postpone(item)
+        if isinstance(item, ModelEvent):
+            if self._p.config.raw_events:
+                self._out.emit("raw_model_event", event=item.event)
+            for event in translate(item.event):
+                self._take(ModelEvent(event))
+        elif isinstance(item, TimerFired) and not self._out.timer_fired(item.key):
+            self._out.ignore(f"timer {item.key} was cancelled")
         else:
-            self._HANDLERS[type(item)](self, item)
-        self._p.transcript.flush()
-        self.state = State.CLOSED if self._out.closed else following_state
+            self._take(item)
         return self._out.take()
+
+    def _take(self, item: Input) -> None:
+        """One input, in the words of the protocol's present version."""
+        after = following(self.state, item)
+        if after is None:
+            self._out.ignore(f"{_name(item)} while {self.state.value}")
+            return
+        if after is State.LIVE and self.state is not State.LIVE and not _is_confirmation(item):
+            self._go_live()
+        self._HANDLERS[type(item)](self, item)
+        self._p.transcript.flush()
+        if self._out.closed:
+            self.state = State.CLOSED
 
     # --- life -----------------------------------------------------------------------------------------
 
-    def _postpone(self, item: Input) -> None:
-        if len(self._waiting) < _MAX_WAITING:
-            self._waiting.append(item)
-            return
-        event_id = wire.text(item.event, "event_id") or None if isinstance(item, ClientEvent) else None
-        message = f"The session is not configured yet, and {_MAX_WAITING} events wait for it already."
-        self._client_malformed(ClientMalformed("too_many_pending_events", message, None, event_id))
-
-    def _configured(self, event: Mapping[str, Any]) -> None:
-        """`session.updated`: the first one opens the conversation."""
-        was_live = self.state is State.LIVE
-        intent = self._p.settings.confirmed(wire.mapping(event, "session"))
-        self._p.playback.bytes_per_ms = bytes_per_ms(self._p.settings.effective)
-        if was_live:
-            if intent is not None and self._p.face is not None:
-                self._p.face.settings_confirmed()
-            return
+    def _go_live(self) -> None:
+        """The conversation begins; a client of the OpenAI face meets it as newly created."""
+        self.state = State.LIVE
         self._out.cancel_timer(SETUP_TIMER)
+        self._out.cancel_timer(CONFIRM_TIMER)
         if self._p.face is not None:
             self._p.face.opened()
-        waiting, self._waiting = self._waiting, deque()
-        for item in waiting:
-            self._HANDLERS[type(item)](self, item)
+
+    def _confirmed(self, event: Mapping[str, Any]) -> None:
+        """`session.updated`: the first one opens the conversation, if nothing has before."""
+        intent = self._p.settings.confirmed(wire.mapping(event, "session"))
+        self._p.settings_sent()
+        if self.state is not State.LIVE:
+            self._go_live()
+        if intent is not None and self._p.face is not None:
+            self._p.face.settings_confirmed()
+
+    def _greeted(self) -> None:
+        """`session.created`: the model is there, and has its settings already."""
+        self._p.settings.greeted()
+        if self.state is not State.LIVE:
+            self._out.cancel_timer(SETUP_TIMER)
+            self._out.set_timer(CONFIRM_TIMER, _CONFIRM_TIMEOUT)
 
     def _end(self, reason: str, client_code: int = 1000) -> None:
         """Record what is outstanding, then that the session has ended; nothing comes after this."""
@@ -183,15 +217,12 @@ class Session:
     def _on_model_event(self, item: ModelEvent) -> None:
         event = item.event
         kind = wire.text(event, "type")
-        if self._p.config.raw_events:
-            self._out.emit("raw_model_event", event=event)
         if kind == "error":
             self._on_error(event)
         elif kind == SESSION_CREATED:
-            if self.state is State.CONNECTING:
-                self._p.settings.configure()
+            self._greeted()
         elif kind == SESSION_UPDATED:
-            self._configured(event)
+            self._confirmed(event)
         else:
             self._model.apply(event)
             if self._p.face is not None:
@@ -240,40 +271,24 @@ class Session:
 
     # --- the client's side ----------------------------------------------------------------------------
 
-    def _on_send_message(self, item: SendMessage) -> None:
-        content = [dict(part) for part in item.content]
-        message = {"id": self._out.mint(), "type": "message", "role": "user", "content": content}
-        self._p.turns.user_turn_ended()
-        self._out.send({"type": "conversation.item.create", "item": message})
-        self._p.turns.request()
+    def _on_approve(self, item: Approve) -> None:
+        self._p.calls.approve(item)
 
-    def _on_commit_audio(self, _: CommitAudio) -> None:
-        self._p.turns.user_turn_ended()
-        event_id = self._out.mint()
-        self._out.send({"type": "input_audio_buffer.commit", "event_id": event_id})
-        self._p.turns.request(commit=event_id)
+    def _on_reject(self, item: Reject) -> None:
+        self._p.calls.reject(item)
 
-    def _on_interrupt(self, _: Interrupt) -> None:
-        self._p.interruptions.by_client()
-
-    def _on_playback(self, item: Playback) -> None:
-        if not self._p.playback.report(item.item_id, item.content_index, item.played_ms):
-            self._out.ignore(f"playback of {item.item_id}, which is not being played")
+    def _on_send_tool_output(self, item: SendToolOutput) -> None:
+        self._p.calls.output(item)
 
     def _on_update_agent(self, item: UpdateAgent) -> None:
         if (unkept := _unkept_guardrail(item.agent)) is not None:
             self._out.error("agent_refused", unkept, "gateway")
-        elif self.state is State.CONNECTING:
-            self._p.settings.agent = item.agent
-            self._agent_changed()
         else:
             self._adopt(item.agent)
 
     def _adopt(self, agent: AgentSpec) -> None:
         self._p.settings.adopt(agent)
-        self._agent_changed()
-
-    def _agent_changed(self) -> None:
+        self._p.settings_sent()
         if self._p.face is not None:
             self._p.face.agent_changed()
 
@@ -292,13 +307,19 @@ class Session:
     # --- workers and the owner ------------------------------------------------------------------------
 
     def _on_tool_started(self, item: ToolStartedArrived) -> None:
-        self._p.calls.started(item.started)
+        self._p.calls.started(item)
 
     def _on_tool_progress(self, item: ToolProgressArrived) -> None:
-        self._p.calls.progress(item.progress)
+        self._p.calls.progress(item)
 
     def _on_tool_result(self, item: ToolResultArrived) -> None:
-        self._p.calls.result(item.result)
+        self._p.calls.result(item)
+
+    def _on_call_vetted(self, item: CallVetted) -> None:
+        self._p.calls.vetted(item)
+
+    def _on_tool_error_worded(self, item: ToolErrorWorded) -> None:
+        self._p.calls.worded(item)
 
     def _on_verdict(self, item: VerdictArrived) -> None:
         self._tripped(self._p.guard.verdict(item.verdict))
@@ -343,15 +364,15 @@ class Session:
     # --- time -----------------------------------------------------------------------------------------
 
     def _on_timer(self, item: TimerFired) -> None:
-        if not self._out.timer_fired(item.key):
-            self._out.ignore(f"timer {item.key} was cancelled")
-            return
         kind, _, subject = item.key.partition(":")
         self._TIMERS[kind + ":" if subject else kind](self, subject)
 
     def _setup_overdue(self, _: str) -> None:
-        self._out.error("model_silent", f"The model was not ready within {_SETUP_TIMEOUT:g} s.", "model")
+        self._out.error("model_silent", f"The model said nothing within {_SETUP_TIMEOUT:g} s.", "model")
         self._end("model_lost", _LOST)
+
+    def _confirm_overdue(self, _: str) -> None:
+        self._out.ignore("the model does not confirm its settings; the conversation begins without")
 
     def _create_overdue(self, _: str) -> None:
         create = self._p.turns.overdue()
@@ -393,10 +414,14 @@ class Session:
         ModelAudio: _on_model_audio,
         ModelMalformed: _on_model_malformed,
         LinkLost: _on_link_lost,
-        SendMessage: _on_send_message,
-        CommitAudio: _on_commit_audio,
-        Interrupt: _on_interrupt,
-        Playback: _on_playback,
+        AudioInterrupted: lambda self, item: self._program.audio_interrupted(item),
+        SendMessage: lambda self, item: self._program.send_message(item),
+        CommitAudio: lambda self, item: self._program.commit_audio(item),
+        Interrupt: lambda self, item: self._program.interrupt(item),
+        Playback: lambda self, item: self._program.playback(item),
+        SendRaw: lambda self, item: self._program.send_raw(item),
+        ChangeSettings: lambda self, item: self._program.change_settings(item),
+        ReplaceHistory: lambda self, item: self._program.replace_history(item),
         UpdateAgent: _on_update_agent,
         End: _on_end,
         ClientEvent: _on_client_event,
@@ -407,12 +432,18 @@ class Session:
         VerdictArrived: _on_verdict,
         AgentResolved: _on_agent_resolved,
         AgentUnresolved: _on_agent_unresolved,
+        CallVetted: _on_call_vetted,
+        ToolErrorWorded: _on_tool_error_worded,
+        Approve: _on_approve,
+        Reject: _on_reject,
+        SendToolOutput: _on_send_tool_output,
         TimerFired: _on_timer,
         Trouble: _on_trouble,
     }
 
     _TIMERS: ClassVar[Mapping[str, Callable[[Any, str], None]]] = {
         SETUP_TIMER: _setup_overdue,
+        CONFIRM_TIMER: _confirm_overdue,
         CREATE_TIMER: _create_overdue,
         RETRY_TIMER: _retry_due,
         STALL_TIMER: _response_stalled,
@@ -429,6 +460,11 @@ def _unkept_guardrail(agent: AgentSpec) -> str | None:
         if guardrail.mode is GuardrailMode.HOLD:
             return f"guardrail {guardrail.name!r} of agent {agent.name!r} has mode 'hold', which is not supported yet"
     return None
+
+
+def _is_confirmation(item: Input) -> bool:
+    """Whether `item` brings the settings with which the conversation begins."""
+    return isinstance(item, ModelEvent) and wire.text(item.event, "type") == SESSION_UPDATED
 
 
 def _name(item: Input) -> str:

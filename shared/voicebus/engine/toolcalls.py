@@ -1,131 +1,205 @@
-"""Function calls of the model: who answers them, once each, and when the model goes on (parity H, I, 2.2-2.19).
+"""Function calls of the model: who answers them, and that each is answered once (parity H, I, 2.2-2.19).
 
-A call starts with its finished item, runs elsewhere, and is answered exactly once: by its result, by its deadline, by
-the session itself (unknown tool, refused handoff), or not at all when the session ends first. Handoffs are calls, too.
+A call starts with its finished item. It runs elsewhere, after `approvals.py` has let it, and is answered by its result,
+by its deadline, by the session itself (unknown tool, refused call, refused handoff), or not at all when the session
+ends first. Handoffs are calls, too, and so are a hosted tool's requests for approval, whose answer is the decision.
+When the model goes on after its calls is the business of `batches.py`.
 """
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from voicebus.contracts.journal import EventType
-from voicebus.contracts.tools import Outcome, ToolProgress, ToolResult, ToolStarted
+from voicebus.contracts.tools import Outcome, ToolResult
 from voicebus.engine import wire
-from voicebus.engine.config import HandoffSpec, ToolSpec
+from voicebus.engine.approvals import CALL_TIMER, Approvals, Refusal
+from voicebus.engine.batches import Batches
+from voicebus.engine.calls import HEARD, MAX_ID_CHARS, UNLIMITED, Answer, Call, KnownCalls, Stage
+from voicebus.engine.config import AgentSpec, Face, HandoffSpec, HostedToolSpec, SessionConfig, ToolSpec
 from voicebus.engine.history import History
+from voicebus.engine.inputs import (
+    Approve,
+    CallVetted,
+    Input,
+    Reject,
+    SendToolOutput,
+    ToolErrorWorded,
+    ToolProgressArrived,
+    ToolResultArrived,
+    ToolStartedArrived,
+)
 from voicebus.engine.outbox import Outbox
-from voicebus.engine.outputs import CancelTool, DispatchTool, ResolveAgent
+from voicebus.engine.outputs import CancelTool, DispatchTool, ResolveAgent, WordToolError
 from voicebus.engine.turns import Response, Turns
 
-CALL_TIMER: Final = "call:"
+NOT_APPROVED: Final = "Tool execution was not approved."
 
 # A worker answers for itself when a tool runs out of time; the session speaks for a silent one this much later (s).
 _GRACE: Final = 2.0
 # Resolving an agent runs the author's `on_handoff` in the owner's process; this bounds it (s).
 _HANDOFF_TIMEOUT: Final = 30.0
-
-
-@dataclass(slots=True, eq=False)
-class Call:
-    """One function call. `spec` is None for a tool that the agent does not have.
-
-    `spoken_to`: the model has been asked to go on with this call's output.
-    """
-
-    id: str
-    item_id: str
-    name: str
-    arguments: str
-    response: Response
-    spec: ToolSpec | HandoffSpec | None
-    started_ms: int
-    worker: str | None = None
-    answered: bool = False
-    spoken_to: bool = False
-    handed_over: bool = False
-
-    @property
-    def respond(self) -> str:
-        return self.spec.respond if isinstance(self.spec, ToolSpec) else "when_all_done"
-
-
-@dataclass(slots=True, eq=False)
-class _Batch:
-    """The server's calls of one response, answered together."""
-
-    calls: list[Call]
-    ended: bool
+# How long the author's side may think about the wording of an error (s).
+_WORDING_TIMEOUT: Final = 5.0
+# Calls that may wait for their answers; further ones are refused one by one. Only a model gone wild gets there.
+_MAX_OPEN: Final = 256
+_UNKNOWN_TOOL: Final = "unknown_tool"
 
 
 class ToolCalls:
-    """Calls by id for the whole session: an id that was used is never run again."""
+    """The calls of a session that are not answered yet, by id. `gone_silent` is for its `batches`."""
 
     def __init__(
         self,
         out: Outbox,
         turns: Turns,
         history: History,
+        config: SessionConfig,
         *,
         hide: Callable[[str], None],
         is_client_tool: Callable[[str], bool],
+        gone_silent: Callable[[Response], None],
     ) -> None:
         self._out = out
         self._turns = turns
         self._history = history
+        self._config = config
         self._hide = hide
         self._is_client_tool = is_client_tool
-        self._seen: dict[str, tuple[str, Any]] = {}
-        self._pending: dict[str, Call] = {}
-        self._batches: dict[str, _Batch] = {}
+        self._open: dict[str, Call] = {}
+        self._known = KnownCalls(self._open)
+        self._approvals = Approvals(out, run=self._run, refuse=self._refuse)
+        self.batches = Batches(turns, config.transport, gone_silent)
         self._handoff: Call | None = None
+        self._handed: tuple[Response, str] | None = None
 
     # --- a call begins --------------------------------------------------------------------------------
 
     def begin(self, response: Response, item: Mapping[str, Any]) -> None:
         """The model has finished a function call."""
         call_id, name, arguments = wire.text(item, "call_id"), wire.text(item, "name"), wire.text(item, "arguments")
-        if not call_id:
-            self._out.error("invalid_call_id", f"The model called {name!r} without a call id.", "model")
+        spec = _spec(response.agent, name)
+        role = "handoff" if isinstance(spec, HandoffSpec) else "function"
+        if not self._is_new(call_id, role, name, arguments):
             return
-        fingerprint = (name, _parsed(arguments))
-        if call_id in self._seen:
-            if self._seen[call_id] == fingerprint:
-                self._out.ignore(f"call {call_id} again")
-            else:
-                self._out.error(
-                    "duplicate_call_id",
-                    f"The model used call id {call_id!r} again for another call. Use a unique call ID.",
-                    "model",
-                )
-            return
-        self._seen[call_id] = fingerprint
-        agent = response.agent
-        spec: ToolSpec | HandoffSpec | None = next((one for one in agent.handoffs if one.name == name), None)
-        spec = spec or next((one for one in agent.tools if one.name == name), None)
         if response.out_of_band or (spec is None and self._is_client_tool(name)):
             # The client's own; out of band it is alone with its tools, and an output would have no call to answer.
             response.client_calls = True
             return
-        call = Call(call_id, wire.text(item, "id"), name, arguments, response, spec, self._out.ms())
-        self._pending[call_id] = call
-        self._batches.setdefault(response.id, _Batch([], ended=not response.active)).calls.append(call)
-        if isinstance(spec, ToolSpec):
-            self._dispatch(call, spec)
-        elif isinstance(spec, HandoffSpec):
-            self._resolve(call, spec)
+        call = Call(call_id, wire.text(item, "id"), name, arguments, response, spec)
+        if self._config.calls_elsewhere:
+            self._leave(call)
+        elif self._accepts(call):
+            if isinstance(spec, HandoffSpec):
+                self._resolve(call, spec)
+            elif spec is None:
+                self._unknown(call, None)
+            else:
+                self._approvals.enter(call)
+
+    def begin_hosted(self, response: Response, item: Mapping[str, Any]) -> None:
+        """A tool that the model's own side runs is not to run before it is approved."""
+        item_id, label = wire.text(item, "id"), wire.text(item, "server_label")
+        name, arguments = f"{label}.{wire.text(item, 'name')}", wire.text(item, "arguments")
+        spec = next((tool for tool in response.agent.hosted_tools if tool.label == label), None)
+        is_clients = spec is None and self._config.face is Face.OPENAI
+        if is_clients or self._config.calls_elsewhere or response.out_of_band:
+            return
+        if self._is_new(item_id, "hosted", name, arguments):
+            # A server that no agent of ours named (the program's raw message did): nobody but a person can decide.
+            call = Call(item_id, item_id, name, arguments, response, spec or HostedToolSpec(label, {}))
+            if self._accepts(call):
+                self._approvals.enter(call)
+
+    def _is_new(self, call_id: str, role: str, name: str, arguments: str) -> bool:
+        if not 0 < len(call_id) <= MAX_ID_CHARS:
+            what = "without a call id" if not call_id else f"with a call id of more than {MAX_ID_CHARS} characters"
+            self._out.error("invalid_call_id", f"The model called {name!r} {what}.", "model")
+            return False
+        same = self._known.meet(call_id, role, name, arguments)
+        if same is None:
+            return True
+        if same:
+            self._out.ignore(f"call {call_id} again")
         else:
-            self._out.error("unknown_tool", f"Agent {agent.name!r} has no tool {name!r}.", "model")
-            self._answer(call, f"Tool {name} not found")
+            self._out.error(
+                "duplicate_call_id",
+                f"The model used call id {call_id!r} again for another call. Use a unique call ID.",
+                "model",
+            )
+        return False
+
+    def _accepts(self, call: Call) -> bool:
+        too_many = len(self._open) >= _MAX_OPEN
+        self._open[call.id] = call
+        self.batches.add(call)
+        if too_many:
+            message = f"Call {call.id} is refused: {_MAX_OPEN} calls wait for their answers already."
+            self._out.error("too_many_calls", message, "model")
+            self._conclude(call, Answer(message, Outcome.ERROR))
+        return not too_many
+
+    def _leave(self, call: Call) -> None:
+        """The program has seen the call by itself, and answers it when it likes, if it does."""
+        call.stage = Stage.ELSEWHERE
+        if len(self._open) >= _MAX_OPEN:
+            del self._open[next(iter(self._open))]
+        self._open[call.id] = call
+
+    # --- before it runs -------------------------------------------------------------------------------
+
+    def vetted(self, answer: CallVetted) -> None:
+        if (call := self._hearing(answer, answer.call_id)) is not None:
+            self._approvals.vetted(call, answer)
+
+    def approve(self, word: Approve) -> None:
+        if (call := self._hearing(word, word.call_id)) is not None:
+            self._approvals.approve(call, word)
+
+    def reject(self, word: Reject) -> None:
+        if (call := self._hearing(word, word.call_id)) is not None:
+            self._approvals.reject(call, word)
+
+    def _hearing(self, item: Input, call_id: str) -> Call | None:
+        """The call that `item` is about, None where it comes too late, too early, or for no call at all."""
+        call = self._open.get(call_id)
+        if call is not None and type(item) in HEARD[call.stage]:
+            return call
+        self._out.ignore(f"{type(item).__name__} for call {call_id[:MAX_ID_CHARS]}, which does not wait for it")
+        return None
+
+    def _run(self, call: Call) -> None:
+        if isinstance(call.spec, HostedToolSpec):
+            call.approved = True
+            self._conclude(call, Answer(""))
+        elif isinstance(call.spec, ToolSpec):
+            self._dispatch(call, call.spec)
+
+    def _refuse(self, call: Call, message: str | None, why: Refusal) -> None:
+        call.approved = False
+        if why == _UNKNOWN_TOOL:
+            self._unknown(call, message)
+            return
+        answer = Answer(message or NOT_APPROVED, Outcome.ERROR, recorded=isinstance(call.spec, ToolSpec))
+        self._conclude(call, answer, word="approval_rejected" if not message else None)
+
+    def _unknown(self, call: Call, message: str | None) -> None:
+        self._out.error(_UNKNOWN_TOOL, f"Agent {call.response.agent.name!r} has no tool {call.name!r}.", "model")
+        self._conclude(call, Answer(message or f"Tool {call.name} not found", Outcome.ERROR), word="tool_not_found")
+
+    # --- it runs --------------------------------------------------------------------------------------
 
     def _dispatch(self, call: Call, tool: ToolSpec) -> None:
+        call.stage = Stage.RUNNING
+        call.started_ms = self._out.ms()
+        agent = call.response.agent
         self._out.record(
             EventType.TOOL_START,
             call_id=call.id,
             item_id=call.item_id,
             tool=call.name,
             arguments=call.arguments,
-            agent=call.response.agent.name,
+            agent=agent.name,
             started_ms=call.started_ms,
         )
         self._out.add(
@@ -133,64 +207,83 @@ class ToolCalls:
                 call_id=call.id,
                 tool=call.name,
                 arguments=call.arguments,
-                agent=call.response.agent.name,
+                agent=agent.name,
                 queue=tool.queue,
                 timeout_ms=tool.timeout_ms,
                 idempotent=tool.idempotent,
+                local=tool.local,
+                vetted=tool.vetted,
+                snapshot=agent.snapshot,
             )
         )
         self._out.set_timer(CALL_TIMER + call.id, tool.timeout_ms / 1000 + _GRACE)
 
-    def _resolve(self, call: Call, handoff: HandoffSpec) -> None:
-        others = self._batches[call.response.id].calls
-        first = self._handoff or next((other for other in others if other.handed_over), None)
-        if first is not None:
-            target = first.spec.agent if isinstance(first.spec, HandoffSpec) else ""
-            self._answer(call, f"Only one handoff is made at a time; the conversation goes to {target}.")
-            return
-        self._handoff = call
-        self._out.add(
-            ResolveAgent(call.id, handoff.name, call.response.agent.name, handoff.agent, call.arguments),
-        )
-        self._out.set_timer(CALL_TIMER + call.id, _HANDOFF_TIMEOUT)
+    def started(self, item: ToolStartedArrived) -> None:
+        if (call := self._hearing(item, item.started.call_id)) is not None:
+            call.worker = item.started.worker
 
-    # --- workers --------------------------------------------------------------------------------------
+    def progress(self, item: ToolProgressArrived) -> None:
+        if (call := self._hearing(item, item.progress.call_id)) is not None:
+            self._out.emit("tool_progress", call_id=call.id, tool=call.name, text=item.progress.text)
 
-    def started(self, started: ToolStarted) -> None:
-        call = self._pending.get(started.call_id)
-        if call is None:
-            self._out.ignore(f"late start of call {started.call_id}")
+    def result(self, item: ToolResultArrived) -> None:
+        if (call := self._hearing(item, item.result.call_id)) is not None:
+            self._ended(call, item.result)
+
+    def _ended(self, call: Call, result: ToolResult) -> None:
+        answer = Answer(result.output, result.outcome, result.worker, result.background, recorded=True)
+        lacks_tool = result.error is not None and result.error.kind == _UNKNOWN_TOOL
+        failed = "tool_not_found" if lacks_tool else "tool_exception"
+        self._conclude(call, answer, word=failed if result.outcome is not Outcome.OK else None)
+
+    def output(self, item: SendToolOutput) -> None:
+        """The program answers a call itself."""
+        call = self._open.get(item.call_id)
+        if call is not None and type(item) in HEARD[call.stage]:
+            self._give(call, item.output)
+            if item.respond:
+                self._turns.request(follows=call.response)
+        elif call is None and item.call_id in self._known:
+            self._out.ignore(f"output of call {item.call_id}, which has been answered")
         else:
-            call.worker = started.worker
-
-    def progress(self, progress: ToolProgress) -> None:
-        call = self._pending.get(progress.call_id)
-        if call is None:
-            self._out.ignore(f"late progress of call {progress.call_id}")
-        else:
-            self._out.emit("tool_progress", call_id=call.id, tool=call.name, text=progress.text)
-
-    def result(self, result: ToolResult) -> None:
-        call = self._pending.get(result.call_id)
-        if call is None or not isinstance(call.spec, ToolSpec):
-            self._out.ignore(f"late result of call {result.call_id}")
-            return
-        self._out.cancel_timer(CALL_TIMER + call.id)
-        self._finish(call, result.output, result.outcome, result.worker)
+            why = "there is no such call" if call is None else "the session answers it by itself"
+            self._out.error(
+                "unknown_call", f"Call {item.call_id[:MAX_ID_CHARS]!r} cannot be answered: {why}.", "client"
+            )
 
     def overdue(self, call_id: str) -> None:
-        """Nobody has answered this call in time."""
-        call = self._pending.get(call_id)
-        if call is None:
-            return
-        if isinstance(call.spec, ToolSpec):
-            seconds = call.spec.timeout_ms / 1000
-            self._out.add(CancelTool(call.id, call.spec.queue, call.worker, "timeout"))
-            self._finish(call, f"Tool '{call.name}' timed out after {seconds:g} seconds.", Outcome.TIMEOUT, call.worker)
-        elif isinstance(call.spec, HandoffSpec):
-            self.handoff_failed(call.id, f"The handoff to {call.spec.agent} took too long and was not made.")
+        """The time of this call's present stage is over."""
+        call = self._open[call_id]
+        match call.stage, call.spec:
+            case Stage.VETTING, _:
+                self._approvals.overdue(call)
+            case Stage.WORDING, _:
+                self._tell(call, None)
+            case _, HandoffSpec(agent=agent):
+                self.handoff_failed(call_id, f"The handoff to {agent} took too long and was not made.")
+            case _, ToolSpec(queue=queue, timeout_ms=limit):
+                self._out.add(CancelTool(call_id, queue, call.worker, "timeout"))
+                message = f"Tool '{call.name}' timed out after {limit / 1000:g} seconds."
+                answer = Answer(message, Outcome.TIMEOUT, call.worker, recorded=True)
+                self._conclude(call, answer, word="tool_exception")
 
     # --- handoffs -------------------------------------------------------------------------------------
+
+    def _resolve(self, call: Call, handoff: HandoffSpec) -> None:
+        target = None
+        if self._handoff is not None and isinstance(self._handoff.spec, HandoffSpec):
+            target = self._handoff.spec.agent
+        elif self._handed is not None and self._handed[0] is call.response:
+            target = self._handed[1]
+        if target is not None:
+            message = f"Only one handoff is made at a time; the conversation goes to {target}."
+            self._conclude(call, Answer(message))
+            return
+        self._handoff = call
+        call.stage = Stage.RESOLVING
+        agent = call.response.agent
+        self._out.add(ResolveAgent(call.id, handoff.name, agent.name, handoff.agent, call.arguments, agent.snapshot))
+        self._out.set_timer(CALL_TIMER + call.id, _HANDOFF_TIMEOUT)
 
     def handoff_of(self, call_id: str) -> Call | None:
         """The handoff that waits for its agent under this id."""
@@ -198,45 +291,62 @@ class ToolCalls:
 
     def handoff_made(self, call: Call, agent: str) -> None:
         """The new agent is in charge and the model has its settings."""
-        call.handed_over = True
-        self._end_handoff(call, json.dumps({"assistant": agent}, ensure_ascii=False))
+        self._handoff, self._handed = None, (call.response, agent)
+        self._conclude(call, Answer(json.dumps({"assistant": agent}, ensure_ascii=False)))
 
     def handoff_failed(self, call_id: str, message: str) -> None:
         call = self.handoff_of(call_id)
         if call is None:
             self._out.ignore(f"late answer to handoff {call_id}")
             return
-        self._out.error("handoff_failed", message, "handoff")
-        self._end_handoff(call, message)
-
-    def _end_handoff(self, call: Call, output: str) -> None:
         self._handoff = None
-        self._out.cancel_timer(CALL_TIMER + call.id)
-        self._answer(call, output)
+        self._out.error("handoff_failed", message, "handoff")
+        self._conclude(call, Answer(message, Outcome.ERROR))
 
     # --- answers --------------------------------------------------------------------------------------
 
-    def _finish(self, call: Call, output: str, outcome: Outcome, worker: str | None) -> None:
-        self._give(call, output)
-        self._record_end(call, output, outcome, worker)
-        self._settle(call.response)
+    def _conclude(self, call: Call, answer: Answer, *, word: str | None = None) -> None:
+        """The call is over. `word` is the kind of error that the author's side may word before the model is told."""
+        self._out.cancel_timer(CALL_TIMER + call.id)
+        call.answer = answer
+        if word is not None and self._config.words_errors:
+            call.stage = Stage.WORDING
+            self._out.add(WordToolError(call.id, call.name, word, answer.output))
+            self._out.set_timer(CALL_TIMER + call.id, _WORDING_TIMEOUT)
+        else:
+            self._tell(call, None)
 
-    def _answer(self, call: Call, output: str) -> None:
+    def worded(self, item: ToolErrorWorded) -> None:
+        if (call := self._hearing(item, item.call_id)) is not None:
+            self._out.cancel_timer(CALL_TIMER + call.id)
+            self._tell(call, item.message)
+
+    def _tell(self, call: Call, wording: str | None) -> None:
+        """Hand the answer to the model, record it, and have the model go on where it is time."""
+        answer = call.answer or Answer("")
+        output = answer.output if wording is None else wording
         self._give(call, output)
-        self._settle(call.response)
+        if answer.recorded:
+            self._record_end(call, output, answer)
+        self.batches.answered(call, background=answer.background)
 
     def _give(self, call: Call, output: str) -> None:
-        """Hand the output to the model: at once, whatever runs."""
-        del self._pending[call.id]
-        call.answered = True
+        """To the model at once, whatever runs."""
+        del self._open[call.id]
         item_id = self._out.mint()
         self._hide(item_id)
-        item = {"id": item_id, "type": "function_call_output", "call_id": call.id, "output": output}
-        self._out.send({"type": "conversation.item.create", "item": item})
-        self._history.answer(call.item_id, output)
-        self._history.publish(self._out)
+        item: dict[str, Any]
+        if isinstance(call.spec, HostedToolSpec):
+            decision = {"approve": True} if call.approved else {"approve": False, "reason": output}
+            item = {"type": "mcp_approval_response", "approval_request_id": call.id, **decision}
+        else:
+            item = {"type": "function_call_output", "call_id": call.id, "output": output}
+        self._out.send({"type": "conversation.item.create", "item": {"id": item_id, **item}})
+        if self._history.answer(call.item_id, output):
+            self._history.publish(self._out)
 
-    def _record_end(self, call: Call, output: str, outcome: Outcome, worker: str | None) -> None:
+    def _record_end(self, call: Call, output: str, answer: Answer) -> None:
+        now = self._out.ms()
         self._out.record(
             EventType.TOOL_END,
             call_id=call.id,
@@ -245,72 +355,38 @@ class ToolCalls:
             arguments=call.arguments,
             agent=call.response.agent.name,
             output=output,
-            outcome=outcome,
-            worker=worker,
-            started_ms=call.started_ms,
-            ended_ms=self._out.ms(),
+            outcome=answer.outcome,
+            worker=answer.worker,
+            # A call that never started took no time.
+            started_ms=now if call.started_ms is None else call.started_ms,
+            ended_ms=now,
         )
-        self._out.observe("tool_outcome", tool=call.name, outcome=outcome.value)
+        self._out.observe("tool_outcome", tool=call.name, outcome=answer.outcome.value)
 
-    # --- going on -------------------------------------------------------------------------------------
-
-    def response_ended(self, response: Response) -> None:
-        """No more calls will come of this response."""
-        batch = self._batches.get(response.id)
-        if batch is not None:
-            batch.ended = True
-            self._settle(response)
-
-    def expects_follow_up(self, response: Response) -> bool:
-        """Whether the session will ask the model to go on after this response's calls."""
-        batch = self._batches.get(response.id)
-        if batch is None or response.client_calls or not response.continues:
-            return False
-        return any(call.respond != "never" for call in batch.calls)
+    # --- what others ask ------------------------------------------------------------------------------
 
     def is_running_for(self, response: Response) -> bool:
-        """Whether calls of this response are still unanswered; each of them has its own deadline."""
-        return any(call.response is response for call in self._pending.values())
-
-    def has_calls(self, response: Response) -> bool:
-        return response.id in self._batches
+        """Whether calls of this response are still unanswered that have a time limit of their own."""
+        return any(call.response is response and call.stage not in UNLIMITED for call in self._open.values())
 
     def is_mixed_pending(self) -> bool:
         """Whether outputs are missing of a response that called a client's tool as well."""
-        return any(call.response.client_calls for call in self._pending.values())
-
-    def _settle(self, response: Response) -> None:
-        """Ask the model to go on: once when all have answered, and at each answer of an `always` tool.
-
-        A `never` tool is not waited for. Nothing can be asked before the response is done anyway.
-        """
-        batch = self._batches[response.id]
-        if not batch.ended:
-            return
-        counted = [call for call in batch.calls if call.respond != "never"]
-        fresh = [call for call in counted if call.answered and not call.spoken_to]
-        if fresh and (all(call.answered for call in counted) or any(call.respond == "always" for call in fresh)):
-            for call in fresh:
-                call.spoken_to = True
-            if response.continues and not response.client_calls:
-                self._turns.request(follows=response)
-        if all(call.answered for call in batch.calls):
-            del self._batches[response.id]
-        self._turns.pump()
+        return any(call.response.client_calls for call in self._open.values())
 
     def end(self) -> None:
-        """The session ends: take back what runs, and say so in the record."""
-        for call in list(self._pending.values()):
-            if isinstance(call.spec, ToolSpec):
-                self._out.cancel_timer(CALL_TIMER + call.id)
+        """The session ends: take back what runs, and say in the record what became of every call."""
+        for call in list(self._open.values()):
+            self._out.cancel_timer(CALL_TIMER + call.id)
+            if not isinstance(call.spec, ToolSpec) or call.stage is Stage.ELSEWHERE:
+                continue
+            if call.stage is Stage.RUNNING:
                 self._out.add(CancelTool(call.id, call.spec.queue, call.worker, "session_ended"))
-                self._record_end(call, "", Outcome.CANCELLED, call.worker)
-        self._pending.clear()
+            answer = call.answer or Answer("", Outcome.CANCELLED, call.worker, recorded=True)
+            if answer.recorded:
+                self._record_end(call, answer.output, answer)
+        self._open.clear()
 
 
-def _parsed(arguments: str) -> Any:
-    """Arguments as JSON, so that spelling does not make two calls of one; as text where they are none."""
-    try:
-        return json.loads(arguments)
-    except (ValueError, RecursionError):
-        return arguments
+def _spec(agent: AgentSpec, name: str) -> ToolSpec | HandoffSpec | None:
+    handoff = next((one for one in agent.handoffs if one.name == name), None)
+    return handoff or next((one for one in agent.tools if one.name == name), None)

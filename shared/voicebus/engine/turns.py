@@ -6,12 +6,15 @@ Rules:
    refused it, or the limit `create_timeout_ms`. None is sent while a response of the default conversation runs.
 2. Automatic creates coalesce with the one that waits last; manual ones (a client's own) keep their place and are
    barriers. Out-of-band creates (`conversation: "none"`) run beside all that and are sent at once.
-3. An automatic create that met the server's own response (VAD) is sent again when that one is done.
+3. An automatic create that met the server's own response (VAD) is sent again when that one is done. An optional one
+   is not, nor is it sent at all once such a response has begun: the model went on by itself.
 4. One that is never answered is given up; if its response comes after all, it is cancelled by id.
 5. Creates are recognised by their mark in `metadata` (which clients never see) and, where refused, by `event_id`.
    A response without our mark started unasked.
 6. A running response of which nothing has come for three times `create_timeout_ms`, and whose tools have all answered,
    is given up: cancelled by id and treated as ended, so that it does not block creates for ever.
+7. A model of transport EVENTS sequences by itself: creates go to it at once and unmarked, and nothing is watched.
+8. Servers and models that name no response mean the one that runs; it gets an id here, beside the one it may get later.
 """
 
 from collections import deque
@@ -20,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from voicebus.engine import wire
-from voicebus.engine.config import AgentSpec
+from voicebus.engine.config import AgentSpec, Transport
 from voicebus.engine.outbox import Outbox
 from voicebus.engine.settings import offered_tools, own_tools
 from voicebus.engine.view import OWN_METADATA_KEY
@@ -51,10 +54,15 @@ def join(parts: Mapping[int, str]) -> str:
 class Create:
     """One wish for a response. `follows` is the response whose server calls it continues, `commit` the id of the
     buffer commit without which it makes no sense. `own_tools` are the client's, None where it named none: which of
-    the server's stand beside them is known only when the create is sent, since a handoff may come before."""
+    the server's stand beside them is known only when the create is sent, since a handoff may come before.
+    `event_id` is under what it is sent: its `id`, which is its mark, or what the program gave it. `raw` ones are the
+    program's own, sent as they stand."""
 
     id: str
+    event_id: str
     manual: bool = False
+    optional: bool = False
+    raw: bool = False
     response: Mapping[str, Any] = field(default_factory=dict)
     client_event_id: str | None = None
     follows: "Response | None" = None
@@ -77,11 +85,14 @@ class Response:
     has ended, so a client of the OpenAI face is told nothing of it. `spoken`: its text is the transcript of audio.
     `waited_from` is the end of the user's turn that it answers (s), None where it continues an answer that has been
     heard already. `last_event` is when something came of it last (s). `texts` is what it says, by item and part.
+    `model_id` is what the model calls it, "" where it has not named it; `started`: `response.created` has come.
     """
 
     id: str
     agent: AgentSpec
     began: float
+    model_id: str = ""
+    started: bool = False
     create: Create | None = None
     out_of_band: bool = False
     active: bool = True
@@ -119,8 +130,11 @@ class Response:
 class Turns:
     """The sequencer. The session tells it what the model says; it sends creates and cancels."""
 
-    def __init__(self, out: Outbox, timeout: float, agent: Callable[[], AgentSpec]) -> None:
+    def __init__(
+        self, out: Outbox, timeout: float, agent: Callable[[], AgentSpec], transport: Transport = Transport.WIRE
+    ) -> None:
         self._out = out
+        self._sequences = transport is Transport.WIRE
         self._timeout = timeout
         self.stall_timeout = timeout * _STALL_FACTOR
         self._agent = agent
@@ -153,34 +167,55 @@ class Turns:
 
     # --- wishes ---------------------------------------------------------------------------------------
 
-    def request(self, *, follows: Response | None = None, commit: str | None = None) -> None:
+    def request(
+        self, *, follows: Response | None = None, commit: str | None = None, optional: bool = False
+    ) -> None:
         """An automatic create: sent when the conversation is idle, one for all that wait together."""
+        if not self._sequences:
+            self._out.send({"type": "response.create"})
+            return
         response = _follow_up_parameters(follows)
         own = follows.create.own_tools if follows is not None and follows.create is not None else None
         if self._waiting and not self._waiting[-1].manual:
             self._waiting[-1].commit = None  # it answers more than one wish now
+            self._waiting[-1].optional = self._waiting[-1].optional and optional
             if follows is not None:
                 self._waiting[-1].response = response
                 self._waiting[-1].follows = follows
                 self._waiting[-1].own_tools = own
         else:
-            create = Create(self._out.mint(), response=response, follows=follows, commit=commit, own_tools=own)
+            mark = self._out.mint()
+            create = Create(
+                mark, mark, optional=optional, response=response, follows=follows, commit=commit, own_tools=own
+            )
             self._waiting.append(create)
         self.pump()
 
+    def request_raw(self, event: Mapping[str, Any]) -> bool:
+        """The program's own create, under its own event id; False where too many wait already."""
+        mark = self._out.mint()
+        event_id = wire.text(event, "event_id") or mark
+        return self._request_manual(Create(mark, event_id, True, raw=True, response=wire.mapping(event, "response")))
+
     def request_manual(self, response: Mapping[str, Any], client_event_id: str | None) -> bool:
         """A client's own create; False where too many wait already."""
+        mark = self._out.mint()
+        own = own_tools(self._agent(), wire.mappings(response, "tools")) if "tools" in response else None
+        if response.get("conversation") == "none":
+            own = None
+        return self._request_manual(
+            Create(mark, mark, True, response=response, client_event_id=client_event_id, own_tools=own)
+        )
+
+    def _request_manual(self, create: Create) -> bool:
         if len(self._waiting) >= _MAX_WAITING:
             return False
-        create = Create(self._out.mint(), manual=True, response=response, client_event_id=client_event_id)
         if create.out_of_band:
             self._send(create)
             self._apart[create.id] = create
             while len(self._apart) > _MAX_WAITING:
                 del self._apart[next(iter(self._apart))]
         else:
-            if "tools" in response:
-                create.own_tools = own_tools(self._agent(), wire.mappings(response, "tools"))
             self._waiting.append(create)
             self.pump()
         return True
@@ -214,7 +249,9 @@ class Turns:
         if not response.active or response.cancelling:
             return
         response.cancelling = True
-        event: dict[str, Any] = {"type": "response.cancel", "response_id": response.id}
+        event: dict[str, Any] = {"type": "response.cancel"}
+        if response.model_id:
+            event["response_id"] = response.model_id
         self._out.send(event if event_id is None else {**event, "event_id": event_id})
 
     def _send(self, create: Create) -> None:
@@ -225,19 +262,32 @@ class Turns:
             response["tools"] = offered_tools(self._agent(), create.own_tools)
         if len(metadata) < _MAX_METADATA:
             response["metadata"] = {**metadata, OWN_METADATA_KEY: create.id}
-        self._out.send({"type": "response.create", "event_id": create.id, "response": response})
+        self._out.send({"type": "response.create", "event_id": create.event_id, "response": response})
 
     # --- what the model says --------------------------------------------------------------------------
 
     def touched(self, response_id: str) -> Response | None:
         """An event of `response_id` came: its response, opened now if its `response.created` is late (parity 2.28)."""
+        known = self._known(response_id)
+        if known is None and (response_id or not self._sequences):
+            # Models of transport EVENTS may call a tool outside of any response: its call is answered all the same.
+            known = self._open(response_id, None, current=bool(response_id))
+        return known
+
+    def _known(self, response_id: str) -> Response | None:
+        """The response of this id; where none is named, or the one that runs has no name yet, that one."""
+        active = self.active
         if not response_id:
-            return self.active
-        return self.responses.get(response_id) or self._open(response_id, None)
+            return active
+        known = self.responses.get(response_id)
+        if known is None and active is not None and not active.model_id:
+            active.model_id = response_id
+            self.responses[response_id] = known = active
+        return known
 
     def heard_of(self, response_id: str) -> None:
         """Something came of `response_id`; what names no response belongs to the one that runs."""
-        response = self.responses.get(response_id) if response_id else self.active
+        response = self._known(response_id)
         if response is not None:
             response.last_event = self._out.now
 
@@ -250,16 +300,20 @@ class Turns:
                 # No unmarked response was its answer, so the watch over it, which one may have stopped, begins anew.
                 self._out.set_timer(CREATE_TIMER, self._timeout)
         create = self._claim(mark, payload)
-        known = self.responses.get(wire.text(payload, "id"))
+        response_id, active = wire.text(payload, "id"), self.active
+        # One without a name begins the response whose first words came before it, if there is one.
+        unstarted = active if active is not None and not active.started else None
+        known = self.responses.get(response_id) if response_id else unstarted
         if known is None:
-            response = self._open(wire.text(payload, "id"), create)
+            response = self._open(response_id, create)
             if create is None and not self._marks_come_back:
                 # It may be the answer to our create: the end of this response will tell, however long it takes.
                 self._out.cancel_timer(CREATE_TIMER)
-        elif known.active and known.create is None and create is not None:
-            known.create, response = create, known
+        elif known.active and (not known.started or (known.create is None and create is not None)):
+            known.create, response = known.create or create, known
         else:
             return None
+        response.started = True
         late = self._given_up.pop(mark, None)
         if late is not None or (create is not None and create.withdrawn):
             response.muted = True
@@ -269,11 +323,9 @@ class Turns:
 
     def done(self, payload: Mapping[str, Any]) -> Response | None:
         """`response.done`; None where that response had ended already."""
-        response_id = wire.text(payload, "id")
-        response = self.responses.get(response_id) if response_id else self.active
-        if response is None:
-            if not response_id:
-                return None
+        response_id, running = wire.text(payload, "id"), self.active
+        response = self._known(response_id)
+        if response is None and response_id:
             response = self.created(payload)
         if response is None or not response.active:
             return None
@@ -281,7 +333,9 @@ class Turns:
         if response.waited_from == self._turn_ended and (response.first_audio or response.first_text) is not None:
             self._turn_ended = None  # that turn has got its answer; what follows is measured by itself
         if self.active is response:
-            self.active = None
+            # One that nothing was heard of before leaves the one that runs alone.
+            self.active = running if running is not None and running.active else None
+        if self.active is None:
             self._out.cancel_timer(STALL_TIMER)
             if self._outstanding is not None and response.create is None and not self._marks_come_back:
                 self._assumed = self._release()
@@ -290,14 +344,14 @@ class Turns:
     def refused(self, error: Mapping[str, Any]) -> tuple[bool, Create | None]:
         """An `error` came: whether it answers a create of ours, and that create if it will not be tried again."""
         event_id, code = wire.text(error, "event_id"), wire.text(error, "code")
-        apart = self._apart.pop(event_id, None)
-        if apart is not None:
-            return True, apart
+        for apart in self._apart.values():
+            if apart.event_id == event_id:
+                return True, self._apart.pop(apart.id)
         create = self._outstanding
-        if create is None or not (event_id == create.id or (not event_id and _is_about_create(error))):
+        if create is None or not (event_id == create.event_id or (not event_id and _is_about_create(error))):
             return False, None
         self._release()
-        if create.withdrawn:
+        if create.withdrawn or (create.optional and code == ALREADY_ACTIVE):
             return True, None
         if code != ALREADY_ACTIVE or create.manual:
             return True, create  # a client that met the server's own response is told so, as by any server
@@ -321,6 +375,8 @@ class Turns:
         create = self._release()
         if create is not None:
             self._given_up[create.id] = create
+            while len(self._given_up) > _MAX_WAITING:
+                del self._given_up[next(iter(self._given_up))]
         return None if create is None or create.withdrawn else create
 
     def stalled(self, excused: Callable[[Response], bool]) -> Response | None:
@@ -343,18 +399,32 @@ class Turns:
         if response.waited_from is not None:
             self._out.observe("response_latency", self._out.now - response.waited_from)
 
-    def _open(self, response_id: str, create: Create | None) -> Response:
+    def _open(self, response_id: str, create: Create | None, *, current: bool = True) -> Response:
+        """A new response; one that is not `current` has ended already."""
         out_of_band = create is not None and create.out_of_band
         now = self._out.now
-        response = Response(response_id, self._agent(), now, create, out_of_band=out_of_band, last_event=now)
-        self.responses[response_id] = response
-        if not out_of_band:
+        response = Response(
+            response_id or self._out.mint(),
+            self._agent(),
+            now,
+            response_id,
+            create=create,
+            out_of_band=out_of_band,
+            active=current,
+            last_event=now,
+        )
+        self.responses[response.id] = response
+        if current and not out_of_band:
             response.waited_from = self._turn_ended
             self.active = self.latest = response
-            self._out.set_timer(STALL_TIMER, self.stall_timeout)
+            if create is None:
+                self._waiting = deque(waiting for waiting in self._waiting if not waiting.optional)
+            if self._sequences:
+                self._out.set_timer(STALL_TIMER, self.stall_timeout)
         if len(self.responses) > _REMEMBERED:
-            for old in [old for old in self.responses.values() if not old.active][: -_REMEMBERED // 2]:
-                del self.responses[old.id]
+            for old in list(self.responses)[: -_REMEMBERED // 2]:
+                if self.responses[old] is not self.active:
+                    del self.responses[old]
         return response
 
     def _claim(self, mark: str, payload: Mapping[str, Any]) -> Create | None:
@@ -390,9 +460,10 @@ def _is_about_create(error: Mapping[str, Any]) -> bool:
 def _follow_up_parameters(follows: Response | None) -> Mapping[str, Any]:
     """The parameters of the chain's own create, without those that would make the model call the tool for ever.
 
-    `input` would hide the call and its output, and a forced `tool_choice` would ask for the same call again.
+    `input` would hide the call and its output, and a forced `tool_choice` would ask for the same call again. Those of
+    a program's raw create are for one response (parity 132).
     """
-    if follows is None or follows.create is None:
+    if follows is None or follows.create is None or follows.create.raw:
         return {}
     parameters = {key: value for key, value in follows.create.response.items() if key != "input"}
     if parameters.get("tool_choice") not in (None, "auto", "none"):

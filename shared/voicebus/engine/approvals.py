@@ -1,0 +1,135 @@
+"""Whether a call may run: the way from the model's wish to the start (parity 87-90, 2.15-2.18).
+
+1. A call without approval and guardrails runs at once. Else the author's side is asked (`VetCall`): for the tool's
+   condition, its policy, its input guardrails. A tool that always needs approval and has no guardrails asks a person
+   straight away.
+2. A person's word counts once, for the call that waits; `always` makes it the tool's, by name, for the session. It is
+   looked up when a call comes and again whenever the author's side has answered: it may have been given meanwhile.
+3. After an approval only the guardrails are left to ask. Whatever else comes back then refuses the call, as does an
+   answer that does not come in time: what cannot be checked does not run.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from voicebus.contracts.journal import EventType
+from voicebus.engine.calls import Call, Stage
+from voicebus.engine.config import Approval, HostedToolSpec
+from voicebus.engine.inputs import Approve, CallVetted, Reject
+from voicebus.engine.outbox import Outbox
+from voicebus.engine.outputs import VetCall
+
+CALL_TIMER: Final = "call:"
+"""The one timer of a call, whatever stage it is in."""
+
+# The author's side has callbacks of its own with limits of their own; this bounds them together (s).
+_VETTING_TIMEOUT: Final = 30.0
+
+Refusal = Literal["rejected", "guardrail", "unknown_tool"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sticky:
+    """What a person has decided for all further calls of a tool."""
+
+    approved: bool
+    message: str | None = None
+
+
+class Approvals:
+    """Brings calls to `run` or to `refuse`, each exactly once, unless the session ends first.
+
+    `refuse` gets the message for the model, None for the usual one, and why.
+    """
+
+    def __init__(
+        self, out: Outbox, *, run: Callable[[Call], None], refuse: Callable[[Call, str | None, Refusal], None]
+    ) -> None:
+        self._out = out
+        self._run = run
+        self._refuse = refuse
+        self._sticky: dict[str, _Sticky] = {}
+
+    def enter(self, call: Call) -> None:
+        """The model has made this call."""
+        sticky = self._sticky.get(call.name)
+        if sticky is not None:
+            self._decided(call, sticky)
+        elif call.vetted or call.approval is Approval.ASK:
+            self._vet(call)
+        elif call.approval is Approval.ALWAYS:
+            self._ask(call)
+        else:
+            self._run(call)
+
+    def vetted(self, call: Call, answer: CallVetted) -> None:
+        """The author's side has answered."""
+        self._out.cancel_timer(CALL_TIMER + call.id)
+        sticky = self._sticky.get(call.name)
+        if answer.decision == "reject":
+            self._refuse(call, answer.message, answer.kind)
+        elif sticky is not None and not sticky.approved:
+            self._refuse(call, sticky.message, "rejected")
+        elif answer.decision == "run":
+            self._run(call)
+        elif call.approved:
+            self._unchecked(call, "was asked about again after its approval")
+        elif sticky is not None:
+            self._decided(call, sticky)
+        else:
+            self._ask(call)
+
+    def overdue(self, call: Call) -> None:
+        """The author's side has not answered in time."""
+        self._unchecked(call, f"could not be checked within {_VETTING_TIMEOUT:g} s")
+
+    def approve(self, call: Call, word: Approve) -> None:
+        self._record(call, approved=True, always=word.always, message=None)
+        if word.always:
+            self._sticky[call.name] = _Sticky(approved=True)
+        self._decided(call, _Sticky(approved=True))
+
+    def reject(self, call: Call, word: Reject) -> None:
+        self._record(call, approved=False, always=word.always, message=word.message)
+        if word.always:
+            self._sticky[call.name] = _Sticky(approved=False, message=word.message)
+        self._refuse(call, word.message, "rejected")
+
+    def _decided(self, call: Call, decision: _Sticky) -> None:
+        if not decision.approved:
+            self._refuse(call, decision.message, "rejected")
+            return
+        call.approved = True
+        if call.vetted:
+            self._vet(call)
+        else:
+            self._run(call)
+
+    def _vet(self, call: Call) -> None:
+        call.stage = Stage.VETTING
+        agent = call.response.agent
+        hosted = isinstance(call.spec, HostedToolSpec)
+        self._out.add(
+            VetCall(call.id, call.name, call.arguments, agent.name, agent.snapshot, call.approved, hosted=hosted)
+        )
+        self._out.set_timer(CALL_TIMER + call.id, _VETTING_TIMEOUT)
+
+    def _ask(self, call: Call) -> None:
+        call.stage = Stage.ASKING
+        self._out.record(
+            EventType.TOOL_APPROVAL_REQUIRED,
+            call_id=call.id,
+            tool=call.name,
+            arguments=call.arguments,
+            agent=call.response.agent.name,
+        )
+
+    def _unchecked(self, call: Call, why: str) -> None:
+        self._out.error("call_unchecked", f"Call {call.id} of {call.name} {why}; it is refused.", "tool")
+        self._refuse(call, None, "rejected")
+
+    def _record(self, call: Call, *, approved: bool, always: bool, message: str | None) -> None:
+        self._out.record(
+            EventType.TOOL_APPROVAL_DECIDED, call_id=call.id, approved=approved, always=always, message=message
+        )

@@ -1,0 +1,154 @@
+"""One function call of the model: its stages, what may happen to it in each, and which calls there were.
+
+The single home of both tables. Who moves a call from stage to stage is `approvals.py` up to its start, `toolcalls.py`
+from there on.
+"""
+
+import hashlib
+import json
+from collections.abc import Container, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from voicebus.contracts.tools import Outcome
+from voicebus.engine.config import Approval, HandoffSpec, HostedToolSpec, ToolSpec
+from voicebus.engine.inputs import (
+    AgentResolved,
+    AgentUnresolved,
+    Approve,
+    CallVetted,
+    Input,
+    Reject,
+    SendToolOutput,
+    ToolErrorWorded,
+    ToolProgressArrived,
+    ToolResultArrived,
+    ToolStartedArrived,
+)
+from voicebus.engine.turns import Response
+
+MAX_ID_CHARS: Final = 256
+"""Longest id that a call may have; servers give some 30 characters."""
+
+# Calls remembered after their end. Further back, a model that uses an id again makes a new call of it: the bus then
+# still answers a call that has run from its stored result.
+_REMEMBERED: Final = 4096
+
+
+class Stage(Enum):
+    """Where a call is. A call that was answered is in none: it is forgotten but for its id."""
+
+    VETTING = "vetting"
+    """The author's side is asked whether it may run."""
+    ASKING = "asking"
+    """A person is."""
+    RUNNING = "running"
+    RESOLVING = "resolving"
+    """A handoff, whose agent is being resolved."""
+    ELSEWHERE = "elsewhere"
+    """The program answers it itself."""
+    WORDING = "wording"
+    """It has failed, and the author's side is asked how the model is told."""
+
+
+HEARD: Final[Mapping[Stage, frozenset[type[Input]]]] = {
+    Stage.VETTING: frozenset({CallVetted}),
+    Stage.ASKING: frozenset({Approve, Reject}),
+    Stage.RUNNING: frozenset({ToolStartedArrived, ToolProgressArrived, ToolResultArrived}),
+    Stage.RESOLVING: frozenset({AgentResolved, AgentUnresolved}),
+    Stage.ELSEWHERE: frozenset({SendToolOutput}),
+    Stage.WORDING: frozenset({ToolErrorWorded}),
+}
+"""What counts in each stage; anything else about a call is late, early or double, and changes nothing."""
+
+UNLIMITED: Final = frozenset({Stage.ASKING, Stage.ELSEWHERE})
+"""Stages without a time limit: a person, or the program, takes as long as it takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a call came to. `background`: the model need not go on because of it.
+
+    `recorded`: there is a `tool_end`; not for handoffs, and not for a tool that the agent does not have.
+    """
+
+    output: str
+    outcome: Outcome = Outcome.OK
+    worker: str | None = None
+    background: bool = False
+    recorded: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """One call. `spec` is None for a tool that the agent does not have.
+
+    `approved`: a person, or a sticky decision, wants it to run. `started_ms` is None until it runs.
+    """
+
+    id: str
+    item_id: str
+    name: str
+    arguments: str
+    response: Response
+    spec: ToolSpec | HandoffSpec | HostedToolSpec | None
+    stage: Stage = Stage.VETTING
+    approved: bool = False
+    started_ms: int | None = None
+    worker: str | None = None
+    answer: Answer | None = None
+
+    @property
+    def respond(self) -> str:
+        return self.spec.respond if isinstance(self.spec, ToolSpec) else "when_all_done"
+
+    @property
+    def approval(self) -> Approval:
+        """Whether it waits for a person. The owner of a hosted tool decides, where it cares to, else a person."""
+        if isinstance(self.spec, HostedToolSpec):
+            return Approval.ASK if self.spec.vetted else Approval.ALWAYS
+        return self.spec.approval if isinstance(self.spec, ToolSpec) else Approval.NEVER
+
+    @property
+    def vetted(self) -> bool:
+        """Whether its guardrails are asked right before it runs, whoever approved it."""
+        return isinstance(self.spec, ToolSpec) and self.spec.vetted
+
+
+class KnownCalls:
+    """Which calls there were, by id: an id that was used is never run again. Of bounded size, whatever a model does.
+
+    `open_` are the ids of those that wait for their answer: they are never forgotten.
+    """
+
+    def __init__(self, open_: Container[str]) -> None:
+        self._open = open_
+        self._known: dict[str, bytes] = {}
+
+    def __contains__(self, call_id: str) -> bool:
+        return call_id in self._known
+
+    def meet(self, call_id: str, role: str, name: str, arguments: str) -> bool | None:
+        """None for a new call, which is known from now on; else whether it is the known one of that id once more.
+
+        `role` is what the call is made for: a function's call and a handoff are never the same one.
+        """
+        fingerprint = _fingerprint(role, name, arguments)
+        known = self._known.get(call_id)
+        if known is not None:
+            return known == fingerprint
+        self._known[call_id] = fingerprint
+        if len(self._known) > _REMEMBERED:
+            del self._known[next(old for old in self._known if old not in self._open)]
+        return None
+
+
+def _fingerprint(role: str, name: str, arguments: str) -> bytes:
+    """Of constant size; spelling the same arguments otherwise does not make two calls of one."""
+    try:
+        parsed = json.dumps(json.loads(arguments), sort_keys=True)
+    except (ValueError, RecursionError):
+        parsed = "?" + arguments
+    text = json.dumps([role, name, parsed])
+    return hashlib.blake2b(text.encode("ascii"), digest_size=16).digest()

@@ -1,0 +1,58 @@
+"""Items of hosted MCP servers, whose tools the model's own side runs: what they mean to the program (parity 140).
+
+Its tools and its calls become events of the native face. A request for approval is a call that waits: `toolcalls.py`
+answers it with the decision. Nobody has said whether the model goes on by itself then, so it is asked to, as after any
+call, in turn and once for all calls of the response; but where it does go on by itself, that stands for the answer.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from voicebus.engine import wire
+from voicebus.engine.outbox import Outbox
+from voicebus.engine.settings import Settings
+from voicebus.engine.toolcalls import ToolCalls
+from voicebus.engine.turns import Response
+
+# Finished calls remembered, since the model tells of each twice: as an item and as an output.
+_REMEMBERED: Final = 256
+
+
+class HostedTools:
+    """Reads finished items; those of other types mean nothing here."""
+
+    def __init__(self, out: Outbox, calls: ToolCalls, settings: Settings) -> None:
+        self._out = out
+        self._calls = calls
+        self._settings = settings
+        self._finished: dict[str, None] = {}
+        self._tools: dict[str, Sequence[Mapping[str, Any]]] = {}
+
+    def finished(self, item: Mapping[str, Any], response: Response | None) -> None:
+        """An item is done; `response` is what made it, None where no response runs."""
+        match item.get("type"):
+            case "mcp_approval_request" if response is not None:
+                self._calls.begin_hosted(response, item)
+            case "mcp_call" if wire.text(item, "status") != "incomplete":
+                self._called(item)
+            case "mcp_list_tools":
+                self._listed(item)
+
+    def _called(self, item: Mapping[str, Any]) -> None:
+        item_id = wire.text(item, "id")
+        if item_id in self._finished:
+            return
+        self._finished[item_id] = None
+        if len(self._finished) > _REMEMBERED:
+            del self._finished[next(iter(self._finished))]
+        self._out.emit("mcp_tool_call_completed", item=item)
+
+    def _listed(self, item: Mapping[str, Any]) -> None:
+        """One server's tools; the program is told all that the present agent has, each with its server's label."""
+        label = wire.text(item, "server_label")
+        tools = [{**tool, "server_label": label} for tool in wire.mappings(item, "tools")]
+        if self._tools.get(label) == tools:
+            return
+        own = {server.label for server in self._settings.agent.hosted_tools}
+        self._tools = {name: known for name, known in self._tools.items() if name in own} | {label: tools}
+        self._out.emit("mcp_tools_changed", tools=[tool for known in self._tools.values() for tool in known])
