@@ -39,19 +39,25 @@ async def serve(
     async with operating(health, host=settings.ops_host, port=settings.ops_port):
         draining = asyncio.create_task(health.drain_at(stop), name="drain")
         try:
-            await _work(settings, loaded, health, stop, ready)
+            await work(settings, loaded, health, stop, ready=ready)
         finally:
             draining.cancel()
             await asyncio.gather(draining, return_exceptions=True)
 
 
-async def _work(
+async def work(
     settings: GuardrailWorkerSettings,
     targets: Targets,
     health: Health,
     stop: asyncio.Event,
-    ready: Callable[[], None] | None,
+    *,
+    ready: Callable[[], None] | None = None,
 ) -> None:
+    """Judge until `stop` is set; `health` hears whether Redis is reachable.
+
+    Raises:
+        SettingsError, BusError: as `serve`.
+    """
     keys = Keys(settings.stream_prefix, settings.event_shards, settings.guardrail_shards)
 
     def describe() -> dict[str, str]:

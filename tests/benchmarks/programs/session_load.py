@@ -38,7 +38,7 @@ def imported(name: str) -> Any:
 async def main(name: str, url: str) -> None:
     sdk = imported(name)
 
-    @sdk.function_tool
+    @sdk.function_tool  # type: ignore[untyped-decorator]
     async def look_up(thing: str) -> str:
         """Look something up."""
         return thing
