@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any
 
@@ -21,11 +22,12 @@ async def judge(
     *,
     timeout: float,  # noqa: ASYNC109 - becomes a result, not an exception
     executor: Executor | None = None,
+    found: Callable[[GuardrailFunctionOutput], None] | None = None,
 ) -> GuardrailResult:
     """Have `guardrail` judge `text`, all that `agent` said so far or was told, within `timeout` s.
 
     A function that is not async runs in `executor` (None: the loop's default one); after the timeout its thread is
-    left to end on its own.
+    left to end on its own. `found` is given the output as it is, before it is made fit to travel.
     """
     name = guardrail.get_name()
     call = evaluate(guardrail, context, agent, text, executor=executor)
@@ -40,6 +42,8 @@ async def judge(
         if error is not None:
             log.warning("guardrail raised", guardrail=name, error=repr(error))
             return GuardrailResult(name=name, tripped=False, error=f"{type(error).__name__}: {error}")
+        if found is not None:
+            found(judging.result())
         return _result(name, judging.result())
     finally:
         judging.cancel()
