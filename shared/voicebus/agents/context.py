@@ -1,18 +1,32 @@
 """What callbacks of an agent are given: the session's context, and a tool call's own."""
 
-from dataclasses import dataclass, field
-from typing import Any, Generic
+from dataclasses import KW_ONLY, dataclass, field
+from typing import TYPE_CHECKING, Any, Generic
 
 from typing_extensions import TypeVar
+
+from voicebus.agents.usage import Usage
+from voicebus.errors import UserError
+
+if TYPE_CHECKING:
+    from voicebus.agents.agent import RealtimeAgent
+    from voicebus.agents.config import RealtimeRunConfig
 
 TContext = TypeVar("TContext", default=Any)
 
 
 @dataclass
 class RunContextWrapper(Generic[TContext]):
-    """One per session; `context` is the object that the author passed in, shared by every callback."""
+    """One per session; `context` is the object that the author passed in, shared by every callback.
+
+    `usage` sums up what the session's model has used so far. `tool_input` is the input that an agent which runs as a
+    tool was given, None elsewhere.
+    """
 
     context: TContext
+    usage: Usage = field(default_factory=Usage)
+    _: KW_ONLY
+    tool_input: Any = None
 
 
 @dataclass
@@ -21,17 +35,62 @@ class ToolContext(RunContextWrapper[TContext]):
 
     `idempotency_key` (`session:call_id`) is the same however often a call is delivered, so that a tool can make its
     effect once. `deadline_s` is what is left of the call's time, in s, when it starts. `state` is what the call's
-    entry brought as its `context` (JSON), a copy for this call.
+    entry brought as its `context` (JSON), a copy for this call. On a worker `usage` counts from nothing and `context`
+    is the worker's own. `tool_call` and `run_config` are None in realtime sessions.
+
+    Raises:
+        UserError: no `tool_name` or no `tool_call_id` was given.
     """
 
-    tool_name: str
-    tool_call_id: str
-    tool_arguments: str
-    agent: str
+    tool_name: str = ""
+    tool_call_id: str = ""
+    tool_arguments: str = ""
+    tool_call: Any = None
+    _: KW_ONLY
+    agent: "RealtimeAgent[Any] | None" = None
+    run_config: "RealtimeRunConfig | None" = None
     session: str = ""
     deadline_s: float | None = None
     state: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        # They have defaults only because `usage`, before them, has one.
+        for name in ("tool_name", "tool_call_id"):
+            if not isinstance(getattr(self, name), str) or not getattr(self, name):
+                raise UserError(f"ToolContext needs {name}: a non-empty string, not {getattr(self, name)!r}")
+
+    @classmethod
+    def from_agent_context(
+        cls,
+        context: RunContextWrapper[TContext],
+        tool_call_id: str,
+        tool_call: Any = None,
+        agent: "RealtimeAgent[Any] | None" = None,
+        *,
+        tool_name: str,
+        tool_arguments: str = "",
+        run_config: "RealtimeRunConfig | None" = None,
+        session: str = "",
+        deadline_s: float | None = None,
+        state: dict[str, Any] | None = None,
+    ) -> "ToolContext[TContext]":
+        """The context of one call of a session whose own context is `context`; they share `usage`."""
+        return ToolContext(
+            context.context,
+            context.usage,
+            tool_name,
+            tool_call_id,
+            tool_arguments,
+            tool_call,
+            tool_input=context.tool_input,
+            agent=agent,
+            run_config=run_config,
+            session=session,
+            deadline_s=deadline_s,
+            state={} if state is None else state,
+        )
+
     @property
     def idempotency_key(self) -> str:
+        """`session:call_id`."""
         return f"{self.session}:{self.tool_call_id}"

@@ -8,6 +8,47 @@ from concurrent.futures import Executor
 from typing import Any
 
 
+class OverLimitError(Exception):
+    """The function was given up: it took longer than its limit. No `TimeoutError`, which it might raise itself."""
+
+
+def is_async_callable(function: Any) -> bool:
+    """Whether calling `function`, a function or an object with `__call__`, gives a coroutine."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
+
+
+async def call_within(
+    seconds: float,
+    function: Callable[..., Any],
+    positional: Sequence[Any],
+    named: Mapping[str, Any] | None = None,
+    *,
+    is_async: bool,
+    executor: Executor | None,
+    what: str,
+) -> Any:
+    """`call_function`, given `seconds`: then one that is async is cancelled, and a thread is left to end on its own.
+
+    Raises:
+        OverLimitError: the time is over.
+        Exception: as `call_function`; a RuntimeError where the function cancelled itself.
+    """
+    call = call_function(function, positional, named or {}, is_async=is_async, executor=executor, what=what)
+    # Not under `asyncio.timeout`, which waits for one that takes no notice of its cancellation.
+    running = asyncio.create_task(call, name=what)
+    try:
+        await asyncio.wait({running}, timeout=seconds)
+        if not running.done():
+            raise OverLimitError(f"the {what} took longer than {seconds:.3g} s")
+        if running.cancelled():
+            raise RuntimeError(f"the {what} was cancelled")
+        return running.result()
+    finally:
+        if not running.done():
+            running.add_done_callback(_forget)
+            running.cancel()
+
+
 async def call_function(
     function: Callable[..., Any],
     positional: Sequence[Any],
@@ -54,3 +95,9 @@ async def _awaited(awaitable: Any, what: str) -> Any:
         raise
     except BaseException as error:
         raise RuntimeError(f"the {what} raised {type(error).__name__}") from error
+
+
+def _forget(task: asyncio.Task[Any]) -> None:
+    """Take note of how a task that was given up ended, as the loop complains of errors that nobody looked at."""
+    if not task.cancelled():
+        task.exception()

@@ -19,6 +19,7 @@ from voicebus.adapters.redis.heartbeat import living
 from voicebus.adapters.redis.membership import Membership
 from voicebus.adapters.redis.registry import ToolRegistry
 from voicebus.adapters.redis.scripts import CLAIM, FINISH, HANDBACK, RENEW
+from voicebus.agents.agent import RealtimeAgent
 from voicebus.agents.context import ToolContext
 from voicebus.agents.tools.function_tool import FunctionTool
 from voicebus.agents.tools.invoke import ToolOutcome, invoke
@@ -63,7 +64,8 @@ class _Ended:
 class CallRunner:
     """Handles the entries of a worker's queues. `queues` names the queue of each stream.
 
-    `context` is given to tools as `ToolContext.context`; `timeout_s` bounds calls that carry no deadline.
+    `context` is given to tools as `ToolContext.context`, the one of `agents` that calls as `ToolContext.agent`;
+    `timeout_s` bounds calls that carry no deadline.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class CallRunner:
         executor: Executor,
         timeout_s: float,
         context: Any = None,
+        agents: Mapping[str, RealtimeAgent[Any]] | None = None,
     ) -> None:
         self._member = member
         self._registry = registry
@@ -84,6 +87,7 @@ class CallRunner:
         self._executor = executor
         self._timeout_s = timeout_s
         self._context = context
+        self._agents = agents or {}
         self._running: dict[tuple[str, str], asyncio.Task[ToolOutcome]] = {}
         self._cancelled: OrderedDict[tuple[str, str], None] = OrderedDict()
         # Ended here, and not stored yet. The oldest goes beyond `_REMEMBERED`: its entry was dead-lettered long ago.
@@ -137,12 +141,15 @@ class CallRunner:
             return
         started = time.monotonic()
         left_s = handling.seconds_left(self._timeout_s)
+        call = handling.call
         context = ToolContext(
-            self._context, tool.name, handling.call.call_id, handling.call.arguments, handling.call.agent,
-            session=handling.entry.session, deadline_s=left_s, state=dict(handling.call.context),
+            self._context, tool_name=tool.name, tool_call_id=call.call_id, tool_arguments=call.arguments,
+            agent=self._agent(call.agent), session=handling.entry.session, deadline_s=left_s, state=dict(call.context),
         )  # fmt: skip
         handling.say_started()
-        run = invoke(tool, context, handling.call.arguments, timeout=left_s, executor=self._executor)
+        run = invoke(
+            tool, context, call.arguments, timeout=left_s, executor=self._executor, vetted=call.vetted
+        )  # fmt: skip
         running = self._running[key] = asyncio.create_task(run, name=f"call {handling.call.call_id}")
         renewing = asyncio.create_task(handling.keep(), name=f"renew {handling.call.call_id}")
         try:
@@ -157,6 +164,10 @@ class CallRunner:
                 task.cancel()
             await asyncio.gather(running, renewing, return_exceptions=True)
 
+    def _agent(self, name: str) -> RealtimeAgent[Any]:
+        """The agent that calls; one that this worker does not know by its name only."""
+        return self._agents.get(name) or RealtimeAgent(name or "?")
+
     async def _store(self, handling: "_Handling", key: tuple[str, str]) -> None:
         ended = self._ended[key]
         await self._finish(handling, ended.outcome, took=ended.took_s)
@@ -166,7 +177,7 @@ class CallRunner:
         """Measure, store and answer; `took` in s, None where nothing was started."""
         result = ToolResult(
             call_id=handling.call.call_id, outcome=outcome.outcome, output=outcome.output, error=outcome.error,
-            worker=self._member.id, duration_ms=round((took or 0) * 1000),
+            worker=self._member.id, duration_ms=round((took or 0) * 1000), background=outcome.background,
         )  # fmt: skip
         if took is not None:
             metrics.TOOL_DURATION.labels(tool=handling.call.tool).observe(took)

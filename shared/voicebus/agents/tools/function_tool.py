@@ -1,66 +1,191 @@
-"""Function tools: `@function_tool` and the `FunctionTool` that it makes."""
+"""Function tools: `@function_tool` and the `FunctionTool` that it makes, which can also be made by hand."""
 
-import functools
 import inspect
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from typing import Any, Literal, overload
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import KW_ONLY, InitVar, dataclass, field, replace
+from typing import Any, Literal, get_args, overload
 
-from voicebus.agents.context import RunContextWrapper
-from voicebus.agents.tools.schema import DocstringStyle, FunctionSchema, function_schema
+from pydantic import TypeAdapter
+
+from voicebus.agents.context import RunContextWrapper, ToolContext
+from voicebus.agents.functions import is_async_callable
+from voicebus.agents.tools.docstrings import DocstringStyle
+from voicebus.agents.tools.guardrails import ToolInputGuardrail, ToolOutputGuardrail
+from voicebus.agents.tools.python_call import PythonCall
+from voicebus.agents.tools.schema import FunctionSchema, callable_of, function_schema, strict_schema
 from voicebus.contracts.streams import RESERVED_QUEUES
-from voicebus.errors import ToolTimeoutError, UserError
+from voicebus.errors import ModelBehaviorError, ToolTimeoutError, UserError
 
 FailureText = Callable[[RunContextWrapper[Any], Exception], str | Awaitable[str]]
 TimeoutText = Callable[[RunContextWrapper[Any], ToolTimeoutError], str | Awaitable[str]]
+Enabled = bool | Callable[[RunContextWrapper[Any], Any], bool | Awaitable[bool]]
+NeedsApproval = bool | Callable[[RunContextWrapper[Any], dict[str, Any], str], bool | Awaitable[bool]]
 Respond = Literal["when_all_done", "always", "never"]
+TimeoutBehavior = Literal["error_as_result", "raise_exception"]
+
+_OURS = "voicebus"
 
 
-def default_tool_error_function(_: RunContextWrapper[Any], error: Exception) -> str:
-    """What the model is told when a tool raised."""
+def default_tool_error_function(ctx: RunContextWrapper[Any], error: Exception) -> str:
+    """What the model is told when a tool raised, or was called with arguments that do not fit."""
+    if isinstance(error, ModelBehaviorError):
+        return f"An error occurred while parsing tool arguments. Please try again with valid JSON. Error: {error}"
     return f"An error occurred while running the tool. Please try again. Error: {error}"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class FunctionTool:
-    """A Python function that a model may call. Made by `function_tool`; `voicebus.agents.tools.invoke` runs it.
+    """A function that a model may call. Made by `function_tool`, or by hand around any `on_invoke_tool`.
 
-    `timeout` is in s; None leaves it to `VOICEBUS_TOOL_TIMEOUT`. `queue` None means: the worker's `--queue`, else the
-    top-level package of the function's module. `idempotent` tools may be started again when their worker dies;
-    others are then reported as "outcome unknown". `respond` says when the model goes on: once every call of this
-    one's response has answered (`when_all_done`), at this answer already (`always`), or not for it (`never`).
+    `on_invoke_tool(context, arguments)` gets the model's JSON text (`{}` where it sent none) and returns, or is
+    awaited for, what the model is to read. `dataclasses.replace` makes a changed copy.
+
+    Args:
+        name: what the model calls it; unique within an agent.
+        description: what the model chooses it by.
+        params_json_schema: the arguments' JSON schema, an object.
+        on_invoke_tool: what runs.
+        strict_json_schema: make the schema strict: every object closed, every property required.
+        is_enabled: whether the model sees it: a bool, or `(context, agent)`, asked when an agent takes over and when
+            the tool is called.
+        tool_input_guardrails: judge a call before it runs, in order.
+        tool_output_guardrails: judge the result before the model reads it, in order.
+        needs_approval: whether a person has to approve a call: a bool, or `(context, arguments, call_id)`.
+        timeout_seconds: s; None leaves it to `VOICEBUS_TOOL_TIMEOUT`.
+        timeout_behavior: `error_as_result` tells the model only; `raise_exception` also reports an error.
+        timeout_error_function: words a timeout for the model.
+        failure_error_function: words what the tool raised for the model; None: it is told that the tool failed, and
+            the session reports the error.
+        queue: where workers take its calls; None means the worker's `--queue`, else the top-level package of the
+            function's module.
+        idempotent: it may be started again when its worker dies; the outcome of others is then unknown.
+        respond: when the model goes on: once every call of this one's response has answered (`when_all_done`), at
+            this answer already (`always`), or not for it (`never`).
+        defer_loading, custom_data_extractor, allowed_callers, output_json_schema: realtime models have no use for
+            these; they are there to be refused.
+
+    Raises:
+        UserError: an argument is wrong, or cannot be honoured.
+        ValueError: the timeout is not above 0, or on a function that is not async: threads cannot be stopped.
     """
 
     name: str
     description: str
     params_json_schema: dict[str, Any]
-    function: Callable[..., Any]
-    schema: FunctionSchema
-    is_async: bool
-    is_enabled: bool | Callable[[RunContextWrapper[Any], Any], bool | Awaitable[bool]] = True
-    failure_error_function: FailureText | None = default_tool_error_function
-    timeout: float | None = None
+    on_invoke_tool: Callable[[ToolContext[Any], str], Any]
+    strict_json_schema: bool = True
+    is_enabled: Enabled = True
+    tool_input_guardrails: list[ToolInputGuardrail[Any]] | None = None
+    tool_output_guardrails: list[ToolOutputGuardrail[Any]] | None = None
+    needs_approval: NeedsApproval = False
+    timeout_seconds: float | None = None
+    timeout_behavior: TimeoutBehavior = "error_as_result"
     timeout_error_function: TimeoutText | None = None
+    defer_loading: InitVar[bool] = False
+    _: KW_ONLY
+    custom_data_extractor: InitVar[Any] = None
+    allowed_callers: InitVar[Sequence[str] | None] = None
+    output_json_schema: InitVar[dict[str, Any] | None] = None
+    failure_error_function: FailureText | None = default_tool_error_function
     queue: str | None = None
     idempotent: bool = False
     respond: Respond = "when_all_done"
-    strict_json_schema: bool = True
-    __wrapped__: Callable[..., Any] = field(init=False, repr=False)
+    __wrapped__: Callable[..., Any] = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
+    def __post_init__(
+        self, defer_loading: bool, custom_data_extractor: Any, allowed_callers: Any, output_json_schema: Any
+    ) -> None:
+        for name, given in (
+            ("defer_loading", defer_loading),
+            ("custom_data_extractor", custom_data_extractor),
+            ("allowed_callers", allowed_callers),
+            ("output_json_schema", output_json_schema),
+        ):
+            if given:
+                raise UserError(f"tool {self.name!r}: {name} cannot be honoured in a realtime session; leave it out")
+        self._check()
+        self._check_timeout()
+        # Frozen for others: this is still construction.
+        if self.strict_json_schema:
+            schema = self.params_json_schema or {"type": "object"}
+            object.__setattr__(self, "params_json_schema", strict_schema(schema, tool=self.name))
+        if isinstance(self.on_invoke_tool, PythonCall):
+            call = replace(self.on_invoke_tool, failure_error_function=self.failure_error_function)
+            object.__setattr__(self, "on_invoke_tool", call)
         object.__setattr__(self, "__wrapped__", self.function)
+
+    def _check(self) -> None:
+        def require(name: str, holds: bool, needed: str) -> None:
+            if not holds:
+                raise UserError(f"tool {self.name!r}: {name} must be {needed}, not {getattr(self, name)!r}")
+
+        require("name", isinstance(self.name, str) and bool(self.name), "a non-empty string")
+        require("description", isinstance(self.description, str), "a string")
+        require("params_json_schema", isinstance(self.params_json_schema, dict), "a JSON schema (a dict)")
+        require("on_invoke_tool", callable(self.on_invoke_tool), "a function (context, arguments)")
+        for name in ("is_enabled", "needs_approval"):
+            value = getattr(self, name)
+            require(name, isinstance(value, bool) or callable(value), "a bool or a function")
+        for name, kind in (
+            ("tool_input_guardrails", ToolInputGuardrail),
+            ("tool_output_guardrails", ToolOutputGuardrail),
+        ):
+            entries = getattr(self, name)
+            holds = entries is None or (isinstance(entries, list) and all(isinstance(entry, kind) for entry in entries))
+            require(name, holds, f"a list of {kind.__name__}")
+        for name in ("timeout_error_function", "failure_error_function"):
+            value = getattr(self, name)
+            require(name, value is None or callable(value), "a function (context, error) or None")
+        require("timeout_behavior", self.timeout_behavior in get_args(TimeoutBehavior), _one_of(TimeoutBehavior))
+        require("respond", self.respond in get_args(Respond), _one_of(Respond))
+        queue = self.queue
+        require("queue", queue is None or (isinstance(queue, str) and bool(queue)), "a non-empty string or None")
+        if queue in RESERVED_QUEUES:
+            raise UserError(f"tool {self.name!r}: queue {queue!r} is reserved; choose another name")
+
+    def _check_timeout(self) -> None:
+        limit = self.timeout_seconds
+        if limit is None:
+            return
+        if isinstance(limit, bool) or not isinstance(limit, int | float):
+            raise UserError(f"tool {self.name!r}: timeout must be a number of seconds, not {limit!r}")
+        if not (math.isfinite(limit) and limit > 0):
+            raise ValueError(f"tool {self.name!r}: timeout={limit:g} must be above 0")
+        if isinstance(self.on_invoke_tool, PythonCall) and not self.on_invoke_tool.is_async:
+            raise ValueError(
+                f"tool {self.name!r}: timeout={limit:g} needs an async function; threads cannot be stopped"
+            )
+
+    @property
+    def timeout(self) -> float | None:
+        """`timeout_seconds`."""
+        return self.timeout_seconds
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        """The author's function: what was decorated, else `on_invoke_tool`."""
+        return self.on_invoke_tool.function if isinstance(self.on_invoke_tool, PythonCall) else self.on_invoke_tool
+
+    @property
+    def schema(self) -> FunctionSchema | None:
+        """How the arguments become the function's; None for a tool made by hand."""
+        return self.on_invoke_tool.schema if isinstance(self.on_invoke_tool, PythonCall) else None
+
+    @property
+    def is_async(self) -> bool:
+        """Whether it runs on the event loop; otherwise in a thread."""
+        return is_async_callable(self.function)
 
     @property
     def own_queue(self) -> str:
         """The queue that this tool names, or the top-level package of its module; `default` for plain files."""
         if self.queue is not None:
             return self.queue
-        package = inspect.unwrap(self.function).__globals__.get("__package__") if self._has_globals else None
-        return str(package).partition(".")[0] if package else "default"
-
-    @property
-    def _has_globals(self) -> bool:
-        return hasattr(inspect.unwrap(self.function), "__globals__")
+        package = str(getattr(inspect.unwrap(self.function), "__globals__", {}).get("__package__") or "")
+        top = package.partition(".")[0]
+        # What Voicebus itself wraps (an agent as a tool, a tool of an MCP server) belongs to no package of the author.
+        return top if top and top != _OURS else "default"
 
     @property
     def origin(self) -> str:
@@ -70,11 +195,8 @@ class FunctionTool:
 
 
 @overload
-def function_tool(func: Callable[..., Any], /) -> FunctionTool: ...
-
-
-@overload
 def function_tool(
+    func: Callable[..., Any],
     *,
     name_override: str | None = None,
     description_override: str | None = None,
@@ -82,9 +204,46 @@ def function_tool(
     use_docstring_info: bool = True,
     failure_error_function: FailureText | None = default_tool_error_function,
     strict_mode: bool = True,
-    is_enabled: bool | Callable[[RunContextWrapper[Any], Any], bool | Awaitable[bool]] = True,
+    is_enabled: Enabled = True,
+    needs_approval: NeedsApproval = False,
+    tool_input_guardrails: list[ToolInputGuardrail[Any]] | None = None,
+    tool_output_guardrails: list[ToolOutputGuardrail[Any]] | None = None,
     timeout: float | None = None,
+    timeout_behavior: TimeoutBehavior = "error_as_result",
     timeout_error_function: TimeoutText | None = None,
+    defer_loading: bool = False,
+    custom_data_extractor: Any = None,
+    allowed_callers: Sequence[str] | None = None,
+    output_type: Any = None,
+    output_json_schema: dict[str, Any] | None = None,
+    queue: str | None = None,
+    idempotent: bool = False,
+    respond: Respond = "when_all_done",
+) -> FunctionTool: ...
+
+
+@overload
+def function_tool(
+    func: None = None,
+    *,
+    name_override: str | None = None,
+    description_override: str | None = None,
+    docstring_style: DocstringStyle | None = None,
+    use_docstring_info: bool = True,
+    failure_error_function: FailureText | None = default_tool_error_function,
+    strict_mode: bool = True,
+    is_enabled: Enabled = True,
+    needs_approval: NeedsApproval = False,
+    tool_input_guardrails: list[ToolInputGuardrail[Any]] | None = None,
+    tool_output_guardrails: list[ToolOutputGuardrail[Any]] | None = None,
+    timeout: float | None = None,
+    timeout_behavior: TimeoutBehavior = "error_as_result",
+    timeout_error_function: TimeoutText | None = None,
+    defer_loading: bool = False,
+    custom_data_extractor: Any = None,
+    allowed_callers: Sequence[str] | None = None,
+    output_type: Any = None,
+    output_json_schema: dict[str, Any] | None = None,
     queue: str | None = None,
     idempotent: bool = False,
     respond: Respond = "when_all_done",
@@ -93,7 +252,6 @@ def function_tool(
 
 def function_tool(
     func: Callable[..., Any] | None = None,
-    /,
     *,
     name_override: str | None = None,
     description_override: str | None = None,
@@ -101,9 +259,18 @@ def function_tool(
     use_docstring_info: bool = True,
     failure_error_function: FailureText | None = default_tool_error_function,
     strict_mode: bool = True,
-    is_enabled: bool | Callable[[RunContextWrapper[Any], Any], bool | Awaitable[bool]] = True,
+    is_enabled: Enabled = True,
+    needs_approval: NeedsApproval = False,
+    tool_input_guardrails: list[ToolInputGuardrail[Any]] | None = None,
+    tool_output_guardrails: list[ToolOutputGuardrail[Any]] | None = None,
     timeout: float | None = None,
+    timeout_behavior: TimeoutBehavior = "error_as_result",
     timeout_error_function: TimeoutText | None = None,
+    defer_loading: bool = False,
+    custom_data_extractor: Any = None,
+    allowed_callers: Sequence[str] | None = None,
+    output_type: Any = None,
+    output_json_schema: dict[str, Any] | None = None,
     queue: str | None = None,
     idempotent: bool = False,
     respond: Respond = "when_all_done",
@@ -113,48 +280,61 @@ def function_tool(
     The signature becomes the JSON schema of the arguments, the docstring (Google, NumPy or Sphinx style) the
     descriptions. A first parameter typed `RunContextWrapper` or `ToolContext` receives the context. Functions that
     are not async run in a thread. `timeout` is in s and for async functions only, as a thread cannot be stopped.
+    With `output_type` the result is validated and written as that type. `FunctionTool` says what the others do.
 
     Raises:
-        UserError: no plain function, a parameter without a JSON schema, a reserved queue.
-        ValueError: `timeout` on a function that is not async.
+        UserError: no plain function, a parameter without a JSON schema, an argument that is wrong or that a realtime
+            session cannot honour.
+        ValueError: a `timeout` that is not above 0, or on a function that is not async.
     """
 
     def make(function: Callable[..., Any]) -> FunctionTool:
-        if isinstance(function, functools.partial) or inspect.isclass(function) or not callable(function):
-            raise UserError(f"function_tool needs a function, not {function!r}")
-        called = function if inspect.isroutine(function) else function.__call__  # type: ignore[operator]
-        is_async = inspect.iscoroutinefunction(called)
+        plain = function.__func__ if isinstance(function, staticmethod) else function
+        callable_of(plain)
+        if docstring_style not in (None, *get_args(DocstringStyle)):
+            raise UserError(f"docstring_style must be {_one_of(DocstringStyle)} or None, not {docstring_style!r}")
         schema = function_schema(
-            function,
+            plain,
             name=name_override,
             description=description_override,
             docstring_style=docstring_style,
             use_docstring_info=use_docstring_info,
             strict=strict_mode,
         )
-        if timeout is not None and not is_async:
-            raise ValueError(
-                f"tool {schema.name!r}: timeout={timeout:g} needs an async function; threads cannot be stopped"
-            )
-        if timeout is not None and timeout <= 0:
-            raise ValueError(f"tool {schema.name!r}: timeout={timeout:g} must be above 0")
-        if queue is not None and queue in RESERVED_QUEUES:
-            raise UserError(f"tool {schema.name!r}: queue {queue!r} is reserved; choose another name")
         return FunctionTool(
-            name=schema.name,
-            description=schema.description,
-            params_json_schema=schema.json_schema,
-            function=function,
-            schema=schema,
-            is_async=is_async,
-            is_enabled=is_enabled,
+            schema.name,
+            schema.description,
+            schema.json_schema,
+            PythonCall(plain, schema, _adapter(output_type, schema.name)),
+            strict_mode,
+            is_enabled,
+            tool_input_guardrails,
+            tool_output_guardrails,
+            needs_approval,
+            timeout,
+            timeout_behavior,
+            timeout_error_function,
+            defer_loading,
+            custom_data_extractor=custom_data_extractor,
+            allowed_callers=allowed_callers,
+            output_json_schema=output_json_schema,
             failure_error_function=failure_error_function,
-            timeout=timeout,
-            timeout_error_function=timeout_error_function,
             queue=queue,
             idempotent=idempotent,
             respond=respond,
-            strict_json_schema=strict_mode,
         )
 
     return make if func is None else make(func)
+
+
+def _adapter(output_type: Any, tool: str) -> TypeAdapter[Any] | None:
+    if output_type is None:
+        return None
+    try:
+        return TypeAdapter(output_type)
+    except Exception as error:  # as for parameters: pydantic raises many things
+        raise UserError(f"tool {tool!r}: output_type {output_type!r} cannot be validated: {error}") from error
+
+
+def _one_of(literal: Any) -> str:
+    return " or ".join(repr(value) for value in get_args(literal))

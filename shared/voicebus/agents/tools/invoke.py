@@ -5,19 +5,18 @@ Whatever a tool does, the answer is a `ToolOutcome`; only cancellation from outs
 
 import asyncio
 import dataclasses
-import inspect
-import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any, Final
 
-from pydantic import BaseModel, ValidationError
-
 from voicebus.agents.context import ToolContext
-from voicebus.agents.functions import call_function
-from voicebus.agents.tools.function_tool import FunctionTool
+from voicebus.agents.functions import OverLimitError, call_within, is_async_callable
+from voicebus.agents.tools.function_tool import FunctionTool, default_tool_error_function
+from voicebus.agents.tools.guardrails import ask_input_guardrails, ask_output_guardrails
+from voicebus.agents.tools.python_call import PythonCall
+from voicebus.agents.tools.results import BackgroundResult, serialise
 from voicebus.contracts.tools import Outcome, ToolFailure
-from voicebus.errors import ToolTimeoutError
+from voicebus.errors import ModelBehaviorError, ToolError, ToolTimeoutError
 from voicebus.telemetry.logging import get_logger
 
 log = get_logger(__name__)
@@ -31,11 +30,17 @@ FORMATTER_TIMEOUT_S: Final = 5.0
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ToolOutcome:
-    """`output` is what the model is told, also for failures. Always text that can travel as UTF-8."""
+    """`output` is what the model is told, also for failures. Always text that can travel as UTF-8.
+
+    `value` is what the tool returned, for listeners in the same process; None where it did not. `background`: the
+    model need not go on because of it.
+    """
 
     outcome: Outcome
     output: str
     error: ToolFailure | None = None
+    value: Any = None
+    background: bool = False
 
     def __post_init__(self) -> None:
         # A file name that is no UTF-8 comes as lone surrogates, which no JSON may carry.
@@ -51,141 +56,139 @@ async def invoke(
     *,
     timeout: float,  # noqa: ASYNC109 - becomes an outcome, not an exception
     executor: Executor | None = None,
+    vetted: bool = True,
 ) -> ToolOutcome:
-    """Run `tool` on the model's JSON text `arguments`; `timeout` in s covers the run.
+    """Run `tool` on the model's JSON text `arguments`; `timeout` in s covers the run and the tool's guardrails.
 
-    What it says is bounded by `MAX_OUTPUT_CHARS`: more is an error that names the limit.
+    What it says is bounded by `MAX_OUTPUT_CHARS`: more is an error that names the limit. `vetted`: the session's
+    owner has asked the input guardrails already.
 
     A function that is not async runs in `executor` (None: the loop's default one); after the timeout its thread is
     left to end on its own and its result is dropped.
     """
-    limit = timeout if tool.timeout is None else min(timeout, tool.timeout)
-    try:
-        parsed = tool.schema.arguments.model_validate(_parse(arguments))
-    except (ValueError, TypeError) as error:  # pydantic's ValidationError is a ValueError
-        reason = _explain(error)
+    return await _Run(tool, context, timeout, executor).outcome(arguments, vetted=vetted)
+
+
+class _Run:
+    """One run of a tool. `seconds` are what is left for it."""
+
+    def __init__(
+        self, tool: FunctionTool, context: ToolContext[Any], seconds: float, executor: Executor | None
+    ) -> None:
+        self._tool = tool
+        self._context = context
+        self._executor = executor
+        self._seconds = seconds
+        self._end = asyncio.get_running_loop().time() + seconds
+
+    async def outcome(self, arguments: str, *, vetted: bool) -> ToolOutcome:
+        try:
+            if not vetted:
+                refused = await ask_input_guardrails(
+                    self._tool, self._context, timeout=self._left(), executor=self._executor
+                )
+                if refused is not None:
+                    return ToolOutcome(Outcome.OK, refused, value=refused)
+        except ToolError as error:
+            return self._guarded(error)
+        try:
+            returned = await self._returned(arguments)
+            background = isinstance(returned, BackgroundResult)
+            value = returned.content if isinstance(returned, BackgroundResult) else returned
+            call = self._tool.on_invoke_tool
+            text = serialise(call.plain(value) if isinstance(call, PythonCall) else value)
+        except OverLimitError:
+            return await self._timed_out()
+        except Exception as error:  # noqa: BLE001 - a tool may raise anything; the model is told
+            return await self._raised(error)
+        if len(text) > MAX_OUTPUT_CHARS:
+            return self._too_large(len(text))
+        try:
+            instead = await ask_output_guardrails(
+                self._tool.tool_output_guardrails or (), self._context, value,
+                timeout=self._left(), executor=self._executor,
+            )  # fmt: skip
+        except ToolError as error:
+            return self._guarded(error)
+        if instead is not None:
+            return ToolOutcome(Outcome.OK, instead, value=instead, background=background)
+        return ToolOutcome(Outcome.OK, text, value=value, background=background)
+
+    def _left(self) -> float:
+        return max(0.0, self._end - asyncio.get_running_loop().time())
+
+    @property
+    def _limit(self) -> float:
+        own = self._tool.timeout_seconds
+        return self._seconds if own is None else min(self._seconds, own)
+
+    async def _returned(self, arguments: str) -> Any:
+        call = self._tool.on_invoke_tool
+        function, named = self._tool.function, dict[str, Any]()
+        positional: list[Any] = [self._context, arguments if arguments.strip() else "{}"]
+        if isinstance(call, PythonCall):
+            positional, named = call.bind(self._context, arguments)
+        return await call_within(
+            min(self._left(), self._limit), function, positional, named,
+            is_async=self._tool.is_async, executor=self._executor, what="tool",
+        )  # fmt: skip
+
+    async def _timed_out(self) -> ToolOutcome:
+        error = ToolTimeoutError(self._tool.name, self._limit)
+        text = await self._worded(self._tool.timeout_error_function, error, fallback=str(error))
+        kind = "timeout_raised" if self._tool.timeout_behavior == "raise_exception" else "timeout"
+        return ToolOutcome(Outcome.TIMEOUT, text, ToolFailure(kind=kind, message=str(error)))
+
+    async def _raised(self, error: Exception) -> ToolOutcome:
+        log.warning("tool raised", tool=self._tool.name, error=repr(error))
+        why = str(error) or type(error).__name__
+        if self._tool.failure_error_function is not None:
+            fallback = f"An error occurred while running the tool {self._tool.name}."
+            text = await self._worded(self._tool.failure_error_function, error, fallback=fallback)
+            kind = "invalid_arguments" if isinstance(error, ModelBehaviorError) else "raised"
+            return ToolOutcome(Outcome.ERROR, text, ToolFailure(kind=kind, message=why))
+        detail = f"{type(error).__name__}: {error}"
+        if isinstance(error, ModelBehaviorError):
+            # Its own mistake, which only the model can put right.
+            text = default_tool_error_function(self._context, error)
+            return ToolOutcome(Outcome.ERROR, text, ToolFailure(kind="raised_unhandled", message=detail))
+        return self._failed("the tool failed", "raised_unhandled", detail)
+
+    def _guarded(self, error: ToolError) -> ToolOutcome:
+        log.warning("tool stopped by a guardrail", tool=self._tool.name, error=str(error))
+        return self._failed("a guardrail stopped it", "guardrail_raised", str(error))
+
+    def _too_large(self, characters: int) -> ToolOutcome:
+        log.warning("tool output too large", tool=self._tool.name, characters=characters)
+        why = f"its result has {characters} characters, more than the {MAX_OUTPUT_CHARS} that a conversation can take"
+        return self._failed(why, "output_too_large")
+
+    def _failed(self, why: str, kind: str, detail: str | None = None) -> ToolOutcome:
         return ToolOutcome(
             Outcome.ERROR,
-            f"An error occurred while parsing tool arguments. Please try again with valid JSON. Error: {reason}",
-            ToolFailure(kind="invalid_arguments", message=reason),
+            f"An error occurred while running the tool {self._tool.name}: {why}.",
+            ToolFailure(kind=kind, message=detail or why),
         )
-    positional, named = tool.schema.bind(parsed)
-    if tool.schema.takes_context:
-        positional.insert(0, context)
-    call = call_function(tool.function, positional, named, is_async=tool.is_async, executor=executor, what="tool")
-    running = asyncio.create_task(call, name=f"tool {tool.name}")
-    try:
-        done, _ = await asyncio.wait({running}, timeout=limit)
-        if not done:
-            return await _timed_out(tool, context, limit)
-        return _bounded(tool, serialise(running.result()))
-    except asyncio.CancelledError:
-        if asyncio.current_task() is not None and asyncio.current_task().cancelling():  # type: ignore[union-attr]
-            raise
-        # the tool cancelled itself: its own failure, not ours
-        return _failed(tool, "the tool was cancelled", "raised")
-    except Exception as error:  # noqa: BLE001 - a tool may raise anything; the model is told
-        return await _raised(tool, context, error)
-    finally:
-        if not running.done():
-            running.cancel()
 
+    async def _worded(self, author: Callable[..., Any] | None, error: Exception, *, fallback: str) -> str:
+        """What the author's function makes of `error`; `fallback` where there is none, or none that answers with text.
 
-def serialise(value: Any) -> str:
-    """A tool's return value as the text that the model reads."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, BaseModel):
-        value = value.model_dump(mode="json")
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = dataclasses.asdict(value)
-    try:
-        return json.dumps(value, ensure_ascii=False)
-    except (TypeError, ValueError, RecursionError):
-        return str(value)
-
-
-def _bounded(tool: FunctionTool, output: str) -> ToolOutcome:
-    if len(output) <= MAX_OUTPUT_CHARS:
-        return ToolOutcome(Outcome.OK, output)
-    why = f"its result has {len(output)} characters, more than the {MAX_OUTPUT_CHARS} that a conversation can take"
-    log.warning("tool output too large", tool=tool.name, characters=len(output))
-    return _failed(tool, why, "output_too_large")
+        It is given `FORMATTER_TIMEOUT_S`: the call's own time may be over, and its slot must come free.
+        """
+        if author is None:
+            return fallback
+        if author is default_tool_error_function:  # ours, and quick: no thread for it
+            return default_tool_error_function(self._context, error)
+        try:
+            text = await call_within(
+                FORMATTER_TIMEOUT_S, author, (self._context, error),
+                is_async=is_async_callable(author), executor=self._executor, what="error function",
+            )  # fmt: skip
+        except Exception as second:  # noqa: BLE001 - an author's function may raise anything
+            log.warning("error function failed", tool=self._tool.name, error=repr(second))
+            return fallback
+        return text if isinstance(text, str) else fallback
 
 
 def _sendable(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
-
-
-def _parse(arguments: str) -> dict[str, Any]:
-    try:
-        parsed = json.loads(arguments) if arguments.strip() else {}
-    except RecursionError as error:
-        raise ValueError("the arguments are nested too deeply") from error
-    if not isinstance(parsed, dict):
-        raise TypeError(f"the arguments must be a JSON object, not {type(parsed).__name__}")
-    return parsed
-
-
-def _explain(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        return "; ".join(
-            f"{'.'.join(str(part) for part in report['loc'])}: {report['msg']}"
-            for report in error.errors(include_url=False, include_input=False)
-        )
-    return str(error)
-
-
-async def _timed_out(tool: FunctionTool, context: ToolContext[Any], limit: float) -> ToolOutcome:
-    error = ToolTimeoutError(tool.name, limit)
-    text = await _told(tool, tool.timeout_error_function, context, error, fallback=str(error))
-    return ToolOutcome(Outcome.TIMEOUT, text, ToolFailure(kind="timeout", message=str(error)))
-
-
-async def _raised(tool: FunctionTool, context: ToolContext[Any], error: Exception) -> ToolOutcome:
-    log.warning("tool raised", tool=tool.name, error=repr(error))
-    if tool.failure_error_function is None:
-        return _failed(tool, "the tool failed", "raised")
-    fallback = f"An error occurred while running the tool {tool.name}."
-    text = await _told(tool, tool.failure_error_function, context, error, fallback=fallback)
-    return ToolOutcome(Outcome.ERROR, text, ToolFailure(kind="raised", message=str(error) or type(error).__name__))
-
-
-async def _told(
-    tool: FunctionTool, author: Callable[..., Any] | None, context: ToolContext[Any], error: Exception, *, fallback: str
-) -> str:
-    """What the author's function makes of `error`; `fallback` where there is none, or none that answers with text.
-
-    It is given `FORMATTER_TIMEOUT_S`: the call's own time may be over, and its slot must come free.
-    """
-    if author is None:
-        return fallback
-    try:
-        produced = author(context, error)
-        text = await _within(produced, FORMATTER_TIMEOUT_S) if inspect.isawaitable(produced) else produced
-    except Exception as second:  # noqa: BLE001 - an author's function may raise anything
-        log.warning("error function failed", tool=tool.name, error=repr(second))
-        return fallback
-    return text if isinstance(text, str) else fallback
-
-
-async def _within(awaitable: Awaitable[Any], seconds: float) -> Any:
-    # Not under `asyncio.timeout`, which waits for one that takes no notice of its cancellation.
-    running = asyncio.ensure_future(awaitable)
-    try:
-        done, _ = await asyncio.wait({running}, timeout=seconds)
-    finally:
-        running.cancel()
-    if not done:
-        raise TimeoutError(f"no text within {seconds:g} s")
-    if running.cancelled():
-        raise RuntimeError("it cancelled itself")
-    return running.result()
-
-
-def _failed(tool: FunctionTool, why: str, kind: str) -> ToolOutcome:
-    return ToolOutcome(
-        Outcome.ERROR,
-        f"An error occurred while running the tool {tool.name}: {why}.",
-        ToolFailure(kind=kind, message=why),
-    )

@@ -1,27 +1,23 @@
-"""A function's signature and docstring as the JSON schema of its arguments.
+"""A function's signature and docstring as the JSON schema of its arguments, and back: what a model sends as arguments.
 
-pydantic does the types and griffe the docstrings; this module only joins them and makes the schema strict (every
-object closed, every property required), which is what models follow best.
+pydantic does the types, `docstrings` the descriptions; this module joins them and makes schemas strict (every object
+closed, every property required), which is what models follow best.
 """
 
+import functools
 import inspect
-import logging
-import re
+import types
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
-import griffe
 from pydantic import BaseModel, ConfigDict, Field, create_model
-from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
+from pydantic.json_schema import PydanticJsonSchemaWarning
 
 from voicebus.agents.context import RunContextWrapper
+from voicebus.agents.tools.docstrings import DocstringStyle, parse_docstring
 from voicebus.errors import UserError
-
-DocstringStyle = Literal["google", "numpy", "sphinx"]
-
-_SECTION = re.compile(r"^\s*(Args|Arguments|Params|Parameters|Returns|Raises)\s*:\s*$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -35,21 +31,21 @@ class FunctionSchema:
     signature: inspect.Signature
     takes_context: bool
 
-    def bind(self, arguments: BaseModel) -> tuple[list[Any], dict[str, Any]]:
-        """Validated arguments as positional and keyword arguments, without the context."""
+    def bind(self, arguments: BaseModel, context: Any) -> tuple[list[Any], dict[str, Any]]:
+        """Validated arguments as positional and keyword arguments, the context in its place."""
         positional: list[Any] = []
         named: dict[str, Any] = {}
-        parameters = list(self.signature.parameters.values())[1 if self.takes_context else 0 :]
-        for parameter in parameters:
-            value = getattr(arguments, _field_name(parameter.name))
+        for position, parameter in enumerate(self.signature.parameters.values()):
+            takes_context = self.takes_context and position == 0
+            value = context if takes_context else getattr(arguments, _field_name(position))
             if parameter.kind is parameter.VAR_POSITIONAL:
                 positional.extend(value)
             elif parameter.kind is parameter.VAR_KEYWORD:
                 named.update(value)
-            elif parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD) and not named:
-                positional.append(value)
-            else:
+            elif parameter.kind is parameter.KEYWORD_ONLY:
                 named[parameter.name] = value
+            else:
+                positional.append(value)
         return positional, named
 
 
@@ -62,21 +58,21 @@ def function_schema(
     use_docstring_info: bool = True,
     strict: bool = True,
 ) -> FunctionSchema:
-    """Describe `function`.
+    """Describe `function`. With `strict` arguments that it does not have are refused, otherwise they are dropped.
 
     Raises:
-        UserError: the context is not the first parameter, or a parameter's type has no JSON schema.
+        UserError: what it is has no signature to go by, the context is not the first parameter, a parameter's type
+            has no JSON schema, or one that strict mode cannot express.
     """
+    called = callable_of(function)
     own_name = name or str(getattr(function, "__name__", type(function).__name__))
-    called = function if inspect.isroutine(function) else function.__call__  # type: ignore[operator]
-    signature = inspect.signature(called)
-    try:
-        hints = get_type_hints(called, include_extras=True)
-    except NameError as error:
-        raise UserError(f"tool {own_name!r}: annotation cannot be resolved: {error}") from error
-    text, documented = _docstring(inspect.getdoc(function) or "", docstring_style) if use_docstring_info else ("", {})
+    if own_name == "<lambda>":
+        raise UserError("a lambda has no name that a model could call it by: give name_override, or define a function")
+    signature, hints = _signature(called, own_name)
+    text, documented = _documented(function, called, docstring_style) if use_docstring_info else ("", {})
 
     fields: dict[str, Any] = {}
+    descriptions: dict[str, str | None] = {}
     takes_context = False
     for position, parameter in enumerate(signature.parameters.values()):
         hint = hints.get(parameter.name, Any)
@@ -85,12 +81,26 @@ def function_schema(
                 raise UserError(f"tool {own_name!r}: the context must be the first parameter, not {parameter.name!r}")
             takes_context = True
             continue
-        fields[_field_name(parameter.name)] = _field(parameter, hint, documented.get(parameter.name.lstrip("*")))
+        if parameter.kind is parameter.VAR_KEYWORD and strict:
+            raise UserError(
+                f"tool {own_name!r}: **{parameter.name} takes any name, which strict mode cannot describe; "
+                "name the parameters, or use strict_mode=False"
+            )
+        fields[_field_name(position)] = _field(parameter, hint)
+        descriptions[_field_name(position)] = documented.get(parameter.name) or _annotated_text(hint)
+    config = ConfigDict(extra="forbid" if strict else "ignore")
     try:
-        arguments = create_model(f"{own_name}_args", __config__=ConfigDict(extra="forbid"), **fields)
-        schema = arguments.model_json_schema(by_alias=True)
+        arguments = create_model(f"{own_name}_args", __config__=config, **fields)
+        with warnings.catch_warnings():
+            # A default that is no JSON is one that the model need not know.
+            warnings.simplefilter("ignore", PydanticJsonSchemaWarning)
+            schema = arguments.model_json_schema()
     except Exception as error:  # pydantic has a dozen ways to say that a type has no schema
         raise UserError(f"tool {own_name!r}: its parameters have no JSON schema: {error}") from error
+    for field, described in descriptions.items():
+        known_as = arguments.model_fields[field].validation_alias
+        if described and isinstance(known_as, str):
+            schema["properties"][known_as]["description"] = described
     return FunctionSchema(
         name=own_name,
         description=description if description is not None else text,
@@ -101,91 +111,137 @@ def function_schema(
     )
 
 
+def callable_of(function: Any) -> Callable[..., Any]:
+    """What carries the signature of a tool's function: itself, or the `__call__` of an object.
+
+    Raises:
+        UserError: it is nothing whose parameters can be read off.
+    """
+    if isinstance(function, functools.partial):
+        raise UserError(f"function_tool needs a function, not {function!r}: write one that calls the partial")
+    if inspect.isclass(function) or get_origin(function) is not None or not callable(function):
+        raise UserError(f"function_tool needs a function, not {function!r}")
+    called: Callable[..., Any] = function
+    if not inspect.isroutine(function):
+        if getattr(type(function), "__parameters__", ()):
+            raise UserError(
+                f"function_tool needs a function, not {function!r}: its class is generic, so that its parameters have "
+                "no definite types; write a function that calls it"
+            )
+        if hasattr(function, "__wrapped__"):
+            raise UserError(
+                f"function_tool needs a function, not {function!r}: it wraps another and may call it otherwise; write "
+                "a function that calls it"
+            )
+        called = function.__call__
+    if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
+        raise UserError(f"function_tool needs a function that returns its result, and {function!r} yields: return it")
+    return called
+
+
 def strict_schema(schema: Mapping[str, Any], *, tool: str) -> dict[str, Any]:
     """Close every object and require every property; a default of None goes, as the type allows null already.
 
-    Raises:
-        UserError: an object is open by design (`dict[str, T]`, `**kwargs`), which strict mode cannot express.
-    """
+    What stands beside a `$ref` is joined with what it names, `oneOf` becomes `anyOf` and an `allOf` of one is that
+    one, as servers that check schemas in strict mode know no more. Strict schemas pass unchanged.
 
-    def walk(node: Any) -> Any:
-        if isinstance(node, list):
-            return [walk(entry) for entry in node]
+    Raises:
+        UserError: an object is open by design (`dict[str, T]`, `extra="allow"`), which strict mode cannot express.
+    """
+    definitions = schema.get("$defs", {})
+
+    def walk(node: Any, within: frozenset[str] = frozenset()) -> Any:
         if not isinstance(node, Mapping):
             return node
-        closed = {key: walk(value) for key, value in node.items() if not (key == "default" and value is None)}
-        if node.get("type") == "object":
+        node = {key: value for key, value in node.items() if not (key == "default" and value is None)}
+        reference = str(node.get("$ref", ""))
+        named = definitions.get(reference.removeprefix("#/$defs/")) if reference.startswith("#/$defs/") else None
+        # A type that holds itself with a description beside it stays a reference: it would have no end.
+        if named is not None and len(node) > 1 and reference not in within:
+            del node["$ref"]
+            return walk({**named, **node}, within | {reference})
+        if "oneOf" in node:
+            node["anyOf"] = [*node.get("anyOf", ()), *node.pop("oneOf")]
+        if len(node.get("allOf", ())) == 1:
+            (only,) = node.pop("allOf")
+            return walk({**only, **node}, within)
+        for key in ("properties", "$defs", "definitions"):
+            if isinstance(node.get(key), Mapping):
+                node[key] = {name: walk(entry, within) for name, entry in node[key].items()}
+        for key in ("anyOf", "allOf", "prefixItems"):
+            if isinstance(node.get(key), list):
+                node[key] = [walk(entry, within) for entry in node[key]]
+        if "items" in node:
+            node["items"] = walk(node["items"], within)
+        if node.get("type") == "object" or "properties" in node:
             if node.get("additionalProperties") not in (None, False):
                 raise UserError(
-                    f"tool {tool!r}: a parameter is an open dictionary, which strict mode cannot describe; "
-                    "name its fields with a model, or use strict_mode=False"
+                    f"tool {tool!r}: a parameter is an open dictionary, which strict mode cannot describe; name its "
+                    "fields with a model, or use strict_mode=False (strict_json_schema=False of a FunctionTool)"
                 )
-            properties = closed.setdefault("properties", {})
-            closed["additionalProperties"] = False
-            closed["required"] = list(properties)
-        return closed
+            node["additionalProperties"] = False
+            node["required"] = list(node.setdefault("properties", {}))
+        return node
 
-    strict: dict[str, Any] = walk(schema)
+    try:
+        strict: dict[str, Any] = walk(schema)
+    except RecursionError:
+        raise UserError(f"tool {tool!r}: its schema is nested too deeply") from None
     return strict
 
 
-def _field_name(parameter: str) -> str:
-    # pydantic keeps leading underscores for private attributes
-    return parameter.lstrip("_") or parameter
+def _signature(called: Callable[..., Any], tool: str) -> tuple[inspect.Signature, dict[str, Any]]:
+    try:
+        signature = inspect.signature(called)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"tool {tool!r}: its parameters cannot be read: {error}") from error
+    written = getattr(called, "__annotations__", {})
+    # Without the result's: the model is not told it, and it may name what is imported for type checkers only.
+    parameters = types.SimpleNamespace(
+        __annotations__={name: hint for name, hint in written.items() if name in signature.parameters}
+    )
+    scope = getattr(inspect.unwrap(called), "__globals__", {})
+    try:
+        return signature, get_type_hints(parameters, globalns=scope, include_extras=True)
+    except Exception as error:  # an annotation is any expression, and may raise anything
+        raise UserError(f"tool {tool!r}: an annotation cannot be resolved: {error}") from error
+
+
+def _documented(function: Any, called: Callable[..., Any], style: DocstringStyle | None) -> tuple[str, dict[str, str]]:
+    text, parameters = parse_docstring(inspect.getdoc(called) or "", style)
+    if called is function or inspect.isroutine(function):
+        return text, parameters
+    # An object's class says what it does; its `__call__` may describe the parameters.
+    own, more = parse_docstring(inspect.getdoc(type(function)) or "", style)
+    return own or text, {**more, **parameters}
+
+
+def _field_name(position: int) -> str:
+    # Not the parameter's name: pydantic keeps some for itself (`json`, `copy`, `model_...`, `_leading`).
+    return f"argument_{position}"
 
 
 def _is_context(hint: Any) -> bool:
-    origin = get_origin(hint) or hint
-    return inspect.isclass(origin) and issubclass(origin, RunContextWrapper)
+    origin = get_origin(hint)
+    if origin is Annotated:
+        return _is_context(get_args(hint)[0])
+    if origin in (Union, types.UnionType):
+        return any(_is_context(member) for member in get_args(hint))
+    plain = origin or hint
+    return inspect.isclass(plain) and issubclass(plain, RunContextWrapper)
 
 
-def _field(parameter: inspect.Parameter, hint: Any, documented: str | None) -> tuple[Any, Any]:
+def _field(parameter: inspect.Parameter, hint: Any) -> tuple[Any, Any]:
+    """The parameter as a field of the model that `create_model` makes."""
+    name = Field(alias=parameter.name)
     if parameter.kind is parameter.VAR_POSITIONAL:
-        return list[hint], Field(default_factory=list, description=documented)
+        return Annotated[list[hint], name], Field(default_factory=list)
     if parameter.kind is parameter.VAR_KEYWORD:
-        return dict[str, hint], Field(default_factory=dict, description=documented)
-    described = documented
-    if described is None and get_origin(hint) is Annotated:
-        described = next((extra for extra in get_args(hint)[1:] if isinstance(extra, str)), None)
-    given = parameter.default
-    if isinstance(given, FieldInfo):
-        if described is not None and given.description is None:
-            given.description = described
-        return hint, given
-    default = PydanticUndefined if given is parameter.empty else given
-    if described is None:
-        return hint, Field(default)
-    return hint, Field(default, description=described)
+        return Annotated[dict[str, hint], name], Field(default_factory=dict)
+    return Annotated[hint, name], ... if parameter.default is parameter.empty else parameter.default
 
 
-def _docstring(text: str, style: DocstringStyle | None) -> tuple[str, dict[str, str]]:
-    """The description and the parameters' descriptions of a docstring."""
-    if not text:
-        return "", {}
-    if style is None:
-        if re.search(r"^\s*:param\b", text, re.MULTILINE):
-            style = "sphinx"
-        elif re.search(r"^\s*Parameters\s*\n\s*-{3,}", text, re.MULTILINE):
-            style = "numpy"
-        else:
-            style = "google"
-    if style == "google":
-        # the parser wants a blank line before a section
-        text = _SECTION.sub(lambda match: f"\n{match[0].strip()}", text)
-    noise = logging.getLogger("griffe")
-    level = noise.level
-    noise.setLevel(logging.CRITICAL)  # it reports every parameter without a type
-    try:
-        sections = griffe.Docstring(text).parse(style)
-    finally:
-        noise.setLevel(level)
-    description = "\n\n".join(
-        str(section.value).strip() for section in sections if section.kind is griffe.DocstringSectionKind.text
-    )
-    parameters = {
-        entry.name.lstrip("*"): entry.description
-        for section in sections
-        if section.kind is griffe.DocstringSectionKind.parameters
-        for entry in section.value
-    }
-    return description.strip(), parameters
+def _annotated_text(hint: Any) -> str | None:
+    if get_origin(hint) is not Annotated:
+        return None
+    return next((extra for extra in get_args(hint)[1:] if isinstance(extra, str)), None)

@@ -12,6 +12,7 @@ from typing import Any, Final, Self
 from voicebus.adapters.redis.membership import Membership, joined
 from voicebus.adapters.redis.registry import ToolRegistry
 from voicebus.adapters.redis.tail import StreamTail
+from voicebus.agents.agent import RealtimeAgent
 from voicebus.agents.targets import tool_queue
 from voicebus.agents.tools.calls import SERVICE, CallRunner
 from voicebus.agents.tools.function_tool import FunctionTool
@@ -44,6 +45,7 @@ class ToolWorker:
         drain_timeout: s that calls in hand are given at the end; what is left then goes to other workers.
         stream_prefix, event_shards, guardrail_shards: as everywhere in the cluster.
         context: what tools find as `ToolContext.context`.
+        agents: those that tools find as `ToolContext.agent` when they are called by them; others have their name only.
         on_reachable: hears whether the bus is reachable.
 
     Raises:
@@ -63,6 +65,7 @@ class ToolWorker:
         event_shards: int = 16,
         guardrail_shards: int = 4,
         context: Any = None,
+        agents: Iterable[RealtimeAgent[Any]] = (),
         on_reachable: Callable[[bool], None] | None = None,
     ) -> None:
         self._tools: dict[str, FunctionTool] = {}
@@ -80,6 +83,7 @@ class ToolWorker:
         self._tool_timeout = tool_timeout
         self._drain_timeout = drain_timeout
         self._context = context
+        self._agents = {agent.name: agent for agent in agents}
         self._on_reachable = on_reachable
         self._stop = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -122,6 +126,7 @@ class ToolWorker:
             runner = CallRunner(
                 member, registry, self._tools, streams,
                 executor=executor, timeout_s=self._tool_timeout, context=self._context,
+                agents=self._agents,
             )  # fmt: skip
             member.spawn(self._control(member, runner).run(), name="control")
             member.spawn(self._keep_registered(registry, member.id), name="registry")
@@ -164,7 +169,7 @@ class ToolWorker:
             registration = ToolRegistration(
                 name=tool.name, description=tool.description, parameters=tool.params_json_schema,
                 queue=self._queues[tool.name], timeout_ms=round((tool.timeout or self._tool_timeout) * 1000),
-                idempotent=tool.idempotent, at=0,
+                idempotent=tool.idempotent, needs_approval=tool.needs_approval is not False, at=0,
             )  # fmt: skip
             await registry.publish(registration, worker=worker)
 

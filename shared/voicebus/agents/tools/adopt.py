@@ -1,0 +1,53 @@
+"""Tools made by other libraries, as tools of ours: whatever has the four attributes that a function tool needs."""
+
+from typing import Any
+
+from voicebus.agents.tools.function_tool import FunctionTool
+from voicebus.agents.tools.guardrails import ToolInputGuardrail, ToolOutputGuardrail
+from voicebus.errors import UserError
+
+_NEEDED = ("name", "description", "params_json_schema", "on_invoke_tool")
+
+
+def can_adopt(tool: object) -> bool:
+    """Whether `adopt_tool` takes it."""
+    return not isinstance(tool, type) and all(hasattr(tool, name) for name in _NEEDED)
+
+
+def adopt_tool(tool: Any) -> FunctionTool:
+    """A tool of another library as one of ours; ours are given back as they are.
+
+    It needs `name`, `description`, `params_json_schema` and `on_invoke_tool(context, arguments)`. Where they are
+    there, `strict_json_schema`, `is_enabled`, `needs_approval`, the guardrails and the timeout are kept.
+
+    Raises:
+        UserError: it is no such tool, or asks for what a realtime session cannot honour.
+    """
+    if isinstance(tool, FunctionTool):
+        return tool
+    if not can_adopt(tool):
+        raise UserError(f"{tool!r} is no function tool: it needs {', '.join(_NEEDED)}")
+    return FunctionTool(
+        tool.name,
+        tool.description or "",
+        tool.params_json_schema,
+        tool.on_invoke_tool,
+        getattr(tool, "strict_json_schema", False),
+        getattr(tool, "is_enabled", True),
+        [ToolInputGuardrail(entry.guardrail_function, entry.name) for entry in _listed(tool, "tool_input_guardrails")],
+        [
+            ToolOutputGuardrail(entry.guardrail_function, entry.name)
+            for entry in _listed(tool, "tool_output_guardrails")
+        ],
+        getattr(tool, "needs_approval", False),
+        getattr(tool, "timeout_seconds", None),
+        getattr(tool, "timeout_behavior", "error_as_result"),
+        getattr(tool, "timeout_error_function", None),
+        getattr(tool, "defer_loading", False),
+        custom_data_extractor=getattr(tool, "custom_data_extractor", None),
+        allowed_callers=getattr(tool, "allowed_callers", None),
+    )
+
+
+def _listed(tool: Any, name: str) -> list[Any]:
+    return list(getattr(tool, name, None) or ())
