@@ -1,5 +1,7 @@
 """For tests of voice agents: scripted models and servers, tools replaced, and assertions over what happened."""
 
+from voicebus.testing.expectations import Expectation, ExpectationFailed, ToolExpectation
+from voicebus.testing.recording import Recording, recorded
 from voicebus.testing.scripted_model import RealtimeStep, ScriptedRealtimeModel
 from voicebus.testing.scripted_server import ROUTINE, ScriptedConnection, ScriptedRealtimeServer
 from voicebus.testing.scripts import RealtimeScriptError, UnconsumedRealtimeSteps, UnexpectedRealtimeSend
@@ -18,17 +20,23 @@ from voicebus.testing.server_steps import (
     text_turn,
     user_turn,
 )
+from voicebus.testing.timeline import RecordedEvent
 
 __all__ = [
     "ROUTINE",
     "Drop",
+    "Expectation",
+    "ExpectationFailed",
     "RealtimeScriptError",
     "RealtimeStep",
+    "RecordedEvent",
+    "Recording",
     "ScriptedConnection",
     "ScriptedRealtimeModel",
     "ScriptedRealtimeServer",
     "ServerConversation",
     "ServerStep",
+    "ToolExpectation",
     "UnconsumedRealtimeSteps",
     "UnexpectedRealtimeSend",
     "audio_turn",
@@ -38,6 +46,7 @@ __all__ = [
     "function_call",
     "function_calls",
     "open_turn",
+    "recorded",
     "server_error",
     "text_turn",
     "user_turn",
