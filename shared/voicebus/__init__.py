@@ -9,13 +9,28 @@ from voicebus.agents.guardrails import GuardrailFunctionOutput, OutputGuardrail,
 from voicebus.agents.handoffs import Handoff, realtime_handoff
 from voicebus.agents.runner import RealtimeRunner
 from voicebus.agents.tools.function_tool import FunctionTool, default_tool_error_function, function_tool
+from voicebus.agents.tools.guardrails import (
+    ToolGuardrailFunctionOutput,
+    ToolInputGuardrail,
+    ToolInputGuardrailData,
+    ToolInputGuardrailTripwireTriggered,
+    ToolOutputGuardrail,
+    ToolOutputGuardrailData,
+    ToolOutputGuardrailTripwireTriggered,
+    tool_input_guardrail,
+    tool_output_guardrail,
+)
 from voicebus.agents.tools.remote import RemoteTool
-from voicebus.errors import ModelBehaviorError, ToolTimeoutError, UserError, VoicebusError
+from voicebus.agents.tools.results import BackgroundResult, background_result
+from voicebus.agents.usage import Usage
+from voicebus.errors import AgentsException, ModelBehaviorError, ToolTimeoutError, UserError, VoicebusError
 
 if TYPE_CHECKING:
     from voicebus.agents.tools.worker import ToolWorker
 
 __all__ = [
+    "AgentsException",
+    "BackgroundResult",
     "FunctionTool",
     "GuardrailFunctionOutput",
     "Handoff",
@@ -28,14 +43,25 @@ __all__ = [
     "RemoteTool",
     "RunContextWrapper",
     "ToolContext",
+    "ToolGuardrailFunctionOutput",
+    "ToolInputGuardrail",
+    "ToolInputGuardrailData",
+    "ToolInputGuardrailTripwireTriggered",
+    "ToolOutputGuardrail",
+    "ToolOutputGuardrailData",
+    "ToolOutputGuardrailTripwireTriggered",
     "ToolTimeoutError",
     "ToolWorker",
+    "Usage",
     "UserError",
     "VoicebusError",
+    "background_result",
     "default_tool_error_function",
     "function_tool",
     "output_guardrail",
     "realtime_handoff",
+    "tool_input_guardrail",
+    "tool_output_guardrail",
 ]
 
 

@@ -13,12 +13,14 @@ VoicebusError
 ├── StaleOwnerError         another process owns this session now; stop writing
 ├── ContractError           an entry on a stream breaks the contract; it goes to the dead letters
 └── ToolError               a function tool failed
-    └── ToolTimeoutError    a function tool ran past its limit
+    ├── ToolTimeoutError    a function tool ran past its limit
+    └── Tool{Input,Output}GuardrailTripwireTriggered   a guardrail of a tool asked for an error (agents.tools.guardrails)
 """
 
 from typing import ClassVar
 
 __all__ = [
+    "AgentsException",
     "BusError",
     "ContractError",
     "ModelBehaviorError",
@@ -40,6 +42,10 @@ class VoicebusError(Exception):
     """Root of the tree. `retryable`: doing the same again may work."""
 
     retryable: ClassVar[bool] = False
+
+
+# What programs that come from openai-agents catch.
+AgentsException = VoicebusError
 
 
 class UsageError(VoicebusError):

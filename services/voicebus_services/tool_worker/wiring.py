@@ -69,6 +69,7 @@ def _worker(settings: ToolWorkerSettings, loaded: Targets, health: Health) -> To
         stream_prefix=settings.stream_prefix,
         event_shards=settings.event_shards,
         guardrail_shards=settings.guardrail_shards,
+        agents=loaded.agents.values(),
         on_reachable=lambda reached: health.set("redis", reached),
     )
 
