@@ -14,7 +14,7 @@ VoicebusError
 ├── ContractError           an entry on a stream breaks the contract; it goes to the dead letters
 └── ToolError               a function tool failed
     ├── ToolTimeoutError    a function tool ran past its limit
-    └── Tool{Input,Output}GuardrailTripwireTriggered   a guardrail of a tool asked for an error (agents.tools.guardrails)
+    └── Tool{Input,Output}GuardrailTripwireTriggered   a guardrail of a tool asked for an error
 """
 
 from typing import ClassVar
