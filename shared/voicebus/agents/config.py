@@ -1,147 +1,203 @@
-"""Settings of a conversation as authors write them, and as the model's wire wants them (protocol section 4)."""
+"""`RealtimeRunConfig`: what a program says about all of its conversations, and what it sends into one."""
 
-from collections.abc import Mapping
-from typing import Any, Final, Literal, TypedDict
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Generic, Literal, NotRequired, TypeAlias, TypedDict
 
-from voicebus.agents.guardrails import OutputGuardrail
+from voicebus.agents.context import RunContextWrapper, TContext
+from voicebus.agents.guardrails import InputGuardrail, OutputGuardrail
+from voicebus.agents.hooks import RealtimeRunHooks
+from voicebus.agents.model_settings import (
+    DEFAULT_MODEL_SETTINGS,
+    Prompt,
+    RealtimeAudioConfig,
+    RealtimeAudioFormat,
+    RealtimeAudioInputConfig,
+    RealtimeAudioOutputConfig,
+    RealtimeCustomVoice,
+    RealtimeInputAudioNoiseReductionConfig,
+    RealtimeInputAudioTranscriptionConfig,
+    RealtimeModelName,
+    RealtimeModelTracingConfig,
+    RealtimeReasoningConfig,
+    RealtimeReasoningEffort,
+    RealtimeSessionModelSettings,
+    RealtimeTurnDetectionConfig,
+    RealtimeVoice,
+    ToolChoice,
+)
+from voicebus.agents.wire_settings import wire_audio_format, wire_session
 from voicebus.errors import UserError
 
-AudioFormat = Literal["pcm16", "g711_ulaw", "g711_alaw", "audio/pcm", "audio/pcmu", "audio/pcma", "pcm", "pcmu", "pcma"]
-
-
-class RealtimeAudioInputConfig(TypedDict, total=False):
-    format: AudioFormat | Mapping[str, Any]
-    noise_reduction: Mapping[str, Any] | None
-    transcription: Mapping[str, Any] | None
-    turn_detection: Mapping[str, Any] | None
-
-
-class RealtimeAudioOutputConfig(TypedDict, total=False):
-    format: AudioFormat | Mapping[str, Any]
-    voice: str | Mapping[str, Any]
-    speed: float
-
-
-class RealtimeAudioConfig(TypedDict, total=False):
-    input: RealtimeAudioInputConfig
-    output: RealtimeAudioOutputConfig
-
-
-class RealtimeSessionModelSettings(TypedDict, total=False):
-    """Settings of the model's session. Nested `audio` beats the flat names; a None that is given is sent as null."""
-
-    model_name: str
-    modalities: list[Literal["text", "audio"]]
-    output_modalities: list[Literal["text", "audio"]]
-    audio: RealtimeAudioConfig
-    voice: str | Mapping[str, Any]
-    speed: float
-    input_audio_format: AudioFormat | Mapping[str, Any]
-    output_audio_format: AudioFormat | Mapping[str, Any]
-    input_audio_transcription: Mapping[str, Any] | None
-    input_audio_noise_reduction: Mapping[str, Any] | None
-    turn_detection: Mapping[str, Any] | None
-    tool_choice: str | Mapping[str, Any]
-    max_output_tokens: int | Literal["inf"]
-    tracing: Literal["auto"] | Mapping[str, Any] | None
-
-
-class RealtimeGuardrailsSettings(TypedDict, total=False):
-    """`debounce_text_length`: characters of new text between two checks; -1 checks at the end of an answer only."""
-
-    debounce_text_length: int
-
-
-class RealtimeRunConfig(TypedDict, total=False):
-    model_settings: RealtimeSessionModelSettings
-    output_guardrails: list[OutputGuardrail]
-    guardrails_settings: RealtimeGuardrailsSettings
-
+__all__ = [
+    "DEFAULT_DEBOUNCE",
+    "DEFAULT_MODEL_SETTINGS",
+    "Prompt",
+    "RealtimeAudioConfig",
+    "RealtimeAudioFormat",
+    "RealtimeAudioInputConfig",
+    "RealtimeAudioOutputConfig",
+    "RealtimeClientMessage",
+    "RealtimeCustomVoice",
+    "RealtimeGuardrailsSettings",
+    "RealtimeInputAudioNoiseReductionConfig",
+    "RealtimeInputAudioTranscriptionConfig",
+    "RealtimeModelName",
+    "RealtimeModelTracingConfig",
+    "RealtimeReasoningConfig",
+    "RealtimeReasoningEffort",
+    "RealtimeRunConfig",
+    "RealtimeSessionModelSettings",
+    "RealtimeToolExecutionConfig",
+    "RealtimeTurnDetectionConfig",
+    "RealtimeUserInput",
+    "RealtimeUserInputImage",
+    "RealtimeUserInputMessage",
+    "RealtimeUserInputText",
+    "RealtimeVoice",
+    "ToolChoice",
+    "ToolErrorFormatter",
+    "ToolErrorFormatterArgs",
+    "check_run_config",
+    "wire_audio_format",
+    "wire_session",
+]
 
 DEFAULT_DEBOUNCE: Final = 100
-
-DEFAULT_MODEL_SETTINGS: Final[Mapping[str, Any]] = {
-    "output_modalities": ["audio"],
-    "voice": "ash",
-    "input_audio_format": "pcm16",
-    "output_audio_format": "pcm16",
-    "input_audio_transcription": {"model": "gpt-4o-mini-transcribe"},
-    "turn_detection": {"type": "semantic_vad", "interrupt_response": True},
-}
-
-_FORMATS: Final[Mapping[str, Mapping[str, Any]]] = {
-    "pcm16": {"type": "audio/pcm", "rate": 24000},
-    "pcm": {"type": "audio/pcm", "rate": 24000},
-    "audio/pcm": {"type": "audio/pcm", "rate": 24000},
-    "g711_ulaw": {"type": "audio/pcmu"},
-    "pcmu": {"type": "audio/pcmu"},
-    "audio/pcmu": {"type": "audio/pcmu"},
-    "g711_alaw": {"type": "audio/pcma"},
-    "pcma": {"type": "audio/pcma"},
-    "audio/pcma": {"type": "audio/pcma"},
-}
-
-# flat name -> (direction, nested name)
-_FLAT: Final = {
-    "input_audio_format": ("input", "format"),
-    "input_audio_noise_reduction": ("input", "noise_reduction"),
-    "input_audio_transcription": ("input", "transcription"),
-    "turn_detection": ("input", "turn_detection"),
-    "output_audio_format": ("output", "format"),
-    "voice": ("output", "voice"),
-    "speed": ("output", "speed"),
-}
+"""Characters of new text between two checks of a guardrail."""
 
 
-def wire_session(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Author's settings over the defaults, as part of the wire's session object (without model, instructions, tools).
+class RealtimeClientMessage(TypedDict):
+    """A client event of the protocol: its `type`, and every other field of it in `other_data`."""
+
+    type: str
+    other_data: NotRequired[dict[str, Any]]
+
+
+class RealtimeUserInputText(TypedDict):
+    type: Literal["input_text"]
+    text: str
+
+
+class RealtimeUserInputImage(TypedDict):
+    """`image_url` is a `data:` or `https:` address; `detail` is `auto`, `low` or `high`."""
+
+    type: Literal["input_image"]
+    image_url: str
+    detail: NotRequired[Literal["auto", "low", "high"] | str]  # noqa: PYI051
+
+
+class RealtimeUserInputMessage(TypedDict):
+    """A message of the user, in parts."""
+
+    type: Literal["message"]
+    role: Literal["user"]
+    content: list[RealtimeUserInputText | RealtimeUserInputImage]
+
+
+RealtimeUserInput: TypeAlias = str | RealtimeUserInputMessage
+
+
+class RealtimeGuardrailsSettings(TypedDict):
+    """`debounce_text_length`: characters of new text between two checks (default 100); -1 checks at the end only."""
+
+    debounce_text_length: NotRequired[int]
+
+
+class RealtimeToolExecutionConfig(TypedDict):
+    """`pre_approval_tool_input_guardrails`: ask a tool's input guardrails before a person, and again before it runs."""
+
+    pre_approval_tool_input_guardrails: NotRequired[bool]
+
+
+@dataclass(frozen=True)
+class ToolErrorFormatterArgs(Generic[TContext]):
+    """What a `tool_error_formatter` is told. `default_message` is what the model would hear without it.
+
+    `error` is the exception, where there is one in this process.
+    """
+
+    kind: Literal["approval_rejected", "tool_not_found", "tool_exception"]
+    tool_type: Literal["function"]
+    tool_name: str
+    call_id: str
+    default_message: str
+    run_context: RunContextWrapper[TContext]
+    error: Exception | None = None
+
+
+ToolErrorFormatter: TypeAlias = Callable[[ToolErrorFormatterArgs[Any]], Awaitable[str | None] | str | None]
+"""Puts a tool's error into words for the model; None leaves the default. May be async."""
+
+
+class RealtimeRunConfig(TypedDict):
+    """What holds for every conversation of a runner. All keys are optional.
+
+    `output_guardrails` and `input_guardrails` add to the agents' own. `tracing_disabled` switches the provider's
+    traces off. `async_tool_calls`: tools run beside the conversation (default); False has the session wait for each.
+    `tool_error_formatter` is asked for every tool error that the model is told. `hooks` are told what happens.
+    """
+
+    model_settings: NotRequired[RealtimeSessionModelSettings]
+    output_guardrails: NotRequired[list[OutputGuardrail[Any]]]
+    guardrails_settings: NotRequired[RealtimeGuardrailsSettings]
+    tracing_disabled: NotRequired[bool]
+    async_tool_calls: NotRequired[bool]
+    tool_execution: NotRequired[RealtimeToolExecutionConfig]
+    tool_error_formatter: NotRequired[ToolErrorFormatter]
+    input_guardrails: NotRequired[list[InputGuardrail[Any]]]
+    hooks: NotRequired[RealtimeRunHooks[Any] | None]
+
+
+def check_run_config(config: Mapping[str, Any]) -> None:
+    """Refuse what a run config cannot say.
 
     Raises:
-        UserError: an unknown key, format, modality or tool choice.
+        UserError: a key that does not exist, or a value that its key cannot have.
     """
-    unknown = set(settings) - set(RealtimeSessionModelSettings.__annotations__)
+    _known(config, RealtimeRunConfig, "run config")
+    wire_session(_section(config, "model_settings"))
+    for key, kind in (("output_guardrails", OutputGuardrail), ("input_guardrails", InputGuardrail)):
+        entries = config.get(key) or []
+        if not isinstance(entries, list | tuple):
+            raise _wrong(key, entries, "must be a list")
+        for entry in entries:
+            if not isinstance(entry, kind):
+                raise _wrong(key, entry, f"must hold {kind.__name__} objects")
+    for key in ("tracing_disabled", "async_tool_calls"):
+        if not isinstance(config.get(key, False), bool):
+            raise _wrong(key, config[key], "must be True or False")
+    guardrails = _section(config, "guardrails_settings")
+    _known(guardrails, RealtimeGuardrailsSettings, "run config guardrails_settings")
+    length = guardrails.get("debounce_text_length", DEFAULT_DEBOUNCE)
+    if not isinstance(length, int) or isinstance(length, bool) or length < -1:
+        raise _wrong("guardrails_settings.debounce_text_length", length, "must be a whole number from -1")
+    execution = _section(config, "tool_execution")
+    _known(execution, RealtimeToolExecutionConfig, "run config tool_execution")
+    early = execution.get("pre_approval_tool_input_guardrails", False)
+    if not isinstance(early, bool):
+        raise _wrong("tool_execution.pre_approval_tool_input_guardrails", early, "must be True or False")
+    formatter = config.get("tool_error_formatter")
+    if formatter is not None and not callable(formatter):
+        raise _wrong("tool_error_formatter", formatter, "must be a function")
+    hooks = config.get("hooks")
+    if hooks is not None and (inspect.isclass(hooks) or not isinstance(hooks, RealtimeRunHooks)):
+        raise _wrong("hooks", hooks, "must be a RealtimeRunHooks object")
+
+
+def _known(given: Mapping[str, Any], known: Any, where: str) -> None:
+    unknown = sorted(str(key) for key in set(given) - set(known.__annotations__))
     if unknown:
-        raise UserError(f"model_settings has unknown keys: {', '.join(sorted(unknown))}")
-    merged: dict[str, Any] = {**DEFAULT_MODEL_SETTINGS, **settings}
-    audio: dict[str, dict[str, Any]] = {"input": {}, "output": {}}
-    for flat, (direction, nested) in _FLAT.items():
-        if flat in merged:
-            audio[direction][nested] = merged[flat]
-    for direction, values in (merged.get("audio") or {}).items():
-        if direction not in audio:
-            raise UserError(f"model_settings audio has {direction!r}; input and output are allowed")
-        audio[direction].update(values or {})
-    for direction, values in audio.items():
-        if "format" in values:
-            values["format"] = _format(values["format"], direction)
-    modalities = merged.get("modalities", merged["output_modalities"]) if "output_modalities" not in settings else None
-    wire: dict[str, Any] = {
-        "output_modalities": _modalities(modalities or merged["output_modalities"]),
-        "audio": audio,
-    }
-    if "tool_choice" in merged:
-        wire["tool_choice"] = _tool_choice(merged["tool_choice"])
-    for plain in ("max_output_tokens", "tracing"):
-        if plain in merged:
-            wire[plain] = merged[plain]
-    return wire
+        raise UserError(f"{where} has unknown keys: {', '.join(unknown)}")
 
 
-def _format(value: Any, direction: str) -> Mapping[str, Any]:
-    if isinstance(value, Mapping):
-        return dict(value)
-    if value not in _FORMATS:
-        raise UserError(f"audio {direction} format {value!r} is none of {', '.join(sorted(_FORMATS))}")
-    return dict(_FORMATS[value])
+def _section(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = config.get(key)
+    if value is not None and not isinstance(value, Mapping):
+        raise _wrong(key, value, "must be an object")
+    return value or {}
 
 
-def _modalities(value: Any) -> list[str]:
-    if value not in (["text"], ["audio"]):
-        raise UserError(f"output_modalities {value!r} must be ['audio'] or ['text']")
-    return list(value)
-
-
-def _tool_choice(value: Any) -> Any:
-    if isinstance(value, str) and value not in ("auto", "none", "required"):
-        return {"type": "function", "name": value}
-    return value
+def _wrong(key: str, value: Any, rule: str) -> UserError:
+    return UserError(f"run config {key} {rule}, not {value!r}")
