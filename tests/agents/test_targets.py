@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from voicebus import RunContextWrapper
+from voicebus.agents.author import SessionAuthor
 from voicebus.agents.targets import load_targets
 from voicebus.contracts.tools import ToolRegistration
 from voicebus.errors import TargetError, UserError
@@ -31,7 +32,12 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 async def resolve(name: str, agent: str, **more: Any) -> Any:
-    return await load_targets([name]).resolve(agent, RunContextWrapper({}), tool_timeout_s=30, **more)
+    targets = load_targets([name])
+    author = SessionAuthor(
+        context=RunContextWrapper({}), run_config=targets.configs[agent], model_config=None, session="s1",
+        tool_timeout_s=30, in_process=False, **more,
+    )  # fmt: skip
+    return await author.begin(targets.agents[agent])
 
 
 def test_a_module_brings_all_its_agents_tools_and_guardrails_and_the_first_is_the_default() -> None:
@@ -54,7 +60,8 @@ def test_a_runners_settings_reach_the_agents_it_leads_to(module: Any) -> None:
         "r = RealtimeRunner(a, {'model_settings': {'voice': 'cedar', 'model_name': 'm1'}})"
     )
     targets = load_targets([name])
-    assert [targets.model_name(agent) for agent in ("a", "b", "c")] == ["m1", "m1", None]
+    models = [targets.configs[agent].get("model_settings", {}).get("model_name") for agent in ("a", "b", "c")]
+    assert models == ["m1", "m1", None]
 
 
 @pytest.mark.parametrize(
@@ -139,7 +146,11 @@ async def test_a_remote_tool_takes_schema_and_queue_from_the_registry(module: An
     registered = ToolRegistration(
         name="invoice", description="Send it.", parameters={"type": "object"}, queue="billing", timeout_ms=900, at=1
     )
-    spec = await resolve(name, "a", registered={"invoice": registered})
+
+    async def registry() -> dict[str, ToolRegistration]:
+        return {"invoice": registered}
+
+    spec = await resolve(name, "a", registered=registry)
     assert (spec.tools[0].queue, spec.tools[0].timeout_ms) == ("billing", 900)
     assert (await resolve(name, "a")).tools == ()
 

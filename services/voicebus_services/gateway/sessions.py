@@ -6,23 +6,23 @@ import secrets
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 import structlog
 from ulid import ULID
 
 from voicebus.adapters.sockets import INTERNAL_ERROR, NORMAL
+from voicebus.agents.author import SessionAuthor
 from voicebus.agents.context import RunContextWrapper
 from voicebus.agents.targets import Targets
 from voicebus.contracts.tools import ToolRegistration
 from voicebus.engine.client_view import OpenAIClientView
 from voicebus.engine.config import AgentSpec, Face, SessionConfig
-from voicebus.engine.inputs import End
-from voicebus.engine.outputs import ResolveAgent
+from voicebus.engine.inputs import End, Trouble
 from voicebus.engine.session import Session
-from voicebus.errors import StaleOwnerError, UserError, VoicebusError
+from voicebus.errors import StaleOwnerError, VoicebusError
 from voicebus.ports import ModelConnector, SessionRef
-from voicebus.runtime.driver import HANGUP, RESOLVE_TIMEOUT_S, SessionDriver
+from voicebus.runtime.driver import HANGUP, SessionDriver
 from voicebus.runtime.surroundings import Bus
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
@@ -46,7 +46,7 @@ class Held:
 
     id: str
     face: ClientConnection
-    context: RunContextWrapper[Any]
+    author: SessionAuthor
     started_at: datetime
     first_agent: str
     task: asyncio.Task[None] | None = None
@@ -109,7 +109,8 @@ class Sessions:
     def begin(self, face: ClientConnection) -> None:
         if self.free <= 0:
             raise RuntimeError("a session was admitted without a free slot")
-        held = Held(str(ULID()), face, RunContextWrapper(None), datetime.now(UTC), face.agent)
+        session = str(ULID())
+        held = Held(session, face, self._author(session, face), datetime.now(UTC), face.agent)
         face.session, face.token = held.id, secrets.token_urlsafe(32)
         self._held[held.id] = held
         metrics.SESSIONS_ACTIVE.set(len(self._held))
@@ -122,7 +123,7 @@ class Sessions:
             held.stop(HANGUP)
 
     async def agent(self, face: ClientConnection, name: str) -> AgentSpec:
-        return await self._resolve(self._held[face.session], name)
+        return await self._held[face.session].author.update(self._targets.agents[name])
 
     # --- the end ------------------------------------------------------------------------------------
 
@@ -188,14 +189,17 @@ class Sessions:
                 await face.wait_closed()
 
     async def _configure(self, held: Held) -> SessionConfig:
-        agent = await self._resolve(held, held.first_agent)
+        agent = await held.author.begin(self._targets.agents[held.first_agent])
+        run_config = self._targets.configs[held.first_agent]
         return SessionConfig(
             session=held.id,
             face=held.face.kind,
             agent=agent,
-            model=self._targets.model_name(held.first_agent) or self._settings.model_name,
+            model=held.author.settings(agent.snapshot).get("model_name") or self._settings.model_name,
             guardrail_timeout_ms=round(self._settings.guardrail_timeout.total_seconds() * 1000),
             raw_events=held.face.raw_events,
+            words_errors=run_config.get("tool_error_formatter") is not None,
+            inline_tools=not run_config.get("async_tool_calls", True),
         )
 
     async def _drive(self, held: Held, config: SessionConfig, traceparent: str) -> SessionDriver:
@@ -210,27 +214,26 @@ class Sessions:
         view = OpenAIClientView(config) if config.face is Face.OPENAI else None
         engine = Session(config, now=self._bus.clock.monotonic(), view=view)
 
-        async def resolve(ask: ResolveAgent) -> AgentSpec:
-            await self._targets.handoff(ask.from_agent, ask.handoff).run(held.context, ask.arguments)
-            return await self._resolve(held, ask.to_agent)
-
         face.driver = SessionDriver(
-            engine, config, SessionRef(held.id, epoch, traceparent), self._bus, face, resolve=resolve
+            engine, config, SessionRef(held.id, epoch, traceparent), self._bus, face, author=held.author
         )
         return face.driver
 
-    async def _resolve(self, held: Held, name: str) -> AgentSpec:
-        try:
-            async with asyncio.timeout(RESOLVE_TIMEOUT_S):
-                return await self._targets.resolve(
-                    name,
-                    held.context,
-                    tool_timeout_s=self._settings.tool_timeout.total_seconds(),
-                    registered=await self._registered(),
-                    config=self._targets.configs[held.first_agent],
-                )
-        except TimeoutError as error:
-            raise UserError(f"the instructions of agent {name!r} took longer than {RESOLVE_TIMEOUT_S:g} s") from error
+    def _author(self, session: str, face: ClientConnection) -> SessionAuthor:
+        def trouble(code: str, message: str) -> None:
+            if face.driver is not None:
+                face.driver.feed(Trouble(code, message, "tool"))
+
+        return SessionAuthor(
+            context=RunContextWrapper(None),
+            run_config=self._targets.configs[face.agent],
+            model_config=None,
+            session=session,
+            tool_timeout_s=self._settings.tool_timeout.total_seconds(),
+            registered=self._registered,
+            in_process=False,
+            trouble=trouble,
+        )
 
     def _forget(self, held: Held) -> None:
         self._held.pop(held.id, None)

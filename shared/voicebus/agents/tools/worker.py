@@ -13,9 +13,9 @@ from voicebus.adapters.redis.membership import Membership, joined
 from voicebus.adapters.redis.registry import ToolRegistry
 from voicebus.adapters.redis.tail import StreamTail
 from voicebus.agents.agent import RealtimeAgent
-from voicebus.agents.targets import tool_queue
 from voicebus.agents.tools.calls import SERVICE, CallRunner
 from voicebus.agents.tools.function_tool import FunctionTool
+from voicebus.agents.tools.kinds import tool_queue
 from voicebus.contracts.envelope import Entry
 from voicebus.contracts.streams import CONTROL_TTL_S, Keys
 from voicebus.contracts.tools import TOOL_CANCEL, ToolCancel, ToolRegistration

@@ -1,0 +1,279 @@
+"""`SessionAuthor`: the program's side of a session. The one place that calls what authors write about their agents,
+in the process that owns the session: a gateway, or the program itself.
+"""
+
+import asyncio
+import inspect
+import json
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, Final, Literal, cast
+
+from voicebus.agents.agent import RealtimeAgent
+from voicebus.agents.config import RealtimeRunConfig, ToolErrorFormatterArgs
+from voicebus.agents.context import RunContextWrapper, ToolContext
+from voicebus.agents.handoffs import is_offered
+from voicebus.agents.model_settings import RealtimeSessionModelSettings
+from voicebus.agents.models.model import RealtimeModelConfig
+from voicebus.agents.resolve import Guardrail, Registered, Resolved, Resolver
+from voicebus.agents.tools.function_tool import FunctionTool
+from voicebus.agents.tools.guardrails import ask_input_guardrails
+from voicebus.agents.tools.hosted import HostedMCPTool, MCPApprovalRequest, MCPToolApprovalRequest
+from voicebus.agents.tools.kinds import Tool
+from voicebus.engine.config import AgentSpec
+from voicebus.engine.inputs import CallVetted
+from voicebus.engine.outputs import ResolveAgent, VetCall, WordToolError
+from voicebus.errors import ModelBehaviorError, ToolError, UserError
+from voicebus.runtime.asking import RESOLVE_TIMEOUT_S, UNCHECKED
+from voicebus.telemetry.logging import get_logger
+
+log = get_logger(__name__)
+
+KEPT_SNAPSHOTS: Final = 64
+"""Resolutions whose callables are kept. A call of an older one is answered as one of a tool that is gone."""
+
+Trouble = Callable[[str, str], None]
+
+
+def _unheard(code: str, message: str) -> None:
+    """For an owner that reports no trouble: it was logged already."""
+
+
+class SessionAuthor:
+    """Implements `voicebus.runtime.surroundings.Author` for the agents of one session.
+
+    Each resolution of an agent gets a number, its snapshot: a call is checked against, and run by, the tools of the
+    snapshot that it was made for, whatever changed since (parity 2.10). `context` is the session's, shared by every
+    callback. `tool_timeout_s` is the limit of tools that name none, `registered` is asked for the tools of other
+    services, `trouble(code, message)` is told what callbacks raised.
+
+    Raises:
+        UserError: the run config, or the initial model settings, cannot be.
+    """
+
+    def __init__(
+        self,
+        *,
+        context: RunContextWrapper[Any],
+        run_config: RealtimeRunConfig,
+        model_config: RealtimeModelConfig | None,
+        session: str,
+        tool_timeout_s: float,
+        in_process: bool,
+        default_queue: str | None = None,
+        registered: Registered | None = None,
+        trouble: Trouble = _unheard,
+    ) -> None:
+        self._context = context
+        self._run_config = run_config
+        self._session = session
+        self._trouble = trouble
+        self._resolver = Resolver(
+            context=context,
+            run_config=run_config,
+            model_config=model_config or {},
+            tool_timeout_s=tool_timeout_s,
+            in_process=in_process,
+            default_queue=default_queue,
+            registered=registered,
+        )
+        self._taken = 0
+        self._snapshots: OrderedDict[int, Resolved] = OrderedDict()
+        self._agents: dict[str, RealtimeAgent[Any]] = {}
+
+    # --- agents -------------------------------------------------------------------------------------
+
+    async def begin(self, agent: RealtimeAgent[Any]) -> AgentSpec:
+        """Resolve the agent that the session begins with; the initial model settings beat it, this once.
+
+        Raises:
+            UserError: the agent cannot be honoured, or its instructions took too long.
+            Exception: what a callback of the author raised.
+        """
+        return await self._resolve(agent, first=True)
+
+    async def update(self, agent: RealtimeAgent[Any]) -> AgentSpec:
+        """Resolve an agent that takes over. Raises as `begin` does."""
+        return await self._resolve(agent, first=False)
+
+    async def resolve(self, ask: ResolveAgent) -> AgentSpec:
+        """Run the handoff's `on_handoff` and resolve its agent.
+
+        Raises:
+            ModelBehaviorError: the agent has no such handoff now, or its input does not fit.
+            UserError: the handoff gave no agent, or one that cannot be honoured.
+            Exception: what a callback of the author raised.
+        """
+        resolved = self._snapshots.get(ask.snapshot)
+        handoff = None if resolved is None else resolved.handoffs.get(ask.handoff)
+        if resolved is None or handoff is None:
+            raise ModelBehaviorError(f"Tool {ask.handoff} not found")
+        if not await is_offered(handoff.is_enabled, self._context, resolved.agent):
+            raise ModelBehaviorError(f"Tool {ask.handoff} not found")
+        return await self._resolve(await handoff.run(self._context, ask.arguments), first=False)
+
+    def agent(self, name: str) -> RealtimeAgent[Any]:
+        """The agent that was last resolved under `name`.
+
+        Raises:
+            KeyError: none was.
+        """
+        return self._agents[name]
+
+    def tool(self, snapshot: int, name: str) -> Tool | None:
+        """What `name`, a tool's name or a hosted server's label, stood for at `snapshot`."""
+        resolved = self._snapshots.get(snapshot)
+        return None if resolved is None else resolved.tools.get(name)
+
+    def guardrail(self, snapshot: int, name: str) -> Guardrail | None:
+        """The guardrail that `GuardrailSpec.name` stood for at `snapshot`."""
+        resolved = self._snapshots.get(snapshot)
+        return None if resolved is None else resolved.guardrails.get(name)
+
+    def settings(self, snapshot: int) -> RealtimeSessionModelSettings:
+        """The settings of a model at `snapshot`, instructions, tools and handoffs among them; no defaults.
+
+        Raises:
+            KeyError: the snapshot is not kept any more.
+        """
+        return self._snapshots[snapshot].settings
+
+    async def aclose(self) -> None:
+        """Forget every snapshot: calls that come still are answered as those of tools that are gone."""
+        self._snapshots.clear()
+
+    async def _resolve(self, agent: RealtimeAgent[Any], *, first: bool) -> AgentSpec:
+        if not isinstance(agent, RealtimeAgent):
+            raise UserError(f"a RealtimeAgent is needed, not {agent!r}")
+        self._taken += 1
+        snapshot = self._taken
+        try:
+            async with asyncio.timeout(RESOLVE_TIMEOUT_S) as limit:
+                resolved = await self._resolver.resolve(agent, snapshot=snapshot, first=first)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise  # the author's own
+            raise UserError(
+                f"the instructions and tools of agent {agent.name!r} took longer than {RESOLVE_TIMEOUT_S:g} s"
+            ) from error
+        self._snapshots[snapshot] = resolved
+        if len(self._snapshots) > KEPT_SNAPSHOTS:
+            self._snapshots.popitem(last=False)
+        self._agents[agent.name] = agent
+        return resolved.spec
+
+    # --- calls --------------------------------------------------------------------------------------
+
+    async def vet(self, ask: VetCall) -> CallVetted:
+        """Whether a call may run: whether its tool is enabled still, its approval policy, its input guardrails.
+
+        Raises:
+            Exception: what an `is_enabled` raised.
+        """
+        if ask.hosted:
+            return await self._vet_hosted(ask)
+        resolved, tool = self._snapshots.get(ask.snapshot), self.tool(ask.snapshot, ask.tool)
+        if resolved is None or not isinstance(tool, FunctionTool):
+            return _unknown(ask)
+        if not await is_offered(tool.is_enabled, self._context, resolved.agent):
+            return _unknown(ask)
+        asks = not ask.approved and await self._needs_approval(tool, ask)
+        if not asks or self._run_config.get("tool_execution", {}).get("pre_approval_tool_input_guardrails", False):
+            refused = await self._guard(tool, resolved, ask)
+            if refused is not None:
+                return CallVetted(ask.call_id, "reject", refused, "guardrail")
+        return CallVetted(ask.call_id, "ask" if asks else "run")
+
+    async def word_error(self, ask: WordToolError) -> str:
+        """What the model is told of a tool's error: what `tool_error_formatter` says, else the default."""
+        formatter = self._run_config.get("tool_error_formatter")
+        if formatter is None:
+            return ask.message
+        arguments = ToolErrorFormatterArgs(
+            kind=cast('Literal["approval_rejected", "tool_not_found", "tool_exception"]', ask.kind),
+            tool_type="function",
+            tool_name=ask.tool,
+            call_id=ask.call_id,
+            default_message=ask.message,
+            run_context=self._context,
+        )
+        try:
+            text = await _answer(formatter(arguments))
+        except Exception as error:  # noqa: BLE001 - an author's function may raise anything
+            self._failed("tool_error_formatter_failed", "The tool_error_formatter", error)
+            return ask.message
+        return text if isinstance(text, str) else ask.message
+
+    async def _needs_approval(self, tool: FunctionTool, ask: VetCall) -> bool:
+        policy = tool.needs_approval
+        if not callable(policy):
+            return bool(policy)
+        arguments = _object(ask.arguments)
+        if arguments is None:
+            return True  # a policy that cannot see what is asked for lets a person decide (parity 87)
+        try:
+            return bool(await _answer(policy(self._context, arguments, ask.call_id)))
+        except Exception as error:  # noqa: BLE001 - an author's function may raise anything
+            self._failed("approval_policy_failed", f"needs_approval of tool {tool.name!r}", error)
+            return True
+
+    async def _guard(self, tool: FunctionTool, resolved: Resolved, ask: VetCall) -> str | None:
+        """What the model is told of a call that the tool's input guardrails stop, None for one that they let pass."""
+        if not tool.tool_input_guardrails:
+            return None
+        context = ToolContext.from_agent_context(
+            self._context, ask.call_id, agent=resolved.agent, tool_name=tool.name, tool_arguments=ask.arguments,
+            session=self._session,
+        )  # fmt: skip
+        try:
+            return await ask_input_guardrails(tool, context)
+        except ToolError as error:
+            self._failed("tool_guardrail_failed", f"An input guardrail of tool {tool.name!r}", error)
+            return UNCHECKED
+
+    async def _vet_hosted(self, ask: VetCall) -> CallVetted:
+        label, tool = self._hosted(ask)
+        if tool is None:
+            return _unknown(ask)
+        if tool.on_approval_request is None or ask.approved:
+            return CallVetted(ask.call_id, "run" if ask.approved else "ask")
+        request = MCPApprovalRequest(ask.call_id, label, ask.tool.removeprefix(f"{label}."), ask.arguments)
+        try:
+            answer = await _answer(tool.on_approval_request(MCPToolApprovalRequest(self._context, request)))
+            approved, reason = answer["approve"], answer.get("reason")
+        except Exception as error:  # noqa: BLE001 - an author's function may raise anything
+            self._failed("approval_policy_failed", f"on_approval_request of {label!r}", error)
+            return CallVetted(ask.call_id, "reject", UNCHECKED)
+        return CallVetted(ask.call_id, "run") if approved is True else CallVetted(ask.call_id, "reject", reason)
+
+    def _hosted(self, ask: VetCall) -> tuple[str, HostedMCPTool | None]:
+        resolved = self._snapshots.get(ask.snapshot)
+        for label, tool in ({} if resolved is None else resolved.tools).items():
+            if isinstance(tool, HostedMCPTool) and ask.tool.startswith(f"{label}."):
+                return label, tool
+        return "", None
+
+    def _failed(self, code: str, what: str, error: Exception) -> None:
+        log.warning("a callback failed", what=what, session=self._session, error=repr(error))
+        self._trouble(code, f"{what} failed: {type(error).__name__}: {error}")
+
+
+def _unknown(ask: VetCall) -> CallVetted:
+    return CallVetted(ask.call_id, "reject", f"Tool {ask.tool} not found", "unknown_tool")
+
+
+async def _answer(outcome: Any) -> Any:
+    return await outcome if inspect.isawaitable(outcome) else outcome
+
+
+def _object(text: str) -> dict[str, Any] | None:
+    """The JSON object that `text` is, None for anything else; NaN and Infinity are no JSON."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is no JSON")
+
+    try:
+        parsed = json.loads(text, parse_constant=refuse)
+    except (ValueError, RecursionError):
+        return None
+    return parsed if isinstance(parsed, dict) else None

@@ -1,0 +1,301 @@
+"""An agent, resolved: the single home of what `AgentSpec` says, and of the objects that stay behind it.
+
+Instructions are evaluated, MCP servers asked, what is disabled left out, settings put together by their precedence
+(parity 43, 2.21), and what cannot be honoured is refused.
+"""
+
+import asyncio
+import dataclasses
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+from voicebus.agents.agent import RealtimeAgent, enabled_tools
+from voicebus.agents.config import DEFAULT_DEBOUNCE, RealtimeRunConfig, check_run_config, wire_session
+from voicebus.agents.context import RunContextWrapper
+from voicebus.agents.guardrails import InputGuardrail, OutputGuardrail
+from voicebus.agents.handoffs import Handoff, as_handoffs, is_offered
+from voicebus.agents.model_settings import RealtimeSessionModelSettings
+from voicebus.agents.models.model import RealtimeModelConfig
+from voicebus.agents.tools.function_tool import FunctionTool
+from voicebus.agents.tools.hosted import HostedMCPTool
+from voicebus.agents.tools.kinds import Tool, as_tools, tool_queue
+from voicebus.agents.tools.remote import RemoteTool
+from voicebus.contracts.tools import ToolRegistration
+from voicebus.engine.config import (
+    AgentSpec,
+    Approval,
+    GuardrailMode,
+    GuardrailSpec,
+    HandoffSpec,
+    HostedToolSpec,
+    ToolSpec,
+)
+from voicebus.errors import UserError
+from voicebus.telemetry.logging import get_logger
+
+log = get_logger(__name__)
+
+# What an agent says of itself: in `initial_model_settings` it holds when the session begins, and not after that.
+_OWN: Final = frozenset({"instructions", "tools", "handoffs"})
+
+Guardrail = OutputGuardrail[Any] | InputGuardrail[Any]
+Registered = Callable[[], Awaitable[Mapping[str, ToolRegistration]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """`spec` for the engine, and what it names: callables that are asked later find theirs here, whatever changed.
+
+    `tools` are by name, those of hosted servers by label. `settings` is what the author's side would tell a model.
+    """
+
+    spec: AgentSpec
+    agent: RealtimeAgent[Any]
+    settings: RealtimeSessionModelSettings
+    tools: Mapping[str, Tool]
+    handoffs: Mapping[str, Handoff[Any]]
+    guardrails: Mapping[str, Guardrail]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resolver:
+    """Resolves the agents of one session.
+
+    `tool_timeout_s` is the limit of tools that name none; `registered` is asked for the tools of other services.
+
+    Raises:
+        UserError: the run config, or the initial model settings, cannot be.
+    """
+
+    context: RunContextWrapper[Any]
+    run_config: RealtimeRunConfig
+    model_config: RealtimeModelConfig
+    tool_timeout_s: float
+    in_process: bool
+    default_queue: str | None = None
+    registered: Registered | None = None
+
+    def __post_init__(self) -> None:
+        check_run_config(self.run_config)
+        wire_session(self._initial)
+
+    async def resolve(self, agent: RealtimeAgent[Any], *, snapshot: int, first: bool) -> Resolved:
+        """Resolve `agent` as it is now; `first`: the session begins, so the initial model settings beat it.
+
+        Raises:
+            UserError: two of its tools have one name, or it asks for what cannot be honoured.
+            Exception: what a callback of the author raised.
+        """
+        mcp_tools = await agent.get_mcp_tools(self.context)
+        settings = await self._settings(agent, mcp_tools, first=first)
+        registered = await self._registered(settings["tools"])
+        served_here = {id(tool) for tool in mcp_tools}
+        specs: list[ToolSpec] = []
+        tools: dict[str, Tool] = {}
+        hosted: list[HostedMCPTool] = []
+        for tool in settings["tools"]:
+            if isinstance(tool, HostedMCPTool):
+                hosted.append(tool)
+                continue
+            spec = self._tool(tool, registered, local=self.in_process or id(tool) in served_here)
+            if spec is None:
+                log.warning("remote tool left out: no worker has registered it", tool=tool.name, agent=agent.name)
+                continue
+            specs.append(spec)
+            tools[tool.name] = tool
+        handoffs = {handoff.tool_name: handoff for handoff in settings["handoffs"]}
+        _check_names(agent, [spec.name for spec in specs], [entry.tool_name for entry in settings["handoffs"]], hosted)
+        judging = _joined(agent.output_guardrails, self.run_config.get("output_guardrails"))
+        hearing = _joined(agent.input_guardrails, self.run_config.get("input_guardrails"))
+        names = _names([*judging, *hearing])
+        session = wire_session(settings, call_id=self._joins_call)
+        self._check_holds(agent, judging, hearing, session)
+        debounce = self.run_config.get("guardrails_settings", {}).get("debounce_text_length", DEFAULT_DEBOUNCE)
+        return Resolved(
+            spec=AgentSpec(
+                name=agent.name,
+                instructions=settings.get("instructions"),
+                tools=tuple(specs),
+                handoffs=tuple(self._handoff(agent, handoff) for handoff in handoffs.values()),
+                guardrails=tuple(_guardrail(names[id(entry)], entry, debounce) for entry in judging),
+                session=session,
+                hosted_tools=tuple(
+                    HostedToolSpec(tool.server_label, tool.wire, vetted=tool.on_approval_request is not None)
+                    for tool in hosted
+                ),
+                input_guardrails=tuple(_guardrail(names[id(entry)], entry, debounce) for entry in hearing),
+                snapshot=snapshot,
+            ),
+            agent=agent,
+            settings=settings,
+            tools={**tools, **{tool.server_label: tool for tool in hosted}},
+            handoffs=handoffs,
+            guardrails={names[id(entry)]: entry for entry in (*judging, *hearing)},
+        )
+
+    @property
+    def _initial(self) -> Mapping[str, Any]:
+        return self.model_config.get("initial_model_settings") or {}
+
+    @property
+    def _joins_call(self) -> bool:
+        return self.model_config.get("call_id") is not None
+
+    async def _settings(
+        self, agent: RealtimeAgent[Any], mcp_tools: Sequence[FunctionTool], *, first: bool
+    ) -> RealtimeSessionModelSettings:
+        """The settings in force with `agent`: run config, initial settings, the agent's own, later ones win.
+
+        `tools` and `handoffs` are always among them, be they empty.
+        """
+        initial = {key: value for key, value in self._initial.items() if first or key not in _OWN}
+        settings: dict[str, Any] = {**self.run_config.get("model_settings", {}), **initial}
+        if self.run_config.get("tracing_disabled", False):
+            settings["tracing"] = None
+        if agent.prompt is not None and initial.get("prompt") is None:
+            settings["prompt"] = agent.prompt
+        instructions = await agent.get_system_prompt(self.context)
+        if instructions is not None and initial.get("instructions") is None:
+            settings["instructions"] = instructions
+        if agent.voice is not None and not (first and _names_voice(initial)):
+            settings["voice"] = agent.voice
+            audio = settings.get("audio") or {}
+            if audio.get("output"):  # nested beats flat
+                settings["audio"] = {**audio, "output": {**audio["output"], "voice": agent.voice}}
+        own_tools = [*mcp_tools, *as_tools(agent.tools)]
+        tools = own_tools if own_tools and initial.get("tools") is None else as_tools(settings.get("tools") or ())
+        settings["tools"] = await enabled_tools(tools, self.context, agent)
+        offers = agent.handoffs if agent.handoffs and initial.get("handoffs") is None else settings.get("handoffs")
+        handoffs = as_handoffs(offers or ())
+        flags = await asyncio.gather(*(is_offered(handoff.is_enabled, self.context, agent) for handoff in handoffs))
+        settings["handoffs"] = [handoff for handoff, flag in zip(handoffs, flags, strict=True) if flag]
+        return cast("RealtimeSessionModelSettings", settings)
+
+    async def _registered(self, tools: Iterable[Tool]) -> Mapping[str, ToolRegistration]:
+        if self.registered is None or not any(isinstance(tool, RemoteTool) for tool in tools):
+            return {}
+        return await self.registered()
+
+    def _tool(
+        self, tool: FunctionTool | RemoteTool, registered: Mapping[str, ToolRegistration], *, local: bool
+    ) -> ToolSpec | None:
+        if isinstance(tool, RemoteTool):
+            if self.in_process:
+                raise UserError(
+                    f"RemoteTool {tool.name!r} needs a cluster: a session in process reaches no tool workers"
+                )
+            return _remote(registered.get(tool.name))
+        return ToolSpec(
+            name=tool.name,
+            description=tool.description,
+            parameters=tool.params_json_schema,
+            queue=tool_queue(tool, self.default_queue),
+            timeout_ms=round((tool.timeout_seconds or self.tool_timeout_s) * 1000),
+            idempotent=tool.idempotent,
+            respond=tool.respond,
+            approval=_approval(tool.needs_approval),
+            vetted=bool(tool.tool_input_guardrails) or callable(tool.is_enabled),
+            local=local,
+        )
+
+    def _handoff(self, agent: RealtimeAgent[Any], handoff: Handoff[Any]) -> HandoffSpec:
+        if handoff.agent is None and not self.in_process:
+            raise UserError(
+                f"agent {agent.name!r}: a gateway cannot know the agent of handoff {handoff.tool_name!r} beforehand; "
+                "make it with realtime_handoff(agent)"
+            )
+        return HandoffSpec(
+            name=handoff.tool_name,
+            description=handoff.tool_description,
+            parameters=handoff.input_json_schema,
+            agent=handoff.agent_name,
+        )
+
+    def _check_holds(
+        self,
+        agent: RealtimeAgent[Any],
+        judging: Iterable[Guardrail],
+        hearing: Iterable[Guardrail],
+        session: Mapping[str, Any],
+    ) -> None:
+        heard = session["audio"]["input"]
+        for entry in judging:
+            if entry.mode is GuardrailMode.HOLD and self._joins_call:
+                raise UserError(
+                    f"agent {agent.name!r}: guardrail {entry.get_name()!r} of mode 'hold' cannot hold back the audio "
+                    "of a call that is joined by call_id, as it does not pass here; use mode 'interrupt'"
+                )
+        for entry in hearing:
+            if entry.mode is GuardrailMode.HOLD and heard.get("transcription") is None:
+                raise UserError(
+                    f"agent {agent.name!r}: input guardrail {entry.get_name()!r} of mode 'hold' judges the "
+                    "transcript of what users say, but input_audio_transcription is None; set it or use another mode"
+                )
+
+
+def _joined(own: Sequence[Guardrail], more: Sequence[Guardrail] | None) -> list[Guardrail]:
+    """The agent's guardrails and the run config's, each once (parity 103)."""
+    return list({id(entry): entry for entry in (*own, *(more or ()))}.values())
+
+
+def _names_voice(settings: Mapping[str, Any]) -> bool:
+    nested = (settings.get("audio") or {}).get("output") or {}
+    return settings.get("voice") is not None or nested.get("voice") is not None
+
+
+def _approval(needs_approval: Any) -> Approval:
+    if callable(needs_approval):
+        return Approval.ASK
+    return Approval.ALWAYS if needs_approval else Approval.NEVER
+
+
+def _remote(found: ToolRegistration | None) -> ToolSpec | None:
+    if found is None:
+        return None
+    return ToolSpec(
+        name=found.name,
+        description=found.description,
+        parameters=found.parameters,
+        queue=found.queue,
+        timeout_ms=found.timeout_ms,
+        idempotent=found.idempotent,
+        approval=_approval(found.needs_approval),
+    )
+
+
+def _check_names(
+    agent: RealtimeAgent[Any], tools: Sequence[str], handoffs: Sequence[str], hosted: Sequence[HostedMCPTool]
+) -> None:
+    for name, count in Counter((*tools, *handoffs)).items():
+        if count > 1:
+            raise UserError(f"agent {agent.name!r} has two tools or handoffs named {name!r}; rename one")
+    for label, count in Counter(tool.server_label for tool in hosted).items():
+        if count > 1 or label in tools:
+            raise UserError(
+                f"agent {agent.name!r} has two tools named {label!r}: rename a HostedMCPTool's server_label"
+            )
+
+
+def _names(guardrails: Sequence[Guardrail]) -> dict[int, str]:
+    """A name for each that tells it apart; those of one name are numbered."""
+    names: dict[int, str] = {}
+    taken: Counter[str] = Counter()
+    for entry in guardrails:
+        name = entry.get_name()
+        taken[name] += 1
+        names[id(entry)] = name if taken[name] == 1 else f"{name} ({taken[name]})"
+    return names
+
+
+def _guardrail(name: str, entry: Guardrail, debounce: int) -> GuardrailSpec:
+    spec = GuardrailSpec(
+        name=name,
+        mode=GuardrailMode(entry.mode),
+        debounce=debounce,
+        on_error=entry.on_error,
+        on_unavailable=entry.on_unavailable,
+        policy_hint=entry.policy_hint,
+    )
+    return dataclasses.replace(spec, budget_ms=entry.budget_ms) if isinstance(entry, InputGuardrail) else spec

@@ -1,0 +1,40 @@
+"""Which kinds of tools an agent can have: functions, functions of other services, servers that the model reaches."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias
+
+from voicebus.agents.tools.adopt import adopt_tool, can_adopt
+from voicebus.agents.tools.function_tool import FunctionTool
+from voicebus.agents.tools.hosted import HostedMCPTool
+from voicebus.agents.tools.remote import RemoteTool
+from voicebus.errors import UserError
+
+Tool: TypeAlias = FunctionTool | RemoteTool | HostedMCPTool
+
+
+def as_tools(entries: Iterable[Any]) -> list[Tool]:
+    """The entries of an agent's `tools` as our own kinds; function tools and hosted MCP tools of others are adopted.
+
+    Raises:
+        TypeError: an entry is no tool at all.
+        UserError: it is a tool that a realtime session cannot honour.
+    """
+    return [_as_tool(entry) for entry in entries]
+
+
+def _as_tool(entry: Any) -> Tool:
+    if isinstance(entry, FunctionTool | RemoteTool | HostedMCPTool):
+        return entry
+    if can_adopt(entry):
+        return adopt_tool(entry)
+    if isinstance(getattr(entry, "tool_config", None), Mapping):
+        return HostedMCPTool(entry.tool_config, getattr(entry, "on_approval_request", None))
+    kind = type(entry).__name__
+    if kind.endswith("Tool") and hasattr(entry, "name"):
+        raise UserError(f"a {kind} cannot be honoured in a realtime session; function tools and HostedMCPTool can")
+    raise TypeError(f"{entry!r} is no FunctionTool, RemoteTool or HostedMCPTool")
+
+
+def tool_queue(tool: FunctionTool, default_queue: str | None) -> str:
+    """The queue of a tool's calls: its own `queue=`, else the worker's `--queue`, else its top-level package."""
+    return tool.queue or default_queue or tool.own_queue
