@@ -94,4 +94,5 @@ class Usage:
 
 
 def _add(to: object, what: object, name: str) -> None:
-    setattr(to, name, getattr(to, name) + getattr(what, name))
+    # An adopted tool counts in another library's usage, which tells fewer details apart.
+    setattr(to, name, getattr(to, name) + (getattr(what, name, 0) or 0))
