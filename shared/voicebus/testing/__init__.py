@@ -1,6 +1,7 @@
 """For tests of voice agents: scripted models and servers, tools replaced, and assertions over what happened."""
 
 from voicebus.testing.expectations import Expectation, ExpectationFailed, ToolExpectation
+from voicebus.testing.mocks import MockedCall, MockedTools, mock_tools
 from voicebus.testing.recording import Recording, recorded
 from voicebus.testing.scripted_model import RealtimeStep, ScriptedRealtimeModel
 from voicebus.testing.scripted_server import ROUTINE, ScriptedConnection, ScriptedRealtimeServer
@@ -27,6 +28,8 @@ __all__ = [
     "Drop",
     "Expectation",
     "ExpectationFailed",
+    "MockedCall",
+    "MockedTools",
     "RealtimeScriptError",
     "RealtimeStep",
     "RecordedEvent",
@@ -45,6 +48,7 @@ __all__ = [
     "failed_turn",
     "function_call",
     "function_calls",
+    "mock_tools",
     "open_turn",
     "recorded",
     "server_error",
