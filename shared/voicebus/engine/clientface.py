@@ -44,6 +44,7 @@ class ClientFace:
         self._unseen_items: set[str] = set()
         self._afterwards: list[Callable[[], None]] = []
         self.view = view
+        self.is_open = False
         self.resting: Response | None = None
 
     def agent_changed(self) -> None:
@@ -70,7 +71,8 @@ class ClientFace:
             step()
 
     def opened(self) -> None:
-        """The session is configured: the client meets it as newly created."""
+        """The conversation begins: the client meets it as newly created."""
+        self.is_open = True
         self.show({"type": "session.created", "session": self._settings.effective})
 
     def settings_confirmed(self) -> None:

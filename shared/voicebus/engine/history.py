@@ -1,12 +1,24 @@
-"""The conversation's items in order, as the JSON of the native face (parity G and K). Audio is not kept."""
+"""The conversation's items in order, as the JSON of the native face (parity G and K). Audio is not kept.
 
-from collections.abc import Mapping
+What is kept is bounded, whatever a model sends: texts are cut, and the oldest items fall out of this view of the
+conversation (not out of the model's). A call of an hour has some hundred items and less than 100 000 characters.
+"""
+
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from voicebus.engine import wire
 from voicebus.engine.outbox import Outbox
 
 _CONTENT: Final[Mapping[str, str]] = {"output_text": "text", "output_audio": "audio"}
+_MAX_ITEMS: Final = 1000
+# Of one text, and of all items together (images are text here, too); the newest item is kept at any size.
+_MAX_TEXT: Final = 200_000
+_MAX_CHARS: Final = 16_000_000
+_MAX_PARTS: Final = 64
+_MAX_NAME: Final = 256
+# Items of the session's own and outputs of calls, remembered by id.
+_REMEMBERED: Final = 4096
 
 
 def _content(part: Mapping[str, Any]) -> dict[str, Any]:
@@ -14,10 +26,12 @@ def _content(part: Mapping[str, Any]) -> dict[str, Any]:
     kind = _CONTENT.get(kind, kind)
     if kind in ("audio", "input_audio"):
         transcript = part.get("transcript")
-        return {"type": kind, "audio": None, "transcript": transcript if isinstance(transcript, str) else None}
+        known = transcript[:_MAX_TEXT] if isinstance(transcript, str) else None
+        return {"type": kind, "audio": None, "transcript": known}
     if kind == "input_image":
-        return {"type": kind, "image_url": part.get("image_url"), "detail": part.get("detail")}
-    return {"type": kind, "text": wire.text(part, "text")}
+        url, detail = wire.text(part, "image_url"), wire.text(part, "detail")
+        return {"type": kind, "image_url": url or None, "detail": detail or None}
+    return {"type": kind[:_MAX_NAME], "text": wire.text(part, "text")[:_MAX_TEXT]}
 
 
 def _merge_content(old: list[dict[str, Any]], new: list[dict[str, Any]], role: str) -> list[dict[str, Any]]:
@@ -28,7 +42,13 @@ def _merge_content(old: list[dict[str, Any]], new: list[dict[str, Any]], role: s
         merged.append({key: part[key] if part[key] not in (None, "") else before.get(key, part[key]) for key in part})
     if role == "user" and not any(part["type"] == "input_image" for part in new):
         merged = [part for part in old if part["type"] == "input_image"] + merged
-    return merged or old
+    return merged[:_MAX_PARTS] or old
+
+
+def _size(item: Mapping[str, Any]) -> int:
+    """How many characters are kept of an item."""
+    texts = [item] if item["type"] == "function_call" else item["content"]
+    return sum(len(value) for part in texts for value in part.values() if isinstance(value, str))
 
 
 class History:
@@ -40,11 +60,16 @@ class History:
     def __init__(self) -> None:
         self._items: dict[str, dict[str, Any]] = {}
         self._order: list[str] = []
-        self._hidden: set[str] = set()
+        self._sizes: dict[str, int] = {}
+        self._size = 0
+        self._hidden: dict[str, None] = {}
+        self._outputs: dict[str, str] = {}
 
     def hide(self, item_id: str) -> None:
         """The session makes this item itself; it is no part of the conversation that people see."""
-        self._hidden.add(item_id)
+        self._hidden[item_id] = None
+        if len(self._hidden) > _REMEMBERED:
+            del self._hidden[next(iter(self._hidden))]
 
     def is_hidden(self, item_id: str) -> bool:
         return item_id in self._hidden
@@ -63,23 +88,69 @@ class History:
     def put(self, item: Mapping[str, Any], previous: str | None) -> bool | None:
         """Take a wire item over: True for a new one, False for a changed one, None where nothing changed."""
         item_id, kind = wire.text(item, "id"), wire.text(item, "type")
+        if kind == "function_call_output":
+            self.answered(wire.text(item, "call_id"), item_id)
         if not item_id or item_id in self._hidden or kind not in ("message", "function_call"):
             return None
         old = self._items.get(item_id)
         new = self._message(item, old) if kind == "message" else self._call(item, old)
         if old is not None:
             new["previous_item_id"] = old["previous_item_id"]
-            # A completed item stays completed, whatever is told about it later.
-            if old["status"] == "completed" or not new["status"]:
+            # What has ended stays so, whatever is told about it later.
+            if old["status"] == "completed" or new["status"] in ("", "in_progress"):
                 new["status"] = old["status"]
-            self._items[item_id] = new
+            self._keep(new)
             return False if new != old else None
         new["previous_item_id"] = previous
         new["status"] = new["status"] or "completed"
-        self._items[item_id] = new
         place = self._order.index(previous) + 1 if previous in self._items else len(self._order)
         self._order.insert(place, item_id)
+        self._keep(new)
         return True
+
+    def shown(self, item: Mapping[str, Any]) -> dict[str, Any]:
+        """An item under its `id`, as the history would keep it; of a call its `output` as well."""
+        kind = wire.text(item, "type")
+        if kind == "message":
+            return {**self._message(item, None), "status": "completed"}
+        if kind == "function_call":
+            output = item.get("output")
+            call = self._call(item, None)
+            return {**call, "status": "completed", "output": output if isinstance(output, str) else None}
+        return {"item_id": item["id"], "type": kind[:_MAX_NAME]}
+
+    def reset(self, items: Sequence[dict[str, Any]]) -> bool:
+        """These are the items now; False where they were before."""
+        before = self.json()
+        self._items, self._sizes, self._size = {}, {}, 0
+        self._order = [item["item_id"] for item in items]
+        previous: str | None = None
+        for item in items:
+            self._keep(item if item in before else {**item, "previous_item_id": previous})
+            previous = item["item_id"]
+        return self.json() != before
+
+    def answered(self, call_id: str, item_id: str) -> None:
+        """The output of this call is an item of its own at the model."""
+        self._outputs[call_id] = item_id
+        if len(self._outputs) > _REMEMBERED:
+            del self._outputs[next(iter(self._outputs))]
+
+    def output_of(self, call_id: str) -> str | None:
+        """The model's item that holds the output of this call."""
+        return self._outputs.get(call_id)
+
+    def _keep(self, item: dict[str, Any]) -> None:
+        """Store an item that has its place in the order, and make room for it."""
+        item_id = item["item_id"]
+        self._items[item_id] = item
+        self._resize(item_id, _size(item))
+
+    def _resize(self, item_id: str, size: int) -> None:
+        self._size += size - self._sizes.get(item_id, 0)
+        self._sizes[item_id] = size
+        while len(self._order) > _MAX_ITEMS or (self._size > _MAX_CHARS and len(self._order) > 1):
+            self.remove(next(old for old in self._order if old != item_id))
 
     def append(self, item_id: str, content_index: int, kind: str, delta: str) -> None:
         """A delta of an assistant's `text` or `audio` part: changes the item silently (parity 117)."""
@@ -87,13 +158,16 @@ class History:
         if item is None or item["type"] != "message":
             return
         content: list[dict[str, Any]] = list(item["content"])
-        if content_index == len(content):
+        if content_index == len(content) < _MAX_PARTS:
             content.append(_content({"type": kind}))
         if 0 <= content_index < len(content) and content[content_index]["type"] == kind:
             field = "transcript" if kind == "audio" else "text"
             part = content[content_index]
-            content[content_index] = {**part, field: (part[field] or "") + delta}
+            text = part[field] or ""
+            delta = delta[: max(0, _MAX_TEXT - len(text))]
+            content[content_index] = {**part, field: text + delta}
             self._items[item_id] = {**item, "content": content}
+            self._resize(item_id, self._sizes[item_id] + len(delta))
 
     def transcribe(self, item_id: str, transcript: str) -> bool:
         """A user's transcript is complete; True where the item was not known (parity 116)."""
@@ -111,11 +185,12 @@ class History:
             )
             return True
         if item["type"] == "message":
+            transcript = transcript[:_MAX_TEXT]
             content = [
                 {**part, "transcript": transcript} if part["type"] == "input_audio" else part
                 for part in item["content"]
             ]
-            self._items[item_id] = {**item, "content": content, "status": "completed"}
+            self._keep({**item, "content": content, "status": "completed"})
         return False
 
     def answer(self, item_id: str, output: str) -> bool:
@@ -123,7 +198,7 @@ class History:
         item = self._items.get(item_id)
         if item is None or item["type"] != "function_call":
             return False
-        self._items[item_id] = {**item, "output": output, "status": "completed"}
+        self._keep({**item, "output": output, "status": "completed"})
         return True
 
     def remove(self, item_id: str) -> bool:
@@ -131,19 +206,20 @@ class History:
             return False
         del self._items[item_id]
         self._order.remove(item_id)
+        self._size -= self._sizes.pop(item_id, 0)
         return True
 
     def _message(self, item: Mapping[str, Any], old: Mapping[str, Any] | None) -> dict[str, Any]:
         role = wire.text(item, "role") or (old["role"] if old is not None and old["type"] == "message" else "")
-        content = [_content(part) for part in wire.mappings(item, "content")]
+        content = [_content(part) for part in wire.mappings(item, "content")[:_MAX_PARTS]]
         if old is not None and old["type"] == "message" and old["role"] == role:
             content = _merge_content(old["content"], content, role)
         return {
             "item_id": item["id"],
             "previous_item_id": None,
             "type": "message",
-            "role": role,
-            "status": wire.text(item, "status"),
+            "role": role[:_MAX_NAME],
+            "status": wire.text(item, "status")[:_MAX_NAME],
             "content": content,
         }
 
@@ -154,8 +230,8 @@ class History:
             "previous_item_id": None,
             "type": "function_call",
             "call_id": wire.text(item, "call_id") or (known["call_id"] if known else ""),
-            "name": wire.text(item, "name") or (known["name"] if known else ""),
-            "arguments": wire.text(item, "arguments") or (known["arguments"] if known else ""),
+            "name": wire.text(item, "name")[:_MAX_NAME] or (known["name"] if known else ""),
+            "arguments": wire.text(item, "arguments")[:_MAX_TEXT] or (known["arguments"] if known else ""),
             # The one item is complete when its output is there, not when the model has finished the call.
             "status": "in_progress",
             "output": known["output"] if known else None,

@@ -8,13 +8,15 @@ from typing import Any, ClassVar, Final
 
 from voicebus.contracts.journal import EventType
 from voicebus.engine import wire
+from voicebus.engine.dialects import names_too_long
 from voicebus.engine.parts import Parts
 from voicebus.engine.turns import ALREADY_ACTIVE, Response
 
 Event = Mapping[str, Any]
 
-# Partial user transcripts kept at once (one is usual).
+# Partial user transcripts kept at once (one is usual), and of each (characters).
 _MAX_PARTIALS: Final = 16
+_MAX_PARTIAL: Final = 50_000
 
 # Errors that only tell of a race (protocol 10.6).
 _BENIGN: Final = frozenset(
@@ -84,6 +86,9 @@ class ModelSide:
 
     def apply(self, event: Event) -> None:
         kind = wire.text(event, "type")
+        if names_too_long(event):
+            self._p.out.ignore(f"{kind[:80]} with an id that is too long")
+            return
         if kind.startswith("response."):
             self._p.turns.heard_of(wire.text(event, "response_id"))
         handler = self._HANDLERS.get(kind)
@@ -130,10 +135,12 @@ class ModelSide:
         if status == "failed":
             self._failed(payload)
         self.turn_ended(response, status, wire.mapping(payload, "usage"))
-        self._p.out.emit("agent_end", agent=response.agent.name, response_id=response.id)
+        output = response.said or " ".join(filter(None, map(_text_of, wire.mappings(payload, "output"))))
+        self._p.out.emit("agent_end", agent=response.agent.name, response_id=response.id, output=output)
         if self._p.face is not None:
             self._p.face.response_ended(response, status)
         self._p.calls.batches.response_ended(response)
+        response.forget_texts()
         self._p.turns.pump()
 
     def give_up(self, response: Response) -> Event:
@@ -216,8 +223,11 @@ class ModelSide:
     def _audio_done(self, event: Event) -> None:
         response = self.touch(wire.text(event, "response_id"))
         if response is not None and not response.muted:
-            index = wire.index(event, "content_index")
-            self._p.out.emit("audio_end", item_id=wire.text(event, "item_id"), content_index=index)
+            item_id, index = wire.text(event, "item_id"), wire.index(event, "content_index")
+            self._p.out.emit("audio_end", item_id=item_id, content_index=index)
+            part = self._p.playback.parts.get((item_id, index))
+            if part is not None:
+                self._p.interruptions.audio_stopped(part)
 
     def _output_item_added(self, event: Event) -> None:
         response = self.touch(wire.text(event, "response_id"))
@@ -263,6 +273,9 @@ class ModelSide:
             self._p.transcript.open(item, previous, self._p.settings.agent.name, response)
         self._p.history_changed(item_id, added)
 
+    def _item_retrieved(self, event: Event) -> None:
+        self._take(wire.mapping(event, "item"), None, None)
+
     def _item_deleted(self, event: Event) -> None:
         item_id = wire.text(event, "item_id")
         self._p.transcript.deleted(item_id)
@@ -296,11 +309,27 @@ class ModelSide:
 
     def _timeout_triggered(self, event: Event) -> None:
         self._p.turns.user_turn_ended()
-        self._p.out.emit("input_audio_timeout_triggered", item_id=wire.text(event, "item_id"))
+        self._p.out.emit(
+            "input_audio_timeout_triggered",
+            item_id=wire.text(event, "item_id"),
+            audio_start_ms=wire.number(event, "audio_start_ms"),
+            audio_end_ms=wire.number(event, "audio_end_ms"),
+        )
 
     def _transcription_delta(self, event: Event) -> None:
         item_id, delta = wire.text(event, "item_id"), wire.text(event, "delta")
-        text = self._partials.get(item_id, "") + delta
+        self._heard_so_far(item_id, self._partials.get(item_id, "") + delta, delta)
+
+    def _transcription_updated(self, event: Event) -> None:
+        """As the delta of other servers, but with all of the text so far (protocol 1.9)."""
+        item_id = wire.text(event, "item_id")
+        text = wire.text(event, "transcript") or wire.text(event, "text")
+        before = self._partials.get(item_id, "")
+        if text != before:
+            self._heard_so_far(item_id, text, text.removeprefix(before))
+
+    def _heard_so_far(self, item_id: str, text: str, delta: str) -> None:
+        text = text[:_MAX_PARTIAL]
         self._partials[item_id] = text
         while len(self._partials) > _MAX_PARTIALS:
             del self._partials[next(iter(self._partials))]
@@ -338,6 +367,7 @@ class ModelSide:
             p.out.observe("model_error", code=error_label(code))
         if code in _FATAL:
             self.fatal_code = code
+        p.rewriter.refused(event_id)
         if code == "input_audio_buffer_commit_empty":
             p.turns.commit_refused(event_id)
         update = p.settings.refused(error)
@@ -346,12 +376,12 @@ class ModelSide:
                 p.face.refused(error, update.intent.event_id)
                 return True
             self.record_error(error)
-            return p.settings.is_confirmed
+            return not update.first
         answered, create = p.turns.refused(error)
         if create is not None:
             if p.face is not None:
                 p.face.create_refused(create, error)
-            if not create.manual:
+            if not create.manual or p.face is None:
                 self.record_error(error)
         elif answered:
             p.out.ignore(f"response.create will be sent again: {code}")
@@ -376,7 +406,7 @@ class ModelSide:
 
     def _is_for_client(self, error: Event) -> bool:
         """Whether a client of the OpenAI face has caused this error, or may have: not all name their event."""
-        if self._p.face is None or not self._p.settings.is_confirmed or wire.text(error, "code") in _FATAL:
+        if self._p.face is None or not self._p.face.is_open or wire.text(error, "code") in _FATAL:
             return False
         return not self._p.out.is_own(wire.text(error, "event_id"))
 
@@ -397,14 +427,23 @@ class ModelSide:
         "response.output_audio_transcript.done": _text_done,
         "response.output_audio.done": _audio_done,
         "conversation.item.added": _item_added,
-        "conversation.item.created": _item_added,
         "conversation.item.done": _item_done,
+        "conversation.item.retrieved": _item_retrieved,
         "conversation.item.deleted": _item_deleted,
         "conversation.item.truncated": _item_truncated,
         "conversation.item.input_audio_transcription.delta": _transcription_delta,
+        "conversation.item.input_audio_transcription.updated": _transcription_updated,
         "conversation.item.input_audio_transcription.completed": _transcription_completed,
         "conversation.item.input_audio_transcription.failed": _transcription_failed,
         "input_audio_buffer.speech_started": _speech_started,
         "input_audio_buffer.speech_stopped": _speech_stopped,
         "input_audio_buffer.timeout_triggered": _timeout_triggered,
     }
+
+
+def _text_of(item: Event) -> str:
+    """What a message of the model says."""
+    if wire.text(item, "type") != "message":
+        return ""
+    texts = (wire.text(part, "transcript") or wire.text(part, "text") for part in wire.mappings(item, "content"))
+    return " ".join(text for text in texts if text)

@@ -56,7 +56,7 @@ def assemble(config: SessionConfig, now: float, view: ClientView | None) -> Part
     out = Outbox(config.session, config.face, now)
     settings = Settings(out, config.model, config.agent, config.transport)
     history = History()
-    playback = PlaybackTracker(bytes_per_ms(settings.effective))
+    playback = PlaybackTracker(bytes_per_ms(settings.effective), tracked=config.tracked_playback)
     transcript = Transcript(out, playback)
     turns = Turns(out, config.create_timeout_ms / 1000, lambda: settings.agent, config.transport)
     face: ClientFace | None = None
@@ -86,8 +86,8 @@ def assemble(config: SessionConfig, now: float, view: ClientView | None) -> Part
         calls=calls,
         hosted=HostedTools(out, calls, settings),
         guard=Guard(out, config.guardrail_timeout_ms / 1000),
-        interruptions=Interruptions(out, turns, playback, transcript, settings),
-        rewriter=Rewriter(out, history),
+        interruptions=Interruptions(out, turns, playback, transcript, settings, config.transport),
+        rewriter=Rewriter(out, history, hide),
         face=face,
     )
     return parts

@@ -101,7 +101,7 @@ class Session:
         return self._p.settings.agent
 
     def start(self) -> list[Output]:
-        """The session's first outputs; the model's socket is open, and is told the settings at once (parity 50, 129)."""
+        """The session's first outputs: the model, whose socket is open, gets its settings at once (parity 50, 129)."""
         session = self._p.settings.effective
         audio = wire.mapping(session, "audio")
         formats = {
@@ -251,6 +251,7 @@ class Session:
         part = p.playback.parts.get((item.item_id, item.content_index))
         if part is None:
             part = p.playback.begin(response, item.item_id, item.content_index, self._out.now)
+            self._out.emit("audio_start", item_id=item.item_id, content_index=item.content_index)
             p.transcript.sounds(item.item_id, response, part.starts)
             if response.first_audio is None:
                 p.turns.sounded(response)

@@ -1,7 +1,9 @@
 """What the model is told about the session: composes `session.update`, and knows which of them are unanswered.
 
 Three layers, later ones win: the agent's part, what a client of the OpenAI face changed (this survives handoffs), and
-the rule that a voice cannot change once audio was spoken (protocol 4.3).
+the rule that a voice cannot change once audio was spoken (protocol 4.3). What the program itself changes is told to the
+model and lasts until the next agent, whose settings are sent whole (parity 2.21). Tracing goes by itself, after
+`session.created`, and again only where it changes (parity 42, 130).
 """
 
 from collections import deque
@@ -10,12 +12,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from voicebus.engine import wire
-from voicebus.engine.config import AgentSpec, HandoffSpec, ToolSpec
+from voicebus.engine.config import AgentSpec, HandoffSpec, ToolSpec, Transport
 from voicebus.engine.outbox import Outbox
 from voicebus.engine.view import UpdateSession
 
 # Objects that merge field by field; everything else is replaced whole (protocol 4.2).
 _MERGED: Final = frozenset({"audio", "audio.input", "audio.output"})
+# Updates whose answer is waited for; a server that answers none gets there.
+_MAX_UNANSWERED: Final = 64
 
 
 def merge(base: Mapping[str, Any], patch: Mapping[str, Any], path: str = "") -> dict[str, Any]:
@@ -59,28 +63,40 @@ def bytes_per_ms(session: Mapping[str, Any]) -> int:
 
 @dataclass(slots=True)
 class Update:
-    """A `session.update` without its answer. `intent` is the client's wish that it carries, None for our own."""
+    """A `session.update` without its answer. `intent` is the client's wish that it carries, None for our own.
+
+    `first` is the session's first configuration, without which there is no agent.
+    """
 
     id: str
     session: Mapping[str, Any]
-    intent: UpdateSession | None
+    intent: UpdateSession | None = None
+    first: bool = False
 
 
 class Settings:
-    """The settings in force and on their way. `effective` is the session as the model last confirmed it."""
+    """The settings in force and on their way. `effective` is the session as the model last confirmed it.
 
-    def __init__(self, out: Outbox, model: str, agent: AgentSpec) -> None:
+    A model of transport EVENTS, and a server until it first confirms something, are taken to do what they are told.
+    """
+
+    def __init__(self, out: Outbox, model: str, agent: AgentSpec, transport: Transport = Transport.WIRE) -> None:
         self._out = out
         self._model = model
+        self._confirms = transport is Transport.WIRE
         self._accepted: Mapping[str, Any] = {}
         self._client_tools: Sequence[Mapping[str, Any]] = ()
-        self._unanswered: deque[Update] = deque()
+        self._unanswered: deque[Update] = deque(maxlen=_MAX_UNANSWERED)
         self._instructed = False
-        self.is_confirmed = False
+        self._confirmed = False
         self._configured = False
+        self._greeted = False
+        self._traced: Any = None
         self.agent = agent
         self.voice_locked = False
-        self.effective: Mapping[str, Any] = self._compose()
+        # What the model was told and did not refuse; what it says of itself beside that is never added up.
+        self._told: Mapping[str, Any] = self._compose()
+        self.effective: Mapping[str, Any] = self._told
 
     @property
     def turn_detection(self) -> Mapping[str, Any] | None:
@@ -105,16 +121,41 @@ class Settings:
         self.configure()
 
     def configure(self) -> None:
-        """Send one full `session.update`."""
+        """Send one full `session.update`. A model of transport EVENTS got the first settings when it was connected."""
         session = self._compose()
+        session.pop("tracing", None)
         if self.agent.instructions is None and self._instructed and "prompt" not in session:
             # Absent means unchanged on the wire: the last agent's instructions must not outlive it.
             session["instructions"] = ""
         self._instructed = "instructions" in session
-        if self._configured:
-            session.pop("tracing", None)  # cannot change once enabled: sending it again is an error
-        self._configured = True
-        self._send(session, None)
+        first, self._configured = not self._configured, True
+        if self._confirms or not first:
+            self._send(Update(self._out.mint(), session, first=first))
+        if self._greeted:
+            self._trace()
+
+    def greeted(self) -> None:
+        """`session.created` came: now tracing can be set."""
+        if not self._greeted:
+            self._greeted = True
+            self._trace()
+
+    def _trace(self) -> None:
+        tracing = self.agent.session.get("tracing")
+        if tracing is not None and tracing != self._traced:
+            self._traced = tracing
+            self._send(
+                Update(self._out.mint(), {"type": "realtime", "model": self._model, "tracing": tracing}),
+            )
+
+    def patch(self, patch: Mapping[str, Any], event: Mapping[str, Any] | None = None) -> None:
+        """The program's own change, or its raw `event` that makes one: lasts until the next agent's settings."""
+        self._instructed = self._instructed or "instructions" in patch
+        if event is not None:
+            update_id = wire.text(event, "event_id") or self._out.mint()
+            self._send(Update(update_id, patch), event)
+        else:
+            self._send(Update(self._out.mint(), self._keep_voice({**patch, "type": "realtime"})))
 
     def change(self, intent: UpdateSession) -> None:
         """A client's allowed change: goes to the model, and counts for later agents unless the model refuses it."""
@@ -122,14 +163,15 @@ class Settings:
         if intent.tools is not None:
             session["tools"] = offered_tools(self.agent, intent.tools)
         # A voice that cannot be changed any more is the model's to refuse: the client asked for it by name.
-        self._send(session, intent)
+        self._send(Update(self._out.mint(), session, intent))
 
     def confirmed(self, session: Mapping[str, Any]) -> UpdateSession | None:
         """`session.updated` came; returns the client's wish that it answers, if it answers one."""
-        self.is_confirmed = True
+        self._confirmed = True
         update = self._unanswered.popleft() if self._unanswered else None
-        sent = {} if update is None else update.session
-        self.effective = merge(merge(self.effective, sent), session)
+        if update is not None:
+            self._told = merge(self._told, update.session)
+        self.effective = merge(self._told, session)
         if update is None or update.intent is None:
             return None
         self._accepted = merge(self._accepted, update.intent.patch)
@@ -142,20 +184,27 @@ class Settings:
 
         Errors do not always carry the event id (protocol 3.3); then the parameter tells, and the oldest is meant.
         """
-        event_id = wire.text(error, "event_id")
-        about_session = (
-            wire.text(error, "param").startswith("session") or wire.text(error, "code") == "cannot_update_voice"
-        )
-        for update in self._unanswered:
-            if update.id == event_id or (not event_id and about_session):
-                self._unanswered.remove(update)
-                return update
-        return None
+        event_id, about = wire.text(error, "event_id"), wire.text(error, "param")
+        if event_id:
+            refused = [update for update in self._unanswered if update.id == event_id]
+        elif about.startswith("session"):
+            key = about.removeprefix("session").lstrip(".").partition(".")[0]
+            refused = [update for update in self._unanswered if key in update.session] or list(self._unanswered)
+        elif wire.text(error, "code") == "cannot_update_voice":
+            refused = list(self._unanswered)
+        else:
+            return None
+        if not refused:
+            return None
+        self._unanswered.remove(refused[0])
+        return refused[0]
 
-    def _send(self, session: Mapping[str, Any], intent: UpdateSession | None) -> None:
-        update = Update(self._out.mint(), session, intent)
-        self._unanswered.append(update)
-        self._out.send({"type": "session.update", "event_id": update.id, "session": session})
+    def _send(self, update: Update, event: Mapping[str, Any] | None = None) -> None:
+        if self._confirms:
+            self._unanswered.append(update)
+        if not self._confirms or not self._confirmed:
+            self.effective = merge(self.effective, update.session)
+        self._out.send({**(event or {}), "type": "session.update", "event_id": update.id, "session": update.session})
 
     def _compose(self) -> dict[str, Any]:
         session: dict[str, Any] = merge({"type": "realtime", "model": self._model}, self.agent.session)

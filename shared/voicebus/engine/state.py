@@ -3,14 +3,16 @@
 Everything that decides whether an input is in place lives here. Rules:
 
 1. An input whose trigger is not listed for the present state is out of place: it changes nothing and yields `Ignored`.
-2. CONNECTING: the model's socket is open, `session.created` has not come. CONFIGURING: our `session.update` is out,
-   `session.updated` has not come. What a client wants to say in these two waits; only LIVE carries it out.
-3. LIVE is the conversation. Whether the model speaks, tools run or checks are due are facts beside the state, kept by
-   the modules named after them.
+2. CONFIGURING: the first `session.update` is out. Everything that a client wants is carried out at once, since the
+   wire keeps the order; nothing waits. What only a conversation brings (results, verdicts, playback) is out of place.
+3. LIVE is the conversation. It begins with `session.updated`; from a server that does not confirm, with any other sign
+   of life, or a little after `session.created`. Whether the model speaks, tools run or checks are due are facts beside
+   the state, kept by the modules named after them. A session of transport EVENTS is LIVE from its start.
 4. CLOSED is final: `Close` was the last output, nothing follows it, whatever arrives.
 
-A model event's trigger is its type where the table of the state names that type, else `ModelEvent`. An `error` with
-code `session_expired` has a trigger of its own, since the model closes the socket behind it.
+A model event's trigger is its type where the table of the state names that type, `SIGN_OF_LIFE` where it tells that the
+model is at work, else `ModelEvent`. An `error` with code `session_expired` has a trigger of its own, since the model
+closes the socket behind it. A timer's trigger is its key where the table names that key, else `TimerFired`.
 """
 
 from collections.abc import Mapping
@@ -21,6 +23,10 @@ from voicebus.engine import wire
 from voicebus.engine.inputs import (
     AgentResolved,
     AgentUnresolved,
+    Approve,
+    AudioInterrupted,
+    CallVetted,
+    ChangeSettings,
     ClientEvent,
     ClientMalformed,
     CommitAudio,
@@ -32,8 +38,13 @@ from voicebus.engine.inputs import (
     ModelEvent,
     ModelMalformed,
     Playback,
+    Reject,
+    ReplaceHistory,
     SendMessage,
+    SendRaw,
+    SendToolOutput,
     TimerFired,
+    ToolErrorWorded,
     ToolProgressArrived,
     ToolResultArrived,
     ToolStartedArrived,
@@ -44,7 +55,6 @@ from voicebus.engine.inputs import (
 
 
 class State(Enum):
-    CONNECTING = "connecting"
     CONFIGURING = "configuring"
     LIVE = "live"
     CLOSED = "closed"
@@ -55,37 +65,32 @@ Trigger = type[Input] | str
 SESSION_CREATED: Final = "session.created"
 SESSION_UPDATED: Final = "session.updated"
 SESSION_EXPIRED: Final = "session_expired"
+SIGN_OF_LIFE: Final = "sign of life"
+SETUP_TIMER: Final = "setup"
+CONFIRM_TIMER: Final = "confirm"
 
-# What waits for LIVE.
-POSTPONED: Final = (SendMessage, CommitAudio, ClientEvent)
+_ALIVE: Final = ("response.", "conversation.", "input_audio_buffer.")
 
 TRANSITIONS: Final[Mapping[State, Mapping[Trigger, State]]] = {
-    State.CONNECTING: {
-        SESSION_CREATED: State.CONFIGURING,
-        "error": State.CONNECTING,
-        SESSION_EXPIRED: State.CLOSED,
-        ModelMalformed: State.CONNECTING,
-        LinkLost: State.CLOSED,
-        SendMessage: State.CONNECTING,
-        CommitAudio: State.CONNECTING,
-        ClientEvent: State.CONNECTING,
-        ClientMalformed: State.CONNECTING,
-        UpdateAgent: State.CONNECTING,
-        TimerFired: State.CONNECTING,
-        Trouble: State.CONNECTING,
-        End: State.CLOSED,
-    },
     State.CONFIGURING: {
         SESSION_UPDATED: State.LIVE,
-        "error": State.CONFIGURING,
+        SIGN_OF_LIFE: State.LIVE,
+        ModelEvent: State.CONFIGURING,
         SESSION_EXPIRED: State.CLOSED,
+        ModelAudio: State.LIVE,
         ModelMalformed: State.CONFIGURING,
         LinkLost: State.CLOSED,
         SendMessage: State.CONFIGURING,
         CommitAudio: State.CONFIGURING,
+        Interrupt: State.CONFIGURING,
+        SendRaw: State.CONFIGURING,
+        ChangeSettings: State.CONFIGURING,
+        ReplaceHistory: State.CONFIGURING,
+        UpdateAgent: State.CONFIGURING,
         ClientEvent: State.CONFIGURING,
         ClientMalformed: State.CONFIGURING,
-        UpdateAgent: State.CONFIGURING,
+        SETUP_TIMER: State.CLOSED,
+        CONFIRM_TIMER: State.LIVE,
         TimerFired: State.CONFIGURING,
         Trouble: State.CONFIGURING,
         End: State.CLOSED,
@@ -96,10 +101,17 @@ TRANSITIONS: Final[Mapping[State, Mapping[Trigger, State]]] = {
         ModelAudio: State.LIVE,
         ModelMalformed: State.LIVE,
         LinkLost: State.CLOSED,
+        AudioInterrupted: State.LIVE,
         SendMessage: State.LIVE,
         CommitAudio: State.LIVE,
         Interrupt: State.LIVE,
         Playback: State.LIVE,
+        SendRaw: State.LIVE,
+        SendToolOutput: State.LIVE,
+        ChangeSettings: State.LIVE,
+        ReplaceHistory: State.LIVE,
+        Approve: State.LIVE,
+        Reject: State.LIVE,
         UpdateAgent: State.LIVE,
         ClientEvent: State.LIVE,
         ClientMalformed: State.LIVE,
@@ -109,6 +121,8 @@ TRANSITIONS: Final[Mapping[State, Mapping[Trigger, State]]] = {
         VerdictArrived: State.LIVE,
         AgentResolved: State.LIVE,
         AgentUnresolved: State.LIVE,
+        CallVetted: State.LIVE,
+        ToolErrorWorded: State.LIVE,
         TimerFired: State.LIVE,
         Trouble: State.LIVE,
         End: State.CLOSED,
@@ -119,12 +133,17 @@ TRANSITIONS: Final[Mapping[State, Mapping[Trigger, State]]] = {
 
 def trigger(state: State, item: Input) -> Trigger:
     """What `item` is looked up under in the table of `state`."""
+    table = TRANSITIONS[state]
     if isinstance(item, ModelEvent):
         kind = wire.text(item.event, "type")
         if kind == "error" and wire.text(wire.mapping(item.event, "error"), "code") == SESSION_EXPIRED:
             return SESSION_EXPIRED
-        if kind in TRANSITIONS[state]:
+        if kind in table:
             return kind
+        if SIGN_OF_LIFE in table and kind.startswith(_ALIVE):
+            return SIGN_OF_LIFE
+    if isinstance(item, TimerFired) and item.key in table:
+        return item.key
     return type(item)
 
 

@@ -43,6 +43,9 @@ _MAX_WAITING: Final = 32
 # Responses remembered after their end, for late events, verdicts and results.
 _REMEMBERED: Final = 64
 _MAX_METADATA: Final = 16
+# What is kept of one response's texts: characters together, and items, and parts of each.
+MAX_TEXT: Final = 200_000
+MAX_TEXT_PARTS: Final = 64
 
 
 def join(parts: Mapping[int, str]) -> str:
@@ -86,6 +89,7 @@ class Response:
     `waited_from` is the end of the user's turn that it answers (s), None where it continues an answer that has been
     heard already. `last_event` is when something came of it last (s). `texts` is what it says, by item and part.
     `model_id` is what the model calls it, "" where it has not named it; `started`: `response.created` has come.
+    `over`: the model has ended it, although its end is still held back.
     """
 
     id: str
@@ -96,6 +100,7 @@ class Response:
     create: Create | None = None
     out_of_band: bool = False
     active: bool = True
+    over: bool = False
     muted: bool = False
     unseen: bool = False
     cancelling: bool = False
@@ -109,15 +114,30 @@ class Response:
     announced: bool = False
     last_event: float = 0.0
     texts: dict[str, dict[int, str]] = field(default_factory=dict)
+    _size: int = 0
 
     def say(self, item_id: str, content_index: int, text: str, *, whole: bool = False) -> str:
-        """Add to a part's text, or set it whole; returns the item's text so far."""
-        parts = self.texts.setdefault(item_id, {})
-        if whole:
-            parts[content_index] = text or parts.get(content_index, "")
-        else:
-            parts[content_index] = parts.get(content_index, "") + text
+        """Add to a part's text, or set it whole, as far as texts are kept; returns the item's text so far."""
+        parts = self.texts.get(item_id, {})
+        before = parts.get(content_index, "")
+        after = (text or before) if whole else before + text
+        room = MAX_TEXT - self._size
+        if len(after) - len(before) > room:
+            after = after[: len(before) + max(0, room)]
+        is_new = content_index not in parts
+        if not is_new or (len(parts) < MAX_TEXT_PARTS and (item_id in self.texts or len(self.texts) < MAX_TEXT_PARTS)):
+            self._size += len(after) - len(before)
+            self.texts.setdefault(item_id, parts)[content_index] = after
         return join(parts)
+
+    @property
+    def said(self) -> str:
+        """All that it says, in the order of its items."""
+        return " ".join(text for text in map(join, self.texts.values()) if text)
+
+    def forget_texts(self) -> None:
+        """It has ended, and nobody asks for its texts any more."""
+        self.texts = {}
 
     @property
     def reference(self) -> float:
@@ -246,13 +266,19 @@ class Turns:
 
     def cancel(self, response: Response, *, event_id: str | None = None) -> None:
         """Stop a response: at most one cancel each, and only while it runs (parity 2.7)."""
-        if not response.active or response.cancelling:
+        if not response.active or response.over or response.cancelling:
             return
         response.cancelling = True
         event: dict[str, Any] = {"type": "response.cancel"}
         if response.model_id:
             event["response_id"] = response.model_id
         self._out.send(event if event_id is None else {**event, "event_id": event_id})
+
+    def cancelled(self, response_id: str) -> None:
+        """The program has cancelled a response by itself; "" is the one that runs."""
+        response = self.responses.get(response_id) if response_id else self.active
+        if response is not None:
+            response.cancelling = True
 
     def _send(self, create: Create) -> None:
         create.sent_at = self._out.now
