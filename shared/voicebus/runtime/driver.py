@@ -158,7 +158,7 @@ class SessionDriver:
         self._link = await connector.connect(self, model=self._config.model)
 
     async def run(self, connector: ModelConnector | None = None) -> str:
-        """Dial the model unless that was done, converse until the end, clean up. Returns the reason of the end.
+        """Dial the model and start, unless that was done, converse until the end, clean up. Returns why it ended.
 
         A model that cannot be reached is a session that ended: it is recorded and the client is told.
         """
@@ -172,19 +172,41 @@ class SessionDriver:
                     # What is lost goes to the client, whom the model's address does not concern.
                     self._log.warning("the model cannot be reached", error=str(error), code=error.code)
                     lost = LinkLost(_UNREACHABLE, code=error.code, close_code=error.close_code)
-            self._start()
+            if not self._live:
+                self.start()
             if lost is not None:
                 self.feed(lost)
             await self._ended.wait()
         except asyncio.CancelledError:
             # The client left, or the gateway stops, while the model is dialled: that too began and ended.
             if not self._live:
-                self._start()
+                self.start()
             self.feed(End(self.leaving))
             raise
         finally:
             await self._clean_up()
         return self._reason
+
+    def start(self) -> None:
+        """Let the engine begin: its first outputs are performed, and inputs are heard, when this returns."""
+        self._started_at = self._bus.clock.monotonic()
+        self._live = True
+        self._busy = True
+        try:
+            for output in self._engine.start():
+                self._perform[type(output)](output)
+            if self._tap is not None:
+                self._tap.settled()
+        except Exception as error:  # noqa: BLE001 - the boundary between one session and the others
+            self._crash(error)
+        finally:
+            self._busy = False
+        early, self._early = self._early, []
+        for frame in early:
+            self.model_frame(frame)
+        if self._early_loss is not None:
+            self.feed(self._early_loss)
+        self._open_to_client()
 
     def feed(self, event: Input, delta: frames.AudioDelta | None = None) -> None:
         """Bring one input, a `ModelAudio` with its samples; nothing happens before the start and after the end."""
@@ -259,26 +281,6 @@ class SessionDriver:
         self.feed(lost)
 
     # --- the loop -----------------------------------------------------------------------------------
-
-    def _start(self) -> None:
-        self._started_at = self._bus.clock.monotonic()
-        self._live = True
-        self._busy = True
-        try:
-            for output in self._engine.start():
-                self._perform[type(output)](output)
-            if self._tap is not None:
-                self._tap.settled()
-        except Exception as error:  # noqa: BLE001 - the boundary between one session and the others
-            self._crash(error)
-        finally:
-            self._busy = False
-        early, self._early = self._early, []
-        for frame in early:
-            self.model_frame(frame)
-        if self._early_loss is not None:
-            self.feed(self._early_loss)
-        self._open_to_client()
 
     def _take(self, event: Input, delta: frames.AudioDelta | None, size: int) -> None:
         if not self.live:
