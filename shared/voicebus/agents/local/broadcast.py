@@ -1,0 +1,165 @@
+"""Events of one session for several consumers: each sees all of them, none holds the session or another one up.
+
+A loop that is left with `break` is resumed by the next one where it stopped. A loop that begins while another runs
+sees everything that the slowest of them has not read yet, and all that follows.
+"""
+
+import asyncio
+import weakref
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from typing import Final
+
+from voicebus.agents.events import RealtimeAudio, RealtimeRawModelEvent, RealtimeSessionEvent
+
+MAX_EVENTS: Final = 8192
+"""Events that wait for one consumer."""
+
+MAX_BYTES: Final = 32 * 1024 * 1024
+"""Bytes of the model's frames behind them: three minutes of speech that nobody reads."""
+
+_Entry = tuple[int, int, RealtimeSessionEvent]
+
+
+class _Queue:
+    """What waits for one consumer, bounded by `MAX_EVENTS` and `MAX_BYTES`.
+
+    Overflow: the oldest raw model event goes first, then the oldest audio, then the oldest of all. How many went is
+    told with the next event that is read.
+    """
+
+    __slots__ = ("_audio", "_bytes", "_number", "_others", "_raw", "dropped", "waiting")
+
+    def __init__(self) -> None:
+        # Kept apart so that finding what goes is quick; numbers tell the order.
+        self._raw: deque[_Entry] = deque()
+        self._audio: deque[_Entry] = deque()
+        self._others: deque[_Entry] = deque()
+        self._bytes = 0
+        self._number = 0
+        self.dropped = 0
+        self.waiting: set[asyncio.Future[None]] = set()
+
+    def __len__(self) -> int:
+        return len(self._raw) + len(self._audio) + len(self._others)
+
+    def copy(self) -> "_Queue":
+        """The same events, for another consumer."""
+        twin = _Queue()
+        twin._raw, twin._audio, twin._others = self._raw.copy(), self._audio.copy(), self._others.copy()
+        twin._bytes, twin._number, twin.dropped = self._bytes, self._number, self.dropped
+        return twin
+
+    def put(self, event: RealtimeSessionEvent, size: int) -> None:
+        self._number += 1
+        kind = type(event)
+        entries = self._raw if kind is RealtimeRawModelEvent else self._audio if kind is RealtimeAudio else self._others
+        entries.append((self._number, size, event))
+        self._bytes += size
+        while self._bytes > MAX_BYTES or len(self) > MAX_EVENTS:
+            self._take(self._raw or self._audio or self._others)
+            self.dropped += 1
+        if self.waiting:
+            self.wake()
+
+    def get(self) -> RealtimeSessionEvent:
+        """The oldest; only where there is one."""
+        first = min((entries for entries in (self._raw, self._audio, self._others) if entries), key=_oldest)
+        return self._take(first)
+
+    def wake(self) -> None:
+        for waiter in self.waiting:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def _take(self, entries: deque[_Entry]) -> RealtimeSessionEvent:
+        _, size, event = entries.popleft()
+        self._bytes -= size
+        return event
+
+
+def _oldest(entries: deque[_Entry]) -> int:
+    return entries[0][0]
+
+
+class Broadcast:
+    """Takes events of one session, on the event loop; iterate over it for them.
+
+    `dropped` makes the event that tells a consumer how many it has missed.
+    """
+
+    def __init__(self, *, dropped: Callable[[int], RealtimeSessionEvent]) -> None:
+        self.dropped = dropped
+        # What nobody is reading now: where the last loop stopped, or from the first event on.
+        self._resting: _Queue | None = _Queue()
+        self._reading: dict[weakref.ref[_Consumer], _Queue] = {}
+        self._queues: tuple[_Queue, ...] = (self._resting,)
+        self.ended = False
+        self.failure: Exception | None = None
+
+    def put(self, event: RealtimeSessionEvent, size: int = 0) -> None:
+        """Give `event` to every consumer; `size` is that of the frame behind it, in bytes. Nothing after the end."""
+        if not self.ended:
+            for queue in self._queues:
+                queue.put(event, size)
+
+    def end(self, failure: Exception | None = None) -> None:
+        """No event follows: iteration ends after those that wait, with `failure` raised if there is one."""
+        if self.ended:
+            return
+        self.ended, self.failure = True, failure
+        for queue in self._queues:
+            queue.wake()
+
+    def __aiter__(self) -> AsyncIterator[RealtimeSessionEvent]:
+        if self._resting is not None:
+            queue, self._resting = self._resting, None
+        else:
+            queue = max(self._reading.values(), key=len).copy()
+        consumer = _Consumer(self, queue)
+        self._reading[weakref.ref(consumer, self._left)] = queue
+        self._queues = tuple(self._reading.values())
+        return consumer
+
+    def _left(self, consumer: "weakref.ref[_Consumer]") -> None:
+        """A loop was left, or ran to its end."""
+        queue = self._reading.pop(consumer)
+        if not self._reading:
+            self._resting = queue
+        self._queues = tuple(self._reading.values()) or (queue,)
+
+
+class _Consumer:
+    """One loop over the events."""
+
+    def __init__(self, broadcast: Broadcast, queue: _Queue) -> None:
+        self._broadcast = broadcast
+        self._queue = queue
+        self._began = False
+        self._failed = False
+
+    def __aiter__(self) -> "_Consumer":
+        return self
+
+    async def __anext__(self) -> RealtimeSessionEvent:
+        queue = self._queue
+        if not self._began:
+            # Loops that are started together see the same events: the first must not run ahead before the others begin.
+            self._began = True
+            await asyncio.sleep(0)
+        while not queue:
+            if self._broadcast.ended:
+                if self._broadcast.failure is not None and not self._failed:
+                    self._failed = True
+                    raise self._broadcast.failure
+                raise StopAsyncIteration
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            queue.waiting.add(waiter)
+            try:
+                await waiter
+            finally:
+                queue.waiting.discard(waiter)
+        if queue.dropped:
+            dropped, queue.dropped = queue.dropped, 0
+            return self._broadcast.dropped(dropped)
+        return queue.get()

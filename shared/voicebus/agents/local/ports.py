@@ -1,0 +1,56 @@
+"""The small ports of a session in one process: its clock, its journal, and an inbox that nobody writes to."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from voicebus.contracts.envelope import Entry
+from voicebus.engine.outputs import Record
+from voicebus.ports import SessionRef
+
+MAX_RECORDS: Final = 10_000
+"""Records that a session in process keeps; beyond that the oldest go."""
+
+
+class LocalClock:
+    """Implements `Clock` on this machine's clocks."""
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def at_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+
+class LocalJournal:
+    """Implements `Journal`: keeps the last `MAX_RECORDS` records of one session."""
+
+    def __init__(self) -> None:
+        self._records: deque[tuple[Record, int]] = deque(maxlen=MAX_RECORDS)
+
+    def records(self) -> list[dict[str, Any]]:
+        """What was recorded, as the native face shows it: `type`, `seq`, `at` (ms), and the record's fields."""
+        return [
+            {"type": record.type.value, "seq": record.seq, "at": at_ms, **record.data.model_dump(mode="json")}
+            for record, at_ms in self._records
+        ]
+
+    async def open(self, session: str, *, state: Mapping[str, str]) -> int:
+        return 1
+
+    def append(self, session: SessionRef, record: Record, at_ms: int) -> None:
+        self._records.append((record, at_ms))
+
+    async def close(self, session: SessionRef) -> None:
+        """The records stay, for whoever holds the session."""
+
+
+class NoInbox:
+    """Implements `Inbox`: in process, answers come as inputs."""
+
+    def subscribe(self, session: str, deliver: Callable[[Entry], None]) -> None:
+        """Nothing is delivered."""
+
+    def unsubscribe(self, session: str) -> None:
+        """Nothing was."""

@@ -1,0 +1,93 @@
+"""Reads along with a model that speaks the protocol, and has its events shown as those of the model layer."""
+
+from typing import Any
+
+from voicebus.agents.context import RunContextWrapper
+from voicebus.agents.local.face import CLEAN_CLOSE, EventFace
+from voicebus.agents.models.events import (
+    RealtimeModelConnectionStatusEvent,
+    RealtimeModelEndOfStreamEvent,
+    RealtimeModelErrorEvent,
+    RealtimeModelExceptionEvent,
+    RealtimeModelRawServerEvent,
+    RealtimeModelUsageEvent,
+)
+from voicebus.agents.models.translate import audio_event, raw_audio, semantic_events
+from voicebus.engine.inputs import (
+    AgentResolved,
+    AgentUnresolved,
+    CallVetted,
+    Input,
+    LinkLost,
+    ModelAudio,
+    ModelEvent,
+    Reject,
+    TimerFired,
+    ToolErrorWorded,
+    ToolResultArrived,
+    UpdateAgent,
+)
+from voicebus.errors import ModelLinkError
+from voicebus.runtime.frames import AudioDelta
+
+_CALL_TIMER = "call:"
+
+
+class WireTap:
+    """Implements `ModelTap` for a session over the wire."""
+
+    def __init__(self, face: EventFace, context: RunContextWrapper[Any]) -> None:
+        self._face = face
+        self._context = context
+
+    def heard(self, item: Input, delta: AudioDelta | None, size: int) -> None:
+        face = self._face
+        kind = type(item)
+        if kind is ModelAudio and delta is not None:
+            face.begin(size)
+            face.raw(RealtimeModelRawServerEvent(raw_audio(delta)))
+            face.expect((audio_event(delta),))
+        elif kind is ModelEvent:
+            face.begin(size)
+            self._server_event(item.event)  # type: ignore[union-attr]
+        else:
+            self._other(item)
+
+    def settled(self) -> None:
+        self._face.settle()
+
+    def _server_event(self, event: Any) -> None:
+        self._face.raw(RealtimeModelRawServerEvent(event))
+        derived = semantic_events(event)
+        for one in derived:
+            if type(one) is RealtimeModelUsageEvent:
+                self._context.usage.add(one.usage)
+            elif type(one) is RealtimeModelErrorEvent:
+                self._face.failed_with(one.error)
+        self._face.expect(derived)
+
+    def _other(self, item: Input) -> None:
+        face = self._face
+        if isinstance(item, ToolResultArrived):
+            face.answers(item.result.call_id)
+        elif isinstance(item, ToolErrorWorded | CallVetted | Reject | AgentUnresolved):
+            face.answers(item.call_id)
+        elif isinstance(item, AgentResolved):
+            face.answers(item.call_id)
+            face.took_over(item.agent.name, item.agent.snapshot)
+        elif isinstance(item, UpdateAgent):
+            face.took_over(item.agent.name, item.agent.snapshot)
+        elif isinstance(item, TimerFired) and item.key.startswith(_CALL_TIMER):
+            face.answers(item.key.removeprefix(_CALL_TIMER))
+        elif isinstance(item, LinkLost):
+            self._lost(item)
+
+    def _lost(self, lost: LinkLost) -> None:
+        self._face.raw(RealtimeModelConnectionStatusEvent("disconnected"))
+        if lost.close_code in CLEAN_CLOSE:
+            self._face.raw(RealtimeModelEndOfStreamEvent())
+            self._face.lost(None)
+            return
+        failure = ModelLinkError(lost.why, code=lost.code, close_code=lost.close_code)
+        self._face.raw(RealtimeModelExceptionEvent(failure, "the connection to the model was lost"))
+        self._face.lost(failure)

@@ -1,0 +1,203 @@
+"""Tool calls and checks of one session, run in the program's own process: what workers do in a cluster.
+
+Both run what they are given in tasks of their own, functions that are not async in threads of their own, and answer
+with engine inputs. A slow tool holds no guardrail up, and no other session.
+"""
+
+import asyncio
+import contextvars
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, Protocol
+
+from voicebus.agents.agent import RealtimeAgent
+from voicebus.agents.context import RunContextWrapper, ToolContext
+from voicebus.agents.guardrails import GuardrailFunctionOutput, InputGuardrail, OutputGuardrail
+from voicebus.agents.judge import judge
+from voicebus.agents.tools.function_tool import FunctionTool
+from voicebus.agents.tools.invoke import ToolOutcome, invoke
+from voicebus.agents.tools.kinds import Tool
+from voicebus.contracts.guardrails import GuardrailResult, GuardrailVerdict
+from voicebus.contracts.tools import Outcome, ToolFailure, ToolResult, ToolStarted
+from voicebus.engine.inputs import Input, ToolResultArrived, ToolStartedArrived, VerdictArrived
+from voicebus.engine.outputs import CancelTool, DispatchCheck, DispatchTool
+from voicebus.ports import SessionRef
+from voicebus.runtime.threads import DaemonThreadPool
+from voicebus.telemetry import metrics
+from voicebus.telemetry.logging import get_logger
+
+log = get_logger(__name__)
+
+WORKER: Final = "in-process"
+"""Who ran a tool or a check, in records."""
+
+THREADS: Final = 16
+"""Functions of one session that are not async and run at once; more wait."""
+
+STOP_S: Final = 1.0
+"""What tools and checks may take to end once their session does (parity 2.34)."""
+
+# Raw outputs of tools and guardrails that wait to be shown; the oldest go.
+_REMEMBERED: Final = 256
+
+
+class Names(Protocol):
+    """What names mean in a session: its author."""
+
+    def agent(self, name: str) -> RealtimeAgent[Any]: ...
+
+    def tool(self, snapshot: int, name: str) -> Tool | None: ...
+
+    def guardrail(self, snapshot: int, name: str) -> OutputGuardrail[Any] | InputGuardrail[Any] | None: ...
+
+
+class _Tasks:
+    """Tasks of one session and their threads; ended together."""
+
+    def __init__(self, what: str, session: str) -> None:
+        self._what = what
+        self._session = session
+        self._running: set[asyncio.Task[None]] = set()
+        # What the program has set for itself (a logger's fields, a tracer's span) when it entered the session.
+        self._scope = contextvars.copy_context()
+        self.pool = DaemonThreadPool(THREADS, name=f"{what}-{session}")
+
+    def start(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name=f"{name}-{self._session}", context=self._scope.copy())
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    async def aclose(self) -> None:
+        """Cancel what runs; what has not ended after `STOP_S` is left behind, and can do nothing more."""
+        tasks = set(self._running)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            _, stuck = await asyncio.wait(tasks, timeout=STOP_S)
+            if stuck:
+                log.warning("work goes on after its session", what=self._what, session=self._session, tasks=len(stuck))
+        self.pool.shutdown()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("work broke", what=self._what, session=self._session, exc_info=error)
+
+
+class LocalTools:
+    """Implements `ToolDispatch`. `outputs` are what tools returned, by call, for whoever shows it."""
+
+    def __init__(
+        self, names: Names, context: RunContextWrapper[Any], session: str, feed: Callable[[Input], None]
+    ) -> None:
+        self._names = names
+        self._context = context
+        self._feed = feed
+        self._tasks = _Tasks("tools", session)
+        self._calls: dict[str, asyncio.Task[None]] = {}
+        self.outputs: OrderedDict[str, Any] = OrderedDict()
+
+    def dispatch(self, session: SessionRef, call: DispatchTool) -> None:
+        task = self._tasks.start(f"tool-{call.tool}-{call.call_id}", self._run(session, call))
+        self._calls[call.call_id] = task
+        task.add_done_callback(lambda _: self._calls.pop(call.call_id, None))
+
+    def cancel(self, session: SessionRef, cancel: CancelTool) -> None:
+        task = self._calls.get(cancel.call_id)
+        if task is not None:
+            task.cancel()
+
+    async def aclose(self) -> None:
+        await self._tasks.aclose()
+
+    async def _run(self, session: SessionRef, call: DispatchTool) -> None:
+        tool = self._names.tool(call.snapshot, call.tool)
+        if not isinstance(tool, FunctionTool):
+            # The engine dispatches what its agent's snapshot has: only one that was resolved too long ago is gone.
+            why = f"the tool {call.tool} is not there any more"
+            self._answer(call, ToolOutcome(Outcome.ERROR, f"{why}.", ToolFailure(kind="unknown_tool", message=why)), 0)
+            return
+        self._feed(ToolStartedArrived(ToolStarted(call_id=call.call_id, worker=WORKER)))
+        limit_s = call.timeout_ms / 1000
+        context = ToolContext.from_agent_context(
+            self._context,
+            call.call_id,
+            agent=self._names.agent(call.agent),
+            tool_name=call.tool,
+            tool_arguments=call.arguments,
+            session=session.id,
+            deadline_s=limit_s,
+        )
+        started = time.monotonic()
+        outcome = await invoke(tool, context, call.arguments, timeout=limit_s, executor=self._tasks.pool)
+        took_s = time.monotonic() - started
+        metrics.TOOL_DURATION.labels(tool=call.tool).observe(took_s)
+        self._answer(call, outcome, round(took_s * 1000))
+
+    def _answer(self, call: DispatchTool, outcome: ToolOutcome, duration_ms: int) -> None:
+        self.outputs[call.call_id] = outcome.value
+        if len(self.outputs) > _REMEMBERED:
+            self.outputs.popitem(last=False)
+        result = ToolResult(
+            call_id=call.call_id,
+            outcome=outcome.outcome,
+            output=outcome.output,
+            error=outcome.error,
+            worker=WORKER,
+            duration_ms=duration_ms,
+            background=outcome.background,
+        )
+        self._feed(ToolResultArrived(result))
+
+
+class LocalChecks:
+    """Implements `GuardrailDispatch`: the guardrails of a check judge side by side."""
+
+    def __init__(
+        self, names: Names, context: RunContextWrapper[Any], session: str, feed: Callable[[Input], None]
+    ) -> None:
+        self._names = names
+        self._context = context
+        self._feed = feed
+        self._tasks = _Tasks("guardrails", session)
+        self._findings: OrderedDict[tuple[str, str], GuardrailFunctionOutput] = OrderedDict()
+
+    def check(self, session: SessionRef, check: DispatchCheck, *, timeout_ms: int) -> None:
+        self._tasks.start(f"check-{check.check_id}", self._run(check, timeout_ms / 1000))
+
+    def finding(self, item_id: str, guardrail: str) -> GuardrailFunctionOutput | None:
+        """What a guardrail has last returned about an item that tripped it."""
+        return self._findings.get((item_id, guardrail))
+
+    async def aclose(self) -> None:
+        await self._tasks.aclose()
+
+    async def _run(self, check: DispatchCheck, limit_s: float) -> None:
+        started = time.monotonic()
+        results = await asyncio.gather(*(self._judge(check, name, limit_s) for name in check.guardrails))
+        verdict = GuardrailVerdict(
+            check_id=check.check_id,
+            response_id=check.response_id,
+            results=results,
+            worker=WORKER,
+            duration_ms=round((time.monotonic() - started) * 1000),
+        )
+        self._feed(VerdictArrived(verdict))
+
+    async def _judge(self, check: DispatchCheck, name: str, limit_s: float) -> GuardrailResult:
+        guardrail = self._names.guardrail(check.snapshot, name)
+        if guardrail is None:
+            return GuardrailResult(name=name, tripped=False, error="it is not there any more")
+
+        def found(output: GuardrailFunctionOutput) -> None:
+            if output.tripwire_triggered:
+                self._findings[check.item_id, name] = output
+                if len(self._findings) > _REMEMBERED:
+                    self._findings.popitem(last=False)
+
+        agent = self._names.agent(check.agent)
+        return await judge(
+            guardrail, self._context, agent, check.text, timeout=limit_s, executor=self._tasks.pool, found=found
+        )
