@@ -32,6 +32,8 @@ log = get_logger(__name__)
 KEPT_SNAPSHOTS: Final = 64
 """Resolutions whose callables are kept. A call of an older one is answered as one of a tool that is gone."""
 
+_EARLY: Final = "pre_approval_tool_input_guardrails"
+
 Trouble = Callable[[str, str], None]
 
 
@@ -121,9 +123,13 @@ class SessionAuthor:
         return self._agents[name]
 
     def tool(self, snapshot: int, name: str) -> Tool | None:
-        """What `name`, a tool's name or a hosted server's label, stood for at `snapshot`."""
+        """What `name` stood for at `snapshot`: a tool's name, a hosted server's label, or `label.tool` of such."""
         resolved = self._snapshots.get(snapshot)
-        return None if resolved is None else resolved.tools.get(name)
+        if resolved is None:
+            return None
+        label = max((label for label in resolved.tools if name.startswith(f"{label}.")), key=len, default="")
+        hosted = resolved.tools.get(label)
+        return resolved.tools.get(name) or (hosted if isinstance(hosted, HostedMCPTool) else None)
 
     def guardrail(self, snapshot: int, name: str) -> Guardrail | None:
         """The guardrail that `GuardrailSpec.name` stood for at `snapshot`."""
@@ -178,7 +184,7 @@ class SessionAuthor:
         if not await is_offered(tool.is_enabled, self._context, resolved.agent):
             return _unknown(ask)
         asks = not ask.approved and await self._needs_approval(tool, ask)
-        if not asks or self._run_config.get("tool_execution", {}).get("pre_approval_tool_input_guardrails", False):
+        if not asks or (self._run_config.get("tool_execution") or {}).get(_EARLY, False):
             refused = await self._guard(tool, resolved, ask)
             if refused is not None:
                 return CallVetted(ask.call_id, "reject", refused, "guardrail")
@@ -232,9 +238,10 @@ class SessionAuthor:
             return UNCHECKED
 
     async def _vet_hosted(self, ask: VetCall) -> CallVetted:
-        label, tool = self._hosted(ask)
-        if tool is None:
+        tool = self.tool(ask.snapshot, ask.tool)
+        if not isinstance(tool, HostedMCPTool):
             return _unknown(ask)
+        label = tool.server_label
         if tool.on_approval_request is None or ask.approved:
             return CallVetted(ask.call_id, "run" if ask.approved else "ask")
         request = MCPApprovalRequest(ask.call_id, label, ask.tool.removeprefix(f"{label}."), ask.arguments)
@@ -245,13 +252,6 @@ class SessionAuthor:
             self._failed("approval_policy_failed", f"on_approval_request of {label!r}", error)
             return CallVetted(ask.call_id, "reject", UNCHECKED)
         return CallVetted(ask.call_id, "run") if approved is True else CallVetted(ask.call_id, "reject", reason)
-
-    def _hosted(self, ask: VetCall) -> tuple[str, HostedMCPTool | None]:
-        resolved = self._snapshots.get(ask.snapshot)
-        for label, tool in ({} if resolved is None else resolved.tools).items():
-            if isinstance(tool, HostedMCPTool) and ask.tool.startswith(f"{label}."):
-                return label, tool
-        return "", None
 
     def _failed(self, code: str, what: str, error: Exception) -> None:
         log.warning("a callback failed", what=what, session=self._session, error=repr(error))

@@ -112,7 +112,7 @@ class Resolver:
         names = _names([*judging, *hearing])
         session = wire_session(settings, call_id=self._joins_call)
         self._check_holds(agent, judging, hearing, session)
-        debounce = self.run_config.get("guardrails_settings", {}).get("debounce_text_length", DEFAULT_DEBOUNCE)
+        debounce = (self.run_config.get("guardrails_settings") or {}).get("debounce_text_length", DEFAULT_DEBOUNCE)
         return Resolved(
             spec=AgentSpec(
                 name=agent.name,
@@ -151,7 +151,7 @@ class Resolver:
         `tools` and `handoffs` are always among them, be they empty.
         """
         initial = {key: value for key, value in self._initial.items() if first or key not in _OWN}
-        settings: dict[str, Any] = {**self.run_config.get("model_settings", {}), **initial}
+        settings: dict[str, Any] = {**(self.run_config.get("model_settings") or {}), **initial}
         if self.run_config.get("tracing_disabled", False):
             settings["tracing"] = None
         if agent.prompt is not None and initial.get("prompt") is None:

@@ -140,7 +140,7 @@ def _spread(agent: RealtimeAgent[Any], config: RealtimeRunConfig, configs: dict[
 def _follow(targets: Targets, agent: RealtimeAgent[Any], config: RealtimeRunConfig | None) -> None:
     """Take in what an agent brings along: its tools, its guardrails, and the agents that it hands off to."""
     given = config or RealtimeRunConfig()
-    for tool in as_tools((*agent.tools, *given.get("model_settings", {}).get("tools", ()))):
+    for tool in as_tools((*agent.tools, *_base(given, "tools"))):
         if isinstance(tool, FunctionTool):
             _add(targets.tools, tool.name, tool, "tools")
     for judge in (*agent.output_guardrails, *(given.get("output_guardrails") or ())):
@@ -154,8 +154,13 @@ def _follow(targets: Targets, agent: RealtimeAgent[Any], config: RealtimeRunConf
 
 def _leads_to(agent: RealtimeAgent[Any], config: RealtimeRunConfig) -> list[RealtimeAgent[Any]]:
     """The agents that `agent` may hand off to, as far as that is known beforehand."""
-    offered = (*agent.all_handoffs(), *as_handoffs(config.get("model_settings", {}).get("handoffs", ())))
+    offered = (*agent.all_handoffs(), *as_handoffs(_base(config, "handoffs")))
     return [handoff.agent for handoff in offered if handoff.agent is not None]
+
+
+def _base(config: RealtimeRunConfig, key: str) -> Sequence[Any]:
+    """What the run config's model settings have for agents that name none."""
+    return (config.get("model_settings") or {}).get(key) or ()  # type: ignore[return-value]
 
 
 def _add(known: dict[str, Any], name: str, entry: Any, what: str) -> None:

@@ -1,0 +1,65 @@
+"""Run configs are checked whole when they are given."""
+
+from typing import Any
+
+import pytest
+
+from voicebus.agents.config import RealtimeRunConfig, ToolErrorFormatterArgs, check_run_config
+from voicebus.agents.context import RunContextWrapper
+from voicebus.agents.guardrails import InputGuardrail, OutputGuardrail
+from voicebus.agents.hooks import RealtimeRunHooks
+from voicebus.errors import UserError
+
+
+def judge(context: Any, agent: Any, text: str) -> Any: ...
+
+
+def test_a_run_config_may_say_everything_or_nothing() -> None:
+    check_run_config({})
+    full: RealtimeRunConfig = {
+        "model_settings": {"voice": "cedar"},
+        "output_guardrails": [OutputGuardrail(judge)],
+        "input_guardrails": [InputGuardrail(judge)],
+        "guardrails_settings": {"debounce_text_length": -1},
+        "tracing_disabled": True,
+        "async_tool_calls": False,
+        "tool_execution": {"pre_approval_tool_input_guardrails": True},
+        "tool_error_formatter": lambda args: args.default_message,
+        "hooks": RealtimeRunHooks(),
+    }
+    check_run_config(full)
+    assert set(RealtimeRunConfig.__annotations__) == set(full)
+
+
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        ({"debounce": 3}, "run config has unknown keys: debounce"),
+        ({"model_settings": 3}, "run config model_settings must be an object"),
+        ({"model_settings": {"voise": 1}}, "model_settings has unknown keys: voise"),
+        ({"output_guardrails": judge}, "output_guardrails must be a list"),
+        ({"output_guardrails": [judge]}, "output_guardrails must hold OutputGuardrail objects"),
+        ({"input_guardrails": [OutputGuardrail(judge)]}, "input_guardrails must hold InputGuardrail objects"),
+        ({"guardrails_settings": {"debounce": 3}}, "guardrails_settings has unknown keys: debounce"),
+        ({"guardrails_settings": {"debounce_text_length": "3"}}, "debounce_text_length must be a whole number"),
+        ({"guardrails_settings": {"debounce_text_length": -2}}, "debounce_text_length must be a whole number"),
+        ({"tracing_disabled": "yes"}, "tracing_disabled must be True or False, not 'yes'"),
+        ({"async_tool_calls": 1}, "async_tool_calls must be True or False"),
+        ({"tool_execution": {"early": True}}, "tool_execution has unknown keys: early"),
+        ({"tool_execution": {"pre_approval_tool_input_guardrails": 1}}, "pre_approval_tool_input_guardrails must be"),
+        ({"tool_error_formatter": "text"}, "tool_error_formatter must be a function"),
+        ({"hooks": object()}, "hooks must be a RealtimeRunHooks object"),
+        ({"hooks": RealtimeRunHooks}, "hooks must be a RealtimeRunHooks object"),
+    ],
+)
+def test_a_wrong_key_or_value_is_refused_by_its_name(config: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UserError) as refused:
+        check_run_config(config)
+    assert sentence in str(refused.value)
+
+
+def test_a_formatter_is_told_what_happened_by_position_or_name() -> None:
+    args = ToolErrorFormatterArgs("approval_rejected", "function", "book", "c1", "no", RunContextWrapper(None))
+    assert (args.kind, args.tool_name, args.call_id, args.default_message, args.error) == (
+        "approval_rejected", "book", "c1", "no", None,
+    )  # fmt: skip
