@@ -5,7 +5,7 @@ import pytest
 from support.talk import Talk, agent, tool
 from voicebus.contracts.journal import EventType
 from voicebus.engine.config import AgentSpec, Face, GuardrailMode, GuardrailSpec, SessionConfig
-from voicebus.engine.inputs import CommitAudio, LinkLost, ModelEvent, SendMessage, UpdateAgent
+from voicebus.engine.inputs import CommitAudio, Interrupt, LinkLost, SendMessage, UpdateAgent
 from voicebus.engine.outputs import Close, Emit, Observe, Record, SendModel, ToClient
 from voicebus.engine.session import Session
 from voicebus.engine.settings import merge
@@ -22,10 +22,11 @@ def test_the_first_outputs_are_the_session_started_record_and_an_empty_history()
     assert second == Emit("history_updated", {"history": []})
 
 
-def test_session_created_is_answered_with_one_full_session_update() -> None:
+def test_one_full_session_update_goes_out_at_once() -> None:
     talk = Talk(agent(tools=[tool("weather")]))
-    talk.model("session.created", session={})
     (update,) = talk.sent("session.update", talk.last)
+    assert talk.model("session.created", session={}) != [update], "it is not sent again"
+    assert len(talk.sent("session.update")) == 1
     session = update["session"]
     assert session["type"] == "realtime"
     assert session["model"] == "gpt-realtime"
@@ -38,36 +39,44 @@ def test_session_created_is_answered_with_one_full_session_update() -> None:
 
 def test_an_agent_without_instructions_leaves_the_models_own() -> None:
     talk = Talk(agent(instructions=None))
-    talk.model("session.created")
     assert "instructions" not in talk.sent("session.update")[0]["session"]
 
 
-def test_what_a_client_says_too_early_waits_and_goes_out_in_order() -> None:
+def test_what_a_client_says_at_once_follows_the_settings() -> None:
     talk = Talk()
     talk.asks("first")
-    talk.model("session.created")
     talk.put(CommitAudio())
-    talk.asks("second")
-    assert talk.sent_types([*talk.all]) == ["session.update"]
-    talk.model("session.updated", session={})
-    assert talk.sent_types() == [
+    talk.put(Interrupt())
+    talk.model("session.created")
+    assert talk.sent_types([*talk.all]) == [
+        "session.update",
         "conversation.item.create",
         "response.create",
         "input_audio_buffer.commit",
-        "conversation.item.create",
     ]
-    first, second = talk.sent("conversation.item.create")
-    assert first["item"]["content"][0]["text"] == "first"
-    assert second["item"]["content"][0]["text"] == "second"
+    assert talk.session.state is State.CONFIGURING
 
 
-def test_what_waits_is_bounded_and_the_rest_is_refused() -> None:
-    talk = Talk()
-    for number in range(257):
-        talk.asks(str(number))
-    assert [event["code"] for event in talk.emitted("error")] == ["too_many_pending_events"]
-    talk.live()
-    assert len(talk.sent("conversation.item.create")) == 256
+def test_the_first_frame_is_the_settings_of_an_agent_with_defaults() -> None:
+    pcm = {"type": "audio/pcm", "rate": 24000}
+    heard = {
+        "format": pcm,
+        "transcription": {"model": "gpt-4o-mini-transcribe"},
+        "turn_detection": {"type": "semantic_vad", "interrupt_response": True},
+    }
+    audio = {"input": heard, "output": {"format": pcm, "voice": "ash"}}
+    settings = {"output_modalities": ["audio"], "audio": audio, "tracing": "auto"}
+    talk = Talk(AgentSpec("a", "hi", session=settings))
+    (update,) = talk.of(SendModel)
+    assert update.event["type"] == "session.update"
+    assert update.event["session"] == {
+        "type": "realtime",
+        "model": "gpt-realtime",
+        "output_modalities": ["audio"],
+        "instructions": "hi",
+        "tools": [],
+        "audio": audio,
+    }
 
 
 def test_a_model_that_is_never_ready_is_given_up() -> None:
@@ -77,9 +86,19 @@ def test_a_model_that_is_never_ready_is_given_up() -> None:
     assert talk.last[-1] == Close("model_lost", 1011)
 
 
-def test_a_refused_first_configuration_ends_the_session() -> None:
-    talk = Talk()
+def test_a_model_that_does_not_confirm_is_taken_as_it_is() -> None:
+    talk = Talk(face=Face.OPENAI)
     talk.model("session.created")
+    talk.timer("confirm")
+    assert talk.session.state is State.LIVE
+    assert talk.shown("session.created", talk.last)
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_a_refused_first_configuration_ends_the_session(live: bool) -> None:
+    talk = Talk()
+    if live:
+        talk.model("conversation.created")
     talk.fails("invalid_value", "Unknown voice.", talk.sent("session.update")[0]["event_id"])
     assert talk.errors() == ["invalid_value"]
     assert talk.last[-1] == Close("error", 1011)
@@ -88,7 +107,6 @@ def test_a_refused_first_configuration_ends_the_session() -> None:
 
 def test_an_error_without_event_id_about_the_session_is_the_updates() -> None:
     talk = Talk()
-    talk.model("session.created")
     talk.fails("unknown_parameter", "Unknown parameter: 'session.foo'.", param="session.foo")
     assert talk.session.state is State.CLOSED
 
@@ -107,12 +125,13 @@ def test_a_code_that_is_not_known_counts_as_other() -> None:
     assert [observed.labels for observed in talk.observed("model_error")] == [{"code": "other"}]
 
 
-def test_another_agent_before_the_connection_is_simply_the_agent() -> None:
+def test_another_agent_before_the_confirmation_is_told_at_once() -> None:
     talk = Talk()
     talk.put(UpdateAgent(agent("other", instructions="Other.")))
-    talk.model("session.created")
-    assert [update["session"]["instructions"] for update in talk.sent("session.update")] == ["Other."]
+    assert [update["session"]["instructions"] for update in talk.sent("session.update")] == ["Be brief.", "Other."]
     assert talk.session.agent.name == "other"
+    talk.fails("invalid_value", "No.", talk.sent("session.update")[1]["event_id"])
+    assert talk.session.state is State.CONFIGURING, "only the first configuration is what a session cannot do without"
 
 
 def test_another_agent_later_gets_a_session_update_and_no_handoff_event() -> None:
@@ -124,12 +143,33 @@ def test_another_agent_later_gets_a_session_update_and_no_handoff_event() -> Non
     assert not talk.records(EventType.HANDOFF)
 
 
-def test_tracing_is_sent_once_since_it_cannot_change() -> None:
-    talk = Talk(AgentSpec("a", session={"tracing": "auto"})).live()
+def test_tracing_goes_by_itself_once_the_session_is_there_and_again_only_if_it_changes() -> None:
+    talk = Talk(AgentSpec("a", session={"tracing": "auto"}))
+    assert "tracing" not in talk.sent("session.update")[0]["session"]
+    talk.live()
+    assert [update["session"] for update in talk.sent("session.update")[1:]] == [
+        {"type": "realtime", "model": "gpt-realtime", "tracing": "auto"}
+    ]
     talk.put(UpdateAgent(AgentSpec("b", session={"tracing": "auto"})))
-    first, second = talk.sent("session.update")
-    assert first["session"]["tracing"] == "auto"
-    assert "tracing" not in second["session"]
+    assert "tracing" not in talk.sent("session.update", talk.last)[0]["session"]
+    talk.model("session.created")
+    assert not talk.sent("session.update", talk.last)
+    talk.put(UpdateAgent(AgentSpec("c", session={"tracing": {"group_id": "g"}})))
+    assert talk.sent("session.update", talk.last)[1]["session"]["tracing"] == {"group_id": "g"}
+
+
+def test_no_tracing_is_never_sent() -> None:
+    talk = Talk(AgentSpec("a", session={"tracing": None})).live()
+    assert len(talk.sent("session.update")) == 1
+
+
+def test_refused_tracing_costs_nothing_else() -> None:
+    talk = Talk(AgentSpec("a", session={"tracing": "auto"}))
+    talk.model("session.created")
+    talk.fails("unknown_parameter", "Unknown parameter: 'session.tracing'.", param="session.tracing")
+    assert talk.session.state is State.CONFIGURING
+    talk.model("session.updated", session={})
+    assert talk.session.state is State.LIVE
 
 
 def test_a_voice_stays_once_audio_was_spoken() -> None:
@@ -195,8 +235,6 @@ def test_ids_are_short_and_the_same_for_the_same_inputs() -> None:
     def ids(session: str) -> list[str]:
         engine = Session(SessionConfig(session, Face.NATIVE, agent(), "m"), now=0.0)
         outputs = [*engine.start()]
-        for kind in ("session.created", "session.updated"):
-            outputs += engine.handle(ModelEvent({"type": kind, "session": {}}), 0.0)
         outputs += engine.handle(SendMessage([]), 0.0)
         return [output.event["event_id"] for output in outputs if isinstance(output, SendModel)]
 
@@ -207,6 +245,5 @@ def test_ids_are_short_and_the_same_for_the_same_inputs() -> None:
 
 def test_an_explicit_none_is_sent_as_null() -> None:
     talk = Talk(agent(vad=None, transcription=False))
-    talk.model("session.created")
     heard = talk.sent("session.update")[0]["session"]["audio"]["input"]
     assert heard == {"turn_detection": None, "transcription": None}

@@ -8,9 +8,14 @@ import pytest
 from support.talk import Talk, agent
 from voicebus.contracts.guardrails import GuardrailVerdict
 from voicebus.contracts.tools import Outcome, ToolProgress, ToolResult, ToolStarted
+from voicebus.engine.config import Transport
 from voicebus.engine.inputs import (
     AgentResolved,
     AgentUnresolved,
+    Approve,
+    AudioInterrupted,
+    CallVetted,
+    ChangeSettings,
     ClientEvent,
     ClientMalformed,
     CommitAudio,
@@ -22,8 +27,13 @@ from voicebus.engine.inputs import (
     ModelEvent,
     ModelMalformed,
     Playback,
+    Reject,
+    ReplaceHistory,
     SendMessage,
+    SendRaw,
+    SendToolOutput,
     TimerFired,
+    ToolErrorWorded,
     ToolProgressArrived,
     ToolResultArrived,
     ToolStartedArrived,
@@ -31,13 +41,22 @@ from voicebus.engine.inputs import (
     UpdateAgent,
     VerdictArrived,
 )
-from voicebus.engine.outputs import Close, Ignored
-from voicebus.engine.state import SESSION_EXPIRED, TRANSITIONS, State, Trigger, following, trigger
+from voicebus.engine.outputs import Close, Ignored, SendModel
+from voicebus.engine.state import (
+    CONFIRM_TIMER,
+    SESSION_EXPIRED,
+    SETUP_TIMER,
+    SIGN_OF_LIFE,
+    TRANSITIONS,
+    State,
+    Trigger,
+    following,
+    trigger,
+)
 
 EXAMPLES: Final[dict[Trigger, Input]] = {
-    "session.created": ModelEvent({"type": "session.created", "session": {}}),
     "session.updated": ModelEvent({"type": "session.updated", "session": {}}),
-    "error": ModelEvent({"type": "error", "error": {"code": "server_error", "message": "Oops."}}),
+    SIGN_OF_LIFE: ModelEvent({"type": "input_audio_buffer.speech_started", "item_id": "item_u"}),
     SESSION_EXPIRED: ModelEvent({"type": "error", "error": {"code": "session_expired", "message": "60 minutes."}}),
     ModelEvent: ModelEvent({"type": "rate_limits.updated"}),
     ModelAudio: ModelAudio("resp_1", "item_1", 0, 0, 960),
@@ -47,6 +66,15 @@ EXAMPLES: Final[dict[Trigger, Input]] = {
     CommitAudio: CommitAudio(),
     Interrupt: Interrupt(),
     Playback: Playback("item_1", 0, 10.0),
+    AudioInterrupted: AudioInterrupted("item_1", 0),
+    SendRaw: SendRaw({"type": "input_audio_buffer.clear"}),
+    SendToolOutput: SendToolOutput("call_1", "done", True),
+    ChangeSettings: ChangeSettings({"max_output_tokens": 5}),
+    ReplaceHistory: ReplaceHistory([]),
+    Approve: Approve("call_1"),
+    Reject: Reject("call_1"),
+    CallVetted: CallVetted("call_1", "run"),
+    ToolErrorWorded: ToolErrorWorded("call_1", "Sorry."),
     UpdateAgent: UpdateAgent(agent("other")),
     End: End("hangup"),
     ClientEvent: ClientEvent({"type": "response.create"}),
@@ -61,19 +89,15 @@ EXAMPLES: Final[dict[Trigger, Input]] = {
     ),
     AgentResolved: AgentResolved("call_1", agent("other")),
     AgentUnresolved: AgentUnresolved("call_1", "No."),
-    TimerFired: TimerFired("setup"),
+    SETUP_TIMER: TimerFired("setup"),
+    CONFIRM_TIMER: TimerFired("confirm"),
+    TimerFired: TimerFired("create"),
     Trouble: Trouble("bus_unreachable", "Redis is gone.", "bus"),
 }
 
 
-def connecting() -> Talk:
-    return Talk()
-
-
 def configuring() -> Talk:
-    talk = Talk()
-    talk.model("session.created")
-    return talk
+    return Talk()
 
 
 def live() -> Talk:
@@ -87,7 +111,6 @@ def closed() -> Talk:
 
 
 REACHED: Final[dict[State, Callable[[], Talk]]] = {
-    State.CONNECTING: connecting,
     State.CONFIGURING: configuring,
     State.LIVE: live,
     State.CLOSED: closed,
@@ -110,14 +133,17 @@ def test_every_state_has_a_table_and_every_trigger_an_example() -> None:
 def test_a_legal_input_leads_where_the_table_says(state: State, key: Trigger) -> None:
     talk = REACHED[state]()
     assert talk.session.state is state
-    if key is TimerFired and state is State.LIVE:
-        talk.asks()  # there is no set-up timer any more: let one of the conversation's fire
+    if key is TimerFired:
+        talk.asks()
+    elif key == CONFIRM_TIMER:
+        talk.model("session.created")
+    if isinstance(key, str) and key in ("setup", "confirm"):
+        talk.timer(key)
+    elif key is TimerFired:
         talk.timer("create")
     else:
         talk.put(EXAMPLES[key])
     expected = TRANSITIONS[state][key]
-    if key is TimerFired and state is not State.LIVE:
-        expected = State.CLOSED  # the set-up timer is the one timer here, and it gives up
     assert talk.session.state is expected
     assert not [output for output in talk.of(Ignored, talk.last) if " while " in output.why]
     assert bool(talk.of(Close)) == (expected is State.CLOSED)
@@ -139,6 +165,29 @@ def test_nothing_is_put_out_after_close(key: Trigger) -> None:
 
 
 def test_a_model_event_that_the_table_names_is_its_own_trigger() -> None:
-    assert trigger(State.CONNECTING, EXAMPLES["session.created"]) == "session.created"
-    assert trigger(State.LIVE, EXAMPLES["session.created"]) is ModelEvent
+    assert trigger(State.CONFIGURING, EXAMPLES["session.updated"]) == "session.updated"
+    assert trigger(State.LIVE, EXAMPLES["session.updated"]) is ModelEvent
+    assert trigger(State.CONFIGURING, ModelEvent({"type": "session.created"})) is ModelEvent
     assert trigger(State.LIVE, EXAMPLES[SESSION_EXPIRED]) == SESSION_EXPIRED
+
+
+@pytest.mark.parametrize("kind", ["response.created", "conversation.created", "input_audio_buffer.speech_started"])
+def test_a_server_that_does_not_confirm_is_live_with_its_first_sign_of_life(kind: str) -> None:
+    talk = configuring()
+    talk.model(kind, item_id="item_u", response={"id": "resp_1"})
+    assert talk.session.state is State.LIVE
+    assert "setup" not in talk.timers()
+
+
+def test_a_timer_that_was_cancelled_changes_nothing() -> None:
+    talk = configuring()
+    talk.model("session.created")
+    assert [type(output) for output in talk.put(TimerFired("setup"))] == [Ignored]
+    assert talk.session.state is State.CONFIGURING
+
+
+def test_a_session_of_a_model_that_sequences_itself_is_live_from_its_start() -> None:
+    talk = Talk(transport=Transport.EVENTS)
+    assert talk.session.state is State.LIVE
+    assert talk.of(SendModel) == []
+    assert talk.timers() == {}

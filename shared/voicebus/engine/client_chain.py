@@ -6,10 +6,14 @@ The single home of what is folded: ids, output indexes, items, usage and metadat
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from voicebus.engine.bounds import trim
 from voicebus.engine.view import OWN_METADATA_KEY
 
 # A response object of the protocol has none of these; some servers echo them, and they are the server side's own.
 _SECRET: Final = ("instructions", "tools", "tool_choice", "prompt")
+# Visible items of one chain, and places of outputs in it; a long one has ten.
+_MAX_ITEMS: Final = 128
+_MAX_INDEXES: Final = 1024
 
 
 class Chain:
@@ -43,12 +47,15 @@ class Chain:
 
     def index(self, response_id: str, output_index: int) -> int:
         """The client's index of an output of a model response: dense, in order of first mention."""
+        if len(self._indexes) >= _MAX_INDEXES:
+            return self._indexes.get((response_id, output_index), len(self._indexes))
         return self._indexes.setdefault((response_id, output_index), len(self._indexes))
 
     def see(self, item: Mapping[str, Any]) -> None:
         """A visible item of the running response; the last state of each is kept."""
         if isinstance(item_id := item.get("id"), str):
             self._items[item_id] = item
+            trim(self._items, _MAX_ITEMS)
 
     def finish(self, response: Mapping[str, Any], output: Sequence[Any]) -> bool:
         """Take in a model response that ended; `output` are the visible ones of its items.
@@ -58,7 +65,7 @@ class Chain:
         # Some servers leave the output of a final response out, or empty.
         output = output or list(self._items.values())
         self._response = {**self._response, **response}  # one that was given up says little of itself
-        self._output.extend(output)
+        self._output = [*self._output, *output][-_MAX_ITEMS:]
         self._usage = add_usage(self._usage, response.get("usage"))
         self._items = {}
         self.running = None

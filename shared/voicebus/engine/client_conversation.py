@@ -6,6 +6,8 @@ where an insert of the client has to go.
 
 from typing import Final
 
+from voicebus.engine.bounds import REMEMBERED, Recent
+
 # Stands before the first item and behind the last one, so that neither end is a special case.
 _EDGE: Final = ""
 
@@ -16,7 +18,7 @@ class Conversation:
     def __init__(self) -> None:
         self._before: dict[str, str] = {_EDGE: _EDGE}
         self._after: dict[str, str] = {_EDGE: _EDGE}
-        self._hidden: set[str] = set()
+        self._hidden = Recent()
 
     def hide(self, item_id: str) -> None:
         """From now on `item_id`, in the conversation or still to come, does not exist for the client."""
@@ -39,6 +41,8 @@ class Conversation:
         after = self._after[before]
         self._before[item_id], self._after[item_id] = before, after
         self._after[before] = self._before[after] = item_id
+        if len(self._before) > REMEMBERED:
+            self.remove(self._after[_EDGE])
 
     def append(self, item_id: str) -> None:
         self.add(item_id, behind=self._before[_EDGE] or None)

@@ -6,6 +6,7 @@ What only the model can judge (values, unknown extra fields, item contents) pass
 from collections.abc import Mapping
 from typing import Any, Final
 
+from voicebus.engine.bounds import Recent
 from voicebus.engine.client_conversation import Conversation
 from voicebus.engine.client_errors import (
     EVENT_ID_LIMIT,
@@ -106,7 +107,7 @@ class ItemRules:
     def __init__(self, conversation: Conversation, tools: Tools) -> None:
         self._conversation = conversation
         self._tools = tools
-        self.server_calls: set[str] = set()
+        self.server_calls = Recent()
 
     def check(self, item: Mapping[str, Any], param: str) -> None:
         """Raises `ClientEventError` for a new item that a client may not create."""

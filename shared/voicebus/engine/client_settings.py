@@ -54,6 +54,8 @@ _KNOWN: Final[Mapping[str, Any]] = {
     },
 }
 _UNCHANGED: Final = object()
+# Updates of one client without their answer; as many as the session itself waits for.
+_MAX_PENDING: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ class ClientSettings:
         self._other_agents = {handoff.agent for handoff in config.agent.handoffs} - {self.agent}
         self._instructions = ""
         self._shown: Mapping[str, Any] = {"model": self.agent, "instructions": "", "tools": []}
-        self._pending: deque[_Pending] = deque()
+        self._pending: deque[_Pending] = deque(maxlen=_MAX_PENDING)
 
     def agent_changed(self, name: str) -> None:
         self._other_agents = (self._other_agents | {self.agent}) - {name}

@@ -7,8 +7,9 @@ tool is it), `client_settings` (the session object; also what becomes of the set
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
+from voicebus.engine.bounds import REMEMBERED, trim
 from voicebus.engine.client_chain import Chain
 from voicebus.engine.client_conversation import Conversation
 from voicebus.engine.client_errors import (
@@ -32,6 +33,8 @@ from voicebus.engine.view import (
 )
 
 Event = Mapping[str, Any]
+# Chains that run at once, by the ids of their responses; clients have one, and some beside the conversation.
+_MAX_CHAINS: Final = 256
 
 
 class OpenAIClientView:
@@ -115,15 +118,18 @@ class OpenAIClientView:
             return []
         if self._out_of_band_asked and "conversation_id" in response and response["conversation_id"] is None:
             chain = self._chains[response_id] = Chain(response_id, response)
+            self._bound_chains()
             return [_response_event("response.created", chain.created())]
         if self._chain is not None and self._follow_up_expected:
             self._follow_up_expected = False
             self._chain.resume(response_id)
             self._chains[response_id] = self._chain
+            self._bound_chains()
             return []
         # The model began another turn by itself before the session said what becomes of the resting chain.
         ended = self.chain_ended(status="cancelled", reason="turn_detected")
         self._chain = self._chains[response_id] = Chain(response_id, response)
+        self._bound_chains()
         return [*ended, _response_event("response.created", self._chain.created())]
 
     def _response_done(self, event: Event) -> Sequence[Event]:
@@ -139,12 +145,17 @@ class OpenAIClientView:
         self._forget(chain)
         return [_response_event("response.done", chain.done())]
 
+    def _bound_chains(self) -> None:
+        if len(self._chains) > _MAX_CHAINS:
+            self._forget(next(iter(self._chains.values())))
+
     def _forget(self, chain: Chain) -> None:
         """A chain has ended; only the ids of its follow-ups are kept."""
         for response_id in chain.responses:
             self._chains.pop(response_id, None)
             if response_id != chain.id:
                 self._ended[response_id] = chain.id
+        trim(self._ended, REMEMBERED)
         if chain is self._chain:
             self._chain = None
             self._follow_up_expected = False

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from voicebus.engine import wire
+from voicebus.engine.bounds import Recent
 from voicebus.engine.outbox import Outbox
 from voicebus.engine.outputs import SendModel
 from voicebus.engine.settings import Settings, wire_tools
@@ -41,7 +42,7 @@ class ClientFace:
         self._calls = calls
         self._settings = settings
         self._client_tools: set[str] = set()
-        self._unseen_items: set[str] = set()
+        self._unseen_items = Recent()
         self._afterwards: list[Callable[[], None]] = []
         self.view = view
         self.is_open = False

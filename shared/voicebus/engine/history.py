@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from voicebus.engine import wire
+from voicebus.engine.bounds import REMEMBERED, Recent, trim
 from voicebus.engine.outbox import Outbox
 
 _CONTENT: Final[Mapping[str, str]] = {"output_text": "text", "output_audio": "audio"}
@@ -17,8 +18,6 @@ _MAX_TEXT: Final = 200_000
 _MAX_CHARS: Final = 16_000_000
 _MAX_PARTS: Final = 64
 _MAX_NAME: Final = 256
-# Items of the session's own and outputs of calls, remembered by id.
-_REMEMBERED: Final = 4096
 
 
 def _content(part: Mapping[str, Any]) -> dict[str, Any]:
@@ -62,14 +61,12 @@ class History:
         self._order: list[str] = []
         self._sizes: dict[str, int] = {}
         self._size = 0
-        self._hidden: dict[str, None] = {}
+        self._hidden = Recent()
         self._outputs: dict[str, str] = {}
 
     def hide(self, item_id: str) -> None:
         """The session makes this item itself; it is no part of the conversation that people see."""
-        self._hidden[item_id] = None
-        if len(self._hidden) > _REMEMBERED:
-            del self._hidden[next(iter(self._hidden))]
+        self._hidden.add(item_id)
 
     def is_hidden(self, item_id: str) -> bool:
         return item_id in self._hidden
@@ -133,8 +130,7 @@ class History:
     def answered(self, call_id: str, item_id: str) -> None:
         """The output of this call is an item of its own at the model."""
         self._outputs[call_id] = item_id
-        if len(self._outputs) > _REMEMBERED:
-            del self._outputs[next(iter(self._outputs))]
+        trim(self._outputs, REMEMBERED)
 
     def output_of(self, call_id: str) -> str | None:
         """The model's item that holds the output of this call."""

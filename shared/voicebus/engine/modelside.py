@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Final
 
 from voicebus.contracts.journal import EventType
 from voicebus.engine import wire
+from voicebus.engine.bounds import trim
 from voicebus.engine.dialects import names_too_long
 from voicebus.engine.parts import Parts
 from voicebus.engine.turns import ALREADY_ACTIVE, Response
@@ -331,8 +332,7 @@ class ModelSide:
     def _heard_so_far(self, item_id: str, text: str, delta: str) -> None:
         text = text[:_MAX_PARTIAL]
         self._partials[item_id] = text
-        while len(self._partials) > _MAX_PARTIALS:
-            del self._partials[next(iter(self._partials))]
+        trim(self._partials, _MAX_PARTIALS)
         self._p.out.emit("transcript_delta", item_id=item_id, role="user", delta=delta, text=text)
 
     def _transcription_completed(self, event: Event) -> None:

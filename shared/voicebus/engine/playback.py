@@ -10,19 +10,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from voicebus.engine.bounds import trim
 from voicebus.engine.outputs import ForwardAudio
 from voicebus.engine.turns import Response
 
 # A listener that reports may stop doing so (a lost tab); after this many s beyond the estimated end a part counts
 # as heard to the end.
 _REPORT_SLACK: Final = 10.0
+# Parts remembered at once; answers have one or two. Beyond that the oldest is forgotten as if it had been heard.
+_MAX_PARTS: Final = 64
 
 
 @dataclass(slots=True, eq=False)
 class Part:
     """One content part's audio. Times in s, sizes in bytes; `reported` is what the listener said, in ms.
 
-    `forward` is the answer to each further delta, made once: this is the path that runs 20 times a second.
+    `forward` is the answer to each further delta, made once: this is the path that runs 20 times a second. `ended`: no
+    more of it comes, and the listener's side knows.
     """
 
     response: Response
@@ -32,25 +36,35 @@ class Part:
     received: int = 0
     reported: float | None = None
     forward: ForwardAudio | None = None
+    ended: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Where an interruption met a part; `finished`: it had been played to the end of what was received."""
+    """Where an interruption met a part; `finished`: it had been played to the end of what was received.
+
+    `unknown`: the program's own tracker had told of nothing that was being played.
+    """
 
     part: Part
     end_ms: int
     received_ms: float
     finished: bool
+    unknown: bool = False
 
 
 class PlaybackTracker:
-    """Remembers parts until they are interrupted, or played and followed by another (parity 119-123, 2.24-2.27)."""
+    """Remembers parts until they are interrupted, or played and followed by another (parity 119-123, 2.24-2.27).
 
-    def __init__(self, bytes_per_ms: int) -> None:
+    `tracked`: the listener's reports count from the start, and are all that is known (`SessionConfig.tracked_playback`).
+    """
+
+    def __init__(self, bytes_per_ms: int, *, tracked: bool = False) -> None:
         self.bytes_per_ms = bytes_per_ms
+        self._tracked = tracked
+        self._told = False
         self.parts: dict[tuple[str, int], Part] = {}
-        self._reports = False
+        self._reports = tracked
 
     def begin(self, response: Response, item_id: str, content_index: int, now: float) -> Part:
         """The first delta of a part has arrived."""
@@ -59,11 +73,15 @@ class PlaybackTracker:
             del self.parts[key]
         part = Part(response, item_id, content_index, starts=max([now, *ends]))
         self.parts[item_id, content_index] = part
+        trim(self.parts, _MAX_PARTS)
         return part
+
+    def parts_of(self, item_id: str) -> list[Part]:
+        return [part for part in self.parts.values() if part.item_id == item_id]
 
     def report(self, item_id: str, content_index: int, played_ms: float) -> bool:
         """The listener has heard `played_ms` of a part; False where that part is not remembered."""
-        self._reports = True
+        self._reports = self._told = True
         part = self.parts.get((item_id, content_index))
         if part is None or not math.isfinite(played_ms):
             return False
@@ -115,15 +133,16 @@ class PlaybackTracker:
                 continue
             received = self.received_ms(part)
             end_ms = min(rounding(self.played_ms(part, now)), math.floor(received))
-            cuts.append(Cut(part, end_ms, received, finished))
+            cuts.append(Cut(part, end_ms, received, finished, unknown=self._tracked and not self._told))
         for part in chosen:
             del self.parts[part.item_id, part.content_index]
+        self._told = False
         return cuts
 
     def forget(self, item_id: str) -> None:
         """The item's audio was cut by somebody else."""
-        for key in [key for key in self.parts if key[0] == item_id]:
-            del self.parts[key]
+        for part in self.parts_of(item_id):
+            del self.parts[part.item_id, part.content_index]
 
     def _ends(self, part: Part) -> float:
         return part.starts + self.received_ms(part) / 1000

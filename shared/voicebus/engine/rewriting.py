@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from voicebus.engine import wire
+from voicebus.engine.bounds import trim
 from voicebus.engine.history import History
 from voicebus.engine.outbox import Outbox
 
@@ -99,8 +100,7 @@ class Rewriter:
     def _send(self, item_id: str, item: Mapping[str, Any], previous: str | None) -> None:
         event_id = self._out.mint()
         self._creating[event_id] = item_id
-        while len(self._creating) > _MAX_OPEN:
-            del self._creating[next(iter(self._creating))]
+        trim(self._creating, _MAX_OPEN)
         self._out.send(
             {
                 "type": "conversation.item.create",

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from voicebus.contracts.journal import EventType
 from voicebus.engine import wire
+from voicebus.engine.bounds import Recent, trim
 from voicebus.engine.outbox import Outbox
 from voicebus.engine.playback import PlaybackTracker
 from voicebus.engine.turns import Response, join
@@ -18,6 +19,14 @@ from voicebus.engine.turns import Response, join
 TRANSCRIPT_TIMEOUT: Final = 10.0
 TRANSCRIPT_TIMER: Final = "transcript:"
 HEARD_TIMER: Final = "heard"
+
+# Speech that is never committed leaves no item: so much of it is remembered.
+_MAX_SPEECH: Final = 8
+# Lines that may wait to be final; then the first is recorded as it is, and the others get their turn.
+_MAX_LINES: Final = 64
+# Of one line, in characters, and its parts.
+_MAX_TEXT: Final = 100_000
+_MAX_PARTS: Final = 64
 
 
 def heard_share(text: str, played_ms: float, received_ms: float) -> str:
@@ -54,10 +63,16 @@ class Line:
     incomplete: bool = False
     heard_text: str | None = None
     cut: bool = False
+    withheld: bool = False
 
     @property
     def text(self) -> str:
         return join(self.parts)
+
+    def put(self, index: int, text: str) -> None:
+        """Set a part's text, as far as the line has room for it."""
+        others = sum(len(part) for place, part in self.parts.items() if place != index)
+        self.parts[index] = text[: max(0, _MAX_TEXT - others)]
 
 
 class Transcript:
@@ -68,19 +83,18 @@ class Transcript:
         self._playback = playback
         self._lines: dict[str, Line] = {}
         self._order: list[str] = []
-        self._recorded: set[str] = set()
+        self._recorded = Recent()
         self._speech: dict[str, tuple[float, float]] = {}
         self._armed: float | None = None
 
     def speech_started(self, item_id: str) -> None:
         self._speech[item_id] = (self._out.now, self._out.now)
-        # Speech that is never committed leaves no item: bound what it leaves here.
-        while len(self._speech) > 8:
-            del self._speech[next(iter(self._speech))]
+        trim(self._speech, _MAX_SPEECH)
 
     def speech_stopped(self, item_id: str) -> None:
         started, _ = self._speech.get(item_id, (self._out.now, 0.0))
         self._speech[item_id] = (started, self._out.now)
+        trim(self._speech, _MAX_SPEECH)
 
     def open(
         self, item: Mapping[str, Any], previous: str | None, agent: str, response: Response | None = None
@@ -109,9 +123,10 @@ class Transcript:
         line = self._lines.get(wire.text(item, "id"))
         if line is None or line.response is not None:
             return
-        for index, part in enumerate(wire.mappings(item, "content")):
+        for index, part in enumerate(wire.mappings(item, "content")[:_MAX_PARTS]):
             spoken = wire.text(part, "type") == "input_audio"
-            line.parts[index] = wire.text(part, "transcript" if spoken else "text") or line.parts.get(index, "")
+            text = wire.text(part, "transcript" if spoken else "text")
+            line.put(index, text or line.parts.get(index, ""))
             if spoken and transcribes and not line.parts[index] and not line.complete:
                 line.waits_for_transcript = True
         if not line.complete:
@@ -124,7 +139,7 @@ class Transcript:
         line = self._lines.get(item_id)
         if line is None or line.role != "user":
             return
-        line.parts = {0: transcript} if line.waits_for_transcript else line.parts
+        line.parts = {0: transcript[:_MAX_TEXT]} if line.waits_for_transcript else line.parts
         line.waits_for_transcript = False
         self._out.cancel_timer(TRANSCRIPT_TIMER + item_id)
 
@@ -138,10 +153,10 @@ class Transcript:
         line = self._lines.get(wire.text(item, "id"))
         if line is None or line.complete:
             return
-        for index, part in enumerate(wire.mappings(item, "content")):
+        for index, part in enumerate(wire.mappings(item, "content")[:_MAX_PARTS]):
             text = wire.text(part, "transcript") or wire.text(part, "text")
             if text:
-                line.parts[index] = text
+                line.put(index, text)
         line.complete = True
         line.incomplete = wire.text(item, "status") == "incomplete"
         line.ended = max(line.ended, self._out.now)
@@ -158,6 +173,15 @@ class Transcript:
         for line in self._lines.values():
             if line.response is response and not line.complete and not line.cut and not line.audio:
                 line.cut, line.heard_text = True, "" if response.spoken else line.text
+
+    def withheld(self, item_id: str, response: Response, texts: Mapping[int, str]) -> None:
+        """What the item says is kept back: it was said, and never heard."""
+        if response.out_of_band:
+            return
+        line = self.open({"id": item_id, "role": "assistant"}, None, response.agent.name, response)
+        if line is not None and not line.audio:
+            line.parts = dict(texts)
+            line.cut, line.heard_text, line.withheld = True, "", True
 
     def deleted(self, item_id: str) -> None:
         """The model has forgotten the item; that it was said stays true."""
@@ -185,8 +209,9 @@ class Transcript:
         """Record every line from the front that is final, all of them if the session ends."""
         while self._order:
             line = self._lines[self._order[0]]
-            if not everything and not self._is_final(line):
+            if not everything and len(self._order) <= _MAX_LINES and not self._is_final(line):
                 break
+            self._out.cancel_timer(TRANSCRIPT_TIMER + line.item_id)
             self._order.pop(0)
             del self._lines[line.item_id]
             self._record(line)
@@ -220,6 +245,7 @@ class Transcript:
             truncated=heard is not None or line.incomplete,
             started_ms=self._out.ms(line.started),
             ended_ms=self._out.ms(line.ended),
+            withheld=line.withheld,
         )
 
     def _arm(self) -> None:

@@ -7,7 +7,7 @@ Rules:
 2. Automatic creates coalesce with the one that waits last; manual ones (a client's own) keep their place and are
    barriers. Out-of-band creates (`conversation: "none"`) run beside all that and are sent at once.
 3. An automatic create that met the server's own response (VAD) is sent again when that one is done. An optional one
-   is not, nor is it sent at all once such a response has begun: the model went on by itself.
+   is not: the model went on by itself.
 4. One that is never answered is given up; if its response comes after all, it is cancelled by id.
 5. Creates are recognised by their mark in `metadata` (which clients never see) and, where refused, by `event_id`.
    A response without our mark started unasked.
@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from voicebus.engine import wire
+from voicebus.engine.bounds import trim
 from voicebus.engine.config import AgentSpec, Transport
 from voicebus.engine.outbox import Outbox
 from voicebus.engine.settings import offered_tools, own_tools
@@ -233,8 +234,7 @@ class Turns:
         if create.out_of_band:
             self._send(create)
             self._apart[create.id] = create
-            while len(self._apart) > _MAX_WAITING:
-                del self._apart[next(iter(self._apart))]
+            trim(self._apart, _MAX_WAITING)
         else:
             self._waiting.append(create)
             self.pump()
@@ -401,8 +401,7 @@ class Turns:
         create = self._release()
         if create is not None:
             self._given_up[create.id] = create
-            while len(self._given_up) > _MAX_WAITING:
-                del self._given_up[next(iter(self._given_up))]
+            trim(self._given_up, _MAX_WAITING)
         return None if create is None or create.withdrawn else create
 
     def stalled(self, excused: Callable[[Response], bool]) -> Response | None:
@@ -443,8 +442,6 @@ class Turns:
         if current and not out_of_band:
             response.waited_from = self._turn_ended
             self.active = self.latest = response
-            if create is None:
-                self._waiting = deque(waiting for waiting in self._waiting if not waiting.optional)
             if self._sequences:
                 self._out.set_timer(STALL_TIMER, self.stall_timeout)
         if len(self.responses) > _REMEMBERED:
