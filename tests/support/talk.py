@@ -27,8 +27,10 @@ T = TypeVar("T")
 VAD: Mapping[str, Any] = {"type": "server_vad", "create_response": True, "interrupt_response": True}
 
 
-def tool(name: str = "weather", *, timeout_ms: int = 30_000, respond: Any = "when_all_done") -> ToolSpec:
-    return ToolSpec(name, f"Does {name}.", {"type": "object"}, "default", timeout_ms, respond=respond)
+def tool(
+    name: str = "weather", *, timeout_ms: int = 30_000, respond: Any = "when_all_done", **fields: Any
+) -> ToolSpec:
+    return ToolSpec(name, f"Does {name}.", {"type": "object"}, "default", timeout_ms, respond=respond, **fields)
 
 
 def handoff(agent: str) -> HandoffSpec:
@@ -45,10 +47,11 @@ def agent(
     transcription: bool = True,
     voice: str = "ash",
     instructions: str | None = "Be brief.",
+    **fields: Any,
 ) -> AgentSpec:
     heard = {"turn_detection": vad, "transcription": {"model": "stt"} if transcription else None}
     session = {"audio": {"input": heard, "output": {"voice": voice}}}
-    return AgentSpec(name, instructions, tuple(tools), tuple(handoffs), tuple(guardrails), session)
+    return AgentSpec(name, instructions, tuple(tools), tuple(handoffs), tuple(guardrails), session, **fields)
 
 
 class Talk:
@@ -211,9 +214,15 @@ class Talk:
         return self.put(ClientEvent({"type": type_, **fields}))
 
     def result(
-        self, output: str = "sunny", call: str = "call_1", outcome: Outcome = Outcome.OK, *, after: float = 0.0
+        self,
+        output: str = "sunny",
+        call: str = "call_1",
+        outcome: Outcome = Outcome.OK,
+        *,
+        after: float = 0.0,
+        **fields: Any,
     ) -> list[Output]:
-        result = ToolResult(call_id=call, outcome=outcome, output=output, worker="worker-1", duration_ms=5)
+        result = ToolResult(call_id=call, outcome=outcome, output=output, worker="worker-1", duration_ms=5, **fields)
         return self.put(ToolResultArrived(result), after=after)
 
     def verdict(self, check: str, *results: GuardrailResult) -> list[Output]:
@@ -238,6 +247,11 @@ class Talk:
 
     def sent_types(self, outputs: Sequence[Output] | None = None) -> list[str]:
         return [output.event["type"] for output in self.of(SendModel, self.last if outputs is None else outputs)]
+
+    def told(self, outputs: Sequence[Output] | None = None) -> list[tuple[str, str]]:
+        """What the model was told of its calls: call id and output."""
+        items = [event["item"] for event in self.sent("conversation.item.create", outputs)]
+        return [(item["call_id"], item["output"]) for item in items if item["type"] == "function_call_output"]
 
     def shown(self, type_: str, outputs: Sequence[Output] | None = None) -> list[Mapping[str, Any]]:
         """Events to a client of the OpenAI face."""
