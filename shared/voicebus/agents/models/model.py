@@ -2,9 +2,7 @@
 
 import abc
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, TypedDict
-
-from typing_extensions import NotRequired
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from voicebus.agents.models.events import RealtimeModelEvent
 from voicebus.agents.models.sends import RealtimeModelSendEvent
@@ -64,7 +62,7 @@ class RealtimeModel(abc.ABC):
         """
         return False
 
-    def _retire_response_audio(self, response_id: str) -> None:
+    def _retire_response_audio(self, response_id: str) -> None:  # noqa: B027 - nothing to do is a fine answer
         """Nothing will be asked about this response's audio any more."""
 
     @abc.abstractmethod

@@ -1,9 +1,7 @@
 """What a `RealtimeModel` is told to do. One dataclass per thing that can be sent."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
-
-from typing_extensions import NotRequired
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
 
 from voicebus.agents.models.events import RealtimeModelToolCallEvent
 
