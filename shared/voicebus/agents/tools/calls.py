@@ -41,7 +41,7 @@ from voicebus.runtime.consumer import until_reached
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
 
-log = get_logger(__name__)
+log: Final = get_logger(__name__)
 
 SERVICE: Final = "tool-worker"
 

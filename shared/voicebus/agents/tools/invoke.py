@@ -19,7 +19,7 @@ from voicebus.contracts.tools import Outcome, ToolFailure
 from voicebus.errors import ModelBehaviorError, ToolError, ToolTimeoutError
 from voicebus.telemetry.logging import get_logger
 
-log = get_logger(__name__)
+log: Final = get_logger(__name__)
 
 # A model takes less than that in, and every listener of the session gets it too.
 MAX_OUTPUT_CHARS: Final = 262_144

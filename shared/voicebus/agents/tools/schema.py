@@ -8,7 +8,8 @@ import functools
 import inspect
 import types
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
@@ -148,31 +149,29 @@ def strict_schema(schema: Mapping[str, Any], *, tool: str) -> dict[str, Any]:
     Raises:
         UserError: an object is open by design (`dict[str, T]`, `extra="allow"`), which strict mode cannot express.
     """
-    definitions = schema.get("$defs", {})
+    definitions: Mapping[str, Any] = schema.get("$defs", {})
 
-    def walk(node: Any, within: frozenset[str] = frozenset()) -> Any:
+    def walk(node: Any, *, endless: AbstractSet[str]) -> Any:
         if not isinstance(node, Mapping):
             return node
         node = {key: value for key, value in node.items() if not (key == "default" and value is None)}
-        reference = str(node.get("$ref", ""))
-        named = definitions.get(reference.removeprefix("#/$defs/")) if reference.startswith("#/$defs/") else None
-        # A type that holds itself with a description beside it stays a reference: it would have no end.
-        if named is not None and len(node) > 1 and reference not in within:
+        named = _named(node.get("$ref"))
+        if named in definitions and named not in endless and len(node) > 1:
             del node["$ref"]
-            return walk({**named, **node}, within | {reference})
+            return walk({**definitions[named], **node}, endless=endless)
         if "oneOf" in node:
             node["anyOf"] = [*node.get("anyOf", ()), *node.pop("oneOf")]
         if len(node.get("allOf", ())) == 1:
             (only,) = node.pop("allOf")
-            return walk({**only, **node}, within)
+            return walk({**only, **node}, endless=endless)
         for key in ("properties", "$defs", "definitions"):
             if isinstance(node.get(key), Mapping):
-                node[key] = {name: walk(entry, within) for name, entry in node[key].items()}
+                node[key] = {name: walk(entry, endless=endless) for name, entry in node[key].items()}
         for key in ("anyOf", "allOf", "prefixItems"):
             if isinstance(node.get(key), list):
-                node[key] = [walk(entry, within) for entry in node[key]]
+                node[key] = [walk(entry, endless=endless) for entry in node[key]]
         if "items" in node:
-            node["items"] = walk(node["items"], within)
+            node["items"] = walk(node["items"], endless=endless)
         if node.get("type") == "object" or "properties" in node:
             if node.get("additionalProperties") not in (None, False):
                 raise UserError(
@@ -184,10 +183,34 @@ def strict_schema(schema: Mapping[str, Any], *, tool: str) -> dict[str, Any]:
         return node
 
     try:
-        strict: dict[str, Any] = walk(schema)
+        if _named(schema.get("$ref")) in definitions:
+            # The arguments themselves are an object, never a reference to one.
+            schema = {**definitions[_named(schema["$ref"])], "$defs": definitions}
+        strict: dict[str, Any] = walk(schema, endless=_endless(definitions))
     except RecursionError:
         raise UserError(f"tool {tool!r}: its schema is nested too deeply") from None
     return strict
+
+
+def _named(reference: Any) -> str:
+    """The name of the definition that a `$ref` names."""
+    return reference.removeprefix("#/$defs/") if isinstance(reference, str) else ""
+
+
+def _endless(definitions: Mapping[str, Any]) -> AbstractSet[str]:
+    """The definitions that hold themselves, at whatever depth: they can only be referred to."""
+
+    def names(node: Any) -> Iterator[str]:
+        if isinstance(node, Mapping):
+            yield _named(node.get("$ref"))
+        for entry in node.values() if isinstance(node, Mapping) else node if isinstance(node, list) else ():
+            yield from names(entry)
+
+    held = {name: set(names(entry)) for name, entry in definitions.items()}
+    for _ in held:
+        for inner in held.values():
+            inner.update(*(held[name] for name in inner if name in held))
+    return {name for name, inner in held.items() if name in inner}
 
 
 def _signature(called: Callable[..., Any], tool: str) -> tuple[inspect.Signature, dict[str, Any]]:

@@ -24,7 +24,7 @@ from voicebus.runtime.consumer import ConsumerLoop
 from voicebus.runtime.threads import DaemonThreadPool
 from voicebus.telemetry.logging import get_logger
 
-log = get_logger(__name__)
+log: Final = get_logger(__name__)
 
 REGISTER_EVERY_S: Final = 10.0
 TIDY_REGISTRY_EVERY_S: Final = 3600.0
