@@ -4,7 +4,8 @@ VoicebusError
 ├── UsageError              the caller did something wrong; the text says what to change
 │   ├── UserError           an agent, tool, handoff or guardrail is defined or used wrongly
 │   ├── SettingsError       a setting is missing or wrong; stops the start
-│   └── TargetError         a TARGET cannot be loaded, or is no agent
+│   ├── TargetError         a TARGET cannot be loaded, or is no agent
+│   └── ScenarioError       a scenario file is wrong, or asks for what cannot be had
 ├── RemoteError             a peer did something wrong, or is not there
 │   ├── ModelLinkError      the model's socket cannot be opened, or was lost
 │   ├── ModelBehaviorError  the model asked for something that cannot be (bad arguments, reused call id)
@@ -26,6 +27,7 @@ __all__ = [
     "ModelBehaviorError",
     "ModelLinkError",
     "RemoteError",
+    "ScenarioError",
     "SettingsError",
     "StaleOwnerError",
     "StoreError",
@@ -62,6 +64,10 @@ class SettingsError(UsageError):
 
 class TargetError(UsageError):
     """A TARGET cannot be imported, or holds no agent."""
+
+
+class ScenarioError(UsageError):
+    """A scenario file is wrong, or asks for what cannot be had. The text names the file, the line and the field."""
 
 
 class RemoteError(VoicebusError):
