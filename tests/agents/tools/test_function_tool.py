@@ -1,96 +1,165 @@
-"""Functions become tools: their schema, their defaults, and what is refused."""
+"""Function tools as authors write them: by decorator or by hand, copied, called directly, and what is refused."""
 
-import functools
-from enum import Enum
-from typing import Annotated, Any, Literal, cast
+import copy
+import dataclasses
+import inspect
+import json
+from typing import Any
 
 import pytest
-from pydantic import BaseModel, Field, TypeAdapter
-from typing_extensions import TypedDict
+from pydantic import BaseModel
 
-from voicebus import RunContextWrapper, ToolContext, UserError, function_tool
+from voicebus import FunctionTool, ModelBehaviorError, RunContextWrapper, ToolContext, UserError, function_tool
+from voicebus.agents.tools.guardrails import tool_input_guardrail, tool_output_guardrail
+from voicebus.agents.tools.python_call import PythonCall
 
-
-class Unit(Enum):
-    CELSIUS = "celsius"
-    FAHRENHEIT = "fahrenheit"
+SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
 
 
-class Address(BaseModel):
-    street: str
-    city: str = "Paris"
+def calling(tool: FunctionTool, arguments: str = "{}") -> ToolContext[Any]:
+    return ToolContext(None, tool_name=tool.name, tool_call_id="c1", tool_arguments=arguments)
 
 
-class Point(TypedDict):
-    x: int
-    y: int
+async def echo(context: ToolContext[Any], arguments: str) -> str:
+    return arguments
 
 
-def test_the_signature_is_the_schema_and_every_property_is_required() -> None:
-    @function_tool
-    def plan(city: str, days: int = 3, unit: Unit = Unit.CELSIUS, note: str | None = None) -> str:
-        """Plan a trip."""
+class Look:
+    async def __call__(self, context: ToolContext[Any], arguments: str) -> str:
+        return arguments
+
+
+async def add(a: int, b: int = 1) -> int:
+    """Add."""
+    return a + b
+
+
+@tool_input_guardrail
+def guarded(data: Any) -> Any: ...
+
+
+@tool_output_guardrail
+def guarded_too(data: Any) -> Any: ...
+
+
+def test_a_decorator_with_and_without_parentheses_makes_a_tool_that_knows_its_function() -> None:
+    for tool in (
+        function_tool(add),
+        function_tool()(add),
+        function_tool(func=add),
+        function_tool(add, strict_mode=True),
+    ):
+        assert (tool.name, tool.description, tool.function, tool.__wrapped__) == ("add", "Add.", add, add)
+        assert inspect.unwrap(tool) is add  # type: ignore[arg-type]
+        assert tool.schema is not None
+        assert tool.is_async
+
+
+def test_every_option_arrives_at_the_tool() -> None:
+    async def enabled(_: RunContextWrapper[Any], __: Any) -> bool:
+        return True
+
+    async def approval(_: RunContextWrapper[Any], arguments: dict[str, Any], call_id: str) -> bool:
+        return True
+
+    def failing(_: RunContextWrapper[Any], error: Exception) -> str:
         return ""
 
-    schema = plan.params_json_schema
-    assert schema["type"] == "object"
-    assert schema["additionalProperties"] is False
-    assert schema["required"] == ["city", "days", "unit", "note"]
-    assert schema["properties"]["days"]["default"] == 3
-    assert schema["properties"]["note"]["anyOf"] == [{"type": "string"}, {"type": "null"}]
-    assert "default" not in schema["properties"]["note"]
+    tool = function_tool(
+        name_override="sum", description_override="Sum up.", failure_error_function=failing, strict_mode=False,
+        is_enabled=enabled, needs_approval=approval, tool_input_guardrails=[guarded],
+        tool_output_guardrails=[guarded_too], timeout=2, timeout_behavior="raise_exception",
+        timeout_error_function=failing, queue="sums", idempotent=True, respond="never",
+    )(add)  # fmt: skip
+    assert (tool.name, tool.description, tool.strict_json_schema) == ("sum", "Sum up.", False)
+    assert (tool.is_enabled, tool.needs_approval) == (enabled, approval)
+    assert (tool.tool_input_guardrails, tool.tool_output_guardrails) == ([guarded], [guarded_too])
+    assert (tool.timeout, tool.timeout_seconds, tool.timeout_behavior) == (2, 2, "raise_exception")
+    assert (tool.failure_error_function, tool.timeout_error_function) == (failing, failing)
+    assert (tool.queue, tool.idempotent, tool.respond) == ("sums", True, "never")
 
 
-def test_nested_models_are_closed_too() -> None:
+def test_the_decorators_defaults_are_those_that_programs_know() -> None:
+    defaults = {name: entry.default for name, entry in inspect.signature(function_tool).parameters.items()}
+    failing = defaults.pop("failure_error_function")
+    assert failing is function_tool(add).failure_error_function
+    assert defaults == {
+        "func": None, "name_override": None, "description_override": None, "docstring_style": None,
+        "use_docstring_info": True, "strict_mode": True, "is_enabled": True, "needs_approval": False,
+        "tool_input_guardrails": None, "tool_output_guardrails": None, "timeout": None,
+        "timeout_behavior": "error_as_result", "timeout_error_function": None, "defer_loading": False,
+        "custom_data_extractor": None, "allowed_callers": None, "output_type": None, "output_json_schema": None,
+        "queue": None, "idempotent": False, "respond": "when_all_done",
+    }  # fmt: skip
+
+
+async def test_a_tool_is_made_by_hand_with_its_arguments_in_the_known_order() -> None:
+    tool = FunctionTool(
+        "look", "Look a city up.", SCHEMA, echo, False, True, [guarded], [guarded_too], True, 3.5, "raise_exception",
+        lambda _, error: str(error), False,
+    )  # fmt: skip
+    assert (tool.strict_json_schema, tool.params_json_schema) == (False, SCHEMA)
+    assert (tool.needs_approval, tool.timeout_seconds, tool.timeout_behavior) == (True, 3.5, "raise_exception")
+    assert (tool.tool_input_guardrails, tool.tool_output_guardrails) == ([guarded], [guarded_too])
+    assert (tool.function, tool.__wrapped__, tool.schema, tool.is_async) == (echo, echo, None, True)
+    assert await tool.on_invoke_tool(calling(tool), '{"city": "Rome"}') == '{"city": "Rome"}'
+
+
+def test_the_schema_of_a_tool_made_by_hand_becomes_strict_and_the_authors_stays() -> None:
+    tool = FunctionTool("look", "Look.", SCHEMA, echo)
+    assert tool.params_json_schema == {**SCHEMA, "required": ["city"], "additionalProperties": False}
+    assert "required" not in SCHEMA
+    nothing = FunctionTool("look", "Look.", {}, echo).params_json_schema
+    assert nothing == {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
+
+
+async def test_copies_and_changed_copies_work_as_the_tool_does() -> None:
+    tool = function_tool(add)
+    for same in (copy.copy(tool), dataclasses.replace(tool, name="plus"), dataclasses.replace(tool, queue="sums")):
+        assert same.__wrapped__ is add
+        assert await same.on_invoke_tool(calling(same), '{"a": 2}') == 3
+
+    def own(_: RunContextWrapper[Any], error: Exception) -> str:
+        return f"own words: {error}"
+
+    worded = dataclasses.replace(tool, failure_error_function=own)
+    assert (
+        await worded.on_invoke_tool(calling(worded), "[]") == "own words: the arguments must be a JSON object, not list"
+    )
+    with pytest.raises(UserError, match="respond must be"):
+        dataclasses.replace(tool, respond="later")  # type: ignore[arg-type]
+
+
+def test_a_tool_is_not_changed_in_place() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        function_tool(add).name = "other"  # type: ignore[misc]
+
+
+async def test_called_directly_a_tool_gives_what_its_function_returned() -> None:
+    class Sum(BaseModel):
+        total: int
+
     @function_tool
-    def move(address: Address, point: Point) -> str:
-        """Move."""
-        return ""
+    def total(context: ToolContext[Any], a: int, b: int = 1) -> Sum:
+        return Sum(total=a + b)
 
-    definitions = move.params_json_schema["$defs"]
-    assert definitions["Address"]["additionalProperties"] is False
-    assert definitions["Address"]["required"] == ["street", "city"]
-    assert definitions["Point"]["required"] == ["x", "y"]
+    assert await total.on_invoke_tool(calling(total), '{"a": "5"}') == Sum(total=6)
 
 
-def test_without_a_context_the_loose_schema_is_what_pydantic_makes_of_the_function() -> None:
-    def plain(city: str, days: int = 3) -> str:
-        return ""
+async def test_called_directly_what_fails_is_put_into_words_or_raised() -> None:
+    def boom(n: int) -> str:
+        raise ValueError("no such guest")
 
-    tool = function_tool(strict_mode=False)(plain)
-    oracle = TypeAdapter[Any](cast("Any", plain)).json_schema()
-    made = {key: value for key, value in tool.params_json_schema.items() if key != "title"}
-    assert {**made, "additionalProperties": False} == oracle
-
-
-@pytest.mark.parametrize(
-    "docstring",
-    [
-        "Look a city up.\n\nArgs:\n    city: The name of the city.\n\nReturns:\n    Facts.",
-        "Look a city up.\nArgs:\n    city: The name of the city.",
-        "Look a city up.\n\nParameters\n----------\ncity : str\n    The name of the city.",
-        "Look a city up.\n\n:param city: The name of the city.\n:returns: Facts.",
-    ],
-    ids=["google", "google without a blank line", "numpy", "sphinx"],
-)
-def test_docstrings_of_each_style_describe_the_tool_and_its_parameters(docstring: str) -> None:
-    def look_up(city: str) -> str:
-        return city
-
-    look_up.__doc__ = docstring
-    tool = function_tool(look_up)
-    assert tool.description.splitlines()[0] == "Look a city up."
-    assert tool.params_json_schema["properties"]["city"]["description"] == "The name of the city."
-
-
-def test_annotated_text_describes_a_parameter_where_the_docstring_does_not() -> None:
-    @function_tool
-    def look_up(city: Annotated[str, "A city."], size: Annotated[int, Field(ge=1, description="A size.")]) -> str:
-        return city
-
-    properties = look_up.params_json_schema["properties"]
-    assert properties["city"]["description"] == "A city."
-    assert properties["size"] == {"description": "A size.", "minimum": 1, "title": "Size", "type": "integer"}
+    tool = function_tool(boom)
+    told = await tool.on_invoke_tool(calling(tool), '{"n": 1}')
+    assert told == "An error occurred while running the tool. Please try again. Error: no such guest"
+    told = await tool.on_invoke_tool(calling(tool), "{")
+    assert told.startswith("An error occurred while parsing tool arguments. Please try again with valid JSON. Error: ")
+    bare = function_tool(failure_error_function=None)(boom)
+    with pytest.raises(ValueError, match="no such guest"):
+        await bare.on_invoke_tool(calling(bare), '{"n": 1}')
+    with pytest.raises(ModelBehaviorError, match="n: Field required"):
+        await bare.on_invoke_tool(calling(bare), "{}")
 
 
 def test_names_and_descriptions_can_be_overridden() -> None:
@@ -102,65 +171,62 @@ def test_names_and_descriptions_can_be_overridden() -> None:
     assert (get_weather.name, get_weather.description) == ("weather", "Say the weather.")
 
 
-def test_a_first_parameter_that_is_a_context_is_no_argument() -> None:
-    @function_tool
-    def first(context: ToolContext[Any], city: str) -> str:
-        return city
-
-    assert list(first.params_json_schema["properties"]) == ["city"]
-    with pytest.raises(UserError, match="must be the first parameter"):
-
-        @function_tool
-        def second(city: str, context: RunContextWrapper[Any]) -> str:
-            return city
-
-
-def test_what_is_no_plain_function_is_refused() -> None:
-    def base(a: int) -> int:
-        return a
-
-    for wrong in (functools.partial(base, 1), Address, "text"):
-        with pytest.raises(UserError, match="needs a function"):
-            function_tool(wrong)  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("defer_loading", True),
+        ("custom_data_extractor", print),
+        ("allowed_callers", ["direct"]),
+        ("output_json_schema", {"type": "object"}),
+    ],
+)
+def test_what_a_realtime_session_cannot_honour_is_refused_by_name(argument: str, value: Any) -> None:
+    with pytest.raises(UserError, match=f"tool 'add': {argument} cannot be honoured"):
+        function_tool(add, **{argument: value})
+    with pytest.raises(UserError, match=f"tool 'look': {argument} cannot be honoured"):
+        FunctionTool("look", "Look.", SCHEMA, echo, **{argument: value})
 
 
-def test_callable_instances_are_tools() -> None:
-    class Greeter:
-        """Greet."""
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("name", ""), ("name", 3), ("description", None), ("params_json_schema", "{}"), ("on_invoke_tool", "echo"),
+        ("is_enabled", "yes"), ("needs_approval", None), ("tool_input_guardrails", guarded),
+        ("tool_input_guardrails", [guarded_too]), ("tool_output_guardrails", [guarded]),
+        ("timeout_seconds", "3"), ("timeout_seconds", True), ("timeout_behavior", "explode"),
+        ("timeout_error_function", "sorry"), ("failure_error_function", "sorry"), ("queue", ""), ("queue", 1),
+        ("respond", "later"),
+    ],
+)  # fmt: skip
+def test_a_wrong_argument_is_refused_by_name(argument: str, value: Any) -> None:
+    given: dict[str, Any] = {
+        "name": "look", "description": "Look.", "params_json_schema": SCHEMA, "on_invoke_tool": echo, argument: value,
+    }  # fmt: skip
+    with pytest.raises(UserError, match=f"{argument.removesuffix('_seconds')} must be .*not "):
+        FunctionTool(**given)
 
-        def __call__(self, name: str) -> str:
-            return f"Hello {name}"
 
-    tool = function_tool(name_override="greet")(Greeter())
-    assert (tool.name, tool.description) == ("greet", "Greet.")
-    assert list(tool.params_json_schema["properties"]) == ["name"]
+@pytest.mark.parametrize("limit", [0, -1, float("nan"), float("inf")])
+def test_a_timeout_is_above_nothing(limit: float) -> None:
+    with pytest.raises(ValueError, match=r"tool 'add': timeout=.* must be above 0"):
+        function_tool(timeout=limit)(add)
 
 
 def test_a_timeout_needs_an_async_function_as_a_thread_cannot_be_stopped() -> None:
-    with pytest.raises(ValueError, match="needs an async function"):
-
-        @function_tool(timeout=1)
-        def slow() -> str:
-            return ""
-
-
-def test_an_open_dictionary_needs_loose_mode() -> None:
-    def tag(labels: dict[str, str]) -> str:
+    def slow() -> str:
         return ""
 
-    with pytest.raises(UserError, match="strict_mode=False"):
-        function_tool(tag)
-    assert function_tool(strict_mode=False)(tag).params_json_schema["properties"]["labels"]["type"] == "object"
+    with pytest.raises(ValueError, match="needs an async function"):
+        function_tool(timeout=1)(slow)
+    with pytest.raises(ValueError, match="needs an async function"):
+        dataclasses.replace(function_tool(slow), timeout_seconds=1)
 
 
-def test_a_parameter_without_a_json_schema_is_refused_by_name_of_the_tool() -> None:
+def test_an_output_type_that_cannot_be_validated_is_refused() -> None:
     class Opaque: ...
 
-    def use(thing: Opaque) -> str:
-        return ""
-
-    with pytest.raises(UserError, match="'use'"):
-        function_tool(use)
+    with pytest.raises(UserError, match=r"tool 'add': output_type .* cannot be validated"):
+        function_tool(output_type=Opaque)(add)
 
 
 def test_a_queue_is_its_own_or_the_top_level_package_of_its_module() -> None:
@@ -169,8 +235,15 @@ def test_a_queue_is_its_own_or_the_top_level_package_of_its_module() -> None:
 
     assert function_tool(queue="billing")(tool).own_queue == "billing"
     script: dict[str, Any] = {"__name__": "__main__"}
-    exec("def plain() -> str: return ''", script)
+    exec("def plain() -> str: return ''\nasync def by_hand(context, arguments): ...", script)
     assert function_tool(script["plain"]).own_queue == "default"
+    assert FunctionTool("hand", "", {}, script["by_hand"]).own_queue == "default"
+    assert FunctionTool("c", "", {}, Look()).own_queue == "default"
+    # what Voicebus itself wraps is no package of the author's
+    assert FunctionTool("ours", "", {}, PythonCall.bind).own_queue == "default"  # type: ignore[arg-type]
+    library: dict[str, Any] = {"__name__": "hotel.tools", "__package__": "hotel"}
+    exec("async def by_hand(context, arguments): ...", library)
+    assert FunctionTool("hand", "", {}, library["by_hand"]).own_queue == "hotel"
     with pytest.raises(UserError, match="reserved"):
         function_tool(queue="guardrails")(tool)
 
@@ -179,9 +252,10 @@ def test_a_queue_is_its_own_or_the_top_level_package_of_its_module() -> None:
     assert get_weather.own_queue == "examples"
 
 
-def test_literals_are_enumerations() -> None:
-    @function_tool
-    def switch(state: Literal["on", "off"]) -> str:
-        return state
+def test_a_tool_says_where_it_comes_from() -> None:
+    assert function_tool(add).origin == f"{__name__}.add"
+    assert FunctionTool("look", "", {}, Look()).origin == f"{__name__}.Look"
 
-    assert switch.params_json_schema["properties"]["state"]["enum"] == ["on", "off"]
+
+def test_a_schema_is_json() -> None:
+    assert json.loads(json.dumps(function_tool(add).params_json_schema))["required"] == ["a", "b"]
