@@ -1,0 +1,348 @@
+"""`OpenAIRealtimeWebSocketModel`: a server of the OpenAI Realtime protocol as a `RealtimeModel` (OpenAI, Azure, any).
+
+Used by itself it holds its own conversation (`standalone`); driven by a session it lends its link and its listeners,
+and passes on what it is told (`attach`).
+"""
+
+import inspect
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, NotRequired, Protocol, TypedDict
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from voicebus.adapters.openai_realtime import CONNECT_TIMEOUT_S, OpenAIRealtimeConnector
+from voicebus.adapters.sockets import PING_INTERVAL_S, Keepalive
+from voicebus.agents.items import RealtimeToolCallItem
+from voicebus.agents.model_settings import DEFAULT_MODEL_SETTINGS
+from voicebus.agents.models.events import (
+    RealtimeModelAudioInterruptedEvent,
+    RealtimeModelErrorEvent,
+    RealtimeModelEvent,
+    RealtimeModelItemUpdatedEvent,
+)
+from voicebus.agents.models.inputs import append_of, inputs_of
+from voicebus.agents.models.model import RealtimeModel, RealtimeModelConfig, RealtimeModelListener
+from voicebus.agents.models.playback import RealtimePlaybackTracker
+from voicebus.agents.models.relay import LISTENER_FAILED, ListenerRelay
+from voicebus.agents.models.sends import (
+    RealtimeModelSendAudio,
+    RealtimeModelSendEvent,
+    RealtimeModelSendToolOutput,
+)
+from voicebus.agents.models.setup import agent_of
+from voicebus.agents.models.standalone import Standalone
+from voicebus.engine import wire
+from voicebus.engine.inputs import Input, Playback, Trouble
+from voicebus.errors import UserError
+from voicebus.ports import ModelLink, ModelListener
+
+DEFAULT_URL: Final = "wss://api.openai.com/v1/realtime"
+DEFAULT_MODEL: Final = DEFAULT_MODEL_SETTINGS["model_name"]
+
+_ALREADY: Final = "Already connected"
+_NOT_YET: Final = "Not connected"
+_OVERRIDES: Final = ("connect", "add_listener", "remove_listener", "send_event", "send_event_if", "close")
+
+
+class TransportConfig(TypedDict):
+    """How the WebSocket behaves. Times in s.
+
+    `ping_interval`: between our pings, None for none (default 20). `ping_timeout`: how long a pong may take, None for
+    ever (default 20). `handshake_timeout`: for connecting (default 10). `max_size`: bytes of one message from the
+    server, None for no limit (default).
+    """
+
+    ping_interval: NotRequired[float | None]
+    ping_timeout: NotRequired[float | None]
+    handshake_timeout: NotRequired[float]
+    max_size: NotRequired[int | None]
+
+
+class SessionPort(Protocol):
+    """What a model works through while a session drives it; a `SessionDriver` is one."""
+
+    def feed(self, item: Input, /) -> None: ...
+
+    def send_audio(self, frame: bytes, /) -> None: ...
+
+
+async def get_api_key(key: str | Callable[[], str | Awaitable[str]] | None) -> str | None:
+    """The key itself, what the function returns for it, or `OPENAI_API_KEY`; None where there is none."""
+    if callable(key):
+        made = key()
+        return await made if inspect.isawaitable(made) else made
+    return key or os.environ.get("OPENAI_API_KEY") or None
+
+
+class OpenAIRealtimeWebSocketModel(RealtimeModel):
+    """A model behind a WebSocket. One conversation at a time.
+
+    Raises:
+        UserError: `transport_config` has a key that does not exist, or a value that its key cannot have.
+    """
+
+    def __init__(self, *, transport_config: TransportConfig | None = None) -> None:
+        self._transport = _transport(transport_config or {})
+        self._relay = ListenerRelay(self._listener_failed)
+        self._port: SessionPort | None = None
+        self._standalone: Standalone | None = None
+        self._connecting = False
+        self._tracker: RealtimePlaybackTracker | None = None
+
+    # --- RealtimeModel ------------------------------------------------------------------------------
+
+    async def connect(self, options: RealtimeModelConfig) -> None:
+        """Open the connection and apply `initial_model_settings`.
+
+        Raises:
+            AssertionError: it is connected, or being connected, already.
+            UserError: the options cannot be; nothing was dialled.
+            ModelLinkError: the server refused, cannot be reached or did not answer.
+        """
+        if self._connecting or self._port is not None:
+            raise AssertionError(_ALREADY)
+        self._connecting = True
+        try:
+            settings = options.get("initial_model_settings") or {}
+            agent = agent_of(settings, call_id=bool(options.get("call_id")))
+            standalone = Standalone(
+                agent,
+                settings.get("model_name") or DEFAULT_MODEL,
+                self.publish,
+                self._on_ended,
+                tracked_playback=options.get("playback_tracker") is not None,
+            )
+            self._port, self._standalone = standalone.driver, standalone
+            try:
+                await standalone.start(_Dial(self, options))
+            except BaseException:
+                await standalone.aclose()
+                self._on_ended(standalone)
+                raise
+        finally:
+            self._connecting = False
+
+    def add_listener(self, listener: RealtimeModelListener) -> None:
+        self._relay.add(listener)
+
+    def remove_listener(self, listener: RealtimeModelListener) -> None:
+        self._relay.remove(listener)
+
+    async def send_event(self, event: RealtimeModelSendEvent) -> None:
+        """Do what `event` says; it has been handed to the connection when this returns.
+
+        Raises:
+            AssertionError: not connected.
+            UserError: settings that cannot be, or something that is no send event.
+        """
+        port = self._connected()
+        inputs = inputs_of(event)
+        if isinstance(event, RealtimeModelSendAudio) and (frame := append_of(event)) is not None:
+            port.send_audio(frame)
+        for item in inputs:
+            if isinstance(item, Trouble) and self._standalone is None:
+                self.publish(RealtimeModelErrorEvent({"code": item.code, "message": item.message}))
+            port.feed(item)
+        if isinstance(event, RealtimeModelSendToolOutput):
+            self.publish(_answered(event))
+
+    async def send_event_if(self, event: RealtimeModelSendEvent, send_if: Callable[[], bool]) -> bool:
+        """Send `event` if `send_if()` holds now; nothing comes between the question and the sending.
+
+        Raises:
+            AssertionError, UserError: as `send_event`.
+        """
+        self._connected()
+        if not send_if():
+            return False
+        await self.send_event(event)
+        return True
+
+    async def close(self) -> None:
+        """End the conversation; its listeners hear nothing of that. A session that drives this model is its own end."""
+        standalone = self._standalone
+        if standalone is not None:
+            await standalone.aclose()
+            await self._relay.aclose()
+
+    # --- the side of a session that drives this model -----------------------------------------------
+
+    @property
+    def has_listeners(self) -> bool:
+        return bool(self._relay)
+
+    def attach(self, port: SessionPort) -> None:
+        """From now on `port` is where events that are sent go.
+
+        Raises:
+            AssertionError: it is connected already.
+        """
+        if self._connecting or self._port is not None:
+            raise AssertionError(_ALREADY)
+        self._port = port
+
+    async def detach(self) -> None:
+        """The session has ended; what its listeners have not heard yet they will not."""
+        self._unbind()
+        self._port = None
+        await self._relay.aclose()
+
+    def publish(self, event: RealtimeModelEvent) -> None:
+        """Tell the listeners. An interruption is always to be published: a playback tracker starts over with it."""
+        if self._tracker is not None and isinstance(event, RealtimeModelAudioInterruptedEvent):
+            self._tracker.on_interrupted()
+        self._relay.publish(event)
+
+    async def open(self, options: RealtimeModelConfig, *, listener: ModelListener, model: str) -> ModelLink:
+        """Dial; nothing is sent. A playback tracker among the options reports to the attached port from now on.
+
+        Raises:
+            UserError: the options cannot be, or there is no key.
+            ModelLinkError: the server refused, cannot be reached or did not answer.
+        """
+        connector = await self._connector(options)
+        tracker = options.get("playback_tracker")
+        link = await connector.connect(listener, model=model)
+        if tracker is None:
+            return link
+        self._unbind()
+        self._tracker = tracker
+        tracker.bind(self._played)
+        return _TrackedLink(link, tracker)
+
+    # --- inside -------------------------------------------------------------------------------------
+
+    async def _connector(self, options: RealtimeModelConfig) -> OpenAIRealtimeConnector:
+        call_id = options.get("call_id")
+        if call_id and (options.get("initial_model_settings") or {}).get("model_name"):
+            raise UserError("call_id joins a call whose model is chosen already: leave out model_name")
+        headers = options.get("headers")
+        key = None
+        if headers is None:
+            key = await get_api_key(options.get("api_key"))
+            if not key:
+                raise UserError("API key is required but was not provided.")
+        url = options.get("url") or DEFAULT_URL
+        return OpenAIRealtimeConnector(
+            _joining(url, call_id) if call_id else url,
+            api_key=key,
+            headers=headers,
+            connect_timeout_s=self._transport["handshake_timeout"],
+            keepalive=Keepalive(self._transport["ping_interval"], self._transport["ping_timeout"]),
+            max_message=self._transport["max_size"],
+        )
+
+    def _connected(self) -> SessionPort:
+        if self._port is None or self._connecting:
+            raise AssertionError(_NOT_YET)
+        return self._port
+
+    def _on_ended(self, standalone: Standalone) -> None:
+        if self._standalone is standalone:
+            self._unbind()
+            self._port = self._standalone = None
+
+    def _unbind(self) -> None:
+        if self._tracker is not None:
+            self._tracker.unbind()
+            self._tracker = None
+
+    def _played(self, item_id: str, content_index: int, played_ms: float) -> None:
+        if self._port is not None:
+            self._port.feed(Playback(item_id, content_index, played_ms))
+
+    def _listener_failed(self, error: Exception) -> None:
+        if self._port is not None:
+            message = f"A listener of the model failed: {type(error).__name__}: {error}"
+            self._port.feed(Trouble(LISTENER_FAILED, message, "client"))
+
+
+def is_plain(model: object) -> bool:
+    """Whether a session may drive this model itself: one of ours, none of whose behaviour was replaced."""
+    return isinstance(model, OpenAIRealtimeWebSocketModel) and all(
+        getattr(type(model), name) is getattr(OpenAIRealtimeWebSocketModel, name) for name in _OVERRIDES
+    )
+
+
+class _Dial:
+    """A model's `open` as the connector of a driver."""
+
+    def __init__(self, model: OpenAIRealtimeWebSocketModel, options: RealtimeModelConfig) -> None:
+        self._model = model
+        self._options = options
+
+    async def connect(self, listener: ModelListener, *, model: str) -> ModelLink:
+        return await self._model.open(self._options, listener=listener, model=model)
+
+
+class _TrackedLink:
+    """A link whose settings of output audio a playback tracker is told. Implements `ModelLink`."""
+
+    def __init__(self, link: ModelLink, tracker: RealtimePlaybackTracker) -> None:
+        self._link = link
+        self._tracker = tracker
+
+    def send(self, event: Mapping[str, Any]) -> None:
+        if event.get("type") == "session.update":
+            output = wire.mapping(wire.mapping(wire.mapping(event, "session"), "audio"), "output")
+            if isinstance(output.get("format"), Mapping):
+                self._tracker.set_audio_format(output["format"])
+        self._link.send(event)
+
+    def send_frame(self, frame: bytes) -> None:
+        self._link.send_frame(frame)
+
+    async def close(self) -> None:
+        await self._link.close()
+
+
+def _answered(event: RealtimeModelSendToolOutput) -> RealtimeModelItemUpdatedEvent:
+    call = event.tool_call
+    return RealtimeModelItemUpdatedEvent(
+        RealtimeToolCallItem(
+            item_id=call.id or "",
+            previous_item_id=call.previous_item_id,
+            call_id=call.call_id,
+            status="completed",
+            arguments=call.arguments,
+            name=call.name,
+            output=event.output,
+        )
+    )
+
+
+def _joining(url: str, call_id: str) -> str:
+    """The address with the call to join, unless it names one."""
+    parts = urlsplit(url)
+    query = parse_qsl(parts.query, keep_blank_values=True)
+    if not any(name == "call_id" for name, _ in query):
+        query.append(("call_id", call_id))
+    return urlunsplit(parts._replace(query=urlencode(query)))
+
+
+class _Transport(TypedDict):
+    ping_interval: float | None
+    ping_timeout: float | None
+    handshake_timeout: float
+    max_size: int | None
+
+
+def _transport(given: Mapping[str, Any]) -> _Transport:
+    defaults: dict[str, Any] = {
+        "ping_interval": PING_INTERVAL_S,
+        "ping_timeout": PING_INTERVAL_S,
+        "handshake_timeout": CONNECT_TIMEOUT_S,
+        "max_size": None,
+    }
+    unknown = sorted(str(name) for name in given if name not in defaults)
+    if unknown:
+        raise UserError(f"transport_config has unknown keys: {', '.join(unknown)}; {', '.join(defaults)} exist")
+    for name, value in given.items():
+        if value is None and name != "handshake_timeout":
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+            raise UserError(f"transport_config {name} must be a number above 0, not {value!r}")
+        if name == "max_size" and not isinstance(value, int):
+            raise UserError(f"transport_config max_size must be a whole number of bytes, not {value!r}")
+    chosen: _Transport = {**defaults, **given}  # type: ignore[typeddict-item]
+    return chosen

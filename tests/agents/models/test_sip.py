@@ -1,0 +1,92 @@
+"""Phone calls: what one is accepted with, and the model that joins it."""
+
+from typing import Any
+
+import pytest
+
+from support.model_server import model_server
+from voicebus.agents.agent import RealtimeAgent
+from voicebus.agents.context import RunContextWrapper
+from voicebus.agents.models.openai import is_plain
+from voicebus.agents.models.sip import OpenAIRealtimeSIPModel, RealtimeSessionCreateRequest
+from voicebus.agents.tools.function_tool import function_tool
+from voicebus.errors import UserError
+
+build = OpenAIRealtimeSIPModel.build_initial_session_payload
+
+
+@function_tool
+def weather(city: str) -> str:
+    """The weather in a city."""
+    return city
+
+
+def hotline() -> RealtimeAgent[Any]:
+    return RealtimeAgent(
+        name="Hotline",
+        instructions=lambda context, agent: f"Help {context.context}.",
+        tools=[weather],
+        handoffs=[RealtimeAgent(name="Billing")],
+    )
+
+
+async def test_a_call_is_accepted_as_the_agent_that_answers_it() -> None:
+    payload = await build(hotline(), context="Ada")
+    assert isinstance(payload, RealtimeSessionCreateRequest)
+    body = payload.model_dump(exclude_unset=True)
+    assert body["type"] == "realtime"
+    assert body["model"] == "gpt-realtime-2.1"
+    assert body["instructions"] == "Help Ada."
+    assert [tool["name"] for tool in body["tools"]] == ["weather", "transfer_to_billing"]
+    assert body["audio"]["output"]["voice"] == "ash"
+    assert body["audio"]["input"]["turn_detection"] == {"type": "semantic_vad", "interrupt_response": True}
+    assert "tracing" not in body
+
+
+async def test_a_context_that_is_wrapped_already_is_taken_as_it_is() -> None:
+    payload = await build(hotline(), context=RunContextWrapper("Ada"))
+    assert payload.instructions == "Help Ada."
+
+
+async def test_formats_are_left_to_the_call_unless_given() -> None:
+    audio = (await build(hotline())).audio or {}
+    assert "format" not in audio["input"]
+    assert "format" not in audio["output"]
+    given = await build(hotline(), run_config={"model_settings": {"input_audio_format": "g711_ulaw"}})
+    assert (given.audio or {})["input"]["format"] == {"type": "audio/pcmu"}
+
+
+async def test_overrides_beat_everything_else() -> None:
+    payload = await build(
+        hotline(),
+        run_config={"model_settings": {"voice": "sage", "speed": 1.2}},
+        model_config={"initial_model_settings": {"model_name": "first", "audio": {"output": {"voice": "coral"}}}},
+        overrides={"model_name": "second", "voice": "echo", "turn_detection": None, "instructions": "Short."},
+    )
+    audio = payload.audio or {}
+    assert (payload.model, payload.instructions) == ("second", "Short.")
+    assert audio["output"] == {"voice": "echo", "speed": 1.2}
+    assert audio["input"]["turn_detection"] is None
+    assert payload.model_dump(exclude_none=True)["audio"]["input"]["transcription"]
+
+
+async def test_an_agent_that_cannot_be_honoured_is_refused() -> None:
+    with pytest.raises(UserError, match="vioce"):
+        await build(hotline(), run_config={"model_settings": {"vioce": "x"}})  # type: ignore[arg-type]
+
+
+async def test_joining_a_call_needs_its_id() -> None:
+    model = OpenAIRealtimeSIPModel()
+    with pytest.raises(UserError, match="needs the call_id"):
+        await model.connect({"api_key": "k"})
+
+
+async def test_the_model_joins_the_call_that_it_is_given() -> None:
+    model = OpenAIRealtimeSIPModel()
+    assert is_plain(model)
+    async with model_server() as server:
+        await model.connect({"api_key": "k", "url": server.url, "call_id": "rtc_1"})
+        update = await server.hears("session.update")
+        assert server.requests[0].path == "/v1/realtime?call_id=rtc_1"
+        assert "format" not in update["session"]["audio"]["input"]
+        await model.close()
