@@ -187,6 +187,20 @@ def test_a_word_for_all_further_calls_is_about_one_tool_and_leaves_those_that_wa
     assert [dispatch.call_id for dispatch in talk.of(DispatchTool)] == ["call_1", "call_3"]
 
 
+@pytest.mark.parametrize("vetted", [True, False])
+def test_a_call_that_a_person_approves_runs_although_all_further_ones_are_forbidden(vetted: bool) -> None:
+    talk = vetting(vetted=vetted)
+    talk.calls(call="call_2")
+    talk.put(CallVetted("call_1", "ask"))
+    talk.put(CallVetted("call_2", "ask"))
+    talk.put(Reject("call_1", always=True))
+    talk.put(Approve("call_2"))
+    talk.put(CallVetted("call_2", "run"))
+    assert [dispatch.call_id for dispatch in talk.of(DispatchTool)] == ["call_2"]
+    talk.calls(call="call_3")
+    assert was_refused(talk, DEFAULT, "call_3")
+
+
 def test_what_a_person_forbade_does_not_run_for_another_agent_either() -> None:
     talk = asking()
     talk.put(Reject("call_1", always=True))

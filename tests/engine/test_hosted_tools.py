@@ -248,16 +248,6 @@ def test_a_finished_call_of_a_hosted_tool_is_one_event() -> None:
     assert [event["item"]["id"] for event in talk.emitted("mcp_tool_call_completed")] == ["mcp_1", "mcp_2"]
 
 
-def test_finished_calls_are_remembered_for_a_while() -> None:
-    talk = talking()
-    for number in range(257):
-        output_done(talk, mcp_call(f"mcp_{number}"))
-    output_done(talk, mcp_call("mcp_256"))
-    assert len(talk.emitted("mcp_tool_call_completed")) == 257
-    output_done(talk, mcp_call("mcp_0"))
-    assert len(talk.emitted("mcp_tool_call_completed")) == 258
-
-
 def mcp_list(label: str, *names: str) -> Mapping[str, Any]:
     return {
         "id": f"list_{label}",

@@ -18,10 +18,12 @@ from voicebus.contracts.guardrails import GuardrailResult
 from voicebus.contracts.journal import EventType
 from voicebus.contracts.tools import Outcome, ToolProgress, ToolStarted
 from voicebus.engine.client_view import OpenAIClientView
-from voicebus.engine.config import AgentSpec, Face, GuardrailMode, GuardrailSpec
+from voicebus.engine.config import AgentSpec, Approval, Face, GuardrailMode, GuardrailSpec, HostedToolSpec
 from voicebus.engine.inputs import (
     AgentResolved,
     AgentUnresolved,
+    Approve,
+    CallVetted,
     CommitAudio,
     End,
     Input,
@@ -29,6 +31,8 @@ from voicebus.engine.inputs import (
     LinkLost,
     ModelEvent,
     Playback,
+    Reject,
+    ToolErrorWorded,
     ToolProgressArrived,
     ToolStartedArrived,
     Trouble,
@@ -43,6 +47,8 @@ from voicebus.engine.outputs import (
     Record,
     ResolveAgent,
     SendModel,
+    VetCall,
+    WordToolError,
 )
 from voicebus.engine.session import Session
 from voicebus.engine.state import State
@@ -51,13 +57,21 @@ pytestmark = pytest.mark.timeout(300)  # a failure is made smaller before it is 
 
 ALREADY_ACTIVE = "conversation_already_has_active_response"
 STATUSES = st.sampled_from(["completed"] * 4 + ["cancelled", "failed", "incomplete"])
+KINDS = ["rejected", "guardrail", "unknown_tool"]
 ODD = st.one_of(st.none(), st.integers(-5, 5), st.text(max_size=5), st.just({}), st.just([{}]), st.just({"id": "x"}))
 
 
 def helper(name: str = "helper", *, vad: Mapping[str, Any] | None = VAD) -> AgentSpec:
     return agent(
         name,
-        tools=[tool("together"), tool("always", respond="always"), tool("never", respond="never", timeout_ms=500)],
+        tools=[
+            tool("together"),
+            tool("always", respond="always"),
+            tool("never", respond="never", timeout_ms=500),
+            tool("asked", approval=Approval.ALWAYS),
+            tool("checked", approval=Approval.ASK, vetted=True),
+        ],
+        hosted_tools=(HostedToolSpec("docs", {"type": "mcp", "server_label": "docs"}, vetted=True),),
         handoffs=[handoff("billing"), handoff("sales")],
         guardrails=[
             GuardrailSpec("rude", debounce=8, on_unavailable="closed"),
@@ -72,10 +86,11 @@ class Conversation(RuleBasedStateMachine):
 
     face = Face.NATIVE
 
-    @initialize(echoes=st.booleans(), interrupts=st.booleans())
-    def connect(self, echoes: bool, interrupts: bool) -> None:
+    @initialize(echoes=st.booleans(), interrupts=st.booleans(), words=st.booleans())
+    def connect(self, echoes: bool, interrupts: bool, words: bool) -> None:
         self.echoes = echoes
-        self.talk = Talk(helper(vad={**VAD, "interrupt_response": interrupts}), face=self.face)
+        who = helper(vad={**VAD, "interrupt_response": interrupts})
+        self.talk = Talk(who, face=self.face, words_errors=words)
         self.count = 0
         # The twin: creates that it has not looked at, the response that it runs, and those it has ended.
         self.requests: list[Mapping[str, Any]] = []
@@ -95,6 +110,12 @@ class Conversation(RuleBasedStateMachine):
         self.recorded: Counter[str] = Counter()
         self.checks: list[str] = []
         self.handoffs: list[str] = []
+        # Calls that wait: for the author's side, for a person, for the wording of their errors; and what was said.
+        self.vets: list[VetCall] = []
+        self.asked: list[str] = []
+        self.words: list[str] = []
+        self.approved: set[str] = set()
+        self.forbidden: set[str] = set()
         self.updates = 0
         self.talk.put = self.watched(self.talk.put)  # type: ignore[method-assign]
         self.look(self.talk.last)
@@ -136,6 +157,17 @@ class Conversation(RuleBasedStateMachine):
                     self.look_at_sent(output.event)
                 case DispatchTool():
                     self.dispatched[output.call_id] += 1
+                    assert self.dispatched[output.call_id] == 1, "a call starts at most once"
+                    allowed = output.call_id in self.approved or output.tool not in self.forbidden
+                    assert allowed, "what was forbidden for good does not run"
+                    assert output.tool != "asked" or {output.call_id, "asked"} & self.approved, "nobody has approved it"
+                    assert output.call_id not in self.asked, "it waits for a person still"
+                case VetCall():
+                    self.vets.append(output)
+                    if output.approved:
+                        self.approved.add(output.call_id)
+                case WordToolError():
+                    self.words.append(output.call_id)
                 case DispatchCheck():
                     self.checks.append(output.check_id)
                 case ResolveAgent():
@@ -155,7 +187,9 @@ class Conversation(RuleBasedStateMachine):
                 assert data.heard_text is None or data.truncated
             case EventType.TOOL_END:
                 self.ends[data.call_id] += 1
-                assert self.ends[data.call_id] == 1 == self.dispatched[data.call_id]
+                assert self.ends[data.call_id] == 1
+            case EventType.TOOL_APPROVAL_REQUIRED:
+                self.asked.append(data.call_id)
             case EventType.ERROR if data.code == "response_stalled":
                 assert self.running is not None
                 assert self.cancelled[self.running] == 1, "what is given up is cancelled"
@@ -185,6 +219,10 @@ class Conversation(RuleBasedStateMachine):
                 call = event["item"]["call_id"]
                 self.outputs_given[call] += 1
                 assert self.outputs_given[call] == 1, "one result for each call"
+            case "conversation.item.create" if event["item"]["type"] == "mcp_approval_response":
+                request = event["item"]["approval_request_id"]
+                self.outputs_given[request] += 1
+                assert self.outputs_given[request] == 1, "one decision for each request"
 
     def next_id(self, kind: str) -> str:
         self.count += 1
@@ -285,13 +323,41 @@ class Conversation(RuleBasedStateMachine):
 
     @precondition(lambda self: self.running is not None)
     @rule(
-        name=st.sampled_from(["together", "always", "never", "transfer_to_billing", "transfer_to_sales", "unknown"]),
+        name=st.sampled_from(
+            [
+                "together",
+                "always",
+                "never",
+                "asked",
+                "asked",
+                "checked",
+                "checked",
+                "transfer_to_billing",
+                "transfer_to_sales",
+                "unknown",
+            ]
+        ),
         status=st.sampled_from(["completed", "completed", "incomplete"]),
     )
     def the_model_calls(self, name: str, status: str) -> None:
         call = self.next_id("call")
         self.calls.append(call)
         self.talk.calls(name, call, response=self.running or "", status=status)
+
+    @precondition(lambda self: self.running is not None)
+    @rule(label=st.sampled_from(["docs", "docs", "foreign"]), twice=st.booleans())
+    def the_model_wants_to_use_a_hosted_tool(self, label: str, twice: bool) -> None:
+        item = self.next_id("request")
+        request = {
+            "id": item,
+            "type": "mcp_approval_request",
+            "server_label": label,
+            "name": "search",
+            "arguments": "{}",
+        }
+        if twice:
+            self.talk.model("conversation.item.done", item=request, previous_item_id=None)
+        self.talk.model("response.output_item.done", response_id=self.running, output_index=0, item=request)
 
     @precondition(lambda self: self.calls and self.running is not None)
     @rule(
@@ -352,12 +418,43 @@ class Conversation(RuleBasedStateMachine):
     # --- workers, the owner, the clock ----------------------------------------------------------------
 
     @precondition(lambda self: self.calls)
-    @rule(data=st.data(), outcome=st.sampled_from(Outcome))
-    def a_worker_answers(self, data: st.DataObject, outcome: Outcome) -> None:
+    @rule(data=st.data(), outcome=st.sampled_from(Outcome), background=st.booleans())
+    def a_worker_answers(self, data: st.DataObject, outcome: Outcome, background: bool) -> None:
         call = data.draw(st.sampled_from(self.calls))
         self.talk.put(ToolStartedArrived(ToolStarted(call_id=call, worker="w")))
         self.talk.put(ToolProgressArrived(ToolProgress(call_id=call, text="...")))
-        self.talk.result("output", call, outcome)
+        self.talk.result("output", call, outcome, background=background)
+
+    @precondition(lambda self: self.vets)
+    @rule(data=st.data(), decision=st.sampled_from(["run", "run", "ask", "ask", "reject"]), kind=st.sampled_from(KINDS))
+    def the_authors_side_decides(self, data: st.DataObject, decision: Any, kind: Any) -> None:
+        ask = data.draw(st.sampled_from(self.vets))
+        self.vets.remove(ask)
+        self.talk.put(CallVetted(ask.call_id, decision, kind=kind))
+
+    @precondition(lambda self: self.asked)
+    @rule(data=st.data(), approves=st.booleans(), always=st.integers(0, 4), twice=st.booleans())
+    def a_person_decides(self, data: st.DataObject, approves: bool, always: int, twice: bool) -> None:
+        self.decide(data.draw(st.sampled_from(self.asked)), approves, always == 0)
+        if twice and (others := [call for call in self.calls if call not in self.asked]):
+            self.talk.put(Approve(data.draw(st.sampled_from(others))))
+
+    def decide(self, call: str, approves: bool, always: bool) -> None:
+        self.asked.remove(call)
+        (name,) = {one.tool for one in self.talk.records(EventType.TOOL_APPROVAL_REQUIRED) if one.call_id == call}
+        if approves:
+            self.approved.add(call)
+        if always:
+            (self.approved.add if approves else self.approved.discard)(name)
+            (self.forbidden.discard if approves else self.forbidden.add)(name)
+        self.talk.put(Approve(call, always) if approves else Reject(call, always, "No."))
+
+    @precondition(lambda self: self.words)
+    @rule(data=st.data())
+    def an_error_is_worded(self, data: st.DataObject) -> None:
+        call = data.draw(st.sampled_from(self.words))
+        self.words.remove(call)
+        self.talk.put(ToolErrorWorded(call, "It did not work."))
 
     @precondition(lambda self: self.checks)
     @rule(data=st.data(), tripped=st.booleans(), error=st.sampled_from([None, "oops"]))
@@ -408,7 +505,7 @@ class Conversation(RuleBasedStateMachine):
             assert records[-1].type is EventType.SESSION_ENDED
             assert len(self.talk.of(Close)) == 1
             assert isinstance(self.talk.all[-1], Close)
-            assert self.dispatched == self.ends, "every dispatched call has its end"
+            assert set(self.dispatched) <= set(self.ends), "every dispatched call has its end"
 
     def teardown(self) -> None:
         if not hasattr(self, "talk"):
@@ -430,6 +527,8 @@ class Conversation(RuleBasedStateMachine):
                 self.the_model_takes_a_create("made")
             elif self.handoffs:
                 self.a_handoff_is_answered(False)
+            elif self.asked:
+                self.decide(self.asked[0], approves=True, always=False)
             elif self.talk.timers():
                 self.fire(min(self.talk.timers(), key=lambda key: self.talk.timers()[key]))
             else:

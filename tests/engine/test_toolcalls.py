@@ -240,13 +240,6 @@ def test_a_dispatch_says_which_tool_is_meant_and_where_it_runs() -> None:
 # --- ids ------------------------------------------------------------------------------------------
 
 
-def test_a_call_id_that_is_too_long_is_an_error() -> None:
-    talk = working()
-    assert not talk.of(DispatchTool, talk.calls(call="c" * 257))
-    assert talk.errors() == ["invalid_call_id"]
-    assert talk.of(DispatchTool, talk.calls(call="c" * 256))
-
-
 def test_a_handoff_and_a_function_of_one_name_are_not_the_same_call() -> None:
     talk = Talk(agent(tools=[tool("transfer_to_billing")])).asked()
     talk.calls("transfer_to_billing")

@@ -4,7 +4,8 @@
    condition, its policy, its input guardrails. A tool that always needs approval and has no guardrails asks a person
    straight away.
 2. A person's word counts once, for the call that waits; `always` makes it the tool's, by name, for the session. It is
-   looked up when a call comes and again whenever the author's side has answered: it may have been given meanwhile.
+   looked up when a call comes, and again when the author's side has answered: it may have been given meanwhile. A call
+   that was approved stays approved.
 3. After an approval only the guardrails are left to ask. Whatever else comes back then refuses the call, as does an
    answer that does not come in time: what cannot be checked does not run.
 """
@@ -69,7 +70,7 @@ class Approvals:
         sticky = self._sticky.get(call.name)
         if answer.decision == "reject":
             self._refuse(call, answer.message, answer.kind)
-        elif sticky is not None and not sticky.approved:
+        elif sticky is not None and not sticky.approved and not call.approved:
             self._refuse(call, sticky.message, "rejected")
         elif answer.decision == "run":
             self._run(call)

@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Final
 
 from voicebus.contracts.tools import Outcome
+from voicebus.engine.bounds import REMEMBERED
 from voicebus.engine.config import Approval, HandoffSpec, HostedToolSpec, ToolSpec
 from voicebus.engine.inputs import (
     AgentResolved,
@@ -27,13 +28,6 @@ from voicebus.engine.inputs import (
     ToolStartedArrived,
 )
 from voicebus.engine.turns import Response
-
-MAX_ID_CHARS: Final = 256
-"""Longest id that a call may have; servers give some 30 characters."""
-
-# Calls remembered after their end. Further back, a model that uses an id again makes a new call of it: the bus then
-# still answers a call that has run from its stored result.
-_REMEMBERED: Final = 4096
 
 
 class Stage(Enum):
@@ -117,9 +111,11 @@ class Call:
 
 
 class KnownCalls:
-    """Which calls there were, by id: an id that was used is never run again. Of bounded size, whatever a model does.
+    """Which calls there were, by id: an id that was used is not run again.
 
-    `open_` are the ids of those that wait for their answer: they are never forgotten.
+    The last `REMEMBERED` are known, each by a fingerprint of constant size, and those that wait for their answer, which
+    are `open_`. Further back, a model that uses an id again makes a new call of it; the bus still answers one that it
+    has run already from its stored result.
     """
 
     def __init__(self, open_: Container[str]) -> None:
@@ -139,7 +135,7 @@ class KnownCalls:
         if known is not None:
             return known == fingerprint
         self._known[call_id] = fingerprint
-        if len(self._known) > _REMEMBERED:
+        if len(self._known) > REMEMBERED:
             del self._known[next(old for old in self._known if old not in self._open)]
         return None
 

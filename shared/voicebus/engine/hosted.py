@@ -6,16 +6,14 @@ call, in turn and once for all calls of the response; but where it does go on by
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from voicebus.engine import wire
+from voicebus.engine.bounds import Recent
 from voicebus.engine.outbox import Outbox
 from voicebus.engine.settings import Settings
 from voicebus.engine.toolcalls import ToolCalls
 from voicebus.engine.turns import Response
-
-# Finished calls remembered, since the model tells of each twice: as an item and as an output.
-_REMEMBERED: Final = 256
 
 
 class HostedTools:
@@ -25,7 +23,8 @@ class HostedTools:
         self._out = out
         self._calls = calls
         self._settings = settings
-        self._finished: dict[str, None] = {}
+        # The model tells of each twice: as an item and as an output.
+        self._finished = Recent()
         self._tools: dict[str, Sequence[Mapping[str, Any]]] = {}
 
     def finished(self, item: Mapping[str, Any], response: Response | None) -> None:
@@ -42,9 +41,7 @@ class HostedTools:
         item_id = wire.text(item, "id")
         if item_id in self._finished:
             return
-        self._finished[item_id] = None
-        if len(self._finished) > _REMEMBERED:
-            del self._finished[next(iter(self._finished))]
+        self._finished.add(item_id)
         self._out.emit("mcp_tool_call_completed", item=item)
 
     def _listed(self, item: Mapping[str, Any]) -> None:

@@ -15,7 +15,7 @@ from voicebus.contracts.tools import Outcome, ToolResult
 from voicebus.engine import wire
 from voicebus.engine.approvals import CALL_TIMER, Approvals, Refusal
 from voicebus.engine.batches import Batches
-from voicebus.engine.calls import HEARD, MAX_ID_CHARS, UNLIMITED, Answer, Call, KnownCalls, Stage
+from voicebus.engine.calls import HEARD, UNLIMITED, Answer, Call, KnownCalls, Stage
 from voicebus.engine.config import AgentSpec, Face, HandoffSpec, HostedToolSpec, SessionConfig, ToolSpec
 from voicebus.engine.history import History
 from voicebus.engine.inputs import (
@@ -112,9 +112,8 @@ class ToolCalls:
                 self._approvals.enter(call)
 
     def _is_new(self, call_id: str, role: str, name: str, arguments: str) -> bool:
-        if not 0 < len(call_id) <= MAX_ID_CHARS:
-            what = "without a call id" if not call_id else f"with a call id of more than {MAX_ID_CHARS} characters"
-            self._out.error("invalid_call_id", f"The model called {name!r} {what}.", "model")
+        if not call_id:
+            self._out.error("invalid_call_id", f"The model called {name!r} without a call id.", "model")
             return False
         same = self._known.meet(call_id, role, name, arguments)
         if same is None:
@@ -165,7 +164,7 @@ class ToolCalls:
         call = self._open.get(call_id)
         if call is not None and type(item) in HEARD[call.stage]:
             return call
-        self._out.ignore(f"{type(item).__name__} for call {call_id[:MAX_ID_CHARS]}, which does not wait for it")
+        self._out.ignore(f"{type(item).__name__} for call {call_id}, which does not wait for it")
         return None
 
     def _run(self, call: Call) -> None:
@@ -247,9 +246,7 @@ class ToolCalls:
             self._out.ignore(f"output of call {item.call_id}, which has been answered")
         else:
             why = "there is no such call" if call is None else "the session answers it by itself"
-            self._out.error(
-                "unknown_call", f"Call {item.call_id[:MAX_ID_CHARS]!r} cannot be answered: {why}.", "client"
-            )
+            self._out.error("unknown_call", f"Call {item.call_id!r} cannot be answered: {why}.", "client")
 
     def overdue(self, call_id: str) -> None:
         """The time of this call's present stage is over."""
