@@ -21,6 +21,7 @@ from pydantic import SecretStr
 from voicebus.errors import (
     BusError,
     ModelLinkError,
+    ScenarioError,
     SettingsError,
     StoreError,
     TargetError,
@@ -39,6 +40,7 @@ EXIT_INTERRUPTED: Final = 130
 _WHAT: Final[Sequence[tuple[type[VoicebusError], str]]] = (
     (SettingsError, "settings"),
     (TargetError, "target"),
+    (ScenarioError, "test"),
     (UserError, "agent"),
     (BusError, "redis"),
     (StoreError, "database"),
@@ -250,16 +252,64 @@ def call(
     """
     from voicebus_services.call.command import CallOptions, run_call
 
-    key = None
-    if api_key_file is not None:
-        try:
-            key = api_key_file.read_text(encoding="utf-8").strip()
-        except OSError as error:
-            raise UsageError(f"--api-key-file: {str(api_key_file)!r} cannot be read ({error.strerror})") from error
+    key = _key(api_key_file)
     options = CallOptions(
         url=url, agent=agent, wav=wav, text=text, mic=mic, out=out, as_json=json_lines, api_key=key, timeout_s=timeout
     )
     _run(run_call(options, out=_say))
+
+
+@app.command("test")
+def run_scenarios(
+    path: Annotated[
+        list[Path], typer.Argument(metavar="PATH...", help="Scenario files, or folders with *.scenario.yaml.")
+    ],
+    agent: Annotated[
+        str | None,
+        typer.Option(
+            envvar="VOICEBUS_AGENT",
+            help="TARGET instead of the scenarios' own; with --url the agent's name, the default one if not given.",
+        ),
+    ] = None,
+    url: Annotated[
+        str | None, typer.Option(envvar="VOICEBUS_URL", help="Talk to this gateway, not to an agent in process.")
+    ] = None,
+    api_key_file: Annotated[
+        Path | None, typer.Option(envvar="VOICEBUS_API_KEY_FILE", help="A file with the gateway's API key.")
+    ] = None,
+    simulator: Annotated[
+        bool, typer.Option(envvar="VOICEBUS_SIMULATOR", help="Let the built-in model-simulator be the model.")
+    ] = False,
+    model_url: Annotated[
+        str | None, typer.Option(envvar="VOICEBUS_MODEL_URL", help="The model of agents in process. Default: OpenAI's.")
+    ] = None,
+    junit: Annotated[Path | None, typer.Option(envvar="VOICEBUS_JUNIT", help="Write JUnit XML here.")] = None,
+    workers: Annotated[
+        int, typer.Option(min=1, max=100, envvar="VOICEBUS_WORKERS", help="Scenarios that run at once.")
+    ] = 1,
+    json_lines: AsJson = False,
+) -> None:
+    """Hold the conversations of scenario files, and check what happens.
+
+    With an agent in this process, or with a gateway; exit status 1 if any step failed.
+    """
+    from voicebus_services.scenario_command import TestOptions, run_tests
+
+    # A setting, as for every service: read with the key and the headers that belong to it.
+    _export({"model_url": model_url})
+    _logging(load(ServiceSettings), "test", level=os.environ.get(f"{ENV_PREFIX}LOG_LEVEL") or "warning")
+    options = TestOptions(
+        paths=path,
+        agent=agent,
+        url=url,
+        api_key=_key(api_key_file),
+        simulator=simulator,
+        junit=junit,
+        as_json=json_lines,
+        workers=workers,
+    )
+    if not _run(run_tests(options, out=_say)):
+        raise typer.Exit(EXIT_FAILED)
 
 
 @app.command()
@@ -306,6 +356,16 @@ def migrate(
         raise UsageError(f"the package {error.name} is missing; install voicebus[archiver]") from error
     upgrade(read.database_url)
     _say("database: up to date")
+
+
+def _key(file: Path | None) -> str | None:
+    """The API key for a gateway, from the file of `--api-key-file`."""
+    if file is None:
+        return None
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise UsageError(f"--api-key-file: {str(file)!r} cannot be read ({error.strerror})") from error
 
 
 # --- running ---------------------------------------------------------------------------------------

@@ -114,6 +114,13 @@ class Reject(_Part):
     message: str | None = None
 
 
+class InterruptAfter(_Part):
+    """Interrupt the answer, `ms` after its first `sound`, or its first `words` (of an answer in text)."""
+
+    ms: Annotated[float, Field(ge=0, le=_LONGEST_S * 1000)]
+    of: Literal["sound", "words"] = "sound"
+
+
 class Step(_Placed):
     """One step: exactly one thing to do or to expect. `within` is its time limit (s)."""
 
@@ -126,8 +133,7 @@ class Step(_Placed):
     expect_interruption: Literal[True] | None = None
     expect_error: str | None = None
     expect_no: ExpectNo | None = None
-    interrupt_after: Annotated[float, Field(ge=0, le=_LONGEST_S * 1000)] | None = None
-    """ms after the answer began to be heard (or, without sound, to be read); 0 is at once."""
+    interrupt_after: Annotated[InterruptAfter, _short("ms")] | None = None
     approve: Annotated[Approve, _short("tool")] | None = None
     reject: Annotated[Reject, _short("tool")] | None = None
     wait: Seconds | None = None
