@@ -111,7 +111,7 @@ concierge.handoffs.append(reservations)
 
 runner = RealtimeRunner(
     concierge,
-    {
+    config={
         "model_settings": {
             "turn_detection": {"type": "server_vad", "silence_duration_ms": 500},
             "input_audio_transcription": {"model": "gpt-4o-mini-transcribe"},

@@ -1,22 +1,36 @@
-"""Agents, handoffs, guardrails and run configs refuse wrong use when they are built."""
+"""Agents and runners refuse wrong use when they are built."""
 
+import dataclasses
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
 
 from voicebus import (
+    FunctionTool,
     GuardrailFunctionOutput,
-    ModelBehaviorError,
     OutputGuardrail,
     RealtimeAgent,
     RealtimeRunner,
+    RemoteTool,
     RunContextWrapper,
     UserError,
+    function_tool,
     output_guardrail,
-    realtime_handoff,
 )
 from voicebus.agents.config import wire_session
+from voicebus.agents.hooks import RealtimeAgentHooks
+from voicebus.agents.tools.hosted import HostedMCPTool
+
+
+def judge(context: Any, agent: Any, text: str) -> GuardrailFunctionOutput:
+    return GuardrailFunctionOutput(None, False)
+
+
+class WebSearchTool:
+    """A tool of another library that its own servers run."""
+
+    name = "web_search"
 
 
 @pytest.mark.parametrize(
@@ -29,11 +43,47 @@ from voicebus.agents.config import wire_session
         {"name": "a", "handoffs": {}},
         {"name": "a", "instructions": 7},
         {"name": "a", "output_guardrails": [len]},
+        {"name": "a", "output_guardrails": [OutputGuardrail]},
+        {"name": "a", "input_guardrails": [OutputGuardrail(judge)]},
+        {"name": "a", "input_guardrails": ()},
+        {"name": "a", "mcp_servers": [object()]},
+        {"name": "a", "mcp_servers": None},
+        {"name": "a", "mcp_config": []},
+        {"name": "a", "handoffs": ["b"]},
+        {"name": "a", "handoff_description": 7},
+        {"name": "a", "hooks": object()},
+        {"name": "a", "hooks": RealtimeAgentHooks},
+        {"name": "a", "model": "m"},
     ],
 )
 def test_an_agent_with_a_wrong_field_is_a_type_error(fields: dict[str, Any]) -> None:
     with pytest.raises(TypeError):
         RealtimeAgent(**fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"prompt": {"version": "1"}}, "RealtimeAgent 'a': prompt.id must be a non-empty string"),
+        ({"prompt": lambda data: {"id": "p"}}, "RealtimeAgent 'a': prompt must be an object"),
+        ({"voice": 7}, "RealtimeAgent 'a': voice must be a non-empty string, not 7"),
+        ({"mcp_config": {"strict": True}}, "RealtimeAgent 'a': mcp_config has unknown keys: strict"),
+        ({"tools": [WebSearchTool()]}, "RealtimeAgent 'a': tools: a WebSearchTool cannot be honoured"),
+    ],
+)
+def test_a_value_that_cannot_be_honoured_is_refused_by_its_name(fields: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UserError) as refused:
+        RealtimeAgent("a", **fields)
+    assert str(refused.value).startswith(sentence)
+
+
+def test_an_agent_takes_its_fields_by_position_in_the_order_that_programs_know() -> None:
+    fields = [field.name for field in dataclasses.fields(RealtimeAgent) if not field.kw_only]
+    assert fields == [
+        "name", "handoff_description", "tools", "mcp_servers", "mcp_config", "instructions", "prompt", "handoffs",
+        "output_guardrails", "hooks",
+    ]  # fmt: skip
+    assert [field.name for field in dataclasses.fields(RealtimeAgent) if field.kw_only] == ["input_guardrails", "voice"]
 
 
 def test_a_clone_shares_its_lists() -> None:
@@ -43,35 +93,38 @@ def test_a_clone_shares_its_lists() -> None:
     assert other.tools is agent.tools
 
 
-def test_a_handoff_is_named_and_described_after_its_agent() -> None:
-    handoff = realtime_handoff(RealtimeAgent("Billing & Refunds", handoff_description="Money matters."))
-    assert handoff.tool_name == "transfer_to_billing___refunds"
-    assert handoff.tool_description == ("Handoff to the Billing & Refunds agent to handle the request. Money matters.")
-    assert handoff.input_json_schema["additionalProperties"] is False
+@pytest.mark.parametrize("instructions", ["Be kind.", lambda context, agent: "Be kind.", None])
+async def test_the_system_prompt_is_text_whatever_makes_it(instructions: Any) -> None:
+    prompt = await RealtimeAgent("a", instructions=instructions).get_system_prompt(RunContextWrapper(None))
+    assert prompt == (None if instructions is None else "Be kind.")
 
 
-async def test_a_handoffs_input_is_strict_and_reaches_its_callback() -> None:
-    class Reason(BaseModel):
-        priority: int
+async def test_all_tools_are_those_that_are_enabled_now() -> None:
+    def on() -> str:
+        return ""
 
-    seen: list[Any] = []
-
-    async def on_handoff(_: RunContextWrapper[Any], reason: Reason) -> None:
-        seen.append(reason.priority)
-
-    handoff = realtime_handoff(RealtimeAgent("b"), on_handoff=on_handoff, input_type=Reason)
-    await handoff.run(RunContextWrapper({}), '{"priority": 2}')
-    with pytest.raises(ModelBehaviorError, match="priority"):
-        await handoff.run(RunContextWrapper({}), '{"priority": "2"}')
-    assert seen == [2]
+    agent = RealtimeAgent[Any](
+        "a", tools=[function_tool(on), function_tool(name_override="off", is_enabled=False)(on), RemoteTool("far")]
+    )
+    assert [tool.name for tool in await agent.get_all_tools(RunContextWrapper(None))] == ["on", "far"]
 
 
-def test_a_handoff_callback_of_the_wrong_shape_is_refused() -> None:
-    agent = RealtimeAgent[Any]("b")
-    with pytest.raises(UserError, match="needs an on_handoff"):
-        realtime_handoff(agent, input_type=int)
-    with pytest.raises(UserError, match="must take 1 argument"):
-        realtime_handoff(agent, on_handoff=lambda ctx, more: None)
+async def test_a_tool_of_another_library_is_taken_over() -> None:
+    async def run(context: Any, arguments: str) -> str:
+        return arguments
+
+    foreign = SimpleNamespace(
+        name="look", description="Look.", params_json_schema={"type": "object"}, on_invoke_tool=run, is_enabled=True
+    )
+    hosted = SimpleNamespace(
+        tool_config={"server_label": "crm", "server_url": "https://crm.example"}, name="hosted_mcp"
+    )
+    agent = RealtimeAgent[Any]("a", tools=[foreign, hosted])  # type: ignore[list-item]
+    look, crm = await agent.get_all_tools(RunContextWrapper(None))
+    assert isinstance(look, FunctionTool)
+    assert (look.name, look.description) == ("look", "Look.")
+    assert isinstance(crm, HostedMCPTool)
+    assert crm.server_label == "crm"
 
 
 def test_guardrails_know_their_name_and_refuse_unknown_modes() -> None:
@@ -92,10 +145,10 @@ def test_a_runner_refuses_what_is_no_agent_and_keys_that_do_not_exist() -> None:
     with pytest.raises(UserError, match="needs a RealtimeAgent"):
         RealtimeRunner("agent")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="debounce"):
-        RealtimeRunner(RealtimeAgent("a"), {"debounce": 3})  # type: ignore[typeddict-unknown-key]
+        RealtimeRunner(RealtimeAgent("a"), config={"debounce": 3})  # type: ignore[arg-type]
     for wrong in ({"debounce": 3}, {"debounce_text_length": "3"}, {"debounce_text_length": -2}):
         with pytest.raises(UserError, match="debounce"):
-            RealtimeRunner(RealtimeAgent("a"), {"guardrails_settings": wrong})  # type: ignore[typeddict-item]
+            RealtimeRunner(RealtimeAgent("a"), config={"guardrails_settings": wrong})  # type: ignore[arg-type]
 
 
 def test_default_settings_are_those_of_the_programming_model() -> None:
@@ -111,29 +164,3 @@ def test_default_settings_are_those_of_the_programming_model() -> None:
         },
         "tracing": "auto",
     }
-
-
-def test_nested_settings_beat_flat_ones_and_a_given_none_is_sent() -> None:
-    wire = wire_session(
-        {
-            "voice": "ash",
-            "turn_detection": {"type": "server_vad"},
-            "audio": {"input": {"turn_detection": None, "format": "g711_ulaw"}, "output": {"voice": "cedar"}},
-            "modalities": ["text"],
-            "tool_choice": "get_weather",
-        }
-    )
-    assert wire["audio"]["input"]["turn_detection"] is None
-    assert wire["audio"]["input"]["format"] == {"type": "audio/pcmu"}
-    assert wire["audio"]["output"]["voice"] == "cedar"
-    assert wire["output_modalities"] == ["text"]
-    assert wire["tool_choice"] == {"type": "function", "name": "get_weather"}
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [{"voise": 1}, {"input_audio_format": 3}, {"modalities": ["video"]}, {"audio": {"both": {}}}],
-)
-def test_settings_that_do_not_exist_are_refused(settings: dict[str, Any]) -> None:
-    with pytest.raises(UserError):
-        wire_session(settings)

@@ -57,7 +57,7 @@ def test_an_attribute_brings_what_its_agent_leads_to() -> None:
 def test_a_runners_settings_reach_the_agents_it_leads_to(module: Any) -> None:
     name = module(
         "b = RealtimeAgent('b')\na = RealtimeAgent('a', handoffs=[b])\nc = RealtimeAgent('c')\n"
-        "r = RealtimeRunner(a, {'model_settings': {'voice': 'cedar', 'model_name': 'm1'}})"
+        "r = RealtimeRunner(a, config={'model_settings': {'voice': 'cedar', 'model_name': 'm1'}})"
     )
     targets = load_targets([name])
     models = [targets.configs[agent].get("model_settings", {}).get("model_name") for agent in ("a", "b", "c")]
@@ -112,7 +112,7 @@ def test_two_agents_of_one_name_are_refused(module: Any) -> None:
 
 
 def test_settings_that_do_not_exist_stop_the_start(module: Any) -> None:
-    name = module("r = RealtimeRunner(RealtimeAgent('a'), {'model_settings': {'voise': 'ash'}})")
+    name = module("r = RealtimeRunner(RealtimeAgent('a'), config={'model_settings': {'voise': 'ash'}})")
     with pytest.raises(TargetError, match="voise"):
         load_targets([name])
 
@@ -161,10 +161,77 @@ async def test_guardrails_of_agent_and_run_config_are_joined_once_with_their_deb
         "@output_guardrail(mode='observe', on_error='closed')\n"
         "def h(ctx, agent, text): return GuardrailFunctionOutput(None, False)\n"
         "r = RealtimeRunner(RealtimeAgent('a', output_guardrails=[g]),"
-        " {'output_guardrails': [g, h], 'guardrails_settings': {'debounce_text_length': 20}})"
+        " config={'output_guardrails': [g, h], 'guardrails_settings': {'debounce_text_length': 20}})"
     )
     spec = await resolve(name, "a")
     assert [(rule.name, rule.mode.value, rule.debounce, rule.on_error) for rule in spec.guardrails] == [
         ("g", "interrupt", 20, "open"),
         ("h", "observe", 20, "closed"),
     ]
+
+
+def test_guardrails_on_what_users_say_are_found_too(module: Any) -> None:
+    name = module(
+        "from voicebus.agents.guardrails import input_guardrail\n"
+        "@output_guardrail\ndef said(ctx, agent, text): return GuardrailFunctionOutput(None, False)\n"
+        "@input_guardrail\ndef heard(ctx, agent, text): return GuardrailFunctionOutput(None, False)\n"
+        "def make(name): return input_guardrail(name=name)(heard.guardrail_function)\n"
+        "r = RealtimeRunner(RealtimeAgent('a', input_guardrails=[make('mine')]),"
+        " config={'input_guardrails': [make('ours')], 'output_guardrails': [said]})"
+    )
+    assert set(load_targets([name]).guardrails) == {"said", "heard", "mine", "ours"}
+    assert set(load_targets([f"{name}:r"]).guardrails) == {"said", "mine", "ours"}
+
+
+def test_two_guardrails_of_one_name_are_refused_whichever_side_they_are_on(module: Any) -> None:
+    name = module(
+        "from voicebus.agents.guardrails import input_guardrail\n"
+        "def g(ctx, agent, text): return GuardrailFunctionOutput(None, False)\n"
+        "a = RealtimeAgent('a', output_guardrails=[OutputGuardrail(g)], input_guardrails=[input_guardrail(g)])"
+    )
+    with pytest.raises(TargetError, match="two guardrails are named 'g'"):
+        load_targets([name])
+
+
+def test_what_a_run_config_gives_to_agents_that_name_none_is_loaded_with_them(module: Any) -> None:
+    name = module(
+        "@function_tool\ndef shared() -> str: return ''\n"
+        "b = RealtimeAgent('b')\n"
+        "r = RealtimeRunner(RealtimeAgent('a'),"
+        " config={'model_settings': {'tools': [shared], 'handoffs': [realtime_handoff(b)]}})"
+    )
+    targets = load_targets([f"{name}:r"])
+    assert list(targets.tools) == ["shared"]
+    assert list(targets.agents) == ["a", "b"]
+
+
+def test_a_tool_of_another_library_may_be_listed_by_several_agents(module: Any) -> None:
+    name = module(
+        "from types import SimpleNamespace\n"
+        "async def run(ctx, arguments): return arguments\n"
+        "schema = {'type': 'object'}\n"
+        "look = SimpleNamespace(name='look', description='', params_json_schema=schema, on_invoke_tool=run)\n"
+        "a = RealtimeAgent('a', tools=[look], handoffs=[RealtimeAgent('b', tools=[look])])"
+    )
+    assert list(load_targets([name]).tools) == ["look"]
+
+
+def test_agents_that_hand_off_to_each_other_are_each_loaded_once(module: Any) -> None:
+    name = module("b = RealtimeAgent('b')\na = RealtimeAgent('a', handoffs=[b])\nb.handoffs.append(a)")
+    targets = load_targets([f"{name}:a", name])
+    assert list(targets.agents) == ["a", "b"]
+    assert targets.default_agent == "a"
+
+
+def test_a_module_may_name_the_same_tool_or_agent_twice(module: Any) -> None:
+    name = module("@function_tool\ndef look() -> str: return ''\nagain = look\na = RealtimeAgent('a')\nalso = a")
+    assert list(load_targets([name, name]).tools) == ["look"]
+
+
+def test_an_error_of_ours_while_a_module_is_imported_is_its_own_sentence(module: Any) -> None:
+    name = module("a = RealtimeAgent('a', voice=7)")
+    with pytest.raises(TargetError, match="voice must be a non-empty string, not 7"):
+        load_targets([name])
+    name = module("import no_such_module_anywhere")
+    with pytest.raises(TargetError, match="importing it failed: no module named 'no_such_module_anywhere'"):
+        load_targets([name])

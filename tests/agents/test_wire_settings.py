@@ -58,7 +58,7 @@ def test_every_nested_setting_beats_its_flat_name() -> None:
         },
         "output": {"format": {"type": "audio/pcmu"}, "voice": "echo", "speed": 1.1},
     }  # fmt: skip
-    nested = {
+    nested: dict[str, dict[str, Any]] = {
         "input": {
             "format": "pcma", "noise_reduction": {"type": "far_field"}, "transcription": {"language": "de"},
             "turn_detection": {"type": "semantic_vad", "eagerness": "low"},
@@ -106,8 +106,8 @@ def test_turn_detection_takes_camel_case_and_keeps_what_a_vendor_adds() -> None:
 
 def test_transcription_keeps_all_its_fields() -> None:
     wanted = {
-        "model": "gpt-transcribe", "language": "en", "prompt": "hotel", "keywords": ["suite"], "languages": ["en", "de"],
-        "delay": "xhigh",
+        "model": "gpt-transcribe", "language": "en", "prompt": "hotel", "keywords": ["suite"],
+        "languages": ["en", "de"], "delay": "xhigh",
     }  # fmt: skip
     assert audio_input(input_audio_transcription=wanted)["transcription"] == wanted
 

@@ -50,4 +50,4 @@ first = RealtimeAgent(
 )
 second = RealtimeAgent(name="second", handoff_description="The second line.", instructions="Second.", tools=[where])
 first.handoffs.append(second)
-runner = RealtimeRunner(first, {"model_settings": {"turn_detection": {"type": "server_vad"}}})
+runner = RealtimeRunner(first, config={"model_settings": {"turn_detection": {"type": "server_vad"}}})

@@ -97,8 +97,8 @@ class RealtimeAgent(Generic[TContext]):
         return [tool for tools in listed for tool in tools]
 
     async def get_all_tools(self, run_context: RunContextWrapper[TContext]) -> list[Tool]:
-        """What the agent can use now: the tools of its MCP servers, then its own that are enabled."""
-        return [*await self.get_mcp_tools(run_context), *await enabled_tools(as_tools(self.tools), run_context, self)]
+        """What the agent can use now: the tools of its MCP servers, then its own, those that are enabled."""
+        return await enabled_tools([*await self.get_mcp_tools(run_context), *as_tools(self.tools)], run_context, self)
 
     def all_handoffs(self) -> list[Handoff[Any]]:
         """The handoffs, agents wrapped, also those that are not enabled."""
