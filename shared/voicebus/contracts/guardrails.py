@@ -1,6 +1,6 @@
 """What gateways and guardrail workers tell each other (contract section 2)."""
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import Field
 
@@ -11,7 +11,10 @@ GUARDRAIL_VERDICT: Final = "guardrail.verdict"
 
 
 class GuardrailCheck(Message):
-    """`text` is the whole text so far, so a worker keeps no state; `final` says that no more will come."""
+    """`text` is the whole text so far, so a worker keeps no state; `final` says that no more will come.
+
+    `stage` tells what the model says (output) from what the user says (input, `response_id` is "" then).
+    """
 
     check_id: str
     response_id: str
@@ -20,6 +23,7 @@ class GuardrailCheck(Message):
     guardrails: list[str]
     text: str
     final: bool
+    stage: Literal["input", "output"] = "output"
     reply_to: str = Field(min_length=1)
 
 

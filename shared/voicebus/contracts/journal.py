@@ -46,7 +46,10 @@ class SessionResumed(Message):
 
 
 class ItemRecorded(Message):
-    """A final item. `text` is what was said, `heard_text` what of it reached the listener (None: all of it)."""
+    """A final item. `text` is what was said, `heard_text` what of it reached the listener (None: all of it).
+
+    `withheld`: a guardrail has kept `text` back, so that it is for the record and for no caller.
+    """
 
     item_id: str
     role: Literal["user", "assistant", "system"]
@@ -56,6 +59,7 @@ class ItemRecorded(Message):
     truncated: bool = False
     started_ms: int
     ended_ms: int
+    withheld: bool = False
 
 
 class ToolApprovalRequired(Message):
@@ -102,6 +106,11 @@ class Handoff(Message):
 
 
 class GuardrailTripped(Message):
+    """`stage` tells what the model said (output) from what the user said (input, `response_id` is "" then).
+
+    `withheld`: nobody has heard `message`, so that it is for the record and for no caller.
+    """
+
     response_id: str
     item_id: str
     agent: str
@@ -110,6 +119,8 @@ class GuardrailTripped(Message):
     message: str
     """The text that was judged."""
     at_ms: int
+    stage: Literal["input", "output"] = "output"
+    withheld: bool = False
 
 
 class TurnEnded(Message):

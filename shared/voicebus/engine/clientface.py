@@ -44,6 +44,7 @@ class ClientFace:
         self._client_tools: set[str] = set()
         self._unseen_items = Recent()
         self._afterwards: list[Callable[[], None]] = []
+        self.outgoing: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda event: event
         self.view = view
         self.is_open = False
         self.resting: Response | None = None
@@ -74,10 +75,10 @@ class ClientFace:
     def opened(self) -> None:
         """The conversation begins: the client meets it as newly created."""
         self.is_open = True
-        self.show({"type": "session.created", "session": self._settings.effective})
+        self.show({"type": "session.created", "session": self._settings.shown})
 
     def settings_confirmed(self) -> None:
-        for event in self.view.settings_changed(self._settings.effective):
+        for event in self.view.settings_changed(self._settings.shown):
             self._out.to_client(event)
 
     def refused(self, error: Mapping[str, Any], client_event_id: str | None) -> None:
@@ -144,7 +145,7 @@ class ClientFace:
             case Forward(event):
                 if _ends_turn(event):
                     self._turns.user_turn_ended()
-                self._out.add(SendModel(event))
+                self._out.add(SendModel(self.outgoing(event)))
             case CreateResponse(response, event_id):
                 self._declare(wire.mappings(response, "tools"))
                 if not self._turns.request_manual(response, event_id):

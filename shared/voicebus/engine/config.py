@@ -112,6 +112,16 @@ class AgentSpec:
     input_guardrails: tuple[GuardrailSpec, ...] = ()
     snapshot: int = 0
 
+    @property
+    def holds(self) -> bool:
+        """Whether nothing that this agent says may leave before it was judged whole."""
+        return any(guardrail.mode is GuardrailMode.HOLD for guardrail in self.guardrails)
+
+    @property
+    def holds_input(self) -> bool:
+        """Whether this agent answers a user's turn only after it was judged."""
+        return any(guardrail.mode is GuardrailMode.HOLD for guardrail in self.input_guardrails)
+
 
 @dataclass(frozen=True, slots=True)
 class SessionConfig:
@@ -122,6 +132,8 @@ class SessionConfig:
     `calls_elsewhere`: calls are answered by whoever drives the session (`SendToolOutput`), none is dispatched.
     `words_errors`: the owner is asked (`WordToolError`) how the model is told of a tool's error.
     `seed` is history to begin with, items as the native face shows them.
+    `tracked_playback`: a tracker of the program's tells what was heard, so nothing is estimated; while it has told of
+    nothing since the last interruption, the next one truncates nothing (parity 2.25).
     `inline_tools`: the driver reads nothing of the model while a call runs (parity 25); nothing to the engine.
     """
 
@@ -135,6 +147,7 @@ class SessionConfig:
     transport: Transport = Transport.WIRE
     calls_elsewhere: bool = False
     words_errors: bool = False
+    tracked_playback: bool = False
     inline_tools: bool = False
     seed: tuple[Mapping[str, Any], ...] = ()
     client_may_set: frozenset[str] = frozenset(

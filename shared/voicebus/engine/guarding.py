@@ -2,10 +2,11 @@
 
 Text is judged cumulatively per item: each time it has grown by a guardrail's debounce, and once more when it is final.
 Guardrails of one debounce fall due together, and all that are due at one delta go out as one check. What a trip stops
-is not decided here.
+is not decided here, nor when held text is judged (`holding.py`).
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -24,11 +25,42 @@ _MAX_CHECKS: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class Trip:
-    """Guardrails of mode `interrupt` forbid what `response` says."""
+    """`response` is to be stopped: `guardrails` forbid what it says. Without them it is stopped for another reason."""
 
     response: Response
     item_id: str
-    names: tuple[str, ...]
+    guardrails: tuple[GuardrailSpec, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """No guardrail forbids `text`, all that the item says up to a final check."""
+
+    response: Response
+    item_id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one guardrail has found, or `error`, why it could not judge."""
+
+    guardrail: GuardrailSpec
+    tripped: bool
+    info: Any
+    error: str | None
+
+
+def read(verdict: GuardrailVerdict, guardrails: tuple[GuardrailSpec, ...]) -> Iterator[Finding]:
+    """The findings of `guardrails`, those that could not judge by their policy `on_error`."""
+    results = {result.name: result for result in verdict.results}
+    missing = "the worker's verdict does not name it"
+    for guardrail in guardrails:
+        result = results.get(guardrail.name) or GuardrailResult(name=guardrail.name, tripped=False, error=missing)
+        if result.error is None:
+            yield Finding(guardrail, result.tripped, result.info, None)
+        else:
+            yield Finding(guardrail, guardrail.on_error == "closed", result.error, result.error)
 
 
 @dataclass(slots=True, eq=False)
@@ -46,10 +78,14 @@ class _Check:
     guardrails: tuple[GuardrailSpec, ...]
     text: str
     due: float
+    final: bool = False
 
 
 class Guard:
-    """Dispatches checks and reads verdicts; `text` and `final` after each change of an item's text."""
+    """Dispatches checks and reads verdicts; `text` and `final` after each change of an item's text.
+
+    What is held says nothing before it was judged, so that of such responses it hears by `held_text` and `held_final`.
+    """
 
     def __init__(self, out: Outbox, timeout: float) -> None:
         self._out = out
@@ -60,6 +96,11 @@ class Guard:
 
     def text(self, response: Response, item_id: str, text: str) -> None:
         """The item's text has grown to `text`."""
+        if not response.agent.holds:
+            self.held_text(response, item_id, text)
+
+    def held_text(self, response: Response, item_id: str, text: str) -> None:
+        """As `text`, before anybody may know it."""
         if not response.agent.guardrails or response.tripped:
             return
         watch = self._watched.setdefault((response.id, item_id), _Watch())
@@ -75,6 +116,11 @@ class Guard:
 
     def final(self, response: Response, item_id: str, text: str) -> None:
         """Nothing will be added to the item's text, or to one of its parts."""
+        if not response.agent.holds:
+            self.held_final(response, item_id, text)
+
+    def held_final(self, response: Response, item_id: str, text: str) -> None:
+        """As `final`, before anybody may know it."""
         if response.agent.guardrails and text and not response.tripped:
             self._dispatch(response, item_id, response.agent.guardrails, text, final=True)
 
@@ -83,8 +129,8 @@ class Guard:
         for key in [key for key in self._watched if key[0] == response.id]:
             del self._watched[key]
 
-    def verdict(self, verdict: GuardrailVerdict) -> Trip | None:
-        """An answer came; returns what has to be stopped."""
+    def verdict(self, verdict: GuardrailVerdict) -> Trip | Passed | None:
+        """An answer came; returns what has to be stopped, or what may be heard now."""
         check = self._checks.pop(verdict.check_id, None)
         if check is None:
             self._out.ignore(f"late verdict on check {verdict.check_id}")
@@ -93,27 +139,26 @@ class Guard:
         if not any(result.error for result in verdict.results):
             # Until then each older check keeps its time limit: an agent that talks on must not put it off for ever.
             self._forget_covered(check)
-        results = {result.name: result for result in verdict.results}
-        missing = "the worker's verdict does not name it"
-        findings = []
-        for guardrail in check.guardrails:
-            result = results.get(guardrail.name) or GuardrailResult(name=guardrail.name, tripped=False, error=missing)
-            tripped, info = result.tripped, result.info
-            if result.error is not None:
-                self._failed(check, guardrail, "guardrail_failed", result.error)
-                tripped, info = guardrail.on_error == "closed", result.error
-            if tripped:
-                findings.append((guardrail, info))
-        return self._judge(check, findings)
+        findings = list(read(verdict, check.guardrails))
+        for finding in findings:
+            if finding.error is not None:
+                self._failed(check, finding.guardrail, "guardrail_failed", finding.error)
+        return self._judge(check, [(finding.guardrail, finding.info) for finding in findings if finding.tripped])
 
-    def overdue(self, check_id: str) -> Trip | None:
+    def overdue(self, check_id: str) -> Trip | Passed | None:
         """No answer came in time; each guardrail's policy for that decides."""
         check = self._checks.pop(check_id, None)
-        if check is None:
-            return None
+        return None if check is None else self._unavailable(check, f"no verdict within {self._timeout:g} s")
+
+    def unjudged(self, response: Response, item_id: str, why: str) -> Trip | None:
+        """The item cannot be judged by anybody; each holding guardrail's policy for that decides."""
+        holding = tuple(guardrail for guardrail in response.agent.guardrails if guardrail.mode is GuardrailMode.HOLD)
+        found = self._unavailable(_Check("", response, item_id, holding, "", self._out.now), why)
+        return found if isinstance(found, Trip) else None
+
+    def _unavailable(self, check: _Check, why: str) -> Trip | Passed | None:
         findings: list[tuple[GuardrailSpec, Any]] = []
         for guardrail in check.guardrails:
-            why = f"no verdict within {self._timeout:g} s"
             self._failed(check, guardrail, "guardrail_unavailable", why)
             if guardrail.on_unavailable == "closed":
                 findings.append((guardrail, why))
@@ -122,7 +167,7 @@ class Guard:
     def _dispatch(
         self, response: Response, item_id: str, guardrails: tuple[GuardrailSpec, ...], text: str, *, final: bool
     ) -> None:
-        check = _Check(self._out.mint(), response, item_id, guardrails, text, self._out.now + self._timeout)
+        check = _Check(self._out.mint(), response, item_id, guardrails, text, self._out.now + self._timeout, final)
         if len(self._checks) >= _MAX_CHECKS:
             # No verdict covers them yet, so the newer check stands in for them from the earliest of their limits on.
             check = replace(check, due=min(check.due, self._forget_covered(check)))
@@ -136,6 +181,7 @@ class Guard:
                 guardrails=tuple(guardrail.name for guardrail in guardrails),
                 text=text,
                 final=final,
+                snapshot=response.agent.snapshot,
             )
         )
         self._out.set_timer(CHECK_TIMER + check.id, max(0.0, check.due - self._out.now))
@@ -155,7 +201,7 @@ class Guard:
                 self._out.cancel_timer(CHECK_TIMER + older.id)
         return due
 
-    def _judge(self, check: _Check, findings: list[tuple[GuardrailSpec, Any]]) -> Trip | None:
+    def _judge(self, check: _Check, findings: list[tuple[GuardrailSpec, Any]]) -> Trip | Passed | None:
         """Record what tripped, each guardrail once per response, and stop a response at most once (parity 110)."""
         response = check.response
         fresh = [
@@ -163,9 +209,12 @@ class Guard:
             for guardrail, info in findings
             if (response.id, guardrail.name, "tripped") not in self._reported
         ]
-        stopping = [guardrail.name for guardrail, _ in fresh if guardrail.mode is not GuardrailMode.OBSERVE]
+        stopping = tuple(guardrail for guardrail, _ in fresh if guardrail.mode is not GuardrailMode.OBSERVE)
+        passed = None
+        if check.final and response.agent.holds and not response.tripped and not stopping:
+            passed = Passed(response, check.item_id, check.text)
         if response.tripped or not fresh:
-            return None
+            return passed
         self._reported.update((response.id, guardrail.name, "tripped") for guardrail, _ in fresh)
         self._out.record(
             EventType.GUARDRAIL_TRIPPED,
@@ -176,13 +225,14 @@ class Guard:
             info={guardrail.name: info for guardrail, info in fresh},
             message=check.text,
             at_ms=self._out.ms(),
+            withheld=response.agent.holds,
         )
         for guardrail, _ in fresh:
             self._out.observe("guardrail_trip", rule=guardrail.name)
         if not stopping:
-            return None
+            return passed
         response.tripped = True
-        return Trip(response, check.item_id, tuple(stopping))
+        return Trip(response, check.item_id, stopping)
 
     def _failed(self, check: _Check, guardrail: GuardrailSpec, code: str, why: str) -> None:
         """Record that a guardrail could not judge, once per response: it will fail at each of the next checks, too."""

@@ -1,71 +1,140 @@
 """Who may stop what is being said, and what stopping means (parity 107-111, 122, 123; contract section 4).
 
-Three may: the user by speaking, the client by command, a guardrail by its verdict. Stopping has up to three parts:
-cancel the response, truncate what was not heard, drop what still arrives.
+The user may by speaking, the client by command, a guardrail by its verdict, and a model of transport EVENTS by itself.
+Stopping has up to four parts: cancel the response, truncate what was not heard, drop what still arrives, and let go of
+what is held back. A model of transport EVENTS is only told (`StopModel`): it cancels and truncates by itself.
 """
 
 from collections.abc import Callable
-from typing import Final
 
+from voicebus.engine.config import Transport
 from voicebus.engine.guarding import Trip
+from voicebus.engine.holding import Holding
+from voicebus.engine.inputs import Interrupt
 from voicebus.engine.outbox import Outbox
-from voicebus.engine.playback import PlaybackTracker
+from voicebus.engine.outputs import StopModel
+from voicebus.engine.playback import Part, PlaybackTracker
 from voicebus.engine.settings import Settings
 from voicebus.engine.transcript import Transcript
 from voicebus.engine.turns import Response, Turns
-
-FEEDBACK: Final = "guardrail triggered: "
 
 
 class Interruptions:
     """Carries interruptions out over the other parts of a session."""
 
     def __init__(
-        self, out: Outbox, turns: Turns, playback: PlaybackTracker, transcript: Transcript, settings: Settings
+        self,
+        out: Outbox,
+        turns: Turns,
+        playback: PlaybackTracker,
+        transcript: Transcript,
+        settings: Settings,
+        holding: Holding,
+        transport: Transport,
     ) -> None:
         self._out = out
         self._turns = turns
         self._playback = playback
         self._transcript = transcript
         self._settings = settings
+        self._holding = holding
+        self._stops_itself = transport is Transport.EVENTS
 
     def by_speech(self) -> None:
         """The user speaks: the listener's side stops at once. The model cancels by itself where it was told to."""
-        active = self._turns.active
-        if not self._playback.parts:
+        if self._stops_itself:
             return
-        if self._cut(round):
+        active = self._turns.active
+        held = self._holding.waiting()
+        if not self._playback.parts and not held:
+            return
+        if self._cut(round) or held:
             self._out.observe("barge_in")
+        for response in held:
+            self.mute(response)
         if active is not None:
-            self._mute(active)
+            self.mute(active)
             if not self._settings.server_interrupts:
                 self._turns.cancel(active)
 
-    def by_client(self) -> None:
-        """Stop it whatever it is, a text answer and an answer that has not begun included (parity 0.2)."""
+    def by_client(self, item: Interrupt) -> None:
+        """Stop what `item` names, by default whatever is said: also a text, also what has not begun (parity 0.2)."""
+        if self._stops_itself:
+            self._out.add(StopModel(item.response_id, item.cancel, item.truncate))
+            return
         active = self._turns.active
-        self._cut(int)
+        named = None if item.response_id is None else self._turns.responses.get(item.response_id)
+        if item.response_id is not None and (named is None or active is not named):
+            active = None
+        if item.truncate and (item.response_id is None or named is not None):
+            for response in self._holding.waiting():
+                if named is None or response is named:
+                    self.mute(response)
+            self._cut(int, response_id=None if named is None else named.id)
         if active is not None:
-            self._mute(active)
-            self._turns.cancel(active)
-        else:
+            if item.truncate:
+                self.mute(active)
+            if item.cancel:
+                self._turns.cancel(active)
+        elif item.cancel and item.response_id is None:
             self._turns.withdraw()
 
-    def by_guardrail(self, trip: Trip) -> str | None:
-        """Stop the response that tripped; returns an id for the model's feedback item, if it is to get one."""
-        source = trip.response
-        newer = self._turns.latest is not source
-        if source.active:
-            self._mute(source)
-            self._turns.cancel(source)
-        self._cut(round, response_id=source.id)
-        if newer or source.out_of_band or self._turns.is_create_pending:
-            return None
-        return self._out.mint()
+    def by_model(self, item_id: str, content_index: int) -> None:
+        """A model of transport EVENTS has stopped this part: the listener's side stops, too."""
+        for response in self._holding.waiting():
+            self.mute(response)
+        self._out.emit("audio_interrupted", item_id=item_id, content_index=content_index)
+        part = self._playback.parts.get((item_id, content_index))
+        if part is None:
+            return
+        self.audio_stopped(part)
+        played_ms, received_ms = self._playback.progress(item_id, self._out.now)
+        if part.response.active or not self._playback.is_heard(item_id, self._out.now):
+            self._transcript.cut(item_id, played_ms, received_ms)
+        self._playback.forget(item_id)
 
-    def _mute(self, response: Response) -> None:
+    def by_raw(self, item_id: str, end_ms: float) -> None:
+        """The program itself truncates this item: it is not played on."""
+        if any(part.item_id == item_id for part in self._playback.parts.values()):
+            _, received_ms = self._playback.progress(item_id, self._out.now)
+            self._transcript.cut(item_id, end_ms, received_ms)
+            self._playback.forget(item_id)
+
+    def by_guardrail(self, trip: Trip) -> bool:
+        """Stop the response that tripped; tells whether the model is to be told why."""
+        source = trip.response
+        told = self._turns.latest is source and not self._turns.is_create_pending
+        self.stop(source)
+        return told
+
+    def stop(self, response: Response) -> None:
+        """Nothing more of `response` is heard; it is cancelled if it runs."""
+        running = response.active
+        if running:
+            self.mute(response)
+        if self._stops_itself:
+            sounds = response.spoken or response.first_audio is not None
+            cancel = running and not response.over
+            if sounds or cancel:
+                self._out.add(StopModel(response.model_id or None, cancel=cancel, truncate=sounds))
+            return
+        if running:
+            self._turns.cancel(response)
+        self._cut(round, response_id=response.id)
+
+    def mute(self, response: Response) -> None:
+        """What still comes of `response` is dropped, and so is what is held back of it."""
         response.muted = True
         self._transcript.muted(response)
+        for item_id, content_index in self._holding.drop(response):
+            if not self._stops_itself:
+                self._truncate(item_id, content_index, 0)
+
+    def audio_stopped(self, part: Part) -> None:
+        """No more audio of this part comes, if that has not been said."""
+        if not part.ended:
+            part.ended = True
+            self._out.emit("audio_stopped", item_id=part.item_id, content_index=part.content_index)
 
     def _cut(self, rounding: Callable[[float], int], *, response_id: str | None = None) -> bool:
         """Truncate what was not heard; True where something was left to hear."""
@@ -73,16 +142,20 @@ class Interruptions:
         for cut in self._playback.interrupt(self._out.now, rounding, response_id=response_id):
             part = cut.part
             self._out.emit("audio_interrupted", item_id=part.item_id, content_index=part.content_index)
-            if cut.finished and not part.response.active:
-                continue  # heard to its end, and nothing will be added: the model's view of it is right
+            self.audio_stopped(part)
+            if cut.unknown or (cut.finished and not part.response.active):
+                continue  # heard to its end, and nothing will be added: the model's view of it is right; or not known
             cut_short = True
-            self._out.send(
-                {
-                    "type": "conversation.item.truncate",
-                    "item_id": part.item_id,
-                    "content_index": part.content_index,
-                    "audio_end_ms": cut.end_ms,
-                }
-            )
+            self._truncate(part.item_id, part.content_index, cut.end_ms)
             self._transcript.cut(part.item_id, cut.end_ms, cut.received_ms)
         return cut_short
+
+    def _truncate(self, item_id: str, content_index: int, end_ms: int) -> None:
+        self._out.send(
+            {
+                "type": "conversation.item.truncate",
+                "item_id": item_id,
+                "content_index": content_index,
+                "audio_end_ms": end_ms,
+            }
+        )

@@ -12,6 +12,7 @@ from voicebus.engine.bounds import trim
 from voicebus.engine.dialects import names_too_long
 from voicebus.engine.parts import Parts
 from voicebus.engine.turns import ALREADY_ACTIVE, Response
+from voicebus.engine.verdicts import Verdicts
 
 Event = Mapping[str, Any]
 
@@ -80,8 +81,9 @@ def error_label(code: str) -> str:
 class ModelSide:
     """Applies the model's events, in the order in which they come."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, verdicts: Verdicts) -> None:
         self._p = parts
+        self._verdicts = verdicts
         self._partials: dict[str, str] = {}
         self.fatal_code: str | None = None
 
@@ -111,6 +113,7 @@ class ModelSide:
         if not response.announced:
             response.announced = True
             self._p.out.emit("agent_start", agent=response.agent.name, response_id=response.id)
+            self._verdicts.begun(response)
 
     def touch(self, response_id: str) -> Response | None:
         """The response that an event belongs to, None where it has ended (the event is late)."""
@@ -308,6 +311,10 @@ class ModelSide:
         self._p.transcript.speech_stopped(wire.text(event, "item_id"))
         self._p.turns.user_turn_ended()
 
+    def _committed(self, event: Event) -> None:
+        if self._p.inputs.committed(wire.text(event, "item_id")):
+            self._p.turns.request()
+
     def _timeout_triggered(self, event: Event) -> None:
         self._p.turns.user_turn_ended()
         self._p.out.emit(
@@ -348,6 +355,7 @@ class ModelSide:
             self._p.transcript.said(item, transcribes=False)
         self._p.transcript.transcribed(item_id, transcript)
         self._p.history_changed(item_id, added)
+        self._p.inputs.heard(item_id, transcript)
 
     def _transcription_failed(self, event: Event) -> None:
         item_id, error = wire.text(event, "item_id"), wire.mapping(event, "error")
@@ -355,6 +363,7 @@ class ModelSide:
         self._p.transcript.transcribed(item_id, "")
         message = wire.text(error, "message") or "The user's speech could not be transcribed."
         self._p.out.error("transcription_failed", message, "model")
+        self._p.inputs.heard(item_id, None)
 
     # --- errors ---------------------------------------------------------------------------------------
 
@@ -370,6 +379,7 @@ class ModelSide:
         p.rewriter.refused(event_id)
         if code == "input_audio_buffer_commit_empty":
             p.turns.commit_refused(event_id)
+            p.inputs.commit_refused(event_id)
         update = p.settings.refused(error)
         if update is not None:
             if update.intent is not None and p.face is not None:
@@ -435,6 +445,7 @@ class ModelSide:
         "conversation.item.input_audio_transcription.updated": _transcription_updated,
         "conversation.item.input_audio_transcription.completed": _transcription_completed,
         "conversation.item.input_audio_transcription.failed": _transcription_failed,
+        "input_audio_buffer.committed": _committed,
         "input_audio_buffer.speech_started": _speech_started,
         "input_audio_buffer.speech_stopped": _speech_stopped,
         "input_audio_buffer.timeout_triggered": _timeout_triggered,

@@ -5,7 +5,7 @@ The driver performs outputs synchronously and in order; nothing here waits.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from voicebus.contracts.envelope import Message
 from voicebus.contracts.journal import EventType
@@ -30,6 +30,29 @@ class ForwardAudio:
     item_id: str
     output_index: int
     content_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class HoldInput:
+    """Always the first output of a `ModelEvent` or `ModelAudio` that nobody may know of yet.
+
+    The driver keeps the input, with its samples, behind those that it keeps already. The engine bounds what is kept.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnInputs:
+    """Bring all kept inputs again, in order, before anything else; some may have to be kept once more."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConcealInput:
+    """Always the first output of a model's input that nobody may see as it is: who reads along sees `event` instead.
+
+    None stands for nothing.
+    """
+
+    event: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +149,11 @@ class CancelTool:
 
 @dataclass(frozen=True, slots=True)
 class DispatchCheck:
-    """Judge `text`, all that was said so far in this item; the answer comes as `VerdictArrived`."""
+    """Judge `text`, all that was said so far in this item; the answer comes as `VerdictArrived`.
+
+    `stage` tells what the model says (output) from what the user says (input, without a response). `timeout_ms` is
+    how long the answer is of use, None for as long as the session's guardrails have.
+    """
 
     check_id: str
     response_id: str
@@ -135,6 +162,9 @@ class DispatchCheck:
     guardrails: tuple[str, ...]
     text: str
     final: bool
+    snapshot: int = 0
+    stage: Literal["input", "output"] = "output"
+    timeout_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +222,9 @@ class Close:
 Output = (
     SendModel
     | ForwardAudio
+    | HoldInput
+    | ReturnInputs
+    | ConcealInput
     | ToClient
     | Emit
     | Record

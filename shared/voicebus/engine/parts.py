@@ -6,7 +6,9 @@ from voicebus.engine.clientface import ClientFace
 from voicebus.engine.config import SessionConfig
 from voicebus.engine.guarding import Guard
 from voicebus.engine.history import History
+from voicebus.engine.holding import Holding
 from voicebus.engine.hosted import HostedTools
+from voicebus.engine.inputguards import InputGuards
 from voicebus.engine.interruption import Interruptions
 from voicebus.engine.outbox import Outbox
 from voicebus.engine.playback import PlaybackTracker
@@ -30,6 +32,8 @@ class Parts:
     calls: ToolCalls
     hosted: HostedTools
     guard: Guard
+    holding: Holding
+    inputs: InputGuards
     interruptions: Interruptions
     rewriter: Rewriter
     face: ClientFace | None
@@ -75,6 +79,12 @@ def assemble(config: SessionConfig, now: float, view: ClientView | None) -> Part
     turns.hold_manual = calls.is_mixed_pending
     if view is not None:
         face = ClientFace(out, view, turns, calls, settings)
+    guard = Guard(out, config.guardrail_timeout_ms / 1000)
+    holding = Holding(out, turns, guard, transcript, lambda: settings.agent)
+    inputs = InputGuards(out, settings, config.guardrail_timeout_ms / 1000)
+    turns.hold_all = lambda: inputs.blocks
+    if face is not None:
+        face.outgoing = inputs.outgoing
     parts = Parts(
         config=config,
         out=out,
@@ -85,8 +95,10 @@ def assemble(config: SessionConfig, now: float, view: ClientView | None) -> Part
         turns=turns,
         calls=calls,
         hosted=HostedTools(out, calls, settings),
-        guard=Guard(out, config.guardrail_timeout_ms / 1000),
-        interruptions=Interruptions(out, turns, playback, transcript, settings, config.transport),
+        guard=guard,
+        holding=holding,
+        inputs=inputs,
+        interruptions=Interruptions(out, turns, playback, transcript, settings, holding, config.transport),
         rewriter=Rewriter(out, history, hide),
         face=face,
     )

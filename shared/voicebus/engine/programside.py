@@ -33,7 +33,7 @@ class ProgramSide:
         content = [dict(part) for part in item.content]
         message = {"id": p.out.mint(), "type": "message", "role": "user", "content": content}
         p.turns.user_turn_ended()
-        p.out.send({**item.extra, "type": "conversation.item.create", "item": message})
+        p.out.send(p.inputs.outgoing({**item.extra, "type": "conversation.item.create", "item": message}))
         if item.respond:
             p.turns.request()
 
@@ -41,7 +41,7 @@ class ProgramSide:
         p = self._p
         p.turns.user_turn_ended()
         event_id = p.out.mint()
-        p.out.send({"type": "input_audio_buffer.commit", "event_id": event_id})
+        p.out.send(p.inputs.outgoing({"type": "input_audio_buffer.commit", "event_id": event_id}))
         if item.respond:
             p.turns.request(commit=event_id)
 
@@ -75,7 +75,7 @@ class ProgramSide:
                     p.out.error("too_many_pending_responses", message, "client")
             case kind:
                 self._note(kind, event)
-                p.out.add(SendModel(event))
+                p.out.add(SendModel(p.inputs.outgoing(event)))
 
     def _note(self, kind: str, event: Mapping[str, Any]) -> None:
         """What the session has to know of an event that goes to the model as it is."""

@@ -13,9 +13,10 @@ from voicebus.contracts.journal import EventType
 from voicebus.engine import wire
 from voicebus.engine.approvals import CALL_TIMER
 from voicebus.engine.clientface import error_event
-from voicebus.engine.config import AgentSpec, Face, GuardrailMode, SessionConfig, Transport
-from voicebus.engine.dialects import translate
-from voicebus.engine.guarding import CHECK_TIMER, Trip
+from voicebus.engine.config import AgentSpec, Face, SessionConfig, Transport
+from voicebus.engine.dialects import MAX_ID_CHARS, translate
+from voicebus.engine.guarding import CHECK_TIMER
+from voicebus.engine.inputguards import INPUT_TIMER
 from voicebus.engine.inputs import (
     AgentResolved,
     AgentUnresolved,
@@ -48,7 +49,6 @@ from voicebus.engine.inputs import (
     UpdateAgent,
     VerdictArrived,
 )
-from voicebus.engine.interruption import FEEDBACK
 from voicebus.engine.modelside import ModelSide, error_label
 from voicebus.engine.outputs import ForwardAudio, Output
 from voicebus.engine.parts import assemble
@@ -64,6 +64,7 @@ from voicebus.engine.state import (
 )
 from voicebus.engine.transcript import HEARD_TIMER, TRANSCRIPT_TIMER
 from voicebus.engine.turns import CREATE_TIMER, RETRY_TIMER, STALL_TIMER
+from voicebus.engine.verdicts import Verdicts
 from voicebus.engine.view import ClientView
 from voicebus.errors import UserError
 
@@ -87,18 +88,22 @@ class Session:
     def __init__(self, config: SessionConfig, *, now: float, view: ClientView | None = None) -> None:
         if (config.face is Face.OPENAI) != (view is not None):
             raise UserError("a session has a client view exactly when its face is the OpenAI one")
-        if (unkept := _unkept_guardrail(config.agent)) is not None:
-            raise UserError(unkept)
         self.state = State.CONFIGURING
         self._p = assemble(config, now, view)
         self._out = self._p.out
-        self._model = ModelSide(self._p)
+        self._verdicts = Verdicts(self._p)
+        self._model = ModelSide(self._p, self._verdicts)
         self._program = ProgramSide(self._p)
 
     @property
     def agent(self) -> AgentSpec:
         """The agent now in charge."""
         return self._p.settings.agent
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """The conversation's items now, as the native face shows them; an item that changes is replaced."""
+        return self._p.history.json()
 
     def start(self) -> list[Output]:
         """The session's first outputs: the model, whose socket is open, gets its settings at once (parity 50, 129)."""
@@ -140,6 +145,14 @@ class Session:
                     response.last_event = now
                     return [part.forward]
         self._out.begin(now)
+        if isinstance(item, ModelEvent | ModelAudio):
+            admitted = self._p.holding.admit(item)
+            if admitted is None:
+                if self.state is not State.LIVE:
+                    self._go_live()
+                self._p.transcript.flush()
+                return self._out.take()
+            item = admitted
         if isinstance(item, ModelEvent):
             if self._p.config.raw_events:
                 self._out.emit("raw_model_event", event=item.event)
@@ -160,6 +173,7 @@ class Session:
         if after is State.LIVE and self.state is not State.LIVE and not _is_confirmation(item):
             self._go_live()
         self._HANDLERS[type(item)](self, item)
+        self._verdicts.settle()
         self._p.transcript.flush()
         if self._out.closed:
             self.state = State.CLOSED
@@ -196,6 +210,7 @@ class Session:
         if p.face is not None:
             p.face.end_chain("cancelled", "client_cancelled")
         p.calls.end()
+        p.holding.end()
         if p.turns.active is not None:
             p.transcript.response_ended(p.turns.active)
             self._model.turn_ended(p.turns.active, "cancelled", {})
@@ -239,6 +254,9 @@ class Session:
     def _on_model_audio(self, item: ModelAudio) -> None:
         """The first delta of a part, or one that nobody is to hear."""
         p = self._p
+        if len(item.item_id) > MAX_ID_CHARS or len(item.response_id) > MAX_ID_CHARS:
+            self._out.ignore("audio with an id that is too long")
+            return
         p.turns.heard_of(item.response_id)
         response = self._model.touch(item.response_id)
         if response is None or response.muted:
@@ -256,8 +274,10 @@ class Session:
             if response.first_audio is None:
                 p.turns.sounded(response)
         part.received += item.size
-        part.forward = self._address(item)
-        self._out.add(part.forward)
+        forward = self._address(item)
+        if not response.agent.holds:
+            part.forward = forward
+        self._out.add(forward)
 
     def _address(self, item: ModelAudio) -> ForwardAudio:
         """Under which ids the client knows this audio."""
@@ -282,10 +302,7 @@ class Session:
         self._p.calls.output(item)
 
     def _on_update_agent(self, item: UpdateAgent) -> None:
-        if (unkept := _unkept_guardrail(item.agent)) is not None:
-            self._out.error("agent_refused", unkept, "gateway")
-        else:
-            self._adopt(item.agent)
+        self._adopt(item.agent)
 
     def _adopt(self, agent: AgentSpec) -> None:
         self._p.settings.adopt(agent)
@@ -323,28 +340,12 @@ class Session:
         self._p.calls.worded(item)
 
     def _on_verdict(self, item: VerdictArrived) -> None:
-        self._tripped(self._p.guard.verdict(item.verdict))
-
-    def _tripped(self, trip: Trip | None) -> None:
-        if trip is None:
-            return
-        item_id = self._p.interruptions.by_guardrail(trip)
-        if item_id is None:
-            return
-        self._p.hide_item(item_id)
-        content = [{"type": "input_text", "text": FEEDBACK + ", ".join(trip.names)}]
-        item = {"id": item_id, "type": "message", "role": "user", "content": content}
-        self._out.send({"type": "conversation.item.create", "item": item})
-        resting = self._p.face.resting if self._p.face is not None else None
-        self._p.turns.request(follows=trip.response if resting is trip.response else None)
+        self._verdicts.arrived(item.verdict)
 
     def _on_agent_resolved(self, item: AgentResolved) -> None:
         call = self._p.calls.handoff_of(item.call_id)
         if call is None:
             self._out.ignore(f"late answer to handoff {item.call_id}")
-            return
-        if (unkept := _unkept_guardrail(item.agent)) is not None:
-            self._p.calls.handoff_failed(item.call_id, unkept)
             return
         self._out.record(
             EventType.HANDOFF,
@@ -391,9 +392,11 @@ class Session:
         self._p.turns.pump()
 
     def _response_stalled(self, _: str) -> None:
-        response = self._p.turns.stalled(self._p.calls.is_running_for)
+        p = self._p
+        response = p.turns.stalled(lambda response: p.calls.is_running_for(response) or p.holding.is_over(response))
         if response is None:
             return
+        p.interruptions.mute(response)
         done = self._model.give_up(response)
         if self._p.face is not None:
             self._p.face.show(done)
@@ -402,7 +405,10 @@ class Session:
         self._p.calls.overdue(call_id)
 
     def _check_overdue(self, check_id: str) -> None:
-        self._tripped(self._p.guard.overdue(check_id))
+        self._verdicts.overdue(check_id)
+
+    def _input_overdue(self, check_id: str) -> None:
+        self._verdicts.input_overdue(check_id)
 
     def _transcript_overdue(self, item_id: str) -> None:
         self._p.transcript.transcript_overdue(item_id)
@@ -450,17 +456,10 @@ class Session:
         STALL_TIMER: _response_stalled,
         CALL_TIMER: _call_overdue,
         CHECK_TIMER: _check_overdue,
+        INPUT_TIMER: _input_overdue,
         TRANSCRIPT_TIMER: _transcript_overdue,
         HEARD_TIMER: _heard,
     }
-
-
-def _unkept_guardrail(agent: AgentSpec) -> str | None:
-    """Why this agent cannot be served: a promise that would be broken silently."""
-    for guardrail in agent.guardrails:
-        if guardrail.mode is GuardrailMode.HOLD:
-            return f"guardrail {guardrail.name!r} of agent {agent.name!r} has mode 'hold', which is not supported yet"
-    return None
 
 
 def _is_confirmation(item: Input) -> bool:

@@ -20,6 +20,12 @@ from voicebus.engine.view import UpdateSession
 _MERGED: Final = frozenset({"audio", "audio.input", "audio.output"})
 # Updates whose answer is waited for; a server that answers none gets there.
 _MAX_UNANSWERED: Final = 64
+# What the model does where nobody has said how turns are detected.
+_DEFAULT_DETECTION: Final[Mapping[str, Any]] = {
+    "type": "server_vad",
+    "create_response": True,
+    "interrupt_response": True,
+}
 
 
 def merge(base: Mapping[str, Any], patch: Mapping[str, Any], path: str = "") -> dict[str, Any]:
@@ -36,23 +42,28 @@ def merge(base: Mapping[str, Any], patch: Mapping[str, Any], path: str = "") -> 
 
 
 def wire_tools(agent: AgentSpec) -> list[dict[str, Any]]:
-    """The agent's tools and handoffs as the model sees them."""
+    """The agent's tools, handoffs and hosted servers as the model sees them."""
     tools: list[ToolSpec | HandoffSpec] = [*agent.tools, *agent.handoffs]
-    return [
+    functions = [
         {"type": "function", "name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)}
         for tool in tools
     ]
+    return [*functions, *(dict(server.wire) for server in agent.hosted_tools)]
 
 
 def own_tools(agent: AgentSpec, tools: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Those of `tools` that are not `agent`'s."""
-    server = {tool["name"] for tool in wire_tools(agent)}
-    return [tool for tool in tools if wire.text(tool, "name") not in server]
+    own = {tool.name for tool in (*agent.tools, *agent.handoffs)}
+    return [tool for tool in tools if wire.text(tool, "name") not in own]
 
 
 def offered_tools(agent: AgentSpec, own: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """What the model is offered: the agent's tools, and the client's `own` whose names the agent leaves free."""
     return [*wire_tools(agent), *own_tools(agent, own)]
+
+
+def _detecting(detection: Mapping[str, Any]) -> dict[str, Any]:
+    return {"audio": {"input": {"turn_detection": detection}}}
 
 
 def bytes_per_ms(session: Mapping[str, Any]) -> int:
@@ -94,6 +105,8 @@ class Settings:
         self._traced: Any = None
         self.agent = agent
         self.voice_locked = False
+        self.creates_responses = True
+        self._held_back = False
         # What the model was told and did not refuse; what it says of itself beside that is never added up.
         self._told: Mapping[str, Any] = self._compose()
         self.effective: Mapping[str, Any] = self._told
@@ -115,6 +128,14 @@ class Settings:
         """Whether transcripts of user audio are to be expected."""
         return bool(wire.mapping(wire.mapping(self.effective, "audio"), "input").get("transcription"))
 
+    @property
+    def shown(self) -> Mapping[str, Any]:
+        """`effective` as a client knows it: who really begins responses is the session's own affair."""
+        detection = self.turn_detection
+        if detection is None or not self._held_back or "create_response" not in detection:
+            return self.effective
+        return merge(self.effective, _detecting({**detection, "create_response": self.creates_responses}))
+
     def adopt(self, agent: AgentSpec) -> None:
         """Put `agent` in charge and tell the model everything."""
         self.agent = agent
@@ -128,6 +149,7 @@ class Settings:
             # Absent means unchanged on the wire: the last agent's instructions must not outlive it.
             session["instructions"] = ""
         self._instructed = "instructions" in session
+        session = self._hold_back(session, full=True)
         first, self._configured = not self._configured, True
         if self._confirms or not first:
             self._send(Update(self._out.mint(), session, first=first))
@@ -153,15 +175,16 @@ class Settings:
         self._instructed = self._instructed or "instructions" in patch
         if event is not None:
             update_id = wire.text(event, "event_id") or self._out.mint()
-            self._send(Update(update_id, patch), event)
+            self._send(Update(update_id, self._hold_back(dict(patch))), event)
         else:
-            self._send(Update(self._out.mint(), self._keep_voice({**patch, "type": "realtime"})))
+            self._send(Update(self._out.mint(), self._hold_back(self._keep_voice({**patch, "type": "realtime"}))))
 
     def change(self, intent: UpdateSession) -> None:
         """A client's allowed change: goes to the model, and counts for later agents unless the model refuses it."""
         session: dict[str, Any] = {**intent.patch, "type": "realtime"}
         if intent.tools is not None:
             session["tools"] = offered_tools(self.agent, intent.tools)
+        session = self._hold_back(session)
         # A voice that cannot be changed any more is the model's to refuse: the client asked for it by name.
         self._send(Update(self._out.mint(), session, intent))
 
@@ -216,6 +239,25 @@ class Settings:
                 session = merge(session, update.intent.patch)
         session["tools"] = offered_tools(self.agent, self._wanted_tools())
         return self._keep_voice(session)
+
+    def _hold_back(self, session: dict[str, Any], *, full: bool = False) -> dict[str, Any]:
+        """With responses begun by the session alone where the user's turns are judged first (contract section 8).
+
+        Whether the agent, or a client, wants the model to answer by itself is kept in `creates_responses`.
+        """
+        given = wire.mapping(wire.mapping(session, "audio"), "input")
+        holds, held = self.agent.holds_input, self._held_back
+        if full:
+            self._held_back = holds
+        if "turn_detection" not in given and not (full and (holds or held)):
+            return session
+        detection = given.get("turn_detection", _DEFAULT_DETECTION)
+        if not isinstance(detection, Mapping):
+            return session
+        self.creates_responses = detection.get("create_response") is not False
+        if holds:
+            return merge(session, _detecting({**detection, "create_response": False}))
+        return merge(session, _detecting(detection))
 
     def _keep_voice(self, session: dict[str, Any]) -> dict[str, Any]:
         """With the voice of before where audio was spoken: the model refuses the whole update otherwise."""

@@ -173,6 +173,7 @@ class Turns:
         self.active: Response | None = None
         self.latest: Response | None = None
         self.hold_manual: Callable[[], bool] = lambda: False
+        self.hold_all: Callable[[], bool] = lambda: False
 
     @property
     def is_create_pending(self) -> bool:
@@ -244,7 +245,7 @@ class Turns:
         """Send the next create if nothing is in its way."""
         if self._outstanding is not None or self.active is not None or self._backing_off or not self._waiting:
             return
-        if self._waiting[0].manual and self.hold_manual():
+        if self.hold_all() or (self._waiting[0].manual and self.hold_manual()):
             return
         create = self._waiting.popleft()
         self._outstanding = create

@@ -116,6 +116,7 @@ class RedisGuardrailDispatch:
             guardrails=list(check.guardrails),
             text=check.text,
             final=check.final,
+            stage=check.stage,
             reply_to=self._reply_to,
         )
         deadline = self._clock.at_ms() + timeout_ms

@@ -1,0 +1,92 @@
+"""What guardrails' verdicts lead to: who is stopped, what may be heard, and what the model is told (parity 107-111)."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from voicebus.contracts.guardrails import GuardrailVerdict
+from voicebus.engine.config import GuardrailSpec
+from voicebus.engine.guarding import Passed, Trip
+from voicebus.engine.inputguards import InputTrip
+from voicebus.engine.parts import Parts
+from voicebus.engine.turns import Response
+
+FEEDBACK: Final = "guardrail triggered: "
+
+
+def feedback(guardrails: Sequence[GuardrailSpec]) -> str:
+    """What the model is told: which guardrails tripped, and what to keep to where they say so."""
+    text = FEEDBACK + ", ".join(guardrail.name for guardrail in guardrails)
+    hints = dict.fromkeys(guardrail.policy_hint for guardrail in guardrails if guardrail.policy_hint)
+    return f"{text}. Policy: {' '.join(hints)}" if hints else text
+
+
+class Verdicts:
+    """Carries verdicts out over the other parts of a session."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._p = parts
+        parts.holding.found = self._stop
+        parts.holding.silence = parts.interruptions.mute
+
+    def arrived(self, verdict: GuardrailVerdict) -> None:
+        if self._p.inputs.is_asked(verdict.check_id):
+            self._p.inputs.verdict(verdict)
+        else:
+            self._follow(self._p.guard.verdict(verdict))
+
+    def overdue(self, check_id: str) -> None:
+        """Nobody has judged in time what the model said."""
+        self._follow(self._p.guard.overdue(check_id))
+
+    def input_overdue(self, check_id: str) -> None:
+        """Nobody has judged in time what the user said."""
+        self._p.inputs.overdue(check_id)
+
+    def _follow(self, found: Trip | Passed | None) -> None:
+        if isinstance(found, Trip):
+            self._stop(found)
+        elif found is not None:
+            self._p.holding.passed(found)
+
+    def _stop(self, trip: Trip) -> None:
+        if self._p.interruptions.by_guardrail(trip) and trip.guardrails:
+            resting = self._p.face.resting if self._p.face is not None else None
+            self._tell(trip.guardrails)
+            self._p.turns.request(follows=trip.response if resting is trip.response else None, optional=True)
+
+    def settle(self) -> None:
+        """After each input: carry out what input guardrails have found by now."""
+        inputs = self._p.inputs
+        if inputs.unsettled:
+            inputs.unsettled = False
+            trips, inputs.trips = inputs.trips, []
+            for trip in trips:
+                self._forbid(trip)
+            self._p.turns.pump()
+
+    def begun(self, response: Response) -> None:
+        """The model began a response: perhaps the answer to what the user may not say."""
+        forbidden, self._p.inputs.answer_forbidden = self._p.inputs.answer_forbidden, False
+        if forbidden and response.create is None and not response.out_of_band:
+            self._p.interruptions.stop(response)
+
+    def _forbid(self, trip: InputTrip) -> None:
+        """The model forgets what the user said, drops its answer to it, and answers the guardrail instead."""
+        p = self._p
+        answers = [response for response in p.turns.responses.values() if response.began >= trip.since]
+        for response in answers:
+            p.interruptions.stop(response)
+        # The model may have begun an answer by itself of which we have not heard yet.
+        p.inputs.answer_forbidden = not answers and p.settings.creates_responses
+        p.turns.withdraw()
+        if trip.item_id:
+            p.out.send({"type": "conversation.item.delete", "item_id": trip.item_id})
+        self._tell(trip.guardrails)
+        p.turns.request()
+
+    def _tell(self, guardrails: Sequence[GuardrailSpec]) -> None:
+        item_id = self._p.out.mint()
+        self._p.hide_item(item_id)
+        content = [{"type": "input_text", "text": feedback(guardrails)}]
+        item = {"id": item_id, "type": "message", "role": "user", "content": content}
+        self._p.out.send({"type": "conversation.item.create", "item": item})
