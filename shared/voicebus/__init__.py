@@ -1,15 +1,141 @@
 """Voicebus: realtime voice agents as a cluster. Everything that a program imports comes from here."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from voicebus.agents.agent import RealtimeAgent
-from voicebus.agents.config import RealtimeRunConfig, RealtimeSessionModelSettings
-from voicebus.agents.context import RunContextWrapper, ToolContext
-from voicebus.agents.guardrails import GuardrailFunctionOutput, OutputGuardrail, output_guardrail
+from voicebus.agents.config import (
+    RealtimeClientMessage,
+    RealtimeGuardrailsSettings,
+    RealtimeRunConfig,
+    RealtimeToolExecutionConfig,
+    RealtimeUserInput,
+    RealtimeUserInputImage,
+    RealtimeUserInputMessage,
+    RealtimeUserInputText,
+    ToolErrorFormatter,
+    ToolErrorFormatterArgs,
+)
+from voicebus.agents.context import RunContextWrapper, TContext, ToolContext
+from voicebus.agents.error_details import RealtimeErrorDetails
+from voicebus.agents.events import (
+    RealtimeAgentEndEvent,
+    RealtimeAgentStartEvent,
+    RealtimeAudio,
+    RealtimeAudioEnd,
+    RealtimeAudioInterrupted,
+    RealtimeAudioStart,
+    RealtimeAudioStopped,
+    RealtimeError,
+    RealtimeEventInfo,
+    RealtimeGuardrailTripped,
+    RealtimeHandoffEvent,
+    RealtimeHistoryAdded,
+    RealtimeHistoryUpdated,
+    RealtimeInputAudioTimeoutTriggered,
+    RealtimeInputGuardrailTripped,
+    RealtimeMcpToolCallCompleted,
+    RealtimeMcpToolsChanged,
+    RealtimeRawModelEvent,
+    RealtimeSessionEvent,
+    RealtimeToolApprovalRequired,
+    RealtimeToolEnd,
+    RealtimeToolProgress,
+    RealtimeToolStart,
+    RealtimeTranscriptDelta,
+)
+from voicebus.agents.guardrails import (
+    GuardrailFunctionOutput,
+    InputGuardrail,
+    InputGuardrailResult,
+    OutputGuardrail,
+    OutputGuardrailResult,
+    input_guardrail,
+    output_guardrail,
+)
 from voicebus.agents.handoffs import Handoff, realtime_handoff
+from voicebus.agents.hooks import RealtimeAgentHooks, RealtimeRunHooks
+from voicebus.agents.items import (
+    AssistantAudio,
+    AssistantMessageItem,
+    AssistantText,
+    InputAudio,
+    InputImage,
+    InputText,
+    RealtimeItem,
+    RealtimeMessageItem,
+    RealtimeResponse,
+    RealtimeToolCallItem,
+    SystemMessageItem,
+    UserMessageItem,
+)
+from voicebus.agents.mcp.__init__ import MCPServer
+from voicebus.agents.model_settings import (
+    DEFAULT_MODEL_SETTINGS,
+    Prompt,
+    RealtimeAudioConfig,
+    RealtimeAudioFormat,
+    RealtimeAudioInputConfig,
+    RealtimeAudioOutputConfig,
+    RealtimeCustomVoice,
+    RealtimeInputAudioNoiseReductionConfig,
+    RealtimeInputAudioTranscriptionConfig,
+    RealtimeModelName,
+    RealtimeModelTracingConfig,
+    RealtimeReasoningConfig,
+    RealtimeReasoningEffort,
+    RealtimeSessionModelSettings,
+    RealtimeTurnDetectionConfig,
+    RealtimeVoice,
+    ToolChoice,
+)
+from voicebus.agents.models.events import (
+    RealtimeConnectionStatus,
+    RealtimeModelAudioDoneEvent,
+    RealtimeModelAudioEvent,
+    RealtimeModelAudioInterruptedEvent,
+    RealtimeModelCachedTokensDetails,
+    RealtimeModelConnectionStatusEvent,
+    RealtimeModelEndOfStreamEvent,
+    RealtimeModelErrorEvent,
+    RealtimeModelEvent,
+    RealtimeModelExceptionEvent,
+    RealtimeModelInputAudioTimeoutTriggeredEvent,
+    RealtimeModelInputAudioTranscriptionCompletedEvent,
+    RealtimeModelInputTokensDetails,
+    RealtimeModelItemDeletedEvent,
+    RealtimeModelItemUpdatedEvent,
+    RealtimeModelOtherEvent,
+    RealtimeModelOutputTextDeltaEvent,
+    RealtimeModelOutputTokensDetails,
+    RealtimeModelRawServerEvent,
+    RealtimeModelToolCallEvent,
+    RealtimeModelTranscriptDeltaEvent,
+    RealtimeModelTurnEndedEvent,
+    RealtimeModelTurnStartedEvent,
+    RealtimeModelUsageEvent,
+)
+from voicebus.agents.models.model import RealtimeModel, RealtimeModelConfig, RealtimeModelListener
+from voicebus.agents.models.playback import RealtimePlaybackState, RealtimePlaybackTracker
+from voicebus.agents.models.sends import (
+    RealtimeModelInputImageContent,
+    RealtimeModelInputTextContent,
+    RealtimeModelRawClientMessage,
+    RealtimeModelSendAudio,
+    RealtimeModelSendEvent,
+    RealtimeModelSendInterrupt,
+    RealtimeModelSendRawMessage,
+    RealtimeModelSendSessionUpdate,
+    RealtimeModelSendToolOutput,
+    RealtimeModelSendUserInput,
+    RealtimeModelUserInput,
+    RealtimeModelUserInputMessage,
+)
 from voicebus.agents.runner import RealtimeRunner
 from voicebus.agents.tools.function_tool import FunctionTool, default_tool_error_function, function_tool
 from voicebus.agents.tools.guardrails import (
+    AllowBehavior,
+    RaiseExceptionBehavior,
+    RejectContentBehavior,
     ToolGuardrailFunctionOutput,
     ToolInputGuardrail,
     ToolInputGuardrailData,
@@ -20,29 +146,182 @@ from voicebus.agents.tools.guardrails import (
     tool_input_guardrail,
     tool_output_guardrail,
 )
+from voicebus.agents.tools.hosted import (
+    HostedMCPTool,
+    MCPApprovalRequest,
+    MCPToolApprovalFunction,
+    MCPToolApprovalFunctionResult,
+    MCPToolApprovalRequest,
+)
+from voicebus.agents.tools.kinds import Tool
 from voicebus.agents.tools.remote import RemoteTool
 from voicebus.agents.tools.results import BackgroundResult, background_result
-from voicebus.agents.usage import Usage
-from voicebus.errors import AgentsException, ModelBehaviorError, ToolTimeoutError, UserError, VoicebusError
+from voicebus.agents.usage import InputTokensDetails, OutputTokensDetails, RequestUsage, Usage
+from voicebus.errors import (
+    AgentsException,
+    BusError,
+    ModelBehaviorError,
+    ModelLinkError,
+    RemoteError,
+    SettingsError,
+    ToolError,
+    ToolTimeoutError,
+    UsageError,
+    UserError,
+    VoicebusError,
+)
 
 if TYPE_CHECKING:
+    from voicebus.agents.models.openai import OpenAIRealtimeWebSocketModel, TransportConfig, get_api_key
+    from voicebus.agents.models.sip import OpenAIRealtimeSIPModel, RealtimeSessionCreateRequest
+    from voicebus.agents.session import RealtimeSession
     from voicebus.agents.tools.worker import ToolWorker
 
 __all__ = [
+    "DEFAULT_MODEL_SETTINGS",
     "AgentsException",
+    "AllowBehavior",
+    "AssistantAudio",
+    "AssistantMessageItem",
+    "AssistantText",
     "BackgroundResult",
+    "BusError",
     "FunctionTool",
     "GuardrailFunctionOutput",
     "Handoff",
+    "HostedMCPTool",
+    "InputAudio",
+    "InputGuardrail",
+    "InputGuardrailResult",
+    "InputImage",
+    "InputText",
+    "InputTokensDetails",
+    "MCPApprovalRequest",
+    "MCPServer",
+    "MCPToolApprovalFunction",
+    "MCPToolApprovalFunctionResult",
+    "MCPToolApprovalRequest",
     "ModelBehaviorError",
+    "ModelLinkError",
+    "OpenAIRealtimeSIPModel",
+    "OpenAIRealtimeWebSocketModel",
     "OutputGuardrail",
+    "OutputGuardrailResult",
+    "OutputTokensDetails",
+    "Prompt",
+    "RaiseExceptionBehavior",
     "RealtimeAgent",
+    "RealtimeAgentEndEvent",
+    "RealtimeAgentHooks",
+    "RealtimeAgentStartEvent",
+    "RealtimeAudio",
+    "RealtimeAudioConfig",
+    "RealtimeAudioEnd",
+    "RealtimeAudioFormat",
+    "RealtimeAudioInputConfig",
+    "RealtimeAudioInterrupted",
+    "RealtimeAudioOutputConfig",
+    "RealtimeAudioStart",
+    "RealtimeAudioStopped",
+    "RealtimeClientMessage",
+    "RealtimeConnectionStatus",
+    "RealtimeCustomVoice",
+    "RealtimeError",
+    "RealtimeErrorDetails",
+    "RealtimeEventInfo",
+    "RealtimeGuardrailTripped",
+    "RealtimeGuardrailsSettings",
+    "RealtimeHandoffEvent",
+    "RealtimeHistoryAdded",
+    "RealtimeHistoryUpdated",
+    "RealtimeInputAudioNoiseReductionConfig",
+    "RealtimeInputAudioTimeoutTriggered",
+    "RealtimeInputAudioTranscriptionConfig",
+    "RealtimeInputGuardrailTripped",
+    "RealtimeItem",
+    "RealtimeMcpToolCallCompleted",
+    "RealtimeMcpToolsChanged",
+    "RealtimeMessageItem",
+    "RealtimeModel",
+    "RealtimeModelAudioDoneEvent",
+    "RealtimeModelAudioEvent",
+    "RealtimeModelAudioInterruptedEvent",
+    "RealtimeModelCachedTokensDetails",
+    "RealtimeModelConfig",
+    "RealtimeModelConnectionStatusEvent",
+    "RealtimeModelEndOfStreamEvent",
+    "RealtimeModelErrorEvent",
+    "RealtimeModelEvent",
+    "RealtimeModelExceptionEvent",
+    "RealtimeModelInputAudioTimeoutTriggeredEvent",
+    "RealtimeModelInputAudioTranscriptionCompletedEvent",
+    "RealtimeModelInputImageContent",
+    "RealtimeModelInputTextContent",
+    "RealtimeModelInputTokensDetails",
+    "RealtimeModelItemDeletedEvent",
+    "RealtimeModelItemUpdatedEvent",
+    "RealtimeModelListener",
+    "RealtimeModelName",
+    "RealtimeModelOtherEvent",
+    "RealtimeModelOutputTextDeltaEvent",
+    "RealtimeModelOutputTokensDetails",
+    "RealtimeModelRawClientMessage",
+    "RealtimeModelRawServerEvent",
+    "RealtimeModelSendAudio",
+    "RealtimeModelSendEvent",
+    "RealtimeModelSendInterrupt",
+    "RealtimeModelSendRawMessage",
+    "RealtimeModelSendSessionUpdate",
+    "RealtimeModelSendToolOutput",
+    "RealtimeModelSendUserInput",
+    "RealtimeModelToolCallEvent",
+    "RealtimeModelTracingConfig",
+    "RealtimeModelTranscriptDeltaEvent",
+    "RealtimeModelTurnEndedEvent",
+    "RealtimeModelTurnStartedEvent",
+    "RealtimeModelUsageEvent",
+    "RealtimeModelUserInput",
+    "RealtimeModelUserInputMessage",
+    "RealtimePlaybackState",
+    "RealtimePlaybackTracker",
+    "RealtimeRawModelEvent",
+    "RealtimeReasoningConfig",
+    "RealtimeReasoningEffort",
+    "RealtimeResponse",
     "RealtimeRunConfig",
+    "RealtimeRunHooks",
     "RealtimeRunner",
+    "RealtimeSession",
+    "RealtimeSessionCreateRequest",
+    "RealtimeSessionEvent",
     "RealtimeSessionModelSettings",
+    "RealtimeToolApprovalRequired",
+    "RealtimeToolCallItem",
+    "RealtimeToolEnd",
+    "RealtimeToolExecutionConfig",
+    "RealtimeToolProgress",
+    "RealtimeToolStart",
+    "RealtimeTranscriptDelta",
+    "RealtimeTurnDetectionConfig",
+    "RealtimeUserInput",
+    "RealtimeUserInputImage",
+    "RealtimeUserInputMessage",
+    "RealtimeUserInputText",
+    "RealtimeVoice",
+    "RejectContentBehavior",
+    "RemoteError",
     "RemoteTool",
+    "RequestUsage",
     "RunContextWrapper",
+    "SettingsError",
+    "SystemMessageItem",
+    "TContext",
+    "Tool",
+    "ToolChoice",
     "ToolContext",
+    "ToolError",
+    "ToolErrorFormatter",
+    "ToolErrorFormatterArgs",
     "ToolGuardrailFunctionOutput",
     "ToolInputGuardrail",
     "ToolInputGuardrailData",
@@ -52,23 +331,43 @@ __all__ = [
     "ToolOutputGuardrailTripwireTriggered",
     "ToolTimeoutError",
     "ToolWorker",
+    "TransportConfig",
     "Usage",
+    "UsageError",
     "UserError",
+    "UserMessageItem",
     "VoicebusError",
     "background_result",
     "default_tool_error_function",
     "function_tool",
+    "get_api_key",
+    "input_guardrail",
     "output_guardrail",
     "realtime_handoff",
     "tool_input_guardrail",
     "tool_output_guardrail",
 ]
 
+# On first use only: these bring sockets, the engine or the bus, of which a module of agents and tools has no need.
+_ON_DEMAND: Final = {
+    "OpenAIRealtimeWebSocketModel": "voicebus.agents.models.openai",
+    "TransportConfig": "voicebus.agents.models.openai",
+    "get_api_key": "voicebus.agents.models.openai",
+    "OpenAIRealtimeSIPModel": "voicebus.agents.models.sip",
+    "RealtimeSessionCreateRequest": "voicebus.agents.models.sip",
+    "RealtimeSession": "voicebus.agents.session",
+    "ToolWorker": "voicebus.agents.tools.worker",
+}
+
 
 def __getattr__(name: str) -> Any:
-    # On first use only: it brings the bus, half a second of imports that a module of agents does not need.
-    if name == "ToolWorker":
-        from voicebus.agents.tools.worker import ToolWorker
+    if name not in _ON_DEMAND:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
 
-        return ToolWorker
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(_ON_DEMAND[name]), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
