@@ -68,7 +68,7 @@ from voicebus.agents.items import (
     SystemMessageItem,
     UserMessageItem,
 )
-from voicebus.agents.mcp.__init__ import MCPServer
+from voicebus.agents.mcp import MCPConfig, MCPServer
 from voicebus.agents.model_settings import (
     DEFAULT_MODEL_SETTINGS,
     Prompt,
@@ -197,6 +197,7 @@ __all__ = [
     "InputText",
     "InputTokensDetails",
     "MCPApprovalRequest",
+    "MCPConfig",
     "MCPServer",
     "MCPToolApprovalFunction",
     "MCPToolApprovalFunctionResult",
