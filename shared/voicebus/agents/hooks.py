@@ -107,6 +107,10 @@ class HookRunner:
     def tool_end(self, agent: Any, tool: Any, result: Any, *, context: RunContextWrapper[Any] | None = None) -> None:
         self._tell("on_tool_end", (agent, tool, result), agent, "on_tool_end", (agent, tool, result), context)
 
+    def runs_here(self) -> bool:
+        """Whether it is a hook that is asking."""
+        return self._task is not None and asyncio.current_task() is self._task
+
     async def aclose(self) -> None:
         """Call what waits, end. Nothing is told any more; what has not ended by the deadline is cancelled."""
         self._closed = True

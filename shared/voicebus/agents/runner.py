@@ -1,38 +1,71 @@
-"""`RealtimeRunner`: an agent to start with, and the settings of its conversations."""
+"""`RealtimeRunner`: an agent to start with, the model it speaks with, and the settings of its conversations."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 from voicebus.agents.agent import RealtimeAgent
-from voicebus.agents.config import DEFAULT_DEBOUNCE, RealtimeGuardrailsSettings, RealtimeRunConfig
+from voicebus.agents.config import RealtimeRunConfig, check_run_config
+from voicebus.agents.items import RealtimeItem
+from voicebus.agents.models.model import RealtimeModel, RealtimeModelConfig
 from voicebus.errors import UserError
 
+if TYPE_CHECKING:
+    from voicebus.agents.session import RealtimeSession
 
-@dataclass
+ModelFactory = Callable[[], RealtimeModel]
+
+
 class RealtimeRunner:
-    """What a gateway serves: conversations begin with `starting_agent` under `config`.
+    """Makes conversations that begin with `starting_agent` under `config`; a gateway serves the same.
+
+    `model` is what they speak with, each with a link of its own: a model, or, for models that hold one connection, a
+    class or a function that makes one for each session. Default: `OpenAIRealtimeWebSocketModel`.
 
     Raises:
-        UserError: `starting_agent` is no `RealtimeAgent`, or `config` has a key or a debounce that cannot be.
+        UserError: `starting_agent` is no `RealtimeAgent`, or `config` has a key or a value that cannot be.
     """
 
-    starting_agent: RealtimeAgent[Any]
-    config: RealtimeRunConfig = field(default_factory=RealtimeRunConfig)
+    def __init__(
+        self,
+        starting_agent: RealtimeAgent[Any],
+        *,
+        model: RealtimeModel | ModelFactory | None = None,
+        config: RealtimeRunConfig | None = None,
+    ) -> None:
+        if not isinstance(starting_agent, RealtimeAgent):
+            raise UserError(f"RealtimeRunner needs a RealtimeAgent to start with, not {starting_agent!r}")
+        check_run_config(config or {})
+        self.starting_agent = starting_agent
+        self.config: RealtimeRunConfig = config if config is not None else {}
+        self._model = model
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.starting_agent, RealtimeAgent):
-            raise UserError(f"RealtimeRunner needs a RealtimeAgent to start with, not {self.starting_agent!r}")
-        unknown = set(self.config) - set(RealtimeRunConfig.__annotations__)
-        if unknown:
-            raise UserError(f"RealtimeRunner config has unknown keys: {', '.join(sorted(unknown))}")
-        _check_guardrails(self.config.get("guardrails_settings", {}))
+    async def run(
+        self,
+        *,
+        context: Any = None,
+        model_config: RealtimeModelConfig | None = None,
+        history: Sequence[RealtimeItem | Mapping[str, Any]] = (),
+    ) -> "RealtimeSession":
+        """A session, not connected yet: enter it. `context` is given to every callback, `history` are items to begin
+        with.
 
+        Raises:
+            UserError: an argument cannot be; the text names it.
+        """
+        from voicebus.agents.session import RealtimeSession
 
-def _check_guardrails(settings: Mapping[str, Any]) -> None:
-    unknown = set(settings) - set(RealtimeGuardrailsSettings.__annotations__)
-    if unknown:
-        raise UserError(f"RealtimeRunner guardrails_settings has unknown keys: {', '.join(sorted(unknown))}")
-    length = settings.get("debounce_text_length", DEFAULT_DEBOUNCE)
-    if not isinstance(length, int) or isinstance(length, bool) or length < -1:
-        raise UserError(f"RealtimeRunner debounce_text_length must be a whole number from -1, not {length!r}")
+        return RealtimeSession(
+            self._new_model(), self.starting_agent, context, model_config, self.config, history=history
+        )
+
+    def _new_model(self) -> RealtimeModel:
+        model = self._model
+        if model is None:
+            from voicebus.agents.models.openai import OpenAIRealtimeWebSocketModel
+
+            return OpenAIRealtimeWebSocketModel()
+        if isinstance(model, type) or not hasattr(model, "send_event"):
+            if not callable(model):
+                raise UserError(f"model must be a RealtimeModel, or make one when called, not {model!r}")
+            return model()
+        return cast("RealtimeModel", model)  # also one that counts as false

@@ -6,7 +6,7 @@ engine sees one thing at a time and outputs keep their order. An exception ends 
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final
 
 from voicebus.contracts.envelope import Entry
@@ -29,14 +29,18 @@ from voicebus.engine.outputs import (
     CancelTimer,
     CancelTool,
     Close,
+    ConcealInput,
     DispatchCheck,
     DispatchTool,
     Emit,
     ForwardAudio,
+    HoldInput,
     Ignored,
     Observe,
+    Output,
     Record,
     ResolveAgent,
+    ReturnInputs,
     SendModel,
     SetTimer,
     StopModel,
@@ -98,6 +102,9 @@ class SessionDriver:
         self._commands = Commands()
         self._inputs: deque[tuple[Input, frames.AudioDelta | None, int]] = deque()
         self._delta: frames.AudioDelta | None = None
+        self._item: tuple[Input, frames.AudioDelta | None, int] | None = None
+        # What of the model's nobody may know of yet; bounded by the engine.
+        self._held: deque[tuple[Input, frames.AudioDelta | None, int]] = deque()
         self._busy = False
         self._live = False
         self._open = False
@@ -107,6 +114,8 @@ class SessionDriver:
         # With `inline_tools`: the calls that run, and the frames that wait for them (parity 25). Bounded by
         # `_MAX_WAITING`: what comes beyond that is read after all, out of its turn, rather than kept.
         self._inline: set[str] = set()
+        self._caught_up = asyncio.Event()
+        self._caught_up.set()
         self._waiting: deque[bytes] = deque()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._jobs: set[asyncio.Task[None]] = set()
@@ -120,6 +129,9 @@ class SessionDriver:
         self._perform: dict[type, Callable[[Any], None]] = {
             SendModel: self._send_model,
             ForwardAudio: self._forward_audio,
+            HoldInput: self._hold_input,
+            ReturnInputs: self._return_inputs,
+            ConcealInput: lambda _: None,
             ToClient: self._to_client,
             Emit: self._emit,
             Record: self._record,
@@ -212,6 +224,15 @@ class SessionDriver:
         """Bring one input, a `ModelAudio` with its samples; nothing happens before the start and after the end."""
         self._take(event, delta, 0 if delta is None else len(delta.samples))
 
+    async def caught_up(self) -> None:
+        """Return once no call of `inline_tools` runs."""
+        await self._caught_up.wait()
+
+    @property
+    def session(self) -> str:
+        """Which session this is."""
+        return self._ref.id
+
     def send_audio(self, frame: bytes) -> None:
         """Pass an append frame on to the model, past the engine."""
         if self._link is not None and not self.ended:
@@ -294,10 +315,12 @@ class SessionDriver:
             while self._inputs and not self.ended:
                 event, self._delta, size = self._inputs.popleft()
                 if self._inline and isinstance(event, _CALL_GOES_ON):
-                    self._inline.discard(_call_id(event))
-                if tap is not None:
-                    tap.heard(event, self._delta, size)
-                for output in self._engine.handle(event, self._bus.clock.monotonic()):
+                    self._went_on(_call_id(event))
+                self._item = event, self._delta, size
+                outputs = self._engine.handle(event, self._bus.clock.monotonic())
+                if tap is not None and (known := _known(event, outputs)) is not None:
+                    tap.heard(known, self._delta, size)
+                for output in outputs:
                     self._perform[type(output)](output)
                 if tap is not None:
                     tap.settled()
@@ -333,6 +356,7 @@ class SessionDriver:
 
     async def _clean_up(self) -> None:
         self._ended.set()
+        self._caught_up.set()
         self._live = False
         self._bus.inbox.unsubscribe(self._ref.id)
         for timer in self._timers.values():
@@ -378,6 +402,15 @@ class SessionDriver:
             raise RuntimeError("audio is forwarded only in answer to audio")
         self._face.audio(output, self._delta, self.last_seq)
 
+    def _hold_input(self, _: HoldInput) -> None:
+        if self._item is None:
+            raise RuntimeError("only an input of the model's is held")
+        self._held.append(self._item)
+
+    def _return_inputs(self, _: ReturnInputs) -> None:
+        self._inputs.extendleft(reversed(self._held))
+        self._held.clear()
+
     def _to_client(self, output: ToClient) -> None:
         self._face.server_event(output.event)
 
@@ -395,7 +428,7 @@ class SessionDriver:
         self._bus.tools.dispatch(self._ref, output)
 
     def _cancel_tool(self, output: CancelTool) -> None:
-        self._inline.discard(output.call_id)
+        self._went_on(output.call_id)
         self._bus.tools.cancel(self._ref, output)
 
     def _dispatch_check(self, output: DispatchCheck) -> None:
@@ -421,6 +454,12 @@ class SessionDriver:
     def _waits_for(self, call_id: str) -> None:
         if self._config.inline_tools:
             self._inline.add(call_id)
+            self._caught_up.clear()
+
+    def _went_on(self, call_id: str) -> None:
+        self._inline.discard(call_id)
+        if not self._inline:
+            self._caught_up.set()
 
     def _ask(self, name: str, question: Callable[[], Awaitable[Input]]) -> None:
         async def answered() -> None:
@@ -454,11 +493,22 @@ class SessionDriver:
         self._reason = output.reason
         self._ended.set()
         self._inputs.clear()
+        self._held.clear()
         self._face.close(output.client_code, output.reason)
 
 
 # What ends the waiting for a call of `inline_tools`, or is followed by its next step.
 _CALL_GOES_ON: Final = (ToolResultArrived, CallVetted, AgentResolved, AgentUnresolved)
+
+
+def _known(item: Input, outputs: Sequence[Output]) -> Input | None:
+    """What of `item` whoever reads along may know; None where that is nothing, or nothing yet."""
+    first = outputs[0] if outputs else None
+    if isinstance(first, HoldInput):
+        return None
+    if isinstance(first, ConcealInput):
+        return None if first.event is None else ModelEvent(first.event)
+    return item
 
 
 def _call_id(event: Input) -> str:

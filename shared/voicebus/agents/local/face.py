@@ -116,10 +116,11 @@ class EventFace:
         self._error: Any = None
         self._answering: str | None = None
         self._failure: Exception | None = None
+        self._left_in_order = False
         self._items: dict[str, tuple[Mapping[str, Any], RealtimeItem | None]] = {}
         self.current = current
-        self.waiting_first: list[RealtimeSessionEvent] | None = None
-        """Where this is a list, the session's first event waits in it: for what a model says while it connects."""
+        self.model_session_id: str | None = None
+        self._first: list[RealtimeSessionEvent] | None = None
 
     # --- from the model's side ------------------------------------------------------------------------
 
@@ -161,6 +162,16 @@ class EventFace:
     def lost(self, failure: Exception | None) -> None:
         """The model's connection is gone: iteration will end with `failure`, or in order."""
         self._failure = failure
+        self._left_in_order = failure is None
+
+    def hold_first(self) -> None:
+        """The session's first event waits for `release_first`: for what a model says while it connects (parity 2.1)."""
+        self._first = []
+
+    def release_first(self) -> None:
+        first, self._first = self._first, None
+        for event in first or ():
+            self._put(event)
 
     # --- ClientFace -----------------------------------------------------------------------------------
 
@@ -275,8 +286,8 @@ class EventFace:
         if self._answering is not None:
             self._show_answered(history)
         event = shown.RealtimeHistoryUpdated(history, self._info, seq=self._seq)
-        if self.waiting_first is not None and not self.waiting_first:
-            self.waiting_first.append(event)
+        if self._first is not None and not self._first:
+            self._first.append(event)
         else:
             self._put(event)
 
@@ -353,9 +364,7 @@ class EventFace:
     def _tool_end(self, data: ToolEnd) -> None:
         agent, tool = self._agent(data.agent), self._tool(data.agent, data.tool)
         # What the tool returned, where that is what the model was told.
-        output = self._tools.outputs.pop(data.call_id, None)
-        if output is None or data.outcome != "ok":
-            output = data.output
+        output = self._tools.outputs.pop(data.call_id, data.output)
         self._put(
             shown.RealtimeToolEnd(
                 agent, tool, data.arguments, output, self._info, call_id=data.call_id, outcome=data.outcome.value,
@@ -402,6 +411,8 @@ class EventFace:
         return findings
 
     def _error_recorded(self, data: ErrorRecorded) -> None:
+        if self._left_in_order and data.code == "model_lost":
+            return  # a server that closes in order has done nothing wrong (parity 125)
         error, self._error = self._error, None
         if error is None:
             error = RealtimeErrorDetails(data.message, data.code, f"{data.source}_error")
@@ -435,6 +446,11 @@ class EventFace:
         EventType.GUARDRAIL_TRIPPED: _guardrail_tripped,
         EventType.ERROR: _error_recorded,
     }
+
+
+def read_items(history: Sequence[Mapping[str, Any]]) -> list[RealtimeItem]:
+    """Items as programs see them; those without such a form are left out."""
+    return [made for item in history if (made := _read(item)) is not None]
 
 
 def _read(item: Mapping[str, Any]) -> RealtimeItem | None:

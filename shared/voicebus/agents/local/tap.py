@@ -13,6 +13,7 @@ from voicebus.agents.models.events import (
     RealtimeModelUsageEvent,
 )
 from voicebus.agents.models.translate import audio_event, raw_audio, semantic_events
+from voicebus.engine import wire
 from voicebus.engine.inputs import (
     AgentResolved,
     AgentUnresolved,
@@ -27,6 +28,7 @@ from voicebus.engine.inputs import (
     ToolResultArrived,
     UpdateAgent,
 )
+from voicebus.engine.state import SESSION_CREATED
 from voicebus.errors import ModelLinkError
 from voicebus.runtime.frames import AudioDelta
 
@@ -59,6 +61,8 @@ class WireTap:
     def _server_event(self, event: Any) -> None:
         self._face.raw(RealtimeModelRawServerEvent(event))
         derived = semantic_events(event)
+        if not derived and event["type"] == SESSION_CREATED:
+            self._face.model_session_id = wire.text(wire.mapping(event, "session"), "id") or None
         for one in derived:
             if type(one) is RealtimeModelUsageEvent:
                 self._context.usage.add(one.usage)

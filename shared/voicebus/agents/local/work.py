@@ -131,13 +131,16 @@ class LocalTools:
             deadline_s=limit_s,
         )
         started = time.monotonic()
-        outcome = await invoke(tool, context, call.arguments, timeout=limit_s, executor=self._tasks.pool)
+        outcome = await invoke(
+            tool, context, call.arguments, timeout=limit_s, executor=self._tasks.pool, vetted=call.vetted
+        )
         took_s = time.monotonic() - started
         metrics.TOOL_DURATION.labels(tool=call.tool).observe(took_s)
         self._answer(call, outcome, round(took_s * 1000))
 
     def _answer(self, call: DispatchTool, outcome: ToolOutcome, duration_ms: int) -> None:
-        self.outputs[call.call_id] = outcome.value
+        if outcome.outcome is Outcome.OK:
+            self.outputs[call.call_id] = outcome.value
         if len(self.outputs) > _REMEMBERED:
             self.outputs.popitem(last=False)
         result = ToolResult(

@@ -1,0 +1,421 @@
+"""Between the engine and a `RealtimeModel` of the program's own, which speaks in events (transport EVENTS).
+
+One way, the model's events become the server events that the engine knows. The other way, what the engine sends in one
+step is folded into the model's send events, which a task sends in order.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, Protocol
+
+from voicebus.agents.context import RunContextWrapper
+from voicebus.agents.local.face import EventFace
+from voicebus.agents.local.folding import Step, fold
+from voicebus.agents.model_settings import RealtimeSessionModelSettings
+from voicebus.agents.models import events as model_events
+from voicebus.agents.models.events import RealtimeModelEvent, RealtimeModelToolCallEvent
+from voicebus.agents.models.model import RealtimeModel, RealtimeModelConfig, RealtimeModelListener
+from voicebus.agents.models.sends import (
+    RealtimeModelSendEvent,
+    RealtimeModelSendToolOutput,
+    RealtimeModelSendUserInput,
+    RealtimeModelUserInput,
+)
+from voicebus.agents.usage import Usage
+from voicebus.engine.guarding import CHECK_TIMER
+from voicebus.engine.inputs import (
+    AgentResolved,
+    AudioInterrupted,
+    Input,
+    LinkLost,
+    ModelAudio,
+    ModelEvent,
+    TimerFired,
+    Trouble,
+    UpdateAgent,
+    VerdictArrived,
+)
+from voicebus.engine.outputs import StopModel
+from voicebus.ports import ModelListener
+from voicebus.runtime.driver import SessionDriver
+from voicebus.runtime.frames import AudioDelta
+from voicebus.telemetry.logging import get_logger
+
+log = get_logger(__name__)
+
+MAX_SENDS: Final = 1_000
+"""Send events that may wait for the model. Beyond that the newest is left out, and an `error` says so."""
+
+# Calls whose events are remembered, and responses' items; the oldest go.
+_REMEMBERED: Final = 1_000
+
+_NORMAL: Final = 1000
+
+
+class Settings(Protocol):
+    """The author's settings, by snapshot."""
+
+    def settings(self, snapshot: int) -> RealtimeSessionModelSettings: ...
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    """A send event; `wanted` is asked when its turn has come, `sent` told what became of it."""
+
+    event: RealtimeModelSendEvent
+    wanted: Callable[[], bool] | None = None
+    sent: asyncio.Future[None] | None = None
+
+
+class ModelBridge:
+    """Implements `ModelConnector`, `ModelLink`, `StoppableLink` and `ModelTap` for one conversation with `model`."""
+
+    def __init__(
+        self,
+        model: RealtimeModel,
+        author: Settings,
+        face: EventFace,
+        context: RunContextWrapper[Any],
+        *,
+        session: str,
+        snapshot: int,
+    ) -> None:
+        self._model = model
+        self._author = author
+        self._face = face
+        self._context = context
+        self._session = session
+        self._snapshot = snapshot
+        self._driver: SessionDriver | None = None
+        self._listener: RealtimeModelListener | None = None
+        # What the engine has sent in this step, and on whose behalf.
+        self._step: list[Mapping[str, Any] | StopModel] = []
+        self._asked: list[asyncio.Future[None]] | None = None
+        self._user_input: RealtimeModelUserInput | None = None
+        self._judging = False
+        self._queue: asyncio.Queue[_Job] = asyncio.Queue(MAX_SENDS)
+        self._sender: asyncio.Task[None] | None = None
+        self._calls: OrderedDict[str, RealtimeModelToolCallEvent] = OrderedDict()
+        self._unsent: dict[str, RealtimeModelSendToolOutput] = {}
+        self._response_of: OrderedDict[str, str] = OrderedDict()
+        self._turns = 0
+        self._response: str | None = None
+        self._usage: dict[str, Any] | None = None
+
+    # --- its life -------------------------------------------------------------------------------------
+
+    async def open(self, driver: SessionDriver, options: RealtimeModelConfig, listener: RealtimeModelListener) -> None:
+        """Start the engine and connect the model; what the model says meanwhile comes before the first event.
+
+        Raises:
+            Exception: what the model's `connect` raised.
+        """
+        self._driver, self._listener = driver, listener
+        await driver.dial(self)
+        self._face.hold_first()
+        driver.start()
+        self._model.add_listener(listener)
+        settings = self._author.settings(self._snapshot)
+        await self._model.connect({**options, "initial_model_settings": settings})
+        self._face.release_first()
+        self._sender = asyncio.create_task(self._send_all(), name=f"model-sends-{self._session}")
+
+    async def aclose(self) -> None:
+        """Send nothing more and close the model.
+
+        Raises:
+            Exception: what the model's `close` raised.
+        """
+        if self._sender is not None:
+            self._sender.cancel()
+            await asyncio.wait({self._sender})
+        if self._listener is not None:
+            self._model.remove_listener(self._listener)
+        await self._model.close()
+
+    async def connect(self, listener: ModelListener, *, model: str) -> "ModelBridge":
+        """As the driver's connector: the link is the bridge itself."""
+        return self
+
+    async def close(self) -> None:
+        """As the driver's link: the model is closed by `aclose`, whose failure is the program's to know."""
+
+    # --- what the session sends -----------------------------------------------------------------------
+
+    async def ask(self, item: Input, *, user_input: RealtimeModelUserInput | None = None) -> None:
+        """Bring an input of the program's, and wait until the model has taken what it comes to.
+
+        `user_input` is the message as the program gave it.
+
+        Raises:
+            Exception: what the model raised.
+        """
+        if self._driver is None:
+            return
+        self._asked, self._user_input = [], user_input
+        try:
+            self._driver.feed(item)
+        finally:
+            sent, self._asked, self._user_input = self._asked, None, None
+        await self._taken(*sent)
+
+    async def tell(self, event: RealtimeModelSendEvent) -> None:
+        """Send an event of the program's in its turn, past the engine. Raises as `ask`."""
+        job = _Job(event, sent=asyncio.get_running_loop().create_future())
+        self._enqueue(job)
+        if job.sent is not None:
+            await self._taken(job.sent)
+
+    async def _taken(self, *sent: asyncio.Future[None]) -> None:
+        # A listener of the model that speaks while the model is sending must not wait for itself.
+        if asyncio.current_task() is not self._sender:
+            await asyncio.gather(*sent)
+
+    def send(self, event: Mapping[str, Any]) -> None:
+        self._step.append(event)
+
+    def send_frame(self, frame: bytes) -> None:
+        """Audio goes to the model as an event."""
+
+    def stop(self, stop: StopModel) -> None:
+        self._step.append(stop)
+
+    # --- ModelTap -------------------------------------------------------------------------------------
+
+    def heard(self, item: Input, delta: AudioDelta | None, size: int) -> None:
+        if isinstance(item, AgentResolved | UpdateAgent):
+            self._snapshot = item.agent.snapshot
+            self._face.took_over(item.agent.name, item.agent.snapshot)
+        self._judging = isinstance(item, VerdictArrived) or (
+            isinstance(item, TimerFired) and item.key.startswith(CHECK_TIMER)
+        )
+
+    def settled(self) -> None:
+        if self._step:
+            step, self._step = self._step, []
+            events = fold(Step(step, self._user_input, self._calls.get), lambda: self._author.settings(self._snapshot))
+            for event in events:
+                self._enqueue(self._job(event))
+        self._face.settle()
+
+    def _job(self, event: RealtimeModelSendEvent) -> _Job:
+        sent: asyncio.Future[None] | None = None
+        if self._asked is not None:
+            sent = asyncio.get_running_loop().create_future()
+            self._asked.append(sent)
+        wanted: Callable[[], bool] | None = None
+        if self._judging and isinstance(event, RealtimeModelSendUserInput):
+            # The model is told off only as long as nothing newer is being said (parity 111).
+            turns = self._turns
+            wanted = lambda: self._turns == turns  # noqa: E731
+        return _Job(event, wanted, sent)
+
+    # --- sending --------------------------------------------------------------------------------------
+
+    def _enqueue(self, job: _Job) -> None:
+        try:
+            self._queue.put_nowait(job)
+        except asyncio.QueueFull:
+            self._failed(job, RuntimeError(f"{MAX_SENDS} events wait for the model already"))
+
+    async def _send_all(self) -> None:
+        while True:
+            job = await self._queue.get()
+            try:
+                if job.wanted is None:
+                    await self._model.send_event(job.event)
+                else:
+                    await self._model.send_event_if(job.event, job.wanted)
+            except Exception as error:  # noqa: BLE001 - a model of the program may raise anything
+                self._failed(job, error)
+            else:
+                if job.sent is not None and not job.sent.done():
+                    job.sent.set_result(None)
+
+    def _failed(self, job: _Job, error: Exception) -> None:
+        log.warning("the model did not take an event", send=type(job.event).__name__, error=repr(error))
+        if job.sent is not None:
+            if not job.sent.done():
+                job.sent.set_exception(error)
+            return
+        what = type(job.event).__name__
+        if isinstance(job.event, RealtimeModelSendToolOutput):
+            # The call was made: should the model ask for it again, it gets the same output (parity 2.12).
+            self._unsent[job.event.tool_call.call_id] = job.event
+            what = f"the output of call {job.event.tool_call.call_id}; the cached output will be retried"
+        self._feed(Trouble("send_failed", f"The model did not take {what}: {type(error).__name__}: {error}", "model"))
+
+    # --- what the model says --------------------------------------------------------------------------
+
+    async def on_event(self, event: RealtimeModelEvent) -> None:
+        """One event of the model: shown as it is, then what follows from it."""
+        driver = self._driver
+        if driver is None or not driver.live:
+            return
+        self._face.begin(len(event.data) if isinstance(event, model_events.RealtimeModelAudioEvent) else 0)
+        self._face.raw(event)
+        handler = self._HANDLERS.get(type(event))
+        if handler is not None:
+            handler(self, event)
+        await driver.caught_up()
+
+    def _feed(self, item: Input, delta: AudioDelta | None = None) -> None:
+        if self._driver is not None:
+            self._driver.feed(item, delta)
+
+    def _server(self, kind: str, **fields: Any) -> None:
+        self._feed(ModelEvent({"type": kind, **fields}))
+
+    def _response_id(self, given: str | None = None) -> str:
+        """The response that an event belongs to which does not say so."""
+        if given:
+            self._response = given
+        elif self._response is None:
+            self._response = f"response_{self._turns}"
+        return self._response
+
+    def _on_turn_started(self, event: model_events.RealtimeModelTurnStartedEvent) -> None:
+        self._turns += 1
+        self._response = None
+        response_id = self._response_id(event.response_id)
+        self._server("response.created", response={"id": response_id, "status": "in_progress"})
+
+    def _on_turn_ended(self, event: model_events.RealtimeModelTurnEndedEvent) -> None:
+        response: dict[str, Any] = {"id": self._response_id(event.response_id), "status": "completed", "output": []}
+        usage, self._usage = self._usage, None
+        if usage is not None:
+            response["usage"] = usage
+        self._server("response.done", response=response)
+
+    def _on_usage(self, event: model_events.RealtimeModelUsageEvent) -> None:
+        self._context.usage.add(event.usage)
+        self._usage = _wire_usage(event.usage)
+
+    def _on_audio(self, event: model_events.RealtimeModelAudioEvent) -> None:
+        self._belongs(event.item_id, event.response_id)
+        delta = AudioDelta(
+            "response.output_audio.delta", event.response_id, event.item_id, "",
+            content_index=event.content_index, samples=event.data,
+        )  # fmt: skip
+        self._feed(ModelAudio(event.response_id, event.item_id, 0, event.content_index, len(event.data)), delta)
+
+    def _on_audio_done(self, event: model_events.RealtimeModelAudioDoneEvent) -> None:
+        response_id = self._response_of.get(event.item_id) or self._response_id()
+        self._server(
+            "response.output_audio.done", response_id=response_id, item_id=event.item_id,
+            output_index=0, content_index=event.content_index,
+        )  # fmt: skip
+
+    def _on_audio_interrupted(self, event: model_events.RealtimeModelAudioInterruptedEvent) -> None:
+        self._feed(AudioInterrupted(event.item_id, event.content_index))
+
+    def _on_transcript(self, event: model_events.RealtimeModelTranscriptDeltaEvent) -> None:
+        self._text("response.output_audio_transcript.delta", event)
+
+    def _on_text(self, event: model_events.RealtimeModelOutputTextDeltaEvent) -> None:
+        self._text("response.output_text.delta", event)
+
+    def _text(self, kind: str, event: Any) -> None:
+        self._belongs(event.item_id, event.response_id)
+        self._server(
+            kind, response_id=event.response_id, item_id=event.item_id, output_index=0, content_index=0,
+            delta=event.delta,
+        )  # fmt: skip
+
+    def _on_item(self, event: model_events.RealtimeModelItemUpdatedEvent) -> None:
+        item = event.item.model_dump(mode="json", exclude_none=True)
+        item["id"] = item.pop("item_id")
+        previous = item.pop("previous_item_id", None)
+        kind = "done" if item.get("status") in ("completed", "incomplete") and item["type"] == "message" else "added"
+        self._server(f"conversation.item.{kind}", item=item, previous_item_id=previous)
+
+    def _on_item_deleted(self, event: model_events.RealtimeModelItemDeletedEvent) -> None:
+        self._server("conversation.item.deleted", item_id=event.item_id)
+
+    def _on_call(self, event: RealtimeModelToolCallEvent) -> None:
+        unsent = self._unsent.pop(event.call_id, None)
+        if unsent is not None:
+            self._enqueue(_Job(unsent))
+            return
+        self._calls[event.call_id] = event
+        if len(self._calls) > _REMEMBERED:
+            self._calls.popitem(last=False)
+        item = {
+            "id": event.id or f"item_{event.call_id}", "type": "function_call", "status": "completed",
+            "call_id": event.call_id, "name": event.name, "arguments": event.arguments,
+        }  # fmt: skip
+        self._server("response.output_item.done", response_id=self._response_id(), output_index=0, item=item)
+
+    def _on_transcription(self, event: model_events.RealtimeModelInputAudioTranscriptionCompletedEvent) -> None:
+        self._server(
+            "conversation.item.input_audio_transcription.completed",
+            item_id=event.item_id, content_index=0, transcript=event.transcript,
+        )  # fmt: skip
+
+    def _on_timeout(self, event: model_events.RealtimeModelInputAudioTimeoutTriggeredEvent) -> None:
+        self._server(
+            "input_audio_buffer.timeout_triggered",
+            item_id=event.item_id, audio_start_ms=event.audio_start_ms, audio_end_ms=event.audio_end_ms,
+        )  # fmt: skip
+
+    def _on_error(self, event: model_events.RealtimeModelErrorEvent) -> None:
+        self._face.failed_with(event.error)
+        code = _field(event.error, "code") or _field(event.error, "type") or "model_error"
+        self._feed(Trouble(code, _field(event.error, "message") or str(event.error), "model"))
+
+    def _on_end_of_stream(self, _: model_events.RealtimeModelEndOfStreamEvent) -> None:
+        self._face.lost(None)
+        self._feed(LinkLost("the model ended the stream", close_code=_NORMAL))
+
+    def _on_exception(self, event: model_events.RealtimeModelExceptionEvent) -> None:
+        self._face.lost(event.exception)
+        self._feed(LinkLost(f"{event.context or 'the model failed'}: {event.exception}"))
+
+    def _belongs(self, item_id: str, response_id: str) -> None:
+        self._response_of[item_id] = response_id
+        if len(self._response_of) > _REMEMBERED:
+            self._response_of.popitem(last=False)
+
+    _HANDLERS: ClassVar[Mapping[type, Callable[[Any, Any], None]]] = {
+        model_events.RealtimeModelTurnStartedEvent: _on_turn_started,
+        model_events.RealtimeModelTurnEndedEvent: _on_turn_ended,
+        model_events.RealtimeModelUsageEvent: _on_usage,
+        model_events.RealtimeModelAudioEvent: _on_audio,
+        model_events.RealtimeModelAudioDoneEvent: _on_audio_done,
+        model_events.RealtimeModelAudioInterruptedEvent: _on_audio_interrupted,
+        model_events.RealtimeModelTranscriptDeltaEvent: _on_transcript,
+        model_events.RealtimeModelOutputTextDeltaEvent: _on_text,
+        model_events.RealtimeModelItemUpdatedEvent: _on_item,
+        model_events.RealtimeModelItemDeletedEvent: _on_item_deleted,
+        model_events.RealtimeModelToolCallEvent: _on_call,
+        model_events.RealtimeModelInputAudioTranscriptionCompletedEvent: _on_transcription,
+        model_events.RealtimeModelInputAudioTimeoutTriggeredEvent: _on_timeout,
+        model_events.RealtimeModelErrorEvent: _on_error,
+        model_events.RealtimeModelEndOfStreamEvent: _on_end_of_stream,
+        model_events.RealtimeModelExceptionEvent: _on_exception,
+    }
+
+
+def _field(error: Any, name: str) -> str | None:
+    """A field of an error object, which may be a mapping, an object with attributes, or neither."""
+    value = error.get(name) if isinstance(error, Mapping) else getattr(error, name, None)
+    return value if isinstance(value, str) and value else None
+
+
+def _wire_usage(usage: Usage) -> dict[str, Any]:
+    """The protocol's `usage` of a response."""
+    given, made = usage.input_tokens_details, usage.output_tokens_details
+    return {
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "total_tokens": usage.total_tokens,
+        "input_token_details": {
+            "cached_tokens": given.cached_tokens,
+            "text_tokens": given.text_tokens,
+            "audio_tokens": given.audio_tokens,
+            "image_tokens": given.image_tokens,
+        },
+        "output_token_details": {"text_tokens": made.text_tokens, "audio_tokens": made.audio_tokens},
+    }

@@ -1,0 +1,222 @@
+"""One conversation in the program's own process: engine, driver, ports and face, put together, begun and ended."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from voicebus.agents.agent import RealtimeAgent
+from voicebus.agents.author import SessionAuthor
+from voicebus.agents.config import RealtimeRunConfig
+from voicebus.agents.context import RunContextWrapper
+from voicebus.agents.events import RealtimeEventInfo
+from voicebus.agents.hooks import HookRunner
+from voicebus.agents.local.bridge import ModelBridge
+from voicebus.agents.local.broadcast import Broadcast
+from voicebus.agents.local.face import EventFace
+from voicebus.agents.local.ports import LocalClock, LocalJournal, NoInbox
+from voicebus.agents.local.tap import WireTap
+from voicebus.agents.local.work import LocalChecks, LocalTools
+from voicebus.agents.models.model import RealtimeModel, RealtimeModelConfig, RealtimeModelListener
+from voicebus.agents.models.openai import DEFAULT_MODEL, OpenAIRealtimeWebSocketModel, is_plain
+from voicebus.engine.config import Face, SessionConfig, Transport
+from voicebus.engine.inputs import End, Input, Trouble
+from voicebus.engine.session import Session
+from voicebus.ports import ModelLink, ModelListener, SessionRef
+from voicebus.runtime.driver import CLEAN_UP_S, SessionDriver
+from voicebus.runtime.surroundings import Bus
+from voicebus.telemetry.logging import get_logger
+
+log = get_logger(__name__)
+
+TOOL_TIMEOUT_S: Final = 600.0
+"""The limit of a tool in process that names none: long enough for whatever a program waits for, so that a call that
+never ends is answered at last."""
+
+CHECK_TIMEOUT_MS: Final = 10_000
+"""How long guardrails may judge in process; they may ask models of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What a conversation begins with. `history` are items as JSON."""
+
+    session: str
+    model: RealtimeModel
+    agent: RealtimeAgent[Any]
+    context: RunContextWrapper[Any]
+    model_config: RealtimeModelConfig
+    run_config: RealtimeRunConfig
+    history: Sequence[Mapping[str, Any]]
+
+
+class Conversation:
+    """A conversation that has begun. Made by `begin`, ended by `aclose`."""
+
+    def __init__(
+        self, beginning: Beginning, author: SessionAuthor, config: SessionConfig, broadcast: Broadcast
+    ) -> None:
+        self._model = beginning.model
+        self._context = beginning.context
+        self._broadcast = broadcast
+        self.author = author
+        clock = LocalClock()
+        session = config.session
+        self.hooks = HookRunner(beginning.run_config.get("hooks"), beginning.context, trouble=self.trouble)
+        self.journal = LocalJournal()
+        self._tools = LocalTools(author, beginning.context, session, self.feed)
+        self._checks = LocalChecks(author, beginning.context, session, self.feed)
+        # One of our own is driven over its link; any other is spoken to in events.
+        plain = beginning.model if isinstance(beginning.model, OpenAIRealtimeWebSocketModel) else None
+        self._plain = plain if config.transport is Transport.WIRE else None
+        self.face = EventFace(
+            broadcast,
+            author,
+            RealtimeEventInfo(beginning.context),
+            self.hooks,
+            self._tools,
+            self._checks,
+            current=beginning.agent,
+            snapshot=config.agent.snapshot,
+            listeners=self._plain,
+        )
+        broadcast.dropped = self.face.dropped
+        self.bridge: ModelBridge | None = None
+        if self._plain is None:
+            self.bridge = ModelBridge(
+                beginning.model, author, self.face, beginning.context, session=session, snapshot=config.agent.snapshot
+            )
+        self._engine = Session(config, now=clock.monotonic())
+        self.driver = SessionDriver(
+            self._engine,
+            config,
+            SessionRef(session, 1),
+            Bus(clock, self._tools, self._checks, self.journal, NoInbox()),
+            self.face,
+            author=author,
+            tap=self.bridge or WireTap(self.face, beginning.context),
+        )
+        self._task: asyncio.Task[str] | None = None
+        self._attached = False
+
+    @classmethod
+    async def prepare(cls, beginning: Beginning, broadcast: Broadcast) -> "Conversation":
+        """Resolve the agent; nothing is dialled yet.
+
+        Raises:
+            UserError: agent, settings or run config cannot be.
+            Exception: what a callback of the author raised.
+        """
+        conversation: list[Conversation] = []
+
+        def trouble(code: str, message: str) -> None:
+            if conversation:
+                conversation[0].trouble(code, message)
+
+        author = SessionAuthor(
+            context=beginning.context,
+            run_config=beginning.run_config,
+            model_config=beginning.model_config,
+            session=beginning.session,
+            tool_timeout_s=TOOL_TIMEOUT_S,
+            in_process=True,
+            trouble=trouble,
+        )
+        spec = await author.begin(beginning.agent)
+        run_config = beginning.run_config
+        config = SessionConfig(
+            session=beginning.session,
+            face=Face.NATIVE,
+            agent=spec,
+            model=author.settings(spec.snapshot).get("model_name") or DEFAULT_MODEL,
+            guardrail_timeout_ms=CHECK_TIMEOUT_MS,
+            transport=Transport.WIRE if is_plain(beginning.model) else Transport.EVENTS,
+            words_errors=run_config.get("tool_error_formatter") is not None,
+            inline_tools=not run_config.get("async_tool_calls", True),
+            seed=tuple(beginning.history),
+            tracked_playback=beginning.model_config.get("playback_tracker") is not None,
+        )
+        conversation.append(cls(beginning, author, config, broadcast))
+        return conversation[0]
+
+    # --- what goes on -------------------------------------------------------------------------------
+
+    def feed(self, event: Input) -> None:
+        self.driver.feed(event)
+
+    def trouble(self, code: str, message: str) -> None:
+        """Something of the program's own failed; the conversation goes on."""
+        self.driver.feed(Trouble(code, message, "client"))
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        return self._engine.history
+
+    # --- begin and end ------------------------------------------------------------------------------
+
+    async def connect(self, options: RealtimeModelConfig, listener: RealtimeModelListener) -> None:
+        """Connect the model and tell it its settings; a custom model has `listener` among its listeners from now on.
+
+        Raises:
+            UserError: the options cannot be.
+            ModelLinkError: the model cannot be reached or refused.
+            AssertionError: the model is connected already.
+            Exception: what a custom model's `connect` raised.
+        """
+        try:
+            if self._plain is not None:
+                self._plain.attach(self.driver)
+                self._attached = True
+                await self.driver.dial(_Dial(self._plain, options))
+                self.driver.start()
+            elif self.bridge is not None:
+                await self.bridge.open(self.driver, options, listener)
+        except BaseException:
+            await self._abandon()
+            raise
+        self._task = asyncio.create_task(self.driver.run(), name=f"conversation-{self.driver.session}")
+
+    async def _abandon(self) -> None:
+        """Undo a `connect` that failed: whose failure is the one to tell of."""
+        try:
+            self.driver.feed(End("error"))
+            if self.driver.live or self.driver.ended:
+                await self.driver.run()
+            await self._release()
+        except Exception as error:  # noqa: BLE001 - the first failure is raised
+            log.warning("what was half connected could not be closed", error=repr(error))
+
+    async def aclose(self) -> None:
+        """End the conversation and everything that belongs to it, by one deadline. May be called again if it raised.
+
+        Raises:
+            Exception: what a custom model's `close` raised; the rest has ended then.
+        """
+        self.driver.feed(End("ended"))
+        # Tools first: those that run on could only speak to a session that is over.
+        await asyncio.gather(self._tools.aclose(), self._checks.aclose())
+        if self._task is not None:
+            await asyncio.wait({self._task}, timeout=CLEAN_UP_S + 1)
+        await self.hooks.aclose()
+        await self._release()
+        self._broadcast.end()
+
+    async def _release(self) -> None:
+        """Let go of the model."""
+        await self.author.aclose()
+        if self._plain is not None and self._attached:
+            self._attached = False
+            await self._plain.detach()
+        if self.bridge is not None:
+            await self.bridge.aclose()
+
+
+class _Dial:
+    """A model's `open` as the connector of a driver."""
+
+    def __init__(self, model: OpenAIRealtimeWebSocketModel, options: RealtimeModelConfig) -> None:
+        self._model = model
+        self._options = options
+
+    async def connect(self, listener: ModelListener, *, model: str) -> ModelLink:
+        return await self._model.open(self._options, listener=listener, model=model)
