@@ -1,5 +1,6 @@
 """Talking to an engine session in tests: its inputs in short form, and what came of them."""
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -18,8 +19,20 @@ from voicebus.engine.inputs import (
     ToolResultArrived,
     VerdictArrived,
 )
-from voicebus.engine.outputs import CancelTimer, Emit, Observe, Output, Record, SendModel, SetTimer, ToClient
+from voicebus.engine.outputs import (
+    CancelTimer,
+    Emit,
+    HoldInput,
+    Observe,
+    Output,
+    Record,
+    ReturnInputs,
+    SendModel,
+    SetTimer,
+    ToClient,
+)
 from voicebus.engine.session import Session
+from voicebus.engine.state import State
 from voicebus.engine.view import ClientView
 
 T = TypeVar("T")
@@ -71,6 +84,7 @@ class Talk:
             view = OpenAIClientView(self.config)
         self.session = Session(self.config, now=self.now, view=view)
         self.inputs: list[tuple[Input, float]] = []
+        self.kept: list[Input] = []
         self.last: list[Output] = self.session.start()
         self.all: list[Output] = []
         self._timers: dict[str, float] = {}
@@ -81,9 +95,25 @@ class Talk:
         self.inputs.append((item, self.now))
         if isinstance(item, TimerFired):
             self._timers.pop(item.key, None)
-        self.last = self.session.handle(item, self.now)
+        self.last = self._handle(item)
         self._keep()
         return self.last
+
+    def _handle(self, item: Input) -> list[Output]:
+        """As a driver does: what is held is kept, and brought again when it is asked for."""
+        outputs: list[Output] = []
+        coming = deque([item])
+        while coming:
+            item = coming.popleft()
+            made = self.session.handle(item, self.now)
+            outputs += made
+            for output in made:
+                if isinstance(output, HoldInput):
+                    self.kept.append(item)
+                elif isinstance(output, ReturnInputs):
+                    coming.extendleft(reversed(self.kept))
+                    self.kept.clear()
+        return outputs
 
     def _keep(self) -> None:
         self.all.extend(self.last)
@@ -99,9 +129,10 @@ class Talk:
         return self.put(ModelEvent({"type": type_, **fields}), after=after)
 
     def live(self) -> "Talk":
-        """Connect and configure."""
+        """Connected and configured."""
         self.model("session.created", session={"id": "sess_1"})
-        self.model("session.updated", session=self.sent("session.update")[-1]["session"])
+        for update in self.sent("session.update"):
+            self.model("session.updated", session=update["session"])
         return self
 
     def begins(self, response: str = "resp_1", *, unasked: bool = False, **fields: Any) -> list[Output]:
@@ -204,7 +235,7 @@ class Talk:
 
     def asked(self, text: str = "Hello", response: str = "resp_1") -> "Talk":
         """Live, and answering a text message with `response`."""
-        if not self.sent("session.update"):
+        if self.session.state is State.CONFIGURING:
             self.live()
         self.asks(text)
         self.begins(response)

@@ -432,7 +432,8 @@ class SessionDriver:
         self._bus.tools.cancel(self._ref, output)
 
     def _dispatch_check(self, output: DispatchCheck) -> None:
-        self._bus.guardrails.check(self._ref, output, timeout_ms=self._config.guardrail_timeout_ms)
+        limit = self._config.guardrail_timeout_ms if output.timeout_ms is None else output.timeout_ms
+        self._bus.guardrails.check(self._ref, output, timeout_ms=limit)
 
     def _stop_model(self, output: StopModel) -> None:
         if isinstance(self._link, StoppableLink):
