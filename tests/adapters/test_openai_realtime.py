@@ -159,6 +159,12 @@ async def test_credentials_do_not_follow_a_redirect() -> None:
     assert other.requests == []
 
 
+def test_certificate_authorities_are_read_once() -> None:
+    one, other = OpenAIRealtimeConnector("wss://one.example/"), OpenAIRealtimeConnector("wss://other.example/")
+    assert one._tls is not None
+    assert one._tls is other._tls
+
+
 async def test_an_unreachable_model_says_so() -> None:
     port = free_port()
     with pytest.raises(ModelLinkError, match=f"127.0.0.1:{port} cannot be reached") as unreachable:

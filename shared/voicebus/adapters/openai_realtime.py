@@ -3,6 +3,7 @@
 Knows addresses, credentials and the failures of connecting; what is said on the link is the engine's business.
 """
 
+import functools
 import ssl
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -50,7 +51,7 @@ class OpenAIRealtimeConnector:
         self._keepalive = keepalive
         self._max_message = max_message
         self._timeout_s = connect_timeout_s
-        self._tls = ssl.create_default_context() if urlsplit(url).scheme == "wss" else None
+        self._tls = _tls_context() if urlsplit(url).scheme == "wss" else None
         self._headers = {name: value for name, value in (headers or {}).items() if name.lower() != _BETA_HEADER}
         given = {name.lower() for name in self._headers}
         if api_key and not given & _CREDENTIAL_HEADERS:
@@ -145,6 +146,12 @@ class OpenAIRealtimeLink:
     def closed(self, code: int, reason: str) -> None:
         if not self._closed_by_us:
             self._listener.model_lost(f"the model closed the link ({code}{f' {reason}' if reason else ''})", code)
+
+
+@functools.cache
+def _tls_context() -> ssl.SSLContext:
+    """One for the process: reading the certificate authorities takes tens of milliseconds of the event loop."""
+    return ssl.create_default_context()
 
 
 def model_url(url: str, model: str) -> str:

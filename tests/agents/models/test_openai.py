@@ -2,9 +2,12 @@
 
 import asyncio
 import base64
+import random
 from typing import Any, cast
 
 import pytest
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.http11 import Request
 
 from support.model_server import ModelServer, model_server
 from support.servers import free_port
@@ -33,6 +36,8 @@ from voicebus.agents.models.sends import (
     RealtimeModelSendToolOutput,
     RealtimeModelSendUserInput,
 )
+from voicebus.agents.models.standalone import _NoAuthor, _Nowhere
+from voicebus.agents.models.translate import _HANDLERS
 from voicebus.agents.tools.function_tool import function_tool
 from voicebus.errors import ModelLinkError, UserError
 
@@ -258,6 +263,34 @@ async def test_a_connection_that_is_cancelled_leaves_the_model_as_it_was() -> No
     async with model_server() as server:
         await model.connect({"api_key": "k", "url": server.url})
         await model.close()
+
+
+async def test_a_model_that_is_closed_while_it_connects_is_not_connected() -> None:
+    asked, release = asyncio.Event(), asyncio.Event()
+
+    async def slow(_: ServerConnection, request: Request) -> None:
+        asked.set()
+        await release.wait()
+
+    async def talk(connection: ServerConnection) -> None:
+        await connection.wait_closed()
+
+    model = OpenAIRealtimeWebSocketModel()
+    async with serve(talk, "127.0.0.1", 0, process_request=slow) as running:
+        url = f"ws://127.0.0.1:{next(iter(running.sockets)).getsockname()[1]}/"
+        connecting = asyncio.create_task(model.connect({"api_key": "k", "url": url}))
+        await asked.wait()
+        await model.close()
+        release.set()
+        with pytest.raises(ModelLinkError, match="closed while it was being connected"):
+            await connecting
+        with pytest.raises(AssertionError, match="Not connected"):
+            await model.send_event(RealtimeModelSendUserInput("hi"))
+
+
+async def test_options_that_no_model_has_are_refused() -> None:
+    with pytest.raises(UserError, match="model config has unknown keys: apikey"):
+        await OpenAIRealtimeWebSocketModel().connect(cast("Any", {"apikey": "k"}))
 
 
 async def test_a_model_is_connected_once() -> None:
@@ -546,6 +579,37 @@ async def test_odd_events_harm_nobody() -> None:
         await model.close()
 
 
+@pytest.mark.parametrize("seed", range(5))
+async def test_a_server_that_says_anything_at_all_ends_nothing(seed: int) -> None:
+    chance = random.Random(seed)
+    kinds = [*_HANDLERS, "response.output_audio.delta", "input_audio_buffer.speech_started", "session.updated", "odd"]
+
+    def anything(depth: int = 0) -> Any:
+        scalars = [None, True, 7, -1.5, "", "resp_1", "item_1", "message", "function_call", "assistant", "x" * 50]
+        made = chance.randrange(len(scalars) + (2 if depth < 3 else 0))
+        if made < len(scalars):
+            return scalars[made]
+        if made == len(scalars):
+            return [anything(depth + 1) for _ in range(chance.randrange(3))]
+        return fields(depth + 1)
+
+    def fields(depth: int) -> dict[str, Any]:
+        names = ["id", "type", "role", "status", "item", "item_id", "response", "response_id", "content", "delta"]
+        more = ["call_id", "name", "arguments", "usage", "error", "content_index", "output_index", "session", "audio"]
+        return {name: anything(depth) for name in chance.sample([*names, *more], chance.randrange(8))}
+
+    async with model_server() as server:
+        model, ear = await connected(server)
+        await server.say(*({**fields(0), "type": chance.choice(kinds)} for _ in range(400)), {"type": "the.last"})
+        await ear.hears_raw("the.last")
+        assert "exception" not in ear.types()
+        await model.send_event(RealtimeModelSendUserInput("still there"))
+        await wait_until(
+            lambda: "still there" in str(server.of_type("conversation.item.create")), description="our message"
+        )
+        await model.close()
+
+
 async def test_a_listener_that_raises_is_an_error_event_for_the_others() -> None:
     class Broken(RealtimeModelListener):
         async def on_event(self, event: RealtimeModelEvent) -> None:
@@ -763,3 +827,12 @@ async def test_a_listener_may_close_the_model() -> None:
         await wait_until(lambda: server.ended, description="the end of the connection")
         await model.connect({"api_key": "k", "url": server.url})
         await model.close()
+
+
+async def test_a_model_alone_hands_out_no_work() -> None:
+    for asked in (_Nowhere().dispatch, _Nowhere().check):
+        with pytest.raises(NotImplementedError, match="a model alone"):
+            asked()
+    for ask in (_NoAuthor().resolve, _NoAuthor().vet, _NoAuthor().word_error):
+        with pytest.raises(NotImplementedError, match="a model alone"):
+            await ask(None)

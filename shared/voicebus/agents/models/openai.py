@@ -213,6 +213,9 @@ class OpenAIRealtimeWebSocketModel(RealtimeModel):
     # --- inside -------------------------------------------------------------------------------------
 
     async def _connector(self, options: RealtimeModelConfig) -> OpenAIRealtimeConnector:
+        unknown = sorted(str(name) for name in set(options) - set(RealtimeModelConfig.__annotations__))
+        if unknown:
+            raise UserError(f"model config has unknown keys: {', '.join(unknown)}")
         call_id = options.get("call_id")
         if call_id and (options.get("initial_model_settings") or {}).get("model_name"):
             raise UserError("call_id joins a call whose model is chosen already: leave out model_name")

@@ -90,6 +90,9 @@ class Standalone:
         await self.driver.dial(connector)
         self._task = asyncio.create_task(self._run(), name="model-conversation")
         await self._started.wait()
+        if self._closing:
+            await self.aclose()
+            raise ModelLinkError("the model was closed while it was being connected")
 
     async def aclose(self) -> None:
         """End it on the program's word: no events tell of it."""
@@ -99,12 +102,14 @@ class Standalone:
             await asyncio.wait({self._task})
 
     async def _run(self) -> None:
-        reason = await self.driver.run()
-        self._started.set()
-        if not self._closing:
-            self._publish(RealtimeModelConnectionStatusEvent("disconnected"))
-            self._publish(self._farewell(reason))
-        self._ended(self)
+        try:
+            reason = await self.driver.run()
+            if not self._closing:
+                self._publish(RealtimeModelConnectionStatusEvent("disconnected"))
+                self._publish(self._farewell(reason))
+        finally:
+            self._started.set()
+            self._ended(self)
 
     def _farewell(self, reason: str) -> RealtimeModelEvent:
         loss = self._loss
