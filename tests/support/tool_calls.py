@@ -42,9 +42,11 @@ class Caller:
         queue: str = "default",
         timeout_ms: int = 10_000,
         idempotent: bool = False,
+        vetted: bool = False,
     ) -> None:
         self.tools.dispatch(
-            self.session, DispatchTool(call_id, tool, arguments, "greeter", queue, timeout_ms, idempotent)
+            self.session,
+            DispatchTool(call_id, tool, arguments, "greeter", queue, timeout_ms, idempotent, vetted=vetted),
         )
 
     def cancel(self, call_id: str = "c1", *, queue: str = "default", worker: str | None = None) -> None:

@@ -99,6 +99,14 @@ def test_what_is_no_tool_is_refused_and_ours_stay_as_they_are() -> None:
             adopt_tool(wrong)
 
 
+def test_a_tool_adopted_twice_is_the_same_tool() -> None:
+    foreign = ForeignTool()
+    once, again = adopt_tool(foreign), adopt_tool(foreign)
+    assert once == again
+    assert hash(once.on_invoke_tool) == hash(again.on_invoke_tool)
+    assert once != adopt_tool(ForeignTool())
+
+
 def test_the_authors_function_says_where_an_adopted_tool_comes_from() -> None:
     hotel: dict[str, Any] = {"__name__": "hotel.tools", "__package__": "hotel"}
     exec("def look_up(city): ...", hotel)

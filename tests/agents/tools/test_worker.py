@@ -11,7 +11,18 @@ import pytest
 from support.servers import RedisServer
 from support.tool_calls import Caller, calling
 from support.waiting import wait_until
-from voicebus import ToolContext, ToolWorker, UserError, function_tool
+from voicebus import (
+    FunctionTool,
+    RealtimeAgent,
+    ToolContext,
+    ToolGuardrailFunctionOutput,
+    ToolWorker,
+    UserError,
+    background_result,
+    function_tool,
+    tool_input_guardrail,
+    tool_output_guardrail,
+)
 from voicebus.adapters.redis.dispatch import RedisToolDispatch
 from voicebus.adapters.redis.heartbeat import living
 from voicebus.adapters.redis.scripts import CLAIM
@@ -135,6 +146,84 @@ async def test_an_error_becomes_what_the_model_is_told(redis_url: str, keys: Key
     assert result.error.kind == "raised"
     assert refused.error is not None
     assert refused.error.kind == "invalid_arguments"
+
+
+async def test_a_tool_finds_the_agent_that_calls_it(redis_url: str, keys: Keys, caller: Caller) -> None:
+    @function_tool(queue="default")
+    async def who(context: ToolContext[Any]) -> str:
+        """Tell who calls."""
+        assert context.agent is not None
+        return f"{context.agent.name} {context.agent.instructions} {context.context}"
+
+    async with worker(redis_url, keys, who, context="here"):
+        caller.call("who")
+        assert (await caller.result()).output == "greeter None here"
+    known: RealtimeAgent[Any] = RealtimeAgent("greeter", instructions="Greet.")
+    async with worker(redis_url, keys, who, agents=[known]):
+        caller.call("who", call_id="c2")
+        assert (await caller.result("c2")).output == "greeter Greet. None"
+
+
+async def test_a_tool_made_by_hand_runs_on_a_worker(redis_url: str, keys: Keys, caller: Caller) -> None:
+    async def look(context: ToolContext[Any], arguments: str) -> dict[str, str]:
+        return {context.tool_call_id: arguments}
+
+    async with worker(redis_url, keys, FunctionTool("look", "Look.", {}, look, queue="default")):
+        caller.call("look", '{"a": 1}')
+        assert json.loads((await caller.result()).output) == {"c1": '{"a": 1}'}
+
+
+async def test_a_background_result_says_so(redis_url: str, keys: Keys, caller: Caller) -> None:
+    @function_tool(queue="default")
+    async def note() -> Any:
+        """Note."""
+        return background_result("noted")
+
+    async with worker(redis_url, keys, note, add):
+        caller.call("note")
+        caller.call("add", '{"a": 1, "b": 1}', call_id="c2")
+        result = await caller.result()
+        assert (result.output, result.background) == ("noted", True)
+        assert (await caller.result("c2")).background is False
+
+
+async def test_a_worker_asks_the_guardrails_of_a_call_that_nobody_vetted(
+    redis_url: str, keys: Keys, caller: Caller
+) -> None:
+    @tool_input_guardrail
+    def nobody(data: Any) -> ToolGuardrailFunctionOutput:
+        return ToolGuardrailFunctionOutput.reject_content("Not now.")
+
+    @tool_output_guardrail
+    async def polite(data: Any) -> ToolGuardrailFunctionOutput:
+        return ToolGuardrailFunctionOutput.reject_content(f"{data.output}, please")
+
+    @function_tool(queue="default", tool_input_guardrails=[nobody], tool_output_guardrails=[polite])
+    async def pay() -> str:
+        """Pay."""
+        return "paid"
+
+    async with worker(redis_url, keys, pay):
+        caller.call("pay")
+        assert (await caller.result()).output == "Not now."
+        caller.call("pay", call_id="c2", vetted=True)
+        assert (await caller.result("c2")).output == "paid, please"
+
+
+async def test_an_error_that_the_program_keeps_to_itself_reaches_only_the_session(
+    redis_url: str, keys: Keys, caller: Caller
+) -> None:
+    @function_tool(queue="default", failure_error_function=None)
+    async def boom() -> str:
+        """Fail."""
+        raise ValueError("out of stock")
+
+    async with worker(redis_url, keys, boom):
+        caller.call("boom")
+        result = await caller.result()
+        assert result.error is not None
+        assert (result.error.kind, result.error.message) == ("raised_unhandled", "ValueError: out of stock")
+        assert "out of stock" not in result.output
 
 
 async def test_a_call_past_its_deadline_is_not_started(redis_url: str, keys: Keys, caller: Caller) -> None:
@@ -362,6 +451,23 @@ async def test_workers_register_their_tools_and_beat(redis_url: str, keys: Keys,
     assert await living(caller.bus, [keys.worker(name)]) == [False]
     assert json.loads(await caller.bus.call("HGET", keys.registry_tools, "add"))["workers"] == []
     assert registered["parameters"] == add.params_json_schema
+
+
+async def test_what_needs_approval_is_registered_as_such(redis_url: str, keys: Keys, caller: Caller) -> None:
+    async def large(context: Any, arguments: dict[str, Any], call_id: str) -> bool:
+        return True
+
+    @function_tool(queue="default", needs_approval=large)
+    async def pay() -> str:
+        """Pay."""
+        return "paid"
+
+    async with worker(redis_url, keys, pay, add):
+        told = {
+            name: json.loads(await caller.bus.call("HGET", keys.registry_tools, name))["needs_approval"]
+            for name in ("pay", "add")
+        }
+    assert told == {"pay": True, "add": False}
 
 
 async def test_two_schemas_under_one_name_are_refused(redis_url: str, keys: Keys, caller: Caller) -> None:

@@ -57,6 +57,7 @@ class RedisToolDispatch:
             agent=call.agent,
             reply_to=self._reply_to,
             idempotent=call.idempotent,
+            vetted=call.vetted,
         )
         deadline = self._clock.at_ms() + call.timeout_ms
         entry = new_entry(session, TOOL_CALL, message, self._clock, deadline=deadline)

@@ -60,6 +60,13 @@ class _AdoptedCall:
         # The author's function, whose module says where the tool comes from and which queue its calls go to.
         self.__wrapped__ = getattr(tool, "__wrapped__", tool.on_invoke_tool)
 
+    def __eq__(self, other: object) -> bool:
+        # Adopted anew wherever it is listed, it is still the same tool.
+        return isinstance(other, _AdoptedCall) and self._tool is other._tool
+
+    def __hash__(self) -> int:
+        return id(self._tool)
+
     async def __call__(self, context: ToolContext[Any], arguments: str) -> Any:
         returned = self._tool.on_invoke_tool(self._its_own(context), arguments)
         return await returned if inspect.isawaitable(returned) else returned
