@@ -4,7 +4,7 @@ import pytest
 
 from support.talk import Talk, agent, tool
 from voicebus.contracts.journal import EventType
-from voicebus.engine.config import AgentSpec, Face, GuardrailMode, GuardrailSpec, SessionConfig
+from voicebus.engine.config import AgentSpec, Face, SessionConfig
 from voicebus.engine.inputs import CommitAudio, Interrupt, LinkLost, SendMessage, UpdateAgent
 from voicebus.engine.outputs import Close, Emit, Observe, Record, SendModel, ToClient
 from voicebus.engine.session import Session
@@ -195,16 +195,6 @@ def test_objects_under_audio_merge_and_turn_detection_is_replaced_whole() -> Non
             "output": {"voice": "ash"},
         }
     }
-
-
-def test_an_agent_whose_guardrail_cannot_be_kept_is_refused() -> None:
-    held = agent(guardrails=[GuardrailSpec("rude", mode=GuardrailMode.HOLD)])
-    with pytest.raises(UserError, match=r"'rude'.*'hold'"):
-        Session(SessionConfig("s", Face.NATIVE, held, "m"), now=0.0)
-    talk = Talk().live()
-    talk.put(UpdateAgent(held))
-    assert talk.errors() == ["agent_refused"]
-    assert talk.session.agent.name == "helper"
 
 
 def test_a_session_has_a_view_exactly_on_the_openai_face() -> None:

@@ -20,7 +20,8 @@ def test_speech_stops_what_is_being_said() -> None:
     talk = Talk().asked()
     talk.speaks("One two three four", 2000)
     speech(talk, after=0.5)
-    assert talk.of(Emit, talk.last) == [Emit("audio_interrupted", {"item_id": "item_a", "content_index": 0})]
+    part = {"item_id": "item_a", "content_index": 0}
+    assert talk.of(Emit, talk.last) == [Emit("audio_interrupted", part), Emit("audio_stopped", part)]
     (truncate,) = talk.sent("conversation.item.truncate", talk.last)
     assert (truncate["item_id"], truncate["content_index"], truncate["audio_end_ms"]) == ("item_a", 0, 500)
     assert talk.sent("response.cancel") == [], "the model cancels by itself"

@@ -72,12 +72,11 @@ def test_the_client_meets_the_session_when_it_is_configured() -> None:
     assert not talk.shown("session.updated")
 
 
-def test_what_the_client_sends_too_early_waits() -> None:
+def test_what_the_client_sends_at_once_follows_the_settings() -> None:
     talk = Talk(face=Face.OPENAI)
     talk.client("input_audio_buffer.commit", event_id="c-1")
     talk.client("response.create")
-    talk.live()
-    assert talk.sent_types() == ["input_audio_buffer.commit", "response.create"]
+    assert talk.sent_types(talk.all) == ["session.update", "input_audio_buffer.commit", "response.create"]
 
 
 def test_a_clients_event_goes_to_the_model_as_it_is() -> None:
@@ -410,14 +409,6 @@ def test_a_bad_frame_is_answered_in_the_protocols_shape() -> None:
         }
     ]
     assert talk.errors() == []
-
-
-def test_too_many_early_events_are_answered_with_an_error() -> None:
-    talk = Talk(face=Face.OPENAI)
-    for number in range(257):
-        talk.client("input_audio_buffer.clear", event_id=f"c-{number}")
-    (error,) = talk.shown("error")
-    assert (error["error"]["code"], error["error"]["event_id"]) == ("too_many_pending_events", "c-256")
 
 
 def test_the_client_truncates_by_itself_and_the_record_follows_it() -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -34,10 +34,13 @@ class Call:
     async def put(self, item: Input) -> list[Output]:
         self.talk.now = self._clock() - self._began
         outputs = self.talk.put(item)
+        await self.send(outputs)
+        return outputs
+
+    async def send(self, outputs: Sequence[Output]) -> None:
         for output in outputs:
             if isinstance(output, SendModel):
                 await self.socket.send(json.dumps(output.event))
-        return outputs
 
     async def fire(self, key: str) -> list[Output]:
         """Let a timer fire at its time, to which the session's clock jumps."""
@@ -68,9 +71,7 @@ class Call:
 
     async def say(self, text: str) -> None:
         self.talk.now = self._clock() - self._began
-        for output in self.talk.asks(text):
-            if isinstance(output, SendModel):
-                await self.socket.send(json.dumps(output.event))
+        await self.send(self.talk.asks(text))
 
 
 @asynccontextmanager
@@ -79,6 +80,7 @@ async def calling(simulator: SimulatorHandle, who: AgentSpec) -> AsyncIterator[C
     headers = {"Authorization": "Bearer test"}
     async with connect(f"{simulator.url}?model=gpt-realtime", additional_headers=headers, max_size=None) as socket:
         call = Call(talk, socket)
+        await call.send(talk.all)
         listening = asyncio.create_task(call.listen(), name="listen")
         try:
             await wait_until(lambda: talk.session.state.value == "live", description="the session to be configured")

@@ -207,7 +207,7 @@ def test_the_late_end_of_an_older_response_does_not_end_the_newer_one() -> None:
 def test_a_response_done_without_id_ends_the_running_one() -> None:
     talk = Talk().asked()
     talk.model("response.done", response={"status": "completed"})
-    assert talk.emitted("agent_end") == [{"agent": "helper", "response_id": "resp_1"}]
+    assert talk.emitted("agent_end") == [{"agent": "helper", "response_id": "resp_1", "output": ""}]
 
 
 def test_a_response_ends_once() -> None:
@@ -262,7 +262,7 @@ def test_the_end_of_a_turn_names_the_agent_that_spoke_after_the_record_of_its_us
     outputs = talk.ends(usage=usage)
     (turn,) = talk.records(EventType.TURN_ENDED, outputs)
     assert turn.usage == usage
-    assert talk.of(Emit, outputs)[-1] == Emit("agent_end", {"agent": "helper", "response_id": "resp_1"})
+    assert talk.of(Emit, outputs)[-1] == Emit("agent_end", {"agent": "helper", "response_id": "resp_1", "output": ""})
     tokens = {tuple(observed.labels.values()): observed.value for observed in talk.observed("tokens")}
     assert tokens == {("input", "text", "true"): 4, ("input", "text", "false"): 6, ("output", "audio", "false"): 4}
 

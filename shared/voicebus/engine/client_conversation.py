@@ -61,7 +61,7 @@ class Conversation:
 
     def _meet(self, item_id: str | None) -> None:
         """A hidden item is mentioned: where its own event did not come, it is taken to stand at the end."""
-        if item_id in self._hidden and item_id not in self._before:
+        if item_id and item_id in self._hidden and item_id not in self._before:
             self.append(item_id)
 
     def last_hidden_follower(self, item_id: str) -> str:

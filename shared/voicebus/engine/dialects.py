@@ -41,7 +41,7 @@ _FLAT: Final[Mapping[str, tuple[str, ...]]] = {
     "modalities": ("output_modalities",),
     "max_response_output_tokens": ("max_output_tokens",),
 }
-_NAMED_BY: Final = ("item_id", "response_id", "call_id", "previous_item_id")
+_NAMED_BY: Final = ("item_id", "response_id", "previous_item_id")
 
 
 def translate(event: Event) -> Sequence[Event]:

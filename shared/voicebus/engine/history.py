@@ -85,8 +85,6 @@ class History:
     def put(self, item: Mapping[str, Any], previous: str | None) -> bool | None:
         """Take a wire item over: True for a new one, False for a changed one, None where nothing changed."""
         item_id, kind = wire.text(item, "id"), wire.text(item, "type")
-        if kind == "function_call_output":
-            self.answered(wire.text(item, "call_id"), item_id)
         if not item_id or item_id in self._hidden or kind not in ("message", "function_call"):
             return None
         old = self._items.get(item_id)
@@ -129,8 +127,9 @@ class History:
 
     def answered(self, call_id: str, item_id: str) -> None:
         """The output of this call is an item of its own at the model."""
-        self._outputs[call_id] = item_id
-        trim(self._outputs, REMEMBERED)
+        if len(call_id) <= _MAX_NAME:
+            self._outputs[call_id] = item_id
+            trim(self._outputs, REMEMBERED)
 
     def output_of(self, call_id: str) -> str | None:
         """The model's item that holds the output of this call."""
@@ -225,7 +224,7 @@ class History:
             "item_id": item["id"],
             "previous_item_id": None,
             "type": "function_call",
-            "call_id": wire.text(item, "call_id") or (known["call_id"] if known else ""),
+            "call_id": wire.text(item, "call_id")[:_MAX_NAME] or (known["call_id"] if known else ""),
             "name": wire.text(item, "name")[:_MAX_NAME] or (known["name"] if known else ""),
             "arguments": wire.text(item, "arguments")[:_MAX_TEXT] or (known["arguments"] if known else ""),
             # The one item is complete when its output is there, not when the model has finished the call.

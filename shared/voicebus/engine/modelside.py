@@ -270,6 +270,8 @@ class ModelSide:
     def _take(self, item: Event, previous: str | None, response: Response | None) -> None:
         """An item is there, or known better than before."""
         item_id = wire.text(item, "id")
+        if wire.text(item, "type") == "function_call_output":
+            self._p.history.answered(wire.text(item, "call_id"), item_id)
         if self._p.history.is_hidden(item_id):
             return
         added = self._p.history.put(item, previous)

@@ -82,7 +82,7 @@ class Session:
     `view` translates for a client of the OpenAI face and is required there. `now` is monotonic, in s.
 
     Raises:
-        UserError: the agent has a guardrail in a mode that sessions cannot keep, or the face lacks its view.
+        UserError: the face lacks its view, or has one that is not its.
     """
 
     def __init__(self, config: SessionConfig, *, now: float, view: ClientView | None = None) -> None:
@@ -122,9 +122,10 @@ class Session:
         )
         if self._p.face is not None:
             self._p.face.agent_changed()
-        self._p.settings.configure()
-        if not self._p.config.seed or not self._p.rewriter.replace(self._p.config.seed):
+        if not self._p.config.seed:
             self._p.history.publish(self._out)
+        self._p.settings.configure()
+        self._p.rewriter.replace(self._p.config.seed)
         if self._p.config.transport is Transport.WIRE:
             self._out.set_timer(SETUP_TIMER, _SETUP_TIMEOUT)
         else:
@@ -145,24 +146,40 @@ class Session:
                     response.last_event = now
                     return [part.forward]
         self._out.begin(now)
-        if isinstance(item, ModelEvent | ModelAudio):
-            admitted = self._p.holding.admit(item)
-            if admitted is None:
-                if self.state is not State.LIVE:
-                    self._go_live()
-                self._p.transcript.flush()
-                return self._out.take()
-            item = admitted
         if isinstance(item, ModelEvent):
-            if self._p.config.raw_events:
-                self._out.emit("raw_model_event", event=item.event)
-            for event in translate(item.event):
-                self._take(ModelEvent(event))
+            self._read(item)
+        elif isinstance(item, ModelAudio):
+            admitted = self._admit(item)
+            if admitted is not None:
+                self._take(admitted)
         elif isinstance(item, TimerFired) and not self._out.timer_fired(item.key):
             self._out.ignore(f"timer {item.key} was cancelled")
         else:
             self._take(item)
         return self._out.take()
+
+    def _read(self, item: ModelEvent) -> None:
+        """A model's event, in whatever dialect. Where it means several, the first decides whether it is held back."""
+        events = translate(item.event)
+        first = item if not events or events[0] is item.event else ModelEvent(events[0])
+        admitted = self._admit(first)
+        if not isinstance(admitted, ModelEvent):
+            return
+        if self._p.config.raw_events:
+            self._out.emit("raw_model_event", event=item.event if admitted is first else admitted.event)
+        if events:
+            self._take(admitted)
+        for event in events[1:]:
+            self._take(ModelEvent({**admitted.event, "type": event["type"]}))
+
+    def _admit(self, item: ModelEvent | ModelAudio) -> ModelEvent | ModelAudio | None:
+        """What may be known now of a model's input; what is held back is a sign of life all the same."""
+        admitted = self._p.holding.admit(item)
+        if admitted is None:
+            if self.state is not State.LIVE:
+                self._go_live()
+            self._p.transcript.flush()
+        return admitted
 
     def _take(self, item: Input) -> None:
         """One input, in the words of the protocol's present version."""

@@ -189,9 +189,7 @@ class Turns:
 
     # --- wishes ---------------------------------------------------------------------------------------
 
-    def request(
-        self, *, follows: Response | None = None, commit: str | None = None, optional: bool = False
-    ) -> None:
+    def request(self, *, follows: Response | None = None, commit: str | None = None, optional: bool = False) -> None:
         """An automatic create: sent when the conversation is idle, one for all that wait together."""
         if not self._sequences:
             self._out.send({"type": "response.create"})
