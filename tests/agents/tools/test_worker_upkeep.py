@@ -1,0 +1,153 @@
+"""`ToolWorker`: what it refuses, what it keeps up while it works, and entries that are none of its business."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from support.tool_calls import Caller, calling
+from support.waiting import wait_until
+from voicebus import ToolWorker, UserError, function_tool
+from voicebus.adapters.redis.dispatch import new_entry
+from voicebus.agents.tools import calls
+from voicebus.agents.tools import worker as worker_module
+from voicebus.contracts.streams import Keys
+from voicebus.contracts.tools import TOOL_CALL, TOOL_PROGRESS, Outcome, ToolCall, ToolProgress
+from voicebus.engine.outputs import CancelTool
+
+
+@function_tool(queue="default")
+async def add(a: int, b: int) -> int:
+    """Add."""
+    return a + b
+
+
+@function_tool(queue="default")
+async def wait() -> str:
+    """Wait."""
+    await asyncio.Event().wait()
+    return "unreachable"
+
+
+@pytest.fixture
+def keys(stream_prefix: str) -> Keys:
+    return Keys(stream_prefix)
+
+
+@pytest.fixture
+async def caller(redis_url: str, keys: Keys) -> AsyncIterator[Caller]:
+    async with calling(redis_url, keys) as caller:
+        yield caller
+
+
+def worker(url: str, keys: Keys, *tools: Any, **options: Any) -> ToolWorker:
+    return ToolWorker(tools, redis_url=url, stream_prefix=keys.prefix, **options)
+
+
+def test_a_worker_needs_tools_and_each_a_name_of_its_own(keys: Keys) -> None:
+    with pytest.raises(UserError, match="at least one function tool"):
+        worker("redis://unused", keys)
+    other = function_tool(name_override="add")(lambda a: a)
+    with pytest.raises(UserError, match=r"two tools are named 'add': .*add and .*lambda"):
+        worker("redis://unused", keys, add, other)
+    worker("redis://unused", keys, add, add)
+
+
+async def test_a_worker_that_is_cancelled_while_it_starts_leaves_nothing_behind(
+    keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, ended = asyncio.Event(), asyncio.Event()
+
+    async def endless(self: ToolWorker, stop: asyncio.Event, *, ready: Any = None) -> None:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(ToolWorker, "run", endless)
+    entering = asyncio.create_task(worker("redis://unused", keys, add).__aenter__())
+    await began.wait()
+    entering.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await entering
+    assert ended.is_set()
+
+
+async def test_a_call_without_a_deadline_has_the_workers_limit(redis_url: str, keys: Keys, caller: Caller) -> None:
+    call = ToolCall(call_id="c1", tool="wait", arguments="{}", agent="greeter", reply_to=caller.inbox.stream)
+    async with worker(redis_url, keys, wait, tool_timeout=0.05):
+        await caller.bus.call(
+            "XADD", keys.tools("default"), "*", *_flat(new_entry(caller.session, TOOL_CALL, call, caller.clock))
+        )
+        result = await caller.result()
+    assert (result.outcome, result.output) == (Outcome.TIMEOUT, "Tool 'wait' timed out after 0.05 seconds.")
+
+
+async def test_what_is_no_call_goes_to_the_dead_letters(redis_url: str, keys: Keys, caller: Caller) -> None:
+    stray = new_entry(caller.session, TOOL_PROGRESS, ToolProgress(call_id="c1", text="half"), caller.clock)
+    async with worker(redis_url, keys, add):
+        await caller.bus.call("XADD", keys.tools("default"), "*", *_flat(stray))
+
+        async def letters() -> list[dict[str, str]]:
+            return await caller.stream(keys.dead("default"))
+
+        (letter,) = await wait_until(letters, description="the dead letter")
+        caller.call("add", '{"a": 1, "b": 2}')
+        assert (await caller.result()).output == "3"
+    assert letter["reason"] == "unexpected_type"
+
+
+async def test_cancels_that_overtake_their_call_are_remembered_and_nonsense_is_not(
+    redis_url: str, keys: Keys, caller: Caller
+) -> None:
+    async with worker(redis_url, keys, add, wait):
+        caller.call("wait")
+        name = (await caller.started()).worker
+        await caller.bus.call("XADD", keys.control(name), "*", "type", "tool.cancel")
+        caller.tools._tell(caller.session, CancelTool("c2", "default", name, "hangup"), name)
+        # they are read in order: once this one has had its effect, so have those before
+        caller.tools._tell(caller.session, CancelTool("c1", "default", name, "hangup"), name)
+        assert (await caller.result()).outcome is Outcome.CANCELLED
+        caller.call("add", '{"a": 1, "b": 2}', call_id="c2")
+        assert (await caller.result("c2")).outcome is Outcome.CANCELLED
+        caller.call("add", '{"a": 1, "b": 2}', call_id="c3")
+        assert (await caller.result("c3")).output == "3"
+
+
+async def test_a_long_calls_claim_is_renewed(
+    redis_url: str, keys: Keys, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "RENEW_EVERY_S", 0.02)
+    claim = keys.call("default", "s1", "c1")
+
+    async def renewed() -> bool:
+        return int(await caller.bus.call("TTL", claim)) > 60
+
+    async with worker(redis_url, keys, wait):
+        caller.call("wait")
+        started = await caller.started()
+        await caller.bus.call("EXPIRE", claim, 30)
+        await wait_until(renewed, description="a claim that lasts")
+        caller.cancel(worker=started.worker)
+        await caller.result()
+
+
+async def test_a_registry_that_was_lost_is_written_again(
+    redis_url: str, keys: Keys, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "REGISTER_EVERY_S", 0.02)
+
+    async def registered() -> Any:
+        return await caller.bus.call("HGET", keys.registry_tools, "add")
+
+    async with worker(redis_url, keys, add):
+        await caller.bus.call("DEL", keys.registry_tools)
+        found = await wait_until(registered, description="the registration")
+    assert json.loads(found)["parameters"] == add.params_json_schema
+
+
+def _flat(entry: Any) -> list[str]:
+    return [text for pair in entry.fields().items() for text in pair]
