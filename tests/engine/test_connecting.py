@@ -25,7 +25,7 @@ def test_the_first_outputs_are_the_session_started_record_and_an_empty_history()
 def test_one_full_session_update_goes_out_at_once() -> None:
     talk = Talk(agent(tools=[tool("weather")]))
     (update,) = talk.sent("session.update", talk.last)
-    assert talk.model("session.created", session={}) != [update], "it is not sent again"
+    talk.model("session.created", session={})
     assert len(talk.sent("session.update")) == 1
     session = update["session"]
     assert session["type"] == "realtime"
@@ -167,9 +167,9 @@ def test_refused_tracing_costs_nothing_else() -> None:
     talk = Talk(AgentSpec("a", session={"tracing": "auto"}))
     talk.model("session.created")
     talk.fails("unknown_parameter", "Unknown parameter: 'session.tracing'.", param="session.tracing")
-    assert talk.session.state is State.CONFIGURING
+    assert talk.session.state.value == "configuring"
     talk.model("session.updated", session={})
-    assert talk.session.state is State.LIVE
+    assert talk.session.state.value == "live"
 
 
 def test_a_voice_stays_once_audio_was_spoken() -> None:

@@ -10,7 +10,7 @@ from voicebus.engine.config import Face
 from voicebus.engine.dialects import translate
 from voicebus.engine.state import State
 
-WHERE = {"response_id": "resp_1", "item_id": "item_a", "output_index": 0, "content_index": 0}
+WHERE: dict[str, Any] = {"response_id": "resp_1", "item_id": "item_a", "output_index": 0, "content_index": 0}
 
 
 def test_an_event_in_present_words_is_itself() -> None:
@@ -54,9 +54,7 @@ def test_a_created_item_is_added_and_done() -> None:
 
 
 def test_an_item_that_is_being_generated_is_only_added() -> None:
-    talk = (
-        Talk(face=Face.OPENAI).asked_by_client() if hasattr(Talk, "asked_by_client") else Talk(face=Face.OPENAI).live()
-    )
+    talk = Talk(face=Face.OPENAI).live()
     item = {"id": "a", "type": "message", "role": "assistant", "status": "in_progress", "content": []}
     talk.model("conversation.item.created", item=item)
     assert talk.shown("conversation.item.added", talk.last)

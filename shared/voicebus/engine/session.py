@@ -159,18 +159,18 @@ class Session:
         return self._out.take()
 
     def _read(self, item: ModelEvent) -> None:
-        """A model's event, in whatever dialect. Where it means several, the first decides whether it is held back."""
+        """A model's event, in whatever dialect. Where it means several, the last decides whether they are held back."""
         events = translate(item.event)
-        first = item if not events or events[0] is item.event else ModelEvent(events[0])
-        admitted = self._admit(first)
+        last = item if not events or events[-1] is item.event else ModelEvent(events[-1])
+        admitted = self._admit(last)
         if not isinstance(admitted, ModelEvent):
             return
         if self._p.config.raw_events:
-            self._out.emit("raw_model_event", event=item.event if admitted is first else admitted.event)
+            self._out.emit("raw_model_event", event=item.event if admitted is last else admitted.event)
+        for event in events[:-1]:
+            self._take(ModelEvent({**admitted.event, "type": event["type"]}))
         if events:
             self._take(admitted)
-        for event in events[1:]:
-            self._take(ModelEvent({**admitted.event, "type": event["type"]}))
 
     def _admit(self, item: ModelEvent | ModelAudio) -> ModelEvent | ModelAudio | None:
         """What may be known now of a model's input; what is held back is a sign of life all the same."""
