@@ -121,3 +121,22 @@ def test_an_interruption_may_be_for_one_response_only() -> None:
     heard(tracker, "b", 3000, now=10.0, response=other)
     assert [cut.part.item_id for cut in tracker.interrupt(11.0, round, response_id="resp_1")] == ["a"]
     assert list(tracker.parts) == [("b", 0)]
+
+
+def test_what_a_tracker_of_the_program_never_told_of_is_unknown() -> None:
+    tracker = PlaybackTracker(48, tracked=True)
+    heard(tracker, "a", 500, now=10.0)
+    (cut,) = tracker.interrupt(10.1, round)
+    assert cut.unknown
+    heard(tracker, "b", 500, now=11.0)
+    assert tracker.report("b", 0, 200)
+    (cut,) = tracker.interrupt(11.1, round)
+    assert (cut.unknown, cut.end_ms) == (False, 200)
+    heard(tracker, "c", 500, now=12.0)
+    assert tracker.interrupt(12.1, round)[0].unknown
+
+
+def test_what_a_listener_without_a_tracker_heard_is_always_estimated() -> None:
+    tracker = PlaybackTracker(48)
+    heard(tracker, "a", 500, now=10.0)
+    assert not tracker.interrupt(10.1, round)[0].unknown

@@ -35,7 +35,12 @@ class ModelServer:
         await self.connections[-1].send(frame)
 
     async def hang_up(self, code: int = 1000) -> None:
-        await self.connections[-1].close(code, "bye")
+        """Close with a code; 1005 stands for none at all."""
+        if code != 1005:
+            await self.connections[-1].close(code, "bye")
+            return
+        self.connections[-1].transport.write(b"\x88\x00")
+        await self.connections[-1].wait_closed()
 
     def cut(self) -> None:
         self.connections[-1].transport.abort()

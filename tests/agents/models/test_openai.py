@@ -745,7 +745,7 @@ async def test_our_own_close_tells_listeners_nothing_and_closes_the_socket() -> 
         await model.close()
 
 
-@pytest.mark.parametrize("code", [1000, 1001])
+@pytest.mark.parametrize("code", [1000, 1001, 1005])
 async def test_a_clean_close_of_the_server_is_the_end_of_the_stream(code: int) -> None:
     async with model_server() as server:
         model, ear = await connected(server)

@@ -29,12 +29,17 @@ class Keepalive:
 
 
 NORMAL: Final = 1000
+GOING_AWAY: Final = 1001
 PROTOCOL_ERROR: Final = 1002
+NO_STATUS: Final = 1005
 ABNORMAL: Final = 1006
 POLICY_VIOLATION: Final = 1008
 MESSAGE_TOO_BIG: Final = 1009
 INTERNAL_ERROR: Final = 1011
 SERVICE_RESTART: Final = 1012
+
+CLEAN_CLOSES: Final = frozenset({NORMAL, GOING_AWAY, NO_STATUS})
+"""Codes of a peer that ended the conversation in order; every other one is a loss."""
 
 
 class Socket(Protocol):

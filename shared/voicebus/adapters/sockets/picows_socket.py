@@ -15,6 +15,7 @@ from voicebus.adapters.sockets import (
     MAX_BUFFERED,
     MAX_MESSAGE,
     MESSAGE_TOO_BIG,
+    NO_STATUS,
     NORMAL,
     PING_INTERVAL_S,
     PROTOCOL_ERROR,
@@ -29,7 +30,6 @@ log = get_logger(__name__)
 # overwrites: on uvloop's own transports two large messages in one turn of the loop then leave as garbage.
 _COPIED_BY_PICOWS: Final = 8192
 _HEADER_ROOM: Final = 14
-_NO_STATUS: Final = 1005
 _MAX_REASON_BYTES: Final = 123
 _NO_PONG: Final = "keepalive ping timeout"
 
@@ -218,11 +218,11 @@ class PicowsSocket(WSListener):
             self.close(INTERNAL_ERROR, "internal error")
 
     def _answer_close(self, transport: WSTransport, payload: bytes) -> None:
-        self._peer_code = int.from_bytes(payload[:2], "big") if len(payload) >= 2 else _NO_STATUS
+        self._peer_code = int.from_bytes(payload[:2], "big") if len(payload) >= 2 else NO_STATUS
         self._peer_reason = payload[2:].decode(errors="replace")
         if not self._closing:
             self._closing = True
-            transport.send_close(_code(self._peer_code if self._peer_code != _NO_STATUS else NORMAL))
+            transport.send_close(_code(self._peer_code if self._peer_code != NO_STATUS else NORMAL))
         transport.disconnect()
 
 

@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NoReturn
 
+from voicebus.adapters.sockets import CLEAN_CLOSES
 from voicebus.agents.local.ports import LocalClock, NoInbox
 from voicebus.agents.models.events import (
     RealtimeModelAudioInterruptedEvent,
@@ -32,7 +33,6 @@ from voicebus.runtime.driver import SessionDriver
 from voicebus.runtime.frames import AudioDelta
 from voicebus.runtime.surroundings import Bus
 
-_CLEAN: Final = frozenset({1000, 1001})
 _EXPIRED: Final = "model_expired"
 
 Publish = Callable[[RealtimeModelEvent], None]
@@ -113,7 +113,7 @@ class Standalone:
 
     def _farewell(self, reason: str) -> RealtimeModelEvent:
         loss = self._loss
-        if reason == _EXPIRED or (loss is not None and loss.close_code in _CLEAN):
+        if reason == _EXPIRED or (loss is not None and loss.close_code in CLEAN_CLOSES):
             return RealtimeModelEndOfStreamEvent()
         if loss is not None:
             lost = ModelLinkError(loss.why, code=loss.code, close_code=loss.close_code)

@@ -40,13 +40,14 @@ from voicebus.agents.models.events import (
 )
 from voicebus.agents.usage import Usage
 from voicebus.engine import wire
+from voicebus.engine.dialects import translate
 from voicebus.runtime.frames import AudioDelta
 
 Event = Mapping[str, Any]
 
 _Part = InputText | InputAudio | InputImage | AssistantText | AssistantAudio
 
-# Parts by the names of GA, of older servers and of Voicebus' own items.
+# Parts by the names of GA, and by those that items of Voicebus have.
 _PARTS: Final[Mapping[str, Mapping[str, type[_Part]]]] = {
     "system": {"input_text": InputText, "text": InputText},
     "user": {
@@ -68,8 +69,12 @@ _STATUSES: Final = frozenset({"in_progress", "completed", "incomplete"})
 
 def semantic_events(event: Event) -> list[RealtimeModelEvent]:
     """What follows the `raw_server_event` of `event`; nothing for audio deltas (`audio_event`) and unknown types."""
-    handler = _HANDLERS.get(wire.text(event, "type"))
-    return [] if handler is None else handler(event)
+    return [
+        meaning
+        for present in translate(event)
+        if (handler := _HANDLERS.get(wire.text(present, "type"))) is not None
+        for meaning in handler(present)
+    ]
 
 
 def audio_event(delta: AudioDelta) -> RealtimeModelAudioEvent:
@@ -236,7 +241,6 @@ def _audio_done(event: Event) -> list[RealtimeModelEvent]:
     return [RealtimeModelAudioDoneEvent(wire.text(event, "item_id"), wire.index(event, "content_index"))]
 
 
-# Names of older servers stand beside those of GA (protocol 1.9).
 _HANDLERS: Final[Mapping[str, Callable[[Event], list[RealtimeModelEvent]]]] = {
     "error": _error,
     "response.created": _turn_started,
@@ -244,13 +248,9 @@ _HANDLERS: Final[Mapping[str, Callable[[Event], list[RealtimeModelEvent]]]] = {
     "response.output_item.added": _response_item_added,
     "response.output_item.done": _response_item_done,
     "response.output_audio.done": _audio_done,
-    "response.audio.done": _audio_done,
     "response.output_audio_transcript.delta": _transcript_delta,
-    "response.audio_transcript.delta": _transcript_delta,
     "response.output_text.delta": _text_delta,
-    "response.text.delta": _text_delta,
     "conversation.item.added": _item_added,
-    "conversation.item.created": _item_added,
     "conversation.item.retrieved": lambda event: _updated(wire.mapping(event, "item"), None),
     "conversation.item.deleted": _item_deleted,
     "conversation.item.input_audio_transcription.completed": _transcription_completed,
