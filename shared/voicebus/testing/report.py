@@ -123,7 +123,7 @@ def junit_xml(results: Sequence[ScenarioResult]) -> str:
                 ET.SubElement(case, kind, {"message": _xml(first), "type": kind}).text = _xml(result.why)
             ET.SubElement(case, "system-out").text = _xml(result.report())
     ET.indent(root)
-    return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{ET.tostring(root, encoding="unicode")}\n'
 
 
 def _counts(name: str, results: Sequence[ScenarioResult]) -> dict[str, str]:

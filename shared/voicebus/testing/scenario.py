@@ -85,12 +85,12 @@ class ExpectHandoff(_Part):
 class ExpectNo(_Part):
     """Something that does not happen: not so far, nor during `for` seconds more. One of the other fields is needed."""
 
+    for_: Seconds = Field(0.0, alias="for")
     tool: str | None = None
     text: str | None = None
     handoff: str | None = None
     guardrail: str | None = None
     error: str | None = None
-    for_: Seconds = Field(0.0, alias="for")
 
     @model_validator(mode="after")
     def _names_something(self) -> "ExpectNo":
@@ -149,8 +149,8 @@ class Step(_Placed):
         value = getattr(self, self.action)
         if isinstance(value, _Part):
             given = value.model_dump(by_alias=True, exclude_unset=True)
-            first, *more = given.items()
-            about = [_word(first[1]), *(f"{name}={_word(entry)}" for name, entry in more)]
+            short = next(iter(type(value).model_fields))
+            about = [_word(entry) if name == short else f"{name}={_word(entry)}" for name, entry in given.items()]
             return f"{self.action} {' '.join(about)}"
         return self.action if value is True else f"{self.action} {_word(value)}"
 
@@ -212,6 +212,6 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _word(value: Any) -> str:
-    text = value if isinstance(value, str) else repr(value)
+    text = value if isinstance(value, str) else f"{value:g}" if isinstance(value, float) else repr(value)
     shown = text if len(text) <= 60 else f"{text[:59]}…"
     return repr(shown) if isinstance(value, str) and (" " in shown or not shown) else shown

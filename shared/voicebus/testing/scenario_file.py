@@ -79,8 +79,8 @@ def _documents(file: Path) -> Iterator[tuple[Any, dict[_Path, int]]]:
     if len(data) > MAX_BYTES:
         raise ScenarioError(f"{file}: is larger than {MAX_BYTES // 1024} KiB")
     # Nodes first, for the lines; values are made by the safe loader's own rules.
-    loader = yaml.SafeLoader(data)
     try:
+        loader = yaml.SafeLoader(data)
         while loader.check_node():
             node = loader.get_node()
             lines: dict[_Path, int] = {}
@@ -91,8 +91,6 @@ def _documents(file: Path) -> Iterator[tuple[Any, dict[_Path, int]]]:
         raise ScenarioError(f"{file}:{mark.line + 1 if mark else 1}: no YAML: {error.problem or error}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ScenarioError(f"{file}: no YAML: {' '.join(str(error).split())}") from error
-    finally:
-        loader.dispose()
 
 
 def _mark(node: Any, path: _Path, lines: dict[_Path, int], file: Path) -> None:

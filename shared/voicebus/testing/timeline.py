@@ -151,6 +151,8 @@ def _told(event: RecordedEvent) -> str:
             return (
                 f"{called(data.get('tool'), arguments_of(event))} -> {data.get('outcome', 'ok')} {data.get('output')!r}"
             )
+        case "agent_end":
+            return str(data.get("agent"))
         case "handoff":
             return f"{data.get('from_agent')} -> {data.get('to_agent')}"
         case "guardrail_tripped" | "input_guardrail_tripped":
