@@ -45,7 +45,9 @@ async def test_audio_and_commit_from_before_the_session_wait_for_its_settings_an
         assert model.types == ["update"]
         model.released.set()
         await wait_until(lambda: len(model.audio) == 3 * 4800, description="the audio at the model")
-        assert [kind for kind in model.types if kind != "create"] == ["update", "append", "append", "commit", "append"]
+        assert model.types[0] == "update"
+        audio = [kind for kind in model.types if kind in ("append", "commit")]
+        assert audio == ["append", "append", "commit", "append"]
         assert model.audio == b"".join(value * 2400 for value in (b"\x01\x00", b"\x02\x00", b"\x03\x00"))
 
 

@@ -149,12 +149,12 @@ async def test_another_agent_takes_over_on_the_clients_word(gateway: Gateway) ->
 async def test_an_agent_that_cannot_take_over_is_said_without_internal_addresses(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def away() -> None:
+    async def away(context: Any, agent: Any) -> str:
         raise BusError("Redis at 10.0.0.8:6379 cannot be reached")
 
     async with native(gateway) as client:
         await client.until("history_updated")
-        monkeypatch.setattr(gateway.sessions, "_registered", away)
+        monkeypatch.setattr(gateway.sessions._targets.agents["porter"], "instructions", away)
         await client.send("update_agent", agent="porter", id="u")
         error = await client.until("error", id="u")
         assert (error["code"], error["message"]) == ("agent_failed", "agent 'porter' cannot take over (BusError)")
