@@ -433,9 +433,9 @@ class Conversation(RuleBasedStateMachine):
         self.talk.put(CallVetted(ask.call_id, decision, kind=kind))
 
     @precondition(lambda self: self.asked)
-    @rule(data=st.data(), approves=st.booleans(), always=st.integers(0, 4), twice=st.booleans())
-    def a_person_decides(self, data: st.DataObject, approves: bool, always: int, twice: bool) -> None:
-        self.decide(data.draw(st.sampled_from(self.asked)), approves, always == 0)
+    @rule(data=st.data(), approves=st.booleans(), always=st.booleans(), twice=st.booleans())
+    def a_person_decides(self, data: st.DataObject, approves: bool, always: bool, twice: bool) -> None:
+        self.decide(data.draw(st.sampled_from(self.asked)), approves, always)
         if twice and (others := [call for call in self.calls if call not in self.asked]):
             self.talk.put(Approve(data.draw(st.sampled_from(others))))
 
