@@ -99,6 +99,12 @@ class PicowsSocket(WSListener):
 
     async def wait_closed(self) -> None:
         await self._gone.wait()
+        if self._transport is not None and self._transport.is_client_side:
+            try:
+                # Over already; picows keeps for this call what ended a client's connection, and complains of it else.
+                await self._transport.wait_disconnected()
+            except Exception as error:  # noqa: BLE001 - the listener was told that the connection is gone
+                log.info("the connection was ended", cause=str(error))
 
     def _send(self, kind: WSMsgType, message: bytes) -> None:
         if self._closing or self._transport is None:
