@@ -18,68 +18,68 @@ MAX_EVENTS: Final = 8192
 MAX_BYTES: Final = 32 * 1024 * 1024
 """Bytes of the model's frames behind them: three minutes of speech that nobody reads."""
 
-_Entry = tuple[int, int, RealtimeSessionEvent]
+# A part of the bound that goes at once, so that finding what goes costs little for each event.
+_SHARE: Final = 16
 
 
 class _Queue:
     """What waits for one consumer, bounded by `MAX_EVENTS` and `MAX_BYTES`.
 
-    Overflow: the oldest raw model event goes first, then the oldest audio, then the oldest of all. How many went is
-    told with the next event that is read.
+    Overflow: the oldest raw model events go first, then the oldest audio, then the oldest of all, a few at a time. How
+    many went is told with the next event that is read.
     """
 
-    __slots__ = ("_audio", "_bytes", "_number", "_others", "_raw", "dropped", "waiting")
+    __slots__ = ("_bytes", "_events", "dropped", "waiting")
 
     def __init__(self) -> None:
-        # Kept apart so that finding what goes is quick; numbers tell the order.
-        self._raw: deque[_Entry] = deque()
-        self._audio: deque[_Entry] = deque()
-        self._others: deque[_Entry] = deque()
+        self._events: deque[tuple[RealtimeSessionEvent, int]] = deque()
         self._bytes = 0
-        self._number = 0
         self.dropped = 0
         self.waiting: set[asyncio.Future[None]] = set()
 
     def __len__(self) -> int:
-        return len(self._raw) + len(self._audio) + len(self._others)
+        return len(self._events)
 
     def copy(self) -> "_Queue":
         """The same events, for another consumer."""
         twin = _Queue()
-        twin._raw, twin._audio, twin._others = self._raw.copy(), self._audio.copy(), self._others.copy()
-        twin._bytes, twin._number, twin.dropped = self._bytes, self._number, self.dropped
+        twin._events, twin._bytes, twin.dropped = self._events.copy(), self._bytes, self.dropped
         return twin
 
     def put(self, event: RealtimeSessionEvent, size: int) -> None:
-        self._number += 1
-        kind = type(event)
-        entries = self._raw if kind is RealtimeRawModelEvent else self._audio if kind is RealtimeAudio else self._others
-        entries.append((self._number, size, event))
+        self._events.append((event, size))
         self._bytes += size
-        while self._bytes > MAX_BYTES or len(self) > MAX_EVENTS:
-            self._take(self._raw or self._audio or self._others)
-            self.dropped += 1
+        if self._bytes > MAX_BYTES or len(self._events) > MAX_EVENTS:
+            self._shed()
         if self.waiting:
             self.wake()
 
     def get(self) -> RealtimeSessionEvent:
         """The oldest; only where there is one."""
-        first = min((entries for entries in (self._raw, self._audio, self._others) if entries), key=_oldest)
-        return self._take(first)
+        event, size = self._events.popleft()
+        self._bytes -= size
+        return event
 
     def wake(self) -> None:
         for waiter in self.waiting:
             if not waiter.done():
                 waiter.set_result(None)
 
-    def _take(self, entries: deque[_Entry]) -> RealtimeSessionEvent:
-        _, size, event = entries.popleft()
-        self._bytes -= size
-        return event
-
-
-def _oldest(entries: deque[_Entry]) -> int:
-    return entries[0][0]
+    def _shed(self) -> None:
+        events, size = MAX_EVENTS - MAX_EVENTS // _SHARE, MAX_BYTES - MAX_BYTES // _SHARE
+        for kind in (RealtimeRawModelEvent, RealtimeAudio, object):
+            kept: deque[tuple[RealtimeSessionEvent, int]] = deque()
+            left = len(self._events)
+            for entry in self._events:
+                if (left > events or self._bytes > size) and isinstance(entry[0], kind):
+                    left -= 1
+                    self._bytes -= entry[1]
+                    self.dropped += 1
+                else:
+                    kept.append(entry)
+            self._events = kept
+            if left <= events and self._bytes <= size:
+                return
 
 
 class Broadcast:

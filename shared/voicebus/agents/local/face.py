@@ -62,6 +62,7 @@ _CAUSES: Final[Mapping[str, frozenset[type]]] = {
     "history_updated": _ITEM_CHANGES,
     "tool_start": frozenset({model.RealtimeModelToolCallEvent}),
     "tool_approval_required": frozenset({model.RealtimeModelToolCallEvent}),
+    "audio_start": frozenset({model.RealtimeModelAudioEvent}),
     "audio": frozenset({model.RealtimeModelAudioEvent}),
     "audio_end": frozenset({model.RealtimeModelAudioDoneEvent}),
     "transcript_delta": frozenset({model.RealtimeModelTranscriptDeltaEvent, model.RealtimeModelOutputTextDeltaEvent}),
