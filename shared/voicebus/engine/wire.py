@@ -1,9 +1,9 @@
 """Lenient reading of protocol events: servers differ, and no odd field may end a call (protocol section 10, rule 2)."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+_MAX_NUMBER: Final = 2.0**53
 _EMPTY: Final[Mapping[str, Any]] = {}
 
 
@@ -14,9 +14,9 @@ def text(source: Mapping[str, Any], key: str) -> str:
 
 
 def number(source: Mapping[str, Any], key: str) -> float:
-    """The finite number under `key`, or 0."""
+    """The finite number under `key` that a float can hold exactly enough, or 0."""
     value = source.get(key)
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _MAX_NUMBER:
         return value
     return 0
 
