@@ -1,5 +1,6 @@
 """`RealtimeRunner`: an agent to start with, the model it speaks with, and the settings of its conversations."""
 
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,8 +19,9 @@ ModelFactory = Callable[[], RealtimeModel]
 class RealtimeRunner:
     """Makes conversations that begin with `starting_agent` under `config`; a gateway serves the same.
 
-    `model` is what they speak with, each with a link of its own: a model, or, for models that hold one connection, a
-    class or a function that makes one for each session. Default: `OpenAIRealtimeWebSocketModel`.
+    `model` is what they speak with: a model, or a class or a function that makes one for each session. Of our own
+    models sessions at the same time get one each, with the listeners of the one given; a custom model that holds one
+    connection needs a factory. Default: `OpenAIRealtimeWebSocketModel`.
 
     Raises:
         UserError: `starting_agent` is no `RealtimeAgent`, or `config` has a key or a value that cannot be.
@@ -38,6 +40,7 @@ class RealtimeRunner:
         self.starting_agent = starting_agent
         self.config: RealtimeRunConfig = config if config is not None else {}
         self._model = model
+        self._lent: weakref.ref[RealtimeSession] | None = None
 
     async def run(
         self,
@@ -54,11 +57,13 @@ class RealtimeRunner:
         """
         from voicebus.agents.session import RealtimeSession
 
-        return RealtimeSession(
-            self._new_model(), self.starting_agent, context, model_config, self.config, history=history
-        )
+        model = self._next_model()
+        session = RealtimeSession(model, self.starting_agent, context, model_config, self.config, history=history)
+        if model is self._model:
+            self._lent = weakref.ref(session)
+        return session
 
-    def _new_model(self) -> RealtimeModel:
+    def _next_model(self) -> RealtimeModel:
         model = self._model
         if model is None:
             from voicebus.agents.models.openai import OpenAIRealtimeWebSocketModel
@@ -68,4 +73,7 @@ class RealtimeRunner:
             if not callable(model):
                 raise UserError(f"model must be a RealtimeModel, or make one when called, not {model!r}")
             return model()
+        lent = self._lent() if self._lent is not None else None
+        if lent is not None and not lent.closed and (another := getattr(model, "another", None)) is not None:
+            return cast("RealtimeModel", another())
         return cast("RealtimeModel", model)  # also one that counts as false

@@ -84,6 +84,7 @@ class RealtimeSession(RealtimeModelListener):
         self._entered = False
         self._closing: asyncio.Task[None] | None = None
         self._muted = False
+        self._closed = False
 
     # --- what there is to know ------------------------------------------------------------------------
 
@@ -115,7 +116,7 @@ class RealtimeSession(RealtimeModelListener):
     @property
     def current_agent(self) -> RealtimeAgent[Any]:
         """The agent in charge."""
-        return self._beginning.agent if self._conversation is None else self._conversation.face.current
+        return self._beginning.agent if self._conversation is None else self._conversation.showing.current
 
     @property
     def history(self) -> list[RealtimeItem]:
@@ -128,6 +129,11 @@ class RealtimeSession(RealtimeModelListener):
     def records(self) -> list[dict[str, Any]]:
         """What a cluster would have recorded: the last 10,000 events of the contract's journal, as JSON."""
         return [] if self._conversation is None else self._conversation.journal.records()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the session was closed."""
+        return self._closed
 
     @property
     def muted(self) -> bool:
@@ -173,7 +179,7 @@ class RealtimeSession(RealtimeModelListener):
         """
         conversation = self._conversation
         if conversation is None:
-            self._entered = True
+            self._entered = self._closed = True
             self._broadcast.end()
             return
         if self._closing is None:
@@ -187,6 +193,7 @@ class RealtimeSession(RealtimeModelListener):
         except BaseException:
             self._closing = None
             raise
+        self._closed = True
 
     def __aiter__(self) -> AsyncIterator[RealtimeSessionEvent]:
         """Events from where the last loop stopped. Ends with the session, after the events that came before.
@@ -264,7 +271,7 @@ class RealtimeSession(RealtimeModelListener):
         conversation = self._open()
         spec = await conversation.author.update(agent)
         conversation = self._open()
-        conversation.face.current = agent
+        conversation.showing.current = agent
         await self._say(UpdateAgent(spec))
 
     async def update_history(self, history: HistoryUpdate) -> None:

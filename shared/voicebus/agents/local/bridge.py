@@ -7,12 +7,13 @@ step is folded into the model's send events, which a task sends in order.
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Protocol
 
 from voicebus.agents.context import RunContextWrapper
 from voicebus.agents.local.face import EventFace
 from voicebus.agents.local.folding import Step, fold
+from voicebus.agents.local.sending import ModelSends
+from voicebus.agents.local.showing import Showing
 from voicebus.agents.model_settings import RealtimeSessionModelSettings
 from voicebus.agents.models import events as model_events
 from voicebus.agents.models.events import RealtimeModelEvent, RealtimeModelToolCallEvent
@@ -39,14 +40,11 @@ from voicebus.engine.inputs import (
 )
 from voicebus.engine.outputs import StopModel
 from voicebus.ports import ModelListener
-from voicebus.runtime.driver import SessionDriver
+from voicebus.runtime.driver import CLEAN_UP_S, SessionDriver
 from voicebus.runtime.frames import AudioDelta
 from voicebus.telemetry.logging import get_logger
 
 log = get_logger(__name__)
-
-MAX_SENDS: Final = 1_000
-"""Send events that may wait for the model. Beyond that the newest is left out, and an `error` says so."""
 
 # Calls whose events are remembered, and responses' items; the oldest go.
 _REMEMBERED: Final = 1_000
@@ -60,15 +58,6 @@ class Settings(Protocol):
     def settings(self, snapshot: int) -> RealtimeSessionModelSettings: ...
 
 
-@dataclass(slots=True, eq=False)
-class _Job:
-    """A send event; `wanted` is asked when its turn has come, `sent` told what became of it."""
-
-    event: RealtimeModelSendEvent
-    wanted: Callable[[], bool] | None = None
-    sent: asyncio.Future[None] | None = None
-
-
 class ModelBridge:
     """Implements `ModelConnector`, `ModelLink`, `StoppableLink` and `ModelTap` for one conversation with `model`."""
 
@@ -77,16 +66,16 @@ class ModelBridge:
         model: RealtimeModel,
         author: Settings,
         face: EventFace,
+        showing: Showing,
         context: RunContextWrapper[Any],
         *,
-        session: str,
         snapshot: int,
     ) -> None:
         self._model = model
         self._author = author
         self._face = face
+        self._showing = showing
         self._context = context
-        self._session = session
         self._snapshot = snapshot
         self._driver: SessionDriver | None = None
         self._listener: RealtimeModelListener | None = None
@@ -95,8 +84,7 @@ class ModelBridge:
         self._asked: list[asyncio.Future[None]] | None = None
         self._user_input: RealtimeModelUserInput | None = None
         self._judging = False
-        self._queue: asyncio.Queue[_Job] = asyncio.Queue(MAX_SENDS)
-        self._sender: asyncio.Task[None] | None = None
+        self._sends = ModelSends(model, self._not_sent)
         self._calls: OrderedDict[str, RealtimeModelToolCallEvent] = OrderedDict()
         self._unsent: dict[str, RealtimeModelSendToolOutput] = {}
         self._response_of: OrderedDict[str, str] = OrderedDict()
@@ -120,7 +108,7 @@ class ModelBridge:
         settings = self._author.settings(self._snapshot)
         await self._model.connect({**options, "initial_model_settings": settings})
         self._face.release_first()
-        self._sender = asyncio.create_task(self._send_all(), name=f"model-sends-{self._session}")
+        self._sends.start(driver.session)
 
     async def aclose(self) -> None:
         """Send nothing more and close the model.
@@ -128,12 +116,11 @@ class ModelBridge:
         Raises:
             Exception: what the model's `close` raised.
         """
-        if self._sender is not None:
-            self._sender.cancel()
-            await asyncio.wait({self._sender})
+        await self._sends.aclose()
         if self._listener is not None:
             self._model.remove_listener(self._listener)
-        await self._model.close()
+        async with asyncio.timeout(CLEAN_UP_S):
+            await self._model.close()
 
     async def connect(self, listener: ModelListener, *, model: str) -> "ModelBridge":
         """As the driver's connector: the link is the bridge itself."""
@@ -154,24 +141,24 @@ class ModelBridge:
         """
         if self._driver is None:
             return
-        self._asked, self._user_input = [], user_input
+        self._user_input = user_input
+        if self._sends.runs_here():  # the model's own word, said while it is being told something
+            self._driver.feed(item)
+            self._user_input = None
+            return
+        self._asked = []
         try:
             self._driver.feed(item)
         finally:
             sent, self._asked, self._user_input = self._asked, None, None
-        await self._taken(*sent)
+        await asyncio.gather(*sent)
 
     async def tell(self, event: RealtimeModelSendEvent) -> None:
         """Send an event of the program's in its turn, past the engine. Raises as `ask`."""
-        job = _Job(event, sent=asyncio.get_running_loop().create_future())
-        self._enqueue(job)
-        if job.sent is not None:
-            await self._taken(job.sent)
-
-    async def _taken(self, *sent: asyncio.Future[None]) -> None:
-        # A listener of the model that speaks while the model is sending must not wait for itself.
-        if asyncio.current_task() is not self._sender:
-            await asyncio.gather(*sent)
+        if self._sends.runs_here():
+            self._sends.put(event)
+        else:
+            await self._sends.awaited(event)
 
     def send(self, event: Mapping[str, Any]) -> None:
         self._step.append(event)
@@ -187,7 +174,7 @@ class ModelBridge:
     def heard(self, item: Input, delta: AudioDelta | None, size: int) -> None:
         if isinstance(item, AgentResolved | UpdateAgent):
             self._snapshot = item.agent.snapshot
-            self._face.took_over(item.agent.name, item.agent.snapshot)
+            self._showing.took_over(item.agent.name, item.agent.snapshot)
         self._judging = isinstance(item, VerdictArrived) or (
             isinstance(item, TimerFired) and item.key.startswith(CHECK_TIMER)
         )
@@ -197,54 +184,26 @@ class ModelBridge:
             step, self._step = self._step, []
             events = fold(Step(step, self._user_input, self._calls.get), lambda: self._author.settings(self._snapshot))
             for event in events:
-                self._enqueue(self._job(event))
+                self._put(event)
         self._face.settle()
 
-    def _job(self, event: RealtimeModelSendEvent) -> _Job:
-        sent: asyncio.Future[None] | None = None
+    def _put(self, event: RealtimeModelSendEvent) -> None:
         if self._asked is not None:
-            sent = asyncio.get_running_loop().create_future()
-            self._asked.append(sent)
-        wanted: Callable[[], bool] | None = None
-        if self._judging and isinstance(event, RealtimeModelSendUserInput):
+            self._asked.append(self._sends.awaited(event))
+        elif self._judging and isinstance(event, RealtimeModelSendUserInput):
             # The model is told off only as long as nothing newer is being said (parity 111).
             turns = self._turns
-            wanted = lambda: self._turns == turns  # noqa: E731
-        return _Job(event, wanted, sent)
+            self._sends.put(event, lambda: self._turns == turns)
+        else:
+            self._sends.put(event)
 
-    # --- sending --------------------------------------------------------------------------------------
-
-    def _enqueue(self, job: _Job) -> None:
-        try:
-            self._queue.put_nowait(job)
-        except asyncio.QueueFull:
-            self._failed(job, RuntimeError(f"{MAX_SENDS} events wait for the model already"))
-
-    async def _send_all(self) -> None:
-        while True:
-            job = await self._queue.get()
-            try:
-                if job.wanted is None:
-                    await self._model.send_event(job.event)
-                else:
-                    await self._model.send_event_if(job.event, job.wanted)
-            except Exception as error:  # noqa: BLE001 - a model of the program may raise anything
-                self._failed(job, error)
-            else:
-                if job.sent is not None and not job.sent.done():
-                    job.sent.set_result(None)
-
-    def _failed(self, job: _Job, error: Exception) -> None:
-        log.warning("the model did not take an event", send=type(job.event).__name__, error=repr(error))
-        if job.sent is not None:
-            if not job.sent.done():
-                job.sent.set_exception(error)
-            return
-        what = type(job.event).__name__
-        if isinstance(job.event, RealtimeModelSendToolOutput):
+    def _not_sent(self, event: RealtimeModelSendEvent, error: Exception) -> None:
+        log.warning("the model did not take an event", send=type(event).__name__, error=repr(error))
+        what = type(event).__name__
+        if isinstance(event, RealtimeModelSendToolOutput):
             # The call was made: should the model ask for it again, it gets the same output (parity 2.12).
-            self._unsent[job.event.tool_call.call_id] = job.event
-            what = f"the output of call {job.event.tool_call.call_id}; the cached output will be retried"
+            self._unsent[event.tool_call.call_id] = event
+            what = f"the output of call {event.tool_call.call_id}; the cached output will be retried"
         self._feed(Trouble("send_failed", f"The model did not take {what}: {type(error).__name__}: {error}", "model"))
 
     # --- what the model says --------------------------------------------------------------------------
@@ -337,7 +296,7 @@ class ModelBridge:
     def _on_call(self, event: RealtimeModelToolCallEvent) -> None:
         unsent = self._unsent.pop(event.call_id, None)
         if unsent is not None:
-            self._enqueue(_Job(unsent))
+            self._sends.put(unsent)
             return
         self._calls[event.call_id] = event
         if len(self._calls) > _REMEMBERED:

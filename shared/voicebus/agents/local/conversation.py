@@ -15,6 +15,7 @@ from voicebus.agents.local.bridge import ModelBridge
 from voicebus.agents.local.broadcast import Broadcast
 from voicebus.agents.local.face import EventFace
 from voicebus.agents.local.ports import LocalClock, LocalJournal, NoInbox
+from voicebus.agents.local.showing import Showing
 from voicebus.agents.local.tap import WireTap
 from voicebus.agents.local.work import LocalChecks, LocalTools
 from voicebus.agents.models.model import RealtimeModel, RealtimeModelConfig, RealtimeModelListener
@@ -69,22 +70,16 @@ class Conversation:
         # One of our own is driven over its link; any other is spoken to in events.
         plain = beginning.model if isinstance(beginning.model, OpenAIRealtimeWebSocketModel) else None
         self._plain = plain if config.transport is Transport.WIRE else None
-        self.face = EventFace(
-            broadcast,
-            author,
-            RealtimeEventInfo(beginning.context),
-            self.hooks,
-            self._tools,
-            self._checks,
-            current=beginning.agent,
-            snapshot=config.agent.snapshot,
-            listeners=self._plain,
-        )
+        self.showing = Showing(
+            author, RealtimeEventInfo(beginning.context), self.hooks, self._tools, self._checks,
+            current=beginning.agent, snapshot=config.agent.snapshot,
+        )  # fmt: skip
+        self.face = EventFace(broadcast, self.showing, listeners=self._plain)
         broadcast.dropped = self.face.dropped
         self.bridge: ModelBridge | None = None
         if self._plain is None:
             self.bridge = ModelBridge(
-                beginning.model, author, self.face, beginning.context, session=session, snapshot=config.agent.snapshot
+                beginning.model, author, self.face, self.showing, beginning.context, snapshot=config.agent.snapshot
             )
         self._engine = Session(config, now=clock.monotonic())
         self.driver = SessionDriver(
@@ -94,7 +89,7 @@ class Conversation:
             Bus(clock, self._tools, self._checks, self.journal, NoInbox()),
             self.face,
             author=author,
-            tap=self.bridge or WireTap(self.face, beginning.context),
+            tap=self.bridge or WireTap(self.face, self.showing, beginning.context),
         )
         self._task: asyncio.Task[str] | None = None
         self._attached = False

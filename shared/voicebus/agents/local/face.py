@@ -1,44 +1,25 @@
-"""What a session in process shows: the engine's events and records as the program's events, names as objects.
+"""What a session in process shows, and in which order.
 
 Order is the point (parity 2.1, 2.2, 137): what the model layer derives from a server event is shown as a raw event
 directly before the session's event that comes of it, what came of nothing at the end.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Final, Protocol, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Protocol
 
 from pydantic import ValidationError
 
 from voicebus.agents import events as shown
-from voicebus.agents.agent import RealtimeAgent
 from voicebus.agents.error_details import RealtimeErrorDetails
-from voicebus.agents.events import RealtimeEventInfo, RealtimeSessionEvent
-from voicebus.agents.guardrails import (
-    GuardrailFunctionOutput,
-    InputGuardrail,
-    InputGuardrailResult,
-    OutputGuardrail,
-    OutputGuardrailResult,
-)
-from voicebus.agents.hooks import HookRunner
+from voicebus.agents.events import RealtimeSessionEvent
 from voicebus.agents.items import RealtimeItem, RealtimeToolCallItem, read_item
 from voicebus.agents.local.broadcast import Broadcast
-from voicebus.agents.local.work import LocalChecks, LocalTools, Names
+from voicebus.agents.local.showing import Showing
 from voicebus.agents.models import events as model
 from voicebus.agents.models.events import RealtimeModelEvent
 from voicebus.agents.models.translate import audio_event
-from voicebus.agents.tools.kinds import Tool
-from voicebus.agents.tools.remote import RemoteTool
 from voicebus.contracts.envelope import Message
-from voicebus.contracts.journal import (
-    ErrorRecorded,
-    EventType,
-    GuardrailTripped,
-    Handoff,
-    ToolApprovalRequired,
-    ToolEnd,
-    ToolStart,
-)
+from voicebus.contracts.journal import ErrorRecorded, EventType
 from voicebus.engine.outputs import ForwardAudio
 from voicebus.errors import VoicebusError
 from voicebus.runtime.frames import AudioDelta
@@ -84,33 +65,16 @@ class ModelListeners(Protocol):
 
 
 class EventFace:
-    """Implements `ClientFace` for a program: makes events, and gives them to `broadcast`.
+    """Implements `ClientFace` for a program: has events made by `showing`, and gives them to `broadcast`, in order.
 
-    `listeners` hear what the model layer derives; None where the model tells them itself. `current` is the agent in
-    charge. `snapshot` of an agent names what its tools are; the owner says so with `took_over`.
+    `listeners` hear what the model layer derives; None where the model tells them itself.
     """
 
-    def __init__(
-        self,
-        broadcast: Broadcast,
-        names: Names,
-        info: RealtimeEventInfo,
-        hooks: HookRunner,
-        tools: LocalTools,
-        checks: LocalChecks,
-        *,
-        current: RealtimeAgent[Any],
-        snapshot: int,
-        listeners: ModelListeners | None,
-    ) -> None:
+    def __init__(self, broadcast: Broadcast, showing: Showing, *, listeners: ModelListeners | None) -> None:
         self._broadcast = broadcast
-        self._names = names
-        self._info = info
-        self._hooks = hooks
-        self._tools = tools
-        self._checks = checks
+        self._showing = showing
+        self._info = showing.info
         self._listeners = listeners
-        self._snapshots = {current.name: snapshot}
         self._seq = 0
         self._size = 0
         self._expected: list[RealtimeModelEvent] = []
@@ -118,10 +82,9 @@ class EventFace:
         self._answering: str | None = None
         self._failure: Exception | None = None
         self._left_in_order = False
-        self._items: dict[str, tuple[Mapping[str, Any], RealtimeItem | None]] = {}
-        self.current = current
-        self.model_session_id: str | None = None
         self._first: list[RealtimeSessionEvent] | None = None
+        self._items: dict[str, tuple[Mapping[str, Any], RealtimeItem | None]] = {}
+        self.model_session_id: str | None = None
 
     # --- from the model's side ------------------------------------------------------------------------
 
@@ -131,7 +94,7 @@ class EventFace:
 
     def raw(self, event: RealtimeModelEvent) -> None:
         """Show what the model layer says, now."""
-        self._put(shown.RealtimeRawModelEvent(event, self._info, seq=self._seq))
+        self._broadcast.put(shown.RealtimeRawModelEvent(event, self._info, seq=self._seq), self._size)
         if self._listeners is not None and self._listeners.has_listeners:
             self._listeners.publish(event)
 
@@ -156,10 +119,6 @@ class EventFace:
         self._error = self._answering = None
         self._size = 0
 
-    def took_over(self, agent: str, snapshot: int) -> None:
-        """`agent` is now known as of `snapshot`."""
-        self._snapshots[agent] = snapshot
-
     def lost(self, failure: Exception | None) -> None:
         """The model's connection is gone: iteration will end with `failure`, or in order."""
         self._failure = failure
@@ -181,20 +140,27 @@ class EventFace:
 
     def record(self, seq: int, kind: EventType, at_ms: int, data: Message) -> None:
         self._seq = seq
-        show = self._RECORDS.get(kind)
-        if show is not None:
+        if self._expected:
             self._release(kind.value)
-            show(self, data)
+        if isinstance(data, ErrorRecorded):
+            self._error_recorded(data)
+        elif (event := self._showing.recorded(kind, data, seq)) is not None:
+            self._put(event)
 
     def emit(self, kind: str, seq: int, at_ms: int, data: Mapping[str, Any]) -> None:
         self._seq = seq
-        show = self._EMITS.get(kind)
-        if show is None:
-            log.debug("an event that programs are not shown", event_type=kind)
-            return
         if self._expected:
             self._release(kind)
-        show(self, data)
+        if kind == "history_added":
+            self._history_added(data["item"])
+        elif kind == "history_updated":
+            self._history_updated(data["history"])
+        else:
+            if kind == "audio_interrupted":
+                self._interrupted(data)
+            event = self._showing.emitted(kind, data, seq)
+            if event is not None:
+                self._put(event)
 
     def server_event(self, event: Mapping[str, Any]) -> None:
         """Of the OpenAI face."""
@@ -219,19 +185,16 @@ class EventFace:
         details = RealtimeErrorDetails(message, "events_dropped", "session_error", count=count)
         return shown.RealtimeError(details, self._info, seq=self._seq)
 
-    def trouble(self, details: RealtimeErrorDetails) -> None:
-        """Show an error that is not the engine's to record."""
-        self._put(shown.RealtimeError(details, self._info, seq=self._seq))
-
     def items(self, history: Sequence[Mapping[str, Any]]) -> list[RealtimeItem]:
         """Items as programs see them; each is made once, as the engine replaces those that change."""
         known, self._items = self._items, {}
         items = []
         for item in history:
-            made = known.get(item["item_id"])
+            item_id = item["item_id"]
+            made = known.get(item_id)
             if made is None or made[0] is not item:
                 made = (item, _read(item))
-            self._items[item["item_id"]] = made
+            self._items[item_id] = made
             if made[1] is not None:
                 items.append(made[1])
         return items
@@ -252,38 +215,14 @@ class EventFace:
                     self.raw(one)
                 return
 
-    def _agent(self, name: str) -> RealtimeAgent[Any]:
-        return self._names.agent(name)
-
-    def _tool(self, agent: str, name: str) -> Tool:
-        # By its name alone where the agent's tools have changed meanwhile.
-        return self._names.tool(self._snapshots.get(agent, 0), name) or RemoteTool(name)
-
-    # --- what is not recorded -------------------------------------------------------------------------
-
-    def _agent_start(self, data: Mapping[str, Any]) -> None:
-        agent = self._agent(data["agent"])
-        self._put(shown.RealtimeAgentStartEvent(agent, self._info, response_id=data.get("response_id"), seq=self._seq))
-        self._hooks.agent_start(agent)
-
-    def _agent_end(self, data: Mapping[str, Any]) -> None:
-        agent, output = self._agent(data["agent"]), data.get("output") or ""
-        self._put(
-            shown.RealtimeAgentEndEvent(
-                agent, self._info, response_id=data.get("response_id"), output=output, seq=self._seq
-            )
-        )
-        self._hooks.agent_end(agent, output)
-
-    def _history_added(self, data: Mapping[str, Any]) -> None:
-        item = data["item"]
+    def _history_added(self, item: Mapping[str, Any]) -> None:
         made = _read(item)
         self._items[item["item_id"]] = (item, made)
         if made is not None:
             self._put(shown.RealtimeHistoryAdded(made, self._info, seq=self._seq))
 
-    def _history_updated(self, data: Mapping[str, Any]) -> None:
-        history = self.items(data["history"])
+    def _history_updated(self, items: Sequence[Mapping[str, Any]]) -> None:
+        history = self.items(items)
         if self._answering is not None:
             self._show_answered(history)
         event = shown.RealtimeHistoryUpdated(history, self._info, seq=self._seq)
@@ -300,116 +239,12 @@ class EventFace:
                     self._answering = None
                 return
 
-    def _audio_start(self, data: Mapping[str, Any]) -> None:
-        self._put(shown.RealtimeAudioStart(self._info, data["item_id"], data["content_index"], seq=self._seq))
-
-    def _audio_end(self, data: Mapping[str, Any]) -> None:
-        self._put(shown.RealtimeAudioEnd(self._info, data["item_id"], data["content_index"], seq=self._seq))
-
-    def _audio_stopped(self, data: Mapping[str, Any]) -> None:
-        self._put(shown.RealtimeAudioStopped(self._info, data["item_id"], data["content_index"], seq=self._seq))
-
-    def _audio_interrupted(self, data: Mapping[str, Any]) -> None:
-        item_id, index = data["item_id"], data["content_index"]
+    def _interrupted(self, data: Mapping[str, Any]) -> None:
         if self._listeners is not None:
-            event = model.RealtimeModelAudioInterruptedEvent(item_id, index)
+            event = model.RealtimeModelAudioInterruptedEvent(data["item_id"], data["content_index"])
             self._put(shown.RealtimeRawModelEvent(event, self._info, seq=self._seq))
             # Told also where nobody listens: it resets what the program has played.
             self._listeners.publish(event)
-        self._put(shown.RealtimeAudioInterrupted(self._info, item_id, index, seq=self._seq))
-
-    def _transcript_delta(self, data: Mapping[str, Any]) -> None:
-        self._put(
-            shown.RealtimeTranscriptDelta(
-                data["item_id"], data["role"], data["delta"], data["text"], self._info, seq=self._seq
-            )
-        )
-
-    def _tool_progress(self, data: Mapping[str, Any]) -> None:
-        tool = self._tool(self.current.name, data["tool"])
-        self._put(
-            shown.RealtimeToolProgress(self.current, tool, data["call_id"], data["text"], self._info, seq=self._seq)
-        )
-
-    def _mcp_call(self, data: Mapping[str, Any]) -> None:
-        self._put(shown.RealtimeMcpToolCallCompleted(dict(data["item"]), self._info, seq=self._seq))
-
-    def _mcp_tools(self, data: Mapping[str, Any]) -> None:
-        self._put(shown.RealtimeMcpToolsChanged(list(data["tools"]), self._info, seq=self._seq))
-
-    def _input_timeout(self, data: Mapping[str, Any]) -> None:
-        self._put(shown.RealtimeInputAudioTimeoutTriggered(self._info, item_id=data.get("item_id"), seq=self._seq))
-
-    def _input_tripped(self, data: Mapping[str, Any]) -> None:
-        item_id, agent = data.get("item_id") or "", data.get("agent") or self.current.name
-        results = [
-            InputGuardrailResult(cast("InputGuardrail[Any]", guardrail), finding)
-            for guardrail, finding in self._findings(agent, item_id, data["guardrails"], data.get("info") or {})
-        ]
-        self._put(
-            shown.RealtimeInputGuardrailTripped(
-                results, data["message"], self._info, item_id=item_id or None, seq=self._seq
-            )
-        )
-
-    def _client_error(self, data: Mapping[str, Any]) -> None:
-        self.trouble(RealtimeErrorDetails.of(data))
-
-    # --- what is recorded -----------------------------------------------------------------------------
-
-    def _tool_start(self, data: ToolStart) -> None:
-        agent, tool = self._agent(data.agent), self._tool(data.agent, data.tool)
-        self._put(shown.RealtimeToolStart(agent, tool, data.arguments, self._info, call_id=data.call_id, seq=self._seq))
-        self._hooks.tool_start(agent, tool)
-
-    def _tool_end(self, data: ToolEnd) -> None:
-        agent, tool = self._agent(data.agent), self._tool(data.agent, data.tool)
-        # What the tool returned, where that is what the model was told.
-        output = self._tools.outputs.pop(data.call_id, data.output)
-        self._put(
-            shown.RealtimeToolEnd(
-                agent, tool, data.arguments, output, self._info, call_id=data.call_id, outcome=data.outcome.value,
-                duration_ms=max(0, data.ended_ms - data.started_ms), seq=self._seq,
-            )
-        )  # fmt: skip
-        self._hooks.tool_end(agent, tool, output)
-
-    def _approval_required(self, data: ToolApprovalRequired) -> None:
-        self._put(
-            shown.RealtimeToolApprovalRequired(
-                self._agent(data.agent), self._tool(data.agent, data.tool), data.call_id, data.arguments, self._info,
-                seq=self._seq,
-            )
-        )  # fmt: skip
-
-    def _handoff(self, data: Handoff) -> None:
-        before, self.current = self._agent(data.from_agent), self._agent(data.to_agent)
-        self._put(shown.RealtimeHandoffEvent(before, self.current, self._info, call_id=data.call_id, seq=self._seq))
-        self._hooks.handoff(before, self.current)
-
-    def _guardrail_tripped(self, data: GuardrailTripped) -> None:
-        agent = self._agent(data.agent)
-        results = [
-            OutputGuardrailResult(cast("OutputGuardrail[Any]", guardrail), data.message, agent, finding)
-            for guardrail, finding in self._findings(data.agent, data.item_id, data.guardrails, data.info)
-        ]
-        self._put(
-            shown.RealtimeGuardrailTripped(
-                results, data.message, self._info, response_id=data.response_id, item_id=data.item_id, seq=self._seq
-            )
-        )
-
-    def _findings(
-        self, agent: str, item_id: str, names: Sequence[str], info: Mapping[str, Any]
-    ) -> list[tuple[OutputGuardrail[Any] | InputGuardrail[Any], GuardrailFunctionOutput]]:
-        findings = []
-        for name in names:
-            guardrail = self._names.guardrail(self._snapshots.get(agent, 0), name)
-            if guardrail is not None:
-                # One that tripped by its policy has found nothing itself.
-                found = self._checks.finding(item_id, name) or GuardrailFunctionOutput(info.get(name), True)
-                findings.append((guardrail, found))
-        return findings
 
     def _error_recorded(self, data: ErrorRecorded) -> None:
         if self._left_in_order and data.code == "model_lost":
@@ -420,33 +255,6 @@ class EventFace:
         elif isinstance(error, Mapping):
             error = RealtimeErrorDetails.of(error)
         self._put(shown.RealtimeError(error, self._info, seq=self._seq))
-
-    _EMITS: ClassVar[Mapping[str, Callable[[Any, Mapping[str, Any]], None]]] = {
-        "agent_start": _agent_start,
-        "agent_end": _agent_end,
-        "history_added": _history_added,
-        "history_updated": _history_updated,
-        "audio_start": _audio_start,
-        "audio_end": _audio_end,
-        "audio_stopped": _audio_stopped,
-        "audio_interrupted": _audio_interrupted,
-        "transcript_delta": _transcript_delta,
-        "tool_progress": _tool_progress,
-        "mcp_tool_call_completed": _mcp_call,
-        "mcp_tools_changed": _mcp_tools,
-        "input_audio_timeout_triggered": _input_timeout,
-        "input_guardrail_tripped": _input_tripped,
-        "error": _client_error,
-    }
-
-    _RECORDS: ClassVar[Mapping[EventType, Callable[[Any, Any], None]]] = {
-        EventType.TOOL_START: _tool_start,
-        EventType.TOOL_END: _tool_end,
-        EventType.TOOL_APPROVAL_REQUIRED: _approval_required,
-        EventType.HANDOFF: _handoff,
-        EventType.GUARDRAIL_TRIPPED: _guardrail_tripped,
-        EventType.ERROR: _error_recorded,
-    }
 
 
 def read_items(history: Sequence[Mapping[str, Any]]) -> list[RealtimeItem]:

@@ -4,6 +4,7 @@ from typing import Any
 
 from voicebus.agents.context import RunContextWrapper
 from voicebus.agents.local.face import CLEAN_CLOSE, EventFace
+from voicebus.agents.local.showing import Showing
 from voicebus.agents.models.events import (
     RealtimeModelConnectionStatusEvent,
     RealtimeModelEndOfStreamEvent,
@@ -38,8 +39,9 @@ _CALL_TIMER = "call:"
 class WireTap:
     """Implements `ModelTap` for a session over the wire."""
 
-    def __init__(self, face: EventFace, context: RunContextWrapper[Any]) -> None:
+    def __init__(self, face: EventFace, showing: Showing, context: RunContextWrapper[Any]) -> None:
         self._face = face
+        self._showing = showing
         self._context = context
 
     def heard(self, item: Input, delta: AudioDelta | None, size: int) -> None:
@@ -78,9 +80,9 @@ class WireTap:
             face.answers(item.call_id)
         elif isinstance(item, AgentResolved):
             face.answers(item.call_id)
-            face.took_over(item.agent.name, item.agent.snapshot)
+            self._showing.took_over(item.agent.name, item.agent.snapshot)
         elif isinstance(item, UpdateAgent):
-            face.took_over(item.agent.name, item.agent.snapshot)
+            self._showing.took_over(item.agent.name, item.agent.snapshot)
         elif isinstance(item, TimerFired) and item.key.startswith(_CALL_TIMER):
             face.answers(item.key.removeprefix(_CALL_TIMER))
         elif isinstance(item, LinkLost):

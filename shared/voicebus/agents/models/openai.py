@@ -4,10 +4,11 @@ Used by itself it holds its own conversation (`standalone`); driven by a session
 and passes on what it is told (`attach`).
 """
 
+import copy
 import inspect
 import os
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, NotRequired, Protocol, TypedDict
+from typing import Any, Final, NotRequired, Protocol, Self, TypedDict
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from voicebus.adapters.openai_realtime import CONNECT_TIMEOUT_S, OpenAIRealtimeConnector
@@ -180,6 +181,16 @@ class OpenAIRealtimeWebSocketModel(RealtimeModel):
         if self._connecting or self._port is not None:
             raise AssertionError(_ALREADY)
         self._port = port
+
+    def another(self) -> Self:
+        """A model of the same settings and listeners, for a conversation beside this one's."""
+        twin = copy.copy(self)
+        twin._relay = ListenerRelay(twin._listener_failed)
+        for listener in self._relay.listeners:
+            twin._relay.add(listener)
+        twin._port = twin._standalone = twin._tracker = None
+        twin._connecting = False
+        return twin
 
     async def detach(self) -> None:
         """The session has ended; what its listeners have not heard yet they will not."""

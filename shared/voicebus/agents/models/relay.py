@@ -38,6 +38,10 @@ class ListenerRelay:
         """Whether anybody listens."""
         return bool(self._listeners)
 
+    @property
+    def listeners(self) -> tuple[RealtimeModelListener, ...]:
+        return tuple(self._listeners)
+
     def add(self, listener: RealtimeModelListener) -> None:
         if listener not in self._listeners:
             self._listeners.append(listener)
