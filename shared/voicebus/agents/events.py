@@ -6,7 +6,7 @@ and has a JSON form, `to_json()`: that of the gateway's native face, agents and 
 
 import base64
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel

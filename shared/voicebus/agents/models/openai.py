@@ -7,7 +7,7 @@ and passes on what it is told (`attach`).
 import copy
 import inspect
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final, NotRequired, Protocol, Self, TypedDict
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -84,7 +84,12 @@ class OpenAIRealtimeWebSocketModel(RealtimeModel):
 
     def __init__(self, *, transport_config: TransportConfig | None = None) -> None:
         self._transport = _transport(transport_config or {})
+        self._stand_alone()
+
+    def _stand_alone(self, listeners: Iterable[RealtimeModelListener] = ()) -> None:
         self._relay = ListenerRelay(self._listener_failed)
+        for listener in listeners:
+            self._relay.add(listener)
         self._port: SessionPort | None = None
         self._standalone: Standalone | None = None
         self._connecting = False
@@ -185,11 +190,7 @@ class OpenAIRealtimeWebSocketModel(RealtimeModel):
     def another(self) -> Self:
         """A model of the same settings and listeners, for a conversation beside this one's."""
         twin = copy.copy(self)
-        twin._relay = ListenerRelay(twin._listener_failed)
-        for listener in self._relay.listeners:
-            twin._relay.add(listener)
-        twin._port = twin._standalone = twin._tracker = None
-        twin._connecting = False
+        twin._stand_alone(self._relay.listeners)  # noqa: SLF001 - of the same class
         return twin
 
     async def detach(self) -> None:
