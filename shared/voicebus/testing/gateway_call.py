@@ -24,9 +24,9 @@ class GatewayCall:
     `api_key` the gateway's key, if it asks for one. Iterating gives every event since the beginning, as JSON, to each
     who iterates; it ends when the gateway closes.
 
-    Raises, on entering:
+    Raises:
         UserError: `url` is no gateway's address.
-        RemoteError: no gateway answers there, or it refused.
+        RemoteError: on entering, that no gateway answers there, or that it refused; later, that it has closed.
     """
 
     def __init__(self, url: str, *, agent: str | None = None, api_key: str | None = None) -> None:
@@ -51,7 +51,7 @@ class GatewayCall:
 
     async def send_audio(self, audio: bytes, *, commit: bool = False) -> None:
         """Send samples in the session's input format; `commit` ends a manual turn."""
-        await self._connected().send(audio)
+        await self._send(audio)
         if commit:
             await self.command("commit")
 
@@ -67,13 +67,12 @@ class GatewayCall:
         await self.command("reject", call_id=call_id, always=always, message=rejection_message)
 
     async def command(self, command: str, **fields: Any) -> None:
-        """Any command of the native face.
+        """Any command of the native face; the others are made of it."""
+        await self._send(json.dumps({"type": command, **fields}))
 
-        Raises:
-            RemoteError: the gateway has closed the conversation.
-        """
+    async def _send(self, frame: str | bytes) -> None:
         try:
-            await self._connected().send(json.dumps({"type": command, **fields}))
+            await self._connected().send(frame)
         except ConnectionClosed as error:
             raise RemoteError(f"the gateway has closed the conversation ({error})") from error
 
