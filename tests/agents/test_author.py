@@ -647,6 +647,7 @@ async def test_the_callables_of_the_last_snapshots_are_kept() -> None:
     assert len(set(numbers)) == len(numbers)
     assert session.tool(numbers[0], "look") is None
     assert session.tool(numbers[1], "look") is look
+    assert (session.latest("a"), session.latest("b")) == (numbers[-1], 0)
     await session.aclose()
     assert session.tool(numbers[-1], "look") is None
     with pytest.raises(KeyError):

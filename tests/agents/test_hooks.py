@@ -198,3 +198,16 @@ async def test_nothing_is_told_after_the_end(told: Told, troubles: Troubles) -> 
     runner.agent_start(RealtimeAgent[Any]("a"))
     await runner.aclose()
     assert told == []
+
+
+async def test_a_hook_can_be_told_from_whoever_else_asks(told: Told, troubles: Troubles) -> None:
+    class Asking(Run):
+        async def on_agent_start(self, context: Any, agent: Any) -> None:
+            self.told.append((runner.runs_here(),))
+
+    runner = HookRunner(Asking(told), CONTEXT, trouble=troubles)
+    assert not runner.runs_here()
+    runner.agent_start(RealtimeAgent[Any]("a"))
+    await runner.aclose()
+    assert told == [(True,)]
+    assert not runner.runs_here()

@@ -14,6 +14,7 @@ from ulid import ULID
 from voicebus.adapters.sockets import INTERNAL_ERROR, NORMAL
 from voicebus.agents.author import SessionAuthor
 from voicebus.agents.context import RunContextWrapper
+from voicebus.agents.hooks import HookRunner
 from voicebus.agents.targets import Targets
 from voicebus.contracts.tools import ToolRegistration
 from voicebus.engine.client_view import OpenAIClientView
@@ -27,6 +28,7 @@ from voicebus.runtime.surroundings import Bus
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
 from voicebus_services.gateway.faces.base import DRAINED, ClientConnection
+from voicebus_services.gateway.hooked import HookedFace
 from voicebus_services.gateway.tracing import session_traceparent
 from voicebus_services.settings import GatewaySettings
 
@@ -47,6 +49,7 @@ class Held:
     id: str
     face: ClientConnection
     author: SessionAuthor
+    hooks: HookRunner
     started_at: datetime
     first_agent: str
     task: asyncio.Task[None] | None = None
@@ -110,7 +113,8 @@ class Sessions:
         if self.free <= 0:
             raise RuntimeError("a session was admitted without a free slot")
         session = str(ULID())
-        held = Held(session, face, self._author(session, face), datetime.now(UTC), face.agent)
+        author, hooks = self._program(session, face)
+        held = Held(session, face, author, hooks, datetime.now(UTC), face.agent)
         face.session, face.token = held.id, secrets.token_urlsafe(32)
         self._held[held.id] = held
         metrics.SESSIONS_ACTIVE.set(len(self._held))
@@ -174,6 +178,7 @@ class Sessions:
                     metrics.SESSIONS_ENDED.labels(reason=reason).inc()
                     metrics.SESSION_DURATION.observe(duration_s)
                     log.info("session ended", reason=reason, duration_s=round(duration_s, 3))
+                    await held.hooks.aclose()
             except asyncio.CancelledError:
                 reason = held.leaving
                 raise
@@ -213,20 +218,23 @@ class Sessions:
         epoch = await self._bus.journal.open(held.id, state=state)
         view = OpenAIClientView(config) if config.face is Face.OPENAI else None
         engine = Session(config, now=self._bus.clock.monotonic(), view=view)
-
+        told = HookedFace(face, held.hooks, held.author)
         face.driver = SessionDriver(
-            engine, config, SessionRef(held.id, epoch, traceparent), self._bus, face, author=held.author
+            engine, config, SessionRef(held.id, epoch, traceparent), self._bus, told, author=held.author
         )
         return face.driver
 
-    def _author(self, session: str, face: ClientConnection) -> SessionAuthor:
+    def _program(self, session: str, face: ClientConnection) -> tuple[SessionAuthor, HookRunner]:
+        """The program's side of a session: who answers for its agents, and its hooks."""
+        context, run_config = RunContextWrapper(None), self._targets.configs[face.agent]
+
         def trouble(code: str, message: str) -> None:
             if face.driver is not None:
                 face.driver.feed(Trouble(code, message, "tool"))
 
-        return SessionAuthor(
-            context=RunContextWrapper(None),
-            run_config=self._targets.configs[face.agent],
+        author = SessionAuthor(
+            context=context,
+            run_config=run_config,
             model_config=None,
             session=session,
             tool_timeout_s=self._settings.tool_timeout.total_seconds(),
@@ -234,6 +242,7 @@ class Sessions:
             in_process=False,
             trouble=trouble,
         )
+        return author, HookRunner(run_config.get("hooks"), context, trouble=trouble)
 
     def _forget(self, held: Held) -> None:
         self._held.pop(held.id, None)

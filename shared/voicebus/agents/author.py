@@ -82,6 +82,7 @@ class SessionAuthor:
         self._taken = 0
         self._snapshots: OrderedDict[int, Resolved] = OrderedDict()
         self._agents: dict[str, RealtimeAgent[Any]] = {}
+        self._latest: dict[str, int] = {}
 
     # --- agents -------------------------------------------------------------------------------------
 
@@ -121,6 +122,10 @@ class SessionAuthor:
             KeyError: none was.
         """
         return self._agents[name]
+
+    def latest(self, name: str) -> int:
+        """The snapshot of the last resolution under `name`; 0 where there was none."""
+        return self._latest.get(name, 0)
 
     def tool(self, snapshot: int, name: str) -> Tool | None:
         """What `name` stood for at `snapshot`: a tool's name, a hosted server's label, or `label.tool` of such."""
@@ -166,6 +171,7 @@ class SessionAuthor:
         if len(self._snapshots) > KEPT_SNAPSHOTS:
             self._snapshots.popitem(last=False)
         self._agents[agent.name] = agent
+        self._latest[agent.name] = snapshot
         return resolved.spec
 
     # --- calls --------------------------------------------------------------------------------------
