@@ -19,6 +19,7 @@ COMMANDS = (
     "dev",
     "call",
     "doctor",
+    "test",
     "migrate",
 )
 TARGET = "examples.front_desk"
