@@ -78,6 +78,7 @@ class EventFace:
         self._seq = 0
         self._size = 0
         self._expected: list[RealtimeModelEvent] = []
+        self._item: RealtimeItem | None = None
         self._error: Any = None
         self._answering: str | None = None
         self._failure: Exception | None = None
@@ -102,6 +103,10 @@ class EventFace:
         """These are to be shown each before what comes of it, or at the latest with `settle`."""
         self._expected.extend(events)
 
+    def expect_item(self, item: RealtimeItem | None) -> None:
+        """Should the history change, it is because of this item; where it does not, nobody is told."""
+        self._item = item
+
     def failed_with(self, error: Any) -> None:
         """The error that the model reported, as the next `error` event is to show it."""
         self._error = error
@@ -116,7 +121,7 @@ class EventFace:
             for event in self._expected:
                 self.raw(event)
             self._expected.clear()
-        self._error = self._answering = None
+        self._error = self._answering = self._item = None
         self._size = 0
 
     def lost(self, failure: Exception | None) -> None:
@@ -151,10 +156,8 @@ class EventFace:
         self._seq = seq
         if self._expected:
             self._release(kind)
-        if kind == "history_added":
-            self._history_added(data["item"])
-        elif kind == "history_updated":
-            self._history_updated(data["history"])
+        if kind in ("history_added", "history_updated"):
+            self._history_changed(kind, data)
         else:
             if kind == "audio_interrupted":
                 self._interrupted(data)
@@ -214,6 +217,15 @@ class EventFace:
                 for one in due:
                     self.raw(one)
                 return
+
+    def _history_changed(self, kind: str, data: Mapping[str, Any]) -> None:
+        if self._item is not None:
+            self.raw(model.RealtimeModelItemUpdatedEvent(self._item))
+            self._item = None
+        if kind == "history_added":
+            self._history_added(data["item"])
+        else:
+            self._history_updated(data["history"])
 
     def _history_added(self, item: Mapping[str, Any]) -> None:
         made = _read(item)

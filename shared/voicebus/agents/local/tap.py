@@ -1,6 +1,7 @@
 """Reads along with a model that speaks the protocol, and has its events shown as those of the model layer."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 from voicebus.agents.context import RunContextWrapper
 from voicebus.agents.local.face import CLEAN_CLOSE, EventFace
@@ -13,7 +14,7 @@ from voicebus.agents.models.events import (
     RealtimeModelRawServerEvent,
     RealtimeModelUsageEvent,
 )
-from voicebus.agents.models.translate import audio_event, raw_audio, semantic_events
+from voicebus.agents.models.translate import audio_event, item_of, raw_audio, semantic_events
 from voicebus.engine import wire
 from voicebus.engine.inputs import (
     AgentResolved,
@@ -33,7 +34,8 @@ from voicebus.engine.state import SESSION_CREATED
 from voicebus.errors import ModelLinkError
 from voicebus.runtime.frames import AudioDelta
 
-_CALL_TIMER = "call:"
+_CALL_TIMER: Final = "call:"
+_ITEM_DONE: Final = "conversation.item.done"
 
 
 class WireTap:
@@ -60,17 +62,24 @@ class WireTap:
     def settled(self) -> None:
         self._face.settle()
 
-    def _server_event(self, event: Any) -> None:
+    def _server_event(self, event: Mapping[str, Any]) -> None:
         self._face.raw(RealtimeModelRawServerEvent(event))
         derived = semantic_events(event)
-        if not derived and event["type"] == SESSION_CREATED:
-            self._face.model_session_id = wire.text(wire.mapping(event, "session"), "id") or None
+        if not derived:
+            self._underived(event)
         for one in derived:
             if type(one) is RealtimeModelUsageEvent:
                 self._context.usage.add(one.usage)
             elif type(one) is RealtimeModelErrorEvent:
                 self._face.failed_with(one.error)
         self._face.expect(derived)
+
+    def _underived(self, event: Mapping[str, Any]) -> None:
+        if event["type"] == SESSION_CREATED:
+            self._face.model_session_id = wire.text(wire.mapping(event, "session"), "id") or None
+        elif event["type"] == _ITEM_DONE:
+            # Nothing to the model layer, as `response.output_item.done` says the same; the engine reads both.
+            self._face.expect_item(item_of(wire.mapping(event, "item")))
 
     def _other(self, item: Input) -> None:
         face = self._face
