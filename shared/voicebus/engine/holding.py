@@ -21,7 +21,6 @@ from typing import Any, Final
 
 from voicebus.engine import wire
 from voicebus.engine.config import AgentSpec
-from voicebus.engine.dialects import translate
 from voicebus.engine.guarding import Guard, Passed, Trip
 from voicebus.engine.inputs import ModelAudio, ModelEvent
 from voicebus.engine.outbox import Outbox
@@ -112,7 +111,7 @@ class Holding:
         self._returning: deque[_Kept] = deque()
         self._size = 0
         self.found: Callable[[Trip], None] = lambda trip: None
-        self.silence: Callable[[Response], None] = lambda response: None
+        self.silence: Callable[[Response], object] = lambda response: None
 
     # --- the way in -----------------------------------------------------------------------------------
 
@@ -122,12 +121,9 @@ class Holding:
             return self._readmit(item, self._returning.popleft())
         if not (self._responses or self._agent().holds):
             return item
-        told: Event | ModelAudio | None = item if isinstance(item, ModelAudio) else _meaning(item.event)
-        if told is None:
-            return item
-        if isinstance(item, ModelEvent) and isinstance(told, Mapping) and wire.text(told, "type") in _ANNOUNCEMENTS:
-            return self._announced(item, told)
-        kept = self._claim(told)
+        if isinstance(item, ModelEvent) and wire.text(item.event, "type") in _ANNOUNCEMENTS:
+            return self._announced(item)
+        kept = self._claim(item)
         if kept is None:
             return item
         kept.held.response.last_event = self._out.now
@@ -136,7 +132,7 @@ class Holding:
         self._keep(kept)
         if kept.item_id is None:
             kept.held.response.over = True
-        self._hear(kept, told)
+        self._hear(kept, item)
         self._bring_back()
         return None
 
@@ -231,15 +227,15 @@ class Holding:
         while len(self._items) > _MAX_ITEMS:
             del self._items[next(iter(self._items))]
 
-    def _claim(self, told: Event | ModelAudio) -> _Kept | None:
+    def _claim(self, item: ModelEvent | ModelAudio) -> _Kept | None:
         """What an input is about; None where it tells nothing that is held."""
-        if isinstance(told, ModelAudio):
-            held = self._held_by(told.response_id)
+        if isinstance(item, ModelAudio):
+            held = self._held_by(item.response_id)
             if held is None:
                 return None
-            self._own(told.item_id, held)
-            return _Kept(held, told.item_id, told.content_index, told.size, sounds=True)
-        event, kind = told, wire.text(told, "type")
+            self._own(item.item_id, held)
+            return _Kept(held, item.item_id, item.content_index, item.size, sounds=True)
+        event, kind = item.event, wire.text(item.event, "type")
         if kind in _TELLS_NOTHING or kind.startswith(_CALLS):
             return None
         held = self._holder(event, kind)
@@ -269,10 +265,12 @@ class Holding:
             return self._held_by(active.id) if active is not None else None
         return None
 
-    def _announced(self, item: ModelEvent, told: Event) -> ModelEvent:
+    def _announced(self, item: ModelEvent) -> ModelEvent:
         """An item begins: that may be known, but not what it holds already."""
-        whole = wire.mapping(told, "item")
-        held = self._holder(told, wire.text(told, "type")) if wire.text(whole, "type") == "message" else None
+        whole = wire.mapping(item.event, "item")
+        held = (
+            self._holder(item.event, wire.text(item.event, "type")) if wire.text(whole, "type") == "message" else None
+        )
         if held is None:
             return item
         self._own(wire.text(whole, "id"), held)
@@ -284,13 +282,13 @@ class Holding:
 
     # --- what it says ---------------------------------------------------------------------------------
 
-    def _hear(self, kept: _Kept, told: Event | ModelAudio) -> None:
+    def _hear(self, kept: _Kept, item: ModelEvent | ModelAudio) -> None:
         """Take in what an input says, and have it judged."""
         held = kept.held
-        if isinstance(told, ModelAudio):
-            held.part(told.item_id, told.content_index).sounds = True
+        if isinstance(item, ModelAudio):
+            held.part(item.item_id, item.content_index).sounds = True
         else:
-            self._read(kept, told)
+            self._read(kept, item.event)
         if self._size > _MAX_KEPT and not held.response.muted:
             message = f"More than {_MAX_KEPT} bytes of an answer waited to be judged; it was given up."
             self._out.error("hold_overflow", message, "guardrail")
@@ -372,12 +370,6 @@ class Holding:
             return True
         parts = held.parts.get(wire.text(whole, "id"), {})
         return bool(parts) and all(part.may_be_known for part in parts.values())
-
-
-def _meaning(event: Event) -> Event | None:
-    """`event` in the protocol's present words; where it stands for several, the one that tells most is the last."""
-    meant = translate(event)
-    return meant[-1] if meant else None
 
 
 def _emptied_item(item: Event) -> dict[str, Any]:

@@ -110,25 +110,26 @@ class Interruptions:
     def stop(self, response: Response) -> None:
         """Nothing more of `response` is heard; it is cancelled if it runs."""
         running = response.active
-        if running:
-            self.mute(response)
         if self._stops_itself:
-            sounds = response.spoken or response.first_audio is not None
+            unheard = running and self.mute(response)
+            sounds = unheard or response.spoken or response.first_audio is not None
             cancel = running and not response.over
             if sounds or cancel:
                 self._out.add(StopModel(response.model_id or None, cancel=cancel, truncate=sounds))
             return
         if running:
             self._turns.cancel(response)
+            self.mute(response)
         self._cut(round, response_id=response.id)
 
-    def mute(self, response: Response) -> None:
-        """What still comes of `response` is dropped, and so is what is held back of it."""
+    def mute(self, response: Response) -> bool:
+        """What still comes of `response` is dropped, and so is what is held back of it: True where that has audio."""
         response.muted = True
         self._transcript.muted(response)
-        for item_id, content_index in self._holding.drop(response):
-            if not self._stops_itself:
-                self._truncate(item_id, content_index, 0)
+        unheard = self._holding.drop(response)
+        for item_id, content_index in unheard if not self._stops_itself else ():
+            self._truncate(item_id, content_index, 0)
+        return bool(unheard)
 
     def audio_stopped(self, part: Part) -> None:
         """No more audio of this part comes, if that has not been said."""
