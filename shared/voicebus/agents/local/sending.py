@@ -38,6 +38,7 @@ class ModelSends:
         self._failed = failed
         self._queue: asyncio.Queue[_Job] = asyncio.Queue(MAX_SENDS)
         self._task: asyncio.Task[None] | None = None
+        self._now: _Job | None = None
         self._closed = False
 
     def start(self, session: str) -> None:
@@ -66,6 +67,8 @@ class ModelSends:
             _, stuck = await asyncio.wait({self._task}, timeout=STOP_S)
             if stuck:
                 log.warning("the model does not give up a send", waited_s=STOP_S)
+        if self._now is not None:
+            self._fail(self._now, UserError("the session ended before the model had taken this"))
         while not self._queue.empty():
             self._fail(self._queue.get_nowait(), UserError("the session ended before this could be sent"))
 
@@ -78,21 +81,19 @@ class ModelSends:
             self._queue.put_nowait(job)
 
     async def _run(self) -> None:
-        while True:
-            job = await self._queue.get()
+        while not self._closed:  # a model may swallow its cancelling, and this task's with it
+            job = self._now = await self._queue.get()
             try:
                 if job.wanted is None:
                     await self._model.send_event(job.event)
                 else:
                     await self._model.send_event_if(job.event, job.wanted)
-            except asyncio.CancelledError:
-                self._fail(job, UserError("the session ended before this was sent"))
-                raise
             except Exception as error:  # noqa: BLE001 - a model of the program's may raise anything
                 self._fail(job, error)
             else:
                 if job.sent is not None and not job.sent.done():
                     job.sent.set_result(None)
+            self._now = None
 
     def _fail(self, job: _Job, error: Exception) -> None:
         if job.sent is None:
