@@ -28,8 +28,9 @@ TOOLS = [
 class Calls(RuleBasedStateMachine):
     """One response that makes calls; `allowed` is what a person said of each tool last, for all further calls."""
 
-    @initialize(words=st.booleans())
-    def begin(self, words: bool) -> None:
+    @initialize(words=st.booleans(), names=st.sampled_from([["asked", "checked"], ["checked"], ["judged"]]))
+    def begin(self, words: bool, names: list[str]) -> None:
+        self.names = names
         self.talk = Talk(agent(tools=TOOLS), words_errors=words).asked()
         self.tools: dict[str, str] = {}
         self.allowed: dict[str, bool] = {}
@@ -66,8 +67,9 @@ class Calls(RuleBasedStateMachine):
                     assert approved or self.allowed.get(output.tool) is not False, "forbidden for good"
                     assert approved or self.allowed.get(output.tool) or output.tool != "asked", "nobody said yes"
 
-    @rule(name=st.sampled_from([one.name for one in TOOLS]))
-    def the_model_calls(self, name: str) -> None:
+    @rule(which=st.integers(0, 1))
+    def the_model_calls(self, which: int) -> None:
+        name = self.names[which % len(self.names)]
         call = f"call_{len(self.tools)}"
         self.tools[call] = name
         self.look(self.talk.calls(name, call))
