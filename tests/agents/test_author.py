@@ -305,6 +305,11 @@ async def test_an_agent_beats_the_run_config_which_stands_in_for_what_it_does_no
     assert full.session["prompt"] == {"id": "p1"}
 
 
+async def test_an_agent_that_nobody_instructs_gets_no_instructions_of_the_servers() -> None:
+    assert (await author().begin(RealtimeAgent("a"))).instructions == ""
+    assert (await author().begin(RealtimeAgent("a", prompt={"id": "p1"}))).instructions is None
+
+
 async def test_an_agents_own_voice_beats_the_run_configs_in_either_place() -> None:
     agent = RealtimeAgent[Any]("a", voice="marin")
     for base in ({"voice": "sage"}, {"audio": {"output": {"voice": "sage", "speed": 0.5}}}, {"audio": None}):

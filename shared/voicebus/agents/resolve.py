@@ -159,6 +159,8 @@ class Resolver:
         instructions = await agent.get_system_prompt(self.context)
         if instructions is not None and initial.get("instructions") is None:
             settings["instructions"] = instructions
+        if settings.get("instructions") is None and settings.get("prompt") is None:
+            settings["instructions"] = ""  # absent would mean the server's own, or those of the agent before
         if agent.voice is not None and not (first and _names_voice(initial)):
             settings["voice"] = agent.voice
             audio = settings.get("audio") or {}
