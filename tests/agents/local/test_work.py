@@ -53,10 +53,10 @@ class Tools:
 
     async def result(self, call: DispatchTool = CALL) -> Any:
         self.tools.dispatch(REF, call)
-        await wait_until(
-            lambda: isinstance(self.heard[-1:] and self.heard[-1], ToolResultArrived), description="result"
+        results = await wait_until(
+            lambda: [one.result for one in self.heard if isinstance(one, ToolResultArrived)], description="the result"
         )
-        return self.heard[-1].result
+        return results[-1]
 
 
 async def test_a_tool_is_started_and_answers_with_its_object() -> None:
