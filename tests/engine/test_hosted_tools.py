@@ -9,7 +9,7 @@ from support.talk import Talk, agent, tool
 from voicebus.contracts.journal import EventType
 from voicebus.engine.config import Face, HostedToolSpec
 from voicebus.engine.inputs import Approve, CallVetted, End, Reject, ToolErrorWorded, UpdateAgent
-from voicebus.engine.outputs import Emit, Ignored, Output, Record, VetCall, WordToolError
+from voicebus.engine.outputs import Emit, Ignored, Output, Record, ToClient, VetCall, WordToolError
 
 DEFAULT = "Tool execution was not approved."
 
@@ -294,3 +294,67 @@ def test_odd_items_end_nothing(odd: Any) -> None:
     talk.ends()
     assert not [output for output in talk.of(Record) if output.type is EventType.ERROR]
     assert talk.of(Emit)
+
+
+# --- what a client of the OpenAI face sees of them ------------------------------------------------
+
+
+def behind_a_client() -> Talk:
+    secret = {"type": "mcp", "server_label": "docs", "server_url": "https://docs.test", "authorization": "secret"}
+    talk = Talk(agent(hosted_tools=(HostedToolSpec("docs", secret),)), face=Face.OPENAI).live()
+    talk.client("response.create")
+    talk.begins()
+    return talk
+
+
+def test_a_client_is_shown_none_of_the_servers_hosted_tools_and_keeps_its_own() -> None:
+    talk = behind_a_client()
+    own = {"type": "mcp", "server_label": "mine", "server_url": "https://mine.test"}
+    talk.client("session.update", session={"type": "realtime", "tools": [own]})
+    (update,) = talk.sent("session.update", talk.last)
+    assert [entry["server_label"] for entry in update["session"]["tools"]] == ["docs", "mine"]
+    talk.model("session.updated", session=update["session"])
+    (updated,) = talk.shown("session.updated", talk.last)
+    assert updated["session"]["tools"] == [own]
+    assert "secret" not in str([event for kind in ("session.created", "session.updated") for event in talk.shown(kind)])
+
+
+@pytest.mark.parametrize(
+    ("tools", "choice"),
+    [
+        ([{"type": "mcp", "server_label": "docs", "server_url": "https://mine.test"}], "auto"),
+        ([], {"type": "mcp", "server_label": "docs"}),
+    ],
+)
+def test_a_client_can_neither_replace_nor_choose_the_servers_hosted_tools(tools: Any, choice: Any) -> None:
+    talk = behind_a_client()
+    talk.client("session.update", session={"type": "realtime", "tools": tools, "tool_choice": choice})
+    assert talk.shown("error", talk.last)
+    assert not talk.sent("session.update", talk.last)
+
+
+def test_a_client_sees_one_response_around_an_approval_that_it_hears_nothing_of() -> None:
+    talk = behind_a_client()
+    item_done(talk, mcp_list("docs", "search"))
+    item_done(talk, request())
+    output_done(talk, request())
+    talk.ends(output=[request()])
+    assert not talk.shown("response.done"), "the chain rests on the decision"
+    talk.put(Approve("mcpr_1"))
+    talk.begins("resp_2")
+    output_done(talk, mcp_call(), "resp_2")
+    talk.item_begins("item_b", "resp_2")
+    talk.item_ends("Found it.", "item_b", "resp_2", spoken=False)
+    talk.ends("resp_2")
+    (done,) = talk.shown("response.done")
+    assert done["response"]["id"] == "resp_1"
+    assert [item["id"] for item in done["response"]["output"]] == ["item_b"]
+    assert "mcp" not in str(talk.of(ToClient))
+
+
+def test_a_client_answers_for_its_own_hosted_tools() -> None:
+    talk = behind_a_client()
+    output_done(talk, request(label="mine"))
+    (shown,) = talk.shown("response.output_item.done")
+    assert shown["item"]["type"] == "mcp_approval_request"
+    assert not talk.records(EventType.TOOL_APPROVAL_REQUIRED)

@@ -104,7 +104,7 @@ class ClientSettings:
         if shown.get("prompt") is not None and not self.may_set("prompt"):
             shown["prompt"] = None
         choice = shown.get("tool_choice")
-        if isinstance(choice, Mapping) and self._tools.is_server(choice.get("name")):
+        if isinstance(choice, Mapping) and self._tools.is_servers_choice(choice):
             shown["tool_choice"] = "auto"
         if self.transcription_hidden:
             shown = _with_transcription_off(shown)

@@ -1,11 +1,13 @@
 """Which tools are the server's, and so hidden from a client, and which the client declared itself."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from voicebus.engine.client_errors import invalid_type, invalid_value, unknown_tool
 from voicebus.engine.config import AgentSpec
 from voicebus.engine.settings import wire_tools
+
+_HOSTED: Final = "mcp:"
 
 
 class Tools:
@@ -22,13 +24,17 @@ class Tools:
     def replace_server(self, definitions: Sequence[Mapping[str, Any]]) -> None:
         self._earlier |= self._current
         self.server = tuple(definitions)
-        self._current = frozenset(name for tool in definitions if isinstance(name := tool.get("name"), str))
+        self._current = frozenset(key for tool in definitions if (key := _key(tool)) is not None)
 
     def is_server(self, name: object) -> bool:
         """Whether the server has a tool of this name, or had one before a handoff and the client has none."""
         if not isinstance(name, str):
             return False
         return name in self._current or (name in self._earlier and name not in self._client)
+
+    def is_servers_hosted(self, label: object) -> bool:
+        """Whether the hosted MCP server of this label is one of the server's, by the same rule."""
+        return isinstance(label, str) and self.is_server(_HOSTED + label)
 
     def is_client(self, name: object) -> bool:
         """Whether a call of `name` is for the client. All others are the server's, also of tools that nobody has."""
@@ -44,12 +50,21 @@ class Tools:
             if self.is_server(name := tool.get("name")):
                 where = f"{param}[{number}].name"
                 raise invalid_value(where, f"Invalid value: '{name}'. The server has a tool of this name already.")
+            if self.is_servers_hosted(label := tool.get("server_label")):
+                where = f"{param}[{number}].server_label"
+                raise invalid_value(
+                    where, f"Invalid value: '{label}'. The server has an MCP server of this label already."
+                )
         return tools
 
     def check_choice(self, choice: object, param: str) -> None:
         """Raises `ClientEventError` where a client's `tool_choice` names a tool of the server's."""
-        if isinstance(choice, Mapping) and self.is_server(name := choice.get("name")):
-            raise unknown_tool(param, str(name))
+        if isinstance(choice, Mapping) and self.is_servers_choice(choice):
+            raise unknown_tool(param, str(choice.get("name") or choice.get("server_label")))
+
+    def is_servers_choice(self, choice: Mapping[str, Any]) -> bool:
+        """Whether a `tool_choice` names a tool, or the hosted MCP server, of the server's."""
+        return self.is_server(choice.get("name")) or self.is_servers_hosted(choice.get("server_label"))
 
     def declare(self, tools: Sequence[Mapping[str, Any]], *, for_session: bool) -> None:
         """The client sends these, for the session (`own` then shows them as they are) or for one response."""
@@ -66,11 +81,13 @@ class Tools:
         return [
             self._declared.get(_key(tool) or "", tool)
             for tool in tools
-            if isinstance(tool, Mapping) and not self.is_server(tool.get("name"))
+            if isinstance(tool, Mapping) and not self.is_server(_key(tool))
         ]
 
 
 def _key(tool: Mapping[str, Any]) -> str | None:
-    """A function's name; what identifies an MCP server is its label."""
-    key = tool.get("name", tool.get("server_label"))
-    return key if isinstance(key, str) else None
+    """A function's name; what identifies an MCP server is its label, which may be a function's name as well."""
+    name, label = tool.get("name"), tool.get("server_label")
+    if isinstance(name, str):
+        return name
+    return _HOSTED + label if isinstance(label, str) else None

@@ -179,13 +179,19 @@ class OpenAIClientView:
         # Without a response it may be history that the client itself replays: there, only the server's names count.
         is_servers = self._tools.is_server(name) if chain is None else not self._tools.is_client(name)
         server_call = kind == "function_call" and is_servers
+        # What hosted MCP servers of the server's do is its own business, like its functions.
+        hosted = (
+            isinstance(kind, str)
+            and kind.startswith("mcp_")
+            and self._tools.is_servers_hosted(item.get("server_label"))
+        )
         # A call stays the server's after a handoff took its tool away.
-        hidden = server_call or self._conversation.hides(item_id) or (call_id in self._items.server_calls)
+        hidden = server_call or hosted or self._conversation.hides(item_id) or (call_id in self._items.server_calls)
         if hidden and item_id is not None:
             self._conversation.hide(item_id)
         if server_call and call_id is not None:
             self._items.server_calls.add(call_id)
-        if hidden and kind == "function_call" and chain is not None:
+        if hidden and kind in ("function_call", "mcp_approval_request") and chain is not None:
             chain.server_called = True
         return hidden
 

@@ -53,8 +53,11 @@ def wire_tools(agent: AgentSpec) -> list[dict[str, Any]]:
 
 def own_tools(agent: AgentSpec, tools: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Those of `tools` that are not `agent`'s."""
-    own = {tool.name for tool in (*agent.tools, *agent.handoffs)}
-    return [tool for tool in tools if wire.text(tool, "name") not in own]
+    own = {tool.name for tool in agent.tools} | {handoff.name for handoff in agent.handoffs}
+    labels = {server.label for server in agent.hosted_tools}
+    return [
+        tool for tool in tools if wire.text(tool, "name") not in own and wire.text(tool, "server_label") not in labels
+    ]
 
 
 def offered_tools(agent: AgentSpec, own: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
