@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # What is slow is shown; what is not is quiet.
 INSTALL := $(PIP) install --quiet --require-hashes
 
-.PHONY: help run test lint bench requirements clean
+.PHONY: help run test soak lint bench requirements clean
 
 help: ## Show the commands.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -22,6 +22,9 @@ run: $(VENV)/.run ## Start the whole cluster here, hold one spoken conversation,
 
 test: $(VENV)/.dev ## Run all tests, with real Redis and PostgreSQL servers.
 	$(BIN)/python -m pytest -n $${PYTEST_WORKERS:-auto} --dist loadgroup $(ARGS)
+
+soak: $(VENV)/.dev ## Hold ten thousand random conversations of each kind with the engine.
+	VOICEBUS_HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest tests/engine/test_session_properties.py --timeout 7200 $(ARGS)
 
 lint: $(VENV)/.dev ## Check style, types, layers and spelling.
 	$(BIN)/ruff check .

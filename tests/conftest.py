@@ -9,9 +9,16 @@ from collections.abc import AsyncIterator, Iterator
 import psycopg
 import pytest
 import redis
+from hypothesis import settings
 
 from support.key_leaks import keys_without_end, remove_keys
 from support.servers import PostgresServer, RedisServer
+
+# Tests that name no number of examples of their own run as many as the profile has: the machines that hold whole random
+# conversations with the engine. `make soak` takes its time.
+settings.register_profile("test", max_examples=500, deadline=None)
+settings.register_profile("soak", max_examples=10_000, deadline=None)
+settings.load_profile(os.environ.get("VOICEBUS_HYPOTHESIS_PROFILE", "test"))
 
 
 @pytest.fixture(scope="session")

@@ -35,7 +35,7 @@ def created(talk: Talk) -> list[tuple[str, str]]:
     return [(event["item"]["id"], event["previous_item_id"]) for event in creates]
 
 
-def history(talk: Talk) -> list[Mapping[str, Any]]:
+def history(talk: Talk) -> list[dict[str, Any]]:
     return talk.session._p.history.json()
 
 
@@ -115,6 +115,16 @@ def test_a_changed_item_is_deleted_and_created_anew_in_its_place() -> None:
     replace(talk, [user("a", "a"), user("b", "other"), user("c", "c"), user("d", "d")])
     assert talk.sent_types() == ["conversation.item.delete", "conversation.item.create"]
     assert (deleted(talk), created(talk)) == (["b"], [("b", "a")])
+
+
+def test_the_models_word_of_its_end_does_not_end_an_item_that_was_created_anew() -> None:
+    talk = with_history()
+    replace(talk, [user("b", "b"), user("a", "a")])
+    (moved,) = [item for item, _ in created(talk)]
+    talk.model("conversation.item.deleted", item_id=moved)
+    assert [item["item_id"] for item in history(talk)] == ["b", "a"]
+    talk.model("conversation.item.deleted", item_id=moved)
+    assert moved not in [item["item_id"] for item in history(talk)]
 
 
 def test_a_call_goes_with_its_output() -> None:

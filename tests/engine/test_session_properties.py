@@ -24,6 +24,7 @@ from voicebus.engine.inputs import (
     AgentUnresolved,
     Approve,
     CallVetted,
+    ChangeSettings,
     CommitAudio,
     End,
     Input,
@@ -32,6 +33,8 @@ from voicebus.engine.inputs import (
     ModelEvent,
     Playback,
     Reject,
+    ReplaceHistory,
+    SendRaw,
     ToolErrorWorded,
     ToolProgressArrived,
     ToolStartedArrived,
@@ -81,16 +84,22 @@ def helper(name: str = "helper", *, vad: Mapping[str, Any] | None = VAD) -> Agen
     )
 
 
+def said_before(item: str) -> dict[str, Any]:
+    content = [{"type": "input_text", "text": item}]
+    return {"item_id": item, "type": "message", "role": "user", "content": content}
+
+
 class Conversation(RuleBasedStateMachine):
     """One session on the native face, against the twin."""
 
     face = Face.NATIVE
 
-    @initialize(echoes=st.booleans(), interrupts=st.booleans(), words=st.booleans())
-    def connect(self, echoes: bool, interrupts: bool, words: bool) -> None:
+    @initialize(echoes=st.booleans(), interrupts=st.booleans(), words=st.booleans(), seeds=st.integers(0, 2))
+    def connect(self, echoes: bool, interrupts: bool, words: bool, seeds: int) -> None:
         self.echoes = echoes
         who = helper(vad={**VAD, "interrupt_response": interrupts})
-        self.talk = Talk(who, face=self.face, words_errors=words)
+        seed = tuple(said_before(f"seed_{number}") for number in range(seeds))
+        self.talk = Talk(who, face=self.face, words_errors=words, seed=seed)
         self.count = 0
         # The twin: creates that it has not looked at, the response that it runs, and those it has ended.
         self.requests: list[Mapping[str, Any]] = []
@@ -116,6 +125,12 @@ class Conversation(RuleBasedStateMachine):
         self.words: list[str] = []
         self.approved: set[str] = set()
         self.forbidden: set[str] = set()
+        # What the program does by itself is not the session's doing; its own creates, by their event ids, have marks.
+        self.by_program = False
+        self.cancelled_by_program: set[str] = set()
+        self.plays_on: set[str] = set()
+        self.marks: dict[str, str] = {}
+        self.order: list[str] = []
         self.updates = 0
         self.talk.put = self.watched(self.talk.put)  # type: ignore[method-assign]
         self.look(self.talk.last)
@@ -142,7 +157,8 @@ class Conversation(RuleBasedStateMachine):
                 self.marks_came_back = True
                 self.unanswered.discard(mark)
         elif event["type"] == "error" and isinstance(event.get("error"), Mapping):
-            self.unanswered.discard(event["error"].get("event_id"))
+            event_id = event["error"].get("event_id")
+            self.unanswered.discard(self.marks.get(event_id, event_id))
         elif event["type"] == "response.done" and not self.marks_came_back:
             self.unanswered.clear()
 
@@ -174,7 +190,8 @@ class Conversation(RuleBasedStateMachine):
                     self.handoffs.append(output.call_id)
                     assert len(self.handoffs) == 1, "one handoff at a time"
                 case ForwardAudio() if self.face is Face.NATIVE:
-                    assert output.response_id not in self.cancelled, "audio of a response that was stopped"
+                    stopped = set(self.cancelled) - self.plays_on
+                    assert output.response_id not in stopped, "audio of a response that was stopped"
                 case Close():
                     assert position == len(outputs) - 1, "nothing comes after Close"
 
@@ -192,7 +209,7 @@ class Conversation(RuleBasedStateMachine):
                 self.asked.append(data.call_id)
             case EventType.ERROR if data.code == "response_stalled":
                 assert self.running is not None
-                assert self.cancelled[self.running] == 1, "what is given up is cancelled"
+                assert self.cancelled[self.running] == 1 or self.running in self.cancelled_by_program
                 self.ended.append(self.running)
                 self.running = None
                 if not self.marks_came_back:
@@ -201,11 +218,15 @@ class Conversation(RuleBasedStateMachine):
                 pass
 
     def look_at_sent(self, event: Mapping[str, Any]) -> None:
+        if self.by_program and event["type"] not in ("response.create", "session.update"):
+            return
         match event["type"]:
             case "response.create":
                 if event["response"].get("conversation") != "none":
                     assert not self.unanswered, "one outstanding response.create"
-                    self.unanswered.add(event["event_id"])
+                    mark = event["response"].get("metadata", {}).get("voicebus", event["event_id"])
+                    self.marks[event["event_id"]] = mark
+                    self.unanswered.add(mark)
                     assert self.running is None, "no create while a response runs"
                 self.requests.append(event)
             case "response.cancel":
@@ -238,13 +259,73 @@ class Conversation(RuleBasedStateMachine):
     def a_message_comes(self, text: str) -> None:
         self.talk.asks(text)
 
-    @rule()
-    def audio_is_committed(self) -> None:
-        self.talk.put(CommitAudio())
+    @rule(responds=st.booleans())
+    def audio_is_committed(self, responds: bool) -> None:
+        self.talk.put(CommitAudio(responds))
 
     @rule()
     def somebody_interrupts(self) -> None:
         self.talk.put(Interrupt())
+
+    @rule(data=st.data(), cancel=st.booleans(), truncate=st.booleans())
+    def somebody_interrupts_one_response(self, data: st.DataObject, cancel: bool, truncate: bool) -> None:
+        named = [*self.ended, *([self.running] if self.running else []), "resp_nobody_knows"]
+        response = data.draw(st.sampled_from(named))
+        if cancel and not truncate:
+            self.plays_on.add(response)
+        self.talk.put(Interrupt(response, cancel, truncate))
+
+    # --- the program ----------------------------------------------------------------------------------
+
+    def send_raw(self, kind: str, **fields: Any) -> None:
+        self.by_program = True
+        self.talk.put(SendRaw({"type": kind, **fields}))
+        self.by_program = False
+
+    @rule(response=st.sampled_from([{}, {"conversation": "none"}, {"instructions": "Sing.", "metadata": {"a": "b"}}]))
+    def the_program_asks_for_a_response(self, response: Mapping[str, Any]) -> None:
+        self.send_raw("response.create", event_id=self.next_id("raw"), response=response)
+
+    @precondition(lambda self: self.running is not None)
+    @rule(named=st.booleans())
+    def the_program_cancels(self, named: bool) -> None:
+        self.cancelled_by_program.add(self.running or "")
+        self.send_raw("response.cancel", **({"response_id": self.running} if named else {}))
+
+    @precondition(lambda self: self.items)
+    @rule(data=st.data(), end=st.integers(-5, 2000))
+    def the_program_truncates(self, data: st.DataObject, end: int) -> None:
+        item = data.draw(st.sampled_from(self.items))
+        self.send_raw("conversation.item.truncate", item_id=item, content_index=0, audio_end_ms=end)
+
+    @rule(tokens=st.integers(1, 5), raw=st.booleans())
+    def the_program_changes_settings(self, tokens: int, raw: bool) -> None:
+        if raw:
+            self.send_raw("session.update", session={"type": "realtime", "max_output_tokens": tokens})
+        else:
+            self.talk.put(ChangeSettings({"max_output_tokens": tokens}))
+
+    @rule(odd=ODD, kind=st.sampled_from(["session.update", "conversation.item.truncate", "nonsense", ""]))
+    def the_program_talks_nonsense(self, odd: Any, kind: str) -> None:
+        self.send_raw(kind, session=odd if not isinstance(odd, dict) else None, item_id=odd, audio_end_ms=odd)
+
+    @rule(data=st.data(), echoed=st.booleans())
+    def the_program_replaces_the_history(self, data: st.DataObject, echoed: bool) -> None:
+        known = list(self.talk.session.history)
+        wanted = data.draw(st.permutations(known)) if known else []
+        wanted = wanted[: data.draw(st.integers(0, len(known)))]
+        if data.draw(st.booleans()):
+            wanted.append(said_before(self.next_id("made")))
+        self.by_program = True
+        self.talk.put(ReplaceHistory(wanted))
+        self.by_program = False
+        self.order = [item["item_id"] for item in self.talk.session.history]
+        if echoed:
+            for event in [output.event for output in self.talk.of(SendModel, self.talk.last)]:
+                if event["type"] == "conversation.item.delete":
+                    self.talk.model("conversation.item.deleted", item_id=event["item_id"])
+                else:
+                    self.talk.model("conversation.item.added", item=event["item"], previous_item_id=None)
 
     @precondition(lambda self: self.items)
     @rule(data=st.data(), played=st.floats(-10, 5000))
@@ -499,6 +580,16 @@ class Conversation(RuleBasedStateMachine):
     # --- what holds -----------------------------------------------------------------------------------
 
     @invariant()
+    def the_history_is_in_order(self) -> None:
+        if not hasattr(self, "talk"):
+            return
+        now = [item["item_id"] for item in self.talk.session.history]
+        assert len(set(now)) == len(now), "each item stands there once"
+        stayed = set(self.order) & set(now)
+        assert [item for item in now if item in stayed] == [item for item in self.order if item in stayed]
+        self.order = now
+
+    @invariant()
     def a_closed_session_has_said_everything(self) -> None:
         if not self.is_open:
             records = self.talk.of(Record)
@@ -567,9 +658,8 @@ class OpenAIConversation(Conversation):
         self.talk.client(kind, response=odd, session=odd, item=odd, event_id=odd)
 
 
-_SETTINGS = settings(
-    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+# As many examples as the profile says (tests/conftest.py).
+_SETTINGS = settings(stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 TestConversation = Conversation.TestCase
 TestConversation.settings = _SETTINGS
 TestOpenAIConversation = OpenAIConversation.TestCase

@@ -27,6 +27,9 @@ class Recent:
         self._ids[id_] = None
         trim(self._ids, self._limit)
 
+    def discard(self, id_: str) -> None:
+        self._ids.pop(id_, None)
+
     def __contains__(self, id_: object) -> bool:
         return id_ in self._ids
 

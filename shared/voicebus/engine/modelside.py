@@ -284,6 +284,8 @@ class ModelSide:
 
     def _item_deleted(self, event: Event) -> None:
         item_id = wire.text(event, "item_id")
+        if self._p.rewriter.is_anew(item_id):
+            return
         self._p.transcript.deleted(item_id)
         if self._p.history.remove(item_id):
             self._p.history.publish(self._p.out)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from voicebus.engine import wire
-from voicebus.engine.bounds import trim
+from voicebus.engine.bounds import Recent, trim
 from voicebus.engine.history import History
 from voicebus.engine.outbox import Outbox
 
@@ -26,15 +26,19 @@ class Rewriter:
         self._history = history
         self._hide = hide
         self._creating: dict[str, str] = {}
+        self._anew = Recent(_MAX_OPEN)
 
     def replace(self, items: Sequence[Mapping[str, Any]]) -> bool:
         """Make the history `items`, here and at the model; False where it was that before."""
         wanted = self._readable(items)
         current = self._history.json()
         kept = _kept(current, wanted)
+        ids = {item["item_id"] for item in wanted}
         for item in current:
             if item["item_id"] not in kept:
                 self._delete(item)
+                if item["item_id"] in ids:
+                    self._anew.add(item["item_id"])
         previous: str | None = None
         for item in wanted:
             item_id = item["item_id"]
@@ -48,6 +52,12 @@ class Rewriter:
         if changed:
             self._history.publish(self._out)
         return changed
+
+    def is_anew(self, item_id: str) -> bool:
+        """Whether the model's word that this item is deleted, asked once, tells of one that has been created again."""
+        expected = item_id in self._anew
+        self._anew.discard(item_id)
+        return expected
 
     def refused(self, event_id: str) -> None:
         """The model refused something: if it was to create one of these items, it is none of the history."""
