@@ -51,6 +51,9 @@ _CAUSES: Final[Mapping[str, frozenset[type]]] = {
     "input_audio_timeout_triggered": frozenset({model.RealtimeModelInputAudioTimeoutTriggeredEvent}),
 }
 
+# Items that were replaced and are remembered still, beside as many as there are.
+_SPARE: Final = 256
+
 # A server that closes with one of these has ended the conversation in order.
 CLEAN_CLOSE: Final = frozenset({1000, 1001, 1005})
 
@@ -84,7 +87,7 @@ class EventFace:
         self._failure: Exception | None = None
         self._left_in_order = False
         self._first: list[RealtimeSessionEvent] | None = None
-        self._items: dict[str, tuple[Mapping[str, Any], RealtimeItem | None]] = {}
+        self._items: dict[int, tuple[Mapping[str, Any], RealtimeItem | None]] = {}
         self.model_session_id: str | None = None
 
     # --- from the model's side ------------------------------------------------------------------------
@@ -190,17 +193,20 @@ class EventFace:
 
     def items(self, history: Sequence[Mapping[str, Any]]) -> list[RealtimeItem]:
         """Items as programs see them; each is made once, as the engine replaces those that change."""
-        known, self._items = self._items, {}
-        items = []
-        for item in history:
-            item_id = item["item_id"]
-            made = known.get(item_id)
-            if made is None or made[0] is not item:
-                made = (item, _read(item))
-            self._items[item_id] = made
-            if made[1] is not None:
-                items.append(made[1])
-        return items
+        try:
+            made = [self._items[id(item)][1] for item in history]
+        except KeyError:
+            made = [self._made(item) for item in history]
+        if len(self._items) > 2 * len(made) + _SPARE:
+            self._items = {id(item): self._items[id(item)] for item in history}
+        return [item for item in made if item is not None]
+
+    def _made(self, item: Mapping[str, Any]) -> RealtimeItem | None:
+        known = self._items.get(id(item))
+        if known is None:
+            # The item itself is kept, too: its id is not given to another one as long as it is.
+            known = self._items[id(item)] = (item, _read(item))
+        return known[1]
 
     def _put(self, event: RealtimeSessionEvent) -> None:
         self._broadcast.put(event, self._size)
@@ -228,8 +234,7 @@ class EventFace:
             self._history_updated(data["history"])
 
     def _history_added(self, item: Mapping[str, Any]) -> None:
-        made = _read(item)
-        self._items[item["item_id"]] = (item, made)
+        made = self._made(item)
         if made is not None:
             self._put(shown.RealtimeHistoryAdded(made, self._info, seq=self._seq))
 
