@@ -41,7 +41,7 @@ _FLAT: Final[Mapping[str, tuple[str, ...]]] = {
     "modalities": ("output_modalities",),
     "max_response_output_tokens": ("max_output_tokens",),
 }
-_NAMED_BY: Final = ("item_id", "response_id", "previous_item_id")
+_IDS: Final = ("item_id", "response_id", "previous_item_id", "id")
 
 
 def translate(event: Event) -> Sequence[Event]:
@@ -52,10 +52,17 @@ def translate(event: Event) -> Sequence[Event]:
 
 def names_too_long(event: Event) -> bool:
     """Whether an id in `event` is longer than any server's: nothing is kept under such a name."""
-    for source in (event, wire.mapping(event, "item"), wire.mapping(event, "response")):
-        for key in (*_NAMED_BY, "id"):
-            if len(wire.text(source, key)) > MAX_ID_CHARS:
-                return True
+    # Of every event: most have neither an item nor a response.
+    return _has_long_id(event) or any(
+        _has_long_id(event[part]) for part in ("item", "response") if isinstance(event.get(part), Mapping)
+    )
+
+
+def _has_long_id(source: Event) -> bool:
+    for key in _IDS:
+        value = source.get(key)
+        if isinstance(value, str) and len(value) > MAX_ID_CHARS:
+            return True
     return False
 
 
