@@ -11,7 +11,15 @@ from voicebus.contracts.journal import EventType
 from voicebus.contracts.tools import ToolResult
 from voicebus.engine import holding
 from voicebus.engine.config import Face, GuardrailMode, GuardrailSpec, Transport
-from voicebus.engine.inputs import AudioInterrupted, End, Interrupt, ModelAudio, Playback, ToolResultArrived
+from voicebus.engine.inputs import (
+    AudioInterrupted,
+    End,
+    Interrupt,
+    ModelAudio,
+    Playback,
+    ToolResultArrived,
+    UpdateAgent,
+)
 from voicebus.engine.outputs import (
     ConcealInput,
     DispatchCheck,
@@ -560,3 +568,36 @@ def test_a_part_that_was_heard_stays_heard_when_a_later_one_trips() -> None:
     }
     talk.ends(status="cancelled")
     assert talk.lines() == [("assistant", "One two", "One", True)]
+
+
+def test_an_interruption_of_playback_alone_leaves_the_response_running_unheard() -> None:
+    talk = held()
+    speak(talk, "Good day")
+    talk.put(Interrupt(cancel=False))
+    assert talk.sent_types() == ["conversation.item.truncate"]
+    talk.verdict(check(talk), YES)
+    assert leaked(talk, "Good") == []
+
+
+def test_responses_and_items_of_long_sessions_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(holding, "_MAX_RESPONSES", 2)
+    monkeypatch.setattr(holding, "_MAX_ITEMS", 2)
+    talk = held()
+    for number in range(1, 6):
+        if number > 1:
+            talk.asks()
+            talk.begins(f"resp_{number}")
+        talk.item_begins(f"item_{number}", f"resp_{number}")
+        talk.said("Good day", f"item_{number}", f"resp_{number}", spoken=False)
+        talk.verdict(check(talk), YES)
+        talk.ends(f"resp_{number}")
+    assert talk.kept == []
+    assert len(talk.session._p.holding._responses) <= 3
+    assert len(talk.session._p.holding._items) == 2
+
+
+def test_a_response_of_another_agent_is_not_held_after_a_handoff() -> None:
+    talk = held()
+    talk.put(UpdateAgent(agent("other")))
+    talk.model("response.output_text.delta", response_id="resp_9", item_id="item_z", content_index=0, delta="Good day")
+    assert talk.kept == []

@@ -596,6 +596,53 @@ async def test_a_tap_hears_each_input_before_the_engine_and_when_its_outputs_are
     await running.over()
 
 
+async def test_what_is_held_is_told_to_nobody_and_brought_again_with_its_samples() -> None:
+    heard: list[bool] = []
+
+    def audio(_: inputs.Input) -> list[outputs.Output]:
+        heard.append(True)
+        return [outputs.HoldInput()] if len(heard) < 3 else [outputs.ForwardAudio("r", "i", 0, 0)]
+
+    engine = Engine({inputs.ModelAudio: audio, inputs.Interrupt: lambda _: [outputs.ReturnInputs()]})
+    tap = Tap()
+    running = await Running(engine, tap=tap).live()
+    for samples in (b'"delta":"AAA="}', b'"delta":"AQI="}'):
+        running.driver.model_frame(AUDIO + samples)
+    assert [told for told in tap.heard_of if told != "settled"] == []
+    running.driver.feed(inputs.Interrupt())
+    told = [told for told in tap.heard_of if told != "settled"]
+    assert [one[:2] for one in told if one[0] is inputs.ModelAudio] == [
+        (inputs.ModelAudio, b"\0\0"),
+        (inputs.ModelAudio, b"\1\2"),
+    ]
+    assert len([one for one in running.client.heard if one[0] == "audio"]) == 2
+    await running.over()
+
+
+async def test_who_reads_along_is_told_what_is_left_of_what_is_concealed() -> None:
+    conceals = iter([outputs.ConcealInput(None), outputs.ConcealInput({"type": "rest"})])
+    tap = Tap()
+    running = await Running(Engine({inputs.ModelEvent: lambda _: [next(conceals)]}), tap=tap).live()
+    running.driver.model_frame(EVENT)
+    assert [told for told in tap.heard_of if told != "settled"] == []
+    running.driver.model_frame(EVENT)
+    assert [told[0] for told in tap.heard_of if told != "settled"] == [inputs.ModelEvent]
+    await running.over()
+
+
+async def test_only_the_models_inputs_can_be_held() -> None:
+    running = Running(Engine(start=[outputs.HoldInput()]))
+    assert await running.task == "error"
+
+
+async def test_a_check_may_bring_its_own_limit() -> None:
+    check = outputs.DispatchCheck("k", "", "i", "a", ("g",), "text", True, stage="input", timeout_ms=70)
+    running = await Running(Engine({inputs.Interrupt: lambda _: [check]})).live()
+    running.driver.feed(inputs.Interrupt())
+    assert ("check", "k", 70) in running.world.calls
+    await running.over()
+
+
 async def test_only_a_link_that_can_be_stopped_is_told_to() -> None:
     class Stoppable(Link):
         def stop(self, stop: outputs.StopModel) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from support.tasks import running
 from support.waiting import wait_until
@@ -52,8 +52,14 @@ class Caller:
     def cancel(self, call_id: str = "c1", *, queue: str = "default", worker: str | None = None) -> None:
         self.tools.cancel(self.session, CancelTool(call_id, queue, worker, "hangup"))
 
-    def check(self, *guardrails: str, text: str = "some text", timeout_ms: int = 2000) -> None:
-        check = DispatchCheck("k1", "r1", "i1", "greeter", guardrails, text, final=True)
+    def check(
+        self,
+        *guardrails: str,
+        text: str = "some text",
+        timeout_ms: int = 2000,
+        stage: Literal["input", "output"] = "output",
+    ) -> None:
+        check = DispatchCheck("k1", "r1", "i1", "greeter", guardrails, text, final=True, stage=stage)
         self.checks.check(self.session, check, timeout_ms=timeout_ms)
 
     async def started(self, call_id: str = "c1") -> ToolStarted:

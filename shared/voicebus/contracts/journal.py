@@ -178,3 +178,13 @@ EVENTS: Final[Mapping[EventType, type[Message]]] = {
     EventType.TRANSCRIPT_GAP: TranscriptGap,
     EventType.SESSION_ENDED: SessionEnded,
 }
+
+
+def for_callers(data: Message) -> dict[str, Any]:
+    """A record's data as its session's own caller may see it: without what a guardrail has kept from being heard."""
+    fields = data.model_dump(mode="json")
+    if isinstance(data, ItemRecorded) and data.withheld:
+        return {**fields, "text": ""}
+    if isinstance(data, GuardrailTripped) and data.withheld:
+        return {**fields, "message": "", "info": {}}
+    return fields

@@ -11,7 +11,14 @@ import pytest
 from support.tasks import running
 from support.tool_calls import Caller, calling
 from support.waiting import wait_until
-from voicebus import GuardrailFunctionOutput, RunContextWrapper, output_guardrail
+from voicebus import (
+    GuardrailFunctionOutput,
+    InputGuardrail,
+    OutputGuardrail,
+    RunContextWrapper,
+    input_guardrail,
+    output_guardrail,
+)
 from voicebus.adapters.redis.membership import joined
 from voicebus.agents.targets import Targets
 from voicebus.contracts.streams import GUARDRAILS_QUEUE, Keys
@@ -68,7 +75,22 @@ def odd_info(context: Context, agent: Any, text: str) -> GuardrailFunctionOutput
     return _of(True, {1, 2} - {1})
 
 
-RULES = [no_prices, in_a_thread, raising, quitting, quitting_on_the_loop, endless, sloppy, odd_info]
+@input_guardrail(mode="hold")
+async def no_shouting(context: Context, agent: Any, text: str) -> GuardrailFunctionOutput:
+    return _of(text.isupper())
+
+
+RULES: list[OutputGuardrail[Any] | InputGuardrail[Any]] = [
+    no_shouting,
+    no_prices,
+    in_a_thread,
+    raising,
+    quitting,
+    quitting_on_the_loop,
+    endless,
+    sloppy,
+    odd_info,
+]
 
 
 @pytest.fixture
@@ -119,6 +141,13 @@ async def test_all_named_guardrails_judge_and_their_failures_are_results(caller:
     assert (results["odd_info"].tripped, results["odd_info"].info) == (True, "{2}")
     assert results["no_such_rule"].error == "this worker's targets have no such guardrail"
     assert [name for name, result in results.items() if result.tripped] == ["no_prices", "odd_info"]
+
+
+async def test_what_the_user_says_is_judged_by_input_guardrails(caller: Caller, judging: Judging) -> None:
+    async with judging():
+        caller.check("no_shouting", text="HELLO", stage="input")
+        verdict = await caller.verdict()
+    assert [(result.name, result.tripped) for result in verdict.results] == [("no_shouting", True)]
 
 
 async def test_a_check_that_came_too_late_is_left_alone(caller: Caller, judging: Judging, keys: Keys) -> None:

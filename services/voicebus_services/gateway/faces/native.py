@@ -6,7 +6,7 @@ from typing import Any
 import pybase64
 
 from voicebus.contracts.envelope import Message
-from voicebus.contracts.journal import EventType, SessionStarted
+from voicebus.contracts.journal import EventType, SessionStarted, for_callers
 from voicebus.engine import inputs
 from voicebus.engine.config import Face
 from voicebus.engine.outputs import ForwardAudio
@@ -52,7 +52,7 @@ class NativeConnection(ClientConnection):
 
     def record(self, seq: int, kind: EventType, at_ms: int, data: Message) -> None:
         super().record(seq, kind, at_ms, data)
-        fields = data.model_dump(mode="json")
+        fields = for_callers(data)
         if isinstance(data, SessionStarted):
             # The token is for this client alone: it is neither recorded nor shown anywhere else.
             fields["token"] = self.token
