@@ -238,6 +238,53 @@ async def test_hooks_are_told_and_may_close_the_session(simulator: SimulatorHand
     assert told == ["start desk", "tool find_rate", "end ", "start desk", "end Done."]
 
 
+async def test_what_a_hook_raises_is_an_error_and_ends_nothing(simulator: SimulatorHandle) -> None:
+    class Hooks(RealtimeRunHooks[Any]):
+        async def on_agent_start(self, context: Any, agent: Any) -> None:
+            raise ValueError("hooked")
+
+    async with await session_of(simulator.url, config={"hooks": Hooks()}) as session:
+        await session.send_message("[[say: One.]]")
+        error = (await until(session, "error"))[-1].error
+        assert (error.code, error.type) == ("hook_failed", "client_error")
+        assert "hooked" in error.message
+        await session.send_message("[[say: Two.]]")
+        await until(session, "agent_end")
+
+
+async def test_a_policy_that_raises_is_an_error_and_lets_a_person_decide(simulator: SimulatorHandle) -> None:
+    async def policy(*_: Any) -> bool:
+        raise ValueError("no policy")
+
+    @function_tool(needs_approval=policy)
+    async def refund(amount: int) -> str:
+        """Refund money."""
+        return f"refunded {amount}"
+
+    async with await session_of(simulator.url, agent(tools=[refund])) as session:
+        await session.send_message('[[call: refund {"amount": 5}]]')
+        events = await until(session, "tool_approval_required")
+        assert [event.error.code for event in events if event.type == "error"] == ["approval_policy_failed"]
+
+
+async def test_tools_that_wait_are_waited_for_where_the_program_wants_that(simulator: SimulatorHandle) -> None:
+    gate = asyncio.Event()
+
+    @function_tool
+    async def wait() -> str:
+        """Wait."""
+        await gate.wait()
+        return "waited"
+
+    async with await session_of(simulator.url, agent(tools=[wait]), {"async_tool_calls": False}) as session:
+        await session.send_message("[[call: wait {}]] [[next]] [[say: {outputs}]]")
+        await until(session, "tool_start")
+        await asyncio.sleep(0.05)  # the end of the response would have been shown by now
+        gate.set()
+        shown = without_server(await until(session, "agent_end"))
+        assert shown.index("tool_end") < shown.index("agent_end")
+
+
 # --- speaking -----------------------------------------------------------------------------------------
 
 

@@ -403,6 +403,44 @@ async def test_a_model_that_cannot_connect_is_let_go_of() -> None:
     await session.close()
 
 
+async def test_the_failure_to_connect_is_told_even_if_closing_fails_too() -> None:
+    model = ScriptedRealtimeModel(connect_error=OSError("no route"), close_error=OSError("not open"))
+    session = await session_with(model)
+    with pytest.raises(OSError, match="no route"):
+        await session.enter()
+
+
+async def test_a_session_that_is_closed_while_it_is_entered_is_closed_afterwards() -> None:
+    connecting, gate = asyncio.Event(), asyncio.Event()
+
+    class Slow(ScriptedRealtimeModel):
+        async def connect(self, options: Any) -> None:
+            connecting.set()
+            await gate.wait()
+            await super().connect(options)
+
+    model = Slow()
+    session = await session_with(model)
+    entering = asyncio.create_task(session.enter())
+    await connecting.wait()
+    closing = asyncio.create_task(session.close())
+    await asyncio.sleep(0)
+    gate.set()
+    await entering
+    await closing
+    assert (session.closed, model.closed, model.listeners) == (True, True, ())
+
+
+async def test_nothing_is_heard_of_a_model_before_and_after_the_session() -> None:
+    model = ScriptedRealtimeModel()
+    session = await session_with(model)
+    await session.on_event(RealtimeModelOtherEvent("early"))
+    await session.enter()
+    await session.close()
+    await session.on_event(RealtimeModelOtherEvent("late"))
+    assert [label(event) async for event in session] == ["history_updated"]
+
+
 async def test_a_close_that_fails_may_be_tried_again() -> None:
     class Stubborn(ScriptedRealtimeModel):
         async def close(self) -> None:

@@ -93,6 +93,7 @@ class Conversation:
         )
         self._task: asyncio.Task[str] | None = None
         self._attached = False
+        self._changing = asyncio.Lock()
 
     @classmethod
     async def prepare(cls, beginning: Beginning, broadcast: Broadcast) -> "Conversation":
@@ -158,18 +159,19 @@ class Conversation:
             AssertionError: the model is connected already.
             Exception: what a custom model's `connect` raised.
         """
-        try:
-            if self._plain is not None:
-                self._plain.attach(self.driver)
-                self._attached = True
-                await self.driver.dial(_Dial(self._plain, options))
-                self.driver.start()
-            elif self.bridge is not None:
-                await self.bridge.open(self.driver, options, listener)
-        except BaseException:
-            await self._abandon()
-            raise
-        self._task = asyncio.create_task(self.driver.run(), name=f"conversation-{self.driver.session}")
+        async with self._changing:
+            try:
+                if self._plain is not None:
+                    self._plain.attach(self.driver)
+                    self._attached = True
+                    await self.driver.dial(_Dial(self._plain, options))
+                    self.driver.start()
+                elif self.bridge is not None:
+                    await self.bridge.open(self.driver, options, listener)
+            except BaseException:
+                await self._abandon()
+                raise
+            self._task = asyncio.create_task(self.driver.run(), name=f"conversation-{self.driver.session}")
 
     async def _abandon(self) -> None:
         """Undo a `connect` that failed: whose failure is the one to tell of."""
@@ -187,13 +189,19 @@ class Conversation:
         Raises:
             Exception: what a custom model's `close` raised; the rest has ended then.
         """
-        self.driver.feed(End("ended"))
-        # Tools first: those that run on could only speak to a session that is over.
-        await asyncio.gather(self._tools.aclose(), self._checks.aclose())
-        if self._task is not None:
-            await asyncio.wait({self._task}, timeout=CLEAN_UP_S + 1)
-        await self.hooks.aclose()
-        await self._release()
+        # One that is being connected is ended once it is: half a connection can be closed by nobody else.
+        async with asyncio.timeout(CLEAN_UP_S):
+            await self._changing.acquire()
+        try:
+            self.driver.feed(End("ended"))
+            # Tools first: those that run on could only speak to a session that is over.
+            await asyncio.gather(self._tools.aclose(), self._checks.aclose())
+            if self._task is not None:
+                await asyncio.wait({self._task}, timeout=CLEAN_UP_S + 1)
+            await self.hooks.aclose()
+            await self._release()
+        finally:
+            self._changing.release()
         self._broadcast.end()
 
     async def _release(self) -> None:

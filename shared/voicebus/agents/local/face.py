@@ -218,8 +218,7 @@ class EventFace:
             return
         for index, event in enumerate(self._expected):
             if type(event) in causes:
-                due = self._expected[: index + 1]
-                del self._expected[: index + 1]
+                due, self._expected = self._expected[: index + 1], self._expected[index + 1 :]
                 for one in due:
                     self.raw(one)
                 return
