@@ -106,8 +106,8 @@ def test_a_file_may_hold_several_scenarios(file: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("steps:\n  - say: hi\n  - expect_text:\n      contians: x\n",
-         ":4: step 2: expect_text.contians: there is no such field; contains, matches, equals, role are allowed"),
+        ("steps:\n  - say: hi\n  - expect_text:\n      contain: x\n",
+         ":4: step 2: expect_text.contain: there is no such field; contains, matches, equals, role are allowed"),
         ("steps:\n  - sya: hi\n", ":2: step 1: sya: there is no such field; say, say_audio, expect_tool, "),
         ("stpes: []\n", ":1: steps: this field is needed"),
         ("name: x\nsteps: [{say: a}]\ntool: {}\n", ":3: tool: there is no such field; name, agent, settings, "),

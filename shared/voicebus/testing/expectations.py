@@ -32,7 +32,7 @@ class Expectation:
 
     def __init__(self, recording: "Recording", what: str, fits: Fits, *, once: bool = True) -> None:
         self.recording = recording
-        self.used = False
+        self.used: bool = False
         """Whether it was awaited, or is part of another one."""
         self._what = what
         self._fits = fits
@@ -124,6 +124,7 @@ class ToolExpectation(Expectation):
         return " ".join(parts)
 
     def near_misses(self) -> list[str]:
+        """The tool's other calls."""
         seen: dict[Any, str] = {}
         for event in self.recording.events[self._start :]:
             if self._of_the_tool(event):
@@ -231,6 +232,7 @@ class OrderExpectation(Expectation):
         self._wanted = _parts(wanted)
 
     def find(self, after: int = -1) -> RecordedEvent | None:
+        """The event of the last one, if all are there in their order."""
         event = None
         for each in self._wanted:
             event = each.find(after)
@@ -240,6 +242,7 @@ class OrderExpectation(Expectation):
         return event
 
     def near_misses(self) -> list[str]:
+        """The first one that is missing in its place."""
         after = -1
         for each in self._wanted:
             event = each.find(after)
@@ -251,6 +254,7 @@ class OrderExpectation(Expectation):
         return []
 
     def claim(self, event: RecordedEvent) -> None:
+        """Let the events of all of them fulfil no other expectation."""
         after = -1
         for each in self._wanted:
             found = each.find(after)

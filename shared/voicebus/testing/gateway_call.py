@@ -47,6 +47,7 @@ class GatewayCall:
         return next((str(event["session"]) for event in self._events if event.get("session")), "")
 
     async def send_message(self, text: str) -> None:
+        """Say something for the user, in text, and have it answered."""
         await self.command("send_message", text=text)
 
     async def send_audio(self, audio: bytes, *, commit: bool = False) -> None:
@@ -56,14 +57,17 @@ class GatewayCall:
             await self.command("commit")
 
     async def interrupt(self) -> None:
+        """Stop what the agent is saying."""
         await self.command("interrupt")
 
     async def approve_tool_call(self, call_id: str, *, always: bool = False) -> None:
+        """Let a call run that waits for approval; `always`: and every further one of its tool."""
         await self.command("approve", call_id=call_id, always=always)
 
     async def reject_tool_call(
         self, call_id: str, *, always: bool = False, rejection_message: str | None = None
     ) -> None:
+        """Refuse a call that waits for approval; `rejection_message` is what the model is told."""
         await self.command("reject", call_id=call_id, always=always, message=rejection_message)
 
     async def command(self, command: str, **fields: Any) -> None:

@@ -32,9 +32,9 @@ class Recording:
         # Grows as long as the recording: it is the test's own record, and a test ends.
         self.events: list[RecordedEvent] = []
         self.claimed: set[Any] = set()
-        self.marked = 0
+        self.marked: int = 0
         """Number of the event from which on expectations look."""
-        self.ended = False
+        self.ended: bool = False
         """Whether the session has ended."""
         self.failure: BaseException | None = None
         """What ended the session, if that was an error."""

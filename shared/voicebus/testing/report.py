@@ -15,6 +15,8 @@ _NO_XML: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010
 
 
 class StepStatus(StrEnum):
+    """What became of a step; one is skipped behind one that failed."""
+
     OK = "ok"
     FAILED = "failed"
     SKIPPED = "skipped"

@@ -88,10 +88,12 @@ class ScriptedRealtimeModel(RealtimeModel):
 
     @property
     def listeners(self) -> tuple[RealtimeModelListener, ...]:
+        """Who hears from the model now."""
         return tuple(self._listeners)
 
     @property
     def remaining_steps(self) -> tuple[RealtimeStep, ...]:
+        """The steps that were not reached yet."""
         return tuple(self._steps)
 
     @property
@@ -106,6 +108,7 @@ class ScriptedRealtimeModel(RealtimeModel):
 
     @property
     def close_calls(self) -> int:
+        """How often `close` was called."""
         return self._close_calls
 
     def assert_complete(self) -> None:
@@ -160,10 +163,12 @@ class ScriptedRealtimeModel(RealtimeModel):
         await self.emit(*self._connect_events)
 
     def add_listener(self, listener: RealtimeModelListener) -> None:
+        """Tell `listener` of events; one that is told already is not told twice."""
         if listener not in self._listeners:
             self._listeners.append(listener)
 
     def remove_listener(self, listener: RealtimeModelListener) -> None:
+        """Tell `listener` no more."""
         if listener in self._listeners:
             self._listeners.remove(listener)
 
@@ -192,6 +197,7 @@ class ScriptedRealtimeModel(RealtimeModel):
         return True
 
     async def close(self) -> None:
+        """Count the call, then raise `close_error` or close."""
         self._close_calls += 1
         if self._close_error is not None:
             raise self._close_error

@@ -48,14 +48,15 @@ class ScriptedConnection:
         self._socket = socket
         self._steps = deque(steps)
         self._received: list[ClientEvent] = []
-        self.conversation = ServerConversation(number)
+        self.conversation: ServerConversation = ServerConversation(number)
         request = socket.request
-        self.path = request.path if request is not None else ""
-        self.headers = frozenset(request.headers.keys()) if request is not None else frozenset()
+        self.path: str = request.path if request is not None else ""
+        self.headers: frozenset[str] = frozenset(request.headers.keys()) if request is not None else frozenset()
         self.unexpected: list[UnexpectedRealtimeSend] = []
 
     @property
     def remaining_steps(self) -> tuple[ServerStep, ...]:
+        """The steps of its script that were not reached yet."""
         return tuple(self._steps)
 
     @property

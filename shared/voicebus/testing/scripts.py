@@ -31,7 +31,7 @@ class UnconsumedRealtimeSteps(RealtimeScriptError):  # noqa: N818 - the name tha
     def __init__(self, remaining_steps: Sequence[Any]) -> None:
         first = described(getattr(remaining_steps[0], "expect", remaining_steps[0]))
         super().__init__(f"{len(remaining_steps)} step(s) of the script were not reached; the next expected {first}")
-        self.remaining_steps = tuple(remaining_steps)
+        self.remaining_steps: tuple[Any, ...] = tuple(remaining_steps)
 
 
 def matches(expected: Any, actual: Any) -> bool:

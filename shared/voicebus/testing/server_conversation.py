@@ -80,6 +80,7 @@ class ServerConversation:
     # --- responses ----------------------------------------------------------------------------------
 
     def begin_response(self) -> Iterator[ServerEvent]:
+        """A response, with the metadata of the create that asked for it."""
         if self._open is not None:
             raise RealtimeScriptError(f"the script begins a response while {self._open.id} is open")
         self._open = _Open(self.new_id("resp"), self.metadata)
@@ -109,6 +110,7 @@ class ServerConversation:
             yield from self._sound(text, samples)
 
     def end_message(self, status: str = "completed") -> Iterator[ServerEvent]:
+        """The open message is over."""
         response = self._current()
         said = response.said
         if response.kind == "audio":

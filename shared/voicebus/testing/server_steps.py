@@ -38,6 +38,7 @@ class ServerStep:
     emit: Sequence[Emission] | Emission = ()
 
     def emissions(self) -> tuple[Emission, ...]:
+        """What follows, also where `emit` is a single thing."""
         return tuple(self.emit) if isinstance(self.emit, Sequence) else (self.emit,)
 
     def fits(self, event: ClientEvent) -> bool:
