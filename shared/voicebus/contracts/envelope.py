@@ -1,7 +1,7 @@
 """The envelope of every stream entry, and its one translation to and from Redis fields (contract section 2)."""
 
 from collections.abc import Mapping
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -16,7 +16,7 @@ _DATA: Final[TypeAdapter[dict[str, Any]]] = TypeAdapter(dict[str, Any])
 class Message(BaseModel):
     """Base of everything that travels in `data`: frozen, and open to fields of later versions."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="ignore")
 
     @classmethod
     def of(cls, entry: "Entry") -> Self:
@@ -37,7 +37,7 @@ class Entry(BaseModel):
     `seq` is given by a session's owner to recorded events only; `deadline` bounds when work may still start.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True)
 
     v: int = VERSION
     id: str

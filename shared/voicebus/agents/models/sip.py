@@ -5,7 +5,7 @@ run a session with this model and the same `call_id`.
 """
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -32,7 +32,7 @@ class RealtimeSessionCreateRequest(BaseModel):
     `model_dump(exclude_unset=True)` is that body: what was not set keeps the server's default, and a null says "off".
     """
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow", frozen=True)
 
     type: Literal["realtime"] = "realtime"
     model: str
