@@ -123,7 +123,7 @@ class SessionDriver:
         self._reason = "error"
         self._dialled_at = self._started_at = 0.0
         self._heard_model = False
-        self.last_seq = 0
+        self.last_seq: int = 0
         self.leaving = HANGUP
         """Why the session ends where `run` is cancelled."""
         self._perform: dict[type, Callable[[Any], None]] = {

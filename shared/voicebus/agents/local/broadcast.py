@@ -107,7 +107,8 @@ class Broadcast:
         """No event follows: iteration ends after those that wait, with `failure` raised if there is one."""
         if self.ended:
             return
-        self.ended, self.failure = True, failure
+        self.ended = True
+        self.failure = failure
         for queue in self._queues:
             queue.wake()
 

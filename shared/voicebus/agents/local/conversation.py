@@ -63,7 +63,7 @@ class Conversation:
         self.author = author
         clock = LocalClock()
         session = config.session
-        self.hooks = HookRunner(beginning.run_config.get("hooks"), beginning.context, trouble=self.trouble)
+        self.hooks: HookRunner = HookRunner(beginning.run_config.get("hooks"), beginning.context, trouble=self.trouble)
         self.journal = LocalJournal()
         self._tools = LocalTools(author, beginning.context, session, self.feed)
         self._checks = LocalChecks(author, beginning.context, session, self.feed)

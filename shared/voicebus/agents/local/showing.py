@@ -170,7 +170,8 @@ class Showing:
         return shown.RealtimeToolApprovalRequired(agent, tool, data.call_id, data.arguments, self.info)
 
     def _handoff(self, data: Handoff) -> RealtimeSessionEvent:
-        before, self.current = self._agent(data.from_agent), self._agent(data.to_agent)
+        before = self._agent(data.from_agent)
+        self.current = self._agent(data.to_agent)
         self._hooks.handoff(before, self.current)
         return shown.RealtimeHandoffEvent(before, self.current, self.info, call_id=data.call_id)
 
