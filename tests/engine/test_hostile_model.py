@@ -36,7 +36,8 @@ WORDS = [
     "function_call", "function_call_output", "mcp_call", "mcp_approval_request", "mcp_list_tools", "assistant", "user",
     "system", "completed", "in_progress", "incomplete", "cancelled", "failed", "text", "audio", "input_text",
     "input_audio", "input_image", "output_text", "output_audio", "{}", "x" * 5000,
-    "conversation_already_has_active_response", "invalid_api_key", "cannot_update_voice", "response.create", "session.x",
+    "conversation_already_has_active_response", "invalid_api_key", "cannot_update_voice", "response.create",
+    "session.x",
 ]  # fmt: skip
 FIELDS = [
     "id", "item_id", "response_id", "call_id", "previous_item_id", "event_id", "type", "role", "status", "name",
@@ -57,7 +58,8 @@ ITEM = st.fixed_dictionaries(
     {"id": WORD, "type": WORD},
     optional={
         "role": WORD, "status": WORD, "name": WORD, "call_id": WORD, "arguments": WORD, "output": JSON,
-        "content": st.one_of(JSON, st.lists(st.fixed_dictionaries({"type": WORD}, optional={"text": WORD}), max_size=3)),
+        "content": st.one_of(JSON, st.lists(st.fixed_dictionaries({"type": WORD}, optional={"text": WORD}),
+        max_size=3)),
     },
 )  # fmt: skip
 EVENT = st.fixed_dictionaries(
@@ -69,7 +71,8 @@ EVENT = st.fixed_dictionaries(
         "response": st.one_of(
             JSON,
             st.fixed_dictionaries(
-                {"id": WORD}, optional={"status": WORD, "output": st.lists(ITEM, max_size=3), "metadata": JSON, "usage": JSON}
+                {"id": WORD}, optional={"status": WORD, "output": st.lists(ITEM, max_size=3), "metadata": JSON,
+                "usage": JSON}
             ),
         ),
     },
@@ -160,7 +163,7 @@ def retained(root: Any) -> int:
     total = 0
     while open_:
         value = open_.pop()
-        if id(value) in seen or isinstance(value, type) or callable(value) and not hasattr(value, "__self__"):
+        if id(value) in seen or isinstance(value, type) or (callable(value) and not hasattr(value, "__self__")):
             continue
         seen.add(id(value))
         total += sys.getsizeof(value)
@@ -192,14 +195,16 @@ def flood(kind: str, number: int, chance: random.Random) -> dict[str, Any]:
     name = chance.choice(["weather", "transfer_to_billing", "nothing", text])
     item = {
         "id": f"item_{number}", "type": chance.choice(["message", "function_call", "function_call_output", "mcp_call"]),
-        "role": chance.choice(["assistant", "user", "system"]), "status": chance.choice(["in_progress", "completed", ""]),
+        "role": chance.choice(["assistant", "user", "system"]), "status": chance.choice(["in_progress", "completed",
+        ""]),
         "content": [{"type": chance.choice(["text", "output_audio", "input_text", "input_audio"]), "text": text}] * 3,
         "call_id": f"call_{number}", "name": name, "arguments": text,
     }  # fmt: skip
     response = {"id": f"resp_{number}", "status": "completed", "output": [item], "metadata": {"a": text}}
     return {
         "type": kind, **ids, "delta": text, "transcript": text, "text": text, "item": item, "response": response,
-        "session": {f"key_{number}": text, "audio": {"input": {f"key_{number}": text}}}, "previous_item_id": f"item_{number - 1}",
+        "session": {f"key_{number}": text, "audio": {"input": {f"key_{number}": text}}},
+        "previous_item_id": f"item_{number - 1}",
         "error": {"code": text, "message": text, "event_id": f"event_{number}"}, "content_index": number % 100,
     }  # fmt: skip
 
