@@ -14,6 +14,11 @@ TOOL_RESULT: Final = "tool.result"
 TOOL_CANCEL: Final = "tool.cancel"
 
 
+# Failures that the program wants to know of, beside the model: the session records an `error` for them (a tool that
+# words no errors, a timeout that is to be raised, a guardrail of a tool that failed or asked for an exception).
+REPORTED_FAILURES: Final = frozenset({"raised_unhandled", "timeout_raised", "guardrail_raised"})
+
+
 class Outcome(StrEnum):
     OK = "ok"
     ERROR = "error"

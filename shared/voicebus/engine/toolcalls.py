@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from voicebus.contracts.journal import EventType
-from voicebus.contracts.tools import Outcome, ToolResult
+from voicebus.contracts.tools import REPORTED_FAILURES, Outcome, ToolResult
 from voicebus.engine import wire
 from voicebus.engine.approvals import CALL_TIMER, Approvals, Refusal
 from voicebus.engine.batches import Batches
@@ -232,6 +232,8 @@ class ToolCalls:
     def _ended(self, call: Call, result: ToolResult) -> None:
         answer = Answer(result.output, result.outcome, result.worker, result.background, recorded=True)
         lacks_tool = result.error is not None and result.error.kind == _UNKNOWN_TOOL
+        if result.error is not None and result.error.kind in REPORTED_FAILURES:
+            self._out.error("tool_failed", f"Tool {call.name}, call {call.id}: {result.error.message}", "tool")
         failed = "tool_not_found" if lacks_tool else "tool_exception"
         self._conclude(call, answer, word=failed if result.outcome is not Outcome.OK else None)
 
