@@ -1,0 +1,111 @@
+"""Direct access to the model layer of a session that runs: listeners, raw messages, playback, models of one's own."""
+
+import base64
+from typing import Any
+
+from support.model_server import model_server
+from support.waiting import wait_until
+from voicebus import (
+    OpenAIRealtimeWebSocketModel,
+    RealtimeAgent,
+    RealtimeModelEvent,
+    RealtimeModelListener,
+    RealtimeModelRawServerEvent,
+    RealtimeModelSendEvent,
+    RealtimeModelSendRawMessage,
+    RealtimePlaybackTracker,
+    RealtimeRunner,
+)
+
+AGENT: RealtimeAgent[Any] = RealtimeAgent(name="Helper", instructions="Help.")
+
+
+class Ear(RealtimeModelListener):
+    def __init__(self) -> None:
+        self.heard: list[RealtimeModelEvent] = []
+
+    async def on_event(self, event: RealtimeModelEvent) -> None:
+        self.heard.append(event)
+
+    def types(self) -> list[str]:
+        return [event.type for event in self.heard]
+
+    def raw(self) -> list[str]:
+        return [event.data["type"] for event in self.heard if isinstance(event, RealtimeModelRawServerEvent)]
+
+
+def speaking() -> list[dict[str, Any]]:
+    delta = {
+        "type": "response.output_audio.delta",
+        "response_id": "resp_1",
+        "item_id": "item_1",
+        "output_index": 0,
+        "content_index": 0,
+        "delta": base64.b64encode(bytes(480_000)).decode(),
+    }
+    return [{"type": "response.created", "response": {"id": "resp_1", "status": "in_progress"}}, delta]
+
+
+async def test_a_listener_of_the_sessions_model_hears_each_event_raw_first() -> None:
+    ear = Ear()
+    async with model_server() as server:
+        session = await RealtimeRunner(AGENT).run(model_config={"api_key": "k", "url": server.url})
+        session.model.add_listener(ear)
+        async with session:
+            await server.say(*speaking(), {"type": "new.kind"})
+            await wait_until(lambda: "new.kind" in ear.raw(), description="the last event")
+    start = ear.raw().index("response.created")
+    assert ear.raw()[start:][:2] == ["response.created", "response.output_audio.delta"]
+    first = ear.types().index("turn_started")
+    assert ear.types()[first - 1 : first + 3] == ["raw_server_event", "turn_started", "raw_server_event", "audio"]
+
+
+async def test_a_raw_message_goes_through_the_session() -> None:
+    async with model_server() as server:
+        session = await RealtimeRunner(AGENT).run(model_config={"api_key": "k", "url": server.url})
+        async with session:
+            await session.model.send_event(RealtimeModelSendRawMessage({"type": "input_audio_buffer.clear"}))
+            await server.hears("input_audio_buffer.clear")
+            await session.model.send_event(RealtimeModelSendRawMessage({"type": "no.such.event"}))
+            async for event in session:
+                if event.type == "error":
+                    assert "no.such.event" in str(event.error)
+                    break
+        assert "no.such.event" not in server.types()
+
+
+async def test_a_tracker_says_where_the_session_truncates() -> None:
+    tracker, ear = RealtimePlaybackTracker(), Ear()
+    async with model_server() as server:
+        session = await RealtimeRunner(AGENT).run(
+            model_config={"api_key": "k", "url": server.url, "playback_tracker": tracker}
+        )
+        session.model.add_listener(ear)
+        async with session:
+            await server.say(*speaking())
+            await wait_until(lambda: "audio" in ear.types(), description="the audio")
+            tracker.on_play_bytes("item_1", 0, bytes(48_000))
+            await session.interrupt()
+            truncate = await server.hears("conversation.item.truncate")
+            assert truncate["audio_end_ms"] == 1000
+            await wait_until(lambda: "audio_interrupted" in ear.types(), description="the interruption")
+            assert tracker.get_state()["current_item_id"] is None
+
+
+async def test_a_model_whose_sending_was_replaced_is_used_as_a_model_of_ones_own() -> None:
+    sent: list[RealtimeModelSendEvent] = []
+
+    class Noting(OpenAIRealtimeWebSocketModel):
+        async def send_event(self, event: RealtimeModelSendEvent) -> None:
+            sent.append(event)
+            await super().send_event(event)
+
+    async with model_server() as server:
+        runner = RealtimeRunner(AGENT, model=Noting())
+        session = await runner.run(model_config={"api_key": "k", "url": server.url})
+        async with session:
+            await session.send_message("hello")
+            await server.hears("response.create")
+            update = await server.hears("session.update")
+            assert update["session"]["instructions"] == "Help."
+    assert [type(event).__name__ for event in sent] == ["RealtimeModelSendUserInput"]
