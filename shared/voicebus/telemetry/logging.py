@@ -2,13 +2,24 @@
 
 Session, trace and agent ride in structlog's context variables (`bound_contextvars`), so that every line of a task
 carries them.
+
+In a program of somebody else's nothing is set up: lines go to the standard library's loggers under `voicebus`, which
+is the program's to configure, and structlog's own settings are left alone.
 """
 
 import logging
 import sys
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import structlog
+
+# What every logger of ours runs its lines through: `configure` puts other steps in place.
+_STEPS: Final[list[Any]] = [
+    structlog.stdlib.filter_by_level,
+    structlog.contextvars.merge_contextvars,
+    structlog.processors.format_exc_info,
+    structlog.processors.KeyValueRenderer(key_order=["event"], repr_native_str=False),
+]
 
 
 def configure(*, level: str = "info", style: Literal["console", "json"] = "console", service: str) -> None:
@@ -40,15 +51,20 @@ def configure(*, level: str = "info", style: Literal["console", "json"] = "conso
     # Access lines of HTTP servers say nothing that the metrics do not, and probes would drown the rest.
     for noisy in ("uvicorn.access", "uvicorn.error", "picows", "griffe", "alembic", "httpx2", "websockets"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
-    )
+    _STEPS[:] = [
+        structlog.stdlib.filter_by_level,
+        *shared,
+        structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+    ]
     structlog.contextvars.bind_contextvars(service=service)
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
-    logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
+    """A module's logger; `name` is the module's."""
+    logger: structlog.stdlib.BoundLogger = structlog.wrap_logger(
+        logging.getLogger(name),
+        processors=_STEPS,
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
     return logger
