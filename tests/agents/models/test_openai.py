@@ -197,8 +197,24 @@ async def test_a_key_comes_from_a_string_a_function_or_the_environment(monkeypat
     assert await get_api_key(lambda: "called") == "called"
     assert await get_api_key(later) == "awaited"
     assert await get_api_key(None) == "env"
+    monkeypatch.setenv("VOICEBUS_MODEL_API_KEY", "the gateway's")
+    assert await get_api_key(None) == "the gateway's"
+    monkeypatch.delenv("VOICEBUS_MODEL_API_KEY")
     monkeypatch.delenv("OPENAI_API_KEY")
     assert await get_api_key(None) is None
+
+
+async def test_without_options_a_model_is_the_one_that_a_gateway_would_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with model_server() as elsewhere, model_server() as server:
+        monkeypatch.setenv("VOICEBUS_MODEL_URL", server.url)
+        monkeypatch.setenv("VOICEBUS_MODEL_API_KEY", "of-the-cluster")
+        model = OpenAIRealtimeWebSocketModel()
+        await model.connect({})
+        await model.close()
+        await model.connect({"url": elsewhere.url, "api_key": "given"})
+        await model.close()
+    assert server.requests[0].headers["Authorization"] == "Bearer of-the-cluster"
+    assert elsewhere.requests[0].headers["Authorization"] == "Bearer given"
 
 
 @pytest.mark.parametrize("options", [{}, {"api_key": lambda: ""}])
@@ -206,6 +222,7 @@ async def test_no_key_and_no_headers_is_refused_before_anything_is_dialled(
     options: RealtimeModelConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("VOICEBUS_MODEL_API_KEY", raising=False)
     model = OpenAIRealtimeWebSocketModel()
     with pytest.raises(UserError, match=r"^API key is required but was not provided\.$"):
         await model.connect(options)

@@ -68,15 +68,21 @@ class SessionPort(Protocol):
 
 
 async def get_api_key(key: str | Callable[[], str | Awaitable[str]] | None) -> str | None:
-    """The key itself, what the function returns for it, or `OPENAI_API_KEY`; None where there is none."""
+    """The key itself, what the function returns for it, or a variable's; None where there is none.
+
+    The variables are a gateway's: `VOICEBUS_MODEL_API_KEY`, else `OPENAI_API_KEY`.
+    """
     if callable(key):
         made = key()
         return await made if inspect.isawaitable(made) else made
-    return key or os.environ.get("OPENAI_API_KEY") or None
+    return key or os.environ.get("VOICEBUS_MODEL_API_KEY") or os.environ.get("OPENAI_API_KEY") or None
 
 
 class OpenAIRealtimeWebSocketModel(RealtimeModel):
     """A model behind a WebSocket. One conversation at a time.
+
+    Where the options of a connection say nothing else, it is the model that a gateway would reach: that of
+    `VOICEBUS_MODEL_URL`, else OpenAI's, with the key of `VOICEBUS_MODEL_API_KEY`, else `OPENAI_API_KEY`.
 
     Raises:
         UserError: `transport_config` has a key that does not exist, or a value that its key cannot have.
@@ -237,7 +243,7 @@ class OpenAIRealtimeWebSocketModel(RealtimeModel):
             key = await get_api_key(options.get("api_key"))
             if not key:
                 raise UserError("API key is required but was not provided.")
-        url = options.get("url") or DEFAULT_URL
+        url = options.get("url") or os.environ.get("VOICEBUS_MODEL_URL") or DEFAULT_URL
         return OpenAIRealtimeConnector(
             _joining(url, call_id) if call_id else url,
             api_key=key,
