@@ -109,6 +109,32 @@ async def until(session: RealtimeSession, kind: str, times: int = 1) -> list[Any
     return events
 
 
+async def test_a_turn_without_an_id_takes_that_of_what_is_said_in_it() -> None:
+    model = ScriptedRealtimeModel(strict=False)
+    async with await session_with(model) as session:
+        await model.emit(
+            RealtimeModelTurnStartedEvent(), RealtimeModelAudioEvent(bytes(100), "r1", "i1", 0),
+            RealtimeModelTurnEndedEvent(),
+            RealtimeModelTurnStartedEvent(), RealtimeModelAudioEvent(bytes(100), "r2", "i2", 0),
+            RealtimeModelTurnEndedEvent(),
+        )  # fmt: skip
+        events = await until(session, "agent_end", 2)
+        assert [label(event) for event in events if not label(event).startswith("raw")] == [
+            "history_updated", *["agent_start", "audio_start", "audio", "agent_end"] * 2,
+        ]  # fmt: skip
+
+
+async def test_the_history_is_what_the_models_items_make_it() -> None:
+    model = ScriptedRealtimeModel(strict=False)
+    async with await session_with(model) as session:
+        await model.emit(call())
+        events = await until(session, "tool_end")
+        assert [label(event) for event in events if not label(event).startswith("raw")] == [
+            "history_updated", "tool_start", "tool_end",
+        ]  # fmt: skip
+        assert session.history == []
+
+
 async def test_a_whole_conversation_follows_the_script() -> None:
     asked = call()
     said = AssistantMessageItem(item_id="i3", status="completed", content=[AssistantAudio(transcript="hundred")])
@@ -159,7 +185,7 @@ async def test_a_whole_conversation_follows_the_script() -> None:
             "raw item_updated", "history_added",
             "raw turn_started", "agent_start", "raw item_updated", "history_added", "raw function_call", "tool_start",
             "raw usage", "raw turn_ended", "agent_end",
-            "history_updated", "tool_end",
+            "tool_end",
             "raw turn_started", "agent_start", "raw item_updated", "history_added",
             "raw audio", "audio_start", "audio", "raw transcript_delta", "transcript_delta",
             "raw audio_done", "audio_end", "audio_stopped", "raw item_updated", "history_updated",
@@ -168,6 +194,8 @@ async def test_a_whole_conversation_follows_the_script() -> None:
         assert events[-1].output == "hundred"
         assert session.usage.total_tokens == 7
         assert [item.item_id for item in session.history] == ["u1", "item-c1", "i3"]
+        # The model did not tell of the call's output; the history knows it all the same.
+        assert session.history[1].output == "a room in Rome is 100"
         turns = [record for record in session.records if record["type"] == "turn_ended"]
         assert turns[0]["usage"]["total_tokens"] == 7
     model.assert_complete()

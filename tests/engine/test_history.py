@@ -21,7 +21,6 @@ def test_a_new_item_is_added_and_a_known_one_updated() -> None:
             "previous_item_id": None,
             "type": "message",
             "role": "user",
-            "status": "completed",
             "content": [{"type": "input_text", "text": "Hello!"}],
         }
     ]

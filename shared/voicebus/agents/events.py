@@ -340,7 +340,8 @@ def _json(value: Any) -> Any:
     if isinstance(value, list | tuple | set | frozenset):
         return [_json(entry) for entry in value]
     name = getattr(value, "name", None)
-    if isinstance(name, str):
+    # What the model layer says has a type, and may have a name; agents, tools and guardrails only have a name.
+    if isinstance(name, str) and not hasattr(value, "type"):
         return name
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {entry.name: _json(getattr(value, entry.name)) for entry in dataclasses.fields(value)}

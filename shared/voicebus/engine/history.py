@@ -92,12 +92,13 @@ class History:
         if old is not None:
             new["previous_item_id"] = old["previous_item_id"]
             # What has ended stays so, whatever is told about it later.
-            if old["status"] == "completed" or new["status"] in ("", "in_progress"):
+            if "status" in old and (old["status"] == "completed" or new.get("status") in ("", "in_progress")):
                 new["status"] = old["status"]
             self._keep(new)
             return False if new != old else None
         new["previous_item_id"] = previous
-        new["status"] = new["status"] or "completed"
+        if "status" in new:
+            new["status"] = new["status"] or "completed"
         place = self._order.index(previous) + 1 if previous in self._items else len(self._order)
         self._order.insert(place, item_id)
         self._keep(new)
@@ -107,7 +108,8 @@ class History:
         """An item under its `id`, as the history would keep it; of a call its `output` as well."""
         kind = wire.text(item, "type")
         if kind == "message":
-            return {**self._message(item, None), "status": "completed"}
+            message = self._message(item, None)
+            return {**message, "status": "completed"} if "status" in message else message
         if kind == "function_call":
             output = item.get("output")
             call = self._call(item, None)
@@ -209,14 +211,10 @@ class History:
         content = [_content(part) for part in wire.mappings(item, "content")[:_MAX_PARTS]]
         if old is not None and old["type"] == "message" and old["role"] == role:
             content = _merge_content(old["content"], content, role)
-        return {
-            "item_id": item["id"],
-            "previous_item_id": None,
-            "type": "message",
-            "role": role[:_MAX_NAME],
-            "status": wire.text(item, "status")[:_MAX_NAME],
-            "content": content,
-        }
+        message = {"item_id": item["id"], "previous_item_id": None, "type": "message", "role": role[:_MAX_NAME]}
+        if role == "assistant":  # what others say is there as a whole, or not at all
+            message["status"] = wire.text(item, "status")[:_MAX_NAME]
+        return {**message, "content": content}
 
     def _call(self, item: Mapping[str, Any], old: Mapping[str, Any] | None) -> dict[str, Any]:
         known = old if old is not None and old["type"] == "function_call" else None

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Final
 from voicebus.contracts.journal import EventType
 from voicebus.engine import wire
 from voicebus.engine.bounds import trim
+from voicebus.engine.config import Transport
 from voicebus.engine.dialects import names_too_long
 from voicebus.engine.parts import Parts
 from voicebus.engine.turns import ALREADY_ACTIVE, Response
@@ -246,7 +247,8 @@ class ModelSide:
             self._p.out.ignore("output item of no response")
             return
         if not response.out_of_band:
-            self._take(item, None, response)
+            if self._p.config.transport is Transport.WIRE:  # others tell of their items apart from what they do
+                self._take(item, None, response)
             self._p.transcript.finished(item)
         if wire.text(item, "type") == "function_call" and wire.text(item, "status") in ("completed", ""):
             self._p.calls.begin(response, item)

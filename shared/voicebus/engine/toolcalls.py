@@ -16,7 +16,7 @@ from voicebus.engine import wire
 from voicebus.engine.approvals import CALL_TIMER, Approvals, Refusal
 from voicebus.engine.batches import Batches
 from voicebus.engine.calls import HEARD, UNLIMITED, Answer, Call, KnownCalls, Stage
-from voicebus.engine.config import AgentSpec, Face, HandoffSpec, HostedToolSpec, SessionConfig, ToolSpec
+from voicebus.engine.config import AgentSpec, Face, HandoffSpec, HostedToolSpec, SessionConfig, ToolSpec, Transport
 from voicebus.engine.history import History
 from voicebus.engine.inputs import (
     Approve,
@@ -70,6 +70,8 @@ class ToolCalls:
         self._known = KnownCalls(self._open)
         self._approvals = Approvals(out, run=self._run, refuse=self._refuse)
         self.batches = Batches(turns, config.transport, gone_silent)
+        # A model of transport EVENTS tells of its items by itself, also of a call's output.
+        self._tells_of_items = config.transport is Transport.WIRE
         self._handoff: Call | None = None
         self._handed: tuple[Response, str] | None = None
 
@@ -158,6 +160,11 @@ class ToolCalls:
     def reject(self, word: Reject) -> None:
         if (call := self._hearing(word, word.call_id)) is not None:
             self._approvals.reject(call, word)
+
+    def awaits_decision(self, call_id: str) -> bool:
+        """Whether this call waits for a person's word."""
+        call = self._open.get(call_id)
+        return call is not None and call.stage is Stage.ASKING
 
     def _hearing(self, item: Input, call_id: str) -> Call | None:
         """The call that `item` is about, None where it comes too late, too early, or for no call at all."""
@@ -341,7 +348,7 @@ class ToolCalls:
         else:
             item = {"type": "function_call_output", "call_id": call.id, "output": output}
         self._out.send({"type": "conversation.item.create", "item": {"id": item_id, **item}})
-        if self._history.answer(call.item_id, output):
+        if self._history.answer(call.item_id, output) and self._tells_of_items:
             self._history.publish(self._out)
 
     def _record_end(self, call: Call, output: str, answer: Answer) -> None:

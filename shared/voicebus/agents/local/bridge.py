@@ -89,7 +89,6 @@ class ModelBridge:
         self._unsent: dict[str, RealtimeModelSendToolOutput] = {}
         self._response_of: OrderedDict[str, str] = OrderedDict()
         self._turns = 0
-        self._response: str | None = None
         self._usage: dict[str, Any] | None = None
 
     # --- its life -------------------------------------------------------------------------------------
@@ -227,22 +226,13 @@ class ModelBridge:
     def _server(self, kind: str, **fields: Any) -> None:
         self._feed(ModelEvent({"type": kind, **fields}))
 
-    def _response_id(self, given: str | None = None) -> str:
-        """The response that an event belongs to which does not say so."""
-        if given:
-            self._response = given
-        elif self._response is None:
-            self._response = f"response_{self._turns}"
-        return self._response
-
     def _on_turn_started(self, event: model_events.RealtimeModelTurnStartedEvent) -> None:
         self._turns += 1
-        self._response = None
-        response_id = self._response_id(event.response_id)
-        self._server("response.created", response={"id": response_id, "status": "in_progress"})
+        # The engine takes the response that runs for what names none (parity 2.28).
+        self._server("response.created", response={"id": event.response_id or "", "status": "in_progress"})
 
     def _on_turn_ended(self, event: model_events.RealtimeModelTurnEndedEvent) -> None:
-        response: dict[str, Any] = {"id": self._response_id(event.response_id), "status": "completed", "output": []}
+        response: dict[str, Any] = {"id": event.response_id or "", "status": "completed", "output": []}
         usage, self._usage = self._usage, None
         if usage is not None:
             response["usage"] = usage
@@ -261,9 +251,8 @@ class ModelBridge:
         self._feed(ModelAudio(event.response_id, event.item_id, 0, event.content_index, len(event.data)), delta)
 
     def _on_audio_done(self, event: model_events.RealtimeModelAudioDoneEvent) -> None:
-        response_id = self._response_of.get(event.item_id) or self._response_id()
         self._server(
-            "response.output_audio.done", response_id=response_id, item_id=event.item_id,
+            "response.output_audio.done", response_id=self._response_of.get(event.item_id, ""), item_id=event.item_id,
             output_index=0, content_index=event.content_index,
         )  # fmt: skip
 
@@ -305,7 +294,7 @@ class ModelBridge:
             "id": event.id or f"item_{event.call_id}", "type": "function_call", "status": "completed",
             "call_id": event.call_id, "name": event.name, "arguments": event.arguments,
         }  # fmt: skip
-        self._server("response.output_item.done", response_id=self._response_id(), output_index=0, item=item)
+        self._server("response.output_item.done", response_id="", output_index=0, item=item)
 
     def _on_transcription(self, event: model_events.RealtimeModelInputAudioTranscriptionCompletedEvent) -> None:
         self._server(
