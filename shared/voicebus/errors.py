@@ -12,6 +12,7 @@ VoicebusError
 │   ├── BusError            Redis refused or cannot be reached
 │   └── StoreError          the database refused or cannot be reached
 ├── StaleOwnerError         another process owns this session now; stop writing
+├── CommandRefusedError     a session cannot do what it was told to
 ├── ContractError           an entry on a stream breaks the contract; it goes to the dead letters
 └── ToolError               a function tool failed
     ├── ToolTimeoutError    a function tool ran past its limit
@@ -23,6 +24,7 @@ from typing import ClassVar
 __all__ = [
     "AgentsException",
     "BusError",
+    "CommandRefusedError",
     "ContractError",
     "ModelBehaviorError",
     "ModelLinkError",
@@ -114,6 +116,14 @@ class StaleOwnerError(VoicebusError):
         self.session = session
         self.epoch = epoch
         self.current = current
+
+
+class CommandRefusedError(VoicebusError):
+    """A session cannot do what it was told to. `code` is the one that the native face answers with."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class ContractError(VoicebusError):

@@ -35,6 +35,8 @@ EXAMPLES: list[Message] = [
         results=[guardrails.GuardrailResult(name="g", tripped=False, error="raised")],
     ),
     commands.SessionCommand.model_validate({"command_id": "1", "command": "send_message", "text": "hello"}),
+    commands.SessionAnswer(command_id="1", error=commands.CommandFailure(code="unknown_call", message="no such call")),
+    commands.CommandFailure(code="unknown_call", message="no such call"),
     journal.SessionStarted(agent="a", model="m", face="openai", audio={"input": {"type": "audio/pcm"}}),
     journal.SessionResumed(agent="a", from_seq=7),
     journal.ItemRecorded(item_id="i", role="user", agent="a", text="Grüße", started_ms=0, ended_ms=1),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import voicebus.contracts
-from voicebus.contracts import guardrails, tools
+from voicebus.contracts import commands, guardrails, tools
 from voicebus.contracts.envelope import Entry, Message
 from voicebus.contracts.journal import EventType
 from voicebus.contracts.streams import RESERVED_QUEUES, Keys
@@ -22,6 +22,8 @@ TYPES: dict[str, type[Message]] = {
     tools.TOOL_CANCEL: tools.ToolCancel,
     guardrails.GUARDRAIL_CHECK: guardrails.GuardrailCheck,
     guardrails.GUARDRAIL_VERDICT: guardrails.GuardrailVerdict,
+    commands.SESSION_COMMAND: commands.SessionCommand,
+    commands.SESSION_ANSWER: commands.SessionAnswer,
 }
 
 

@@ -15,7 +15,7 @@ from voicebus.contracts.tools import Outcome, ToolResult
 from voicebus.engine import inputs, outputs
 from voicebus.engine.config import AgentSpec, Face, SessionConfig
 from voicebus.engine.state import State
-from voicebus.errors import BusError, ContractError, ModelLinkError, UserError
+from voicebus.errors import BusError, CommandRefusedError, ContractError, ModelLinkError, UserError
 from voicebus.ports import ModelLink, ModelListener, SessionRef
 from voicebus.runtime import asking
 from voicebus.runtime.asking import UNCHECKED
@@ -137,6 +137,7 @@ class Engine:
         self.rules = dict(rules or {})
         self._start = start
         self.state = State.LIVE
+        self.waiting = {"c"}
         self.rules.setdefault(inputs.End, lambda end: [outputs.Close(end.reason)])
 
     def start(self) -> Sequence[outputs.Output]:
@@ -146,6 +147,9 @@ class Engine:
         self.given.append(event)
         rule = self.rules.get(type(event))
         return rule(event) if rule is not None else []
+
+    def awaits_decision(self, call_id: str) -> bool:
+        return call_id in self.waiting
 
 
 @dataclass
@@ -493,6 +497,30 @@ async def test_commands_of_other_processes_are_carried_out_once() -> None:
     ]  # fmt: skip
     running.task.cancel()
     await asyncio.wait({running.task})
+
+
+async def test_a_word_about_a_call_that_waits_for_none_is_refused_and_not_heard() -> None:
+    running = await Running(Engine()).live()
+    deliver = running.world.deliver
+    assert deliver is not None
+    for word in (command("approve", "1", call_id="other"), command("reject", "2", call_id="other")):
+        with pytest.raises(CommandRefusedError, match="no call 'other' waits for approval") as refused:
+            deliver(word)
+        assert refused.value.code == "unknown_call"
+    assert running.engine.given == []
+    await running.over()
+
+
+async def test_a_command_that_comes_after_its_deadline_is_refused() -> None:
+    running = await Running(Engine()).live()
+    deliver = running.world.deliver
+    assert deliver is not None
+    with pytest.raises(CommandRefusedError) as refused:
+        deliver(command("interrupt").model_copy(update={"deadline": Clock().at_ms() - 1}))
+    assert refused.value.code == "expired"
+    deliver(command("interrupt").model_copy(update={"deadline": Clock().at_ms() + 1}))
+    assert running.engine.given == [inputs.Interrupt()]
+    await running.over()
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,27 @@
 """What the gateway answers over HTTP: a page, the agents, the sessions it holds, and their OpenAPI document."""
 
+from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, FastAPI, Query
+from fastapi import APIRouter, Depends, FastAPI, Path, Query
 from fastapi.responses import HTMLResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
+from voicebus.adapters.redis.commanding import RedisCommands
 from voicebus.agents.targets import Targets
+from voicebus.errors import BusError, CommandRefusedError
+from voicebus.telemetry.logging import get_logger
 from voicebus_services.gateway.sessions import Held, Sessions
 from voicebus_services.http import ApiKeys, ProblemError, answer_with_problems, require_key
+
+log = get_logger(__name__)
+
+MAX_MESSAGE: Final = 10_000
+"""Characters of what a model is told of a rejection."""
+
+# Ids of models are at most this long (see the engine's dialects), ours are shorter.
+Id = Annotated[str, Path(min_length=1, max_length=512)]
 
 
 class AgentShown(BaseModel):
@@ -59,7 +71,37 @@ PAGE: Final = """<!doctype html>
 """
 
 
-def build_app(sessions: Sessions, targets: Targets, keys: ApiKeys, *, gateway: str) -> FastAPI:
+class Decision(BaseModel):
+    """A person's word about a call. `always`: about all further calls of that tool in this session, too."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    always: bool = False
+
+
+class Rejection(Decision):
+    """`message` is what the model is told; absent, that the call was not approved."""
+
+    message: Annotated[str | None, Field(max_length=MAX_MESSAGE)] = None
+
+
+class CommandAccepted(BaseModel):
+    """The session has carried the command out."""
+
+    command_id: str
+
+
+# What a refused command is over HTTP (contract section 5).
+_REFUSALS: Final[Mapping[str, int]] = {
+    "unknown_session": 404,
+    "unknown_call": 404,
+    "session_ended": 409,
+    "no_answer": 504,
+    "expired": 504,
+}
+
+
+def build_app(sessions: Sessions, targets: Targets, keys: ApiKeys, commands: RedisCommands, *, gateway: str) -> FastAPI:
     """The gateway's HTTP application. WebSockets do not pass through it."""
     app = FastAPI(
         title="Voicebus session gateway",
@@ -98,6 +140,28 @@ def build_app(sessions: Sessions, targets: Targets, keys: ApiKeys, *, gateway: s
                 return _session(held, gateway)
         raise ProblemError(404, "unknown_session", f"this gateway holds no session {session[:64]!r}")
 
+    @v1.post("/sessions/{session}/tool-calls/{call_id}/approve", status_code=202, tags=["tool calls"])
+    async def approve(session: Id, call_id: Id, decision: Decision | None = None) -> CommandAccepted:
+        """Let a call run that waits for approval, whichever gateway holds its session."""
+        given = decision or Decision()
+        return await command(session, "approve", {"call_id": call_id, "always": given.always})
+
+    @v1.post("/sessions/{session}/tool-calls/{call_id}/reject", status_code=202, tags=["tool calls"])
+    async def reject(session: Id, call_id: Id, rejection: Rejection | None = None) -> CommandAccepted:
+        """Refuse a call that waits for approval, whichever gateway holds its session."""
+        given = rejection or Rejection()
+        word = {"call_id": call_id, "always": given.always, "message": given.message}
+        return await command(session, "reject", word)
+
+    async def command(session: str, name: str, arguments: Mapping[str, Any]) -> CommandAccepted:
+        try:
+            return CommandAccepted(command_id=await commands.send(session, name, arguments))
+        except CommandRefusedError as refused:
+            raise ProblemError(_REFUSALS.get(refused.code, 500), refused.code, str(refused)) from refused
+        except BusError as error:
+            log.warning("a command was not sent", session=session, error=str(error))
+            raise ProblemError(503, "bus_unavailable", "Redis cannot be reached now; try again shortly") from error
+
     app.include_router(v1)
     return app
 
@@ -108,7 +172,7 @@ def _agent(targets: Targets, name: str) -> AgentShown:
         name=name,
         default=name == targets.default_agent,
         tools=[tool.name for tool in agent.tools],
-        handoffs=[handoff.agent.name for handoff in agent.all_handoffs()],
+        handoffs=[handoff.agent_name for handoff in agent.all_handoffs()],
         guardrails=[guardrail.get_name() for guardrail in agent.output_guardrails],
     )
 

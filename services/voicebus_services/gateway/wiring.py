@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from voicebus.adapters.openai_realtime import OpenAIRealtimeConnector
 from voicebus.adapters.redis.client import RedisConnection, connect
 from voicebus.adapters.redis.clock import RedisClock
+from voicebus.adapters.redis.commanding import RedisCommands
 from voicebus.adapters.redis.config import pin_config
 from voicebus.adapters.redis.dispatch import RedisGuardrailDispatch, RedisToolDispatch
 from voicebus.adapters.redis.heartbeat import Heartbeat, new_incarnation
@@ -135,7 +136,10 @@ async def _gateway(
 
     gateway = new_incarnation()
     outbox = Outbox(redis, clock, service="gateway")
-    inbox = RedisInbox(redis, keys, gateway, on_reachable=lambda reached: health.set("redis", reached))
+    commands = RedisCommands(redis, outbox, clock, keys, gateway)
+    inbox = RedisInbox(
+        redis, keys, gateway, commands=commands, on_reachable=lambda reached: health.set("redis", reached)
+    )
 
     def lost(error: StaleOwnerError) -> None:
         sessions.lost(error)
@@ -151,7 +155,7 @@ async def _gateway(
         return await registry.lookup(remote)
 
     sessions = Sessions(settings, targets, bus, connector, registered=registered)
-    app = build_app(sessions, targets, api_keys, gateway=gateway)
+    app = build_app(sessions, targets, api_keys, commands, gateway=gateway)
     door = Doorkeeper(sessions, targets, api_keys, clock)
     async with serving(app, host=settings.http_host, port=settings.http_port, ws=upgrade_hook(door.decide)) as server:
         address = f"http://{_reachable(settings.http_host)}:{server.port}"

@@ -1,4 +1,4 @@
-"""Commands to a session from another process, through its gateway's inbox (contract section 2)."""
+"""Commands to a session from another process, through its gateway's inbox, and their answers (contract section 2)."""
 
 from typing import Any, Final
 
@@ -7,16 +7,35 @@ from pydantic import ConfigDict
 from voicebus.contracts.envelope import Message
 
 SESSION_COMMAND: Final = "session.command"
+SESSION_ANSWER: Final = "session.answer"
 
 
 class SessionCommand(Message):
-    """`command` and the further fields are those of the native face (contract section 3)."""
+    """`command` and the further fields are those of the native face (contract section 3).
+
+    `reply_to`: where a `SessionAnswer` is awaited, None where nobody waits.
+    """
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
     command_id: str
     command: str
+    reply_to: str | None = None
 
     @property
     def arguments(self) -> dict[str, Any]:
         return dict(self.model_extra or {})
+
+
+class CommandFailure(Message):
+    """`code` is the one that the native face answers with."""
+
+    code: str
+    message: str
+
+
+class SessionAnswer(Message):
+    """The session's owner has carried the command out, or could not."""
+
+    command_id: str
+    error: CommandFailure | None = None

@@ -101,8 +101,9 @@ class ClientSettings:
             "instructions": self._instructions,
             "tools": self._tools.own(session.get("tools")),
         }
-        if shown.get("prompt") is not None and not self.may_set("prompt"):
-            shown["prompt"] = None
+        for private in ("prompt", "tracing"):
+            if shown.get(private) is not None and not self.may_set(private):
+                shown[private] = None
         choice = shown.get("tool_choice")
         if isinstance(choice, Mapping) and self._tools.is_servers_choice(choice):
             shown["tool_choice"] = "auto"

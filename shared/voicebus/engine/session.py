@@ -105,6 +105,10 @@ class Session:
         """The conversation's items now, as the native face shows them; an item that changes is replaced."""
         return self._p.history.json()
 
+    def awaits_decision(self, call_id: str) -> bool:
+        """Whether a call waits to be approved or rejected, so that a word about it is heard."""
+        return self._p.calls.awaits_decision(call_id)
+
     def start(self) -> list[Output]:
         """The session's first outputs: the model, whose socket is open, gets its settings at once (parity 50, 129)."""
         session = self._p.settings.effective

@@ -9,12 +9,14 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final
 
+from voicebus.contracts.commands import SESSION_COMMAND
 from voicebus.contracts.envelope import Entry
 from voicebus.contracts.journal import ErrorRecorded, EventType, SessionEnded
 from voicebus.engine.config import SessionConfig
 from voicebus.engine.inputs import (
     AgentResolved,
     AgentUnresolved,
+    Approve,
     CallVetted,
     End,
     Input,
@@ -22,6 +24,7 @@ from voicebus.engine.inputs import (
     ModelAudio,
     ModelEvent,
     ModelMalformed,
+    Reject,
     TimerFired,
     ToolResultArrived,
 )
@@ -49,7 +52,7 @@ from voicebus.engine.outputs import (
     WordToolError,
 )
 from voicebus.engine.state import State
-from voicebus.errors import ModelLinkError
+from voicebus.errors import CommandRefusedError, ModelLinkError
 from voicebus.ports import (
     ModelConnector,
     ModelLink,
@@ -224,6 +227,16 @@ class SessionDriver:
         """Bring one input, a `ModelAudio` with its samples; nothing happens before the start and after the end."""
         self._take(event, delta, 0 if delta is None else len(delta.samples))
 
+    def decide(self, word: Approve | Reject) -> None:
+        """Bring a person's word about a call.
+
+        Raises:
+            CommandRefusedError: `unknown_call`, as no such call waits for one.
+        """
+        if not self.live or not self._engine.awaits_decision(word.call_id):
+            raise CommandRefusedError("unknown_call", f"no call {word.call_id[:64]!r} waits for approval")
+        self.feed(word)
+
     async def caught_up(self) -> None:
         """Return once no call of `inline_tools` runs."""
         await self._caught_up.wait()
@@ -386,9 +399,14 @@ class SessionDriver:
     # --- the inbox ----------------------------------------------------------------------------------
 
     def _arrived(self, entry: Entry) -> None:
+        """Raises `ContractError` for what no session reads, `CommandRefusedError` for what this one cannot do now."""
         metrics.MESSAGE_QUEUE.labels(service=_SERVICE).observe(max(0, self._bus.clock.at_ms() - entry.at) / 1000)
+        if entry.type == SESSION_COMMAND and entry.deadline is not None and entry.deadline < self._bus.clock.at_ms():
+            raise CommandRefusedError("expired", "the command came after its deadline")
         event = self._commands.read(entry)
-        if event is not None:
+        if isinstance(event, Approve | Reject):
+            self.decide(event)
+        elif event is not None:
             self.feed(event)
 
     # --- outputs ------------------------------------------------------------------------------------

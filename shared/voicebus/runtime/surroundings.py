@@ -23,6 +23,10 @@ class Engine(Protocol):
 
     def handle(self, event: Input, now: float) -> Sequence[Output]: ...
 
+    def awaits_decision(self, call_id: str) -> bool:
+        """Whether this call waits to be approved or rejected."""
+        ...
+
 
 class ClientFace(Protocol):
     """Who listens to a session. Called on the event loop; must not block, may call `SessionDriver.feed`."""

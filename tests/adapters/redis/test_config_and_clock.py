@@ -42,16 +42,13 @@ async def test_a_redis_that_came_back_empty_is_pinned_again_by_those_that_run(
 
 
 async def test_who_runs_on_with_other_shards_says_so_and_goes_on(
-    bus: RedisConnection, keys: Keys, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    bus: RedisConnection, keys: Keys, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("voicebus.adapters.redis.config.PIN_EVERY_S", 0.02)
     await pin_config(bus, Keys(keys.prefix, event_shards=8))
-    said = ""
 
     def heard() -> bool:
-        nonlocal said
-        said += "".join(capfd.readouterr())
-        return said.count("16 was read") >= 2
+        return caplog.text.count("16 was read") >= 2
 
     async with running(keep_pinned(bus, keys)):
         await wait_until(heard, description="two complaints")

@@ -51,7 +51,8 @@ async def test_a_call_goes_to_its_queue_with_its_deadline(bus: RedisConnection, 
     assert 5000 <= entry.deadline - before < 10_000
     assert entry.data == {
         "call_id": "c1", "tool": "get_weather", "arguments": '{"city": "Paris"}', "agent": "greeter",
-        "reply_to": keys.inbox("g1"), "attempt": 1, "hops": 0, "idempotent": True, "context": {},
+        "reply_to": keys.inbox("g1"), "attempt": 1, "hops": 0, "idempotent": True, "vetted": False,
+        "context": {},
     }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from voicebus.contracts.journal import EventType, SessionStarted, for_callers
 from voicebus.engine import inputs
 from voicebus.engine.config import Face
 from voicebus.engine.outputs import ForwardAudio
-from voicebus.errors import UsageError
+from voicebus.errors import CommandRefusedError, UsageError
 from voicebus.ports import Clock
 from voicebus.runtime import frames
 from voicebus.telemetry.logging import get_logger
@@ -120,7 +120,7 @@ class NativeConnection(ClientConnection):
             return
         try:
             done = self._perform(command)
-        except AudioError as error:
+        except (AudioError, CommandRefusedError) as error:
             self._error(command.id, error.code, str(error))
         except ValueError as error:
             self._error(command.id, "invalid_value", str(error))
@@ -153,10 +153,10 @@ class NativeConnection(ClientConnection):
             case commands.UpdateAgent():
                 driver.job("update-agent", self._update_agent(command))
                 return False
-            case commands.Approve() | commands.Reject():
-                # Tools that need approval come later; until then no call waits for one.
-                self._error(command.id, "unknown_call", f"no call {command.call_id[:64]!r} waits for approval")
-                return False
+            case commands.Approve():
+                driver.decide(inputs.Approve(command.call_id, command.always))
+            case commands.Reject():
+                driver.decide(inputs.Reject(command.call_id, command.always, command.message))
             case commands.End():
                 self._acknowledge(command.id)
                 driver.feed(inputs.End("ended"))

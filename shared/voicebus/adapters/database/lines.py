@@ -21,6 +21,7 @@ from voicebus.contracts.journal import (
     SessionEnded,
     SessionResumed,
     SessionStarted,
+    ToolApprovalRequired,
     ToolEnd,
     ToolStart,
 )
@@ -146,6 +147,14 @@ def _message(event: ItemRecorded) -> tuple[str, Row]:
     }  # fmt: skip
 
 
+def _tool_asked(event: ToolApprovalRequired) -> tuple[str, Row]:
+    """A call that waits for a person is in the transcript already, without an outcome."""
+    return f"call:{event.call_id}", {
+        "type": "tool_call", "agent": event.agent, "tool": event.tool, "call_id": event.call_id,
+        "arguments": event.arguments,
+    }  # fmt: skip
+
+
 def _tool_start(event: ToolStart) -> tuple[str, Row]:
     return f"call:{event.call_id}", {
         "type": "tool_call", "agent": event.agent, "item_id": event.item_id, "start_ms": event.started_ms,
@@ -183,6 +192,7 @@ def _error(event: ErrorRecorded) -> tuple[str | None, Row]:
 
 _ITEMS: Final[Mapping[type[Any], Callable[[Any], tuple[str | None, Row]]]] = {
     ItemRecorded: _message,
+    ToolApprovalRequired: _tool_asked,
     ToolStart: _tool_start,
     ToolEnd: _tool_end,
     Handoff: _handoff,

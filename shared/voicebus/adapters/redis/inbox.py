@@ -8,12 +8,14 @@ from collections.abc import Callable
 from typing import Final
 
 from voicebus.adapters.redis.client import RedisConnection
+from voicebus.adapters.redis.commanding import RedisCommands
 from voicebus.adapters.redis.config import keep_pinned
 from voicebus.adapters.redis.dead_letters import write_dead_letter
 from voicebus.adapters.redis.tail import StreamTail
+from voicebus.contracts.commands import SESSION_ANSWER, SESSION_COMMAND
 from voicebus.contracts.envelope import Entry
 from voicebus.contracts.streams import INBOX_QUEUE, INBOX_TTL_S, Keys
-from voicebus.errors import ContractError
+from voicebus.errors import CommandRefusedError, ContractError
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
 
@@ -26,7 +28,8 @@ _REMEMBERED: Final = 10_000
 class RedisInbox:
     """Implements `voicebus.ports.Inbox`. Run `run` as a task of the gateway.
 
-    `on_reachable` hears whether the last read reached Redis, for readiness.
+    `commands` gives and gets the answers to commands. `on_reachable` hears whether the last read reached Redis, for
+    readiness.
     """
 
     def __init__(
@@ -36,6 +39,7 @@ class RedisInbox:
         gateway: str,
         *,
         service: str = "gateway",
+        commands: RedisCommands | None = None,
         on_reachable: Callable[[bool], None] | None = None,
     ) -> None:
         self.stream = keys.inbox(gateway)
@@ -43,6 +47,7 @@ class RedisInbox:
         self._bus = bus
         self._keys = keys
         self._service = service
+        self._commands = commands
         self._tail = StreamTail(
             bus, self.stream, self._route, ttl_s=INBOX_TTL_S, service=service, on_reachable=on_reachable
         )
@@ -76,16 +81,32 @@ class RedisInbox:
         self._seen[entry.id] = None
         if len(self._seen) > _REMEMBERED:
             self._seen.popitem(last=False)
+        try:
+            refused = self._deliver(entry)
+        except ContractError as error:
+            refused = CommandRefusedError("invalid_value", str(error))
+            await self._dead_letter(entry_id, fields, error)
+        except Exception as error:  # one session's failure must not stop the others' replies
+            log.exception("inbox entry not handled", session=entry.session, type=entry.type)
+            refused = CommandRefusedError("internal_error", f"internal error ({type(error).__name__})")
+        if entry.type == SESSION_COMMAND and self._commands is not None:
+            self._commands.answer(entry, refused)
+
+    def _deliver(self, entry: Entry) -> CommandRefusedError | None:
+        """Bring an entry to whom it is for; why a command was not carried out, if it was not."""
+        if entry.type == SESSION_ANSWER and self._commands is not None:
+            self._commands.answered(entry)
+            return None
         deliver = self._subscribers.get(entry.session)
         if deliver is None:
             log.debug("inbox entry for a session that is not here", session=entry.session, type=entry.type)
-            return
+            return CommandRefusedError("unknown_session", f"this gateway does not hold session {entry.session[:64]!r}")
         try:
             deliver(entry)
-        except ContractError as error:
-            await self._dead_letter(entry_id, fields, error)
-        except Exception:  # one session's failure must not stop the others' replies
-            log.exception("inbox entry not handled", session=entry.session, type=entry.type)
+        except CommandRefusedError as refused:
+            log.info("command refused", session=entry.session, code=refused.code, why=str(refused))
+            return refused
+        return None
 
     async def _dead_letter(self, entry_id: str, fields: dict[str, str], error: ContractError) -> None:
         await write_dead_letter(
