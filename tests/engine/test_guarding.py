@@ -311,3 +311,14 @@ def test_a_check_that_stands_in_for_forgotten_ones_keeps_the_earliest_of_their_l
         talk.says("x")
     earliest = min(due for key, due in talk.timers().items() if key.startswith("check:"))
     assert earliest == pytest.approx(begun + 0.01 + 5)
+
+
+def test_the_model_is_told_why_also_where_it_echoes_no_metadata() -> None:
+    talk = Talk(agent(guardrails=[GuardrailSpec("polite", debounce=5)])).live()
+    talk.asks()
+    talk.begins(unasked=True)  # it is the answer, but nothing says so
+    talk.says("You fool")
+    (check,) = talk.of(DispatchCheck)
+    talk.verdict(check.check_id, GuardrailResult(name="polite", tripped=True))
+    assert talk.sent_types() == ["response.cancel", "conversation.item.create"]
+    assert talk.sent_types(talk.ends(status="cancelled")) == ["response.create"]

@@ -21,6 +21,7 @@ def test_a_new_item_is_added_and_a_known_one_updated() -> None:
             "previous_item_id": None,
             "type": "message",
             "role": "user",
+            "status": "completed",
             "content": [{"type": "input_text", "text": "Hello!"}],
         }
     ]
@@ -151,3 +152,28 @@ def test_what_went_out_in_an_event_stays_as_it_was() -> None:
     talk.result("sunny")
     assert repr(before) == kept
     assert repr(talk.emitted("history_updated")[-1]["history"]) != kept
+
+
+def test_a_call_is_an_item_once_the_model_has_made_it() -> None:
+    talk = Talk(agent(tools=[tool()])).asked()
+    added = talk.emitted("history_added")
+    talk.calls(arguments='{"city": "Paris"}')
+    (item,) = [event["item"] for event in talk.emitted("history_added")[len(added) :]]
+    assert (item["type"], item["status"], item["arguments"]) == ("function_call", "in_progress", '{"city": "Paris"}')
+
+
+def test_a_response_s_item_is_told_of_by_the_events_of_its_response() -> None:
+    talk = Talk().asked()
+    talk.item_begins()  # the response's event and the conversation's
+    assert len(talk.emitted("history_added")) == 1
+    told = len(talk.emitted("history_updated"))
+    talk.item_ends("Hello")
+    assert [len(talk.emitted("history_updated")) - told, talk.session.history[-1]["status"]] == [1, "completed"]
+
+
+def test_users_items_have_the_status_that_the_model_gave_them() -> None:
+    talk = Talk().live()
+    wire = {"id": "item_1", "type": "message", "role": "user", "content": [{"type": "input_text", "text": "Hi"}]}
+    talk.model("conversation.item.added", item=wire)
+    talk.model("conversation.item.added", item={**wire, "id": "item_2", "status": "completed"})
+    assert ["status" in item for item in talk.session.history] == [False, True]

@@ -175,7 +175,6 @@ class History:
                     "id": item_id,
                     "type": "message",
                     "role": "user",
-                    "status": "completed",
                     "content": [{"type": "input_text", "text": transcript}],
                 },
                 None,
@@ -212,8 +211,9 @@ class History:
         if old is not None and old["type"] == "message" and old["role"] == role:
             content = _merge_content(old["content"], content, role)
         message = {"item_id": item["id"], "previous_item_id": None, "type": "message", "role": role[:_MAX_NAME]}
-        if role == "assistant":  # what others say is there as a whole, or not at all
-            message["status"] = wire.text(item, "status")[:_MAX_NAME]
+        status = wire.text(item, "status")[:_MAX_NAME]
+        if status or role == "assistant":  # what others say is there as a whole: not every model gives it a status
+            message["status"] = status
         return {**message, "content": content}
 
     def _call(self, item: Mapping[str, Any], old: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -231,9 +231,7 @@ class InputGuards:
             at_ms=self._out.ms(),
             stage="input",
         )
-        self._out.emit(
-            "input_guardrail_tripped", guardrails=names, info=info, message=turn.text, item_id=turn.item_id
-        )
+        self._out.emit("input_guardrail_tripped", guardrails=names, info=info, message=turn.text, item_id=turn.item_id)
         for name in names:
             self._out.observe("guardrail_trip", rule=name)
         stopping = tuple(guardrail for guardrail, _ in findings if guardrail.mode is not GuardrailMode.OBSERVE)

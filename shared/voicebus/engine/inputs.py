@@ -89,7 +89,7 @@ class Interrupt:
 
 @dataclass(frozen=True, slots=True)
 class SendRaw:
-    """A client event of the protocol from the program itself, as it stands (parity 70): not restricted as a client is."""
+    """A client event of the protocol from the program itself, as it stands (parity 70), with no limits of a client."""
 
     event: Mapping[str, Any]
 

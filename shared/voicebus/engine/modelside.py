@@ -84,6 +84,8 @@ class ModelSide:
 
     def __init__(self, parts: Parts, verdicts: Verdicts) -> None:
         self._p = parts
+        # Whether items come as a server of the protocol tells of them, several times and in several events.
+        self._is_server = parts.config.transport is Transport.WIRE
         self._verdicts = verdicts
         self._partials: dict[str, str] = {}
         self.fatal_code: str | None = None
@@ -246,11 +248,12 @@ class ModelSide:
         if response is None:
             self._p.out.ignore("output item of no response")
             return
+        made = wire.text(item, "type") == "function_call" and wire.text(item, "status") in ("completed", "")
         if not response.out_of_band:
-            if self._p.config.transport is Transport.WIRE:  # others tell of their items apart from what they do
-                self._take(item, None, response)
+            if self._is_server:  # others tell of their items apart from what they do
+                self._take(item, None, response, made=made)
             self._p.transcript.finished(item)
-        if wire.text(item, "type") == "function_call" and wire.text(item, "status") in ("completed", ""):
+        if made:
             self._p.calls.begin(response, item)
         self._p.hosted.finished(item, response)
 
@@ -264,21 +267,35 @@ class ModelSide:
 
     def _item_done(self, event: Event) -> None:
         item = wire.mapping(event, "item")
-        self._take(item, wire.text(event, "previous_item_id") or None, None)
+        known = self._p.history.item(wire.text(item, "id")) is not None
+        if not self._is_server:
+            self._take(item, wire.text(event, "previous_item_id") or None, None)
+        elif not known or wire.text(item, "role") != "assistant":  # else `response.output_item.done` tells of it
+            self._take(item, wire.text(event, "previous_item_id") or None, None, repeats=False)
         self._p.transcript.said(item, transcribes=self._p.settings.transcribes)
         self._p.transcript.finished(item)
         self._p.hosted.finished(item, self._p.turns.active)
 
-    def _take(self, item: Event, previous: str | None, response: Response | None) -> None:
-        """An item is there, or known better than before."""
-        item_id = wire.text(item, "id")
-        if wire.text(item, "type") == "function_call_output":
+    def _take(
+        self, item: Event, previous: str | None, response: Response | None, *, made: bool = False, repeats: bool = True
+    ) -> None:
+        """An item is there, or known better than before; with `repeats` one of a response is told of in any case.
+
+        A call is an item of the history from when the model has `made` it, with its arguments (parity 2.2).
+        """
+        item_id, kind = wire.text(item, "id"), wire.text(item, "type")
+        if kind == "function_call_output":
             self._p.history.answered(wire.text(item, "call_id"), item_id)
         if self._p.history.is_hidden(item_id):
             return
+        if kind == "function_call" and not made and self._is_server:
+            return
         added = self._p.history.put(item, previous)
-        if wire.text(item, "type") == "message":
+        if kind == "message":
             self._p.transcript.open(item, previous, self._p.settings.agent.name, response)
+        if added is None and repeats and self._p.history.item(item_id) is not None:
+            # Not where it is the echo of an item that the session has created.
+            added = None if self._is_server and self._p.turns.active is None else False
         self._p.history_changed(item_id, added)
 
     def _item_retrieved(self, event: Event) -> None:

@@ -56,7 +56,7 @@ class Cut:
 class PlaybackTracker:
     """Remembers parts until they are interrupted, or played and followed by another (parity 119-123, 2.24-2.27).
 
-    `tracked`: the listener's reports count from the start, and are all that is known (`SessionConfig.tracked_playback`).
+    `tracked`: the listener's reports count from the start, and are all there is (`SessionConfig.tracked_playback`).
     """
 
     def __init__(self, bytes_per_ms: int, *, tracked: bool = False) -> None:

@@ -177,7 +177,9 @@ class Turns:
 
     @property
     def is_create_pending(self) -> bool:
-        return self._outstanding is not None or bool(self._waiting)
+        """Whether a response was asked for that is not there yet: an unmarked one that runs may be the one."""
+        unmarked = self.active is not None and self.active.create is None and not self._marks_come_back
+        return bool(self._waiting) or (self._outstanding is not None and not unmarked)
 
     def is_outstanding_for(self, followed: Response) -> bool:
         """Whether the create that continues `followed` is with the model already."""
