@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import redis.asyncio as aioredis
 
+from services.gateway.services import working
 from support.simulator import SimulatorHandle, running_simulator
 from support.tasks import running
 from voicebus.agents.targets import load_targets
@@ -18,6 +19,7 @@ from voicebus_services.gateway.wiring import Gateway, running_gateway
 from voicebus_services.settings import GatewaySettings
 
 QUEUE = "services"
+BANK = "services.gateway.bank"
 Gateways = Callable[..., AbstractAsyncContextManager[Gateway]]
 
 
@@ -29,10 +31,10 @@ async def simulator() -> AsyncIterator[SimulatorHandle]:
 
 @pytest.fixture
 def gateways(redis_url: str, stream_prefix: str, simulator: SimulatorHandle) -> Gateways:
-    """Run a gateway with these settings; its model is the simulator."""
+    """Run a gateway with these settings, serving `target`; its model is the simulator."""
 
     @asynccontextmanager
-    async def start(**settings: Any) -> AsyncIterator[Gateway]:
+    async def start(target: str = "services.gateway.hotel", **settings: Any) -> AsyncIterator[Gateway]:
         given = {
             "redis_url": redis_url,
             "stream_prefix": stream_prefix,
@@ -43,7 +45,7 @@ def gateways(redis_url: str, stream_prefix: str, simulator: SimulatorHandle) -> 
             "drain_timeout": 0,
             **settings,
         }
-        async with running_gateway(GatewaySettings(**given), load_targets(["services.gateway.hotel"])) as gateway:
+        async with running_gateway(GatewaySettings(**given), load_targets([target])) as gateway:
             yield gateway
 
     return start
@@ -52,6 +54,14 @@ def gateways(redis_url: str, stream_prefix: str, simulator: SimulatorHandle) -> 
 @pytest.fixture
 async def gateway(gateways: Gateways) -> AsyncIterator[Gateway]:
     async with gateways() as running_one:
+        yield running_one
+
+
+@pytest.fixture
+async def bank(gateways: Gateways, redis_url: str, stream_prefix: str) -> AsyncIterator[Gateway]:
+    """A gateway with the agents of `bank.py`, and real workers for their tools and guardrails."""
+    targets = load_targets([BANK])
+    async with working(targets, redis_url=redis_url, stream_prefix=stream_prefix), gateways(BANK) as running_one:
         yield running_one
 
 
