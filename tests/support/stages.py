@@ -292,7 +292,7 @@ class Cluster:
             targets = load_targets([name])
             settings = GatewaySettings(
                 **self._bus, model_url=server.url, model_api_key="test", http_port=0, ops_port=0, drain_timeout=0
-            )  # type: ignore[arg-type]
+            )
             async with contextlib.AsyncExitStack() as services:
                 if targets.tools:
                     await services.enter_async_context(ToolWorker(targets.tools.values(), **self._bus))

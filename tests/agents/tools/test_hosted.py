@@ -25,7 +25,7 @@ def test_a_hosted_server_is_known_by_its_label_and_told_as_it_is() -> None:
         ({"server_label": "crm", "server_url": "u", "tunnel_id": "t"}, "needs exactly one of"),
         ({"server_label": "crm", "server_url": 7}, "needs exactly one of"),
         ({"server_label": "crm", "server_url": "u", "type": "function"}, "type must be 'mcp', not 'function'"),
-        ({"server_label": "crm", "server_url": "u", "lable": "x"}, "unknown keys: lable"),
+        ({"server_label": "crm", "server_url": "u", "lbl": "x"}, "unknown keys: lbl"),
         ({"server_label": "crm", "server_url": "u", "require_approval": "maybe"}, "require_approval must be"),
     ],
 )

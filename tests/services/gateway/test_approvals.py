@@ -124,7 +124,7 @@ async def test_a_word_that_fits_no_call_is_answered_with_what_is_wrong(bank: Gat
         session, call_id = required["session"], required["call_id"]
         assert problem(await decide(bank, "01NONE", call_id, "approve")) == (404, "unknown_session")
         assert problem(await decide(bank, session, "call_none", "reject")) == (404, "unknown_call")
-        assert problem(await decide(bank, session, call_id, "reject", json={"messsage": "x"})) == (
+        assert problem(await decide(bank, session, call_id, "reject", json={"note": "x"})) == (
             422, "invalid_request",
         )  # fmt: skip
         assert problem(await decide(bank, session, call_id, "reject", json={"message": "x" * 10_001})) == (
