@@ -91,7 +91,7 @@ def test_what_was_heard_as_audio_equals_its_text() -> None:
 @pytest.mark.parametrize(
     ("order", "gone", "made"),
     [
-        ("abx", ["c"], []),
+        ("abd", ["c"], []),
         ("bcd", ["a"], []),
         ("", ["a", "b", "c", "d"], []),
         ("abcxd", [], [("x", "c")]),

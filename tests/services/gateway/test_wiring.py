@@ -229,7 +229,7 @@ async def test_an_unreachable_redis_is_refused() -> None:
 
 
 async def test_a_wrong_redis_password_is_refused() -> None:
-    with RedisServer(password="right") as server:  # noqa: SIM117 - one is sync
+    with RedisServer(password="right") as server:
         with pytest.raises(BusError, match="password"):
             await serve(settings(f"redis://:wrong@127.0.0.1:{server.port}"), [TARGET])
 
