@@ -195,7 +195,9 @@ async def test_a_whole_conversation_follows_the_script() -> None:
         assert session.usage.total_tokens == 7
         assert [item.item_id for item in session.history] == ["u1", "item-c1", "i3"]
         # The model did not tell of the call's output; the history knows it all the same.
-        assert session.history[1].output == "a room in Rome is 100"
+        made = session.history[1]
+        assert isinstance(made, RealtimeToolCallItem)
+        assert made.output == "a room in Rome is 100"
         turns = [record for record in session.records if record["type"] == "turn_ended"]
         assert turns[0]["usage"]["total_tokens"] == 7
     model.assert_complete()
@@ -560,3 +562,47 @@ async def test_a_model_that_ignores_its_cancelling_is_left_behind(monkeypatch: p
     with pytest.raises(UserError, match="the session ended"):
         await speaking
     gate.set()
+
+
+@pytest.mark.parametrize(("bad", "heard"), [("never said", True), ("hundred", False)])
+async def test_a_guardrail_that_holds_lets_no_raw_event_out_before_its_word(bad: str, heard: bool) -> None:
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def judge(_: Any, __: Any, text: str) -> GuardrailFunctionOutput:
+        asked.set()
+        await answer.wait()
+        return GuardrailFunctionOutput(None, bad in text)
+
+    said = AssistantMessageItem(item_id="i1", status="completed", content=[AssistantAudio(transcript="hundred")])
+    model = ScriptedRealtimeModel(strict=False)
+    guard = OutputGuardrail(judge, name="prices", mode="hold")
+    async with await session_with(model, agent(output_guardrails=[guard])) as session:
+        await until(session, "history_updated")
+        await model.emit(
+            *turn(
+                "r1",
+                RealtimeModelOtherEvent("hundred"),
+                RealtimeModelRawServerEvent({"transcript": "hundred"}),
+                RealtimeModelItemUpdatedEvent(AssistantMessageItem(item_id="i1", status="in_progress", content=[])),
+                RealtimeModelAudioEvent(bytes(100), "r1", "i1", 0),
+                RealtimeModelTranscriptDeltaEvent("i1", "hundred", "r1"),
+                RealtimeModelItemUpdatedEvent(said),
+            )
+        )
+        await asked.wait()
+        answer.set()
+        before = await until(session, "history_added")
+        assert [label(event) for event in before] == [
+            "raw turn_started", "agent_start", "raw item_updated", "history_added",
+        ]  # fmt: skip
+        after = await until(session, "agent_end")
+    labels = [label(event) for event in after]
+    if heard:
+        assert labels == [
+            "raw audio", "audio_start", "audio", "raw transcript_delta", "transcript_delta",
+            "raw item_updated", "history_updated", "raw turn_ended", "agent_end",
+        ]  # fmt: skip
+    else:
+        assert "hundred" not in "".join(repr(event) for event in after if event.type != "guardrail_tripped")
+        assert not {"raw audio", "audio", "raw transcript_delta", "transcript_delta"} & set(labels)
+        assert "guardrail_tripped" in labels

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final, Protocol
 
 from voicebus.agents.context import RunContextWrapper
+from voicebus.agents.local.carried import CarriedAudio, CarriedEvent, raw_event
 from voicebus.agents.local.face import EventFace
 from voicebus.agents.local.folding import Step, fold
 from voicebus.agents.local.sending import ModelSends
@@ -25,6 +26,7 @@ from voicebus.agents.models.sends import (
     RealtimeModelUserInput,
 )
 from voicebus.agents.usage import Usage
+from voicebus.engine.config import AgentSpec
 from voicebus.engine.guarding import CHECK_TIMER
 from voicebus.engine.inputs import (
     AgentResolved,
@@ -51,6 +53,9 @@ _REMEMBERED: Final = 1_000
 
 _NORMAL: Final = 1000
 
+# May tell anything, in any form.
+_OPAQUE: Final = (model_events.RealtimeModelRawServerEvent, model_events.RealtimeModelOtherEvent)
+
 
 class Settings(Protocol):
     """The author's settings, by snapshot."""
@@ -69,14 +74,16 @@ class ModelBridge:
         showing: Showing,
         context: RunContextWrapper[Any],
         *,
-        snapshot: int,
+        agent: AgentSpec,
     ) -> None:
         self._model = model
         self._author = author
         self._face = face
         self._showing = showing
         self._context = context
-        self._snapshot = snapshot
+        self._snapshot = agent.snapshot
+        # What cannot be judged is not shown once an agent of the session has a guardrail that holds.
+        self._withholds = agent.holds
         self._driver: SessionDriver | None = None
         self._listener: RealtimeModelListener | None = None
         # What the engine has sent in this step, and on whose behalf.
@@ -171,8 +178,13 @@ class ModelBridge:
     # --- ModelTap -------------------------------------------------------------------------------------
 
     def heard(self, item: Input, delta: AudioDelta | None, size: int) -> None:
+        raw = raw_event(item, delta)
+        if raw is not None:
+            self._face.begin(size)
+            self._face.raw(raw)
         if isinstance(item, AgentResolved | UpdateAgent):
             self._snapshot = item.agent.snapshot
+            self._withholds = self._withholds or item.agent.holds
             self._showing.took_over(item.agent.name, item.agent.snapshot)
         self._judging = isinstance(item, VerdictArrived) or (
             isinstance(item, TimerFired) and item.key.startswith(CHECK_TIMER)
@@ -208,35 +220,40 @@ class ModelBridge:
     # --- what the model says --------------------------------------------------------------------------
 
     async def on_event(self, event: RealtimeModelEvent) -> None:
-        """One event of the model: shown as it is, then what follows from it."""
+        """One event of the model: shown as it is, then what follows from it (both when it may be known)."""
         driver = self._driver
         if driver is None or not driver.live:
             return
-        self._face.begin(len(event.data) if isinstance(event, model_events.RealtimeModelAudioEvent) else 0)
-        self._face.raw(event)
-        handler = self._HANDLERS.get(type(event))
-        if handler is not None:
-            handler(self, event)
+        carry = self._CARRIES.get(type(event))
+        if carry is not None:
+            carry(self, event)
+        else:
+            handler = self._HANDLERS.get(type(event))
+            if handler is not None or not (self._withholds and isinstance(event, _OPAQUE)):
+                self._face.begin(0)
+                self._face.raw(event)
+            if handler is not None:
+                handler(self, event)
         await driver.caught_up()
 
     def _feed(self, item: Input, delta: AudioDelta | None = None) -> None:
         if self._driver is not None:
             self._driver.feed(item, delta)
 
-    def _server(self, kind: str, **fields: Any) -> None:
-        self._feed(ModelEvent({"type": kind, **fields}))
+    def _server(self, source: RealtimeModelEvent, kind: str, **fields: Any) -> None:
+        self._feed(ModelEvent(CarriedEvent(source, {"type": kind, **fields})))
 
     def _on_turn_started(self, event: model_events.RealtimeModelTurnStartedEvent) -> None:
         self._turns += 1
         # The engine takes the response that runs for what names none (parity 2.28).
-        self._server("response.created", response={"id": event.response_id or "", "status": "in_progress"})
+        self._server(event, "response.created", response={"id": event.response_id or "", "status": "in_progress"})
 
     def _on_turn_ended(self, event: model_events.RealtimeModelTurnEndedEvent) -> None:
         response: dict[str, Any] = {"id": event.response_id or "", "status": "completed", "output": []}
         usage, self._usage = self._usage, None
         if usage is not None:
             response["usage"] = usage
-        self._server("response.done", response=response)
+        self._server(event, "response.done", response=response)
 
     def _on_usage(self, event: model_events.RealtimeModelUsageEvent) -> None:
         self._context.usage.add(event.usage)
@@ -244,15 +261,16 @@ class ModelBridge:
 
     def _on_audio(self, event: model_events.RealtimeModelAudioEvent) -> None:
         self._belongs(event.item_id, event.response_id)
-        delta = AudioDelta(
+        delta = CarriedAudio(
             "response.output_audio.delta", event.response_id, event.item_id, "",
-            content_index=event.content_index, samples=event.data,
+            content_index=event.content_index, samples=event.data, source=event,
         )  # fmt: skip
         self._feed(ModelAudio(event.response_id, event.item_id, 0, event.content_index, len(event.data)), delta)
 
     def _on_audio_done(self, event: model_events.RealtimeModelAudioDoneEvent) -> None:
         self._server(
-            "response.output_audio.done", response_id=self._response_of.get(event.item_id, ""), item_id=event.item_id,
+            event, "response.output_audio.done",
+            response_id=self._response_of.get(event.item_id, ""), item_id=event.item_id,
             output_index=0, content_index=event.content_index,
         )  # fmt: skip
 
@@ -268,7 +286,7 @@ class ModelBridge:
     def _text(self, kind: str, event: Any) -> None:
         self._belongs(event.item_id, event.response_id)
         self._server(
-            kind, response_id=event.response_id, item_id=event.item_id, output_index=0, content_index=0,
+            event, kind, response_id=event.response_id, item_id=event.item_id, output_index=0, content_index=0,
             delta=event.delta,
         )  # fmt: skip
 
@@ -277,14 +295,15 @@ class ModelBridge:
         item["id"] = item.pop("item_id")
         previous = item.pop("previous_item_id", None)
         kind = "done" if item.get("status") in ("completed", "incomplete") and item["type"] == "message" else "added"
-        self._server(f"conversation.item.{kind}", item=item, previous_item_id=previous)
+        self._server(event, f"conversation.item.{kind}", item=item, previous_item_id=previous)
 
     def _on_item_deleted(self, event: model_events.RealtimeModelItemDeletedEvent) -> None:
-        self._server("conversation.item.deleted", item_id=event.item_id)
+        self._server(event, "conversation.item.deleted", item_id=event.item_id)
 
     def _on_call(self, event: RealtimeModelToolCallEvent) -> None:
         unsent = self._unsent.pop(event.call_id, None)
         if unsent is not None:
+            self._face.raw(event)
             self._sends.put(unsent)
             return
         self._calls[event.call_id] = event
@@ -294,17 +313,17 @@ class ModelBridge:
             "id": event.id or f"item_{event.call_id}", "type": "function_call", "status": "completed",
             "call_id": event.call_id, "name": event.name, "arguments": event.arguments,
         }  # fmt: skip
-        self._server("response.output_item.done", response_id="", output_index=0, item=item)
+        self._server(event, "response.output_item.done", response_id="", output_index=0, item=item)
 
     def _on_transcription(self, event: model_events.RealtimeModelInputAudioTranscriptionCompletedEvent) -> None:
         self._server(
-            "conversation.item.input_audio_transcription.completed",
+            event, "conversation.item.input_audio_transcription.completed",
             item_id=event.item_id, content_index=0, transcript=event.transcript,
         )  # fmt: skip
 
     def _on_timeout(self, event: model_events.RealtimeModelInputAudioTimeoutTriggeredEvent) -> None:
         self._server(
-            "input_audio_buffer.timeout_triggered",
+            event, "input_audio_buffer.timeout_triggered",
             item_id=event.item_id, audio_start_ms=event.audio_start_ms, audio_end_ms=event.audio_end_ms,
         )  # fmt: skip
 
@@ -326,13 +345,12 @@ class ModelBridge:
         if len(self._response_of) > _REMEMBERED:
             self._response_of.popitem(last=False)
 
-    _HANDLERS: ClassVar[Mapping[type, Callable[[Any, Any], None]]] = {
+    # Events that become an input of the engine, which says when they may be known.
+    _CARRIES: ClassVar[Mapping[type, Callable[[Any, Any], None]]] = {
         model_events.RealtimeModelTurnStartedEvent: _on_turn_started,
         model_events.RealtimeModelTurnEndedEvent: _on_turn_ended,
-        model_events.RealtimeModelUsageEvent: _on_usage,
         model_events.RealtimeModelAudioEvent: _on_audio,
         model_events.RealtimeModelAudioDoneEvent: _on_audio_done,
-        model_events.RealtimeModelAudioInterruptedEvent: _on_audio_interrupted,
         model_events.RealtimeModelTranscriptDeltaEvent: _on_transcript,
         model_events.RealtimeModelOutputTextDeltaEvent: _on_text,
         model_events.RealtimeModelItemUpdatedEvent: _on_item,
@@ -340,6 +358,12 @@ class ModelBridge:
         model_events.RealtimeModelToolCallEvent: _on_call,
         model_events.RealtimeModelInputAudioTranscriptionCompletedEvent: _on_transcription,
         model_events.RealtimeModelInputAudioTimeoutTriggeredEvent: _on_timeout,
+    }
+
+    # Events that tell nothing of what anybody said.
+    _HANDLERS: ClassVar[Mapping[type, Callable[[Any, Any], None]]] = {
+        model_events.RealtimeModelUsageEvent: _on_usage,
+        model_events.RealtimeModelAudioInterruptedEvent: _on_audio_interrupted,
         model_events.RealtimeModelErrorEvent: _on_error,
         model_events.RealtimeModelEndOfStreamEvent: _on_end_of_stream,
         model_events.RealtimeModelExceptionEvent: _on_exception,

@@ -79,7 +79,7 @@ class Conversation:
         self.bridge: ModelBridge | None = None
         if self._plain is None:
             self.bridge = ModelBridge(
-                beginning.model, author, self.face, self.showing, beginning.context, snapshot=config.agent.snapshot
+                beginning.model, author, self.face, self.showing, beginning.context, agent=config.agent
             )
         self._engine = Session(config, now=clock.monotonic())
         self.driver = SessionDriver(

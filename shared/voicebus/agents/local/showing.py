@@ -64,8 +64,8 @@ class Showing:
     def recorded(self, kind: EventType, data: Message, seq: int) -> RealtimeSessionEvent | None:
         """The event that a record is shown as, None for those that go into the journal only."""
         show = self._RECORDS.get(kind)
-        if show is None:
-            return None
+        if show is None or (isinstance(data, GuardrailTripped) and data.stage == "input"):
+            return None  # what the user said is told of by `input_guardrail_tripped`
         event: RealtimeSessionEvent = show(self, data)
         event.seq = seq
         return event
