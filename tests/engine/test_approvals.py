@@ -68,6 +68,15 @@ def test_a_call_that_needs_approval_waits_for_a_person_and_has_no_time_limit() -
     assert "call:call_1" not in talk.timers()
 
 
+def test_a_call_awaits_a_word_from_the_question_to_the_answer() -> None:
+    talk = asking()
+    assert talk.session.awaits_decision("call_1")
+    assert not talk.session.awaits_decision("call_2")
+    talk.put(Approve("call_1"))
+    assert not talk.session.awaits_decision("call_1")
+    assert not vetting().session.awaits_decision("call_1"), "its author is asked first"
+
+
 def test_an_approved_call_runs_and_its_time_begins() -> None:
     talk = asking(timeout_ms=1000)
     talk.now += 3600

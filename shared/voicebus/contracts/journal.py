@@ -63,10 +63,13 @@ class ItemRecorded(Message):
 
 
 class ToolApprovalRequired(Message):
+    """A call waits for a person since `at_ms` (None in records that were written before there was one)."""
+
     call_id: str
     tool: str
     arguments: str
     agent: str
+    at_ms: int | None = None
 
 
 class ToolApprovalDecided(Message):

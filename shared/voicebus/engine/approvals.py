@@ -124,6 +124,7 @@ class Approvals:
             tool=call.name,
             arguments=call.arguments,
             agent=call.response.agent.name,
+            at_ms=self._out.ms(),
         )
 
     def _unchecked(self, call: Call, why: str) -> None:

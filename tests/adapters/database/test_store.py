@@ -115,6 +115,48 @@ async def test_a_call_that_has_not_ended_is_a_line_without_an_outcome(store: Tra
     assert (line.tool, line.output, line.outcome, line.end_ms) == ("get_weather", None, None, None)
 
 
+async def test_a_call_that_waits_for_a_person_stands_where_it_was_made(store: TranscriptStore) -> None:
+    wanted = {"call_id": "call_1", "tool": "get_weather", "arguments": "{}", "agent": "front_desk", "at_ms": 900}
+    decided = {"call_id": "call_1", "approved": True}
+    waiting = [
+        started("s1"), said("s1", 2, "user", "And the weather?", start=500),
+        entry("s1", 3, "tool_approval_required", wanted),
+    ]  # fmt: skip
+    await store.write(recorded(*waiting))
+    line = (await read(store, "s1")).items[-1]
+    assert (line.type, line.tool, line.arguments, line.outcome, line.start_ms) == (
+        "tool_call", "get_weather", "{}", None, 900,
+    )  # fmt: skip
+    more = [
+        entry("s1", 4, "tool_approval_decided", decided), tool_start("s1", 5, start=4000),
+        tool_end("s1", 6, start=4000),
+    ]  # fmt: skip
+    await store.write(recorded(*more))
+    transcript = await read(store, "s1")
+    assert (speech(transcript), transcript.gaps) == ([("user", "And the weather?"), ("get_weather", "sunny")], [])
+    assert (transcript.items[-1].start_ms, transcript.items[-1].outcome) == (4000, "ok")
+
+
+async def test_a_refused_call_is_a_line_that_says_what_the_model_was_told(store: TranscriptStore) -> None:
+    told = {"output": "Not today.", "outcome": "error", "started_ms": 800, "ended_ms": 800, "worker": None}
+    call = {"call_id": "c", "item_id": "i", "tool": "pay", "arguments": "{}", "agent": "front_desk"}
+    await store.write(recorded(started("s1"), entry("s1", 2, "tool_end", {**call, **told})))
+    line = (await read(store, "s1")).items[0]
+    assert (line.tool, line.output, line.outcome, line.start_ms) == ("pay", "Not today.", "error", 800)
+
+
+async def test_what_was_withheld_is_in_the_transcript_as_said_and_not_heard(store: TranscriptStore) -> None:
+    hidden = said("s1", 2, "assistant", "The secret.", start=100, heard_text="", truncated=True, withheld=True)
+    input_trip = {
+        "response_id": "", "item_id": "i", "agent": "front_desk", "guardrails": ["no_threats"], "message": "Hands up.",
+        "at_ms": 900, "stage": "input", "withheld": False,
+    }  # fmt: skip
+    await store.write(recorded(started("s1"), hidden, entry("s1", 3, "guardrail_tripped", input_trip)))
+    said_line, trip = (await read(store, "s1")).items
+    assert (said_line.text, said_line.heard_text, said_line.truncated) == ("The secret.", "", True)
+    assert (trip.type, trip.text, trip.outcome, trip.item_id) == ("guardrail", "Hands up.", "no_threats", "i")
+
+
 async def test_an_open_session_is_active_and_a_crashed_one_interrupted(store: TranscriptStore) -> None:
     await store.write(recorded(started("open"), started("crashed"), ended("crashed", 2, "interrupted")))
     assert (await read(store, "open")).status == "active"

@@ -84,4 +84,6 @@ teller = RealtimeAgent(
 )
 discreet = RealtimeAgent(name="discreet", instructions="You say little.", output_guardrails=[discretion])
 guarded = RealtimeAgent(name="guarded", instructions="You stay calm.", input_guardrails=[no_threats])
-branch = RealtimeAgent(name="branch", instructions="You ask the head office.", tools=[RemoteTool("transfer")])
+branch = RealtimeAgent(
+    name="branch", instructions="You ask the head office.", tools=[RemoteTool("transfer"), RemoteTool("account")]
+)

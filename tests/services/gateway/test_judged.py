@@ -122,6 +122,13 @@ async def test_guardrails_of_a_tool_judge_its_call_and_its_output(
     assert ("tool_start" in client.types) is starts
 
 
+async def test_the_worker_asks_the_guardrails_of_a_tool_that_the_gateway_knows_by_name_only(bank: Gateway) -> None:
+    async with native(bank, "?agent=branch") as client:
+        await client.send("send_message", text='[[call: account {"whose": "theirs"}]][[next]][[say: {outputs}]]')
+        end = await client.until("tool_end")
+    assert end["output"] == "Only the caller's own account."
+
+
 async def test_a_result_in_the_background_is_read_and_not_answered(bank: Gateway) -> None:
     async with native(bank) as client:
         await client.send("send_message", text='[[call: note {"text": "milk"}]][[next]][[say: never said]]')

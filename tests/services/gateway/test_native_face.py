@@ -38,6 +38,37 @@ async def test_a_text_turn_is_answered_with_audio_between_its_events(gateway: Ga
     assert recorded == sorted(recorded)
 
 
+async def test_a_message_may_have_several_parts(gateway: Gateway) -> None:
+    parts = [{"type": "input_text", "text": "Look: "}, {"type": "input_text", "text": "[[say: I see]]"}]
+    async with native(gateway) as client:
+        await client.send("send_message", content=parts, id="m")
+        await client.until("ack", id="m")
+        asked = await client.until("item_recorded", role="user")
+        spoken = await client.until("item_recorded", role="assistant")
+    assert "Look: " in asked["text"]
+    assert spoken["text"] == "I see"
+
+
+async def test_a_turn_tells_when_its_audio_begins_and_what_was_said_in_all(gateway: Gateway) -> None:
+    async with native(gateway) as client:
+        await client.send("send_message", text="[[say: Good morning]]")
+        begun = await client.until("audio_start")
+        await client.until("item_recorded", role="assistant")
+    assert begun["content_index"] == 0
+    assert begun["item_id"] == client.events("audio")[0]["item_id"]
+    assert [end["output"] for end in client.events("agent_end")] == ["Good morning"]
+
+
+async def test_what_is_interrupted_says_that_its_audio_stopped(gateway: Gateway) -> None:
+    async with native(gateway) as client:
+        await client.send("send_message", text=f"[[say: {'word ' * 200}]]")
+        begun = await client.until("audio_start")
+        await client.send("interrupt", id="i")
+        stopped = await client.until("audio_interrupted")
+        await client.until("ack", id="i")
+    assert stopped["item_id"] == begun["item_id"]
+
+
 async def test_a_tool_call_goes_out_over_redis_and_comes_back(gateway: Gateway, tool_worker: list[ToolCall]) -> None:
     counted = tool_outcomes("get_weather", "ok")
     async with native(gateway) as client:

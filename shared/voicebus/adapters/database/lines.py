@@ -151,7 +151,7 @@ def _tool_asked(event: ToolApprovalRequired) -> tuple[str, Row]:
     """A call that waits for a person is in the transcript already, without an outcome."""
     return f"call:{event.call_id}", {
         "type": "tool_call", "agent": event.agent, "tool": event.tool, "call_id": event.call_id,
-        "arguments": event.arguments,
+        "arguments": event.arguments, "start_ms": event.at_ms,
     }  # fmt: skip
 
 
