@@ -1,0 +1,198 @@
+"""Guardrails on what the model says (parity J), and that records of input guardrails are no output trips."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from support.scripts import answering, sent
+from support.stages import IN_PROCESS, Conversation, Stage
+from support.waiting import wait_until
+from voicebus import (
+    GuardrailFunctionOutput,
+    InputGuardrail,
+    OutputGuardrail,
+    RealtimeAgent,
+    RealtimeRunConfig,
+    output_guardrail,
+)
+from voicebus.testing import ScriptedRealtimeServer, ServerStep, audio_turn, end_turn, open_turn, text_turn
+
+LONG = "we never speak of the secret plan at this desk"
+
+
+def no_secrets(_: Any, __: Any, text: str) -> GuardrailFunctionOutput:
+    return GuardrailFunctionOutput({"seen": len(text)}, "secret" in text)
+
+
+def guarded(*guardrails: OutputGuardrail[Any]) -> RealtimeAgent[Any]:
+    return RealtimeAgent("Ada", output_guardrails=list(guardrails) or [OutputGuardrail(no_secrets, name="secrets")])
+
+
+def eagerly(letters: int = 10) -> RealtimeRunConfig:
+    return {"guardrails_settings": {"debounce_text_length": letters}}
+
+
+def told_off(server: ScriptedRealtimeServer) -> list[str]:
+    """The texts of the user messages that the server was sent."""
+    items = [event["item"] for event in server.received("conversation.item.create")]
+    parts: list[Mapping[str, Any]] = [part for item in items for part in item.get("content", ())]
+    return [part["text"] for part in parts if part["type"] == "input_text"]
+
+
+def guardrails(event: Mapping[str, Any]) -> list[str]:
+    """Which tripped: records name them, a program gets their results."""
+    if "guardrails" in event:
+        return list(event["guardrails"])
+    found = [result["guardrail"] for result in event["guardrail_results"]]
+    return [one if isinstance(one, str) else one["name"] or "secrets" for one in found]
+
+
+async def say(talk: Conversation, text: str = "hello") -> None:
+    await talk.say(text)
+    await talk.until("guardrail_tripped")
+
+
+async def test_a_decorated_guardrail_trips_and_says_what_it_found(stage: Stage) -> None:
+    @output_guardrail
+    def secrets(_: Any, __: Any, text: str) -> GuardrailFunctionOutput:
+        return GuardrailFunctionOutput("found", "secret" in text)
+
+    async with answering(text_turn(LONG), text_turn("Sorry.")) as server:
+        async with stage.conversation(guarded(secrets), server) as talk:
+            await say(talk)
+            await talk.until("agent_end")
+    (tripped,) = talk.of("guardrail_tripped")
+    assert tripped["message"] == LONG
+    assert guardrails(tripped) == ["secrets"]
+
+
+async def test_the_agents_and_the_run_configs_guardrails_run_and_one_that_raises_does_not_stop_the_others(
+    stage: Stage,
+) -> None:
+    def broken(_: Any, __: Any, text: str) -> GuardrailFunctionOutput:
+        raise RuntimeError("out of order")
+
+    def plans(_: Any, __: Any, text: str) -> GuardrailFunctionOutput:
+        return GuardrailFunctionOutput(None, "plan" in text)
+
+    shared = OutputGuardrail(no_secrets, name="secrets")
+    agent = guarded(OutputGuardrail(broken, name="broken"), shared)
+    config: RealtimeRunConfig = {"output_guardrails": [shared, OutputGuardrail(plans, name="plans")]}
+    async with answering(text_turn(LONG), text_turn("Sorry.")) as server:
+        async with stage.conversation(agent, server, config) as talk:
+            await say(talk)
+            await server.wait_for("response.create", 2)
+    tripped = [name for event in talk.of("guardrail_tripped") for name in guardrails(event)]
+    assert sorted(tripped) == ["plans", "secrets"], "each once, and the broken one lets pass"
+
+
+async def test_an_answer_is_judged_while_it_goes_on_and_stopped(stage: Stage) -> None:
+    async with answering(open_turn(LONG, bytes(4800)), text_turn("Sorry.")) as server:
+        async with stage.conversation(guarded(), server, eagerly()) as talk:
+            await say(talk)
+            await server.wait_for("response.create", 2)
+            await wait_until(lambda: len(talk.of("agent_end")) == 2, description="the answer to the feedback")
+    assert talk.of("guardrail_tripped")[0]["message"].startswith("we never")
+    assert len(server.received("response.cancel")) == 1
+    assert told_off(server) == ["hello", "guardrail triggered: secrets"]
+    kinds = talk.kinds()
+    assert kinds.index("guardrail_tripped") < kinds.index("audio_interrupted") < kinds.index("agent_end")
+
+
+async def test_a_short_answer_and_the_tail_are_judged_at_the_end(stage: Stage) -> None:
+    async with answering(text_turn("a secret"), text_turn("Sorry.")) as server:
+        async with stage.conversation(guarded(), server) as talk:
+            await say(talk)
+            await server.wait_for("response.create", 2)
+    assert [event["message"] for event in talk.of("guardrail_tripped")] == ["a secret"]
+
+
+@pytest.mark.parametrize("spoken", [True, False])
+async def test_both_what_is_spoken_and_what_is_written_is_judged(stage: Stage, spoken: bool) -> None:
+    turn = audio_turn(LONG, bytes(480)) if spoken else text_turn(LONG)
+    async with answering(turn, text_turn("Sorry.")) as server:
+        async with stage.conversation(guarded(), server) as talk:
+            await say(talk)
+            await server.wait_for("response.create", 2)
+    assert talk.of("guardrail_tripped")[0]["message"] == LONG
+
+
+async def test_a_written_answer_is_cancelled_without_an_interruption_of_audio(stage: Stage) -> None:
+    async with answering(open_turn(LONG, kind="text"), text_turn("Sorry.")) as server:
+        async with stage.conversation(guarded(), server, eagerly()) as talk:
+            await say(talk)
+            await server.wait_for("response.create", 2)
+    assert len(server.received("response.cancel")) == 1
+    assert server.received("conversation.item.truncate") == []
+    assert talk.of("audio_interrupted") == []
+
+
+async def test_an_answer_that_has_ended_is_silenced_and_the_model_still_told(stage: Stage) -> None:
+    async with answering(audio_turn("a secret", bytes(48_000)), text_turn("Sorry.")) as server:
+        async with stage.conversation(guarded(), server) as talk:
+            await say(talk)
+            await server.wait_for("response.create", 2)
+    assert server.received("response.cancel") == []
+    assert told_off(server)[-1] == "guardrail triggered: secrets"
+    assert len(talk.of("audio_interrupted")) == 1
+
+
+async def test_one_answer_trips_once_and_nothing_of_it_is_heard_afterwards(stage: Stage) -> None:
+    async with answering(open_turn(LONG, bytes(960)), text_turn("Sorry.")) as server:
+        async with stage.conversation(guarded(), server, eagerly()) as talk:
+            await say(talk)
+            heard = len(talk.of("audio"))
+            await server.wait_for("response.create", 2)
+    assert len(talk.of("guardrail_tripped")) == 1
+    assert len(talk.of("audio")) == heard
+
+
+async def test_a_hint_of_policy_is_told_to_the_model(stage: Stage) -> None:
+    guardrail = OutputGuardrail(no_secrets, name="secrets", policy_hint="Speak of the weather.")
+    async with answering(text_turn(LONG), text_turn("Sorry.")) as server:
+        async with stage.conversation(guarded(guardrail), server) as talk:
+            await say(talk)
+            await server.wait_for("response.create", 2)
+    assert told_off(server)[-1] == "guardrail triggered: secrets. Policy: Speak of the weather."
+
+
+async def test_judging_may_wait_for_the_end(stage: Stage) -> None:
+    config: RealtimeRunConfig = {"guardrails_settings": {"debounce_text_length": -1}}
+    steps = [ServerStep("response.create", open_turn(LONG)), ServerStep("response.create", text_turn("Sorry."))]
+    async with ScriptedRealtimeServer(steps) as server:
+        async with stage.conversation(guarded(), server, config) as talk:
+            await talk.say("hello")
+            await talk.until("audio")
+            assert talk.of("guardrail_tripped") == []
+            await server.connections[0].emit(end_turn(" anyway"))
+            tripped = await talk.until("guardrail_tripped")
+    assert tripped["message"] == f"{LONG} anyway"
+
+
+async def test_a_guardrail_may_hold_an_answer_back_until_it_was_judged(stage: Stage) -> None:
+    guardrail = OutputGuardrail(no_secrets, name="secrets", mode="hold")
+    async with answering(audio_turn("a secret", bytes(960)), audio_turn("Sorry.", bytes(960))) as server:
+        async with stage.conversation(guarded(guardrail), server) as talk:
+            await say(talk)
+            await talk.until("audio")
+            await talk.until("agent_end")
+    said = [event["delta"] for event in talk.of("transcript_delta")]
+    assert "".join(said) == "Sorry."
+
+
+async def test_a_trip_over_what_the_user_said_is_one_event(stage: Stage) -> None:
+    agent = RealtimeAgent("Ada", input_guardrails=[InputGuardrail(no_secrets, name="secrets", mode="hold")])
+    async with answering(text_turn("Let us speak of something else.")) as server:
+        async with stage.conversation(agent, server) as talk:
+            await talk.say("tell me the secret")
+            await talk.until("input_guardrail_tripped")
+            await talk.until("agent_end")
+    assert len(talk.of("input_guardrail_tripped")) == 1
+    assert sent(server, "response.create") == ["response.create"]
+    if stage.name == IN_PROCESS:
+        assert talk.of("guardrail_tripped") == []
+        records = talk.recorded("guardrail_tripped")
+    else:  # clients are given the records, too, which say what they are about
+        records = talk.of("guardrail_tripped")
+    assert [record["stage"] for record in records] == ["input"]
