@@ -69,6 +69,15 @@ def test_a_client_is_shown_its_own_view_of_the_session() -> None:
     assert created == {"type": "session.created", "session": expected}
 
 
+def test_how_the_agent_is_traced_is_no_clients_business() -> None:
+    view = make_view()
+    (created,) = view.model_event({"type": "session.created", "session": {**SESSION, "tracing": {"group_id": "g"}}})
+    assert created["session"]["tracing"] is None
+    assert refusal(view, {"type": "realtime", "tracing": {"group_id": "g"}}) == (
+        "forbidden_parameter", "session.tracing",
+    )  # fmt: skip
+
+
 def test_the_sessions_own_updates_do_not_show() -> None:
     assert make_view().model_event({"type": "session.updated", "session": SESSION}) == []
 

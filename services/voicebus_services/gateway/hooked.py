@@ -1,24 +1,29 @@
-"""Hooks of a served program: what a session tells its client is told to the program's hooks, too."""
+"""The program's own ears in a gateway: what a session tells its client is told to the program's hooks, too."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from voicebus.agents.author import SessionAuthor
+from voicebus.agents.context import RunContextWrapper
 from voicebus.agents.hooks import HookRunner
 from voicebus.agents.tools.kinds import Tool
 from voicebus.agents.tools.remote import RemoteTool
+from voicebus.agents.usage import Usage
 from voicebus.contracts.envelope import Message
-from voicebus.contracts.journal import EventType, Handoff, ToolEnd, ToolStart
+from voicebus.contracts.journal import EventType, Handoff, ToolEnd, ToolStart, TurnEnded
 from voicebus.runtime.surroundings import ClientFace
 
 
 class HookedFace:
-    """Stands before a client's face. Implements `ClientFace`."""
+    """Stands before a client's face, and counts what the model used in `context.usage`. Implements `ClientFace`."""
 
-    def __init__(self, face: ClientFace, hooks: HookRunner, author: SessionAuthor) -> None:
+    def __init__(
+        self, face: ClientFace, hooks: HookRunner, author: SessionAuthor, context: RunContextWrapper[None]
+    ) -> None:
         self._face = face
         self._hooks = hooks
         self._author = author
+        self._context = context
         # The face's own: audio does not pay for hooks.
         self.ready = face.ready
         self.server_event = face.server_event
@@ -34,6 +39,9 @@ class HookedFace:
             self._hooks.tool_end(agent(data.agent), self._tool(data), data.output)
         elif isinstance(data, Handoff):
             self._hooks.handoff(agent(data.from_agent), agent(data.to_agent))
+        elif isinstance(data, TurnEnded) and data.usage is not None:
+            # Hooks run after the step that tells of the turn's end, so they find it counted (parity 40).
+            self._context.usage.add(Usage.of(data.usage))
 
     def emit(self, kind: str, seq: int, at_ms: int, data: Mapping[str, Any]) -> None:
         self._face.emit(kind, seq, at_ms, data)

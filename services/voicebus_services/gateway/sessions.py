@@ -48,6 +48,7 @@ class Held:
 
     id: str
     face: ClientConnection
+    context: RunContextWrapper[None]
     author: SessionAuthor
     hooks: HookRunner
     started_at: datetime
@@ -113,8 +114,9 @@ class Sessions:
         if self.free <= 0:
             raise RuntimeError("a session was admitted without a free slot")
         session = str(ULID())
-        author, hooks = self._program(session, face)
-        held = Held(session, face, author, hooks, datetime.now(UTC), face.agent)
+        context: RunContextWrapper[None] = RunContextWrapper(None)
+        author, hooks = self._program(session, face, context)
+        held = Held(session, face, context, author, hooks, datetime.now(UTC), face.agent)
         face.session, face.token = held.id, secrets.token_urlsafe(32)
         self._held[held.id] = held
         metrics.SESSIONS_ACTIVE.set(len(self._held))
@@ -218,15 +220,17 @@ class Sessions:
         epoch = await self._bus.journal.open(held.id, state=state)
         view = OpenAIClientView(config) if config.face is Face.OPENAI else None
         engine = Session(config, now=self._bus.clock.monotonic(), view=view)
-        told = HookedFace(face, held.hooks, held.author)
+        told = HookedFace(face, held.hooks, held.author, held.context)
         face.driver = SessionDriver(
             engine, config, SessionRef(held.id, epoch, traceparent), self._bus, told, author=held.author
         )
         return face.driver
 
-    def _program(self, session: str, face: ClientConnection) -> tuple[SessionAuthor, HookRunner]:
+    def _program(
+        self, session: str, face: ClientConnection, context: RunContextWrapper[None]
+    ) -> tuple[SessionAuthor, HookRunner]:
         """The program's side of a session: who answers for its agents, and its hooks."""
-        context, run_config = RunContextWrapper(None), self._targets.configs[face.agent]
+        run_config = self._targets.configs[face.agent]
 
         def trouble(code: str, message: str) -> None:
             if face.driver is not None:

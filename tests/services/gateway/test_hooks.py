@@ -32,6 +32,16 @@ class Run(RealtimeRunHooks[Any]):
         self.told.append(("tool end", agent.name, tool.name, result))
 
 
+class Counting(RealtimeRunHooks[Any]):
+    """The tokens that were counted so far at the end of each turn."""
+
+    def __init__(self) -> None:
+        self.totals: list[tuple[int, int]] = []
+
+    async def on_agent_end(self, context: Any, agent: Any, output: Any) -> None:
+        self.totals.append((context.usage.requests, context.usage.total_tokens))
+
+
 class Own(RealtimeAgentHooks[Any]):
     def __init__(self) -> None:
         self.told: Told = []
@@ -92,3 +102,19 @@ async def test_hooks_of_the_run_and_of_the_agent_hear_of_a_handoff(
     assert ("handoff", "porter", "reception") in hooks.told
     assert own.told == [("reception", "porter")]
     assert hooks.told[-1] == ("end", "reception", "Welcome")
+
+
+async def test_hooks_find_what_the_model_used_counted(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    counting = Counting()
+    for config in gateway.sessions._targets.configs.values():
+        monkeypatch.setitem(config, "hooks", counting)
+    async with native(gateway) as client:
+        for text in ("[[say: one]]", "[[say: two]]"):
+            await client.send("send_message", text=text)
+            await client.until("turn_ended")
+        await client.send("end")
+        await client.closed()
+    await gateway.sessions.drain(5)
+    turns = client.events("turn_ended")
+    first, second = (turn["usage"]["total_tokens"] for turn in turns)
+    assert counting.totals == [(1, first), (2, first + second)]
