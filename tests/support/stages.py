@@ -9,6 +9,7 @@ import base64
 import contextlib
 import itertools
 import json
+import re
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -39,6 +40,8 @@ RECORDED_ONLY: Final = frozenset(
 _NOT_COMPARED: Final = frozenset({"raw_model_event", "ack"})
 # What a frame of the native face has beside the event's own fields, what depends on time, and what only records have.
 _ENVELOPE: Final = frozenset({"seq", "session", "at", "id", "started_ms", "ended_ms", "duration_ms", "at_ms", "worker"})
+
+_SESSION_ID: Final = re.compile(r"vb_[0-9A-Z]{8,}_")
 
 _numbers = itertools.count(1)
 
@@ -111,7 +114,7 @@ class Conversation(ABC):
 
     def comparable(self) -> list[dict[str, Any]]:
         """The events without what differs between two runs: times, numbers of records, ids that a session makes."""
-        return [_comparable(event) for event in self.events if event["type"] not in _NOT_COMPARED]
+        return [_without_ids(_comparable(event)) for event in self.events if event["type"] not in _NOT_COMPARED]
 
     def recorded(self, kind: str) -> list[dict[str, Any]]:
         return [record for record in self.records if record["type"] == kind]
@@ -340,6 +343,15 @@ def _module(agent: RealtimeAgent[Any], config: RealtimeRunConfig | None, more: S
 
 def _fits(event: Mapping[str, Any], kind: str, having: Mapping[str, Any]) -> bool:
     return event["type"] == kind and all(event.get(name) == value for name, value in having.items())
+
+
+def _without_ids(value: Any) -> Any:
+    """The ids that a session makes hold its own id; what is left of them is the same in every run."""
+    if isinstance(value, str):
+        return _SESSION_ID.sub("vb_", value)
+    if isinstance(value, dict):
+        return {name: _without_ids(inner) for name, inner in value.items()}
+    return [_without_ids(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _comparable(event: Mapping[str, Any]) -> dict[str, Any]:
