@@ -134,7 +134,8 @@ class _Run:
         )  # fmt: skip
 
     async def _timed_out(self) -> ToolOutcome:
-        error = ToolTimeoutError(self._tool.name, self._limit)
+        # By the limit that the author gave it, even where some of that had passed before a worker took the call.
+        error = ToolTimeoutError(self._tool.name, self._tool.timeout_seconds or self._seconds)
         text = await self._worded(self._tool.timeout_error_function, error, fallback=str(error))
         kind = "timeout_raised" if self._tool.timeout_behavior == "raise_exception" else "timeout"
         return ToolOutcome(Outcome.TIMEOUT, text, ToolFailure(kind=kind, message=str(error)))
