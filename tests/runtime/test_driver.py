@@ -511,6 +511,20 @@ async def test_a_word_about_a_call_that_waits_for_none_is_refused_and_not_heard(
     await running.over()
 
 
+async def test_a_refused_word_counts_anew_when_it_comes_again() -> None:
+    running = await Running(Engine()).live()
+    deliver = running.world.deliver
+    assert deliver is not None
+    word = command("approve", "1", call_id="later")
+    for _ in range(2):
+        with pytest.raises(CommandRefusedError):
+            deliver(word)
+    running.engine.waiting.add("later")
+    deliver(word)
+    assert running.engine.given == [inputs.Approve("later")]
+    await running.over()
+
+
 async def test_a_command_that_comes_after_its_deadline_is_refused() -> None:
     running = await Running(Engine()).live()
     deliver = running.world.deliver

@@ -52,6 +52,10 @@ class Commands:
             return self._command(SessionCommand.of(entry))
         raise ContractError(f"no session reads entries of type {entry.type!r}", reason="unexpected_type")
 
+    def forget(self, entry: Entry) -> None:
+        """The command in `entry` was refused: it counts anew should it come again."""
+        self._seen.pop(SessionCommand.of(entry).command_id, None)
+
     def _command(self, command: SessionCommand) -> Input | None:
         read = _COMMANDS.get(command.command)
         if read is None:

@@ -405,7 +405,11 @@ class SessionDriver:
             raise CommandRefusedError("expired", "the command came after its deadline")
         event = self._commands.read(entry)
         if isinstance(event, Approve | Reject):
-            self.decide(event)
+            try:
+                self.decide(event)
+            except CommandRefusedError:
+                self._commands.forget(entry)
+                raise
         elif event is not None:
             self.feed(event)
 
