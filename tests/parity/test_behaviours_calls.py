@@ -3,6 +3,8 @@
 import asyncio
 from typing import Any
 
+import pytest
+
 from support.scripts import answering, outputs, sent
 from support.stages import IN_PROCESS, Stage
 from voicebus import RealtimeAgent, RealtimeRunner, function_tool
@@ -297,3 +299,31 @@ async def test_a_tool_that_ends_after_the_session_sends_nothing(stage: Stage) ->
             await asyncio.wait_for(started.wait(), 10)
         gate.set()
         assert outputs(server) == []
+
+
+async def test_what_a_call_was_about_is_in_no_log_and_no_exception(
+    stage: Stage, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    @function_tool(failure_error_function=None)
+    async def pay(card: str) -> str:
+        """Pay."""
+        raise ValueError("the bank is closed")
+
+    @function_tool
+    async def balance(card: str) -> str:
+        """Tell the balance."""
+        return "SECRET-BALANCE"
+
+    turns = [
+        function_call("pay", {"card": "SECRET-CARD"}),
+        function_call("balance", {"card": "SECRET-CARD"}),
+        function_call("balance", '{"card": ["SECRET-CARD"]}'),
+        audio_turn("Done."),
+    ]
+    async with answering(*turns) as server, stage.conversation(ada(pay, balance), server) as talk:
+        await talk.say("pay")
+        error = await talk.until("error")
+        await talk.until("agent_end", output="Done.")
+    assert "SECRET" not in str(error)
+    captured = capfd.readouterr()
+    assert "SECRET" not in caplog.text + captured.out + captured.err

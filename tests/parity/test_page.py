@@ -38,7 +38,7 @@ def rows(heading: str) -> dict[int, str]:
 
 
 @cache
-def tests_in(path: str) -> frozenset[str]:
+def names_of_tests(path: str) -> frozenset[str]:
     tree = ast.parse((ROOT / path).read_text())
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
     return frozenset(node.name for node in ast.walk(tree) if isinstance(node, kinds))
@@ -55,4 +55,4 @@ def test_every_row_names_a_test_that_exists(heading: str) -> None:
         named = _TEST.findall(line)
         assert named, f"row {number} of {heading!r} names no test"
         for path, test in named:
-            assert test in tests_in(path), f"row {number} of {heading!r}: there is no {test} in {path}"
+            assert test in names_of_tests(path), f"row {number} of {heading!r}: there is no {test} in {path}"
