@@ -1,6 +1,7 @@
 """Calls that need a person's word: from the session's client, from another process, over HTTP from any gateway."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -137,6 +138,15 @@ async def test_a_word_that_fits_no_call_is_answered_with_what_is_wrong(bank: Gat
         await client.closed()
         await bank.sessions.drain(5)
         assert problem(await decide(bank, session, call_id, "approve")) == (409, "session_ended")
+
+
+async def test_nobody_decides_without_a_key(gateways: Gateways, tmp_path: Path) -> None:
+    keys_file = tmp_path / "keys"
+    keys_file.write_text("acme:right\n")
+    async with gateways(BANK, api_keys_file=keys_file) as gateway:
+        assert problem(await decide(gateway, "01NONE", "c", "approve")) == (401, "unauthorized")
+        authorized = await decide(gateway, "01NONE", "c", "approve", headers={"Authorization": "Bearer right"})
+    assert problem(authorized) == (404, "unknown_session")
 
 
 def problem(answer: httpx2.Response) -> tuple[int, str]:
