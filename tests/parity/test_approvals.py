@@ -267,3 +267,46 @@ async def test_guardrails_may_be_asked_before_the_approval_and_are_asked_again_a
         assert outputs(server) == [("c1", "refunded 5" if passes else "Not today.")]
     assert len(judged) == (2 if passes else 1)
     assert len(talk.of("tool_approval_required")) == (1 if passes else 0)
+
+
+async def test_a_call_that_is_repeated_while_it_waits_is_asked_about_once(stage: Stage) -> None:
+    async with (
+        answering(asked(), audio_turn("Done.")) as server,
+        stage.conversation(RealtimeAgent("Ada", tools=[refund]), server) as talk,
+    ):
+        await talk.say("my money")
+        await talk.until("tool_approval_required")
+        await talk.until("agent_end")
+        await server.connections[0].emit(asked())
+        await talk.until("agent_end")
+        await talk.approve("c1")
+        await talk.until("agent_end", output="Done.")
+        assert outputs(server) == [("c1", "refunded 5")]
+    assert len(talk.of("tool_approval_required")) == 1
+    assert PAID == [5]
+
+
+async def test_the_first_word_about_a_call_counts(stage: Stage) -> None:
+    async with (
+        answering(asked(), audio_turn("Sorry.")) as server,
+        stage.conversation(RealtimeAgent("Ada", tools=[refund]), server) as talk,
+    ):
+        await talk.say("my money")
+        await talk.until("tool_approval_required")
+        await talk.reject("c1", message="No.")
+        await talk.approve("c1")
+        await talk.until("agent_end", output="Sorry.")
+        assert outputs(server) == [("c1", "No.")]
+    assert PAID == []
+
+
+async def test_calls_that_hold_the_model_up_may_be_approved_too(stage: Stage) -> None:
+    async with (
+        answering(asked(), audio_turn("Done.")) as server,
+        stage.conversation(RealtimeAgent("Ada", tools=[refund]), server, {"async_tool_calls": False}) as talk,
+    ):
+        await talk.say("my money")
+        await talk.until("tool_approval_required")
+        await talk.approve("c1")
+        await talk.until("agent_end", output="Done.")
+    assert PAID == [5]

@@ -8,7 +8,7 @@ import pytest
 from support.scripts import answering, outputs, sent, session_update
 from support.stages import Stage
 from voicebus import RealtimeAgent, RunContextWrapper, ToolContext, UserError, function_tool, realtime_handoff
-from voicebus.testing import audio_turn, function_call
+from voicebus.testing import audio_turn, function_call, function_calls
 
 SOUNDS: Any = {
     "voice": "marin",
@@ -220,3 +220,66 @@ def test_a_callback_of_the_wrong_arity_is_refused_when_it_is_built() -> None:
         build(RealtimeAgent("desk"), on_handoff=lambda: None)
     with pytest.raises(UserError):
         build(RealtimeAgent("desk"), input_type=Reason)
+
+
+async def test_a_tool_and_a_handoff_of_one_response_are_both_carried_out(stage: Stage) -> None:
+    front = RealtimeAgent("front", tools=[book], handoffs=[RealtimeAgent("desk")])
+    calls = function_calls(("book", {"day": "Monday"}, "c1"), ("transfer_to_desk", "{}", "h1"))
+    async with answering(calls, audio_turn("Desk.")) as server, stage.conversation(front, server) as talk:
+        await talk.say("book and go on")
+        end = await talk.until("agent_end", output="Desk.")
+        assert dict(outputs(server)) == {"c1": "booked Monday", "h1": '{"assistant": "desk"}'}
+        assert len(server.received("response.create")) == 2
+    assert end["agent"] == "desk"
+    assert talk.of("tool_end")[0]["agent"] == "front"
+
+
+async def test_of_two_handoffs_in_one_response_the_first_is_made(stage: Stage) -> None:
+    front = RealtimeAgent("front", handoffs=[RealtimeAgent("desk"), RealtimeAgent("bar")])
+    calls = function_calls(("transfer_to_desk", "{}", "h1"), ("transfer_to_bar", "{}", "h2"))
+    async with answering(calls, audio_turn("Desk.")) as server, stage.conversation(front, server) as talk:
+        await talk.say("both")
+        end = await talk.until("agent_end", output="Desk.")
+        assert dict(outputs(server)).keys() == {"h1", "h2"}
+    assert end["agent"] == "desk"
+    assert len(talk.of("handoff")) == 1
+
+
+async def test_a_handoff_may_be_disabled(stage: Stage) -> None:
+    async def closed(context: RunContextWrapper[Any], agent: Any) -> bool:
+        return False
+
+    front = RealtimeAgent("front", handoffs=[realtime_handoff(RealtimeAgent("desk"), is_enabled=closed)])
+    turns = [function_call("transfer_to_desk", "{}", call_id="h1"), audio_turn("Still me.")]
+    async with answering(*turns) as server, stage.conversation(front, server) as talk:
+        await talk.say("the desk")
+        end = await talk.until("agent_end", output="Still me.")
+        assert session_update(server)["tools"] == []
+        assert [call_id for call_id, _ in outputs(server)] == ["h1"]
+    assert end["agent"] == "front"
+
+
+class Words:
+    """Instructions as a callable object."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    async def __call__(self, context: RunContextWrapper[Any], agent: Any) -> str:
+        self.asked.append(agent.name)
+        return f"You are {agent.name}."
+
+
+async def test_instructions_are_asked_for_when_an_agent_takes_over_and_never_per_turn(stage: Stage) -> None:
+    words = Words()
+    front = RealtimeAgent("front", instructions=words, handoffs=[RealtimeAgent("desk", instructions=words)])
+    turns = [audio_turn("One."), audio_turn("Two."), function_call("transfer_to_desk", "{}"), audio_turn("Desk.")]
+    async with answering(*turns) as server, stage.conversation(front, server) as talk:
+        for text in ("One.", "Two.", "Desk."):
+            await talk.say("go on")
+            await talk.until("agent_end", output=text)
+        assert [session_update(server, number)["instructions"] for number in (0, -1)] == [
+            "You are front.",
+            "You are desk.",
+        ]
+    assert words.asked == ["front", "desk"]
