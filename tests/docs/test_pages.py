@@ -1,0 +1,173 @@
+"""The documentation: its programs run as they are written, its commands and names exist, its links lead somewhere."""
+
+import ast
+import asyncio
+import importlib
+import os
+import re
+import sys
+import wave
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+
+import voicebus
+from support.commands import environment
+from support.commands import voicebus as run_command
+from support.pages import ROOT, Page, Program, pages
+from support.simulator import running_simulator
+from voicebus.agents import events
+from voicebus_services.model_simulator.tape import record
+
+PAGES: Final = pages()
+# Its programs are tests, which tests/testing/test_page.py runs.
+PROGRAMS: Final = [program for page in PAGES if page.path != "docs/testing.md" for program in page.programs()]
+RUN: Final = [program for program in PROGRAMS if not program.compiled_only]
+
+
+def _where(program: Program) -> str:
+    return f"{program.page}:{program.line}"
+
+
+async def run_program(program: Path, env: Mapping[str, str]) -> str:
+    """What the program prints, run in its folder; fails where it does not end well."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-W", "error", program.name, cwd=program.parent, env=env,
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(40):
+            out, err = await process.communicate(b"What does a room cost for three nights?\n")
+    except TimeoutError:
+        process.kill()
+        out, err = await process.communicate()
+        pytest.fail(f"{program.name} did not end; it printed:\n{out.decode()}\n{err.decode()}")
+    assert process.returncode == 0, f"{program.name} failed:\n{out.decode()}\n{err.decode()[-3000:]}"
+    return out.decode()
+
+
+def _environment(url: str) -> dict[str, str]:
+    # Nothing of this process's own settings; the model is the simulator.
+    return environment(model_url=url, model_api_key="simulator")
+
+
+@pytest.mark.parametrize("program", RUN, ids=map(_where, RUN))
+async def test_programs_of_the_pages_run_as_written(program: Program, tmp_path: Path) -> None:
+    for other in Page(program.page).programs():
+        (tmp_path / other.name).write_text(other.text, encoding="utf-8")
+    with wave.open(str(tmp_path / "question.wav"), "wb") as sound:  # for those that speak
+        sound.setparams((1, 2, 24_000, 0, "NONE", ""))
+        sound.writeframes(record("What does a room cost for three nights?"))
+    async with running_simulator() as simulator:
+        printed = await run_program(tmp_path / program.name, _environment(simulator.url))
+    if program.prints is not None:
+        assert printed == program.prints
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=map(_where, PROGRAMS))
+def test_programs_that_cannot_run_here_are_python_all_the_same(program: Program) -> None:
+    compile(program.text, program.page, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+def test_programs_import_only_what_exists() -> None:
+    missing = []
+    for program in PROGRAMS:
+        for node in ast.walk(ast.parse(program.text)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "voicebus":
+                module = importlib.import_module(str(node.module))
+                missing += [(_where(program), name.name) for name in node.names if not hasattr(module, name.name)]
+    assert missing == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.path)
+def test_links_lead_somewhere(page: Page) -> None:
+    broken = []
+    for link in page.links():
+        path, _, anchor = link.partition("#")
+        target = (ROOT / page.path).parent / path if path else ROOT / page.path
+        if not target.exists():
+            broken.append(link)
+        elif anchor and anchor not in Page(str(target.resolve().relative_to(ROOT))).anchors():
+            broken.append(link)
+    assert broken == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.path)
+def test_yaml_is_yaml(page: Page) -> None:
+    for block in page.blocks("yaml"):
+        assert list(yaml.safe_load_all(block))
+
+
+async def test_commands_have_the_options_that_the_pages_give_them() -> None:
+    lines = {
+        line.split("#")[0].strip()
+        for page in PAGES
+        for language in ("sh", "console")
+        for block in page.blocks(language)
+        for line in re.sub(r"\\\n\s*", " ", block).splitlines()
+    }
+    calls = [re.sub(r"^(\$ )?(\w+=\S+ )*", "", line).split() for line in lines]
+    used = [call for call in calls if call[:1] == ["voicebus"] and len(call) > 1]
+    assert used
+    told = {name: (await run_command(name, "--help")).out for name in sorted({call[1] for call in used})}
+    unknown = [
+        f"voicebus {call[1]} {word}"
+        for call in used
+        for word in call[2:]
+        if word.startswith("--") and f"{word} " not in told[call[1]] and f"{word}\n" not in told[call[1]]
+    ]
+    assert unknown == []
+
+
+def test_the_table_of_events_has_every_event_and_every_field() -> None:
+    page = Page("docs/guide/events.md").text
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", page, re.MULTILINE))
+    expected = {_event_type(kind): _fields(kind) for kind in events.RealtimeSessionEvent.__args__}
+    assert sorted(rows) == sorted(expected)
+    assert {name: sorted(re.findall(r"`(\w+)`", cell)) for name, cell in rows.items()} == expected
+
+
+def _event_type(kind: Any) -> str:
+    return str(kind.__dataclass_fields__["type"].default)
+
+
+def _fields(kind: Any) -> list[str]:
+    return sorted(set(kind.__dataclass_fields__) - {"type", "info", "seq"})
+
+
+def test_the_table_of_imports_names_what_is_exported() -> None:
+    page = Page("docs/migration.md").text
+    rows = re.findall(r"^\| `from agents\S* import[^|]*\| `from (voicebus\S*) import ([^`]+)`", page, re.MULTILINE)
+    assert len(rows) > 5
+    for module, names in rows:
+        source = importlib.import_module(module)
+        lacking = [name for name in re.split(r",\s*", names.strip()) if not hasattr(source, name)]
+        assert lacking == [], module
+
+
+@pytest.mark.parametrize("example", ["in_process"])
+async def test_examples_run(example: str) -> None:
+    async with running_simulator() as simulator:
+        env = {**_environment(simulator.url), "PYTHONPATH": os.fspath(ROOT)}
+        printed = await run_program(ROOT / "examples" / f"{example}.py", env)
+    assert "3 nights cost 360 euros." in printed
+
+
+def test_every_public_name_of_the_pages_exists() -> None:
+    """Names of our classes in running text, which no import checks."""
+    named = {
+        (page.path, name)
+        for page in PAGES
+        if page.path not in ("docs/parity.md", "docs/migration.md")
+        for name in re.findall(r"`(Realtime\w+|OpenAIRealtime\w+|\w*Guardrail\w*|MCP\w+|HostedMCPTool)\b", page.text)
+    }
+    from voicebus import testing
+    from voicebus.agents import mcp
+
+    unknown = [
+        (page, name) for page, name in sorted(named) if not any(hasattr(m, name) for m in (voicebus, testing, mcp))
+    ]
+    assert unknown == []
