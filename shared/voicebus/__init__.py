@@ -160,6 +160,8 @@ from voicebus.agents.usage import InputTokensDetails, OutputTokensDetails, Reque
 from voicebus.errors import (
     AgentsException,
     BusError,
+    MaxTurnsExceeded,
+    MCPServerError,
     ModelBehaviorError,
     ModelLinkError,
     RemoteError,
@@ -172,6 +174,15 @@ from voicebus.errors import (
 )
 
 if TYPE_CHECKING:
+    from voicebus.agents.mcp.server import ToolFilterContext, ToolFilterStatic, create_static_tool_filter
+    from voicebus.agents.mcp.transports import (
+        MCPServerSse,
+        MCPServerSseParams,
+        MCPServerStdio,
+        MCPServerStdioParams,
+        MCPServerStreamableHttp,
+        MCPServerStreamableHttpParams,
+    )
     from voicebus.agents.models.openai import OpenAIRealtimeWebSocketModel, TransportConfig, get_api_key
     from voicebus.agents.models.sip import OpenAIRealtimeSIPModel, RealtimeSessionCreateRequest
     from voicebus.agents.session import RealtimeSession
@@ -199,9 +210,17 @@ __all__ = [
     "MCPApprovalRequest",
     "MCPConfig",
     "MCPServer",
+    "MCPServerError",
+    "MCPServerSse",
+    "MCPServerSseParams",
+    "MCPServerStdio",
+    "MCPServerStdioParams",
+    "MCPServerStreamableHttp",
+    "MCPServerStreamableHttpParams",
     "MCPToolApprovalFunction",
     "MCPToolApprovalFunctionResult",
     "MCPToolApprovalRequest",
+    "MaxTurnsExceeded",
     "ModelBehaviorError",
     "ModelLinkError",
     "OpenAIRealtimeSIPModel",
@@ -323,6 +342,8 @@ __all__ = [
     "ToolError",
     "ToolErrorFormatter",
     "ToolErrorFormatterArgs",
+    "ToolFilterContext",
+    "ToolFilterStatic",
     "ToolGuardrailFunctionOutput",
     "ToolInputGuardrail",
     "ToolInputGuardrailData",
@@ -339,6 +360,7 @@ __all__ = [
     "UserMessageItem",
     "VoicebusError",
     "background_result",
+    "create_static_tool_filter",
     "default_tool_error_function",
     "function_tool",
     "get_api_key",
@@ -351,6 +373,15 @@ __all__ = [
 
 # On first use only: these bring sockets, the engine or the bus, of which a module of agents and tools has no need.
 _ON_DEMAND: Final = {
+    "MCPServerStdio": "voicebus.agents.mcp.transports",
+    "MCPServerStdioParams": "voicebus.agents.mcp.transports",
+    "MCPServerStreamableHttp": "voicebus.agents.mcp.transports",
+    "MCPServerStreamableHttpParams": "voicebus.agents.mcp.transports",
+    "MCPServerSse": "voicebus.agents.mcp.transports",
+    "MCPServerSseParams": "voicebus.agents.mcp.transports",
+    "ToolFilterContext": "voicebus.agents.mcp.server",
+    "ToolFilterStatic": "voicebus.agents.mcp.server",
+    "create_static_tool_filter": "voicebus.agents.mcp.server",
     "OpenAIRealtimeWebSocketModel": "voicebus.agents.models.openai",
     "TransportConfig": "voicebus.agents.models.openai",
     "get_api_key": "voicebus.agents.models.openai",

@@ -9,6 +9,9 @@ VoicebusError
 ├── RemoteError             a peer did something wrong, or is not there
 │   ├── ModelLinkError      the model's socket cannot be opened, or was lost
 │   ├── ModelBehaviorError  the model asked for something that cannot be (bad arguments, reused call id)
+│   ├── MCPServerError      an MCP server cannot be reached, refused, or did not answer
+│   ├── TextModelError      a text model cannot be reached, or refused
+│   ├── MaxTurnsExceeded    a text agent called tools again and again
 │   ├── BusError            Redis refused or cannot be reached
 │   └── StoreError          the database refused or cannot be reached
 ├── StaleOwnerError         another process owns this session now; stop writing
@@ -26,6 +29,8 @@ __all__ = [
     "BusError",
     "CommandRefusedError",
     "ContractError",
+    "MCPServerError",
+    "MaxTurnsExceeded",
     "ModelBehaviorError",
     "ModelLinkError",
     "RemoteError",
@@ -34,6 +39,7 @@ __all__ = [
     "StaleOwnerError",
     "StoreError",
     "TargetError",
+    "TextModelError",
     "ToolError",
     "ToolTimeoutError",
     "UsageError",
@@ -96,6 +102,24 @@ class ModelLinkError(RemoteError):
 
 class ModelBehaviorError(RemoteError):
     """The model asked for something that cannot be: arguments that do not parse, a call id used twice."""
+
+    retryable: ClassVar[bool] = False
+
+
+class MCPServerError(RemoteError):
+    """An MCP server cannot be reached, refused a request, or did not answer. `unanswered`: it may be asked again."""
+
+    def __init__(self, message: str, *, unanswered: bool = False) -> None:
+        super().__init__(message)
+        self.unanswered = unanswered
+
+
+class TextModelError(RemoteError):
+    """A text model cannot be reached, or refused a request."""
+
+
+class MaxTurnsExceeded(RemoteError):  # noqa: N818 - the name that programs catch
+    """A text agent called tools again and again, and came to no end within its `max_turns`."""
 
     retryable: ClassVar[bool] = False
 

@@ -1,6 +1,7 @@
 """The sessions that this gateway holds: a slot for each, one task for each, and the drain of all of them."""
 
 import asyncio
+import dataclasses
 import hashlib
 import secrets
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -15,11 +16,12 @@ from voicebus.adapters.sockets import INTERNAL_ERROR, NORMAL
 from voicebus.agents.author import SessionAuthor
 from voicebus.agents.context import RunContextWrapper
 from voicebus.agents.hooks import HookRunner
+from voicebus.agents.local.work import LocalOrRemote, LocalTools
 from voicebus.agents.targets import Targets
 from voicebus.contracts.tools import ToolRegistration
 from voicebus.engine.client_view import OpenAIClientView
 from voicebus.engine.config import AgentSpec, Face, SessionConfig
-from voicebus.engine.inputs import End, Trouble
+from voicebus.engine.inputs import End, Input, Trouble
 from voicebus.engine.session import Session
 from voicebus.errors import StaleOwnerError, VoicebusError
 from voicebus.ports import ModelConnector, SessionRef
@@ -53,6 +55,7 @@ class Held:
     hooks: HookRunner
     started_at: datetime
     first_agent: str
+    tools: LocalTools | None = None
     task: asyncio.Task[None] | None = None
     leaving: str = HANGUP
 
@@ -180,6 +183,8 @@ class Sessions:
                     metrics.SESSIONS_ENDED.labels(reason=reason).inc()
                     metrics.SESSION_DURATION.observe(duration_s)
                     log.info("session ended", reason=reason, duration_s=round(duration_s, 3))
+                    if held.tools is not None:
+                        await held.tools.aclose()
                     await held.hooks.aclose()
             except asyncio.CancelledError:
                 reason = held.leaving
@@ -193,7 +198,10 @@ class Sessions:
                 face.refuse("internal_error", f"internal error ({type(error).__name__})", INTERNAL_ERROR)
             finally:
                 face.close(NORMAL, reason)
-                await face.wait_closed()
+                try:
+                    await face.wait_closed()
+                finally:
+                    await held.author.aclose()
 
     async def _configure(self, held: Held) -> SessionConfig:
         agent = await held.author.begin(self._targets.agents[held.first_agent])
@@ -218,11 +226,18 @@ class Sessions:
             "token_hash": hashlib.sha256(face.token.encode()).hexdigest(),
         }
         epoch = await self._bus.journal.open(held.id, state=state)
+
+        def feed(event: Input) -> None:
+            if face.driver is not None:
+                face.driver.feed(event)
+
+        held.tools = LocalTools(held.author, held.context, held.id, feed)
+        bus = dataclasses.replace(self._bus, tools=LocalOrRemote(held.tools, self._bus.tools))
         view = OpenAIClientView(config) if config.face is Face.OPENAI else None
         engine = Session(config, now=self._bus.clock.monotonic(), view=view)
         told = HookedFace(face, held.hooks, held.author, held.context)
         face.driver = SessionDriver(
-            engine, config, SessionRef(held.id, epoch, traceparent), self._bus, told, author=held.author
+            engine, config, SessionRef(held.id, epoch, traceparent), bus, told, author=held.author
         )
         return face.driver
 

@@ -20,6 +20,7 @@ from voicebus.adapters.redis.journal import RedisJournal
 from voicebus.adapters.redis.outbox import Outbox
 from voicebus.adapters.redis.registry import ToolRegistry
 from voicebus.adapters.sockets.uvicorn_upgrade import upgrade_hook
+from voicebus.agents.mcp.server import Joined
 from voicebus.agents.targets import Targets, load_targets
 from voicebus.agents.tools.remote import RemoteTool
 from voicebus.contracts.streams import Keys
@@ -154,6 +155,10 @@ async def _gateway(
     async def registered() -> Mapping[str, ToolRegistration]:
         return await registry.lookup(remote)
 
+    # What sessions open stays open for the next ones.
+    servers = Joined()
+    for agent in targets.agents.values():
+        servers.join(agent.mcp_servers)
     sessions = Sessions(settings, targets, bus, connector, registered=registered)
     app = build_app(sessions, targets, api_keys, commands, gateway=gateway)
     door = Doorkeeper(sessions, targets, api_keys, clock)
@@ -190,6 +195,7 @@ async def _gateway(
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
+                await servers.aclose()
                 await heartbeat.stop()
 
 

@@ -13,6 +13,7 @@ from voicebus.agents.agent import RealtimeAgent
 from voicebus.agents.config import RealtimeRunConfig, ToolErrorFormatterArgs
 from voicebus.agents.context import RunContextWrapper, ToolContext
 from voicebus.agents.handoffs import is_offered
+from voicebus.agents.mcp.server import Joined
 from voicebus.agents.model_settings import RealtimeSessionModelSettings
 from voicebus.agents.models.model import RealtimeModelConfig
 from voicebus.agents.resolve import Guardrail, Registered, Resolved, Resolver
@@ -79,10 +80,16 @@ class SessionAuthor:
             default_queue=default_queue,
             registered=registered,
         )
+        self._servers = Joined()
         self._taken = 0
         self._snapshots: OrderedDict[int, Resolved] = OrderedDict()
         self._agents: dict[str, RealtimeAgent[Any]] = {}
         self._latest: dict[str, int] = {}
+
+    @property
+    def context(self) -> RunContextWrapper[Any]:
+        """The session's, shared by every callback."""
+        return self._context
 
     # --- agents -------------------------------------------------------------------------------------
 
@@ -150,14 +157,16 @@ class SessionAuthor:
         return self._snapshots[snapshot].settings
 
     async def aclose(self) -> None:
-        """Forget every snapshot: calls that come still are answered as those of tools that are gone."""
+        """Forget every snapshot, so that late calls are answered as those of tools that are gone; leave MCP servers."""
         self._snapshots.clear()
+        await self._servers.aclose()
 
     async def _resolve(self, agent: RealtimeAgent[Any], *, first: bool) -> AgentSpec:
         if not isinstance(agent, RealtimeAgent):
             raise UserError(f"a RealtimeAgent is needed, not {agent!r}")
         self._taken += 1
         snapshot = self._taken
+        self._servers.join(agent.mcp_servers)
         try:
             async with asyncio.timeout(RESOLVE_TIMEOUT_S) as limit:
                 resolved = await self._resolver.resolve(agent, snapshot=snapshot, first=first)

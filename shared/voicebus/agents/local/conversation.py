@@ -118,7 +118,11 @@ class Conversation:
             in_process=True,
             trouble=trouble,
         )
-        spec = await author.begin(beginning.agent)
+        try:
+            spec = await author.begin(beginning.agent)
+        except BaseException:
+            await author.aclose()
+            raise
         run_config = beginning.run_config
         config = SessionConfig(
             session=beginning.session,

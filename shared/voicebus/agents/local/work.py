@@ -22,7 +22,7 @@ from voicebus.contracts.guardrails import GuardrailResult, GuardrailVerdict
 from voicebus.contracts.tools import Outcome, ToolFailure, ToolResult, ToolStarted
 from voicebus.engine.inputs import Input, ToolResultArrived, ToolStartedArrived, VerdictArrived
 from voicebus.engine.outputs import CancelTool, DispatchCheck, DispatchTool
-from voicebus.ports import SessionRef
+from voicebus.ports import SessionRef, ToolDispatch
 from voicebus.runtime.threads import DaemonThreadPool
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
@@ -109,6 +109,9 @@ class LocalTools:
         if task is not None:
             task.cancel()
 
+    def runs(self, call_id: str) -> bool:
+        return call_id in self._calls
+
     async def aclose(self) -> None:
         await self._tasks.aclose()
 
@@ -153,6 +156,22 @@ class LocalTools:
             background=outcome.background,
         )
         self._feed(ToolResultArrived(result))
+
+
+class LocalOrRemote:
+    """Implements `ToolDispatch` for an owner that runs some tools itself (those of MCP servers) and has workers run
+    the others.
+    """
+
+    def __init__(self, local: LocalTools, remote: ToolDispatch) -> None:
+        self._local = local
+        self._remote = remote
+
+    def dispatch(self, session: SessionRef, call: DispatchTool) -> None:
+        (self._local if call.local else self._remote).dispatch(session, call)
+
+    def cancel(self, session: SessionRef, cancel: CancelTool) -> None:
+        (self._local if self._local.runs(cancel.call_id) else self._remote).cancel(session, cancel)
 
 
 class LocalChecks:

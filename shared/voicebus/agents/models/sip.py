@@ -88,10 +88,14 @@ class OpenAIRealtimeSIPModel(OpenAIRealtimeWebSocketModel):
             tool_timeout_s=_TOOL_TIMEOUT_S,
             in_process=True,
         )
-        spec = await author.begin(agent)
+        try:
+            spec = await author.begin(agent)
+            model = author.settings(spec.snapshot).get("model_name") or DEFAULT_MODEL
+        finally:
+            await author.aclose()
         payload: dict[str, Any] = {
             "type": "realtime",
-            "model": author.settings(spec.snapshot).get("model_name") or DEFAULT_MODEL,
+            "model": model,
             **spec.session,
             "tools": wire_tools(spec),
         }

@@ -1,0 +1,92 @@
+"""MCP servers for tests, as real processes: a stdio one that `MCPServerStdio` starts, and one over streamable HTTP."""
+
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from support.waiting import wait_until
+
+_PROGRAM = '''
+import asyncio, os, sys
+from mcp.server import MCPServer
+from mcp.types import CallToolResult, ImageContent, TextContent
+
+server = MCPServer("rates")
+
+@server.tool()
+def rate(currency: str) -> CallToolResult:
+    """The exchange rate of a currency."""
+    return CallToolResult(content=[TextContent(text=f"{currency}: 1.25")], structured_content={"rate": 1.25})
+
+@server.tool()
+def broken() -> str:
+    raise RuntimeError("the rates are closed")
+
+@server.tool()
+def chart() -> CallToolResult:
+    return CallToolResult(content=[TextContent(text="here"), ImageContent(data="AAAA", mime_type="image/png")])
+
+@server.tool()
+async def slow() -> str:
+    await asyncio.sleep(60)
+    return "late"
+
+@server.tool()
+def process() -> str:
+    return str(os.getpid())
+
+@server.tool()
+def die() -> str:
+    os._exit(3)
+
+@server.tool()
+def open_ended(fields: dict[str, str]) -> str:
+    return ",".join(fields)
+
+if sys.argv[1:]:
+    server.run("streamable-http", host="127.0.0.1", port=int(sys.argv[1]))
+else:
+    server.run("stdio")
+'''
+
+
+def stdio_program(folder: Path) -> dict[str, Any]:
+    """The `params` of a stdio server with the tools above."""
+    program = folder / "rates.py"
+    program.write_text(_PROGRAM)
+    return {"command": sys.executable, "args": [str(program)]}
+
+
+@dataclass
+class HttpServer:
+    url: str
+    process: "subprocess.Popen[bytes]"
+
+
+@asynccontextmanager
+async def http_server(folder: Path, port: int | None = None) -> AsyncIterator[HttpServer]:
+    """The same tools over streamable HTTP, while the block runs."""
+    program = folder / "rates_http.py"
+    program.write_text(_PROGRAM)
+    if port is None:
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            port = taken.getsockname()[1]
+
+    def answers() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    with (folder / "http.log").open("wb") as log:
+        process = subprocess.Popen([sys.executable, str(program), str(port)], stdout=log, stderr=log)
+    try:
+        await wait_until(answers, description="the MCP server", timeout=30)
+        yield HttpServer(f"http://127.0.0.1:{port}/mcp", process)
+    finally:
+        process.kill()
+        process.wait()
