@@ -1,13 +1,14 @@
 """Handoffs: what the model is offered, what happens in which order, and what fails (parity I, 2.19-2.21)."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import pydantic
 import pytest
 
 from support.scripts import answering, outputs, sent, session_update
-from support.stages import Stage
-from voicebus import RealtimeAgent, RunContextWrapper, ToolContext, UserError, function_tool, realtime_handoff
+from support.stages import IN_PROCESS, Stage
+from voicebus import Handoff, RealtimeAgent, RunContextWrapper, ToolContext, UserError, function_tool, realtime_handoff
 from voicebus.testing import audio_turn, function_call, function_calls
 
 SOUNDS: Any = {
@@ -283,3 +284,38 @@ async def test_instructions_are_asked_for_when_an_agent_takes_over_and_never_per
             "You are desk.",
         ]
     assert words.asked == ["front", "desk"]
+
+
+async def test_an_agent_that_cannot_take_over_leaves_the_old_one_in_charge(stage: Stage) -> None:
+    def broken(context: RunContextWrapper[Any], agent: Any) -> str:
+        raise ValueError("no instructions")
+
+    bad = RealtimeAgent("bad", instructions=broken)
+    async with (
+        answering(audio_turn("Still me.")) as server,
+        stage.conversation(RealtimeAgent("front"), server, more=[bad]) as talk,
+    ):
+        # In process this raises; a client of a gateway gets an error for an answer.
+        with pytest.raises(ValueError, match="no instructions") if stage.name == IN_PROCESS else nullcontext():
+            await talk.update_agent(bad)
+        await talk.say("hello")
+        end = await talk.until("agent_end")
+        assert len([one for one in server.received("session.update") if "tools" in one["session"]]) == 1
+    assert end["agent"] == "front"
+
+
+async def test_a_handoff_that_gives_no_agent_keeps_the_old_one_and_says_so(stage: Stage) -> None:
+    async def invoke(context: RunContextWrapper[Any], arguments: str) -> Any:
+        return "the desk"
+
+    odd = Handoff("go", "Go on.", {"type": "object", "properties": {}}, invoke, "desk", agent=RealtimeAgent("desk"))
+    turns = [function_call("go", "{}"), audio_turn("Still me.")]
+    async with (
+        answering(*turns) as server,
+        stage.conversation(RealtimeAgent("front", handoffs=[odd]), server) as talk,
+    ):
+        await talk.say("go")
+        error = await talk.until("error", within=10)
+        end = await talk.until("agent_end", output="Still me.")
+    assert error.get("error", error)["message"] == "handoff 'go' returned str, not a RealtimeAgent"
+    assert end["agent"] == "front"
