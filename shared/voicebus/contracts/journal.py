@@ -184,8 +184,12 @@ EVENTS: Final[Mapping[EventType, type[Message]]] = {
 
 
 def for_callers(data: Message) -> dict[str, Any]:
-    """A record's data as its session's own caller may see it: without what a guardrail has kept from being heard."""
+    """A record's data as its session's own caller sees it: without what a guardrail has kept from being heard, and
+    with how long a call took.
+    """
     fields = data.model_dump(mode="json")
+    if isinstance(data, ToolEnd):
+        return {**fields, "duration_ms": max(0, data.ended_ms - data.started_ms)}
     if isinstance(data, ItemRecorded) and data.withheld:
         return {**fields, "text": ""}
     if isinstance(data, GuardrailTripped) and data.withheld:
