@@ -1,5 +1,6 @@
 """Guardrails on what the model says (parity J), and that records of input guardrails are no output trips."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,7 +17,15 @@ from voicebus import (
     RealtimeRunConfig,
     output_guardrail,
 )
-from voicebus.testing import ScriptedRealtimeServer, ServerStep, audio_turn, end_turn, open_turn, text_turn
+from voicebus.testing import (
+    ScriptedRealtimeServer,
+    ServerStep,
+    audio_turn,
+    end_turn,
+    function_call,
+    open_turn,
+    text_turn,
+)
 
 LONG = "we never speak of the secret plan at this desk"
 
@@ -196,3 +205,42 @@ async def test_a_trip_over_what_the_user_said_is_one_event(stage: Stage) -> None
     else:  # clients are given the records, too, which say what they are about
         records = talk.of("guardrail_tripped")
     assert [record["stage"] for record in records] == ["input"]
+
+
+def once_opened(gate: asyncio.Event) -> OutputGuardrail[Any]:
+    """Trips over a secret, when the test lets it answer."""
+
+    async def secrets(_: Any, __: Any, text: str) -> GuardrailFunctionOutput:
+        if "secret" in text:
+            await gate.wait()
+        return GuardrailFunctionOutput(None, "secret" in text)
+
+    return OutputGuardrail(secrets, name="secrets")
+
+
+async def test_a_trip_after_a_newer_answer_began_leaves_that_alone(stage: Stage) -> None:
+    gate = asyncio.Event()
+    turns = audio_turn("a secret", bytes(48_000)), open_turn("Something else", bytes(960))
+    async with answering(*turns) as server, stage.conversation(guarded(once_opened(gate)), server) as talk:
+        await talk.say("hello")
+        await talk.until("agent_end")
+        await talk.say("and now?")
+        await talk.until("transcript_delta", text="Something else")
+        gate.set()
+        await talk.until("guardrail_tripped")
+        await server.connections[0].emit(end_turn())
+        await talk.until("agent_end")
+    assert told_off(server) == ["hello", "and now?"]
+    assert server.received("response.cancel") == []
+    assert len(server.received("response.create")) == 2
+
+
+async def test_an_answer_is_judged_by_the_guardrails_of_the_agent_that_began_it(stage: Stage) -> None:
+    agent = guarded()
+    agent.handoffs.append(RealtimeAgent("Bob"))
+    call = function_call("transfer_to_bob", preamble="a secret")
+    async with answering(call, text_turn("Bob here, a secret too."), text_turn("Bob.")) as server:
+        async with stage.conversation(agent, server) as talk:
+            await say(talk)
+            await wait_until(lambda: talk.of("agent_end")[-1]["agent"] == "Bob", description="Bob's answer")
+    assert [event["message"] for event in talk.of("guardrail_tripped")] == ["a secret"]
