@@ -42,8 +42,8 @@ async def test_playback_is_estimated_from_the_first_sound_and_never_beyond_what_
         await talk.interrupt()
         await talk.until("audio_interrupted")
         await talk.until("agent_end")
-    assert all(0 <= cut <= 10 for cut in cuts(server)), "10 ms of audio came"
-    assert len(cuts(server)) <= 1
+    (cut,) = cuts(server)
+    assert 0 <= cut <= 10, "10 ms of audio came"
 
 
 async def test_telephone_audio_is_eight_bytes_a_millisecond(stage: Stage) -> None:
@@ -56,7 +56,7 @@ async def test_telephone_audio_is_eight_bytes_a_millisecond(stage: Stage) -> Non
             await talk.played(audio["item_id"], 5_000)
             await talk.interrupt()
             await talk.until("agent_end")
-    assert all(cut <= 100 for cut in cuts(server)), "100 ms came"
+    assert cuts(server) == [100], "100 ms came"
 
 
 async def test_speech_stops_the_answer_and_the_server_cancels_it(stage: Stage) -> None:

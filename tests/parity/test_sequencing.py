@@ -7,7 +7,6 @@ import pytest
 
 from support.scripts import answering, outputs, sent
 from support.stages import IN_PROCESS, Stage
-from support.waiting import wait_until
 from voicebus import (
     ModelLinkError,
     RealtimeAgent,
@@ -87,12 +86,10 @@ async def test_a_server_that_leaves_in_order_ends_the_events_quietly_after_those
         await talk.say("bye")
         await talk.until("agent_end")
         await server.connections[0].emit(Drop(1000))
-        if stage.name == IN_PROCESS:
-            async with asyncio.timeout(10):
-                await talk.ended.wait()
-            assert talk.of("error") == []
-        else:
+        async with asyncio.timeout(20):
             await talk.ended.wait()
+        if stage.name == IN_PROCESS:
+            assert talk.of("error") == []
     assert talk.kinds("error")[-1] == "agent_end"
 
 
@@ -177,11 +174,7 @@ async def test_a_tool_that_ends_after_the_close_sends_nothing() -> None:
     async def slow() -> str:
         """Take long."""
         begun.set()
-        try:
-            await may_end.wait()
-        except asyncio.CancelledError:
-            await asyncio.sleep(0)
-            raise
+        await may_end.wait()
         return "done"
 
     async with answering(function_call("slow")) as server:
@@ -190,7 +183,7 @@ async def test_a_tool_that_ends_after_the_close_sends_nothing() -> None:
             await session.send_message("do it")
             await begun.wait()
         may_end.set()
-        await wait_until(lambda: session.model is not None, description="the close")
+        assert session.closed
         assert outputs(server) == []
 
 
