@@ -87,6 +87,7 @@ TRANSITIONS: Final[Mapping[State, Mapping[Trigger, State]]] = {
         ChangeSettings: State.CONFIGURING,
         ReplaceHistory: State.CONFIGURING,
         UpdateAgent: State.CONFIGURING,
+        VerdictArrived: State.CONFIGURING,  # on what the user said before the model confirmed
         ClientEvent: State.CONFIGURING,
         ClientMalformed: State.CONFIGURING,
         SETUP_TIMER: State.CLOSED,
