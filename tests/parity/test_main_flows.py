@@ -1,5 +1,6 @@
 """The main flows of a voice session give the same events in one process and through the cluster, fields and all."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from voicebus import (
     RealtimeAgent,
     RealtimeRunConfig,
     function_tool,
+    realtime_handoff,
 )
 from voicebus.testing import (
     ScriptedRealtimeServer,
@@ -24,11 +26,36 @@ from voicebus.testing import (
 )
 
 CREATE: Final = "response.create"
+SOUND: Final = b"\1\0" * 2400
+"""A single frame of audio: whatever is done after it was heard comes after all audio."""
+
+
+class Gates:
+    """What authors' functions wait for, so that nothing depends on how fast they are: all modes run in this process."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, asyncio.Event] = {}
+
+    def close_all(self) -> None:
+        self._open = {}
+
+    def open(self, name: str) -> None:
+        self._gate(name).set()
+
+    async def passed(self, name: str) -> None:
+        await self._gate(name).wait()
+
+    def _gate(self, name: str) -> asyncio.Event:
+        return self._open.setdefault(name, asyncio.Event())
+
+
+gates: Final = Gates()
 
 
 @function_tool
-def weather(city: str) -> str:
+async def weather(city: str) -> str:
     """The weather of a city."""
+    await gates.passed(city)
     return f"Sunny in {city}."
 
 
@@ -39,6 +66,7 @@ def refund(order: str) -> str:
 
 
 async def _says_forbidden(context: Any, agent: Any, text: str) -> GuardrailFunctionOutput:
+    await gates.passed("verdict")
     return GuardrailFunctionOutput(output_info={"length": len(text)}, tripwire_triggered="forbidden" in text)
 
 
@@ -46,8 +74,13 @@ def clerk(**more: Any) -> RealtimeAgent[Any]:
     return RealtimeAgent(name="clerk", instructions="Help.", **more)
 
 
+async def _taken(context: Any) -> None:
+    await gates.passed("handoff")
+
+
 def triage() -> RealtimeAgent[Any]:
-    return clerk(handoffs=[RealtimeAgent(name="billing", instructions="Bill.", handoff_description="Bills.")])
+    billing = RealtimeAgent[Any](name="billing", instructions="Bill.", handoff_description="Bills.")
+    return clerk(handoffs=[realtime_handoff(billing, on_handoff=_taken)])
 
 
 async def _text(talk: Conversation) -> None:
@@ -57,12 +90,16 @@ async def _text(talk: Conversation) -> None:
 
 async def _handoff(talk: Conversation) -> None:
     await talk.say("a bill, please")
+    await talk.until("agent_end", agent="clerk")
+    gates.open("handoff")
     await talk.until("handoff")
     await talk.until("agent_end", agent="billing")
 
 
 async def _guardrail(talk: Conversation) -> None:
     await talk.say("say it")
+    await talk.until("audio")
+    gates.open("verdict")
     await talk.until("guardrail_tripped")
     await talk.until("agent_end")
     await talk.until("agent_end")
@@ -71,12 +108,17 @@ async def _guardrail(talk: Conversation) -> None:
 async def _tools(talk: Conversation) -> None:
     await talk.say("the weather?")
     await talk.until("agent_end")
+    calls = len(talk.of("tool_start"))
+    for place, city in enumerate(["Rome", "Oslo"][:calls]):
+        gates.open(city)
+        await talk.until("tool_end", call_id=f"c{place + 1}")
     await talk.until("agent_end")
 
 
 async def _approval(talk: Conversation) -> None:
     await talk.say("my money, please")
     asked = await talk.until("tool_approval_required")
+    await talk.until("agent_end")
     await talk.approve(asked["call_id"])
     await talk.until("tool_end")
     await talk.until("agent_end")
@@ -85,6 +127,7 @@ async def _approval(talk: Conversation) -> None:
 async def _rejection(talk: Conversation) -> None:
     await talk.say("my money, please")
     asked = await talk.until("tool_approval_required")
+    await talk.until("agent_end")
     await talk.reject(asked["call_id"], message="Not today.")
     await talk.until("tool_end")
     await talk.until("agent_end")
@@ -136,7 +179,7 @@ FLOWS: Final[dict[str, Flow]] = {
     "a guardrail's trip": (
         lambda: clerk(output_guardrails=[OutputGuardrail(_says_forbidden, name="polite")]),
         [
-            ServerStep(CREATE, open_turn("this is forbidden " + "x" * 100)),
+            ServerStep(CREATE, open_turn("this is forbidden " + "x" * 100, SOUND)),
             ServerStep(CREATE, text_turn("Let us speak of something else.")),
         ],
         _guardrail,
@@ -162,7 +205,7 @@ FLOWS: Final[dict[str, Flow]] = {
     ),
     "an interruption": (
         clerk,
-        [ServerStep(CREATE, open_turn("Once upon a time"))],
+        [ServerStep(CREATE, open_turn("Once upon a time", SOUND))],
         _interruption,
         {"audio", "audio_interrupted"},
     ),
@@ -171,6 +214,7 @@ FLOWS: Final[dict[str, Flow]] = {
 
 async def held(stage: Stage, flow: Flow) -> list[dict[str, Any]]:
     make_agent, script, play, _ = flow
+    gates.close_all()
     async with ScriptedRealtimeServer(script) as server:
         async with stage.conversation(make_agent(), server, RealtimeRunConfig()) as talk:
             await play(talk)
