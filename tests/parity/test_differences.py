@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from support.stages import IN_PROCESS, Stage
+from support.waiting import wait_until
 from voicebus import RealtimeAgent, function_tool
-from voicebus.testing import ScriptedRealtimeServer, ServerStep, function_call, text_turn
+from voicebus.testing import Drop, ScriptedRealtimeServer, ServerStep, function_call, text_turn
 
 CREATE: Final = "response.create"
 
@@ -70,3 +71,13 @@ async def test_a_handoffs_turn_is_the_old_agents_and_the_next_one_the_new_agents
         await talk.say("a bill, please")
         await talk.until("agent_end", agent="billing")
     assert [event["agent"] for event in talk.of("agent_end")] == ["clerk", "billing"]
+
+
+async def test_a_lost_model_socket_ends_the_session_after_what_came_before(stage: Stage) -> None:
+    async with (
+        ScriptedRealtimeServer([ServerStep(CREATE, [text_turn("Good day."), Drop()])]) as server,
+        stage.conversation(RealtimeAgent(name="clerk"), server) as talk,
+    ):
+        await talk.say("hello")
+        await wait_until(talk.ended.is_set, description="the end of the session")
+        assert len(talk.of("agent_end")) == 1
