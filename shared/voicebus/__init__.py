@@ -166,6 +166,7 @@ from voicebus.errors import (
     ModelLinkError,
     RemoteError,
     SettingsError,
+    TextModelError,
     ToolError,
     ToolTimeoutError,
     UsageError,
@@ -186,10 +187,13 @@ if TYPE_CHECKING:
     from voicebus.agents.models.openai import OpenAIRealtimeWebSocketModel, TransportConfig, get_api_key
     from voicebus.agents.models.sip import OpenAIRealtimeSIPModel, RealtimeSessionCreateRequest
     from voicebus.agents.session import RealtimeSession
+    from voicebus.agents.text_agent import Agent
+    from voicebus.agents.text_run import ModelSettings, RunResult
     from voicebus.agents.tools.worker import ToolWorker
 
 __all__ = [
     "DEFAULT_MODEL_SETTINGS",
+    "Agent",
     "AgentsException",
     "AllowBehavior",
     "AssistantAudio",
@@ -223,6 +227,7 @@ __all__ = [
     "MaxTurnsExceeded",
     "ModelBehaviorError",
     "ModelLinkError",
+    "ModelSettings",
     "OpenAIRealtimeSIPModel",
     "OpenAIRealtimeWebSocketModel",
     "OutputGuardrail",
@@ -333,9 +338,11 @@ __all__ = [
     "RemoteTool",
     "RequestUsage",
     "RunContextWrapper",
+    "RunResult",
     "SettingsError",
     "SystemMessageItem",
     "TContext",
+    "TextModelError",
     "Tool",
     "ToolChoice",
     "ToolContext",
@@ -373,6 +380,9 @@ __all__ = [
 
 # On first use only: these bring sockets, the engine or the bus, of which a module of agents and tools has no need.
 _ON_DEMAND: Final = {
+    "Agent": "voicebus.agents.text_agent",
+    "ModelSettings": "voicebus.agents.text_run",
+    "RunResult": "voicebus.agents.text_run",
     "MCPServerStdio": "voicebus.agents.mcp.transports",
     "MCPServerStdioParams": "voicebus.agents.mcp.transports",
     "MCPServerStreamableHttp": "voicebus.agents.mcp.transports",

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from support.waiting import wait_until
+from voicebus import MCPServerStdioParams
 
 _PROGRAM = '''
 import asyncio, os, sys
@@ -55,7 +55,7 @@ else:
 '''
 
 
-def stdio_program(folder: Path) -> dict[str, Any]:
+def stdio_program(folder: Path) -> MCPServerStdioParams:
     """The `params` of a stdio server with the tools above."""
     program = folder / "rates.py"
     program.write_text(_PROGRAM)
