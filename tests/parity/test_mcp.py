@@ -24,7 +24,7 @@ ASK_RATE: Final = [
 
 def told(server: ScriptedRealtimeServer) -> list[str]:
     """The names of the tools of each session.update, in one list."""
-    updates = [event for event in server.received("session.update")]
+    updates = server.received("session.update")
     return [tool["name"] for event in updates for tool in event["session"].get("tools", ())]
 
 
