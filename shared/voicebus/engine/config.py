@@ -115,7 +115,8 @@ class AgentSpec:
     @property
     def holds(self) -> bool:
         """Whether nothing that this agent says may leave before it was judged whole."""
-        return any(guardrail.mode is GuardrailMode.HOLD for guardrail in self.guardrails)
+        # Asked at every delta, and most agents have no guardrails.
+        return bool(self.guardrails) and any(guardrail.mode is GuardrailMode.HOLD for guardrail in self.guardrails)
 
     @property
     def holds_input(self) -> bool:

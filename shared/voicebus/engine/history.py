@@ -63,6 +63,10 @@ class History:
         self._size = 0
         self._hidden = Recent()
         self._outputs: dict[str, str] = {}
+        # What is being said: deltas of one part, put together when somebody looks at the items.
+        self._saying: tuple[str, int, str] | None = None
+        self._deltas: list[str] = []
+        self._unread = 0
 
     def hide(self, item_id: str) -> None:
         """The session makes this item itself; it is no part of the conversation that people see."""
@@ -77,9 +81,11 @@ class History:
             out.emit("history_updated", history=self.json())
 
     def json(self) -> list[dict[str, Any]]:
+        self._put_together()
         return [self._items[item_id] for item_id in self._order]
 
     def item(self, item_id: str) -> dict[str, Any] | None:
+        self._put_together()
         return self._items.get(item_id)
 
     def put(self, item: Mapping[str, Any], previous: str | None) -> bool | None:
@@ -87,6 +93,7 @@ class History:
         item_id, kind = wire.text(item, "id"), wire.text(item, "type")
         if not item_id or item_id in self._hidden or kind not in ("message", "function_call"):
             return None
+        self._put_together()
         old = self._items.get(item_id)
         new = self._message(item, old) if kind == "message" else self._call(item, old)
         if old is not None:
@@ -151,6 +158,23 @@ class History:
 
     def append(self, item_id: str, content_index: int, kind: str, delta: str) -> None:
         """A delta of an assistant's `text` or `audio` part: changes the item silently (parity 117)."""
+        if item_id not in self._items:
+            return
+        saying = item_id, content_index, kind
+        if saying != self._saying or self._unread > _MAX_TEXT:
+            self._put_together()
+            self._saying = saying
+        self._deltas.append(delta)
+        # Each counts as one more than its length, so that empty ones do not pile up either.
+        self._unread += len(delta) + 1
+
+    def _put_together(self) -> None:
+        if self._saying is None:
+            return
+        (item_id, content_index, kind), self._saying = self._saying, None
+        delta = "".join(self._deltas)
+        self._deltas.clear()
+        self._unread = 0
         item = self._items.get(item_id)
         if item is None or item["type"] != "message":
             return
@@ -168,7 +192,7 @@ class History:
 
     def transcribe(self, item_id: str, transcript: str) -> bool:
         """A user's transcript is complete; True where the item was not known (parity 116)."""
-        item = self._items.get(item_id)
+        item = self.item(item_id)
         if item is None:
             self.put(
                 {
@@ -191,13 +215,14 @@ class History:
 
     def answer(self, item_id: str, output: str) -> bool:
         """A call's output is known: call and result are one item (parity 75). False where there is no such call."""
-        item = self._items.get(item_id)
+        item = self.item(item_id)
         if item is None or item["type"] != "function_call":
             return False
         self._keep({**item, "output": output, "status": "completed"})
         return True
 
     def remove(self, item_id: str) -> bool:
+        self._put_together()
         if item_id not in self._items:
             return False
         del self._items[item_id]

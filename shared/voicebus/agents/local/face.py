@@ -193,10 +193,11 @@ class EventFace:
 
     def items(self, history: Sequence[Mapping[str, Any]]) -> list[RealtimeItem]:
         """Items as programs see them; each is made once, as the engine replaces those that change."""
-        try:
-            made = [self._items[id(item)][1] for item in history]
-        except KeyError:
-            made = [self._made(item) for item in history]
+        known = self._items
+        for item in history:
+            if id(item) not in known:
+                self._made(item)
+        made = [known[id(item)][1] for item in history]
         if len(self._items) > 2 * len(made) + _SPARE:
             self._items = {id(item): self._items[id(item)] for item in history}
         return [item for item in made if item is not None]
