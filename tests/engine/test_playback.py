@@ -6,7 +6,7 @@ import pytest
 
 from voicebus.engine.config import AgentSpec
 from voicebus.engine.playback import PlaybackTracker
-from voicebus.engine.turns import Response
+from voicebus.engine.responses import Response
 
 RESPONSE = Response("resp_1", AgentSpec("a"), 0.0)
 

@@ -10,7 +10,8 @@ from typing import Final
 
 from voicebus.engine.calls import Call
 from voicebus.engine.config import HostedToolSpec, Transport
-from voicebus.engine.turns import Response, Turns
+from voicebus.engine.responses import Response
+from voicebus.engine.turns import Turns
 
 # Responses with calls whose end is waited for; servers have one at a time. Beyond that the oldest counts as ended.
 _MAX_RUNNING: Final = 64

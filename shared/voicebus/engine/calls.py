@@ -27,7 +27,7 @@ from voicebus.engine.inputs import (
     ToolResultArrived,
     ToolStartedArrived,
 )
-from voicebus.engine.turns import Response
+from voicebus.engine.responses import Response
 
 
 class Stage(Enum):

@@ -11,9 +11,10 @@ from voicebus.engine import wire
 from voicebus.engine.bounds import Recent
 from voicebus.engine.outbox import Outbox
 from voicebus.engine.outputs import SendModel
+from voicebus.engine.responses import Create, Response
 from voicebus.engine.settings import Settings, wire_tools
 from voicebus.engine.toolcalls import ToolCalls
-from voicebus.engine.turns import Create, Response, Turns
+from voicebus.engine.turns import Turns
 from voicebus.engine.view import CancelResponse, ClientView, CreateResponse, Forward, Intent, Reply, UpdateSession
 
 _DELTAS: Final = frozenset({"response.output_text.delta", "response.output_audio_transcript.delta"})

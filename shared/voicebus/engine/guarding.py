@@ -15,7 +15,7 @@ from voicebus.contracts.journal import EventType
 from voicebus.engine.config import GuardrailMode, GuardrailSpec
 from voicebus.engine.outbox import Outbox
 from voicebus.engine.outputs import DispatchCheck
-from voicebus.engine.turns import Response
+from voicebus.engine.responses import Response
 
 CHECK_TIMER: Final = "check:"
 

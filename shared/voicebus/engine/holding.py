@@ -25,8 +25,9 @@ from voicebus.engine.guarding import Guard, Passed, Trip
 from voicebus.engine.inputs import ModelAudio, ModelEvent
 from voicebus.engine.outbox import Outbox
 from voicebus.engine.outputs import ConcealInput, HoldInput, ReturnInputs
+from voicebus.engine.responses import Response, join
 from voicebus.engine.transcript import Transcript
-from voicebus.engine.turns import Response, Turns, join
+from voicebus.engine.turns import Turns
 
 Event = Mapping[str, Any]
 

@@ -11,9 +11,9 @@ from typing import Any
 from voicebus.engine import wire
 from voicebus.engine.bounds import Recent
 from voicebus.engine.outbox import Outbox
+from voicebus.engine.responses import Response
 from voicebus.engine.settings import Settings
 from voicebus.engine.toolcalls import ToolCalls
-from voicebus.engine.turns import Response
 
 
 class HostedTools:

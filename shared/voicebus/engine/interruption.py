@@ -14,9 +14,10 @@ from voicebus.engine.inputs import Interrupt
 from voicebus.engine.outbox import Outbox
 from voicebus.engine.outputs import StopModel
 from voicebus.engine.playback import Part, PlaybackTracker
+from voicebus.engine.responses import Response
 from voicebus.engine.settings import Settings
 from voicebus.engine.transcript import Transcript
-from voicebus.engine.turns import Response, Turns
+from voicebus.engine.turns import Turns
 
 
 class Interruptions:

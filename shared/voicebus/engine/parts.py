@@ -12,11 +12,12 @@ from voicebus.engine.inputguards import InputGuards
 from voicebus.engine.interruption import Interruptions
 from voicebus.engine.outbox import Outbox
 from voicebus.engine.playback import PlaybackTracker
+from voicebus.engine.responses import Response
 from voicebus.engine.rewriting import Rewriter
 from voicebus.engine.settings import Settings, bytes_per_ms
 from voicebus.engine.toolcalls import ToolCalls
 from voicebus.engine.transcript import Transcript
-from voicebus.engine.turns import Response, Turns
+from voicebus.engine.turns import Turns
 from voicebus.engine.view import ClientView
 
 

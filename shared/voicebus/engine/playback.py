@@ -12,7 +12,7 @@ from typing import Final
 
 from voicebus.engine.bounds import trim
 from voicebus.engine.outputs import ForwardAudio
-from voicebus.engine.turns import Response
+from voicebus.engine.responses import Response
 
 # A listener that reports may stop doing so (a lost tab); after this many s beyond the estimated end a part counts
 # as heard to the end.

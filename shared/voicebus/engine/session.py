@@ -11,12 +11,9 @@ from typing import Any, ClassVar, Final
 
 from voicebus.contracts.journal import EventType
 from voicebus.engine import wire
-from voicebus.engine.approvals import CALL_TIMER
 from voicebus.engine.clientface import error_event
 from voicebus.engine.config import AgentSpec, Face, SessionConfig, Transport
 from voicebus.engine.dialects import MAX_ID_CHARS, translate
-from voicebus.engine.guarding import CHECK_TIMER
-from voicebus.engine.inputguards import INPUT_TIMER
 from voicebus.engine.inputs import (
     AgentResolved,
     AgentUnresolved,
@@ -49,7 +46,8 @@ from voicebus.engine.inputs import (
     UpdateAgent,
     VerdictArrived,
 )
-from voicebus.engine.modelside import ModelSide, error_label
+from voicebus.engine.modelerrors import ModelErrors, error_label
+from voicebus.engine.modelside import ModelSide
 from voicebus.engine.outputs import ForwardAudio, Output
 from voicebus.engine.parts import assemble
 from voicebus.engine.programside import ProgramSide
@@ -62,8 +60,7 @@ from voicebus.engine.state import (
     State,
     following,
 )
-from voicebus.engine.transcript import HEARD_TIMER, TRANSCRIPT_TIMER
-from voicebus.engine.turns import CREATE_TIMER, RETRY_TIMER, STALL_TIMER
+from voicebus.engine.timers import Timers
 from voicebus.engine.verdicts import Verdicts
 from voicebus.engine.view import ClientView
 from voicebus.errors import UserError
@@ -94,6 +91,8 @@ class Session:
         self._verdicts = Verdicts(self._p)
         self._model = ModelSide(self._p, self._verdicts)
         self._program = ProgramSide(self._p)
+        self._errors = ModelErrors(self._p)
+        self._timers = Timers(self._p, self._model, self._verdicts)
 
     @property
     def agent(self) -> AgentSpec:
@@ -243,7 +242,7 @@ class Session:
         self._end(item.reason)
 
     def _on_link_lost(self, item: LinkLost) -> None:
-        code = item.code or self._model.fatal_code or "model_lost"
+        code = item.code or self._errors.fatal_code or "model_lost"
         self._out.observe("model_error", code=error_label(code))
         self._out.error(code, item.why or "The connection to the model was lost.", "model")
         self._end("model_lost", _LOST)
@@ -267,9 +266,9 @@ class Session:
     def _on_error(self, event: Mapping[str, Any]) -> None:
         if wire.text(wire.mapping(event, "error"), "code") == SESSION_EXPIRED:
             self._out.observe("model_error", code=SESSION_EXPIRED)
-            self._model.record_error(wire.mapping(event, "error"))
+            self._errors.record(wire.mapping(event, "error"))
             self._end("model_expired", _LOST)
-        elif not self._model.error(event):
+        elif not self._errors.arrived(event):
             self._end("error", _LOST)
 
     def _on_model_audio(self, item: ModelAudio) -> None:
@@ -313,15 +312,6 @@ class Session:
 
     # --- the client's side ----------------------------------------------------------------------------
 
-    def _on_approve(self, item: Approve) -> None:
-        self._p.calls.approve(item)
-
-    def _on_reject(self, item: Reject) -> None:
-        self._p.calls.reject(item)
-
-    def _on_send_tool_output(self, item: SendToolOutput) -> None:
-        self._p.calls.output(item)
-
     def _on_update_agent(self, item: UpdateAgent) -> None:
         self._adopt(item.agent)
 
@@ -344,24 +334,6 @@ class Session:
             self._out.emit("error", code=item.code, message=item.message, param=item.param, id=item.event_id)
 
     # --- workers and the owner ------------------------------------------------------------------------
-
-    def _on_tool_started(self, item: ToolStartedArrived) -> None:
-        self._p.calls.started(item)
-
-    def _on_tool_progress(self, item: ToolProgressArrived) -> None:
-        self._p.calls.progress(item)
-
-    def _on_tool_result(self, item: ToolResultArrived) -> None:
-        self._p.calls.result(item)
-
-    def _on_call_vetted(self, item: CallVetted) -> None:
-        self._p.calls.vetted(item)
-
-    def _on_tool_error_worded(self, item: ToolErrorWorded) -> None:
-        self._p.calls.worded(item)
-
-    def _on_verdict(self, item: VerdictArrived) -> None:
-        self._verdicts.arrived(item.verdict)
 
     def _on_agent_resolved(self, item: AgentResolved) -> None:
         call = self._p.calls.handoff_of(item.call_id)
@@ -387,55 +359,11 @@ class Session:
     # --- time -----------------------------------------------------------------------------------------
 
     def _on_timer(self, item: TimerFired) -> None:
-        kind, _, subject = item.key.partition(":")
-        self._TIMERS[kind + ":" if subject else kind](self, subject)
-
-    def _setup_overdue(self, _: str) -> None:
-        self._out.error("model_silent", f"The model said nothing within {_SETUP_TIMEOUT:g} s.", "model")
-        self._end("model_lost", _LOST)
-
-    def _confirm_overdue(self, _: str) -> None:
-        self._out.ignore("the model does not confirm its settings; the conversation begins without")
-
-    def _create_overdue(self, _: str) -> None:
-        create = self._p.turns.overdue()
-        if create is not None:
-            code = "response_create_timeout"
-            message = f"The model did not answer response.create within {self._p.config.create_timeout_ms / 1000:g} s."
-            self._out.observe("model_error", code=code)
-            self._out.error(code, message, "model")
-            if self._p.face is not None:
-                self._p.face.create_refused(create, error_event(code, message)["error"])
-        self._p.turns.pump()
-
-    def _retry_due(self, _: str) -> None:
-        self._p.turns.retry_due()
-        self._p.turns.pump()
-
-    def _response_stalled(self, _: str) -> None:
-        p = self._p
-        response = p.turns.stalled(lambda response: p.calls.is_running_for(response) or p.holding.is_over(response))
-        if response is None:
-            return
-        p.interruptions.mute(response)
-        done = self._model.give_up(response)
-        if self._p.face is not None:
-            self._p.face.show(done)
-
-    def _call_overdue(self, call_id: str) -> None:
-        self._p.calls.overdue(call_id)
-
-    def _check_overdue(self, check_id: str) -> None:
-        self._verdicts.overdue(check_id)
-
-    def _input_overdue(self, check_id: str) -> None:
-        self._verdicts.input_overdue(check_id)
-
-    def _transcript_overdue(self, item_id: str) -> None:
-        self._p.transcript.transcript_overdue(item_id)
-
-    def _heard(self, _: str) -> None:
-        self._p.transcript.heard_timer_fired()
+        if item.key == SETUP_TIMER:
+            self._out.error("model_silent", f"The model said nothing within {_SETUP_TIMEOUT:g} s.", "model")
+            self._end("model_lost", _LOST)
+        else:
+            self._timers.fired(item.key)
 
     _HANDLERS: ClassVar[Mapping[type[Input], Callable[[Any, Any], None]]] = {
         ModelEvent: _on_model_event,
@@ -454,32 +382,19 @@ class Session:
         End: _on_end,
         ClientEvent: _on_client_event,
         ClientMalformed: _client_malformed,
-        ToolStartedArrived: _on_tool_started,
-        ToolProgressArrived: _on_tool_progress,
-        ToolResultArrived: _on_tool_result,
-        VerdictArrived: _on_verdict,
+        ToolStartedArrived: lambda self, item: self._p.calls.started(item),
+        ToolProgressArrived: lambda self, item: self._p.calls.progress(item),
+        ToolResultArrived: lambda self, item: self._p.calls.result(item),
+        VerdictArrived: lambda self, item: self._verdicts.arrived(item.verdict),
         AgentResolved: _on_agent_resolved,
         AgentUnresolved: _on_agent_unresolved,
-        CallVetted: _on_call_vetted,
-        ToolErrorWorded: _on_tool_error_worded,
-        Approve: _on_approve,
-        Reject: _on_reject,
-        SendToolOutput: _on_send_tool_output,
+        CallVetted: lambda self, item: self._p.calls.vetted(item),
+        ToolErrorWorded: lambda self, item: self._p.calls.worded(item),
+        Approve: lambda self, item: self._p.calls.approve(item),
+        Reject: lambda self, item: self._p.calls.reject(item),
+        SendToolOutput: lambda self, item: self._p.calls.output(item),
         TimerFired: _on_timer,
         Trouble: _on_trouble,
-    }
-
-    _TIMERS: ClassVar[Mapping[str, Callable[[Any, str], None]]] = {
-        SETUP_TIMER: _setup_overdue,
-        CONFIRM_TIMER: _confirm_overdue,
-        CREATE_TIMER: _create_overdue,
-        RETRY_TIMER: _retry_due,
-        STALL_TIMER: _response_stalled,
-        CALL_TIMER: _call_overdue,
-        CHECK_TIMER: _check_overdue,
-        INPUT_TIMER: _input_overdue,
-        TRANSCRIPT_TIMER: _transcript_overdue,
-        HEARD_TIMER: _heard,
     }
 
 

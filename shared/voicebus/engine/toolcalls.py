@@ -31,7 +31,8 @@ from voicebus.engine.inputs import (
 )
 from voicebus.engine.outbox import Outbox
 from voicebus.engine.outputs import CancelTool, DispatchTool, ResolveAgent, WordToolError
-from voicebus.engine.turns import Response, Turns
+from voicebus.engine.responses import Response
+from voicebus.engine.turns import Turns
 
 NOT_APPROVED: Final = "Tool execution was not approved."
 

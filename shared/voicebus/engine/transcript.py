@@ -14,7 +14,7 @@ from voicebus.engine import wire
 from voicebus.engine.bounds import Recent, trim
 from voicebus.engine.outbox import Outbox
 from voicebus.engine.playback import PlaybackTracker
-from voicebus.engine.turns import Response, join
+from voicebus.engine.responses import Response, join
 
 TRANSCRIPT_TIMEOUT: Final = 10.0
 TRANSCRIPT_TIMER: Final = "transcript:"

@@ -8,7 +8,7 @@ from voicebus.engine.config import GuardrailSpec
 from voicebus.engine.guarding import Passed, Trip
 from voicebus.engine.inputguards import InputTrip
 from voicebus.engine.parts import Parts
-from voicebus.engine.turns import Response
+from voicebus.engine.responses import Response
 
 FEEDBACK: Final = "guardrail triggered: "
 

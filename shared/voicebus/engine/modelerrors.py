@@ -1,0 +1,134 @@
+"""The model's `error` events: which mean nothing, which cannot be mended, and whose business each one is."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from voicebus.engine import wire
+from voicebus.engine.parts import Parts
+from voicebus.engine.turns import ALREADY_ACTIVE
+
+Event = Mapping[str, Any]
+
+# Errors that only tell of a race (protocol 10.6).
+_BENIGN: Final = frozenset(
+    {
+        "response_cancel_not_active",
+        ALREADY_ACTIVE,
+        "item_truncate_invalid_item_id",
+        "item_delete_invalid_item_id",
+        "item_retrieve_invalid_item_id",
+    }
+)
+_BENIGN_TEXTS: Final = ("already shorter than", "Only model output audio")
+
+# Errors that connecting again cannot mend (protocol 3.3). They are between us and the model's provider: a client
+# of the OpenAI face is not told.
+_FATAL: Final = frozenset(
+    {
+        "invalid_api_key",
+        "invalid_model",
+        "missing_model",
+        "beta_api_shape_disabled",
+        "insufficient_quota",
+        "account_deactivated",
+        "billing_hard_limit_reached",
+    }
+)
+
+# Codes that may label a metric; anything else counts as "other".
+_KNOWN_CODES: Final = (
+    _BENIGN
+    | _FATAL
+    | {
+        "invalid_json",
+        "invalid_event",
+        "invalid_value",
+        "unknown_parameter",
+        "missing_required_parameter",
+        "input_audio_buffer_commit_empty",
+        "item_create_duplicate_item_id",
+        "item_create_invalid_previous_item_id",
+        "cannot_update_voice",
+        "session_expired",
+        "rate_limit_exceeded",
+        "inference_rate_limit_exceeded",
+        "server_error",
+        "model_lost",
+        "model_malformed",
+        "response_failed",
+        "response_create_timeout",
+        "response_stalled",
+    }
+)
+
+
+def error_label(code: str) -> str:
+    """`code` as a label of bounded cardinality."""
+    return code if code in _KNOWN_CODES else "other"
+
+
+class ModelErrors:
+    """Tells each error to whom it concerns. `fatal_code` is of the one that connecting again cannot mend."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._p = parts
+        self.fatal_code: str | None = None
+
+    def arrived(self, event: Event) -> bool:
+        """An `error` of the model. False where it refused the session's first configuration: there is no way on."""
+        p, error = self._p, wire.mapping(event, "error")
+        code, event_id = wire.text(error, "code"), wire.text(error, "event_id")
+        if not event_id or p.out.is_own(event_id) or code in _FATAL:
+            # An error that answers a client's own event is the client's mistake, none of the model's.
+            p.out.observe("model_error", code=error_label(code))
+        if code in _FATAL:
+            self.fatal_code = code
+        p.rewriter.refused(event_id)
+        if code == "input_audio_buffer_commit_empty":
+            p.turns.commit_refused(event_id)
+            p.inputs.commit_refused(event_id)
+        update = p.settings.refused(error)
+        if update is not None:
+            if update.intent is not None and p.face is not None:
+                p.face.refused(error, update.intent.event_id)
+                return True
+            self.record(error)
+            return not update.first
+        answered, create = p.turns.refused(error)
+        if create is not None:
+            if p.face is not None:
+                p.face.create_refused(create, error)
+            if not create.manual or p.face is None:
+                self.record(error)
+        elif answered:
+            p.out.ignore(f"response.create will be sent again: {code}")
+        elif self._is_for_client(error):
+            if not event_id and not self._is_benign(error):
+                self.record(error)
+            if p.face is not None:
+                p.face.show(event)
+        elif self._is_benign(error):
+            p.out.ignore(f"benign error: {code or wire.text(error, 'message')[:80]}")
+        else:
+            self.record(error)
+        p.turns.pump()
+        return True
+
+    def record(self, error: Event) -> None:
+        code = wire.text(error, "code") or wire.text(error, "type") or "model_error"
+        message = wire.text(error, "message") or "The model reported an error."
+        if code == "invalid_api_key":
+            message = "The model's server refused the API key."  # its own text may quote the key
+        self._p.out.error(code, message, "model")
+
+    def _is_for_client(self, error: Event) -> bool:
+        """Whether a client of the OpenAI face has caused this error, or may have: not all name their event."""
+        if self._p.face is None or not self._p.face.is_open or wire.text(error, "code") in _FATAL:
+            return False
+        return not self._p.out.is_own(wire.text(error, "event_id"))
+
+    def _is_benign(self, error: Event) -> bool:
+        code, message = wire.text(error, "code"), wire.text(error, "message")
+        if code == "input_audio_buffer_commit_empty":
+            return self._p.settings.turn_detection is not None
+        return code in _BENIGN or any(text in message for text in _BENIGN_TEXTS)
