@@ -171,3 +171,11 @@ def test_every_public_name_of_the_pages_exists() -> None:
         (page, name) for page, name in sorted(named) if not any(hasattr(m, name) for m in (voicebus, testing, mcp))
     ]
     assert unknown == []
+
+
+def test_a_program_of_openai_agents_changes_its_imports_and_nothing_else() -> None:
+    before, after = Page("docs/migration.md").programs()
+    imports = re.compile(r"^(from (agents|voicebus)\S* import .*\n)+|^# \w+\.py\n", re.MULTILINE)
+    assert imports.sub("", before.text) == imports.sub("", after.text)
+    assert "voicebus" not in before.text
+    assert "agents" not in after.text
