@@ -6,8 +6,8 @@ A ```python block is a complete program, together with what comments around it s
     <!-- after: code that comes after the block just seen -->
     <!-- compiled: why the block that follows cannot run here -->
 
-A block whose first line is `# name.py` is that file for the blocks of its page, which run in one folder. A ```text block
-right after a program is what it prints.
+A block whose first line is `# name.py` is that file for the blocks of its page, which run in one folder. A ```text
+block right after a program is what it prints.
 """
 
 import re
