@@ -110,8 +110,9 @@ async def held(sdk: str, steps: Sequence[ServerStep], actions: list[list[Any]], 
     python = Path(sys.executable) if sdk == "voicebus" else ENVIRONMENT / "bin" / "python"
     async with ScriptedRealtimeServer(steps) as server:
         plan = json.dumps({"url": f"{server.url}?model=m", "actions": actions, "config": config})
-        command = [python, PROGRAMS / "same_conversations.py", sdk]
-        ran = await asyncio.to_thread(lambda: subprocess.run(command, input=plan, capture_output=True, text=True))
+        command = [str(python), str(PROGRAMS / "same_conversations.py"), sdk]
+        options: Any = {"input": plan, "capture_output": True, "text": True, "check": False}
+        ran = await asyncio.to_thread(lambda: subprocess.run(command, **options))  # noqa: PLW1510
         assert ran.returncode == 0, f"{sdk}: {ran.stderr[-3000:]}"
         return numbered(ran.stdout), [comparable(frame) for frame in server.received()]
 
@@ -134,12 +135,12 @@ def comparable(frame: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def in_order(events: list[Any]) -> list[Any]:
-    """The events, but for what comes at its own time: that settings were confirmed, and a tool's start or its wish for
-    approval, which may come before or after the end of the response that called. These stand at the end.
+    """The events, but for what comes at its own time: the session's own events, and a tool's start or its wish for
+    approval, which may come before or after the end of the response that called; these two stand at the end.
     """
-    at_its_time = ("tool_start", "tool_approval_required")
-    timely = [event for event in events if event[0] in at_its_time or event == ["raw", "session.updated"]]
-    return [event for event in events if event not in timely] + sorted(timely, key=str)
+    kept = [event for event in events if event not in (["raw", "session.created"], ["raw", "session.updated"])]
+    timely = [event for event in kept if event[0] in ("tool_start", "tool_approval_required")]
+    return [event for event in kept if event not in timely] + timely
 
 
 def settings_first(frames: list[dict[str, Any]]) -> list[dict[str, Any]]:
