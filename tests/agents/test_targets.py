@@ -48,6 +48,13 @@ def test_a_module_brings_all_its_agents_tools_and_guardrails_and_the_first_is_th
     assert set(targets.guardrails) == {"no_card_numbers"}
 
 
+def test_a_module_begins_with_the_agent_that_its_runner_starts_with(module: Any) -> None:
+    agents = "b = RealtimeAgent('b')\na = RealtimeAgent('a', handoffs=[b])\n"
+    assert load_targets([module(agents)]).default_agent == "b"
+    targets = load_targets([module(agents + "r = RealtimeRunner(a)")])
+    assert (targets.default_agent, set(targets.agents)) == ("a", {"a", "b"})
+
+
 def test_an_attribute_brings_what_its_agent_leads_to() -> None:
     targets = load_targets(["examples.front_desk:reservations"])
     assert list(targets.agents) == ["reservations", "concierge"]

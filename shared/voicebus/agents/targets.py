@@ -21,7 +21,8 @@ from voicebus.errors import TargetError, UserError, VoicebusError
 
 @dataclass
 class Targets:
-    """Everything that a set of TARGETs defines, by name. `agents` is in order: the first is the default.
+    """Everything that a set of TARGETs defines, by name. `agents` is in order: the first is the default, which in a
+    module is the one that its first `RealtimeRunner` starts with, else the first that it defines.
 
     `guardrails` are those on what agents say and on what users say; their names are told apart, as tools' are.
     """
@@ -86,7 +87,8 @@ def _load(targets: Targets, name: str) -> None:
     configs: dict[int, RealtimeRunConfig] = {}
     for runner in runners:
         _spread(runner.starting_agent, runner.config, configs)
-    for agent in _unique((*agents, *(runner.starting_agent for runner in runners))):
+    # A module that says where conversations start means it: others have to be defined before who hands off to them.
+    for agent in _unique((*(runner.starting_agent for runner in runners), *agents)):
         _add_agent(targets, agent, configs.get(id(agent)), follow=False)
     for agent in list(targets.agents.values()):
         _follow(targets, agent, targets.configs[agent.name])

@@ -1,0 +1,44 @@
+"""The end of the quickstart: its module served by `voicebus dev`, spoken to with `voicebus call`."""
+
+import asyncio
+import re
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from support.commands import environment, voicebus
+from support.pages import Page
+from voicebus_services.dev.processes import free_port
+
+pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("cluster")]
+
+
+async def test_the_module_of_the_quickstart_answers_in_the_cluster_as_it_says(tmp_path: Path) -> None:
+    page = Page("docs/quickstart.md")
+    (module,) = [program for program in page.programs() if program.name == "hotel.py"]
+    (tmp_path / "hotel.py").write_text(module.text, encoding="utf-8")
+    (commands,) = [block for block in page.blocks("sh") if "voicebus dev hotel" in block]
+    question = re.search(r'voicebus call --text "(.*)"', commands)
+    assert question is not None
+    (said,) = page.blocks("console")
+    port = free_port()
+    dev = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "voicebus_services.cli", "dev", "hotel", "--http-port", str(port),
+        "--archiver-port", "0", "--simulator-port", "0", "--ops-port", "0", "--no-speech",
+        cwd=tmp_path, env=environment(), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        assert dev.stdout is not None
+        async with asyncio.timeout(90):
+            while b"serving: " not in (line := await dev.stdout.readline()):
+                assert line, "voicebus dev ended"
+        url = f"http://127.0.0.1:{port}"
+        ran = await voicebus("call", "--text", question[1], "--url", url, cwd=tmp_path)
+        assert (ran.status, ran.out.splitlines()[:-1]) == (0, said.splitlines()[:-1]), ran.err
+        porter = await voicebus("call", "--agent", "porter", "--text", "Order a taxi to the opera.", "--url", url)
+        assert "book_taxi" in porter.out
+    finally:
+        dev.send_signal(signal.SIGINT)
+        await dev.wait()
