@@ -1,6 +1,7 @@
 """Starts the model-simulator: settings to parts, the public port, the ops port, and the load of ears and voice."""
 
 import asyncio
+import importlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -103,6 +104,8 @@ def _quirks(settings: SimulatorSettings) -> Quirks:
 async def _load(ears: WhisperEars, voice: EspeakVoice, scenario: Scenario | None) -> Imitation:
     meaning = SentenceMeaning()
     try:
+        # All three import it, each in a thread of its own: two at once may deadlock in the middle of it.
+        await asyncio.to_thread(importlib.import_module, "numpy")
         await asyncio.gather(ears.load(), voice.load(), meaning.load())
     except ImportError as error:
         raise SettingsError(
