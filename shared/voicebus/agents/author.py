@@ -28,7 +28,7 @@ from voicebus.errors import ModelBehaviorError, ToolError, UserError
 from voicebus.runtime.asking import RESOLVE_TIMEOUT_S, UNCHECKED
 from voicebus.telemetry.logging import get_logger
 
-log = get_logger(__name__)
+log: Final = get_logger(__name__)
 
 KEPT_SNAPSHOTS: Final = 64
 """Resolutions whose callables are kept. A call of an older one is answered as one of a tool that is gone."""

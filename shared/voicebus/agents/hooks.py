@@ -12,7 +12,7 @@ from typing import Any, Final, Generic
 from voicebus.agents.context import RunContextWrapper, TContext
 from voicebus.telemetry.logging import get_logger
 
-log = get_logger(__name__)
+log: Final = get_logger(__name__)
 
 QUEUE_SIZE: Final = 1_000
 """Calls of hooks that may wait. Beyond that the newest are left out, and one `error` says so: hooks that slow hold

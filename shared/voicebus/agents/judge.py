@@ -4,14 +4,14 @@ import asyncio
 import json
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import Any
+from typing import Any, Final
 
 from voicebus.agents.context import RunContextWrapper
 from voicebus.agents.guardrails import GuardrailFunctionOutput, InputGuardrail, OutputGuardrail, evaluate
 from voicebus.contracts.guardrails import GuardrailResult
 from voicebus.telemetry.logging import get_logger
 
-log = get_logger(__name__)
+log: Final = get_logger(__name__)
 
 
 async def judge(

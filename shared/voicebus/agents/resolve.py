@@ -35,7 +35,7 @@ from voicebus.engine.config import (
 from voicebus.errors import UserError
 from voicebus.telemetry.logging import get_logger
 
-log = get_logger(__name__)
+log: Final = get_logger(__name__)
 
 # What an agent says of itself: in `initial_model_settings` it holds when the session begins, and not after that.
 _OWN: Final = frozenset({"instructions", "tools", "handoffs"})

@@ -12,7 +12,7 @@ from voicebus.agents.model_settings import DEFAULT_MODEL_SETTINGS, RealtimeSessi
 from voicebus.errors import UserError
 from voicebus.telemetry.logging import get_logger
 
-log = get_logger(__name__)
+log: Final = get_logger(__name__)
 
 _PCM: Final = "audio/pcm"
 _FORMATS: Final[Mapping[str, str]] = {

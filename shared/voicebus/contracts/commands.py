@@ -1,6 +1,6 @@
 """Commands to a session from another process, through its gateway's inbox, and their answers (contract section 2)."""
 
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from pydantic import ConfigDict
 
@@ -16,7 +16,7 @@ class SessionCommand(Message):
     `reply_to`: where a `SessionAnswer` is awaited, None where nobody waits.
     """
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="allow")
 
     command_id: str
     command: str

@@ -26,8 +26,8 @@ class Chain:
     def __init__(self, response_id: str, response: Mapping[str, Any]) -> None:
         self.id = response_id
         self.running: str | None = response_id
-        self.responses = [response_id]
-        self.server_called = False
+        self.responses: list[str] = [response_id]
+        self.server_called: bool = False
         self._response = response
         self._metadata = _client_metadata(response.get("metadata"))
         self._output: list[Any] = []

@@ -107,7 +107,7 @@ class ItemRules:
     def __init__(self, conversation: Conversation, tools: Tools) -> None:
         self._conversation = conversation
         self._tools = tools
-        self.server_calls = Recent()
+        self.server_calls: Recent = Recent()
 
     def check(self, item: Mapping[str, Any], param: str) -> None:
         """Raises `ClientEventError` for a new item that a client may not create."""

@@ -71,8 +71,8 @@ class ClientSettings:
     """The settings as one client sees and changes them."""
 
     def __init__(self, config: SessionConfig, tools: Tools) -> None:
-        self.agent = config.agent.name
-        self.transcription_hidden = False
+        self.agent: str = config.agent.name
+        self.transcription_hidden: bool = False
         self._may_set = config.client_may_set
         self._tools = tools
         self._other_agents = {handoff.agent for handoff in config.agent.handoffs} - {self.agent}

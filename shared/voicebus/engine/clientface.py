@@ -47,7 +47,7 @@ class ClientFace:
         self._afterwards: list[Callable[[], None]] = []
         self.outgoing: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda event: event
         self.view = view
-        self.is_open = False
+        self.is_open: bool = False
         self.resting: Response | None = None
 
     def agent_changed(self) -> None:

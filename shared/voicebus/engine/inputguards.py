@@ -71,9 +71,9 @@ class InputGuards:
         self._timeout = timeout
         self._turns: list[_Turn] = []
         self._checks: dict[str, _Check] = {}
-        self.unsettled = False
+        self.unsettled: bool = False
         self.trips: list[InputTrip] = []
-        self.answer_forbidden = False
+        self.answer_forbidden: bool = False
 
     @property
     def blocks(self) -> bool:

@@ -32,9 +32,9 @@ class Outbox:
     """Collects outputs. `begin` before, `take` after each input; after `close` nothing is accepted any more."""
 
     def __init__(self, session: str, face: Face, now: float) -> None:
-        self.now = now
-        self.closed = False
-        self.is_native = face is Face.NATIVE
+        self.now: float = now
+        self.closed: bool = False
+        self.is_native: bool = face is Face.NATIVE
         self._started = now
         self._outputs: list[Output] = []
         self._seq = 0

@@ -85,7 +85,7 @@ class Session:
     def __init__(self, config: SessionConfig, *, now: float, view: ClientView | None = None) -> None:
         if (config.face is Face.OPENAI) != (view is not None):
             raise UserError("a session has a client view exactly when its face is the OpenAI one")
-        self.state = State.CONFIGURING
+        self.state: State = State.CONFIGURING
         self._p = assemble(config, now, view)
         self._out = self._p.out
         self._verdicts = Verdicts(self._p)

@@ -106,9 +106,9 @@ class Settings:
         self._configured = False
         self._greeted = False
         self._traced: Any = None
-        self.agent = agent
+        self.agent: AgentSpec = agent
         self.voice_locked = False
-        self.creates_responses = True
+        self.creates_responses: bool = True
         self._held_back = False
         # What the model was told and did not refuse; what it says of itself beside that is never added up.
         self._told: Mapping[str, Any] = self._compose()

@@ -70,7 +70,7 @@ class ToolCalls:
         self._open: dict[str, Call] = {}
         self._known = KnownCalls(self._open)
         self._approvals = Approvals(out, run=self._run, refuse=self._refuse)
-        self.batches = Batches(turns, config.transport, gone_silent)
+        self.batches: Batches = Batches(turns, config.transport, gone_silent)
         # A model of transport EVENTS tells of its items by itself, also of a call's output.
         self._tells_of_items = config.transport is Transport.WIRE
         self._handoff: Call | None = None

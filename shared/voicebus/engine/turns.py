@@ -55,7 +55,7 @@ class Turns:
         self._out = out
         self._sequences = transport is Transport.WIRE
         self._timeout = timeout
-        self.stall_timeout = timeout * _STALL_FACTOR
+        self.stall_timeout: float = timeout * _STALL_FACTOR
         self._agent = agent
         self._waiting: deque[Create] = deque()
         self._outstanding: Create | None = None

@@ -9,7 +9,7 @@ from voicebus.errors import ModelBehaviorError, UsageError
 from voicebus.runtime.surroundings import Author
 from voicebus.telemetry.logging import get_logger
 
-log = get_logger(__name__)
+log: Final = get_logger(__name__)
 
 RESOLVE_TIMEOUT_S: Final = 30.0
 """How long an agent's dynamic instructions and `on_handoff` may take."""

@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -77,7 +77,7 @@ class Commands:
 class _Arguments(BaseModel):
     """Of a command; further ones are those of later versions."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="ignore", strict=True)
 
 
 class _Approve(_Arguments):

@@ -65,7 +65,7 @@ from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
 from voicebus.telemetry.measurements import observe
 
-log = get_logger(__name__)
+log: Final = get_logger(__name__)
 
 HANGUP: Final = "hangup"
 """Why a session ends whose client is gone, with a closing handshake or without."""

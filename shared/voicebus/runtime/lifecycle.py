@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 from voicebus.telemetry.health import Health, OpsServer
 from voicebus.telemetry.logging import get_logger
 
-log = get_logger(__name__)
+log: Final = get_logger(__name__)
 
 T = TypeVar("T")
 

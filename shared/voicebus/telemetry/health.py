@@ -31,7 +31,7 @@ class Health:
     def __init__(self, *conditions: str) -> None:
         self._conditions = dict.fromkeys(conditions, False)
         self._beat = time.monotonic()
-        self.draining = False
+        self.draining: bool = False
 
     def set(self, condition: str, met: bool) -> None:
         self._conditions[condition] = met
@@ -93,7 +93,7 @@ class OpsServer:
             raise SettingsError(
                 f"VOICEBUS_OPS_PORT: {host}:{port} cannot be opened ({error.strerror}); free it or choose another"
             ) from error
-        self.port = int(self._server.server_port)
+        self.port: int = int(self._server.server_port)
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, name="ops", daemon=True
         )

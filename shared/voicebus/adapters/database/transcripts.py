@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -17,7 +17,7 @@ class Item(BaseModel):
     its code in `outcome`), or `FROM -> TO` (handoff). `heard_text` is what of it reached the listener, null for all.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True)
 
     seq: int
     at: datetime
@@ -40,7 +40,7 @@ class Item(BaseModel):
 class Transcript(BaseModel):
     """One conversation. `gaps` are the ranges of `seq` that never arrived, both ends included."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True)
 
     session: str
     agent: str | None
@@ -56,7 +56,7 @@ class Transcript(BaseModel):
 class TranscriptSummary(BaseModel):
     """A conversation in a list; `items` counts its lines, `agent` is the one that it started with."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True)
 
     session: str
     agent: str | None

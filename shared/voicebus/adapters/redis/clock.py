@@ -11,7 +11,7 @@ from voicebus.adapters.redis.client import RedisConnection
 from voicebus.errors import BusError
 from voicebus.telemetry.logging import get_logger
 
-log = get_logger(__name__)
+log: Final = get_logger(__name__)
 
 REFRESH_S: Final = 30.0
 _SAMPLES: Final = 3

@@ -26,7 +26,7 @@ from voicebus.errors import CommandRefusedError, ContractError
 from voicebus.ports import Clock, SessionRef
 from voicebus.telemetry.logging import get_logger
 
-log = get_logger(__name__)
+log: Final = get_logger(__name__)
 
 ANSWER_TIMEOUT_S: Final = 2.0
 """How long an owner may take to answer."""

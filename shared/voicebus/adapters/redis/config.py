@@ -8,7 +8,7 @@ from voicebus.contracts.streams import Keys
 from voicebus.errors import BusError, SettingsError
 from voicebus.telemetry.logging import get_logger
 
-log = get_logger(__name__)
+log: Final = get_logger(__name__)
 
 PIN_EVERY_S: Final = 5.0
 

@@ -16,7 +16,7 @@ from voicebus.errors import BusError
 from voicebus.ports import Delivery
 from voicebus.telemetry.logging import get_logger
 
-log = get_logger(__name__)
+log: Final = get_logger(__name__)
 
 # A dead consumer's entry must have rested this long, so that of two claimers only the quicker gets it.
 CLAIM_DEAD_MS: Final = 250

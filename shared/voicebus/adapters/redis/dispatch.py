@@ -17,7 +17,7 @@ from voicebus.errors import BusError
 from voicebus.ports import Clock, SessionRef
 from voicebus.telemetry.logging import get_logger
 
-log = get_logger(__name__)
+log: Final = get_logger(__name__)
 
 # After this a cancel that Redis did not take is given up: the call's own deadline is near or past.
 _CANCEL_ATTEMPTS: Final = 3

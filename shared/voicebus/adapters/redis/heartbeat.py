@@ -20,7 +20,7 @@ from voicebus.contracts.streams import HEARTBEAT_TTL_S
 from voicebus.errors import BusError
 from voicebus.telemetry.logging import get_logger
 
-log = get_logger(__name__)
+log: Final = get_logger(__name__)
 
 INTERVAL_S: Final = 1.0
 ALIVE_MS: Final = 2_500

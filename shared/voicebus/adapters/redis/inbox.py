@@ -19,7 +19,7 @@ from voicebus.errors import CommandRefusedError, ContractError
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
 
-log = get_logger(__name__)
+log: Final = get_logger(__name__)
 
 # Writers send again after a lost connection under the same message id: this many ids are remembered.
 _REMEMBERED: Final = 10_000
@@ -42,7 +42,7 @@ class RedisInbox:
         commands: RedisCommands | None = None,
         on_reachable: Callable[[bool], None] | None = None,
     ) -> None:
-        self.stream = keys.inbox(gateway)
+        self.stream: str = keys.inbox(gateway)
         self._dead = keys.dead(INBOX_QUEUE)
         self._bus = bus
         self._keys = keys

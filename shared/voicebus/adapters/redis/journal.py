@@ -25,7 +25,7 @@ from voicebus.runtime.retrying import retry_delay
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
 
-log = get_logger(__name__)
+log: Final = get_logger(__name__)
 
 FLUSH_WINDOW_S: Final = 0.004
 CLOSE_TIMEOUT_S: Final = 5.0

@@ -19,7 +19,7 @@ from voicebus.contracts.streams import WORKERS_GROUP, Keys
 from voicebus.errors import BusError
 from voicebus.telemetry.logging import get_logger
 
-log = get_logger(__name__)
+log: Final = get_logger(__name__)
 
 FLUSH_S: Final = 5.0
 

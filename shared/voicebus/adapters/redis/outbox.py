@@ -18,7 +18,7 @@ from voicebus.runtime.retrying import retry_delay
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
 
-log = get_logger(__name__)
+log: Final = get_logger(__name__)
 
 CAPACITY: Final = 10_000
 _BATCH: Final = 256

@@ -16,7 +16,7 @@ from voicebus.contracts.streams import WORKERS_GROUP
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
 
-log = get_logger(__name__)
+log: Final = get_logger(__name__)
 
 # Long enough for a worker that is being restarted to answer `expired` itself, and for an operator to look.
 OVERDUE_MS: Final = 10 * 60_000

@@ -1,6 +1,7 @@
 """`vb:registry:tools`: which tools live workers offer, and with which schema (contract section 1)."""
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from pydantic import ValidationError
 
@@ -13,7 +14,7 @@ from voicebus.errors import UserError
 from voicebus.ports import Clock
 from voicebus.telemetry.logging import get_logger
 
-log = get_logger(__name__)
+log: Final = get_logger(__name__)
 
 
 class ToolRegistry:

@@ -12,7 +12,7 @@ from voicebus.runtime.retrying import retry_delay
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
 
-log = get_logger(__name__)
+log: Final = get_logger(__name__)
 
 BLOCK_MS: Final = 2_000
 _COUNT: Final = 500

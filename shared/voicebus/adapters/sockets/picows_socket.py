@@ -24,7 +24,7 @@ from voicebus.adapters.sockets import (
 )
 from voicebus.telemetry.logging import get_logger
 
-log = get_logger(__name__)
+log: Final = get_logger(__name__)
 
 # Above this size picows queues the header and the payload without copying the header, whose memory its next send
 # overwrites: on uvloop's own transports two large messages in one turn of the loop then leave as garbage.

@@ -46,7 +46,7 @@ from voicebus.runtime.driver import CLEAN_UP_S, SessionDriver
 from voicebus.runtime.frames import AudioDelta
 from voicebus.telemetry.logging import get_logger
 
-log = get_logger(__name__)
+log: Final = get_logger(__name__)
 
 # Calls whose events are remembered, and responses' items; the oldest go.
 _REMEMBERED: Final = 1_000

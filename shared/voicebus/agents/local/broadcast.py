@@ -94,7 +94,7 @@ class Broadcast:
         self._resting: _Queue | None = _Queue()
         self._reading: dict[weakref.ref[_Consumer], _Queue] = {}
         self._queues: tuple[_Queue, ...] = (self._resting,)
-        self.ended = False
+        self.ended: bool = False
         self.failure: Exception | None = None
 
     def put(self, event: RealtimeSessionEvent, size: int = 0) -> None:

@@ -28,7 +28,7 @@ from voicebus.runtime.driver import CLEAN_UP_S, SessionDriver
 from voicebus.runtime.surroundings import Bus
 from voicebus.telemetry.logging import get_logger
 
-log = get_logger(__name__)
+log: Final = get_logger(__name__)
 
 TOOL_TIMEOUT_S: Final = 600.0
 """The limit of a tool in process that names none: long enough for whatever a program waits for, so that a call that
@@ -64,17 +64,17 @@ class Conversation:
         clock = LocalClock()
         session = config.session
         self.hooks: HookRunner = HookRunner(beginning.run_config.get("hooks"), beginning.context, trouble=self.trouble)
-        self.journal = LocalJournal()
+        self.journal: LocalJournal = LocalJournal()
         self._tools = LocalTools(author, beginning.context, session, self.feed)
         self._checks = LocalChecks(author, beginning.context, session, self.feed)
         # One of our own is driven over its link; any other is spoken to in events.
         plain = beginning.model if isinstance(beginning.model, OpenAIRealtimeWebSocketModel) else None
         self._plain = plain if config.transport is Transport.WIRE else None
-        self.showing = Showing(
+        self.showing: Showing = Showing(
             author, RealtimeEventInfo(beginning.context), self.hooks, self._tools, self._checks,
             current=beginning.agent, snapshot=config.agent.snapshot,
         )  # fmt: skip
-        self.face = EventFace(broadcast, self.showing, listeners=self._plain)
+        self.face: EventFace = EventFace(broadcast, self.showing, listeners=self._plain)
         broadcast.dropped = self.face.dropped
         self.bridge: ModelBridge | None = None
         if self._plain is None:
@@ -82,7 +82,7 @@ class Conversation:
                 beginning.model, author, self.face, self.showing, beginning.context, agent=config.agent
             )
         self._engine = Session(config, now=clock.monotonic())
-        self.driver = SessionDriver(
+        self.driver: SessionDriver = SessionDriver(
             self._engine,
             config,
             SessionRef(session, 1),

@@ -25,7 +25,7 @@ from voicebus.errors import VoicebusError
 from voicebus.runtime.frames import AudioDelta
 from voicebus.telemetry.logging import get_logger
 
-log = get_logger(__name__)
+log: Final = get_logger(__name__)
 
 _ITEM_CHANGES: Final = frozenset(
     {

@@ -10,7 +10,7 @@ from voicebus.agents.models.sends import RealtimeModelSendEvent
 from voicebus.errors import UserError
 from voicebus.telemetry.logging import get_logger
 
-log = get_logger(__name__)
+log: Final = get_logger(__name__)
 
 MAX_SENDS: Final = 1_000
 """Send events that may wait for the model. Beyond that the newest is left out, and told of as a failure."""

@@ -1,7 +1,7 @@
 """Makes a program's events of what the engine emits and records: names become the author's objects."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Final, cast
 
 from voicebus.agents import events as shown
 from voicebus.agents.agent import RealtimeAgent
@@ -22,7 +22,7 @@ from voicebus.contracts.envelope import Message
 from voicebus.contracts.journal import EventType, GuardrailTripped, Handoff, ToolApprovalRequired, ToolEnd, ToolStart
 from voicebus.telemetry.logging import get_logger
 
-log = get_logger(__name__)
+log: Final = get_logger(__name__)
 
 
 class Showing:
@@ -45,7 +45,7 @@ class Showing:
         self._checks = checks
         self._snapshots = {current.name: snapshot}
         self.info = info
-        self.current = current
+        self.current: RealtimeAgent[Any] = current
 
     def took_over(self, agent: str, snapshot: int) -> None:
         """`agent` and its tools are now known as of `snapshot`."""

@@ -27,7 +27,7 @@ from voicebus.runtime.threads import DaemonThreadPool
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
 
-log = get_logger(__name__)
+log: Final = get_logger(__name__)
 
 WORKER: Final = "in-process"
 """Who ran a tool or a check, in records."""

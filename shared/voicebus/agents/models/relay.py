@@ -9,7 +9,7 @@ from voicebus.agents.models.events import RealtimeModelErrorEvent, RealtimeModel
 from voicebus.agents.models.model import RealtimeModelListener
 from voicebus.telemetry.logging import get_logger
 
-log = get_logger(__name__)
+log: Final = get_logger(__name__)
 
 # Events that may wait for a slow listener, some minutes of speech. What comes beyond is dropped, newest first, and an
 # `error` event says so in its place.

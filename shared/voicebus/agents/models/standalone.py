@@ -65,7 +65,7 @@ class Standalone:
         )
         clock = LocalClock()
         nowhere = _Nowhere()
-        self.driver = SessionDriver(
+        self.driver: SessionDriver = SessionDriver(
             Session(config, now=clock.monotonic()),
             config,
             SessionRef(config.session, epoch=0),
