@@ -11,6 +11,7 @@ from voicebus.agents.error_details import RealtimeErrorDetails
 from voicebus.agents.events import RealtimeError, RealtimeEventInfo
 from voicebus.agents.guardrails import GuardrailFunctionOutput, InputGuardrail, OutputGuardrail
 from voicebus.agents.items import InputText, UserMessageItem
+from voicebus.agents.local import broadcast as broadcast_module
 from voicebus.agents.local.broadcast import Broadcast
 from voicebus.agents.local.face import EventFace
 from voicebus.agents.local.showing import Showing
@@ -228,3 +229,43 @@ def test_what_was_dropped_is_counted() -> None:
     event = Stage().face.dropped(12)
     assert isinstance(event, RealtimeError)
     assert (event.error.code, event.error.count) == ("events_dropped", 12)
+
+
+# --- what events weigh until they are read -------------------------------------------------------------
+
+
+async def test_a_transcript_delta_weighs_as_much_as_the_whole_text_that_it_carries(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(broadcast_module, "MAX_BYTES", 100_000)
+    stage = Stage()
+    for number in range(100):
+        text = "x" * (10_000 + number)
+        stage.face.begin(50)  # a frame with one letter
+        stage.face.emit(
+            "transcript_delta", number, 0, {"item_id": "i", "role": "assistant", "delta": "x", "text": text}
+        )
+        stage.face.settle()
+    told, *kept = await stage.shown()
+    assert told.error == 100 - len(kept)
+    assert 0 < len(kept) < 10
+    assert kept[-1].seq == 99
+
+
+async def test_a_history_weighs_the_items_that_it_keeps_alive_once_for_all_events_with_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(broadcast_module, "MAX_BYTES", 100_000)
+    stage = Stage()
+    first = {**ITEM, "content": [{"type": "input_text", "text": "x" * 10_000}]}
+    for number in range(50):
+        stage.face.emit("history_updated", number, 0, {"history": [first]})
+    for number in range(50):
+        grown = {**ITEM, "item_id": "u2", "content": [{"type": "input_text", "text": "x" * (10_000 + number)}]}
+        stage.face.emit("history_updated", 50 + number, 0, {"history": [first, grown]})
+        if number == 5:
+            assert len(stage.broadcast._queues[0]) == 56
+    told, *kept = await stage.shown()
+    assert told.error == 100 - len(kept)
+    assert 0 < len(kept) < 10
+    assert len(kept[-1].history) == 2

@@ -16,7 +16,7 @@ MAX_EVENTS: Final = 8192
 """Events that wait for one consumer."""
 
 MAX_BYTES: Final = 32 * 1024 * 1024
-"""Bytes of the model's frames behind them: three minutes of speech that nobody reads."""
+"""Bytes that they keep alive, the model's frames and texts: three minutes of speech that nobody reads."""
 
 # A part of the bound that goes at once, so that finding what goes costs little for each event.
 _SHARE: Final = 16
@@ -98,7 +98,7 @@ class Broadcast:
         self.failure: Exception | None = None
 
     def put(self, event: RealtimeSessionEvent, size: int = 0) -> None:
-        """Give `event` to every consumer; `size` is that of the frame behind it, in bytes. Nothing after the end."""
+        """Give `event` to every consumer; `size` is what it keeps alive, in bytes. Nothing after the end."""
         if not self.ended:
             for queue in self._queues:
                 queue.put(event, size)

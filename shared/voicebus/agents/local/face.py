@@ -4,7 +4,9 @@ Order is the point (parity 2.1, 2.2, 137): what the model layer derives from a s
 directly before the session's event that comes of it, what came of nothing at the end.
 """
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, Final, Protocol
 
 from pydantic import ValidationError
@@ -51,6 +53,21 @@ _CAUSES: Final[Mapping[str, frozenset[type]]] = {
     "input_audio_timeout_triggered": frozenset({model.RealtimeModelInputAudioTimeoutTriggeredEvent}),
 }
 
+# Text that an event keeps alive beside the frame it came of: what has been said so far, not what was added.
+_TEXTS: Final[Mapping[type, Callable[[Any], str]]] = {
+    shown.RealtimeTranscriptDelta: attrgetter("text"),
+    shown.RealtimeAgentEndEvent: attrgetter("output"),
+    shown.RealtimeToolStart: attrgetter("arguments"),
+    shown.RealtimeToolEnd: attrgetter("arguments"),
+    shown.RealtimeToolApprovalRequired: attrgetter("arguments"),
+    shown.RealtimeToolProgress: attrgetter("text"),
+    shown.RealtimeGuardrailTripped: attrgetter("message"),
+    shown.RealtimeInputGuardrailTripped: attrgetter("message"),
+}
+
+# Bytes of a place in a list.
+_PLACE: Final = 8
+
 # Items that were replaced and are remembered still, beside as many as there are.
 _SPARE: Final = 256
 
@@ -88,6 +105,8 @@ class EventFace:
         self._left_in_order = False
         self._first: list[RealtimeSessionEvent] | None = None
         self._items: dict[int, tuple[Mapping[str, Any], RealtimeItem | None]] = {}
+        # Bytes of the items that were made since an event was last given to the broadcast.
+        self._made_bytes = 0
         self.model_session_id: str | None = None
 
     # --- from the model's side ------------------------------------------------------------------------
@@ -207,10 +226,20 @@ class EventFace:
         if known is None:
             # The item itself is kept, too: its id is not given to another one as long as it is.
             known = self._items[id(item)] = (item, _read(item))
+            self._made_bytes += _weight(item)
         return known[1]
 
     def _put(self, event: RealtimeSessionEvent) -> None:
-        self._broadcast.put(event, self._size)
+        size = self._size
+        if (text := _TEXTS.get(type(event))) is not None:
+            size += sys.getsizeof(text(event))
+        elif isinstance(event, shown.RealtimeHistoryAdded | shown.RealtimeHistoryUpdated):
+            # Items that are the same in the event before weigh there.
+            size += self._made_bytes
+            self._made_bytes = 0
+            if isinstance(event, shown.RealtimeHistoryUpdated):
+                size += _PLACE * len(event.history)
+        self._broadcast.put(event, size)
 
     def _release(self, kind: str) -> None:
         """Show what is expected, up to the cause of an event of `kind`."""
@@ -277,6 +306,21 @@ class EventFace:
 def read_items(history: Sequence[Mapping[str, Any]]) -> list[RealtimeItem]:
     """Items as programs see them; those without such a form are left out."""
     return [made for item in history if (made := _read(item)) is not None]
+
+
+def _weight(item: Mapping[str, Any]) -> int:
+    """Bytes of the texts in an item."""
+    size = 0
+    waiting: list[Any] = [item]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            size += sys.getsizeof(value)
+        elif isinstance(value, Mapping):
+            waiting.extend(value.values())
+        elif isinstance(value, list | tuple):
+            waiting.extend(value)
+    return size
 
 
 def _read(item: Mapping[str, Any]) -> RealtimeItem | None:
