@@ -12,6 +12,7 @@ from voicebus import (
     AssistantMessageItem,
     GuardrailFunctionOutput,
     InputAudio,
+    InputGuardrail,
     InputText,
     OutputGuardrail,
     RealtimeAgent,
@@ -606,3 +607,16 @@ async def test_a_guardrail_that_holds_lets_no_raw_event_out_before_its_word(bad:
         assert "hundred" not in "".join(repr(event) for event in after if event.type != "guardrail_tripped")
         assert not {"raw audio", "audio", "raw transcript_delta", "transcript_delta"} & set(labels)
         assert "guardrail_tripped" in labels
+
+
+async def test_an_input_guardrail_cannot_hold_back_a_model_that_answers_by_itself() -> None:
+    async def judge(_: Any, __: Any, ___: str) -> GuardrailFunctionOutput:
+        raise AssertionError("nothing is said in this session")
+
+    holding = agent(input_guardrails=[InputGuardrail(judge, name="secrets", mode="hold")])
+    with pytest.raises(UserError, match="input guardrail 'secrets' of mode 'hold' cannot hold back a custom"):
+        async with await session_with(ScriptedRealtimeModel(strict=False), holding):
+            pass
+    async with await session_with(ScriptedRealtimeModel(strict=False), agent()) as session:
+        with pytest.raises(UserError, match="'secrets' of mode 'hold'"):
+            await session.update_agent(holding)

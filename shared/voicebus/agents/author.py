@@ -48,7 +48,7 @@ class SessionAuthor:
     Each resolution of an agent gets a number, its snapshot: a call is checked against, and run by, the tools of the
     snapshot that it was made for, whatever changed since (parity 2.10). `context` is the session's, shared by every
     callback. `tool_timeout_s` is the limit of tools that name none, `registered` is asked for the tools of other
-    services, `trouble(code, message)` is told what callbacks raised.
+    services, `trouble(code, message)` is told what callbacks raised. `custom_model`: the model sequences by itself.
 
     Raises:
         UserError: the run config, or the initial model settings, cannot be.
@@ -63,6 +63,7 @@ class SessionAuthor:
         session: str,
         tool_timeout_s: float,
         in_process: bool,
+        custom_model: bool = False,
         default_queue: str | None = None,
         registered: Registered | None = None,
         trouble: Trouble = _unheard,
@@ -77,6 +78,7 @@ class SessionAuthor:
             model_config=model_config or {},
             tool_timeout_s=tool_timeout_s,
             in_process=in_process,
+            custom_model=custom_model,
             default_queue=default_queue,
             registered=registered,
         )

@@ -74,11 +74,14 @@ class Resolver:
     model_config: RealtimeModelConfig
     tool_timeout_s: float
     in_process: bool
+    custom_model: bool
     default_queue: str | None = None
     registered: Registered | None = None
 
     def __post_init__(self) -> None:
         check_run_config(self.run_config)
+        if not isinstance(self._initial, Mapping):
+            raise UserError(f"model config: 'initial_model_settings' must be a dict of settings, not {self._initial!r}")
         wire_session(self._initial)
 
     async def resolve(self, agent: RealtimeAgent[Any], *, snapshot: int, first: bool) -> Resolved:
@@ -230,6 +233,11 @@ class Resolver:
                     "of a call that is joined by call_id, as it does not pass here; use mode 'interrupt'"
                 )
         for entry in hearing:
+            if entry.mode is GuardrailMode.HOLD and self.custom_model:
+                raise UserError(
+                    f"agent {agent.name!r}: input guardrail {entry.get_name()!r} of mode 'hold' cannot hold back "
+                    "a custom RealtimeModel, which answers speech by itself; use mode 'interrupt'"
+                )
             if entry.mode is GuardrailMode.HOLD and heard.get("transcription") is None:
                 raise UserError(
                     f"agent {agent.name!r}: input guardrail {entry.get_name()!r} of mode 'hold' judges the "

@@ -116,6 +116,7 @@ class Conversation:
             session=beginning.session,
             tool_timeout_s=TOOL_TIMEOUT_S,
             in_process=True,
+            custom_model=not is_plain(beginning.model),
             trouble=trouble,
         )
         try:

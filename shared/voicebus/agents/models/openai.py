@@ -23,6 +23,7 @@ from voicebus.agents.models.events import (
 )
 from voicebus.agents.models.inputs import append_of, inputs_of
 from voicebus.agents.models.model import RealtimeModel, RealtimeModelConfig, RealtimeModelListener
+from voicebus.agents.models.options import check_options, check_url
 from voicebus.agents.models.playback import RealtimePlaybackTracker
 from voicebus.agents.models.relay import LISTENER_FAILED, ListenerRelay
 from voicebus.agents.models.sends import (
@@ -115,6 +116,7 @@ class OpenAIRealtimeWebSocketModel(RealtimeModel):
             raise AssertionError(_ALREADY)
         self._connecting = True
         try:
+            check_options(options)
             settings = options.get("initial_model_settings") or {}
             agent = agent_of(settings, call_id=bool(options.get("call_id")))
             standalone = Standalone(
@@ -231,9 +233,7 @@ class OpenAIRealtimeWebSocketModel(RealtimeModel):
     # --- inside -------------------------------------------------------------------------------------
 
     async def _connector(self, options: RealtimeModelConfig) -> OpenAIRealtimeConnector:
-        unknown = sorted(str(name) for name in set(options) - set(RealtimeModelConfig.__annotations__))
-        if unknown:
-            raise UserError(f"model config has unknown keys: {', '.join(unknown)}")
+        check_options(options)
         call_id = options.get("call_id")
         if call_id and (options.get("initial_model_settings") or {}).get("model_name"):
             raise UserError("call_id joins a call whose model is chosen already: leave out model_name")
@@ -241,9 +241,14 @@ class OpenAIRealtimeWebSocketModel(RealtimeModel):
         key = None
         if headers is None:
             key = await get_api_key(options.get("api_key"))
+            if not isinstance(key, str | None):
+                raise UserError(
+                    f"model config: the function given as 'api_key' returned {type(key).__name__}, no string"
+                )
             if not key:
                 raise UserError("API key is required but was not provided.")
         url = options.get("url") or os.environ.get("VOICEBUS_MODEL_URL") or DEFAULT_URL
+        check_url(url, "url" if options.get("url") else "VOICEBUS_MODEL_URL")
         return OpenAIRealtimeConnector(
             _joining(url, call_id) if call_id else url,
             api_key=key,

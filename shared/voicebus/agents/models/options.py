@@ -1,0 +1,63 @@
+"""The checks on a `RealtimeModelConfig`: what cannot be is refused by the name of its key, before any dialling."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from voicebus.agents.models.model import RealtimeModelConfig
+from voicebus.agents.models.playback import RealtimePlaybackTracker
+from voicebus.errors import UserError
+
+_KEYS: Final = frozenset(RealtimeModelConfig.__annotations__)
+
+
+def check_options(options: RealtimeModelConfig) -> None:
+    """Refuse keys that do not exist and values that their key cannot have; None stands for a key left out.
+
+    Raises:
+        UserError: which key, and what it needs. Values of secrets are not told.
+    """
+    unknown = sorted(str(name) for name in set(options) - _KEYS)
+    if unknown:
+        raise UserError(f"model config has unknown keys: {', '.join(unknown)}")
+    given: Mapping[str, Any] = {name: value for name, value in options.items() if value is not None}
+    key = given.get("api_key")
+    if key is not None and not (isinstance(key, str) or callable(key)):
+        raise _wrong("api_key", f"must be a string or a function that returns one, not {type(key).__name__}")
+    if "url" in given:
+        check_url(given["url"], "url")
+    headers = given.get("headers")
+    if headers is not None and not (
+        isinstance(headers, Mapping)
+        and all(isinstance(name, str) and isinstance(value, str) for name, value in headers.items())
+    ):
+        raise _wrong("headers", "must map names to values, both of them strings")
+    if not isinstance(given.get("call_id", ""), str):
+        raise _wrong("call_id", f"must be a string, not {given['call_id']!r}")
+    settings = given.get("initial_model_settings", {})
+    if not isinstance(settings, Mapping):
+        raise _wrong("initial_model_settings", f"must be a dict of settings, not {settings!r}")
+    tracker = given.get("playback_tracker")
+    if tracker is not None and not isinstance(tracker, RealtimePlaybackTracker):
+        raise _wrong("playback_tracker", f"must be a RealtimePlaybackTracker, not {tracker!r}")
+
+
+def check_url(url: object, name: str) -> None:
+    """Refuse what is no address of a WebSocket; `name` is where it was given.
+
+    Raises:
+        UserError: what the address lacks.
+    """
+    if not isinstance(url, str):
+        raise _wrong(name, f"must be a string, not {url!r}")
+    try:
+        parts = urlsplit(url)
+        named = bool(parts.hostname)
+    except ValueError as error:
+        raise _wrong(name, f"is no address: {error}") from error
+    if parts.scheme not in ("ws", "wss") or not named:
+        raise _wrong(name, f"must be the address of a WebSocket, as wss://host/path, not one of {parts.scheme!r}")
+
+
+def _wrong(key: str, sentence: str) -> UserError:
+    return UserError(f"model config: {key!r} {sentence}")
