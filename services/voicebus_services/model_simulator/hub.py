@@ -10,7 +10,7 @@ from typing import Any
 
 from voicebus_services.model_simulator.imitation import Imitation, Utterances
 from voicebus_services.model_simulator.live import LiveSession
-from voicebus_services.model_simulator.pacing import Burst, Pace, RealTime, StepGate
+from voicebus_services.model_simulator.pacing import Burst, FrameDelay, Pace, RealTime, StepGate
 from voicebus_services.model_simulator.protocol.ids import Ids
 from voicebus_services.model_simulator.protocol.quirks import Quirks
 from voicebus_services.model_simulator.protocol.session import SimulatedSession
@@ -70,6 +70,8 @@ class Hub:
             self._utterances,
             self._pacing(),
             group,
+            frame_delay=FrameDelay(self._seed, *self._quirks.frame_delay_ms),
+            reordered=self._quirks.reordered,
             media_elsewhere=call_id is not None,
             on_close=on_close,
         )

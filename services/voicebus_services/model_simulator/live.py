@@ -16,9 +16,10 @@ from voicebus.telemetry.logging import get_logger
 from voicebus_services.model_simulator import directives
 from voicebus_services.model_simulator.brains import BrainContext, BrainReply, Fault, Say
 from voicebus_services.model_simulator.imitation import Imitation, Utterances
-from voicebus_services.model_simulator.pacing import Pace
+from voicebus_services.model_simulator.pacing import FrameDelay, Pace
 from voicebus_services.model_simulator.protocol.audio import to_pcm16_24k
 from voicebus_services.model_simulator.protocol.items import Item
+from voicebus_services.model_simulator.protocol.orders import OtherOrders
 from voicebus_services.model_simulator.protocol.responder import Think
 from voicebus_services.model_simulator.protocol.responses import ResponseRun
 from voicebus_services.model_simulator.protocol.session import Listen, SimulatedSession
@@ -41,8 +42,9 @@ _encode = msgspec.json.Encoder().encode
 class Connection:
     """The way to one client: a bounded queue of frames, written by `write()`."""
 
-    def __init__(self, send: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
+    def __init__(self, send: Callable[[dict[str, Any]], Awaitable[None]], delay: FrameDelay) -> None:
         self._send = send
+        self._delay = delay
         self._frames: asyncio.Queue[str | tuple[int, str] | None] = asyncio.Queue(_QUEUE_LIMIT)
         self._room = asyncio.Event()
         self._room.set()
@@ -86,6 +88,7 @@ class Connection:
         """Send what is queued until the connection is closed or dropped, or the client is gone."""
         with contextlib.suppress(OSError):  # what ASGI raises for a client that has gone; the reader learns it too
             while (frame := await self._frames.get()) is not None:
+                await self._delay.pass_by()
                 if isinstance(frame, tuple):
                     code, reason = frame
                     await self._send({"type": "websocket.close", "code": code, "reason": reason})
@@ -106,10 +109,14 @@ class LiveSession:
         pace: Callable[[], Pace],
         group: asyncio.TaskGroup,
         *,
+        frame_delay: FrameDelay,
+        reordered: bool = False,
         media_elsewhere: bool = False,
         on_close: Callable[[], None] | None = None,
     ) -> None:
         self.session = session
+        self.frame_delay = frame_delay
+        self._orders = OtherOrders() if reordered else None
         self._media_elsewhere = media_elsewhere
         self._on_close = on_close
         self._imitation = imitation
@@ -161,6 +168,8 @@ class LiveSession:
         session = self.session
         if session.events:
             events, session.events = session.events, []
+            if self._orders is not None:
+                events = self._orders.of(events, answering=session.responder.active is not None)
             for event in events:
                 if self._media_elsewhere and event["type"] == "response.output_audio.delta":
                     continue

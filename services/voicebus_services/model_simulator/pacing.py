@@ -1,6 +1,7 @@
-"""When the next piece of a response goes out: at once, at N times real time, or when a test says so."""
+"""When the next piece of a response goes out (at once, in real time, on a test's word), and how late its frames are."""
 
 import asyncio
+import random
 from typing import Protocol
 
 
@@ -56,3 +57,16 @@ class StepGate:
 
     async def after_piece(self, audio_ms: float) -> None:
         return
+
+
+class FrameDelay:
+    """A network that holds each frame up by between `least_ms` and `most_ms`, the same again under the same seed."""
+
+    def __init__(self, seed: int, least_ms: float, most_ms: float) -> None:
+        self._random = random.Random(seed)  # noqa: S311 - repeatable on purpose; nothing secret hangs on it
+        self._least_ms, self._most_ms = least_ms, most_ms
+
+    async def pass_by(self) -> None:
+        """Wait as long as the next frame is held up."""
+        if self._most_ms:
+            await asyncio.sleep(self._random.uniform(self._least_ms, self._most_ms) / 1000)

@@ -138,7 +138,7 @@ class SimulatorApp(FastAPI):
 
 async def _serve(live: LiveSession, group: asyncio.TaskGroup, receive: Receive, send: Send) -> None:
     """Carry one connection's frames both ways until either side ends it."""
-    connection = Connection(send)
+    connection = Connection(send, live.frame_delay)
     live.attach(connection)
     reading = group.create_task(_read(live, connection, receive), name="read")
     writing = group.create_task(connection.write(), name="write")
