@@ -36,6 +36,10 @@ class RealtimeRunner:
     ) -> None:
         if not isinstance(starting_agent, RealtimeAgent):
             raise UserError(f"RealtimeRunner needs a RealtimeAgent to start with, not {starting_agent!r}")
+        if model is not None and not (callable(model) or hasattr(model, "send_event")):
+            raise UserError(f"RealtimeRunner: model must be a RealtimeModel, or make one when called, not {model!r}")
+        if config is not None and not isinstance(config, Mapping):
+            raise UserError(f"RealtimeRunner: config must be a dict, not {config!r}")
         check_run_config(config or {})
         self.starting_agent = starting_agent
         self.config: RealtimeRunConfig = config if config is not None else {}
@@ -57,6 +61,8 @@ class RealtimeRunner:
         """
         from voicebus.agents.session import RealtimeSession
 
+        if model_config is not None and not isinstance(model_config, Mapping):
+            raise UserError(f"model_config must be a dict, not {model_config!r}")
         model = self._next_model()
         session = RealtimeSession(model, self.starting_agent, context, model_config, self.config, history=history)
         if model is self._model:

@@ -360,6 +360,8 @@ def _transport(given: Mapping[str, Any]) -> _Transport:
         "handshake_timeout": CONNECT_TIMEOUT_S,
         "max_size": None,
     }
+    if not isinstance(given, Mapping):
+        raise UserError(f"transport_config must be a dict, not {given!r}")
     unknown = sorted(str(name) for name in given if name not in defaults)
     if unknown:
         raise UserError(f"transport_config has unknown keys: {', '.join(unknown)}; {', '.join(defaults)} exist")

@@ -5,6 +5,9 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypedDict
 
+from voicebus.errors import UserError
+
+_SAMPLES: Final = (bytes, bytearray, memoryview)
 _DEFAULT_BYTES_PER_MS: Final = 48
 _G711_BYTES_PER_MS: Final = 8
 _G711: Final = frozenset({"g711_ulaw", "g711_alaw", "pcmu", "pcma", "audio/pcmu", "audio/pcma"})
@@ -40,10 +43,16 @@ class RealtimePlaybackTracker:
 
     def on_play_bytes(self, item_id: str, item_content_index: int, bytes: bytes) -> None:  # noqa: A002 - its public name
         """These samples of a part have been played, in the session's output format."""
+        if not isinstance(bytes, _SAMPLES):
+            raise UserError(f"bytes must be the samples that were played, not {type(bytes).__name__}")
         self.on_play_ms(item_id, item_content_index, len(bytes) / self._bytes_per_ms)
 
     def on_play_ms(self, item_id: str, item_content_index: int, ms: float) -> None:
         """So much more of a part has been played. Another part than before starts at 0."""
+        if not isinstance(item_id, str):
+            raise UserError(f"item_id must be the id of an item, not {item_id!r}")
+        if isinstance(ms, bool) or not isinstance(ms, int | float):
+            raise UserError(f"ms must be a number of milliseconds, not {ms!r}")
         with self._lock:
             if self._item != (item_id, item_content_index):
                 self._item, self._elapsed_ms = (item_id, item_content_index), 0.0

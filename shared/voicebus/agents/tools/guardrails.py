@@ -104,7 +104,7 @@ class ToolInputGuardrail(Generic[TContext]):
     name: str | None = None
 
     def __post_init__(self) -> None:
-        _require_function(self.guardrail_function)
+        _check(self.guardrail_function, self.name)
 
     def get_name(self) -> str:
         """Its `name`, else its function's."""
@@ -131,7 +131,7 @@ class ToolOutputGuardrail(Generic[TContext]):
     name: str | None = None
 
     def __post_init__(self) -> None:
-        _require_function(self.guardrail_function)
+        _check(self.guardrail_function, self.name)
 
     def get_name(self) -> str:
         """Its `name`, else its function's."""
@@ -285,9 +285,11 @@ def tool_output_guardrail(
     return make if func is None else make(func)
 
 
-def _require_function(function: Any) -> None:
+def _check(function: Any, name: Any) -> None:
     if not callable(function):
         raise UserError(f"guardrail_function must be a function, not {function!r}")
+    if name is not None and not isinstance(name, str):
+        raise UserError(f"name of a tool guardrail must be text or None, not {name!r}")
 
 
 def _name_of(function: Any) -> str:

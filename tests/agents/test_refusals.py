@@ -1,0 +1,70 @@
+"""Wrong arguments of the public types are refused where they are given, in a sentence that names the argument."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import voicebus
+from voicebus import RealtimeAgent, RealtimePlaybackTracker, RealtimeRunner, UserError
+
+ANY: Any = voicebus  # its names without their types: what type checkers refuse must be refused at run time, too
+ADA = RealtimeAgent("ada")
+
+
+def function(*_: Any) -> None: ...
+
+
+def tool(**arguments: Any) -> Any:
+    return ANY.function_tool(**arguments)(function)
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (lambda: ANY.RealtimeRunner(5), "RealtimeAgent"),
+        (lambda: ANY.RealtimeRunner(ADA, model=5), "model"),
+        (lambda: ANY.RealtimeRunner(ADA, config=5), "config"),
+        (lambda: ANY.RealtimeRunner(ADA, config={"modelSettings": {}}), "modelSettings"),
+        (lambda: ANY.RealtimeRunner(ADA, config={"model_settings": 5}), "model_settings"),
+        (lambda: ANY.RealtimeRunner(ADA, config={"model_settings": {"voise": "ash"}}), "voise"),
+        (lambda: ANY.RealtimeRunner(ADA, config={"output_guardrails": [5]}), "output_guardrails"),
+        (lambda: ANY.RealtimeRunner(ADA, config={"tool_error_formatter": 5}), "tool_error_formatter"),
+        (lambda: ANY.OutputGuardrail(5), "guardrail_function"),
+        (lambda: ANY.OutputGuardrail(function, mode="never"), "mode"),
+        (lambda: ANY.InputGuardrail(5), "guardrail_function"),
+        (lambda: ANY.InputGuardrail(function, mode="never"), "mode"),
+        (lambda: ANY.ToolInputGuardrail(5), "guardrail_function"),
+        (lambda: ANY.ToolInputGuardrail(function, name=5), "name"),
+        (lambda: ANY.ToolOutputGuardrail(5), "guardrail_function"),
+        (lambda: ANY.ToolOutputGuardrail(function, name=5), "name"),
+        (lambda: tool(timeout="soon"), "timeout"),
+        (lambda: tool(needs_approval=5), "needs_approval"),
+        (lambda: tool(is_enabled=5), "is_enabled"),
+        (lambda: tool(tool_input_guardrails=[5]), "tool_input_guardrails"),
+        (lambda: ANY.RemoteTool(5), "name"),
+        (lambda: ANY.realtime_handoff(ADA, on_handoff=5), "on_handoff"),
+        (lambda: ANY.HostedMCPTool({}), "HostedMCPTool"),
+        (lambda: ANY.OpenAIRealtimeWebSocketModel(transport_config=5), "transport_config"),
+        (lambda: ANY.OpenAIRealtimeWebSocketModel(transport_config={"pings": 5}), "pings"),
+        (lambda: ANY.RealtimePlaybackTracker().on_play_bytes("i", 0, "x"), "bytes"),
+        (lambda: ANY.RealtimePlaybackTracker().on_play_ms("i", 0, "x"), "ms"),
+        (lambda: ANY.RealtimePlaybackTracker().on_play_ms(5, 0, 5.0), "item_id"),
+    ],
+)
+def test_a_wrong_argument_is_refused_by_name(make: Callable[[], Any], named: str) -> None:
+    with pytest.raises(UserError, match=named):
+        make()
+
+
+async def test_a_model_config_that_is_no_dict_is_refused() -> None:
+    wrong: Any = 5
+    with pytest.raises(UserError, match="model_config must be a dict"):
+        await RealtimeRunner(ADA).run(model_config=wrong)
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_samples_may_be_any_bytes(kind: Callable[[bytes], Any]) -> None:
+    tracker = RealtimePlaybackTracker()
+    tracker.on_play_bytes("i", 0, kind(bytes(480)))
+    assert tracker.get_state()["elapsed_ms"] == 10
