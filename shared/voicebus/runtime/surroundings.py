@@ -70,8 +70,8 @@ class ModelTap(Protocol):
     """Who reads along with the model, beside the engine: the in-process session, for its raw events."""
 
     def heard(self, item: Input, delta: AudioDelta | None, size: int) -> None:
-        """The engine has decided about `item`, which came as `size` bytes (0: it came from nobody's socket), and
-        nothing of that has been performed. What is held back is not told before it may be known.
+        """The engine has decided about `item`, which takes about `size` bytes (0: it came from nobody's socket),
+        and nothing of that has been performed. What is held back is not told before it may be known.
 
         `delta` is the audio of a `ModelAudio`.
         """
