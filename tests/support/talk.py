@@ -40,9 +40,7 @@ T = TypeVar("T")
 VAD: Mapping[str, Any] = {"type": "server_vad", "create_response": True, "interrupt_response": True}
 
 
-def tool(
-    name: str = "weather", *, timeout_ms: int = 30_000, respond: Any = "when_all_done", **fields: Any
-) -> ToolSpec:
+def tool(name: str = "weather", *, timeout_ms: int = 30_000, respond: Any = "when_all_done", **fields: Any) -> ToolSpec:
     return ToolSpec(name, f"Does {name}.", {"type": "object"}, "default", timeout_ms, respond=respond, **fields)
 
 
