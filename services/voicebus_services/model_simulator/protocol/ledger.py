@@ -35,6 +35,8 @@ class Ledger:
             details: JsonObject = {"status": body["status"]}
             if item.audio is not None:
                 details["audio_ms"] = round(item.audio.duration_ms, 1)
+            if item.truncated_ms is not None:  # while it was still being said
+                details["truncated_ms"] = item.truncated_ms
             speaker = "agent" if body["role"] == "assistant" else body["role"]
             self.add(speaker, " ".join(part for part in parts if part), item_id=item.id, **details)
 
