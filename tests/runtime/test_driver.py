@@ -600,13 +600,15 @@ async def test_an_inline_call_is_waited_for_from_its_vetting_to_its_cancelling()
     await running.over()
 
 
-async def test_frames_that_wait_for_a_call_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("voicebus.runtime.driver._MAX_WAITING", 3)
+@pytest.mark.parametrize(("bound", "most"), [("_MAX_WAITING", 3), ("_MAX_WAITING_BYTES", 3 * len(b'{"type":"0"}'))])
+async def test_frames_that_wait_for_a_call_are_bounded(monkeypatch: pytest.MonkeyPatch, bound: str, most: int) -> None:
+    monkeypatch.setattr(f"voicebus.runtime.driver.{bound}", most)
     call = outputs.DispatchTool("c1", "t", "{}", "a", "q", 1000, False)
     engine = Engine({inputs.Interrupt: lambda _: [call]})
     running = await Running(engine, inline_tools=True).live()
     running.driver.feed(inputs.Interrupt())
     for number in range(4):
+        assert len(engine.given) == 1
         running.driver.model_frame(b'{"type":"%d"}' % number)
     assert engine.given[1:] == [inputs.ModelEvent({"type": str(number)}) for number in range(4)]
     await running.over()

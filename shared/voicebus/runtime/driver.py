@@ -77,6 +77,7 @@ _INTERNAL_ERROR: Final = 1011
 _UNREACHABLE: Final = "The model cannot be reached."
 _SERVICE: Final = "gateway"
 _MAX_WAITING: Final = 10_000
+_MAX_WAITING_BYTES: Final = 32 * 1024 * 1024
 
 # Bytes of one value of an event beside its text: a frame of empty lists takes twenty times its size.
 _OBJECT: Final = 128
@@ -118,11 +119,12 @@ class SessionDriver:
         self._early: list[bytes] = []
         self._early_loss: LinkLost | None = None
         # With `inline_tools`: the calls that run, and the frames that wait for them (parity 25). Bounded by
-        # `_MAX_WAITING`: what comes beyond that is read after all, out of its turn, rather than kept.
+        # `_MAX_WAITING` and `_MAX_WAITING_BYTES`: beyond, all are read after all, out of their turn, rather than kept.
         self._inline: set[str] = set()
         self._caught_up = asyncio.Event()
         self._caught_up.set()
         self._waiting: deque[bytes] = deque()
+        self._waiting_bytes = 0
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._jobs: set[asyncio.Task[None]] = set()
         self._ended = asyncio.Event()
@@ -270,7 +272,8 @@ class SessionDriver:
             self._early.append(frame)
         elif self._inline:
             self._waiting.append(frame)
-            if len(self._waiting) > _MAX_WAITING:
+            self._waiting_bytes += len(frame)
+            if len(self._waiting) > _MAX_WAITING or self._waiting_bytes > _MAX_WAITING_BYTES:
                 self._inline.clear()
                 self._read_waiting()
         else:
@@ -279,7 +282,9 @@ class SessionDriver:
     def _read_waiting(self) -> None:
         """Read the frames that waited for a call, up to the next call."""
         while self._waiting and not self._inline and not self.ended:
-            self._read(self._waiting.popleft())
+            frame = self._waiting.popleft()
+            self._waiting_bytes -= len(frame)
+            self._read(frame)
 
     def _read(self, frame: bytes) -> None:
         size = len(frame)
