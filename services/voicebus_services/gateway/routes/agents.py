@@ -1,0 +1,43 @@
+"""`GET /v1/agents`: what is deployed."""
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+
+from voicebus.agents.targets import Targets
+
+
+class AgentShown(BaseModel):
+    """One agent that this gateway serves."""
+
+    name: str
+    default: bool
+    tools: list[str]
+    handoffs: list[str]
+    guardrails: list[str]
+
+
+class AgentList(BaseModel):
+    data: list[AgentShown]
+    next_cursor: str | None = None
+
+
+def routes(targets: Targets) -> APIRouter:
+    router = APIRouter(tags=["agents"])
+
+    @router.get("/agents")
+    def agents() -> AgentList:
+        """What is deployed here."""
+        return AgentList(data=[_shown(targets, name) for name in targets.agents])
+
+    return router
+
+
+def _shown(targets: Targets, name: str) -> AgentShown:
+    agent = targets.agents[name]
+    return AgentShown(
+        name=name,
+        default=name == targets.default_agent,
+        tools=[tool.name for tool in agent.tools],
+        handoffs=[handoff.agent_name for handoff in agent.all_handoffs()],
+        guardrails=[guardrail.get_name() for guardrail in agent.output_guardrails],
+    )

@@ -1,0 +1,47 @@
+"""Commands to a session over HTTP: what a command's request and answer look like, and what a refusal becomes."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+
+from fastapi import Path
+from pydantic import BaseModel
+
+from voicebus.adapters.redis.commanding import RedisCommands
+from voicebus.errors import BusError, CommandRefusedError
+from voicebus.telemetry.logging import get_logger
+from voicebus_services.http import ProblemError
+
+log = get_logger(__name__)
+
+# Ids of models are at most this long (see the engine's dialects), ours are shorter.
+Id = Annotated[str, Path(min_length=1, max_length=512)]
+
+# What a refused command is over HTTP (contract section 5).
+_REFUSALS: Final[Mapping[str, int]] = {
+    "unknown_session": 404,
+    "unknown_call": 404,
+    "session_ended": 409,
+    "no_answer": 504,
+    "expired": 504,
+}
+
+
+class CommandAccepted(BaseModel):
+    """The session has carried the command out."""
+
+    command_id: str
+
+
+async def carry_out(commands: RedisCommands, session: str, name: str, arguments: Mapping[str, Any]) -> CommandAccepted:
+    """Have the session's owner carry out a command, whichever gateway it is.
+
+    Raises:
+        ProblemError: it was refused, not answered in time, or Redis cannot be reached.
+    """
+    try:
+        return CommandAccepted(command_id=await commands.send(session, name, arguments))
+    except CommandRefusedError as refused:
+        raise ProblemError(_REFUSALS.get(refused.code, 500), refused.code, str(refused)) from refused
+    except BusError as error:
+        log.warning("a command was not sent", session=session, error=str(error))
+        raise ProblemError(503, "bus_unavailable", "Redis cannot be reached now; try again shortly") from error
