@@ -241,6 +241,13 @@ def call(
     api_key_file: Annotated[
         Path | None, typer.Option(envvar="VOICEBUS_API_KEY_FILE", help="A file with the gateway's API key.")
     ] = None,
+    ca_file: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="VOICEBUS_CA_FILE",
+            help="PEM file of the authorities to trust for https and wss, in place of this machine's own.",
+        ),
+    ] = None,
     timeout: Annotated[
         float, typer.Option(min=1, envvar="VOICEBUS_TIMEOUT", help="Longest wait for an answer, in s.")
     ] = 120.0,
@@ -254,7 +261,16 @@ def call(
 
     key = _key(api_key_file)
     options = CallOptions(
-        url=url, agent=agent, wav=wav, text=text, mic=mic, out=out, as_json=json_lines, api_key=key, timeout_s=timeout
+        url=url,
+        agent=agent,
+        wav=wav,
+        text=text,
+        mic=mic,
+        out=out,
+        as_json=json_lines,
+        api_key=key,
+        ca_file=ca_file,
+        timeout_s=timeout,
     )
     _run(run_call(options, out=_say))
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 from voicebus.adapters.redis import client as redis_client
 from voicebus.errors import BusError, ModelLinkError, StoreError, TargetError, VoicebusError
 from voicebus_services.settings import ArchiverSettings, GatewaySettings, load
+from voicebus_services.tls import Certificate
 
 _TIMEOUT_S: Final = 10.0
 _OLDEST_REDIS: Final = (7, 0)
@@ -57,7 +58,8 @@ async def _python() -> str:
 
 
 async def _settings() -> str:
-    load(GatewaySettings)
+    gateway = load(GatewaySettings)
+    Certificate.of(gateway.tls_cert, gateway.tls_key)
     load(ArchiverSettings)
     return "every VOICEBUS_* variable can be read"
 

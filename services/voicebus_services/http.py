@@ -24,6 +24,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from voicebus.errors import SettingsError, VoicebusError
+from voicebus_services.tls import Certificate
 
 KEYS_SETTING: Final = "VOICEBUS_API_KEYS_FILE"
 LOCAL_TENANT: Final = "local"
@@ -193,11 +194,18 @@ class HttpServer(uvicorn.Server):
 
 @asynccontextmanager
 async def serving(
-    app: FastAPI, *, host: str, port: int, stop_timeout_s: int = 5, **config: Any
+    app: FastAPI,
+    *,
+    host: str,
+    port: int,
+    stop_timeout_s: int = 5,
+    certificate: Certificate | None = None,
+    **config: Any,
 ) -> AsyncIterator[HttpServer]:
     """Serve `app` while the block runs; then stop accepting, and give requests in hand `stop_timeout_s` to end.
 
-    The app's lifespan is not run: services wire themselves. `config` is more of `uvicorn.Config`.
+    The app's lifespan is not run: services wire themselves. With a `certificate` TLS is all that is spoken, and its
+    files are followed. `config` is more of `uvicorn.Config`.
 
     Raises:
         SettingsError: the port cannot be opened.
@@ -213,6 +221,10 @@ async def serving(
         "timeout_graceful_shutdown": stop_timeout_s,
         "log_level": logging.WARNING,
     }
+    following: asyncio.Task[None] | None = None
+    if certificate is not None:
+        options["ssl_context_factory"] = lambda *_: certificate.context
+        following = asyncio.create_task(certificate.follow(), name="tls-certificate")
     server = HttpServer(uvicorn.Config(app, **{**options, **config}), listener)
     task = asyncio.create_task(server.serve([listener]), name="http-server")
     up = asyncio.create_task(server.up.wait(), name="http-server-up")
@@ -223,6 +235,8 @@ async def serving(
         yield server
     finally:
         up.cancel()
+        if following is not None:
+            following.cancel()
         server.should_exit = True
         try:
             await task

@@ -163,6 +163,10 @@ class GatewaySettings(BusSettings, ApiSettings):
     tool_timeout: Duration = Field(timedelta(seconds=30), description=_TOOL_TIMEOUT)
     guardrail_timeout: Duration = Field(timedelta(seconds=2), description=_GUARDRAIL_TIMEOUT)
     max_sessions: int = Field(500, ge=1, le=100_000, description="Conversations that this gateway holds at once.")
+    tls_cert: Path | None = Field(
+        None, description="PEM file with the public port's certificate chain; read again when it changes."
+    )
+    tls_key: Path | None = Field(None, description="PEM file with the certificate's private key, without a passphrase.")
 
 
 class ToolWorkerSettings(BusSettings):

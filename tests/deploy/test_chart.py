@@ -99,6 +99,25 @@ def test_the_values_reach_the_settings_they_are_named_for(helm: Helm, monkeypatc
     assert read["transcript-archiver"].items() >= (bus | {"drain_timeout": "PT20S"}).items()
 
 
+def test_a_gateway_serves_tls_with_the_pair_of_a_secret_that_is_followed(
+    helm: Helm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for given, secret in (([], None), ([FULL], "calls-tls")):
+        ((spec, container),) = [
+            (spec, container) for command, spec, container in pods(helm.render(values=given)) if command == "gateway"
+        ]
+        settings = parse(environment(container), "gateway", monkeypatch).model_dump()
+        mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
+        volumes = {volume["name"]: volume for volume in spec["volumes"]}
+        if secret is None:
+            assert (settings["tls_cert"], settings["tls_key"], "tls" in mounts) == (None, None, False)
+            continue
+        folder = Path(mounts["tls"]["mountPath"])
+        assert (settings["tls_cert"], settings["tls_key"]) == (folder / "tls.crt", folder / "tls.key")
+        assert volumes["tls"]["secret"]["secretName"] == secret
+        assert "subPath" not in mounts["tls"], "what is mounted by a sub-path is never renewed"
+
+
 def test_every_setting_is_set_by_the_chart_or_left_alone_for_a_reason(helm: Helm) -> None:
     left_alone = {
         "ops_port": "the default is the port that the pod names",

@@ -35,6 +35,7 @@ One service's Deployment:
   ops        the ops port
   http       the port that callers reach, else nothing
   apiKeys    true: callers are checked, so the file of API keys is mounted
+  tlsSecret  the secret with the http port's certificate and key, else nothing
   strategy   the rolling update
 */}}
 {{- define "voicebus.deployment" -}}
@@ -121,6 +122,9 @@ spec:
             {{- if .apiKeys }}
             - {name: api-keys, mountPath: /etc/voicebus, readOnly: true}
             {{- end }}
+            {{- if .tlsSecret }}
+            - {name: tls, mountPath: /etc/voicebus-tls, readOnly: true}
+            {{- end }}
       volumes:
         - {name: tmp, emptyDir: {sizeLimit: 64Mi}}
         {{- if .apiKeys }}
@@ -129,6 +133,10 @@ spec:
             secretName: {{ .root.Values.apiKeys.existingSecret | quote }}
             defaultMode: 0440
             items: [{key: {{ .root.Values.apiKeys.fileKey | quote }}, path: api-keys}]
+        {{- end }}
+        {{- with .tlsSecret }}
+        - name: tls
+          secret: {secretName: {{ . | quote }}, defaultMode: 0440}
         {{- end }}
       {{- with .values.nodeSelector }}
       nodeSelector:

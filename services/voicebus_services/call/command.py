@@ -13,7 +13,7 @@ from websockets.exceptions import ConnectionClosed
 
 from voicebus.errors import RemoteError, UsageError
 from voicebus_services.call import wav
-from voicebus_services.call.conversation import Conversation, Recorder, open_conversation
+from voicebus_services.call.conversation import Conversation, Recorder, open_conversation, trusting
 from voicebus_services.call.microphone import Microphone, open_microphone
 
 _QUIET_S: Final = 1.0
@@ -32,6 +32,7 @@ class CallOptions:
     out: Path | None = None
     as_json: bool = False
     api_key: str | None = None
+    ca_file: Path | None = None
     timeout_s: float = 120.0
 
 
@@ -89,7 +90,8 @@ async def run_call(options: CallOptions, *, out: Callable[[str], None] = print) 
     progress = Progress()
     heard = bytearray()
     recorder = Recorder()
-    async with open_conversation(options.url, agent=options.agent, headers=headers) as conversation:
+    tls = trusting(options.ca_file)
+    async with open_conversation(options.url, agent=options.agent, headers=headers, tls=tls) as conversation:
         speaker = asyncio.create_task(_speak(conversation, options, samples, microphone, progress), name="call-speaker")
         try:
             async with asyncio.timeout(options.timeout_s if samples is not None or options.text else None):

@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
@@ -99,18 +101,45 @@ def native_url(url: str, agent: str | None) -> str:
     return urlunsplit((scheme, parts.netloc, path, query, ""))
 
 
-@asynccontextmanager
-async def open_conversation(
-    url: str, *, agent: str | None = None, headers: Mapping[str, str] | None = None
-) -> AsyncIterator[Conversation]:
-    """Connect to a gateway's native face.
+def trusting(ca_file: Path | None) -> ssl.SSLContext | None:
+    """What verifies a gateway by the authorities of this PEM file; None: those that this machine trusts.
 
     Raises:
+        UsageError: the file cannot be read, or holds no certificate.
+    """
+    if ca_file is None:
+        return None
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:  # of the file, and of TLS
+        raise UsageError(
+            f"--ca-file: {str(ca_file)!r} is no PEM file of certificates that can be read ({error.strerror or error})"
+        ) from error
+
+
+@asynccontextmanager
+async def open_conversation(
+    url: str,
+    *,
+    agent: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    tls: ssl.SSLContext | None = None,
+) -> AsyncIterator[Conversation]:
+    """Connect to a gateway's native face. `tls` verifies it in place of the authorities that this machine trusts.
+
+    Raises:
+        UsageError: `url` is no gateway's address, or `tls` is given for one without TLS.
         RemoteError: the gateway cannot be reached or refused.
     """
     address = native_url(url, agent)
+    if tls is not None and not address.startswith("wss:"):
+        raise UsageError(f"--ca-file: {url!r} is an address without TLS; give https://HOST:PORT or wss://HOST:PORT")
+    # Without a context of its own `connect` decides by the address.
+    options: dict[str, Any] = {} if tls is None else {"ssl": tls}
     try:
-        socket = await connect(address, additional_headers=headers, open_timeout=CONNECT_TIMEOUT_S, max_size=None)
+        socket = await connect(
+            address, additional_headers=headers, open_timeout=CONNECT_TIMEOUT_S, max_size=None, **options
+        )
     except InvalidStatus as error:
         why = error.response.body.decode(errors="replace").strip()[:200] if error.response.body else ""
         raise RemoteError(f"{address} refused with HTTP {error.response.status_code} {why}".rstrip()) from error

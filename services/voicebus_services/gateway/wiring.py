@@ -35,6 +35,7 @@ from voicebus_services.gateway.sessions import Sessions
 from voicebus_services.gateway.upgrades import Doorkeeper
 from voicebus_services.http import ApiKeys, serving
 from voicebus_services.settings import GatewaySettings
+from voicebus_services.tls import Certificate
 
 log = get_logger(__name__)
 
@@ -98,11 +99,12 @@ async def running_gateway(settings: GatewaySettings, targets: Targets) -> AsyncI
     """
     connector = model_connector(settings)
     api_keys = ApiKeys.load(settings.api_keys_file)
+    certificate = Certificate.of(settings.tls_cert, settings.tls_key)
     health = Health("redis", "http")
     async with (
         await connect(settings.redis_url) as redis,
         operating(health, host=settings.ops_host, port=settings.ops_port),
-        _gateway(settings, targets, connector, api_keys, health, redis) as gateway,
+        _gateway(settings, targets, connector, api_keys, certificate, health, redis) as gateway,
     ):
         log.info("gateway ready", gateway=gateway.id, port=gateway.port, agents=list(targets.agents))
         yield gateway
@@ -127,6 +129,7 @@ async def _gateway(
     targets: Targets,
     connector: OpenAIRealtimeConnector,
     api_keys: ApiKeys,
+    certificate: Certificate | None,
     health: Health,
     redis: RedisConnection,
 ) -> AsyncIterator[Gateway]:
@@ -162,8 +165,15 @@ async def _gateway(
     sessions = Sessions(settings, targets, bus, connector, registered=registered)
     app = build_app(sessions, targets, api_keys, commands, gateway=gateway)
     door = Doorkeeper(sessions, targets, api_keys, clock)
-    async with serving(app, host=settings.http_host, port=settings.http_port, ws=upgrade_hook(door.decide)) as server:
-        address = f"http://{_reachable(settings.http_host)}:{server.port}"
+    async with serving(
+        app,
+        host=settings.http_host,
+        port=settings.http_port,
+        certificate=certificate,
+        ws=upgrade_hook(door.decide),
+    ) as server:
+        scheme = "http" if certificate is None else "https"
+        address = f"{scheme}://{_reachable(settings.http_host)}:{server.port}"
 
         def beat() -> Mapping[str, str]:
             return {"address": address, "free": str(sessions.free), "draining": str(int(health.draining))}

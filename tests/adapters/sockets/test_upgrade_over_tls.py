@@ -1,0 +1,159 @@
+"""The one public port over TLS: what `test_uvicorn_upgrade.py` shows of the hand-over holds there as well."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+import uvloop
+import websockets
+from fastapi import FastAPI
+from websockets.typing import Subprotocol
+
+from support.tls import Authority
+from support.waiting import wait_until
+from voicebus.adapters.sockets import Socket
+from voicebus.adapters.sockets.picows_socket import connect
+from voicebus.adapters.sockets.uvicorn_upgrade import Accept, Refuse, Upgrade, upgrade_hook
+from voicebus_services.http import serving
+from voicebus_services.tls import Certificate
+
+
+class Echo:
+    """Sends back what comes; remembers how it ended."""
+
+    def __init__(self) -> None:
+        self.socket: Socket | None = None
+        self.ended: tuple[int, str] | None = None
+        self.texts: list[bytes] = []
+
+    def opened(self, socket: Socket) -> None:
+        self.socket = socket
+
+    def text(self, message: bytes) -> None:
+        self.texts.append(message)
+        assert self.socket is not None
+        self.socket.send_text(message)
+
+    def binary(self, message: bytes) -> None:
+        assert self.socket is not None
+        self.socket.send_binary(message)
+
+    def closed(self, code: int, reason: str) -> None:
+        self.ended = (code, reason)
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+@asynccontextmanager
+async def port(authority: Authority, accept: Callable[[Upgrade], Accept | Refuse]) -> AsyncIterator[int]:
+    app = FastAPI()
+
+    @app.get("/")
+    def page() -> str:
+        return "http"
+
+    pair = authority.issue()
+    certificate = Certificate(pair.certificate, pair.key)
+    async with serving(app, host="127.0.0.1", port=0, certificate=certificate, ws=upgrade_hook(accept)) as server:
+        yield server.port
+
+
+BOTH_LOOPS = pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+NewLoop = Callable[[], asyncio.AbstractEventLoop]
+
+
+@BOTH_LOOPS
+def test_http_and_websockets_share_the_port(authority: Authority, new_loop: NewLoop) -> None:
+    upgrades: list[Upgrade] = []
+
+    def accept(upgrade: Upgrade) -> Accept:
+        upgrades.append(upgrade)
+        return Accept(Echo(), subprotocol="realtime")
+
+    async def main() -> None:
+        async with port(authority, accept) as number:
+            trusted = authority.trusting()
+            async with httpx2.AsyncClient(verify=trusted, trust_env=False) as client:
+                assert (await client.get(f"https://localhost:{number}/")).json() == "http"
+            address = f"wss://localhost:{number}/any?agent=x"
+            async with websockets.connect(address, ssl=trusted, subprotocols=[Subprotocol("realtime")]) as socket:
+                assert socket.subprotocol == "realtime"
+                await socket.send("hello")
+                assert await socket.recv() == "hello"
+                await socket.send(b"\x00\x01" * 100_000)
+                assert await socket.recv() == b"\x00\x01" * 100_000
+            ours = Echo()
+            ours.text = ours.texts.append  # type: ignore[method-assign,assignment]
+            link = await connect(address, ours, headers={}, timeout_s=5, tls=trusted)
+            link.send_text(b"x" * 1_000_000)
+            await wait_until(lambda: ours.texts, description="the echo")
+            assert ours.texts == [b"x" * 1_000_000]
+            link.close()
+            await link.wait_closed()
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(main())
+    assert [(upgrade.path, upgrade.peer) for upgrade in upgrades] == [("/any", "127.0.0.1")] * 2
+
+
+async def test_an_upgrade_may_be_refused_with_an_http_answer(authority: Authority) -> None:
+    async with port(authority, lambda _: Refuse(503, b"full", {"Retry-After": "5"})) as number:
+        with pytest.raises(websockets.InvalidStatus) as refused:
+            async with websockets.connect(f"wss://localhost:{number}/", ssl=authority.trusting()):
+                pass
+    assert refused.value.response.headers["Retry-After"] == "5"
+    assert refused.value.response.body == b"full"
+
+
+@BOTH_LOOPS
+def test_large_messages_sent_in_one_turn_of_the_loop_arrive_whole(authority: Authority, new_loop: NewLoop) -> None:
+    # More than the kernel takes at once, so that most of it waits in the transport.
+    sizes = [(bytes([97 + n % 26]), 9_000 + n * 1_000) for n in range(100)]
+
+    class Burst(Echo):
+        def opened(self, socket: Socket) -> None:
+            for letter, size in sizes:
+                socket.send_binary(letter * size)
+
+    async def main() -> None:
+        async with (
+            port(authority, lambda _: Accept(Burst())) as number,
+            websockets.connect(f"wss://localhost:{number}/", ssl=authority.trusting()) as client,
+        ):
+            for letter, size in sizes:
+                assert await client.recv() == letter * size
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(main())
+
+
+@BOTH_LOOPS
+def test_a_peer_that_does_not_read_is_dropped_at_the_limit(authority: Authority, new_loop: NewLoop) -> None:
+    echo = Echo()
+
+    async def main() -> None:
+        async with port(authority, lambda _: Accept(echo)) as number:
+            plain = await asyncio.to_thread(socket.create_connection, ("127.0.0.1", number))
+            deaf = await asyncio.to_thread(authority.trusting().wrap_socket, plain, server_hostname="localhost")
+            with deaf:
+                deaf.sendall(
+                    b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+                )
+                sent = await wait_until(lambda: echo.socket, description="the upgrade")
+                assert sent is not None
+                for _ in range(40):
+                    sent.send_binary(b"x" * 1_000_000)
+                    await asyncio.sleep(0)
+                await wait_until(lambda: echo.ended, description="the drop")
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(main())
+    assert echo.ended == (1006, "")
