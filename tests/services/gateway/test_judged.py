@@ -7,6 +7,7 @@ import pytest
 import redis.asyncio as aioredis
 
 from services.gateway.clients import TestClient, native, realtime
+from support.waiting import wait_until
 from voicebus.contracts.streams import Keys
 from voicebus_services.gateway.wiring import Gateway
 
@@ -49,8 +50,12 @@ async def test_what_a_holding_guardrail_forbids_reaches_no_client_not_even_raw(
     assert "cellar" not in spoken["text"]
     keys = Keys(stream_prefix)
     async with aioredis.Redis.from_url(redis_url, decode_responses=True) as bus:
-        entries: Any = await bus.xrange(keys.events(keys.event_shard(tripped["session"])))
-    (record,) = [json.loads(fields["data"]) for _, fields in entries if fields["type"] == "guardrail_tripped"]
+
+        async def recorded() -> list[Any]:
+            entries: Any = await bus.xrange(keys.events(keys.event_shard(tripped["session"])))
+            return [json.loads(fields["data"]) for _, fields in entries if fields["type"] == "guardrail_tripped"]
+
+        (record,) = await wait_until(recorded, description="the trip in the session's record")
     assert record["withheld"] is True
     assert "cellar" in record["message"]
 
