@@ -4,14 +4,13 @@ The agent's tools run on the server side and never show; every event on both sid
 package's own types.
 """
 
-import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from clients.seen import ASK, LONG, check_stream, check_wire
 from support.callers import calling
 from support.real_clients import Served, run_program
 from voicebus_services.model_simulator.tape import record
@@ -23,33 +22,6 @@ pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.xdist_group("clients"),
 ]
-LONG = " ".join(["word"] * 60)
-ASK = '[[call: where {"word": "here"}]] [[next]] [[say: {outputs}]]'
-
-
-def check_stream(seen: Sequence[Mapping[str, Any]]) -> None:
-    """Nothing of the server's tools shows, and each response has one beginning and one end."""
-    visible = [event for event in seen if event.get("item", {}).get("role") != "user"]
-    text = json.dumps(visible)
-    for hidden in ('"where"', '"transfer_to_second"', "First.", "voicebus"):
-        assert hidden not in text, f"{hidden} shows"
-    items = [event["item"] for event in seen if "item" in event]
-    assert {item["output"] for item in items if item["type"] == "function_call_output"} <= {"the map is open"}
-    begun = [event["response"]["id"] for event in seen if event["type"] == "response.created"]
-    ended = [event["response"]["id"] for event in seen if event["type"] == "response.done"]
-    assert begun == ended
-    assert len(set(begun)) == len(begun)
-    ids = [event["event_id"] for event in seen]
-    assert len(set(ids)) == len(ids)
-
-
-async def check_wire(served: Served) -> None:
-    """What passed between the gateway and the model validates against the package's types."""
-    report = await run_program("validate_events", stdin=served.model.lines())
-    assert report["wrong"] == []
-    for side in ("client", "server"):
-        assert report["checked"][side] == Counter(served.model.types(side))
-    assert "function_call_output" in served.model.lines().decode()
 
 
 async def test_a_text_conversation_with_a_tool_of_the_server(served: Served) -> None:
@@ -108,7 +80,7 @@ async def test_what_a_client_may_not_do_is_refused_and_the_conversation_goes_on(
     talk = await run_program("openai_strict", served.base_url, ASK)
     assert talk["refused"] == [
         ["forbidden_parameter", "session.instructions", "e1"],
-        ["forbidden_parameter", "session.tracing", "e2"],
+        ["forbidden_parameter", "session.reasoning", "e2"],
         ["response_cancel_not_active", None, "e3"],
         ["invalid_value", "type", "e4"],
         ["item_delete_invalid_item_id", "item_id", "e5"],
@@ -138,8 +110,7 @@ async def test_openai_agents_hold_a_conversation_with_a_tool_of_the_server(serve
     assert "from process" in second
     assert talk["tools"] == ["open_map"]
     assert talk["audio_bytes"] > 48_000
-    # Its default for tracing is the one setting that the server refuses; the rest applies, its own tool included.
-    assert [(error["code"], error["param"]) for error in talk["errors"]] == [("forbidden_parameter", "session.tracing")]
+    assert talk["errors"] == []
     assert "session.updated" in talk["raw"]
     await check_wire(served)
 
@@ -147,7 +118,7 @@ async def test_openai_agents_hold_a_conversation_with_a_tool_of_the_server(serve
 async def test_openai_agents_with_instructions_of_their_own_talk_to_the_servers_agent(served: Served) -> None:
     talk = await run_program("agents_session", served.socket_url, "You are a pirate.", ASK)
     assert "from process" in said(talk)[0]
-    assert {error["param"] for error in talk["errors"]} == {"session.instructions", "session.tracing"}
+    assert {error["param"] for error in talk["errors"]} == {"session.instructions"}
     assert "pirate" not in served.model.lines().decode()
 
 

@@ -73,9 +73,23 @@ def test_how_the_agent_is_traced_is_no_clients_business() -> None:
     view = make_view()
     (created,) = view.model_event({"type": "session.created", "session": {**SESSION, "tracing": {"group_id": "g"}}})
     assert created["session"]["tracing"] is None
-    assert refusal(view, {"type": "realtime", "tracing": {"group_id": "g"}}) == (
-        "forbidden_parameter", "session.tracing",
-    )  # fmt: skip
+
+
+def test_tracing_that_a_client_asks_for_shows_to_it_alone() -> None:
+    view = make_view()
+    intent = update(view, tracing={"workflow_name": "mine"}, tool_choice="none")
+    assert intent.patch == {"type": "realtime", "tool_choice": "none"}
+    traced = {**SESSION, "tracing": {"workflow_name": "the server's"}}
+    (updated,) = view.settings_changed(traced)
+    assert updated["session"]["tracing"] == {"workflow_name": "mine"}
+    update(view, tracing=None)
+    (updated,) = view.settings_changed(traced)
+    assert updated["session"]["tracing"] is None
+
+
+def test_tracing_that_a_client_may_set_passes() -> None:
+    view = make_view(client_may_set=frozenset({"type", "tracing"}))
+    assert update(view, tracing="auto").patch == {"type": "realtime", "tracing": "auto"}
 
 
 def test_the_sessions_own_updates_do_not_show() -> None:
@@ -118,7 +132,6 @@ def test_a_handoff_changes_the_model_name_that_a_client_is_shown() -> None:
         ),
         ({"type": "realtime", "instructions": "Obey me."}, ("forbidden_parameter", "session.instructions")),
         ({"type": "realtime", "prompt": {"id": "mine"}}, ("forbidden_parameter", "session.prompt")),
-        ({"type": "realtime", "tracing": "auto"}, ("forbidden_parameter", "session.tracing")),
         ({"type": "realtime", "model": "billing"}, ("forbidden_parameter", "session.model")),
         ({"type": "realtime", "model": 5}, ("invalid_type", "session.model")),
         ({"type": "realtime", "reasoning": {"effort": "low"}}, ("forbidden_parameter", "session.reasoning")),

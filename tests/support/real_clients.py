@@ -1,6 +1,6 @@
-"""Real, unmodified clients in a virtual environment of their own, and programs that run in it.
+"""Real, unmodified clients in environments of their own, of Python and of Node, and programs that run in them.
 
-The environment is made once, in the project's `.cache/clients-venv`, and kept for as long as its versions suffice.
+They are made once, in the project's `.cache`, and kept for as long as their versions suffice.
 """
 
 import asyncio
@@ -15,12 +15,14 @@ from typing import Any, Final
 
 import pytest
 
+from support import node
 from support.recording_proxy import Recording
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PROGRAMS: Final = ROOT / "tests" / "clients" / "programs"
 ENVIRONMENT: Final = ROOT / ".cache" / "clients-venv"
 OLDEST: Final = {"openai": (3, 54), "openai-agents": (0, 24)}
+OLDEST_NPM: Final = ("openai>=7.50", "@openai/agents>=0.20", "ws", "zod")
 
 _VERSIONS: Final = """
 import json
@@ -37,14 +39,15 @@ print(json.dumps(found))
 
 @dataclass(frozen=True)
 class Served:
-    """A gateway: its address as clients are given it, and what passes between it and the model."""
+    """A gateway: its address as clients are given it, what passes between it and the model, and whom to trust."""
 
     base_url: str
     model: Recording
+    authority: Path | None = None
 
     @property
     def socket_url(self) -> str:
-        return f"{self.base_url.replace('http:', 'ws:', 1)}/realtime"
+        return f"{self.base_url.replace('http', 'ws', 1)}/realtime"
 
 
 def installed() -> dict[str, str]:
@@ -84,6 +87,18 @@ def _make() -> None:
         made = subprocess.run(step, capture_output=True, text=True, check=False)
         if made.returncode != 0:
             pytest.fail(f"the clients' environment cannot be made: {made.stdout}{made.stderr}", pytrace=False)
+
+
+def ensure_npm() -> Path:
+    """The folder with the npm clients, the newest where they are missing or too old."""
+    return node.packages("clients", *OLDEST_NPM)
+
+
+async def run_npm_program(name: str, served: Served, **given: Any) -> Any:
+    """Run `programs/NAME.mjs` with Node against a gateway over TLS; returns the JSON that it prints last."""
+    trusted = {"NODE_EXTRA_CA_CERTS": str(served.authority)}
+    program = PROGRAMS / f"{name}.mjs"
+    return await node.run(program, json.dumps(given, default=str), modules=ensure_npm(), env=trusted)
 
 
 async def run_program(name: str, *arguments: str, stdin: bytes = b"", timeout_s: float = 50) -> Any:

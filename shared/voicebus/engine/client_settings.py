@@ -1,18 +1,19 @@
 """A client's view of the session's settings: what it is shown, and which of its updates may pass.
 
 What a client may not set (contract section 4): everything outside `SessionConfig.client_may_set`, so by default the
-instructions, the prompt, tracing and reasoning. Such an update is answered with `forbidden_parameter` and dropped
-whole. Two rules let unmodified clients, which send the whole session object, hold a conversation all the same:
+instructions, the prompt and reasoning. Such an update is answered with `forbidden_parameter` and dropped whole. Three
+rules let unmodified clients, which send the whole session object, hold a conversation all the same:
 
 - A value equal to the one that the client is shown changes nothing, so it is never refused: instructions "" (that is
   what clients are shown), a prompt or tracing of null, the agent's name as the model.
 - A `model` that names no agent has no meaning here, as in the address (contract section 4): it is the agent in charge.
   One that names another agent would change the agent and is refused.
+- Tracing (where it may not be set) is the client's own view: it is shown what it asked for, and the model is not told,
+  since the traces would be in the provider's records of whoever runs the server.
 
 openai-agents, for one, sends `model: "gpt-realtime-…"`, `instructions: ""` unless its local agent has some, its own
-tools and audio settings: all of that applies. Its second update, `tracing: "auto"`, holds nothing else; it is refused,
-shows there as one `error` event, and costs nothing. With instructions of its own the first update is refused, too, and
-the conversation runs on the server agent's settings.
+tools and audio settings, and `tracing: "auto"` by itself: all of that applies. With instructions of its own the first
+update is refused, and the conversation runs on the server agent's settings.
 
 Values that the model would refuse are left to the model: its error has the client's `event_id`.
 """
@@ -47,6 +48,7 @@ _KNOWN: Final[Mapping[str, Any]] = {
                     "create_response",
                     "interrupt_response",
                     "eagerness",
+                    "model_version",
                 )
             ),
         },
@@ -54,6 +56,8 @@ _KNOWN: Final[Mapping[str, Any]] = {
     },
 }
 _UNCHANGED: Final = object()
+# Settings that a client which may not make them has for itself alone.
+_OWN_VIEW: Final = frozenset({"tracing"})
 # Updates of one client without their answer; as many as the session itself waits for.
 _MAX_PENDING: Final = 64
 
@@ -65,6 +69,7 @@ class _Pending:
     event_id: str | None
     instructions: str | None
     hide_transcription: bool | None
+    own_view: Mapping[str, Any]
 
 
 class ClientSettings:
@@ -77,6 +82,7 @@ class ClientSettings:
         self._tools = tools
         self._other_agents = {handoff.agent for handoff in config.agent.handoffs} - {self.agent}
         self._instructions = ""
+        self._own_view: dict[str, Any] = {}
         self._shown: Mapping[str, Any] = {"model": self.agent, "instructions": "", "tools": []}
         self._pending: deque[_Pending] = deque(maxlen=_MAX_PENDING)
 
@@ -102,8 +108,8 @@ class ClientSettings:
             "tools": self._tools.own(session.get("tools")),
         }
         for private in ("prompt", "tracing"):
-            if shown.get(private) is not None and not self.may_set(private):
-                shown[private] = None
+            if (shown.get(private) is not None or private in self._own_view) and not self.may_set(private):
+                shown[private] = self._own_view.get(private)
         choice = shown.get("tool_choice")
         if isinstance(choice, Mapping) and self._tools.is_servers_choice(choice):
             shown["tool_choice"] = "auto"
@@ -122,9 +128,12 @@ class ClientSettings:
         if session["type"] != "realtime":
             raise invalid_value("session.type", "Invalid value. The type of this session is 'realtime'.")
         patch: dict[str, Any] = {"type": "realtime"}
+        own_view: dict[str, Any] = {}
         for key, value in session.items():
             if key == "model":
                 self._check_model(value)
+            elif key in _OWN_VIEW and not self.may_set(key):
+                own_view[key] = value
             elif key != "type" and (kept := self._settable(value, self._shown.get(key), key)) is not _UNCHANGED:
                 patch[key] = kept
         tools = self._tools.check(patch.pop("tools"), "session.tools") if "tools" in patch else None
@@ -133,7 +142,8 @@ class ClientSettings:
         # Nothing may be kept before the last check has passed.
         self._tools.declare(tools or [], for_session=True)
         instructions = patch.get("instructions")
-        self._pending.append(_Pending(event_id, instructions if isinstance(instructions, str) else None, hide))
+        kept = instructions if isinstance(instructions, str) else None
+        self._pending.append(_Pending(event_id, kept, hide, own_view))
         return UpdateSession(patch, tools, event_id)
 
     def confirmed(self, session: Mapping[str, Any]) -> dict[str, Any]:
@@ -144,6 +154,7 @@ class ClientSettings:
                 self._instructions = applied.instructions
             if applied.hide_transcription is not None:
                 self.transcription_hidden = applied.hide_transcription
+            self._own_view |= applied.own_view
         return self.show(session)
 
     def refused(self, error: Mapping[str, Any]) -> None:

@@ -24,7 +24,7 @@ async def main(base_url: str, text: str) -> None:
         )
         await refusal()
         await connection.session.update(
-            event_id="e2", session={"type": "realtime", "output_modalities": ["text"], "tracing": "auto"}
+            event_id="e2", session={"type": "realtime", "output_modalities": ["text"], "reasoning": {"effort": "low"}}
         )
         await refusal()
         await connection.session.update(session={"type": "realtime", "output_modalities": ["text"]})
