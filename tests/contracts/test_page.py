@@ -32,6 +32,7 @@ TYPES: dict[str, type[Message]] = {
     [
         KEYS.config,
         KEYS.events(0).replace("0", "SHARD"),
+        KEYS.sessions(0, "TENANT").replace("0", "SHARD"),
         KEYS.tools("QUEUE"),
         KEYS.call("QUEUE", "SESSION", "CALL"),
         KEYS.guardrails(0).replace("0", "N"),

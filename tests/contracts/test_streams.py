@@ -21,6 +21,7 @@ TAGGED = {
     "session_state": KEYS.session_state("s"),
     "session_items": KEYS.session_items("s"),
     "session_calls": KEYS.session_calls("s"),
+    "sessions": KEYS.sessions(3, "acme"),
     "tools": KEYS.tools("q"),
     "call": KEYS.call("q", "s", "c"),
     "dead": KEYS.dead("q"),
@@ -66,7 +67,8 @@ def test_keys_are_those_of_the_contract() -> None:
 def test_what_a_flush_touches_shares_a_slot(session: str, shards: int) -> None:
     keys = Keys("vb", event_shards=shards)
     touched = [keys.session_state(session), keys.session_items(session), keys.session_calls(session)]
-    assert len(slots([*touched, keys.events(keys.event_shard(session))])) == 1
+    shard = keys.event_shard(session)
+    assert len(slots([*touched, keys.events(shard), keys.sessions(shard, "a{b}c")])) == 1
 
 
 @given(queue=st.from_regex(r"[A-Za-z0-9_.-]{1,64}", fullmatch=True))

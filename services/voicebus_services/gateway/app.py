@@ -5,14 +5,13 @@ from importlib.metadata import version
 from fastapi import APIRouter, Depends, FastAPI
 
 from voicebus.adapters.redis.commanding import RedisCommands
+from voicebus.adapters.redis.directory import SessionDirectory
 from voicebus.agents.targets import Targets
-from voicebus_services.gateway.routes import agents, page, tool_calls
-from voicebus_services.gateway.routes import sessions as session_routes
-from voicebus_services.gateway.sessions import Sessions
+from voicebus_services.gateway.routes import agents, page, sessions, tool_calls
 from voicebus_services.http import ApiKeys, answer_with_problems, require_key
 
 
-def build_app(sessions: Sessions, targets: Targets, keys: ApiKeys, commands: RedisCommands, *, gateway: str) -> FastAPI:
+def build_app(targets: Targets, keys: ApiKeys, directory: SessionDirectory, commands: RedisCommands) -> FastAPI:
     """Everything under `/v1` asks for a credential."""
     app = FastAPI(
         title="Voicebus session gateway",
@@ -21,11 +20,12 @@ def build_app(sessions: Sessions, targets: Targets, keys: ApiKeys, commands: Red
         "`/v1/sessions/connect` (the native face).",
     )
     answer_with_problems(app)
-    v1 = APIRouter(prefix="/v1", dependencies=[Depends(require_key(keys))])
+    tenant = require_key(keys)
+    v1 = APIRouter(prefix="/v1", dependencies=[Depends(tenant)])
     for router in (
         agents.routes(targets),
-        session_routes.routes(sessions, gateway=gateway),
-        tool_calls.routes(commands),
+        sessions.routes(directory, tenant),
+        tool_calls.routes(commands, tenant),
     ):
         v1.include_router(router)
     app.include_router(page.routes())

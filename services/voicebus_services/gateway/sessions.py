@@ -220,6 +220,7 @@ class Sessions:
     async def _drive(self, held: Held, config: SessionConfig, traceparent: str) -> SessionDriver:
         face = held.face
         state = {
+            "tenant": face.tenant,
             "agent": config.agent.name,
             "face": config.face.value,
             "model": config.model,

@@ -48,7 +48,7 @@ class Doorkeeper:
     def _realtime(self, upgrade: Upgrade) -> Accept | Refuse:
         subprotocol = _selected(upgrade)
         try:
-            self._authenticate(upgrade)
+            tenant = self._authenticate(upgrade)
         except ProblemError as problem:
             _rejected("credentials")
             code = "invalid_api_key" if _key(upgrade) else None
@@ -65,6 +65,7 @@ class Doorkeeper:
             _rejected(refusal[0])
             return _problem(503, *refusal, {"Retry-After": str(RETRY_AFTER_S)})
         face = openai.OpenAIConnection(self._sessions, agent=agent, traceparent=upgrade.headers.get("traceparent"))
+        face.tenant = tenant
         return Accept(face, subprotocol)
 
     # --- the native face ----------------------------------------------------------------------------
@@ -73,7 +74,7 @@ class Doorkeeper:
         query = upgrade.query
         agent = query.get("agent") or self._targets.default_agent
         try:
-            self._authenticate(upgrade)
+            tenant = self._authenticate(upgrade)
         except ProblemError as problem:
             return self._turned_away(upgrade, "credentials", str(problem), POLICY_VIOLATION)
         if "session" in query:
@@ -96,6 +97,7 @@ class Doorkeeper:
             json_audio=query.get("audio") == "json",
             raw=query.get("raw") == "1",
         )
+        face.tenant = tenant
         return Accept(face, _selected(upgrade))
 
     def _turned_away(self, upgrade: Upgrade, code: str, message: str, close_code: int) -> Accept:
@@ -103,13 +105,13 @@ class Doorkeeper:
         frame = native.error_frame(self._clock, code=code, message=message)
         return Accept(ClosingListener(frame, close_code, code), _selected(upgrade))
 
-    def _authenticate(self, upgrade: Upgrade) -> None:
-        """Browsers cannot set headers, so a key may also come as a subprotocol (protocol 1.3)."""
+    def _authenticate(self, upgrade: Upgrade) -> str:
+        """Whose upgrade it is. Browsers cannot set headers, so a key may also come as a subprotocol (protocol 1.3)."""
         headers = dict(upgrade.headers)
         key = _key(upgrade)
         if key and "authorization" not in headers:
             headers["authorization"] = f"Bearer {key}"
-        self._keys.authenticate(headers, upgrade.peer)
+        return self._keys.authenticate(headers, upgrade.peer)
 
 
 def _key(upgrade: Upgrade) -> str | None:

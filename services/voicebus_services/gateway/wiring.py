@@ -13,6 +13,7 @@ from voicebus.adapters.redis.client import RedisConnection, connect
 from voicebus.adapters.redis.clock import RedisClock
 from voicebus.adapters.redis.commanding import RedisCommands
 from voicebus.adapters.redis.config import pin_config
+from voicebus.adapters.redis.directory import SessionDirectory
 from voicebus.adapters.redis.dispatch import RedisGuardrailDispatch, RedisToolDispatch
 from voicebus.adapters.redis.heartbeat import Heartbeat, new_incarnation
 from voicebus.adapters.redis.inbox import RedisInbox
@@ -163,7 +164,7 @@ async def _gateway(
     for agent in targets.agents.values():
         servers.join(agent.mcp_servers)
     sessions = Sessions(settings, targets, bus, connector, registered=registered)
-    app = build_app(sessions, targets, api_keys, commands, gateway=gateway)
+    app = build_app(targets, api_keys, SessionDirectory(redis, keys, clock), commands)
     door = Doorkeeper(sessions, targets, api_keys, clock)
     async with serving(
         app,

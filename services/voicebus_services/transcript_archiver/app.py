@@ -1,23 +1,21 @@
 """The archiver's HTTP API: transcripts, listed and read (contract section 5)."""
 
-import base64
 from collections.abc import Iterable
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
 from fastapi.responses import PlainTextResponse
-from pydantic import AwareDatetime, BaseModel, Field, TypeAdapter
+from pydantic import AwareDatetime, BaseModel
 
 from voicebus.adapters.database.schema import SESSION_CHARS
 from voicebus.adapters.database.store import Filter, Position, TranscriptStore
 from voicebus.adapters.database.transcripts import Item, Transcript, TranscriptSummary
 from voicebus.errors import StoreError
 from voicebus_services.http import ApiKeys, ProblemError, answer_with_problems, require_key
+from voicebus_services.paging import MAX_CURSOR_CHARS, cursor_of, place_of
 
 MAX_LIMIT: Final = 200
 _JSON_LINES: Final = "application/jsonl"
-# Opaque to clients: where the page ended.
-_CURSOR: Final[TypeAdapter[tuple[int, str]]] = TypeAdapter(tuple[Annotated[int, Field(ge=0, lt=2**63)], str])
 
 
 class TranscriptList(BaseModel):
@@ -50,7 +48,7 @@ def _routes(store: TranscriptStore) -> APIRouter:
     @routes.get("")
     async def list_transcripts(
         limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 50,
-        cursor: Annotated[str | None, Query(max_length=2 * SESSION_CHARS)] = None,
+        cursor: Annotated[str | None, Query(max_length=MAX_CURSOR_CHARS)] = None,
         agent: Word = None,
         start: Annotated[AwareDatetime | None, Query(alias="from", description="Begun then or later.")] = None,
         end: Annotated[AwareDatetime | None, Query(alias="to", description="Begun before.")] = None,
@@ -58,8 +56,10 @@ def _routes(store: TranscriptStore) -> APIRouter:
     ) -> TranscriptList:
         """Transcripts, newest first."""
         wanted = Filter(agent=agent, start=start, end=end, text=q)
-        page, following = await store.find(wanted, limit=limit, after=_position(cursor) if cursor else None)
-        return TranscriptList(data=page, next_cursor=_cursor(following) if following else None)
+        page, following = await store.find(wanted, limit=limit, after=Position(*place_of(cursor)) if cursor else None)
+        return TranscriptList(
+            data=page, next_cursor=cursor_of(following.started_at, following.session) if following else None
+        )
 
     # The two with a suffix come first: `{session}` would match them too.
     @routes.get("/{session}.jsonl", response_class=PlainTextResponse)
@@ -104,14 +104,3 @@ def text_line(item: Item) -> str:
 
 def _joined(lines: Iterable[str]) -> str:
     return "".join(f"{line}\n" for line in lines)
-
-
-def _cursor(position: Position) -> str:
-    return base64.urlsafe_b64encode(_CURSOR.dump_json((position.started_at, position.session))).decode()
-
-
-def _position(cursor: str) -> Position:
-    try:
-        return Position(*_CURSOR.validate_json(base64.urlsafe_b64decode(cursor)))
-    except ValueError as error:
-        raise ProblemError(422, "invalid_request", "query.cursor: pass next_cursor of the page before") from error

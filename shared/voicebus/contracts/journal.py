@@ -32,6 +32,10 @@ class EventType(StrEnum):
     SESSION_ENDED = "session_ended"
 
 
+LOCAL_TENANT: Final = "local"
+"""The tenant of clients on one's own machine where no credentials are configured, and of records without a tenant."""
+
+
 class SessionStarted(Message):
     agent: str
     model: str

@@ -14,6 +14,8 @@ ARCHIVER_GROUP: Final = "archiver"
 WORKERS_GROUP: Final = "workers"
 
 SESSION_TTL_S: Final = 24 * 3600
+# From a session's start: as long as one that runs for a day, and is known for a day after its end.
+INDEX_KEPT_S: Final = 2 * SESSION_TTL_S
 CALL_TTL_S: Final = 24 * 3600
 HEARTBEAT_TTL_S: Final = 5
 DEAD_LETTERS_MAXLEN: Final = 100_000
@@ -63,6 +65,13 @@ class Keys:
     def session_calls(self, session: str) -> str:
         """Hash call id -> JSON of pending and answered calls; lives as long as the state."""
         return f"{self.prefix}:session:{{{self.event_shard(session)}}}:{session}:calls"
+
+    def sessions(self, shard: int, tenant: str) -> str:
+        """Sorted set: a tenant's sessions of one shard by when they began (ms); each leaves after `INDEX_KEPT_S`.
+
+        Written in the scripts that write the state, so that whoever lists sessions need not search for keys.
+        """
+        return f"{self.prefix}:sessions:{{{shard}}}:{tenant}"
 
     def tools(self, queue: str) -> str:
         """Stream of tool calls, group `workers`; acknowledged entries are trimmed, undelivered ones never.

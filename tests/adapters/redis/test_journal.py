@@ -58,10 +58,11 @@ async def test_events_and_the_state_they_change_arrive_together(
     ]  # fmt: skip
     assert written[0].traceparent == "00-trace"
     state = await bus.call("HGETALL", keys.session_state("s1"))
+    assert int(state.pop("started_at")) <= clock.at_ms()
     assert state == {
-        "id": "s1", "owner": "g1", "token_hash": "abc", "epoch": "1", "seq": "3", "agent": "greeter", "model": "m",
-        "face": "native", "status": "ended", "started_at": "1000", "ended_at": "1002", "end_reason": "hangup",
-        "at": "1002",
+        "id": "s1", "owner": "g1", "tenant": "local", "token_hash": "abc", "epoch": "1", "seq": "3",
+        "agent": "greeter", "model": "m", "face": "native", "status": "ended", "ended_at": "1002",
+        "end_reason": "hangup", "at": "1002",
     }  # fmt: skip
     items = await bus.call("HGETALL", keys.session_items("s1"))
     assert json.loads(items["i2"])["text"] == "hello"
@@ -70,11 +71,11 @@ async def test_events_and_the_state_they_change_arrive_together(
 async def test_sending_a_flush_again_writes_nothing_twice(bus: RedisConnection, keys: Keys) -> None:
     await bus.call("HSET", keys.session_state("s1"), "epoch", 1, "seq", 0)
     shard = keys.event_shard("s1")
-    names = [keys.session_state("s1"), keys.session_items("s1"), keys.session_calls("s1"), keys.events(shard)]
+    names = [keys.session_state("s1"), keys.session_items("s1"), keys.session_calls("s1"), keys.events(shard), ""]
 
     def flush(first: int, *texts: str, epoch: int = 1) -> Any:
         events = [part for text in texts for part in (2, "text", text)]
-        return bus.script(FLUSH, names, epoch, first, 60, 0, len(texts), 0, 0, 0, *events)
+        return bus.script(FLUSH, names, epoch, first, 60, 0, len(texts), 0, 0, 0, 60, *events)
 
     assert await flush(1, "one", "two") == ["ok", 2]
     assert await flush(1, "one", "two") == ["ok", 2]

@@ -15,6 +15,7 @@ from support.waiting import wait_until
 from voicebus import ToolWorker, function_tool
 from voicebus.adapters.redis.client import connect
 from voicebus.adapters.redis.clock import RedisClock
+from voicebus.adapters.redis.directory import SessionDirectory, Status
 from voicebus.adapters.redis.journal import RedisJournal
 from voicebus.contracts.journal import EventType, SessionEnded
 from voicebus.contracts.streams import Keys
@@ -102,4 +103,6 @@ async def test_calls_and_journals_work_on(topology: str, request: pytest.Fixture
             await asyncio.gather(*(journal.close(session) for session in sessions))
         for session in sessions:
             assert await caller.bus.call("HGET", KEYS.session_state(session.id), "seq") == "1"
+        listed = await SessionDirectory(caller.bus, KEYS, RedisClock(caller.bus)).page("local", limit=20)
+        assert {(one.id, one.status) for one in listed.sessions} == {(f"s{n}", Status.ENDED) for n in range(10)}
         assert stale == []

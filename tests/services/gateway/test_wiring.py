@@ -50,22 +50,6 @@ async def test_the_agents_are_listed_with_their_tools(gateway: Gateway) -> None:
     ]
 
 
-async def test_the_sessions_held_are_listed_page_by_page_and_shown(gateway: Gateway) -> None:
-    async with native(gateway) as one, native(gateway, "?agent=porter") as two:
-        first = (await one.until("session_started"))["session"]
-        second = (await two.until("session_started"))["session"]
-        page = (await get(gateway, "/v1/sessions", params={"limit": 1})).json()
-        rest = (await get(gateway, "/v1/sessions", params={"cursor": page["next_cursor"]})).json()
-        shown = (await get(gateway, f"/v1/sessions/{second}")).json()
-    assert [session["id"] for session in page["data"] + rest["data"]] == sorted([first, second])
-    assert rest["next_cursor"] is None
-    assert shown["agent"] == "porter"
-    assert (shown["status"], shown["gateway"], shown["ended_at"]) == ("active", gateway.id, None)
-    assert shown["started_at"].endswith("Z")
-    missing = await get(gateway, "/v1/sessions/none")
-    assert (missing.status_code, missing.json()["code"]) == (404, "unknown_session")
-
-
 async def test_an_upgrade_elsewhere_is_404(gateway: Gateway) -> None:
     answer = await get(
         gateway,

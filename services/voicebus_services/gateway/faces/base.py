@@ -9,7 +9,7 @@ import pybase64
 
 from voicebus.adapters.sockets import SERVICE_RESTART, Socket
 from voicebus.contracts.envelope import Message
-from voicebus.contracts.journal import EventType, Handoff
+from voicebus.contracts.journal import LOCAL_TENANT, EventType, Handoff
 from voicebus.engine.config import AgentSpec, Face
 from voicebus.engine.inputs import End, Trouble
 from voicebus.engine.outputs import ForwardAudio
@@ -63,6 +63,7 @@ class ClientConnection(ABC):
         self.traceparent = traceparent
         self.session = ""
         self.token = ""
+        self.tenant = LOCAL_TENANT
         self.driver: SessionDriver | None = None
         self._socket: Socket | None = None
         self._ready = False

@@ -1,9 +1,10 @@
 """Commands to a session over HTTP: what a command's request and answer look like, and what a refusal becomes."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Annotated, Any, Final
 
-from fastapi import Path
+from fastapi import Path, Request
 from pydantic import BaseModel
 
 from voicebus.adapters.redis.commanding import RedisCommands
@@ -15,6 +16,9 @@ log = get_logger(__name__)
 
 # Ids of models are at most this long (see the engine's dialects), ours are shorter.
 Id = Annotated[str, Path(min_length=1, max_length=512)]
+
+Asking = Callable[[Request], Awaitable[str]]
+"""A dependency: the tenant of the request."""
 
 # What a refused command is over HTTP (contract section 5).
 _REFUSALS: Final[Mapping[str, int]] = {
@@ -32,16 +36,29 @@ class CommandAccepted(BaseModel):
     command_id: str
 
 
-async def carry_out(commands: RedisCommands, session: str, name: str, arguments: Mapping[str, Any]) -> CommandAccepted:
-    """Have the session's owner carry out a command, whichever gateway it is.
+@contextmanager
+def reaching_redis() -> Iterator[None]:
+    """What Redis does not answer is a 503, also where the client asked for something that cannot be answered then."""
+    try:
+        yield
+    except BusError as error:
+        log.warning("Redis was not reached for a request", error=str(error))
+        headers = {"Retry-After": "2"}
+        raise ProblemError(
+            503, "bus_unavailable", "Redis cannot be reached now; try again shortly", headers=headers
+        ) from error
+
+
+async def carry_out(
+    commands: RedisCommands, tenant: str, session: str, name: str, arguments: Mapping[str, Any]
+) -> CommandAccepted:
+    """Have the owner of a tenant's session carry out a command, whichever gateway it is.
 
     Raises:
         ProblemError: it was refused, not answered in time, or Redis cannot be reached.
     """
-    try:
-        return CommandAccepted(command_id=await commands.send(session, name, arguments))
-    except CommandRefusedError as refused:
-        raise ProblemError(_REFUSALS.get(refused.code, 500), refused.code, str(refused)) from refused
-    except BusError as error:
-        log.warning("a command was not sent", session=session, error=str(error))
-        raise ProblemError(503, "bus_unavailable", "Redis cannot be reached now; try again shortly") from error
+    with reaching_redis():
+        try:
+            return CommandAccepted(command_id=await commands.send(session, name, arguments, tenant=tenant))
+        except CommandRefusedError as refused:
+            raise ProblemError(_REFUSALS.get(refused.code, 500), refused.code, str(refused)) from refused

@@ -1,64 +1,89 @@
-"""`GET /v1/sessions…`: which conversations there are."""
+"""`GET /v1/sessions…`: which conversations there are in the cluster, whichever gateway holds them."""
 
+from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel
 
-from voicebus_services.gateway.sessions import Held, Sessions
+from voicebus.adapters.redis.directory import Place, SessionDirectory, SessionSeen, Status
+from voicebus_services.gateway.routes.commanding import Asking, Id, reaching_redis
 from voicebus_services.http import ProblemError
+from voicebus_services.paging import MAX_CURSOR_CHARS, cursor_of, place_of
 
 
 class SessionShown(BaseModel):
-    """One session. Times are RFC 3339, UTC."""
+    """One session. Times are RFC 3339, UTC. `seq` is that of its last recorded event.
+
+    `idle`: nobody talks, and it may be resumed; `interrupted`: its gateway is gone, and nobody resumed it in time.
+    """
 
     id: str
     agent: str
-    status: str
-    gateway: str
-    started_at: str
-    ended_at: str | None = None
-    end_reason: str | None = None
+    status: Status
+    gateway: str | None
+    started_at: datetime
+    ended_at: datetime | None
+    end_reason: str | None
     seq: int
 
 
 class SessionList(BaseModel):
+    """One page; pass `next_cursor` as `cursor` for the next, null at the end. A filtered page may be short of `limit`
+    and have a next one all the same.
+    """
+
     data: list[SessionShown]
-    next_cursor: str | None = None
+    next_cursor: str | None
 
 
-def routes(sessions: Sessions, *, gateway: str) -> APIRouter:
-    router = APIRouter(tags=["sessions"])
+def routes(directory: SessionDirectory, tenant: Asking) -> APIRouter:
+    router = APIRouter(prefix="/sessions", tags=["sessions"])
 
-    @router.get("/sessions")
-    def held_sessions(
+    @router.get("")
+    async def list_sessions(
+        asking: Annotated[str, Depends(tenant)],
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-        cursor: Annotated[str | None, Query(max_length=64)] = None,
+        cursor: Annotated[str | None, Query(max_length=MAX_CURSOR_CHARS)] = None,
+        status: Annotated[list[Status] | None, Query(description="Only those of these statuses.")] = None,
+        agent: Annotated[str | None, Query(max_length=200, description="Only those that this agent holds now.")] = None,
     ) -> SessionList:
-        """The sessions that this gateway holds, oldest first."""
-        ordered = sorted((held for held in sessions if cursor is None or held.id > cursor), key=lambda held: held.id)
-        chosen = ordered[:limit]
-        more = chosen[-1].id if len(ordered) > limit else None
-        return SessionList(data=[_shown(held, gateway) for held in chosen], next_cursor=more)
+        """The sessions of the last two days in the whole cluster, newest first."""
 
-    @router.get("/sessions/{session}")
-    def held_session(session: str) -> SessionShown:
-        """One session of this gateway."""
-        for held in sessions:
-            if held.id == session:
-                return _shown(held, gateway)
-        raise ProblemError(404, "unknown_session", f"this gateway holds no session {session[:64]!r}")
+        def wanted(seen: SessionSeen) -> bool:
+            return (not status or seen.status in status) and (agent is None or seen.agent == agent)
+
+        after = Place(*place_of(cursor)) if cursor else None
+        with reaching_redis():
+            page = await directory.page(asking, limit=limit, after=after, wanted=wanted)
+        return SessionList(
+            data=[_shown(seen) for seen in page.sessions], next_cursor=cursor_of(*page.after) if page.after else None
+        )
+
+    @router.get("/{session}")
+    async def show_session(session: Id, asking: Annotated[str, Depends(tenant)]) -> SessionShown:
+        """One session, also one that has ended: they are known for a day after."""
+        with reaching_redis():
+            seen = await directory.show(asking, session)
+        if seen is None:
+            raise ProblemError(404, "unknown_session", f"there is no session {session[:64]!r}")
+        return _shown(seen)
 
     return router
 
 
-def _shown(held: Held, gateway: str) -> SessionShown:
-    driver = held.face.driver
+def _shown(seen: SessionSeen) -> SessionShown:
     return SessionShown(
-        id=held.id,
-        agent=held.face.agent,
-        status="active",
-        gateway=gateway,
-        started_at=held.started_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        seq=driver.last_seq if driver is not None else 0,
+        id=seen.id,
+        agent=seen.agent,
+        status=seen.status,
+        gateway=seen.gateway,
+        started_at=_time(seen.started_at),
+        ended_at=None if seen.ended_at is None else _time(seen.ended_at),
+        end_reason=seen.end_reason,
+        seq=seen.seq,
     )
+
+
+def _time(ms: int) -> datetime:
+    return datetime.fromtimestamp(ms / 1000, UTC)

@@ -21,6 +21,7 @@ from voicebus.contracts.commands import (
     SessionCommand,
 )
 from voicebus.contracts.envelope import Entry
+from voicebus.contracts.journal import LOCAL_TENANT
 from voicebus.contracts.streams import INBOX_TTL_S, Keys
 from voicebus.errors import CommandRefusedError, ContractError
 from voicebus.ports import Clock, SessionRef
@@ -45,16 +46,22 @@ class RedisCommands:
         self._waiting: dict[str, asyncio.Future[CommandFailure | None]] = {}
 
     async def send(
-        self, session: str, command: str, arguments: Mapping[str, Any], *, timeout_s: float = ANSWER_TIMEOUT_S
+        self,
+        session: str,
+        command: str,
+        arguments: Mapping[str, Any],
+        *,
+        tenant: str = LOCAL_TENANT,
+        timeout_s: float = ANSWER_TIMEOUT_S,
     ) -> str:
-        """Have the owner of `session` carry out a command of the native face; returns the command's id.
+        """Have the owner of the tenant's `session` carry out a command of the native face; returns the command's id.
 
         Raises:
             CommandRefusedError: `unknown_session`, `session_ended`, `no_answer` within `timeout_s`, or the code that
                 the owner refuses with.
             BusError: Redis cannot be reached.
         """
-        owner, epoch = await self._owner(session)
+        owner, epoch = await self._owner(tenant, session)
         command_id = str(ULID())
         message = SessionCommand(command_id=command_id, command=command, reply_to=self._reply_to, **arguments)
         deadline = self._clock.at_ms() + round(timeout_s * 1000)
@@ -74,10 +81,10 @@ class RedisCommands:
             raise CommandRefusedError(failure.code, failure.message)
         return command_id
 
-    async def _owner(self, session: str) -> tuple[str, int]:
+    async def _owner(self, tenant: str, session: str) -> tuple[str, int]:
         state = self._keys.session_state(session)
-        status, owner, epoch = await self._bus.call("HMGET", state, "status", "owner", "epoch")
-        if not owner:
+        status, owner, epoch, whose = await self._bus.call("HMGET", state, "status", "owner", "epoch", "tenant")
+        if not owner or (whose or LOCAL_TENANT) != tenant:
             raise CommandRefusedError("unknown_session", f"there is no session {session[:64]!r}")
         if status == "ended":
             raise CommandRefusedError("session_ended", f"session {session[:64]!r} has ended")

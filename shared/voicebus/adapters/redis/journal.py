@@ -17,7 +17,8 @@ from voicebus.adapters.redis.client import RedisConnection
 from voicebus.adapters.redis.scripts import FLUSH, OPEN
 from voicebus.adapters.redis.session_state import Changes, changes_of
 from voicebus.contracts.envelope import Entry
-from voicebus.contracts.streams import SESSION_TTL_S, Keys
+from voicebus.contracts.journal import LOCAL_TENANT
+from voicebus.contracts.streams import INDEX_KEPT_S, SESSION_TTL_S, Keys
 from voicebus.engine.outputs import Record
 from voicebus.errors import BusError, StaleOwnerError
 from voicebus.ports import Clock, SessionRef
@@ -49,8 +50,9 @@ class _Event(NamedTuple):
 class _Session:
     """One owned session: what was written lately and what is to be written, in one queue split at `written`."""
 
-    def __init__(self, session: str, epoch: int, state: Mapping[str, str]) -> None:
+    def __init__(self, session: str, epoch: int, state: Mapping[str, str], index: str) -> None:
         self.id = session
+        self.index = index
         self.epoch = epoch
         self.state = dict(state)
         self.events: deque[_Event] = deque()
@@ -119,18 +121,25 @@ class RedisJournal:
         self._wake = asyncio.Event()
 
     async def open(self, session: str, *, state: Mapping[str, str]) -> int:
-        """Create the session's state, or take it over; returns this owner's epoch. `state` are further hash fields.
+        """Create the session's state and list it among its tenant's, or take it over; returns this owner's epoch.
+
+        `state` are further hash fields; `tenant` is one of them, `LOCAL_TENANT` where it is absent.
 
         Raises:
             BusError: Redis cannot be reached.
         """
+        now = self._clock.at_ms()
         fields = {
-            **state, "id": session, "owner": self._owner, "status": "active", "at": str(self._clock.at_ms()),
+            "tenant": LOCAL_TENANT, **state, "id": session, "owner": self._owner, "status": "active", "at": str(now),
         }  # fmt: skip
         flat = [text for pair in fields.items() for text in pair]
-        epoch = int(await self._bus.script(OPEN, [self._keys.session_state(session)], SESSION_TTL_S, *flat))
-        self._sessions[session] = _Session(session, epoch, fields)
-        return epoch
+        index = self._keys.sessions(self._keys.event_shard(session), fields["tenant"])
+        epoch, started_at = await self._bus.script(
+            OPEN, [self._keys.session_state(session), index], SESSION_TTL_S, session, now, INDEX_KEPT_S, *flat
+        )
+        fields["started_at"] = str(started_at)
+        self._sessions[session] = _Session(session, int(epoch), fields, index)
+        return int(epoch)
 
     def append(self, session: SessionRef, record: Record, at_ms: int) -> None:
         """Queue a recorded event; flushed within about 5 ms, in order, with the state it changes."""
@@ -238,6 +247,7 @@ class RedisJournal:
                 keys.session_items(owned.id),
                 keys.session_calls(owned.id),
                 keys.events(keys.event_shard(owned.id)),
+                owned.index,
             ],
             *_arguments(owned, events),
         )
@@ -271,7 +281,7 @@ def _arguments(owned: _Session, events: list[_Event]) -> list[str | int]:
     if owned.accept_gap:  # Redis may have forgotten the session altogether
         state = {**owned.state, **state}
     head: list[Any] = [owned.epoch, events[0].seq, SESSION_TTL_S, int(owned.accept_gap), len(events)]
-    head += [2 * len(state), 2 * len(items), 2 * len(calls)]
+    head += [2 * len(state), 2 * len(items), 2 * len(calls), INDEX_KEPT_S]
     for event in events:
         head += [len(event.fields), *event.fields]
     for changed in (state, items, calls):

@@ -1,8 +1,8 @@
 """What a recorded event changes in its session's state in Redis. Pure: the same record gives the same changes.
 
-State hash: `id` `agent` `model` `face` `status` (active, ended) `owner` `epoch` `seq` `started_at` `ended_at`
-`end_reason` `at`; epoch and seq are written by the scripts alone. Items hash: item id -> the item with its seq. Calls
-hash: call id -> the call's latest event; a decision about its approval under `CALL:decision`.
+State hash: `id` `tenant` `agent` `model` `face` `status` (active, ended) `owner` `epoch` `seq` `started_at` `ended_at`
+`end_reason` `at`; epoch, seq and started_at are written by the scripts alone. Items hash: item id -> the item with its
+seq. Calls hash: call id -> the call's latest event; a decision about its approval under `CALL:decision`.
 """
 
 import json
@@ -37,7 +37,7 @@ def changes_of(record: Record, at_ms: int) -> Changes:
     at = str(at_ms)
     match record.data:
         case SessionStarted(agent=agent, model=model, face=face):
-            state = {"agent": agent, "model": model, "face": face, "status": "active", "started_at": at, "at": at}
+            state = {"agent": agent, "model": model, "face": face, "status": "active", "at": at}
             return Changes(state)
         case SessionResumed(agent=agent):
             return Changes({"agent": agent, "status": "active", "at": at})
