@@ -10,6 +10,7 @@ from voicebus.ports import Clock
 from voicebus.telemetry import metrics
 from voicebus_services.gateway.faces import native, openai
 from voicebus_services.gateway.faces.base import ClosingListener
+from voicebus_services.gateway.faces.openai_address import CLOSE_CODE, unserved
 from voicebus_services.gateway.sessions import Sessions
 from voicebus_services.http import ApiKeys, ProblemError
 
@@ -22,7 +23,6 @@ _KEY_SUBPROTOCOL: Final = "openai-insecure-api-key."
 
 # The protocol's close codes for its own face (protocol 1.4), ours for the native one (contract section 3).
 _BAD_CREDENTIAL: Final = 3000
-_BAD_MODEL: Final = 4000
 _UNKNOWN_SESSION: Final = 4404
 _FULL: Final = 4429
 
@@ -53,11 +53,17 @@ class Doorkeeper:
             _rejected("credentials")
             code = "invalid_api_key" if _key(upgrade) else None
             return Accept(_refused(code, str(problem), _BAD_CREDENTIAL), subprotocol)
+        if (wrong := unserved(upgrade.query, upgrade.headers)) is not None:
+            _rejected(wrong.code)
+            return Accept(_refused(wrong.code, wrong.message, CLOSE_CODE, wrong.param), subprotocol)
+        if "call_id" in upgrade.query:
+            _rejected("unknown_call")
+            return _problem(404, "call_id_not_found", "there is no call of this id here to join")
         agent = upgrade.query.get("agent")
         if agent is not None and agent not in self._targets.agents:
             _rejected("unknown_agent")
             message = f"There is no agent '{agent[:64]}' here."
-            return Accept(_refused("invalid_model", message, _BAD_MODEL), subprotocol)
+            return Accept(_refused("invalid_model", message, CLOSE_CODE, "agent"), subprotocol)
         if agent is None:
             model = upgrade.query.get("model", "")
             agent = model if model in self._targets.agents else self._targets.default_agent
@@ -126,9 +132,9 @@ def _selected(upgrade: Upgrade) -> str | None:
     return _SUBPROTOCOL if _SUBPROTOCOL in upgrade.subprotocols else None
 
 
-def _refused(code: str | None, message: str, close_code: int) -> ClosingListener:
+def _refused(code: str | None, message: str, close_code: int, param: str | None = None) -> ClosingListener:
     reason = "invalid_request_error" + (f".{code}" if code else "")
-    return ClosingListener(openai.error_frame(code=code, message=message), close_code, reason)
+    return ClosingListener(openai.error_frame(code=code, message=message, param=param), close_code, reason)
 
 
 def _rejected(reason: str) -> None:

@@ -20,6 +20,7 @@ class ScriptedModel:
     refuses: bool = False
     heard: list[dict[str, Any]] = field(default_factory=list)
     released: asyncio.Event = field(default_factory=asyncio.Event)
+    sockets: list[ServerConnection] = field(default_factory=list)
 
     @property
     def types(self) -> list[str]:
@@ -29,7 +30,12 @@ class ScriptedModel:
     def audio(self) -> bytes:
         return b"".join(base64.b64decode(event["audio"]) for event in self.heard if "audio" in event)
 
+    async def say(self, **event: Any) -> None:
+        """Send an event to the session that was opened last."""
+        await self.sockets[-1].send(json.dumps({"event_id": "event_of_the_model", **event}))
+
     async def serve(self, socket: ServerConnection) -> None:
+        self.sockets.append(socket)
         await socket.send(json.dumps({"type": "session.created", "session": {"id": "sess_1"}}))
         async for frame in socket:
             event = json.loads(frame)

@@ -167,10 +167,41 @@ async def test_a_model_that_names_no_agent_is_the_default_agent(gateway: Gateway
         assert (await client.until("session.created"))["session"]["model"] == "reception"
 
 
-async def test_an_unknown_agent_gets_an_error_and_close_4000(gateway: Gateway) -> None:
-    async with realtime(gateway, "?agent=nobody") as client:
+BETA = {"additional_headers": {"OpenAI-Beta": "realtime=v1"}}
+
+
+@pytest.mark.parametrize(
+    ("query", "options", "code", "param"),
+    [
+        ("?agent=nobody", {}, "invalid_model", "agent"),
+        ("?model=x", BETA, "beta_api_shape_disabled", None),
+        ("?intent=transcription", {}, "invalid_value", "intent"),
+        ("?intent=dance", {"subprotocols": [REALTIME]}, "invalid_value", "intent"),
+    ],
+)
+async def test_what_is_not_served_gets_101_then_an_error_then_close_4000(
+    gateway: Gateway, query: str, options: dict[str, Any], code: str, param: str | None
+) -> None:
+    async with realtime(gateway, query, **options) as client:
         assert await client.closed() == 4000
-    assert client.seen[0]["error"]["code"] == "invalid_model"
+        assert client.socket.subprotocol == (REALTIME if "subprotocols" in options else None)
+    (event,) = client.seen
+    assert (event["type"], event["error"]["code"], event["error"]["param"]) == ("error", code, param)
+    assert client.socket.close_reason == f"invalid_request_error.{code}"
+
+
+async def test_headers_of_other_betas_and_a_conversation_by_name_are_served(gateway: Gateway) -> None:
+    options = {"additional_headers": {"OpenAI-Beta": "assistants=v2"}}
+    async with realtime(gateway, "?intent=conversation&x=y", **options) as client:
+        await client.until("session.created")
+
+
+async def test_a_call_to_join_that_is_unknown_is_404(gateway: Gateway) -> None:
+    with pytest.raises(InvalidStatus) as refused:
+        async with realtime(gateway, "?call_id=rtc_unknown"):
+            pass
+    assert refused.value.response.status_code == 404
+    assert json.loads(refused.value.response.body or b"")["code"] == "call_id_not_found"
 
 
 async def test_a_full_gateway_answers_503_with_retry_after(gateways: Gateways) -> None:

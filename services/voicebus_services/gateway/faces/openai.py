@@ -148,7 +148,7 @@ class OpenAIConnection(ClientConnection):
         driver.send_audio(frames.append_frame(append.audio, append.event_id))
 
 
-def error_frame(*, code: str | None, message: str) -> bytes:
+def error_frame(*, code: str | None, message: str, param: str | None = None) -> bytes:
     """The `error` event for a client that gets no session."""
     event = {
         "type": "error",
@@ -157,7 +157,7 @@ def error_frame(*, code: str | None, message: str) -> bytes:
             "type": "invalid_request_error",
             "code": code,
             "message": message,
-            "param": None,
+            "param": param,
             "event_id": None,
         },
     }
