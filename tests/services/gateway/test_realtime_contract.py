@@ -77,7 +77,8 @@ class Talk(TestClient):
     def hidden(self, kind: str) -> dict[str, Any]:
         """The model's last item of this type."""
         items = [event["item"] for event in self.heard("conversation.item.done")]
-        return [item for item in items if item["type"] == kind][-1]
+        found: dict[str, Any] = [item for item in items if item["type"] == kind][-1]
+        return found
 
 
 @pytest.fixture
@@ -398,7 +399,13 @@ async def test_what_the_model_says_of_idle_lines_hosted_tools_and_news_of_its_ow
         "arguments": "{}",
         "output": "x",
     }
-    response = {"id": "resp_1", "object": "realtime.response", "status": "in_progress", "output": [], "metadata": None}
+    response: dict[str, Any] = {
+        "id": "resp_1",
+        "object": "realtime.response",
+        "status": "in_progress",
+        "output": [],
+        "metadata": None,
+    }
     place = {"response_id": "resp_1", "output_index": 0}
     said: list[dict[str, Any]] = [
         {"type": "conversation.item.added", "item": listed, "previous_item_id": None},
