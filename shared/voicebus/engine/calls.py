@@ -5,11 +5,12 @@ from there on.
 """
 
 import hashlib
-import json
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
+
+import msgspec
 
 from voicebus.contracts.tools import Outcome
 from voicebus.engine.bounds import REMEMBERED
@@ -28,6 +29,9 @@ from voicebus.engine.inputs import (
     ToolStartedArrived,
 )
 from voicebus.engine.responses import Response
+
+_decode: Final = msgspec.json.decode
+_encode: Final = msgspec.json.Encoder(order="sorted").encode
 
 
 class Stage(Enum):
@@ -143,8 +147,8 @@ class KnownCalls:
 def _fingerprint(role: str, name: str, arguments: str) -> bytes:
     """Of constant size; spelling the same arguments otherwise does not make two calls of one."""
     try:
-        parsed = json.dumps(json.loads(arguments), sort_keys=True)
-    except (ValueError, RecursionError):
-        parsed = "?" + arguments
-    text = json.dumps([role, name, parsed])
-    return hashlib.blake2b(text.encode("ascii"), digest_size=16).digest()
+        parsed = _encode(_decode(arguments))
+    except (ValueError, OverflowError, RecursionError):
+        parsed = b"?" + arguments.encode("utf-8", "surrogatepass")
+    text = "\0".join((role, name, "")).encode("utf-8", "surrogatepass") + parsed
+    return hashlib.blake2b(text, digest_size=16).digest()

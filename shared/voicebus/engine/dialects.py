@@ -52,14 +52,11 @@ def translate(event: Event) -> Sequence[Event]:
 
 def names_too_long(event: Event) -> bool:
     """Whether an id in `event` is longer than any server's: nothing is kept under such a name."""
-    # Of every event: most have neither an item nor a response.
-    return _has_long_id(event) or any(
-        _has_long_id(event[part]) for part in ("item", "response") if isinstance(event.get(part), Mapping)
-    )
+    return any(map(_has_long_id, (event, wire.mapping(event, "item"), wire.mapping(event, "response"))))
 
 
 def _has_long_id(source: Event) -> bool:
-    for key in _IDS:
+    for key in _IDS if source else ():
         value = source.get(key)
         if isinstance(value, str) and len(value) > MAX_ID_CHARS:
             return True
@@ -72,7 +69,7 @@ def _renamed(event: Event) -> Sequence[Event]:
 
 def _with_item(event: Event) -> Sequence[Event]:
     item = event.get("item")
-    if isinstance(item, Mapping) and (known := _item(item)) is not item:
+    if wire.is_mapping(item) and (known := _item(item)) is not item:
         return ({**event, "item": known},)
     return (event,)
 
@@ -138,7 +135,7 @@ def _value(key: str, value: Any) -> Any:
 def _error(event: Event) -> Sequence[Event]:
     """An error whose fields stand in the event itself, or that is a bare sentence."""
     error = event.get("error")
-    if isinstance(error, Mapping):
+    if wire.is_mapping(error):
         return (event,)
     fields = {key: event[key] for key in ("code", "message", "param") if isinstance(event.get(key), str)}
     if isinstance(error, str):

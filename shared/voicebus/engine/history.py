@@ -82,7 +82,7 @@ class History:
 
     def json(self) -> list[dict[str, Any]]:
         self._put_together()
-        return [self._items[item_id] for item_id in self._order]
+        return list(map(self._items.__getitem__, self._order))
 
     def item(self, item_id: str) -> dict[str, Any] | None:
         self._put_together()

@@ -1,8 +1,13 @@
-"""Everything that can happen to a session. Plain data; times come beside them, as `now` (s, monotonic)."""
+"""Everything that can happen to a session. Plain data; times come beside them, as `now` (s, monotonic).
+
+What comes with every delta of the model is a struct: it is made ten times as fast as a frozen dataclass.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from msgspec import Struct
 
 from voicebus.contracts.guardrails import GuardrailVerdict
 from voicebus.contracts.tools import ToolProgress, ToolResult, ToolStarted
@@ -11,15 +16,13 @@ from voicebus.engine.config import AgentSpec
 # --- the model's side -----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class ModelEvent:
+class ModelEvent(Struct, frozen=True):
     """A server event of the protocol, parsed, of any type but `response.output_audio.delta`."""
 
     event: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class ModelAudio:
+class ModelAudio(Struct, frozen=True):
     """One `response.output_audio.delta`, without its samples: `size` is their number of bytes."""
 
     response_id: str

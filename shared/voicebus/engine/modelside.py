@@ -4,6 +4,7 @@ Events that are not listed mean nothing here; a client of the OpenAI face may st
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from voicebus.contracts.journal import EventType
@@ -23,6 +24,19 @@ _MAX_PARTIALS: Final = 16
 _MAX_PARTIAL: Final = 50_000
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Saying:
+    """The part that is being said, by the fields of its last delta: one with the same fields only says more of it."""
+
+    response: Response
+    audio: bool
+    type: str
+    response_id: str
+    item_id: str
+    place: Any
+    index: int
+
+
 class ModelSide:
     """Applies the model's events, in the order in which they come."""
 
@@ -32,6 +46,26 @@ class ModelSide:
         self._is_server = parts.config.transport is Transport.WIRE
         self._verdicts = verdicts
         self._partials: dict[str, str] = {}
+        self._saying: _Saying | None = None
+        # Whoever is shown events as they came is shown every one of them.
+        self._shows_all = parts.face is not None or parts.config.raw_events
+
+    def say_on(self, event: Event) -> bool:
+        """Apply an event that only says more of the part that is being said, as nearly all do; False for any other."""
+        saying, delta = self._saying, event.get("delta")
+        if (
+            saying is None
+            or event.get("item_id") != saying.item_id
+            or event.get("type") != saying.type
+            or event.get("content_index") != saying.place
+            or event.get("response_id") != saying.response_id
+            or type(delta) is not str
+            or not saying.response.active
+        ):
+            return False
+        saying.response.last_event = self._p.out.now
+        self._say(saying, delta)
+        return True
 
     def apply(self, event: Event) -> None:
         kind = wire.text(event, "type")
@@ -146,17 +180,25 @@ class ModelSide:
     # --- what a response says -------------------------------------------------------------------------
 
     def _text_delta(self, event: Event) -> None:
+        self._saying = None
         response = self.touch(wire.text(event, "response_id"))
         if response is None:
             return
-        item_id, index = wire.text(event, "item_id"), wire.index(event, "content_index")
-        delta = wire.text(event, "delta")
-        text = response.say(item_id, index, delta)
-        kind = "audio" if "transcript" in wire.text(event, "type") else "text"
-        response.spoken = response.spoken or kind == "audio"
-        self._p.history.append(item_id, index, kind, delta)
+        kind, item_id = wire.text(event, "type"), wire.text(event, "item_id")
+        audio = "transcript" in kind
+        place, index = event.get("content_index"), wire.index(event, "content_index")
+        saying = _Saying(response, audio, kind, response.model_id, item_id, place, index)
+        response.spoken = response.spoken or audio
         if response.first_text is None:
             response.first_text = self._p.out.now
+        self._say(saying, wire.text(event, "delta"))
+        if not (self._shows_all or response.agent.holds):
+            self._saying = saying
+
+    def _say(self, saying: _Saying, delta: str) -> None:
+        response, item_id = saying.response, saying.item_id
+        text = response.say(item_id, saying.index, delta)
+        self._p.history.append(item_id, saying.index, "audio" if saying.audio else "text", delta)
         if not response.muted:
             self._p.out.emit("transcript_delta", item_id=item_id, role="assistant", delta=delta, text=text)
         self._p.guard.text(response, item_id, text)

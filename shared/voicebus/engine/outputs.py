@@ -1,11 +1,14 @@
 """Everything a session can ask its driver to do, in the order given. Plain data.
 
-The driver performs outputs synchronously and in order; nothing here waits.
+The driver performs outputs synchronously and in order; nothing here waits. As with inputs, what answers every delta
+is a struct.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from msgspec import Struct
 
 from voicebus.contracts.envelope import Message
 from voicebus.contracts.journal import EventType
@@ -62,15 +65,14 @@ class ToClient:
     event: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Emit:
+class Emit(Struct, frozen=True):
     """An event of the native face that is not recorded (`audio_interrupted`, `transcript_delta`, `history_*`, ...).
 
     `data` holds the fields beside `type`, `seq`, `session` and `at`.
     """
 
     type: str
-    data: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,8 @@ MAX_TEXT_PARTS: Final = 64
 
 def join(parts: Mapping[int, str]) -> str:
     """The text of an item from those of its content parts."""
+    if len(parts) == 1:  # nearly every item
+        return next(iter(parts.values()))
     return " ".join(part for _, part in sorted(parts.items()) if part)
 
 

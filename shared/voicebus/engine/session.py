@@ -150,7 +150,9 @@ class Session:
                     return [part.forward]
         self._out.begin(now)
         if isinstance(item, ModelEvent):
-            self._read(item)
+            # As much, of nearly all text.
+            if self.state is not State.LIVE or not self._model.say_on(item.event):
+                self._read(item)
         elif isinstance(item, ModelAudio):
             admitted = self._admit(item)
             if admitted is not None:

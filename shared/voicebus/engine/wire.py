@@ -3,8 +3,18 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from typing_extensions import TypeIs
+
 _MAX_NUMBER: Final = 2.0**53
 _EMPTY: Final[Mapping[str, Any]] = {}
+_PLAIN: Final = frozenset({type(None), str, int, float, bool, list})
+
+
+def is_mapping(value: object) -> TypeIs[Mapping[str, Any]]:
+    """Whether `value` is an object of JSON."""
+    # What a server sends is told at once: asking for any mapping costs ten times as much.
+    kind = type(value)
+    return kind is dict or (kind not in _PLAIN and isinstance(value, Mapping))
 
 
 def text(source: Mapping[str, Any], key: str) -> str:
@@ -29,11 +39,10 @@ def index(source: Mapping[str, Any], key: str) -> int:
 def mapping(source: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     """The object under `key`, or an empty one."""
     value = source.get(key)
-    # A dict is told at once; asking for any mapping costs ten times as much, and servers send dicts.
-    return value if type(value) is dict or isinstance(value, Mapping) else _EMPTY
+    return value if is_mapping(value) else _EMPTY
 
 
 def mappings(source: Mapping[str, Any], key: str) -> Sequence[Mapping[str, Any]]:
     """The objects in the list under `key`; anything else in it is left out."""
     value = source.get(key)
-    return [entry for entry in value if isinstance(entry, Mapping)] if isinstance(value, list | tuple) else ()
+    return [entry for entry in value if is_mapping(entry)] if isinstance(value, list | tuple) else ()

@@ -108,7 +108,6 @@ class SessionDriver:
         self._link: ModelLink | None = None
         self._commands = Commands()
         self._inputs: deque[tuple[Input, frames.AudioDelta | None, int]] = deque()
-        self._delta: frames.AudioDelta | None = None
         self._item: tuple[Input, frames.AudioDelta | None, int] | None = None
         # What of the model's nobody may know of yet; bounded by the engine.
         self._held: deque[tuple[Input, frames.AudioDelta | None, int]] = deque()
@@ -325,24 +324,26 @@ class SessionDriver:
     # --- the loop -----------------------------------------------------------------------------------
 
     def _take(self, event: Input, delta: frames.AudioDelta | None, size: int) -> None:
-        if not self.live:
+        # This is the path of every delta, so what it looks up is looked up once.
+        ended = self._ended.is_set
+        if not self._live or ended():
             return
-        self._inputs.append((event, delta, size))
+        inputs = self._inputs
+        inputs.append((event, delta, size))
         if self._busy:
             return
         self._busy = True
-        tap = self._tap
+        tap, perform = self._tap, self._perform
         try:
-            while self._inputs and not self.ended:
-                event, self._delta, size = self._inputs.popleft()
+            while inputs and not ended():
+                self._item = event, delta, size = inputs.popleft()
                 if self._inline and isinstance(event, _CALL_GOES_ON):
                     self._went_on(_call_id(event))
-                self._item = event, self._delta, size
                 outputs = self._engine.handle(event, self._bus.clock.monotonic())
                 if tap is not None and (known := _known(event, outputs)) is not None:
-                    tap.heard(known, self._delta, size)
+                    tap.heard(known, delta, size)
                 for output in outputs:
-                    self._perform[type(output)](output)
+                    perform[type(output)](output)
                 if tap is not None:
                     tap.settled()
         except Exception as error:  # noqa: BLE001 - the boundary between one session and the others
@@ -428,9 +429,10 @@ class SessionDriver:
             self._link.send(output.event)
 
     def _forward_audio(self, output: ForwardAudio) -> None:
-        if self._delta is None:
+        delta = None if self._item is None else self._item[1]
+        if delta is None:
             raise RuntimeError("audio is forwarded only in answer to audio")
-        self._face.audio(output, self._delta, self.last_seq)
+        self._face.audio(output, delta, self.last_seq)
 
     def _hold_input(self, _: HoldInput) -> None:
         if self._item is None:

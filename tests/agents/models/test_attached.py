@@ -108,11 +108,14 @@ async def test_a_raw_message_that_is_none_is_trouble_to_the_session_and_an_error
 
 async def test_listeners_hear_what_the_session_publishes() -> None:
     model, _, ear = attached()
-    assert model.has_listeners
+    other = Ear()
+    model.add_listener(other)
     model.publish(RealtimeModelOtherEvent(1))
     await wait_until(lambda: ear.heard, description="the event")
     model.remove_listener(ear)
-    assert not model.has_listeners
+    model.publish(RealtimeModelOtherEvent(2))
+    await wait_until(lambda: len(other.heard) == 2, description="the second event")
+    assert ear.heard == [RealtimeModelOtherEvent(1)]
     await model.detach()
 
 

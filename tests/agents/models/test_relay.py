@@ -50,10 +50,8 @@ async def test_listeners_hear_every_event_in_order_and_once() -> None:
 
 async def test_what_nobody_listens_to_is_not_kept() -> None:
     relay, ear = ListenerRelay(lambda _: None), Ear()
-    assert not relay
     relay.publish(other(1))
     relay.add(ear)
-    assert relay
     relay.publish(other(2))
     await wait_until(lambda: ear.heard, description="an event")
     assert ear.heard == [other(2)]

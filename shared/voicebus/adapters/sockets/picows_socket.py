@@ -33,6 +33,13 @@ _HEADER_ROOM: Final = 14
 _MAX_REASON_BYTES: Final = 123
 _NO_PONG: Final = "keepalive ping timeout"
 
+# Looked up once, since they are asked for with every frame.
+_TEXT: Final = WSMsgType.TEXT
+_BINARY: Final = WSMsgType.BINARY
+_CONTINUATION: Final = WSMsgType.CONTINUATION
+_CLOSE: Final = WSMsgType.CLOSE
+_PONG: Final = WSMsgType.PONG
+
 _KEEPALIVE: Final = Keepalive()
 
 # What picows takes for a limit where there is to be none.
@@ -76,10 +83,10 @@ class PicowsSocket(WSListener):
     # --- Socket -------------------------------------------------------------------------------------
 
     def send_text(self, message: bytes) -> None:
-        self._send(WSMsgType.TEXT, message)
+        self._send(_TEXT, message)
 
     def send_binary(self, message: bytes) -> None:
-        self._send(WSMsgType.BINARY, message)
+        self._send(_BINARY, message)
 
     def close(self, code: int = NORMAL, reason: str = "") -> None:
         if self._closing or self._transport is None:
@@ -148,23 +155,23 @@ class PicowsSocket(WSListener):
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         kind = frame.msg_type
-        if kind == WSMsgType.PONG and self._no_pong is not None:
+        if kind == _PONG and self._no_pong is not None:
             self._no_pong.cancel()
             self._no_pong = None
-        if kind == WSMsgType.CLOSE:
+        if kind == _CLOSE:
             self._answer_close(transport, frame.get_payload_as_bytes())
             return
         # After a frame that it cannot take picows sends its close and reads on for a while, out of step with the
         # sender: what comes then is no message of anybody's, or one that was delivered before.
-        if self._closing or transport.is_close_frame_sent or kind == WSMsgType.PONG:
+        if self._closing or transport.is_close_frame_sent or kind == _PONG:
             return
         payload = frame.get_payload_as_bytes()
-        if (kind == WSMsgType.CONTINUATION) != (self._fragments is not None):
+        if (kind == _CONTINUATION) != (self._fragments is not None):
             self.close(PROTOCOL_ERROR, "a fragment out of place")
         elif self._fragments is not None or not frame.fin:
             self._reassemble(kind, payload, fin=frame.fin)
         else:
-            self._deliver(payload, binary=kind == WSMsgType.BINARY)
+            self._deliver(payload, binary=kind == _BINARY)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         self._closing = True
@@ -203,7 +210,7 @@ class PicowsSocket(WSListener):
     def _reassemble(self, kind: WSMsgType, payload: bytes, *, fin: bool) -> None:
         if self._fragments is None:
             self._fragments, self._fragments_size = [], 0
-            self._fragments_binary = kind == WSMsgType.BINARY
+            self._fragments_binary = kind == _BINARY
         self._fragments.append(payload)
         self._fragments_size += len(payload)
         if self._fragments_size > self._max_message:

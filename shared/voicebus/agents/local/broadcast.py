@@ -61,7 +61,8 @@ class _Queue:
         return event
 
     def wake(self) -> None:
-        for waiter in self.waiting:
+        while self.waiting:
+            waiter = self.waiting.pop()
             if not waiter.done():
                 waiter.set_result(None)
 

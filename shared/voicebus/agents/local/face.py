@@ -68,6 +68,9 @@ _TEXTS: Final[Mapping[type, Callable[[Any], str]]] = {
 # Bytes of a place in a list.
 _PLACE: Final = 8
 
+# Items at the end of a history among which nearly all changes are.
+_LATEST: Final = 8
+
 # Items that were replaced and are remembered still, beside as many as there are.
 _SPARE: Final = 256
 
@@ -77,9 +80,6 @@ CLEAN_CLOSE: Final = frozenset({1000, 1001, 1005})
 
 class ModelListeners(Protocol):
     """Who listens to the model beside the session."""
-
-    @property
-    def has_listeners(self) -> bool: ...
 
     def publish(self, event: RealtimeModelEvent) -> None: ...
 
@@ -105,6 +105,9 @@ class EventFace:
         self._left_in_order = False
         self._first: list[RealtimeSessionEvent] | None = None
         self._items: dict[int, tuple[Mapping[str, Any], RealtimeItem | None]] = {}
+        # The history that was shown last, and what was made of each of its items.
+        self._shown: list[Mapping[str, Any]] = []
+        self._made_of: list[RealtimeItem | None] = []
         # Bytes of the items that were made since an event was last given to the broadcast.
         self._made_bytes = 0
         self.model_session_id: str | None = None
@@ -117,8 +120,8 @@ class EventFace:
 
     def raw(self, event: RealtimeModelEvent) -> None:
         """Show what the model layer says, now."""
-        self._broadcast.put(shown.RealtimeRawModelEvent(event, self._info, seq=self._seq), self._size)
-        if self._listeners is not None and self._listeners.has_listeners:
+        self._broadcast.put(shown.RealtimeRawModelEvent(event, self._info, "raw_model_event", self._seq), self._size)
+        if self._listeners is not None:
             self._listeners.publish(event)
 
     def expect(self, events: Sequence[RealtimeModelEvent]) -> None:
@@ -192,9 +195,9 @@ class EventFace:
 
     def audio(self, where: ForwardAudio, delta: AudioDelta, seq: int) -> None:
         self._seq = seq
-        if self._expected:
-            self._release("audio")
-        self._put(shown.RealtimeAudio(audio_event(delta), where.item_id, where.content_index, self._info, seq=seq))
+        cause = self._release("audio") if self._expected else None
+        audio = cause if type(cause) is model.RealtimeModelAudioEvent else audio_event(delta)
+        self._put(shown.RealtimeAudio(audio, where.item_id, where.content_index, self._info, seq=seq))
 
     def close(self, code: int, reason: str) -> None:
         self.settle()
@@ -212,14 +215,14 @@ class EventFace:
 
     def items(self, history: Sequence[Mapping[str, Any]]) -> list[RealtimeItem]:
         """Items as programs see them; each is made once, as the engine replaces those that change."""
-        known = self._items
-        for item in history:
-            if id(item) not in known:
-                self._made(item)
-        made = [known[id(item)][1] for item in history]
-        if len(self._items) > 2 * len(made) + _SPARE:
+        same = max(0, min(len(history), len(self._shown)) - _LATEST)
+        if self._shown[:same] != history[:same]:
+            same = 0
+        self._made_of[same:] = [self._made(item) for item in history[same:]]
+        self._shown[same:] = history[same:]
+        if len(self._items) > 2 * len(history) + _SPARE:
             self._items = {id(item): self._items[id(item)] for item in history}
-        return [item for item in made if item is not None]
+        return list(filter(None, self._made_of))
 
     def _made(self, item: Mapping[str, Any]) -> RealtimeItem | None:
         known = self._items.get(id(item))
@@ -241,17 +244,18 @@ class EventFace:
                 size += _PLACE * len(event.history)
         self._broadcast.put(event, size)
 
-    def _release(self, kind: str) -> None:
-        """Show what is expected, up to the cause of an event of `kind`."""
+    def _release(self, kind: str) -> RealtimeModelEvent | None:
+        """Show what is expected, up to the cause of an event of `kind`; returns that, None where it is not there."""
         causes = _CAUSES.get(kind)
         if causes is None:
-            return
+            return None
         for index, event in enumerate(self._expected):
             if type(event) in causes:
-                due, self._expected = self._expected[: index + 1], self._expected[index + 1 :]
-                for one in due:
+                for one in self._expected[: index + 1]:
                     self.raw(one)
-                return
+                del self._expected[: index + 1]
+                return event
+        return None
 
     def _history_changed(self, kind: str, data: Mapping[str, Any]) -> None:
         if self._item is not None:

@@ -181,10 +181,6 @@ class OpenAIRealtimeWebSocketModel(RealtimeModel):
 
     # --- the side of a session that drives this model -----------------------------------------------
 
-    @property
-    def has_listeners(self) -> bool:
-        return bool(self._relay)
-
     def attach(self, port: SessionPort) -> None:
         """From now on `port` is where events that are sent go.
 

@@ -34,10 +34,6 @@ class ListenerRelay:
         self._dropped = 0
         self._task: asyncio.Task[None] | None = None
 
-    def __bool__(self) -> bool:
-        """Whether anybody listens."""
-        return bool(self._listeners)
-
     @property
     def listeners(self) -> tuple[RealtimeModelListener, ...]:
         return tuple(self._listeners)

@@ -69,12 +69,12 @@ _STATUSES: Final = frozenset({"in_progress", "completed", "incomplete"})
 
 def semantic_events(event: Event) -> list[RealtimeModelEvent]:
     """What follows the `raw_server_event` of `event`; nothing for audio deltas (`audio_event`) and unknown types."""
-    return [
-        meaning
-        for present in translate(event)
-        if (handler := _HANDLERS.get(wire.text(present, "type"))) is not None
-        for meaning in handler(present)
-    ]
+    meanings: list[RealtimeModelEvent] = []
+    for present in translate(event):
+        handler = _HANDLERS.get(wire.text(present, "type"))
+        if handler is not None:
+            meanings += handler(present)
+    return meanings
 
 
 def audio_event(delta: AudioDelta) -> RealtimeModelAudioEvent:
@@ -226,15 +226,13 @@ def _timeout_triggered(event: Event) -> list[RealtimeModelEvent]:
 
 
 def _transcript_delta(event: Event) -> list[RealtimeModelEvent]:
-    return [RealtimeModelTranscriptDeltaEvent(*_delta(event))]
+    item_id, response_id = wire.text(event, "item_id"), wire.text(event, "response_id")
+    return [RealtimeModelTranscriptDeltaEvent(item_id, wire.text(event, "delta"), response_id)]
 
 
 def _text_delta(event: Event) -> list[RealtimeModelEvent]:
-    return [RealtimeModelOutputTextDeltaEvent(*_delta(event))]
-
-
-def _delta(event: Event) -> tuple[str, str, str]:
-    return wire.text(event, "item_id"), wire.text(event, "delta"), wire.text(event, "response_id")
+    item_id, response_id = wire.text(event, "item_id"), wire.text(event, "response_id")
+    return [RealtimeModelOutputTextDeltaEvent(item_id, wire.text(event, "delta"), response_id)]
 
 
 def _audio_done(event: Event) -> list[RealtimeModelEvent]:
