@@ -1,21 +1,15 @@
-"""A service's public HTTP port: uvicorn inside our own lifecycle, API keys, and errors as problem+json.
+"""A service's public HTTP port: uvicorn inside our own lifecycle, and errors as problem+json.
 
 Knows nothing of what is served. The service binds, serves and stops; uvicorn never sees a signal.
 """
 
 import asyncio
-import hashlib
-import hmac
-import ipaddress
 import logging
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import uvicorn
 from fastapi import FastAPI, Request
@@ -26,12 +20,7 @@ from starlette.exceptions import HTTPException
 from voicebus.errors import SettingsError, VoicebusError
 from voicebus_services.tls import Certificate
 
-KEYS_SETTING: Final = "VOICEBUS_API_KEYS_FILE"
-LOCAL_TENANT: Final = "local"
-"""The tenant of loopback clients where no keys are configured."""
-
 _BACKLOG: Final = 2048
-_MAX_KEY_CHARS: Final = 512
 
 
 class ProblemError(VoicebusError):
@@ -71,108 +60,6 @@ def answer_with_problems(app: FastAPI) -> None:
 
     for kind in (ProblemError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, problem)
-
-
-@dataclass(frozen=True, slots=True)
-class ApiKeys:
-    """Who may ask: the keys of `VOICEBUS_API_KEYS_FILE`, or without such a file loopback clients alone.
-
-    Only digests are held, so that no key can reach a log or a traceback from here.
-    """
-
-    digests: tuple[tuple[str, bytes], ...] | None = None
-
-    @classmethod
-    def load(cls, path: Path | None) -> "ApiKeys":
-        """Read a keys file: one `tenant:key` per line; blank lines and `#` comments are skipped.
-
-        Raises:
-            SettingsError: the file cannot be read, a line is not `tenant:key`, or there is no key in it.
-        """
-        if path is None:
-            return cls()
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise SettingsError(
-                f"{KEYS_SETTING}: {str(path)!r} cannot be read ({error}); name a readable text file"
-            ) from error
-        digests: list[tuple[str, bytes]] = []
-        for number, line in enumerate((line.strip() for line in lines), start=1):
-            if not line or line.startswith("#"):
-                continue
-            tenant, separator, key = (part.strip() for part in line.partition(":"))
-            if not (tenant and separator and key.isascii()) or not 0 < len(key) <= _MAX_KEY_CHARS:
-                raise SettingsError(
-                    f"{KEYS_SETTING}: line {number} of {str(path)!r} is not tenant:key"
-                    f" (ASCII, at most {_MAX_KEY_CHARS} characters)"
-                )
-            digests.append((tenant, _digest(key)))
-        if not digests:
-            raise SettingsError(f"{KEYS_SETTING}: {str(path)!r} holds no key; write one tenant:key per line")
-        return cls(tuple(digests))
-
-    def tenant(self, key: str) -> str | None:
-        """The tenant that `key` belongs to. Compares with every key, in constant time."""
-        presented = _digest(key)
-        found = None
-        for tenant, digest in self.digests or ():
-            if hmac.compare_digest(digest, presented):
-                found = tenant
-        return found
-
-    def authenticate(self, headers: Mapping[str, str], peer: str | None) -> str:
-        """The tenant of a request with these (lower-case or case-insensitive) headers from this peer address.
-
-        Raises:
-            ProblemError: 401.
-        """
-        if self.digests is None:
-            if _is_loopback(peer) and _named_locally(headers):
-                return LOCAL_TENANT
-            raise _unauthorized(f"no API keys are configured ({KEYS_SETTING}), so only this machine itself is served")
-        scheme, _, key = headers.get("authorization", "").partition(" ")
-        tenant = self.tenant(key.strip()) if scheme.lower() == "bearer" else None
-        if tenant is None:
-            raise _unauthorized("send a valid API key as `Authorization: Bearer KEY`")
-        return tenant
-
-
-def require_key(keys: ApiKeys) -> Callable[[Request], Awaitable[str]]:
-    """A FastAPI dependency: the request's tenant, else 401."""
-
-    async def dependency(request: Request) -> str:
-        return keys.authenticate(request.headers, request.client.host if request.client else None)
-
-    return dependency
-
-
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
-
-
-def _unauthorized(detail: str) -> ProblemError:
-    return ProblemError(401, "unauthorized", detail, headers={"WWW-Authenticate": "Bearer"})
-
-
-def _is_loopback(host: str | None) -> bool:
-    try:
-        address = ipaddress.ip_address(host or "")
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return bool((mapped or address).is_loopback)
-
-
-def _named_locally(headers: Mapping[str, str]) -> bool:
-    """A browser on this machine is loopback too: a page from elsewhere (Origin) or a rebound name (Host) is not."""
-    try:
-        hosts = [urlsplit(f"//{headers.get('host', '')}").hostname]
-        if "origin" in headers:
-            hosts.append(urlsplit(headers["origin"]).hostname)
-    except ValueError:
-        return False
-    return all(host == "localhost" or _is_loopback(host) for host in hosts)
 
 
 class HttpServer(uvicorn.Server):

@@ -9,7 +9,7 @@ import yaml
 
 from deploy.cluster import CLOSING_S, SERVICES, SETTINGS, parse
 from deploy.helm import ROOT
-from voicebus_services.http import ApiKeys
+from voicebus_services.access.keystore import KeyStore
 from voicebus_services.settings import DatabaseSettings
 
 FILE: Final = ROOT / "docker-compose.yml"
@@ -139,7 +139,9 @@ def test_the_trial_key_is_one_that_the_services_accept() -> None:
         for mount in container.get("volumes", [])
         if mount.endswith(":/run/api-keys:ro")
     }
-    assert ApiKeys.load(ROOT / source).tenant("voicebus-trial-key") == "trial"
+    trial = KeyStore(ROOT / source).find("voicebus-trial-key")
+    assert trial is not None
+    assert trial.tenant == "trial"
     for container in RUN.values():
         mounted = any(mount.endswith(":/run/api-keys:ro") for mount in container.get("volumes", []))
         assert mounted == ("VOICEBUS_API_KEYS_FILE" in container.get("environment", {}))

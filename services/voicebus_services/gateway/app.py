@@ -7,11 +7,12 @@ from fastapi import APIRouter, Depends, FastAPI
 from voicebus.adapters.redis.commanding import RedisCommands
 from voicebus.adapters.redis.directory import SessionDirectory
 from voicebus.agents.targets import Targets
+from voicebus_services.access.authenticator import Authenticator, manager, tenant_of
 from voicebus_services.gateway.routes import agents, page, sessions, tool_calls
-from voicebus_services.http import ApiKeys, answer_with_problems, require_key
+from voicebus_services.http import answer_with_problems
 
 
-def build_app(targets: Targets, keys: ApiKeys, directory: SessionDirectory, commands: RedisCommands) -> FastAPI:
+def build_app(targets: Targets, access: Authenticator, directory: SessionDirectory, commands: RedisCommands) -> FastAPI:
     """Everything under `/v1` asks for a credential."""
     app = FastAPI(
         title="Voicebus session gateway",
@@ -20,10 +21,11 @@ def build_app(targets: Targets, keys: ApiKeys, directory: SessionDirectory, comm
         "`/v1/sessions/connect` (the native face).",
     )
     answer_with_problems(app)
-    tenant = require_key(keys)
-    v1 = APIRouter(prefix="/v1", dependencies=[Depends(tenant)])
+    asking = manager(access)
+    tenant = tenant_of(asking)
+    v1 = APIRouter(prefix="/v1", dependencies=[Depends(asking)])
     for router in (
-        agents.routes(targets),
+        agents.routes(targets, asking),
         sessions.routes(directory, tenant),
         tool_calls.routes(commands, tenant),
     ):

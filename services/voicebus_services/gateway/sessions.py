@@ -59,6 +59,10 @@ class Held:
     task: asyncio.Task[None] | None = None
     leaving: str = HANGUP
 
+    @property
+    def tenant(self) -> str:
+        return self.face.principal.tenant
+
     def stop(self, reason: str) -> None:
         """End the conversation, also one whose model is being dialled; nothing to do where it has ended."""
         driver = self.face.driver
@@ -132,6 +136,8 @@ class Sessions:
             held.stop(HANGUP)
 
     async def agent(self, face: ClientConnection, name: str) -> AgentSpec:
+        if not face.principal.may_use(name):
+            raise KeyError(name)
         return await self._held[face.session].author.update(self._targets.agents[name])
 
     # --- the end ------------------------------------------------------------------------------------
@@ -210,6 +216,7 @@ class Sessions:
             session=held.id,
             face=held.face.kind,
             agent=agent,
+            tenant=held.tenant,
             model=held.author.settings(agent.snapshot).get("model_name") or self._settings.model_name,
             guardrail_timeout_ms=round(self._settings.guardrail_timeout.total_seconds() * 1000),
             raw_events=held.face.raw_events,
@@ -220,7 +227,7 @@ class Sessions:
     async def _drive(self, held: Held, config: SessionConfig, traceparent: str) -> SessionDriver:
         face = held.face
         state = {
-            "tenant": face.tenant,
+            "tenant": held.tenant,
             "agent": config.agent.name,
             "face": config.face.value,
             "model": config.model,

@@ -31,10 +31,12 @@ from voicebus.runtime.lifecycle import operating, stop_event
 from voicebus.runtime.surroundings import Bus
 from voicebus.telemetry.health import Health
 from voicebus.telemetry.logging import get_logger
+from voicebus_services.access.authenticator import Authenticator
+from voicebus_services.access.wiring import open_access
 from voicebus_services.gateway.app import build_app
 from voicebus_services.gateway.sessions import Sessions
 from voicebus_services.gateway.upgrades import Doorkeeper
-from voicebus_services.http import ApiKeys, serving
+from voicebus_services.http import serving
 from voicebus_services.settings import GatewaySettings
 from voicebus_services.tls import Certificate
 
@@ -99,13 +101,13 @@ async def running_gateway(settings: GatewaySettings, targets: Targets) -> AsyncI
         SettingsError, BusError: as `serve`.
     """
     connector = model_connector(settings)
-    api_keys = ApiKeys.load(settings.api_keys_file)
     certificate = Certificate.of(settings.tls_cert, settings.tls_key)
     health = Health("redis", "http")
     async with (
+        open_access(settings) as access,
         await connect(settings.redis_url) as redis,
         operating(health, host=settings.ops_host, port=settings.ops_port),
-        _gateway(settings, targets, connector, api_keys, certificate, health, redis) as gateway,
+        _gateway(settings, targets, connector, access, certificate, health, redis) as gateway,
     ):
         log.info("gateway ready", gateway=gateway.id, port=gateway.port, agents=list(targets.agents))
         yield gateway
@@ -129,7 +131,7 @@ async def _gateway(
     settings: GatewaySettings,
     targets: Targets,
     connector: OpenAIRealtimeConnector,
-    api_keys: ApiKeys,
+    access: Authenticator,
     certificate: Certificate | None,
     health: Health,
     redis: RedisConnection,
@@ -164,14 +166,11 @@ async def _gateway(
     for agent in targets.agents.values():
         servers.join(agent.mcp_servers)
     sessions = Sessions(settings, targets, bus, connector, registered=registered)
-    app = build_app(targets, api_keys, SessionDirectory(redis, keys, clock), commands)
-    door = Doorkeeper(sessions, targets, api_keys, clock)
+    app = build_app(targets, access, SessionDirectory(redis, keys, clock), commands)
+    door = Doorkeeper(sessions, targets, access, clock)
+    upgrades = upgrade_hook(door.decide)
     async with serving(
-        app,
-        host=settings.http_host,
-        port=settings.http_port,
-        certificate=certificate,
-        ws=upgrade_hook(door.decide),
+        app, host=settings.http_host, port=settings.http_port, certificate=certificate, ws=upgrades
     ) as server:
         scheme = "http" if certificate is None else "https"
         address = f"{scheme}://{_reachable(settings.http_host)}:{server.port}"
@@ -195,6 +194,7 @@ async def _gateway(
         finally:
             health.drain()
             try:
+                await upgrades.aclose()
                 await sessions.drain(settings.drain_timeout.total_seconds())
                 async with asyncio.timeout(_CLOSING_S):
                     await tools.aclose()

@@ -11,7 +11,9 @@ from voicebus.adapters.database.schema import SESSION_CHARS
 from voicebus.adapters.database.store import Filter, Position, TranscriptStore
 from voicebus.adapters.database.transcripts import Item, Transcript, TranscriptSummary
 from voicebus.errors import StoreError
-from voicebus_services.http import ApiKeys, ProblemError, answer_with_problems, require_key
+from voicebus_services.access.authenticator import Authenticator, Dependency, manager
+from voicebus_services.access.principal import Principal
+from voicebus_services.http import ProblemError, answer_with_problems
 from voicebus_services.paging import MAX_CURSOR_CHARS, cursor_of, place_of
 
 MAX_LIMIT: Final = 200
@@ -29,8 +31,8 @@ Session = Annotated[str, Path(min_length=1, max_length=SESSION_CHARS)]
 Word = Annotated[str | None, Query(min_length=1, max_length=200)]
 
 
-def create_app(store: TranscriptStore, keys: ApiKeys) -> FastAPI:
-    """The API over an open store; only `keys` may ask."""
+def create_app(store: TranscriptStore, access: Authenticator) -> FastAPI:
+    """The API over an open store; whoever `access` lets in sees the transcripts of its own tenant."""
     app = FastAPI(title="Voicebus transcripts", version="1")
     answer_with_problems(app)
 
@@ -38,15 +40,16 @@ def create_app(store: TranscriptStore, keys: ApiKeys) -> FastAPI:
     async def store_failed(_: Request, error: StoreError) -> Response:
         return ProblemError(503, "store_unavailable", str(error), headers={"Retry-After": "2"}).response()
 
-    app.include_router(_routes(store), dependencies=[Depends(require_key(keys))])
+    app.include_router(_routes(store, manager(access)))
     return app
 
 
-def _routes(store: TranscriptStore) -> APIRouter:
+def _routes(store: TranscriptStore, asking: Dependency) -> APIRouter:
     routes = APIRouter(prefix="/v1/transcripts", tags=["transcripts"])
 
     @routes.get("")
     async def list_transcripts(
+        principal: Annotated[Principal, Depends(asking)],
         limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 50,
         cursor: Annotated[str | None, Query(max_length=MAX_CURSOR_CHARS)] = None,
         agent: Word = None,
@@ -55,7 +58,7 @@ def _routes(store: TranscriptStore) -> APIRouter:
         q: Annotated[Word, Query(description="Text in a line, or in a tool's output; case does not matter.")] = None,
     ) -> TranscriptList:
         """Transcripts, newest first."""
-        wanted = Filter(agent=agent, start=start, end=end, text=q)
+        wanted = Filter(principal.tenant, agent=agent, start=start, end=end, text=q)
         page, following = await store.find(wanted, limit=limit, after=Position(*place_of(cursor)) if cursor else None)
         return TranscriptList(
             data=page, next_cursor=cursor_of(following.started_at, following.session) if following else None
@@ -63,20 +66,22 @@ def _routes(store: TranscriptStore) -> APIRouter:
 
     # The two with a suffix come first: `{session}` would match them too.
     @routes.get("/{session}.jsonl", response_class=PlainTextResponse)
-    async def transcript_as_json_lines(session: Session) -> Response:
+    async def transcript_as_json_lines(session: Session, principal: Annotated[Principal, Depends(asking)]) -> Response:
         """One line of the conversation per line, as JSON."""
-        lines = (item.model_dump_json() for item in (await transcript(session)).items)
+        lines = (item.model_dump_json() for item in (await transcript(session, principal)).items)
         return Response(_joined(lines), media_type=_JSON_LINES)
 
     @routes.get("/{session}.txt", response_class=PlainTextResponse)
-    async def transcript_as_text(session: Session) -> PlainTextResponse:
+    async def transcript_as_text(
+        session: Session, principal: Annotated[Principal, Depends(asking)]
+    ) -> PlainTextResponse:
         """One readable line per line of the conversation: `[mm:ss] user: …`."""
-        return PlainTextResponse(_joined(map(text_line, (await transcript(session)).items)))
+        return PlainTextResponse(_joined(map(text_line, (await transcript(session, principal)).items)))
 
     @routes.get("/{session}")
-    async def transcript(session: Session) -> Transcript:
+    async def transcript(session: Session, principal: Annotated[Principal, Depends(asking)]) -> Transcript:
         """One conversation, its lines in the order they were spoken."""
-        found = await store.transcript(session)
+        found = await store.transcript(session, tenant=principal.tenant)
         if found is None:
             raise ProblemError(404, "unknown_session", f"nothing was recorded of session {session!r}")
         return found

@@ -12,7 +12,8 @@ from voicebus.contracts.streams import ARCHIVER_GROUP, Keys
 from voicebus.runtime.lifecycle import operating, stop_event
 from voicebus.telemetry.health import Health
 from voicebus.telemetry.logging import get_logger
-from voicebus_services.http import ApiKeys, serving
+from voicebus_services.access.wiring import open_access
+from voicebus_services.http import serving
 from voicebus_services.settings import ArchiverSettings
 from voicebus_services.transcript_archiver.app import create_app
 from voicebus_services.transcript_archiver.archiver import Archiver
@@ -32,9 +33,8 @@ async def serve(settings: ArchiverSettings, *, ready: Callable[[int], None] | No
     """
     stop = stop_event()
     health = Health("redis", "database")
-    api_keys = ApiKeys.load(settings.api_keys_file)
     keys = Keys(settings.stream_prefix, settings.event_shards, settings.guardrail_shards)
-    async with TranscriptStore(settings.database_url) as store:
+    async with open_access(settings) as access, TranscriptStore(settings.database_url) as store:
         await store.check()
         async with await connect(settings.redis_url) as bus:
             await pin_config(bus, keys)
@@ -44,7 +44,7 @@ async def serve(settings: ArchiverSettings, *, ready: Callable[[int], None] | No
             archiver = Archiver(bus, keys, store, clock, health, me=new_incarnation())
             async with (
                 operating(health, host=settings.ops_host, port=settings.ops_port),
-                serving(create_app(store, api_keys), host=settings.http_host, port=settings.http_port) as server,
+                serving(create_app(store, access), host=settings.http_host, port=settings.http_port) as server,
                 asyncio.TaskGroup() as tasks,
             ):
                 keeping = [

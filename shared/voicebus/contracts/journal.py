@@ -6,7 +6,7 @@ Positions (`started_ms`, `ended_ms`) are ms since the session started.
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
@@ -32,12 +32,17 @@ class EventType(StrEnum):
     SESSION_ENDED = "session_ended"
 
 
+MAX_TENANT_CHARS: Final = 128
+Tenant = Annotated[str, Field(min_length=1, max_length=MAX_TENANT_CHARS)]
+"""Whose a session is."""
+
 LOCAL_TENANT: Final = "local"
 """The tenant of clients on one's own machine where no credentials are configured, and of records without a tenant."""
 
 
 class SessionStarted(Message):
     agent: str
+    tenant: Tenant = LOCAL_TENANT
     model: str
     face: Literal["native", "openai"]
     audio: dict[str, Any]
@@ -46,6 +51,7 @@ class SessionStarted(Message):
 
 class SessionResumed(Message):
     agent: str
+    tenant: Tenant = LOCAL_TENANT
     from_seq: int
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
+from voicebus.contracts.journal import LOCAL_TENANT
+
 
 class Face(StrEnum):
     NATIVE = "native"
@@ -132,6 +134,7 @@ class SessionConfig:
     `client_may_set` are the dotted session paths that a client of the OpenAI face may change (prefixes count).
     `calls_elsewhere`: calls are answered by whoever drives the session (`SendToolOutput`), none is dispatched.
     `words_errors`: the owner is asked (`WordToolError`) how the model is told of a tool's error.
+    `tenant` owns the session: it is recorded, and decides nothing here.
     `seed` is history to begin with, items as the native face shows them.
     `tracked_playback`: a tracker of the program's tells what was heard, so nothing is estimated; while it has told of
     nothing since the last interruption, the next one truncates nothing (parity 2.25).
@@ -150,6 +153,7 @@ class SessionConfig:
     words_errors: bool = False
     tracked_playback: bool = False
     inline_tools: bool = False
+    tenant: str = LOCAL_TENANT
     seed: tuple[Mapping[str, Any], ...] = ()
     client_may_set: frozenset[str] = frozenset(
         {"type", "audio", "output_modalities", "tools", "tool_choice", "max_output_tokens", "include", "truncation"}

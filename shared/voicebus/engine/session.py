@@ -119,6 +119,7 @@ class Session:
         self._out.record(
             EventType.SESSION_STARTED,
             agent=self.agent.name,
+            tenant=self._p.config.tenant,
             model=self._p.config.model,
             face=self._p.config.face.value,
             audio=formats,

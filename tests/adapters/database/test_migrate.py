@@ -8,6 +8,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, inspect
 
+from support.recorded import conversation, recorded
 from voicebus.adapters.database import migrate
 from voicebus.adapters.database.schema import REVISION, metadata
 from voicebus.adapters.database.store import TranscriptStore
@@ -41,6 +42,17 @@ def test_down_removes_everything_and_up_makes_it_again(empty_database: str) -> N
     assert tables(empty_database) <= {"alembic_version"}
     migrate.upgrade(empty_database)
     assert {"sessions", "events", "items"} <= tables(empty_database)
+
+
+async def test_what_was_recorded_before_there_were_tenants_stays_and_is_this_machines(empty_database: str) -> None:
+    migrate.upgrade(empty_database)
+    async with TranscriptStore(empty_database) as store:
+        await store.write(recorded(*conversation("s1")))
+    assert migrate.downgrade(empty_database, revision="0001") == "0001"
+    migrate.upgrade(empty_database)
+    async with TranscriptStore(empty_database) as store:
+        assert await store.transcript("s1", tenant="local") is not None
+        assert await store.transcript("s1", tenant="acme") is None
 
 
 def test_the_release_names_its_newest_migration() -> None:

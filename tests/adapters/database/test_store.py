@@ -18,7 +18,7 @@ from voicebus.errors import ContractError, StoreError
 
 
 async def read(store: TranscriptStore, session: str) -> Transcript:
-    transcript = await store.transcript(session)
+    transcript = await store.transcript(session, tenant="local")
     assert transcript is not None
     return transcript
 
@@ -193,7 +193,7 @@ async def test_a_value_that_the_database_refuses_is_told_apart_from_an_outage(st
     with pytest.raises(ContractError) as refused:
         await store.write(recorded(started("s1"), bad))
     assert refused.value.reason == "rejected_by_database"
-    assert await store.transcript("s1") is None, "a batch is written whole or not at all"
+    assert await store.transcript("s1", tenant="local") is None, "a batch is written whole or not at all"
 
 
 async def test_an_empty_batch_is_no_work(store: TranscriptStore) -> None:
@@ -201,13 +201,13 @@ async def test_an_empty_batch_is_no_work(store: TranscriptStore) -> None:
 
 
 async def test_an_unknown_session_has_no_transcript(store: TranscriptStore) -> None:
-    assert await store.transcript("none") is None
+    assert await store.transcript("none", tenant="local") is None
 
 
 async def test_a_large_batch_is_written_whole(store: TranscriptStore) -> None:
     events = [event for number in range(400) for event in recorded(*conversation(f"s{number}"))]
     assert (await store.write(events)).new == 3200
-    found, _ = await store.find(Filter(), limit=500)
+    found, _ = await store.find(Filter("local"), limit=500)
     assert {summary.items for summary in found} == {4}
     assert len(found) == 400
 
@@ -243,7 +243,7 @@ async def test_a_cursor_walks_the_whole_list_newest_first(store: TranscriptStore
     # Three begin in each ms, so that the cursor cannot lean on the time alone.
     events = [started(f"s{number:02}", at=STARTED_AT + number // 3) for number in range(14)]
     await store.write(recorded(*events))
-    assert await walk(store, Filter(), limit) == [f"s{number:02}" for number in reversed(range(14))]
+    assert await walk(store, Filter("local"), limit) == [f"s{number:02}" for number in reversed(range(14))]
 
 
 async def test_a_list_is_filtered_by_agent_time_and_words(store: TranscriptStore) -> None:
@@ -254,12 +254,12 @@ async def test_a_list_is_filtered_by_agent_time_and_words(store: TranscriptStore
     await store.write(recorded(*events))
     origin = datetime.fromtimestamp(STARTED_AT / 1000, UTC)
     second = timedelta(seconds=1)
-    assert await walk(store, Filter(agent="a"), 10) == ["s4", "s2", "s0"]
-    assert await walk(store, Filter(start=origin + 2 * second, end=origin + 4 * second), 10) == ["s3", "s2"]
-    assert await walk(store, Filter(text="100% OF_"), 10) == ["s4"]
-    assert await walk(store, Filter(text="cloudy"), 10) == ["s2"]
-    assert await walk(store, Filter(agent="b", text="100"), 10) == ["s5"]
-    assert await walk(store, Filter(agent="nobody"), 10) == []
+    assert await walk(store, Filter("local", agent="a"), 10) == ["s4", "s2", "s0"]
+    assert await walk(store, Filter("local", start=origin + 2 * second, end=origin + 4 * second), 10) == ["s3", "s2"]
+    assert await walk(store, Filter("local", text="100% OF_"), 10) == ["s4"]
+    assert await walk(store, Filter("local", text="cloudy"), 10) == ["s2"]
+    assert await walk(store, Filter("local", agent="b", text="100"), 10) == ["s5"]
+    assert await walk(store, Filter("local", agent="nobody"), 10) == []
 
 
 async def test_deleting_a_session_deletes_what_it_said(store: TranscriptStore, database: str) -> None:
@@ -279,8 +279,8 @@ async def test_every_call_on_a_database_that_is_away_raises_the_stores_error() -
         for call in (
             store.check(),
             store.write(recorded(started("s1"))),
-            store.transcript("s1"),
-            walk(store, Filter(), 1),
+            store.transcript("s1", tenant="local"),
+            walk(store, Filter("local"), 1),
         ):
             with pytest.raises(StoreError, match=r"^the database 127\.0\.0\.1:1/calls failed: ") as failed:
                 await call

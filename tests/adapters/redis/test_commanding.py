@@ -51,7 +51,7 @@ async def asker(bus: RedisConnection, clock: RedisClock, keys: Keys) -> AsyncIte
 async def test_a_command_reaches_the_session_and_its_answer_the_asker(owner: Side, asker: Side) -> None:
     got: list[Entry] = []
     owner.inbox.subscribe("s1", got.append)
-    command_id = await asker.commands.send("s1", "approve", {"call_id": "c"})
+    command_id = await asker.commands.send("s1", "approve", {"call_id": "c"}, tenant="local")
     (entry,) = got
     command = SessionCommand.of(entry)
     assert (entry.session, entry.epoch, command.command, command.command_id) == ("s1", 7, "approve", command_id)
@@ -66,7 +66,7 @@ async def test_commands_at_once_get_each_its_own_answer(owner: Side, asker: Side
             raise CommandRefusedError("unknown_call", f"no call {call_id}")
 
     owner.inbox.subscribe("s1", deliver)
-    sending = [asker.commands.send("s1", "approve", {"call_id": number}) for number in range(10)]
+    sending = [asker.commands.send("s1", "approve", {"call_id": number}, tenant="local") for number in range(10)]
     answers = await asyncio.gather(*sending, return_exceptions=True)
     assert [str(answer) for answer in answers[1::2]] == [f"no call {number}" for number in range(1, 10, 2)]
     assert all(isinstance(answer, str) for answer in answers[::2])
@@ -91,7 +91,7 @@ def raising(error: Exception) -> Callable[[Entry], None]:
 async def test_what_the_owner_could_not_do_is_said(owner: Side, asker: Side, error: Exception, code: str) -> None:
     owner.inbox.subscribe("s1", raising(error))
     with pytest.raises(CommandRefusedError) as refused:
-        await asker.commands.send("s1", "approve", {})
+        await asker.commands.send("s1", "approve", {}, tenant="local")
     assert refused.value.code == code
     assert "10.0.0.8" not in str(refused.value)
 
@@ -101,7 +101,7 @@ async def test_what_the_owner_could_not_do_is_said(owner: Side, asker: Side, err
 )
 async def test_a_session_that_is_not_there_is_said(owner: Side, asker: Side, session: str, code: str) -> None:
     with pytest.raises(CommandRefusedError) as refused:
-        await asker.commands.send(session, "end", {})
+        await asker.commands.send(session, "end", {}, tenant="local")
     assert refused.value.code == code
 
 
@@ -110,7 +110,7 @@ async def test_an_owner_that_is_gone_is_not_waited_for_long(bus: RedisConnection
     await bus.call("HSET", state, "owner", "gone", "status", "active", "epoch", 1)
     await bus.call("EXPIRE", state, 60)
     with pytest.raises(CommandRefusedError) as refused:
-        await asker.commands.send("s1", "end", {}, timeout_s=0.05)
+        await asker.commands.send("s1", "end", {}, timeout_s=0.05, tenant="local")
     assert refused.value.code == "no_answer"
     assert not asker.commands._waiting
 
@@ -122,7 +122,7 @@ async def test_answers_that_nobody_waits_for_and_malformed_ones_do_no_harm(
     asker.outbox.send(asker.inbox.stream, late, ttl_s=60)
     asker.outbox.send(asker.inbox.stream, late.model_copy(update={"id": "m", "data": {}}), ttl_s=60)
     owner.inbox.subscribe("s1", lambda entry: None)
-    assert await asker.commands.send("s1", "interrupt", {})
+    assert await asker.commands.send("s1", "interrupt", {}, tenant="local")
 
     async def dead() -> int:
         return int(await bus.call("XLEN", keys.dead("inbox")))
@@ -137,5 +137,5 @@ async def test_an_answer_goes_nowhere_but_to_an_inbox(
     for number, reply_to in enumerate((keys.events(0), None)):
         command = SessionCommand(command_id=str(number), command="interrupt", reply_to=reply_to)
         owner.outbox.send(owner.inbox.stream, new_entry(SessionRef("s1", 1), SESSION_COMMAND, command, clock), ttl_s=60)
-    await owner.commands.send("s1", "interrupt", {})  # behind them
+    await owner.commands.send("s1", "interrupt", {}, tenant="local")  # behind them
     assert await bus.call("EXISTS", keys.events(0)) == 0

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,16 @@ import pytest
 
 from support.recorded import STARTED_AT, conversation, entry, recorded, said, started, tool_start
 from voicebus.adapters.database.store import TranscriptStore
-from voicebus_services.http import ApiKeys, serving
+from voicebus_services.access.authenticator import Authenticator
+from voicebus_services.access.keystore import KeyStore
+from voicebus_services.http import serving
 from voicebus_services.transcript_archiver.app import create_app
 
 
 @pytest.fixture
 async def client(store: TranscriptStore) -> AsyncIterator[httpx2.AsyncClient]:
     async with (
-        serving(create_app(store, ApiKeys()), host="127.0.0.1", port=0) as server,
+        serving(create_app(store, Authenticator()), host="127.0.0.1", port=0) as server,
         httpx2.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as client,
     ):
         yield client
@@ -144,26 +147,60 @@ async def test_a_session_id_beyond_bounds_is_a_problem(client: httpx2.AsyncClien
     assert await problem(client, f"/v1/transcripts/{201 * 's'}") == (422, "invalid_request")
 
 
-@pytest.mark.parametrize("path", ["", "/s1", "/s1.txt", "/s1.jsonl"])
-async def test_every_route_wants_a_key_where_keys_are_configured(
-    store: TranscriptStore, tmp_path: Path, path: str
-) -> None:
-    await store.write(recorded(*conversation("s1")))
-    file = tmp_path / "keys"
-    file.write_text("acme:acme-key\n", encoding="utf-8")
+@asynccontextmanager
+async def asked_with(store: TranscriptStore, file: Path, key: str | None) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client of an archiver with keys for the tenants `acme` and `other`."""
+    file.write_text("acme:acme-key\nother:other-key\n", encoding="utf-8")
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
     async with (
-        serving(create_app(store, ApiKeys.load(file)), host="127.0.0.1", port=0) as server,
-        httpx2.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as client,
+        serving(create_app(store, Authenticator(KeyStore(file))), host="127.0.0.1", port=0) as server,
+        httpx2.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", headers=headers) as client,
     ):
+        yield client
+
+
+PATHS = ["/s1", "/s1.txt", "/s1.jsonl"]
+
+
+@pytest.mark.parametrize("path", ["", *PATHS])
+@pytest.mark.parametrize("key", [None, "wrong"])
+async def test_every_route_wants_a_key_where_keys_are_configured(
+    store: TranscriptStore, tmp_path: Path, path: str, key: str | None
+) -> None:
+    async with asked_with(store, tmp_path / "keys", key) as client:
         assert await problem(client, f"/v1/transcripts{path}") == (401, "unauthorized")
-        answer = await client.get(f"/v1/transcripts{path}", headers={"Authorization": "Bearer acme-key"})
-        assert answer.status_code == 200
+
+
+async def test_a_tenant_sees_its_own_transcripts_and_no_trace_of_anothers(
+    store: TranscriptStore, tmp_path: Path
+) -> None:
+    first, *others = conversation("s1")
+    acme = first.model_copy(update={"data": {**first.data, "tenant": "acme"}})
+    await store.write(recorded(acme, *others, *conversation("s2")))
+    async with asked_with(store, tmp_path / "keys", "acme-key") as client:
+        assert [shown["session"] for shown in (await client.get("/v1/transcripts?q=Paris")).json()["data"]] == ["s1"]
+        for path in PATHS:
+            assert (await client.get(f"/v1/transcripts{path}")).status_code == 200
+    async with asked_with(store, tmp_path / "keys", "other-key") as client:
+        assert (await client.get("/v1/transcripts?q=Paris")).json() == {"data": [], "next_cursor": None}
+        for path in PATHS:
+            assert await problem(client, f"/v1/transcripts{path}") == (404, "unknown_session")
+
+
+async def test_what_names_no_tenant_is_for_this_machine_alone(
+    client: httpx2.AsyncClient, store: TranscriptStore, tmp_path: Path
+) -> None:
+    # The record that names the tenant is lost, as after a double fault.
+    await store.write(recorded(*conversation("s1")[1:]))
+    assert (await client.get("/v1/transcripts/s1")).status_code == 200
+    async with asked_with(store, tmp_path / "keys", "acme-key") as stranger:
+        assert await problem(stranger, "/v1/transcripts/s1") == (404, "unknown_session")
 
 
 async def test_a_database_that_is_away_is_a_503_problem(tmp_path: Path) -> None:
     async with (
         TranscriptStore("postgresql+psycopg://user:s3cret@127.0.0.1:1/calls") as store,
-        serving(create_app(store, ApiKeys()), host="127.0.0.1", port=0) as server,
+        serving(create_app(store, Authenticator()), host="127.0.0.1", port=0) as server,
         httpx2.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as client,
     ):
         assert await problem(client, "/v1/transcripts") == (503, "store_unavailable")

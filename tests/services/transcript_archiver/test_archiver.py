@@ -19,7 +19,7 @@ from voicebus_services.transcript_archiver.shards import EventShards
 
 
 async def words(store: TranscriptStore, session: str) -> list[str | None]:
-    transcript = await store.transcript(session)
+    transcript = await store.transcript(session, tenant="local")
     return [item.text or item.output for item in transcript.items] if transcript else []
 
 
@@ -74,7 +74,7 @@ async def test_what_a_killed_archiver_had_not_acknowledged_is_archived_by_the_ne
     async with doomed(database) as first_store, start_archiver("first", on=first_store) as first:
         await wait_until(bus.pending, description="the entries to be delivered")
         if kept:
-            await wait_until(lambda: store.transcript("s1"), description="the commit")
+            await wait_until(lambda: store.transcript("s1", tenant="local"), description="the commit")
         await first.kill()
         assert await words(store, "s1") == kept
         assert await bus.pending() == 8, "nothing is acknowledged before its commit is known"
@@ -183,7 +183,7 @@ async def test_what_the_database_refuses_goes_to_the_dead_letters_and_holds_up_n
         await bus.wait_idle()
         assert await words(store, "s1") == WORDS[1:]
     assert [(letter["reason"], letter["seq"]) for letter in await bus.dead_letters()] == [("rejected_by_database", "3")]
-    transcript = await store.transcript("s1")
+    transcript = await store.transcript("s1", tenant="local")
     assert transcript is not None
     assert transcript.gaps == [(3, 3)]
 
@@ -195,7 +195,7 @@ async def test_events_that_never_arrived_are_reported_as_gaps_and_counted(
     await bus.record(started("s1"), said("s1", 4, "user", "Hello", start=10), ended("s1", 6))
     async with start_archiver():
         await bus.wait_idle()
-    transcript = await store.transcript("s1")
+    transcript = await store.transcript("s1", tenant="local")
     assert transcript is not None
     assert (transcript.gaps, transcript.last_seq, transcript.status) == ([(2, 3), (5, 5)], 6, "ended")
     assert metrics.TRANSCRIPT_GAPS._value.get() - before == 3

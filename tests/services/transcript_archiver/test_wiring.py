@@ -122,7 +122,7 @@ async def test_the_shards_of_a_killed_process_move_and_each_line_arrives_once(
         await bus.wait_idle()
         assert await second.terminate() == 0
     for name in [*sessions, *(f"late {name}" for name in sessions)]:
-        transcript = await store.transcript(name)
+        transcript = await store.transcript(name, tenant="local")
         assert transcript is not None
         assert (transcript.last_seq, transcript.gaps, len(transcript.items)) == (8, [], 4)
 

@@ -9,12 +9,13 @@ import pybase64
 
 from voicebus.adapters.sockets import SERVICE_RESTART, Socket
 from voicebus.contracts.envelope import Message
-from voicebus.contracts.journal import LOCAL_TENANT, EventType, Handoff
+from voicebus.contracts.journal import EventType, Handoff
 from voicebus.engine.config import AgentSpec, Face
 from voicebus.engine.inputs import End, Trouble
 from voicebus.engine.outputs import ForwardAudio
 from voicebus.runtime.driver import HANGUP, SessionDriver
 from voicebus.runtime.frames import AudioDelta
+from voicebus_services.access.principal import Principal
 from voicebus_services.gateway.faces.early import AUDIO_KEPT_S, EarlyFrames
 
 MAX_APPEND_AUDIO: Final = 15 * 1024 * 1024
@@ -47,7 +48,7 @@ class Host(Protocol):
         """Resolve an agent for this conversation.
 
         Raises:
-            KeyError: there is none of that name.
+            KeyError: there is none of that name, or none for this client.
         """
         ...
 
@@ -57,13 +58,13 @@ class ClientConnection(ABC):
 
     kind: Face
 
-    def __init__(self, host: Host, *, agent: str, traceparent: str | None = None) -> None:
+    def __init__(self, host: Host, principal: Principal, *, agent: str, traceparent: str | None = None) -> None:
         self._host = host
+        self.principal = principal
         self.agent = agent
         self.traceparent = traceparent
         self.session = ""
         self.token = ""
-        self.tenant = LOCAL_TENANT
         self.driver: SessionDriver | None = None
         self._socket: Socket | None = None
         self._ready = False

@@ -14,6 +14,7 @@ from voicebus.errors import CommandRefusedError, UsageError
 from voicebus.ports import Clock
 from voicebus.runtime import frames
 from voicebus.telemetry.logging import get_logger
+from voicebus_services.access.principal import Principal
 from voicebus_services.gateway.faces import native_commands as commands
 from voicebus_services.gateway.faces.base import AudioError, ClientConnection, Host
 
@@ -32,6 +33,7 @@ class NativeConnection(ClientConnection):
     def __init__(
         self,
         host: Host,
+        principal: Principal,
         clock: Clock,
         *,
         agent: str,
@@ -40,7 +42,7 @@ class NativeConnection(ClientConnection):
         json_audio: bool = False,
         raw: bool = False,
     ) -> None:
-        super().__init__(host, agent=agent, traceparent=traceparent)
+        super().__init__(host, principal, agent=agent, traceparent=traceparent)
         self._clock = clock
         self._after_seq = after_seq
         self._json_audio = json_audio

@@ -18,6 +18,7 @@ from voicebus.engine.config import Face
 from voicebus.engine.inputs import ClientEvent, ClientMalformed
 from voicebus.engine.outputs import ForwardAudio
 from voicebus.runtime import frames
+from voicebus_services.access.principal import Principal
 from voicebus_services.gateway.faces.base import AudioError, ClientConnection, Host
 
 APPEND = "input_audio_buffer.append"
@@ -30,8 +31,8 @@ class OpenAIConnection(ClientConnection):
 
     kind = Face.OPENAI
 
-    def __init__(self, host: Host, *, agent: str, traceparent: str | None = None) -> None:
-        super().__init__(host, agent=agent, traceparent=traceparent)
+    def __init__(self, host: Host, principal: Principal, *, agent: str, traceparent: str | None = None) -> None:
+        super().__init__(host, principal, agent=agent, traceparent=traceparent)
         self._event_prefix = f"event_{secrets.token_hex(6)}"
         self._events = 0
         self._last_error = "The session failed."

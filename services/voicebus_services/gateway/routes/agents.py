@@ -1,9 +1,13 @@
 """`GET /v1/agents`: what is deployed."""
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
 from pydantic import BaseModel
 
 from voicebus.agents.targets import Targets
+from voicebus_services.access.authenticator import Dependency
+from voicebus_services.access.principal import Principal
 
 
 class AgentShown(BaseModel):
@@ -21,13 +25,13 @@ class AgentList(BaseModel):
     next_cursor: str | None = None
 
 
-def routes(targets: Targets) -> APIRouter:
+def routes(targets: Targets, asking: Dependency) -> APIRouter:
     router = APIRouter(tags=["agents"])
 
     @router.get("/agents")
-    def agents() -> AgentList:
-        """What is deployed here."""
-        return AgentList(data=[_shown(targets, name) for name in targets.agents])
+    def agents(principal: Annotated[Principal, Depends(asking)]) -> AgentList:
+        """What is deployed here, for this caller."""
+        return AgentList(data=[_shown(targets, name) for name in targets.agents if principal.may_use(name)])
 
     return router
 

@@ -1,10 +1,10 @@
 """Commands to a session over HTTP: what a command's request and answer look like, and what a refusal becomes."""
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any, Final
 
-from fastapi import Path, Request
+from fastapi import Path
 from pydantic import BaseModel
 
 from voicebus.adapters.redis.commanding import RedisCommands
@@ -17,7 +17,7 @@ log = get_logger(__name__)
 # Ids of models are at most this long (see the engine's dialects), ours are shorter.
 Id = Annotated[str, Path(min_length=1, max_length=512)]
 
-Asking = Callable[[Request], Awaitable[str]]
+Asking = Callable[..., str]
 """A dependency: the tenant of the request."""
 
 # What a refused command is over HTTP (contract section 5).

@@ -81,6 +81,7 @@ class RecordedEvent:
         row: Row = {
             "session": self.session,
             "agent": None,
+            "tenant": None,
             "status": "active",
             "started_at": self.at,
             "ended_at": None,
@@ -89,6 +90,7 @@ class RecordedEvent:
         }
         if isinstance(self.event, SessionStarted | SessionResumed):
             row["agent"] = self.event.agent
+            row["tenant"] = self.event.tenant
         elif isinstance(self.event, SessionEnded):
             status = _INTERRUPTED if self.event.reason == _INTERRUPTED else "ended"
             row |= {"status": status, "ended_at": self.at, "end_reason": self.event.reason}
@@ -119,6 +121,7 @@ def merge_sessions(rows: Iterable[Row]) -> list[Row]:
         known["started_at"] = min(known["started_at"], row["started_at"])
         known["last_seq"] = max(known["last_seq"], row["last_seq"])
         known["agent"] = known["agent"] or row["agent"]
+        known["tenant"] = known["tenant"] or row["tenant"]
         if row["ended_at"] is not None:
             known |= {name: row[name] for name in ("status", "ended_at", "end_reason")}
     return [merged[session] for session in sorted(merged)]

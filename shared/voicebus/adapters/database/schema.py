@@ -21,7 +21,9 @@ from sqlalchemy import (
     Text,
 )
 
-REVISION: Final = "0001"
+from voicebus.contracts.journal import MAX_TENANT_CHARS
+
+REVISION: Final = "0002"
 """The newest migration; a database at another one is refused."""
 
 SESSION_CHARS: Final = 200
@@ -33,13 +35,15 @@ sessions: Final = Table(
     metadata,
     Column("session", String(SESSION_CHARS), primary_key=True),
     Column("agent", Text),
+    # Null where no event has named one: then it is the tenant of one's own machine.
+    Column("tenant", String(MAX_TENANT_CHARS)),
     Column("status", String(16), nullable=False),
     Column("started_at", BigInteger, nullable=False),
     Column("ended_at", BigInteger),
     Column("end_reason", Text),
     Column("last_seq", Integer, nullable=False),
-    Index("ix_sessions_started_at", "started_at", "session"),
-    Index("ix_sessions_agent", "agent", "started_at"),
+    Index("ix_sessions_tenant", "tenant", "started_at", "session"),
+    Index("ix_sessions_tenant_agent", "tenant", "agent", "started_at"),
 )
 
 # Deleting a session deletes what it said: one statement is enough to forget a caller.

@@ -8,7 +8,20 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, Self, TypeVar
 
-from sqlalchemy import Connection, Engine, RowMapping, Select, Table, and_, case, func, or_, select, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    RowMapping,
+    Select,
+    Table,
+    and_,
+    case,
+    func,
+    or_,
+    select,
+    tuple_,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from voicebus.adapters.database.connection import (
@@ -24,6 +37,7 @@ from voicebus.adapters.database.connection import (
 from voicebus.adapters.database.lines import ITEM_FIELDS, RecordedEvent, merge_sessions
 from voicebus.adapters.database.schema import events, items, sessions
 from voicebus.adapters.database.transcripts import Item, Transcript, TranscriptSummary, in_conversation_order
+from voicebus.contracts.journal import LOCAL_TENANT
 
 T = TypeVar("T")
 Transaction = Callable[[Engine], AbstractContextManager[Connection]]
@@ -43,8 +57,11 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which transcripts: begun in [`start`, `end`), with this agent first, with `text` in one of their lines."""
+    """Which of a tenant's transcripts: begun in [`start`, `end`), with this agent first, with `text` in one of their
+    lines.
+    """
 
+    tenant: str
     agent: str | None = None
     start: datetime | None = None
     end: datetime | None = None
@@ -112,9 +129,9 @@ class TranscriptStore:
         search = partial(searching, seconds=SEARCH_TIMEOUT_S)
         return await self._run(lambda connection: _find(connection, wanted, limit, after), search)
 
-    async def transcript(self, session: str) -> Transcript | None:
-        """One transcript; None for a session that nothing was recorded of."""
-        return await self._run(lambda connection: _transcript(connection, session))
+    async def transcript(self, session: str, *, tenant: str) -> Transcript | None:
+        """One transcript; None for a session that nothing was recorded of, or that is another tenant's."""
+        return await self._run(lambda connection: _transcript(connection, session, tenant))
 
     async def _run(self, work: Callable[[Connection], T], transaction: Transaction = reading) -> T:
         def run() -> T:
@@ -147,6 +164,7 @@ class TranscriptStore:
             index_elements=[old.session],
             set_={
                 "agent": func.coalesce(old.agent, new.agent),
+                "tenant": func.coalesce(old.tenant, new.tenant),
                 "started_at": case((new.started_at < old.started_at, new.started_at), else_=old.started_at),
                 "last_seq": case((new.last_seq > old.last_seq, new.last_seq), else_=old.last_seq),
                 **{name: case((ends, new[name]), else_=old[name]) for name in ("status", "ended_at", "end_reason")},
@@ -183,6 +201,7 @@ def _find(
     count = select(func.count()).where(items.c.session == sessions.c.session).scalar_subquery()
     query: Select[Any] = (
         select(sessions, count.label("items"))
+        .where(_owned_by(wanted.tenant))
         .order_by(sessions.c.started_at.desc(), sessions.c.session.desc())
         .limit(limit + 1)
     )
@@ -214,8 +233,8 @@ def _find(
     return found, Position(last.started_at, last.session) if last else None
 
 
-def _transcript(connection: Connection, session: str) -> Transcript | None:
-    row = connection.execute(select(sessions).where(sessions.c.session == session)).one_or_none()
+def _transcript(connection: Connection, session: str, tenant: str) -> Transcript | None:
+    row = connection.execute(select(sessions).where(sessions.c.session == session, _owned_by(tenant))).one_or_none()
     if row is None:
         return None
     previous = func.lag(events.c.seq, 1, 0).over(order_by=events.c.seq).label("previous")
@@ -233,6 +252,11 @@ def _transcript(connection: Connection, session: str) -> Transcript | None:
         gaps=[(first, last) for first, last in connection.execute(gaps)],
         items=in_conversation_order(_item(line) for line in lines),
     )
+
+
+def _owned_by(tenant: str) -> ColumnElement[bool]:
+    owned = sessions.c.tenant == tenant
+    return or_(owned, sessions.c.tenant.is_(None)) if tenant == LOCAL_TENANT else owned
 
 
 def _item(row: RowMapping) -> Item:

@@ -51,14 +51,14 @@ class RedisCommands:
         command: str,
         arguments: Mapping[str, Any],
         *,
-        tenant: str = LOCAL_TENANT,
+        tenant: str,
         timeout_s: float = ANSWER_TIMEOUT_S,
     ) -> str:
         """Have the owner of the tenant's `session` carry out a command of the native face; returns the command's id.
 
         Raises:
-            CommandRefusedError: `unknown_session`, `session_ended`, `no_answer` within `timeout_s`, or the code that
-                the owner refuses with.
+            CommandRefusedError: `unknown_session` (also for another tenant's), `session_ended`, `no_answer` within
+                `timeout_s`, or the code that the owner refuses with.
             BusError: Redis cannot be reached.
         """
         owner, epoch = await self._owner(tenant, session)

@@ -36,8 +36,8 @@ def changes_of(record: Record, at_ms: int) -> Changes:
     """The changes that `record`, made at `at_ms`, brings."""
     at = str(at_ms)
     match record.data:
-        case SessionStarted(agent=agent, model=model, face=face):
-            state = {"agent": agent, "model": model, "face": face, "status": "active", "at": at}
+        case SessionStarted(agent=agent, tenant=tenant, model=model, face=face):
+            state = {"agent": agent, "tenant": tenant, "model": model, "face": face, "status": "active", "at": at}
             return Changes(state)
         case SessionResumed(agent=agent):
             return Changes({"agent": agent, "status": "active", "at": at})

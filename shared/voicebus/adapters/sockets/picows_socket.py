@@ -80,6 +80,11 @@ class PicowsSocket(WSListener):
         self._cut: asyncio.TimerHandle | None = None
         self._gone = asyncio.Event()
 
+    @property
+    def was_opened(self) -> bool:
+        """Whether the connection came about, if only for a while."""
+        return self._transport is not None
+
     # --- Socket -------------------------------------------------------------------------------------
 
     def send_text(self, message: bytes) -> None:

@@ -3,33 +3,39 @@
 Leans on internals of both, so both are pinned and tests/adapters/sockets/test_uvicorn_upgrade.py guards it:
 - uvicorn builds `ws(config=, server_state=, app_state=)` for an upgrade, calls `connection_made(transport)`, then
   `data_received(the request's head)`, then makes it the transport's protocol (`uvicorn.Config(ws=...)`);
+- what uvicorn passes is the head that it wrote itself, so it needs no parser here;
 - picows' `WSProtocol` takes fifteen positional arguments, reads through `get_buffer`/`buffer_updated`, and asks a
   listener factory for each request.
 """
 
 import asyncio
+import inspect
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from picows import WSAutoPingStrategy, WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithListener
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # not in picows' stub
 
-from voicebus.adapters.sockets import SocketListener
+from voicebus.adapters.sockets import MAX_MESSAGE, SocketListener
 from voicebus.adapters.sockets.picows_socket import PicowsSocket, limits
+from voicebus.telemetry.logging import get_logger
+
+log: Final = get_logger(__name__)
 
 _HANDSHAKE_TIMEOUT_S: Final = 5.0
 _READ_BUFFER: Final = 16 * 1024
+_TOO_LARGE: Final = b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 _CONNECTION: Final = re.compile(rb"\r\nconnection: [^\r\n]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Upgrade:
-    """A request for a WebSocket. `headers` by lower-case name, of several equal ones the last; `peer` is an address."""
+    """A request for a WebSocket. `headers` by lower-case name, equal ones joined by commas; `peer` is an address."""
 
     path: str
     query: Mapping[str, str]
@@ -44,10 +50,15 @@ class Upgrade:
 
 @dataclass(frozen=True, slots=True)
 class Accept:
-    """101, and `listener` hears from the socket."""
+    """101, and `listener` hears from the socket, of messages up to `max_message` bytes.
+
+    `unused` is called instead where the connection does not come about.
+    """
 
     listener: SocketListener
     subprotocol: str | None = None
+    max_message: int = MAX_MESSAGE
+    unused: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +70,8 @@ class Refuse:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-Acceptor = Callable[[Upgrade], Accept | Refuse]
+Verdict = Accept | Refuse
+Acceptor = Callable[[Upgrade], Verdict | Awaitable[Verdict]]
 
 
 class _UpgradedProtocol(WSProtocol):  # type: ignore[misc]  # no stub, see above
@@ -77,53 +89,131 @@ class _UpgradedProtocol(WSProtocol):  # type: ignore[misc]  # no stub, see above
             view = view[size:]
 
 
-def upgrade_hook(acceptor: Acceptor) -> Callable[..., asyncio.BaseProtocol]:
-    """What to give `uvicorn.Config(ws=...)`. `acceptor` decides on each upgrade, at once."""
-    logger = logging.getLogger("picows.server")
+class UpgradeHook:
+    """What to give `uvicorn.Config(ws=...)`. `acceptor` decides on each upgrade, at once or after waiting.
 
-    def protocol(*, config: Any, server_state: Any, app_state: Any) -> asyncio.BaseProtocol:
-        def decide(request: WSUpgradeRequest) -> WSUpgradeResponseWithListener:
-            peername = upgraded.transport.underlying_transport.get_extra_info("peername")
-            verdict = acceptor(_read(request, peername[0] if isinstance(peername, tuple) else None))
-            if isinstance(verdict, Refuse):
-                refusal = WSUpgradeResponse.create_error_response(
-                    HTTPStatus(verdict.status), verdict.body, {"Connection": "close", **verdict.headers}
-                )
-                return WSUpgradeResponseWithListener(refusal, None)
-            chosen = {"Sec-WebSocket-Protocol": verdict.subprotocol} if verdict.subprotocol else {}
-            return WSUpgradeResponseWithListener(
-                WSUpgradeResponse.create_101_response(chosen), PicowsSocket(verdict.listener)
-            )
+    Nothing is read from a connection while its upgrade is being decided, and no other connection waits with it. How
+    long a decision may take is the acceptor's to bound. `aclose` ends the decisions under way.
+    """
 
-        asked = limits()
-        upgraded = _UpgradedProtocol(
-            None,  # host and port: client side only
-            None,  # path: client side only
-            False,  # client side
-            decide,
-            logger,
-            True,  # disconnect on an exception of the listener
-            _HANDSHAKE_TIMEOUT_S,
-            asked["enable_auto_ping"],
-            asked["auto_ping_idle_timeout"],
-            asked["auto_ping_reply_timeout"],
-            WSAutoPingStrategy.PING_WHEN_IDLE,
-            asked["enable_auto_pong"],
-            asked["max_frame_size"],
-            None,  # headers: client side only
-            _READ_BUFFER,
+    def __init__(self, acceptor: Acceptor) -> None:
+        self._acceptor = acceptor
+        self._deciding: set[asyncio.Task[None]] = set()
+
+    def __call__(self, *, config: Any, server_state: Any, app_state: Any) -> asyncio.BaseProtocol:
+        return _Undecided(self._acceptor, self._deciding)
+
+    async def aclose(self) -> None:
+        """Cut the connections whose upgrades are not decided yet."""
+        deciding = list(self._deciding)
+        for task in deciding:
+            task.cancel()
+        await asyncio.gather(*deciding, return_exceptions=True)
+
+
+def upgrade_hook(acceptor: Acceptor) -> UpgradeHook:
+    """A hook for `uvicorn.Config(ws=...)` that asks `acceptor`."""
+    return UpgradeHook(acceptor)
+
+
+class _Undecided(asyncio.Protocol):
+    """A connection whose upgrade is being decided; then picows takes it over."""
+
+    def __init__(self, acceptor: Acceptor, deciding: set[asyncio.Task[None]]) -> None:
+        self._acceptor = acceptor
+        self._deciding = deciding
+        self._transport: Any = None
+        self._task: asyncio.Task[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        # Called once, with the whole head, and before uvicorn makes this the transport's protocol: so the decision
+        # takes effect in a later turn of the loop, even one that is made at once.
+        self._transport.pause_reading()
+        self._task = asyncio.create_task(self._decide(data), name="upgrade")
+        self._deciding.add(self._task)
+        self._task.add_done_callback(self._deciding.discard)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _decide(self, head: bytes) -> None:
+        if len(head) > _READ_BUFFER:
+            self._transport.write(_TOO_LARGE)
+            self._transport.close()
+            return
+        peername = self._transport.get_extra_info("peername")
+        upgrade = _read(head, peername[0] if isinstance(peername, tuple) else None)
+        try:
+            verdict = self._acceptor(upgrade)
+            decided = await verdict if inspect.isawaitable(verdict) else verdict
+            self._hand_over(decided, head)
+        except asyncio.CancelledError:
+            self._transport.abort()
+            raise
+        except Exception:  # the boundary between one upgrade and the others
+            log.exception("an upgrade could not be decided, closing its connection")
+            self._transport.abort()
+
+    def _hand_over(self, verdict: Verdict, head: bytes) -> None:
+        """Have picows answer the request, and everything after it."""
+        accepted = verdict if isinstance(verdict, Accept) else None
+        socket = PicowsSocket(accepted.listener, max_message=accepted.max_message) if accepted else None
+        try:
+            if self._transport.is_closing():
+                return
+            upgraded = _picows(lambda _: _response(verdict, socket), accepted.max_message if accepted else MAX_MESSAGE)
+            upgraded.connection_made(self._transport)
+            upgraded.data_received(head)
+            self._transport.set_protocol(upgraded)
+            if not self._transport.is_closing():
+                self._transport.resume_reading()
+        finally:
+            if accepted and accepted.unused and socket is not None and not socket.was_opened:
+                accepted.unused()
+
+
+def _response(verdict: Verdict, socket: PicowsSocket | None) -> WSUpgradeResponseWithListener:
+    if isinstance(verdict, Refuse):
+        refusal = WSUpgradeResponse.create_error_response(
+            HTTPStatus(verdict.status), verdict.body, {"Connection": "close", **verdict.headers}
         )
-        hooked: asyncio.BaseProtocol = upgraded
-        return hooked
+        return WSUpgradeResponseWithListener(refusal, None)
+    chosen = {"Sec-WebSocket-Protocol": verdict.subprotocol} if verdict.subprotocol else {}
+    return WSUpgradeResponseWithListener(WSUpgradeResponse.create_101_response(chosen), socket)
 
-    return protocol
 
-
-def _read(request: WSUpgradeRequest, peer: str | None) -> Upgrade:
-    target = urlsplit(request.path.decode("ascii", "replace"))
-    return Upgrade(
-        path=target.path,
-        query=dict(parse_qsl(target.query, keep_blank_values=True)),
-        headers={name.lower(): value for name, value in request.headers.items()},
-        peer=peer,
+def _picows(decide: Callable[[WSUpgradeRequest], WSUpgradeResponseWithListener], max_message: int) -> _UpgradedProtocol:
+    asked = limits()
+    return _UpgradedProtocol(
+        None,  # host and port: client side only
+        None,  # path: client side only
+        False,  # client side
+        decide,
+        logging.getLogger("picows.server"),
+        True,  # disconnect on an exception of the listener
+        _HANDSHAKE_TIMEOUT_S,
+        asked["enable_auto_ping"],
+        asked["auto_ping_idle_timeout"],
+        asked["auto_ping_reply_timeout"],
+        WSAutoPingStrategy.PING_WHEN_IDLE,
+        asked["enable_auto_pong"],
+        max_message,
+        None,  # headers: client side only
+        _READ_BUFFER,
     )
+
+
+def _read(head: bytes, peer: str | None) -> Upgrade:
+    request, *lines = head.decode("latin-1").split("\r\n")
+    path, _, query = request.split(" ")[1].partition("?")
+    headers: dict[str, str] = {}
+    for line in lines:
+        name, separator, value = line.partition(":")
+        if separator:
+            name, value = name.strip().lower(), value.strip()
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return Upgrade(path=path, query=dict(parse_qsl(query, keep_blank_values=True)), headers=headers, peer=peer)

@@ -1,0 +1,79 @@
+"""Who asks: one `Principal` from any kind of credential, and the limits that it carries. Knows no credential itself."""
+
+import time
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Annotated, ClassVar, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from voicebus.contracts.journal import LOCAL_TENANT
+
+_Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
+_Seconds = Annotated[float, Field(gt=0, le=10_000_000)]
+
+
+class Kind(StrEnum):
+    """What was presented."""
+
+    API_KEY = "api_key"
+    JWT = "jwt"
+    CLIENT_SECRET = "client_secret"  # noqa: S105 - a kind, no secret
+    LOCAL = "local"
+    """Nothing: a client on this machine, where no credentials are configured."""
+
+
+class Limits(BaseModel):
+    """What one credential allows; None is the installation's own limit. Unknown names are refused."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
+
+    sessions: _Count | None = None
+    """Sessions at once, over all gateways."""
+    connections_per_minute: _Count | None = None
+    messages_per_second: _Count | None = None
+    """Messages of one client's socket."""
+    session_length: _Seconds | None = None
+    """Seconds that a session may last."""
+    idle_time: _Seconds | None = None
+    """Seconds without a turn, after which a session ends."""
+    session_tokens: _Count | None = None
+    """Tokens that the model may use in one session."""
+
+    def within(self, outer: "Limits") -> "Limits":
+        """These limits, none of them looser than `outer`'s."""
+        return Limits(**{name: _tighter(getattr(self, name), getattr(outer, name)) for name in Limits.model_fields})
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """A caller that was let in. `key_id` names the credential in logs and counts, and is no secret.
+
+    `agents`: the agents that it may talk to, None for all. `expires_at`: Unix seconds after which the credential opens
+    no more; what it opened goes on.
+    """
+
+    tenant: str
+    key_id: str
+    kind: Kind
+    agents: frozenset[str] | None = None
+    limits: Limits = field(default_factory=Limits)
+    expires_at: float | None = None
+
+    def may_use(self, agent: str) -> bool:
+        return self.agents is None or agent in self.agents
+
+    @property
+    def manages(self) -> bool:
+        """Whether it may list, read and command sessions; a client secret lies in a browser and only opens one."""
+        return self.kind is not Kind.CLIENT_SECRET
+
+    def expired(self) -> bool:
+        return self.expires_at is not None and time.time() >= self.expires_at
+
+
+LOCAL: Final = Principal(LOCAL_TENANT, "local", Kind.LOCAL)
+
+
+def _tighter(one: float | None, other: float | None) -> float | None:
+    return other if one is None else one if other is None else min(one, other)
