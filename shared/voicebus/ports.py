@@ -4,6 +4,7 @@ Everything a session's driver calls while it performs outputs is synchronous: im
 (append to an outbox, write to a socket buffer) and do their I/O on their own time.
 """
 
+from asyncio import Future
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -90,15 +91,25 @@ class Journal(Protocol):
         """Queue a recorded event; flushed within about 5 ms, in order, in one script with the state it changes."""
         ...
 
+    def update(self, session: SessionRef, state: Mapping[str, str]) -> None:
+        """Queue a change of the session's state that no recorded event brings; written with the next flush."""
+        ...
+
     async def close(self, session: SessionRef) -> None:
         """Flush what is queued for this session, bounded by the implementation's deadline, and forget it."""
         ...
 
 
+Deliver = Callable[[Entry], Future[None] | None]
+"""Takes an entry in. What it returns is done once the entry has had its effect, where that takes longer; either raises
+`CommandRefusedError` for a command that is not obeyed.
+"""
+
+
 class Inbox(Protocol):
     """Entries addressed to this gateway, in order."""
 
-    def subscribe(self, session: str, deliver: Callable[[Entry], None]) -> None: ...
+    def subscribe(self, session: str, deliver: Deliver) -> None: ...
 
     def unsubscribe(self, session: str) -> None: ...
 

@@ -16,7 +16,7 @@ from voicebus.engine import inputs, outputs
 from voicebus.engine.config import AgentSpec, Face, SessionConfig
 from voicebus.engine.state import State
 from voicebus.errors import BusError, CommandRefusedError, ContractError, ModelLinkError, UserError
-from voicebus.ports import ModelLink, ModelListener, SessionRef
+from voicebus.ports import Deliver, ModelLink, ModelListener, SessionRef
 from voicebus.runtime import asking
 from voicebus.runtime.asking import UNCHECKED
 from voicebus.runtime.driver import SessionDriver
@@ -40,7 +40,8 @@ class World:
     """Every port, and what was asked of it, in order."""
 
     calls: list[tuple[Any, ...]] = field(default_factory=list)
-    deliver: Callable[[Entry], None] | None = None
+    deliver: Deliver | None = None
+    states: list[dict[str, str]] = field(default_factory=list)
     closed: int = 0
 
     def dispatch(self, session: SessionRef, call: outputs.DispatchTool) -> None:
@@ -58,10 +59,13 @@ class World:
     def append(self, session: SessionRef, record: outputs.Record, at_ms: int) -> None:
         self.calls.append(("append", record.seq, record.type.value))
 
+    def update(self, session: SessionRef, state: Mapping[str, str]) -> None:
+        self.states.append(dict(state))
+
     async def close(self, session: SessionRef) -> None:
         self.closed += 1
 
-    def subscribe(self, session: str, deliver: Callable[[Entry], None]) -> None:
+    def subscribe(self, session: str, deliver: Deliver) -> None:
         self.deliver = deliver
 
     def unsubscribe(self, session: str) -> None:
@@ -158,10 +162,14 @@ class Author:
 
     resolves: Callable[[outputs.ResolveAgent], Any] = lambda ask: AgentSpec(ask.to_agent)
     vets: Callable[[outputs.VetCall], Any] = lambda ask: inputs.CallVetted(ask.call_id, "run")
+    agents: Callable[[str], Any] = AgentSpec
     words: Callable[[outputs.WordToolError], Any] = lambda ask: f"in other words: {ask.message}"
 
     async def resolve(self, ask: outputs.ResolveAgent) -> AgentSpec:
         return answer(self.resolves(ask), AgentSpec)
+
+    async def take_over(self, name: str) -> AgentSpec:
+        return answer(self.agents(name), AgentSpec)
 
     async def vet(self, ask: outputs.VetCall) -> inputs.CallVetted:
         return answer(self.vets(ask), inputs.CallVetted)
@@ -481,6 +489,8 @@ async def test_commands_of_other_processes_are_carried_out_once() -> None:
     deliver = running.world.deliver
     assert deliver is not None
     for told in (
+        command("commit", "7"),
+        command("playback", "8", item_id="i", played_ms=20),
         command("approve", "1", call_id="c", always=True),
         command("reject", "2", call_id="c", message="No."),
         command("interrupt", "3"),
@@ -491,10 +501,64 @@ async def test_commands_of_other_processes_are_carried_out_once() -> None:
     ):
         deliver(told)
     assert running.engine.given == [
+        inputs.CommitAudio(), inputs.Playback("i", 0, 20),
         inputs.Approve("c", always=True), inputs.Reject("c", message="No."), inputs.Interrupt(),
         inputs.SendMessage([{"type": "input_text", "text": "hello"}]),
         inputs.SendMessage([{"type": "input_text", "text": "hi"}]), inputs.End("ended"),
     ]  # fmt: skip
+    running.task.cancel()
+    await asyncio.wait({running.task})
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code"),
+    [
+        (AgentSpec("b"), None),
+        (CommandRefusedError("unknown_agent", "no"), "unknown_agent"),
+        (UserError("two tools"), "agent_failed"),
+        (KeyError("x"), "agent_failed"),
+    ],
+)
+async def test_an_agent_takes_over_on_another_processs_word_and_whoever_asked_is_told(
+    outcome: Any, code: str | None
+) -> None:
+    running = await Running(Engine(), agents=lambda _: outcome).live()
+    deliver = running.world.deliver
+    assert deliver is not None
+    later = deliver(command("update_agent", agent="b"))
+    assert later is not None
+    await asyncio.wait({later})
+    refused = later.exception()
+    assert (refused.code if isinstance(refused, CommandRefusedError) else refused) == code
+    assert running.engine.given == ([] if code else [inputs.UpdateAgent(AgentSpec("b"))])
+    assert running.world.states == ([] if code else [{"agent": "b"}])
+    await running.over()
+
+
+async def test_whoever_asked_is_told_where_the_session_ends_before_the_agent_took_over() -> None:
+    class Stuck(Author):
+        async def take_over(self, name: str) -> AgentSpec:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    running = Running(Engine())
+    running.driver._author = Stuck()
+    await running.live()
+    later = running.driver.take_over("b")
+    await asyncio.sleep(0)
+    await running.over()
+    refused = later.exception()
+    assert isinstance(refused, CommandRefusedError)
+    assert refused.code == "session_ended"
+
+
+async def test_a_command_before_the_session_is_connected_is_refused_and_not_lost_in_silence() -> None:
+    running = Running(Engine(), Connector(gate=asyncio.Event()))
+    deliver = await wait_until(lambda: running.world.deliver, description="the dialling")
+    assert deliver is not None
+    with pytest.raises(CommandRefusedError) as refused:
+        deliver(command("interrupt"))
+    assert refused.value.code == "not_ready"
     running.task.cancel()
     await asyncio.wait({running.task})
 
@@ -542,6 +606,7 @@ async def test_a_command_that_comes_after_its_deadline_is_refused() -> None:
     [
         command("mute", muted=True), command("approve"), command("approve", call_id=""), command("reject", call_id=1),
         command("send_message"), command("send_message", text="a", content=[]), command("end", reason="a b"),
+        command("update_agent"), command("playback", item_id="i", played_ms=float("nan")),
     ],
 )  # fmt: skip
 async def test_a_command_that_cannot_be_obeyed_is_refused(wrong: Entry) -> None:

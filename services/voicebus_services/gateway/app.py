@@ -8,11 +8,12 @@ from voicebus.adapters.redis.commanding import RedisCommands
 from voicebus.adapters.redis.directory import SessionDirectory
 from voicebus.agents.targets import Targets
 from voicebus_services.access.authenticator import Authenticator, manager, tenant_of
-from voicebus_services.gateway.routes import agents, page, sessions, tool_calls
+from voicebus_services.gateway.routes import agents, commands, page, sessions, tool_calls
 from voicebus_services.http import answer_with_problems
+from voicebus_services.openapi import BoundedBodies
 
 
-def build_app(targets: Targets, access: Authenticator, directory: SessionDirectory, commands: RedisCommands) -> FastAPI:
+def build_app(targets: Targets, access: Authenticator, directory: SessionDirectory, bus: RedisCommands) -> FastAPI:
     """Everything under `/v1` asks for a credential."""
     app = FastAPI(
         title="Voicebus session gateway",
@@ -21,13 +22,15 @@ def build_app(targets: Targets, access: Authenticator, directory: SessionDirecto
         "`/v1/sessions/connect` (the native face).",
     )
     answer_with_problems(app)
+    app.add_middleware(BoundedBodies)
     asking = manager(access)
     tenant = tenant_of(asking)
     v1 = APIRouter(prefix="/v1", dependencies=[Depends(asking)])
     for router in (
         agents.routes(targets, asking),
         sessions.routes(directory, tenant),
-        tool_calls.routes(commands, tenant),
+        commands.routes(bus, tenant),
+        tool_calls.routes(bus, tenant),
     ):
         v1.include_router(router)
     app.include_router(page.routes())

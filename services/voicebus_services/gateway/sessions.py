@@ -20,7 +20,7 @@ from voicebus.agents.local.work import LocalOrRemote, LocalTools
 from voicebus.agents.targets import Targets
 from voicebus.contracts.tools import ToolRegistration
 from voicebus.engine.client_view import OpenAIClientView
-from voicebus.engine.config import AgentSpec, Face, SessionConfig
+from voicebus.engine.config import Face, SessionConfig
 from voicebus.engine.inputs import End, Input, Trouble
 from voicebus.engine.session import Session
 from voicebus.errors import StaleOwnerError, VoicebusError
@@ -134,11 +134,6 @@ class Sessions:
         held = self._held.get(face.session)
         if held is not None:
             held.stop(HANGUP)
-
-    async def agent(self, face: ClientConnection, name: str) -> AgentSpec:
-        if not face.principal.may_use(name):
-            raise KeyError(name)
-        return await self._held[face.session].author.update(self._targets.agents[name])
 
     # --- the end ------------------------------------------------------------------------------------
 
@@ -266,6 +261,7 @@ class Sessions:
             session=session,
             tool_timeout_s=self._settings.tool_timeout.total_seconds(),
             registered=self._registered,
+            deployed={name: agent for name, agent in self._targets.agents.items() if face.principal.may_use(name)},
             in_process=False,
             trouble=trouble,
         )

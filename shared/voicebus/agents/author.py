@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import json
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, cast
 
 from voicebus.agents.agent import RealtimeAgent
@@ -24,7 +24,7 @@ from voicebus.agents.tools.kinds import Tool
 from voicebus.engine.config import AgentSpec
 from voicebus.engine.inputs import CallVetted
 from voicebus.engine.outputs import ResolveAgent, VetCall, WordToolError
-from voicebus.errors import ModelBehaviorError, ToolError, UserError
+from voicebus.errors import CommandRefusedError, ModelBehaviorError, ToolError, UserError
 from voicebus.runtime.asking import RESOLVE_TIMEOUT_S, UNCHECKED
 from voicebus.telemetry.logging import get_logger
 
@@ -48,7 +48,8 @@ class SessionAuthor:
     Each resolution of an agent gets a number, its snapshot: a call is checked against, and run by, the tools of the
     snapshot that it was made for, whatever changed since (parity 2.10). `context` is the session's, shared by every
     callback. `tool_timeout_s` is the limit of tools that name none, `registered` is asked for the tools of other
-    services, `trouble(code, message)` is told what callbacks raised. `custom_model`: the model sequences by itself.
+    services, `deployed` are the agents that a command may name, `trouble(code, message)` is told what callbacks raised.
+    `custom_model`: the model sequences by itself.
 
     Raises:
         UserError: the run config, or the initial model settings, cannot be.
@@ -66,9 +67,11 @@ class SessionAuthor:
         custom_model: bool = False,
         default_queue: str | None = None,
         registered: Registered | None = None,
+        deployed: Mapping[str, RealtimeAgent[Any]] | None = None,
         trouble: Trouble = _unheard,
     ) -> None:
         self._context = context
+        self._deployed = deployed or {}
         self._run_config = run_config
         self._session = session
         self._trouble = trouble
@@ -107,6 +110,17 @@ class SessionAuthor:
     async def update(self, agent: RealtimeAgent[Any]) -> AgentSpec:
         """Resolve an agent that takes over. Raises as `begin` does."""
         return await self._resolve(agent, first=False)
+
+    async def take_over(self, name: str) -> AgentSpec:
+        """Resolve the deployed agent of this name, which takes over. Raises as `begin` does, and:
+
+        Raises:
+            CommandRefusedError: `unknown_agent`, there is none.
+        """
+        agent = self._deployed.get(name)
+        if agent is None:
+            raise CommandRefusedError("unknown_agent", f"there is no agent {name[:64]!r}")
+        return await self.update(agent)
 
     async def resolve(self, ask: ResolveAgent) -> AgentSpec:
         """Run the handoff's `on_handoff` and resolve its agent.

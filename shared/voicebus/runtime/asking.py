@@ -3,9 +3,9 @@
 import asyncio
 from typing import Final
 
-from voicebus.engine.inputs import AgentResolved, AgentUnresolved, CallVetted, ToolErrorWorded
+from voicebus.engine.inputs import AgentResolved, AgentUnresolved, CallVetted, ToolErrorWorded, UpdateAgent
 from voicebus.engine.outputs import ResolveAgent, VetCall, WordToolError
-from voicebus.errors import ModelBehaviorError, UsageError
+from voicebus.errors import CommandRefusedError, ModelBehaviorError, UsageError
 from voicebus.runtime.surroundings import Author
 from voicebus.telemetry.logging import get_logger
 
@@ -36,6 +36,28 @@ async def resolve(author: Author, ask: ResolveAgent) -> AgentResolved | AgentUnr
         log.exception("handoff failed", to_agent=ask.to_agent)
         why = f"The handoff to {ask.to_agent} failed: {type(error).__name__}."
     return AgentUnresolved(ask.call_id, why)
+
+
+async def take_over(author: Author, name: str) -> UpdateAgent:
+    """The agent that a command names, ready to take over.
+
+    Raises:
+        CommandRefusedError: `unknown_agent`, or `agent_failed` with the reason.
+    """
+    try:
+        async with asyncio.timeout(RESOLVE_TIMEOUT_S):
+            return UpdateAgent(await author.take_over(name))
+    except CommandRefusedError:
+        raise
+    except TimeoutError as error:
+        why = f"took longer than {RESOLVE_TIMEOUT_S:g} s"
+        raise CommandRefusedError("agent_failed", f"agent {name!r} cannot take over: it {why}") from error
+    except UsageError as error:
+        raise CommandRefusedError("agent_failed", f"agent {name!r} cannot take over: {error}") from error
+    except Exception as error:  # the author's instructions may raise anything, and Redis may be away
+        log.exception("agent cannot take over", to_agent=name)
+        why = f"agent {name!r} cannot take over ({type(error).__name__})"
+        raise CommandRefusedError("agent_failed", why) from error
 
 
 async def vet(author: Author, ask: VetCall) -> CallVetted:

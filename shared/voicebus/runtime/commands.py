@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -12,9 +13,11 @@ from voicebus.contracts.guardrails import GUARDRAIL_VERDICT, GuardrailVerdict
 from voicebus.contracts.tools import TOOL_PROGRESS, TOOL_RESULT, TOOL_STARTED, ToolProgress, ToolResult, ToolStarted
 from voicebus.engine.inputs import (
     Approve,
+    CommitAudio,
     End,
     Input,
     Interrupt,
+    Playback,
     Reject,
     SendMessage,
     ToolProgressArrived,
@@ -28,13 +31,20 @@ from voicebus.errors import ContractError
 _REMEMBERED: Final = 1_000
 
 
+@dataclass(frozen=True, slots=True)
+class TakeOver:
+    """An agent is to take over, by name: what it is has to be resolved first."""
+
+    agent: str
+
+
 class Commands:
     """Reads one session's inbox; remembers which commands it has read."""
 
     def __init__(self) -> None:
         self._seen: OrderedDict[str, None] = OrderedDict()
 
-    def read(self, entry: Entry) -> Input | None:
+    def read(self, entry: Entry) -> Input | TakeOver | None:
         """The input that `entry` brings; None for a command that came before.
 
         Raises:
@@ -56,7 +66,7 @@ class Commands:
         """The command in `entry` was refused: it counts anew should it come again."""
         self._seen.pop(SessionCommand.of(entry).command_id, None)
 
-    def _command(self, command: SessionCommand) -> Input | None:
+    def _command(self, command: SessionCommand) -> Input | TakeOver | None:
         read = _COMMANDS.get(command.command)
         if read is None:
             raise ContractError(f"no session obeys {command.command[:64]!r} from afar", reason="unexpected_type")
@@ -93,6 +103,16 @@ class _End(_Arguments):
     reason: str = Field("ended", pattern="^[a-z_]{1,40}$")
 
 
+class _UpdateAgent(_Arguments):
+    agent: str = Field(min_length=1)
+
+
+class _Playback(_Arguments):
+    item_id: str = Field(min_length=1)
+    content_index: int = Field(0, ge=0)
+    played_ms: float = Field(ge=0, allow_inf_nan=False)
+
+
 class _SendMessage(_Arguments):
     text: str | None = None
     content: list[dict[str, Any]] | None = None
@@ -117,10 +137,18 @@ def _reject(arguments: Mapping[str, Any]) -> Input:
     return Reject(given.call_id, given.always, given.message)
 
 
-_COMMANDS: Final[Mapping[str, Callable[[Mapping[str, Any]], Input]]] = {
+def _playback(arguments: Mapping[str, Any]) -> Input:
+    given = _Playback.model_validate(arguments)
+    return Playback(given.item_id, given.content_index, given.played_ms)
+
+
+_COMMANDS: Final[Mapping[str, Callable[[Mapping[str, Any]], Input | TakeOver]]] = {
     "approve": _approve,
     "reject": _reject,
     "interrupt": lambda _: Interrupt(),
+    "commit": lambda _: CommitAudio(),
+    "playback": _playback,
+    "update_agent": lambda arguments: TakeOver(_UpdateAgent.model_validate(arguments).agent),
     "send_message": lambda arguments: SendMessage(_SendMessage.model_validate(arguments).parts()),
     "end": lambda arguments: End(_End.model_validate(arguments).reason),
 }

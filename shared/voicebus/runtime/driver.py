@@ -59,7 +59,7 @@ from voicebus.ports import (
     SessionRef,
 )
 from voicebus.runtime import asking, frames
-from voicebus.runtime.commands import Commands
+from voicebus.runtime.commands import Commands, TakeOver
 from voicebus.runtime.surroundings import Author, Bus, ClientFace, Engine, ModelTap, StoppableLink
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
@@ -241,6 +241,29 @@ class SessionDriver:
             raise CommandRefusedError("unknown_call", f"no call {word.call_id[:64]!r} waits for approval")
         self.feed(word)
 
+    def take_over(self, agent: str) -> asyncio.Future[None]:
+        """Have the deployed agent of this name take over; done once it is in charge.
+
+        Raises, in the future:
+            CommandRefusedError: `unknown_agent`, `agent_failed`, or `session_ended` before it was resolved.
+        """
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        async def asked() -> None:
+            try:
+                update = await asking.take_over(self._author, agent)
+                self.feed(update)
+                self._bus.journal.update(self._ref, {"agent": update.agent.name})
+                done.set_result(None)
+            except CommandRefusedError as refused:
+                done.set_exception(refused)
+            finally:
+                if not done.done():
+                    done.set_exception(CommandRefusedError("session_ended", "the session ended meanwhile"))
+
+        self.job("take-over", asked())
+        return done
+
     async def caught_up(self) -> None:
         """Return once no call of `inline_tools` runs."""
         await self._caught_up.wait()
@@ -407,12 +430,16 @@ class SessionDriver:
 
     # --- the inbox ----------------------------------------------------------------------------------
 
-    def _arrived(self, entry: Entry) -> None:
+    def _arrived(self, entry: Entry) -> asyncio.Future[None] | None:
         """Raises `ContractError` for what no session reads, `CommandRefusedError` for what this one cannot do now."""
         metrics.MESSAGE_QUEUE.labels(service=_SERVICE).observe(max(0, self._bus.clock.at_ms() - entry.at) / 1000)
         if entry.type == SESSION_COMMAND and entry.deadline is not None and entry.deadline < self._bus.clock.at_ms():
             raise CommandRefusedError("expired", "the command came after its deadline")
+        if entry.type == SESSION_COMMAND and not self.live:
+            raise CommandRefusedError("not_ready", "the session is not connected to its model yet, or not any more")
         event = self._commands.read(entry)
+        if isinstance(event, TakeOver):
+            return self.take_over(event.agent)
         if isinstance(event, Approve | Reject):
             try:
                 self.decide(event)
@@ -421,6 +448,7 @@ class SessionDriver:
                 raise
         elif event is not None:
             self.feed(event)
+        return None
 
     # --- outputs ------------------------------------------------------------------------------------
 

@@ -57,6 +57,14 @@ class Author(Protocol):
         """Run the handoff's `on_handoff` and resolve its agent."""
         ...
 
+    async def take_over(self, name: str) -> AgentSpec:
+        """Resolve the deployed agent of this name.
+
+        Raises:
+            CommandRefusedError: `unknown_agent`, there is none.
+        """
+        ...
+
     async def vet(self, ask: VetCall) -> CallVetted:
         """Whether a call may run: its condition, its approval policy, its input guardrails."""
         ...

@@ -68,6 +68,26 @@ async def test_events_and_the_state_they_change_arrive_together(
     assert json.loads(items["i2"])["text"] == "hello"
 
 
+async def test_a_change_that_no_event_brings_is_written_too_by_the_owner_alone(
+    bus: RedisConnection, clock: RedisClock, keys: Keys
+) -> None:
+    stale: list[StaleOwnerError] = []
+    journal = new_journal(bus, clock, keys, stale)
+    async with running(journal.run()):
+        session = SessionRef("s1", await journal.open("s1", state={"agent": "greeter"}))
+        journal.append(session, item(1), 1)
+        journal.update(session, {"agent": "porter"})
+        await journal.drain(5)
+        journal.update(session, {"agent": "waiter"})
+        await journal.drain(5)
+        assert await bus.call("HMGET", keys.session_state("s1"), "agent", "seq") == ["waiter", "1"]
+        await new_journal(bus, clock, keys, owner="g2").open("s1", state={})
+        journal.update(session, {"agent": "of the old owner"})
+        await wait_until(lambda: stale, description="the stale owner to be told")
+        await journal.close(session)
+    assert await bus.call("HGET", keys.session_state("s1"), "agent") == "waiter"
+
+
 async def test_sending_a_flush_again_writes_nothing_twice(bus: RedisConnection, keys: Keys) -> None:
     await bus.call("HSET", keys.session_state("s1"), "epoch", 1, "seq", 0)
     shard = keys.event_shard("s1")

@@ -10,7 +10,7 @@ import pybase64
 from voicebus.adapters.sockets import SERVICE_RESTART, Socket
 from voicebus.contracts.envelope import Message
 from voicebus.contracts.journal import EventType, Handoff
-from voicebus.engine.config import AgentSpec, Face
+from voicebus.engine.config import Face
 from voicebus.engine.inputs import End, Trouble
 from voicebus.engine.outputs import ForwardAudio
 from voicebus.runtime.driver import HANGUP, SessionDriver
@@ -42,14 +42,6 @@ class Host(Protocol):
 
     def hung_up(self, face: "ClientConnection") -> None:
         """The client is gone before its session was live."""
-        ...
-
-    async def agent(self, face: "ClientConnection", name: str) -> AgentSpec:
-        """Resolve an agent for this conversation.
-
-        Raises:
-            KeyError: there is none of that name, or none for this client.
-        """
         ...
 
 

@@ -1,6 +1,8 @@
 """`WS /v1/sessions/connect`: session events as JSON text, audio as binary frames (contract section 3)."""
 
+import asyncio
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import pybase64
@@ -10,15 +12,12 @@ from voicebus.contracts.journal import EventType, SessionStarted, for_callers
 from voicebus.engine import inputs
 from voicebus.engine.config import Face
 from voicebus.engine.outputs import ForwardAudio
-from voicebus.errors import CommandRefusedError, UsageError
+from voicebus.errors import CommandRefusedError
 from voicebus.ports import Clock
 from voicebus.runtime import frames
-from voicebus.telemetry.logging import get_logger
 from voicebus_services.access.principal import Principal
 from voicebus_services.gateway.faces import native_commands as commands
 from voicebus_services.gateway.faces.base import AudioError, ClientConnection, Host
-
-log = get_logger(__name__)
 
 
 class NativeConnection(ClientConnection):
@@ -153,7 +152,7 @@ class NativeConnection(ClientConnection):
             case commands.Mute():
                 self._muted = command.muted
             case commands.UpdateAgent():
-                driver.job("update-agent", self._update_agent(command))
+                driver.take_over(command.agent).add_done_callback(partial(self._taken_over, command.id))
                 return False
             case commands.Approve():
                 driver.decide(inputs.Approve(command.call_id, command.always))
@@ -165,23 +164,12 @@ class NativeConnection(ClientConnection):
                 return False
         return True
 
-    async def _update_agent(self, command: commands.UpdateAgent) -> None:
-        try:
-            agent = await self._host.agent(self, command.agent)
-        except KeyError:
-            self._error(command.id, "unknown_agent", f"there is no agent {command.agent[:64]!r}")
-            return
-        except UsageError as error:
-            self._error(command.id, "agent_failed", f"agent {command.agent!r} cannot take over: {error}")
-            return
-        except Exception as error:  # the author's instructions may raise anything, and Redis may be away
-            log.exception("agent cannot take over", session=self.session, to_agent=command.agent)
-            why = f"agent {command.agent!r} cannot take over ({type(error).__name__})"
-            self._error(command.id, "agent_failed", why)
-            return
-        self.agent = agent.name
-        self.live().feed(inputs.UpdateAgent(agent))
-        self._acknowledge(command.id)
+    def _taken_over(self, id: str | None, done: asyncio.Future[None]) -> None:  # noqa: A002 - the wire's name
+        refused = done.exception()
+        if isinstance(refused, CommandRefusedError):
+            self._error(id, refused.code, str(refused))
+        else:
+            self._acknowledge(id)
 
 
 def error_frame(clock: Clock, *, code: str, message: str) -> bytes:

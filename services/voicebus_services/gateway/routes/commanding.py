@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Annotated, Any, Final
 
 from fastapi import Path
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
 from voicebus.adapters.redis.commanding import RedisCommands
 from voicebus.errors import BusError, CommandRefusedError
@@ -25,15 +25,32 @@ _REFUSALS: Final[Mapping[str, int]] = {
     "unknown_session": 404,
     "unknown_call": 404,
     "session_ended": 409,
+    "not_ready": 409,
+    "agent_failed": 409,
+    "unknown_agent": 422,
+    "invalid_value": 422,
     "no_answer": 504,
     "expired": 504,
 }
+
+REFUSED: Final[Mapping[int, str]] = {
+    404: "there is no such session.",
+    409: "the session has ended, or cannot do this now.",
+    504: "its gateway did not answer within 2 s; the command is carried out now, or never.",
+}
+"""What the refusals of a command mean, for the document."""
+
+
+class Body(BaseModel):
+    """What a client sends: a field that nobody knows is an error and no oversight."""
+
+    model_config = ConfigDict(extra="forbid")
 
 
 class CommandAccepted(BaseModel):
     """The session has carried the command out."""
 
-    command_id: str
+    command_id: str = Field(examples=["01JZ3V7Q5Y8GQ0P6D4W9C2XK1M"])
 
 
 @contextmanager

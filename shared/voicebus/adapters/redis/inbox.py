@@ -16,6 +16,7 @@ from voicebus.contracts.commands import SESSION_ANSWER, SESSION_COMMAND
 from voicebus.contracts.envelope import Entry
 from voicebus.contracts.streams import INBOX_QUEUE, INBOX_TTL_S, Keys
 from voicebus.errors import CommandRefusedError, ContractError
+from voicebus.ports import Deliver
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
 
@@ -51,10 +52,10 @@ class RedisInbox:
         self._tail = StreamTail(
             bus, self.stream, self._route, ttl_s=INBOX_TTL_S, service=service, on_reachable=on_reachable
         )
-        self._subscribers: dict[str, Callable[[Entry], None]] = {}
+        self._subscribers: dict[str, Deliver] = {}
         self._seen: OrderedDict[str, None] = OrderedDict()
 
-    def subscribe(self, session: str, deliver: Callable[[Entry], None]) -> None:
+    def subscribe(self, session: str, deliver: Deliver) -> None:
         """Have `deliver` called, on the event loop, with every entry for this session."""
         self._subscribers[session] = deliver
 
@@ -81,32 +82,46 @@ class RedisInbox:
         self._seen[entry.id] = None
         if len(self._seen) > _REMEMBERED:
             self._seen.popitem(last=False)
+        refused: CommandRefusedError | None = None
+        later = None
         try:
-            refused = self._deliver(entry)
+            later = self._deliver(entry)
+        except CommandRefusedError as error:
+            refused = error
         except ContractError as error:
             refused = CommandRefusedError("invalid_value", str(error))
             await self._dead_letter(entry_id, fields, error)
         except Exception as error:  # one session's failure must not stop the others' replies
             log.exception("inbox entry not handled", session=entry.session, type=entry.type)
             refused = CommandRefusedError("internal_error", f"internal error ({type(error).__name__})")
-        if entry.type == SESSION_COMMAND and self._commands is not None:
+        if later is None:
+            self._answer(entry, refused)
+        else:
+            later.add_done_callback(lambda done: self._answer(entry, _refusal(done)))
+
+    def _answer(self, entry: Entry, refused: CommandRefusedError | None) -> None:
+        if entry.type != SESSION_COMMAND:
+            return
+        if refused is not None:
+            log.info("command refused", session=entry.session, code=refused.code, why=str(refused))
+        if self._commands is not None:
             self._commands.answer(entry, refused)
 
-    def _deliver(self, entry: Entry) -> CommandRefusedError | None:
-        """Bring an entry to whom it is for; why a command was not carried out, if it was not."""
+    def _deliver(self, entry: Entry) -> asyncio.Future[None] | None:
+        """Bring an entry to whom it is for; what it comes to, where that takes longer.
+
+        Raises:
+            CommandRefusedError: a command was not carried out.
+            ContractError: the entry is malformed.
+        """
         if entry.type == SESSION_ANSWER and self._commands is not None:
             self._commands.answered(entry)
             return None
         deliver = self._subscribers.get(entry.session)
         if deliver is None:
             log.debug("inbox entry for a session that is not here", session=entry.session, type=entry.type)
-            return CommandRefusedError("unknown_session", f"this gateway does not hold session {entry.session[:64]!r}")
-        try:
-            deliver(entry)
-        except CommandRefusedError as refused:
-            log.info("command refused", session=entry.session, code=refused.code, why=str(refused))
-            return refused
-        return None
+            raise CommandRefusedError("unknown_session", f"this gateway does not hold session {entry.session[:64]!r}")
+        return deliver(entry)
 
     async def _dead_letter(self, entry_id: str, fields: dict[str, str], error: ContractError) -> None:
         await write_dead_letter(
@@ -115,3 +130,8 @@ class RedisInbox:
         )  # fmt: skip
         metrics.MESSAGES_DEADLETTERED.labels(service=self._service, reason=error.reason).inc()
         log.warning("inbox entry refused", entry=entry_id, reason=error.reason, error=str(error))
+
+
+def _refusal(done: asyncio.Future[None]) -> CommandRefusedError | None:
+    error = done.exception()
+    return error if isinstance(error, CommandRefusedError) else None

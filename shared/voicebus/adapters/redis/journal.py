@@ -57,6 +57,8 @@ class _Session:
         self.state = dict(state)
         self.events: deque[_Event] = deque()
         self.written = 0
+        # Changes that no event brings, and that are not written yet.
+        self.changed: dict[str, str] = {}
         self.accept_gap = False
         self.stale = False
         self.closed_at: float | None = None
@@ -83,7 +85,7 @@ class _Session:
         horizon = time.monotonic() - KEEP_S
         while self.events and self.events[0].queued < horizon and self.events[0].seq <= self.written:
             self.events.popleft()
-        if not self.events or self.events[-1].seq <= self.written:
+        if not self.changed and (not self.events or self.events[-1].seq <= self.written):
             self.settled.set()
 
     def rewind(self, last: int) -> None:
@@ -164,6 +166,17 @@ class RedisJournal:
         self._dirty[session.id] = owned
         self._wake.set()
 
+    def update(self, session: SessionRef, state: Mapping[str, str]) -> None:
+        """Queue a change of the session's state that no recorded event brings."""
+        owned = self._sessions[session.id]
+        if owned.stale:
+            return
+        owned.state.update(state)
+        owned.changed.update(state)
+        owned.settled.clear()
+        self._dirty[session.id] = owned
+        self._wake.set()
+
     async def close(self, session: SessionRef) -> None:
         """Flush what is queued for this session and forget it.
 
@@ -237,9 +250,9 @@ class RedisJournal:
 
     async def _flush(self, owned: _Session) -> None:
         events = owned.unwritten()[:_MAX_FLUSH]
-        if not events:
+        if not events and not owned.changed:
             return
-        keys = self._keys
+        keys, changed = self._keys, dict(owned.changed)
         status, number = await self._bus.script(
             FLUSH,
             [
@@ -253,6 +266,8 @@ class RedisJournal:
         )
         last = int(number)
         if status == "ok":
+            for name in [name for name, value in changed.items() if owned.changed.get(name) == value]:
+                del owned.changed[name]
             owned.wrote(last)
         elif status == "behind":
             log.warning("Redis lost events", session=owned.id, has=last, written=owned.written)
@@ -263,6 +278,7 @@ class RedisJournal:
     def _lost(self, owned: _Session, error: StaleOwnerError) -> None:
         owned.stale = True
         owned.events.clear()
+        owned.changed.clear()
         owned.settled.set()
         try:
             self._on_stale(error)
@@ -271,7 +287,7 @@ class RedisJournal:
 
 
 def _arguments(owned: _Session, events: list[_Event]) -> list[str | int]:
-    state: dict[str, str] = {}
+    state = dict(owned.changed)
     items: dict[str, str] = {}
     calls: dict[str, str] = {}
     for event in events:
@@ -280,7 +296,8 @@ def _arguments(owned: _Session, events: list[_Event]) -> list[str | int]:
         calls.update(event.changes.calls)
     if owned.accept_gap:  # Redis may have forgotten the session altogether
         state = {**owned.state, **state}
-    head: list[Any] = [owned.epoch, events[0].seq, SESSION_TTL_S, int(owned.accept_gap), len(events)]
+    first = events[0].seq if events else owned.written + 1
+    head: list[Any] = [owned.epoch, first, SESSION_TTL_S, int(owned.accept_gap), len(events)]
     head += [2 * len(state), 2 * len(items), 2 * len(calls), INDEX_KEPT_S]
     for event in events:
         head += [len(event.fields), *event.fields]

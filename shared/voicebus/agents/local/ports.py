@@ -2,12 +2,11 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
-from voicebus.contracts.envelope import Entry
 from voicebus.engine.outputs import Record
-from voicebus.ports import SessionRef
+from voicebus.ports import Deliver, SessionRef
 
 MAX_RECORDS: Final = 10_000
 """Records that a session in process keeps; beyond that the oldest go."""
@@ -42,6 +41,9 @@ class LocalJournal:
     def append(self, session: SessionRef, record: Record, at_ms: int) -> None:
         self._records.append((record, at_ms))
 
+    def update(self, session: SessionRef, state: Mapping[str, str]) -> None:
+        """Whoever holds the session sees its state."""
+
     async def close(self, session: SessionRef) -> None:
         """The records stay, for whoever holds the session."""
 
@@ -49,7 +51,7 @@ class LocalJournal:
 class NoInbox:
     """Implements `Inbox`: in process, answers come as inputs."""
 
-    def subscribe(self, session: str, deliver: Callable[[Entry], None]) -> None:
+    def subscribe(self, session: str, deliver: Deliver) -> None:
         """Nothing is delivered."""
 
     def unsubscribe(self, session: str) -> None:

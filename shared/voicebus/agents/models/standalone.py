@@ -185,6 +185,9 @@ class _NoAuthor:
     async def resolve(self, _: object) -> NoReturn:
         raise NotImplementedError("a model alone makes no handoffs")
 
+    async def take_over(self, _: object) -> NoReturn:
+        raise NotImplementedError("a model alone changes no agents")
+
     async def vet(self, _: object) -> NoReturn:
         raise NotImplementedError("a model alone approves no calls")
 
@@ -198,6 +201,9 @@ class _NoJournal:
 
     def append(self, session: SessionRef, record: Record, at_ms: int) -> None:
         """Nothing is kept."""
+
+    def update(self, session: SessionRef, state: Mapping[str, str]) -> None:
+        """Nor this."""
 
     async def close(self, session: SessionRef) -> None:
         """Nothing was kept."""

@@ -1,0 +1,87 @@
+"""`POST /v1/sessions/{session}/…`: what a client of the native face may say, said by another process."""
+
+from typing import Annotated, Any, Final, Literal
+
+from fastapi import APIRouter, Depends
+from pydantic import Field, model_validator
+
+from voicebus.adapters.redis.commanding import RedisCommands
+from voicebus_services.gateway.routes.commanding import REFUSED, Asking, Body, CommandAccepted, Id, carry_out
+from voicebus_services.openapi import problems
+
+MAX_TEXT: Final = 100_000
+"""Characters of a text part."""
+
+# An image comes as a data URI; the body as a whole is bounded more tightly than this.
+_MAX_IMAGE: Final = 4 * 1024 * 1024
+
+
+class TextPart(Body):
+    type: Literal["input_text"]
+    text: Annotated[str, Field(max_length=MAX_TEXT)]
+
+
+class ImagePart(Body):
+    """An image as a data URI (PNG or JPEG)."""
+
+    type: Literal["input_image"]
+    image_url: Annotated[str, Field(min_length=1, max_length=_MAX_IMAGE)]
+    detail: Literal["auto", "low", "high"] | None = None
+
+
+Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
+
+
+class UserMessage(Body):
+    """Either `text`, or `content` of several parts. The agent answers it."""
+
+    text: Annotated[str | None, Field(max_length=MAX_TEXT, examples=["What does a room cost?"])] = None
+    content: Annotated[list[Part] | None, Field(min_length=1, max_length=100)] = None
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> "UserMessage":
+        if (self.text is None) == (self.content is None):
+            raise ValueError("either text or content is needed")
+        return self
+
+    def arguments(self) -> dict[str, Any]:
+        return self.model_dump(exclude_none=True)
+
+
+class AgentChange(Body):
+    """The agent that takes over; its name as `GET /v1/agents` lists it."""
+
+    agent: Annotated[str, Field(min_length=1, max_length=200, examples=["front-desk"])]
+
+
+class Ending(Body):
+    """Why the session ends, as it is recorded."""
+
+    reason: Annotated[str, Field(pattern="^[a-z_]{1,40}$", examples=["ended"])] = "ended"
+
+
+def routes(commands: RedisCommands, tenant: Asking) -> APIRouter:
+    router = APIRouter(prefix="/sessions/{session}", tags=["commands"], responses=problems(REFUSED))
+    Caller = Annotated[str, Depends(tenant)]  # noqa: N806 - a type
+
+    @router.post("/messages", status_code=202)
+    async def send_message(session: Id, asking: Caller, message: UserMessage) -> CommandAccepted:
+        """Say something as the user, and have it answered."""
+        return await carry_out(commands, asking, session, "send_message", message.arguments())
+
+    @router.post("/interrupt", status_code=202)
+    async def interrupt(session: Id, asking: Caller) -> CommandAccepted:
+        """Stop what the agent is saying."""
+        return await carry_out(commands, asking, session, "interrupt", {})
+
+    @router.post("/agent", status_code=202)
+    async def update_agent(session: Id, asking: Caller, change: AgentChange) -> CommandAccepted:
+        """Have another agent take over."""
+        return await carry_out(commands, asking, session, "update_agent", {"agent": change.agent})
+
+    @router.post("/end", status_code=202)
+    async def end(session: Id, asking: Caller, ending: Ending | None = None) -> CommandAccepted:
+        """End the session."""
+        return await carry_out(commands, asking, session, "end", {"reason": (ending or Ending()).reason})
+
+    return router
