@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any, Final
 
 from voicebus.agents.agent import RealtimeAgent
+from voicebus.agents.client_policy import ClientPolicy, ClientSetting, ClientSight
 from voicebus.agents.config import (
     RealtimeClientMessage,
     RealtimeGuardrailsSettings,
@@ -201,6 +202,9 @@ __all__ = [
     "AssistantText",
     "BackgroundResult",
     "BusError",
+    "ClientPolicy",
+    "ClientSetting",
+    "ClientSight",
     "FunctionTool",
     "GuardrailFunctionOutput",
     "Handoff",

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from voicebus.agents.client_policy import ClientPolicy
 from voicebus.agents.config import RealtimeRunConfig, ToolErrorFormatterArgs, check_run_config
 from voicebus.agents.context import RunContextWrapper
 from voicebus.agents.guardrails import InputGuardrail, OutputGuardrail
@@ -26,6 +27,7 @@ def test_a_run_config_may_say_everything_or_nothing() -> None:
         "tool_execution": {"pre_approval_tool_input_guardrails": True},
         "tool_error_formatter": lambda args: args.default_message,
         "hooks": RealtimeRunHooks(),
+        "client_policy": ClientPolicy(show={"tools"}),
     }
     check_run_config(full)
     assert set(RealtimeRunConfig.__annotations__) == set(full)

@@ -89,7 +89,7 @@ def test_nothing_of_a_server_call_or_a_handoff_shows() -> None:
     items = [call("item_c", "call_1", "weather"), call("item_h", "call_2", "transfer_to_billing")]
     seen = feed(view, [*model.user("item_q"), *model.response("resp_1", items)])
     view.follow_up_expected()
-    view.agent_changed(name="billing", server_tools=[])
+    view.agent_changed(AgentSpec("billing"))
     for number in ("1", "2"):
         view.hide_item(f"item_o{number}")
         seen += feed(view, model.output(f"item_o{number}", f"call_{number}"))

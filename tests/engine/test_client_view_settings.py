@@ -6,7 +6,7 @@ import pytest
 
 from support.model_events import Event
 from voicebus.engine.client_view import OpenAIClientView
-from voicebus.engine.config import AgentSpec, Face, HandoffSpec, SessionConfig, ToolSpec
+from voicebus.engine.config import AgentSpec, ClientRights, Face, HandoffSpec, HostedToolSpec, SessionConfig, ToolSpec
 from voicebus.engine.view import CreateResponse, Reply, UpdateSession
 
 WEATHER = ToolSpec("weather", "Tells the weather.", {"type": "object"}, "default", 1000)
@@ -16,6 +16,7 @@ SERVER_WEATHER = {
     "description": "Tells the weather.",
     "parameters": {"type": "object"},
 }
+REFUND = ToolSpec("refund", "Pays back.", {"type": "object"}, "default", 1000)
 BILLING = HandoffSpec("transfer_to_billing", "Hands over.", {"type": "object"}, "billing")
 MAP = {"type": "function", "name": "open_map", "parameters": {"type": "object"}, "x-mine": True}
 SESSION: Event = {
@@ -36,9 +37,13 @@ SESSION: Event = {
 }
 
 
-def make_view(**kwargs: Any) -> OpenAIClientView:
-    agent = AgentSpec("helper", instructions="Keep the secret.", tools=(WEATHER,), handoffs=(BILLING,))
-    view = OpenAIClientView(SessionConfig("s1", Face.OPENAI, agent, "gpt-realtime", **kwargs))
+def make_view(*may_set: str, may_see: tuple[str, ...] = (), **agent: Any) -> OpenAIClientView:
+    """The view of a client that may set these paths (none: the default ones) and see these parts."""
+    rights = ClientRights(frozenset(may_set) or ClientRights().may_set, frozenset(may_see))
+    spec = AgentSpec(
+        "helper", instructions="Keep the secret.", tools=(WEATHER,), handoffs=(BILLING,), client=rights, **agent
+    )
+    view = OpenAIClientView(SessionConfig("s1", Face.OPENAI, spec, "gpt-realtime"))
     view.model_event({"type": "session.created", "event_id": "event_1", "session": SESSION})
     return view
 
@@ -88,7 +93,7 @@ def test_tracing_that_a_client_asks_for_shows_to_it_alone() -> None:
 
 
 def test_tracing_that_a_client_may_set_passes() -> None:
-    view = make_view(client_may_set=frozenset({"type", "tracing"}))
+    view = make_view("tracing")
     assert update(view, tracing="auto").patch == {"type": "realtime", "tracing": "auto"}
 
 
@@ -115,7 +120,7 @@ def test_the_clients_tools_are_shown_as_it_declared_them() -> None:
 
 def test_a_handoff_changes_the_model_name_that_a_client_is_shown() -> None:
     view = make_view()
-    view.agent_changed(name="billing", server_tools=[{"type": "function", "name": "refund"}])
+    view.agent_changed(AgentSpec("billing", tools=(REFUND,)))
     (updated,) = view.settings_changed({**SESSION, "tools": [{"type": "function", "name": "refund"}]})
     assert (updated["session"]["model"], updated["session"]["tools"]) == ("billing", [])
 
@@ -171,7 +176,7 @@ def test_the_update_of_an_unmodified_openai_agents_client_applies() -> None:
 
 
 def test_prefixes_count_as_allowed() -> None:
-    view = make_view(client_may_set=frozenset({"type", "audio.output.voice", "instructions"}))
+    view = make_view("audio.output.voice", "instructions")
     assert update(view, audio={"output": {"voice": "ash"}}).patch["audio"] == {"output": {"voice": "ash"}}
     unchanged = update(view, audio={"output": {"voice": "ash", "speed": 1.0}})
     assert unchanged.patch["audio"] == {"output": {"voice": "ash"}}
@@ -182,10 +187,68 @@ def test_prefixes_count_as_allowed() -> None:
 
 
 def test_instructions_that_a_client_may_set_are_shown_once_confirmed() -> None:
-    view = make_view(client_may_set=frozenset({"type", "instructions"}))
+    view = make_view("instructions")
     assert update(view, instructions="Be brief.").patch["instructions"] == "Be brief."
     (updated,) = view.settings_changed({**SESSION, "instructions": "Be brief."})
     assert updated["session"]["instructions"] == "Be brief."
+
+
+def test_an_agents_instructions_and_tools_show_where_its_policy_says_so() -> None:
+    files = HostedToolSpec(
+        "files",
+        {"type": "mcp", "server_label": "files", "server_url": "u", "authorization": "tok", "headers": {"k": "v"}},
+    )
+    view = make_view(may_see=("instructions", "tools"), hosted_tools=(files,))
+    (created,) = view.model_event({"type": "session.created", "session": SESSION})
+    shown = created["session"]
+    assert shown["instructions"] == "Keep the secret."
+    assert [tool.get("name") or tool["server_label"] for tool in shown["tools"]] == [
+        "weather", "transfer_to_billing", "files",
+    ]  # fmt: skip
+    assert shown["tools"][2] == {"type": "mcp", "server_label": "files", "server_url": "u"}
+    # Such a client sends back what it was shown, with a tool of its own.
+    intent = update(view, instructions=shown["instructions"], tools=[*shown["tools"], MAP])
+    assert (intent.patch, intent.tools, intent.server_tools) == ({"type": "realtime"}, [MAP], None)
+    assert refusal(view, {"type": "realtime", "instructions": "Tell it."}) == (
+        "forbidden_parameter", "session.instructions",
+    )  # fmt: skip
+    (updated,) = view.settings_changed(SESSION)
+    assert [tool.get("name") for tool in updated["session"]["tools"][:2]] == ["weather", "transfer_to_billing"]
+
+
+def test_a_client_may_choose_among_the_servers_tools_where_it_is_let() -> None:
+    view = make_view("tools", "server_tools", may_see=("tools",))
+    intent = update(view, tools=[{"type": "function", "name": "weather", "description": "Mine."}, MAP])
+    assert (intent.tools, intent.server_tools) == ([MAP], frozenset({"weather"}))
+    (updated,) = view.settings_changed({**SESSION, "tools": [SERVER_WEATHER, MAP]})
+    assert updated["session"]["tools"] == [SERVER_WEATHER, MAP], "the server's definition is the one that counts"
+    assert update(view, tools=[]).server_tools == frozenset()
+    assert update(view, tool_choice="auto").server_tools is None
+    back = update(view, tools=[SERVER_WEATHER, {"type": "function", "name": "transfer_to_billing"}])
+    assert back.server_tools == frozenset({"weather", "transfer_to_billing"})
+
+
+def test_what_a_client_may_do_follows_the_agent_in_charge() -> None:
+    view = make_view("instructions", may_see=("tools",))
+    update(view, instructions="Be brief.")
+    view.settings_changed({**SESSION, "instructions": "Be brief."})
+    view.agent_changed(AgentSpec("billing", tools=(REFUND,)))
+    assert refusal(view, {"type": "realtime", "instructions": "Be rude."}) == (
+        "forbidden_parameter", "session.instructions",
+    )  # fmt: skip
+    (updated,) = view.settings_changed({**SESSION, "instructions": "Billing."})
+    assert (updated["session"]["instructions"], updated["session"]["tools"]) == ("", [])
+
+
+def test_parts_of_a_responses_audio_are_judged_one_by_one() -> None:
+    view = make_view("audio.output.voice")
+    allowed = {"audio": {"output": {"voice": "ash"}}}
+    (intent,) = view.client_event({"type": "response.create", "response": allowed})
+    assert isinstance(intent, CreateResponse)
+    assert intent.response == allowed
+    other = {"audio": {"output": {"voice": "ash", "format": {"type": "audio/pcmu"}}}}
+    error = error_of(view, {"type": "response.create", "response": other})
+    assert (error["code"], error["param"]) == ("forbidden_parameter", "response.audio.output.format")
 
 
 TRANSCRIPT: Event = {
@@ -303,7 +366,7 @@ def test_a_tool_choice_of_the_agent_that_names_a_server_tool_is_not_shown() -> N
 
 def test_a_tool_of_an_agent_before_may_be_declared_by_the_client_later() -> None:
     view = make_view()
-    view.agent_changed(name="billing", server_tools=[])
+    view.agent_changed(AgentSpec("billing"))
     late = {"type": "response.output_item.added", "item": {"id": "item_1", "type": "function_call", "name": "weather"}}
     assert view.model_event(late) == []
     assert refusal(view, {"type": "realtime", "tools": [SERVER_WEATHER]}) == ("invalid_value", "session.tools[0].name")

@@ -6,7 +6,7 @@ from typing import Any
 from support.talk import Talk, agent, handoff, tool
 from voicebus.contracts.guardrails import GuardrailResult
 from voicebus.contracts.journal import EventType
-from voicebus.engine.config import Face, GuardrailSpec
+from voicebus.engine.config import AgentSpec, Face, GuardrailSpec
 from voicebus.engine.inputs import AgentResolved, ClientEvent, ClientMalformed, CommitAudio, End, Interrupt
 from voicebus.engine.outputs import DispatchCheck, DispatchTool, ForwardAudio, Output, SendModel, ToClient
 from voicebus.engine.view import CancelResponse, CreateResponse, Intent
@@ -548,7 +548,7 @@ class StubbornView:
     def client_event(self, event: Mapping[str, Any]) -> Sequence[Intent]:
         return self.intents or [CreateResponse(event.get("response", {}), event.get("event_id"))]
 
-    def agent_changed(self, *, name: str, server_tools: Sequence[Mapping[str, Any]]) -> None: ...
+    def agent_changed(self, agent: AgentSpec) -> None: ...
 
     def settings_changed(self, session: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
         return []

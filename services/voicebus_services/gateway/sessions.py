@@ -212,12 +212,17 @@ class Sessions:
             face=held.face.kind,
             agent=agent,
             tenant=held.tenant,
-            model=held.author.settings(agent.snapshot).get("model_name") or self._settings.model_name,
+            model=self._model(held, agent),
             guardrail_timeout_ms=round(self._settings.guardrail_timeout.total_seconds() * 1000),
             raw_events=held.face.raw_events,
             words_errors=run_config.get("tool_error_formatter") is not None,
             inline_tools=not run_config.get("async_tool_calls", True),
         )
+
+    def _model(self, held: Held, agent: AgentSpec) -> str:
+        if held.face.model is not None and agent.client.allows("model"):
+            return held.face.model
+        return held.author.settings(agent.snapshot).get("model_name") or self._settings.model_name
 
     async def _drive(self, held: Held, config: SessionConfig, traceparent: str) -> SessionDriver:
         face = held.face

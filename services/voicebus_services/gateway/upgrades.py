@@ -65,9 +65,9 @@ class Doorkeeper:
         if "call_id" in upgrade.query:
             _rejected("unknown_call")
             return _problem(ProblemError(404, "call_id_not_found", "there is no call of this id here to join"))
-        named = upgrade.query.get("agent")
-        if named is None and self._known(upgrade.query.get("model", ""), principal):
-            named = upgrade.query["model"]
+        named, model = upgrade.query.get("agent"), upgrade.query.get("model") or None
+        if named is None and model is not None and self._known(model, principal):
+            named, model = model, None
         agent = self._agent(named, principal)
         if agent is None:
             _rejected("unknown_agent")
@@ -78,9 +78,9 @@ class Doorkeeper:
             _rejected(refusal[0])
             return _problem(ProblemError(503, *refusal, headers={"Retry-After": str(RETRY_AFTER_S)}))
         traceparent = upgrade.headers.get("traceparent")
-        return Accept(
-            openai.OpenAIConnection(self._sessions, principal, agent=agent, traceparent=traceparent), subprotocol
-        )
+        face = openai.OpenAIConnection(self._sessions, principal, agent=agent, traceparent=traceparent)
+        face.model = model
+        return Accept(face, subprotocol)
 
     # --- the native face ----------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic, Self, TypeAlias
 
+from voicebus.agents.client_policy import ClientPolicy, check_client_policy
 from voicebus.agents.context import RunContextWrapper, TContext
 from voicebus.agents.guardrails import InputGuardrail, OutputGuardrail
 from voicebus.agents.handoffs import Handoff, as_handoffs, is_offered
@@ -30,6 +31,7 @@ class RealtimeAgent(Generic[TContext]):
     over, never per turn. `prompt` is one that is kept at the provider. `handoffs` are agents or `realtime_handoff(...)`
     results; more may be appended later, so that agents can hand off to each other. `mcp_servers` bring further tools,
     made as `mcp_config` says. `hooks` are told what the agent does. `input_guardrails` judge what the user says to it.
+    `client_policy` is what clients of the OpenAI protocol may do with it (absent: the run config's, else the default).
     `voice` is the agent's own; it holds where nothing was spoken in the conversation yet, as a model cannot change its
     voice after that.
 
@@ -50,6 +52,7 @@ class RealtimeAgent(Generic[TContext]):
     hooks: RealtimeAgentHooks[Any] | None = None
     input_guardrails: list[InputGuardrail[Any]] = field(default_factory=list, kw_only=True)
     voice: RealtimeVoice | None = field(default=None, kw_only=True)
+    client_policy: ClientPolicy | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
@@ -132,6 +135,7 @@ class RealtimeAgent(Generic[TContext]):
             raise self._wrong("hooks", "must be a RealtimeAgentHooks object or None", self.hooks)
         if not isinstance(self.mcp_config, dict):
             raise self._wrong("mcp_config", "must be a dictionary", self.mcp_config)
+        check_client_policy(self.client_policy, f"RealtimeAgent {self.name!r}:")
         unknown = sorted(str(key) for key in set(self.mcp_config) - set(MCPConfig.__annotations__))
         if unknown:
             raise UserError(f"RealtimeAgent {self.name!r}: mcp_config has unknown keys: {', '.join(unknown)}")

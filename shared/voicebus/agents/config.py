@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Literal, NotRequired, TypeAlias, TypedDict
 
+from voicebus.agents.client_policy import ClientPolicy, check_client_policy
 from voicebus.agents.context import RunContextWrapper, TContext
 from voicebus.agents.guardrails import InputGuardrail, OutputGuardrail
 from voicebus.agents.hooks import RealtimeRunHooks
@@ -137,6 +138,7 @@ class RealtimeRunConfig(TypedDict):
     `output_guardrails` and `input_guardrails` add to the agents' own. `tracing_disabled` switches the provider's
     traces off. `async_tool_calls`: tools run beside the conversation (default); False has the session wait for each.
     `tool_error_formatter` is asked for every tool error that the model is told. `hooks` are told what happens.
+    `client_policy` is for agents that have none of their own.
     """
 
     model_settings: NotRequired[RealtimeSessionModelSettings]
@@ -148,6 +150,7 @@ class RealtimeRunConfig(TypedDict):
     tool_error_formatter: NotRequired[ToolErrorFormatter]
     input_guardrails: NotRequired[list[InputGuardrail[Any]]]
     hooks: NotRequired[RealtimeRunHooks[Any] | None]
+    client_policy: NotRequired[ClientPolicy | None]
 
 
 def check_run_config(config: Mapping[str, Any]) -> None:
@@ -184,6 +187,7 @@ def check_run_config(config: Mapping[str, Any]) -> None:
     hooks = config.get("hooks")
     if hooks is not None and (inspect.isclass(hooks) or not isinstance(hooks, RealtimeRunHooks)):
         raise _wrong("hooks", hooks, "must be a RealtimeRunHooks object")
+    check_client_policy(config.get("client_policy"), "run config")
 
 
 def _known(given: Mapping[str, Any], known: Any, where: str) -> None:

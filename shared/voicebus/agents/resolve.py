@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from voicebus.agents.agent import RealtimeAgent, enabled_tools
+from voicebus.agents.client_policy import ClientPolicy
 from voicebus.agents.config import DEFAULT_DEBOUNCE, RealtimeRunConfig, check_run_config, wire_session
 from voicebus.agents.context import RunContextWrapper
 from voicebus.agents.guardrails import InputGuardrail, OutputGuardrail
@@ -129,6 +130,7 @@ class Resolver:
                     for tool in hosted
                 ),
                 input_guardrails=tuple(_guardrail(names[id(entry)], entry, debounce) for entry in hearing),
+                client=(agent.client_policy or self.run_config.get("client_policy") or ClientPolicy()).rights,
                 snapshot=snapshot,
             ),
             agent=agent,

@@ -12,7 +12,6 @@ from voicebus.engine.client_errors import (
     EVENT_ID_LIMIT,
     ClientEventError,
     duplicate_item,
-    forbidden,
     invalid_type,
     invalid_value,
     missing,
@@ -45,18 +44,13 @@ SHAPES: Final[Mapping[str, Mapping[str, tuple[str, bool]]]] = {
     "response.cancel": {"response_id": (_TEXT, False)},
 }
 
-# What a response may override, with its path in the session, and what belongs to a response alone.
-_OVERRIDES: Final[Mapping[str, str]] = {
-    "instructions": "instructions",
-    "output_modalities": "output_modalities",
-    "audio": "audio.output",
-    "tools": "tools",
-    "tool_choice": "tool_choice",
-    "max_output_tokens": "max_output_tokens",
-    "prompt": "prompt",
-    "reasoning": "reasoning",
-    "parallel_tool_calls": "parallel_tool_calls",
-}
+# What a response may override of the session, and what belongs to a response alone.
+_OVERRIDES: Final = frozenset(
+    {
+        *("instructions", "output_modalities", "audio", "tools", "tool_choice", "max_output_tokens", "prompt"),
+        *("reasoning", "parallel_tool_calls"),
+    }
+)
 MAX_METADATA: Final = 16
 _MAX_KEY: Final = 64
 _MAX_VALUE: Final = 512
@@ -163,18 +157,18 @@ def response_parameters(
     the client's tools alone, and instructions of its own.
     """
     out_of_band = response.get("conversation") == "none"
-    for key in response:
+    for key, value in response.items():
         if key not in _OVERRIDES and key not in _OWN_FIELDS:
             raise unknown_parameter("response", key)
         own_context = out_of_band and key == "instructions"
-        if key in _OVERRIDES and not own_context and not settings.may_set(_OVERRIDES[key]):
-            raise forbidden(f"response.{key}")
+        if key in _OVERRIDES and not own_context:
+            settings.require(value, key, f"response.{key}")
     _check_metadata(response.get("metadata"))
     items.check_input(response.get("input"))
     tools.check_choice(response.get("tool_choice"), "response.tool_choice")
     parameters = dict(response)
     if "tools" in response:
-        own = tools.check(response["tools"], "response.tools")
+        own = tools.without_servers(tools.check(response["tools"], "response.tools"))
         tools.declare(own, for_session=False)
         parameters["tools"] = own if out_of_band else [*tools.server, *own]
     elif out_of_band:

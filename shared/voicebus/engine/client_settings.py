@@ -1,8 +1,8 @@
 """A client's view of the session's settings: what it is shown, and which of its updates may pass.
 
-What a client may not set (contract section 4): everything outside `SessionConfig.client_may_set`, so by default the
-instructions, the prompt and reasoning. Such an update is answered with `forbidden_parameter` and dropped whole. Three
-rules let unmodified clients, which send the whole session object, hold a conversation all the same:
+What a client may not set (contract section 4): everything outside the `ClientRights` of the agent in charge, so by
+default the instructions, the prompt and reasoning. Such an update is answered with `forbidden_parameter` and dropped
+whole. Three rules let unmodified clients, which send the whole session object, hold a conversation all the same:
 
 - A value equal to the one that the client is shown changes nothing, so it is never refused: instructions "" (that is
   what clients are shown), a prompt or tracing of null, the agent's name as the model.
@@ -25,7 +25,7 @@ from typing import Any, Final
 
 from voicebus.engine.client_errors import forbidden, invalid_type, invalid_value, missing, unknown_parameter
 from voicebus.engine.client_tools import Tools
-from voicebus.engine.config import SessionConfig
+from voicebus.engine.config import AgentSpec, SessionConfig
 from voicebus.engine.view import UpdateSession
 
 _FORMAT: Final = dict.fromkeys(("type", "rate"))
@@ -78,7 +78,7 @@ class ClientSettings:
     def __init__(self, config: SessionConfig, tools: Tools) -> None:
         self.agent: str = config.agent.name
         self.transcription_hidden: bool = False
-        self._may_set = config.client_may_set
+        self._rights = config.agent.client
         self._tools = tools
         self._other_agents = {handoff.agent for handoff in config.agent.handoffs} - {self.agent}
         self._instructions = ""
@@ -86,32 +86,41 @@ class ClientSettings:
         self._shown: Mapping[str, Any] = {"model": self.agent, "instructions": "", "tools": []}
         self._pending: deque[_Pending] = deque(maxlen=_MAX_PENDING)
 
-    def agent_changed(self, name: str) -> None:
-        self._other_agents = (self._other_agents | {self.agent}) - {name}
-        self.agent = name
+    def agent_changed(self, agent: AgentSpec) -> None:
+        self._other_agents = (self._other_agents | {self.agent}) - {agent.name}
+        self.agent = agent.name
+        self._rights = agent.client
 
     @property
     def own_tools(self) -> list[Any]:
         """The client's own tools in the session."""
-        return list(self._shown["tools"])
+        return self._tools.without_servers(self._shown["tools"])
 
     def may_set(self, path: str) -> bool:
         """Whether a client may set this dotted path, or one of which it is a part."""
-        return any(path == allowed or path.startswith(f"{allowed}.") for allowed in self._may_set)
+        return self._rights.allows(path)
+
+    def require(self, value: Any, path: str, param: str) -> None:
+        """Raises `ClientEventError`, naming `param`, where not all of `value` may be set at `path`."""
+        if not self.may_set(path):
+            if not isinstance(value, Mapping) or not self._may_set_part(path):
+                raise forbidden(param)
+            for key, part in value.items():
+                self.require(part, f"{path}.{key}", f"{param}.{key}")
 
     def show(self, session: Mapping[str, Any]) -> dict[str, Any]:
         """The client's view of the session as the model confirmed it."""
         shown = {
             **session,
             "model": self.agent,
-            "instructions": self._instructions,
-            "tools": self._tools.own(session.get("tools")),
+            "instructions": self._shown_instructions(session),
+            "tools": self._tools.visible(session.get("tools")),
         }
         for private in ("prompt", "tracing"):
             if (shown.get(private) is not None or private in self._own_view) and not self.may_set(private):
                 shown[private] = self._own_view.get(private)
         choice = shown.get("tool_choice")
-        if isinstance(choice, Mapping) and self._tools.is_servers_choice(choice):
+        if isinstance(choice, Mapping) and self._tools.is_hidden_choice(choice):
             shown["tool_choice"] = "auto"
         if self.transcription_hidden:
             shown = _with_transcription_off(shown)
@@ -140,11 +149,15 @@ class ClientSettings:
         self._tools.check_choice(patch.get("tool_choice"), "session.tool_choice")
         patch, hide = _without_transcription_off(patch)
         # Nothing may be kept before the last check has passed.
-        self._tools.declare(tools or [], for_session=True)
+        chosen = None
+        if tools is not None:
+            chosen = self._tools.select(tools)
+            tools = self._tools.without_servers(tools)
+            self._tools.declare(tools, for_session=True)
         instructions = patch.get("instructions")
-        kept = instructions if isinstance(instructions, str) else None
-        self._pending.append(_Pending(event_id, kept, hide, own_view))
-        return UpdateSession(patch, tools, event_id)
+        text = instructions if isinstance(instructions, str) else None
+        self._pending.append(_Pending(event_id, text, hide, own_view))
+        return UpdateSession(patch, tools, event_id, chosen)
 
     def confirmed(self, session: Mapping[str, Any]) -> dict[str, Any]:
         """The model applied the oldest update: what the client is shown then."""
@@ -171,6 +184,14 @@ class ClientSettings:
             if about_session or error.get("code") == "cannot_update_voice":
                 self._pending.popleft()
 
+    def _shown_instructions(self, session: Mapping[str, Any]) -> Any:
+        if "instructions" in self._rights.may_see:
+            return session.get("instructions") or ""
+        return self._instructions if self.may_set("instructions") else ""
+
+    def _may_set_part(self, path: str) -> bool:
+        return any(allowed.startswith(f"{path}.") for allowed in self._rights.may_set)
+
     def _check_model(self, model: object) -> None:
         if not isinstance(model, str):
             raise invalid_type("session.model", "a string", model)
@@ -183,7 +204,7 @@ class ClientSettings:
             return value
         if value == shown:
             return _UNCHANGED
-        if isinstance(value, Mapping) and any(allowed.startswith(f"{path}.") for allowed in self._may_set):
+        if isinstance(value, Mapping) and self._may_set_part(path):
             inner = shown if isinstance(shown, Mapping) else {}
             parts = {key: self._settable(part, inner.get(key), f"{path}.{key}") for key, part in value.items()}
             return {key: part for key, part in parts.items() if part is not _UNCHANGED}

@@ -22,7 +22,7 @@ from voicebus.engine.client_errors import (
 from voicebus.engine.client_requests import ItemRules, event_id_of, response_parameters, type_of
 from voicebus.engine.client_settings import ClientSettings
 from voicebus.engine.client_tools import Tools
-from voicebus.engine.config import SessionConfig
+from voicebus.engine.config import AgentSpec, SessionConfig
 from voicebus.engine.view import (
     OWN_PREFIX,
     CancelResponse,
@@ -90,9 +90,9 @@ class OpenAIClientView:
     def settings_changed(self, session: Mapping[str, Any]) -> Sequence[Event]:
         return [{"type": "session.updated", "session": self._settings.confirmed(session)}]
 
-    def agent_changed(self, *, name: str, server_tools: Sequence[Mapping[str, Any]]) -> None:
-        self._settings.agent_changed(name)
-        self._tools.replace_server(server_tools)
+    def agent_changed(self, agent: AgentSpec) -> None:
+        self._settings.agent_changed(agent)
+        self._tools.replace_server(agent)
 
     def hide_item(self, item_id: str) -> None:
         self._conversation.hide(item_id)

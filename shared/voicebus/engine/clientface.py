@@ -51,8 +51,7 @@ class ClientFace:
         self.resting: Response | None = None
 
     def agent_changed(self) -> None:
-        agent = self._settings.agent
-        self.view.agent_changed(name=agent.name, server_tools=wire_tools(agent))
+        self.view.agent_changed(self._settings.agent)
 
     def is_client_tool(self, name: str) -> bool:
         """Whether the client has declared a tool of this name: it answers the calls itself."""

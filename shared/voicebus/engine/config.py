@@ -96,11 +96,30 @@ class GuardrailSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class ClientRights:
+    """What a client of the OpenAI face may do with an agent.
+
+    `may_set` are dotted paths of the session object, each with everything below it; two are our own: `server_tools`
+    (which of the agent's tools are offered) and `model` (which model answers). `may_see` are keys of that object.
+    """
+
+    may_set: frozenset[str] = frozenset(
+        {"audio", "output_modalities", "tools", "tool_choice", "max_output_tokens", "include", "truncation"}
+    )
+    may_see: frozenset[str] = frozenset()
+
+    def allows(self, path: str) -> bool:
+        """Whether a client may set this path, alone or with what it is a part of."""
+        return any(path == allowed or path.startswith(f"{allowed}.") for allowed in self.may_set)
+
+
+@dataclass(frozen=True, slots=True)
 class AgentSpec:
     """One agent, resolved: dynamic instructions evaluated, disabled tools left out.
 
     `session` is the agent's part of the wire's session object (protocol section 4) without `type`, `model`,
     `instructions` and `tools`: audio formats, transcription, turn detection, voice, modalities, ...
+    `client` is what clients of the OpenAI face may do while it is in charge.
     `snapshot` tells the owner which of its resolutions this is, so that a call finds the tool that it was made for.
     """
 
@@ -112,6 +131,7 @@ class AgentSpec:
     session: Mapping[str, Any] = field(default_factory=dict)
     hosted_tools: tuple[HostedToolSpec, ...] = ()
     input_guardrails: tuple[GuardrailSpec, ...] = ()
+    client: ClientRights = ClientRights()
     snapshot: int = 0
 
     @property
@@ -131,7 +151,6 @@ class SessionConfig:
     """One conversation. Durations in ms.
 
     `raw_events`: emit `raw_model_event` for every model event but audio deltas (native face).
-    `client_may_set` are the dotted session paths that a client of the OpenAI face may change (prefixes count).
     `calls_elsewhere`: calls are answered by whoever drives the session (`SendToolOutput`), none is dispatched.
     `words_errors`: the owner is asked (`WordToolError`) how the model is told of a tool's error.
     `tenant` owns the session: it is recorded, and decides nothing here.
@@ -155,6 +174,3 @@ class SessionConfig:
     inline_tools: bool = False
     tenant: str = LOCAL_TENANT
     seed: tuple[Mapping[str, Any], ...] = ()
-    client_may_set: frozenset[str] = frozenset(
-        {"type", "audio", "output_modalities", "tools", "tool_choice", "max_output_tokens", "include", "truncation"}
-    )

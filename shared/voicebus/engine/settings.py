@@ -6,18 +6,21 @@ model and lasts until the next agent, whose settings are sent whole (parity 2.21
 `session.created`, and again only where it changes (parity 42, 130).
 """
 
+import dataclasses
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from voicebus.engine import wire
-from voicebus.engine.config import AgentSpec, HandoffSpec, ToolSpec, Transport
+from voicebus.engine.config import AgentSpec, ClientRights, HandoffSpec, ToolSpec, Transport
 from voicebus.engine.outbox import Outbox
 from voicebus.engine.view import UpdateSession
 
 # Objects that merge field by field; everything else is replaced whole (protocol 4.2).
 _MERGED: Final = frozenset({"audio", "audio.input", "audio.output"})
+# Before the label of an MCP server, which would else pass for a function's name.
+HOSTED: Final = "mcp:"
 # Updates whose answer is waited for; a server that answers none gets there.
 _MAX_UNANSWERED: Final = 64
 # What the model does where nobody has said how turns are detected.
@@ -65,6 +68,36 @@ def offered_tools(agent: AgentSpec, own: Sequence[Mapping[str, Any]]) -> list[Ma
     return [*wire_tools(agent), *own_tools(agent, own)]
 
 
+def with_tools(agent: AgentSpec, keys: Collection[str]) -> AgentSpec:
+    """`agent` with those of its tools, handoffs and hosted servers alone that `keys` name (see `tool_key`)."""
+    return dataclasses.replace(
+        agent,
+        tools=tuple(tool for tool in agent.tools if tool.name in keys),
+        handoffs=tuple(handoff for handoff in agent.handoffs if handoff.name in keys),
+        hosted_tools=tuple(server for server in agent.hosted_tools if tool_key(server.wire) in keys),
+    )
+
+
+def tool_key(tool: Mapping[str, Any]) -> str | None:
+    """A function's name; what identifies an MCP server is its label, which may be a function's name as well."""
+    name, label = tool.get("name"), tool.get("server_label")
+    if isinstance(name, str):
+        return name
+    return f"{HOSTED}{label}" if isinstance(label, str) else None
+
+
+def allowed_part(patch: Mapping[str, Any], rights: ClientRights, path: str = "") -> dict[str, Any]:
+    """What of a client's settings it may set by these rights."""
+    kept: dict[str, Any] = {}
+    for key, value in patch.items():
+        here = f"{path}{key}"
+        if here == "type" or rights.allows(here):
+            kept[key] = value
+        elif isinstance(value, Mapping) and (part := allowed_part(value, rights, f"{here}.")):
+            kept[key] = part
+    return kept
+
+
 def _detecting(detection: Mapping[str, Any]) -> dict[str, Any]:
     return {"audio": {"input": {"turn_detection": detection}}}
 
@@ -79,13 +112,15 @@ def bytes_per_ms(session: Mapping[str, Any]) -> int:
 class Update:
     """A `session.update` without its answer. `intent` is the client's wish that it carries, None for our own.
 
-    `first` is the session's first configuration, without which there is no agent.
+    `first` is the session's first configuration, without which there is no agent. `before` is the agent as it was when
+    the client asked, with the tools that were offered then.
     """
 
     id: str
     session: Mapping[str, Any]
     intent: UpdateSession | None = None
     first: bool = False
+    before: AgentSpec | None = None
 
 
 class Settings:
@@ -107,6 +142,7 @@ class Settings:
         self._greeted = False
         self._traced: Any = None
         self.agent: AgentSpec = agent
+        self._whole = agent
         self.voice_locked = False
         self.creates_responses: bool = True
         self._held_back = False
@@ -141,7 +177,10 @@ class Settings:
 
     def adopt(self, agent: AgentSpec) -> None:
         """Put `agent` in charge and tell the model everything."""
-        self.agent = agent
+        self.agent = self._whole = agent
+        # What a client set with the last agent counts for this one as far as this one lets it.
+        self._accepted = allowed_part(self._accepted, agent.client)
+        self._client_tools = self._client_tools if agent.client.allows("tools") else ()
         self.configure()
 
     def configure(self) -> None:
@@ -185,11 +224,14 @@ class Settings:
     def change(self, intent: UpdateSession) -> None:
         """A client's allowed change: goes to the model, and counts for later agents unless the model refuses it."""
         session: dict[str, Any] = {**intent.patch, "type": "realtime"}
+        before = self.agent
+        if intent.server_tools is not None:
+            self.agent = with_tools(self._whole, intent.server_tools)
         if intent.tools is not None:
             session["tools"] = offered_tools(self.agent, intent.tools)
         session = self._hold_back(session)
         # A voice that cannot be changed any more is the model's to refuse: the client asked for it by name.
-        self._send(Update(self._out.mint(), session, intent))
+        self._send(Update(self._out.mint(), session, intent, before=before))
 
     def confirmed(self, session: Mapping[str, Any]) -> UpdateSession | None:
         """`session.updated` came; returns the client's wish that it answers, if it answers one."""
@@ -200,8 +242,8 @@ class Settings:
         self.effective = merge(self._told, session)
         if update is None or update.intent is None:
             return None
-        self._accepted = merge(self._accepted, update.intent.patch)
-        if update.intent.tools is not None:
+        self._accepted = merge(self._accepted, allowed_part(update.intent.patch, self.agent.client))
+        if update.intent.tools is not None and self.agent.client.allows("tools"):
             self._client_tools = tuple(update.intent.tools)
         return update.intent
 
@@ -223,6 +265,9 @@ class Settings:
         if not refused:
             return None
         self._unanswered.remove(refused[0])
+        before = refused[0].before
+        if before is not None and before.snapshot == self.agent.snapshot:
+            self.agent = before
         return refused[0]
 
     def _send(self, update: Update, event: Mapping[str, Any] | None = None) -> None:
@@ -239,7 +284,7 @@ class Settings:
         session = merge(session, self._accepted)
         for update in self._unanswered:
             if update.intent is not None:
-                session = merge(session, update.intent.patch)
+                session = merge(session, allowed_part(update.intent.patch, self.agent.client))
         session["tools"] = offered_tools(self.agent, self._wanted_tools())
         return self._keep_voice(session)
 

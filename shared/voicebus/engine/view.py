@@ -20,6 +20,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from voicebus.engine.config import AgentSpec
+
 OWN_PREFIX: Final = "vb_"
 OWN_METADATA_KEY: Final = "voicebus"
 
@@ -59,11 +61,13 @@ class UpdateSession:
     """An allowed settings change of the client: a patch of the wire's session object, without tools.
 
     `tools` are the client's own tool definitions when the client sent some (they replace its earlier ones), else None.
+    `server_tools` are the keys of the agent's tools that it wants offered, None where that is not its to say.
     """
 
     patch: Mapping[str, Any]
     tools: Sequence[Mapping[str, Any]] | None
     event_id: str | None
+    server_tools: frozenset[str] | None = None
 
 
 Intent = Reply | Forward | CreateResponse | CancelResponse | UpdateSession
@@ -84,8 +88,8 @@ class ClientView(Protocol):
         """What a client event asks for, checked against what clients may do."""
         ...
 
-    def agent_changed(self, *, name: str, server_tools: Sequence[Mapping[str, Any]]) -> None:
-        """The agent in charge and the wire definitions of its tools and handoffs, which stay hidden."""
+    def agent_changed(self, agent: AgentSpec) -> None:
+        """The agent in charge: its tools and handoffs stay hidden, and it says what the client may do."""
         ...
 
     def settings_changed(self, session: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:

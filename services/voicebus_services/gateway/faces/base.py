@@ -64,6 +64,8 @@ class ClientConnection(ABC):
         self._paused = False
         self._sample_bytes = 2
         self.raw_events = False
+        self.model: str | None = None
+        """The model that the client asked for; whether it gets it is its agent's to say."""
 
     # --- SocketListener -----------------------------------------------------------------------------
 

@@ -1,0 +1,117 @@
+"""`ClientPolicy`: what clients of the OpenAI protocol may change of a session with an agent, and see of the agent."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias, get_args
+
+from voicebus.engine.config import ClientRights
+from voicebus.errors import UserError
+
+ClientSetting: TypeAlias = Literal[
+    "voice",
+    "speed",
+    "formats",
+    "turn_detection",
+    "noise_reduction",
+    "transcription",
+    "modalities",
+    "tools",
+    "tool_choice",
+    "max_output_tokens",
+    "truncation",
+    "include",
+    "instructions",
+    "prompt",
+    "reasoning",
+    "parallel_tool_calls",
+    "tracing",
+    "server_tools",
+    "model",
+]
+"""A setting of a session. `tools` are the client's own, `server_tools` which of the agent's are offered, `model` which
+model of the provider answers (the `model` of the address)."""
+
+ClientSight: TypeAlias = Literal["instructions", "tools"]
+"""What a client is shown of the agent in `session.created` and `session.updated`."""
+
+ALLOWED_BY_DEFAULT: Final[frozenset[ClientSetting]] = frozenset(
+    {
+        "voice",
+        "speed",
+        "formats",
+        "turn_detection",
+        "noise_reduction",
+        "transcription",
+        "modalities",
+        "tools",
+        "tool_choice",
+        "max_output_tokens",
+        "truncation",
+        "include",
+    }
+)
+
+# Where they stand in the protocol's session object; those that are not listed have their own names there.
+_PATHS: Final[Mapping[str, tuple[str, ...]]] = {
+    "voice": ("audio.output.voice",),
+    "speed": ("audio.output.speed",),
+    "formats": ("audio.input.format", "audio.output.format"),
+    "turn_detection": ("audio.input.turn_detection",),
+    "noise_reduction": ("audio.input.noise_reduction",),
+    "transcription": ("audio.input.transcription",),
+    "modalities": ("output_modalities",),
+}
+_SETTINGS: Final = get_args(ClientSetting)
+_SIGHTS: Final = get_args(ClientSight)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientPolicy:
+    """What clients of `/v1/realtime` may do with an agent.
+
+    By default they choose how they are spoken with (voice, speed, formats, turn detection, noise reduction,
+    transcription, modalities), bring tools of their own, and bound an answer; instructions, prompt, reasoning, the
+    agent's tools and the model are the server's. `allow` adds to that, `refuse` takes from it. `show` lets them see
+    the agent's instructions or the definitions of its tools; calls of those stay invisible all the same.
+
+    Raises:
+        UserError: a name is unknown, both allowed and refused, or not in a collection.
+    """
+
+    allow: Collection[ClientSetting] = ()
+    refuse: Collection[ClientSetting] = ()
+    show: Collection[ClientSight] = ()
+
+    def __post_init__(self) -> None:
+        _check("allow", self.allow, _SETTINGS)
+        _check("refuse", self.refuse, _SETTINGS)
+        _check("show", self.show, _SIGHTS)
+        if both := sorted(set(self.allow) & set(self.refuse)):
+            raise UserError(f"ClientPolicy allow and refuse both name {', '.join(map(repr, both))}; choose one")
+
+    @property
+    def rights(self) -> ClientRights:
+        """The same for the engine, as paths of the session object."""
+        allowed = (ALLOWED_BY_DEFAULT | set(self.allow)) - set(self.refuse)
+        paths = {path for name in allowed for path in _PATHS.get(name, (name,))}
+        return ClientRights(frozenset(paths), frozenset(self.show))
+
+
+def check_client_policy(policy: Any, where: str) -> None:
+    """Refuse what is no policy.
+
+    Raises:
+        UserError: it names `where` it was given.
+    """
+    if policy is not None and not isinstance(policy, ClientPolicy):
+        raise UserError(f"{where} client_policy must be a ClientPolicy or None, not {policy!r}")
+
+
+def _check(argument: str, given: Any, known: tuple[str, ...]) -> None:
+    if isinstance(given, str | bytes) or not isinstance(given, Collection):
+        raise UserError(
+            f"ClientPolicy {argument} must be a collection of names, such as {{{known[0]!r}}}, not {given!r}"
+        )
+    for name in given:
+        if name not in known:
+            raise UserError(f"ClientPolicy {argument} names {name!r}; known are {', '.join(known)}")
