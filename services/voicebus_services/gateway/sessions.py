@@ -20,7 +20,7 @@ from voicebus.agents.local.work import LocalOrRemote, LocalTools
 from voicebus.agents.targets import Targets
 from voicebus.contracts.tools import ToolRegistration
 from voicebus.engine.client_view import OpenAIClientView
-from voicebus.engine.config import Face, SessionConfig
+from voicebus.engine.config import AgentSpec, Face, SessionConfig
 from voicebus.engine.inputs import End, Input, Trouble
 from voicebus.engine.session import Session
 from voicebus.errors import StaleOwnerError, VoicebusError
