@@ -10,49 +10,20 @@ from typing import Any, Final
 
 import pytest
 
-from support.simulator import SimulatorHandle, running_simulator
+from support.modes_desk import no_secrets, rate, refund, weather
+from support.simulator import MODES, SimulatorHandle, running_simulator
 from support.waiting import wait_until
 from voicebus import (
-    GuardrailFunctionOutput,
     OutputGuardrail,
     RealtimeAgent,
     RealtimePlaybackTracker,
     RealtimeRunConfig,
     RealtimeRunner,
     RealtimeSession,
-    function_tool,
 )
 from voicebus_services.model_simulator import tape
 
-MODES: Final[Mapping[str, Mapping[str, Any]]] = {
-    "in order": {"pace": 5},
-    "burst": {"pace": 0},
-    "reordered": {"pace": 0, "simulator_quirks": {"reordered": True, "rate_limits": "before"}},
-    "delayed": {"pace": 0, "simulator_quirks": {"frame_delay_ms": [0, 8]}},
-}
 SECOND: Final = bytes(48_000)  # of silence, 24 kHz PCM
-
-
-@function_tool
-async def rate(city: str) -> str:
-    """Find what a room costs."""
-    return f"100 in {city}"
-
-
-@function_tool
-async def weather(city: str) -> str:
-    """Find the weather."""
-    return f"sunny in {city}"
-
-
-@function_tool(needs_approval=True)
-async def refund(amount: int) -> str:
-    """Refund money."""
-    return f"refunded {amount}"
-
-
-def no_secrets(_: Any, __: Any, text: str) -> GuardrailFunctionOutput:
-    return GuardrailFunctionOutput(None, "secret" in text)
 
 
 class Heard:

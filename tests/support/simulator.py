@@ -1,14 +1,22 @@
 """The model-simulator, run inside the test's own loop on a free port."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from voicebus_services.model_simulator.calls import Calls, SignedWebhook
 from voicebus_services.model_simulator.hub import Hub
 from voicebus_services.model_simulator.wiring import simulating
 from voicebus_services.settings import SimulatorSettings
+
+MODES: Final[Mapping[str, Mapping[str, Any]]] = {
+    "in order": {"pace": 5},
+    "burst": {"pace": 0},
+    "reordered": {"pace": 0, "simulator_quirks": {"reordered": True, "rate_limits": "before"}},
+    "delayed": {"pace": 0, "simulator_quirks": {"frame_delay_ms": [0, 8]}},
+}
+"""Settings under which what a model says comes as spoken, at once, in another order that the protocol allows, late."""
 
 
 @dataclass(frozen=True, slots=True)

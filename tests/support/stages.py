@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import ModuleType
 from typing import Any, Final, Protocol
+from urllib.parse import urlencode
 
 import websockets
 from websockets.exceptions import ConnectionClosed
@@ -302,16 +303,24 @@ class Cluster:
                 judges = GuardrailWorkerSettings(**self._bus, ops_port=0, drain_timeout=0)
                 await services.enter_async_context(_judging(judges, targets))
                 gateway = await services.enter_async_context(running_gateway(settings, targets))
-                address = f"ws://127.0.0.1:{gateway.port}/v1/sessions/connect?agent={agent.name}&audio=json"
-                socket = await services.enter_async_context(websockets.connect(address, max_size=None))
-                talk = _ThroughCluster(socket)
-                reading = asyncio.create_task(talk.read(), name="events")
-                try:
-                    yield talk
-                finally:
-                    with contextlib.suppress(ConnectionClosed):
-                        await socket.send(json.dumps({"type": "end"}))
-                    await asyncio.gather(reading, return_exceptions=True)
+                address = f"http://127.0.0.1:{gateway.port}"
+                yield await services.enter_async_context(through_gateway(address, agent.name))
+
+
+@asynccontextmanager
+async def through_gateway(address: str, agent: str, **query: str) -> AsyncIterator[Conversation]:
+    """Talk to an agent of the gateway at this address, over its native face."""
+    asked = urlencode({"agent": agent, "audio": "json", **query})
+    url = f"{address.replace('http', 'ws', 1)}/v1/sessions/connect?{asked}"
+    async with websockets.connect(url, max_size=None) as socket:
+        talk = _ThroughCluster(socket)
+        reading = asyncio.create_task(talk.read(), name="events")
+        try:
+            yield talk
+        finally:
+            with contextlib.suppress(ConnectionClosed):
+                await socket.send(json.dumps({"type": "end"}))
+            await asyncio.gather(reading, return_exceptions=True)
 
 
 @asynccontextmanager
