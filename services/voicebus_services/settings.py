@@ -162,6 +162,9 @@ class GatewaySettings(BusSettings, ApiSettings):
     )
     tool_timeout: Duration = Field(timedelta(seconds=30), description=_TOOL_TIMEOUT)
     guardrail_timeout: Duration = Field(timedelta(seconds=2), description=_GUARDRAIL_TIMEOUT)
+    resume_grace: Duration = Field(
+        timedelta(seconds=60), description="How long a session waits for a client that was lost; 0 ends it at once."
+    )
     max_sessions: int = Field(500, ge=1, le=100_000, description="Conversations that this gateway holds at once.")
     tls_cert: Path | None = Field(
         None, description="PEM file with the public port's certificate chain; read again when it changes."

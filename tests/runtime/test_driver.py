@@ -142,6 +142,8 @@ class Engine:
         self._start = start
         self.state = State.LIVE
         self.waiting = {"c"}
+        self.agent = AgentSpec("helper")
+        self.history: list[dict[str, Any]] = []
         self.rules.setdefault(inputs.End, lambda end: [outputs.Close(end.reason)])
 
     def start(self) -> Sequence[outputs.Output]:

@@ -4,10 +4,10 @@ import asyncio
 import dataclasses
 import hashlib
 import secrets
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from ulid import ULID
@@ -29,7 +29,8 @@ from voicebus.runtime.driver import HANGUP, SessionDriver
 from voicebus.runtime.surroundings import Bus
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
-from voicebus_services.gateway.faces.base import DRAINED, ClientConnection
+from voicebus_services.gateway.faces.base import DRAINED, SessionFace
+from voicebus_services.gateway.faces.recorded import Recorded
 from voicebus_services.gateway.hooked import HookedFace
 from voicebus_services.gateway.tracing import session_traceparent
 from voicebus_services.settings import GatewaySettings
@@ -43,19 +44,24 @@ _LAST_WORDS_S: Final = 10.0
 
 Registered = Callable[[], Awaitable[Mapping[str, ToolRegistration]]]
 
+Recall = Callable[[str, int, int], Awaitable[Sequence[Recorded]]]
+"""Recorded events of a session above a `seq` up to another, from Redis."""
+
 
 @dataclass
 class Held:
     """One session: who talks, since when, and the task that runs it."""
 
     id: str
-    face: ClientConnection
-    context: RunContextWrapper[None]
+    face: SessionFace
+    context: RunContextWrapper[Any]
     author: SessionAuthor
     hooks: HookRunner
     started_at: datetime
     first_agent: str
+    seed: tuple[Mapping[str, Any], ...] = ()
     tools: LocalTools | None = None
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
     leaving: str = HANGUP
 
@@ -86,12 +92,15 @@ class Sessions:
         connector: ModelConnector,
         *,
         registered: Registered,
+        recall: Recall,
     ) -> None:
         self._settings = settings
         self._targets = targets
         self._bus = bus
         self._connector = connector
         self._registered = registered
+        self._recall = recall
+        self._left: dict[str, SessionFace] = {}
         self._held: dict[str, Held] = {}
         self._draining = False
         metrics.SESSION_SLOTS.set(settings.max_sessions)
@@ -115,22 +124,50 @@ class Sessions:
     def __contains__(self, session: str) -> bool:
         return session in self._held
 
+    def find(self, session: str) -> SessionFace | None:
+        """The session's client side, also a little while after its end; None where this gateway does not know it."""
+        held = self._held.get(session)
+        return self._left.get(session) if held is None else held.face
+
     # --- Host ---------------------------------------------------------------------------------------
 
-    def begin(self, face: ClientConnection) -> None:
+    def begin(self, face: SessionFace) -> None:
+        self._begin(face, None, ())
+
+    async def create(
+        self, face: SessionFace, *, context: Any = None, history: Sequence[Mapping[str, Any]] = ()
+    ) -> bool:
+        """Begin a session that its client will enter later; False where it could not begin.
+
+        `context` is what tools, hooks and instructions find as their context, `history` what was said before.
+        """
+        held = self._begin(face, context, tuple(history))
+        begun = asyncio.create_task(held.begun.wait(), name=f"begun-{held.id}")
+        try:
+            if held.task is not None:
+                await asyncio.wait({begun, held.task}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            begun.cancel()
+        return held.begun.is_set()
+
+    def _begin(self, face: SessionFace, given: Any, seed: tuple[Mapping[str, Any], ...]) -> Held:
         if self.free <= 0:
             raise RuntimeError("a session was admitted without a free slot")
         session = str(ULID())
-        context: RunContextWrapper[None] = RunContextWrapper(None)
+        context: RunContextWrapper[Any] = RunContextWrapper(given)
         author, hooks = self._program(session, face, context)
-        held = Held(session, face, context, author, hooks, datetime.now(UTC), face.agent)
+        held = Held(session, face, context, author, hooks, datetime.now(UTC), face.agent, seed)
         face.session, face.token = held.id, secrets.token_urlsafe(32)
         self._held[held.id] = held
         metrics.SESSIONS_ACTIVE.set(len(self._held))
         held.task = asyncio.create_task(self._run(held), name=f"session-{held.id}")
         held.task.add_done_callback(lambda _: self._forget(held))
+        return held
 
-    def hung_up(self, face: ClientConnection) -> None:
+    async def recall(self, session: str, after: int, upto: int) -> Sequence[Recorded]:
+        return await self._recall(session, after, upto)
+
+    def hung_up(self, face: SessionFace) -> None:
         held = self._held.get(face.session)
         if held is not None:
             held.stop(HANGUP)
@@ -175,6 +212,7 @@ class Sessions:
                 log.info("session begins", face=config.face.value, model=config.model)
                 try:
                     driver = await self._drive(held, config, traceparent)
+                    held.begun.set()
                     reason = await driver.run(self._connector)
                 except asyncio.CancelledError:
                     reason = held.leaving
@@ -217,6 +255,7 @@ class Sessions:
             raw_events=held.face.raw_events,
             words_errors=run_config.get("tool_error_formatter") is not None,
             inline_tools=not run_config.get("async_tool_calls", True),
+            seed=held.seed,
         )
 
     def _model(self, held: Held, agent: AgentSpec) -> str:
@@ -250,7 +289,7 @@ class Sessions:
         return face.driver
 
     def _program(
-        self, session: str, face: ClientConnection, context: RunContextWrapper[None]
+        self, session: str, face: SessionFace, context: RunContextWrapper[Any]
     ) -> tuple[SessionAuthor, HookRunner]:
         """The program's side of a session: who answers for its agents, and its hooks."""
         run_config = self._targets.configs[face.agent]
@@ -275,3 +314,11 @@ class Sessions:
     def _forget(self, held: Held) -> None:
         self._held.pop(held.id, None)
         metrics.SESSIONS_ACTIVE.set(len(self._held))
+        grace_s = self._settings.resume_grace.total_seconds()
+        if held.begun.is_set() and not self._draining and grace_s:
+            # A client that was away at the end may still ask how it came.
+            held.face.retire()
+            self._left[held.id] = held.face
+            if len(self._left) > self._settings.max_sessions:
+                del self._left[next(iter(self._left))]
+            asyncio.get_running_loop().call_later(grace_s, self._left.pop, held.id, None)

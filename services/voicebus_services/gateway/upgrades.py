@@ -13,6 +13,7 @@ from voicebus_services.access.authenticator import Authenticator, Presented
 from voicebus_services.access.principal import Principal
 from voicebus_services.gateway.faces import native, openai
 from voicebus_services.gateway.faces.base import ClosingListener
+from voicebus_services.gateway.faces.native_connection import AudioForm, NativeConnection, Observer
 from voicebus_services.gateway.faces.openai_address import CLOSE_CODE, unserved
 from voicebus_services.gateway.sessions import Sessions
 from voicebus_services.http import ProblemError
@@ -30,15 +31,23 @@ _BAD_CREDENTIAL: Final = 3000
 _UNKNOWN_SESSION: Final = 4404
 _FULL: Final = 4429
 
+_NO_SESSION: Final = "there is no such session, or it has ended"
+_BAD_TOKEN: Final = "this is not the session's token"  # noqa: S105 - a sentence
+_NO_MANAGER: Final = "a client secret opens sessions; use the session's token, or an API key, to observe one"
+_SEQ_DIGITS: Final = 16
+
 
 class Doorkeeper:
     """Decides on upgrades: `decide` is the acceptor of `upgrade_hook`."""
 
-    def __init__(self, sessions: Sessions, targets: Targets, access: Authenticator, clock: Clock) -> None:
+    def __init__(
+        self, sessions: Sessions, targets: Targets, access: Authenticator, clock: Clock, *, grace_s: float
+    ) -> None:
         self._sessions = sessions
         self._targets = targets
         self._access = access
         self._clock = clock
+        self._grace_s = grace_s
 
     async def decide(self, upgrade: Upgrade) -> Accept | Refuse:
         if upgrade.path == REALTIME:
@@ -86,16 +95,12 @@ class Doorkeeper:
 
     async def _connect(self, upgrade: Upgrade) -> Accept | Refuse:
         query = upgrade.query
+        if "session" in query:
+            return await self._enter(upgrade, query["session"])
         try:
             principal = await self._authenticate(upgrade)
         except ProblemError as problem:
-            if problem.status != 401:
-                return self._turned_away(upgrade, problem.code, str(problem), INTERNAL_ERROR)
-            return self._turned_away(upgrade, "credentials", str(problem), POLICY_VIOLATION)
-        if "session" in query:
-            return self._turned_away(
-                upgrade, "unknown_session", "this gateway holds no such session to resume", _UNKNOWN_SESSION
-            )
+            return self._not_known(upgrade, problem)
         named = query.get("agent") or None
         agent = self._agent(named, principal)
         if agent is None:
@@ -104,18 +109,53 @@ class Doorkeeper:
         # As above: nothing is waited for from here on.
         if (refusal := self._sessions.refusal) is not None:
             return self._turned_away(upgrade, *refusal, _FULL)
-        seq = query.get("seq", "0")
-        face = native.NativeConnection(
+        face = native.NativeFace(
             self._sessions,
             principal,
             self._clock,
             agent=agent,
+            grace_s=self._grace_s,
             traceparent=upgrade.headers.get("traceparent"),
-            after_seq=int(seq) if seq.isascii() and seq.isdigit() and len(seq) < 16 else 0,
-            json_audio=query.get("audio") == "json",
             raw=query.get("raw") == "1",
         )
-        return Accept(face, _selected(upgrade))
+        return Accept(NativeConnection(face, audio=_audio_form(query), raw=face.raw_events), _selected(upgrade))
+
+    async def _enter(self, upgrade: Upgrade, session: str) -> Accept:
+        """A client of a session that there is: its speaker, with the session's token, or an observer of it.
+
+        The token is a credential of its own; an observer may show one of the session's tenant instead.
+        """
+        query = upgrade.query
+        face = self._sessions.find(session)
+        if not isinstance(face, native.NativeFace):
+            return self._turned_away(upgrade, "unknown_session", _NO_SESSION, _UNKNOWN_SESSION)
+        observes = query.get("observe") == "1"
+        if not face.knows(query.get("token", "")):
+            if not observes or "token" in query:
+                return self._turned_away(upgrade, "credentials", _BAD_TOKEN, POLICY_VIOLATION)
+            try:
+                principal = await self._authenticate(upgrade)
+            except ProblemError as problem:
+                return self._not_known(upgrade, problem)
+            if principal.tenant != face.principal.tenant:
+                return self._turned_away(upgrade, "unknown_session", _NO_SESSION, _UNKNOWN_SESSION)
+            if not principal.manages:
+                return self._turned_away(upgrade, "credentials", _NO_MANAGER, POLICY_VIOLATION)
+        seq = query.get("seq", "0")
+        after_seq = int(seq) if seq.isascii() and seq.isdigit() and len(seq) < _SEQ_DIGITS else 0
+        raw = query.get("raw") == "1"
+        if observes:
+            audio = _audio_form(query) if "audio" in query else "none"
+            return Accept(Observer(face, after_seq=after_seq, audio=audio, raw=raw), _selected(upgrade))
+        connection = NativeConnection(
+            face, after_seq=after_seq, audio=_audio_form(query), raw=raw, token=query["token"]
+        )
+        return Accept(connection, _selected(upgrade))
+
+    def _not_known(self, upgrade: Upgrade, problem: ProblemError) -> Accept:
+        if problem.status != 401:
+            return self._turned_away(upgrade, problem.code, str(problem), INTERNAL_ERROR)
+        return self._turned_away(upgrade, "credentials", str(problem), POLICY_VIOLATION)
 
     def _turned_away(self, upgrade: Upgrade, code: str, message: str, close_code: int) -> Accept:
         _rejected(code)
@@ -144,6 +184,10 @@ class Doorkeeper:
         default = self._targets.default_agent
         ordered = [default, *(agent for agent in self._targets.agents if agent != default)]
         return next((agent for agent in ordered if principal.may_use(agent)), None)
+
+
+def _audio_form(query: Mapping[str, str]) -> AudioForm:
+    return "json" if query.get("audio") == "json" else "binary"
 
 
 def _presented(upgrade: Upgrade) -> Presented:

@@ -19,6 +19,7 @@ from voicebus.adapters.redis.heartbeat import Heartbeat, new_incarnation
 from voicebus.adapters.redis.inbox import RedisInbox
 from voicebus.adapters.redis.journal import RedisJournal
 from voicebus.adapters.redis.outbox import Outbox
+from voicebus.adapters.redis.records import RedisRecords
 from voicebus.adapters.redis.registry import ToolRegistry
 from voicebus.adapters.sockets.uvicorn_upgrade import upgrade_hook
 from voicebus.agents.mcp.server import Joined
@@ -34,6 +35,7 @@ from voicebus.telemetry.logging import get_logger
 from voicebus_services.access.authenticator import Authenticator
 from voicebus_services.access.wiring import open_access
 from voicebus_services.gateway.app import build_app
+from voicebus_services.gateway.recorded import Recall
 from voicebus_services.gateway.sessions import Sessions
 from voicebus_services.gateway.upgrades import Doorkeeper
 from voicebus_services.http import serving
@@ -165,9 +167,11 @@ async def _gateway(
     servers = Joined()
     for agent in targets.agents.values():
         servers.join(agent.mcp_servers)
-    sessions = Sessions(settings, targets, bus, connector, registered=registered)
+    sessions = Sessions(
+        settings, targets, bus, connector, registered=registered, recall=Recall(RedisRecords(redis, keys))
+    )
     app = build_app(targets, access, SessionDirectory(redis, keys, clock), commands)
-    door = Doorkeeper(sessions, targets, access, clock)
+    door = Doorkeeper(sessions, targets, access, clock, grace_s=settings.resume_grace.total_seconds())
     upgrades = upgrade_hook(door.decide)
     async with serving(
         app, host=settings.http_host, port=settings.http_port, certificate=certificate, ws=upgrades

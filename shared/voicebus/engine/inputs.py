@@ -147,6 +147,20 @@ class Playback:
 
 
 @dataclass(frozen=True, slots=True)
+class ListenerLeft:
+    """Nobody listens any more, and somebody may come back: nothing counts as heard from now on."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerBack:
+    """Somebody listens again, from where playback stood. `from_seq`: up to which recorded event they had everything;
+    None where they come for the first time.
+    """
+
+    from_seq: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class UpdateAgent:
     """Another agent takes over on the client's or an operator's word; already resolved."""
 
@@ -273,6 +287,8 @@ Input = (
     | ReplaceHistory
     | Approve
     | Reject
+    | ListenerLeft
+    | ListenerBack
     | UpdateAgent
     | End
     | ClientEvent

@@ -3,6 +3,10 @@
 Two sources. Where the listener reports playback, its reports count. Otherwise played time is estimated: from the
 arrival of a part's first delta, or, where the part before was still playing then, from that one's end, since parts
 are played one after another however fast they arrive.
+
+Time in which nobody listens (`leave` to `come_back`) does not count: parts are kept in the listener's time, which
+stands still then. What the listener's side had in hand when it left is thereby heard later than it may have been,
+never earlier.
 """
 
 import math
@@ -23,7 +27,8 @@ _MAX_PARTS: Final = 64
 
 @dataclass(slots=True, eq=False)
 class Part:
-    """One content part's audio. Times in s, sizes in bytes; `reported` is what the listener said, in ms.
+    """One content part's audio. Times in s of the listener's time, sizes in bytes; `reported` is what the listener
+    said, in ms.
 
     `forward` is the answer to each further delta, made once: this is the path that runs 20 times a second. `ended`: no
     more of it comes, and the listener's side knows.
@@ -65,16 +70,38 @@ class PlaybackTracker:
         self._told = False
         self.parts: dict[tuple[str, int], Part] = {}
         self._reports = tracked
+        self._left: float | None = None
+        self._absent = 0.0
+
+    @property
+    def is_away(self) -> bool:
+        """Whether nobody listens now."""
+        return self._left is not None
+
+    def leave(self, now: float) -> None:
+        """Nobody listens from now on."""
+        if self._left is None:
+            self._left = now
+
+    def come_back(self, now: float) -> None:
+        """Somebody listens again, from where playback stood."""
+        if self._left is not None:
+            self._absent += now - self._left
+            self._left = None
 
     def begin(self, response: Response, item_id: str, content_index: int, now: float) -> Part:
         """The first delta of a part has arrived."""
         ends = [self._ends(part) for part in self.parts.values()]
         for key in [key for key, part in self.parts.items() if self._is_finished(part, now)]:
             del self.parts[key]
-        part = Part(response, item_id, content_index, starts=max([now, *ends]))
+        part = Part(response, item_id, content_index, starts=max([self._heard_until(now), *ends]))
         self.parts[item_id, content_index] = part
         trim(self.parts, _MAX_PARTS)
         return part
+
+    def starts_at(self, part: Part, now: float) -> float:
+        """When a part that begins now is heard first (s); while nobody listens, at once."""
+        return max(now, part.starts + self._absent)
 
     def parts_of(self, item_id: str) -> list[Part]:
         return [part for part in self.parts.values() if part.item_id == item_id]
@@ -95,7 +122,7 @@ class PlaybackTracker:
         """Of this part, in ms; may exceed what was received (the estimate does not know when it runs dry)."""
         if self._reports:
             return part.reported or 0.0
-        return max(0.0, (now - part.starts) * 1000)
+        return max(0.0, (self._heard_until(now) - part.starts) * 1000)
 
     def is_heard(self, item_id: str, now: float) -> bool:
         """Whether nothing of the item remains to be played."""
@@ -107,10 +134,11 @@ class PlaybackTracker:
 
     def ends_at(self, item_id: str, *, default: float) -> float:
         """When the item's audio ends by the estimate (s); `default` where none of it is remembered."""
-        return max((self._ends(part) for part in self.parts.values() if part.item_id == item_id), default=default)
+        ends = [self._ends(part) + self._absent for part in self.parts.values() if part.item_id == item_id]
+        return max(ends, default=default)
 
     def heard_at(self, item_id: str) -> float:
-        """When the item counts as played to its end at the latest (s)."""
+        """When the item counts as played to its end at the latest (s), if somebody listens until then."""
         return self.ends_at(item_id, default=0.0) + (_REPORT_SLACK if self._reports else 0.0)
 
     def progress(self, item_id: str, now: float) -> tuple[float, float]:
@@ -147,10 +175,14 @@ class PlaybackTracker:
     def _ends(self, part: Part) -> float:
         return part.starts + self.received_ms(part) / 1000
 
+    def _heard_until(self, now: float) -> float:
+        """The listener's time."""
+        return (now if self._left is None else self._left) - self._absent
+
     def _is_finished(self, part: Part, now: float) -> bool:
         if self._reports:
             # Reports come in whole ms, sizes need not: one ms of grace.
             if self.played_ms(part, now) >= self.received_ms(part) - 1:
                 return True
-            return now >= self._ends(part) + _REPORT_SLACK
-        return now >= self._ends(part)
+            return self._heard_until(now) >= self._ends(part) + _REPORT_SLACK
+        return self._heard_until(now) >= self._ends(part)

@@ -6,6 +6,7 @@ A client of the OpenAI face asks by events of the protocol instead: those are `c
 from collections.abc import Mapping
 from typing import Any
 
+from voicebus.contracts.journal import EventType
 from voicebus.engine import wire
 from voicebus.engine.config import Transport
 from voicebus.engine.inputs import (
@@ -13,6 +14,7 @@ from voicebus.engine.inputs import (
     ChangeSettings,
     CommitAudio,
     Interrupt,
+    ListenerBack,
     Playback,
     ReplaceHistory,
     SendMessage,
@@ -54,6 +56,15 @@ class ProgramSide:
     def playback(self, item: Playback) -> None:
         if not self._p.playback.report(item.item_id, item.content_index, item.played_ms):
             self._p.out.ignore(f"playback of {item.item_id}, which is not being played")
+
+    def listener_left(self) -> None:
+        self._p.playback.leave(self._p.out.now)
+
+    def listener_back(self, item: ListenerBack) -> None:
+        p = self._p
+        p.playback.come_back(p.out.now)
+        if item.from_seq is not None:
+            p.out.record(EventType.SESSION_RESUMED, agent=p.settings.agent.name, from_seq=item.from_seq)
 
     def change_settings(self, item: ChangeSettings) -> None:
         self._p.settings.patch(item.patch)

@@ -28,6 +28,8 @@ from voicebus.engine.inputs import (
     Input,
     Interrupt,
     LinkLost,
+    ListenerBack,
+    ListenerLeft,
     ModelAudio,
     ModelEvent,
     ModelMalformed,
@@ -293,7 +295,7 @@ class Session:
         if part is None:
             part = p.playback.begin(response, item.item_id, item.content_index, self._out.now)
             self._out.emit("audio_start", item_id=item.item_id, content_index=item.content_index)
-            p.transcript.sounds(item.item_id, response, part.starts)
+            p.transcript.sounds(item.item_id, response, p.playback.starts_at(part, self._out.now))
             if response.first_audio is None:
                 p.turns.sounded(response)
         part.received += item.size
@@ -381,6 +383,8 @@ class Session:
         SendRaw: lambda self, item: self._program.send_raw(item),
         ChangeSettings: lambda self, item: self._program.change_settings(item),
         ReplaceHistory: lambda self, item: self._program.replace_history(item),
+        ListenerLeft: lambda self, _: self._program.listener_left(),
+        ListenerBack: lambda self, item: self._program.listener_back(item),
         UpdateAgent: _on_update_agent,
         End: _on_end,
         ClientEvent: _on_client_event,

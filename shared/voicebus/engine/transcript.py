@@ -252,7 +252,8 @@ class Transcript:
         """A timer for when the front line will have been heard."""
         front = self._lines[self._order[0]] if self._order else None
         due = None
-        if front is not None and front.complete and front.audio and not front.waits_for_transcript:
+        listened = not self._playback.is_away
+        if listened and front is not None and front.complete and front.audio and not front.waits_for_transcript:
             due = self._playback.heard_at(front.item_id)
         if due == self._armed:
             return

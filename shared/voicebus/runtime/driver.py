@@ -273,6 +273,16 @@ class SessionDriver:
         """Which session this is."""
         return self._ref.id
 
+    @property
+    def agent(self) -> str:
+        """The name of the agent now in charge."""
+        return self._engine.agent.name
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """The conversation's items now, as the native face shows them."""
+        return self._engine.history
+
     def send_audio(self, frame: bytes) -> None:
         """Pass an append frame on to the model, past the engine."""
         if self._link is not None and not self.ended:

@@ -19,6 +19,16 @@ class Engine(Protocol):
 
     state: State
 
+    @property
+    def agent(self) -> AgentSpec:
+        """The agent now in charge."""
+        ...
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """The conversation's items now, as the native face shows them."""
+        ...
+
     def start(self) -> Sequence[Output]: ...
 
     def handle(self, event: Input, now: float) -> Sequence[Output]: ...

@@ -14,7 +14,6 @@ from services.gateway.conftest import QUEUE, Gateways
 from support.waiting import wait_until
 from voicebus.contracts.envelope import Entry
 from voicebus.contracts.streams import Keys
-from voicebus_services.gateway.wiring import Gateway
 
 
 async def records(redis_url: str, stream_prefix: str, session: str) -> list[Entry]:
@@ -43,9 +42,12 @@ async def ask(client: TestClient, kind: str, text: str) -> None:
 
 @pytest.mark.parametrize("kind", ["native", "openai"])
 async def test_a_socket_that_drops_ends_the_session_as_hung_up_with_its_tools_cancelled(
-    gateway: Gateway, redis_url: str, stream_prefix: str, kind: str
+    gateways: Gateways, redis_url: str, stream_prefix: str, kind: str
 ) -> None:
-    async with native(gateway) if kind == "native" else realtime(gateway) as client:
+    async with (
+        gateways(resume_grace=0.1) as gateway,
+        native(gateway) if kind == "native" else realtime(gateway) as client,
+    ):
         await client.until("history_updated" if kind == "native" else "session.created")
         (held,) = gateway.sessions
         await ask(client, kind, '[[call: get_weather {"city": "Paris"}]]')

@@ -85,9 +85,9 @@ async def test_a_model_that_refuses_the_key_is_said_with_its_own_words(gateways:
 
 
 async def test_a_client_that_does_not_read_is_dropped_and_the_others_hear_everything(
-    gateway: Gateway,
+    gateways: Gateways,
 ) -> None:
-    async with native(gateway) as good:
+    async with gateways(resume_grace=0) as gateway, native(gateway) as good:
         deaf = await websockets.connect(f"ws://127.0.0.1:{gateway.port}/v1/sessions/connect", max_queue=1)
         deaf.transport.pause_reading()
         long = "word " * 400
@@ -125,21 +125,22 @@ async def test_one_session_that_fails_leaves_the_others_alone(
         await good.until("turn_ended")
 
 
-async def test_ended_sessions_leave_nothing_behind(gateway: Gateway) -> None:
+async def test_ended_sessions_leave_nothing_behind(gateways: Gateways) -> None:
     def alive() -> set[int]:
         gc.collect()
         return {id(thing) for thing in gc.get_objects() if isinstance(thing, SessionDriver | PicowsSocket)}
 
     before = alive()  # what tracebacks of other tests may hold
 
-    async def converse(number: int) -> None:
+    async def converse(gateway: Gateway, number: int) -> None:
         async with native(gateway) if number % 2 else realtime(gateway) as client:
             await client.until("history_updated" if number % 2 else "session.created")
             if number % 3 == 0:
                 client.socket.transport.abort()
 
-    for round_number in range(3):
-        await asyncio.gather(*(converse(number + round_number) for number in range(8)))
-    await wait_until(lambda: not list(gateway.sessions), description="the sessions' ends")
-    await wait_until(lambda: alive() <= before, description="drivers and sockets to be gone")
+    async with gateways(resume_grace=0.2) as gateway:
+        for round_number in range(3):
+            await asyncio.gather(*(converse(gateway, number + round_number) for number in range(8)))
+        await wait_until(lambda: not list(gateway.sessions), description="the sessions' ends")
+        await wait_until(lambda: alive() <= before, description="drivers and sockets to be gone")
     assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("session-")]

@@ -1,30 +1,48 @@
-"""`WS /v1/sessions/connect`: session events as JSON text, audio as binary frames (contract section 3)."""
+"""`WS /v1/sessions/connect`: a session's events as JSON text, audio as binary frames (contract section 3).
+
+A session has one speaker and any few observers, and outlives the connections of both: a speaker that was lost may come
+back within the grace, to a session that went on meanwhile.
+"""
 
 import asyncio
-from collections.abc import Mapping
-from functools import partial
-from typing import Any
+import hashlib
+import hmac
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
-import pybase64
-
+from voicebus.adapters.sockets import NO_STATUS, NORMAL, SERVICE_RESTART, TRY_AGAIN_LATER
 from voicebus.contracts.envelope import Message
 from voicebus.contracts.journal import EventType, SessionStarted, for_callers
-from voicebus.engine import inputs
 from voicebus.engine.config import Face
+from voicebus.engine.inputs import End, Interrupt, ListenerBack, ListenerLeft
 from voicebus.engine.outputs import ForwardAudio
-from voicebus.errors import CommandRefusedError
+from voicebus.errors import BusError
 from voicebus.ports import Clock
 from voicebus.runtime import frames
+from voicebus.runtime.driver import HANGUP
+from voicebus.telemetry.logging import get_logger
 from voicebus_services.access.principal import Principal
-from voicebus_services.gateway.faces import native_commands as commands
-from voicebus_services.gateway.faces.base import AudioError, ClientConnection, Host
+from voicebus_services.gateway.faces.base import DRAINED, Host, SessionFace, event_frame
+from voicebus_services.gateway.faces.missed import AUDIO_EVENTS, Missed, MissedAudio, MissedEvent
+from voicebus_services.gateway.faces.native_connection import NativeConnection
+from voicebus_services.gateway.faces.native_input import NativeInput
+from voicebus_services.gateway.faces.recorded import Recorded
+
+log = get_logger(__name__)
+
+MAX_OBSERVERS: Final = 16
+"""Observers of one session at once; another one is turned away with `too_many_observers`."""
+
+TAKEN_OVER: Final = 4409
+
+# A client that closes with one of these has hung up; any other end of its connection is a loss.
+_HUNG_UP: Final = frozenset({NORMAL, NO_STATUS})
 
 
-class NativeConnection(ClientConnection):
-    """One client of the native face.
+class NativeFace(SessionFace):
+    """The client side of one session: its speaker, its observers, and what waits for a speaker who was lost.
 
-    `after_seq`: recorded events up to it are not sent; `json_audio`: audio as base64 in text frames; `raw`: the
-    model's events too.
+    `grace_s` is how long a session waits for its speaker to come (back); 0: not at all.
     """
 
     kind = Face.NATIVE
@@ -36,143 +54,282 @@ class NativeConnection(ClientConnection):
         clock: Clock,
         *,
         agent: str,
+        grace_s: float,
         traceparent: str | None = None,
-        after_seq: int = 0,
-        json_audio: bool = False,
         raw: bool = False,
     ) -> None:
         super().__init__(host, principal, agent=agent, traceparent=traceparent)
         self._clock = clock
-        self._after_seq = after_seq
-        self._json_audio = json_audio
+        self._grace_s = grace_s
         self.raw_events = raw
-        self._audio_of: tuple[str, str, int] | None = None
-        self._muted = False
+        self._speaker: NativeConnection | None = None
+        self._observers: list[NativeConnection] = []
+        self._input = NativeInput(self)
+        self._missed = Missed()
+        self._ready = False
+        self._was_attended = False
+        self._started: SessionStarted | None = None
+        self._started_at = 0
+        self._waiting: asyncio.TimerHandle | None = None
+        self._joining: dict[NativeConnection, asyncio.Task[None]] = {}
+        self._history: Sequence[Mapping[str, Any]] = ()
+        self._end: tuple[int, str] | None = None
 
-    # --- to the client ------------------------------------------------------------------------------
+    def knows(self, token: str) -> bool:
+        """Whether `token` is this session's; compared in constant time."""
+        return hmac.compare_digest(_digest(token), _digest(self.token))
+
+    @property
+    def observers(self) -> int:
+        """How many observe."""
+        return len(self._observers)
+
+    @property
+    def is_attended(self) -> bool:
+        return self._speaker is not None
+
+    def retire(self) -> None:
+        self._history = self._items()
+        self.agent = self.agent if self.driver is None else self.driver.agent
+        super().retire()
+        self._missed.take()
+
+    def _items(self) -> Sequence[Mapping[str, Any]]:
+        return self._history if self.driver is None else self.driver.history
+
+    # --- who is there -------------------------------------------------------------------------------
+
+    def await_client(self) -> None:
+        """Nobody is there: end the session unless somebody comes within the grace."""
+        if self.driver is not None and self.driver.live:
+            self.driver.feed(ListenerLeft())
+        self._waiting = asyncio.get_running_loop().call_later(self._grace_s, self._hang_up)
+
+    def join(self, connection: NativeConnection) -> None:
+        """A connection has opened."""
+        if not self.session:
+            self._host.begin(self)
+        if connection.observes and len(self._observers) >= MAX_OBSERVERS:
+            message = f"this session has {MAX_OBSERVERS} observers already, which is as many as it may have"
+            self.turn_away(connection, "too_many_observers", message)
+        elif connection.after_seq >= self.recorded.forgotten:
+            self._admit(connection, ())
+        else:
+            recalling = asyncio.create_task(self._recall(connection), name=f"recall-{self.session}")
+            self._joining[connection] = recalling
+            recalling.add_done_callback(lambda _: self._joining.pop(connection, None))
+
+    def gone(self, connection: NativeConnection, code: int) -> None:
+        """A connection has ended, with this close code of its client's."""
+        recalling = self._joining.pop(connection, None)
+        if recalling is not None:
+            recalling.cancel()
+        if connection in self._observers:
+            self._observers.remove(connection)
+        if connection is not self._speaker:
+            return
+        self._speaker = None
+        if self._end is not None:
+            return
+        if code in _HUNG_UP or not self._grace_s:
+            self._hang_up()
+        else:
+            log.info("the client was lost", session=self.session, code=code, grace_s=self._grace_s)
+            self.await_client()
+
+    async def _recall(self, connection: NativeConnection) -> None:
+        """Take a connection in that asks for more than is remembered here."""
+        older: list[Recorded] = []
+        seen = connection.after_seq
+        try:
+            while seen < self.recorded.forgotten:
+                upto = self.recorded.forgotten
+                older += await self._host.recall(self.session, seen, upto)
+                seen = upto
+        except BusError as error:
+            log.warning("recorded events cannot be read", session=self.session, error=str(error))
+            self.turn_away(connection, "bus_unavailable", "what was recorded cannot be read now; try again shortly")
+            return
+        if not connection.is_gone:
+            self._admit(connection, older)
+
+    def _admit(self, connection: NativeConnection, older: Sequence[Recorded]) -> None:
+        """Greet a connection, give it what it has missed, and let it take part from now on."""
+        first = not connection.observes and not self._was_attended
+        if connection.observes:
+            self._observers.append(connection)
+        else:
+            self._was_attended = True
+            self._become_speaker(connection)
+        from_seq = min(connection.after_seq, self.recorded.last)
+        if self._started is not None:
+            from_seq = self._greet(connection, from_seq, first=first)
+            for event in (*older, *self.recorded.after(from_seq)):
+                connection.send(event.frame)
+        if self._end is not None:
+            connection.close(*self._end)
+            return
+        if not connection.observes and not first and self._started is not None:
+            self.live().feed(ListenerBack(from_seq))
+        elif not connection.observes and self.driver is not None and self.driver.live:
+            self.driver.feed(ListenerBack())
+        connection.taken_in()
+        if connection is self._speaker:
+            self._send_missed(connection)
+
+    def _become_speaker(self, connection: NativeConnection) -> None:
+        former, self._speaker = self._speaker, connection
+        if former is not None:
+            former.close(TAKEN_OVER, "taken over elsewhere")
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+
+    def _greet(self, connection: NativeConnection, from_seq: int, *, first: bool) -> int:
+        """Say what the connection has met; returns up to which recorded event it has everything then."""
+        if self._started is None:
+            raise RuntimeError("a client is greeted once its session has started")
+        if first:
+            connection.send(self._with_token(connection.token))
+            from_seq = max(from_seq, 1)
+        else:
+            agent = self.agent if self.driver is None else self.driver.agent
+            greeting: dict[str, Any] = {"agent": agent, "audio": self._started.audio, "from_seq": from_seq}
+            greeting |= {"observer": True} if connection.observes else {"token": connection.token}
+            connection.send(self._event("session_resumed", from_seq, greeting))
+        connection.send(self._event("history_updated", from_seq, {"history": self._items()}))
+        return from_seq
+
+    def _with_token(self, token: str) -> bytes:
+        """`session_started` as its own client sees it: the token is neither recorded nor shown to anybody else."""
+        if self._started is None:
+            raise RuntimeError("the session has not started")
+        fields = {**for_callers(self._started), "token": token}
+        return event_frame(EventType.SESSION_STARTED.value, 1, self.session, self._started_at, fields)
+
+    def _send_missed(self, connection: NativeConnection) -> None:
+        seq, at_ms = self.recorded.last, self._clock.at_ms()
+        for entry in self._missed.take():
+            if isinstance(entry, MissedAudio):
+                connection.send_audio(entry.where, entry.samples, seq, at_ms)
+            else:
+                connection.send(self._event(entry.kind, seq, entry.data))
+
+    def _hang_up(self) -> None:
+        self._waiting = None
+        if self.driver is not None and self.driver.ended:
+            return
+        if self.driver is not None and self.driver.live:
+            self.driver.feed(End(HANGUP))
+        else:
+            self._host.hung_up(self)
+
+    # --- to the clients -----------------------------------------------------------------------------
+
+    def ready(self) -> None:
+        self._ready = True
+        if self._speaker is None:
+            self.live().feed(ListenerLeft())
+        self._input.open()
 
     def record(self, seq: int, kind: EventType, at_ms: int, data: Message) -> None:
         super().record(seq, kind, at_ms, data)
-        fields = for_callers(data)
+        frame = self.recorded.newest.frame
         if isinstance(data, SessionStarted):
-            # The token is for this client alone: it is neither recorded nor shown anywhere else.
-            fields["token"] = self.token
-            self.input_format(data.audio)
-        elif seq <= self._after_seq:
-            return
-        self._send(kind.value, seq, at_ms, fields)
+            self._started, self._started_at = data, at_ms
+            self._input.audio.learn(data.audio)
+            self._missed.byte_rate = _byte_rate(data.audio)
+            if self._speaker is not None:
+                self._speaker.send(self._with_token(self._speaker.token or self.token))
+        elif self._speaker is not None:
+            self._speaker.send(frame)
+        for observer in self._observers:
+            observer.send(frame)
 
     def emit(self, kind: str, seq: int, at_ms: int, data: Mapping[str, Any]) -> None:
-        self._send(kind, seq, at_ms, data)
+        if self._speaker is None and kind in AUDIO_EVENTS:
+            self._keep(MissedEvent(kind, data))
+        listeners = [*self._observers, *(() if self._speaker is None else (self._speaker,))]
+        if kind == "raw_model_event":
+            listeners = [listener for listener in listeners if listener.raw]
+        if listeners:
+            frame = event_frame(kind, seq, self.session, at_ms, data)
+            for listener in listeners:
+                listener.send(frame)
 
     def audio(self, where: ForwardAudio, delta: frames.AudioDelta, seq: int) -> None:
-        if self._socket is None:
-            return
-        part = (where.item_id, where.response_id, where.content_index)
-        about = {"item_id": where.item_id, "response_id": where.response_id, "content_index": where.content_index}
-        if self._json_audio:
-            self._send("audio", seq, self._clock.at_ms(), {**about, "data": delta.delta})
-            return
-        if part != self._audio_of:
-            self._audio_of = part
-            self._send("audio", seq, self._clock.at_ms(), about)
-        self._socket.send_binary(delta.samples)
+        at_ms = self._clock.at_ms()
+        if self._speaker is not None:
+            self._speaker.send_audio(where, delta.samples, seq, at_ms)
+        else:
+            self._keep(MissedAudio(where, delta.samples))
+        for observer in self._observers:
+            observer.send_audio(where, delta.samples, seq, at_ms)
+
+    def _keep(self, entry: MissedAudio | MissedEvent) -> None:
+        if not self._missed.add(entry):
+            log.info("nobody listens, what is said is interrupted", session=self.session)
+            self.live().feed(Interrupt())
+
+    def close(self, code: int, reason: str) -> None:
+        if self._end is None:
+            self._end = (SERVICE_RESTART if reason == DRAINED else code, reason)
+        self.recorded.close()
+        if self._waiting is not None:
+            self._waiting.cancel()
+        for connection in self._connections():
+            connection.close(*self._end)
 
     def refuse(self, code: str, message: str, close_code: int) -> None:
-        self._send("error", 0, self._clock.at_ms(), {"id": None, "code": code, "message": message})
+        for connection in self._connections():
+            self.answer(connection, "error", id=None, code=code, message=message)
         self.close(close_code, code)
 
-    def _send(self, kind: str, seq: int, at_ms: int, data: Mapping[str, Any]) -> None:
-        if self._socket is not None:
-            frame = {"type": kind, "seq": seq, "session": self.session, "at": at_ms, **data}
-            self._socket.send_text(frames.dump_event(frame))
+    async def wait_closed(self) -> None:
+        for connection in self._connections():
+            await connection.wait_closed()
 
-    def _answer(self, kind: str, **fields: Any) -> None:
-        self._send(kind, self.live().last_seq, self._clock.at_ms(), fields)
+    def turn_away(self, connection: NativeConnection, code: str, message: str) -> None:
+        """Close a connection that cannot be taken in now, saying why."""
+        self.answer(connection, "error", id=None, code=code, message=message)
+        connection.close(TRY_AGAIN_LATER, code)
 
-    def _error(self, id: str | None, code: str, message: str) -> None:  # noqa: A002 - the wire's name
-        self._answer("error", id=id, code=code, message=message)
+    def answer(self, connection: NativeConnection, kind: str, **fields: Any) -> None:
+        """Tell one client something."""
+        connection.send(self._event(kind, self.recorded.last, fields))
 
-    # --- from the client ----------------------------------------------------------------------------
+    def answer_speaker(self, kind: str, **fields: Any) -> None:
+        """Answer a command; to nobody where the speaker has been lost since."""
+        if self._speaker is not None:
+            self.answer(self._speaker, kind, **fields)
 
-    def audio_bytes(self, binary: bool, message: bytes) -> int:
-        if binary:
-            return len(message)
-        try:
-            command = commands.read_command(message)
-        except commands.CommandError:  # will be answered when its turn comes
-            return 0
-        return len(command.data) * 3 // 4 if isinstance(command, commands.Audio) else 0
+    def _connections(self) -> list[NativeConnection]:
+        speaker = () if self._speaker is None else (self._speaker,)
+        return [*speaker, *self._observers, *self._joining]
 
-    def handle_binary(self, message: bytes) -> None:
-        try:
-            self.check_samples(len(message))
-        except AudioError as error:
-            self._error(None, error.code, str(error))
-            return
-        if message and not self._muted:
-            self.live().send_audio(frames.append_frame(pybase64.b64encode_as_string(message)))
+    def _event(self, kind: str, seq: int, data: Mapping[str, Any]) -> bytes:
+        return event_frame(kind, seq, self.session, self._clock.at_ms(), data)
 
-    def handle_text(self, message: bytes) -> None:
-        try:
-            command = commands.read_command(message)
-        except commands.CommandError as error:
-            self._error(error.id, error.code, str(error))
-            return
-        try:
-            done = self._perform(command)
-        except (AudioError, CommandRefusedError) as error:
-            self._error(command.id, error.code, str(error))
-        except ValueError as error:
-            self._error(command.id, "invalid_value", str(error))
-        else:
-            if done:
-                self._acknowledge(command.id)
+    # --- from the speaker ---------------------------------------------------------------------------
 
-    def _acknowledge(self, id: str | None) -> None:  # noqa: A002 - the wire's name
-        if id is not None:
-            self._answer("ack", id=id)
-
-    def _perform(self, command: commands.Command) -> bool:
-        """Carry out one command; False where its answer is given elsewhere."""
-        driver = self.live()
-        match command:
-            case commands.Audio():
-                self.check_base64(command.data)
-                if command.data and not self._muted:
-                    driver.send_audio(frames.append_frame(command.data))
-            case commands.SendMessage():
-                driver.feed(inputs.SendMessage(command.parts()))
-            case commands.Commit():
-                driver.feed(inputs.CommitAudio())
-            case commands.Interrupt():
-                driver.feed(inputs.Interrupt())
-            case commands.Playback():
-                driver.feed(inputs.Playback(command.item_id, command.content_index, command.played_ms))
-            case commands.Mute():
-                self._muted = command.muted
-            case commands.UpdateAgent():
-                driver.take_over(command.agent).add_done_callback(partial(self._taken_over, command.id))
-                return False
-            case commands.Approve():
-                driver.decide(inputs.Approve(command.call_id, command.always))
-            case commands.Reject():
-                driver.decide(inputs.Reject(command.call_id, command.always, command.message))
-            case commands.End():
-                self._acknowledge(command.id)
-                driver.feed(inputs.End("ended"))
-                return False
-        return True
-
-    def _taken_over(self, id: str | None, done: asyncio.Future[None]) -> None:  # noqa: A002 - the wire's name
-        refused = done.exception()
-        if isinstance(refused, CommandRefusedError):
-            self._error(id, refused.code, str(refused))
-        else:
-            self._acknowledge(id)
+    def hear(self, connection: NativeConnection, binary: bool, message: bytes) -> None:
+        """The speaker says something; one that was taken over is not heard any more."""
+        if connection is self._speaker:
+            self._input.hear(connection, binary, message)
 
 
 def error_frame(clock: Clock, *, code: str, message: str) -> bytes:
     """The `error` event for a client that gets no session."""
     frame = {"type": "error", "seq": 0, "session": None, "at": clock.at_ms(), "id": None, "code": code}
     return frames.dump_event(frame | {"message": message})
+
+
+def _byte_rate(audio: Mapping[str, Any]) -> int:
+    """Bytes in a second of the session's output."""
+    output = audio.get("output")
+    kind = output.get("type") if isinstance(output, Mapping) else None
+    return 8_000 if kind in ("audio/pcmu", "audio/pcma") else 48_000
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()

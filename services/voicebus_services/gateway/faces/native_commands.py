@@ -105,6 +105,14 @@ def read_command(frame: bytes) -> Command:
     return command
 
 
+def id_of(frame: bytes) -> str | None:
+    """The client's id of a command, if it gave one, whatever else is wrong with it."""
+    try:
+        return read_command(frame).id
+    except CommandError as error:
+        return error.id
+
+
 def _explain(frame: bytes, error: Exception) -> CommandError:
     try:
         event = parse_event(frame)

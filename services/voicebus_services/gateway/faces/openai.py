@@ -19,7 +19,8 @@ from voicebus.engine.inputs import ClientEvent, ClientMalformed
 from voicebus.engine.outputs import ForwardAudio
 from voicebus.runtime import frames
 from voicebus_services.access.principal import Principal
-from voicebus_services.gateway.faces.base import AudioError, ClientConnection, Host
+from voicebus_services.gateway.faces.base import ClientConnection, Host
+from voicebus_services.gateway.faces.input_audio import AudioError
 
 APPEND = "input_audio_buffer.append"
 
@@ -91,7 +92,7 @@ class OpenAIConnection(ClientConnection):
     def _learn_format(self, event: Mapping[str, Any]) -> None:
         if event["type"] in ("session.created", "session.updated"):
             audio = event["session"].get("audio", {})
-            self.input_format({"input": audio.get("input", {}).get("format")})
+            self._input.learn({"input": audio.get("input", {}).get("format")})
 
     # --- from the client ----------------------------------------------------------------------------
 
@@ -138,7 +139,7 @@ class OpenAIConnection(ClientConnection):
         driver = self.live()
         try:
             event_id_of({"event_id": append.event_id})
-            self.check_base64(append.audio)
+            self._input.check_base64(append.audio)
         except ClientEventError as error:
             echoed = (append.event_id or "")[:EVENT_ID_LIMIT]
             driver.feed(ClientMalformed(error.code, str(error), error.param, echoed))

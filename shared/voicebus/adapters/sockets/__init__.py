@@ -37,6 +37,7 @@ POLICY_VIOLATION: Final = 1008
 MESSAGE_TOO_BIG: Final = 1009
 INTERNAL_ERROR: Final = 1011
 SERVICE_RESTART: Final = 1012
+TRY_AGAIN_LATER: Final = 1013
 
 CLEAN_CLOSES: Final = frozenset({NORMAL, GOING_AWAY, NO_STATUS})
 """Codes of a peer that ended the conversation in order; every other one is a loss."""
@@ -53,6 +54,15 @@ class Socket(Protocol):
 
     def close(self, code: int = NORMAL, reason: str = "") -> None:
         """Start the closing handshake; the connection is cut after `CLOSE_TIMEOUT_S` if the peer does not answer."""
+        ...
+
+    @property
+    def is_congested(self) -> bool:
+        """Whether the peer has not taken what was sent lately."""
+        ...
+
+    async def writable(self) -> None:
+        """Return once the peer has taken most of what was sent, or is gone."""
         ...
 
     def pause_reading(self) -> None:

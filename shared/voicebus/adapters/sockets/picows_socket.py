@@ -79,6 +79,8 @@ class PicowsSocket(WSListener):
         self._peer_reason = ""
         self._cut: asyncio.TimerHandle | None = None
         self._gone = asyncio.Event()
+        self._writable = asyncio.Event()
+        self._writable.set()
 
     @property
     def was_opened(self) -> bool:
@@ -100,6 +102,13 @@ class PicowsSocket(WSListener):
         self._transport.send_close(_code(code), reason.encode()[:_MAX_REASON_BYTES].decode(errors="ignore"))
         self._transport.underlying_transport.resume_reading()  # the peer's answer must be heard
         self._cut = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self._abort)
+
+    @property
+    def is_congested(self) -> bool:
+        return self._congested
+
+    async def writable(self) -> None:
+        await self._writable.wait()
 
     def pause_reading(self) -> None:
         if self._transport is not None and not self._closing:
@@ -181,6 +190,7 @@ class PicowsSocket(WSListener):
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         self._closing = True
         self._gone.set()
+        self._writable.set()
         for timer in (self._cut, self._next_ping, self._no_pong):
             if timer is not None:
                 timer.cancel()
@@ -190,10 +200,12 @@ class PicowsSocket(WSListener):
 
     def pause_writing(self) -> None:
         self._congested = True
+        self._writable.clear()
 
     def resume_writing(self) -> None:
         self._congested = False
         self._leaving = 0
+        self._writable.set()
 
     def _ping_later(self) -> None:
         if self._keepalive is not None and self._keepalive.interval_s is not None:

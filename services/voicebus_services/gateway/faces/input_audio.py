@@ -1,0 +1,52 @@
+"""Samples from a client: what format they have, and whether they may be passed on."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import pybase64
+
+MAX_APPEND_AUDIO: Final = 15 * 1024 * 1024
+"""Bytes of samples in one append, as the model allows (protocol 1.7)."""
+
+
+class AudioError(ValueError):
+    """Samples from a client that cannot be passed on. `code` is the protocol's."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class InputAudio:
+    """The format of a session's input; 16 bit PCM at 24 kHz until it is known."""
+
+    def __init__(self) -> None:
+        self._sample_bytes = 2
+
+    @property
+    def byte_rate(self) -> int:
+        """Bytes in a second of the client's audio."""
+        return 48_000 if self._sample_bytes == 2 else 8_000
+
+    def learn(self, audio: Mapping[str, Any]) -> None:
+        """Learn the session's input format from `{"input": FORMAT, …}`."""
+        given = audio.get("input")
+        kind = given.get("type") if isinstance(given, Mapping) else None
+        self._sample_bytes = 1 if kind in ("audio/pcmu", "audio/pcma") else 2
+
+    def check_samples(self, size: int) -> None:
+        """Raises `AudioError` where so many bytes cannot be samples of one append."""
+        if size % self._sample_bytes:
+            raise AudioError("invalid_value", f"Invalid audio: {size} bytes are not whole 16 bit samples.")
+        if size > MAX_APPEND_AUDIO:
+            raise AudioError(
+                "string_above_max_length", f"Invalid audio: {size} bytes in one append, at most {MAX_APPEND_AUDIO}."
+            )
+
+    def check_base64(self, audio: str) -> None:
+        """Raises `AudioError` where the text is not the base64 of samples."""
+        try:
+            size = len(pybase64.b64decode(audio, validate=True))
+        except ValueError as error:
+            raise AudioError("invalid_value", "Invalid audio: it is not base64.") from error
+        self.check_samples(size)

@@ -1,0 +1,156 @@
+"""One connection to the native face: who speaks in a session, or one who only observes it."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import pybase64
+
+from voicebus.adapters.sockets import NORMAL, Socket
+from voicebus.engine.outputs import ForwardAudio
+from voicebus_services.gateway.faces import native_commands as commands
+from voicebus_services.gateway.faces.base import event_frame
+from voicebus_services.gateway.faces.outlet import Outlet
+
+if TYPE_CHECKING:
+    from voicebus_services.gateway.faces.native import NativeFace
+
+AudioForm = Literal["binary", "json", "none"]
+
+READ_ONLY: Final = "an observer sees and hears; it may not command the session"
+
+
+class NativeConnection:
+    """A client's connection. Implements `SocketListener`; `NativeFace` says what goes out on it.
+
+    `after_seq`: up to which recorded event the client has everything; `raw`: the model's events too.
+    """
+
+    observes = False
+
+    def __init__(
+        self, face: "NativeFace", *, after_seq: int = 0, audio: AudioForm = "binary", raw: bool = False, token: str = ""
+    ) -> None:
+        self._face = face
+        self.after_seq = after_seq
+        self.raw = raw
+        self.token = token
+        self._audio = audio
+        self._audio_of: tuple[str, str, int] | None = None
+        self._socket: Socket | None = None
+        self.is_gone = False
+        # What was heard before the face has taken this connection in; reading pauses then, so that it is little.
+        self._early: list[tuple[bool, bytes]] | None = []
+
+    # --- SocketListener -----------------------------------------------------------------------------
+
+    def opened(self, socket: Socket) -> None:
+        self._socket = socket
+        self._face.join(self)
+        if self._early is not None:
+            socket.pause_reading()
+
+    def text(self, message: bytes) -> None:
+        self._hear(False, message)
+
+    def binary(self, message: bytes) -> None:
+        self._hear(True, message)
+
+    def closed(self, code: int, reason: str) -> None:
+        self.is_gone = True
+        self._face.gone(self, code)
+
+    def _hear(self, binary: bool, message: bytes) -> None:
+        if self._early is not None:
+            self._early.append((binary, message))
+        else:
+            self.handle(binary, message)
+
+    # --- the face's side ----------------------------------------------------------------------------
+
+    def handle(self, binary: bool, message: bytes) -> None:
+        self._face.hear(self, binary, message)
+
+    def taken_in(self) -> None:
+        """The client has been greeted: what it says is heard from now on."""
+        early, self._early = self._early, None
+        if self._socket is not None:
+            self._socket.resume_reading()
+        for binary, message in early or ():
+            self.handle(binary, message)
+
+    def send(self, frame: bytes) -> None:
+        if self._socket is not None:
+            self._socket.send_text(frame)
+
+    def send_audio(self, where: ForwardAudio, samples: bytes, seq: int, at_ms: int) -> None:
+        if self._audio == "none":
+            return
+        part = (where.item_id, where.response_id, where.content_index)
+        about = {"item_id": where.item_id, "response_id": where.response_id, "content_index": where.content_index}
+        if self._audio == "json":
+            frame = self._event("audio", seq, at_ms, {**about, "data": pybase64.b64encode_as_string(samples)})
+            self._put_audio(frame, binary=False)
+            return
+        if part != self._audio_of:
+            self._audio_of = part
+            self.send(self._event("audio", seq, at_ms, about))
+        self._put_audio(samples, binary=True)
+
+    def _put_audio(self, message: bytes, *, binary: bool) -> None:
+        if self._socket is not None:
+            (self._socket.send_binary if binary else self._socket.send_text)(message)
+
+    def _event(self, kind: str, seq: int, at_ms: int, data: Mapping[str, Any]) -> bytes:
+        return event_frame(kind, seq, self._face.session, at_ms, data)
+
+    def pause_reading(self) -> None:
+        if self._socket is not None:
+            self._socket.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._socket is not None:
+            self._socket.resume_reading()
+
+    def close(self, code: int = NORMAL, reason: str = "") -> None:
+        if self._socket is not None:
+            self._socket.close(code, reason)
+
+    async def wait_closed(self) -> None:
+        if self._socket is not None:
+            await self._socket.wait_closed()
+
+
+class Observer(NativeConnection):
+    """Sees everything, commands nothing, slows nobody."""
+
+    observes = True
+
+    def __init__(self, face: "NativeFace", *, after_seq: int = 0, audio: AudioForm = "none", raw: bool = False) -> None:
+        super().__init__(face, after_seq=after_seq, audio=audio, raw=raw)
+        self._outlet: Outlet | None = None
+
+    def opened(self, socket: Socket) -> None:
+        self._outlet = Outlet(socket)
+        super().opened(socket)
+
+    def closed(self, code: int, reason: str) -> None:
+        if self._outlet is not None:
+            self._outlet.close()
+        super().closed(code, reason)
+
+    def close(self, code: int = NORMAL, reason: str = "") -> None:
+        if self._outlet is not None:
+            self._outlet.close()
+        super().close(code, reason)
+
+    def handle(self, binary: bool, message: bytes) -> None:
+        given = None if binary else commands.id_of(message)
+        self._face.answer(self, "error", id=given, code="read_only", message=READ_ONLY)
+
+    def send(self, frame: bytes) -> None:
+        if self._outlet is not None:
+            self._outlet.send(frame)
+
+    def _put_audio(self, message: bytes, *, binary: bool) -> None:
+        if self._outlet is not None:
+            self._outlet.send(message, binary=binary, audio=True)

@@ -1,0 +1,140 @@
+"""What the speaker of a session says on the native face: commands and samples, carried out in order."""
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pybase64
+
+from voicebus.engine import inputs
+from voicebus.errors import CommandRefusedError
+from voicebus.runtime import frames
+from voicebus_services.gateway.faces import native_commands as commands
+from voicebus_services.gateway.faces.base import early_audio_dropped
+from voicebus_services.gateway.faces.early import EarlyFrames
+from voicebus_services.gateway.faces.input_audio import AudioError, InputAudio
+from voicebus_services.gateway.faces.native_connection import NativeConnection
+
+if TYPE_CHECKING:
+    from voicebus_services.gateway.faces.native import NativeFace
+
+
+class NativeInput:
+    """Belongs to the session, not to a connection: what was said before a loss is carried out all the same."""
+
+    def __init__(self, face: "NativeFace") -> None:
+        self._face = face
+        self._early: EarlyFrames | None = EarlyFrames()
+        self._paused: NativeConnection | None = None
+        self._muted = False
+        self.audio = InputAudio()
+
+    def open(self) -> None:
+        """The session is configured: what was said so far is carried out, and so from now on."""
+        if self._early is None:
+            return
+        early = self._early
+        spoken = early.take(byte_rate=self.audio.byte_rate)
+        self._early = None
+        if early.dropped:
+            self._face.live().feed(early_audio_dropped(early, self.audio))
+        for binary, message in spoken:
+            self._handle(binary, message)
+        if self._paused is not None:
+            self._paused.resume_reading()
+
+    def hear(self, connection: NativeConnection, binary: bool, message: bytes) -> None:
+        if self._early is None:
+            self._handle(binary, message)
+            return
+        self._early.add(binary, message, samples=_audio_bytes(binary, message), byte_rate=self.audio.byte_rate)
+        if self._early.is_full and self._paused is not connection:
+            self._paused = connection
+            connection.pause_reading()
+
+    def _handle(self, binary: bool, message: bytes) -> None:
+        if binary:
+            self._samples(message)
+        else:
+            self._command(message)
+
+    def _samples(self, message: bytes) -> None:
+        try:
+            self.audio.check_samples(len(message))
+        except AudioError as error:
+            self._error(None, error.code, str(error))
+            return
+        if message and not self._muted:
+            self._face.live().send_audio(frames.append_frame(pybase64.b64encode_as_string(message)))
+
+    def _command(self, message: bytes) -> None:
+        try:
+            command = commands.read_command(message)
+        except commands.CommandError as error:
+            self._error(error.id, error.code, str(error))
+            return
+        try:
+            done = self._perform(command)
+        except (AudioError, CommandRefusedError) as error:
+            self._error(command.id, error.code, str(error))
+        except ValueError as error:
+            self._error(command.id, "invalid_value", str(error))
+        else:
+            if done:
+                self._acknowledge(command.id)
+
+    def _acknowledge(self, id: str | None) -> None:  # noqa: A002 - the wire's name
+        if id is not None:
+            self._face.answer_speaker("ack", id=id)
+
+    def _error(self, id: str | None, code: str, message: str) -> None:  # noqa: A002 - the wire's name
+        self._face.answer_speaker("error", id=id, code=code, message=message)
+
+    def _perform(self, command: commands.Command) -> bool:
+        """Carry out one command; False where its answer is given elsewhere."""
+        driver = self._face.live()
+        match command:
+            case commands.Audio():
+                self.audio.check_base64(command.data)
+                if command.data and not self._muted:
+                    driver.send_audio(frames.append_frame(command.data))
+            case commands.SendMessage():
+                driver.feed(inputs.SendMessage(command.parts()))
+            case commands.Commit():
+                driver.feed(inputs.CommitAudio())
+            case commands.Interrupt():
+                driver.feed(inputs.Interrupt())
+            case commands.Playback():
+                driver.feed(inputs.Playback(command.item_id, command.content_index, command.played_ms))
+            case commands.Mute():
+                self._muted = command.muted
+            case commands.UpdateAgent():
+                driver.take_over(command.agent).add_done_callback(partial(self._taken_over, command.id))
+                return False
+            case commands.Approve():
+                driver.decide(inputs.Approve(command.call_id, command.always))
+            case commands.Reject():
+                driver.decide(inputs.Reject(command.call_id, command.always, command.message))
+            case commands.End():
+                self._acknowledge(command.id)
+                driver.feed(inputs.End("ended"))
+                return False
+        return True
+
+    def _taken_over(self, id: str | None, done: asyncio.Future[None]) -> None:  # noqa: A002 - the wire's name
+        refused = done.exception()
+        if isinstance(refused, CommandRefusedError):
+            self._error(id, refused.code, str(refused))
+        else:
+            self._acknowledge(id)
+
+
+def _audio_bytes(binary: bool, message: bytes) -> int:
+    """How many bytes of samples a frame brings, about; 0 where it is anything but audio."""
+    if binary:
+        return len(message)
+    try:
+        command = commands.read_command(message)
+    except commands.CommandError:  # will be answered when its turn comes
+        return 0
+    return len(command.data) * 3 // 4 if isinstance(command, commands.Audio) else 0

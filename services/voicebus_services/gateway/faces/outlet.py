@@ -1,0 +1,89 @@
+"""The way out to a client that must not slow anybody: bounded, and given up where it reads too slowly.
+
+While the socket takes everything, frames go straight out. Otherwise they wait here: of audio at most `MAX_AUDIO` bytes,
+the oldest dropped first; of everything else at most `MAX_EVENTS` bytes, beyond which the client is closed.
+"""
+
+import asyncio
+from collections import deque
+from typing import Final, NamedTuple
+
+from voicebus.adapters.sockets import TRY_AGAIN_LATER, Socket
+
+MAX_AUDIO: Final = 1024 * 1024
+MAX_EVENTS: Final = 4 * 1024 * 1024
+TOO_SLOW: Final = "too slow"
+
+
+class _Frame(NamedTuple):
+    message: bytes
+    binary: bool
+    audio: bool
+
+
+class Outlet:
+    """Frames on their way to one socket, in order."""
+
+    def __init__(self, socket: Socket) -> None:
+        self._socket = socket
+        self._waiting: deque[_Frame] = deque()
+        self._audio = self._events = 0
+        self._drain: asyncio.Task[None] | None = None
+        self._closed = False
+        self.dropped = 0
+        """Bytes of audio that were dropped."""
+
+    def send(self, message: bytes, *, binary: bool = False, audio: bool = False) -> None:
+        """Send a frame, or keep it for later; nothing once closed."""
+        if self._closed:
+            return
+        frame = _Frame(message, binary, audio)
+        if not self._waiting and not self._socket.is_congested:
+            self._put(frame)
+            return
+        self._waiting.append(frame)
+        self._count(frame, 1)
+        if self._audio > MAX_AUDIO:
+            self._drop_audio()
+        if self._events > MAX_EVENTS:
+            self.close()
+            # Not here: the caller is in the middle of telling everybody.
+            asyncio.get_running_loop().call_soon(self._socket.close, TRY_AGAIN_LATER, TOO_SLOW)
+        elif self._drain is None:
+            self._drain = asyncio.create_task(self._send_waiting(), name="observer-outlet")
+
+    def close(self) -> None:
+        """Forget what waits, and take nothing more."""
+        self._closed = True
+        self._waiting.clear()
+        if self._drain is not None:
+            self._drain.cancel()
+
+    async def _send_waiting(self) -> None:
+        while self._waiting:
+            await self._socket.writable()
+            if self._waiting:
+                frame = self._waiting.popleft()
+                self._count(frame, -1)
+                self._put(frame)
+        self._drain = None
+
+    def _put(self, frame: _Frame) -> None:
+        (self._socket.send_binary if frame.binary else self._socket.send_text)(frame.message)
+
+    def _count(self, frame: _Frame, sign: int) -> None:
+        if frame.audio:
+            self._audio += sign * len(frame.message)
+        else:
+            self._events += sign * len(frame.message)
+
+    def _drop_audio(self) -> None:
+        """Drop the oldest audio, down to half: so that this is done seldom."""
+        kept: deque[_Frame] = deque()
+        for frame in self._waiting:
+            if frame.audio and self._audio > MAX_AUDIO // 2:
+                self._count(frame, -1)
+                self.dropped += len(frame.message)
+            else:
+                kept.append(frame)
+        self._waiting = kept

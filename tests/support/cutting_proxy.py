@@ -1,0 +1,87 @@
+"""A TCP proxy that cuts connections: the network between a client and its server, failing when a test says so."""
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+# `SO_LINGER` with no time: the connection is reset instead of closed.
+_RESET = struct.pack("ii", 1, 0)
+
+
+class CuttingProxy:
+    """Forwards to `target` (a port on this machine) from `port`. While `refuses`, new connections are reset at once."""
+
+    def __init__(self, target: int) -> None:
+        self.target = target
+        self.port = 0
+        self.refuses = False
+        self.accepted = 0
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+
+    def cut(self) -> None:
+        """Reset every connection, on both sides, with neither a closing handshake nor a FIN."""
+        for writer in list(self._writers):
+            _abort(writer)
+
+    def freeze(self) -> None:
+        """Let nothing through any more, and tell nobody."""
+        self._flowing.clear()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.accepted += 1
+        if self.refuses:
+            _abort(writer)
+            return
+        upstream_reader, upstream = await asyncio.open_connection("127.0.0.1", self.target)
+        self._writers |= {writer, upstream}
+        try:
+            await asyncio.gather(self._pump(reader, upstream), self._pump(upstream_reader, writer))
+        finally:
+            self._writers -= {writer, upstream}
+            writer.close()
+            upstream.close()
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65536):
+                await self._flowing.wait()
+                writer.write(data)
+                await writer.drain()
+        with contextlib.suppress(OSError, RuntimeError):  # cut already
+            writer.write_eof()
+
+
+def _abort(writer: asyncio.StreamWriter) -> None:
+    raw: socket.socket = writer.get_extra_info("socket")
+    with contextlib.suppress(OSError):  # closed already
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    writer.transport.abort()
+
+
+@asynccontextmanager
+async def cutting_proxy(target: int) -> AsyncIterator[CuttingProxy]:
+    """A proxy in front of a port, for the time of the block."""
+    proxy = CuttingProxy(target)
+    tasks: set[asyncio.Task[None]] = set()
+
+    def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(proxy.serve(reader, writer), name="cutting-proxy")
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    server = await asyncio.start_server(accepted, "127.0.0.1", 0)
+    proxy.port = server.sockets[0].getsockname()[1]
+    try:
+        yield proxy
+    finally:
+        server.close()
+        proxy.cut()
+        for task in list(tasks):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await server.wait_closed()
