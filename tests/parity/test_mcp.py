@@ -6,6 +6,7 @@ from typing import Any, Final
 from support.mcp_servers import http_server, stdio_program
 from support.stages import Stage
 from voicebus import (
+    MCPServerSse,
     MCPServerStdio,
     MCPServerStreamableHttp,
     RealtimeAgent,
@@ -77,6 +78,30 @@ async def test_tools_are_listed_again_for_the_agent_that_a_call_is_handed_to(sta
         await talk.say("the rate?")
         await talk.until("handoff")
         assert (await talk.until("tool_end", tool="mcp_rates__rate"))["output"] == "EUR: 1.25"
+
+
+async def test_a_function_may_say_which_calls_of_a_server_wait_for_a_person(stage: Stage, tmp_path: Path) -> None:
+    def policy(_: Any, agent: Any, tool: Any) -> bool:
+        return bool(agent.name == "clerk" and tool.name == "rate")
+
+    rates = MCPServerStdio(stdio_program(tmp_path), require_approval=policy, name="rates")
+    agent = RealtimeAgent[Any]("clerk", mcp_servers=[rates])
+    script = [ServerStep(CREATE, function_call("chart", "{}", call_id="call_0")), *ASK_RATE]
+    async with ScriptedRealtimeServer(script) as server, stage.conversation(agent, server) as talk:
+        await talk.say("the chart, then the rate?")
+        assert (await talk.until("tool_end"))["tool"] == "chart"
+        asked = await talk.until("tool_approval_required")
+        assert asked["tool"] == "rate"
+        await talk.reject(asked["call_id"], message="Not today.")
+        assert (await talk.until("tool_end"))["output"] == "Not today."
+
+
+async def test_a_server_over_sse_answers_calls(stage: Stage, tmp_path: Path) -> None:
+    async with http_server(tmp_path, transport="sse") as process:
+        agent = RealtimeAgent[Any]("clerk", mcp_servers=[MCPServerSse({"url": process.url}, name="rates")])
+        async with ScriptedRealtimeServer(ASK_RATE) as server, stage.conversation(agent, server) as talk:
+            await talk.say("the rate?")
+            assert (await talk.until("tool_end"))["output"] == "EUR: 1.25"
 
 
 async def test_a_call_of_a_server_may_wait_for_a_person(stage: Stage, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""MCP servers for tests, as real processes: a stdio one that `MCPServerStdio` starts, and one over streamable HTTP."""
+"""MCP servers for tests, as real processes: a stdio one that `MCPServerStdio` starts, and ones over HTTP."""
 
 import socket
 import subprocess
@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from support.waiting import wait_until
 from voicebus import MCPServerStdioParams
@@ -14,6 +15,7 @@ from voicebus import MCPServerStdioParams
 _PROGRAM = '''
 import asyncio, os, sys
 from mcp.server import MCPServer
+from mcp.server.mcpserver import Context
 from mcp.types import CallToolResult, ImageContent, TextContent
 
 server = MCPServer("rates")
@@ -45,11 +47,30 @@ def die() -> str:
     os._exit(3)
 
 @server.tool()
+def header(name: str, context: Context) -> str:
+    return context.headers.get(name, "")
+
+@server.tool()
+def die_once(mark: str) -> str:
+    if not os.path.exists(mark):
+        open(mark, "w").close()
+        os._exit(3)
+    return "alive again"
+
+@server.tool()
+async def learn(name: str, context: Context) -> str:
+    """Have one more tool from now on."""
+    server.add_tool(lambda: name, name=name)
+    await context.notify_tools_changed()
+    await context.session.send_tool_list_changed()
+    return "learnt"
+
+@server.tool()
 def open_ended(fields: dict[str, str]) -> str:
     return ",".join(fields)
 
 if sys.argv[1:]:
-    server.run("streamable-http", host="127.0.0.1", port=int(sys.argv[1]))
+    server.run(sys.argv[1], host="127.0.0.1", port=int(sys.argv[2]))
 else:
     server.run("stdio")
 '''
@@ -69,8 +90,10 @@ class HttpServer:
 
 
 @asynccontextmanager
-async def http_server(folder: Path, port: int | None = None) -> AsyncIterator[HttpServer]:
-    """The same tools over streamable HTTP, while the block runs."""
+async def http_server(
+    folder: Path, port: int | None = None, *, transport: Literal["streamable-http", "sse"] = "streamable-http"
+) -> AsyncIterator[HttpServer]:
+    """The same tools over HTTP, while the block runs."""
     program = folder / "rates_http.py"
     program.write_text(_PROGRAM)
     if port is None:
@@ -83,10 +106,10 @@ async def http_server(folder: Path, port: int | None = None) -> AsyncIterator[Ht
             return probe.connect_ex(("127.0.0.1", port)) == 0
 
     with (folder / "http.log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, str(program), str(port)], stdout=log, stderr=log)
+        process = subprocess.Popen([sys.executable, str(program), transport, str(port)], stdout=log, stderr=log)
     try:
         await wait_until(answers, description="the MCP server", timeout=30)
-        yield HttpServer(f"http://127.0.0.1:{port}/mcp", process)
+        yield HttpServer(f"http://127.0.0.1:{port}/{'sse' if transport == 'sse' else 'mcp'}", process)
     finally:
         process.kill()
         process.wait()

@@ -1,11 +1,13 @@
 """MCP servers as an agent has them: what is listed, what a call says, what is refused; real server processes."""
 
+import asyncio
 import os
 import signal
 import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -14,6 +16,7 @@ from support.waiting import wait_until
 from voicebus import (
     FunctionTool,
     MCPServerError,
+    MCPServerSse,
     MCPServerStdio,
     MCPServerStreamableHttp,
     RealtimeAgent,
@@ -24,6 +27,7 @@ from voicebus import (
 from voicebus.agents.mcp.server import Joined
 from voicebus.agents.tools.invoke import invoke
 from voicebus.contracts.tools import Outcome
+from voicebus_services.dev.processes import free_port
 
 ANY: Any = {"command": "true"}
 
@@ -32,6 +36,20 @@ ANY: Any = {"command": "true"}
 async def rates(tmp_path: Path) -> AsyncIterator[MCPServerStdio]:
     async with MCPServerStdio(stdio_program(tmp_path), name="rates") as server:
         yield server
+
+
+@asynccontextmanager
+async def reached(way: Literal["stdio", "streamable-http", "sse"], folder: Path, **options: Any) -> AsyncIterator[Any]:
+    """The server, over one transport or the other."""
+    headers: Any = {key: options.pop(key) for key in ("headers",) if key in options}
+    if way == "stdio":
+        async with MCPServerStdio(stdio_program(folder), **options) as server:
+            yield server
+        return
+    kind: Any = MCPServerSse if way == "sse" else MCPServerStreamableHttp
+    async with http_server(folder, transport=way) as process:
+        async with kind({"url": process.url, **headers}, **options) as server:
+            yield server
 
 
 async def tool_of(server: MCPServerStdio, name: str, **config: Any) -> FunctionTool:
@@ -97,6 +115,88 @@ async def test_the_list_is_cached_until_it_is_invalidated(tmp_path: Path) -> Non
         server.invalidate_tools_cache()
         await server.list_tools()
         assert len(asked) == 2
+
+
+@pytest.mark.parametrize("way", ["stdio", "streamable-http", "sse"])
+async def test_a_tool_that_the_server_gains_is_listed_although_the_list_is_cached(way: Any, tmp_path: Path) -> None:
+    async with reached(way, tmp_path, cache_tools_list=True) as server:
+        assert "sing" not in [tool.name for tool in await server.list_tools()]
+        await server.call_tool("learn", {"name": "sing"})
+
+        async def is_listed() -> bool:
+            return "sing" in [tool.name for tool in await server.list_tools()]
+
+        await wait_until(is_listed, description="the new tool")
+
+
+async def test_a_list_that_was_asked_for_before_a_change_is_not_kept(rates: MCPServerStdio) -> None:
+    rates.cache_tools_list = True
+    ask = rates._list
+
+    async def changed_meanwhile(client: Any) -> Any:
+        listed = await ask(client)
+        rates.invalidate_tools_cache()
+        return listed
+
+    rates._list = changed_meanwhile  # type: ignore[method-assign]
+    assert await rates.list_tools()
+    assert rates._listed is None
+
+
+async def test_a_server_over_sse_answers_calls_and_has_its_headers(tmp_path: Path) -> None:
+    async with reached("sse", tmp_path, headers={"x-tenant": "acme"}) as server:
+        assert (await server.call_tool("rate", {"currency": "EUR"})).structured_content == {"rate": 1.25}
+        assert (await server.call_tool("header", {"name": "x-tenant"})).content[0].text == "acme"  # type: ignore[union-attr]
+
+
+async def test_a_call_whose_connection_breaks_is_made_again_as_often_as_the_program_wants(tmp_path: Path) -> None:
+    params = stdio_program(tmp_path)
+    async with MCPServerStdio(params, max_retry_attempts=1, retry_backoff_seconds_base=0.01) as server:
+        again = await server.call_tool("die_once", {"mark": str(tmp_path / "first")})
+        assert again.content[0].text == "alive again"  # type: ignore[union-attr]
+        with pytest.raises(MCPServerError, match="'die': the connection was lost"):
+            await server.call_tool("die", {})
+    async with MCPServerStdio(params) as server:
+        with pytest.raises(MCPServerError, match=r"the connection was lost .*the next call connects again"):
+            await server.call_tool("die_once", {"mark": str(tmp_path / "second")})
+        assert (await server.call_tool("die_once", {"mark": str(tmp_path / "second")})).content
+
+
+async def test_a_call_waits_for_a_server_that_is_started_again(tmp_path: Path) -> None:
+    port = free_port()
+    url: Any = {"url": f"http://127.0.0.1:{port}/mcp"}
+    server = MCPServerStreamableHttp(url, max_retry_attempts=-1, retry_backoff_seconds_base=0.02)
+    async with http_server(tmp_path, port):
+        await server.connect()
+    calling = asyncio.create_task(server.call_tool("rate", {"currency": "EUR"}), name="call")
+    try:
+        await asyncio.wait({calling}, timeout=0.2)
+        assert not calling.done()
+        async with http_server(tmp_path, port):
+            assert (await calling).structured_content == {"rate": 1.25}
+            await server.cleanup()
+    finally:
+        calling.cancel()
+
+
+async def test_a_failure_is_an_answer_and_is_not_asked_for_again(tmp_path: Path) -> None:
+    async with MCPServerStdio(stdio_program(tmp_path), max_retry_attempts=-1) as server:
+        assert (await server.call_tool("nobody", {})).is_error
+        assert (await server.call_tool("broken", {})).is_error
+
+
+async def test_a_function_decides_which_calls_wait_for_a_person(tmp_path: Path) -> None:
+    asked: list[Any] = []
+
+    async def policy(context: Any, agent: Any, tool: Any) -> bool:
+        asked.append((context.context, agent.name, tool.name))
+        return bool(tool.name == "die")
+
+    async with MCPServerStdio(stdio_program(tmp_path), require_approval=policy) as server:
+        for name, waits in (("rate", False), ("die", True)):
+            needed: Any = (await tool_of(server, name)).needs_approval
+            assert await needed(RunContextWrapper("caller"), {}, "call_1") is waits
+    assert asked == [("caller", "a", "rate"), ("caller", "a", "die")]
 
 
 async def test_a_filter_may_be_a_function_and_one_that_fails_leaves_the_tool_out(tmp_path: Path) -> None:

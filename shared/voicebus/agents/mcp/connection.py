@@ -3,6 +3,7 @@ opened it may close.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from mcp import Client
 
 _log = get_logger(__name__)
+
+SUBSCRIBE_S: Final = 5.0
+"""How long a server may take to confirm that it will tell changes of its tools, before its tools are used."""
 
 CLOSE_S: Final = 8.0
 """What a server may take to end: the `mcp` package gives its process 2 s, then terminates it, then kills it."""
@@ -87,9 +91,14 @@ class Connection:
     async def _keep(self, changed: Callable[[], None]) -> None:
         try:
             async with self.client:
-                self._opened.set_result(None)
-                listening = asyncio.create_task(self._listen(changed), name=f"mcp-changes-{self._name}")
+                # Before anything is listed: a change that came in between would be missed.
+                subscribed = asyncio.Event()
+                listening = asyncio.create_task(self._listen(changed, subscribed), name=f"mcp-changes-{self._name}")
                 try:
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(SUBSCRIBE_S):
+                            await subscribed.wait()
+                    self._opened.set_result(None)
                     await self._over.wait()
                 finally:
                     listening.cancel()
@@ -105,21 +114,25 @@ class Connection:
             self._over.set()
             self._opened.cancel()
 
-    async def _listen(self, changed: Callable[[], None]) -> None:
+    async def _listen(self, changed: Callable[[], None], subscribed: asyncio.Event) -> None:
         """Newer servers tell changes to those only who listen; older ones to everybody (`_Listener`)."""
         from mcp.client.subscriptions import ListenNotSupportedError
 
-        tools = self.client.server_capabilities.tools
-        if tools is None or not tools.list_changed:
-            return
         try:
+            tools = self.client.server_capabilities.tools
+            if tools is None or not tools.list_changed:
+                return
             async with self.client.listen(tools_list_changed=True) as changes:
+                subscribed.set()
+                changed()  # for a subscription that took too long to be waited for
                 async for _ in changes:
                     changed()
         except ListenNotSupportedError:
             return
         except Exception as error:  # noqa: BLE001 - what a server does with a request is its own affair
             _log.info("an MCP server tells no more changes", server=self._name, error=repr(error))
+        finally:
+            subscribed.set()
         # What changes from now on is not heard of: list anew, over a new connection.
         changed()
         self._over.set()

@@ -161,6 +161,7 @@ class MCPClientServer(ABC, Generic[Params]):
         self._kept = False
         self._sessions = 0
         self._listed: list[MCPTool] | None = None
+        self._changes = 0
 
     # --- open and close -----------------------------------------------------------------------------
 
@@ -220,8 +221,10 @@ class MCPClientServer(ABC, Generic[Params]):
         """
         listed = self._listed if self.cache_tools_list else None
         if listed is None:
+            changes = self._changes
             listed = await self._ask("tools/list", self._list)
-            self._listed = listed
+            if changes == self._changes:  # else it may be older than what the server told meanwhile
+                self._listed = listed
         offered = [tool for tool in listed if await self._is_offered(tool, run_context, agent)]
         return [self._making.tool(tool, agent) for tool in offered]
 
@@ -242,6 +245,7 @@ class MCPClientServer(ABC, Generic[Params]):
 
     def invalidate_tools_cache(self) -> None:
         """List the tools anew when they are next asked for."""
+        self._changes += 1
         self._listed = None
 
     # --- for each way to reach a server -------------------------------------------------------------
