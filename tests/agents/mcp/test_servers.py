@@ -146,7 +146,7 @@ async def test_a_list_that_was_asked_for_before_a_change_is_not_kept(rates: MCPS
 async def test_a_server_over_sse_answers_calls_and_has_its_headers(tmp_path: Path) -> None:
     async with reached("sse", tmp_path, headers={"x-tenant": "acme"}) as server:
         assert (await server.call_tool("rate", {"currency": "EUR"})).structured_content == {"rate": 1.25}
-        assert (await server.call_tool("header", {"name": "x-tenant"})).content[0].text == "acme"  # type: ignore[union-attr]
+        assert (await server.call_tool("header", {"name": "x-tenant"})).content[0].text == "acme"
 
 
 async def test_a_call_whose_connection_breaks_is_made_again_as_often_as_the_program_wants(tmp_path: Path) -> None:
