@@ -165,6 +165,9 @@ class GatewaySettings(BusSettings, ApiSettings):
     resume_grace: Duration = Field(
         timedelta(seconds=60), description="How long a session waits for a client that was lost; 0 ends it at once."
     )
+    approval_timeout: Duration = Field(
+        timedelta(minutes=5), gt=timedelta(0), description="How long a person may take to approve a call; refused then."
+    )
     max_sessions: int = Field(500, ge=1, le=100_000, description="Conversations that this gateway holds at once.")
     tls_cert: Path | None = Field(
         None, description="PEM file with the public port's certificate chain; read again when it changes."

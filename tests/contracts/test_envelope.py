@@ -41,7 +41,8 @@ EXAMPLES: list[Message] = [
     journal.SessionResumed(agent="a", from_seq=7),
     journal.ItemRecorded(item_id="i", role="user", agent="a", text="Grüße", started_ms=0, ended_ms=1),
     journal.ToolApprovalRequired(call_id="c", tool="t", arguments="{}", agent="a"),
-    journal.ToolApprovalDecided(call_id="c", approved=True),
+    journal.DecidedBy(via="http", tenant="acme", key_id="ops"),
+    journal.ToolApprovalDecided(call_id="c", approved=True, tool="t", by=journal.DecidedBy(via="client"), at_ms=5),
     journal.ToolStart(call_id="c", item_id="i", tool="t", arguments="{}", agent="a", started_ms=1),
     journal.ToolEnd(
         call_id="c", item_id="i", tool="t", arguments="{}", agent="a", output="o", outcome=tools.Outcome.UNKNOWN,

@@ -36,6 +36,7 @@ TYPES: dict[str, type[Message]] = {
         KEYS.tools("QUEUE"),
         KEYS.call("QUEUE", "SESSION", "CALL"),
         KEYS.guardrails(0).replace("0", "N"),
+        KEYS.answer("DIGEST"),
         KEYS.inbox("GATEWAY"),
         KEYS.control("WORKER"),
         KEYS.gateway("GATEWAY"),

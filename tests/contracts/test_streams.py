@@ -26,6 +26,7 @@ TAGGED = {
     "call": KEYS.call("q", "s", "c"),
     "dead": KEYS.dead("q"),
     "guardrails": KEYS.guardrails(1),
+    "answer": KEYS.answer("0f"),
     "inbox": KEYS.inbox("g"),
     "gateway": KEYS.gateway("g"),
     "control": KEYS.control("w"),

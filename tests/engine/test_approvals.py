@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from support.talk import Talk, agent, tool
-from voicebus.contracts.journal import EventType
+from voicebus.contracts.journal import DecidedBy, EventType
 from voicebus.contracts.tools import Outcome
 from voicebus.engine.config import Approval
 from voicebus.engine.inputs import Approve, CallVetted, End, Reject, ToolErrorWorded, UpdateAgent
@@ -100,6 +100,58 @@ def test_a_call_approved_twice_runs_once() -> None:
     assert [type(output) for output in talk.put(Reject("call_1"))] == [Ignored]
     assert len(talk.of(DispatchTool)) == 1
     assert len(talk.records(EventType.TOOL_APPROVAL_DECIDED)) == 1
+
+
+# --- in time, or not ------------------------------------------------------------------------------
+
+
+def test_a_call_that_nobody_decides_about_in_time_is_refused_and_the_model_told() -> None:
+    talk = asking(approval_timeout_ms=90_000)
+    assert talk.timers()["call:call_1"] == talk.now + 90
+    talk.ends()
+    outputs = talk.timer("call:call_1")
+    message = "The call was not approved within 90 seconds and was not made."
+    (decided,) = talk.records(EventType.TOOL_APPROVAL_DECIDED, outputs)
+    assert (decided.approved, decided.always, decided.message) == (False, False, message)
+    assert decided.by == DecidedBy(via="deadline")
+    assert was_refused(talk, message)
+    assert talk.sent_types() == ["conversation.item.create", "response.create"]
+    assert [type(output) for output in talk.put(Approve("call_1"))] == [Ignored]
+
+
+def test_the_sessions_limit_counts_for_tools_that_name_none() -> None:
+    for own, expected in ((None, 30), (5_000, 5)):
+        talk = Talk(
+            agent(tools=[tool(approval=Approval.ALWAYS, approval_timeout_ms=own)]), approval_timeout_ms=30_000
+        ).asked()
+        talk.calls()
+        assert talk.timers()["call:call_1"] == talk.now + expected
+
+
+@pytest.mark.parametrize("word", [Approve("call_1"), Reject("call_1")])
+def test_a_word_in_time_ends_the_waiting(word: Approve | Reject) -> None:
+    talk = asking(approval_timeout_ms=90_000, timeout_ms=1000)
+    talk.put(word)
+    assert talk.timers().get("call:call_1") == (talk.now + 3 if isinstance(word, Approve) else None)
+    assert len(talk.records(EventType.TOOL_APPROVAL_DECIDED)) == 1
+
+
+def test_the_limit_begins_when_a_person_is_asked() -> None:
+    talk = vetting(approval_timeout_ms=90_000)
+    assert talk.timers()["call:call_1"] == talk.now + 30
+    talk.now += 10
+    talk.put(CallVetted("call_1", "ask"))
+    assert talk.timers()["call:call_1"] == talk.now + 90
+
+
+@pytest.mark.parametrize("kind", [Approve, Reject])
+def test_who_decided_what_and_when_is_recorded(kind: type[Approve] | type[Reject]) -> None:
+    talk = asking()
+    talk.now += 2
+    by = DecidedBy(via="http", tenant="acme", key_id="ops")
+    (decided,) = talk.records(EventType.TOOL_APPROVAL_DECIDED, talk.put(kind("call_1", by=by)))
+    assert (decided.by, decided.tool, decided.call_id) == (by, "weather", "call_1")
+    assert decided.at_ms == talk.records(EventType.TOOL_APPROVAL_REQUIRED)[0].at_ms + 2000
 
 
 def test_a_rejected_call_is_answered_and_the_model_goes_on() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from support.waiting import wait_until
 from voicebus.contracts.envelope import Entry, Message
-from voicebus.contracts.journal import ErrorRecorded, EventType, SessionEnded
+from voicebus.contracts.journal import DecidedBy, ErrorRecorded, EventType, SessionEnded
 from voicebus.contracts.tools import Outcome, ToolResult
 from voicebus.engine import inputs, outputs
 from voicebus.engine.config import AgentSpec, Face, SessionConfig
@@ -482,6 +482,10 @@ async def test_entries_of_the_inbox_become_inputs_and_malformed_ones_are_refused
     await running.over()
 
 
+STREAM = DecidedBy(via="stream")
+OPS = DecidedBy(via="http", tenant="acme", key_id="ops")
+
+
 def command(name: str, id: str = "1", **arguments: Any) -> Entry:  # noqa: A002 - the wire's name
     return entry("session.command", {"command_id": id, "command": name, **arguments})
 
@@ -494,7 +498,7 @@ async def test_commands_of_other_processes_are_carried_out_once() -> None:
         command("commit", "7"),
         command("playback", "8", item_id="i", played_ms=20),
         command("approve", "1", call_id="c", always=True),
-        command("reject", "2", call_id="c", message="No."),
+        command("reject", "2", call_id="c", message="No.", by=OPS.model_dump()),
         command("interrupt", "3"),
         command("send_message", "4", text="hello"),
         command("send_message", "5", content=[{"type": "input_text", "text": "hi"}]),
@@ -504,7 +508,7 @@ async def test_commands_of_other_processes_are_carried_out_once() -> None:
         deliver(told)
     assert running.engine.given == [
         inputs.CommitAudio(), inputs.Playback("i", 0, 20),
-        inputs.Approve("c", always=True), inputs.Reject("c", message="No."), inputs.Interrupt(),
+        inputs.Approve("c", always=True, by=STREAM), inputs.Reject("c", message="No.", by=OPS), inputs.Interrupt(),
         inputs.SendMessage([{"type": "input_text", "text": "hello"}]),
         inputs.SendMessage([{"type": "input_text", "text": "hi"}]), inputs.End("ended"),
     ]  # fmt: skip
@@ -587,7 +591,7 @@ async def test_a_refused_word_counts_anew_when_it_comes_again() -> None:
             deliver(word)
     running.engine.waiting.add("later")
     deliver(word)
-    assert running.engine.given == [inputs.Approve("later")]
+    assert running.engine.given == [inputs.Approve("later", by=STREAM)]
     await running.over()
 
 

@@ -4,16 +4,20 @@ from importlib.metadata import version
 
 from fastapi import APIRouter, Depends, FastAPI
 
+from voicebus.adapters.redis.answers import KeptAnswers
 from voicebus.adapters.redis.commanding import RedisCommands
 from voicebus.adapters.redis.directory import SessionDirectory
 from voicebus.agents.targets import Targets
-from voicebus_services.access.authenticator import Authenticator, manager, tenant_of
+from voicebus_services.access.authenticator import Authenticator, manager
+from voicebus_services.gateway.idempotency import IdempotentWrites
 from voicebus_services.gateway.routes import agents, commands, page, sessions, tool_calls
 from voicebus_services.http import answer_with_problems
 from voicebus_services.openapi import BoundedBodies
 
 
-def build_app(targets: Targets, access: Authenticator, directory: SessionDirectory, bus: RedisCommands) -> FastAPI:
+def build_app(
+    targets: Targets, access: Authenticator, directory: SessionDirectory, bus: RedisCommands, answers: KeptAnswers
+) -> FastAPI:
     """Everything under `/v1` asks for a credential."""
     app = FastAPI(
         title="Voicebus session gateway",
@@ -22,15 +26,16 @@ def build_app(targets: Targets, access: Authenticator, directory: SessionDirecto
         "`/v1/sessions/connect` (the native face).",
     )
     answer_with_problems(app)
+    # The last one is the first to see a request.
+    app.add_middleware(IdempotentWrites, access=access, answers=answers)
     app.add_middleware(BoundedBodies)
     asking = manager(access)
-    tenant = tenant_of(asking)
     v1 = APIRouter(prefix="/v1", dependencies=[Depends(asking)])
     for router in (
         agents.routes(targets, asking),
-        sessions.routes(directory, tenant),
-        commands.routes(bus, tenant),
-        tool_calls.routes(bus, tenant),
+        sessions.routes(directory, asking),
+        commands.routes(bus, asking),
+        tool_calls.routes(bus, asking),
     ):
         v1.include_router(router)
     app.include_router(page.routes())

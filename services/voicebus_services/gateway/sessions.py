@@ -252,6 +252,7 @@ class Sessions:
             tenant=held.tenant,
             model=self._model(held, agent),
             guardrail_timeout_ms=round(self._settings.guardrail_timeout.total_seconds() * 1000),
+            approval_timeout_ms=round(self._settings.approval_timeout.total_seconds() * 1000),
             raw_events=held.face.raw_events,
             words_errors=run_config.get("tool_error_formatter") is not None,
             inline_tools=not run_config.get("async_tool_calls", True),

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from voicebus.adapters.openai_realtime import OpenAIRealtimeConnector
+from voicebus.adapters.redis.answers import KeptAnswers
 from voicebus.adapters.redis.client import RedisConnection, connect
 from voicebus.adapters.redis.clock import RedisClock
 from voicebus.adapters.redis.commanding import RedisCommands
@@ -170,8 +171,10 @@ async def _gateway(
     sessions = Sessions(
         settings, targets, bus, connector, registered=registered, recall=Recall(RedisRecords(redis, keys))
     )
-    app = build_app(targets, access, SessionDirectory(redis, keys, clock), commands)
-    door = Doorkeeper(sessions, targets, access, clock, grace_s=settings.resume_grace.total_seconds())
+    grace_s = settings.resume_grace.total_seconds()
+    directory = SessionDirectory(redis, keys, clock, resume_grace_s=grace_s)
+    app = build_app(targets, access, directory, commands, KeptAnswers(redis, keys))
+    door = Doorkeeper(sessions, targets, access, clock, grace_s=grace_s)
     upgrades = upgrade_hook(door.decide)
     async with serving(
         app, host=settings.http_host, port=settings.http_port, certificate=certificate, ws=upgrades

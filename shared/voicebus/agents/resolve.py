@@ -205,6 +205,7 @@ class Resolver:
             approval=_approval(tool.needs_approval),
             vetted=bool(tool.tool_input_guardrails) or callable(tool.is_enabled),
             local=local,
+            approval_timeout_ms=None if tool.approval_timeout is None else round(tool.approval_timeout * 1000),
         )
 
     def _handoff(self, agent: RealtimeAgent[Any], handoff: Handoff[Any]) -> HandoffSpec:
@@ -274,6 +275,7 @@ def _remote(found: ToolRegistration | None) -> ToolSpec | None:
         timeout_ms=found.timeout_ms,
         idempotent=found.idempotent,
         approval=_approval(found.needs_approval),
+        approval_timeout_ms=found.approval_timeout_ms,
     )
 
 

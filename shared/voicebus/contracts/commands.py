@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Final
 from pydantic import ConfigDict
 
 from voicebus.contracts.envelope import Message
+from voicebus.contracts.journal import DecidedBy
 
 SESSION_COMMAND: Final = "session.command"
 SESSION_ANSWER: Final = "session.answer"
@@ -13,7 +14,7 @@ SESSION_ANSWER: Final = "session.answer"
 class SessionCommand(Message):
     """`command` and the further fields are those of the native face (contract section 3).
 
-    `reply_to`: where a `SessionAnswer` is awaited, None where nobody waits.
+    `reply_to`: where a `SessionAnswer` is awaited, None where nobody waits. `by`: on whose behalf, for the record.
     """
 
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="allow")
@@ -21,6 +22,7 @@ class SessionCommand(Message):
     command_id: str
     command: str
     reply_to: str | None = None
+    by: DecidedBy | None = None
 
     @property
     def arguments(self) -> dict[str, Any]:

@@ -82,11 +82,29 @@ class ToolApprovalRequired(Message):
     at_ms: int | None = None
 
 
+class DecidedBy(Message):
+    """Who has decided: `client` is the session's own, `http` and `stream` are other processes, `deadline` is nobody.
+
+    `key_id` names the credential, and is no secret.
+    """
+
+    via: Literal["client", "http", "stream", "deadline"]
+    tenant: str | None = None
+    key_id: str | None = None
+
+
 class ToolApprovalDecided(Message):
+    """A person's word about a call, or that none was given in time. `by`: None in a program's own process, and, as
+    `tool` and `at_ms`, in records of before there was one.
+    """
+
     call_id: str
     approved: bool
     always: bool = False
     message: str | None = None
+    tool: str | None = None
+    by: DecidedBy | None = None
+    at_ms: int | None = None
 
 
 class ToolStart(Message):
@@ -200,6 +218,9 @@ def for_callers(data: Message) -> dict[str, Any]:
     fields = data.model_dump(mode="json")
     if isinstance(data, ToolEnd):
         return {**fields, "duration_ms": max(0, data.ended_ms - data.started_ms)}
+    if isinstance(data, ToolApprovalDecided):
+        # Who decides is no caller's business.
+        return {**fields, "by": None if data.by is None else {"via": data.by.via}}
     if isinstance(data, ItemRecorded) and data.withheld:
         return {**fields, "text": ""}
     if isinstance(data, GuardrailTripped) and data.withheld:

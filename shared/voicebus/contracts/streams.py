@@ -17,6 +17,7 @@ SESSION_TTL_S: Final = 24 * 3600
 # From a session's start: as long as one that runs for a day, and is known for a day after its end.
 INDEX_KEPT_S: Final = 2 * SESSION_TTL_S
 CALL_TTL_S: Final = 24 * 3600
+ANSWER_TTL_S: Final = 24 * 3600
 HEARTBEAT_TTL_S: Final = 5
 DEAD_LETTERS_MAXLEN: Final = 100_000
 INBOX_TTL_S: Final = 24 * 3600
@@ -91,6 +92,10 @@ class Keys:
     def guardrails(self, shard: int) -> str:
         """Stream of guardrail checks, group `workers`; trimmed as `tools` is."""
         return f"{self.prefix}:guardrails:{{{shard}}}"
+
+    def answer(self, digest: str) -> str:
+        """String: a request in hand, or its answer, encrypted; `ANSWER_TTL_S`. The digest is of an idempotency key."""
+        return f"{self.prefix}:answer:{{{digest}}}"
 
     def inbox(self, gateway: str) -> str:
         """Stream of replies and commands for one gateway; `INBOX_TTL_S` after the last write."""

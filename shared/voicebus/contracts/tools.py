@@ -91,5 +91,6 @@ class ToolRegistration(Message):
     timeout_ms: int
     idempotent: bool = False
     needs_approval: bool = False
+    approval_timeout_ms: int | None = None
     workers: list[str] = Field(default_factory=list)
     at: int

@@ -6,7 +6,9 @@
 2. A person's word counts once, for the call that waits; `always` makes it the tool's, by name, for the session. It is
    looked up when a call comes, and again when the author's side has answered: it may have been given meanwhile. A call
    that was approved stays approved.
-3. After an approval only the guardrails are left to ask. Whatever else comes back then refuses the call, as does an
+3. A person may take as long as `approval_timeout_ms` says; after that the call is refused. Where it says nothing, as
+   long as the session lasts.
+4. After an approval only the guardrails are left to ask. Whatever else comes back then refuses the call, as does an
    answer that does not come in time: what cannot be checked does not run.
 """
 
@@ -14,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from voicebus.contracts.journal import EventType
+from voicebus.contracts.journal import DecidedBy, EventType
 from voicebus.engine.calls import Call, Stage
 from voicebus.engine.config import Approval, HostedToolSpec
 from voicebus.engine.inputs import Approve, CallVetted, Reject
@@ -82,20 +84,31 @@ class Approvals:
             self._ask(call)
 
     def overdue(self, call: Call) -> None:
-        """The author's side has not answered in time."""
+        """Whoever was asked has not answered in time."""
+        if call.stage is Stage.ASKING:
+            limit = (call.approval_timeout_ms or 0) / 1000
+            message = f"The call was not approved within {limit:g} seconds and was not made."
+            self._record(call, approved=False, always=False, message=message, by=DecidedBy(via="deadline"))
+            self._refuse(call, message, "rejected")
+            return
         self._unchecked(call, f"could not be checked within {_VETTING_TIMEOUT:g} s")
 
     def approve(self, call: Call, word: Approve) -> None:
-        self._record(call, approved=True, always=word.always, message=None)
+        self._heard(call)
+        self._record(call, approved=True, always=word.always, message=None, by=word.by)
         if word.always:
             self._sticky[call.name] = _Sticky(approved=True)
         self._decided(call, _Sticky(approved=True))
 
     def reject(self, call: Call, word: Reject) -> None:
-        self._record(call, approved=False, always=word.always, message=word.message)
+        self._heard(call)
+        self._record(call, approved=False, always=word.always, message=word.message, by=word.by)
         if word.always:
             self._sticky[call.name] = _Sticky(approved=False, message=word.message)
         self._refuse(call, word.message, "rejected")
+
+    def _heard(self, call: Call) -> None:
+        self._out.cancel_timer(CALL_TIMER + call.id)
 
     def _decided(self, call: Call, decision: _Sticky) -> None:
         if not decision.approved:
@@ -118,6 +131,8 @@ class Approvals:
 
     def _ask(self, call: Call) -> None:
         call.stage = Stage.ASKING
+        if call.approval_timeout_ms is not None:
+            self._out.set_timer(CALL_TIMER + call.id, call.approval_timeout_ms / 1000)
         self._out.record(
             EventType.TOOL_APPROVAL_REQUIRED,
             call_id=call.id,
@@ -131,7 +146,14 @@ class Approvals:
         self._out.error("call_unchecked", f"Call {call.id} of {call.name} {why}; it is refused.", "tool")
         self._refuse(call, None, "rejected")
 
-    def _record(self, call: Call, *, approved: bool, always: bool, message: str | None) -> None:
+    def _record(self, call: Call, *, approved: bool, always: bool, message: str | None, by: DecidedBy | None) -> None:
         self._out.record(
-            EventType.TOOL_APPROVAL_DECIDED, call_id=call.id, approved=approved, always=always, message=message
+            EventType.TOOL_APPROVAL_DECIDED,
+            call_id=call.id,
+            approved=approved,
+            always=always,
+            message=message,
+            tool=call.name,
+            by=by,
+            at_ms=self._out.ms(),
         )

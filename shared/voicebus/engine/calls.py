@@ -61,7 +61,7 @@ HEARD: Final[Mapping[Stage, frozenset[type[Input]]]] = {
 """What counts in each stage; anything else about a call is late, early or double, and changes nothing."""
 
 UNLIMITED: Final = frozenset({Stage.ASKING, Stage.ELSEWHERE})
-"""Stages without a time limit: a person, or the program, takes as long as it takes."""
+"""Stages in which nobody is busy with the call: a person, or the program, takes the time that it takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,7 @@ class Call:
     """One call. `spec` is None for a tool that the agent does not have.
 
     `approved`: a person, or a sticky decision, wants it to run. `started_ms` is None until it runs.
+    `approval_timeout_ms` is how long a person may take, None for as long as the session lasts.
     """
 
     id: str
@@ -96,6 +97,7 @@ class Call:
     started_ms: int | None = None
     worker: str | None = None
     answer: Answer | None = None
+    approval_timeout_ms: int | None = None
 
     @property
     def respond(self) -> str:

@@ -41,7 +41,8 @@ class ToolSpec:
     """A function tool as the model sees it, and where its calls go. `timeout_ms` bounds start to result.
 
     `vetted`: the owner is asked (`VetCall`) before a call starts, as the tool has input guardrails or a condition.
-    `local`: calls run in the owner's process instead of on a queue.
+    `local`: calls run in the owner's process instead of on a queue. `approval_timeout_ms`: how long a person may take
+    to decide about a call, None for as long as the session's own limit says.
     """
 
     name: str
@@ -54,6 +55,7 @@ class ToolSpec:
     approval: Approval = Approval.NEVER
     vetted: bool = False
     local: bool = False
+    approval_timeout_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +152,7 @@ class AgentSpec:
 class SessionConfig:
     """One conversation. Durations in ms.
 
+    `approval_timeout_ms` is how long a person may take to decide about a call, None for as long as the session lasts.
     `raw_events`: emit `raw_model_event` for every model event but audio deltas (native face).
     `calls_elsewhere`: calls are answered by whoever drives the session (`SendToolOutput`), none is dispatched.
     `words_errors`: the owner is asked (`WordToolError`) how the model is told of a tool's error.
@@ -165,6 +168,7 @@ class SessionConfig:
     agent: AgentSpec
     model: str
     guardrail_timeout_ms: int = 2000
+    approval_timeout_ms: int | None = None
     create_timeout_ms: int = 10_000
     raw_events: bool = False
     transport: Transport = Transport.WIRE

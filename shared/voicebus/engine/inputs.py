@@ -10,6 +10,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from voicebus.contracts.guardrails import GuardrailVerdict
+from voicebus.contracts.journal import DecidedBy
 from voicebus.contracts.tools import ToolProgress, ToolResult, ToolStarted
 from voicebus.engine.config import AgentSpec
 
@@ -122,10 +123,11 @@ class ReplaceHistory:
 
 @dataclass(frozen=True, slots=True)
 class Approve:
-    """A call that waits may run; `always`: so may all further ones of that tool."""
+    """A call that waits may run; `always`: so may all further ones of that tool. `by`: who says so, for the record."""
 
     call_id: str
     always: bool = False
+    by: DecidedBy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,7 @@ class Reject:
     call_id: str
     always: bool = False
     message: str | None = None
+    by: DecidedBy | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,6 +132,8 @@ class ToolCalls:
         return False
 
     def _accepts(self, call: Call) -> bool:
+        own = call.spec.approval_timeout_ms if isinstance(call.spec, ToolSpec) else None
+        call.approval_timeout_ms = self._config.approval_timeout_ms if own is None else own
         too_many = len(self._open) >= _MAX_OPEN
         self._open[call.id] = call
         self.batches.add(call)
@@ -262,7 +264,7 @@ class ToolCalls:
         """The time of this call's present stage is over."""
         call = self._open[call_id]
         match call.stage, call.spec:
-            case Stage.VETTING, _:
+            case ((Stage.VETTING | Stage.ASKING), _):
                 self._approvals.overdue(call)
             case Stage.WORDING, _:
                 self._tell(call, None)

@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from voicebus.contracts.commands import SESSION_COMMAND, SessionCommand
 from voicebus.contracts.envelope import Entry
 from voicebus.contracts.guardrails import GUARDRAIL_VERDICT, GuardrailVerdict
+from voicebus.contracts.journal import DecidedBy
 from voicebus.contracts.tools import TOOL_PROGRESS, TOOL_RESULT, TOOL_STARTED, ToolProgress, ToolResult, ToolStarted
 from voicebus.engine.inputs import (
     Approve,
@@ -72,6 +73,8 @@ class Commands:
             raise ContractError(f"no session obeys {command.command[:64]!r} from afar", reason="unexpected_type")
         try:
             event = read(command.arguments)
+            if isinstance(event, Approve | Reject):
+                event = replace(event, by=command.by or DecidedBy(via="stream"))
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(str(part) for part in first["loc"])

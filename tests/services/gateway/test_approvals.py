@@ -14,7 +14,9 @@ from support.waiting import wait_until
 from voicebus.contracts.commands import SESSION_COMMAND, SessionCommand
 from voicebus.contracts.envelope import Entry
 from voicebus.contracts.streams import Keys
+from voicebus.errors import SettingsError
 from voicebus_services.gateway.wiring import Gateway
+from voicebus_services.settings import GatewaySettings, load
 
 TRANSFER = '[[call: transfer {"amount": 5}]][[next]][[say: It says {outputs}]]'
 
@@ -220,3 +222,56 @@ async def test_a_client_of_the_openai_protocol_sees_nothing_of_a_call_that_waits
     assert done["response"]["id"] == created["response"]["id"]
     assert done["response"]["status"] == ("completed" if leave else "cancelled")
     assert "transfer" not in json.dumps([frame for frame in client.seen if frame.get("item", {}).get("role") != "user"])
+
+
+async def test_who_decided_is_recorded_and_no_callers_business(
+    bank: Gateway, gateways: Gateways, redis_url: str, stream_prefix: str
+) -> None:
+    keys = Keys(stream_prefix)
+    async with gateways(BANK) as other, native(bank) as client:
+        for word in ("approve", "reject"):
+            required = await asked(client)
+            assert (await decide(other, required["session"], required["call_id"], word)).status_code == 202
+            await client.until("tool_end")
+        required = await asked(client)
+        await client.send("approve", call_id=required["call_id"])
+        await client.until("tool_end")
+        session = required["session"]
+    async with aioredis.Redis.from_url(redis_url, decode_responses=True) as bus:
+
+        async def decisions() -> Any:
+            entries: Any = await bus.xrange(keys.events(keys.event_shard(session)))
+            found = [json.loads(fields["data"]) for _, fields in entries if fields["type"] == "tool_approval_decided"]
+            return found if len(found) == 3 else None
+
+        first, second, third = await wait_until(decisions, description="the decisions in the record")
+    assert first["by"] == second["by"] == {"via": "http", "tenant": "local", "key_id": "local"}
+    assert third["by"] == {"via": "client", "tenant": "local", "key_id": "local"}
+    assert [entry["approved"] for entry in (first, second, third)] == [True, False, True]
+    assert {entry["tool"] for entry in (first, second, third)} == {"transfer"}
+    assert [event["by"] for event in client.events("tool_approval_decided")] == [
+        {"via": "http"}, {"via": "http"}, {"via": "client"},
+    ]  # fmt: skip
+
+
+async def test_a_call_that_nobody_approves_in_time_is_refused(gateways: Gateways) -> None:
+    async with gateways(BANK, approval_timeout=0.2) as gateway, native(gateway) as client:
+        required = await asked(client)
+        end = await client.until("tool_end")
+        spoken = await client.until("item_recorded", role="assistant")
+        answer = await decide(gateway, required["session"], required["call_id"], "approve")
+    assert (end["output"], end["outcome"]) == (
+        "The call was not approved within 0.2 seconds and was not made.",
+        "error",
+    )
+    assert end["output"] in spoken["text"]
+    decided = client.events("tool_approval_decided")[0]
+    assert (decided["approved"], decided["by"]) == (False, {"via": "deadline"})
+    assert problem(answer) == (404, "unknown_call")
+
+
+@pytest.mark.parametrize("wrong", ["0s", "-1s", "soon"])
+def test_a_limit_for_approvals_that_is_none_stops_the_start(monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
+    monkeypatch.setenv("VOICEBUS_APPROVAL_TIMEOUT", wrong)
+    with pytest.raises(SettingsError, match="VOICEBUS_APPROVAL_TIMEOUT"):
+        load(GatewaySettings)

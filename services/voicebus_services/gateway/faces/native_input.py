@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pybase64
 
+from voicebus.contracts.journal import DecidedBy
 from voicebus.engine import inputs
 from voicebus.errors import CommandRefusedError
 from voicebus.runtime import frames
@@ -112,14 +113,20 @@ class NativeInput:
                 driver.take_over(command.agent).add_done_callback(partial(self._taken_over, command.id))
                 return False
             case commands.Approve():
-                driver.decide(inputs.Approve(command.call_id, command.always))
+                driver.decide(inputs.Approve(command.call_id, command.always, self._by))
             case commands.Reject():
-                driver.decide(inputs.Reject(command.call_id, command.always, command.message))
+                driver.decide(inputs.Reject(command.call_id, command.always, command.message, self._by))
             case commands.End():
                 self._acknowledge(command.id)
                 driver.feed(inputs.End("ended"))
                 return False
         return True
+
+    @property
+    def _by(self) -> DecidedBy:
+        """On whose behalf the speaker decides."""
+        principal = self._face.principal
+        return DecidedBy(via="client", tenant=principal.tenant, key_id=principal.key_id)
 
     def _taken_over(self, id: str | None, done: asyncio.Future[None]) -> None:  # noqa: A002 - the wire's name
         refused = done.exception()

@@ -2,14 +2,19 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
-from fastapi import Path
+from fastapi import Depends, Path, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from voicebus.adapters.redis.commanding import RedisCommands
+from voicebus.contracts.journal import DecidedBy
 from voicebus.errors import BusError, CommandRefusedError
 from voicebus.telemetry.logging import get_logger
+from voicebus_services.access.authenticator import Dependency
+from voicebus_services.access.principal import Principal
+from voicebus_services.gateway.idempotency import command_id_of
 from voicebus_services.http import ProblemError
 
 log = get_logger(__name__)
@@ -17,8 +22,27 @@ log = get_logger(__name__)
 # Ids of models are at most this long (see the engine's dialects), ours are shorter.
 Id = Annotated[str, Path(min_length=1, max_length=512)]
 
-Asking = Callable[..., str]
-"""A dependency: the tenant of the request."""
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Who wants a command carried out, and under which id where the request may come again."""
+
+    principal: Principal
+    command_id: str | None
+
+    @property
+    def by(self) -> DecidedBy:
+        return DecidedBy(via="http", tenant=self.principal.tenant, key_id=self.principal.key_id)
+
+
+def asked(dependency: Dependency) -> Callable[..., Asked]:
+    """A dependency: what `Asked` says of a request that `dependency` lets in."""
+
+    def ask(principal: Annotated[Principal, Depends(dependency)], request: Request) -> Asked:
+        return Asked(principal, command_id_of(request))
+
+    return ask
+
 
 # What a refused command is over HTTP (contract section 5).
 _REFUSALS: Final[Mapping[str, int]] = {
@@ -67,15 +91,18 @@ def reaching_redis() -> Iterator[None]:
 
 
 async def carry_out(
-    commands: RedisCommands, tenant: str, session: str, name: str, arguments: Mapping[str, Any]
+    commands: RedisCommands, ask: Asked, session: str, name: str, arguments: Mapping[str, Any]
 ) -> CommandAccepted:
-    """Have the owner of a tenant's session carry out a command, whichever gateway it is.
+    """Have the owner of a session, one of the asker's tenant, carry out a command, whichever gateway it is.
 
     Raises:
         ProblemError: it was refused, not answered in time, or Redis cannot be reached.
     """
     with reaching_redis():
         try:
-            return CommandAccepted(command_id=await commands.send(session, name, arguments, tenant=tenant))
+            command_id = await commands.send(
+                session, name, arguments, tenant=ask.principal.tenant, by=ask.by, command_id=ask.command_id
+            )
         except CommandRefusedError as refused:
             raise ProblemError(_REFUSALS.get(refused.code, 500), refused.code, str(refused)) from refused
+    return CommandAccepted(command_id=command_id)

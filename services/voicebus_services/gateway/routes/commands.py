@@ -6,7 +6,9 @@ from fastapi import APIRouter, Depends
 from pydantic import Field, model_validator
 
 from voicebus.adapters.redis.commanding import RedisCommands
-from voicebus_services.gateway.routes.commanding import REFUSED, Asking, Body, CommandAccepted, Id, carry_out
+from voicebus_services.access.authenticator import Dependency
+from voicebus_services.gateway.routes.commanding import REFUSED, Asked, Body, CommandAccepted, Id, asked, carry_out
+from voicebus_services.http import ProblemError
 from voicebus_services.openapi import problems
 
 MAX_TEXT: Final = 100_000
@@ -60,28 +62,32 @@ class Ending(Body):
     reason: Annotated[str, Field(pattern="^[a-z_]{1,40}$", examples=["ended"])] = "ended"
 
 
-def routes(commands: RedisCommands, tenant: Asking) -> APIRouter:
+def routes(commands: RedisCommands, asking: Dependency) -> APIRouter:
     router = APIRouter(prefix="/sessions/{session}", tags=["commands"], responses=problems(REFUSED))
-    Caller = Annotated[str, Depends(tenant)]  # noqa: N806 - a type
+    Ask = Annotated[Asked, Depends(asked(asking))]  # noqa: N806 - a type
 
     @router.post("/messages", status_code=202)
-    async def send_message(session: Id, asking: Caller, message: UserMessage) -> CommandAccepted:
+    async def send_message(session: Id, ask: Ask, message: UserMessage) -> CommandAccepted:
         """Say something as the user, and have it answered."""
-        return await carry_out(commands, asking, session, "send_message", message.arguments())
+        return await carry_out(commands, ask, session, "send_message", message.arguments())
 
     @router.post("/interrupt", status_code=202)
-    async def interrupt(session: Id, asking: Caller) -> CommandAccepted:
+    async def interrupt(session: Id, ask: Ask) -> CommandAccepted:
         """Stop what the agent is saying."""
-        return await carry_out(commands, asking, session, "interrupt", {})
+        return await carry_out(commands, ask, session, "interrupt", {})
 
     @router.post("/agent", status_code=202)
-    async def update_agent(session: Id, asking: Caller, change: AgentChange) -> CommandAccepted:
+    async def update_agent(session: Id, ask: Ask, change: AgentChange) -> CommandAccepted:
         """Have another agent take over."""
-        return await carry_out(commands, asking, session, "update_agent", {"agent": change.agent})
+        if not ask.principal.may_use(change.agent):
+            raise ProblemError(
+                422, "unknown_agent", f"body.agent: there is no agent {change.agent[:64]!r} for this key"
+            )
+        return await carry_out(commands, ask, session, "update_agent", {"agent": change.agent})
 
     @router.post("/end", status_code=202)
-    async def end(session: Id, asking: Caller, ending: Ending | None = None) -> CommandAccepted:
+    async def end(session: Id, ask: Ask, ending: Ending | None = None) -> CommandAccepted:
         """End the session."""
-        return await carry_out(commands, asking, session, "end", {"reason": (ending or Ending()).reason})
+        return await carry_out(commands, ask, session, "end", {"reason": (ending or Ending()).reason})
 
     return router

@@ -7,7 +7,9 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel
 
 from voicebus.adapters.redis.directory import Place, SessionDirectory, SessionSeen, Status
-from voicebus_services.gateway.routes.commanding import Asking, Id, reaching_redis
+from voicebus_services.access.authenticator import Dependency
+from voicebus_services.access.principal import Principal
+from voicebus_services.gateway.routes.commanding import Id, reaching_redis
 from voicebus_services.http import ProblemError
 from voicebus_services.paging import MAX_CURSOR_CHARS, cursor_of, place_of
 
@@ -37,12 +39,13 @@ class SessionList(BaseModel):
     next_cursor: str | None
 
 
-def routes(directory: SessionDirectory, tenant: Asking) -> APIRouter:
+def routes(directory: SessionDirectory, asking: Dependency) -> APIRouter:
     router = APIRouter(prefix="/sessions", tags=["sessions"])
+    Asking = Annotated[Principal, Depends(asking)]  # noqa: N806 - a type
 
     @router.get("")
     async def list_sessions(
-        asking: Annotated[str, Depends(tenant)],
+        principal: Asking,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
         cursor: Annotated[str | None, Query(max_length=MAX_CURSOR_CHARS)] = None,
         status: Annotated[list[Status] | None, Query(description="Only those of these statuses.")] = None,
@@ -55,16 +58,16 @@ def routes(directory: SessionDirectory, tenant: Asking) -> APIRouter:
 
         after = Place(*place_of(cursor)) if cursor else None
         with reaching_redis():
-            page = await directory.page(asking, limit=limit, after=after, wanted=wanted)
+            page = await directory.page(principal.tenant, limit=limit, after=after, wanted=wanted)
         return SessionList(
             data=[_shown(seen) for seen in page.sessions], next_cursor=cursor_of(*page.after) if page.after else None
         )
 
     @router.get("/{session}")
-    async def show_session(session: Id, asking: Annotated[str, Depends(tenant)]) -> SessionShown:
+    async def show_session(session: Id, principal: Asking) -> SessionShown:
         """One session, also one that has ended: they are known for a day after."""
         with reaching_redis():
-            seen = await directory.show(asking, session)
+            seen = await directory.show(principal.tenant, session)
         if seen is None:
             raise ProblemError(404, "unknown_session", f"there is no session {session[:64]!r}")
         return _shown(seen)

@@ -6,7 +6,8 @@ from fastapi import APIRouter, Depends
 from pydantic import Field
 
 from voicebus.adapters.redis.commanding import RedisCommands
-from voicebus_services.gateway.routes.commanding import REFUSED, Asking, Body, CommandAccepted, Id, carry_out
+from voicebus_services.access.authenticator import Dependency
+from voicebus_services.gateway.routes.commanding import REFUSED, Asked, Body, CommandAccepted, Id, asked, carry_out
 from voicebus_services.openapi import problems
 
 MAX_MESSAGE: Final = 10_000
@@ -25,25 +26,25 @@ class Rejection(Decision):
     message: Annotated[str | None, Field(max_length=MAX_MESSAGE, examples=["Not without a second signature."])] = None
 
 
-def routes(commands: RedisCommands, tenant: Asking) -> APIRouter:
+def routes(commands: RedisCommands, asking: Dependency) -> APIRouter:
     router = APIRouter(
         prefix="/sessions/{session}/tool-calls/{call_id}",
         tags=["tool calls"],
         responses=problems({**REFUSED, 404: "there is no such session, or no such call waits for approval."}),
     )
-    Caller = Annotated[str, Depends(tenant)]  # noqa: N806 - a type
+    Ask = Annotated[Asked, Depends(asked(asking))]  # noqa: N806 - a type
 
     @router.post("/approve", status_code=202)
-    async def approve(session: Id, call_id: Id, asking: Caller, decision: Decision | None = None) -> CommandAccepted:
+    async def approve(session: Id, call_id: Id, ask: Ask, decision: Decision | None = None) -> CommandAccepted:
         """Let a call run that waits for approval, whichever gateway holds its session."""
         given = decision or Decision()
-        return await carry_out(commands, asking, session, "approve", {"call_id": call_id, "always": given.always})
+        return await carry_out(commands, ask, session, "approve", {"call_id": call_id, "always": given.always})
 
     @router.post("/reject", status_code=202)
-    async def reject(session: Id, call_id: Id, asking: Caller, rejection: Rejection | None = None) -> CommandAccepted:
+    async def reject(session: Id, call_id: Id, ask: Ask, rejection: Rejection | None = None) -> CommandAccepted:
         """Refuse a call that waits for approval, whichever gateway holds its session."""
         given = rejection or Rejection()
         word = {"call_id": call_id, "always": given.always, "message": given.message}
-        return await carry_out(commands, asking, session, "reject", word)
+        return await carry_out(commands, ask, session, "reject", word)
 
     return router

@@ -21,7 +21,7 @@ from voicebus.contracts.commands import (
     SessionCommand,
 )
 from voicebus.contracts.envelope import Entry
-from voicebus.contracts.journal import LOCAL_TENANT
+from voicebus.contracts.journal import LOCAL_TENANT, DecidedBy
 from voicebus.contracts.streams import INBOX_TTL_S, Keys
 from voicebus.errors import CommandRefusedError, ContractError
 from voicebus.ports import Clock, SessionRef
@@ -52,9 +52,14 @@ class RedisCommands:
         arguments: Mapping[str, Any],
         *,
         tenant: str,
+        by: DecidedBy | None = None,
+        command_id: str | None = None,
         timeout_s: float = ANSWER_TIMEOUT_S,
     ) -> str:
         """Have the owner of the tenant's `session` carry out a command of the native face; returns the command's id.
+
+        `by` is who wants it, for the record. A `command_id` that was given before is the same command again, which the
+        session carries out once.
 
         Raises:
             CommandRefusedError: `unknown_session` (also for another tenant's), `session_ended`, `no_answer` within
@@ -62,8 +67,8 @@ class RedisCommands:
             BusError: Redis cannot be reached.
         """
         owner, epoch = await self._owner(tenant, session)
-        command_id = str(ULID())
-        message = SessionCommand(command_id=command_id, command=command, reply_to=self._reply_to, **arguments)
+        command_id = command_id or str(ULID())
+        message = SessionCommand(command_id=command_id, command=command, reply_to=self._reply_to, by=by, **arguments)
         deadline = self._clock.at_ms() + round(timeout_s * 1000)
         entry = new_entry(SessionRef(session, epoch), SESSION_COMMAND, message, self._clock, deadline=deadline)
         answer = self._waiting[command_id] = asyncio.get_running_loop().create_future()

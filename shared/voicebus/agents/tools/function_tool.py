@@ -60,6 +60,8 @@ class FunctionTool:
         queue: where workers take its calls; None means the worker's `--queue`, else the top-level package of the
             function's module.
         idempotent: it may be started again when its worker dies; the outcome of others is then unknown.
+        approval_timeout: s that a person may take to decide about a call, which is refused then; None leaves it to
+            `VOICEBUS_APPROVAL_TIMEOUT` of a gateway, and in process to the length of the session.
         respond: when the model goes on: once every call of this one's response has answered (`when_all_done`), at
             this answer already (`always`), or not for it (`never`).
         defer_loading, custom_data_extractor, allowed_callers, output_json_schema: realtime models have no use for
@@ -91,6 +93,7 @@ class FunctionTool:
     queue: str | None = None
     idempotent: bool = False
     respond: Respond = "when_all_done"
+    approval_timeout: float | None = None
     __wrapped__: Callable[..., Any] = field(init=False, repr=False, compare=False)
 
     def __post_init__(
@@ -138,6 +141,11 @@ class FunctionTool:
             value = getattr(self, name)
             require(name, value is None or callable(value), "a function (context, error) or None")
         require("timeout_behavior", self.timeout_behavior in get_args(TimeoutBehavior), _one_of(TimeoutBehavior))
+        limit = self.approval_timeout
+        holds = limit is None or (
+            isinstance(limit, int | float) and not isinstance(limit, bool) and 0 < limit < math.inf
+        )
+        require("approval_timeout", holds, "a number of seconds above 0 or None")
         require("respond", self.respond in get_args(Respond), _one_of(Respond))
         queue = self.queue
         require("queue", queue is None or (isinstance(queue, str) and bool(queue)), "a non-empty string or None")
@@ -219,6 +227,7 @@ def function_tool(
     queue: str | None = None,
     idempotent: bool = False,
     respond: Respond = "when_all_done",
+    approval_timeout: float | None = None,
 ) -> FunctionTool: ...
 
 
@@ -247,6 +256,7 @@ def function_tool(
     queue: str | None = None,
     idempotent: bool = False,
     respond: Respond = "when_all_done",
+    approval_timeout: float | None = None,
 ) -> Callable[[Callable[..., Any]], FunctionTool]: ...
 
 
@@ -274,6 +284,7 @@ def function_tool(
     queue: str | None = None,
     idempotent: bool = False,
     respond: Respond = "when_all_done",
+    approval_timeout: float | None = None,
 ) -> FunctionTool | Callable[[Callable[..., Any]], FunctionTool]:
     """Make a function a tool: `@function_tool` or `@function_tool(...)`.
 
@@ -322,6 +333,7 @@ def function_tool(
             queue=queue,
             idempotent=idempotent,
             respond=respond,
+            approval_timeout=approval_timeout,
         )
 
     return make if func is None else make(func)

@@ -169,7 +169,9 @@ class ToolWorker:
             registration = ToolRegistration(
                 name=tool.name, description=tool.description, parameters=tool.params_json_schema,
                 queue=self._queues[tool.name], timeout_ms=round((tool.timeout or self._tool_timeout) * 1000),
-                idempotent=tool.idempotent, needs_approval=tool.needs_approval is not False, at=0,
+                idempotent=tool.idempotent, needs_approval=tool.needs_approval is not False,
+                approval_timeout_ms=None if tool.approval_timeout is None else round(tool.approval_timeout * 1000),
+                at=0,
             )  # fmt: skip
             await registry.publish(registration, worker=worker)
 

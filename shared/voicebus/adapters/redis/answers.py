@@ -1,0 +1,101 @@
+"""Answers to requests that may be sent again: kept for a day under the key that the client gave, for any gateway.
+
+What is kept may hold a secret (a session's token), so it is encrypted with a key that only who knows the client's key
+can make; Redis has neither.
+"""
+
+import hashlib
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import pybase64
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from voicebus.adapters.redis.client import RedisConnection
+from voicebus.contracts.streams import ANSWER_TTL_S, Keys
+
+IN_HAND_S: Final = 60
+"""How long a request may be in hand; a gateway that dies with one holds its key no longer."""
+
+_NONCE: Final = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer as it was sent."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Ours:
+    """The request is this one's to carry out: `keep` or `release` follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class InHand:
+    """The same request is being carried out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Other:
+    """The key was given to another request."""
+
+
+class KeptAnswers:
+    """`secret` is what the client's key, and whose it is, make: never written anywhere. Methods raise `BusError`."""
+
+    def __init__(self, bus: RedisConnection, keys: Keys) -> None:
+        self._bus = bus
+        self._keys = keys
+
+    async def reserve(self, secret: bytes, request: str) -> Ours | InHand | Other | Answer:
+        """Take the request in hand, unless it was before; `request` is a digest of what is asked."""
+        known = await self._bus.call(
+            "SET", self._name(secret), json.dumps({"request": request}), "NX", "GET", "EX", IN_HAND_S, get=True
+        )
+        if known is None:
+            return Ours()
+        kept = json.loads(known)
+        if kept["request"] != request:
+            return Other()
+        if "answer" not in kept:
+            return InHand()
+        try:
+            return _opened(secret, kept["answer"])
+        except InvalidTag:  # somebody else wrote this key
+            return Other()
+
+    async def keep(self, secret: bytes, request: str, answer: Answer) -> None:
+        kept = {"request": request, "answer": _sealed(secret, answer)}
+        await self._bus.call("SET", self._name(secret), json.dumps(kept), "EX", ANSWER_TTL_S)
+
+    async def release(self, secret: bytes) -> None:
+        """The request had no effect, or one that it has once only: it may come again."""
+        await self._bus.call("DEL", self._name(secret))
+
+    def _name(self, secret: bytes) -> str:
+        return self._keys.answer(hashlib.sha256(b"name:" + secret).hexdigest())
+
+
+def _cipher(secret: bytes) -> AESGCM:
+    return AESGCM(hashlib.sha256(b"cipher:" + secret).digest())
+
+
+def _sealed(secret: bytes, answer: Answer) -> str:
+    head = json.dumps({"status": answer.status, "headers": dict(answer.headers)}).encode()
+    nonce = secrets.token_bytes(_NONCE)
+    return pybase64.b64encode_as_string(nonce + _cipher(secret).encrypt(nonce, head + b"\n" + answer.body, None))
+
+
+def _opened(secret: bytes, sealed: str) -> Answer:
+    raw = pybase64.b64decode(sealed)
+    head, _, body = _cipher(secret).decrypt(raw[:_NONCE], raw[_NONCE:], None).partition(b"\n")
+    about = json.loads(head)
+    return Answer(about["status"], about["headers"], body)

@@ -1,0 +1,168 @@
+"""`Idempotency-Key`: a write that comes again has one effect and one answer, whichever gateway it reaches."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import redis.asyncio as aioredis
+
+from services.gateway.clients import TestClient, native
+from services.gateway.conftest import Gateways
+from voicebus.adapters.redis.answers import Answer, InHand, KeptAnswers, Other, Ours
+from voicebus.adapters.redis.client import connect
+from voicebus.contracts.streams import ANSWER_TTL_S, Keys
+from voicebus_services.gateway.wiring import Gateway
+
+SAY = {"text": "[[say: hello]]"}
+
+
+def key(name: str) -> dict[str, str]:
+    return {"Idempotency-Key": name}
+
+
+@pytest.fixture
+async def client(gateway: Gateway) -> AsyncIterator[TestClient]:
+    async with native(gateway) as connected:
+        await connected.until("history_updated")
+        yield connected
+
+
+@pytest.fixture
+def session(client: TestClient) -> str:
+    return str(client.events("session_started")[0]["session"])
+
+
+@pytest.fixture
+async def http(gateway: Gateway) -> AsyncIterator[httpx2.AsyncClient]:
+    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{gateway.port}/v1/sessions") as made:
+        yield made
+
+
+def problem(answer: httpx2.Response) -> tuple[int, str]:
+    assert answer.headers["content-type"] == "application/problem+json"
+    return answer.status_code, answer.json()["code"]
+
+
+async def told(client: TestClient) -> int:
+    """How many messages of the user the session has, once all that were sent have been taken in."""
+    await client.send("send_message", text="[[say: over]]")
+    await client.until("item_recorded", role="assistant", text="over")
+    return len([item for item in client.events("item_recorded") if item["role"] == "user"]) - 1
+
+
+async def test_a_request_that_comes_again_is_answered_again_without_a_second_effect(
+    client: TestClient, session: str, http: httpx2.AsyncClient, gateways: Gateways
+) -> None:
+    first = await http.post(f"/{session}/messages", json=SAY, headers=key("one"))
+    again = await http.post(f"/{session}/messages", json=SAY, headers=key("one"))
+    async with gateways() as other:
+        url = f"http://127.0.0.1:{other.port}/v1/sessions/{session}/messages"
+        elsewhere = await http.post(url, json=SAY, headers=key("one"))
+    assert [answer.status_code for answer in (first, again, elsewhere)] == [202, 202, 202]
+    assert first.json() == again.json() == elsewhere.json()
+    assert [answer.headers.get("idempotency-replayed") for answer in (first, again, elsewhere)] == [
+        None, "true", "true",
+    ]  # fmt: skip
+    assert again.headers["content-type"] == first.headers["content-type"]
+    await client.until("turn_ended")
+    assert await told(client) == 1
+
+
+async def test_another_key_or_none_is_another_request(
+    client: TestClient, session: str, http: httpx2.AsyncClient
+) -> None:
+    for headers in (key("one"), key("two"), {}, {}):
+        assert (await http.post(f"/{session}/messages", json=SAY, headers=headers)).status_code == 202
+        await client.until("turn_ended")
+    assert await told(client) == 4
+
+
+async def test_a_key_used_for_another_body_is_refused(
+    client: TestClient, session: str, http: httpx2.AsyncClient
+) -> None:
+    assert (await http.post(f"/{session}/messages", json=SAY, headers=key("one"))).status_code == 202
+    other = await http.post(f"/{session}/messages", json={"text": "other"}, headers=key("one"))
+    assert problem(other) == (422, "idempotency_key_reused")
+    elsewhere = await http.post(f"/{session}/interrupt", headers=key("one"))
+    assert elsewhere.status_code == 202, "a key belongs to the path it was given for"
+
+
+async def test_requests_at_once_with_one_key_have_one_effect(
+    client: TestClient, session: str, http: httpx2.AsyncClient
+) -> None:
+    answers = await asyncio.gather(
+        *(http.post(f"/{session}/messages", json=SAY, headers=key("one")) for _ in range(10))
+    )
+    done = [answer for answer in answers if answer.status_code == 202]
+    busy = [answer for answer in answers if answer.status_code == 409]
+    assert done
+    assert len(done) + len(busy) == 10
+    assert len({answer.text for answer in done}) == 1
+    assert {problem(answer)[1] for answer in busy} <= {"idempotency_in_progress"}
+    await client.until("turn_ended")
+    assert await told(client) == 1
+
+
+async def test_a_request_that_nobody_answered_is_carried_out_once_when_it_comes_again(
+    client: TestClient, session: str, http: httpx2.AsyncClient, redis_url: str, stream_prefix: str
+) -> None:
+    """The owner did it, its answer got lost: what was kept is released, and the session knows the command."""
+    async with aioredis.Redis.from_url(redis_url) as bus:
+        first = await http.post(f"/{session}/messages", json=SAY, headers=key("one"))
+        async for name in bus.scan_iter(match=f"{stream_prefix}:answer:*"):
+            await bus.delete(name)
+    await client.until("turn_ended")
+    again = await http.post(f"/{session}/messages", json=SAY, headers=key("one"))
+    assert (first.status_code, again.status_code) == (202, 202)
+    assert first.json() == again.json()
+    assert "idempotency-replayed" not in again.headers
+    assert await told(client) == 1
+
+
+async def test_a_refusal_is_answered_alike_and_a_passing_one_is_tried_again(http: httpx2.AsyncClient) -> None:
+    for replayed in (None, "true"):
+        answer = await http.post("/none/interrupt", headers=key("one"))
+        assert problem(answer) == (404, "unknown_session")
+        assert answer.headers.get("idempotency-replayed") == replayed
+
+
+@pytest.mark.parametrize("wrong", ["", "x" * 256, "a\tb"])
+async def test_a_key_that_is_none_is_refused_by_name(http: httpx2.AsyncClient, wrong: str) -> None:
+    answer = await http.post("/none/interrupt", headers=key(wrong))
+    assert problem(answer) == (422, "invalid_request")
+    assert answer.json()["detail"].startswith("header.Idempotency-Key: ")
+
+
+async def test_a_key_belongs_to_whoever_gave_it(gateways: Gateways, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("acme:right\nother:wrong\n")
+    async with gateways(api_keys_file=keys) as gateway, httpx2.AsyncClient() as http:
+        url = f"http://127.0.0.1:{gateway.port}/v1/sessions/none/messages"
+        for secret, text in (("right", "one"), ("wrong", "two")):
+            headers = {"Authorization": f"Bearer {secret}", **key("shared")}
+            assert problem(await http.post(url, json={"text": text}, headers=headers)) == (404, "unknown_session")
+        assert problem(await http.post(url, json=SAY, headers=key("shared"))) == (401, "unauthorized")
+
+
+async def test_what_is_kept_ends_and_tells_redis_nothing(redis_url: str, stream_prefix: str) -> None:
+    keys, secret = Keys(stream_prefix), b"secret"
+    token = Answer(201, {"content-type": "application/json"}, b'{"token": "T0K3N"}')
+    async with await connect(redis_url) as bus, aioredis.Redis.from_url(redis_url, decode_responses=True) as raw:
+        kept = KeptAnswers(bus, keys)
+        assert await kept.reserve(secret, "r1") == Ours()
+        assert await kept.reserve(secret, "r1") == InHand()
+        assert await kept.reserve(secret, "r2") == Other()
+        await kept.keep(secret, "r1", token)
+        assert await kept.reserve(secret, "r1") == token
+        assert await kept.reserve(secret, "r2") == Other()
+        (name,) = [name async for name in raw.scan_iter(match=f"{stream_prefix}:*")]
+        value: Any = await raw.get(name)
+        assert "T0K3N" not in value
+        assert ANSWER_TTL_S - 60 < await raw.ttl(name) <= ANSWER_TTL_S
+        await raw.set(name, value.replace('"answer": "', '"answer": "AAAA'), ex=60)
+        assert await kept.reserve(secret, "r1") == Other(), "forged"
+        await kept.release(secret)
+        assert await kept.reserve(secret, "r2") == Ours()
