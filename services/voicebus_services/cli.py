@@ -29,6 +29,7 @@ from voicebus.errors import (
     UserError,
     VoicebusError,
 )
+from voicebus_services import keys_command
 from voicebus_services import settings as settings_module
 from voicebus_services.settings import DIE_WITH_PARENT, ENV_PREFIX, ServiceSettings, load
 
@@ -57,6 +58,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(keys_command.app)
 
 Targets = Annotated[
     list[str] | None,

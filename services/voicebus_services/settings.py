@@ -50,6 +50,21 @@ def _json(value: object) -> object:
         raise ValueError('a JSON object such as {"name": "value"} is allowed') from None
 
 
+def _listed(value: object) -> object:
+    """`a, b` becomes both."""
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def _origins(value: frozenset[str]) -> frozenset[str]:
+    for origin in value:
+        scheme, _, rest = origin.partition("://")
+        if scheme not in ("http", "https") or not rest or set(rest) & set("/?#@ "):
+            raise ValueError(
+                "origins such as https://app.example or http://localhost:3000, separated by commas, are allowed"
+            )
+    return value
+
+
 def _url(schemes: tuple[str, ...], what: str) -> Any:
     def check(value: str) -> str:
         scheme, separator, rest = value.partition("://")
@@ -74,6 +89,9 @@ RedisUrl = Annotated[str, _url(("redis", "rediss", "redis+sentinel", "redis+clus
 ModelUrl = Annotated[str, _url(("ws", "wss"), "a WebSocket address")]
 DatabaseUrl = Annotated[str, _url(("sqlite", "postgresql+psycopg"), "a database address")]
 Headers = Annotated[Mapping[str, str], NoDecode, BeforeValidator(_json)]
+
+Origins = Annotated[frozenset[str], NoDecode, BeforeValidator(_listed), AfterValidator(_origins)]
+Algorithms = Annotated[tuple[Literal["RS256", "ES256", "EdDSA"], ...], NoDecode, BeforeValidator(_listed)]
 
 OPENAI_URL = "wss://api.openai.com/v1/realtime"
 
@@ -148,8 +166,24 @@ class ApiSettings(HttpSettings):
     """The services whose public port asks for API keys."""
 
     api_keys_file: Path | None = Field(
-        None, description="One key per line, `tenant:key`; # comments. Without it only loopback addresses are served."
+        None,
+        description="One key per line, as `voicebus keys create` prints it or `tenant:key`; read again when it changes."
+        " Without any credentials only loopback addresses are served.",
     )
+    allowed_origins: Origins | None = Field(
+        None, description="Pages that browsers may use this port from, separated by commas; any that has a credential."
+    )
+    jwt_issuer: str | None = Field(None, min_length=1, description="Who issues the tokens (JWT) that are taken: `iss`.")
+    jwt_audience: str | None = Field(None, min_length=1, description="Whom the tokens are for: `aud`.")
+    jwt_jwks: str | None = Field(
+        None, min_length=1, description="The issuer's keys (JWKS): an http(s):// address or a file."
+    )
+    jwt_algorithms: Algorithms = Field(
+        ("RS256", "ES256", "EdDSA"), description="Signatures that are taken, separated by commas."
+    )
+    jwt_leeway: Duration = Field(timedelta(seconds=30), description="By how much clocks may differ.")
+    jwt_tenant_claim: str = Field("tenant", min_length=1, description="The claim, or path of claims, with the tenant.")
+    jwt_agents_claim: str = Field("agents", min_length=1, description="The claim with the list of agents allowed; all.")
 
 
 class GatewaySettings(BusSettings, ApiSettings):

@@ -3,15 +3,20 @@
 import ipaddress
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Final
 from urllib.parse import urlsplit
 
-from fastapi import Depends, Request
+from fastapi import Request
 
+from voicebus.errors import BusError
 from voicebus.telemetry.logging import get_logger
+from voicebus_services.access.client_secrets import PREFIX, ClientSecrets
+from voicebus_services.access.jwks import KeysUnavailableError
+from voicebus_services.access.jwt_tokens import TokenError, Tokens
 from voicebus_services.access.keyfile import MAX_KEY_CHARS
 from voicebus_services.access.keystore import KEYS_SETTING, KeyStore
-from voicebus_services.access.principal import LOCAL, Principal
+from voicebus_services.access.origins import Origins
+from voicebus_services.access.principal import LOCAL, Kind, Principal
 from voicebus_services.http import ProblemError
 
 log: Final = get_logger(__name__)
@@ -44,28 +49,76 @@ class Presented:
 class Authenticator:
     """Knows the configured credentials. With none at all, only clients on this machine are served."""
 
-    def __init__(self, keys: KeyStore | None = None) -> None:
+    def __init__(
+        self,
+        keys: KeyStore | None = None,
+        tokens: Tokens | None = None,
+        secrets: ClientSecrets | None = None,
+        origins: Origins | None = None,
+    ) -> None:
         self._keys = keys
+        self._tokens = tokens
+        self._secrets = secrets
+        self._origins = origins or Origins()
+
+    @property
+    def origins(self) -> Origins:
+        return self._origins
 
     async def authenticate(self, presented: Presented) -> Principal:
         """Who a request is from.
 
         Raises:
-            ProblemError: 401; the sentence says what is wrong and holds nothing of the credential.
+            ProblemError: 401 `unauthorized`, 403 `origin_not_allowed`, or 503 where that cannot be found out now; the
+                sentence says what is wrong and holds nothing of the credential.
         """
-        if self._keys is None:
-            if _is_loopback(presented.peer) and _named_locally(presented.headers):
-                return LOCAL
+        if not self._origins.allows(presented.headers):
+            raise ProblemError(403, "origin_not_allowed", "pages of this origin are not served here")
+        open_here = self._keys is None and self._tokens is None
+        if open_here and not (_is_loopback(presented.peer) and _named_locally(presented.headers)):
             raise _unauthorized(f"no API keys are configured ({KEYS_SETTING}), so only this machine itself is served")
         credential = presented.credential
+        if credential is not None and credential.startswith(PREFIX) and self._secrets is not None:
+            return await self._of_secret(credential, self._secrets)
+        if open_here:
+            return LOCAL
         if credential is None:
             raise _unauthorized("send a credential as `Authorization: Bearer KEY`")
-        principal = self._keys.find(credential) if len(credential) <= MAX_KEY_CHARS else None
+        principal = self._of_key(credential)
+        if principal is None and self._tokens is not None and self._tokens.looks_like_one(credential):
+            principal = await self._of_token(credential, self._tokens)
         if principal is None:
             raise _unauthorized("the credential is not valid here; send a valid one as `Authorization: Bearer KEY`")
-        if principal.expired():
+        return principal
+
+    def _of_key(self, credential: str) -> Principal | None:
+        principal = self._keys.find(credential) if self._keys and len(credential) <= MAX_KEY_CHARS else None
+        if principal is not None and principal.expired():
             raise _unauthorized("the API key has expired; ask for a new one")
         return principal
+
+    async def _of_token(self, credential: str, tokens: Tokens) -> Principal:
+        try:
+            return await tokens.principal(credential)
+        except TokenError as error:
+            raise _unauthorized(str(error)) from error
+        except KeysUnavailableError as error:
+            raise _unavailable("the keys of the tokens' issuer cannot be read now; try again shortly") from error
+
+    async def _of_secret(self, credential: str, secrets: ClientSecrets) -> Principal:
+        try:
+            found = await secrets.find(credential)
+        except BusError as error:
+            log.warning("a client secret cannot be looked up", error=str(error))
+            raise _unavailable("client secrets cannot be looked up now; try again shortly") from error
+        # A secret goes with the API key that minted it.
+        revoked = found is not None and found.minted_by is Kind.API_KEY and not self._holds(found.principal.key_id)
+        if found is None or revoked:
+            raise _unauthorized("the client secret is not valid, or not any more; ask for a new one")
+        return found.principal
+
+    def _holds(self, key_id: str) -> bool:
+        return self._keys is not None and self._keys.holds(key_id)
 
 
 Dependency = Callable[[Request], Awaitable[Principal]]
@@ -94,17 +147,12 @@ def manager(access: Authenticator) -> Dependency:
     return dependency
 
 
-def tenant_of(dependency: Dependency) -> Callable[..., str]:
-    """A FastAPI dependency: the tenant of whoever `dependency` let in."""
-
-    def tenant(principal: Annotated[Principal, Depends(dependency)]) -> str:
-        return principal.tenant
-
-    return tenant
-
-
 def _unauthorized(detail: str) -> ProblemError:
     return ProblemError(401, "unauthorized", detail, headers={"WWW-Authenticate": "Bearer"})
+
+
+def _unavailable(detail: str) -> ProblemError:
+    return ProblemError(503, "unavailable", detail, headers={"Retry-After": "2"})
 
 
 def _is_loopback(host: str | None) -> bool:

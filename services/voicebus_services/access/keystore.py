@@ -41,6 +41,10 @@ class KeyStore:
                 found = key.principal
         return found
 
+    def holds(self, key_id: str) -> bool:
+        """Whether there is a key of this id, and it has not expired."""
+        return any(key.principal.key_id == key_id and not key.principal.expired() for key in self._keys)
+
     async def keep(self) -> None:
         """Look at the file until cancelled. One that cannot be used is logged once, and the keys before it stay."""
         while True:

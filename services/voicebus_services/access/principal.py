@@ -1,9 +1,10 @@
 """Who asks: one `Principal` from any kind of credential, and the limits that it carries. Knows no credential itself."""
 
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Annotated, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -50,7 +51,7 @@ class Principal:
     """A caller that was let in. `key_id` names the credential in logs and counts, and is no secret.
 
     `agents`: the agents that it may talk to, None for all. `expires_at`: Unix seconds after which the credential opens
-    no more; what it opened goes on.
+    no more; what it opened goes on. `session`: settings that its sessions on the OpenAI face begin with.
     """
 
     tenant: str
@@ -59,9 +60,19 @@ class Principal:
     agents: frozenset[str] | None = None
     limits: Limits = field(default_factory=Limits)
     expires_at: float | None = None
+    session: Mapping[str, Any] = field(default_factory=dict)
 
     def may_use(self, agent: str) -> bool:
         return self.agents is None or agent in self.agents
+
+    def agent(self, agents: Iterable[str], default: str, named: str | None) -> str | None:
+        """Which of `agents` it talks to: the one that is named, else the default or the first that it may.
+
+        None where it may talk to none of them.
+        """
+        if named is not None:
+            return named if named in agents and self.may_use(named) else None
+        return next((agent for agent in (default, *agents) if self.may_use(agent)), None)
 
     @property
     def manages(self) -> bool:

@@ -9,14 +9,20 @@ from voicebus.adapters.redis.commanding import RedisCommands
 from voicebus.adapters.redis.directory import SessionDirectory
 from voicebus.agents.targets import Targets
 from voicebus_services.access.authenticator import Authenticator, manager
+from voicebus_services.access.client_secrets import ClientSecrets
 from voicebus_services.gateway.idempotency import IdempotentWrites
-from voicebus_services.gateway.routes import agents, commands, page, sessions, tool_calls
+from voicebus_services.gateway.routes import agents, client_secrets, commands, page, sessions, tool_calls
 from voicebus_services.http import answer_with_problems
 from voicebus_services.openapi import BoundedBodies
 
 
 def build_app(
-    targets: Targets, access: Authenticator, directory: SessionDirectory, bus: RedisCommands, answers: KeptAnswers
+    targets: Targets,
+    access: Authenticator,
+    directory: SessionDirectory,
+    bus: RedisCommands,
+    answers: KeptAnswers,
+    secrets: ClientSecrets,
 ) -> FastAPI:
     """Everything under `/v1` asks for a credential."""
     app = FastAPI(
@@ -29,6 +35,7 @@ def build_app(
     # The last one is the first to see a request.
     app.add_middleware(IdempotentWrites, access=access, answers=answers)
     app.add_middleware(BoundedBodies)
+    access.origins.share(app)
     asking = manager(access)
     v1 = APIRouter(prefix="/v1", dependencies=[Depends(asking)])
     for router in (
@@ -36,6 +43,7 @@ def build_app(
         sessions.routes(directory, asking),
         commands.routes(bus, asking),
         tool_calls.routes(bus, asking),
+        client_secrets.routes(targets, secrets, asking),
     ):
         v1.include_router(router)
     app.include_router(page.routes())

@@ -31,6 +31,7 @@ _BAD_CREDENTIAL: Final = 3000
 _UNKNOWN_SESSION: Final = 4404
 _FULL: Final = 4429
 
+_BAD_ORIGIN: Final = "pages of this origin are not served here"
 _NO_SESSION: Final = "there is no such session, or it has ended"
 _BAD_TOKEN: Final = "this is not the session's token"  # noqa: S105 - a sentence
 _NO_MANAGER: Final = "a client secret opens sessions; use the session's token, or an API key, to observe one"
@@ -63,10 +64,13 @@ class Doorkeeper:
         try:
             principal = await self._authenticate(upgrade)
         except ProblemError as problem:
-            _rejected("credentials" if problem.status == 401 else problem.code)
-            if problem.status != 401:
+            if problem.status >= 500:
+                _rejected(problem.code)
                 return _problem(problem)
-            code = "invalid_api_key" if _presented(upgrade).credential else None
+            _rejected("credentials")
+            code: str | None = problem.code
+            if problem.status == 401:
+                code = "invalid_api_key" if _presented(upgrade).credential else None
             return Accept(_refused(code, str(problem), _BAD_CREDENTIAL), subprotocol)
         if (wrong := unserved(upgrade.query, upgrade.headers)) is not None:
             _rejected(wrong.code)
@@ -75,7 +79,7 @@ class Doorkeeper:
             _rejected("unknown_call")
             return _problem(ProblemError(404, "call_id_not_found", "there is no call of this id here to join"))
         named, model = upgrade.query.get("agent"), upgrade.query.get("model") or None
-        if named is None and model is not None and self._known(model, principal):
+        if named is None and model is not None and self._agent(model, principal) is not None:
             named, model = model, None
         agent = self._agent(named, principal)
         if agent is None:
@@ -130,6 +134,8 @@ class Doorkeeper:
         if not isinstance(face, native.NativeFace):
             return self._turned_away(upgrade, "unknown_session", _NO_SESSION, _UNKNOWN_SESSION)
         observes = query.get("observe") == "1"
+        if not self._access.origins.allows(upgrade.headers):
+            return self._turned_away(upgrade, "origin_not_allowed", _BAD_ORIGIN, POLICY_VIOLATION)
         if not face.knows(query.get("token", "")):
             if not observes or "token" in query:
                 return self._turned_away(upgrade, "credentials", _BAD_TOKEN, POLICY_VIOLATION)
@@ -153,9 +159,9 @@ class Doorkeeper:
         return Accept(connection, _selected(upgrade))
 
     def _not_known(self, upgrade: Upgrade, problem: ProblemError) -> Accept:
-        if problem.status != 401:
-            return self._turned_away(upgrade, problem.code, str(problem), INTERNAL_ERROR)
-        return self._turned_away(upgrade, "credentials", str(problem), POLICY_VIOLATION)
+        close_code = INTERNAL_ERROR if problem.status >= 500 else POLICY_VIOLATION
+        code = "credentials" if problem.status == 401 else problem.code
+        return self._turned_away(upgrade, code, str(problem), close_code)
 
     def _turned_away(self, upgrade: Upgrade, code: str, message: str, close_code: int) -> Accept:
         _rejected(code)
@@ -174,16 +180,8 @@ class Doorkeeper:
                 headers={"Retry-After": str(RETRY_AFTER_S)},
             ) from error  # fmt: skip
 
-    def _known(self, agent: str, principal: Principal) -> bool:
-        return agent in self._targets.agents and principal.may_use(agent)
-
     def _agent(self, named: str | None, principal: Principal) -> str | None:
-        """The agent asked for, else the first of this caller's; None where it is none of them."""
-        if named is not None:
-            return named if self._known(named, principal) else None
-        default = self._targets.default_agent
-        ordered = [default, *(agent for agent in self._targets.agents if agent != default)]
-        return next((agent for agent in ordered if principal.may_use(agent)), None)
+        return principal.agent(self._targets.agents, self._targets.default_agent, named)
 
 
 def _audio_form(query: Mapping[str, str]) -> AudioForm:

@@ -1,6 +1,7 @@
 """Builds a gateway from its settings, runs it until SIGTERM, and takes it down in order."""
 
 import asyncio
+import contextlib
 import gc
 import os
 import socket
@@ -33,8 +34,8 @@ from voicebus.runtime.lifecycle import operating, stop_event
 from voicebus.runtime.surroundings import Bus
 from voicebus.telemetry.health import Health
 from voicebus.telemetry.logging import get_logger
-from voicebus_services.access.authenticator import Authenticator
-from voicebus_services.access.wiring import open_access
+from voicebus_services.access.client_secrets import ClientSecrets
+from voicebus_services.access.wiring import Credentials, open_access
 from voicebus_services.gateway.app import build_app
 from voicebus_services.gateway.recorded import Recall
 from voicebus_services.gateway.sessions import Sessions
@@ -104,13 +105,13 @@ async def running_gateway(settings: GatewaySettings, targets: Targets) -> AsyncI
         SettingsError, BusError: as `serve`.
     """
     connector = model_connector(settings)
+    credentials = Credentials.of(settings)
     certificate = Certificate.of(settings.tls_cert, settings.tls_key)
     health = Health("redis", "http")
     async with (
-        open_access(settings) as access,
         await connect(settings.redis_url) as redis,
         operating(health, host=settings.ops_host, port=settings.ops_port),
-        _gateway(settings, targets, connector, access, certificate, health, redis) as gateway,
+        _gateway(settings, targets, connector, credentials, certificate, health, redis) as gateway,
     ):
         log.info("gateway ready", gateway=gateway.id, port=gateway.port, agents=list(targets.agents))
         yield gateway
@@ -134,7 +135,7 @@ async def _gateway(
     settings: GatewaySettings,
     targets: Targets,
     connector: OpenAIRealtimeConnector,
-    access: Authenticator,
+    credentials: Credentials,
     certificate: Certificate | None,
     health: Health,
     redis: RedisConnection,
@@ -171,14 +172,17 @@ async def _gateway(
     sessions = Sessions(
         settings, targets, bus, connector, registered=registered, recall=Recall(RedisRecords(redis, keys))
     )
+    secrets = ClientSecrets(redis, keys)
     grace_s = settings.resume_grace.total_seconds()
     directory = SessionDirectory(redis, keys, clock, resume_grace_s=grace_s)
-    app = build_app(targets, access, directory, commands, KeptAnswers(redis, keys))
-    door = Doorkeeper(sessions, targets, access, clock, grace_s=grace_s)
-    upgrades = upgrade_hook(door.decide)
-    async with serving(
-        app, host=settings.http_host, port=settings.http_port, certificate=certificate, ws=upgrades
-    ) as server:
+    async with contextlib.AsyncExitStack() as stack:
+        access = await stack.enter_async_context(open_access(credentials, secrets=secrets))
+        app = build_app(targets, access, directory, commands, KeptAnswers(redis, keys), secrets)
+        door = Doorkeeper(sessions, targets, access, clock, grace_s=grace_s)
+        upgrades = upgrade_hook(door.decide)
+        server = await stack.enter_async_context(
+            serving(app, host=settings.http_host, port=settings.http_port, certificate=certificate, ws=upgrades)
+        )
         scheme = "http" if certificate is None else "https"
         address = f"{scheme}://{_reachable(settings.http_host)}:{server.port}"
 

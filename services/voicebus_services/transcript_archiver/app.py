@@ -35,6 +35,7 @@ def create_app(store: TranscriptStore, access: Authenticator) -> FastAPI:
     """The API over an open store; whoever `access` lets in sees the transcripts of its own tenant."""
     app = FastAPI(title="Voicebus transcripts", version="1")
     answer_with_problems(app)
+    access.origins.share(app)
 
     @app.exception_handler(StoreError)
     async def store_failed(_: Request, error: StoreError) -> Response:

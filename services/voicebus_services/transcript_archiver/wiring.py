@@ -12,7 +12,7 @@ from voicebus.contracts.streams import ARCHIVER_GROUP, Keys
 from voicebus.runtime.lifecycle import operating, stop_event
 from voicebus.telemetry.health import Health
 from voicebus.telemetry.logging import get_logger
-from voicebus_services.access.wiring import open_access
+from voicebus_services.access.wiring import Credentials, open_access
 from voicebus_services.http import serving
 from voicebus_services.settings import ArchiverSettings
 from voicebus_services.transcript_archiver.app import create_app
@@ -34,7 +34,7 @@ async def serve(settings: ArchiverSettings, *, ready: Callable[[int], None] | No
     stop = stop_event()
     health = Health("redis", "database")
     keys = Keys(settings.stream_prefix, settings.event_shards, settings.guardrail_shards)
-    async with open_access(settings) as access, TranscriptStore(settings.database_url) as store:
+    async with open_access(Credentials.of(settings)) as access, TranscriptStore(settings.database_url) as store:
         await store.check()
         async with await connect(settings.redis_url) as bus:
             await pin_config(bus, keys)

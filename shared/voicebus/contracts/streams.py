@@ -110,6 +110,10 @@ class Keys:
         if reply_to.startswith(f"{self.prefix}:") and not reply_to.startswith(f"{self.prefix}:inbox:"):
             raise ContractError(f"reply_to {reply_to[:200]!r} is a key of ours and no inbox", reason="malformed")
 
+    def client_secret(self, digest: str) -> str:
+        """String: what a browser's short-lived secret opens, by the secret's digest; gone when it expires."""
+        return f"{self.prefix}:secret:{{{digest}}}"
+
     def gateway(self, gateway: str) -> str:
         """Hash: a gateway's heartbeat; `HEARTBEAT_TTL_S`."""
         return f"{self.prefix}:gateway:{{{gateway}}}"

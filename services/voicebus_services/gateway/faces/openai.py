@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from voicebus.adapters.sockets import INTERNAL_ERROR
+from voicebus.adapters.sockets import INTERNAL_ERROR, Socket
 from voicebus.contracts.envelope import Message
 from voicebus.contracts.journal import ErrorRecorded, EventType
 from voicebus.engine.client_errors import EVENT_ID_LIMIT, ClientEventError
@@ -40,6 +40,13 @@ class OpenAIConnection(ClientConnection):
         # The constant head of audio frames, which changes only with the content part.
         self._audio_of: ForwardAudio | None = None
         self._audio_head = b""
+
+    def opened(self, socket: Socket) -> None:
+        # What a client secret brings comes before anything that its client says.
+        if self.principal.session:
+            update = {"type": "session.update", "session": {"type": "realtime", **self.principal.session}}
+            self.text(frames.dump_event(update))
+        super().opened(socket)
 
     # --- to the client ------------------------------------------------------------------------------
 
