@@ -1,5 +1,6 @@
 """The gateway's HTTP application: the routers of `routes` behind one door. WebSockets do not pass through it."""
 
+from datetime import timedelta
 from importlib.metadata import version
 
 from fastapi import APIRouter, Depends, FastAPI
@@ -8,10 +9,14 @@ from voicebus.adapters.redis.answers import KeptAnswers
 from voicebus.adapters.redis.commanding import RedisCommands
 from voicebus.adapters.redis.directory import SessionDirectory
 from voicebus.agents.targets import Targets
+from voicebus.ports import Clock
 from voicebus_services.access.authenticator import Authenticator, manager
 from voicebus_services.access.client_secrets import ClientSecrets
 from voicebus_services.gateway.idempotency import IdempotentWrites
-from voicebus_services.gateway.routes import agents, client_secrets, commands, page, sessions, tool_calls
+from voicebus_services.gateway.recorded import Recall
+from voicebus_services.gateway.routes import agents, client_secrets, commands, creating, events, page, tool_calls
+from voicebus_services.gateway.routes import sessions as session_routes
+from voicebus_services.gateway.sessions import Sessions
 from voicebus_services.http import answer_with_problems
 from voicebus_services.openapi import BoundedBodies
 
@@ -23,6 +28,11 @@ def build_app(
     bus: RedisCommands,
     answers: KeptAnswers,
     secrets: ClientSecrets,
+    sessions: Sessions,
+    recall: Recall,
+    clock: Clock,
+    *,
+    grace: timedelta,
 ) -> FastAPI:
     """Everything under `/v1` asks for a credential."""
     app = FastAPI(
@@ -40,7 +50,9 @@ def build_app(
     v1 = APIRouter(prefix="/v1", dependencies=[Depends(asking)])
     for router in (
         agents.routes(targets, asking),
-        sessions.routes(directory, asking),
+        session_routes.routes(directory, asking),
+        creating.routes(sessions, targets, clock, asking, grace=grace),
+        events.routes(sessions, directory, recall, asking),
         commands.routes(bus, asking),
         tool_calls.routes(bus, asking),
         client_secrets.routes(targets, secrets, asking),

@@ -3,6 +3,7 @@
 Native face and SSE read through here, so that both give exactly the same.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 from voicebus.adapters.redis.records import RedisRecords
@@ -37,8 +38,12 @@ class Recall:
             events.append(_gap(session, expected, upto, at_ms))
         return events
 
-    async def follow(self, session: str, log: RecordedLog, after: int) -> AsyncIterator[Recorded]:
+    async def follow(
+        self, session: str, log: RecordedLog, after: int, *, idle_s: float
+    ) -> AsyncIterator[Recorded | None]:
         """The events above `after`, then each further one as it is recorded, until the session has ended.
+
+        None comes where nothing was recorded for `idle_s`.
 
         Raises:
             BusError: Redis is needed, and cannot be reached.
@@ -56,7 +61,11 @@ class Recall:
             if seen >= log.last:
                 if log.closed:
                     return
-                await log.more(seen)
+                try:
+                    async with asyncio.timeout(idle_s):
+                        await log.more(seen)
+                except TimeoutError:
+                    yield None
 
 
 def _gap(session: str, first: int, last: int, at_ms: int) -> Recorded:

@@ -169,16 +169,26 @@ async def _gateway(
     servers = Joined()
     for agent in targets.agents.values():
         servers.join(agent.mcp_servers)
-    sessions = Sessions(
-        settings, targets, bus, connector, registered=registered, recall=Recall(RedisRecords(redis, keys))
-    )
+    grace = settings.resume_grace
+    recall = Recall(RedisRecords(redis, keys))
+    sessions = Sessions(settings, targets, bus, connector, registered=registered, recall=recall)
+    directory = SessionDirectory(redis, keys, clock, resume_grace_s=grace.total_seconds())
     secrets = ClientSecrets(redis, keys)
-    grace_s = settings.resume_grace.total_seconds()
-    directory = SessionDirectory(redis, keys, clock, resume_grace_s=grace_s)
     async with contextlib.AsyncExitStack() as stack:
         access = await stack.enter_async_context(open_access(credentials, secrets=secrets))
-        app = build_app(targets, access, directory, commands, KeptAnswers(redis, keys), secrets)
-        door = Doorkeeper(sessions, targets, access, clock, grace_s=grace_s)
+        app = build_app(
+            targets,
+            access,
+            directory,
+            commands,
+            KeptAnswers(redis, keys),
+            secrets,
+            sessions,
+            recall,
+            clock,
+            grace=grace,
+        )
+        door = Doorkeeper(sessions, targets, access, clock, grace_s=grace.total_seconds())
         upgrades = upgrade_hook(door.decide)
         server = await stack.enter_async_context(
             serving(app, host=settings.http_host, port=settings.http_port, certificate=certificate, ws=upgrades)

@@ -6,7 +6,7 @@ engine sees one thing at a time and outputs keep their order. An exception ends 
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
 from voicebus.contracts.commands import SESSION_COMMAND
@@ -263,6 +263,10 @@ class SessionDriver:
 
         self.job("take-over", asked())
         return done
+
+    def note(self, state: Mapping[str, str]) -> None:
+        """Change fields of the session's state that no recorded event changes."""
+        self._bus.journal.update(self._ref, state)
 
     async def caught_up(self) -> None:
         """Return once no call of `inline_tools` runs."""

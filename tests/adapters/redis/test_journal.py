@@ -88,6 +88,23 @@ async def test_a_change_that_no_event_brings_is_written_too_by_the_owner_alone(
     assert await bus.call("HGET", keys.session_state("s1"), "agent") == "waiter"
 
 
+async def test_of_changes_in_one_flush_the_later_word_counts(
+    bus: RedisConnection, clock: RedisClock, keys: Keys
+) -> None:
+    journal = new_journal(bus, clock, keys)
+    started = Record(1, EventType.SESSION_STARTED, STARTED)
+    async with running(journal.run()):
+        one, two = [SessionRef(name, await journal.open(name, state={})) for name in ("s1", "s2")]
+        journal.append(one, started, 1)
+        journal.update(one, {"status": "idle"})
+        journal.update(two, {"status": "idle"})
+        journal.append(two, started, 1)
+        await journal.close(one)
+        await journal.close(two)
+    assert await bus.call("HGET", keys.session_state("s1"), "status") == "idle"
+    assert await bus.call("HGET", keys.session_state("s2"), "status") == "active"
+
+
 async def test_sending_a_flush_again_writes_nothing_twice(bus: RedisConnection, keys: Keys) -> None:
     await bus.call("HSET", keys.session_state("s1"), "epoch", 1, "seq", 0)
     shard = keys.event_shard("s1")

@@ -101,8 +101,7 @@ class NativeFace(SessionFace):
 
     def await_client(self) -> None:
         """Nobody is there: end the session unless somebody comes within the grace."""
-        if self.driver is not None and self.driver.live:
-            self.driver.feed(ListenerLeft())
+        self._left()
         self._waiting = asyncio.get_running_loop().call_later(self._grace_s, self._hang_up)
 
     def join(self, connection: NativeConnection) -> None:
@@ -137,6 +136,11 @@ class NativeFace(SessionFace):
             log.info("the client was lost", session=self.session, code=code, grace_s=self._grace_s)
             self.await_client()
 
+    def _left(self) -> None:
+        if self.driver is not None and self.driver.live:
+            self.driver.feed(ListenerLeft())
+            self.driver.note({"status": "idle"})
+
     async def _recall(self, connection: NativeConnection) -> None:
         """Take a connection in that asks for more than is remembered here."""
         older: list[Recorded] = []
@@ -169,10 +173,9 @@ class NativeFace(SessionFace):
         if self._end is not None:
             connection.close(*self._end)
             return
-        if not connection.observes and not first and self._started is not None:
-            self.live().feed(ListenerBack(from_seq))
-        elif not connection.observes and self.driver is not None and self.driver.live:
-            self.driver.feed(ListenerBack())
+        if not connection.observes and self.driver is not None and self.driver.live:
+            self.driver.feed(ListenerBack(None if first else from_seq))
+            self.driver.note({"status": "active"})
         connection.taken_in()
         if connection is self._speaker:
             self._send_missed(connection)
@@ -229,7 +232,7 @@ class NativeFace(SessionFace):
     def ready(self) -> None:
         self._ready = True
         if self._speaker is None:
-            self.live().feed(ListenerLeft())
+            self._left()
         self._input.open()
 
     def record(self, seq: int, kind: EventType, at_ms: int, data: Message) -> None:

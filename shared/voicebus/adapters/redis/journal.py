@@ -161,6 +161,8 @@ class RedisJournal:
         fields = [text for pair in entry.fields().items() for text in pair]
         changes = changes_of(record, at_ms)
         owned.state.update(changes.state)
+        for name in changes.state:  # the later word counts
+            owned.changed.pop(name, None)
         if not owned.add(_Event(record.seq, time.monotonic(), fields, changes)):
             log.error("journal full, event dropped", session=session.id, kept=CAPACITY)
         self._dirty[session.id] = owned
@@ -287,13 +289,14 @@ class RedisJournal:
 
 
 def _arguments(owned: _Session, events: list[_Event]) -> list[str | int]:
-    state = dict(owned.changed)
+    state: dict[str, str] = {}
     items: dict[str, str] = {}
     calls: dict[str, str] = {}
     for event in events:
         state.update(event.changes.state)
         items.update(event.changes.items)
         calls.update(event.changes.calls)
+    state.update(owned.changed)
     if owned.accept_gap:  # Redis may have forgotten the session altogether
         state = {**owned.state, **state}
     first = events[0].seq if events else owned.written + 1

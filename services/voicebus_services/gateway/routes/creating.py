@@ -1,0 +1,112 @@
+"""`POST /v1/sessions`: a session that its client enters later, with the token that is given back."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Final
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Depends, Request
+from pydantic import BaseModel, Field, ValidationError, field_validator
+from ulid import ULID
+
+from voicebus.agents.items import read_item
+from voicebus.agents.targets import Targets
+from voicebus.ports import Clock
+from voicebus_services.access.authenticator import Dependency
+from voicebus_services.access.principal import Principal
+from voicebus_services.gateway.faces.native import NativeFace
+from voicebus_services.gateway.routes.commanding import Body
+from voicebus_services.gateway.sessions import Sessions
+from voicebus_services.http import ProblemError
+from voicebus_services.openapi import problems
+
+MAX_HISTORY: Final = 1_000
+"""Items that a session may begin with."""
+
+_RETRY_AFTER: Final = {"Retry-After": "5"}
+_SCHEMES: Final[Mapping[str, str]] = {"http": "ws", "https": "wss"}
+
+
+class NewSession(Body):
+    """`context` is what tools, hooks and instructions find as their context; `history` what was said before."""
+
+    agent: Annotated[str | None, Field(max_length=200, description="Absent: the first of this caller's.")] = None
+    context: Annotated[Any, Field(description="Any JSON.")] = None
+    history: Annotated[
+        list[dict[str, Any]],
+        Field(
+            default_factory=list,
+            max_length=MAX_HISTORY,
+            description="Items as in `history_updated`; `item_id` may be left out.",
+        ),
+    ]
+
+    @field_validator("history")
+    @classmethod
+    def _readable(cls, history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [_item(number, item) for number, item in enumerate(history)]
+
+
+class SessionCreated(BaseModel):
+    """`url` is where the session's client connects, token and all: as secret as the token is.
+
+    Nobody there by `expires_at`, the session ends.
+    """
+
+    id: str
+    token: str
+    agent: str
+    url: str
+    expires_at: datetime
+
+
+def routes(sessions: Sessions, targets: Targets, clock: Clock, asking: Dependency, *, grace: timedelta) -> APIRouter:
+    router = APIRouter(prefix="/sessions", tags=["sessions"])
+
+    @router.post(
+        "",
+        status_code=201,
+        responses=problems({422: "no such agent, or no such item.", 503: "no slot is free, or no session can begin."}),
+    )
+    async def create(
+        request: Request, asked: NewSession, principal: Annotated[Principal, Depends(asking)]
+    ) -> SessionCreated:
+        """Begin a session. It takes a slot, and ends unless its client comes within the resume grace."""
+        agent = principal.agent(targets.agents, targets.default_agent, asked.agent)
+        if agent is None:
+            raise ProblemError(422, "unknown_agent", f"there is no agent {(asked.agent or '')[:64]!r} here")
+        # Nothing is waited for from here to the session's begin, so that no two take the same slot.
+        if (refusal := sessions.refusal) is not None:
+            raise ProblemError(503, *refusal, headers=_RETRY_AFTER)
+        face = NativeFace(
+            sessions,
+            principal,
+            clock,
+            agent=agent,
+            grace_s=grace.total_seconds(),
+            traceparent=request.headers.get("traceparent"),
+        )
+        expires_at = datetime.now(UTC) + grace
+        face.await_client()
+        if not await sessions.create(face, context=asked.context, history=asked.history):
+            raise ProblemError(
+                503, "session_unavailable", "no session can begin now; try again shortly", headers=_RETRY_AFTER
+            )
+        query = urlencode({"session": face.session, "token": face.token})
+        base = request.base_url
+        url = f"{_SCHEMES.get(base.scheme, base.scheme)}://{base.netloc}/v1/sessions/connect?{query}"
+        return SessionCreated(id=face.session, token=face.token, agent=agent, url=url, expires_at=expires_at)
+
+    return router
+
+
+def _item(number: int, item: Mapping[str, Any]) -> dict[str, Any]:
+    given = {"item_id": f"item_{ULID()}", "status": "completed", **item}
+    if given.get("role") in ("user", "system"):
+        given.pop("status")
+    try:
+        return read_item(given).model_dump(mode="json", exclude_none=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"][1:])
+        raise ValueError(f"item {number} is no item of a history: {where}: {first['msg']}") from error

@@ -1,0 +1,99 @@
+"""`GET /v1/sessions/{session}/events`: a session's recorded events as server-sent events.
+
+A reader is given what it asks for at its own pace: nothing is kept for it, and it slows nobody.
+"""
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Header, Query
+from fastapi.responses import StreamingResponse
+
+from voicebus.adapters.redis.directory import SessionDirectory
+from voicebus.errors import BusError
+from voicebus.telemetry.logging import get_logger
+from voicebus_services.access.authenticator import Dependency
+from voicebus_services.access.principal import Principal
+from voicebus_services.gateway.faces.recorded import Recorded
+from voicebus_services.gateway.recorded import Recall
+from voicebus_services.gateway.routes.commanding import Id, reaching_redis
+from voicebus_services.gateway.sessions import Sessions
+from voicebus_services.http import ProblemError
+from voicebus_services.openapi import problems
+
+log = get_logger(__name__)
+
+HEARTBEAT_S: Final = 15.0
+"""After so long without an event comes a comment, so that nothing on the way takes the connection for dead."""
+
+MAX_READERS: Final = 16
+"""Readers of one session's events at once."""
+
+_RETRY_MS: Final = 2_000
+_DESCRIPTION: Final = "`id:` is the event's seq, `event:` its type, `data:` the event as on the native face."
+
+
+def routes(sessions: Sessions, directory: SessionDirectory, recall: Recall, asking: Dependency) -> APIRouter:
+    router = APIRouter(prefix="/sessions/{session}", tags=["sessions"])
+    readers: Counter[str] = Counter()
+
+    async def read(session: str, events: AsyncIterator[Recorded | None]) -> AsyncIterator[bytes]:
+        readers[session] += 1
+        try:
+            yield b"retry: %d\n\n" % _RETRY_MS
+            async for event in events:
+                yield b": still here\n\n" if event is None else _sse(event)
+        except BusError as error:
+            # The reader comes again by itself, with the id of the last event that it has.
+            log.warning("recorded events cannot be read", session=session, error=str(error))
+        finally:
+            readers[session] -= 1
+            if not readers[session]:
+                del readers[session]
+
+    @router.get(
+        "/events",
+        response_class=StreamingResponse,
+        responses={
+            200: {"description": _DESCRIPTION, "content": {"text/event-stream": {"schema": {"type": "string"}}}},
+            **problems({404: "there is no such session.", 429: "it has too many readers."}),
+        },
+    )
+    async def events(
+        session: Id,
+        principal: Annotated[Principal, Depends(asking)],
+        seq: Annotated[int, Query(ge=0, le=2**53, description="Only events above it.")] = 0,
+        last_event_id: Annotated[str | None, Header(max_length=64, description="Beats `seq`.")] = None,
+    ) -> Any:
+        """Every recorded event above `seq`, then each as it is recorded, until the session has ended."""
+        after = int(last_event_id) if last_event_id and last_event_id.isascii() and last_event_id.isdigit() else seq
+        face = sessions.find(session)
+        found: AsyncIterator[Recorded | None]
+        if face is not None and face.principal.tenant == principal.tenant:
+            if readers[session] >= MAX_READERS:
+                raise ProblemError(
+                    429, "too_many_readers", f"this session has {MAX_READERS} readers, as many as it may have"
+                )
+            found = recall.follow(session, face.recorded, after, idle_s=HEARTBEAT_S)
+        else:
+            with reaching_redis():
+                seen = await directory.show(principal.tenant, session)
+            if seen is None:
+                raise ProblemError(404, "unknown_session", f"there is no session {session[:64]!r}")
+            found = _stored(recall, session, after, seen.seq)
+        headers = {"Cache-Control": "no-store"}
+        return StreamingResponse(read(session, found), media_type="text/event-stream", headers=headers)
+
+    return router
+
+
+async def _stored(recall: Recall, session: str, after: int, upto: int) -> AsyncIterator[Recorded | None]:
+    """The events of a session that is over."""
+    if after < upto:
+        for event in await recall(session, after, upto):
+            yield event
+
+
+def _sse(event: Recorded) -> bytes:
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (event.seq, event.type.encode(), event.frame)
