@@ -4,7 +4,7 @@ import pytest
 
 from support.talk import Talk, agent, tool
 from voicebus.contracts.journal import EventType
-from voicebus.engine.config import AgentSpec, Face, SessionConfig
+from voicebus.engine.config import AgentSpec, Face, Recovering, SessionConfig
 from voicebus.engine.inputs import CommitAudio, Interrupt, LinkLost, SendMessage, UpdateAgent
 from voicebus.engine.outputs import Close, Emit, Observe, Record, SendModel, ToClient
 from voicebus.engine.session import Session
@@ -80,7 +80,7 @@ def test_the_first_frame_is_the_settings_of_an_agent_with_defaults() -> None:
 
 
 def test_a_model_that_is_never_ready_is_given_up() -> None:
-    talk = Talk()
+    talk = Talk(recovering=Recovering.NEVER)
     talk.timer("setup")
     assert talk.errors() == ["model_silent"]
     assert talk.last[-1] == Close("model_lost", 1011)

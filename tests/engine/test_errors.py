@@ -6,7 +6,7 @@ import pytest
 
 from support.talk import Talk, agent
 from voicebus.contracts.journal import EventType
-from voicebus.engine.config import Face
+from voicebus.engine.config import Face, Recovering
 from voicebus.engine.inputs import ClientMalformed, End, LinkLost, ModelEvent, ModelMalformed, TimerFired, Trouble
 from voicebus.engine.outputs import Close, Emit, Ignored, Record
 from voicebus.engine.state import State
@@ -50,16 +50,16 @@ def test_a_long_error_text_is_cut() -> None:
     assert len(talk.records(EventType.ERROR)[0].message) == 2000
 
 
-def test_an_expired_session_ends_with_its_reason() -> None:
-    talk = Talk().live()
+def test_an_expired_session_that_cannot_move_ends_with_its_reason() -> None:
+    talk = Talk(recovering=Recovering.NEVER).live()
     talk.fails("session_expired", "Your session hit the maximum duration of 60 minutes.")
     assert talk.errors() == ["session_expired"]
     assert talk.records(EventType.SESSION_ENDED)[0].reason == "model_expired"
     assert talk.last[-1] == Close("model_expired", 1011)
 
 
-def test_a_lost_link_is_an_error_and_the_end() -> None:
-    talk = Talk().live()
+def test_a_lost_link_that_is_not_replaced_is_an_error_and_the_end() -> None:
+    talk = Talk(recovering=Recovering.NEVER).live()
     talk.put(LinkLost("the socket was reset"), after=3.0)
     assert [output.type for output in talk.of(Record, talk.last)] == [EventType.ERROR, EventType.SESSION_ENDED]
     ended = talk.records(EventType.SESSION_ENDED)[0]
@@ -143,11 +143,12 @@ def test_an_event_without_a_type_is_nothing() -> None:
     assert Talk().live().put(ModelEvent({})) == []
 
 
-def test_a_fatal_code_goes_into_the_error_of_the_lost_link_and_quotes_no_key() -> None:
+def test_a_fatal_code_is_recorded_once_and_quotes_no_key() -> None:
     talk = Talk()
     talk.fails("invalid_api_key", "Incorrect API key provided: sk-secret.")
     talk.put(LinkLost("closed with 3000", close_code=3000))
-    assert talk.errors() == ["invalid_api_key", "invalid_api_key"]
+    assert talk.errors() == ["invalid_api_key"]
+    assert talk.records(EventType.SESSION_ENDED)[0].reason == "model_lost"
     assert "sk-secret" not in str(talk.all)
 
 

@@ -557,6 +557,8 @@ class StubbornView:
 
     def follow_up_expected(self) -> None: ...
 
+    def continues(self, response_id: str) -> None: ...
+
     def chain_ended(self, *, status: str, reason: str) -> Sequence[Mapping[str, Any]]:
         return []
 

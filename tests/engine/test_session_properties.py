@@ -575,7 +575,7 @@ class Conversation(RuleBasedStateMachine):
     @precondition(lambda self: self.count > 12)
     @rule(lost=st.booleans())
     def the_session_ends(self, lost: bool) -> None:
-        self.talk.put(LinkLost("reset") if lost else End("hangup"))
+        self.talk.put(LinkLost("refused", close_code=4000) if lost else End("hangup"))
 
     # --- what holds -----------------------------------------------------------------------------------
 

@@ -22,7 +22,9 @@ from voicebus.engine.inputs import (
     End,
     Input,
     Interrupt,
+    LinkExpires,
     LinkLost,
+    LinkOpened,
     ListenerBack,
     ListenerLeft,
     ModelAudio,
@@ -34,6 +36,9 @@ from voicebus.engine.inputs import (
     SendMessage,
     SendRaw,
     SendToolOutput,
+    SpareEvent,
+    SpareLost,
+    SpareOpened,
     TimerFired,
     ToolErrorWorded,
     ToolProgressArrived,
@@ -46,7 +51,7 @@ from voicebus.engine.inputs import (
 from voicebus.engine.outputs import Close, Ignored, SendModel
 from voicebus.engine.state import (
     CONFIRM_TIMER,
-    SESSION_EXPIRED,
+    RECONNECT_TIMER,
     SETUP_TIMER,
     SIGN_OF_LIFE,
     TRANSITIONS,
@@ -59,11 +64,15 @@ from voicebus.engine.state import (
 EXAMPLES: Final[dict[Trigger, Input]] = {
     "session.updated": ModelEvent({"type": "session.updated", "session": {}}),
     SIGN_OF_LIFE: ModelEvent({"type": "input_audio_buffer.speech_started", "item_id": "item_u"}),
-    SESSION_EXPIRED: ModelEvent({"type": "error", "error": {"code": "session_expired", "message": "60 minutes."}}),
     ModelEvent: ModelEvent({"type": "rate_limits.updated"}),
     ModelAudio: ModelAudio("resp_1", "item_1", 0, 0, 960),
     ModelMalformed: ModelMalformed("not JSON"),
     LinkLost: LinkLost("closed"),
+    LinkOpened: LinkOpened(),
+    LinkExpires: LinkExpires(3600.0),
+    SpareOpened: SpareOpened(),
+    SpareLost: SpareLost("refused"),
+    SpareEvent: SpareEvent({"type": "session.created", "session": {}}),
     SendMessage: SendMessage([{"type": "input_text", "text": "Hello"}]),
     CommitAudio: CommitAudio(),
     Interrupt: Interrupt(),
@@ -95,6 +104,7 @@ EXAMPLES: Final[dict[Trigger, Input]] = {
     AgentUnresolved: AgentUnresolved("call_1", "No."),
     SETUP_TIMER: TimerFired("setup"),
     CONFIRM_TIMER: TimerFired("confirm"),
+    RECONNECT_TIMER: TimerFired("reconnect"),
     TimerFired: TimerFired("create"),
     Trouble: Trouble("bus_unreachable", "Redis is gone.", "bus"),
 }
@@ -108,6 +118,19 @@ def live() -> Talk:
     return Talk().live()
 
 
+def reconnecting() -> Talk:
+    talk = Talk().live()
+    talk.put(LinkLost("reset"))
+    return talk
+
+
+def replaying() -> Talk:
+    talk = reconnecting()
+    talk.timer(RECONNECT_TIMER)
+    talk.put(LinkOpened())
+    return talk
+
+
 def closed() -> Talk:
     talk = Talk().live()
     talk.put(End("hangup"))
@@ -117,6 +140,8 @@ def closed() -> Talk:
 REACHED: Final[dict[State, Callable[[], Talk]]] = {
     State.CONFIGURING: configuring,
     State.LIVE: live,
+    State.RECONNECTING: reconnecting,
+    State.REPLAYING: replaying,
     State.CLOSED: closed,
 }
 LEGAL: Final = [(state, key) for state, table in TRANSITIONS.items() for key in table]
@@ -137,13 +162,13 @@ def test_every_state_has_a_table_and_every_trigger_an_example() -> None:
 def test_a_legal_input_leads_where_the_table_says(state: State, key: Trigger) -> None:
     talk = REACHED[state]()
     assert talk.session.state is state
-    if key is TimerFired:
+    if key is TimerFired and state in (State.CONFIGURING, State.LIVE):
         talk.asks()
     elif key == CONFIRM_TIMER:
         talk.model("session.created")
-    if isinstance(key, str) and key in ("setup", "confirm"):
+    if isinstance(key, str) and key in ("setup", "confirm", "reconnect"):
         talk.timer(key)
-    elif key is TimerFired:
+    elif key is TimerFired and state in (State.CONFIGURING, State.LIVE):
         talk.timer("create")
     else:
         talk.put(EXAMPLES[key])
@@ -172,7 +197,6 @@ def test_a_model_event_that_the_table_names_is_its_own_trigger() -> None:
     assert trigger(State.CONFIGURING, EXAMPLES["session.updated"]) == "session.updated"
     assert trigger(State.LIVE, EXAMPLES["session.updated"]) is ModelEvent
     assert trigger(State.CONFIGURING, ModelEvent({"type": "session.created"})) is ModelEvent
-    assert trigger(State.LIVE, EXAMPLES[SESSION_EXPIRED]) == SESSION_EXPIRED
 
 
 @pytest.mark.parametrize("kind", ["response.created", "conversation.created", "input_audio_buffer.speech_started"])

@@ -175,7 +175,7 @@ def test_an_item_without_an_end_is_recorded_with_its_response() -> None:
     assert talk.lines() == [("assistant", "Hello", None, True)]
 
 
-@pytest.mark.parametrize("end", [End("hangup"), LinkLost("reset")])
+@pytest.mark.parametrize("end", [End("hangup"), LinkLost("refused", close_code=4000)])
 def test_the_end_records_everything_that_is_outstanding(end: End | LinkLost) -> None:
     talk = Talk().live()
     talk.user_speaks("item_u")

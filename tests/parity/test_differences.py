@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import Any, Final
 
+import pytest
+
 from support.stages import IN_PROCESS, Stage
 from support.waiting import wait_until
 from voicebus import RealtimeAgent, function_tool
@@ -73,11 +75,21 @@ async def test_a_handoffs_turn_is_the_old_agents_and_the_next_one_the_new_agents
     assert [event["agent"] for event in talk.of("agent_end")] == ["clerk", "billing"]
 
 
-async def test_a_lost_model_socket_ends_the_session_after_what_came_before(stage: Stage) -> None:
+@pytest.mark.parametrize("code", [1000, 1001, 1006, 1011])
+async def test_a_lost_model_socket_is_replaced_and_the_conversation_goes_on(stage: Stage, code: int) -> None:
+    first = [ServerStep(CREATE, [text_turn("Good day."), Drop(code)])]
+    second = [ServerStep(CREATE, text_turn("Good night."))]
     async with (
-        ScriptedRealtimeServer([ServerStep(CREATE, [text_turn("Good day."), Drop()])]) as server,
+        ScriptedRealtimeServer(first, second) as server,
         stage.conversation(RealtimeAgent(name="clerk"), server) as talk,
     ):
         await talk.say("hello")
-        await wait_until(talk.ended.is_set, description="the end of the session")
-        assert len(talk.of("agent_end")) == 1
+        await talk.until("model_reconnected")
+        await talk.say("bye")
+        await wait_until(lambda: len(talk.of("agent_end")) == 2, description="both answers")
+        told = [event["item"] for event in server.connections[1].received("conversation.item.create")]
+        texts = [part["text"] for item in told for part in item["content"]]
+        assert not talk.ended.is_set()
+        assert talk.of("error") == []
+    assert texts == ["hello", "Good day.", "bye"]
+    assert [(event["cause"], event["attempt"]) for event in talk.of("model_reconnecting")] == [("dropped", 1)]

@@ -16,6 +16,7 @@ from voicebus import (
     RealtimeRunner,
     function_tool,
 )
+from voicebus.errors import ModelLinkError
 from voicebus.testing import Drop, audio_turn, function_call, open_turn
 
 # Objects of one process: a gateway keeps the model layer to itself.
@@ -87,20 +88,25 @@ class Heard(RealtimeModelListener):
 async def test_the_only_connection_status_is_disconnected() -> None:
     """In process only: a program iterates to the end of the stream."""
     statuses: list[str] = []
-    async with answering(audio_turn("Bye."), Drop(1000)) as server:
+    async with answering(audio_turn("Bye.")) as server:
         runner = RealtimeRunner(RealtimeAgent("Ada"))
         async with await runner.run(model_config={"url": server.url, "api_key": "test"}) as session:
             await session.send_message("hello")
-            kinds = []
-            async for event in session:
-                if event.type == "raw_model_event":
-                    kinds.append(event.data.type)
-                    if event.data.type == "connection_status":
-                        statuses.append(event.data.status)
-                if event.type == "agent_end":
-                    await server.connections[0].emit(Drop(1000))
+            kinds: list[str] = []
+
+            async def read() -> None:
+                async for event in session:
+                    if event.type == "raw_model_event":
+                        kinds.append(event.data.type)
+                        if event.data.type == "connection_status":
+                            statuses.append(event.data.status)
+                    if event.type == "agent_end":
+                        await server.connections[0].emit(Drop(4000))
+
+            with pytest.raises(ModelLinkError):
+                await read()
     assert statuses == ["disconnected"]
-    assert kinds[-2:] == ["connection_status", "end_of_stream"]
+    assert kinds[-2:] == ["connection_status", "exception"]
 
 
 async def test_raw_messages_go_to_the_model_and_wrong_ones_end_nothing() -> None:

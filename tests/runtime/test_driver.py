@@ -344,7 +344,10 @@ async def test_a_model_that_cannot_be_reached_is_told_to_the_engine_and_the_clie
     engine.state = State.CONFIGURING
     running = Running(engine, Connector(error=error))
     assert await running.task == "model_lost"
-    assert running.engine.given == [inputs.LinkLost("The model cannot be reached.", code="invalid_api_key")]
+    (given,) = running.engine.given
+    assert isinstance(given, inputs.LinkLost)
+    assert (given.why, given.code, given.fatal) == ("The model cannot be reached.", "invalid_api_key", True)
+    assert 0 <= given.jitter <= 1
     assert running.client.heard == [("record", 1, "session_ended"), ("close", 1011, "model_lost")]
 
 
@@ -651,7 +654,10 @@ async def test_nothing_is_read_of_the_model_while_an_inline_call_runs() -> None:
     running.driver.feed(inputs.Interrupt())
     running.driver.model_frame(EVENT)
     running.driver.model_lost("gone", 1006)
-    assert engine.given[-2:] == [inputs.ModelEvent({"type": "x"}), inputs.LinkLost("gone", close_code=1006)]
+    event, lost = engine.given[-2:]
+    assert event == inputs.ModelEvent({"type": "x"})
+    assert isinstance(lost, inputs.LinkLost)
+    assert (lost.why, lost.close_code) == ("gone", 1006)
     await running.over()
 
 
@@ -673,7 +679,7 @@ async def test_an_inline_call_is_waited_for_from_its_vetting_to_its_cancelling()
 
 @pytest.mark.parametrize(("bound", "most"), [("_MAX_WAITING", 3), ("_MAX_WAITING_BYTES", 3 * len(b'{"type":"0"}'))])
 async def test_frames_that_wait_for_a_call_are_bounded(monkeypatch: pytest.MonkeyPatch, bound: str, most: int) -> None:
-    monkeypatch.setattr(f"voicebus.runtime.driver.{bound}", most)
+    monkeypatch.setattr(f"voicebus.runtime.inline.{bound}", most)
     call = outputs.DispatchTool("c1", "t", "{}", "a", "q", 1000, False)
     engine = Engine({inputs.Interrupt: lambda _: [call]})
     running = await Running(engine, inline_tools=True).live()

@@ -12,6 +12,8 @@ from voicebus.engine.config import AgentSpec, Face, GuardrailSpec, HandoffSpec, 
 from voicebus.engine.inputs import (
     ClientEvent,
     Input,
+    LinkLost,
+    LinkOpened,
     ModelAudio,
     ModelEvent,
     SendMessage,
@@ -32,7 +34,7 @@ from voicebus.engine.outputs import (
     ToClient,
 )
 from voicebus.engine.session import Session
-from voicebus.engine.state import State
+from voicebus.engine.state import RECONNECT_TIMER, State
 from voicebus.engine.view import ClientView
 
 T = TypeVar("T")
@@ -224,6 +226,40 @@ class Talk:
     def transcript(self, text: str, item: str = "item_u") -> list[Output]:
         kind = "conversation.item.input_audio_transcription.completed"
         return self.model(kind, item_id=item, content_index=0, transcript=text)
+
+    def loses_the_link(self, **fields: Any) -> list[Output]:
+        return self.put(LinkLost("reset", **fields))
+
+    def dials(self) -> list[Output]:
+        """The wait is over and the next socket is open: what it is told."""
+        self.timer(RECONNECT_TIMER)
+        return self.put(LinkOpened())
+
+    def reconnects(self) -> list[Output]:
+        """The next socket confirms all that it is told; returns what follows."""
+        told = self.dials()
+        self.model("session.created", session={"id": "sess_2"})
+        return self.confirms(told)
+
+    def confirms(self, told: Sequence[Output]) -> list[Output]:
+        """A socket takes what it was told."""
+        for event in [output.event for output in self.of(SendModel, told)]:
+            if event["type"] == "session.update":
+                self.model("session.updated", session=event["session"])
+            elif event["type"] == "conversation.item.create":
+                item = {"status": "completed", **event["item"]}
+                for kind in ("conversation.item.added", "conversation.item.done"):
+                    self.model(kind, item=item, previous_item_id=event.get("previous_item_id"))
+        return self.last
+
+    def told_again(self, told: Sequence[Output]) -> list[tuple[str, str]]:
+        """The items that a socket is told: of a message its role and text, of the others their type and call."""
+        lines = []
+        for event in self.sent("conversation.item.create", told):
+            item = event["item"]
+            text = " ".join(part["text"] for part in item.get("content", ()))
+            lines.append((item.get("role") or item["type"], text or item.get("call_id", "")))
+        return lines
 
     # --- everybody else -------------------------------------------------------------------------------
 

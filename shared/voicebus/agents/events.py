@@ -301,6 +301,30 @@ class RealtimeInputAudioTimeoutTriggered(_Event):
     seq: int = 0
 
 
+@dataclass
+class RealtimeModelReconnecting(_Event):
+    """The model's connection is lost, or about to be, and another one is opened; the session goes on.
+
+    `cause`: why, in one word (`dropped`, `expired`, `renewal`, ...). `attempt`: how often it was tried by now, from 1.
+    """
+
+    cause: str
+    attempt: int
+    info: RealtimeEventInfo
+    type: Literal["model_reconnecting"] = "model_reconnecting"
+    seq: int = 0
+
+
+@dataclass
+class RealtimeModelReconnected(_Event):
+    """Another connection knows the conversation, and serves from now on."""
+
+    attempt: int
+    info: RealtimeEventInfo
+    type: Literal["model_reconnected"] = "model_reconnected"
+    seq: int = 0
+
+
 RealtimeSessionEvent = (
     RealtimeAgentStartEvent
     | RealtimeAgentEndEvent
@@ -324,6 +348,8 @@ RealtimeSessionEvent = (
     | RealtimeGuardrailTripped
     | RealtimeInputGuardrailTripped
     | RealtimeInputAudioTimeoutTriggered
+    | RealtimeModelReconnecting
+    | RealtimeModelReconnected
 )
 
 

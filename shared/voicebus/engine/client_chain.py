@@ -20,7 +20,8 @@ class Chain:
     """From the client's `response.created` to its `response.done`.
 
     `running` is the model's id of the response that is being generated; None while the chain rests on tools.
-    `responses` are the model's ids of all that it was made of so far.
+    `responses` are the model's ids of all that it was made of so far. `cut`: the model's socket was lost in the
+    middle of the running one, which will be asked for again.
     """
 
     def __init__(self, response_id: str, response: Mapping[str, Any]) -> None:
@@ -28,6 +29,7 @@ class Chain:
         self.running: str | None = response_id
         self.responses: list[str] = [response_id]
         self.server_called: bool = False
+        self.cut: bool = False
         self._response = response
         self._metadata = _client_metadata(response.get("metadata"))
         self._output: list[Any] = []
@@ -43,7 +45,7 @@ class Chain:
         """A follow-up began."""
         self.running = response_id
         self.responses.append(response_id)
-        self.server_called = False
+        self.server_called = self.cut = False
 
     def index(self, response_id: str, output_index: int) -> int:
         """The client's index of an output of a model response: dense, in order of first mention."""
@@ -60,7 +62,8 @@ class Chain:
     def finish(self, response: Mapping[str, Any], output: Sequence[Any]) -> bool:
         """Take in a model response that ended; `output` are the visible ones of its items.
 
-        Returns whether the chain may go on: it completed with calls of the server's tools and none of the client's.
+        Returns whether the chain may go on: it completed with calls of the server's tools and none of the client's, or
+        it was cut.
         """
         # Some servers leave the output of a final response out, or empty.
         output = output or list(self._items.values())
@@ -70,6 +73,8 @@ class Chain:
         self._items = {}
         self.running = None
         client_called = any(isinstance(item, Mapping) and item.get("type") == "function_call" for item in output)
+        if self.cut:
+            return True
         return response.get("status") == "completed" and self.server_called and not client_called
 
     def done(self) -> dict[str, Any]:

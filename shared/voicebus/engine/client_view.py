@@ -100,6 +100,12 @@ class OpenAIClientView:
     def follow_up_expected(self) -> None:
         self._follow_up_expected = self._chain is not None
 
+    def continues(self, response_id: str) -> None:
+        chain = self._chains.get(response_id)
+        if chain is not None and chain is self._chain:
+            chain.cut = True
+            self._follow_up_expected = True
+
     def chain_ended(self, *, status: str, reason: str) -> Sequence[Event]:
         if self._chain is None or not self._rests:
             return []

@@ -10,7 +10,6 @@ from typing import Any, Final
 from voicebus.engine import wire
 from voicebus.engine.bounds import Recent
 from voicebus.engine.outbox import Outbox
-from voicebus.engine.outputs import SendModel
 from voicebus.engine.responses import Create, Response
 from voicebus.engine.settings import Settings, wire_tools
 from voicebus.engine.toolcalls import ToolCalls
@@ -119,6 +118,12 @@ class ClientFace:
         elif create.manual:
             self.refused(error, create.client_event_id)
 
+    def will_continue(self, response: Response) -> None:
+        """The response was cut off and will be asked for again: to the client it is one, which rests meanwhile."""
+        if not response.unseen:
+            self.view.continues(response.model_id or response.id)
+            self.resting = response
+
     def end_chain(self, status: str, reason: str) -> None:
         """No follow-up will come; results that are still to come are given to the model without one."""
         if self.resting is None:
@@ -145,7 +150,7 @@ class ClientFace:
             case Forward(event):
                 if _ends_turn(event):
                     self._turns.user_turn_ended()
-                self._out.add(SendModel(self.outgoing(event)))
+                self._out.pass_on(self.outgoing(event))
             case CreateResponse(response, event_id):
                 self._declare(wire.mappings(response, "tools"))
                 if not self._turns.request_manual(response, event_id):

@@ -28,6 +28,16 @@ class Transport(StrEnum):
     EVENTS = "events"
 
 
+class Recovering(StrEnum):
+    """What is done where the model's socket is lost. REPLAY: another one is told the conversation. ATTACH: the
+    conversation lives on elsewhere (SIP, WebRTC), and another socket joins it. NEVER: the session ends.
+    """
+
+    REPLAY = "replay"
+    ATTACH = "attach"
+    NEVER = "never"
+
+
 class Approval(StrEnum):
     """Whether a call waits for a person: NEVER, ALWAYS, or as the owner answers `VetCall` (ASK)."""
 
@@ -160,6 +170,8 @@ class SessionConfig:
     `seed` is history to begin with, items as the native face shows them.
     `tracked_playback`: a tracker of the program's tells what was heard, so nothing is estimated; while it has told of
     nothing since the last interruption, the next one truncates nothing (parity 2.25).
+    `recovering` counts for transport WIRE only. `models` are the names of the models by address, first choice first;
+    none stands for `model` at the only address.
     `inline_tools`: the driver reads nothing of the model while a call runs (parity 25); nothing to the engine.
     """
 
@@ -177,4 +189,6 @@ class SessionConfig:
     tracked_playback: bool = False
     inline_tools: bool = False
     tenant: str = LOCAL_TENANT
+    recovering: Recovering = Recovering.REPLAY
+    models: tuple[str, ...] = ()
     seed: tuple[Mapping[str, Any], ...] = ()

@@ -140,6 +140,14 @@ class History:
             self._outputs[call_id] = item_id
             trim(self._outputs, REMEMBERED)
 
+    def has_output(self, call_id: str) -> bool:
+        """Whether the call of this id is shown with its output."""
+        self._put_together()
+        return any(
+            item["type"] == "function_call" and item["call_id"] == call_id and item["output"] is not None
+            for item in self._items.values()
+        )
+
     def output_of(self, call_id: str) -> str | None:
         """The model's item that holds the output of this call."""
         return self._outputs.get(call_id)

@@ -42,11 +42,48 @@ class ModelMalformed:
 
 @dataclass(frozen=True, slots=True)
 class LinkLost:
-    """The model's socket closed or failed. `code` is the protocol's error code if one came before."""
+    """The model's socket closed, failed, or could not be opened.
+
+    `code` is the protocol's error code, where one came. `fatal`: the server refused the connection as such. `jitter` is
+    a random number from 0 to 1.
+    """
 
     why: str
     code: str | None = None
     close_code: int | None = None
+    fatal: bool = False
+    jitter: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class LinkOpened:
+    """Answer to `Dial`: the model's socket is open again, and knows nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkExpires:
+    """The socket in use will be closed by the model in `after` s."""
+
+    after: float
+
+
+@dataclass(frozen=True, slots=True)
+class SpareOpened:
+    """Answer to `Dial`: a second socket is open, and knows nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpareLost:
+    """The second socket closed or could not be opened."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class SpareEvent:
+    """A server event on the second socket."""
+
+    event: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +316,11 @@ Input = (
     | ModelAudio
     | ModelMalformed
     | LinkLost
+    | LinkOpened
+    | LinkExpires
+    | SpareOpened
+    | SpareLost
+    | SpareEvent
     | AudioInterrupted
     | SendMessage
     | CommitAudio

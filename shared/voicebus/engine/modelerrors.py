@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from voicebus.engine import wire
+from voicebus.engine.failures import FATAL_CODES, error_label
 from voicebus.engine.parts import Parts
 from voicebus.engine.turns import ALREADY_ACTIVE
 
@@ -21,67 +22,26 @@ _BENIGN: Final = frozenset(
 )
 _BENIGN_TEXTS: Final = ("already shorter than", "Only model output audio")
 
-# Errors that connecting again cannot mend (protocol 3.3). They are between us and the model's provider: a client
-# of the OpenAI face is not told.
-_FATAL: Final = frozenset(
-    {
-        "invalid_api_key",
-        "invalid_model",
-        "missing_model",
-        "beta_api_shape_disabled",
-        "insufficient_quota",
-        "account_deactivated",
-        "billing_hard_limit_reached",
-    }
-)
-
-# Codes that may label a metric; anything else counts as "other".
-_KNOWN_CODES: Final = (
-    _BENIGN
-    | _FATAL
-    | {
-        "invalid_json",
-        "invalid_event",
-        "invalid_value",
-        "unknown_parameter",
-        "missing_required_parameter",
-        "input_audio_buffer_commit_empty",
-        "item_create_duplicate_item_id",
-        "item_create_invalid_previous_item_id",
-        "cannot_update_voice",
-        "session_expired",
-        "rate_limit_exceeded",
-        "inference_rate_limit_exceeded",
-        "server_error",
-        "model_lost",
-        "model_malformed",
-        "response_failed",
-        "response_create_timeout",
-        "response_stalled",
-    }
-)
-
-
-def error_label(code: str) -> str:
-    """`code` as a label of bounded cardinality."""
-    return code if code in _KNOWN_CODES else "other"
-
 
 class ModelErrors:
-    """Tells each error to whom it concerns. `fatal_code` is of the one that connecting again cannot mend."""
+    """Tells each error to whom it concerns.
+
+    `fatal_code` is of the one that connecting again cannot mend; `told` the code of the last one that was recorded.
+    """
 
     def __init__(self, parts: Parts) -> None:
         self._p = parts
         self.fatal_code: str | None = None
+        self.told: str | None = None
 
     def arrived(self, event: Event) -> bool:
         """An `error` of the model. False where it refused the session's first configuration: there is no way on."""
         p, error = self._p, wire.mapping(event, "error")
         code, event_id = wire.text(error, "code"), wire.text(error, "event_id")
-        if not event_id or p.out.is_own(event_id) or code in _FATAL:
+        if not event_id or p.out.is_own(event_id) or code in FATAL_CODES:
             # An error that answers a client's own event is the client's mistake, none of the model's.
             p.out.observe("model_error", code=error_label(code))
-        if code in _FATAL:
+        if code in FATAL_CODES:
             self.fatal_code = code
         p.rewriter.refused(event_id)
         if code == "input_audio_buffer_commit_empty":
@@ -119,11 +79,12 @@ class ModelErrors:
         message = wire.text(error, "message") or "The model reported an error."
         if code == "invalid_api_key":
             message = "The model's server refused the API key."  # its own text may quote the key
+        self.told = code
         self._p.out.error(code, message, "model")
 
     def _is_for_client(self, error: Event) -> bool:
         """Whether a client of the OpenAI face has caused this error, or may have: not all name their event."""
-        if self._p.face is None or not self._p.face.is_open or wire.text(error, "code") in _FATAL:
+        if self._p.face is None or not self._p.face.is_open or wire.text(error, "code") in FATAL_CODES:
             return False
         return not self._p.out.is_own(wire.text(error, "event_id"))
 

@@ -12,7 +12,7 @@ from voicebus.engine import wire
 from voicebus.engine.bounds import trim
 from voicebus.engine.config import Transport
 from voicebus.engine.dialects import names_too_long
-from voicebus.engine.modelerrors import error_label
+from voicebus.engine.failures import error_label
 from voicebus.engine.parts import Parts
 from voicebus.engine.responses import Response
 from voicebus.engine.verdicts import Verdicts
@@ -74,6 +74,8 @@ class ModelSide:
             return
         if kind.startswith("response."):
             self._p.turns.heard_of(wire.text(event, "response_id"))
+            if not kind.endswith(".delta"):
+                self._p.unfinished.heard(kind, event)
         handler = self._HANDLERS.get(kind)
         if handler is not None:
             handler(self, event)
@@ -306,6 +308,7 @@ class ModelSide:
     # --- the user's speech ----------------------------------------------------------------------------
 
     def _speech_started(self, event: Event) -> None:
+        self._p.turns.speaking = True
         self._p.transcript.speech_started(wire.text(event, "item_id"))
         if self._p.face is None:
             self._p.interruptions.by_speech()
@@ -316,10 +319,14 @@ class ModelSide:
             self._p.face.speech_started()
 
     def _speech_stopped(self, event: Event) -> None:
+        self._p.turns.speaking = False
         self._p.transcript.speech_stopped(wire.text(event, "item_id"))
         self._p.turns.user_turn_ended()
 
     def _committed(self, event: Event) -> None:
+        self._p.turns.speaking = False
+        if not self._p.out.uplink.was_asked and self._p.settings.answers_by_itself:
+            self._p.turns.awaited = True
         if self._p.inputs.committed(wire.text(event, "item_id")):
             self._p.turns.request()
 

@@ -20,6 +20,7 @@ from voicebus.engine.outputs import (
     SetTimer,
     ToClient,
 )
+from voicebus.engine.uplink import Uplink
 from voicebus.engine.view import OWN_PREFIX
 
 # Bound of what a peer's error text may put into a record, in characters.
@@ -35,6 +36,7 @@ class Outbox:
         self.now: float = now
         self.closed: bool = False
         self.is_native: bool = face is Face.NATIVE
+        self.uplink: Uplink = Uplink()
         self._started = now
         self._outputs: list[Output] = []
         self._seq = 0
@@ -72,7 +74,12 @@ class Outbox:
 
     def send(self, event: Mapping[str, Any]) -> None:
         """To the model; `event_id` is minted where the event brings none."""
-        self.add(SendModel(event if "event_id" in event else {"event_id": self.mint(), **event}))
+        self.pass_on(event if "event_id" in event else {"event_id": self.mint(), **event})
+
+    def pass_on(self, event: Mapping[str, Any]) -> None:
+        """To the model, as the event stands; without a socket it may have to wait (`uplink.py`)."""
+        for outgoing in self.uplink.outgoing(event):
+            self.add(SendModel(outgoing))
 
     def to_client(self, event: Mapping[str, Any]) -> None:
         self.add(ToClient(event))

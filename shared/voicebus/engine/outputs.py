@@ -16,9 +16,46 @@ from voicebus.contracts.journal import EventType
 
 @dataclass(frozen=True, slots=True)
 class SendModel:
-    """A client event of the protocol, to the model."""
+    """A client event of the protocol, to the model.
+
+    `spare`: to the socket that is to take over. `speech` names an item of the user: where the driver still has its
+    samples, they are the content of the item that the event creates.
+    """
 
     event: Mapping[str, Any]
+    spare: bool = False
+    speech: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """Open another socket to the `address`-th of the session's models; the answer is `LinkOpened` or `LinkLost`.
+
+    `spare`: beside the one in use; the answers are `SpareOpened` and `SpareLost` then.
+    """
+
+    address: int = 0
+    spare: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DropLink:
+    """The socket in use is of no use any more: close it. Audio waits for the next one."""
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchLink:
+    """From now on the spare socket is the one in use; the other is closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseAudio:
+    """The socket in use knows the conversation: what audio has waited goes to it, and all audio from now on.
+
+    `whole`: all that was not committed, else its last 5 s.
+    """
+
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +260,10 @@ class Close:
 
 Output = (
     SendModel
+    | Dial
+    | DropLink
+    | SwitchLink
+    | ReleaseAudio
     | ForwardAudio
     | HoldInput
     | ReturnInputs

@@ -1,8 +1,11 @@
 """The parts of one session, put together: who knows whom. Decides nothing."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from voicebus.engine.clientface import ClientFace
+from voicebus.engine import wire
+from voicebus.engine.clientface import ClientFace, error_event
 from voicebus.engine.config import SessionConfig
 from voicebus.engine.guarding import Guard
 from voicebus.engine.history import History
@@ -18,6 +21,7 @@ from voicebus.engine.settings import Settings, bytes_per_ms
 from voicebus.engine.toolcalls import ToolCalls
 from voicebus.engine.transcript import Transcript
 from voicebus.engine.turns import Turns
+from voicebus.engine.unfinished import Unfinished
 from voicebus.engine.view import ClientView
 
 
@@ -30,6 +34,7 @@ class Parts:
     playback: PlaybackTracker
     transcript: Transcript
     turns: Turns
+    unfinished: Unfinished
     calls: ToolCalls
     hosted: HostedTools
     guard: Guard
@@ -78,6 +83,14 @@ def assemble(config: SessionConfig, now: float, view: ClientView | None) -> Part
 
     calls = ToolCalls(out, turns, history, config, hide=hide, is_client_tool=is_client_tool, gone_silent=gone_silent)
     turns.hold_manual = calls.is_mixed_pending
+
+    def not_sent(event: Mapping[str, Any]) -> None:
+        message = "Too much waits for the model, which is being reconnected; this was not sent."
+        out.error("not_sent", message, "client")
+        if face is not None:
+            out.to_client(error_event("not_sent", message, event_id=wire.text(event, "event_id") or None))
+
+    out.uplink.refused = not_sent
     if view is not None:
         face = ClientFace(out, view, turns, calls, settings)
     guard = Guard(out, config.guardrail_timeout_ms / 1000)
@@ -94,6 +107,7 @@ def assemble(config: SessionConfig, now: float, view: ClientView | None) -> Part
         playback=playback,
         transcript=transcript,
         turns=turns,
+        unfinished=Unfinished(),
         calls=calls,
         hosted=HostedTools(out, calls, settings),
         guard=guard,

@@ -20,7 +20,6 @@ from voicebus.engine.inputs import (
     SendMessage,
     SendRaw,
 )
-from voicebus.engine.outputs import SendModel
 from voicebus.engine.parts import Parts
 
 
@@ -86,7 +85,7 @@ class ProgramSide:
                     p.out.error("too_many_pending_responses", message, "client")
             case kind:
                 self._note(kind, event)
-                p.out.add(SendModel(p.inputs.outgoing(event)))
+                p.out.pass_on(p.inputs.outgoing(event))
 
     def _note(self, kind: str, event: Mapping[str, Any]) -> None:
         """What the session has to know of an event that goes to the model as it is."""

@@ -12,8 +12,9 @@ from typing import Any, ClassVar, Final
 from voicebus.contracts.journal import EventType
 from voicebus.engine import wire
 from voicebus.engine.clientface import error_event
-from voicebus.engine.config import AgentSpec, Face, SessionConfig, Transport
+from voicebus.engine.config import AgentSpec, Face, Recovering, SessionConfig, Transport
 from voicebus.engine.dialects import MAX_ID_CHARS, translate
+from voicebus.engine.failures import SESSION_EXPIRED, error_label
 from voicebus.engine.inputs import (
     AgentResolved,
     AgentUnresolved,
@@ -27,7 +28,9 @@ from voicebus.engine.inputs import (
     End,
     Input,
     Interrupt,
+    LinkExpires,
     LinkLost,
+    LinkOpened,
     ListenerBack,
     ListenerLeft,
     ModelAudio,
@@ -39,6 +42,9 @@ from voicebus.engine.inputs import (
     SendMessage,
     SendRaw,
     SendToolOutput,
+    SpareEvent,
+    SpareLost,
+    SpareOpened,
     TimerFired,
     ToolErrorWorded,
     ToolProgressArrived,
@@ -48,15 +54,17 @@ from voicebus.engine.inputs import (
     UpdateAgent,
     VerdictArrived,
 )
-from voicebus.engine.modelerrors import ModelErrors, error_label
+from voicebus.engine.modelerrors import ModelErrors
 from voicebus.engine.modelside import ModelSide
-from voicebus.engine.outputs import ForwardAudio, Output
+from voicebus.engine.outputs import ConcealInput, ForwardAudio, Output
 from voicebus.engine.parts import assemble
 from voicebus.engine.programside import ProgramSide
+from voicebus.engine.recovery import Recovery
+from voicebus.engine.responses import Response
 from voicebus.engine.state import (
     CONFIRM_TIMER,
+    RECONNECT_TIMER,
     SESSION_CREATED,
-    SESSION_EXPIRED,
     SESSION_UPDATED,
     SETUP_TIMER,
     State,
@@ -94,6 +102,7 @@ class Session:
         self._model = ModelSide(self._p, self._verdicts)
         self._program = ProgramSide(self._p)
         self._errors = ModelErrors(self._p)
+        self._recovery = Recovery(self._p, self._cut)
         self._timers = Timers(self._p, self._model, self._verdicts)
 
     @property
@@ -168,6 +177,10 @@ class Session:
 
     def _read(self, item: ModelEvent) -> None:
         """A model's event, in whatever dialect. Where it means several, the last decides whether they are held back."""
+        if self._recovery.heard(item.event):
+            self._out.add(ConcealInput(None))
+            self._replayed(item.event)
+            return
         events = translate(item.event)
         last = item if not events or events[-1] is item.event else ModelEvent(events[-1])
         admitted = self._admit(last)
@@ -184,7 +197,7 @@ class Session:
         """What may be known now of a model's input; what is held back is a sign of life all the same."""
         admitted = self._p.holding.admit(item)
         if admitted is None:
-            if self.state is not State.LIVE:
+            if self.state is State.CONFIGURING:
                 self._go_live()
             self._p.transcript.flush()
         return admitted
@@ -205,13 +218,32 @@ class Session:
 
     # --- life -----------------------------------------------------------------------------------------
 
-    def _go_live(self) -> None:
-        """The conversation begins; a client of the OpenAI face meets it as newly created."""
+    def _go_live(self, session: Mapping[str, Any] | None = None) -> None:
+        """The conversation begins, or goes on; a client of the OpenAI face meets it once, as newly created."""
+        replayed = self.state is State.REPLAYING
         self.state = State.LIVE
         self._out.cancel_timer(SETUP_TIMER)
         self._out.cancel_timer(CONFIRM_TIMER)
-        if self._p.face is not None:
+        if replayed:
+            self._recovery.resume(session)
+        else:
+            self._recovery.live()
+        if self._p.face is not None and not self._p.face.is_open:
             self._p.face.opened()
+
+    def _replayed(self, event: Mapping[str, Any]) -> None:
+        """The next socket has answered something of the replay."""
+        if self.state is not State.REPLAYING:
+            return
+        if self._recovery.is_refused:
+            self._errors.record(wire.mapping(event, "error"))
+            self._end("error", _LOST)
+            self.state = State.CLOSED
+        elif self._recovery.is_confirmed:
+            self._go_live(wire.mapping(event, "session"))
+        else:
+            self._out.cancel_timer(SETUP_TIMER)
+            self._out.set_timer(CONFIRM_TIMER, _CONFIRM_TIMEOUT)
 
     def _confirmed(self, event: Mapping[str, Any]) -> None:
         """`session.updated`: the first one opens the conversation, if nothing has before."""
@@ -225,7 +257,9 @@ class Session:
     def _greeted(self) -> None:
         """`session.created`: the model is there, and has its settings already."""
         self._p.settings.greeted()
-        if self.state is not State.LIVE:
+        if self.state is State.REPLAYING and not self._p.settings.confirms:
+            self._go_live()
+        elif self.state is not State.LIVE:
             self._out.cancel_timer(SETUP_TIMER)
             self._out.set_timer(CONFIRM_TIMER, _CONFIRM_TIMEOUT)
 
@@ -247,10 +281,43 @@ class Session:
         self._end(item.reason)
 
     def _on_link_lost(self, item: LinkLost) -> None:
-        code = item.code or self._errors.fatal_code or "model_lost"
-        self._out.observe("model_error", code=error_label(code))
-        self._out.error(code, item.why or "The connection to the model was lost.", "model")
-        self._end("model_lost", _LOST)
+        """The socket is gone: another one is dialled, unless that cannot help or has been tried often enough."""
+        code, self._errors.fatal_code = item.code or self._errors.fatal_code, None
+        told = code is not None and code == self._errors.told
+        if not told:
+            self._out.observe("model_error", code=error_label(code or "model_lost"))
+        self._out.cancel_timer(SETUP_TIMER)
+        self._out.cancel_timer(CONFIRM_TIMER)
+        self._out.cancel_timer(RECONNECT_TIMER)
+        if self._recovery.lost(item, code):
+            self.state = State.RECONNECTING
+            return
+        if not told:
+            self._out.error(code or "model_lost", item.why or "The connection to the model was lost.", "model")
+        self._end("model_expired" if code == SESSION_EXPIRED else "model_lost", _LOST)
+
+    def _on_link_opened(self, _: LinkOpened) -> None:
+        self.state = State.REPLAYING
+        self._errors.told = None
+        self._recovery.opened()
+        self._out.set_timer(SETUP_TIMER, _SETUP_TIMEOUT)
+
+    def _cut(self, response: Response, status: str, *, again: bool) -> None:
+        """End a response whose rest will never come, as the model would have; `again`: it is asked for once more."""
+        details: dict[str, Any] | None = None
+        if status == "cancelled":
+            details = {"type": status, "reason": "client_cancelled"}
+        elif status == "failed":
+            message = "The connection to the model was lost."
+            details = {"type": "failed", "error": {"type": "server_error", "code": "model_lost", "message": message}}
+        for event in self._p.unfinished.closing(response, status, details):
+            self._model.apply(event)
+            if self._p.face is not None:
+                if again and event["type"] == "response.done":
+                    self._p.face.will_continue(response)
+                self._p.face.show(event)
+        if again:
+            self._p.turns.again(response)
 
     # --- the model's side -----------------------------------------------------------------------------
 
@@ -269,12 +336,18 @@ class Session:
                 self._p.face.show(event)
 
     def _on_error(self, event: Mapping[str, Any]) -> None:
-        if wire.text(wire.mapping(event, "error"), "code") == SESSION_EXPIRED:
-            self._out.observe("model_error", code=SESSION_EXPIRED)
-            self._errors.record(wire.mapping(event, "error"))
-            self._end("model_expired", _LOST)
+        error = wire.mapping(event, "error")
+        if wire.text(error, "code") == SESSION_EXPIRED:
+            # The model closes the socket behind it, sooner or later.
+            if self._p.config.recovering is not Recovering.REPLAY:
+                self._errors.record(error)
+                self._errors.told = SESSION_EXPIRED
+            self._on_link_lost(LinkLost(wire.text(error, "message"), code=SESSION_EXPIRED, jitter=0.5))
         elif not self._errors.arrived(event):
             self._end("error", _LOST)
+        elif self._errors.fatal_code is not None and self._p.config.recovering is not Recovering.NEVER:
+            # Some servers keep the socket open, of no use as it is.
+            self._on_link_lost(LinkLost(wire.text(error, "message"), jitter=0.5))
 
     def _on_model_audio(self, item: ModelAudio) -> None:
         """The first delta of a part, or one that nobody is to hear."""
@@ -365,8 +438,10 @@ class Session:
 
     def _on_timer(self, item: TimerFired) -> None:
         if item.key == SETUP_TIMER:
-            self._out.error("model_silent", f"The model said nothing within {_SETUP_TIMEOUT:g} s.", "model")
-            self._end("model_lost", _LOST)
+            why = f"The model said nothing within {_SETUP_TIMEOUT:g} s."
+            self._on_link_lost(LinkLost(why, code="model_silent", jitter=0.5))
+        elif item.key == RECONNECT_TIMER:
+            self._recovery.due()
         else:
             self._timers.fired(item.key)
 
@@ -375,6 +450,11 @@ class Session:
         ModelAudio: _on_model_audio,
         ModelMalformed: _on_model_malformed,
         LinkLost: _on_link_lost,
+        LinkOpened: _on_link_opened,
+        LinkExpires: lambda self, item: None,
+        SpareOpened: lambda self, item: None,
+        SpareLost: lambda self, item: None,
+        SpareEvent: lambda self, item: None,
         AudioInterrupted: lambda self, item: self._program.audio_interrupted(item),
         SendMessage: lambda self, item: self._program.send_message(item),
         CommitAudio: lambda self, item: self._program.commit_audio(item),

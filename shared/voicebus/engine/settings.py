@@ -98,8 +98,16 @@ def allowed_part(patch: Mapping[str, Any], rights: ClientRights, path: str = "")
     return kept
 
 
-def _detecting(detection: Mapping[str, Any]) -> dict[str, Any]:
+def detecting(detection: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A session with nothing but how turns are detected; None means that they are not."""
     return {"audio": {"input": {"turn_detection": detection}}}
+
+
+def detection_of(session: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """How `session` has turns detected."""
+    given = wire.mapping(wire.mapping(session, "audio"), "input")
+    detection = given.get("turn_detection", _DEFAULT_DETECTION)
+    return detection if isinstance(detection, Mapping) else None
 
 
 def bytes_per_ms(session: Mapping[str, Any]) -> int:
@@ -163,6 +171,12 @@ class Settings:
         return detection is not None and detection.get("interrupt_response") is True
 
     @property
+    def answers_by_itself(self) -> bool:
+        """Whether the model answers a turn that it has detected without being asked."""
+        detection = self.turn_detection
+        return detection is not None and detection.get("create_response") is not False
+
+    @property
     def transcribes(self) -> bool:
         """Whether transcripts of user audio are to be expected."""
         return bool(wire.mapping(wire.mapping(self.effective, "audio"), "input").get("transcription"))
@@ -173,7 +187,7 @@ class Settings:
         detection = self.turn_detection
         if detection is None or not self._held_back or "create_response" not in detection:
             return self.effective
-        return merge(self.effective, _detecting({**detection, "create_response": self.creates_responses}))
+        return merge(self.effective, detecting({**detection, "create_response": self.creates_responses}))
 
     def adopt(self, agent: AgentSpec) -> None:
         """Put `agent` in charge and tell the model everything."""
@@ -197,6 +211,41 @@ class Settings:
             self._send(Update(self._out.mint(), session, first=first))
         if self._greeted:
             self._trace()
+
+    # --- another socket ---------------------------------------------------------------------------------
+
+    @property
+    def confirms(self) -> bool:
+        """Whether the model has ever confirmed what it was told."""
+        return self._confirmed
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether the model has answered every update."""
+        return not self._unanswered
+
+    @property
+    def told(self) -> Mapping[str, Any]:
+        """The session as a socket is to know it that knows nothing yet: all that the model was told and took."""
+        first = next((update.session for update in self._unanswered if update.first), {})
+        return {**merge(self._told, first), "type": "realtime", "model": self._model}
+
+    def serve(self, model: str) -> None:
+        """From now on this model serves the session."""
+        self._model = model
+
+    def moved(self, session: Mapping[str, Any] | None) -> None:
+        """Another socket knows what was `told`; what the last one left unanswered is sent again.
+
+        `session` is how it has confirmed itself, where it did.
+        """
+        self._told = self.told
+        self.effective = merge(self._told, session or {})
+        self.voice_locked = False
+        updates = [update for update in self._unanswered if not update.first]
+        self._unanswered.clear()
+        for update in updates:
+            self._send(update)
 
     def greeted(self) -> None:
         """`session.created` came: now tracing can be set."""
@@ -304,8 +353,8 @@ class Settings:
             return session
         self.creates_responses = detection.get("create_response") is not False
         if holds:
-            return merge(session, _detecting({**detection, "create_response": False}))
-        return merge(session, _detecting(detection))
+            return merge(session, detecting({**detection, "create_response": False}))
+        return merge(session, detecting(detection))
 
     def _keep_voice(self, session: dict[str, Any]) -> dict[str, Any]:
         """With the voice of before where audio was spoken: the model refuses the whole update otherwise."""

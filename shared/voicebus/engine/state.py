@@ -8,11 +8,14 @@ Everything that decides whether an input is in place lives here. Rules:
 3. LIVE is the conversation. It begins with `session.updated`; from a server that does not confirm, with any other sign
    of life, or a little after `session.created`. Whether the model speaks, tools run or checks are due are facts beside
    the state, kept by the modules named after them. A session of transport EVENTS is LIVE from its start.
-4. CLOSED is final: `Close` was the last output, nothing follows it, whatever arrives.
+4. RECONNECTING: the model's socket is lost, and the next one is waited for or being dialled. What a client or a program
+   wants is taken as ever, and goes out when the conversation goes on; tools and guardrails run on.
+5. REPLAYING: the next socket is open and is told the conversation. The model's events answer only that. When the last
+   of it is confirmed the session is LIVE again; from a server that does not confirm, a little later.
+6. CLOSED is final: `Close` was the last output, nothing follows it, whatever arrives.
 
 A model event's trigger is its type where the table of the state names that type, `SIGN_OF_LIFE` where it tells that the
-model is at work, else `ModelEvent`. An `error` with code `session_expired` has a trigger of its own, since the model
-closes the socket behind it. A timer's trigger is its key where the table names that key, else `TimerFired`.
+model is at work, else `ModelEvent`. A timer's trigger is its key where the table names that key, else `TimerFired`.
 """
 
 from collections.abc import Mapping
@@ -33,7 +36,9 @@ from voicebus.engine.inputs import (
     End,
     Input,
     Interrupt,
+    LinkExpires,
     LinkLost,
+    LinkOpened,
     ListenerBack,
     ListenerLeft,
     ModelAudio,
@@ -45,6 +50,9 @@ from voicebus.engine.inputs import (
     SendMessage,
     SendRaw,
     SendToolOutput,
+    SpareEvent,
+    SpareLost,
+    SpareOpened,
     TimerFired,
     ToolErrorWorded,
     ToolProgressArrived,
@@ -59,6 +67,8 @@ from voicebus.engine.inputs import (
 class State(Enum):
     CONFIGURING = "configuring"
     LIVE = "live"
+    RECONNECTING = "reconnecting"
+    REPLAYING = "replaying"
     CLOSED = "closed"
 
 
@@ -66,10 +76,10 @@ Trigger = type[Input] | str
 
 SESSION_CREATED: Final = "session.created"
 SESSION_UPDATED: Final = "session.updated"
-SESSION_EXPIRED: Final = "session_expired"
 SIGN_OF_LIFE: Final = "sign of life"
 SETUP_TIMER: Final = "setup"
 CONFIRM_TIMER: Final = "confirm"
+RECONNECT_TIMER: Final = "reconnect"
 
 _ALIVE: Final = ("response.", "conversation.", "input_audio_buffer.")
 
@@ -78,10 +88,10 @@ TRANSITIONS: Final[Mapping[State, Mapping[Trigger, State]]] = {
         SESSION_UPDATED: State.LIVE,
         SIGN_OF_LIFE: State.LIVE,
         ModelEvent: State.CONFIGURING,
-        SESSION_EXPIRED: State.CLOSED,
         ModelAudio: State.LIVE,
         ModelMalformed: State.CONFIGURING,
-        LinkLost: State.CLOSED,
+        LinkLost: State.RECONNECTING,
+        LinkExpires: State.CONFIGURING,
         SendMessage: State.CONFIGURING,
         CommitAudio: State.CONFIGURING,
         Interrupt: State.CONFIGURING,
@@ -94,7 +104,7 @@ TRANSITIONS: Final[Mapping[State, Mapping[Trigger, State]]] = {
         VerdictArrived: State.CONFIGURING,  # on what the user said before the model confirmed
         ClientEvent: State.CONFIGURING,
         ClientMalformed: State.CONFIGURING,
-        SETUP_TIMER: State.CLOSED,
+        SETUP_TIMER: State.RECONNECTING,
         CONFIRM_TIMER: State.LIVE,
         TimerFired: State.CONFIGURING,
         Trouble: State.CONFIGURING,
@@ -102,10 +112,13 @@ TRANSITIONS: Final[Mapping[State, Mapping[Trigger, State]]] = {
     },
     State.LIVE: {
         ModelEvent: State.LIVE,
-        SESSION_EXPIRED: State.CLOSED,
         ModelAudio: State.LIVE,
         ModelMalformed: State.LIVE,
-        LinkLost: State.CLOSED,
+        LinkLost: State.RECONNECTING,
+        LinkExpires: State.LIVE,
+        SpareOpened: State.LIVE,
+        SpareLost: State.LIVE,
+        SpareEvent: State.LIVE,
         AudioInterrupted: State.LIVE,
         SendMessage: State.LIVE,
         CommitAudio: State.LIVE,
@@ -134,6 +147,73 @@ TRANSITIONS: Final[Mapping[State, Mapping[Trigger, State]]] = {
         Trouble: State.LIVE,
         End: State.CLOSED,
     },
+    State.RECONNECTING: {
+        LinkOpened: State.REPLAYING,
+        LinkLost: State.RECONNECTING,
+        SpareLost: State.RECONNECTING,
+        RECONNECT_TIMER: State.RECONNECTING,
+        ListenerLeft: State.RECONNECTING,
+        ListenerBack: State.RECONNECTING,
+        SendMessage: State.RECONNECTING,
+        CommitAudio: State.RECONNECTING,
+        Interrupt: State.RECONNECTING,
+        Playback: State.RECONNECTING,
+        SendRaw: State.RECONNECTING,
+        SendToolOutput: State.RECONNECTING,
+        ChangeSettings: State.RECONNECTING,
+        ReplaceHistory: State.RECONNECTING,
+        Approve: State.RECONNECTING,
+        Reject: State.RECONNECTING,
+        UpdateAgent: State.RECONNECTING,
+        ClientEvent: State.RECONNECTING,
+        ClientMalformed: State.RECONNECTING,
+        ToolStartedArrived: State.RECONNECTING,
+        ToolProgressArrived: State.RECONNECTING,
+        ToolResultArrived: State.RECONNECTING,
+        VerdictArrived: State.RECONNECTING,
+        AgentResolved: State.RECONNECTING,
+        AgentUnresolved: State.RECONNECTING,
+        CallVetted: State.RECONNECTING,
+        ToolErrorWorded: State.RECONNECTING,
+        TimerFired: State.RECONNECTING,
+        Trouble: State.RECONNECTING,
+        End: State.CLOSED,
+    },
+    State.REPLAYING: {
+        ModelEvent: State.REPLAYING,
+        ModelMalformed: State.REPLAYING,
+        LinkLost: State.RECONNECTING,
+        LinkExpires: State.REPLAYING,
+        SpareLost: State.REPLAYING,
+        SETUP_TIMER: State.RECONNECTING,
+        CONFIRM_TIMER: State.LIVE,
+        ListenerLeft: State.REPLAYING,
+        ListenerBack: State.REPLAYING,
+        SendMessage: State.REPLAYING,
+        CommitAudio: State.REPLAYING,
+        Interrupt: State.REPLAYING,
+        Playback: State.REPLAYING,
+        SendRaw: State.REPLAYING,
+        SendToolOutput: State.REPLAYING,
+        ChangeSettings: State.REPLAYING,
+        ReplaceHistory: State.REPLAYING,
+        Approve: State.REPLAYING,
+        Reject: State.REPLAYING,
+        UpdateAgent: State.REPLAYING,
+        ClientEvent: State.REPLAYING,
+        ClientMalformed: State.REPLAYING,
+        ToolStartedArrived: State.REPLAYING,
+        ToolProgressArrived: State.REPLAYING,
+        ToolResultArrived: State.REPLAYING,
+        VerdictArrived: State.REPLAYING,
+        AgentResolved: State.REPLAYING,
+        AgentUnresolved: State.REPLAYING,
+        CallVetted: State.REPLAYING,
+        ToolErrorWorded: State.REPLAYING,
+        TimerFired: State.REPLAYING,
+        Trouble: State.REPLAYING,
+        End: State.CLOSED,
+    },
     State.CLOSED: {},
 }
 
@@ -143,8 +223,6 @@ def trigger(state: State, item: Input) -> Trigger:
     table = TRANSITIONS[state]
     if isinstance(item, ModelEvent):
         kind = wire.text(item.event, "type")
-        if kind == "error" and wire.text(wire.mapping(item.event, "error"), "code") == SESSION_EXPIRED:
-            return SESSION_EXPIRED
         if kind in table:
             return kind
         if SIGN_OF_LIFE in table and kind.startswith(_ALIVE):

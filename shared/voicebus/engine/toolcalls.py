@@ -382,6 +382,13 @@ class ToolCalls:
         """Whether outputs are missing of a response that called a client's tool as well."""
         return any(call.response.client_calls for call in self._open.values())
 
+    def forget_hosted(self) -> None:
+        """The model's socket is lost, and with it the hosted calls that waited for a word: they cannot be approved."""
+        for call in [call for call in self._open.values() if isinstance(call.spec, HostedToolSpec)]:
+            self._out.cancel_timer(CALL_TIMER + call.id)
+            del self._open[call.id]
+            self.batches.answered(call, background=True)
+
     def end(self) -> None:
         """The session ends: take back what runs, and say in the record what became of every call."""
         for call in list(self._open.values()):

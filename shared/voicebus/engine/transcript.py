@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from voicebus.contracts.journal import EventType
 from voicebus.engine import wire
-from voicebus.engine.bounds import Recent, trim
+from voicebus.engine.bounds import REMEMBERED, Recent, trim
 from voicebus.engine.outbox import Outbox
 from voicebus.engine.playback import PlaybackTracker
 from voicebus.engine.responses import Response, join
@@ -75,6 +75,11 @@ class Line:
         self.parts[index] = text[: max(0, _MAX_TEXT - others)]
 
 
+def _spoken(line: Line) -> bool:
+    """Whether its text is the transcript of audio."""
+    return line.response is not None and line.response.spoken
+
+
 class Transcript:
     """Open lines in conversation order. Call `flush` after each input; it records from the front."""
 
@@ -84,6 +89,7 @@ class Transcript:
         self._lines: dict[str, Line] = {}
         self._order: list[str] = []
         self._recorded = Recent()
+        self._heard: dict[str, str] = {}
         self._speech: dict[str, tuple[float, float]] = {}
         self._armed: float | None = None
 
@@ -205,6 +211,15 @@ class Transcript:
         line.heard_text = heard_share(line.text, played_ms, received_ms)
         line.ended = max(line.started, min(self._out.now, line.started + played_ms / 1000))
 
+    def heard(self, item_id: str) -> str | None:
+        """What of the item reached the listener; None where nothing is known to be missing."""
+        line = self._lines.get(item_id)
+        if line is None:
+            return self._heard.get(item_id)
+        if line.cut:
+            return line.heard_text
+        return "" if line.incomplete and not line.audio and _spoken(line) else None
+
     def flush(self, *, everything: bool = False) -> None:
         """Record every line from the front that is final, all of them if the session ends."""
         while self._order:
@@ -232,9 +247,12 @@ class Transcript:
             line.ended = max(line.started, self._out.now)
         elif line.audio and not line.cut:
             line.ended = max(line.started, self._playback.ends_at(line.item_id, default=line.ended))
-        elif line.incomplete and not line.cut and line.response is not None and line.response.spoken:
+        elif line.incomplete and not line.cut and _spoken(line):
             line.heard_text = ""  # stopped between its first words and their audio
         heard = line.heard_text if line.heard_text != text else None
+        if heard is not None:
+            self._heard[line.item_id] = heard
+            trim(self._heard, REMEMBERED)
         self._out.record(
             EventType.ITEM_RECORDED,
             item_id=line.item_id,

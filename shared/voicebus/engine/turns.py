@@ -47,7 +47,10 @@ _MAX_METADATA: Final = 16
 
 
 class Turns:
-    """The sequencer. The session tells it what the model says; it sends creates and cancels."""
+    """The sequencer. The session tells it what the model says; it sends creates and cancels.
+
+    `speaking`: the model hears the user speak. `awaited`: the model has the user's turn and will answer it by itself.
+    """
 
     def __init__(
         self, out: Outbox, timeout: float, agent: Callable[[], AgentSpec], transport: Transport = Transport.WIRE
@@ -66,7 +69,12 @@ class Turns:
         self._marks_come_back = False
         self._assumed: Create | None = None
         self._backing_off = False
+        # Without a socket nothing goes out; creates wait for the next one, those out of band in `_apart_again`.
+        self._connected = True
+        self._apart_again: list[Create] = []
         self._turn_ended: float | None = None
+        self.speaking: bool = False
+        self.awaited: bool = False
         self.responses: dict[str, Response] = {}
         self.active: Response | None = None
         self.latest: Response | None = None
@@ -130,17 +138,81 @@ class Turns:
     def _request_manual(self, create: Create) -> bool:
         if len(self._waiting) >= _MAX_WAITING:
             return False
+        if create.out_of_band and not self._connected:
+            self._apart_again.append(create)
+            return len(self._apart_again) <= _MAX_WAITING
         if create.out_of_band:
-            self._send(create)
-            self._apart[create.id] = create
-            trim(self._apart, _MAX_WAITING)
+            self._send_apart(create)
         else:
             self._waiting.append(create)
             self.pump()
         return True
 
+    def _send_apart(self, create: Create) -> None:
+        self._send(create)
+        self._apart[create.id] = create
+        trim(self._apart, _MAX_WAITING)
+
+    # --- sockets come and go --------------------------------------------------------------------------
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing is said, asked for or waited for, and nobody speaks."""
+        idle = self.active is None and self._outstanding is None and not self._waiting and not self._apart
+        return idle and not self.speaking and not self.awaited and not self._running_apart()
+
+    def _running_apart(self) -> list[Response]:
+        return [response for response in self.responses.values() if response.active and response.out_of_band]
+
+    def disconnected(self) -> list[Response]:
+        """The socket is lost: what was asked for is asked for again on the next one.
+
+        Returns the responses that it has cut off, which their caller ends.
+        """
+        self._connected = self._marks_come_back = self._backing_off = False
+        create, self._assumed = self._release(), None
+        if create is not None and not create.withdrawn:
+            self._put_first(create)
+        self._apart_again += self._apart.values()
+        self._apart.clear()
+        self._given_up.clear()
+        self._out.cancel_timer(RETRY_TIMER)
+        running = self._running_apart()
+        return running if self.active is None else [*running, self.active]
+
+    def again(self, cut: Response) -> None:
+        """Ask for a response that was cut off once more, as it was asked for; to the client it goes on."""
+        mark, asked = self._out.mint(), cut.create
+        create = Create(mark, mark, follows=cut)
+        if asked is not None:
+            create.response, create.own_tools, create.raw = asked.response, asked.own_tools, asked.raw
+        self._put_first(create)
+
+    def _put_first(self, create: Create) -> None:
+        """What was asked for goes first; one response answers all that would be asked for without it."""
+        first = self._waiting[0] if self._waiting else None
+        if first is None or first.manual or create.manual:
+            self._waiting.appendleft(create)
+        elif first.follows is None:
+            first.follows, first.response, first.own_tools = create.follows, create.response, create.own_tools
+            first.optional = False
+
+    def connected(self) -> None:
+        """The next socket knows the conversation."""
+        self._connected = True
+        self.speaking = False
+        awaited, self.awaited = self.awaited, False
+        apart, self._apart_again = self._apart_again, []
+        for create in apart:
+            self._send_apart(create)
+        if awaited and not self._waiting:
+            self.request()
+        self.pump()
+
     def pump(self) -> None:
         """Send the next create if nothing is in its way."""
+        if not self._connected:
+            return
         if self._outstanding is not None or self.active is not None or self._backing_off or not self._waiting:
             return
         if self.hold_all() or (self._waiting[0].manual and self.hold_manual()):
@@ -154,6 +226,9 @@ class Turns:
         """Take back the follow-up of `followed`, or, without it, the create that is outstanding."""
         if followed is not None:
             self._waiting = deque(create for create in self._waiting if create.follows is not followed)
+        elif not self._connected:
+            self._waiting.clear()
+            self.awaited = False
         if self._outstanding is not None and (followed is None or self._outstanding.follows is followed):
             self._outstanding.withdrawn = True
 
@@ -225,6 +300,8 @@ class Turns:
                 # No unmarked response was its answer, so the watch over it, which one may have stopped, begins anew.
                 self._out.set_timer(CREATE_TIMER, self._timeout)
         create = self._claim(mark, payload)
+        if create is None or not create.out_of_band:
+            self.awaited = False
         response_id, active = wire.text(payload, "id"), self.active
         # One without a name begins the response whose first words came before it, if there is one.
         unstarted = active if active is not None and not active.started else None

@@ -104,6 +104,10 @@ class ClientView(Protocol):
         """The session will create a response that continues the chain whose response just ended with server calls."""
         ...
 
+    def continues(self, response_id: str) -> None:
+        """A response was cut off and will be asked for again: its chain rests when the view sees its end."""
+        ...
+
     def chain_ended(self, *, status: str, reason: str) -> Sequence[Mapping[str, Any]]:
         """No follow-up will come: the synthesised `response.done` of a chain that rests, or nothing if none does.
 

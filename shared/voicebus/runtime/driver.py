@@ -5,6 +5,7 @@ engine sees one thing at a time and outputs keep their order. An exception ends 
 """
 
 import asyncio
+import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
@@ -12,29 +13,33 @@ from typing import Any, Final
 from voicebus.contracts.commands import SESSION_COMMAND
 from voicebus.contracts.envelope import Entry
 from voicebus.contracts.journal import ErrorRecorded, EventType, SessionEnded
+from voicebus.engine import wire
 from voicebus.engine.config import SessionConfig
 from voicebus.engine.inputs import (
-    AgentResolved,
-    AgentUnresolved,
     Approve,
-    CallVetted,
     End,
     Input,
+    LinkExpires,
     LinkLost,
+    LinkOpened,
     ModelAudio,
     ModelEvent,
     ModelMalformed,
     Reject,
+    SpareEvent,
+    SpareLost,
+    SpareOpened,
     TimerFired,
-    ToolResultArrived,
 )
 from voicebus.engine.outputs import (
     CancelTimer,
     CancelTool,
     Close,
     ConcealInput,
+    Dial,
     DispatchCheck,
     DispatchTool,
+    DropLink,
     Emit,
     ForwardAudio,
     HoldInput,
@@ -42,24 +47,25 @@ from voicebus.engine.outputs import (
     Observe,
     Output,
     Record,
+    ReleaseAudio,
     ResolveAgent,
     ReturnInputs,
     SendModel,
     SetTimer,
     StopModel,
+    SwitchLink,
     ToClient,
     VetCall,
     WordToolError,
 )
 from voicebus.engine.state import State
 from voicebus.errors import CommandRefusedError, ModelLinkError
-from voicebus.ports import (
-    ModelConnector,
-    ModelLink,
-    SessionRef,
-)
+from voicebus.ports import ModelConnector, SessionRef
 from voicebus.runtime import asking, frames
 from voicebus.runtime.commands import Commands, TakeOver
+from voicebus.runtime.inline import CALL_GOES_ON, InlineCalls, call_of
+from voicebus.runtime.input_audio import HEARD, InputAudio
+from voicebus.runtime.links import Links
 from voicebus.runtime.surroundings import Author, Bus, ClientFace, Engine, ModelTap, StoppableLink
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
@@ -76,15 +82,16 @@ CLEAN_UP_S: Final = 10.0
 _INTERNAL_ERROR: Final = 1011
 _UNREACHABLE: Final = "The model cannot be reached."
 _SERVICE: Final = "gateway"
-_MAX_WAITING: Final = 10_000
-_MAX_WAITING_BYTES: Final = 32 * 1024 * 1024
+_WITH_AUDIO: Final = frozenset({"input_audio_buffer.commit", "input_audio_buffer.clear"})
+_CREATED: Final = "session.created"
+_EMPTY_COMMIT: Final = "input_audio_buffer_commit_empty"
 
 # Bytes of one value of an event beside its text: a frame of empty lists takes twenty times its size.
 _OBJECT: Final = 128
 
 
 class SessionDriver:
-    """One session, from dialling the model to its last record. Implements `ModelListener`."""
+    """One session, from dialling the model to its last record. Implements `ModelListener` and `links.Answers`."""
 
     def __init__(
         self,
@@ -105,7 +112,8 @@ class SessionDriver:
         self._author = author
         self._tap = tap
         self._log = log.bind(session=ref.id, agent=config.agent.name, trace=ref.traceparent)
-        self._link: ModelLink | None = None
+        self._links = Links(config.models or (config.model,), self, self, self.job)
+        self._audio = InputAudio()
         self._commands = Commands()
         self._inputs: deque[tuple[Input, frames.AudioDelta | None, int]] = deque()
         self._item: tuple[Input, frames.AudioDelta | None, int] | None = None
@@ -117,24 +125,23 @@ class SessionDriver:
         # Frames that came before the engine was started; bounded by what a server says before it is spoken to.
         self._early: list[bytes] = []
         self._early_loss: LinkLost | None = None
-        # With `inline_tools`: the calls that run, and the frames that wait for them (parity 25). Bounded by
-        # `_MAX_WAITING` and `_MAX_WAITING_BYTES`: beyond, all are read after all, out of their turn, rather than kept.
-        self._inline: set[str] = set()
-        self._caught_up = asyncio.Event()
-        self._caught_up.set()
-        self._waiting: deque[bytes] = deque()
-        self._waiting_bytes = 0
+        self._inline = InlineCalls()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._jobs: set[asyncio.Task[None]] = set()
         self._ended = asyncio.Event()
         self._reason = "error"
         self._dialled_at = self._started_at = 0.0
         self._heard_model = False
+        self._spare_session: Mapping[str, Any] = {}
         self.last_seq: int = 0
         self.leaving = HANGUP
         """Why the session ends where `run` is cancelled."""
         self._perform: dict[type, Callable[[Any], None]] = {
             SendModel: self._send_model,
+            Dial: self._dial,
+            DropLink: self._drop_link,
+            SwitchLink: self._switch_link,
+            ReleaseAudio: self._release_audio,
             ForwardAudio: self._forward_audio,
             HoldInput: self._hold_input,
             ReturnInputs: self._return_inputs,
@@ -167,16 +174,18 @@ class SessionDriver:
     def ended(self) -> bool:
         return self._ended.is_set()
 
-    async def dial(self, connector: ModelConnector) -> None:
+    async def dial(self, *connectors: ModelConnector) -> None:
         """Open the model's link. What comes on it waits until the session is `run`.
+
+        `connectors` are the ways to the models of the session's config, by address.
 
         Raises:
             UserError, ModelLinkError: as the connector; nothing has been opened then, and `run` must not follow.
         """
         self._dialled_at = self._bus.clock.monotonic()
-        self._link = await connector.connect(self, model=self._config.model)
+        await self._links.first(connectors)
 
-    async def run(self, connector: ModelConnector | None = None) -> str:
+    async def run(self, *connectors: ModelConnector) -> str:
         """Dial the model and start, unless that was done, converse until the end, clean up. Returns why it ended.
 
         A model that cannot be reached is a session that ended: it is recorded and the client is told.
@@ -184,13 +193,12 @@ class SessionDriver:
         self._bus.inbox.subscribe(self._ref.id, self._arrived)
         try:
             lost = None
-            if connector is not None:
+            if connectors:
                 try:
-                    await self.dial(connector)
+                    await self.dial(*connectors)
                 except ModelLinkError as error:
-                    # What is lost goes to the client, whom the model's address does not concern.
                     self._log.warning("the model cannot be reached", error=str(error), code=error.code)
-                    lost = LinkLost(_UNREACHABLE, code=error.code, close_code=error.close_code)
+                    lost = _unreachable(error)
             if not self._live:
                 self.start()
             if lost is not None:
@@ -214,6 +222,8 @@ class SessionDriver:
         try:
             for output in self._engine.start():
                 self._perform[type(output)](output)
+            if self._links.link is not None:
+                self._audio.release(self._links.link, whole=True)
             if self._tap is not None:
                 self._tap.settled()
         except Exception as error:  # noqa: BLE001 - the boundary between one session and the others
@@ -270,7 +280,7 @@ class SessionDriver:
 
     async def caught_up(self) -> None:
         """Return once no call of `inline_tools` runs."""
-        await self._caught_up.wait()
+        await self._inline.caught_up()
 
     @property
     def session(self) -> str:
@@ -288,9 +298,9 @@ class SessionDriver:
         return self._engine.history
 
     def send_audio(self, frame: bytes) -> None:
-        """Pass an append frame on to the model, past the engine."""
-        if self._link is not None and not self.ended:
-            self._link.send_frame(frame)
+        """Pass an append frame on to the model, past the engine; without a link its newest 5 s wait."""
+        if not self.ended:
+            self._audio.append(frame)
 
     def job(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         """Run something that waits beside the session; cancelled with it, its failure ends it."""
@@ -306,20 +316,16 @@ class SessionDriver:
     def model_frame(self, frame: bytes) -> None:
         if not self._live:
             self._early.append(frame)
-        elif self._inline:
-            self._waiting.append(frame)
-            self._waiting_bytes += len(frame)
-            if len(self._waiting) > _MAX_WAITING or self._waiting_bytes > _MAX_WAITING_BYTES:
-                self._inline.clear()
+        elif self._inline.calls:
+            if not self._inline.keep(frame):
+                self._inline.end_all()
                 self._read_waiting()
         else:
             self._read(frame)
 
     def _read_waiting(self) -> None:
         """Read the frames that waited for a call, up to the next call."""
-        while self._waiting and not self._inline and not self.ended:
-            frame = self._waiting.popleft()
-            self._waiting_bytes -= len(frame)
+        while not self.ended and (frame := self._inline.next()) is not None:
             self._read(frame)
 
     def _read(self, frame: bytes) -> None:
@@ -346,17 +352,55 @@ class SessionDriver:
         if kind in frames.AUDIO_TYPES:
             self._take(ModelMalformed("an audio delta without what belongs to it"), None, size)
             return
+        if kind in HEARD:
+            self._audio.heard(kind, event)
         self._take(ModelEvent(event), None, size + _OBJECT * frame.count(b","))
+        if kind == _CREATED:
+            self._expires(wire.mapping(event, "session"))
+        elif kind == "error" and wire.text(wire.mapping(event, "error"), "code") == _EMPTY_COMMIT:
+            self._audio.refused()
 
     def model_lost(self, why: str, close_code: int | None) -> None:
-        lost = LinkLost(why, close_code=close_code)
+        lost = LinkLost(why, close_code=close_code, jitter=random.random())  # noqa: S311 - spreads load, no secret
         if not self._live:
             self._early_loss = lost
             return
         # What waits for a call was said before the loss.
-        self._inline.clear()
+        self._inline.end_all()
         self._read_waiting()
         self.feed(lost)
+
+    def _expires(self, session: Mapping[str, Any]) -> None:
+        """The model's session is over at a time of its own clock, which ours is close to."""
+        at = wire.number(session, "expires_at")
+        if at > 0:
+            self.feed(LinkExpires(max(0.0, at - self._bus.clock.at_ms() / 1000)))
+
+    # --- what came of dialling ------------------------------------------------------------------------
+
+    def link_opened(self) -> None:
+        self._heard_model = False
+        self.feed(LinkOpened())
+
+    def link_failed(self, error: ModelLinkError) -> None:
+        self.feed(_unreachable(error))
+
+    def spare_opened(self) -> None:
+        self.feed(SpareOpened())
+
+    def spare_failed(self, why: str) -> None:
+        self._links.drop_spare()
+        self.feed(SpareLost(why))
+
+    def spare_frame(self, frame: bytes) -> None:
+        try:
+            event = frames.parse_event(frame)
+        except ValueError as error:
+            self.spare_failed(f"it sent a frame that cannot be read: {error}")
+            return
+        self.feed(SpareEvent(event))
+        if event.get("type") == _CREATED:
+            self._spare_session = wire.mapping(event, "session")
 
     # --- the loop -----------------------------------------------------------------------------------
 
@@ -374,8 +418,8 @@ class SessionDriver:
         try:
             while inputs and not ended():
                 self._item = event, delta, size = inputs.popleft()
-                if self._inline and isinstance(event, _CALL_GOES_ON):
-                    self._went_on(_call_id(event))
+                if self._inline.calls and isinstance(event, CALL_GOES_ON):
+                    self._inline.end(call_of(event))
                 outputs = self._engine.handle(event, self._bus.clock.monotonic())
                 if tap is not None and (known := _known(event, outputs)) is not None:
                     tap.heard(known, delta, size)
@@ -389,7 +433,7 @@ class SessionDriver:
             self._busy = False
         if not self._open:
             self._open_to_client()
-        if self._waiting:
+        if self._inline.waiting:
             self._read_waiting()
 
     def _open_to_client(self) -> None:
@@ -415,7 +459,7 @@ class SessionDriver:
 
     async def _clean_up(self) -> None:
         self._ended.set()
-        self._caught_up.set()
+        self._inline.end_all()
         self._live = False
         self._bus.inbox.unsubscribe(self._ref.id)
         for timer in self._timers.values():
@@ -425,8 +469,7 @@ class SessionDriver:
         for job in closing:
             job.cancel()
         closing.append(asyncio.create_task(self._bus.journal.close(self._ref), name=f"close-journal-{self._ref.id}"))
-        if self._link is not None:
-            closing.append(asyncio.create_task(self._link.close(), name=f"close-model-{self._ref.id}"))
+        closing.append(asyncio.create_task(self._links.aclose(), name=f"close-model-{self._ref.id}"))
         try:
             await asyncio.wait(closing, timeout=CLEAN_UP_S)
         finally:
@@ -467,8 +510,37 @@ class SessionDriver:
     # --- outputs ------------------------------------------------------------------------------------
 
     def _send_model(self, output: SendModel) -> None:
-        if self._link is not None:
-            self._link.send(output.event)
+        event, links = output.event, self._links
+        if output.speech is not None:
+            event = self._audio.item(event, output.speech)
+        if output.spare:
+            if links.spare is not None:
+                links.spare.send(event)
+        elif event.get("type") in _WITH_AUDIO:
+            self._audio.send(event)
+        elif links.link is not None:
+            links.link.send(event)
+
+    def _dial(self, output: Dial) -> None:
+        if output.spare:
+            self._links.dial_spare(output.address)
+        else:
+            self._dialled_at = self._bus.clock.monotonic()
+            self._links.dial(output.address)
+
+    def _drop_link(self, _: DropLink) -> None:
+        self._audio.hold()
+        self._links.drop()
+
+    def _switch_link(self, _: SwitchLink) -> None:
+        self._audio.hold()
+        self._links.switch()
+        session, self._spare_session = self._spare_session, {}
+        self._expires(session)
+
+    def _release_audio(self, output: ReleaseAudio) -> None:
+        if self._links.link is not None:
+            self._audio.release(self._links.link, whole=output.whole)
 
     def _forward_audio(self, output: ForwardAudio) -> None:
         delta = None if self._item is None else self._item[1]
@@ -502,7 +574,7 @@ class SessionDriver:
         self._bus.tools.dispatch(self._ref, output)
 
     def _cancel_tool(self, output: CancelTool) -> None:
-        self._went_on(output.call_id)
+        self._inline.end(output.call_id)
         self._bus.tools.cancel(self._ref, output)
 
     def _dispatch_check(self, output: DispatchCheck) -> None:
@@ -510,8 +582,8 @@ class SessionDriver:
         self._bus.guardrails.check(self._ref, output, timeout_ms=limit)
 
     def _stop_model(self, output: StopModel) -> None:
-        if isinstance(self._link, StoppableLink):
-            self._link.stop(output)
+        if isinstance(self._links.link, StoppableLink):
+            self._links.link.stop(output)
 
     # --- the author's side --------------------------------------------------------------------------
 
@@ -528,13 +600,7 @@ class SessionDriver:
 
     def _waits_for(self, call_id: str) -> None:
         if self._config.inline_tools:
-            self._inline.add(call_id)
-            self._caught_up.clear()
-
-    def _went_on(self, call_id: str) -> None:
-        self._inline.discard(call_id)
-        if not self._inline:
-            self._caught_up.set()
+            self._inline.begin(call_id)
 
     def _ask(self, name: str, question: Callable[[], Awaitable[Input]]) -> None:
         async def answered() -> None:
@@ -572,10 +638,6 @@ class SessionDriver:
         self._face.close(output.client_code, output.reason)
 
 
-# What ends the waiting for a call of `inline_tools`, or is followed by its next step.
-_CALL_GOES_ON: Final = (ToolResultArrived, CallVetted, AgentResolved, AgentUnresolved)
-
-
 def _known(item: Input, outputs: Sequence[Output]) -> Input | None:
     """What of `item` whoever reads along may know; None where that is nothing, or nothing yet."""
     first = outputs[0] if outputs else None
@@ -586,7 +648,7 @@ def _known(item: Input, outputs: Sequence[Output]) -> Input | None:
     return item
 
 
-def _call_id(event: Input) -> str:
-    if isinstance(event, ToolResultArrived):
-        return event.result.call_id
-    return event.call_id if isinstance(event, CallVetted | AgentResolved | AgentUnresolved) else ""
+def _unreachable(error: ModelLinkError) -> LinkLost:
+    """What is lost goes to the client, whom the model's address does not concern."""
+    jitter = random.random()  # noqa: S311 - spreads load, no secret
+    return LinkLost(_UNREACHABLE, error.code, error.close_code, error.fatal, jitter)

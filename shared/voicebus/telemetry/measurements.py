@@ -11,6 +11,7 @@ MEASUREMENTS: Final[Mapping[str, Counter | Histogram]] = {
     "response_latency": metrics.RESPONSE_LATENCY,
     "barge_in": metrics.BARGE_IN,
     "tokens": metrics.MODEL_TOKENS,
+    "model_reconnect": metrics.MODEL_RECONNECTS,
     "model_error": metrics.MODEL_ERRORS,
     "guardrail_trip": metrics.GUARDRAIL_TRIPS,
     "tool_outcome": metrics.TOOL_OUTCOMES,

@@ -21,6 +21,7 @@ SESSION_DURATION = Histogram("voicebus_session_duration_seconds", "Length of end
 ADMISSION_REJECTED = Counter("voicebus_admission_rejected_total", "Conversations not admitted.", ["reason"])
 DRAINING = Gauge("voicebus_draining", "1 while the process finishes its work and takes no more.")
 MODEL_CONNECT = Histogram("voicebus_model_connect_seconds", "From dialling to the model's first event.", buckets=_TURN)
+MODEL_RECONNECTS = Counter("voicebus_model_reconnects_total", "Attempts to replace the model's socket.", ["cause"])
 MODEL_ERRORS = Counter("voicebus_model_errors_total", "Error events and failures of the model link.", ["code"])
 RESPONSE_LATENCY = Histogram(
     "voicebus_response_latency_seconds", "From the end of the user's turn to the first audio sent.", buckets=_TURN

@@ -264,10 +264,11 @@ async def test_a_gateway_that_stops_ends_what_is_left_with_1012(gateways: Gatewa
     await connection.__aexit__(None, None, None)
 
 
-async def test_a_model_that_cannot_be_reached_is_said_recorded_and_closed(gateways: Gateways) -> None:
+async def test_a_model_that_cannot_be_reached_is_tried_a_few_times_said_recorded_and_closed(gateways: Gateways) -> None:
     async with gateways(model_url="ws://127.0.0.1:1/v1/realtime") as gateway, native(gateway) as client:
         assert await client.closed() == 1011
-    assert client.types == ["session_started", "history_updated", "error", "session_ended"]
+    tried = ["model_reconnecting"] * 3
+    assert client.types == ["session_started", "history_updated", *tried, "error", "session_ended"]
     assert client.events("error")[0]["message"] == "The model cannot be reached."
     assert "127.0.0.1" not in json.dumps(client.seen)
     assert client.seen[-1]["reason"] == "model_lost"

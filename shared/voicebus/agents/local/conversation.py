@@ -20,9 +20,10 @@ from voicebus.agents.local.tap import WireTap
 from voicebus.agents.local.work import LocalChecks, LocalTools
 from voicebus.agents.models.model import RealtimeModel, RealtimeModelConfig, RealtimeModelListener
 from voicebus.agents.models.openai import DEFAULT_MODEL, OpenAIRealtimeWebSocketModel, is_plain
-from voicebus.engine.config import Face, SessionConfig, Transport
+from voicebus.engine.config import Face, Recovering, SessionConfig, Transport
 from voicebus.engine.inputs import End, Input, Trouble
 from voicebus.engine.session import Session
+from voicebus.engine.state import State
 from voicebus.ports import ModelLink, ModelListener, SessionRef
 from voicebus.runtime.driver import CLEAN_UP_S, SessionDriver
 from voicebus.runtime.surroundings import Bus
@@ -89,7 +90,13 @@ class Conversation:
             Bus(clock, self._tools, self._checks, self.journal, NoInbox()),
             self.face,
             author=author,
-            tap=self.bridge or WireTap(self.face, self.showing, beginning.context),
+            tap=self.bridge
+            or WireTap(
+                self.face,
+                self.showing,
+                beginning.context,
+                is_over=lambda: self._engine.state is State.CLOSED,
+            ),
         )
         self._task: asyncio.Task[str] | None = None
         self._attached = False
@@ -133,6 +140,7 @@ class Conversation:
             guardrail_timeout_ms=CHECK_TIMEOUT_MS,
             transport=Transport.WIRE if is_plain(beginning.model) else Transport.EVENTS,
             words_errors=run_config.get("tool_error_formatter") is not None,
+            recovering=Recovering.ATTACH if beginning.model_config.get("call_id") else Recovering.REPLAY,
             inline_tools=not run_config.get("async_tool_calls", True),
             seed=tuple(beginning.history),
             tracked_playback=beginning.model_config.get("playback_tracker") is not None,

@@ -23,7 +23,7 @@ from voicebus.agents.models.translate import audio_event
 from voicebus.contracts.envelope import Message
 from voicebus.contracts.journal import ErrorRecorded, EventType
 from voicebus.engine.outputs import ForwardAudio
-from voicebus.errors import VoicebusError
+from voicebus.errors import ModelLinkError, VoicebusError
 from voicebus.runtime.frames import AudioDelta
 from voicebus.telemetry.logging import get_logger
 
@@ -110,7 +110,9 @@ class EventFace:
         self._made_of: list[RealtimeItem | None] = []
         # Bytes of the items that were made since an event was last given to the broadcast.
         self._made_bytes = 0
+        self._last_error: ErrorRecorded | None = None
         self.model_session_id: str | None = None
+        self.is_disconnected: bool = False
 
     # --- from the model's side ------------------------------------------------------------------------
 
@@ -201,6 +203,9 @@ class EventFace:
 
     def close(self, code: int, reason: str) -> None:
         self.settle()
+        error = self._last_error
+        if reason == "model_lost" and self._failure is None and not self._left_in_order and error is not None:
+            self._failure = ModelLinkError(error.message, code=error.code)
         if reason == "error" and self._failure is None:
             self._failure = VoicebusError("The session failed; its last `error` event says of what.")
         self._broadcast.end(self._failure)
@@ -298,7 +303,8 @@ class EventFace:
 
     def _error_recorded(self, data: ErrorRecorded) -> None:
         if self._left_in_order and data.code == "model_lost":
-            return  # a server that closes in order has done nothing wrong (parity 125)
+            return  # a model that ends in order has done nothing wrong (parity 125)
+        self._last_error = data
         error, self._error = self._error, None
         if error is None:
             error = RealtimeErrorDetails(data.message, data.code, f"{data.source}_error")

@@ -19,7 +19,16 @@ from voicebus.agents.local.work import LocalChecks, LocalTools, Names
 from voicebus.agents.tools.kinds import Tool
 from voicebus.agents.tools.remote import RemoteTool
 from voicebus.contracts.envelope import Message
-from voicebus.contracts.journal import EventType, GuardrailTripped, Handoff, ToolApprovalRequired, ToolEnd, ToolStart
+from voicebus.contracts.journal import (
+    EventType,
+    GuardrailTripped,
+    Handoff,
+    ModelReconnected,
+    ModelReconnecting,
+    ToolApprovalRequired,
+    ToolEnd,
+    ToolStart,
+)
 from voicebus.telemetry.logging import get_logger
 
 log: Final = get_logger(__name__)
@@ -185,6 +194,12 @@ class Showing:
             results, data.message, self.info, response_id=data.response_id, item_id=data.item_id
         )
 
+    def _reconnecting(self, data: ModelReconnecting) -> RealtimeSessionEvent:
+        return shown.RealtimeModelReconnecting(data.cause, data.attempt, self.info)
+
+    def _reconnected(self, data: ModelReconnected) -> RealtimeSessionEvent:
+        return shown.RealtimeModelReconnected(data.attempt, self.info)
+
     _EMITS: ClassVar[Mapping[str, Callable[[Any, Mapping[str, Any]], RealtimeSessionEvent]]] = {
         "agent_start": _agent_start,
         "agent_end": _agent_end,
@@ -207,4 +222,6 @@ class Showing:
         EventType.TOOL_APPROVAL_REQUIRED: _approval_required,
         EventType.HANDOFF: _handoff,
         EventType.GUARDRAIL_TRIPPED: _guardrail_tripped,
+        EventType.MODEL_RECONNECTING: _reconnecting,
+        EventType.MODEL_RECONNECTED: _reconnected,
     }

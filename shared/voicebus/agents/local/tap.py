@@ -1,6 +1,6 @@
 """Reads along with a model that speaks the protocol, and has its events shown as those of the model layer."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from voicebus.agents.context import RunContextWrapper
@@ -39,10 +39,13 @@ _ITEM_DONE: Final = "conversation.item.done"
 
 
 class WireTap:
-    """Implements `ModelTap` for a session over the wire."""
+    """Implements `ModelTap` for a session over the wire; `is_over` tells whether a lost connection was its end."""
 
-    def __init__(self, face: EventFace, showing: Showing, context: RunContextWrapper[Any]) -> None:
+    def __init__(
+        self, face: EventFace, showing: Showing, context: RunContextWrapper[Any], *, is_over: Callable[[], bool]
+    ) -> None:
         self._face = face
+        self._is_over = is_over
         self._showing = showing
         self._context = context
 
@@ -76,6 +79,7 @@ class WireTap:
 
     def _underived(self, event: Mapping[str, Any]) -> None:
         if event["type"] == SESSION_CREATED:
+            self._face.is_disconnected = False
             self._face.model_session_id = wire.text(wire.mapping(event, "session"), "id") or None
         elif event["type"] == _ITEM_DONE:
             # Nothing to the model layer, as `response.output_item.done` says the same; the engine reads both.
@@ -98,7 +102,11 @@ class WireTap:
             self._lost(item)
 
     def _lost(self, lost: LinkLost) -> None:
-        self._face.raw(RealtimeModelConnectionStatusEvent("disconnected"))
+        if not self._face.is_disconnected:
+            self._face.is_disconnected = True
+            self._face.raw(RealtimeModelConnectionStatusEvent("disconnected"))
+        if not self._is_over():
+            return
         if lost.close_code in CLEAN_CLOSE:
             self._face.raw(RealtimeModelEndOfStreamEvent())
             self._face.lost(None)

@@ -23,7 +23,7 @@ from voicebus.agents.models.events import (
 from voicebus.agents.models.translate import audio_event, raw_audio, semantic_events
 from voicebus.contracts.envelope import Message
 from voicebus.contracts.journal import ErrorRecorded, EventType
-from voicebus.engine.config import AgentSpec, Face, SessionConfig
+from voicebus.engine.config import AgentSpec, Face, Recovering, SessionConfig
 from voicebus.engine.inputs import End, Input, LinkLost, ModelAudio, ModelEvent
 from voicebus.engine.outputs import ForwardAudio, Record
 from voicebus.engine.session import Session
@@ -61,6 +61,7 @@ class Standalone:
             agent=agent,
             model=model,
             calls_elsewhere=True,
+            recovering=Recovering.NEVER,
             tracked_playback=tracked_playback,
         )
         clock = LocalClock()

@@ -1,0 +1,78 @@
+"""What the failures of a model mean: the single home of which of them connecting again cannot mend (protocol 3.3).
+
+An `error` code, a WebSocket close code and an HTTP status each tell by themselves.
+"""
+
+from typing import Final
+
+FATAL_CODES: Final = frozenset(
+    {
+        "invalid_api_key",
+        "invalid_model",
+        "missing_model",
+        "beta_api_shape_disabled",
+        "insufficient_quota",
+        "account_deactivated",
+        "billing_hard_limit_reached",
+        "call_id_not_found",
+    }
+)
+"""Errors between us and the model's provider: a client of the OpenAI face is not told of them."""
+
+RATE_LIMIT_CODES: Final = frozenset({"rate_limit_exceeded", "inference_rate_limit_exceeded"})
+"""Failures of a response that waiting mends, on the same socket."""
+
+CIRCUIT_OPEN: Final = "circuit_open"
+"""An address that has failed too often of late, and is not dialled for a while."""
+
+SESSION_EXPIRED: Final = "session_expired"
+
+_FATAL_CLOSES: Final = frozenset({3000, 4000})
+_TOO_MANY_REQUESTS: Final = 429
+_REQUEST_TIMEOUT: Final = 408
+
+# Codes that may label a metric; anything else counts as "other".
+_KNOWN_CODES: Final = (
+    FATAL_CODES
+    | RATE_LIMIT_CODES
+    | {
+        "response_cancel_not_active",
+        "conversation_already_has_active_response",
+        "item_truncate_invalid_item_id",
+        "item_delete_invalid_item_id",
+        "item_retrieve_invalid_item_id",
+        "item_create_duplicate_item_id",
+        "item_create_invalid_previous_item_id",
+        "invalid_json",
+        "invalid_event",
+        "invalid_value",
+        "unknown_parameter",
+        "missing_required_parameter",
+        "input_audio_buffer_commit_empty",
+        "cannot_update_voice",
+        "server_error",
+        "model_lost",
+        "model_malformed",
+        "model_silent",
+        "response_failed",
+        "response_create_timeout",
+        "response_stalled",
+        CIRCUIT_OPEN,
+        SESSION_EXPIRED,
+    }
+)
+
+
+def error_label(code: str) -> str:
+    """`code` as a label of bounded cardinality."""
+    return code if code in _KNOWN_CODES else "other"
+
+
+def is_fatal(code: str | None, close_code: int | None = None) -> bool:
+    """Whether connecting again to the same address cannot help."""
+    return code in FATAL_CODES or close_code in _FATAL_CLOSES
+
+
+def is_fatal_status(status: int) -> bool:
+    """The same of the HTTP status with which a server refused the connection."""
+    return 400 <= status < 500 and status not in (_TOO_MANY_REQUESTS, _REQUEST_TIMEOUT)

@@ -1,0 +1,219 @@
+"""A model's socket that is lost, and the next one: what is cut off, what is told again, when the conversation goes on.
+
+Pure decisions; dialling is the driver's (`Dial`). What the lost socket has cut off is closed as if the model had done
+so, for history, record and client alike. Then exactly what is unanswered is asked for on the next socket:
+
+1. A response that has made calls has ended: its calls are answered, and the model goes on when their outputs are in.
+2. One whose items are all finished has ended: only its `response.done` is missing.
+3. One that was stopped, or that the user is speaking into, has ended.
+4. Any other is asked for again, as it was asked for; to a client of the OpenAI face it goes on as the same response.
+5. A turn that the model would have answered by itself, and had not begun to, is asked for.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
+
+from voicebus.contracts.journal import EventType
+from voicebus.engine import wire
+from voicebus.engine.backoff import MAX_ATTEMPTS, MAX_FIRST_ATTEMPTS, Backoff
+from voicebus.engine.config import Recovering, Transport
+from voicebus.engine.failures import CIRCUIT_OPEN, SESSION_EXPIRED, is_fatal
+from voicebus.engine.inputs import LinkLost
+from voicebus.engine.outputs import Dial, DropLink, ReleaseAudio
+from voicebus.engine.parts import Parts
+from voicebus.engine.replaying import Conversation, Replay
+from voicebus.engine.responses import Response
+from voicebus.engine.state import RECONNECT_TIMER
+
+Event = Mapping[str, Any]
+
+# A socket that served so long (s), or that completed a response, was good: the next loss is a new one.
+_PROVED_S: Final = 10.0
+# One that expired may have been short-lived by its server's choice.
+_PROVED_EXPIRED_S: Final = 0.5
+_ECHOES: Final = frozenset({"conversation.item.added", "conversation.item.created", "conversation.item.done"})
+
+
+class Cut(Protocol):
+    """Ends a response whose rest will never come; `again`: it is asked for once more."""
+
+    def __call__(self, response: Response, status: str, *, again: bool) -> None: ...
+
+
+class Recovery:
+    """Brings a session over from one socket to the next. `cut` ends a response that will not go on."""
+
+    def __init__(self, parts: Parts, cut: Cut) -> None:
+        self._p = parts
+        self._cut = cut
+        self._backoff = Backoff()
+        self._conversation = Conversation(parts.history, parts.transcript, parts.out.uplink, parts.out)
+        self._replay = Replay(parts.out)
+        self._address = 0
+        self._live_since: float | None = None
+        self._met = False
+        self._answered = False
+        parts.out.uplink.is_shown = self._is_shown
+
+    # --- the socket is lost ---------------------------------------------------------------------------
+
+    def lost(self, item: LinkLost, code: str | None) -> bool:
+        """Whether another socket is to be dialled, which is arranged then. `code` is the model's last word, if any."""
+        p = self._p
+        if p.config.recovering is Recovering.NEVER or p.config.transport is Transport.EVENTS:
+            return False
+        was_live = self._live_since is not None
+        self._judge(code)
+        elsewhere = is_fatal(code, item.close_code) or item.fatal or code == CIRCUIT_OPEN
+        delay: float | None = 0.0
+        if elsewhere and self._address + 1 < len(p.config.models):
+            self._address += 1
+        elif elsewhere and code != CIRCUIT_OPEN:
+            return False
+        else:
+            self._address = 0
+            delay = self._backoff.next(item.jitter, limit=MAX_ATTEMPTS if self._met else MAX_FIRST_ATTEMPTS)
+        if delay is None:
+            return False
+        if was_live:
+            self._live_since = None
+            self._break_off()
+        cause = _cause(item, code, was_live=was_live)
+        p.out.observe("model_reconnect", cause=cause)
+        p.out.record(EventType.MODEL_RECONNECTING, cause=cause, attempt=max(1, self._backoff.attempt))
+        p.out.add(DropLink())
+        p.out.set_timer(RECONNECT_TIMER, delay)
+        return True
+
+    def _judge(self, code: str | None) -> None:
+        """Whether the socket that is lost was good, so that attempts are counted anew."""
+        if self._live_since is not None:
+            lived = self._p.out.now - self._live_since
+            if self._answered or lived >= (_PROVED_EXPIRED_S if code == SESSION_EXPIRED else _PROVED_S):
+                self._backoff.restart()
+        self._answered = False
+
+    def _break_off(self) -> None:
+        p = self._p
+        p.out.uplink.lost()
+        for held in p.holding.waiting():
+            p.interruptions.mute(held)
+        speaking = p.turns.speaking and p.settings.server_interrupts
+        for response in p.turns.disconnected():
+            if response.out_of_band:
+                self._cut(response, "failed", again=False)
+            elif response.client_calls or p.calls.batches.has(response):
+                self._cut(response, "completed", again=False)
+            elif response.cancelling or speaking or (response.muted and not response.over):
+                self._cut(response, "cancelled", again=False)
+            elif p.unfinished.is_whole(response):
+                self._cut(response, "completed", again=False)
+            else:
+                self._cut(response, "incomplete", again=True)
+        p.calls.forget_hosted()
+
+    def due(self) -> None:
+        """The wait is over."""
+        self._p.out.add(Dial(self._address))
+
+    # --- the next socket ------------------------------------------------------------------------------
+
+    def opened(self) -> None:
+        """Tell the socket everything."""
+        p = self._p
+        p.out.uplink.open = False
+        p.out.uplink.forget()
+        if p.config.models:
+            p.settings.serve(p.config.models[self._address])
+        self._replay = Replay(p.out)
+        items, _ = self._conversation.items()
+        self._replay.begin(p.settings.told, items)
+        self._note_told()
+
+    def heard(self, event: Event) -> bool:
+        """An event of the model: whether it answers the replay and nothing else."""
+        uplink = self._p.out.uplink
+        kind = wire.text(event, "type")
+        if kind in _ECHOES and uplink.replayed and wire.text(wire.mapping(event, "item"), "id") in uplink.replayed:
+            return True
+        if kind == "response.done" and wire.text(wire.mapping(event, "response"), "status") == "completed":
+            self._answered = True
+        if self._replay.heard(event):
+            return True
+        uplink.heard(event)
+        return False
+
+    @property
+    def is_confirmed(self) -> bool:
+        return self._replay.is_confirmed
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the next socket does not take the session's settings."""
+        return self._replay.is_refused
+
+    def live(self) -> None:
+        """The socket serves."""
+        self._live_since = self._p.out.now
+        self._met = True
+
+    def resume(self, session: Event | None) -> None:
+        """The next socket knows the conversation: what came meanwhile goes out, then what is unanswered is asked."""
+        p = self._p
+        self.live()
+        p.out.record(EventType.MODEL_RECONNECTED, attempt=max(1, self._backoff.attempt))
+        self.catch_up(session)
+        p.out.add(ReleaseAudio())
+        p.turns.connected()
+
+    def catch_up(self, session: Event | None) -> None:
+        """What has changed since the socket was told, and what waited."""
+        p, uplink = self._p, self._p.out.uplink
+        items, calls = self._conversation.items()
+        self._replay.bring(items)
+        self._note_told()
+        uplink.missing = {call_id: (item.id, self._out_of_place(item.wire)) for call_id, (_, item) in calls.items()}
+        waiting = uplink.reopened()
+        p.settings.moved(session)
+        p.settings_sent()
+        for event in waiting:
+            if not self._is_told(event):
+                p.out.pass_on(event)
+
+    def _note_told(self) -> None:
+        """Which items' echoes tell nothing new, and which spoken answers this socket knows as text."""
+        uplink, history = self._p.out.uplink, self._p.history
+        told = self._replay.told
+        uplink.replayed = {
+            item.id for item in told if history.item(item.id) or history.is_hidden(item.id) or item.id in uplink.extras
+        }
+        uplink.spoken_texts = {item.id for item in told if wire.text(item.wire, "role") == "assistant"}
+
+    def _out_of_place(self, item: Event) -> Event:
+        return {"type": "conversation.item.create", "event_id": self._p.out.mint(), "item": item}
+
+    def _is_told(self, event: Event) -> bool:
+        """Whether the replay has told what this event, which waited, would."""
+        item = wire.mapping(event, "item")
+        if wire.text(event, "type") != "conversation.item.create":
+            return False
+        if wire.text(item, "type") == "function_call_output":
+            return self._is_shown(item)
+        return wire.text(item, "id") in self._p.out.uplink.replayed
+
+    def _is_shown(self, item: Event) -> bool:
+        """Whether the history shows this item once the model has it, by itself or as the output of a call."""
+        kind, history = wire.text(item, "type"), self._p.history
+        if kind == "function_call_output":
+            return history.has_output(wire.text(item, "call_id"))
+        return kind == "message" and not history.is_hidden(wire.text(item, "id"))
+
+
+def _cause(item: LinkLost, code: str | None, *, was_live: bool) -> str:
+    if code == SESSION_EXPIRED:
+        return "expired"
+    if code == "model_silent":
+        return "silent"
+    if item.fatal or is_fatal(code, item.close_code) or code == CIRCUIT_OPEN:
+        return "fallback"
+    return "dropped" if was_live or item.close_code is not None else "unreachable"

@@ -1,0 +1,180 @@
+"""The way to the model: what has been sent and is not confirmed yet, and what waits while there is no socket.
+
+Rules:
+
+1. While the socket is open everything goes out at once. Events that change the conversation are remembered until the
+   model confirms or refuses them; when the socket is lost they are the first that wait for the next one.
+2. Without a socket, what follows from the session's own state is not kept, as the replay tells it: settings, creates
+   and cancels of responses, truncations. Commits and clears go to the driver, which keeps them in order with the
+   audio. Everything else waits.
+3. At most `_MAX_WAITING` events of `_MAX_CHARS` characters wait. Beyond that the newest is refused, with an error.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from voicebus.engine import wire
+from voicebus.engine.bounds import REMEMBERED, Recent
+
+Event = Mapping[str, Any]
+
+_MAX_WAITING: Final = 256
+_MAX_CHARS: Final = 4 * 1024 * 1024
+
+_CREATE: Final = "conversation.item.create"
+_DELETE: Final = "conversation.item.delete"
+_TRUNCATE: Final = "conversation.item.truncate"
+_COMMIT: Final = "input_audio_buffer.commit"
+_WITH_AUDIO: Final = frozenset({_COMMIT, "input_audio_buffer.clear"})
+_DERIVED: Final = frozenset({"session.update", "response.create", "response.cancel", _TRUNCATE})
+
+
+class Uplink:
+    """Passes events on to the model's socket, or keeps them. `refused` hears of an event that finds no room.
+
+    `commits` are those that the model has not carried out; `was_asked`: the last turn ended by one of them.
+    `extras` are the items that the session or the client has made and the history does not show, by id, each with the
+    id of the item before it. `missing` are calls that the present socket was not told of, as they had no output.
+    `spoken_texts` are items of the assistant that the present socket knows as text, since they were replayed.
+    """
+
+    def __init__(self) -> None:
+        self.open: bool = True
+        self.commits: int = 0
+        self.was_asked: bool = False
+        self.extras: dict[str, tuple[str | None, Event]] = {}
+        self.missing: dict[str, tuple[str, Event]] = {}
+        self.replayed: set[str] = set()
+        self.spoken_texts: set[str] = set()
+        self.truncated: list[Event] = []
+        self.refused: Callable[[Event], None] = lambda event: None
+        self.is_shown: Callable[[Event], bool] = lambda item: False
+        self._unconfirmed: deque[Event] = deque(maxlen=_MAX_WAITING)
+        self._waiting: deque[Event] = deque()
+        self._size = 0
+        self._committed = Recent()
+        self._added = Recent()
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether the model has confirmed everything."""
+        return not self._unconfirmed and not self.commits
+
+    @property
+    def unadded(self) -> list[str]:
+        """The user's items that the model has committed and not told of yet."""
+        return [item_id for item_id in self._committed if item_id not in self._added]
+
+    # --- to the model ---------------------------------------------------------------------------------
+
+    def outgoing(self, event: Event) -> Sequence[Event]:
+        """What is to be sent for `event` now."""
+        kind = wire.text(event, "type")
+        if kind in _WITH_AUDIO:
+            self.commits += kind == _COMMIT
+            return (event,)
+        if not self.open:
+            if kind not in _DERIVED:
+                self._keep(event)
+            return ()
+        if kind == _TRUNCATE and wire.text(event, "item_id") in self.spoken_texts:
+            self.truncated.append(event)
+            return ()
+        if kind in (_CREATE, _DELETE):
+            self._unconfirmed.append(event)
+        if kind == _CREATE:
+            return self._with_call(event)
+        return (event,)
+
+    def _keep(self, event: Event) -> None:
+        size = len(repr(event))
+        if len(self._waiting) >= _MAX_WAITING or self._size + size > _MAX_CHARS:
+            self.refused(event)
+            return
+        self._waiting.append(event)
+        self._size += size
+
+    def _with_call(self, event: Event) -> Sequence[Event]:
+        """An output goes behind its call, which the present socket may not know of yet."""
+        item = wire.mapping(event, "item")
+        known = self.missing.pop(wire.text(item, "call_id"), None)
+        if known is None or wire.text(item, "type") != "function_call_output":
+            return (event,)
+        item_id, call = known
+        self.replayed.add(item_id)
+        return (call, event)
+
+    # --- from the model -------------------------------------------------------------------------------
+
+    def heard(self, event: Event) -> None:
+        """An event of the model: it may confirm or refuse something."""
+        kind = wire.text(event, "type")
+        if kind == "conversation.item.added" or kind == "conversation.item.created":
+            self._confirmed(wire.mapping(event, "item"), wire.text(event, "previous_item_id") or None)
+        elif kind == "conversation.item.deleted":
+            item_id = wire.text(event, "item_id")
+            self.replayed.discard(item_id)
+            self.spoken_texts.discard(item_id)
+            self.extras.pop(item_id, None)
+            self._drop(lambda one: one["type"] == _DELETE and wire.text(one, "item_id") == item_id)
+        elif kind == "input_audio_buffer.committed":
+            self.was_asked = self.commits > 0
+            self.commits = max(0, self.commits - 1)
+            self._committed.add(wire.text(event, "item_id"))
+        elif kind == "error":
+            self._failed(wire.mapping(event, "error"))
+
+    def _failed(self, error: Event) -> None:
+        event_id = wire.text(error, "event_id")
+        if wire.text(error, "code") == "input_audio_buffer_commit_empty":
+            self.commits = max(0, self.commits - 1)
+        if event_id:
+            self._drop(lambda one: wire.text(one, "event_id") == event_id)
+
+    def _confirmed(self, item: Event, previous: str | None) -> None:
+        item_id, kind, role = wire.text(item, "id"), wire.text(item, "type"), wire.text(item, "role")
+        self._added.add(item_id)
+        if item_id in self._committed or (role == "assistant" and not self._unconfirmed):
+            return
+        match: Event | None = None
+        for one in self._unconfirmed:
+            made = wire.mapping(one, "item")
+            same = wire.text(made, "type") == kind and wire.text(made, "role") == role
+            if one["type"] == _CREATE and (wire.text(made, "id") or (item_id if same else "")) == item_id:
+                match = one
+                break
+        if match is None:
+            return
+        self._unconfirmed.remove(match)
+        if not self.is_shown(item):
+            self.extras[item_id] = previous, {**wire.mapping(match, "item"), "id": item_id}
+            if len(self.extras) > REMEMBERED:
+                del self.extras[next(iter(self.extras))]
+
+    def _drop(self, is_it: Callable[[Event], bool]) -> None:
+        found = next((one for one in self._unconfirmed if is_it(one)), None)
+        if found is not None:
+            self._unconfirmed.remove(found)
+
+    # --- sockets come and go --------------------------------------------------------------------------
+
+    def lost(self) -> None:
+        """There is no socket any more: what was not confirmed waits, ahead of all that comes now."""
+        self.open = False
+        self._waiting.extendleft(reversed(self._unconfirmed))
+        self._size = sum(len(repr(event)) for event in self._waiting)
+        self._unconfirmed.clear()
+        self.forget()
+
+    def forget(self) -> None:
+        """Another socket takes over, which knows nothing of what this one was told."""
+        self.missing.clear()
+        self.replayed.clear()
+        self.spoken_texts.clear()
+
+    def reopened(self) -> list[Event]:
+        """The next socket knows the conversation: what waited, in order."""
+        self.open = True
+        waiting, self._waiting, self._size = list(self._waiting), deque(), 0
+        return waiting

@@ -1,0 +1,430 @@
+"""A model's socket that is lost in every state: what is told again, what is asked again, what nobody notices."""
+
+from typing import Any
+
+import pytest
+
+from support.talk import Talk, agent, tool
+from voicebus.contracts.journal import EventType
+from voicebus.engine.backoff import MAX_ATTEMPTS, MAX_FIRST_ATTEMPTS, Backoff
+from voicebus.engine.config import Face
+from voicebus.engine.inputs import CommitAudio, LinkLost, LinkOpened
+from voicebus.engine.outputs import Close, Dial, DropLink, ReleaseAudio, SendModel, ToClient
+from voicebus.engine.state import RECONNECT_TIMER, State
+
+
+def state(talk: Talk) -> State:
+    return talk.session.state
+
+
+def test_the_waits_grow_are_spread_and_come_to_an_end() -> None:
+    shortest, longest = Backoff(), Backoff()
+    waits = [(shortest.next(0.0), longest.next(1.0)) for _ in range(MAX_ATTEMPTS)]
+    assert waits[:3] == [(0.125, 0.25), (0.25, 0.5), (0.5, 1.0)]
+    assert waits[-1] == (2.5, 5.0)
+    assert longest.next(1.0) is None
+    longest.restart()
+    assert longest.next(1.0) == 0.25
+
+
+def test_a_lost_socket_is_dropped_and_another_one_dialled_after_a_wait() -> None:
+    talk = Talk().live()
+    talk.put(LinkLost("reset", close_code=1006, jitter=1.0))
+    assert state(talk) is State.RECONNECTING
+    assert [(record.cause, record.attempt) for record in talk.records(EventType.MODEL_RECONNECTING)] == [("dropped", 1)]
+    assert talk.of(DropLink, talk.last)
+    assert talk.timers()[RECONNECT_TIMER] == talk.now + 0.25
+    assert talk.of(Dial, talk.timer(RECONNECT_TIMER)) == [Dial(0)]
+    talk.put(LinkOpened())
+    assert state(talk) is State.REPLAYING
+    assert not talk.errors()
+
+
+def test_the_next_socket_gets_the_session_with_detection_off_then_on_and_then_the_audio() -> None:
+    talk = Talk().live()
+    talk.loses_the_link()
+    told = talk.dials()
+    first, second = (event["session"] for event in talk.sent("session.update", told))
+    assert first["audio"]["input"]["turn_detection"] is None
+    assert first["instructions"] == "Be brief."
+    assert second["audio"]["input"]["turn_detection"]["create_response"] is True
+    assert not talk.of(ReleaseAudio)
+    talk.model("session.updated", session=first)
+    assert state(talk) is State.REPLAYING
+    after = talk.model("session.updated", session=second)
+    assert state(talk) is State.LIVE
+    assert talk.of(ReleaseAudio, after) == [ReleaseAudio()]
+    assert [record.attempt for record in talk.records(EventType.MODEL_RECONNECTED)] == [1]
+    assert not talk.sent("response.create", after)
+
+
+def conversation(**more: Any) -> Talk:
+    """A spoken turn, a call with its output, and an answer that was heard."""
+    talk = Talk(agent(tools=[tool()]), **more).live()
+    talk.user_speaks("item_u")
+    talk.transcript("How is the weather?")
+    talk.begins("resp_1", unasked=True)
+    talk.calls("weather", arguments='{"city":"Paris"}')
+    talk.ends("resp_1")
+    talk.result("sunny")
+    talk.begins("resp_2")
+    talk.speaks("It is sunny.", 500, "item_a", "resp_2")
+    talk.ends("resp_2")
+    talk.now += 60
+    return talk
+
+
+def test_items_are_told_in_order_under_their_ids_and_a_call_with_its_output() -> None:
+    talk = conversation()
+    talk.loses_the_link()
+    told = talk.dials()
+    events = talk.sent("conversation.item.create", told)
+    assert [event["item"]["id"] for event in events][:2] == ["item_u", "item_call_1"]
+    previous = ["root", *(event["item"]["id"] for event in events[:-1])]
+    assert [event["previous_item_id"] for event in events] == previous
+    assert talk.told_again(told) == [
+        ("user", "How is the weather?"),
+        ("function_call", "call_1"),
+        ("function_call_output", "call_1"),
+        ("assistant", "It is sunny."),
+    ]
+    history = talk.session.history
+    records = len(talk.records(EventType.ITEM_RECORDED))
+    talk.confirms(told)
+    assert not talk.sent("response.create", talk.last), "every turn has been answered"
+    assert talk.session.history == history
+    assert len(talk.records(EventType.ITEM_RECORDED)) == records
+
+
+def test_an_answer_is_told_as_it_was_heard() -> None:
+    talk = Talk().asked()
+    talk.speaks("One two three four", 2000)
+    talk.ends()
+    talk.model("input_audio_buffer.speech_started", item_id="item_v", after=1.0)
+    talk.loses_the_link()
+    assert ("assistant", "One two") in talk.told_again(talk.dials())
+
+
+@pytest.mark.parametrize("transcript", ["Hello?", None])
+def test_speech_is_told_as_its_words_or_as_its_sound(transcript: str | None) -> None:
+    talk = Talk().live()
+    talk.user_speaks("item_u")
+    if transcript is not None:
+        talk.transcript(transcript)
+    talk.begins("resp_1", unasked=True)
+    talk.ends("resp_1")
+    talk.loses_the_link()
+    told = talk.dials()
+    (sent,) = [one for one in talk.of(SendModel, told) if one.event["type"] == "conversation.item.create"]
+    assert sent.speech == (None if transcript else "item_u")
+    assert talk.told_again(told) == [("user", transcript or "[audio not transcribed]")]
+
+
+def test_a_turn_that_the_model_would_have_answered_by_itself_is_asked_for() -> None:
+    talk = Talk().live()
+    talk.user_speaks("item_u")
+    talk.loses_the_link()
+    assert len(talk.sent("response.create", talk.reconnects())) == 1
+
+
+def test_a_turn_is_not_lost_that_was_committed_and_whose_item_had_not_come() -> None:
+    talk = Talk().live()
+    talk.model("input_audio_buffer.committed", item_id="item_u")
+    talk.loses_the_link()
+    told = talk.dials()
+    assert [output.speech for output in talk.of(SendModel, told) if output.speech] == ["item_u"]
+    talk.confirms(told)
+    assert [item["item_id"] for item in talk.session.history] == ["item_u"]
+    assert len(talk.sent("response.create", talk.last)) == 1
+
+
+def test_nobody_is_answered_who_did_not_ask() -> None:
+    talk = Talk(agent(vad=None)).live()
+    talk.put(CommitAudio(respond=False))
+    talk.model("input_audio_buffer.committed", item_id="item_u")
+    talk.user_item("item_u", [{"type": "input_audio", "transcript": None}])
+    talk.loses_the_link()
+    assert not talk.sent("response.create", talk.reconnects())
+
+
+def test_a_create_without_its_response_is_sent_again() -> None:
+    talk = Talk().live()
+    talk.asks("Hello")
+    talk.loses_the_link()
+    told = talk.dials()
+    assert talk.told_again(told) == []
+    talk.confirms(told)
+    assert talk.told_again(talk.last) == [("user", "Hello")]
+    assert talk.sent_types()[-2:] == ["conversation.item.create", "response.create"]
+
+
+def test_a_response_that_was_cut_is_kept_as_far_as_it_came_and_asked_for_again() -> None:
+    talk = Talk().asked("Hello")
+    talk.user_item("item_u", [{"type": "input_text", "text": "Hello"}])
+    talk.item_begins()
+    talk.says("Good eve", spoken=False)
+    talk.loses_the_link()
+    assert talk.lines()[-1] == ("assistant", "Good eve", None, True)
+    assert [turn.status for turn in talk.records(EventType.TURN_ENDED)] == ["incomplete"]
+    told = talk.dials()
+    assert talk.told_again(told)[-1] == ("assistant", "Good eve")
+    talk.confirms(told)
+    assert len(talk.sent("response.create", talk.last)) == 1
+
+
+def test_a_response_of_which_only_the_end_is_missing_is_not_asked_for_again() -> None:
+    talk = Talk().asked()
+    talk.item_begins()
+    talk.says("Hi.", spoken=False)
+    talk.said("Hi.", spoken=False)
+    talk.item_ends("Hi.", spoken=False)
+    talk.loses_the_link()
+    assert [turn.status for turn in talk.records(EventType.TURN_ENDED)] == ["completed"]
+    assert not talk.sent("response.create", talk.reconnects())
+
+
+def test_a_result_that_comes_meanwhile_is_told_once_and_then_the_model_goes_on() -> None:
+    talk = Talk(agent(tools=[tool()])).asked()
+    talk.calls()
+    talk.loses_the_link()
+    assert not talk.sent("conversation.item.create", talk.result("sunny"))
+    told = talk.dials()
+    assert talk.told(told) == [("call_1", "sunny")]
+    after = talk.confirms(told)
+    assert not talk.told(after)
+    assert len(talk.sent("response.create", after)) == 1
+    talk.result("sunny again")
+    assert not talk.told(talk.last)
+
+
+def test_a_result_that_comes_after_the_replay_brings_its_call_along() -> None:
+    talk = Talk(agent(tools=[tool()])).asked()
+    talk.calls()
+    talk.loses_the_link()
+    told = talk.dials()
+    assert ("function_call", "call_1") not in talk.told_again(told)
+    assert not talk.sent("response.create", talk.confirms(told)), "its output is missing"
+    after = talk.result("sunny")
+    assert talk.told_again(after) == [("function_call", "call_1"), ("function_call_output", "call_1")]
+    assert len(talk.sent("response.create", after)) == 1
+
+
+def test_a_result_that_comes_during_the_replay_is_told_behind_it() -> None:
+    talk = Talk(agent(tools=[tool()])).asked()
+    talk.confirms(talk.all)
+    talk.calls()
+    talk.loses_the_link()
+    told = talk.dials()
+    assert not talk.of(SendModel, talk.result("sunny"))
+    after = talk.confirms(told)
+    assert talk.told_again(after) == [("function_call", "call_1"), ("function_call_output", "call_1")]
+    assert talk.sent_types(after)[-1] == "response.create"
+
+
+def test_messages_wait_in_order_and_are_sent_once() -> None:
+    talk = Talk().live()
+    talk.loses_the_link()
+    assert not talk.of(SendModel, talk.asks("One"))
+    told = talk.dials()
+    talk.asks("Two")
+    after = talk.confirms(told)
+    assert talk.told_again(after) == [("user", "One"), ("user", "Two")]
+    assert len(talk.sent("response.create", after)) == 1
+
+
+def test_a_flood_of_messages_is_bounded_and_each_refused_one_is_told() -> None:
+    talk = Talk().live()
+    talk.loses_the_link()
+    for number in range(258):
+        talk.asks(str(number))
+    assert talk.errors() == ["not_sent", "not_sent"]
+    assert len(talk.told_again(talk.reconnects())) == 256
+
+
+def test_a_message_that_the_model_has_confirmed_is_told_again_once() -> None:
+    talk = Talk().asked("Hello")
+    talk.confirms(talk.all)
+    talk.ends()
+    talk.loses_the_link()
+    told = talk.dials()
+    assert talk.told_again(told) == [("user", "Hello")]
+    assert not talk.sent("conversation.item.create", talk.confirms(told))
+
+
+def test_a_socket_that_is_lost_during_the_replay_is_replaced_in_turn() -> None:
+    talk = conversation()
+    talk.loses_the_link()
+    talk.dials()
+    talk.loses_the_link()
+    assert [record.attempt for record in talk.records(EventType.MODEL_RECONNECTING)] == [1, 2]
+    told = talk.dials()
+    assert len(talk.told_again(told)) == 4
+    talk.confirms(told)
+    assert state(talk) is State.LIVE
+
+
+def test_attempts_are_bounded_and_the_session_then_ends_with_one_error() -> None:
+    talk = Talk().live()
+    talk.loses_the_link(jitter=1.0)
+    for _ in range(MAX_ATTEMPTS):
+        assert state(talk) is State.RECONNECTING
+        talk.timer(RECONNECT_TIMER)
+        talk.put(LinkLost("refused", jitter=1.0))
+    assert talk.last[-1] == Close("model_lost", 1011)
+    assert talk.errors() == ["model_lost"]
+
+
+def test_a_model_that_was_never_there_is_tried_a_few_times() -> None:
+    talk = Talk()
+    talk.loses_the_link()
+    for _ in range(MAX_FIRST_ATTEMPTS):
+        talk.timer(RECONNECT_TIMER)
+        talk.put(LinkLost("refused"))
+    assert talk.last[-1] == Close("model_lost", 1011)
+
+
+def test_a_socket_that_answered_was_good_and_one_that_only_opened_was_not() -> None:
+    talk = Talk().live()
+    for attempt in (1, 2):
+        talk.loses_the_link()
+        assert talk.records(EventType.MODEL_RECONNECTING)[-1].attempt == attempt
+        talk.reconnects()
+    talk.asks()
+    talk.begins()
+    talk.ends()
+    talk.loses_the_link()
+    assert talk.records(EventType.MODEL_RECONNECTING)[-1].attempt == 1
+
+
+@pytest.mark.parametrize("lost", [{"code": "insufficient_quota"}, {"close_code": 3000}, {"close_code": 4000}])
+def test_what_connecting_cannot_mend_ends_the_session_at_once(lost: dict[str, Any]) -> None:
+    talk = Talk().live()
+    talk.put(LinkLost("closed", **lost))
+    assert talk.last[-1] == Close("model_lost", 1011)
+    assert len(talk.errors()) == 1
+    assert not talk.records(EventType.MODEL_RECONNECTING)
+
+
+def test_a_quota_error_on_an_open_socket_ends_the_session_with_one_error() -> None:
+    talk = Talk().live()
+    talk.fails("insufficient_quota", "You exceeded your current quota.")
+    assert talk.errors() == ["insufficient_quota"]
+    assert talk.last[-1] == Close("model_lost", 1011)
+
+
+def test_an_expired_session_is_replaced_without_an_error() -> None:
+    talk = conversation()
+    talk.fails("session_expired", "60 minutes.")
+    assert talk.records(EventType.MODEL_RECONNECTING)[0].cause == "expired"
+    talk.reconnects()
+    assert state(talk) is State.LIVE
+    assert not talk.errors()
+
+
+def test_an_item_that_is_refused_is_left_out_and_those_behind_it_are_told_again() -> None:
+    talk = conversation()
+    talk.loses_the_link()
+    told = talk.dials()
+    first, *behind = talk.sent("conversation.item.create", told)
+    off, on = talk.sent("session.update", told)
+    talk.model("session.updated", session=off["session"])
+    talk.fails("invalid_value", "No such content.", first["event_id"])
+    for event in behind:
+        talk.fails("item_create_invalid_previous_item_id", "No such item.", event["event_id"])
+    again = talk.model("session.updated", session=on["session"])
+    assert state(talk) is State.REPLAYING
+    assert [role for role, _ in talk.told_again(again)] == ["function_call", "function_call_output", "assistant"]
+    assert talk.sent("conversation.item.create", again)[0]["previous_item_id"] == "root"
+    talk.confirms(again)
+    assert state(talk) is State.LIVE
+    assert talk.errors() == ["replay_item_refused"]
+
+
+def test_a_socket_that_refuses_the_settings_ends_the_session() -> None:
+    talk = Talk().live()
+    talk.loses_the_link()
+    told = talk.dials()
+    talk.fails("invalid_value", "Unknown voice.", talk.sent("session.update", told)[0]["event_id"])
+    assert talk.last[-1] == Close("error", 1011)
+
+
+# --- the OpenAI face ------------------------------------------------------------------------------------
+
+
+def kinds(talk: Talk, since: int = 0) -> list[str]:
+    return [event.event["type"] for event in talk.of(ToClient)][since:]
+
+
+def test_a_client_sees_one_response_that_goes_on_where_the_socket_was_lost() -> None:
+    talk = Talk(face=Face.OPENAI).live()
+    talk.client("conversation.item.create", item={"type": "message", "role": "user", "content": []})
+    talk.client("response.create", event_id="c-1", response={"metadata": {"mine": "1"}})
+    talk.begins("resp_1")
+    talk.item_begins("item_1", "resp_1")
+    part = {"type": "audio", "transcript": ""}
+    where: dict[str, Any] = {"response_id": "resp_1", "item_id": "item_1", "output_index": 0, "content_index": 0}
+    talk.model("response.content_part.added", part=part, **where)
+    talk.says("Good eve", "item_1")
+    since = len(kinds(talk))
+    talk.loses_the_link()
+    assert kinds(talk, since) == [
+        "response.output_audio.done",
+        "response.output_audio_transcript.done",
+        "response.content_part.done",
+        "conversation.item.done",
+        "response.output_item.done",
+    ]
+    talk.reconnects()
+    assert kinds(talk, since + 5) == [], "it notices nothing of the replay"
+    talk.begins("resp_2")
+    talk.item_begins("item_2", "resp_2")
+    talk.item_ends("Good morning.", "item_2", "resp_2")
+    talk.ends("resp_2")
+    assert [event["response"]["id"] for event in talk.shown("response.created")] == ["resp_1"]
+    (done,) = talk.shown("response.done")
+    assert done["response"]["id"] == "resp_1"
+    assert done["response"]["status"] == "completed"
+    assert done["response"]["metadata"] == {"mine": "1"}
+    assert [item["id"] for item in done["response"]["output"]] == ["item_1", "item_2"]
+    assert len(talk.shown("session.created")) == 1
+
+
+def test_a_chain_that_rests_on_a_tool_goes_on_after_the_replay() -> None:
+    talk = Talk(agent(tools=[tool()]), face=Face.OPENAI).live()
+    talk.client("response.create")
+    talk.begins("resp_1")
+    talk.calls()
+    talk.ends("resp_1")
+    talk.loses_the_link()
+    talk.result("sunny")
+    talk.reconnects()
+    talk.begins("resp_2")
+    talk.ends("resp_2")
+    assert len(talk.shown("response.created")) == len(talk.shown("response.done")) == 1
+
+
+def test_the_output_of_a_clients_tool_follows_its_call_to_the_next_socket() -> None:
+    mine = {"type": "function", "name": "mine", "parameters": {}}
+    talk = Talk(face=Face.OPENAI).live()
+    update = talk.client("session.update", session={"type": "realtime", "tools": [mine]})
+    talk.model("session.updated", session=talk.sent("session.update", update)[0]["session"])
+    talk.client("response.create")
+    talk.begins("resp_1")
+    talk.calls("mine")
+    talk.loses_the_link()
+    (done,) = talk.shown("response.done")
+    assert done["response"]["status"] == "completed"
+    talk.reconnects()
+    output = {"type": "function_call_output", "call_id": "call_1", "output": "42"}
+    after = talk.client("conversation.item.create", item=output)
+    assert talk.told_again(after) == [("function_call", "call_1"), ("function_call_output", "call_1")]
+
+
+def test_a_response_out_of_band_that_was_cut_has_failed() -> None:
+    talk = Talk(face=Face.OPENAI).live()
+    talk.client("response.create", response={"conversation": "none"})
+    talk.begins("resp_1", conversation_id=None)
+    talk.loses_the_link()
+    (done,) = talk.shown("response.done")
+    assert done["response"]["status"] == "failed"
+    assert not talk.sent("response.create", talk.reconnects())
