@@ -8,6 +8,7 @@ VoicebusError
 │   └── ScenarioError       a scenario file is wrong, or asks for what cannot be had
 ├── RemoteError             a peer did something wrong, or is not there
 │   ├── ModelLinkError      the model's socket cannot be opened, or was lost
+│   ├── ModelCallError      the model's provider did not make a call
 │   ├── ModelBehaviorError  the model asked for something that cannot be (bad arguments, reused call id)
 │   ├── MCPServerError      an MCP server cannot be reached, refused, or did not answer
 │   ├── TextModelError      a text model cannot be reached, or refused
@@ -32,6 +33,7 @@ __all__ = [
     "MCPServerError",
     "MaxTurnsExceeded",
     "ModelBehaviorError",
+    "ModelCallError",
     "ModelLinkError",
     "RemoteError",
     "ScenarioError",
@@ -98,6 +100,18 @@ class ModelLinkError(RemoteError):
         self.code = code
         self.close_code = close_code
         self.fatal = fatal
+
+
+class ModelCallError(RemoteError):
+    """A model's provider did not make a call (WebRTC). `status` is its HTTP status; None where it gave none.
+
+    `code` is the provider's error code, where it gave one.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
 
 
 class ModelBehaviorError(RemoteError):

@@ -10,11 +10,21 @@ from voicebus.adapters.redis.commanding import RedisCommands
 from voicebus.adapters.redis.directory import SessionDirectory
 from voicebus.agents.targets import Targets
 from voicebus.ports import Clock
-from voicebus_services.access.authenticator import Authenticator, manager
+from voicebus_services.access.authenticator import Authenticator, caller, manager
 from voicebus_services.access.client_secrets import ClientSecrets
+from voicebus_services.gateway.calling import Calling
 from voicebus_services.gateway.idempotency import IdempotentWrites
 from voicebus_services.gateway.recorded import Recall
-from voicebus_services.gateway.routes import agents, client_secrets, commands, creating, events, page, tool_calls
+from voicebus_services.gateway.routes import (
+    agents,
+    calls,
+    client_secrets,
+    commands,
+    creating,
+    events,
+    page,
+    tool_calls,
+)
 from voicebus_services.gateway.routes import sessions as session_routes
 from voicebus_services.gateway.sessions import Sessions
 from voicebus_services.http import answer_with_problems
@@ -31,6 +41,7 @@ def build_app(
     sessions: Sessions,
     recall: Recall,
     clock: Clock,
+    calling: Calling,
     *,
     grace: timedelta,
 ) -> FastAPI:
@@ -56,8 +67,10 @@ def build_app(
         commands.routes(bus, asking),
         tool_calls.routes(bus, asking),
         client_secrets.routes(targets, secrets, asking),
+        calls.commanding(bus, asking),
     ):
         v1.include_router(router)
     app.include_router(page.routes())
     app.include_router(v1)
+    app.include_router(calls.opening(targets, calling, caller(access)), prefix="/v1")
     return app

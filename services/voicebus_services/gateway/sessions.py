@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import secrets
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -20,9 +21,10 @@ from voicebus.agents.local.work import LocalOrRemote, LocalTools
 from voicebus.agents.targets import Targets
 from voicebus.contracts.tools import ToolRegistration
 from voicebus.engine.client_view import OpenAIClientView
-from voicebus.engine.config import AgentSpec, Face, SessionConfig
+from voicebus.engine.config import AgentSpec, Face, Recovering, SessionConfig
 from voicebus.engine.inputs import End, Input, Trouble
 from voicebus.engine.session import Session
+from voicebus.engine.settings import merge
 from voicebus.errors import StaleOwnerError, VoicebusError
 from voicebus.ports import ModelConnector, SessionRef
 from voicebus.runtime.driver import HANGUP, SessionDriver
@@ -48,6 +50,15 @@ Recall = Callable[[str, int, int], Awaitable[Sequence[Recorded]]]
 """Recorded events of a session above a `seq` up to another, from Redis."""
 
 
+@dataclass(frozen=True, slots=True)
+class JoinedCall:
+    """A call that a session joins: the way to it, its model, and what its client has set."""
+
+    connector: ModelConnector
+    model: str
+    settings: Mapping[str, Any]
+
+
 @dataclass
 class Held:
     """One session: who talks, since when, and the task that runs it."""
@@ -60,6 +71,7 @@ class Held:
     started_at: datetime
     first_agent: str
     seed: tuple[Mapping[str, Any], ...] = ()
+    call: "JoinedCall | None" = None
     tools: LocalTools | None = None
     begun: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
@@ -102,6 +114,7 @@ class Sessions:
         self._recall = recall
         self._left: dict[str, SessionFace] = {}
         self._held: dict[str, Held] = {}
+        self._reserved = 0
         self._draining = False
         metrics.SESSION_SLOTS.set(settings.max_sessions)
 
@@ -116,7 +129,7 @@ class Sessions:
 
     @property
     def free(self) -> int:
-        return 0 if self._draining else self._settings.max_sessions - len(self._held)
+        return 0 if self._draining else self._settings.max_sessions - len(self._held) - self._reserved
 
     def __iter__(self) -> Iterator[Held]:
         return iter(list(self._held.values()))
@@ -150,13 +163,50 @@ class Sessions:
             begun.cancel()
         return held.begun.is_set()
 
-    def _begin(self, face: SessionFace, given: Any, seed: tuple[Mapping[str, Any], ...]) -> Held:
+    @contextmanager
+    def reserved(self) -> Iterator[None]:
+        """Keep a slot for a session that takes time to prepare; `join` in the block takes it."""
+        self._take_slot()
+        self._reserved += 1
+        try:
+            yield
+        finally:
+            self._reserved -= 1
+
+    def join(
+        self, face: SessionFace, call_id: str, connector: ModelConnector, *, model: str, settings: Mapping[str, Any]
+    ) -> asyncio.Task[None]:
+        """Begin the session of a call in the slot that was reserved, under the call's own id; returns its task.
+
+        Raises:
+            RuntimeError: there is such a session already.
+        """
+        if call_id in self._held:
+            raise RuntimeError(f"the provider gave the id of another call: {call_id}")
+        held = self._hold(face, None, (), call_id, JoinedCall(connector, model, settings))
+        if held.task is None:
+            raise RuntimeError("a session was begun without its task")
+        return held.task
+
+    def _take_slot(self) -> None:
         if self.free <= 0:
             raise RuntimeError("a session was admitted without a free slot")
-        session = str(ULID())
+
+    def _begin(self, face: SessionFace, given: Any, seed: tuple[Mapping[str, Any], ...]) -> Held:
+        self._take_slot()
+        return self._hold(face, given, seed, str(ULID()))
+
+    def _hold(
+        self,
+        face: SessionFace,
+        given: Any,
+        seed: tuple[Mapping[str, Any], ...],
+        session: str,
+        call: JoinedCall | None = None,
+    ) -> Held:
         context: RunContextWrapper[Any] = RunContextWrapper(given)
-        author, hooks = self._program(session, face, context)
-        held = Held(session, face, context, author, hooks, datetime.now(UTC), face.agent, seed)
+        author, hooks = self._program(session, face, context, is_call=call is not None)
+        held = Held(session, face, context, author, hooks, datetime.now(UTC), face.agent, seed, call)
         face.session, face.token = held.id, secrets.token_urlsafe(32)
         self._held[held.id] = held
         metrics.SESSIONS_ACTIVE.set(len(self._held))
@@ -213,7 +263,7 @@ class Sessions:
                 try:
                     driver = await self._drive(held, config, traceparent)
                     held.begun.set()
-                    reason = await driver.run(self._connector)
+                    reason = await driver.run(self._connector if held.call is None else held.call.connector)
                 except asyncio.CancelledError:
                     reason = held.leaving
                     raise
@@ -244,6 +294,8 @@ class Sessions:
 
     async def _configure(self, held: Held) -> SessionConfig:
         agent = await held.author.begin(self._targets.agents[held.first_agent])
+        if held.call is not None:
+            agent = dataclasses.replace(agent, session=merge(agent.session, held.call.settings))
         run_config = self._targets.configs[held.first_agent]
         return SessionConfig(
             session=held.id,
@@ -257,9 +309,12 @@ class Sessions:
             words_errors=run_config.get("tool_error_formatter") is not None,
             inline_tools=not run_config.get("async_tool_calls", True),
             seed=held.seed,
+            recovering=Recovering.REPLAY if held.call is None else Recovering.ATTACH,
         )
 
     def _model(self, held: Held, agent: AgentSpec) -> str:
+        if held.call is not None:
+            return held.call.model
         if held.face.model is not None and agent.client.allows("model"):
             return held.face.model
         return held.author.settings(agent.snapshot).get("model_name") or self._settings.model_name
@@ -290,7 +345,7 @@ class Sessions:
         return face.driver
 
     def _program(
-        self, session: str, face: SessionFace, context: RunContextWrapper[Any]
+        self, session: str, face: SessionFace, context: RunContextWrapper[Any], *, is_call: bool
     ) -> tuple[SessionAuthor, HookRunner]:
         """The program's side of a session: who answers for its agents, and its hooks."""
         run_config = self._targets.configs[face.agent]
@@ -302,7 +357,7 @@ class Sessions:
         author = SessionAuthor(
             context=context,
             run_config=run_config,
-            model_config=None,
+            model_config={"call_id": session} if is_call else None,
             session=session,
             tool_timeout_s=self._settings.tool_timeout.total_seconds(),
             registered=self._registered,

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from voicebus.adapters.openai_calls import OpenAICalls
 from voicebus.adapters.openai_realtime import OpenAIRealtimeConnector
 from voicebus.adapters.redis.answers import KeptAnswers
 from voicebus.adapters.redis.client import RedisConnection, connect
@@ -37,6 +38,7 @@ from voicebus.telemetry.logging import get_logger
 from voicebus_services.access.client_secrets import ClientSecrets
 from voicebus_services.access.wiring import Credentials, open_access
 from voicebus_services.gateway.app import build_app
+from voicebus_services.gateway.calling import Calling
 from voicebus_services.gateway.recorded import Recall
 from voicebus_services.gateway.sessions import Sessions
 from voicebus_services.gateway.upgrades import Doorkeeper
@@ -174,6 +176,8 @@ async def _gateway(
     sessions = Sessions(settings, targets, bus, connector, registered=registered, recall=recall)
     directory = SessionDirectory(redis, keys, clock, resume_grace_s=grace.total_seconds())
     secrets = ClientSecrets(redis, keys)
+    provider = OpenAICalls(connector.url, connector.headers, tls=connector.tls)
+    calling = Calling(settings, targets, sessions, connector, provider, registered=registered)
     async with contextlib.AsyncExitStack() as stack:
         access = await stack.enter_async_context(open_access(credentials, secrets=secrets))
         app = build_app(
@@ -186,6 +190,7 @@ async def _gateway(
             sessions,
             recall,
             clock,
+            calling,
             grace=grace,
         )
         door = Doorkeeper(sessions, targets, access, clock, grace_s=grace.total_seconds())
@@ -228,6 +233,7 @@ async def _gateway(
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
                 await servers.aclose()
+                await provider.aclose()
                 await heartbeat.stop()
 
 

@@ -63,6 +63,7 @@ class Hub:
             lifetime=self._lifetime,
             quirks=self._quirks,
             config=config,
+            is_call=call_id is not None,
         )
         live = LiveSession(
             session,

@@ -3,6 +3,7 @@
 Knows addresses, credentials and the failures of connecting; what is said on the link is the engine's business.
 """
 
+import copy
 import functools
 import ssl
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ _CREDENTIAL_HEADERS: Final = frozenset({"authorization", "api-key"})
 _BETA_HEADER: Final = "openai-beta"
 # An address that names what to talk to already: Azure's dated form, a call to join, a transcription session.
 _ADDRESSED: Final = frozenset({"model", "deployment", "call_id", "intent"})
+_NO_CALL: Final = "call_id_not_found"
 _REAL_HOSTS: Final = ("api.openai.com", ".azure.com")
 
 
@@ -63,6 +65,26 @@ class OpenAIRealtimeConnector:
     def server(self) -> str:
         """Host and port of the address, for messages: its user, password and query may be credentials."""
         return urlsplit(self._url).netloc.rpartition("@")[2]
+
+    @property
+    def url(self) -> str:
+        return self._url
+
+    @property
+    def tls(self) -> ssl.SSLContext | None:
+        """For an address with TLS."""
+        return self._tls
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What every request to this server carries, its credential included: never for a log."""
+        return self._headers
+
+    def joining(self, call_id: str) -> "OpenAIRealtimeConnector":
+        """The way to a call of this server, which others hold: a sideband."""
+        joined = copy.copy(self)
+        joined._url = _joining(self._url, call_id)  # noqa: SLF001 - of its own kind
+        return joined
 
     def require_credentials(self) -> None:
         """Refuse to dial a real provider without a key.
@@ -102,7 +124,7 @@ class OpenAIRealtimeConnector:
             status = int(error.response.status) if error.response is not None else None
             raise ModelLinkError(
                 f"the model at {where} refused the connection ({f'HTTP {status}' if status else error})",
-                code="invalid_api_key" if status in (401, 403) else None,
+                code="invalid_api_key" if status in (401, 403) else _NO_CALL if status == 404 else None,
                 fatal=status is not None and 400 <= status < 500 and status != 429,
             ) from error
         except (OSError, picows.WSError) as error:
@@ -152,6 +174,12 @@ class OpenAIRealtimeLink:
 def _tls_context() -> ssl.SSLContext:
     """One for the process: reading the certificate authorities takes tens of milliseconds of the event loop."""
     return ssl.create_default_context()
+
+
+def _joining(url: str, call_id: str) -> str:
+    parts = urlsplit(url)
+    query = [(name, value) for name, value in parse_qsl(parts.query) if name not in _ADDRESSED]
+    return urlunsplit(parts._replace(query=urlencode([*query, ("call_id", call_id)])))
 
 
 def model_url(url: str, model: str) -> str:

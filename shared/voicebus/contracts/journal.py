@@ -44,7 +44,7 @@ class SessionStarted(Message):
     agent: str
     tenant: Tenant = LOCAL_TENANT
     model: str
-    face: Literal["native", "openai"]
+    face: Literal["native", "openai", "sideband"]
     audio: dict[str, Any]
     """`{"input": FORMAT, "output": FORMAT}`, FORMAT as on the model's wire (`{"type": "audio/pcm", "rate": 24000}`)."""
 

@@ -9,8 +9,11 @@ from voicebus.contracts.journal import LOCAL_TENANT
 
 
 class Face(StrEnum):
+    """Who listens. SIDEBAND: nobody here; the caller's audio goes to the model past the session (WebRTC, SIP)."""
+
     NATIVE = "native"
     OPENAI = "openai"
+    SIDEBAND = "sideband"
 
 
 class GuardrailMode(StrEnum):

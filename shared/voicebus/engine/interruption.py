@@ -2,7 +2,8 @@
 
 The user may by speaking, the client by command, a guardrail by its verdict, and a model of transport EVENTS by itself.
 Stopping has up to four parts: cancel the response, truncate what was not heard, drop what still arrives, and let go of
-what is held back. A model of transport EVENTS is only told (`StopModel`): it cancels and truncates by itself.
+what is held back. Where the caller's audio goes past us (SIDEBAND), the model's side drops what it has not played.
+A model of transport EVENTS is only told (`StopModel`): it cancels and truncates by itself.
 """
 
 from collections.abc import Callable
@@ -32,6 +33,8 @@ class Interruptions:
         settings: Settings,
         holding: Holding,
         transport: Transport,
+        *,
+        elsewhere: bool,
     ) -> None:
         self._out = out
         self._turns = turns
@@ -40,6 +43,8 @@ class Interruptions:
         self._settings = settings
         self._holding = holding
         self._stops_itself = transport is Transport.EVENTS
+        # The model's side plays to the caller, and has more to play than it has said to us.
+        self._elsewhere = elsewhere
 
     def by_speech(self) -> None:
         """The user speaks: the listener's side stops at once. The model cancels by itself where it was told to."""
@@ -79,6 +84,8 @@ class Interruptions:
                 self._turns.cancel(active)
         elif item.cancel and item.response_id is None:
             self._turns.withdraw()
+        if item.truncate:
+            self._clear()
 
     def by_model(self, item_id: str, content_index: int) -> None:
         """A model of transport EVENTS has stopped this part: the listener's side stops, too."""
@@ -122,6 +129,7 @@ class Interruptions:
             self._turns.cancel(response)
             self.mute(response)
         self._cut(round, response_id=response.id)
+        self._clear()
 
     def mute(self, response: Response) -> bool:
         """What still comes of `response` is dropped, and so is what is held back of it: True where that has audio."""
@@ -151,6 +159,11 @@ class Interruptions:
             self._truncate(part.item_id, part.content_index, cut.end_ms)
             self._transcript.cut(part.item_id, cut.end_ms, cut.received_ms)
         return cut_short
+
+    def _clear(self) -> None:
+        """Have the model's side drop what it has not played, and truncate the item by itself."""
+        if self._elsewhere:
+            self._out.send({"type": "output_audio_buffer.clear"})
 
     def _truncate(self, item_id: str, content_index: int, end_ms: int) -> None:
         self._out.send(

@@ -6,7 +6,7 @@ from typing import Any
 
 from voicebus.engine import wire
 from voicebus.engine.clientface import ClientFace, error_event
-from voicebus.engine.config import SessionConfig
+from voicebus.engine.config import Face, SessionConfig
 from voicebus.engine.guarding import Guard
 from voicebus.engine.history import History
 from voicebus.engine.holding import Holding
@@ -113,7 +113,16 @@ def assemble(config: SessionConfig, now: float, view: ClientView | None) -> Part
         guard=guard,
         holding=holding,
         inputs=inputs,
-        interruptions=Interruptions(out, turns, playback, transcript, settings, holding, config.transport),
+        interruptions=Interruptions(
+            out,
+            turns,
+            playback,
+            transcript,
+            settings,
+            holding,
+            config.transport,
+            elsewhere=config.face is Face.SIDEBAND,
+        ),
         rewriter=Rewriter(out, history, hide),
         face=face,
     )

@@ -81,6 +81,9 @@ _SETUP_TIMEOUT: Final = 15.0
 _CONFIRM_TIMEOUT: Final = 5.0
 _DEFAULT_FORMAT: Final[Mapping[str, Any]] = {"type": "audio/pcm", "rate": 24000}
 _LOST: Final = 1011
+_NORMAL: Final = 1000
+_NO_CALL: Final = "call_id_not_found"
+_HANGUP: Final = "hangup"
 
 
 class Session:
@@ -282,6 +285,9 @@ class Session:
 
     def _on_link_lost(self, item: LinkLost) -> None:
         """The socket is gone: another one is dialled, unless that cannot help or has been tried often enough."""
+        if self._p.config.face is Face.SIDEBAND and (item.close_code == _NORMAL or item.code == _NO_CALL):
+            self._end(_HANGUP)  # the call is over: its caller has left, or was hung up on
+            return
         code, self._errors.fatal_code = item.code or self._errors.fatal_code, None
         told = code is not None and code == self._errors.told
         if not told:

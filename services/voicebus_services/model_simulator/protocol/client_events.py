@@ -1,5 +1,6 @@
 """The client events: which types exist and the shape of each, and how a text frame becomes one."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -72,6 +73,9 @@ SHAPES: dict[str, Check] = {
     "response.cancel": _event(response_id=nullable(string(longest=512))),
 }
 
+CALL_SHAPES: dict[str, Check] = {**SHAPES, "output_audio_buffer.clear": _event()}
+"""Of a call (WebRTC, SIP), whose caller the server plays to."""
+
 _decode = msgspec.json.Decoder().decode
 
 
@@ -95,15 +99,15 @@ def parse(text: str | bytes) -> JsonObject:
     return event
 
 
-def check(event: JsonObject) -> JsonObject:
-    """The event with every field checked.
+def check(event: JsonObject, shapes: Mapping[str, Check] = SHAPES) -> JsonObject:
+    """The event with every field checked, against the types that there are.
 
     Raises:
         RefusedError: an unknown type (`invalid_value`, param "type") or a field that is not as it must be.
     """
-    shape = SHAPES.get(event["type"])
+    shape = shapes.get(event["type"])
     if shape is None:
-        raise unsupported(event["type"], "type", list(SHAPES))
+        raise unsupported(event["type"], "type", list(shapes))
     checked: JsonObject = shape(event, "")
     return checked
 

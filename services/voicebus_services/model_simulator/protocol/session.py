@@ -70,7 +70,9 @@ class SimulatedSession:
         lifetime: float = 3600.0,
         quirks: Quirks | None = None,
         config: JsonObject | None = None,
+        is_call: bool = False,
     ) -> None:
+        self._shapes = client_events.CALL_SHAPES if is_call else client_events.SHAPES
         self._ids = ids
         self._clock = clock
         self._quirks = quirks or Quirks()
@@ -100,6 +102,7 @@ class SimulatedSession:
             "input_audio_buffer.append": self._append,
             "input_audio_buffer.commit": self._commit,
             "input_audio_buffer.clear": self._clear,
+            "output_audio_buffer.clear": self._clear_output,
             "conversation.item.create": self._item_create,
             "conversation.item.retrieve": self._item_retrieve,
             "conversation.item.truncate": self._item_truncate,
@@ -126,7 +129,7 @@ class SimulatedSession:
             if event["type"] == "input_audio_buffer.append" and len(event) == 2 and isinstance(event.get("audio"), str):
                 self._append(event)  # the frame that comes fifty times a second needs no more of a check
             else:
-                checked = client_events.check(event)
+                checked = client_events.check(event, self._shapes)
                 self._handlers[event["type"]](checked)
         except RefusedError as refused:
             self.refuse(refused, client_events.event_id_of(event))
@@ -293,6 +296,11 @@ class SimulatedSession:
         self._buffer.clear()
         self._speech_item, self._speech_cap_at = None, math.inf
         self.emit("input_audio_buffer.cleared")
+
+    def _clear_output(self, _event: JsonObject) -> None:
+        """No media flows, so nothing waits to be played."""
+        active = self.responder.active
+        self.emit("output_audio_buffer.cleared", response_id=active.id if active is not None else None)
 
     def _idle_timeout(self) -> None:
         turn_detection = self.config["audio"]["input"]["turn_detection"]

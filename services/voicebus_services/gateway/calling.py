@@ -1,0 +1,170 @@
+"""WebRTC calls: made at the model's provider with an agent's settings, and joined by a session of this gateway."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final
+
+from voicebus.adapters.openai_calls import Call, OpenAICalls
+from voicebus.adapters.openai_realtime import OpenAIRealtimeConnector
+from voicebus.agents.author import SessionAuthor
+from voicebus.agents.context import RunContextWrapper
+from voicebus.agents.targets import Targets
+from voicebus.engine.config import AgentSpec
+from voicebus.engine.settings import merge, wire_tools
+from voicebus.errors import ModelCallError, UserError
+from voicebus.telemetry.logging import get_logger
+from voicebus_services.access.principal import Principal
+from voicebus_services.gateway.faces.sideband import SidebandFace
+from voicebus_services.gateway.sessions import Registered, Sessions
+from voicebus_services.http import ProblemError
+from voicebus_services.settings import GatewaySettings
+
+log = get_logger(__name__)
+
+JOIN_TIMEOUT_S: Final = 15.0
+"""How long the session may take to join its call and to be configured."""
+
+# What clients send of the session object without meaning anything by it.
+_EMPTY: Final[Mapping[str, Any]] = {"type": "realtime", "instructions": "", "tools": [], "tracing": "auto"}
+
+
+class Calling:
+    """Makes calls, each of which is a session of `sessions` under the provider's id of it."""
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        targets: Targets,
+        sessions: Sessions,
+        connector: OpenAIRealtimeConnector,
+        provider: OpenAICalls,
+        *,
+        registered: Registered,
+    ) -> None:
+        self._settings = settings
+        self._targets = targets
+        self._sessions = sessions
+        self._connector = connector
+        self._provider = provider
+        self._registered = registered
+
+    async def create(
+        self,
+        principal: Principal,
+        offer: bytes,
+        *,
+        agent: str,
+        wanted: Mapping[str, Any],
+        traceparent: str | None = None,
+    ) -> Call:
+        """Pass an SDP offer on with the settings of `agent`, and join the call; `wanted` is the client's wish.
+
+        Raises:
+            ProblemError: no slot is free (503), the agent cannot be served so or the client may not set this (422), or
+                the provider did not make the call (422, 502, 503, 504).
+        """
+        if (refusal := self._sessions.refusal) is not None:
+            raise ProblemError(503, *refusal, headers={"Retry-After": "5"})
+        with self._sessions.reserved():
+            session = await self._session(agent, wanted)
+            try:
+                call = await self._provider.create(offer, session)
+            except ModelCallError as error:
+                log.warning("a call was not made", agent=agent, error=str(error))
+                raise _problem(error) from error
+            face = SidebandFace(
+                self._sessions, principal, agent=agent, hang_up=lambda: self._hang_up(call.id), traceparent=traceparent
+            )
+            task = self._sessions.join(
+                face, call.id, self._connector.joining(call.id), model=session["model"], settings=_patch(wanted)
+            )
+        await self._joined(face, task)
+        return call
+
+    def abandon(self, call: Call) -> None:
+        """Whoever made this call will not hear of it."""
+        face = self._sessions.find(call.id)
+        if face is not None:
+            self._sessions.hung_up(face)
+
+    async def _joined(self, face: SidebandFace, task: asyncio.Task[None]) -> None:
+        up = asyncio.create_task(face.up.wait(), name=f"join-{face.session}")
+        try:
+            await asyncio.wait({up, task}, timeout=JOIN_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            up.cancel()
+        if face.up.is_set() and not task.done():
+            return
+        self._sessions.hung_up(face)
+        raise ProblemError(502, "model_error", "the call was made but cannot be served, so it was hung up; try again")
+
+    async def _session(self, agent: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
+        """The session object that the provider gets: the agent's, with what the client may set of its own."""
+        run_config = self._targets.configs[agent]
+        author = SessionAuthor(
+            context=RunContextWrapper(None),
+            run_config=run_config,
+            model_config={"call_id": "to come"},
+            session="to come",
+            tool_timeout_s=self._settings.tool_timeout.total_seconds(),
+            registered=self._registered,
+            in_process=False,
+        )
+        try:
+            spec = await author.begin(self._targets.agents[agent])
+            model = author.settings(spec.snapshot).get("model_name") or self._settings.model_name
+        except UserError as error:
+            raise ProblemError(422, "agent_not_for_calls", f"agent {agent!r} cannot serve calls: {error}") from error
+        finally:
+            await author.aclose()
+        _check(wanted, spec)
+        session = {"type": "realtime", "model": model, **spec.session, "tools": wire_tools(spec)}
+        session.pop("tracing", None)
+        if spec.instructions is not None:
+            session["instructions"] = spec.instructions
+        return merge(session, _patch(wanted))
+
+    async def _hang_up(self, call_id: str) -> None:
+        try:
+            await self._provider.hang_up(call_id)
+        except ModelCallError as error:
+            log.warning("a call may go on without its session", session=call_id, error=str(error))
+
+
+def _patch(wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """What of the client's session object is a wish."""
+    return {key: value for key, value in wanted.items() if key not in _EMPTY and key != "model"}
+
+
+def _check(wanted: Mapping[str, Any], agent: AgentSpec) -> None:
+    """Raises `ProblemError` where the client's session object has what is not the client's to set."""
+    for key, value in wanted.items():
+        if key == "model" or (key in _EMPTY and value in (None, _EMPTY[key])):
+            continue
+        if key in _EMPTY or not _may_set(agent, key, value):
+            raise ProblemError(
+                422, "forbidden_parameter", f"session.{key}: agent {agent.name!r} does not let clients set this"
+            )
+
+
+def _may_set(agent: AgentSpec, path: str, value: Any) -> bool:
+    if agent.client.allows(path):
+        return True
+    return isinstance(value, Mapping) and all(_may_set(agent, f"{path}.{key}", part) for key, part in value.items())
+
+
+def _problem(error: ModelCallError) -> ProblemError:
+    """What the client is told of a refusal: what concerns its offer, and nothing of addresses and credentials."""
+    status = error.status
+    if status in (400, 415, 422):
+        why = str(error).partition("): ")[2] or "it gave no reason"
+        return ProblemError(422, "call_refused", f"the model's provider refused the offer or its settings: {why}")
+    if status == 429 or status == 503:
+        return ProblemError(
+            503, "model_busy", "the model's provider takes no more calls now; try again", headers={"Retry-After": "5"}
+        )
+    if error.code == "timeout":
+        return ProblemError(504, "model_timeout", "the model's provider did not answer in time; try again")
+    return ProblemError(
+        502, "model_error", "the model's provider did not make the call; the gateway's log has the cause"
+    )

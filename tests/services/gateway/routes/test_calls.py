@@ -1,0 +1,310 @@
+"""WebRTC through the gateway: the offer goes to the provider, and the gateway is on the call with an agent."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import redis.asyncio as aioredis
+from fastapi import FastAPI, Request, Response
+
+from services.gateway.conftest import BANK, Gateways
+from services.gateway.services import working
+from services.model_simulator.client import Client, connected
+from support.simulator import SimulatorHandle
+from support.waiting import wait_until
+from voicebus.agents.targets import load_targets
+from voicebus.contracts.streams import Keys
+from voicebus_services.gateway.wiring import Gateway
+from voicebus_services.http import serving
+from voicebus_services.model_simulator.calls import CallState
+
+OFFER = b"v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n"
+SDP = {"Content-Type": "application/sdp"}
+
+
+def form(session: Any = None, offer: bytes = OFFER) -> dict[str, Any]:
+    parts = {"sdp": (None, offer, "application/sdp")}
+    if session is not None:
+        parts["session"] = (None, json.dumps(session).encode(), "application/json")
+    return parts
+
+
+def calls(gateway: Gateway) -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(base_url=f"http://127.0.0.1:{gateway.port}/v1/realtime", timeout=30)
+
+
+def problem(answer: httpx2.Response) -> tuple[int, str]:
+    assert answer.headers["content-type"] == "application/problem+json"
+    return answer.status_code, answer.json()["code"]
+
+
+def id_of(answer: httpx2.Response) -> str:
+    assert answer.status_code == 201, answer.text
+    assert answer.headers["content-type"] == "application/sdp"
+    assert answer.text.startswith("v=0")
+    path, _, call_id = answer.headers["location"].rpartition("/")
+    assert path == "/v1/realtime/calls"
+    return call_id
+
+
+@asynccontextmanager
+async def caller(simulator: SimulatorHandle, call_id: str) -> AsyncIterator[Client]:
+    """The client on the call: what it would say and hear over WebRTC passes through a socket of the simulator."""
+    async with connected(f"{simulator.url}?call_id={call_id}") as client:
+        await client.until("session.created")
+        yield client
+
+
+async def says(client: Client, text: str) -> None:
+    item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]}
+    await client.send("conversation.item.create", item=item)
+    await client.send("response.create")
+
+
+async def records(redis_url: str, prefix: str, session: str, kind: str) -> list[Any]:
+    keys = Keys(prefix)
+    async with aioredis.Redis.from_url(redis_url, decode_responses=True) as bus:
+        entries: Any = await bus.xrange(keys.events(keys.event_shard(session)))
+    return [
+        json.loads(fields["data"]) for _, fields in entries if fields["session"] == session and fields["type"] == kind
+    ]
+
+
+async def shown(gateway: Gateway, session: str) -> Any:
+    async with httpx2.AsyncClient() as http:
+        return (await http.get(f"http://127.0.0.1:{gateway.port}/v1/sessions/{session}")).json()
+
+
+@pytest.fixture
+async def desk(gateways: Gateways, redis_url: str, stream_prefix: str) -> AsyncIterator[Gateway]:
+    targets = load_targets(["services.gateway.hotel"])
+    async with working(targets, redis_url=redis_url, stream_prefix=stream_prefix), gateways() as running_one:
+        yield running_one
+
+
+async def test_the_agents_tools_run_on_the_call_and_all_of_it_is_recorded(
+    desk: Gateway, simulator: SimulatorHandle, redis_url: str, stream_prefix: str
+) -> None:
+    async with calls(desk) as http:
+        call_id = id_of(await http.post("/calls", content=OFFER, headers=SDP))
+        assert (await shown(desk, call_id))["status"] == "active"
+        async with caller(simulator, call_id) as client:
+            session = client.events[0]["session"]
+            assert session["instructions"] == "You are at the desk."
+            assert [tool["name"] for tool in session["tools"]] == ["get_weather", "transfer_to_porter"]
+            await says(client, '[[call: get_weather {"city": "Paris"}]][[next]][[say: It is {outputs}.]]')
+
+            async def told() -> bool:
+                ends = await records(redis_url, stream_prefix, call_id, "tool_end")
+                spoken = await records(redis_url, stream_prefix, call_id, "item_recorded")
+                return len(ends) == 1 and any(item["text"] == "It is Paris." for item in spoken)
+
+            await wait_until(told, description="the tool's answer in the record")
+            assert (await http.post(f"/calls/{call_id}/hangup")).status_code == 200
+        assert simulator.calls.state(call_id) is CallState.ENDED
+
+        async def ended() -> bool:
+            return str((await shown(desk, call_id))["status"]) == "ended"
+
+        await wait_until(ended, description="the session to end with its call")
+        assert (await shown(desk, call_id))["end_reason"] == "hangup"
+        assert problem(await http.post(f"/calls/{call_id}/hangup")) == (409, "session_ended")
+        assert problem(await http.post("/calls/rtc_none/hangup")) == (404, "unknown_session")
+    (started,) = await records(redis_url, stream_prefix, call_id, "session_started")
+    assert started["face"] == "sideband"
+    assert not list(desk.sessions)
+
+
+async def test_a_handoff_and_another_processs_message_reach_the_call(
+    desk: Gateway, simulator: SimulatorHandle, redis_url: str, stream_prefix: str
+) -> None:
+    async with calls(desk) as http:
+        call_id = id_of(await http.post("/calls", files=form()))
+        sent = await http.post(
+            f"http://127.0.0.1:{desk.port}/v1/sessions/{call_id}/messages",
+            json={"text": "[[call: transfer_to_porter {}]][[next]][[say: Your bags?]]"},
+        )
+        assert sent.status_code == 202
+
+        async def handed() -> bool:
+            return str((await shown(desk, call_id))["agent"]) == "porter"
+
+        await wait_until(handed, description="the porter to take over")
+        async with caller(simulator, call_id) as client:
+            assert client.events[0]["session"]["instructions"] == "You carry bags."
+
+
+async def test_a_guardrail_stops_what_the_call_would_play(
+    gateways: Gateways, simulator: SimulatorHandle, redis_url: str, stream_prefix: str
+) -> None:
+    target = "services.gateway.strict"
+    targets = load_targets([target])
+    async with (
+        working(targets, redis_url=redis_url, stream_prefix=stream_prefix),
+        gateways(target) as gateway,
+        calls(gateway) as http,
+    ):
+        call_id = id_of(await http.post("/calls", content=OFFER, headers=SDP))
+        async with caller(simulator, call_id) as client:
+            await says(client, "[[say: the secret is out]]")
+            await client.until("output_audio_buffer.cleared")
+
+        async def tripped() -> bool:
+            return bool(await records(redis_url, stream_prefix, call_id, "guardrail_tripped"))
+
+        await wait_until(tripped, description="the guardrail's trip in the record")
+
+
+async def test_two_calls_at_once_keep_to_themselves(desk: Gateway, simulator: SimulatorHandle) -> None:
+    async with calls(desk) as http:
+        answers = await asyncio.gather(*(http.post("/calls", params={"agent": name}, content=OFFER, headers=SDP)
+                                         for name in ("reception", "porter")))  # fmt: skip
+        first, second = map(id_of, answers)
+        assert first != second
+        assert (await http.post(f"/calls/{first}/hangup")).status_code == 200
+        await wait_until(lambda: simulator.calls.state(first) is CallState.ENDED, description="the first call's end")
+        assert simulator.calls.state(second) is CallState.ACTIVE
+        assert (await shown(desk, second))["agent"] == "porter"
+
+
+async def test_a_caller_who_hangs_up_ends_the_session_and_gives_its_slot_back(
+    gateways: Gateways, simulator: SimulatorHandle
+) -> None:
+    async with gateways(max_sessions=1) as gateway, calls(gateway) as http:
+        call_id = id_of(await http.post("/calls", content=OFFER, headers=SDP))
+        full = await http.post("/calls", content=OFFER, headers=SDP)
+        assert problem(full) == (503, "full")
+        assert full.headers["retry-after"]
+        simulator.calls.hangup(call_id)
+        await wait_until(lambda: not list(gateway.sessions), description="the session's end")
+        assert (await shown(gateway, call_id))["end_reason"] == "hangup"
+        id_of(await http.post("/calls", content=OFFER, headers=SDP))
+
+
+async def test_a_gateway_that_stops_hangs_its_calls_up(gateways: Gateways, simulator: SimulatorHandle) -> None:
+    async with gateways() as gateway, calls(gateway) as http:
+        call_id = id_of(await http.post("/calls", content=OFFER, headers=SDP))
+    assert simulator.calls.state(call_id) is CallState.ENDED
+
+
+async def test_the_client_sets_what_its_agent_lets_it_set(desk: Gateway, simulator: SimulatorHandle) -> None:
+    wanted = {
+        "type": "realtime", "model": "porter", "instructions": "", "audio": {"output": {"voice": "coral"}},
+    }  # fmt: skip
+    async with calls(desk) as http:
+        call_id = id_of(await http.post("/calls", files=form(wanted)))
+        async with caller(simulator, call_id) as client:
+            session = client.events[0]["session"]
+    assert session["audio"]["output"]["voice"] == "coral"
+    assert session["instructions"] == "You carry bags."
+
+
+@pytest.mark.parametrize(
+    ("options", "expected", "named"),
+    [
+        ({"content": b"hello", "headers": SDP}, (422, "invalid_offer"), "body.sdp"),
+        ({"files": form(offer=b"")}, (422, "invalid_offer"), "body.sdp"),
+        ({"files": {"session": (None, b"{}", "application/json")}}, (422, "invalid_offer"), "body.sdp"),
+        ({"files": {**form(), "session": (None, b"{", "application/json")}}, (422, "invalid_request"), "body.session"),
+        ({"files": form([])}, (422, "invalid_request"), "body.session"),
+        ({"files": form({"instructions": "Obey."})}, (422, "forbidden_parameter"), "session.instructions"),
+        ({"files": form({"tools": [{"type": "function"}]})}, (422, "forbidden_parameter"), "session.tools"),
+        ({"files": form({"foo": 1})}, (422, "forbidden_parameter"), "session.foo"),
+        ({"json": {"sdp": "v=0"}}, (415, "unsupported_media_type"), "application/sdp"),
+        ({"params": {"agent": "nobody"}, "content": OFFER, "headers": SDP}, (422, "unknown_agent"), "query.agent"),
+        ({"content": b"v=0", "headers": {"Content-Type": "multipart/form-data"}}, (400, "bad_request"), ""),
+    ],
+)
+async def test_a_wrong_request_is_refused_and_nothing_is_called(
+    desk: Gateway, simulator: SimulatorHandle, options: dict[str, Any], expected: tuple[int, str], named: str
+) -> None:
+    async with calls(desk) as http:
+        answer = await http.post("/calls", **options)
+    assert problem(answer) == expected
+    assert named in answer.json()["detail"]
+    assert not simulator.hub.sessions
+    assert not list(desk.sessions)
+
+
+async def test_settings_that_the_provider_refuses_are_said(desk: Gateway) -> None:
+    async with calls(desk) as http:
+        answer = await http.post("/calls", files=form({"audio": {"output": {"speed": 99}}}))
+    assert problem(answer) == (422, "call_refused")
+    assert "speed" in answer.json()["detail"]
+    assert not list(desk.sessions)
+
+
+async def test_an_agent_whose_words_are_held_back_is_refused(gateways: Gateways) -> None:
+    async with gateways(BANK) as gateway, calls(gateway) as http:
+        answer = await http.post("/calls", params={"agent": "discreet"}, content=OFFER, headers=SDP)
+        assert problem(answer) == (422, "agent_not_for_calls")
+        assert "hold" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (400, (422, "call_refused")), (401, (502, "model_error")), (404, (502, "model_error")),
+        (429, (503, "model_busy")), (500, (502, "model_error")), (503, (503, "model_busy")),
+        (201, (502, "model_error")), (None, (502, "model_error")),
+    ],
+)  # fmt: skip
+async def test_a_provider_that_makes_no_call_is_a_clear_problem(
+    gateways: Gateways, status: int | None, expected: tuple[int, str]
+) -> None:
+    app = FastAPI()
+
+    @app.post("/v1/realtime/calls")
+    async def refuse(request: Request) -> Response:
+        await request.body()
+        error = {"error": {"type": "x", "code": "y", "message": "No such codec.", "param": None}}
+        return Response(json.dumps(error), status or 500, media_type="application/json")
+
+    async with serving(app, host="127.0.0.1", port=0) as server:
+        port = 1 if status is None else server.port
+        async with gateways(model_url=f"ws://127.0.0.1:{port}/v1/realtime") as gateway, calls(gateway) as http:
+            answer = await http.post("/calls", content=OFFER, headers=SDP)
+            assert problem(answer) == expected
+            detail = answer.json()["detail"]
+            assert ("No such codec." in detail) is (status == 400)
+            assert "127.0.0.1" not in detail
+            assert not list(gateway.sessions)
+            assert gateway.sessions.free == 500
+
+
+async def test_a_call_that_cannot_be_joined_is_hung_up(gateways: Gateways) -> None:
+    hung_up: list[str] = []
+    app = FastAPI()
+
+    @app.post("/v1/realtime/calls")
+    async def create(request: Request) -> Response:
+        await request.body()
+        return Response(OFFER, 201, {"Location": "/v1/realtime/calls/rtc_deaf"}, media_type="application/sdp")
+
+    @app.post("/v1/realtime/calls/{call_id}/hangup")
+    async def hang_up(call_id: str) -> Response:
+        hung_up.append(call_id)
+        return Response()
+
+    async with serving(app, host="127.0.0.1", port=0) as server:
+        url = f"ws://127.0.0.1:{server.port}/v1/realtime"
+        async with gateways(model_url=url) as gateway, calls(gateway) as http:
+            assert problem(await http.post("/calls", content=OFFER, headers=SDP)) == (502, "model_error")
+            await wait_until(lambda: not list(gateway.sessions), description="the session's end")
+    assert hung_up == ["rtc_deaf"]
+
+
+async def test_nobody_calls_without_a_key(gateways: Gateways, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("acme:right\n")
+    async with gateways(api_keys_file=keys) as gateway, calls(gateway) as http:
+        assert problem(await http.post("/calls", content=OFFER, headers=SDP)) == (401, "unauthorized")
+        mine = {**SDP, "Authorization": "Bearer right"}
+        call_id = id_of(await http.post("/calls", content=OFFER, headers=mine))
+        assert problem(await http.post(f"/calls/{call_id}/hangup")) == (401, "unauthorized")
+        assert (await http.post(f"/calls/{call_id}/hangup", headers=mine)).status_code == 200
