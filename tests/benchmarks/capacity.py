@@ -1,9 +1,11 @@
-"""How many conversations one gateway process carries on one core, beside a plain relay under the same load.
+"""What one gateway process takes of a core, and adds to a frame's way, beside plain relays under the same load.
 
-    python -m benchmarks.capacity [--sessions 100] [--seconds 20]
+    python -m benchmarks.capacity [--sessions 50 100] [--seconds 10] [--rounds 3]
 
-Core 0 belongs to what is measured (the gateway, then the relay), core 1 to everything else: the load, the model and
-Redis. CPU is what the kernel charged to the measured process, so a busy machine changes latencies, not that figure.
+Core 0 belongs to what is measured (the relays, then the gateway), core 1 to everything else: the load, the model, Redis
+and the guardrail worker. CPU is what the kernel charged to the measured process, so a busy machine changes latencies,
+not that figure. Everything is on: the engine, streams, records, metrics, and a guardrail that judges every answer. Each
+figure is the median of its rounds; what is added is counted from the same load without anything between.
 """
 
 import argparse
@@ -15,28 +17,33 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Final
 
 from benchmarks.load import Measured, carry, model_server
 from support.servers import RedisServer
 from voicebus.runtime.lifecycle import run
+from voicebus_services.dev.processes import free_port, is_ready
 
-TESTS = Path(__file__).resolve().parents[1]
-AGENTS = """
-from voicebus.agents.agent import RealtimeAgent
-from voicebus.agents.tools.function_tool import function_tool
+TESTS: Final = Path(__file__).resolve().parents[1]
+AGENTS: Final = """
+from voicebus import GuardrailFunctionOutput, RealtimeAgent, function_tool, output_guardrail
 
 @function_tool
 def look_up(thing: str) -> str:
     "Look something up."
     return thing
 
-agent = RealtimeAgent(name="bench", instructions="Talk.", tools=[look_up])
+@output_guardrail
+def manners(context, agent, text):
+    return GuardrailFunctionOutput(None, "rude" in text)
+
+agent = RealtimeAgent(name="bench", instructions="Talk.", tools=[look_up], output_guardrails=[manners])
 """
-GATEWAY = """
+GATEWAY: Final = """
 from voicebus.runtime.lifecycle import run
 from voicebus.telemetry.logging import configure
 from voicebus_services.gateway.wiring import serve
@@ -44,27 +51,23 @@ from voicebus_services.settings import GatewaySettings
 configure(service="gateway", level="warning")
 run(serve(GatewaySettings(), ["bench_agents"], ready=lambda port: print(port, flush=True)))
 """
+DIRECT: Final = "nothing between"
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One measured process. `cpu_ms` is CPU per session and second of conversation."""
+    """One measured process. `cpu_ms` is CPU per session and second of conversation, ages of frames are in ms."""
 
     name: str
     sessions: int
     cpu_ms: float
-    core_used: float
     p50_ms: float
     p99_ms: float
 
-    @property
-    def sessions_per_core(self) -> int:
-        return int(1000 / self.cpu_ms)
-
 
 @contextmanager
-def measured_process(command: list[str], core: int, **environment: str) -> Iterator[tuple[int, int]]:
-    """Run a process on one core; gives its pid and the port that it prints."""
+def process_on(core: int, command: Sequence[str], **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """Run a process on one core; stopped at the end."""
     process = subprocess.Popen(
         command,
         env={**os.environ, **environment},
@@ -73,8 +76,7 @@ def measured_process(command: list[str], core: int, **environment: str) -> Itera
         preexec_fn=lambda: settle_on(core),  # noqa: PLW1509 - no threads here yet
     )
     try:
-        assert process.stdout is not None
-        yield process.pid, int(process.stdout.readline())
+        yield process
     finally:
         process.send_signal(signal.SIGTERM)
         try:
@@ -82,6 +84,12 @@ def measured_process(command: list[str], core: int, **environment: str) -> Itera
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def port_of(process: subprocess.Popen[str]) -> int:
+    """The port that it prints."""
+    assert process.stdout is not None
+    return int(process.stdout.readline())
 
 
 def settle_on(core: int) -> None:
@@ -97,25 +105,21 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-async def measure(name: str, url: str, pid: int, sessions: int, seconds: float, measured: Measured) -> Result:
+async def measure(name: str, url: str, pid: int | None, sessions: int, seconds: float, measured: Measured) -> Result:
     measured.to_model.clear()
     measured.to_client.clear()
-    cpu_s, wall_s = await carry(url, sessions, seconds, 3.0, lambda: cpu_seconds(pid), measured)
+    used = (lambda: cpu_seconds(pid)) if pid is not None else (lambda: 0.0)
+    cpu_s, wall_s = await carry(url, sessions, seconds, 3.0, used, measured)
     ages = sorted(measured.to_model + measured.to_client)
     expected = sessions * wall_s / 0.05 * 2
     if len(ages) < 0.9 * expected:
         raise SystemExit(f"{name}: only {len(ages)} of {expected:.0f} frames arrived; the machine is too busy")
     return Result(
-        name,
-        sessions,
-        cpu_ms=round(cpu_s / wall_s / sessions * 1000, 3),
-        core_used=round(cpu_s / wall_s, 3),
-        p50_ms=round(statistics.median(ages), 2),
-        p99_ms=round(ages[int(len(ages) * 0.99)], 2),
+        name, sessions, cpu_s / wall_s / sessions * 1000, statistics.median(ages), ages[int(len(ages) * 0.99)]
     )
 
 
-async def benchmark(sessions: int, seconds: float, redis_url: str) -> list[Result]:
+async def benchmark(counts: Sequence[int], seconds: float, rounds: int, redis_url: str) -> list[Result]:
     measured = Measured()
     results: list[Result] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -130,35 +134,67 @@ async def benchmark(sessions: int, seconds: float, redis_url: str) -> list[Resul
                 "VOICEBUS_OPS_PORT": "0",
                 "VOICEBUS_DRAIN_TIMEOUT": "0",
                 "VOICEBUS_MAX_SESSIONS": "10000",
+                "VOICEBUS_LOG_LEVEL": "warning",
             }
-            relay = [sys.executable, "-m", "benchmarks.relay", model_url]
-            gateway = [sys.executable, "-c", GATEWAY]
-            for name, command, path in (("websockets relay", relay, "/"), ("gateway", gateway, "/v1/realtime")):
-                with measured_process(command, 0, **settings) as (pid, port):
-                    url = f"ws://127.0.0.1:{port}{path}"
-                    results.append(await measure(name, url, pid, sessions, seconds, measured))
-    return results
+            relays = {
+                "websockets relay": ([sys.executable, "-m", "benchmarks.relay", model_url], "/"),
+                "picows relay": ([sys.executable, "-m", "benchmarks.picows_relay", model_url], "/"),
+                "gateway": ([sys.executable, "-c", GATEWAY], "/v1/realtime"),
+            }
+            with guardrail_worker(settings):
+                for _ in range(rounds):
+                    for sessions in counts:
+                        results.append(await measure(DIRECT, model_url, None, sessions, seconds, measured))
+                        for name, (command, path) in relays.items():
+                            with process_on(0, command, **settings) as process:
+                                url = f"ws://127.0.0.1:{port_of(process)}{path}"
+                                results.append(await measure(name, url, process.pid, sessions, seconds, measured))
+    return [median(results, name, sessions) for sessions in counts for name in (DIRECT, *relays)]
+
+
+@contextmanager
+def guardrail_worker(settings: dict[str, str]) -> Iterator[None]:
+    """Somebody who judges, on the load's core."""
+    ops_port = free_port()
+    command = [sys.executable, "-m", "voicebus_services.cli", "guardrail-worker", "bench_agents"]
+    with process_on(1, command, **{**settings, "VOICEBUS_OPS_PORT": str(ops_port)}) as process:
+        while not is_ready(ops_port):
+            if process.poll() is not None:
+                raise SystemExit("the guardrail worker did not start; its complaint stands above")
+            os.sched_yield()
+        yield
+
+
+def median(results: Sequence[Result], name: str, sessions: int) -> Result:
+    same = [result for result in results if (result.name, result.sessions) == (name, sessions)]
+    figures = {key: statistics.median(getattr(each, key) for each in same) for key in ("cpu_ms", "p50_ms", "p99_ms")}
+    return Result(name, sessions, **figures)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--sessions", type=int, default=100)
-    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--sessions", type=int, nargs="+", default=[50, 100])
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     settle_on(max(os.sched_getaffinity(0)))
     with RedisServer() as server:
-        relay, gateway = run(benchmark(options.sessions, options.seconds, server.url))
-    ratio = gateway.cpu_ms / relay.cpu_ms
+        results = run(benchmark(options.sessions, options.seconds, options.rounds, server.url))
     if options.json:
-        print(json.dumps({"results": [asdict(relay), asdict(gateway)], "cpu_ratio": round(ratio, 3)}))
+        print(json.dumps([asdict(result) for result in results]))
         return
-    columns = ("sessions", "CPU ms/session-s", "core used", "p50 ms", "p99 ms", "sessions/core")
+    columns = ("sessions", "CPU ms/session-s", "added p50 ms", "added p99 ms", "sessions/core")
     print(" " * 18 + "".join(f"{column:>18}" for column in columns))
-    for row in (relay, gateway):
-        values = (row.sessions, row.cpu_ms, row.core_used, row.p50_ms, row.p99_ms, row.sessions_per_core)
-        print(f"{row.name:18}" + "".join(f"{value:18}" for value in values))
-    print(f"the gateway, with engine, Redis and checks of every frame, takes {ratio:.2f} of the relay's CPU")
+    for direct, *others in (results[start : start + 4] for start in range(0, len(results), 4)):
+        for row in others:
+            added = f"{row.p50_ms - direct.p50_ms:18.2f}{row.p99_ms - direct.p99_ms:18.2f}"
+            print(f"{row.name:18}{row.sessions:18}{row.cpu_ms:18.3f}{added}{1000 / row.cpu_ms:18.0f}")
+        websockets, picows, gateway = (row.cpu_ms for row in others)
+        print(
+            f"{'':18}the gateway takes {gateway / websockets:.2f} of the websockets relay's CPU"
+            f" and {gateway / picows:.2f} of the picows relay's"
+        )
 
 
 if __name__ == "__main__":

@@ -138,6 +138,7 @@ class Engine:
 
     def __init__(self, rules: Mapping[type, Rule] | None = None, start: Sequence[outputs.Output] = ()) -> None:
         self.given: list[Any] = []
+        self.carries_on: outputs.ForwardAudio | None = None
         self.rules = dict(rules or {})
         self._start = start
         self.state = State.LIVE
@@ -148,6 +149,11 @@ class Engine:
 
     def start(self) -> Sequence[outputs.Output]:
         return self._start
+
+    def carry_on(
+        self, response_id: str, item_id: str, content_index: int, size: int, now: float
+    ) -> outputs.ForwardAudio | None:
+        return self.carries_on
 
     def handle(self, event: inputs.Input, now: float) -> Sequence[outputs.Output]:
         self.given.append(event)
@@ -256,6 +262,39 @@ async def test_audio_is_forwarded_only_where_the_engine_lets_it_pass() -> None:
     assert running.engine.given == [inputs.ModelAudio("r", "i", 0, 0, 2), inputs.ModelAudio("r", "i", 0, 0, 3)]
     assert running.client.heard[1:] == [("audio", b"\0\0")]
     await running.over()
+
+
+async def test_audio_that_carries_on_passes_the_engines_queue_by_until_the_session_ends() -> None:
+    running = await Running(Engine()).live()
+    running.engine.carries_on = outputs.ForwardAudio("r", "i", 0, 0)
+    running.driver.model_frame(AUDIO + b'"delta":"AAA="}')
+    assert running.engine.given == []
+    assert running.client.heard[1:] == [("audio", b"\0\0")]
+    await running.over()
+    running.driver.model_frame(AUDIO + b'"delta":"AAA="}')
+    assert [heard[0] for heard in running.client.heard].count("audio") == 1
+
+
+async def test_audio_that_comes_while_something_is_carried_out_keeps_its_place() -> None:
+    def answer_late(_: inputs.ModelEvent) -> Sequence[outputs.Output]:
+        running.driver.model_frame(AUDIO + b'"delta":"AAA="}')
+        return [outputs.ToClient({"type": "first"})]
+
+    running = await Running(Engine({inputs.ModelEvent: answer_late})).live()
+    running.engine.carries_on = outputs.ForwardAudio("r", "i", 0, 0)
+    running.driver.model_frame(b'{"type":"x"}')
+    assert [type(event) for event in running.engine.given] == [inputs.ModelEvent, inputs.ModelAudio]
+    assert ("event", "first") in running.client.heard
+    await running.over()
+
+
+async def test_a_client_that_cannot_take_audio_ends_its_session_alone() -> None:
+    running = await Running(Engine()).live()
+    running.engine.carries_on = outputs.ForwardAudio("r", "i", 0, 0)
+    running.client.audio = lambda *_: 1 / 0  # type: ignore[method-assign,assignment]
+    running.driver.model_frame(AUDIO + b'"delta":"AAA="}')
+    assert await running.over() == "error"
+    assert running.client.heard[-1] == ("close", 1011, "error")
 
 
 @pytest.mark.parametrize(

@@ -150,25 +150,38 @@ class Session:
             self._go_live()
         return self._out.take()
 
+    def carry_on(
+        self, response_id: str, item_id: str, content_index: int, size: int, now: float
+    ) -> ForwardAudio | None:
+        """The path of nearly all audio, about whose part everything is known: the one output of a `ModelAudio` like it.
+
+        None where more is to be decided: then bring it to `handle`. Nothing has been done about it yet.
+        """
+        if self.state is not State.LIVE:
+            return None
+        part = self._p.playback.parts.get((item_id, content_index))
+        if part is None or part.forward is None:
+            return None
+        response = part.response
+        if not response.active or response.muted or response.model_id != response_id:
+            return None
+        part.received += size
+        response.last_event = now
+        return part.forward
+
     def handle(self, item: Input, now: float) -> list[Output]:
         """What is to be done about `item`; nothing once the session has closed."""
         if self.state is State.CLOSED:
             return []
-        # The path of nearly all audio: everything about its part is known.
-        if type(item) is ModelAudio and self.state is State.LIVE:
-            part = self._p.playback.parts.get((item.item_id, item.content_index))
-            if part is not None and part.forward is not None:
-                response = part.response
-                if response.active and not response.muted and response.model_id == item.response_id:
-                    part.received += item.size
-                    response.last_event = now
-                    return [part.forward]
         self._out.begin(now)
         if isinstance(item, ModelEvent):
             # As much, of nearly all text.
             if self.state is not State.LIVE or not self._model.say_on(item.event):
                 self._read(item)
         elif isinstance(item, ModelAudio):
+            known = self.carry_on(item.response_id, item.item_id, item.content_index, item.size, now)
+            if known is not None:
+                return [known]
             admitted = self._admit(item)
             if admitted is not None:
                 self._take(admitted)

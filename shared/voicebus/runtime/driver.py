@@ -335,10 +335,11 @@ class SessionDriver:
             metrics.MODEL_CONNECT.observe(self._bus.clock.monotonic() - self._dialled_at)
         delta = frames.read_audio_delta(frame)
         if delta is not None:
-            audio = ModelAudio(
-                delta.response_id, delta.item_id, delta.output_index, delta.content_index, len(delta.samples)
-            )  # fmt: skip
-            self._take(audio, delta, size)
+            if not self._carry_on(delta):
+                audio = ModelAudio(
+                    delta.response_id, delta.item_id, delta.output_index, delta.content_index, len(delta.samples)
+                )  # fmt: skip
+                self._take(audio, delta, size)
             return
         try:
             event = frames.parse_event(frame)
@@ -359,6 +360,22 @@ class SessionDriver:
             self._expires(wire.mapping(event, "session"))
         elif kind == "error" and wire.text(wire.mapping(event, "error"), "code") == _EMPTY_COMMIT:
             self._audio.refused()
+
+    def _carry_on(self, delta: frames.AudioDelta) -> bool:
+        """Forward one more delta of audio that is on its way to the client; False where it has to be taken in turn."""
+        if self._busy or self._tap is not None or not self._open or self._inputs or self._ended.is_set():
+            return False
+        now = self._bus.clock.monotonic()
+        forward = self._engine.carry_on(
+            delta.response_id, delta.item_id, delta.content_index, len(delta.samples), now
+        )  # fmt: skip
+        if forward is None:
+            return False
+        try:
+            self._face.audio(forward, delta, self.last_seq)
+        except Exception as error:  # noqa: BLE001 - the boundary between one session and the others
+            self._crash(error)
+        return True
 
     def model_lost(self, why: str, close_code: int | None) -> None:
         lost = LinkLost(why, close_code=close_code, jitter=random.random())  # noqa: S311 - spreads load, no secret

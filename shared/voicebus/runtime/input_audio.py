@@ -38,7 +38,7 @@ HEARD: Final = frozenset(
 """The model's events that tell what has become of audio."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Piece:
     """An append frame that ends at `end`, or a commit (without a frame)."""
 

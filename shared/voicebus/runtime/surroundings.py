@@ -33,6 +33,12 @@ class Engine(Protocol):
 
     def handle(self, event: Input, now: float) -> Sequence[Output]: ...
 
+    def carry_on(
+        self, response_id: str, item_id: str, content_index: int, size: int, now: float
+    ) -> ForwardAudio | None:
+        """The one output of a `ModelAudio` about which nothing is to be decided; None where `handle` has to."""
+        ...
+
     def awaits_decision(self, call_id: str) -> bool:
         """Whether this call waits to be approved or rejected."""
         ...

@@ -108,11 +108,11 @@ class OpenAIConnection(ClientConnection):
         return 0 if append is None else len(append.audio) * 3 // 4
 
     def handle_text(self, message: bytes) -> None:
-        driver = self.live()
         append = frames.read_append(message)
         if append is not None:
             self._append(append)
             return
+        driver = self.live()
         try:
             event = frames.parse_event(message)
         except ValueError as error:
@@ -145,7 +145,8 @@ class OpenAIConnection(ClientConnection):
     def _append(self, append: frames.Append) -> None:
         driver = self.live()
         try:
-            event_id_of({"event_id": append.event_id})
+            if append.event_id is not None:
+                event_id_of({"event_id": append.event_id})
             self._input.check_base64(append.audio)
         except ClientEventError as error:
             echoed = (append.event_id or "")[:EVENT_ID_LIMIT]

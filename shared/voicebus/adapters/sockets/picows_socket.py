@@ -169,6 +169,11 @@ class PicowsSocket(WSListener):
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         kind = frame.msg_type
+        # Nearly every frame is a whole message of an open connection.
+        if frame.fin and kind in (_TEXT, _BINARY) and self._fragments is None:
+            if not self._closing and not transport.is_close_frame_sent:
+                self._deliver(frame.get_payload_as_bytes(), kind == _BINARY)
+            return
         if kind == _PONG and self._no_pong is not None:
             self._no_pong.cancel()
             self._no_pong = None
@@ -180,12 +185,13 @@ class PicowsSocket(WSListener):
         if self._closing or transport.is_close_frame_sent or kind == _PONG:
             return
         payload = frame.get_payload_as_bytes()
+        # A message that comes in fragments, or a fragment out of place.
         if (kind == _CONTINUATION) != (self._fragments is not None):
             self.close(PROTOCOL_ERROR, "a fragment out of place")
         elif self._fragments is not None or not frame.fin:
             self._reassemble(kind, payload, fin=frame.fin)
         else:
-            self._deliver(payload, binary=kind == _BINARY)
+            self._deliver(payload, kind == _BINARY)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         self._closing = True
@@ -235,9 +241,9 @@ class PicowsSocket(WSListener):
             self.close(MESSAGE_TOO_BIG, f"a message may have {self._max_message} bytes")
         elif fin:
             message, self._fragments = b"".join(self._fragments), None
-            self._deliver(message, binary=self._fragments_binary)
+            self._deliver(message, self._fragments_binary)
 
-    def _deliver(self, message: bytes, *, binary: bool) -> None:
+    def _deliver(self, message: bytes, binary: bool) -> None:
         try:
             if binary:
                 self._listener.binary(message)
