@@ -428,3 +428,32 @@ def test_a_response_out_of_band_that_was_cut_has_failed() -> None:
     (done,) = talk.shown("response.done")
     assert done["response"]["status"] == "failed"
     assert not talk.sent("response.create", talk.reconnects())
+
+
+def test_an_answer_that_is_interrupted_after_the_replay_is_told_anew_as_it_was_heard() -> None:
+    talk = Talk().asked("Hello")
+    talk.confirms(talk.all)
+    talk.speaks("One two three four", 2000)
+    talk.ends()
+    talk.loses_the_link()
+    talk.reconnects()
+    after = talk.model("input_audio_buffer.speech_started", item_id="item_v", after=0.5)
+    assert not talk.sent("conversation.item.truncate", after)
+    assert [event["item_id"] for event in talk.sent("conversation.item.delete", after)] == ["item_a"]
+    assert talk.told_again(after) == [("assistant", "One")]
+    talk.model("conversation.item.deleted", item_id="item_a")
+    assert "item_a" in [item["item_id"] for item in talk.session.history]
+
+
+def test_a_client_that_truncates_what_the_socket_knows_as_text_is_answered_as_ever() -> None:
+    talk = Talk(face=Face.OPENAI).live()
+    talk.client("response.create")
+    talk.begins()
+    talk.speaks("One two three four", 2000)
+    talk.ends()
+    talk.loses_the_link()
+    talk.reconnects()
+    talk.client("conversation.item.truncate", event_id="c-1", item_id="item_a", content_index=0, audio_end_ms=1000)
+    (truncated,) = talk.shown("conversation.item.truncated")
+    assert (truncated["item_id"], truncated["audio_end_ms"]) == ("item_a", 1000)
+    assert talk.told_again(talk.last) == [("assistant", "One two")]

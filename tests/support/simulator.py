@@ -36,6 +36,13 @@ class SimulatorHandle:
         """A SIP call that rings; deliver the webhook yourself, then accept it over HTTP."""
         return self.calls.incoming(webhook_secret)
 
+    def cut(self) -> int:
+        """Cut the sockets of all sessions, without a close frame; returns how many sessions there were."""
+        sessions = list(self.hub.sessions.values())
+        for session in sessions:
+            session.cut()
+        return len(sessions)
+
     def step(self, pieces: int = 1) -> None:
         """With `pace="step"`: let this many more pieces of responses go out."""
         self.hub.gate.allow(pieces)

@@ -6,7 +6,8 @@
     [[delay: 200ms]]                think that long first (ms or s)
     [[next]]                        what follows belongs to the next response, after the function outputs came
 
-Several are carried out in order. `{outputs}` inside a `say` becomes the function outputs since the user spoke.
+Several are carried out in order. `{outputs}` inside a `say` becomes the function outputs since the user spoke,
+`{known}` all that the session knows: what it was not told, or not told again after a reconnect, is not among them.
 """
 
 import re
@@ -59,7 +60,7 @@ def _closing(text: str, start: int) -> int | None:
     return None if first < 0 else first
 
 
-def reply_for(directives: list[Directive], round_number: int, outputs: str) -> BrainReply | None:
+def reply_for(directives: list[Directive], round_number: int, outputs: str, known: str) -> BrainReply | None:
     """What the directives of one round (between two `[[next]]`) ask for; None when that round has none."""
     rounds: list[list[Directive]] = [[]]
     for directive in directives:
@@ -74,7 +75,7 @@ def reply_for(directives: list[Directive], round_number: int, outputs: str) -> B
     for directive in rounds[round_number]:
         match directive.word:
             case "say":
-                made.append(Say(directive.argument.replace("{outputs}", outputs)))
+                made.append(Say(directive.argument.replace("{outputs}", outputs).replace("{known}", known)))
             case "call":
                 name, _, arguments = directive.argument.partition(" ")
                 made.append(Call(name, arguments.strip() or "{}"))

@@ -152,6 +152,11 @@ class LiveSession:
         self.session.handle_binary()
         self.flush()
 
+    def cut(self) -> None:
+        """Cut every connection without a close frame, now."""
+        for connection in self._connections:
+            connection.drop()
+
     def stop(self, code: int = 1000) -> None:
         """End the session: its tasks are cancelled, connections still open are closed."""
         if self._timer is not None:

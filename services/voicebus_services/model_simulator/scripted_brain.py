@@ -114,7 +114,10 @@ class DirectedBrain:
     async def respond(self, context: BrainContext) -> BrainReply:
         later = since_last_user(context.items)
         found = directives.find(last_user_text(context.items))
-        reply = directives.reply_for(found, _rounds(later), spoken_outputs(later)) if found else None
+        reply = None
+        if found:
+            outputs, known = spoken_outputs(later), spoken_outputs(context.items)
+            reply = directives.reply_for(found, _rounds(later), outputs, known)
         if reply is None:
             return await (self._afterwards if found else self._otherwise).respond(context)
         if not reply.outputs and (reply.fault is None or reply.fault.kind in ("malformed", "transcription_failed")):

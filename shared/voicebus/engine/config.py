@@ -175,6 +175,7 @@ class SessionConfig:
     nothing since the last interruption, the next one truncates nothing (parity 2.25).
     `recovering` counts for transport WIRE only. `models` are the names of the models by address, first choice first;
     none stands for `model` at the only address.
+    `renewal_ms`: how long before its socket ends a session begins to move to another one; a third of a shorter life.
     `inline_tools`: the driver reads nothing of the model while a call runs (parity 25); nothing to the engine.
     """
 
@@ -194,4 +195,5 @@ class SessionConfig:
     tenant: str = LOCAL_TENANT
     recovering: Recovering = Recovering.REPLAY
     models: tuple[str, ...] = ()
+    renewal_ms: int = 120_000
     seed: tuple[Mapping[str, Any], ...] = ()

@@ -49,7 +49,7 @@ class Recovery:
         self._backoff = Backoff()
         self._conversation = Conversation(parts.history, parts.transcript, parts.out.uplink, parts.out)
         self._replay = Replay(parts.out)
-        self._address = 0
+        self.address: int = 0
         self._live_since: float | None = None
         self._met = False
         self._answered = False
@@ -57,8 +57,11 @@ class Recovery:
 
     # --- the socket is lost ---------------------------------------------------------------------------
 
-    def lost(self, item: LinkLost, code: str | None) -> bool:
-        """Whether another socket is to be dialled, which is arranged then. `code` is the model's last word, if any."""
+    def lost(self, item: LinkLost, code: str | None, *, spare: bool = False) -> bool:
+        """Whether another socket takes over: the `spare` one that is ready, else one that is dialled after a while.
+
+        `code` is the model's last word, if any.
+        """
         p = self._p
         if p.config.recovering is Recovering.NEVER or p.config.transport is Transport.EVENTS:
             return False
@@ -66,23 +69,23 @@ class Recovery:
         self._judge(code)
         elsewhere = is_fatal(code, item.close_code) or item.fatal or code == CIRCUIT_OPEN
         delay: float | None = 0.0
-        if elsewhere and self._address + 1 < len(p.config.models):
-            self._address += 1
+        if elsewhere and self.address + 1 < len(p.config.models):
+            self.address += 1
         elif elsewhere and code != CIRCUIT_OPEN:
             return False
         else:
-            self._address = 0
+            self.address = 0
             delay = self._backoff.next(item.jitter, limit=MAX_ATTEMPTS if self._met else MAX_FIRST_ATTEMPTS)
         if delay is None:
             return False
         if was_live:
-            self._live_since = None
-            self._break_off()
+            self.break_off()
         cause = _cause(item, code, was_live=was_live)
         p.out.observe("model_reconnect", cause=cause)
         p.out.record(EventType.MODEL_RECONNECTING, cause=cause, attempt=max(1, self._backoff.attempt))
-        p.out.add(DropLink())
-        p.out.set_timer(RECONNECT_TIMER, delay)
+        if not spare:
+            p.out.add(DropLink())
+            p.out.set_timer(RECONNECT_TIMER, delay)
         return True
 
     def _judge(self, code: str | None) -> None:
@@ -93,8 +96,10 @@ class Recovery:
                 self._backoff.restart()
         self._answered = False
 
-    def _break_off(self) -> None:
+    def break_off(self) -> None:
+        """The socket in use serves no more: end what it has not ended."""
         p = self._p
+        self._live_since = None
         p.out.uplink.lost()
         for held in p.holding.waiting():
             p.interruptions.mute(held)
@@ -114,7 +119,7 @@ class Recovery:
 
     def due(self) -> None:
         """The wait is over."""
-        self._p.out.add(Dial(self._address))
+        self._p.out.add(Dial(self.address))
 
     # --- the next socket ------------------------------------------------------------------------------
 
@@ -124,11 +129,22 @@ class Recovery:
         p.out.uplink.open = False
         p.out.uplink.forget()
         if p.config.models:
-            p.settings.serve(p.config.models[self._address])
+            p.settings.serve(p.config.models[self.address])
         self._replay = Replay(p.out)
-        items, _ = self._conversation.items()
-        self._replay.begin(p.settings.told, items)
+        self.tell(self._replay)
         self._note_told()
+
+    def tell(self, replay: Replay) -> None:
+        """Tell a socket the conversation as it is now."""
+        items, _ = self._conversation.items()
+        replay.begin(self._p.settings.told, items)
+
+    def moved_to(self, replay: Replay) -> None:
+        """Another socket, which knows the conversation as of a moment ago, is in use."""
+        self._p.out.uplink.forget()
+        self._replay = replay
+        replay.refresh(self._p.settings.told)
+        self._resume(None, attempt=1)
 
     def heard(self, event: Event) -> bool:
         """An event of the model: whether it answers the replay and nothing else."""
@@ -160,11 +176,14 @@ class Recovery:
     def resume(self, session: Event | None) -> None:
         """The next socket knows the conversation: what came meanwhile goes out, then what is unanswered is asked."""
         p = self._p
-        self.live()
-        p.out.record(EventType.MODEL_RECONNECTED, attempt=max(1, self._backoff.attempt))
-        self.catch_up(session)
+        self._resume(session, attempt=max(1, self._backoff.attempt))
         p.out.add(ReleaseAudio())
         p.turns.connected()
+
+    def _resume(self, session: Event | None, *, attempt: int) -> None:
+        self.live()
+        self._p.out.record(EventType.MODEL_RECONNECTED, attempt=attempt)
+        self.catch_up(session)
 
     def catch_up(self, session: Event | None) -> None:
         """What has changed since the socket was told, and what waited."""
@@ -179,6 +198,18 @@ class Recovery:
         for event in waiting:
             if not self._is_told(event):
                 p.out.pass_on(event)
+
+    def truncated(self) -> list[Event]:
+        """What the model owes for truncations of items that it knows as text; they are told anew as they were heard."""
+        uplink = self._p.out.uplink
+        events, uplink.truncated = uplink.truncated, []
+        return [{**event, "type": "conversation.item.truncated"} for event in events]
+
+    def heard_less(self, item_id: str) -> None:
+        """An item was truncated."""
+        if self._p.out.uplink.open:
+            items, _ = self._conversation.items()
+            self._replay.replace(item_id, next((item for item in items if item.id == item_id), None))
 
     def _note_told(self) -> None:
         """Which items' echoes tell nothing new, and which spoken answers this socket knows as text."""

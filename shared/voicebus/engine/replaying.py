@@ -135,6 +135,7 @@ class Replay:
         self._rounds = _ROUNDS
         self._unconfirmed = 0
         self._updates: list[str] = []
+        self._anew: set[str] = set()
         self._session: Event = {}
 
     @property
@@ -163,12 +164,31 @@ class Replay:
         same = 0
         while same < min(len(items), len(self.told)) and items[same] == self.told[same]:
             same += 1
+        self._anew |= {item.id for item in self.told[same:]} & {item.id for item in items[same:]}
         for item in self.told[same:]:
             self._send({"type": "conversation.item.delete", "item_id": item.id})
         previous = items[same - 1].id if same else "root"
         for item in items[same:]:
             previous = self._create(item, previous)
         self.told = items
+
+    def refresh(self, session: Event) -> None:
+        """Tell the session's settings once more, should they be others now."""
+        if session != self._session:
+            self._session = session
+            self._update(session)
+
+    def replace(self, item_id: str, item: Item | None) -> None:
+        """An item that was told is another one now, or (None) none at all."""
+        place = next((place for place, one in enumerate(self.told) if one.id == item_id), None)
+        if place is None:
+            return
+        self._send({"type": "conversation.item.delete", "item_id": item_id})
+        del self.told[place]
+        if item is not None:
+            self._anew.add(item_id)
+            self._create(item, self.told[place - 1].id if place else "root")
+            self.told.insert(place, item)
 
     def _create(self, item: Item, previous: str) -> str:
         event_id = self._out.mint()
@@ -194,6 +214,9 @@ class Replay:
             if self._unconfirmed == 1 and self._refused:
                 self._again()
             self._unconfirmed -= 1
+            return True
+        if kind == "conversation.item.deleted" and wire.text(event, "item_id") in self._anew:
+            self._anew.discard(wire.text(event, "item_id"))
             return True
         if kind == "error":
             return self._fails(wire.mapping(event, "error"))

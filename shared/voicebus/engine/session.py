@@ -60,6 +60,7 @@ from voicebus.engine.outputs import ConcealInput, ForwardAudio, Output
 from voicebus.engine.parts import assemble
 from voicebus.engine.programside import ProgramSide
 from voicebus.engine.recovery import Recovery
+from voicebus.engine.renewal import Renewal
 from voicebus.engine.responses import Response
 from voicebus.engine.state import (
     CONFIRM_TIMER,
@@ -106,7 +107,8 @@ class Session:
         self._program = ProgramSide(self._p)
         self._errors = ModelErrors(self._p)
         self._recovery = Recovery(self._p, self._cut)
-        self._timers = Timers(self._p, self._model, self._verdicts)
+        self._renewal = Renewal(self._p, self._recovery)
+        self._timers = Timers(self._p, self._model, self._verdicts, self._renewal)
 
     @property
     def agent(self) -> AgentSpec:
@@ -229,6 +231,10 @@ class Session:
         self._HANDLERS[type(item)](self, item)
         self._verdicts.settle()
         self._p.transcript.flush()
+        if self._out.uplink.truncated:
+            self._truncated()
+        if self.state is State.LIVE:
+            self._renewal.settle()
         if self._out.closed:
             self.state = State.CLOSED
 
@@ -308,8 +314,14 @@ class Session:
         self._out.cancel_timer(SETUP_TIMER)
         self._out.cancel_timer(CONFIRM_TIMER)
         self._out.cancel_timer(RECONNECT_TIMER)
-        if self._recovery.lost(item, code):
+        spare = self._renewal.is_ready
+        if self._recovery.lost(item, code, spare=spare):
             self.state = State.RECONNECTING
+            if spare:
+                self.state = State.LIVE
+                self._renewal.take_over()
+            else:
+                self._renewal.forget()
             return
         if not told:
             self._out.error(code or "model_lost", item.why or "The connection to the model was lost.", "model")
@@ -337,6 +349,14 @@ class Session:
                 self._p.face.show(event)
         if again:
             self._p.turns.again(response)
+
+    def _truncated(self) -> None:
+        """Truncations that are carried out here: the socket in use knows what was said as text, or there is none."""
+        for event in self._recovery.truncated():
+            self._model.apply(event)
+            if self._p.face is not None:
+                self._p.face.show({key: value for key, value in event.items() if key != "event_id"})
+            self._recovery.heard_less(wire.text(event, "item_id"))
 
     # --- the model's side -----------------------------------------------------------------------------
 
@@ -470,10 +490,10 @@ class Session:
         ModelMalformed: _on_model_malformed,
         LinkLost: _on_link_lost,
         LinkOpened: _on_link_opened,
-        LinkExpires: lambda self, item: None,
-        SpareOpened: lambda self, item: None,
-        SpareLost: lambda self, item: None,
-        SpareEvent: lambda self, item: None,
+        LinkExpires: lambda self, item: self._renewal.expires(item.after),
+        SpareOpened: lambda self, item: self._renewal.opened(),
+        SpareLost: lambda self, item: self._renewal.lost(),
+        SpareEvent: lambda self, item: self._renewal.heard(item),
         AudioInterrupted: lambda self, item: self._program.audio_interrupted(item),
         SendMessage: lambda self, item: self._program.send_message(item),
         CommitAudio: lambda self, item: self._program.commit_audio(item),

@@ -240,7 +240,7 @@ class Settings:
         `session` is how it has confirmed itself, where it did.
         """
         self._told = self.told
-        self.effective = merge(self._told, session or {})
+        self.effective = merge(self._told, session if session is not None else self._told)
         self.voice_locked = False
         updates = [update for update in self._unanswered if not update.first]
         self._unanswered.clear()

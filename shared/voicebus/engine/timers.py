@@ -9,6 +9,7 @@ from voicebus.engine.guarding import CHECK_TIMER
 from voicebus.engine.inputguards import INPUT_TIMER
 from voicebus.engine.modelside import ModelSide
 from voicebus.engine.parts import Parts
+from voicebus.engine.renewal import RENEW_TIMER, SWITCH_TIMER, Renewal
 from voicebus.engine.state import CONFIRM_TIMER
 from voicebus.engine.transcript import HEARD_TIMER, TRANSCRIPT_TIMER
 from voicebus.engine.turns import CREATE_TIMER, RETRY_TIMER, STALL_TIMER
@@ -18,8 +19,9 @@ from voicebus.engine.verdicts import Verdicts
 class Timers:
     """Acts on timers by their kind, which is their key up to its colon; the rest names whom it is about."""
 
-    def __init__(self, parts: Parts, model: ModelSide, verdicts: Verdicts) -> None:
+    def __init__(self, parts: Parts, model: ModelSide, verdicts: Verdicts, renewal: Renewal) -> None:
         self._p = parts
+        self._renewal = renewal
         self._model = model
         self._verdicts = verdicts
 
@@ -67,6 +69,12 @@ class Timers:
     def _transcript_overdue(self, item_id: str) -> None:
         self._p.transcript.transcript_overdue(item_id)
 
+    def _renew(self, _: str) -> None:
+        self._renewal.due()
+
+    def _switch(self, _: str) -> None:
+        self._renewal.force()
+
     def _heard(self, _: str) -> None:
         self._p.transcript.heard_timer_fired()
 
@@ -80,4 +88,6 @@ class Timers:
         INPUT_TIMER: _input_overdue,
         TRANSCRIPT_TIMER: _transcript_overdue,
         HEARD_TIMER: _heard,
+        RENEW_TIMER: _renew,
+        SWITCH_TIMER: _switch,
     }

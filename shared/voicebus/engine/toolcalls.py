@@ -378,6 +378,11 @@ class ToolCalls:
         """Whether calls of this response are still unanswered that have a time limit of their own."""
         return any(call.response is response and call.stage not in UNLIMITED for call in self._open.values())
 
+    @property
+    def is_any_open(self) -> bool:
+        """Whether calls wait for their answers."""
+        return bool(self._open)
+
     def is_mixed_pending(self) -> bool:
         """Whether outputs are missing of a response that called a client's tool as well."""
         return any(call.response.client_calls for call in self._open.values())

@@ -220,6 +220,11 @@ class Transcript:
             return line.heard_text
         return "" if line.incomplete and not line.audio and _spoken(line) else None
 
+    @property
+    def awaits_words(self) -> bool:
+        """Whether the words of something that the user said are still to come."""
+        return any(line.waits_for_transcript for line in self._lines.values())
+
     def flush(self, *, everything: bool = False) -> None:
         """Record every line from the front that is final, all of them if the session ends."""
         while self._order:

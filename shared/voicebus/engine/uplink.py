@@ -36,7 +36,8 @@ class Uplink:
     `commits` are those that the model has not carried out; `was_asked`: the last turn ended by one of them.
     `extras` are the items that the session or the client has made and the history does not show, by id, each with the
     id of the item before it. `missing` are calls that the present socket was not told of, as they had no output.
-    `spoken_texts` are items of the assistant that the present socket knows as text, since they were replayed.
+    `spoken_texts` are items of the assistant that the present socket knows as text, since they were replayed;
+    `truncated` are the truncations that no socket can carry out on them.
     """
 
     def __init__(self) -> None:
@@ -74,12 +75,12 @@ class Uplink:
         if kind in _WITH_AUDIO:
             self.commits += kind == _COMMIT
             return (event,)
+        if kind == _TRUNCATE and (not self.open or wire.text(event, "item_id") in self.spoken_texts):
+            self.truncated.append(event)
+            return ()
         if not self.open:
             if kind not in _DERIVED:
                 self._keep(event)
-            return ()
-        if kind == _TRUNCATE and wire.text(event, "item_id") in self.spoken_texts:
-            self.truncated.append(event)
             return ()
         if kind in (_CREATE, _DELETE):
             self._unconfirmed.append(event)

@@ -548,6 +548,7 @@ class SessionDriver:
     def _drop_link(self, _: DropLink) -> None:
         self._audio.hold()
         self._links.drop()
+        self._links.drop_spare()
 
     def _switch_link(self, _: SwitchLink) -> None:
         self._audio.hold()
