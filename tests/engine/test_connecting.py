@@ -5,7 +5,7 @@ import pytest
 from support.talk import Talk, agent, tool
 from voicebus.contracts.journal import EventType
 from voicebus.engine.config import AgentSpec, Face, Recovering, SessionConfig
-from voicebus.engine.inputs import CommitAudio, Interrupt, LinkLost, SendMessage, UpdateAgent
+from voicebus.engine.inputs import CommitAudio, Interrupt, LinkLost, SendMessage, SendRaw, UpdateAgent
 from voicebus.engine.outputs import Close, Emit, Observe, Record, SendModel, ToClient
 from voicebus.engine.session import Session
 from voicebus.engine.settings import merge
@@ -170,6 +170,38 @@ def test_refused_tracing_costs_nothing_else() -> None:
     assert talk.session.state.value == "configuring"
     talk.model("session.updated", session={})
     assert talk.session.state.value == "live"
+
+
+def test_settings_that_are_refused_for_the_models_name_are_sent_again_without_it() -> None:
+    talk = Talk(AgentSpec("a", "Be brief.", session={"tracing": "auto"}))
+    talk.model("session.created")
+    settings, tracing = talk.sent("session.update")
+    for update in (settings, tracing):
+        talk.fails("invalid_value", "It is another model.", update["event_id"], param="session.model")
+    again = talk.sent("session.update")[2:]
+    assert [one["session"] for one in again] == [
+        {key: value for key, value in one["session"].items() if key != "model"} for one in (settings, tracing)
+    ]
+    assert talk.errors() == []
+    talk.model("session.updated", session=again[0]["session"])
+    assert talk.session.state is State.LIVE
+    talk.put(UpdateAgent(agent("other")))
+    assert "model" not in talk.sent("session.update", talk.last)[0]["session"]
+
+
+def test_settings_that_are_refused_without_the_models_name_end_the_session() -> None:
+    talk = Talk()
+    talk.fails("invalid_value", "It is another model.", param="session.model")
+    talk.fails("invalid_value", "Still.", param="session.model")
+    assert talk.session.state is State.CLOSED
+
+
+def test_a_model_that_the_program_names_itself_is_its_own_mistake() -> None:
+    talk = Talk().live()
+    talk.put(SendRaw({"type": "session.update", "event_id": "mine", "session": {"model": "another"}}))
+    talk.fails("invalid_value", "It is another model.", "mine", param="session.model")
+    assert talk.errors() == ["invalid_value"]
+    assert len(talk.sent("session.update")) == 2
 
 
 def test_a_voice_stays_once_audio_was_spoken() -> None:

@@ -21,14 +21,14 @@ from support.recording_proxy import Recording
 ROOT: Final = Path(__file__).resolve().parents[2]
 PROGRAMS: Final = ROOT / "tests" / "clients" / "programs"
 ENVIRONMENT: Final = ROOT / ".cache" / "clients-venv"
-OLDEST: Final = {"openai": (3, 54), "openai-agents": (0, 24)}
+OLDEST: Final = {"openai": (3, 54), "openai-agents": (0, 24), "fastapi": (0, 120)}
 OLDEST_NPM: Final = ("openai>=7.50", "@openai/agents>=0.20", "ws", "zod")
 
 _VERSIONS: Final = """
 import json
 from importlib.metadata import PackageNotFoundError, version
 found = {}
-for name in ("openai", "openai-agents", "websockets"):
+for name in ("openai", "openai-agents", "fastapi", "websockets"):
     try:
         found[name] = version(name)
     except PackageNotFoundError:
@@ -81,7 +81,7 @@ def _make() -> None:
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade"]
     steps: tuple[list[str], ...] = (
         [sys.executable, "-m", "venv", "--clear", str(ENVIRONMENT)],
-        [*pip, "openai[realtime]>=3.54", "openai-agents>=0.24"],
+        [*pip, "openai[realtime]>=3.54", "openai-agents>=0.24", "fastapi>=0.120"],
     )
     for step in steps:
         made = subprocess.run(step, capture_output=True, text=True, check=False)

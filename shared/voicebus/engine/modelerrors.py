@@ -48,6 +48,9 @@ class ModelErrors:
             p.turns.commit_refused(event_id)
             p.inputs.commit_refused(event_id)
         update = p.settings.refused(error)
+        if update is not None and p.settings.send_unnamed(update, error):
+            p.out.ignore("settings are sent again without the model's name")
+            return True
         if update is not None:
             if update.intent is not None and p.face is not None:
                 p.face.refused(error, update.intent.event_id)

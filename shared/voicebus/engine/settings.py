@@ -121,7 +121,7 @@ class Update:
     """A `session.update` without its answer. `intent` is the client's wish that it carries, None for our own.
 
     `first` is the session's first configuration, without which there is no agent. `before` is the agent as it was when
-    the client asked, with the tools that were offered then.
+    the client asked, with the tools that were offered then. `named`: it names the session's model on our own account.
     """
 
     id: str
@@ -129,6 +129,7 @@ class Update:
     intent: UpdateSession | None = None
     first: bool = False
     before: AgentSpec | None = None
+    named: bool = False
 
 
 class Settings:
@@ -139,7 +140,8 @@ class Settings:
 
     def __init__(self, out: Outbox, model: str, agent: AgentSpec, transport: Transport = Transport.WIRE) -> None:
         self._out = out
-        self._model = model
+        # Named in every update until a server refuses that: a session that is joined has its model.
+        self._model: Mapping[str, Any] = {"model": model}
         self._confirms = transport is Transport.WIRE
         self._accepted: Mapping[str, Any] = {}
         self._client_tools: Sequence[Mapping[str, Any]] = ()
@@ -208,7 +210,7 @@ class Settings:
         session = self._hold_back(session, full=True)
         first, self._configured = not self._configured, True
         if self._confirms or not first:
-            self._send(Update(self._out.mint(), session, first=first))
+            self._send(Update(self._out.mint(), session, first=first, named=bool(self._model)))
         if self._greeted:
             self._trace()
 
@@ -228,11 +230,11 @@ class Settings:
     def told(self) -> Mapping[str, Any]:
         """The session as a socket is to know it that knows nothing yet: all that the model was told and took."""
         first = next((update.session for update in self._unanswered if update.first), {})
-        return {**merge(self._told, first), "type": "realtime", "model": self._model}
+        return {**merge(self._told, first), "type": "realtime", **self._model}
 
     def serve(self, model: str) -> None:
         """From now on this model serves the session."""
-        self._model = model
+        self._model = {"model": model}
 
     def moved(self, session: Mapping[str, Any] | None) -> None:
         """Another socket knows what was `told`; what the last one left unanswered is sent again.
@@ -257,9 +259,8 @@ class Settings:
         tracing = self.agent.session.get("tracing")
         if tracing is not None and tracing != self._traced:
             self._traced = tracing
-            self._send(
-                Update(self._out.mint(), {"type": "realtime", "model": self._model, "tracing": tracing}),
-            )
+            session = {"type": "realtime", **self._model, "tracing": tracing}
+            self._send(Update(self._out.mint(), session, named=bool(self._model)))
 
     def patch(self, patch: Mapping[str, Any], event: Mapping[str, Any] | None = None) -> None:
         """The program's own change, or its raw `event` that makes one: lasts until the next agent's settings."""
@@ -319,6 +320,18 @@ class Settings:
             self.agent = before
         return refused[0]
 
+    def send_unnamed(self, update: Update, error: Mapping[str, Any]) -> bool:
+        """Send a refused update again without the model's name, if that is all that was refused of it.
+
+        No open session may change its model, and one that is joined (a call, by its id) may have any.
+        """
+        if not update.named or wire.text(error, "param") != "session.model":
+            return False
+        self._model = {}
+        session = {name: value for name, value in update.session.items() if name != "model"}
+        self._send(dataclasses.replace(update, id=self._out.mint(), session=session, named=False))
+        return True
+
     def _send(self, update: Update, event: Mapping[str, Any] | None = None) -> None:
         if self._confirms:
             self._unanswered.append(update)
@@ -327,7 +340,7 @@ class Settings:
         self._out.send({**(event or {}), "type": "session.update", "event_id": update.id, "session": update.session})
 
     def _compose(self) -> dict[str, Any]:
-        session: dict[str, Any] = merge({"type": "realtime", "model": self._model}, self.agent.session)
+        session: dict[str, Any] = merge({"type": "realtime", **self._model}, self.agent.session)
         if self.agent.instructions is not None:
             session["instructions"] = self.agent.instructions
         session = merge(session, self._accepted)
