@@ -193,6 +193,7 @@ if TYPE_CHECKING:
     from voicebus.agents.text_agent import Agent
     from voicebus.agents.text_run import ModelSettings, RunResult
     from voicebus.agents.tools.worker import ToolWorker
+    from voicebus.client.session import GatewaySession, connect
 
 __all__ = [
     "DEFAULT_MODEL_SETTINGS",
@@ -208,6 +209,7 @@ __all__ = [
     "ClientSetting",
     "ClientSight",
     "FunctionTool",
+    "GatewaySession",
     "GuardrailFunctionOutput",
     "Handoff",
     "HostedMCPTool",
@@ -375,6 +377,7 @@ __all__ = [
     "UserMessageItem",
     "VoicebusError",
     "background_result",
+    "connect",
     "create_static_tool_filter",
     "default_tool_error_function",
     "function_tool",
@@ -407,6 +410,8 @@ _ON_DEMAND: Final = {
     "RealtimeSessionCreateRequest": "voicebus.agents.models.sip",
     "RealtimeSession": "voicebus.agents.session",
     "ToolWorker": "voicebus.agents.tools.worker",
+    "GatewaySession": "voicebus.client.session",
+    "connect": "voicebus.client.session",
 }
 
 

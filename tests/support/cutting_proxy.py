@@ -20,6 +20,7 @@ class CuttingProxy:
         self.refuses = False
         self.accepted = 0
         self._writers: set[asyncio.StreamWriter] = set()
+        self._deaf: set[asyncio.StreamWriter] = set()
         self._flowing = asyncio.Event()
         self._flowing.set()
 
@@ -32,6 +33,10 @@ class CuttingProxy:
         """Let nothing through any more, and tell nobody."""
         self._flowing.clear()
 
+    def deafen(self) -> None:
+        """Let nothing of the server's through any more on the connections that there are."""
+        self._deaf |= self._writers
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
         if self.refuses:
@@ -40,16 +45,21 @@ class CuttingProxy:
         upstream_reader, upstream = await asyncio.open_connection("127.0.0.1", self.target)
         self._writers |= {writer, upstream}
         try:
-            await asyncio.gather(self._pump(reader, upstream), self._pump(upstream_reader, writer))
+            await asyncio.gather(self._pump(reader, upstream), self._pump(upstream_reader, writer, towards_client=True))
         finally:
             self._writers -= {writer, upstream}
+            self._deaf -= {writer, upstream}
             writer.close()
             upstream.close()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, towards_client: bool = False
+    ) -> None:
         with contextlib.suppress(ConnectionError):
             while data := await reader.read(65536):
                 await self._flowing.wait()
+                if towards_client and writer in self._deaf:
+                    continue
                 writer.write(data)
                 await writer.drain()
         with contextlib.suppress(OSError, RuntimeError):  # cut already

@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from websockets.exceptions import ConnectionClosed
-
 from voicebus.errors import RemoteError, UsageError
 from voicebus_services.call import wav
 from voicebus_services.call.conversation import Conversation, Recorder, open_conversation, trusting
@@ -120,8 +118,8 @@ async def run_call(options: CallOptions, *, out: Callable[[str], None] = print) 
                 microphone.close()
             if options.out is not None and heard:  # all of the call, in memory until its end
                 wav.write(options.out, bytes(heard))
-    # A socket that closed under the speaker is told of below, by its code.
-    if isinstance(fault, Exception) and not isinstance(fault, ConnectionClosed):
+    # A session that ended under the speaker is told of below, by its code.
+    if isinstance(fault, Exception) and not isinstance(fault, RemoteError):
         raise fault
     if not options.as_json:
         out(f"session {conversation.session} ended {progress.ended or conversation.close_reason or 'closed'}")
@@ -157,14 +155,14 @@ async def _speak(
             silence.cancel()
             await asyncio.gather(silence, return_exceptions=True)
     elif options.text is not None:
-        await conversation.command("send_message", text=options.text)
+        await conversation.say(options.text)
         await _until_settled(progress)
     elif microphone is not None:
         async for chunk in microphone.chunks():
             await conversation.send_audio(chunk)
     else:
         async for line in _lines():
-            await conversation.command("send_message", text=line)
+            await conversation.say(line)
             progress.answered = False
             await _until_settled(progress)
     await conversation.command("end")
@@ -213,6 +211,8 @@ def _show(event: dict[str, Any], as_json: bool, out: Callable[[str], None]) -> N
         out(f"tool: {event['tool']}({event['arguments']}) -> {event['output']}")
     elif event["type"] == "handoff":
         _aside(f"handoff: {event['from_agent']} -> {event['to_agent']}")
+    elif event["type"] in ("connection_lost", "connection_resumed"):
+        _aside(event["type"].replace("_", " "))
     elif event["type"] == "error":
         _aside(f"error: {event.get('code')}: {event.get('message')}")
 

@@ -215,7 +215,7 @@ class RealtimeSession(RealtimeModelListener):
         Raises:
             UserError: the message is none; or the session is not open.
         """
-        content = _content(message)
+        content = message_content(message)
         await self._say(SendMessage(content, extra=dict(other_event_data or {})), user_input=message)
 
     async def add_image(self, image: str, *, trigger_response: bool = True) -> None:
@@ -335,7 +335,7 @@ class RealtimeSession(RealtimeModelListener):
         return RealtimeError(RealtimeErrorDetails(f"{count} events were dropped"), RealtimeEventInfo(self._context))
 
 
-def _content(message: RealtimeUserInput) -> list[dict[str, Any]]:
+def message_content(message: RealtimeUserInput) -> list[dict[str, Any]]:
     """The protocol's parts of a user message."""
     if isinstance(message, str):
         return [{"type": "input_text", "text": message}]

@@ -1,20 +1,12 @@
 """`GatewayCall`: a conversation with a gateway over its native face, handled like a session in process."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Mapping
 from types import TracebackType
-from typing import Any, Final, Self
-from urllib.parse import urlencode, urlsplit, urlunsplit
+from typing import Any, Self
 
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
-
+from voicebus.client.link import NativeLink
 from voicebus.errors import RemoteError, UserError
-
-CONNECT_TIMEOUT_S: Final = 10.0
-_SCHEMES: Final = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
-_PATH: Final = "/v1/sessions/connect"
 
 
 class GatewayCall:
@@ -30,16 +22,18 @@ class GatewayCall:
     """
 
     def __init__(self, url: str, *, agent: str | None = None, api_key: str | None = None) -> None:
-        self._address = _address(url, agent)
-        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self._socket: ClientConnection | None = None
+        asked = {"audio": "json", **({"agent": agent} if agent else {})}
+        self._link = NativeLink(url, asked, api_key=api_key)
         self._reader: asyncio.Task[None] | None = None
         # The test's own record of one call, as long as the call.
         self._events: list[dict[str, Any]] = []
         self._news = asyncio.Event()
         self._over = False
-        self.close_code: int | None = None
+
+    @property
+    def close_code(self) -> int | None:
         """The close code, once the gateway has closed."""
+        return self._link.close_code
 
     @property
     def session(self) -> str:
@@ -52,7 +46,7 @@ class GatewayCall:
 
     async def send_audio(self, audio: bytes, *, commit: bool = False) -> None:
         """Send samples in the session's input format; `commit` ends a manual turn."""
-        await self._send(audio)
+        await self._connected().send_audio(audio)
         if commit:
             await self.command("commit")
 
@@ -72,13 +66,7 @@ class GatewayCall:
 
     async def command(self, command: str, **fields: Any) -> None:
         """Any command of the native face; the others are made of it."""
-        await self._send(json.dumps({"type": command, **fields}))
-
-    async def _send(self, frame: str | bytes) -> None:
-        try:
-            await self._connected().send(frame)
-        except ConnectionClosed as error:
-            raise RemoteError(f"the gateway has closed the conversation ({error})") from error
+        await self._connected().send({"type": command, **fields})
 
     async def __aiter__(self) -> AsyncIterator[Mapping[str, Any]]:
         place = 0
@@ -92,64 +80,39 @@ class GatewayCall:
             await news.wait()
 
     async def __aenter__(self) -> Self:
-        try:
-            self._socket = await connect(
-                self._address, additional_headers=self._headers, open_timeout=CONNECT_TIMEOUT_S, max_size=None
-            )
-        except InvalidStatus as error:
-            said = (error.response.body or b"").decode(errors="replace").strip()[:200]
-            raise RemoteError(
-                f"{self._address} refused with HTTP {error.response.status_code} {said}".rstrip()
-            ) from error
-        except (OSError, TimeoutError, InvalidHandshake) as error:
-            why = str(error) or type(error).__name__
-            raise RemoteError(f"no gateway answers at {self._address} ({why})") from error
-        self._reader = asyncio.create_task(self._read(self._socket), name="gateway-call")
+        await self._link.open()
+        self._reader = asyncio.create_task(self._read(), name="gateway-call")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End the conversation, if the gateway has not."""
-        socket, reader = self._connected(), self._reader
         try:
             if not self._over:
-                await socket.send(json.dumps({"type": "end"}))
-        except ConnectionClosed:
+                await self._link.hang_up()
+        except RemoteError:
             pass  # it has ended already
         finally:
-            await socket.close()
-            if reader is not None:
-                await reader
+            await self._link.close()
+            if self._reader is not None:
+                await self._reader
 
-    def _connected(self) -> ClientConnection:
-        if self._socket is None:
+    def _connected(self) -> NativeLink:
+        if self._reader is None:
             raise UserError("the gateway call is not connected; use it in `async with`")
-        return self._socket
+        return self._link
 
-    async def _read(self, socket: ClientConnection) -> None:
+    async def _read(self) -> None:
         try:
-            async for frame in socket:
-                if isinstance(frame, str):
-                    self._events.append(json.loads(frame))
+            async for frame in self._link:
+                if not isinstance(frame, bytes):
+                    self._events.append(frame)
                     self._tell()
-        except ConnectionClosed:
-            pass  # the code below tells
         finally:
-            self.close_code = socket.close_code
             self._over = True
             self._tell()
 
     def _tell(self) -> None:
         self._news.set()
         self._news = asyncio.Event()
-
-
-def _address(url: str, agent: str | None) -> str:
-    parts = urlsplit(url)
-    scheme = _SCHEMES.get(parts.scheme)
-    if scheme is None or not parts.hostname:
-        raise UserError(f"{url!r} is no gateway's address; ws://HOST:PORT or http://HOST:PORT is allowed")
-    asked = {"audio": "json", **({"agent": agent} if agent else {})}
-    query = "&".join(part for part in (parts.query, urlencode(asked)) if part)
-    return urlunsplit((scheme, parts.netloc, parts.path if parts.path.strip("/") else _PATH, query, ""))

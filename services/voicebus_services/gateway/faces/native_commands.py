@@ -9,7 +9,10 @@ from voicebus.runtime.frames import parse_event
 
 
 class _Command(msgspec.Struct, tag_field="type"):
+    """`again`: the client has sent this command before, on a connection that it lost before there was an answer."""
+
     id: str | None = None
+    again: bool = False
 
 
 class SendMessage(_Command, tag="send_message"):

@@ -1,8 +1,9 @@
 """What the speaker of a session says on the native face: commands and samples, carried out in order."""
 
 import asyncio
+from collections import OrderedDict
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pybase64
 
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
     from voicebus_services.gateway.faces.native import NativeFace
 
 
+# What a client that was lost may send again: few commands are without an answer at once.
+_REMEMBERED: Final = 1_000
+_MAX_ID: Final = 256
+
+
 class NativeInput:
     """Belongs to the session, not to a connection: what was said before a loss is carried out all the same."""
 
@@ -28,6 +34,8 @@ class NativeInput:
         self._early: EarlyFrames | None = EarlyFrames()
         self._paused: NativeConnection | None = None
         self._muted = False
+        # Ids of commands that were carried out, the newest ones.
+        self._done: OrderedDict[str, None] = OrderedDict()
         self.audio = InputAudio()
 
     def open(self) -> None:
@@ -74,6 +82,9 @@ class NativeInput:
         except commands.CommandError as error:
             self._error(error.id, error.code, str(error))
             return
+        if command.again and command.id in self._done:
+            self._acknowledge(command.id)
+            return
         try:
             done = self._perform(command)
         except (AudioError, CommandRefusedError) as error:
@@ -81,8 +92,16 @@ class NativeInput:
         except ValueError as error:
             self._error(command.id, "invalid_value", str(error))
         else:
+            self._remember(command.id)
             if done:
                 self._acknowledge(command.id)
+
+    def _remember(self, id: str | None) -> None:  # noqa: A002 - the wire's name
+        if id is None:
+            return
+        self._done[id[:_MAX_ID]] = None
+        if len(self._done) > _REMEMBERED:
+            self._done.popitem(last=False)
 
     def _acknowledge(self, id: str | None) -> None:  # noqa: A002 - the wire's name
         if id is not None:
