@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from voicebus.adapters.sockets import MAX_MESSAGE
 from voicebus.errors import SettingsError
 
 ENV_PREFIX = "VOICEBUS_"
@@ -203,6 +204,27 @@ class GatewaySettings(BusSettings, ApiSettings):
         timedelta(minutes=5), gt=timedelta(0), description="How long a person may take to approve a call; refused then."
     )
     max_sessions: int = Field(500, ge=1, le=100_000, description="Conversations that this gateway holds at once.")
+    max_sessions_per_tenant: int = Field(0, ge=0, description="Over all gateways; 0 is no limit.")
+    max_sessions_per_key: int = Field(0, ge=0, description="Over all gateways, where a key has no limit; 0 is none.")
+    max_connections_per_minute: int = Field(
+        6000, ge=1, le=1_000_000, description="New connections of one key, over all gateways; as many in one burst."
+    )
+    max_messages_per_second: int = Field(
+        500, ge=1, le=1_000_000, description="Messages of one connection; what comes faster is read later."
+    )
+    max_message_bytes: int = Field(
+        MAX_MESSAGE, ge=65_536, le=MAX_MESSAGE, description="Bytes of one message; a larger one closes with 1009."
+    )
+    max_audio_speed: float = Field(
+        3.0, ge=1, le=1000, description="Audio of one client, times real time; what comes faster is refused."
+    )
+    max_session_length: Duration = Field(timedelta(hours=2), description="How long a session may last; 0 is no limit.")
+    max_idle_time: Duration = Field(
+        timedelta(minutes=15), description="A session without a turn for so long is ended; 0 is no limit."
+    )
+    max_session_tokens: int = Field(
+        10_000_000, ge=0, description="Tokens that the model may use in one session; 0 is no limit."
+    )
     tls_cert: Path | None = Field(
         None, description="PEM file with the public port's certificate chain; read again when it changes."
     )

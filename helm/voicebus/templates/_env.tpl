@@ -21,6 +21,14 @@
 {{- define "voicebus.env.http" -}}
 - {name: VOICEBUS_HTTP_HOST, value: 0.0.0.0}
 - {name: VOICEBUS_API_KEYS_FILE, value: /etc/voicebus/api-keys}
+- {name: VOICEBUS_ALLOWED_ORIGINS, value: {{ join "," .Values.access.allowedOrigins | quote }}}
+- {name: VOICEBUS_JWT_ISSUER, value: {{ .Values.access.jwt.issuer | quote }}}
+- {name: VOICEBUS_JWT_AUDIENCE, value: {{ .Values.access.jwt.audience | quote }}}
+- {name: VOICEBUS_JWT_JWKS, value: {{ .Values.access.jwt.jwks | quote }}}
+- {name: VOICEBUS_JWT_ALGORITHMS, value: {{ join "," .Values.access.jwt.algorithms | quote }}}
+- {name: VOICEBUS_JWT_LEEWAY, value: {{ .Values.access.jwt.leeway | quote }}}
+- {name: VOICEBUS_JWT_TENANT_CLAIM, value: {{ .Values.access.jwt.tenantClaim | quote }}}
+- {name: VOICEBUS_JWT_AGENTS_CLAIM, value: {{ .Values.access.jwt.agentsClaim | quote }}}
 {{- end -}}
 
 {{/* DatabaseSettings. */}}

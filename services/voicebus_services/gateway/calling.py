@@ -60,12 +60,10 @@ class Calling:
         """Pass an SDP offer on with the settings of `agent`, and join the call; `wanted` is the client's wish.
 
         Raises:
-            ProblemError: no slot is free (503), the agent cannot be served so or the client may not set this (422), or
-                the provider did not make the call (422, 502, 503, 504).
+            ProblemError: there is no room (429, 503), the agent cannot be served so or the client may not set this
+                (422), or the provider did not make the call (422, 502, 503, 504).
         """
-        if (refusal := self._sessions.refusal) is not None:
-            raise ProblemError(503, *refusal, headers={"Retry-After": "5"})
-        with self._sessions.reserved():
+        async with self._sessions.admitted(principal) as ticket:
             session = await self._session(agent, wanted)
             try:
                 call = await self._provider.create(offer, session)
@@ -75,6 +73,7 @@ class Calling:
             face = SidebandFace(
                 self._sessions, principal, agent=agent, hang_up=lambda: self._hang_up(call.id), traceparent=traceparent
             )
+            face.ticket = ticket
             task = self._sessions.join(
                 face, call.id, self._connector.joining(call.id), model=session["model"], settings=_patch(wanted)
             )

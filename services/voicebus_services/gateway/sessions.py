@@ -4,8 +4,8 @@ import asyncio
 import dataclasses
 import hashlib
 import secrets
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -31,10 +31,13 @@ from voicebus.runtime.driver import HANGUP, SessionDriver
 from voicebus.runtime.surroundings import Bus
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
+from voicebus_services.access.principal import Principal
+from voicebus_services.gateway.admission import Admission, Ticket
 from voicebus_services.gateway.faces.base import DRAINED, SessionFace
 from voicebus_services.gateway.faces.recorded import Recorded
 from voicebus_services.gateway.hooked import HookedFace
 from voicebus_services.gateway.tracing import session_traceparent
+from voicebus_services.http import ProblemError
 from voicebus_services.settings import GatewaySettings
 
 log = get_logger(__name__)
@@ -94,7 +97,7 @@ class Held:
 
 
 class Sessions:
-    """Implements `Host` for the faces. Exactly `settings.max_sessions` at once; none once a drain began."""
+    """Implements `Host` for the faces. Each session has its ticket of `admission`; none begins once a drain began."""
 
     def __init__(
         self,
@@ -105,6 +108,7 @@ class Sessions:
         *,
         registered: Registered,
         recall: Recall,
+        admission: Admission,
     ) -> None:
         self._settings = settings
         self._targets = targets
@@ -112,24 +116,16 @@ class Sessions:
         self._connector = connector
         self._registered = registered
         self._recall = recall
+        self._admission = admission
         self._left: dict[str, SessionFace] = {}
         self._held: dict[str, Held] = {}
-        self._reserved = 0
         self._draining = False
-        metrics.SESSION_SLOTS.set(settings.max_sessions)
 
     # --- what is held -------------------------------------------------------------------------------
 
     @property
-    def refusal(self) -> tuple[str, str] | None:
-        """Why no session is admitted now, as a code and a sentence; None while there is room."""
-        if self._draining:
-            return "draining", "this gateway is shutting down and takes no more sessions"
-        return None if self.free > 0 else ("full", "every session slot of this gateway is taken")
-
-    @property
     def free(self) -> int:
-        return 0 if self._draining else self._settings.max_sessions - len(self._held) - self._reserved
+        return self._admission.free
 
     def __iter__(self) -> Iterator[Held]:
         return iter(list(self._held.values()))
@@ -163,23 +159,39 @@ class Sessions:
             begun.cancel()
         return held.begun.is_set()
 
-    @contextmanager
-    def reserved(self) -> Iterator[None]:
-        """Keep a slot for a session that takes time to prepare; `join` in the block takes it."""
-        self._take_slot()
-        self._reserved += 1
+    @asynccontextmanager
+    async def admitted(self, principal: Principal) -> AsyncIterator[Ticket]:
+        """Room for a session that is prepared in the block: given back unless one begins with the ticket.
+
+        Raises:
+            ProblemError: there is none (see `Admission.admit`).
+        """
+        ticket = await self.admit(principal)
         try:
-            yield
+            yield ticket
         finally:
-            self._reserved -= 1
+            if not ticket.used:
+                ticket.release()
+
+    async def admit(self, principal: Principal) -> Ticket:
+        """Room for a session that begins soon, or `release` gives it back.
+
+        Raises:
+            ProblemError: there is none (see `Admission.admit`).
+        """
+        try:
+            return await self._admission.admit(principal)
+        except ProblemError as problem:
+            metrics.ADMISSION_REJECTED.labels(reason=problem.code).inc()
+            raise
 
     def join(
         self, face: SessionFace, call_id: str, connector: ModelConnector, *, model: str, settings: Mapping[str, Any]
     ) -> asyncio.Task[None]:
-        """Begin the session of a call in the slot that was reserved, under the call's own id; returns its task.
+        """Begin the session of a call under the call's own id; returns its task.
 
         Raises:
-            RuntimeError: there is such a session already.
+            RuntimeError: there is such a session already, or there is no room for it.
         """
         if call_id in self._held:
             raise RuntimeError(f"the provider gave the id of another call: {call_id}")
@@ -188,12 +200,7 @@ class Sessions:
             raise RuntimeError("a session was begun without its task")
         return held.task
 
-    def _take_slot(self) -> None:
-        if self.free <= 0:
-            raise RuntimeError("a session was admitted without a free slot")
-
     def _begin(self, face: SessionFace, given: Any, seed: tuple[Mapping[str, Any], ...]) -> Held:
-        self._take_slot()
         return self._hold(face, given, seed, str(ULID()))
 
     def _hold(
@@ -204,6 +211,9 @@ class Sessions:
         session: str,
         call: JoinedCall | None = None,
     ) -> Held:
+        if face.ticket is None or face.ticket.released:
+            raise RuntimeError("a session begins that was not admitted")
+        face.ticket.used = True
         context: RunContextWrapper[Any] = RunContextWrapper(given)
         author, hooks = self._program(session, face, context, is_call=call is not None)
         held = Held(session, face, context, author, hooks, datetime.now(UTC), face.agent, seed, call)
@@ -233,6 +243,7 @@ class Sessions:
     async def drain(self, timeout_s: float) -> None:
         """Take no more, wait for those in hand, and end those that are left after `timeout_s`."""
         self._draining = True
+        self._admission.close()
         tasks = [held.task for held in self if held.task is not None]
         if not tasks:
             return
@@ -369,6 +380,8 @@ class Sessions:
 
     def _forget(self, held: Held) -> None:
         self._held.pop(held.id, None)
+        if held.face.ticket is not None:
+            held.face.ticket.release()
         metrics.SESSIONS_ACTIVE.set(len(self._held))
         grace_s = self._settings.resume_grace.total_seconds()
         if held.begun.is_set() and not self._draining and grace_s:

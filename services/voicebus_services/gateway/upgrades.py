@@ -11,6 +11,7 @@ from voicebus.ports import Clock
 from voicebus.telemetry import metrics
 from voicebus_services.access.authenticator import Authenticator, Presented
 from voicebus_services.access.principal import Principal
+from voicebus_services.gateway.admission import RETRY_AFTER_S
 from voicebus_services.gateway.faces import native, openai
 from voicebus_services.gateway.faces.base import ClosingListener
 from voicebus_services.gateway.faces.native_connection import AudioForm, NativeConnection, Observer
@@ -20,7 +21,6 @@ from voicebus_services.http import ProblemError
 
 REALTIME: Final = "/v1/realtime"
 CONNECT: Final = "/v1/sessions/connect"
-RETRY_AFTER_S: Final = 5
 DECISION_TIMEOUT_S: Final = 5.0
 """How long it may take to find out who asks, and whether there is room."""
 
@@ -42,7 +42,13 @@ class Doorkeeper:
     """Decides on upgrades: `decide` is the acceptor of `upgrade_hook`."""
 
     def __init__(
-        self, sessions: Sessions, targets: Targets, access: Authenticator, clock: Clock, *, grace_s: float
+        self,
+        sessions: Sessions,
+        targets: Targets,
+        access: Authenticator,
+        clock: Clock,
+        *,
+        grace_s: float,
     ) -> None:
         self._sessions = sessions
         self._targets = targets
@@ -86,14 +92,14 @@ class Doorkeeper:
             _rejected("unknown_agent")
             message = f"There is no agent '{(named or '')[:64]}' here."
             return Accept(_refused("invalid_model", message, CLOSE_CODE, "agent"), subprotocol)
-        # Nothing is waited for from here to the session's begin, so that no two take the same slot.
-        if (refusal := self._sessions.refusal) is not None:
-            _rejected(refusal[0])
-            return _problem(ProblemError(503, *refusal, headers={"Retry-After": str(RETRY_AFTER_S)}))
+        try:
+            ticket = await self._sessions.admit(principal)
+        except ProblemError as problem:
+            return _problem(problem)
         traceparent = upgrade.headers.get("traceparent")
         face = openai.OpenAIConnection(self._sessions, principal, agent=agent, traceparent=traceparent)
-        face.model = model
-        return Accept(face, subprotocol)
+        face.model, face.ticket = model, ticket
+        return Accept(face, subprotocol, unused=ticket.release)
 
     # --- the native face ----------------------------------------------------------------------------
 
@@ -110,9 +116,11 @@ class Doorkeeper:
         if agent is None:
             message = f"there is no agent {(named or '')[:64]!r} here"
             return self._turned_away(upgrade, "unknown_agent", message, POLICY_VIOLATION)
-        # As above: nothing is waited for from here on.
-        if (refusal := self._sessions.refusal) is not None:
-            return self._turned_away(upgrade, *refusal, _FULL)
+        try:
+            ticket = await self._sessions.admit(principal)
+        except ProblemError as problem:
+            close_code = INTERNAL_ERROR if problem.code == "session_unavailable" else _FULL
+            return self._closing(upgrade, problem.code, str(problem), close_code)
         face = native.NativeFace(
             self._sessions,
             principal,
@@ -122,7 +130,9 @@ class Doorkeeper:
             traceparent=upgrade.headers.get("traceparent"),
             raw=query.get("raw") == "1",
         )
-        return Accept(NativeConnection(face, audio=_audio_form(query), raw=face.raw_events), _selected(upgrade))
+        face.ticket = ticket
+        connection = NativeConnection(face, audio=_audio_form(query), raw=face.raw_events)
+        return Accept(connection, _selected(upgrade), unused=ticket.release)
 
     async def _enter(self, upgrade: Upgrade, session: str) -> Accept:
         """A client of a session that there is: its speaker, with the session's token, or an observer of it.
@@ -165,6 +175,9 @@ class Doorkeeper:
 
     def _turned_away(self, upgrade: Upgrade, code: str, message: str, close_code: int) -> Accept:
         _rejected(code)
+        return self._closing(upgrade, code, message, close_code)
+
+    def _closing(self, upgrade: Upgrade, code: str, message: str, close_code: int) -> Accept:
         frame = native.error_frame(self._clock, code=code, message=message)
         return Accept(ClosingListener(frame, close_code, code), _selected(upgrade))
 

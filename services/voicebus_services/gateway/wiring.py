@@ -37,6 +37,7 @@ from voicebus.telemetry.health import Health
 from voicebus.telemetry.logging import get_logger
 from voicebus_services.access.client_secrets import ClientSecrets
 from voicebus_services.access.wiring import Credentials, open_access
+from voicebus_services.gateway.admission import Admission, Rules
 from voicebus_services.gateway.app import build_app
 from voicebus_services.gateway.calling import Calling
 from voicebus_services.gateway.recorded import Recall
@@ -109,7 +110,7 @@ async def running_gateway(settings: GatewaySettings, targets: Targets) -> AsyncI
     connector = model_connector(settings)
     credentials = Credentials.of(settings)
     certificate = Certificate.of(settings.tls_cert, settings.tls_key)
-    health = Health("redis", "http")
+    health = Health("redis", "http", "room")
     async with (
         await connect(settings.redis_url) as redis,
         operating(health, host=settings.ops_host, port=settings.ops_port),
@@ -173,7 +174,14 @@ async def _gateway(
         servers.join(agent.mcp_servers)
     grace = settings.resume_grace
     recall = Recall(RedisRecords(redis, keys))
-    sessions = Sessions(settings, targets, bus, connector, registered=registered, recall=recall)
+    rules = Rules(
+        slots=settings.max_sessions,
+        tenant_sessions=settings.max_sessions_per_tenant,
+        key_sessions=settings.max_sessions_per_key,
+        connections_per_minute=settings.max_connections_per_minute,
+    )
+    admission = Admission(redis, keys, rules, on_change=lambda room: health.set("room", room))
+    sessions = Sessions(settings, targets, bus, connector, registered=registered, recall=recall, admission=admission)
     directory = SessionDirectory(redis, keys, clock, resume_grace_s=grace.total_seconds())
     secrets = ClientSecrets(redis, keys)
     provider = OpenAICalls(connector.url, connector.headers, tls=connector.tls)
@@ -210,19 +218,21 @@ async def _gateway(
             "journal": journal.run(),
             "outbox": outbox.run(),
             "clock": clock.keep(),
+            "admission": admission.keep(),
         }
         tasks = [asyncio.create_task(task, name=name) for name, task in work.items()]
         try:
             await heartbeat.start()
             health.set("redis", True)
             health.set("http", True)
+            health.set("room", True)
             yield Gateway(gateway, server.port, sessions, health, tuple(tasks))
         finally:
             health.drain()
             try:
-                await upgrades.aclose()
                 await sessions.drain(settings.drain_timeout.total_seconds())
                 async with asyncio.timeout(_CLOSING_S):
+                    await upgrades.aclose()
                     await tools.aclose()
                     await outbox.drain(_FLUSH_S)
                     await journal.drain(_CLOSING_S)

@@ -5,6 +5,7 @@ The braces are literal: they are Redis Cluster hash tags, so that the keys which
 """
 
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Final
 from zlib import crc32
 
@@ -109,6 +110,12 @@ class Keys:
         """
         if reply_to.startswith(f"{self.prefix}:") and not reply_to.startswith(f"{self.prefix}:inbox:"):
             raise ContractError(f"reply_to {reply_to[:200]!r} is a key of ours and no inbox", reason="malformed")
+
+    def access(self, tenant: str, what: str) -> str:
+        """What a tenant and its keys use, by the tenant's digest: counted sessions (sorted sets) and connections
+        (hashes); a minute after the last change.
+        """
+        return f"{self.prefix}:access:{{{sha256(tenant.encode()).hexdigest()[:16]}}}:{what}"
 
     def client_secret(self, digest: str) -> str:
         """String: what a browser's short-lived secret opens, by the secret's digest; gone when it expires."""

@@ -14,6 +14,7 @@ from voicebus.engine.outputs import ForwardAudio
 from voicebus.runtime.driver import HANGUP, SessionDriver
 from voicebus.runtime.frames import AudioDelta, dump_event
 from voicebus_services.access.principal import Principal
+from voicebus_services.gateway.admission import Ticket
 from voicebus_services.gateway.faces.early import AUDIO_KEPT_S, EarlyFrames
 from voicebus_services.gateway.faces.input_audio import InputAudio
 from voicebus_services.gateway.faces.recorded import Recorded, RecordedLog
@@ -59,6 +60,8 @@ class SessionFace(ABC):
         self.token = ""
         self.driver: SessionDriver | None = None
         self.raw_events = False
+        self.ticket: Ticket | None = None
+        """The session's room, which it gives back at its end."""
         self.model: str | None = None
         """The model that the client asked for; whether it gets it is its agent's to say."""
         self.recorded = RecordedLog()

@@ -67,6 +67,7 @@ def opening(targets: Targets, calling: Calling, caller: Dependency) -> APIRouter
             **_CREATED,
             **problems(
                 {
+                    429: "this caller has as many sessions, or opens them as fast, as it may.",
                     415: "the body is neither application/sdp nor multipart/form-data.",
                     422: "the offer, the session object or the agent cannot be; `detail` says what.",
                     502: "the model's provider did not make the call.",

@@ -66,7 +66,13 @@ def routes(sessions: Sessions, targets: Targets, clock: Clock, asking: Dependenc
     @router.post(
         "",
         status_code=201,
-        responses=problems({422: "no such agent, or no such item.", 503: "no slot is free, or no session can begin."}),
+        responses=problems(
+            {
+                422: "no such agent, or no such item.",
+                429: "this caller has as many sessions, or opens them as fast, as it may.",
+                503: "no slot is free, or no session can begin.",
+            }
+        ),
     )
     async def create(
         request: Request, asked: NewSession, principal: Annotated[Principal, Depends(asking)]
@@ -75,20 +81,20 @@ def routes(sessions: Sessions, targets: Targets, clock: Clock, asking: Dependenc
         agent = principal.agent(targets.agents, targets.default_agent, asked.agent)
         if agent is None:
             raise ProblemError(422, "unknown_agent", f"there is no agent {(asked.agent or '')[:64]!r} here")
-        # Nothing is waited for from here to the session's begin, so that no two take the same slot.
-        if (refusal := sessions.refusal) is not None:
-            raise ProblemError(503, *refusal, headers=_RETRY_AFTER)
-        face = NativeFace(
-            sessions,
-            principal,
-            clock,
-            agent=agent,
-            grace_s=grace.total_seconds(),
-            traceparent=request.headers.get("traceparent"),
-        )
-        expires_at = datetime.now(UTC) + grace
-        face.await_client()
-        if not await sessions.create(face, context=asked.context, history=asked.history):
+        async with sessions.admitted(principal) as ticket:
+            face = NativeFace(
+                sessions,
+                principal,
+                clock,
+                agent=agent,
+                grace_s=grace.total_seconds(),
+                traceparent=request.headers.get("traceparent"),
+            )
+            face.ticket = ticket
+            expires_at = datetime.now(UTC) + grace
+            face.await_client()
+            begun = await sessions.create(face, context=asked.context, history=asked.history)
+        if not begun:
             raise ProblemError(
                 503, "session_unavailable", "no session can begin now; try again shortly", headers=_RETRY_AFTER
             )

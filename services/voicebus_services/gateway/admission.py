@@ -1,0 +1,246 @@
+"""Whether there is room for one more session: slots of this gateway, and what a tenant and a key hold everywhere.
+
+A slot is taken before anything is waited for, so that exactly as many are given as there are. The counts of tenants and
+keys are leases: those of a gateway that died stop counting `LEASE_MS` after its last renewal.
+"""
+
+import asyncio
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ulid import ULID
+
+from voicebus.adapters.redis.client import RedisConnection
+from voicebus.adapters.redis.scripts import script
+from voicebus.contracts.streams import Keys
+from voicebus.errors import BusError
+from voicebus.telemetry import metrics
+from voicebus.telemetry.logging import get_logger
+from voicebus_services.access.principal import Principal
+from voicebus_services.http import ProblemError
+
+log: Final = get_logger(__name__)
+
+LEASE_MS: Final = 15_000
+RENEW_S: Final = 5.0
+RETRY_AFTER_S: Final = 5
+
+_CHUNK: Final = 500
+
+# One script decides on the rate and on both counts, so that they hold over all gateways and cost one round trip. The
+# rate is a token bucket: `burst` at most, refilled evenly.
+# KEYS: the tenant's sessions, the key's sessions, the key's bucket.
+# ARGV: session, lease ms, tenant's limit, key's limit (0: none), connections per minute (0: any).
+_ADMIT: Final = script(
+    "admit",
+    """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local rate = tonumber(ARGV[5])
+if rate > 0 then
+  local known = redis.call('HMGET', KEYS[3], 'tokens', 'at')
+  local tokens = rate
+  if known[1] then
+    tokens = math.min(rate, tonumber(known[1]) + math.max(0, now - tonumber(known[2])) * rate / 60000)
+  end
+  if tokens < 1 then
+    return {'rate', math.ceil((1 - tokens) * 60000 / rate)}
+  end
+  redis.call('HSET', KEYS[3], 'tokens', tostring(tokens - 1), 'at', tostring(now))
+  redis.call('PEXPIRE', KEYS[3], 60000)
+end
+for place = 1, 2 do
+  redis.call('ZREMRANGEBYSCORE', KEYS[place], '-inf', now)
+  local limit = tonumber(ARGV[2 + place])
+  if limit > 0 and redis.call('ZCARD', KEYS[place]) >= limit then
+    return {place == 1 and 'tenant' or 'key', 0}
+  end
+end
+for place = 1, 2 do
+  redis.call('ZADD', KEYS[place], now + ARGV[2], ARGV[1])
+  redis.call('PEXPIRE', KEYS[place], ARGV[2] * 2)
+end
+return {'ok', 0}
+""",
+)
+
+# KEYS: the tenant's sessions, the key's sessions; ARGV: lease ms, sessions.
+_RENEW: Final = script(
+    "renew_sessions",
+    """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+for place = 1, 2 do
+  for number = 2, #ARGV do
+    redis.call('ZADD', KEYS[place], now + ARGV[1], ARGV[number])
+  end
+  redis.call('PEXPIRE', KEYS[place], ARGV[1] * 2)
+end
+return 1
+""",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The installation's limits; 0 is none. A key's own come before the last two."""
+
+    slots: int
+    tenant_sessions: int = 0
+    key_sessions: int = 0
+    connections_per_minute: int = 0
+
+
+class Ticket:
+    """Room for one session. Give it back when the session is over, or never begins; once is enough.
+
+    `counted` in Redis; `used` by a session, which gives it back.
+    """
+
+    def __init__(self, give_back: Callable[["Ticket"], None], keys: tuple[str, str]) -> None:
+        self.id = str(ULID())
+        self.keys = keys
+        self.counted = False
+        self.used = False
+        self._give_back: Callable[[Ticket], None] | None = give_back
+
+    @property
+    def released(self) -> bool:
+        return self._give_back is None
+
+    def release(self) -> None:
+        give_back, self._give_back = self._give_back, None
+        if give_back is not None:
+            give_back(self)
+
+
+class Admission:
+    """Gives tickets. Run `keep` as a task, so that what they hold goes on counting.
+
+    `on_change` is told whether there is room, whenever that changes.
+    """
+
+    def __init__(
+        self, bus: RedisConnection, keys: Keys, rules: Rules, *, on_change: Callable[[bool], None] = lambda _: None
+    ) -> None:
+        self._bus = bus
+        self._keys = keys
+        self._rules = rules
+        self._on_change = on_change
+        self._tickets: dict[str, Ticket] = {}
+        self._closed = False
+        metrics.SESSION_SLOTS.set(rules.slots)
+
+    @property
+    def free(self) -> int:
+        return 0 if self._closed else self._rules.slots - len(self._tickets)
+
+    def close(self) -> None:
+        """Admit nobody any more."""
+        self._closed = True
+        self._on_change(False)
+
+    async def admit(self, principal: Principal) -> Ticket:
+        """Take a slot, and count the session for its tenant and key.
+
+        Raises:
+            ProblemError: 503 `full`, `draining` or `session_unavailable`, 429 `too_many_sessions` or
+                `too_many_connections`, each with `Retry-After`.
+        """
+        if self._closed:
+            raise _refused(503, "draining", "this gateway is shutting down and takes no more sessions")
+        if self.free <= 0:
+            raise _refused(503, "full", "every session slot of this gateway is taken")
+        tenant, key, bucket = self._names(principal)
+        ticket = Ticket(self._returned, (tenant, key))
+        self._tickets[ticket.id] = ticket
+        if self.free == 0:
+            self._on_change(False)
+        try:
+            await self._count(ticket, principal, bucket)
+        except BaseException:
+            ticket.release()
+            raise
+        return ticket
+
+    async def keep(self) -> None:
+        """Renew what is counted until cancelled."""
+        while True:
+            await asyncio.sleep(RENEW_S)
+            try:
+                await self.renew()
+            except BusError as error:
+                log.info("the counts of sessions are renewed later", error=str(error))
+
+    async def renew(self) -> None:
+        """Have every session that is held here count for another `LEASE_MS`.
+
+        Raises:
+            BusError: Redis cannot be reached.
+        """
+        together: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+        for ticket in self._tickets.values():
+            if ticket.counted:
+                together[ticket.keys].append(ticket.id)
+        for keys, sessions in together.items():
+            for start in range(0, len(sessions), _CHUNK):
+                # Those that ended meanwhile are not brought back.
+                held = [session for session in sessions[start : start + _CHUNK] if session in self._tickets]
+                if held:
+                    await self._bus.script(_RENEW, list(keys), LEASE_MS, *held)
+
+    async def _count(self, ticket: Ticket, principal: Principal, bucket: str) -> None:
+        rules, limits = self._rules, principal.limits
+        try:
+            word, wait_ms = await self._bus.script(
+                _ADMIT,
+                [*ticket.keys, bucket],
+                ticket.id,
+                LEASE_MS,
+                rules.tenant_sessions,
+                limits.sessions or rules.key_sessions,
+                limits.connections_per_minute or rules.connections_per_minute,
+            )
+        except BusError as error:
+            log.warning("a session cannot be counted", error=str(error))
+            raise _refused(503, "session_unavailable", "no session can begin now; try again shortly") from error
+        if word == "rate":
+            raise _refused(
+                429,
+                "too_many_connections",
+                "this credential opens connections faster than it may; try again later",
+                retry_after_s=-(-int(wait_ms) // 1000),
+            )
+        if word != "ok":
+            whose = "tenant" if word == "tenant" else "credential"
+            raise _refused(429, "too_many_sessions", f"this {whose} holds as many sessions at once as it may")
+        ticket.counted = True
+
+    def _returned(self, ticket: Ticket) -> None:
+        was_full = self.free <= 0
+        self._tickets.pop(ticket.id, None)
+        if was_full and not self._closed:
+            self._on_change(True)
+        # Also where it is not known whether it was counted. Nobody waits: what is lost here ends with its lease.
+        for key in ticket.keys:
+            self._bus.submit("ZREM", key, ticket.id)
+
+    def _names(self, principal: Principal) -> tuple[str, str, str]:
+        key = _short(principal.key_id)
+        return (
+            self._keys.access(principal.tenant, "sessions"),
+            self._keys.access(principal.tenant, f"sessions:{key}"),
+            self._keys.access(principal.tenant, f"connections:{key}"),
+        )
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _refused(status: int, code: str, detail: str, *, retry_after_s: int = RETRY_AFTER_S) -> ProblemError:
+    headers: dict[str, Any] = {"Retry-After": str(max(1, retry_after_s))}
+    return ProblemError(status, code, detail, headers=headers)
