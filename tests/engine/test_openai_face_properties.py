@@ -1,7 +1,8 @@
 """A session and its client view against the simulated model, with every delay in between drawn at random.
 
 What a client of the OpenAI face is promised (contract section 4) has to hold whatever crosses on the wire: cancels and
-the ends of responses, speech and follow-ups, inserts and outputs, handoffs and late results.
+the ends of responses, speech and follow-ups, inserts and outputs, handoffs and late results, settings that one agent
+lets a client make and the next does not.
 """
 
 import base64
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from services.model_simulator.bench import silence, speech
 from voicebus.contracts.tools import Outcome, ToolResult
 from voicebus.engine.client_view import OpenAIClientView
-from voicebus.engine.config import AgentSpec, Face, HandoffSpec, SessionConfig, ToolSpec
+from voicebus.engine.config import AgentSpec, ClientRights, Face, HandoffSpec, SessionConfig, ToolSpec
 from voicebus.engine.inputs import AgentResolved, ClientEvent, Input, ModelEvent, ToolResultArrived
 from voicebus.engine.outputs import Close, DispatchTool, ResolveAgent, SendModel, ToClient
 from voicebus.engine.session import Session
@@ -40,7 +41,10 @@ FIRST: Final = AgentSpec(
     tools=(LOOKUP,),
     handoffs=(HandoffSpec("hidden_transfer", "", {"type": "object"}, "other"),),
     session=TEXT,
+    client=ClientRights(ClientRights().may_set | {"instructions"}),
 )
+WORDS: Final = "the client's words"
+MANY: Final = {f"key {number}": "x" for number in range(16)}
 ANSWERS: Final[list[Output]] = [
     Say("well then"),
     Call("hidden_lookup", "{}"),
@@ -56,8 +60,11 @@ RACES: Final = {
     "response_cancel_not_active",
     "conversation_already_has_active_response",
     "item_delete_invalid_item_id",
+    "item_retrieve_invalid_item_id",
     "item_create_invalid_previous_item_id",
 }
+# What is answered to a client that asks for what it may not have, or does not know.
+REFUSED: Final = {"forbidden_parameter", "invalid_tool_call_id"}
 
 
 class Wire:
@@ -185,6 +192,42 @@ class Wire:
         if known := mirror(self.seen):
             self.client("conversation.item.delete", item_id=self.draw(st.sampled_from(known)))
 
+    def retrieves(self) -> None:
+        if known := mirror(self.seen):
+            self.client("conversation.item.retrieve", item_id=self.draw(st.sampled_from(known)))
+
+    def guesses(self) -> None:
+        """Names items that it cannot know of, and answers calls that are not its own."""
+        visible = set(mirror(self.seen))
+        hidden = [entry for entry in self.model.conversation if entry.id not in visible]
+        sent = {event["item"]["id"] for event in self.to_session if event["type"] == "conversation.item.added"}
+        for entry in hidden:
+            if entry.id not in sent:
+                self.client("conversation.item.retrieve", item_id=entry.id)
+        for call in self.calls:
+            self.gives(call.call_id)
+
+    def answers(self) -> None:
+        """Gives the output of one of its own calls."""
+        if calls := self.seen_calls("open_map"):
+            self.gives(self.draw(st.sampled_from(calls)))
+
+    def seen_calls(self, name: str) -> list[str]:
+        items = [event["item"] for event in self.seen if event["type"] == "response.output_item.done"]
+        return [item["call_id"] for item in items if item["type"] == "function_call" and item["name"] == name]
+
+    def gives(self, call_id: str) -> None:
+        item = {"type": "function_call_output", "call_id": call_id, "output": "the map"}
+        self.client("conversation.item.create", item=item)
+
+    def asks_for_more(self) -> None:
+        tools = [{"type": "function", "name": "open_map"}, {"type": "function", "name": "dial"}]
+        self.client("response.create", response={"metadata": MANY, "tools": tools})
+
+    def instructs(self) -> None:
+        """Allowed with the first agent alone."""
+        self.client("session.update", session={"type": "realtime", "instructions": WORDS})
+
     def speaks(self) -> None:
         self.to_model.append({"type": "input_audio_buffer.append", "audio": UTTERANCE})
 
@@ -197,7 +240,8 @@ ACTIONS: Final = (
     + [Wire.answer] * 4
     + [Wire.result] * 2
     + [Wire.says, Wire.asks, Wire.asks, Wire.asks_aside, Wire.cancels, Wire.cancels]
-    + [Wire.inserts, Wire.deletes, Wire.speaks, Wire.changes]
+    + [Wire.inserts, Wire.deletes, Wire.speaks, Wire.changes, Wire.retrieves, Wire.guesses]
+    + [Wire.answers, Wire.asks_for_more, Wire.instructs]
 )
 
 
@@ -224,18 +268,43 @@ def wires(draw: st.DrawFn) -> Wire:
 
 # The worlds run while they are drawn, which a busy machine makes slow.
 @pytest.mark.timeout(240)
-@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 @given(wires())
 def test_a_client_is_promised_the_same_whatever_crosses_on_the_wire(wire: Wire) -> None:
     assert not wire.closed
     text = json.dumps(wire.seen)
-    for hidden in ("hidden", "voicebus", '"x"', '"vb_', "function_call_output"):
+    for hidden in ("hidden", "voicebus", '"name": "x"', '"vb_'):
         assert hidden not in text, hidden
-    assert {event["error"]["code"] for event in wire.seen if event["type"] == "error"} <= RACES
+    items = [event["item"] for event in wire.seen if "item" in event]
+    assert {item["output"] for item in items if item["type"] == "function_call_output"} <= {"the map"}
+    assert {event["error"]["code"] for event in wire.seen if event["type"] == "error"} <= RACES | REFUSED
+    check_settings(wire)
+    check_outputs(wire)
     check_responses(wire.seen)
     visible = set(mirror(wire.seen))
     in_order = [entry.id for entry in wire.model.conversation if entry.id in visible]
     assert mirror(wire.seen) == in_order
+
+
+def check_settings(wire: Wire) -> None:
+    """The agent in charge is the one that the model follows, and what a client reads of it is its own."""
+    told = wire.model.config["instructions"]
+    shown = [event["session"] for event in wire.seen if event["type"] == "session.updated"]
+    assert {session["instructions"] for session in shown} <= {"", WORDS}
+    assert {tool["name"] for session in shown for tool in session["tools"]} <= {"open_map"}
+    if wire.session.agent is OTHER:
+        assert told == "hidden words"
+    else:
+        refused = [event for event in wire.seen if event["type"] == "error"]
+        assert "forbidden_parameter" not in {event["error"]["code"] for event in refused}
+        assert told in ("hidden instructions", WORDS)
+
+
+def check_outputs(wire: Wire) -> None:
+    """What a client answers are its own calls."""
+    items = [entry.body for entry in wire.model.conversation]
+    answered = {item["call_id"] for item in items if item.get("output") == "the map"}
+    assert answered <= set(wire.seen_calls("open_map"))
 
 
 def check_responses(seen: list[Mapping[str, Any]]) -> None:
@@ -255,7 +324,7 @@ def check_responses(seen: list[Mapping[str, Any]]) -> None:
         elif event["type"] == "response.done":
             response = event["response"]
             assert [item["id"] for item in response["output"]] == open_items.pop(response["id"])
-            assert response["metadata"] in (None, {"from": "client"}, {"aside": "yes"})
+            assert response["metadata"] in (None, {"from": "client"}, {"aside": "yes"}, MANY)
             active = None if active == response["id"] else active
         elif "response_id" in event:
             items = open_items[event["response_id"]]
