@@ -20,6 +20,7 @@ from voicebus.testing import (
     run_scenario,
     run_scenario_at,
 )
+from voicebus.testing.playing import runner_for
 from voicebus.testing.report import summary
 from voicebus_services.settings import GatewaySettings, SimulatorSettings, load
 
@@ -53,6 +54,9 @@ async def run_tests(options: TestOptions, *, out: Callable[[str], None]) -> bool
     if options.url is not None and options.simulator:
         raise ScenarioError("--url and --simulator exclude each other: a gateway has a model of its own")
     scenarios = [scenario for path in find_scenarios(options.paths) for scenario in load_scenarios(path)]
+    if options.url is None:
+        for scenario in scenarios:
+            runner_for(scenario, options.agent)  # an agent that is not there is told before anything runs
     results: list[ScenarioResult | None] = [None] * len(scenarios)
     shown = 0
 

@@ -77,6 +77,27 @@ def test_a_value_that_cannot_be_honoured_is_refused_by_its_name(fields: dict[str
     assert str(refused.value).startswith(sentence)
 
 
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"tools": [test_an_agent_with_a_wrong_field_is_a_type_error]}, "; decorate it with @function_tool"),
+        (
+            {"output_guardrails": [test_an_agent_with_a_wrong_field_is_a_type_error]},
+            "which is no OutputGuardrail; decorate it with @output_guardrail",
+        ),
+        (
+            {"input_guardrails": [test_an_agent_with_a_wrong_field_is_a_type_error]},
+            "which is no InputGuardrail; decorate it with @input_guardrail",
+        ),
+        ({"instructions": lambda context: "Be kind."}, "instructions must take the context and the agent, not "),
+    ],
+)
+def test_a_function_in_the_wrong_place_is_refused_with_what_to_do(fields: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(TypeError) as refused:
+        RealtimeAgent("a", **fields)
+    assert sentence in str(refused.value)
+
+
 def test_an_agent_takes_its_fields_by_position_in_the_order_that_programs_know() -> None:
     fields = [field.name for field in dataclasses.fields(RealtimeAgent) if not field.kw_only]
     assert fields == [

@@ -15,6 +15,12 @@ ADA = RealtimeAgent("ada")
 def function(*_: Any) -> None: ...
 
 
+class Untyped: ...
+
+
+def untyped(thing: Untyped) -> None: ...
+
+
 def tool(**arguments: Any) -> Any:
     return ANY.function_tool(**arguments)(function)
 
@@ -30,6 +36,13 @@ def tool(**arguments: Any) -> Any:
         (lambda: ANY.RealtimeRunner(ADA, config={"model_settings": {"voise": "ash"}}), "voise"),
         (lambda: ANY.RealtimeRunner(ADA, config={"output_guardrails": [5]}), "output_guardrails"),
         (lambda: ANY.RealtimeRunner(ADA, config={"tool_error_formatter": 5}), "tool_error_formatter"),
+        (
+            lambda: ANY.RealtimeRunner(ADA, config={"model_settings": {"vioce": "ash"}}),
+            r"vioce \(did you mean voice",
+        ),
+        (lambda: ANY.ToolWorker(["weather"], redis_url="redis://nowhere"), "function tools, made by @function_tool"),
+        (lambda: ANY.ToolWorker([], redis_url="redis://nowhere"), "at least one function tool"),
+        (lambda: ANY.function_tool(untyped), r"'untyped': its parameters have no JSON schema: .*Untyped'>$"),
         (lambda: ANY.OutputGuardrail(5), "guardrail_function"),
         (lambda: ANY.OutputGuardrail(function, mode="never"), "mode"),
         (lambda: ANY.InputGuardrail(5), "guardrail_function"),

@@ -185,7 +185,7 @@ def test_objects_of_other_packages_are_read_as_what_they_hold() -> None:
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"voise": 1, "tolls": 2}, "model_settings has unknown keys: tolls, voise"),
+        ({"voise": 1, "xyz": 2}, "model_settings has unknown keys: voise (did you mean voice?), xyz"),
         ({"model_name": ""}, "model_name must be a non-empty string, not ''"),
         ({"instructions": 7}, "instructions must be text, not 7"),
         ({"tools": "x"}, "tools must be a list"),

@@ -102,6 +102,14 @@ async def test_what_is_wrong_before_anything_runs_is_one_sentence_and_status_2(t
         assert ran.complaint.startswith(sentence)
 
 
+async def test_an_agent_that_is_not_there_is_told_before_any_scenario_runs(tmp_path: Path) -> None:
+    written(tmp_path, "a", "say: Hi")
+    written(tmp_path, "b", "say: Hi", head="agent: nowhere:runner")
+    ran = await voicebus("test", str(tmp_path), "--simulator", cwd=ROOT)
+    assert (ran.status, ran.out) == (2, "")
+    assert "there is no module 'nowhere'" in ran.err
+
+
 async def test_a_gateway_is_asked_instead_of_an_agent_in_process(
     tmp_path: Path, redis_url: str, stream_prefix: str
 ) -> None:

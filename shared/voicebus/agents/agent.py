@@ -5,15 +5,17 @@ import dataclasses
 import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, Generic, Self, TypeAlias
+from typing import Any, Final, Generic, Self, TypeAlias
 
 from voicebus.agents.client_policy import ClientPolicy, check_client_policy
 from voicebus.agents.context import RunContextWrapper, TContext
+from voicebus.agents.functions import takes
 from voicebus.agents.guardrails import InputGuardrail, OutputGuardrail
 from voicebus.agents.handoffs import Handoff, as_handoffs, is_offered
 from voicebus.agents.hooks import RealtimeAgentHooks
 from voicebus.agents.mcp import MCPConfig, MCPServer
 from voicebus.agents.model_settings import Prompt, RealtimeVoice
+from voicebus.agents.naming import unknown_keys
 from voicebus.agents.tools.function_tool import FunctionTool
 from voicebus.agents.tools.hosted import HostedMCPTool
 from voicebus.agents.tools.kinds import Tool, as_tools
@@ -21,6 +23,10 @@ from voicebus.agents.wire_settings import check_voice, prompt_object
 from voicebus.errors import UserError
 
 Instructions: TypeAlias = str | Callable[[RunContextWrapper[Any], Any], str | Awaitable[str]]
+
+
+# What makes of a function what belongs into a list.
+_DECORATED: Final = {"output_guardrails": "output_guardrail", "input_guardrails": "input_guardrail"}
 
 
 @dataclass
@@ -61,6 +67,8 @@ class RealtimeAgent(Generic[TContext]):
             raise self._wrong("handoff_description", "must be text or None", self.handoff_description)
         if self.instructions is not None and not isinstance(self.instructions, str) and not callable(self.instructions):
             raise self._wrong("instructions", "must be text, a function or None", self.instructions)
+        if callable(self.instructions) and not takes(self.instructions, 2):
+            raise self._wrong("instructions", "must take the context and the agent", self.instructions)
         for name in ("tools", "mcp_servers", "handoffs", "output_guardrails", "input_guardrails"):
             if not isinstance(getattr(self, name), list):
                 raise self._wrong(name, "must be a list", getattr(self, name))
@@ -128,7 +136,11 @@ class RealtimeAgent(Generic[TContext]):
             for entry in getattr(self, name):
                 if not isinstance(entry, kinds) or inspect.isclass(entry):
                     allowed = " or ".join(kind.__name__ for kind in kinds)
-                    raise TypeError(f"RealtimeAgent {self.name!r}: {name} holds {entry!r}, which is no {allowed}")
+                    hint = _DECORATED.get(name) if inspect.isroutine(entry) else None
+                    raise TypeError(
+                        f"RealtimeAgent {self.name!r}: {name} holds {entry!r}, which is no {allowed}"
+                        + (f"; decorate it with @{hint}" if hint else "")
+                    )
 
     def _check_values(self) -> None:
         if self.hooks is not None and not isinstance(self.hooks, RealtimeAgentHooks):
@@ -136,9 +148,8 @@ class RealtimeAgent(Generic[TContext]):
         if not isinstance(self.mcp_config, dict):
             raise self._wrong("mcp_config", "must be a dictionary", self.mcp_config)
         check_client_policy(self.client_policy, f"RealtimeAgent {self.name!r}:")
-        unknown = sorted(str(key) for key in set(self.mcp_config) - set(MCPConfig.__annotations__))
-        if unknown:
-            raise UserError(f"RealtimeAgent {self.name!r}: mcp_config has unknown keys: {', '.join(unknown)}")
+        if unknown := unknown_keys(self.mcp_config, MCPConfig.__annotations__):
+            raise UserError(f"RealtimeAgent {self.name!r}: mcp_config has unknown keys: {unknown}")
         try:
             if self.prompt is not None:
                 prompt_object(self.prompt, "prompt")

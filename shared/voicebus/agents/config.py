@@ -28,6 +28,7 @@ from voicebus.agents.model_settings import (
     RealtimeVoice,
     ToolChoice,
 )
+from voicebus.agents.naming import unknown_keys
 from voicebus.agents.wire_settings import wire_audio_format, wire_session
 from voicebus.errors import UserError
 
@@ -191,9 +192,8 @@ def check_run_config(config: Mapping[str, Any]) -> None:
 
 
 def _known(given: Mapping[str, Any], known: Any, where: str) -> None:
-    unknown = sorted(str(key) for key in set(given) - set(known.__annotations__))
-    if unknown:
-        raise UserError(f"{where} has unknown keys: {', '.join(unknown)}")
+    if unknown := unknown_keys(given, known.__annotations__):
+        raise UserError(f"{where} has unknown keys: {unknown}")
 
 
 def _section(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -17,6 +17,19 @@ def is_async_callable(function: Any) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
 
 
+def takes(function: Callable[..., Any], count: int) -> bool:
+    """Whether `function` can be called with so many arguments; one that does not tell is believed to."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return True
+    try:
+        signature.bind(*[None] * count)
+    except TypeError:
+        return False
+    return True
+
+
 async def call_within(
     seconds: float,
     function: Callable[..., Any],

@@ -1,5 +1,6 @@
 """`RealtimeRunner`: an agent to start with, the model it speaks with, and the settings of its conversations."""
 
+import reprlib
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
@@ -35,7 +36,7 @@ class RealtimeRunner:
         config: RealtimeRunConfig | None = None,
     ) -> None:
         if not isinstance(starting_agent, RealtimeAgent):
-            raise UserError(f"RealtimeRunner needs a RealtimeAgent to start with, not {starting_agent!r}")
+            raise UserError(f"RealtimeRunner needs a RealtimeAgent to start with, not {reprlib.repr(starting_agent)}")
         if model is not None and not (callable(model) or hasattr(model, "send_event")):
             raise UserError(f"RealtimeRunner: model must be a RealtimeModel, or make one when called, not {model!r}")
         if config is not None and not isinstance(config, Mapping):

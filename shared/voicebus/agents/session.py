@@ -32,6 +32,9 @@ from voicebus.engine.inputs import (
 )
 from voicebus.errors import UserError
 from voicebus.runtime.frames import append_frame
+from voicebus.telemetry.logging import get_logger
+
+log: Final = get_logger(__name__)
 
 _MODEL_METHODS: Final = ("connect", "add_listener", "remove_listener", "send_event", "close")
 _PARTS: Final[Mapping[str, str]] = {"input_text": "text", "input_image": "image_url"}
@@ -201,6 +204,9 @@ class RealtimeSession(RealtimeModelListener):
         Raises:
             ModelLinkError: the model's connection was lost.
         """
+        if not self._entered:
+            # Nothing is wrong with a loop that begins first, but one whose session is never entered waits for ever.
+            log.warning("a loop waits for a session that is not open: use `async with session:`", session=self.id)
         return aiter(self._broadcast)
 
     # --- speaking -------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from voicebus.agents.model_settings import DEFAULT_MODEL_SETTINGS, RealtimeSessionModelSettings
+from voicebus.agents.naming import unknown_keys
 from voicebus.errors import UserError
 from voicebus.telemetry.logging import get_logger
 
@@ -67,9 +68,8 @@ def wire_session(
     Raises:
         UserError: a key that does not exist, or a value that its key cannot have.
     """
-    unknown = sorted(str(key) for key in set(settings) - set(RealtimeSessionModelSettings.__annotations__))
-    if unknown:
-        raise UserError(f"model_settings has unknown keys: {', '.join(unknown)}")
+    if unknown := unknown_keys(settings, RealtimeSessionModelSettings.__annotations__):
+        raise UserError(f"model_settings has unknown keys: {unknown}")
     _check_own(settings)
     wire: dict[str, Any] = {}
     modalities = _modalities(settings) or _modalities(defaults)

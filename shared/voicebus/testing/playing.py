@@ -65,7 +65,7 @@ async def run_scenario(
             raise ScenarioError(f"{scenario}: holds {len(found)} scenarios; load_scenarios gives them one by one")
         scenario = found[0]
     sounds = _sounds(scenario)
-    runner = _runner(scenario, agent, model)
+    runner = runner_for(scenario, agent, model)
     config: RealtimeModelConfig = {**(model_config or {})}
     if scenario.settings:
         config["initial_model_settings"] = {**config.get("initial_model_settings", {}), **scenario.settings}  # type: ignore[typeddict-item]
@@ -226,7 +226,13 @@ def _unwanted(events: Recording, step: ExpectNo) -> Iterable[Expectation]:
         yield events.expect_error(step.error)
 
 
-def _runner(scenario: Scenario, agent: Agent | None, model: RealtimeModel | None) -> RealtimeRunner:
+def runner_for(scenario: Scenario, agent: Agent | None = None, model: RealtimeModel | None = None) -> RealtimeRunner:
+    """What holds the scenario's conversation: `agent`, else the one that it names.
+
+    Raises:
+        ScenarioError: no agent is named.
+        TargetError: the one that is named is not there.
+    """
     chosen = agent if agent is not None else scenario.agent
     if chosen is None:
         path, line = scenario.place

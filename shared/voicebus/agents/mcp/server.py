@@ -17,6 +17,7 @@ from voicebus.agents.mcp.tools import (
     Unset,
     check_require_approval,
 )
+from voicebus.agents.naming import unknown_keys
 from voicebus.agents.tools.function_tool import FailureText, FunctionTool
 from voicebus.agents.tools.guardrails import ToolInputGuardrail, ToolOutputGuardrail
 from voicebus.errors import MCPServerError, UserError
@@ -344,9 +345,8 @@ class MCPClientServer(ABC, Generic[Params]):
         kind = type(self).__name__
         if not isinstance(params, Mapping):
             raise UserError(f"{kind} params must be an object, not {params!r}")
-        unknown = sorted(str(key) for key in set(params) - self._ALLOWED)
-        if unknown:
-            raise UserError(f"{kind} params has unknown keys: {', '.join(unknown)}")
+        if unknown := unknown_keys(params, self._ALLOWED):
+            raise UserError(f"{kind} params has unknown keys: {unknown}")
         if not isinstance(params.get(self._REQUIRED), str) or not params[self._REQUIRED]:
             raise UserError(
                 f"{kind} params needs {self._REQUIRED}, a non-empty string, not {params.get(self._REQUIRED)!r}"

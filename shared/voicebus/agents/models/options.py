@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from voicebus.agents.models.model import RealtimeModelConfig
 from voicebus.agents.models.playback import RealtimePlaybackTracker
+from voicebus.agents.naming import unknown_keys
 from voicebus.errors import UserError
 
 _KEYS: Final = frozenset(RealtimeModelConfig.__annotations__)
@@ -17,9 +18,8 @@ def check_options(options: RealtimeModelConfig) -> None:
     Raises:
         UserError: which key, and what it needs. Values of secrets are not told.
     """
-    unknown = sorted(str(name) for name in set(options) - _KEYS)
-    if unknown:
-        raise UserError(f"model config has unknown keys: {', '.join(unknown)}")
+    if unknown := unknown_keys(options, _KEYS):
+        raise UserError(f"model config has unknown keys: {unknown}")
     given: Mapping[str, Any] = {name: value for name, value in options.items() if value is not None}
     key = given.get("api_key")
     if key is not None and not (isinstance(key, str) or callable(key)):

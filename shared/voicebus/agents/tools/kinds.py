@@ -1,5 +1,6 @@
 """Which kinds of tools an agent can have: functions, functions of other services, servers that the model reaches."""
 
+import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
@@ -32,7 +33,8 @@ def _as_tool(entry: Any) -> Tool:
     kind = type(entry).__name__
     if kind.endswith("Tool") and hasattr(entry, "name"):
         raise UserError(f"a {kind} cannot be honoured in a realtime session; function tools and HostedMCPTool can")
-    raise TypeError(f"{entry!r} is no FunctionTool, RemoteTool or HostedMCPTool")
+    hint = "; decorate it with @function_tool" if inspect.isroutine(entry) else ""
+    raise TypeError(f"{entry!r} is no FunctionTool, RemoteTool or HostedMCPTool{hint}")
 
 
 def tool_queue(tool: FunctionTool, default_queue: str | None) -> str:

@@ -97,7 +97,8 @@ def function_schema(
             warnings.simplefilter("ignore", PydanticJsonSchemaWarning)
             schema = arguments.model_json_schema()
     except Exception as error:  # pydantic has a dozen ways to say that a type has no schema
-        raise UserError(f"tool {own_name!r}: its parameters have no JSON schema: {error}") from error
+        why = str(error).partition(". ")[0].partition("\n")[0]  # what follows is advice to users of pydantic
+        raise UserError(f"tool {own_name!r}: its parameters have no JSON schema: {why}") from error
     for field, described in descriptions.items():
         known_as = arguments.model_fields[field].validation_alias
         if described and isinstance(known_as, str):

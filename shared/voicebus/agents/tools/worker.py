@@ -70,6 +70,8 @@ class ToolWorker:
     ) -> None:
         self._tools: dict[str, FunctionTool] = {}
         for tool in tools:
+            if not isinstance(tool, FunctionTool):
+                raise UserError(f"a tool worker runs function tools, made by @function_tool; not {tool!r}")
             if tool.name in self._tools and self._tools[tool.name] is not tool:
                 origins = f"{self._tools[tool.name].origin} and {tool.origin}"
                 raise UserError(f"two tools are named {tool.name!r}: {origins}; rename one")
