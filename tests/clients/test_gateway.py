@@ -76,6 +76,20 @@ async def test_cancelling_and_talking_into_an_answer(served: Served, tmp_path: P
     check_stream(talk["seen"])
 
 
+async def test_manual_turns_and_an_answer_that_is_cut_off_by_hand(served: Served, tmp_path: Path) -> None:
+    question = tmp_path / "question.pcm"
+    question.write_bytes(record(ASK))
+    talk = await run_program("openai_manual", served.base_url, str(question), f"[[say: {LONG}]]")
+    for heard, said, status in talk["turns"]:
+        assert (heard, status) == (ASK, "completed")
+        assert "from process" in said
+    assert talk["cut"] == ["cancelled", "client_cancelled"]
+    assert talk["truncated_at"] == 20
+    assert not [event for event in talk["seen"] if event["type"].startswith("input_audio_buffer.speech")]
+    check_stream(talk["seen"])
+    await check_wire(served)
+
+
 async def test_what_a_client_may_not_do_is_refused_and_the_conversation_goes_on(served: Served) -> None:
     talk = await run_program("openai_strict", served.base_url, ASK)
     assert talk["refused"] == [
@@ -104,14 +118,30 @@ def said(talk: Mapping[str, Any]) -> list[str]:
 
 async def test_openai_agents_hold_a_conversation_with_a_tool_of_the_server(served: Served) -> None:
     own = '[[call: open_map {"place": "Rome"}]] [[next]] [[say: {outputs}]]'
-    talk = await run_program("agents_session", served.socket_url, "", "[[say: Good morning.]]", ASK, own)
-    first, second, third = said(talk)
+    both = '[[call: where {"word": "here"}]] [[call: open_map {"place": "Oslo"}]] [[next]] [[say: {outputs}]]'
+    talk = await run_program("agents_session", served.socket_url, "", "[[say: Good morning.]]", ASK, own, both)
+    first, second, third, fourth = said(talk)
     assert (first, third) == ("Good morning.", "the map shows Rome")
     assert "from process" in second
-    assert talk["tools"] == ["open_map"]
+    assert "from process" in fourth
+    assert "the map shows Oslo" in fourth
+    assert talk["tools"] == ["open_map", "open_map"]
     assert talk["audio_bytes"] > 48_000
     assert talk["errors"] == []
     assert "session.updated" in talk["raw"]
+    await check_wire(served)
+
+
+async def test_openai_agents_talk_by_voice_into_an_answer_and_in_manual_turns(served: Served, tmp_path: Path) -> None:
+    question, speech = tmp_path / "question.pcm", tmp_path / "speech.pcm"
+    question.write_bytes(record(ASK))
+    speech.write_bytes(record("[[say: All right.]]"))
+    talk = await run_program("agents_audio", served.socket_url, str(question), str(speech), f"[[say: {LONG}]]")
+    assert [len(said) for said in talk["said"]] == [1, 1]
+    assert all("from process" in said for (said,) in talk["said"])
+    assert talk["cut"] == ["cancelled", "turn_detected"]
+    assert talk["truncated"], "what was not heard is cut off by the client"
+    assert talk["errors"] == []
     await check_wire(served)
 
 

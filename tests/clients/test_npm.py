@@ -59,7 +59,7 @@ async def test_openai_agents_hold_a_conversation_and_truncate_what_was_not_heard
         "npm_agents",
         secured,
         url=secured.socket_url,
-        texts=["[[say: Good morning.]]", ASK, own],
+        texts=["[[say: Good morning.]]", ASK, own, BOTH],
         asks_long=f"[[say: {LONG}]]",
         question=sound(tmp_path, ASK),
         speech=sound(tmp_path, "stop it please"),
@@ -74,7 +74,9 @@ async def test_openai_agents_hold_a_conversation_and_truncate_what_was_not_heard
     assert "from process" in said[1]
     assert said[2] == "the map is open"
     assert "from process" in said[3]
-    assert talk["tools"] == [["open_map", "the map is open"]]
+    assert "the map is open" in said[3]
+    assert "from process" in said[4]
+    assert talk["tools"] == [["open_map", "the map is open"]] * 2
     assert talk["audio"] > 48_000
     assert talk["interrupted"] == "cancelled"
     assert talk["errors"] == []
