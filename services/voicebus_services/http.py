@@ -16,6 +16,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
 from voicebus.errors import SettingsError, VoicebusError
 from voicebus_services.tls import Certificate
@@ -46,7 +47,7 @@ class ProblemError(VoicebusError):
 def answer_with_problems(app: FastAPI) -> None:
     """Have every error of `app` leave as problem+json, those of FastAPI and of the router included."""
 
-    async def problem(_: Request, error: Exception) -> JSONResponse:
+    async def problem(request: Request, error: Exception) -> JSONResponse:
         if isinstance(error, ProblemError):
             return error.response()
         if isinstance(error, RequestValidationError):
@@ -55,11 +56,21 @@ def answer_with_problems(app: FastAPI) -> None:
             return ProblemError(422, "invalid_request", f"{where}: {first['msg']}").response()
         if isinstance(error, HTTPException):
             code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
-            return ProblemError(error.status_code, code, str(error.detail), headers=error.headers).response()
+            headers = dict(error.headers or {})
+            if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+                headers["Allow"] = ", ".join(_allowed(app, request))
+            return ProblemError(error.status_code, code, str(error.detail), headers=headers).response()
         return ProblemError(500, "internal_error", "the request failed; the service's log has the cause").response()
 
     for kind in (ProblemError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, problem)
+
+
+def _allowed(app: FastAPI, request: Request) -> list[str]:
+    """The methods of every operation at this path; the router itself names those of the first one alone."""
+    paths = app.openapi()["paths"]
+    here = [methods for path, methods in paths.items() if compile_path(path)[0].match(request.url.path)]
+    return sorted({method.upper() for methods in here for method in methods})
 
 
 class HttpServer(uvicorn.Server):

@@ -2,14 +2,17 @@
 
 from collections.abc import Mapping
 from http import HTTPStatus
+from importlib.metadata import version
 from typing import Any, Final
 
 from fastapi import FastAPI
-from fastapi.security import HTTPBearer
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse
+from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, Field
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from voicebus_services.http import ProblemError
+from voicebus_services.http import ProblemError, answer_with_problems
 
 MAX_BODY: Final = 4 * 1024 * 1024
 """Bytes of a request's body: a message may bring images."""
@@ -18,12 +21,26 @@ PROBLEM_JSON: Final = "application/problem+json"
 
 Responses = dict[int | str, dict[str, Any]]
 
-bearer: Final = HTTPBearer(
-    auto_error=False,
-    scheme_name="credential",
-    description="An API key. Without any configured (`dev`), clients on the same machine need none.",
+_TAGS: Final[Mapping[str, str]] = {
+    "agents": "What is deployed.",
+    "sessions": "Conversations, in the whole cluster.",
+    "commands": "What a session's client may say, said by another process.",
+    "tool calls": "A person's word about calls that wait for approval.",
+    "calls": "WebRTC.",
+    "client secrets": "Short-lived credentials for browsers.",
+    "transcripts": "What was said.",
+}
+# No parameter of each operation: what it takes depends on what it was used for before, which no schema can say.
+_WRITES: Final = (
+    "Writes take an `Idempotency-Key` (1 to 255 printable characters): the same request under the same key is answered"
+    " alike for 24 h, with `Idempotency-Replayed: true`, and has one effect. With another body it is a 422, while the"
+    " first is in hand a 409."
 )
-"""A dependency that checks nothing: it puts the credential into the document."""
+_CREDENTIAL: Final = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "An API key, a JWT, or (to open sessions) a client secret.",
+}
 
 
 class Problem(BaseModel):
@@ -48,20 +65,80 @@ def problems(statuses: Mapping[int, str]) -> Responses:
     }
 
 
-def describe(app: FastAPI) -> None:
-    """Have the document of `app` say that errors are problems: FastAPI's own schema of a 422 is not what is sent."""
+COMMON: Final[Mapping[int, str]] = {
+    400: "the request cannot be read.",
+    401: "no credential, or one that is not valid here.",
+    403: "the credential does not allow this.",
+    413: f"the body is longer than {MAX_BODY} bytes.",
+    422: "a parameter or a field is wrong; `detail` names it.",
+    429: "too many requests; `Retry-After` says when.",
+    503: "Redis or the database cannot be reached now, or there is no room; `Retry-After` says when.",
+}
+"""What every operation may answer."""
+
+
+def new_app(title: str, description: str, *, secured: bool, writes: bool = False) -> FastAPI:
+    """An application whose errors are problems, whose bodies are bounded, and whose documents need no other server.
+
+    `secured`: callers need a credential, which the document then says; without any configured those here need none.
+    `writes`: they may bring an `Idempotency-Key`.
+    """
+    app = FastAPI(
+        title=title,
+        version=version("voicebus"),
+        description=f"{description}\n\n{_WRITES}" if writes else description,
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        openapi_tags=[{"name": name, "description": text} for name, text in _TAGS.items()],
+        docs_url=None,
+        redoc_url=None,
+    )
+    answer_with_problems(app)
     build = app.openapi
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            document = build()
-            schemas = document.setdefault("components", {}).setdefault("schemas", {})
-            for unused in ("HTTPValidationError", "ValidationError"):
-                schemas.pop(unused, None)
-            schemas["Problem"] = Problem.model_json_schema()
-        return build()
+            app.openapi_schema = _completed(build(), secured=secured)
+        return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
+    app.mount("/docs/assets", StaticFiles(packages=[("fastapi_offline", "static")]))
+
+    @app.get("/docs", include_in_schema=False)
+    def docs() -> HTMLResponse:
+        return get_swagger_ui_html(
+            openapi_url="openapi.json",
+            title=f"{title}: HTTP interface",
+            swagger_js_url="docs/assets/swagger-ui-bundle.js",
+            swagger_css_url="docs/assets/swagger-ui.css",
+            swagger_favicon_url="docs/assets/favicon.png",
+        )
+
+    return app
+
+
+def _completed(document: dict[str, Any], *, secured: bool) -> dict[str, Any]:
+    """The document with what holds for every operation: problems, the credential, the idempotency key of writes."""
+    components = document.setdefault("components", {})
+    schemas = components.setdefault("schemas", {})
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    schemas["Problem"] = Problem.model_json_schema()
+    if secured:
+        components["securitySchemes"] = {"credential": _CREDENTIAL}
+        document["security"] = [{"credential": []}]
+    used: set[str] = set()
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            used.update(operation.get("tags", ()))
+            if "application/json" in operation["responses"].get("422", {}).get("content", {}):
+                del operation["responses"]["422"]  # FastAPI's own, which `answer_with_problems` replaces
+            operation["responses"] = {
+                **{str(status): response for status, response in problems(COMMON).items()}, **operation["responses"],
+            }  # fmt: skip
+            if method == "post" and path.startswith("/v1/"):
+                operation["responses"].setdefault("409", problems({409: "a request with this key is in hand."})[409])
+    document["tags"] = [tag for tag in document["tags"] if tag["name"] in used]
+    return document
 
 
 class BoundedBodies:

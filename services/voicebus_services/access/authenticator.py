@@ -62,6 +62,11 @@ class Authenticator:
         self._origins = origins or Origins()
 
     @property
+    def secured(self) -> bool:
+        """Whether credentials are configured; without any, clients on this machine are served without."""
+        return self._keys is not None or self._tokens is not None
+
+    @property
     def origins(self) -> Origins:
         return self._origins
 
@@ -74,7 +79,7 @@ class Authenticator:
         """
         if not self._origins.allows(presented.headers):
             raise ProblemError(403, "origin_not_allowed", "pages of this origin are not served here")
-        open_here = self._keys is None and self._tokens is None
+        open_here = not self.secured
         if open_here and not (_is_loopback(presented.peer) and _named_locally(presented.headers)):
             raise _unauthorized(f"no API keys are configured ({KEYS_SETTING}), so only this machine itself is served")
         credential = presented.credential

@@ -1,7 +1,6 @@
 """The gateway's HTTP application: the routers of `routes` behind one door. WebSockets do not pass through it."""
 
 from datetime import timedelta
-from importlib.metadata import version
 
 from fastapi import APIRouter, Depends, FastAPI
 
@@ -27,8 +26,7 @@ from voicebus_services.gateway.routes import (
 )
 from voicebus_services.gateway.routes import sessions as session_routes
 from voicebus_services.gateway.sessions import Sessions
-from voicebus_services.http import answer_with_problems
-from voicebus_services.openapi import BoundedBodies
+from voicebus_services.openapi import BoundedBodies, new_app
 
 
 def build_app(
@@ -46,13 +44,13 @@ def build_app(
     grace: timedelta,
 ) -> FastAPI:
     """Everything under `/v1` asks for a credential."""
-    app = FastAPI(
-        title="Voicebus session gateway",
-        version=version("voicebus"),
-        description="Realtime voice agents. WebSockets: `/v1/realtime` (the OpenAI Realtime protocol) and "
+    app = new_app(
+        "Voicebus session gateway",
+        "Realtime voice agents. WebSockets: `/v1/realtime` (the OpenAI Realtime protocol) and "
         "`/v1/sessions/connect` (the native face).",
+        secured=access.secured,
+        writes=True,
     )
-    answer_with_problems(app)
     # The last one is the first to see a request.
     app.add_middleware(IdempotentWrites, access=access, answers=answers)
     app.add_middleware(BoundedBodies)

@@ -5,7 +5,7 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
 from fastapi.responses import PlainTextResponse
-from pydantic import AwareDatetime, BaseModel
+from pydantic import AwareDatetime, BaseModel, BeforeValidator
 
 from voicebus.adapters.database.schema import SESSION_CHARS
 from voicebus.adapters.database.store import Filter, Position, TranscriptStore
@@ -13,8 +13,9 @@ from voicebus.adapters.database.transcripts import Item, Transcript, TranscriptS
 from voicebus.errors import StoreError
 from voicebus_services.access.authenticator import Authenticator, Dependency, manager
 from voicebus_services.access.principal import Principal
-from voicebus_services.http import ProblemError, answer_with_problems
-from voicebus_services.paging import MAX_CURSOR_CHARS, cursor_of, place_of
+from voicebus_services.http import ProblemError
+from voicebus_services.openapi import BoundedBodies, Responses, new_app, problems
+from voicebus_services.paging import CURSOR, cursor_of, place_of
 
 MAX_LIMIT: Final = 200
 _JSON_LINES: Final = "application/jsonl"
@@ -27,14 +28,24 @@ class TranscriptList(BaseModel):
     next_cursor: str | None
 
 
-Session = Annotated[str, Path(min_length=1, max_length=SESSION_CHARS)]
-Word = Annotated[str | None, Query(min_length=1, max_length=200)]
+Session = Annotated[str, Path(min_length=1, max_length=SESSION_CHARS, pattern=r"^[^\x00]*$")]
+# No database takes a NUL in a text.
+Word = Annotated[str | None, Query(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
+
+
+def _rfc3339(value: object) -> object:
+    if isinstance(value, str) and "T" not in value.upper():
+        raise ValueError("a time as of RFC 3339 is needed, such as 2026-01-31T12:00:00Z")
+    return value
+
+
+Moment = Annotated[AwareDatetime | None, BeforeValidator(_rfc3339)]
 
 
 def create_app(store: TranscriptStore, access: Authenticator) -> FastAPI:
     """The API over an open store; whoever `access` lets in sees the transcripts of its own tenant."""
-    app = FastAPI(title="Voicebus transcripts", version="1")
-    answer_with_problems(app)
+    app = new_app("Voicebus transcripts", "Conversations, as they were recorded.", secured=access.secured)
+    app.add_middleware(BoundedBodies)
     access.origins.share(app)
 
     @app.exception_handler(StoreError)
@@ -47,15 +58,16 @@ def create_app(store: TranscriptStore, access: Authenticator) -> FastAPI:
 
 def _routes(store: TranscriptStore, asking: Dependency) -> APIRouter:
     routes = APIRouter(prefix="/v1/transcripts", tags=["transcripts"])
+    unknown = problems({404: "nothing was recorded of this session."})
 
     @routes.get("")
     async def list_transcripts(
         principal: Annotated[Principal, Depends(asking)],
         limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 50,
-        cursor: Annotated[str | None, Query(max_length=MAX_CURSOR_CHARS)] = None,
+        cursor: Annotated[str | None, CURSOR] = None,
         agent: Word = None,
-        start: Annotated[AwareDatetime | None, Query(alias="from", description="Begun then or later.")] = None,
-        end: Annotated[AwareDatetime | None, Query(alias="to", description="Begun before.")] = None,
+        start: Annotated[Moment, Query(alias="from", description="Begun then or later.")] = None,
+        end: Annotated[Moment, Query(alias="to", description="Begun before.")] = None,
         q: Annotated[Word, Query(description="Text in a line, or in a tool's output; case does not matter.")] = None,
     ) -> TranscriptList:
         """Transcripts, newest first."""
@@ -66,20 +78,20 @@ def _routes(store: TranscriptStore, asking: Dependency) -> APIRouter:
         )
 
     # The two with a suffix come first: `{session}` would match them too.
-    @routes.get("/{session}.jsonl", response_class=PlainTextResponse)
+    @routes.get("/{session}.jsonl", response_class=Response, responses={**_text(_JSON_LINES), **unknown})
     async def transcript_as_json_lines(session: Session, principal: Annotated[Principal, Depends(asking)]) -> Response:
         """One line of the conversation per line, as JSON."""
         lines = (item.model_dump_json() for item in (await transcript(session, principal)).items)
         return Response(_joined(lines), media_type=_JSON_LINES)
 
-    @routes.get("/{session}.txt", response_class=PlainTextResponse)
+    @routes.get("/{session}.txt", response_class=PlainTextResponse, responses=unknown)
     async def transcript_as_text(
         session: Session, principal: Annotated[Principal, Depends(asking)]
     ) -> PlainTextResponse:
         """One readable line per line of the conversation: `[mm:ss] user: …`."""
         return PlainTextResponse(_joined(map(text_line, (await transcript(session, principal)).items)))
 
-    @routes.get("/{session}")
+    @routes.get("/{session}", responses=unknown)
     async def transcript(session: Session, principal: Annotated[Principal, Depends(asking)]) -> Transcript:
         """One conversation, its lines in the order they were spoken."""
         found = await store.transcript(session, tenant=principal.tenant)
@@ -88,6 +100,10 @@ def _routes(store: TranscriptStore, asking: Dependency) -> APIRouter:
         return found
 
     return routes
+
+
+def _text(media_type: str) -> Responses:
+    return {200: {"description": "The conversation.", "content": {media_type: {"schema": {"type": "string"}}}}}
 
 
 def text_line(item: Item) -> str:

@@ -17,26 +17,49 @@ from voicebus_services.openapi import problems
 SDP: Final = "application/sdp"
 MAX_OFFER: Final = 256 * 1024
 
-_OFFER: Final = {"type": "string", "description": "An SDP offer.", "examples": ["v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\n"]}
+_SESSION: Final = {
+    "type": "object",
+    "description": "What of the session object the agent lets clients set, as the provider's documentation names it.",
+    "properties": {
+        "type": {"const": "realtime"},
+        "model": {"type": "string", "description": "May name an agent; else it has no meaning."},
+        "audio": {
+            "type": "object",
+            "properties": {
+                "output": {
+                    "type": "object",
+                    "properties": {"voice": {"type": "string", "minLength": 1, "examples": ["marin"]}},
+                    "additionalProperties": False,
+                }
+            },
+            "additionalProperties": False,
+        },
+    },
+    "additionalProperties": False,
+    "examples": [{"type": "realtime", "audio": {"output": {"voice": "marin"}}}],
+}
 _BODY: Final = {
     "required": True,
+    "description": "The provider's form of parts `sdp` and `session`; or the offer alone, as `application/sdp`.",
     "content": {
-        SDP: {"schema": _OFFER},
         "multipart/form-data": {
             "schema": {
                 "type": "object",
                 "required": ["sdp"],
                 "properties": {
-                    "sdp": _OFFER,
-                    "session": {
+                    "sdp": {
                         "type": "string",
-                        "contentMediaType": "application/json",
-                        "description": "A session object as the provider's; its `model` may name an agent.",
-                        "examples": ['{"type": "realtime", "audio": {"output": {"voice": "marin"}}}'],
+                        "description": "The offer.",
+                        "pattern": "^v=0[ -~]*$",
+                        "maxLength": 10_000,
+                        "examples": ["v=0"],
                     },
+                    "session": _SESSION,
                 },
-            }
-        },
+                "additionalProperties": False,
+            },
+            "encoding": {"session": {"contentType": "application/json"}},
+        }
     },
 }
 _CREATED: Final[dict[int | str, dict[str, Any]]] = {
@@ -67,6 +90,7 @@ def opening(targets: Targets, calling: Calling, caller: Dependency) -> APIRouter
             **_CREATED,
             **problems(
                 {
+                    404: "there is no such agent.",
                     429: "this caller has as many sessions, or opens them as fast, as it may.",
                     415: "the body is neither application/sdp nor multipart/form-data.",
                     422: "the offer, the session object or the agent cannot be; `detail` says what.",
@@ -151,7 +175,7 @@ def _agent(targets: Targets, principal: Principal, named: str | None, model: Any
         return model
     if named is not None:
         if named not in targets.agents or not principal.may_use(named):
-            raise ProblemError(422, "unknown_agent", f"query.agent: there is no agent {named[:64]!r} here")
+            raise ProblemError(404, "unknown_agent", f"query.agent: there is no agent {named[:64]!r} here")
         return named
     allowed = next((name for name in targets.agents if principal.may_use(name)), None)
     if allowed is None:

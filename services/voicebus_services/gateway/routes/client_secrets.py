@@ -22,6 +22,7 @@ from voicebus_services.access.client_secrets import (
 from voicebus_services.access.principal import Limits, Principal
 from voicebus_services.gateway.routes.commanding import reaching_redis
 from voicebus_services.http import ProblemError
+from voicebus_services.openapi import problems
 
 
 class ExpiresAfter(BaseModel):
@@ -63,7 +64,7 @@ _NOTHING: Final[Sequence[Any]] = ("", None, [], {})
 def routes(targets: Targets, secrets: ClientSecrets, asking: Dependency) -> APIRouter:
     router = APIRouter(prefix="/realtime", tags=["client secrets"])
 
-    @router.post("/client_secrets")
+    @router.post("/client_secrets", responses=problems({404: "there is no such agent."}))
     async def make_client_secret(
         principal: Annotated[Principal, Depends(asking)], asked: SecretAsked | None = None
     ) -> SecretMade:

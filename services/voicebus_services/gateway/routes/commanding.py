@@ -51,14 +51,14 @@ _REFUSALS: Final[Mapping[str, int]] = {
     "session_ended": 409,
     "not_ready": 409,
     "agent_failed": 409,
-    "unknown_agent": 422,
+    "unknown_agent": 404,
     "invalid_value": 422,
     "no_answer": 504,
     "expired": 504,
 }
 
 REFUSED: Final[Mapping[int, str]] = {
-    404: "there is no such session.",
+    404: "there is no such session, or nothing of the name that is given.",
     409: "the session has ended, or cannot do this now.",
     504: "its gateway did not answer within 2 s; the command is carried out now, or never.",
 }

@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Depends
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from voicebus.adapters.redis.commanding import RedisCommands
 from voicebus_services.access.authenticator import Dependency
@@ -28,7 +28,7 @@ class ImagePart(Body):
 
     type: Literal["input_image"]
     image_url: Annotated[str, Field(min_length=1, max_length=_MAX_IMAGE)]
-    detail: Literal["auto", "low", "high"] | None = None
+    detail: Literal["auto", "low", "high"] = "auto"
 
 
 Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
@@ -37,17 +37,21 @@ Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
 class UserMessage(Body):
     """Either `text`, or `content` of several parts. The agent answers it."""
 
-    text: Annotated[str | None, Field(max_length=MAX_TEXT, examples=["What does a room cost?"])] = None
-    content: Annotated[list[Part] | None, Field(min_length=1, max_length=100)] = None
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"oneOf": [{"required": ["text"]}, {"required": ["content"]}]}
+    )
+
+    text: Annotated[str, Field(min_length=1, max_length=MAX_TEXT, examples=["What does a room cost?"])] = ""
+    content: Annotated[list[Part], Field(default_factory=list, min_length=1, max_length=100)]
 
     @model_validator(mode="after")
     def _one_of_them(self) -> "UserMessage":
-        if (self.text is None) == (self.content is None):
+        if len(self.model_fields_set) != 1:
             raise ValueError("either text or content is needed")
         return self
 
     def arguments(self) -> dict[str, Any]:
-        return self.model_dump(exclude_none=True)
+        return self.model_dump(exclude_unset=True)
 
 
 class AgentChange(Body):
@@ -81,7 +85,7 @@ def routes(commands: RedisCommands, asking: Dependency) -> APIRouter:
         """Have another agent take over."""
         if not ask.principal.may_use(change.agent):
             raise ProblemError(
-                422, "unknown_agent", f"body.agent: there is no agent {change.agent[:64]!r} for this key"
+                404, "unknown_agent", f"body.agent: there is no agent {change.agent[:64]!r} for this key"
             )
         return await carry_out(commands, ask, session, "update_agent", {"agent": change.agent})
 

@@ -27,6 +27,43 @@ _RETRY_AFTER: Final = {"Retry-After": "5"}
 _SCHEMES: Final[Mapping[str, str]] = {"http": "ws", "https": "wss"}
 
 
+# What `read_item` takes, of items that have no id yet.
+_TEXT: Final = {"type": ["string", "null"]}
+_COMMON: Final = {"item_id": {"type": "string"}, "previous_item_id": _TEXT}
+
+
+def _message(roles: list[str], parts: str) -> dict[str, Any]:
+    part = {"type": "object", "required": ["type"], "properties": {"type": {"const": parts}, "text": _TEXT}}
+    return {
+        "type": "object",
+        "required": ["role", "content"],
+        "properties": {
+            **_COMMON,
+            "type": {"const": "message"},
+            "status": {"enum": ["in_progress", "completed", "incomplete"]},
+            "role": {"enum": roles},
+            "content": {"type": "array", "items": part},
+        },
+    }
+
+
+_SPOKEN: Final = _message(["user", "system"], "input_text")
+_ANSWERED: Final = _message(["assistant"], "text")
+_CALLED: Final = {
+    "type": "object",
+    "required": ["type", "call_id", "name", "arguments"],
+    "properties": {
+        **_COMMON,
+        "type": {"const": "function_call"},
+        "call_id": _TEXT,
+        "name": {"type": "string"},
+        "arguments": {"type": "string"},
+        "output": _TEXT,
+        "status": {"enum": ["in_progress", "completed"]},
+    },
+}
+
+
 class NewSession(Body):
     """`context` is what tools, hooks and instructions find as their context; `history` what was said before."""
 
@@ -38,6 +75,7 @@ class NewSession(Body):
             default_factory=list,
             max_length=MAX_HISTORY,
             description="Items as in `history_updated`; `item_id` may be left out.",
+            json_schema_extra={"items": {"anyOf": [_SPOKEN, _ANSWERED, _CALLED]}},
         ),
     ]
 
@@ -68,7 +106,7 @@ def routes(sessions: Sessions, targets: Targets, clock: Clock, asking: Dependenc
         status_code=201,
         responses=problems(
             {
-                422: "no such agent, or no such item.",
+                404: "there is no such agent.",
                 429: "this caller has as many sessions, or opens them as fast, as it may.",
                 503: "no slot is free, or no session can begin.",
             }
@@ -80,7 +118,7 @@ def routes(sessions: Sessions, targets: Targets, clock: Clock, asking: Dependenc
         """Begin a session. It takes a slot, and ends unless its client comes within the resume grace."""
         agent = principal.agent(targets.agents, targets.default_agent, asked.agent)
         if agent is None:
-            raise ProblemError(422, "unknown_agent", f"there is no agent {(asked.agent or '')[:64]!r} here")
+            raise ProblemError(404, "unknown_agent", f"there is no agent {(asked.agent or '')[:64]!r} here")
         async with sessions.admitted(principal) as ticket:
             face = NativeFace(
                 sessions,

@@ -31,6 +31,11 @@ MAX_READERS: Final = 16
 """Readers of one session's events at once."""
 
 _RETRY_MS: Final = 2_000
+_EVENT: Final = {
+    "type": "object",
+    "properties": {name: {"type": "string"} for name in ("id", "event", "data")},
+    "required": ["id", "event", "data"],
+}
 _DESCRIPTION: Final = "`id:` is the event's seq, `event:` its type, `data:` the event as on the native face."
 
 
@@ -56,7 +61,7 @@ def routes(sessions: Sessions, directory: SessionDirectory, recall: Recall, aski
         "/events",
         response_class=StreamingResponse,
         responses={
-            200: {"description": _DESCRIPTION, "content": {"text/event-stream": {"schema": {"type": "string"}}}},
+            200: {"description": _DESCRIPTION, "content": {"text/event-stream": {"itemSchema": _EVENT}}},
             **problems({404: "there is no such session.", 429: "it has too many readers."}),
         },
     )

@@ -11,7 +11,8 @@ from voicebus_services.access.authenticator import Dependency
 from voicebus_services.access.principal import Principal
 from voicebus_services.gateway.routes.commanding import Id, reaching_redis
 from voicebus_services.http import ProblemError
-from voicebus_services.paging import MAX_CURSOR_CHARS, cursor_of, place_of
+from voicebus_services.openapi import problems
+from voicebus_services.paging import CURSOR, cursor_of, place_of
 
 
 class SessionShown(BaseModel):
@@ -47,7 +48,7 @@ def routes(directory: SessionDirectory, asking: Dependency) -> APIRouter:
     async def list_sessions(
         principal: Asking,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-        cursor: Annotated[str | None, Query(max_length=MAX_CURSOR_CHARS)] = None,
+        cursor: Annotated[str | None, CURSOR] = None,
         status: Annotated[list[Status] | None, Query(description="Only those of these statuses.")] = None,
         agent: Annotated[str | None, Query(max_length=200, description="Only those that this agent holds now.")] = None,
     ) -> SessionList:
@@ -63,7 +64,7 @@ def routes(directory: SessionDirectory, asking: Dependency) -> APIRouter:
             data=[_shown(seen) for seen in page.sessions], next_cursor=cursor_of(*page.after) if page.after else None
         )
 
-    @router.get("/{session}")
+    @router.get("/{session}", responses=problems({404: "there is no such session."}))
     async def show_session(session: Id, principal: Asking) -> SessionShown:
         """One session, also one that has ended: they are known for a day after."""
         with reaching_redis():

@@ -216,7 +216,7 @@ async def test_the_client_sets_what_its_agent_lets_it_set(desk: Gateway, simulat
         ({"files": form({"tools": [{"type": "function"}]})}, (422, "forbidden_parameter"), "session.tools"),
         ({"files": form({"foo": 1})}, (422, "forbidden_parameter"), "session.foo"),
         ({"json": {"sdp": "v=0"}}, (415, "unsupported_media_type"), "application/sdp"),
-        ({"params": {"agent": "nobody"}, "content": OFFER, "headers": SDP}, (422, "unknown_agent"), "query.agent"),
+        ({"params": {"agent": "nobody"}, "content": OFFER, "headers": SDP}, (404, "unknown_agent"), "query.agent"),
         ({"content": b"v=0", "headers": {"Content-Type": "multipart/form-data"}}, (400, "bad_request"), ""),
     ],
 )

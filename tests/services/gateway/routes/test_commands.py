@@ -68,7 +68,7 @@ async def test_another_agent_takes_over_and_is_shown(gateway: Gateway, other: ht
     async with native(gateway) as client:
         session = (await client.until("session_started"))["session"]
         await client.until("history_updated")
-        assert problem(await other.post(f"/{session}/agent", json={"agent": "nobody"})) == (422, "unknown_agent")
+        assert problem(await other.post(f"/{session}/agent", json={"agent": "nobody"})) == (404, "unknown_agent")
         assert (await other.post(f"/{session}/agent", json={"agent": "porter"})).status_code == 202
 
         async def shown() -> bool:
