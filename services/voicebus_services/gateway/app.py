@@ -14,6 +14,7 @@ from voicebus_services.access.client_secrets import ClientSecrets
 from voicebus_services.gateway.calling import Calling
 from voicebus_services.gateway.idempotency import IdempotentWrites
 from voicebus_services.gateway.recorded import Recall
+from voicebus_services.gateway.relaying import Peers
 from voicebus_services.gateway.routes import (
     agents,
     calls,
@@ -40,6 +41,7 @@ def build_app(
     recall: Recall,
     clock: Clock,
     calling: Calling,
+    peers: Peers,
     *,
     grace: timedelta,
 ) -> FastAPI:
@@ -61,7 +63,7 @@ def build_app(
         agents.routes(targets, asking),
         session_routes.routes(directory, asking),
         creating.routes(sessions, targets, clock, asking, grace=grace),
-        events.routes(sessions, directory, recall, asking),
+        events.routes(sessions, directory, recall, peers, asking),
         commands.routes(bus, asking),
         tool_calls.routes(bus, asking),
         client_secrets.routes(targets, secrets, asking),

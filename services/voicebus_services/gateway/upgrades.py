@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import Mapping
 from typing import Final
 
-from voicebus.adapters.sockets import INTERNAL_ERROR, POLICY_VIOLATION
+from voicebus.adapters.sockets import INTERNAL_ERROR, POLICY_VIOLATION, TRY_AGAIN_LATER
 from voicebus.adapters.sockets.uvicorn_upgrade import Accept, Refuse, Upgrade
 from voicebus.agents.targets import Targets
+from voicebus.errors import BusError
 from voicebus.ports import Clock
 from voicebus.telemetry import metrics
+from voicebus.telemetry.logging import get_logger
 from voicebus_services.access.authenticator import Authenticator, Presented
 from voicebus_services.access.principal import Principal
 from voicebus_services.gateway.admission import RETRY_AFTER_S
@@ -16,8 +18,11 @@ from voicebus_services.gateway.faces import native, openai
 from voicebus_services.gateway.faces.base import ClosingListener
 from voicebus_services.gateway.faces.native_connection import AudioForm, NativeConnection, Observer
 from voicebus_services.gateway.faces.openai_address import CLOSE_CODE, unserved
+from voicebus_services.gateway.relaying import RELAYED, Peers, Relay
 from voicebus_services.gateway.sessions import Sessions
 from voicebus_services.http import ProblemError
+
+log = get_logger(__name__)
 
 REALTIME: Final = "/v1/realtime"
 CONNECT: Final = "/v1/sessions/connect"
@@ -32,7 +37,8 @@ _UNKNOWN_SESSION: Final = 4404
 _FULL: Final = 4429
 
 _BAD_ORIGIN: Final = "pages of this origin are not served here"
-_NO_SESSION: Final = "there is no such session, or it has ended"
+_NO_SESSION: Final = "there is no such session, or it has ended, or its gateway is gone"
+_NO_BUS: Final = "it cannot be looked up now which gateway holds the session; try again shortly"
 _BAD_TOKEN: Final = "this is not the session's token"  # noqa: S105 - a sentence
 _NO_MANAGER: Final = "a client secret opens sessions; use the session's token, or an API key, to observe one"
 _SEQ_DIGITS: Final = 16
@@ -46,6 +52,7 @@ class Doorkeeper:
         sessions: Sessions,
         targets: Targets,
         access: Authenticator,
+        peers: Peers,
         clock: Clock,
         *,
         grace_s: float,
@@ -53,6 +60,7 @@ class Doorkeeper:
         self._sessions = sessions
         self._targets = targets
         self._access = access
+        self._peers = peers
         self._clock = clock
         self._grace_s = grace_s
 
@@ -140,12 +148,14 @@ class Doorkeeper:
         The token is a credential of its own; an observer may show one of the session's tenant instead.
         """
         query = upgrade.query
+        if not self._access.origins.allows(upgrade.headers):
+            return self._turned_away(upgrade, "origin_not_allowed", _BAD_ORIGIN, POLICY_VIOLATION)
         face = self._sessions.find(session)
+        if face is None and RELAYED not in upgrade.headers:
+            return await self._relay(upgrade, session)
         if not isinstance(face, native.NativeFace):
             return self._turned_away(upgrade, "unknown_session", _NO_SESSION, _UNKNOWN_SESSION)
         observes = query.get("observe") == "1"
-        if not self._access.origins.allows(upgrade.headers):
-            return self._turned_away(upgrade, "origin_not_allowed", _BAD_ORIGIN, POLICY_VIOLATION)
         if not face.knows(query.get("token", "")):
             if not observes or "token" in query:
                 return self._turned_away(upgrade, "credentials", _BAD_TOKEN, POLICY_VIOLATION)
@@ -167,6 +177,24 @@ class Doorkeeper:
             face, after_seq=after_seq, audio=_audio_form(query), raw=raw, token=query["token"]
         )
         return Accept(connection, _selected(upgrade))
+
+    async def _relay(self, upgrade: Upgrade, session: str) -> Accept:
+        """A client of a session that another gateway holds, which decides about it; its credential goes along."""
+        if "token" not in upgrade.query:
+            try:
+                await self._authenticate(upgrade)
+            except ProblemError as problem:
+                return self._not_known(upgrade, problem)
+        try:
+            async with asyncio.timeout(DECISION_TIMEOUT_S):
+                peer = await self._peers.holding(session)
+        except (BusError, TimeoutError) as error:
+            log.warning("a session's gateway is not known", session=session[:64], error=str(error))
+            return self._turned_away(upgrade, "bus_unavailable", _NO_BUS, TRY_AGAIN_LATER)
+        if peer is None:
+            return self._turned_away(upgrade, "unknown_session", _NO_SESSION, _UNKNOWN_SESSION)
+        relay = Relay(self._peers, peer, upgrade.query, _presented(upgrade).credential)
+        return Accept(relay, _selected(upgrade))
 
     def _not_known(self, upgrade: Upgrade, problem: ProblemError) -> Accept:
         close_code = INTERNAL_ERROR if problem.status >= 500 else POLICY_VIOLATION

@@ -22,6 +22,7 @@ from voicebus.adapters.redis.heartbeat import Heartbeat, new_incarnation
 from voicebus.adapters.redis.inbox import RedisInbox
 from voicebus.adapters.redis.journal import RedisJournal
 from voicebus.adapters.redis.outbox import Outbox
+from voicebus.adapters.redis.owners import SessionOwners
 from voicebus.adapters.redis.records import RedisRecords
 from voicebus.adapters.redis.registry import ToolRegistry
 from voicebus.adapters.sockets.uvicorn_upgrade import upgrade_hook
@@ -41,6 +42,7 @@ from voicebus_services.gateway.admission import Admission, Rules
 from voicebus_services.gateway.app import build_app
 from voicebus_services.gateway.calling import Calling
 from voicebus_services.gateway.recorded import Recall
+from voicebus_services.gateway.relaying import Peers
 from voicebus_services.gateway.sessions import Sessions
 from voicebus_services.gateway.upgrades import Doorkeeper
 from voicebus_services.http import serving
@@ -182,6 +184,7 @@ async def _gateway(
     )
     admission = Admission(redis, keys, rules, on_change=lambda room: health.set("room", room))
     sessions = Sessions(settings, targets, bus, connector, registered=registered, recall=recall, admission=admission)
+    peers = Peers(SessionOwners(redis, keys), gateway, certificate=settings.tls_cert)
     directory = SessionDirectory(redis, keys, clock, resume_grace_s=grace.total_seconds())
     secrets = ClientSecrets(redis, keys)
     provider = OpenAICalls(connector.url, connector.headers, tls=connector.tls)
@@ -199,9 +202,10 @@ async def _gateway(
             recall,
             clock,
             calling,
+            peers,
             grace=grace,
         )
-        door = Doorkeeper(sessions, targets, access, clock, grace_s=grace.total_seconds())
+        door = Doorkeeper(sessions, targets, access, peers, clock, grace_s=grace.total_seconds())
         upgrades = upgrade_hook(door.decide)
         server = await stack.enter_async_context(
             serving(app, host=settings.http_host, port=settings.http_port, certificate=certificate, ws=upgrades)

@@ -7,16 +7,18 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Header, Query
+from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import StreamingResponse
 
-from voicebus.adapters.redis.directory import SessionDirectory
+from voicebus.adapters.redis.directory import SessionDirectory, SessionSeen, Status
 from voicebus.errors import BusError
 from voicebus.telemetry.logging import get_logger
-from voicebus_services.access.authenticator import Dependency
+from voicebus_services.access.authenticator import Dependency, Presented
 from voicebus_services.access.principal import Principal
 from voicebus_services.gateway.faces.recorded import Recorded
+from voicebus_services.gateway.following import follow
 from voicebus_services.gateway.recorded import Recall
+from voicebus_services.gateway.relaying import Peer, Peers
 from voicebus_services.gateway.routes.commanding import Id, reaching_redis
 from voicebus_services.gateway.sessions import Sessions
 from voicebus_services.http import ProblemError
@@ -39,7 +41,9 @@ _EVENT: Final = {
 _DESCRIPTION: Final = "`id:` is the event's seq, `event:` its type, `data:` the event as on the native face."
 
 
-def routes(sessions: Sessions, directory: SessionDirectory, recall: Recall, asking: Dependency) -> APIRouter:
+def routes(
+    sessions: Sessions, directory: SessionDirectory, recall: Recall, peers: Peers, asking: Dependency
+) -> APIRouter:
     router = APIRouter(prefix="/sessions/{session}", tags=["sessions"])
     readers: Counter[str] = Counter()
 
@@ -66,6 +70,7 @@ def routes(sessions: Sessions, directory: SessionDirectory, recall: Recall, aski
         },
     )
     async def events(
+        request: Request,
         session: Id,
         principal: Annotated[Principal, Depends(asking)],
         seq: Annotated[int, Query(ge=0, le=2**53, description="Only events above it.")] = 0,
@@ -74,19 +79,24 @@ def routes(sessions: Sessions, directory: SessionDirectory, recall: Recall, aski
         """Every recorded event above `seq`, then each as it is recorded, until the session has ended."""
         after = int(last_event_id) if last_event_id and last_event_id.isascii() and last_event_id.isdigit() else seq
         face = sessions.find(session)
+        if readers[session] >= MAX_READERS:
+            raise ProblemError(
+                429, "too_many_readers", f"this session has {MAX_READERS} readers, as many as it may have"
+            )
         found: AsyncIterator[Recorded | None]
         if face is not None and face.principal.tenant == principal.tenant:
-            if readers[session] >= MAX_READERS:
-                raise ProblemError(
-                    429, "too_many_readers", f"this session has {MAX_READERS} readers, as many as it may have"
-                )
             found = recall.follow(session, face.recorded, after, idle_s=HEARTBEAT_S)
         else:
             with reaching_redis():
                 seen = await directory.show(principal.tenant, session)
-            if seen is None:
-                raise ProblemError(404, "unknown_session", f"there is no session {session[:64]!r}")
-            found = _stored(recall, session, after, seen.seq)
+                if seen is None:
+                    raise ProblemError(404, "unknown_session", f"there is no session {session[:64]!r}")
+                peer = await peers.holding(session) if seen.status in (Status.ACTIVE, Status.IDLE) else None
+            if peer is not None:
+                presented = Presented(request.headers, None).credential
+                found = _elsewhere(peers, peer, recall, seen, after, presented)
+            else:
+                found = _stored(recall, session, after, seen.seq)
         headers = {"Cache-Control": "no-store"}
         return StreamingResponse(read(session, found), media_type="text/event-stream", headers=headers)
 
@@ -98,6 +108,20 @@ async def _stored(recall: Recall, session: str, after: int, upto: int) -> AsyncI
     if after < upto:
         for event in await recall(session, after, upto):
             yield event
+
+
+async def _elsewhere(
+    peers: Peers, peer: Peer, recall: Recall, seen: SessionSeen, after: int, credential: str | None
+) -> AsyncIterator[Recorded | None]:
+    """The events of a session that another gateway holds.
+
+    One that cannot be observed (a session of the OpenAI face) gives what is stored of it: its reader comes again.
+    """
+    async for event in follow(peers, peer, seen.id, after, credential, idle_s=HEARTBEAT_S):
+        after = after if event is None else event.seq
+        yield event
+    async for event in _stored(recall, seen.id, after, seen.seq):
+        yield event
 
 
 def _sse(event: Recorded) -> bytes:

@@ -1,0 +1,202 @@
+"""A client of the native face whose session another gateway holds: its frames are passed on, both ways, as they are.
+
+The client's own credential goes along, so that the owner decides as if it had been asked itself. Bounded: what one side
+does not take is not read from the other.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlencode, urlsplit, urlunsplit
+
+import picows
+
+from voicebus.adapters.redis.owners import SessionOwners
+from voicebus.adapters.sockets import (
+    ABNORMAL,
+    GOING_AWAY,
+    NO_STATUS,
+    NORMAL,
+    SERVICE_RESTART,
+    TRY_AGAIN_LATER,
+    Socket,
+    SocketListener,
+)
+from voicebus.adapters.sockets.picows_socket import connect
+from voicebus.telemetry.logging import get_logger
+
+log: Final = get_logger(__name__)
+
+RELAYED: Final = "voicebus-relayed-by"
+"""A header of requests that gateways make for their clients: they are not passed on again."""
+
+CONNECT_TIMEOUT_S: Final = 5.0
+
+_SCHEMES: Final[Mapping[str, str]] = {"http": "ws", "https": "wss"}
+_LOST: Final = "the gateway that holds the session was lost"
+_UNREACHABLE: Final = "the gateway that holds the session cannot be reached"
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Another gateway. `address` as in its heartbeat."""
+
+    gateway: str
+    address: str
+
+
+class Peers:
+    """Finds the gateways that hold sessions, and opens connections to them.
+
+    `certificate` is the PEM file that gateways serve TLS with, None where they do not: a peer shows the same one.
+    """
+
+    def __init__(self, owners: SessionOwners, gateway: str, *, certificate: Path | None = None) -> None:
+        self._owners = owners
+        self._gateway = gateway
+        self._certificate = certificate
+
+    async def holding(self, session: str) -> Peer | None:
+        """The other living gateway that holds a session, or held it until lately; None where there is none.
+
+        Raises:
+            BusError: Redis cannot be reached.
+        """
+        owner = await self._owners.find(session)
+        if owner is None or owner.address is None or owner.gateway == self._gateway:
+            return None
+        return Peer(owner.gateway, owner.address)
+
+    async def open(
+        self, peer: Peer, query: Mapping[str, str], credential: str | None, listener: SocketListener
+    ) -> Socket:
+        """Connect to a peer's native face; `listener` hears from it.
+
+        Raises:
+            OSError, TimeoutError, picows.WSError: it cannot be reached, or refused.
+        """
+        parts = urlsplit(peer.address)
+        url = urlunsplit((_SCHEMES[parts.scheme], parts.netloc, "/v1/sessions/connect", urlencode(query), ""))
+        headers = {RELAYED: self._gateway}
+        if credential is not None:
+            headers["Authorization"] = f"Bearer {credential}"
+        tls = None if self._certificate is None else _trusting(self._certificate)
+        return await connect(url, listener, headers=headers, timeout_s=CONNECT_TIMEOUT_S, tls=tls)
+
+
+class Relay:
+    """One client's connection, passed on to `peer`. Implements `SocketListener` for the client's side."""
+
+    def __init__(self, peers: Peers, peer: Peer, query: Mapping[str, str], credential: str | None) -> None:
+        self._peers = peers
+        self._peer = peer
+        self._query = query
+        self._credential = credential
+        self._client: Socket | None = None
+        self._upstream: Socket | None = None
+        # What was read before reading stopped: a frame or two.
+        self._early: list[tuple[bool, bytes]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed: int | None = None
+
+    def opened(self, socket: Socket) -> None:
+        self._client = socket
+        socket.pause_reading()
+        self._start("relay-open", self._open(socket))
+
+    def text(self, message: bytes) -> None:
+        self._hear(False, message)
+
+    def binary(self, message: bytes) -> None:
+        self._hear(True, message)
+
+    def closed(self, code: int, reason: str) -> None:
+        self._closed = code
+        if self._upstream is not None:
+            # What is a loss here is to be one there: the session waits for its client.
+            self._upstream.close(NORMAL if code in (NORMAL, NO_STATUS) else GOING_AWAY, reason)
+
+    def _hear(self, binary: bool, message: bytes) -> None:
+        if self._upstream is None or self._client is None:
+            self._early.append((binary, message))
+        else:
+            self._pass(self._client, self._upstream, binary, message)
+
+    async def _open(self, client: Socket) -> None:
+        try:
+            upstream = await self._peers.open(self._peer, self._query, self._credential, _Upstream(self, client))
+        except (OSError, TimeoutError, picows.WSError) as error:
+            log.warning("a session's gateway cannot be reached", peer=self._peer.gateway, error=str(error))
+            client.close(TRY_AGAIN_LATER, _UNREACHABLE)
+            return
+        if self._closed is not None:
+            upstream.close(GOING_AWAY)
+            return
+        self._upstream = upstream
+        early, self._early = self._early, []
+        for binary, message in early:
+            self._pass(client, upstream, binary, message)
+        client.resume_reading()
+
+    def back(self, client: Socket, upstream: Socket, binary: bool, message: bytes) -> None:
+        """The owner says something."""
+        self._pass(upstream, client, binary, message)
+
+    def _pass(self, source: Socket, sink: Socket, binary: bool, message: bytes) -> None:
+        (sink.send_binary if binary else sink.send_text)(message)
+        if sink.is_congested:
+            source.pause_reading()
+            self._start("relay-wait", _resume(source, sink))
+
+    def _start(self, name: str, work: "asyncio._CoroutineLike[None]") -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+class _Upstream:
+    """The owner's side of a relay. Implements `SocketListener`."""
+
+    def __init__(self, relay: Relay, client: Socket) -> None:
+        self._relay = relay
+        self._client = client
+        self._socket: Socket | None = None
+
+    def opened(self, socket: Socket) -> None:
+        self._socket = socket
+
+    def text(self, message: bytes) -> None:
+        if self._socket is not None:
+            self._relay.back(self._client, self._socket, False, message)
+
+    def binary(self, message: bytes) -> None:
+        if self._socket is not None:
+            self._relay.back(self._client, self._socket, True, message)
+
+    def closed(self, code: int, reason: str) -> None:
+        if code == ABNORMAL:
+            self._client.close(SERVICE_RESTART, _LOST)
+        else:
+            self._client.close(NORMAL if code == NO_STATUS else code, reason)
+
+
+async def _resume(source: Socket, sink: Socket) -> None:
+    await sink.writable()
+    source.resume_reading()
+
+
+def _trusting(certificate: Path) -> ssl.SSLContext:
+    """Trusts who shows this very certificate, under whatever name: gateways are reached by the names of their pods."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    # The first one of the file, which is the gateway's; those behind it would let in whoever they have signed.
+    pem = certificate.read_text(encoding="ascii")
+    end = "-----END CERTIFICATE-----"
+    context.load_verify_locations(
+        cadata=pem[pem.index("-----BEGIN CERTIFICATE-----") : pem.index(end) + len(end)] + "\n"
+    )
+    return context
