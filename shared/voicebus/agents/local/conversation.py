@@ -19,12 +19,12 @@ from voicebus.agents.local.showing import Showing
 from voicebus.agents.local.tap import WireTap
 from voicebus.agents.local.work import LocalChecks, LocalTools
 from voicebus.agents.models.model import RealtimeModel, RealtimeModelConfig, RealtimeModelListener
-from voicebus.agents.models.openai import DEFAULT_MODEL, OpenAIRealtimeWebSocketModel, is_plain
+from voicebus.agents.models.openai import DEFAULT_MODEL, ModelDial, OpenAIRealtimeWebSocketModel, is_plain
 from voicebus.engine.config import Face, Recovering, SessionConfig, Transport
 from voicebus.engine.inputs import End, Input, Trouble
 from voicebus.engine.session import Session
 from voicebus.engine.state import State
-from voicebus.ports import ModelLink, ModelListener, SessionRef
+from voicebus.ports import SessionRef
 from voicebus.runtime.driver import CLEAN_UP_S, SessionDriver
 from voicebus.runtime.surroundings import Bus
 from voicebus.telemetry.logging import get_logger
@@ -177,7 +177,7 @@ class Conversation:
                 if self._plain is not None:
                     self._plain.attach(self.driver)
                     self._attached = True
-                    await self.driver.dial(_Dial(self._plain, options))
+                    await self.driver.dial(ModelDial(self._plain, options))
                     self.driver.start()
                 elif self.bridge is not None:
                     await self.bridge.open(self.driver, options, listener)
@@ -225,14 +225,3 @@ class Conversation:
             await self._plain.detach()
         if self.bridge is not None:
             await self.bridge.aclose()
-
-
-class _Dial:
-    """A model's `open` as the connector of a driver."""
-
-    def __init__(self, model: OpenAIRealtimeWebSocketModel, options: RealtimeModelConfig) -> None:
-        self._model = model
-        self._options = options
-
-    async def connect(self, listener: ModelListener, *, model: str) -> ModelLink:
-        return await self._model.open(self._options, listener=listener, model=model)

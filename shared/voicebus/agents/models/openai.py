@@ -128,7 +128,7 @@ class OpenAIRealtimeWebSocketModel(RealtimeModel):
             )
             self._port, self._standalone = standalone.driver, standalone
             try:
-                await standalone.start(_Dial(self, options))
+                await standalone.start(ModelDial(self, options))
             except BaseException:
                 await standalone.aclose()
                 self._on_ended(standalone)
@@ -286,8 +286,8 @@ def is_plain(model: object) -> bool:
     )
 
 
-class _Dial:
-    """A model's `open` as the connector of a driver."""
+class ModelDial:
+    """A model's `open` as the connector of a driver. Implements `ModelConnector`."""
 
     def __init__(self, model: OpenAIRealtimeWebSocketModel, options: RealtimeModelConfig) -> None:
         self._model = model
