@@ -145,7 +145,7 @@ class History:
         self._put_together()
         return any(
             item["type"] == "function_call" and item["call_id"] == call_id and item["output"] is not None
-            for item in self._items.values()
+            for item in reversed(self._items.values())  # nearly always one of the last
         )
 
     def output_of(self, call_id: str) -> str | None:
