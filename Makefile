@@ -23,8 +23,11 @@ run: $(VENV)/.run ## Start the whole cluster here, hold one spoken conversation,
 test: $(VENV)/.dev ## Run all tests, with real Redis and PostgreSQL servers.
 	$(BIN)/python -m pytest -n $${PYTEST_WORKERS:-auto} --dist loadgroup $(ARGS)
 
-soak: $(VENV)/.dev ## Hold ten thousand random conversations of each kind with the engine.
+soak: $(VENV)/.dev ## Hold ten thousand random conversations of each kind with the engine; fuzz the gateway for long.
 	VOICEBUS_HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest tests/engine/test_session_properties.py --timeout 7200 $(ARGS)
+	VOICEBUS_FUZZ_FRAMES=10000 $(BIN)/python -m pytest tests/services/gateway/test_fuzz.py $(ARGS)
+	VOICEBUS_SCHEMATHESIS_EXAMPLES=50 VOICEBUS_SCHEMATHESIS_PHASES=examples,coverage,fuzzing,stateful \
+		$(BIN)/python -m pytest tests/services/test_openapi.py $(ARGS)
 
 lint: $(VENV)/.dev ## Check style, types, layers and spelling.
 	$(BIN)/ruff check .

@@ -71,7 +71,7 @@ async def document(address: str) -> Mapping[str, Any]:
     return found
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(max(240, 60 * EXAMPLES))
 async def test_schemathesis_finds_neither_a_server_error_nor_a_lie(address: str, tmp_path: Path) -> None:
     process = await asyncio.create_subprocess_exec(
         Path(sys.executable).with_name("schemathesis"), "run", f"{address}/openapi.json",
