@@ -166,7 +166,7 @@ class Client:
             if self._measured.on:
                 self._measured.to_client.append(age_ms(message))
         elif b'"session.created"' in message and self._socket is not None:
-            session = {"type": "realtime", "audio": {"input": {"turn_detection": None}}}
+            session = {"type": "realtime", "audio": {"input": {"turn_detection": {"type": "server_vad"}}}}
             self._socket.send_text(json.dumps({"type": "session.update", "session": session}).encode())
             self._task = asyncio.create_task(self._talk(self._socket))
 

@@ -106,6 +106,34 @@ def test_audio_goes_to_the_client_under_the_ids_of_its_chain() -> None:
     assert (first[0].response_id, first[0].item_id) == ("resp_1", "item_b")
 
 
+def test_each_delta_of_text_is_shown_under_the_ids_of_its_chain_with_all_that_it_brings() -> None:
+    talk = resting()
+    talk.result("sunny")
+    talk.begins("resp_2")
+    talk.item_begins("item_b", "resp_2")
+    at: dict[str, Any] = {"response_id": "resp_2", "item_id": "item_b", "output_index": 0, "content_index": 0}
+    for number, word in enumerate(("It ", "is ", "sunny.")):
+        talk.model("response.output_text.delta", event_id=f"event_{number}", **at, delta=word, obfuscation="x")
+        (event,) = talk.shown("response.output_text.delta", talk.last)
+        kind = "response.output_text.delta"
+        assert event == {"type": kind, **at, "response_id": "resp_1", "delta": word, "obfuscation": "x"}
+    aside: dict[str, Any] = {**at, "item_id": "item_c", "output_index": 1}
+    talk.model("response.output_text.delta", **aside, delta="And ")
+    talk.model("response.output_text.delta", **aside, delta="dry.")
+    (event,) = talk.shown("response.output_text.delta", talk.last)
+    assert (event["item_id"], event["output_index"]) == ("item_c", 1)
+
+
+def test_no_delta_of_a_response_that_was_stopped_is_shown_however_many_were() -> None:
+    talk = asked()
+    talk.item_begins()
+    assert shown(talk, talk.says("One ")) == ["response.output_audio_transcript.delta"]
+    assert shown(talk, talk.says("two ")) == ["response.output_audio_transcript.delta"]
+    talk.put(Interrupt())
+    assert shown(talk, talk.says("three ")) == []
+    assert shown(talk, talk.says("four")) == []
+
+
 def test_a_response_that_ends_with_server_calls_is_withheld_and_goes_on_with_the_clients_parameters() -> None:
     talk = resting()
     assert talk.of(DispatchTool)

@@ -17,6 +17,7 @@ from voicebus.engine.turns import Turns
 from voicebus.engine.view import CancelResponse, ClientView, CreateResponse, Forward, Intent, Reply, UpdateSession
 
 _DELTAS: Final = frozenset({"response.output_text.delta", "response.output_audio_transcript.delta"})
+_ADDRESS: Final = ("response_id", "output_index")
 
 
 def error_event(
@@ -44,6 +45,8 @@ class ClientFace:
         self._client_tools: set[str] = set()
         self._unseen_items = Recent()
         self._afterwards: list[Callable[[], None]] = []
+        # Under which ids the client saw the last delta of text; None where it did not see it.
+        self._text_address: Mapping[str, Any] | None = None
         self.outgoing: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda event: event
         self.view = view
         self.is_open: bool = False
@@ -64,12 +67,23 @@ class ClientFace:
 
     def show(self, event: Mapping[str, Any]) -> None:
         """Let the client see a model event, as far as it may, and then what had to come behind it."""
-        if not self._is_unseen(event):
-            for seen in self.view.model_event(event):
-                self._out.to_client(seen)
+        shown = () if self._is_unseen(event) else self.view.model_event(event)
+        for seen in shown:
+            self._out.to_client(seen)
+        if event.get("type") in _DELTAS:
+            self._text_address = {key: shown[0][key] for key in _ADDRESS if key in shown[0]} if shown else None
         afterwards, self._afterwards = self._afterwards, []
         for step in afterwards:
             step()
+
+    def show_on(self, event: Mapping[str, Any], response: Response) -> None:
+        """One more delta of the text that was shown last, addressed as that was: the path of nearly all text."""
+        if response.muted or response.unseen or self._afterwards:
+            self.show(event)
+        elif self._text_address is not None:
+            shown = {**event, **self._text_address}
+            shown.pop("event_id", None)
+            self._out.to_client(shown)
 
     def opened(self) -> None:
         """The conversation begins: the client meets it as newly created."""

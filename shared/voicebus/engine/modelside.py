@@ -48,7 +48,7 @@ class ModelSide:
         self._partials: dict[str, str] = {}
         self._saying: _Saying | None = None
         # Whoever is shown events as they came is shown every one of them.
-        self._shows_all = parts.face is not None or parts.config.raw_events
+        self._shows_all = parts.config.raw_events
 
     def say_on(self, event: Event) -> bool:
         """Apply an event that only says more of the part that is being said, as nearly all do; False for any other."""
@@ -65,6 +65,8 @@ class ModelSide:
             return False
         saying.response.last_event = self._p.out.now
         self._say(saying, delta)
+        if self._p.face is not None:
+            self._p.face.show_on(event, saying.response)
         return True
 
     def apply(self, event: Event) -> None:
