@@ -210,7 +210,7 @@ class GatewaySettings(BusSettings, ApiSettings):
         6000, ge=1, le=1_000_000, description="New connections of one key, over all gateways; as many in one burst."
     )
     max_messages_per_second: int = Field(
-        500, ge=1, le=1_000_000, description="Messages of one connection; what comes faster is read later."
+        1000, ge=1, le=1_000_000, description="Messages of one connection; what comes faster is read later."
     )
     max_message_bytes: int = Field(
         MAX_MESSAGE, ge=65_536, le=MAX_MESSAGE, description="Bytes of one message; a larger one closes with 1009."
@@ -222,9 +222,7 @@ class GatewaySettings(BusSettings, ApiSettings):
     max_idle_time: Duration = Field(
         timedelta(minutes=15), description="A session without a turn for so long is ended; 0 is no limit."
     )
-    max_session_tokens: int = Field(
-        10_000_000, ge=0, description="Tokens that the model may use in one session; 0 is no limit."
-    )
+    max_session_tokens: int = Field(0, ge=0, description="Tokens that the model may use in one session; 0 is no limit.")
     tls_cert: Path | None = Field(
         None, description="PEM file with the public port's certificate chain; read again when it changes."
     )

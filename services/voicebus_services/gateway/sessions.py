@@ -31,8 +31,9 @@ from voicebus.runtime.driver import HANGUP, SessionDriver
 from voicebus.runtime.surroundings import Bus
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
-from voicebus_services.access.principal import Principal
+from voicebus_services.access.principal import Limits, Principal
 from voicebus_services.gateway.admission import Admission, Ticket
+from voicebus_services.gateway.bounds import BoundedFace, Bounds
 from voicebus_services.gateway.faces.base import DRAINED, SessionFace
 from voicebus_services.gateway.faces.recorded import Recorded
 from voicebus_services.gateway.hooked import HookedFace
@@ -76,6 +77,7 @@ class Held:
     seed: tuple[Mapping[str, Any], ...] = ()
     call: "JoinedCall | None" = None
     tools: LocalTools | None = None
+    bounded: BoundedFace | None = None
     begun: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
     leaving: str = HANGUP
@@ -224,6 +226,10 @@ class Sessions:
         held.task.add_done_callback(lambda _: self._forget(held))
         return held
 
+    @property
+    def audio_speed(self) -> float:
+        return self._settings.max_audio_speed
+
     async def recall(self, session: str, after: int, upto: int) -> Sequence[Recorded]:
         return await self._recall(session, after, upto)
 
@@ -283,6 +289,8 @@ class Sessions:
                     metrics.SESSIONS_ENDED.labels(reason=reason).inc()
                     metrics.SESSION_DURATION.observe(duration_s)
                     log.info("session ended", reason=reason, duration_s=round(duration_s, 3))
+                    if held.bounded is not None:
+                        held.bounded.stop()
                     if held.tools is not None:
                         await held.tools.aclose()
                     await held.hooks.aclose()
@@ -349,11 +357,20 @@ class Sessions:
         bus = dataclasses.replace(self._bus, tools=LocalOrRemote(held.tools, self._bus.tools))
         view = OpenAIClientView(config) if config.face is Face.OPENAI else None
         engine = Session(config, now=self._bus.clock.monotonic(), view=view)
-        told = HookedFace(face, held.hooks, held.author, held.context)
+        held.bounded = BoundedFace(face, self._bounds(face.principal.limits), feed)
+        told = HookedFace(held.bounded, held.hooks, held.author, held.context)
         face.driver = SessionDriver(
             engine, config, SessionRef(held.id, epoch, traceparent), bus, told, author=held.author
         )
         return face.driver
+
+    def _bounds(self, limits: Limits) -> Bounds:
+        settings = self._settings
+        return Bounds(
+            length_s=limits.session_length or settings.max_session_length.total_seconds(),
+            idle_s=limits.idle_time or settings.max_idle_time.total_seconds(),
+            tokens=limits.session_tokens or settings.max_session_tokens,
+        )
 
     def _program(
         self, session: str, face: SessionFace, context: RunContextWrapper[Any], *, is_call: bool

@@ -1,7 +1,8 @@
 """Who gets in: each WebSocket upgrade is routed, authenticated and admitted here."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from voicebus.adapters.sockets import INTERNAL_ERROR, POLICY_VIOLATION, TRY_AGAIN_LATER
@@ -16,6 +17,7 @@ from voicebus_services.access.principal import Principal
 from voicebus_services.gateway.admission import RETRY_AFTER_S
 from voicebus_services.gateway.faces import native, openai
 from voicebus_services.gateway.faces.base import ClosingListener
+from voicebus_services.gateway.faces.metered import Client, Metered
 from voicebus_services.gateway.faces.native_connection import AudioForm, NativeConnection, Observer
 from voicebus_services.gateway.faces.openai_address import CLOSE_CODE, unserved
 from voicebus_services.gateway.relaying import RELAYED, Peers, Relay
@@ -44,6 +46,14 @@ _NO_MANAGER: Final = "a client secret opens sessions; use the session's token, o
 _SEQ_DIGITS: Final = 16
 
 
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What one client's connection may bring; a key may have a rate of its own."""
+
+    messages_per_second: float
+    max_message_bytes: int
+
+
 class Doorkeeper:
     """Decides on upgrades: `decide` is the acceptor of `upgrade_hook`."""
 
@@ -56,6 +66,7 @@ class Doorkeeper:
         clock: Clock,
         *,
         grace_s: float,
+        traffic: Traffic,
     ) -> None:
         self._sessions = sessions
         self._targets = targets
@@ -63,6 +74,7 @@ class Doorkeeper:
         self._peers = peers
         self._clock = clock
         self._grace_s = grace_s
+        self._traffic = traffic
 
     async def decide(self, upgrade: Upgrade) -> Accept | Refuse:
         if upgrade.path == REALTIME:
@@ -107,7 +119,7 @@ class Doorkeeper:
         traceparent = upgrade.headers.get("traceparent")
         face = openai.OpenAIConnection(self._sessions, principal, agent=agent, traceparent=traceparent)
         face.model, face.ticket = model, ticket
-        return Accept(face, subprotocol, unused=ticket.release)
+        return self._accept(upgrade, face, principal, unused=ticket.release)
 
     # --- the native face ----------------------------------------------------------------------------
 
@@ -140,7 +152,7 @@ class Doorkeeper:
         )
         face.ticket = ticket
         connection = NativeConnection(face, audio=_audio_form(query), raw=face.raw_events)
-        return Accept(connection, _selected(upgrade), unused=ticket.release)
+        return self._accept(upgrade, connection, principal, unused=ticket.release)
 
     async def _enter(self, upgrade: Upgrade, session: str) -> Accept:
         """A client of a session that there is: its speaker, with the session's token, or an observer of it.
@@ -172,11 +184,21 @@ class Doorkeeper:
         raw = query.get("raw") == "1"
         if observes:
             audio = _audio_form(query) if "audio" in query else "none"
-            return Accept(Observer(face, after_seq=after_seq, audio=audio, raw=raw), _selected(upgrade))
+            observer = Observer(face, after_seq=after_seq, audio=audio, raw=raw)
+            return self._accept(upgrade, observer, face.principal)
         connection = NativeConnection(
             face, after_seq=after_seq, audio=_audio_form(query), raw=raw, token=query["token"]
         )
-        return Accept(connection, _selected(upgrade))
+        return self._accept(upgrade, connection, face.principal)
+
+    def _accept(
+        self, upgrade: Upgrade, client: Client, principal: Principal, *, unused: Callable[[], None] | None = None
+    ) -> Accept:
+        """Let a client in, whose messages are bounded in size and number."""
+        rate = principal.limits.messages_per_second or self._traffic.messages_per_second
+        return Accept(
+            Metered(client, rate), _selected(upgrade), max_message=self._traffic.max_message_bytes, unused=unused
+        )
 
     async def _relay(self, upgrade: Upgrade, session: str) -> Accept:
         """A client of a session that another gateway holds, which decides about it; its credential goes along."""

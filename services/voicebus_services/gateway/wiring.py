@@ -44,7 +44,7 @@ from voicebus_services.gateway.calling import Calling
 from voicebus_services.gateway.recorded import Recall
 from voicebus_services.gateway.relaying import Peers
 from voicebus_services.gateway.sessions import Sessions
-from voicebus_services.gateway.upgrades import Doorkeeper
+from voicebus_services.gateway.upgrades import Doorkeeper, Traffic
 from voicebus_services.http import serving
 from voicebus_services.settings import GatewaySettings
 from voicebus_services.tls import Certificate
@@ -205,7 +205,8 @@ async def _gateway(
             peers,
             grace=grace,
         )
-        door = Doorkeeper(sessions, targets, access, peers, clock, grace_s=grace.total_seconds())
+        traffic = Traffic(settings.max_messages_per_second, settings.max_message_bytes)
+        door = Doorkeeper(sessions, targets, access, peers, clock, grace_s=grace.total_seconds(), traffic=traffic)
         upgrades = upgrade_hook(door.decide)
         server = await stack.enter_async_context(
             serving(app, host=settings.http_host, port=settings.http_port, certificate=certificate, ws=upgrades)

@@ -17,6 +17,7 @@ from voicebus_services.access.principal import Principal
 from voicebus_services.gateway.admission import Ticket
 from voicebus_services.gateway.faces.early import AUDIO_KEPT_S, EarlyFrames
 from voicebus_services.gateway.faces.input_audio import InputAudio
+from voicebus_services.gateway.faces.outlet import SPEAKER_AUDIO, Outlet
 from voicebus_services.gateway.faces.recorded import Recorded, RecordedLog
 
 DRAINED: Final = "drained"
@@ -32,6 +33,11 @@ class Host(Protocol):
 
     def hung_up(self, face: "SessionFace") -> None:
         """Nobody will come (back) to a session that is not live yet."""
+        ...
+
+    @property
+    def audio_speed(self) -> float:
+        """How fast a client's audio may come, times real time."""
         ...
 
     async def recall(self, session: str, after: int, upto: int) -> Sequence[Recorded]:
@@ -126,10 +132,11 @@ class ClientConnection(SessionFace):
     def __init__(self, host: Host, principal: Principal, *, agent: str, traceparent: str | None = None) -> None:
         super().__init__(host, principal, agent=agent, traceparent=traceparent)
         self._socket: Socket | None = None
+        self._outlet: Outlet | None = None
         self._ready = False
         self._early = EarlyFrames()
         self._paused = False
-        self._input = InputAudio()
+        self._input = InputAudio(host.audio_speed)
 
     @property
     def is_attended(self) -> bool:
@@ -137,12 +144,13 @@ class ClientConnection(SessionFace):
 
     def retire(self) -> None:
         super().retire()
-        self._socket = None
+        self._socket = self._outlet = None
 
     # --- SocketListener -----------------------------------------------------------------------------
 
     def opened(self, socket: Socket) -> None:
         self._socket = socket
+        self._outlet = Outlet(socket, max_audio=SPEAKER_AUDIO)
         self._host.begin(self)
 
     def text(self, message: bytes) -> None:
@@ -158,6 +166,8 @@ class ClientConnection(SessionFace):
             self._keep(True, message)
 
     def closed(self, code: int, reason: str) -> None:
+        if self._outlet is not None:
+            self._outlet.close()
         if self.driver is not None and self.driver.ended:
             return
         if self.driver is not None and self.driver.live:
@@ -185,6 +195,8 @@ class ClientConnection(SessionFace):
             self._socket.resume_reading()
 
     def close(self, code: int, reason: str) -> None:
+        if self._outlet is not None:
+            self._outlet.flush()
         if self._socket is not None:
             self._socket.close(SERVICE_RESTART if reason == DRAINED else code, reason)
 
@@ -193,6 +205,10 @@ class ClientConnection(SessionFace):
             await self._socket.wait_closed()
 
     # --- the face's own -----------------------------------------------------------------------------
+
+    @abstractmethod
+    def complain(self, code: str, message: str) -> None:
+        """Tell the client of something that it did."""
 
     @abstractmethod
     def handle_text(self, message: bytes) -> None: ...

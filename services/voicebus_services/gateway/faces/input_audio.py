@@ -5,6 +5,12 @@ from typing import Any, Final
 
 import pybase64
 
+from voicebus.telemetry import metrics
+from voicebus_services.gateway.faces.bucket import Bucket
+
+AUDIO_BURST_S: Final = 30.0
+"""Seconds of audio that may come at once, as fast as they can."""
+
 MAX_APPEND_AUDIO: Final = 15 * 1024 * 1024
 """Bytes of samples in one append, as the model allows (protocol 1.7)."""
 
@@ -18,10 +24,15 @@ class AudioError(ValueError):
 
 
 class InputAudio:
-    """The format of a session's input; 16 bit PCM at 24 kHz until it is known."""
+    """The format of a session's input; 16 bit PCM at 24 kHz until it is known.
 
-    def __init__(self) -> None:
+    Audio may come `speed` times faster than it is spoken, and `AUDIO_BURST_S` of it at once.
+    """
+
+    def __init__(self, speed: float) -> None:
         self._sample_bytes = 2
+        self._speed = speed
+        self._allowance = Bucket(speed, AUDIO_BURST_S)
 
     @property
     def byte_rate(self) -> int:
@@ -35,12 +46,20 @@ class InputAudio:
         self._sample_bytes = 1 if kind in ("audio/pcmu", "audio/pcma") else 2
 
     def check_samples(self, size: int) -> None:
-        """Raises `AudioError` where so many bytes cannot be samples of one append."""
+        """Raises `AudioError` where so many bytes cannot be samples of one append, or come too fast."""
         if size % self._sample_bytes:
             raise AudioError("invalid_value", f"Invalid audio: {size} bytes are not whole 16 bit samples.")
         if size > MAX_APPEND_AUDIO:
             raise AudioError(
                 "string_above_max_length", f"Invalid audio: {size} bytes in one append, at most {MAX_APPEND_AUDIO}."
+            )
+        # A longer append than a burst is allowed when nothing came lately, and then nothing until it is worked off.
+        if not self._allowance.spend(size / self.byte_rate):
+            metrics.LIMITS_REACHED.labels(limit="audio_speed").inc()
+            raise AudioError(
+                "audio_too_fast",
+                f"Audio comes faster than {self._speed:g} times real time; this append was dropped. Send it as it is"
+                " spoken.",
             )
 
     def check_base64(self, audio: str) -> None:

@@ -9,7 +9,7 @@ from voicebus.adapters.sockets import NORMAL, Socket
 from voicebus.engine.outputs import ForwardAudio
 from voicebus_services.gateway.faces import native_commands as commands
 from voicebus_services.gateway.faces.base import event_frame
-from voicebus_services.gateway.faces.outlet import Outlet
+from voicebus_services.gateway.faces.outlet import SPEAKER_AUDIO, Outlet
 
 if TYPE_CHECKING:
     from voicebus_services.gateway.faces.native import NativeFace
@@ -26,6 +26,7 @@ class NativeConnection:
     """
 
     observes = False
+    max_audio: int | None = SPEAKER_AUDIO
 
     def __init__(
         self, face: "NativeFace", *, after_seq: int = 0, audio: AudioForm = "binary", raw: bool = False, token: str = ""
@@ -37,6 +38,7 @@ class NativeConnection:
         self._audio = audio
         self._audio_of: tuple[str, str, int] | None = None
         self._socket: Socket | None = None
+        self._outlet: Outlet | None = None
         self.is_gone = False
         # What was heard before the face has taken this connection in; reading pauses then, so that it is little.
         self._early: list[tuple[bool, bytes]] | None = []
@@ -45,6 +47,7 @@ class NativeConnection:
 
     def opened(self, socket: Socket) -> None:
         self._socket = socket
+        self._outlet = Outlet(socket, max_audio=self.max_audio)
         self._face.join(self)
         if self._early is not None:
             socket.pause_reading()
@@ -57,6 +60,8 @@ class NativeConnection:
 
     def closed(self, code: int, reason: str) -> None:
         self.is_gone = True
+        if self._outlet is not None:
+            self._outlet.close()
         self._face.gone(self, code)
 
     def _hear(self, binary: bool, message: bytes) -> None:
@@ -79,8 +84,8 @@ class NativeConnection:
             self.handle(binary, message)
 
     def send(self, frame: bytes) -> None:
-        if self._socket is not None:
-            self._socket.send_text(frame)
+        if self._outlet is not None:
+            self._outlet.send(frame)
 
     def send_audio(self, where: ForwardAudio, samples: bytes, seq: int, at_ms: int) -> None:
         if self._audio == "none":
@@ -97,8 +102,8 @@ class NativeConnection:
         self._put_audio(samples, binary=True)
 
     def _put_audio(self, message: bytes, *, binary: bool) -> None:
-        if self._socket is not None:
-            (self._socket.send_binary if binary else self._socket.send_text)(message)
+        if self._outlet is not None:
+            self._outlet.send(message, binary=binary, audio=True)
 
     def _event(self, kind: str, seq: int, at_ms: int, data: Mapping[str, Any]) -> bytes:
         return event_frame(kind, seq, self._face.session, at_ms, data)
@@ -111,7 +116,14 @@ class NativeConnection:
         if self._socket is not None:
             self._socket.resume_reading()
 
+    def complain(self, code: str, message: str) -> None:
+        """Tell the client of something that it did."""
+        if self._early is None:
+            self._face.answer(self, "error", id=None, code=code, message=message)
+
     def close(self, code: int = NORMAL, reason: str = "") -> None:
+        if self._outlet is not None:
+            self._outlet.flush()
         if self._socket is not None:
             self._socket.close(code, reason)
 
@@ -124,19 +136,10 @@ class Observer(NativeConnection):
     """Sees everything, commands nothing, slows nobody."""
 
     observes = True
+    max_audio = None
 
     def __init__(self, face: "NativeFace", *, after_seq: int = 0, audio: AudioForm = "none", raw: bool = False) -> None:
         super().__init__(face, after_seq=after_seq, audio=audio, raw=raw)
-        self._outlet: Outlet | None = None
-
-    def opened(self, socket: Socket) -> None:
-        self._outlet = Outlet(socket)
-        super().opened(socket)
-
-    def closed(self, code: int, reason: str) -> None:
-        if self._outlet is not None:
-            self._outlet.close()
-        super().closed(code, reason)
 
     def close(self, code: int = NORMAL, reason: str = "") -> None:
         if self._outlet is not None:
@@ -146,11 +149,3 @@ class Observer(NativeConnection):
     def handle(self, binary: bool, message: bytes) -> None:
         given = None if binary else commands.id_of(message)
         self._face.answer(self, "error", id=given, code="read_only", message=READ_ONLY)
-
-    def send(self, frame: bytes) -> None:
-        if self._outlet is not None:
-            self._outlet.send(frame)
-
-    def _put_audio(self, message: bytes, *, binary: bool) -> None:
-        if self._outlet is not None:
-            self._outlet.send(message, binary=binary, audio=True)

@@ -36,7 +36,7 @@ class NativeInput:
         self._muted = False
         # Ids of commands that were carried out, the newest ones.
         self._done: OrderedDict[str, None] = OrderedDict()
-        self.audio = InputAudio()
+        self.audio = InputAudio(face.audio_speed)
 
     def open(self) -> None:
         """The session is configured: what was said so far is carried out, and so from now on."""

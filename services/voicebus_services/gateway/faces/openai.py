@@ -51,16 +51,16 @@ class OpenAIConnection(ClientConnection):
     # --- to the client ------------------------------------------------------------------------------
 
     def server_event(self, event: Mapping[str, Any]) -> None:
-        if self._socket is None:
+        if self._outlet is None:
             return
         self._learn_format(event)
         self._events += 1
         stamped = {"type": event["type"], "event_id": f"{self._event_prefix}{self._events}"}
         stamped |= {key: value for key, value in event.items() if key not in stamped}
-        self._socket.send_text(frames.dump_event(stamped))
+        self._outlet.send(frames.dump_event(stamped))
 
     def audio(self, where: ForwardAudio, delta: frames.AudioDelta, seq: int) -> None:
-        if self._socket is None:
+        if self._outlet is None:
             return
         if where is not self._audio_of:
             self._audio_of = where
@@ -77,7 +77,7 @@ class OpenAIConnection(ClientConnection):
             )
         self._events += 1
         tail = f'{self._events}","delta":"{delta.delta}"}}'
-        self._socket.send_text(self._audio_head + tail.encode("ascii"))
+        self._outlet.send(self._audio_head + tail.encode("ascii"), audio=True)
 
     def record(self, seq: int, kind: EventType, at_ms: int, data: Message) -> None:
         super().record(seq, kind, at_ms, data)
@@ -95,6 +95,10 @@ class OpenAIConnection(ClientConnection):
         error = {"type": "server_error", "code": code, "message": message, "param": None, "event_id": None}
         self.server_event({"type": "error", "error": error})
         super().close(close_code, f"server_error.{code}")
+
+    def complain(self, code: str, message: str) -> None:
+        if self._ready:
+            self.live().feed(ClientMalformed(code, message))
 
     def _learn_format(self, event: Mapping[str, Any]) -> None:
         if event["type"] in ("session.created", "session.updated"):

@@ -66,7 +66,10 @@ class Socket(Protocol):
         ...
 
     def pause_reading(self) -> None:
-        """Hear no more until `resume_reading`; what was read already is still delivered."""
+        """Hear no more until `resume_reading`; what was read already is still delivered.
+
+        Pauses add up: each is ended by a `resume_reading` of its own.
+        """
         ...
 
     def resume_reading(self) -> None: ...

@@ -71,6 +71,7 @@ class PicowsSocket(WSListener):
         self._abandoned = False
         self._congested = False
         self._leaving = 0
+        self._pauses = 0
         # A message that comes in fragments: None while there is none.
         self._fragments: list[bytes] | None = None
         self._fragments_size = 0
@@ -112,10 +113,12 @@ class PicowsSocket(WSListener):
 
     def pause_reading(self) -> None:
         if self._transport is not None and not self._closing:
+            self._pauses += 1
             self._transport.underlying_transport.pause_reading()
 
     def resume_reading(self) -> None:
-        if self._transport is not None and not self._gone.is_set():
+        self._pauses = max(0, self._pauses - 1)
+        if self._transport is not None and not self._gone.is_set() and not self._pauses:
             self._transport.underlying_transport.resume_reading()
 
     async def wait_closed(self) -> None:

@@ -1,0 +1,169 @@
+"""What one client and one session may do, on a real gateway."""
+
+import base64
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import websockets
+from prometheus_client import REGISTRY
+from websockets.exceptions import ConnectionClosed
+
+from services.gateway.clients import TestClient, native, realtime
+from services.gateway.conftest import Gateways
+from support.waiting import wait_until
+from voicebus_services.access.keyfile import StoredKey, digest
+from voicebus_services.access.principal import Limits
+from voicebus_services.gateway.wiring import Gateway
+
+SECOND = bytes(48_000)
+
+
+def reached(limit: str) -> float:
+    return REGISTRY.get_sample_value("voicebus_limits_reached_total", {"limit": limit}) or 0.0
+
+
+async def talk(client: TestClient) -> None:
+    await client.send("send_message", text="hello")
+    await client.until("turn_ended")
+
+
+@pytest.mark.parametrize(
+    ("settings", "limit"),
+    [
+        ({"max_session_length": 0.3}, "session_length"),
+        ({"max_idle_time": 0.3}, "idle_time"),
+        ({"max_session_tokens": 1}, "session_tokens"),
+    ],
+)
+async def test_a_session_beyond_a_limit_is_ended_with_its_reason(
+    gateways: Gateways, settings: dict[str, Any], limit: str
+) -> None:
+    before = reached(limit)
+    async with gateways(**settings) as gateway:
+        async with native(gateway) as client:
+            await client.until("history_updated")
+            if limit == "session_tokens":
+                await client.send("send_message", text="hello")
+            assert (await client.until("error"))["code"] == f"{limit}_exceeded"
+            assert (await client.until("session_ended"))["reason"] == limit
+            assert await client.closed() == 1000
+        async with realtime(gateway) as client:
+            await client.until("session.created")
+            if limit == "session_tokens":
+                await client.send("response.create")
+            assert (await client.until("error"))["error"]["code"] == f"{limit}_exceeded"
+            assert await client.closed() == 1000
+            assert client.socket.close_reason == limit
+    assert reached(limit) == before + 2
+
+
+async def test_turns_keep_a_session_from_being_idle_and_a_client_is_told_of_its_end(
+    gateways: Gateways, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("voicebus_services.gateway.bounds.WARNING_S", 0.5)
+    async with gateways(max_session_length=1.5, max_idle_time=60) as gateway, native(gateway) as client:
+        await client.until("history_updated")
+        await talk(client)
+        assert (await client.until("session_expiring"))["in_ms"] == 500
+        assert (await client.until("session_ended"))["reason"] == "session_length"
+
+
+async def test_a_keys_own_limits_come_before_the_installations(gateways: Gateways, tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    stored = StoredKey(id="k", tenant="t", sha256=digest("key").hex(), limits=Limits(session_tokens=1, sessions=1))
+    file.write_text(f"{stored.line()}\nt:other\n", encoding="utf-8")
+    key: dict[str, Any] = {"additional_headers": {"Authorization": "Bearer key"}}
+    other: dict[str, Any] = {"additional_headers": {"Authorization": "Bearer other"}}
+    async with gateways(api_keys_file=file) as gateway:
+        async with native(gateway, **key) as client:
+            await client.until("history_updated")
+            async with native(gateway, **key) as second:
+                assert (await second.until("error"))["code"] == "too_many_sessions"
+                assert await second.closed() == 4429
+            with pytest.raises(websockets.InvalidStatus) as refused:
+                async with realtime(gateway, **key):
+                    pass
+            assert refused.value.response.status_code == 429
+            assert int(refused.value.response.headers["Retry-After"]) > 0
+            await client.send("send_message", text="hello")
+            assert (await client.until("session_ended"))["reason"] == "session_tokens"
+        async with native(gateway, **other) as client:
+            await client.until("history_updated")
+            await talk(client)
+
+
+async def test_audio_far_faster_than_it_is_spoken_is_refused_and_the_session_goes_on(gateway: Gateway) -> None:
+    before = reached("audio_speed")
+    async with native(gateway) as client:
+        await client.until("history_updated")
+        for _ in range(45):
+            await client.socket.send(SECOND)
+        assert (await client.until("error"))["code"] == "audio_too_fast"
+        await talk(client)
+    async with realtime(gateway) as client:
+        await client.until("session.created")
+        for _ in range(45):
+            await client.send("input_audio_buffer.append", audio=base64.b64encode(SECOND).decode())
+        assert (await client.until("error"))["error"]["code"] == "audio_too_fast"
+        await client.send("input_audio_buffer.clear")
+        await client.until("input_audio_buffer.cleared")
+    assert reached("audio_speed") >= before + 2
+
+
+async def test_half_a_minute_of_audio_may_come_at_once(gateway: Gateway) -> None:
+    before = reached("audio_speed")
+    async with native(gateway) as client:
+        await client.until("history_updated")
+        for _ in range(29):
+            await client.socket.send(SECOND)
+        await talk(client)
+        assert client.events("error") == []
+    assert reached("audio_speed") == before
+
+
+async def test_messages_that_come_too_fast_are_told_and_read_later_and_none_is_lost(gateways: Gateways) -> None:
+    before = reached("message_rate")
+    async with gateways(max_messages_per_second=20) as gateway, native(gateway) as client:
+        await client.until("history_updated")
+        for number in range(230):
+            await client.send("mute", id=str(number), muted=False)
+        assert (await client.until("error"))["code"] == "rate_limit_exceeded"
+        await client.until("ack", id="229")
+        assert [event["id"] for event in client.events("ack")] == [str(number) for number in range(230)]
+    assert reached("message_rate") > before
+
+
+@pytest.mark.parametrize("path", ["/v1/realtime", "/v1/sessions/connect"])
+async def test_a_message_that_is_too_large_closes_its_own_connection_with_1009(gateways: Gateways, path: str) -> None:
+    before = reached("message_bytes")
+    async with gateways(max_message_bytes=65_536) as gateway:
+        address = f"ws://127.0.0.1:{gateway.port}{path}"
+        async with websockets.connect(address) as large, native(gateway) as other:
+            await large.send("x" * 65_537)
+            await large.wait_closed()
+            assert large.close_code == 1009
+            await other.until("history_updated")
+            await talk(other)
+        await wait_until(lambda: reached("message_bytes") > before, description="the limit to be counted")
+
+
+async def test_a_client_that_does_not_read_is_closed_and_slows_no_other(gateway: Gateway) -> None:
+    before = reached("slow_reader")
+    text = "x" * 500_000
+    async with native(gateway) as good:
+        await good.until("history_updated")
+        # Once its queue is full, this client takes nothing more from its socket.
+        async with websockets.connect(f"ws://127.0.0.1:{gateway.port}/v1/realtime", max_queue=1) as deaf:
+            client = TestClient(deaf)
+            item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]}
+            with contextlib.suppress(ConnectionClosed):
+                while reached("slow_reader") == before:
+                    # The model answers each of these with as much again, twice.
+                    await client.send("conversation.item.create", item=item)
+                    await talk(good)
+            await wait_until(lambda: gateway.sessions.free == 499, description="the deaf client's session to end")
+            deaf.transport.abort()
+        await talk(good)
+    assert reached("slow_reader") == before + 1
