@@ -161,6 +161,17 @@ def test_what_changes_nothing_is_not_refused() -> None:
     assert intent == UpdateSession({"type": "realtime"}, [], None)
 
 
+def test_a_client_may_send_back_all_that_it_was_shown() -> None:
+    view = make_view()
+    (created,) = view.model_event({"type": "session.created", "session": {**SESSION, "vendor": {"news": [1]}}})
+    intent = update(view, **created["session"])
+    assert set(intent.patch) == {"type", "audio", "tool_choice"}
+    assert intent.tools == []
+    for changed in ({"id": "sess_other"}, {"vendor": {}}, {"expires_at": None}, {"novelty": 1}):
+        (name,) = changed
+        assert refusal(view, {**created["session"], **changed}) == ("unknown_parameter", f"session.{name}")
+
+
 def test_the_update_of_an_unmodified_openai_agents_client_applies() -> None:
     view = make_view()
     audio = {

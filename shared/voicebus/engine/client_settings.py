@@ -5,7 +5,7 @@ default the instructions, the prompt and reasoning. Such an update is answered w
 whole. Three rules let unmodified clients, which send the whole session object, hold a conversation all the same:
 
 - A value equal to the one that the client is shown changes nothing, so it is never refused: instructions "" (that is
-  what clients are shown), a prompt or tracing of null, the agent's name as the model.
+  what clients are shown), a prompt or tracing of null, the agent's name as the model, the session's id.
 - A `model` that names no agent has no meaning here, as in the address (contract section 4): it is the agent in charge.
   One that names another agent would change the agent and is refused.
 - Tracing (where it may not be set) is the client's own view: it is shown what it asked for, and the model is not told,
@@ -133,12 +133,15 @@ class ClientSettings:
             raise missing("session") if session is None else invalid_type("session", "an object", session)
         if "type" not in session:
             raise missing("session.type")
-        _check_keys(session, _KNOWN, "session")
+        changes = {key: value for key, value in session.items() if key not in self._shown or value != self._shown[key]}
+        _check_keys(changes, _KNOWN, "session")
         if session["type"] != "realtime":
             raise invalid_value("session.type", "Invalid value. The type of this session is 'realtime'.")
         patch: dict[str, Any] = {"type": "realtime"}
         own_view: dict[str, Any] = {}
         for key, value in session.items():
+            if key not in _KNOWN:
+                continue  # as the client was shown it: its id, when it expires, what this version knows nothing of
             if key == "model":
                 self._check_model(value)
             elif key in _OWN_VIEW and not self.may_set(key):
