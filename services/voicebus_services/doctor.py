@@ -128,7 +128,7 @@ async def check_model(settings: GatewaySettings) -> str:
     """
     try:
         from voicebus.runtime.frames import parse_event
-        from voicebus_services.gateway.wiring import model_connector
+        from voicebus_services.gateway.models import model_connector
     except ImportError as error:
         raise ModelLinkError(
             f"the gateway's libraries are missing ({error.name}); install voicebus[gateway]"

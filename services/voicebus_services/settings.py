@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -93,6 +93,20 @@ Headers = Annotated[Mapping[str, str], NoDecode, BeforeValidator(_json)]
 
 Origins = Annotated[frozenset[str], NoDecode, BeforeValidator(_listed), AfterValidator(_origins)]
 Algorithms = Annotated[tuple[Literal["RS256", "ES256", "EdDSA"], ...], NoDecode, BeforeValidator(_listed)]
+
+
+class Fallback(BaseModel):
+    """A model beside the first one; what is absent is as there."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: ModelUrl | None = None
+    name: str | None = None
+    api_key: SecretStr | None = None
+    headers: Mapping[str, str] | None = None
+
+
+Fallbacks = Annotated[tuple[Fallback, ...], NoDecode, BeforeValidator(_json)]
 
 OPENAI_URL = "wss://api.openai.com/v1/realtime"
 
@@ -191,6 +205,24 @@ class GatewaySettings(BusSettings, ApiSettings):
     ops_port: Port = Field(9460, description=_OPS_PORT)
     model_url: ModelUrl = Field(OPENAI_URL, description="The model: OpenAI, Azure, or any server of its protocol.")
     model_api_key: SecretStr | None = Field(None, description="Key for the model; OPENAI_API_KEY where not given.")
+    model_token: str | None = Field(
+        None,
+        pattern=r"^[\w.]+:[\w.]+$",
+        description="module:function that gives the model's key, asked at each dialling; instead of MODEL_API_KEY.",
+    )
+    model_fallbacks: Fallbacks = Field(
+        default=(),
+        description='Models to use where the first fails, as JSON [{"url", "name", "api_key", "headers"}], in order.',
+    )
+    model_connect_timeout: Duration = Field(
+        timedelta(seconds=10), gt=timedelta(0), description="How long a model may take to accept a connection."
+    )
+    model_renewal_margin: Duration = Field(
+        timedelta(minutes=2), gt=timedelta(0), description="How long before a model's session ends to leave it."
+    )
+    dead_air_timeout: Duration = Field(
+        timedelta(seconds=3), description="How long an answer may take to begin before the model is asked; 0 for ever."
+    )
     model_name: str = Field("gpt-realtime-2.1", description="Model of agents that name none.")
     model_headers: Headers = Field(
         default_factory=dict, description='Headers for the model, as JSON {"name": "value"}.'

@@ -123,6 +123,8 @@ def test_every_setting_is_set_by_the_chart_or_left_alone_for_a_reason(helm: Helm
         "ops_port": "the default is the port that the pod names",
         "http_port": "the default is the port that the pod names",
         "model_headers": "may hold a secret: comes by envFrom",
+        "model_fallbacks": "may hold secrets: come by envFrom",
+        "model_token": "names a function of the image's own: comes by envFrom",
     }
     # The model-simulator is not looked at: most of its settings are for tests.
     forgotten = {

@@ -7,7 +7,7 @@ import pytest
 from support.talk import Talk, agent, tool
 from voicebus.contracts.journal import EventType
 from voicebus.engine.backoff import MAX_ATTEMPTS, MAX_FIRST_ATTEMPTS, Backoff
-from voicebus.engine.config import Face
+from voicebus.engine.config import Face, Recovering
 from voicebus.engine.inputs import CommitAudio, LinkLost, LinkOpened
 from voicebus.engine.outputs import Close, Dial, DropLink, ReleaseAudio, SendModel, ToClient
 from voicebus.engine.state import RECONNECT_TIMER, State
@@ -457,3 +457,36 @@ def test_a_client_that_truncates_what_the_socket_knows_as_text_is_answered_as_ev
     (truncated,) = talk.shown("conversation.item.truncated")
     assert (truncated["item_id"], truncated["audio_end_ms"]) == ("item_a", 1000)
     assert talk.told_again(talk.last) == [("assistant", "One two")]
+
+
+# --- calls that live elsewhere --------------------------------------------------------------------------
+
+
+def attached() -> Talk:
+    return Talk(agent(tools=[tool()]), recovering=Recovering.ATTACH).live()
+
+
+def test_a_call_that_lives_elsewhere_is_joined_again_and_told_nothing() -> None:
+    talk = attached().asked("Hello")
+    talk.confirms(talk.all)
+    talk.item_begins()
+    talk.says("Good", spoken=False)
+    talk.loses_the_link()
+    talk.asks("One more")
+    assert not talk.of(SendModel, talk.dials())
+    after = talk.model("session.created", session={"id": "sess_1"})
+    assert state(talk) is State.LIVE
+    assert talk.told_again(after) == [("user", "One more")]
+    assert not talk.sent("response.create", after), "the answer before runs on"
+    talk.says(" day", spoken=False)
+    assert len(talk.sent("response.create", talk.ends())) == 1
+    assert [turn.status for turn in talk.records(EventType.TURN_ENDED)] == ["completed"]
+
+
+def test_a_call_that_is_over_ends_without_an_error() -> None:
+    talk = attached()
+    talk.loses_the_link()
+    talk.timer(RECONNECT_TIMER)
+    talk.put(LinkLost("refused", fatal=True))
+    assert talk.last[-1] == Close("hangup", 1000)
+    assert not talk.errors()

@@ -30,6 +30,7 @@ from voicebus.engine.inputs import (
     Input,
     Interrupt,
     LinkLost,
+    LinkOpened,
     ModelEvent,
     Playback,
     Reject,
@@ -45,6 +46,7 @@ from voicebus.engine.outputs import (
     Close,
     DispatchCheck,
     DispatchTool,
+    DropLink,
     ForwardAudio,
     Output,
     Record,
@@ -171,6 +173,8 @@ class Conversation(RuleBasedStateMachine):
                     self.look_at_record(output)
                 case SendModel():
                     self.look_at_sent(output.event)
+                case DropLink():
+                    self.forgets()
                 case DispatchTool():
                     self.dispatched[output.call_id] += 1
                     assert self.dispatched[output.call_id] == 1, "a call starts at most once"
@@ -560,6 +564,45 @@ class Conversation(RuleBasedStateMachine):
     def something_outside_fails(self) -> None:
         self.talk.put(Trouble("bus_unreachable", "Redis is gone.", "bus"))
 
+    @precondition(lambda self: self.talk.session.state is State.LIVE)
+    @rule(again=st.booleans())
+    def the_socket_is_lost(self, again: bool) -> None:
+        """At any moment; sometimes the next one is lost as well, before it has been told everything."""
+        self.talk.put(LinkLost("reset"))
+        if again and self.talk.session.state is State.RECONNECTING:
+            self.opens()
+            self.talk.put(LinkLost("reset"))
+
+    @precondition(lambda self: self.talk.session.state is State.RECONNECTING)
+    @rule()
+    def the_next_socket_is_there(self) -> None:
+        self.reconnect()
+
+    def reconnect(self) -> None:
+        for event in self.opens():
+            if event["type"] == "session.update":
+                self.talk.model("session.updated", session=event["session"])
+            elif event["type"] == "conversation.item.create":
+                item = {"status": "completed", **event["item"]}
+                self.talk.model("conversation.item.added", item=item, previous_item_id=event.get("previous_item_id"))
+                self.talk.model("conversation.item.done", item=item, previous_item_id=event.get("previous_item_id"))
+        assert self.talk.session.state is not State.REPLAYING
+
+    def forgets(self) -> None:
+        self.running, self.requests, self.unanswered = None, [], set()
+
+    def opens(self) -> list[Mapping[str, Any]]:
+        """The twin is a server that knows nothing; returns what it is told."""
+        self.talk.timer("reconnect")
+        self.forgets()  # what the lost one has said since nobody heard
+        self.outputs_given.clear()
+        told = [output.event for output in self.talk.put(LinkOpened()) if isinstance(output, SendModel)]
+        ids = [event["item"]["id"] for event in told if event["type"] == "conversation.item.create"]
+        assert len(ids) == len(set(ids)), "no item is told twice"
+        calls = Counter(event["item"]["call_id"] for event in told if "call_id" in event.get("item", {}))
+        assert set(calls.values()) <= {2}, "a call is told with its output"
+        return told
+
     @precondition(lambda self: self.talk.timers())
     @rule(data=st.data())
     def a_timer_fires(self, data: st.DataObject) -> None:
@@ -568,6 +611,9 @@ class Conversation(RuleBasedStateMachine):
     def fire(self, key: str) -> None:
         if key == "create":
             self.unanswered.clear()  # given up
+        if key == "reconnect":
+            self.reconnect()
+            return
         if key.startswith("call:"):
             self.handoffs = [call for call in self.handoffs if call != key.removeprefix("call:")]
         self.talk.timer(key)
@@ -612,7 +658,9 @@ class Conversation(RuleBasedStateMachine):
     def everything_is_answered(self) -> None:
         """The model, the workers and the clock do their duty until nothing is left to do."""
         for _ in range(400):
-            if self.running is not None:
+            if self.talk.session.state is State.RECONNECTING:
+                self.reconnect()
+            elif self.running is not None:
                 self.the_model_ends_its_response("completed", False)
             elif self.requests:
                 self.the_model_takes_a_create("made")

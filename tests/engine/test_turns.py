@@ -240,10 +240,10 @@ def test_every_status_ends_a_response() -> None:
 
 def test_a_failed_response_is_an_error() -> None:
     talk = Talk().asked()
-    failure = {"type": "failed", "error": {"type": "tokens", "code": "rate_limit_exceeded", "message": "Slow down."}}
+    failure = {"type": "failed", "error": {"type": "tokens", "code": "overloaded", "message": "Slow down."}}
     talk.ends(status="failed", status_details=failure)
     (error,) = talk.records(EventType.ERROR)
-    assert (error.code, error.message, error.source) == ("rate_limit_exceeded", "Slow down.", "model")
+    assert (error.code, error.message, error.source) == ("overloaded", "Slow down.", "model")
 
 
 def test_status_details_may_be_a_bare_string() -> None:

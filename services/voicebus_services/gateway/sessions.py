@@ -37,6 +37,7 @@ from voicebus_services.gateway.bounds import BoundedFace, Bounds
 from voicebus_services.gateway.faces.base import DRAINED, SessionFace
 from voicebus_services.gateway.faces.recorded import Recorded
 from voicebus_services.gateway.hooked import HookedFace
+from voicebus_services.gateway.models import Models
 from voicebus_services.gateway.tracing import session_traceparent
 from voicebus_services.http import ProblemError
 from voicebus_services.settings import GatewaySettings
@@ -106,7 +107,7 @@ class Sessions:
         settings: GatewaySettings,
         targets: Targets,
         bus: Bus,
-        connector: ModelConnector,
+        models: Models,
         *,
         registered: Registered,
         recall: Recall,
@@ -115,7 +116,7 @@ class Sessions:
         self._settings = settings
         self._targets = targets
         self._bus = bus
-        self._connector = connector
+        self._models = models
         self._registered = registered
         self._recall = recall
         self._admission = admission
@@ -280,7 +281,8 @@ class Sessions:
                 try:
                     driver = await self._drive(held, config, traceparent)
                     held.begun.set()
-                    reason = await driver.run(self._connector if held.call is None else held.call.connector)
+                    connectors = self._models.connectors if held.call is None else (held.call.connector,)
+                    reason = await driver.run(*connectors)
                 except asyncio.CancelledError:
                     reason = held.leaving
                     raise
@@ -316,12 +318,13 @@ class Sessions:
         if held.call is not None:
             agent = dataclasses.replace(agent, session=merge(agent.session, held.call.settings))
         run_config = self._targets.configs[held.first_agent]
+        model = self._model(held, agent)
         return SessionConfig(
             session=held.id,
             face=held.face.kind,
             agent=agent,
             tenant=held.tenant,
-            model=self._model(held, agent),
+            model=model,
             guardrail_timeout_ms=round(self._settings.guardrail_timeout.total_seconds() * 1000),
             approval_timeout_ms=round(self._settings.approval_timeout.total_seconds() * 1000),
             raw_events=held.face.raw_events,
@@ -329,6 +332,9 @@ class Sessions:
             inline_tools=not run_config.get("async_tool_calls", True),
             seed=held.seed,
             recovering=Recovering.REPLAY if held.call is None else Recovering.ATTACH,
+            models=self._models.names(model) if held.call is None else (),
+            renewal_ms=round(self._settings.model_renewal_margin.total_seconds() * 1000),
+            dead_air_ms=round(self._settings.dead_air_timeout.total_seconds() * 1000),
         )
 
     def _model(self, held: Held, agent: AgentSpec) -> str:

@@ -3,14 +3,12 @@
 import asyncio
 import contextlib
 import gc
-import os
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from voicebus.adapters.openai_calls import OpenAICalls
-from voicebus.adapters.openai_realtime import OpenAIRealtimeConnector
 from voicebus.adapters.redis.answers import KeptAnswers
 from voicebus.adapters.redis.client import RedisConnection, connect
 from voicebus.adapters.redis.clock import RedisClock
@@ -41,6 +39,7 @@ from voicebus_services.access.wiring import Credentials, open_access
 from voicebus_services.gateway.admission import Admission, Rules
 from voicebus_services.gateway.app import build_app
 from voicebus_services.gateway.calling import Calling
+from voicebus_services.gateway.models import Models, models
 from voicebus_services.gateway.recorded import Recall
 from voicebus_services.gateway.relaying import Peers
 from voicebus_services.gateway.sessions import Sessions
@@ -109,37 +108,25 @@ async def running_gateway(settings: GatewaySettings, targets: Targets) -> AsyncI
     Raises:
         SettingsError, BusError: as `serve`.
     """
-    connector = model_connector(settings)
+    reached = models(settings)
     credentials = Credentials.of(settings)
     certificate = Certificate.of(settings.tls_cert, settings.tls_key)
     health = Health("redis", "http", "room")
     async with (
         await connect(settings.redis_url) as redis,
         operating(health, host=settings.ops_host, port=settings.ops_port),
-        _gateway(settings, targets, connector, credentials, certificate, health, redis) as gateway,
+        _gateway(settings, targets, reached, credentials, certificate, health, redis) as gateway,
     ):
         log.info("gateway ready", gateway=gateway.id, port=gateway.port, agents=list(targets.agents))
         yield gateway
     log.info("gateway stopped", gateway=gateway.id)
 
 
-def model_connector(settings: GatewaySettings) -> OpenAIRealtimeConnector:
-    """The way to the configured model.
-
-    Raises:
-        SettingsError: a real provider is addressed without a credential.
-    """
-    key = settings.model_api_key.get_secret_value() if settings.model_api_key else os.environ.get("OPENAI_API_KEY")
-    connector = OpenAIRealtimeConnector(settings.model_url, api_key=key, headers=settings.model_headers)
-    connector.require_credentials()
-    return connector
-
-
 @asynccontextmanager
 async def _gateway(
     settings: GatewaySettings,
     targets: Targets,
-    connector: OpenAIRealtimeConnector,
+    reached: Models,
     credentials: Credentials,
     certificate: Certificate | None,
     health: Health,
@@ -183,10 +170,11 @@ async def _gateway(
         connections_per_minute=settings.max_connections_per_minute,
     )
     admission = Admission(redis, keys, rules, on_change=lambda room: health.set("room", room))
-    sessions = Sessions(settings, targets, bus, connector, registered=registered, recall=recall, admission=admission)
+    sessions = Sessions(settings, targets, bus, reached, registered=registered, recall=recall, admission=admission)
     peers = Peers(SessionOwners(redis, keys), gateway, certificate=settings.tls_cert)
     directory = SessionDirectory(redis, keys, clock, resume_grace_s=grace.total_seconds())
     secrets = ClientSecrets(redis, keys)
+    connector = reached.first
     provider = OpenAICalls(connector.url, connector.headers, tls=connector.tls)
     calling = Calling(settings, targets, sessions, connector, provider, registered=registered)
     async with contextlib.AsyncExitStack() as stack:

@@ -5,8 +5,9 @@ Knows addresses, credentials and the failures of connecting; what is said on the
 
 import copy
 import functools
+import inspect
 import ssl
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from importlib.metadata import version
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -15,6 +16,7 @@ import picows
 
 from voicebus.adapters.sockets import MAX_MESSAGE, Keepalive, Socket
 from voicebus.adapters.sockets.picows_socket import connect
+from voicebus.engine.failures import is_fatal_status
 from voicebus.errors import ModelLinkError, SettingsError
 from voicebus.ports import ModelListener
 from voicebus.runtime.frames import dump_event
@@ -31,6 +33,10 @@ _NO_CALL: Final = "call_id_not_found"
 _REAL_HOSTS: Final = ("api.openai.com", ".azure.com")
 
 
+Key = str | Callable[[], str | Awaitable[str]]
+"""A key, or a function (sync or async) that is asked for one at each dialling, such as for a token that expires."""
+
+
 class OpenAIRealtimeConnector:
     """Opens links to one model address. Implements `ModelConnector`.
 
@@ -43,7 +49,7 @@ class OpenAIRealtimeConnector:
         self,
         url: str,
         *,
-        api_key: str | None = None,
+        api_key: Key | None = None,
         headers: Mapping[str, str] | None = None,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
         keepalive: Keepalive = _KEEPALIVE,
@@ -56,8 +62,12 @@ class OpenAIRealtimeConnector:
         self._tls = _tls_context() if urlsplit(url).scheme == "wss" else None
         self._headers = {name: value for name, value in (headers or {}).items() if name.lower() != _BETA_HEADER}
         given = {name.lower() for name in self._headers}
+        self._key: Callable[[], str | Awaitable[str]] | None = None
         if api_key and not given & _CREDENTIAL_HEADERS:
-            self._headers["Authorization"] = f"Bearer {api_key}"
+            if callable(api_key):
+                self._key = api_key
+            else:
+                self._headers["Authorization"] = f"Bearer {api_key}"
         if "user-agent" not in given:
             self._headers["User-Agent"] = f"voicebus/{version('voicebus')}"
 
@@ -94,7 +104,7 @@ class OpenAIRealtimeConnector:
         """
         host = urlsplit(self._url).hostname or ""
         real = any(host == known or (known.startswith(".") and host.endswith(known)) for known in _REAL_HOSTS)
-        if real and not {name.lower() for name in self._headers} & _CREDENTIAL_HEADERS:
+        if real and self._key is None and not {name.lower() for name in self._headers} & _CREDENTIAL_HEADERS:
             raise SettingsError(
                 f"VOICEBUS_MODEL_API_KEY: none was given, but the model address {host} needs one; set it or "
                 "OPENAI_API_KEY, or point VOICEBUS_MODEL_URL to a model-simulator"
@@ -112,7 +122,7 @@ class OpenAIRealtimeConnector:
             await connect(
                 model_url(self._url, model),
                 link,
-                headers=self._headers,
+                headers=await self._credentials(),
                 timeout_s=self._timeout_s,
                 tls=self._tls,
                 keepalive=self._keepalive,
@@ -124,12 +134,35 @@ class OpenAIRealtimeConnector:
             status = int(error.response.status) if error.response is not None else None
             raise ModelLinkError(
                 f"the model at {where} refused the connection ({f'HTTP {status}' if status else error})",
-                code="invalid_api_key" if status in (401, 403) else _NO_CALL if status == 404 else None,
-                fatal=status is not None and 400 <= status < 500 and status != 429,
+                code=self._code(status),
+                fatal=status is not None and is_fatal_status(status),
             ) from error
         except (OSError, picows.WSError) as error:
             raise ModelLinkError(f"the model at {where} cannot be reached ({error})") from error
         return link
+
+    def _code(self, status: int | None) -> str | None:
+        """The protocol's error code for a refusal by HTTP."""
+        if status in (401, 403):
+            return "invalid_api_key"
+        return _NO_CALL if status == 404 and "call_id=" in self._url else None
+
+    async def _credentials(self) -> Mapping[str, str]:
+        """The headers of one request, with the key of this moment.
+
+        Raises:
+            ModelLinkError: the function that gives the key raised, or gave none.
+        """
+        if self._key is None:
+            return self._headers
+        try:
+            made = self._key()
+            key = await made if inspect.isawaitable(made) else made
+        except Exception as error:
+            raise ModelLinkError(f"the function that gives the model's key raised {type(error).__name__}") from error
+        if not isinstance(key, str) or not key:
+            raise ModelLinkError(f"the function that gives the model's key returned {type(key).__name__}, no key")
+        return {**self._headers, "Authorization": f"Bearer {key}"}
 
 
 class OpenAIRealtimeLink:

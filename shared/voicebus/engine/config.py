@@ -176,6 +176,7 @@ class SessionConfig:
     `recovering` counts for transport WIRE only. `models` are the names of the models by address, first choice first;
     none stands for `model` at the only address.
     `renewal_ms`: how long before its socket ends a session begins to move to another one; a third of a shorter life.
+    `dead_air_ms`: how long an answer may take to begin that was asked for; 0 for as long as it likes.
     `inline_tools`: the driver reads nothing of the model while a call runs (parity 25); nothing to the engine.
     """
 
@@ -196,4 +197,5 @@ class SessionConfig:
     recovering: Recovering = Recovering.REPLAY
     models: tuple[str, ...] = ()
     renewal_ms: int = 120_000
+    dead_air_ms: int = 3000
     seed: tuple[Mapping[str, Any], ...] = ()

@@ -57,6 +57,7 @@ _KNOWN_CODES: Final = (
         "response_failed",
         "response_create_timeout",
         "response_stalled",
+        "dead_air",
         CIRCUIT_OPEN,
         SESSION_EXPIRED,
     }

@@ -18,6 +18,7 @@ _BENIGN: Final = frozenset(
         "item_truncate_invalid_item_id",
         "item_delete_invalid_item_id",
         "item_retrieve_invalid_item_id",
+        "item_create_duplicate_item_id",
     }
 )
 _BENIGN_TEXTS: Final = ("already shorter than", "Only model output audio")
@@ -58,7 +59,10 @@ class ModelErrors:
             self.record(error)
             return not update.first
         answered, create = p.turns.refused(error)
-        if create is not None:
+        wait = p.limits.wait(error) if create is not None and not create.out_of_band else None
+        if create is not None and wait is not None:
+            p.turns.try_later(create, wait)
+        elif create is not None:
             if p.face is not None:
                 p.face.create_refused(create, error)
             if not create.manual or p.face is None:

@@ -12,7 +12,7 @@ from voicebus.engine import wire
 from voicebus.engine.bounds import trim
 from voicebus.engine.config import Transport
 from voicebus.engine.dialects import names_too_long
-from voicebus.engine.failures import error_label
+from voicebus.engine.failures import error_label, is_fatal
 from voicebus.engine.parts import Parts
 from voicebus.engine.responses import Response
 from voicebus.engine.verdicts import Verdicts
@@ -38,7 +38,10 @@ class _Saying:
 
 
 class ModelSide:
-    """Applies the model's events, in the order in which they come."""
+    """Applies the model's events, in the order in which they come.
+
+    `fatal_code` is of a response that failed of what no other response will mend.
+    """
 
     def __init__(self, parts: Parts, verdicts: Verdicts) -> None:
         self._p = parts
@@ -46,6 +49,7 @@ class ModelSide:
         self._is_server = parts.config.transport is Transport.WIRE
         self._verdicts = verdicts
         self._partials: dict[str, str] = {}
+        self.fatal_code: str | None = None
         self._saying: _Saying | None = None
         # Whoever is shown events as they came is shown every one of them.
         self._shows_all = parts.config.raw_events
@@ -120,8 +124,11 @@ class ModelSide:
             self._p.transcript.finished(item)
         self._p.transcript.response_ended(response)
         self._p.guard.response_ended(response)
+        wait = None
         if status == "failed":
-            self._failed(payload)
+            wait = self._failed(payload, response)
+        elif status == "completed":
+            self._p.limits.answered()
         self.turn_ended(response, status, wire.mapping(payload, "usage"))
         output = response.said or " ".join(filter(None, map(_text_of, wire.mappings(payload, "output"))))
         self._p.out.emit("agent_end", agent=response.agent.name, response_id=response.id, output=output)
@@ -129,6 +136,11 @@ class ModelSide:
             self._p.face.response_ended(response, status)
         self._p.calls.batches.response_ended(response)
         response.forget_texts()
+        if wait is not None:
+            if self._p.face is not None:
+                self._p.face.will_continue(response)
+            self._p.turns.again(response)
+            self._p.turns.rest(wait)
         self._p.turns.pump()
 
     def give_up(self, response: Response) -> Event:
@@ -142,12 +154,20 @@ class ModelSide:
         response.muted = True
         return done
 
-    def _failed(self, payload: Event) -> None:
+    def _failed(self, payload: Event, response: Response) -> float | None:
+        """A response failed: how long to wait before it is asked for again (s), None where it is not."""
         details = wire.mapping(payload, "status_details")
         error = wire.mapping(details, "error")
         code = wire.text(error, "code") or wire.text(error, "type") or "response_failed"
         self._p.out.observe("model_error", code=error_label(code))
+        if not (response.out_of_band or response.cancelling or response.muted or self._p.calls.batches.has(response)):
+            wait = self._p.limits.wait(error)
+            if wait is not None:
+                return wait
         self._p.out.error(code, wire.text(error, "message") or "The model's response failed.", "model")
+        if is_fatal(code):
+            self.fatal_code = code
+        return None
 
     def turn_ended(self, response: Response, status: str, usage: Event) -> None:
         """Record one response's end."""
@@ -401,6 +421,7 @@ class ModelSide:
         "conversation.item.input_audio_transcription.updated": _transcription_updated,
         "conversation.item.input_audio_transcription.completed": _transcription_completed,
         "conversation.item.input_audio_transcription.failed": _transcription_failed,
+        "rate_limits.updated": lambda self, event: self._p.limits.announced(event),
         "input_audio_buffer.committed": _committed,
         "input_audio_buffer.speech_started": _speech_started,
         "input_audio_buffer.speech_stopped": _speech_stopped,

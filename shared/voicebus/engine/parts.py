@@ -6,7 +6,8 @@ from typing import Any
 
 from voicebus.engine import wire
 from voicebus.engine.clientface import ClientFace, error_event
-from voicebus.engine.config import Face, SessionConfig
+from voicebus.engine.config import Face, SessionConfig, Transport
+from voicebus.engine.deadair import DeadAir
 from voicebus.engine.guarding import Guard
 from voicebus.engine.history import History
 from voicebus.engine.holding import Holding
@@ -15,6 +16,7 @@ from voicebus.engine.inputguards import InputGuards
 from voicebus.engine.interruption import Interruptions
 from voicebus.engine.outbox import Outbox
 from voicebus.engine.playback import PlaybackTracker
+from voicebus.engine.ratelimits import RateLimits
 from voicebus.engine.responses import Response
 from voicebus.engine.rewriting import Rewriter
 from voicebus.engine.settings import Settings, bytes_per_ms
@@ -34,6 +36,8 @@ class Parts:
     playback: PlaybackTracker
     transcript: Transcript
     turns: Turns
+    limits: RateLimits
+    dead_air: DeadAir
     unfinished: Unfinished
     calls: ToolCalls
     hosted: HostedTools
@@ -107,6 +111,8 @@ def assemble(config: SessionConfig, now: float, view: ClientView | None) -> Part
         playback=playback,
         transcript=transcript,
         turns=turns,
+        limits=RateLimits(),
+        dead_air=DeadAir(out, turns, config.dead_air_ms / 1000 if config.transport is Transport.WIRE else 0.0),
         unfinished=Unfinished(),
         calls=calls,
         hosted=HostedTools(out, calls, settings),

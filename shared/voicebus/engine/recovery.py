@@ -74,7 +74,8 @@ class Recovery:
         elif elsewhere and code != CIRCUIT_OPEN:
             return False
         else:
-            self.address = 0
+            # Where nothing answers, the next one may; what has served is tried first again.
+            self.address = 0 if was_live else (self.address + 1) % max(1, len(p.config.models))
             delay = self._backoff.next(item.jitter, limit=MAX_ATTEMPTS if self._met else MAX_FIRST_ATTEMPTS)
         if delay is None:
             return False
@@ -100,6 +101,11 @@ class Recovery:
         """The socket in use serves no more: end what it has not ended."""
         p = self._p
         self._live_since = None
+        if p.config.recovering is Recovering.ATTACH:
+            # The conversation lives on without us: nothing is cut off, and only what names its item is sent again.
+            p.out.uplink.lost(sure=True)
+            p.turns.connected_now = False
+            return
         p.out.uplink.lost()
         for held in p.holding.waiting():
             p.interruptions.mute(held)
@@ -128,6 +134,8 @@ class Recovery:
         p = self._p
         p.out.uplink.open = False
         p.out.uplink.forget()
+        if p.config.recovering is Recovering.ATTACH:
+            return
         if p.config.models:
             p.settings.serve(p.config.models[self.address])
         self._replay = Replay(p.out)
@@ -188,6 +196,10 @@ class Recovery:
     def catch_up(self, session: Event | None) -> None:
         """What has changed since the socket was told, and what waited."""
         p, uplink = self._p, self._p.out.uplink
+        if p.config.recovering is Recovering.ATTACH:
+            for event in uplink.reopened():
+                p.out.pass_on(event)
+            return
         items, calls = self._conversation.items()
         self._replay.bring(items)
         self._note_told()
@@ -243,8 +255,8 @@ class Recovery:
 def _cause(item: LinkLost, code: str | None, *, was_live: bool) -> str:
     if code == SESSION_EXPIRED:
         return "expired"
-    if code == "model_silent":
-        return "silent"
+    if code in ("model_silent", "dead_air"):
+        return "silent" if code == "model_silent" else "dead_air"
     if item.fatal or is_fatal(code, item.close_code) or code == CIRCUIT_OPEN:
         return "fallback"
     return "dropped" if was_live or item.close_code is not None else "unreachable"

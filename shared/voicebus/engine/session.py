@@ -13,6 +13,7 @@ from voicebus.contracts.journal import EventType
 from voicebus.engine import wire
 from voicebus.engine.clientface import error_event
 from voicebus.engine.config import AgentSpec, Face, Recovering, SessionConfig, Transport
+from voicebus.engine.deadair import DEAD_AIR_TIMER
 from voicebus.engine.dialects import MAX_ID_CHARS, translate
 from voicebus.engine.failures import SESSION_EXPIRED, error_label
 from voicebus.engine.inputs import (
@@ -191,6 +192,7 @@ class Session:
             self._out.ignore(f"timer {item.key} was cancelled")
         else:
             self._take(item)
+        self._p.dead_air.settle()
         return self._out.take()
 
     def _read(self, item: ModelEvent) -> None:
@@ -279,7 +281,8 @@ class Session:
     def _greeted(self) -> None:
         """`session.created`: the model is there, and has its settings already."""
         self._p.settings.greeted()
-        if self.state is State.REPLAYING and not self._p.settings.confirms:
+        attached = self._p.config.recovering is Recovering.ATTACH
+        if self.state is State.REPLAYING and (attached or not self._p.settings.confirms):
             self._go_live()
         elif self.state is not State.LIVE:
             self._out.cancel_timer(SETUP_TIMER)
@@ -322,6 +325,9 @@ class Session:
                 self._renewal.take_over()
             else:
                 self._renewal.forget()
+            return
+        if self._p.config.recovering is Recovering.ATTACH and item.fatal and code in (None, "call_id_not_found"):
+            self._end("hangup")  # there is no such call any more
             return
         if not told:
             self._out.error(code or "model_lost", item.why or "The connection to the model was lost.", "model")
@@ -373,6 +379,10 @@ class Session:
             self._model.apply(event)
             if self._p.face is not None:
                 self._p.face.show(event)
+            if self._model.fatal_code is not None and self._p.config.recovering is not Recovering.NEVER:
+                code, self._model.fatal_code = self._model.fatal_code, None
+                self._errors.told = code
+                self._on_link_lost(LinkLost("The model's provider refuses to serve.", code=code, jitter=0.5))
 
     def _on_error(self, event: Mapping[str, Any]) -> None:
         error = wire.mapping(event, "error")
@@ -481,6 +491,9 @@ class Session:
             self._on_link_lost(LinkLost(why, code="model_silent", jitter=0.5))
         elif item.key == RECONNECT_TIMER:
             self._recovery.due()
+        elif item.key == DEAD_AIR_TIMER:
+            if self._p.dead_air.fired():
+                self._on_link_lost(LinkLost("The model does not answer.", code="dead_air", jitter=0.5))
         else:
             self._timers.fired(item.key)
 

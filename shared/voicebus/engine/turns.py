@@ -70,7 +70,7 @@ class Turns:
         self._assumed: Create | None = None
         self._backing_off = False
         # Without a socket nothing goes out; creates wait for the next one, those out of band in `_apart_again`.
-        self._connected = True
+        self.connected_now: bool = True
         self._apart_again: list[Create] = []
         self._turn_ended: float | None = None
         self.speaking: bool = False
@@ -90,6 +90,19 @@ class Turns:
     def is_outstanding_for(self, followed: Response) -> bool:
         """Whether the create that continues `followed` is with the model already."""
         return self._outstanding is not None and self._outstanding.follows is followed
+
+    @property
+    def awaits_answer(self) -> bool:
+        """Whether an answer was asked for, by the user's turn or by a create, and has not begun."""
+        if self.active is not None or not self.connected_now:
+            return False
+        return self.awaited or (self._outstanding is not None and not self._outstanding.withdrawn)
+
+    def ask(self) -> None:
+        """Ask for the answer that the model should have begun by itself, unless one was asked for."""
+        awaited, self.awaited = self.awaited, False
+        if awaited and self._outstanding is None and not self._waiting:
+            self.request()
 
     def user_turn_ended(self) -> None:
         """Latencies of the answer count from now."""
@@ -138,7 +151,7 @@ class Turns:
     def _request_manual(self, create: Create) -> bool:
         if len(self._waiting) >= _MAX_WAITING:
             return False
-        if create.out_of_band and not self._connected:
+        if create.out_of_band and not self.connected_now:
             self._apart_again.append(create)
             return len(self._apart_again) <= _MAX_WAITING
         if create.out_of_band:
@@ -169,7 +182,7 @@ class Turns:
 
         Returns the responses that it has cut off, which their caller ends.
         """
-        self._connected = self._marks_come_back = self._backing_off = False
+        self.connected_now = self._marks_come_back = self._backing_off = False
         create, self._assumed = self._release(), None
         if create is not None and not create.withdrawn:
             self._put_first(create)
@@ -199,7 +212,7 @@ class Turns:
 
     def connected(self) -> None:
         """The next socket knows the conversation."""
-        self._connected = True
+        self.connected_now = True
         self.speaking = False
         awaited, self.awaited = self.awaited, False
         apart, self._apart_again = self._apart_again, []
@@ -211,7 +224,7 @@ class Turns:
 
     def pump(self) -> None:
         """Send the next create if nothing is in its way."""
-        if not self._connected:
+        if not self.connected_now:
             return
         if self._outstanding is not None or self.active is not None or self._backing_off or not self._waiting:
             return
@@ -226,7 +239,7 @@ class Turns:
         """Take back the follow-up of `followed`, or, without it, the create that is outstanding."""
         if followed is not None:
             self._waiting = deque(create for create in self._waiting if create.follows is not followed)
-        elif not self._connected:
+        elif not self.connected_now:
             self._waiting.clear()
             self.awaited = False
         if self._outstanding is not None and (followed is None or self._outstanding.follows is followed):
@@ -368,6 +381,16 @@ class Turns:
             return True, None  # the one that waits first speaks for both
         self._waiting.appendleft(create)
         return True, None
+
+    def try_later(self, create: Create, delay: float) -> None:
+        """The model refused a create for a while (s)."""
+        self._put_first(create)
+        self.rest(delay)
+
+    def rest(self, delay: float) -> None:
+        """Nothing is asked for `delay` s."""
+        self._backing_off = True
+        self._out.set_timer(RETRY_TIMER, delay)
 
     def retry_due(self) -> None:
         self._backing_off = False

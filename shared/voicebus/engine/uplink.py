@@ -160,9 +160,17 @@ class Uplink:
 
     # --- sockets come and go --------------------------------------------------------------------------
 
-    def lost(self) -> None:
-        """There is no socket any more: what was not confirmed waits, ahead of all that comes now."""
+    def lost(self, *, sure: bool = False) -> None:
+        """There is no socket any more: what was not confirmed waits, ahead of all that comes now.
+
+        `sure`: the model may have it nevertheless, so that only what it would refuse to do twice is sent again.
+        """
         self.open = False
+        if sure:
+            self._unconfirmed = deque(
+                (event for event in self._unconfirmed if wire.text(wire.mapping(event, "item"), "id")),
+                maxlen=_MAX_WAITING,
+            )
         self._waiting.extendleft(reversed(self._unconfirmed))
         self._size = sum(len(repr(event)) for event in self._waiting)
         self._unconfirmed.clear()

@@ -546,6 +546,7 @@ class SessionDriver:
             self._links.dial(output.address)
 
     def _drop_link(self, _: DropLink) -> None:
+        self._early_loss = None  # of a link that is of no use any more
         self._audio.hold()
         self._links.drop()
         self._links.drop_spare()

@@ -31,16 +31,36 @@ class Answers(Protocol):
 
 
 class _Ear:
-    """Hears from one socket as long as it is of use. Implements `ModelListener`."""
+    """Hears from one socket as long as it is of use. Implements `ModelListener`.
 
-    def __init__(self, hears: ModelListener) -> None:
+    What comes before somebody has been told of the socket waits for `begin`; a server says little before it is asked.
+    """
+
+    def __init__(self, hears: ModelListener, *, waits: bool = True) -> None:
         self.hears: ModelListener | None = hears
+        self._early: list[bytes] = []
+        self._loss: tuple[str, int | None] | None = None
+        self._waits = waits
+
+    def begin(self) -> None:
+        """Whoever hears knows of the socket now."""
+        self._waits = False
+        early, self._early = self._early, []
+        for frame in early:
+            self.model_frame(frame)
+        if self._loss is not None:
+            self.model_lost(*self._loss)
 
     def model_frame(self, frame: bytes) -> None:
-        if self.hears is not None:
+        if self._waits:
+            self._early.append(frame)
+        elif self.hears is not None:
             self.hears.model_frame(frame)
 
     def model_lost(self, why: str, close_code: int | None) -> None:
+        if self._waits:
+            self._loss = why, close_code
+            return
         hears, self.hears = self.hears, None
         if hears is not None:
             hears.model_lost(why, close_code)
@@ -81,7 +101,7 @@ class Links:
             UserError, ModelLinkError: as the connector; nothing has been opened then.
         """
         self._connectors = connectors
-        ear = self._ear = _Ear(self._listener)
+        ear = self._ear = _Ear(self._listener, waits=False)
         self.link = await self._connect(ear, 0)
 
     async def _connect(self, ear: _Ear, address: int) -> ModelLink:
@@ -109,6 +129,7 @@ class Links:
             return
         self.link = link
         self._answers.link_opened()
+        ear.begin()
 
     def dial_spare(self, address: int) -> None:
         """Open a second socket beside the one in use."""
@@ -130,6 +151,7 @@ class Links:
             return
         self.spare = link
         self._answers.spare_opened()
+        ear.begin()
 
     def switch(self) -> None:
         """The spare socket is the one in use from now on."""

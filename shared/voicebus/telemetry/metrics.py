@@ -23,10 +23,14 @@ LIMITS_REACHED = Counter("voicebus_limits_reached_total", "Clients and sessions 
 DRAINING = Gauge("voicebus_draining", "1 while the process finishes its work and takes no more.")
 MODEL_CONNECT = Histogram("voicebus_model_connect_seconds", "From dialling to the model's first event.", buckets=_TURN)
 MODEL_RECONNECTS = Counter("voicebus_model_reconnects_total", "Attempts to replace the model's socket.", ["cause"])
+MODEL_CIRCUIT_OPEN = Gauge(
+    "voicebus_model_circuit_open", "1 while an address of a model is not dialled, as it failed too often.", ["address"]
+)
 MODEL_ERRORS = Counter("voicebus_model_errors_total", "Error events and failures of the model link.", ["code"])
 RESPONSE_LATENCY = Histogram(
     "voicebus_response_latency_seconds", "From the end of the user's turn to the first audio sent.", buckets=_TURN
 )
+DEAD_AIR = Counter("voicebus_dead_air_seconds_total", "Time in which an answer was overdue that did not begin.")
 BARGE_IN = Counter("voicebus_barge_in_total", "Answers that the user interrupted.")
 MODEL_TOKENS = Counter(
     "voicebus_model_tokens_total", "Tokens by the model's own count.", ["direction", "modality", "cached"]

@@ -1,0 +1,93 @@
+"""Circuit breakers for models: an address that has failed too often of late is not dialled for a while.
+
+One for each address, shared by the sessions of a process, so that a dead provider costs a caller nothing.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from voicebus.engine.failures import CIRCUIT_OPEN, is_fatal
+from voicebus.errors import ModelLinkError
+from voicebus.ports import ModelConnector, ModelLink, ModelListener
+from voicebus.telemetry import metrics
+
+_FAILURES: Final = 5
+_REST_S: Final = 15.0
+
+
+class CircuitBreaker:
+    """Opens after five failures in a row; after 15 s one attempt is let through, which closes it or opens it again.
+
+    `address` names it in the metric; `clock` is monotonic, in s.
+    """
+
+    def __init__(self, address: str, clock: Callable[[], float]) -> None:
+        self._gauge = metrics.MODEL_CIRCUIT_OPEN.labels(address=address)
+        self._gauge.set(0)
+        self._clock = clock
+        self._failures = 0
+        self._until: float | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether an attempt is refused now. The first one after the rest is let through, and the next waits again."""
+        if self._until is None:
+            return False
+        if self._clock() < self._until:
+            return True
+        self._until = self._clock() + _REST_S
+        return False
+
+    def succeeded(self) -> None:
+        self._failures, self._until = 0, None
+        self._gauge.set(0)
+
+    def failed(self) -> None:
+        self._failures += 1
+        if self._failures >= _FAILURES:
+            self._until = self._clock() + _REST_S
+            self._gauge.set(1)
+
+
+class GuardedConnector:
+    """A connector behind a breaker. Implements `ModelConnector`."""
+
+    def __init__(self, connector: ModelConnector, breaker: CircuitBreaker) -> None:
+        self._connector = connector
+        self._breaker = breaker
+
+    async def connect(self, listener: ModelListener, *, model: str) -> ModelLink:
+        """As the connector; a link counts as good with the first frame that is heard on it.
+
+        Raises:
+            ModelLinkError: as the connector; with code `circuit_open` where the address is not dialled.
+        """
+        if self._breaker.is_open:
+            raise ModelLinkError("the model has failed too often of late and is not dialled now", code=CIRCUIT_OPEN)
+        try:
+            return await self._connector.connect(_Watched(listener, self._breaker), model=model)
+        except ModelLinkError:
+            self._breaker.failed()
+            raise
+
+
+class _Watched:
+    """Tells the breaker what becomes of a link. Implements `ModelListener`."""
+
+    def __init__(self, listener: ModelListener, breaker: CircuitBreaker) -> None:
+        self._listener = listener
+        self._breaker = breaker
+        self._first = True
+
+    def model_frame(self, frame: bytes) -> None:
+        if self._first:
+            # A refusal comes as a frame as well: what follows in the same moment tells.
+            self._first = b'"type":"error"' in frame or b'"type": "error"' in frame
+            if not self._first:
+                self._breaker.succeeded()
+        self._listener.model_frame(frame)
+
+    def model_lost(self, why: str, close_code: int | None) -> None:
+        if self._first or is_fatal(None, close_code):
+            self._breaker.failed()
+        self._listener.model_lost(why, close_code)

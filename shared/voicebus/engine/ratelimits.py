@@ -1,0 +1,46 @@
+"""Rate limits of the model: how long a response that met one waits before it is asked for again (protocol 10.15)."""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from voicebus.engine import wire
+from voicebus.engine.failures import RATE_LIMIT_CODES
+
+# Waits between these (s), so many times for one turn; the last one is told as any failure.
+_SHORTEST_S: Final = 0.25
+_LONGEST_S: Final = 30.0
+_DEFAULT_S: Final = 1.0
+_MAX_WAITS: Final = 4
+
+_DELAY: Final = re.compile(r"(?:try again|retry) in (\d+(?:\.\d+)?) ?(ms|s|m)\b", re.IGNORECASE)
+_UNITS: Final[Mapping[str, float]] = {"ms": 0.001, "s": 1.0, "m": 60.0}
+
+
+class RateLimits:
+    """Reads what the model announces. `waits` counts how often in a row it was waited for."""
+
+    def __init__(self) -> None:
+        self._reset: float | None = None
+        self.waits: int = 0
+
+    def announced(self, event: Mapping[str, Any]) -> None:
+        """`rate_limits.updated`: when what is used up, or else nearly so, can be had again."""
+        limits = wire.mappings(event, "rate_limits")
+        used_up = [limit for limit in limits if wire.number(limit, "remaining") <= 0]
+        resets = [wire.number(limit, "reset_seconds") for limit in used_up]
+        self._reset = max(resets) if resets else None
+
+    def wait(self, error: Mapping[str, Any]) -> float | None:
+        """How long to wait (s) because of `error`; None where it is no rate limit, or was waited for often enough."""
+        code = wire.text(error, "code") or wire.text(error, "type")
+        if code not in RATE_LIMIT_CODES or self.waits >= _MAX_WAITS:
+            return None
+        self.waits += 1
+        told = _DELAY.search(wire.text(error, "message"))
+        delay = float(told[1]) * _UNITS[told[2].lower()] if told is not None else self._reset
+        return min(_LONGEST_S, max(_SHORTEST_S, _DEFAULT_S if delay is None else delay))
+
+    def answered(self) -> None:
+        """A response was completed."""
+        self.waits = 0

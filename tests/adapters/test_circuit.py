@@ -1,0 +1,102 @@
+"""The breaker between sessions and a model's address."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from prometheus_client import REGISTRY
+
+from voicebus.adapters.circuit import CircuitBreaker, GuardedConnector
+from voicebus.errors import ModelLinkError
+from voicebus.ports import ModelLink, ModelListener
+
+
+@dataclass
+class Clock:
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Link:
+    def send(self, event: Mapping[str, Any]) -> None: ...
+
+    def send_frame(self, frame: bytes) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+@dataclass
+class Connector:
+    fails: bool = False
+    dialled: int = 0
+    listeners: list[ModelListener] = field(default_factory=list)
+
+    async def connect(self, listener: ModelListener, *, model: str) -> ModelLink:
+        self.dialled += 1
+        self.listeners.append(listener)
+        if self.fails:
+            raise ModelLinkError("unreachable")
+        return Link()
+
+
+@dataclass
+class Listener:
+    heard: list[object] = field(default_factory=list)
+
+    def model_frame(self, frame: bytes) -> None:
+        self.heard.append(frame)
+
+    def model_lost(self, why: str, close_code: int | None) -> None:
+        self.heard.append((why, close_code))
+
+
+def gauge(address: str) -> float | None:
+    return REGISTRY.get_sample_value("voicebus_model_circuit_open", {"address": address})
+
+
+async def failing(guarded: GuardedConnector, times: int, code: str | None = None) -> None:
+    for _ in range(times):
+        with pytest.raises(ModelLinkError) as raised:
+            await guarded.connect(Listener(), model="m")
+        assert raised.value.code == code
+
+
+async def test_an_address_that_fails_five_times_is_left_alone_and_tried_once_after_a_rest() -> None:
+    clock, connector = Clock(), Connector(fails=True)
+    guarded = GuardedConnector(connector, CircuitBreaker("one", clock))
+    await failing(guarded, 5)
+    assert gauge("one") == 1
+    await failing(guarded, 3, "circuit_open")
+    assert connector.dialled == 5
+    clock.now = 15.0
+    await failing(guarded, 1)
+    await failing(guarded, 1, "circuit_open")
+    assert connector.dialled == 6
+
+
+async def test_a_link_that_is_heard_closes_the_circuit() -> None:
+    clock, connector = Clock(), Connector(fails=True)
+    guarded = GuardedConnector(connector, CircuitBreaker("two", clock))
+    await failing(guarded, 5)
+    clock.now, connector.fails = 15.0, False
+    listener = Listener()
+    await guarded.connect(listener, model="m")
+    connector.listeners[-1].model_frame(b'{"type":"session.created"}')
+    assert gauge("two") == 0
+    await guarded.connect(Listener(), model="m")
+    assert listener.heard == [b'{"type":"session.created"}']
+
+
+async def test_a_link_that_is_refused_behind_the_handshake_has_failed() -> None:
+    connector = Connector()
+    guarded = GuardedConnector(connector, CircuitBreaker("three", Clock()))
+    for _ in range(5):
+        listener = Listener()
+        await guarded.connect(listener, model="m")
+        connector.listeners[-1].model_frame(b'{"type":"error","error":{"code":"invalid_api_key"}}')
+        connector.listeners[-1].model_lost("refused", 3000)
+        assert listener.heard[-1] == ("refused", 3000)
+    assert gauge("three") == 1

@@ -1,0 +1,71 @@
+"""An answer that does not begin is counted, asked for, and then asked of another socket, once."""
+
+from support.talk import Talk, agent
+from voicebus.contracts.journal import EventType
+from voicebus.engine.config import GuardrailMode, GuardrailSpec
+from voicebus.engine.deadair import DEAD_AIR_TIMER
+from voicebus.engine.inputs import CommitAudio
+from voicebus.engine.state import State
+
+
+def seconds(talk: Talk) -> float:
+    return sum(observed.value for observed in talk.observed("dead_air"))
+
+
+def test_the_model_is_asked_that_should_have_answered_by_itself_and_then_its_socket_is_replaced() -> None:
+    talk = Talk().live()
+    talk.user_speaks("item_u")
+    talk.transcript("Hello?")
+    assert talk.timers()[DEAD_AIR_TIMER] == talk.now + 3
+    assert len(talk.sent("response.create", talk.timer(DEAD_AIR_TIMER))) == 1
+    talk.timer(DEAD_AIR_TIMER)
+    assert talk.session.state is State.RECONNECTING
+    assert talk.records(EventType.MODEL_RECONNECTING)[0].cause == "dead_air"
+    assert seconds(talk) == 6
+    assert len(talk.sent("response.create", talk.reconnects())) == 1
+    talk.begins()
+    assert DEAD_AIR_TIMER not in talk.timers()
+    talk.ends()
+    assert not talk.errors()
+
+
+def test_a_socket_is_replaced_once_for_an_answer_that_never_comes() -> None:
+    talk = Talk().live()
+    talk.asks()
+    talk.timer(DEAD_AIR_TIMER)
+    talk.timer(DEAD_AIR_TIMER)
+    talk.reconnects()
+    for _ in range(2):
+        talk.timer(DEAD_AIR_TIMER)
+    assert len(talk.records(EventType.MODEL_RECONNECTING)) == 1
+    talk.timer("create")
+    assert talk.errors() == ["response_create_timeout"]
+
+
+def test_an_answer_that_begins_in_time_is_not_counted() -> None:
+    talk = Talk().live()
+    talk.user_speaks("item_u")
+    talk.begins("resp_1", unasked=True)
+    talk.ends("resp_1")
+    assert DEAD_AIR_TIMER not in talk.timers()
+    assert seconds(talk) == 0
+
+
+def test_where_nobody_asked_there_is_no_dead_air() -> None:
+    talk = Talk(agent(vad=None)).live()
+    talk.put(CommitAudio(respond=False))
+    talk.model("input_audio_buffer.committed", item_id="item_u")
+    assert DEAD_AIR_TIMER not in talk.timers()
+
+
+def test_a_client_that_answers_turns_by_itself_is_left_alone() -> None:
+    talk = Talk(agent(vad={"type": "server_vad", "create_response": False})).live()
+    talk.user_speaks("item_u")
+    assert DEAD_AIR_TIMER not in talk.timers()
+
+
+def test_a_turn_that_a_guardrail_holds_back_is_not_overdue() -> None:
+    judge = GuardrailSpec("judge", mode=GuardrailMode.HOLD)
+    talk = Talk(agent(input_guardrails=(judge,))).live()
+    talk.user_speaks("item_u")
+    assert DEAD_AIR_TIMER not in talk.timers()

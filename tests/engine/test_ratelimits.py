@@ -1,0 +1,90 @@
+"""Rate limits are waited out on the same socket; what no waiting mends ends the session."""
+
+from typing import Any
+
+import pytest
+
+from support.talk import Talk
+from voicebus.contracts.journal import EventType
+from voicebus.engine.config import Face
+from voicebus.engine.outputs import Close
+from voicebus.engine.turns import RETRY_TIMER
+
+LIMIT: dict[str, Any] = {"type": "failed", "error": {"type": "rate_limit_exceeded", "code": "rate_limit_exceeded"}}
+
+
+def limited(talk: Talk, message: str = "Rate limit reached.", response: str = "resp_1") -> None:
+    error = {**LIMIT["error"], "message": message}
+    talk.ends(response, status="failed", status_details={"type": "failed", "error": error})
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("Rate limit reached. Please try again in 1.5s.", 1.5),
+        ("Please try again in 320ms.", 0.32),
+        ("Please try again in 2m.", 30.0),
+        ("Please try again in 1ms.", 0.25),
+        ("Rate limit reached.", 1.0),
+    ],
+)
+def test_the_delay_of_the_message_is_waited_within_bounds(message: str, expected: float) -> None:
+    talk = Talk().asked()
+    limited(talk, message)
+    assert talk.timers()[RETRY_TIMER] == pytest.approx(talk.now + expected)
+    assert not talk.sent("response.create", talk.last)
+    assert len(talk.sent("response.create", talk.timer(RETRY_TIMER))) == 1
+    assert talk.errors() == []
+
+
+def test_the_announced_reset_is_waited_where_the_message_tells_no_delay() -> None:
+    talk = Talk().asked()
+    limits = [
+        {"name": "requests", "remaining": 5, "reset_seconds": 20},
+        {"name": "tokens", "remaining": 0, "reset_seconds": 4},
+    ]
+    talk.model("rate_limits.updated", rate_limits=limits)
+    limited(talk)
+    assert talk.timers()[RETRY_TIMER] == talk.now + 4
+
+
+def test_it_is_given_up_after_a_few_waits_with_one_error() -> None:
+    talk = Talk().asked()
+    for number in range(1, 6):
+        limited(talk, response=f"resp_{number}")
+        if number < 5:
+            talk.timer(RETRY_TIMER)
+            talk.begins(f"resp_{number + 1}")
+    assert talk.errors() == ["rate_limit_exceeded"]
+    assert RETRY_TIMER not in talk.timers()
+
+
+def test_a_refused_create_waits_as_well() -> None:
+    talk = Talk().live()
+    talk.asks()
+    create = talk.sent("response.create")[0]
+    talk.fails("rate_limit_exceeded", "Try again in 2s.", create["event_id"])
+    assert talk.errors() == []
+    assert len(talk.sent("response.create", talk.timer(RETRY_TIMER))) == 1
+
+
+def test_a_client_sees_one_response_that_ends_once() -> None:
+    talk = Talk(face=Face.OPENAI).live()
+    talk.client("response.create")
+    talk.begins("resp_1")
+    limited(talk)
+    assert not talk.shown("response.done")
+    talk.timer(RETRY_TIMER)
+    talk.begins("resp_2")
+    talk.ends("resp_2")
+    assert [event["response"]["status"] for event in talk.shown("response.done")] == ["completed"]
+    assert len(talk.shown("response.created")) == 1
+
+
+def test_a_used_up_quota_ends_the_session_with_one_error() -> None:
+    talk = Talk().asked()
+    error = {"type": "insufficient_quota", "code": "insufficient_quota", "message": "You exceeded your quota."}
+    talk.ends(status="failed", status_details={"type": "failed", "error": error})
+    assert talk.errors() == ["insufficient_quota"]
+    assert talk.last[-1] == Close("model_lost", 1011)
+    assert talk.records(EventType.SESSION_ENDED)[0].reason == "model_lost"

@@ -1,0 +1,84 @@
+"""A gateway whose first model refuses goes on with the next, with the conversation that there was."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from services.gateway.clients import native
+from services.gateway.conftest import Gateways
+from support.simulator import SimulatorHandle, running_simulator
+from support.tokens import ASKED
+from support.waiting import wait_until
+from voicebus.errors import SettingsError
+from voicebus_services.gateway.models import models
+from voicebus_services.settings import GatewaySettings, load
+
+
+@pytest.fixture
+async def locked() -> AsyncIterator[SimulatorHandle]:
+    async with running_simulator(simulator_api_key="another") as handle:
+        yield handle
+
+
+async def test_a_refused_key_leads_to_the_next_model(
+    gateways: Gateways, locked: SimulatorHandle, simulator: SimulatorHandle
+) -> None:
+    fallback = {"url": simulator.url, "name": "gpt-realtime-mini"}
+    async with gateways(model_url=locked.url, model_fallbacks=(fallback,)) as gateway, native(gateway) as client:
+        await client.until("model_reconnecting", cause="fallback")
+        await client.until("model_reconnected")
+        await client.send("send_message", text="[[say: Here I am.]]")
+        await client.until("agent_end", output="Here I am.")
+        assert simulator.ledger()[0]["model"] == "gpt-realtime-mini"
+
+
+async def test_a_model_that_cannot_be_reached_leads_to_the_next_one(
+    gateways: Gateways, simulator: SimulatorHandle
+) -> None:
+    fallback = {"url": simulator.url}
+    async with (
+        gateways(model_url="ws://127.0.0.1:1/v1/realtime", model_fallbacks=(fallback,)) as gateway,
+        native(gateway) as client,
+    ):
+        await client.until("model_reconnected")
+        await client.send("send_message", text="[[say: Here I am.]]")
+        await client.until("agent_end", output="Here I am.")
+
+
+async def test_where_every_model_refuses_the_session_ends_with_an_error(
+    gateways: Gateways, locked: SimulatorHandle
+) -> None:
+    async with (
+        gateways(model_url=locked.url, model_fallbacks=({"name": "gpt-realtime-mini"},)) as gateway,
+        native(gateway) as client,
+    ):
+        assert await client.closed() == 1011
+    assert [event["code"] for event in client.events("error")][-1] == "invalid_api_key"
+    assert client.seen[-1]["reason"] == "model_lost"
+
+
+@pytest.mark.parametrize("name", ["token", "slow_token"])
+async def test_a_function_gives_the_key_at_each_dialling(
+    gateways: Gateways, simulator: SimulatorHandle, name: str
+) -> None:
+    ASKED.clear()
+    given = {"model_api_key": None, "model_token": f"support.tokens:{name}"}
+    async with gateways(**given) as gateway, native(gateway) as client:
+        await client.until("history_updated")
+        await wait_until(lambda: bool(simulator.hub.sessions), description="the model's session")
+        simulator.cut()
+        await client.until("model_reconnected")
+    assert len(ASKED) == 2
+
+
+def test_a_function_that_cannot_be_imported_stops_the_start() -> None:
+    settings = GatewaySettings(model_url="ws://127.0.0.1:1/", model_token="nowhere:at_all")
+    with pytest.raises(SettingsError, match="VOICEBUS_MODEL_TOKEN: 'nowhere:at_all' cannot be imported"):
+        models(settings)
+
+
+@pytest.mark.parametrize("wrong", ["{", '[{"host": "ws://x/"}]', '[{"url": "http://x/"}]'])
+def test_wrong_fallbacks_are_refused_by_name(monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
+    monkeypatch.setenv("VOICEBUS_MODEL_FALLBACKS", wrong)
+    with pytest.raises(SettingsError, match="VOICEBUS_MODEL_FALLBACKS"):
+        load(GatewaySettings)
