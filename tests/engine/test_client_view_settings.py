@@ -167,7 +167,8 @@ def test_a_client_may_send_back_all_that_it_was_shown() -> None:
     intent = update(view, **created["session"])
     assert set(intent.patch) == {"type", "audio", "tool_choice"}
     assert intent.tools == []
-    for changed in ({"id": "sess_other"}, {"vendor": {}}, {"expires_at": None}, {"novelty": 1}):
+    changes: list[dict[str, Any]] = [{"id": "sess_other"}, {"vendor": {}}, {"expires_at": None}, {"novelty": 1}]
+    for changed in changes:
         (name,) = changed
         assert refusal(view, {**created["session"], **changed}) == ("unknown_parameter", f"session.{name}")
 
