@@ -23,6 +23,7 @@ from voicebus_services.gateway.routes import (
     creating,
     events,
     page,
+    static,
     tool_calls,
 )
 from voicebus_services.gateway.routes import sessions as session_routes
@@ -71,6 +72,7 @@ def build_app(
     ):
         v1.include_router(router)
     app.include_router(page.routes())
+    app.include_router(static.routes())
     app.include_router(v1)
     app.include_router(calls.opening(targets, calling, caller(access)), prefix="/v1")
     return app

@@ -1,0 +1,518 @@
+/**
+ * Voicebus sessions from JavaScript: the native face (docs/native-face.md) of a gateway, in browsers and in Node 22.
+ *
+ *   import { connect, startAudio } from "https://voice.example.com/static/voicebus.js";
+ *   const session = await connect("https://voice.example.com", { agent: "reception", apiKey });
+ *   session.on("transcript_delta", (event) => console.log(event.role, event.text));
+ *   await session.sendMessage("Hello");
+ *   const audio = await startAudio(session);          // microphone and loudspeaker, in browsers
+ *
+ * No dependencies. Three parts: `Session`, which speaks the protocol and knows no sound device; `startAudio` with
+ * `Microphone` and `Player`, which know nothing of the protocol; and, at the end, the processors that this same file
+ * registers where it is loaded as an audio worklet.
+ */
+
+/** Close codes after which there is nothing to come back to. */
+const FINAL_CODES = new Set([1000, 1008, 4404, 4409, 4429]);
+const FIRST_DELAY_MS = 100;
+const LONGEST_DELAY_MS = 5000;
+/** How long a lost connection is tried again: the grace of a gateway that is not configured otherwise. */
+const RESUME_FOR_MS = 60_000;
+/** Samples that are said while there is no connection: the newest 5 s. */
+const UNSENT_AUDIO_BYTES = 5 * 48_000;
+/** Events that wait for a loop; beyond that the oldest audio goes first, then the oldest of all. */
+const MAX_WAITING = 4096;
+
+/** What the gateway refused, or why there is no session any more. `code` is stable, for programs. */
+export class VoicebusError extends Error {
+  constructor(code, message) {
+    super(message);
+    this.name = "VoicebusError";
+    this.code = code;
+  }
+}
+
+/**
+ * Connect to a gateway; resolves once the session is there.
+ *
+ * @param {string} url  the gateway (http, https, ws or wss), or the `url` that POST /v1/sessions gave
+ * @param {object} options
+ *   agent      the agent's name (absent: the gateway's default one)
+ *   apiKey     a credential; a client secret in browsers, never an API key
+ *   session, token   enter a session that there is
+ *   observe    true: see it, and command nothing
+ *   seq        only recorded events above it
+ *   audio      "binary" (the speaker's default), "json", or for observers "none" (theirs)
+ *   raw        true: the model's own events, too
+ *   resumeFor  ms for which a lost connection is tried again; 0: not at all
+ *   WebSocket  a class in place of the global one
+ * @returns {Promise<Session>} rejected with a VoicebusError
+ */
+export async function connect(url, options = {}) {
+  const session = new Session(url, options);
+  await session._open();
+  return session;
+}
+
+/** One conversation, over as many connections as it takes. Made by `connect`. */
+export class Session {
+  #options;
+  #address;
+  #socket = null;
+  #listeners = new Map();
+  #loops = new Set();
+  #part = null;
+  #pending = new Map();
+  #unsent = [];
+  #unsentBytes = 0;
+  #prefix = Math.random().toString(36).slice(2, 10);
+  #number = 0;
+  #greeted;
+  #refusal = null;
+  #lostAt = null;
+  #attempts = 0;
+  #timer = null;
+
+  /** "connecting", "open", "resuming" or "closed". */
+  state = "connecting";
+  /** The session's id and token; the token enters the session from anywhere, and is a secret. */
+  id = "";
+  token = "";
+  /** The name of the agent in charge. */
+  agent = "";
+  /** The formats `{input, output}`. */
+  audio = null;
+  /** The last recorded event that was read. */
+  seq = 0;
+  /** The conversation's items, as they are now. */
+  history = [];
+  /** Why the session ended; null while it has not. */
+  endReason = null;
+  closeCode = null;
+
+  constructor(url, options) {
+    this.#options = { resumeFor: RESUME_FOR_MS, ...options };
+    this.#address = nativeAddress(url);
+    this.id = options.session ?? this.#address.searchParams.get("session") ?? "";
+    this.token = options.token ?? this.#address.searchParams.get("token") ?? "";
+    this.seq = options.seq ?? 0;
+    this.#greeted = deferred();
+    this.#greeted.promise.catch(() => {}); // `_open` tells of it
+  }
+
+  /** Hear events of a type, or all of them with "*"; returns a function that ends that. */
+  on(type, listener) {
+    if (!this.#listeners.has(type)) this.#listeners.set(type, new Set());
+    this.#listeners.get(type).add(listener);
+    return () => this.#listeners.get(type)?.delete(listener);
+  }
+
+  /** `for await (const event of session)`: every event from now on, until the session is over. */
+  async *[Symbol.asyncIterator]() {
+    const loop = { waiting: [], wake: null };
+    this.#loops.add(loop);
+    try {
+      for (;;) {
+        while (loop.waiting.length) yield loop.waiting.shift();
+        if (this.state === "closed") return;
+        await new Promise((resolve) => (loop.wake = resolve));
+      }
+    } finally {
+      this.#loops.delete(loop);
+    }
+  }
+
+  // --- commands: each resolves when the gateway has carried it out, and rejects with what it said instead ----------
+
+  /** Say something for the user: a text, or parts `{type: "input_text"|"input_image", …}`. */
+  sendMessage(message) {
+    return this.command("send_message", typeof message === "string" ? { text: message } : { content: message });
+  }
+
+  /** End a turn of speech, where the agent does not detect that itself. */
+  commit() {
+    return this.command("commit");
+  }
+
+  /** Stop what the agent is saying. */
+  interrupt() {
+    return this.command("interrupt");
+  }
+
+  approve(callId, { always = false } = {}) {
+    return this.command("approve", { call_id: callId, always });
+  }
+
+  reject(callId, { always = false, message = null } = {}) {
+    return this.command("reject", { call_id: callId, always, message });
+  }
+
+  updateAgent(name) {
+    return this.command("update_agent", { agent: name });
+  }
+
+  mute(muted = true) {
+    return this.command("mute", { muted });
+  }
+
+  /** End the session, for everybody. */
+  end() {
+    return this.command("end");
+  }
+
+  /** Any command. One without an answer when its connection is lost is sent again, and carried out once. */
+  command(type, fields = {}) {
+    if (this.state === "closed") return Promise.reject(this.#over());
+    const id = `${this.#prefix}-${++this.#number}`;
+    const answer = deferred();
+    this.#pending.set(id, { command: { type, id, ...fields }, answer });
+    if (this.state === "open") this.#send(this.#pending.get(id).command);
+    return answer.promise;
+  }
+
+  /** Tell how much of an item the listener has heard, in ms. Not answered. */
+  playback(itemId, contentIndex, playedMs) {
+    if (this.state !== "open") return;
+    this.#send({ type: "playback", item_id: itemId, content_index: contentIndex, played_ms: playedMs });
+  }
+
+  /** Send samples (an ArrayBuffer or a view of one) in the session's input format. Not answered. */
+  sendAudio(samples) {
+    if (this.state === "closed") throw this.#over();
+    if (this.state === "open") {
+      this.#socket.send(samples);
+      return;
+    }
+    this.#unsent.push(samples);
+    this.#unsentBytes += samples.byteLength;
+    while (this.#unsentBytes > UNSENT_AUDIO_BYTES && this.#unsent.length > 1)
+      this.#unsentBytes -= this.#unsent.shift().byteLength;
+  }
+
+  /** Hang up: the session ends with its speaker; an observer just leaves. */
+  close() {
+    clearTimeout(this.#timer);
+    this.#socket?.close(1000);
+    this.#finish(new VoicebusError("closed", "the session was closed"));
+  }
+
+  // --- the connection ----------------------------------------------------------------------------------------------
+
+  async _open() {
+    this.#dial();
+    await this.#greeted.promise;
+  }
+
+  #dial() {
+    const { apiKey, WebSocket: Socket = globalThis.WebSocket } = this.#options;
+    const protocols = apiKey ? ["realtime", `openai-insecure-api-key.${apiKey}`] : [];
+    const socket = new Socket(this.#target(), protocols);
+    socket.binaryType = "arraybuffer";
+    this.#socket = socket;
+    socket.onmessage = ({ data }) => (typeof data === "string" ? this.#text(JSON.parse(data)) : this.#samples(data));
+    socket.onclose = ({ code, reason }) => socket === this.#socket && this.#closed(code, reason);
+    socket.onerror = () => {}; // the close that follows tells
+  }
+
+  #target() {
+    const target = new URL(this.#address);
+    const { agent, observe, audio, raw } = this.#options;
+    const asked = { audio, raw: raw ? "1" : undefined, observe: observe ? "1" : undefined };
+    if (this.id) Object.assign(asked, { session: this.id, token: this.token || undefined, seq: String(this.seq) });
+    else asked.agent = agent;
+    for (const [name, value] of Object.entries(asked)) if (value !== undefined) target.searchParams.set(name, value);
+    return target.href;
+  }
+
+  #closed(code, reason) {
+    this.closeCode = code;
+    const { resumeFor } = this.#options;
+    const lost = new VoicebusError(reason || "connection_lost", this.#refusal ?? `the connection was closed (${code})`);
+    const mayReturn = this.id && (this.token || this.#options.observe) && resumeFor && this.state !== "connecting";
+    if (this.endReason !== null || this.state === "closed" || FINAL_CODES.has(code) || !mayReturn) {
+      this.#finish(lost);
+      return;
+    }
+    if (this.state === "open") {
+      this.state = "resuming";
+      this.#lostAt = Date.now();
+      this.#attempts = 0;
+      this.#emit({ type: "connection_lost", seq: this.seq, session: this.id, code });
+    }
+    const delay = Math.min(LONGEST_DELAY_MS, FIRST_DELAY_MS * 2 ** this.#attempts++) * (0.5 + Math.random() / 2);
+    if (Date.now() + delay > this.#lostAt + resumeFor) {
+      this.#finish(lost);
+      return;
+    }
+    this.#timer = setTimeout(() => this.#dial(), delay);
+  }
+
+  #finish(error) {
+    if (this.state === "closed") return;
+    this.state = "closed";
+    this.#greeted.reject(error);
+    for (const { answer } of this.#pending.values()) answer.reject(error);
+    this.#pending.clear();
+    this.#emit({ type: "closed", seq: this.seq, session: this.id, code: this.closeCode, reason: this.endReason });
+  }
+
+  #over() {
+    return new VoicebusError("session_over", `the session is over (${this.endReason ?? this.closeCode ?? "closed"})`);
+  }
+
+  #send(frame) {
+    this.#socket.send(JSON.stringify(frame));
+  }
+
+  // --- from the gateway --------------------------------------------------------------------------------------------
+
+  #text(event) {
+    this.seq = Math.max(this.seq, event.seq ?? 0);
+    const known = this.#pending.get(event.id);
+    if (known && (event.type === "ack" || event.type === "error")) {
+      this.#pending.delete(event.id);
+      if (event.type === "ack") known.answer.resolve();
+      else known.answer.reject(new VoicebusError(event.code, event.message));
+      return;
+    }
+    this.#follow(event);
+    if (event.type !== "audio" || event.data !== undefined) this.#emit(event);
+  }
+
+  /** Keep what the event tells of the session. */
+  #follow(event) {
+    switch (event.type) {
+      case "session_started":
+      case "session_resumed":
+        if (event.audio) this.audio = event.audio;
+        this.id = event.session;
+        this.agent = event.agent;
+        if (event.token) this.token = event.token;
+        break;
+      case "history_updated":
+        this.history = event.history;
+        this.#arrived();
+        break;
+      case "history_added": {
+        const items = this.history.filter((item) => item.item_id !== event.item.item_id);
+        const before = items.findIndex((item) => item.item_id === event.item.previous_item_id);
+        items.splice(before < 0 ? items.length : before + 1, 0, event.item);
+        this.history = items;
+        break;
+      }
+      case "agent_start":
+        this.agent = event.agent;
+        break;
+      case "handoff":
+        this.agent = event.to_agent;
+        break;
+      case "audio":
+        this.#part = event;
+        break;
+      case "session_ended":
+        this.endReason = event.reason;
+        break;
+      case "error":
+        this.#refusal = event.message;
+        break;
+    }
+  }
+
+  /** The greeting is complete: the session is there, or is there again. */
+  #arrived() {
+    if (this.state === "open" || this.state === "closed") return;
+    const again = this.state === "resuming";
+    this.state = "open";
+    for (const { command } of this.#pending.values()) this.#send(again ? { ...command, again: true } : command);
+    for (const samples of this.#unsent) this.#socket.send(samples);
+    this.#unsent = [];
+    this.#unsentBytes = 0;
+    this.#greeted.resolve();
+    if (again) this.#emit({ type: "connection_resumed", seq: this.seq, session: this.id });
+  }
+
+  #samples(data) {
+    if (this.#part) this.#emit({ ...this.#part, samples: new Uint8Array(data) });
+  }
+
+  #emit(event) {
+    for (const type of [event.type, "*"])
+      for (const listener of [...(this.#listeners.get(type) ?? [])]) {
+        try {
+          listener(event);
+        } catch (error) {
+          queueMicrotask(() => {
+            throw error; // the listener's own failure: told, and nothing else stops
+          });
+        }
+      }
+    for (const loop of this.#loops) {
+      loop.waiting.push(event);
+      if (loop.waiting.length > MAX_WAITING) {
+        const audio = loop.waiting.findIndex((waiting) => waiting.samples);
+        loop.waiting.splice(Math.max(audio, 0), 1);
+      }
+      loop.wake?.();
+    }
+  }
+}
+
+function nativeAddress(url) {
+  const address = new URL(url);
+  const scheme = { "http:": "ws:", "https:": "wss:", "ws:": "ws:", "wss:": "wss:" }[address.protocol];
+  if (!scheme) throw new VoicebusError("invalid_url", `${address.protocol} is no address of a gateway`);
+  const native = new URL(`${scheme}//${address.host}${address.pathname}${address.search}`);
+  if (native.pathname === "/") native.pathname = "/v1/sessions/connect";
+  return native;
+}
+
+function deferred() {
+  const made = {};
+  made.promise = new Promise((resolve, reject) => Object.assign(made, { resolve, reject }));
+  return made;
+}
+
+// --- sound devices, in browsers ------------------------------------------------------------------------------------
+
+const RATE = 24_000;
+const CAPTURE = "voicebus-capture";
+const PLAYBACK = "voicebus-playback";
+
+/**
+ * Microphone and loudspeaker for a session: what is said goes out, what comes is played, interruptions stop it, and the
+ * gateway is told what was heard. Call it in answer to a click: browsers play nothing before one.
+ *
+ * @returns {Promise<{microphone: Microphone|null, player: Player, stop: () => Promise<void>}>}
+ */
+export async function startAudio(session, { microphone: wanted = true, constraints = {} } = {}) {
+  for (const side of ["input", "output"]) {
+    const format = session.audio?.[side]?.type ?? "audio/pcm";
+    if (format !== "audio/pcm") throw new VoicebusError("unsupported_format", `${format} cannot be played here`);
+  }
+  const context = new AudioContext({ sampleRate: RATE });
+  await context.audioWorklet.addModule(import.meta.url);
+  const player = new Player(context, (part, playedMs) =>
+    session.playback(part.item_id, part.content_index, playedMs),
+  );
+  const off = [
+    session.on("audio", (event) => event.samples && player.play(event, event.samples)),
+    session.on("audio_interrupted", (event) => player.stop(event)),
+  ];
+  const microphone = wanted ? await Microphone.open(context, (samples) => session.sendAudio(samples), constraints) : null;
+  const stop = async () => {
+    off.forEach((end) => end());
+    microphone?.close();
+    await context.close();
+  };
+  session.on("closed", stop);
+  return { microphone, player, stop };
+}
+
+/** The microphone as 16 bit samples at 24 kHz, 50 ms at a time. */
+export class Microphone {
+  static async open(context, heard, constraints = {}) {
+    const audio = { channelCount: 1, echoCancellation: true, noiseSuppression: true, autoGainControl: true, ...constraints };
+    const stream = await navigator.mediaDevices.getUserMedia({ audio });
+    const node = new AudioWorkletNode(context, CAPTURE, { numberOfOutputs: 0 });
+    node.port.onmessage = ({ data }) => heard(data);
+    context.createMediaStreamSource(stream).connect(node);
+    return new Microphone(stream, node);
+  }
+
+  constructor(stream, node) {
+    this.stream = stream;
+    this.node = node;
+  }
+
+  close() {
+    this.node.disconnect();
+    this.stream.getTracks().forEach((track) => track.stop());
+  }
+}
+
+/** Plays parts one after another; `played(part, ms)` tells how much of each was heard. */
+export class Player {
+  constructor(context, played) {
+    this.node = new AudioWorkletNode(context, PLAYBACK, { numberOfInputs: 0, outputChannelCount: [1] });
+    this.node.port.onmessage = ({ data }) => played(data.part, data.ms);
+    this.node.connect(context.destination);
+  }
+
+  play(event, samples) {
+    const part = { item_id: event.item_id, content_index: event.content_index };
+    const whole = samples.slice(0, samples.byteLength - (samples.byteLength % 2));
+    this.node.port.postMessage({ part, samples: whole.buffer }, [whole.buffer]);
+  }
+
+  /** Drop what is left of a part; without one, of everything. */
+  stop(event = null) {
+    this.node.port.postMessage({ stop: event && { item_id: event.item_id, content_index: event.content_index } });
+  }
+}
+
+// --- the same file as an audio worklet -----------------------------------------------------------------------------
+
+if (typeof registerProcessor === "function") {
+  const FRAMES = RATE / 20;
+  const REPORT_FRAMES = RATE / 10;
+  const same = (one, other) => one.item_id === other.item_id && one.content_index === other.content_index;
+
+  class Capture extends AudioWorkletProcessor {
+    #frames = new Int16Array(FRAMES);
+    #filled = 0;
+
+    process([input]) {
+      for (const value of input[0] ?? []) {
+        this.#frames[this.#filled++] = Math.max(-1, Math.min(1, value)) * 32767;
+        if (this.#filled === FRAMES) {
+          const { buffer } = this.#frames;
+          this.port.postMessage(buffer, [buffer]);
+          this.#frames = new Int16Array(FRAMES);
+          this.#filled = 0;
+        }
+      }
+      return true;
+    }
+  }
+
+  class Playback extends AudioWorkletProcessor {
+    #chunks = []; // {part, samples, read}
+    #part = null;
+    #played = 0; // frames of #part
+    #told = 0;
+
+    constructor() {
+      super();
+      this.port.onmessage = ({ data }) => {
+        if (data.samples) this.#chunks.push({ part: data.part, samples: new Int16Array(data.samples), read: 0 });
+        else this.#chunks = data.stop ? this.#chunks.filter((chunk) => !same(chunk.part, data.stop)) : [];
+      };
+    }
+
+    process(_, [[output]]) {
+      for (let frame = 0; frame < output.length; frame++) {
+        const chunk = this.#chunks[0];
+        if (!chunk) break;
+        if (!this.#part || !same(this.#part, chunk.part)) {
+          this.#tell();
+          [this.#part, this.#played, this.#told] = [chunk.part, 0, 0];
+        }
+        output[frame] = chunk.samples[chunk.read++] / 32768;
+        this.#played++;
+        if (chunk.read === chunk.samples.length) this.#chunks.shift();
+      }
+      if (this.#played - this.#told >= REPORT_FRAMES || !this.#chunks.length) this.#tell();
+      return true;
+    }
+
+    #tell() {
+      if (this.#part && this.#played > this.#told) {
+        this.#told = this.#played;
+        this.port.postMessage({ part: this.#part, ms: (this.#played * 1000) / RATE });
+      }
+    }
+  }
+
+  registerProcessor(CAPTURE, Capture);
+  registerProcessor(PLAYBACK, Playback);
+}

@@ -1,0 +1,128 @@
+// Conversations that Node holds with the module: node conversations.mjs MODULE SCENARIO URL [JSON]. Prints JSON last.
+import { pathToFileURL } from "node:url";
+
+const [module, scenario, url, given = "{}"] = process.argv.slice(2);
+const { connect, VoicebusError } = await import(pathToFileURL(module).href);
+const options = JSON.parse(given);
+
+const until = (session, type, wanted = () => true) =>
+  new Promise((resolve, reject) => {
+    const off = [
+      session.on(type, (event) => wanted(event) && finish(() => resolve(event))),
+      session.on("closed", () => finish(() => reject(new Error(`closed before ${type}`)))),
+    ];
+    const finish = (then) => {
+      off.forEach((end) => end());
+      then();
+    };
+  });
+const said = (text) => (event) => event.output === text;
+const refusal = async (promise) => {
+  try {
+    await promise;
+    return null;
+  } catch (error) {
+    if (!(error instanceof VoicebusError)) throw error;
+    return error.code;
+  }
+};
+const users = (session) => session.history.filter((item) => item.role === "user").length;
+
+const scenarios = {
+  async text() {
+    const session = await connect(url, { agent: "porter", ...options });
+    const seen = [];
+    session.on("*", (event) => seen.push(event));
+    let looped = 0;
+    const loop = (async () => {
+      for await (const event of session) looped += event ? 1 : 0;
+    })();
+    const answered = until(session, "agent_end", said("Good morning"));
+    await session.sendMessage("[[say: Good morning]]");
+    await answered;
+    const unknown = await refusal(session.updateAgent("nobody"));
+    await session.updateAgent("reception");
+    const handedOver = until(session, "agent_end");
+    await session.sendMessage([{ type: "input_text", text: "[[say: at the desk]]" }]);
+    await handedOver;
+    const noCall = await refusal(session.approve("c1"));
+    const { agent, id, token, history } = session;
+    const ended = until(session, "session_ended");
+    await session.end();
+    await ended;
+    await loop;
+    const late = await refusal(session.sendMessage("anybody?"));
+    const seqs = seen.map((event) => event.seq);
+    return {
+      agent, id, token: token.length, unknown, noCall, late, looped: looped === seen.length,
+      kinds: [...new Set(seen.map((event) => event.type))],
+      bytes: seen.reduce((sum, event) => sum + (event.samples?.byteLength ?? 0), 0),
+      roles: history.map((item) => item.role),
+      ordered: seqs.every((seq, place) => place === 0 || seq >= seqs[place - 1]),
+      end: [session.state, session.endReason, session.closeCode],
+    };
+  },
+
+  async audio() {
+    const session = await connect(url, options);
+    const heard = until(session, "agent_end");
+    for (let frame = 0; frame < 20; frame++) session.sendAudio(new Int16Array(1200).fill(frame));
+    await session.commit();
+    await heard;
+    await session.mute(true);
+    const begun = until(session, "audio");
+    await session.sendMessage(`[[say: ${"word ".repeat(100)}]]`);
+    const { item_id, content_index, samples } = await begun;
+    session.playback(item_id, content_index, 200);
+    const stopped = until(session, "audio_interrupted", (event) => event.item_id === item_id);
+    await session.interrupt();
+    const cut = await stopped;
+    session.close();
+    return { same: cut.item_id === item_id, bytes: samples.byteLength, state: session.state, users: users(session) };
+  },
+
+  async resume() {
+    const session = await connect(url, options);
+    const recorded = [];
+    session.on("item_recorded", (event) => recorded.push(event.seq));
+    const links = [];
+    for (const type of ["connection_lost", "connection_resumed"]) session.on(type, () => links.push(type));
+    const lost = until(session, "connection_lost");
+    const back = until(session, "connection_resumed");
+    await session.sendMessage("[[say: before]]");
+    await lost; // the test cuts
+    const while_away = session.sendMessage("[[say: after]]");
+    session.sendAudio(new Int16Array(2400));
+    const answered = until(session, "agent_end", said("after"));
+    await back;
+    await while_away;
+    await answered;
+    const result = { links, users: users(session), state: session.state };
+    session.close();
+    return { ...result, once: new Set(recorded).size === recorded.length };
+  },
+
+  async given_up() {
+    const session = await connect(url, { ...options, resumeFor: 300 });
+    const lost = until(session, "connection_lost");
+    await session.sendMessage("[[say: before]]");
+    await lost; // the test cuts, and lets nobody in again
+    const pending = await refusal(session.sendMessage("anybody?"));
+    return { pending, state: session.state };
+  },
+
+  async observe() {
+    const observer = await connect(url, { observe: true, ...options });
+    const code = await refusal(observer.end());
+    const { samples } = await until(observer, "audio");
+    observer.close();
+    return { code, bytes: samples.byteLength, token: observer.token };
+  },
+
+  async refused() {
+    return { code: await refusal(connect(url, options)) };
+  },
+};
+
+console.log(JSON.stringify(await scenarios[scenario]()));
+process.exit(0);

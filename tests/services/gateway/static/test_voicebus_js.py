@@ -1,0 +1,118 @@
+"""The JavaScript module: its protocol part held by Node against a real gateway, its worklet without a sound device."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final
+
+import httpx2
+import pytest
+
+from services.gateway.clients import native
+from services.gateway.conftest import Gateways
+from support.cutting_proxy import CuttingProxy, cutting_proxy
+from support.node import run
+from support.waiting import wait_until
+from voicebus_services.gateway.wiring import Gateway
+
+pytestmark = pytest.mark.timeout(120)
+HERE: Final = Path(__file__).parent
+MODULE: Final = str(files("voicebus_services.gateway") / "static" / "voicebus.js")
+
+
+@pytest.fixture
+async def proxy(gateway: Gateway) -> AsyncIterator[CuttingProxy]:
+    async with cutting_proxy(gateway.port) as running:
+        yield running
+
+
+async def held(scenario: str, port: int, **options: Any) -> Any:
+    return await run(
+        HERE / "conversations.mjs", MODULE, scenario, f"http://127.0.0.1:{port}", json.dumps(options), timeout_s=90
+    )
+
+
+async def test_it_is_served_to_pages_of_any_gateway(gateway: Gateway) -> None:
+    async with httpx2.AsyncClient() as client:
+        answer = await client.get(f"http://127.0.0.1:{gateway.port}/static/voicebus.js")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/javascript")
+    assert answer.text == Path(MODULE).read_text()
+
+
+async def test_a_text_conversation_with_commands_and_their_answers(gateway: Gateway) -> None:
+    talk = await held("text", gateway.port)
+    assert (talk["agent"], len(talk["id"]), talk["token"] >= 32) == ("reception", 26, True)
+    assert (talk["unknown"], talk["noCall"], talk["late"]) == ("unknown_agent", "unknown_call", "session_over")
+    assert {"agent_start", "audio", "transcript_delta", "history_added", "session_ended", "closed"} <= {*talk["kinds"]}
+    assert talk["bytes"] > 0
+    assert talk["roles"] == ["user", "assistant", "user", "assistant"]
+    assert talk["end"] == ["closed", "ended", 1000]
+    assert talk["looped"] is True
+    assert talk["ordered"] is True
+
+
+async def test_sound_goes_both_ways_and_is_interrupted(gateway: Gateway) -> None:
+    talk = await held("audio", gateway.port)
+    assert talk["same"] is True
+    assert talk["bytes"] > 0
+    assert (talk["state"], talk["users"]) == ("closed", 2)
+    await wait_until(lambda: not list(gateway.sessions), description="the session's end")
+
+
+async def test_a_cut_connection_is_opened_again_and_nothing_is_said_twice(
+    gateway: Gateway, proxy: CuttingProxy
+) -> None:
+    talking = asyncio.create_task(held("resume", proxy.port))
+    (session,) = await wait_until(lambda: list(gateway.sessions), description="the session")
+    log = session.face.recorded
+    await wait_until(lambda: b"turn_ended" in log.newest.frame if log.last else False, description="the first turn")
+    proxy.cut()
+    talk = await talking
+    assert talk["links"] == ["connection_lost", "connection_resumed"]
+    assert (talk["users"], talk["state"], talk["once"]) == (2, "open", True)
+
+
+async def test_a_gateway_that_stays_away_is_given_up(gateway: Gateway, proxy: CuttingProxy) -> None:
+    talking = asyncio.create_task(held("given_up", proxy.port))
+    (session,) = await wait_until(lambda: list(gateway.sessions), description="the session")
+    log = session.face.recorded
+    await wait_until(lambda: b"turn_ended" in log.newest.frame if log.last else False, description="the first turn")
+    proxy.refuses = True
+    proxy.cut()
+    talk = await talking
+    assert (talk["pending"], talk["state"]) == ("connection_lost", "closed")
+
+
+async def test_an_observer_sees_and_hears_and_commands_nothing(gateway: Gateway) -> None:
+    async with native(gateway) as speaker:
+        session = (await speaker.until("session_started"))["session"]
+        watching = asyncio.create_task(held("observe", gateway.port, session=session, audio="binary"))
+        while not watching.done():
+            await speaker.send("send_message", text="[[say: hello]]")
+            await speaker.until("turn_ended")
+        talk = await watching
+        await speaker.send("interrupt", id="i")
+        await speaker.until("ack", id="i")
+    assert (talk["code"], talk["token"]) == ("read_only", "")
+    assert talk["bytes"] > 0
+
+
+async def test_what_is_refused_is_said_by_its_code(gateways: Gateways, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("hotel:front-desk\n")
+    async with gateways(api_keys_file=keys) as gateway:
+        assert (await held("refused", gateway.port, apiKey="wrong"))["code"] == "credentials"
+        assert (await held("refused", gateway.port, apiKey="front-desk", agent="nobody"))["code"] == "unknown_agent"
+        assert (await held("refused", gateway.port, apiKey="front-desk"))["code"] is None
+
+
+async def test_the_worklet_cuts_what_is_said_into_frames_and_tells_what_was_played() -> None:
+    done = await run(HERE / "worklet.mjs", MODULE)
+    assert done["sizes"] == [1200, 1200]
+    assert done["clipped"] == 32767
+    assert (done["loud"], done["after"], done["silent"]) == (0.5, -0.5, 0)
+    assert done["heard"]["a"] == 200
+    assert 0 < done["heard"]["b"] < 300
