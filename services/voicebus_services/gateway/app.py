@@ -1,5 +1,6 @@
 """The gateway's HTTP application: the routers of `routes` behind one door. WebSockets do not pass through it."""
 
+from dataclasses import dataclass
 from datetime import timedelta
 
 from fastapi import APIRouter, Depends, FastAPI
@@ -7,6 +8,7 @@ from fastapi import APIRouter, Depends, FastAPI
 from voicebus.adapters.redis.answers import KeptAnswers
 from voicebus.adapters.redis.commanding import RedisCommands
 from voicebus.adapters.redis.directory import SessionDirectory
+from voicebus.adapters.redis.registry import ToolRegistry
 from voicebus.agents.targets import Targets
 from voicebus.ports import Clock
 from voicebus_services.access.authenticator import Authenticator, caller, manager
@@ -25,27 +27,32 @@ from voicebus_services.gateway.routes import (
     page,
     static,
     tool_calls,
+    tools,
 )
 from voicebus_services.gateway.routes import sessions as session_routes
 from voicebus_services.gateway.sessions import Sessions
 from voicebus_services.openapi import BoundedBodies, new_app
 
 
-def build_app(
-    targets: Targets,
-    access: Authenticator,
-    directory: SessionDirectory,
-    bus: RedisCommands,
-    answers: KeptAnswers,
-    secrets: ClientSecrets,
-    sessions: Sessions,
-    recall: Recall,
-    clock: Clock,
-    calling: Calling,
-    peers: Peers,
-    *,
-    grace: timedelta,
-) -> FastAPI:
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What the application answers from. `grace` is how long a session waits for its client."""
+
+    targets: Targets
+    registry: ToolRegistry
+    directory: SessionDirectory
+    commands: RedisCommands
+    answers: KeptAnswers
+    secrets: ClientSecrets
+    sessions: Sessions
+    recall: Recall
+    calling: Calling
+    peers: Peers
+    clock: Clock
+    grace: timedelta
+
+
+def build_app(access: Authenticator, served: Served) -> FastAPI:
     """Everything under `/v1` asks for a credential."""
     app = new_app(
         "Voicebus session gateway",
@@ -55,24 +62,25 @@ def build_app(
         writes=True,
     )
     # The last one is the first to see a request.
-    app.add_middleware(IdempotentWrites, access=access, answers=answers)
+    app.add_middleware(IdempotentWrites, access=access, answers=served.answers)
     app.add_middleware(BoundedBodies)
     access.origins.share(app)
     asking = manager(access)
     v1 = APIRouter(prefix="/v1", dependencies=[Depends(asking)])
     for router in (
-        agents.routes(targets, asking),
-        session_routes.routes(directory, asking),
-        creating.routes(sessions, targets, clock, asking, grace=grace),
-        events.routes(sessions, directory, recall, peers, asking),
-        commands.routes(bus, asking),
-        tool_calls.routes(bus, asking),
-        client_secrets.routes(targets, secrets, asking),
-        calls.commanding(bus, asking),
+        agents.routes(served.targets, asking),
+        tools.routes(served.targets, served.registry, asking),
+        session_routes.routes(served.directory, asking),
+        creating.routes(served.sessions, served.targets, served.clock, asking, grace=served.grace),
+        events.routes(served.sessions, served.directory, served.recall, served.peers, asking),
+        commands.routes(served.commands, asking),
+        tool_calls.routes(served.commands, asking),
+        client_secrets.routes(served.targets, served.secrets, asking),
+        calls.commanding(served.commands, asking),
     ):
         v1.include_router(router)
     app.include_router(page.routes())
     app.include_router(static.routes())
     app.include_router(v1)
-    app.include_router(calls.opening(targets, calling, caller(access)), prefix="/v1")
+    app.include_router(calls.opening(served.targets, served.calling, caller(access)), prefix="/v1")
     return app

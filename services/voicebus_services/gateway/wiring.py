@@ -37,7 +37,7 @@ from voicebus.telemetry.logging import get_logger
 from voicebus_services.access.client_secrets import ClientSecrets
 from voicebus_services.access.wiring import Credentials, open_access
 from voicebus_services.gateway.admission import Admission, Rules
-from voicebus_services.gateway.app import build_app
+from voicebus_services.gateway.app import Served, build_app
 from voicebus_services.gateway.calling import Calling
 from voicebus_services.gateway.models import Models, models
 from voicebus_services.gateway.recorded import Recall
@@ -180,18 +180,21 @@ async def _gateway(
     async with contextlib.AsyncExitStack() as stack:
         access = await stack.enter_async_context(open_access(credentials, secrets=secrets))
         app = build_app(
-            targets,
             access,
-            directory,
-            commands,
-            KeptAnswers(redis, keys),
-            secrets,
-            sessions,
-            recall,
-            clock,
-            calling,
-            peers,
-            grace=grace,
+            Served(
+                targets=targets,
+                registry=registry,
+                directory=directory,
+                commands=commands,
+                answers=KeptAnswers(redis, keys),
+                secrets=secrets,
+                sessions=sessions,
+                recall=recall,
+                calling=calling,
+                peers=peers,
+                clock=clock,
+                grace=grace,
+            ),
         )
         traffic = Traffic(settings.max_messages_per_second, settings.max_message_bytes)
         door = Doorkeeper(sessions, targets, access, peers, clock, grace_s=grace.total_seconds(), traffic=traffic)

@@ -122,6 +122,14 @@ async def test_a_request_that_nobody_answered_is_carried_out_once_when_it_comes_
     assert await told(client) == 1
 
 
+async def test_a_session_is_created_once_with_one_token(gateway: Gateway, http: httpx2.AsyncClient) -> None:
+    first = await http.post("", json={"agent": "porter"}, headers=key("one"), follow_redirects=True)
+    again = await http.post("", json={"agent": "porter"}, headers=key("one"), follow_redirects=True)
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert first.json() == again.json()
+    assert len(list(gateway.sessions)) == 1
+
+
 async def test_a_refusal_is_answered_alike_and_a_passing_one_is_tried_again(http: httpx2.AsyncClient) -> None:
     for replayed in (None, "true"):
         answer = await http.post("/none/interrupt", headers=key("one"))

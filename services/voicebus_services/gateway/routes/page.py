@@ -12,8 +12,8 @@ PAGE: Final = """<!doctype html>
 <code>/v1/realtime</code>.</p>
 <ul>
 <li><a href="/docs">/docs</a>: the HTTP interface</li>
-<li><a href="/v1/agents">/v1/agents</a>: the agents, with their tools</li>
-<li><a href="/v1/sessions">/v1/sessions</a>: the conversations held here</li>
+<li><a href="/v1/agents">/v1/agents</a>, <a href="/v1/tools">/v1/tools</a>: what is deployed</li>
+<li><a href="/v1/sessions">/v1/sessions</a>: the conversations</li>
 </ul></html>
 """
 

@@ -10,7 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 import redis.asyncio as aioredis
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Request, Response, WebSocket
 
 from services.gateway.conftest import BANK, Gateways
 from services.gateway.services import working
@@ -297,6 +297,76 @@ async def test_a_call_that_cannot_be_joined_is_hung_up(gateways: Gateways) -> No
             assert problem(await http.post("/calls", content=OFFER, headers=SDP)) == (502, "model_error")
             await wait_until(lambda: not list(gateway.sessions), description="the session's end")
     assert hung_up == ["rtc_deaf"]
+
+
+async def test_a_sideband_that_is_cut_is_joined_again_and_the_call_goes_on(
+    desk: Gateway, simulator: SimulatorHandle, redis_url: str, stream_prefix: str
+) -> None:
+    async with calls(desk) as http:
+        call_id = id_of(await http.post("/calls", content=OFFER, headers=SDP))
+        (sideband,) = simulator.hub.sessions[call_id]._connections
+        sideband.drop()
+
+        async def again() -> bool:
+            return bool(await records(redis_url, stream_prefix, call_id, "model_reconnected"))
+
+        await wait_until(again, description="the call to be joined again", timeout=30)
+        async with caller(simulator, call_id) as client:
+            await says(client, '[[call: get_weather {"city": "Paris"}]][[next]][[say: It is {outputs}.]]')
+
+            async def told() -> bool:
+                return len(await records(redis_url, stream_prefix, call_id, "tool_end")) == 1
+
+            await wait_until(told, description="the tool's end in the record")
+        assert simulator.calls.state(call_id) is CallState.ACTIVE
+        assert (await shown(desk, call_id))["status"] == "active"
+
+
+async def test_a_client_that_is_gone_before_its_answer_leaves_no_call_behind(gateways: Gateways) -> None:
+    asked, released, joined = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    hung_up: list[str] = []
+    app = FastAPI()
+
+    @app.post("/v1/realtime/calls")
+    async def create(request: Request) -> Response:
+        await request.body()
+        asked.set()
+        await released.wait()
+        return Response(OFFER, 201, {"Location": "/v1/realtime/calls/rtc_alone"}, media_type="application/sdp")
+
+    @app.websocket("/v1/realtime")
+    async def sideband(socket: WebSocket) -> None:
+        await socket.accept()
+        await socket.send_json({"type": "session.created", "session": {"id": "sess_1"}})
+        update = await socket.receive_json()
+        await socket.send_json({"type": "session.updated", "session": update["session"]})
+        joined.set()
+        await socket.receive()
+
+    @app.post("/v1/realtime/calls/{call_id}/hangup")
+    async def hang_up(call_id: str) -> Response:
+        hung_up.append(call_id)
+        return Response()
+
+    async with serving(app, host="127.0.0.1", port=0, ws="websockets-sansio") as server:
+        async with gateways(model_url=f"ws://127.0.0.1:{server.port}/v1/realtime") as gateway:
+            reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+            head = (
+                f"POST /v1/realtime/calls HTTP/1.1\r\nHost: 127.0.0.1:{gateway.port}\r\n"
+                f"Content-Type: application/sdp\r\nContent-Length: {len(OFFER)}\r\n\r\n"
+            )
+            writer.write(head.encode() + OFFER)
+            await writer.drain()
+            await asked.wait()
+            writer.close()
+            await writer.wait_closed()
+            assert await reader.read() == b""
+            released.set()
+            await wait_until(lambda: hung_up, description="the call to be hung up")
+            assert joined.is_set()
+            await wait_until(lambda: not list(gateway.sessions), description="the slot's return")
+            assert gateway.sessions.free == 500
+    assert hung_up == ["rtc_alone"]
 
 
 async def test_nobody_calls_without_a_key(gateways: Gateways, tmp_path: Path) -> None:
