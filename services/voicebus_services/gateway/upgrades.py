@@ -216,7 +216,7 @@ class Doorkeeper:
         if peer is None:
             return self._turned_away(upgrade, "unknown_session", _NO_SESSION, _UNKNOWN_SESSION)
         relay = Relay(self._peers, peer, upgrade.query, _presented(upgrade).credential)
-        return Accept(relay, _selected(upgrade))
+        return Accept(relay, _selected(upgrade), max_message=self._traffic.max_message_bytes)
 
     def _not_known(self, upgrade: Upgrade, problem: ProblemError) -> Accept:
         close_code = INTERNAL_ERROR if problem.status >= 500 else POLICY_VIOLATION

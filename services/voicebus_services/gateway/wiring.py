@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import gc
-import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -40,6 +39,7 @@ from voicebus_services.gateway.admission import Admission, Rules
 from voicebus_services.gateway.app import Served, build_app
 from voicebus_services.gateway.calling import Calling
 from voicebus_services.gateway.models import Models, models
+from voicebus_services.gateway.reachable import reachable
 from voicebus_services.gateway.recorded import Recall
 from voicebus_services.gateway.relaying import Peers
 from voicebus_services.gateway.sessions import Sessions
@@ -203,7 +203,7 @@ async def _gateway(
             serving(app, host=settings.http_host, port=settings.http_port, certificate=certificate, ws=upgrades)
         )
         scheme = "http" if certificate is None else "https"
-        address = f"{scheme}://{_reachable(settings.http_host)}:{server.port}"
+        address = f"{scheme}://{reachable(settings.http_host)}:{server.port}"
 
         def beat() -> Mapping[str, str]:
             return {"address": address, "free": str(sessions.free), "draining": str(int(health.draining))}
@@ -241,8 +241,3 @@ async def _gateway(
                 await servers.aclose()
                 await provider.aclose()
                 await heartbeat.stop()
-
-
-def _reachable(host: str) -> str:
-    """What other processes may dial: an address that stands for all is none."""
-    return socket.gethostname() if host in ("0.0.0.0", "::", "") else host  # noqa: S104 - compared, not bound
