@@ -34,6 +34,7 @@ class _Stored(BaseModel):
     minted_by: Kind
     agent: str
     limits: Limits
+    key_sessions: int | None
     expires_at: int
     session: dict[str, Any]
 
@@ -78,6 +79,7 @@ class ClientSecrets:
             minted_by=principal.kind,
             agent=agent,
             limits=limits.within(principal.limits),
+            key_sessions=principal.limits.sessions,
             expires_at=expires_at,
             session=dict(session),
         )
@@ -100,6 +102,8 @@ class ClientSecrets:
             limits=stored.limits,
             expires_at=stored.expires_at,
             session=stored.session,
+            secret_id=digest(value).hex()[:16],
+            key_sessions=stored.key_sessions,
         )
         return None if principal.expired() else Found(principal, stored.minted_by)
 

@@ -52,6 +52,9 @@ class Principal:
 
     `agents`: the agents that it may talk to, None for all. `expires_at`: Unix seconds after which the credential opens
     no more; what it opened goes on. `session`: settings that its sessions on the OpenAI face begin with.
+
+    Of a client secret `key_id` is the credential that minted it, `key_sessions` how many sessions that one may hold,
+    and `secret_id` its own name: `limits.sessions` counts for the secret alone.
     """
 
     tenant: str
@@ -61,6 +64,8 @@ class Principal:
     limits: Limits = field(default_factory=Limits)
     expires_at: float | None = None
     session: Mapping[str, Any] = field(default_factory=dict)
+    secret_id: str | None = None
+    key_sessions: int | None = None
 
     def may_use(self, agent: str) -> bool:
         return self.agents is None or agent in self.agents

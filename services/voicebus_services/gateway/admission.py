@@ -30,50 +30,50 @@ RETRY_AFTER_S: Final = 5
 
 _CHUNK: Final = 500
 
-# One script decides on the rate and on both counts, so that they hold over all gateways and cost one round trip. The
-# rate is a token bucket: `burst` at most, refilled evenly.
-# KEYS: the tenant's sessions, the key's sessions, the key's bucket.
-# ARGV: session, lease ms, tenant's limit, key's limit (0: none), connections per minute (0: any).
+# One script decides on the rate and on all counts, so that they hold over all gateways and cost one round trip. The
+# rate is a token bucket: as many as in a minute at most, refilled evenly.
+# KEYS: the key's bucket, then the sets of sessions; ARGV: session, lease ms, connections per minute (0: any), and of
+# each set its limit (0: none). Returns which set is full (0: none), and after how many ms the bucket has a token.
 _ADMIT: Final = script(
     "admit",
     """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local rate = tonumber(ARGV[5])
+local rate = tonumber(ARGV[3])
 if rate > 0 then
-  local known = redis.call('HMGET', KEYS[3], 'tokens', 'at')
+  local known = redis.call('HMGET', KEYS[1], 'tokens', 'at')
   local tokens = rate
   if known[1] then
     tokens = math.min(rate, tonumber(known[1]) + math.max(0, now - tonumber(known[2])) * rate / 60000)
   end
   if tokens < 1 then
-    return {'rate', math.ceil((1 - tokens) * 60000 / rate)}
+    return {0, math.ceil((1 - tokens) * 60000 / rate)}
   end
-  redis.call('HSET', KEYS[3], 'tokens', tostring(tokens - 1), 'at', tostring(now))
-  redis.call('PEXPIRE', KEYS[3], 60000)
+  redis.call('HSET', KEYS[1], 'tokens', tostring(tokens - 1), 'at', tostring(now))
+  redis.call('PEXPIRE', KEYS[1], 60000)
 end
-for place = 1, 2 do
+for place = 2, #KEYS do
   redis.call('ZREMRANGEBYSCORE', KEYS[place], '-inf', now)
   local limit = tonumber(ARGV[2 + place])
   if limit > 0 and redis.call('ZCARD', KEYS[place]) >= limit then
-    return {place == 1 and 'tenant' or 'key', 0}
+    return {place - 1, 0}
   end
 end
-for place = 1, 2 do
+for place = 2, #KEYS do
   redis.call('ZADD', KEYS[place], now + ARGV[2], ARGV[1])
   redis.call('PEXPIRE', KEYS[place], ARGV[2] * 2)
 end
-return {'ok', 0}
+return {0, 0}
 """,
 )
 
-# KEYS: the tenant's sessions, the key's sessions; ARGV: lease ms, sessions.
+# KEYS: sets of sessions; ARGV: lease ms, sessions.
 _RENEW: Final = script(
     "renew_sessions",
     """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-for place = 1, 2 do
+for place = 1, #KEYS do
   for number = 2, #ARGV do
     redis.call('ZADD', KEYS[place], now + ARGV[1], ARGV[number])
   end
@@ -82,6 +82,8 @@ end
 return 1
 """,
 )
+
+_WHOSE: Final = ("tenant", "credential", "client secret")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,7 @@ class Ticket:
     `counted` in Redis; `used` by a session, which gives it back.
     """
 
-    def __init__(self, give_back: Callable[["Ticket"], None], keys: tuple[str, str]) -> None:
+    def __init__(self, give_back: Callable[["Ticket"], None], keys: tuple[str, ...]) -> None:
         self.id = str(ULID())
         self.keys = keys
         self.counted = False
@@ -154,13 +156,13 @@ class Admission:
             raise _refused(503, "draining", "this gateway is shutting down and takes no more sessions")
         if self.free <= 0:
             raise _refused(503, "full", "every session slot of this gateway is taken")
-        tenant, key, bucket = self._names(principal)
-        ticket = Ticket(self._returned, (tenant, key))
+        counted = self._counted(principal)
+        ticket = Ticket(self._returned, tuple(name for name, _ in counted))
         self._tickets[ticket.id] = ticket
         if self.free == 0:
             self._on_change(False)
         try:
-            await self._count(ticket, principal, bucket)
+            await self._count(ticket, principal, [limit for _, limit in counted])
         except BaseException:
             ticket.release()
             raise
@@ -181,7 +183,7 @@ class Admission:
         Raises:
             BusError: Redis cannot be reached.
         """
-        together: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+        together: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
         for ticket in self._tickets.values():
             if ticket.counted:
                 together[ticket.keys].append(ticket.id)
@@ -192,30 +194,23 @@ class Admission:
                 if held:
                     await self._bus.script(_RENEW, list(keys), LEASE_MS, *held)
 
-    async def _count(self, ticket: Ticket, principal: Principal, bucket: str) -> None:
-        rules, limits = self._rules, principal.limits
+    async def _count(self, ticket: Ticket, principal: Principal, limits: list[int]) -> None:
+        bucket = self._keys.access(principal.tenant, f"connections:{_short(principal.key_id)}")
+        rate = principal.limits.connections_per_minute or self._rules.connections_per_minute
         try:
-            word, wait_ms = await self._bus.script(
-                _ADMIT,
-                [*ticket.keys, bucket],
-                ticket.id,
-                LEASE_MS,
-                rules.tenant_sessions,
-                limits.sessions or rules.key_sessions,
-                limits.connections_per_minute or rules.connections_per_minute,
-            )
+            full, wait_ms = await self._bus.script(_ADMIT, [bucket, *ticket.keys], ticket.id, LEASE_MS, rate, *limits)
         except BusError as error:
             log.warning("a session cannot be counted", error=str(error))
             raise _refused(503, "session_unavailable", "no session can begin now; try again shortly") from error
-        if word == "rate":
+        if wait_ms:
             raise _refused(
                 429,
                 "too_many_connections",
                 "this credential opens connections faster than it may; try again later",
                 retry_after_s=-(-int(wait_ms) // 1000),
             )
-        if word != "ok":
-            whose = "tenant" if word == "tenant" else "credential"
+        if full:
+            whose = _WHOSE[int(full) - 1]
             raise _refused(429, "too_many_sessions", f"this {whose} holds as many sessions at once as it may")
         ticket.counted = True
 
@@ -228,13 +223,15 @@ class Admission:
         for key in ticket.keys:
             self._bus.submit("ZREM", key, ticket.id)
 
-    def _names(self, principal: Principal) -> tuple[str, str, str]:
-        key = _short(principal.key_id)
-        return (
-            self._keys.access(principal.tenant, "sessions"),
-            self._keys.access(principal.tenant, f"sessions:{key}"),
-            self._keys.access(principal.tenant, f"connections:{key}"),
-        )
+    def _counted(self, principal: Principal) -> list[tuple[str, int]]:
+        """Where a session of this principal counts, and up to which limit: as in `_WHOSE`."""
+        secret = principal.secret_id
+        key_limit = principal.limits.sessions if secret is None else principal.key_sessions
+        names = [("sessions", self._rules.tenant_sessions)]
+        names += [(f"sessions:{_short(principal.key_id)}", key_limit or self._rules.key_sessions)]
+        if secret is not None:
+            names += [(f"sessions:secret:{_short(secret)}", principal.limits.sessions or 0)]
+        return [(self._keys.access(principal.tenant, name), limit) for name, limit in names]
 
 
 def _short(text: str) -> str:

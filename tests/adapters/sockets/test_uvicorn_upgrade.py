@@ -10,6 +10,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from typing import Any
 
 import pytest
 import uvloop
@@ -21,10 +22,15 @@ from websockets.typing import Subprotocol
 from support.waiting import wait_until
 from voicebus.adapters.sockets import MAX_MESSAGE, Socket, picows_socket
 from voicebus.adapters.sockets.picows_socket import connect
-from voicebus.adapters.sockets.uvicorn_upgrade import Accept, Refuse, Upgrade, upgrade_hook
+from voicebus.adapters.sockets.uvicorn_upgrade import Accept, Acceptor, Refuse, Upgrade, upgrade_hook
 from voicebus_services.http import serving
 
 REALTIME = Subprotocol("realtime")
+HANDSHAKE = (
+    b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+MASK = b"\x00\x00\x00\x00"
 
 
 class Echo:
@@ -54,15 +60,17 @@ class Echo:
 
 
 @asynccontextmanager
-async def port(accept: Callable[[Upgrade], Accept | Refuse]) -> AsyncIterator[int]:
+async def port(accept: Acceptor) -> AsyncIterator[int]:
     app = FastAPI()
 
     @app.get("/")
     def page() -> str:
         return "http"
 
-    async with serving(app, host="127.0.0.1", port=0, ws=upgrade_hook(accept)) as server:
+    hook = upgrade_hook(accept)
+    async with serving(app, host="127.0.0.1", port=0, ws=hook) as server:
         yield server.port
+        await hook.aclose()
 
 
 def test_the_versions_whose_internals_are_used_are_the_pinned_ones() -> None:
@@ -114,6 +122,81 @@ async def test_an_upgrade_may_be_refused_with_an_http_answer() -> None:
     assert refused.value.response.status_code == 503
     assert refused.value.response.headers["Retry-After"] == "5"
     assert refused.value.response.body == b"full"
+
+
+async def test_a_decision_that_takes_time_holds_up_nobody_else_and_nothing_said_meanwhile_is_lost() -> None:
+    decided, slow, fast = asyncio.Event(), Echo(), Echo()
+
+    async def later() -> Accept:
+        await decided.wait()
+        return Accept(slow)
+
+    def accept(upgrade: Upgrade) -> Any:
+        return later() if upgrade.path == "/slow" else Accept(fast)
+
+    async with port(accept) as number:
+        reader, writer = await asyncio.open_connection("127.0.0.1", number)
+        writer.write(HANDSHAKE.replace(b"GET / ", b"GET /slow "))
+        async with websockets.connect(f"ws://127.0.0.1:{number}/") as client:
+            await client.send("hello")
+            assert await client.recv() == "hello"
+        # An eager client's first message, before it was let in.
+        writer.write(b"\x81\x81" + MASK + b"x")
+        assert slow.socket is None
+        decided.set()
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101")
+        assert await reader.readexactly(3) == b"\x81\x01x"
+        writer.close()
+
+
+async def test_who_accepted_is_told_where_the_connection_does_not_come_about() -> None:
+    unused = asyncio.Event()
+
+    async def later() -> Accept:
+        await asyncio.sleep(0)
+        return Accept(Echo(), unused=unused.set)
+
+    async with port(lambda _: later()) as number:
+        reader, writer = await asyncio.open_connection("127.0.0.1", number)
+        # A version that there is not is refused by picows, after the decision.
+        writer.write(HANDSHAKE.replace(b"Version: 13", b"Version: 12"))
+        assert (await reader.readline()).startswith(b"HTTP/1.1 400")
+        assert unused.is_set()
+        writer.close()
+
+
+async def test_a_decision_that_fails_closes_its_own_connection_only() -> None:
+    async def failing() -> Accept:
+        raise RuntimeError("asked to")
+
+    def accept(upgrade: Upgrade) -> Any:
+        return failing() if upgrade.path == "/bad" else Accept(Echo())
+
+    async with port(accept) as number:
+        reader, writer = await asyncio.open_connection("127.0.0.1", number)
+        writer.write(HANDSHAKE.replace(b"GET / ", b"GET /bad "))
+        assert await reader.read() == b""
+        writer.close()
+        async with websockets.connect(f"ws://127.0.0.1:{number}/") as client:
+            await client.send("hello")
+            assert await client.recv() == "hello"
+
+
+async def test_what_is_not_decided_at_the_end_is_cut() -> None:
+    asked = asyncio.Event()
+
+    async def never() -> Accept:
+        asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError("it was decided")
+
+    async with port(lambda _: never()) as number:
+        reader, writer = await asyncio.open_connection("127.0.0.1", number)
+        writer.write(HANDSHAKE)
+        await asked.wait()
+    with contextlib.suppress(ConnectionError):
+        assert await reader.read() == b""
+    writer.close()
 
 
 async def test_a_browser_may_name_several_connection_options() -> None:
@@ -239,13 +322,6 @@ async def test_what_was_paused_is_heard_after_resuming() -> None:
         await client.send("later")
         paused.resume_reading()
         assert await client.recv() == "later"
-
-
-HANDSHAKE = (
-    b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-)
-MASK = b"\x00\x00\x00\x00"
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,18 @@ async def test_at_once_over_two_gateways_a_key_gets_exactly_its_sessions(gateway
     await both[0].admit(replace(ACME, key_id="k2"))
 
 
+async def test_a_secrets_sessions_count_for_it_and_for_the_key_that_minted_it(gateway: Another) -> None:
+    asked = gateway()
+    secret = replace(ACME, kind=Kind.CLIENT_SECRET, secret_id="s1", key_sessions=3, limits=Limits(sessions=1))
+    key = replace(ACME, limits=Limits(sessions=3))
+    await asked.admit(key)
+    await asked.admit(secret)
+    assert await refused(asked, secret) == (429, "too_many_sessions")
+    await asked.admit(replace(secret, secret_id="s2"))
+    for full in (key, replace(secret, secret_id="s3")):
+        assert await refused(asked, full) == (429, "too_many_sessions")
+
+
 async def test_what_a_dead_gateway_held_stops_counting_and_what_a_living_one_holds_does_not(
     gateway: Another, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -170,6 +170,7 @@ async def test_a_key_opens_its_own_agents_only_and_a_secret_its_own_one(place: P
     ("method", "path"),
     [
         ("GET", ""),
+        ("GET", "/events"),
         ("POST", "/messages"),
         ("POST", "/interrupt"),
         ("POST", "/agent"),
@@ -192,6 +193,51 @@ async def test_another_tenants_session_is_no_session_at_all(place: Place, method
             ]
         assert (real.status_code, real.json()["code"]) == (404, "unknown_session")
         assert real.json() | {"detail": ""} == invented.json() | {"detail": ""}
+
+
+async def test_another_tenants_session_is_neither_observed_nor_resumed(place: Place) -> None:
+    theirs: dict[str, Any] = {"additional_headers": {"Authorization": f"Bearer {OTHER}"}}
+    ours: dict[str, Any] = {"additional_headers": {"Authorization": f"Bearer {ACME}"}}
+    async with native(place.gateway, **theirs) as client:
+        session = (await client.until("session_started"))["session"]
+        for name, code in ((session, 4404), ("01INVENTED", 4404)):
+            async with native(place.gateway, f"?session={name}&observe=1", **ours) as stranger:
+                assert (await stranger.until("error"))["code"] == "unknown_session"
+                assert await stranger.closed() == code
+        async with native(place.gateway, f"?session={session}&token=guessed", **ours) as stranger:
+            assert (await stranger.until("error"))["code"] == "credentials"
+            assert await stranger.closed() == 1008
+        async with native(place.gateway, f"?session={session}&observe=1", **theirs) as observer:
+            await observer.until("session_started", "session_resumed")
+
+
+async def test_pages_of_other_origins_are_refused_on_every_face(gateways: Gateways, tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text(f"acme:{ACME}\n", encoding="utf-8")
+    page, evil = "https://app.example", "https://evil.example"
+    async with gateways(api_keys_file=file, allowed_origins=page) as gateway:
+        for origin, refused in ((page, False), (evil, True)):
+            headers: dict[str, Any] = {
+                "additional_headers": {"Authorization": f"Bearer {ACME}"}, "origin": origin,
+            }  # fmt: skip
+            async with realtime(gateway, **headers) as client:
+                event = await client.until("session.created", "error")
+                assert (event["type"] == "error") == refused
+                if refused:
+                    assert event["error"]["code"] == "origin_not_allowed"
+                    assert await client.closed() == 3000
+            async with native(gateway, **headers) as client:
+                event = await client.until("session_started", "error")
+                assert (event["type"] == "error") == refused
+                if refused:
+                    assert await client.closed() == 1008
+            async with asking(gateway.port, ACME) as asker:
+                answer = await asker.get("/v1/sessions", headers={"Origin": origin})
+                assert answer.status_code == (403 if refused else 200)
+                assert answer.headers.get("access-control-allow-origin") == (None if refused else page)
+                asks = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+                preflight = await asker.options("/v1/sessions", headers=asks)
+                assert preflight.headers.get("access-control-allow-origin") == (None if refused else page)
 
 
 @pytest.mark.parametrize("path", ["", ".txt", ".jsonl"])
