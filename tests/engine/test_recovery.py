@@ -490,3 +490,10 @@ def test_a_call_that_is_over_ends_without_an_error() -> None:
     talk.put(LinkLost("refused", fatal=True))
     assert talk.last[-1] == Close("hangup", 1000)
     assert not talk.errors()
+
+
+def test_a_call_whose_model_session_expires_ends_with_its_reason() -> None:
+    talk = attached()
+    talk.fails("session_expired", "60 minutes.")
+    assert talk.records(EventType.SESSION_ENDED)[0].reason == "model_expired"
+    assert talk.errors() == ["session_expired"]

@@ -65,6 +65,8 @@ class Recovery:
         p = self._p
         if p.config.recovering is Recovering.NEVER or p.config.transport is Transport.EVENTS:
             return False
+        if p.config.recovering is Recovering.ATTACH and code == SESSION_EXPIRED:
+            return False
         was_live = self._live_since is not None
         self._judge(code)
         elsewhere = is_fatal(code, item.close_code) or item.fatal or code == CIRCUIT_OPEN

@@ -15,7 +15,6 @@ from voicebus.engine.clientface import error_event
 from voicebus.engine.config import AgentSpec, Face, Recovering, SessionConfig, Transport
 from voicebus.engine.deadair import DEAD_AIR_TIMER
 from voicebus.engine.dialects import MAX_ID_CHARS, translate
-from voicebus.engine.failures import SESSION_EXPIRED, error_label
 from voicebus.engine.inputs import (
     AgentResolved,
     AgentUnresolved,
@@ -55,14 +54,12 @@ from voicebus.engine.inputs import (
     UpdateAgent,
     VerdictArrived,
 )
+from voicebus.engine.linking import CONFIRM_TIMEOUT, SETUP_TIMEOUT, Linking
 from voicebus.engine.modelerrors import ModelErrors
 from voicebus.engine.modelside import ModelSide
 from voicebus.engine.outputs import ConcealInput, ForwardAudio, Output
 from voicebus.engine.parts import assemble
 from voicebus.engine.programside import ProgramSide
-from voicebus.engine.recovery import Recovery
-from voicebus.engine.renewal import Renewal
-from voicebus.engine.responses import Response
 from voicebus.engine.state import (
     CONFIRM_TIMER,
     RECONNECT_TIMER,
@@ -77,15 +74,7 @@ from voicebus.engine.verdicts import Verdicts
 from voicebus.engine.view import ClientView
 from voicebus.errors import UserError
 
-# From the open socket to the model's first word (s); one that takes longer will not be of use to a caller.
-_SETUP_TIMEOUT: Final = 15.0
-# From `session.created` to `session.updated` (s); some servers never confirm.
-_CONFIRM_TIMEOUT: Final = 5.0
 _DEFAULT_FORMAT: Final[Mapping[str, Any]] = {"type": "audio/pcm", "rate": 24000}
-_LOST: Final = 1011
-_NORMAL: Final = 1000
-_NO_CALL: Final = "call_id_not_found"
-_HANGUP: Final = "hangup"
 
 
 class Session:
@@ -107,9 +96,8 @@ class Session:
         self._model = ModelSide(self._p, self._verdicts)
         self._program = ProgramSide(self._p)
         self._errors = ModelErrors(self._p)
-        self._recovery = Recovery(self._p, self._cut)
-        self._renewal = Renewal(self._p, self._recovery)
-        self._timers = Timers(self._p, self._model, self._verdicts, self._renewal)
+        self._linking = Linking(self._p, self._model, self._errors, self)
+        self._timers = Timers(self._p, self._model, self._verdicts, self._linking.renewal)
 
     @property
     def agent(self) -> AgentSpec:
@@ -148,9 +136,9 @@ class Session:
         self._p.settings.configure()
         self._p.rewriter.replace(self._p.config.seed)
         if self._p.config.transport is Transport.WIRE:
-            self._out.set_timer(SETUP_TIMER, _SETUP_TIMEOUT)
+            self._out.set_timer(SETUP_TIMER, SETUP_TIMEOUT)
         else:
-            self._go_live()
+            self.go_live()
         return self._out.take()
 
     def carry_on(
@@ -197,9 +185,8 @@ class Session:
 
     def _read(self, item: ModelEvent) -> None:
         """A model's event, in whatever dialect. Where it means several, the last decides whether they are held back."""
-        if self._recovery.heard(item.event):
+        if self._linking.heard(item.event):
             self._out.add(ConcealInput(None))
-            self._replayed(item.event)
             return
         events = translate(item.event)
         last = item if not events or events[-1] is item.event else ModelEvent(events[-1])
@@ -218,7 +205,7 @@ class Session:
         admitted = self._p.holding.admit(item)
         if admitted is None:
             if self.state is State.CONFIGURING:
-                self._go_live()
+                self.go_live()
             self._p.transcript.flush()
         return admitted
 
@@ -229,52 +216,32 @@ class Session:
             self._out.ignore(f"{_name(item)} while {self.state.value}")
             return
         if after is State.LIVE and self.state is not State.LIVE and not _is_confirmation(item):
-            self._go_live()
+            self.go_live()
         self._HANDLERS[type(item)](self, item)
         self._verdicts.settle()
         self._p.transcript.flush()
-        if self._out.uplink.truncated:
-            self._truncated()
-        if self.state is State.LIVE:
-            self._renewal.settle()
+        self._linking.settle()
         if self._out.closed:
             self.state = State.CLOSED
 
     # --- life -----------------------------------------------------------------------------------------
 
-    def _go_live(self, session: Mapping[str, Any] | None = None) -> None:
+    def go_live(self, session: Mapping[str, Any] | None = None) -> None:
         """The conversation begins, or goes on; a client of the OpenAI face meets it once, as newly created."""
         replayed = self.state is State.REPLAYING
         self.state = State.LIVE
         self._out.cancel_timer(SETUP_TIMER)
         self._out.cancel_timer(CONFIRM_TIMER)
-        if replayed:
-            self._recovery.resume(session)
-        else:
-            self._recovery.live()
+        self._linking.went_live(session, replayed=replayed)
         if self._p.face is not None and not self._p.face.is_open:
             self._p.face.opened()
-
-    def _replayed(self, event: Mapping[str, Any]) -> None:
-        """The next socket has answered something of the replay."""
-        if self.state is not State.REPLAYING:
-            return
-        if self._recovery.is_refused:
-            self._errors.record(wire.mapping(event, "error"))
-            self._end("error", _LOST)
-            self.state = State.CLOSED
-        elif self._recovery.is_confirmed:
-            self._go_live(wire.mapping(event, "session"))
-        else:
-            self._out.cancel_timer(SETUP_TIMER)
-            self._out.set_timer(CONFIRM_TIMER, _CONFIRM_TIMEOUT)
 
     def _confirmed(self, event: Mapping[str, Any]) -> None:
         """`session.updated`: the first one opens the conversation, if nothing has before."""
         intent = self._p.settings.confirmed(wire.mapping(event, "session"))
         self._p.settings_sent()
         if self.state is not State.LIVE:
-            self._go_live()
+            self.go_live()
         if intent is not None and self._p.face is not None:
             self._p.face.settings_confirmed()
 
@@ -283,12 +250,12 @@ class Session:
         self._p.settings.greeted()
         attached = self._p.config.recovering is Recovering.ATTACH
         if self.state is State.REPLAYING and (attached or not self._p.settings.confirms):
-            self._go_live()
+            self.go_live()
         elif self.state is not State.LIVE:
             self._out.cancel_timer(SETUP_TIMER)
-            self._out.set_timer(CONFIRM_TIMER, _CONFIRM_TIMEOUT)
+            self._out.set_timer(CONFIRM_TIMER, CONFIRM_TIMEOUT)
 
-    def _end(self, reason: str, client_code: int = 1000) -> None:
+    def end(self, reason: str, client_code: int = 1000) -> None:
         """Record what is outstanding, then that the session has ended; nothing comes after this."""
         p = self._p
         if p.face is not None:
@@ -303,66 +270,7 @@ class Session:
         self._out.close(reason, client_code)
 
     def _on_end(self, item: End) -> None:
-        self._end(item.reason)
-
-    def _on_link_lost(self, item: LinkLost) -> None:
-        """The socket is gone: another one is dialled, unless that cannot help or has been tried often enough."""
-        if self._p.config.face is Face.SIDEBAND and (item.close_code == _NORMAL or item.code == _NO_CALL):
-            self._end(_HANGUP)  # the call is over: its caller has left, or was hung up on
-            return
-        code, self._errors.fatal_code = item.code or self._errors.fatal_code, None
-        told = code is not None and code == self._errors.told
-        if not told:
-            self._out.observe("model_error", code=error_label(code or "model_lost"))
-        self._out.cancel_timer(SETUP_TIMER)
-        self._out.cancel_timer(CONFIRM_TIMER)
-        self._out.cancel_timer(RECONNECT_TIMER)
-        spare = self._renewal.is_ready
-        if self._recovery.lost(item, code, spare=spare):
-            self.state = State.RECONNECTING
-            if spare:
-                self.state = State.LIVE
-                self._renewal.take_over()
-            else:
-                self._renewal.forget()
-            return
-        if self._p.config.recovering is Recovering.ATTACH and item.fatal and code in (None, "call_id_not_found"):
-            self._end("hangup")  # there is no such call any more
-            return
-        if not told:
-            self._out.error(code or "model_lost", item.why or "The connection to the model was lost.", "model")
-        self._end("model_expired" if code == SESSION_EXPIRED else "model_lost", _LOST)
-
-    def _on_link_opened(self, _: LinkOpened) -> None:
-        self.state = State.REPLAYING
-        self._errors.told = None
-        self._recovery.opened()
-        self._out.set_timer(SETUP_TIMER, _SETUP_TIMEOUT)
-
-    def _cut(self, response: Response, status: str, *, again: bool) -> None:
-        """End a response whose rest will never come, as the model would have; `again`: it is asked for once more."""
-        details: dict[str, Any] | None = None
-        if status == "cancelled":
-            details = {"type": status, "reason": "client_cancelled"}
-        elif status == "failed":
-            message = "The connection to the model was lost."
-            details = {"type": "failed", "error": {"type": "server_error", "code": "model_lost", "message": message}}
-        for event in self._p.unfinished.closing(response, status, details):
-            self._model.apply(event)
-            if self._p.face is not None:
-                if again and event["type"] == "response.done":
-                    self._p.face.will_continue(response)
-                self._p.face.show(event)
-        if again:
-            self._p.turns.again(response)
-
-    def _truncated(self) -> None:
-        """Truncations that are carried out here: the socket in use knows what was said as text, or there is none."""
-        for event in self._recovery.truncated():
-            self._model.apply(event)
-            if self._p.face is not None:
-                self._p.face.show({key: value for key, value in event.items() if key != "event_id"})
-            self._recovery.heard_less(wire.text(event, "item_id"))
+        self.end(item.reason)
 
     # --- the model's side -----------------------------------------------------------------------------
 
@@ -370,7 +278,7 @@ class Session:
         event = item.event
         kind = wire.text(event, "type")
         if kind == "error":
-            self._on_error(event)
+            self._linking.error(event)
         elif kind == SESSION_CREATED:
             self._greeted()
         elif kind == SESSION_UPDATED:
@@ -379,24 +287,7 @@ class Session:
             self._model.apply(event)
             if self._p.face is not None:
                 self._p.face.show(event)
-            if self._model.fatal_code is not None and self._p.config.recovering is not Recovering.NEVER:
-                code, self._model.fatal_code = self._model.fatal_code, None
-                self._errors.told = code
-                self._on_link_lost(LinkLost("The model's provider refuses to serve.", code=code, jitter=0.5))
-
-    def _on_error(self, event: Mapping[str, Any]) -> None:
-        error = wire.mapping(event, "error")
-        if wire.text(error, "code") == SESSION_EXPIRED:
-            # The model closes the socket behind it, sooner or later.
-            if self._p.config.recovering is not Recovering.REPLAY:
-                self._errors.record(error)
-                self._errors.told = SESSION_EXPIRED
-            self._on_link_lost(LinkLost(wire.text(error, "message"), code=SESSION_EXPIRED, jitter=0.5))
-        elif not self._errors.arrived(event):
-            self._end("error", _LOST)
-        elif self._errors.fatal_code is not None and self._p.config.recovering is not Recovering.NEVER:
-            # Some servers keep the socket open, of no use as it is.
-            self._on_link_lost(LinkLost(wire.text(error, "message"), jitter=0.5))
+            self._linking.check()
 
     def _on_model_audio(self, item: ModelAudio) -> None:
         """The first delta of a part, or one that nobody is to hear."""
@@ -487,13 +378,13 @@ class Session:
 
     def _on_timer(self, item: TimerFired) -> None:
         if item.key == SETUP_TIMER:
-            why = f"The model said nothing within {_SETUP_TIMEOUT:g} s."
-            self._on_link_lost(LinkLost(why, code="model_silent", jitter=0.5))
+            why = f"The model said nothing within {SETUP_TIMEOUT:g} s."
+            self._linking.lost(LinkLost(why, code="model_silent", jitter=0.5))
         elif item.key == RECONNECT_TIMER:
-            self._recovery.due()
+            self._linking.recovery.due()
         elif item.key == DEAD_AIR_TIMER:
             if self._p.dead_air.fired():
-                self._on_link_lost(LinkLost("The model does not answer.", code="dead_air", jitter=0.5))
+                self._linking.lost(LinkLost("The model does not answer.", code="dead_air", jitter=0.5))
         else:
             self._timers.fired(item.key)
 
@@ -501,12 +392,12 @@ class Session:
         ModelEvent: _on_model_event,
         ModelAudio: _on_model_audio,
         ModelMalformed: _on_model_malformed,
-        LinkLost: _on_link_lost,
-        LinkOpened: _on_link_opened,
-        LinkExpires: lambda self, item: self._renewal.expires(item.after),
-        SpareOpened: lambda self, item: self._renewal.opened(),
-        SpareLost: lambda self, item: self._renewal.lost(),
-        SpareEvent: lambda self, item: self._renewal.heard(item),
+        LinkLost: lambda self, item: self._linking.lost(item),
+        LinkOpened: lambda self, item: self._linking.opened(),
+        LinkExpires: lambda self, item: self._linking.renewal.expires(item.after),
+        SpareOpened: lambda self, item: self._linking.renewal.opened(),
+        SpareLost: lambda self, item: self._linking.renewal.lost(),
+        SpareEvent: lambda self, item: self._linking.renewal.heard(item),
         AudioInterrupted: lambda self, item: self._program.audio_interrupted(item),
         SendMessage: lambda self, item: self._program.send_message(item),
         CommitAudio: lambda self, item: self._program.commit_audio(item),

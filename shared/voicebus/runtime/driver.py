@@ -5,7 +5,6 @@ engine sees one thing at a time and outputs keep their order. An exception ends 
 """
 
 import asyncio
-import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
@@ -13,33 +12,23 @@ from typing import Any, Final
 from voicebus.contracts.commands import SESSION_COMMAND
 from voicebus.contracts.envelope import Entry
 from voicebus.contracts.journal import ErrorRecorded, EventType, SessionEnded
-from voicebus.engine import wire
 from voicebus.engine.config import SessionConfig
 from voicebus.engine.inputs import (
     Approve,
     End,
     Input,
-    LinkExpires,
     LinkLost,
-    LinkOpened,
-    ModelAudio,
     ModelEvent,
     ModelMalformed,
     Reject,
-    SpareEvent,
-    SpareLost,
-    SpareOpened,
-    TimerFired,
 )
 from voicebus.engine.outputs import (
     CancelTimer,
     CancelTool,
     Close,
     ConcealInput,
-    Dial,
     DispatchCheck,
     DispatchTool,
-    DropLink,
     Emit,
     ForwardAudio,
     HoldInput,
@@ -47,13 +36,9 @@ from voicebus.engine.outputs import (
     Observe,
     Output,
     Record,
-    ReleaseAudio,
     ResolveAgent,
     ReturnInputs,
-    SendModel,
     SetTimer,
-    StopModel,
-    SwitchLink,
     ToClient,
     VetCall,
     WordToolError,
@@ -64,9 +49,10 @@ from voicebus.ports import ModelConnector, SessionRef
 from voicebus.runtime import asking, frames
 from voicebus.runtime.commands import Commands, TakeOver
 from voicebus.runtime.inline import CALL_GOES_ON, InlineCalls, call_of
-from voicebus.runtime.input_audio import HEARD, InputAudio
-from voicebus.runtime.links import Links
-from voicebus.runtime.surroundings import Author, Bus, ClientFace, Engine, ModelTap, StoppableLink
+from voicebus.runtime.modelside import ModelSide, jitter
+from voicebus.runtime.reading import audio_input, read_event
+from voicebus.runtime.surroundings import Author, Bus, ClientFace, Engine, ModelTap
+from voicebus.runtime.timers import Timers
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
 from voicebus.telemetry.measurements import observe
@@ -80,18 +66,11 @@ CLEAN_UP_S: Final = 10.0
 """What a session that ended may take to write its last records, close its model and end its jobs."""
 
 _INTERNAL_ERROR: Final = 1011
-_UNREACHABLE: Final = "The model cannot be reached."
 _SERVICE: Final = "gateway"
-_WITH_AUDIO: Final = frozenset({"input_audio_buffer.commit", "input_audio_buffer.clear"})
-_CREATED: Final = "session.created"
-_EMPTY_COMMIT: Final = "input_audio_buffer_commit_empty"
-
-# Bytes of one value of an event beside its text: a frame of empty lists takes twenty times its size.
-_OBJECT: Final = 128
 
 
 class SessionDriver:
-    """One session, from dialling the model to its last record. Implements `ModelListener` and `links.Answers`."""
+    """One session, from dialling the model to its last record. Implements `ModelListener`."""
 
     def __init__(
         self,
@@ -112,8 +91,7 @@ class SessionDriver:
         self._author = author
         self._tap = tap
         self._log = log.bind(session=ref.id, agent=config.agent.name, trace=ref.traceparent)
-        self._links = Links(config.models or (config.model,), self, self, self.job)
-        self._audio = InputAudio()
+        self._model = ModelSide(config.models or (config.model,), bus.clock, self, self.feed, self.job)
         self._commands = Commands()
         self._inputs: deque[tuple[Input, frames.AudioDelta | None, int]] = deque()
         self._item: tuple[Input, frames.AudioDelta | None, int] | None = None
@@ -124,24 +102,17 @@ class SessionDriver:
         self._open = False
         # Frames that came before the engine was started; bounded by what a server says before it is spoken to.
         self._early: list[bytes] = []
-        self._early_loss: LinkLost | None = None
         self._inline = InlineCalls()
-        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._timers = Timers(bus.clock, self.feed)
         self._jobs: set[asyncio.Task[None]] = set()
         self._ended = asyncio.Event()
         self._reason = "error"
-        self._dialled_at = self._started_at = 0.0
-        self._heard_model = False
-        self._spare_session: Mapping[str, Any] = {}
+        self._started_at = 0.0
         self.last_seq: int = 0
         self.leaving = HANGUP
         """Why the session ends where `run` is cancelled."""
         self._perform: dict[type, Callable[[Any], None]] = {
-            SendModel: self._send_model,
-            Dial: self._dial,
-            DropLink: self._drop_link,
-            SwitchLink: self._switch_link,
-            ReleaseAudio: self._release_audio,
+            **self._model.performs,
             ForwardAudio: self._forward_audio,
             HoldInput: self._hold_input,
             ReturnInputs: self._return_inputs,
@@ -155,9 +126,8 @@ class SessionDriver:
             ResolveAgent: self._resolve_agent,
             VetCall: self._vet_call,
             WordToolError: self._word_error,
-            StopModel: self._stop_model,
-            SetTimer: self._set_timer,
-            CancelTimer: self._cancel_timer,
+            SetTimer: self._timers.set,
+            CancelTimer: self._timers.cancel,
             Observe: self._observe,
             Ignored: self._ignored,
             Close: self._close,
@@ -182,8 +152,7 @@ class SessionDriver:
         Raises:
             UserError, ModelLinkError: as the connector; nothing has been opened then, and `run` must not follow.
         """
-        self._dialled_at = self._bus.clock.monotonic()
-        await self._links.first(connectors)
+        await self._model.first(connectors)
 
     async def run(self, *connectors: ModelConnector) -> str:
         """Dial the model and start, unless that was done, converse until the end, clean up. Returns why it ended.
@@ -192,17 +161,17 @@ class SessionDriver:
         """
         self._bus.inbox.subscribe(self._ref.id, self._arrived)
         try:
-            lost = None
+            lost: ModelLinkError | None = None
             if connectors:
                 try:
                     await self.dial(*connectors)
                 except ModelLinkError as error:
                     self._log.warning("the model cannot be reached", error=str(error), code=error.code)
-                    lost = _unreachable(error)
+                    lost = error
             if not self._live:
                 self.start()
             if lost is not None:
-                self.feed(lost)
+                self._model.link_failed(lost)
             await self._ended.wait()
         except asyncio.CancelledError:
             # The client left, or the gateway stops, while the model is dialled: that too began and ended.
@@ -222,8 +191,7 @@ class SessionDriver:
         try:
             for output in self._engine.start():
                 self._perform[type(output)](output)
-            if self._links.link is not None:
-                self._audio.release(self._links.link, whole=True)
+            self._model.begin()
             if self._tap is not None:
                 self._tap.settled()
         except Exception as error:  # noqa: BLE001 - the boundary between one session and the others
@@ -233,8 +201,8 @@ class SessionDriver:
         early, self._early = self._early, []
         for frame in early:
             self.model_frame(frame)
-        if self._early_loss is not None:
-            self.feed(self._early_loss)
+        if self._model.early_loss is not None:
+            self.feed(self._model.early_loss)
         self._open_to_client()
 
     def feed(self, event: Input, delta: frames.AudioDelta | None = None) -> None:
@@ -300,7 +268,7 @@ class SessionDriver:
     def send_audio(self, frame: bytes) -> None:
         """Pass an append frame on to the model, past the engine; without a link its newest 5 s wait."""
         if not self.ended:
-            self._audio.append(frame)
+            self._model.audio.append(frame)
 
     def job(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         """Run something that waits beside the session; cancelled with it, its failure ends it."""
@@ -329,37 +297,21 @@ class SessionDriver:
             self._read(frame)
 
     def _read(self, frame: bytes) -> None:
-        size = len(frame)
-        if not self._heard_model:
-            self._heard_model = True
-            metrics.MODEL_CONNECT.observe(self._bus.clock.monotonic() - self._dialled_at)
+        if not self._model.heard_model:
+            self._model.connected()
         delta = frames.read_audio_delta(frame)
         if delta is not None:
             if not self._carry_on(delta):
-                audio = ModelAudio(
-                    delta.response_id, delta.item_id, delta.output_index, delta.content_index, len(delta.samples)
-                )  # fmt: skip
-                self._take(audio, delta, size)
+                self._take(audio_input(delta), delta, len(frame))
             return
-        try:
-            event = frames.parse_event(frame)
-        except ValueError as error:
-            self._take(ModelMalformed(str(error)), None, size)
+        item, event, size = read_event(frame)
+        if isinstance(item, ModelMalformed):
+            self._take(item, None, size)
             return
-        kind = event.get("type")
-        if not isinstance(kind, str):
-            self._take(ModelMalformed("the frame has no type"), None, size)
-            return
-        if kind in frames.AUDIO_TYPES:
-            self._take(ModelMalformed("an audio delta without what belongs to it"), None, size)
-            return
-        if kind in HEARD:
-            self._audio.heard(kind, event)
-        self._take(ModelEvent(event), None, size + _OBJECT * frame.count(b","))
-        if kind == _CREATED:
-            self._expires(wire.mapping(event, "session"))
-        elif kind == "error" and wire.text(wire.mapping(event, "error"), "code") == _EMPTY_COMMIT:
-            self._audio.refused()
+        kind = event["type"]
+        self._model.before(kind, event)
+        self._take(item, None, size)
+        self._model.after(kind, event)
 
     def _carry_on(self, delta: frames.AudioDelta) -> bool:
         """Forward one more delta of audio that is on its way to the client; False where it has to be taken in turn."""
@@ -378,46 +330,14 @@ class SessionDriver:
         return True
 
     def model_lost(self, why: str, close_code: int | None) -> None:
-        lost = LinkLost(why, close_code=close_code, jitter=random.random())  # noqa: S311 - spreads load, no secret
+        lost = LinkLost(why, close_code=close_code, jitter=jitter())
         if not self._live:
-            self._early_loss = lost
+            self._model.early_loss = lost
             return
         # What waits for a call was said before the loss.
         self._inline.end_all()
         self._read_waiting()
         self.feed(lost)
-
-    def _expires(self, session: Mapping[str, Any]) -> None:
-        """The model's session is over at a time of its own clock, which ours is close to."""
-        at = wire.number(session, "expires_at")
-        if at > 0:
-            self.feed(LinkExpires(max(0.0, at - self._bus.clock.at_ms() / 1000)))
-
-    # --- what came of dialling ------------------------------------------------------------------------
-
-    def link_opened(self) -> None:
-        self._heard_model = False
-        self.feed(LinkOpened())
-
-    def link_failed(self, error: ModelLinkError) -> None:
-        self.feed(_unreachable(error))
-
-    def spare_opened(self) -> None:
-        self.feed(SpareOpened())
-
-    def spare_failed(self, why: str) -> None:
-        self._links.drop_spare()
-        self.feed(SpareLost(why))
-
-    def spare_frame(self, frame: bytes) -> None:
-        try:
-            event = frames.parse_event(frame)
-        except ValueError as error:
-            self.spare_failed(f"it sent a frame that cannot be read: {error}")
-            return
-        self.feed(SpareEvent(event))
-        if event.get("type") == _CREATED:
-            self._spare_session = wire.mapping(event, "session")
 
     # --- the loop -----------------------------------------------------------------------------------
 
@@ -479,14 +399,12 @@ class SessionDriver:
         self._inline.end_all()
         self._live = False
         self._bus.inbox.unsubscribe(self._ref.id)
-        for timer in self._timers.values():
-            timer.cancel()
         self._timers.clear()
         closing = [job for job in self._jobs if not job.done()]
         for job in closing:
             job.cancel()
         closing.append(asyncio.create_task(self._bus.journal.close(self._ref), name=f"close-journal-{self._ref.id}"))
-        closing.append(asyncio.create_task(self._links.aclose(), name=f"close-model-{self._ref.id}"))
+        closing.append(asyncio.create_task(self._model.aclose(), name=f"close-model-{self._ref.id}"))
         try:
             await asyncio.wait(closing, timeout=CLEAN_UP_S)
         finally:
@@ -525,41 +443,6 @@ class SessionDriver:
         return None
 
     # --- outputs ------------------------------------------------------------------------------------
-
-    def _send_model(self, output: SendModel) -> None:
-        event, links = output.event, self._links
-        if output.speech is not None:
-            event = self._audio.item(event, output.speech)
-        if output.spare:
-            if links.spare is not None:
-                links.spare.send(event)
-        elif event.get("type") in _WITH_AUDIO:
-            self._audio.send(event)
-        elif links.link is not None:
-            links.link.send(event)
-
-    def _dial(self, output: Dial) -> None:
-        if output.spare:
-            self._links.dial_spare(output.address)
-        else:
-            self._dialled_at = self._bus.clock.monotonic()
-            self._links.dial(output.address)
-
-    def _drop_link(self, _: DropLink) -> None:
-        self._early_loss = None  # of a link that is of no use any more
-        self._audio.hold()
-        self._links.drop()
-        self._links.drop_spare()
-
-    def _switch_link(self, _: SwitchLink) -> None:
-        self._audio.hold()
-        self._links.switch()
-        session, self._spare_session = self._spare_session, {}
-        self._expires(session)
-
-    def _release_audio(self, output: ReleaseAudio) -> None:
-        if self._links.link is not None:
-            self._audio.release(self._links.link, whole=output.whole)
 
     def _forward_audio(self, output: ForwardAudio) -> None:
         delta = None if self._item is None else self._item[1]
@@ -600,10 +483,6 @@ class SessionDriver:
         limit = self._config.guardrail_timeout_ms if output.timeout_ms is None else output.timeout_ms
         self._bus.guardrails.check(self._ref, output, timeout_ms=limit)
 
-    def _stop_model(self, output: StopModel) -> None:
-        if isinstance(self._links.link, StoppableLink):
-            self._links.link.stop(output)
-
     # --- the author's side --------------------------------------------------------------------------
 
     def _resolve_agent(self, output: ResolveAgent) -> None:
@@ -627,21 +506,7 @@ class SessionDriver:
 
         self.job(name, answered())
 
-    # --- time, and the rest -------------------------------------------------------------------------
-
-    def _set_timer(self, output: SetTimer) -> None:
-        self._cancel_timer(CancelTimer(output.key))
-        delay = max(0.0, output.at - self._bus.clock.monotonic())
-        self._timers[output.key] = asyncio.get_running_loop().call_later(delay, self._fire, output.key)
-
-    def _cancel_timer(self, output: CancelTimer) -> None:
-        timer = self._timers.pop(output.key, None)
-        if timer is not None:
-            timer.cancel()
-
-    def _fire(self, key: str) -> None:
-        del self._timers[key]
-        self.feed(TimerFired(key))
+    # --- the rest -----------------------------------------------------------------------------------
 
     def _observe(self, output: Observe) -> None:
         observe(output.name, output.value, output.labels)
@@ -665,9 +530,3 @@ def _known(item: Input, outputs: Sequence[Output]) -> Input | None:
     if isinstance(first, ConcealInput):
         return None if first.event is None else ModelEvent(first.event)
     return item
-
-
-def _unreachable(error: ModelLinkError) -> LinkLost:
-    """What is lost goes to the client, whom the model's address does not concern."""
-    jitter = random.random()  # noqa: S311 - spreads load, no secret
-    return LinkLost(_UNREACHABLE, error.code, error.close_code, error.fatal, jitter)

@@ -1,0 +1,31 @@
+"""Frames of the model as inputs of the engine."""
+
+from typing import Any, Final
+
+from voicebus.engine.inputs import ModelAudio, ModelEvent, ModelMalformed
+from voicebus.runtime import frames
+
+# Bytes of one value of an event beside its text: a frame of empty lists takes twenty times its size.
+_OBJECT: Final = 128
+
+
+def audio_input(delta: frames.AudioDelta) -> ModelAudio:
+    """One audio delta, as the engine is told of it."""
+    return ModelAudio(
+        delta.response_id, delta.item_id, delta.output_index, delta.content_index, len(delta.samples)
+    )  # fmt: skip
+
+
+def read_event(frame: bytes) -> tuple[ModelEvent | ModelMalformed, dict[str, Any], int]:
+    """A frame that is no audio delta: the input, the event itself ({} where it is none), and what it takes in bytes."""
+    size = len(frame)
+    try:
+        event = frames.parse_event(frame)
+    except ValueError as error:
+        return ModelMalformed(str(error)), {}, size
+    kind = event.get("type")
+    if not isinstance(kind, str):
+        return ModelMalformed("the frame has no type"), {}, size
+    if kind in frames.AUDIO_TYPES:
+        return ModelMalformed("an audio delta without what belongs to it"), {}, size
+    return ModelEvent(event), event, size + _OBJECT * frame.count(b",")
