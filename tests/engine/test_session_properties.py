@@ -31,6 +31,8 @@ from voicebus.engine.inputs import (
     Interrupt,
     LinkLost,
     LinkOpened,
+    ListenerBack,
+    ListenerLeft,
     ModelEvent,
     Playback,
     Reject,
@@ -335,6 +337,19 @@ class Conversation(RuleBasedStateMachine):
     @rule(data=st.data(), played=st.floats(-10, 5000))
     def the_listener_reports(self, data: st.DataObject, played: float) -> None:
         self.talk.put(Playback(data.draw(st.sampled_from(self.items)), 0, played))
+
+    @rule(away=st.floats(0, 120), from_seq=st.none() | st.integers(0, 50))
+    def nobody_listens_for_a_while(self, away: float, from_seq: int | None) -> None:
+        self.talk.put(ListenerLeft())
+        self.talk.put(ListenerBack(from_seq), after=away)
+
+    @rule()
+    def the_listener_leaves(self) -> None:
+        self.talk.put(ListenerLeft())
+
+    @rule()
+    def a_listener_comes(self) -> None:
+        self.talk.put(ListenerBack(1))
 
     @rule(transcript=st.sampled_from(["in time", "late", "never", "failed"]), previous=st.booleans())
     def the_user_speaks(self, transcript: str, previous: bool) -> None:

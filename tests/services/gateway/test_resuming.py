@@ -1,5 +1,6 @@
 """A native client whose connection was lost comes back: to the same session, which went on meanwhile."""
 
+import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
@@ -17,6 +18,7 @@ from support.waiting import wait_until
 from voicebus.contracts.journal import EventType
 from voicebus.contracts.streams import Keys
 from voicebus.contracts.tools import ToolCall
+from voicebus_services.call.command import CallOptions, run_call
 from voicebus_services.gateway.faces import missed
 from voicebus_services.gateway.faces.recorded import RecordedLog
 from voicebus_services.gateway.wiring import Gateway
@@ -138,6 +140,22 @@ async def test_an_answer_to_nobody_that_grows_too_long_is_stopped_at_what_was_he
     assert line["truncated"] is True
     assert len(line["heard_text"]) < len(line["text"])
     assert second.audio == b""
+
+
+async def test_a_call_from_the_terminal_survives_the_loss_of_its_connection(
+    gateway: Gateway, tool_worker: list[ToolCall]
+) -> None:
+    lines: list[str] = []
+    async with cutting_proxy(gateway.port) as proxy:
+        text = '[[call: get_weather {"city": "Paris"}]][[next]][[say: It is sunny.]]'
+        call = run_call(CallOptions(f"http://127.0.0.1:{proxy.port}", text=text), out=lines.append)
+        calling = asyncio.create_task(call)
+        await wait_until(lambda: tool_worker, description="the call under way")
+        proxy.cut()
+        await calling
+    assert proxy.accepted == 2
+    assert [line for line in lines if line.startswith("agent:")] == ["agent: It is sunny."]
+    assert lines[-1].endswith("ended ended")
 
 
 async def test_a_client_that_does_not_come_back_in_time_has_hung_up(gateways: Gateways) -> None:

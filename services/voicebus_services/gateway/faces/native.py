@@ -100,16 +100,18 @@ class NativeFace(SessionFace):
 
     # --- who is there -------------------------------------------------------------------------------
 
-    def await_client(self) -> None:
-        """Nobody is there: end the session unless somebody comes within the grace."""
+    def await_client(self, within_s: float | None = None) -> None:
+        """Nobody is there: end the session unless somebody comes in time, by default within the grace."""
         self._left()
-        self._waiting = asyncio.get_running_loop().call_later(self._grace_s, self._hang_up)
+        limit_s = self._grace_s if within_s is None else within_s
+        self._waiting = asyncio.get_running_loop().call_later(limit_s, self._hang_up)
 
     def join(self, connection: NativeConnection) -> None:
         """A connection has opened."""
         if not self.session:
             self._host.begin(self)
-        if connection.observes and len(self._observers) >= MAX_OBSERVERS:
+        joining = sum(other.observes for other in self._joining)
+        if connection.observes and len(self._observers) + joining >= MAX_OBSERVERS:
             message = f"this session has {MAX_OBSERVERS} observers already, which is as many as it may have"
             self.turn_away(connection, "too_many_observers", message)
         elif connection.after_seq >= self.recorded.forgotten:
@@ -154,6 +156,10 @@ class NativeFace(SessionFace):
         except BusError as error:
             log.warning("recorded events cannot be read", session=self.session, error=str(error))
             self.turn_away(connection, "bus_unavailable", "what was recorded cannot be read now; try again shortly")
+            return
+        except Exception as error:  # the boundary between one connection and the others
+            log.exception("recorded events cannot be read", session=self.session)
+            self.turn_away(connection, "internal_error", f"internal error ({type(error).__name__})")
             return
         if not connection.is_gone:
             self._admit(connection, older)

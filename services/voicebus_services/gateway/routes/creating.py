@@ -24,6 +24,7 @@ MAX_HISTORY: Final = 1_000
 """Items that a session may begin with."""
 
 _RETRY_AFTER: Final = {"Retry-After": "5"}
+_PATIENCE: Final = timedelta(seconds=60)
 _SCHEMES: Final[Mapping[str, str]] = {"http": "ws", "https": "wss"}
 
 
@@ -129,8 +130,10 @@ def routes(sessions: Sessions, targets: Targets, clock: Clock, asking: Dependenc
                 traceparent=request.headers.get("traceparent"),
             )
             face.ticket = ticket
-            expires_at = datetime.now(UTC) + grace
-            face.await_client()
+            # Without a grace a lost client ends its session at once; one that has yet to come needs a while.
+            patience = grace or _PATIENCE
+            expires_at = datetime.now(UTC) + patience
+            face.await_client(patience.total_seconds())
             begun = await sessions.create(face, context=asked.context, history=asked.history)
         if not begun:
             raise ProblemError(

@@ -90,6 +90,15 @@ async def test_nobody_comes_and_the_session_ends(gateways: Gateways) -> None:
             assert await late.closed() in (1000, 4404)
 
 
+async def test_where_nobody_is_waited_for_again_the_first_is_waited_for_all_the_same(gateways: Gateways) -> None:
+    async with gateways(resume_grace=0) as gateway:
+        made = (await create(gateway)).json()
+        async with native(gateway, f"?session={made['id']}&token={made['token']}") as client:
+            await client.until("history_updated")
+            await client.socket.close(1001)
+        await wait_until(lambda: not list(gateway.sessions), description="the session's end")
+
+
 @pytest.mark.parametrize(
     ("body", "named"),
     [
