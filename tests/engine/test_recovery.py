@@ -4,12 +4,13 @@ from typing import Any
 
 import pytest
 
-from support.talk import Talk, agent, tool
+from support.talk import Talk, agent, handoff, tool
+from voicebus.contracts.guardrails import GuardrailResult
 from voicebus.contracts.journal import EventType
 from voicebus.engine.backoff import MAX_ATTEMPTS, MAX_FIRST_ATTEMPTS, Backoff
-from voicebus.engine.config import Face, Recovering
-from voicebus.engine.inputs import CommitAudio, LinkLost, LinkOpened
-from voicebus.engine.outputs import Close, Dial, DropLink, ReleaseAudio, SendModel, ToClient
+from voicebus.engine.config import Face, GuardrailMode, GuardrailSpec, Recovering
+from voicebus.engine.inputs import AgentResolved, CommitAudio, LinkLost, LinkOpened
+from voicebus.engine.outputs import Close, Dial, DispatchCheck, DropLink, ReleaseAudio, SendModel, ToClient
 from voicebus.engine.state import RECONNECT_TIMER, State
 
 
@@ -497,3 +498,94 @@ def test_a_call_whose_model_session_expires_ends_with_its_reason() -> None:
     talk.fails("session_expired", "60 minutes.")
     assert talk.records(EventType.SESSION_ENDED)[0].reason == "model_expired"
     assert talk.errors() == ["session_expired"]
+
+
+# --- what else may be under way -------------------------------------------------------------------------
+
+
+def test_a_handoff_that_is_made_during_the_outage_holds_on_the_next_socket() -> None:
+    talk = Talk(agent(handoffs=[handoff("billing")])).asked("Hello")
+    talk.confirms(talk.all)
+    talk.calls("transfer_to_billing")
+    talk.loses_the_link()
+    talk.put(AgentResolved("call_1", agent("billing", instructions="Bill.")))
+    told = talk.dials()
+    assert talk.told(told) == [("call_1", '{"assistant": "billing"}')]
+    after = talk.confirms(told)
+    assert [event["session"]["instructions"] for event in talk.sent("session.update", after)] == ["Bill."]
+    assert talk.sent_types(after)[-1] == "response.create"
+    assert len(talk.sent("response.create", after)) == 1
+
+
+def test_a_handoff_that_is_made_after_the_replay_is_told_with_its_call() -> None:
+    talk = Talk(agent(handoffs=[handoff("billing")])).asked("Hello")
+    talk.confirms(talk.all)
+    talk.calls("transfer_to_billing")
+    talk.loses_the_link()
+    talk.reconnects()
+    after = talk.put(AgentResolved("call_1", agent("billing")))
+    assert talk.told_again(after) == [("function_call", "call_1"), ("function_call_output", "call_1")]
+    assert len(talk.sent("response.create", after)) == 1
+
+
+def test_what_a_guardrail_holds_back_is_dropped_and_said_again() -> None:
+    judge = GuardrailSpec("judge", mode=GuardrailMode.HOLD)
+    talk = Talk(agent(guardrails=[judge])).asked("Hello")
+    talk.confirms(talk.all)
+    talk.item_begins()
+    talk.says("Good day.", spoken=False)
+    talk.said("Good day.", spoken=False)
+    (check,) = talk.of(DispatchCheck)
+    talk.loses_the_link()
+    assert not talk.emitted("transcript_delta")
+    told = talk.dials()
+    assert talk.told_again(told) == [("user", "Hello")], "nobody has heard it"
+    after = talk.confirms(told)
+    assert len(talk.sent("response.create", after)) == 1
+    talk.verdict(check.check_id, GuardrailResult(name="judge", tripped=False, info=None, error=None))
+    assert not talk.emitted("transcript_delta")
+
+
+def test_a_turn_that_an_input_guardrail_holds_back_is_asked_for_after_its_verdict_alone() -> None:
+    judge = GuardrailSpec("judge", mode=GuardrailMode.HOLD)
+    talk = Talk(agent(input_guardrails=(judge,))).live()
+    talk.user_speaks("item_u")
+    talk.transcript("Hello?")
+    (check,) = talk.of(DispatchCheck)
+    talk.loses_the_link()
+    assert not talk.sent("response.create", talk.reconnects())
+    verdict = talk.verdict(check.check_id, GuardrailResult(name="judge", tripped=False, info=None, error=None))
+    assert len(talk.sent("response.create", verdict)) == 1
+
+
+def test_settings_that_a_client_changes_during_the_outage_are_confirmed_to_it() -> None:
+    talk = Talk(face=Face.OPENAI).live()
+    talk.loses_the_link()
+    change = {"type": "realtime", "output_modalities": ["text"]}
+    assert not talk.of(SendModel, talk.client("session.update", session=change))
+    after = talk.reconnects()
+    (update,) = talk.sent("session.update", after)
+    assert update["session"]["output_modalities"] == ["text"]
+    talk.model("session.updated", session=update["session"])
+    assert talk.shown("session.updated", talk.last)[0]["session"]["output_modalities"] == ["text"]
+
+
+def test_a_client_that_cancels_during_the_outage_gets_no_answer() -> None:
+    talk = Talk(face=Face.OPENAI).live()
+    talk.client("response.create")
+    talk.begins()
+    talk.loses_the_link()
+    talk.client("response.cancel")
+    (done,) = talk.shown("response.done")
+    assert done["response"]["status"] == "cancelled"
+    assert not talk.sent("response.create", talk.reconnects())
+
+
+def test_a_socket_lost_while_it_is_configured_is_replaced_before_the_client_sees_anything() -> None:
+    talk = Talk(face=Face.OPENAI)
+    talk.model("session.created", session={"id": "sess_1"})
+    talk.loses_the_link()
+    assert not talk.of(ToClient)
+    talk.reconnects()
+    assert kinds(talk) == ["session.created"]
+    assert state(talk) is State.LIVE

@@ -3,6 +3,7 @@
 The simulated model knows only what it was told: what it says of earlier tools shows what a reconnect has restored.
 """
 
+import os
 import random
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -16,6 +17,7 @@ from support.stages import Conversation, Stage
 from support.waiting import wait_until
 from voicebus_services.model_simulator import tape
 
+LIFETIME_S: Final = int(os.environ.get("VOICEBUS_SOCKET_LIFETIME", "1"))
 SECOND: Final = bytes(48_000)  # of silence, 24 kHz PCM
 
 
@@ -174,17 +176,17 @@ async def test_sockets_that_expire_are_left_one_after_another(stage: Stage) -> N
     """Twenty rotations; `make soak` has the same with sockets of ten seconds."""
     desk = Desk()
     async with (
-        running_simulator(session_lifetime="1s") as simulator,
+        running_simulator(session_lifetime=LIFETIME_S) as simulator,
         stage.conversation(desk.agent, simulator, CONFIG) as talk,
     ):
         cities = [f"City{number}" for number in range(10)]
         for number, city in enumerate(cities, start=1):
             await talk.say(f'[[call: rate {{"city": "{city}"}}]]')
-            await talk.until("agent_end", within=60, output=f"The result is: 100 in {city}")
+            await talk.until("agent_end", within=60 * LIFETIME_S, output=f"The result is: 100 in {city}")
             await wait_until(
                 lambda number=number: len(talk.of("model_reconnected")) >= 2 * number,  # type: ignore[misc]
                 description="two more rotations",
-                timeout=60,
+                timeout=60 * LIFETIME_S,
             )
         await recalled(talk, "; ".join(f"100 in {city}" for city in cities))
         assert talk.of("error") == []

@@ -109,17 +109,19 @@ class Recovery:
             p.turns.connected_now = False
             return
         p.out.uplink.lost()
-        for held in p.holding.waiting():
-            p.interruptions.mute(held)
+        # What was held back nobody has heard, and nobody will: the whole answer is asked for again.
+        held = [response for response in p.holding.waiting() if not response.muted]
+        for response in held:
+            p.interruptions.mute(response)
         speaking = p.turns.speaking and p.settings.server_interrupts
         for response in p.turns.disconnected():
             if response.out_of_band:
                 self._cut(response, "failed", again=False)
             elif response.client_calls or p.calls.batches.has(response):
                 self._cut(response, "completed", again=False)
-            elif response.cancelling or speaking or (response.muted and not response.over):
+            elif response.cancelling or speaking or (response.muted and response not in held):
                 self._cut(response, "cancelled", again=False)
-            elif p.unfinished.is_whole(response):
+            elif p.unfinished.is_whole(response) and response not in held:
                 self._cut(response, "completed", again=False)
             else:
                 self._cut(response, "incomplete", again=True)
