@@ -57,12 +57,14 @@ class Calling:
         wanted: Mapping[str, Any],
         traceparent: str | None = None,
     ) -> Call:
-        """Pass an SDP offer on with the settings of `agent`, and join the call; `wanted` is the client's wish.
+        """Pass an SDP offer on with the settings of `agent`, and join the call; `wanted` is the client's wish,
+        beside what its secret was made with.
 
         Raises:
             ProblemError: there is no room (429, 503), the agent cannot be served so or the client may not set this
                 (422), or the provider did not make the call (422, 502, 503, 504).
         """
+        wanted = merge(principal.session, wanted)
         async with self._sessions.admitted(principal) as ticket:
             session = await self._session(agent, wanted)
             try:

@@ -204,6 +204,22 @@ async def test_the_client_sets_what_its_agent_lets_it_set(desk: Gateway, simulat
     assert session["instructions"] == "You carry bags."
 
 
+async def test_a_browser_calls_with_its_secret_and_with_what_that_was_made_with(
+    desk: Gateway, simulator: SimulatorHandle
+) -> None:
+    asked = {"agent": "porter", "session": {"audio": {"output": {"voice": "coral"}}}}
+    async with calls(desk) as http:
+        secret = (await http.post("/client_secrets", json=asked)).json()["value"]
+        mine = {**SDP, "Authorization": f"Bearer {secret}"}
+        call_id = id_of(await http.post("/calls", content=OFFER, headers=mine))
+        assert problem(await http.post(f"/calls/{call_id}/hangup", headers=mine)) == (403, "forbidden")
+        async with caller(simulator, call_id) as client:
+            session = client.events[0]["session"]
+    assert session["audio"]["output"]["voice"] == "coral"
+    assert session["instructions"] == "You carry bags."
+    assert (await shown(desk, call_id))["agent"] == "porter"
+
+
 @pytest.mark.parametrize(
     ("options", "expected", "named"),
     [
