@@ -60,7 +60,8 @@ from voicebus.engine.outputs import (
 from voicebus.engine.session import Session
 from voicebus.engine.state import State
 
-pytestmark = pytest.mark.timeout(300)  # a failure is made smaller before it is shown
+# A failure is made smaller before it is shown, and a soak takes its time.
+pytestmark = pytest.mark.timeout(max(300, settings().max_examples))
 
 ALREADY_ACTIVE = "conversation_already_has_active_response"
 STATUSES = st.sampled_from(["completed"] * 4 + ["cancelled", "failed", "incomplete"])
