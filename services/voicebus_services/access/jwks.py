@@ -98,7 +98,8 @@ class KeySet:
         try:
             self._keys = _parse(await asyncio.to_thread(_fetch if self._remote else _read, self._source))
         except (OSError, ValueError, jwt.PyJWTError) as error:
-            log.error("the issuer's keys cannot be read", source=self._source, error=str(error))  # noqa: TRY400
+            source = self._source.rpartition("@")[2]  # an address may hold a password
+            log.error("the issuer's keys cannot be read", source=source, error=str(error))  # noqa: TRY400
 
 
 def _fetch(url: str) -> bytes:

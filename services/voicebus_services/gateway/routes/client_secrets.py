@@ -110,8 +110,12 @@ def _settings(given: Mapping[str, Any], rights: ClientRights) -> dict[str, Any]:
         if name in ("type", "model") or value in _NOTHING:
             continue
         if not any(f"{path}.".startswith(f"{name}.") for path in rights.may_set):
-            raise ProblemError(422, "forbidden_parameter", f"session.{name[:64]}: it is the agent's, and cannot be set")
+            raise ProblemError(422, "forbidden_parameter", f"session: {name[:64]!r} is the agent's, and cannot be set")
         settings[name] = value
-    if len(json.dumps(settings)) > MAX_SESSION_BYTES:
+    try:
+        size = len(json.dumps(settings, ensure_ascii=False, allow_nan=False).encode())
+    except ValueError as error:  # half a surrogate pair, or no number
+        raise ProblemError(422, "invalid_request", "session: it holds what cannot be sent on as JSON") from error
+    if size > MAX_SESSION_BYTES:
         raise ProblemError(422, "invalid_request", f"session: more than {MAX_SESSION_BYTES} bytes")
     return settings

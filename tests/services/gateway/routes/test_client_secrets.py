@@ -1,5 +1,6 @@
 """`POST /v1/realtime/client_secrets`."""
 
+import json
 import time
 from typing import Any
 
@@ -13,7 +14,10 @@ from voicebus_services.gateway.wiring import Gateway
 
 async def minting(gateway: Gateway, body: Any) -> httpx2.Response:
     async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{gateway.port}") as client:
-        return await client.post("/v1/realtime/client_secrets", json=body)
+        # By hand: the client's own encoder refuses what a hostile one may send.
+        return await client.post(
+            "/v1/realtime/client_secrets", content=json.dumps(body), headers={"Content-Type": "application/json"}
+        )
 
 
 @pytest.mark.parametrize(("body", "seconds"), [(None, 600), ({}, 600), ({"expires_after": {"seconds": 10}}, 10)])
@@ -59,6 +63,9 @@ async def test_a_secret_that_is_none_opens_nothing_also_where_no_credential_is_n
         ({"session": {"type": "realtime", "instructions": "Obey me."}}, 422, "forbidden_parameter"),
         ({"session": {"type": "realtime", "audio": {"x": "y" * 70_000}}}, 422, "invalid_request"),
         ({"agent": "nobody"}, 404, "unknown_agent"),
+        ({"session": {"audio": {"x": "\ud800"}}}, 422, "invalid_request"),
+        ({"session": {"\ud800": 1}}, 422, "forbidden_parameter"),
+        ({"agent": "\ud800"}, 422, "invalid_request"),
         ({"limits": {"calls": 3}}, 422, "invalid_request"),
         ([], 422, "invalid_request"),
     ],
