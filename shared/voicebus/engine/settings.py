@@ -153,7 +153,7 @@ class Settings:
         self._traced: Any = None
         self.agent: AgentSpec = agent
         self._whole = agent
-        self.voice_locked = False
+        self.voice_locked: bool = False
         self.creates_responses: bool = True
         self._held_back = False
         # What the model was told and did not refuse; what it says of itself beside that is never added up.
