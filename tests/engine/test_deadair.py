@@ -69,3 +69,29 @@ def test_a_turn_that_a_guardrail_holds_back_is_not_overdue() -> None:
     talk = Talk(agent(input_guardrails=(judge,))).live()
     talk.user_speaks("item_u")
     assert DEAD_AIR_TIMER not in talk.timers()
+
+
+def test_a_model_that_begins_by_itself_after_all_answers_once() -> None:
+    talk = Talk().live()
+    talk.asks()
+    talk.begins("resp_0")
+    talk.ends("resp_0")
+    talk.user_speaks("item_u")
+    talk.timer(DEAD_AIR_TIMER)
+    create = talk.sent("response.create")[-1]
+    talk.begins("resp_1", unasked=True)
+    talk.ends("resp_1")
+    assert len(talk.sent("response.create")) == 2
+    talk.begins("resp_2")
+    assert [event["response_id"] for event in talk.sent("response.cancel")] == ["resp_2"], create
+
+
+def test_a_model_that_refuses_the_second_create_is_not_asked_again() -> None:
+    talk = Talk().live()
+    talk.user_speaks("item_u")
+    talk.timer(DEAD_AIR_TIMER)
+    create = talk.sent("response.create")[-1]
+    talk.begins("resp_1", unasked=True)
+    talk.fails("conversation_already_has_active_response", "Wait.", create["event_id"])
+    talk.ends("resp_1")
+    assert len(talk.sent("response.create")) == 1

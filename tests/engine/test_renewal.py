@@ -120,3 +120,8 @@ def test_an_attached_call_is_warned_and_does_not_move() -> None:
     talk.timer(RENEW_TIMER)
     assert talk.emitted("session_expiring", talk.last) == [{"ends_in_ms": 60_000}]
     assert not talk.of(Dial)
+
+
+def test_an_end_that_is_past_or_at_once_is_not_prepared_for() -> None:
+    talk = expiring(Talk().live(), 0.0)
+    assert RENEW_TIMER not in talk.timers()

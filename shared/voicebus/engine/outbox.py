@@ -26,7 +26,7 @@ from voicebus.engine.view import OWN_PREFIX
 # Bound of what a peer's error text may put into a record, in characters.
 _MESSAGE_LIMIT: Final = 2000
 _SOURCES: Final = frozenset({"model", "client", "tool", "guardrail", "handoff", "bus", "gateway"})
-_TURNS: Final = frozenset({"agent_start", "agent_end"})
+_FOR_OWNER: Final = frozenset({"agent_start", "agent_end", "session_expiring"})
 
 
 class Outbox:
@@ -85,8 +85,8 @@ class Outbox:
         self.add(ToClient(event))
 
     def emit(self, type_: str, **data: Any) -> None:
-        """An unrecorded event. Clients of the OpenAI face have none of these; the owner's hooks hear of each turn."""
-        if self.is_native or type_ in _TURNS:
+        """An unrecorded event. Clients of the OpenAI face have none of these; the owner hears of some."""
+        if self.is_native or type_ in _FOR_OWNER:
             self.add(Emit(type_, data))
 
     def record(self, type_: EventType, **data: Any) -> None:

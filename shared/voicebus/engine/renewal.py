@@ -22,6 +22,8 @@ SWITCH_TIMER: Final = "switch"
 _SHARE: Final = 3.0
 _LAST_SHARE: Final = 12.0
 _LAST_S: Final = 5.0
+# What is left of a shorter life (s) is no time to move in, or nonsense: it is replaced when it ends.
+_SHORTEST_S: Final = 0.3
 # Between attempts to open the second socket (s).
 _RETRY_S: Final = 2.0
 # How long before its end a call is warned that cannot move (s).
@@ -43,7 +45,7 @@ class Renewal:
         p = self._p
         if p.config.recovering is Recovering.ATTACH:
             p.out.set_timer(RENEW_TIMER, max(0.0, after - _WARNING_S))
-        if p.config.recovering is not Recovering.REPLAY:
+        if p.config.recovering is not Recovering.REPLAY or after < _SHORTEST_S:
             return
         self._ends = p.out.now + after
         margin = min(p.config.renewal_ms / 1000, after / _SHARE)

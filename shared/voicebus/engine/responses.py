@@ -20,11 +20,11 @@ def join(parts: Mapping[int, str]) -> str:
 
 @dataclass(slots=True, eq=False)
 class Create:
-    """One wish for a response. `follows` is the response whose server calls it continues, `commit` the id of the
-    buffer commit without which it makes no sense. `own_tools` are the client's, None where it named none: which of
-    the server's stand beside them is known only when the create is sent, since a handoff may come before.
-    `event_id` is under what it is sent: its `id`, which is its mark, or what the program gave it. `raw` ones are the
-    program's own, sent as they stand."""
+    """One wish for a response. `follows` is the response whose server calls it continues, or that it asks for again,
+    `commit` the id of the buffer commit without which it makes no sense. `own_tools` are the client's, None where it
+    named none: which of the server's stand beside them is known only when the create is sent, since a handoff may come
+    before. `event_id` is under what it is sent: its `id`, which is its mark, or what the program gave it. `raw` ones
+    are the program's own, sent as they stand. `nudge`: the model should have begun by itself, and was overdue."""
 
     id: str
     event_id: str
@@ -39,6 +39,7 @@ class Create:
     sent_at: float = 0.0
     attempts: int = 0
     withdrawn: bool = False
+    nudge: bool = False
 
     @property
     def out_of_band(self) -> bool:

@@ -102,7 +102,9 @@ class Turns:
         """Ask for the answer that the model should have begun by itself, unless one was asked for."""
         awaited, self.awaited = self.awaited, False
         if awaited and self._outstanding is None and not self._waiting:
-            self.request()
+            self.request(optional=True)
+            if self._outstanding is not None:
+                self._outstanding.nudge = True
 
     def user_turn_ended(self) -> None:
         """Latencies of the answer count from now."""
@@ -315,6 +317,8 @@ class Turns:
         create = self._claim(mark, payload)
         if create is None or not create.out_of_band:
             self.awaited = False
+        if create is None and self._marks_come_back and self._outstanding is not None and self._outstanding.nudge:
+            self._outstanding.withdrawn = True  # the model has begun by itself after all
         response_id, active = wire.text(payload, "id"), self.active
         # One without a name begins the response whose first words came before it, if there is one.
         unstarted = active if active is not None and not active.started else None
