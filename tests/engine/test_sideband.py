@@ -51,3 +51,54 @@ def test_a_call_that_is_over_ends_its_session_without_an_error(lost: LinkLost) -
     (ended,) = talk.records(EventType.SESSION_ENDED)
     assert ended.reason == "hangup"
     assert talk.errors() == []
+
+
+# --- what of an answer was heard ------------------------------------------------------------------
+
+
+def spoken(talk: Talk, text: str) -> None:
+    """The model has said all of `text`, and its side begins to play it."""
+    talk.model("output_audio_buffer.started", response_id="resp_1")
+    talk.said(text)
+    talk.item_ends(text)
+    talk.ends()
+
+
+def heard(talk: Talk) -> list[tuple[str, str | None, bool]]:
+    """The agent's lines in the record."""
+    lines = talk.records(EventType.ITEM_RECORDED)
+    return [(line.text, line.heard_text, line.truncated) for line in lines if line.role == "assistant"]
+
+
+def test_an_answer_is_recorded_when_it_was_played() -> None:
+    talk = on_call()
+    spoken(talk, "Our rooms cost eighty euros.")
+    assert heard(talk) == []
+    talk.model("output_audio_buffer.stopped", response_id="resp_1")
+    assert heard(talk) == [("Our rooms cost eighty euros.", None, False)]
+
+
+def test_what_the_models_side_truncates_was_not_heard() -> None:
+    talk = on_call()
+    spoken(talk, "Our rooms cost eighty euros, and breakfast is another twelve.")
+    talk.model("output_audio_buffer.cleared", response_id="resp_1")
+    talk.model("conversation.item.truncated", item_id="item_a", content_index=0, audio_end_ms=1000)
+    ((text, part, truncated),) = heard(talk)
+    assert text.endswith("twelve.")
+    assert part == "Our rooms cost"
+    assert truncated
+
+
+def test_an_answer_that_was_stopped_and_not_told_of_is_no_unheard_one() -> None:
+    talk = on_call()
+    talk.said("Our rooms")
+    talk.item_ends("Our rooms", status="incomplete")
+    talk.ends(status="cancelled")
+    assert heard(talk) == [("Our rooms", None, True)]
+
+
+def test_the_end_of_the_call_records_what_is_being_played() -> None:
+    talk = on_call()
+    spoken(talk, "Goodbye.")
+    talk.put(LinkLost("closed", close_code=1000))
+    assert heard(talk) == [("Goodbye.", None, False)]

@@ -326,6 +326,8 @@ class ModelSide:
             received_ms = self._p.playback.received_ms(part)
             self._p.transcript.cut(item_id, wire.number(event, "audio_end_ms"), received_ms)
             self._p.playback.forget(item_id)
+        else:
+            self._p.transcript.cut_elsewhere(item_id, wire.number(event, "audio_end_ms"))
 
     # --- the user's speech ----------------------------------------------------------------------------
 
@@ -417,6 +419,8 @@ class ModelSide:
         "conversation.item.retrieved": _item_retrieved,
         "conversation.item.deleted": _item_deleted,
         "conversation.item.truncated": _item_truncated,
+        "output_audio_buffer.started": lambda self, event: self._p.transcript.plays(wire.text(event, "response_id")),
+        "output_audio_buffer.stopped": lambda self, _: self._p.transcript.plays(""),
         "conversation.item.input_audio_transcription.delta": _transcription_delta,
         "conversation.item.input_audio_transcription.updated": _transcription_updated,
         "conversation.item.input_audio_transcription.completed": _transcription_completed,

@@ -71,7 +71,7 @@ def assemble(config: SessionConfig, now: float, view: ClientView | None) -> Part
     settings = Settings(out, config.model, config.agent, config.transport)
     history = History()
     playback = PlaybackTracker(bytes_per_ms(settings.effective), tracked=config.tracked_playback)
-    transcript = Transcript(out, playback)
+    transcript = Transcript(out, playback, elsewhere=config.face is Face.SIDEBAND)
     turns = Turns(out, config.create_timeout_ms / 1000, lambda: settings.agent, config.transport)
     face: ClientFace | None = None
 

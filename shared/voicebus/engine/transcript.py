@@ -2,7 +2,8 @@
 
 A user's audio is final with its transcript, or when that has been waited for long enough. An assistant's text is final
 with its item. An assistant's audio is final only when it is known what of it was heard: a truncation may come long
-after the model has finished.
+after the model has finished. Where the caller is on a call (WebRTC, SIP), it is the model's side that plays, and tells
+when it begins and ends; it has begun when it says so, and what is not told of counts as heard.
 """
 
 from collections.abc import Mapping
@@ -24,6 +25,8 @@ HEARD_TIMER: Final = "heard"
 _MAX_SPEECH: Final = 8
 # Lines that may wait to be final; then the first is recorded as it is, and the others get their turn.
 _MAX_LINES: Final = 64
+# How long a character is spoken, about (ms): 15 of them in a second. For audio that passes elsewhere.
+_CHARACTER_MS: Final = 67.0
 # Of one line, in characters, and its parts.
 _MAX_TEXT: Final = 100_000
 _MAX_PARTS: Final = 64
@@ -83,9 +86,12 @@ def _spoken(line: Line) -> bool:
 class Transcript:
     """Open lines in conversation order. Call `flush` after each input; it records from the front."""
 
-    def __init__(self, out: Outbox, playback: PlaybackTracker) -> None:
+    def __init__(self, out: Outbox, playback: PlaybackTracker, *, elsewhere: bool = False) -> None:
         self._out = out
         self._playback = playback
+        self._elsewhere = elsewhere
+        # The response that the model's side plays to the caller now.
+        self._playing = ""
         self._lines: dict[str, Line] = {}
         self._order: list[str] = []
         self._recorded = Recent()
@@ -225,6 +231,17 @@ class Transcript:
         """Whether the words of something that the user said are still to come."""
         return any(line.waits_for_transcript for line in self._lines.values())
 
+    def plays(self, response_id: str) -> None:
+        """The model's side plays this response to the caller, and no other any more; "" for none."""
+        if self._elsewhere:
+            self._playing = response_id
+
+    def cut_elsewhere(self, item_id: str, played_ms: float) -> None:
+        """The model's side has played only `played_ms` of the item; how long all of it would be is reckoned."""
+        line = self._lines.get(item_id)
+        if line is not None and self._elsewhere:
+            self.cut(item_id, played_ms, max(played_ms, len(line.text) * _CHARACTER_MS))
+
     def flush(self, *, everything: bool = False) -> None:
         """Record every line from the front that is final, all of them if the session ends."""
         while self._order:
@@ -240,6 +257,8 @@ class Transcript:
     def _is_final(self, line: Line) -> bool:
         if not line.complete or line.waits_for_transcript:
             return False
+        if self._playing and line.response is not None and line.response.model_id == self._playing:
+            return line.cut
         return not line.audio or line.cut or self._playback.is_heard(line.item_id, self._out.now)
 
     def _record(self, line: Line) -> None:
@@ -252,7 +271,7 @@ class Transcript:
             line.ended = max(line.started, self._out.now)
         elif line.audio and not line.cut:
             line.ended = max(line.started, self._playback.ends_at(line.item_id, default=line.ended))
-        elif line.incomplete and not line.cut and _spoken(line):
+        elif line.incomplete and not line.cut and _spoken(line) and not self._elsewhere:
             line.heard_text = ""  # stopped between its first words and their audio
         heard = line.heard_text if line.heard_text != text else None
         if heard is not None:
