@@ -194,3 +194,21 @@ async def test_sockets_that_expire_are_left_one_after_another(stage: Stage) -> N
     said = [text for role, text in lines(talk) if role == "assistant"]
     assert desk.calls == cities
     assert said == [*(f"The result is: 100 in {city}" for city in cities), said[-1]]
+
+
+async def test_a_socket_that_is_cut_as_soon_as_it_is_there_is_replaced_in_turn(
+    stage: Stage, simulator: SimulatorHandle
+) -> None:
+    desk = Desk()
+    async with stage.conversation(desk.agent, simulator, CONFIG) as talk:
+        await talk.say('[[call: rate {"city": "Rome"}]]')
+        await talk.until("agent_end", output="The result is: 100 in Rome")
+        simulator.cut()
+        await talk.until("model_reconnecting")
+        for sockets in (2, 3):
+            await wait_until(lambda sockets=sockets: len(simulator.ledger()) == sockets, description="a socket")  # type: ignore[misc]
+            simulator.cut()
+        await recalled(talk, "100 in Rome")
+        assert talk.of("error") == []
+    check_record(talk)
+    assert desk.calls == ["Rome"]
