@@ -1,5 +1,7 @@
 """Nobody listens for a while: what counts as heard, and what is recorded when somebody does again."""
 
+import pytest
+
 from support.talk import Talk
 from voicebus.contracts.journal import EventType
 from voicebus.engine.inputs import End, Interrupt, ListenerBack, ListenerLeft, Playback, TimerFired
@@ -89,3 +91,24 @@ def test_coming_back_is_recorded_and_coming_for_the_first_time_is_not() -> None:
     talk.put(ListenerBack(3))
     resumed = talk.records(EventType.SESSION_RESUMED)
     assert [(record.agent, record.from_seq) for record in resumed] == [("helper", 1), ("helper", 3)]
+
+
+@pytest.mark.parametrize(
+    ("received_ms", "after", "away"),
+    [(337, 1.5828882430871944, 91.64411941577873), (3293, 1.2983012037151602, 91.47360989495304)],
+)
+@pytest.mark.parametrize("reports", [False, True])
+def test_an_answer_is_recorded_when_its_time_has_come_however_times_are_rounded(
+    received_ms: int, after: float, away: float, reports: bool
+) -> None:
+    talk = Talk().asked()
+    talk.speaks("Good morning", received_ms)
+    talk.ends()
+    if reports:
+        talk.put(Playback("item_a", 0, 10.0))
+    talk.put(ListenerLeft(), after=after)
+    talk.put(ListenerBack(2), after=away)
+    if HEARD_TIMER in talk.timers():
+        talk.timer(HEARD_TIMER)
+    assert HEARD_TIMER not in talk.timers()
+    assert talk.lines() == [("assistant", "Good morning", None, False)]

@@ -21,6 +21,8 @@ from voicebus.engine.responses import Response
 # A listener that reports may stop doing so (a lost tab); after this many s beyond the estimated end a part counts
 # as heard to the end.
 _REPORT_SLACK: Final = 10.0
+# Times are added up, and a timer that is due may come a rounding too early: so much (s) is no difference.
+_ROUNDING: Final = 1e-6
 # Parts remembered at once; answers have one or two. Beyond that the oldest is forgotten as if it had been heard.
 _MAX_PARTS: Final = 64
 
@@ -184,5 +186,5 @@ class PlaybackTracker:
             # Reports come in whole ms, sizes need not: one ms of grace.
             if self.played_ms(part, now) >= self.received_ms(part) - 1:
                 return True
-            return self._heard_until(now) >= self._ends(part) + _REPORT_SLACK
-        return self._heard_until(now) >= self._ends(part)
+            return self._heard_until(now) >= self._ends(part) + _REPORT_SLACK - _ROUNDING
+        return self._heard_until(now) >= self._ends(part) - _ROUNDING
