@@ -19,7 +19,7 @@ from voicebus.agents.local.showing import Showing
 from voicebus.agents.local.tap import WireTap
 from voicebus.agents.local.work import LocalChecks, LocalTools
 from voicebus.agents.models.model import RealtimeModel, RealtimeModelConfig, RealtimeModelListener
-from voicebus.agents.models.openai import DEFAULT_MODEL, ModelDial, OpenAIRealtimeWebSocketModel, is_plain
+from voicebus.agents.models.openai import DEFAULT_MODEL, OpenAIRealtimeWebSocketModel, is_plain
 from voicebus.engine.config import Face, Recovering, SessionConfig, Transport
 from voicebus.engine.inputs import End, Input, Trouble
 from voicebus.engine.session import Session
@@ -177,7 +177,7 @@ class Conversation:
                 if self._plain is not None:
                     self._plain.attach(self.driver)
                     self._attached = True
-                    await self.driver.dial(ModelDial(self._plain, options))
+                    await self.driver.dial(self._plain.connector(options))
                     self.driver.start()
                 elif self.bridge is not None:
                     await self.bridge.open(self.driver, options, listener)

@@ -36,7 +36,7 @@ from voicebus.agents.models.standalone import Standalone
 from voicebus.engine import wire
 from voicebus.engine.inputs import Input, Playback, Trouble
 from voicebus.errors import UserError
-from voicebus.ports import ModelLink, ModelListener
+from voicebus.ports import ModelConnector, ModelLink, ModelListener
 
 DEFAULT_URL: Final = "wss://api.openai.com/v1/realtime"
 DEFAULT_MODEL: Final = DEFAULT_MODEL_SETTINGS["model_name"]
@@ -128,7 +128,7 @@ class OpenAIRealtimeWebSocketModel(RealtimeModel):
             )
             self._port, self._standalone = standalone.driver, standalone
             try:
-                await standalone.start(ModelDial(self, options))
+                await standalone.start(self.connector(options))
             except BaseException:
                 await standalone.aclose()
                 self._on_ended(standalone)
@@ -209,6 +209,10 @@ class OpenAIRealtimeWebSocketModel(RealtimeModel):
             self._tracker.on_interrupted()
         self._relay.publish(event)
 
+    def connector(self, options: RealtimeModelConfig) -> ModelConnector:
+        """This model's `open` as the connector of a driver."""
+        return _Dial(self, options)
+
     async def open(self, options: RealtimeModelConfig, *, listener: ModelListener, model: str) -> ModelLink:
         """Dial; nothing is sent. A playback tracker among the options reports to the attached port from now on.
 
@@ -286,7 +290,7 @@ def is_plain(model: object) -> bool:
     )
 
 
-class ModelDial:
+class _Dial:
     """A model's `open` as the connector of a driver. Implements `ModelConnector`."""
 
     def __init__(self, model: OpenAIRealtimeWebSocketModel, options: RealtimeModelConfig) -> None:
