@@ -467,6 +467,14 @@ def attached() -> Talk:
     return Talk(agent(tools=[tool()]), recovering=Recovering.ATTACH).live()
 
 
+def test_a_call_that_ended_in_order_is_over() -> None:
+    talk = attached()
+    talk.put(LinkLost("The caller has left.", close_code=1000))
+    (close,) = talk.of(Close, talk.last)
+    assert close.reason == "hangup"
+    assert talk.errors() == []
+
+
 def test_a_call_that_lives_elsewhere_is_joined_again_and_told_nothing() -> None:
     talk = attached().asked("Hello")
     talk.confirms(talk.all)

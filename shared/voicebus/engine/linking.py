@@ -77,7 +77,9 @@ class Linking:
 
     def lost(self, item: LinkLost) -> None:
         """The socket is gone: another one is dialled, unless that cannot help or has been tried often enough."""
-        if self._p.config.face is Face.SIDEBAND and (item.close_code == _NORMAL or item.code == _NO_CALL):
+        config = self._p.config
+        joined = config.face is Face.SIDEBAND or config.recovering is Recovering.ATTACH
+        if joined and (item.close_code == _NORMAL or item.code == _NO_CALL):
             self._life.end(_HANGUP)  # the call is over: its caller has left, or was hung up on
             return
         code, self._errors.fatal_code = item.code or self._errors.fatal_code, None
