@@ -270,7 +270,8 @@ async def test_the_end_waits_for_what_is_in_hand() -> None:
     assert running.loop.in_hand == 0
 
 
-async def test_what_is_not_done_by_the_deadline_is_cancelled_and_stays_pending() -> None:
+@pytest.mark.parametrize("drain_timeout", [0.05, 0.0])
+async def test_what_is_not_done_by_the_deadline_is_cancelled_and_stays_pending(drain_timeout: float) -> None:
     member, ended = MemoryMember(), []
 
     async def handle(entry: Entry, delivery: Delivery) -> None:
@@ -282,7 +283,7 @@ async def test_what_is_not_done_by_the_deadline_is_cancelled_and_stays_pending()
     member.put("1")
     stop = asyncio.Event()
     loop = ConsumerLoop([member], handle, clock=StoppedClock(), service="test", concurrency=1)
-    task = asyncio.create_task(loop.run(stop, drain_timeout=0.05))
+    task = asyncio.create_task(loop.run(stop, drain_timeout=drain_timeout))
     await wait_until(lambda: loop.in_hand, description="the entry in hand")
     stop.set()
     await task
