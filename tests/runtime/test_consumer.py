@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
+import pytest
 from prometheus_client import REGISTRY
 
 from support.waiting import wait_until
