@@ -87,18 +87,13 @@ async def main() -> None:
     plan = json.load(sys.stdin)
     events: list[list[Any]] = []
     news = asyncio.Condition()
-    ended = asyncio.Event()
 
     async def read(session: Any) -> None:
-        try:
-            async for event in session:
-                async with news:
-                    if event.type not in OURS:
-                        events.append(described(event))
-                    news.notify_all()
-            events.append(["end"])
-        finally:
-            ended.set()
+        async for event in session:
+            async with news:
+                if event.type not in OURS:
+                    events.append(described(event))
+                news.notify_all()
 
     async def until(kind: str, count: int) -> None:
         async with news:
@@ -123,8 +118,6 @@ async def main() -> None:
                     await session.reject_tool_call(given[0])
                 elif action == "update_agent":
                     await session.update_agent(billing)
-                elif action == "ended":
-                    await ended.wait()
             reading.cancel()
     json.dump(events, sys.stdout)
     sys.stdout.write("\n")
