@@ -114,7 +114,7 @@ def ends_the_call(step: Any) -> bool:
 def test_no_event_of_a_model_ends_the_call_or_goes_unanswered(
     face: Face, transport: Transport, holds: bool, steps: list[Any]
 ) -> None:
-    talk = Talk(everything(holds=holds), face=face, transport=transport, raw_events=True)
+    talk = Talk(everything(holds=holds), face=face, transport=transport, raw_events=True, dead_air_ms=0)
     if transport is Transport.WIRE:
         talk.live()
     for step in steps:
@@ -251,3 +251,9 @@ def test_timers_that_fire_are_not_kept() -> None:
         talk.calls(call=f"call_{number}")
         talk.put(TimerFired(f"call:call_{number}"))
     assert len(talk.session._out._timers) < 10
+
+
+def test_an_event_whose_type_is_no_text_is_shown_to_nobody() -> None:
+    talk = Talk(everything(), face=Face.OPENAI).live()
+    talk.model([])  # type: ignore[arg-type]
+    assert talk.session.state is State.LIVE

@@ -597,3 +597,48 @@ def test_a_socket_lost_while_it_is_configured_is_replaced_before_the_client_sees
     talk.reconnects()
     assert kinds(talk) == ["session.created"]
     assert state(talk) is State.LIVE
+
+
+def test_what_was_said_to_a_socket_that_is_lost_while_it_is_configured_is_said_to_the_next() -> None:
+    talk = Talk()
+    talk.asks("Hello?")
+    talk.loses_the_link()
+    since = len(talk.all)
+    talk.reconnects()
+    after = talk.all[since:]
+    (message,) = talk.sent("conversation.item.create", after)
+    assert message["item"]["content"] == [{"type": "input_text", "text": "Hello?"}]
+    assert talk.sent_types(after)[-2:] == ["conversation.item.create", "response.create"]
+    assert len(talk.sent("response.create", after)) == 1
+
+
+def test_an_answer_that_was_cut_is_asked_for_again_also_where_there_is_nothing_to_commit() -> None:
+    talk = Talk(agent(vad=None)).asked()
+    talk.says("Well")
+    talk.put(CommitAudio())
+    talk.loses_the_link()
+    assert len(talk.sent("response.create", talk.reconnects())) == 1
+    talk.fails("input_audio_buffer_commit_empty", event_id=talk.sent("input_audio_buffer.commit")[-1]["event_id"])
+    talk.begins("resp_2")
+    assert not talk.sent("response.cancel")
+
+
+def test_an_output_that_is_told_to_the_next_socket_alone_does_not_exist_for_a_client() -> None:
+    talk = Talk(agent(tools=[tool()]), face=Face.OPENAI).live()
+    talk.user_item("item_u", [{"type": "input_text", "text": "How is the weather?"}])
+    talk.client("response.create")
+    talk.begins()
+    talk.calls()
+    talk.ends()
+    talk.loses_the_link()
+    talk.result("sunny")
+    told = talk.dials()
+    output = talk.sent("conversation.item.create", told)[-1]["item"]
+    assert output["type"] == "function_call_output"
+    talk.confirms(told)
+    talk.begins("resp_2")
+    talk.item_begins("item_a", "resp_2", previous=output["id"])
+    assert [(event["item"]["id"], event["previous_item_id"]) for event in talk.shown("conversation.item.added")] == [
+        ("item_u", None),
+        ("item_a", "item_u"),
+    ]

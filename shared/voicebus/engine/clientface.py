@@ -70,7 +70,7 @@ class ClientFace:
         shown = () if self._is_unseen(event) else self.view.model_event(event)
         for seen in shown:
             self._out.to_client(seen)
-        if event.get("type") in _DELTAS:
+        if wire.text(event, "type") in _DELTAS:
             self._text_address = {key: shown[0][key] for key in _ADDRESS if key in shown[0]} if shown else None
         afterwards, self._afterwards = self._afterwards, []
         for step in afterwards:

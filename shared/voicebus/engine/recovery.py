@@ -47,7 +47,9 @@ class Recovery:
         self._p = parts
         self._cut = cut
         self._backoff = Backoff()
-        self._conversation = Conversation(parts.history, parts.transcript, parts.out.uplink, parts.out)
+        self._conversation = Conversation(
+            parts.history, parts.transcript, parts.out.uplink, parts.out, parts.hide_item
+        )
         self._replay = Replay(parts.out)
         self.address: int = 0
         self._live_since: float | None = None
@@ -81,7 +83,7 @@ class Recovery:
             delay = self._backoff.next(item.jitter, limit=MAX_ATTEMPTS if self._met else MAX_FIRST_ATTEMPTS)
         if delay is None:
             return False
-        if was_live:
+        if p.out.uplink.open:  # also while it is configured: what was said to it then waits for the next one
             self.break_off()
         cause = _cause(item, code, was_live=was_live)
         p.out.observe("model_reconnect", cause=cause)

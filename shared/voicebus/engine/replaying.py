@@ -5,7 +5,7 @@ that it had, then turn detection as it was. The model confirms in order, so that
 tells that everything before it was taken or refused.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -39,13 +39,19 @@ class Item:
 
 
 class Conversation:
-    """The conversation as any socket is to know it: history as heard, and what the history does not show."""
+    """The conversation as any socket is to know it: history as heard, and what the history does not show.
 
-    def __init__(self, history: History, transcript: Transcript, uplink: Uplink, out: Outbox) -> None:
+    `hide` keeps an item that is made here from history and client.
+    """
+
+    def __init__(
+        self, history: History, transcript: Transcript, uplink: Uplink, out: Outbox, hide: Callable[[str], None]
+    ) -> None:
         self._history = history
         self._transcript = transcript
         self._uplink = uplink
         self._out = out
+        self._hide = hide
 
     def items(self) -> tuple[list[Item], dict[str, tuple[str, Item]]]:
         """All items in order, and by their call ids the calls that are left out, as they have no output yet."""
@@ -85,7 +91,7 @@ class Conversation:
         output_id = self._history.output_of(shown["call_id"])
         if output_id is None:
             output_id = self._out.mint()
-            self._history.hide(output_id)
+            self._hide(output_id)
             self._history.answered(shown["call_id"], output_id)
         output = {"id": output_id, "type": _OUTPUT, "call_id": shown["call_id"], "output": shown["output"]}
         return [made, Item(output_id, output)]

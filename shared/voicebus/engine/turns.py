@@ -210,7 +210,7 @@ class Turns:
             self._waiting.appendleft(create)
         elif first.follows is None:
             first.follows, first.response, first.own_tools = create.follows, create.response, create.own_tools
-            first.optional = False
+            first.optional, first.commit = False, None  # it answers more than a commit now
 
     def connected(self) -> None:
         """The next socket knows the conversation."""
