@@ -642,3 +642,35 @@ def test_an_output_that_is_told_to_the_next_socket_alone_does_not_exist_for_a_cl
         ("item_u", None),
         ("item_a", "item_u"),
     ]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_speech_whose_words_were_lost_with_the_socket_says_so_in_record_and_history(known: bool) -> None:
+    talk = Talk().live()
+    if known:
+        talk.user_speaks("item_u")
+    else:
+        talk.model("input_audio_buffer.committed", item_id="item_u")
+    talk.loses_the_link()
+    talk.reconnects()
+    if not known:  # as the next socket tells of the samples that it was given
+        assert [item["item_id"] for item in talk.session.history] == ["item_u"]
+    if key := next((key for key in talk.timers() if key.startswith("transcript:")), None):
+        talk.timer(key)
+    (line,) = talk.records(EventType.ITEM_RECORDED)
+    assert (line.item_id, line.text) == ("item_u", "[audio not transcribed]")
+    (part,) = talk.session.history[0]["content"]
+    assert "[audio not transcribed]" in (part.get("transcript"), part.get("text"))
+    talk.loses_the_link()
+    (sent,) = [one for one in talk.of(SendModel, talk.dials()) if one.event["type"] == "conversation.item.create"]
+    assert (sent.speech, sent.event["item"]["id"]) == ("item_u" if known else None, "item_u")
+
+
+def test_words_that_the_next_socket_tells_after_all_are_recorded() -> None:
+    talk = Talk().live()
+    talk.user_speaks("item_u")
+    talk.loses_the_link()
+    talk.reconnects()
+    talk.transcript("Hello?")
+    (line,) = talk.records(EventType.ITEM_RECORDED)
+    assert line.text == "Hello?"

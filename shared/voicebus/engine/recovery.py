@@ -47,9 +47,7 @@ class Recovery:
         self._p = parts
         self._cut = cut
         self._backoff = Backoff()
-        self._conversation = Conversation(
-            parts.history, parts.transcript, parts.out.uplink, parts.out, parts.hide_item
-        )
+        self._conversation = Conversation(parts.history, parts.transcript, parts.out.uplink, parts.out, parts.hide_item)
         self._replay = Replay(parts.out)
         self.address: int = 0
         self._live_since: float | None = None
@@ -105,6 +103,7 @@ class Recovery:
         """The socket in use serves no more: end what it has not ended."""
         p = self._p
         self._live_since = None
+        p.transcript.disconnected(p.out.uplink.unadded)
         if p.config.recovering is Recovering.ATTACH:
             # The conversation lives on without us: nothing is cut off, and only what names its item is sent again.
             p.out.uplink.lost(sure=True)

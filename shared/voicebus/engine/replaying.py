@@ -14,13 +14,10 @@ from voicebus.engine.history import History
 from voicebus.engine.outbox import Outbox
 from voicebus.engine.outputs import SendModel
 from voicebus.engine.settings import detecting, detection_of, merge
-from voicebus.engine.transcript import Transcript
+from voicebus.engine.transcript import NOT_TRANSCRIBED, Transcript
 from voicebus.engine.uplink import Uplink
 
 Event = Mapping[str, Any]
-
-NOT_TRANSCRIBED: Final = "[audio not transcribed]"
-"""What the model is told of speech whose words and samples are both gone."""
 
 _OUTPUT: Final = "function_call_output"
 # The answers of a model to what was put behind an item that it has refused.
@@ -108,7 +105,7 @@ class Conversation:
             content = [{"type": "output_text", "text": text}] if text else []
         else:
             for part in shown["content"]:
-                if part["type"] == "input_audio" and part["transcript"] is None:
+                if part["type"] == "input_audio" and part["transcript"] in (None, NOT_TRANSCRIBED):
                     return [_speech(item_id)]
                 if part["type"] == "input_image" and part["image_url"]:
                     content.append({key: value for key, value in part.items() if value is not None})

@@ -67,7 +67,10 @@ class Timers:
         self._verdicts.input_overdue(check_id)
 
     def _transcript_overdue(self, item_id: str) -> None:
-        self._p.transcript.transcript_overdue(item_id)
+        instead = self._p.transcript.transcript_overdue(item_id)
+        if instead is not None:
+            self._p.history.transcribe(item_id, instead)
+            self._p.history_changed(item_id, added=False)
 
     def _renew(self, _: str) -> None:
         self._renewal.due()

@@ -6,7 +6,7 @@ after the model has finished. Where the caller is on a call (WebRTC, SIP), it is
 when it begins and ends; it has begun when it says so, and what is not told of counts as heard.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -16,6 +16,9 @@ from voicebus.engine.bounds import REMEMBERED, Recent, trim
 from voicebus.engine.outbox import Outbox
 from voicebus.engine.playback import PlaybackTracker
 from voicebus.engine.responses import Response, join
+
+NOT_TRANSCRIBED: Final = "[audio not transcribed]"
+"""What stands for the words of speech whose model's socket was lost before they came."""
 
 TRANSCRIPT_TIMEOUT: Final = 10.0
 TRANSCRIPT_TIMER: Final = "transcript:"
@@ -97,6 +100,8 @@ class Transcript:
         self._recorded = Recent()
         self._heard: dict[str, str] = {}
         self._speech: dict[str, tuple[float, float]] = {}
+        # What was said to a socket that was lost before it told the words; another one may tell them.
+        self._wordless = Recent()
         self._armed: float | None = None
 
     def speech_started(self, item_id: str) -> None:
@@ -155,10 +160,19 @@ class Transcript:
         line.waits_for_transcript = False
         self._out.cancel_timer(TRANSCRIPT_TIMER + item_id)
 
-    def transcript_overdue(self, item_id: str) -> None:
+    def transcript_overdue(self, item_id: str) -> str | None:
+        """The words will not come; what stands for them, where they were lost with a socket."""
         line = self._lines.get(item_id)
-        if line is not None:
-            line.waits_for_transcript = False
+        if line is None:
+            return None
+        line.waits_for_transcript = False
+        return NOT_TRANSCRIBED if item_id in self._wordless and not line.text else None
+
+    def disconnected(self, unadded: Iterable[str]) -> None:
+        """The socket is lost that was to tell the words of what was said last; of `unadded` it has told nothing."""
+        waiting = [line.item_id for line in self._lines.values() if line.waits_for_transcript]
+        for item_id in (*waiting, *unadded):
+            self._wordless.add(item_id)
 
     def finished(self, item: Mapping[str, Any]) -> None:
         """An assistant's item is finished by the model."""
@@ -263,7 +277,7 @@ class Transcript:
 
     def _record(self, line: Line) -> None:
         self._recorded.add(line.item_id)
-        text = line.text
+        text = line.text or (NOT_TRANSCRIBED if line.item_id in self._wordless else "")
         if line.audio and not line.cut and not self._playback.is_heard(line.item_id, self._out.now):
             # The session ends while this is being played: what was not heard until now never will be.
             played_ms, received_ms = self._playback.progress(line.item_id, self._out.now)
