@@ -1,6 +1,7 @@
 """The keys that an issuer publishes (JWKS): from a URL or a file, kept, and read again in the background."""
 
 import asyncio
+import http.client
 import json
 import time
 import urllib.request
@@ -97,7 +98,7 @@ class KeySet:
     async def _read_again(self) -> None:
         try:
             self._keys = _parse(await asyncio.to_thread(_fetch if self._remote else _read, self._source))
-        except (OSError, ValueError, jwt.PyJWTError) as error:
+        except (OSError, http.client.HTTPException, ValueError, jwt.PyJWTError) as error:
             source = self._source.rpartition("@")[2]  # an address may hold a password
             log.error("the issuer's keys cannot be read", source=source, error=str(error))  # noqa: TRY400
 
@@ -116,13 +117,23 @@ def _read(path: str) -> bytes:
 def _parse(text: bytes) -> dict[str | None, jwt.PyJWK]:
     if len(text) > MAX_BYTES:
         raise ValueError(f"more than {MAX_BYTES} bytes")
-    document: Any = json.loads(text)
+    try:
+        document: Any = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
     if not isinstance(document, dict) or not isinstance(document.get("keys"), list):
         raise ValueError("there is no list `keys` in it")  # noqa: TRY004 - a wrong document, no wrong argument
+    if not all(isinstance(key, dict) for key in document["keys"]):
+        raise ValueError("a key in it is no object")
     if len(document["keys"]) > MAX_KEYS:
         raise ValueError(f"more than {MAX_KEYS} keys")
-    # A key that is for encryption, or that the library cannot use, is passed over; with none left this raises.
-    keys = [key for key in jwt.PyJWKSet.from_dict(document).keys if key.public_key_use in (None, "sig")]
+    # A key that is for encryption, or that the library cannot use, is passed over; with none left this raises. So is a
+    # shared secret: published, it would let everybody sign.
+    keys = [
+        key
+        for key in jwt.PyJWKSet.from_dict(document).keys
+        if key.public_key_use in (None, "sig") and key.key_type != "oct"
+    ]
     if not keys:
         raise ValueError("no key in it is for signatures")
     return {key.key_id: key for key in keys}

@@ -1,5 +1,6 @@
 """Tokens of an identity provider, with its keys read over real HTTP."""
 
+import asyncio
 import base64
 import hmac
 import json
@@ -137,7 +138,35 @@ async def test_keys_may_lie_in_a_file(issuer: Issuer, tmp_path: Path) -> None:
     assert (await Tokens(RULES, KeySet(str(file))).principal(issuer.token())).tenant == "acme"
 
 
-@pytest.mark.parametrize("text", [None, "", "[]", '{"keys": []}', '{"keys": [{"kty": "odd"}]}'])
+async def test_an_issuer_that_answers_no_http_is_away_and_its_keys_go_on_being_kept(
+    issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jwks, "RETRY_S", 0.0)
+
+    async def garbage(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"no status line\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(garbage, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(KeysUnavailableError):
+            await Tokens(RULES, KeySet(f"http://127.0.0.1:{port}/jwks")).principal(issuer.token())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        None,
+        "",
+        "[]",
+        '{"keys": []}',
+        '{"keys": [{"kty": "odd"}]}',
+        '{"keys": [1]}',
+        '{"keys": [{"kty": "oct", "k": "c2VjcmV0", "kid": "s", "alg": "HS256"}]}',
+        "[" * 100_000,
+    ],
+)
 def test_a_file_without_keys_stops_the_start(tmp_path: Path, text: str | None) -> None:
     file = tmp_path / "jwks.json"
     if text is not None:
