@@ -155,6 +155,20 @@ async def test_a_key_belongs_to_whoever_gave_it(gateways: Gateways, tmp_path: Pa
         assert problem(await http.post(url, json=SAY, headers=key("shared"))) == (401, "unauthorized")
 
 
+async def test_a_client_secret_is_not_given_the_answers_of_the_key_that_minted_it(
+    gateways: Gateways, tmp_path: Path
+) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("acme:right\n")
+    async with gateways(api_keys_file=keys) as gateway:
+        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{gateway.port}/v1") as http:
+            mine = {"Authorization": "Bearer right", **key("shared")}
+            assert (await http.post("/sessions", json={}, headers=mine)).status_code == 201
+            minted = await http.post("/realtime/client_secrets", json={}, headers=mine)
+            browser = {"Authorization": f"Bearer {minted.json()['value']}", **key("shared")}
+            assert problem(await http.post("/sessions", json={}, headers=browser)) == (403, "forbidden")
+
+
 async def test_what_is_kept_ends_and_tells_redis_nothing(redis_url: str, stream_prefix: str) -> None:
     keys, secret = Keys(stream_prefix), b"secret"
     token = Answer(201, {"content-type": "application/json"}, b'{"token": "T0K3N"}')
