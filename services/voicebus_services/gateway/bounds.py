@@ -85,7 +85,7 @@ class BoundedFace:
 
     def _warn(self) -> None:
         seq, at_ms = self._last
-        self._face.emit("session_expiring", seq, at_ms, {"in_ms": round(WARNING_S * 1000), "reason": "session_length"})
+        self._face.emit("session_expiring", seq, at_ms, {"ends_in_ms": round(WARNING_S * 1000)})
 
     def _too_long(self) -> None:
         self._end("session_length", f"The session has lasted {self._bounds.length_s:g} s, as long as it may.")

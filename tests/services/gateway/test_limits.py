@@ -66,7 +66,7 @@ async def test_turns_keep_a_session_from_being_idle_and_a_client_is_told_of_its_
     async with gateways(max_session_length=1.5, max_idle_time=60) as gateway, native(gateway) as client:
         await client.until("history_updated")
         await talk(client)
-        assert (await client.until("session_expiring"))["in_ms"] == 500
+        assert (await client.until("session_expiring"))["ends_in_ms"] == 500
         assert (await client.until("session_ended"))["reason"] == "session_length"
 
 
