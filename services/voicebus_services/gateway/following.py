@@ -65,7 +65,7 @@ async def follow(
     query = {"session": session, "observe": "1", "seq": str(after)}
     try:
         socket = await peers.open(peer, query, credential, ear)
-    except (OSError, TimeoutError, picows.WSError) as error:
+    except (OSError, TimeoutError, picows.WSError, ValueError) as error:
         raise BusError(f"gateway {peer.gateway} cannot be reached ({error})") from error
     seen = after
     try:

@@ -77,13 +77,16 @@ class Peers:
 
         Raises:
             OSError, TimeoutError, picows.WSError: it cannot be reached, or refused.
+            ValueError: its address, the certificate or the credential cannot be used.
         """
         parts = urlsplit(peer.address)
+        if parts.scheme not in _SCHEMES:
+            raise ValueError(f"{peer.address!r} is no http(s):// address of a gateway")
         url = urlunsplit((_SCHEMES[parts.scheme], parts.netloc, "/v1/sessions/connect", urlencode(query), ""))
         headers = {RELAYED: self._gateway}
         if credential is not None:
             headers["Authorization"] = f"Bearer {credential}"
-        tls = None if self._certificate is None else _trusting(self._certificate)
+        tls = None if self._certificate is None else await asyncio.to_thread(_trusting, self._certificate)
         return await connect(url, listener, headers=headers, timeout_s=CONNECT_TIMEOUT_S, tls=tls)
 
 
@@ -128,7 +131,7 @@ class Relay:
     async def _open(self, client: Socket) -> None:
         try:
             upstream = await self._peers.open(self._peer, self._query, self._credential, _Upstream(self, client))
-        except (OSError, TimeoutError, picows.WSError) as error:
+        except (OSError, TimeoutError, picows.WSError, ValueError) as error:
             log.warning("a session's gateway cannot be reached", peer=self._peer.gateway, error=str(error))
             client.close(TRY_AGAIN_LATER, _UNREACHABLE)
             return

@@ -151,6 +151,14 @@ async def test_a_gateway_that_cannot_be_reached_is_said_and_may_be_tried_again(
         await bus.pexpire(keys.gateway(owner), 4900)
         async with native(gateway, f"?session={session}&token=t") as refused:
             assert await refused.closed() == 1013
+        # Nor may what the client shows keep it waiting.
+        odd = {"additional_headers": {"Authorization": "Bearer k\u00e9y"}}
+        async with native(gateway, f"?session={session}&token=t", **odd) as refused:
+            assert await refused.closed() == 1013
+        await bus.hset(keys.gateway(owner), mapping={"address": "gopher://127.0.0.1:1"})
+        await bus.pexpire(keys.gateway(owner), 4900)
+        async with native(gateway, f"?session={session}&token=t") as refused:
+            assert await refused.closed() == 1013
         await bus.delete(keys.gateway(owner))
 
 
