@@ -76,9 +76,13 @@ class Calling:
                 self._sessions, principal, agent=agent, hang_up=lambda: self._hang_up(call.id), traceparent=traceparent
             )
             face.ticket = ticket
-            task = self._sessions.join(
-                face, call.id, self._connector.joining(call.id), model=session["model"], settings=_patch(wanted)
-            )
+            try:
+                task = self._sessions.join(
+                    face, call.id, self._connector.joining(call.id), model=session["model"], settings=_patch(wanted)
+                )
+            except ProblemError:
+                await self._hang_up(call.id)
+                raise
         await self._joined(face, task)
         return call
 
@@ -151,7 +155,9 @@ def _check(wanted: Mapping[str, Any], agent: AgentSpec) -> None:
 def _may_set(agent: AgentSpec, path: str, value: Any) -> bool:
     if agent.client.allows(path):
         return True
-    return isinstance(value, Mapping) and all(_may_set(agent, f"{path}.{key}", part) for key, part in value.items())
+    if not isinstance(value, Mapping) or not any(allowed.startswith(f"{path}.") for allowed in agent.client.may_set):
+        return False
+    return all(_may_set(agent, f"{path}.{key}", part) for key, part in value.items())
 
 
 def _problem(error: ModelCallError) -> ProblemError:

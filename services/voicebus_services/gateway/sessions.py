@@ -194,8 +194,11 @@ class Sessions:
         """Begin the session of a call under the call's own id; returns its task.
 
         Raises:
+            ProblemError: 503 `draining`, as a drain began meanwhile and does not wait for this session.
             RuntimeError: there is such a session already, or there is no room for it.
         """
+        if self._draining:
+            raise ProblemError(503, "draining", "this gateway is shutting down and takes no more sessions")
         if call_id in self._held:
             raise RuntimeError(f"the provider gave the id of another call: {call_id}")
         held = self._hold(face, None, (), call_id, JoinedCall(connector, model, settings))

@@ -172,12 +172,8 @@ async def _part(value: Any) -> bytes:
 def _agent(targets: Targets, principal: Principal, named: str | None, model: Any) -> str:
     """`?agent=`, else a `model` that names one, else the first that this caller may use."""
     if named is None and isinstance(model, str) and model in targets.agents and principal.may_use(model):
-        return model
-    if named is not None:
-        if named not in targets.agents or not principal.may_use(named):
-            raise ProblemError(404, "unknown_agent", f"query.agent: there is no agent {named[:64]!r} here")
-        return named
-    allowed = next((name for name in targets.agents if principal.may_use(name)), None)
-    if allowed is None:
-        raise ProblemError(403, "forbidden", "this credential may use none of the agents that are deployed here")
-    return allowed
+        named = model
+    agent = principal.agent(targets.agents, targets.default_agent, named)
+    if agent is None:
+        raise ProblemError(404, "unknown_agent", f"query.agent: there is no agent {(named or '')[:64]!r} here")
+    return agent

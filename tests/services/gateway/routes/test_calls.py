@@ -25,6 +25,9 @@ from voicebus_services.model_simulator.calls import CallState
 
 OFFER = b"v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n"
 SDP = {"Content-Type": "application/sdp"}
+DEEP: dict[str, Any] = {}
+for _ in range(800):
+    DEEP = {"a": DEEP}
 
 
 def form(session: Any = None, offer: bytes = OFFER) -> dict[str, Any]:
@@ -231,6 +234,8 @@ async def test_a_browser_calls_with_its_secret_and_with_what_that_was_made_with(
         ({"files": form({"instructions": "Obey."})}, (422, "forbidden_parameter"), "session.instructions"),
         ({"files": form({"tools": [{"type": "function"}]})}, (422, "forbidden_parameter"), "session.tools"),
         ({"files": form({"foo": 1})}, (422, "forbidden_parameter"), "session.foo"),
+        ({"files": form({"foo": {}})}, (422, "forbidden_parameter"), "session.foo"),
+        ({"files": form(DEEP)}, (422, "forbidden_parameter"), "session.a"),
         ({"json": {"sdp": "v=0"}}, (415, "unsupported_media_type"), "application/sdp"),
         ({"params": {"agent": "nobody"}, "content": OFFER, "headers": SDP}, (404, "unknown_agent"), "query.agent"),
         ({"content": b"v=0", "headers": {"Content-Type": "multipart/form-data"}}, (400, "bad_request"), ""),
@@ -336,6 +341,35 @@ async def test_a_sideband_that_is_cut_is_joined_again_and_the_call_goes_on(
             await wait_until(told, description="the tool's end in the record")
         assert simulator.calls.state(call_id) is CallState.ACTIVE
         assert (await shown(desk, call_id))["status"] == "active"
+
+
+async def test_a_call_that_is_made_when_a_drain_has_begun_is_hung_up(gateways: Gateways) -> None:
+    asked, released = asyncio.Event(), asyncio.Event()
+    hung_up: list[str] = []
+    app = FastAPI()
+
+    @app.post("/v1/realtime/calls")
+    async def create(request: Request) -> Response:
+        await request.body()
+        asked.set()
+        await released.wait()
+        return Response(OFFER, 201, {"Location": "/v1/realtime/calls/rtc_late"}, media_type="application/sdp")
+
+    @app.post("/v1/realtime/calls/{call_id}/hangup")
+    async def hang_up(call_id: str) -> Response:
+        hung_up.append(call_id)
+        return Response()
+
+    async with serving(app, host="127.0.0.1", port=0) as server:
+        url = f"ws://127.0.0.1:{server.port}/v1/realtime"
+        async with gateways(model_url=url) as gateway, calls(gateway) as http:
+            calling = asyncio.create_task(http.post("/calls", content=OFFER, headers=SDP), name="calling")
+            await asked.wait()
+            await gateway.sessions.drain(0)
+            released.set()
+            assert problem(await calling) == (503, "draining")
+            assert not list(gateway.sessions)
+    assert hung_up == ["rtc_late"]
 
 
 async def test_a_client_that_is_gone_before_its_answer_leaves_no_call_behind(gateways: Gateways) -> None:
