@@ -35,6 +35,7 @@ class _Stored(BaseModel):
     agent: str
     limits: Limits
     key_sessions: int | None
+    key_connections: int | None = None
     expires_at: int
     session: dict[str, Any]
 
@@ -80,6 +81,7 @@ class ClientSecrets:
             agent=agent,
             limits=limits.within(principal.limits),
             key_sessions=principal.limits.sessions,
+            key_connections=principal.limits.connections_per_minute,
             expires_at=expires_at,
             session=dict(session),
         )
@@ -104,6 +106,7 @@ class ClientSecrets:
             session=stored.session,
             secret_id=digest(value).hex()[:16],
             key_sessions=stored.key_sessions,
+            key_connections=stored.key_connections,
         )
         return None if principal.expired() else Found(principal, stored.minted_by)
 

@@ -54,7 +54,7 @@ class Principal:
     no more; what it opened goes on. `session`: settings that its sessions on the OpenAI face begin with.
 
     Of a client secret `key_id` is the credential that minted it, `key_sessions` how many sessions that one may hold,
-    and `secret_id` its own name: `limits.sessions` counts for the secret alone.
+    `key_connections` how many it may open in a minute, and `secret_id` its own name: `limits` are the secret's alone.
     """
 
     tenant: str
@@ -66,6 +66,7 @@ class Principal:
     session: Mapping[str, Any] = field(default_factory=dict)
     secret_id: str | None = None
     key_sessions: int | None = None
+    key_connections: int | None = None
 
     def may_use(self, agent: str) -> bool:
         return self.agents is None or agent in self.agents

@@ -32,34 +32,44 @@ _CHUNK: Final = 500
 
 # One script decides on the rate and on all counts, so that they hold over all gateways and cost one round trip. The
 # rate is a token bucket: as many as in a minute at most, refilled evenly.
-# KEYS: the key's bucket, then the sets of sessions; ARGV: session, lease ms, connections per minute (0: any), and of
-# each set its limit (0: none). Returns which set is full (0: none), and after how many ms the bucket has a token.
+# KEYS: buckets, then the sets of sessions; ARGV: session, lease ms, how many buckets there are, of each its connections
+# per minute (0: any), and of each set its limit (0: none). Returns which set is full (0: none), and after how many ms
+# every bucket has a token.
 _ADMIT: Final = script(
     "admit",
     """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local rate = tonumber(ARGV[3])
-if rate > 0 then
-  local known = redis.call('HMGET', KEYS[1], 'tokens', 'at')
-  local tokens = rate
-  if known[1] then
-    tokens = math.min(rate, tonumber(known[1]) + math.max(0, now - tonumber(known[2])) * rate / 60000)
+local buckets, wait, left = tonumber(ARGV[3]), 0, {}
+for place = 1, buckets do
+  local rate = tonumber(ARGV[3 + place])
+  if rate > 0 then
+    local known = redis.call('HMGET', KEYS[place], 'tokens', 'at')
+    local tokens = rate
+    if known[1] then
+      tokens = math.min(rate, tonumber(known[1]) + math.max(0, now - tonumber(known[2])) * rate / 60000)
+    end
+    if tokens < 1 then
+      wait = math.max(wait, math.ceil((1 - tokens) * 60000 / rate))
+    end
+    left[place] = tokens - 1
   end
-  if tokens < 1 then
-    return {0, math.ceil((1 - tokens) * 60000 / rate)}
-  end
-  redis.call('HSET', KEYS[1], 'tokens', tostring(tokens - 1), 'at', tostring(now))
-  redis.call('PEXPIRE', KEYS[1], 60000)
 end
-for place = 2, #KEYS do
+if wait > 0 then
+  return {0, wait}
+end
+for place, tokens in pairs(left) do
+  redis.call('HSET', KEYS[place], 'tokens', tostring(tokens), 'at', tostring(now))
+  redis.call('PEXPIRE', KEYS[place], 60000)
+end
+for place = buckets + 1, #KEYS do
   redis.call('ZREMRANGEBYSCORE', KEYS[place], '-inf', now)
-  local limit = tonumber(ARGV[2 + place])
+  local limit = tonumber(ARGV[3 + place])
   if limit > 0 and redis.call('ZCARD', KEYS[place]) >= limit then
-    return {place - 1, 0}
+    return {place - buckets, 0}
   end
 end
-for place = 2, #KEYS do
+for place = buckets + 1, #KEYS do
   redis.call('ZADD', KEYS[place], now + ARGV[2], ARGV[1])
   redis.call('PEXPIRE', KEYS[place], ARGV[2] * 2)
 end
@@ -152,8 +162,7 @@ class Admission:
             ProblemError: 503 `full`, `draining` or `session_unavailable`, 429 `too_many_sessions` or
                 `too_many_connections`, each with `Retry-After`.
         """
-        if self._closed:
-            raise _refused(503, "draining", "this gateway is shutting down and takes no more sessions")
+        self._require_open()
         if self.free <= 0:
             raise _refused(503, "full", "every session slot of this gateway is taken")
         counted = self._counted(principal)
@@ -163,6 +172,7 @@ class Admission:
             self._on_change(False)
         try:
             await self._count(ticket, principal, [limit for _, limit in counted])
+            self._require_open()  # a drain that began meanwhile does not wait for a session that begins now
         except BaseException:
             ticket.release()
             raise
@@ -195,10 +205,11 @@ class Admission:
                     await self._bus.script(_RENEW, list(keys), LEASE_MS, *held)
 
     async def _count(self, ticket: Ticket, principal: Principal, limits: list[int]) -> None:
-        bucket = self._keys.access(principal.tenant, f"connections:{_short(principal.key_id)}")
-        rate = principal.limits.connections_per_minute or self._rules.connections_per_minute
+        rates = self._rates(principal)
         try:
-            full, wait_ms = await self._bus.script(_ADMIT, [bucket, *ticket.keys], ticket.id, LEASE_MS, rate, *limits)
+            full, wait_ms = await self._bus.script(
+                _ADMIT, [*rates, *ticket.keys], ticket.id, LEASE_MS, len(rates), *rates.values(), *limits
+            )
         except BusError as error:
             log.warning("a session cannot be counted", error=str(error))
             raise _refused(503, "session_unavailable", "no session can begin now; try again shortly") from error
@@ -222,6 +233,19 @@ class Admission:
         # Also where it is not known whether it was counted. Nobody waits: what is lost here ends with its lease.
         for key in ticket.keys:
             self._bus.submit("ZREM", key, ticket.id)
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise _refused(503, "draining", "this gateway is shutting down and takes no more sessions")
+
+    def _rates(self, principal: Principal) -> dict[str, int]:
+        """The buckets that a connection of this principal takes from, each with its connections per minute."""
+        secret, own = principal.secret_id, principal.limits.connections_per_minute
+        key_rate = own if secret is None else principal.key_connections
+        rates = {f"connections:{_short(principal.key_id)}": key_rate or self._rules.connections_per_minute}
+        if secret is not None:
+            rates[f"connections:secret:{_short(secret)}"] = own or 0
+        return {self._keys.access(principal.tenant, name): rate for name, rate in rates.items()}
 
     def _counted(self, principal: Principal) -> list[tuple[str, int]]:
         """Where a session of this principal counts, and up to which limit: as in `_WHOSE`."""

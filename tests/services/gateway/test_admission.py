@@ -110,6 +110,29 @@ async def test_connections_beyond_the_rate_are_refused_and_told_when_to_come_bac
     await other.admit(replace(ACME, key_id="k2"))
 
 
+async def test_a_secrets_rate_is_its_own_and_the_keys_rate_counts_for_all_of_its_secrets(gateway: Another) -> None:
+    asked = gateway()
+    key = replace(ACME, limits=Limits(connections_per_minute=5))
+    slow = replace(
+        ACME, kind=Kind.CLIENT_SECRET, secret_id="s1", key_connections=5, limits=Limits(connections_per_minute=1)
+    )
+    await asked.admit(slow)
+    assert await refused(asked, slow) == (429, "too_many_connections")
+    for principal in (key, replace(slow, secret_id="s2"), key, key):
+        await asked.admit(principal)
+    for principal in (key, replace(slow, secret_id="s3")):
+        assert await refused(asked, principal) == (429, "too_many_connections")
+
+
+async def test_who_is_being_counted_when_a_drain_begins_is_not_admitted(gateway: Another) -> None:
+    asked = gateway()
+    entering = asyncio.create_task(refused(asked))
+    await asyncio.sleep(0)
+    assert asked.free == 99, "it waits for Redis, with a slot"
+    asked.close()
+    assert await entering == (503, "draining")
+
+
 async def test_once_closed_nobody_is_admitted(gateway: Another) -> None:
     asked = gateway()
     asked.close()
