@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request, Response
 
 from voicebus.adapters import openai_calls
 from voicebus.adapters.openai_calls import OpenAICalls
+from voicebus.adapters.openai_realtime import Key, OpenAIRealtimeConnector
 from voicebus.errors import ModelCallError
 from voicebus_services.http import serving
 
@@ -17,7 +18,9 @@ Answer = Callable[[Request], Response]
 
 
 @asynccontextmanager
-async def provider(answer: Answer, path: str = "/v1/realtime?model=x") -> AsyncIterator[tuple[OpenAICalls, list[Any]]]:
+async def provider(
+    answer: Answer, path: str = "/v1/realtime?model=x", *, key: Key = "k"
+) -> AsyncIterator[tuple[OpenAICalls, list[Any]]]:
     """A provider that gives this answer to everything, and the requests that it got."""
     app = FastAPI()
     asked: list[Any] = []
@@ -30,7 +33,8 @@ async def provider(answer: Answer, path: str = "/v1/realtime?model=x") -> AsyncI
         return answer(request)
 
     async with serving(app, host="127.0.0.1", port=0) as server:
-        calls = OpenAICalls(f"ws://127.0.0.1:{server.port}{path}", {"Authorization": "Bearer k"})
+        url = f"ws://127.0.0.1:{server.port}{path}"
+        calls = OpenAICalls(url, OpenAIRealtimeConnector(url, api_key=key).headers)
         try:
             yield calls, asked
         finally:
@@ -54,6 +58,21 @@ async def test_a_call_is_made_beside_the_models_address(location: str, path: str
     assert headers["authorization"] == "Bearer k"
     assert json.loads(parts["session"]) == {"type": "realtime", "model": "m"}
     assert parts["sdp"] in ("v=0 offer", b"v=0 offer")
+
+
+async def test_each_request_carries_the_key_of_its_moment() -> None:
+    keys = iter(["first", "second"])
+    async with provider(created("/calls/rtc_1"), key=lambda: next(keys)) as (calls, asked):
+        await calls.create(b"v=0", {})
+        await calls.hang_up("rtc_1")
+    assert [headers["authorization"] for _, headers, _ in asked] == ["Bearer first", "Bearer second"]
+
+
+async def test_a_key_that_cannot_be_had_refuses_the_call() -> None:
+    async with provider(created("/calls/rtc_1"), key=lambda: "") as (calls, asked):
+        with pytest.raises(ModelCallError, match="returned str, no key"):
+            await calls.create(b"v=0", {})
+    assert asked == []
 
 
 @pytest.mark.parametrize("location", ["", "/v1/realtime/calls/", "/v1/realtime/calls/a%20b", "/calls/" + "x" * 200])

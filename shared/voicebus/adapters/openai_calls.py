@@ -3,14 +3,14 @@
 import json
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
 import httpx2
 
-from voicebus.errors import ModelCallError
+from voicebus.errors import ModelCallError, ModelLinkError
 from voicebus.telemetry.logging import get_logger
 
 log: Final = get_logger(__name__)
@@ -32,17 +32,21 @@ class Call:
 
 
 class OpenAICalls:
-    """The calls of the provider whose WebSocket address is `url`. `headers` carry the credential. Close it."""
+    """The calls of the provider whose WebSocket address is `url`. Close it.
 
-    def __init__(self, url: str, headers: Mapping[str, str], *, tls: ssl.SSLContext | None = None) -> None:
+    `headers` are asked for at each request, as they carry the credential, which may expire.
+    """
+
+    def __init__(
+        self, url: str, headers: Callable[[], Awaitable[Mapping[str, str]]], *, tls: ssl.SSLContext | None = None
+    ) -> None:
         parts = urlsplit(url)
         scheme = {"ws": "http", "wss": "https"}.get(parts.scheme, parts.scheme)
         self._url = urlunsplit((scheme, parts.netloc, f"{parts.path.rstrip('/')}/calls", "", ""))
         self._where = parts.netloc.rpartition("@")[2]
         # Like the model's socket, it goes to the address itself.
-        self._http = httpx2.AsyncClient(
-            headers=dict(headers), timeout=CREATE_TIMEOUT_S, trust_env=False, verify=True if tls is None else tls
-        )
+        self._http = httpx2.AsyncClient(timeout=CREATE_TIMEOUT_S, trust_env=False, verify=True if tls is None else tls)
+        self._headers = headers
 
     async def aclose(self) -> None:
         await self._http.aclose()
@@ -78,11 +82,14 @@ class OpenAICalls:
     async def _post(self, url: str, **options: Any) -> tuple[httpx2.Response, bytes]:
         body = bytearray()
         try:
-            async with self._http.stream("POST", url, **options) as response:
+            headers = dict(await self._headers())
+            async with self._http.stream("POST", url, headers=headers, **options) as response:
                 async for part in response.aiter_bytes():
                     body += part
                     if len(body) > _MAX_ANSWER:
                         raise ModelCallError(f"the model at {self._where} answers with more than {_MAX_ANSWER} bytes")
+        except ModelLinkError as error:  # there is no key
+            raise ModelCallError(str(error), code=error.code) from error
         except httpx2.TimeoutException as error:
             raise ModelCallError(f"the model at {self._where} did not answer in time", code="timeout") from error
         except httpx2.HTTPError as error:

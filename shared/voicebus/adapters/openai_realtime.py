@@ -85,11 +85,6 @@ class OpenAIRealtimeConnector:
         """For an address with TLS."""
         return self._tls
 
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """What every request to this server carries, its credential included: never for a log."""
-        return self._headers
-
     def joining(self, call_id: str) -> "OpenAIRealtimeConnector":
         """The way to a call of this server, which others hold: a sideband."""
         joined = copy.copy(self)
@@ -122,7 +117,7 @@ class OpenAIRealtimeConnector:
             await connect(
                 model_url(self._url, model),
                 link,
-                headers=await self._credentials(),
+                headers=await self.headers(),
                 timeout_s=self._timeout_s,
                 tls=self._tls,
                 keepalive=self._keepalive,
@@ -147,8 +142,8 @@ class OpenAIRealtimeConnector:
             return "invalid_api_key"
         return _NO_CALL if status == 404 and "call_id=" in self._url else None
 
-    async def _credentials(self) -> Mapping[str, str]:
-        """The headers of one request, with the key of this moment.
+    async def headers(self) -> Mapping[str, str]:
+        """What a request to this server carries, with the key of this moment: never for a log.
 
         Raises:
             ModelLinkError: the function that gives the key raised, or gave none.
