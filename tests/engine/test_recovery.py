@@ -674,3 +674,42 @@ def test_words_that_the_next_socket_tells_after_all_are_recorded() -> None:
     talk.transcript("Hello?")
     (line,) = talk.records(EventType.ITEM_RECORDED)
     assert line.text == "Hello?"
+
+
+def dialled(talk: Talk) -> list[int]:
+    return [dial.address for dial in talk.of(Dial) if not dial.spare]
+
+
+def test_a_fallback_that_refuses_does_not_end_a_session_whose_model_may_come_back() -> None:
+    talk = Talk(models=("gpt-realtime", "other")).live()
+    talk.loses_the_link()
+    talk.timer(RECONNECT_TIMER)
+    talk.loses_the_link()  # the first cannot be reached
+    talk.timer(RECONNECT_TIMER)
+    talk.loses_the_link(code="invalid_api_key", fatal=True)
+    assert state(talk) is State.RECONNECTING
+    talk.timer(RECONNECT_TIMER)
+    talk.loses_the_link()
+    talk.timer(RECONNECT_TIMER)
+    assert dialled(talk) == [0, 1, 0, 0], "what has refused is not asked again"
+    talk.put(LinkOpened())
+    assert state(talk) is State.REPLAYING
+
+
+def test_a_session_ends_when_each_address_has_refused() -> None:
+    talk = Talk(models=("gpt-realtime", "other")).live()
+    talk.loses_the_link(code="invalid_api_key", fatal=True)
+    talk.timer(RECONNECT_TIMER)
+    assert dialled(talk) == [1]
+    talk.loses_the_link(code="invalid_api_key", fatal=True)
+    assert [close.reason for close in talk.of(Close)] == ["model_lost"]
+
+
+def test_what_has_refused_is_asked_again_once_a_socket_was_good() -> None:
+    talk = Talk(models=("gpt-realtime", "other")).live()
+    talk.loses_the_link(code="insufficient_quota", fatal=True)
+    talk.reconnects()
+    talk.now += 60
+    talk.loses_the_link()
+    talk.timer(RECONNECT_TIMER)
+    assert dialled(talk) == [1, 0]

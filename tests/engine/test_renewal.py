@@ -125,3 +125,17 @@ def test_an_attached_call_is_warned_and_does_not_move() -> None:
 def test_an_end_that_is_past_or_at_once_is_not_prepared_for() -> None:
     talk = expiring(Talk().live(), 0.0)
     assert RENEW_TIMER not in talk.timers()
+
+
+def test_a_second_socket_that_takes_over_serves_at_the_address_where_it_was_dialled() -> None:
+    talk = Talk(models=("gpt-realtime", "other")).live()
+    talk.loses_the_link(code="insufficient_quota", fatal=True)
+    talk.reconnects()
+    expiring(talk.asked("Hello"))
+    talk.timer(RENEW_TIMER)
+    spare_confirms(talk, talk.put(SpareOpened()))
+    after = talk.loses_the_link()
+    assert talk.of(SwitchLink, after)
+    expiring(talk)
+    talk.timer(RENEW_TIMER)
+    assert [dial.address for dial in talk.of(Dial)] == [1, 1, 1]

@@ -50,6 +50,8 @@ class Recovery:
         self._conversation = Conversation(parts.history, parts.transcript, parts.out.uplink, parts.out, parts.hide_item)
         self._replay = Replay(parts.out)
         self.address: int = 0
+        # Addresses that have refused for good since a socket was last good.
+        self._useless: set[int] = set()
         self._live_since: float | None = None
         self._met = False
         self._answered = False
@@ -69,16 +71,7 @@ class Recovery:
             return False
         was_live = self._live_since is not None
         self._judge(code)
-        elsewhere = is_fatal(code, item.close_code) or item.fatal or code == CIRCUIT_OPEN
-        delay: float | None = 0.0
-        if elsewhere and self.address + 1 < len(p.config.models):
-            self.address += 1
-        elif elsewhere and code != CIRCUIT_OPEN:
-            return False
-        else:
-            # Where nothing answers, the next one may; what has served is tried first again.
-            self.address = 0 if was_live else (self.address + 1) % max(1, len(p.config.models))
-            delay = self._backoff.next(item.jitter, limit=MAX_ATTEMPTS if self._met else MAX_FIRST_ATTEMPTS)
+        delay = 0.0 if spare else self._next(item, code, was_live=was_live)
         if delay is None:
             return False
         if p.out.uplink.open:  # also while it is configured: what was said to it then waits for the next one
@@ -91,12 +84,34 @@ class Recovery:
             p.out.set_timer(RECONNECT_TIMER, delay)
         return True
 
+    def _next(self, item: LinkLost, code: str | None, *, was_live: bool) -> float | None:
+        """Choose where to dial: after how long (s); None where each address has refused, or enough was tried.
+
+        What has served is tried first again; where nothing answers, the next one in turn may, after a while. One that
+        refuses is passed over at once, and not tried again until a socket was good.
+        """
+        fatal = item.fatal or is_fatal(code, item.close_code)
+        if fatal:
+            self._useless.add(self.address)
+        refuses = fatal or code == CIRCUIT_OPEN
+        count = max(1, len(self._p.config.models))
+        start = 0 if was_live and not refuses else self.address + 1
+        turn = ((start + step) % count for step in range(count))
+        before, after = self.address, next((address for address in turn if address not in self._useless), None)
+        if after is None:
+            return None
+        self.address = after
+        if refuses and after > before:
+            return 0.0
+        return self._backoff.next(item.jitter, limit=MAX_ATTEMPTS if self._met else MAX_FIRST_ATTEMPTS)
+
     def _judge(self, code: str | None) -> None:
         """Whether the socket that is lost was good, so that attempts are counted anew."""
         if self._live_since is not None:
             lived = self._p.out.now - self._live_since
             if self._answered or lived >= (_PROVED_EXPIRED_S if code == SESSION_EXPIRED else _PROVED_S):
                 self._backoff.restart()
+                self._useless.clear()
         self._answered = False
 
     def break_off(self) -> None:
