@@ -21,6 +21,9 @@ from starlette.routing import compile_path
 from voicebus.errors import SettingsError, VoicebusError
 from voicebus_services.tls import Certificate
 
+PROXIES: Final = ("127.0.0.1", "::1")
+"""A proxy on this machine tells who asks; nobody else is believed."""
+
 _BACKLOG: Final = 2048
 
 
@@ -114,8 +117,7 @@ async def serving(
         "log_config": None,
         "access_log": False,
         "server_header": False,
-        # A proxy on this machine tells who asks; nobody else is believed.
-        "forwarded_allow_ips": ["127.0.0.1", "::1"],
+        "forwarded_allow_ips": list(PROXIES),
         "timeout_graceful_shutdown": stop_timeout_s,
         "log_level": logging.WARNING,
     }
@@ -140,6 +142,14 @@ async def serving(
             await task
         finally:
             listener.close()
+
+
+def asker(peer: str | None, forwarded_for: str | None) -> str | None:
+    """Who asks, where uvicorn does not find out: the peer, or whom a proxy names that asks for somebody else."""
+    if peer not in PROXIES or not forwarded_for:
+        return peer
+    named = [name.strip() for name in forwarded_for.split(",")]
+    return next((name for name in reversed(named) if name not in PROXIES), named[0])
 
 
 def _listen(host: str, port: int) -> socket.socket:

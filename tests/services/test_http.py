@@ -10,7 +10,7 @@ from fastapi import FastAPI, Query
 
 from support.waiting import wait_until
 from voicebus.errors import SettingsError
-from voicebus_services.http import answer_with_problems, serving
+from voicebus_services.http import answer_with_problems, asker, serving
 
 
 def app_with_errors() -> FastAPI:
@@ -49,6 +49,23 @@ async def test_an_unexpected_error_tells_the_client_nothing_of_the_inside(client
     answer = await client.get("/broken")
     assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
     assert "inside" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded_for", "expected"),
+    [
+        ("127.0.0.1", None, "127.0.0.1"),
+        ("127.0.0.1", "203.0.113.9", "203.0.113.9"),
+        ("::1", "127.0.0.1, 203.0.113.9, 127.0.0.1", "203.0.113.9"),
+        ("127.0.0.1", "127.0.0.1", "127.0.0.1"),
+        ("203.0.113.9", "127.0.0.1", "203.0.113.9"),
+        (None, "127.0.0.1", None),
+    ],
+)
+def test_a_proxy_on_this_machine_is_believed_and_nobody_else(
+    peer: str | None, forwarded_for: str | None, expected: str | None
+) -> None:
+    assert asker(peer, forwarded_for) == expected
 
 
 async def test_a_port_in_use_is_one_sentence_that_names_the_setting() -> None:

@@ -22,7 +22,7 @@ from voicebus_services.gateway.faces.native_connection import AudioForm, NativeC
 from voicebus_services.gateway.faces.openai_address import CLOSE_CODE, unserved
 from voicebus_services.gateway.relaying import RELAYED, Peers, Relay
 from voicebus_services.gateway.sessions import Sessions
-from voicebus_services.http import ProblemError
+from voicebus_services.http import ProblemError, asker
 
 log = get_logger(__name__)
 
@@ -252,7 +252,7 @@ def _audio_form(query: Mapping[str, str]) -> AudioForm:
 
 
 def _presented(upgrade: Upgrade) -> Presented:
-    return Presented(upgrade.headers, upgrade.peer)
+    return Presented(upgrade.headers, asker(upgrade.peer, upgrade.headers.get("x-forwarded-for")))
 
 
 def _selected(upgrade: Upgrade) -> str | None:

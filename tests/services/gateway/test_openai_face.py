@@ -266,8 +266,15 @@ async def test_a_wrong_key_gets_101_then_an_error_then_close_3000(
     assert client.socket.close_reason == reason
 
 
-@pytest.mark.parametrize("headers", [{"Origin": "https://elsewhere.example"}, {"Host": "rebound.example"}])
-async def test_without_keys_a_page_from_elsewhere_gets_nothing(gateway: Gateway, headers: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://elsewhere.example"},
+        {"Host": "rebound.example"},
+        {"X-Forwarded-For": "203.0.113.9"},  # a proxy on this machine asks for somebody else
+    ],
+)
+async def test_without_keys_whoever_is_elsewhere_gets_nothing(gateway: Gateway, headers: dict[str, str]) -> None:
     async with realtime(gateway, additional_headers=headers) as client:
         assert await client.closed() == 3000
     async with native(gateway, additional_headers=headers) as client:
