@@ -637,6 +637,24 @@ async def test_a_refused_word_counts_anew_when_it_comes_again() -> None:
     await running.over()
 
 
+async def test_an_agent_that_could_not_take_over_is_tried_anew_when_the_word_comes_again() -> None:
+    outcomes: list[Any] = [KeyError("x"), AgentSpec("b")]
+    running = await Running(Engine(), agents=lambda _: outcomes.pop(0)).live()
+    deliver = running.world.deliver
+    assert deliver is not None
+    word = command("update_agent", "1", agent="b")
+    for expected in ("agent_failed", None):
+        later = deliver(word)
+        assert later is not None
+        await asyncio.wait({later})
+        await asyncio.sleep(0)
+        refused = later.exception()
+        assert (refused.code if isinstance(refused, CommandRefusedError) else refused) == expected
+    assert running.engine.given == [inputs.UpdateAgent(AgentSpec("b"))]
+    assert deliver(word) is None, "it has been carried out"
+    await running.over()
+
+
 async def test_a_command_that_comes_after_its_deadline_is_refused() -> None:
     running = await Running(Engine()).live()
     deliver = running.world.deliver

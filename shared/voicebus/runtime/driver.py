@@ -431,7 +431,9 @@ class SessionDriver:
             raise CommandRefusedError("not_ready", "the session is not connected to its model yet, or not any more")
         event = self._commands.read(entry)
         if isinstance(event, TakeOver):
-            return self.take_over(event.agent)
+            taken_over = self.take_over(event.agent)
+            taken_over.add_done_callback(lambda done: done.exception() and self._commands.forget(entry))
+            return taken_over
         if isinstance(event, Approve | Reject):
             try:
                 self.decide(event)

@@ -189,6 +189,9 @@ async def test_an_agent_that_cannot_take_over_is_said_without_internal_addresses
         await client.send("update_agent", agent="porter", id="u")
         error = await client.until("error", id="u")
         assert (error["code"], error["message"]) == ("agent_failed", "agent 'porter' cannot take over (BusError)")
+        # A client that has lost this answer asks again: nothing was done that could be acknowledged.
+        await client.send("update_agent", agent="porter", id="u", again=True)
+        assert (await client.until("error", id="u"))["code"] == "agent_failed"
         await client.send("end")
         assert await client.closed() == 1000
 

@@ -92,11 +92,11 @@ class NativeInput:
         except ValueError as error:
             self._error(command.id, "invalid_value", str(error))
         else:
-            self._remember(command.id)
             if done:
-                self._acknowledge(command.id)
+                self._carried_out(command.id)
 
-    def _remember(self, id: str | None) -> None:  # noqa: A002 - the wire's name
+    def _carried_out(self, id: str | None) -> None:  # noqa: A002 - the wire's name
+        self._acknowledge(id)
         if id is None:
             return
         self._done[id[:_MAX_ID]] = None
@@ -152,7 +152,7 @@ class NativeInput:
         if isinstance(refused, CommandRefusedError):
             self._error(id, refused.code, str(refused))
         else:
-            self._acknowledge(id)
+            self._carried_out(id)
 
 
 def _audio_bytes(binary: bool, message: bytes) -> int:

@@ -61,7 +61,7 @@ class Outlet:
             # Not here: the caller is in the middle of telling everybody.
             asyncio.get_running_loop().call_soon(self._socket.close, TRY_AGAIN_LATER, TOO_SLOW)
         elif self._drain is None:
-            self._drain = asyncio.create_task(self._send_waiting(), name="observer-outlet")
+            self._drain = asyncio.create_task(self._send_waiting(), name="outlet")
 
     def flush(self) -> None:
         """Hand everything that waits to the socket, which is about to be closed in order."""
