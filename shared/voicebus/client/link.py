@@ -144,10 +144,11 @@ class NativeLink:
         if not self._over and not self._connected.is_set():
             await self._connected.wait()  # and it has been sent, with all that had no answer
         elif not self._over:
+            socket = self._now()
             try:
-                await self._now().send(json.dumps(self._unanswered[given]))
+                await socket.send(json.dumps({"type": command, "id": given, **fields}))
             except ConnectionClosed:
-                await self._reconnected()
+                await self._reconnected(socket)
         if self._over:
             raise self._ended()
 
@@ -177,17 +178,17 @@ class NativeLink:
             await self._connected.wait()
             if self._over:
                 break
+            socket = self._now()
             try:
-                await self._now().send(frame)
+                await socket.send(frame)
             except ConnectionClosed:
-                await self._reconnected()
+                await self._reconnected(socket)
             else:
                 return
         raise self._ended()
 
-    async def _reconnected(self) -> None:
-        """Wait until the reader has noticed that the connection is gone, and has opened another or given up."""
-        socket = self._socket
+    async def _reconnected(self, socket: ClientConnection) -> None:
+        """Wait until the reader has noticed that this connection is gone, and has opened another or given up."""
         while self._socket is socket and not self._over:
             self._connected.clear()
             await self._connected.wait()
@@ -263,13 +264,24 @@ class NativeLink:
         return False
 
     async def _catch_up(self) -> None:
-        """Say what was to be said meanwhile."""
+        """Say what was to be said meanwhile, and what is added while that is said."""
         socket = self._now()
-        for command in list(self._unanswered.values()):
-            await socket.send(json.dumps({**command, "again": True}))
-        while self._unsent_audio:
-            await socket.send(self._unsent_audio[0])
-            self._unsent_size -= len(self._unsent_audio.popleft())
+        said: set[str] = set()
+        while True:
+            if (given := next((given for given in self._unanswered if given not in said), None)) is not None:
+                said.add(given)
+                await socket.send(json.dumps({**self._unanswered[given], "again": True}))
+            elif self._unsent_audio:
+                samples = self._unsent_audio.popleft()
+                self._unsent_size -= len(samples)
+                try:
+                    await socket.send(samples)
+                except ConnectionClosed:
+                    self._unsent_audio.appendleft(samples)
+                    self._unsent_size += len(samples)
+                    raise
+            else:
+                return
 
     async def _dial(self, address: str) -> ClientConnection:
         # Without a context of its own `connect` decides by the address.

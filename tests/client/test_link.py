@@ -1,0 +1,73 @@
+"""A link whose connections are given to it: what is said while one is opened again."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from websockets.exceptions import ConnectionClosedError
+
+from support.waiting import wait_until
+from voicebus.client import link
+from voicebus.client.link import NativeLink
+
+
+class Connection:
+    """Takes what is sent once `open`; iterating gives `says`, then waits for `cut`."""
+
+    def __init__(self, *says: dict[str, Any]) -> None:
+        self.says = says
+        self.open = asyncio.Event()
+        self.cut = asyncio.Event()
+        self.sent: list[Any] = []
+        self.close_code = 1006
+        self.close_reason = ""
+
+    async def send(self, frame: Any) -> None:
+        self.sent.append(frame if isinstance(frame, bytes) else json.loads(frame)["id"])
+        await self.open.wait()
+        if self.cut.is_set():
+            raise ConnectionClosedError(None, None)
+
+    async def close(self) -> None:
+        self.cut.set()
+
+    async def __aiter__(self) -> Any:
+        for event in self.says:
+            yield json.dumps(event)
+        await self.cut.wait()
+
+
+async def test_what_is_said_while_the_rest_is_caught_up_is_sent_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "_FIRST_DELAY_S", 0.0)
+    started = {"type": "session_started", "session": "s", "token": "t", "seq": 1}
+    first, second = Connection(started), Connection()
+    connections = [first, second]
+
+    class Given(NativeLink):
+        async def _dial(self, address: str) -> Any:
+            return connections.pop(0)
+
+    made = Given("http://gateway.example")
+    await made.open()
+    seen: list[Any] = []
+
+    async def read() -> None:
+        async for event in made:
+            seen.append(event["type"])
+
+    reading = asyncio.create_task(read(), name="reading")
+    await wait_until(lambda: seen == ["session_started"], description="the greeting")
+    first.open.set()
+    await made.command("send_message", "a", text="one")
+    first.cut.set()
+    await wait_until(lambda: second.sent == ["a"], description="the second connection to be caught up")
+    saying = asyncio.create_task(made.command("send_message", "b", text="two"), name="saying")
+    await made.send_audio(b"\0\0")
+    await asyncio.sleep(0)
+    second.open.set()
+    await saying
+    assert second.sent == ["a", "b", b"\0\0"]
+    await made.close()
+    await reading
+    assert seen == ["session_started", "connection_lost", "connection_resumed"]
