@@ -432,7 +432,12 @@ class SessionDriver:
         event = self._commands.read(entry)
         if isinstance(event, TakeOver):
             taken_over = self.take_over(event.agent)
-            taken_over.add_done_callback(lambda done: done.exception() and self._commands.forget(entry))
+
+            def forget_refused(done: asyncio.Future[None]) -> None:
+                if done.exception() is not None:
+                    self._commands.forget(entry)
+
+            taken_over.add_done_callback(forget_refused)
             return taken_over
         if isinstance(event, Approve | Reject):
             try:
