@@ -9,7 +9,9 @@ from websockets.exceptions import ConnectionClosedError
 
 from support.waiting import wait_until
 from voicebus.client import link
+from voicebus.client.creating import create_session
 from voicebus.client.link import NativeLink
+from voicebus.errors import RemoteError
 
 
 class Connection:
@@ -74,3 +76,25 @@ async def test_what_is_said_while_the_rest_is_caught_up_is_sent_too(monkeypatch:
     await made.close()
     await reading
     assert types() == ["session_started", "connection_lost", "connection_resumed"]
+
+
+async def test_a_credential_is_not_taken_along_to_where_a_gateway_redirects() -> None:
+    heads: list[bytes] = []
+
+    async def redirecting(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        port = writer.get_extra_info("sockname")[1]
+        place = b"Location: ws://localhost:%d/elsewhere" % port
+        if heads[-1].startswith(b"POST"):
+            place = place.replace(b"ws:", b"http:")
+        writer.write(b"HTTP/1.1 302 Found\r\nConnection: close\r\nContent-Length: 0\r\n" + place + b"\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(redirecting, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        with pytest.raises(RemoteError, match="HTTP 302"):
+            await NativeLink(url, api_key="secret").open()
+        with pytest.raises(RemoteError, match="HTTP 302"):
+            await create_session(url, {}, headers={"Authorization": "Bearer secret"})
+    assert [head.split()[1] for head in heads] == [b"/v1/sessions/connect", b"/v1/sessions"]

@@ -6,12 +6,20 @@ import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from http.client import HTTPException
 from typing import Any, Final
 
 from voicebus.client.address import creating_address
 from voicebus.errors import RemoteError, UserError
 
 _TIMEOUT_S: Final = 10.0
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Redirects are not followed: the credentials are for this address alone."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
 
 
 async def create_session(
@@ -38,14 +46,15 @@ async def create_session(
 
 
 def _post(request: urllib.request.Request, tls: ssl.SSLContext | None) -> Any:
+    opener = urllib.request.build_opener(_NoRedirects, urllib.request.HTTPSHandler(context=tls))
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_S, context=tls) as answer:  # noqa: S310
+        with opener.open(request, timeout=_TIMEOUT_S) as answer:
             return json.load(answer)
     except urllib.error.HTTPError as error:
         with error:
             said = error.read().decode(errors="replace")[:500]
         raise RemoteError(f"{request.full_url} refused with HTTP {error.code} {_detail(said)}".rstrip()) from error
-    except (OSError, ValueError) as error:
+    except (OSError, HTTPException, ValueError) as error:
         raise RemoteError(f"no gateway answers at {request.full_url} ({error})") from error
 
 

@@ -34,6 +34,13 @@ _LONGEST_DELAY_S: Final = 5.0
 _GREETINGS: Final = frozenset({"session_started", "session_resumed"})
 
 
+class _Connect(connect):
+    """Redirects are not followed: the credentials are for this address alone."""
+
+    def process_redirect(self, exc: Exception) -> Exception:
+        return exc
+
+
 class NativeLink:
     """A client's side of one session. `open` it, iterate over it until it ends, `close` it.
 
@@ -284,10 +291,10 @@ class NativeLink:
                 return
 
     async def _dial(self, address: str) -> ClientConnection:
-        # Without a context of its own `connect` decides by the address.
+        # Without a context of its own it decides by the address.
         options: dict[str, Any] = {} if self._tls is None else {"ssl": self._tls}
         try:
-            return await connect(
+            return await _Connect(
                 address, additional_headers=self._headers, open_timeout=CONNECT_TIMEOUT_S, max_size=None, **options
             )
         except InvalidStatus as error:
