@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
-from typing import Final
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Final
 
 import picows
 
@@ -17,6 +17,7 @@ from voicebus_services.gateway.relaying import Peer, Peers
 _RECORDED: Final = frozenset(EventType)
 # Frames that wait for the reader before the peer is read no further.
 _MAX_WAITING: Final = 100
+_MAX_SEQ: Final = 10**15 - 1
 
 
 class _Ear:
@@ -62,7 +63,7 @@ async def follow(
         BusError: the peer cannot be reached.
     """
     ear = _Ear()
-    query = {"session": session, "observe": "1", "seq": str(after)}
+    query = {"session": session, "observe": "1", "seq": str(min(after, _MAX_SEQ))}
     try:
         socket = await peers.open(peer, query, credential, ear)
     except (OSError, TimeoutError, picows.WSError, ValueError) as error:
@@ -71,10 +72,12 @@ async def follow(
     try:
         while True:
             while (frame := ear.take()) is not None:
-                event = _recorded(frame, seen)
-                if event is not None:
-                    seen = event.seq
-                    yield event
+                event = parse_event(frame)
+                if event.get("observer"):
+                    seen = event["from_seq"]  # the greeting: where this begins, where there is less than was asked for
+                elif (recorded := _recorded(frame, event, seen)) is not None:
+                    seen = recorded.seq
+                    yield recorded
             if ear.over:
                 return
             ear.news.clear()
@@ -87,9 +90,8 @@ async def follow(
         socket.close(GOING_AWAY)
 
 
-def _recorded(frame: bytes, seen: int) -> Recorded | None:
-    """The recorded event above `seen` in a frame; None for a frame of another kind, such as the greeting."""
-    event = parse_event(frame)
+def _recorded(frame: bytes, event: Mapping[str, Any], seen: int) -> Recorded | None:
+    """The recorded event above `seen` that a frame brings; None for a frame of another kind."""
     seq, kind = event.get("seq"), event.get("type")
     answers = kind == "error" and "id" in event
     if not isinstance(seq, int) or seq <= seen or kind not in _RECORDED or answers:

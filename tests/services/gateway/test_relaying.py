@@ -15,6 +15,7 @@ from services.gateway.routes.test_events import reading, sse
 from support.tls import Authority
 from support.waiting import wait_until
 from voicebus.contracts.streams import Keys
+from voicebus_services.gateway.faces.native import NativeFace
 from voicebus_services.gateway.wiring import Gateway
 
 
@@ -77,6 +78,24 @@ async def test_events_are_read_from_any_gateway(gateway: Gateway, other: Gateway
             rest = [event async for event in events]
     assert [number for number, _, _ in rest] == list(range(2, rest[-1][0] + 1))
     assert rest[-1][1] == "session_ended"
+
+
+@pytest.mark.parametrize("last", [10_000, 10**40])
+async def test_who_claims_to_have_more_than_there_is_gets_what_comes_from_any_gateway(
+    gateway: Gateway, other: Gateway, last: int
+) -> None:
+    async with native(gateway) as client:
+        session = (await client.until("session_started"))["session"]
+        await client.until("history_updated")
+        known = gateway.sessions.find(session)
+        assert isinstance(known, NativeFace)
+        for asked, observers in ((gateway, 0), (other, 1)):
+            async with reading(asked, session, **{"Last-Event-ID": str(last)}) as response:
+                await wait_until(lambda: known.observers == observers, description="the other gateway")  # noqa: B023
+                events, seen = sse(response), known.recorded.last
+                await client.send("send_message", text="[[say: hello]]")
+                assert (await anext(events))[0] > seen
+                await client.until("turn_ended")
 
 
 async def test_events_of_a_session_of_the_other_face_are_read_as_they_are_stored(
