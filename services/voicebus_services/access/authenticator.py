@@ -10,7 +10,7 @@ from fastapi import Request
 
 from voicebus.errors import BusError
 from voicebus.telemetry.logging import get_logger
-from voicebus_services.access.client_secrets import PREFIX, ClientSecrets
+from voicebus_services.access.client_secrets import PREFIX, ClientSecrets, Found
 from voicebus_services.access.jwks import KeysUnavailableError
 from voicebus_services.access.jwt_tokens import TokenError, Tokens
 from voicebus_services.access.keyfile import MAX_KEY_CHARS
@@ -116,14 +116,21 @@ class Authenticator:
         except BusError as error:
             log.warning("a client secret cannot be looked up", error=str(error))
             raise _unavailable("client secrets cannot be looked up now; try again shortly") from error
-        # A secret goes with the API key that minted it.
-        revoked = found is not None and found.minted_by is Kind.API_KEY and not self._holds(found.principal.key_id)
-        if found is None or revoked:
+        if found is None or not self._stands_for(found):
             raise _unauthorized("the client secret is not valid, or not any more; ask for a new one")
         return found.principal
 
-    def _holds(self, key_id: str) -> bool:
-        return self._keys is not None and self._keys.holds(key_id)
+    def _stands_for(self, secret: Found) -> bool:
+        """Whether what minted a secret would still be let in: the secret goes with it."""
+        match secret.minted_by:
+            case Kind.API_KEY:
+                return self._keys is not None and self._keys.holds(secret.principal.key_id, secret.principal.mark)
+            case Kind.JWT:
+                return self._tokens is not None
+            case Kind.LOCAL:
+                return not self.secured
+            case Kind.CLIENT_SECRET:
+                return False
 
 
 Dependency = Callable[[Request], Awaitable[Principal]]

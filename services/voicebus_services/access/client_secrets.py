@@ -36,6 +36,7 @@ class _Stored(BaseModel):
     limits: Limits
     key_sessions: int | None
     key_connections: int | None = None
+    key_mark: str = ""
     expires_at: int
     session: dict[str, Any]
 
@@ -82,6 +83,7 @@ class ClientSecrets:
             limits=limits.within(principal.limits),
             key_sessions=principal.limits.sessions,
             key_connections=principal.limits.connections_per_minute,
+            key_mark=principal.mark,
             expires_at=expires_at,
             session=dict(session),
         )
@@ -107,6 +109,7 @@ class ClientSecrets:
             secret_id=digest(value).hex()[:16],
             key_sessions=stored.key_sessions,
             key_connections=stored.key_connections,
+            mark=stored.key_mark,
         )
         return None if principal.expired() else Found(principal, stored.minted_by)
 

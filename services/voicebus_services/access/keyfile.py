@@ -103,6 +103,7 @@ def _hashed(number: int, line: str) -> Key:
         agents=stored.agents,
         limits=stored.limits,
         expires_at=stored.expires.timestamp() if stored.expires else None,
+        mark=_mark(bytes.fromhex(stored.sha256)),
     )
     return Key(bytes.fromhex(stored.sha256), principal)
 
@@ -117,4 +118,9 @@ def _plain(number: int, line: str, known: set[str]) -> Key:
         )
     # The place among the tenant's own keys: nothing of the key itself may show.
     place = sum(id.startswith(f"{tenant}:") for id in known) + 1  # noqa: A001 - the field's name
-    return Key(digest(key), Principal(tenant, f"{tenant}:{place}", Kind.API_KEY))
+    return Key(digest(key), Principal(tenant, f"{tenant}:{place}", Kind.API_KEY, mark=_mark(digest(key))))
+
+
+def _mark(digested: bytes) -> str:
+    """Tells a key from another one that takes its id, or its place in the file."""
+    return hashlib.sha256(b"mark:" + digested).hexdigest()[:16]

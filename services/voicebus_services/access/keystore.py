@@ -41,9 +41,12 @@ class KeyStore:
                 found = key.principal
         return found
 
-    def holds(self, key_id: str) -> bool:
-        """Whether there is a key of this id, and it has not expired."""
-        return any(key.principal.key_id == key_id and not key.principal.expired() for key in self._keys)
+    def holds(self, key_id: str, mark: str) -> bool:
+        """Whether there is this very key under this id, and it has not expired."""
+        wanted = (key_id, mark)
+        return any(
+            (key.principal.key_id, key.principal.mark) == wanted and not key.principal.expired() for key in self._keys
+        )
 
     async def keep(self) -> None:
         """Look at the file until cancelled. One that cannot be used is logged once, and the keys before it stay."""

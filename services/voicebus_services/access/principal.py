@@ -53,6 +53,8 @@ class Principal:
     `agents`: the agents that it may talk to, None for all. `expires_at`: Unix seconds after which the credential opens
     no more; what it opened goes on. `session`: settings that its sessions on the OpenAI face begin with.
 
+    Another key under the same `key_id` has another `mark`, which is for no log.
+
     Of a client secret `key_id` is the credential that minted it, `key_sessions` how many sessions that one may hold,
     `key_connections` how many it may open in a minute, and `secret_id` its own name: `limits` are the secret's alone.
     """
@@ -67,6 +69,7 @@ class Principal:
     secret_id: str | None = None
     key_sessions: int | None = None
     key_connections: int | None = None
+    mark: str = field(default="", repr=False)
 
     def may_use(self, agent: str) -> bool:
         return self.agents is None or agent in self.agents

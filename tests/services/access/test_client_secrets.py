@@ -66,16 +66,32 @@ async def test_no_secret_outlives_the_credential_that_minted_it(secrets: ClientS
     await wait_until(gone, description="the secret's end")
 
 
-async def test_a_secret_goes_with_the_key_that_minted_it(secrets: ClientSecrets, tmp_path: Path) -> None:
+@pytest.mark.parametrize("others", ["other:other-key", "acme:new-key"])  # gone, and replaced in its place
+async def test_a_secret_goes_with_the_key_that_minted_it(secrets: ClientSecrets, tmp_path: Path, others: str) -> None:
     file = tmp_path / "keys"
     file.write_text("acme:acme-key\n", encoding="utf-8")
     keys = KeyStore(file)
     access = Authenticator(keys, secrets=secrets)
-    minted = await secrets.mint(ACME, agent="desk", limits=Limits(), seconds=60, session={})
+    maker = keys.find("acme-key")
+    assert maker is not None
+    minted = await secrets.mint(maker, agent="desk", limits=Limits(), seconds=60, session={})
     presented = Presented({"sec-websocket-protocol": f"realtime, openai-insecure-api-key.{minted.value}"}, "10.0.0.7")
     assert (await access.authenticate(presented)).kind is Kind.CLIENT_SECRET
-    file.write_text("other:other-key\n", encoding="utf-8")
+    file.write_text(f"# changed\n{others}\n", encoding="utf-8")
     await keys.refresh()
     with pytest.raises(ProblemError, match="not any more") as refused:
         await access.authenticate(presented)
     assert refused.value.status == 401
+
+
+@pytest.mark.parametrize("kind", [Kind.LOCAL, Kind.JWT])
+async def test_a_secret_goes_with_the_kind_of_credential_that_minted_it(
+    secrets: ClientSecrets, tmp_path: Path, kind: Kind
+) -> None:
+    file = tmp_path / "keys"
+    file.write_text("acme:acme-key\n", encoding="utf-8")
+    minted = await secrets.mint(replace(ACME, kind=kind), agent="desk", limits=Limits(), seconds=60, session={})
+    with pytest.raises(ProblemError, match="not any more"):
+        await Authenticator(KeyStore(file), secrets=secrets).authenticate(
+            Presented({"authorization": f"Bearer {minted.value}"}, "10.0.0.7")
+        )
