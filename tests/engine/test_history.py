@@ -177,3 +177,15 @@ def test_users_items_have_the_status_that_the_model_gave_them() -> None:
     talk.model("conversation.item.added", item=wire)
     talk.model("conversation.item.added", item={**wire, "id": "item_2", "status": "completed"})
     assert ["status" in item for item in talk.session.history] == [False, True]
+
+
+def test_the_last_of_some_that_follow_an_item_is_found() -> None:
+    history = History()
+    for item in ("a", "b", "c", "d"):
+        history.put(message(item, "user", [{"type": "input_text", "text": item}]), None)
+    assert history.last_behind("a", {"b", "c"}) == "c"
+    assert history.last_behind("a", {"c"}) == "a"
+    assert history.last_behind("d", {"a"}) == "d"
+    assert history.last_behind("unknown", {"a"}) == "unknown"
+    assert history.last_behind("", {"a"}) == "", "for some servers every item is the first"
+    assert history.last_behind("", {"a", "b", "c", "d"}) == "d"

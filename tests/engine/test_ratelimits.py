@@ -88,3 +88,16 @@ def test_a_used_up_quota_ends_the_session_with_one_error() -> None:
     assert talk.errors() == ["insufficient_quota"]
     assert talk.last[-1] == Close("model_lost", 1011)
     assert talk.records(EventType.SESSION_ENDED)[0].reason == "model_lost"
+
+
+def test_a_limit_is_waited_for_also_where_the_socket_is_lost_meanwhile() -> None:
+    talk = Talk().asked()
+    error = {"type": "rate_limit_exceeded", "code": "rate_limit_exceeded", "message": "Please try again in 20s."}
+    talk.ends(status="failed", status_details={"type": "failed", "error": error})
+    due = talk.timers()[RETRY_TIMER]
+    talk.loses_the_link()
+    since = len(talk.all)
+    talk.reconnects()
+    assert not talk.sent("response.create", talk.all[since:])
+    assert talk.timers()[RETRY_TIMER] == due
+    assert len(talk.sent("response.create", talk.timer(RETRY_TIMER))) == 1

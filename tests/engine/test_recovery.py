@@ -713,3 +713,32 @@ def test_what_has_refused_is_asked_again_once_a_socket_was_good() -> None:
     talk.loses_the_link()
     talk.timer(RECONNECT_TIMER)
     assert dialled(talk) == [1, 0]
+
+
+@pytest.mark.parametrize("face", [Face.NATIVE, Face.OPENAI])
+def test_what_comes_next_stands_behind_an_answer_that_was_cut_before_its_first_word(face: Face) -> None:
+    talk = Talk(face=face).live()
+    talk.user_speaks("item_u")
+    talk.transcript("Hello?")
+    talk.begins("resp_1", unasked=True)
+    talk.item_begins("item_a", previous="item_u")
+    talk.loses_the_link()
+    told = talk.dials()
+    assert talk.told_again(told) == [("user", "Hello?")]
+    talk.confirms(told)
+    talk.user_item("item_v", [{"type": "input_text", "text": "Are you there?"}], "item_u")
+    assert [item["item_id"] for item in talk.session.history] == ["item_u", "item_a", "item_v"]
+    if face is Face.OPENAI:
+        assert talk.shown("conversation.item.added")[-1]["previous_item_id"] == "item_a"
+
+
+def test_what_is_said_while_a_tool_runs_stands_behind_its_call_over_a_loss() -> None:
+    talk = Talk(agent(tools=[tool()])).live()
+    talk.user_speaks("item_u")
+    talk.begins("resp_1", unasked=True)
+    talk.calls()
+    talk.ends()
+    talk.loses_the_link()
+    talk.reconnects()
+    talk.user_item("item_v", [{"type": "input_text", "text": "Hurry."}], "item_u")
+    assert [item["item_id"] for item in talk.session.history] == ["item_u", "item_call_1", "item_v"]

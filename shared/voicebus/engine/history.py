@@ -4,7 +4,7 @@ What is kept is bounded, whatever a model sends: texts are cut, and the oldest i
 conversation (not out of the model's). A call of an hour has some hundred items and less than 100 000 characters.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any, Final
 
 from voicebus.engine import wire
@@ -110,6 +110,19 @@ class History:
         self._order.insert(place, item_id)
         self._keep(new)
         return True
+
+    def last_behind(self, item_id: str, among: Container[str]) -> str:
+        """The last of the items `among` that follow this one with no other between, or this one.
+
+        "" is the front, for which some servers say so of every item: it counts only where there are no others at all.
+        """
+        if item_id and item_id not in self._items:
+            return item_id
+        last, place = item_id, self._order.index(item_id) + 1 if item_id else 0
+        while place < len(self._order) and self._order[place] in among:
+            last = self._order[place]
+            place += 1
+        return last if item_id or place == len(self._order) else ""
 
     def shown(self, item: Mapping[str, Any]) -> dict[str, Any]:
         """An item under its `id`, as the history would keep it; of a call its `output` as well."""

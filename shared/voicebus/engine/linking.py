@@ -61,6 +61,10 @@ class Linking:
         self._replayed(event)
         return True
 
+    def placed(self, event: Mapping[str, Any]) -> Mapping[str, Any]:
+        """An event of the model, with its item in its place among all that we know of."""
+        return self.recovery.placed(event)
+
     def went_live(self, session: Mapping[str, Any] | None, *, replayed: bool) -> None:
         """The conversation begins, or goes on behind a replay; `session` is how the socket has confirmed itself."""
         if replayed:

@@ -187,6 +187,17 @@ class Recovery:
         uplink.heard(event)
         return False
 
+    def placed(self, event: Event) -> Event:
+        """An event of the model: a new item goes behind what its socket was not told of and stands before it."""
+        uplink, history = self._p.out.uplink, self._p.history
+        if not uplink.untold or wire.text(event, "type") not in _ECHOES or "previous_item_id" not in event:
+            return event
+        if history.item(wire.text(wire.mapping(event, "item"), "id")) is not None:
+            return event
+        previous = wire.text(event, "previous_item_id")
+        behind = history.last_behind(previous, uplink.untold)
+        return event if behind == previous else {**event, "previous_item_id": behind}
+
     @property
     def is_confirmed(self) -> bool:
         return self._replay.is_confirmed
@@ -241,7 +252,10 @@ class Recovery:
         """An item was truncated."""
         if self._p.out.uplink.open:
             items, _ = self._conversation.items()
-            self._replay.replace(item_id, next((item for item in items if item.id == item_id), None))
+            left = next((item for item in items if item.id == item_id), None)
+            if left is None:
+                self._p.out.uplink.untold.add(item_id)
+            self._replay.replace(item_id, left)
 
     def _note_told(self) -> None:
         """Which items' echoes tell nothing new, and which spoken answers this socket knows as text."""
@@ -250,6 +264,7 @@ class Recovery:
         uplink.replayed = {
             item.id for item in told if history.item(item.id) or history.is_hidden(item.id) or item.id in uplink.extras
         }
+        uplink.untold = {item["item_id"] for item in history.json()} - {item.id for item in told}
         uplink.spoken_texts = {item.id for item in told if wire.text(item.wire, "role") == "assistant"}
 
     def _out_of_place(self, item: Event) -> Event:

@@ -188,6 +188,8 @@ class Session:
         if self._linking.heard(item.event):
             self._out.add(ConcealInput(None))
             return
+        placed = self._linking.placed(item.event)
+        item = item if placed is item.event else ModelEvent(placed)
         events = translate(item.event)
         last = item if not events or events[-1] is item.event else ModelEvent(events[-1])
         admitted = self._admit(last)

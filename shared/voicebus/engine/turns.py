@@ -69,6 +69,8 @@ class Turns:
         self._marks_come_back = False
         self._assumed: Create | None = None
         self._backing_off = False
+        # Until when the model's provider wants to be left alone, whatever the socket.
+        self._rests_until = 0.0
         # Without a socket nothing goes out; creates wait for the next one, those out of band in `_apart_again`.
         self.connected_now: bool = True
         self._apart_again: list[Create] = []
@@ -184,14 +186,16 @@ class Turns:
 
         Returns the responses that it has cut off, which their caller ends.
         """
-        self.connected_now = self._marks_come_back = self._backing_off = False
+        self.connected_now = self._marks_come_back = False
         create, self._assumed = self._release(), None
         if create is not None and not create.withdrawn:
             self._put_first(create)
         self._apart_again += self._apart.values()
         self._apart.clear()
         self._given_up.clear()
-        self._out.cancel_timer(RETRY_TIMER)
+        if self._out.now >= self._rests_until:
+            self._backing_off = False
+            self._out.cancel_timer(RETRY_TIMER)
         running = self._running_apart()
         return running if self.active is None else [*running, self.active]
 
@@ -393,7 +397,7 @@ class Turns:
 
     def rest(self, delay: float) -> None:
         """Nothing is asked for `delay` s."""
-        self._backing_off = True
+        self._backing_off, self._rests_until = True, self._out.now + delay
         self._out.set_timer(RETRY_TIMER, delay)
 
     def retry_due(self) -> None:

@@ -36,6 +36,7 @@ class Uplink:
     `commits` are those that the model has not carried out; `was_asked`: the last turn ended by one of them.
     `extras` are the items that the session or the client has made and the history does not show, by id, each with the
     id of the item before it. `missing` are calls that the present socket was not told of, as they had no output.
+    `untold` are items of the history that the present socket was not told of, as a model can make nothing of them.
     `spoken_texts` are items of the assistant that the present socket knows as text, since they were replayed;
     `truncated` are the truncations that no socket can carry out on them.
     """
@@ -47,6 +48,7 @@ class Uplink:
         self.extras: dict[str, tuple[str | None, Event]] = {}
         self.missing: dict[str, tuple[str, Event]] = {}
         self.replayed: set[str] = set()
+        self.untold: set[str] = set()
         self.spoken_texts: set[str] = set()
         self.truncated: list[Event] = []
         self.refused: Callable[[Event], None] = lambda event: None
@@ -180,6 +182,7 @@ class Uplink:
         """Another socket takes over, which knows nothing of what this one was told."""
         self.missing.clear()
         self.replayed.clear()
+        self.untold.clear()
         self.spoken_texts.clear()
 
     def reopened(self) -> list[Event]:
