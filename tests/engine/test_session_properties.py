@@ -584,6 +584,7 @@ class Conversation(RuleBasedStateMachine):
     @rule(again=st.booleans())
     def the_socket_is_lost(self, again: bool) -> None:
         """At any moment; sometimes the next one is lost as well, before it has been told everything."""
+        self.marks_came_back = False  # whether another server repeats them is not known yet
         self.talk.put(LinkLost("reset"))
         if again and self.talk.session.state is State.RECONNECTING:
             self.opens()

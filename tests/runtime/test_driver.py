@@ -206,6 +206,7 @@ class Running:
         *,
         tap: ModelTap | None = None,
         inline_tools: bool = False,
+        author: Author | None = None,
         **more: Any,
     ) -> None:
         self.world, self.client, self.engine = World(), Client(), engine
@@ -213,7 +214,7 @@ class Running:
         config = SessionConfig("S", Face.NATIVE, AgentSpec("a"), "m", inline_tools=inline_tools)
 
         bus = Bus(Clock(), self.world, self.world, self.world, self.world)
-        self.driver = SessionDriver(engine, config, REF, bus, self.client, author=Author(**more), tap=tap)
+        self.driver = SessionDriver(engine, config, REF, bus, self.client, author=author or Author(**more), tap=tap)
         self.task = asyncio.create_task(self.driver.run(self.connector))
 
     async def live(self) -> "Running":
@@ -589,8 +590,7 @@ async def test_whoever_asked_is_told_where_the_session_ends_before_the_agent_too
             await asyncio.Event().wait()
             raise AssertionError
 
-    running = Running(Engine())
-    running.driver._author = Stuck()
+    running = Running(Engine(), author=Stuck())
     await running.live()
     later = running.driver.take_over("b")
     await asyncio.sleep(0)

@@ -6,11 +6,9 @@ engine sees one thing at a time and outputs keep their order. An exception ends 
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
-from voicebus.contracts.commands import SESSION_COMMAND
-from voicebus.contracts.envelope import Entry
 from voicebus.contracts.journal import ErrorRecorded, EventType, SessionEnded
 from voicebus.engine.config import SessionConfig
 from voicebus.engine.inputs import (
@@ -24,11 +22,8 @@ from voicebus.engine.inputs import (
 )
 from voicebus.engine.outputs import (
     CancelTimer,
-    CancelTool,
     Close,
     ConcealInput,
-    DispatchCheck,
-    DispatchTool,
     Emit,
     ForwardAudio,
     HoldInput,
@@ -36,24 +31,21 @@ from voicebus.engine.outputs import (
     Observe,
     Output,
     Record,
-    ResolveAgent,
     ReturnInputs,
     SetTimer,
     ToClient,
-    VetCall,
-    WordToolError,
 )
 from voicebus.engine.state import State
 from voicebus.errors import CommandRefusedError, ModelLinkError
 from voicebus.ports import ModelConnector, SessionRef
-from voicebus.runtime import asking, frames
-from voicebus.runtime.commands import Commands, TakeOver
+from voicebus.runtime import frames
+from voicebus.runtime.arrivals import Arrivals
 from voicebus.runtime.inline import CALL_GOES_ON, InlineCalls, call_of
 from voicebus.runtime.modelside import ModelSide, jitter
 from voicebus.runtime.reading import audio_input, read_event
 from voicebus.runtime.surroundings import Author, Bus, ClientFace, Engine, ModelTap
 from voicebus.runtime.timers import Timers
-from voicebus.telemetry import metrics
+from voicebus.runtime.workside import WorkSide
 from voicebus.telemetry.logging import get_logger
 from voicebus.telemetry.measurements import observe
 
@@ -66,7 +58,6 @@ CLEAN_UP_S: Final = 10.0
 """What a session that ended may take to write its last records, close its model and end its jobs."""
 
 _INTERNAL_ERROR: Final = 1011
-_SERVICE: Final = "gateway"
 
 
 class SessionDriver:
@@ -84,15 +75,13 @@ class SessionDriver:
         tap: ModelTap | None = None,
     ) -> None:
         self._engine = engine
-        self._config = config
         self._ref = ref
         self._bus = bus
         self._face = face
-        self._author = author
         self._tap = tap
         self._log = log.bind(session=ref.id, agent=config.agent.name, trace=ref.traceparent)
         self._model = ModelSide(config.models or (config.model,), bus.clock, self, self.feed, self.job)
-        self._commands = Commands()
+        self._arrivals = Arrivals(bus.clock, self)
         self._inputs: deque[tuple[Input, frames.AudioDelta | None, int]] = deque()
         self._item: tuple[Input, frames.AudioDelta | None, int] | None = None
         # What of the model's nobody may know of yet; bounded by the engine.
@@ -103,6 +92,7 @@ class SessionDriver:
         # Frames that came before the engine was started; bounded by what a server says before it is spoken to.
         self._early: list[bytes] = []
         self._inline = InlineCalls()
+        self._work = WorkSide(config, ref, bus, author, self._inline, self.feed, self.job)
         self._timers = Timers(bus.clock, self.feed)
         self._jobs: set[asyncio.Task[None]] = set()
         self._ended = asyncio.Event()
@@ -113,6 +103,7 @@ class SessionDriver:
         """Why the session ends where `run` is cancelled."""
         self._perform: dict[type, Callable[[Any], None]] = {
             **self._model.performs,
+            **self._work.performs,
             ForwardAudio: self._forward_audio,
             HoldInput: self._hold_input,
             ReturnInputs: self._return_inputs,
@@ -120,12 +111,6 @@ class SessionDriver:
             ToClient: self._to_client,
             Emit: self._emit,
             Record: self._record,
-            DispatchTool: self._dispatch_tool,
-            CancelTool: self._cancel_tool,
-            DispatchCheck: self._dispatch_check,
-            ResolveAgent: self._resolve_agent,
-            VetCall: self._vet_call,
-            WordToolError: self._word_error,
             SetTimer: self._timers.set,
             CancelTimer: self._timers.cancel,
             Observe: self._observe,
@@ -159,7 +144,7 @@ class SessionDriver:
 
         A model that cannot be reached is a session that ended: it is recorded and the client is told.
         """
-        self._bus.inbox.subscribe(self._ref.id, self._arrived)
+        self._bus.inbox.subscribe(self._ref.id, self._arrivals.arrived)
         try:
             lost: ModelLinkError | None = None
             if connectors:
@@ -225,22 +210,7 @@ class SessionDriver:
         Raises, in the future:
             CommandRefusedError: `unknown_agent`, `agent_failed`, or `session_ended` before it was resolved.
         """
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        async def asked() -> None:
-            try:
-                update = await asking.take_over(self._author, agent)
-                self.feed(update)
-                self._bus.journal.update(self._ref, {"agent": update.agent.name})
-                done.set_result(None)
-            except CommandRefusedError as refused:
-                done.set_exception(refused)
-            finally:
-                if not done.done():
-                    done.set_exception(CommandRefusedError("session_ended", "the session ended meanwhile"))
-
-        self.job("take-over", asked())
-        return done
+        return self._work.take_over(agent)
 
     def note(self, state: Mapping[str, str]) -> None:
         """Change fields of the session's state that no recorded event changes."""
@@ -420,35 +390,6 @@ class SessionDriver:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._crash(error if isinstance(error, Exception) else RuntimeError(repr(error)))
 
-    # --- the inbox ----------------------------------------------------------------------------------
-
-    def _arrived(self, entry: Entry) -> asyncio.Future[None] | None:
-        """Raises `ContractError` for what no session reads, `CommandRefusedError` for what this one cannot do now."""
-        metrics.MESSAGE_QUEUE.labels(service=_SERVICE).observe(max(0, self._bus.clock.at_ms() - entry.at) / 1000)
-        if entry.type == SESSION_COMMAND and entry.deadline is not None and entry.deadline < self._bus.clock.at_ms():
-            raise CommandRefusedError("expired", "the command came after its deadline")
-        if entry.type == SESSION_COMMAND and not self.live:
-            raise CommandRefusedError("not_ready", "the session is not connected to its model yet, or not any more")
-        event = self._commands.read(entry)
-        if isinstance(event, TakeOver):
-            taken_over = self.take_over(event.agent)
-
-            def forget_refused(done: asyncio.Future[None]) -> None:
-                if done.exception() is not None:
-                    self._commands.forget(entry)
-
-            taken_over.add_done_callback(forget_refused)
-            return taken_over
-        if isinstance(event, Approve | Reject):
-            try:
-                self.decide(event)
-            except CommandRefusedError:
-                self._commands.forget(entry)
-                raise
-        elif event is not None:
-            self.feed(event)
-        return None
-
     # --- outputs ------------------------------------------------------------------------------------
 
     def _forward_audio(self, output: ForwardAudio) -> None:
@@ -477,41 +418,6 @@ class SessionDriver:
         self.last_seq = output.seq
         self._bus.journal.append(self._ref, output, at_ms)
         self._face.record(output.seq, output.type, at_ms, output.data)
-
-    def _dispatch_tool(self, output: DispatchTool) -> None:
-        self._waits_for(output.call_id)
-        self._bus.tools.dispatch(self._ref, output)
-
-    def _cancel_tool(self, output: CancelTool) -> None:
-        self._inline.end(output.call_id)
-        self._bus.tools.cancel(self._ref, output)
-
-    def _dispatch_check(self, output: DispatchCheck) -> None:
-        limit = self._config.guardrail_timeout_ms if output.timeout_ms is None else output.timeout_ms
-        self._bus.guardrails.check(self._ref, output, timeout_ms=limit)
-
-    # --- the author's side --------------------------------------------------------------------------
-
-    def _resolve_agent(self, output: ResolveAgent) -> None:
-        self._waits_for(output.call_id)
-        self._ask(f"resolve-agent-{output.call_id}", lambda: asking.resolve(self._author, output))
-
-    def _vet_call(self, output: VetCall) -> None:
-        self._waits_for(output.call_id)
-        self._ask(f"vet-{output.call_id}", lambda: asking.vet(self._author, output))
-
-    def _word_error(self, output: WordToolError) -> None:
-        self._ask(f"word-{output.call_id}", lambda: asking.word_error(self._author, output))
-
-    def _waits_for(self, call_id: str) -> None:
-        if self._config.inline_tools:
-            self._inline.begin(call_id)
-
-    def _ask(self, name: str, question: Callable[[], Awaitable[Input]]) -> None:
-        async def answered() -> None:
-            self.feed(await question())
-
-        self.job(name, answered())
 
     # --- the rest -----------------------------------------------------------------------------------
 

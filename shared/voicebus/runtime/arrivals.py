@@ -1,0 +1,69 @@
+"""What comes to one session through its inbox: replies of workers, and commands, which may be refused."""
+
+import asyncio
+from typing import Final, Protocol
+
+from voicebus.contracts.commands import SESSION_COMMAND
+from voicebus.contracts.envelope import Entry
+from voicebus.engine.inputs import Approve, Input, Reject
+from voicebus.errors import CommandRefusedError
+from voicebus.ports import Clock
+from voicebus.runtime.commands import Commands, TakeOver
+from voicebus.telemetry import metrics
+
+_SERVICE: Final = "gateway"
+
+
+class Obeys(Protocol):
+    """The session that the entries are for."""
+
+    @property
+    def live(self) -> bool: ...
+
+    def feed(self, event: Input) -> None: ...
+
+    def decide(self, word: Approve | Reject) -> None: ...
+
+    def take_over(self, agent: str) -> asyncio.Future[None]: ...
+
+
+class Arrivals:
+    """Reads the entries of an inbox and brings them to `session`, each command once."""
+
+    def __init__(self, clock: Clock, session: Obeys) -> None:
+        self._clock = clock
+        self._session = session
+        self._commands = Commands()
+
+    def arrived(self, entry: Entry) -> asyncio.Future[None] | None:
+        """Bring one entry; a future is done once its command is carried out.
+
+        Raises:
+            ContractError: no session reads such an entry.
+            CommandRefusedError: this session cannot do it now.
+        """
+        now = self._clock.at_ms()
+        metrics.MESSAGE_QUEUE.labels(service=_SERVICE).observe(max(0, now - entry.at) / 1000)
+        if entry.type == SESSION_COMMAND and entry.deadline is not None and entry.deadline < now:
+            raise CommandRefusedError("expired", "the command came after its deadline")
+        if entry.type == SESSION_COMMAND and not self._session.live:
+            raise CommandRefusedError("not_ready", "the session is not connected to its model yet, or not any more")
+        event = self._commands.read(entry)
+        if isinstance(event, TakeOver):
+            taken_over = self._session.take_over(event.agent)
+            taken_over.add_done_callback(lambda done: self._settled(entry, done))
+            return taken_over
+        if isinstance(event, Approve | Reject):
+            try:
+                self._session.decide(event)
+            except CommandRefusedError:
+                self._commands.forget(entry)
+                raise
+        elif event is not None:
+            self._session.feed(event)
+        return None
+
+    def _settled(self, entry: Entry, done: asyncio.Future[None]) -> None:
+        """An agent has taken over, or could not: then the command counts anew should it come again."""
+        if done.cancelled() or done.exception() is not None:
+            self._commands.forget(entry)

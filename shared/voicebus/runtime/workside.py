@@ -1,0 +1,107 @@
+"""What the engine wants of others than the model: tools, checks, and the author of its agents, who all answer later."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any
+
+from voicebus.engine.config import SessionConfig
+from voicebus.engine.inputs import Input
+from voicebus.engine.outputs import CancelTool, DispatchCheck, DispatchTool, ResolveAgent, VetCall, WordToolError
+from voicebus.errors import CommandRefusedError
+from voicebus.ports import SessionRef
+from voicebus.runtime import asking
+from voicebus.runtime.inline import InlineCalls
+from voicebus.runtime.surroundings import Author, Bus
+
+
+class WorkSide:
+    """Performs the engine's outputs about work, and feeds it what the author answers.
+
+    Results of tools and checks come through the inbox. `inline` are the calls that the model's frames wait for.
+    """
+
+    def __init__(
+        self,
+        config: SessionConfig,
+        ref: SessionRef,
+        bus: Bus,
+        author: Author,
+        inline: InlineCalls,
+        feed: Callable[[Input], None],
+        job: Callable[[str, Coroutine[Any, Any, None]], None],
+    ) -> None:
+        self._config = config
+        self._ref = ref
+        self._bus = bus
+        self._author = author
+        self._inline = inline
+        self._feed = feed
+        self._job = job
+        self.performs: Mapping[type, Callable[[Any], None]] = {
+            DispatchTool: self._dispatch_tool,
+            CancelTool: self._cancel_tool,
+            DispatchCheck: self._dispatch_check,
+            ResolveAgent: self._resolve_agent,
+            VetCall: self._vet_call,
+            WordToolError: self._word_error,
+        }
+
+    def take_over(self, agent: str) -> asyncio.Future[None]:
+        """Have the deployed agent of this name take over; done once it is in charge.
+
+        Raises, in the future:
+            CommandRefusedError: `unknown_agent`, `agent_failed`, or `session_ended` before it was resolved.
+        """
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        async def asked() -> None:
+            try:
+                update = await asking.take_over(self._author, agent)
+                self._feed(update)
+                self._bus.journal.update(self._ref, {"agent": update.agent.name})
+                done.set_result(None)
+            except CommandRefusedError as refused:
+                done.set_exception(refused)
+            finally:
+                if not done.done():
+                    done.set_exception(CommandRefusedError("session_ended", "the session ended meanwhile"))
+
+        self._job("take-over", asked())
+        return done
+
+    # --- workers --------------------------------------------------------------------------------------
+
+    def _dispatch_tool(self, output: DispatchTool) -> None:
+        self._waits_for(output.call_id)
+        self._bus.tools.dispatch(self._ref, output)
+
+    def _cancel_tool(self, output: CancelTool) -> None:
+        self._inline.end(output.call_id)
+        self._bus.tools.cancel(self._ref, output)
+
+    def _dispatch_check(self, output: DispatchCheck) -> None:
+        limit = self._config.guardrail_timeout_ms if output.timeout_ms is None else output.timeout_ms
+        self._bus.guardrails.check(self._ref, output, timeout_ms=limit)
+
+    # --- the author -----------------------------------------------------------------------------------
+
+    def _resolve_agent(self, output: ResolveAgent) -> None:
+        self._waits_for(output.call_id)
+        self._ask(f"resolve-agent-{output.call_id}", lambda: asking.resolve(self._author, output))
+
+    def _vet_call(self, output: VetCall) -> None:
+        self._waits_for(output.call_id)
+        self._ask(f"vet-{output.call_id}", lambda: asking.vet(self._author, output))
+
+    def _word_error(self, output: WordToolError) -> None:
+        self._ask(f"word-{output.call_id}", lambda: asking.word_error(self._author, output))
+
+    def _waits_for(self, call_id: str) -> None:
+        if self._config.inline_tools:
+            self._inline.begin(call_id)
+
+    def _ask(self, name: str, question: Callable[[], Awaitable[Input]]) -> None:
+        async def answered() -> None:
+            self._feed(await question())
+
+        self._job(name, answered())
