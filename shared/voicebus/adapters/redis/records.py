@@ -7,8 +7,6 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ulid import ULID
-
 from voicebus.adapters.redis.client import RedisConnection
 from voicebus.contracts.envelope import Entry
 from voicebus.contracts.journal import EVENTS, EventType
@@ -21,7 +19,7 @@ log: Final = get_logger(__name__)
 _PAGE: Final = 500
 # Entries of a shard that are looked through for one session, at most.
 _MAX_PAGES: Final = 400
-# The clock that made a session's id need not be the one that made the entries' ids.
+# A gateway's clock, by which a session began, need not be the one that made the entries' ids.
 _CLOCKS_APART_MS: Final = 60_000
 
 
@@ -48,7 +46,9 @@ class RedisRecords:
         self, session: str, after: int, upto: int, found: dict[int, tuple[int, EventType, dict[str, Any]]]
     ) -> None:
         stream = self._keys.events(self._keys.event_shard(session))
-        start = str(max(0, _made_at(session) - _CLOCKS_APART_MS))
+        # Not from the id: that of a call is its provider's, and says nothing of time.
+        began = int(await self._bus.call("HGET", self._keys.session_state(session), "started_at") or 0)
+        start = str(max(0, began - _CLOCKS_APART_MS))
         for _ in range(_MAX_PAGES):
             entries = await self._bus.call("XRANGE", stream, start, "+", "COUNT", _PAGE)
             for entry_id, flat in entries:
@@ -81,10 +81,3 @@ def _readable(fields: Mapping[str, str]) -> Entry | None:
         log.warning("an event cannot be read", error=str(error))
         return None
     return entry if entry.type in EVENTS else None
-
-
-def _made_at(session: str) -> int:
-    try:
-        return int(ULID.from_str(session).milliseconds)
-    except ValueError:
-        return 0
