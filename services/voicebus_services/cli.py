@@ -118,7 +118,8 @@ def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 def _help(name: str, description: str | None, default: object) -> str:
     text = description or name.replace("_", " ").capitalize() + "."
     shown = f"{default.total_seconds():g}s" if hasattr(default, "total_seconds") else default
-    return f"{text} Default: {shown}." if shown not in (None, {}) else text
+    shown = ",".join(shown) if isinstance(shown, tuple) else shown
+    return f"{text} Default: {shown}." if shown not in (None, {}, "") else text
 
 
 def _export(options: dict[str, Any]) -> None:

@@ -48,7 +48,7 @@ def _json(value: object) -> object:
     try:
         return json.loads(value)
     except ValueError:
-        raise ValueError('a JSON object such as {"name": "value"} is allowed') from None
+        raise ValueError("JSON is allowed, and this is none") from None
 
 
 def _listed(value: object) -> object:
@@ -309,8 +309,8 @@ class SimulatorSettings(HttpSettings):
     )
 
 
-# Headers are where some providers want their key.
-_MAY_HOLD_SECRETS: Final = frozenset({"model_headers"})
+# Headers are where some providers want their key, and a fallback has one of its own.
+_MAY_HOLD_SECRETS: Final = frozenset({"model_headers", "model_fallbacks"})
 
 S = TypeVar("S", bound=ServiceSettings)
 

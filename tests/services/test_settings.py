@@ -98,6 +98,9 @@ def test_a_wrong_setting_is_one_sentence_that_names_variable_value_and_what_is_a
         ("REDIS_URL", "redis:/user:hunter2@host"),
         ("MODEL_HEADERS", '{"Authorization": "Bearer hunter2"'),
         ("MODEL_HEADERS", '{"Authorization": ["hunter2"]}'),
+        ("MODEL_FALLBACKS", '[{"url": "wss://host/", "api_key": "hunter2"'),
+        ("MODEL_FALLBACKS", '{"url": "wss://host/", "api_key": "hunter2"}'),
+        ("MODEL_FALLBACKS", '[{"url": "wss://host/", "apikey": "hunter2"}]'),
     ],
 )
 def test_a_sentence_never_holds_a_secret(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
