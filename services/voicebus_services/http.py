@@ -58,6 +58,9 @@ def answer_with_problems(app: FastAPI) -> None:
             where = ".".join(str(part) for part in first["loc"])
             return ProblemError(422, "invalid_request", f"{where}: {first['msg']}").response()
         if isinstance(error, HTTPException):
+            if error.status_code == HTTPStatus.BAD_REQUEST:  # raised for a body that cannot be parsed
+                said = f"body: {error.detail}; send what its Content-Type says, JSON in UTF-8"
+                return ProblemError(400, "invalid_request", said).response()
             code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
             headers = dict(error.headers or {})
             if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:

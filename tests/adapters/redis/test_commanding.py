@@ -105,6 +105,19 @@ async def test_a_session_that_is_not_there_is_said(owner: Side, asker: Side, ses
     assert refused.value.code == code
 
 
+async def test_a_session_that_ends_while_a_command_is_on_its_way_has_ended(
+    bus: RedisConnection, keys: Keys, owner: Side, asker: Side
+) -> None:
+    async def end() -> None:
+        await bus.call("HSET", keys.session_state("s1"), "status", "ended")
+        raise CommandRefusedError("unknown_session", "this gateway does not hold session 's1'")
+
+    owner.inbox.subscribe("s1", lambda _: asyncio.ensure_future(end()))
+    with pytest.raises(CommandRefusedError) as refused:
+        await asker.commands.send("s1", "end", {}, tenant="local")
+    assert refused.value.code == "session_ended"
+
+
 async def test_an_owner_that_is_gone_is_not_waited_for_long(bus: RedisConnection, keys: Keys, asker: Side) -> None:
     state = keys.session_state("s1")
     await bus.call("HSET", state, "owner", "gone", "status", "active", "epoch", 1)

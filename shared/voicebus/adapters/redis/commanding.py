@@ -83,6 +83,8 @@ class RedisCommands:
         finally:
             del self._waiting[command_id]
         if failure is not None:
+            if failure.code == "unknown_session":
+                await self._owner(tenant, session)  # that it has ended meanwhile is the better answer
             raise CommandRefusedError(failure.code, failure.message)
         return command_id
 

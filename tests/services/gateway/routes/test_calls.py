@@ -238,7 +238,7 @@ async def test_a_browser_calls_with_its_secret_and_with_what_that_was_made_with(
         ({"files": form(DEEP)}, (422, "forbidden_parameter"), "session.a"),
         ({"json": {"sdp": "v=0"}}, (415, "unsupported_media_type"), "application/sdp"),
         ({"params": {"agent": "nobody"}, "content": OFFER, "headers": SDP}, (404, "unknown_agent"), "query.agent"),
-        ({"content": b"v=0", "headers": {"Content-Type": "multipart/form-data"}}, (400, "bad_request"), ""),
+        ({"content": b"v=0", "headers": {"Content-Type": "multipart/form-data"}}, (400, "invalid_request"), "body: "),
     ],
 )
 async def test_a_wrong_request_is_refused_and_nothing_is_called(
