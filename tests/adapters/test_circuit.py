@@ -71,10 +71,36 @@ async def test_an_address_that_fails_five_times_is_left_alone_and_tried_once_aft
     assert gauge("one") == 1
     await failing(guarded, 3, "circuit_open")
     assert connector.dialled == 5
-    clock.now = 15.0
+    clock.now = 1.0
     await failing(guarded, 1)
     await failing(guarded, 1, "circuit_open")
     assert connector.dialled == 6
+
+
+async def test_the_rests_grow_with_attempts_that_fail_and_not_with_sessions_that_fail_at_once() -> None:
+    clock, connector = Clock(), Connector(fails=True)
+    breaker = CircuitBreaker("four", clock)
+    guarded = GuardedConnector(connector, breaker)
+    for _ in range(40):  # as many were dialling when the model went away
+        breaker.failed()
+    rests = []
+    for _ in range(6):
+        since = clock.now
+        while True:
+            clock.now += 0.5
+            with pytest.raises(ModelLinkError) as raised:
+                await guarded.connect(Listener(), model="m")
+            if raised.value.code is None:
+                break
+        rests.append(clock.now - since)
+    assert rests == [1.0, 2.0, 4.0, 8.0, 15.0, 15.0]
+    clock.now, connector.fails = clock.now + 15.0, False
+    await guarded.connect(Listener(), model="m")
+    connector.listeners[-1].model_frame(b'{"type":"session.created"}')
+    connector.fails = True
+    await failing(guarded, 5)
+    clock.now += 1.0
+    await failing(guarded, 1)
 
 
 async def test_a_link_that_is_heard_closes_the_circuit() -> None:

@@ -12,13 +12,15 @@ from voicebus.ports import ModelConnector, ModelLink, ModelListener
 from voicebus.telemetry import metrics
 
 _FAILURES: Final = 5
-_REST_S: Final = 15.0
+_FIRST_REST_S: Final = 1.0
+_LONGEST_REST_S: Final = 15.0
 
 
 class CircuitBreaker:
-    """Opens after five failures in a row; after 15 s one attempt is let through, which closes it or opens it again.
+    """Opens after five failures in a row; after a rest one attempt is let through, which closes it if it is good.
 
-    `address` names it in the metric; `clock` is monotonic, in s.
+    The first rest is 1 s, as a model that restarts cuts all sessions at once; each further one is twice as long, up to
+    15 s. `address` names it in the metric; `clock` is monotonic, in s.
     """
 
     def __init__(self, address: str, clock: Callable[[], float]) -> None:
@@ -27,6 +29,7 @@ class CircuitBreaker:
         self._clock = clock
         self._failures = 0
         self._until: float | None = None
+        self._rest = _FIRST_REST_S
 
     @property
     def is_open(self) -> bool:
@@ -35,17 +38,18 @@ class CircuitBreaker:
             return False
         if self._clock() < self._until:
             return True
-        self._until = self._clock() + _REST_S
+        self._rest = min(_LONGEST_REST_S, self._rest * 2)
+        self._until = self._clock() + self._rest
         return False
 
     def succeeded(self) -> None:
-        self._failures, self._until = 0, None
+        self._failures, self._until, self._rest = 0, None, _FIRST_REST_S
         self._gauge.set(0)
 
     def failed(self) -> None:
         self._failures += 1
-        if self._failures >= _FAILURES:
-            self._until = self._clock() + _REST_S
+        if self._failures >= _FAILURES and self._until is None:
+            self._until = self._clock() + self._rest
             self._gauge.set(1)
 
 
