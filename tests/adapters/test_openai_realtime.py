@@ -234,3 +234,17 @@ async def test_it_is_a_model_connector() -> None:
     async with serving(Model()) as model:
         link: ModelLink = await OpenAIRealtimeConnector(model.url).connect(Listener(), model="m")
         await link.close()
+
+
+@pytest.mark.parametrize("reads", [False, True])
+async def test_a_server_that_hangs_up_before_it_answers_cannot_be_reached(reads: bool) -> None:
+    async def hangs_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if reads:
+            await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(hangs_up, "127.0.0.1", 0) as server:
+        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/realtime"
+        with pytest.raises(ModelLinkError, match="cannot be reached"):
+            await OpenAIRealtimeConnector(url, api_key="k").connect(Listener(), model="m")

@@ -320,4 +320,7 @@ async def connect(
         # picows goes on with a handshake whose waiter was cancelled.
         socket.abandon()
         raise
+    if not socket.was_opened:
+        # picows takes a connection that ends before the server has answered for one that came about.
+        raise ConnectionResetError("the server closed the connection before it was a WebSocket")
     return socket
