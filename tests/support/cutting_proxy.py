@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 import socket
 import struct
 from collections.abc import AsyncIterator
@@ -28,6 +29,11 @@ class CuttingProxy:
         """Reset every connection, on both sides, with neither a closing handshake nor a FIN."""
         for writer in list(self._writers):
             _abort(writer)
+
+    def cut_one(self, chance: random.Random) -> None:
+        """Reset one side of one connection, whichever it is; nothing where there is none."""
+        if self._writers:
+            _abort(chance.choice(list(self._writers)))
 
     def freeze(self) -> None:
         """Let nothing through any more, and tell nobody."""
