@@ -6,7 +6,7 @@ Whose random number the jitter is, is the caller's business: the engine has none
 from typing import Final
 
 MAX_ATTEMPTS: Final = 10
-"""Attempts in a row, half a minute in all; a caller hears nothing meanwhile, and would not wait longer."""
+"""Attempts in a row, half a minute in all where each fails at once; a caller would not wait longer for nothing."""
 
 MAX_FIRST_ATTEMPTS: Final = 3
 """The same where the model was never there: who has just called is told soon."""
