@@ -74,6 +74,7 @@ async def test_it_begins_with_the_history_that_was_given(gateway: Gateway) -> No
 
 
 async def test_the_context_that_was_given_is_what_the_program_finds(gateways: Gateways) -> None:
+    contextual.FOUND.clear()
     async with gateways("services.gateway.contextual") as gateway:
         await create(gateway, {"context": {"guest": "Ada"}})
     assert contextual.FOUND == [{"guest": "Ada"}]
