@@ -159,6 +159,7 @@ from voicebus.agents.tools.hosted import (
 from voicebus.agents.tools.kinds import Tool
 from voicebus.agents.tools.remote import RemoteTool
 from voicebus.agents.tools.results import BackgroundResult, background_result
+from voicebus.agents.tools.retry import RetryPolicy
 from voicebus.agents.usage import InputTokensDetails, OutputTokensDetails, RequestUsage, Usage
 from voicebus.errors import (
     AgentsException,
@@ -347,6 +348,7 @@ __all__ = [
     "RemoteError",
     "RemoteTool",
     "RequestUsage",
+    "RetryPolicy",
     "RunContextWrapper",
     "RunResult",
     "SettingsError",

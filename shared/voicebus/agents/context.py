@@ -35,7 +35,8 @@ class ToolContext(RunContextWrapper[TContext]):
 
     `idempotency_key` (`session:call_id`) is the same however often a call is delivered, so that a tool can make its
     effect once. `deadline_s` is what is left of the call's time, in s, when it starts. `state` is what the call's
-    entry brought as its `context` (JSON), a copy for this call. On a worker `usage` counts from nothing and `context`
+    entry brought as its `context` (JSON), a copy for this call. `attempt` counts the starts of this call, from 1, on
+    whatever workers and after whatever errors. On a worker `usage` counts from nothing and `context`
     is the worker's own. `tool_call` and `run_config` are None in realtime sessions.
 
     Raises:
@@ -52,6 +53,7 @@ class ToolContext(RunContextWrapper[TContext]):
     session: str = ""
     deadline_s: float | None = None
     state: dict[str, Any] = field(default_factory=dict)
+    attempt: int = 1
 
     def __post_init__(self) -> None:
         # They have defaults only because `usage`, before them, has one.

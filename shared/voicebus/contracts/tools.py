@@ -47,8 +47,11 @@ class ToolCall(Message):
 
 
 class ToolStarted(Message):
+    """`attempt` counts the starts of this call, from 1: also after errors, and on other workers."""
+
     call_id: str
     worker: str
+    attempt: int = 1
 
 
 class ToolProgress(Message):

@@ -88,7 +88,10 @@ async def test_the_worker_that_runs_a_call_is_told_of_its_cancel(
 ) -> None:
     outbox = Outbox(bus, clock, service="gateway")
     dispatch = RedisToolDispatch(bus, outbox, clock, keys, reply_to=keys.inbox("g1"))
-    assert await bus.script(CLAIM, [keys.call("weather", "s1", "c1")], "w1", 3, "inbox", "", 0, 60, "") == ["start", ""]
+    assert await bus.script(CLAIM, [keys.call("weather", "s1", "c1")], "w1", 3, "inbox", "", 0, 60, "") == [
+        "start",
+        "1",
+    ]
     async with running(outbox.run()):
         dispatch.cancel(SESSION, CancelTool("c1", "weather", known, "hangup"))
         (entry,) = await read(bus, keys.control("w1"))

@@ -519,4 +519,4 @@ async def _start_on_a_worker_that_dies(caller: Caller, keys: Keys, *, idempotent
     if claimed:
         arguments = (dead, 1, call.reply_to, "", int(idempotent), 60, "")
         status = await caller.bus.script(CLAIM, [keys.call("default", "s1", "c1")], *arguments)
-        assert status == ["start", ""]
+        assert status == ["start", "1"]

@@ -123,13 +123,13 @@ class CallRunner:
                 return
             status, detail = await handling.claim()
             if status == "start":
-                await self._start(handling, tool)
+                await self._start(handling, tool, int(detail or 1))
             elif status == "finished":
                 await handling.answer(detail, entry.epoch, call.reply_to)
             elif status != "running":
                 await self._finish(handling, _not_started(status, detail, call.tool))
 
-    async def _start(self, handling: "_Handling", tool: FunctionTool) -> None:
+    async def _start(self, handling: "_Handling", tool: FunctionTool, attempt: int) -> None:
         key = (handling.entry.session, handling.call.call_id)
         if key in self._running:  # published a second time: the claim has put down where its runner is to answer
             return
@@ -145,10 +145,12 @@ class CallRunner:
         context = ToolContext(
             self._context, tool_name=tool.name, tool_call_id=call.call_id, tool_arguments=call.arguments,
             agent=self._agent(call.agent), session=handling.entry.session, deadline_s=left_s, state=dict(call.context),
+            attempt=max(attempt, call.attempt),
         )  # fmt: skip
-        handling.say_started()
+        handling.say_started(context.attempt)
         run = invoke(
-            tool, context, call.arguments, timeout=left_s, executor=self._executor, vetted=call.vetted
+            tool, context, call.arguments, timeout=left_s, executor=self._executor, vetted=call.vetted,
+            again=handling.again,
         )  # fmt: skip
         running = self._running[key] = asyncio.create_task(run, name=f"call {handling.call.call_id}")
         renewing = asyncio.create_task(handling.keep(), name=f"renew {handling.call.call_id}")
@@ -232,8 +234,17 @@ class _Handling:
                 return status, detail
             lost = detail
 
-    def say_started(self) -> None:
-        started = ToolStarted(call_id=self.call.call_id, worker=self._member.id)
+    async def again(self, attempt: int) -> int | None:
+        """Claim the call for a further attempt; its number, None where it may not start once more."""
+        status, detail = await self.claim()
+        if status != "start":
+            return None
+        attempt = max(attempt, int(detail or 1))
+        self.say_started(attempt)
+        return attempt
+
+    def say_started(self, attempt: int) -> None:
+        started = ToolStarted(call_id=self.call.call_id, worker=self._member.id, attempt=attempt)
         self._member.outbox.send(self.call.reply_to, self._reply(TOOL_STARTED, started), ttl_s=INBOX_TTL_S)
 
     async def keep(self) -> None:

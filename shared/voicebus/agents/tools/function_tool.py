@@ -13,6 +13,7 @@ from voicebus.agents.functions import is_async_callable
 from voicebus.agents.tools.docstrings import DocstringStyle
 from voicebus.agents.tools.guardrails import ToolInputGuardrail, ToolOutputGuardrail
 from voicebus.agents.tools.python_call import PythonCall
+from voicebus.agents.tools.retry import RetryPolicy
 from voicebus.agents.tools.schema import FunctionSchema, callable_of, function_schema, strict_schema
 from voicebus.contracts.streams import RESERVED_QUEUES
 from voicebus.errors import ModelBehaviorError, ToolTimeoutError, UserError
@@ -60,6 +61,7 @@ class FunctionTool:
         queue: where workers take its calls; None means the worker's `--queue`, else the top-level package of the
             function's module.
         idempotent: it may be started again when its worker dies; the outcome of others is then unknown.
+        retry: when it is run again after it raised; for idempotent tools only.
         approval_timeout: s that a person may take to decide about a call, which is refused then; None leaves it to
             `VOICEBUS_APPROVAL_TIMEOUT` of a gateway, and in process to the length of the session.
         respond: when the model goes on: once every call of this one's response has answered (`when_all_done`), at
@@ -94,6 +96,7 @@ class FunctionTool:
     idempotent: bool = False
     respond: Respond = "when_all_done"
     approval_timeout: float | None = None
+    retry: RetryPolicy | None = None
     __wrapped__: Callable[..., Any] = field(init=False, repr=False, compare=False)
 
     def __post_init__(
@@ -147,6 +150,12 @@ class FunctionTool:
         )
         require("approval_timeout", holds, "a number of seconds above 0 or None")
         require("respond", self.respond in get_args(Respond), _one_of(Respond))
+        require("retry", self.retry is None or isinstance(self.retry, RetryPolicy), "a RetryPolicy or None")
+        if self.retry is not None and not self.idempotent:
+            raise UserError(
+                f"tool {self.name!r}: retry starts it more than once, which only an idempotent tool may be; "
+                "add idempotent=True, and use ToolContext.idempotency_key to make its effect once"
+            )
         queue = self.queue
         require("queue", queue is None or (isinstance(queue, str) and bool(queue)), "a non-empty string or None")
         if queue in RESERVED_QUEUES:
@@ -228,6 +237,7 @@ def function_tool(
     idempotent: bool = False,
     respond: Respond = "when_all_done",
     approval_timeout: float | None = None,
+    retry: RetryPolicy | None = None,
 ) -> FunctionTool: ...
 
 
@@ -257,6 +267,7 @@ def function_tool(
     idempotent: bool = False,
     respond: Respond = "when_all_done",
     approval_timeout: float | None = None,
+    retry: RetryPolicy | None = None,
 ) -> Callable[[Callable[..., Any]], FunctionTool]: ...
 
 
@@ -285,6 +296,7 @@ def function_tool(
     idempotent: bool = False,
     respond: Respond = "when_all_done",
     approval_timeout: float | None = None,
+    retry: RetryPolicy | None = None,
 ) -> FunctionTool | Callable[[Callable[..., Any]], FunctionTool]:
     """Make a function a tool: `@function_tool` or `@function_tool(...)`.
 
@@ -334,6 +346,7 @@ def function_tool(
             idempotent=idempotent,
             respond=respond,
             approval_timeout=approval_timeout,
+            retry=retry,
         )
 
     return make if func is None else make(func)

@@ -5,7 +5,7 @@ Whatever a tool does, the answer is a `ToolOutcome`; only cancellation from outs
 
 import asyncio
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from voicebus.agents.tools.function_tool import FunctionTool, default_tool_error
 from voicebus.agents.tools.guardrails import ask_input_guardrails, ask_output_guardrails
 from voicebus.agents.tools.python_call import PythonCall
 from voicebus.agents.tools.results import BackgroundResult, serialise
+from voicebus.agents.tools.retry import attempted
 from voicebus.contracts.tools import Outcome, ToolFailure
 from voicebus.errors import ModelBehaviorError, ToolError, ToolTimeoutError
 from voicebus.telemetry.logging import get_logger
@@ -57,27 +58,35 @@ async def invoke(
     timeout: float,  # noqa: ASYNC109 - becomes an outcome, not an exception
     executor: Executor | None = None,
     vetted: bool = True,
+    again: Callable[[int], Awaitable[int | None]] | None = None,
 ) -> ToolOutcome:
     """Run `tool` on the model's JSON text `arguments`; `timeout` in s covers the run and the tool's guardrails.
 
     What it says is bounded by `MAX_OUTPUT_CHARS`: more is an error that names the limit. `vetted`: the session's
-    owner has asked the input guardrails already.
+    owner has asked the input guardrails already. `again` is asked before each further attempt that the tool's retry
+    policy makes (`retry.attempted`).
 
     A function that is not async runs in `executor` (None: the loop's default one); after the timeout its thread is
     left to end on its own and its result is dropped.
     """
-    return await _Run(tool, context, timeout, executor).outcome(arguments, vetted=vetted)
+    return await _Run(tool, context, timeout, executor, again).outcome(arguments, vetted=vetted)
 
 
 class _Run:
     """One run of a tool. `seconds` are what is left for it."""
 
     def __init__(
-        self, tool: FunctionTool, context: ToolContext[Any], seconds: float, executor: Executor | None
+        self,
+        tool: FunctionTool,
+        context: ToolContext[Any],
+        seconds: float,
+        executor: Executor | None,
+        again: Callable[[int], Awaitable[int | None]] | None,
     ) -> None:
         self._tool = tool
         self._context = context
         self._executor = executor
+        self._again = again
         self._seconds = seconds
         self._end = asyncio.get_running_loop().time() + seconds
 
@@ -92,7 +101,9 @@ class _Run:
         except ToolError as error:
             return self._guarded(error)
         try:
-            returned = await self._returned(arguments)
+            returned = await attempted(
+                lambda: self._returned(arguments), self._tool.retry, self._context, left=self._left, again=self._again
+            )
             background = isinstance(returned, BackgroundResult)
             value = returned.content if isinstance(returned, BackgroundResult) else returned
             call = self._tool.on_invoke_tool

@@ -2,7 +2,7 @@
 -- KEYS: call.
 -- ARGV: worker, epoch, reply_to, deadline (ms, or ''), idempotent (0/1), ttl_s, and `lost`: the worker that is known
 --       to be dead, '*' if the entry was taken from a consumer that writes no claims, or ''.
--- Returns {'start', ''}       this worker may start it, and has been written down as its runner
+-- Returns {'start', attempt}  this worker may start it, and has been written down as its runner; this is its n-th start
 --         {'finished', json}  answer from the stored result
 --         {'running', worker} another worker runs it and now answers to this reply_to; ask whether that one lives
 --         {'unknown', worker} it may have been started by one that is gone, and must not start again
@@ -36,5 +36,7 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 if ARGV[4] ~= '' and now >= tonumber(ARGV[4]) then
   return {'expired', ''}
 end
-redis.call('HSET', key, 'state', 'running', 'worker', ARGV[1], 'started_at', now)
-return {'start', ''}
+-- `history` has a line 'worker ms' for each start, for whoever asks later why a call never came to an end.
+local history = (redis.call('HGET', key, 'history') or '') .. ARGV[1] .. ' ' .. now .. '\n'
+redis.call('HSET', key, 'state', 'running', 'worker', ARGV[1], 'started_at', now, 'history', history)
+return {'start', tostring(redis.call('HINCRBY', key, 'attempt', 1))}
