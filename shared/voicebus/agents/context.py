@@ -1,5 +1,6 @@
 """What callbacks of an agent are given: the session's context, and a tool call's own."""
 
+from collections.abc import Awaitable, Callable, Generator
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any, Generic
 
@@ -36,8 +37,9 @@ class ToolContext(RunContextWrapper[TContext]):
     `idempotency_key` (`session:call_id`) is the same however often a call is delivered, so that a tool can make its
     effect once. `deadline_s` is what is left of the call's time, in s, when it starts. `state` is what the call's
     entry brought as its `context` (JSON), a copy for this call. `attempt` counts the starts of this call, from 1, on
-    whatever workers and after whatever errors. On a worker `usage` counts from nothing and `context`
-    is the worker's own. `tool_call` and `run_config` are None in realtime sessions.
+    whatever workers and after whatever errors. On a worker `usage` counts from nothing and `context` is the worker's
+    own. `tool_call` and `run_config` are None in realtime sessions. `reports` takes what `progress` is told, None where
+    nobody listens, as in the test of a tool.
 
     Raises:
         UserError: no `tool_name` or no `tool_call_id` was given.
@@ -54,6 +56,7 @@ class ToolContext(RunContextWrapper[TContext]):
     deadline_s: float | None = None
     state: dict[str, Any] = field(default_factory=dict)
     attempt: int = 1
+    reports: Callable[[str], None] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # They have defaults only because `usage`, before them, has one.
@@ -75,6 +78,7 @@ class ToolContext(RunContextWrapper[TContext]):
         session: str = "",
         deadline_s: float | None = None,
         state: dict[str, Any] | None = None,
+        reports: Callable[[str], None] | None = None,
     ) -> "ToolContext[TContext]":
         """The context of one call of a session whose own context is `context`; they share `usage`."""
         return ToolContext(
@@ -90,9 +94,36 @@ class ToolContext(RunContextWrapper[TContext]):
             session=session,
             deadline_s=deadline_s,
             state={} if state is None else state,
+            reports=reports,
         )
+
+    def progress(self, text: str) -> Awaitable[None]:
+        """Say how far the tool is: `await context.progress("…")`, or without `await` in a function that is not async.
+
+        It becomes a `tool_progress` event; with `speak_progress` the model says it, too. Of several within 0.1 s the
+        last one counts; text beyond 1,000 characters is cut.
+
+        Raises:
+            UserError: `text` is no text.
+        """
+        if not isinstance(text, str):
+            raise UserError(f"context.progress() takes a text, not {text!r}")
+        if self.reports is not None:
+            self.reports(text)
+        return _DONE
 
     @property
     def idempotency_key(self) -> str:
         """`session:call_id`."""
         return f"{self.session}:{self.tool_call_id}"
+
+
+class _Done:
+    """Done already, so that a function that is not async need not await it."""
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return
+        yield
+
+
+_DONE = _Done()

@@ -17,7 +17,7 @@ from voicebus.agents.local.work import WORKER, LocalChecks, LocalTools
 from voicebus.agents.tools.function_tool import FunctionTool, function_tool
 from voicebus.agents.tools.results import background_result
 from voicebus.contracts.tools import Outcome
-from voicebus.engine.inputs import ToolResultArrived, ToolStartedArrived, VerdictArrived
+from voicebus.engine.inputs import ToolProgressArrived, ToolResultArrived, ToolStartedArrived, VerdictArrived
 from voicebus.engine.outputs import CancelTool, DispatchCheck, DispatchTool
 from voicebus.ports import SessionRef
 
@@ -57,6 +57,24 @@ class Tools:
             lambda: [one.result for one in self.heard if isinstance(one, ToolResultArrived)], description="the result"
         )
         return results[-1]
+
+
+async def test_progress_is_heard_between_start_and_result_also_from_a_thread() -> None:
+    @function_tool
+    def greet(context: ToolContext[Any], name: str) -> str:
+        """Greet."""
+        context.progress("first")
+        context.progress("last")
+        return name
+
+    tools = Tools(greet)
+    await tools.result()
+    assert [type(one) for one in tools.heard] == [
+        ToolStartedArrived, ToolProgressArrived, ToolProgressArrived, ToolResultArrived
+    ]  # fmt: skip
+    said = [(one.progress.call_id, one.progress.text) for one in tools.heard if isinstance(one, ToolProgressArrived)]
+    assert said == [("c1", "first"), ("c1", "last")]
+    await tools.tools.aclose()
 
 
 async def test_a_tool_is_started_and_answers_with_its_object() -> None:

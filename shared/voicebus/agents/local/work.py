@@ -18,9 +18,10 @@ from voicebus.agents.judge import judge
 from voicebus.agents.tools.function_tool import FunctionTool
 from voicebus.agents.tools.invoke import ToolOutcome, invoke
 from voicebus.agents.tools.kinds import Tool
+from voicebus.agents.tools.progress import Progress
 from voicebus.contracts.guardrails import GuardrailResult, GuardrailVerdict
-from voicebus.contracts.tools import Outcome, ToolFailure, ToolResult, ToolStarted
-from voicebus.engine.inputs import Input, ToolResultArrived, ToolStartedArrived, VerdictArrived
+from voicebus.contracts.tools import Outcome, ToolFailure, ToolProgress, ToolResult, ToolStarted
+from voicebus.engine.inputs import Input, ToolProgressArrived, ToolResultArrived, ToolStartedArrived, VerdictArrived
 from voicebus.engine.outputs import CancelTool, DispatchCheck, DispatchTool
 from voicebus.ports import SessionRef, ToolDispatch
 from voicebus.runtime.threads import DaemonThreadPool
@@ -124,6 +125,7 @@ class LocalTools:
             return
         self._feed(ToolStartedArrived(ToolStarted(call_id=call.call_id, worker=WORKER)))
         limit_s = call.timeout_ms / 1000
+        progress = Progress(lambda text: self._feed(ToolProgressArrived(ToolProgress(call_id=call.call_id, text=text))))
         context = ToolContext.from_agent_context(
             self._context,
             call.call_id,
@@ -132,11 +134,15 @@ class LocalTools:
             tool_arguments=call.arguments,
             session=session.id,
             deadline_s=limit_s,
+            reports=progress.say,
         )
         started = time.monotonic()
-        outcome = await invoke(
-            tool, context, call.arguments, timeout=limit_s, executor=self._tasks.pool, vetted=call.vetted
-        )
+        try:
+            outcome = await invoke(
+                tool, context, call.arguments, timeout=limit_s, executor=self._tasks.pool, vetted=call.vetted
+            )
+        finally:
+            progress.close()
         took_s = time.monotonic() - started
         metrics.TOOL_DURATION.labels(tool=call.tool).observe(took_s)
         self._answer(call, outcome, round(took_s * 1000))

@@ -23,15 +23,18 @@ from voicebus.agents.agent import RealtimeAgent
 from voicebus.agents.context import ToolContext
 from voicebus.agents.tools.function_tool import FunctionTool
 from voicebus.agents.tools.invoke import ToolOutcome, invoke
+from voicebus.agents.tools.progress import Progress
 from voicebus.contracts.envelope import Entry
 from voicebus.contracts.streams import CALL_TTL_S, INBOX_TTL_S, WORKERS_GROUP
 from voicebus.contracts.tools import (
     TOOL_CALL,
+    TOOL_PROGRESS,
     TOOL_RESULT,
     TOOL_STARTED,
     Outcome,
     ToolCall,
     ToolFailure,
+    ToolProgress,
     ToolResult,
     ToolStarted,
 )
@@ -142,10 +145,12 @@ class CallRunner:
         started = time.monotonic()
         left_s = handling.seconds_left(self._timeout_s)
         call = handling.call
+        progress = Progress(handling.say_progress)
         context = ToolContext(
             self._context, tool_name=tool.name, tool_call_id=call.call_id, tool_arguments=call.arguments,
             agent=self._agent(call.agent), session=handling.entry.session, deadline_s=left_s, state=dict(call.context),
             attempt=max(attempt, call.attempt),
+            reports=progress.say,
         )  # fmt: skip
         handling.say_started(context.attempt)
         run = invoke(
@@ -156,11 +161,13 @@ class CallRunner:
         renewing = asyncio.create_task(handling.keep(), name=f"renew {handling.call.call_id}")
         try:
             await asyncio.wait({running})
+            progress.close()
             self._ended[key] = _Ended(_outcome(running), time.monotonic() - started)
             if len(self._ended) > _REMEMBERED:
                 self._ended.popitem(last=False)
             await self._store(handling, key)
         finally:
+            progress.close()
             del self._running[key]
             for task in (running, renewing):
                 task.cancel()
@@ -247,6 +254,10 @@ class _Handling:
         started = ToolStarted(call_id=self.call.call_id, worker=self._member.id, attempt=attempt)
         self._member.outbox.send(self.call.reply_to, self._reply(TOOL_STARTED, started), ttl_s=INBOX_TTL_S)
 
+    def say_progress(self, text: str) -> None:
+        progress = ToolProgress(call_id=self.call.call_id, text=text)
+        self._member.outbox.send(self.call.reply_to, self._reply(TOOL_PROGRESS, progress), ttl_s=INBOX_TTL_S)
+
     async def keep(self) -> None:
         """Renew the claim until cancelled."""
         while True:
@@ -277,7 +288,7 @@ class _Handling:
         flat = [text for pair in copy.fields().items() for text in pair]
         await self._script(HANDBACK, [self._delivery.stream], WORKERS_GROUP, self._delivery.entry_id, *flat)
 
-    def _reply(self, type_: str, message: ToolStarted | ToolResult, epoch: int | None = None) -> Entry:
+    def _reply(self, type_: str, message: ToolStarted | ToolProgress | ToolResult, epoch: int | None = None) -> Entry:
         session = SessionRef(self.entry.session, self.entry.epoch if epoch is None else epoch, self.entry.traceparent)
         return new_entry(session, type_, message, self._member.clock)
 
