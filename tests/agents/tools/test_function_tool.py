@@ -89,7 +89,7 @@ def test_the_decorators_defaults_are_those_that_programs_know() -> None:
         "tool_input_guardrails": None, "tool_output_guardrails": None, "timeout": None,
         "timeout_behavior": "error_as_result", "timeout_error_function": None, "defer_loading": False,
         "custom_data_extractor": None, "allowed_callers": None, "output_type": None, "output_json_schema": None,
-        "queue": None, "idempotent": False, "respond": "when_all_done",
+        "queue": None, "idempotent": False, "respond": "when_all_done", "retry": None,
         "approval_timeout": None,
     }  # fmt: skip
 
