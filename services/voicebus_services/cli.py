@@ -29,7 +29,7 @@ from voicebus.errors import (
     UserError,
     VoicebusError,
 )
-from voicebus_services import keys_command
+from voicebus_services import dead_letters_command, keys_command
 from voicebus_services import settings as settings_module
 from voicebus_services.settings import DIE_WITH_PARENT, ENV_PREFIX, ServiceSettings, load
 
@@ -60,6 +60,7 @@ app = typer.Typer(
 )
 
 app.add_typer(keys_command.app)
+app.add_typer(dead_letters_command.app)
 
 Targets = Annotated[
     list[str] | None,

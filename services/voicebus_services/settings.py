@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from voicebus.adapters.sockets import MAX_MESSAGE
-from voicebus.errors import SettingsError
+from voicebus.errors import SettingsError, UsageError
 
 ENV_PREFIX = "VOICEBUS_"
 
@@ -39,6 +39,22 @@ def _duration(value: object) -> object:
             raise ValueError("a duration such as 30, 30s, 500ms, 2m or 1h is allowed")
         return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
     return value
+
+
+def duration_ms(text: str, option: str) -> int:
+    """What a command's `option` says, in ms; above 0.
+
+    Raises:
+        UsageError: it is no duration.
+    """
+    try:
+        read = _duration(text)
+    except ValueError as error:
+        raise UsageError(f"{option}: {text!r} was read, but {error}") from error
+    milliseconds = round(read.total_seconds() * 1000) if isinstance(read, timedelta) else 0
+    if milliseconds <= 0:
+        raise UsageError(f"{option}: {text!r} was read, but a duration above 0 is allowed")
+    return milliseconds
 
 
 def _json(value: object) -> object:
@@ -265,6 +281,9 @@ class ToolWorkerSettings(BusSettings):
     ops_port: Port = Field(9461, description=_OPS_PORT)
     tool_timeout: Duration = Field(timedelta(seconds=30), description=_TOOL_TIMEOUT)
     concurrency: int = Field(20, ge=1, le=10_000, description="Calls that run at once.")
+    max_deliveries: int = Field(
+        5, ge=1, le=1000, description="How often a call is delivered without an end before it goes to the dead letters."
+    )
     queue: str | None = Field(
         None, pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="Queue of tools that name none themselves."
     )

@@ -146,8 +146,10 @@ class StreamConsumer(Protocol):
 
     async def acknowledge(self, delivery: Delivery) -> None: ...
 
-    async def dead_letter(self, delivery: Delivery, *, reason: str, error: str) -> None:
-        """Copy the entry to the dead letters with its reason and acknowledge it, in that order."""
+    async def dead_letter(
+        self, delivery: Delivery, *, reason: str, error: str, kept: Mapping[str, str] | None = None
+    ) -> None:
+        """Copy the entry to the dead letters with its reason and what else is `kept`, then acknowledge it."""
         ...
 
     async def claim_abandoned(self, *, count: int) -> Sequence[Delivery]:

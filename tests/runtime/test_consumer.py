@@ -1,7 +1,7 @@
 """The at-least-once loop, driven by a group member in memory."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import pytest
 from prometheus_client import REGISTRY
@@ -31,6 +31,7 @@ class MemoryMember:
         self.lost: list[Delivery] = []
         self.acknowledged: list[str] = []
         self.dead: list[tuple[str, str]] = []
+        self.kept: list[Mapping[str, str]] = []
         self.counts: list[int] = []
         self.failing = 0
 
@@ -57,8 +58,11 @@ class MemoryMember:
     async def acknowledge(self, delivery: Delivery) -> None:
         self.acknowledged.append(delivery.entry_id)
 
-    async def dead_letter(self, delivery: Delivery, *, reason: str, error: str) -> None:
+    async def dead_letter(
+        self, delivery: Delivery, *, reason: str, error: str, kept: Mapping[str, str] | None = None
+    ) -> None:
         self.dead.append((delivery.entry_id, reason))
+        self.kept.append(kept or {})
 
     async def claim_abandoned(self, *, count: int) -> Sequence[Delivery]:
         taken, self.abandoned = self.abandoned[:count], self.abandoned[count:]
@@ -317,3 +321,32 @@ async def test_cancelling_the_loop_cancels_its_handlers() -> None:
     await asyncio.gather(running.task, return_exceptions=True)
     assert running.task.cancelled()
     assert sorted(ended) == ["1", "2"]
+
+
+async def test_who_waits_is_told_of_an_entry_that_is_given_up_and_what_it_keeps_goes_with_the_letter() -> None:
+    member, told = MemoryMember(), list[tuple[str, str]]()
+
+    async def given_up(entry: Entry, delivery: Delivery, reason: str, error: str) -> Mapping[str, str]:
+        told.append((entry.id, reason))
+        if entry.id == "2":
+            raise RuntimeError("no way to tell")
+        return {"history": "[]"}
+
+    async def broken(entry: Entry, delivery: Delivery) -> None:
+        raise ContractError("no good", reason="malformed")
+
+    member.put("1", "2")
+    member.put("3", v="9")
+    member.put("4", deliveries=3)
+    loop = ConsumerLoop(
+        [member], broken, clock=StoppedClock(), service="test", concurrency=1, given_up=given_up, max_deliveries=2
+    )
+    stop = asyncio.Event()
+    task = asyncio.create_task(loop.run(stop, drain_timeout=5))
+    await wait_until(lambda: len(member.dead) == 4, description="the dead letters")
+    stop.set()
+    await task
+    assert told == [("1", "malformed"), ("2", "malformed"), ("4", "too_many_deliveries")]
+    assert dict(zip(("1", "2", "3", "4"), member.kept, strict=True)) == {
+        "1": {"history": "[]"}, "2": {}, "3": {}, "4": {"history": "[]"},
+    }  # fmt: skip

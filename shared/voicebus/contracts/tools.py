@@ -31,7 +31,8 @@ class Outcome(StrEnum):
 class ToolCall(Message):
     """`arguments` is the model's JSON text, unparsed; the entry's `deadline` is the call's.
 
-    `vetted`: the session's owner has asked the tool's input guardrails already.
+    `vetted`: the session's owner has asked the tool's input guardrails already. `replayed`: an operator has put it back
+    from the dead letters, whatever became of its session.
     """
 
     call_id: str
@@ -43,6 +44,7 @@ class ToolCall(Message):
     hops: int = 0
     idempotent: bool = False
     vetted: bool = False
+    replayed: bool = False
     context: dict[str, Any] = Field(default_factory=dict)
 
 

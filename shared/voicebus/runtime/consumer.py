@@ -6,12 +6,12 @@ raises decides what happens to the entry:
     returns         acknowledged
     ContractError   dead-lettered with its reason
     BusError        tried again until the bus is back; says nothing about the entry
-    anything else   logged and tried again, after MAX_DELIVERIES in all dead-lettered
+    anything else   logged and tried again, after `max_deliveries` in all dead-lettered
     cancelled       left pending, for another worker to take over
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
 from voicebus.contracts.envelope import Entry
@@ -25,6 +25,7 @@ log: Final = get_logger(__name__)
 
 T = TypeVar("T")
 Handler = Callable[[Entry, Delivery], Awaitable[None]]
+GivenUp = Callable[[Entry, Delivery, str, str], Awaitable[Mapping[str, str]]]
 
 MAX_DELIVERIES: Final = 5
 BLOCK_MS: Final = 2_000
@@ -49,6 +50,8 @@ class ConsumerLoop:
     """Runs `handle` for every entry of `members`, at most `concurrency` at once.
 
     `on_reachable` hears whether the last read reached the bus, for readiness. `service` is the metrics' label.
+    `given_up(entry, delivery, reason, error)` hears of a readable entry before it goes to the dead letters, and returns
+    what is to be kept with it; what it raises is logged.
     """
 
     def __init__(
@@ -60,7 +63,11 @@ class ConsumerLoop:
         service: str,
         concurrency: int,
         on_reachable: Callable[[bool], None] | None = None,
+        given_up: GivenUp | None = None,
+        max_deliveries: int = MAX_DELIVERIES,
     ) -> None:
+        self._given_up = given_up
+        self._max_deliveries = max_deliveries
         self._members = members
         self._handle = handle
         self._clock = clock
@@ -195,15 +202,30 @@ class ConsumerLoop:
                 await until_reached(lambda: member.acknowledge(delivery))
                 return
             reason, error = refused
-            await until_reached(lambda: member.dead_letter(delivery, reason=reason, error=error))
+            kept = await self._give_up(delivery, reason, error)
+            await until_reached(lambda: member.dead_letter(delivery, reason=reason, error=error, kept=kept))
             metrics.MESSAGES_DEADLETTERED.labels(service=self._service, reason=reason).inc()
             log.warning(
                 "entry dead-lettered", stream=delivery.stream, entry=delivery.entry_id, reason=reason, error=error
             )
 
+    async def _give_up(self, delivery: Delivery, reason: str, error: str) -> Mapping[str, str]:
+        """Tell whoever waits for this entry that nothing will come of it; what is to be kept with its dead letter."""
+        if self._given_up is None:
+            return {}
+        given_up = self._given_up
+        try:
+            entry = Entry.parse(delivery.fields)
+            return await until_reached(lambda: given_up(entry, delivery, reason, error))
+        except ContractError:
+            return {}  # nobody can be told of what cannot be read
+        except Exception:  # the letter is written all the same
+            log.exception("nobody was told of a dead letter", stream=delivery.stream, entry=delivery.entry_id)
+            return {}
+
     async def _handled(self, delivery: Delivery) -> tuple[str, str] | None:
         """Run the handler to an end: None where the entry is done, else the reason and error of its dead letter."""
-        if delivery.deliveries > MAX_DELIVERIES:
+        if delivery.deliveries > self._max_deliveries:
             return "too_many_deliveries", f"delivered {delivery.deliveries} times without an end"
         try:
             entry = Entry.parse(delivery.fields)
@@ -217,7 +239,7 @@ class ConsumerLoop:
                 return error.reason, str(error)
             except Exception as error:
                 log.exception("handler failed", type=entry.type, session=entry.session, deliveries=deliveries)
-                if deliveries >= MAX_DELIVERIES:
+                if deliveries >= self._max_deliveries:
                     return "handler_failed", f"{type(error).__name__}: {error}"
                 await asyncio.sleep(retry_delay(deliveries - delivery.deliveries))
                 deliveries += 1

@@ -11,6 +11,8 @@ from support.tool_calls import Caller, calling
 from support.waiting import wait_until
 from voicebus import ToolWorker, UserError, function_tool
 from voicebus.adapters.redis.dispatch import new_entry
+from voicebus.adapters.redis.letter_box import LetterBox
+from voicebus.adapters.redis.scripts import CLAIM
 from voicebus.agents.tools import calls
 from voicebus.agents.tools import worker as worker_module
 from voicebus.contracts.streams import Keys
@@ -147,6 +149,42 @@ async def test_a_registry_that_was_lost_is_written_again(
         await caller.bus.call("DEL", keys.registry_tools)
         found = await wait_until(registered, description="the registration")
     assert json.loads(found)["parameters"] == add.params_json_schema
+
+
+async def test_a_call_that_no_worker_survives_is_given_up_with_its_history_and_its_caller_told(
+    redis_url: str, keys: Keys, caller: Caller
+) -> None:
+    """Workers that die of it, one after another: the last to take it does not start it any more."""
+    stream, record = keys.tools("default"), keys.call("default", "s1", "c1")
+    caller.call("add", '{"a": 1, "b": 2}', idempotent=True)
+    await wait_until(lambda: caller.stream(stream), description="the call")
+    await caller.bus.call("XGROUP", "CREATE", stream, "workers", "0")
+    victims = ["host-1-aaaaaa", "host-2-bbbbbb"]
+    reply = await caller.bus.call("XREADGROUP", "GROUP", "workers", victims[0], "COUNT", 1, "STREAMS", stream, ">")
+    entry_id = reply[0][1][0][0]
+    for n, victim in enumerate(victims):
+        if n:
+            await caller.bus.call("XCLAIM", stream, "workers", victim, 0, entry_id)
+        lost = victims[n - 1] if n else ""
+        await caller.bus.script(CLAIM, [record], victim, 1, caller.inbox.stream, "", 1, 60, lost)
+    async with worker(redis_url, keys, add, max_deliveries=2):
+        result = await caller.result()
+        assert (result.outcome, result.error and result.error.kind) == (Outcome.ERROR, "dead_lettered")
+        assert "given up" in result.output
+
+        async def letters() -> list[dict[str, str]]:
+            return await caller.stream(keys.dead("default"))
+
+        (letter,) = await wait_until(letters, description="the dead letter")
+        assert (letter["reason"], letter["deliveries"]) == ("too_many_deliveries", "3")
+        assert [start["worker"] for start in json.loads(letter["history"])] == victims
+
+        # an operator has mended what killed them
+        box = LetterBox(caller.bus, keys, caller.clock)
+        (dead,) = [one async for one in box.letters(queue="default")]
+        await box.replay(dead)
+        await wait_until(lambda: len(caller.results()) == 2, description="the answer after the replay")
+    assert caller.results()[1].output == "3"
 
 
 def _flat(entry: Any) -> list[str]:

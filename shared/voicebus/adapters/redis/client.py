@@ -7,7 +7,7 @@ Nothing is retried underneath: whoever sends something knows whether sending it 
 import asyncio
 import re
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Self
 from urllib.parse import unquote, urlsplit
@@ -112,6 +112,16 @@ class RedisConnection:
         with translated(self.address):
             async with asyncio.timeout(BLOCKING_TIMEOUT_S):
                 return await self._blocking.execute_command(*command)
+
+    async def scan(self, pattern: str) -> AsyncIterator[str]:
+        """Every key that fits, of all nodes; for commands of operators, as it looks at all keys there are.
+
+        Raises:
+            BusError: Redis cannot be reached.
+        """
+        with translated(self.address):
+            async for key in self._commands.scan_iter(match=pattern, count=1000):
+                yield key
 
     async def aclose(self) -> None:
         """Close the connections; commands still waiting fail with `BusError`."""

@@ -3,7 +3,7 @@
 One stream only, because no blocking read may name two hash tags; a worker of several queues has several members.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 from voicebus.adapters.redis.client import RedisConnection
@@ -77,11 +77,13 @@ class RedisStreamConsumer:
     async def acknowledge(self, delivery: Delivery) -> None:
         await self._bus.call("XACK", self.stream, self._group, delivery.entry_id)
 
-    async def dead_letter(self, delivery: Delivery, *, reason: str, error: str) -> None:
-        """Copy the entry to the dead letters with its reason, then acknowledge it."""
+    async def dead_letter(
+        self, delivery: Delivery, *, reason: str, error: str, kept: Mapping[str, str] | None = None
+    ) -> None:
+        """Copy the entry to the dead letters with its reason and what else is `kept`, then acknowledge it."""
         await write_dead_letter(
             self._bus, self._dead, delivery.fields, stream=self.stream, entry_id=delivery.entry_id,
-            deliveries=delivery.deliveries, reason=reason, error=error,
+            deliveries=delivery.deliveries, reason=reason, error=error, kept=kept,
         )  # fmt: skip
         await self.acknowledge(delivery)
 

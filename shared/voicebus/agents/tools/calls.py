@@ -5,6 +5,7 @@ acknowledged. Whatever dies in between, the call is neither lost nor, unless it 
 """
 
 import asyncio
+import json
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -132,6 +133,20 @@ class CallRunner:
             elif status != "running":
                 await self._finish(handling, _not_started(status, detail, call.tool))
 
+    async def given_up(self, entry: Entry, delivery: Delivery, reason: str, error: str) -> Mapping[str, str]:
+        """The call goes to the dead letters: tell its caller, unless it has an answer; its starts, for the letter.
+
+        Raises:
+            ContractError: it is no tool call, or is to be answered where no answer belongs.
+        """
+        call = ToolCall.of(entry)
+        self._member.keys.require_reply_to(call.reply_to)
+        handling = _Handling(self._member, entry, delivery, call, self._queues[delivery.stream])
+        failure = ToolFailure(kind="dead_lettered", message=f"the call was given up ({reason}): {error}")
+        text = f"The tool {call.tool} failed again and again, and was given up. Do not call it again for this."
+        await self._finish(handling, ToolOutcome(Outcome.ERROR, text, failure))
+        return {"history": json.dumps(await handling.starts())}
+
     async def _start(self, handling: "_Handling", tool: FunctionTool, attempt: int) -> None:
         key = (handling.entry.session, handling.call.call_id)
         if key in self._running:  # published a second time: the claim has put down where its runner is to answer
@@ -249,6 +264,12 @@ class _Handling:
         attempt = max(attempt, int(detail or 1))
         self.say_started(attempt)
         return attempt
+
+    async def starts(self) -> list[dict[str, str | int]]:
+        """Who started this call, and when (ms), as its record tells."""
+        history = await until_reached(lambda: self._member.bus.call("HGET", self._key, "history")) or ""
+        lines = (line.rpartition(" ") for line in history.splitlines())
+        return [{"worker": worker, "at": int(at)} for worker, _, at in lines]
 
     def say_started(self, attempt: int) -> None:
         started = ToolStarted(call_id=self.call.call_id, worker=self._member.id, attempt=attempt)

@@ -20,7 +20,7 @@ from voicebus.contracts.envelope import Entry
 from voicebus.contracts.streams import CONTROL_TTL_S, Keys
 from voicebus.contracts.tools import TOOL_CANCEL, ToolCancel, ToolRegistration
 from voicebus.errors import BusError, ContractError, UserError
-from voicebus.runtime.consumer import ConsumerLoop
+from voicebus.runtime.consumer import MAX_DELIVERIES, ConsumerLoop
 from voicebus.runtime.threads import DaemonThreadPool
 from voicebus.telemetry.logging import get_logger
 
@@ -43,6 +43,7 @@ class ToolWorker:
         concurrency: calls at once, and threads for functions that are not async.
         tool_timeout: s, for calls that carry no deadline and in the registry.
         drain_timeout: s that calls in hand are given at the end; what is left then goes to other workers.
+        max_deliveries: how often a call is delivered that never comes to an end, before it goes to the dead letters.
         stream_prefix, event_shards, guardrail_shards: as everywhere in the cluster.
         context: what tools find as `ToolContext.context`.
         agents: those that tools find as `ToolContext.agent` when they are called by them; others have their name only.
@@ -61,6 +62,7 @@ class ToolWorker:
         concurrency: int = 20,
         tool_timeout: float = 30.0,
         drain_timeout: float = 60.0,
+        max_deliveries: int = MAX_DELIVERIES,
         stream_prefix: str = "vb",
         event_shards: int = 16,
         guardrail_shards: int = 4,
@@ -84,6 +86,7 @@ class ToolWorker:
         self._concurrency = concurrency
         self._tool_timeout = tool_timeout
         self._drain_timeout = drain_timeout
+        self._max_deliveries = max_deliveries
         self._context = context
         self._agents = {agent.name: agent for agent in agents}
         self._on_reachable = on_reachable
@@ -135,6 +138,7 @@ class ToolWorker:
             loop = ConsumerLoop(
                 member.consume(streams), runner.handle, clock=member.clock, service=SERVICE,
                 concurrency=self._concurrency, on_reachable=self._on_reachable,
+                given_up=runner.given_up, max_deliveries=self._max_deliveries,
             )  # fmt: skip
             log.info("tool worker ready", worker=member.id, tools=sorted(self._tools), queues=sorted(streams.values()))
             if ready is not None:
