@@ -50,7 +50,10 @@ async def call_within(
     # Not under `asyncio.timeout`, which waits for one that takes no notice of its cancellation.
     running = asyncio.create_task(call, name=what)
     try:
-        await asyncio.wait({running}, timeout=seconds)
+        if is_async:
+            await asyncio.sleep(0)  # one that waits for nothing is done by now, and needs no timer
+        if not running.done():
+            await asyncio.wait({running}, timeout=seconds)
         if not running.done():
             raise OverLimitError(f"the {what} took longer than {seconds:.3g} s")
         if running.cancelled():

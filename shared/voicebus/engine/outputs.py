@@ -1,11 +1,9 @@
 """Everything a session can ask its driver to do, in the order given. Plain data.
 
-The driver performs outputs synchronously and in order; nothing here waits. As with inputs, what answers every delta
-is a struct.
+The driver performs outputs synchronously and in order; nothing here waits.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -14,8 +12,7 @@ from voicebus.contracts.envelope import Message
 from voicebus.contracts.journal import EventType
 
 
-@dataclass(frozen=True, slots=True)
-class SendModel:
+class SendModel(Struct, frozen=True):
     """A client event of the protocol, to the model.
 
     `spare`: to the socket that is to take over. `speech` names an item of the user: where the driver still has its
@@ -27,8 +24,7 @@ class SendModel:
     speech: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Dial:
+class Dial(Struct, frozen=True):
     """Open another socket to the `address`-th of the session's models; the answer is `LinkOpened` or `LinkLost`.
 
     `spare`: beside the one in use; the answers are `SpareOpened` and `SpareLost` then.
@@ -38,18 +34,15 @@ class Dial:
     spare: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class DropLink:
+class DropLink(Struct, frozen=True):
     """The socket in use is of no use any more: close it. Audio waits for the next one."""
 
 
-@dataclass(frozen=True, slots=True)
-class SwitchLink:
+class SwitchLink(Struct, frozen=True):
     """From now on the spare socket is the one in use; the other is closed."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReleaseAudio:
+class ReleaseAudio(Struct, frozen=True):
     """The socket in use knows the conversation: what audio has waited goes to it, and all audio from now on.
 
     `whole`: all that was not committed, else its last 5 s.
@@ -58,8 +51,7 @@ class ReleaseAudio:
     whole: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ForwardAudio:
+class ForwardAudio(Struct, frozen=True):
     """Answer to a `ModelAudio` that may pass: forward that delta's samples to the client.
 
     `response_id` and `output_index` are those that the *client* knows (one response per chain: they may differ from
@@ -72,21 +64,18 @@ class ForwardAudio:
     content_index: int
 
 
-@dataclass(frozen=True, slots=True)
-class HoldInput:
+class HoldInput(Struct, frozen=True):
     """Always the first output of a `ModelEvent` or `ModelAudio` that nobody may know of yet.
 
     The driver keeps the input, with its samples, behind those that it keeps already. The engine bounds what is kept.
     """
 
 
-@dataclass(frozen=True, slots=True)
-class ReturnInputs:
+class ReturnInputs(Struct, frozen=True):
     """Bring all kept inputs again, in order, before anything else; some may have to be kept once more."""
 
 
-@dataclass(frozen=True, slots=True)
-class ConcealInput:
+class ConcealInput(Struct, frozen=True):
     """Always the first output of a model's input that nobody may see as it is: who reads along sees `event` instead.
 
     None stands for nothing.
@@ -95,8 +84,7 @@ class ConcealInput:
     event: Mapping[str, Any] | None
 
 
-@dataclass(frozen=True, slots=True)
-class ToClient:
+class ToClient(Struct, frozen=True):
     """A server event of the protocol for the client of the OpenAI face, complete but for `event_id`."""
 
     event: Mapping[str, Any]
@@ -112,8 +100,7 @@ class Emit(Struct, frozen=True):
     data: Mapping[str, Any] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(Struct, frozen=True):
     """A recorded event: appended to the session's stream under `seq`, and sent to clients of the native face."""
 
     seq: int
@@ -121,8 +108,7 @@ class Record:
     data: Message
 
 
-@dataclass(frozen=True, slots=True)
-class DispatchTool:
+class DispatchTool(Struct, frozen=True):
     """Run a function tool elsewhere. The answer comes as `ToolResultArrived`; `timeout_ms` counts from now."""
 
     call_id: str
@@ -137,8 +123,7 @@ class DispatchTool:
     snapshot: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class VetCall:
+class VetCall(Struct, frozen=True):
     """Ask the author's side whether a call may run; the answer comes as `CallVetted`.
 
     `approved`: a person, or a sticky decision, has approved it, so that only its input guardrails are left to ask.
@@ -154,8 +139,7 @@ class VetCall:
     hosted: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class WordToolError:
+class WordToolError(Struct, frozen=True):
     """Ask the author's side how the model is told of an error; the answer comes as `ToolErrorWorded`.
 
     `kind`: `approval_rejected`, `tool_not_found` or `tool_exception`; `message` is what it is told by default.
@@ -167,8 +151,7 @@ class WordToolError:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class StopModel:
+class StopModel(Struct, frozen=True):
     """For a model of transport EVENTS: stop what it says, as `Interrupt` has it; None means whatever runs."""
 
     response_id: str | None = None
@@ -176,8 +159,7 @@ class StopModel:
     truncate: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class CancelTool:
+class CancelTool(Struct, frozen=True):
     """The result of this call is not wanted any more. `worker` is known once the call has started."""
 
     call_id: str
@@ -186,8 +168,7 @@ class CancelTool:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class DispatchCheck:
+class DispatchCheck(Struct, frozen=True):
     """Judge `text`, all that was said so far in this item; the answer comes as `VerdictArrived`.
 
     `stage` tells what the model says (output) from what the user says (input, without a response). `timeout_ms` is
@@ -206,8 +187,7 @@ class DispatchCheck:
     timeout_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ResolveAgent:
+class ResolveAgent(Struct, frozen=True):
     """Resolve the agent of handoff `call_id`, run its `on_handoff`; answer `AgentResolved` or `AgentUnresolved`."""
 
     call_id: str
@@ -218,37 +198,32 @@ class ResolveAgent:
     snapshot: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class SetTimer:
+class SetTimer(Struct, frozen=True):
     """Bring `TimerFired(key)` at `at` (s, same clock as `now`); replaces a timer of the same key."""
 
     key: str
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class CancelTimer:
+class CancelTimer(Struct, frozen=True):
     key: str
 
 
-@dataclass(frozen=True, slots=True)
-class Observe:
+class Observe(Struct, frozen=True):
     """A measurement: the driver feeds `telemetry`. `name` is a field of `Measurement` there; labels are bounded."""
 
     name: str
     value: float = 1.0
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Ignored:
+class Ignored(Struct, frozen=True):
     """An input that means nothing in this state (late, double, unknown): counted and logged, nothing else."""
 
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Close:
+class Close(Struct, frozen=True):
     """The end: always the last output of a session. The driver closes client and model sockets.
 
     `client_code` is the WebSocket close code for the client (contract section 3).

@@ -264,7 +264,7 @@ async def test_a_history_weighs_the_items_that_it_keeps_alive_once_for_all_event
         grown = {**ITEM, "item_id": "u2", "content": [{"type": "input_text", "text": "x" * (10_000 + number)}]}
         stage.face.emit("history_updated", 50 + number, 0, {"history": [first, grown]})
         if number == 5:
-            assert len(stage.broadcast._queues[0]) == 56
+            assert len(stage.broadcast._queues[0].events) == 56
     told, *kept = await stage.shown()
     assert told.error == 100 - len(kept)
     assert 0 < len(kept) < 10

@@ -3,10 +3,10 @@
 import asyncio
 import contextvars
 import threading
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from support.waiting import wait_until
 from voicebus.agents.agent import RealtimeAgent
@@ -181,7 +181,7 @@ async def test_a_tool_that_will_not_stop_is_left_behind(monkeypatch: pytest.Monk
                 heard.append("cancelled")
 
     tasks = work._Tasks("tools", "S")
-    left = tasks.start("stubborn", stubborn())
+    left = tasks.start("c1", "stubborn", stubborn())
     await asyncio.sleep(0)
     await tasks.aclose()
     assert heard == ["cancelled"]
@@ -194,7 +194,7 @@ async def test_work_that_breaks_is_logged_and_harms_nothing() -> None:
         raise ZeroDivisionError
 
     tasks = work._Tasks("tools", "S")
-    await asyncio.wait({tasks.start("broken", broken())})
+    await asyncio.wait({tasks.start("c1", "broken", broken())})
     await tasks.aclose()
 
 

@@ -29,34 +29,32 @@ class _Queue:
     many went is told with the next event that is read.
     """
 
-    __slots__ = ("_bytes", "_events", "dropped", "waiting")
+    __slots__ = ("_bytes", "dropped", "events", "waiting")
 
     def __init__(self) -> None:
-        self._events: deque[tuple[RealtimeSessionEvent, int]] = deque()
+        self.events: deque[tuple[RealtimeSessionEvent, int]] = deque()
         self._bytes = 0
         self.dropped = 0
         self.waiting: set[asyncio.Future[None]] = set()
 
-    def __len__(self) -> int:
-        return len(self._events)
-
     def copy(self) -> "_Queue":
         """The same events, for another consumer."""
         twin = _Queue()
-        twin._events, twin._bytes, twin.dropped = self._events.copy(), self._bytes, self.dropped
+        twin.events, twin._bytes, twin.dropped = self.events.copy(), self._bytes, self.dropped
         return twin
 
     def put(self, event: RealtimeSessionEvent, size: int) -> None:
-        self._events.append((event, size))
+        events = self.events
+        events.append((event, size))
         self._bytes += size
-        if self._bytes > MAX_BYTES or len(self._events) > MAX_EVENTS:
+        if self._bytes > MAX_BYTES or len(events) > MAX_EVENTS:
             self._shed()
         if self.waiting:
             self.wake()
 
     def get(self) -> RealtimeSessionEvent:
         """The oldest; only where there is one."""
-        event, size = self._events.popleft()
+        event, size = self.events.popleft()
         self._bytes -= size
         return event
 
@@ -70,15 +68,15 @@ class _Queue:
         events, size = MAX_EVENTS - MAX_EVENTS // _SHARE, MAX_BYTES - MAX_BYTES // _SHARE
         for kind in (RealtimeRawModelEvent, RealtimeAudio, object):
             kept: deque[tuple[RealtimeSessionEvent, int]] = deque()
-            left = len(self._events)
-            for entry in self._events:
+            left = len(self.events)
+            for entry in self.events:
                 if (left > events or self._bytes > size) and isinstance(entry[0], kind):
                     left -= 1
                     self._bytes -= entry[1]
                     self.dropped += 1
                 else:
                     kept.append(entry)
-            self._events = kept
+            self.events = kept
             if left <= events and self._bytes <= size:
                 return
 
@@ -117,7 +115,7 @@ class Broadcast:
         if self._resting is not None:
             queue, self._resting = self._resting, None
         else:
-            queue = max(self._reading.values(), key=len).copy()
+            queue = max(self._reading.values(), key=lambda queue: len(queue.events)).copy()
         consumer = _Consumer(self, queue)
         self._reading[weakref.ref(consumer, self._left)] = queue
         self._queues = tuple(self._reading.values())
@@ -149,7 +147,7 @@ class _Consumer:
             # Loops that are started together see the same events: the first must not run ahead before the others begin.
             self._began = True
             await asyncio.sleep(0)
-        while not queue:
+        while not queue.events:
             if self._broadcast.ended:
                 if self._broadcast.failure is not None and not self._failed:
                     self._failed = True

@@ -9,6 +9,7 @@ import contextvars
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Final, Protocol
 
 from voicebus.agents.agent import RealtimeAgent
@@ -54,25 +55,34 @@ class Names(Protocol):
 
 
 class _Tasks:
-    """Tasks of one session and their threads; ended together."""
+    """Tasks of one session, by what they are for, and their threads; ended together."""
 
     def __init__(self, what: str, session: str) -> None:
         self._what = what
         self._session = session
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[str, asyncio.Task[None]] = {}
         # What the program has set for itself (a logger's fields, a tracer's span) when it entered the session.
         self._scope = contextvars.copy_context()
         self.pool = DaemonThreadPool(THREADS, name=f"{what}-{session}")
 
-    def start(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def start(self, key: str, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=f"{name}-{self._session}", context=self._scope.copy())
-        self._running.add(task)
-        task.add_done_callback(self._ended)
+        self._running[key] = task
+        task.add_done_callback(partial(self._ended, key))
         return task
+
+    def runs(self, key: str) -> bool:
+        return key in self._running
+
+    def cancel(self, key: str) -> None:
+        """Stop this one, if it runs."""
+        task = self._running.get(key)
+        if task is not None:
+            task.cancel()
 
     async def aclose(self) -> None:
         """Cancel what runs; what has not ended after `STOP_S` is left behind, and can do nothing more."""
-        tasks = set(self._running)
+        tasks = set(self._running.values())
         for task in tasks:
             task.cancel()
         if tasks:
@@ -81,8 +91,9 @@ class _Tasks:
                 log.warning("work goes on after its session", what=self._what, session=self._session, tasks=len(stuck))
         self.pool.shutdown()
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
+    def _ended(self, key: str, task: asyncio.Task[None]) -> None:
+        if self._running.get(key) is task:
+            del self._running[key]
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("work broke", what=self._what, session=self._session, exc_info=error)
 
@@ -97,21 +108,16 @@ class LocalTools:
         self._context = context
         self._feed = feed
         self._tasks = _Tasks("tools", session)
-        self._calls: dict[str, asyncio.Task[None]] = {}
         self.outputs: OrderedDict[str, Any] = OrderedDict()
 
     def dispatch(self, session: SessionRef, call: DispatchTool) -> None:
-        task = self._tasks.start(f"tool-{call.tool}-{call.call_id}", self._run(session, call))
-        self._calls[call.call_id] = task
-        task.add_done_callback(lambda _: self._calls.pop(call.call_id, None))
+        self._tasks.start(call.call_id, f"tool-{call.tool}-{call.call_id}", self._run(session, call))
 
     def cancel(self, session: SessionRef, cancel: CancelTool) -> None:
-        task = self._calls.get(cancel.call_id)
-        if task is not None:
-            task.cancel()
+        self._tasks.cancel(cancel.call_id)
 
     def runs(self, call_id: str) -> bool:
-        return call_id in self._calls
+        return self._tasks.runs(call_id)
 
     async def aclose(self) -> None:
         await self._tasks.aclose()
@@ -144,7 +150,7 @@ class LocalTools:
         finally:
             progress.close()
         took_s = time.monotonic() - started
-        metrics.TOOL_DURATION.labels(tool=call.tool).observe(took_s)
+        metrics.TOOL_DURATION.labels(call.tool).observe(took_s)
         self._answer(call, outcome, round(took_s * 1000))
 
     def _answer(self, call: DispatchTool, outcome: ToolOutcome, duration_ms: int) -> None:
@@ -193,7 +199,7 @@ class LocalChecks:
         self._findings: OrderedDict[tuple[str, str], GuardrailFunctionOutput] = OrderedDict()
 
     def check(self, session: SessionRef, check: DispatchCheck, *, timeout_ms: int) -> None:
-        self._tasks.start(f"check-{check.check_id}", self._run(check, timeout_ms / 1000))
+        self._tasks.start(check.check_id, f"check-{check.check_id}", self._run(check, timeout_ms / 1000))
 
     def finding(self, item_id: str, guardrail: str) -> GuardrailFunctionOutput | None:
         """What a guardrail has last returned about an item that tripped it."""

@@ -4,6 +4,7 @@ import inspect
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import KW_ONLY, InitVar, dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal, get_args, overload
 
 from pydantic import TypeAdapter
@@ -189,7 +190,7 @@ class FunctionTool:
         """How the arguments become the function's; None for a tool made by hand."""
         return self.on_invoke_tool.schema if isinstance(self.on_invoke_tool, PythonCall) else None
 
-    @property
+    @cached_property
     def is_async(self) -> bool:
         """Whether it runs on the event loop; otherwise in a thread."""
         return is_async_callable(self.function)

@@ -3,8 +3,8 @@
 Whatever a tool does, the answer is a `ToolOutcome`; only cancellation from outside leaves as an exception.
 """
 
-import asyncio
 import dataclasses
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from typing import Any, Final
@@ -88,11 +88,11 @@ class _Run:
         self._executor = executor
         self._again = again
         self._seconds = seconds
-        self._end = asyncio.get_running_loop().time() + seconds
+        self._end = time.monotonic() + seconds
 
     async def outcome(self, arguments: str, *, vetted: bool) -> ToolOutcome:
         try:
-            if not vetted:
+            if not vetted and self._tool.tool_input_guardrails:
                 refused = await ask_input_guardrails(
                     self._tool, self._context, timeout=self._left(), executor=self._executor
                 )
@@ -114,19 +114,20 @@ class _Run:
             return await self._raised(error)
         if len(text) > MAX_OUTPUT_CHARS:
             return self._too_large(len(text))
-        try:
-            instead = await ask_output_guardrails(
-                self._tool.tool_output_guardrails or (), self._context, value,
-                timeout=self._left(), executor=self._executor,
-            )  # fmt: skip
-        except ToolError as error:
-            return self._guarded(error)
-        if instead is not None:
-            return ToolOutcome(Outcome.OK, instead, value=instead, background=background)
+        if self._tool.tool_output_guardrails:
+            try:
+                instead = await ask_output_guardrails(
+                    self._tool.tool_output_guardrails, self._context, value,
+                    timeout=self._left(), executor=self._executor,
+                )  # fmt: skip
+            except ToolError as error:
+                return self._guarded(error)
+            if instead is not None:
+                return ToolOutcome(Outcome.OK, instead, value=instead, background=background)
         return ToolOutcome(Outcome.OK, text, value=value, background=background)
 
     def _left(self) -> float:
-        return max(0.0, self._end - asyncio.get_running_loop().time())
+        return max(0.0, self._end - time.monotonic())
 
     @property
     def _limit(self) -> float:

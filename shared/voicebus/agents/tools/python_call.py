@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -85,7 +85,7 @@ def parse_arguments(arguments: str) -> dict[str, Any]:
         ModelBehaviorError: it is no JSON object.
     """
     try:
-        parsed = json.loads(arguments, parse_constant=_no_number, parse_float=_number) if arguments.strip() else {}
+        parsed = _decode(arguments) if arguments.strip() else {}
     except RecursionError:
         raise ModelBehaviorError("the arguments are nested too deeply") from None
     except ValueError as error:
@@ -105,6 +105,9 @@ def _number(text: str) -> float:
     if number in (float("inf"), float("-inf")):
         raise ValueError(f"{text} is beyond the numbers that can be computed with")
     return number
+
+
+_decode: Final = json.JSONDecoder(parse_constant=_no_number, parse_float=_number).decode
 
 
 def _fields(error: ValidationError) -> str:
