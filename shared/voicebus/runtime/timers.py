@@ -1,6 +1,11 @@
-"""The timers of one session, on the event loop."""
+"""The timers of one session, on the event loop.
+
+Nearly all of them are watches that are cancelled long before they run out. So one timer of the loop stands for all: it
+is set to the earliest, and where that one was cancelled meanwhile it finds nothing due and is set anew.
+"""
 
 import asyncio
+import math
 from collections.abc import Callable
 
 from voicebus.engine.inputs import TimerFired
@@ -14,27 +19,42 @@ class Timers:
     def __init__(self, clock: Clock, fired: Callable[[TimerFired], None]) -> None:
         self._clock = clock
         self._fired = fired
-        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._due: dict[str, float] = {}
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at = math.inf
 
     def set(self, output: SetTimer) -> None:
-        self._stop(output.key)
-        delay = max(0.0, output.at - self._clock.monotonic())
-        self._timers[output.key] = asyncio.get_running_loop().call_later(delay, self._fire, output.key)
+        self._due[output.key] = output.at
+        if output.at < self._alarm_at:
+            self._wake_at(output.at)
 
     def cancel(self, output: CancelTimer) -> None:
-        self._stop(output.key)
+        self._due.pop(output.key, None)
 
     def clear(self) -> None:
         """Nothing fires any more."""
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
+        self._due.clear()
+        self._silence()
 
-    def _stop(self, key: str) -> None:
-        timer = self._timers.pop(key, None)
-        if timer is not None:
-            timer.cancel()
+    def _wake_at(self, at: float) -> None:
+        self._silence()
+        delay = max(0.0, at - self._clock.monotonic())
+        self._alarm, self._alarm_at = asyncio.get_running_loop().call_later(delay, self._wake), at
 
-    def _fire(self, key: str) -> None:
-        del self._timers[key]
-        self._fired(TimerFired(key))
+    def _silence(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm, self._alarm_at = None, math.inf
+
+    def _wake(self) -> None:
+        # A loop's timer may come a rounding too early.
+        now = max(self._alarm_at, self._clock.monotonic())
+        self._silence()
+        for key, at in sorted(self._due.items(), key=lambda timer: timer[1]):
+            # Those that fire first may cancel others, or set them anew.
+            if at <= now and self._due.get(key) == at:
+                del self._due[key]
+                self._fired(TimerFired(key))
+        earliest = min(self._due.values(), default=math.inf)
+        if earliest < self._alarm_at:
+            self._wake_at(earliest)
