@@ -12,6 +12,7 @@ from voicebus.engine.config import Face, GuardrailMode, GuardrailSpec, Recoverin
 from voicebus.engine.inputs import AgentResolved, CommitAudio, LinkLost, LinkOpened
 from voicebus.engine.outputs import Close, Dial, DispatchCheck, DropLink, ReleaseAudio, SendModel, ToClient
 from voicebus.engine.state import RECONNECT_TIMER, State
+from voicebus.engine.transcript import HEARD_TIMER
 
 
 def state(talk: Talk) -> State:
@@ -182,6 +183,38 @@ def test_a_response_of_which_only_the_end_is_missing_is_not_asked_for_again() ->
     talk.loses_the_link()
     assert [turn.status for turn in talk.records(EventType.TURN_ENDED)] == ["completed"]
     assert not talk.sent("response.create", talk.reconnects())
+
+
+@pytest.mark.parametrize("spoken", [False, True])
+def test_an_answer_that_was_said_to_its_end_is_complete_and_not_asked_for_again(spoken: bool) -> None:
+    talk = Talk().asked()
+    talk.item_begins()
+    where: dict[str, Any] = {"response_id": "resp_1", "item_id": "item_a", "output_index": 0, "content_index": 0}
+    talk.model("response.content_part.added", part={"type": "audio" if spoken else "text"}, **where)
+    talk.says("Hi.", spoken=spoken)
+    if spoken:
+        talk.sounds(500)
+        talk.model("response.output_audio.done", **where)
+    talk.said("Hi.", spoken=spoken)
+    talk.loses_the_link()
+    assert [turn.status for turn in talk.records(EventType.TURN_ENDED)] == ["completed"]
+    assert not talk.sent("response.create", talk.reconnects())
+    talk.now += 60
+    if spoken:
+        talk.timer(HEARD_TIMER)
+    assert ("assistant", "Hi.", None, False) in talk.lines()
+
+
+def test_an_answer_whose_words_are_complete_and_whose_sound_is_not_is_asked_for_again() -> None:
+    talk = Talk().asked()
+    talk.item_begins()
+    where: dict[str, Any] = {"response_id": "resp_1", "item_id": "item_a", "output_index": 0, "content_index": 0}
+    talk.model("response.content_part.added", part={"type": "audio"}, **where)
+    talk.says("Hi.")
+    talk.said("Hi.")
+    talk.sounds(200)
+    talk.loses_the_link()
+    assert len(talk.sent("response.create", talk.reconnects())) == 1
 
 
 def test_a_result_that_comes_meanwhile_is_told_once_and_then_the_model_goes_on() -> None:

@@ -4,7 +4,7 @@ Pure decisions; dialling is the driver's (`Dial`). What the lost socket has cut 
 so, for history, record and client alike. Then exactly what is unanswered is asked for on the next socket:
 
 1. A response that has made calls has ended: its calls are answered, and the model goes on when their outputs are in.
-2. One whose items are all finished has ended: only its `response.done` is missing.
+2. One whose items are all finished, or said to their end, has ended: only what closes it is missing.
 3. One that was stopped, or that the user is speaking into, has ended.
 4. Any other is asked for again, as it was asked for; to a client of the OpenAI face it goes on as the same response.
 5. A turn that the model would have answered by itself, and had not begun to, is asked for.

@@ -31,6 +31,11 @@ class _Item:
     parts: dict[int, tuple[str, set[str]]] = field(default_factory=dict)
     kinds: dict[int, str] = field(default_factory=dict)
 
+    @property
+    def is_told(self) -> bool:
+        """Whether the model has said all of it, and only the events that close it are missing."""
+        return bool(self.kinds) and all(ended.issuperset(_DONE[kind]) for kind, ended in self.parts.values())
+
 
 @dataclass(slots=True)
 class _Open:
@@ -79,9 +84,11 @@ class Unfinished:
             item.parts[index][1].add(kind)
 
     def is_whole(self, response: Response) -> bool:
-        """Whether something of the response is finished, and nothing has only begun."""
+        """Whether something of the response is finished or said to its end, and nothing has only begun."""
         opened = self._of(response)
-        return opened is not None and opened.has_finished and not opened.items
+        if opened is None or not (opened.has_finished or opened.items):
+            return False
+        return all(item.is_told for item in opened.items.values())
 
     def _of(self, response: Response) -> _Open | None:
         return self._open.get(response.model_id) or self._open.get(response.id)
@@ -101,7 +108,7 @@ class Unfinished:
                 events += [{"type": done, **place, **_said(done, text)} for done in owed]
                 part = {"type": kind, "transcript" if kind == "audio" else "text": text}
                 events.append({"type": "response.content_part.done", **place, "part": part})
-            whole: dict[str, Any] = {**item.wire, "status": "incomplete"}
+            whole: dict[str, Any] = {**item.wire, "status": "completed" if item.is_told else "incomplete"}
             if wire.text(whole, "type") == "message":
                 whole["content"] = [_content(kind, texts.get(index, "")) for index, kind in sorted(item.kinds.items())]
             events.append({"type": "conversation.item.done", "item": whole})
