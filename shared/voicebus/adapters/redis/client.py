@@ -6,7 +6,6 @@ Nothing is retried underneath: whoever sends something knows whether sending it 
 
 import asyncio
 import re
-from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Self
@@ -19,6 +18,9 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 
+from voicebus.adapters.redis.blocking import BlockingReads
+from voicebus.adapters.redis.multiplexing import MultiplexedConnection
+from voicebus.adapters.redis.pipelines import Pipelines
 from voicebus.adapters.redis.scripts import Script
 from voicebus.errors import BusError, SettingsError
 
@@ -32,8 +34,6 @@ BLOCKING_TIMEOUT_S: Final = MAX_BLOCK_MS / 1000 + 5.0
 # redis-py's own `socket_timeout` is off (5 s by default, which cuts longer blocking reads): it sends under
 # `asyncio.wait_for`, which on Python 3.11 can swallow a cancellation, so that a task that should end reads on.
 
-_BATCH: Final = 256
-
 _VENDOR: Final = (vendor.RedisError, vendor.RedisClusterException, OSError, EOFError)
 
 _Client = Any  # redis.asyncio.Redis or RedisCluster: the same commands, no common base
@@ -42,21 +42,25 @@ _Client = Any  # redis.asyncio.Redis or RedisCluster: the same commands, no comm
 class RedisConnection:
     """An open way to Redis.
 
-    Commands given within one turn of the event loop leave as one pipeline, in order; while one is under way the next
-    is collected. Use as an async context manager, or call `aclose`.
+    Commands leave in the order in which they were given, those of one turn of the event loop together. Use as an async
+    context manager, or call `aclose`.
     """
 
     def __init__(
         self, commands: _Client, blocking: _Client, *, address: str, sentinels: Sequence[_Client] = ()
     ) -> None:
         self.address = address
+        self._clients = (commands, blocking, *sentinels)
         self._commands = commands
-        self._blocking = blocking
-        self._sentinels = sentinels
-        # Bounded by its callers: each waits for its own answers.
-        self._queue: deque[tuple[tuple[Any, ...], dict[str, Any], asyncio.Future[Any]]] = deque()
-        self._wake = asyncio.Event()
-        self._flusher: asyncio.Task[None] | None = None
+        self._way: Pipelines | MultiplexedConnection
+        if isinstance(commands, RedisCluster):
+            self._way = Pipelines(commands, timeout_s=COMMAND_TIMEOUT_S)
+            self._read = blocking.execute_command
+        else:
+            self._way = MultiplexedConnection(
+                commands, connect_timeout_s=CONNECT_TIMEOUT_S, timeout_s=COMMAND_TIMEOUT_S
+            )
+            self._read = BlockingReads(blocking).read
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -66,20 +70,26 @@ class RedisConnection:
         await self.aclose()
 
     def __repr__(self) -> str:
-        return f"<RedisConnection {self.address} queued={len(self._queue)} closed={self._closed}>"
+        return f"<RedisConnection {self.address} open={len(self._way)} closed={self._closed}>"
 
     def submit(self, *command: str | int, **options: Any) -> asyncio.Future[Any]:
         """Queue one command; the future brings its reply or a `BusError`. `options` go to redis-py's reply parser."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        # Who was cancelled while waiting does not fetch the exception; that is no oversight.
+        future.add_done_callback(_fetch)
         if self._closed:
             future.set_exception(self._closed_error())
-        else:
-            self._queue.append((command, options, future))
-            self._wake.set()
-            if self._flusher is None or self._flusher.done():
-                self._flusher = asyncio.create_task(self._flush(), name="redis-pipeline")
-        # Who was cancelled while waiting does not fetch the exception; that is no oversight.
-        future.add_done_callback(lambda done: done.cancelled() or done.exception())
+            return future
+
+        def settle(reply: Any, error: BaseException | None) -> None:
+            if future.done():  # its caller was cancelled
+                return
+            if error is None:
+                future.set_result(reply)
+            else:
+                future.set_exception(bus_error(error, self.address) if isinstance(error, Exception) else error)
+
+        self._way.submit(command, options, settle)
         return future
 
     async def call(self, *command: str | int, **options: Any) -> Any:
@@ -111,7 +121,7 @@ class RedisConnection:
         """
         with translated(self.address):
             async with asyncio.timeout(BLOCKING_TIMEOUT_S):
-                return await self._blocking.execute_command(*command)
+                return await self._read(*command)
 
     async def scan(self, pattern: str) -> AsyncIterator[str]:
         """Every key that fits, of all nodes; for commands of operators, as it looks at all keys there are.
@@ -126,56 +136,17 @@ class RedisConnection:
     async def aclose(self) -> None:
         """Close the connections; commands still waiting fail with `BusError`."""
         self._closed = True
-        if self._flusher is not None:
-            self._flusher.cancel()
-            await asyncio.gather(self._flusher, return_exceptions=True)
-        batch = list(self._queue)
-        self._queue.clear()
-        _settle(batch, [self._closed_error()] * len(batch))
-        for client in (self._commands, self._blocking, *self._sentinels):
+        await self._way.aclose(self._closed_error())
+        for client in self._clients:
             await client.aclose()
-
-    async def _flush(self) -> None:
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            while self._queue:
-                batch = [self._queue.popleft() for _ in range(min(_BATCH, len(self._queue)))]
-                try:
-                    replies = await self._execute([(command, options) for command, options, _ in batch])
-                except asyncio.CancelledError:
-                    _settle(batch, [self._closed_error()] * len(batch))
-                    raise
-                except Exception as error:  # noqa: BLE001 - handed to whoever waits
-                    replies = [error] * len(batch)
-                _settle(batch, [self._ours(reply) for reply in replies])
-
-    async def _execute(self, batch: list[tuple[tuple[Any, ...], dict[str, Any]]]) -> list[Any]:
-        async with asyncio.timeout(COMMAND_TIMEOUT_S):
-            if len(batch) == 1:
-                command, options = batch[0]
-                return [await self._commands.execute_command(*command, **options)]
-            async with self._commands.pipeline(transaction=False) as pipeline:
-                for command, options in batch:
-                    pipeline.execute_command(*command, **options)
-                replies: list[Any] = await pipeline.execute(raise_on_error=False)
-                return replies
-
-    def _ours(self, reply: Any) -> Any:
-        return bus_error(reply, self.address) if isinstance(reply, Exception) else reply
 
     def _closed_error(self) -> BusError:
         return BusError(f"the connection to Redis at {self.address} was closed")
 
 
-def _settle(batch: list[tuple[Any, Any, asyncio.Future[Any]]], replies: list[Any]) -> None:
-    for (_, _, future), reply in zip(batch, replies, strict=True):
-        if future.done():  # its caller was cancelled
-            continue
-        if isinstance(reply, BaseException):
-            future.set_exception(reply)
-        else:
-            future.set_result(reply)
+def _fetch(done: asyncio.Future[Any]) -> None:
+    if not done.cancelled():
+        done.exception()
 
 
 async def connect(url: str) -> RedisConnection:
@@ -195,7 +166,7 @@ async def connect(url: str) -> RedisConnection:
     try:
         with translated(address):
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                await commands.execute_command("PING")
+                await connection.call("PING")
     except BaseException:
         await connection.aclose()
         raise

@@ -1,0 +1,79 @@
+"""Commands to a Redis Cluster: what is given while one pipeline is under way leaves with the next.
+
+redis-py's cluster client sends each part to its node and follows moved slots.
+"""
+
+import asyncio
+from collections import deque
+from typing import Any, Final
+
+from voicebus.adapters.redis.multiplexing import Settle
+
+_BATCH: Final = 256
+
+_Queued = tuple[tuple[Any, ...], dict[str, Any], Settle]
+
+
+class Pipelines:
+    """Sends commands through `client`, in order, at most `timeout_s` each pipeline."""
+
+    def __init__(self, client: Any, *, timeout_s: float) -> None:
+        self._client = client
+        self._timeout_s = timeout_s
+        # Bounded by its callers: each waits for its own answers.
+        self._queued: deque[_Queued] = deque()
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def __len__(self) -> int:
+        return len(self._queued)
+
+    def submit(self, command: tuple[Any, ...], options: dict[str, Any], settle: Settle) -> None:
+        """Queue one command; never blocks."""
+        self._queued.append((command, options, settle))
+        self._wake.set()
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run(), name="redis-pipeline")
+
+    async def aclose(self, error: BaseException) -> None:
+        """End; commands without a reply fail with `error`."""
+        if self._task is not None:
+            self._task.cancel(error)
+            await asyncio.gather(self._task, return_exceptions=True)
+        _settle(self._queued, [error] * len(self._queued))
+        self._queued.clear()
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._queued:
+                batch = [self._queued.popleft() for _ in range(min(_BATCH, len(self._queued)))]
+                try:
+                    replies = await self._execute(batch)
+                except asyncio.CancelledError as cancelled:
+                    error = cancelled.args[0] if cancelled.args else cancelled
+                    _settle(batch, [error] * len(batch))
+                    raise
+                except Exception as error:  # noqa: BLE001 - handed to whoever waits
+                    replies = [error] * len(batch)
+                _settle(batch, replies)
+
+    async def _execute(self, batch: list[_Queued]) -> list[Any]:
+        async with asyncio.timeout(self._timeout_s):
+            if len(batch) == 1:
+                command, options, _ = batch[0]
+                return [await self._client.execute_command(*command, **options)]
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for command, options, _ in batch:
+                    pipeline.execute_command(*command, **options)
+                replies: list[Any] = await pipeline.execute(raise_on_error=False)
+                return replies
+
+
+def _settle(batch: "deque[_Queued] | list[_Queued]", replies: list[Any]) -> None:
+    for (_, _, settle), reply in zip(batch, replies, strict=True):
+        if isinstance(reply, BaseException):
+            settle(None, reply)
+        else:
+            settle(reply, None)

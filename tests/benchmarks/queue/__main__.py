@@ -1,0 +1,125 @@
+"""What a hop over the queue costs: send a call, run a no-op, see the answer; beside other queues on the same Redis.
+
+    python -m benchmarks.queue [--low 1000] [--load 10000] [--only voicebus --only raw-pipelined]
+
+Ours runs with all that it promises: heartbeats, a claim before the start, the result kept before it is sent, the
+acknowledgement after it. Counted are round trips at low load (one call at a time) and, under load, the messages per
+second of CPU that the one worker process used, so that a busy machine changes little.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.queue.peers import python_of_peers
+from support.servers import RedisServer
+
+PROGRAMS: Final = Path(__file__).parent / "programs"
+
+
+@dataclass(frozen=True)
+class Queue:
+    """One contestant. `worker` is its command; `peer`: it runs in the peers' own environment."""
+
+    name: str
+    program: str
+    worker: tuple[str, ...]
+    environment: dict[str, str] = field(default_factory=dict)
+    peer: bool = False
+
+    def command(self, role: str, url: str, *more: str) -> list[str]:
+        return [str(self.python), str(PROGRAMS / self.program), role, url, *more]
+
+    @property
+    def python(self) -> Path:
+        return python_of_peers() if self.peer else Path(sys.executable)
+
+
+VOICEBUS: Final = Queue(
+    "voicebus", "voicebus_queue.py",
+    ("{bin}/voicebus", "tool-worker", "voicebus_queue", "--redis-url", "{url}", "--concurrency", "200",
+     "--ops-port", "0", "--log-level", "warning"),
+)  # fmt: skip
+RAW: Final = Queue(
+    "raw-pipelined", "raw_streams.py", ("{python}", "raw_streams.py", "work", "{url}"), {"RAW_PIPELINED": "1"}
+)
+RAW_SINGLE: Final = Queue("raw-single", "raw_streams.py", ("{python}", "raw_streams.py", "work", "{url}"))
+QUEUES: Final = (VOICEBUS, RAW, RAW_SINGLE)
+
+
+@contextmanager
+def working(queue: Queue, url: str) -> Iterator[int]:
+    """One worker process of `queue`."""
+    names = {"python": str(queue.python), "bin": str(queue.python.parent), "url": url}
+    command = [part.format(**names) for part in queue.worker]
+    environment = {**os.environ, **queue.environment, "BENCH_REDIS_URL": url, "PYTHONPATH": str(PROGRAMS)}
+    process = subprocess.Popen(command, cwd=PROGRAMS, env=environment, stdout=subprocess.DEVNULL)
+    try:
+        yield process.pid
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def cpu_of(pid: int) -> float:
+    """CPU seconds of a worker and what it started."""
+    # Its children's are among what it has waited for only once they ended: those that live are asked themselves.
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    ticks = sum(int(value) for value in fields[11:15])
+    return ticks / os.sysconf("SC_CLK_TCK") + sum(cpu_of(int(child)) for child in children)
+
+
+def drive(queue: Queue, role: str, url: str, count: int) -> dict[str, Any]:
+    environment = {**os.environ, **queue.environment, "BENCH_REDIS_URL": url}
+    ran = subprocess.run(
+        queue.command(role, url, str(count)), cwd=PROGRAMS, env=environment, stdout=subprocess.PIPE, text=True,
+        check=True, timeout=600,
+    )  # fmt: skip
+    report: dict[str, Any] = json.loads(ran.stdout.splitlines()[-1])
+    return report
+
+
+def measure(queue: Queue, *, low: int, load: int) -> dict[str, float]:
+    with RedisServer() as server:
+        url = server.url
+        with working(queue, url) as worker:
+            latency = drive(queue, "low", url, low)
+            before = cpu_of(worker)
+            loaded = drive(queue, "load", url, load)
+            # What follows the last answer belongs to it too.
+            time.sleep(0.5)
+            used = cpu_of(worker) - before
+    return {**latency, "per_s": load / loaded["wall_s"], "per_core_s": load / used}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--low", type=int, default=1000, help="calls one after another")
+    parser.add_argument("--load", type=int, default=10_000, help="calls at once")
+    parser.add_argument("--only", action="append", choices=[queue.name for queue in QUEUES])
+    given = parser.parse_args()
+    print(f"{'':16}{'p50 ms':>9}{'p99 ms':>9}{'per s':>9}{'per s and core':>16}")
+    for queue in QUEUES:
+        if given.only and queue.name not in given.only:
+            continue
+        found = measure(queue, low=given.low, load=given.load)
+        row = f"{found['p50_ms']:9.2f}{found['p99_ms']:9.2f}{found['per_s']:9.0f}{found['per_core_s']:16.0f}"
+        print(f"{queue.name:16}{row}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,39 @@
+"""What the drivers of all queues share: calls one after another, then many at once, told as one line of JSON."""
+
+import argparse
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable
+
+
+def arguments() -> argparse.Namespace:
+    """`ROLE REDIS_URL [COUNT]`; the role is `work`, `low` or `load`."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("role", choices=["work", "low", "load"])
+    parser.add_argument("url")
+    parser.add_argument("count", type=int, nargs="?", default=1)
+    return parser.parse_args()
+
+
+async def one_by_one(call: Callable[[int], Awaitable[object]], count: int) -> None:
+    """Print the round trips (ms) of `count` calls, each made when the one before is answered."""
+    for number in range(min(50, count)):  # connections, caches and lazy imports of both sides
+        await call(-1 - number)
+    took = []
+    for number in range(count):
+        began = time.perf_counter()
+        await call(number)
+        took.append((time.perf_counter() - began) * 1000)
+    took.sort()
+    report = {"p50_ms": took[len(took) // 2], "p99_ms": took[int(len(took) * 0.99)]}
+    print(json.dumps(report))
+
+
+async def at_once(send: Callable[[], Awaitable[object]], answered: Callable[[], Awaitable[object]], count: int) -> None:
+    """Print how long (s) it took from the first of `count` messages until all were answered."""
+    began = time.perf_counter()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(answered())
+        await send()
+    print(json.dumps({"messages": count, "wall_s": time.perf_counter() - began}))
