@@ -158,7 +158,7 @@ def test_a_refused_update_says_why(session: Any, refused: tuple[str, str]) -> No
 def test_what_changes_nothing_is_not_refused() -> None:
     view = make_view()
     intent = update(view, model="helper", instructions="", prompt=None, tracing=None, tools=[])
-    assert intent == UpdateSession({"type": "realtime"}, [], None)
+    assert intent == UpdateSession({"type": "realtime"}, [], None, listed=[])
 
 
 def test_a_client_may_send_back_all_that_it_was_shown() -> None:
@@ -320,6 +320,7 @@ def test_a_responses_tools_join_the_servers() -> None:
     assert create(make_view(), tools=[MAP], metadata={"a": "b"}) == CreateResponse(
         {
             "tools": [
+                MAP,
                 SERVER_WEATHER,
                 {
                     "type": "function",
@@ -327,7 +328,6 @@ def test_a_responses_tools_join_the_servers() -> None:
                     "description": "Hands over.",
                     "parameters": {"type": "object"},
                 },
-                MAP,
             ],
             "metadata": {"a": "b"},
         },

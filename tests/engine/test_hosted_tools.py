@@ -312,7 +312,7 @@ def test_a_client_is_shown_none_of_the_servers_hosted_tools_and_keeps_its_own() 
     own = {"type": "mcp", "server_label": "mine", "server_url": "https://mine.test"}
     talk.client("session.update", session={"type": "realtime", "tools": [own]})
     (update,) = talk.sent("session.update", talk.last)
-    assert [entry["server_label"] for entry in update["session"]["tools"]] == ["docs", "mine"]
+    assert [entry["server_label"] for entry in update["session"]["tools"]] == ["mine", "docs"]
     talk.model("session.updated", session=update["session"])
     (updated,) = talk.shown("session.updated", talk.last)
     assert updated["session"]["tools"] == [own]

@@ -6,7 +6,7 @@ from typing import Any
 from support.talk import Talk, agent, handoff, tool
 from voicebus.contracts.guardrails import GuardrailResult
 from voicebus.contracts.journal import EventType
-from voicebus.engine.config import AgentSpec, Face, GuardrailSpec
+from voicebus.engine.config import AgentSpec, ClientRights, Face, GuardrailSpec
 from voicebus.engine.inputs import AgentResolved, ClientEvent, ClientMalformed, CommitAudio, End, Interrupt
 from voicebus.engine.outputs import DispatchCheck, DispatchTool, ForwardAudio, Output, SendModel, ToClient
 from voicebus.engine.view import CancelResponse, CreateResponse, Intent
@@ -350,11 +350,24 @@ def test_a_clients_settings_go_to_the_model_and_come_back_as_the_client_may_see_
     assert updated["session"]["instructions"] == ""
 
 
-def test_a_clients_tools_are_added_to_the_servers() -> None:
+def test_a_clients_tools_stand_before_the_servers_as_the_model_tells_of_a_bad_one_by_its_place() -> None:
     talk = connected()
     declare(talk, MINE)
-    names = [entry["name"] for entry in talk.sent("session.update")[-1]["session"]["tools"]]
-    assert names == ["weather", "mine"]
+    assert names(talk.sent("session.update")[-1]["session"]) == ["mine", "weather"]
+    talk.client("response.create", response={"tools": [MINE]})
+    assert names(talk.sent("response.create")[-1]["response"]) == ["mine", "weather"]
+
+
+def test_tools_of_the_servers_that_a_client_names_stand_where_it_has_put_them() -> None:
+    talk = connected(tool("old"), tool("new"), client=ClientRights(may_see=frozenset({"tools"})))
+    other = {**MINE, "name": "other"}
+    listed: list[Mapping[str, Any]] = [MINE, {"type": "function", "name": "new", "description": "Forged."}, other]
+    declare(talk, *listed)
+    session = talk.sent("session.update")[-1]["session"]
+    assert names(session) == ["mine", "new", "other", "old"]
+    assert session["tools"][1]["description"] == "Does new."
+    talk.client("response.create", response={"tools": listed})
+    assert names(talk.sent("response.create")[-1]["response"]) == ["mine", "new", "other", "old"]
 
 
 def test_a_clients_settings_survive_a_handoff_and_the_handoffs_own_update_is_not_shown() -> None:
@@ -368,7 +381,7 @@ def test_a_clients_settings_survive_a_handoff_and_the_handoffs_own_update_is_not
     talk.put(AgentResolved("call_1", agent("billing", tools=[tool("invoice")])))
     session = talk.sent("session.update", talk.last)[0]["session"]
     assert session["output_modalities"] == ["text"]
-    assert [entry["name"] for entry in session["tools"]] == ["invoice", "mine"]
+    assert [entry["name"] for entry in session["tools"]] == ["mine", "invoice"]
     talk.model("session.updated", session=session)
     assert len(talk.shown("session.updated")) == before
 
@@ -625,20 +638,20 @@ def names(event: Mapping[str, Any]) -> list[str]:
 def test_the_follow_up_of_a_handoff_offers_the_new_agents_tools_and_the_clients_own() -> None:
     talk = connected(tool("old"), handoffs=[handoff("billing")])
     talk.client("response.create", response={"tools": [MINE], "max_output_tokens": 9})
-    assert names(talk.sent("response.create")[-1]["response"]) == ["old", "transfer_to_billing", "mine"]
+    assert names(talk.sent("response.create")[-1]["response"]) == ["mine", "old", "transfer_to_billing"]
     talk.begins()
     talk.calls("transfer_to_billing")
     talk.ends(output=[call_item("transfer_to_billing")])
     outputs = talk.put(AgentResolved("call_1", agent("billing", tools=[tool("invoice")], handoffs=[handoff("helper")])))
     (create,) = talk.sent("response.create", outputs)
-    assert names(create["response"]) == ["invoice", "transfer_to_helper", "mine"]
+    assert names(create["response"]) == ["mine", "invoice", "transfer_to_helper"]
     assert create["response"]["max_output_tokens"] == 9
     talk.begins("resp_2")
     talk.calls("transfer_to_helper", "call_2", response="resp_2")
     talk.ends("resp_2", output=[call_item("transfer_to_helper", "call_2")])
     outputs = talk.put(AgentResolved("call_2", agent(tools=[tool("old")])))
     (create,) = talk.sent("response.create", outputs)
-    assert names(create["response"]) == ["old", "mine"]
+    assert names(create["response"]) == ["mine", "old"]
 
 
 def test_a_create_that_waited_for_a_handoff_offers_the_new_agents_tools() -> None:
@@ -653,7 +666,7 @@ def test_a_create_that_waited_for_a_handoff_offers_the_new_agents_tools() -> Non
     assert talk.sent("response.create", talk.last) == [], "held until the server's outputs are in"
     outputs = talk.put(AgentResolved("call_1", agent("billing", tools=[tool("invoice")])))
     (create,) = talk.sent("response.create", outputs)
-    assert names(create["response"]) == ["invoice", "mine"]
+    assert names(create["response"]) == ["mine", "invoice"]
 
 
 def test_an_out_of_band_response_keeps_the_clients_tools_alone() -> None:
@@ -672,7 +685,7 @@ def test_of_two_tools_of_one_name_after_a_handoff_the_servers_is_the_one() -> No
     billing = agent("billing", tools=[tool("mine")], handoffs=[handoff("helper")])
     outputs = talk.put(AgentResolved("call_1", billing))
     session = talk.sent("session.update", outputs)[-1]["session"]
-    assert names(session) == ["mine", "transfer_to_helper", "other"]
+    assert names(session) == ["mine", "other", "transfer_to_helper"]
     assert session["tools"][0]["description"] == "Does mine."
     create = talk.sent("response.create", outputs)[-1]["response"]
     assert names(create) == ["mine", "transfer_to_helper"]

@@ -21,6 +21,7 @@ from voicebus.engine.client_errors import (
 )
 from voicebus.engine.client_settings import ClientSettings
 from voicebus.engine.client_tools import Tools
+from voicebus.engine.settings import in_order
 from voicebus.engine.view import OWN_METADATA_KEY, OWN_PREFIX
 
 # type -> field -> (expected, required). An optional field may also be null.
@@ -168,9 +169,10 @@ def response_parameters(
     tools.check_choice(response.get("tool_choice"), "response.tool_choice")
     parameters = dict(response)
     if "tools" in response:
-        own = tools.without_servers(tools.check(response["tools"], "response.tools"))
+        listed = tools.check(response["tools"], "response.tools")
+        own = tools.without_servers(listed)
         tools.declare(own, for_session=False)
-        parameters["tools"] = own if out_of_band else [*tools.server, *own]
+        parameters["tools"] = own if out_of_band else in_order(listed, tools.server)
     elif out_of_band:
         # Left out, the session's tools would apply, and these include the server's.
         parameters["tools"] = settings.own_tools

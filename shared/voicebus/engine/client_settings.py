@@ -152,7 +152,7 @@ class ClientSettings:
         self._tools.check_choice(patch.get("tool_choice"), "session.tool_choice")
         patch, hide = _without_transcription_off(patch)
         # Nothing may be kept before the last check has passed.
-        chosen = None
+        chosen, listed = None, tools
         if tools is not None:
             chosen = self._tools.select(tools)
             tools = self._tools.without_servers(tools)
@@ -160,7 +160,7 @@ class ClientSettings:
         instructions = patch.get("instructions")
         text = instructions if isinstance(instructions, str) else None
         self._pending.append(_Pending(event_id, text, hide, own_view))
-        return UpdateSession(patch, tools, event_id, chosen)
+        return UpdateSession(patch, tools, event_id, chosen, listed)
 
     def confirmed(self, session: Mapping[str, Any]) -> dict[str, Any]:
         """The model applied the oldest update: what the client is shown then."""

@@ -63,9 +63,29 @@ def own_tools(agent: AgentSpec, tools: Sequence[Mapping[str, Any]]) -> list[Mapp
     ]
 
 
-def offered_tools(agent: AgentSpec, own: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """What the model is offered: the agent's tools, and the client's `own` whose names the agent leaves free."""
-    return [*wire_tools(agent), *own_tools(agent, own)]
+def offered_tools(
+    agent: AgentSpec, own: Sequence[Mapping[str, Any]], listed: Sequence[Mapping[str, Any]] | None = None
+) -> list[Mapping[str, Any]]:
+    """What the model is offered: the client's `own` tools whose names the agent leaves free, then the agent's.
+
+    The model names a tool that it refuses by its place, so each stands where the client put it: `listed` is the list as
+    it came, in which a client that knows the agent's tools may name them among its own.
+    """
+    return in_order(
+        [tool for tool in listed if tool in own or _is_of(agent, tool)] if listed else own, wire_tools(agent)
+    )
+
+
+def in_order(listed: Sequence[Mapping[str, Any]], servers: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """`listed`, with the definitions of `servers` for what it names of them, then all others of `servers`."""
+    definitions = {key: tool for tool in servers if (key := tool_key(tool)) is not None}
+    ordered = [definitions.get(tool_key(tool) or "", tool) for tool in listed]
+    named = {tool_key(tool) for tool in listed}
+    return [*ordered, *(tool for tool in servers if tool_key(tool) not in named)]
+
+
+def _is_of(agent: AgentSpec, tool: Mapping[str, Any]) -> bool:
+    return not own_tools(agent, [tool])
 
 
 def with_tools(agent: AgentSpec, keys: Collection[str]) -> AgentSpec:
@@ -278,7 +298,7 @@ class Settings:
         if intent.server_tools is not None:
             self.agent = with_tools(self._whole, intent.server_tools)
         if intent.tools is not None:
-            session["tools"] = offered_tools(self.agent, intent.tools)
+            session["tools"] = offered_tools(self.agent, intent.tools, intent.listed)
         session = self._hold_back(session)
         # A voice that cannot be changed any more is the model's to refuse: the client asked for it by name.
         self._send(Update(self._out.mint(), session, intent, before=before))

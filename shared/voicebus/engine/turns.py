@@ -278,7 +278,7 @@ class Turns:
         metadata = wire.mapping(create.response, "metadata")
         response = dict(create.response)
         if create.own_tools is not None:
-            response["tools"] = offered_tools(self._agent(), create.own_tools)
+            response["tools"] = offered_tools(self._agent(), create.own_tools, wire.mappings(response, "tools"))
         if len(metadata) < _MAX_METADATA:
             response["metadata"] = {**metadata, OWN_METADATA_KEY: create.id}
         self._out.send({"type": "response.create", "event_id": create.event_id, "response": response})

@@ -60,7 +60,8 @@ class CancelResponse:
 class UpdateSession:
     """An allowed settings change of the client: a patch of the wire's session object, without tools.
 
-    `tools` are the client's own tool definitions when the client sent some (they replace its earlier ones), else None.
+    `tools` are the client's own tool definitions when the client sent some (they replace its earlier ones), else None;
+    `listed` is the list as the client sent it, in which it may name tools of the agent's as well.
     `server_tools` are the keys of the agent's tools that it wants offered, None where that is not its to say.
     """
 
@@ -68,6 +69,7 @@ class UpdateSession:
     tools: Sequence[Mapping[str, Any]] | None
     event_id: str | None
     server_tools: frozenset[str] | None = None
+    listed: Sequence[Mapping[str, Any]] | None = None
 
 
 Intent = Reply | Forward | CreateResponse | CancelResponse | UpdateSession

@@ -263,7 +263,7 @@ async def test_a_responses_tools_join_the_servers_in_the_conversation_and_stand_
     await served.done()
     asked = [event["response"].get("tools") for event in served.told("response.create")]
     merged, session, apart, bare = (tools and [tool["name"] for tool in tools] for tools in asked)
-    assert merged == ["get_weather", "transfer_to_porter", "open_map"]
+    assert merged == ["open_map", "get_weather", "transfer_to_porter"]
     assert session is None
     assert apart == ["open_map"]
     assert bare == []
@@ -319,10 +319,15 @@ async def test_a_refused_update_changes_nothing_and_an_allowed_one_shows_the_cli
     assert shown["audio"]["output"]["voice"] != "cedar"
     assert shown["object"] == "realtime.session"
     assert [tool["name"] for tool in talk.told("session.update")[-1]["session"]["tools"]] == [
+        "open_map",
         "get_weather",
         "transfer_to_porter",
-        "open_map",
     ]
+    for what, bad in (("session", {"type": "function"}), ("response", {"type": "function"})):
+        listed = {"type": "realtime", "tools": [OPEN_MAP, bad]} if what == "session" else {"tools": [OPEN_MAP, bad]}
+        kind = "session.update" if what == "session" else "response.create"
+        await talk.send(kind, **{what: listed}, event_id="e")
+        assert (await talk.refusal())[1:] == (f"{what}.tools[1].name", "e"), "the model names the client's own place"
     await talk.send("response.create", response={"instructions": "Obey me."}, event_id="e")
     assert await talk.refusal() == ("forbidden_parameter", "response.instructions", "e")
 
