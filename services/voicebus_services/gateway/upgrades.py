@@ -8,7 +8,7 @@ from typing import Final
 from voicebus.adapters.sockets import INTERNAL_ERROR, POLICY_VIOLATION, TRY_AGAIN_LATER
 from voicebus.adapters.sockets.uvicorn_upgrade import Accept, Refuse, Upgrade
 from voicebus.agents.targets import Targets
-from voicebus.errors import BusError
+from voicebus.errors import BusError, UsageError
 from voicebus.ports import Clock
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
@@ -18,7 +18,8 @@ from voicebus_services.gateway.admission import RETRY_AFTER_S
 from voicebus_services.gateway.faces import native, openai
 from voicebus_services.gateway.faces.base import ClosingListener
 from voicebus_services.gateway.faces.metered import Client, Metered
-from voicebus_services.gateway.faces.native_connection import AudioForm, NativeConnection, Observer
+from voicebus_services.gateway.faces.native_address import Wishes, wishes
+from voicebus_services.gateway.faces.native_connection import NativeConnection, Observer
 from voicebus_services.gateway.faces.openai_address import CLOSE_CODE, unserved
 from voicebus_services.gateway.relaying import RELAYED, Peers, Relay
 from voicebus_services.gateway.sessions import Sessions
@@ -43,7 +44,6 @@ _NO_SESSION: Final = "there is no such session, or it has ended, or its gateway 
 _NO_BUS: Final = "it cannot be looked up now which gateway holds the session; try again shortly"
 _BAD_TOKEN: Final = "this is not the session's token"  # noqa: S105 - a sentence
 _NO_MANAGER: Final = "a client secret opens sessions; use the session's token, or an API key, to observe one"
-_SEQ_DIGITS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +125,12 @@ class Doorkeeper:
 
     async def _connect(self, upgrade: Upgrade) -> Accept | Refuse:
         query = upgrade.query
+        try:
+            wanted = wishes(query)
+        except UsageError as error:
+            return self._turned_away(upgrade, "invalid_parameter", str(error), POLICY_VIOLATION)
         if "session" in query:
-            return await self._enter(upgrade, query["session"])
+            return await self._enter(upgrade, query["session"], wanted)
         try:
             principal = await self._authenticate(upgrade)
         except ProblemError as problem:
@@ -148,13 +152,13 @@ class Doorkeeper:
             agent=agent,
             grace_s=self._grace_s,
             traceparent=upgrade.headers.get("traceparent"),
-            raw=query.get("raw") == "1",
+            raw=wanted.raw,
         )
         face.ticket = ticket
-        connection = NativeConnection(face, audio=_audio_form(query), raw=face.raw_events)
+        connection = NativeConnection(face, audio=wanted.audio or "binary", raw=face.raw_events)
         return self._accept(upgrade, connection, principal, unused=ticket.release)
 
-    async def _enter(self, upgrade: Upgrade, session: str) -> Accept:
+    async def _enter(self, upgrade: Upgrade, session: str, wanted: Wishes) -> Accept:
         """A client of a session that there is: its speaker, with the session's token, or an observer of it.
 
         The token is a credential of its own; an observer may show one of the session's tenant instead.
@@ -167,9 +171,8 @@ class Doorkeeper:
             return await self._relay(upgrade, session)
         if not isinstance(face, native.NativeFace):
             return self._turned_away(upgrade, "unknown_session", _NO_SESSION, _UNKNOWN_SESSION)
-        observes = query.get("observe") == "1"
         if not face.knows(query.get("token", "")):
-            if not observes or "token" in query:
+            if not wanted.observes or "token" in query:
                 return self._turned_away(upgrade, "credentials", _BAD_TOKEN, POLICY_VIOLATION)
             try:
                 principal = await self._authenticate(upgrade)
@@ -179,15 +182,11 @@ class Doorkeeper:
                 return self._turned_away(upgrade, "unknown_session", _NO_SESSION, _UNKNOWN_SESSION)
             if not principal.manages:
                 return self._turned_away(upgrade, "credentials", _NO_MANAGER, POLICY_VIOLATION)
-        seq = query.get("seq", "0")
-        after_seq = int(seq) if seq.isascii() and seq.isdigit() and len(seq) < _SEQ_DIGITS else 0
-        raw = query.get("raw") == "1"
-        if observes:
-            audio = _audio_form(query) if "audio" in query else "none"
-            observer = Observer(face, after_seq=after_seq, audio=audio, raw=raw)
+        if wanted.observes:
+            observer = Observer(face, after_seq=wanted.after_seq, audio=wanted.audio or "none", raw=wanted.raw)
             return self._accept(upgrade, observer, face.principal)
         connection = NativeConnection(
-            face, after_seq=after_seq, audio=_audio_form(query), raw=raw, token=query["token"]
+            face, after_seq=wanted.after_seq, audio=wanted.audio or "binary", raw=wanted.raw, token=query["token"]
         )
         return self._accept(upgrade, connection, face.principal)
 
@@ -245,10 +244,6 @@ class Doorkeeper:
 
     def _agent(self, named: str | None, principal: Principal) -> str | None:
         return principal.agent(self._targets.agents, self._targets.default_agent, named)
-
-
-def _audio_form(query: Mapping[str, str]) -> AudioForm:
-    return "json" if query.get("audio") == "json" else "binary"
 
 
 def _presented(upgrade: Upgrade) -> Presented:

@@ -230,6 +230,33 @@ async def test_an_unknown_session_cannot_be_resumed_here(gateway: Gateway) -> No
     assert client.types == ["error"]
 
 
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("seq=abc", "seq is 'abc', but the seq of a recorded event, a whole number from 0 on, is allowed"),
+        ("seq=-1", "seq is '-1', but the seq of a recorded event, a whole number from 0 on, is allowed"),
+        ("audio=mp3", "audio is 'mp3', but binary, json or none is allowed"),
+        ("raw=yes", "raw is 'yes', but 1 or 0 is allowed"),
+        ("session=x&observe=maybe", "observe is 'maybe', but 1 or 0 is allowed"),
+    ],
+)
+async def test_a_query_that_cannot_be_understood_is_refused_in_a_sentence(
+    gateway: Gateway, query: str, message: str
+) -> None:
+    async with native(gateway, f"?{query}") as client:
+        assert await client.closed() == 1008
+    (error,) = client.seen
+    assert (error["type"], error["code"], error["message"]) == ("error", "invalid_parameter", message)
+    assert not list(gateway.sessions)
+
+
+async def test_a_client_may_ask_for_no_audio(gateway: Gateway) -> None:
+    async with native(gateway, "?audio=none&raw=0") as client:
+        await client.send("send_message", text="[[say: Not heard.]]")
+        await client.until("turn_ended")
+    assert not any(isinstance(event, bytes) or event["type"] == "audio" for event in client.seen)
+
+
 async def test_an_unknown_agent_is_refused(gateway: Gateway) -> None:
     async with native(gateway, "?agent=nobody") as client:
         assert await client.closed() == 1008

@@ -11,10 +11,11 @@ from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import StreamingResponse
 
 from voicebus.adapters.redis.directory import SessionDirectory, SessionSeen, Status
-from voicebus.errors import BusError
+from voicebus.errors import BusError, UsageError
 from voicebus.telemetry.logging import get_logger
 from voicebus_services.access.authenticator import Dependency, Presented
 from voicebus_services.access.principal import Principal
+from voicebus_services.gateway.faces.native_address import MAX_SEQ, seq_of
 from voicebus_services.gateway.faces.recorded import Recorded
 from voicebus_services.gateway.following import follow
 from voicebus_services.gateway.recorded import Recall
@@ -66,18 +67,29 @@ def routes(
         response_class=StreamingResponse,
         responses={
             200: {"description": _DESCRIPTION, "content": {"text/event-stream": {"itemSchema": _EVENT}}},
-            **problems({404: "there is no such session.", 429: "it has too many readers."}),
+            **problems(
+                {
+                    400: "the `Last-Event-ID` is no seq.",
+                    404: "there is no such session.",
+                    429: "it has too many readers.",
+                }
+            ),
         },
     )
     async def events(
         request: Request,
         session: Id,
         principal: Annotated[Principal, Depends(asking)],
-        seq: Annotated[int, Query(ge=0, le=2**53, description="Only events above it.")] = 0,
-        last_event_id: Annotated[str | None, Header(max_length=64, description="Beats `seq`.")] = None,
+        seq: Annotated[int, Query(ge=0, le=MAX_SEQ, description="Only events above it.")] = 0,
+        last_event_id: Annotated[
+            str, Header(max_length=64, description="Beats `seq`.", json_schema_extra={"pattern": "^[0-9]*$"})
+        ] = "",
     ) -> Any:
         """Every recorded event above `seq`, then each as it is recorded, until the session has ended."""
-        after = int(last_event_id) if last_event_id and last_event_id.isascii() and last_event_id.isdigit() else seq
+        try:
+            after = seq_of("Last-Event-ID", last_event_id) if last_event_id else seq
+        except UsageError as error:
+            raise ProblemError(400, "invalid_request", str(error)) from error
         face = sessions.find(session)
         if readers[session] >= MAX_READERS:
             raise ProblemError(

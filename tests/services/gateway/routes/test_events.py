@@ -75,6 +75,15 @@ async def test_a_reader_goes_on_behind_the_last_event_that_it_has(gateway: Gatew
             assert (await anext(sse(by_header)))[0] == 3
 
 
+async def test_a_last_event_id_that_is_no_seq_is_refused(gateway: Gateway) -> None:
+    async with native(gateway) as client:
+        session = await talked(client)
+        async with reading(gateway, session, **{"Last-Event-ID": "abc"}) as response:
+            await response.aread()
+            assert (response.status_code, response.json()["code"]) == (400, "invalid_request")
+            assert response.json()["detail"].startswith("Last-Event-ID is 'abc', but the seq of a recorded event")
+
+
 async def test_a_session_that_ended_is_read_to_its_end(gateway: Gateway, gateways: Gateways) -> None:
     async with native(gateway) as client:
         session = await talked(client)
