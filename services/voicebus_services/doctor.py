@@ -9,7 +9,14 @@ from typing import Any, Final
 
 from voicebus.adapters.redis import client as redis_client
 from voicebus.errors import BusError, ModelLinkError, StoreError, TargetError, VoicebusError
-from voicebus_services.settings import ArchiverSettings, GatewaySettings, load
+from voicebus_services.settings import (
+    ArchiverSettings,
+    GatewaySettings,
+    GuardrailWorkerSettings,
+    SimulatorSettings,
+    ToolWorkerSettings,
+    load,
+)
 from voicebus_services.tls import Certificate
 
 _TIMEOUT_S: Final = 10.0
@@ -60,7 +67,8 @@ async def _python() -> str:
 async def _settings() -> str:
     gateway = load(GatewaySettings)
     Certificate.of(gateway.tls_cert, gateway.tls_key)
-    load(ArchiverSettings)
+    for settings in (ArchiverSettings, ToolWorkerSettings, GuardrailWorkerSettings, SimulatorSettings):
+        load(settings)
     return "every VOICEBUS_* variable can be read"
 
 

@@ -5,12 +5,13 @@ A setting comes from, first match wins: the command line, the variable `VOICEBUS
 """
 
 import json
+import math
 import os
 import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
@@ -19,6 +20,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from voicebus.adapters.sockets import MAX_MESSAGE
 from voicebus.errors import SettingsError, UsageError
+from voicebus_services.settings_errors import sentence
 
 ENV_PREFIX = "VOICEBUS_"
 
@@ -26,19 +28,23 @@ DIE_WITH_PARENT = f"{ENV_PREFIX}DIE_WITH_PARENT"
 """Set by `voicebus dev` for its child services: they ask the kernel to end them when their parent dies."""
 
 _UNITS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+_ALGORITHMS = frozenset({"RS256", "ES256", "EdDSA"})
+_LONGEST_S = 10 * 365 * 24 * 3600.0
 _DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|)\s*$")
 
 
 def _duration(value: object) -> object:
     """`30`, `30s`, `500ms`, `2m`, `1h` become a timedelta; bare numbers are seconds."""
-    if isinstance(value, int | float):
-        return timedelta(seconds=value)
     if isinstance(value, str):
         match = _DURATION.match(value)
-        if match is None:
-            raise ValueError("a duration such as 30, 30s, 500ms, 2m or 1h is allowed")
-        return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
-    return value
+        seconds = float(match[1]) * _UNITS[match[2]] if match is not None else math.nan
+    elif isinstance(value, int | float):
+        seconds = value
+    else:
+        return value
+    if not 0 <= seconds <= _LONGEST_S:
+        raise ValueError("a duration such as 30, 30s, 500ms, 2m or 1h is allowed")
+    return timedelta(seconds=seconds)
 
 
 def duration_ms(text: str, option: str) -> int:
@@ -70,6 +76,34 @@ def _json(value: object) -> object:
 def _listed(value: object) -> object:
     """`a, b` becomes both."""
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def _matching(pattern: str, what: str) -> Any:
+    def check(value: str) -> str:
+        if re.fullmatch(pattern, value) is None:
+            raise ValueError(f"{what} is allowed")
+        return value
+
+    return AfterValidator(check)
+
+
+def _algorithms(value: object) -> object:
+    value = _listed(value)
+    if not value or not set(value if isinstance(value, tuple) else ()) <= _ALGORITHMS:
+        raise ValueError(f"one or more of {', '.join(sorted(_ALGORITHMS))}, separated by commas, are allowed")
+    return value
+
+
+def _pace(value: object) -> object:
+    if value == "step":
+        return value
+    try:
+        pace = float(str(value))
+    except ValueError:
+        pace = math.nan
+    if not 0 <= pace < math.inf:
+        raise ValueError("step, or a number of at least 0, is allowed")
+    return pace
 
 
 def _origins(value: frozenset[str]) -> frozenset[str]:
@@ -108,7 +142,8 @@ DatabaseUrl = Annotated[str, _url(("sqlite", "postgresql+psycopg"), "a database 
 Headers = Annotated[Mapping[str, str], NoDecode, BeforeValidator(_json)]
 
 Origins = Annotated[frozenset[str], NoDecode, BeforeValidator(_listed), AfterValidator(_origins)]
-Algorithms = Annotated[tuple[Literal["RS256", "ES256", "EdDSA"], ...], NoDecode, BeforeValidator(_listed)]
+Algorithms = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_algorithms)]
+Name = _matching(r"[A-Za-z0-9_.-]{1,64}", "a name of 1 to 64 letters, digits and _ . -")
 
 
 class Fallback(BaseModel):
@@ -179,8 +214,8 @@ class BusSettings(ServiceSettings):
     """The services that meet on Redis."""
 
     redis_url: RedisUrl = Field("redis://127.0.0.1:6379/0", description="Redis 7 or later, or Valkey.")
-    stream_prefix: str = Field(
-        "vb", pattern=r"^[A-Za-z0-9_.-]{1,32}$", description="First part of every Redis key; one per cluster."
+    stream_prefix: Annotated[str, _matching(r"[A-Za-z0-9_.-]{1,32}", "a name of 1 to 32 letters, digits and _ . -")] = (
+        Field("vb", description="First part of every Redis key; one per cluster.")
     )
     event_shards: int = Field(16, ge=1, le=1024, description="Event streams; pinned by the first service that starts.")
     guardrail_shards: int = Field(4, ge=1, le=1024, description="Guardrail streams; pinned likewise.")
@@ -221,9 +256,8 @@ class GatewaySettings(BusSettings, ApiSettings):
     ops_port: Port = Field(9460, description=_OPS_PORT)
     model_url: ModelUrl = Field(OPENAI_URL, description="The model: OpenAI, Azure, or any server of its protocol.")
     model_api_key: SecretStr | None = Field(None, description="Key for the model; OPENAI_API_KEY where not given.")
-    model_token: str | None = Field(
+    model_token: Annotated[str, _matching(r"[\w.]+:[\w.]+", "a function's place, module:function,")] | None = Field(
         None,
-        pattern=r"^[\w.]+:[\w.]+$",
         description="module:function that gives the model's key, asked at each dialling; instead of MODEL_API_KEY.",
     )
     model_fallbacks: Fallbacks = Field(
@@ -243,8 +277,8 @@ class GatewaySettings(BusSettings, ApiSettings):
     model_headers: Headers = Field(
         default_factory=dict, description='Headers for the model, as JSON {"name": "value"}.'
     )
-    tool_timeout: Duration = Field(timedelta(seconds=30), description=_TOOL_TIMEOUT)
-    guardrail_timeout: Duration = Field(timedelta(seconds=2), description=_GUARDRAIL_TIMEOUT)
+    tool_timeout: Duration = Field(timedelta(seconds=30), gt=timedelta(0), description=_TOOL_TIMEOUT)
+    guardrail_timeout: Duration = Field(timedelta(seconds=2), gt=timedelta(0), description=_GUARDRAIL_TIMEOUT)
     resume_grace: Duration = Field(
         timedelta(seconds=60), description="How long a session waits for a client that was lost; 0 ends it at once."
     )
@@ -279,19 +313,17 @@ class GatewaySettings(BusSettings, ApiSettings):
 
 class ToolWorkerSettings(BusSettings):
     ops_port: Port = Field(9461, description=_OPS_PORT)
-    tool_timeout: Duration = Field(timedelta(seconds=30), description=_TOOL_TIMEOUT)
+    tool_timeout: Duration = Field(timedelta(seconds=30), gt=timedelta(0), description=_TOOL_TIMEOUT)
     concurrency: int = Field(20, ge=1, le=10_000, description="Calls that run at once.")
     max_deliveries: int = Field(
         5, ge=1, le=1000, description="How often a call is delivered without an end before it goes to the dead letters."
     )
-    queue: str | None = Field(
-        None, pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="Queue of tools that name none themselves."
-    )
+    queue: Annotated[str, Name] | None = Field(None, description="Queue of tools that name none themselves.")
 
 
 class GuardrailWorkerSettings(BusSettings):
     ops_port: Port = Field(9462, description=_OPS_PORT)
-    guardrail_timeout: Duration = Field(timedelta(seconds=2), description=_GUARDRAIL_TIMEOUT)
+    guardrail_timeout: Duration = Field(timedelta(seconds=2), gt=timedelta(0), description=_GUARDRAIL_TIMEOUT)
     concurrency: int = Field(20, ge=1, le=10_000, description="Checks that run at once.")
 
 
@@ -315,7 +347,7 @@ class SimulatorSettings(HttpSettings):
     seed: int = Field(0, description="The same seed gives the same ids.")
     speech: bool = Field(False, description="Hear and speak for real; needs voicebus[speech].")
     scenario: Path | None = Field(None, description="A scenario file; see docs/model-simulator.md.")
-    pace: Literal["step"] | Annotated[float, Field(ge=0)] = Field(
+    pace: Annotated[Literal["step"] | float, BeforeValidator(_pace)] = Field(
         0.0, description="Output audio at N times real time; 0 is a burst, `step` waits for a test's word."
     )
     simulator_api_key: SecretStr | None = Field(None, description="Accept this key only; any non-empty key otherwise.")
@@ -323,13 +355,10 @@ class SimulatorSettings(HttpSettings):
     session_lifetime: Duration = Field(timedelta(minutes=60), description="When a session expires.")
     ping_interval: Duration = Field(timedelta(seconds=20), description="Between PINGs; also the wait for a PONG.")
     ledger: bool = Field(False, description="Serve GET /ledger: what each session truly said and heard.")
-    simulator_quirks: Mapping[str, Any] = Field(
+    simulator_quirks: Annotated[Mapping[str, Any], NoDecode, BeforeValidator(_json)] = Field(
         default_factory=dict, description="Where servers of the protocol differ (JSON); see docs/model-simulator.md."
     )
 
-
-# Headers are where some providers want their key, and a fallback has one of its own.
-_MAY_HOLD_SECRETS: Final = frozenset({"model_headers", "model_fallbacks"})
 
 S = TypeVar("S", bound=ServiceSettings)
 
@@ -344,16 +373,4 @@ def load(settings: type[S], **overrides: Any) -> S:
     try:
         return settings(**given)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise SettingsError(_sentence(settings, first)) from error
-
-
-def _sentence(settings: type[ServiceSettings], report: Any) -> str:
-    name = str(report["loc"][0]) if report["loc"] else "settings"
-    variable = f"{ENV_PREFIX}{name.upper()}"
-    field = settings.model_fields.get(name)
-    secret = name in _MAY_HOLD_SECRETS or (field is not None and "SecretStr" in str(field.annotation))
-    # An address with credentials has an @, also where something else is wrong with it.
-    read = "a secret" if secret or "@" in str(report["input"]) else repr(report["input"])
-    message = str(report["msg"]).removeprefix("Value error, ")
-    return f"{variable}: {read} was read, but {message[0].lower()}{message[1:]}"
+        raise SettingsError(sentence(settings, error.errors()[0], given, ENV_PREFIX)) from error

@@ -9,6 +9,7 @@ from voicebus.errors import SettingsError
 from voicebus_services.settings import (
     ArchiverSettings,
     GatewaySettings,
+    GuardrailWorkerSettings,
     ServiceSettings,
     SimulatorSettings,
     ToolWorkerSettings,
@@ -72,11 +73,20 @@ def test_durations_have_units(monkeypatch: pytest.MonkeyPatch, text: str, second
         ("REDIS_URL", "http://localhost", "redis://"),
         ("TOOL_TIMEOUT", "soon", "30s"),
         ("HTTP_PORT", "99999", "65535"),
-        ("HTTP_PORT", "eighty", "integer"),
+        ("HTTP_PORT", "eighty", "a whole number of at least 0 and of at most 65535 is allowed"),
         ("LOG_LEVEL", "loud", "'info'"),
         ("LOG_FORMAT", "xml", "'json'"),
-        ("STREAM_PREFIX", "a b", "pattern"),
-        ("EVENT_SHARDS", "0", "greater than or equal to 1"),
+        ("STREAM_PREFIX", "a b", "a name of 1 to 32 letters, digits and _ . - is allowed"),
+        ("EVENT_SHARDS", "0", "a number of at least 1 and of at most 1024 is allowed"),
+        ("MAX_AUDIO_SPEED", "nan", "a number of at least 1 and of at most 1000 is allowed"),
+        ("MODEL_CONNECT_TIMEOUT", "0", "a duration above 0s is allowed"),
+        ("TOOL_TIMEOUT", "0s", "a duration above 0s is allowed"),
+        ("RESUME_GRACE", "-5", "30s"),
+        ("DRAIN_TIMEOUT", "999999999999999h", "30s"),
+        ("MODEL_TOKEN", "token", "module:function"),
+        ("JWT_ALGORITHMS", ",", "ES256, EdDSA, RS256"),
+        ("JWT_ALGORITHMS", "HS256", "ES256, EdDSA, RS256"),
+        ("ALLOWED_ORIGINS", "app", "https://app.example"),
     ],
 )
 def test_a_wrong_setting_is_one_sentence_that_names_variable_value_and_what_is_allowed(
@@ -89,6 +99,69 @@ def test_a_wrong_setting_is_one_sentence_that_names_variable_value_and_what_is_a
     assert sentence.startswith(f"VOICEBUS_{name}: {value!r} was read, but ")
     assert allowed in sentence
     assert "\n" not in sentence
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("SPEECH", "maybe", "'maybe' was read, but true or false is allowed"),
+        ("SEED", "1.5", "'1.5' was read, but a whole number is allowed"),
+        ("PACE", "-1", "'-1' was read, but step, or a number of at least 0, is allowed"),
+        ("PACE", "fast", "'fast' was read, but step, or a number of at least 0, is allowed"),
+        ("SIMULATOR_QUIRKS", "{", "'{' was read, but JSON is allowed, and this is none"),
+        ("SIMULATOR_QUIRKS", "5", "'5' was read, but a JSON object is allowed"),
+    ],
+)
+def test_a_wrong_setting_of_the_simulator_is_told_in_the_same_words(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, sentence: str
+) -> None:
+    monkeypatch.setenv(f"VOICEBUS_{name}", value)
+    with pytest.raises(SettingsError) as refused:
+        load(SimulatorSettings)
+    assert str(refused.value) == f"VOICEBUS_{name}: {sentence}"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("MODEL_FALLBACKS", '[{"url": "wss://a/"}, {"url": "http://b"}]', "for [1].url a WebSocket address (ws://"),
+        ("MODEL_FALLBACKS", '[{"nme": "x"}]', "for [0].nme nothing is allowed: there is no such field"),
+        ("MODEL_FALLBACKS", "[5]", "for [0] a JSON object is allowed"),
+        ("MODEL_FALLBACKS", "{}", "a JSON list is allowed"),
+        ("MODEL_HEADERS", '{"X-Team": 7}', "for X-Team text is allowed"),
+        ("MODEL_HEADERS", "[]", "a JSON object is allowed"),
+    ],
+)
+def test_what_is_wrong_within_a_setting_is_told_with_its_place(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, allowed: str
+) -> None:
+    monkeypatch.setenv(f"VOICEBUS_{name}", value)
+    with pytest.raises(SettingsError) as refused:
+        load(GatewaySettings)
+    assert str(refused.value).startswith(f"VOICEBUS_{name}: a secret was read, but {allowed}")
+
+
+def test_every_setting_that_is_not_free_text_refuses_nonsense_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    for settings in (GatewaySettings, ToolWorkerSettings, GuardrailWorkerSettings, ArchiverSettings, SimulatorSettings):
+        for name in settings.model_fields:
+            with monkeypatch.context() as patch:
+                patch.setenv(variable := f"VOICEBUS_{name.upper()}", "{no sense}")
+                try:
+                    load(settings)
+                except SettingsError as error:
+                    sentence = str(error)
+                    assert sentence.startswith((f"{variable}: '{{no sense}}' was", f"{variable}: a secret was")), (
+                        sentence
+                    )
+                    assert "allowed" in sentence
+                    assert not any(word in sentence for word in ("nput", "valid", "this is not allowed")), sentence
+
+
+def test_an_empty_file_of_algorithms_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "algorithms").write_text("\n", encoding="utf-8")
+    monkeypatch.setenv("VOICEBUS_JWT_ALGORITHMS_FILE", str(tmp_path / "algorithms"))
+    with pytest.raises(SettingsError, match=r"^VOICEBUS_JWT_ALGORITHMS: '' was read, but one or more of ES256"):
+        load(GatewaySettings)
 
 
 @pytest.mark.parametrize(
