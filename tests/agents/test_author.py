@@ -27,7 +27,7 @@ from voicebus.agents.tools.guardrails import (
 )
 from voicebus.agents.tools.hosted import HostedMCPTool
 from voicebus.contracts.tools import ToolRegistration
-from voicebus.engine.config import AgentSpec, Approval, GuardrailMode, HostedToolSpec
+from voicebus.engine.config import AgentSpec, Approval, GuardrailMode, HoldSpec, HostedToolSpec
 from voicebus.engine.inputs import CallVetted
 from voicebus.engine.outputs import ResolveAgent, VetCall, WordToolError
 
@@ -224,6 +224,42 @@ async def test_remote_tools_come_from_the_registry_which_is_asked_only_for_them(
     assert [(entry.name, entry.queue, entry.approval) for entry in spec.tools] == [
         ("invoice", "billing", Approval.ALWAYS)
     ]
+
+
+async def test_what_is_said_while_a_tool_runs_is_the_tools_own_word_else_the_run_configs() -> None:
+    config = {"hold_phrase": ["One moment.", "Still looking."], "hold_every": 4}
+    agent = RealtimeAgent(
+        "a",
+        tools=[
+            tool("plain"),
+            tool("own", hold_phrase="I ask the kitchen.", hold_after=3),
+            tool("mute", hold_phrase=""),
+            tool("later", background=True, speak_progress=True),
+            RemoteTool("invoice"),
+        ],
+    )
+
+    async def registered() -> Mapping[str, ToolRegistration]:
+        invoice = ToolRegistration(
+            name="invoice", description="Send.", parameters={}, queue="billing", timeout_ms=900, at=1,
+            hold_after_ms=700, speak_progress=True,
+        )  # fmt: skip
+        return {"invoice": invoice}
+
+    specs = (await author(in_process=False, run_config=config, registered=registered).begin(agent)).tools
+    said = ("One moment.", "Still looking.")
+    assert [spec.hold for spec in specs] == [
+        HoldSpec(said, 1500, 4000), HoldSpec(("I ask the kitchen.",), 3000, 4000), None, None,
+        HoldSpec(said, 700, 4000),
+    ]  # fmt: skip
+    assert [spec.speak_progress for spec in specs] == [False, False, False, True, True]
+    assert [spec.background for spec in specs] == [False, False, False, True, False]
+
+
+@pytest.mark.parametrize("fields", [{"speak_progress": True}, {"hold_phrase": "One moment."}])
+async def test_a_model_of_the_programs_own_cannot_be_made_to_say_something(fields: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="tool 'look': hold phrases and speak_progress need a model whose responses"):
+        await author(custom_model=True).begin(RealtimeAgent("a", tools=[tool(**fields)]))
 
 
 async def test_a_remote_tool_is_refused_where_no_worker_can_be_reached() -> None:

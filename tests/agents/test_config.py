@@ -28,6 +28,9 @@ def test_a_run_config_may_say_everything_or_nothing() -> None:
         "tool_error_formatter": lambda args: args.default_message,
         "hooks": RealtimeRunHooks(),
         "client_policy": ClientPolicy(show={"tools"}),
+        "hold_phrase": "One moment.",
+        "hold_after": 2,
+        "hold_every": 10.5,
     }
     check_run_config(full)
     assert set(RealtimeRunConfig.__annotations__) == set(full)
@@ -37,6 +40,8 @@ def test_a_run_config_may_say_everything_or_nothing() -> None:
     ("config", "sentence"),
     [
         ({"debounce": 3}, "run config has unknown keys: debounce"),
+        ({"hold_phrase": 3}, "run config: hold_phrase must be a text of at most 500 characters, or a list"),
+        ({"hold_after": -1}, "run config: hold_after must be a number of seconds above 0, not -1"),
         ({"model_settings": 3}, "run config model_settings must be an object"),
         ({"model_settings": {"voise": 1}}, "model_settings has unknown keys: voise"),
         ({"output_guardrails": judge}, "output_guardrails must be a list"),

@@ -22,6 +22,8 @@ from voicebus_services.model_simulator.brains import (
 )
 
 JsonObject = dict[str, Any]
+# The text is JSON, so that it may hold quotes.
+_SAY = re.compile(r"""(?:^|\n|\. )Say [^"\n]*: ("(?:[^"\\\n]|\\.)*")\s*\Z""")
 _MAX_SCENARIO_BYTES = 4 * 1024 * 1024
 
 
@@ -104,7 +106,8 @@ def _rounds(items: Sequence[JsonObject]) -> int:
 class DirectedBrain:
     """Carries out directives; where there are none, another brain answers.
 
-    What came of a directed call is said by a script, word for word, so that a test knows what it will hear.
+    What came of a directed call is said by a script, word for word, so that a test knows what it will hear. So is what
+    the response's own instructions want said (`read_out`).
     """
 
     def __init__(self, otherwise: Brain) -> None:
@@ -112,6 +115,9 @@ class DirectedBrain:
         self._afterwards = otherwise if isinstance(otherwise, ScriptedBrain) else ScriptedBrain()
 
     async def respond(self, context: BrainContext) -> BrainReply:
+        wanted = read_out(context.instructions)
+        if wanted is not None:
+            return BrainReply((Say(wanted),))
         later = since_last_user(context.items)
         found = directives.find(last_user_text(context.items))
         reply = None
@@ -125,6 +131,18 @@ class DirectedBrain:
             answer = await self._otherwise.respond(context)
             return BrainReply(answer.outputs, reply.fault or answer.fault, reply.delay_ms + answer.delay_ms)
         return reply
+
+
+def read_out(instructions: str) -> str | None:
+    """What instructions that end with a sentence `Say …: "TEXT"` want said; None where they want no such thing."""
+    found = _SAY.search(instructions)
+    if found is None:
+        return None
+    try:
+        text = json.loads(found[1])
+    except ValueError:
+        return None
+    return text or None
 
 
 def spoken_outputs(items: Sequence[JsonObject]) -> str:

@@ -29,6 +29,7 @@ from voicebus.agents.model_settings import (
     ToolChoice,
 )
 from voicebus.agents.naming import unknown_keys
+from voicebus.agents.tools.hold import Hold, HoldPhrase, read_hold
 from voicebus.agents.wire_settings import wire_audio_format, wire_session
 from voicebus.errors import UserError
 
@@ -139,7 +140,8 @@ class RealtimeRunConfig(TypedDict):
     `output_guardrails` and `input_guardrails` add to the agents' own. `tracing_disabled` switches the provider's
     traces off. `async_tool_calls`: tools run beside the conversation (default); False has the session wait for each.
     `tool_error_formatter` is asked for every tool error that the model is told. `hooks` are told what happens.
-    `client_policy` is for agents that have none of their own.
+    `client_policy` is for agents that have none of their own. `hold_phrase`, `hold_after` and `hold_every` are for
+    tools that do not say themselves what is said while they run (see `FunctionTool`).
     """
 
     model_settings: NotRequired[RealtimeSessionModelSettings]
@@ -152,6 +154,9 @@ class RealtimeRunConfig(TypedDict):
     input_guardrails: NotRequired[list[InputGuardrail[Any]]]
     hooks: NotRequired[RealtimeRunHooks[Any] | None]
     client_policy: NotRequired[ClientPolicy | None]
+    hold_phrase: NotRequired[HoldPhrase | None]
+    hold_after: NotRequired[float | None]
+    hold_every: NotRequired[float | None]
 
 
 def check_run_config(config: Mapping[str, Any]) -> None:
@@ -189,6 +194,16 @@ def check_run_config(config: Mapping[str, Any]) -> None:
     if hooks is not None and (inspect.isclass(hooks) or not isinstance(hooks, RealtimeRunHooks)):
         raise _wrong("hooks", hooks, "must be a RealtimeRunHooks object")
     check_client_policy(config.get("client_policy"), "run config")
+    run_config_hold(config)
+
+
+def run_config_hold(config: Mapping[str, Any]) -> Hold:
+    """What a run config says of hold phrases.
+
+    Raises:
+        UserError: as `read_hold`.
+    """
+    return read_hold("run config", config.get("hold_phrase"), config.get("hold_after"), config.get("hold_every"))
 
 
 def _known(given: Mapping[str, Any], known: Any, where: str) -> None:

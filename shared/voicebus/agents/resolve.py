@@ -13,13 +13,14 @@ from typing import Any, Final, cast
 
 from voicebus.agents.agent import RealtimeAgent, enabled_tools
 from voicebus.agents.client_policy import ClientPolicy
-from voicebus.agents.config import DEFAULT_DEBOUNCE, RealtimeRunConfig, check_run_config, wire_session
+from voicebus.agents.config import DEFAULT_DEBOUNCE, RealtimeRunConfig, check_run_config, run_config_hold, wire_session
 from voicebus.agents.context import RunContextWrapper
 from voicebus.agents.guardrails import InputGuardrail, OutputGuardrail
 from voicebus.agents.handoffs import Handoff, as_handoffs, is_offered
 from voicebus.agents.model_settings import RealtimeSessionModelSettings
 from voicebus.agents.models.model import RealtimeModelConfig
 from voicebus.agents.tools.function_tool import FunctionTool
+from voicebus.agents.tools.hold import Hold
 from voicebus.agents.tools.hosted import HostedMCPTool
 from voicebus.agents.tools.kinds import Tool, as_tools, tool_queue
 from voicebus.agents.tools.remote import RemoteTool
@@ -193,7 +194,13 @@ class Resolver:
                 raise UserError(
                     f"RemoteTool {tool.name!r} needs a cluster: a session in process reaches no tool workers"
                 )
-            return _remote(registered.get(tool.name))
+            return self._remote(registered.get(tool.name))
+        hold = None if tool.background else tool.hold.spec(run_config_hold(self.run_config))
+        if self.custom_model and (tool.speak_progress or hold is not None):
+            raise UserError(
+                f"tool {tool.name!r}: hold phrases and speak_progress need a model whose responses the session asks "
+                "for; a custom RealtimeModel asks by itself"
+            )
         return ToolSpec(
             name=tool.name,
             description=tool.description,
@@ -206,6 +213,30 @@ class Resolver:
             vetted=bool(tool.tool_input_guardrails) or callable(tool.is_enabled),
             local=local,
             approval_timeout_ms=None if tool.approval_timeout is None else round(tool.approval_timeout * 1000),
+            background=tool.background,
+            speak_progress=tool.speak_progress,
+            hold=hold,
+        )
+
+    def _remote(self, found: ToolRegistration | None) -> ToolSpec | None:
+        if found is None:
+            return None
+        said = Hold(
+            None if found.hold_phrases is None else tuple(found.hold_phrases), found.hold_after_ms, found.hold_every_ms
+        )
+        return ToolSpec(
+            name=found.name,
+            description=found.description,
+            parameters=found.parameters,
+            queue=found.queue,
+            timeout_ms=found.timeout_ms,
+            idempotent=found.idempotent,
+            respond=found.respond,
+            approval=_approval(found.needs_approval),
+            approval_timeout_ms=found.approval_timeout_ms,
+            background=found.background,
+            speak_progress=found.speak_progress,
+            hold=None if found.background else said.spec(run_config_hold(self.run_config)),
         )
 
     def _handoff(self, agent: RealtimeAgent[Any], handoff: Handoff[Any]) -> HandoffSpec:
@@ -262,21 +293,6 @@ def _approval(needs_approval: Any) -> Approval:
     if callable(needs_approval):
         return Approval.ASK
     return Approval.ALWAYS if needs_approval else Approval.NEVER
-
-
-def _remote(found: ToolRegistration | None) -> ToolSpec | None:
-    if found is None:
-        return None
-    return ToolSpec(
-        name=found.name,
-        description=found.description,
-        parameters=found.parameters,
-        queue=found.queue,
-        timeout_ms=found.timeout_ms,
-        idempotent=found.idempotent,
-        approval=_approval(found.needs_approval),
-        approval_timeout_ms=found.approval_timeout_ms,
-    )
 
 
 def _check_names(

@@ -1,7 +1,7 @@
 """What gateways and tool workers tell each other (contract section 2)."""
 
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import Field
 
@@ -86,7 +86,10 @@ class ToolCancel(Message):
 
 
 class ToolRegistration(Message):
-    """One tool in `vb:registry:tools`; `workers` are the ids that offer it, `at` ms of Redis-server time."""
+    """One tool in `vb:registry:tools`; `workers` are the ids that offer it, `at` ms of Redis-server time.
+
+    `respond`, `background`, `speak_progress` and the hold phrases are how a conversation treats its calls.
+    """
 
     name: str
     description: str
@@ -97,5 +100,11 @@ class ToolRegistration(Message):
     idempotent: bool = False
     needs_approval: bool = False
     approval_timeout_ms: int | None = None
+    respond: Literal["when_all_done", "always", "never"] = "when_all_done"
+    background: bool = False
+    speak_progress: bool = False
+    hold_phrases: list[str] | None = None
+    hold_after_ms: int | None = None
+    hold_every_ms: int | None = None
     workers: list[str] = Field(default_factory=list)
     at: int

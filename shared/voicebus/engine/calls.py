@@ -104,6 +104,11 @@ class Call:
         return self.spec.respond if isinstance(self.spec, ToolSpec) else "when_all_done"
 
     @property
+    def is_background(self) -> bool:
+        """Whether the conversation goes on before its result is there."""
+        return isinstance(self.spec, ToolSpec) and self.spec.background
+
+    @property
     def approval(self) -> Approval:
         """Whether it waits for a person. The owner of a hosted tool decides, where it cares to, else a person."""
         if isinstance(self.spec, HostedToolSpec):

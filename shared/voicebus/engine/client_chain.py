@@ -20,8 +20,8 @@ class Chain:
     """From the client's `response.created` to its `response.done`.
 
     `running` is the model's id of the response that is being generated; None while the chain rests on tools.
-    `responses` are the model's ids of all that it was made of so far. `cut`: the model's socket was lost in the
-    middle of the running one, which will be asked for again.
+    `responses` are the model's ids of all that it was made of so far. `cut`: the running one is not its last, as the
+    model's socket was lost in the middle of it and it will be asked for again, or as it is said while tools run.
     """
 
     def __init__(self, response_id: str, response: Mapping[str, Any]) -> None:
@@ -63,7 +63,7 @@ class Chain:
         """Take in a model response that ended; `output` are the visible ones of its items.
 
         Returns whether the chain may go on: it completed with calls of the server's tools and none of the client's, or
-        it was cut.
+        it is not the last one (`cut`).
         """
         # Some servers leave the output of a final response out, or empty.
         output = output or list(self._items.values())

@@ -104,6 +104,8 @@ class ClientFace:
         """Before the client sees it: it continues the chain that rests, or ends it."""
         if self.resting is None or response.out_of_band or response.unseen:
             return
+        if response.create is not None and response.create.interlude:
+            response.create.follows = self.resting
         if response.create is not None and response.create.follows is self.resting:
             self.resting = None
         else:
@@ -111,8 +113,13 @@ class ClientFace:
 
     def response_ended(self, response: Response, status: str) -> None:
         """Before the client sees it, and before the session goes on: whether the chain rests now."""
+        chain = response.interlude_in
+        if chain is not None and status != "cancelled" and self._is_awaited(chain):
+            self.view.continues(response.model_id or response.id)
+            self.resting = chain
+            return
         if status in ("cancelled", "failed"):
-            response.continues = False
+            (response if chain is None else chain).continues = False
         if response.out_of_band or status != "completed" or response.client_calls or response.unseen:
             return
         if self._calls.batches.expects_follow_up(response):
@@ -121,12 +128,18 @@ class ClientFace:
         elif self._calls.batches.has(response):
             self._afterwards.append(lambda: self._synthesise("completed", ""))
 
+    def _is_awaited(self, chain: Response) -> bool:
+        """Whether an answer will follow this response's calls."""
+        return self._calls.batches.expects_follow_up(chain) or self._turns.will_follow(chain)
+
     def speech_started(self) -> None:
         """Speech while a tool runs ends the chain; a follow-up that is with the model already ends by itself."""
         if self.resting is not None and not self._turns.is_outstanding_for(self.resting):
             self._afterwards.append(lambda: self.end_chain("cancelled", "turn_detected"))
 
     def create_refused(self, create: Create, error: Mapping[str, Any]) -> None:
+        if create.interlude:
+            return
         if self.resting is not None and create.follows is self.resting:
             self.end_chain("failed", wire.text(error, "code") or "server_error")
         elif create.manual:

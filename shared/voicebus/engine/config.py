@@ -50,12 +50,24 @@ class Approval(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class HoldSpec:
+    """What is said where a call takes its time: `phrases` in turn, the first after `after_ms` of silence, further ones
+    after each `every_ms` of it, None for no further ones.
+    """
+
+    phrases: tuple[str, ...]
+    after_ms: int = 1500
+    every_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ToolSpec:
     """A function tool as the model sees it, and where its calls go. `timeout_ms` bounds start to result.
 
     `vetted`: the owner is asked (`VetCall`) before a call starts, as the tool has input guardrails or a condition.
     `local`: calls run in the owner's process instead of on a queue. `approval_timeout_ms`: how long a person may take
-    to decide about a call, None for as long as the session's own limit says.
+    to decide about a call, None for as long as the session's own limit says. `speak_progress`: the model says how far
+    a call is. `background`: the conversation does not wait for a call's result. `hold` is said while nothing else is.
     """
 
     name: str
@@ -69,6 +81,9 @@ class ToolSpec:
     vetted: bool = False
     local: bool = False
     approval_timeout_ms: int | None = None
+    background: bool = False
+    speak_progress: bool = False
+    hold: HoldSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,8 @@ class ModelErrors:
             self.record(error)
             return not update.first
         answered, create = p.turns.refused(error)
-        wait = p.limits.wait(error) if create is not None and not create.out_of_band else None
+        waits = create is not None and not (create.out_of_band or create.interlude)
+        wait = p.limits.wait(error) if waits else None
         if create is not None and wait is not None:
             p.turns.try_later(create, wait)
         elif create is not None:

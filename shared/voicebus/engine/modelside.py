@@ -160,7 +160,8 @@ class ModelSide:
         error = wire.mapping(details, "error")
         code = wire.text(error, "code") or wire.text(error, "type") or "response_failed"
         self._p.out.observe("model_error", code=error_label(code))
-        if not (response.out_of_band or response.cancelling or response.muted or self._p.calls.batches.has(response)):
+        done_with = response.out_of_band or response.cancelling or response.muted or response.interlude_in is not None
+        if not (done_with or self._p.calls.batches.has(response)):
             wait = self._p.limits.wait(error)
             if wait is not None:
                 return wait

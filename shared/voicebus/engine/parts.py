@@ -13,6 +13,7 @@ from voicebus.engine.history import History
 from voicebus.engine.holding import Holding
 from voicebus.engine.hosted import HostedTools
 from voicebus.engine.inputguards import InputGuards
+from voicebus.engine.interludes import Interludes
 from voicebus.engine.interruption import Interruptions
 from voicebus.engine.outbox import Outbox
 from voicebus.engine.playback import PlaybackTracker
@@ -40,6 +41,7 @@ class Parts:
     dead_air: DeadAir
     unfinished: Unfinished
     calls: ToolCalls
+    interludes: Interludes
     hosted: HostedTools
     guard: Guard
     holding: Holding
@@ -85,7 +87,10 @@ def assemble(config: SessionConfig, now: float, view: ClientView | None) -> Part
         if face is not None and face.resting is response:
             face.end_chain("completed", "")
 
-    calls = ToolCalls(out, turns, history, config, hide=hide, is_client_tool=is_client_tool, gone_silent=gone_silent)
+    interludes = Interludes(out, turns, playback, lambda: wire.text(settings.effective, "instructions"))
+    calls = ToolCalls(
+        out, turns, history, interludes, config, hide=hide, is_client_tool=is_client_tool, gone_silent=gone_silent
+    )
     turns.hold_manual = calls.is_mixed_pending
 
     def not_sent(event: Mapping[str, Any]) -> None:
@@ -115,6 +120,7 @@ def assemble(config: SessionConfig, now: float, view: ClientView | None) -> Part
         dead_air=DeadAir(out, turns, config.dead_air_ms / 1000 if config.transport is Transport.WIRE else 0.0),
         unfinished=Unfinished(),
         calls=calls,
+        interludes=interludes,
         hosted=HostedTools(out, calls, settings),
         guard=guard,
         holding=holding,

@@ -23,6 +23,8 @@ from voicebus.engine.responses import Response
 _REPORT_SLACK: Final = 10.0
 # Times are added up, and a timer that is due may come a rounding too early: so much (s) is no difference.
 _ROUNDING: Final = 1e-6
+# How soon a listener that reports may tell of the end of what plays (s).
+_REPORT_EVERY: Final = 0.1
 # Parts remembered at once; answers have one or two. Beyond that the oldest is forgotten as if it had been heard.
 _MAX_PARTS: Final = 64
 
@@ -133,6 +135,15 @@ class PlaybackTracker:
     def is_playing(self, now: float) -> bool:
         """Whether anything remains to be played."""
         return not all(self._is_finished(part, now) for part in self.parts.values())
+
+    def silent_from(self, now: float) -> float:
+        """Since when nothing plays, or from when on it will not (s), by the estimate; 0 where nothing ever did."""
+        return max((self._over_at(part, now) for part in self.parts.values()), default=0.0)
+
+    def _over_at(self, part: Part, now: float) -> float:
+        ends = self._ends(part) + self._absent
+        # A listener that reports may be ahead of the estimate, or behind it.
+        return min(ends, now) if self._is_finished(part, now) else max(ends, now + _REPORT_EVERY)
 
     def ends_at(self, item_id: str, *, default: float) -> float:
         """When the item's audio ends by the estimate (s); `default` where none of it is remembered."""

@@ -5,7 +5,7 @@ so, for history, record and client alike. Then exactly what is unanswered is ask
 
 1. A response that has made calls has ended: its calls are answered, and the model goes on when their outputs are in.
 2. One whose items are all finished, or said to their end, has ended: only what closes it is missing.
-3. One that was stopped, or that the user is speaking into, has ended.
+3. One that was stopped, or that the user is speaking into, has ended, and so has an interlude.
 4. Any other is asked for again, as it was asked for; to a client of the OpenAI face it goes on as the same response.
 5. A turn that the model would have answered by itself, and had not begun to, is asked for.
 """
@@ -133,6 +133,8 @@ class Recovery:
         for response in p.turns.disconnected():
             if response.out_of_band:
                 self._cut(response, "failed", again=False)
+            elif response.interlude_in is not None:
+                self._cut(response, "incomplete", again=False)
             elif response.client_calls or p.calls.batches.has(response):
                 self._cut(response, "completed", again=False)
             elif response.cancelling or speaking or (response.muted and response not in held):

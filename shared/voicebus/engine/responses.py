@@ -24,7 +24,8 @@ class Create:
     `commit` the id of the buffer commit without which it makes no sense. `own_tools` are the client's, None where it
     named none: which of the server's stand beside them is known only when the create is sent, since a handoff may come
     before. `event_id` is under what it is sent: its `id`, which is its mark, or what the program gave it. `raw` ones
-    are the program's own, sent as they stand. `nudge`: the model should have begun by itself, and was overdue."""
+    are the program's own, sent as they stand. `nudge`: the model should have begun by itself, and was overdue.
+    `interlude`: it only says something while the calls of `follows` run."""
 
     id: str
     event_id: str
@@ -40,6 +41,7 @@ class Create:
     attempts: int = 0
     withdrawn: bool = False
     nudge: bool = False
+    interlude: bool = False
 
     @property
     def out_of_band(self) -> bool:
@@ -104,6 +106,11 @@ class Response:
     def forget_texts(self) -> None:
         """It has ended, and nobody asks for its texts any more."""
         self.texts = {}
+
+    @property
+    def interlude_in(self) -> "Response | None":
+        """The response whose calls run meanwhile, where this one is an interlude."""
+        return self.create.follows if self.create is not None and self.create.interlude else None
 
     @property
     def reference(self) -> float:

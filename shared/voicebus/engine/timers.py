@@ -7,6 +7,7 @@ from voicebus.engine.approvals import CALL_TIMER
 from voicebus.engine.clientface import error_event
 from voicebus.engine.guarding import CHECK_TIMER
 from voicebus.engine.inputguards import INPUT_TIMER
+from voicebus.engine.interludes import INTERLUDE_TIMER
 from voicebus.engine.modelside import ModelSide
 from voicebus.engine.parts import Parts
 from voicebus.engine.renewal import RENEW_TIMER, SWITCH_TIMER, Renewal
@@ -81,6 +82,9 @@ class Timers:
     def _heard(self, _: str) -> None:
         self._p.transcript.heard_timer_fired()
 
+    def _interlude_due(self, _: str) -> None:
+        self._p.interludes.fired()
+
     _TIMERS: ClassVar[Mapping[str, Callable[[Any, str], None]]] = {
         CONFIRM_TIMER: _confirm_overdue,
         CREATE_TIMER: _create_overdue,
@@ -93,4 +97,5 @@ class Timers:
         HEARD_TIMER: _heard,
         RENEW_TIMER: _renew,
         SWITCH_TIMER: _switch,
+        INTERLUDE_TIMER: _interlude_due,
     }

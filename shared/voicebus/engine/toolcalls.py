@@ -29,6 +29,7 @@ from voicebus.engine.inputs import (
     ToolResultArrived,
     ToolStartedArrived,
 )
+from voicebus.engine.interludes import Interludes
 from voicebus.engine.outbox import Outbox
 from voicebus.engine.outputs import CancelTool, DispatchTool, ResolveAgent, WordToolError
 from voicebus.engine.responses import Response
@@ -55,6 +56,7 @@ class ToolCalls:
         out: Outbox,
         turns: Turns,
         history: History,
+        interludes: Interludes,
         config: SessionConfig,
         *,
         hide: Callable[[str], None],
@@ -64,6 +66,7 @@ class ToolCalls:
         self._out = out
         self._turns = turns
         self._history = history
+        self._interludes = interludes
         self._config = config
         self._hide = hide
         self._is_client_tool = is_client_tool
@@ -226,6 +229,7 @@ class ToolCalls:
             )
         )
         self._out.set_timer(CALL_TIMER + call.id, tool.timeout_ms / 1000 + _GRACE)
+        self._interludes.started(call)
 
     def started(self, item: ToolStartedArrived) -> None:
         if (call := self._hearing(item, item.started.call_id)) is not None:
@@ -234,6 +238,7 @@ class ToolCalls:
     def progress(self, item: ToolProgressArrived) -> None:
         if (call := self._hearing(item, item.progress.call_id)) is not None:
             self._out.emit("tool_progress", call_id=call.id, tool=call.name, text=item.progress.text)
+            self._interludes.progressed(call, item.progress.text)
 
     def result(self, item: ToolResultArrived) -> None:
         if (call := self._hearing(item, item.result.call_id)) is not None:
@@ -317,6 +322,7 @@ class ToolCalls:
     def _conclude(self, call: Call, answer: Answer, *, word: str | None = None) -> None:
         """The call is over. `word` is the kind of error that the author's side may word before the model is told."""
         self._out.cancel_timer(CALL_TIMER + call.id)
+        self._interludes.ended(call)
         call.answer = answer
         if word is not None and self._config.words_errors:
             call.stage = Stage.WORDING
@@ -398,6 +404,7 @@ class ToolCalls:
         """The session ends: take back what runs, and say in the record what became of every call."""
         for call in list(self._open.values()):
             self._out.cancel_timer(CALL_TIMER + call.id)
+            self._interludes.ended(call)
             if not isinstance(call.spec, ToolSpec) or call.stage is Stage.ELSEWHERE:
                 continue
             if call.stage is Stage.RUNNING:

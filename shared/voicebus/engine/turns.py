@@ -93,6 +93,10 @@ class Turns:
         """Whether the create that continues `followed` is with the model already."""
         return self._outstanding is not None and self._outstanding.follows is followed
 
+    def will_follow(self, followed: Response) -> bool:
+        """Whether the create that continues `followed` waits to be sent."""
+        return any(create.follows is followed for create in self._waiting)
+
     @property
     def awaits_answer(self) -> bool:
         """Whether an answer was asked for, by the user's turn or by a create, and has not begun."""
@@ -136,6 +140,16 @@ class Turns:
             self._waiting.append(create)
         self.pump()
 
+    def interlude(self, follows: Response, instructions: str) -> None:
+        """Have the model say something while the calls of `follows` run; only where nothing is in its way."""
+        if not self.can_interlude:
+            return
+        parameters = {**follow_up_parameters(follows), "instructions": instructions, "tool_choice": "none"}
+        mark = self._out.mint()
+        self._outstanding = Create(mark, mark, optional=True, response=parameters, follows=follows, interlude=True)
+        self._send(self._outstanding)
+        self._out.set_timer(CREATE_TIMER, self._timeout)
+
     def request_raw(self, event: Mapping[str, Any]) -> bool:
         """The program's own create, under its own event id; False where too many wait already."""
         mark = self._out.mint()
@@ -178,6 +192,11 @@ class Turns:
         idle = self.active is None and self._outstanding is None and not self._waiting and not self._apart
         return idle and not self.speaking and not self.awaited and not self._running_apart()
 
+    @property
+    def can_interlude(self) -> bool:
+        """Whether an interlude could go out now."""
+        return self.connected_now and self.is_quiet and not self._backing_off and not self.hold_all()
+
     def _running_apart(self) -> list[Response]:
         return [response for response in self.responses.values() if response.active and response.out_of_band]
 
@@ -188,7 +207,7 @@ class Turns:
         """
         self.connected_now = self._marks_come_back = False
         create, self._assumed = self._release(), None
-        if create is not None and not create.withdrawn:
+        if create is not None and not create.withdrawn and not create.interlude:
             self._put_first(create)
         self._apart_again += self._apart.values()
         self._apart.clear()
@@ -353,7 +372,11 @@ class Turns:
         if response is None or not response.active:
             return None
         response.active = False
-        if response.waited_from == self._turn_ended and (response.first_audio or response.first_text) is not None:
+        if (
+            response.waited_from is not None
+            and response.waited_from == self._turn_ended
+            and (response.first_audio or response.first_text) is not None
+        ):
             self._turn_ended = None  # that turn has got its answer; what follows is measured by itself
         if self.active is response:
             # One that nothing was heard of before leaves the one that runs alone.
@@ -447,7 +470,8 @@ class Turns:
         )
         self.responses[response.id] = response
         if current and not out_of_band:
-            response.waited_from = self._turn_ended
+            # An interlude is no answer to the user's turn, which is still waited for.
+            response.waited_from = self._turn_ended if response.interlude_in is None else None
             self.active = self.latest = response
             if self._sequences:
                 self._out.set_timer(STALL_TIMER, self.stall_timeout)

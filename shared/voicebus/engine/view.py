@@ -107,7 +107,9 @@ class ClientView(Protocol):
         ...
 
     def continues(self, response_id: str) -> None:
-        """A response was cut off and will be asked for again: its chain rests when the view sees its end."""
+        """A response is not the last of its chain, which rests when the view sees its end: it was cut off and will be
+        asked for again, or it was said while tools run.
+        """
         ...
 
     def chain_ended(self, *, status: str, reason: str) -> Sequence[Mapping[str, Any]]:

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from voicebus import FunctionTool, ModelBehaviorError, RunContextWrapper, ToolContext, UserError, function_tool
 from voicebus.agents.tools.guardrails import tool_input_guardrail, tool_output_guardrail
+from voicebus.agents.tools.hold import Hold
 from voicebus.agents.tools.python_call import PythonCall
 
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
@@ -69,7 +70,8 @@ def test_every_option_arrives_at_the_tool() -> None:
         name_override="sum", description_override="Sum up.", failure_error_function=failing, strict_mode=False,
         is_enabled=enabled, needs_approval=approval, tool_input_guardrails=[guarded],
         tool_output_guardrails=[guarded_too], timeout=2, timeout_behavior="raise_exception",
-        timeout_error_function=failing, queue="sums", idempotent=True, respond="never",
+        timeout_error_function=failing, queue="sums", idempotent=True, respond="never", speak_progress=True,
+        hold_phrase="One moment.", hold_after=2, hold_every=5,
     )(add)  # fmt: skip
     assert (tool.name, tool.description, tool.strict_json_schema) == ("sum", "Sum up.", False)
     assert (tool.is_enabled, tool.needs_approval) == (enabled, approval)
@@ -77,6 +79,7 @@ def test_every_option_arrives_at_the_tool() -> None:
     assert (tool.timeout, tool.timeout_seconds, tool.timeout_behavior) == (2, 2, "raise_exception")
     assert (tool.failure_error_function, tool.timeout_error_function) == (failing, failing)
     assert (tool.queue, tool.idempotent, tool.respond) == ("sums", True, "never")
+    assert (tool.speak_progress, tool.hold) == (True, Hold(("One moment.",), 2000, 5000))
 
 
 def test_the_decorators_defaults_are_those_that_programs_know() -> None:
@@ -89,9 +92,18 @@ def test_the_decorators_defaults_are_those_that_programs_know() -> None:
         "tool_input_guardrails": None, "tool_output_guardrails": None, "timeout": None,
         "timeout_behavior": "error_as_result", "timeout_error_function": None, "defer_loading": False,
         "custom_data_extractor": None, "allowed_callers": None, "output_type": None, "output_json_schema": None,
-        "queue": None, "idempotent": False, "respond": "when_all_done", "retry": None,
-        "approval_timeout": None,
+        "options": inspect.Parameter.empty,
     }  # fmt: skip
+    tool = function_tool(add)
+    assert (tool.queue, tool.idempotent, tool.respond, tool.approval_timeout) == (None, False, "when_all_done", None)
+    assert (tool.background, tool.speak_progress, tool.hold_phrase) == (False, False, None)
+    with pytest.raises(TypeError, match="colour"):
+        function_tool(add, colour="red")  # type: ignore[call-overload]
+
+
+def test_nobody_waits_for_a_background_tool_so_that_there_is_no_phrase_for_it() -> None:
+    with pytest.raises(UserError, match="nobody waits for a background tool; leave hold_phrase out"):
+        function_tool(add, background=True, hold_phrase="One moment.")
 
 
 async def test_a_tool_is_made_by_hand_with_its_arguments_in_the_known_order() -> None:
@@ -196,7 +208,9 @@ def test_what_a_realtime_session_cannot_honour_is_refused_by_name(argument: str,
         ("tool_input_guardrails", [guarded_too]), ("tool_output_guardrails", [guarded]),
         ("timeout_seconds", "3"), ("timeout_seconds", True), ("timeout_behavior", "explode"),
         ("timeout_error_function", "sorry"), ("failure_error_function", "sorry"), ("queue", ""), ("queue", 1),
-        ("respond", "later"),
+        ("respond", "later"), ("background", 1), ("speak_progress", None), ("hold_phrase", 3),
+        ("hold_phrase", ["a", 1]), ("hold_phrase", "x" * 501), ("hold_after", 0), ("hold_after", "1"),
+        ("hold_every", True),
     ],
 )  # fmt: skip
 def test_a_wrong_argument_is_refused_by_name(argument: str, value: Any) -> None:

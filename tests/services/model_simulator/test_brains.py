@@ -44,6 +44,24 @@ async def test_without_directives_it_repeats_what_it_was_told() -> None:
     assert await answer(spoken("good day")) == BrainReply((Say("You said: good day"),))
 
 
+@pytest.mark.parametrize(
+    ("instructions", "said"),
+    [
+        (
+            'Be brief.\n\nSay exactly this to the user: "One \\"quick\\" moment."',
+            'One "quick" moment.',
+        ),
+        ('A tool runs. Say in one sentence how far it is: "3 of 7"', "3 of 7"),
+        ('Say hello: "world" and be brief.', None),
+        ("Say hello.", None),
+        ('Say this: ""', None),
+    ],
+)
+async def test_what_the_instructions_of_a_response_want_said_is_said(instructions: str, said: str | None) -> None:
+    reply = await DirectedBrain(ScriptedBrain()).respond(BrainContext(instructions, (), "auto", (user("[[say: x]]"),)))
+    assert reply == BrainReply((Say(said or "x"),))
+
+
 async def test_outputs_are_said_verbatim() -> None:
     reply = await answer(user("look"), CALL, output('{"found": "keys"}'), output("42"))
     (said,) = reply.outputs

@@ -5,14 +5,16 @@ import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import KW_ONLY, InitVar, dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal, get_args, overload
+from typing import Any, Literal, TypedDict, get_args, overload
 
 from pydantic import TypeAdapter
+from typing_extensions import Unpack
 
 from voicebus.agents.context import RunContextWrapper, ToolContext
 from voicebus.agents.functions import is_async_callable
 from voicebus.agents.tools.docstrings import DocstringStyle
 from voicebus.agents.tools.guardrails import ToolInputGuardrail, ToolOutputGuardrail
+from voicebus.agents.tools.hold import Hold, HoldPhrase, read_hold
 from voicebus.agents.tools.python_call import PythonCall
 from voicebus.agents.tools.retry import RetryPolicy
 from voicebus.agents.tools.schema import FunctionSchema, callable_of, function_schema, strict_schema
@@ -34,6 +36,21 @@ def default_tool_error_function(ctx: RunContextWrapper[Any], error: Exception) -
     if isinstance(error, ModelBehaviorError):
         return f"An error occurred while parsing tool arguments. Please try again with valid JSON. Error: {error}"
     return f"An error occurred while running the tool. Please try again. Error: {error}"
+
+
+class ToolOptions(TypedDict, total=False):
+    """What `function_tool` takes beside what the SDK's knows, as `FunctionTool` has it."""
+
+    queue: str | None
+    idempotent: bool
+    respond: Respond
+    approval_timeout: float | None
+    retry: RetryPolicy | None
+    background: bool
+    speak_progress: bool
+    hold_phrase: HoldPhrase | None
+    hold_after: float | None
+    hold_every: float | None
 
 
 @dataclass(frozen=True)
@@ -67,6 +84,12 @@ class FunctionTool:
             `VOICEBUS_APPROVAL_TIMEOUT` of a gateway, and in process to the length of the session.
         respond: when the model goes on: once every call of this one's response has answered (`when_all_done`), at
             this answer already (`always`), or not for it (`never`).
+        background: the conversation goes on at once; the result is told later, at a quiet moment.
+        speak_progress: the model says what the tool tells of its progress.
+        hold_phrase: what the model says where the tool takes its time, in silence only: a text, or several in turn; ""
+            for none. None leaves it, as the next two do, to the run config.
+        hold_after: s of silence before the first (1.5).
+        hold_every: s of silence before each further one; None says one for each call.
         defer_loading, custom_data_extractor, allowed_callers, output_json_schema: realtime models have no use for
             these; they are there to be refused.
 
@@ -98,6 +121,11 @@ class FunctionTool:
     respond: Respond = "when_all_done"
     approval_timeout: float | None = None
     retry: RetryPolicy | None = None
+    background: bool = False
+    speak_progress: bool = False
+    hold_phrase: HoldPhrase | None = None
+    hold_after: float | None = None
+    hold_every: float | None = None
     __wrapped__: Callable[..., Any] = field(init=False, repr=False, compare=False)
 
     def __post_init__(
@@ -113,6 +141,8 @@ class FunctionTool:
                 raise UserError(f"tool {self.name!r}: {name} cannot be honoured in a realtime session; leave it out")
         self._check()
         self._check_timeout()
+        if self.hold.phrases and self.background:
+            raise UserError(f"tool {self.name!r}: nobody waits for a background tool; leave hold_phrase out")
         # Frozen for others: this is still construction.
         if self.strict_json_schema:
             schema = self.params_json_schema or {"type": "object"}
@@ -131,6 +161,8 @@ class FunctionTool:
         require("description", isinstance(self.description, str), "a string")
         require("params_json_schema", isinstance(self.params_json_schema, dict), "a JSON schema (a dict)")
         require("on_invoke_tool", callable(self.on_invoke_tool), "a function (context, arguments)")
+        for name in ("background", "speak_progress"):
+            require(name, isinstance(getattr(self, name), bool), "True or False")
         for name in ("is_enabled", "needs_approval"):
             value = getattr(self, name)
             require(name, isinstance(value, bool) or callable(value), "a bool or a function")
@@ -179,6 +211,11 @@ class FunctionTool:
     def timeout(self) -> float | None:
         """`timeout_seconds`."""
         return self.timeout_seconds
+
+    @property
+    def hold(self) -> Hold:
+        """What this tool says of its hold phrases."""
+        return read_hold(f"tool {self.name!r}", self.hold_phrase, self.hold_after, self.hold_every)
 
     @property
     def function(self) -> Callable[..., Any]:
@@ -234,11 +271,7 @@ def function_tool(
     allowed_callers: Sequence[str] | None = None,
     output_type: Any = None,
     output_json_schema: dict[str, Any] | None = None,
-    queue: str | None = None,
-    idempotent: bool = False,
-    respond: Respond = "when_all_done",
-    approval_timeout: float | None = None,
-    retry: RetryPolicy | None = None,
+    **options: Unpack[ToolOptions],
 ) -> FunctionTool: ...
 
 
@@ -264,11 +297,7 @@ def function_tool(
     allowed_callers: Sequence[str] | None = None,
     output_type: Any = None,
     output_json_schema: dict[str, Any] | None = None,
-    queue: str | None = None,
-    idempotent: bool = False,
-    respond: Respond = "when_all_done",
-    approval_timeout: float | None = None,
-    retry: RetryPolicy | None = None,
+    **options: Unpack[ToolOptions],
 ) -> Callable[[Callable[..., Any]], FunctionTool]: ...
 
 
@@ -293,11 +322,7 @@ def function_tool(
     allowed_callers: Sequence[str] | None = None,
     output_type: Any = None,
     output_json_schema: dict[str, Any] | None = None,
-    queue: str | None = None,
-    idempotent: bool = False,
-    respond: Respond = "when_all_done",
-    approval_timeout: float | None = None,
-    retry: RetryPolicy | None = None,
+    **options: Unpack[ToolOptions],
 ) -> FunctionTool | Callable[[Callable[..., Any]], FunctionTool]:
     """Make a function a tool: `@function_tool` or `@function_tool(...)`.
 
@@ -343,11 +368,7 @@ def function_tool(
             allowed_callers=allowed_callers,
             output_json_schema=output_json_schema,
             failure_error_function=failure_error_function,
-            queue=queue,
-            idempotent=idempotent,
-            respond=respond,
-            approval_timeout=approval_timeout,
-            retry=retry,
+            **options,
         )
 
     return make if func is None else make(func)
