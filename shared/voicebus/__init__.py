@@ -134,6 +134,7 @@ from voicebus.agents.models.sends import (
     RealtimeModelUserInputMessage,
 )
 from voicebus.agents.runner import RealtimeRunner
+from voicebus.agents.tools.cancellation import Cancellation
 from voicebus.agents.tools.function_tool import FunctionTool, default_tool_error_function, function_tool
 from voicebus.agents.tools.guardrails import (
     AllowBehavior,
@@ -171,6 +172,7 @@ from voicebus.errors import (
     RemoteError,
     SettingsError,
     TextModelError,
+    ToolCancelledError,
     ToolError,
     ToolTimeoutError,
     UsageError,
@@ -206,6 +208,7 @@ __all__ = [
     "AssistantText",
     "BackgroundResult",
     "BusError",
+    "Cancellation",
     "ClientPolicy",
     "ClientSetting",
     "ClientSight",
@@ -356,6 +359,7 @@ __all__ = [
     "TContext",
     "TextModelError",
     "Tool",
+    "ToolCancelledError",
     "ToolChoice",
     "ToolContext",
     "ToolError",

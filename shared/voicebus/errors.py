@@ -20,6 +20,7 @@ VoicebusError
 ├── ContractError           an entry on a stream breaks the contract; it goes to the dead letters
 └── ToolError               a function tool failed
     ├── ToolTimeoutError    a function tool ran past its limit
+    ├── ToolCancelledError  a function tool saw that its call is not wanted any more
     └── Tool{Input,Output}GuardrailTripwireTriggered   a guardrail of a tool asked for an error
 """
 
@@ -42,6 +43,7 @@ __all__ = [
     "StoreError",
     "TargetError",
     "TextModelError",
+    "ToolCancelledError",
     "ToolError",
     "ToolTimeoutError",
     "UsageError",
@@ -174,6 +176,10 @@ class ContractError(VoicebusError):
 
 class ToolError(VoicebusError):
     """A function tool failed; the text is what the model is told."""
+
+
+class ToolCancelledError(ToolError):
+    """Raised in a function tool by `context.cancellation.raise_if_cancelled()`."""
 
 
 class ToolTimeoutError(ToolError):

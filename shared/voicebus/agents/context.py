@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Generic
 
 from typing_extensions import TypeVar
 
+from voicebus.agents.tools.cancellation import Cancellation
 from voicebus.agents.usage import Usage
 from voicebus.errors import UserError
 
@@ -37,7 +38,8 @@ class ToolContext(RunContextWrapper[TContext]):
     `idempotency_key` (`session:call_id`) is the same however often a call is delivered, so that a tool can make its
     effect once. `deadline_s` is what is left of the call's time, in s, when it starts. `state` is what the call's
     entry brought as its `context` (JSON), a copy for this call. `attempt` counts the starts of this call, from 1, on
-    whatever workers and after whatever errors. On a worker `usage` counts from nothing and `context` is the worker's
+    whatever workers and after whatever errors. `cancellation` tells a function in a thread that its call is not wanted
+    any more. On a worker `usage` counts from nothing and `context` is the worker's
     own. `tool_call` and `run_config` are None in realtime sessions. `reports` takes what `progress` is told, None where
     nobody listens, as in the test of a tool.
 
@@ -56,6 +58,7 @@ class ToolContext(RunContextWrapper[TContext]):
     deadline_s: float | None = None
     state: dict[str, Any] = field(default_factory=dict)
     attempt: int = 1
+    cancellation: Cancellation = field(default_factory=Cancellation, repr=False, compare=False)
     reports: Callable[[str], None] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -111,6 +114,11 @@ class ToolContext(RunContextWrapper[TContext]):
         if self.reports is not None:
             self.reports(text)
         return _DONE
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether nobody waits for this call any more: the caller hung up, interrupted it, or it took too long."""
+        return self.cancellation.cancelled
 
     @property
     def idempotency_key(self) -> str:

@@ -214,6 +214,7 @@ class Resolver:
             local=local,
             approval_timeout_ms=None if tool.approval_timeout is None else round(tool.approval_timeout * 1000),
             background=tool.background,
+            cancel_on_interrupt=tool.cancel_on_interrupt,
             speak_progress=tool.speak_progress,
             hold=hold,
         )
@@ -237,6 +238,7 @@ class Resolver:
             background=found.background,
             speak_progress=found.speak_progress,
             hold=None if found.background else said.spec(run_config_hold(self.run_config)),
+            cancel_on_interrupt=found.cancel_on_interrupt,
         )
 
     def _handoff(self, agent: RealtimeAgent[Any], handoff: Handoff[Any]) -> HandoffSpec:

@@ -106,5 +106,6 @@ class ToolRegistration(Message):
     hold_phrases: list[str] | None = None
     hold_after_ms: int | None = None
     hold_every_ms: int | None = None
+    cancel_on_interrupt: bool = False
     workers: list[str] = Field(default_factory=list)
     at: int

@@ -136,6 +136,7 @@ class ClientFace:
         """Speech while a tool runs ends the chain; a follow-up that is with the model already ends by itself."""
         if self.resting is not None and not self._turns.is_outstanding_for(self.resting):
             self._afterwards.append(lambda: self.end_chain("cancelled", "turn_detected"))
+        self._afterwards.append(self._calls.interrupted)
 
     def create_refused(self, create: Create, error: Mapping[str, Any]) -> None:
         if create.interlude:
@@ -188,11 +189,13 @@ class ClientFace:
                     self.end_chain("cancelled", "client_cancelled")
                 else:
                     self._turns.withdraw()
+                self._calls.interrupted()
             case CancelResponse(str() as response_id, event_id):
                 cancelled = self._turns.responses.get(response_id)
                 if cancelled is not None:
                     cancelled.continues = False
                     self._turns.cancel(cancelled, event_id=event_id)
+                    self._calls.interrupted()
             case UpdateSession():
                 self._declare(intent.tools or ())
                 self._settings.change(intent)

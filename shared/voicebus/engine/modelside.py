@@ -337,6 +337,7 @@ class ModelSide:
         self._p.transcript.speech_started(wire.text(event, "item_id"))
         if self._p.face is None:
             self._p.interruptions.by_speech()
+            self._p.calls.interrupted()
         else:
             # A client of the protocol stops its own playback and truncates by itself.
             if self._p.playback.is_playing(self._p.out.now):

@@ -48,9 +48,12 @@ class ProgramSide:
 
     def interrupt(self, item: Interrupt) -> None:
         self._p.interruptions.by_client(item)
+        if item.cancel:
+            self._p.calls.interrupted()
 
     def audio_interrupted(self, item: AudioInterrupted) -> None:
         self._p.interruptions.by_model(item.item_id, item.content_index)
+        self._p.calls.interrupted()
 
     def playback(self, item: Playback) -> None:
         if not self._p.playback.report(item.item_id, item.content_index, item.played_ms):

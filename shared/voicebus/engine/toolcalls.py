@@ -46,6 +46,7 @@ _WORDING_TIMEOUT: Final = 5.0
 # Calls that may wait for their answers; further ones are refused one by one. Only a model gone wild gets there.
 _MAX_OPEN: Final = 256
 _UNKNOWN_TOOL: Final = "unknown_tool"
+_INTERRUPTED: Final = "The call was cancelled, as the user interrupted it."
 
 
 class ToolCalls:
@@ -251,6 +252,15 @@ class ToolCalls:
             self._out.error("tool_failed", f"Tool {call.name}, call {call.id}: {result.error.message}", "tool")
         failed = "tool_not_found" if lacks_tool else "tool_exception"
         self._conclude(call, answer, word=failed if result.outcome is not Outcome.OK else None)
+
+    def interrupted(self) -> None:
+        """What goes on is to stop: the running calls of tools that end with it are taken back."""
+        for call in list(self._open.values()):
+            if call.stage is Stage.RUNNING and isinstance(call.spec, ToolSpec) and call.spec.cancel_on_interrupt:
+                self._out.add(CancelTool(call.id, call.spec.queue, call.worker, "interrupted"))
+                # In the background: whoever interrupted says what comes next.
+                answer = Answer(_INTERRUPTED, Outcome.CANCELLED, call.worker, background=True, recorded=True)
+                self._conclude(call, answer)
 
     def output(self, item: SendToolOutput) -> None:
         """The program answers a call itself."""

@@ -77,6 +77,28 @@ async def test_progress_is_heard_between_start_and_result_also_from_a_thread() -
     await tools.tools.aclose()
 
 
+@pytest.mark.parametrize(("hangs_up", "reason"), [(False, "interrupted"), (True, "session_ended")])
+async def test_a_thread_in_process_is_told_that_nobody_waits_any_more(hangs_up: bool, reason: str) -> None:
+    began, saw = threading.Event(), list[str | None]()
+
+    @function_tool
+    def greet(context: ToolContext[Any], name: str) -> str:
+        """Greet."""
+        began.set()
+        context.cancellation.wait(20)
+        saw.append(context.cancellation.reason)
+        return name
+
+    tools = Tools(greet)
+    tools.tools.dispatch(REF, CALL)
+    await wait_until(began.is_set, description="the start")
+    if not hangs_up:
+        tools.tools.cancel(REF, CancelTool("c1", "q", WORKER, "interrupted"))
+    await tools.tools.aclose()
+    await wait_until(lambda: saw, description="the thread to see it")
+    assert saw == [reason]
+
+
 async def test_a_tool_is_started_and_answers_with_its_object() -> None:
     seen: list[ToolContext[Any]] = []
 

@@ -74,17 +74,17 @@ class _Tasks:
     def runs(self, key: str) -> bool:
         return key in self._running
 
-    def cancel(self, key: str) -> None:
+    def cancel(self, key: str, reason: str) -> None:
         """Stop this one, if it runs."""
         task = self._running.get(key)
         if task is not None:
-            task.cancel()
+            task.cancel(reason)
 
     async def aclose(self) -> None:
         """Cancel what runs; what has not ended after `STOP_S` is left behind, and can do nothing more."""
         tasks = set(self._running.values())
         for task in tasks:
-            task.cancel()
+            task.cancel("session_ended")
         if tasks:
             _, stuck = await asyncio.wait(tasks, timeout=STOP_S)
             if stuck:
@@ -114,7 +114,7 @@ class LocalTools:
         self._tasks.start(call.call_id, f"tool-{call.tool}-{call.call_id}", self._run(session, call))
 
     def cancel(self, session: SessionRef, cancel: CancelTool) -> None:
-        self._tasks.cancel(cancel.call_id)
+        self._tasks.cancel(cancel.call_id, cancel.reason)
 
     def runs(self, call_id: str) -> bool:
         return self._tasks.runs(call_id)

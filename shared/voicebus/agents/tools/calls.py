@@ -52,6 +52,9 @@ SERVICE: Final = "tool-worker"
 # Consumers without heartbeats may take an entry over after 30 s: a long call must not look idle for that long.
 RENEW_EVERY_S: Final = 10.0
 
+# A call that waited longer for a worker is not started before its session is known to go on.
+ORPHAN_AFTER_MS: Final = 1_000
+
 MAX_HOPS: Final = 3
 _HOP_PAUSE_S: Final = 0.05
 _REMEMBERED: Final = 1_000
@@ -97,15 +100,15 @@ class CallRunner:
         # Ended here, and not stored yet. The oldest goes beyond `_REMEMBERED`: its entry was dead-lettered long ago.
         self._ended: OrderedDict[tuple[str, str], _Ended] = OrderedDict()
 
-    def cancel(self, session: str, call_id: str) -> None:
-        """Stop a call if it runs here; a thread cannot be stopped, its result is dropped."""
+    def cancel(self, session: str, call_id: str, reason: str) -> None:
+        """Stop a call if it runs here; a thread is told, and its result is dropped."""
         # A cancel may overtake the answer to our own claim, so it is remembered for a call that is about to start.
         self._cancelled[session, call_id] = None
         if len(self._cancelled) > _REMEMBERED:
             self._cancelled.popitem(last=False)
         running = self._running.get((session, call_id))
         if running is not None:
-            running.cancel()
+            running.cancel(reason)
 
     async def handle(self, entry: Entry, delivery: Delivery) -> None:
         """See a call through to its answer.
@@ -125,6 +128,9 @@ class CallRunner:
             if tool is None:
                 await self._hand_on(handling)
                 return
+            if await self._orphaned(handling):
+                await self._finish(handling, _not_started("cancelled", "", call.tool))
+                return
             status, detail = await handling.claim()
             if status == "start":
                 await self._start(handling, tool, int(detail or 1))
@@ -132,6 +138,15 @@ class CallRunner:
                 await handling.answer(detail, entry.epoch, call.reply_to)
             elif status != "running":
                 await self._finish(handling, _not_started(status, detail, call.tool))
+
+    async def _orphaned(self, handling: "_Handling") -> bool:
+        """Whether the call's session has ended, so that nobody waits for it."""
+        # A caller that hangs up cancels what it waits for, so one that was just written need not be asked about. Of one
+        # that waited, or was taken over, the cancel may have been lost with its gateway.
+        if handling.call.replayed or (handling.taken_over is None and handling.waited_ms() < ORPHAN_AFTER_MS):
+            return False
+        state = self._member.keys.session_state(handling.entry.session)
+        return bool(await until_reached(lambda: self._member.bus.call("HGET", state, "status")) == "ended")
 
     async def given_up(self, entry: Entry, delivery: Delivery, reason: str, error: str) -> Mapping[str, str]:
         """The call goes to the dead letters: tell its caller, unless it has an answer; its starts, for the letter.
@@ -232,6 +247,15 @@ class _Handling:
         self._member = member
         self._delivery = delivery
         self._key = member.keys.call(queue, entry.session, call.call_id)
+
+    @property
+    def taken_over(self) -> str | None:
+        """Why this delivery was taken from another consumer; None for one that was not."""
+        return self._delivery.cause
+
+    def waited_ms(self) -> int:
+        """How long the entry lay in its stream."""
+        return self._member.clock.at_ms() - int(self._delivery.entry_id.partition("-")[0])
 
     def seconds_left(self, default: float) -> float:
         if self.entry.deadline is None:

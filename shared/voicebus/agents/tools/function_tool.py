@@ -46,6 +46,7 @@ class ToolOptions(TypedDict, total=False):
     respond: Respond
     approval_timeout: float | None
     retry: RetryPolicy | None
+    cancel_on_interrupt: bool
     background: bool
     speak_progress: bool
     hold_phrase: HoldPhrase | None
@@ -80,6 +81,7 @@ class FunctionTool:
             function's module.
         idempotent: it may be started again when its worker dies; the outcome of others is then unknown.
         retry: when it is run again after it raised; for idempotent tools only.
+        cancel_on_interrupt: its running calls are cancelled when the user speaks, or the client interrupts.
         approval_timeout: s that a person may take to decide about a call, which is refused then; None leaves it to
             `VOICEBUS_APPROVAL_TIMEOUT` of a gateway, and in process to the length of the session.
         respond: when the model goes on: once every call of this one's response has answered (`when_all_done`), at
@@ -126,6 +128,7 @@ class FunctionTool:
     hold_phrase: HoldPhrase | None = None
     hold_after: float | None = None
     hold_every: float | None = None
+    cancel_on_interrupt: bool = False
     __wrapped__: Callable[..., Any] = field(init=False, repr=False, compare=False)
 
     def __post_init__(
@@ -163,6 +166,7 @@ class FunctionTool:
         require("on_invoke_tool", callable(self.on_invoke_tool), "a function (context, arguments)")
         for name in ("background", "speak_progress"):
             require(name, isinstance(getattr(self, name), bool), "True or False")
+        require("cancel_on_interrupt", isinstance(self.cancel_on_interrupt, bool), "a bool")
         for name in ("is_enabled", "needs_approval"):
             value = getattr(self, name)
             require(name, isinstance(value, bool) or callable(value), "a bool or a function")

@@ -3,6 +3,7 @@
 Whatever a tool does, the answer is a `ToolOutcome`; only cancellation from outside leaves as an exception.
 """
 
+import asyncio
 import dataclasses
 import time
 from collections.abc import Awaitable, Callable
@@ -67,9 +68,14 @@ async def invoke(
     policy makes (`retry.attempted`).
 
     A function that is not async runs in `executor` (None: the loop's default one); after the timeout its thread is
-    left to end on its own and its result is dropped.
+    left to end on its own and its result is dropped. `context.cancellation` tells it that it is not wanted any more.
     """
-    return await _Run(tool, context, timeout, executor, again).outcome(arguments, vetted=vetted)
+    try:
+        return await _Run(tool, context, timeout, executor, again).outcome(arguments, vetted=vetted)
+    except asyncio.CancelledError as error:
+        # Before the tool's own cancellation is raised in it: what it looks at then tells why.
+        context.cancellation.cancel(str(error.args[0]) if error.args else "cancelled")
+        raise
 
 
 class _Run:
@@ -109,6 +115,7 @@ class _Run:
             call = self._tool.on_invoke_tool
             text = serialise(call.plain(value) if isinstance(call, PythonCall) else value)
         except OverLimitError:
+            self._context.cancellation.cancel("timeout")
             return await self._timed_out()
         except Exception as error:  # noqa: BLE001 - a tool may raise anything; the model is told
             return await self._raised(error)

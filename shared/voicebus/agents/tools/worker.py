@@ -163,7 +163,8 @@ class ToolWorker:
             try:
                 entry = Entry.parse(fields)
                 if entry.type == TOOL_CANCEL:
-                    runner.cancel(entry.session, ToolCancel.of(entry).call_id)
+                    cancel = ToolCancel.of(entry)
+                    runner.cancel(entry.session, cancel.call_id, cancel.reason)
             except ContractError as error:
                 log.warning("control entry refused", entry=entry_id, reason=error.reason, error=str(error))
 
@@ -181,7 +182,7 @@ class ToolWorker:
                 respond=tool.respond, background=tool.background, speak_progress=tool.speak_progress,
                 hold_phrases=None if hold.phrases is None else list(hold.phrases),
                 hold_after_ms=hold.after_ms, hold_every_ms=hold.every_ms,
-                at=0,
+                cancel_on_interrupt=tool.cancel_on_interrupt, at=0,
             )  # fmt: skip
             await registry.publish(registration, worker=worker)
 

@@ -1,0 +1,49 @@
+"""Whether a running call is still wanted: the way to tell a function that nobody can stop.
+
+An async tool gets `CancelledError`. One that runs in a thread looks here now and then, or waits here instead of
+sleeping.
+"""
+
+import threading
+
+from voicebus.errors import ToolCancelledError
+
+
+class Cancellation:
+    """The cancellation of one call. Safe to use from any thread; set once, by whoever runs the call."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self._reason: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<Cancellation {self._reason or 'not cancelled'}>"
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether nobody waits for the result any more."""
+        return self._event.is_set()
+
+    @property
+    def reason(self) -> str | None:
+        """`session_ended`, `interrupted`, `timeout`, or what else the caller said; None while it is wanted."""
+        return self._reason
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Sleep for `seconds` (None: for ever), or until it is cancelled; tells whether it is."""
+        return self._event.wait(seconds)
+
+    def raise_if_cancelled(self) -> None:
+        """Go on only while the result is wanted.
+
+        Raises:
+            ToolCancelledError: it is not.
+        """
+        if self._event.is_set():
+            raise ToolCancelledError(f"the call was cancelled ({self._reason})")
+
+    def cancel(self, reason: str) -> None:
+        """Nobody waits any more; the first reason counts."""
+        if not self._event.is_set():
+            self._reason = reason
+            self._event.set()
