@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ulid import ULID
+from ulid_transform import ulid_now
 
 from voicebus.adapters.redis.client import RedisConnection
 from voicebus.adapters.redis.scripts import script
@@ -113,7 +113,7 @@ class Ticket:
     """
 
     def __init__(self, give_back: Callable[["Ticket"], None], keys: tuple[str, ...]) -> None:
-        self.id = str(ULID())
+        self.id = ulid_now()
         self.keys = keys
         self.counted = False
         self.used = False

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import structlog
-from ulid import ULID
+from ulid_transform import ulid_now
 
 from voicebus.adapters.sockets import INTERNAL_ERROR, NORMAL
 from voicebus.agents.author import SessionAuthor
@@ -207,7 +207,7 @@ class Sessions:
         return held.task
 
     def _begin(self, face: SessionFace, given: Any, seed: tuple[Mapping[str, Any], ...]) -> Held:
-        return self._hold(face, given, seed, str(ULID()))
+        return self._hold(face, given, seed, ulid_now())
 
     def _hold(
         self,

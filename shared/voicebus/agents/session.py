@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Final, Self
 
 import pybase64
-from ulid import ULID
+from ulid_transform import ulid_now
 
 from voicebus.agents.agent import RealtimeAgent
 from voicebus.agents.config import RealtimeRunConfig, RealtimeUserInput, check_run_config
@@ -74,7 +74,7 @@ class RealtimeSession(RealtimeModelListener):
         check_run_config(run_config or {})
         self._context: RunContextWrapper[Any] = RunContextWrapper(context)
         self._beginning = Beginning(
-            session=str(ULID()),
+            session=ulid_now(),
             model=model,
             agent=agent,
             context=self._context,

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict, Field
-from ulid import ULID
+from ulid_transform import ulid_now
 
 from voicebus.agents.client_policy import ClientPolicy
 from voicebus.agents.targets import Targets
@@ -78,7 +78,7 @@ def routes(targets: Targets, secrets: ClientSecrets, asking: Dependency) -> APIR
             minted = await secrets.mint(
                 principal, agent=agent, limits=wanted.limits or Limits(), seconds=seconds, session=settings
             )
-        head = {"id": f"sess_{ULID()}", "object": "realtime.session", "type": "realtime", "model": agent}
+        head = {"id": f"sess_{ulid_now()}", "object": "realtime.session", "type": "realtime", "model": agent}
         return SecretMade(
             value=minted.value, expires_at=minted.expires_at, session={**_SHOWN, **settings, **head, "expires_at": 0}
         )

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, Field, ValidationError, field_validator
-from ulid import ULID
+from ulid_transform import ulid_now
 
 from voicebus.agents.items import read_item
 from voicebus.agents.targets import Targets
@@ -148,7 +148,7 @@ def routes(sessions: Sessions, targets: Targets, clock: Clock, asking: Dependenc
 
 
 def _item(number: int, item: Mapping[str, Any]) -> dict[str, Any]:
-    given = {"item_id": f"item_{ULID()}", "status": "completed", **item}
+    given = {"item_id": f"item_{ulid_now()}", "status": "completed", **item}
     if given.get("role") in ("user", "system"):
         given.pop("status")
     try:

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ulid import ULID
+from ulid_transform import ulid_now
 
 from voicebus.adapters.redis.client import RedisConnection
 from voicebus.adapters.redis.dispatch import new_entry
@@ -67,7 +67,7 @@ class RedisCommands:
             BusError: Redis cannot be reached.
         """
         owner, epoch = await self._owner(tenant, session)
-        command_id = command_id or str(ULID())
+        command_id = command_id or ulid_now()
         message = SessionCommand(command_id=command_id, command=command, reply_to=self._reply_to, by=by, **arguments)
         deadline = self._clock.at_ms() + round(timeout_s * 1000)
         entry = new_entry(SessionRef(session, epoch), SESSION_COMMAND, message, self._clock, deadline=deadline)

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Final
 
-from ulid import ULID
+from ulid_transform import ulid_now
 
 from voicebus.adapters.redis.client import RedisConnection
 from voicebus.adapters.redis.outbox import Outbox
@@ -26,7 +26,7 @@ _CANCEL_ATTEMPTS: Final = 3
 def new_entry(session: SessionRef, type_: str, message: Message, clock: Clock, *, deadline: int | None = None) -> Entry:
     """An entry under a new message id, at the server's time now."""
     return Entry(
-        id=str(ULID()),
+        id=ulid_now(),
         type=type_,
         session=session.id,
         epoch=session.epoch,

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
-from ulid import ULID
+from ulid_transform import ulid_now
 
 from voicebus.adapters.redis.client import RedisConnection
 from voicebus.adapters.redis.scripts import FLUSH, OPEN
@@ -149,7 +149,7 @@ class RedisJournal:
         if owned.stale:
             return
         entry = Entry(
-            id=str(ULID()),
+            id=ulid_now(),
             type=record.type,
             session=session.id,
             epoch=owned.epoch,
