@@ -83,7 +83,8 @@ class Call:
     """One call. `spec` is None for a tool that the agent does not have.
 
     `approved`: a person, or a sticky decision, wants it to run. `started_ms` is None until it runs.
-    `approval_timeout_ms` is how long a person may take, None for as long as the session lasts.
+    `approval_timeout_ms` is how long a person may take, None for as long as the session lasts. `told`: it runs in the
+    background, and the model knows.
     """
 
     id: str
@@ -97,6 +98,7 @@ class Call:
     started_ms: int | None = None
     worker: str | None = None
     answer: Answer | None = None
+    told: bool = False
     approval_timeout_ms: int | None = None
 
     @property

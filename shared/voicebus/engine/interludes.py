@@ -3,7 +3,7 @@
 Rules:
 
 1. An interlude is a response of the conversation, so that it can be interrupted, is judged and recorded like any other.
-   It is asked for only in silence: no response runs or is asked for, nobody speaks, nothing is being played.
+   It is asked for only in silence (`silence.py`).
 2. It may call nothing, and nothing follows it: the answer follows the calls, as if there had been no interlude. One
    that the model refuses, or that is cut off, is not tried again.
 3. News of a call's progress come before hold phrases; of a call's news the last counts, news of several calls are said
@@ -21,7 +21,7 @@ from typing import Final
 from voicebus.engine.calls import Call
 from voicebus.engine.config import HoldSpec, ToolSpec
 from voicebus.engine.outbox import Outbox
-from voicebus.engine.playback import PlaybackTracker
+from voicebus.engine.silence import Silence
 from voicebus.engine.turns import Turns
 
 INTERLUDE_TIMER: Final = "interlude"
@@ -63,13 +63,12 @@ class _Running:
 class Interludes:
     """Decides when something is said for calls that run. `instructions` are those in force."""
 
-    def __init__(self, out: Outbox, turns: Turns, playback: PlaybackTracker, instructions: Callable[[], str]) -> None:
+    def __init__(self, out: Outbox, turns: Turns, silence: Silence, instructions: Callable[[], str]) -> None:
         self._out = out
         self._turns = turns
-        self._playback = playback
+        self._silence = silence
         self._instructions = instructions
         self._running: dict[str, _Running] = {}
-        self._silent_from: float | None = None
         self._told_at: float | None = None
         self._timer: float | None = None
 
@@ -87,7 +86,6 @@ class Interludes:
     def ended(self, call: Call) -> None:
         if self._running.pop(call.id, None) is not None and not self._running:
             self._set_timer(None)
-            self._silent_from = None
 
     def fired(self) -> None:
         """The timer: what is due is said as after each input."""
@@ -97,14 +95,10 @@ class Interludes:
         """After each input: say what is due, or come back when it is."""
         if not self._running:
             return
-        now = self._out.now
-        if not self._turns.can_interlude or self._playback.is_away:
-            self._silent_from = None
+        now, silent_from = self._out.now, self._silence.since()
+        if silent_from is None:
             self._set_timer(None)
             return
-        if self._silent_from is None:
-            self._silent_from = now
-        silent_from = max(self._silent_from, self._playback.silent_from(now))
         news_at = self._news_due(silent_from)
         hold_at, held = self._next_hold(silent_from)
         due = min(news_at, hold_at)
@@ -141,7 +135,7 @@ class Interludes:
         self._say(held.call, _SAY_PHRASE, phrase)
 
     def _say(self, call: Call, how: str, text: str) -> None:
-        self._silent_from = None
+        self._silence.broken()
         self._set_timer(None)
         instructions = f"{self._instructions()}\n\n{how}{json.dumps(text, ensure_ascii=False)}".lstrip()
         self._turns.interlude(call.response, instructions)

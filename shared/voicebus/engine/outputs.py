@@ -109,7 +109,10 @@ class Record(Struct, frozen=True):
 
 
 class DispatchTool(Struct, frozen=True):
-    """Run a function tool elsewhere. The answer comes as `ToolResultArrived`; `timeout_ms` counts from now."""
+    """Run a function tool elsewhere. The answer comes as `ToolResultArrived`; `timeout_ms` counts from now.
+
+    `background`: the conversation goes on without it.
+    """
 
     call_id: str
     tool: str
@@ -121,6 +124,7 @@ class DispatchTool(Struct, frozen=True):
     local: bool = False
     vetted: bool = False
     snapshot: int = 0
+    background: bool = False
 
 
 class VetCall(Struct, frozen=True):

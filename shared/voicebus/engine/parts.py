@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from voicebus.engine import wire
+from voicebus.engine.background import Background
 from voicebus.engine.clientface import ClientFace, error_event
 from voicebus.engine.config import Face, SessionConfig, Transport
 from voicebus.engine.deadair import DeadAir
@@ -21,6 +22,7 @@ from voicebus.engine.ratelimits import RateLimits
 from voicebus.engine.responses import Response
 from voicebus.engine.rewriting import Rewriter
 from voicebus.engine.settings import Settings, bytes_per_ms
+from voicebus.engine.silence import Silence
 from voicebus.engine.toolcalls import ToolCalls
 from voicebus.engine.transcript import Transcript
 from voicebus.engine.turns import Turns
@@ -42,6 +44,7 @@ class Parts:
     unfinished: Unfinished
     calls: ToolCalls
     interludes: Interludes
+    background: Background
     hosted: HostedTools
     guard: Guard
     holding: Holding
@@ -87,9 +90,19 @@ def assemble(config: SessionConfig, now: float, view: ClientView | None) -> Part
         if face is not None and face.resting is response:
             face.end_chain("completed", "")
 
-    interludes = Interludes(out, turns, playback, lambda: wire.text(settings.effective, "instructions"))
+    silence = Silence(out, turns, playback)
+    interludes = Interludes(out, turns, silence, lambda: wire.text(settings.effective, "instructions"))
+    background = Background(out, turns, history, silence, hide=hide)
     calls = ToolCalls(
-        out, turns, history, interludes, config, hide=hide, is_client_tool=is_client_tool, gone_silent=gone_silent
+        out,
+        turns,
+        history,
+        interludes,
+        background,
+        config,
+        hide=hide,
+        is_client_tool=is_client_tool,
+        gone_silent=gone_silent,
     )
     turns.hold_manual = calls.is_mixed_pending
 
@@ -121,6 +134,7 @@ def assemble(config: SessionConfig, now: float, view: ClientView | None) -> Part
         unfinished=Unfinished(),
         calls=calls,
         interludes=interludes,
+        background=background,
         hosted=HostedTools(out, calls, settings),
         guard=guard,
         holding=holding,

@@ -180,6 +180,7 @@ class Session:
             self._out.ignore(f"timer {item.key} was cancelled")
         else:
             self._take(item)
+        self._p.background.settle()
         self._p.interludes.settle()
         self._p.dead_air.settle()
         return self._out.take()

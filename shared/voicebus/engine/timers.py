@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from voicebus.engine.approvals import CALL_TIMER
+from voicebus.engine.background import BACKGROUND_TIMER
 from voicebus.engine.clientface import error_event
 from voicebus.engine.guarding import CHECK_TIMER
 from voicebus.engine.inputguards import INPUT_TIMER
@@ -85,6 +86,9 @@ class Timers:
     def _interlude_due(self, _: str) -> None:
         self._p.interludes.fired()
 
+    def _background_due(self, _: str) -> None:
+        self._p.background.fired()
+
     _TIMERS: ClassVar[Mapping[str, Callable[[Any, str], None]]] = {
         CONFIRM_TIMER: _confirm_overdue,
         CREATE_TIMER: _create_overdue,
@@ -98,4 +102,5 @@ class Timers:
         RENEW_TIMER: _renew,
         SWITCH_TIMER: _switch,
         INTERLUDE_TIMER: _interlude_due,
+        BACKGROUND_TIMER: _background_due,
     }

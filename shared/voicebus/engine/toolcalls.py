@@ -7,13 +7,14 @@ When the model goes on after its calls is the business of `batches.py`.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from voicebus.contracts.journal import EventType
 from voicebus.contracts.tools import REPORTED_FAILURES, Outcome, ToolResult
 from voicebus.engine import wire
 from voicebus.engine.approvals import CALL_TIMER, Approvals, Refusal
+from voicebus.engine.background import Background
 from voicebus.engine.batches import Batches
 from voicebus.engine.calls import HEARD, UNLIMITED, Answer, Call, KnownCalls, Stage
 from voicebus.engine.config import AgentSpec, Face, HandoffSpec, HostedToolSpec, SessionConfig, ToolSpec, Transport
@@ -58,6 +59,7 @@ class ToolCalls:
         turns: Turns,
         history: History,
         interludes: Interludes,
+        background: Background,
         config: SessionConfig,
         *,
         hide: Callable[[str], None],
@@ -68,6 +70,8 @@ class ToolCalls:
         self._turns = turns
         self._history = history
         self._interludes = interludes
+        self._background = background
+        background.busy = self._is_any_awaited
         self._config = config
         self._hide = hide
         self._is_client_tool = is_client_tool
@@ -227,10 +231,15 @@ class ToolCalls:
                 local=tool.local,
                 vetted=tool.vetted,
                 snapshot=agent.snapshot,
+                background=tool.background,
             )
         )
         self._out.set_timer(CALL_TIMER + call.id, tool.timeout_ms / 1000 + _GRACE)
         self._interludes.started(call)
+        if tool.background:
+            self._tell_model(call, self._background.started(call))
+            call.told = True
+            self.batches.answered(call, background=False)
 
     def started(self, item: ToolStartedArrived) -> None:
         if (call := self._hearing(item, item.started.call_id)) is not None:
@@ -353,11 +362,21 @@ class ToolCalls:
         self._give(call, output)
         if answer.recorded:
             self._record_end(call, output, answer)
-        self.batches.answered(call, background=answer.background)
+        if not call.told:
+            self.batches.answered(call, background=answer.background)
 
     def _give(self, call: Call, output: str) -> None:
         """To the model at once, whatever runs."""
         del self._open[call.id]
+        if call.told:
+            tell = call.respond != "never" and not (call.answer is not None and call.answer.background)
+            self._background.deliver(call, output, tell=tell)
+        else:
+            self._tell_model(call, output)
+        if self._history.answer(call.item_id, output) and self._tells_of_items:
+            self._history.publish(self._out)
+
+    def _tell_model(self, call: Call, output: str) -> None:
         item_id = self._out.mint()
         self._hide(item_id)
         item: dict[str, Any]
@@ -367,8 +386,6 @@ class ToolCalls:
         else:
             item = {"type": "function_call_output", "call_id": call.id, "output": output}
         self._out.send({"type": "conversation.item.create", "item": {"id": item_id, **item}})
-        if self._history.answer(call.item_id, output) and self._tells_of_items:
-            self._history.publish(self._out)
 
     def _record_end(self, call: Call, output: str, answer: Answer) -> None:
         now = self._out.ms()
@@ -392,16 +409,25 @@ class ToolCalls:
 
     def is_running_for(self, response: Response) -> bool:
         """Whether calls of this response are still unanswered that have a time limit of their own."""
-        return any(call.response is response and call.stage not in UNLIMITED for call in self._open.values())
+        return any(call.response is response and call.stage not in UNLIMITED for call in self._awaited())
 
     @property
     def is_any_open(self) -> bool:
         """Whether calls wait for their answers."""
-        return bool(self._open)
+        return any(self._awaited())
+
+    def _awaited(self) -> Iterator[Call]:
+        """The calls that the conversation waits for."""
+        return (call for call in self._open.values() if not call.told)
+
+    def _is_any_awaited(self) -> bool:
+        """Whether the model will go on by itself once calls have answered: nobody knows when a person will."""
+        resting = self._config.face is Face.OPENAI
+        return any(resting or call.stage not in UNLIMITED for call in self._awaited())
 
     def is_mixed_pending(self) -> bool:
         """Whether outputs are missing of a response that called a client's tool as well."""
-        return any(call.response.client_calls for call in self._open.values())
+        return any(call.response.client_calls for call in self._awaited())
 
     def forget_hosted(self) -> None:
         """The model's socket is lost, and with it the hosted calls that waited for a word: they cannot be approved."""
@@ -423,6 +449,7 @@ class ToolCalls:
             if answer.recorded:
                 self._record_end(call, answer.output, answer)
         self._open.clear()
+        self._background.clear()
 
 
 def _spec(agent: AgentSpec, name: str) -> ToolSpec | HandoffSpec | None:

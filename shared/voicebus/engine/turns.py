@@ -142,7 +142,7 @@ class Turns:
 
     def interlude(self, follows: Response, instructions: str) -> None:
         """Have the model say something while the calls of `follows` run; only where nothing is in its way."""
-        if not self.can_interlude:
+        if not self.is_free:
             return
         parameters = {**follow_up_parameters(follows), "instructions": instructions, "tool_choice": "none"}
         mark = self._out.mint()
@@ -193,8 +193,8 @@ class Turns:
         return idle and not self.speaking and not self.awaited and not self._running_apart()
 
     @property
-    def can_interlude(self) -> bool:
-        """Whether an interlude could go out now."""
+    def is_free(self) -> bool:
+        """Whether it is quiet and a create could go out now."""
         return self.connected_now and self.is_quiet and not self._backing_off and not self.hold_all()
 
     def _running_apart(self) -> list[Response]:

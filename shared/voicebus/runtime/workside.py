@@ -72,7 +72,10 @@ class WorkSide:
     # --- workers --------------------------------------------------------------------------------------
 
     def _dispatch_tool(self, output: DispatchTool) -> None:
-        self._waits_for(output.call_id)
+        if output.background:
+            self._inline.end(output.call_id)  # it may have been waited for while it was vetted
+        else:
+            self._waits_for(output.call_id)
         self._bus.tools.dispatch(self._ref, output)
 
     def _cancel_tool(self, output: CancelTool) -> None:

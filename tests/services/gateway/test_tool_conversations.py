@@ -43,6 +43,23 @@ async def test_a_workers_progress_is_told_and_said_and_the_answer_follows(desk: 
     assert answer["text"] == "The result is: 90 euros"
 
 
+async def test_a_background_result_is_told_while_the_conversation_goes_on(desk: Gateway) -> None:
+    async with native(desk) as client:
+        await client.send("send_message", text="[[call: compare {}]][[next]][[say: I have begun]]")
+        begun = await client.until("item_recorded", role="assistant")
+        await client.send("send_message", text="[[say: Meanwhile]][[next]][[say: {outputs}]]")
+        meanwhile = await client.until("item_recorded", role="assistant")
+        assert client.events("tool_end") == []
+        travel.GO.set()
+        end = await client.until("tool_end")
+        told = await client.until("item_recorded", role="assistant")
+        await client.send("end")
+        await client.closed()
+    assert (begun["text"], meanwhile["text"]) == ("I have begun", "Meanwhile")
+    assert (end["tool"], end["output"]) == ("compare", "LH 400 is best")
+    assert told["text"] == "LH 400 is best"
+
+
 async def test_a_client_of_the_protocol_hears_the_phrase_and_the_answer_in_one_response(desk: Gateway) -> None:
     async with realtime(desk) as client:
         await client.until("session.created")

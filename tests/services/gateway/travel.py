@@ -25,7 +25,14 @@ async def look_up() -> str:
     return "LH 400"
 
 
-agent: RealtimeAgent[Any] = RealtimeAgent("travel", instructions="You find flights.", tools=[search, look_up])
+@function_tool(queue=QUEUE, background=True)
+async def compare() -> str:
+    """Compare all flights."""
+    await GO.wait()
+    return "LH 400 is best"
+
+
+agent: RealtimeAgent[Any] = RealtimeAgent("travel", instructions="You find flights.", tools=[search, look_up, compare])
 runner = RealtimeRunner(
     agent,
     config={
