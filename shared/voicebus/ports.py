@@ -130,6 +130,18 @@ class Delivery:
     cause: Literal["dead", "idle"] | None = None
 
 
+class Turn(Protocol):
+    """An entry's turn at what it needs beside a slot of its worker."""
+
+    async def wait(self) -> None:
+        """Return when its work may begin."""
+        ...
+
+    def end(self) -> None:
+        """Its work is done, or never began."""
+        ...
+
+
 class StreamConsumer(Protocol):
     """A member of one consumer group on one stream: what the loop in `runtime.consumer` needs of a bus.
 

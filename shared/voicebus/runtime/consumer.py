@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 
 from voicebus.contracts.envelope import Entry
 from voicebus.errors import BusError, ContractError
-from voicebus.ports import Clock, Delivery, StreamConsumer
+from voicebus.ports import Clock, Delivery, StreamConsumer, Turn
 from voicebus.runtime.retrying import retry_delay
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
@@ -51,7 +51,8 @@ class ConsumerLoop:
 
     `on_reachable` hears whether the last read reached the bus, for readiness. `service` is the metrics' label.
     `given_up(entry, delivery, reason, error)` hears of a readable entry before it goes to the dead letters, and returns
-    what is to be kept with it; what it raises is logged.
+    what is to be kept with it; what it raises is logged. `turn` gives an entry that needs more than a slot its turn at
+    that; while it waits for it, it takes no slot, and up to `concurrency` may.
     """
 
     def __init__(
@@ -65,7 +66,10 @@ class ConsumerLoop:
         on_reachable: Callable[[bool], None] | None = None,
         given_up: GivenUp | None = None,
         max_deliveries: int = MAX_DELIVERIES,
+        turn: Callable[[Delivery], Turn | None] | None = None,
     ) -> None:
+        self._turn = turn
+        self._waiting = 0
         self._given_up = given_up
         self._max_deliveries = max_deliveries
         self._members = members
@@ -174,7 +178,8 @@ class ConsumerLoop:
 
     @property
     def _free(self) -> int:
-        return max(0, self._concurrency - len(self._tasks))
+        working = len(self._tasks) - self._waiting
+        return max(0, min(self._concurrency - working, 2 * self._concurrency - len(self._tasks)))
 
     def _take(self, member: StreamConsumer, delivery: Delivery) -> None:
         key = (delivery.stream, delivery.entry_id)
@@ -194,6 +199,28 @@ class ConsumerLoop:
     async def _work(self, member: StreamConsumer, delivery: Delivery) -> None:
         if delivery.deliveries > 1:
             metrics.MESSAGES_REDELIVERED.labels(service=self._service).inc()
+        turn = None if self._turn is None else self._turn(delivery)
+        if turn is None:
+            await self._handle_in_slot(member, delivery)
+            return
+        try:
+            await self._wait(turn)
+            await self._handle_in_slot(member, delivery)
+        finally:
+            turn.end()
+
+    async def _wait(self, turn: Turn) -> None:
+        self._waiting += 1
+        if self._free > 0:
+            self._room.set()
+        try:
+            await turn.wait()
+        finally:
+            self._waiting -= 1
+            if self._free == 0:
+                self._room.clear()
+
+    async def _handle_in_slot(self, member: StreamConsumer, delivery: Delivery) -> None:
         async with self._slots:
             queued_ms = self._clock.at_ms() - int(delivery.entry_id.partition("-")[0])
             metrics.MESSAGE_QUEUE.labels(service=self._service).observe(max(0, queued_ms) / 1000)

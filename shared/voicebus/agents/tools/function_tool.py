@@ -16,6 +16,7 @@ from voicebus.agents.tools.docstrings import DocstringStyle
 from voicebus.agents.tools.guardrails import ToolInputGuardrail, ToolOutputGuardrail
 from voicebus.agents.tools.hold import Hold, HoldPhrase, read_hold
 from voicebus.agents.tools.python_call import PythonCall
+from voicebus.agents.tools.rate import Rate
 from voicebus.agents.tools.retry import RetryPolicy
 from voicebus.agents.tools.schema import FunctionSchema, callable_of, function_schema, strict_schema
 from voicebus.contracts.streams import RESERVED_QUEUES
@@ -47,6 +48,8 @@ class ToolOptions(TypedDict, total=False):
     approval_timeout: float | None
     retry: RetryPolicy | None
     cancel_on_interrupt: bool
+    concurrency: int | None
+    rate_limit: str | None
     background: bool
     speak_progress: bool
     hold_phrase: HoldPhrase | None
@@ -82,6 +85,8 @@ class FunctionTool:
         idempotent: it may be started again when its worker dies; the outcome of others is then unknown.
         retry: when it is run again after it raised; for idempotent tools only.
         cancel_on_interrupt: its running calls are cancelled when the user speaks, or the client interrupts.
+        concurrency: how many of its calls run at once on one worker; None for as many as the worker runs.
+        rate_limit: how many of its calls start in a time on one worker: `10/s`, `100/m`, `5/10s`, `1000/h`.
         approval_timeout: s that a person may take to decide about a call, which is refused then; None leaves it to
             `VOICEBUS_APPROVAL_TIMEOUT` of a gateway, and in process to the length of the session.
         respond: when the model goes on: once every call of this one's response has answered (`when_all_done`), at
@@ -129,6 +134,8 @@ class FunctionTool:
     hold_after: float | None = None
     hold_every: float | None = None
     cancel_on_interrupt: bool = False
+    concurrency: int | None = None
+    rate_limit: str | None = None
     __wrapped__: Callable[..., Any] = field(init=False, repr=False, compare=False)
 
     def __post_init__(
@@ -166,6 +173,14 @@ class FunctionTool:
         require("on_invoke_tool", callable(self.on_invoke_tool), "a function (context, arguments)")
         for name in ("background", "speak_progress"):
             require(name, isinstance(getattr(self, name), bool), "True or False")
+        room = self.concurrency
+        whole = isinstance(room, int) and not isinstance(room, bool) and room >= 1
+        require("concurrency", room is None or whole, "a whole number, 1 or more, or None")
+        require(
+            "rate_limit",
+            self.rate_limit is None or Rate.parse(self.rate_limit) is not None,
+            "such as '10/s', '100/m', '5/10s' or '1000/h', or None",
+        )
         require("cancel_on_interrupt", isinstance(self.cancel_on_interrupt, bool), "a bool")
         for name in ("is_enabled", "needs_approval"):
             value = getattr(self, name)

@@ -16,6 +16,7 @@ from voicebus.agents.agent import RealtimeAgent
 from voicebus.agents.tools.calls import SERVICE, CallRunner
 from voicebus.agents.tools.function_tool import FunctionTool
 from voicebus.agents.tools.kinds import tool_queue
+from voicebus.agents.tools.limits import turns
 from voicebus.contracts.envelope import Entry
 from voicebus.contracts.streams import CONTROL_TTL_S, Keys
 from voicebus.contracts.tools import TOOL_CANCEL, ToolCancel, ToolRegistration
@@ -139,6 +140,7 @@ class ToolWorker:
                 member.consume(streams), runner.handle, clock=member.clock, service=SERVICE,
                 concurrency=self._concurrency, on_reachable=self._on_reachable,
                 given_up=runner.given_up, max_deliveries=self._max_deliveries,
+                turn=turns(self._tools, member.clock),
             )  # fmt: skip
             log.info("tool worker ready", worker=member.id, tools=sorted(self._tools), queues=sorted(streams.values()))
             if ready is not None:

@@ -1,0 +1,164 @@
+"""Limits of one tool on one worker: how many calls at once, how many in a time, and that others do not wait for it."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from support.tool_calls import Caller, calling
+from support.waiting import wait_until
+from voicebus import FunctionTool, ToolWorker, UserError, function_tool
+from voicebus.agents.tools.rate import Rate
+from voicebus.contracts.streams import Keys
+from voicebus.contracts.tools import Outcome
+
+
+class Counting:
+    """A tool that waits to be let go, and counts how many of it run."""
+
+    def __init__(self, **limits: Any) -> None:
+        self.running = 0
+        self.most = 0
+        self.starts = 0
+        self.go = asyncio.Event()
+
+        async def count() -> str:
+            """Count."""
+            self.starts += 1
+            self.running += 1
+            self.most = max(self.most, self.running)
+            try:
+                await self.go.wait()
+            finally:
+                self.running -= 1
+            return "counted"
+
+        self.tool: FunctionTool = function_tool(queue="default", name_override="count", **limits)(count)
+
+
+@function_tool(queue="default")
+async def quick() -> str:
+    """Be quick."""
+    return "quick"
+
+
+@pytest.fixture
+def keys(stream_prefix: str) -> Keys:
+    return Keys(stream_prefix)
+
+
+@pytest.fixture
+async def caller(redis_url: str, keys: Keys) -> AsyncIterator[Caller]:
+    async with calling(redis_url, keys) as caller:
+        yield caller
+
+
+def worker(url: str, keys: Keys, *tools: Any, **options: Any) -> ToolWorker:
+    return ToolWorker(tools, redis_url=url, stream_prefix=keys.prefix, **options)
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [
+        ("10/s", Rate(10, 1)),
+        ("100/m", Rate(100, 60)),
+        ("5/10s", Rate(5, 10)),
+        ("1000/h", Rate(1000, 3600)),
+        ("0/s", None),
+        ("10", None),
+        ("10/0s", None),
+        ("10/d", None),
+        ("1.5/s", None),
+        ("٣/s", None),
+        (10, None),
+    ],
+)
+def test_rates_are_read(text: object, rate: Rate | None) -> None:
+    assert Rate.parse(text) == rate
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"concurrency": 0}, {"concurrency": True}, {"concurrency": 1.5}, {"rate_limit": "10"}, {"rate_limit": 3}]
+)
+def test_limits_that_cannot_be_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=f"tool 'add': {next(iter(wrong))} must be"):
+        function_tool(name_override="add", **wrong)(lambda: "x")
+
+
+async def test_a_tool_runs_as_often_at_once_as_it_may_and_holds_no_other_up(
+    redis_url: str, keys: Keys, caller: Caller
+) -> None:
+    counting = Counting(concurrency=2)
+    async with worker(redis_url, keys, counting.tool, quick, concurrency=4):
+        for n in range(6):
+            caller.call("count", call_id=f"c{n}")
+        await wait_until(lambda: counting.running == 2, description="two of them")
+        for n in range(5):  # more than slots that calls of the slow tool would leave
+            caller.call("quick", call_id=f"q{n}")
+        assert [(await caller.result(f"q{n}")).output for n in range(5)] == ["quick"] * 5
+        assert counting.starts == 2
+        counting.go.set()
+        assert [(await caller.result(f"c{n}")).outcome for n in range(6)] == [Outcome.OK] * 6
+    assert (counting.most, counting.starts) == (2, 6)
+
+
+async def test_a_call_whose_turn_does_not_come_in_time_is_not_started(
+    redis_url: str, keys: Keys, caller: Caller
+) -> None:
+    counting = Counting(concurrency=1)
+    async with worker(redis_url, keys, counting.tool):
+        caller.call("count")
+        await caller.started()
+        caller.call("count", call_id="c2", timeout_ms=200)
+        assert (await caller.result("c2")).outcome is Outcome.EXPIRED
+        counting.go.set()
+        await caller.result()
+        caller.call("count", call_id="c3")
+        assert (await caller.result("c3")).outcome is Outcome.OK  # the turn that was never taken is free
+    assert counting.starts == 2
+
+
+async def test_a_tool_starts_as_often_in_a_time_as_it_may(redis_url: str, keys: Keys, caller: Caller) -> None:
+    counting = Counting(rate_limit="3/h")
+    counting.go.set()
+    async with worker(redis_url, keys, counting.tool, quick):
+        for n in range(5):
+            caller.call("count", call_id=f"c{n}", timeout_ms=1500)
+        outcomes = [(await caller.result(f"c{n}")).outcome for n in range(5)]
+        assert outcomes.count(Outcome.OK) == 3
+        assert outcomes.count(Outcome.EXPIRED) == 2
+        caller.call("quick", call_id="q")
+        assert (await caller.result("q")).output == "quick"
+    assert counting.starts == 3
+
+
+async def test_calls_that_wait_for_their_turn_when_the_worker_stops_are_left_to_others(
+    redis_url: str, keys: Keys, caller: Caller
+) -> None:
+    first, second = Counting(concurrency=1), Counting(concurrency=1)
+    stop = asyncio.Event()
+    stopping = asyncio.create_task(worker(redis_url, keys, first.tool, drain_timeout=0.1).run(stop))
+    caller.call("count")
+    caller.call("count", call_id="c2")
+    await caller.started()
+    async with worker(redis_url, keys, second.tool):
+        stop.set()
+        await stopping
+        second.go.set()
+        assert (await caller.result("c2")).outcome is Outcome.OK
+        assert (await caller.result()).outcome is Outcome.UNKNOWN
+    assert (first.starts, second.starts) == (1, 1)
+
+
+async def test_what_is_no_call_waits_for_no_turn(redis_url: str, keys: Keys, caller: Caller) -> None:
+    counting = Counting(concurrency=1)
+    async with worker(redis_url, keys, counting.tool):
+        for data in ("no json", "[]", json.dumps({"tool": 3})):
+            await caller.bus.call("XADD", keys.tools("default"), "*", "v", "1", "data", data)
+
+        async def letters() -> bool:
+            return len(await caller.stream(keys.dead("default"))) == 3
+
+        await wait_until(letters, description="the dead letters")
