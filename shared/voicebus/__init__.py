@@ -158,7 +158,7 @@ from voicebus.agents.tools.hosted import (
     MCPToolApprovalRequest,
 )
 from voicebus.agents.tools.kinds import Tool
-from voicebus.agents.tools.remote import RemoteTool
+from voicebus.agents.tools.remote import RemoteTool, RemoteTools
 from voicebus.agents.tools.results import BackgroundResult, background_result
 from voicebus.agents.tools.retry import RetryPolicy
 from voicebus.agents.usage import InputTokensDetails, OutputTokensDetails, RequestUsage, Usage
@@ -350,6 +350,7 @@ __all__ = [
     "RejectContentBehavior",
     "RemoteError",
     "RemoteTool",
+    "RemoteTools",
     "RequestUsage",
     "RetryPolicy",
     "RunContextWrapper",

@@ -167,7 +167,7 @@ async def test_tools_of_mcp_servers_come_first_and_run_where_the_session_is() ->
     server.tools.append(tool("late"))
     assert names(await cluster.update(agent)) == ["find", "late", "own"]
     assert server.asked == [(CONTEXT, "a")] * 2
-    assert [entry.name for entry in await agent.get_all_tools(CONTEXT)] == ["find", "late", "own"]
+    assert [getattr(entry, "name", None) for entry in await agent.get_all_tools(CONTEXT)] == ["find", "late", "own"]
 
 
 async def test_two_servers_with_tools_of_one_name_are_refused() -> None:

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, FastAPI
 from voicebus.adapters.redis.answers import KeptAnswers
 from voicebus.adapters.redis.commanding import RedisCommands
 from voicebus.adapters.redis.directory import SessionDirectory
+from voicebus.adapters.redis.offers import Offers
 from voicebus.adapters.redis.registry import ToolRegistry
 from voicebus.agents.targets import Targets
 from voicebus.ports import Clock
@@ -40,6 +41,7 @@ class Served:
 
     targets: Targets
     registry: ToolRegistry
+    offers: Offers
     directory: SessionDirectory
     commands: RedisCommands
     answers: KeptAnswers
@@ -68,7 +70,7 @@ def build_app(access: Authenticator, served: Served) -> FastAPI:
     asking = manager(access)
     v1 = APIRouter(prefix="/v1", dependencies=[Depends(asking)])
     for router in (
-        agents.routes(served.targets, asking),
+        agents.routes(served.targets, served.offers, asking),
         tools.routes(served.targets, served.registry, asking),
         session_routes.routes(served.directory, asking),
         creating.routes(served.sessions, served.targets, served.clock, asking, grace=served.grace),

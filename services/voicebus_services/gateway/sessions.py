@@ -141,6 +141,24 @@ class Sessions:
         held = self._held.get(session)
         return self._left.get(session) if held is None else held.face
 
+    # --- tools of other services --------------------------------------------------------------------
+
+    @property
+    def follows_offers(self) -> bool:
+        """Whether a session has an agent with tools of other services."""
+        return any(held.author.follows_offers for held in self._held.values())
+
+    def retool(self, offered: Mapping[str, ToolRegistration]) -> None:
+        """These tools are `offered` now: sessions whose agents have others get them at a quiet moment.
+
+        Harmless to repeat, and repeated for those that were not live yet.
+        """
+        for held in self:
+            driver = held.face.driver
+            if driver is not None and driver.live:
+                for change in held.author.retool(offered):
+                    driver.feed(change)
+
     # --- Host ---------------------------------------------------------------------------------------
 
     def begin(self, face: SessionFace) -> None:

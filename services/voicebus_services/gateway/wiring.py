@@ -18,6 +18,7 @@ from voicebus.adapters.redis.dispatch import RedisGuardrailDispatch, RedisToolDi
 from voicebus.adapters.redis.heartbeat import Heartbeat, new_incarnation
 from voicebus.adapters.redis.inbox import RedisInbox
 from voicebus.adapters.redis.journal import RedisJournal
+from voicebus.adapters.redis.offers import Offers
 from voicebus.adapters.redis.outbox import Outbox
 from voicebus.adapters.redis.owners import SessionOwners
 from voicebus.adapters.redis.records import RedisRecords
@@ -25,7 +26,6 @@ from voicebus.adapters.redis.registry import ToolRegistry
 from voicebus.adapters.sockets.uvicorn_upgrade import upgrade_hook
 from voicebus.agents.mcp.server import Joined
 from voicebus.agents.targets import Targets, load_targets
-from voicebus.agents.tools.remote import RemoteTool
 from voicebus.contracts.streams import Keys
 from voicebus.contracts.tools import ToolRegistration
 from voicebus.errors import StaleOwnerError, TargetError
@@ -156,10 +156,11 @@ async def _gateway(
     checks = RedisGuardrailDispatch(outbox, clock, keys, reply_to=inbox.stream)
     bus = Bus(clock, tools, checks, journal, inbox)
     registry = ToolRegistry(redis, keys, clock)
-    remote = {tool.name for agent in targets.agents.values() for tool in agent.tools if isinstance(tool, RemoteTool)}
 
-    async def registered() -> Mapping[str, ToolRegistration]:
-        return await registry.lookup(remote)
+    def retool(offered: Mapping[str, ToolRegistration]) -> None:
+        sessions.retool(offered)
+
+    offers = Offers(registry, wanted=lambda: sessions.follows_offers, follow=retool)
 
     # What sessions open stays open for the next ones.
     servers = Joined()
@@ -174,13 +175,13 @@ async def _gateway(
         connections_per_minute=settings.max_connections_per_minute,
     )
     admission = Admission(redis, keys, rules, on_change=lambda room: health.set("room", room))
-    sessions = Sessions(settings, targets, bus, reached, registered=registered, recall=recall, admission=admission)
+    sessions = Sessions(settings, targets, bus, reached, registered=offers.current, recall=recall, admission=admission)
     peers = Peers(SessionOwners(redis, keys), gateway, certificate=settings.tls_cert)
     directory = SessionDirectory(redis, keys, clock, resume_grace_s=grace.total_seconds())
     secrets = ClientSecrets(redis, keys)
     connector = reached.first
     provider = OpenAICalls(connector.url, connector.headers, tls=connector.tls)
-    calling = Calling(settings, targets, sessions, connector, provider, registered=registered)
+    calling = Calling(settings, targets, sessions, connector, provider, registered=offers.current)
     async with contextlib.AsyncExitStack() as stack:
         access = await stack.enter_async_context(open_access(credentials, secrets=secrets))
         app = build_app(
@@ -188,6 +189,7 @@ async def _gateway(
             Served(
                 targets=targets,
                 registry=registry,
+                offers=offers,
                 directory=directory,
                 commands=commands,
                 answers=KeptAnswers(redis, keys),
@@ -218,6 +220,7 @@ async def _gateway(
             "journal": journal.run(),
             "outbox": outbox.run(),
             "clock": clock.keep(),
+            "offers": offers.run(),
             "admission": admission.keep(),
         }
         tasks = [asyncio.create_task(task, name=name) for name, task in work.items()]

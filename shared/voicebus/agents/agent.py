@@ -18,7 +18,7 @@ from voicebus.agents.model_settings import Prompt, RealtimeVoice
 from voicebus.agents.naming import unknown_keys
 from voicebus.agents.tools.function_tool import FunctionTool
 from voicebus.agents.tools.hosted import HostedMCPTool
-from voicebus.agents.tools.kinds import Tool, as_tools
+from voicebus.agents.tools.kinds import Tool, ToolEntry, as_tools
 from voicebus.agents.wire_settings import check_voice, prompt_object
 from voicebus.errors import UserError
 
@@ -48,7 +48,7 @@ class RealtimeAgent(Generic[TContext]):
 
     name: str
     handoff_description: str | None = None
-    tools: list[Tool] = field(default_factory=list)
+    tools: list[ToolEntry] = field(default_factory=list)
     mcp_servers: list[MCPServer] = field(default_factory=list)
     mcp_config: MCPConfig = field(default_factory=MCPConfig)
     instructions: Instructions | None = None
@@ -107,7 +107,7 @@ class RealtimeAgent(Generic[TContext]):
                 owners[tool.name] = server.name
         return [tool for tools in listed for tool in tools]
 
-    async def get_all_tools(self, run_context: RunContextWrapper[TContext]) -> list[Tool]:
+    async def get_all_tools(self, run_context: RunContextWrapper[TContext]) -> list[ToolEntry]:
         """What the agent can use now: the tools of its MCP servers, then its own, those that are enabled."""
         return await enabled_tools([*await self.get_mcp_tools(run_context), *as_tools(self.tools)], run_context, self)
 
@@ -162,7 +162,7 @@ class RealtimeAgent(Generic[TContext]):
         return TypeError(f"RealtimeAgent {self.name!r}: {name} {rule}, not {value!r}")
 
 
-async def enabled_tools(tools: list[Tool], run_context: RunContextWrapper[Any], agent: Any) -> list[Tool]:
+async def enabled_tools(tools: list[ToolEntry], run_context: RunContextWrapper[Any], agent: Any) -> list[ToolEntry]:
     """Those of `tools` that `agent` may use now."""
     flags = await asyncio.gather(
         *(is_offered(tool.is_enabled if isinstance(tool, FunctionTool) else True, run_context, agent) for tool in tools)

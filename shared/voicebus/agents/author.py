@@ -3,6 +3,7 @@ in the process that owns the session: a gateway, or the program itself.
 """
 
 import asyncio
+import dataclasses
 import inspect
 import json
 from collections import OrderedDict
@@ -21,8 +22,9 @@ from voicebus.agents.tools.function_tool import FunctionTool
 from voicebus.agents.tools.guardrails import ask_input_guardrails
 from voicebus.agents.tools.hosted import HostedMCPTool, MCPApprovalRequest, MCPToolApprovalRequest
 from voicebus.agents.tools.kinds import Tool
+from voicebus.agents.tools.toolset import Offered
 from voicebus.engine.config import AgentSpec
-from voicebus.engine.inputs import CallVetted
+from voicebus.engine.inputs import CallVetted, ToolsChanged
 from voicebus.engine.outputs import ResolveAgent, VetCall, WordToolError
 from voicebus.errors import CommandRefusedError, ModelBehaviorError, ToolError, UserError
 from voicebus.runtime.asking import RESOLVE_TIMEOUT_S, UNCHECKED
@@ -175,6 +177,7 @@ class SessionAuthor:
     async def aclose(self) -> None:
         """Forget every snapshot, so that late calls are answered as those of tools that are gone; leave MCP servers."""
         self._snapshots.clear()
+        self._latest.clear()
         await self._servers.aclose()
 
     async def _resolve(self, agent: RealtimeAgent[Any], *, first: bool) -> AgentSpec:
@@ -192,12 +195,42 @@ class SessionAuthor:
             raise UserError(
                 f"the instructions and tools of agent {agent.name!r} took longer than {RESOLVE_TIMEOUT_S:g} s"
             ) from error
-        self._snapshots[snapshot] = resolved
-        if len(self._snapshots) > KEPT_SNAPSHOTS:
-            self._snapshots.popitem(last=False)
         self._agents[agent.name] = agent
-        self._latest[agent.name] = snapshot
+        self._keep(snapshot, resolved)
         return resolved.spec
+
+    def _keep(self, snapshot: int, resolved: Resolved) -> None:
+        self._snapshots[snapshot] = resolved
+        self._latest[resolved.spec.name] = snapshot
+        if len(self._snapshots) > KEPT_SNAPSHOTS:
+            # Never one that may be in charge: its agent's tools may change again and again, and others' never.
+            latest = set(self._latest.values())
+            oldest = next((kept for kept in self._snapshots if kept not in latest), None)
+            if oldest is not None:
+                del self._snapshots[oldest]
+
+    # --- tools of other services ----------------------------------------------------------------------
+
+    @property
+    def follows_offers(self) -> bool:
+        """Whether what workers of other services offer makes a difference."""
+        return any(self._snapshots[snapshot].follows_offers for snapshot in self._latest.values())
+
+    def retool(self, offered: Offered) -> list[ToolsChanged]:
+        """What is different for the agents resolved so far, as other tools are `offered` now."""
+        changes = []
+        for latest in list(self._latest.values()):
+            resolved = self._snapshots[latest]
+            if resolved.offered is offered or not resolved.follows_offers:
+                continue
+            changed = self._resolver.retool(resolved, offered, snapshot=self._taken + 1)
+            if changed is None:
+                self._snapshots[latest] = dataclasses.replace(resolved, offered=offered)
+                continue
+            self._taken += 1
+            self._keep(self._taken, changed)
+            changes.append(ToolsChanged(changed.spec, instead_of=latest))
+        return changes
 
     # --- calls --------------------------------------------------------------------------------------
 

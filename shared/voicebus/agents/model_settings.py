@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from voicebus.agents.handoffs import Handoff
     from voicebus.agents.tools.function_tool import FunctionTool
     from voicebus.agents.tools.hosted import HostedMCPTool
-    from voicebus.agents.tools.remote import RemoteTool
+    from voicebus.agents.tools.remote import RemoteTool, RemoteTools
 
 _KnownModel: TypeAlias = Literal["gpt-realtime-2.1", "gpt-realtime-2", "gpt-realtime", "gpt-realtime-mini"]
 _KnownFormat: TypeAlias = Literal[
@@ -161,7 +161,7 @@ class RealtimeSessionModelSettings(TypedDict):
     tool_choice: NotRequired[ToolChoice]
     parallel_tool_calls: NotRequired[bool | None]
     reasoning: NotRequired[RealtimeReasoningConfig | None]
-    tools: NotRequired["list[FunctionTool | RemoteTool | HostedMCPTool]"]
+    tools: NotRequired["list[FunctionTool | RemoteTool | RemoteTools | HostedMCPTool]"]
     handoffs: NotRequired["list[Handoff[Any]]"]
     tracing: NotRequired[Literal["auto"] | RealtimeModelTracingConfig | None]
     truncation: NotRequired[str | Mapping[str, Any]]

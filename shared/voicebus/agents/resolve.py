@@ -20,30 +20,24 @@ from voicebus.agents.handoffs import Handoff, as_handoffs, is_offered
 from voicebus.agents.model_settings import RealtimeSessionModelSettings
 from voicebus.agents.models.model import RealtimeModelConfig
 from voicebus.agents.tools.function_tool import FunctionTool
-from voicebus.agents.tools.hold import Hold
 from voicebus.agents.tools.hosted import HostedMCPTool
-from voicebus.agents.tools.kinds import Tool, as_tools, tool_queue
-from voicebus.agents.tools.remote import RemoteTool
-from voicebus.contracts.tools import ToolRegistration
+from voicebus.agents.tools.kinds import Tool, ToolEntry, as_tools
+from voicebus.agents.tools.remote import RemoteTool, RemoteTools
+from voicebus.agents.tools.toolset import Offered, ToolRules, Toolset, declared, hosted, toolset
 from voicebus.engine.config import (
     AgentSpec,
-    Approval,
     GuardrailMode,
     GuardrailSpec,
     HandoffSpec,
     HostedToolSpec,
-    ToolSpec,
 )
 from voicebus.errors import UserError
-from voicebus.telemetry.logging import get_logger
-
-log: Final = get_logger(__name__)
 
 # What an agent says of itself: in `initial_model_settings` it holds when the session begins, and not after that.
 _OWN: Final = frozenset({"instructions", "tools", "handoffs"})
 
 Guardrail = OutputGuardrail[Any] | InputGuardrail[Any]
-Registered = Callable[[], Awaitable[Mapping[str, ToolRegistration]]]
+Registered = Callable[[], Awaitable[Offered]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +45,7 @@ class Resolved:
     """`spec` for the engine, and what it names: callables that are asked later find theirs here, whatever changed.
 
     `tools` are by name, those of hosted servers by label. `settings` is what the author's side would tell a model.
+    `offered` is what workers of other services offered, `served_here` the ids of tools that run in this process.
     """
 
     spec: AgentSpec
@@ -59,6 +54,13 @@ class Resolved:
     tools: Mapping[str, Tool]
     handoffs: Mapping[str, Handoff[Any]]
     guardrails: Mapping[str, Guardrail]
+    offered: Offered
+    served_here: frozenset[int]
+
+    @property
+    def follows_offers(self) -> bool:
+        """Whether its tools change with what workers of other services offer."""
+        return any(isinstance(tool, RemoteTool | RemoteTools) for tool in self.settings["tools"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,23 +97,12 @@ class Resolver:
         """
         mcp_tools = await agent.get_mcp_tools(self.context)
         settings = await self._settings(agent, mcp_tools, first=first)
-        registered = await self._registered(settings["tools"])
-        served_here = {id(tool) for tool in mcp_tools}
-        specs: list[ToolSpec] = []
-        tools: dict[str, Tool] = {}
-        hosted: list[HostedMCPTool] = []
-        for tool in settings["tools"]:
-            if isinstance(tool, HostedMCPTool):
-                hosted.append(tool)
-                continue
-            spec = self._tool(tool, registered, local=self.in_process or id(tool) in served_here)
-            if spec is None:
-                log.warning("remote tool left out: no worker has registered it", tool=tool.name, agent=agent.name)
-                continue
-            specs.append(spec)
-            tools[tool.name] = tool
+        offered = await self._offered(settings["tools"])
+        served_here = frozenset(id(tool) for tool in mcp_tools)
         handoffs = {handoff.tool_name: handoff for handoff in settings["handoffs"]}
-        _check_names(agent, [spec.name for spec in specs], [entry.tool_name for entry in settings["handoffs"]], hosted)
+        servers = hosted(settings["tools"])
+        _check_names(agent, declared(settings["tools"]), [entry.tool_name for entry in settings["handoffs"]], servers)
+        found = self._toolset(agent, settings["tools"], offered, served_here, handoffs)
         judging = _joined(agent.output_guardrails, self.run_config.get("output_guardrails"))
         hearing = _joined(agent.input_guardrails, self.run_config.get("input_guardrails"))
         names = _names([*judging, *hearing])
@@ -122,13 +113,13 @@ class Resolver:
             spec=AgentSpec(
                 name=agent.name,
                 instructions=settings.get("instructions"),
-                tools=tuple(specs),
+                tools=found.specs,
                 handoffs=tuple(self._handoff(agent, handoff) for handoff in handoffs.values()),
                 guardrails=tuple(_guardrail(names[id(entry)], entry, debounce) for entry in judging),
                 session=session,
                 hosted_tools=tuple(
                     HostedToolSpec(tool.server_label, tool.wire, vetted=tool.on_approval_request is not None)
-                    for tool in hosted
+                    for tool in servers
                 ),
                 input_guardrails=tuple(_guardrail(names[id(entry)], entry, debounce) for entry in hearing),
                 client=(agent.client_policy or self.run_config.get("client_policy") or ClientPolicy()).rights,
@@ -136,10 +127,43 @@ class Resolver:
             ),
             agent=agent,
             settings=settings,
-            tools={**tools, **{tool.server_label: tool for tool in hosted}},
+            tools={**found.tools, **{tool.server_label: tool for tool in servers}},
             handoffs=handoffs,
             guardrails={names[id(entry)]: entry for entry in (*judging, *hearing)},
+            offered=offered,
+            served_here=served_here,
         )
+
+    def retool(self, resolved: Resolved, offered: Offered, *, snapshot: int) -> Resolved | None:
+        """`resolved` with what is offered now; None where it has all of that, and no more."""
+        entries = resolved.settings["tools"]
+        found = self._toolset(resolved.agent, entries, offered, resolved.served_here, resolved.handoffs)
+        if found.specs == resolved.spec.tools:
+            return None
+        servers = {tool.server_label: tool for tool in hosted(entries)}
+        return dataclasses.replace(
+            resolved,
+            spec=dataclasses.replace(resolved.spec, tools=found.specs, snapshot=snapshot),
+            tools={**found.tools, **servers},
+            offered=offered,
+        )
+
+    def _toolset(
+        self,
+        agent: RealtimeAgent[Any],
+        entries: Sequence[ToolEntry],
+        offered: Offered,
+        served_here: frozenset[int],
+        handoffs: Iterable[str],
+    ) -> Toolset:
+        rules = ToolRules(
+            timeout_s=self.tool_timeout_s,
+            in_process=self.in_process,
+            custom_model=self.custom_model,
+            default_queue=self.default_queue,
+            hold=run_config_hold(self.run_config),
+        )
+        return toolset(agent.name, entries, offered, rules, served_here=served_here, taken=handoffs)
 
     @property
     def _initial(self) -> Mapping[str, Any]:
@@ -181,65 +205,10 @@ class Resolver:
         settings["handoffs"] = [handoff for handoff, flag in zip(handoffs, flags, strict=True) if flag]
         return cast("RealtimeSessionModelSettings", settings)
 
-    async def _registered(self, tools: Iterable[Tool]) -> Mapping[str, ToolRegistration]:
-        if self.registered is None or not any(isinstance(tool, RemoteTool) for tool in tools):
+    async def _offered(self, tools: Iterable[ToolEntry]) -> Offered:
+        if self.registered is None or not any(isinstance(tool, RemoteTool | RemoteTools) for tool in tools):
             return {}
         return await self.registered()
-
-    def _tool(
-        self, tool: FunctionTool | RemoteTool, registered: Mapping[str, ToolRegistration], *, local: bool
-    ) -> ToolSpec | None:
-        if isinstance(tool, RemoteTool):
-            if self.in_process:
-                raise UserError(
-                    f"RemoteTool {tool.name!r} needs a cluster: a session in process reaches no tool workers"
-                )
-            return self._remote(registered.get(tool.name))
-        hold = None if tool.background else tool.hold.spec(run_config_hold(self.run_config))
-        if self.custom_model and (tool.speak_progress or hold is not None):
-            raise UserError(
-                f"tool {tool.name!r}: hold phrases and speak_progress need a model whose responses the session asks "
-                "for; a custom RealtimeModel asks by itself"
-            )
-        return ToolSpec(
-            name=tool.name,
-            description=tool.description,
-            parameters=tool.params_json_schema,
-            queue=tool_queue(tool, self.default_queue),
-            timeout_ms=round((tool.timeout_seconds or self.tool_timeout_s) * 1000),
-            idempotent=tool.idempotent,
-            respond=tool.respond,
-            approval=_approval(tool.needs_approval),
-            vetted=bool(tool.tool_input_guardrails) or callable(tool.is_enabled),
-            local=local,
-            approval_timeout_ms=None if tool.approval_timeout is None else round(tool.approval_timeout * 1000),
-            background=tool.background,
-            cancel_on_interrupt=tool.cancel_on_interrupt,
-            speak_progress=tool.speak_progress,
-            hold=hold,
-        )
-
-    def _remote(self, found: ToolRegistration | None) -> ToolSpec | None:
-        if found is None:
-            return None
-        said = Hold(
-            None if found.hold_phrases is None else tuple(found.hold_phrases), found.hold_after_ms, found.hold_every_ms
-        )
-        return ToolSpec(
-            name=found.name,
-            description=found.description,
-            parameters=found.parameters,
-            queue=found.queue,
-            timeout_ms=found.timeout_ms,
-            idempotent=found.idempotent,
-            respond=found.respond,
-            approval=_approval(found.needs_approval),
-            approval_timeout_ms=found.approval_timeout_ms,
-            background=found.background,
-            speak_progress=found.speak_progress,
-            hold=None if found.background else said.spec(run_config_hold(self.run_config)),
-            cancel_on_interrupt=found.cancel_on_interrupt,
-        )
 
     def _handoff(self, agent: RealtimeAgent[Any], handoff: Handoff[Any]) -> HandoffSpec:
         if handoff.agent is None and not self.in_process:
@@ -289,12 +258,6 @@ def _joined(own: Sequence[Guardrail], more: Sequence[Guardrail] | None) -> list[
 def _names_voice(settings: Mapping[str, Any]) -> bool:
     nested = (settings.get("audio") or {}).get("output") or {}
     return settings.get("voice") is not None or nested.get("voice") is not None
-
-
-def _approval(needs_approval: Any) -> Approval:
-    if callable(needs_approval):
-        return Approval.ASK
-    return Approval.ALWAYS if needs_approval else Approval.NEVER
 
 
 def _check_names(

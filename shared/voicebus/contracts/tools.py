@@ -1,5 +1,6 @@
 """What gateways and tool workers tell each other (contract section 2)."""
 
+import re
 from enum import StrEnum
 from typing import Any, Final, Literal
 
@@ -19,6 +20,24 @@ TOOL_CANCEL: Final = "tool.cancel"
 REPORTED_FAILURES: Final = frozenset({"raised_unhandled", "timeout_raised", "guardrail_raised"})
 
 
+_VERSION: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}){0,3}")
+
+
+def is_version(text: str) -> bool:
+    """Whether `text` can be the version of a tool: up to four numbers with dots between them."""
+    return _VERSION.fullmatch(text) is not None
+
+
+def version_key(version: str) -> tuple[int, ...]:
+    """What versions of a tool are ordered by: "2" comes before "10", and "1" is "1.0"; what is none comes first."""
+    if not is_version(version):
+        return ()
+    numbers = [int(part) for part in version.split(".")]
+    while numbers and numbers[-1] == 0:
+        numbers.pop()
+    return tuple(numbers)
+
+
 class Outcome(StrEnum):
     OK = "ok"
     ERROR = "error"
@@ -32,7 +51,8 @@ class ToolCall(Message):
     """`arguments` is the model's JSON text, unparsed; the entry's `deadline` is the call's.
 
     `vetted`: the session's owner has asked the tool's input guardrails already. `replayed`: an operator has put it back
-    from the dead letters, whatever became of its session.
+    from the dead letters, whatever became of its session. `version`: the version of the tool whose schema the model was
+    given, None where it is not known.
     """
 
     call_id: str
@@ -45,6 +65,7 @@ class ToolCall(Message):
     idempotent: bool = False
     vetted: bool = False
     replayed: bool = False
+    version: str | None = None
     context: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -89,6 +110,9 @@ class ToolRegistration(Message):
     """One tool in `vb:registry:tools`; `workers` are the ids that offer it, `at` ms of Redis-server time.
 
     `respond`, `background`, `speak_progress` and the hold phrases are how a conversation treats its calls.
+
+    While workers are exchanged for those of a newer version it is the newest, and `older` are those that workers offer
+    still, newest first, with no `older` of their own.
     """
 
     name: str
@@ -109,3 +133,9 @@ class ToolRegistration(Message):
     cancel_on_interrupt: bool = False
     workers: list[str] = Field(default_factory=list)
     at: int
+    older: list["ToolRegistration"] = Field(default_factory=list)
+
+    @property
+    def versions(self) -> list["ToolRegistration"]:
+        """Itself and what is `older`, newest first, each by itself."""
+        return [self.model_copy(update={"older": []}), *self.older]

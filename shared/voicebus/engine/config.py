@@ -68,8 +68,8 @@ class ToolSpec:
     `local`: calls run in the owner's process instead of on a queue. `approval_timeout_ms`: how long a person may take
     to decide about a call, None for as long as the session's own limit says. `speak_progress`: the model says how far
     a call is. `background`: the conversation does not wait for a call's result. `hold` is said while nothing else is.
-    to decide about a call, None for as long as the session's own limit says. `cancel_on_interrupt`: its running calls
-    are cancelled when the user speaks or the client interrupts.
+    `cancel_on_interrupt`: its running calls are cancelled when the user speaks or the client interrupts. `version` is
+    that of the schema.
     """
 
     name: str
@@ -87,6 +87,7 @@ class ToolSpec:
     speak_progress: bool = False
     hold: HoldSpec | None = None
     cancel_on_interrupt: bool = False
+    version: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -264,6 +264,13 @@ class ToolErrorWorded(Struct, frozen=True):
     message: str
 
 
+class ToolsChanged(Struct, frozen=True):
+    """The agent that was resolved as snapshot `instead_of` has other tools now; `agent` differs in nothing else."""
+
+    agent: AgentSpec
+    instead_of: int
+
+
 class TimerFired(Struct, frozen=True):
     key: str
 
@@ -311,6 +318,7 @@ Input = (
     | AgentUnresolved
     | CallVetted
     | ToolErrorWorded
+    | ToolsChanged
     | TimerFired
     | Trouble
 )

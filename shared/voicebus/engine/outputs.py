@@ -125,6 +125,7 @@ class DispatchTool(Struct, frozen=True):
     vetted: bool = False
     snapshot: int = 0
     background: bool = False
+    version: str | None = None
 
 
 class VetCall(Struct, frozen=True):

@@ -53,6 +53,11 @@ class Parts:
     rewriter: Rewriter
     face: ClientFace | None
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody speaks, no answer is asked for or given, and no change of settings is under way."""
+        return self.turns.is_quiet and self.settings.is_quiet and not self.inputs.blocks
+
     def hide_item(self, item_id: str) -> None:
         """An item of the session's own making: neither history, transcript nor client get it."""
         self.history.hide(item_id)

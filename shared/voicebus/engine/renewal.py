@@ -116,12 +116,10 @@ class Renewal:
         p = self._p
         resting = p.face is not None and p.face.resting is not None
         return (
-            p.turns.is_quiet
+            p.is_idle
             and p.out.uplink.is_quiet
-            and p.settings.is_quiet
             and not resting
             and not p.calls.is_any_open
-            and not p.inputs.blocks
             and not p.holding.waiting()
             and not p.transcript.awaits_words
         )

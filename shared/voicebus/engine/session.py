@@ -49,6 +49,7 @@ from voicebus.engine.inputs import (
     ToolErrorWorded,
     ToolProgressArrived,
     ToolResultArrived,
+    ToolsChanged,
     ToolStartedArrived,
     Trouble,
     UpdateAgent,
@@ -60,6 +61,7 @@ from voicebus.engine.modelside import ModelSide
 from voicebus.engine.outputs import ConcealInput, ForwardAudio, Output
 from voicebus.engine.parts import assemble
 from voicebus.engine.programside import ProgramSide
+from voicebus.engine.retooling import Retooling
 from voicebus.engine.state import (
     CONFIRM_TIMER,
     RECONNECT_TIMER,
@@ -95,6 +97,7 @@ class Session:
         self._verdicts = Verdicts(self._p)
         self._model = ModelSide(self._p, self._verdicts)
         self._program = ProgramSide(self._p)
+        self._retooling = Retooling(self._p)
         self._errors = ModelErrors(self._p)
         self._linking = Linking(self._p, self._model, self._errors, self)
         self._timers = Timers(self._p, self._model, self._verdicts, self._linking.renewal)
@@ -225,6 +228,8 @@ class Session:
         self._verdicts.settle()
         self._p.transcript.flush()
         self._linking.settle()
+        if self.state is State.LIVE:
+            self._retooling.settle()
         if self._out.closed:
             self.state = State.CLOSED
 
@@ -239,6 +244,7 @@ class Session:
         self._linking.went_live(session, replayed=replayed)
         if self._p.face is not None and not self._p.face.is_open:
             self._p.face.opened()
+        self._retooling.settle()
 
     def _confirmed(self, event: Mapping[str, Any]) -> None:
         """`session.updated`: the first one opens the conversation, if nothing has before."""
@@ -413,6 +419,7 @@ class Session:
         ListenerLeft: lambda self, _: self._program.listener_left(),
         ListenerBack: lambda self, item: self._program.listener_back(item),
         UpdateAgent: _on_update_agent,
+        ToolsChanged: lambda self, item: self._retooling.changed(item),
         End: _on_end,
         ClientEvent: _on_client_event,
         ClientMalformed: _client_malformed,

@@ -219,6 +219,19 @@ class Settings:
         self._client_tools = self._client_tools if agent.client.allows("tools") else ()
         self.configure()
 
+    @property
+    def whole(self) -> AgentSpec:
+        """The agent in charge with all its tools, whichever of them a client has chosen."""
+        return self._whole
+
+    def retool(self, agent: AgentSpec) -> None:
+        """Tell the model that the agent in charge has other tools now; of a client's choice what there is still."""
+        chosen = None if self.agent is self._whole else {tool_key(tool) or "" for tool in wire_tools(self.agent)}
+        self._whole = agent
+        self.agent = agent if chosen is None else with_tools(agent, chosen)
+        tools = offered_tools(self.agent, self._wanted_tools())
+        self._send(Update(self._out.mint(), {"type": "realtime", "tools": tools}))
+
     def configure(self) -> None:
         """Send one full `session.update`. A model of transport EVENTS got the first settings when it was connected."""
         session = self._compose()

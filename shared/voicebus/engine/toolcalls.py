@@ -232,6 +232,7 @@ class ToolCalls:
                 vetted=tool.vetted,
                 snapshot=agent.snapshot,
                 background=tool.background,
+                version=tool.version,
             )
         )
         self._out.set_timer(CALL_TIMER + call.id, tool.timeout_ms / 1000 + _GRACE)

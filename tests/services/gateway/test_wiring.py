@@ -18,6 +18,7 @@ from services.gateway.clients import connected, native
 from services.gateway.conftest import QUEUE, Gateways
 from support.servers import RedisServer, free_port
 from support.waiting import wait_until
+from voicebus.adapters.redis import offers
 from voicebus.contracts.streams import HEARTBEAT_TTL_S, Keys
 from voicebus.contracts.tools import ToolCall, ToolRegistration
 from voicebus.errors import BusError, SettingsError, TargetError
@@ -135,11 +136,14 @@ async def test_the_session_is_counted_recorded_and_its_token_kept_as_a_hash_only
 
 
 async def test_a_remote_tool_is_known_from_the_registry_that_workers_keep(
-    gateway: Gateway, redis_url: str, stream_prefix: str, tool_worker: list[ToolCall]
+    gateway: Gateway, redis_url: str, stream_prefix: str, tool_worker: list[ToolCall], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(offers, "EVERY_S", 0.0)  # nothing is remembered
+    monkeypatch.setattr(offers, "VANISHED_AFTER_S", 0.0)
     taxi = ToolRegistration(
-        name="call_taxi", description="Call a taxi.", parameters={"type": "object"}, queue=QUEUE, timeout_ms=5000, at=1
-    )
+        name="call_taxi", description="Call a taxi.", parameters={"type": "object"}, queue=QUEUE, timeout_ms=5000,
+        workers=["w"], at=time.time_ns() // 1_000_000,
+    )  # fmt: skip
     registry = Keys(stream_prefix).registry_tools
     message = "[[call: call_taxi {}]][[next]][[say: {outputs}]]"
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from voicebus.adapters.redis.registry import ToolRegistry
 from voicebus.agents.targets import Targets
 from voicebus.agents.tools.function_tool import FunctionTool
-from voicebus.agents.tools.remote import RemoteTool
+from voicebus.agents.tools.remote import RemoteTool, RemoteTools
 from voicebus.contracts.tools import ToolRegistration
 from voicebus_services.access.authenticator import Dependency
 from voicebus_services.access.principal import Principal
@@ -25,6 +25,7 @@ class ToolShown(BaseModel):
     name: str
     description: str
     parameters: dict[str, Any]
+    version: str
     queue: str | None
     needs_approval: bool
     idempotent: bool
@@ -44,19 +45,33 @@ def routes(targets: Targets, registry: ToolRegistry, asking: Dependency) -> APIR
     async def list_tools(principal: Annotated[Principal, Depends(asking)]) -> ToolList:
         """The tools of the agents that this caller may talk to, with their schemas and their living workers."""
         users = _users(targets, principal)
+        queues = _queues(targets, principal)
         with reaching_redis():
-            registered = await registry.lookup(users)
+            registered = await (registry.listed() if queues else registry.lookup(users))
+        for name, known in registered.items():
+            if name not in users and known.workers and known.queue in queues:
+                users[name] = {agent: RemoteTool(name) for agent in queues[known.queue]}
         return ToolList(data=[_shown(name, tools, registered) for name, tools in sorted(users.items())])
 
     return router
 
 
-_Users = Mapping[str, Mapping[str, FunctionTool | RemoteTool]]
+_Users = dict[str, dict[str, FunctionTool | RemoteTool]]
+
+
+def _queues(targets: Targets, principal: Principal) -> dict[str, list[str]]:
+    """Queues of which agents have all tools, each with those agents."""
+    queues: dict[str, list[str]] = {}
+    for agent in targets.agents.values():
+        for tool in agent.tools:
+            if isinstance(tool, RemoteTools) and principal.may_use(agent.name):
+                queues.setdefault(tool.queue, []).append(agent.name)
+    return queues
 
 
 def _users(targets: Targets, principal: Principal) -> _Users:
     """Tools by name, each as its agents have it, by theirs."""
-    users: dict[str, dict[str, FunctionTool | RemoteTool]] = {}
+    users: _Users = {}
     for agent in targets.agents.values():
         if principal.may_use(agent.name):
             for tool in agent.tools:
@@ -72,16 +87,17 @@ def _shown(
     own = next((tool for tool in users.values() if isinstance(tool, FunctionTool)), None)
     if own is not None:
         description, parameters = own.description, own.params_json_schema
-        approval, idempotent = own.needs_approval is not False, own.idempotent
+        approval, idempotent, version = own.needs_approval is not False, own.idempotent, own.version
     elif known is not None:
         description, parameters = known.description, known.parameters
-        approval, idempotent = known.needs_approval, known.idempotent
+        approval, idempotent, version = known.needs_approval, known.idempotent, known.version
     else:
-        description, parameters, approval, idempotent = "", {}, False, False
+        description, parameters, approval, idempotent, version = "", {}, False, False, ""
     return ToolShown(
         name=name,
         description=description,
         parameters=parameters,
+        version=version,
         queue=None if known is None else known.queue,
         needs_approval=approval,
         idempotent=idempotent,

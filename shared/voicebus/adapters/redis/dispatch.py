@@ -58,6 +58,7 @@ class RedisToolDispatch:
             reply_to=self._reply_to,
             idempotent=call.idempotent,
             vetted=call.vetted,
+            version=call.version,
         )
         deadline = self._clock.at_ms() + call.timeout_ms
         entry = new_entry(session, TOOL_CALL, message, self._clock, deadline=deadline)

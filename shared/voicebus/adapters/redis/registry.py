@@ -1,20 +1,23 @@
 """`vb:registry:tools`: which tools live workers offer, and with which schema (contract section 1)."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from pydantic import ValidationError
 
 from voicebus.adapters.redis.client import RedisConnection
-from voicebus.adapters.redis.heartbeat import living
+from voicebus.adapters.redis.heartbeat import living, sends_heartbeats
 from voicebus.adapters.redis.scripts import REGISTER
 from voicebus.contracts.streams import REGISTRATION_KEPT_S, Keys
-from voicebus.contracts.tools import ToolRegistration
+from voicebus.contracts.tools import ToolRegistration, version_key
 from voicebus.errors import UserError
 from voicebus.ports import Clock
 from voicebus.telemetry.logging import get_logger
 
 log: Final = get_logger(__name__)
+
+BASIC_KEPT_S: Final = 300
+"""A worker without heartbeats counts as alive for so long after it has registered."""
 
 
 class ToolRegistry:
@@ -24,39 +27,45 @@ class ToolRegistry:
         self._bus = bus
         self._keys = keys
         self._clock = clock
+        self._refused: dict[str, str] = {}
 
     async def publish(self, registration: ToolRegistration, *, worker: str) -> None:
         """Say that `worker` offers this tool; its heartbeat must beat already.
 
         Raises:
-            UserError: another living worker offers a tool of this name with another schema or queue.
+            UserError: another living worker offers a tool of this name in another queue, or with another schema under
+                the same version.
             BusError: Redis cannot be reached.
         """
         while True:
             text, known = await self._read(registration.name)
-            others = await self._living(known, without=worker)
-            if known is not None and others and not _same(known, registration):
-                raise UserError(
-                    f"tool {registration.name!r} is offered with two schemas: by worker {others[0]} in queue "
-                    f"{known.queue!r}, and by this worker {worker} in queue {registration.queue!r}; rename one or stop "
-                    "the workers of the other first"
-                )
-            update = {"workers": sorted({*others, worker}), "at": self._clock.at_ms()}
-            if await self._write(registration.name, text, registration.model_copy(update=update)):
+            others = await self._alive(known, without=worker)
+            for other in others:
+                if not _may_be_exchanged(other, registration):
+                    raise UserError(_conflict(other, registration, worker))
+            peers = [peer for other in others if _of_one_version(other, registration) for peer in other.workers]
+            update = {"workers": sorted({*peers, worker}), "at": self._clock.at_ms(), "older": []}
+            own = registration.model_copy(update=update)
+            kept = [other for other in others if not _of_one_version(other, registration)]
+            if await self._write(registration.name, text, _joined([own, *kept])):
                 return
 
     async def withdraw(self, name: str, *, worker: str) -> None:
-        """`worker` offers this tool no more. Its schema stays known, for agents that are resolved meanwhile.
+        """`worker` offers this tool no more. Its schema stays known, so that it can be told what it was.
 
         Raises:
             BusError: Redis cannot be reached.
         """
         while True:
             text, known = await self._read(name)
-            if known is None or worker not in known.workers:
+            if known is None or not any(worker in version.workers for version in known.versions):
                 return
-            left = [other for other in known.workers if other != worker]
-            if await self._write(name, text, known.model_copy(update={"workers": left})):
+            left = [
+                version.model_copy(update={"workers": [other for other in version.workers if other != worker]})
+                for version in known.versions
+            ]
+            offered = [version for version in left if version.workers]
+            if await self._write(name, text, _joined(offered or left[:1])):
                 return
 
     async def tidy(self) -> list[str]:
@@ -71,14 +80,15 @@ class ToolRegistry:
         removed = []
         for name in await self._bus.call("HKEYS", self._keys.registry_tools):
             text, known = await self._read(name)
-            if known is None or known.at > horizon or await self._living(known):
+            if known is None or known.at > horizon or await self._alive(known):
                 continue
             if await self._bus.script(REGISTER, [self._keys.registry_tools], name, text, ""):
                 removed.append(name)
         return removed
 
     async def lookup(self, names: Iterable[str]) -> dict[str, ToolRegistration]:
-        """The registrations of these tools, as far as there are any, each with its living workers.
+        """The registrations of these tools, as far as there are any: of each the newest version that living workers
+        offer, with those workers; where there are none the newest that was, without workers.
 
         Raises:
             BusError: Redis cannot be reached.
@@ -87,35 +97,108 @@ class ToolRegistry:
         for name in names:
             _, known = await self._read(name)
             if known is not None:
-                found[name] = known.model_copy(update={"workers": await self._living(known)})
+                alive = await self._alive(known)
+                found[name] = _joined(alive) if alive else known.model_copy(update={"workers": [], "older": []})
         return found
 
-    async def offered(self, name: str) -> bool:
-        """Whether a living worker offers this tool.
+    async def listed(self) -> dict[str, ToolRegistration]:
+        """Every registered tool, as `lookup` gives it, by name.
+
+        Raises:
+            BusError: Redis cannot be reached.
+        """
+        return await self.lookup(sorted(await self._bus.call("HKEYS", self._keys.registry_tools)))
+
+    async def survey(self) -> dict[str, ToolRegistration]:
+        """Every tool that living workers offer, in its newest version, by name. Two round trips, however many.
+
+        Raises:
+            BusError: Redis cannot be reached.
+        """
+        flat = await self._bus.call("HGETALL", self._keys.registry_tools)
+        texts: Mapping[str, str] = flat if isinstance(flat, Mapping) else dict(zip(flat[::2], flat[1::2], strict=True))
+        known = [found for name, text in texts.items() if (found := self._parsed(name, text)) is not None]
+        workers = sorted({worker for tool in known for version in tool.versions for worker in version.workers})
+        beats = await living(self._bus, [self._keys.worker(worker) for worker in workers])
+        beating = dict(zip(workers, beats, strict=True))
+        surveyed = {}
+        for tool in known:
+            alive = self._of_the_living(tool.versions, beating)
+            if alive:
+                surveyed[tool.name] = alive[0]
+        return surveyed
+
+    async def offered(self, name: str, *, version: str | None = None, older: bool = False) -> bool:
+        """Whether a living worker offers this tool, in `version` or a newer one; `older`: in an older one.
 
         Raises:
             BusError: Redis cannot be reached.
         """
         _, known = await self._read(name)
-        return bool(await self._living(known))
+        for found in await self._alive(known):
+            if version is None or (version_key(found.version) < version_key(version)) is older:
+                return True
+        return False
 
     async def _read(self, name: str) -> tuple[str, ToolRegistration | None]:
         text = await self._bus.call("HGET", self._keys.registry_tools, name) or ""
-        try:
-            return text, ToolRegistration.model_validate_json(text) if text else None
-        except ValidationError as error:
-            log.warning("registration is malformed and will be replaced", tool=name, error=str(error))
-            return text, None
+        return text, self._parsed(name, text) if text else None
 
     async def _write(self, name: str, read: str, registration: ToolRegistration) -> bool:
         done = await self._bus.script(REGISTER, [self._keys.registry_tools], name, read, registration.model_dump_json())
         return bool(done)
 
-    async def _living(self, known: ToolRegistration | None, *, without: str | None = None) -> Sequence[str]:
-        workers = [worker for worker in (known.workers if known else ()) if worker != without]
+    def _parsed(self, name: str, text: str) -> ToolRegistration | None:
+        try:
+            return ToolRegistration.model_validate_json(text)
+        except ValidationError as error:
+            if self._refused.get(name) != text:  # it is read again and again
+                self._refused[name] = text
+                log.warning("registration is malformed and counts for nothing", tool=name, error=str(error))
+            return None
+
+    async def _alive(self, known: ToolRegistration | None, *, without: str | None = None) -> list[ToolRegistration]:
+        """The versions that living workers offer, newest first, each with those workers."""
+        versions = [] if known is None else known.versions
+        workers = sorted({worker for version in versions for worker in version.workers} - {without})
         beats = await living(self._bus, [self._keys.worker(worker) for worker in workers])
-        return [worker for worker, alive in zip(workers, beats, strict=True) if alive]
+        return self._of_the_living(versions, dict(zip(workers, beats, strict=True)))
+
+    def _of_the_living(
+        self, versions: Sequence[ToolRegistration], beating: Mapping[str, bool]
+    ) -> list[ToolRegistration]:
+        now = self._clock.at_ms()
+        alive = []
+        for version in versions:
+            fresh = now - version.at < BASIC_KEPT_S * 1000
+            workers = [
+                worker
+                for worker in version.workers
+                if worker in beating and (beating[worker] or (fresh and not sends_heartbeats(worker)))
+            ]
+            if workers:
+                alive.append(version.model_copy(update={"workers": workers}))
+        return alive
 
 
-def _same(one: ToolRegistration, other: ToolRegistration) -> bool:
-    return one.parameters == other.parameters and one.queue == other.queue
+def _joined(versions: Sequence[ToolRegistration]) -> ToolRegistration:
+    newest, *older = sorted(versions, key=lambda version: version_key(version.version), reverse=True)
+    return newest.model_copy(update={"older": older})
+
+
+def _of_one_version(one: ToolRegistration, other: ToolRegistration) -> bool:
+    return version_key(one.version) == version_key(other.version)
+
+
+def _may_be_exchanged(one: ToolRegistration, other: ToolRegistration) -> bool:
+    """Whether both can be of one tool: of one schema, or two versions of it."""
+    alike = one.parameters == other.parameters or not _of_one_version(one, other)
+    return alike and one.queue == other.queue
+
+
+def _conflict(known: ToolRegistration, own: ToolRegistration, worker: str) -> str:
+    return (
+        f"tool {own.name!r} is offered with two schemas: by worker {known.workers[0]} in queue {known.queue!r} as "
+        f"version {known.version}, and by this worker {worker} in queue {own.queue!r} as version {own.version}; rename "
+        "one, give a newer schema of the same tool a newer version, or stop the workers of the other first"
+    )

@@ -20,6 +20,7 @@ from voicebus.agents.tools.rate import Rate
 from voicebus.agents.tools.retry import RetryPolicy
 from voicebus.agents.tools.schema import FunctionSchema, callable_of, function_schema, strict_schema
 from voicebus.contracts.streams import RESERVED_QUEUES
+from voicebus.contracts.tools import is_version
 from voicebus.errors import ModelBehaviorError, ToolTimeoutError, UserError
 
 FailureText = Callable[[RunContextWrapper[Any], Exception], str | Awaitable[str]]
@@ -46,6 +47,7 @@ class ToolOptions(TypedDict, total=False):
     idempotent: bool
     respond: Respond
     approval_timeout: float | None
+    version: str
     retry: RetryPolicy | None
     cancel_on_interrupt: bool
     concurrency: int | None
@@ -89,6 +91,8 @@ class FunctionTool:
         rate_limit: how many of its calls start in a time on one worker: `10/s`, `100/m`, `5/10s`, `1000/h`.
         approval_timeout: s that a person may take to decide about a call, which is refused then; None leaves it to
             `VOICEBUS_APPROVAL_TIMEOUT` of a gateway, and in process to the length of the session.
+        version: of its schema, as numbers (`"2"`, `"2.1"`): workers of a newer version may run beside those of an older
+            one while they are exchanged; two schemas under one version are refused.
         respond: when the model goes on: once every call of this one's response has answered (`when_all_done`), at
             this answer already (`always`), or not for it (`never`).
         background: the conversation goes on at once; the result is told later, at a quiet moment.
@@ -136,6 +140,7 @@ class FunctionTool:
     cancel_on_interrupt: bool = False
     concurrency: int | None = None
     rate_limit: str | None = None
+    version: str = "1"
     __wrapped__: Callable[..., Any] = field(init=False, repr=False, compare=False)
 
     def __post_init__(
@@ -201,6 +206,8 @@ class FunctionTool:
             isinstance(limit, int | float) and not isinstance(limit, bool) and 0 < limit < math.inf
         )
         require("approval_timeout", holds, "a number of seconds above 0 or None")
+        holds = isinstance(self.version, str) and is_version(self.version)
+        require("version", holds, "a string of numbers such as '2' or '2.1'")
         require("respond", self.respond in get_args(Respond), _one_of(Respond))
         require("retry", self.retry is None or isinstance(self.retry, RetryPolicy), "a RetryPolicy or None")
         if self.retry is not None and not self.idempotent:

@@ -7,13 +7,17 @@ from typing import Any, TypeAlias
 from voicebus.agents.tools.adopt import adopt_tool, can_adopt
 from voicebus.agents.tools.function_tool import FunctionTool
 from voicebus.agents.tools.hosted import HostedMCPTool
-from voicebus.agents.tools.remote import RemoteTool
+from voicebus.agents.tools.remote import RemoteTool, RemoteTools
 from voicebus.errors import UserError
 
 Tool: TypeAlias = FunctionTool | RemoteTool | HostedMCPTool
+"""What the model can call."""
+
+ToolEntry: TypeAlias = Tool | RemoteTools
+"""What may stand among an agent's `tools`."""
 
 
-def as_tools(entries: Iterable[Any]) -> list[Tool]:
+def as_tools(entries: Iterable[Any]) -> list[ToolEntry]:
     """The entries of an agent's `tools` as our own kinds; function tools and hosted MCP tools of others are adopted.
 
     Raises:
@@ -23,8 +27,8 @@ def as_tools(entries: Iterable[Any]) -> list[Tool]:
     return [_as_tool(entry) for entry in entries]
 
 
-def _as_tool(entry: Any) -> Tool:
-    if isinstance(entry, FunctionTool | RemoteTool | HostedMCPTool):
+def _as_tool(entry: Any) -> ToolEntry:
+    if isinstance(entry, ToolEntry):
         return entry
     if can_adopt(entry):
         return adopt_tool(entry)
@@ -34,7 +38,7 @@ def _as_tool(entry: Any) -> Tool:
     if kind.endswith("Tool") and hasattr(entry, "name"):
         raise UserError(f"a {kind} cannot be honoured in a realtime session; function tools and HostedMCPTool can")
     hint = "; decorate it with @function_tool" if inspect.isroutine(entry) else ""
-    raise TypeError(f"{entry!r} is no FunctionTool, RemoteTool or HostedMCPTool{hint}")
+    raise TypeError(f"{entry!r} is no FunctionTool, RemoteTool, RemoteTools or HostedMCPTool{hint}")
 
 
 def tool_queue(tool: FunctionTool, default_queue: str | None) -> str:

@@ -9,6 +9,8 @@ from voicebus.errors import UserError
 class RemoteTool:
     """A tool known by name only: its schema and queue come from the registry that live workers keep in Redis.
 
+    While no worker offers it the agent does without; a session that runs gets it when it comes.
+
     Raises:
         UserError: `name` is no name.
     """
@@ -18,3 +20,20 @@ class RemoteTool:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
             raise UserError(f"RemoteTool: name must be the name of a tool, not {self.name!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoteTools:
+    """Every tool that live workers offer in `queue`, whatever it is called, for as long as they do.
+
+    What the agent has under a name itself comes first.
+
+    Raises:
+        UserError: `queue` is no name of a queue.
+    """
+
+    queue: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.queue, str) or not self.queue:
+            raise UserError(f"RemoteTools: queue must be the name of a queue, not {self.queue!r}")

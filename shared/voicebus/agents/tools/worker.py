@@ -179,7 +179,7 @@ class ToolWorker:
             registration = ToolRegistration(
                 name=tool.name, description=tool.description, parameters=tool.params_json_schema,
                 queue=self._queues[tool.name], timeout_ms=round((tool.timeout or self._tool_timeout) * 1000),
-                idempotent=tool.idempotent, needs_approval=tool.needs_approval is not False,
+                idempotent=tool.idempotent, version=tool.version, needs_approval=tool.needs_approval is not False,
                 approval_timeout_ms=None if tool.approval_timeout is None else round(tool.approval_timeout * 1000),
                 respond=tool.respond, background=tool.background, speak_progress=tool.speak_progress,
                 hold_phrases=None if hold.phrases is None else list(hold.phrases),
