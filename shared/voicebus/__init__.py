@@ -117,6 +117,7 @@ from voicebus.agents.models.events import (
     RealtimeModelTurnStartedEvent,
     RealtimeModelUsageEvent,
 )
+from voicebus.agents.models.fallbacks import RealtimeModelFallback
 from voicebus.agents.models.model import RealtimeModel, RealtimeModelConfig, RealtimeModelListener
 from voicebus.agents.models.playback import RealtimePlaybackState, RealtimePlaybackTracker
 from voicebus.agents.models.sends import (
@@ -290,6 +291,7 @@ __all__ = [
     "RealtimeModelErrorEvent",
     "RealtimeModelEvent",
     "RealtimeModelExceptionEvent",
+    "RealtimeModelFallback",
     "RealtimeModelInputAudioTimeoutTriggeredEvent",
     "RealtimeModelInputAudioTranscriptionCompletedEvent",
     "RealtimeModelInputImageContent",

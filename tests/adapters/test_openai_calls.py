@@ -9,8 +9,9 @@ import pytest
 from fastapi import FastAPI, Request, Response
 
 from voicebus.adapters import openai_calls
+from voicebus.adapters.model_key import Key
 from voicebus.adapters.openai_calls import OpenAICalls
-from voicebus.adapters.openai_realtime import Key, OpenAIRealtimeConnector
+from voicebus.adapters.openai_realtime import OpenAIRealtimeConnector
 from voicebus.errors import ModelCallError
 from voicebus_services.http import serving
 

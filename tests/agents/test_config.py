@@ -31,6 +31,11 @@ def test_a_run_config_may_say_everything_or_nothing() -> None:
         "hold_phrase": "One moment.",
         "hold_after": 2,
         "hold_every": 10.5,
+        "model_token": lambda: "key",
+        "model_fallbacks": [
+            {"name": "gpt-realtime-mini"},
+            {"url": "wss://other.example/v1", "api_key": lambda: "key", "headers": {"X-Team": "blue"}},
+        ],
     }
     check_run_config(full)
     assert set(RealtimeRunConfig.__annotations__) == set(full)
@@ -55,6 +60,16 @@ def test_a_run_config_may_say_everything_or_nothing() -> None:
         ({"tool_execution": {"early": True}}, "tool_execution has unknown keys: early"),
         ({"tool_execution": {"pre_approval_tool_input_guardrails": 1}}, "pre_approval_tool_input_guardrails must be"),
         ({"tool_error_formatter": "text"}, "tool_error_formatter must be a function"),
+        ({"model_token": "key"}, "run config model_token must be a function that returns the key, not str"),
+        ({"model_fallbacks": {"name": "m"}}, "model_fallbacks must be a list of 8 models at most, not {'name': 'm'}"),
+        ({"model_fallbacks": [{"name": "m"}] * 9}, "model_fallbacks must be a list of 8 models at most, not one of 9"),
+        ({"model_fallbacks": ["m"]}, "model_fallbacks[0] must be a dict with a name, url, api_key or headers, not str"),
+        ({"model_fallbacks": [{}]}, "model_fallbacks[0] must be a dict with a name, url, api_key or headers, not dict"),
+        ({"model_fallbacks": [{"model": "m"}]}, "model_fallbacks[0] has unknown keys: model"),
+        ({"model_fallbacks": [{"name": "m"}, {"name": ""}]}, "model_fallbacks[1].name must be a model's name, not ''"),
+        ({"model_fallbacks": [{"url": "http://x/"}]}, "model_fallbacks[0]: 'url' must be the address of a WebSocket"),
+        ({"model_fallbacks": [{"api_key": 5}]}, "model_fallbacks[0].api_key must be a key or a function that returns"),
+        ({"model_fallbacks": [{"headers": {"X": 5}}]}, "model_fallbacks[0].headers must map names to values"),
         ({"hooks": object()}, "hooks must be a RealtimeRunHooks object"),
         ({"hooks": RealtimeRunHooks}, "hooks must be a RealtimeRunHooks object"),
     ],

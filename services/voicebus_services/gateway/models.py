@@ -1,14 +1,20 @@
-"""The models that a gateway may talk to: the configured one and its fallbacks, each behind its circuit breaker."""
+"""The models that a gateway may talk to: the configured one and its fallbacks, each behind its circuit breaker.
+
+An agent's own token and fallbacks (its run config) come before those of the settings.
+"""
 
 import importlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from voicebus.adapters.circuit import CircuitBreaker, GuardedConnector
-from voicebus.adapters.openai_realtime import Key, OpenAIRealtimeConnector
+from voicebus.adapters.model_key import Key
+from voicebus.adapters.openai_realtime import OpenAIRealtimeConnector, without_credentials
+from voicebus.agents.config import RealtimeRunConfig
+from voicebus.agents.models.fallbacks import RealtimeModelFallback
 from voicebus.errors import SettingsError
 from voicebus.ports import ModelConnector
 from voicebus_services.settings import Fallback, GatewaySettings
@@ -16,9 +22,8 @@ from voicebus_services.settings import Fallback, GatewaySettings
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """`first` is the configured one, by itself; `connectors` are the ways to all of them, in order."""
+    """The ways to a session's models, first choice first, and the names of all but the first; None is its name."""
 
-    first: OpenAIRealtimeConnector
     connectors: tuple[ModelConnector, ...]
     fallback_names: tuple[str | None, ...] = ()
 
@@ -27,20 +32,58 @@ class Models:
         return (first, *(name or first for name in self.fallback_names))
 
 
-def models(settings: GatewaySettings) -> Models:
-    """The ways to the configured models.
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """`first` is the configured model, by itself; `of_agent` are the models of each agent, by name."""
+
+    first: OpenAIRealtimeConnector
+    of_agent: Mapping[str, Models]
+
+
+def models(settings: GatewaySettings, configs: Mapping[str, RealtimeRunConfig]) -> Reached:
+    """The models of agents whose run configs `configs` are, by name.
 
     Raises:
         SettingsError: a real provider is addressed without a credential, or the function that gives the key is none.
     """
-    first = model_connector(settings)
-    fallbacks = [_fallback(settings, fallback) for fallback in settings.model_fallbacks]
-    guarded: list[ModelConnector] = []
-    for number, connector in enumerate((first, *fallbacks)):
-        # Two ways to one address fail apart from each other: their keys and models are others.
-        address = connector.server if number == 0 else f"{connector.server} (fallback {number})"
-        guarded.append(GuardedConnector(connector, CircuitBreaker(address, time.monotonic)))
-    return Models(first, tuple(guarded), tuple(fallback.name for fallback in settings.model_fallbacks))
+    key = _key(settings)
+    first = _connector(settings, {}, key)
+    if not configs or any(config.get("model_token") is None for config in configs.values()):
+        first.require_credentials()
+    every = Models((_guarded(first, ""),))
+    every = _with(every, settings, key, [_given(fallback) for fallback in settings.model_fallbacks], "fallback")
+    served: dict[int, Models] = {}
+    for agent, config in configs.items():
+        if id(config) not in served:  # agents of one runner share theirs, and the circuit breakers
+            served[id(config)] = _of(agent, config, every, settings, key)
+    return Reached(first, {agent: served[id(config)] for agent, config in configs.items()})
+
+
+def _of(agent: str, config: RealtimeRunConfig, every: Models, settings: GatewaySettings, key: Key | None) -> Models:
+    token, fallbacks = config.get("model_token"), config.get("model_fallbacks") or ()
+    if token is None and not fallbacks:
+        return every
+    first = every.connectors[0] if token is None else _guarded(_required(settings, {}, token), f" ({agent})")
+    own = _with(Models((first,)), settings, token or key, fallbacks, f"{agent}, fallback")
+    return Models(
+        own.connectors + every.connectors[1:],
+        own.fallback_names + every.fallback_names,
+    )
+
+
+def _with(
+    first: Models, settings: GatewaySettings, key: Key | None, fallbacks: Sequence[RealtimeModelFallback], what: str
+) -> Models:
+    # Two ways to one address fail apart from each other: their keys and models are others.
+    ways = (
+        _guarded(_required(settings, fallback, key), f" ({what} {number})")
+        for number, fallback in enumerate(fallbacks, start=1)
+    )
+    return Models((*first.connectors, *ways), tuple(fallback.get("name") for fallback in fallbacks))
+
+
+def _guarded(connector: OpenAIRealtimeConnector, which: str) -> ModelConnector:
+    return GuardedConnector(connector, CircuitBreaker(f"{connector.server}{which}", time.monotonic))
 
 
 def model_connector(settings: GatewaySettings) -> OpenAIRealtimeConnector:
@@ -49,25 +92,42 @@ def model_connector(settings: GatewaySettings) -> OpenAIRealtimeConnector:
     Raises:
         SettingsError: as `models`.
     """
-    connector = OpenAIRealtimeConnector(
-        settings.model_url,
-        api_key=_key(settings),
-        headers=settings.model_headers,
-        connect_timeout_s=settings.model_connect_timeout.total_seconds(),
-    )
+    return _required(settings, {}, _key(settings))
+
+
+def _required(settings: GatewaySettings, other: RealtimeModelFallback, key: Key | None) -> OpenAIRealtimeConnector:
+    connector = _connector(settings, other, key)
     connector.require_credentials()
     return connector
 
 
-def _fallback(settings: GatewaySettings, fallback: Fallback) -> OpenAIRealtimeConnector:
-    connector = OpenAIRealtimeConnector(
-        fallback.url or settings.model_url,
-        api_key=fallback.api_key.get_secret_value() if fallback.api_key is not None else _key(settings),
-        headers=settings.model_headers if fallback.headers is None else fallback.headers,
+def _connector(settings: GatewaySettings, other: RealtimeModelFallback, key: Key | None) -> OpenAIRealtimeConnector:
+    """The way to a model that is as the configured one, with `key`, but for what `other` says."""
+    headers: Mapping[str, str] = settings.model_headers
+    if "headers" in other:
+        headers = other["headers"]
+    elif "api_key" in other:
+        headers = without_credentials(headers)
+    return OpenAIRealtimeConnector(
+        other.get("url") or settings.model_url,
+        api_key=other.get("api_key") or key,
+        headers=headers,
         connect_timeout_s=settings.model_connect_timeout.total_seconds(),
     )
-    connector.require_credentials()
-    return connector
+
+
+def _given(fallback: Fallback) -> RealtimeModelFallback:
+    """A fallback of the settings as one of a run config."""
+    given: RealtimeModelFallback = {}
+    if fallback.url is not None:
+        given["url"] = fallback.url
+    if fallback.name is not None:
+        given["name"] = fallback.name
+    if fallback.api_key is not None:
+        given["api_key"] = fallback.api_key.get_secret_value()
+    if fallback.headers is not None:
+        given["headers"] = fallback.headers
+    return given
 
 
 def _key(settings: GatewaySettings) -> Key | None:

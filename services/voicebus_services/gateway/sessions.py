@@ -107,7 +107,7 @@ class Sessions:
         settings: GatewaySettings,
         targets: Targets,
         bus: Bus,
-        models: Models,
+        models: Mapping[str, Models],
         *,
         registered: Registered,
         recall: Recall,
@@ -302,7 +302,8 @@ class Sessions:
                 try:
                     driver = await self._drive(held, config, traceparent)
                     held.begun.set()
-                    connectors = self._models.connectors if held.call is None else (held.call.connector,)
+                    reached = self._models[held.first_agent].connectors
+                    connectors = reached if held.call is None else (held.call.connector,)
                     reason = await driver.run(*connectors)
                 except asyncio.CancelledError:
                     reason = held.leaving
@@ -353,7 +354,7 @@ class Sessions:
             inline_tools=not run_config.get("async_tool_calls", True),
             seed=held.seed,
             recovering=Recovering.REPLAY if held.call is None else Recovering.ATTACH,
-            models=self._models.names(model) if held.call is None else (),
+            models=self._models[held.first_agent].names(model) if held.call is None else (),
             renewal_ms=round(self._settings.model_renewal_margin.total_seconds() * 1000),
             dead_air_ms=round(self._settings.dead_air_timeout.total_seconds() * 1000),
         )

@@ -38,7 +38,7 @@ from voicebus_services.access.wiring import Credentials, open_access
 from voicebus_services.gateway.admission import Admission, Rules
 from voicebus_services.gateway.app import Served, build_app
 from voicebus_services.gateway.calling import Calling
-from voicebus_services.gateway.models import Models, models
+from voicebus_services.gateway.models import Reached, models
 from voicebus_services.gateway.reachable import reachable
 from voicebus_services.gateway.recorded import Recall
 from voicebus_services.gateway.relaying import Peers
@@ -112,7 +112,7 @@ async def running_gateway(settings: GatewaySettings, targets: Targets) -> AsyncI
     Raises:
         SettingsError, BusError: as `serve`.
     """
-    reached = models(settings)
+    reached = models(settings, targets.configs)
     credentials = Credentials.of(settings)
     certificate = Certificate.of(settings.tls_cert, settings.tls_key)
     health = Health("redis", "http", "room")
@@ -130,7 +130,7 @@ async def running_gateway(settings: GatewaySettings, targets: Targets) -> AsyncI
 async def _gateway(
     settings: GatewaySettings,
     targets: Targets,
-    reached: Models,
+    reached: Reached,
     credentials: Credentials,
     certificate: Certificate | None,
     health: Health,
@@ -175,7 +175,9 @@ async def _gateway(
         connections_per_minute=settings.max_connections_per_minute,
     )
     admission = Admission(redis, keys, rules, on_change=lambda room: health.set("room", room))
-    sessions = Sessions(settings, targets, bus, reached, registered=offers.current, recall=recall, admission=admission)
+    sessions = Sessions(
+        settings, targets, bus, reached.of_agent, registered=offers.current, recall=recall, admission=admission
+    )
     peers = Peers(SessionOwners(redis, keys), gateway, certificate=settings.tls_cert)
     directory = SessionDirectory(redis, keys, clock, resume_grace_s=grace.total_seconds())
     secrets = ClientSecrets(redis, keys)

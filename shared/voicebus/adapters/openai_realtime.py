@@ -5,15 +5,15 @@ Knows addresses, credentials and the failures of connecting; what is said on the
 
 import copy
 import functools
-import inspect
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import picows
 
+from voicebus.adapters.model_key import Key, KeyFunction, key_from
 from voicebus.adapters.sockets import MAX_MESSAGE, Keepalive, Socket
 from voicebus.adapters.sockets.picows_socket import connect
 from voicebus.engine.failures import is_fatal_status
@@ -33,8 +33,14 @@ _NO_CALL: Final = "call_id_not_found"
 _REAL_HOSTS: Final = ("api.openai.com", ".azure.com")
 
 
-Key = str | Callable[[], str | Awaitable[str]]
-"""A key, or a function (sync or async) that is asked for one at each dialling, such as for a token that expires."""
+def authenticates(headers: Mapping[str, str]) -> bool:
+    """Whether one of these headers carries a credential."""
+    return bool({name.lower() for name in headers} & _CREDENTIAL_HEADERS)
+
+
+def without_credentials(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers that may be sent to somebody else."""
+    return {name: value for name, value in headers.items() if name.lower() not in _CREDENTIAL_HEADERS}
 
 
 class OpenAIRealtimeConnector:
@@ -61,14 +67,13 @@ class OpenAIRealtimeConnector:
         self._timeout_s = connect_timeout_s
         self._tls = _tls_context() if urlsplit(url).scheme == "wss" else None
         self._headers = {name: value for name, value in (headers or {}).items() if name.lower() != _BETA_HEADER}
-        given = {name.lower() for name in self._headers}
-        self._key: Callable[[], str | Awaitable[str]] | None = None
-        if api_key and not given & _CREDENTIAL_HEADERS:
+        self._key: KeyFunction | None = None
+        if api_key and not authenticates(self._headers):
             if callable(api_key):
                 self._key = api_key
             else:
                 self._headers["Authorization"] = f"Bearer {api_key}"
-        if "user-agent" not in given:
+        if "user-agent" not in {name.lower() for name in self._headers}:
             self._headers["User-Agent"] = f"voicebus/{version('voicebus')}"
 
     @property
@@ -99,7 +104,7 @@ class OpenAIRealtimeConnector:
         """
         host = urlsplit(self._url).hostname or ""
         real = any(host == known or (known.startswith(".") and host.endswith(known)) for known in _REAL_HOSTS)
-        if real and self._key is None and not {name.lower() for name in self._headers} & _CREDENTIAL_HEADERS:
+        if real and self._key is None and not authenticates(self._headers):
             raise SettingsError(
                 f"VOICEBUS_MODEL_API_KEY: none was given, but the model address {host} needs one; set it or "
                 "OPENAI_API_KEY, or point VOICEBUS_MODEL_URL to a model-simulator"
@@ -146,17 +151,11 @@ class OpenAIRealtimeConnector:
         """What a request to this server carries, with the key of this moment: never for a log.
 
         Raises:
-            ModelLinkError: the function that gives the key raised, or gave none.
+            ModelLinkError: the function that gives the key raised, did not return in time, or gave none.
         """
         if self._key is None:
             return self._headers
-        try:
-            made = self._key()
-            key = await made if inspect.isawaitable(made) else made
-        except Exception as error:
-            raise ModelLinkError(f"the function that gives the model's key raised {type(error).__name__}") from error
-        if not isinstance(key, str) or not key:
-            raise ModelLinkError(f"the function that gives the model's key returned {type(key).__name__}, no key")
+        key = await key_from(self._key, within_s=self._timeout_s)
         return {**self._headers, "Authorization": f"Bearer {key}"}
 
 

@@ -28,6 +28,7 @@ from voicebus.agents.model_settings import (
     RealtimeVoice,
     ToolChoice,
 )
+from voicebus.agents.models.fallbacks import ModelToken, RealtimeModelFallback, check_fallbacks, check_token
 from voicebus.agents.naming import unknown_keys
 from voicebus.agents.tools.hold import Hold, HoldPhrase, read_hold
 from voicebus.agents.wire_settings import wire_audio_format, wire_session
@@ -142,6 +143,11 @@ class RealtimeRunConfig(TypedDict):
     `tool_error_formatter` is asked for every tool error that the model is told. `hooks` are told what happens.
     `client_policy` is for agents that have none of their own. `hold_phrase`, `hold_after` and `hold_every` are for
     tools that do not say themselves what is said while they run (see `FunctionTool`).
+
+    `model_token` gives the model's key at each dialling; `model_fallbacks` are models to go on with, in order, where
+    the first refuses or cannot be reached. In process the `api_key` and the `headers` of a model config beat the token.
+    In a gateway the token beats its own key, and its own fallbacks come behind these. Joined calls live with their
+    model, and have no other.
     """
 
     model_settings: NotRequired[RealtimeSessionModelSettings]
@@ -157,6 +163,8 @@ class RealtimeRunConfig(TypedDict):
     hold_phrase: NotRequired[HoldPhrase | None]
     hold_after: NotRequired[float | None]
     hold_every: NotRequired[float | None]
+    model_token: NotRequired[ModelToken | None]
+    model_fallbacks: NotRequired[list[RealtimeModelFallback]]
 
 
 def check_run_config(config: Mapping[str, Any]) -> None:
@@ -195,6 +203,8 @@ def check_run_config(config: Mapping[str, Any]) -> None:
         raise _wrong("hooks", hooks, "must be a RealtimeRunHooks object")
     check_client_policy(config.get("client_policy"), "run config")
     run_config_hold(config)
+    check_token(config.get("model_token"))
+    check_fallbacks(config.get("model_fallbacks"))
 
 
 def run_config_hold(config: Mapping[str, Any]) -> Hold:

@@ -25,6 +25,9 @@ RATE_LIMIT_CODES: Final = frozenset({"rate_limit_exceeded", "inference_rate_limi
 CIRCUIT_OPEN: Final = "circuit_open"
 """An address that has failed too often of late, and is not dialled for a while."""
 
+KEY_UNAVAILABLE: Final = "model_key_unavailable"
+"""The function that gives the model's key raised, took too long or gave none: it is asked again."""
+
 SESSION_EXPIRED: Final = "session_expired"
 
 _FATAL_CLOSES: Final = frozenset({3000, 4000})
@@ -59,6 +62,7 @@ _KNOWN_CODES: Final = (
         "response_stalled",
         "dead_air",
         CIRCUIT_OPEN,
+        KEY_UNAVAILABLE,
         SESSION_EXPIRED,
     }
 )

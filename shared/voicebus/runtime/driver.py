@@ -139,6 +139,18 @@ class SessionDriver:
         """
         await self._model.first(connectors)
 
+    async def begin(self, *connectors: ModelConnector) -> None:
+        """`dial` and `start`. A model that cannot be reached is lost as any other is: the next one may be reached."""
+        lost: ModelLinkError | None = None
+        try:
+            await self.dial(*connectors)
+        except ModelLinkError as error:
+            self._log.warning("the model cannot be reached", error=str(error), code=error.code)
+            lost = error
+        self.start()
+        if lost is not None:
+            self._model.link_failed(lost)
+
     async def run(self, *connectors: ModelConnector) -> str:
         """Dial the model and start, unless that was done, converse until the end, clean up. Returns why it ended.
 
@@ -146,17 +158,10 @@ class SessionDriver:
         """
         self._bus.inbox.subscribe(self._ref.id, self._arrivals.arrived)
         try:
-            lost: ModelLinkError | None = None
             if connectors:
-                try:
-                    await self.dial(*connectors)
-                except ModelLinkError as error:
-                    self._log.warning("the model cannot be reached", error=str(error), code=error.code)
-                    lost = error
-            if not self._live:
+                await self.begin(*connectors)
+            elif not self._live:
                 self.start()
-            if lost is not None:
-                self._model.link_failed(lost)
             await self._ended.wait()
         except asyncio.CancelledError:
             # The client left, or the gateway stops, while the model is dialled: that too began and ended.

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, Protocol
 
+from voicebus.engine.failures import KEY_UNAVAILABLE
 from voicebus.errors import ModelLinkError
 from voicebus.ports import ModelConnector, ModelLink, ModelListener
 from voicebus.telemetry.logging import get_logger
@@ -194,4 +195,4 @@ def _failure(error: Exception) -> ModelLinkError:
     """A program's function that gives the key may raise anything; the next attempt asks it again."""
     if isinstance(error, ModelLinkError):
         return error
-    return ModelLinkError(f"the model cannot be dialled: {error}")
+    return ModelLinkError(f"the model cannot be dialled: {error}", code=KEY_UNAVAILABLE)

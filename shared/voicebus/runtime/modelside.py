@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
 from voicebus.engine import wire
+from voicebus.engine.failures import KEY_UNAVAILABLE
 from voicebus.engine.inputs import Input, LinkExpires, LinkLost, LinkOpened, SpareEvent, SpareLost, SpareOpened
 from voicebus.engine.outputs import Dial, DropLink, ReleaseAudio, SendModel, StopModel, SwitchLink
 from voicebus.errors import ModelLinkError
@@ -18,6 +19,7 @@ from voicebus.telemetry import metrics
 Event = Mapping[str, Any]
 
 _UNREACHABLE: Final = "The model cannot be reached."
+_NO_KEY: Final = "The function that gives the model's key failed."
 _WITH_AUDIO: Final = frozenset({"input_audio_buffer.commit", "input_audio_buffer.clear"})
 _CREATED: Final = "session.created"
 _EMPTY_COMMIT: Final = "input_audio_buffer_commit_empty"
@@ -104,7 +106,8 @@ class ModelSide:
 
     def link_failed(self, error: ModelLinkError) -> None:
         """What is lost goes to the client, whom the model's address does not concern."""
-        self._feed(LinkLost(_UNREACHABLE, error.code, error.close_code, error.fatal, jitter()))
+        why = _NO_KEY if error.code == KEY_UNAVAILABLE else _UNREACHABLE
+        self._feed(LinkLost(why, error.code, error.close_code, error.fatal, jitter()))
 
     def spare_opened(self) -> None:
         self._feed(SpareOpened())

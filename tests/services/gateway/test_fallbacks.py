@@ -6,6 +6,7 @@ import pytest
 
 from services.gateway.clients import native
 from services.gateway.conftest import Gateways
+from support import tokens
 from support.simulator import SimulatorHandle, running_simulator
 from support.tokens import ASKED
 from support.waiting import wait_until
@@ -71,10 +72,47 @@ async def test_a_function_gives_the_key_at_each_dialling(
     assert len(ASKED) == 2
 
 
+@pytest.mark.parametrize("name", ["raising_token", "stuck_token", "endless_token", "no_token", "empty_token"])
+async def test_a_function_that_gives_no_key_ends_the_session_with_an_error_that_says_so(
+    gateways: Gateways, simulator: SimulatorHandle, name: str
+) -> None:
+    """It is asked three times; a gateway whose loop it blocked would not answer."""
+    tokens.RELEASE.clear()
+    given = {"model_token": f"support.tokens:{name}", "model_connect_timeout": 0.05}
+    try:
+        async with gateways(**given) as gateway, native(gateway) as client:
+            assert await client.closed() == 1011
+    finally:
+        tokens.RELEASE.set()
+    (error,) = client.events("error")
+    assert error["code"] == "model_key_unavailable"
+    assert error["message"] == "The function that gives the model's key failed."
+    assert client.seen[-1]["reason"] == "model_lost"
+    assert simulator.ledger() == [], "nothing was dialled"
+
+
+async def test_a_function_that_gives_no_key_leads_to_a_model_with_a_key_of_its_own(
+    gateways: Gateways, simulator: SimulatorHandle
+) -> None:
+    given = {"model_token": "support.tokens:raising_token", "model_fallbacks": ({"api_key": "its own"},)}
+    async with gateways(**given) as gateway, native(gateway) as client:
+        await client.until("model_reconnected")
+        await client.send("send_message", text="[[say: Here I am.]]")
+        await client.until("agent_end", output="Here I am.")
+
+
+async def test_a_token_that_is_over_ends_the_session_at_once(gateways: Gateways, locked: SimulatorHandle) -> None:
+    ASKED.clear()
+    async with gateways(model_url=locked.url, model_token="support.tokens:token") as gateway, native(gateway) as client:
+        assert await client.closed() == 1011
+    assert [event["code"] for event in client.events("error")] == ["invalid_api_key"]
+    assert ASKED == ["sync"], "asking again would give the same"
+
+
 def test_a_function_that_cannot_be_imported_stops_the_start() -> None:
     settings = GatewaySettings(model_url="ws://127.0.0.1:1/", model_token="nowhere:at_all")
     with pytest.raises(SettingsError, match="VOICEBUS_MODEL_TOKEN: 'nowhere:at_all' cannot be imported"):
-        models(settings)
+        models(settings, {})
 
 
 @pytest.mark.parametrize("wrong", ["{", '[{"host": "ws://x/"}]', '[{"url": "http://x/"}]'])

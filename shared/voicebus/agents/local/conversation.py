@@ -18,12 +18,14 @@ from voicebus.agents.local.ports import LocalClock, LocalJournal, NoInbox
 from voicebus.agents.local.showing import Showing
 from voicebus.agents.local.tap import WireTap
 from voicebus.agents.local.work import LocalChecks, LocalTools
+from voicebus.agents.models.fallbacks import RealtimeModelFallback
 from voicebus.agents.models.model import RealtimeModel, RealtimeModelConfig, RealtimeModelListener
 from voicebus.agents.models.openai import DEFAULT_MODEL, OpenAIRealtimeWebSocketModel, is_plain
 from voicebus.engine.config import Face, Recovering, SessionConfig, Transport
 from voicebus.engine.inputs import End, Input, Trouble
 from voicebus.engine.session import Session
 from voicebus.engine.state import State
+from voicebus.errors import UserError
 from voicebus.ports import SessionRef
 from voicebus.runtime.driver import CLEAN_UP_S, SessionDriver
 from voicebus.runtime.surroundings import Bus
@@ -61,6 +63,8 @@ class Conversation:
         self._model = beginning.model
         self._context = beginning.context
         self._broadcast = broadcast
+        self._token = beginning.run_config.get("model_token")
+        self._fallbacks = _fallbacks(beginning)
         self.author = author
         clock = LocalClock()
         session = config.session
@@ -110,6 +114,12 @@ class Conversation:
             UserError: agent, settings or run config cannot be.
             Exception: what a callback of the author raised.
         """
+        if not is_plain(beginning.model):
+            for key in ("model_token", "model_fallbacks"):
+                if beginning.run_config.get(key):
+                    raise UserError(
+                        f"run config {key} is for models of our own, and {beginning.model!r} dials by itself"
+                    )
         conversation: list[Conversation] = []
 
         def trouble(code: str, message: str) -> None:
@@ -132,11 +142,14 @@ class Conversation:
             await author.aclose()
             raise
         run_config = beginning.run_config
+        model = author.settings(spec.snapshot).get("model_name") or DEFAULT_MODEL
+        fallbacks = _fallbacks(beginning)
         config = SessionConfig(
             session=beginning.session,
             face=Face.NATIVE,
             agent=spec,
-            model=author.settings(spec.snapshot).get("model_name") or DEFAULT_MODEL,
+            model=model,
+            models=(model, *(fallback.get("name") or model for fallback in fallbacks)) if fallbacks else (),
             guardrail_timeout_ms=CHECK_TIMEOUT_MS,
             transport=Transport.WIRE if is_plain(beginning.model) else Transport.EVENTS,
             words_errors=run_config.get("tool_error_formatter") is not None,
@@ -177,14 +190,24 @@ class Conversation:
                 if self._plain is not None:
                     self._plain.attach(self.driver)
                     self._attached = True
-                    await self.driver.dial(self._plain.connector(options))
-                    self.driver.start()
+                    await self._dial(self._plain, options)
                 elif self.bridge is not None:
                     await self.bridge.open(self.driver, options, listener)
             except BaseException:
                 await self._abandon()
                 raise
             self._task = asyncio.create_task(self.driver.run(), name=f"conversation-{self.driver.session}")
+
+    async def _dial(self, model: OpenAIRealtimeWebSocketModel, options: RealtimeModelConfig) -> None:
+        """Open the first socket and begin. A program is told at once that its only model cannot be reached."""
+        if self._token is not None and not options.get("api_key") and options.get("headers") is None:
+            options = {**options, "api_key": self._token}
+        first = model.connector(options)
+        if self._fallbacks:
+            await self.driver.begin(first, *(model.connector(options, fallback) for fallback in self._fallbacks))
+        else:
+            await self.driver.dial(first)
+            self.driver.start()
 
     async def _abandon(self) -> None:
         """Undo a `connect` that failed: whose failure is the one to tell of."""
@@ -225,3 +248,8 @@ class Conversation:
             await self._plain.detach()
         if self.bridge is not None:
             await self.bridge.aclose()
+
+
+def _fallbacks(beginning: Beginning) -> Sequence[RealtimeModelFallback]:
+    """The other models that there are for a conversation; a joined call has none."""
+    return () if beginning.model_config.get("call_id") else beginning.run_config.get("model_fallbacks") or ()

@@ -5,13 +5,18 @@ and passes on what it is told (`attach`).
 """
 
 import copy
-import inspect
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Final, NotRequired, Protocol, Self, TypedDict
+from typing import Any, Final, NotRequired, Protocol, Self, TypedDict, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from voicebus.adapters.openai_realtime import CONNECT_TIMEOUT_S, OpenAIRealtimeConnector
+from voicebus.adapters.model_key import ask
+from voicebus.adapters.openai_realtime import (
+    CONNECT_TIMEOUT_S,
+    OpenAIRealtimeConnector,
+    authenticates,
+    without_credentials,
+)
 from voicebus.adapters.sockets import PING_INTERVAL_S, Keepalive
 from voicebus.agents.items import RealtimeToolCallItem
 from voicebus.agents.model_settings import DEFAULT_MODEL_SETTINGS
@@ -21,6 +26,7 @@ from voicebus.agents.models.events import (
     RealtimeModelEvent,
     RealtimeModelItemUpdatedEvent,
 )
+from voicebus.agents.models.fallbacks import RealtimeModelFallback
 from voicebus.agents.models.inputs import append_of, inputs_of
 from voicebus.agents.models.model import RealtimeModel, RealtimeModelConfig, RealtimeModelListener
 from voicebus.agents.models.options import check_options, check_url
@@ -71,11 +77,14 @@ class SessionPort(Protocol):
 async def get_api_key(key: str | Callable[[], str | Awaitable[str]] | None) -> str | None:
     """The key itself, what the function returns for it, or a variable's; None where there is none.
 
-    The variables are a gateway's: `VOICEBUS_MODEL_API_KEY`, else `OPENAI_API_KEY`.
+    The variables are a gateway's: `VOICEBUS_MODEL_API_KEY`, else `OPENAI_API_KEY`. A function that is not async runs in
+    a thread.
+
+    Raises:
+        ModelLinkError: the function raised, or did not return within 10 s.
     """
     if callable(key):
-        made = key()
-        return await made if inspect.isawaitable(made) else made
+        return cast("str | None", await ask(key, within_s=CONNECT_TIMEOUT_S))
     return key or os.environ.get("VOICEBUS_MODEL_API_KEY") or os.environ.get("OPENAI_API_KEY") or None
 
 
@@ -209,9 +218,9 @@ class OpenAIRealtimeWebSocketModel(RealtimeModel):
             self._tracker.on_interrupted()
         self._relay.publish(event)
 
-    def connector(self, options: RealtimeModelConfig) -> ModelConnector:
-        """This model's `open` as the connector of a driver."""
-        return _Dial(self, options)
+    def connector(self, options: RealtimeModelConfig, fallback: RealtimeModelFallback | None = None) -> ModelConnector:
+        """This model's `open` as the connector of a driver: to the model of the options, or to a fallback of it."""
+        return _Dial(self, options, fallback)
 
     async def open(self, options: RealtimeModelConfig, *, listener: ModelListener, model: str) -> ModelLink:
         """Dial; nothing is sent. A playback tracker among the options reports to the attached port from now on.
@@ -293,12 +302,41 @@ def is_plain(model: object) -> bool:
 class _Dial:
     """A model's `open` as the connector of a driver. Implements `ModelConnector`."""
 
-    def __init__(self, model: OpenAIRealtimeWebSocketModel, options: RealtimeModelConfig) -> None:
+    def __init__(
+        self,
+        model: OpenAIRealtimeWebSocketModel,
+        options: RealtimeModelConfig,
+        fallback: RealtimeModelFallback | None,
+    ) -> None:
         self._model = model
         self._options = options
+        self._fallback = fallback
 
     async def connect(self, listener: ModelListener, *, model: str) -> ModelLink:
-        return await self._model.open(self._options, listener=listener, model=model)
+        options = self._options if self._fallback is None else await _options_of(self._fallback, self._options)
+        return await self._model.open(options, listener=listener, model=model)
+
+
+async def _options_of(fallback: RealtimeModelFallback, first: RealtimeModelConfig) -> RealtimeModelConfig:
+    """How to reach a fallback, beside a first model that is reached by `first`.
+
+    Raises:
+        ModelLinkError: as `get_api_key`.
+    """
+    options: RealtimeModelConfig = {**first}
+    if "url" in fallback:
+        options["url"] = fallback["url"]
+    if "api_key" not in fallback and "headers" not in fallback:
+        return options
+    headers = dict(fallback["headers"]) if "headers" in fallback else without_credentials(first.get("headers") or {})
+    options.pop("headers", None)
+    if "api_key" in fallback:
+        options["api_key"] = fallback["api_key"]
+    if headers and not authenticates(headers) and (key := await get_api_key(options.get("api_key"))):
+        headers["Authorization"] = f"Bearer {key}"
+    if headers:
+        options["headers"] = headers
+    return options
 
 
 class _TrackedLink:

@@ -42,22 +42,24 @@ def check_options(options: RealtimeModelConfig) -> None:
         raise _wrong("playback_tracker", f"must be a RealtimePlaybackTracker, not {tracker!r}")
 
 
-def check_url(url: object, name: str) -> None:
-    """Refuse what is no address of a WebSocket; `name` is where it was given.
+def check_url(url: object, name: str, where: str = "model config") -> None:
+    """Refuse what is no address of a WebSocket; `name` is the key that it was given for.
 
     Raises:
         UserError: what the address lacks.
     """
     if not isinstance(url, str):
-        raise _wrong(name, f"must be a string, not {url!r}")
+        raise _wrong(name, f"must be a string, not {url!r}", where)
     try:
         parts = urlsplit(url)
         named = bool(parts.hostname)
     except ValueError as error:
-        raise _wrong(name, f"is no address: {error}") from error
+        raise _wrong(name, f"is no address: {error}", where) from error
     if parts.scheme not in ("ws", "wss") or not named:
-        raise _wrong(name, f"must be the address of a WebSocket, as wss://host/path, not one of {parts.scheme!r}")
+        raise _wrong(
+            name, f"must be the address of a WebSocket, as wss://host/path, not one of {parts.scheme!r}", where
+        )
 
 
-def _wrong(key: str, sentence: str) -> UserError:
-    return UserError(f"model config: {key!r} {sentence}")
+def _wrong(key: str, sentence: str, where: str = "model config") -> UserError:
+    return UserError(f"{where}: {key!r} {sentence}")
