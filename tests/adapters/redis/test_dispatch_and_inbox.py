@@ -17,7 +17,7 @@ from voicebus.contracts.envelope import Entry
 from voicebus.contracts.streams import Keys
 from voicebus.contracts.tools import TOOL_PROGRESS, ToolProgress
 from voicebus.engine.outputs import CancelTool, DispatchCheck, DispatchTool
-from voicebus.errors import ContractError
+from voicebus.errors import BusError, ContractError
 from voicebus.ports import Clock, GuardrailDispatch, Inbox, SessionRef, ToolDispatch
 
 SESSION = SessionRef("s1", 3, traceparent="00-trace")
@@ -202,3 +202,17 @@ async def test_entries_queued_while_redis_was_away_arrive_when_it_is_back() -> N
                 server.start()
                 await wait_until(lambda: len(got) >= 200, description="all entries", timeout=20)
     assert got == [str(n) for n in range(200)]
+
+
+async def test_an_odd_record_among_calls_that_are_claimed_together_harms_none_of_the_others(
+    bus: RedisConnection, keys: Keys
+) -> None:
+    calls = [keys.call("q", "s1", f"c{number}") for number in range(4)]
+    await bus.call("SET", calls[2], "not a record", "EX", 60)
+    claims = (bus.script(CLAIM, [key], "w1", 1, "inbox", "", 0, 60, "") for key in calls)
+    replies = await asyncio.gather(*claims, return_exceptions=True)
+    assert [reply if isinstance(reply, BaseException) else reply[0] for reply in replies[:2] + replies[3:]] == [
+        "start"
+    ] * 3
+    assert isinstance(replies[2], BusError)
+    await bus.call("DEL", *calls)

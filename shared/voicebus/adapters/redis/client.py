@@ -21,6 +21,7 @@ from redis.backoff import NoBackoff
 from voicebus.adapters.redis.blocking import BlockingReads
 from voicebus.adapters.redis.multiplexing import MultiplexedConnection
 from voicebus.adapters.redis.pipelines import Pipelines
+from voicebus.adapters.redis.script_batches import ScriptBatches
 from voicebus.adapters.redis.scripts import Script
 from voicebus.errors import BusError, SettingsError
 
@@ -61,6 +62,7 @@ class RedisConnection:
                 commands, connect_timeout_s=CONNECT_TIMEOUT_S, timeout_s=COMMAND_TIMEOUT_S
             )
             self._read = BlockingReads(blocking).read
+        self._batches = ScriptBatches(self._run_script)
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -106,6 +108,11 @@ class RedisConnection:
         Raises:
             BusError: refused, or Redis cannot be reached; the script may or may not have been run.
         """
+        if script.together:
+            return await self._batches.submit(script, keys, arguments)
+        return await self._run_script(script, keys, arguments)
+
+    async def _run_script(self, script: Script, keys: list[str], arguments: Sequence[str | int]) -> Any:
         try:
             return await self.submit("EVALSHA", script.sha, len(keys), *keys, *arguments)
         except BusError as error:

@@ -3,6 +3,7 @@
 One stream only, because no blocking read may name two hash tags; a worker of several queues has several members.
 """
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal
 
@@ -43,6 +44,8 @@ class RedisStreamConsumer:
         self._group = group
         self._consumer = consumer
         self._dead = keys.dead(dead_queue)
+        # Bounded by the reader's concurrency.
+        self._acknowledging: list[tuple[str, asyncio.Future[None]]] = []
 
     def __repr__(self) -> str:
         return f"<RedisStreamConsumer {self._consumer} of {self._group} on {self.stream}>"
@@ -75,7 +78,29 @@ class RedisStreamConsumer:
         return [delivery for _, entries in reply or () for delivery in self._deliveries(entries)]
 
     async def acknowledge(self, delivery: Delivery) -> None:
-        await self._bus.call("XACK", self.stream, self._group, delivery.entry_id)
+        """Those of one turn of the event loop are acknowledged by one command."""
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+        if not self._acknowledging:
+            loop.call_soon(self._acknowledge)
+        self._acknowledging.append((delivery.entry_id, done))
+        await done
+
+    def _acknowledge(self) -> None:
+        batch, self._acknowledging = self._acknowledging, []
+
+        def settle(command: asyncio.Future[Any]) -> None:
+            error = command.exception()
+            for _, done in batch:
+                if done.done():  # who waited was cancelled
+                    continue
+                if error is None:
+                    done.set_result(None)
+                else:
+                    done.set_exception(error)
+
+        ids = (entry_id for entry_id, _ in batch)
+        self._bus.submit("XACK", self.stream, self._group, *ids).add_done_callback(settle)
 
     async def dead_letter(
         self, delivery: Delivery, *, reason: str, error: str, kept: Mapping[str, str] | None = None

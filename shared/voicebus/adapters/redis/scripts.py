@@ -4,7 +4,7 @@ Each names all its keys in KEYS, and those share a hash tag, so that every scrip
 Redis 7.0 and nothing newer.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha1
 from importlib.resources import files
 from typing import Final
@@ -12,11 +12,16 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A script and the digest under which the server knows it; made by `script`."""
+    """A script and the digest under which the server knows it; made by `script`.
+
+    One that may run `together` takes the keys and arguments of several runs, and gives their replies, behind each
+    other; all runs have equally many.
+    """
 
     name: str
     text: str
     sha: str
+    together: bool = False
 
 
 def script(name: str, text: str) -> Script:
@@ -24,15 +29,16 @@ def script(name: str, text: str) -> Script:
     return Script(name, text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-def _load(name: str) -> Script:
-    return script(name, files(__package__).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8"))
+def _load(name: str, *, together: bool = False) -> Script:
+    text = files(__package__).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
+    return replace(script(name, text), together=together)
 
 
 OPEN: Final = _load("open")
 FLUSH: Final = _load("flush")
-CLAIM: Final = _load("claim")
+CLAIM: Final = _load("claim", together=True)
 RENEW: Final = _load("renew")
-FINISH: Final = _load("finish")
+FINISH: Final = _load("finish", together=True)
 CANCEL: Final = _load("cancel")
 HANDBACK: Final = _load("handback")
 REGISTER: Final = _load("register")

@@ -8,9 +8,10 @@ import asyncio
 import json
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import structlog
@@ -68,6 +69,15 @@ class _Ended:
     took_s: float
 
 
+@dataclass(slots=True)
+class _Running:
+    """A call under way in `task`; `cancelled` once it was told to stop."""
+
+    task: asyncio.Task[Any]
+    handling: "_Handling"
+    cancelled: bool = False
+
+
 class CallRunner:
     """Handles the entries of a worker's queues. `queues` names the queue of each stream.
 
@@ -95,7 +105,7 @@ class CallRunner:
         self._timeout_s = timeout_s
         self._context = context
         self._agents = agents or {}
-        self._running: dict[tuple[str, str], asyncio.Task[ToolOutcome]] = {}
+        self._running: dict[tuple[str, str], _Running] = {}
         self._cancelled: OrderedDict[tuple[str, str], None] = OrderedDict()
         # Ended here, and not stored yet. The oldest goes beyond `_REMEMBERED`: its entry was dead-lettered long ago.
         self._ended: OrderedDict[tuple[str, str], _Ended] = OrderedDict()
@@ -107,8 +117,9 @@ class CallRunner:
         if len(self._cancelled) > _REMEMBERED:
             self._cancelled.popitem(last=False)
         running = self._running.get((session, call_id))
-        if running is not None:
-            running.cancel(reason)
+        if running is not None and not running.cancelled:
+            running.cancelled = True
+            running.task.cancel(reason)
 
     async def handle(self, entry: Entry, delivery: Delivery) -> None:
         """See a call through to its answer.
@@ -121,23 +132,24 @@ class CallRunner:
         call = ToolCall.of(entry)
         self._member.keys.require_reply_to(call.reply_to)
         handling = _Handling(self._member, entry, delivery, call, self._queues[delivery.stream])
-        with structlog.contextvars.bound_contextvars(
+        # Each entry has a task, and so a context, of its own: there is nothing to put back.
+        structlog.contextvars.bind_contextvars(
             session=entry.session, call=call.call_id, tool=call.tool, traceparent=entry.traceparent
-        ):
-            tool = self._tools.get(call.tool)
-            if tool is None:
-                await self._hand_on(handling)
-                return
-            if await self._orphaned(handling):
-                await self._finish(handling, _not_started("cancelled", "", call.tool))
-                return
-            status, detail = await handling.claim()
-            if status == "start":
-                await self._start(handling, tool, int(detail or 1))
-            elif status == "finished":
-                await handling.answer(detail, entry.epoch, call.reply_to)
-            elif status != "running":
-                await self._finish(handling, _not_started(status, detail, call.tool))
+        )
+        tool = self._tools.get(call.tool)
+        if tool is None:
+            await self._hand_on(handling)
+            return
+        if await self._orphaned(handling):
+            await self._finish(handling, _not_started("cancelled", "", call.tool))
+            return
+        status, detail = await handling.claim()
+        if status == "start":
+            await self._start(handling, tool, int(detail or 1))
+        elif status == "finished":
+            await handling.answer(ToolResult.model_validate_json(detail), entry.epoch, call.reply_to)
+        elif status != "running":
+            await self._finish(handling, _not_started(status, detail, call.tool))
 
     async def _orphaned(self, handling: "_Handling") -> bool:
         """Whether the call's session has ended, so that nobody waits for it."""
@@ -187,25 +199,47 @@ class CallRunner:
             tool, context, call.arguments, timeout=left_s, executor=self._executor, vetted=call.vetted,
             again=handling.again,
         )  # fmt: skip
-        running = self._running[key] = asyncio.create_task(run, name=f"call {handling.call.call_id}")
-        renewing = asyncio.create_task(handling.keep(), name=f"renew {handling.call.call_id}")
         try:
-            await asyncio.wait({running})
-            progress.close()
-            self._ended[key] = _Ended(_outcome(running), time.monotonic() - started)
-            if len(self._ended) > _REMEMBERED:
-                self._ended.popitem(last=False)
-            await self._store(handling, key)
+            outcome = await self._outcome(key, handling, run)
         finally:
             progress.close()
+        self._ended[key] = _Ended(outcome, time.monotonic() - started)
+        if len(self._ended) > _REMEMBERED:
+            self._ended.popitem(last=False)
+        await self._store(handling, key)
+
+    async def _outcome(
+        self, key: tuple[str, str], handling: "_Handling", run: Coroutine[Any, Any, ToolOutcome]
+    ) -> ToolOutcome:
+        """Run a call in this task, where `cancel` reaches it."""
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a call runs in a task")
+        running = self._running[key] = _Running(task, handling)
+        try:
+            return await run
+        except asyncio.CancelledError:
+            if not running.cancelled or task.cancelling() > 1:  # the worker ends, and leaves the call to others
+                raise
+            return _not_started("cancelled", "", "")
+        except Exception as error:
+            # `invoke` does not raise. Should it, the call has been started all the same, and must not be a second time.
+            log.exception("tool call broke")
+            return ToolOutcome(Outcome.ERROR, "The tool failed.", ToolFailure(kind="internal", message=repr(error)))
+        finally:
             del self._running[key]
-            for task in (running, renewing):
-                task.cancel()
-            await asyncio.gather(running, renewing, return_exceptions=True)
+            if running.cancelled:
+                task.uncancel()
+
+    async def keep(self) -> None:
+        """Renew what runs until cancelled, so that no long call looks idle and its record lasts."""
+        while True:
+            await asyncio.sleep(RENEW_EVERY_S)
+            await asyncio.gather(*(running.handling.renew() for running in self._running.values()))
 
     def _agent(self, name: str) -> RealtimeAgent[Any]:
         """The agent that calls; one that this worker does not know by its name only."""
-        return self._agents.get(name) or RealtimeAgent(name or "?")
+        return self._agents.get(name) or _stranger(name or "?")
 
     async def _store(self, handling: "_Handling", key: tuple[str, str]) -> None:
         ended = self._ended[key]
@@ -303,29 +337,27 @@ class _Handling:
         progress = ToolProgress(call_id=self.call.call_id, text=text)
         self._member.outbox.send(self.call.reply_to, self._reply(TOOL_PROGRESS, progress), ttl_s=INBOX_TTL_S)
 
-    async def keep(self) -> None:
-        """Renew the claim until cancelled."""
-        while True:
-            await asyncio.sleep(RENEW_EVERY_S)
-            try:
-                await self._member.bus.script(
-                    RENEW, [self._key, self._delivery.stream], self._member.id, WORKERS_GROUP,
-                    self._delivery.entry_id, CALL_TTL_S,
-                )  # fmt: skip
-            except BusError as error:
-                log.debug("call not renewed", error=str(error))
+    async def renew(self) -> None:
+        try:
+            await self._member.bus.script(
+                RENEW, [self._key, self._delivery.stream], self._member.id, WORKERS_GROUP,
+                self._delivery.entry_id, CALL_TTL_S,
+            )  # fmt: skip
+        except BusError as error:
+            log.debug("call not renewed", error=str(error))
 
     async def finish(self, result: ToolResult) -> None:
         """Store the result, then answer with what is stored: an earlier one, if this call had come to an end before."""
         # The entry is acknowledged only after the answer is on its way, so that a crash here loses nothing.
-        _, stored, reply_to, epoch = await self._script(
+        status, stored, reply_to, epoch = await self._script(
             FINISH, [self._key, self._delivery.stream],
             self._member.id, result.model_dump_json(), CALL_TTL_S, WORKERS_GROUP, "",
         )  # fmt: skip
-        await self.answer(stored, int(epoch or self.entry.epoch), reply_to or self.call.reply_to)
+        if status != "stored":
+            result = ToolResult.model_validate_json(stored)
+        await self.answer(result, int(epoch or self.entry.epoch), reply_to or self.call.reply_to)
 
-    async def answer(self, stored: str, epoch: int, reply_to: str) -> None:
-        result = ToolResult.model_validate_json(stored)
+    async def answer(self, result: ToolResult, epoch: int, reply_to: str) -> None:
         await self._member.outbox.deliver(reply_to, self._reply(TOOL_RESULT, result, epoch), ttl_s=INBOX_TTL_S)
 
     async def hand_back(self) -> None:
@@ -342,15 +374,9 @@ class _Handling:
         return await until_reached(attempt)
 
 
-def _outcome(running: asyncio.Task[ToolOutcome]) -> ToolOutcome:
-    if running.cancelled():
-        return _not_started("cancelled", "", "")
-    error = running.exception()
-    if error is None:
-        return running.result()
-    # `invoke` does not raise. Should it, the call has been started all the same, and must not be a second time.
-    log.error("tool call broke", exc_info=error)
-    return ToolOutcome(Outcome.ERROR, "The tool failed.", ToolFailure(kind="internal", message=repr(error)))
+@lru_cache(maxsize=256)
+def _stranger(name: str) -> RealtimeAgent[Any]:
+    return RealtimeAgent(name)
 
 
 def _not_started(status: str, detail: str, tool: str) -> ToolOutcome:

@@ -135,6 +135,7 @@ class ToolWorker:
                 agents=self._agents,
             )  # fmt: skip
             member.spawn(self._control(member, runner).run(), name="control")
+            member.spawn(runner.keep(), name="renew")
             member.spawn(self._keep_registered(registry, member.id), name="registry")
             loop = ConsumerLoop(
                 member.consume(streams), runner.handle, clock=member.clock, service=SERVICE,
