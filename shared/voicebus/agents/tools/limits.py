@@ -12,7 +12,7 @@ from aiolimiter import AsyncLimiter
 
 from voicebus.agents.tools.function_tool import FunctionTool
 from voicebus.agents.tools.rate import Rate
-from voicebus.ports import Clock, Delivery
+from voicebus.ports import Clock, Delivery, Turn
 
 
 class _Called(msgspec.Struct):
@@ -21,8 +21,8 @@ class _Called(msgspec.Struct):
     tool: str = ""
 
 
-class Turn:
-    """One call's turn at its tool. `wait` for it, and `end` it when the call is done."""
+class _Turn:
+    """One call's turn at its tool. Implements `Turn`."""
 
     def __init__(self, gate: "_Gate", left_s: float | None) -> None:
         self._gate = gate
@@ -51,9 +51,9 @@ class _Gate:
     """What bounds one tool. Made on the event loop that it bounds."""
 
     def __init__(self, tool: FunctionTool) -> None:
-        self.room = None if tool.concurrency is None else asyncio.Semaphore(tool.concurrency)
+        self.room: asyncio.Semaphore | None = None if tool.concurrency is None else asyncio.Semaphore(tool.concurrency)
         rate = Rate.parse(tool.rate_limit)
-        self.rate = None if rate is None else AsyncLimiter(rate.count, rate.seconds)
+        self.rate: AsyncLimiter | None = None if rate is None else AsyncLimiter(rate.count, rate.seconds)
 
 
 def turns(tools: Mapping[str, FunctionTool], clock: Clock) -> Callable[[Delivery], Turn | None] | None:
@@ -72,6 +72,6 @@ def turns(tools: Mapping[str, FunctionTool], clock: Clock) -> Callable[[Delivery
             return None
         deadline = delivery.fields.get("deadline", "")
         known = deadline.isascii() and deadline.isdigit()
-        return Turn(gate, max(0.0, (int(deadline) - clock.at_ms()) / 1000) if known else None)
+        return _Turn(gate, max(0.0, (int(deadline) - clock.at_ms()) / 1000) if known else None)
 
     return turn
