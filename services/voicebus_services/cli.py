@@ -1,12 +1,9 @@
 """The `voicebus` command.
 
-Thin: every command builds its settings and hands over. A service's options are made from its settings class, so that
-each setting is an option, an environment variable and a line of help, all of one name.
+Thin: every command builds its settings and hands over. The services' own commands are in `service_commands`.
 """
 
 import asyncio
-import importlib
-import inspect
 import json
 import os
 import signal
@@ -16,7 +13,6 @@ from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn
 
 import typer
-from pydantic import SecretStr
 
 from voicebus.errors import (
     BusError,
@@ -29,8 +25,9 @@ from voicebus.errors import (
     UserError,
     VoicebusError,
 )
-from voicebus_services import dead_letters_command, keys_command
+from voicebus_services import dead_letters_command, keys_command, service_commands
 from voicebus_services import settings as settings_module
+from voicebus_services.service_commands import AsJson, Targets, begin_logging, export
 from voicebus_services.settings import DIE_WITH_PARENT, ENV_PREFIX, ServiceSettings, load
 
 EXIT_DONE: Final = 0
@@ -61,109 +58,7 @@ app = typer.Typer(
 
 app.add_typer(keys_command.app)
 app.add_typer(dead_letters_command.app)
-
-Targets = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="TARGET...",
-        envvar=f"{ENV_PREFIX}TARGETS",
-        help="Modules, or module:attribute, that define your agents, tools and guardrails.",
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", envvar=f"{ENV_PREFIX}JSON", help="Print JSON lines.")]
-
-
-# --- services --------------------------------------------------------------------------------------
-
-
-def _service(
-    name: str, settings: type[ServiceSettings], extra: str | None, summary: str, *, targets: bool = False
-) -> None:
-    """Register `voicebus NAME`: its options are the fields of `settings`, secrets excepted."""
-
-    def command(**given: Any) -> None:
-        named = given.pop("target", None)
-        _export(given)
-        read = load(settings)
-        _logging(read, name)
-        package = f"voicebus_services.{name.replace('-', '_')}"
-        try:
-            serve = importlib.import_module(f"{package}.wiring").serve
-        except ModuleNotFoundError as error:
-            if extra is None or (error.name or "").startswith("voicebus"):
-                raise
-            raise UsageError(f"the package {error.name} is missing; install voicebus[{extra}]") from error
-        _run(serve(read, named or []) if targets else serve(read))
-
-    parameters = [] if not targets else [_parameter("target", Targets, None)]
-    for field_name, field in settings.model_fields.items():
-        if field.annotation is not None and SecretStr.__name__ in str(field.annotation):
-            continue
-        kind: Any = bool if field.annotation is bool else str
-        option = typer.Option(
-            envvar=f"{ENV_PREFIX}{field_name.upper()}",
-            help=_help(field_name, field.description, field.get_default(call_default_factory=True)),
-            metavar=None if kind is bool else field_name.rpartition("_")[2].upper(),
-            show_default=False,
-        )
-        parameters.append(_parameter(field_name, Annotated[kind | None, option], None))
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    app.command(name, help=summary)(command)
-
-
-def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
-
-
-def _help(name: str, description: str | None, default: object) -> str:
-    text = description or name.replace("_", " ").capitalize() + "."
-    shown = f"{default.total_seconds():g}s" if hasattr(default, "total_seconds") else default
-    shown = ",".join(shown) if isinstance(shown, tuple) else shown
-    return f"{text} Default: {shown}." if shown not in (None, {}, "") else text
-
-
-def _export(options: dict[str, Any]) -> None:
-    """Options of the command line become variables: one way in for every setting, inherited by child processes."""
-    for name, value in options.items():
-        if value is not None:
-            os.environ[f"{ENV_PREFIX}{name.upper()}"] = str(value).lower() if isinstance(value, bool) else str(value)
-
-
-_service(
-    "gateway",
-    settings_module.GatewaySettings,
-    "gateway",
-    "Hold conversations with the model.",
-    targets=True,
-)
-_service(
-    "tool-worker",
-    settings_module.ToolWorkerSettings,
-    None,
-    "Run function tools.",
-    targets=True,
-)
-_service(
-    "guardrail-worker",
-    settings_module.GuardrailWorkerSettings,
-    None,
-    "Judge what agents say.",
-    targets=True,
-)
-_service(
-    "transcript-archiver",
-    settings_module.ArchiverSettings,
-    "archiver",
-    "Keep conversations; serve transcripts.",
-)
-_service(
-    "model-simulator",
-    settings_module.SimulatorSettings,
-    "gateway",
-    "Stand in for the model, offline.",
-)
-
+service_commands.register(app)
 
 # --- working with a cluster ------------------------------------------------------------------------
 
@@ -224,7 +119,7 @@ def dev(
         question=question,
         speech=speech,
     )
-    _logging(load(ServiceSettings), "dev")
+    begin_logging(load(ServiceSettings), "dev")
     if not _run(run_dev(options, report=_say)):
         raise typer.Exit(EXIT_FAILED)
 
@@ -317,8 +212,8 @@ def run_scenarios(
     from voicebus_services.scenario_command import TestOptions, run_tests
 
     # A setting, as for every service: read with the key and the headers that belong to it.
-    _export({"model_url": model_url})
-    _logging(load(ServiceSettings), "test", level=os.environ.get(f"{ENV_PREFIX}LOG_LEVEL") or "warning")
+    export({"model_url": model_url})
+    begin_logging(load(ServiceSettings), "test", level=os.environ.get(f"{ENV_PREFIX}LOG_LEVEL") or "warning")
     options = TestOptions(
         paths=path,
         agent=agent,
@@ -341,7 +236,7 @@ def doctor(target: Targets = None, json_lines: AsJson = False) -> None:
     """
     from voicebus_services.doctor import examine
 
-    _logging(load(ServiceSettings), "doctor", level="error")
+    begin_logging(load(ServiceSettings), "doctor", level="error")
     findings = _run(examine(target or []))
     for found in findings:
         if json_lines:
@@ -368,9 +263,9 @@ def migrate(
 
     Safe to run again.
     """
-    _export({"database_url": database_url})
+    export({"database_url": database_url})
     read = load(settings_module.DatabaseSettings)
-    _logging(read, "migrate")
+    begin_logging(read, "migrate")
     try:
         from voicebus.adapters.database.migrate import upgrade
     except ModuleNotFoundError as error:
@@ -396,12 +291,6 @@ def _run(main: Any) -> Any:
     from voicebus.runtime.lifecycle import run
 
     return run(main)
-
-
-def _logging(read: ServiceSettings, service: str, *, level: str | None = None) -> None:
-    from voicebus.telemetry.logging import configure
-
-    configure(level=level or read.log_level, style=read.log_format, service=service)
 
 
 def _say(line: str) -> None:

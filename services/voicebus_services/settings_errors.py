@@ -10,8 +10,9 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-# Headers are where some providers want their key, and a fallback has one of its own.
-_MAY_HOLD_SECRETS: Final = frozenset({"model_headers", "model_fallbacks"})
+MAY_HOLD_SECRETS: Final = frozenset({"model_headers", "model_fallbacks"})
+"""Headers are where some providers want their key, and a fallback has one of its own."""
+
 _BOUNDS: Final = (("ge", "of at least"), ("gt", "above"), ("le", "of at most"), ("lt", "below"))
 _LONGEST: Final = 200
 
@@ -22,7 +23,7 @@ def sentence(settings: type[BaseModel], report: Any, given: Mapping[str, Any], p
     field = settings.model_fields.get(name)
     read = _read(name, report, given, f"{prefix}{name.upper()}")
     # An address with credentials has an @, also where something else is wrong with it.
-    secret = name in _MAY_HOLD_SECRETS or (field is not None and "SecretStr" in str(field.annotation)) or "@" in read
+    secret = name in MAY_HOLD_SECRETS or (field is not None and "SecretStr" in str(field.annotation)) or "@" in read
     allowed = _allowed(report, field.metadata if field is not None else ())
     where = _where(report["loc"][1:])
     shown = "a secret" if secret else read if len(read) <= _LONGEST else f"{read[:_LONGEST]}…"

@@ -60,6 +60,20 @@ async def test_a_wrong_command_line_is_one_sentence_and_status_2(arguments: list
     assert ran.complaint.startswith("voicebus: usage: ")
 
 
+@pytest.mark.parametrize("setting", ["model-fallbacks", "model-headers"])
+async def test_what_may_hold_keys_is_not_taken_from_the_command_line(setting: str) -> None:
+    ran = await voicebus("gateway", TARGET, f"--{setting}", '{"api-key": "hunter2"}')
+    variable = f"VOICEBUS_{setting.replace('-', '_').upper()}"
+    assert ran.status == 2
+    assert ran.complaint == (
+        f"voicebus: usage: --{setting} may hold secrets, and everybody on this machine sees its command line; "
+        f"set {variable}, or {variable}_FILE to a file with the value"
+    )
+    shown = await voicebus("gateway", "--help")
+    assert f"--{setting}" not in shown.out
+    assert variable in shown.out
+
+
 @pytest.mark.parametrize("service", ["gateway", "tool-worker", "guardrail-worker"])
 @pytest.mark.parametrize(
     ("target", "sentence"),

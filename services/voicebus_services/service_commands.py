@@ -1,0 +1,131 @@
+"""One command per service, whose options are made from its settings class.
+
+So each setting is an option, an environment variable and a line of help, all of one name. A setting that may hold a
+secret is no option: everybody on a machine sees the command lines of its processes.
+"""
+
+import importlib
+import inspect
+import os
+from collections.abc import Sequence
+from typing import Annotated, Any, Final
+
+import typer
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
+
+from voicebus.errors import UsageError
+from voicebus.runtime.lifecycle import run
+from voicebus_services import settings
+from voicebus_services.settings import ENV_PREFIX, ServiceSettings, load
+from voicebus_services.settings_errors import MAY_HOLD_SECRETS
+
+Targets = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="TARGET...",
+        envvar=f"{ENV_PREFIX}TARGETS",
+        help="Modules, or module:attribute, that define your agents, tools and guardrails.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", envvar=f"{ENV_PREFIX}JSON", help="Print JSON lines.")]
+
+_SERVICES: Final[Sequence[tuple[str, type[ServiceSettings], str | None, str, bool]]] = (
+    ("gateway", settings.GatewaySettings, "gateway", "Hold conversations with the model.", True),
+    ("tool-worker", settings.ToolWorkerSettings, None, "Run function tools.", True),
+    ("guardrail-worker", settings.GuardrailWorkerSettings, None, "Judge what agents say.", True),
+    ("transcript-archiver", settings.ArchiverSettings, "archiver", "Keep conversations; serve transcripts.", False),
+    ("model-simulator", settings.SimulatorSettings, "gateway", "Stand in for the model, offline.", False),
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Give `app` the command of every service: its settings, the extra that it needs, and whether it has targets."""
+    for name, kind, extra, summary, has_targets in _SERVICES:
+        _register(app, name, kind, extra, summary, targets=has_targets)
+
+
+def export(options: dict[str, Any]) -> None:
+    """Options of the command line become variables: one way in for every setting, inherited by child processes."""
+    for name, value in options.items():
+        if value is not None:
+            os.environ[f"{ENV_PREFIX}{name.upper()}"] = str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def begin_logging(read: ServiceSettings, service: str, *, level: str | None = None) -> None:
+    """Log as the settings say, or at `level`."""
+    from voicebus.telemetry.logging import configure
+
+    configure(level=level or read.log_level, style=read.log_format, service=service)
+
+
+def _register(
+    app: typer.Typer, name: str, kind: type[ServiceSettings], extra: str | None, summary: str, *, targets: bool
+) -> None:
+    def command(**given: Any) -> None:
+        named = given.pop("target", None)
+        for secret in MAY_HOLD_SECRETS & {field for field, value in given.items() if value is not None}:
+            raise UsageError(_not_here(secret))
+        export(given)
+        read = load(kind)
+        begin_logging(read, name)
+        package = f"voicebus_services.{name.replace('-', '_')}"
+        try:
+            serve = importlib.import_module(f"{package}.wiring").serve
+        except ModuleNotFoundError as error:
+            if extra is None or (error.name or "").startswith("voicebus"):
+                raise
+            raise UsageError(f"the package {error.name} is missing; install voicebus[{extra}]") from error
+        run(serve(read, named or []) if targets else serve(read))
+
+    parameters = [] if not targets else [_parameter("target", Targets, None)]
+    secrets = []
+    for field_name, field in kind.model_fields.items():
+        if field.annotation is not None and SecretStr.__name__ in str(field.annotation):
+            secrets.append(field_name)
+            if field_name not in MAY_HOLD_SECRETS:
+                continue
+        elif field_name in MAY_HOLD_SECRETS:
+            secrets.append(field_name)
+        parameters.append(_parameter(field_name, _option(field_name, field), None))
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    epilog = f"Only from the environment, since they may hold secrets: {_variables(secrets)}." if secrets else None
+    app.command(name, help=summary, epilog=epilog)(command)
+
+
+def _option(name: str, field: FieldInfo) -> Any:
+    if name in MAY_HOLD_SECRETS:
+        return Annotated[str | None, typer.Option(hidden=True)]
+    kind: Any = bool if field.annotation is bool else str
+    option = typer.Option(
+        envvar=f"{ENV_PREFIX}{name.upper()}",
+        help=_help(name, field.description, field.get_default(call_default_factory=True)),
+        metavar=None if kind is bool else name.rpartition("_")[2].upper(),
+        show_default=False,
+    )
+    return Annotated[kind | None, option]
+
+
+def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
+
+
+def _help(name: str, description: str | None, default: object) -> str:
+    text = description or name.replace("_", " ").capitalize() + "."
+    shown = f"{default.total_seconds():g}s" if hasattr(default, "total_seconds") else default
+    shown = ",".join(shown) if isinstance(shown, tuple) else shown
+    return f"{text} Default: {shown}." if shown not in (None, {}, "") else text
+
+
+def _variables(names: Sequence[str]) -> str:
+    listed = ", ".join(f"{ENV_PREFIX}{name.upper()}" for name in names)
+    return f"{listed}; {ENV_PREFIX}X_FILE names a file with the value of {ENV_PREFIX}X"
+
+
+def _not_here(name: str) -> str:
+    variable = f"{ENV_PREFIX}{name.upper()}"
+    return (
+        f"--{name.replace('_', '-')} may hold secrets, and everybody on this machine sees its command line; "
+        f"set {variable}, or {variable}_FILE to a file with the value"
+    )
