@@ -11,6 +11,7 @@ import re
 import secrets
 import socket
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
@@ -19,6 +20,7 @@ from voicebus.adapters.redis.scripts import BEAT
 from voicebus.contracts.streams import HEARTBEAT_TTL_S
 from voicebus.errors import BusError
 from voicebus.telemetry.logging import get_logger
+from voicebus.telemetry.outage import Outage
 
 log: Final = get_logger(__name__)
 
@@ -105,13 +107,16 @@ class Heartbeat:
         async with await connect(self._url) as bus:
             await self._beat(bus)
             parent.call_soon_threadsafe(_succeed, first)
+            outage = Outage(log, "heartbeat not sent")
             while not await _set_within(self._ending, INTERVAL_S):
                 try:
                     await self._beat(bus)
                 except BusError as error:
-                    log.warning("heartbeat not sent", error=str(error))
-                except Exception:  # whatever it was, a process that stops beating counts as dead while it works
-                    log.exception("heartbeat not sent")
+                    outage.failed(time.monotonic(), error=str(error))
+                except Exception as error:  # noqa: BLE001 - a process that stops beating counts as dead while it works
+                    outage.failed(time.monotonic(), error=repr(error), exc_info=True)
+                else:
+                    outage.over(time.monotonic())
             try:
                 await bus.call("DEL", self._key)
             except BusError as error:

@@ -17,6 +17,7 @@ from voicebus.ports import Clock
 from voicebus.runtime.retrying import retry_delay
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
+from voicebus.telemetry.outage import Outage
 
 log: Final = get_logger(__name__)
 
@@ -55,6 +56,7 @@ class Outbox:
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._outage = Outage(log, "entries wait for Redis")
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -164,9 +166,10 @@ class Outbox:
                 error = failed
             else:
                 raise failed
-        if error is not None:
+        if error is None:
+            self._outage.over(now)
+        elif self._outage.failed(now, entries=len(unsent) + len(self._waiting), error=str(error)):
             metrics.REDIS_DISRUPTIONS.labels(service=self._service).inc()
-            log.warning("entries wait for Redis", entries=len(unsent) + len(self._waiting), error=str(error))
         return unsent
 
     def _renewals(self, batch: list[_Outgoing]) -> dict[str, int]:

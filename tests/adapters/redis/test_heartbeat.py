@@ -1,0 +1,42 @@
+"""A heartbeat whose Redis is away."""
+
+import itertools
+import logging
+
+import pytest
+
+from support.servers import RedisServer
+from support.waiting import wait_until
+from voicebus.adapters.redis import heartbeat
+from voicebus.adapters.redis.heartbeat import Heartbeat
+
+
+async def test_an_outage_of_redis_is_told_once_and_its_end_too(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(heartbeat, "INTERVAL_S", 0.02)
+    beats = itertools.count()
+    tried = 0
+
+    def fields() -> dict[str, str]:
+        nonlocal tried
+        tried = next(beats)
+        return {}
+
+    def told(what: str) -> int:
+        return sum(f"heartbeat not sent{what}" in message for message in caplog.messages)
+
+    with RedisServer() as server:
+        beating = Heartbeat(server.url, "tried:heartbeat", fields)
+        await beating.start()
+        try:
+            server.stop()
+            await wait_until(lambda: told(" error=") == 1, description="the beginning of the outage")
+            before = tried
+            await wait_until(lambda: tried >= before + 3, description="more beats that cannot be sent")
+            server.start()
+            await wait_until(lambda: told(": over after_s=") == 1, description="the end of the outage")
+            assert told(" error=") == 1
+        finally:
+            await beating.stop()
