@@ -729,6 +729,36 @@ def test_a_fallback_that_refuses_does_not_end_a_session_whose_model_may_come_bac
     assert state(talk) is State.REPLAYING
 
 
+def causes(talk: Talk) -> list[str]:
+    assert [one.labels["cause"] for one in talk.observed("model_reconnect")] == [
+        record.cause for record in talk.records(EventType.MODEL_RECONNECTING)
+    ]
+    return [one.labels["cause"] for one in talk.observed("model_reconnect")]
+
+
+def test_a_fallback_is_counted_where_another_address_is_tried_alone() -> None:
+    talk = Talk().live()
+    talk.loses_the_link()
+    for _ in range(3):
+        talk.timer(RECONNECT_TIMER)
+        talk.loses_the_link(code="circuit_open")
+    assert causes(talk) == ["dropped", *["unreachable"] * 3]
+    talk = Talk(models=("gpt-realtime", "other")).live()
+    talk.loses_the_link()
+    talk.timer(RECONNECT_TIMER)
+    talk.loses_the_link(code="circuit_open")
+    assert causes(talk) == ["dropped", "fallback"]
+
+
+def test_commits_that_wait_for_a_socket_are_bounded() -> None:
+    talk = Talk().live()
+    talk.loses_the_link()
+    for _ in range(300):
+        talk.put(CommitAudio())
+    assert len(talk.sent("input_audio_buffer.commit")) == 256
+    assert len(talk.errors()) == 44
+
+
 def test_a_session_ends_when_each_address_has_refused() -> None:
     talk = Talk(models=("gpt-realtime", "other")).live()
     talk.loses_the_link(code="invalid_api_key", fatal=True)

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from support.talk import Talk, agent, tool
 from voicebus.contracts.journal import EventType
 from voicebus.engine.config import Recovering
-from voicebus.engine.inputs import ChangeSettings, LinkExpires, SpareEvent, SpareLost, SpareOpened
+from voicebus.engine.inputs import ChangeSettings, LinkExpires, LinkLost, LinkOpened, SpareEvent, SpareLost, SpareOpened
 from voicebus.engine.outputs import Dial, Output, ReleaseAudio, SendModel, SwitchLink
 from voicebus.engine.renewal import RENEW_TIMER, SWITCH_TIMER
-from voicebus.engine.state import State
+from voicebus.engine.state import RECONNECT_TIMER, State
 
 
 def expiring(talk: Talk, after: float = 10.0) -> Talk:
@@ -125,6 +125,46 @@ def test_an_attached_call_is_warned_and_does_not_move() -> None:
 def test_an_end_that_is_past_or_at_once_is_not_prepared_for() -> None:
     talk = expiring(Talk().live(), 0.0)
     assert RENEW_TIMER not in talk.timers()
+
+
+def test_a_second_socket_is_opened_when_the_first_has_been_told_everything() -> None:
+    talk = Talk().asked("Hello")
+    talk.confirms(talk.all)
+    talk.loses_the_link()
+    talk.timer(RECONNECT_TIMER)
+    told = talk.put(LinkOpened())
+    expiring(talk)
+    assert not talk.of(Dial, talk.timer(RENEW_TIMER)), "it could not be told the rest"
+    talk.confirms(told)
+    assert talk.session.state is State.LIVE
+    assert talk.of(Dial)[-1:] == [Dial(0, spare=True)]
+    assert talk.told_again(talk.put(SpareOpened())) == [("user", "Hello")]
+
+
+def renewed(talk: Talk, after: float) -> bool:
+    """Whether a socket that says it ends in `after` s is left before its end."""
+    expiring(talk, after)
+    if RENEW_TIMER not in talk.timers():
+        return False
+    spare_confirms(talk, spare_told(talk))
+    return bool(talk.of(SwitchLink, talk.last))
+
+
+def test_sockets_that_seem_to_end_at_once_are_not_left_for_ever() -> None:
+    talk = Talk().live()
+    assert [renewed(talk, 3.0) for _ in range(8)] == [True] * 5 + [False] * 3
+    talk.put(LinkLost("reset"), after=3000.0)
+    talk.reconnects()
+    assert not renewed(talk, 3.0), "the last one lived on: clocks differ"
+    assert renewed(talk, 3600.0)
+
+
+def test_short_lives_that_are_true_are_foreseen_again() -> None:
+    talk = Talk().live()
+    assert [renewed(talk, 10.0) for _ in range(6)] == [True] * 5 + [False]
+    talk.put(LinkLost("expired", "session_expired"), after=10.0)
+    talk.reconnects()
+    assert [renewed(talk, 10.0) for _ in range(8)] == [True] * 8
 
 
 def test_a_second_socket_that_takes_over_serves_at_the_address_where_it_was_dialled() -> None:

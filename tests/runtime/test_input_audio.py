@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from voicebus.runtime.frames import append_frame
-from voicebus.runtime.input_audio import InputAudio
+from voicebus.runtime.input_audio import MAX_PIECES, InputAudio
 
 COMMIT = {"type": "input_audio_buffer.commit", "event_id": "c"}
 
@@ -44,6 +44,23 @@ def say(audio: InputAudio, numbers: range) -> None:
 def detecting(audio: InputAudio, detection: Any) -> None:
     hearing = {"format": {"type": "audio/pcm"}, "turn_detection": detection}
     audio.heard("session.updated", {"session": {"audio": {"input": hearing}}})
+
+
+def test_frames_are_bounded_in_number_whatever_is_in_them() -> None:
+    audio, link = InputAudio(), Link()
+    detecting(audio, None)
+    empty, tiny = append_frame(""), append_frame(base64.b64encode(bytes(4)).decode())
+    for _ in range(MAX_PIECES):
+        audio.append(empty)
+    audio.append(frame(7))
+    audio.release(link, whole=True)
+    assert link.got == [7], "what holds no audio is not kept"
+    audio.hold()
+    for _ in range(MAX_PIECES + 5):
+        audio.append(tiny)
+    again = Link()
+    audio.release(again, whole=True)
+    assert len(again.got) == MAX_PIECES
 
 
 def test_audio_goes_through_at_once_and_the_newest_five_seconds_follow_to_the_next_socket() -> None:

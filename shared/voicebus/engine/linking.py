@@ -71,6 +71,7 @@ class Linking:
             self.recovery.resume(session)
         else:
             self.recovery.live()
+        self.renewal.settle()
 
     def settle(self) -> None:
         """After each input."""

@@ -71,12 +71,13 @@ class Recovery:
             return False
         was_live = self._live_since is not None
         self._judge(code)
+        before = self.address
         delay = 0.0 if spare else self._next(item, code, was_live=was_live)
         if delay is None:
             return False
         if p.out.uplink.open:  # also while it is configured: what was said to it then waits for the next one
             self.break_off()
-        cause = _cause(item, code, was_live=was_live)
+        cause = _cause(item, code, was_live=was_live, moves=self.address != before)
         p.out.observe("model_reconnect", cause=cause)
         p.out.record(EventType.MODEL_RECONNECTING, cause=cause, attempt=max(1, self._backoff.attempt))
         if not spare:
@@ -289,11 +290,11 @@ class Recovery:
         return kind == "message" and not history.is_hidden(wire.text(item, "id"))
 
 
-def _cause(item: LinkLost, code: str | None, *, was_live: bool) -> str:
+def _cause(item: LinkLost, code: str | None, *, was_live: bool, moves: bool) -> str:
     if code == SESSION_EXPIRED:
         return "expired"
     if code in ("model_silent", "dead_air"):
         return "silent" if code == "model_silent" else "dead_air"
-    if item.fatal or is_fatal(code, item.close_code) or code == CIRCUIT_OPEN:
+    if moves and (item.fatal or is_fatal(code, item.close_code) or code == CIRCUIT_OPEN):
         return "fallback"
     return "dropped" if was_live or item.close_code is not None else "unreachable"

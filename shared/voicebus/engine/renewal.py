@@ -28,10 +28,20 @@ _SHORTEST_S: Final = 0.3
 _RETRY_S: Final = 2.0
 # How long before its end a call is warned that cannot move (s).
 _WARNING_S: Final = 60.0
+# So many sockets in turn that say they live for less than `_SHORT_S` are believed; the next one is put to the test.
+_BELIEVED: Final = 5
+_SHORT_S: Final = 60.0
+# By how much the end of a socket may differ from what it said (s).
+_NEAR_S: Final = 2.0
 
 
 class Renewal:
-    """Follows the life of the socket in use."""
+    """Follows the life of the socket in use.
+
+    When a socket ends is told by the model's clock. Where that differs from ours by about a socket's life each socket
+    seems to end at once, and would be left for the next one for ever. So after a few short lives in turn one is waited
+    for: if it ends when it said so, short lives are true; else they are not, and no socket is left before its end.
+    """
 
     def __init__(self, parts: Parts, recovery: Recovery) -> None:
         self._p = parts
@@ -39,6 +49,10 @@ class Renewal:
         self._ends: float | None = None
         self._spare: Replay | None = None
         self._forced = False
+        self._due = False
+        self._short_lives = 0
+        self._are_true = False
+        self._tested: float | None = None
 
     def expires(self, after: float) -> None:
         """The socket in use ends in `after` s."""
@@ -46,6 +60,10 @@ class Renewal:
         if p.config.recovering is Recovering.ATTACH:
             p.out.set_timer(RENEW_TIMER, max(0.0, after - _WARNING_S))
         if p.config.recovering is not Recovering.REPLAY or after < _SHORTEST_S:
+            return
+        self._short_lives = self._short_lives + 1 if after < _SHORT_S else 0
+        if self._short_lives > _BELIEVED and not self._are_true:
+            self._tested = p.out.now + after
             return
         self._ends = p.out.now + after
         margin = min(p.config.renewal_ms / 1000, after / _SHARE)
@@ -57,7 +75,7 @@ class Renewal:
         if self._p.config.recovering is Recovering.ATTACH:
             self._p.out.emit("session_expiring", ends_in_ms=round(_WARNING_S * 1000))
             return
-        self._p.out.add(Dial(self._recovery.address, spare=True))
+        self._due = True
 
     def opened(self) -> None:
         self._spare = Replay(self._p.out, spare=True)
@@ -77,7 +95,9 @@ class Renewal:
 
     def forget(self) -> None:
         """The socket in use is lost: its end needs no preparing any more."""
-        self._ends, self._spare, self._forced = None, None, False
+        if self._tested is not None:
+            self._are_true = abs(self._p.out.now - self._tested) <= _NEAR_S
+        self._ends, self._spare, self._forced, self._due, self._tested = None, None, False, False, None
         self._p.out.cancel_timer(RENEW_TIMER)
         self._p.out.cancel_timer(SWITCH_TIMER)
 
@@ -91,8 +111,11 @@ class Renewal:
         self._forced = True
 
     def settle(self) -> None:
-        """After each input: switch, if it is time."""
+        """After each input while the socket in use serves: open the second one, or switch, if it is time."""
         p = self._p
+        if self._due:
+            self._due = False
+            p.out.add(Dial(self._recovery.address, spare=True))
         if not self.is_ready or not (self._forced or self._is_quiet()):
             return
         p.out.record(EventType.MODEL_RECONNECTING, cause="renewal", attempt=1)

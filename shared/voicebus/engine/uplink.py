@@ -7,7 +7,8 @@ Rules:
 2. Without a socket, what follows from the session's own state is not kept, as the replay tells it: settings, creates
    and cancels of responses, truncations. Commits and clears go to the driver, which keeps them in order with the
    audio. Everything else waits.
-3. At most `_MAX_WAITING` events of `_MAX_CHARS` characters wait. Beyond that the newest is refused, with an error.
+3. At most `_MAX_WAITING` events of `_MAX_CHARS` characters wait, and as many commits. Beyond that the newest is
+   refused, with an error.
 """
 
 from collections import deque
@@ -75,6 +76,9 @@ class Uplink:
         """What is to be sent for `event` now."""
         kind = wire.text(event, "type")
         if kind in _WITH_AUDIO:
+            if kind == _COMMIT and not self.open and self.commits >= _MAX_WAITING:
+                self.refused(event)
+                return ()
             self.commits += kind == _COMMIT
             return (event,)
         if kind == _TRUNCATE and (not self.open or wire.text(event, "item_id") in self.spoken_texts):

@@ -1,8 +1,8 @@
 """The audio of the client on its way to the model: a bounded ring of what the model may not have, for the next socket.
 
-What was not committed is kept: the last 5 s of it, or 60 s while the user speaks or where turns are ended by hand.
-Beyond that the oldest is dropped. What was committed is kept until its words are known, 60 s in all. Commits keep
-their place among the audio. Sizes are of samples, in bytes; positions count all audio of the session.
+What was not committed is kept: the last 5 s of it, or 60 s while the user speaks or where turns are ended by hand, and
+`MAX_PIECES` frames. Beyond that the oldest is dropped. What was committed is kept until its words are known, 60 s in
+all. Commits keep their place among the audio. Sizes are of samples, in bytes; positions count all of the session.
 """
 
 from collections import deque
@@ -21,6 +21,9 @@ RESENT_S: Final = 5.0
 """How much of what was not committed the next socket gets after a loss."""
 
 KEPT_S: Final = 60.0
+
+MAX_PIECES: Final = 20_000
+"""Frames that are kept at most: 60 s of 3 ms each. Frames without audio are not kept."""
 
 _COMMIT: Final = "input_audio_buffer.commit"
 _AUDIO: Final = b'"audio":"'
@@ -67,13 +70,15 @@ class InputAudio:
     def append(self, frame: bytes) -> None:
         """One append frame, `audio` last in it."""
         size = (len(frame) - frame.find(_AUDIO) - len(_AUDIO) - 2) * 3 // 4
-        self._end += size
-        self._ring.append(_Piece(self._end, size, frame))
         if self._link is not None:
             self._link.send_frame(frame)
+        if size <= 0:
+            return
+        self._end += size
+        self._ring.append(_Piece(self._end, size, frame))
         limit = KEPT_S if self._speech is not None or not self._detects else RESENT_S
         oldest = self._end - limit * self._rate
-        while self._ring and self._ring[0].end <= oldest:
+        while self._ring and (self._ring[0].end <= oldest or len(self._ring) > MAX_PIECES):
             self._ring.popleft()
 
     def send(self, event: Event) -> None:
