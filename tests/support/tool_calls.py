@@ -43,10 +43,13 @@ class Caller:
         timeout_ms: int = 10_000,
         idempotent: bool = False,
         vetted: bool = False,
+        version: str | None = None,
     ) -> None:
         self.tools.dispatch(
             self.session,
-            DispatchTool(call_id, tool, arguments, "greeter", queue, timeout_ms, idempotent, vetted=vetted),
+            DispatchTool(
+                call_id, tool, arguments, "greeter", queue, timeout_ms, idempotent, vetted=vetted, version=version
+            ),
         )
 
     def cancel(self, call_id: str = "c1", *, queue: str = "default", worker: str | None = None) -> None:

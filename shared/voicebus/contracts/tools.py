@@ -13,6 +13,7 @@ TOOL_STARTED: Final = "tool.started"
 TOOL_PROGRESS: Final = "tool.progress"
 TOOL_RESULT: Final = "tool.result"
 TOOL_CANCEL: Final = "tool.cancel"
+TOOL_HANDOVER: Final = "tool.handover"
 
 
 # Failures that the program wants to know of, beside the model: the session records an `error` for them (a tool that
@@ -104,6 +105,17 @@ class ToolResult(Message):
 class ToolCancel(Message):
     call_id: str
     reason: str
+
+
+class ToolHandover(Message):
+    """A call that another worker lacked the tool for is pending for this one now, as `entry_id` of the queue's stream.
+
+    Sent only to workers whose heartbeat says `handover`.
+    """
+
+    call_id: str
+    queue: str
+    entry_id: str
 
 
 class ToolRegistration(Message):

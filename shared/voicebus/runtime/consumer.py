@@ -7,6 +7,7 @@ raises decides what happens to the entry:
     ContractError   dead-lettered with its reason
     BusError        tried again until the bus is back; says nothing about the entry
     anything else   logged and tried again, after `max_deliveries` in all dead-lettered
+    LeftError       left as it is: it is another consumer's now
     cancelled       left pending, for another worker to take over
 """
 
@@ -31,6 +32,10 @@ MAX_DELIVERIES: Final = 5
 BLOCK_MS: Final = 2_000
 CLAIM_EVERY_S: Final = 0.25
 TIDY_EVERY_S: Final = 5.0
+
+
+class LeftError(Exception):
+    """A handler has given its entry to another consumer, which sees to it from now on."""
 
 
 async def until_reached(attempt: Callable[[], Awaitable[T]]) -> T:
@@ -111,6 +116,15 @@ class ConsumerLoop:
             await self._drain(drain_timeout)
         finally:
             await self._abandon()
+
+    async def recover(self) -> None:
+        """Take what became this consumer's without its having read it.
+
+        Raises:
+            BusError: the bus cannot be reached.
+        """
+        for member in self._members:
+            await self._recover(member)
 
     # --- background ---------------------------------------------------------------------------------
 
@@ -224,7 +238,10 @@ class ConsumerLoop:
         async with self._slots:
             queued_ms = self._clock.at_ms() - int(delivery.entry_id.partition("-")[0])
             metrics.MESSAGE_QUEUE.labels(service=self._service).observe(max(0, queued_ms) / 1000)
-            refused = await self._handled(delivery)
+            try:
+                refused = await self._handled(delivery)
+            except LeftError:
+                return
             if refused is None:
                 await until_reached(lambda: member.acknowledge(delivery))
                 return
@@ -262,6 +279,8 @@ class ConsumerLoop:
         while True:
             try:
                 await until_reached(lambda: self._handle(entry, delivery))
+            except LeftError:
+                raise
             except ContractError as error:
                 return error.reason, str(error)
             except Exception as error:

@@ -134,11 +134,21 @@ class ToolRegistry:
         Raises:
             BusError: Redis cannot be reached.
         """
+        return bool(await self.holders(name, version=version, older=older))
+
+    async def holders(self, name: str, *, version: str | None = None, older: bool = False) -> list[str]:
+        """The living workers that offer this tool, in `version` or a newer one; `older`: in an older one.
+
+        Raises:
+            BusError: Redis cannot be reached.
+        """
         _, known = await self._read(name)
-        for found in await self._alive(known):
-            if version is None or (version_key(found.version) < version_key(version)) is older:
-                return True
-        return False
+        return [
+            worker
+            for found in await self._alive(known)
+            if version is None or (version_key(found.version) < version_key(version)) is older
+            for worker in found.workers
+        ]
 
     async def _read(self, name: str) -> tuple[str, ToolRegistration | None]:
         text = await self._bus.call("HGET", self._keys.registry_tools, name) or ""

@@ -20,10 +20,11 @@ from voicebus.adapters.redis.dispatch import new_entry
 from voicebus.adapters.redis.heartbeat import living
 from voicebus.adapters.redis.membership import Membership
 from voicebus.adapters.redis.registry import ToolRegistry
-from voicebus.adapters.redis.scripts import CLAIM, FINISH, HANDBACK, RENEW
+from voicebus.adapters.redis.scripts import CLAIM, FINISH, RENEW
 from voicebus.agents.agent import RealtimeAgent
 from voicebus.agents.context import ToolContext
 from voicebus.agents.tools.function_tool import FunctionTool
+from voicebus.agents.tools.handing import Handing
 from voicebus.agents.tools.invoke import ToolOutcome, invoke
 from voicebus.agents.tools.progress import Progress
 from voicebus.contracts.envelope import Entry
@@ -56,8 +57,6 @@ RENEW_EVERY_S: Final = 10.0
 # A call that waited longer for a worker is not started before its session is known to go on.
 ORPHAN_AFTER_MS: Final = 1_000
 
-MAX_HOPS: Final = 3
-_HOP_PAUSE_S: Final = 0.05
 _REMEMBERED: Final = 1_000
 
 
@@ -98,7 +97,7 @@ class CallRunner:
         agents: Mapping[str, RealtimeAgent[Any]] | None = None,
     ) -> None:
         self._member = member
-        self._registry = registry
+        self._handing = Handing(member, registry, tools, queues)
         self._tools = tools
         self._queues = queues
         self._executor = executor
@@ -136,10 +135,13 @@ class CallRunner:
         structlog.contextvars.bind_contextvars(
             session=entry.session, call=call.call_id, tool=call.tool, traceparent=entry.traceparent
         )
-        tool = self._tools.get(call.tool)
-        if tool is None:
-            await self._hand_on(handling)
+        if self._handing.lacks(call):
+            if not await self._handing.on(entry, delivery, call):
+                await self._finish(handling, _unknown(call, handling.queue))
             return
+        if self._handing.misfits(call) and await self._handing.on(entry, delivery, call):
+            return
+        tool = self._tools[call.tool]
         if await self._orphaned(handling):
             await self._finish(handling, _not_started("cancelled", "", call.tool))
             return
@@ -257,19 +259,6 @@ class CallRunner:
         log.info("tool call done", outcome=outcome.outcome.value, duration_ms=result.duration_ms)
         await handling.finish(result)
 
-    async def _hand_on(self, handling: "_Handling") -> None:
-        """A tool that this worker lacks: another of the queue may have it."""
-        call = handling.call
-        if call.hops < MAX_HOPS and await until_reached(lambda: self._registry.offered(call.tool)):
-            # Not at once after the first time: the worker that has the tool should be the one to read it.
-            await asyncio.sleep(_HOP_PAUSE_S * call.hops)
-            await handling.hand_back()
-            return
-        why = f"no worker of queue {handling.queue!r} has a tool named {call.tool!r}"
-        failure = ToolFailure(kind="unknown_tool", message=why)
-        outcome = ToolOutcome(Outcome.ERROR, f"The tool {call.tool} is not available.", failure)
-        await self._finish(handling, outcome)
-
 
 class _Handling:
     """One delivery of a call, and what is written about it."""
@@ -360,11 +349,6 @@ class _Handling:
     async def answer(self, result: ToolResult, epoch: int, reply_to: str) -> None:
         await self._member.outbox.deliver(reply_to, self._reply(TOOL_RESULT, result, epoch), ttl_s=INBOX_TTL_S)
 
-    async def hand_back(self) -> None:
-        copy = self.entry.model_copy(update={"data": {**self.entry.data, "hops": self.call.hops + 1}})
-        flat = [text for pair in copy.fields().items() for text in pair]
-        await self._script(HANDBACK, [self._delivery.stream], WORKERS_GROUP, self._delivery.entry_id, *flat)
-
     def _reply(self, type_: str, message: ToolStarted | ToolProgress | ToolResult, epoch: int | None = None) -> Entry:
         session = SessionRef(self.entry.session, self.entry.epoch if epoch is None else epoch, self.entry.traceparent)
         return new_entry(session, type_, message, self._member.clock)
@@ -377,6 +361,14 @@ class _Handling:
 @lru_cache(maxsize=256)
 def _stranger(name: str) -> RealtimeAgent[Any]:
     return RealtimeAgent(name)
+
+
+def _unknown(call: ToolCall, queue: str) -> ToolOutcome:
+    of_version = "" if call.version is None else f" of version {call.version} or newer"
+    why = f"no worker of queue {queue!r} has a tool named {call.tool!r}{of_version}"
+    return ToolOutcome(
+        Outcome.ERROR, f"The tool {call.tool} is not available.", ToolFailure(kind="unknown_tool", message=why)
+    )
 
 
 def _not_started(status: str, detail: str, tool: str) -> ToolOutcome:

@@ -59,6 +59,17 @@ class PythonCall:
             raise ModelBehaviorError(_fields(error)) from None
         return self.schema.bind(parsed, context)
 
+    def check(self, arguments: str) -> None:
+        """Whether the function could be called with the model's JSON text.
+
+        Raises:
+            ModelBehaviorError: it does not fit.
+        """
+        try:
+            self.schema.arguments.model_validate(parse_arguments(arguments))
+        except ValidationError as error:
+            raise ModelBehaviorError(_fields(error)) from None
+
     def plain(self, value: Any) -> Any:
         """What the function returned, as JSON values where an `output_type` says what it must be.
 

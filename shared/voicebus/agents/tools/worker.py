@@ -3,6 +3,7 @@ program be that already has an event loop.
 """
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import Callable, Iterable
@@ -19,9 +20,9 @@ from voicebus.agents.tools.kinds import tool_queue
 from voicebus.agents.tools.limits import turns
 from voicebus.contracts.envelope import Entry
 from voicebus.contracts.streams import CONTROL_TTL_S, Keys
-from voicebus.contracts.tools import TOOL_CANCEL, ToolCancel, ToolRegistration
+from voicebus.contracts.tools import TOOL_CANCEL, TOOL_HANDOVER, ToolCancel, ToolRegistration
 from voicebus.errors import BusError, ContractError, UserError
-from voicebus.runtime.consumer import MAX_DELIVERIES, ConsumerLoop
+from voicebus.runtime.consumer import MAX_DELIVERIES, ConsumerLoop, until_reached
 from voicebus.runtime.threads import DaemonThreadPool
 from voicebus.telemetry.logging import get_logger
 
@@ -134,15 +135,15 @@ class ToolWorker:
                 executor=executor, timeout_s=self._tool_timeout, context=self._context,
                 agents=self._agents,
             )  # fmt: skip
-            member.spawn(self._control(member, runner).run(), name="control")
             member.spawn(runner.keep(), name="renew")
-            member.spawn(self._keep_registered(registry, member.id), name="registry")
+            member.spawn(self._keep_registered(registry, member.id, stop), name="registry")
             loop = ConsumerLoop(
                 member.consume(streams), runner.handle, clock=member.clock, service=SERVICE,
                 concurrency=self._concurrency, on_reachable=self._on_reachable,
                 given_up=runner.given_up, max_deliveries=self._max_deliveries,
                 turn=turns(self._tools, member.clock),
             )  # fmt: skip
+            member.spawn(self._control(member, runner, loop).run(), name="control")
             log.info("tool worker ready", worker=member.id, tools=sorted(self._tools), queues=sorted(streams.values()))
             if ready is not None:
                 ready()
@@ -159,15 +160,18 @@ class ToolWorker:
             "tools": json.dumps(sorted(self._tools)),
             "version": version("voicebus"),
             "concurrency": str(self._concurrency),
+            "handover": "1",
         }
 
-    def _control(self, member: Membership, runner: CallRunner) -> StreamTail:
+    def _control(self, member: Membership, runner: CallRunner, loop: ConsumerLoop) -> StreamTail:
         async def route(entry_id: str, fields: dict[str, str]) -> None:
             try:
                 entry = Entry.parse(fields)
                 if entry.type == TOOL_CANCEL:
                     cancel = ToolCancel.of(entry)
                     runner.cancel(entry.session, cancel.call_id, cancel.reason)
+                elif entry.type == TOOL_HANDOVER:
+                    await until_reached(loop.recover)
             except ContractError as error:
                 log.warning("control entry refused", entry=entry_id, reason=error.reason, error=str(error))
 
@@ -189,11 +193,18 @@ class ToolWorker:
             )  # fmt: skip
             await registry.publish(registration, worker=worker)
 
-    async def _keep_registered(self, registry: ToolRegistry, worker: str) -> None:
-        """Register again now and then, as Redis may have lost the registry, and remove tools that are long gone."""
+    async def _keep_registered(self, registry: ToolRegistry, worker: str, stop: asyncio.Event) -> None:
+        """Register again now and then, as Redis may have lost the registry, and remove tools that are long gone.
+
+        From `stop` on nothing is offered any more, as no more calls are taken.
+        """
         tidied = float("-inf")
-        while True:
-            await asyncio.sleep(REGISTER_EVERY_S)
+        while not stop.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(REGISTER_EVERY_S):
+                    await stop.wait()
+            if stop.is_set():
+                break
             try:
                 await self._register(registry, worker)
                 if time.monotonic() - tidied > TIDY_REGISTRY_EVERY_S:
@@ -202,6 +213,7 @@ class ToolWorker:
                         log.info("tool without a worker forgotten", tool=name)
             except (BusError, UserError) as error:
                 log.warning("tools not registered", error=str(error))
+        await self._withdraw(registry, worker)
 
     async def _withdraw(self, registry: ToolRegistry, worker: str) -> None:
         try:
