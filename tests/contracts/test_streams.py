@@ -36,7 +36,15 @@ TAGGED = {
     "archiver_lease": KEYS.archiver_lease(3),
 }
 UNTAGGED = {"config", "registry_tools", "archivers"}
-NOT_KEYS = {"event_shard", "guardrail_shard", "prefix", "event_shards", "guardrail_shards", "require_reply_to"}
+NOT_KEYS = {
+    "event_shard",
+    "guardrail_shard",
+    "prefix",
+    "event_shards",
+    "guardrail_shards",
+    "require_reply_to",
+    "is_record_of",
+}
 
 
 def slots(keys: Iterable[str]) -> set[int]:

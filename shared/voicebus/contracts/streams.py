@@ -18,6 +18,8 @@ SESSION_TTL_S: Final = 24 * 3600
 # From a session's start: as long as one that runs for a day, and is known for a day after its end.
 INDEX_KEPT_S: Final = 2 * SESSION_TTL_S
 CALL_TTL_S: Final = 24 * 3600
+# What of a result's JSON goes through an inbox; a larger one stays in the call's record, and is fetched from there.
+INLINE_RESULT_BYTES: Final = 32 * 1024
 ANSWER_TTL_S: Final = 24 * 3600
 HEARTBEAT_TTL_S: Final = 5
 DEAD_LETTERS_MAXLEN: Final = 100_000
@@ -85,6 +87,11 @@ class Keys:
     def call(self, queue: str, session: str, call_id: str) -> str:
         """Hash: claim and result of one call; `CALL_TTL_S`."""
         return f"{self.prefix}:call:{{{queue}}}:{session}:{call_id}"
+
+    def is_record_of(self, key: str, session: str, call_id: str) -> bool:
+        """Whether `key` is the record of this call, in whatever queue."""
+        before, after = f"{self.prefix}:call:{{", f"}}:{session}:{call_id}"
+        return key.startswith(before) and key.endswith(after) and "}" not in key[len(before) : -len(after)]
 
     def dead(self, queue: str) -> str:
         """Stream of dead letters; about `DEAD_LETTERS_MAXLEN` entries."""

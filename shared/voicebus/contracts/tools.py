@@ -91,7 +91,11 @@ class ToolFailure(Message):
 
 
 class ToolResult(Message):
-    """`output` is what the model is told, also for failures. `background`: it need not go on because of it."""
+    """`output` is what the model is told, also for failures. `background`: it need not go on because of it.
+
+    `reference` stands for an output that is too large for the inbox (`INLINE_RESULT_BYTES`): the key of the call's
+    record, which has the whole result as JSON in its field `result`.
+    """
 
     call_id: str
     outcome: Outcome
@@ -100,6 +104,7 @@ class ToolResult(Message):
     worker: str
     duration_ms: int
     background: bool = False
+    reference: str | None = None
 
 
 class ToolCancel(Message):

@@ -592,5 +592,49 @@ def test_results_are_text_json_or_their_own_words() -> None:
     assert serialise(loop) == "[[...]]"
 
 
+async def test_what_a_function_says_that_it_returns_is_written_by_its_types() -> None:
+    class Guest(BaseModel):
+        name: str
+        since: date
+
+    guests = [Guest(name="Ann", since=date(2026, 1, 2))]
+
+    @function_tool
+    def typed() -> list[Guest]:
+        """List the guests."""
+        return guests
+
+    @function_tool
+    def untyped():  # type: ignore[no-untyped-def]
+        """List the guests."""
+        return guests
+
+    @function_tool
+    def odd() -> list[object]:
+        """Return what has no JSON."""
+        return [threading.Lock, 1]
+
+    outcome = await run(typed)
+    assert outcome.output == '[{"name": "Ann", "since": "2026-01-02"}]'
+    assert outcome.value is guests, "listeners in this process see what was returned"
+    assert (await run(untyped)).output == str(guests)
+    assert (await run(odd)).output == str([threading.Lock, 1])
+
+
+async def test_a_result_may_have_so_many_characters_and_no_more() -> None:
+    @function_tool
+    def long(length: int) -> str:
+        """Say much."""
+        return "x" * length
+
+    context = ToolContext(None, tool_name="long", tool_call_id="c1")
+    fits = await invoke(long, context, '{"length": 2000}', timeout=5, max_chars=2000)
+    assert (fits.outcome, len(fits.output)) == (Outcome.OK, 2000)
+    beyond = await invoke(long, context, '{"length": 2001}', timeout=5, max_chars=2000)
+    assert beyond.error is not None
+    assert beyond.error.kind == "output_too_large"
+    assert "its result has 2001 characters, more than the 2000 that a conversation can take" in beyond.output
+
+
 def test_a_timeout_error_names_tool_and_limit() -> None:
     assert str(ToolTimeoutError("t", 1.5)) == "Tool 't' timed out after 1.5 seconds."

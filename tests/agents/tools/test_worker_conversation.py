@@ -1,14 +1,17 @@
 """What a tool on a worker tells the conversation that it runs for."""
 
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from support.tool_calls import Caller, calling
+from support.waiting import wait_until
 from voicebus import ToolContext, ToolWorker, function_tool
-from voicebus.contracts.streams import Keys
-from voicebus.contracts.tools import TOOL_PROGRESS, TOOL_RESULT, TOOL_STARTED
+from voicebus.adapters.redis.dispatch import new_entry
+from voicebus.contracts.streams import INBOX_QUEUE, Keys
+from voicebus.contracts.tools import TOOL_PROGRESS, TOOL_RESULT, TOOL_STARTED, Outcome, ToolResult
 
 
 @pytest.fixture
@@ -52,3 +55,49 @@ async def test_progress_reaches_the_gateway_between_start_and_result(
         (TOOL_STARTED, None), (TOOL_PROGRESS, "begun"), (TOOL_PROGRESS, "nearly there"), (TOOL_RESULT, None),
         (TOOL_STARTED, None), (TOOL_PROGRESS, "one"), (TOOL_RESULT, None),
     ]  # fmt: skip
+
+
+@function_tool(queue="default")
+def novel(length: int) -> str:
+    """Write."""
+    return "é" * length
+
+
+async def test_a_large_result_stays_in_the_calls_record_and_arrives_whole(
+    redis_url: str, keys: Keys, caller: Caller
+) -> None:
+    async with worker(redis_url, keys, novel):
+        caller.call("novel", '{"length": 100000}')
+        result = await caller.result()
+    assert (result.outcome, result.output, result.reference) == (Outcome.OK, "é" * 100_000, None)
+    (entry,) = [fields for fields in await caller.stream(caller.inbox.stream) if fields["type"] == TOOL_RESULT]
+    sent = json.loads(entry["data"])
+    assert (sent["output"], sent["reference"]) == ("", keys.call("default", "s1", "c1"))
+    assert await caller.bus.call("TTL", sent["reference"]) > 0
+
+
+async def test_a_large_result_that_is_gone_is_an_error_to_the_model(redis_url: str, keys: Keys, caller: Caller) -> None:
+    record = keys.call("default", "s1", "c1")
+    result = ToolResult(call_id="c1", outcome=Outcome.OK, output="", worker="w", duration_ms=1, reference=record)
+    entry = new_entry(caller.session, TOOL_RESULT, result, caller.clock)
+    await caller.bus.call("XADD", caller.inbox.stream, "*", *(text for pair in entry.fields().items() for text in pair))
+    lost = await caller.result()
+    assert (lost.outcome, lost.output) == (Outcome.ERROR, "The tool's result was lost.")
+    assert lost.error is not None
+    assert lost.error.kind == "result_lost"
+
+
+@pytest.mark.parametrize("foreign", ["{prefix}:call:{{default}}:s2:c1", "{prefix}:config", "elsewhere"])
+async def test_a_reference_to_anything_but_the_calls_own_record_is_refused(
+    redis_url: str, keys: Keys, caller: Caller, foreign: str
+) -> None:
+    key = foreign.format(prefix=keys.prefix)
+    result = ToolResult(call_id="c1", outcome=Outcome.OK, output="", worker="w", duration_ms=1, reference=key)
+    entry = new_entry(caller.session, TOOL_RESULT, result, caller.clock)
+    await caller.bus.call("XADD", caller.inbox.stream, "*", *(text for pair in entry.fields().items() for text in pair))
+
+    async def letters() -> list[dict[str, Any]]:
+        return await caller.stream(keys.dead(INBOX_QUEUE))
+
+    (letter,) = await wait_until(letters, description="the dead letter")
+    assert (letter["reason"], caller.results()) == ("malformed", [])

@@ -3,6 +3,7 @@ with publish/subscribe.
 """
 
 import asyncio
+import functools
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
@@ -11,12 +12,14 @@ from voicebus.adapters.redis.client import RedisConnection
 from voicebus.adapters.redis.commanding import RedisCommands
 from voicebus.adapters.redis.config import keep_pinned
 from voicebus.adapters.redis.dead_letters import write_dead_letter
+from voicebus.adapters.redis.references import whole
 from voicebus.adapters.redis.tail import StreamTail
 from voicebus.contracts.commands import SESSION_ANSWER, SESSION_COMMAND
 from voicebus.contracts.envelope import Entry
 from voicebus.contracts.streams import INBOX_QUEUE, INBOX_TTL_S, Keys
 from voicebus.errors import CommandRefusedError, ContractError
 from voicebus.ports import Deliver
+from voicebus.runtime.consumer import until_reached
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
 
@@ -85,6 +88,8 @@ class RedisInbox:
         refused: CommandRefusedError | None = None
         later = None
         try:
+            if entry.session in self._subscribers:
+                entry = await until_reached(functools.partial(whole, self._bus, self._keys, entry))
             later = self._deliver(entry)
         except CommandRefusedError as error:
             refused = error

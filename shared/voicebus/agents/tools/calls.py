@@ -25,10 +25,10 @@ from voicebus.agents.agent import RealtimeAgent
 from voicebus.agents.context import ToolContext
 from voicebus.agents.tools.function_tool import FunctionTool
 from voicebus.agents.tools.handing import Handing
-from voicebus.agents.tools.invoke import ToolOutcome, invoke
+from voicebus.agents.tools.invoke import MAX_OUTPUT_CHARS, ToolOutcome, invoke
 from voicebus.agents.tools.progress import Progress
 from voicebus.contracts.envelope import Entry
-from voicebus.contracts.streams import CALL_TTL_S, INBOX_TTL_S, WORKERS_GROUP
+from voicebus.contracts.streams import CALL_TTL_S, INBOX_TTL_S, INLINE_RESULT_BYTES, WORKERS_GROUP
 from voicebus.contracts.tools import (
     TOOL_CALL,
     TOOL_PROGRESS,
@@ -81,7 +81,7 @@ class CallRunner:
     """Handles the entries of a worker's queues. `queues` names the queue of each stream.
 
     `context` is given to tools as `ToolContext.context`, the one of `agents` that calls as `ToolContext.agent`;
-    `timeout_s` bounds calls that carry no deadline.
+    `timeout_s` bounds calls that carry no deadline, `max_result` the characters of a result.
     """
 
     def __init__(
@@ -93,6 +93,7 @@ class CallRunner:
         *,
         executor: Executor,
         timeout_s: float,
+        max_result: int = MAX_OUTPUT_CHARS,
         context: Any = None,
         agents: Mapping[str, RealtimeAgent[Any]] | None = None,
     ) -> None:
@@ -102,6 +103,7 @@ class CallRunner:
         self._queues = queues
         self._executor = executor
         self._timeout_s = timeout_s
+        self._max_result = max_result
         self._context = context
         self._agents = agents or {}
         self._running: dict[tuple[str, str], _Running] = {}
@@ -199,7 +201,7 @@ class CallRunner:
         handling.say_started(context.attempt)
         run = invoke(
             tool, context, call.arguments, timeout=left_s, executor=self._executor, vetted=call.vetted,
-            again=handling.again,
+            again=handling.again, max_chars=self._max_result,
         )  # fmt: skip
         try:
             outcome = await self._outcome(key, handling, run)
@@ -347,6 +349,9 @@ class _Handling:
         await self.answer(result, int(epoch or self.entry.epoch), reply_to or self.call.reply_to)
 
     async def answer(self, result: ToolResult, epoch: int, reply_to: str) -> None:
+        # Hardly any output has to be encoded to know that it is short enough.
+        if len(result.output) > INLINE_RESULT_BYTES // 4 and len(result.output.encode()) > INLINE_RESULT_BYTES:
+            result = result.model_copy(update={"output": "", "reference": self._key})
         await self._member.outbox.deliver(reply_to, self._reply(TOOL_RESULT, result, epoch), ttl_s=INBOX_TTL_S)
 
     def _reply(self, type_: str, message: ToolStarted | ToolProgress | ToolResult, epoch: int | None = None) -> Entry:

@@ -60,10 +60,11 @@ async def invoke(
     executor: Executor | None = None,
     vetted: bool = True,
     again: Callable[[int], Awaitable[int | None]] | None = None,
+    max_chars: int = MAX_OUTPUT_CHARS,
 ) -> ToolOutcome:
     """Run `tool` on the model's JSON text `arguments`; `timeout` in s covers the run and the tool's guardrails.
 
-    What it says is bounded by `MAX_OUTPUT_CHARS`: more is an error that names the limit. `vetted`: the session's
+    What it says is bounded by `max_chars`: more is an error that names the limit. `vetted`: the session's
     owner has asked the input guardrails already. `again` is asked before each further attempt that the tool's retry
     policy makes (`retry.attempted`).
 
@@ -71,7 +72,7 @@ async def invoke(
     left to end on its own and its result is dropped. `context.cancellation` tells it that it is not wanted any more.
     """
     try:
-        return await _Run(tool, context, timeout, executor, again).outcome(arguments, vetted=vetted)
+        return await _Run(tool, context, timeout, executor, again, max_chars).outcome(arguments, vetted=vetted)
     except asyncio.CancelledError as error:
         # Before the tool's own cancellation is raised in it: what it looks at then tells why.
         context.cancellation.cancel(str(error.args[0]) if error.args else "cancelled")
@@ -88,11 +89,13 @@ class _Run:
         seconds: float,
         executor: Executor | None,
         again: Callable[[int], Awaitable[int | None]] | None,
+        max_chars: int,
     ) -> None:
         self._tool = tool
         self._context = context
         self._executor = executor
         self._again = again
+        self._max_chars = max_chars
         self._seconds = seconds
         self._end = time.monotonic() + seconds
 
@@ -119,7 +122,7 @@ class _Run:
             return await self._timed_out()
         except Exception as error:  # noqa: BLE001 - a tool may raise anything; the model is told
             return await self._raised(error)
-        if len(text) > MAX_OUTPUT_CHARS:
+        if len(text) > self._max_chars:
             return self._too_large(len(text))
         if self._tool.tool_output_guardrails:
             try:
@@ -180,7 +183,7 @@ class _Run:
 
     def _too_large(self, characters: int) -> ToolOutcome:
         log.warning("tool output too large", tool=self._tool.name, characters=characters)
-        why = f"its result has {characters} characters, more than the {MAX_OUTPUT_CHARS} that a conversation can take"
+        why = f"its result has {characters} characters, more than the {self._max_chars} that a conversation can take"
         return self._failed(why, "output_too_large")
 
     def _failed(self, why: str, kind: str, detail: str | None = None) -> ToolOutcome:

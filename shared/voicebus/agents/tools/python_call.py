@@ -1,5 +1,7 @@
 """`PythonCall`: what a tool made from a function does when it is invoked."""
 
+import functools
+import inspect
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -8,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from voicebus.agents.context import ToolContext
 from voicebus.agents.functions import call_function, is_async_callable
-from voicebus.agents.tools.results import BackgroundResult
+from voicebus.agents.tools.results import BackgroundResult, by_types
 from voicebus.agents.tools.schema import FunctionSchema
 from voicebus.errors import ModelBehaviorError, ToolError
 
@@ -30,6 +32,15 @@ class PythonCall:
     schema: FunctionSchema
     output: TypeAdapter[Any] | None = None
     failure_error_function: "FailureText | None" = None
+
+    @functools.cached_property
+    def is_typed(self) -> bool:
+        """Whether the function says what it returns."""
+        try:
+            returns = inspect.signature(self.function).return_annotation
+        except (TypeError, ValueError):
+            return False
+        return returns not in (inspect.Signature.empty, Any, "Any", "typing.Any")
 
     @property
     def is_async(self) -> bool:
@@ -71,13 +82,13 @@ class PythonCall:
             raise ModelBehaviorError(_fields(error)) from None
 
     def plain(self, value: Any) -> Any:
-        """What the function returned, as JSON values where an `output_type` says what it must be.
+        """What the function returned, as JSON values where its `output_type` or its annotation says what it is.
 
         Raises:
             ToolError: it is something else.
         """
         if self.output is None:
-            return value
+            return by_types(value) if self.is_typed else value
         try:
             return self.output.dump_python(self.output.validate_python(value), mode="json")
         except ValidationError as error:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,18 @@ class BackgroundResult:
 def background_result(content: Any) -> BackgroundResult:
     """Return this from a tool to tell the model `content` without having it speak: it will when it next has reason."""
     return BackgroundResult(content)
+
+
+def by_types(value: Any) -> Any:
+    """A value as JSON values, by the types that it is made of: models in lists, dates, decimals, sets, enums; itself
+    where a part of it is of a type that says nothing of that.
+    """
+    if value is None or isinstance(value, str | int | float):
+        return value
+    try:
+        return to_jsonable_python(value, by_alias=False)
+    except (ValueError, RecursionError):
+        return value
 
 
 def serialise(value: Any) -> str:

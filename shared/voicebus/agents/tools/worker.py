@@ -16,6 +16,7 @@ from voicebus.adapters.redis.tail import StreamTail
 from voicebus.agents.agent import RealtimeAgent
 from voicebus.agents.tools.calls import SERVICE, CallRunner
 from voicebus.agents.tools.function_tool import FunctionTool
+from voicebus.agents.tools.invoke import MAX_OUTPUT_CHARS
 from voicebus.agents.tools.kinds import tool_queue
 from voicebus.agents.tools.limits import turns
 from voicebus.contracts.envelope import Entry
@@ -45,6 +46,7 @@ class ToolWorker:
         concurrency: calls at once, and threads for functions that are not async.
         tool_timeout: s, for calls that carry no deadline and in the registry.
         drain_timeout: s that calls in hand are given at the end; what is left then goes to other workers.
+        max_result: characters that a tool's result may have; a longer one is an error that says so.
         max_deliveries: how often a call is delivered that never comes to an end, before it goes to the dead letters.
         stream_prefix, event_shards, guardrail_shards: as everywhere in the cluster.
         context: what tools find as `ToolContext.context`.
@@ -65,6 +67,7 @@ class ToolWorker:
         tool_timeout: float = 30.0,
         drain_timeout: float = 60.0,
         max_deliveries: int = MAX_DELIVERIES,
+        max_result: int = MAX_OUTPUT_CHARS,
         stream_prefix: str = "vb",
         event_shards: int = 16,
         guardrail_shards: int = 4,
@@ -89,6 +92,7 @@ class ToolWorker:
         self._tool_timeout = tool_timeout
         self._drain_timeout = drain_timeout
         self._max_deliveries = max_deliveries
+        self._max_result = max_result
         self._context = context
         self._agents = {agent.name: agent for agent in agents}
         self._on_reachable = on_reachable
@@ -133,7 +137,7 @@ class ToolWorker:
             runner = CallRunner(
                 member, registry, self._tools, streams,
                 executor=executor, timeout_s=self._tool_timeout, context=self._context,
-                agents=self._agents,
+                agents=self._agents, max_result=self._max_result,
             )  # fmt: skip
             member.spawn(runner.keep(), name="renew")
             member.spawn(self._keep_registered(registry, member.id, stop), name="registry")
