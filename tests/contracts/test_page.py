@@ -60,5 +60,5 @@ def test_every_type_is_listed_with_its_fields(kind: str) -> None:
 
 
 def test_the_fields_of_an_entry_outcomes_recorded_events_and_reserved_queues_are_listed() -> None:
-    names = {*Entry.model_fields, *tools.Outcome, *EventType, *RESERVED_QUEUES}
+    names = {*Entry.__struct_fields__, *tools.Outcome, *EventType, *RESERVED_QUEUES}
     assert names <= set(re.findall(r"`(\w+)`", PAGE))

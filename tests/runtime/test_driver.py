@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import pytest
+from msgspec.structs import replace
 
 from support.waiting import wait_until
 from voicebus.contracts.envelope import Entry, Message
@@ -660,9 +661,9 @@ async def test_a_command_that_comes_after_its_deadline_is_refused() -> None:
     deliver = running.world.deliver
     assert deliver is not None
     with pytest.raises(CommandRefusedError) as refused:
-        deliver(command("interrupt").model_copy(update={"deadline": Clock().at_ms() - 1}))
+        deliver(replace(command("interrupt"), deadline=Clock().at_ms() - 1))
     assert refused.value.code == "expired"
-    deliver(command("interrupt").model_copy(update={"deadline": Clock().at_ms() + 1}))
+    deliver(replace(command("interrupt"), deadline=Clock().at_ms() + 1))
     assert running.engine.given == [inputs.Interrupt()]
     await running.over()
 

@@ -1,16 +1,18 @@
 """The envelope of every stream entry, and its one translation to and from Redis fields (contract section 2)."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final, Self
+from typing import Annotated, Any, ClassVar, Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+import msgspec
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from voicebus.errors import ContractError
 
 VERSION: Final = 1
 _VERSION_DIGITS: Final = 9
 
-_DATA: Final[TypeAdapter[dict[str, Any]]] = TypeAdapter(dict[str, Any])
+_DATA: Final = msgspec.json.Decoder(dict[str, Any])
+_encode: Final = msgspec.json.Encoder().encode
 
 
 class Message(BaseModel):
@@ -31,24 +33,23 @@ class Message(BaseModel):
             raise ContractError(f"{entry.type}: {_first(error)}", reason="malformed") from error
 
 
-class Entry(BaseModel):
-    """One stream entry. Times are ms of the Redis server's clock.
+class Entry(msgspec.Struct, frozen=True):
+    """One stream entry, which every hop makes and reads: hence no pydantic model, at a tenth of its cost.
+    Times are ms of the Redis server's clock.
 
-    `seq` is given by a session's owner to recorded events only; `deadline` bounds when work may still start.
+       `seq` is given by a session's owner to recorded events only; `deadline` bounds when work may still start.
     """
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True)
-
-    v: int = VERSION
     id: str
     type: str
     session: str
-    epoch: int = Field(ge=0)
-    seq: int | None = Field(None, ge=1)
+    epoch: Annotated[int, msgspec.Meta(ge=0)]
     at: int
+    data: dict[str, Any]
+    seq: Annotated[int, msgspec.Meta(ge=1)] | None = None
     deadline: int | None = None
     traceparent: str | None = None
-    data: dict[str, Any]
+    v: int = VERSION
 
     def fields(self) -> dict[str, str]:
         """The entry as Redis stream fields; absent values are left out."""
@@ -59,7 +60,7 @@ class Entry(BaseModel):
             "session": self.session,
             "epoch": str(self.epoch),
             "at": str(self.at),
-            "data": _DATA.dump_json(self.data).decode(),
+            "data": _encode(self.data).decode(),
         }
         if self.seq is not None:
             fields["seq"] = str(self.seq)
@@ -85,9 +86,13 @@ class Entry(BaseModel):
                 f"entry has version {version[:20]}, this service reads up to {VERSION}", reason="unsupported_version"
             )
         try:
-            return cls.model_validate({**fields, "data": _DATA.validate_json(fields.get("data", ""))})
-        except ValidationError as error:
-            raise ContractError(f"entry field {_first(error)}", reason="malformed") from error
+            data = _DATA.decode(fields.get("data", ""))
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise ContractError(f"entry field data: {error}", reason="malformed") from error
+        try:
+            return msgspec.convert({**fields, "data": data}, cls, strict=False)
+        except msgspec.ValidationError as error:
+            raise ContractError(f"entry: {error}", reason="malformed") from error
 
 
 def _first(error: ValidationError) -> str:

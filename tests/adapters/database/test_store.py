@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import create_engine
 
 from support.recorded import STARTED_AT, conversation, ended, entry, recorded, said, started, tool_end, tool_start
@@ -250,7 +251,7 @@ async def test_a_list_is_filtered_by_agent_time_and_words(store: TranscriptStore
     events = [started(f"s{number}", agent="ab"[number % 2]) for number in range(6)]
     events += [said("s4", 2, "user", "100% of_it", start=0), said("s5", 2, "user", "100 kg off it", start=0)]
     events += [tool_end("s2", 2, output="Cloudy")]
-    events = [event.model_copy(update={"at": STARTED_AT + 1000 * int(event.session[1:])}) for event in events]
+    events = [replace(event, at=STARTED_AT + 1000 * int(event.session[1:])) for event in events]
     await store.write(recorded(*events))
     origin = datetime.fromtimestamp(STARTED_AT / 1000, UTC)
     second = timedelta(seconds=1)

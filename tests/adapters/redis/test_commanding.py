@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 
 import pytest
+from msgspec.structs import replace
 
 from support.tasks import running
 from support.waiting import wait_until
@@ -133,7 +134,7 @@ async def test_answers_that_nobody_waits_for_and_malformed_ones_do_no_harm(
 ) -> None:
     late = new_entry(SessionRef("s1", 1), SESSION_ANSWER, SessionAnswer(command_id="of yesterday"), clock)
     asker.outbox.send(asker.inbox.stream, late, ttl_s=60)
-    asker.outbox.send(asker.inbox.stream, late.model_copy(update={"id": "m", "data": {}}), ttl_s=60)
+    asker.outbox.send(asker.inbox.stream, replace(late, id="m", data={}), ttl_s=60)
     owner.inbox.subscribe("s1", lambda entry: None)
     assert await asker.commands.send("s1", "interrupt", {}, tenant="local")
 

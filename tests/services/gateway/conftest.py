@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
+import msgspec
 import pytest
 import redis.asyncio as aioredis
 
@@ -91,8 +92,8 @@ async def tool_worker(redis_url: str, stream_prefix: str) -> AsyncIterator[list[
             worker="w",
             duration_ms=1,
         )
-        reply = entry.model_copy(
-            update={"id": f"r{entry.id}", "type": "tool.result", "data": result.model_dump(mode="json")}
+        reply = msgspec.structs.replace(
+            entry, id=f"r{entry.id}", type="tool.result", data=result.model_dump(mode="json")
         )
         await client.xadd(call.reply_to, reply.fields())
         await client.expire(call.reply_to, INBOX_TTL_S)

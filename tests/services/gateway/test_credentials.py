@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import redis.asyncio as aioredis
+from msgspec.structs import replace
 
 from services.gateway.clients import native, realtime
 from services.gateway.conftest import Gateways
@@ -78,7 +79,7 @@ async def place(
         gateway = await stack.enter_async_context(gateways(**door))
         store = await stack.enter_async_context(TranscriptStore(database))
         first, *others = conversation("foreign")
-        theirs = first.model_copy(update={"data": {**first.data, "tenant": "other"}})
+        theirs = replace(first, data={**first.data, "tenant": "other"})
         await store.write(recorded(theirs, *others))
         access = await stack.enter_async_context(open_access(Credentials.of(ArchiverSettings.model_validate(door))))
         server = await stack.enter_async_context(serving(create_app(store, access), host="127.0.0.1", port=0))

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from msgspec.structs import replace
 
 from support.recorded import STARTED_AT, conversation, entry, recorded, said, started, tool_start
 from voicebus.adapters.database.store import TranscriptStore
@@ -175,7 +176,7 @@ async def test_a_tenant_sees_its_own_transcripts_and_no_trace_of_anothers(
     store: TranscriptStore, tmp_path: Path
 ) -> None:
     first, *others = conversation("s1")
-    acme = first.model_copy(update={"data": {**first.data, "tenant": "acme"}})
+    acme = replace(first, data={**first.data, "tenant": "acme"})
     await store.write(recorded(acme, *others, *conversation("s2")))
     async with asked_with(store, tmp_path / "keys", "acme-key") as client:
         assert [shown["session"] for shown in (await client.get("/v1/transcripts?q=Paris")).json()["data"]] == ["s1"]

@@ -55,11 +55,11 @@ class RedisConnection:
         self._commands = commands
         self._way: Pipelines | MultiplexedConnection
         if isinstance(commands, RedisCluster):
-            self._way = Pipelines(commands, timeout_s=COMMAND_TIMEOUT_S)
+            self._way = Pipelines(commands, self._refuse, timeout_s=COMMAND_TIMEOUT_S)
             self._read = blocking.execute_command
         else:
             self._way = MultiplexedConnection(
-                commands, connect_timeout_s=CONNECT_TIMEOUT_S, timeout_s=COMMAND_TIMEOUT_S
+                commands, self._refuse, connect_timeout_s=CONNECT_TIMEOUT_S, timeout_s=COMMAND_TIMEOUT_S
             )
             self._read = BlockingReads(blocking).read
         self._batches = ScriptBatches(self._run_script)
@@ -76,23 +76,17 @@ class RedisConnection:
 
     def submit(self, *command: str | int, **options: Any) -> asyncio.Future[Any]:
         """Queue one command; the future brings its reply or a `BusError`. `options` go to redis-py's reply parser."""
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        # Who was cancelled while waiting does not fetch the exception; that is no oversight.
-        future.add_done_callback(_fetch)
+        reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         if self._closed:
-            future.set_exception(self._closed_error())
-            return future
+            self._refuse(reply, self._closed_error())
+        else:
+            self._way.submit(command, options, reply)
+        return reply
 
-        def settle(reply: Any, error: BaseException | None) -> None:
-            if future.done():  # its caller was cancelled
-                return
-            if error is None:
-                future.set_result(reply)
-            else:
-                future.set_exception(bus_error(error, self.address) if isinstance(error, Exception) else error)
-
-        self._way.submit(command, options, settle)
-        return future
+    def _refuse(self, reply: asyncio.Future[Any], error: Exception) -> None:
+        if not reply.done():  # else its caller was cancelled
+            reply.set_exception(bus_error(error, self.address))
+            reply.exception()  # who was cancelled while waiting does not fetch it; that is no oversight
 
     async def call(self, *command: str | int, **options: Any) -> Any:
         """Run one command.
@@ -149,11 +143,6 @@ class RedisConnection:
 
     def _closed_error(self) -> BusError:
         return BusError(f"the connection to Redis at {self.address} was closed")
-
-
-def _fetch(done: asyncio.Future[Any]) -> None:
-    if not done.cancelled():
-        done.exception()
 
 
 async def connect(url: str) -> RedisConnection:

@@ -15,19 +15,19 @@ from redis import exceptions as vendor
 
 _MAX_BYTES: Final = 65_536
 
-Settle = Callable[[Any, BaseException | None], None]
+Refuse = Callable[[asyncio.Future[Any], Exception], None]
 
 
 class _Command:
-    """One command on its way. `settle` is given its reply or its error, once."""
+    """One command on its way to its reply."""
 
-    __slots__ = ("name", "options", "packed", "sent_at", "settle")
+    __slots__ = ("name", "options", "packed", "reply", "sent_at")
 
-    def __init__(self, packed: bytes, name: str, options: dict[str, Any], settle: Settle) -> None:
+    def __init__(self, packed: bytes, name: str, options: dict[str, Any], reply: asyncio.Future[Any]) -> None:
         self.packed = packed
         self.name = name
         self.options = options
-        self.settle = settle
+        self.reply = reply
         self.sent_at = 0.0
 
 
@@ -35,10 +35,12 @@ class MultiplexedConnection:
     """Sends commands through one connection of `client`, which is made anew after a loss.
 
     What was under way on a connection that broke fails, as nobody knows whether it was run; what had not been sent
-    goes over the next one. A reply that takes longer than `timeout_s` breaks the connection.
+    goes over the next one. A reply that takes longer than `timeout_s` breaks the connection. `refuse` hands the
+    vendor's error to whoever waits for a reply.
     """
 
-    def __init__(self, client: "aioredis.Redis", *, connect_timeout_s: float, timeout_s: float) -> None:
+    def __init__(self, client: "aioredis.Redis", refuse: Refuse, *, connect_timeout_s: float, timeout_s: float) -> None:
+        self._refuse = refuse
         self._pool: Any = client.connection_pool
         self._callbacks: Any = client.response_callbacks
         self._connect_timeout_s = connect_timeout_s
@@ -53,19 +55,19 @@ class MultiplexedConnection:
     def __len__(self) -> int:
         return len(self._queued) + len(self._sent)
 
-    def submit(self, command: tuple[Any, ...], options: dict[str, Any], settle: Settle) -> None:
+    def submit(self, command: tuple[Any, ...], options: dict[str, Any], reply: asyncio.Future[Any]) -> None:
         """Queue one command; never blocks."""
         name = str(command[0])
         try:
             packed = hiredis.pack_command((*name.split(), *command[1:]) if " " in name else command)
         except UnicodeEncodeError:  # lone surrogates, which no UTF-8 has
             packed = hiredis.pack_command(tuple(_encodable(part) for part in command))
-        self._queued.append(_Command(packed, name, options, settle))
+        self._queued.append(_Command(packed, name, options, reply))
         self._wake.set()
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run(), name="redis-commands")
 
-    async def aclose(self, error: BaseException) -> None:
+    async def aclose(self, error: Exception) -> None:
         """Close the connection; commands without a reply fail with `error`."""
         if self._task is not None:
             self._task.cancel()
@@ -96,7 +98,7 @@ class MultiplexedConnection:
         else:
             await self._connection.connect()
 
-    async def _exchange(self) -> BaseException:
+    async def _exchange(self) -> Exception:
         """Send and receive until the connection breaks; returns why it did."""
         tasks = [
             asyncio.create_task(work, name=f"redis-{name}")
@@ -108,7 +110,10 @@ class MultiplexedConnection:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        return next(error for task in done if (error := task.exception()) is not None)
+        broken = next(error for task in done if (error := task.exception()) is not None)
+        if not isinstance(broken, Exception):
+            raise broken
+        return broken
 
     async def _send(self) -> None:
         loop = asyncio.get_running_loop()
@@ -145,7 +150,10 @@ class MultiplexedConnection:
                     reply = parse(reply, **command.options)
                 except Exception as odd:  # noqa: BLE001 - one odd reply must not cost the others theirs
                     error = odd
-            command.settle(reply, error)
+            if error is not None:
+                self._refuse(command.reply, error)
+            elif not command.reply.done():  # else its caller was cancelled
+                command.reply.set_result(reply)
 
     async def _watch(self) -> None:
         loop = asyncio.get_running_loop()
@@ -155,9 +163,9 @@ class MultiplexedConnection:
             if self._sent and loop.time() - self._sent[0].sent_at > self._timeout_s:
                 raise vendor.TimeoutError("no reply")
 
-    def _fail(self, commands: deque[_Command], error: BaseException) -> None:
+    def _fail(self, commands: deque[_Command], error: Exception) -> None:
         while commands:
-            commands.popleft().settle(None, error)
+            self._refuse(commands.popleft().reply, error)
 
 
 def _encodable(part: Any) -> Any:

@@ -7,40 +7,46 @@ import asyncio
 from collections import deque
 from typing import Any, Final
 
-from voicebus.adapters.redis.multiplexing import Settle
+from voicebus.adapters.redis.multiplexing import Refuse
 
 _BATCH: Final = 256
 
-_Queued = tuple[tuple[Any, ...], dict[str, Any], Settle]
+_Queued = tuple[tuple[Any, ...], dict[str, Any], asyncio.Future[Any]]
 
 
 class Pipelines:
-    """Sends commands through `client`, in order, at most `timeout_s` each pipeline."""
+    """Sends commands through `client`, in order, at most `timeout_s` each pipeline.
 
-    def __init__(self, client: Any, *, timeout_s: float) -> None:
+    `refuse` hands the vendor's error to whoever waits for a reply.
+    """
+
+    def __init__(self, client: Any, refuse: Refuse, *, timeout_s: float) -> None:
+        self._refuse = refuse
         self._client = client
         self._timeout_s = timeout_s
         # Bounded by its callers: each waits for its own answers.
         self._queued: deque[_Queued] = deque()
+        self._under_way: list[_Queued] = []
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
         return len(self._queued)
 
-    def submit(self, command: tuple[Any, ...], options: dict[str, Any], settle: Settle) -> None:
+    def submit(self, command: tuple[Any, ...], options: dict[str, Any], reply: asyncio.Future[Any]) -> None:
         """Queue one command; never blocks."""
-        self._queued.append((command, options, settle))
+        self._queued.append((command, options, reply))
         self._wake.set()
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run(), name="redis-pipeline")
 
-    async def aclose(self, error: BaseException) -> None:
+    async def aclose(self, error: Exception) -> None:
         """End; commands without a reply fail with `error`."""
         if self._task is not None:
-            self._task.cancel(error)
+            self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        _settle(self._queued, [error] * len(self._queued))
+        for _, _, reply in (*self._under_way, *self._queued):
+            self._refuse(reply, error)
         self._queued.clear()
 
     async def _run(self) -> None:
@@ -49,15 +55,17 @@ class Pipelines:
             self._wake.clear()
             while self._queued:
                 batch = [self._queued.popleft() for _ in range(min(_BATCH, len(self._queued)))]
+                self._under_way = batch
                 try:
                     replies = await self._execute(batch)
-                except asyncio.CancelledError as cancelled:
-                    error = cancelled.args[0] if cancelled.args else cancelled
-                    _settle(batch, [error] * len(batch))
-                    raise
                 except Exception as error:  # noqa: BLE001 - handed to whoever waits
                     replies = [error] * len(batch)
-                _settle(batch, replies)
+                for (_, _, future), reply in zip(batch, replies, strict=True):
+                    if isinstance(reply, Exception):
+                        self._refuse(future, reply)
+                    elif not future.done():  # else its caller was cancelled
+                        future.set_result(reply)
+                self._under_way = []
 
     async def _execute(self, batch: list[_Queued]) -> list[Any]:
         async with asyncio.timeout(self._timeout_s):
@@ -69,11 +77,3 @@ class Pipelines:
                     pipeline.execute_command(*command, **options)
                 replies: list[Any] = await pipeline.execute(raise_on_error=False)
                 return replies
-
-
-def _settle(batch: "deque[_Queued] | list[_Queued]", replies: list[Any]) -> None:
-    for (_, _, settle), reply in zip(batch, replies, strict=True):
-        if isinstance(reply, BaseException):
-            settle(None, reply)
-        else:
-            settle(reply, None)

@@ -2,6 +2,8 @@
 
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from voicebus.adapters.redis.client import RedisConnection
 from voicebus.contracts.envelope import Entry
 from voicebus.contracts.streams import Keys
@@ -33,4 +35,4 @@ async def whole(bus: RedisConnection, keys: Keys, entry: Entry) -> Entry:
         failure = ToolFailure(kind="result_lost", message="the stored result of the call is not there any more")
         lost = {"outcome": Outcome.ERROR, "output": "The tool's result was lost.", "error": failure, "reference": None}
         found = result.model_copy(update=lost)
-    return entry.model_copy(update={"data": found.model_dump(mode="json")})
+    return replace(entry, data=found.model_dump(mode="json"))

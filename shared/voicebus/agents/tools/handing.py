@@ -10,6 +10,8 @@ import secrets
 from collections.abc import Mapping
 from typing import Final
 
+from msgspec.structs import replace
+
 from voicebus.adapters.redis.dispatch import new_entry
 from voicebus.adapters.redis.membership import Membership
 from voicebus.adapters.redis.registry import ToolRegistry
@@ -86,7 +88,7 @@ class Handing:
         return False
 
     async def _back(self, entry: Entry, delivery: Delivery, call: ToolCall) -> None:
-        copy = entry.model_copy(update={"data": {**entry.data, "hops": call.hops + 1}})
+        copy = replace(entry, data={**entry.data, "hops": call.hops + 1})
         flat = [text for pair in copy.fields().items() for text in pair]
         await until_reached(
             lambda: self._member.bus.script(HANDBACK, [delivery.stream], WORKERS_GROUP, delivery.entry_id, *flat)
