@@ -37,6 +37,8 @@ _encode: Final = msgspec.json.Encoder(order="sorted").encode
 class Stage(Enum):
     """Where a call is. A call that was answered is in none: it is forgotten but for its id."""
 
+    __hash__ = object.__hash__
+
     VETTING = "vetting"
     """The author's side is asked whether it may run."""
     ASKING = "asking"

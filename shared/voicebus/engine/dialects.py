@@ -52,14 +52,12 @@ def translate(event: Event) -> Sequence[Event]:
 
 def names_too_long(event: Event) -> bool:
     """Whether an id in `event` is longer than any server's: nothing is kept under such a name."""
-    return any(map(_has_long_id, (event, wire.mapping(event, "item"), wire.mapping(event, "response"))))
-
-
-def _has_long_id(source: Event) -> bool:
-    for key in _IDS if source else ():
-        value = source.get(key)
-        if isinstance(value, str) and len(value) > MAX_ID_CHARS:
-            return True
+    for source in (event, event.get("item"), event.get("response")):
+        if source and wire.is_mapping(source):
+            for key in _IDS:
+                value = source.get(key)
+                if isinstance(value, str) and len(value) > MAX_ID_CHARS:
+                    return True
     return False
 
 
@@ -76,8 +74,10 @@ def _with_item(event: Event) -> Sequence[Event]:
 
 def _item(item: Event) -> Event:
     """An item with the present names of its content; itself where it has them."""
+    if item.get("role") != "assistant":
+        return item
     content = wire.mappings(item, "content")
-    if item.get("role") != "assistant" or not any(wire.text(part, "type") in _CONTENT for part in content):
+    if not any(wire.text(part, "type") in _CONTENT for part in content):
         return item
     return {**item, "content": [_part(part) for part in content]}
 

@@ -54,16 +54,12 @@ class Linking:
         self.recovery: Recovery = Recovery(parts, self._cut)
         self.renewal: Renewal = Renewal(parts, self.recovery)
 
-    def heard(self, event: Mapping[str, Any]) -> bool:
+    def heard(self, kind: str, event: Mapping[str, Any]) -> bool:
         """An event of the model: whether it answers what a socket was told again, and nothing else."""
-        if not self.recovery.heard(event):
+        if not self.recovery.heard(kind, event):
             return False
         self._replayed(event)
         return True
-
-    def placed(self, event: Mapping[str, Any]) -> Mapping[str, Any]:
-        """An event of the model, with its item in its place among all that we know of."""
-        return self.recovery.placed(event)
 
     def went_live(self, session: Mapping[str, Any] | None, *, replayed: bool) -> None:
         """The conversation begins, or goes on behind a replay; `session` is how the socket has confirmed itself."""
@@ -162,7 +158,7 @@ class Linking:
             message = "The connection to the model was lost."
             details = {"type": "failed", "error": {"type": "server_error", "code": "model_lost", "message": message}}
         for event in self._p.unfinished.closing(response, status, details):
-            self._model.apply(event)
+            self._model.apply(event["type"], event)
             if self._p.face is not None:
                 if again and event["type"] == "response.done":
                     self._p.face.will_continue(response)
@@ -173,7 +169,7 @@ class Linking:
     def _truncated(self) -> None:
         """Truncations that are carried out here: the socket in use knows what was said as text, or there is none."""
         for event in self.recovery.truncated():
-            self._model.apply(event)
+            self._model.apply(event["type"], event)
             if self._p.face is not None:
                 self._p.face.show({key: value for key, value in event.items() if key != "event_id"})
             self.recovery.heard_less(wire.text(event, "item_id"))

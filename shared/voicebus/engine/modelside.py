@@ -73,18 +73,17 @@ class ModelSide:
             self._p.face.show_on(event, saying.response)
         return True
 
-    def apply(self, event: Event) -> None:
-        kind = wire.text(event, "type")
+    def apply(self, kind: str, event: Event) -> None:
+        """An event of this type."""
         if names_too_long(event):
             self._p.out.ignore(f"{kind[:80]} with an id that is too long")
             return
-        if kind.startswith("response."):
-            self._p.turns.heard_of(wire.text(event, "response_id"))
-            if not kind.endswith(".delta"):
-                self._p.unfinished.heard(kind, event)
+        self._p.unfinished.heard(kind, event)
         handler = self._HANDLERS.get(kind)
         if handler is not None:
             handler(self, event)
+        elif kind.startswith("response."):
+            self._p.turns.heard_of(wire.text(event, "response_id"))
 
     # --- responses ------------------------------------------------------------------------------------
 
@@ -150,7 +149,7 @@ class ModelSide:
         error = {"type": "server_error", "code": "response_stalled", "message": message}
         details = {"type": "failed", "error": error}
         done = {"type": "response.done", "response": {"id": response.id, "status": "failed", "status_details": details}}
-        self.apply(done)
+        self.apply("response.done", done)
         response.muted = True
         return done
 
@@ -188,6 +187,8 @@ class ModelSide:
         )
 
     def _observe_tokens(self, usage: Event) -> None:
+        if not usage:
+            return
         given = wire.mapping(usage, "input_token_details")
         cached = wire.mapping(given, "cached_tokens_details")
         made = wire.mapping(usage, "output_token_details")

@@ -21,9 +21,10 @@ from voicebus.engine.failures import CIRCUIT_OPEN, SESSION_EXPIRED, is_fatal
 from voicebus.engine.inputs import LinkLost
 from voicebus.engine.outputs import Dial, DropLink, ReleaseAudio
 from voicebus.engine.parts import Parts
-from voicebus.engine.replaying import Conversation, Replay
+from voicebus.engine.replaying import ANSWERS, Conversation, Replay
 from voicebus.engine.responses import Response
 from voicebus.engine.state import RECONNECT_TIMER
+from voicebus.engine.uplink import CONFIRMATIONS
 
 Event = Mapping[str, Any]
 
@@ -32,6 +33,8 @@ _PROVED_S: Final = 10.0
 # One that expired may have been short-lived by its server's choice.
 _PROVED_EXPIRED_S: Final = 0.5
 _ECHOES: Final = frozenset({"conversation.item.added", "conversation.item.created", "conversation.item.done"})
+# Events that may tell something of the socket itself, or of what it was told; all others pass by.
+_TELLING: Final = _ECHOES | ANSWERS | CONFIRMATIONS | {"response.done"}
 
 
 class Cut(Protocol):
@@ -177,23 +180,24 @@ class Recovery:
         replay.refresh(self._p.settings.told)
         self._resume(None, attempt=1)
 
-    def heard(self, event: Event) -> bool:
+    def heard(self, kind: str, event: Event) -> bool:
         """An event of the model: whether it answers the replay and nothing else."""
+        if kind not in _TELLING:
+            return False
         uplink = self._p.out.uplink
-        kind = wire.text(event, "type")
         if kind in _ECHOES and uplink.replayed and wire.text(wire.mapping(event, "item"), "id") in uplink.replayed:
             return True
         if kind == "response.done" and wire.text(wire.mapping(event, "response"), "status") == "completed":
             self._answered = True
-        if self._replay.heard(event):
+        if self._replay.heard(kind, event):
             return True
-        uplink.heard(event)
+        uplink.heard(kind, event)
         return False
 
-    def placed(self, event: Event) -> Event:
+    def placed(self, kind: str, event: Event) -> Event:
         """An event of the model: a new item goes behind what its socket was not told of and stands before it."""
         uplink, history = self._p.out.uplink, self._p.history
-        if not uplink.untold or wire.text(event, "type") not in _ECHOES or "previous_item_id" not in event:
+        if not uplink.untold or kind not in _ECHOES or "previous_item_id" not in event:
             return event
         if history.item(wire.text(wire.mapping(event, "item"), "id")) is not None:
             return event

@@ -8,6 +8,7 @@ what is cut off then is asked for again. If the first is lost before, the second
 from typing import Final
 
 from voicebus.contracts.journal import EventType
+from voicebus.engine import wire
 from voicebus.engine.config import Recovering
 from voicebus.engine.inputs import SpareEvent
 from voicebus.engine.outputs import Dial, ReleaseAudio, SwitchLink
@@ -83,7 +84,7 @@ class Renewal:
 
     def heard(self, item: SpareEvent) -> None:
         if self._spare is not None:
-            self._spare.heard(item.event)
+            self._spare.heard(wire.text(item.event, "type"), item.event)
             if self._spare.is_refused:
                 self.lost()
 
@@ -116,7 +117,7 @@ class Renewal:
         if self._due:
             self._due = False
             p.out.add(Dial(self._recovery.address, spare=True))
-        if not self.is_ready or not (self._forced or self._is_quiet()):
+        if self._spare is None or not self.is_ready or not (self._forced or self._is_quiet()):
             return
         p.out.record(EventType.MODEL_RECONNECTING, cause="renewal", attempt=1)
         p.out.observe("model_reconnect", cause="renewal")

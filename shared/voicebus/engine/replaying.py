@@ -19,6 +19,9 @@ from voicebus.engine.uplink import Uplink
 
 Event = Mapping[str, Any]
 
+ANSWERS: Final = frozenset({"session.updated", "conversation.item.deleted", "error"})
+"""Events of a socket that may answer what it was told again."""
+
 _OUTPUT: Final = "function_call_output"
 # The answers of a model to what was put behind an item that it has refused.
 _NO_PREVIOUS: Final = "item_create_invalid_previous_item_id"
@@ -210,9 +213,8 @@ class Replay:
 
     # --- what the socket says -------------------------------------------------------------------------
 
-    def heard(self, event: Event) -> bool:
-        """An event of this socket: whether it answers nothing but the replay."""
-        kind = wire.text(event, "type")
+    def heard(self, kind: str, event: Event) -> bool:
+        """An event of this socket, of `ANSWERS`: whether it answers nothing but the replay."""
         if kind == "session.updated" and self._unconfirmed:
             if self._unconfirmed == 1 and self._refused:
                 self._again()

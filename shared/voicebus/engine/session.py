@@ -190,10 +190,11 @@ class Session:
 
     def _read(self, item: ModelEvent) -> None:
         """A model's event, in whatever dialect. Where it means several, the last decides whether they are held back."""
-        if self._linking.heard(item.event):
+        kind = wire.text(item.event, "type")
+        if self._linking.heard(kind, item.event):
             self._out.add(ConcealInput(None))
             return
-        placed = self._linking.placed(item.event)
+        placed = self._linking.recovery.placed(kind, item.event)
         item = item if placed is item.event else ModelEvent(placed)
         events = translate(item.event)
         last = item if not events or events[-1] is item.event else ModelEvent(events[-1])
@@ -294,7 +295,7 @@ class Session:
         elif kind == SESSION_UPDATED:
             self._confirmed(event)
         else:
-            self._model.apply(event)
+            self._model.apply(kind, event)
             if self._p.face is not None:
                 self._p.face.show(event)
             self._linking.check()
@@ -305,7 +306,6 @@ class Session:
         if len(item.item_id) > MAX_ID_CHARS or len(item.response_id) > MAX_ID_CHARS:
             self._out.ignore("audio with an id that is too long")
             return
-        p.turns.heard_of(item.response_id)
         response = self._model.touch(item.response_id)
         if response is None or response.muted:
             return

@@ -66,6 +66,8 @@ from voicebus.engine.inputs import (
 
 
 class State(Enum):
+    __hash__ = object.__hash__  # an enum's own is Python, and each input looks its state up
+
     CONFIGURING = "configuring"
     LIVE = "live"
     RECONNECTING = "reconnecting"
@@ -223,16 +225,22 @@ TRANSITIONS: Final[Mapping[State, Mapping[Trigger, State]]] = {
 }
 
 
+# Events and timers that a state names; the one that nearly all inputs come in names none.
+_NAMED: Final[Mapping[State, frozenset[str]]] = {
+    state: frozenset(key for key in table if isinstance(key, str)) for state, table in TRANSITIONS.items()
+}
+
+
 def trigger(state: State, item: Input) -> Trigger:
     """What `item` is looked up under in the table of `state`."""
-    table = TRANSITIONS[state]
-    if isinstance(item, ModelEvent):
+    named = _NAMED[state]
+    if named and isinstance(item, ModelEvent):
         kind = wire.text(item.event, "type")
-        if kind in table:
+        if kind in named:
             return kind
-        if SIGN_OF_LIFE in table and kind.startswith(_ALIVE):
+        if SIGN_OF_LIFE in named and kind.startswith(_ALIVE):
             return SIGN_OF_LIFE
-    if isinstance(item, TimerFired) and item.key in table:
+    elif named and isinstance(item, TimerFired) and item.key in named:
         return item.key
     return type(item)
 

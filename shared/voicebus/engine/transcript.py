@@ -306,11 +306,11 @@ class Transcript:
 
     def _arm(self) -> None:
         """A timer for when the front line will have been heard."""
-        front = self._lines[self._order[0]] if self._order else None
         due = None
-        listened = not self._playback.is_away
-        if listened and front is not None and front.complete and front.audio and not front.waits_for_transcript:
-            due = self._playback.heard_at(front.item_id)
+        if self._order:
+            front = self._lines[self._order[0]]
+            if front.audio and front.complete and not front.waits_for_transcript and not self._playback.is_away:
+                due = self._playback.heard_at(front.item_id)
         if due == self._armed:
             return
         self._armed = due

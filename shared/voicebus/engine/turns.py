@@ -310,6 +310,8 @@ class Turns:
         if known is None and (response_id or not self._sequences):
             # Models of transport EVENTS may call a tool outside of any response: its call is answered all the same.
             known = self._open(response_id, None, current=bool(response_id))
+        elif known is not None:
+            known.last_event = self._out.now
         return known
 
     def _known(self, response_id: str) -> Response | None:
@@ -324,7 +326,7 @@ class Turns:
         return known
 
     def heard_of(self, response_id: str) -> None:
-        """Something came of `response_id`; what names no response belongs to the one that runs."""
+        """Something came of `response_id` that changes nothing; what names no response belongs to the one that runs."""
         response = self._known(response_id)
         if response is not None:
             response.last_event = self._out.now

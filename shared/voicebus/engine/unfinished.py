@@ -3,9 +3,9 @@
 They are those of a response that was cancelled (protocol 3.4), so that history, record and client end up as after one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from voicebus.engine import wire
 from voicebus.engine.bounds import trim
@@ -50,38 +50,54 @@ class Unfinished:
         self._open: dict[str, _Open] = {}
 
     def heard(self, kind: str, event: Event) -> None:
-        """An event of a response, of any type but deltas."""
-        response_id = wire.text(event, "response_id")
-        if kind == "response.done":
-            self._open.pop(wire.text(wire.mapping(event, "response"), "id"), None)
-        elif kind == "response.output_item.added":
-            opened = self._open.setdefault(response_id, _Open())
-            trim(self._open, _MAX_RESPONSES)
-            whole = wire.mapping(event, "item")
-            if len(opened.items) < MAX_TEXT_PARTS:
-                opened.items[wire.text(whole, "id")] = _Item(wire.index(event, "output_index"), whole)
-        elif kind == "response.output_item.done":
-            opened = self._open.setdefault(response_id, _Open())
-            trim(self._open, _MAX_RESPONSES)
-            opened.items.pop(wire.text(wire.mapping(event, "item"), "id"), None)
-            opened.has_finished = True
-        else:
-            self._part(kind, event, response_id)
+        """An event of the model; those of other types than the table's tell nothing of this."""
+        handler = self._HANDLERS.get(kind)
+        if handler is not None:
+            handler(self, event)
 
-    def _part(self, kind: str, event: Event, response_id: str) -> None:
+    def _response_done(self, event: Event) -> None:
+        self._open.pop(wire.text(wire.mapping(event, "response"), "id"), None)
+
+    def _item_added(self, event: Event) -> None:
+        opened, item = self._opened(event), wire.mapping(event, "item")
+        if len(opened.items) < MAX_TEXT_PARTS:
+            opened.items[wire.text(item, "id")] = _Item(wire.index(event, "output_index"), item)
+
+    def _item_done(self, event: Event) -> None:
+        opened = self._opened(event)
+        opened.items.pop(wire.text(wire.mapping(event, "item"), "id"), None)
+        opened.has_finished = True
+
+    def _opened(self, event: Event) -> _Open:
+        response_id = wire.text(event, "response_id")
         opened = self._open.get(response_id)
-        item = opened.items.get(wire.text(event, "item_id")) if opened is not None else None
-        if item is None:
-            return
-        index = wire.index(event, "content_index")
-        if kind == "response.content_part.added" and len(item.kinds) < MAX_TEXT_PARTS:
+        if opened is None:
+            opened = self._open[response_id] = _Open()
+            trim(self._open, _MAX_RESPONSES)
+        return opened
+
+    def _part_added(self, event: Event) -> None:
+        item = self._item_of(event)
+        if item is not None and len(item.kinds) < MAX_TEXT_PARTS:
+            index = wire.index(event, "content_index")
             spoken = "audio" if "audio" in wire.text(wire.mapping(event, "part"), "type") else "text"
             item.parts[index] = spoken, set()
             item.kinds[index] = spoken
-        elif kind == "response.content_part.done":
-            item.parts.pop(index, None)
-        elif kind.endswith(".done") and index in item.parts:
-            item.parts[index][1].add(kind)
+
+    def _part_done(self, event: Event) -> None:
+        item = self._item_of(event)
+        if item is not None:
+            item.parts.pop(wire.index(event, "content_index"), None)
+
+    def _part_ended(self, event: Event) -> None:
+        item = self._item_of(event)
+        part = item.parts.get(wire.index(event, "content_index")) if item is not None else None
+        if part is not None:
+            part[1].add(wire.text(event, "type"))
+
+    def _item_of(self, event: Event) -> _Item | None:
+        opened = self._open.get(wire.text(event, "response_id"))
+        return opened.items.get(wire.text(event, "item_id")) if opened is not None else None
 
     def is_whole(self, response: Response) -> bool:
         """Whether something of the response is finished or said to its end, and nothing has only begun."""
@@ -116,6 +132,15 @@ class Unfinished:
             events.append({"type": "response.output_item.done", **place, "item": whole})
         payload: dict[str, Any] = {"id": response_id, "status": status, "status_details": details, "output": []}
         return [*events, {"type": "response.done", "response": payload}]
+
+    _HANDLERS: ClassVar[Mapping[str, Callable[[Any, Event], None]]] = {
+        "response.done": _response_done,
+        "response.output_item.added": _item_added,
+        "response.output_item.done": _item_done,
+        "response.content_part.added": _part_added,
+        "response.content_part.done": _part_done,
+        **dict.fromkeys((*_DONE["audio"], *_DONE["text"]), _part_ended),
+    }
 
 
 def _said(kind: str, text: str) -> Event:

@@ -31,6 +31,18 @@ _WITH_AUDIO: Final = frozenset({_COMMIT, "input_audio_buffer.clear"})
 _DERIVED: Final = frozenset({"session.update", "response.create", "response.cancel", _TRUNCATE})
 
 
+CONFIRMATIONS: Final = frozenset(
+    {
+        "conversation.item.added",
+        "conversation.item.created",
+        "conversation.item.deleted",
+        "input_audio_buffer.committed",
+        "error",
+    }
+)
+"""Events of the model that confirm or refuse what it was sent."""
+
+
 class Uplink:
     """Passes events on to the model's socket, or keeps them. `refused` hears of an event that finds no room.
 
@@ -114,9 +126,8 @@ class Uplink:
 
     # --- from the model -------------------------------------------------------------------------------
 
-    def heard(self, event: Event) -> None:
-        """An event of the model: it may confirm or refuse something."""
-        kind = wire.text(event, "type")
+    def heard(self, kind: str, event: Event) -> None:
+        """An event of the model, of `CONFIRMATIONS`: it may confirm or refuse something."""
         if kind == "conversation.item.added" or kind == "conversation.item.created":
             self._confirmed(wire.mapping(event, "item"), wire.text(event, "previous_item_id") or None)
         elif kind == "conversation.item.deleted":
@@ -147,8 +158,11 @@ class Uplink:
         match: Event | None = None
         for one in self._unconfirmed:
             made = wire.mapping(one, "item")
-            same = wire.text(made, "type") == kind and wire.text(made, "role") == role
-            if one["type"] == _CREATE and (wire.text(made, "id") or (item_id if same else "")) == item_id:
+            own_id = wire.text(made, "id")
+            same = own_id == item_id or (
+                not own_id and wire.text(made, "type") == kind and wire.text(made, "role") == role
+            )
+            if same and one["type"] == _CREATE:
                 match = one
                 break
         if match is None:
