@@ -130,10 +130,7 @@ class PlaybackTracker:
 
     def is_heard(self, item_id: str, now: float) -> bool:
         """Whether nothing of the item remains to be played."""
-        for part in self.parts.values():  # noqa: SIM110 - asked for with every input, and a generator costs twice that
-            if part.item_id == item_id and not self._is_finished(part, now):
-                return False
-        return True
+        return self.heard_at(item_id, now) is None
 
     def is_playing(self, now: float) -> bool:
         """Whether anything remains to be played."""
@@ -153,9 +150,17 @@ class PlaybackTracker:
         ends = [self._ends(part) + self._absent for part in self.parts.values() if part.item_id == item_id]
         return max(ends, default=default)
 
-    def heard_at(self, item_id: str) -> float:
-        """When the item counts as played to its end at the latest (s), if somebody listens until then."""
-        return self.ends_at(item_id, default=0.0) + (_REPORT_SLACK if self._reports else 0.0)
+    def heard_at(self, item_id: str, now: float) -> float | None:
+        """When the item counts as played to its end at the latest (s), if somebody listens until then.
+
+        None where nothing of it remains to be played.
+        """
+        latest = None
+        for part in self.parts.values():
+            if part.item_id == item_id and not self._is_finished(part, now):
+                at = self._ends(part) + self._absent + (_REPORT_SLACK if self._reports else 0.0)
+                latest = at if latest is None or at > latest else latest
+        return latest
 
     def progress(self, item_id: str, now: float) -> tuple[float, float]:
         """How much of the item was played and received, in ms."""
@@ -189,7 +194,7 @@ class PlaybackTracker:
             del self.parts[part.item_id, part.content_index]
 
     def _ends(self, part: Part) -> float:
-        return part.starts + self.received_ms(part) / 1000
+        return part.starts + part.received / self.bytes_per_ms / 1000
 
     def _heard_until(self, now: float) -> float:
         """The listener's time."""

@@ -258,22 +258,31 @@ class Transcript:
 
     def flush(self, *, everything: bool = False) -> None:
         """Record every line from the front that is final, all of them if the session ends."""
+        due = None
         while self._order:
             line = self._lines[self._order[0]]
-            if not everything and len(self._order) <= _MAX_LINES and not self._is_final(line):
+            due = self._heard_at(line)
+            if not everything and len(self._order) <= _MAX_LINES and not self._is_final(line, due):
                 break
+            due = None
             self._out.cancel_timer(TRANSCRIPT_TIMER + line.item_id)
             self._order.pop(0)
             del self._lines[line.item_id]
             self._record(line)
-        self._arm()
+        self._arm(None if self._playback.is_away else due)
 
-    def _is_final(self, line: Line) -> bool:
+    def _heard_at(self, line: Line) -> float | None:
+        """When the audio of a line whose words stand will have been heard; None where nothing of it is to come."""
+        if not line.audio or line.cut or not line.complete or line.waits_for_transcript:
+            return None
+        return self._playback.heard_at(line.item_id, self._out.now)
+
+    def _is_final(self, line: Line, heard_at: float | None) -> bool:
         if not line.complete or line.waits_for_transcript:
             return False
         if self._playing and line.response is not None and line.response.model_id == self._playing:
             return line.cut
-        return not line.audio or line.cut or self._playback.is_heard(line.item_id, self._out.now)
+        return heard_at is None
 
     def _record(self, line: Line) -> None:
         self._recorded.add(line.item_id)
@@ -304,13 +313,8 @@ class Transcript:
             withheld=line.withheld,
         )
 
-    def _arm(self) -> None:
+    def _arm(self, due: float | None) -> None:
         """A timer for when the front line will have been heard."""
-        due = None
-        if self._order:
-            front = self._lines[self._order[0]]
-            if front.audio and front.complete and not front.waits_for_transcript and not self._playback.is_away:
-                due = self._playback.heard_at(front.item_id)
         if due == self._armed:
             return
         self._armed = due

@@ -22,6 +22,7 @@ from voicebus.agents.models.events import RealtimeModelEvent
 from voicebus.agents.models.translate import audio_event
 from voicebus.contracts.envelope import Message
 from voicebus.contracts.journal import ErrorRecorded, EventType
+from voicebus.engine import wire
 from voicebus.engine.outputs import ForwardAudio
 from voicebus.errors import ModelLinkError, VoicebusError
 from voicebus.runtime.frames import AudioDelta
@@ -173,7 +174,7 @@ class EventFace:
     def record(self, seq: int, kind: EventType, at_ms: int, data: Message) -> None:
         self._seq = seq
         if self._expected:
-            self._release(kind.value)
+            self._release(kind)
         if isinstance(data, ErrorRecorded):
             self._error_recorded(data)
         elif (event := self._showing.recorded(kind, data, seq)) is not None:
@@ -220,11 +221,18 @@ class EventFace:
 
     def items(self, history: Sequence[Mapping[str, Any]]) -> list[RealtimeItem]:
         """Items as programs see them; each is made once, as the engine replaces those that change."""
-        same = max(0, min(len(history), len(self._shown)) - _LATEST)
-        if self._shown[:same] != history[:same]:
+        shown, made = self._shown, self._made_of
+        same = max(0, min(len(history), len(shown)) - _LATEST)
+        if shown[:same] != history[:same]:
             same = 0
-        self._made_of[same:] = [self._made(item) for item in history[same:]]
-        self._shown[same:] = history[same:]
+        for place in range(same, len(history)):
+            item = history[place]
+            if place == len(shown):
+                shown.append(item)
+                made.append(self._made(item))
+            elif shown[place] is not item:
+                shown[place], made[place] = item, self._made(item)
+        del shown[len(history) :], made[len(history) :]
         if len(self._items) > 2 * len(history) + _SPARE:
             self._items = {id(item): self._items[id(item)] for item in history}
         return list(filter(None, self._made_of))
@@ -321,15 +329,14 @@ def read_items(history: Sequence[Mapping[str, Any]]) -> list[RealtimeItem]:
 def _weight(item: Mapping[str, Any]) -> int:
     """Bytes of the texts in an item."""
     size = 0
-    waiting: list[Any] = [item]
-    while waiting:
-        value = waiting.pop()
+    waiting: list[Any] = list(item.values())
+    for value in waiting:  # grows meanwhile
         if isinstance(value, str):
             size += sys.getsizeof(value)
-        elif isinstance(value, Mapping):
-            waiting.extend(value.values())
-        elif isinstance(value, list | tuple):
-            waiting.extend(value)
+        elif value and wire.is_mapping(value):
+            waiting += value.values()
+        elif value and isinstance(value, list | tuple):
+            waiting += value
     return size
 
 

@@ -69,12 +69,15 @@ _STATUSES: Final = frozenset({"in_progress", "completed", "incomplete"})
 
 def semantic_events(event: Event) -> list[RealtimeModelEvent]:
     """What follows the `raw_server_event` of `event`; nothing for audio deltas (`audio_event`) and unknown types."""
-    meanings: list[RealtimeModelEvent] = []
-    for present in translate(event):
-        handler = _HANDLERS.get(wire.text(present, "type"))
-        if handler is not None:
-            meanings += handler(present)
-    return meanings
+    presents = translate(event)
+    if len(presents) == 1:  # nearly all
+        return _meaning(presents[0])
+    return [meaning for present in presents for meaning in _meaning(present)]
+
+
+def _meaning(event: Event) -> list[RealtimeModelEvent]:
+    handler = _HANDLERS.get(wire.text(event, "type"))
+    return [] if handler is None else handler(event)
 
 
 def audio_event(delta: AudioDelta) -> RealtimeModelAudioEvent:
