@@ -157,9 +157,11 @@ class SessionAuthor:
         resolved = self._snapshots.get(snapshot)
         if resolved is None:
             return None
+        if name in resolved.tools:
+            return resolved.tools[name]
         label = max((label for label in resolved.tools if name.startswith(f"{label}.")), key=len, default="")
         hosted = resolved.tools.get(label)
-        return resolved.tools.get(name) or (hosted if isinstance(hosted, HostedMCPTool) else None)
+        return hosted if isinstance(hosted, HostedMCPTool) else None
 
     def guardrail(self, snapshot: int, name: str) -> Guardrail | None:
         """The guardrail that `GuardrailSpec.name` stood for at `snapshot`."""

@@ -6,6 +6,7 @@ nearly all are, cost one look into a table.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from operator import is_
 from typing import Any, Final
 
 from voicebus.engine import wire
@@ -41,7 +42,7 @@ _FLAT: Final[Mapping[str, tuple[str, ...]]] = {
     "modalities": ("output_modalities",),
     "max_response_output_tokens": ("max_output_tokens",),
 }
-_IDS: Final = ("item_id", "response_id", "previous_item_id", "id")
+_IDS: Final = ("item_id", "response_id", "previous_item_id")
 
 
 def translate(event: Event) -> Sequence[Event]:
@@ -52,13 +53,15 @@ def translate(event: Event) -> Sequence[Event]:
 
 def names_too_long(event: Event) -> bool:
     """Whether an id in `event` is longer than any server's: nothing is kept under such a name."""
-    for source in (event, event.get("item"), event.get("response")):
-        if source and wire.is_mapping(source):
-            for key in _IDS:
-                value = source.get(key)
-                if isinstance(value, str) and len(value) > MAX_ID_CHARS:
-                    return True
-    return False
+    for key in _IDS:
+        value = event.get(key)
+        if isinstance(value, str) and len(value) > MAX_ID_CHARS:
+            return True
+    return _is_long_named(event.get("item")) or _is_long_named(event.get("response"))
+
+
+def _is_long_named(part: Any) -> bool:
+    return wire.is_mapping(part) and len(wire.text(part, "id")) > MAX_ID_CHARS
 
 
 def _renamed(event: Event) -> Sequence[Event]:
@@ -101,10 +104,11 @@ def _response(event: Event) -> Sequence[Event]:
     changed: dict[str, Any] = {}
     if isinstance(details := response.get("status_details"), str):
         changed["status_details"] = {"type": wire.text(response, "status"), "reason": details}
-    output = wire.mappings(response, "output")
-    known = [_item(item) for item in output]
-    if any(new is not old for new, old in zip(known, output, strict=True)):
-        changed["output"] = known
+    if response.get("output"):
+        output = wire.mappings(response, "output")
+        known = [_item(item) for item in output]
+        if not all(map(is_, known, output)):
+            changed["output"] = known
     return ({**event, "response": {**response, **changed}},) if changed else (event,)
 
 

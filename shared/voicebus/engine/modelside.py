@@ -273,18 +273,20 @@ class ModelSide:
     def _item_added(self, event: Event) -> None:
         item = wire.mapping(event, "item")
         self._take(item, wire.text(event, "previous_item_id") or None, None)
-        if wire.text(item, "role") != "assistant":
+        if self._p.transcript.is_open(wire.text(item, "id")) and wire.text(item, "role") != "assistant":
             self._p.transcript.said(item, transcribes=self._p.settings.transcribes)
 
     def _item_done(self, event: Event) -> None:
         item = wire.mapping(event, "item")
-        known = self._p.history.item(wire.text(item, "id")) is not None
+        item_id = wire.text(item, "id")
+        known = self._p.history.item(item_id) is not None
         if not self._is_server:
             self._take(item, wire.text(event, "previous_item_id") or None, None)
         elif not known or wire.text(item, "role") != "assistant":  # else `response.output_item.done` tells of it
             self._take(item, wire.text(event, "previous_item_id") or None, None, repeats=False)
-        self._p.transcript.said(item, transcribes=self._p.settings.transcribes)
-        self._p.transcript.finished(item)
+        if self._p.transcript.is_open(item_id):
+            self._p.transcript.said(item, transcribes=self._p.settings.transcribes)
+            self._p.transcript.finished(item)
         self._p.hosted.finished(item, self._p.turns.active)
 
     def _take(
@@ -295,11 +297,11 @@ class ModelSide:
         A call is an item of the history from when the model has `made` it, with its arguments (parity 2.2).
         """
         item_id, kind = wire.text(item, "id"), wire.text(item, "type")
+        if kind == "function_call" and not made and self._is_server:
+            return
         if kind == "function_call_output":
             self._p.history.answered(wire.text(item, "call_id"), item_id)
         if self._p.history.is_hidden(item_id):
-            return
-        if kind == "function_call" and not made and self._is_server:
             return
         added = self._p.history.put(item, previous)
         if kind == "message":

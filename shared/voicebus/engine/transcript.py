@@ -135,6 +135,10 @@ class Transcript:
                 line.cut, line.heard_text = True, ""
         return line
 
+    def is_open(self, item_id: str) -> bool:
+        """Whether the item has a line that is not recorded yet."""
+        return item_id in self._lines
+
     def said(self, item: Mapping[str, Any], *, transcribes: bool) -> None:
         """A user's, a system's or a seeded assistant's item stands."""
         line = self._lines.get(wire.text(item, "id"))

@@ -443,8 +443,8 @@ class SessionDriver:
 def _known(item: Input, outputs: Sequence[Output]) -> Input | None:
     """What of `item` whoever reads along may know; None where that is nothing, or nothing yet."""
     first = outputs[0] if outputs else None
-    if isinstance(first, HoldInput):
+    if type(first) is HoldInput:
         return None
-    if isinstance(first, ConcealInput):
+    if type(first) is ConcealInput:
         return None if first.event is None else ModelEvent(first.event)
     return item

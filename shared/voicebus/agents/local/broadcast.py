@@ -135,7 +135,7 @@ class _Consumer:
     def __init__(self, broadcast: Broadcast, queue: _Queue) -> None:
         self._broadcast = broadcast
         self._queue = queue
-        self._began = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._failed = False
 
     def __aiter__(self) -> "_Consumer":
@@ -143,9 +143,9 @@ class _Consumer:
 
     async def __anext__(self) -> RealtimeSessionEvent:
         queue = self._queue
-        if not self._began:
+        if self._loop is None:
             # Loops that are started together see the same events: the first must not run ahead before the others begin.
-            self._began = True
+            self._loop = asyncio.get_running_loop()
             await asyncio.sleep(0)
         while not queue.events:
             if self._broadcast.ended:
@@ -153,7 +153,7 @@ class _Consumer:
                     self._failed = True
                     raise self._broadcast.failure
                 raise StopAsyncIteration
-            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            waiter: asyncio.Future[None] = self._loop.create_future()
             queue.waiting.add(waiter)
             try:
                 await waiter
