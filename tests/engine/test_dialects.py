@@ -222,14 +222,14 @@ def test_a_late_start_opens_no_second_response() -> None:
     talk.model("response.created", response={})
     talk.model("response.created", response={"id": "resp_1"})
     assert len(talk.emitted("agent_start")) == 1
-    assert talk.session._p.turns.active is not None
+    assert talk.session._p.turns.responses.active is not None
 
 
 def test_the_end_of_an_unknown_response_leaves_the_one_that_runs() -> None:
     talk = Talk().asked()
     talk.ends("resp_0")
-    assert talk.session._p.turns.active is not None
-    assert talk.session._p.turns.active.id == "resp_1"
+    assert talk.session._p.turns.responses.active is not None
+    assert talk.session._p.turns.responses.active.id == "resp_1"
     talk.asks()
     assert not talk.sent("response.create", talk.last)
 

@@ -108,4 +108,4 @@ def test_the_end_of_an_older_turn_leaves_the_one_that_runs() -> None:
         if number == 1:
             talk.ends("resp_1")
     talk.ends("resp_1")
-    assert talk.session._p.turns.active is not None
+    assert talk.session._p.turns.responses.active is not None

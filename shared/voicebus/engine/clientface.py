@@ -177,7 +177,7 @@ class ClientFace:
                 self._out.to_client(event)
             case Forward(event):
                 if _ends_turn(event):
-                    self._turns.user_turn_ended()
+                    self._turns.responses.user_turn_ended()
                 self._out.pass_on(self.outgoing(event))
             case CreateResponse(response, event_id):
                 self._declare(wire.mappings(response, "tools"))
@@ -191,7 +191,7 @@ class ClientFace:
                     self._turns.withdraw()
                 self._calls.interrupted()
             case CancelResponse(str() as response_id, event_id):
-                cancelled = self._turns.responses.get(response_id)
+                cancelled = self._turns.responses.by_id.get(response_id)
                 if cancelled is not None:
                     cancelled.continues = False
                     self._turns.cancel(cancelled, event_id=event_id)
@@ -204,7 +204,7 @@ class ClientFace:
         """Follow-ups of an ended chain, and text that still comes of a response that was stopped."""
         response_id = wire.text(event, "response_id") or wire.text(wire.mapping(event, "response"), "id")
         item_id = wire.text(event, "item_id") or wire.text(wire.mapping(event, "item"), "id")
-        response = self._turns.responses.get(response_id)
+        response = self._turns.responses.by_id.get(response_id)
         if response is None:
             return item_id in self._unseen_items
         if response.unseen:

@@ -34,7 +34,7 @@ class DeadAir:
             self._out.set_timer(DEAD_AIR_TIMER, self._limit)
             return
         self._out.cancel_timer(DEAD_AIR_TIMER)
-        if self._turns.active is not None:
+        if self._turns.responses.active is not None:
             self._asked = self._replaced = False
         self._count()
         self._counted = None

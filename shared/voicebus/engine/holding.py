@@ -210,9 +210,9 @@ class Holding:
     # --- what it is about -----------------------------------------------------------------------------
 
     def _held_by(self, response_id: str) -> _Held | None:
-        if not self._agent().holds and response_id and response_id not in self._turns.responses:
+        if not self._agent().holds and response_id and response_id not in self._turns.responses.by_id:
             return None
-        response = self._turns.touched(response_id)
+        response = self._turns.responses.touched(response_id)
         if response is None or not response.agent.holds:
             return None
         held = self._responses.get(response.id)
@@ -262,7 +262,7 @@ class Holding:
             known = self._items.get(wire.text(item, "id"))
             if known is not None or wire.text(item, "role") != "assistant" or kind == "conversation.item.retrieved":
                 return known
-            active = self._turns.active
+            active = self._turns.responses.active
             return self._held_by(active.id) if active is not None else None
         return None
 

@@ -50,7 +50,7 @@ class Interruptions:
         """The user speaks: the listener's side stops at once. The model cancels by itself where it was told to."""
         if self._stops_itself:
             return
-        active = self._turns.active
+        active = self._turns.responses.active
         held = self._holding.waiting()
         if not self._playback.parts and not held:
             return
@@ -68,8 +68,8 @@ class Interruptions:
         if self._stops_itself:
             self._out.add(StopModel(item.response_id, item.cancel, item.truncate))
             return
-        active = self._turns.active
-        named = None if item.response_id is None else self._turns.responses.get(item.response_id)
+        active = self._turns.responses.active
+        named = None if item.response_id is None else self._turns.responses.by_id.get(item.response_id)
         if item.response_id is not None and (named is None or active is not named):
             active = None
         if item.truncate and (item.response_id is None or named is not None):
@@ -111,7 +111,7 @@ class Interruptions:
     def by_guardrail(self, trip: Trip) -> bool:
         """Stop the response that tripped; tells whether the model is to be told why."""
         source = trip.response
-        told = self._turns.latest is source and not self._turns.is_create_pending
+        told = self._turns.responses.latest is source and not self._turns.is_create_pending
         self.stop(source)
         return told
 

@@ -83,7 +83,7 @@ class ModelSide:
         if handler is not None:
             handler(self, event)
         elif kind.startswith("response."):
-            self._p.turns.heard_of(wire.text(event, "response_id"))
+            self._p.turns.responses.heard_of(wire.text(event, "response_id"))
 
     # --- responses ------------------------------------------------------------------------------------
 
@@ -104,7 +104,7 @@ class ModelSide:
 
     def touch(self, response_id: str) -> Response | None:
         """The response that an event belongs to, None where it has ended (the event is late)."""
-        response = self._p.turns.touched(response_id)
+        response = self._p.turns.responses.touched(response_id)
         if response is None or not response.active:
             self._p.out.ignore("late event of a response")
             return None
@@ -145,7 +145,9 @@ class ModelSide:
     def give_up(self, response: Response) -> Event:
         """End a response of which nothing more comes; returns the `response.done` that the model owes."""
         self._p.turns.cancel(response)
-        message = f"The model sent nothing of its response for {self._p.turns.stall_timeout:g} s; it was given up."
+        message = (
+            f"The model sent nothing of its response for {self._p.turns.responses.stall_timeout:g} s; it was given up."
+        )
         error = {"type": "server_error", "code": "response_stalled", "message": message}
         details = {"type": "failed", "error": error}
         done = {"type": "response.done", "response": {"id": response.id, "status": "failed", "status_details": details}}
@@ -254,7 +256,7 @@ class ModelSide:
 
     def _output_item_done(self, event: Event) -> None:
         # Not by `touch`: a call that was finished counts also where its response has been told to end before.
-        response = self._p.turns.touched(wire.text(event, "response_id"))
+        response = self._p.turns.responses.touched(wire.text(event, "response_id"))
         item = wire.mapping(event, "item")
         if response is None:
             self._p.out.ignore("output item of no response")
@@ -287,7 +289,7 @@ class ModelSide:
         if self._p.transcript.is_open(item_id):
             self._p.transcript.said(item, transcribes=self._p.settings.transcribes)
             self._p.transcript.finished(item)
-        self._p.hosted.finished(item, self._p.turns.active)
+        self._p.hosted.finished(item, self._p.turns.responses.active)
 
     def _take(
         self, item: Event, previous: str | None, response: Response | None, *, made: bool = False, repeats: bool = True
@@ -308,7 +310,7 @@ class ModelSide:
             self._p.transcript.open(item, previous, self._p.settings.agent.name, response)
         if added is None and repeats and self._p.history.item(item_id) is not None:
             # Not where it is the echo of an item that the session has created.
-            added = None if self._is_server and self._p.turns.active is None else False
+            added = None if self._is_server and self._p.turns.responses.active is None else False
         self._p.history_changed(item_id, added)
 
     def _item_retrieved(self, event: Event) -> None:
@@ -350,7 +352,7 @@ class ModelSide:
     def _speech_stopped(self, event: Event) -> None:
         self._p.turns.speaking = False
         self._p.transcript.speech_stopped(wire.text(event, "item_id"))
-        self._p.turns.user_turn_ended()
+        self._p.turns.responses.user_turn_ended()
 
     def _committed(self, event: Event) -> None:
         self._p.turns.speaking = False
@@ -360,7 +362,7 @@ class ModelSide:
             self._p.turns.request()
 
     def _timeout_triggered(self, event: Event) -> None:
-        self._p.turns.user_turn_ended()
+        self._p.turns.responses.user_turn_ended()
         self._p.out.emit(
             "input_audio_timeout_triggered",
             item_id=wire.text(event, "item_id"),

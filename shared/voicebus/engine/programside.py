@@ -33,14 +33,14 @@ class ProgramSide:
         p = self._p
         content = [dict(part) for part in item.content]
         message = {"id": p.out.mint(), "type": "message", "role": "user", "content": content}
-        p.turns.user_turn_ended()
+        p.turns.responses.user_turn_ended()
         p.out.send(p.inputs.outgoing({**item.extra, "type": "conversation.item.create", "item": message}))
         if item.respond:
             p.turns.request()
 
     def commit_audio(self, item: CommitAudio) -> None:
         p = self._p
-        p.turns.user_turn_ended()
+        p.turns.responses.user_turn_ended()
         event_id = p.out.mint()
         p.out.send(p.inputs.outgoing({"type": "input_audio_buffer.commit", "event_id": event_id}))
         if item.respond:
@@ -99,8 +99,8 @@ class ProgramSide:
             case "conversation.item.truncate":
                 p.interruptions.by_raw(wire.text(event, "item_id"), wire.number(event, "audio_end_ms"))
             case "input_audio_buffer.commit":
-                p.turns.user_turn_ended()
+                p.turns.responses.user_turn_ended()
             case "conversation.item.create" if wire.text(wire.mapping(event, "item"), "role") == "user":
-                p.turns.user_turn_ended()
+                p.turns.responses.user_turn_ended()
             case _:
                 pass

@@ -273,9 +273,9 @@ class Session:
             p.face.end_chain("cancelled", "client_cancelled")
         p.calls.end()
         p.holding.end()
-        if p.turns.active is not None:
-            p.transcript.response_ended(p.turns.active)
-            self._model.turn_ended(p.turns.active, "cancelled", {})
+        if p.turns.responses.active is not None:
+            p.transcript.response_ended(p.turns.responses.active)
+            self._model.turn_ended(p.turns.responses.active, "cancelled", {})
         p.transcript.flush(everything=True)
         self._out.record(EventType.SESSION_ENDED, reason=reason, duration_ms=self._out.ms())
         self._out.close(reason, client_code)
@@ -320,7 +320,7 @@ class Session:
             self._out.emit("audio_start", item_id=item.item_id, content_index=item.content_index)
             p.transcript.sounds(item.item_id, response, p.playback.starts_at(part, self._out.now))
             if response.first_audio is None:
-                p.turns.sounded(response)
+                p.turns.responses.sounded(response)
         part.received += item.size
         forward = self._address(item)
         if not response.agent.holds:

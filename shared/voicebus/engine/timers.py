@@ -12,9 +12,10 @@ from voicebus.engine.interludes import INTERLUDE_TIMER
 from voicebus.engine.modelside import ModelSide
 from voicebus.engine.parts import Parts
 from voicebus.engine.renewal import RENEW_TIMER, SWITCH_TIMER, Renewal
+from voicebus.engine.responding import STALL_TIMER
 from voicebus.engine.state import CONFIRM_TIMER
 from voicebus.engine.transcript import HEARD_TIMER, TRANSCRIPT_TIMER
-from voicebus.engine.turns import CREATE_TIMER, RETRY_TIMER, STALL_TIMER
+from voicebus.engine.turns import CREATE_TIMER, RETRY_TIMER
 from voicebus.engine.verdicts import Verdicts
 
 
@@ -51,7 +52,7 @@ class Timers:
 
     def _response_stalled(self, _: str) -> None:
         p = self._p
-        response = p.turns.stalled(lambda response: p.calls.is_running_for(response) or p.holding.is_over(response))
+        response = p.turns.responses.stalled(lambda one: p.calls.is_running_for(one) or p.holding.is_over(one))
         if response is None:
             return
         p.interruptions.mute(response)

@@ -1,4 +1,4 @@
-"""Responses of the model: which one runs, and when the next `response.create` may go out (parity 0.3, 2.4-2.8, 124).
+"""When the next `response.create` may go out, and which response answers it (parity 0.3, 2.4-2.8, 124).
 
 Rules:
 
@@ -14,7 +14,6 @@ Rules:
 6. A running response of which nothing has come for three times `create_timeout_ms`, and whose tools have all answered,
    is given up: cancelled by id and treated as ended, so that it does not block creates for ever.
 7. A model of transport EVENTS sequences by itself: creates go to it at once and unmarked, and nothing is watched.
-8. Servers and models that name no response mean the one that runs; it gets an id here, beside the one it may get later.
 """
 
 from collections import deque
@@ -25,31 +24,28 @@ from voicebus.engine import wire
 from voicebus.engine.bounds import trim
 from voicebus.engine.config import AgentSpec, Transport
 from voicebus.engine.outbox import Outbox
+from voicebus.engine.responding import Responses
 from voicebus.engine.responses import Create, Response, follow_up_parameters
 from voicebus.engine.settings import offered_tools, own_tools
 from voicebus.engine.view import OWN_METADATA_KEY
 
 CREATE_TIMER: Final = "create"
 RETRY_TIMER: Final = "retry"
-STALL_TIMER: Final = "stall"
 ALREADY_ACTIVE: Final = "conversation_already_has_active_response"
 
 # Retries of one create against responses that we do not see; each waits twice as long (s).
 _MAX_BLIND_RETRIES: Final = 5
 _FIRST_RETRY: Final = 0.25
-# A response may be silent for this many times the limit of a create before it is given up.
-_STALL_FACTOR: Final = 3
 # Creates that may wait; only a client that ignores the refusals gets there.
 _MAX_WAITING: Final = 32
-# Responses remembered after their end, for late events, verdicts and results.
-_REMEMBERED: Final = 64
 _MAX_METADATA: Final = 16
 
 
 class Turns:
     """The sequencer. The session tells it what the model says; it sends creates and cancels.
 
-    `speaking`: the model hears the user speak. `awaited`: the model has the user's turn and will answer it by itself.
+    `responses` are those that there are. `speaking`: the model hears the user speak. `awaited`: it has the user's turn
+    and will answer it by itself.
     """
 
     def __init__(
@@ -58,7 +54,6 @@ class Turns:
         self._out = out
         self._sequences = transport is Transport.WIRE
         self._timeout = timeout
-        self.stall_timeout: float = timeout * _STALL_FACTOR
         self._agent = agent
         self._waiting: deque[Create] = deque()
         self._outstanding: Create | None = None
@@ -74,19 +69,17 @@ class Turns:
         # Without a socket nothing goes out; creates wait for the next one, those out of band in `_apart_again`.
         self.connected_now: bool = True
         self._apart_again: list[Create] = []
-        self._turn_ended: float | None = None
         self.speaking: bool = False
         self.awaited: bool = False
-        self.responses: dict[str, Response] = {}
-        self.active: Response | None = None
-        self.latest: Response | None = None
+        self.responses: Responses = Responses(out, agent, timeout, watched=self._sequences)
         self.hold_manual: Callable[[], bool] = lambda: False
         self.hold_all: Callable[[], bool] = lambda: False
 
     @property
     def is_create_pending(self) -> bool:
         """Whether a response was asked for that is not there yet: an unmarked one that runs may be the one."""
-        unmarked = self.active is not None and self.active.create is None and not self._marks_come_back
+        active = self.responses.active
+        unmarked = active is not None and active.create is None and not self._marks_come_back
         return bool(self._waiting) or (self._outstanding is not None and not unmarked)
 
     def is_outstanding_for(self, followed: Response) -> bool:
@@ -100,7 +93,7 @@ class Turns:
     @property
     def awaits_answer(self) -> bool:
         """Whether an answer was asked for, by the user's turn or by a create, and has not begun."""
-        if self.active is not None or not self.connected_now:
+        if self.responses.active is not None or not self.connected_now:
             return False
         return self.awaited or (self._outstanding is not None and not self._outstanding.withdrawn)
 
@@ -111,10 +104,6 @@ class Turns:
             self.request(optional=True)
             if self._outstanding is not None:
                 self._outstanding.nudge = True
-
-    def user_turn_ended(self) -> None:
-        """Latencies of the answer count from now."""
-        self._turn_ended = self._out.now
 
     # --- wishes ---------------------------------------------------------------------------------------
 
@@ -189,16 +178,13 @@ class Turns:
     @property
     def is_quiet(self) -> bool:
         """Whether nothing is said, asked for or waited for, and nobody speaks."""
-        idle = self.active is None and self._outstanding is None and not self._waiting and not self._apart
-        return idle and not self.speaking and not self.awaited and not self._running_apart()
+        idle = self.responses.active is None and self._outstanding is None and not self._waiting and not self._apart
+        return idle and not self.speaking and not self.awaited and not self.responses.apart
 
     @property
     def is_free(self) -> bool:
         """Whether it is quiet and a create could go out now."""
         return self.connected_now and self.is_quiet and not self._backing_off and not self.hold_all()
-
-    def _running_apart(self) -> list[Response]:
-        return [response for response in self.responses.values() if response.active and response.out_of_band]
 
     def disconnected(self) -> list[Response]:
         """The socket is lost: what was asked for is asked for again on the next one.
@@ -215,8 +201,8 @@ class Turns:
         if self._out.now >= self._rests_until:
             self._backing_off = False
             self._out.cancel_timer(RETRY_TIMER)
-        running = self._running_apart()
-        return running if self.active is None else [*running, self.active]
+        running = self.responses.apart
+        return running if self.responses.active is None else [*running, self.responses.active]
 
     def again(self, cut: Response) -> None:
         """Ask for a response that was cut off once more, as it was asked for; to the client it goes on."""
@@ -249,9 +235,9 @@ class Turns:
 
     def pump(self) -> None:
         """Send the next create if nothing is in its way."""
-        if not self.connected_now:
+        if not self._waiting or not self.connected_now or self._backing_off:
             return
-        if self._outstanding is not None or self.active is not None or self._backing_off or not self._waiting:
+        if self._outstanding is not None or self.responses.active is not None:
             return
         if self.hold_all() or (self._waiting[0].manual and self.hold_manual()):
             return
@@ -288,7 +274,7 @@ class Turns:
 
     def cancelled(self, response_id: str) -> None:
         """The program has cancelled a response by itself; "" is the one that runs."""
-        response = self.responses.get(response_id) if response_id else self.active
+        response = self.responses.by_id.get(response_id) if response_id else self.responses.active
         if response is not None:
             response.cancelling = True
 
@@ -304,33 +290,6 @@ class Turns:
 
     # --- what the model says --------------------------------------------------------------------------
 
-    def touched(self, response_id: str) -> Response | None:
-        """An event of `response_id` came: its response, opened now if its `response.created` is late (parity 2.28)."""
-        known = self._known(response_id)
-        if known is None and (response_id or not self._sequences):
-            # Models of transport EVENTS may call a tool outside of any response: its call is answered all the same.
-            known = self._open(response_id, None, current=bool(response_id))
-        elif known is not None:
-            known.last_event = self._out.now
-        return known
-
-    def _known(self, response_id: str) -> Response | None:
-        """The response of this id; where none is named, or the one that runs has no name yet, that one."""
-        active = self.active
-        if not response_id:
-            return active
-        known = self.responses.get(response_id)
-        if known is None and active is not None and not active.model_id:
-            active.model_id = response_id
-            self.responses[response_id] = known = active
-        return known
-
-    def heard_of(self, response_id: str) -> None:
-        """Something came of `response_id` that changes nothing; what names no response belongs to the one that runs."""
-        response = self._known(response_id)
-        if response is not None:
-            response.last_event = self._out.now
-
     def created(self, payload: Mapping[str, Any]) -> Response | None:
         """`response.created`; None where it repeats what is known."""
         mark = wire.text(wire.mapping(payload, "metadata"), OWN_METADATA_KEY)
@@ -344,12 +303,12 @@ class Turns:
             self.awaited = False
         if create is None and self._marks_come_back and self._outstanding is not None and self._outstanding.nudge:
             self._outstanding.withdrawn = True  # the model has begun by itself after all
-        response_id, active = wire.text(payload, "id"), self.active
+        response_id, active = wire.text(payload, "id"), self.responses.active
         # One without a name begins the response whose first words came before it, if there is one.
         unstarted = active if active is not None and not active.started else None
-        known = self.responses.get(response_id) if response_id else unstarted
+        known = self.responses.by_id.get(response_id) if response_id else unstarted
         if known is None:
-            response = self._open(response_id, create)
+            response = self.responses.open(response_id, create)
             if create is None and not self._marks_come_back:
                 # It may be the answer to our create: the end of this response will tell, however long it takes.
                 self._out.cancel_timer(CREATE_TIMER)
@@ -367,26 +326,16 @@ class Turns:
 
     def done(self, payload: Mapping[str, Any]) -> Response | None:
         """`response.done`; None where that response had ended already."""
-        response_id, running = wire.text(payload, "id"), self.active
-        response = self._known(response_id)
+        response_id, running = wire.text(payload, "id"), self.responses.active
+        response = self.responses.named(response_id)
         if response is None and response_id:
             response = self.created(payload)
         if response is None or not response.active:
             return None
-        response.active = False
-        if (
-            response.waited_from is not None
-            and response.waited_from == self._turn_ended
-            and (response.first_audio or response.first_text) is not None
-        ):
-            self._turn_ended = None  # that turn has got its answer; what follows is measured by itself
-        if self.active is response:
-            # One that nothing was heard of before leaves the one that runs alone.
-            self.active = running if running is not None and running.active else None
-        if self.active is None:
-            self._out.cancel_timer(STALL_TIMER)
-            if self._outstanding is not None and response.create is None and not self._marks_come_back:
-                self._assumed = self._release()
+        self.responses.ended(response, running)
+        unmarked = response.create is None and not self._marks_come_back
+        if self._outstanding is not None and unmarked and self.responses.active is None:
+            self._assumed = self._release()
         return response
 
     def refused(self, error: Mapping[str, Any]) -> tuple[bool, Create | None]:
@@ -403,7 +352,7 @@ class Turns:
             return True, None
         if code != ALREADY_ACTIVE or create.manual:
             return True, create  # a client that met the server's own response is told so, as by any server
-        if self.active is None:
+        if self.responses.active is None:
             # A response that we do not know of: try again a little later.
             create.attempts += 1
             if create.attempts > _MAX_BLIND_RETRIES:
@@ -435,53 +384,6 @@ class Turns:
             self._given_up[create.id] = create
             trim(self._given_up, _MAX_WAITING)
         return None if create is None or create.withdrawn else create
-
-    def stalled(self, excused: Callable[[Response], bool]) -> Response | None:
-        """The watch over the running response has run out: that response, if it is to be given up.
-
-        The watch is not set again with each event, which would cost a timer for every piece of audio, but here.
-        """
-        response = self.active
-        if response is None:
-            return None
-        left = response.last_event + self.stall_timeout - self._out.now
-        if left <= 0 and not excused(response):
-            return response
-        self._out.set_timer(STALL_TIMER, left if left > 0 else self.stall_timeout)
-        return None
-
-    def sounded(self, response: Response) -> None:
-        """The first audio of a response is here."""
-        response.first_audio = self._out.now
-        if response.waited_from is not None:
-            self._out.observe("response_latency", self._out.now - response.waited_from)
-
-    def _open(self, response_id: str, create: Create | None, *, current: bool = True) -> Response:
-        """A new response; one that is not `current` has ended already."""
-        out_of_band = create is not None and create.out_of_band
-        now = self._out.now
-        response = Response(
-            response_id or self._out.mint(),
-            self._agent(),
-            now,
-            response_id,
-            create=create,
-            out_of_band=out_of_band,
-            active=current,
-            last_event=now,
-        )
-        self.responses[response.id] = response
-        if current and not out_of_band:
-            # An interlude is no answer to the user's turn, which is still waited for.
-            response.waited_from = self._turn_ended if response.interlude_in is None else None
-            self.active = self.latest = response
-            if self._sequences:
-                self._out.set_timer(STALL_TIMER, self.stall_timeout)
-        if len(self.responses) > _REMEMBERED:
-            for old in list(self.responses)[: -_REMEMBERED // 2]:
-                if self.responses[old] is not self.active:
-                    del self.responses[old]
-        return response
 
     def _claim(self, mark: str, payload: Mapping[str, Any]) -> Create | None:
         """The create that this new response answers, None where it began unasked."""

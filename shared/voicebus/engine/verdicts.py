@@ -73,7 +73,7 @@ class Verdicts:
     def _forbid(self, trip: InputTrip) -> None:
         """The model forgets what the user said, drops its answer to it, and answers the guardrail instead."""
         p = self._p
-        answers = [response for response in p.turns.responses.values() if response.began >= trip.since]
+        answers = [response for response in p.turns.responses.by_id.values() if response.began >= trip.since]
         for response in answers:
             p.interruptions.stop(response)
         # The model may have begun an answer by itself of which we have not heard yet.
