@@ -89,7 +89,7 @@ class Background:
         self._set_timer(None)
 
     def _look_at(self, call_id: str, before: Response | None) -> None:
-        latest = self._turns.latest
+        latest = self._turns.responses.latest
         if before is None:
             if self._history.output_of(call_id) is not None:  # the model has confirmed it
                 self._due[call_id] = latest
