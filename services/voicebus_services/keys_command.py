@@ -44,6 +44,12 @@ def create_command(
     messages_per_second: Annotated[
         int | None, typer.Option(envvar="VOICEBUS_KEY_MESSAGES_PER_SECOND", help="Messages of one connection.")
     ] = None,
+    message_bytes: Annotated[
+        int | None, typer.Option(envvar="VOICEBUS_KEY_MESSAGE_BYTES", help="Bytes of one message.")
+    ] = None,
+    audio_speed: Annotated[
+        float | None, typer.Option(envvar="VOICEBUS_KEY_AUDIO_SPEED", help="Audio of one client, times real time.")
+    ] = None,
     session_length: Annotated[
         float | None, typer.Option(envvar="VOICEBUS_KEY_SESSION_LENGTH", help="Seconds that a session may last.")
     ] = None,
@@ -64,6 +70,8 @@ def create_command(
         "sessions": max_sessions,
         "connections_per_minute": connections_per_minute,
         "messages_per_second": messages_per_second,
+        "message_bytes": message_bytes,
+        "audio_speed": audio_speed,
         "session_length": session_length,
         "idle_time": idle_time,
         "session_tokens": session_tokens,

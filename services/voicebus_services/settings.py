@@ -239,6 +239,13 @@ class ApiSettings(HttpSettings):
     allowed_origins: Origins | None = Field(
         None, description="Pages that browsers may use this port from, separated by commas; any that has a credential."
     )
+    max_failed_credentials_per_minute: int = Field(
+        600,
+        ge=0,
+        le=1_000_000,
+        description="Wrong credentials from one address, as many at once, and a tenth of it that begin alike;"
+        " 0 is no limit.",
+    )
     jwt_issuer: str | None = Field(None, min_length=1, description="Who issues the tokens (JWT) that are taken: `iss`.")
     jwt_audience: str | None = Field(None, min_length=1, description="Whom the tokens are for: `aud`.")
     jwt_jwks: str | None = Field(

@@ -22,14 +22,29 @@ def test_the_key_is_printed_once_and_its_line_opens_the_door(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "keys"
-    asked = ("--agents", "desk, bank", "--expires", "1d", "--max-sessions", "3", "--id", "web", "--idle-time", "90")
+    asked = (
+        "--agents",
+        "desk, bank",
+        "--expires",
+        "1d",
+        "--max-sessions",
+        "3",
+        "--id",
+        "web",
+        "--idle-time",
+        "90",
+        "--message-bytes",
+        "65536",
+        "--audio-speed",
+        "1.5",
+    )
     code, (key, line), told = run(capsys, "create", "--tenant", "acme", *asked)
     assert (code, "shown once" in told, key in line) == (0, True, False)
     file.write_text(f"{line}\n", encoding="utf-8")
     principal = KeyStore(file).find(key)
     assert principal is not None
     assert (principal.tenant, principal.key_id, principal.agents) == ("acme", "web", frozenset({"desk", "bank"}))
-    assert principal.limits == Limits(sessions=3, idle_time=90)
+    assert principal.limits == Limits(sessions=3, idle_time=90, message_bytes=65_536, audio_speed=1.5)
     assert not principal.expired()
 
 

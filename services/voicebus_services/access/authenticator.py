@@ -1,16 +1,20 @@
 """From what a request presents to the `Principal` that it comes from: the one way in, for every face."""
 
 import ipaddress
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
 
 from fastapi import Request
 
 from voicebus.errors import BusError
+from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
 from voicebus_services.access.client_secrets import PREFIX, ClientSecrets, Found
+from voicebus_services.access.failures import Failures
 from voicebus_services.access.jwks import KeysUnavailableError
 from voicebus_services.access.jwt_tokens import TokenError, Tokens
 from voicebus_services.access.keyfile import MAX_KEY_CHARS
@@ -55,11 +59,13 @@ class Authenticator:
         tokens: Tokens | None = None,
         secrets: ClientSecrets | None = None,
         origins: Origins | None = None,
+        failures: Failures | None = None,
     ) -> None:
         self._keys = keys
         self._tokens = tokens
         self._secrets = secrets
         self._origins = origins or Origins()
+        self._failures = failures or Failures(0)
 
     @property
     def secured(self) -> bool:
@@ -74,8 +80,9 @@ class Authenticator:
         """Who a request is from.
 
         Raises:
-            ProblemError: 401 `unauthorized`, 403 `origin_not_allowed`, or 503 where that cannot be found out now; the
-                sentence says what is wrong and holds nothing of the credential.
+            ProblemError: 401 `unauthorized`, 403 `origin_not_allowed`, 429 `too_many_failures` where credentials of
+                this kind have failed too often from there, or 503 where that cannot be found out now; the sentence
+                says what is wrong and holds nothing of the credential.
         """
         if not self._origins.allows(presented.headers):
             raise ProblemError(403, "origin_not_allowed", "pages of this origin are not served here")
@@ -83,13 +90,29 @@ class Authenticator:
         if open_here and not (_is_loopback(presented.peer) and _named_locally(presented.headers)):
             raise _unauthorized(f"no API keys are configured ({KEYS_SETTING}), so only this machine itself is served")
         credential = presented.credential
-        if credential is not None and credential.startswith(PREFIX) and self._secrets is not None:
-            return await self._of_secret(credential, self._secrets)
-        if open_here:
-            return LOCAL
         if credential is None:
+            if open_here:
+                return LOCAL
             raise _unauthorized("send a credential as `Authorization: Bearer KEY`")
+        wait_s = self._failures.wait(presented.peer, credential)
+        if wait_s:
+            metrics.CREDENTIALS_REFUSED.labels(reason="too_many_failures").inc()
+            raise _too_many(wait_s)
+        try:
+            return await self._of(credential)
+        except ProblemError as problem:
+            if problem.status == HTTPStatus.UNAUTHORIZED:
+                metrics.CREDENTIALS_REFUSED.labels(reason="not_valid").inc()
+                self._failures.failed(presented.peer, credential)
+            raise
+
+    async def _of(self, credential: str) -> Principal:
+        # Whoever wrote the file of keys may have begun one as client secrets begin.
         principal = self._of_key(credential)
+        if principal is None and credential.startswith(PREFIX) and self._secrets is not None:
+            return await self._of_secret(credential, self._secrets)
+        if not self.secured:
+            return LOCAL
         if principal is None and self._tokens is not None and self._tokens.looks_like_one(credential):
             principal = await self._of_token(credential, self._tokens)
         if principal is None:
@@ -161,6 +184,15 @@ def manager(access: Authenticator) -> Dependency:
 
 def _unauthorized(detail: str) -> ProblemError:
     return ProblemError(401, "unauthorized", detail, headers={"WWW-Authenticate": "Bearer"})
+
+
+def _too_many(wait_s: float) -> ProblemError:
+    seconds = math.ceil(wait_s)
+    return ProblemError(
+        429, "too_many_failures",
+        f"credentials from here have failed too often; try again in {seconds} s, with one that is valid",
+        headers={"Retry-After": str(seconds)},
+    )  # fmt: skip
 
 
 def _unavailable(detail: str) -> ProblemError:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from voicebus.adapters.sockets import MAX_MESSAGE
 from voicebus.contracts.journal import LOCAL_TENANT
 
 _Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
@@ -34,6 +35,10 @@ class Limits(BaseModel):
     connections_per_minute: _Count | None = None
     messages_per_second: _Count | None = None
     """Messages of one client's socket."""
+    message_bytes: Annotated[int, Field(ge=65_536, le=MAX_MESSAGE)] | None = None
+    """Bytes of one message."""
+    audio_speed: Annotated[float, Field(ge=1, le=1000)] | None = None
+    """Audio of one client, times real time."""
     session_length: _Seconds | None = None
     """Seconds that a session may last."""
     idle_time: _Seconds | None = None

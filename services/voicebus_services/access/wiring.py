@@ -10,6 +10,7 @@ from voicebus.errors import SettingsError
 from voicebus.telemetry.logging import get_logger
 from voicebus_services.access.authenticator import Authenticator
 from voicebus_services.access.client_secrets import ClientSecrets
+from voicebus_services.access.failures import Failures
 from voicebus_services.access.jwks import JWKS_SETTING, KeySet
 from voicebus_services.access.jwt_tokens import TokenRules, Tokens
 from voicebus_services.access.keystore import KEYS_SETTING, KeyStore
@@ -27,6 +28,7 @@ class Credentials:
     token_rules: TokenRules | None
     token_keys: KeySet | None
     origins: Origins
+    failures: Failures
 
     @classmethod
     def of(cls, settings: ApiSettings) -> "Credentials":
@@ -41,7 +43,8 @@ class Credentials:
             _require_loopback(settings.http_host)
             log.info("no credentials are configured: only this machine is served", setting=KEYS_SETTING)
         token_keys = None if rules is None or settings.jwt_jwks is None else KeySet(settings.jwt_jwks)
-        return cls(keys, rules, token_keys, Origins(settings.allowed_origins))
+        failures = Failures(settings.max_failed_credentials_per_minute)
+        return cls(keys, rules, token_keys, Origins(settings.allowed_origins), failures)
 
 
 @asynccontextmanager
@@ -54,7 +57,7 @@ async def open_access(
     keeping += [asyncio.create_task(token_keys.keep(), name="jwks-upkeep")] if token_keys else []
     tokens = Tokens(rules, token_keys) if rules and token_keys else None
     try:
-        yield Authenticator(keys, tokens, secrets, credentials.origins)
+        yield Authenticator(keys, tokens, secrets, credentials.origins, credentials.failures)
     finally:
         for task in keeping:
             task.cancel()

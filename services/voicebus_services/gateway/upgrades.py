@@ -48,7 +48,7 @@ _NO_MANAGER: Final = "a client secret opens sessions; use the session's token, o
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What one client's connection may bring; a key may have a rate of its own."""
+    """What one client's connection may bring; a key may have limits of its own."""
 
     messages_per_second: float
     max_message_bytes: int
@@ -90,7 +90,7 @@ class Doorkeeper:
         try:
             principal = await self._authenticate(upgrade)
         except ProblemError as problem:
-            if problem.status >= 500:
+            if problem.status >= 500 or problem.status == 429:
                 _rejected(problem.code)
                 return _problem(problem)
             _rejected("credentials")
@@ -195,9 +195,8 @@ class Doorkeeper:
     ) -> Accept:
         """Let a client in, whose messages are bounded in size and number."""
         rate = principal.limits.messages_per_second or self._traffic.messages_per_second
-        return Accept(
-            Metered(client, rate), _selected(upgrade), max_message=self._traffic.max_message_bytes, unused=unused
-        )
+        size = principal.limits.message_bytes or self._traffic.max_message_bytes
+        return Accept(Metered(client, rate), _selected(upgrade), max_message=size, unused=unused)
 
     async def _relay(self, upgrade: Upgrade, session: str) -> Accept:
         """A client of a session that another gateway holds, which decides about it; its credential goes along."""

@@ -19,6 +19,7 @@ SESSIONS_STARTED = Counter("voicebus_sessions_started_total", "Conversations beg
 SESSIONS_ENDED = Counter("voicebus_sessions_ended_total", "Conversations ended.", ["reason"])
 SESSION_DURATION = Histogram("voicebus_session_duration_seconds", "Length of ended conversations.", buckets=_CALL)
 ADMISSION_REJECTED = Counter("voicebus_admission_rejected_total", "Conversations not admitted.", ["reason"])
+CREDENTIALS_REFUSED = Counter("voicebus_credentials_refused_total", "Credentials that opened nothing.", ["reason"])
 LIMITS_REACHED = Counter("voicebus_limits_reached_total", "Clients and sessions that met a limit.", ["limit"])
 DRAINING = Gauge("voicebus_draining", "1 while the process finishes its work and takes no more.")
 MODEL_CONNECT = Histogram("voicebus_model_connect_seconds", "From dialling to the model's first event.", buckets=_TURN)

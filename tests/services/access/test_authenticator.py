@@ -9,13 +9,31 @@ import pytest
 from fastapi import Depends, FastAPI
 
 from voicebus.contracts.journal import LOCAL_TENANT
+from voicebus.errors import BusError
+from voicebus.telemetry import metrics
 from voicebus_services.access.authenticator import Authenticator, Presented, caller, manager
+from voicebus_services.access.client_secrets import ClientSecrets, Found
+from voicebus_services.access.failures import Failures
 from voicebus_services.access.keyfile import StoredKey, digest
 from voicebus_services.access.keystore import KeyStore
 from voicebus_services.access.principal import Kind, Limits, Principal
 from voicebus_services.http import ProblemError, answer_with_problems, serving
 
 LOCAL = {"host": "127.0.0.1:8080"}
+
+
+class Unreachable(ClientSecrets):
+    """Client secrets whose Redis is away."""
+
+    def __init__(self) -> None:
+        """Needs none."""
+
+    async def find(self, secret: str) -> Found | None:
+        raise BusError("away")
+
+
+def bearer(key: str, peer: str = "10.0.0.1") -> Presented:
+    return Presented({"authorization": f"Bearer {key}"}, peer)
 
 
 @pytest.fixture
@@ -141,3 +159,41 @@ async def test_a_client_secret_opens_sessions_and_manages_none() -> None:
 def test_of_two_limits_the_tighter_counts() -> None:
     outer = Limits(sessions=3, idle_time=60)
     assert Limits(sessions=5, session_tokens=10).within(outer) == Limits(sessions=3, idle_time=60, session_tokens=10)
+
+
+async def test_a_key_of_the_file_may_begin_as_client_secrets_do(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.write_text("acme:ek_of-my-own\n", encoding="utf-8")
+    access = Authenticator(KeyStore(path), secrets=Unreachable())
+    assert (await access.authenticate(bearer("ek_of-my-own"))).tenant == "acme"
+    with pytest.raises(ProblemError, match="client secrets cannot be looked up now"):
+        await access.authenticate(bearer("ek_of-another"))
+
+
+async def test_credentials_that_fail_too_often_are_not_looked_at_for_a_while(keys_file: Path) -> None:
+    now = 0.0
+    access = Authenticator(KeyStore(keys_file), failures=Failures(60, clock=lambda: now))
+    refused = metrics.CREDENTIALS_REFUSED.labels(reason="not_valid")._value.get
+
+    async def status(key: str, peer: str = "10.0.0.1") -> int:
+        try:
+            await access.authenticate(bearer(key, peer))
+        except ProblemError as problem:
+            told = {401: ("unauthorized", False), 429: ("too_many_failures", True)}[problem.status]
+            return problem.status if (problem.code, "Retry-After" in problem.headers) == told else 0
+        return 200
+
+    before = refused()
+    assert [await status("acme-key-guessed") for _ in range(8)] == [401] * 6 + [429] * 2
+    assert refused() - before == 6
+    assert await status("acme-key") == 429, "it begins as they did"
+    assert await status("other-key") == 200
+    assert await status("acme-key", "10.0.0.2") == 200
+    now = 10.0
+    assert await status("acme-key") == 200
+    guesses = [await status(f"{number:08}") for number in range(80)]
+    assert guesses == [401] * guesses.count(401) + [429] * guesses.count(429)
+    assert guesses.count(401) == 60
+    assert await status("other-key") == 429
+    now = 11.0
+    assert await status("other-key") == 200

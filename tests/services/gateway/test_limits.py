@@ -2,13 +2,14 @@
 
 import base64
 import contextlib
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import websockets
 from prometheus_client import REGISTRY
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from services.gateway.clients import TestClient, native, realtime
 from services.gateway.conftest import Gateways
@@ -167,3 +168,72 @@ async def test_a_client_that_does_not_read_is_closed_and_slows_no_other(gateway:
             deaf.transport.abort()
         await talk(good)
     assert reached("slow_reader") == before + 1
+
+
+@pytest.mark.parametrize("path", ["/v1/realtime", "/v1/sessions/connect"])
+async def test_a_keys_own_size_of_a_message_counts(gateways: Gateways, tmp_path: Path, path: str) -> None:
+    async with gateways(api_keys_file=keys_file(tmp_path, message_bytes=65_536)) as gateway:
+        address = f"ws://127.0.0.1:{gateway.port}{path}"
+        for key, code in (("small", 1009), ("large", None)):
+            async with websockets.connect(address, additional_headers={"Authorization": f"Bearer {key}"}) as client:
+                await client.send("x" * 65_537)
+                if code is None:
+                    while json.loads(await client.recv())["type"] != "error":
+                        pass
+                else:
+                    await client.wait_closed()
+                assert client.close_code == code
+
+
+async def test_a_keys_own_speed_of_audio_counts(gateways: Gateways, tmp_path: Path) -> None:
+    async with gateways(api_keys_file=keys_file(tmp_path, audio_speed=1), max_audio_speed=1000) as gateway:
+        for key in ("large", "small"):
+            headers = {"Authorization": f"Bearer {key}"}
+            async with native(gateway, additional_headers=headers) as client:
+                await client.until("history_updated")
+                for _ in range(2):
+                    for _ in range(29):
+                        await client.socket.send(SECOND)
+                    await talk(client)
+                    await talk(client)
+                assert {error["code"] for error in client.events("error")} <= {"audio_too_fast"}
+                assert bool(client.events("error")) is (key == "small")
+            async with realtime(gateway, additional_headers=headers) as client:
+                await client.until("session.created")
+                for _ in range(2):
+                    for _ in range(29):
+                        await client.send("input_audio_buffer.append", audio=base64.b64encode(SECOND).decode())
+                    for _ in range(10):
+                        await client.send("input_audio_buffer.clear")
+                        await client.until("input_audio_buffer.cleared")
+                assert bool(client.events("error")) is (key == "small")
+
+
+async def test_wrong_credentials_are_refused_unseen_once_there_were_too_many(
+    gateways: Gateways, tmp_path: Path
+) -> None:
+    settings = {"api_keys_file": keys_file(tmp_path), "max_failed_credentials_per_minute": 20}
+    wrong = {"Authorization": "Bearer smallest"}
+    async with gateways(**settings) as gateway:
+        for _ in range(2):
+            async with native(gateway, additional_headers=wrong) as client:
+                assert (await client.until("error"))["code"] == "credentials"
+        async with native(gateway, additional_headers=wrong) as client:
+            assert (await client.until("error"))["code"] == "too_many_failures"
+            assert await client.closed() == 1008
+        with pytest.raises(InvalidStatus) as refused:
+            async with realtime(gateway, additional_headers=wrong):
+                pass
+        assert refused.value.response.status_code == 429
+        assert int(refused.value.response.headers["Retry-After"]) >= 1
+        async with native(gateway, additional_headers={"Authorization": "Bearer large"}) as client:
+            await client.until("history_updated")
+
+
+def keys_file(folder: Path, **limits: Any) -> Path:
+    """Two keys: `small` with these limits, `large` with none."""
+    small = StoredKey(id="small", tenant="t", sha256=digest("small").hex(), limits=Limits(**limits))
+    large = StoredKey(id="large", tenant="t", sha256=digest("large").hex())
+    path = folder / "keys"
+    path.write_text(f"{small.line()}\n{large.line()}\n", encoding="utf-8")
+    return path

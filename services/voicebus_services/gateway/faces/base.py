@@ -136,7 +136,7 @@ class ClientConnection(SessionFace):
         self._ready = False
         self._early = EarlyFrames()
         self._paused = False
-        self._input = InputAudio(host.audio_speed)
+        self._input = InputAudio(principal.limits.audio_speed or host.audio_speed)
 
     @property
     def is_attended(self) -> bool:

@@ -6,7 +6,7 @@ from typing import Any, Final
 import pybase64
 
 from voicebus.telemetry import metrics
-from voicebus_services.gateway.faces.bucket import Bucket
+from voicebus_services.bucket import Bucket
 
 AUDIO_BURST_S: Final = 30.0
 """Seconds of audio that may come at once, as fast as they can."""

@@ -5,7 +5,7 @@ from typing import Final, Protocol
 
 from voicebus.adapters.sockets import MESSAGE_TOO_BIG, Socket, SocketListener
 from voicebus.telemetry import metrics
-from voicebus_services.gateway.faces.bucket import Bucket
+from voicebus_services.bucket import Bucket
 
 BURST_S: Final = 10.0
 """As many messages as in so many seconds may come at once."""

@@ -64,7 +64,7 @@ class NativeFace(SessionFace):
         self.raw_events = raw
         self._speaker: NativeConnection | None = None
         self._observers: list[NativeConnection] = []
-        self.audio_speed = host.audio_speed
+        self.audio_speed = principal.limits.audio_speed or host.audio_speed
         self._input = NativeInput(self)
         self._missed = Missed()
         self._ready = False

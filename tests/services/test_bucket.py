@@ -1,6 +1,6 @@
 """A token bucket."""
 
-from voicebus_services.gateway.faces.bucket import Bucket
+from voicebus_services.bucket import Bucket
 
 
 class Clock:

@@ -28,6 +28,11 @@ class Bucket:
         self._level -= amount
         return max(0.0, -self._level / self._rate)
 
+    def wait(self, amount: float) -> float:
+        """Seconds until it holds `amount`; takes nothing."""
+        self._refill()
+        return max(0.0, (amount - self._level) / self._rate)
+
     def _refill(self) -> None:
         now = self._clock()
         self._level = min(self._burst, self._level + (now - self._at) * self._rate)

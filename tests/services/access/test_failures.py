@@ -1,0 +1,30 @@
+"""How often credentials may fail."""
+
+import pytest
+
+from voicebus_services.access import failures as module
+from voicebus_services.access.failures import Failures
+
+
+def test_without_a_limit_nothing_is_counted() -> None:
+    failures = Failures(0)
+    for _ in range(1000):
+        failures.failed("10.0.0.1", "wrong")
+    assert failures.wait("10.0.0.1", "wrong") == 0
+
+
+def test_what_is_known_is_bounded_and_who_fails_on_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_KNOWN", 10)
+    failures = Failures(10, clock=lambda: 0.0)
+    for number in range(100):
+        failures.failed("10.0.0.1", "guessed!")
+        failures.failed(f"10.1.0.{number}", "wrong")
+    assert failures.wait("10.0.0.1", "guessed!") > 0
+    assert failures.wait("10.1.0.0", "wrong") == 0, "forgotten"
+    assert len(failures._buckets) == 10
+
+
+def test_a_client_without_an_address_is_counted_as_well() -> None:
+    failures = Failures(1, clock=lambda: 0.0)
+    failures.failed(None, "\udcff")
+    assert failures.wait(None, "\udcff") == 60.0
