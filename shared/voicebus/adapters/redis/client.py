@@ -62,7 +62,7 @@ class RedisConnection:
                 commands, self._refuse, connect_timeout_s=CONNECT_TIMEOUT_S, timeout_s=COMMAND_TIMEOUT_S
             )
             self._read = BlockingReads(blocking).read
-        self._batches = ScriptBatches(self._run_script)
+        self._batches = ScriptBatches(self.submit, self._run_script)
         self._closed = False
 
     async def __aenter__(self) -> Self:

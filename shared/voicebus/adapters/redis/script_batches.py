@@ -16,6 +16,7 @@ from voicebus.errors import BusError
 # A script holds Redis up for as long as it runs: some 5 ms for so many runs.
 _LIMIT: Final = 128
 
+Submit = Callable[..., asyncio.Future[Any]]
 RunScript = Callable[[Script, list[str], Sequence[str | int]], Awaitable[Any]]
 
 
@@ -27,16 +28,18 @@ class _Run:
 
 
 class ScriptBatches:
-    """Gathers runs of scripts that may run `together`. `run` sends one script; what it raises, each of its runs raises.
+    """Gathers runs of scripts that may run `together`.
 
-    Runs are together only where their keys share a hash tag, as all keys of a script must.
+    `submit` queues a command; `run` runs a script that the server may not know yet. Runs are together only where their
+    keys share a hash tag, as all keys of a script must.
     """
 
-    def __init__(self, run: RunScript) -> None:
+    def __init__(self, submit: Submit, run: RunScript) -> None:
+        self._submit = submit
         self._run = run
         # Bounded by its callers: each waits for its own reply.
         self._gathered: dict[tuple[str, str], list[_Run]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._apart: set[asyncio.Task[None]] = set()
 
     def submit(self, script: Script, keys: list[str], arguments: tuple[str | int, ...]) -> asyncio.Future[Any]:
         """Have the script run soon; the future brings the reply to this run alone."""
@@ -52,29 +55,44 @@ class ScriptBatches:
         return run.reply
 
     def _send(self, script: Script, place: tuple[str, str]) -> None:
-        runs = self._gathered.pop(place)
-        for start in range(0, len(runs), _LIMIT):
-            task = asyncio.create_task(self._together(script, runs[start : start + _LIMIT]), name=script.name)
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        gathered = self._gathered.pop(place)
+        for start in range(0, len(gathered), _LIMIT):
+            runs = gathered[start : start + _LIMIT]
+            keys = [key for run in runs for key in run.keys]
+            arguments = [argument for run in runs for argument in run.arguments]
+            reply = self._submit("EVALSHA", script.sha, len(keys), *keys, *arguments)
+            reply.add_done_callback(lambda reply, runs=runs: self._replied(script, runs, reply))  # type: ignore[misc]
 
-    async def _together(self, script: Script, runs: list[_Run]) -> None:
-        keys = [key for run in runs for key in run.keys]
-        arguments = [argument for run in runs for argument in run.arguments]
-        try:
-            flat = await self._run(script, keys, arguments)
-        except BusError as error:
-            if len(runs) > 1 and isinstance(error.__cause__, ResponseError):
-                # One odd key must not harm the others. What had been done by then may be done again.
-                for run in runs:
-                    await self._together(script, [run])
-                return
+    def _replied(self, script: Script, runs: list[_Run], reply: asyncio.Future[Any]) -> None:
+        error = reply.exception()
+        if error is None:
+            flat = reply.result()
+            width = len(flat) // len(runs)
+            for number, run in enumerate(runs):
+                if not run.reply.done():  # else its caller was cancelled
+                    run.reply.set_result(flat[number * width : (number + 1) * width])
+        elif isinstance(error.__cause__, ResponseError):
+            # The server does not know the script yet, or one key is odd, which must not harm the others.
+            task = asyncio.create_task(self._one_by_one(script, runs), name=f"script {script.name}")
+            self._apart.add(task)
+            task.add_done_callback(self._apart.discard)
+        else:
             for run in runs:
+                _refuse(run.reply, error)
+
+    async def _one_by_one(self, script: Script, runs: list[_Run]) -> None:
+        """What had been done already may be done again."""
+        for run in runs:
+            try:
+                reply = await self._run(script, run.keys, run.arguments)
+            except BusError as error:
+                _refuse(run.reply, error)
+            else:
                 if not run.reply.done():
-                    run.reply.set_exception(error)
-                    run.reply.exception()  # a caller that was cancelled fetches nothing
-            return
-        width = len(flat) // len(runs)
-        for number, run in enumerate(runs):
-            if not run.reply.done():
-                run.reply.set_result(flat[number * width : (number + 1) * width])
+                    run.reply.set_result(reply)
+
+
+def _refuse(reply: asyncio.Future[Any], error: BaseException) -> None:
+    if not reply.done():
+        reply.set_exception(error)
+        reply.exception()  # a caller that was cancelled fetches nothing
