@@ -136,6 +136,7 @@ from voicebus.agents.models.sends import (
 )
 from voicebus.agents.runner import RealtimeRunner
 from voicebus.agents.tools.cancellation import Cancellation
+from voicebus.agents.tools.circuit import CircuitBreaker
 from voicebus.agents.tools.function_tool import FunctionTool, default_tool_error_function, function_tool
 from voicebus.agents.tools.guardrails import (
     AllowBehavior,
@@ -210,6 +211,7 @@ __all__ = [
     "BackgroundResult",
     "BusError",
     "Cancellation",
+    "CircuitBreaker",
     "ClientPolicy",
     "ClientSetting",
     "ClientSight",

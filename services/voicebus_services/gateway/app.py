@@ -6,6 +6,7 @@ from datetime import timedelta
 from fastapi import APIRouter, Depends, FastAPI
 
 from voicebus.adapters.redis.answers import KeptAnswers
+from voicebus.adapters.redis.circuits import CircuitWatch
 from voicebus.adapters.redis.commanding import RedisCommands
 from voicebus.adapters.redis.directory import SessionDirectory
 from voicebus.adapters.redis.offers import Offers
@@ -41,6 +42,7 @@ class Served:
 
     targets: Targets
     registry: ToolRegistry
+    circuits: CircuitWatch
     offers: Offers
     directory: SessionDirectory
     commands: RedisCommands
@@ -71,7 +73,7 @@ def build_app(access: Authenticator, served: Served) -> FastAPI:
     v1 = APIRouter(prefix="/v1", dependencies=[Depends(asking)])
     for router in (
         agents.routes(served.targets, served.offers, asking),
-        tools.routes(served.targets, served.registry, asking),
+        tools.routes(served.targets, served.registry, served.circuits, asking),
         session_routes.routes(served.directory, asking),
         creating.routes(served.sessions, served.targets, served.clock, asking, grace=served.grace),
         events.routes(served.sessions, served.directory, served.recall, served.peers, asking),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from voicebus.adapters.openai_calls import OpenAICalls
 from voicebus.adapters.redis.answers import KeptAnswers
+from voicebus.adapters.redis.circuits import CircuitWatch
 from voicebus.adapters.redis.client import RedisConnection, connect
 from voicebus.adapters.redis.clock import RedisClock
 from voicebus.adapters.redis.commanding import RedisCommands
@@ -22,6 +23,7 @@ from voicebus.adapters.redis.offers import Offers
 from voicebus.adapters.redis.outbox import Outbox
 from voicebus.adapters.redis.owners import SessionOwners
 from voicebus.adapters.redis.records import RedisRecords
+from voicebus.adapters.redis.refusals import OpenCircuits
 from voicebus.adapters.redis.registry import ToolRegistry
 from voicebus.adapters.sockets.uvicorn_upgrade import upgrade_hook
 from voicebus.agents.mcp.server import Joined
@@ -152,7 +154,11 @@ async def _gateway(
         sessions.lost(error)
 
     journal = RedisJournal(redis, clock, keys, owner=gateway, on_stale=lost)
-    tools = RedisToolDispatch(redis, outbox, clock, keys, reply_to=inbox.stream)
+    circuits = CircuitWatch(redis, keys, clock)
+    tools = RedisToolDispatch(
+        redis, outbox, clock, keys, reply_to=inbox.stream,
+        refusing=[OpenCircuits(circuits, clock)], answer=inbox.bring,
+    )  # fmt: skip
     checks = RedisGuardrailDispatch(outbox, clock, keys, reply_to=inbox.stream)
     bus = Bus(clock, tools, checks, journal, inbox)
     registry = ToolRegistry(redis, keys, clock)
@@ -191,6 +197,7 @@ async def _gateway(
             Served(
                 targets=targets,
                 registry=registry,
+                circuits=circuits,
                 offers=offers,
                 directory=directory,
                 commands=commands,
@@ -222,6 +229,7 @@ async def _gateway(
             "journal": journal.run(),
             "outbox": outbox.run(),
             "clock": clock.keep(),
+            "circuits": circuits.run(),
             "offers": offers.run(),
             "admission": admission.keep(),
         }

@@ -26,6 +26,7 @@ DEAD_LETTERS_MAXLEN: Final = 100_000
 INBOX_TTL_S: Final = 24 * 3600
 CONTROL_TTL_S: Final = 24 * 3600
 REGISTRATION_KEPT_S: Final = 24 * 3600
+CIRCUITS_TTL_S: Final = 3600
 
 # A dead-letter key is named by queue; these belong to the guardrail workers, the archiver and the gateways.
 GUARDRAILS_QUEUE: Final = "guardrails"
@@ -144,6 +145,11 @@ class Keys:
     def registry_tools(self) -> str:
         """Hash: tool name -> JSON of its registration; a tool goes `REGISTRATION_KEPT_S` after its last worker."""
         return f"{self.prefix}:registry:tools"
+
+    @property
+    def circuits(self) -> str:
+        """Hash: tool name -> JSON of its open circuit; `CIRCUITS_TTL_S` after the last one was opened."""
+        return f"{self.prefix}:circuits"
 
     def archiver_lease(self, shard: int) -> str:
         """String: which archiver reads this shard; expires with its holder."""

@@ -1,20 +1,32 @@
 """Tool calls, cancels and guardrail checks from a gateway to the workers (contract section 2)."""
 
 import asyncio
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from ulid_transform import ulid_now
 
 from voicebus.adapters.redis.client import RedisConnection
 from voicebus.adapters.redis.outbox import Outbox
+from voicebus.adapters.redis.refusals import Refusal, Refuses
 from voicebus.adapters.redis.scripts import CANCEL
 from voicebus.contracts.envelope import Entry, Message
 from voicebus.contracts.guardrails import GUARDRAIL_CHECK, GuardrailCheck
 from voicebus.contracts.streams import CALL_TTL_S, CONTROL_TTL_S, GUARDRAILS_QUEUE, Keys
-from voicebus.contracts.tools import TOOL_CALL, TOOL_CANCEL, ToolCall, ToolCancel
+from voicebus.contracts.tools import (
+    TOOL_CALL,
+    TOOL_CANCEL,
+    TOOL_RESULT,
+    Outcome,
+    ToolCall,
+    ToolCancel,
+    ToolFailure,
+    ToolResult,
+)
 from voicebus.engine.outputs import CancelTool, DispatchCheck, DispatchTool
 from voicebus.errors import BusError
 from voicebus.ports import Clock, SessionRef
+from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
 
 log: Final = get_logger(__name__)
@@ -38,9 +50,24 @@ def new_entry(session: SessionRef, type_: str, message: Message, clock: Clock, *
 
 
 class RedisToolDispatch:
-    """Implements `voicebus.ports.ToolDispatch`. Answers come to `reply_to`, the gateway's inbox stream."""
+    """Implements `voicebus.ports.ToolDispatch`. Answers come to `reply_to`, the gateway's inbox stream.
 
-    def __init__(self, bus: RedisConnection, outbox: Outbox, clock: Clock, keys: Keys, *, reply_to: str) -> None:
+    `answer` brings the session the answer to a call that one of `refusing` keeps from being sent.
+    """
+
+    def __init__(
+        self,
+        bus: RedisConnection,
+        outbox: Outbox,
+        clock: Clock,
+        keys: Keys,
+        *,
+        reply_to: str,
+        refusing: Sequence[Refuses] = (),
+        answer: Callable[[Entry], None] | None = None,
+    ) -> None:
+        self._refusing = refusing
+        self._answer = answer
         self._bus = bus
         self._outbox = outbox
         self._clock = clock
@@ -49,7 +76,12 @@ class RedisToolDispatch:
         self._cancelling: set[asyncio.Task[None]] = set()
 
     def dispatch(self, session: SessionRef, call: DispatchTool) -> None:
-        """Send a call to its queue."""
+        """Send a call to its queue, unless it is refused: then it is answered at once."""
+        for one in self._refusing:
+            refusal = one.refusal(call)
+            if refusal is not None and self._answer is not None:
+                self._refuse(session, call, refusal, self._answer)
+                return
         message = ToolCall(
             call_id=call.call_id,
             tool=call.tool,
@@ -63,6 +95,20 @@ class RedisToolDispatch:
         deadline = self._clock.at_ms() + call.timeout_ms
         entry = new_entry(session, TOOL_CALL, message, self._clock, deadline=deadline)
         self._outbox.send(self._keys.tools(call.queue), entry, dead=self._keys.dead(call.queue))
+
+    def _refuse(
+        self, session: SessionRef, call: DispatchTool, refusal: Refusal, answer: Callable[[Entry], None]
+    ) -> None:
+        metrics.TOOL_REFUSED.labels(tool=call.tool, reason=refusal.kind).inc()
+        log.info("tool call refused", session=session.id, call=call.call_id, tool=call.tool, why=refusal.message)
+        failure = ToolFailure(kind=refusal.kind, message=refusal.message)
+        result = ToolResult(
+            call_id=call.call_id, outcome=Outcome.ERROR, output=refusal.output, error=failure, worker="gateway",
+            duration_ms=0,
+        )  # fmt: skip
+        entry = new_entry(session, TOOL_RESULT, result, self._clock)
+        # Not while the session's outputs are being performed: an answer is an input.
+        asyncio.get_running_loop().call_soon(answer, entry)
 
     def cancel(self, session: SessionRef, cancel: CancelTool) -> None:
         """Keep a call from starting, and stop it where it runs."""

@@ -65,6 +65,12 @@ class RedisInbox:
     def unsubscribe(self, session: str) -> None:
         self._subscribers.pop(session, None)
 
+    def bring(self, entry: Entry) -> None:
+        """Bring an entry that this gateway made itself to its session, as if it had come through the stream."""
+        deliver = self._subscribers.get(entry.session)
+        if deliver is not None:
+            deliver(entry)
+
     async def run(self) -> None:
         """Read and route entries until cancelled, and meanwhile keep the configuration that its key depends on."""
         pinning = asyncio.create_task(keep_pinned(self._bus, self._keys), name="configuration")

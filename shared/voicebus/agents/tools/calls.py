@@ -23,6 +23,7 @@ from voicebus.adapters.redis.registry import ToolRegistry
 from voicebus.adapters.redis.scripts import CLAIM, FINISH, RENEW
 from voicebus.agents.agent import RealtimeAgent
 from voicebus.agents.context import ToolContext
+from voicebus.agents.tools.circuit import FailureCounts
 from voicebus.agents.tools.function_tool import FunctionTool
 from voicebus.agents.tools.handing import Handing
 from voicebus.agents.tools.invoke import MAX_OUTPUT_CHARS, ToolOutcome, invoke
@@ -81,7 +82,8 @@ class CallRunner:
     """Handles the entries of a worker's queues. `queues` names the queue of each stream.
 
     `context` is given to tools as `ToolContext.context`, the one of `agents` that calls as `ToolContext.agent`;
-    `timeout_s` bounds calls that carry no deadline, `max_result` the characters of a result.
+    `timeout_s` bounds calls that carry no deadline, `max_result` the characters of a result. `failures` counts how calls
+    end.
     """
 
     def __init__(
@@ -96,7 +98,9 @@ class CallRunner:
         max_result: int = MAX_OUTPUT_CHARS,
         context: Any = None,
         agents: Mapping[str, RealtimeAgent[Any]] | None = None,
+        failures: FailureCounts | None = None,
     ) -> None:
+        self._failures = failures
         self._member = member
         self._handing = Handing(member, registry, tools, queues)
         self._tools = tools
@@ -260,6 +264,8 @@ class CallRunner:
             metrics.TOOL_DURATION.labels(tool=handling.call.tool).observe(took)
         log.info("tool call done", outcome=outcome.outcome.value, duration_ms=result.duration_ms)
         await handling.finish(result)
+        if self._failures is not None:
+            await self._failures.count(handling.call.tool, result)
 
 
 class _Handling:

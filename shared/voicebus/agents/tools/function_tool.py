@@ -12,6 +12,7 @@ from typing_extensions import Unpack
 
 from voicebus.agents.context import RunContextWrapper, ToolContext
 from voicebus.agents.functions import is_async_callable
+from voicebus.agents.tools.circuit import DEFAULT_BREAKER, CircuitBreaker
 from voicebus.agents.tools.docstrings import DocstringStyle
 from voicebus.agents.tools.guardrails import ToolInputGuardrail, ToolOutputGuardrail
 from voicebus.agents.tools.hold import Hold, HoldPhrase, read_hold
@@ -51,6 +52,7 @@ class ToolOptions(TypedDict, total=False):
     retry: RetryPolicy | None
     cancel_on_interrupt: bool
     concurrency: int | None
+    circuit_breaker: CircuitBreaker | None
     rate_limit: str | None
     background: bool
     speak_progress: bool
@@ -88,6 +90,7 @@ class FunctionTool:
         retry: when it is run again after it raised; for idempotent tools only.
         cancel_on_interrupt: its running calls are cancelled when the user speaks, or the client interrupts.
         concurrency: how many of its calls run at once on one worker; None for as many as the worker runs.
+        circuit_breaker: when it rests because it failed too often in a row; None for never.
         rate_limit: how many of its calls start in a time on one worker: `10/s`, `100/m`, `5/10s`, `1000/h`.
         approval_timeout: s that a person may take to decide about a call, which is refused then; None leaves it to
             `VOICEBUS_APPROVAL_TIMEOUT` of a gateway, and in process to the length of the session.
@@ -139,6 +142,7 @@ class FunctionTool:
     hold_every: float | None = None
     cancel_on_interrupt: bool = False
     concurrency: int | None = None
+    circuit_breaker: CircuitBreaker | None = DEFAULT_BREAKER
     rate_limit: str | None = None
     version: str = "1"
     __wrapped__: Callable[..., Any] = field(init=False, repr=False, compare=False)
@@ -178,6 +182,8 @@ class FunctionTool:
         require("on_invoke_tool", callable(self.on_invoke_tool), "a function (context, arguments)")
         for name in ("background", "speak_progress"):
             require(name, isinstance(getattr(self, name), bool), "True or False")
+        breaker = self.circuit_breaker
+        require("circuit_breaker", breaker is None or isinstance(breaker, CircuitBreaker), "a CircuitBreaker or None")
         room = self.concurrency
         whole = isinstance(room, int) and not isinstance(room, bool) and room >= 1
         require("concurrency", room is None or whole, "a whole number, 1 or more, or None")

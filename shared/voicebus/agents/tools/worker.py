@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from typing import Any, Final, Self
 
+from voicebus.adapters.redis.circuits import CircuitWatch
 from voicebus.adapters.redis.membership import Membership, joined
 from voicebus.adapters.redis.registry import ToolRegistry
 from voicebus.adapters.redis.tail import StreamTail
 from voicebus.agents.agent import RealtimeAgent
 from voicebus.agents.tools.calls import SERVICE, CallRunner
+from voicebus.agents.tools.circuit import FailureCounts
 from voicebus.agents.tools.function_tool import FunctionTool
 from voicebus.agents.tools.invoke import MAX_OUTPUT_CHARS
 from voicebus.agents.tools.kinds import tool_queue
@@ -134,10 +136,14 @@ class ToolWorker:
             await self._register(registry, member.id)
             streams = {self._keys.tools(queue): queue for queue in sorted(set(self._queues.values()))}
             executor = DaemonThreadPool(self._concurrency, name="tool")
+            circuits = CircuitWatch(member.bus, self._keys, member.clock)
+            member.spawn(circuits.run(), name="circuits")
+            breakers = {name: tool.circuit_breaker for name, tool in self._tools.items()}
             runner = CallRunner(
                 member, registry, self._tools, streams,
                 executor=executor, timeout_s=self._tool_timeout, context=self._context,
                 agents=self._agents, max_result=self._max_result,
+                failures=FailureCounts(circuits, breakers, worker=member.id),
             )  # fmt: skip
             member.spawn(runner.keep(), name="renew")
             member.spawn(self._keep_registered(registry, member.id, stop), name="registry")
