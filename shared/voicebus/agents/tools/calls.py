@@ -82,8 +82,8 @@ class CallRunner:
     """Handles the entries of a worker's queues. `queues` names the queue of each stream.
 
     `context` is given to tools as `ToolContext.context`, the one of `agents` that calls as `ToolContext.agent`;
-    `timeout_s` bounds calls that carry no deadline, `max_result` the characters of a result. `failures` counts how calls
-    end.
+    `timeout_s` bounds calls that carry no deadline, `max_result` the characters of a result. `failures` counts how
+    calls end.
     """
 
     def __init__(
