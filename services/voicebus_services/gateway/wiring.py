@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from voicebus.adapters.openai_calls import OpenAICalls
 from voicebus.adapters.redis.answers import KeptAnswers
+from voicebus.adapters.redis.backlog import Backlog
 from voicebus.adapters.redis.circuits import CircuitWatch
 from voicebus.adapters.redis.client import RedisConnection, connect
 from voicebus.adapters.redis.clock import RedisClock
@@ -155,9 +156,10 @@ async def _gateway(
 
     journal = RedisJournal(redis, clock, keys, owner=gateway, on_stale=lost)
     circuits = CircuitWatch(redis, keys, clock)
+    backlog = Backlog(redis, keys, clock)
     tools = RedisToolDispatch(
         redis, outbox, clock, keys, reply_to=inbox.stream,
-        refusing=[OpenCircuits(circuits, clock)], answer=inbox.bring,
+        refusing=[OpenCircuits(circuits, clock), backlog], answer=inbox.bring,
     )  # fmt: skip
     checks = RedisGuardrailDispatch(outbox, clock, keys, reply_to=inbox.stream)
     bus = Bus(clock, tools, checks, journal, inbox)
@@ -230,6 +232,7 @@ async def _gateway(
             "outbox": outbox.run(),
             "clock": clock.keep(),
             "circuits": circuits.run(),
+            "backlog": backlog.run(),
             "offers": offers.run(),
             "admission": admission.keep(),
         }

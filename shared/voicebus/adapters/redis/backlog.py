@@ -1,0 +1,126 @@
+"""How long a call would wait in its queue now: what a gateway must know to answer at once instead of too late.
+
+Two commands for each queue in use, twice a second. The estimate is what the queue itself says: what waits, how fast its
+workers took entries while something was waiting, and for how long the oldest has waited.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from voicebus.adapters.redis.client import RedisConnection
+from voicebus.adapters.redis.refusals import Refusal
+from voicebus.adapters.redis.trimming import pairs
+from voicebus.contracts.streams import WORKERS_GROUP, Keys
+from voicebus.engine.outputs import DispatchTool
+from voicebus.errors import BusError
+from voicebus.ports import Clock
+from voicebus.telemetry.logging import get_logger
+
+log: Final = get_logger(__name__)
+
+POLL_S: Final = 0.5
+
+# A queue that nothing was sent to for so long is not asked about.
+_IDLE_S: Final = 60.0
+
+# Over how long the throughput is measured: long calls are taken in bursts.
+_WINDOW_MS: Final = 10_000
+
+
+class QueueState:
+    """What one queue has shown. Times in ms of any one clock; pure, so that it can be tested by hand."""
+
+    def __init__(self) -> None:
+        # (at, entries taken in all), for as long as something has waited without a break, `_WINDOW_MS` at most.
+        self._busy: deque[tuple[int, int]] = deque()
+        self._lag = 0
+        self._oldest_ms = 0
+        self._sent = 0
+
+    def seen(self, at: int, *, lag: int, read: int, oldest_ms: int) -> None:
+        """The queue at `at`: entries that nobody took yet, entries taken in all, and how old the oldest waiting is."""
+        self._lag, self._oldest_ms, self._sent = lag, oldest_ms, 0
+        if lag == 0:
+            self._busy.clear()
+            return
+        self._busy.append((at, read))
+        while self._busy[0][0] < at - _WINDOW_MS:
+            self._busy.popleft()
+
+    def sent(self) -> None:
+        """One more entry was sent from here."""
+        self._sent += 1
+
+    def wait_ms(self, at: int) -> float:
+        """How long an entry that is sent now will wait, as far as that is known; 0 where nothing waits."""
+        if not self._busy:
+            return 0.0
+        (since, before), (seen, read) = self._busy[0], self._busy[-1]
+        passed = max(0, at - seen)
+        if read <= before:
+            # Nothing was taken meanwhile, be it that the workers are busy or gone: all that is known is how long the
+            # oldest has waited.
+            return float(self._oldest_ms + passed)
+        per_ms = (read - before) / (seen - since)
+        return max(0.0, (self._lag + self._sent) / per_ms - passed)
+
+
+class Backlog:
+    """Refuses calls that would not be started before their deadline. Implements `Refuses`; run `run` as a task."""
+
+    def __init__(
+        self, bus: RedisConnection, keys: Keys, clock: Clock, *, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._bus = bus
+        self._keys = keys
+        self._clock = clock
+        self._monotonic = monotonic
+        self._queues: dict[str, QueueState] = {}
+        self._used: dict[str, float] = {}
+
+    def refusal(self, call: DispatchTool) -> Refusal | None:
+        state = self._queues.setdefault(call.queue, QueueState())
+        self._used[call.queue] = self._monotonic()
+        wait_ms = state.wait_ms(self._clock.at_ms())
+        if wait_ms < call.timeout_ms:
+            state.sent()
+            return None
+        return Refusal(
+            "overloaded",
+            f"queue {call.queue!r} would start it in {wait_ms / 1000:.1f} s, its deadline is in "
+            f"{call.timeout_ms / 1000:g} s",
+            f"The tool {call.tool} is too busy to answer in time and was not run. Tell the user so, and offer to try "
+            "again in a moment.",
+        )
+
+    async def run(self) -> None:
+        """Keep the estimates up to date until cancelled; while Redis is away they stay as they were."""
+        while True:
+            await asyncio.sleep(POLL_S)
+            horizon = self._monotonic() - _IDLE_S
+            for queue in [queue for queue, used in self._used.items() if used < horizon]:
+                del self._used[queue], self._queues[queue]
+            await asyncio.gather(*(self._look(queue, state) for queue, state in list(self._queues.items())))
+
+    async def _look(self, queue: str, state: QueueState) -> None:
+        stream = self._keys.tools(queue)
+        try:
+            groups = [pairs(group) for group in await self._bus.call("XINFO", "GROUPS", stream)]
+            group = next((one for one in groups if one["name"] == WORKERS_GROUP), None)
+            # Without a group nobody has ever worked here; without a lag Redis itself does not know it.
+            if group is None or group.get("lag") is None or group.get("entries-read") is None:
+                return
+            oldest = []
+            if group["lag"]:
+                start = f"({group['last-delivered-id']}"
+                oldest = await self._bus.call("XRANGE", stream, start, "+", "COUNT", 1)
+        except BusError as error:
+            log.debug("queue not looked at", queue=queue, error=str(error))
+            return
+        now = self._clock.at_ms()
+        age = max(0, now - int(oldest[0][0].partition("-")[0])) if oldest else 0
+        lag = int(group["lag"]) if oldest else 0
+        state.seen(now, lag=lag, read=int(group["entries-read"]), oldest_ms=age)

@@ -1,0 +1,112 @@
+"""Back-pressure: how long a call would wait, and that one which would come too late is answered at once."""
+
+import asyncio
+from typing import Any
+
+from support.tasks import running
+from support.tool_calls import calling
+from support.waiting import wait_until
+from voicebus import ToolWorker, function_tool
+from voicebus.adapters.redis.backlog import Backlog, QueueState
+from voicebus.adapters.redis.dispatch import RedisToolDispatch
+from voicebus.contracts.streams import Keys
+from voicebus.contracts.tools import Outcome, ToolResult
+from voicebus.engine.outputs import DispatchTool
+
+
+def test_a_queue_that_nobody_waits_in_costs_no_time() -> None:
+    state = QueueState()
+    assert state.wait_ms(0) == 0
+    state.seen(0, lag=0, read=10, oldest_ms=0)
+    state.sent()
+    assert state.wait_ms(100) == 0
+
+
+def test_what_waits_is_divided_by_what_workers_take() -> None:
+    state = QueueState()
+    state.seen(0, lag=100, read=0, oldest_ms=700)
+    assert state.wait_ms(0) == 700, "seen once, only the age of the oldest is known"
+    state.seen(500, lag=100, read=50, oldest_ms=900)
+    assert state.wait_ms(500) == 1000
+    for _ in range(20):
+        state.sent()
+    assert state.wait_ms(500) == 1200
+    assert state.wait_ms(700) == 1000
+    state.seen(1000, lag=300, read=50, oldest_ms=900)
+    assert state.wait_ms(1000) == 6000, "they were slower since"
+    state.seen(1500, lag=0, read=350, oldest_ms=0)
+    assert state.wait_ms(1500) == 0
+    state.seen(2000, lag=5, read=350, oldest_ms=20)
+    assert state.wait_ms(2000) == 20, "what was measured before the queue was empty counts no more"
+
+
+def test_long_calls_that_are_taken_in_bursts_are_no_standstill() -> None:
+    """Twenty at once that take eight seconds each: most of the time nobody takes anything."""
+    state = QueueState()
+    for at in range(0, 20_000, 500):
+        state.seen(at, lag=10, read=20 * (1 + at // 8000), oldest_ms=2000)
+        assert state.wait_ms(at) < 30_000
+
+
+def test_where_nobody_takes_anything_the_oldest_tells() -> None:
+    state = QueueState()
+    state.seen(0, lag=5, read=7, oldest_ms=1000)
+    state.seen(500, lag=5, read=7, oldest_ms=1500)
+    assert state.wait_ms(600) == 1600
+
+
+async def test_a_flooded_queue_has_late_calls_answered_at_once_and_takes_more_when_it_is_empty(
+    redis_url: str, stream_prefix: str
+) -> None:
+    keys, go = Keys(stream_prefix), asyncio.Event()
+
+    @function_tool(queue="default")
+    async def crawl() -> str:
+        """Crawl."""
+        await go.wait()
+        return "done"
+
+    async with calling(redis_url, keys) as caller:
+        backlog = Backlog(caller.bus, keys, caller.clock)
+        answers: list[Any] = []
+        dispatch = RedisToolDispatch(
+            caller.bus, caller.tools._outbox, caller.clock, keys, reply_to=caller.inbox.stream, refusing=[backlog],
+            answer=answers.append,
+        )  # fmt: skip
+        sent = 0
+
+        def send(timeout_ms: int) -> None:
+            nonlocal sent
+            sent += 1
+            call = DispatchTool(f"c{sent}", "crawl", "{}", "desk", "default", timeout_ms, idempotent=True)
+            dispatch.dispatch(caller.session, call)
+
+        async with (
+            ToolWorker([crawl], redis_url=redis_url, stream_prefix=stream_prefix, concurrency=1),
+            running(backlog.run()),
+        ):
+            for _ in range(5):
+                send(60_000)
+
+            def refused() -> list[Any]:
+                send(1000)
+                return answers
+
+            await wait_until(refused, description="a refusal", timeout=20, interval=0.1)
+            result = ToolResult.of(answers[0])
+            assert (result.outcome, result.error and result.error.kind) == (Outcome.ERROR, "overloaded")
+            assert "too busy" in result.output
+            taken = sent
+            send(600_000)
+            assert len(answers) == len({answer.data["call_id"] for answer in answers}) <= taken, "it has time to wait"
+            go.set()
+            await caller.result("c5")
+
+            async def empty() -> bool:
+                return (
+                    await caller.pending(keys.tools("default")) == 0
+                    and backlog.refusal(DispatchTool("x", "crawl", "{}", "desk", "default", 1000, idempotent=True))
+                    is None
+                )
+
+            await wait_until(empty, description="room in the queue", timeout=20)
