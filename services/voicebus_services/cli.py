@@ -60,6 +60,14 @@ app.add_typer(keys_command.app)
 app.add_typer(dead_letters_command.app)
 app.add_typer(tools_command.app)
 service_commands.register(app)
+CaFile = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="VOICEBUS_CA_FILE",
+        help="PEM file of the authorities to trust for https and wss, in place of this machine's (or SSL_CERT_FILE's).",
+    ),
+]
+
 
 # --- working with a cluster ------------------------------------------------------------------------
 
@@ -142,13 +150,7 @@ def call(
     api_key_file: Annotated[
         Path | None, typer.Option(envvar="VOICEBUS_API_KEY_FILE", help="A file with the gateway's API key.")
     ] = None,
-    ca_file: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="VOICEBUS_CA_FILE",
-            help="PEM file of the authorities to trust for https and wss, in place of this machine's own.",
-        ),
-    ] = None,
+    ca_file: CaFile = None,
     timeout: Annotated[
         float, typer.Option(min=1, envvar="VOICEBUS_TIMEOUT", help="Longest wait for an answer, in s.")
     ] = 120.0,
@@ -194,6 +196,7 @@ def run_scenarios(
     api_key_file: Annotated[
         Path | None, typer.Option(envvar="VOICEBUS_API_KEY_FILE", help="A file with the gateway's API key.")
     ] = None,
+    ca_file: CaFile = None,
     simulator: Annotated[
         bool, typer.Option(envvar="VOICEBUS_SIMULATOR", help="Let the built-in model-simulator be the model.")
     ] = False,
@@ -220,6 +223,7 @@ def run_scenarios(
         agent=agent,
         url=url,
         api_key=_key(api_key_file),
+        ca_file=ca_file,
         simulator=simulator,
         junit=junit,
         as_json=json_lines,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from voicebus.adapters.openai_realtime import OpenAIRealtimeConnector
 from voicebus.agents.models.model import RealtimeModelConfig
+from voicebus.client.trust import trusting
 from voicebus.errors import ScenarioError, SettingsError, UsageError
 from voicebus.testing import (
     Scenario,
@@ -39,6 +40,7 @@ class TestOptions:
     agent: str | None = None
     url: str | None = None
     api_key: str | None = None
+    ca_file: Path | None = None
     simulator: bool = False
     junit: Path | None = None
     as_json: bool = False
@@ -53,6 +55,9 @@ async def run_tests(options: TestOptions, *, out: Callable[[str], None]) -> bool
     """
     if options.url is not None and options.simulator:
         raise ScenarioError("--url and --simulator exclude each other: a gateway has a model of its own")
+    if options.url is None and options.ca_file is not None:
+        raise ScenarioError("--ca-file verifies a gateway; give its address with --url")
+    tls = None if options.url is None else trusting(options.ca_file, options.url, option="--ca-file")
     scenarios = [scenario for path in find_scenarios(options.paths) for scenario in load_scenarios(path)]
     if options.url is None:
         for scenario in scenarios:
@@ -72,7 +77,9 @@ async def run_tests(options: TestOptions, *, out: Callable[[str], None]) -> bool
 
         async def run(scenario: Scenario) -> ScenarioResult:
             if options.url is not None:
-                return await run_scenario_at(scenario, options.url, agent=options.agent, api_key=options.api_key)
+                return await run_scenario_at(
+                    scenario, options.url, agent=options.agent, api_key=options.api_key, tls=tls
+                )
             return await run_scenario(scenario, options.agent, model_config=model_config)
 
         await _run_all(scenarios, run, options.workers, done)

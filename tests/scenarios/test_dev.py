@@ -13,6 +13,7 @@ import pytest
 
 from support.callers import fetch
 from support.commands import ROOT, environment, voicebus
+from support.tls import Authority
 from support.waiting import wait_until
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("cluster")]
@@ -95,6 +96,23 @@ async def test_a_question_may_be_typed_where_there_is_no_speech(tmp_path: Path) 
     )
     assert ran.status == 0, ran.out + ran.err[-3000:]
     assert ran.out.splitlines()[-1] == "demo: ok"
+
+
+async def test_a_cluster_with_a_certificate_is_served_over_tls(tmp_path: Path) -> None:
+    pair = Authority(tmp_path).issue()
+    question = ("--once", "--no-speech", "--question", "What is the weather in Rome?")
+    ran = await voicebus(
+        *("dev", "examples.front_desk", "--gateways", "2", *question, *FREE_PORTS),
+        cwd=tmp_path,
+        timeout_s=120,
+        tls_cert=str(pair.certificate),
+        tls_key=str(pair.key),
+    )
+    assert ran.status == 0, ran.out + ran.err[-3000:]
+    assert ran.out.splitlines()[-1] == "demo: ok"
+    ran = await voicebus("dev", "examples.front_desk", *question, *FREE_PORTS, cwd=tmp_path, tls_cert="absent")
+    assert ran.status == 2
+    assert ran.complaint.startswith("voicebus: settings: VOICEBUS_TLS_KEY: not given, but VOICEBUS_TLS_CERT is; ")
 
 
 async def test_a_question_without_a_tool_fails_the_demo_and_says_at_which_step(tmp_path: Path) -> None:

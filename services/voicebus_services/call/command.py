@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from voicebus.client.trust import trusting
 from voicebus.errors import RemoteError, UsageError
 from voicebus_services.call import wav
-from voicebus_services.call.conversation import Conversation, Recorder, open_conversation, trusting
+from voicebus_services.call.conversation import Conversation, Recorder, open_conversation
 from voicebus_services.call.microphone import Microphone, open_microphone
 
 _QUIET_S: Final = 1.0
@@ -88,7 +89,7 @@ async def run_call(options: CallOptions, *, out: Callable[[str], None] = print) 
     progress = Progress()
     heard = bytearray()
     recorder = Recorder()
-    tls = trusting(options.ca_file)
+    tls = trusting(options.ca_file, options.url, option="--ca-file")
     async with open_conversation(options.url, agent=options.agent, headers=headers, tls=tls) as conversation:
         speaker = asyncio.create_task(_speak(conversation, options, samples, microphone, progress), name="call-speaker")
         try:

@@ -4,11 +4,10 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any, Final
 
 from voicebus.client.link import NativeLink
-from voicebus.errors import RemoteError, UsageError
+from voicebus.errors import RemoteError
 from voicebus_services.call.wav import BYTES_PER_MS
 
 _FRAME_MS: Final = 50
@@ -83,22 +82,6 @@ class Recorder:
         return None
 
 
-def trusting(ca_file: Path | None) -> ssl.SSLContext | None:
-    """What verifies a gateway by the authorities of this PEM file; None: those that this machine trusts.
-
-    Raises:
-        UsageError: the file cannot be read, or holds no certificate.
-    """
-    if ca_file is None:
-        return None
-    try:
-        return ssl.create_default_context(cafile=ca_file)
-    except OSError as error:  # of the file, and of TLS
-        raise UsageError(
-            f"--ca-file: {str(ca_file)!r} is no PEM file of certificates that can be read ({error.strerror or error})"
-        ) from error
-
-
 @asynccontextmanager
 async def open_conversation(
     url: str,
@@ -110,12 +93,10 @@ async def open_conversation(
     """Connect to a gateway's native face. `tls` verifies it in place of the authorities that this machine trusts.
 
     Raises:
-        UsageError: `url` is no gateway's address, or `tls` is given for one without TLS.
+        UsageError: `url` is no gateway's address.
         RemoteError: the gateway cannot be reached or refused.
     """
     link = NativeLink(url, {"agent": agent} if agent else {}, headers=headers, tls=tls)
-    if tls is not None and not link.where.startswith("wss:"):
-        raise UsageError(f"--ca-file: {url!r} is an address without TLS; give https://HOST:PORT or wss://HOST:PORT")
     try:
         await link.open()
     except RemoteError as error:

@@ -3,6 +3,7 @@
 import asyncio
 import importlib.util
 import os
+import ssl
 import sys
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -24,6 +25,7 @@ from voicebus_services.dev.processes import (
     take_port,
 )
 from voicebus_services.dev.redis_server import find_redis_server
+from voicebus_services.tls import CERT_SETTING, KEY_SETTING, Certificate, trusting_certificate
 
 DATA: Final = Path(".voicebus")
 EXAMPLE: Final = "examples.front_desk"
@@ -76,6 +78,7 @@ class Cluster:
     children: list[Child] = field(default_factory=list)
     gateway_url: str = ""
     archiver_url: str = ""
+    tls: ssl.SSLContext | None = None
 
     async def start(self) -> None:
         """Start everything, in the order in which things need each other, and wait until it is ready.
@@ -87,10 +90,10 @@ class Cluster:
         options = self.options
         gateway_port = take_port(options.http_port, what="gateway", option="--http-port")
         archiver_port = take_port(options.archiver_port, what="archiver", option="--archiver-port")
-        # A trial on this machine, whose demo and pages have no certificate of its name to trust.
-        for setting in ("VOICEBUS_TLS_CERT", "VOICEBUS_TLS_KEY"):
-            self.environment.pop(setting, None)
-        self.gateway_url = f"http://127.0.0.1:{gateway_port}"
+        chain, key = (self.environment.get(setting) for setting in (CERT_SETTING, KEY_SETTING))
+        if Certificate.of(Path(chain) if chain else None, Path(key) if key else None) and chain:
+            self.tls = trusting_certificate(Path(chain))
+        self.gateway_url = f"{'https' if self.tls else 'http'}://127.0.0.1:{gateway_port}"
         self.archiver_url = f"http://127.0.0.1:{archiver_port}"
         DATA.mkdir(exist_ok=True)
         self.environment.setdefault("VOICEBUS_DATABASE_URL", f"sqlite:///{(DATA / 'voicebus.db').resolve()}")
@@ -259,6 +262,7 @@ async def _begin(cluster: Cluster, samples: bytes | None, report: Callable[[str]
                 answer_wav=DATA / "demo-answer.wav",
                 report=report,
                 headers=_key_header(cluster.environment),
+                tls=cluster.tls,
             )
             await demo.run()
             if demo.audio:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 import time
 import urllib.request
 from collections.abc import Callable
@@ -38,6 +39,7 @@ class Demo:
     answer_wav: Path
     report: Callable[[str], None]
     headers: dict[str, str] = field(default_factory=dict)
+    tls: ssl.SSLContext | None = None
     session: str = ""
     audio: bytearray = field(default_factory=bytearray)
     seen: list[dict[str, Any]] = field(default_factory=list)
@@ -49,7 +51,7 @@ class Demo:
             StepFailedError: the first step that did not come about.
         """
         try:
-            async with open_conversation(self.gateway_url, headers=self.headers) as conversation:
+            async with open_conversation(self.gateway_url, headers=self.headers, tls=self.tls) as conversation:
                 started = time.monotonic()
                 asking = asyncio.create_task(self._ask(conversation), name="demo-question")
                 try:

@@ -5,7 +5,6 @@ does not take is not read from the other.
 """
 
 import asyncio
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from voicebus.adapters.sockets import (
 )
 from voicebus.adapters.sockets.picows_socket import connect
 from voicebus.telemetry.logging import get_logger
+from voicebus_services.tls import trusting_certificate
 
 log: Final = get_logger(__name__)
 
@@ -86,7 +86,7 @@ class Peers:
         headers = {RELAYED: self._gateway}
         if credential is not None:
             headers["Authorization"] = f"Bearer {credential}"
-        tls = None if self._certificate is None else await asyncio.to_thread(_trusting, self._certificate)
+        tls = None if self._certificate is None else await asyncio.to_thread(trusting_certificate, self._certificate)
         return await connect(url, listener, headers=headers, timeout_s=CONNECT_TIMEOUT_S, tls=tls)
 
 
@@ -189,17 +189,3 @@ class _Upstream:
 async def _resume(source: Socket, sink: Socket) -> None:
     await sink.writable()
     source.resume_reading()
-
-
-def _trusting(certificate: Path) -> ssl.SSLContext:
-    """Trusts who shows this very certificate, under whatever name: gateways are reached by the names of their pods."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    # The first one of the file, which is the gateway's; those behind it would let in whoever they have signed.
-    pem = certificate.read_text(encoding="ascii")
-    end = "-----END CERTIFICATE-----"
-    context.load_verify_locations(
-        cadata=pem[pem.index("-----BEGIN CERTIFICATE-----") : pem.index(end) + len(end)] + "\n"
-    )
-    return context

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final, Self
 
 from voicebus.agents.agent import RealtimeAgent
@@ -17,7 +18,8 @@ from voicebus.agents.session import message_content
 from voicebus.client.creating import create_session
 from voicebus.client.link import CONNECT_TIMEOUT_S, RESUME_S, NativeLink
 from voicebus.client.showing import Showing, info
-from voicebus.errors import ModelLinkError, RemoteError, UserError
+from voicebus.client.trust import trusting
+from voicebus.errors import ModelLinkError, RemoteError, UsageError, UserError
 
 _CLOSING_S: Final = 5.0
 # What an event keeps alive beside its samples or its text, about.
@@ -344,6 +346,7 @@ def connect(
     token: str | None = None,
     headers: Mapping[str, str] | None = None,
     tls: ssl.SSLContext | None = None,
+    ca_file: str | Path | None = None,
     playback_tracker: RealtimePlaybackTracker | None = None,
     resume_for: float = RESUME_S,
 ) -> GatewaySession:
@@ -356,11 +359,18 @@ def connect(
     `agent` is the agent's name there (None: the gateway's default one), `api_key` a credential. `context` is any JSON,
     which the program's callbacks in the gateway find; `history` is what was said before. `session` and `token` enter a
     session that there is, as does a `url` that names both. `resume_for` (s) is how long a lost connection is tried
-    again; 0: not at all. `tls` verifies the gateway in place of the authorities that this machine trusts.
+    again; 0: not at all. `ca_file` is a PEM file of the authorities that verify the gateway in place of those that this
+    machine trusts (or that the variable SSL_CERT_FILE names); `tls` is whatever else verifies it.
 
     Raises:
-        UserError: `url` is no gateway's address, or arguments exclude each other.
+        UserError: `url` is no gateway's address, `ca_file` cannot be used, or arguments exclude each other.
     """
+    if tls is not None and ca_file is not None:
+        raise UserError("tls and ca_file exclude each other; give one of them")
+    try:
+        tls = tls or trusting(ca_file, url)
+    except UsageError as error:
+        raise UserError(str(error)) from error
     if (session is None) != (token is None):
         raise UserError("session and token belong together; give both or none")
     wanted: dict[str, Any] = {}

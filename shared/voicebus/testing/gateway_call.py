@@ -1,6 +1,7 @@
 """`GatewayCall`: a conversation with a gateway over its native face, handled like a session in process."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -13,17 +14,19 @@ class GatewayCall:
     """A client's side of one conversation, for the time of an `async with`.
 
     `url` is the gateway's (`ws://HOST:PORT` or http), `agent` the agent's name there (None: its default one),
-    `api_key` the gateway's key, if it asks for one. Iterating gives every event since the beginning, as JSON, to each
-    who iterates; it ends when the gateway closes.
+    `api_key` the gateway's key, if it asks for one. `tls` verifies the gateway in place of what this machine trusts.
+    Iterating gives every event since the beginning, as JSON, to each who iterates; it ends when the gateway closes.
 
     Raises:
         UserError: `url` is no gateway's address.
         RemoteError: on entering, that no gateway answers there, or that it refused; later, that it has closed.
     """
 
-    def __init__(self, url: str, *, agent: str | None = None, api_key: str | None = None) -> None:
+    def __init__(
+        self, url: str, *, agent: str | None = None, api_key: str | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
         asked = {"audio": "json", **({"agent": agent} if agent else {})}
-        self._link = NativeLink(url, asked, api_key=api_key)
+        self._link = NativeLink(url, asked, api_key=api_key, tls=tls)
         self._reader: asyncio.Task[None] | None = None
         # The test's own record of one call, as long as the call.
         self._events: list[dict[str, Any]] = []

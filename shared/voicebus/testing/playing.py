@@ -1,6 +1,7 @@
 """Holding the conversation of a scenario: with an agent in this process, or with a gateway."""
 
 import asyncio
+import ssl
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
@@ -74,11 +75,17 @@ async def run_scenario(
 
 
 async def run_scenario_at(
-    scenario: Scenario, url: str, *, agent: str | None = None, api_key: str | None = None
+    scenario: Scenario,
+    url: str,
+    *,
+    agent: str | None = None,
+    api_key: str | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> ScenarioResult:
     """Hold a scenario's conversation with the gateway at `url`, as `GatewayCall` reaches it.
 
-    The agent is the gateway's: `agent` by its name, or the default one.
+    The agent is the gateway's: `agent` by its name, or the default one. `tls` verifies the gateway in place of what
+    this machine trusts.
 
     Raises:
         ScenarioError: the scenario has settings, a context or tools to replace, which are the gateway's own; a sound
@@ -88,7 +95,7 @@ async def run_scenario_at(
         if getattr(scenario, name):
             path, line = scenario.place
             raise ScenarioError(f"{path}:{line}: {name} cannot be had from a gateway; they need an agent in process")
-    return await _held(scenario, _at_gateway(url, agent, api_key), _sounds(scenario))
+    return await _held(scenario, _at_gateway(url, agent, api_key, tls), _sounds(scenario))
 
 
 @asynccontextmanager
@@ -102,9 +109,9 @@ async def _in_process(
 
 @asynccontextmanager
 async def _at_gateway(
-    url: str, agent: str | None, api_key: str | None
+    url: str, agent: str | None, api_key: str | None, tls: ssl.SSLContext | None
 ) -> AsyncIterator[tuple[Conversation, AsyncIterable[Any]]]:
-    async with GatewayCall(url, agent=agent, api_key=api_key) as call:
+    async with GatewayCall(url, agent=agent, api_key=api_key, tls=tls) as call:
         yield call, call
 
 

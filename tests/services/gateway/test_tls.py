@@ -1,6 +1,7 @@
 """A gateway that serves TLS itself: every face over it, and what callers trust."""
 
 import json
+import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,9 +13,11 @@ from services.gateway.clients import TestClient
 from services.gateway.conftest import Gateways
 from support.commands import voicebus
 from support.tls import Authority
-from voicebus.errors import RemoteError, UsageError
+from voicebus import connect
+from voicebus.errors import RemoteError, ScenarioError, UsageError, UserError
 from voicebus_services.call.command import CallOptions, run_call
 from voicebus_services.gateway.wiring import Gateway
+from voicebus_services.scenario_command import TestOptions, run_tests
 
 
 @pytest.fixture
@@ -55,6 +58,49 @@ async def test_an_authority_that_cannot_be_used_is_one_sentence(tmp_path: Path) 
     authority = Authority(tmp_path)
     with pytest.raises(UsageError, match="an address without TLS"):
         await run_call(CallOptions("http://localhost:1", text="hello", ca_file=authority.file))
+
+
+async def test_a_program_and_the_scenarios_reach_a_gateway_whose_authority_they_name(
+    secure: Gateway, authority: Authority, tmp_path: Path
+) -> None:
+    url = f"https://localhost:{secure.port}"
+    async with connect(url, ca_file=authority.file) as session:
+        assert session.id
+    async with connect(url, tls=authority.trusting()) as session:
+        assert session.id
+    scenario = tmp_path / "greeting.scenario.yaml"
+    scenario.write_text(
+        "steps:\n- say: '[[say: Good morning.]]'\n- expect_text: {matches: Good morning}\n", encoding="utf-8"
+    )
+    lines: list[str] = []
+    assert await run_tests(TestOptions([scenario], url=url, ca_file=authority.file), out=lines.append), lines
+    assert not await run_tests(TestOptions([scenario], url=url), out=lines.append)
+    assert "certificate verify failed" in "".join(lines)
+
+
+async def test_the_variable_that_names_this_machines_authorities_counts(
+    secure: Gateway, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
+    async with connect(f"wss://localhost:{secure.port}", history=[]) as session:
+        assert session.id
+    lines: list[str] = []
+    await run_call(CallOptions(f"https://localhost:{secure.port}", text="[[say: Hi.]]"), out=lines.append)
+    assert "agent: Hi." in lines
+
+
+def test_an_authority_that_a_program_cannot_use_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^ca_file: 'absent' is no PEM file of certificates that can be read"):
+        connect("https://localhost:1", ca_file="absent")
+    with pytest.raises(UserError, match=r"^ca_file: 'http://localhost:1' is an address without TLS"):
+        connect("http://localhost:1", ca_file="absent")
+    with pytest.raises(UserError, match="tls and ca_file exclude each other"):
+        connect("https://localhost:1", ca_file="absent", tls=ssl.create_default_context())
+
+
+async def test_an_authority_without_a_gateway_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ScenarioError, match="--ca-file verifies a gateway; give its address with --url"):
+        await run_tests(TestOptions([tmp_path], ca_file=tmp_path), out=print)
 
 
 async def test_wrong_files_stop_the_start_and_the_doctor_finds_them(tmp_path: Path, redis_url: str) -> None:
