@@ -302,16 +302,24 @@ class ConsumerLoop:
             return
         try:
             async with asyncio.timeout(timeout_s):
-                try:
-                    for member in self._members:
-                        await self._recover(member)  # a read may have been cut off just as its entries came
-                except BusError as error:
-                    log.warning("entries that just came are left to other workers", error=str(error))
-                if self._tasks:
+                # A read may have been cut off just as its entries came; the bus need not know of that at once, so
+                # that it is asked again after each wait.
+                while await self._recovered() and self._tasks:
                     log.info("finishing what is in hand", entries=len(self._tasks))
                     await asyncio.wait(self._tasks.values())
         except TimeoutError:
             log.warning("entries left to other workers", entries=len(self._tasks))
+
+    async def _recovered(self) -> bool:
+        try:
+            for member in self._members:
+                await self._recover(member)
+        except BusError as error:
+            log.warning("entries that just came are left to other workers", error=str(error))
+            if self._tasks:
+                await asyncio.wait(self._tasks.values())
+            return False
+        return True
 
     async def _abandon(self) -> None:
         left = list(self._tasks.values())

@@ -5,6 +5,7 @@ from typing import Any
 import hiredis
 import redis.asyncio as aioredis
 from redis.exceptions import ConnectionError as NoConnectionError
+from redis.exceptions import ResponseError
 
 
 class BlockingReads:
@@ -26,7 +27,13 @@ class BlockingReads:
         try:
             await _mend(connection)
             await connection.send_packed_command(packed, check_health=False)
-            reply = await connection.read_response()
+            reply = await connection.read_response(disconnect_on_error=False)
+        except ResponseError:
+            raise
+        except BaseException:
+            # To its end, so that the server gives no entry to a reader that has gone.
+            await connection.disconnect()
+            raise
         finally:
             self._idle.append(connection)
         return self._callbacks[str(command[0])](reply)
