@@ -1,8 +1,8 @@
 """WebRTC calls: made at the model's provider with an agent's settings, and joined by a session of this gateway."""
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Coroutine, Mapping
+from typing import Any, Final, TypeVar
 
 from voicebus.adapters.openai_calls import Call, OpenAICalls
 from voicebus.adapters.openai_realtime import OpenAIRealtimeConnector
@@ -20,6 +20,8 @@ from voicebus_services.http import ProblemError
 from voicebus_services.settings import GatewaySettings
 
 log = get_logger(__name__)
+
+T = TypeVar("T")
 
 JOIN_TIMEOUT_S: Final = 15.0
 """How long the session may take to join its call and to be configured."""
@@ -47,6 +49,13 @@ class Calling:
         self._connector = connector
         self._provider = provider
         self._registered = registered
+        # Calls that are being made or given up: they are finished whatever becomes of the requests for them.
+        self._placing: set[asyncio.Task[Any]] = set()
+
+    async def aclose(self) -> None:
+        """Wait until no call is being made: what the provider makes now is hung up, as no session begins any more."""
+        while self._placing:
+            await asyncio.wait(self._placing)
 
     async def create(
         self,
@@ -67,11 +76,16 @@ class Calling:
         wanted = merge(principal.session, wanted)
         async with self._sessions.admitted(principal) as ticket:
             session = await self._session(agent, wanted)
+            making = self._spawn("call-create", self._provider.create(offer, session))
             try:
-                call = await self._provider.create(offer, session)
+                call = await asyncio.shield(making)
             except ModelCallError as error:
                 log.warning("a call was not made", agent=agent, error=str(error))
                 raise _problem(error) from error
+            except asyncio.CancelledError:
+                # Its request has ended; the provider's answer is still to come.
+                self._spawn("call-give-up", self._give_up(making))
+                raise
             face = SidebandFace(
                 self._sessions, principal, agent=agent, hang_up=lambda: self._hang_up(call.id), traceparent=traceparent
             )
@@ -81,7 +95,7 @@ class Calling:
                     face, call.id, self._connector.joining(call.id), model=session["model"], settings=_patch(wanted)
                 )
             except ProblemError:
-                await self._hang_up(call.id)
+                await asyncio.shield(self._spawn("call-give-up", self._hang_up(call.id)))
                 raise
         await self._joined(face, task)
         return call
@@ -96,6 +110,9 @@ class Calling:
         up = asyncio.create_task(face.up.wait(), name=f"join-{face.session}")
         try:
             await asyncio.wait({up, task}, timeout=JOIN_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            self._sessions.hung_up(face)
+            raise
         finally:
             up.cancel()
         if face.up.is_set() and not task.done():
@@ -128,6 +145,19 @@ class Calling:
         if spec.instructions is not None:
             session["instructions"] = spec.instructions
         return merge(session, _patch(wanted))
+
+    def _spawn(self, name: str, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(work, name=name)
+        self._placing.add(task)
+        task.add_done_callback(self._placing.discard)
+        return task
+
+    async def _give_up(self, making: "asyncio.Task[Call]") -> None:
+        try:
+            call = await making
+        except ModelCallError:
+            return
+        await self._hang_up(call.id)
 
     async def _hang_up(self, call_id: str) -> None:
         try:

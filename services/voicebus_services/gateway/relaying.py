@@ -26,6 +26,7 @@ from voicebus.adapters.sockets import (
 )
 from voicebus.adapters.sockets.picows_socket import connect
 from voicebus.telemetry.logging import get_logger
+from voicebus_services.gateway.faces.base import DRAINED
 from voicebus_services.tls import trusting_certificate
 
 log: Final = get_logger(__name__)
@@ -58,6 +59,13 @@ class Peers:
         self._owners = owners
         self._gateway = gateway
         self._certificate = certificate
+        self.relays: set[Relay] = set()
+
+    async def aclose(self) -> None:
+        """Send the clients that are passed on elsewhere: this gateway shuts down, their sessions go on."""
+        for relay in list(self.relays):
+            relay.leave()
+        await asyncio.gather(*(relay.wait_closed() for relay in list(self.relays)))
 
     async def holding(self, session: str) -> Peer | None:
         """The other living gateway that holds a session, or held it until lately; None where there is none.
@@ -107,6 +115,7 @@ class Relay:
 
     def opened(self, socket: Socket) -> None:
         self._client = socket
+        self._peers.relays.add(self)
         socket.pause_reading()
         self._start("relay-open", self._open(socket))
 
@@ -118,9 +127,19 @@ class Relay:
 
     def closed(self, code: int, reason: str) -> None:
         self._closed = code
+        self._peers.relays.discard(self)
         if self._upstream is not None:
             # What is a loss here is to be one there: the session waits for its client.
             self._upstream.close(NORMAL if code in (NORMAL, NO_STATUS) else GOING_AWAY, reason)
+
+    def leave(self) -> None:
+        """Close the client's connection; it finds its session through another gateway."""
+        if self._client is not None:
+            self._client.close(SERVICE_RESTART, DRAINED)
+
+    async def wait_closed(self) -> None:
+        if self._client is not None:
+            await self._client.wait_closed()
 
     def _hear(self, binary: bool, message: bytes) -> None:
         if self._upstream is None or self._client is None:

@@ -249,6 +249,8 @@ async def _gateway(
                 await sessions.drain(settings.drain_timeout.total_seconds())
                 async with asyncio.timeout(_CLOSING_S):
                     await upgrades.aclose()
+                    await peers.aclose()
+                    await calling.aclose()
                     await tools.aclose()
                     await outbox.drain(_FLUSH_S)
                     await journal.drain(_CLOSING_S)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,23 @@ async def test_a_client_resumes_through_a_gateway_that_does_not_hold_its_session
         await third.send("end")
         assert await third.closed() == 1000
     assert third.types[-1] == "session_ended"
+
+
+async def test_a_gateway_that_stops_sends_those_whom_it_passes_on_elsewhere(
+    gateway: Gateway, gateways: Gateways
+) -> None:
+    async with native(gateway) as first:
+        started = await first.until("session_started")
+        await first.socket.close(1001)
+    query = f"?session={started['session']}&token={started['token']}&seq=1"
+    async with AsyncExitStack() as stack:
+        async with gateways() as stopping:
+            second = await stack.enter_async_context(native(stopping, query))
+            await second.until("session_resumed")
+        assert await second.closed() == 1012
+        assert second.socket.close_reason == "drained"
+    async with native(gateway, query) as third:
+        await third.until("session_resumed")
 
 
 async def test_an_observer_sees_the_session_from_any_gateway(gateway: Gateway, other: Gateway) -> None:

@@ -372,6 +372,39 @@ async def test_a_call_that_is_made_when_a_drain_has_begun_is_hung_up(gateways: G
     assert hung_up == ["rtc_late"]
 
 
+async def test_a_call_that_is_being_made_at_the_very_end_is_waited_for_and_hung_up(gateways: Gateways) -> None:
+    asked, released = asyncio.Event(), asyncio.Event()
+    hung_up: list[str] = []
+    app = FastAPI()
+
+    @app.post("/v1/realtime/calls")
+    async def create(request: Request) -> Response:
+        await request.body()
+        asked.set()
+        await released.wait()
+        return Response(OFFER, 201, {"Location": "/v1/realtime/calls/rtc_last"}, media_type="application/sdp")
+
+    @app.post("/v1/realtime/calls/{call_id}/hangup")
+    async def hang_up(call_id: str) -> Response:
+        hung_up.append(call_id)
+        return Response()
+
+    async def answer_when(gateway: Gateway) -> None:
+        await wait_until(lambda: gateway.health.draining, description="the gateway's end")
+        released.set()
+
+    async with serving(app, host="127.0.0.1", port=0) as server:
+        async with gateways(model_url=f"ws://127.0.0.1:{server.port}/v1/realtime") as gateway:
+            answering = asyncio.create_task(answer_when(gateway), name="answering")
+            http = calls(gateway)
+            calling = asyncio.create_task(http.post("/calls", content=OFFER, headers=SDP), name="calling")
+            await asked.wait()
+        await answering
+        assert problem(await calling) == (503, "draining")
+        await http.aclose()
+    assert hung_up == ["rtc_last"]
+
+
 async def test_a_client_that_is_gone_before_its_answer_leaves_no_call_behind(gateways: Gateways) -> None:
     asked, released, joined = asyncio.Event(), asyncio.Event(), asyncio.Event()
     hung_up: list[str] = []
