@@ -1,5 +1,6 @@
 """Run configs are checked whole when they are given."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -13,6 +14,11 @@ from voicebus.errors import UserError
 
 
 def judge(context: Any, agent: Any, text: str) -> Any: ...
+
+
+@dataclass
+class Guest:
+    name: str
 
 
 def test_a_run_config_may_say_everything_or_nothing() -> None:
@@ -31,6 +37,7 @@ def test_a_run_config_may_say_everything_or_nothing() -> None:
         "hold_phrase": "One moment.",
         "hold_after": 2,
         "hold_every": 10.5,
+        "context_model": Guest,
         "model_token": lambda: "key",
         "model_fallbacks": [
             {"name": "gpt-realtime-mini"},
@@ -45,6 +52,7 @@ def test_a_run_config_may_say_everything_or_nothing() -> None:
     ("config", "sentence"),
     [
         ({"debounce": 3}, "run config has unknown keys: debounce"),
+        ({"context_model": dict}, "context_model must be a pydantic model or a dataclass, not <class 'dict'>"),
         ({"hold_phrase": 3}, "run config: hold_phrase must be a text of at most 500 characters, or a list"),
         ({"hold_after": -1}, "run config: hold_after must be a number of seconds above 0, not -1"),
         ({"model_settings": 3}, "run config model_settings must be an object"),

@@ -15,12 +15,13 @@ from voicebus.errors import ContractError
 
 EXAMPLES: list[Message] = [
     tools.ToolCall(call_id="c", tool="t", arguments='{"a": 1}', agent="a", reply_to="r", context={"user": "u"}),
+    tools.Caller(tenant="acme", subject="desk"),
     tools.ToolStarted(call_id="c", worker="w"),
     tools.ToolProgress(call_id="c", text="half done"),
     tools.ToolFailure(kind="raised", message="no"),
     tools.ToolResult(
         call_id="c", outcome=tools.Outcome.ERROR, output="o", worker="w", duration_ms=3,
-        error=tools.ToolFailure(kind="raised", message="no"),
+        error=tools.ToolFailure(kind="raised", message="no"), context={"nights": {"before": 1, "after": 2}},
     ),
     tools.ToolCancel(call_id="c", reason="hangup"),
     tools.ToolHandover(call_id="c", queue="q", entry_id="1-0"),

@@ -173,6 +173,9 @@ class Author:
     vets: Callable[[outputs.VetCall], Any] = lambda ask: inputs.CallVetted(ask.call_id, "run")
     agents: Callable[[str], Any] = AgentSpec
     words: Callable[[outputs.WordToolError], Any] = lambda ask: f"in other words: {ask.message}"
+    merged: list[outputs.MergeContext] = field(default_factory=list)
+    refuses: list[tuple[str, str]] = field(default_factory=list)
+    context: str | None = None
 
     async def resolve(self, ask: outputs.ResolveAgent) -> AgentSpec:
         return answer(self.resolves(ask), AgentSpec)
@@ -182,6 +185,14 @@ class Author:
 
     async def vet(self, ask: outputs.VetCall) -> inputs.CallVetted:
         return answer(self.vets(ask), inputs.CallVetted)
+
+    def merge_context(self, merge: outputs.MergeContext) -> list[tuple[str, str]]:
+        self.merged.append(merge)
+        return self.refuses
+
+    def unsaved_context(self) -> str | None:
+        text, self.context = self.context, None
+        return text
 
     async def word_error(self, ask: outputs.WordToolError) -> str:
         return answer(self.words(ask), str)
@@ -867,3 +878,26 @@ async def test_a_job_that_fails_ends_the_session() -> None:
 
     running.driver.job("fails", fail())
     assert await running.task == "error"
+
+
+async def test_a_tools_changes_to_the_context_are_made_and_saved_and_a_refusal_is_told() -> None:
+    merge = outputs.MergeContext("book", {"nights": {"before": 1, "after": 2}})
+    author = Author(refuses=[("context_conflict", "No.")], context='{"nights":2}')
+    running = await Running(Engine({inputs.AudioInterrupted: lambda _: [merge]}), author=author).live()
+    running.driver.feed(inputs.AudioInterrupted("i", 0))
+    assert author.merged == [merge]
+    assert running.world.states == [{"context": '{"nights":2}'}]
+    assert running.engine.given[-1] == inputs.Trouble("context_conflict", "No.", "tool")
+    await running.over()
+
+
+async def test_what_a_callback_changes_in_the_context_is_saved() -> None:
+    author = Author(context='{"vetted":true}')
+    running = await Running(Engine(start=[vetting()]), author=author).live()
+    await wait_until(lambda: running.world.states, description="the context in the session's state")
+    assert running.world.states == [{"context": '{"vetted":true}'}]
+    await running.over()
+
+
+def vetting() -> outputs.VetCall:
+    return outputs.VetCall("c1", "book", "{}", "a", 1, approved=False)

@@ -44,11 +44,21 @@ class Caller:
         idempotent: bool = False,
         vetted: bool = False,
         version: str | None = None,
+        **along: Any,
     ) -> None:
         self.tools.dispatch(
             self.session,
             DispatchTool(
-                call_id, tool, arguments, "greeter", queue, timeout_ms, idempotent, vetted=vetted, version=version
+                call_id,
+                tool,
+                arguments,
+                "greeter",
+                queue,
+                timeout_ms,
+                idempotent,
+                vetted=vetted,
+                version=version,
+                **along,
             ),
         )
 

@@ -13,11 +13,13 @@ from typing import Any, Final
 import structlog
 from ulid_transform import ulid_now
 
-from voicebus.adapters.sockets import INTERNAL_ERROR, NORMAL
+from voicebus.adapters.sockets import INTERNAL_ERROR, NORMAL, POLICY_VIOLATION
 from voicebus.agents.author import SessionAuthor
 from voicebus.agents.context import RunContextWrapper
 from voicebus.agents.hooks import HookRunner
-from voicebus.agents.local.work import LocalOrRemote, LocalTools
+from voicebus.agents.local.remote import Along, LocalOrRemote, RemoteChecks
+from voicebus.agents.local.work import LocalTools
+from voicebus.agents.shared_context import SharedContext
 from voicebus.agents.targets import Targets
 from voicebus.contracts.tools import ToolRegistration
 from voicebus.engine.client_view import OpenAIClientView
@@ -25,7 +27,7 @@ from voicebus.engine.config import AgentSpec, Face, Recovering, SessionConfig
 from voicebus.engine.inputs import End, Input, Trouble
 from voicebus.engine.session import Session
 from voicebus.engine.settings import merge
-from voicebus.errors import StaleOwnerError, VoicebusError
+from voicebus.errors import StaleOwnerError, UserError, VoicebusError
 from voicebus.ports import ModelConnector, SessionRef
 from voicebus.runtime.driver import HANGUP, SessionDriver
 from voicebus.runtime.surroundings import Bus
@@ -66,7 +68,7 @@ class JoinedCall:
 
 @dataclass
 class Held:
-    """One session: who talks, since when, and the task that runs it."""
+    """One session: who talks, since when, and the task that runs it. `unfit`: why its context is none."""
 
     id: str
     face: SessionFace
@@ -82,6 +84,7 @@ class Held:
     begun: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
     leaving: str = HANGUP
+    unfit: str | None = None
 
     @property
     def tenant(self) -> str:
@@ -170,7 +173,14 @@ class Sessions:
         """Begin a session that its client will enter later; False where it could not begin.
 
         `context` is what tools, hooks and instructions find as their context, `history` what was said before.
+
+        Raises:
+            ProblemError: 422 `invalid_context`, it does not fit the model that the agent's program declares.
         """
+        try:
+            SharedContext(RunContextWrapper(context), self._targets.configs[face.agent].get("context_model"))
+        except UserError as error:
+            raise ProblemError(422, "invalid_context", str(error)) from error
         held = self._begin(face, context, tuple(history))
         begun = asyncio.create_task(held.begun.wait(), name=f"begun-{held.id}")
         try:
@@ -239,8 +249,13 @@ class Sessions:
             raise RuntimeError("a session begins that was not admitted")
         face.ticket.used = True
         context: RunContextWrapper[Any] = RunContextWrapper(given)
-        author, hooks = self._program(session, face, context, is_call=call is not None)
-        held = Held(session, face, context, author, hooks, datetime.now(UTC), face.agent, seed, call)
+        unfit: str | None = None
+        try:
+            author, hooks = self._program(session, face, context, is_call=call is not None)
+        except UserError as error:  # its run config was checked at the start, so it is the context
+            unfit = str(error)
+            author, hooks = self._program(session, face, RunContextWrapper({}), is_call=False, declared=False)
+        held = Held(session, face, context, author, hooks, datetime.now(UTC), face.agent, seed, call, unfit=unfit)
         face.session, face.token = held.id, secrets.token_urlsafe(32)
         self._held[held.id] = held
         metrics.SESSIONS_ACTIVE.set(len(self._held))
@@ -296,6 +311,10 @@ class Sessions:
         reason = "error"
         with structlog.contextvars.bound_contextvars(session=held.id, agent=face.agent, trace=traceparent):
             try:
+                if held.unfit is not None:
+                    log.info("session refused", error=held.unfit)
+                    face.refuse("invalid_context", held.unfit, POLICY_VIOLATION)
+                    return
                 config = await self._configure(held)
                 metrics.SESSIONS_STARTED.inc()
                 log.info("session begins", face=config.face.value, model=config.model)
@@ -375,6 +394,8 @@ class Sessions:
             "model": config.model,
             "token_hash": hashlib.sha256(face.token.encode()).hexdigest(),
         }
+        if (shared := held.author.unsaved_context()) is not None:
+            state["context"] = shared
         epoch = await self._bus.journal.open(held.id, state=state)
 
         def feed(event: Input) -> None:
@@ -382,7 +403,12 @@ class Sessions:
                 face.driver.feed(event)
 
         held.tools = LocalTools(held.author, held.context, held.id, feed)
-        bus = dataclasses.replace(self._bus, tools=LocalOrRemote(held.tools, self._bus.tools))
+        along = Along(held.author.shared, (held.tenant, face.principal.key_id), feed)
+        bus = dataclasses.replace(
+            self._bus,
+            tools=LocalOrRemote(held.tools, self._bus.tools, along),
+            guardrails=RemoteChecks(self._bus.guardrails, along),
+        )
         view = OpenAIClientView(config) if config.face is Face.OPENAI else None
         engine = Session(config, now=self._bus.clock.monotonic(), view=view)
         held.bounded = BoundedFace(face, self._bounds(face.principal.limits), feed)
@@ -401,10 +427,18 @@ class Sessions:
         )
 
     def _program(
-        self, session: str, face: SessionFace, context: RunContextWrapper[Any], *, is_call: bool
+        self,
+        session: str,
+        face: SessionFace,
+        context: RunContextWrapper[Any],
+        *,
+        is_call: bool,
+        declared: bool = True,
     ) -> tuple[SessionAuthor, HookRunner]:
         """The program's side of a session: who answers for its agents, and its hooks."""
         run_config = self._targets.configs[face.agent]
+        if not declared:
+            run_config = {**run_config, "context_model": None}
 
         def trouble(code: str, message: str) -> None:
             if face.driver is not None:

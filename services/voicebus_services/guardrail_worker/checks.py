@@ -14,6 +14,7 @@ from voicebus.adapters.redis.dispatch import new_entry
 from voicebus.adapters.redis.membership import Membership
 from voicebus.agents.context import RunContextWrapper
 from voicebus.agents.judge import judge
+from voicebus.agents.shared_context import CallContext
 from voicebus.agents.targets import Targets
 from voicebus.contracts.envelope import Entry
 from voicebus.contracts.guardrails import (
@@ -24,7 +25,7 @@ from voicebus.contracts.guardrails import (
     GuardrailVerdict,
 )
 from voicebus.contracts.streams import INBOX_TTL_S
-from voicebus.errors import ContractError
+from voicebus.errors import ContractError, UserError
 from voicebus.ports import Delivery, SessionRef
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
@@ -83,10 +84,14 @@ class CheckRunner:
         guardrail = self._targets.guardrails.get(name)
         if guardrail is None:
             return GuardrailResult(name=name, tripped=False, error="this worker's targets have no such guardrail")
+        try:
+            shared = CallContext(check.context, self._targets.context_models.get(check.agent), None)
+        except UserError as error:
+            return GuardrailResult(name=name, tripped=False, error=str(error))
         started = time.monotonic()
         result = await judge(
             guardrail,
-            RunContextWrapper(None),
+            RunContextWrapper(shared.value),
             self._targets.agents.get(check.agent),
             check.text,
             timeout=budget_s,

@@ -71,6 +71,7 @@ def _worker(settings: ToolWorkerSettings, loaded: Targets, health: Health) -> To
         event_shards=settings.event_shards,
         guardrail_shards=settings.guardrail_shards,
         agents=loaded.agents.values(),
+        context_models=loaded.context_models,
         on_reachable=lambda reached: health.set("redis", reached),
     )
 

@@ -18,6 +18,7 @@ from voicebus.agents.mcp.server import Joined
 from voicebus.agents.model_settings import RealtimeSessionModelSettings
 from voicebus.agents.models.model import RealtimeModelConfig
 from voicebus.agents.resolve import Guardrail, Registered, Resolved, Resolver
+from voicebus.agents.shared_context import SharedContext
 from voicebus.agents.tools.function_tool import FunctionTool
 from voicebus.agents.tools.guardrails import ask_input_guardrails
 from voicebus.agents.tools.hosted import HostedMCPTool, MCPApprovalRequest, MCPToolApprovalRequest
@@ -25,7 +26,7 @@ from voicebus.agents.tools.kinds import Tool
 from voicebus.agents.tools.toolset import Offered
 from voicebus.engine.config import AgentSpec
 from voicebus.engine.inputs import CallVetted, ToolsChanged
-from voicebus.engine.outputs import ResolveAgent, VetCall, WordToolError
+from voicebus.engine.outputs import MergeContext, ResolveAgent, VetCall, WordToolError
 from voicebus.errors import CommandRefusedError, ModelBehaviorError, ToolError, UserError
 from voicebus.runtime.asking import RESOLVE_TIMEOUT_S, UNCHECKED
 from voicebus.telemetry.logging import get_logger
@@ -54,7 +55,7 @@ class SessionAuthor:
     `custom_model`: the model sequences by itself.
 
     Raises:
-        UserError: the run config, or the initial model settings, cannot be.
+        UserError: the run config, or the initial model settings, cannot be, or the context does not fit its model.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class SessionAuthor:
         trouble: Trouble = _unheard,
     ) -> None:
         self._context = context
+        self.shared: SharedContext = SharedContext(context, run_config.get("context_model"), travels=not in_process)
         self._deployed = deployed or {}
         self._run_config = run_config
         self._session = session
@@ -97,6 +99,17 @@ class SessionAuthor:
     def context(self) -> RunContextWrapper[Any]:
         """The session's, shared by every callback."""
         return self._context
+
+    def merge_context(self, merge: MergeContext) -> list[tuple[str, str]]:
+        """Make a tool's changes to the session's context; codes and sentences of what was refused."""
+        refused = self.shared.merge(merge.changes, tool=merge.tool)
+        for code, message in refused:
+            log.warning("context not changed", code=code, why=message, session=self._session)
+        return refused
+
+    def unsaved_context(self) -> str | None:
+        """The context as JSON text, where it has changed since this was last asked."""
+        return self.shared.unsaved()
 
     # --- agents -------------------------------------------------------------------------------------
 

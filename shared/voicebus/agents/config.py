@@ -7,6 +7,7 @@ from typing import Any, Final, Generic, Literal, NotRequired, TypeAlias, TypedDi
 
 from voicebus.agents.client_policy import ClientPolicy, check_client_policy
 from voicebus.agents.context import RunContextWrapper, TContext
+from voicebus.agents.context_model import model_of
 from voicebus.agents.guardrails import InputGuardrail, OutputGuardrail
 from voicebus.agents.hooks import RealtimeRunHooks
 from voicebus.agents.model_settings import (
@@ -142,7 +143,8 @@ class RealtimeRunConfig(TypedDict):
     traces off. `async_tool_calls`: tools run beside the conversation (default); False has the session wait for each.
     `tool_error_formatter` is asked for every tool error that the model is told. `hooks` are told what happens.
     `client_policy` is for agents that have none of their own. `hold_phrase`, `hold_after` and `hold_every` are for
-    tools that do not say themselves what is said while they run (see `FunctionTool`).
+    tools that do not say themselves what is said while they run (see `FunctionTool`). `context_model`, a pydantic
+    model or a dataclass, is what the sessions' context is.
 
     `model_token` gives the model's key at each dialling; `model_fallbacks` are models to go on with, in order, where
     the first refuses or cannot be reached. In process the `api_key` and the `headers` of a model config beat the token.
@@ -163,6 +165,7 @@ class RealtimeRunConfig(TypedDict):
     hold_phrase: NotRequired[HoldPhrase | None]
     hold_after: NotRequired[float | None]
     hold_every: NotRequired[float | None]
+    context_model: NotRequired[type[Any] | None]
     model_token: NotRequired[ModelToken | None]
     model_fallbacks: NotRequired[list[RealtimeModelFallback]]
 
@@ -205,6 +208,8 @@ def check_run_config(config: Mapping[str, Any]) -> None:
     run_config_hold(config)
     check_token(config.get("model_token"))
     check_fallbacks(config.get("model_fallbacks"))
+    if config.get("context_model") is not None:
+        model_of(config["context_model"])
 
 
 def run_config_hold(config: Mapping[str, Any]) -> Hold:

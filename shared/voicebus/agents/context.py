@@ -4,11 +4,14 @@ from collections.abc import Awaitable, Callable, Generator
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any, Generic
 
+from structlog.stdlib import BoundLogger
 from typing_extensions import TypeVar
 
 from voicebus.agents.tools.cancellation import Cancellation
 from voicebus.agents.usage import Usage
+from voicebus.contracts.tools import Caller
 from voicebus.errors import UserError
+from voicebus.telemetry.logging import get_logger
 
 if TYPE_CHECKING:
     from voicebus.agents.agent import RealtimeAgent
@@ -36,12 +39,14 @@ class ToolContext(RunContextWrapper[TContext]):
     """One per tool call of `agent` in `session`; `tool_arguments` is the model's JSON text.
 
     `idempotency_key` (`session:call_id`) is the same however often a call is delivered, so that a tool can make its
-    effect once. `deadline_s` is what is left of the call's time, in s, when it starts. `state` is what the call's
-    entry brought as its `context` (JSON), a copy for this call. `attempt` counts the starts of this call, from 1, on
+    effect once. `deadline_s` is what is left of the call's time, in s, when it starts. On a worker `context` is the
+    session's, of the type that the tool's annotation or the runner's `context_model` names, else a dict, or the
+    worker's own; what a call that ends well changes in it is merged back (`shared_context.py`). `state` is what the
+    call brought as its context (JSON), a copy for this call. `attempt` counts the starts of this call, from 1, on
     whatever workers and after whatever errors. `cancellation` tells a function in a thread that its call is not wanted
-    any more. On a worker `usage` counts from nothing and `context` is the worker's
-    own. `tool_call` and `run_config` are None in realtime sessions. `reports` takes what `progress` is told, None where
-    nobody listens, as in the test of a tool.
+    any more. On a worker `usage` counts from nothing. `tool_call` and `run_config` are None in realtime sessions.
+    `caller` is whose session it is (`tenant` and `subject`), None in a session of the same process. `reports` takes
+    what `progress` is told, None where nobody listens, as in the test of a tool.
 
     Raises:
         UserError: no `tool_name` or no `tool_call_id` was given.
@@ -60,6 +65,7 @@ class ToolContext(RunContextWrapper[TContext]):
     attempt: int = 1
     cancellation: Cancellation = field(default_factory=Cancellation, repr=False, compare=False)
     reports: Callable[[str], None] | None = field(default=None, repr=False, compare=False)
+    caller: Caller | None = None
 
     def __post_init__(self) -> None:
         # They have defaults only because `usage`, before them, has one.
@@ -99,6 +105,11 @@ class ToolContext(RunContextWrapper[TContext]):
             state={} if state is None else state,
             reports=reports,
         )
+
+    @property
+    def logger(self) -> BoundLogger:
+        """A logger whose lines carry the session, the call and the tool."""
+        return get_logger("voicebus.tool").bind(session=self.session, call=self.tool_call_id, tool=self.tool_name)
 
     def progress(self, text: str) -> Awaitable[None]:
         """Say how far the tool is: `await context.progress("…")`, or without `await` in a function that is not async.

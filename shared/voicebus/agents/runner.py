@@ -22,7 +22,8 @@ class RealtimeRunner:
 
     `model` is what they speak with: a model, or a class or a function that makes one for each session. Of our own
     models sessions at the same time get one each, with the listeners of the one given; a custom model that holds one
-    connection needs a factory. Default: `OpenAIRealtimeWebSocketModel`.
+    connection needs a factory. Default: `OpenAIRealtimeWebSocketModel`. `context_model`, a pydantic model or a
+    dataclass, is what the context of a session is; it stands in `config` as well.
 
     Raises:
         UserError: `starting_agent` is no `RealtimeAgent`, or `config` has a key or a value that cannot be.
@@ -34,6 +35,7 @@ class RealtimeRunner:
         *,
         model: RealtimeModel | ModelFactory | None = None,
         config: RealtimeRunConfig | None = None,
+        context_model: type[Any] | None = None,
     ) -> None:
         if not isinstance(starting_agent, RealtimeAgent):
             raise UserError(f"RealtimeRunner needs a RealtimeAgent to start with, not {reprlib.repr(starting_agent)}")
@@ -41,6 +43,8 @@ class RealtimeRunner:
             raise UserError(f"RealtimeRunner: model must be a RealtimeModel, or make one when called, not {model!r}")
         if config is not None and not isinstance(config, Mapping):
             raise UserError(f"RealtimeRunner: config must be a dict, not {config!r}")
+        if context_model is not None:
+            config = {**(config or {}), "context_model": context_model}
         check_run_config(config or {})
         self.starting_agent = starting_agent
         self.config: RealtimeRunConfig = config if config is not None else {}

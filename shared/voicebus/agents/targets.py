@@ -33,6 +33,12 @@ class Targets:
     guardrails: dict[str, OutputGuardrail[Any] | InputGuardrail[Any]] = field(default_factory=dict)
 
     @property
+    def context_models(self) -> dict[str, Any]:
+        """What the context of an agent's sessions is, by agent, where its runner says so."""
+        models = {name: config.get("context_model") for name, config in self.configs.items()}
+        return {name: declared for name, declared in models.items() if declared is not None}
+
+    @property
     def default_agent(self) -> str:
         return next(iter(self.agents))
 

@@ -13,7 +13,8 @@ GUARDRAIL_VERDICT: Final = "guardrail.verdict"
 class GuardrailCheck(Message):
     """`text` is the whole text so far, so a worker keeps no state; `final` says that no more will come.
 
-    `stage` tells what the model says (output) from what the user says (input, `response_id` is "" then).
+    `stage` tells what the model says (output) from what the user says (input, `response_id` is "" then). `context` is
+    the session's, without secrets.
     """
 
     check_id: str
@@ -25,6 +26,7 @@ class GuardrailCheck(Message):
     final: bool
     stage: Literal["input", "output"] = "output"
     reply_to: str = Field(min_length=1)
+    context: dict[str, Any] = Field(default_factory=dict)
 
 
 class GuardrailResult(Message):

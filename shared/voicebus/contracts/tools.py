@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Any, Final, Literal
 
 from pydantic import Field
+from typing_extensions import TypedDict
 
 from voicebus.contracts.envelope import Message
 
@@ -14,6 +15,17 @@ TOOL_PROGRESS: Final = "tool.progress"
 TOOL_RESULT: Final = "tool.result"
 TOOL_CANCEL: Final = "tool.cancel"
 TOOL_HANDOVER: Final = "tool.handover"
+
+
+# What of a session's context goes with every call, as JSON.
+MAX_CONTEXT_BYTES: Final = 16 * 1024
+
+
+class ContextChange(TypedDict, total=False):
+    """One field of the context: what the tool was given and what it made of it. Absent where the field was, or is."""
+
+    before: Any
+    after: Any
 
 
 # Failures that the program wants to know of, beside the model: the session records an `error` for them (a tool that
@@ -48,12 +60,19 @@ class Outcome(StrEnum):
     UNKNOWN = "unknown"
 
 
+class Caller(Message):
+    """Whose session it is: the tenant, and who in it has opened the session, as its credential tells."""
+
+    tenant: str
+    subject: str
+
+
 class ToolCall(Message):
     """`arguments` is the model's JSON text, unparsed; the entry's `deadline` is the call's.
 
     `vetted`: the session's owner has asked the tool's input guardrails already. `replayed`: an operator has put it back
     from the dead letters, whatever became of its session. `version`: the version of the tool whose schema the model was
-    given, None where it is not known.
+    given, None where it is not known. `context` is the session's, without secrets; `caller` is whose session it is.
     """
 
     call_id: str
@@ -68,6 +87,7 @@ class ToolCall(Message):
     replayed: bool = False
     version: str | None = None
     context: dict[str, Any] = Field(default_factory=dict)
+    caller: Caller | None = None
 
 
 class ToolStarted(Message):
@@ -94,7 +114,8 @@ class ToolResult(Message):
     """`output` is what the model is told, also for failures. `background`: it need not go on because of it.
 
     `reference` stands for an output that is too large for the inbox (`INLINE_RESULT_BYTES`): the key of the call's
-    record, which has the whole result as JSON in its field `result`.
+    record, which has the whole result as JSON in its field `result`. `context` are the fields of the session's context
+    that the tool has changed.
     """
 
     call_id: str
@@ -105,6 +126,7 @@ class ToolResult(Message):
     duration_ms: int
     background: bool = False
     reference: str | None = None
+    context: dict[str, ContextChange] = Field(default_factory=dict)
 
 
 class ToolCancel(Message):

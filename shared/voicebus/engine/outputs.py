@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from voicebus.contracts.envelope import Message
 from voicebus.contracts.journal import EventType
+from voicebus.contracts.tools import ContextChange
 
 
 class SendModel(Struct, frozen=True):
@@ -111,7 +112,8 @@ class Record(Struct, frozen=True):
 class DispatchTool(Struct, frozen=True):
     """Run a function tool elsewhere. The answer comes as `ToolResultArrived`; `timeout_ms` counts from now.
 
-    `background`: the conversation goes on without it.
+    `background`: the conversation goes on without it. `context` and `caller` (tenant and subject) are added by the
+    session's owner where the call leaves its process.
     """
 
     call_id: str
@@ -125,7 +127,16 @@ class DispatchTool(Struct, frozen=True):
     vetted: bool = False
     snapshot: int = 0
     background: bool = False
+    context: Mapping[str, Any] | None = None
+    caller: tuple[str, str] | None = None
     version: str | None = None
+
+
+class MergeContext(Struct, frozen=True):
+    """Make the changes that a tool has made to the session's context, field by field (`ContextChange`)."""
+
+    tool: str
+    changes: Mapping[str, ContextChange]
 
 
 class VetCall(Struct, frozen=True):
@@ -177,7 +188,8 @@ class DispatchCheck(Struct, frozen=True):
     """Judge `text`, all that was said so far in this item; the answer comes as `VerdictArrived`.
 
     `stage` tells what the model says (output) from what the user says (input, without a response). `timeout_ms` is
-    how long the answer is of use, None for as long as the session's guardrails have.
+    how long the answer is of use, None for as long as the session's guardrails have. `context` is added by the
+    session's owner where the check leaves its process.
     """
 
     check_id: str
@@ -190,6 +202,7 @@ class DispatchCheck(Struct, frozen=True):
     snapshot: int = 0
     stage: Literal["input", "output"] = "output"
     timeout_ms: int | None = None
+    context: Mapping[str, Any] | None = None
 
 
 class ResolveAgent(Struct, frozen=True):
@@ -252,6 +265,7 @@ Output = (
     | Emit
     | Record
     | DispatchTool
+    | MergeContext
     | VetCall
     | WordToolError
     | StopModel

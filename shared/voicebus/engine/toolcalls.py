@@ -32,7 +32,7 @@ from voicebus.engine.inputs import (
 )
 from voicebus.engine.interludes import Interludes
 from voicebus.engine.outbox import Outbox
-from voicebus.engine.outputs import CancelTool, DispatchTool, ResolveAgent, WordToolError
+from voicebus.engine.outputs import CancelTool, DispatchTool, MergeContext, ResolveAgent, WordToolError
 from voicebus.engine.responses import Response
 from voicebus.engine.turns import Turns
 
@@ -256,6 +256,8 @@ class ToolCalls:
             self._ended(call, item.result)
 
     def _ended(self, call: Call, result: ToolResult) -> None:
+        if result.context:
+            self._out.add(MergeContext(call.name, result.context))
         answer = Answer(result.output, result.outcome, result.worker, result.background, recorded=True)
         lacks_tool = result.error is not None and result.error.kind == _UNKNOWN_TOOL
         if result.error is not None and result.error.kind in REPORTED_FAILURES:

@@ -8,7 +8,7 @@ from voicebus.contracts.envelope import Message
 from voicebus.contracts.journal import EventType
 from voicebus.engine.config import AgentSpec
 from voicebus.engine.inputs import CallVetted, Input
-from voicebus.engine.outputs import ForwardAudio, Output, ResolveAgent, StopModel, VetCall, WordToolError
+from voicebus.engine.outputs import ForwardAudio, MergeContext, Output, ResolveAgent, StopModel, VetCall, WordToolError
 from voicebus.engine.state import State
 from voicebus.ports import Clock, GuardrailDispatch, Inbox, Journal, ToolDispatch
 from voicebus.runtime.frames import AudioDelta
@@ -83,6 +83,14 @@ class Author(Protocol):
 
     async def vet(self, ask: VetCall) -> CallVetted:
         """Whether a call may run: its condition, its approval policy, its input guardrails."""
+        ...
+
+    def merge_context(self, merge: MergeContext) -> Sequence[tuple[str, str]]:
+        """Make a tool's changes to the session's context; codes and sentences of what was refused."""
+        ...
+
+    def unsaved_context(self) -> str | None:
+        """The context as JSON text, where it has changed since this was last asked."""
         ...
 
     async def word_error(self, ask: WordToolError) -> str:

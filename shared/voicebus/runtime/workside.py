@@ -5,8 +5,16 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
 from voicebus.engine.config import SessionConfig
-from voicebus.engine.inputs import Input
-from voicebus.engine.outputs import CancelTool, DispatchCheck, DispatchTool, ResolveAgent, VetCall, WordToolError
+from voicebus.engine.inputs import Input, Trouble
+from voicebus.engine.outputs import (
+    CancelTool,
+    DispatchCheck,
+    DispatchTool,
+    MergeContext,
+    ResolveAgent,
+    VetCall,
+    WordToolError,
+)
 from voicebus.errors import CommandRefusedError
 from voicebus.ports import SessionRef
 from voicebus.runtime import asking
@@ -44,6 +52,7 @@ class WorkSide:
             ResolveAgent: self._resolve_agent,
             VetCall: self._vet_call,
             WordToolError: self._word_error,
+            MergeContext: self._merge_context,
         }
 
     def take_over(self, agent: str) -> asyncio.Future[None]:
@@ -103,8 +112,21 @@ class WorkSide:
         if self._config.inline_tools:
             self._inline.begin(call_id)
 
+    def _merge_context(self, output: MergeContext) -> None:
+        for code, message in self._author.merge_context(output):
+            self._feed(Trouble(code, message, "tool"))
+        self._save_context()
+
+    def _save_context(self) -> None:
+        """The session's state has its context, for whoever takes the session over."""
+        context = self._author.unsaved_context()
+        if context is not None:
+            self._bus.journal.update(self._ref, {"context": context})
+
     def _ask(self, name: str, question: Callable[[], Awaitable[Input]]) -> None:
         async def answered() -> None:
-            self._feed(await question())
+            answer = await question()
+            self._save_context()
+            self._feed(answer)
 
         self._job(name, answered())

@@ -161,7 +161,7 @@ async def test_a_tool_finds_the_agent_that_calls_it(redis_url: str, keys: Keys, 
     known: RealtimeAgent[Any] = RealtimeAgent("greeter", instructions="Greet.")
     async with worker(redis_url, keys, who, agents=[known]):
         caller.call("who", call_id="c2")
-        assert (await caller.result("c2")).output == "greeter Greet. None"
+        assert (await caller.result("c2")).output == "greeter Greet. {}"
 
 
 async def test_a_tool_made_by_hand_runs_on_a_worker(redis_url: str, keys: Keys, caller: Caller) -> None:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from support.tool_calls import Caller, calling
 from support.waiting import wait_until
@@ -101,3 +102,70 @@ async def test_a_reference_to_anything_but_the_calls_own_record_is_refused(
 
     (letter,) = await wait_until(letters, description="the dead letter")
     assert (letter["reason"], caller.results()) == ("malformed", [])
+
+
+class Guest(BaseModel):
+    name: str
+    nights: int = 1
+
+
+@function_tool(queue="default")
+async def extend(context: ToolContext[Guest], nights: int) -> str:
+    """Extend the stay."""
+    context.context.nights += nights
+    context.logger.info("extended")
+    assert context.caller is not None
+    asked = f"{context.caller.subject} of {context.caller.tenant}"
+    return f"{context.context.name} stays {context.context.nights}, asked by {asked}"
+
+
+async def test_a_tool_finds_the_sessions_context_and_caller_and_its_changes_come_with_its_result(
+    redis_url: str, keys: Keys, caller: Caller
+) -> None:
+    async with worker(redis_url, keys, extend, context="the worker's own"):
+        given = {"name": "Ann", "nights": 2, "room": 7}
+        caller.call("extend", '{"nights": 3}', context=given, caller=("hotel", "desk-key"))
+        result = await caller.result()
+    assert result.output == "Ann stays 5, asked by desk-key of hotel"
+    assert result.context == {"nights": {"before": 2, "after": 5}}
+
+
+async def test_a_context_that_does_not_fit_the_tool_is_an_error_that_says_so(
+    redis_url: str, keys: Keys, caller: Caller
+) -> None:
+    async with worker(redis_url, keys, extend):
+        caller.call("extend", '{"nights": 3}', context={"room": 7})
+        result = await caller.result()
+    assert (result.outcome, result.output) == (
+        Outcome.ERROR, "The tool extend cannot be used in this conversation."
+    )  # fmt: skip
+    assert result.error is not None
+    assert (result.error.kind, result.error.message) == (
+        "invalid_context", "the context is no Guest: name: Field required"
+    )  # fmt: skip
+
+
+async def test_a_call_that_fails_changes_nothing_in_the_context(redis_url: str, keys: Keys, caller: Caller) -> None:
+    @function_tool(queue="default")
+    async def spoil(context: ToolContext[Any]) -> str:
+        """Change the context and fail."""
+        context.context["nights"] = 9
+        raise ValueError("no")
+
+    async with worker(redis_url, keys, spoil):
+        caller.call("spoil", context={"nights": 1})
+        result = await caller.result()
+    assert (result.outcome, result.context) == (Outcome.ERROR, {})
+
+
+async def test_the_programs_word_counts_for_tools_that_do_not_say_what_the_context_is(
+    redis_url: str, keys: Keys, caller: Caller
+) -> None:
+    @function_tool(queue="default")
+    async def who(context: ToolContext) -> str:
+        """Tell the guest."""
+        return repr(context.context)
+
+    async with worker(redis_url, keys, who, context_models={"greeter": Guest}):
+        caller.call("who", context={"name": "Ann"})
+        assert (await caller.result()).output == "Guest(name='Ann', nights=1)"

@@ -18,7 +18,8 @@ async def working(targets: Targets, **bus: Any) -> AsyncIterator[None]:
     """A tool worker and a guardrail worker for `targets` while the block runs; `bus` says where."""
     settings = GuardrailWorkerSettings(**bus, ops_port=0, drain_timeout=0)
     stop, ready = asyncio.Event(), asyncio.Event()
-    async with ToolWorker(targets.tools.values(), **bus, agents=targets.agents.values()):
+    models = targets.context_models
+    async with ToolWorker(targets.tools.values(), **bus, agents=targets.agents.values(), context_models=models):
         judging = asyncio.create_task(work(settings, targets, Health("redis"), stop, ready=ready.set), name="judging")
         try:
             await wait_until(lambda: ready.is_set() or judging.done(), description="the guardrail worker")

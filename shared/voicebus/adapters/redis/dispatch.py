@@ -17,6 +17,7 @@ from voicebus.contracts.tools import (
     TOOL_CALL,
     TOOL_CANCEL,
     TOOL_RESULT,
+    Caller,
     Outcome,
     ToolCall,
     ToolCancel,
@@ -91,6 +92,8 @@ class RedisToolDispatch:
             idempotent=call.idempotent,
             vetted=call.vetted,
             version=call.version,
+            context=dict(call.context or {}),
+            caller=None if call.caller is None else Caller(tenant=call.caller[0], subject=call.caller[1]),
         )
         deadline = self._clock.at_ms() + call.timeout_ms
         entry = new_entry(session, TOOL_CALL, message, self._clock, deadline=deadline)
@@ -166,6 +169,7 @@ class RedisGuardrailDispatch:
             final=check.final,
             stage=check.stage,
             reply_to=self._reply_to,
+            context=dict(check.context or {}),
         )
         deadline = self._clock.at_ms() + timeout_ms
         entry = new_entry(session, GUARDRAIL_CHECK, message, self._clock, deadline=deadline)

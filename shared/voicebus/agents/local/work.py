@@ -24,7 +24,7 @@ from voicebus.contracts.guardrails import GuardrailResult, GuardrailVerdict
 from voicebus.contracts.tools import Outcome, ToolFailure, ToolProgress, ToolResult, ToolStarted
 from voicebus.engine.inputs import Input, ToolProgressArrived, ToolResultArrived, ToolStartedArrived, VerdictArrived
 from voicebus.engine.outputs import CancelTool, DispatchCheck, DispatchTool
-from voicebus.ports import SessionRef, ToolDispatch
+from voicebus.ports import SessionRef
 from voicebus.runtime.threads import DaemonThreadPool
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
@@ -168,22 +168,6 @@ class LocalTools:
             background=outcome.background,
         )
         self._feed(ToolResultArrived(result))
-
-
-class LocalOrRemote:
-    """Implements `ToolDispatch` for an owner that runs some tools itself (those of MCP servers) and has workers run
-    the others.
-    """
-
-    def __init__(self, local: LocalTools, remote: ToolDispatch) -> None:
-        self._local = local
-        self._remote = remote
-
-    def dispatch(self, session: SessionRef, call: DispatchTool) -> None:
-        (self._local if call.local else self._remote).dispatch(session, call)
-
-    def cancel(self, session: SessionRef, cancel: CancelTool) -> None:
-        (self._local if self._local.runs(cancel.call_id) else self._remote).cancel(session, cancel)
 
 
 class LocalChecks:

@@ -192,6 +192,12 @@ class _NoAuthor:
     async def vet(self, _: object) -> NoReturn:
         raise NotImplementedError("a model alone approves no calls")
 
+    def merge_context(self, _: object) -> NoReturn:
+        raise NotImplementedError("a model alone has no context")
+
+    def unsaved_context(self) -> None:
+        """There is none."""
+
     async def word_error(self, _: object) -> NoReturn:
         raise NotImplementedError("a model alone words no errors")
 

@@ -5,6 +5,7 @@ acknowledged. Whatever dies in between, the call is neither lost nor, unless it 
 """
 
 import asyncio
+import dataclasses
 import json
 import time
 from collections import OrderedDict
@@ -23,6 +24,8 @@ from voicebus.adapters.redis.registry import ToolRegistry
 from voicebus.adapters.redis.scripts import CLAIM, FINISH, RENEW
 from voicebus.agents.agent import RealtimeAgent
 from voicebus.agents.context import ToolContext
+from voicebus.agents.context_model import is_declared
+from voicebus.agents.shared_context import CallContext
 from voicebus.agents.tools.circuit import FailureCounts
 from voicebus.agents.tools.function_tool import FunctionTool
 from voicebus.agents.tools.handing import Handing
@@ -35,6 +38,7 @@ from voicebus.contracts.tools import (
     TOOL_PROGRESS,
     TOOL_RESULT,
     TOOL_STARTED,
+    ContextChange,
     Outcome,
     ToolCall,
     ToolFailure,
@@ -42,7 +46,7 @@ from voicebus.contracts.tools import (
     ToolResult,
     ToolStarted,
 )
-from voicebus.errors import BusError, ContractError
+from voicebus.errors import BusError, ContractError, UserError
 from voicebus.ports import Delivery, SessionRef
 from voicebus.runtime.consumer import until_reached
 from voicebus.telemetry import metrics
@@ -81,9 +85,10 @@ class _Running:
 class CallRunner:
     """Handles the entries of a worker's queues. `queues` names the queue of each stream.
 
-    `context` is given to tools as `ToolContext.context`, the one of `agents` that calls as `ToolContext.agent`;
-    `timeout_s` bounds calls that carry no deadline, `max_result` the characters of a result. `failures` counts how
-    calls end.
+    `context` is given as `ToolContext.context` to tools that do not say what the session's is, the one of `agents` that
+    calls as `ToolContext.agent`; `context_models` are what the contexts of agents' sessions are, by agent.
+    `timeout_s` bounds calls that carry no deadline, `max_result` the characters of a result. `failures` counts how calls
+    end.
     """
 
     def __init__(
@@ -99,6 +104,7 @@ class CallRunner:
         context: Any = None,
         agents: Mapping[str, RealtimeAgent[Any]] | None = None,
         failures: FailureCounts | None = None,
+        context_models: Mapping[str, Any] | None = None,
     ) -> None:
         self._failures = failures
         self._member = member
@@ -110,6 +116,7 @@ class CallRunner:
         self._max_result = max_result
         self._context = context
         self._agents = agents or {}
+        self._context_models = context_models or {}
         self._running: dict[tuple[str, str], _Running] = {}
         self._cancelled: OrderedDict[tuple[str, str], None] = OrderedDict()
         # Ended here, and not stored yet. The oldest goes beyond `_REMEMBERED`: its entry was dead-lettered long ago.
@@ -195,12 +202,19 @@ class CallRunner:
         started = time.monotonic()
         left_s = handling.seconds_left(self._timeout_s)
         call = handling.call
+        try:
+            shared = CallContext(call.context, self._declared(tool, call.agent), self._context)
+        except UserError as error:
+            failure = ToolFailure(kind="invalid_context", message=str(error))
+            text = f"The tool {tool.name} cannot be used in this conversation."
+            await self._finish(handling, ToolOutcome(Outcome.ERROR, text, failure))
+            return
         progress = Progress(handling.say_progress)
         context = ToolContext(
-            self._context, tool_name=tool.name, tool_call_id=call.call_id, tool_arguments=call.arguments,
+            shared.value, tool_name=tool.name, tool_call_id=call.call_id, tool_arguments=call.arguments,
             agent=self._agent(call.agent), session=handling.entry.session, deadline_s=left_s, state=dict(call.context),
             attempt=max(attempt, call.attempt),
-            reports=progress.say,
+            reports=progress.say, caller=call.caller,
         )  # fmt: skip
         handling.say_started(context.attempt)
         run = invoke(
@@ -211,6 +225,8 @@ class CallRunner:
             outcome = await self._outcome(key, handling, run)
         finally:
             progress.close()
+        if outcome.outcome is Outcome.OK:
+            outcome = dataclasses.replace(outcome, context=_changes(shared, tool))
         self._ended[key] = _Ended(outcome, time.monotonic() - started)
         if len(self._ended) > _REMEMBERED:
             self._ended.popitem(last=False)
@@ -245,6 +261,11 @@ class CallRunner:
             await asyncio.sleep(RENEW_EVERY_S)
             await asyncio.gather(*(running.handling.renew() for running in self._running.values()))
 
+    def _declared(self, tool: FunctionTool, agent: str) -> Any:
+        """What the context of this agent's sessions is: the tool's own word, else the program's."""
+        own = tool.context_type
+        return own if is_declared(own) else self._context_models.get(agent)
+
     def _agent(self, name: str) -> RealtimeAgent[Any]:
         """The agent that calls; one that this worker does not know by its name only."""
         return self._agents.get(name) or _stranger(name or "?")
@@ -259,6 +280,7 @@ class CallRunner:
         result = ToolResult(
             call_id=handling.call.call_id, outcome=outcome.outcome, output=outcome.output, error=outcome.error,
             worker=self._member.id, duration_ms=round((took or 0) * 1000), background=outcome.background,
+            context=outcome.context,
         )  # fmt: skip
         if took is not None:
             metrics.TOOL_DURATION.labels(tool=handling.call.tool).observe(took)
@@ -380,6 +402,14 @@ def _unknown(call: ToolCall, queue: str) -> ToolOutcome:
     return ToolOutcome(
         Outcome.ERROR, f"The tool {call.tool} is not available.", ToolFailure(kind="unknown_tool", message=why)
     )
+
+
+def _changes(shared: CallContext, tool: FunctionTool) -> dict[str, ContextChange]:
+    try:
+        return shared.changes()
+    except UserError as error:
+        log.warning("changes to the context are lost", tool=tool.name, error=str(error))
+        return {}
 
 
 def _not_started(status: str, detail: str, tool: str) -> ToolOutcome:

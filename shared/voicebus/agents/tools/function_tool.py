@@ -250,6 +250,11 @@ class FunctionTool:
         return read_hold(f"tool {self.name!r}", self.hold_phrase, self.hold_after, self.hold_every)
 
     @property
+    def context_type(self) -> Any:
+        """What the function's annotation says of the session's context, None where it says nothing."""
+        return self.on_invoke_tool.schema.context_type if isinstance(self.on_invoke_tool, PythonCall) else None
+
+    @property
     def function(self) -> Callable[..., Any]:
         """The author's function: what was decorated, else `on_invoke_tool`."""
         return self.on_invoke_tool.function if isinstance(self.on_invoke_tool, PythonCall) else self.on_invoke_tool

@@ -17,7 +17,7 @@ from voicebus.agents.tools.guardrails import ask_input_guardrails, ask_output_gu
 from voicebus.agents.tools.python_call import PythonCall
 from voicebus.agents.tools.results import BackgroundResult, serialise
 from voicebus.agents.tools.retry import attempted
-from voicebus.contracts.tools import Outcome, ToolFailure
+from voicebus.contracts.tools import ContextChange, Outcome, ToolFailure
 from voicebus.errors import ModelBehaviorError, ToolError, ToolTimeoutError
 from voicebus.telemetry.logging import get_logger
 
@@ -35,7 +35,8 @@ class ToolOutcome:
     """`output` is what the model is told, also for failures. Always text that can travel as UTF-8.
 
     `value` is what the tool returned, for listeners in the same process; None where it did not. `background`: the
-    model need not go on because of it.
+    model need not go on because of it. `context` is what the tool has changed in the session's context, where it ran
+    elsewhere.
     """
 
     outcome: Outcome
@@ -43,6 +44,7 @@ class ToolOutcome:
     error: ToolFailure | None = None
     value: Any = None
     background: bool = False
+    context: dict[str, ContextChange] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         # A file name that is no UTF-8 comes as lone surrogates, which no JSON may carry.

@@ -23,7 +23,11 @@ from voicebus.errors import UserError
 
 @dataclass(frozen=True)
 class FunctionSchema:
-    """How to describe a function to a model, and how to call it with what the model sends."""
+    """How to describe a function to a model, and how to call it with what the model sends.
+
+    `context_type` is what its annotation says of the session's context (`ToolContext[Guest]`), None where it says
+    nothing.
+    """
 
     name: str
     description: str
@@ -31,6 +35,7 @@ class FunctionSchema:
     json_schema: dict[str, Any]
     signature: inspect.Signature
     takes_context: bool
+    context_type: Any = None
 
     def bind(self, arguments: BaseModel, context: Any) -> tuple[list[Any], dict[str, Any]]:
         """Validated arguments as positional and keyword arguments, the context in its place."""
@@ -74,13 +79,13 @@ def function_schema(
 
     fields: dict[str, Any] = {}
     descriptions: dict[str, str | None] = {}
-    takes_context = False
+    takes_context, context_type = False, None
     for position, parameter in enumerate(signature.parameters.values()):
         hint = hints.get(parameter.name, Any)
         if _is_context(hint):
             if position:
                 raise UserError(f"tool {own_name!r}: the context must be the first parameter, not {parameter.name!r}")
-            takes_context = True
+            takes_context, context_type = True, _context_type(hint)
             continue
         if parameter.kind is parameter.VAR_KEYWORD and strict:
             raise UserError(
@@ -110,6 +115,7 @@ def function_schema(
         json_schema=strict_schema(schema, tool=own_name) if strict else schema,
         signature=signature,
         takes_context=takes_context,
+        context_type=context_type,
     )
 
 
@@ -243,6 +249,13 @@ def _documented(function: Any, called: Callable[..., Any], style: DocstringStyle
 def _field_name(position: int) -> str:
     # Not the parameter's name: pydantic keeps some for itself (`json`, `copy`, `model_...`, `_leading`).
     return f"argument_{position}"
+
+
+def _context_type(hint: Any) -> Any:
+    """What the type of a context parameter says that the session's context is, None where it does not."""
+    if inspect.isclass(get_origin(hint)) and issubclass(get_origin(hint), RunContextWrapper):
+        return get_args(hint)[0]
+    return next((found for part in get_args(hint) if (found := _context_type(part)) is not None), None)
 
 
 def _is_context(hint: Any) -> bool:

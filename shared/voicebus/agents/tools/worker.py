@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from typing import Any, Final, Self
 
@@ -51,7 +51,8 @@ class ToolWorker:
         max_result: characters that a tool's result may have; a longer one is an error that says so.
         max_deliveries: how often a call is delivered that never comes to an end, before it goes to the dead letters.
         stream_prefix, event_shards, guardrail_shards: as everywhere in the cluster.
-        context: what tools find as `ToolContext.context`.
+        context: what tools find as `ToolContext.context` that do not say what the session's is (`ToolContext[Guest]`).
+        context_models: by agent, what the context of its sessions is, for tools that do not say it themselves.
         agents: those that tools find as `ToolContext.agent` when they are called by them; others have their name only.
         on_reachable: hears whether the bus is reachable.
 
@@ -75,6 +76,7 @@ class ToolWorker:
         guardrail_shards: int = 4,
         context: Any = None,
         agents: Iterable[RealtimeAgent[Any]] = (),
+        context_models: Mapping[str, Any] | None = None,
         on_reachable: Callable[[bool], None] | None = None,
     ) -> None:
         self._tools: dict[str, FunctionTool] = {}
@@ -96,6 +98,7 @@ class ToolWorker:
         self._max_deliveries = max_deliveries
         self._max_result = max_result
         self._context = context
+        self._context_models = context_models
         self._agents = {agent.name: agent for agent in agents}
         self._on_reachable = on_reachable
         self._stop = asyncio.Event()
@@ -142,7 +145,7 @@ class ToolWorker:
             runner = CallRunner(
                 member, registry, self._tools, streams,
                 executor=executor, timeout_s=self._tool_timeout, context=self._context,
-                agents=self._agents, max_result=self._max_result,
+                agents=self._agents, context_models=self._context_models, max_result=self._max_result,
                 failures=FailureCounts(circuits, breakers, worker=member.id),
             )  # fmt: skip
             member.spawn(runner.keep(), name="renew")
