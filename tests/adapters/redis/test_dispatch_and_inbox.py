@@ -52,7 +52,7 @@ async def test_a_call_goes_to_its_queue_with_its_deadline(bus: RedisConnection, 
     assert entry.data == {
         "call_id": "c1", "tool": "get_weather", "arguments": '{"city": "Paris"}', "agent": "greeter",
         "reply_to": keys.inbox("g1"), "attempt": 1, "hops": 0, "idempotent": True, "vetted": False,
-        "replayed": False, "version": None, "context": {},
+        "replayed": False, "version": None, "context": {}, "caller": None,
     }  # fmt: skip
 
 

@@ -87,8 +87,8 @@ class CallRunner:
 
     `context` is given as `ToolContext.context` to tools that do not say what the session's is, the one of `agents` that
     calls as `ToolContext.agent`; `context_models` are what the contexts of agents' sessions are, by agent.
-    `timeout_s` bounds calls that carry no deadline, `max_result` the characters of a result. `failures` counts how calls
-    end.
+    `timeout_s` bounds calls that carry no deadline, `max_result` the characters of a result. `failures` counts how
+    calls end.
     """
 
     def __init__(
