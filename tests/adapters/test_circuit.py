@@ -31,12 +31,15 @@ class Link:
 @dataclass
 class Connector:
     fails: bool = False
+    error: ModelLinkError | None = None
     dialled: int = 0
     listeners: list[ModelListener] = field(default_factory=list)
 
     async def connect(self, listener: ModelListener, *, model: str) -> ModelLink:
         self.dialled += 1
         self.listeners.append(listener)
+        if self.error is not None:
+            raise self.error
         if self.fails:
             raise ModelLinkError("unreachable")
         return Link()
@@ -126,3 +129,25 @@ async def test_a_link_that_is_refused_behind_the_handshake_has_failed() -> None:
         connector.listeners[-1].model_lost("refused", 3000)
         assert listener.heard[-1] == ("refused", 3000)
     assert gauge("three") == 1
+
+
+async def test_calls_that_are_joined_are_behind_the_breaker_of_their_address_and_not_what_is_refused_of_one() -> None:
+    clock, connector = Clock(), Connector(fails=True)
+    joined = Connector(error=ModelLinkError("no such call", fatal=True))
+    guarded = GuardedConnector(connector, CircuitBreaker("joined", clock))
+    for _ in range(10):
+        with pytest.raises(ModelLinkError, match="no such call"):
+            await guarded.joining(joined).connect(Listener(), model="m")
+    joined.error = None
+    for _ in range(10):
+        await guarded.joining(joined).connect(Listener(), model="m")
+        joined.listeners[-1].model_lost("over", 1000)
+    assert gauge("joined") == 0
+    for _ in range(5):
+        await guarded.joining(joined).connect(Listener(), model="m")
+        joined.listeners[-1].model_lost("cut", None)
+    assert gauge("joined") == 1
+    dialled = joined.dialled
+    await failing(guarded.joining(joined), 1, "circuit_open")
+    await failing(guarded, 1, "circuit_open")
+    assert (joined.dialled, connector.dialled) == (dialled, 0)

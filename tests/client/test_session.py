@@ -14,6 +14,7 @@ import voicebus
 from services.gateway import contextual
 from services.gateway.conftest import Gateways
 from support.cutting_proxy import CuttingProxy, cutting_proxy
+from support.simulator import SimulatorHandle
 from support.waiting import wait_until
 from voicebus.agents import events
 from voicebus.agents.models.playback import RealtimePlaybackTracker
@@ -234,6 +235,19 @@ async def test_what_cannot_be_is_said_before_anything_is_dialled() -> None:
     with pytest.raises(UserError, match="must be JSON"):
         async with voicebus.connect("http://127.0.0.1:1", context=object()):
             pass
+
+
+async def test_the_model_that_is_away_and_the_end_that_comes_are_told(
+    gateways: Gateways, simulator: SimulatorHandle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("voicebus_services.gateway.bounds.WARNING_S", 3600)
+    async with gateways(max_session_length=3600.2) as gateway, voicebus.connect(url(gateway.port)) as session:
+        (ending,) = (await until(session, lambda event: isinstance(event, events.RealtimeSessionExpiring)))[-1:]
+        assert ending.ends_in_ms > 0
+        assert simulator.cut() == 1
+        seen = await until(session, lambda event: isinstance(event, events.RealtimeModelReconnected))
+        (lost,) = (event for event in seen if isinstance(event, events.RealtimeModelReconnecting))
+        assert (lost.cause, lost.attempt) == ("dropped", 1)
 
 
 async def test_an_unknown_agent_is_told(gateway: Gateway) -> None:

@@ -1,17 +1,17 @@
 """WebRTC calls: made at the model's provider with an agent's settings, and joined by a session of this gateway."""
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, TypeVar
 
 from voicebus.adapters.openai_calls import Call, OpenAICalls
-from voicebus.adapters.openai_realtime import OpenAIRealtimeConnector
 from voicebus.agents.author import SessionAuthor
 from voicebus.agents.context import RunContextWrapper
 from voicebus.agents.targets import Targets
 from voicebus.engine.config import AgentSpec
 from voicebus.engine.settings import merge, wire_tools
 from voicebus.errors import ModelCallError, UserError
+from voicebus.ports import ModelConnector
 from voicebus.telemetry.logging import get_logger
 from voicebus_services.access.principal import Principal
 from voicebus_services.gateway.faces.sideband import SidebandFace
@@ -38,15 +38,15 @@ class Calling:
         settings: GatewaySettings,
         targets: Targets,
         sessions: Sessions,
-        connector: OpenAIRealtimeConnector,
         provider: OpenAICalls,
         *,
+        joining: Callable[[str], ModelConnector],
         registered: Registered,
     ) -> None:
         self._settings = settings
         self._targets = targets
         self._sessions = sessions
-        self._connector = connector
+        self._joining = joining
         self._provider = provider
         self._registered = registered
         # Calls that are being made or given up: they are finished whatever becomes of the requests for them.
@@ -92,7 +92,7 @@ class Calling:
             face.ticket = ticket
             try:
                 task = self._sessions.join(
-                    face, call.id, self._connector.joining(call.id), model=session["model"], settings=_patch(wanted)
+                    face, call.id, self._joining(call.id), model=session["model"], settings=_patch(wanted)
                 )
             except ProblemError:
                 await asyncio.shield(self._spawn("call-give-up", self._hang_up(call.id)))

@@ -34,9 +34,13 @@ class Models:
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """`first` is the configured model, by itself; `of_agent` are the models of each agent, by name."""
+    """`first` is the configured model, by itself, and `guarded` the same behind its circuit breaker.
+
+    `of_agent` are the models of each agent, by name.
+    """
 
     first: OpenAIRealtimeConnector
+    guarded: GuardedConnector
     of_agent: Mapping[str, Models]
 
 
@@ -50,13 +54,14 @@ def models(settings: GatewaySettings, configs: Mapping[str, RealtimeRunConfig]) 
     first = _connector(settings, {}, key)
     if not configs or any(config.get("model_token") is None for config in configs.values()):
         first.require_credentials()
-    every = Models((_guarded(first, ""),))
+    guarded = _guarded(first, "")
+    every = Models((guarded,))
     every = _with(every, settings, key, [_given(fallback) for fallback in settings.model_fallbacks], "fallback")
     served: dict[int, Models] = {}
     for agent, config in configs.items():
         if id(config) not in served:  # agents of one runner share theirs, and the circuit breakers
             served[id(config)] = _of(agent, config, every, settings, key)
-    return Reached(first, {agent: served[id(config)] for agent, config in configs.items()})
+    return Reached(first, guarded, {agent: served[id(config)] for agent, config in configs.items()})
 
 
 def _of(agent: str, config: RealtimeRunConfig, every: Models, settings: GatewaySettings, key: Key | None) -> Models:
@@ -82,7 +87,7 @@ def _with(
     return Models((*first.connectors, *ways), tuple(fallback.get("name") for fallback in fallbacks))
 
 
-def _guarded(connector: OpenAIRealtimeConnector, which: str) -> ModelConnector:
+def _guarded(connector: OpenAIRealtimeConnector, which: str) -> GuardedConnector:
     return GuardedConnector(connector, CircuitBreaker(f"{connector.server}{which}", time.monotonic))
 
 

@@ -191,7 +191,10 @@ async def _gateway(
     secrets = ClientSecrets(redis, keys)
     connector = reached.first
     provider = OpenAICalls(connector.url, connector.headers, tls=connector.tls)
-    calling = Calling(settings, targets, sessions, connector, provider, registered=offers.current)
+    calling = Calling(
+        settings, targets, sessions, provider, registered=offers.current,
+        joining=lambda call_id: reached.guarded.joining(connector.joining(call_id)),
+    )  # fmt: skip
     async with contextlib.AsyncExitStack() as stack:
         access = await stack.enter_async_context(open_access(credentials, secrets=secrets))
         app = build_app(

@@ -6,6 +6,7 @@ One for each address, shared by the sessions of a process, so that a dead provid
 from collections.abc import Callable
 from typing import Final
 
+from voicebus.adapters.sockets import ABNORMAL
 from voicebus.engine.failures import CIRCUIT_OPEN, is_fatal
 from voicebus.errors import ModelLinkError
 from voicebus.ports import ModelConnector, ModelLink, ModelListener
@@ -56,9 +57,10 @@ class CircuitBreaker:
 class GuardedConnector:
     """A connector behind a breaker. Implements `ModelConnector`."""
 
-    def __init__(self, connector: ModelConnector, breaker: CircuitBreaker) -> None:
+    def __init__(self, connector: ModelConnector, breaker: CircuitBreaker, *, joins: bool = False) -> None:
         self._connector = connector
         self._breaker = breaker
+        self._joins = joins
 
     async def connect(self, listener: ModelListener, *, model: str) -> ModelLink:
         """As the connector; a link counts as good with the first frame that is heard on it.
@@ -69,18 +71,27 @@ class GuardedConnector:
         if self._breaker.is_open:
             raise ModelLinkError("the model has failed too often of late and is not dialled now", code=CIRCUIT_OPEN)
         try:
-            return await self._connector.connect(_Watched(listener, self._breaker), model=model)
-        except ModelLinkError:
-            self._breaker.failed()
+            return await self._connector.connect(_Watched(listener, self._breaker, joins=self._joins), model=model)
+        except ModelLinkError as error:
+            if not (self._joins and error.fatal):
+                self._breaker.failed()
             raise
+
+    def joining(self, joined: ModelConnector) -> "GuardedConnector":
+        """`joined`, a way to a call at this address, behind the same breaker.
+
+        What is refused of a call concerns this call alone: it may just be over.
+        """
+        return GuardedConnector(joined, self._breaker, joins=True)
 
 
 class _Watched:
     """Tells the breaker what becomes of a link. Implements `ModelListener`."""
 
-    def __init__(self, listener: ModelListener, breaker: CircuitBreaker) -> None:
+    def __init__(self, listener: ModelListener, breaker: CircuitBreaker, *, joins: bool) -> None:
         self._listener = listener
         self._breaker = breaker
+        self._joins = joins
         self._first = True
 
     def model_frame(self, frame: bytes) -> None:
@@ -92,6 +103,7 @@ class _Watched:
         self._listener.model_frame(frame)
 
     def model_lost(self, why: str, close_code: int | None) -> None:
-        if self._first or is_fatal(None, close_code):
+        is_over = self._joins and close_code not in (None, ABNORMAL)  # the call, not the way to it
+        if (self._first or is_fatal(None, close_code)) and not is_over:
             self._breaker.failed()
         self._listener.model_lost(why, close_code)

@@ -325,6 +325,16 @@ class RealtimeModelReconnected(_Event):
     seq: int = 0
 
 
+@dataclass
+class RealtimeSessionExpiring(_Event):
+    """The session ends in `ends_in_ms`, whatever happens: by its limit, or as the call's provider ends it then."""
+
+    ends_in_ms: int
+    info: RealtimeEventInfo
+    type: Literal["session_expiring"] = "session_expiring"
+    seq: int = 0
+
+
 RealtimeSessionEvent = (
     RealtimeAgentStartEvent
     | RealtimeAgentEndEvent
@@ -350,6 +360,7 @@ RealtimeSessionEvent = (
     | RealtimeInputAudioTimeoutTriggered
     | RealtimeModelReconnecting
     | RealtimeModelReconnected
+    | RealtimeSessionExpiring
 )
 
 

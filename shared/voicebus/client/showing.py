@@ -162,6 +162,15 @@ class Showing:
     def _input_timeout(self, event: Event) -> RealtimeSessionEvent:
         return shown.RealtimeInputAudioTimeoutTriggered(self.info, item_id=event.get("item_id"))
 
+    def _reconnecting(self, event: Event) -> RealtimeSessionEvent:
+        return shown.RealtimeModelReconnecting(event["cause"], event["attempt"], self.info)
+
+    def _reconnected(self, event: Event) -> RealtimeSessionEvent:
+        return shown.RealtimeModelReconnected(event["attempt"], self.info)
+
+    def _expiring(self, event: Event) -> RealtimeSessionEvent:
+        return shown.RealtimeSessionExpiring(event["ends_in_ms"], self.info)
+
     def _error(self, event: Event) -> RealtimeSessionEvent:
         return shown.RealtimeError(RealtimeErrorDetails.of(event), self.info)
 
@@ -195,6 +204,9 @@ class Showing:
         "mcp_tool_call_completed": _mcp_call,
         "mcp_tools_changed": _mcp_tools,
         "input_audio_timeout_triggered": _input_timeout,
+        "model_reconnecting": _reconnecting,
+        "model_reconnected": _reconnected,
+        "session_expiring": _expiring,
         "error": _error,
         "connection_lost": _link,
         "connection_resumed": _link,

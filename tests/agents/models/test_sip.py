@@ -1,12 +1,16 @@
 """Phone calls: what one is accepted with, and the model that joins it."""
 
+import time
 from typing import Any
 
 import pytest
 
 from support.model_server import model_server
+from support.waiting import wait_until
+from voicebus import RealtimeRunner, RealtimeSessionExpiring
 from voicebus.agents.agent import RealtimeAgent
 from voicebus.agents.context import RunContextWrapper
+from voicebus.agents.models.model import RealtimeModelConfig
 from voicebus.agents.models.openai import is_plain
 from voicebus.agents.models.sip import OpenAIRealtimeSIPModel, RealtimeSessionCreateRequest
 from voicebus.agents.tools.function_tool import function_tool
@@ -90,3 +94,15 @@ async def test_the_model_joins_the_call_that_it_is_given() -> None:
         assert server.requests[0].path == "/v1/realtime?call_id=rtc_1"
         assert "format" not in update["session"]["audio"]["input"]
         await model.close()
+
+
+async def test_a_program_is_told_that_its_call_will_end() -> None:
+    async with model_server(greets=False) as server:
+        config: RealtimeModelConfig = {"url": server.url, "api_key": "k", "call_id": "rtc_1"}
+        runner = RealtimeRunner(hotline(), model=OpenAIRealtimeSIPModel())
+        async with await runner.run(context="Ada", model_config=config) as session:
+            await wait_until(lambda: server.connections, description="the socket")
+            ends = {"id": "sess_1", "expires_at": time.time() + 30}
+            await server.say({"type": "session.created", "session": ends})
+            ending = anext(event async for event in session if isinstance(event, RealtimeSessionExpiring))
+            assert (await ending).ends_in_ms == 60_000

@@ -146,6 +146,9 @@ class Showing:
     def _input_timeout(self, data: Mapping[str, Any]) -> RealtimeSessionEvent:
         return shown.RealtimeInputAudioTimeoutTriggered(self.info, item_id=data.get("item_id"))
 
+    def _expiring(self, data: Mapping[str, Any]) -> RealtimeSessionEvent:
+        return shown.RealtimeSessionExpiring(data["ends_in_ms"], self.info)
+
     def _input_tripped(self, data: Mapping[str, Any]) -> RealtimeSessionEvent:
         item_id, agent = data.get("item_id") or "", data.get("agent") or self.current.name
         results = [
@@ -213,6 +216,7 @@ class Showing:
         "mcp_tools_changed": _mcp_tools,
         "input_audio_timeout_triggered": _input_timeout,
         "input_guardrail_tripped": _input_tripped,
+        "session_expiring": _expiring,
         "error": _client_error,
     }
 
