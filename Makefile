@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # What is slow is shown; what is not is quiet.
 INSTALL := $(PIP) install --quiet --require-hashes
 
-.PHONY: help run test soak coverage lint bench requirements clean
+.PHONY: help run test soak chaos coverage lint bench requirements clean
 
 help: ## Show the commands.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -48,6 +48,9 @@ bench: $(VENV)/.dev ## Measure footprint, session layer and capacity beside thei
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.footprint
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.session_layer
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.capacity
+
+chaos: $(VENV)/.dev ## Send ten thousand tool calls through workers that are killed and frozen every second, on each kind of Redis.
+	PYTHONPATH=tests $(BIN)/python -m chaos.tool_calls $(ARGS)
 
 requirements: $(VENV)/.dev ## Pin again what pyproject.toml asks for (needs uv).
 	$(BIN)/python deploy/pin_requirements.py

@@ -40,10 +40,12 @@ class BlockingReads:
 
 
 async def _mend(connection: Any) -> None:
-    """Close a connection that the server has closed meanwhile; sending opens it again."""
+    """Open a connection anew that the server has closed meanwhile."""
     try:
         usable = not await connection.can_read()
     except (NoConnectionError, OSError):
         usable = False
     if not usable:
         await connection.disconnect(nowait=True)
+    # Not left to the sending, which would go to the address of before: behind sentinels the master may be another.
+    await connection.connect()

@@ -1,0 +1,64 @@
+"""`make chaos`: ten thousand tool calls through workers that are killed and frozen every second, on each kind of Redis.
+
+Prints what came of each storm; exit status 1 where a promise was broken.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from support.servers import RedisServer
+from support.storm import Storm, storm
+from support.topologies import guarded_redis, redis_cluster
+
+Fate = Callable[[], Awaitable[None]] | None
+
+
+@contextmanager
+def _topology(name: str) -> Iterator[tuple[str, Fate]]:
+    with contextlib.ExitStack() as stack:
+        if name == "single":
+            yield stack.enter_context(RedisServer(persistent=True)).url, None
+        elif name == "cluster":
+            yield stack.enter_context(redis_cluster()), None
+        else:
+            guarded = stack.enter_context(guarded_redis())
+
+            async def fail_over() -> None:
+                await asyncio.to_thread(guarded.fail_over)
+
+            yield guarded.url, fail_over
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--calls", type=int, default=10_000)
+    parser.add_argument("--seconds", type=float, default=100.0)
+    parser.add_argument("--workers", type=int, default=8)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("topologies", nargs="*", default=["single", "cluster", "sentinel"])
+    given = parser.parse_args()
+    broken = False
+    for name in given.topologies:
+        with _topology(name) as (url, fate), tempfile.TemporaryDirectory() as folder:
+            asked = Storm(
+                url, Path(folder), calls=given.calls, seconds=given.seconds, workers=given.workers, seed=given.seed,
+                fate=fate,
+            )  # fmt: skip
+            outcomes = asyncio.run(storm(asked))
+            problems = outcomes.problems()
+            print(f"{name}: {outcomes}")
+            for problem in problems[:20]:
+                print(f"  {problem}")
+            print(f"{name}: {'kept' if not problems else f'BROKEN, {len(problems)} problems'}", flush=True)
+            broken = broken or bool(problems)
+    return int(broken)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

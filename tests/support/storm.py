@@ -1,0 +1,207 @@
+"""Tool calls in a storm: real worker processes that are killed and frozen, deliveries that come twice, and the ledgers
+that tell what took effect how often.
+"""
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from support.storm_worker import QUEUES
+from support.tasks import running
+from support.waiting import wait_until
+from voicebus.adapters.redis.client import connect
+from voicebus.adapters.redis.clock import RedisClock
+from voicebus.adapters.redis.dispatch import RedisToolDispatch
+from voicebus.adapters.redis.inbox import RedisInbox
+from voicebus.adapters.redis.outbox import Outbox
+from voicebus.contracts.envelope import Entry
+from voicebus.contracts.streams import Keys
+from voicebus.contracts.tools import TOOL_RESULT, Outcome, ToolResult
+from voicebus.engine.outputs import DispatchTool
+from voicebus.ports import SessionRef
+
+TESTS = Path(__file__).parents[1]
+FREEZE_S = 10.0
+
+
+@dataclass
+class Storm:
+    """`calls` calls over `seconds`, `workers` processes, one of which is killed or frozen each `every_s`.
+
+    `fate` is awaited once, half way, for what else is to happen (a fail-over).
+    """
+
+    url: str
+    folder: Path
+    prefix: str = "vb"
+    calls: int = 1_000
+    seconds: float = 20.0
+    workers: int = 8
+    duplicates: float = 0.05
+    every_s: float = 1.0
+    deadline_ms: int = 60_000
+    seed: int = 1
+    fate: Callable[[], Awaitable[None]] | None = None
+
+
+@dataclass
+class Outcomes:
+    """What came of it."""
+
+    answers: dict[str, list[ToolResult]] = field(default_factory=dict)
+    starts: Counter[str] = field(default_factory=Counter)
+    effects: Counter[str] = field(default_factory=Counter)
+    kinds: dict[str, str] = field(default_factory=dict)
+    killed: int = 0
+    frozen: int = 0
+    duplicated: int = 0
+    seconds: float = 0.0
+
+    def problems(self) -> list[str]:
+        """What must not be, each in a sentence; empty where all promises were kept."""
+        found = [f"{call} was never answered" for call, answers in self.answers.items() if not answers]
+        for call, count in self.effects.items():
+            if count > 1:
+                found.append(f"{call} ({self.kinds[call]}) took effect {count} times")
+        for call, count in self.starts.items():
+            if count > 1 and self.kinds[call] != "book":
+                found.append(f"{call} ({self.kinds[call]}) started {count} times")
+        for call, answers in self.answers.items():
+            given = {answer.outcome for answer in answers}
+            if len(given) > 1:
+                found.append(f"{call} ({self.kinds[call]}) was answered in different ways: {sorted(given)}")
+            if Outcome.OK in given and not self.effects[call]:
+                found.append(f"{call} ({self.kinds[call]}) is said to be done and took no effect")
+            if Outcome.UNKNOWN in given and self.kinds[call] == "book":
+                found.append(f"{call} may start again, and its outcome is unknown")
+        return found
+
+    def __str__(self) -> str:
+        outcomes = Counter(answers[0].outcome.value for answers in self.answers.values() if answers)
+        return (
+            f"{len(self.answers)} calls in {self.seconds:.0f} s, {self.killed} workers killed, {self.frozen} frozen, "
+            f"{self.duplicated} delivered twice, {sum(self.starts.values())} starts, outcomes {dict(outcomes)}"
+        )
+
+
+async def storm(asked: Storm) -> Outcomes:
+    """Raise it, wait until every call is answered or is far past its deadline, and count."""
+    chance, keys, outcomes = random.Random(asked.seed), Keys(asked.prefix), Outcomes()
+    (asked.folder / "booked").mkdir()
+    workers = [await _start(asked) for _ in range(asked.workers)]
+    async with await connect(asked.url) as bus:
+        clock = RedisClock(bus)
+        await clock.synchronise()
+        outbox, inbox = Outbox(bus, clock, service="gateway"), RedisInbox(bus, keys, "storm")
+        tools = RedisToolDispatch(bus, outbox, clock, keys, reply_to=inbox.stream)
+        sessions = [SessionRef(f"s{n}", 1) for n in range(50)]
+
+        def arrived(entry: Entry) -> None:
+            if entry.type == TOOL_RESULT:
+                result = ToolResult.of(entry)
+                outcomes.answers[f"{entry.session}:{result.call_id}"].append(result)
+
+        for session in sessions:
+            inbox.subscribe(session.id, arrived)
+        began = time.monotonic()
+        async with running(outbox.run(), inbox.run(), clock.keep()):
+            raging = asyncio.create_task(_rage(asked, workers, chance, outcomes), name="rage")
+            fated = False
+            try:
+                for n in range(asked.calls):
+                    due = began + asked.seconds * n / asked.calls
+                    await asyncio.sleep(max(0.0, due - time.monotonic()))
+                    session, kind, queue = (
+                        chance.choice(sessions),
+                        chance.choice(("pay", "book", "stamp")),
+                        chance.choice(QUEUES),
+                    )
+                    call = DispatchTool(
+                        f"c{n}", f"{kind}_{queue}", "{}", "desk", queue, asked.deadline_ms, idempotent=kind == "book"
+                    )
+                    outcomes.answers[f"{session.id}:c{n}"] = []
+                    outcomes.kinds[f"{session.id}:c{n}"] = kind
+                    tools.dispatch(session, call)
+                    if chance.random() < asked.duplicates:
+                        outcomes.duplicated += 1
+                        tools.dispatch(session, call)
+                    if asked.fate is not None and not fated and n >= asked.calls // 2:
+                        fated = True
+                        await asked.fate()
+                with contextlib.suppress(AssertionError):  # those that were never answered are among the problems
+                    await wait_until(
+                        lambda: all(outcomes.answers.values()), description="the answers", interval=0.05,
+                        timeout=asked.deadline_ms / 1000 + 10,
+                    )  # fmt: skip
+            finally:
+                raging.cancel()
+                await asyncio.gather(raging, return_exceptions=True)
+                await asyncio.gather(*(_end(worker) for worker in workers))
+                await tools.aclose()
+        outcomes.seconds = time.monotonic() - began
+    _read(asked, outcomes)
+    return outcomes
+
+
+async def _start(asked: Storm) -> asyncio.subprocess.Process:
+    environment = os.environ | {
+        "VOICEBUS_REDIS_URL": asked.url, "VOICEBUS_STREAM_PREFIX": asked.prefix, "PYTHONPATH": str(TESTS),
+    }  # fmt: skip
+    with (asked.folder / "log").open("ab") as log:
+        return await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "support.storm_worker", str(asked.folder), env=environment, stderr=log, stdout=log
+        )
+
+
+async def _rage(
+    asked: Storm, workers: list[asyncio.subprocess.Process], chance: random.Random, outcomes: Outcomes
+) -> None:
+    thaws: set[asyncio.Task[None]] = set()
+
+    async def thaw(frozen: asyncio.subprocess.Process) -> None:
+        await asyncio.sleep(FREEZE_S)
+        if frozen.returncode is None:
+            frozen.send_signal(signal.SIGCONT)
+
+    try:
+        while True:
+            await asyncio.sleep(asked.every_s)
+            number = chance.randrange(len(workers))
+            victim = workers[number]
+            if victim.returncode is not None:
+                workers[number] = await _start(asked)
+            elif chance.random() < 0.5:
+                victim.send_signal(signal.SIGKILL)
+                await victim.wait()
+                outcomes.killed += 1
+                workers[number] = await _start(asked)
+            else:
+                victim.send_signal(signal.SIGSTOP)
+                outcomes.frozen += 1
+                thaws.add(asyncio.create_task(thaw(victim), name="thaw"))
+    finally:
+        for task in thaws:
+            task.cancel()
+        await asyncio.gather(*thaws, return_exceptions=True)
+
+
+async def _end(worker: asyncio.subprocess.Process) -> None:
+    if worker.returncode is None:
+        worker.send_signal(signal.SIGCONT)
+        worker.kill()
+    await worker.wait()
+
+
+def _read(asked: Storm, outcomes: Outcomes) -> None:
+    for name, counts in (("starts", outcomes.starts), ("effects", outcomes.effects)):
+        file = asked.folder / name
+        if file.exists():
+            counts.update(line.partition(" ")[0] for line in file.read_text().splitlines())

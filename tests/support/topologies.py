@@ -1,0 +1,136 @@
+"""Redis as it is run in production, of real servers: a cluster of three masters, and a master with a replica and three
+sentinels.
+"""
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from support.servers import RedisServer, free_port
+
+_PORTS_ABOVE = 10_000  # where a cluster's nodes talk to each other
+_SLOTS = 16_384
+_TIMEOUT_S = 30.0
+
+
+def _bus_port() -> int:
+    port = free_port()
+    while port + _PORTS_ABOVE > 65_535:
+        port = free_port()
+    return port
+
+
+def _until(holds: Any, what: str) -> None:
+    deadline = time.monotonic() + _TIMEOUT_S
+    while True:
+        with contextlib.suppress(redis.exceptions.RedisError):
+            if holds():
+                return
+        assert time.monotonic() < deadline, f"{what} did not happen within {_TIMEOUT_S:g} s"
+        time.sleep(0.05)
+
+
+@contextmanager
+def redis_cluster(masters: int = 3) -> Iterator[str]:
+    """The address of a cluster of so many masters, each with a part of the slots."""
+    with contextlib.ExitStack() as stack:
+        servers = [
+            stack.enter_context(RedisServer(_bus_port(), persistent=True, arguments=("--cluster-enabled", "yes")))
+            for _ in range(masters)
+        ]
+        nodes = [stack.enter_context(redis.Redis(port=server.port)) for server in servers]
+        for number, node in enumerate(nodes):
+            first, last = _SLOTS * number // masters, _SLOTS * (number + 1) // masters - 1
+            node.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
+            node.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+        for server in servers[1:]:
+            nodes[0].execute_command("CLUSTER", "MEET", "127.0.0.1", server.port)
+
+        def complete() -> bool:
+            return all(
+                "cluster_state:ok" in str(info) and f"cluster_size:{masters}" in str(info)
+                for info in (node.execute_command("CLUSTER", "INFO") for node in nodes)
+            )
+
+        _until(complete, "the cluster's first agreement")
+        yield "redis+cluster://" + ",".join(f"127.0.0.1:{server.port}" for server in servers)
+
+
+class SentinelServer(RedisServer):
+    """A sentinel that watches the master at `master_port` under the name `mymaster`."""
+
+    def __init__(self, master_port: int, *, quorum: int = 2) -> None:
+        super().__init__()
+        self._config: Path = self.folder / "sentinel.conf"
+        self._config.write_text(
+            f"port {self.port}\n"
+            f"sentinel monitor mymaster 127.0.0.1 {master_port} {quorum}\n"
+            "sentinel down-after-milliseconds mymaster 1500\n"
+            "sentinel failover-timeout mymaster 6000\n"
+        )
+
+    def _command(self) -> Sequence[str]:
+        return [super()._command()[0], str(self._config), "--sentinel"]
+
+
+@dataclass(frozen=True, slots=True)
+class Guarded:
+    """A master, its replica and three sentinels. `url` asks the sentinels."""
+
+    master: RedisServer
+    replica: RedisServer
+    sentinels: Sequence[SentinelServer]
+
+    @property
+    def url(self) -> str:
+        return "redis+sentinel://" + ",".join(f"127.0.0.1:{one.port}" for one in self.sentinels) + "/mymaster"
+
+    def in_step(self) -> None:
+        """Wait until the replica has what the master has, and every sentinel knows of all others."""
+
+        def holds() -> bool:
+            with redis.Redis(port=self.replica.port) as replica:
+                up = replica.info("replication").get("master_link_status") == "up"
+            known = []
+            for one in self.sentinels:
+                with redis.Redis(port=one.port, decode_responses=True) as sentinel:
+                    row: Any = sentinel.execute_command("SENTINEL", "MASTER", "mymaster")
+                    state = row if isinstance(row, dict) else dict(zip(row[::2], row[1::2], strict=True))
+                    known.append(
+                        int(state.get("num-slaves", 0)) >= 1
+                        and int(state.get("num-other-sentinels", 0)) == len(self.sentinels) - 1
+                    )
+            return up and all(known)
+
+        _until(holds, "the replica's first synchronisation")
+
+    def fail_over(self) -> None:
+        """Kill the master; the replica takes its place within a few seconds."""
+        self.master.kill()
+
+        def holds() -> bool:
+            with redis.Redis(port=self.replica.port) as replica:
+                return bool(replica.info("replication")["role"] == "master")
+
+        _until(holds, "the fail-over")
+
+
+@contextmanager
+def guarded_redis() -> Iterator[Guarded]:
+    quick = ("--repl-diskless-sync-delay", "0")
+    with (
+        RedisServer(arguments=quick) as master,
+        RedisServer(arguments=(*quick, "--replicaof", f"127.0.0.1 {master.port}")) as replica,
+        SentinelServer(master.port) as first,
+        SentinelServer(master.port) as second,
+        SentinelServer(master.port) as third,
+    ):
+        guarded = Guarded(master, replica, [first, second, third])
+        guarded.in_step()
+        yield guarded
