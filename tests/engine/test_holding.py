@@ -362,7 +362,7 @@ def test_the_session_ends_with_what_was_withheld_in_its_record() -> None:
     talk = held()
     speak(talk, "Good day")
     talk.put(End("hangup"))
-    (line,) = talk.records(EventType.ITEM_RECORDED)
+    line = talk.records(EventType.ITEM_RECORDED)[0]
     assert (line.text, line.heard_text, line.withheld) == ("Good day", "", True)
 
 

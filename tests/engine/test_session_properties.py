@@ -472,7 +472,8 @@ class Conversation(RuleBasedStateMachine):
     @rule(status=STATUSES, twice=st.booleans())
     def the_model_ends_its_response(self, status: str, twice: bool) -> None:
         response, self.running = self.running or "", None
-        self.ended.append(response)
+        if self.talk.session.state is not State.RECONNECTING:  # what is said into a lost socket nobody hears
+            self.ended.append(response)
         self.talk.ends(response, status, usage={"total_tokens": 1})
         if twice:
             self.talk.ends(response, status)
@@ -482,6 +483,7 @@ class Conversation(RuleBasedStateMachine):
     def late_events_come_of_an_ended_response(self, data: st.DataObject) -> None:
         response, item = data.draw(st.sampled_from(self.ended)), data.draw(st.sampled_from(self.items))
         self.talk.says("late", item, response)
+        self.received[item] += 20 * 48
         self.talk.sounds(20, item, response)
         self.talk.said("late", item, response)
         self.talk.model("response.created", response={"id": response, "metadata": None})

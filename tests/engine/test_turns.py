@@ -171,6 +171,16 @@ def test_a_response_may_begin_unasked() -> None:
     assert talk.sent_types() == ["response.create"]
 
 
+def test_a_create_that_an_error_of_nobodys_seemed_to_refuse_is_not_sent_again_once_its_response_is_there() -> None:
+    talk = Talk().live()
+    talk.asks()
+    talk.fails(ALREADY_ACTIVE)
+    talk.begins("resp_1")
+    talk.timer("retry")
+    talk.ends("resp_1")
+    assert len(talk.sent("response.create")) == 1
+
+
 def test_a_server_that_does_not_echo_metadata_is_understood() -> None:
     talk = Talk().live()
     for number in (1, 2):

@@ -149,7 +149,8 @@ _HOLDS_OUTPUT: Final = OutputGuardrail[Any](patience, "output patience", mode="h
 _DETECTION: Final[dict[str, Any]] = {"type": "server_vad", "silence_duration_ms": 300}
 
 
-def _runner(phase: str, manner: str) -> RealtimeRunner:
+def runner(phase: str, manner: str) -> RealtimeRunner:
+    """A runner of an agent and with a model of this name."""
     config: RealtimeRunConfig = {
         "model_settings": {
             "model_name": phase,
@@ -169,4 +170,4 @@ def _runner(phase: str, manner: str) -> RealtimeRunner:
     return RealtimeRunner(agent, config=config)
 
 
-globals().update({f"runner_{number}": _runner(*entry) for number, entry in enumerate(PHASES.items())})
+globals().update({f"runner_{number}": runner(*entry) for number, entry in enumerate(PHASES.items())})

@@ -1,4 +1,4 @@
-"""A proxy before a model that cuts the sockets of a conversation at exact events of it.
+"""A proxy before a model that cuts the sockets of a conversation at exact events of it, or answers for the model.
 
 A conversation is told from others by the model that it asks for: `?model=NAME`.
 """
@@ -7,7 +7,7 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
@@ -37,6 +37,15 @@ class Cut:
     passes: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Answer an `event` of the gateway's, the next one, with what `says` makes of it, beside the model or instead."""
+
+    event: str
+    says: Callable[[dict[str, Any]], list[dict[str, Any]]]
+    passes: bool
+
+
 @dataclass(eq=False)
 class Way:
     """One socket of a conversation, and the one behind it to the model."""
@@ -44,6 +53,7 @@ class Way:
     gateway: ServerConnection
     seen: Counter[tuple[Sender, str]] = field(default_factory=Counter)
     cuts: list[Cut] = field(default_factory=list)
+    replies: list[Reply] = field(default_factory=list)
     model: ClientConnection | None = None
     is_cut: bool = False
 
@@ -150,6 +160,13 @@ async def _relay(
             if way.is_cut:
                 continue
             event = json.loads(frame)
+            reply = next((one for one in way.replies if sender == "gateway" and one.event == event["type"]), None)
+            if reply is not None:
+                way.replies.remove(reply)
+                for said in reply.says(event):
+                    await way.gateway.send(json.dumps(said))
+                if not reply.passes:
+                    continue
             cut = way.passing(sender, event["type"])
             if cut is None or cut.passes:
                 await sink.send(_shortened(event, talk) if event["type"] == "session.created" else frame)

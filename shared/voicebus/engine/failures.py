@@ -22,6 +22,9 @@ FATAL_CODES: Final = frozenset(
 RATE_LIMIT_CODES: Final = frozenset({"rate_limit_exceeded", "inference_rate_limit_exceeded"})
 """Failures of a response that waiting mends, on the same socket."""
 
+PASSING_CODES: Final = frozenset({"server_error"})
+"""Failures of a response that are likely to be over when it is asked for again at once."""
+
 CIRCUIT_OPEN: Final = "circuit_open"
 """An address that has failed too often of late, and is not dialled for a while."""
 

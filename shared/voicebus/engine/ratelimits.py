@@ -1,17 +1,21 @@
-"""Rate limits of the model: how long a response that met one waits before it is asked for again (protocol 10.15)."""
+"""Failures of a response that pass: how long it waits before it is asked for again (protocol 10.15).
+
+A rate limit is waited out; where the model's server failed, it is asked again nearly at once, a few times.
+"""
 
 import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 from voicebus.engine import wire
-from voicebus.engine.failures import RATE_LIMIT_CODES
+from voicebus.engine.failures import PASSING_CODES, RATE_LIMIT_CODES
 
 # Waits between these (s), so many times for one turn; the last one is told as any failure.
 _SHORTEST_S: Final = 0.25
 _LONGEST_S: Final = 30.0
 _DEFAULT_S: Final = 1.0
 _MAX_WAITS: Final = 4
+_MAX_PASSING: Final = 2
 
 _DELAY: Final = re.compile(r"(?:try again|retry) in (\d+(?:\.\d+)?) ?(ms|s|m)\b", re.IGNORECASE)
 _UNITS: Final[Mapping[str, float]] = {"ms": 0.001, "s": 1.0, "m": 60.0}
@@ -32,8 +36,11 @@ class RateLimits:
         self._reset = max(resets) if resets else None
 
     def wait(self, error: Mapping[str, Any]) -> float | None:
-        """How long to wait (s) because of `error`; None where it is no rate limit, or was waited for often enough."""
+        """How long to wait (s) because of `error`; None where that mends nothing, or was tried often enough."""
         code = wire.text(error, "code") or wire.text(error, "type")
+        if code in PASSING_CODES and self.waits < _MAX_PASSING:
+            self.waits += 1
+            return _SHORTEST_S * self.waits
         if code not in RATE_LIMIT_CODES or self.waits >= _MAX_WAITS:
             return None
         self.waits += 1

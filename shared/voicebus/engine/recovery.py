@@ -149,6 +149,23 @@ class Recovery:
                 self._cut(response, "incomplete", again=True)
         p.calls.forget_hosted()
 
+    def ended(self) -> None:
+        """There will be no other socket: what the user said and no socket has told of is recorded all the same."""
+        p = self._p
+        if p.config.transport is Transport.EVENTS:
+            return
+        history = p.history.json()
+        known = [item["content"] for item in history if item["type"] == "message" and item["role"] == "user"]
+        for item in p.out.uplink.unheard:
+            item_id = wire.text(item, "id")
+            # A server that gives items ids of its own has confirmed it under another one.
+            if item_id and not p.history.is_hidden(item_id) and p.history.shown(item)["content"] not in known:
+                p.transcript.open(item, None, p.settings.agent.name)
+                p.transcript.said(item, transcribes=False)
+        for item_id in p.out.uplink.unadded:
+            if p.history.item(item_id) is None:
+                p.transcript.untold(item_id, p.settings.agent.name)
+
     def due(self) -> None:
         """The wait is over."""
         self._p.out.add(Dial(self.address))

@@ -276,6 +276,7 @@ class Session:
         if p.turns.responses.active is not None:
             p.transcript.response_ended(p.turns.responses.active)
             self._model.turn_ended(p.turns.responses.active, "cancelled", {})
+        self._linking.recovery.ended()
         p.transcript.flush(everything=True)
         self._out.record(EventType.SESSION_ENDED, reason=reason, duration_ms=self._out.ms())
         self._out.close(reason, client_code)

@@ -178,6 +178,11 @@ class Transcript:
         for item_id in (*waiting, *unadded):
             self._wordless.add(item_id)
 
+    def untold(self, item_id: str, agent: str) -> None:
+        """The user has said something of which no socket will tell more."""
+        self._wordless.add(item_id)
+        self.open({"id": item_id, "role": "user"}, None, agent)
+
     def finished(self, item: Mapping[str, Any]) -> None:
         """An assistant's item is finished by the model."""
         line = self._lines.get(wire.text(item, "id"))

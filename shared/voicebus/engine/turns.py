@@ -399,6 +399,10 @@ class Turns:
             return self._apart.pop(next(iter(self._apart))) if out_of_band else None
         if self._outstanding is not None and mark == self._outstanding.id:
             return self._release()
+        again = next((create for create in self._waiting if create.id == mark), None)
+        if again is not None:  # an error without an `event_id` seemed to refuse it, and was about something else
+            self._waiting.remove(again)
+            return again
         if self._assumed is not None and mark == self._assumed.id:
             assumed, self._assumed = self._assumed, None
             return assumed

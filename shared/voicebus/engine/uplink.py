@@ -82,6 +82,12 @@ class Uplink:
         """The user's items that the model has committed and not told of yet."""
         return [item_id for item_id in self._committed if item_id not in self._added]
 
+    @property
+    def unheard(self) -> list[Event]:
+        """The user's messages that the model has not confirmed."""
+        items = [wire.mapping(event, "item") for event in (*self._unconfirmed, *self._waiting)]
+        return [item for item in items if wire.text(item, "type") == "message" and wire.text(item, "role") == "user"]
+
     # --- to the model ---------------------------------------------------------------------------------
 
     def outgoing(self, event: Event) -> Sequence[Event]:
