@@ -131,6 +131,21 @@ async def test_a_link_that_is_refused_behind_the_handshake_has_failed() -> None:
     assert gauge("three") == 1
 
 
+async def test_what_a_server_refuses_to_one_session_leaves_the_circuit_closed_for_the_others() -> None:
+    connector = Connector()
+    guarded = GuardedConnector(connector, CircuitBreaker("refusing", Clock()))
+    for _ in range(10):
+        await guarded.connect(Listener(), model="unknown")
+        connector.listeners[-1].model_frame(b'{"type":"error","error":{"code":"invalid_model"}}')
+        connector.listeners[-1].model_lost("refused", 4000)
+    connector.error = ModelLinkError("HTTP 400", fatal=True)
+    await failing(guarded, 10)
+    assert gauge("refusing") == 0
+    connector.error = ModelLinkError("HTTP 401", code="invalid_api_key", fatal=True)
+    await failing(guarded, 5, "invalid_api_key")
+    assert gauge("refusing") == 1
+
+
 async def test_calls_that_are_joined_are_behind_the_breaker_of_their_address_and_not_what_is_refused_of_one() -> None:
     clock, connector = Clock(), Connector(fails=True)
     joined = Connector(error=ModelLinkError("no such call", fatal=True))

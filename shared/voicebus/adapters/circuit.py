@@ -1,13 +1,14 @@
 """Circuit breakers for models: an address that has failed too often of late is not dialled for a while.
 
-One for each address, shared by the sessions of a process, so that a dead provider costs a caller nothing.
+One for each address, shared by the sessions of a process, so that a dead provider costs a caller nothing. A server that
+refuses what one session asks for, such as a model that it does not have, serves the others.
 """
 
 from collections.abc import Callable
 from typing import Final
 
 from voicebus.adapters.sockets import ABNORMAL
-from voicebus.engine.failures import CIRCUIT_OPEN, is_fatal
+from voicebus.engine.failures import CIRCUIT_OPEN, REFUSED_KEY, REFUSED_REQUEST, is_fatal
 from voicebus.errors import ModelLinkError
 from voicebus.ports import ModelConnector, ModelLink, ModelListener
 from voicebus.telemetry import metrics
@@ -73,7 +74,7 @@ class GuardedConnector:
         try:
             return await self._connector.connect(_Watched(listener, self._breaker, joins=self._joins), model=model)
         except ModelLinkError as error:
-            if not (self._joins and error.fatal):
+            if not error.fatal or (error.code == REFUSED_KEY and not self._joins):
                 self._breaker.failed()
             raise
 
@@ -104,6 +105,6 @@ class _Watched:
 
     def model_lost(self, why: str, close_code: int | None) -> None:
         is_over = self._joins and close_code not in (None, ABNORMAL)  # the call, not the way to it
-        if (self._first or is_fatal(None, close_code)) and not is_over:
+        if (self._first or is_fatal(None, close_code)) and close_code != REFUSED_REQUEST and not is_over:
             self._breaker.failed()
         self._listener.model_lost(why, close_code)

@@ -33,7 +33,12 @@ KEY_UNAVAILABLE: Final = "model_key_unavailable"
 
 SESSION_EXPIRED: Final = "session_expired"
 
-_FATAL_CLOSES: Final = frozenset({3000, 4000})
+REFUSED_KEY: Final = "invalid_api_key"
+
+REFUSED_REQUEST: Final = 4000
+"""The close code of a server that does not have what was asked for, as the model."""
+
+_FATAL_CLOSES: Final = frozenset({3000, REFUSED_REQUEST})
 _TOO_MANY_REQUESTS: Final = 429
 _REQUEST_TIMEOUT: Final = 408
 
