@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.queue.peers import python_of_peers
+from benchmarks.queue.peers import python_of
 from support.servers import RedisServer
 
 PROGRAMS: Final = Path(__file__).parent / "programs"
@@ -27,20 +27,20 @@ PROGRAMS: Final = Path(__file__).parent / "programs"
 
 @dataclass(frozen=True)
 class Queue:
-    """One contestant. `worker` is its command; `peer`: it runs in the peers' own environment."""
+    """One contestant. `worker` is its command; a `peer` runs in its own environment."""
 
     name: str
     program: str
     worker: tuple[str, ...]
     environment: dict[str, str] = field(default_factory=dict)
-    peer: bool = False
+    peer: str | None = None
 
     def command(self, role: str, url: str, *more: str) -> list[str]:
         return [str(self.python), str(PROGRAMS / self.program), role, url, *more]
 
     @property
     def python(self) -> Path:
-        return python_of_peers() if self.peer else Path(sys.executable)
+        return python_of(self.peer) if self.peer else Path(sys.executable)
 
 
 VOICEBUS: Final = Queue(
@@ -52,7 +52,24 @@ RAW: Final = Queue(
     "raw-pipelined", "raw_streams.py", ("{python}", "raw_streams.py", "work", "{url}"), {"RAW_PIPELINED": "1"}
 )
 RAW_SINGLE: Final = Queue("raw-single", "raw_streams.py", ("{python}", "raw_streams.py", "work", "{url}"))
-QUEUES: Final = (VOICEBUS, RAW, RAW_SINGLE)
+PEERS: Final = (
+    Queue(
+        "faststream", "on_faststream.py", ("{python}", "on_faststream.py", "work", "{url}"), peer="faststream"
+    ),
+    Queue(
+        "taskiq", "on_taskiq.py",
+        ("{bin}/taskiq", "worker", "--workers", "1", "--max-async-tasks", "200", "--log-level", "ERROR",
+         "on_taskiq:broker"),
+        peer="taskiq",
+    ),
+    Queue("docket", "on_docket.py", ("{python}", "on_docket.py", "work", "{url}"), peer="docket"),
+    Queue("arq", "on_arq.py", ("{bin}/arq", "on_arq.WorkerSettings"), peer="arq"),
+    Queue(
+        "celery", "on_celery.py",
+        ("{bin}/celery", "-A", "on_celery", "worker", "--concurrency", "1", "--loglevel", "ERROR"), peer="celery",
+    ),
+)  # fmt: skip
+QUEUES: Final = (VOICEBUS, RAW, RAW_SINGLE, *PEERS)
 
 
 @contextmanager
@@ -61,7 +78,9 @@ def working(queue: Queue, url: str) -> Iterator[int]:
     names = {"python": str(queue.python), "bin": str(queue.python.parent), "url": url}
     command = [part.format(**names) for part in queue.worker]
     environment = {**os.environ, **queue.environment, "BENCH_REDIS_URL": url, "PYTHONPATH": str(PROGRAMS)}
-    process = subprocess.Popen(command, cwd=PROGRAMS, env=environment, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command, cwd=PROGRAMS, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         yield process.pid
     finally:
@@ -109,15 +128,28 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--low", type=int, default=1000, help="calls one after another")
     parser.add_argument("--load", type=int, default=10_000, help="calls at once")
-    parser.add_argument("--only", action="append", choices=[queue.name for queue in QUEUES])
+    parser.add_argument("--only", action="append", choices=[queue.name for queue in QUEUES], help="instead of all")
     given = parser.parse_args()
     print(f"{'':16}{'p50 ms':>9}{'p99 ms':>9}{'per s':>9}{'per s and core':>16}")
+    found: dict[str, dict[str, float]] = {}
     for queue in QUEUES:
         if given.only and queue.name not in given.only:
             continue
-        found = measure(queue, low=given.low, load=given.load)
-        row = f"{found['p50_ms']:9.2f}{found['p99_ms']:9.2f}{found['per_s']:9.0f}{found['per_core_s']:16.0f}"
-        print(f"{queue.name:16}{row}", flush=True)
+        row = found[queue.name] = measure(queue, low=given.low, load=given.load)
+        figures = f"{row['p50_ms']:9.2f}{row['p99_ms']:9.2f}{row['per_s']:9.0f}{row['per_core_s']:16.0f}"
+        print(f"{queue.name:16}{figures}", flush=True)
+    if VOICEBUS.name in found and RAW.name in found:
+        ours, raw = found[VOICEBUS.name], found[RAW.name]
+        print(
+            f"ours to raw pipelined streams: p50 {ours['p50_ms'] / raw['p50_ms']:.2f} times, "
+            f"messages per core {ours['per_core_s'] / raw['per_core_s']:.2f} times"
+        )
+    if VOICEBUS.name in found and (peers := [found[peer.name] for peer in PEERS if peer.name in found]):
+        ours = found[VOICEBUS.name]
+        print(
+            f"ours to the best of the other queues: p50 {ours['p50_ms'] / min(row['p50_ms'] for row in peers):.2f} "
+            f"times, messages per core {ours['per_core_s'] / max(row['per_core_s'] for row in peers):.2f} times"
+        )
     return 0
 
 

@@ -1,0 +1,42 @@
+"""Celery on Redis, acknowledging late and with results; its prefork pool of one process."""
+
+import asyncio
+import os
+
+from celery import Celery
+from measuring import arguments, at_once, one_by_one
+
+URL = os.environ["BENCH_REDIS_URL"]
+app = Celery("on_celery", broker=URL, backend=URL)
+app.conf.update(
+    task_acks_late=True, worker_prefetch_multiplier=200, broker_connection_retry_on_startup=True, result_expires=600
+)
+
+
+@app.task(name="no_op")
+def no_op() -> str:
+    return "ok"
+
+
+async def drive(role: str, count: int) -> None:
+    sent = []
+
+    async def call(_: int) -> None:
+        no_op.delay().get(timeout=60)
+
+    async def send() -> None:
+        for _ in range(count):
+            sent.append(no_op.delay())
+
+    async def answered() -> None:
+        while len(sent) < count:
+            await asyncio.sleep(0.01)
+        for result in sent[-100:]:
+            result.get(timeout=600)
+
+    await (one_by_one(call, count) if role == "low" else at_once(send, answered, count))
+
+
+if __name__ == "__main__":
+    given = arguments()
+    asyncio.run(drive(given.role, given.count))
