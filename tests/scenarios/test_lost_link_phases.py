@@ -228,6 +228,11 @@ def live(turn: Turn, *cuts: Cut, loses: int = 1, wordless: bool = False) -> Row:
     return Row(State.LIVE, turn, cuts, loses, wordless=wordless)
 
 
+def moving(cut: Cut) -> Row:
+    """Another socket is lost than the one in use, to which the conversation was about to move."""
+    return Row(State.LIVE, moved, (cut,), begins=True)
+
+
 CREATE, RESPOND, UPDATE = "conversation.item.create", "response.create", "session.update"
 TRUNCATE, COMMIT, CANCEL = "conversation.item.truncate", "input_audio_buffer.commit", "response.cancel"
 HEARD = "conversation.item.input_audio_transcription.completed"
@@ -295,11 +300,11 @@ ROWS: Final[Mapping[str, Row]] = {
     "input held": live(input_held),
     "output held": live(output_held),
     "output held as sound": live(output_held),
-    "second socket not answered": live(moved, model(OPENING, socket=1)),
-    "second socket being told": live(moved, model("conversation.item.added", 2, socket=1)),
-    "second socket told": live(moved, model("session.updated", 2, socket=1)),
+    "second socket not answered": moving(model(OPENING, socket=2)),
+    "second socket being told": moving(model("conversation.item.added", 2, socket=2)),
+    "second socket told": moving(model("session.updated", 2, socket=2)),
     "second socket ready": live(moving_with_a_tool),
-    "second socket lost": live(moved, gateway(CREATE, socket=1, passes=False)),
+    "second socket lost": moving(gateway(CREATE, socket=2, passes=False)),
     "next socket not answered": Row(
         State.RECONNECTING, typed, (MID_TEXT, model(OPENING, socket=1), model(OPENING, socket=2)), 3
     ),
