@@ -596,7 +596,8 @@ async def test_an_agent_takes_over_on_another_processs_word_and_whoever_asked_is
     await running.over()
 
 
-async def test_whoever_asked_is_told_where_the_session_ends_before_the_agent_took_over() -> None:
+@pytest.mark.parametrize("moment", ["asking", "before its first step", "over"])
+async def test_whoever_asked_is_told_where_the_session_ends_before_the_agent_took_over(moment: str) -> None:
     class Stuck(Author):
         async def take_over(self, name: str) -> AgentSpec:
             await asyncio.Event().wait()
@@ -604,9 +605,16 @@ async def test_whoever_asked_is_told_where_the_session_ends_before_the_agent_too
 
     running = Running(Engine(), author=Stuck())
     await running.live()
+    if moment == "over":
+        await running.over()
     later = running.driver.take_over("b")
-    await asyncio.sleep(0)
-    await running.over()
+    if moment == "asking":
+        await asyncio.sleep(0)
+    elif moment == "before its first step":
+        (task,) = (task for task in asyncio.all_tasks() if task.get_name().startswith("take-over"))
+        task.cancel()
+    if moment != "over":
+        await running.over()
     refused = later.exception()
     assert isinstance(refused, CommandRefusedError)
     assert refused.code == "session_ended"
@@ -860,7 +868,7 @@ async def test_a_session_can_be_dialled_before_it_is_run() -> None:
 
 
 async def test_what_takes_too_long_to_close_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("voicebus.runtime.driver.CLEAN_UP_S", 0.01)
+    monkeypatch.setattr("voicebus.runtime.jobs.CLEAN_UP_S", 0.01)
 
     class Stuck(Link):
         async def close(self) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from voicebus.contracts.envelope import Message
-from voicebus.contracts.journal import EventType, TurnEnded
+from voicebus.contracts.journal import EventType, ToolEnd, ToolStart, TurnEnded
 from voicebus.engine.inputs import End, Input, Trouble
 from voicebus.runtime.surroundings import ClientFace
 from voicebus.telemetry import metrics
@@ -18,6 +18,8 @@ WARNING_S: Final = 60.0
 _NOTHING: Final = frozenset(
     {EventType.ERROR, EventType.MODEL_RECONNECTING, EventType.MODEL_RECONNECTED, EventType.TRANSCRIPT_GAP}
 )
+
+_LOOKS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +35,15 @@ class BoundedFace:
     """Stands before a client's face and watches what the session records. Implements `ClientFace`.
 
     `feed` brings the session its end. Call `stop` once the session is over.
+
+    A session is idle while nothing is recorded of it, no call runs, its client commands nothing, and nobody is heard to
+    speak: sound alone is no sign of life, as an open microphone sends it for ever. `signs` counts what shows in no
+    record, the client's commands and speech. It is looked at ten times in `idle_s`.
     """
 
-    def __init__(self, face: ClientFace, bounds: Bounds, feed: Callable[[Input], None]) -> None:
+    def __init__(
+        self, face: ClientFace, bounds: Bounds, feed: Callable[[Input], None], signs: Callable[[], int] = lambda: 0
+    ) -> None:
         self._face = face
         self._bounds = bounds
         self._feed = feed
@@ -43,6 +51,10 @@ class BoundedFace:
         self._tokens = 0
         self._last = (0, 0)
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._signs = signs
+        self._seen = 0
+        self._alive_at = self._loop.time()
+        self._calls: set[str] = set()
         # The face's own: audio does not pay for bounds.
         self.emit = face.emit
         self.server_event = face.server_event
@@ -56,13 +68,19 @@ class BoundedFace:
             if length_s > WARNING_S:
                 self._timers["warning"] = self._loop.call_later(length_s - WARNING_S, self._warn)
             self._timers["length"] = self._loop.call_later(length_s, self._too_long)
-        self._turn()
+        if self._bounds.idle_s and "idle" not in self._timers:
+            self._alive_at = self._loop.time()
+            self._look_later()
 
     def record(self, seq: int, kind: EventType, at_ms: int, data: Message) -> None:
         self._face.record(seq, kind, at_ms, data)
         self._last = (seq, at_ms)
         if kind not in _NOTHING:
-            self._turn()
+            self._alive_at = self._loop.time()
+        if isinstance(data, ToolStart):
+            self._calls.add(data.call_id)
+        elif isinstance(data, ToolEnd):
+            self._calls.discard(data.call_id)
         if isinstance(data, TurnEnded) and data.usage is not None and self._bounds.tokens:
             self._tokens += _total(data.usage)
             if self._tokens >= self._bounds.tokens:
@@ -76,12 +94,17 @@ class BoundedFace:
         self._timers.clear()
         self._bounds = Bounds()
 
-    def _turn(self) -> None:
-        if not self._bounds.idle_s:
-            return
-        if (timer := self._timers.get("idle")) is not None:
-            timer.cancel()
-        self._timers["idle"] = self._loop.call_later(self._bounds.idle_s, self._idle)
+    def _look_later(self) -> None:
+        self._timers["idle"] = self._loop.call_later(self._bounds.idle_s / _LOOKS, self._look)
+
+    def _look(self) -> None:
+        now, signs = self._loop.time(), self._signs()
+        if signs != self._seen or self._calls:
+            self._seen, self._alive_at = signs, now
+        if now - self._alive_at >= self._bounds.idle_s:
+            self._idle()
+        else:
+            self._look_later()
 
     def _warn(self) -> None:
         seq, at_ms = self._last

@@ -93,13 +93,13 @@ class IdempotentWrites:
                 raise ProblemError(
                     422, "idempotency_key_reused", f"header.{HEADER}: it was used for a request with another body"
                 )
-            case Ours():
+            case Ours() as ours:
                 scope.setdefault("state", {})["command_id"] = hashlib.sha256(b"command:" + secret).hexdigest()[:32]
-                answer = await self._answered(secret, body, scope, receive)
-                await self._settle(secret, request, answer)
+                answer = await self._answered(secret, ours, body, scope, receive)
+                await self._settle(secret, request, answer, ours)
                 await _send(send, answer)
 
-    async def _answered(self, secret: bytes, body: bytes, scope: Scope, receive: Receive) -> Answer:
+    async def _answered(self, secret: bytes, ours: Ours, body: bytes, scope: Scope, receive: Receive) -> Answer:
         """The application's answer to the request, whose body has been read."""
         unread = True
         status = 500
@@ -123,16 +123,16 @@ class IdempotentWrites:
         try:
             await self._app(scope, again, collect)
         except BaseException:
-            await self._answers.release(secret)
+            await self._answers.release(secret, ours)
             raise
         return Answer(status, headers, b"".join(parts))
 
-    async def _settle(self, secret: bytes, request: str, answer: Answer) -> None:
+    async def _settle(self, secret: bytes, request: str, answer: Answer, ours: Ours) -> None:
         try:
             if _is_final(answer.status):
-                await self._answers.keep(secret, request, answer)
+                await self._answers.keep(secret, request, answer, ours)
             else:
-                await self._answers.release(secret)
+                await self._answers.release(secret, ours)
         except BusError as error:
             # It was carried out, so its answer is due; the key is held until `IN_HAND_S` have passed.
             log.warning("an answer was not kept", error=str(error))

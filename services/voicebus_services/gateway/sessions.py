@@ -411,7 +411,7 @@ class Sessions:
         )
         view = OpenAIClientView(config) if config.face is Face.OPENAI else None
         engine = Session(config, now=self._bus.clock.monotonic(), view=view)
-        held.bounded = BoundedFace(face, self._bounds(face.principal.limits), feed)
+        held.bounded = BoundedFace(face, self._bounds(face.principal.limits), feed, face.signs_of_life)
         told = HookedFace(held.bounded, held.hooks, held.author, held.context)
         face.driver = SessionDriver(
             engine, config, SessionRef(held.id, epoch, traceparent), bus, told, author=held.author

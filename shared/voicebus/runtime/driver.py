@@ -41,6 +41,7 @@ from voicebus.ports import ModelConnector, SessionRef
 from voicebus.runtime import frames
 from voicebus.runtime.arrivals import Arrivals
 from voicebus.runtime.inline import CALL_GOES_ON, InlineCalls, call_of
+from voicebus.runtime.jobs import Jobs
 from voicebus.runtime.modelside import ModelSide, jitter
 from voicebus.runtime.reading import audio_input, read_event
 from voicebus.runtime.surroundings import Author, Bus, ClientFace, Engine, ModelTap
@@ -53,9 +54,6 @@ log: Final = get_logger(__name__)
 
 HANGUP: Final = "hangup"
 """Why a session ends whose client is gone, with a closing handshake or without."""
-
-CLEAN_UP_S: Final = 10.0
-"""What a session that ended may take to write its last records, close its model and end its jobs."""
 
 _INTERNAL_ERROR: Final = 1011
 
@@ -94,7 +92,7 @@ class SessionDriver:
         self._inline = InlineCalls()
         self._work = WorkSide(config, ref, bus, author, self._inline, self.feed, self.job)
         self._timers = Timers(bus.clock, self.feed)
-        self._jobs: set[asyncio.Task[None]] = set()
+        self._jobs = Jobs(ref.id, self._log, self._crash)
         self._ended = asyncio.Event()
         self._reason = "error"
         self._started_at = 0.0
@@ -240,19 +238,22 @@ class SessionDriver:
         """The conversation's items now, as the native face shows them."""
         return self._engine.history
 
+    @property
+    def spoken(self) -> int:
+        """Bytes of the audio that came while the user was speaking, or where turns are ended by hand."""
+        return self._model.audio.spoken
+
     def send_audio(self, frame: bytes) -> None:
         """Pass an append frame on to the model, past the engine; without a link its newest 5 s wait."""
         if not self.ended:
             self._model.audio.append(frame)
 
-    def job(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        """Run something that waits beside the session; cancelled with it, its failure ends it."""
+    def job(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
+        """Run something that waits beside the session; cancelled with it, its failure ends it. None once it ended."""
         if self.ended:
             work.close()
-            return
-        task = asyncio.create_task(work, name=f"{name}-{self._ref.id}")
-        self._jobs.add(task)
-        task.add_done_callback(self._job_done)
+            return None
+        return self._jobs.start(name, work)
 
     # --- ModelListener ------------------------------------------------------------------------------
 
@@ -375,25 +376,7 @@ class SessionDriver:
         self._live = False
         self._bus.inbox.unsubscribe(self._ref.id)
         self._timers.clear()
-        closing = [job for job in self._jobs if not job.done()]
-        for job in closing:
-            job.cancel()
-        closing.append(asyncio.create_task(self._bus.journal.close(self._ref), name=f"close-journal-{self._ref.id}"))
-        closing.append(asyncio.create_task(self._model.aclose(), name=f"close-model-{self._ref.id}"))
-        try:
-            await asyncio.wait(closing, timeout=CLEAN_UP_S)
-        finally:
-            for task in closing:
-                if not task.done():
-                    self._log.warning("clean-up takes too long", task=task.get_name(), limit_s=CLEAN_UP_S)
-                    task.cancel()
-                elif not task.cancelled() and (error := task.exception()) is not None:
-                    self._log.warning("clean-up failed", task=task.get_name(), error=str(error))
-
-    def _job_done(self, task: asyncio.Task[None]) -> None:
-        self._jobs.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._crash(error if isinstance(error, Exception) else RuntimeError(repr(error)))
+        await self._jobs.end(close_journal=self._bus.journal.close(self._ref), close_model=self._model.aclose())
 
     # --- outputs ------------------------------------------------------------------------------------
 

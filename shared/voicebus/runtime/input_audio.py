@@ -64,6 +64,8 @@ class InputAudio:
         self._speech: tuple[int, int | None] | None = None
         self._rate = 48_000
         self._detects = True
+        self.spoken: int = 0
+        """Bytes of what came while the user was speaking, or where turns are ended by hand."""
 
     # --- from the client ------------------------------------------------------------------------------
 
@@ -76,7 +78,9 @@ class InputAudio:
             return
         self._end += size
         self._ring.append(_Piece(self._end, size, frame))
-        limit = KEPT_S if self._speech is not None or not self._detects else RESENT_S
+        speaks = self._speech is not None or not self._detects
+        self.spoken += size if speaks else 0
+        limit = KEPT_S if speaks else RESENT_S
         oldest = self._end - limit * self._rate
         while self._ring and (self._ring[0].end <= oldest or len(self._ring) > MAX_PIECES):
             self._ring.popleft()

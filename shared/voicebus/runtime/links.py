@@ -14,7 +14,7 @@ from voicebus.telemetry.logging import get_logger
 
 log: Final = get_logger(__name__)
 
-Job = Callable[[str, Coroutine[Any, Any, None]], None]
+Job = Callable[[str, Coroutine[Any, Any, None]], object]
 
 
 class Answers(Protocol):

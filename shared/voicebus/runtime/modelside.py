@@ -37,7 +37,7 @@ class ModelSide:
         clock: Clock,
         listener: ModelListener,
         feed: Callable[[Input], None],
-        job: Callable[[str, Coroutine[Any, Any, None]], None],
+        job: Callable[[str, Coroutine[Any, Any, None]], object],
     ) -> None:
         self._clock = clock
         self._feed = feed

@@ -36,7 +36,7 @@ class WorkSide:
         author: Author,
         inline: InlineCalls,
         feed: Callable[[Input], None],
-        job: Callable[[str, Coroutine[Any, Any, None]], None],
+        job: Callable[[str, Coroutine[Any, Any, None]], asyncio.Task[None] | None],
     ) -> None:
         self._config = config
         self._ref = ref
@@ -71,11 +71,17 @@ class WorkSide:
                 done.set_result(None)
             except CommandRefusedError as refused:
                 done.set_exception(refused)
-            finally:
-                if not done.done():
-                    done.set_exception(CommandRefusedError("session_ended", "the session ended meanwhile"))
 
-        self._job("take-over", asked())
+        def settle(_: object = None) -> None:
+            if not done.done():
+                done.set_exception(CommandRefusedError("session_ended", "the session ended meanwhile"))
+
+        task = self._job("take-over", asked())
+        # Also where it was cancelled before its first step, which no `finally` of its own would see.
+        if task is None:
+            settle()
+        else:
+            task.add_done_callback(settle)
         return done
 
     # --- workers --------------------------------------------------------------------------------------

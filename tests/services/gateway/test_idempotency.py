@@ -174,10 +174,11 @@ async def test_what_is_kept_ends_and_tells_redis_nothing(redis_url: str, stream_
     token = Answer(201, {"content-type": "application/json"}, b'{"token": "T0K3N"}')
     async with await connect(redis_url) as bus, aioredis.Redis.from_url(redis_url, decode_responses=True) as raw:
         kept = KeptAnswers(bus, keys)
-        assert await kept.reserve(secret, "r1") == Ours()
+        ours = await kept.reserve(secret, "r1")
+        assert isinstance(ours, Ours)
         assert await kept.reserve(secret, "r1") == InHand()
         assert await kept.reserve(secret, "r2") == Other()
-        await kept.keep(secret, "r1", token)
+        await kept.keep(secret, "r1", token, ours)
         assert await kept.reserve(secret, "r1") == token
         assert await kept.reserve(secret, "r2") == Other()
         (name,) = [name async for name in raw.scan_iter(match=f"{stream_prefix}:*")]
@@ -186,5 +187,30 @@ async def test_what_is_kept_ends_and_tells_redis_nothing(redis_url: str, stream_
         assert ANSWER_TTL_S - 60 < await raw.ttl(name) <= ANSWER_TTL_S
         await raw.set(name, value.replace('"answer": "', '"answer": "AAAA'), ex=60)
         assert await kept.reserve(secret, "r1") == Other(), "forged"
-        await kept.release(secret)
-        assert await kept.reserve(secret, "r2") == Ours()
+        await raw.delete(name)
+        again = await kept.reserve(secret, "r2")
+        assert isinstance(again, Ours)
+        await kept.release(secret, again)
+        assert isinstance(await kept.reserve(secret, "r2"), Ours)
+
+
+async def test_a_request_that_took_too_long_leaves_the_key_to_the_one_that_has_it_now(
+    redis_url: str, stream_prefix: str
+) -> None:
+    keys, secret, answer = Keys(stream_prefix), b"secret", Answer(201, {}, b"{}")
+    async with await connect(redis_url) as bus, aioredis.Redis.from_url(redis_url, decode_responses=True) as raw:
+        kept = KeptAnswers(bus, keys)
+        slow = await kept.reserve(secret, "r")
+        assert isinstance(slow, Ours)
+        (name,) = [name async for name in raw.scan_iter(match=f"{stream_prefix}:*")]
+        await raw.delete(name)  # its time is over
+        next_one = await kept.reserve(secret, "r")
+        assert isinstance(next_one, Ours)
+        await kept.release(secret, slow)
+        await kept.keep(secret, "r", Answer(500, {}, b"late"), slow)
+        assert await kept.reserve(secret, "r") == InHand()
+        await kept.keep(secret, "r", answer, next_one)
+        assert await kept.reserve(secret, "r") == answer
+        await raw.delete(name)
+        await kept.keep(secret, "r", answer, slow)
+        assert await kept.reserve(secret, "r") == answer, "nobody else has had it meanwhile"

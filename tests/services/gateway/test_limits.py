@@ -1,7 +1,9 @@
 """What one client and one session may do, on a real gateway."""
 
+import asyncio
 import base64
 import contextlib
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,15 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from services.gateway.clients import TestClient, native, realtime
 from services.gateway.conftest import Gateways
+from support.simulator import SimulatorHandle
 from support.waiting import wait_until
+from voicebus.contracts.envelope import Message
+from voicebus.contracts.journal import EventType, ToolEnd, ToolStart
+from voicebus.contracts.tools import Outcome
+from voicebus.engine.inputs import End
 from voicebus_services.access.keyfile import StoredKey, digest
 from voicebus_services.access.principal import Limits
+from voicebus_services.gateway.bounds import BoundedFace, Bounds
 from voicebus_services.gateway.wiring import Gateway
 
 SECOND = bytes(48_000)
@@ -69,6 +77,66 @@ async def test_turns_keep_a_session_from_being_idle_and_a_client_is_told_of_its_
         await talk(client)
         assert (await client.until("session_expiring"))["ends_in_ms"] == 500
         assert (await client.until("session_ended"))["reason"] == "session_length"
+
+
+@pytest.mark.parametrize("detects", [True, False])
+async def test_speech_keeps_a_session_from_being_idle_and_sound_alone_does_not(
+    gateways: Gateways, simulator: SimulatorHandle, detects: bool
+) -> None:
+    detection = {"type": "server_vad"} if detects else None
+    silence = base64.b64encode(SECOND[:4800]).decode()
+    async with gateways(max_idle_time=1) as gateway, realtime(gateway) as client:
+        await client.until("session.created")
+        session = {"type": "realtime", "audio": {"input": {"turn_detection": detection}}}
+        await client.send("session.update", session=session)
+        await client.until("session.updated")
+        (held,) = gateway.sessions
+        assert held.bounded is not None
+        for _ in range(3):
+            looked = held.face.signs_of_life()
+            await client.send("input_audio_buffer.append", audio=silence)
+            if not detects:
+                await wait_until(lambda: held.face.signs_of_life() > looked, description="the audio to count")  # noqa: B023
+        if detects:
+            await client.send("input_audio_buffer.clear")
+            assert (await client.until("error"))["error"]["code"] == "idle_time_exceeded"
+
+
+async def test_commands_and_calls_that_run_keep_a_session_from_being_idle() -> None:
+    loop = asyncio.get_running_loop()
+    fed: list[Any] = []
+    commands = itertools.count()
+    recorded: list[EventType] = []
+
+    class Client:
+        def ready(self) -> None: ...
+
+        def record(self, seq: int, kind: EventType, at_ms: int, data: Message) -> None:
+            recorded.append(kind)
+
+        def emit(self, kind: str, seq: int, at_ms: int, data: Any) -> None: ...
+
+        def server_event(self, event: Any) -> None: ...
+
+        def audio(self, where: Any, delta: Any, seq: int) -> None: ...
+
+        def close(self, code: int, reason: str) -> None: ...
+
+    busy = BoundedFace(Client(), Bounds(idle_s=0.2), fed.append, lambda: next(commands))
+    busy.ready()
+    calling = BoundedFace(Client(), Bounds(idle_s=0.2), fed.append)
+    calling.ready()
+    about = {"agent": "a", "tool": "t", "call_id": "c", "item_id": "i", "arguments": "{}", "started_ms": 0}
+    calling.record(1, EventType.TOOL_START, 0, ToolStart(**about))
+    await wait_until(lambda: next(commands) > 20, description="many looks")
+    assert fed == []
+    since = loop.time()
+    ended = ToolEnd(**about, outcome=Outcome.OK, output="", ended_ms=1)
+    calling.record(2, EventType.TOOL_END, 0, ended)
+    await wait_until(lambda: fed, description="the call's session to be idle")
+    assert loop.time() - since >= 0.2
+    assert fed[-1] == End("idle_time")
+    busy.stop()
 
 
 async def test_a_keys_own_limits_come_before_the_installations(gateways: Gateways, tmp_path: Path) -> None:

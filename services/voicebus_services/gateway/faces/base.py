@@ -65,6 +65,8 @@ class SessionFace(ABC):
         self.session = ""
         self.token = ""
         self.driver: SessionDriver | None = None
+        self.commands: int = 0
+        """What the client has asked for so far, audio aside."""
         self.raw_events = False
         self.ticket: Ticket | None = None
         """The session's room, which it gives back at its end."""
@@ -118,6 +120,10 @@ class SessionFace(ABC):
     def retire(self) -> None:
         """The session is over and cleaned up: keep what is recorded, and let go of everything else."""
         self.driver = None
+
+    def signs_of_life(self) -> int:
+        """What has come of the client that shows in no record: it grows with commands and with speech."""
+        return self.commands + (0 if self.driver is None else self.driver.spoken)
 
     def live(self) -> SessionDriver:
         """The driver of a session that is ready."""

@@ -82,6 +82,7 @@ class NativeInput:
         except commands.CommandError as error:
             self._error(error.id, error.code, str(error))
             return
+        self._face.commands += not isinstance(command, commands.Audio)
         if command.again and command.id in self._done:
             self._acknowledge(command.id)
             return

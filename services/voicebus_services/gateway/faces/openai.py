@@ -116,6 +116,7 @@ class OpenAIConnection(ClientConnection):
         if append is not None:
             self._append(append)
             return
+        self.commands += 1
         driver = self.live()
         try:
             event = frames.parse_event(message)

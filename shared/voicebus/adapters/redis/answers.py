@@ -16,6 +16,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from voicebus.adapters.redis.client import RedisConnection
+from voicebus.adapters.redis.scripts import SETTLE
 from voicebus.contracts.streams import ANSWER_TTL_S, Keys
 
 IN_HAND_S: Final = 60
@@ -35,7 +36,9 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Ours:
-    """The request is this one's to carry out: `keep` or `release` follows."""
+    """The request is this one's to carry out: `keep` or `release` follows. `reserved` is what Redis holds for it."""
+
+    reserved: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +60,10 @@ class KeptAnswers:
 
     async def reserve(self, secret: bytes, request: str) -> Ours | InHand | Other | Answer:
         """Take the request in hand, unless it was before; `request` is a digest of what is asked."""
-        known = await self._bus.call(
-            "SET", self._name(secret), json.dumps({"request": request}), "NX", "GET", "EX", IN_HAND_S, get=True
-        )
+        reserved = json.dumps({"request": request, "by": secrets.token_hex(8)})
+        known = await self._bus.call("SET", self._name(secret), reserved, "NX", "GET", "EX", IN_HAND_S, get=True)
         if known is None:
-            return Ours()
+            return Ours(reserved)
         kept = json.loads(known)
         if kept["request"] != request:
             return Other()
@@ -72,13 +74,14 @@ class KeptAnswers:
         except InvalidTag:  # somebody else wrote this key
             return Other()
 
-    async def keep(self, secret: bytes, request: str, answer: Answer) -> None:
+    async def keep(self, secret: bytes, request: str, answer: Answer, ours: Ours) -> None:
+        """This is the answer from now on, unless the request took so long that another one has its place."""
         kept = {"request": request, "answer": _sealed(secret, answer)}
-        await self._bus.call("SET", self._name(secret), json.dumps(kept), "EX", ANSWER_TTL_S)
+        await self._bus.script(SETTLE, [self._name(secret)], ours.reserved, json.dumps(kept), ANSWER_TTL_S)
 
-    async def release(self, secret: bytes) -> None:
+    async def release(self, secret: bytes, ours: Ours) -> None:
         """The request had no effect, or one that it has once only: it may come again."""
-        await self._bus.call("DEL", self._name(secret))
+        await self._bus.script(SETTLE, [self._name(secret)], ours.reserved, "", 0)
 
     def _name(self, secret: bytes) -> str:
         return self._keys.answer(hashlib.sha256(b"name:" + secret).hexdigest())

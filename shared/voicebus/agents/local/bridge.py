@@ -42,8 +42,9 @@ from voicebus.engine.inputs import (
 )
 from voicebus.engine.outputs import StopModel
 from voicebus.ports import ModelListener
-from voicebus.runtime.driver import CLEAN_UP_S, SessionDriver
+from voicebus.runtime.driver import SessionDriver
 from voicebus.runtime.frames import AudioDelta
+from voicebus.runtime.jobs import CLEAN_UP_S
 from voicebus.telemetry.logging import get_logger
 
 log: Final = get_logger(__name__)

@@ -27,7 +27,8 @@ from voicebus.engine.session import Session
 from voicebus.engine.state import State
 from voicebus.errors import UserError
 from voicebus.ports import SessionRef
-from voicebus.runtime.driver import CLEAN_UP_S, SessionDriver
+from voicebus.runtime.driver import SessionDriver
+from voicebus.runtime.jobs import CLEAN_UP_S
 from voicebus.runtime.surroundings import Bus
 from voicebus.telemetry.logging import get_logger
 
