@@ -36,8 +36,6 @@ async def drive(role: str, count: int) -> None:
             sent.extend(await asyncio.gather(*(pool.enqueue_job("no_op") for _ in range(100))))
 
     async def answered() -> None:
-        while len(sent) < count:
-            await asyncio.sleep(0.01)
         await asyncio.gather(*(job.result(timeout=600, poll_delay=0.05) for job in sent[-100:]))
 
     await (one_by_one(call, count) if role == "low" else at_once(send, answered, count))

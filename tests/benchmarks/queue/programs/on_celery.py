@@ -25,12 +25,9 @@ async def drive(role: str, count: int) -> None:
         no_op.delay().get(timeout=60)
 
     async def send() -> None:
-        for _ in range(count):
-            sent.append(no_op.delay())
+        sent.extend(no_op.delay() for _ in range(count))
 
     async def answered() -> None:
-        while len(sent) < count:
-            await asyncio.sleep(0.01)
         for result in sent[-100:]:
             result.get(timeout=600)
 

@@ -35,8 +35,6 @@ async def drive(role: str, count: int) -> None:
                 sent.extend(await asyncio.gather(*(docket.add(no_op)() for _ in range(100))))
 
         async def answered() -> None:
-            while len(sent) < count:
-                await asyncio.sleep(0.01)
             for execution in sent[-100:]:
                 await execution.get_result(timeout=timedelta(seconds=600))
 

@@ -1,4 +1,7 @@
-"""taskiq over Redis streams, results in Redis; results are polled every 2 ms, as its default (200 ms) would tell nothing."""
+"""taskiq over Redis streams, results in Redis.
+
+Results are polled every 2 ms, as its default (200 ms) would tell nothing.
+"""
 
 import asyncio
 import os
@@ -28,8 +31,6 @@ async def drive(role: str, count: int) -> None:
             sent.extend(await asyncio.gather(*(no_op.kiq() for _ in range(100))))
 
     async def answered() -> None:
-        while len(sent) < count:
-            await asyncio.sleep(0.01)
         # The last ones: the results come in order, more or less.
         await asyncio.gather(*(task.wait_result(check_interval=0.05, timeout=600) for task in sent[-100:]))
 
