@@ -309,7 +309,8 @@ class GatewaySettings(BusSettings, ApiSettings):
     )
     max_session_length: Duration = Field(timedelta(hours=2), description="How long a session may last; 0 is no limit.")
     max_idle_time: Duration = Field(
-        timedelta(minutes=15), description="A session without a turn, speech or command for so long is ended; 0 is no limit."
+        timedelta(minutes=15),
+        description="A session without a turn, speech or command for so long is ended; 0 is no limit.",
     )
     max_session_tokens: int = Field(0, ge=0, description="Tokens that the model may use in one session; 0 is no limit.")
     tls_cert: Path | None = Field(
