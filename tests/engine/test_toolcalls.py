@@ -6,7 +6,7 @@ import pytest
 
 from support.talk import Talk, agent, handoff, tool
 from voicebus.contracts.journal import EventType
-from voicebus.contracts.tools import Outcome, ToolFailure, ToolProgress, ToolStarted
+from voicebus.contracts.tools import IN_PROCESS, Outcome, ToolFailure, ToolProgress, ToolStarted
 from voicebus.engine.config import Face, Transport
 from voicebus.engine.inputs import (
     AgentResolved,
@@ -119,6 +119,16 @@ def test_an_unknown_tool_is_answered_and_the_model_goes_on() -> None:
     assert not talk.records(EventType.TOOL_END)
     talk.ends()
     assert talk.sent_types() == ["response.create"]
+
+
+def test_a_tool_that_the_owner_runs_itself_has_its_worker_from_the_start() -> None:
+    talk = working(tool(local=True))
+    talk.calls()
+    talk.ends()
+    outputs = talk.put(End("hangup"))
+    assert talk.of(CancelTool, outputs) == [CancelTool("call_1", "default", IN_PROCESS, "session_ended")]
+    (end,) = talk.records(EventType.TOOL_END)
+    assert (end.outcome, end.worker) == (Outcome.CANCELLED, IN_PROCESS)
 
 
 def test_a_silent_worker_is_answered_for_two_seconds_after_the_deadline() -> None:

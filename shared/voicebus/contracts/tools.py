@@ -51,6 +51,10 @@ def version_key(version: str) -> tuple[int, ...]:
     return tuple(numbers)
 
 
+IN_PROCESS: Final = "in-process"
+"""The worker of a tool, or a guardrail, that the session's owner runs itself."""
+
+
 class Outcome(StrEnum):
     OK = "ok"
     ERROR = "error"

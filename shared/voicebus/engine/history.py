@@ -58,7 +58,9 @@ class History:
 
     def __init__(self) -> None:
         self._items: dict[str, dict[str, Any]] = {}
+        # Their ids in order, and the items in the same order.
         self._order: list[str] = []
+        self._shown: list[dict[str, Any]] = []
         self._sizes: dict[str, int] = {}
         self._size = 0
         self._hidden = Recent()
@@ -82,7 +84,7 @@ class History:
 
     def json(self) -> list[dict[str, Any]]:
         self._put_together()
-        return list(map(self._items.__getitem__, self._order))
+        return self._shown.copy()
 
     def item(self, item_id: str) -> dict[str, Any] | None:
         self._put_together()
@@ -101,14 +103,12 @@ class History:
             # What has ended stays so, whatever is told about it later.
             if "status" in old and (old["status"] == "completed" or new.get("status") in ("", "in_progress")):
                 new["status"] = old["status"]
-            self._keep(new)
+            self._replace(new)
             return False if new != old else None
         new["previous_item_id"] = previous
         if "status" in new:
             new["status"] = new["status"] or "completed"
-        place = self._order.index(previous) + 1 if previous in self._items else len(self._order)
-        self._order.insert(place, item_id)
-        self._keep(new)
+        self._insert(self._order.index(previous) + 1 if previous in self._items else len(self._order), new)
         return True
 
     def last_behind(self, item_id: str, among: Container[str]) -> str:
@@ -140,12 +140,12 @@ class History:
         """These are the items now; False where they were before."""
         before = self.json()
         self._items, self._sizes, self._size = {}, {}, 0
-        self._order = [item["item_id"] for item in items]
+        self._order, self._shown = [], []
         previous: str | None = None
         for item in items:
-            self._keep(item if item in before else {**item, "previous_item_id": previous})
+            self._insert(len(self._order), item if item in before else {**item, "previous_item_id": previous})
             previous = item["item_id"]
-        return self.json() != before
+        return self._shown != before
 
     def answered(self, call_id: str, item_id: str) -> None:
         """The output of this call is an item of its own at the model."""
@@ -165,13 +165,21 @@ class History:
         """The model's item that holds the output of this call."""
         return self._outputs.get(call_id)
 
+    def _insert(self, place: int, item: dict[str, Any]) -> None:
+        self._order.insert(place, item["item_id"])
+        self._shown.insert(place, item)
+        self._keep(item)
+
+    def _replace(self, item: dict[str, Any]) -> None:
+        item_id = item["item_id"]
+        is_last = self._order[-1] == item_id  # as nearly always
+        self._shown[-1 if is_last else self._order.index(item_id)] = item
+        self._keep(item)
+
     def _keep(self, item: dict[str, Any]) -> None:
         """Store an item that has its place in the order, and make room for it."""
-        item_id = item["item_id"]
+        item_id, size = item["item_id"], _size(item)
         self._items[item_id] = item
-        self._resize(item_id, _size(item))
-
-    def _resize(self, item_id: str, size: int) -> None:
         self._size += size - self._sizes.get(item_id, 0)
         self._sizes[item_id] = size
         while len(self._order) > _MAX_ITEMS or (self._size > _MAX_CHARS and len(self._order) > 1):
@@ -208,8 +216,7 @@ class History:
             text = part[field] or ""
             delta = delta[: max(0, _MAX_TEXT - len(text))]
             content[content_index] = {**part, field: text + delta}
-            self._items[item_id] = {**item, "content": content}
-            self._resize(item_id, self._sizes[item_id] + len(delta))
+            self._replace({**item, "content": content})
 
     def transcribe(self, item_id: str, transcript: str) -> bool:
         """A user's transcript is complete; True where the item was not known (parity 116)."""
@@ -231,7 +238,7 @@ class History:
                 {**part, "transcript": transcript} if part["type"] == "input_audio" else part
                 for part in item["content"]
             ]
-            self._keep({**item, "content": content, "status": "completed"})
+            self._replace({**item, "content": content, "status": "completed"})
         return False
 
     def answer(self, item_id: str, output: str) -> bool:
@@ -239,7 +246,7 @@ class History:
         item = self.item(item_id)
         if item is None or item["type"] != "function_call":
             return False
-        self._keep({**item, "output": output, "status": "completed"})
+        self._replace({**item, "output": output, "status": "completed"})
         return True
 
     def remove(self, item_id: str) -> bool:
@@ -247,7 +254,8 @@ class History:
         if item_id not in self._items:
             return False
         del self._items[item_id]
-        self._order.remove(item_id)
+        place = self._order.index(item_id)
+        del self._order[place], self._shown[place]
         self._size -= self._sizes.pop(item_id, 0)
         return True
 

@@ -55,7 +55,7 @@ class Linking:
         self.renewal: Renewal = Renewal(parts, self.recovery)
 
     def heard(self, kind: str, event: Mapping[str, Any]) -> bool:
-        """An event of the model: whether it answers what a socket was told again, and nothing else."""
+        """An event of the model, of `TELLING`: whether it answers what a socket was told again, and nothing else."""
         if not self.recovery.heard(kind, event):
             return False
         self._replayed(event)

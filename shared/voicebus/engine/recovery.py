@@ -33,8 +33,8 @@ _PROVED_S: Final = 10.0
 # One that expired may have been short-lived by its server's choice.
 _PROVED_EXPIRED_S: Final = 0.5
 _ECHOES: Final = frozenset({"conversation.item.added", "conversation.item.created", "conversation.item.done"})
-# Events that may tell something of the socket itself, or of what it was told; all others pass by.
-_TELLING: Final = _ECHOES | ANSWERS | CONFIRMATIONS | {"response.done"}
+TELLING: Final = _ECHOES | ANSWERS | CONFIRMATIONS | {"response.done"}
+"""Events that may tell something of the socket itself, or of what it was told; all others pass by."""
 
 
 class Cut(Protocol):
@@ -198,9 +198,7 @@ class Recovery:
         self._resume(None, attempt=1)
 
     def heard(self, kind: str, event: Event) -> bool:
-        """An event of the model: whether it answers the replay and nothing else."""
-        if kind not in _TELLING:
-            return False
+        """An event of the model, of `TELLING`: whether it answers the replay and nothing else."""
         uplink = self._p.out.uplink
         if kind in _ECHOES and uplink.replayed and wire.text(wire.mapping(event, "item"), "id") in uplink.replayed:
             return True
@@ -212,7 +210,7 @@ class Recovery:
         return False
 
     def placed(self, kind: str, event: Event) -> Event:
-        """An event of the model: a new item goes behind what its socket was not told of and stands before it."""
+        """An event of the same: a new item goes behind what its socket was not told of and stands before it."""
         uplink, history = self._p.out.uplink, self._p.history
         if not uplink.untold or kind not in _ECHOES or "previous_item_id" not in event:
             return event

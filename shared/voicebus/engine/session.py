@@ -61,6 +61,7 @@ from voicebus.engine.modelside import ModelSide
 from voicebus.engine.outputs import ConcealInput, ForwardAudio, Output
 from voicebus.engine.parts import assemble
 from voicebus.engine.programside import ProgramSide
+from voicebus.engine.recovery import TELLING
 from voicebus.engine.retooling import Retooling
 from voicebus.engine.state import (
     CONFIRM_TIMER,
@@ -191,11 +192,12 @@ class Session:
     def _read(self, item: ModelEvent) -> None:
         """A model's event, in whatever dialect. Where it means several, the last decides whether they are held back."""
         kind = wire.text(item.event, "type")
-        if self._linking.heard(kind, item.event):
-            self._out.add(ConcealInput(None))
-            return
-        placed = self._linking.recovery.placed(kind, item.event)
-        item = item if placed is item.event else ModelEvent(placed)
+        if kind in TELLING:
+            if self._linking.heard(kind, item.event):
+                self._out.add(ConcealInput(None))
+                return
+            placed = self._linking.recovery.placed(kind, item.event)
+            item = item if placed is item.event else ModelEvent(placed)
         events = translate(item.event)
         last = item if not events or events[-1] is item.event else ModelEvent(events[-1])
         admitted = self._admit(last)

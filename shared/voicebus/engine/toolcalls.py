@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from voicebus.contracts.journal import EventType
-from voicebus.contracts.tools import REPORTED_FAILURES, Outcome, ToolResult
+from voicebus.contracts.tools import IN_PROCESS, REPORTED_FAILURES, Outcome, ToolResult
 from voicebus.engine import wire
 from voicebus.engine.approvals import CALL_TIMER, Approvals, Refusal
 from voicebus.engine.background import Background
@@ -209,6 +209,7 @@ class ToolCalls:
     def _dispatch(self, call: Call, tool: ToolSpec) -> None:
         call.stage = Stage.RUNNING
         call.started_ms = self._out.ms()
+        call.worker = IN_PROCESS if tool.local else None
         agent = call.response.agent
         self._out.record(
             EventType.TOOL_START,

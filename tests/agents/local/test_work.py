@@ -13,11 +13,11 @@ from voicebus.agents.agent import RealtimeAgent
 from voicebus.agents.context import RunContextWrapper, ToolContext
 from voicebus.agents.guardrails import GuardrailFunctionOutput, OutputGuardrail
 from voicebus.agents.local import work
-from voicebus.agents.local.work import WORKER, LocalChecks, LocalTools
+from voicebus.agents.local.work import LocalChecks, LocalTools
 from voicebus.agents.tools.function_tool import FunctionTool, function_tool
 from voicebus.agents.tools.results import background_result
-from voicebus.contracts.tools import Outcome
-from voicebus.engine.inputs import ToolProgressArrived, ToolResultArrived, ToolStartedArrived, VerdictArrived
+from voicebus.contracts.tools import IN_PROCESS, Outcome
+from voicebus.engine.inputs import ToolProgressArrived, ToolResultArrived, VerdictArrived
 from voicebus.engine.outputs import CancelTool, DispatchCheck, DispatchTool
 from voicebus.ports import SessionRef
 
@@ -59,7 +59,7 @@ class Tools:
         return results[-1]
 
 
-async def test_progress_is_heard_between_start_and_result_also_from_a_thread() -> None:
+async def test_progress_is_heard_before_the_result_also_from_a_thread() -> None:
     @function_tool
     def greet(context: ToolContext[Any], name: str) -> str:
         """Greet."""
@@ -69,9 +69,7 @@ async def test_progress_is_heard_between_start_and_result_also_from_a_thread() -
 
     tools = Tools(greet)
     await tools.result()
-    assert [type(one) for one in tools.heard] == [
-        ToolStartedArrived, ToolProgressArrived, ToolProgressArrived, ToolResultArrived
-    ]  # fmt: skip
+    assert [type(one) for one in tools.heard] == [ToolProgressArrived, ToolProgressArrived, ToolResultArrived]
     said = [(one.progress.call_id, one.progress.text) for one in tools.heard if isinstance(one, ToolProgressArrived)]
     assert said == [("c1", "first"), ("c1", "last")]
     await tools.tools.aclose()
@@ -93,13 +91,13 @@ async def test_a_thread_in_process_is_told_that_nobody_waits_any_more(hangs_up: 
     tools.tools.dispatch(REF, CALL)
     await wait_until(began.is_set, description="the start")
     if not hangs_up:
-        tools.tools.cancel(REF, CancelTool("c1", "q", WORKER, "interrupted"))
+        tools.tools.cancel(REF, CancelTool("c1", "q", IN_PROCESS, "interrupted"))
     await tools.tools.aclose()
     await wait_until(lambda: saw, description="the thread to see it")
     assert saw == [reason]
 
 
-async def test_a_tool_is_started_and_answers_with_its_object() -> None:
+async def test_a_tool_answers_with_its_object() -> None:
     seen: list[ToolContext[Any]] = []
 
     @function_tool
@@ -111,9 +109,8 @@ async def test_a_tool_is_started_and_answers_with_its_object() -> None:
     scope.set("caller's")
     tools = Tools(greet)
     result = await tools.result()
-    assert isinstance(tools.heard[0], ToolStartedArrived)
     assert (result.call_id, result.outcome, result.output) == ("c1", Outcome.OK, '{"hello": "Ada"}')
-    assert (result.worker, result.background) == (WORKER, False)
+    assert (result.worker, result.background) == (IN_PROCESS, False)
     assert tools.tools.outputs == {"c1": {"hello": "Ada"}}
     assert seen[0].context is tools.context.context
     assert (seen[0].agent, seen[0].session, seen[0].deadline_s) == (tools.names.desk, "S", 10.0)
@@ -167,11 +164,13 @@ async def test_a_tool_past_its_time_is_answered_for() -> None:
 
 
 async def test_a_cancelled_call_and_a_closed_session_answer_nothing() -> None:
+    started: list[str] = []
     stopped: list[str] = []
 
     @function_tool
     async def greet(name: str) -> str:
         """Greet."""
+        started.append(name)
         try:
             await asyncio.Event().wait()
         finally:
@@ -181,13 +180,13 @@ async def test_a_cancelled_call_and_a_closed_session_answer_nothing() -> None:
     tools = Tools(greet)
     for call_id in ("c1", "c2"):
         tools.tools.dispatch(REF, replace(CALL, call_id=call_id))
-    await wait_until(lambda: len(tools.heard) == 2, description="both to start")
+    await wait_until(lambda: len(started) == 2, description="both to start")
     tools.tools.cancel(REF, CancelTool("c1", "q", None, "timeout"))
     tools.tools.cancel(REF, CancelTool("unknown", "q", None, "timeout"))
     await wait_until(lambda: len(stopped) == 1, description="the first to stop")
     await tools.tools.aclose()
     assert len(stopped) == 2
-    assert not any(isinstance(one, ToolResultArrived) for one in tools.heard)
+    assert tools.heard == []
 
 
 async def test_a_tool_that_will_not_stop_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,8 +21,8 @@ from voicebus.agents.tools.invoke import ToolOutcome, invoke
 from voicebus.agents.tools.kinds import Tool
 from voicebus.agents.tools.progress import Progress
 from voicebus.contracts.guardrails import GuardrailResult, GuardrailVerdict
-from voicebus.contracts.tools import Outcome, ToolFailure, ToolProgress, ToolResult, ToolStarted
-from voicebus.engine.inputs import Input, ToolProgressArrived, ToolResultArrived, ToolStartedArrived, VerdictArrived
+from voicebus.contracts.tools import IN_PROCESS, Outcome, ToolFailure, ToolProgress, ToolResult
+from voicebus.engine.inputs import Input, ToolProgressArrived, ToolResultArrived, VerdictArrived
 from voicebus.engine.outputs import CancelTool, DispatchCheck, DispatchTool
 from voicebus.ports import SessionRef
 from voicebus.runtime.threads import DaemonThreadPool
@@ -30,9 +30,6 @@ from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
 
 log: Final = get_logger(__name__)
-
-WORKER: Final = "in-process"
-"""Who ran a tool or a check, in records."""
 
 THREADS: Final = 16
 """Functions of one session that are not async and run at once; more wait."""
@@ -129,7 +126,6 @@ class LocalTools:
             why = f"the tool {call.tool} is not there any more"
             self._answer(call, ToolOutcome(Outcome.ERROR, f"{why}.", ToolFailure(kind="unknown_tool", message=why)), 0)
             return
-        self._feed(ToolStartedArrived(ToolStarted(call_id=call.call_id, worker=WORKER)))
         limit_s = call.timeout_ms / 1000
         progress = Progress(lambda text: self._feed(ToolProgressArrived(ToolProgress(call_id=call.call_id, text=text))))
         context = ToolContext.from_agent_context(
@@ -163,7 +159,7 @@ class LocalTools:
             outcome=outcome.outcome,
             output=outcome.output,
             error=outcome.error,
-            worker=WORKER,
+            worker=IN_PROCESS,
             duration_ms=duration_ms,
             background=outcome.background,
         )
@@ -199,7 +195,7 @@ class LocalChecks:
             check_id=check.check_id,
             response_id=check.response_id,
             results=results,
-            worker=WORKER,
+            worker=IN_PROCESS,
             duration_ms=round((time.monotonic() - started) * 1000),
         )
         self._feed(VerdictArrived(verdict))
