@@ -66,7 +66,7 @@ class Parts:
 
     def settings_sent(self) -> None:
         """The settings in force may be others now."""
-        self.playback.bytes_per_ms = bytes_per_ms(self.settings.effective)
+        self.playback.measure(bytes_per_ms(self.settings.effective))
 
     def history_changed(self, item_id: str, added: bool | None) -> None:
         """Tell the native face what `History.put` did: added (True), changed (False), nothing (None)."""

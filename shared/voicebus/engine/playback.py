@@ -66,6 +66,7 @@ class PlaybackTracker:
     """Remembers parts until they are interrupted, or played and followed by another (parity 119-123, 2.24-2.27).
 
     `tracked`: the listener's reports count from the start, and are all there is (`SessionConfig.tracked_playback`).
+    `changes` counts what has changed the time at which anything was heard, but for more audio, which makes it later.
     """
 
     def __init__(self, bytes_per_ms: int, *, tracked: bool = False) -> None:
@@ -76,25 +77,34 @@ class PlaybackTracker:
         self._reports = tracked
         self._left: float | None = None
         self._absent = 0.0
+        self.changes: int = 0
 
     @property
     def is_away(self) -> bool:
         """Whether nobody listens now."""
         return self._left is not None
 
+    def measure(self, bytes_per_ms: int) -> None:
+        """So many bytes of audio are a ms from now on."""
+        self.changes += self.bytes_per_ms != bytes_per_ms
+        self.bytes_per_ms = bytes_per_ms
+
     def leave(self, now: float) -> None:
         """Nobody listens from now on."""
+        self.changes += 1
         if self._left is None:
             self._left = now
 
     def come_back(self, now: float) -> None:
         """Somebody listens again, from where playback stood."""
+        self.changes += 1
         if self._left is not None:
             self._absent += now - self._left
             self._left = None
 
     def begin(self, response: Response, item_id: str, content_index: int, now: float) -> Part:
         """The first delta of a part has arrived."""
+        self.changes += 1
         ends = [self._ends(part) for part in self.parts.values()]
         for key in [key for key, part in self.parts.items() if self._is_finished(part, now)]:
             del self.parts[key]
@@ -112,6 +122,7 @@ class PlaybackTracker:
 
     def report(self, item_id: str, content_index: int, played_ms: float) -> bool:
         """The listener has heard `played_ms` of a part; False where that part is not remembered."""
+        self.changes += 1
         self._reports = self._told = True
         part = self.parts.get((item_id, content_index))
         if part is None or not math.isfinite(played_ms):
@@ -174,6 +185,7 @@ class PlaybackTracker:
         The last part is always among the cuts, also where it was finished long ago; earlier ones only while they
         are unfinished. `end_ms` never lies beyond what was received: the model refuses such a truncation.
         """
+        self.changes += 1
         chosen = [part for part in self.parts.values() if response_id is None or part.response.id == response_id]
         cuts = []
         for part in chosen:
@@ -190,6 +202,7 @@ class PlaybackTracker:
 
     def forget(self, item_id: str) -> None:
         """The item's audio was cut by somebody else."""
+        self.changes += 1
         for part in self.parts_of(item_id):
             del self.parts[part.item_id, part.content_index]
 

@@ -228,7 +228,8 @@ class Session:
         if after is State.LIVE and self.state is not State.LIVE and not _is_confirmation(item):
             self.go_live()
         self._HANDLERS[type(item)](self, item)
-        self._verdicts.settle()
+        if self._p.inputs.unsettled:
+            self._verdicts.settle()
         self._p.transcript.flush()
         self._linking.settle()
         if self.state is State.LIVE:
@@ -301,7 +302,8 @@ class Session:
             self._model.apply(kind, event)
             if self._p.face is not None:
                 self._p.face.show(event)
-            self._linking.check()
+            if self._model.fatal_code is not None:
+                self._linking.check()
 
     def _on_model_audio(self, item: ModelAudio) -> None:
         """The first delta of a part, or one that nobody is to hear."""

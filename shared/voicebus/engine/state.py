@@ -247,4 +247,4 @@ def trigger(state: State, item: Input) -> Trigger:
 
 def following(state: State, item: Input) -> State | None:
     """The state after `item`, or None where it is out of place."""
-    return TRANSITIONS[state].get(trigger(state, item))
+    return TRANSITIONS[state].get(trigger(state, item) if _NAMED[state] else type(item))

@@ -102,7 +102,9 @@ class Transcript:
         self._speech: dict[str, tuple[float, float]] = {}
         # What was said to a socket that was lost before it told the words; another one may tell them.
         self._wordless = Recent()
+        # When the front line will have been heard (s), and what had changed of playback when that was reckoned.
         self._armed: float | None = None
+        self._armed_at = 0
 
     def speech_started(self, item_id: str) -> None:
         self._speech[item_id] = (self._out.now, self._out.now)
@@ -236,6 +238,7 @@ class Transcript:
         line = self._lines.get(item_id)
         if line is None or line.cut:
             return
+        self._armed_at = -1  # it may be the front line
         line.cut = True
         line.heard_text = heard_share(line.text, played_ms, received_ms)
         line.ended = max(line.started, min(self._out.now, line.started + played_ms / 1000))
@@ -267,6 +270,8 @@ class Transcript:
 
     def flush(self, *, everything: bool = False) -> None:
         """Record every line from the front that is final, all of them if the session ends."""
+        if not everything and self._is_waiting():
+            return
         due = None
         while self._order:
             line = self._lines[self._order[0]]
@@ -279,6 +284,12 @@ class Transcript:
             del self._lines[line.item_id]
             self._record(line)
         self._arm(None if self._playback.is_away else due)
+
+    def _is_waiting(self) -> bool:
+        """Whether the front line is being heard, as it was at the last look, and holds back no more than it may."""
+        if self._armed is None or self._out.now >= self._armed:
+            return False
+        return self._armed_at == self._playback.changes and len(self._order) <= _MAX_LINES
 
     def _heard_at(self, line: Line) -> float | None:
         """When the audio of a line whose words stand will have been heard; None where nothing of it is to come."""
@@ -324,6 +335,7 @@ class Transcript:
 
     def _arm(self, due: float | None) -> None:
         """A timer for when the front line will have been heard."""
+        self._armed_at = self._playback.changes
         if due == self._armed:
             return
         self._armed = due

@@ -55,14 +55,13 @@ class Verdicts:
             self._p.turns.request(follows=trip.response if resting is trip.response else None, optional=True)
 
     def settle(self) -> None:
-        """After each input: carry out what input guardrails have found by now."""
+        """Carry out what input guardrails have found by now."""
         inputs = self._p.inputs
-        if inputs.unsettled:
-            inputs.unsettled = False
-            trips, inputs.trips = inputs.trips, []
-            for trip in trips:
-                self._forbid(trip)
-            self._p.turns.pump()
+        inputs.unsettled = False
+        trips, inputs.trips = inputs.trips, []
+        for trip in trips:
+            self._forbid(trip)
+        self._p.turns.pump()
 
     def begun(self, response: Response) -> None:
         """The model began a response: perhaps the answer to what the user may not say."""

@@ -66,6 +66,8 @@ _TEXTS: Final[Mapping[type, Callable[[Any], str]]] = {
     shown.RealtimeInputGuardrailTripped: attrgetter("message"),
 }
 
+_HISTORY_EVENTS: Final = (shown.RealtimeHistoryAdded, shown.RealtimeHistoryUpdated)
+
 # Bytes of a place in a list.
 _PLACE: Final = 8
 
@@ -249,7 +251,7 @@ class EventFace:
         size = self._size
         if (text := _TEXTS.get(type(event))) is not None:
             size += sys.getsizeof(text(event))
-        elif isinstance(event, shown.RealtimeHistoryAdded | shown.RealtimeHistoryUpdated):
+        elif isinstance(event, _HISTORY_EVENTS):
             # Items that are the same in the event before weigh there.
             size += self._made_bytes
             self._made_bytes = 0
