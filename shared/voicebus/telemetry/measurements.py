@@ -1,7 +1,7 @@
 """From the engine's `Observe` outputs to metrics: the one table between their names."""
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 from prometheus_client import Counter, Histogram
 
@@ -19,14 +19,21 @@ MEASUREMENTS: Final[Mapping[str, Counter | Histogram]] = {
 }
 
 
+# What was measured already: looking a metric's labels up costs as much as all else. As bounded as the labels are.
+_targets: Final[dict[tuple[Any, ...], Counter | Histogram]] = {}
+
+
 def observe(name: str, value: float, labels: Mapping[str, str]) -> None:
     """Feed one measurement.
 
     Raises:
         KeyError: the engine measures what no metric is for.
     """
-    metric = MEASUREMENTS[name]
-    target = metric.labels(**labels) if labels else metric
+    key = (name, *labels.items())
+    target = _targets.get(key)
+    if target is None:
+        metric = MEASUREMENTS[name]
+        target = _targets[key] = metric.labels(**labels) if labels else metric
     if isinstance(target, Counter):
         target.inc(value)
     else:

@@ -29,34 +29,28 @@ class _Queue:
     many went is told with the next event that is read.
     """
 
-    __slots__ = ("_bytes", "dropped", "events", "waiting")
+    __slots__ = ("bytes", "dropped", "events", "waiting")
 
     def __init__(self) -> None:
         self.events: deque[tuple[RealtimeSessionEvent, int]] = deque()
-        self._bytes = 0
+        self.bytes = 0
         self.dropped = 0
         self.waiting: set[asyncio.Future[None]] = set()
 
     def copy(self) -> "_Queue":
         """The same events, for another consumer."""
         twin = _Queue()
-        twin.events, twin._bytes, twin.dropped = self.events.copy(), self._bytes, self.dropped
+        twin.events, twin.bytes, twin.dropped = self.events.copy(), self.bytes, self.dropped
         return twin
 
     def put(self, event: RealtimeSessionEvent, size: int) -> None:
         events = self.events
         events.append((event, size))
-        self._bytes += size
-        if self._bytes > MAX_BYTES or len(events) > MAX_EVENTS:
+        self.bytes += size
+        if self.bytes > MAX_BYTES or len(events) > MAX_EVENTS:
             self._shed()
         if self.waiting:
             self.wake()
-
-    def get(self) -> RealtimeSessionEvent:
-        """The oldest; only where there is one."""
-        event, size = self.events.popleft()
-        self._bytes -= size
-        return event
 
     def wake(self) -> None:
         while self.waiting:
@@ -70,14 +64,14 @@ class _Queue:
             kept: deque[tuple[RealtimeSessionEvent, int]] = deque()
             left = len(self.events)
             for entry in self.events:
-                if (left > events or self._bytes > size) and isinstance(entry[0], kind):
+                if (left > events or self.bytes > size) and isinstance(entry[0], kind):
                     left -= 1
-                    self._bytes -= entry[1]
+                    self.bytes -= entry[1]
                     self.dropped += 1
                 else:
                     kept.append(entry)
             self.events = kept
-            if left <= events and self._bytes <= size:
+            if left <= events and self.bytes <= size:
                 return
 
 
@@ -162,4 +156,6 @@ class _Consumer:
         if queue.dropped:
             dropped, queue.dropped = queue.dropped, 0
             return self._broadcast.dropped(dropped)
-        return queue.get()
+        event, size = queue.events.popleft()
+        queue.bytes -= size
+        return event

@@ -9,7 +9,7 @@ import contextvars
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
-from functools import partial
+from functools import cache, partial
 from typing import Any, Final, Protocol
 
 from voicebus.agents.agent import RealtimeAgent
@@ -39,6 +39,9 @@ STOP_S: Final = 1.0
 
 # Raw outputs of tools and guardrails that wait to be shown; the oldest go.
 _REMEMBERED: Final = 256
+
+
+_duration_of: Final = cache(metrics.TOOL_DURATION.labels)
 
 
 class Names(Protocol):
@@ -146,7 +149,7 @@ class LocalTools:
         finally:
             progress.close()
         took_s = time.monotonic() - started
-        metrics.TOOL_DURATION.labels(call.tool).observe(took_s)
+        _duration_of(call.tool).observe(took_s)
         self._answer(call, outcome, round(took_s * 1000))
 
     def _answer(self, call: DispatchTool, outcome: ToolOutcome, duration_ms: int) -> None:

@@ -5,16 +5,20 @@ sleeping.
 """
 
 import threading
+from typing import Final
 
 from voicebus.errors import ToolCancelledError
+
+_making: Final = threading.Lock()
 
 
 class Cancellation:
     """The cancellation of one call. Safe to use from any thread; set once, by whoever runs the call."""
 
     def __init__(self) -> None:
-        self._event = threading.Event()
         self._reason: str | None = None
+        # Made by the first who waits: nearly nobody does, and making one takes longer than all else here.
+        self._event: threading.Event | None = None
 
     def __repr__(self) -> str:
         return f"<Cancellation {self._reason or 'not cancelled'}>"
@@ -22,7 +26,7 @@ class Cancellation:
     @property
     def cancelled(self) -> bool:
         """Whether nobody waits for the result any more."""
-        return self._event.is_set()
+        return self._reason is not None
 
     @property
     def reason(self) -> str | None:
@@ -31,7 +35,10 @@ class Cancellation:
 
     def wait(self, seconds: float | None = None) -> bool:
         """Sleep for `seconds` (None: for ever), or until it is cancelled; tells whether it is."""
-        return self._event.wait(seconds)
+        with _making:
+            event = self._event = self._event or threading.Event()
+        # After it is there for `cancel` to see.
+        return self._reason is not None or event.wait(seconds)
 
     def raise_if_cancelled(self) -> None:
         """Go on only while the result is wanted.
@@ -39,11 +46,12 @@ class Cancellation:
         Raises:
             ToolCancelledError: it is not.
         """
-        if self._event.is_set():
+        if self._reason is not None:
             raise ToolCancelledError(f"the call was cancelled ({self._reason})")
 
     def cancel(self, reason: str) -> None:
         """Nobody waits any more; the first reason counts."""
-        if not self._event.is_set():
+        if self._reason is None:
             self._reason = reason
-            self._event.set()
+            if self._event is not None:
+                self._event.set()
