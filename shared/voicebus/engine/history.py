@@ -46,8 +46,12 @@ def _merge_content(old: list[dict[str, Any]], new: list[dict[str, Any]], role: s
 
 def _size(item: Mapping[str, Any]) -> int:
     """How many characters are kept of an item."""
-    texts = [item] if item["type"] == "function_call" else item["content"]
-    return sum(len(value) for part in texts for value in part.values() if isinstance(value, str))
+    size = 0
+    for part in [item] if item["type"] == "function_call" else item["content"]:
+        for value in part.values():
+            if isinstance(value, str):
+                size += len(value)
+    return size
 
 
 class History:

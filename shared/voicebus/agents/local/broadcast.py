@@ -43,22 +43,14 @@ class _Queue:
         twin.events, twin.bytes, twin.dropped = self.events.copy(), self.bytes, self.dropped
         return twin
 
-    def put(self, event: RealtimeSessionEvent, size: int) -> None:
-        events = self.events
-        events.append((event, size))
-        self.bytes += size
-        if self.bytes > MAX_BYTES or len(events) > MAX_EVENTS:
-            self._shed()
-        if self.waiting:
-            self.wake()
-
     def wake(self) -> None:
         while self.waiting:
             waiter = self.waiting.pop()
             if not waiter.done():
                 waiter.set_result(None)
 
-    def _shed(self) -> None:
+    def shed(self) -> None:
+        """Drop a share of what waits, as it is too much."""
         events, size = MAX_EVENTS - MAX_EVENTS // _SHARE, MAX_BYTES - MAX_BYTES // _SHARE
         for kind in (RealtimeRawModelEvent, RealtimeAudio, object):
             kept: deque[tuple[RealtimeSessionEvent, int]] = deque()
@@ -92,9 +84,15 @@ class Broadcast:
 
     def put(self, event: RealtimeSessionEvent, size: int = 0) -> None:
         """Give `event` to every consumer; `size` is what it keeps alive, in bytes. Nothing after the end."""
-        if not self.ended:
-            for queue in self._queues:
-                queue.put(event, size)
+        if self.ended:
+            return
+        for queue in self._queues:
+            queue.events.append((event, size))
+            queue.bytes += size
+            if queue.bytes > MAX_BYTES or len(queue.events) > MAX_EVENTS:
+                queue.shed()
+            if queue.waiting:
+                queue.wake()
 
     def end(self, failure: Exception | None = None) -> None:
         """No event follows: iteration ends after those that wait, with `failure` raised if there is one."""

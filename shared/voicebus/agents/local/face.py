@@ -84,6 +84,11 @@ CLEAN_CLOSE: Final = frozenset({1000, 1001, 1005})
 class ModelListeners(Protocol):
     """Who listens to the model beside the session."""
 
+    @property
+    def listeners(self) -> Sequence[object]:
+        """They themselves, also those to come."""
+        ...
+
     def publish(self, event: RealtimeModelEvent) -> None: ...
 
 
@@ -98,6 +103,8 @@ class EventFace:
         self._showing = showing
         self._info = showing.info
         self._listeners = listeners
+        # Nearly always nobody, so that each event is spared the way to them.
+        self._heard_by = () if listeners is None else listeners.listeners
         self._seq = 0
         self._size = 0
         self._expected: list[RealtimeModelEvent] = []
@@ -126,7 +133,7 @@ class EventFace:
     def raw(self, event: RealtimeModelEvent) -> None:
         """Show what the model layer says, now."""
         self._broadcast.put(shown.RealtimeRawModelEvent(event, self._info, "raw_model_event", self._seq), self._size)
-        if self._listeners is not None:
+        if self._heard_by and self._listeners is not None:
             self._listeners.publish(event)
 
     def expect(self, events: Sequence[RealtimeModelEvent]) -> None:
@@ -202,7 +209,8 @@ class EventFace:
         self._seq = seq
         cause = self._release("audio") if self._expected else None
         audio = cause if type(cause) is model.RealtimeModelAudioEvent else audio_event(delta)
-        self._put(shown.RealtimeAudio(audio, where.item_id, where.content_index, self._info, seq=seq))
+        event = shown.RealtimeAudio(audio, where.item_id, where.content_index, self._info, "audio", seq)
+        self._broadcast.put(event, self._size)
 
     def close(self, code: int, reason: str) -> None:
         self.settle()

@@ -6,7 +6,7 @@ and passes on what it is told (`attach`).
 
 import copy
 import os
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NotRequired, Protocol, Self, TypedDict, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -211,6 +211,11 @@ class OpenAIRealtimeWebSocketModel(RealtimeModel):
         self._unbind()
         self._port = None
         await self._relay.aclose()
+
+    @property
+    def listeners(self) -> Sequence[RealtimeModelListener]:
+        """Who listens, now and later."""
+        return self._relay.listeners
 
     def publish(self, event: RealtimeModelEvent) -> None:
         """Tell the listeners. An interruption is always to be published: a playback tracker starts over with it."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from voicebus.agents.models.events import RealtimeModelErrorEvent, RealtimeModelEvent
@@ -35,8 +35,9 @@ class ListenerRelay:
         self._task: asyncio.Task[None] | None = None
 
     @property
-    def listeners(self) -> tuple[RealtimeModelListener, ...]:
-        return tuple(self._listeners)
+    def listeners(self) -> Sequence[RealtimeModelListener]:
+        """They themselves, also those to come."""
+        return self._listeners
 
     def add(self, listener: RealtimeModelListener) -> None:
         if listener not in self._listeners:
