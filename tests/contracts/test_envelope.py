@@ -24,6 +24,7 @@ EXAMPLES: list[Message] = [
         error=tools.ToolFailure(kind="raised", message="no"), context={"nights": {"before": 1, "after": 2}},
     ),
     tools.ToolCancel(call_id="c", reason="hangup"),
+    tools.ToolHandover(call_id="c", queue="default", entry_id="1-0"),
     tools.ToolHandover(call_id="c", queue="q", entry_id="1-0"),
     tools.ToolRegistration(
         name="t", description="d", parameters={"type": "object"}, queue="q", timeout_ms=1, workers=["w"], at=1
