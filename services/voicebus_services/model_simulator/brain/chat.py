@@ -4,9 +4,9 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from voicebus_services.model_simulator.brain.concepts import actions
 from voicebus_services.model_simulator.brain.schema import Tool
 from voicebus_services.model_simulator.brain.tokens import spoken_name, stem
+from voicebus_services.model_simulator.brain.verbs import actions
 
 _MOST_NAMED: Final = 6
 _ABILITIES: Final = re.compile(

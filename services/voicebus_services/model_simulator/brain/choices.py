@@ -15,11 +15,12 @@ from typing import Any, Final
 from voicebus_services.model_simulator.brain.associations import similarity
 from voicebus_services.model_simulator.brain.candidate import Candidate, sided
 from voicebus_services.model_simulator.brain.choice_words import is_denied, sayings
-from voicebus_services.model_simulator.brain.concepts import opposite, same_choice, same_concept
+from voicebus_services.model_simulator.brain.concepts import same_choice, same_concept
 from voicebus_services.model_simulator.brain.numbers import currency_code
 from voicebus_services.model_simulator.brain.schema import Parameter
 from voicebus_services.model_simulator.brain.tokens import STOP_WORDS, split_name, stem, stemmed_words, stems, words
 from voicebus_services.model_simulator.brain.utterance import Utterance
+from voicebus_services.model_simulator.brain.verbs import opposite
 
 # Spelled like a small word of the sentence, these constants are seldom meant.
 _WEAK_CONSTANTS: Final = frozenset({"a", "i", "in", "to", "the", "is", "all", "any", "none", "other"})

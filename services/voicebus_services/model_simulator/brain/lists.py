@@ -9,11 +9,12 @@ from typing import Final
 from voicebus_services.model_simulator.brain.candidate import Candidate
 from voicebus_services.model_simulator.brain.candidates import typed_candidates
 from voicebus_services.model_simulator.brain.choices import related
-from voicebus_services.model_simulator.brain.concepts import actions, same_concept
+from voicebus_services.model_simulator.brain.concepts import same_concept
 from voicebus_services.model_simulator.brain.phrases import phrase_candidates, spelled
 from voicebus_services.model_simulator.brain.schema import JsonObject, Parameter, Tool
 from voicebus_services.model_simulator.brain.tokens import STOP_WORDS, stemmed_words, words
 from voicebus_services.model_simulator.brain.utterance import DETERMINERS, PREPOSITIONS, Utterance
+from voicebus_services.model_simulator.brain.verbs import actions
 
 _CONTAINERS: Final = stemmed_words(
     """carton loaf loaves bottle can bag box pack packet piece slice cup glass jar tin bunch bar tube roll bowl kilo

@@ -6,13 +6,14 @@ from typing import Final
 from voicebus_services.model_simulator.brain.associations import known, similarity
 from voicebus_services.model_simulator.brain.candidate import Candidate, side
 from voicebus_services.model_simulator.brain.choices import related
-from voicebus_services.model_simulator.brain.concepts import actions, same_concept
+from voicebus_services.model_simulator.brain.concepts import same_concept
 from voicebus_services.model_simulator.brain.countries import COUNTRIES
 from voicebus_services.model_simulator.brain.long_names import corners, extended, long_names, street_numbers
 from voicebus_services.model_simulator.brain.schema import Parameter, Tool
 from voicebus_services.model_simulator.brain.subjects import subjects, wants_name
 from voicebus_services.model_simulator.brain.tokens import STOP_WORDS, split_name, stem, stemmed_words, words
 from voicebus_services.model_simulator.brain.utterance import DETERMINERS, PREPOSITIONS, Chunk, Utterance
+from voicebus_services.model_simulator.brain.verbs import actions
 
 # Which kinds of value follow which preposition, best first.
 _FOLLOWS: Final = {

@@ -16,7 +16,7 @@ from math import log
 from typing import Any, Final, NamedTuple
 
 from voicebus_services.model_simulator.brain.associations import similarity
-from voicebus_services.model_simulator.brain.concepts import actions, opposite, same_concept
+from voicebus_services.model_simulator.brain.concepts import same_concept
 from voicebus_services.model_simulator.brain.idioms import idioms
 from voicebus_services.model_simulator.brain.meaning import Likeness, ToolMeanings, choose
 from voicebus_services.model_simulator.brain.profiles import Profile, cosine, direction_of, read_profile
@@ -24,6 +24,7 @@ from voicebus_services.model_simulator.brain.schema import Tool, read_tool
 from voicebus_services.model_simulator.brain.slots import Filling, fill
 from voicebus_services.model_simulator.brain.tokens import STOP_WORDS, split_name, stem, words
 from voicebus_services.model_simulator.brain.utterance import Utterance
+from voicebus_services.model_simulator.brain.verbs import actions, opposite
 from voicebus_services.model_simulator.brains import Meaning
 
 SURE: Final = 0.62

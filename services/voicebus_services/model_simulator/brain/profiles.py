@@ -9,9 +9,9 @@ from operator import mul
 from typing import Any, Final
 
 from voicebus_services.model_simulator.brain.associations import vector
-from voicebus_services.model_simulator.brain.concepts import actions
 from voicebus_services.model_simulator.brain.schema import Parameter, Tool
 from voicebus_services.model_simulator.brain.tokens import STOP_WORDS, split_name, stem, stemmed_words, stems
+from voicebus_services.model_simulator.brain.verbs import actions
 
 _HANDOFF: Final = re.compile(r"^transfer_to_(.+?)(?:_agent)?$|^hand_?off_to_(.+)$", re.IGNORECASE)
 _HANDOFF_WORDS: Final = stemmed_words(

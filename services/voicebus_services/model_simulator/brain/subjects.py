@@ -8,10 +8,10 @@ from typing import Final
 
 from voicebus_services.model_simulator.brain.associations import known
 from voicebus_services.model_simulator.brain.candidate import Candidate
-from voicebus_services.model_simulator.brain.concepts import actions
 from voicebus_services.model_simulator.brain.schema import Parameter
 from voicebus_services.model_simulator.brain.tokens import STOP_WORDS, words
 from voicebus_services.model_simulator.brain.utterance import PREPOSITIONS, Utterance
+from voicebus_services.model_simulator.brain.verbs import actions
 
 _SUBJECT: Final = 3.2  # above a phrase that only its preposition speaks for
 _MEASURED: Final = 1.6  # "Daisy weighs 412 kilos": rather a name than what is measured

@@ -4,11 +4,12 @@ import re
 from collections.abc import Set as AbstractSet
 from typing import Final
 
-from voicebus_services.model_simulator.brain.concepts import actions, same_concept
+from voicebus_services.model_simulator.brain.concepts import same_concept
 from voicebus_services.model_simulator.brain.phrases import tool_words
 from voicebus_services.model_simulator.brain.schema import Parameter, Tool
 from voicebus_services.model_simulator.brain.tokens import STOP_WORDS, split_name, stem, stemmed_words, words
 from voicebus_services.model_simulator.brain.utterance import DETERMINERS, Utterance
+from voicebus_services.model_simulator.brain.verbs import actions
 
 _SMALL_WORDS: Final = words(
     """at on in to for by the and of into from please thanks with starting until as under over below above than about

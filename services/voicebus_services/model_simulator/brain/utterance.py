@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
-from voicebus_services.model_simulator.brain.concepts import actions
 from voicebus_services.model_simulator.brain.dates import Moment, find_moments
 from voicebus_services.model_simulator.brain.numbers import Number, find_numbers, spelled_digit
 from voicebus_services.model_simulator.brain.tokens import (
@@ -20,6 +19,7 @@ from voicebus_services.model_simulator.brain.tokens import (
     tokenise,
     words,
 )
+from voicebus_services.model_simulator.brain.verbs import actions
 
 _LONGEST: Final = 2_000  # characters; a request said aloud is far shorter
 

@@ -9,10 +9,10 @@ from voicebus_services.model_simulator.brain.associations import similarity
 from voicebus_services.model_simulator.brain.candidate import Candidate
 from voicebus_services.model_simulator.brain.choice_words import sayings
 from voicebus_services.model_simulator.brain.choices import related
-from voicebus_services.model_simulator.brain.concepts import opposite
 from voicebus_services.model_simulator.brain.schema import Parameter
 from voicebus_services.model_simulator.brain.tokens import STOP_WORDS, stem, stemmed_words, stems, words
 from voicebus_services.model_simulator.brain.utterance import Utterance
+from voicebus_services.model_simulator.brain.verbs import opposite
 
 _NEGATIONS: Final = words("""no not without never disable skip exclude except""")
 _TRUE_WORDS: Final = words("""on yes enable activate true enabled yep yeah sure""")
