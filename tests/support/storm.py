@@ -205,3 +205,5 @@ def _read(asked: Storm, outcomes: Outcomes) -> None:
         file = asked.folder / name
         if file.exists():
             counts.update(line.partition(" ")[0] for line in file.read_text().splitlines())
+    # The file is the effect: whoever makes one that is there already has none.
+    outcomes.effects.update(file.name for file in (asked.folder / "booked").iterdir())

@@ -45,7 +45,6 @@ def tools(folder: Path) -> list[FunctionTool]:
                 os.close(os.open(folder / "booked" / context.idempotency_key, os.O_CREAT | os.O_EXCL))
             except FileExistsError:
                 return "booked before"
-            write(folder / "effects", context.idempotency_key)
             return "booked"
 
         def stamp(context: ToolContext[Any]) -> str:

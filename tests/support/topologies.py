@@ -19,7 +19,8 @@ _SLOTS = 16_384
 _TIMEOUT_S = 30.0
 
 
-def _bus_port() -> int:
+def bus_port() -> int:
+    """A free port of which the one 10000 above is one, too: a cluster's node needs both."""
     port = free_port()
     while port + _PORTS_ABOVE > 65_535:
         port = free_port()
@@ -41,7 +42,7 @@ def redis_cluster(masters: int = 3) -> Iterator[str]:
     """The address of a cluster of so many masters, each with a part of the slots."""
     with contextlib.ExitStack() as stack:
         servers = [
-            stack.enter_context(RedisServer(_bus_port(), persistent=True, arguments=("--cluster-enabled", "yes")))
+            stack.enter_context(RedisServer(bus_port(), persistent=True, arguments=("--cluster-enabled", "yes")))
             for _ in range(masters)
         ]
         nodes = [stack.enter_context(redis.Redis(port=server.port)) for server in servers]

@@ -26,6 +26,7 @@ from voicebus.adapters.redis.owners import SessionOwners
 from voicebus.adapters.redis.records import RedisRecords
 from voicebus.adapters.redis.refusals import OpenCircuits
 from voicebus.adapters.redis.registry import ToolRegistry
+from voicebus.adapters.redis.replication import MasterWatch
 from voicebus.adapters.sockets.uvicorn_upgrade import upgrade_hook
 from voicebus.agents.mcp.server import Joined
 from voicebus.agents.targets import Targets, load_targets
@@ -155,6 +156,9 @@ async def _gateway(
         sessions.lost(error)
 
     journal = RedisJournal(redis, clock, keys, owner=gateway, on_stale=lost)
+    masters = MasterWatch(redis, service="gateway")
+    masters.on_change(outbox.resend)
+    masters.on_change(lambda _: inbox.rewind())
     circuits = CircuitWatch(redis, keys, clock)
     backlog = Backlog(redis, keys, clock)
     tools = RedisToolDispatch(
@@ -234,6 +238,7 @@ async def _gateway(
             "journal": journal.run(),
             "outbox": outbox.run(),
             "clock": clock.keep(),
+            "masters": masters.run(),
             "circuits": circuits.run(),
             "backlog": backlog.run(),
             "offers": offers.run(),

@@ -45,6 +45,7 @@ MESSAGE_QUEUE = Histogram(
 MESSAGES_CLAIMED = Counter("voicebus_messages_claimed_total", "Entries taken over.", ["service", "cause"])
 MESSAGES_REDELIVERED = Counter("voicebus_messages_redelivered_total", "Entries delivered again.", ["service"])
 MESSAGES_DEADLETTERED = Counter("voicebus_messages_deadlettered_total", "Entries given up.", ["service", "reason"])
+REDIS_FAILOVERS = Counter("voicebus_redis_failovers_total", "Times that another server became the master.", ["service"])
 REDIS_DISRUPTIONS = Counter("voicebus_redis_disruptions_total", "Losses of the connection to Redis.", ["service"])
 
 # --- tools and guardrails: how long by the worker that ran them, what came of it by the gateway that accepted it ------

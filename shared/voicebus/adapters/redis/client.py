@@ -6,14 +6,14 @@ Nothing is retried underneath: whoever sends something knows whether sending it 
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Self
 from urllib.parse import unquote, urlsplit
 
 import redis.asyncio as aioredis
 from redis import exceptions as vendor
-from redis.asyncio.cluster import ClusterNode, RedisCluster
+from redis.asyncio.cluster import ClusterNode, PipelineCommand, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
@@ -63,6 +63,7 @@ class RedisConnection:
             )
             self._read = BlockingReads(blocking).read
         self._batches = ScriptBatches(self.submit, self._run_script)
+        self._confirming: MultiplexedConnection | None = None
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -124,6 +125,50 @@ class RedisConnection:
             async with asyncio.timeout(BLOCKING_TIMEOUT_S):
                 return await self._read(*command)
 
+    async def masters(self) -> Sequence[Mapping[str, Any]]:
+        """What `INFO` says of each server that takes writes.
+
+        Raises:
+            BusError: one of them cannot be reached.
+        """
+        if not isinstance(self._commands, RedisCluster):
+            return [await self.call("INFO")]
+        with translated(self.address):
+            async with asyncio.timeout(COMMAND_TIMEOUT_S):
+                reply = await self._commands.execute_command("INFO", target_nodes=RedisCluster.PRIMARIES)
+        return [reply] if "run_id" in reply else list(reply.values())
+
+    async def confirm(self, key: str, *, ttl_s: int, timeout_ms: int) -> int:
+        """How many replicas have, within `timeout_ms`, all that was written in the slot of `key`; renews its `ttl_s`.
+
+        Raises:
+            BusError: Redis cannot be reached.
+        """
+        # WAIT speaks of its own connection's writes, and holds that one up: so a write on a connection apart, which
+        # comes after what is to be confirmed.
+        write, wait = ("EXPIRE", key, ttl_s), ("WAIT", 1, timeout_ms)
+        if not isinstance(self._commands, RedisCluster):
+            if self._confirming is None:
+                self._confirming = MultiplexedConnection(
+                    self._commands, self._refuse, connect_timeout_s=CONNECT_TIMEOUT_S, timeout_s=COMMAND_TIMEOUT_S
+                )
+            replies: list[asyncio.Future[Any]] = []
+            for command in (write, wait):
+                replies.append(asyncio.get_running_loop().create_future())
+                self._confirming.submit(command, {}, replies[-1])
+            _, count = await asyncio.gather(*replies)
+            return int(count)
+        node: Any = self._commands.get_node_from_key(key)
+        sent = [PipelineCommand(number, *command) for number, command in enumerate((write, wait))]
+        with translated(self.address):
+            async with asyncio.timeout(COMMAND_TIMEOUT_S):
+                await node.execute_pipeline(sent)
+            for one in sent:
+                if isinstance(one.result, Exception):
+                    raise one.result
+        confirmed: Any = sent[1].result
+        return int(confirmed)
+
     async def scan(self, pattern: str) -> AsyncIterator[str]:
         """Every key that fits, of all nodes; for commands of operators, as it looks at all keys there are.
 
@@ -138,6 +183,8 @@ class RedisConnection:
         """Close the connections; commands still waiting fail with `BusError`."""
         self._closed = True
         await self._way.aclose(self._closed_error())
+        if self._confirming is not None:
+            await self._confirming.aclose(self._closed_error())
         for client in self._clients:
             await client.aclose()
 

@@ -65,6 +65,10 @@ class RedisInbox:
     def unsubscribe(self, session: str) -> None:
         self._subscribers.pop(session, None)
 
+    def rewind(self) -> None:
+        """Another server is the master: read the last minute again; what is known is dropped."""
+        self._tail.rewind()
+
     def bring(self, entry: Entry) -> None:
         """Bring an entry that this gateway made itself to its session, as if it had come through the stream."""
         deliver = self._subscribers.get(entry.session)

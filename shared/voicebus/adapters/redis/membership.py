@@ -15,7 +15,8 @@ from voicebus.adapters.redis.config import keep_pinned, pin_config
 from voicebus.adapters.redis.consumer import RedisStreamConsumer
 from voicebus.adapters.redis.heartbeat import Heartbeat, new_incarnation
 from voicebus.adapters.redis.outbox import Outbox
-from voicebus.contracts.streams import WORKERS_GROUP, Keys
+from voicebus.adapters.redis.replication import MasterWatch, Replicas
+from voicebus.contracts.streams import CALL_TTL_S, WORKERS_GROUP, Keys
 from voicebus.errors import BusError
 from voicebus.telemetry.logging import get_logger
 
@@ -35,8 +36,11 @@ class Membership:
         outbox: Outbox,
         group: asyncio.TaskGroup,
         worker: str,
+        masters: MasterWatch,
     ) -> None:
         self.id = worker
+        self.masters = masters
+        self.replicas = Replicas(bus, masters, ttl_s=CALL_TTL_S)
         self.bus = bus
         self.keys = keys
         self.clock = clock
@@ -93,7 +97,11 @@ async def joined(
         try:
             await heartbeat.start()
             async with asyncio.TaskGroup() as group:
-                membership = Membership(bus, keys, clock, outbox, group, worker)
+                masters = MasterWatch(bus, service=service)
+                await masters.look()
+                masters.on_change(outbox.resend)
+                membership = Membership(bus, keys, clock, outbox, group, worker, masters)
+                membership.spawn(masters.run(), name="masters")
                 membership.spawn(outbox.run(), name="outbox")
                 membership.spawn(clock.keep(), name="clock")
                 membership.spawn(keep_pinned(bus, keys), name="configuration")

@@ -22,6 +22,11 @@ from voicebus.telemetry.outage import Outage
 log: Final = get_logger(__name__)
 
 CAPACITY: Final = 10_000
+
+# What was sent is kept for so long, for a fail-over that loses it; beyond `CAPACITY` entries, or so many characters,
+# the oldest goes first.
+KEPT_S: Final = 60.0
+KEPT_CHARS: Final = 32_000_000
 _BATCH: Final = 256
 _RENEW_S: Final = 10.0
 
@@ -57,6 +62,8 @@ class Outbox:
         self._idle = asyncio.Event()
         self._idle.set()
         self._outage = Outage(log, "entries wait for Redis")
+        self._kept: deque[tuple[float, int, _Outgoing]] = deque()
+        self._kept_chars = 0
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -75,6 +82,19 @@ class Outbox:
         written = asyncio.get_running_loop().create_future()
         self._put(_Outgoing(stream, entry, ttl_s, written))
         await written
+
+    def resend(self, since: float) -> None:
+        """Send again what was sent since then (monotonic, s): a master that is gone may not have passed it on.
+
+        Whoever reads it knows an entry, or what it is about, that comes twice.
+        """
+        again = [item for sent_at, _, item in self._kept if sent_at >= since]
+        self._kept.clear()
+        self._kept_chars = 0
+        for item in again:
+            self._put(_Outgoing(item.stream, item.entry, item.ttl_s, None))
+        if again:
+            log.info("entries are sent again after a fail-over", entries=len(again))
 
     async def run(self) -> None:
         """Send what is queued, and look after streams that may have no worker, until cancelled."""
@@ -143,8 +163,10 @@ class Outbox:
     async def _send(self, batch: list[_Outgoing]) -> list[_Outgoing]:
         """Send a batch in one pipeline; returns what must be sent again."""
         calls: list[asyncio.Future[Any]] = []
+        sizes: list[int] = []
         for item in batch:
             fields = [text for pair in item.entry.fields().items() for text in pair]
+            sizes.append(sum(map(len, fields)))
             calls.append(self._bus.submit("XADD", item.stream, "*", *fields))
         renewals = self._renewals(batch)
         calls += [self._bus.submit("EXPIRE", stream, ttl_s) for stream, ttl_s in renewals.items()]
@@ -155,8 +177,9 @@ class Outbox:
                 self._renewed[stream] = now
         unsent: list[_Outgoing] = []
         error: BusError | None = None
-        for item, failed in zip(batch, replies[: len(batch)], strict=True):
+        for item, size, failed in zip(batch, sizes, replies[: len(batch)], strict=True):
             if not isinstance(failed, BaseException):
+                self._keep(now, item, size)
                 if item.written is not None and not item.written.done():
                     item.written.set_result(None)
             elif isinstance(failed, BusError) and is_final(failed):
@@ -171,6 +194,13 @@ class Outbox:
         elif self._outage.failed(now, entries=len(unsent) + len(self._waiting), error=str(error)):
             metrics.REDIS_DISRUPTIONS.labels(service=self._service).inc()
         return unsent
+
+    def _keep(self, now: float, item: _Outgoing, chars: int) -> None:
+        kept = self._kept
+        kept.append((now, chars, item))
+        self._kept_chars += chars
+        while kept and (len(kept) > CAPACITY or self._kept_chars > KEPT_CHARS or kept[0][0] < now - KEPT_S):
+            self._kept_chars -= kept.popleft()[1]
 
     def _renewals(self, batch: list[_Outgoing]) -> dict[str, int]:
         """The streams of this batch whose time to live is to be renewed: each now and then, not with every entry."""

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from voicebus.adapters.redis.client import RedisConnection
-from voicebus.adapters.redis.trimming import after
+from voicebus.adapters.redis.trimming import after, position
 from voicebus.errors import BusError
 from voicebus.runtime.retrying import retry_delay
 from voicebus.telemetry import metrics
@@ -15,6 +15,7 @@ from voicebus.telemetry.logging import get_logger
 log: Final = get_logger(__name__)
 
 BLOCK_MS: Final = 2_000
+REWIND_MS: Final = 60_000
 _COUNT: Final = 500
 _TIDY_S: Final = 10.0
 _MAKER: Final = "maker"
@@ -44,6 +45,15 @@ class StreamTail:
         self._service = service
         self._on_reachable = on_reachable
         self._last = "0-0"
+        self._rewind = False
+
+    def rewind(self) -> None:
+        """Another server is the master: read again from `REWIND_MS` before the last entry on.
+
+        It may have given lower ids to what it wrote since than were read of the one before. `route` must know entries
+        that it has had.
+        """
+        self._rewind = True
 
     async def run(self) -> None:
         """Read until cancelled; a lost connection loses nothing, because reading goes on behind the last entry."""
@@ -51,6 +61,9 @@ class StreamTail:
         failures = 0
         while True:
             try:
+                if self._rewind:
+                    self._rewind = False
+                    self._last = f"{max(0, position(self._last)[0] - REWIND_MS)}-0"
                 if time.monotonic() - tidied > _TIDY_S:
                     await self.tidy()
                     tidied = time.monotonic()

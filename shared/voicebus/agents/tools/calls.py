@@ -27,6 +27,7 @@ from voicebus.agents.context import ToolContext
 from voicebus.agents.context_model import is_declared
 from voicebus.agents.shared_context import CallContext
 from voicebus.agents.tools.circuit import FailureCounts
+from voicebus.agents.tools.done import DoneCalls
 from voicebus.agents.tools.function_tool import FunctionTool
 from voicebus.agents.tools.handing import Handing
 from voicebus.agents.tools.invoke import MAX_OUTPUT_CHARS, ToolOutcome, invoke
@@ -119,6 +120,7 @@ class CallRunner:
         self._context_models = context_models or {}
         self._running: dict[tuple[str, str], _Running] = {}
         self._cancelled: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._done = DoneCalls()
         # Ended here, and not stored yet. The oldest goes beyond `_REMEMBERED`: its entry was dead-lettered long ago.
         self._ended: OrderedDict[tuple[str, str], _Ended] = OrderedDict()
 
@@ -196,6 +198,11 @@ class CallRunner:
         if key in self._cancelled:
             await self._finish(handling, _not_started("cancelled", "", tool.name))
             return
+        if (
+            not handling.call.replayed and (done := self._done.find(key)) is not None
+        ):  # Redis has forgotten it, as by a fail-over; it is not run again
+            await handling.finish(done)
+            return
         if key in self._ended:  # storing its result failed, and its entry is handled again: the run is not
             await self._store(handling, key)
             return
@@ -255,6 +262,10 @@ class CallRunner:
             if running.cancelled:
                 task.uncancel()
 
+    async def restore(self, since: float) -> None:
+        """Another server is the master: store and send again what ended since then (monotonic, s)."""
+        await self._done.repeat(since)
+
     async def keep(self) -> None:
         """Renew what runs until cancelled, so that no long call looks idle and its record lasts."""
         while True:
@@ -286,6 +297,7 @@ class CallRunner:
             metrics.TOOL_DURATION.labels(tool=handling.call.tool).observe(took)
         log.info("tool call done", outcome=outcome.outcome.value, duration_ms=result.duration_ms)
         await handling.finish(result)
+        self._done.add((handling.entry.session, handling.call.call_id), handling, result)
         if self._failures is not None:
             await self._failures.count(handling.call.tool, result)
 
@@ -325,6 +337,8 @@ class _Handling:
                 CALL_TTL_S, lost,
             )  # fmt: skip
             status, detail = await self._script(CLAIM, [self._key], *arguments)
+            if status == "start" and not self.call.idempotent and not await self._is_durable():
+                return "not_durable", ""
             if status != "running":
                 return status, detail
             runner = self._member.keys.worker(detail)
@@ -332,6 +346,10 @@ class _Handling:
             if alive:
                 return status, detail
             lost = detail
+
+    async def _is_durable(self) -> bool:
+        """Whether the start of this call would be remembered through a fail-over."""
+        return await until_reached(lambda: self._member.replicas.have(self._key))
 
     async def again(self, attempt: int) -> int | None:
         """Claim the call for a further attempt; its number, None where it may not start once more."""
@@ -415,6 +433,9 @@ def _changes(shared: CallContext, tool: FunctionTool) -> dict[str, ContextChange
 def _not_started(status: str, detail: str, tool: str) -> ToolOutcome:
     if status == "cancelled":
         return ToolOutcome(Outcome.CANCELLED, "The call was cancelled.")
+    if status == "not_durable":
+        failure = ToolFailure(kind="bus_not_durable", message="no replica confirmed in time that the call starts")
+        return ToolOutcome(Outcome.ERROR, f"The tool {tool} was not run: it cannot be run safely just now.", failure)
     if status == "expired":
         failure = ToolFailure(kind="expired", message="the call's deadline passed before a worker could start it")
         return ToolOutcome(Outcome.EXPIRED, f"The tool {tool} was not started in time.", failure)

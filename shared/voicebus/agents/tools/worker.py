@@ -156,7 +156,10 @@ class ToolWorker:
                 given_up=runner.given_up, max_deliveries=self._max_deliveries,
                 turn=turns(self._tools, member.clock),
             )  # fmt: skip
-            member.spawn(self._control(member, runner, loop).run(), name="control")
+            control = self._control(member, runner, loop)
+            member.masters.on_change(lambda _: control.rewind())
+            member.masters.on_change(lambda since: member.spawn(runner.restore(since), name="restore"))
+            member.spawn(control.run(), name="control")
             log.info("tool worker ready", worker=member.id, tools=sorted(self._tools), queues=sorted(streams.values()))
             if ready is not None:
                 ready()

@@ -1,0 +1,109 @@
+"""Fail-over: which server is the master now, whether it has replicas, and whether they have what was written.
+
+Replication is asynchronous, so a master that dies takes its last writes with it. What was written from here shortly
+before is therefore written again once another server is the master (`MasterWatch`), and what must not be forgotten is
+confirmed by a replica before it counts (`Replicas`).
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final
+
+from voicebus.adapters.redis.client import RedisConnection
+from voicebus.errors import BusError
+from voicebus.telemetry import metrics
+from voicebus.telemetry.logging import get_logger
+
+log: Final = get_logger(__name__)
+
+LOOK_S: Final = 1.0
+
+# How far a replica in step may be behind, with plenty to spare: what was written since before then is written again.
+MARGIN_S: Final = 5.0
+
+CONFIRM_MS: Final = 200
+"""How long a replica may take to confirm."""
+
+
+class MasterWatch:
+    """Asks each second which servers are the masters; run `run` as a task.
+
+    `has_replicas`: the present masters have had a replica since they are masters, be it connected now or not.
+    """
+
+    def __init__(self, bus: RedisConnection, *, service: str) -> None:
+        self._bus = bus
+        self._service = service
+        self._masters: frozenset[str] = frozenset()
+        self._seen_at = 0.0
+        self._listeners: list[Callable[[float], None]] = []
+        self.has_replicas: bool = False
+
+    def on_change(self, listener: Callable[[float], None]) -> None:
+        """Have `listener` called once another server is a master, with the time (monotonic, s) since which writes may
+        have been lost.
+        """
+        self._listeners.append(listener)
+
+    async def run(self) -> None:
+        """Look until cancelled; while nothing answers nothing is known."""
+        while True:
+            try:
+                await self.look()
+            except BusError as error:
+                log.debug("masters not known", error=str(error))
+            await asyncio.sleep(LOOK_S)
+
+    async def look(self) -> None:
+        """Look now.
+
+        Raises:
+            BusError: Redis cannot be reached.
+        """
+        masters = await self._bus.masters()
+        ids, now = frozenset(str(master["run_id"]) for master in masters), time.monotonic()
+        known, self._masters = self._masters, ids
+        replicated = any(int(master.get("connected_slaves", 0)) > 0 for master in masters)
+        if known and not ids <= known:
+            since = self._seen_at - MARGIN_S
+            self.has_replicas = replicated
+            metrics.REDIS_FAILOVERS.labels(service=self._service).inc()
+            log.warning("another Redis server is the master: what was written last is written again")
+            for listener in self._listeners:
+                listener(since)
+        self.has_replicas = self.has_replicas or replicated
+        self._seen_at = now
+
+
+class Replicas:
+    """Confirms that a replica has what was written so far; those who ask in one turn of the loop are answered together.
+
+    `ttl_s` is the life of the keys that are asked about: what confirms is a write, and that one is harmless.
+    """
+
+    def __init__(self, bus: RedisConnection, watch: MasterWatch, *, ttl_s: int) -> None:
+        self._bus = bus
+        self._watch = watch
+        self._ttl_s = ttl_s
+        # By the key's hash tag: a cluster's servers are asked one by one.
+        self._asking: dict[str, asyncio.Task[bool]] = {}
+
+    async def have(self, key: str) -> bool:
+        """Whether all that was written in the slot of `key` is safe: a replica has it, or there are none.
+
+        Raises:
+            BusError: Redis cannot be reached.
+        """
+        if not self._watch.has_replicas:
+            return True
+        place = key.partition("{")[2].partition("}")[0]
+        asking = self._asking.get(place)
+        if asking is None:
+            asking = self._asking[place] = asyncio.create_task(self._ask(place, key), name="confirm")
+        return await asyncio.shield(asking)
+
+    async def _ask(self, place: str, key: str) -> bool:
+        await asyncio.sleep(0)
+        del self._asking[place]  # who comes now may have written meanwhile, and needs a confirmation of its own
+        return await self._bus.confirm(key, ttl_s=self._ttl_s, timeout_ms=CONFIRM_MS) > 0
