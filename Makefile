@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # What is slow is shown; what is not is quiet.
 INSTALL := $(PIP) install --quiet --require-hashes
 
-.PHONY: help run test soak chaos coverage lint bench requirements clean
+.PHONY: help run test soak chaos coverage lint bench contract requirements clean
 
 help: ## Show the commands.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -52,6 +52,9 @@ bench: $(VENV)/.dev ## Measure footprint, session layer, queue and capacity besi
 
 chaos: $(VENV)/.dev ## Send ten thousand tool calls through workers that are killed and frozen every second, on each kind of Redis.
 	PYTHONPATH=tests $(BIN)/python -m chaos.tool_calls $(ARGS)
+
+contract: $(VENV)/.dev ## Write the stream contract's AsyncAPI document and scripts into docs/contract.
+	$(BIN)/voicebus contract write docs/contract
 
 requirements: $(VENV)/.dev ## Pin again what pyproject.toml asks for (needs uv).
 	$(BIN)/python deploy/pin_requirements.py

@@ -48,3 +48,6 @@ OVERDUE: Final = _load("overdue")
 BEAT: Final = _load("beat")
 REPLAY: Final = _load("replay")
 SETTLE: Final = _load("settle")
+
+PUBLISHED: Final = (CLAIM, RENEW, FINISH, HANDBACK, HANDOVER, BEAT, REGISTER)
+"""What a worker of another language runs at the full level of the contract."""
