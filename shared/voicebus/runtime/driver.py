@@ -75,6 +75,8 @@ class SessionDriver:
         self._engine = engine
         self._ref = ref
         self._bus = bus
+        # Asked for with every frame.
+        self._now = bus.clock.monotonic
         self._face = face
         self._tap = tap
         self._log = log.bind(session=ref.id, agent=config.agent.name, trace=ref.traceparent)
@@ -245,7 +247,7 @@ class SessionDriver:
 
     def send_audio(self, frame: bytes) -> None:
         """Pass an append frame on to the model, past the engine; without a link its newest 5 s wait."""
-        if not self.ended:
+        if not self._ended.is_set():
             self._model.audio.append(frame)
 
     def job(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
@@ -277,7 +279,8 @@ class SessionDriver:
             self._model.connected()
         delta = frames.read_audio_delta(frame)
         if delta is not None:
-            if not self._carry_on(delta):
+            # Nearly all audio is on its way to the client already: it is forwarded without being taken in turn.
+            if not (self._open and self._carry_on(delta)):
                 self._take(audio_input(delta), delta, len(frame))
             return
         item, event, size = read_event(frame)
@@ -291,11 +294,10 @@ class SessionDriver:
 
     def _carry_on(self, delta: frames.AudioDelta) -> bool:
         """Forward one more delta of audio that is on its way to the client; False where it has to be taken in turn."""
-        if self._busy or self._tap is not None or not self._open or self._inputs or self._ended.is_set():
+        if self._busy or self._tap is not None or self._inputs or self._ended.is_set():
             return False
-        now = self._bus.clock.monotonic()
         forward = self._engine.carry_on(
-            delta.response_id, delta.item_id, delta.content_index, len(delta.samples), now
+            delta.response_id, delta.item_id, delta.content_index, len(delta.samples), self._now()
         )  # fmt: skip
         if forward is None:
             return False
@@ -327,13 +329,13 @@ class SessionDriver:
         if self._busy:
             return
         self._busy = True
-        tap, perform = self._tap, self._perform
+        tap, perform, handle, now = self._tap, self._perform, self._engine.handle, self._now
         try:
             while inputs and not ended():
                 self._item = event, delta, size = inputs.popleft()
                 if self._inline.calls and isinstance(event, CALL_GOES_ON):
                     self._inline.end(call_of(event))
-                outputs = self._engine.handle(event, self._bus.clock.monotonic())
+                outputs = handle(event, now())
                 if tap is not None and (known := _known(event, outputs)) is not None:
                     tap.heard(known, delta, size)
                 for output in outputs:

@@ -18,7 +18,7 @@ _APPEND_MARK: Final = b"input_audio_buffer.append"
 _APPEND_TYPE: Final = "input_audio_buffer.append"
 
 
-class AudioDelta(msgspec.Struct):
+class AudioDelta(msgspec.Struct, gc=False):
     """One `response.output_audio.delta`; `delta` is its base64 text as it came, `samples` what that means."""
 
     type: str
@@ -31,7 +31,7 @@ class AudioDelta(msgspec.Struct):
     samples: bytes = b""
 
 
-class Append(msgspec.Struct, forbid_unknown_fields=True):
+class Append(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """One `input_audio_buffer.append` of a client; `audio` is not checked yet."""
 
     type: str
@@ -42,6 +42,7 @@ class Append(msgspec.Struct, forbid_unknown_fields=True):
 _decode_delta: Final = msgspec.json.Decoder(AudioDelta).decode
 _decode_append: Final = msgspec.json.Decoder(Append).decode
 _decode: Final = msgspec.json.Decoder(dict[str, Any]).decode
+_samples: Final = pybase64.b64decode
 
 
 def _plain(value: object) -> object:
@@ -62,7 +63,7 @@ def read_audio_delta(frame: bytes) -> AudioDelta | None:
         return None
     try:
         delta = _decode_delta(frame)
-        delta.samples = pybase64.b64decode(delta.delta, validate=True)
+        delta.samples = _samples(delta.delta, None, True)
     except ValueError:  # of msgspec, of UTF-8 and of base64
         return None
     return delta if delta.type in AUDIO_TYPES else None
@@ -86,7 +87,7 @@ def append_frame(audio: str, event_id: str | None = None) -> bytes:
     let another reading of it reach the model than the one that was checked here.
     """
     if event_id is None:
-        return b'{"type":"input_audio_buffer.append","audio":"' + audio.encode("ascii") + b'"}'
+        return b"".join((b'{"type":"input_audio_buffer.append","audio":"', audio.encode("ascii"), b'"}'))
     return (
         b'{"type":"input_audio_buffer.append","event_id":' + _encode(event_id) + b',"audio":"'
         + audio.encode("ascii") + b'"}'

@@ -7,9 +7,9 @@ all. Commits keep their place among the audio. Sizes are of samples, in bytes; p
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
 import pybase64
 
 from voicebus.engine import wire
@@ -41,8 +41,7 @@ HEARD: Final = frozenset(
 """The model's events that tell what has become of audio."""
 
 
-@dataclass(slots=True)
-class _Piece:
+class _Piece(msgspec.Struct, frozen=True, gc=False):
     """An append frame that ends at `end`, or a commit (without a frame)."""
 
     end: int

@@ -29,6 +29,34 @@ async def test_one_refused_command_does_not_harm_its_neighbours(bus: RedisConnec
     assert "WRONGTYPE" in str(replies[1])
 
 
+async def test_half_a_pair_of_surrogates_is_replaced_and_harms_no_neighbour(
+    bus: RedisConnection, stream_prefix: str
+) -> None:
+    key = f"{stream_prefix}:text"
+    replies = await asyncio.gather(bus.call("SET", key, "x\ud800y", "EX", 60), bus.call("GET", key))
+    assert list(replies) == [True, "x?y"]
+
+
+async def test_a_reader_that_left_in_the_middle_leaves_no_reply_to_the_next(
+    bus: RedisConnection, stream_prefix: str
+) -> None:
+    first, second = f"{stream_prefix}:first", f"{stream_prefix}:second"
+    reading = asyncio.create_task(bus.read_blocking("XREAD", "BLOCK", 5_000, "STREAMS", first, "0"))
+    await wait_until(lambda: is_blocked(bus), description="a reader waits")
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+    await bus.call("XADD", first, "*", "of", "first")
+    await bus.call("XADD", second, "*", "of", "second")
+    ((stream, ((_, fields),)),) = await bus.read_blocking("XREAD", "BLOCK", 5_000, "STREAMS", second, "0")
+    assert (stream, fields) == (second, {"of": "second"})
+    await bus.call("DEL", first, second)
+
+
+async def is_blocked(bus: RedisConnection) -> bool:
+    """Whether a client of the server waits in a blocking read."""
+    return "cmd=xread" in await bus.call("CLIENT", "LIST")
+
+
 async def test_a_blocking_read_outlasts_the_vendors_default_timeout(bus: RedisConnection, stream_prefix: str) -> None:
     started = time.monotonic()
     reply = await bus.read_blocking("XREAD", "BLOCK", 5_000, "STREAMS", f"{stream_prefix}:none", "0")

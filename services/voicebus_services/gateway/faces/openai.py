@@ -76,8 +76,8 @@ class OpenAIConnection(ClientConnection):
                 )
             )
         self._events += 1
-        tail = f'{self._events}","delta":"{delta.delta}"}}'
-        self._outlet.send(self._audio_head + tail.encode("ascii"), audio=True)
+        audio = delta.delta.encode("ascii")
+        self._outlet.send(b"".join((self._audio_head, b'%d","delta":"' % self._events, audio, b'"}')), audio=True)
 
     def record(self, seq: int, kind: EventType, at_ms: int, data: Message) -> None:
         super().record(seq, kind, at_ms, data)
@@ -148,7 +148,7 @@ class OpenAIConnection(ClientConnection):
         self.live().feed(ClientMalformed("invalid_event", "Binary frames are not part of this protocol."))
 
     def _append(self, append: frames.Append) -> None:
-        driver = self.live()
+        driver = self.driver or self.live()
         try:
             if append.event_id is not None:
                 event_id_of({"event_id": append.event_id})

@@ -47,7 +47,10 @@ class Outlet:
         if self._closed:
             return
         if not self._waiting and not self._socket.is_congested:
-            (self._socket.send_binary if binary else self._socket.send_text)(message)
+            if binary:
+                self._socket.send_binary(message)
+            else:
+                self._socket.send_text(message)
             return
         frame = _Frame(message, binary, audio)
         self._waiting.append(frame)

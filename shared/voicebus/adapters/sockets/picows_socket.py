@@ -36,6 +36,7 @@ _NO_PONG: Final = "keepalive ping timeout"
 # Looked up once, since they are asked for with every frame.
 _TEXT: Final = WSMsgType.TEXT
 _BINARY: Final = WSMsgType.BINARY
+_MESSAGES: Final = (_TEXT, _BINARY)
 _CONTINUATION: Final = WSMsgType.CONTINUATION
 _CLOSE: Final = WSMsgType.CLOSE
 _PONG: Final = WSMsgType.PONG
@@ -69,7 +70,8 @@ class PicowsSocket(WSListener):
         self._transport: WSTransport | None = None
         self._closing = False
         self._abandoned = False
-        self._congested = False
+        # Whether the peer has not taken what was sent lately.
+        self.is_congested: bool = False
         self._leaving = 0
         self._pauses = 0
         # A message that comes in fragments: None while there is none.
@@ -91,7 +93,12 @@ class PicowsSocket(WSListener):
     # --- Socket -------------------------------------------------------------------------------------
 
     def send_text(self, message: bytes) -> None:
-        self._send(_TEXT, message)
+        transport = self._transport
+        # Nearly every message is small, and for a peer that listens.
+        if self.is_congested or self._closing or transport is None or len(message) > _COPIED_BY_PICOWS:
+            self._send(_TEXT, message)
+        else:
+            transport.send(_TEXT, message)
 
     def send_binary(self, message: bytes) -> None:
         self._send(_BINARY, message)
@@ -103,10 +110,6 @@ class PicowsSocket(WSListener):
         self._transport.send_close(_code(code), reason.encode()[:_MAX_REASON_BYTES].decode(errors="ignore"))
         self._transport.underlying_transport.resume_reading()  # the peer's answer must be heard
         self._cut = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self._abort)
-
-    @property
-    def is_congested(self) -> bool:
-        return self._congested
 
     async def writable(self) -> None:
         await self._writable.wait()
@@ -135,7 +138,9 @@ class PicowsSocket(WSListener):
             return
         # One message may be larger than the limit, a backlog may not: so it is judged before a message is added, and
         # the largest one that is still leaving does not count.
-        backlog = self._transport.underlying_transport.get_write_buffer_size() - self._leaving if self._congested else 0
+        backlog = (
+            self._transport.underlying_transport.get_write_buffer_size() - self._leaving if self.is_congested else 0
+        )
         if backlog > self._max_buffered:
             log.warning("peer does not read, dropping it", buffered=self._max_buffered)
             self._closing = True
@@ -148,7 +153,7 @@ class PicowsSocket(WSListener):
             framed = bytearray(_HEADER_ROOM)
             framed += message
             self._transport.send_reuse_external_bytearray(kind, framed, _HEADER_ROOM)
-        if self._congested:
+        if self.is_congested:
             self._leaving = max(self._leaving, len(message))
 
     def _abort(self) -> None:
@@ -173,8 +178,8 @@ class PicowsSocket(WSListener):
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         kind = frame.msg_type
         # Nearly every frame is a whole message of an open connection.
-        if frame.fin and kind in (_TEXT, _BINARY) and self._fragments is None:
-            if not self._closing and not transport.is_close_frame_sent:
+        if self._fragments is None and kind in _MESSAGES and frame.fin:
+            if not (self._closing or transport.is_close_frame_sent):
                 self._deliver(frame.get_payload_as_bytes(), kind == _BINARY)
             return
         if kind == _PONG and self._no_pong is not None:
@@ -208,11 +213,11 @@ class PicowsSocket(WSListener):
         self._listener.closed(ABNORMAL if self._peer_code is None else self._peer_code, self._peer_reason)
 
     def pause_writing(self) -> None:
-        self._congested = True
+        self.is_congested = True
         self._writable.clear()
 
     def resume_writing(self) -> None:
-        self._congested = False
+        self.is_congested = False
         self._leaving = 0
         self._writable.set()
 
