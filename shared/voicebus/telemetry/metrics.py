@@ -51,6 +51,11 @@ REDIS_DISRUPTIONS = Counter("voicebus_redis_disruptions_total", "Losses of the c
 # --- tools and guardrails: how long by the worker that ran them, what came of it by the gateway that accepted it ------
 # A silent worker's time-out only the gateway knows, and one home for each keeps sums over services right.
 TOOL_DURATION = Histogram("voicebus_tool_duration_seconds", "Run time of function tools.", ["tool"], buckets=_WORK)
+TOOL_BLOCKED = Counter(
+    "voicebus_tool_loop_blocked_seconds_total",
+    "Time in which a tool kept its worker's event loop from turning.",
+    ["tool"],
+)
 TOOL_REFUSED = Counter("voicebus_tool_calls_refused_total", "Calls answered by the gateway itself.", ["tool", "reason"])
 TOOL_CIRCUIT_OPEN = Gauge("voicebus_tool_circuit_open", "1 while a tool rests, as it failed too often.", ["tool"])
 TOOL_OUTCOMES = Counter("voicebus_tool_outcomes_total", "Ends of tool calls.", ["tool", "outcome"])

@@ -26,6 +26,9 @@ log: Final = get_logger(__name__)
 # A model takes less than that in, and every listener of the session gets it too.
 MAX_OUTPUT_CHARS: Final = 262_144
 
+# More of a model is no call any more. Checked before it is read, as reading costs many times its size.
+MAX_ARGUMENTS_CHARS: Final = 262_144
+
 # For the author's functions that put an error into words.
 FORMATTER_TIMEOUT_S: Final = 5.0
 
@@ -147,6 +150,10 @@ class _Run:
         return self._seconds if own is None else min(self._seconds, own)
 
     async def _returned(self, arguments: str) -> Any:
+        if len(arguments) > MAX_ARGUMENTS_CHARS:
+            raise ModelBehaviorError(
+                f"the arguments have {len(arguments)} characters, more than the {MAX_ARGUMENTS_CHARS} that are allowed"
+            )
         call = self._tool.on_invoke_tool
         function, named = self._tool.function, dict[str, Any]()
         positional: list[Any] = [self._context, arguments if arguments.strip() else "{}"]

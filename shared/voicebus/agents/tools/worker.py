@@ -4,10 +4,12 @@ program be that already has an event loop.
 
 import asyncio
 import contextlib
+import inspect
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
+from types import CodeType
 from typing import Any, Final, Self
 
 from voicebus.adapters.redis.circuits import CircuitWatch
@@ -27,6 +29,8 @@ from voicebus.contracts.tools import TOOL_CANCEL, TOOL_HANDOVER, ToolCancel, Too
 from voicebus.errors import BusError, ContractError, UserError
 from voicebus.runtime.consumer import MAX_DELIVERIES, ConsumerLoop, until_reached
 from voicebus.runtime.threads import DaemonThreadPool
+from voicebus.telemetry import metrics
+from voicebus.telemetry.blocking import LoopGuard
 from voicebus.telemetry.logging import get_logger
 
 log: Final = get_logger(__name__)
@@ -149,6 +153,7 @@ class ToolWorker:
                 failures=FailureCounts(circuits, breakers, worker=member.id),
             )  # fmt: skip
             member.spawn(runner.keep(), name="renew")
+            member.spawn(LoopGuard(self._codes(), _blocked).run(), name="loop-guard")
             member.spawn(self._keep_registered(registry, member.id, stop), name="registry")
             loop = ConsumerLoop(
                 member.consume(streams), runner.handle, clock=member.clock, service=SERVICE,
@@ -169,6 +174,12 @@ class ToolWorker:
                 executor.shutdown()
             await self._withdraw(registry, member.id)
         log.info("tool worker stopped", worker=member.id)
+
+    def _codes(self) -> dict[CodeType, str]:
+        """The code of every tool that runs on the event loop, by which one that blocks it is known."""
+        functions = {name: inspect.unwrap(tool.function) for name, tool in self._tools.items() if tool.is_async}
+        codes = {name: getattr(function, "__code__", None) for name, function in functions.items()}
+        return {code: name for name, code in codes.items() if isinstance(code, CodeType)}
 
     def _describe(self) -> dict[str, str]:
         return {
@@ -237,3 +248,7 @@ class ToolWorker:
                 await registry.withdraw(name, worker=worker)
         except BusError as error:
             log.debug("tools not withdrawn, they are known to have no living worker", error=str(error))
+
+
+def _blocked(tool: str, seconds: float) -> None:
+    metrics.TOOL_BLOCKED.labels(tool=tool or "other").inc(seconds)

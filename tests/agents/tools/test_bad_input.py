@@ -1,0 +1,157 @@
+"""Calls and tools that go wrong in every way: each is answered, and harms no other call."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from prometheus_client import REGISTRY
+
+from support.tool_calls import Caller, calling
+from support.waiting import wait_until
+from voicebus import ToolWorker, function_tool
+from voicebus.agents.tools.invoke import MAX_OUTPUT_CHARS
+from voicebus.contracts.streams import Keys
+from voicebus.contracts.tools import Outcome
+
+RAISED: dict[str, BaseException] = {
+    "exit": SystemExit(3), "interrupt": KeyboardInterrupt(), "generator": GeneratorExit(), "stop": StopIteration(),
+}  # fmt: skip
+
+
+class Odd:
+    """Cannot be written as JSON, or even as text."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no words")
+
+
+@function_tool(queue="default")
+async def add(a: int, b: int) -> int:
+    """Add."""
+    return a + b
+
+
+@function_tool(queue="default")
+async def odd(kind: str) -> Any:
+    """Go wrong."""
+    circle: list[Any] = []
+    circle.append(circle)
+    returned: dict[str, Any] = {
+        "object": Odd(), "circle": circle, "surrogate": "\ud800", "nan": float("nan"), "bytes": b"\xff",
+        "large": "x" * (MAX_OUTPUT_CHARS + 1), "set": {1}, "none": None,
+    }  # fmt: skip
+    if kind in returned:
+        return returned[kind]
+    raise RAISED[kind]
+
+
+@function_tool(queue="default")
+def odd_in_a_thread(kind: str) -> str:
+    """Go wrong."""
+    raise RAISED[kind]
+
+
+@function_tool(queue="default")
+async def cancels_itself() -> str:
+    """Cancel."""
+    raise asyncio.CancelledError
+
+
+@function_tool(queue="default", circuit_breaker=None)
+async def block() -> str:
+    """Block the event loop."""
+    time.sleep(0.6)  # noqa: ASYNC251 - that is what it is for
+    return "blocked"
+
+
+@pytest.fixture
+def keys(stream_prefix: str) -> Keys:
+    return Keys(stream_prefix)
+
+
+@pytest.fixture
+async def caller(redis_url: str, keys: Keys) -> AsyncIterator[Caller]:
+    async with calling(redis_url, keys) as caller:
+        yield caller
+
+
+def worker(url: str, keys: Keys, *tools: Any) -> ToolWorker:
+    return ToolWorker(tools, redis_url=url, stream_prefix=keys.prefix)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        '{"a": "many", "b": 1}',
+        '{"a": 1}',
+        '{"a": 1, "b": 2, "c": 3}',
+        "[1, 2]",
+        "null",
+        "no json",
+        '{"a": 1, "b": ',
+        '{"a": NaN, "b": 1}',
+        '{"a": 1e999, "b": 1}',
+        '{"a": 1, "b": ' + "[" * 100_000 + "]" * 100_000 + "}",
+        '{"a": 1, "b": "' + "9" * 2_000_000 + '"}',
+    ],
+    ids=lambda text: text[:20],
+)
+async def test_arguments_that_do_not_fit_are_told_and_harm_no_other_call(
+    redis_url: str, keys: Keys, caller: Caller, arguments: str
+) -> None:
+    async with worker(redis_url, keys, add):
+        caller.call("add", arguments)
+        caller.call("add", '{"a": 2, "b": 3}', call_id="c2")
+        result = await caller.result()
+        assert (result.outcome, result.error and result.error.kind) == (Outcome.ERROR, "invalid_arguments")
+        assert (await caller.result("c2")).output == "5"
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["object", "circle", "surrogate", "nan", "bytes", "large", "set", "none", "exit", "interrupt", "generator", "stop"],
+)
+async def test_whatever_a_tool_returns_or_raises_is_answered_and_harms_no_other_call(
+    redis_url: str, keys: Keys, caller: Caller, kind: str
+) -> None:
+    async with worker(redis_url, keys, add, odd):
+        caller.call("odd", json.dumps({"kind": kind}))
+        caller.call("add", '{"a": 2, "b": 3}', call_id="c2")
+        result = await caller.result()
+        raised = kind in ("exit", "interrupt", "generator", "stop", "large", "object")
+        assert result.outcome is (Outcome.ERROR if raised else Outcome.OK), result
+        assert (await caller.result("c2")).output == "5"
+
+
+@pytest.mark.parametrize("kind", ["exit", "interrupt", "stop"])
+async def test_a_thread_that_would_end_the_process_is_a_tool_that_failed(
+    redis_url: str, keys: Keys, caller: Caller, kind: str
+) -> None:
+    async with worker(redis_url, keys, add, odd_in_a_thread, cancels_itself):
+        caller.call("odd_in_a_thread", json.dumps({"kind": kind}))
+        caller.call("cancels_itself", call_id="c2")
+        caller.call("add", '{"a": 2, "b": 3}', call_id="c3")
+        assert (await caller.result()).outcome is Outcome.ERROR
+        assert (await caller.result("c2")).outcome is Outcome.ERROR
+        assert (await caller.result("c3")).output == "5"
+
+
+async def test_a_tool_that_blocks_the_loop_is_named_in_a_metric_and_its_worker_stays_alive(
+    redis_url: str, keys: Keys, caller: Caller, caplog: pytest.LogCaptureFixture
+) -> None:
+    def blocked() -> float:
+        return REGISTRY.get_sample_value("voicebus_tool_loop_blocked_seconds_total", {"tool": "block"}) or 0.0
+
+    before = blocked()
+    async with worker(redis_url, keys, add, block):
+        caller.call("block")
+        caller.call("add", '{"a": 2, "b": 3}', call_id="c2")
+        assert (await caller.result()).output == "blocked"
+        assert (await caller.result("c2")).output == "5"
+        await wait_until(lambda: blocked() > before, description="the metric")
+    (line,) = [record.getMessage() for record in caplog.records if "event loop blocked" in record.getMessage()]
+    assert "tool=block" in line
+    assert "test_bad_input.py" in line

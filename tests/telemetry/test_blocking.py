@@ -1,0 +1,38 @@
+"""A blocked event loop is noticed from beside, and what blocks it is named."""
+
+import asyncio
+import time
+
+from support.tasks import running
+from support.waiting import wait_until
+from voicebus.telemetry.blocking import LoopGuard
+
+
+def compute() -> None:
+    time.sleep(0.3)
+
+
+def wander() -> None:
+    time.sleep(0.3)
+
+
+async def test_a_function_that_blocks_the_loop_is_named_and_others_are_not_blamed() -> None:
+    told: list[tuple[str, float]] = []
+    guard = LoopGuard({compute.__code__: "compute"}, lambda name, seconds: told.append((name, seconds)), after_s=0.1)
+    async with running(guard.run()):
+        await asyncio.sleep(0.01)  # its thread has begun
+        compute()
+        await wait_until(lambda: told, description="word of the block")
+        assert told[0][0] == "compute"
+        assert told[0][1] > 0.1
+        wander()
+        await wait_until(lambda: len(told) == 2, description="word of the other")
+        assert told[1][0] == ""
+
+
+async def test_a_loop_that_waits_is_not_blocked() -> None:
+    told: list[str] = []
+    guard = LoopGuard({}, lambda name, _: told.append(name), after_s=30)
+    async with running(guard.run()):
+        await asyncio.sleep(0.2)
+    assert told == []
