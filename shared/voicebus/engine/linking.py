@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 from voicebus.engine import wire
 from voicebus.engine.config import Face, Recovering
 from voicebus.engine.failures import SESSION_EXPIRED, error_label
-from voicebus.engine.inputs import LinkLost
+from voicebus.engine.inputs import LinkLost, ModelEvent
 from voicebus.engine.modelerrors import ModelErrors
 from voicebus.engine.modelside import ModelSide
 from voicebus.engine.parts import Parts
@@ -53,6 +53,11 @@ class Linking:
         self._life = life
         self.recovery: Recovery = Recovery(parts, self._cut)
         self.renewal: Renewal = Renewal(parts, self.recovery)
+
+    def known(self, item: ModelEvent) -> ModelEvent:
+        """An event of the model, with the ids of items that all but its socket know."""
+        event = self._out.ids.incoming(item.event)
+        return item if event is item.event else ModelEvent(event)
 
     def heard(self, kind: str, event: Mapping[str, Any]) -> bool:
         """An event of the model, of `TELLING`: whether it answers what a socket was told again, and nothing else."""

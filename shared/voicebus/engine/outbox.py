@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from voicebus.contracts.journal import EVENTS, ErrorRecorded, EventType
 from voicebus.engine.config import Face
+from voicebus.engine.itemids import ItemIds
 from voicebus.engine.outputs import (
     CancelTimer,
     Close,
@@ -37,6 +38,8 @@ class Outbox:
         self.closed: bool = False
         self.is_native: bool = face is Face.NATIVE
         self.uplink: Uplink = Uplink()
+        self.ids: ItemIds = ItemIds()
+        """Of the socket in use."""
         self._started = now
         self._outputs: list[Output] = []
         self._seq = 0
@@ -79,7 +82,7 @@ class Outbox:
     def pass_on(self, event: Mapping[str, Any]) -> None:
         """To the model, as the event stands; without a socket it may have to wait (`uplink.py`)."""
         for outgoing in self.uplink.outgoing(event):
-            self.add(SendModel(outgoing))
+            self.add(SendModel(self.ids.outgoing(outgoing)))
 
     def to_client(self, event: Mapping[str, Any]) -> None:
         self.add(ToClient(event))

@@ -59,6 +59,7 @@ class Recovery:
         self._met = False
         self._answered = False
         parts.out.uplink.is_shown = self._is_shown
+        parts.out.ids = self._replay.ids
 
     # --- the socket is lost ---------------------------------------------------------------------------
 
@@ -182,6 +183,7 @@ class Recovery:
         if p.config.models:
             p.settings.serve(p.config.models[self.address])
         self._replay = Replay(p.out)
+        p.out.ids = self._replay.ids
         self.tell(self._replay)
         self._note_told()
 
@@ -194,6 +196,7 @@ class Recovery:
         """Another socket, which knows the conversation as of a moment ago, is in use."""
         self._p.out.uplink.forget()
         self._replay = replay
+        self._p.out.ids = replay.ids
         replay.refresh(self._p.settings.told)
         self._resume(None, attempt=1)
 

@@ -84,7 +84,7 @@ class Renewal:
 
     def heard(self, item: SpareEvent) -> None:
         if self._spare is not None:
-            self._spare.heard(wire.text(item.event, "type"), item.event)
+            self._spare.heard(wire.text(item.event, "type"), self._spare.ids.incoming(item.event))
             if self._spare.is_refused:
                 self.lost()
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from voicebus.engine import wire
 from voicebus.engine.history import History
+from voicebus.engine.itemids import ItemIds
 from voicebus.engine.outbox import Outbox
 from voicebus.engine.outputs import SendModel
 from voicebus.engine.settings import detecting, detection_of, merge
@@ -133,6 +134,7 @@ class Replay:
     def __init__(self, out: Outbox, *, spare: bool = False) -> None:
         self._out = out
         self.spare = spare
+        self.ids: ItemIds = ItemIds()
         self.is_refused: bool = False
         self.told: list[Item] = []
         self._creating: dict[str, Item] = {}
@@ -209,7 +211,7 @@ class Replay:
         return item.id
 
     def _send(self, event: Event, *, speech: str | None = None) -> None:
-        self._out.add(SendModel(event, spare=self.spare, speech=speech))
+        self._out.add(SendModel(self.ids.outgoing(event), spare=self.spare, speech=speech))
 
     # --- what the socket says -------------------------------------------------------------------------
 

@@ -191,7 +191,7 @@ class Session:
 
     def _read(self, item: ModelEvent) -> None:
         """A model's event, in whatever dialect. Where it means several, the last decides whether they are held back."""
-        kind = wire.text(item.event, "type")
+        item, kind = self._linking.known(item), wire.text(item.event, "type")
         if kind in TELLING:
             if self._linking.heard(kind, item.event):
                 self._out.add(ConcealInput(None))
