@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from voicebus.errors import ContractError
 
 VERSION: Final = 1
+_VERSION: Final = str(VERSION)
 _VERSION_DIGITS: Final = 9
 
 _DATA: Final = msgspec.json.Decoder(dict[str, Any])
@@ -33,6 +34,37 @@ class Message(BaseModel):
             raise ContractError(f"{entry.type}: {_first(error)}", reason="malformed") from error
 
 
+def entry_fields(
+    id: str,  # noqa: A002 - the field's name
+    type_: str,
+    session: str,
+    epoch: int,
+    at: int,
+    data: str,
+    *,
+    seq: int | None = None,
+    deadline: int | None = None,
+    traceparent: str | None = None,
+) -> dict[str, str]:
+    """An entry of this version as Redis stream fields, absent ones left out; `data` is JSON."""
+    fields = {
+        "v": _VERSION,
+        "id": id,
+        "type": type_,
+        "session": session,
+        "epoch": str(epoch),
+        "at": str(at),
+        "data": data,
+    }
+    if seq is not None:
+        fields["seq"] = str(seq)
+    if deadline is not None:
+        fields["deadline"] = str(deadline)
+    if traceparent is not None:
+        fields["traceparent"] = traceparent
+    return fields
+
+
 class Entry(msgspec.Struct, frozen=True):
     """One stream entry, which every hop makes and reads: hence no pydantic model, at a tenth of its cost.
     Times are ms of the Redis server's clock.
@@ -53,22 +85,11 @@ class Entry(msgspec.Struct, frozen=True):
 
     def fields(self) -> dict[str, str]:
         """The entry as Redis stream fields; absent values are left out."""
-        fields = {
-            "v": str(self.v),
-            "id": self.id,
-            "type": self.type,
-            "session": self.session,
-            "epoch": str(self.epoch),
-            "at": str(self.at),
-            "data": _encode(self.data).decode(),
-        }
-        if self.seq is not None:
-            fields["seq"] = str(self.seq)
-        if self.deadline is not None:
-            fields["deadline"] = str(self.deadline)
-        if self.traceparent is not None:
-            fields["traceparent"] = self.traceparent
-        return fields
+        fields = entry_fields(
+            self.id, self.type, self.session, self.epoch, self.at, _encode(self.data).decode(),
+            seq=self.seq, deadline=self.deadline, traceparent=self.traceparent,
+        )  # fmt: skip
+        return fields if self.v == VERSION else {**fields, "v": str(self.v)}
 
     @classmethod
     def parse(cls, fields: Mapping[str, str]) -> "Entry":

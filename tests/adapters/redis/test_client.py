@@ -8,6 +8,7 @@ import pytest
 from support.servers import RedisServer, free_port
 from support.waiting import wait_until
 from voicebus.adapters.redis.client import RedisConnection, connect
+from voicebus.adapters.redis.scripts import script
 from voicebus.errors import BusError, SettingsError
 
 
@@ -55,6 +56,20 @@ async def test_a_reader_that_left_in_the_middle_leaves_no_reply_to_the_next(
 async def is_blocked(bus: RedisConnection) -> bool:
     """Whether a client of the server waits in a blocking read."""
     return "cmd=xread" in await bus.call("CLIENT", "LIST")
+
+
+async def test_a_script_that_the_server_does_not_know_is_sent_in_full(bus: RedisConnection, stream_prefix: str) -> None:
+    made = script("twice", f"-- {stream_prefix}\nreturn ARGV[1] * 2")
+    assert await bus.scripts(made, [([f"{stream_prefix}:{number}"], [number]) for number in range(3)]) == [0, 2, 4]
+
+
+async def test_of_several_runs_of_a_script_one_that_fails_harms_no_other(
+    bus: RedisConnection, stream_prefix: str
+) -> None:
+    made = script("number", "return ARGV[1] + 1")
+    first, wrong, last = await bus.scripts(made, [([f"{stream_prefix}:x"], [word]) for word in (1, "none", 3)])
+    assert (first, last) == (2, 4)
+    assert isinstance(wrong, BusError)
 
 
 async def test_a_blocking_read_outlasts_the_vendors_default_timeout(bus: RedisConnection, stream_prefix: str) -> None:

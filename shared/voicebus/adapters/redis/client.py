@@ -115,6 +115,19 @@ class RedisConnection:
                 raise
             return await self.submit("EVAL", script.text, len(keys), *keys, *arguments)
 
+    async def scripts(self, script: Script, calls: Sequence[tuple[list[str], Sequence[str | int]]]) -> list[Any]:
+        """Run a script with each of several keys and arguments, in one pipeline and without a task for each.
+
+        The replies, a `BusError` in the place of each that was refused or did not reach Redis (see `script`).
+        """
+        sent = [self.submit("EVALSHA", script.sha, len(keys), *keys, *arguments) for keys, arguments in calls]
+        replies = [await _outcome(reply) for reply in sent]
+        for place, (keys, arguments) in enumerate(calls):
+            error = replies[place]
+            if isinstance(error, BusError) and isinstance(error.__cause__, vendor.NoScriptError):
+                replies[place] = await _outcome(self.submit("EVAL", script.text, len(keys), *keys, *arguments))
+        return replies
+
     async def read_blocking(self, *command: str | int) -> Any:
         """Run one blocking read (`XREAD`, `XREADGROUP`) on a connection of its own.
 
@@ -190,6 +203,14 @@ class RedisConnection:
 
     def _closed_error(self) -> BusError:
         return BusError(f"the connection to Redis at {self.address} was closed")
+
+
+async def _outcome(reply: asyncio.Future[Any]) -> Any:
+    """The reply, or the `BusError` instead."""
+    try:
+        return await reply
+    except BusError as error:
+        return error
 
 
 async def connect(url: str) -> RedisConnection:

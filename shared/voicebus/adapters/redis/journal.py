@@ -16,7 +16,7 @@ from ulid_transform import ulid_now
 from voicebus.adapters.redis.client import RedisConnection
 from voicebus.adapters.redis.scripts import FLUSH, OPEN
 from voicebus.adapters.redis.session_state import Changes, changes_of
-from voicebus.contracts.envelope import Entry
+from voicebus.contracts.envelope import entry_fields
 from voicebus.contracts.journal import LOCAL_TENANT
 from voicebus.contracts.streams import INDEX_KEPT_S, SESSION_TTL_S, Keys
 from voicebus.engine.outputs import Record
@@ -95,6 +95,14 @@ class _Session:
         self.settled.clear()
 
 
+class _Flush(NamedTuple):
+    """What of a session one script is to write."""
+
+    session: _Session
+    events: list[_Event]
+    changed: dict[str, str]
+
+
 class RedisJournal:
     """Implements `voicebus.ports.Journal`. Run `run` as a task of the gateway.
 
@@ -148,25 +156,19 @@ class RedisJournal:
         owned = self._sessions[session.id]
         if owned.stale:
             return
-        entry = Entry(
-            id=ulid_now(),
-            type=record.type,
-            session=session.id,
-            epoch=owned.epoch,
-            seq=record.seq,
-            at=at_ms,
-            traceparent=session.traceparent,
-            data=record.data.model_dump(mode="json"),
-        )
-        fields = [text for pair in entry.fields().items() for text in pair]
-        changes = changes_of(record, at_ms)
+        data = record.data.model_dump_json()
+        entry = entry_fields(
+            ulid_now(), record.type, session.id, owned.epoch, at_ms, data,
+            seq=record.seq, traceparent=session.traceparent,
+        )  # fmt: skip
+        fields = [text for pair in entry.items() for text in pair]
+        changes = changes_of(record, at_ms, data)
         owned.state.update(changes.state)
         for name in changes.state:  # the later word counts
             owned.changed.pop(name, None)
         if not owned.add(_Event(record.seq, time.monotonic(), fields, changes)):
             log.error("journal full, event dropped", session=session.id, kept=CAPACITY)
-        self._dirty[session.id] = owned
-        self._wake.set()
+        self._flush_soon(owned)
 
     def update(self, session: SessionRef, state: Mapping[str, str]) -> None:
         """Queue a change of the session's state that no recorded event brings."""
@@ -176,8 +178,15 @@ class RedisJournal:
         owned.state.update(state)
         owned.changed.update(state)
         owned.settled.clear()
-        self._dirty[session.id] = owned
-        self._wake.set()
+        self._flush_soon(owned)
+
+    def _flush_soon(self, owned: _Session) -> None:
+        if not self._dirty:
+            self._wake_soon()
+        self._dirty[owned.id] = owned
+
+    def _wake_soon(self) -> None:
+        asyncio.get_running_loop().call_later(FLUSH_WINDOW_S, self._wake.set)
 
     async def close(self, session: SessionRef) -> None:
         """Flush what is queued for this session and forget it.
@@ -211,23 +220,27 @@ class RedisJournal:
         failures = 0
         while True:
             await self._wake.wait()
-            await asyncio.sleep(FLUSH_WINDOW_S)
             self._wake.clear()
-            round_ = list(self._dirty.values())
-            self._dirty.clear()
-            outcomes = await asyncio.gather(*(self._flush(owned) for owned in round_), return_exceptions=True)
+            dirty, self._dirty = self._dirty, {}
+            flushes = [
+                _Flush(owned, owned.unwritten()[:_MAX_FLUSH], dict(owned.changed))
+                for owned in dirty.values()
+                if not owned.settled.is_set()
+            ]
+            outcomes = await self._bus.scripts(FLUSH, [self._call(flush) for flush in flushes])
             failed: BusError | None = None
-            for owned, outcome in zip(round_, outcomes, strict=True):
+            for flush, outcome in zip(flushes, outcomes, strict=True):
+                owned = flush.session
                 if isinstance(outcome, BusError):
                     failed = outcome
-                elif isinstance(outcome, BaseException):
-                    raise outcome
+                else:
+                    self._flushed(flush, *outcome)
                 if owned.closed_at is not None and self._over(owned):
                     self._forget(owned)
                 if not owned.stale and not owned.settled.is_set() and owned.id in self._sessions:
                     self._dirty[owned.id] = owned
             if self._dirty:
-                self._wake.set()
+                self._wake_soon()
             if failed is None:
                 failures = 0
                 continue
@@ -250,26 +263,24 @@ class RedisJournal:
         self._sessions.pop(owned.id, None)
         self._dirty.pop(owned.id, None)
 
-    async def _flush(self, owned: _Session) -> None:
-        events = owned.unwritten()[:_MAX_FLUSH]
-        if not events and not owned.changed:
-            return
-        keys, changed = self._keys, dict(owned.changed)
-        status, number = await self._bus.script(
-            FLUSH,
-            [
-                keys.session_state(owned.id),
-                keys.session_items(owned.id),
-                keys.session_calls(owned.id),
-                keys.events(keys.event_shard(owned.id)),
-                owned.index,
-            ],
-            *_arguments(owned, events),
-        )
-        last = int(number)
+    def _call(self, flush: _Flush) -> tuple[list[str], list[str | int]]:
+        """Keys and arguments of the script."""
+        keys, owned = self._keys, flush.session
+        touched = [
+            keys.session_state(owned.id),
+            keys.session_items(owned.id),
+            keys.session_calls(owned.id),
+            keys.events(keys.event_shard(owned.id)),
+            owned.index,
+        ]
+        return touched, _arguments(flush)
+
+    def _flushed(self, flush: _Flush, status: str, number: int) -> None:
+        owned, last = flush.session, int(number)
         if status == "ok":
-            for name in [name for name, value in changed.items() if owned.changed.get(name) == value]:
-                del owned.changed[name]
+            for name, value in flush.changed.items():
+                if owned.changed.get(name) == value:
+                    del owned.changed[name]
             owned.wrote(last)
         elif status == "behind":
             log.warning("Redis lost events", session=owned.id, has=last, written=owned.written)
@@ -288,7 +299,8 @@ class RedisJournal:
             log.exception("owner not told that it is stale", session=owned.id)
 
 
-def _arguments(owned: _Session, events: list[_Event]) -> list[str | int]:
+def _arguments(flush: _Flush) -> list[str | int]:
+    owned, events = flush.session, flush.events
     state: dict[str, str] = {}
     items: dict[str, str] = {}
     calls: dict[str, str] = {}
@@ -296,7 +308,7 @@ def _arguments(owned: _Session, events: list[_Event]) -> list[str | int]:
         state.update(event.changes.state)
         items.update(event.changes.items)
         calls.update(event.changes.calls)
-    state.update(owned.changed)
+    state.update(flush.changed)
     if owned.accept_gap:  # Redis may have forgotten the session altogether
         state = {**owned.state, **state}
     first = events[0].seq if events else owned.written + 1

@@ -5,7 +5,6 @@ State hash: `id` `tenant` `agent` `model` `face` `status` (active, ended) `owner
 seq. Calls hash: call id -> the call's latest event; a decision about its approval under `CALL:decision`.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -32,8 +31,8 @@ class Changes:
     calls: Mapping[str, str] = field(default_factory=dict)
 
 
-def changes_of(record: Record, at_ms: int) -> Changes:
-    """The changes that `record`, made at `at_ms`, brings."""
+def changes_of(record: Record, at_ms: int, data: str) -> Changes:
+    """The changes that `record`, made at `at_ms`, brings; `data` is the JSON of its data."""
     at = str(at_ms)
     match record.data:
         case SessionStarted(agent=agent, tenant=tenant, model=model, face=face):
@@ -46,20 +45,14 @@ def changes_of(record: Record, at_ms: int) -> Changes:
         case SessionEnded(reason=reason):
             return Changes({"status": "ended", "ended_at": at, "end_reason": reason, "at": at})
         case ItemRecorded(item_id=item_id):
-            return Changes({"at": at}, items={item_id: _json(record, at_ms)})
+            return Changes({"at": at}, items={item_id: _json(record, at_ms, data)})
         case ToolApprovalDecided(call_id=call_id):
-            return Changes({"at": at}, calls={f"{call_id}:decision": _json(record, at_ms)})
+            return Changes({"at": at}, calls={f"{call_id}:decision": _json(record, at_ms, data)})
         case ToolApprovalRequired(call_id=call_id) | ToolStart(call_id=call_id) | ToolEnd(call_id=call_id):
-            return Changes({"at": at}, calls={call_id: _json(record, at_ms)})
+            return Changes({"at": at}, calls={call_id: _json(record, at_ms, data)})
         case _:
             return Changes({"at": at})
 
 
-def _json(record: Record, at_ms: int) -> str:
-    event = {
-        "type": str(record.type),
-        "seq": record.seq,
-        "at": at_ms,
-        **record.data.model_dump(mode="json"),
-    }
-    return json.dumps(event, ensure_ascii=False, separators=(",", ":"))
+def _json(record: Record, at_ms: int, data: str) -> str:
+    return f'{{"type":"{record.type}","seq":{record.seq},"at":{at_ms},{data[1:]}'
