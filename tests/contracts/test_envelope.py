@@ -39,6 +39,7 @@ EXAMPLES: list[Message] = [
     ),
     commands.SessionCommand.model_validate({"command_id": "1", "command": "send_message", "text": "hello"}),
     commands.SessionAnswer(command_id="1", error=commands.CommandFailure(code="unknown_call", message="no such call")),
+    commands.SessionTaken(gateway="g-2-abcdef"),
     commands.CommandFailure(code="unknown_call", message="no such call"),
     journal.SessionStarted(agent="a", model="m", face="openai", audio={"input": {"type": "audio/pcm"}}),
     journal.SessionResumed(agent="a", from_seq=7),

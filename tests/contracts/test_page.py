@@ -25,6 +25,7 @@ TYPES: dict[str, type[Message]] = {
     guardrails.GUARDRAIL_VERDICT: guardrails.GuardrailVerdict,
     commands.SESSION_COMMAND: commands.SessionCommand,
     commands.SESSION_ANSWER: commands.SessionAnswer,
+    commands.SESSION_TAKEN: commands.SessionTaken,
 }
 
 

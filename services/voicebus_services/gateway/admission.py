@@ -178,6 +178,27 @@ class Admission:
             raise
         return ticket
 
+    def room(self) -> Ticket:
+        """A slot for a session of another gateway's, which is counted already (`count_on`).
+
+        Raises:
+            ProblemError: 503 `full` or `draining`, with `Retry-After`.
+        """
+        self._require_open()
+        if self.free <= 0:
+            raise _refused(503, "full", "every session slot of this gateway is taken")
+        ticket = Ticket(self._returned, ())
+        self._tickets[ticket.id] = ticket
+        if self.free == 0:
+            self._on_change(False)
+        return ticket
+
+    def count_on(self, ticket: Ticket, former: str, principal: Principal) -> None:
+        """Have the session go on counting for its tenant and key, under the ticket that it had before."""
+        del self._tickets[ticket.id]
+        ticket.id, ticket.keys, ticket.counted = former, tuple(name for name, _ in self._counted(principal)), True
+        self._tickets[ticket.id] = ticket
+
     async def keep(self) -> None:
         """Renew what is counted until cancelled."""
         while True:

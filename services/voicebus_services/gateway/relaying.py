@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
-import picows
-
 from voicebus.adapters.redis.owners import SessionOwners
 from voicebus.adapters.sockets import (
     ABNORMAL,
@@ -20,7 +18,6 @@ from voicebus.adapters.sockets import (
     NO_STATUS,
     NORMAL,
     SERVICE_RESTART,
-    TRY_AGAIN_LATER,
     Socket,
     SocketListener,
 )
@@ -38,7 +35,6 @@ CONNECT_TIMEOUT_S: Final = 5.0
 
 _SCHEMES: Final[Mapping[str, str]] = {"http": "ws", "https": "wss"}
 _LOST: Final = "the gateway that holds the session was lost"
-_UNREACHABLE: Final = "the gateway that holds the session cannot be reached"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,21 +99,39 @@ class Relay:
 
     def __init__(self, peers: Peers, peer: Peer, query: Mapping[str, str], credential: str | None) -> None:
         self._peers = peers
-        self._peer = peer
+        self.peer: Peer = peer
         self._query = query
         self._credential = credential
         self._client: Socket | None = None
         self._upstream: Socket | None = None
-        # What was read before reading stopped: a frame or two.
+        # What was read of the owner before the client was there and reading stopped: a frame or two, or the end.
         self._early: list[tuple[bool, bytes]] = []
+        self._ended: tuple[int, str] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._closed: int | None = None
+
+    async def reach(self) -> None:
+        """Open the connection to the peer; call it before the client's is.
+
+        Raises:
+            OSError, TimeoutError, picows.WSError, ValueError: as `Peers.open`.
+        """
+        self._upstream = await self._peers.open(self.peer, self._query, self._credential, _Upstream(self))
+
+    def unused(self) -> None:
+        """The client's connection does not come about."""
+        if self._upstream is not None:
+            self._upstream.close(GOING_AWAY)
 
     def opened(self, socket: Socket) -> None:
         self._client = socket
         self._peers.relays.add(self)
-        socket.pause_reading()
-        self._start("relay-open", self._open(socket))
+        early, self._early = self._early, []
+        for binary, message in early:
+            self.back(binary, message)
+        if self._ended is not None:
+            self.ended(*self._ended)
+        elif self._upstream is not None:
+            self._upstream.resume_reading()
 
     def text(self, message: bytes) -> None:
         self._hear(False, message)
@@ -126,7 +140,6 @@ class Relay:
         self._hear(True, message)
 
     def closed(self, code: int, reason: str) -> None:
-        self._closed = code
         self._peers.relays.discard(self)
         if self._upstream is not None:
             # What is a loss here is to be one there: the session waits for its client.
@@ -142,30 +155,24 @@ class Relay:
             await self._client.wait_closed()
 
     def _hear(self, binary: bool, message: bytes) -> None:
-        if self._upstream is None or self._client is None:
-            self._early.append((binary, message))
-        else:
+        if self._upstream is not None and self._client is not None:
             self._pass(self._client, self._upstream, binary, message)
 
-    async def _open(self, client: Socket) -> None:
-        try:
-            upstream = await self._peers.open(self._peer, self._query, self._credential, _Upstream(self, client))
-        except (OSError, TimeoutError, picows.WSError, ValueError) as error:
-            log.warning("a session's gateway cannot be reached", peer=self._peer.gateway, error=str(error))
-            client.close(TRY_AGAIN_LATER, _UNREACHABLE)
-            return
-        if self._closed is not None:
-            upstream.close(GOING_AWAY)
-            return
-        self._upstream = upstream
-        early, self._early = self._early, []
-        for binary, message in early:
-            self._pass(client, upstream, binary, message)
-        client.resume_reading()
-
-    def back(self, client: Socket, upstream: Socket, binary: bool, message: bytes) -> None:
+    def back(self, binary: bool, message: bytes) -> None:
         """The owner says something."""
-        self._pass(upstream, client, binary, message)
+        if self._client is None or self._upstream is None:
+            self._early.append((binary, message))
+        else:
+            self._pass(self._upstream, self._client, binary, message)
+
+    def ended(self, code: int, reason: str) -> None:
+        """The owner has closed the connection, or was lost."""
+        if self._client is None:
+            self._ended = code, reason
+        elif code == ABNORMAL:
+            self._client.close(SERVICE_RESTART, _LOST)
+        else:
+            self._client.close(NORMAL if code == NO_STATUS else code, reason)
 
     def _pass(self, source: Socket, sink: Socket, binary: bool, message: bytes) -> None:
         (sink.send_binary if binary else sink.send_text)(message)
@@ -182,27 +189,20 @@ class Relay:
 class _Upstream:
     """The owner's side of a relay. Implements `SocketListener`."""
 
-    def __init__(self, relay: Relay, client: Socket) -> None:
+    def __init__(self, relay: Relay) -> None:
         self._relay = relay
-        self._client = client
-        self._socket: Socket | None = None
 
     def opened(self, socket: Socket) -> None:
-        self._socket = socket
+        socket.pause_reading()
 
     def text(self, message: bytes) -> None:
-        if self._socket is not None:
-            self._relay.back(self._client, self._socket, False, message)
+        self._relay.back(False, message)
 
     def binary(self, message: bytes) -> None:
-        if self._socket is not None:
-            self._relay.back(self._client, self._socket, True, message)
+        self._relay.back(True, message)
 
     def closed(self, code: int, reason: str) -> None:
-        if code == ABNORMAL:
-            self._client.close(SERVICE_RESTART, _LOST)
-        else:
-            self._client.close(NORMAL if code == NO_STATUS else code, reason)
+        self._relay.ended(code, reason)
 
 
 async def _resume(source: Socket, sink: Socket) -> None:

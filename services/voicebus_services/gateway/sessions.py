@@ -2,17 +2,17 @@
 
 import asyncio
 import dataclasses
-import hashlib
+import json
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import structlog
 from ulid_transform import ulid_now
 
+from voicebus.adapters.redis.journal import RedisJournal
 from voicebus.adapters.sockets import INTERNAL_ERROR, NORMAL, POLICY_VIOLATION
 from voicebus.agents.author import SessionAuthor
 from voicebus.agents.context import RunContextWrapper
@@ -24,7 +24,8 @@ from voicebus.agents.targets import Targets
 from voicebus.contracts.tools import ToolRegistration
 from voicebus.engine.client_view import OpenAIClientView
 from voicebus.engine.config import AgentSpec, Face, Recovering, SessionConfig
-from voicebus.engine.inputs import End, Input, Trouble
+from voicebus.engine.inputs import Input, Trouble
+from voicebus.engine.keeping import Kept
 from voicebus.engine.session import Session
 from voicebus.engine.settings import merge
 from voicebus.errors import StaleOwnerError, UserError, VoicebusError
@@ -38,8 +39,10 @@ from voicebus_services.gateway.admission import Admission, Ticket
 from voicebus_services.gateway.bounds import BoundedFace, Bounds
 from voicebus_services.gateway.faces.base import DRAINED, SessionFace
 from voicebus_services.gateway.faces.recorded import Recorded
+from voicebus_services.gateway.held import Held, Inherited, JoinedCall
 from voicebus_services.gateway.hooked import HookedFace
 from voicebus_services.gateway.models import Models
+from voicebus_services.gateway.remembering import digest, remembered
 from voicebus_services.gateway.tracing import session_traceparent
 from voicebus_services.http import ProblemError
 from voicebus_services.settings import GatewaySettings
@@ -47,6 +50,7 @@ from voicebus_services.settings import GatewaySettings
 log = get_logger(__name__)
 
 _TAKEN_OVER: Final = 4409
+_LOST: Final = "taken_over"
 
 # What a drained session may still take to write its last records and close its sockets.
 _LAST_WORDS_S: Final = 10.0
@@ -57,51 +61,6 @@ Recall = Callable[[str, int, int], Awaitable[Sequence[Recorded]]]
 """Recorded events of a session above a `seq` up to another, from Redis."""
 
 
-@dataclass(frozen=True, slots=True)
-class JoinedCall:
-    """A call that a session joins: the way to it, its model, and what its client has set."""
-
-    connector: ModelConnector
-    model: str
-    settings: Mapping[str, Any]
-
-
-@dataclass
-class Held:
-    """One session: who talks, since when, and the task that runs it. `unfit`: why its context is none."""
-
-    id: str
-    face: SessionFace
-    context: RunContextWrapper[Any]
-    author: SessionAuthor
-    hooks: HookRunner
-    started_at: datetime
-    first_agent: str
-    seed: tuple[Mapping[str, Any], ...] = ()
-    call: "JoinedCall | None" = None
-    tools: LocalTools | None = None
-    bounded: BoundedFace | None = None
-    begun: asyncio.Event = field(default_factory=asyncio.Event)
-    task: asyncio.Task[None] | None = None
-    leaving: str = HANGUP
-    unfit: str | None = None
-
-    @property
-    def tenant(self) -> str:
-        return self.face.principal.tenant
-
-    def stop(self, reason: str) -> None:
-        """End the conversation, also one whose model is being dialled; nothing to do where it has ended."""
-        driver = self.face.driver
-        if driver is not None and driver.live:
-            driver.feed(End(reason))
-        elif self.task is not None and (driver is None or not driver.ended):
-            self.leaving = reason
-            if driver is not None:
-                driver.leaving = reason
-            self.task.cancel()
-
-
 class Sessions:
     """Implements `Host` for the faces. Each session has its ticket of `admission`; none begins once a drain began."""
 
@@ -110,6 +69,7 @@ class Sessions:
         settings: GatewaySettings,
         targets: Targets,
         bus: Bus,
+        journal: RedisJournal,
         models: Mapping[str, Models],
         *,
         registered: Registered,
@@ -119,6 +79,7 @@ class Sessions:
         self._settings = settings
         self._targets = targets
         self._bus = bus
+        self._journal = journal
         self._models = models
         self._registered = registered
         self._recall = recall
@@ -181,7 +142,9 @@ class Sessions:
             SharedContext(RunContextWrapper(context), self._targets.configs[face.agent].get("context_model"))
         except UserError as error:
             raise ProblemError(422, "invalid_context", str(error)) from error
-        held = self._begin(face, context, tuple(history))
+        return await self._until_begun(self._begin(face, context, tuple(history)))
+
+    async def _until_begun(self, held: Held) -> bool:
         begun = asyncio.create_task(held.begun.wait(), name=f"begun-{held.id}")
         try:
             if held.task is not None:
@@ -234,6 +197,22 @@ class Sessions:
             raise RuntimeError("a session was begun without its task")
         return held.task
 
+    async def go_on(self, face: SessionFace, inherited: Inherited) -> bool:
+        """Go on with a session that another gateway began and this one has taken; False where that cannot be.
+
+        The face knows its session, its token and what was recorded.
+
+        Raises:
+            RuntimeError: it is held here already, or there is no room for it.
+        """
+        state = inherited.left.state
+        if face.session in self._held or self._draining:
+            raise RuntimeError(f"session {face.session} cannot go on here")
+        given = json.loads(state["context"]) if "context" in state else None
+        return await self._until_begun(
+            self._hold(face, given, (), face.session, None, inherited, first_agent=state.get("first_agent"))
+        )
+
     def _begin(self, face: SessionFace, given: Any, seed: tuple[Mapping[str, Any], ...]) -> Held:
         return self._hold(face, given, seed, ulid_now())
 
@@ -244,19 +223,26 @@ class Sessions:
         seed: tuple[Mapping[str, Any], ...],
         session: str,
         call: JoinedCall | None = None,
+        inherited: Inherited | None = None,
+        *,
+        first_agent: str | None = None,
     ) -> Held:
         if face.ticket is None or face.ticket.released:
             raise RuntimeError("a session begins that was not admitted")
         face.ticket.used = True
         context: RunContextWrapper[Any] = RunContextWrapper(given)
         unfit: str | None = None
+        first_agent = first_agent or face.agent
         try:
-            author, hooks = self._program(session, face, context, is_call=call is not None)
+            author, hooks = self._program(session, face, context, first_agent, is_call=call is not None)
         except UserError as error:  # its run config was checked at the start, so it is the context
             unfit = str(error)
-            author, hooks = self._program(session, face, RunContextWrapper({}), is_call=False, declared=False)
-        held = Held(session, face, context, author, hooks, datetime.now(UTC), face.agent, seed, call, unfit=unfit)
-        face.session, face.token = held.id, secrets.token_urlsafe(32)
+            author, hooks = self._program(
+                session, face, RunContextWrapper({}), first_agent, is_call=False, declared=False
+            )
+        held = Held(session, face, context, author, hooks, datetime.now(UTC), first_agent, seed, call, inherited)
+        held.unfit = unfit
+        face.session, face.token = held.id, face.token or secrets.token_urlsafe(32)
         self._held[held.id] = held
         metrics.SESSIONS_ACTIVE.set(len(self._held))
         held.task = asyncio.create_task(self._run(held), name=f"session-{held.id}")
@@ -280,8 +266,11 @@ class Sessions:
     def lost(self, error: StaleOwnerError) -> None:
         """Another process owns this session now: stop serving it."""
         held = self._held.get(error.session)
-        if held is not None:
+        if held is not None and not held.is_lost and error.current > held.epoch:
+            log.warning("another gateway has taken a session over", session=held.id, epoch=error.current)
+            self._journal.disown(held.id)
             held.face.close(_TAKEN_OVER, "taken over elsewhere")
+            held.lose(_LOST)
 
     async def drain(self, timeout_s: float) -> None:
         """Take no more, wait for those in hand, and end those that are left after `timeout_s`."""
@@ -316,10 +305,12 @@ class Sessions:
                     face.refuse("invalid_context", held.unfit, POLICY_VIOLATION)
                     return
                 config = await self._configure(held)
-                metrics.SESSIONS_STARTED.inc()
-                log.info("session begins", face=config.face.value, model=config.model)
+                if held.inherited is None:
+                    metrics.SESSIONS_STARTED.inc()
+                    log.info("session begins", face=config.face.value, model=config.model)
                 try:
                     driver = await self._drive(held, config, traceparent)
+                    # One that goes on is live in the next turn of the loop, before anybody who waits for this runs.
                     held.begun.set()
                     reached = self._models[held.first_agent].connectors
                     connectors = reached if held.call is None else (held.call.connector,)
@@ -355,7 +346,7 @@ class Sessions:
                     await held.author.aclose()
 
     async def _configure(self, held: Held) -> SessionConfig:
-        agent = await held.author.begin(self._targets.agents[held.first_agent])
+        agent = await self._agent(held)
         if held.call is not None:
             agent = dataclasses.replace(agent, session=merge(agent.session, held.call.settings))
         run_config = self._targets.configs[held.first_agent]
@@ -376,7 +367,22 @@ class Sessions:
             models=self._models[held.first_agent].names(model) if held.call is None else (),
             renewal_ms=round(self._settings.model_renewal_margin.total_seconds() * 1000),
             dead_air_ms=round(self._settings.dead_air_timeout.total_seconds() * 1000),
+            keeps=held.face.kind is Face.NATIVE,
         )
+
+    async def _agent(self, held: Held) -> AgentSpec:
+        """The agent in charge.
+
+        Raises:
+            UserError: it cannot be honoured, or is not deployed here.
+        """
+        if held.inherited is None:
+            return await held.author.begin(self._targets.agents[held.first_agent])
+        name, kept = held.inherited.left.state["agent"], held.inherited.kept
+        agent = self._targets.agents.get(name)
+        if agent is None:
+            raise UserError(f"agent {name!r} of a session that was taken over is not deployed here")
+        return await (held.author.begin if kept.work.get("first") else held.author.update)(agent)
 
     def _model(self, held: Held, agent: AgentSpec) -> str:
         if held.call is not None:
@@ -392,11 +398,20 @@ class Sessions:
             "agent": config.agent.name,
             "face": config.face.value,
             "model": config.model,
-            "token_hash": hashlib.sha256(face.token.encode()).hexdigest(),
+            "token_hash": digest(face.token),
+            "first_agent": held.first_agent,
+            "principal": remembered(face.principal),
+            "ticket": "" if face.ticket is None else face.ticket.id,
         }
         if (shared := held.author.unsaved_context()) is not None:
             state["context"] = shared
-        epoch = await self._bus.journal.open(held.id, state=state)
+        kept: Kept | None = None
+        if held.inherited is None:
+            epoch = await self._journal.open(held.id, state=state)
+        else:
+            kept, epoch = await self._with_agents(held), held.inherited.left.epoch
+            self._journal.adopt(held.id, held.inherited.left.state)
+        held.epoch = epoch
 
         def feed(event: Input) -> None:
             if face.driver is not None:
@@ -410,13 +425,24 @@ class Sessions:
             guardrails=RemoteChecks(self._bus.guardrails, along),
         )
         view = OpenAIClientView(config) if config.face is Face.OPENAI else None
-        engine = Session(config, now=self._bus.clock.monotonic(), view=view)
+        engine = Session(config, now=self._bus.clock.monotonic(), view=view, kept=kept)
         held.bounded = BoundedFace(face, self._bounds(face.principal.limits), feed, face.signs_of_life)
         told = HookedFace(held.bounded, held.hooks, held.author, held.context)
         face.driver = SessionDriver(
             engine, config, SessionRef(held.id, epoch, traceparent), bus, told, author=held.author
         )
+        face.driver.last_seq = 0 if kept is None else kept.seq
         return face.driver
+
+    async def _with_agents(self, held: Held) -> Kept:
+        """What is inherited, with the agents that the calls without an answer were made for."""
+        if held.inherited is None:
+            raise RuntimeError("the session began here")
+        kept = held.inherited.kept
+        names = {row[1] for row in kept.work.get("batches", ())} | {row[4] for row in kept.work.get("calls", ())}
+        names -= {held.inherited.left.state["agent"]}
+        found = {name: self._targets.agents[name] for name in names if name in self._targets.agents}
+        return dataclasses.replace(kept, agents={name: await held.author.update(found[name]) for name in found})
 
     def _bounds(self, limits: Limits) -> Bounds:
         settings = self._settings
@@ -431,12 +457,13 @@ class Sessions:
         session: str,
         face: SessionFace,
         context: RunContextWrapper[Any],
+        first_agent: str,
         *,
         is_call: bool,
         declared: bool = True,
     ) -> tuple[SessionAuthor, HookRunner]:
         """The program's side of a session: who answers for its agents, and its hooks."""
-        run_config = self._targets.configs[face.agent]
+        run_config = self._targets.configs[first_agent]
         if not declared:
             run_config = {**run_config, "context_model": None}
 
@@ -463,7 +490,7 @@ class Sessions:
             held.face.ticket.release()
         metrics.SESSIONS_ACTIVE.set(len(self._held))
         grace_s = self._settings.resume_grace.total_seconds()
-        if held.begun.is_set() and not self._draining and grace_s:
+        if held.begun.is_set() and not self._draining and grace_s and not held.is_lost:
             # A client that was away at the end may still ask how it came.
             held.face.retire()
             self._left[held.id] = held.face

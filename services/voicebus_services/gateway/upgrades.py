@@ -15,13 +15,14 @@ from voicebus.telemetry.logging import get_logger
 from voicebus_services.access.authenticator import Authenticator, Presented
 from voicebus_services.access.principal import Principal
 from voicebus_services.gateway.admission import RETRY_AFTER_S
+from voicebus_services.gateway.elsewhere import Elsewhere
 from voicebus_services.gateway.faces import native, openai
-from voicebus_services.gateway.faces.base import ClosingListener
+from voicebus_services.gateway.faces.base import ClosingListener, SessionFace
 from voicebus_services.gateway.faces.metered import Client, Metered
 from voicebus_services.gateway.faces.native_address import Wishes, wishes
 from voicebus_services.gateway.faces.native_connection import NativeConnection, Observer
 from voicebus_services.gateway.faces.openai_address import CLOSE_CODE, unserved
-from voicebus_services.gateway.relaying import RELAYED, Peers, Relay
+from voicebus_services.gateway.relaying import RELAYED, Relay
 from voicebus_services.gateway.sessions import Sessions
 from voicebus_services.http import ProblemError, asker
 
@@ -41,6 +42,7 @@ _FULL: Final = 4429
 
 _BAD_ORIGIN: Final = "pages of this origin are not served here"
 _NO_SESSION: Final = "there is no such session, or it has ended, or its gateway is gone"
+_SILENT: Final = "the gateway that holds the session does not answer now; try again shortly"
 _NO_BUS: Final = "it cannot be looked up now which gateway holds the session; try again shortly"
 _BAD_TOKEN: Final = "this is not the session's token"  # noqa: S105 - a sentence
 _NO_MANAGER: Final = "a client secret opens sessions; use the session's token, or an API key, to observe one"
@@ -62,7 +64,7 @@ class Doorkeeper:
         sessions: Sessions,
         targets: Targets,
         access: Authenticator,
-        peers: Peers,
+        others: Elsewhere,
         clock: Clock,
         *,
         grace_s: float,
@@ -71,7 +73,7 @@ class Doorkeeper:
         self._sessions = sessions
         self._targets = targets
         self._access = access
-        self._peers = peers
+        self._others = others
         self._clock = clock
         self._grace_s = grace_s
         self._traffic = traffic
@@ -168,7 +170,10 @@ class Doorkeeper:
             return self._turned_away(upgrade, "origin_not_allowed", _BAD_ORIGIN, POLICY_VIOLATION)
         face = self._sessions.find(session)
         if face is None and RELAYED not in upgrade.headers:
-            return await self._relay(upgrade, session)
+            found = await self._elsewhere(upgrade, session)
+            if isinstance(found, Accept):
+                return found
+            face = found
         if not isinstance(face, native.NativeFace):
             return self._turned_away(upgrade, "unknown_session", _NO_SESSION, _UNKNOWN_SESSION)
         if not face.knows(query.get("token", "")):
@@ -198,23 +203,27 @@ class Doorkeeper:
         size = principal.limits.message_bytes or self._traffic.max_message_bytes
         return Accept(Metered(client, rate), _selected(upgrade), max_message=size, unused=unused)
 
-    async def _relay(self, upgrade: Upgrade, session: str) -> Accept:
-        """A client of a session that another gateway holds, which decides about it; its credential goes along."""
+    async def _elsewhere(self, upgrade: Upgrade, session: str) -> Accept | SessionFace:
+        """A session that is not held here: the session, where it goes on here now, else what its client is told."""
         if "token" not in upgrade.query:
             try:
                 await self._authenticate(upgrade)
             except ProblemError as problem:
                 return self._not_known(upgrade, problem)
         try:
-            async with asyncio.timeout(DECISION_TIMEOUT_S):
-                peer = await self._peers.holding(session)
-        except (BusError, TimeoutError) as error:
+            found = await self._others.find(session, upgrade.query, _presented(upgrade).credential)
+        except ProblemError as problem:
+            close_code = POLICY_VIOLATION if problem.status == 403 else TRY_AGAIN_LATER
+            return self._turned_away(upgrade, problem.code, str(problem), close_code)
+        except TimeoutError:
+            return self._turned_away(upgrade, "owner_silent", _SILENT, TRY_AGAIN_LATER)
+        except BusError as error:
             log.warning("a session's gateway is not known", session=session[:64], error=str(error))
             return self._turned_away(upgrade, "bus_unavailable", _NO_BUS, TRY_AGAIN_LATER)
-        if peer is None:
-            return self._turned_away(upgrade, "unknown_session", _NO_SESSION, _UNKNOWN_SESSION)
-        relay = Relay(self._peers, peer, upgrade.query, _presented(upgrade).credential)
-        return Accept(relay, _selected(upgrade), max_message=self._traffic.max_message_bytes)
+        if isinstance(found, Relay):
+            limit = self._traffic.max_message_bytes
+            return Accept(found, _selected(upgrade), max_message=limit, unused=found.unused)
+        return found or self._turned_away(upgrade, "unknown_session", _NO_SESSION, _UNKNOWN_SESSION)
 
     def _not_known(self, upgrade: Upgrade, problem: ProblemError) -> Accept:
         close_code = INTERNAL_ERROR if problem.status >= 500 else POLICY_VIOLATION

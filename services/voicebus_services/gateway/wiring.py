@@ -27,9 +27,11 @@ from voicebus.adapters.redis.records import RedisRecords
 from voicebus.adapters.redis.refusals import OpenCircuits
 from voicebus.adapters.redis.registry import ToolRegistry
 from voicebus.adapters.redis.replication import MasterWatch
+from voicebus.adapters.redis.takeover import RedisTakeover
 from voicebus.adapters.sockets.uvicorn_upgrade import upgrade_hook
 from voicebus.agents.mcp.server import Joined
 from voicebus.agents.targets import Targets, load_targets
+from voicebus.contracts.envelope import Entry
 from voicebus.contracts.streams import Keys
 from voicebus.contracts.tools import ToolRegistration
 from voicebus.errors import StaleOwnerError, TargetError
@@ -42,11 +44,13 @@ from voicebus_services.access.wiring import Credentials, open_access
 from voicebus_services.gateway.admission import Admission, Rules
 from voicebus_services.gateway.app import Served, build_app
 from voicebus_services.gateway.calling import Calling
+from voicebus_services.gateway.elsewhere import Elsewhere
 from voicebus_services.gateway.models import Reached, models
 from voicebus_services.gateway.reachable import reachable
 from voicebus_services.gateway.recorded import Recall
 from voicebus_services.gateway.relaying import Peers
 from voicebus_services.gateway.sessions import Sessions
+from voicebus_services.gateway.takeover import Takeover
 from voicebus_services.gateway.upgrades import Doorkeeper, Traffic
 from voicebus_services.http import serving
 from voicebus_services.settings import GatewaySettings
@@ -148,12 +152,21 @@ async def _gateway(
     gateway = new_incarnation()
     outbox = Outbox(redis, clock, service="gateway")
     commands = RedisCommands(redis, outbox, clock, keys, gateway)
-    inbox = RedisInbox(
-        redis, keys, gateway, commands=commands, on_reachable=lambda reached: health.set("redis", reached)
-    )
 
     def lost(error: StaleOwnerError) -> None:
         sessions.lost(error)
+
+    def taken(entry: Entry) -> None:
+        lost(StaleOwnerError(entry.session, epoch=entry.epoch - 1, current=entry.epoch))
+
+    inbox = RedisInbox(
+        redis,
+        keys,
+        gateway,
+        commands=commands,
+        on_taken=taken,
+        on_reachable=lambda reached: health.set("redis", reached),
+    )
 
     journal = RedisJournal(redis, clock, keys, owner=gateway, on_stale=lost)
     masters = MasterWatch(redis, service="gateway")
@@ -188,7 +201,14 @@ async def _gateway(
     )
     admission = Admission(redis, keys, rules, on_change=lambda room: health.set("room", room))
     sessions = Sessions(
-        settings, targets, bus, reached.of_agent, registered=offers.current, recall=recall, admission=admission
+        settings,
+        targets,
+        bus,
+        journal,
+        reached.of_agent,
+        registered=offers.current,
+        recall=recall,
+        admission=admission,
     )
     peers = Peers(SessionOwners(redis, keys), gateway, certificate=settings.tls_cert)
     directory = SessionDirectory(redis, keys, clock, resume_grace_s=grace.total_seconds())
@@ -221,7 +241,10 @@ async def _gateway(
             ),
         )
         traffic = Traffic(settings.max_messages_per_second, settings.max_message_bytes)
-        door = Doorkeeper(sessions, targets, access, peers, clock, grace_s=grace.total_seconds(), traffic=traffic)
+        taking = RedisTakeover(redis, keys, clock, gateway)
+        takeover = Takeover(sessions, admission, taking, outbox, clock, keys, gateway, grace_s=grace.total_seconds())
+        others = Elsewhere(sessions, peers, takeover)
+        door = Doorkeeper(sessions, targets, access, others, clock, grace_s=grace.total_seconds(), traffic=traffic)
         upgrades = upgrade_hook(door.decide)
         server = await stack.enter_async_context(
             serving(app, host=settings.http_host, port=settings.http_port, certificate=certificate, ws=upgrades)

@@ -238,6 +238,8 @@ class NativeLink:
         kind = event["type"]
         if kind in _GREETINGS and "token" in event:
             self.session, self.token = str(event["session"]), str(event["token"])
+            # Less than was read where a gateway died before it had written that: those numbers are given again.
+            self.seq = int(event.get("from_seq", self.seq))
         elif kind == "session_ended":
             self._over = True
         elif kind in ("ack", "error") and event.get("id") is not None:

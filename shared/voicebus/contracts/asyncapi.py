@@ -44,6 +44,7 @@ _TYPES: Final[Mapping[str, type[Message]]] = {
     guardrails.GUARDRAIL_VERDICT: guardrails.GuardrailVerdict,
     commands.SESSION_COMMAND: commands.SessionCommand,
     commands.SESSION_ANSWER: commands.SessionAnswer,
+    commands.SESSION_TAKEN: commands.SessionTaken,
     **{kind.value: model for kind, model in EVENTS.items()},
 }
 RECORDED: Final = frozenset(kind.value for kind in EVENTS)
@@ -71,6 +72,7 @@ _CHANNELS: Final[Mapping[str, _Channel]] = {
             guardrails.GUARDRAIL_VERDICT,
             commands.SESSION_COMMAND,
             commands.SESSION_ANSWER,
+            commands.SESSION_TAKEN,
         ),
         {"gateway": "The id of one incarnation of a gateway."},
     ),
@@ -99,6 +101,7 @@ _OPERATIONS: Final[Sequence[tuple[str, str, str, tuple[str, ...], str]]] = (
     ("answerCheck", "send", "inbox", (guardrails.GUARDRAIL_VERDICT,), "It answers with its verdict."),
     ("commandSession", "send", "inbox", (commands.SESSION_COMMAND,), "Anybody asks a session's owner for something."),
     ("receiveAnswer", "receive", "inbox", (commands.SESSION_ANSWER,), "Whoever asked learns what came of it."),
+    ("receiveTaken", "receive", "inbox", (commands.SESSION_TAKEN,), "An owner that slept learns that it is none now."),
     ("readEvents", "receive", "events", tuple(sorted(RECORDED)), "An archiver reads what happened."),
 )
 

@@ -9,6 +9,7 @@ from voicebus.contracts.journal import DecidedBy
 
 SESSION_COMMAND: Final = "session.command"
 SESSION_ANSWER: Final = "session.answer"
+SESSION_TAKEN: Final = "session.taken"
 
 
 class SessionCommand(Message):
@@ -41,3 +42,9 @@ class SessionAnswer(Message):
 
     command_id: str
     error: CommandFailure | None = None
+
+
+class SessionTaken(Message):
+    """To the owner that a session had: `gateway` owns it now, at the entry's epoch."""
+
+    gateway: str

@@ -66,6 +66,16 @@ class Approvals:
         else:
             self._run(call)
 
+    def resume(self, call: Call, passed_ms: int) -> None:
+        """A person has been asked already, so long ago."""
+        call.stage = Stage.ASKING
+        if call.approval_timeout_ms is not None:
+            self._out.set_timer(CALL_TIMER + call.id, max(0, call.approval_timeout_ms - passed_ms) / 1000)
+
+    def remember(self, tool: str, *, approved: bool, message: str | None) -> None:
+        """A person has decided for all further calls of a tool."""
+        self._sticky[tool] = _Sticky(approved, message)
+
     def vetted(self, call: Call, answer: CallVetted) -> None:
         """The author's side has answered."""
         self._out.cancel_timer(CALL_TIMER + call.id)
@@ -97,14 +107,14 @@ class Approvals:
         self._heard(call)
         self._record(call, approved=True, always=word.always, message=None, by=word.by)
         if word.always:
-            self._sticky[call.name] = _Sticky(approved=True)
+            self.remember(call.name, approved=True, message=None)
         self._decided(call, _Sticky(approved=True))
 
     def reject(self, call: Call, word: Reject) -> None:
         self._heard(call)
         self._record(call, approved=False, always=word.always, message=word.message, by=word.by)
         if word.always:
-            self._sticky[call.name] = _Sticky(approved=False, message=word.message)
+            self.remember(call.name, approved=False, message=word.message)
         self._refuse(call, word.message, "rejected")
 
     def _heard(self, call: Call) -> None:

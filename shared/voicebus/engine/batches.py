@@ -70,6 +70,27 @@ class Batches:
             batch.ended = True
             self._settle(response, batch)
 
+    @property
+    def is_any_open(self) -> bool:
+        """Whether something is still to be answered, or asked, of any response."""
+        return bool(self._batches)
+
+    def kept(self) -> list[list[object]]:
+        """What is to be asked after the calls of each response, for `restore`."""
+        return [
+            [response.id, response.agent.name, response.continues, batch.fresh, batch.urgent, batch.asked]
+            for response, batch in self._batches.items()
+        ]
+
+    def restore(self, response: Response, *, fresh: bool, urgent: bool, asked: bool) -> None:
+        """A response of another owner's, which has ended, with what is to be asked; its calls are added behind it."""
+        self._batches[response] = _Batch(ended=True, fresh=fresh, urgent=urgent, asked=asked)
+
+    def settle(self) -> None:
+        """All is restored: ask what is to be asked by now."""
+        for response, batch in list(self._batches.items()):
+            self._settle(response, batch)
+
     def has(self, response: Response) -> bool:
         """Whether the response has made calls that are not all settled."""
         return response in self._batches

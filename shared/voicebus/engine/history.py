@@ -60,7 +60,7 @@ class History:
     An item is replaced when it changes, never changed in place: what went out in an event stays as it was.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, keeps: bool = False) -> None:
         self._items: dict[str, dict[str, Any]] = {}
         # Their ids in order, and the items in the same order.
         self._order: list[str] = []
@@ -73,6 +73,31 @@ class History:
         self._saying: tuple[str, int, str] | None = None
         self._deltas: list[str] = []
         self._unread = 0
+        # Whose item, or whose place, has changed since `take_changed`; what is being said changes silently. None where
+        # nobody asks.
+        self._changed: set[str] | None = set() if keeps else None
+
+    def restore(self, items: Sequence[dict[str, Any]]) -> None:
+        """These are the items, as another owner of the session has kept them."""
+        for item in items:
+            self._insert(len(self._order), item)
+
+    @property
+    def saying(self) -> str | None:
+        """The item of which something was said that nobody has looked at."""
+        return None if self._saying is None else self._saying[0]
+
+    def take_changed(self) -> set[str]:
+        """The ids of items that are new, gone or others since this was asked last."""
+        changed = self._changed or set()
+        if changed:
+            self._changed = set()
+        return changed
+
+    def before(self, item_id: str) -> str | None:
+        """The item in front of this one, None for the first."""
+        place = self._order.index(item_id)
+        return self._order[place - 1] if place else None
 
     def hide(self, item_id: str) -> None:
         """The session makes this item itself; it is no part of the conversation that people see."""
@@ -143,6 +168,8 @@ class History:
     def reset(self, items: Sequence[dict[str, Any]]) -> bool:
         """These are the items now; False where they were before."""
         before = self.json()
+        for item_id in self._order:
+            self._mark(item_id)
         self._items, self._sizes, self._size = {}, {}, 0
         self._order, self._shown = [], []
         previous: str | None = None
@@ -172,6 +199,7 @@ class History:
     def _insert(self, place: int, item: dict[str, Any]) -> None:
         self._order.insert(place, item["item_id"])
         self._shown.insert(place, item)
+        self._moved(place + 1)
         self._keep(item)
 
     def _replace(self, item: dict[str, Any]) -> None:
@@ -184,6 +212,7 @@ class History:
         """Store an item that has its place in the order, and make room for it."""
         item_id, size = item["item_id"], _size(item)
         self._items[item_id] = item
+        self._mark(item_id)
         self._size += size - self._sizes.get(item_id, 0)
         self._sizes[item_id] = size
         while len(self._order) > _MAX_ITEMS or (self._size > _MAX_CHARS and len(self._order) > 1):
@@ -260,8 +289,19 @@ class History:
         del self._items[item_id]
         place = self._order.index(item_id)
         del self._order[place], self._shown[place]
+        self._mark(item_id)
+        self._moved(place)
         self._size -= self._sizes.pop(item_id, 0)
         return True
+
+    def _moved(self, place: int) -> None:
+        """Another item stands in front of the one at this place."""
+        if place < len(self._order):
+            self._mark(self._order[place])
+
+    def _mark(self, item_id: str) -> None:
+        if self._changed is not None:
+            self._changed.add(item_id)
 
     def _message(self, item: Mapping[str, Any], old: Mapping[str, Any] | None) -> dict[str, Any]:
         role = wire.text(item, "role") or (old["role"] if old is not None and old["type"] == "message" else "")

@@ -49,6 +49,12 @@ class Outbox:
         tail = "".join(character for character in session if character.isalnum())[-14:]
         self._prefix = f"{OWN_PREFIX}{tail}_"
 
+    def restore(self, *, seq: int, epoch: int, elapsed_s: float) -> None:
+        """Go on where another owner has stopped, with ids that it cannot have used."""
+        self._seq = seq
+        self._started = self.now - elapsed_s
+        self._prefix = f"{self._prefix}{epoch}_"
+
     def begin(self, now: float) -> None:
         """A new input came at `now` (s)."""
         self.now = now
@@ -61,6 +67,10 @@ class Outbox:
     def ms(self, moment: float | None = None) -> int:
         """`moment` (default: now) as ms since the session started."""
         return max(0, round(((self.now if moment is None else moment) - self._started) * 1000))
+
+    def moment(self, ms: float) -> float:
+        """The moment (s) that was `ms` after the session's start."""
+        return self._started + ms / 1000
 
     def mint(self) -> str:
         """A new id, the same one for the same inputs."""

@@ -39,6 +39,12 @@ class DropLink(Struct, frozen=True):
     """The socket in use is of no use any more: close it. Audio waits for the next one."""
 
 
+class Keep(Struct, frozen=True):
+    """Fields of the session's state that are others now: what its next owner needs (`keeping.py`)."""
+
+    fields: Mapping[str, str]
+
+
 class SwitchLink(Struct, frozen=True):
     """From now on the spare socket is the one in use; the other is closed."""
 
@@ -256,6 +262,7 @@ Output = (
     | Dial
     | DropLink
     | SwitchLink
+    | Keep
     | ReleaseAudio
     | ForwardAudio
     | HoldInput

@@ -79,7 +79,7 @@ class Parts:
 def assemble(config: SessionConfig, now: float, view: ClientView | None) -> Parts:
     out = Outbox(config.session, config.face, now)
     settings = Settings(out, config.model, config.agent, config.transport)
-    history = History()
+    history = History(keeps=config.keeps)
     playback = PlaybackTracker(bytes_per_ms(settings.effective), tracked=config.tracked_playback)
     transcript = Transcript(out, playback, elsewhere=config.face is Face.SIDEBAND)
     turns = Turns(out, config.create_timeout_ms / 1000, lambda: settings.agent, config.transport)

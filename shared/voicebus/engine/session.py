@@ -7,7 +7,7 @@ modules named after their subject for the rest.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 from voicebus.contracts.journal import EventType
 from voicebus.engine import wire
@@ -55,6 +55,7 @@ from voicebus.engine.inputs import (
     UpdateAgent,
     VerdictArrived,
 )
+from voicebus.engine.keeping import Keeper, Kept
 from voicebus.engine.linking import CONFIRM_TIMEOUT, SETUP_TIMEOUT, Linking
 from voicebus.engine.modelerrors import ModelErrors
 from voicebus.engine.modelside import ModelSide
@@ -62,6 +63,7 @@ from voicebus.engine.outputs import ConcealInput, ForwardAudio, Output
 from voicebus.engine.parts import assemble
 from voicebus.engine.programside import ProgramSide
 from voicebus.engine.recovery import TELLING
+from voicebus.engine.restoring import restore
 from voicebus.engine.retooling import Retooling
 from voicebus.engine.state import (
     CONFIRM_TIMER,
@@ -77,19 +79,20 @@ from voicebus.engine.verdicts import Verdicts
 from voicebus.engine.view import ClientView
 from voicebus.errors import UserError
 
-_DEFAULT_FORMAT: Final[Mapping[str, Any]] = {"type": "audio/pcm", "rate": 24000}
-
 
 class Session:
     """A conversation of one client with one model. Call `start` once, then `handle` for everything that happens.
 
-    `view` translates for a client of the OpenAI face and is required there. `now` is monotonic, in s.
+    `view` translates for a client of the OpenAI face and is required there. `now` is monotonic, in s. `kept` is what
+    another owner has left of the session, which goes on then instead of beginning.
 
     Raises:
         UserError: the face lacks its view, or has one that is not its.
     """
 
-    def __init__(self, config: SessionConfig, *, now: float, view: ClientView | None = None) -> None:
+    def __init__(
+        self, config: SessionConfig, *, now: float, view: ClientView | None = None, kept: Kept | None = None
+    ) -> None:
         if (config.face is Face.OPENAI) != (view is not None):
             raise UserError("a session has a client view exactly when its face is the OpenAI one")
         self.state: State = State.CONFIGURING
@@ -102,6 +105,8 @@ class Session:
         self._errors = ModelErrors(self._p)
         self._linking = Linking(self._p, self._model, self._errors, self)
         self._timers = Timers(self._p, self._model, self._verdicts, self._linking.renewal)
+        self._kept = kept
+        self._keeper = Keeper(self._p, kept) if config.keeps else None
 
     @property
     def agent(self) -> AgentSpec:
@@ -119,19 +124,18 @@ class Session:
 
     def start(self) -> list[Output]:
         """The session's first outputs: the model, whose socket is open, gets its settings at once (parity 50, 129)."""
-        session = self._p.settings.effective
-        audio = wire.mapping(session, "audio")
-        formats = {
-            side: dict(wire.mapping(wire.mapping(audio, side), "format")) or dict(_DEFAULT_FORMAT)
-            for side in ("input", "output")
-        }
+        if self._kept is not None:  # as after the loss of a socket: one is dialled
+            restore(self._p, self._kept)
+            self.state = State.RECONNECTING
+            self._linking.recovery.due()
+            return self._finish()
         self._out.record(
             EventType.SESSION_STARTED,
             agent=self.agent.name,
             tenant=self._p.config.tenant,
             model=self._p.config.model,
             face=self._p.config.face.value,
-            audio=formats,
+            audio=self._p.settings.formats,
         )
         if self._p.face is not None:
             self._p.face.agent_changed()
@@ -143,6 +147,11 @@ class Session:
             self._out.set_timer(SETUP_TIMER, SETUP_TIMEOUT)
         else:
             self.go_live()
+        return self._finish()
+
+    def _finish(self, *, said_on: bool = False) -> list[Output]:
+        if self._keeper is not None:
+            self._keeper.settle(said_on=said_on)
         return self._out.take()
 
     def carry_on(
@@ -169,9 +178,11 @@ class Session:
         if self.state is State.CLOSED:
             return []
         self._out.begin(now)
+        said_on = False
         if isinstance(item, ModelEvent):
             # As much, of nearly all text.
-            if self.state is not State.LIVE or not self._model.say_on(item.event):
+            said_on = self.state is State.LIVE and self._model.say_on(item.event)
+            if not said_on:
                 self._read(item)
         elif isinstance(item, ModelAudio):
             known = self.carry_on(item.response_id, item.item_id, item.content_index, item.size, now)
@@ -187,7 +198,7 @@ class Session:
         self._p.background.settle()
         self._p.interludes.settle()
         self._p.dead_air.settle()
-        return self._out.take()
+        return self._finish(said_on=said_on)
 
     def _read(self, item: ModelEvent) -> None:
         """A model's event, in whatever dialect. Where it means several, the last decides whether they are held back."""

@@ -23,6 +23,7 @@ _MERGED: Final = frozenset({"audio", "audio.input", "audio.output"})
 HOSTED: Final = "mcp:"
 # Updates whose answer is waited for; a server that answers none gets there.
 _MAX_UNANSWERED: Final = 64
+_DEFAULT_FORMAT: Final[Mapping[str, Any]] = {"type": "audio/pcm", "rate": 24000}
 # What the model does where nobody has said how turns are detected.
 _DEFAULT_DETECTION: Final[Mapping[str, Any]] = {
     "type": "server_vad",
@@ -179,6 +180,13 @@ class Settings:
         # What the model was told and did not refuse; what it says of itself beside that is never added up.
         self._told: Mapping[str, Any] = self._compose()
         self.effective: Mapping[str, Any] = self._told
+
+    @property
+    def formats(self) -> dict[str, dict[str, Any]]:
+        """The formats of the client's audio: `input` and `output`."""
+        audio = wire.mapping(self.effective, "audio")
+        given = {side: wire.mapping(wire.mapping(audio, side), "format") for side in ("input", "output")}
+        return {side: dict(audio_format or _DEFAULT_FORMAT) for side, audio_format in given.items()}
 
     @property
     def turn_detection(self) -> Mapping[str, Any] | None:

@@ -76,8 +76,8 @@ class ToolCalls:
         self._hide = hide
         self._is_client_tool = is_client_tool
         self._open: dict[str, Call] = {}
-        self._known = KnownCalls(self._open)
-        self._approvals = Approvals(out, run=self._run, refuse=self._refuse)
+        self.known: KnownCalls = KnownCalls(self._open)
+        self.approvals: Approvals = Approvals(out, run=self._run, refuse=self._refuse)
         self.batches: Batches = Batches(turns, config.transport, gone_silent)
         # A model of transport EVENTS tells of its items by itself, also of a call's output.
         self._tells_of_items = config.transport is Transport.WIRE
@@ -89,7 +89,7 @@ class ToolCalls:
     def begin(self, response: Response, item: Mapping[str, Any]) -> None:
         """The model has finished a function call."""
         call_id, name, arguments = wire.text(item, "call_id"), wire.text(item, "name"), wire.text(item, "arguments")
-        spec = _spec(response.agent, name)
+        spec = spec_of(response.agent, name)
         role = "handoff" if isinstance(spec, HandoffSpec) else "function"
         if not self._is_new(call_id, role, name, arguments):
             return
@@ -106,7 +106,7 @@ class ToolCalls:
             elif spec is None:
                 self._unknown(call, None)
             else:
-                self._approvals.enter(call)
+                self.approvals.enter(call)
 
     def begin_hosted(self, response: Response, item: Mapping[str, Any]) -> None:
         """A tool that the model's own side runs is not to run before it is approved."""
@@ -120,13 +120,13 @@ class ToolCalls:
             # A server that no agent of ours named (the program's raw message did): nobody but a person can decide.
             call = Call(item_id, item_id, name, arguments, response, spec or HostedToolSpec(label, {}))
             if self._accepts(call):
-                self._approvals.enter(call)
+                self.approvals.enter(call)
 
     def _is_new(self, call_id: str, role: str, name: str, arguments: str) -> bool:
         if not call_id:
             self._out.error("invalid_call_id", f"The model called {name!r} without a call id.", "model")
             return False
-        same = self._known.meet(call_id, role, name, arguments)
+        same = self.known.meet(call_id, role, name, arguments)
         if same is None:
             return True
         if same:
@@ -162,15 +162,15 @@ class ToolCalls:
 
     def vetted(self, answer: CallVetted) -> None:
         if (call := self._hearing(answer, answer.call_id)) is not None:
-            self._approvals.vetted(call, answer)
+            self.approvals.vetted(call, answer)
 
     def approve(self, word: Approve) -> None:
         if (call := self._hearing(word, word.call_id)) is not None:
-            self._approvals.approve(call, word)
+            self.approvals.approve(call, word)
 
     def reject(self, word: Reject) -> None:
         if (call := self._hearing(word, word.call_id)) is not None:
-            self._approvals.reject(call, word)
+            self.approvals.reject(call, word)
 
     def awaits_decision(self, call_id: str) -> bool:
         """Whether this call waits for a person's word."""
@@ -204,6 +204,37 @@ class ToolCalls:
         self._out.error(_UNKNOWN_TOOL, f"Agent {call.response.agent.name!r} has no tool {call.name!r}.", "model")
         self._conclude(call, Answer(message or f"Tool {call.name} not found", Outcome.ERROR), word="tool_not_found")
 
+    # --- another owner's ------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[Call]:
+        """The calls without an answer."""
+        return iter(self._open.values())
+
+    def resume(self, call: Call, stage: Stage, since_ms: int) -> None:
+        """Go on with a call of another owner's, which has been in this stage since then (ms of the session)."""
+        passed_ms = max(0, self._out.ms() - since_ms)
+        if call.is_background and stage is Stage.RUNNING:
+            self._open[call.id] = call  # the model has its answer
+        else:
+            self._accepts(call)
+        match stage, call.spec:
+            case Stage.RUNNING, ToolSpec(local=True, idempotent=False):
+                # It ran in that owner's process.
+                text = f"The outcome of the tool {call.name} is unknown: it was interrupted, and may have taken effect."
+                call.started_ms = since_ms
+                self._conclude(call, Answer(text, Outcome.UNKNOWN, recorded=True))
+            case Stage.RUNNING, ToolSpec() as tool:
+                call.stage, call.started_ms = stage, since_ms
+                self._send_off(call, tool, max(0, tool.timeout_ms - passed_ms))
+            case Stage.ASKING, ToolSpec():
+                self.approvals.resume(call, passed_ms)
+            case (Stage.WORDING, _) | (_, None):
+                self._unknown(call, None)
+            case _, HandoffSpec() as handoff:
+                self._resolve(call, handoff)
+            case _:
+                self.approvals.enter(call)
+
     # --- it runs --------------------------------------------------------------------------------------
 
     def _dispatch(self, call: Call, tool: ToolSpec) -> None:
@@ -220,6 +251,10 @@ class ToolCalls:
             agent=agent.name,
             started_ms=call.started_ms,
         )
+        self._send_off(call, tool, tool.timeout_ms)
+
+    def _send_off(self, call: Call, tool: ToolSpec, timeout_ms: int) -> None:
+        agent = call.response.agent
         self._out.add(
             DispatchTool(
                 call_id=call.id,
@@ -227,7 +262,7 @@ class ToolCalls:
                 arguments=call.arguments,
                 agent=agent.name,
                 queue=tool.queue,
-                timeout_ms=tool.timeout_ms,
+                timeout_ms=timeout_ms,
                 idempotent=tool.idempotent,
                 local=tool.local,
                 vetted=tool.vetted,
@@ -236,7 +271,7 @@ class ToolCalls:
                 version=tool.version,
             )
         )
-        self._out.set_timer(CALL_TIMER + call.id, tool.timeout_ms / 1000 + _GRACE)
+        self._out.set_timer(CALL_TIMER + call.id, timeout_ms / 1000 + _GRACE)
         self._interludes.started(call)
         if tool.background:
             self._tell_model(call, self._background.started(call))
@@ -282,7 +317,7 @@ class ToolCalls:
             self._give(call, item.output)
             if item.respond:
                 self._turns.request(follows=call.response)
-        elif call is None and item.call_id in self._known:
+        elif call is None and item.call_id in self.known:
             self._out.ignore(f"output of call {item.call_id}, which has been answered")
         else:
             why = "there is no such call" if call is None else "the session answers it by itself"
@@ -293,7 +328,7 @@ class ToolCalls:
         call = self._open[call_id]
         match call.stage, call.spec:
             case ((Stage.VETTING | Stage.ASKING), _):
-                self._approvals.overdue(call)
+                self.approvals.overdue(call)
             case Stage.WORDING, _:
                 self._tell(call, None)
             case _, HandoffSpec(agent=agent):
@@ -456,6 +491,7 @@ class ToolCalls:
         self._background.clear()
 
 
-def _spec(agent: AgentSpec, name: str) -> ToolSpec | HandoffSpec | None:
+def spec_of(agent: AgentSpec, name: str) -> ToolSpec | HandoffSpec | None:
+    """What the agent's function of this name is; None where it has none."""
     handoff = next((one for one in agent.handoffs if one.name == name), None)
     return handoff or next((one for one in agent.tools if one.name == name), None)

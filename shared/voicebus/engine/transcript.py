@@ -6,7 +6,7 @@ after the model has finished. Where the caller is on a call (WebRTC, SIP), it is
 when it begins and ends; it has begun when it says so, and what is not told of counts as heard.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -105,6 +105,49 @@ class Transcript:
         # When the front line will have been heard (s), and what had changed of playback when that was reckoned.
         self._armed: float | None = None
         self._armed_at = 0
+
+    def open_lines(self) -> list[list[Any]]:
+        """The lines that are not recorded yet, for `restore`."""
+        out = self._out
+        return [
+            [
+                line.item_id,
+                line.role,
+                line.agent,
+                out.ms(line.started),
+                out.ms(line.ended) if line.complete else None,
+                line.heard_text if line.cut else None,
+                line.text if line.withheld else None,
+            ]
+            for line in map(self._lines.__getitem__, self._order)
+        ]
+
+    def restore(
+        self, recorded: Mapping[str, str | None], lines: Iterable[Sequence[Any]], texts: Callable[[str], str]
+    ) -> None:
+        """Go on from what another owner has kept: what was recorded, and what was not yet.
+
+        Nobody knows how much of those lines was heard, unless they were cut: all that `texts` tells counts as heard.
+        """
+        for item_id, heard in recorded.items():
+            self._recorded.add(item_id)
+            if heard is not None:
+                self._heard[item_id] = heard
+        trim(self._heard, REMEMBERED)
+        for item_id, role, agent, started_ms, ended_ms, heard, withheld in lines:
+            if item_id in self._recorded:
+                continue
+            started = self._out.moment(started_ms)
+            ended = self._out.now if ended_ms is None else self._out.moment(ended_ms)
+            line = Line(item_id, role, agent, started, ended, complete=True, incomplete=ended_ms is None)
+            line.put(0, texts(item_id) if withheld is None else withheld)
+            line.cut, line.heard_text, line.withheld = heard is not None, heard, withheld is not None
+            if role == "user":
+                line.incomplete = False
+                if not line.text:
+                    self._wordless.add(item_id)
+            self._lines[item_id] = line
+            self._order.append(item_id)
 
     def speech_started(self, item_id: str) -> None:
         self._speech[item_id] = (self._out.now, self._out.now)

@@ -97,6 +97,13 @@ class Turns:
             return False
         return self.awaited or (self._outstanding is not None and not self._outstanding.withdrawn)
 
+    @property
+    def owes(self) -> bool:
+        """Whether an answer is to come that has not begun; an interlude is none."""
+        create = self._outstanding
+        is_asked = create is not None and not (create.withdrawn or create.interlude)
+        return self.awaited or bool(self._waiting) or is_asked
+
     def ask(self) -> None:
         """Ask for the answer that the model should have begun by itself, unless one was asked for."""
         awaited, self.awaited = self.awaited, False

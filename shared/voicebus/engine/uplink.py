@@ -88,6 +88,17 @@ class Uplink:
         items = [wire.mapping(event, "item") for event in (*self._unconfirmed, *self._waiting)]
         return [item for item in items if wire.text(item, "type") == "message" and wire.text(item, "role") == "user"]
 
+    def said(self) -> list[Event]:
+        """What the user has typed and the model has not confirmed, in order, for `restore`."""
+        creates = (event for event in (*self._unconfirmed, *self._waiting) if event["type"] == _CREATE)
+        return [event for event in creates if wire.text(wire.mapping(event, "item"), "role") == "user"]
+
+    def restore(self, said: Sequence[Event]) -> None:
+        """There is no socket yet, and this waits for it."""
+        self.open = False
+        for event in said:
+            self._keep(event)
+
     # --- to the model ---------------------------------------------------------------------------------
 
     def outgoing(self, event: Event) -> Sequence[Event]:

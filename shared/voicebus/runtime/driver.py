@@ -6,7 +6,7 @@ engine sees one thing at a time and outputs keep their order. An exception ends 
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
 from voicebus.contracts.journal import ErrorRecorded, EventType, SessionEnded
@@ -16,7 +16,6 @@ from voicebus.engine.inputs import (
     End,
     Input,
     LinkLost,
-    ModelEvent,
     ModelMalformed,
     Reject,
 )
@@ -28,8 +27,8 @@ from voicebus.engine.outputs import (
     ForwardAudio,
     HoldInput,
     Ignored,
+    Keep,
     Observe,
-    Output,
     Record,
     ReturnInputs,
     SetTimer,
@@ -43,7 +42,7 @@ from voicebus.runtime.arrivals import Arrivals
 from voicebus.runtime.inline import CALL_GOES_ON, InlineCalls, call_of
 from voicebus.runtime.jobs import Jobs
 from voicebus.runtime.modelside import ModelSide, jitter
-from voicebus.runtime.reading import audio_input, read_event
+from voicebus.runtime.reading import audio_input, known_of, read_event
 from voicebus.runtime.surroundings import Author, Bus, ClientFace, Engine, ModelTap
 from voicebus.runtime.timers import Timers
 from voicebus.runtime.workside import WorkSide
@@ -99,6 +98,7 @@ class SessionDriver:
         self._reason = "error"
         self._started_at = 0.0
         self.last_seq: int = 0
+        """The last recorded event; set before `run` where another owner has recorded some."""
         self.leaving = HANGUP
         """Why the session ends where `run` is cancelled."""
         self._perform: dict[type, Callable[[Any], None]] = {
@@ -113,6 +113,7 @@ class SessionDriver:
             Record: self._record,
             SetTimer: self._timers.set,
             CancelTimer: self._timers.cancel,
+            Keep: lambda output: self.note(output.fields),
             Observe: self._observe,
             Ignored: self._ignored,
             Close: self._close,
@@ -154,11 +155,15 @@ class SessionDriver:
     async def run(self, *connectors: ModelConnector) -> str:
         """Dial the model and start, unless that was done, converse until the end, clean up. Returns why it ended.
 
-        A model that cannot be reached is a session that ended: it is recorded and the client is told.
+        A model that cannot be reached is a session that ended: it is recorded and the client is told. A session that
+        another owner began (`last_seq` was set) goes on at once, and dials by itself.
         """
         self._bus.inbox.subscribe(self._ref.id, self._arrivals.arrived)
         try:
-            if connectors:
+            if self.last_seq:
+                self._model.reach(connectors)
+                self.start()
+            elif connectors:
                 await self.begin(*connectors)
             elif not self._live:
                 self.start()
@@ -220,6 +225,11 @@ class SessionDriver:
     def note(self, state: Mapping[str, str]) -> None:
         """Change fields of the session's state that no recorded event changes."""
         self._bus.journal.update(self._ref, state)
+
+    def relinquish(self, reason: str) -> None:
+        """Another process owns the session now: nothing more is recorded, said or asked for here."""
+        if not self.ended:
+            self._stop(reason)
 
     async def caught_up(self) -> None:
         """Return once no call of `inline_tools` runs."""
@@ -336,7 +346,7 @@ class SessionDriver:
                 if self._inline.calls and isinstance(event, CALL_GOES_ON):
                     self._inline.end(call_of(event))
                 outputs = handle(event, now())
-                if tap is not None and (known := _known(event, outputs)) is not None:
+                if tap is not None and (known := known_of(event, outputs)) is not None:
                     tap.heard(known, delta, size)
                 for output in outputs:
                     perform[type(output)](output)
@@ -418,18 +428,11 @@ class SessionDriver:
         self._log.debug("ignored", why=output.why)
 
     def _close(self, output: Close) -> None:
-        self._reason = output.reason
+        self._stop(output.reason)
+        self._face.close(output.client_code, output.reason)
+
+    def _stop(self, reason: str) -> None:
+        self._reason = reason
         self._ended.set()
         self._inputs.clear()
         self._held.clear()
-        self._face.close(output.client_code, output.reason)
-
-
-def _known(item: Input, outputs: Sequence[Output]) -> Input | None:
-    """What of `item` whoever reads along may know; None where that is nothing, or nothing yet."""
-    first = outputs[0] if outputs else None
-    if type(first) is HoldInput:
-        return None
-    if type(first) is ConcealInput:
-        return None if first.event is None else ModelEvent(first.event)
-    return item

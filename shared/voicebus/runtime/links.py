@@ -95,13 +95,17 @@ class Links:
         self.link: ModelLink | None = None
         self.spare: ModelLink | None = None
 
+    def reach(self, connectors: Sequence[ModelConnector]) -> None:
+        """These are the ways to the models, by address."""
+        self._connectors = connectors
+
     async def first(self, connectors: Sequence[ModelConnector]) -> None:
         """Open the first socket.
 
         Raises:
             UserError, ModelLinkError: as the connector; nothing has been opened then.
         """
-        self._connectors = connectors
+        self.reach(connectors)
         ear = self._ear = _Ear(self._listener, waits=False)
         self.link = await self._connect(ear, 0)
 

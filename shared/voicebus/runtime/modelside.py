@@ -65,6 +65,10 @@ class ModelSide:
         self._dialled_at = self._clock.monotonic()
         await self._links.first(connectors)
 
+    def reach(self, connectors: Sequence[ModelConnector]) -> None:
+        """These are the ways to the models; none is dialled yet."""
+        self._links.reach(connectors)
+
     def begin(self) -> None:
         """The engine has told the first socket what it is to know: audio may follow."""
         if self._links.link is not None:

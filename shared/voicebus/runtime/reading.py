@@ -1,8 +1,10 @@
 """Frames of the model as inputs of the engine."""
 
+from collections.abc import Sequence
 from typing import Any, Final
 
-from voicebus.engine.inputs import ModelAudio, ModelEvent, ModelMalformed
+from voicebus.engine.inputs import Input, ModelAudio, ModelEvent, ModelMalformed
+from voicebus.engine.outputs import ConcealInput, HoldInput, Output
 from voicebus.runtime import frames
 
 # Bytes of one value of an event beside its text: a frame of empty lists takes twenty times its size.
@@ -29,3 +31,13 @@ def read_event(frame: bytes) -> tuple[ModelEvent | ModelMalformed, dict[str, Any
     if kind in frames.AUDIO_TYPES:
         return ModelMalformed("an audio delta without what belongs to it"), {}, size
     return ModelEvent(event), event, size + _OBJECT * frame.count(b",")
+
+
+def known_of(item: Input, outputs: Sequence[Output]) -> Input | None:
+    """What of `item` whoever reads along may know; None where that is nothing, or nothing yet."""
+    first = outputs[0] if outputs else None
+    if type(first) is HoldInput:
+        return None
+    if type(first) is ConcealInput:
+        return None if first.event is None else ModelEvent(first.event)
+    return item

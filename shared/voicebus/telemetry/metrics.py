@@ -20,6 +20,12 @@ SESSIONS_ENDED = Counter("voicebus_sessions_ended_total", "Conversations ended."
 SESSION_DURATION = Histogram("voicebus_session_duration_seconds", "Length of ended conversations.", buckets=_CALL)
 ADMISSION_REJECTED = Counter("voicebus_admission_rejected_total", "Conversations not admitted.", ["reason"])
 CREDENTIALS_REFUSED = Counter("voicebus_credentials_refused_total", "Credentials that opened nothing.", ["reason"])
+SESSION_MIGRATIONS = Counter(
+    "voicebus_session_migrations_total", "Conversations that were to go on at this gateway.", ["cause", "outcome"]
+)
+SESSION_TAKEOVER = Histogram(
+    "voicebus_session_takeover_seconds", "From taking a dead gateway's conversation until it is live.", buckets=_TURN
+)
 LIMITS_REACHED = Counter("voicebus_limits_reached_total", "Clients and sessions that met a limit.", ["limit"])
 DRAINING = Gauge("voicebus_draining", "1 while the process finishes its work and takes no more.")
 MODEL_CONNECT = Histogram("voicebus_model_connect_seconds", "From dialling to the model's first event.", buckets=_TURN)

@@ -60,7 +60,7 @@ async def test_events_and_the_state_they_change_arrive_together(
     state = await bus.call("HGETALL", keys.session_state("s1"))
     assert int(state.pop("started_at")) <= clock.at_ms()
     assert state == {
-        "id": "s1", "owner": "g1", "tenant": "local", "token_hash": "abc", "epoch": "1", "seq": "3",
+        "id": "s1", "owner": "g1", "tenant": "local", "token_hash": "abc", "epoch": "1", "seq": "3", "audio": "{}",
         "agent": "greeter", "model": "m", "face": "native", "status": "ended", "ended_at": "1002",
         "end_reason": "hangup", "at": "1002",
     }  # fmt: skip

@@ -76,6 +76,17 @@ class NativeFace(SessionFace):
         self._history: Sequence[Mapping[str, Any]] = ()
         self._end: tuple[int, str] | None = None
 
+    def inherit(
+        self, session: str, token: str, *, started: SessionStarted, started_at: int, seq: int, muted: bool
+    ) -> None:
+        """This is a session that another gateway began, and recorded up to `seq`; before it goes on here."""
+        self.session, self.token = session, token
+        self._started, self._started_at = started, started_at
+        self._was_attended = True
+        self._learn(started)
+        self.recorded.last = seq
+        self._input.muted = muted
+
     def knows(self, token: str) -> bool:
         """Whether `token` is this session's; compared in constant time."""
         return hmac.compare_digest(_digest(token), _digest(self.token))
@@ -247,14 +258,17 @@ class NativeFace(SessionFace):
         frame = self.recorded.newest.frame
         if isinstance(data, SessionStarted):
             self._started, self._started_at = data, at_ms
-            self._input.audio.learn(data.audio)
-            self._missed.byte_rate = _byte_rate(data.audio)
+            self._learn(data)
             if self._speaker is not None:
                 self._speaker.send(self._with_token(self._speaker.token or self.token))
         elif self._speaker is not None:
             self._speaker.send(frame)
         for observer in self._observers:
             observer.send(frame)
+
+    def _learn(self, started: SessionStarted) -> None:
+        self._input.audio.learn(started.audio)
+        self._missed.byte_rate = _byte_rate(started.audio)
 
     def emit(self, kind: str, seq: int, at_ms: int, data: Mapping[str, Any]) -> None:
         if self._speaker is None and kind in AUDIO_EVENTS:

@@ -33,7 +33,7 @@ class NativeInput:
         self._face = face
         self._early: EarlyFrames | None = EarlyFrames()
         self._paused: NativeConnection | None = None
-        self._muted = False
+        self.muted = False
         # Ids of commands that were carried out, the newest ones.
         self._done: OrderedDict[str, None] = OrderedDict()
         self.audio = InputAudio(face.audio_speed)
@@ -73,7 +73,7 @@ class NativeInput:
         except AudioError as error:
             self._error(None, error.code, str(error))
             return
-        if message and not self._muted:
+        if message and not self.muted:
             self._face.live().send_audio(frames.append_frame(pybase64.b64encode_as_string(message)))
 
     def _command(self, message: bytes) -> None:
@@ -117,7 +117,7 @@ class NativeInput:
         match command:
             case commands.Audio():
                 self.audio.check_base64(command.data)
-                if command.data and not self._muted:
+                if command.data and not self.muted:
                     driver.send_audio(frames.append_frame(command.data))
             case commands.SendMessage():
                 driver.feed(inputs.SendMessage(command.parts()))
@@ -128,7 +128,8 @@ class NativeInput:
             case commands.Playback():
                 driver.feed(inputs.Playback(command.item_id, command.content_index, command.played_ms))
             case commands.Mute():
-                self._muted = command.muted
+                self.muted = command.muted
+                driver.note({"muted": str(int(command.muted))})
             case commands.UpdateAgent():
                 driver.take_over(command.agent).add_done_callback(partial(self._taken_over, command.id))
                 return False

@@ -52,6 +52,16 @@ async def living(bus: RedisConnection, heartbeats: Sequence[str]) -> list[bool]:
     return [int(milliseconds) > HEARTBEAT_TTL_S * 1000 - ALIVE_MS for milliseconds in left]
 
 
+async def lives_for_ms(bus: RedisConnection, heartbeat: str) -> int:
+    """For how long the process with this heartbeat key counts as alive, unless it beats again; 0: it is dead.
+
+    Raises:
+        BusError: Redis cannot be reached.
+    """
+    left = int(await bus.call("PTTL", heartbeat))
+    return max(0, left - HEARTBEAT_TTL_S * 1000 + ALIVE_MS)
+
+
 class Heartbeat:
     """Keeps the heartbeat `key` of this process. `fields` is called in the heartbeat's thread before each beat.
 

@@ -14,7 +14,7 @@ from voicebus.adapters.redis.config import keep_pinned
 from voicebus.adapters.redis.dead_letters import write_dead_letter
 from voicebus.adapters.redis.references import whole
 from voicebus.adapters.redis.tail import StreamTail
-from voicebus.contracts.commands import SESSION_ANSWER, SESSION_COMMAND
+from voicebus.contracts.commands import SESSION_ANSWER, SESSION_COMMAND, SESSION_TAKEN
 from voicebus.contracts.envelope import Entry
 from voicebus.contracts.streams import INBOX_QUEUE, INBOX_TTL_S, Keys
 from voicebus.errors import CommandRefusedError, ContractError
@@ -32,7 +32,8 @@ _REMEMBERED: Final = 10_000
 class RedisInbox:
     """Implements `voicebus.ports.Inbox`. Run `run` as a task of the gateway.
 
-    `commands` gives and gets the answers to commands. `on_reachable` hears whether the last read reached Redis, for
+    `commands` gives and gets the answers to commands; `on_taken` hears that another gateway has taken a session over.
+    `on_reachable` hears whether the last read reached Redis, for
     readiness.
     """
 
@@ -44,6 +45,7 @@ class RedisInbox:
         *,
         service: str = "gateway",
         commands: RedisCommands | None = None,
+        on_taken: Callable[[Entry], None] | None = None,
         on_reachable: Callable[[bool], None] | None = None,
     ) -> None:
         self.stream: str = keys.inbox(gateway)
@@ -52,6 +54,7 @@ class RedisInbox:
         self._keys = keys
         self._service = service
         self._commands = commands
+        self._on_taken = on_taken
         self._tail = StreamTail(
             bus, self.stream, self._route, ttl_s=INBOX_TTL_S, service=service, on_reachable=on_reachable
         )
@@ -131,6 +134,10 @@ class RedisInbox:
         """
         if entry.type == SESSION_ANSWER and self._commands is not None:
             self._commands.answered(entry)
+            return None
+        if entry.type == SESSION_TAKEN:
+            if self._on_taken is not None:
+                self._on_taken(entry)
             return None
         deliver = self._subscribers.get(entry.session)
         if deliver is None:

@@ -88,6 +88,13 @@ class _Session:
         if not self.changed and (not self.events or self.events[-1].seq <= self.written):
             self.settled.set()
 
+    def abandon(self) -> None:
+        """Somebody else owns the session."""
+        self.stale = True
+        self.events.clear()
+        self.changed.clear()
+        self.settled.set()
+
     def rewind(self, last: int) -> None:
         """Redis has only up to `last`: write again what is still kept above it, and accept that the rest is gone."""
         self.written = last
@@ -101,6 +108,13 @@ class _Flush(NamedTuple):
     session: _Session
     events: list[_Event]
     changed: dict[str, str]
+
+    @classmethod
+    def of(cls, owned: _Session) -> "_Flush":
+        events = owned.unwritten()[:_MAX_FLUSH]
+        # What no event brings goes with the last of the events that led to it, never before.
+        is_all = not events or events[-1] is owned.events[-1]
+        return cls(owned, events, dict(owned.changed) if is_all else {})
 
 
 class RedisJournal:
@@ -150,6 +164,20 @@ class RedisJournal:
         fields["started_at"] = str(started_at)
         self._sessions[session] = _Session(session, int(epoch), fields, index)
         return int(epoch)
+
+    def adopt(self, session: str, state: Mapping[str, str]) -> None:
+        """Write for a session that this owner has taken over; `state` is all of it, epoch and seq included."""
+        tenant = state.get("tenant", LOCAL_TENANT)
+        index = self._keys.sessions(self._keys.event_shard(session), tenant)
+        kept = {name: value for name, value in state.items() if name not in ("epoch", "seq")}
+        owned = self._sessions[session] = _Session(session, int(state["epoch"]), kept, index)
+        owned.written = int(state["seq"])
+
+    def disown(self, session: str) -> None:
+        """Write nothing more for a session that another owner has taken over."""
+        owned = self._sessions.get(session)
+        if owned is not None:
+            owned.abandon()
 
     def append(self, session: SessionRef, record: Record, at_ms: int) -> None:
         """Queue a recorded event; flushed within about 5 ms, in order, with the state it changes."""
@@ -222,11 +250,7 @@ class RedisJournal:
             await self._wake.wait()
             self._wake.clear()
             dirty, self._dirty = self._dirty, {}
-            flushes = [
-                _Flush(owned, owned.unwritten()[:_MAX_FLUSH], dict(owned.changed))
-                for owned in dirty.values()
-                if not owned.settled.is_set()
-            ]
+            flushes = [_Flush.of(owned) for owned in dirty.values() if not owned.settled.is_set()]
             outcomes = await self._bus.scripts(FLUSH, [self._call(flush) for flush in flushes])
             failed: BusError | None = None
             for flush, outcome in zip(flushes, outcomes, strict=True):
@@ -289,10 +313,7 @@ class RedisJournal:
             self._lost(owned, StaleOwnerError(owned.id, epoch=owned.epoch, current=last))
 
     def _lost(self, owned: _Session, error: StaleOwnerError) -> None:
-        owned.stale = True
-        owned.events.clear()
-        owned.changed.clear()
-        owned.settled.set()
+        owned.abandon()
         try:
             self._on_stale(error)
         except Exception:  # one session's failure must not stop the others' flushes
@@ -316,6 +337,6 @@ def _arguments(flush: _Flush) -> list[str | int]:
     head += [2 * len(state), 2 * len(items), 2 * len(calls), INDEX_KEPT_S]
     for event in events:
         head += [len(event.fields), *event.fields]
-    for changed in (state, items, calls):
-        head += [text for pair in changed.items() for text in pair]
+    for fields in (state, items, calls):
+        head += [text for pair in fields.items() for text in pair]
     return head

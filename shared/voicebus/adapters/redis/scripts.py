@@ -35,6 +35,7 @@ def _load(name: str, *, together: bool = False) -> Script:
 
 
 OPEN: Final = _load("open")
+TAKE: Final = _load("take")
 FLUSH: Final = _load("flush")
 CLAIM: Final = _load("claim", together=True)
 RENEW: Final = _load("renew")

@@ -1,10 +1,12 @@
 """What a recorded event changes in its session's state in Redis. Pure: the same record gives the same changes.
 
-State hash: `id` `tenant` `agent` `model` `face` `status` (active, ended) `owner` `epoch` `seq` `started_at` `ended_at`
-`end_reason` `at`; epoch, seq and started_at are written by the scripts alone. Items hash: item id -> the item with its
-seq. Calls hash: call id -> the call's latest event; a decision about its approval under `CALL:decision`.
+State hash: `id` `tenant` `agent` `model` `face` `audio` `status` (active, ended) `owner` `epoch` `seq` `started_at`
+`ended_at` `end_reason` `at`; epoch, seq and started_at are written by the scripts alone. Beside them stands what an
+owner keeps for the next one (`takeover.py`). Items hash: item id -> the item with its seq. Calls hash: call id -> the
+call's latest event; a decision about its approval under `CALL:decision`.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -35,9 +37,9 @@ def changes_of(record: Record, at_ms: int, data: str) -> Changes:
     """The changes that `record`, made at `at_ms`, brings; `data` is the JSON of its data."""
     at = str(at_ms)
     match record.data:
-        case SessionStarted(agent=agent, tenant=tenant, model=model, face=face):
+        case SessionStarted(agent=agent, tenant=tenant, model=model, face=face, audio=audio):
             state = {"agent": agent, "tenant": tenant, "model": model, "face": face, "status": "active", "at": at}
-            return Changes(state)
+            return Changes({**state, "audio": json.dumps(audio)})
         case SessionResumed(agent=agent):
             return Changes({"agent": agent, "status": "active", "at": at})
         case Handoff(to_agent=agent):

@@ -1,0 +1,101 @@
+"""A session that is not held here: passed on to the gateway that holds it, or taken over where that one is dead."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Final
+
+import picows
+
+from voicebus.adapters.redis.takeover import Standing
+from voicebus.telemetry.logging import get_logger
+from voicebus_services.gateway.faces.base import SessionFace
+from voicebus_services.gateway.relaying import Peer, Peers, Relay
+from voicebus_services.gateway.sessions import Sessions
+from voicebus_services.gateway.takeover import Takeover
+from voicebus_services.http import ProblemError
+
+log: Final = get_logger(__name__)
+
+ANSWER_S: Final = 1.0
+"""How long an owner may take to answer whose heartbeat has ended."""
+
+LIMIT_S: Final = 5.0
+"""From the question to the answer: a heartbeat takes half of it to end, and a session a moment to go on."""
+
+# After its last moment, so that one look tells.
+_MARGIN_S: Final = 0.02
+
+
+class Elsewhere:
+    """Finds out for one client at a time where its session is."""
+
+    def __init__(self, sessions: Sessions, peers: Peers, takeover: Takeover) -> None:
+        self._sessions = sessions
+        self._peers = peers
+        self._takeover = takeover
+
+    async def find(self, session: str, query: Mapping[str, str], credential: str | None) -> SessionFace | Relay | None:
+        """The session, which goes on here now, or the way to its owner, who decides about the client; None where there
+        is no such session.
+
+        An owner that answers keeps its session. One that does not may only be slow: it is waited for until its
+        heartbeat has ended.
+
+        Raises:
+            BusError: Redis cannot be reached.
+            TimeoutError: the owner lives, and does not answer.
+            ProblemError: 403 `credentials`, not the session's token; 503, nobody holds the session, and it cannot be
+                taken now.
+        """
+        deaf: str | None = None
+        async with asyncio.timeout(LIMIT_S):
+            while (standing := await self._takeover.look(session)) is not None:
+                if (here := self._sessions.find(session)) is not None:
+                    return here
+                if self._takeover.is_ours(standing):  # a session that could not go on here
+                    lives_for_s = 0.0
+                elif standing.address is None or standing.owner == deaf:
+                    lives_for_s = standing.lives_for_ms / 1000
+                else:
+                    relay = Relay(self._peers, Peer(standing.owner, standing.address), query, credential)
+                    if await self._reached(relay, session):
+                        return relay
+                    deaf = standing.owner
+                    continue
+                if lives_for_s:
+                    await asyncio.sleep(lives_for_s + _MARGIN_S)
+                elif not self._takeover.can_take(standing):
+                    return None
+                elif (face := await self._take(standing, query)) is not None:
+                    return face
+        return None
+
+    async def _reached(self, relay: Relay, session: str) -> bool:
+        """Whether the owner answers: within `ANSWER_S`, or as long as its heart beats."""
+        reaching = asyncio.create_task(relay.reach(), name=f"reach-{session}")
+        try:
+            await asyncio.wait({reaching}, timeout=ANSWER_S)
+            while not reaching.done():
+                standing = await self._takeover.look(session)
+                if standing is None or standing.owner != relay.peer.gateway or not standing.lives_for_ms:
+                    return False
+                await asyncio.wait({reaching}, timeout=standing.lives_for_ms / 1000 + _MARGIN_S)
+            await reaching
+        except (OSError, TimeoutError, picows.WSError, ValueError) as error:
+            log.warning("a session's gateway cannot be reached", peer=relay.peer.gateway, error=str(error))
+            return False
+        finally:
+            if not reaching.done():
+                reaching.cancel()
+                await asyncio.gather(reaching, return_exceptions=True)
+        return True
+
+    async def _take(self, standing: Standing, query: Mapping[str, str]) -> SessionFace | None:
+        token = query.get("token")
+        if token is not None and not self._takeover.opens(standing, token):
+            raise ProblemError(403, "credentials", "this is not the session's token")
+        if token is None or query.get("observe") == "1":
+            raise ProblemError(
+                503, "owner_gone", "the gateway that held the session is gone; it goes on when its client comes back"
+            )
+        return await self._takeover.take(standing, token)

@@ -1,0 +1,86 @@
+"""One session as the gateway that owns it holds it."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from voicebus.adapters.redis.takeover import Left
+from voicebus.agents.author import SessionAuthor
+from voicebus.agents.context import RunContextWrapper
+from voicebus.agents.hooks import HookRunner
+from voicebus.agents.local.work import LocalTools
+from voicebus.engine.inputs import End
+from voicebus.engine.keeping import Kept
+from voicebus.ports import ModelConnector
+from voicebus.runtime.driver import HANGUP
+from voicebus_services.gateway.bounds import BoundedFace
+from voicebus_services.gateway.faces.base import SessionFace
+
+
+@dataclass(frozen=True, slots=True)
+class JoinedCall:
+    """A call that a session joins: the way to it, its model, and what its client has set."""
+
+    connector: ModelConnector
+    model: str
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Inherited:
+    """A session that another gateway began: what that one has left, and what the engine goes on from."""
+
+    left: Left
+    kept: Kept
+
+
+@dataclass
+class Held:
+    """One session: who talks, since when, and the task that runs it."""
+
+    id: str
+    face: SessionFace
+    context: RunContextWrapper[Any]
+    author: SessionAuthor
+    hooks: HookRunner
+    started_at: datetime
+    first_agent: str
+    seed: tuple[Mapping[str, Any], ...] = ()
+    call: JoinedCall | None = None
+    inherited: Inherited | None = None
+    tools: LocalTools | None = None
+    bounded: BoundedFace | None = None
+    epoch: int = 0
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
+    task: asyncio.Task[None] | None = None
+    leaving: str = HANGUP
+    unfit: str | None = None
+    """Why its context is none."""
+    is_lost: bool = False
+    """Another gateway owns it now."""
+
+    @property
+    def tenant(self) -> str:
+        return self.face.principal.tenant
+
+    def stop(self, reason: str) -> None:
+        """End the conversation, also one whose model is being dialled; nothing to do where it has ended."""
+        driver = self.face.driver
+        if driver is not None and driver.live:
+            driver.feed(End(reason))
+        elif self.task is not None and (driver is None or not driver.ended):
+            self.leaving = reason
+            if driver is not None:
+                driver.leaving = reason
+            self.task.cancel()
+
+    def lose(self, reason: str) -> None:
+        """Another gateway has taken it: say and record nothing more."""
+        self.is_lost, self.leaving = True, reason
+        driver = self.face.driver
+        if driver is not None:
+            driver.relinquish(reason)
+        elif self.task is not None:
+            self.task.cancel()

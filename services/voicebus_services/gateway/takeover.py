@@ -1,0 +1,142 @@
+"""A session whose gateway has died goes on here, for the client that shows its token (contract section 8, Takeover).
+
+The client is the arbiter: nobody takes a session that nobody asks for. The owner must have stopped beating; then the
+state is taken in one step, which fences it out, and told to it for when it wakes.
+"""
+
+import asyncio
+import hmac
+import json
+import time
+from typing import Final
+
+from voicebus.adapters.redis.dispatch import new_entry
+from voicebus.adapters.redis.outbox import Outbox
+from voicebus.adapters.redis.takeover import Left, RedisTakeover, Standing
+from voicebus.contracts.commands import SESSION_TAKEN, SessionTaken
+from voicebus.contracts.journal import SessionStarted
+from voicebus.contracts.streams import INBOX_TTL_S, Keys
+from voicebus.engine.config import Face
+from voicebus.ports import Clock, SessionRef
+from voicebus.telemetry import metrics
+from voicebus.telemetry.logging import get_logger
+from voicebus_services.gateway.admission import Admission
+from voicebus_services.gateway.faces.native import NativeFace
+from voicebus_services.gateway.held import Inherited
+from voicebus_services.gateway.remembering import digest, recalled
+from voicebus_services.gateway.sessions import Sessions
+from voicebus_services.http import ProblemError
+
+log: Final = get_logger(__name__)
+
+
+class Takeover:
+    """Takes sessions for this gateway. `grace_s` is how long they then wait for their speaker."""
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        admission: Admission,
+        bus: RedisTakeover,
+        outbox: Outbox,
+        clock: Clock,
+        keys: Keys,
+        gateway: str,
+        *,
+        grace_s: float,
+    ) -> None:
+        self._sessions = sessions
+        self._admission = admission
+        self._bus = bus
+        self._outbox = outbox
+        self._clock = clock
+        self._keys = keys
+        self._gateway = gateway
+        self._grace_s = grace_s
+        self._taking: dict[str, asyncio.Task[NativeFace | None]] = {}
+
+    async def look(self, session: str) -> Standing | None:
+        """Who owns a session; None where there is none.
+
+        Raises:
+            BusError: Redis cannot be reached.
+        """
+        return await self._bus.look(session)
+
+    def can_take(self, standing: Standing) -> bool:
+        """Whether there is something to go on with: a session of the native face that has not ended."""
+        return not standing.ended and standing.face == Face.NATIVE and standing.seq > 0
+
+    def is_ours(self, standing: Standing) -> bool:
+        """Whether this very gateway is the owner, and does not hold the session: it could not go on with it."""
+        return standing.owner == self._gateway
+
+    def opens(self, standing: Standing, token: str) -> bool:
+        """Whether this is the session's token; compared in constant time."""
+        return hmac.compare_digest(digest(token), standing.token_hash)
+
+    async def take(self, standing: Standing, token: str) -> NativeFace | None:
+        """Go on with a session whose owner is dead; None where another gateway was quicker.
+
+        Raises:
+            BusError: Redis cannot be reached.
+            ProblemError: there is no room here, or it cannot go on.
+        """
+        taking = self._taking.get(standing.session)
+        if taking is None:
+            taking = asyncio.create_task(self._take(standing, token), name=f"take-{standing.session}")
+            self._taking[standing.session] = taking
+            taking.add_done_callback(lambda _: self._taking.pop(standing.session, None))
+        # A client that gives up must not leave the session half taken.
+        return await asyncio.shield(taking)
+
+    async def _take(self, standing: Standing, token: str) -> NativeFace | None:
+        began, outcome = time.monotonic(), "failed"
+        ticket = self._admission.room()
+        try:
+            left = await self._bus.take(standing.session, standing.epoch)
+            if left is None:
+                outcome = "lost"
+                return None
+            face = self._face(left, token)
+            face.ticket = ticket
+            if former := left.state.get("ticket"):
+                self._admission.count_on(ticket, former, face.principal)
+            face.await_client(self._grace_s)
+            if not await self._sessions.go_on(face, Inherited(left, left.kept(self._clock.at_ms()))):
+                raise ProblemError(503, "session_unavailable", "the session cannot go on here now; try again shortly")
+            outcome = "taken"
+        finally:
+            metrics.SESSION_MIGRATIONS.labels(cause="takeover", outcome=outcome).inc()
+            if not ticket.used:
+                ticket.release()
+        metrics.SESSION_TAKEOVER.observe(time.monotonic() - began)
+        log.warning("took a session over", session=left.session, owner=standing.owner, epoch=left.epoch)
+        self._tell(standing, left)
+        return face
+
+    def _face(self, left: Left, token: str) -> NativeFace:
+        state = left.state
+        principal = recalled(state.get("principal", ""))
+        face = NativeFace(self._sessions, principal, self._clock, agent=state["agent"], grace_s=self._grace_s)
+        started = SessionStarted.model_validate(
+            {
+                **{name: state[name] for name in ("agent", "tenant", "model", "face")},
+                "audio": json.loads(state["audio"]),
+            }
+        )
+        face.inherit(
+            left.session,
+            token,
+            started=started,
+            started_at=int(state["started_at"]),
+            seq=int(state["seq"]),
+            muted=state.get("muted") == "1",
+        )
+        return face
+
+    def _tell(self, standing: Standing, left: Left) -> None:
+        """The old owner may only have slept."""
+        message = SessionTaken(gateway=self._gateway)
+        entry = new_entry(SessionRef(left.session, left.epoch), SESSION_TAKEN, message, self._clock)
+        self._outbox.send(self._keys.inbox(standing.owner), entry, ttl_s=INBOX_TTL_S)

@@ -1,0 +1,125 @@
+"""Sessions whose owner has died: who owns one, and how another gateway becomes its owner (contract section 8).
+
+An owner keeps in the session's state what the next one needs (`voicebus.engine.keeping`); it is read in the very step
+that fences the old owner out, so that nothing can be written between the two.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from voicebus.adapters.redis.client import RedisConnection
+from voicebus.adapters.redis.heartbeat import lives_for_ms
+from voicebus.adapters.redis.scripts import TAKE
+from voicebus.contracts.journal import LOCAL_TENANT, EventType
+from voicebus.contracts.streams import SESSION_TTL_S, Keys
+from voicebus.contracts.tools import ToolResult
+from voicebus.engine.keeping import WORK, Kept, read_items, read_work
+from voicebus.ports import Clock
+
+_FIELDS: Final = ("owner", "epoch", "status", "face", "tenant", "token_hash", "seq")
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A session as whoever wants to take it sees it.
+
+    `lives_for_ms`: how long its owner counts as alive still. `address` is where it was reached, None where nothing of
+    its heartbeat is left.
+    """
+
+    session: str
+    owner: str
+    epoch: int
+    ended: bool
+    face: str
+    tenant: str
+    token_hash: str
+    seq: int
+    lives_for_ms: int
+    address: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What an owner has left, read when the session was taken: the hashes of the state, its items and its calls."""
+
+    session: str
+    epoch: int
+    state: Mapping[str, str]
+    items: Mapping[str, str]
+    calls: Mapping[str, str]
+
+    def kept(self, now_ms: int) -> Kept:
+        """What the engine goes on from.
+
+        Raises:
+            ValueError: it cannot be read.
+        """
+        recorded = {item_id: json.loads(text).get("heard_text") for item_id, text in self.items.items()}
+        events = sorted((json.loads(text) for text in self.calls.values()), key=lambda event: int(event["seq"]))
+        return Kept(
+            seq=int(self.state["seq"]),
+            epoch=self.epoch,
+            elapsed_s=max(0, now_ms - int(self.state["started_at"])) / 1000,
+            items=read_items(self.state),
+            work=read_work(self.state.get(WORK, "")),
+            recorded=recorded,
+            calls=events,
+        )
+
+    @property
+    def running(self) -> Sequence[str]:
+        """The calls that have started and not ended, by id."""
+        events = {call_id: json.loads(text) for call_id, text in self.calls.items()}
+        return [call_id for call_id, event in events.items() if event["type"] == EventType.TOOL_START]
+
+
+class RedisTakeover:
+    """Takes sessions for the gateway `gateway`. Every method raises `BusError` where Redis cannot be reached."""
+
+    def __init__(self, bus: RedisConnection, keys: Keys, clock: Clock, gateway: str) -> None:
+        self._bus = bus
+        self._keys = keys
+        self._clock = clock
+        self._gateway = gateway
+
+    async def look(self, session: str) -> Standing | None:
+        """Who owns a session; None where there is none."""
+        values: Sequence[str | None] = await self._bus.call("HMGET", self._keys.session_state(session), *_FIELDS)
+        known = {name: value or "" for name, value in zip(_FIELDS, values, strict=True)}
+        if not known["owner"]:
+            return None
+        heartbeat = self._keys.gateway(known["owner"])
+        left = await lives_for_ms(self._bus, heartbeat)
+        address = await self._bus.call("HGET", heartbeat, "address")
+        return Standing(
+            session=session,
+            owner=known["owner"],
+            epoch=int(known["epoch"] or 0),
+            ended=known["status"] == "ended",
+            face=known["face"],
+            tenant=known["tenant"] or LOCAL_TENANT,
+            token_hash=known["token_hash"],
+            seq=int(known["seq"] or 0),
+            lives_for_ms=left,
+            address=address or None,
+        )
+
+    async def take(self, session: str, epoch: int) -> Left | None:
+        """Become the owner of a session that was seen at this epoch; None where another one was quicker."""
+        keys = self._keys
+        hashes = [keys.session_state(session), keys.session_items(session), keys.session_calls(session)]
+        reply: Sequence[Any] = await self._bus.script(
+            TAKE, hashes, epoch, self._gateway, self._clock.at_ms(), SESSION_TTL_S
+        )
+        if not int(reply[0]):
+            return None
+        state, items, calls = (dict(zip(flat[::2], flat[1::2], strict=True)) for flat in reply[1:])
+        return Left(session, int(reply[0]), state, items, calls)
+
+    async def result(self, session: str, queue: str, call_id: str) -> ToolResult | None:
+        """What a call has come to, where a worker has stored that."""
+        stored = await self._bus.call("HGET", self._keys.call(queue, session, call_id), "result")
+        return None if not stored else ToolResult.model_validate_json(stored)
