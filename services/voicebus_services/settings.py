@@ -326,6 +326,9 @@ class ToolWorkerSettings(BusSettings):
     max_deliveries: int = Field(
         5, ge=1, le=1000, description="How often a call is delivered without an end before it goes to the dead letters."
     )
+    processes: int = Field(
+        0, ge=0, le=256, description="Processes for tools of executor='process'; 0 means one for each processor."
+    )
     queue: Annotated[str, Name] | None = Field(None, description="Queue of tools that name none themselves.")
 
 

@@ -24,7 +24,7 @@ VoicebusError
     └── Tool{Input,Output}GuardrailTripwireTriggered   a guardrail of a tool asked for an error
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 __all__ = [
     "AgentsException",
@@ -180,6 +180,19 @@ class ToolError(VoicebusError):
 
 class ToolCancelledError(ToolError):
     """Raised in a function tool by `context.cancellation.raise_if_cancelled()`."""
+
+
+class ToolProcessError(ToolError):
+    """A function tool could not be run to its end in a process of its own. `kind` says why: `crashed`, `memory_limit`,
+    or `not_sendable`.
+    """
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.kind, str(self))
 
 
 class ToolTimeoutError(ToolError):

@@ -65,6 +65,7 @@ def _worker(settings: ToolWorkerSettings, loaded: Targets, health: Health) -> To
         queue=settings.queue,
         concurrency=settings.concurrency,
         max_deliveries=settings.max_deliveries,
+        processes=settings.processes or None,
         tool_timeout=settings.tool_timeout.total_seconds(),
         drain_timeout=settings.drain_timeout.total_seconds(),
         stream_prefix=settings.stream_prefix,

@@ -2,12 +2,16 @@
 
 import asyncio
 import contextvars
+import json
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
+from support import computing
+from support.computing import gone
 from support.waiting import wait_until
 from voicebus.agents.agent import RealtimeAgent
 from voicebus.agents.context import RunContextWrapper, ToolContext
@@ -57,6 +61,18 @@ class Tools:
             lambda: [one.result for one in self.heard if isinstance(one, ToolResultArrived)], description="the result"
         )
         return results[-1]
+
+
+async def test_a_tool_in_a_process_of_its_own_ends_with_its_session(tmp_path: Path) -> None:
+    started = tmp_path / "started"
+    tools = Tools(computing.later, computing.spin)
+    ended = await tools.result(replace(CALL, tool="later", arguments='{"number": 1}', timeout_ms=60_000))
+    assert (ended.outcome, ended.output) == (Outcome.OK, "2")
+    arguments = json.dumps({"started": str(started)})
+    tools.tools.dispatch(REF, replace(CALL, call_id="c2", tool="spin", arguments=arguments, timeout_ms=60_000))
+    await wait_until(lambda: started.exists() and started.read_text(), description="the start", timeout=30)
+    await tools.tools.aclose()
+    await wait_until(lambda: gone(int(started.read_text())), description="the end of the process")
 
 
 async def test_progress_is_heard_before_the_result_also_from_a_thread() -> None:

@@ -2,11 +2,14 @@
 
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
+from support import computing
+from support.computing import gone
 from support.tool_calls import Caller, calling
 from support.waiting import wait_until
 from voicebus import ToolContext, ToolWorker, function_tool
@@ -169,3 +172,27 @@ async def test_the_programs_word_counts_for_tools_that_do_not_say_what_the_conte
     async with worker(redis_url, keys, who, context_models={"greeter": Guest}):
         caller.call("who", context={"name": "Ann"})
         assert (await caller.result()).output == "Guest(name='Ann', nights=1)"
+
+
+async def test_a_process_that_dies_answers_its_call_and_the_worker_goes_on(
+    redis_url: str, keys: Keys, caller: Caller
+) -> None:
+    async with worker(redis_url, keys, computing.fail, computing.later, processes=1):
+        caller.call("fail", '{"how": "segfault"}', timeout_ms=60_000)
+        died = await caller.result()
+        caller.call("later", '{"number": 1}', call_id="c2", timeout_ms=60_000)
+        assert (await caller.result("c2")).output == "2"
+    assert died.error is not None
+    assert (died.outcome, died.error.kind) == (Outcome.ERROR, "crashed")
+
+
+async def test_a_cancel_kills_the_process_of_its_call(
+    redis_url: str, keys: Keys, caller: Caller, tmp_path: Path
+) -> None:
+    started = tmp_path / "started"
+    async with worker(redis_url, keys, computing.spin, processes=1):
+        caller.call("spin", json.dumps({"started": str(started)}), timeout_ms=60_000)
+        await wait_until(lambda: started.exists() and started.read_text(), description="the start", timeout=30)
+        caller.cancel(worker=(await caller.started()).worker)
+        assert (await caller.result()).outcome is Outcome.CANCELLED
+        await wait_until(lambda: gone(int(started.read_text())), description="the end of the process")

@@ -25,6 +25,7 @@ from voicebus.contracts.tools import IN_PROCESS, Outcome, ToolFailure, ToolProgr
 from voicebus.engine.inputs import Input, ToolProgressArrived, ToolResultArrived, VerdictArrived
 from voicebus.engine.outputs import CancelTool, DispatchCheck, DispatchTool
 from voicebus.ports import SessionRef
+from voicebus.runtime.processes import SHARED
 from voicebus.runtime.threads import DaemonThreadPool
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
@@ -121,6 +122,7 @@ class LocalTools:
 
     async def aclose(self) -> None:
         await self._tasks.aclose()
+        SHARED.give_back(self)
 
     async def _run(self, session: SessionRef, call: DispatchTool) -> None:
         tool = self._names.tool(call.snapshot, call.tool)
@@ -144,8 +146,9 @@ class LocalTools:
         started = time.monotonic()
         try:
             outcome = await invoke(
-                tool, context, call.arguments, timeout=limit_s, executor=self._tasks.pool, vetted=call.vetted
-            )
+                tool, context, call.arguments, timeout=limit_s, executor=self._tasks.pool, vetted=call.vetted,
+                processes=lambda: SHARED.borrow(self),
+            )  # fmt: skip
         finally:
             progress.close()
         took_s = time.monotonic() - started

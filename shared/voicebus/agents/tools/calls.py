@@ -50,6 +50,7 @@ from voicebus.contracts.tools import (
 from voicebus.errors import BusError, ContractError, UserError
 from voicebus.ports import Delivery, SessionRef
 from voicebus.runtime.consumer import until_reached
+from voicebus.runtime.processes import ProcessPool
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
 
@@ -89,7 +90,7 @@ class CallRunner:
     `context` is given as `ToolContext.context` to tools that do not say what the session's is, the one of `agents` that
     calls as `ToolContext.agent`; `context_models` are what the contexts of agents' sessions are, by agent.
     `timeout_s` bounds calls that carry no deadline, `max_result` the characters of a result. `failures` counts how
-    calls end.
+    calls end. Tools of `executor="process"` run in the pool that `processes` gives.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class CallRunner:
         *,
         executor: Executor,
         timeout_s: float,
+        processes: Callable[[], ProcessPool] | None = None,
         max_result: int = MAX_OUTPUT_CHARS,
         context: Any = None,
         agents: Mapping[str, RealtimeAgent[Any]] | None = None,
@@ -115,6 +117,7 @@ class CallRunner:
         self._executor = executor
         self._timeout_s = timeout_s
         self._max_result = max_result
+        self._processes = processes
         self._context = context
         self._agents = agents or {}
         self._context_models = context_models or {}
@@ -226,7 +229,7 @@ class CallRunner:
         handling.say_started(context.attempt)
         run = invoke(
             tool, context, call.arguments, timeout=left_s, executor=self._executor, vetted=call.vetted,
-            again=handling.again, max_chars=self._max_result,
+            again=handling.again, max_chars=self._max_result, processes=self._processes,
         )  # fmt: skip
         try:
             outcome = await self._outcome(key, handling, run)

@@ -16,6 +16,7 @@ from voicebus.agents.tools.circuit import DEFAULT_BREAKER, CircuitBreaker
 from voicebus.agents.tools.docstrings import DocstringStyle
 from voicebus.agents.tools.guardrails import ToolInputGuardrail, ToolOutputGuardrail
 from voicebus.agents.tools.hold import Hold, HoldPhrase, read_hold
+from voicebus.agents.tools.isolated import check_isolated, read_memory
 from voicebus.agents.tools.python_call import PythonCall
 from voicebus.agents.tools.rate import Rate
 from voicebus.agents.tools.retry import RetryPolicy
@@ -29,6 +30,7 @@ TimeoutText = Callable[[RunContextWrapper[Any], ToolTimeoutError], str | Awaitab
 Enabled = bool | Callable[[RunContextWrapper[Any], Any], bool | Awaitable[bool]]
 NeedsApproval = bool | Callable[[RunContextWrapper[Any], dict[str, Any], str], bool | Awaitable[bool]]
 Respond = Literal["when_all_done", "always", "never"]
+ToolExecutor = Literal["auto", "process"]
 TimeoutBehavior = Literal["error_as_result", "raise_exception"]
 
 _OURS = "voicebus"
@@ -59,6 +61,8 @@ class ToolOptions(TypedDict, total=False):
     hold_phrase: HoldPhrase | None
     hold_after: float | None
     hold_every: float | None
+    executor: ToolExecutor
+    memory_limit: int | str | None
 
 
 @dataclass(frozen=True)
@@ -104,12 +108,15 @@ class FunctionTool:
             for none. None leaves it, as the next two do, to the run config.
         hold_after: s of silence before the first (1.5).
         hold_every: s of silence before each further one; None says one for each call.
+        executor: where it runs: on the event loop if it is async, else in a thread (`auto`), or in a process of its own
+            (`process`), for what takes long to compute or may crash; its function must be one of a module.
+        memory_limit: what a run in a process may take beside what Python takes: bytes, or "512MB". On Linux.
         defer_loading, custom_data_extractor, allowed_callers, output_json_schema: realtime models have no use for
             these; they are there to be refused.
 
     Raises:
         UserError: an argument is wrong, or cannot be honoured.
-        ValueError: the timeout is not above 0, or on a function that is not async: threads cannot be stopped.
+        ValueError: the timeout is not above 0, or on a function that runs in a thread, which cannot be stopped.
     """
 
     name: str
@@ -140,6 +147,8 @@ class FunctionTool:
     hold_phrase: HoldPhrase | None = None
     hold_after: float | None = None
     hold_every: float | None = None
+    executor: ToolExecutor = "auto"
+    memory_limit: int | str | None = None
     cancel_on_interrupt: bool = False
     concurrency: int | None = None
     circuit_breaker: CircuitBreaker | None = DEFAULT_BREAKER
@@ -214,6 +223,12 @@ class FunctionTool:
         require("approval_timeout", holds, "a number of seconds above 0 or None")
         holds = isinstance(self.version, str) and is_version(self.version)
         require("version", holds, "a string of numbers such as '2' or '2.1'")
+        require("executor", self.executor in get_args(ToolExecutor), _one_of(ToolExecutor))
+        if self.executor == "process":
+            check_isolated(self.name, self.function)
+        elif self.memory_limit is not None:
+            raise UserError(f"tool {self.name!r}: memory_limit needs executor='process'; a thread's cannot be limited")
+        read_memory(self.name, self.memory_limit)
         require("respond", self.respond in get_args(Respond), _one_of(Respond))
         require("retry", self.retry is None or isinstance(self.retry, RetryPolicy), "a RetryPolicy or None")
         if self.retry is not None and not self.idempotent:
@@ -234,6 +249,8 @@ class FunctionTool:
             raise UserError(f"tool {self.name!r}: timeout must be a number of seconds, not {limit!r}")
         if not (math.isfinite(limit) and limit > 0):
             raise ValueError(f"tool {self.name!r}: timeout={limit:g} must be above 0")
+        if self.executor == "process":
+            return
         if isinstance(self.on_invoke_tool, PythonCall) and not self.on_invoke_tool.is_async:
             raise ValueError(
                 f"tool {self.name!r}: timeout={limit:g} needs an async function; threads cannot be stopped"
@@ -243,6 +260,11 @@ class FunctionTool:
     def timeout(self) -> float | None:
         """`timeout_seconds`."""
         return self.timeout_seconds
+
+    @property
+    def memory(self) -> int | None:
+        """`memory_limit` in bytes."""
+        return read_memory(self.name, self.memory_limit)
 
     @property
     def hold(self) -> Hold:
@@ -365,7 +387,7 @@ def function_tool(
 
     The signature becomes the JSON schema of the arguments, the docstring (Google, NumPy or Sphinx style) the
     descriptions. A first parameter typed `RunContextWrapper` or `ToolContext` receives the context. Functions that
-    are not async run in a thread. `timeout` is in s and for async functions only, as a thread cannot be stopped.
+    are not async run in a thread. `timeout` is in s, for async functions and in processes: a thread cannot be stopped.
     With `output_type` the result is validated and written as that type. `FunctionTool` says what the others do.
 
     Raises:

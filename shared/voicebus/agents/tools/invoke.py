@@ -14,11 +14,13 @@ from voicebus.agents.context import ToolContext
 from voicebus.agents.functions import OverLimitError, call_within, is_async_callable
 from voicebus.agents.tools.function_tool import FunctionTool, default_tool_error_function
 from voicebus.agents.tools.guardrails import ask_input_guardrails, ask_output_guardrails
+from voicebus.agents.tools.isolated import run_isolated
 from voicebus.agents.tools.python_call import PythonCall
 from voicebus.agents.tools.results import BackgroundResult, serialise
 from voicebus.agents.tools.retry import attempted
 from voicebus.contracts.tools import ContextChange, Outcome, ToolFailure
-from voicebus.errors import ModelBehaviorError, ToolError, ToolTimeoutError
+from voicebus.errors import ModelBehaviorError, ToolError, ToolProcessError, ToolTimeoutError
+from voicebus.runtime.processes import ProcessPool
 from voicebus.telemetry.logging import get_logger
 
 log: Final = get_logger(__name__)
@@ -66,6 +68,7 @@ async def invoke(
     vetted: bool = True,
     again: Callable[[int], Awaitable[int | None]] | None = None,
     max_chars: int = MAX_OUTPUT_CHARS,
+    processes: Callable[[], ProcessPool] | None = None,
 ) -> ToolOutcome:
     """Run `tool` on the model's JSON text `arguments`; `timeout` in s covers the run and the tool's guardrails.
 
@@ -74,10 +77,12 @@ async def invoke(
     policy makes (`retry.attempted`).
 
     A function that is not async runs in `executor` (None: the loop's default one); after the timeout its thread is
-    left to end on its own and its result is dropped. `context.cancellation` tells it that it is not wanted any more.
+    left to end on its own and its result is dropped. One of `executor="process"` runs in the pool that `processes`
+    gives, and is killed. `context.cancellation` tells it that it is not wanted any more.
     """
     try:
-        return await _Run(tool, context, timeout, executor, again, max_chars).outcome(arguments, vetted=vetted)
+        run = _Run(tool, context, timeout, executor, again, max_chars, processes)
+        return await run.outcome(arguments, vetted=vetted)
     except asyncio.CancelledError as error:
         # Before the tool's own cancellation is raised in it: what it looks at then tells why.
         context.cancellation.cancel(str(error.args[0]) if error.args else "cancelled")
@@ -95,12 +100,14 @@ class _Run:
         executor: Executor | None,
         again: Callable[[int], Awaitable[int | None]] | None,
         max_chars: int,
+        processes: Callable[[], ProcessPool] | None,
     ) -> None:
         self._tool = tool
         self._context = context
         self._executor = executor
         self._again = again
         self._max_chars = max_chars
+        self._processes = processes
         self._seconds = seconds
         self._end = time.monotonic() + seconds
 
@@ -159,6 +166,13 @@ class _Run:
         positional: list[Any] = [self._context, arguments if arguments.strip() else "{}"]
         if isinstance(call, PythonCall):
             positional, named = call.bind(self._context, arguments)
+        if self._tool.executor == "process":
+            if self._processes is None:
+                raise ToolProcessError("no_processes", "there are no processes here to run it in")
+            isolated = [self._processes(), function, self._context, positional, named, self._tool.memory]
+            return await call_within(
+                min(self._left(), self._limit), run_isolated, isolated, is_async=True, executor=None, what="tool"
+            )
         return await call_within(
             min(self._left(), self._limit), function, positional, named,
             is_async=self._tool.is_async, executor=self._executor, what="tool",
@@ -178,6 +192,7 @@ class _Run:
             fallback = f"An error occurred while running the tool {self._tool.name}."
             text = await self._worded(self._tool.failure_error_function, error, fallback=fallback)
             kind = "invalid_arguments" if isinstance(error, ModelBehaviorError) else "raised"
+            kind = error.kind if isinstance(error, ToolProcessError) else kind
             return ToolOutcome(Outcome.ERROR, text, ToolFailure(kind=kind, message=why))
         detail = f"{type(error).__name__}: {error}"
         if isinstance(error, ModelBehaviorError):

@@ -28,6 +28,7 @@ from voicebus.contracts.streams import CONTROL_TTL_S, Keys
 from voicebus.contracts.tools import TOOL_CANCEL, TOOL_HANDOVER, ToolCancel, ToolRegistration
 from voicebus.errors import BusError, ContractError, UserError
 from voicebus.runtime.consumer import MAX_DELIVERIES, ConsumerLoop, until_reached
+from voicebus.runtime.processes import ProcessPool, default_processes
 from voicebus.runtime.threads import DaemonThreadPool
 from voicebus.telemetry import metrics
 from voicebus.telemetry.blocking import LoopGuard
@@ -52,6 +53,7 @@ class ToolWorker:
         concurrency: calls at once, and threads for functions that are not async.
         tool_timeout: s, for calls that carry no deadline and in the registry.
         drain_timeout: s that calls in hand are given at the end; what is left then goes to other workers.
+        processes: processes for tools of `executor="process"`; None means one for each processor.
         max_result: characters that a tool's result may have; a longer one is an error that says so.
         max_deliveries: how often a call is delivered that never comes to an end, before it goes to the dead letters.
         stream_prefix, event_shards, guardrail_shards: as everywhere in the cluster.
@@ -75,6 +77,7 @@ class ToolWorker:
         drain_timeout: float = 60.0,
         max_deliveries: int = MAX_DELIVERIES,
         max_result: int = MAX_OUTPUT_CHARS,
+        processes: int | None = None,
         stream_prefix: str = "vb",
         event_shards: int = 16,
         guardrail_shards: int = 4,
@@ -101,6 +104,7 @@ class ToolWorker:
         self._drain_timeout = drain_timeout
         self._max_deliveries = max_deliveries
         self._max_result = max_result
+        self._processes = processes
         self._context = context
         self._context_models = context_models
         self._agents = {agent.name: agent for agent in agents}
@@ -142,6 +146,7 @@ class ToolWorker:
             registry = ToolRegistry(member.bus, self._keys, member.clock)
             await self._register(registry, member.id)
             streams = {self._keys.tools(queue): queue for queue in sorted(set(self._queues.values()))}
+            processes = ProcessPool(self._processes or default_processes())
             executor = DaemonThreadPool(self._concurrency, name="tool")
             circuits = CircuitWatch(member.bus, self._keys, member.clock)
             member.spawn(circuits.run(), name="circuits")
@@ -149,7 +154,8 @@ class ToolWorker:
             runner = CallRunner(
                 member, registry, self._tools, streams,
                 executor=executor, timeout_s=self._tool_timeout, context=self._context,
-                agents=self._agents, context_models=self._context_models, max_result=self._max_result,
+                processes=lambda: processes, agents=self._agents, context_models=self._context_models,
+                max_result=self._max_result,
                 failures=FailureCounts(circuits, breakers, worker=member.id),
             )  # fmt: skip
             member.spawn(runner.keep(), name="renew")
@@ -172,6 +178,7 @@ class ToolWorker:
                 await loop.run(stop, drain_timeout=self._drain_timeout)
             finally:
                 executor.shutdown()
+                processes.close()
             await self._withdraw(registry, member.id)
         log.info("tool worker stopped", worker=member.id)
 

@@ -1,0 +1,232 @@
+"""Functions of users in processes of their own: whatever one does there, it does to nobody else.
+
+Each process runs one job at a time and is kept for the next one. A job that is cancelled is killed, and so ends at
+once; a process that dies takes its own job along and no other. The standard executors share their queue and break as a
+whole when one of their processes dies, none of them can stop a single job, and all of them run the program's main
+script once more.
+"""
+
+import asyncio
+import functools
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any, Final
+
+from voicebus.errors import ToolProcessError
+from voicebus.runtime.threads import DaemonThreadPool
+
+Said = Callable[[Any], None]
+"""Takes what a job says while it runs."""
+
+Job = Callable[[Any, Said], Any]
+"""A function of a module, with one argument; what it says and returns is pickled."""
+
+# What a process that has closed its socket may take to end (s).
+_END_S: Final = 5.0
+
+
+def default_processes() -> int:
+    """As many as this process may use processors."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class ProcessPool:
+    """At most `limit` processes, started when needed; more jobs wait."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._slots = asyncio.Semaphore(limit)
+        self._idle: list[_Process] = []
+        self._busy: set[_Process] = set()
+        # One that waits for each process: what it says may be long in coming.
+        self._threads = DaemonThreadPool(limit, name="process")
+        self._closed = False
+
+    async def run(self, job: Job, argument: Any, said: Said) -> Any:
+        """What `job(argument, say)` returns, run elsewhere; `said` gets what it says, in a thread.
+
+        Raises:
+            ToolProcessError: the process died, or job or argument cannot be sent there.
+            Exception: what the job raised.
+        """
+        try:
+            request = pickle.dumps((job, argument))
+        except Exception as error:  # whatever an object's own pickling raises
+            raise ToolProcessError("not_sendable", f"its arguments cannot be sent to a process: {error}") from error
+        async with self._slots:
+            if self._closed:
+                raise ToolProcessError("crashed", "its processes have been ended")
+            process = self._idle.pop() if self._idle else _Process()
+            self._busy.add(process)
+            try:
+                answer = await asyncio.get_running_loop().run_in_executor(
+                    self._threads, process.converse, request, said
+                )
+            except BaseException:
+                process.kill()
+                raise
+            finally:
+                self._busy.discard(process)
+            returned, raised = answer
+            if self._closed or isinstance(raised, ToolProcessError):
+                process.kill()
+            else:
+                self._idle.append(process)
+        if raised is not None:
+            raise raised
+        return returned
+
+    def close(self) -> None:
+        """Kill every process."""
+        self._closed = True
+        for process in (*self._idle, *self._busy):
+            process.kill()
+        self._idle.clear()
+        self._threads.shutdown()
+
+
+class _Process:
+    """One process. Used by one thread at a time; `kill` comes from any."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._killed = False
+        self._process: subprocess.Popen[bytes] | None = None
+        self._connection: Connection[Any, Any] | None = None
+
+    def converse(self, request: bytes, said: Said) -> tuple[Any, Exception | None]:
+        """Have the process do a job; what it returned, or what it raised.
+
+        Raises:
+            ToolProcessError: the process has died.
+        """
+        try:
+            connection = self._started()
+            connection.send_bytes(request)
+            while True:
+                kind, what = connection.recv()
+                if kind == "said":
+                    said(what)
+                else:
+                    return (what, None) if kind == "returned" else (None, what)
+        except (EOFError, OSError) as error:
+            raise ToolProcessError("crashed", f"the process that ran it {self._end()}") from error
+
+    def kill(self) -> None:
+        with self._lock:
+            self._killed = True
+            process = self._process
+        if process is not None:
+            process.kill()
+            threading.Thread(target=self._bury, args=(process,), name="bury", daemon=True).start()
+
+    def _started(self) -> "Connection[Any, Any]":
+        with self._lock:
+            if self._killed:
+                raise EOFError
+            if self._connection is None:
+                ours, theirs = socket.socketpair()
+                with ours, theirs:
+                    program = f"from voicebus.runtime.processes import serve; serve({theirs.fileno()})"
+                    # In a session of its own: signals to the group, such as Ctrl-C, are for the parent.
+                    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+                    self._process = subprocess.Popen(  # noqa: S603 - our own program
+                        [sys.executable, "-c", program], pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL,
+                        start_new_session=True, env=environment,
+                    )  # fmt: skip
+                    self._connection = Connection(ours.detach())
+            return self._connection
+
+    def _bury(self, process: "subprocess.Popen[bytes]") -> None:
+        """Take note of the end, so that nothing is left of the process."""
+        process.wait()
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+
+    def _end(self) -> str:
+        """How the process has ended, in words."""
+        if self._process is None:
+            return "was not started"
+        try:
+            code = self._process.wait(timeout=_END_S)
+        except subprocess.TimeoutExpired:
+            return "does not answer any more"
+        if code >= 0:
+            return f"ended with exit code {code}"
+        known = {entry.value: entry.name for entry in signal.Signals}
+        memory = ", perhaps for want of memory" if -code == signal.SIGKILL and not self._killed else ""
+        return f"was killed by signal {-code} ({known.get(-code, '?')}){memory}"
+
+
+def serve(fd: int) -> None:
+    """The life of a process: one job after the other from the socket `fd`, until its parent is gone."""
+    connection: Connection[Any, Any] = Connection(fd)
+    while True:
+        try:
+            request = connection.recv_bytes()
+            connection.send_bytes(_answer(request, functools.partial(_say, connection)))
+        except (EOFError, OSError):
+            return
+
+
+def _say(connection: "Connection[Any, Any]", what: Any) -> None:
+    connection.send(("said", what))
+
+
+def _answer(request: bytes, say: Said) -> bytes:
+    try:
+        job, argument = pickle.loads(request)  # noqa: S301 - our own parent's
+        returned = job(argument, say)
+    except Exception as error:  # noqa: BLE001 - whatever the user's function raises
+        return _failure(error)
+    except BaseException as error:  # noqa: BLE001 - SystemExit must not end the process
+        return _failure(RuntimeError(f"the tool raised {type(error).__name__}"))
+    try:
+        return pickle.dumps(("returned", returned))
+    except Exception as error:  # noqa: BLE001 - whatever an object's own pickling raises
+        return _failure(ToolProcessError("not_sendable", f"its result cannot be sent from its process: {error}"))
+
+
+def _failure(error: Exception) -> bytes:
+    """An error as it can be sent: one that cannot be pickled, or not be unpickled, in its own words."""
+    try:
+        found = pickle.dumps(("raised", error))
+        pickle.loads(found)  # noqa: S301 - our own
+    except Exception:  # noqa: BLE001 - whatever its own pickling raises
+        return pickle.dumps(("raised", RuntimeError(f"{type(error).__name__}: {error}")))
+    return found
+
+
+class SharedProcesses:
+    """One pool for whoever borrows it on this event loop, ended when the last one has given it back."""
+
+    def __init__(self) -> None:
+        self._pool: ProcessPool | None = None
+        self._borrowers: set[object] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def borrow(self, borrower: object) -> ProcessPool:
+        loop = asyncio.get_running_loop()
+        if self._pool is None or self._loop is not loop:
+            # What a loop that is over has left behind ends with its sockets.
+            self._pool, self._loop, self._borrowers = ProcessPool(default_processes()), loop, set()
+        self._borrowers.add(borrower)
+        return self._pool
+
+    def give_back(self, borrower: object) -> None:
+        self._borrowers.discard(borrower)
+        if not self._borrowers and self._pool is not None:
+            self._pool.close()
+            self._pool = None
+
+
+SHARED: Final = SharedProcesses()
+"""The processes of the sessions that run in this program."""

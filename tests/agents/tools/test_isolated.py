@@ -1,0 +1,175 @@
+"""Tools in processes of their own: what they get and give, how they end, and that nobody else notices."""
+
+import asyncio
+import os
+import sys
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support import computing
+from support.computing import Stay, gone
+from support.waiting import wait_until
+from voicebus import FunctionTool, ToolContext, UserError, function_tool
+from voicebus.agents.tools.invoke import ToolOutcome, invoke
+from voicebus.contracts.tools import Outcome
+from voicebus.runtime.processes import ProcessPool
+
+
+@pytest.fixture
+async def pool() -> AsyncIterator[ProcessPool]:
+    pool = ProcessPool(2)
+    yield pool
+    pool.close()
+
+
+async def run(
+    pool: ProcessPool, tool: FunctionTool, arguments: str = "{}", *, context: Any = None, **more: Any
+) -> ToolOutcome:
+    call = ToolContext(context, tool_name=tool.name, tool_call_id="c1", tool_arguments=arguments, **more)
+    return await invoke(tool, call, arguments, timeout=60, processes=lambda: pool)
+
+
+async def test_a_tool_runs_in_another_process_which_is_kept_for_the_next_call(pool: ProcessPool) -> None:
+    first = await run(pool, computing.where, '{"stay": {"name": "Ann", "nights": 2}}')
+    again = await run(pool, computing.where, '{"stay": {"name": "Ann", "nights": 3}}')
+    assert (first.value[1], again.value[1]) == (2, 3)
+    assert first.value[0] == again.value[0] != os.getpid()
+    assert (await run(pool, computing.later, '{"number": 1}')).output == "2"
+
+
+async def test_it_finds_its_call_and_context_says_how_far_it_is_and_changes_the_context(pool: ProcessPool) -> None:
+    stay, heard = Stay(name="Ann", nights=2), list[tuple[str, int]]()
+
+    def hear(text: str) -> None:
+        heard.append((text, os.getpid()))
+
+    outcome = await run(pool, computing.extend, '{"nights": 3}', context=stay, reports=hear)
+    assert (outcome.output, stay.nights) == ("c1 5", 5)
+    assert heard == [("counting", os.getpid())]
+    kept: dict[str, Any] = {"nights": 1, "lock": threading.Lock()}
+    refused = await run(pool, computing.extend, '{"nights": 3}', context=kept)
+    assert refused.error is not None
+    assert refused.error.kind == "not_sendable"
+    assert "its arguments cannot be sent to a process" in refused.error.message
+
+
+@pytest.mark.parametrize(
+    ("how", "kind", "sentence"),
+    [
+        ("raise", "raised", "out of stock"),
+        ("odd", "raised", "OddError: odd: really"),
+        ("exit", "raised", "the tool raised SystemExit"),
+        (
+            "unsendable",
+            "not_sendable",
+            "its result cannot be sent from its process: cannot pickle",
+        ),
+    ],
+)
+async def test_what_goes_wrong_in_a_process_is_the_calls_error(
+    pool: ProcessPool, how: str, kind: str, sentence: str
+) -> None:
+    outcome = await run(pool, computing.fail, f'{{"how": "{how}"}}')
+    assert outcome.error is not None
+    assert (outcome.outcome, outcome.error.kind) == (Outcome.ERROR, kind)
+    assert sentence in outcome.error.message
+    assert sentence in outcome.output, "the model is told"
+
+
+@pytest.mark.parametrize(
+    ("how", "sentence"),
+    [("die", "the process that ran it ended with exit code 7"), ("segfault", "was killed by signal 11 (SIGSEGV)")],
+)
+async def test_a_process_that_dies_takes_its_own_call_along_and_no_other(
+    pool: ProcessPool, how: str, sentence: str, tmp_path: Path
+) -> None:
+    started = tmp_path / "started"
+    spinning = asyncio.create_task(run(pool, computing.spin, f'{{"started": "{started}"}}'))
+    await wait_until(lambda: started.exists() and started.read_text(), description="the other call", timeout=30)
+    outcome = await run(pool, computing.fail, f'{{"how": "{how}"}}')
+    assert outcome.error is not None
+    assert outcome.error.kind == "crashed"
+    assert sentence in outcome.error.message
+    assert not spinning.done()
+    assert (await run(pool, computing.later, '{"number": 1}')).output == "2"
+    spinning.cancel()
+    await asyncio.gather(spinning, return_exceptions=True)
+
+
+@pytest.mark.parametrize("end", ["cancel", "close"])
+async def test_a_run_that_is_given_up_is_killed(pool: ProcessPool, end: str, tmp_path: Path) -> None:
+    started = tmp_path / "started"
+    running = asyncio.create_task(run(pool, computing.spin, f'{{"started": "{started}"}}'))
+    await wait_until(lambda: started.exists() and started.read_text(), description="the start", timeout=30)
+    process = int(started.read_text())
+    if end == "cancel":
+        running.cancel()
+    else:
+        pool.close()
+    await asyncio.gather(running, return_exceptions=True)
+    await wait_until(lambda: gone(process), description="the end of the process")
+
+
+async def test_a_run_beyond_its_time_is_killed_and_another_process_takes_the_next(tmp_path: Path) -> None:
+    pool = ProcessPool(1)
+    process = (await run(pool, computing.where, '{"stay": {"name": "Ann"}}')).value[0]
+    call = ToolContext(None, tool_name="spin", tool_call_id="c1")
+    arguments = f'{{"started": "{tmp_path / "started"}"}}'
+    outcome = await invoke(computing.spin, call, arguments, timeout=0.2, processes=lambda: pool)
+    assert outcome.outcome is Outcome.TIMEOUT
+    await wait_until(lambda: gone(process), description="the end of the process")
+    assert (await run(pool, computing.later, '{"number": 1}')).output == "2"
+    pool.close()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems limit no memory")
+async def test_a_tool_that_takes_too_much_memory_is_told_its_limit(pool: ProcessPool) -> None:
+    assert (await run(pool, computing.hoard, '{"megabytes": 16}')).value == 16 * 1024**2
+    outcome = await run(pool, computing.hoard, '{"megabytes": 200}')
+    assert outcome.error is not None
+    assert (outcome.error.kind, outcome.error.message) == (
+        "memory_limit", "it needed more memory than its limit of 64 MB"
+    )  # fmt: skip
+    assert (await run(pool, computing.hoard, '{"megabytes": 16}')).value == 16 * 1024**2
+
+
+async def test_arguments_that_do_not_fit_need_no_process(pool: ProcessPool) -> None:
+    outcome = await run(pool, computing.later, '{"number": "many"}')
+    assert outcome.error is not None
+    assert outcome.error.kind == "invalid_arguments"
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"executor": "process"}, "executor='process' needs a function of a module that another process can import"),
+        ({"executor": "fork"}, "executor must be 'auto' or 'process', not 'fork'"),
+        ({"memory_limit": "1GB"}, "memory_limit needs executor='process'; a thread's cannot be limited"),
+    ],
+)
+def test_what_cannot_be_isolated_is_refused(options: dict[str, Any], sentence: str) -> None:
+    def local() -> None:
+        """Do nothing."""
+
+    with pytest.raises(UserError) as caught:
+        function_tool(local, **options)
+    assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize(("given", "size"), [("512MB", 512 * 1024**2), ("1 GB", 1024**3), (2_000_000, 2_000_000)])
+def test_a_memory_limit_is_bytes_or_a_text_with_a_unit(given: Any, size: int) -> None:
+    assert function_tool(module_function, executor="process", memory_limit=given).memory == size
+
+
+@pytest.mark.parametrize("given", ["much", "512", "0MB", 1000, True, 1.5])
+def test_any_other_memory_limit_is_refused(given: Any) -> None:
+    with pytest.raises(UserError, match="memory_limit must be a number of bytes from 1 MB, or a text such as '512MB'"):
+        function_tool(module_function, executor="process", memory_limit=given)
+
+
+def module_function() -> None:
+    """Do nothing."""
