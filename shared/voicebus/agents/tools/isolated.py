@@ -6,7 +6,7 @@ import importlib
 import inspect
 import pickle
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -114,6 +114,20 @@ async def run_isolated(
         for name, value in done.changed.items():
             object.__setattr__(context.context, name, value)
     return done.returned
+
+
+async def prepare(pool: ProcessPool, functions: Iterable[Callable[..., Any]]) -> None:
+    """Have a process ready that knows the modules of `functions`, so that the first call need not wait for it."""
+    modules = sorted({function.__module__ for function in functions})
+    try:
+        await pool.run(_import, modules, _unheard)
+    except Exception as error:  # noqa: BLE001 - a module may raise anything; each call will tell
+        log.warning("no process is ready for tools", modules=modules, error=repr(error))
+
+
+def _import(modules: Iterable[str], say: Said) -> None:
+    for module in modules:
+        importlib.import_module(module)
 
 
 def _unheard(text: str) -> None:

@@ -21,6 +21,7 @@ from voicebus.agents.tools.calls import SERVICE, CallRunner
 from voicebus.agents.tools.circuit import FailureCounts
 from voicebus.agents.tools.function_tool import FunctionTool
 from voicebus.agents.tools.invoke import MAX_OUTPUT_CHARS
+from voicebus.agents.tools.isolated import prepare
 from voicebus.agents.tools.kinds import tool_queue
 from voicebus.agents.tools.limits import turns
 from voicebus.contracts.envelope import Entry
@@ -160,6 +161,9 @@ class ToolWorker:
             )  # fmt: skip
             member.spawn(runner.keep(), name="renew")
             member.spawn(LoopGuard(self._codes(), _blocked).run(), name="loop-guard")
+            isolated = [tool.function for tool in self._tools.values() if tool.executor == "process"]
+            if isolated:
+                member.spawn(prepare(processes, isolated), name="prepare")
             member.spawn(self._keep_registered(registry, member.id, stop), name="registry")
             loop = ConsumerLoop(
                 member.consume(streams), runner.handle, clock=member.clock, service=SERVICE,
