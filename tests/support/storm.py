@@ -17,13 +17,15 @@ from pathlib import Path
 from support.storm_worker import QUEUES
 from support.tasks import running
 from support.waiting import wait_until
-from voicebus.adapters.redis.client import connect
+from voicebus.adapters.redis.client import RedisConnection, connect
 from voicebus.adapters.redis.clock import RedisClock
 from voicebus.adapters.redis.dispatch import RedisToolDispatch
+from voicebus.adapters.redis.heartbeat import living
 from voicebus.adapters.redis.inbox import RedisInbox
 from voicebus.adapters.redis.outbox import Outbox
+from voicebus.adapters.redis.trimming import pairs
 from voicebus.contracts.envelope import Entry
-from voicebus.contracts.streams import Keys
+from voicebus.contracts.streams import WORKERS_GROUP, Keys
 from voicebus.contracts.tools import TOOL_RESULT, Outcome, ToolResult
 from voicebus.engine.outputs import DispatchTool
 from voicebus.ports import SessionRef
@@ -36,6 +38,7 @@ FREEZE_S = 10.0
 class Storm:
     """`calls` calls over `seconds`, `workers` processes, one of which is killed or frozen each `every_s`.
 
+    Nothing is done while only `least` workers are up: a slow machine takes longer to start one than to kill it.
     `fate` is awaited once, half way, for what else is to happen (a fail-over).
     """
 
@@ -48,6 +51,7 @@ class Storm:
     duplicates: float = 0.05
     every_s: float = 1.0
     deadline_ms: int = 60_000
+    least: int = 2
     seed: int = 1
     fate: Callable[[], Awaitable[None]] | None = None
 
@@ -64,10 +68,15 @@ class Outcomes:
     frozen: int = 0
     duplicated: int = 0
     seconds: float = 0.0
+    consumers: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """By queue: how many of the listed consumers live, and how many are listed."""
 
     def problems(self) -> list[str]:
         """What must not be, each in a sentence; empty where all promises were kept."""
         found = [f"{call} was never answered" for call, answers in self.answers.items() if not answers]
+        for queue, (alive, listed) in self.consumers.items():
+            if alive != listed:
+                found.append(f"group of {queue}: {listed} consumers are listed, {alive} live")
         for call, count in self.effects.items():
             if count > 1:
                 found.append(f"{call} ({self.kinds[call]}) took effect {count} times")
@@ -141,6 +150,15 @@ async def storm(asked: Storm) -> Outcomes:
                         lambda: all(outcomes.answers.values()), description="the answers", interval=0.05,
                         timeout=asked.deadline_ms / 1000 + 10,
                     )  # fmt: skip
+                raging.cancel()
+                await asyncio.gather(raging, return_exceptions=True)
+                for number, worker in enumerate(workers):
+                    if worker.returncode is None:
+                        worker.send_signal(signal.SIGCONT)
+                    else:
+                        workers[number] = await _start(asked)
+                with contextlib.suppress(AssertionError):
+                    await wait_until(lambda: _agree(bus, keys, outcomes, asked.workers), description="x", timeout=30)
             finally:
                 raging.cancel()
                 await asyncio.gather(raging, return_exceptions=True)
@@ -149,6 +167,16 @@ async def storm(asked: Storm) -> Outcomes:
         outcomes.seconds = time.monotonic() - began
     _read(asked, outcomes)
     return outcomes
+
+
+async def _agree(bus: RedisConnection, keys: Keys, outcomes: Outcomes, workers: int) -> bool:
+    """Whether the consumers that each group lists are the workers that live."""
+    outcomes.consumers = {}
+    for queue in QUEUES:
+        rows = [pairs(row) for row in await bus.call("XINFO", "CONSUMERS", keys.tools(queue), WORKERS_GROUP)]
+        beats = await living(bus, [keys.worker(row["name"]) for row in rows])
+        outcomes.consumers[queue] = (sum(beats), len(rows))
+    return all(found == (workers, workers) for found in outcomes.consumers.values())
 
 
 async def _start(asked: Storm) -> asyncio.subprocess.Process:
@@ -165,9 +193,11 @@ async def _rage(
     asked: Storm, workers: list[asyncio.subprocess.Process], chance: random.Random, outcomes: Outcomes
 ) -> None:
     thaws: set[asyncio.Task[None]] = set()
+    still: set[int] = set()
 
     async def thaw(frozen: asyncio.subprocess.Process) -> None:
         await asyncio.sleep(FREEZE_S)
+        still.discard(frozen.pid)
         if frozen.returncode is None:
             frozen.send_signal(signal.SIGCONT)
 
@@ -176,15 +206,17 @@ async def _rage(
             await asyncio.sleep(asked.every_s)
             number = chance.randrange(len(workers))
             victim = workers[number]
-            if victim.returncode is not None:
-                workers[number] = await _start(asked)
-            elif chance.random() < 0.5:
+            up = [one for one in workers if one.pid not in still and (asked.folder / f"ready-{one.pid}").exists()]
+            if victim.pid in still or len(up) <= asked.least:
+                continue
+            if chance.random() < 0.5:
                 victim.send_signal(signal.SIGKILL)
                 await victim.wait()
                 outcomes.killed += 1
                 workers[number] = await _start(asked)
             else:
                 victim.send_signal(signal.SIGSTOP)
+                still.add(victim.pid)
                 outcomes.frozen += 1
                 thaws.add(asyncio.create_task(thaw(victim), name="thaw"))
     finally:

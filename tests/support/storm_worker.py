@@ -68,7 +68,7 @@ async def main(folder: Path) -> None:
         tools(folder), redis_url=os.environ["VOICEBUS_REDIS_URL"], concurrency=20, drain_timeout=5.0,
         stream_prefix=os.environ["VOICEBUS_STREAM_PREFIX"],
     )  # fmt: skip
-    await worker.run(stop)
+    await worker.run(stop, ready=(folder / f"ready-{os.getpid()}").touch)
 
 
 if __name__ == "__main__":
