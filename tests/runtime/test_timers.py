@@ -1,11 +1,8 @@
-"""The timers of a session: one timer of the loop for all of them."""
+"""A session's timers: one of the loop's for all of them, each brought when it runs out and never after its cancel."""
 
 import asyncio
-from typing import Any
+import time
 
-import pytest
-
-from support.waiting import wait_until
 from voicebus.engine.inputs import TimerFired
 from voicebus.engine.outputs import CancelTimer, SetTimer
 from voicebus.runtime.timers import Timers
@@ -13,83 +10,84 @@ from voicebus.runtime.timers import Timers
 
 class Clock:
     def monotonic(self) -> float:
-        return asyncio.get_running_loop().time()
+        return time.monotonic()
 
     def at_ms(self) -> int:
-        return 0
+        return round(time.time() * 1000)
 
 
-class Alarm:
-    """Timers, and the keys of those that fired."""
+class Fired:
+    """What has run out, in order; `until` returns once `key` has."""
 
     def __init__(self) -> None:
-        self.fired: list[str] = []
-        self.timers = Timers(Clock(), self.heard)
-        self.then: dict[str, Any] = {}
+        self.keys: list[str] = []
+        self.timers = Timers(Clock(), self._hear)
+        self._heard = asyncio.Event()
 
-    def heard(self, item: TimerFired) -> None:
-        self.fired.append(item.key)
-        self.then.pop(item.key, lambda: None)()
+    def _hear(self, item: TimerFired) -> None:
+        self.keys.append(item.key)
+        self._heard.set()
+        if item.key == "cancels":
+            self.timers.cancel(CancelTimer("later"))
+        elif item.key == "again":
+            self.set(after=0.01)
 
-    def set(self, key: str, delay: float) -> None:
-        self.timers.set(SetTimer(key, asyncio.get_running_loop().time() + delay))
+    def soon(self, key: str, delay_s: float) -> SetTimer:
+        return SetTimer(key, time.monotonic() + delay_s)
 
-    async def fires(self, *keys: str) -> None:
-        await wait_until(lambda: self.fired == list(keys), description=f"timers {keys}")
+    def set(self, **delays_s: float) -> None:
+        for key, delay_s in delays_s.items():
+            self.timers.set(self.soon(key, delay_s))
 
-
-async def test_timers_fire_in_the_order_of_their_times_however_they_were_set() -> None:
-    alarm = Alarm()
-    for key, delay in (("third", 0.03), ("first", 0.0), ("never", 3600.0), ("second", 0.015)):
-        alarm.set(key, delay)
-    await alarm.fires("first", "second", "third")
-    alarm.timers.clear()
-
-
-async def test_a_timer_behind_one_that_was_cancelled_fires_all_the_same() -> None:
-    alarm = Alarm()
-    alarm.set("cancelled", 0.0)
-    alarm.set("later", 0.01)
-    alarm.timers.cancel(CancelTimer("cancelled"))
-    await alarm.fires("later")
+    async def until(self, key: str) -> None:
+        async with asyncio.timeout(10):
+            while key not in self.keys:
+                self._heard.clear()
+                await self._heard.wait()
 
 
-async def test_a_timer_that_fires_may_cancel_one_that_is_due_with_it_or_set_it_anew() -> None:
-    alarm = Alarm()
-    alarm.set("first", -0.3)
-    alarm.set("cancelled", -0.2)
-    alarm.set("again", -0.1)
-
-    def change() -> None:
-        alarm.timers.cancel(CancelTimer("cancelled"))
-        alarm.set("again", 0.01)
-
-    alarm.then["first"] = change
-    await alarm.fires("first", "again")
+async def test_timers_run_out_in_the_order_of_their_times_however_they_were_set() -> None:
+    fired = Fired()
+    fired.set(third=0.06, first=0.0, second=0.03)
+    await fired.until("third")
+    assert fired.keys == ["first", "second", "third"]
 
 
-async def test_cleared_timers_never_fire_also_where_one_that_fires_clears_them() -> None:
-    alarm = Alarm()
-    alarm.set("first", -0.2)
-    alarm.set("cleared", -0.1)
-    alarm.then["first"] = alarm.timers.clear
-    await alarm.fires("first")
-    alarm.set("last", 0.0)
-    await alarm.fires("first", "last")
+async def test_a_timer_never_runs_out_before_its_time_by_more_than_the_loop_counts() -> None:
+    fired = Fired()
+    began = time.monotonic()
+    fired.set(one=0.05)
+    await fired.until("one")
+    assert time.monotonic() - began >= 0.048
 
 
-async def test_watches_that_are_cancelled_in_time_set_one_timer_of_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    alarm, loop = Alarm(), asyncio.get_running_loop()
-    set_on_the_loop: list[float] = []
-    original = loop.call_later
+async def test_what_was_cancelled_does_not_fire() -> None:
+    fired = Fired()
+    fired.set(one=0.01, two=0.03)
+    fired.timers.cancel(CancelTimer("one"))
+    await fired.until("two")
+    assert fired.keys == ["two"]
 
-    def call_later(delay: float, *rest: Any, **named: Any) -> asyncio.TimerHandle:
-        set_on_the_loop.append(delay)
-        return original(delay, *rest, **named)
 
-    monkeypatch.setattr(loop, "call_later", call_later)
-    for number in range(100):
-        alarm.set("watch", 3600.0 + number)
-        alarm.timers.cancel(CancelTimer("watch"))
-    assert len(set_on_the_loop) == 1
-    alarm.timers.clear()
+async def test_a_timer_that_is_set_again_fires_once_and_at_its_new_time() -> None:
+    fired = Fired()
+    fired.set(one=0.01, two=0.03)
+    fired.set(one=0.06)
+    await fired.until("one")
+    assert fired.keys == ["two", "one"]
+
+
+async def test_what_fires_may_cancel_and_set_others_that_are_due() -> None:
+    fired = Fired()
+    fired.set(cancels=0.0, later=0.0, again=0.0)
+    await fired.until("after")
+    assert fired.keys == ["cancels", "again", "after"]
+
+
+async def test_nothing_fires_once_all_were_cleared() -> None:
+    fired, other = Fired(), Fired()
+    fired.set(one=0.0, two=0.01)
+    fired.timers.clear()
+    other.set(last=0.03)
+    await other.until("last")
+    assert fired.keys == []

@@ -1,11 +1,6 @@
-"""The timers of one session, on the event loop.
-
-Nearly all of them are watches that are cancelled long before they run out. So one timer of the loop stands for all: it
-is set to the earliest, and where that one was cancelled meanwhile it finds nothing due and is set anew.
-"""
+"""The timers of one session, on the event loop."""
 
 import asyncio
-import math
 from collections.abc import Callable
 
 from voicebus.engine.inputs import TimerFired
@@ -14,18 +9,23 @@ from voicebus.ports import Clock
 
 
 class Timers:
-    """Sets and cancels timers as the engine asks; `fired` is brought those that run out."""
+    """Sets and cancels timers as the engine asks; `fired` is brought those that run out, in the order of their times.
+
+    Nearly all are cancelled long before their time, so the loop is asked for one timer, the next to run out, and not
+    told of those that are cancelled.
+    """
 
     def __init__(self, clock: Clock, fired: Callable[[TimerFired], None]) -> None:
         self._clock = clock
         self._fired = fired
+        # When each is due (s); as many as the engine has under way.
         self._due: dict[str, float] = {}
-        self._alarm: asyncio.TimerHandle | None = None
-        self._alarm_at = math.inf
+        self._next: asyncio.TimerHandle | None = None
+        self._next_at = 0.0
 
     def set(self, output: SetTimer) -> None:
         self._due[output.key] = output.at
-        if output.at < self._alarm_at:
+        if self._next is None or output.at < self._next_at:
             self._wake_at(output.at)
 
     def cancel(self, output: CancelTimer) -> None:
@@ -34,27 +34,27 @@ class Timers:
     def clear(self) -> None:
         """Nothing fires any more."""
         self._due.clear()
-        self._silence()
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
 
     def _wake_at(self, at: float) -> None:
-        self._silence()
+        if self._next is not None:
+            self._next.cancel()
         delay = max(0.0, at - self._clock.monotonic())
-        self._alarm, self._alarm_at = asyncio.get_running_loop().call_later(delay, self._wake), at
+        self._next = asyncio.get_running_loop().call_later(delay, self._run_out)
+        self._next_at = at
 
-    def _silence(self) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
-        self._alarm, self._alarm_at = None, math.inf
-
-    def _wake(self) -> None:
-        # A loop's timer may come a rounding too early.
-        now = max(self._alarm_at, self._clock.monotonic())
-        self._silence()
+    def _run_out(self) -> None:
+        self._next = None
+        # The loop counts in ms, so it may be a little early.
+        now = max(self._clock.monotonic(), self._next_at)
         for key, at in sorted(self._due.items(), key=lambda timer: timer[1]):
-            # Those that fire first may cancel others, or set them anew.
+            # What fires may cancel the others, and set them anew.
             if at <= now and self._due.get(key) == at:
                 del self._due[key]
                 self._fired(TimerFired(key))
-        earliest = min(self._due.values(), default=math.inf)
-        if earliest < self._alarm_at:
-            self._wake_at(earliest)
+        if self._due:
+            at = min(self._due.values())
+            if self._next is None or at < self._next_at:
+                self._wake_at(at)
