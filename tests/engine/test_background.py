@@ -9,8 +9,9 @@ from voicebus.contracts.journal import EventType
 from voicebus.contracts.tools import Outcome, ToolProgress
 from voicebus.engine.background import BACKGROUND_TIMER
 from voicebus.engine.config import Approval, Face
-from voicebus.engine.inputs import AgentResolved, Approve, End, Interrupt, ToolProgressArrived
-from voicebus.engine.outputs import CancelTool, DispatchTool
+from voicebus.engine.inputs import AgentResolved, Approve, End, Interrupt, LinkOpened, ToolProgressArrived
+from voicebus.engine.keeping import WORK, Kept, read_items, read_work
+from voicebus.engine.outputs import CancelTool, DispatchTool, Keep
 
 LATER = tool("report", background=True, timeout_ms=600_000)
 
@@ -284,3 +285,23 @@ def test_a_client_of_the_protocol_sees_its_response_end_and_the_result_in_one_of
     talk.ends("resp_3")
     assert [event["response"]["id"] for event in talk.shown("response.done")] == ["resp_1", "resp_3"]
     assert "report" not in str(talk.shown("conversation.item.added"))
+
+
+def test_another_owner_has_it_run_on_and_tells_its_result() -> None:
+    talk = running(keeps=True)
+    fields: dict[str, str] = {}
+    for keep in talk.of(Keep):
+        fields.update(keep.fields)
+    (start,) = talk.records(EventType.TOOL_START)
+    event = {"type": EventType.TOOL_START, **start.model_dump(mode="json")}
+    kept = Kept(9, 2, 5.0, read_items(fields), read_work(fields[WORK]), {}, [event])
+    heir = Talk(agent(tools=[LATER]), kept=kept)
+    (dispatch,) = heir.of(DispatchTool, heir.last)
+    assert (dispatch.call_id, dispatch.background) == ("call_1", True)
+    told = heir.put(LinkOpened())
+    heir.model("session.created", session={"id": "sess_2"})
+    heir.confirms(told)
+    assert [(call, text[:26]) for call, text in heir.told()] == [("call_1", "The tool report runs in th")]
+    heir.result("ready")
+    assert results(heir)[-1] == ("report", "ready")
+    assert heir.sent_types()[-1] == "response.create"

@@ -21,6 +21,7 @@ from voicebus.engine.inputs import (
     ToolResultArrived,
     VerdictArrived,
 )
+from voicebus.engine.keeping import Kept
 from voicebus.engine.outputs import (
     CancelTimer,
     Emit,
@@ -76,13 +77,14 @@ class Talk:
         *,
         face: Face = Face.NATIVE,
         view: ClientView | None = None,
+        kept: Kept | None = None,
         **config: Any,
     ) -> None:
         self.config = SessionConfig("01J0SESSION", face, agent_ or agent(), "gpt-realtime", **config)
         self.now = 100.0
         if face is Face.OPENAI and view is None:
             view = OpenAIClientView(self.config)
-        self.session = Session(self.config, now=self.now, view=view)
+        self.session = Session(self.config, now=self.now, view=view, kept=kept)
         self.inputs: list[tuple[Input, float]] = []
         self.kept: list[Input] = []
         self.last: list[Output] = self.session.start()

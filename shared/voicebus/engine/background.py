@@ -47,6 +47,11 @@ class Background:
         self._timer: float | None = None
         self.busy: Callable[[], bool] = lambda: False
 
+    @property
+    def is_due(self) -> bool:
+        """Whether the model has a result that it has not told."""
+        return bool(self._due)
+
     @staticmethod
     def started(call: Call) -> str:
         """What the model is told when the call starts."""

@@ -122,7 +122,7 @@ class Keeper:
             work["open"] = [active.model_id or active.id, active.agent.name]
         if lines := p.transcript.open_lines():
             work["lines"] = lines
-        if p.calls.is_any_open or p.calls.batches.is_any_open:
+        if any(True for _ in p.calls) or p.calls.batches.is_any_open:
             work["calls"] = [_row(call) for call in p.calls if not isinstance(call.spec, HostedToolSpec)]
             work["batches"] = p.calls.batches.kept()
         if said := p.out.uplink.said():
@@ -132,7 +132,7 @@ class Keeper:
     def _owes(self) -> bool:
         """Whether the user is to get an answer that would be missing if everything ended now (as in `recovery.py`)."""
         turns, active = self._p.turns, self._p.turns.responses.active
-        if turns.owes:
+        if turns.owes or self._p.background.is_due:
             return True
         if active is None or active.cancelling or active.interlude_in is not None or active.client_calls:
             return False

@@ -252,6 +252,8 @@ class ToolCalls:
             started_ms=call.started_ms,
         )
         self._send_off(call, tool, tool.timeout_ms)
+        if call.told:
+            self.batches.answered(call, background=False)
 
     def _send_off(self, call: Call, tool: ToolSpec, timeout_ms: int) -> None:
         agent = call.response.agent
@@ -276,7 +278,6 @@ class ToolCalls:
         if tool.background:
             self._tell_model(call, self._background.started(call))
             call.told = True
-            self.batches.answered(call, background=False)
 
     def started(self, item: ToolStartedArrived) -> None:
         if (call := self._hearing(item, item.started.call_id)) is not None:
