@@ -3,7 +3,6 @@
 Both are kept in the project's `.cache` for as long as their versions suffice. What cannot be had fails the test.
 """
 
-import asyncio
 import fcntl
 import functools
 import json
@@ -18,6 +17,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+
+from support.programs import json_of
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 CACHE: Final = ROOT / ".cache"
@@ -97,26 +98,8 @@ async def run(
                 link.symlink_to(program.parent)
         flags, program = ["--preserve-symlinks", "--preserve-symlinks-main"], link / program.name
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("OPENAI_", "NODE_"))}
-    process = await asyncio.create_subprocess_exec(
-        node().path,
-        *flags,
-        program,
-        *arguments,
-        env={**kept, **(env or {})},
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        async with asyncio.timeout(timeout_s):
-            output, complaints = await process.communicate(stdin)
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    assert process.returncode == 0, f"{program.name} failed:\n{complaints.decode()[-6000:]}"
-    assert output.strip(), f"{program.name} printed nothing:\n{complaints.decode()[-6000:]}"
-    return json.loads(output.splitlines()[-1])
+    command = [str(node().path), *flags, str(program), *arguments]
+    return await json_of(command, program.name, env={**kept, **(env or {})}, stdin=stdin, timeout_s=timeout_s)
 
 
 def _on_path() -> Node | None:

@@ -3,7 +3,6 @@
 They are made once, in the project's `.cache`, and kept for as long as their versions suffice.
 """
 
-import asyncio
 import fcntl
 import json
 import os
@@ -16,6 +15,7 @@ from typing import Any, Final
 import pytest
 
 from support import node
+from support.programs import json_of
 from support.recording_proxy import Recording
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -104,21 +104,5 @@ async def run_npm_program(name: str, served: Served, **given: Any) -> Any:
 async def run_program(name: str, *arguments: str, stdin: bytes = b"", timeout_s: float = 50) -> Any:
     """Run `programs/NAME.py ARGUMENTS…` with the environment's interpreter; returns the JSON that it prints last."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("OPENAI_", "PYTHON"))}
-    process = await asyncio.create_subprocess_exec(
-        ENVIRONMENT / "bin" / "python",
-        PROGRAMS / f"{name}.py",
-        *arguments,
-        env=kept,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        async with asyncio.timeout(timeout_s):
-            output, complaints = await process.communicate(stdin)
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    assert process.returncode == 0, f"{name} failed:\n{complaints.decode()[-6000:]}"
-    return json.loads(output.splitlines()[-1])
+    command = [str(ENVIRONMENT / "bin" / "python"), str(PROGRAMS / f"{name}.py"), *arguments]
+    return await json_of(command, name, env=kept, stdin=stdin, timeout_s=timeout_s)

@@ -19,6 +19,7 @@ from voicebus.agents.local.face import read_items
 from voicebus.agents.models.events import RealtimeModelEvent
 from voicebus.agents.models.model import RealtimeModel, RealtimeModelConfig, RealtimeModelListener
 from voicebus.agents.models.sends import RealtimeModelSendAudio
+from voicebus.agents.saying import audio_samples, image_content, message_content
 from voicebus.agents.usage import Usage
 from voicebus.engine.inputs import (
     Approve,
@@ -37,7 +38,6 @@ from voicebus.telemetry.logging import get_logger
 log: Final = get_logger(__name__)
 
 _MODEL_METHODS: Final = ("connect", "add_listener", "remove_listener", "send_event", "close")
-_PARTS: Final[Mapping[str, str]] = {"input_text": "text", "input_image": "image_url"}
 
 HistoryUpdate = Sequence[RealtimeItem | Mapping[str, Any]] | Callable[[list[RealtimeItem]], Sequence[Any]]
 
@@ -230,9 +230,7 @@ class RealtimeSession(RealtimeModelListener):
         Raises:
             UserError: it is no such address; or the session is not open.
         """
-        if not isinstance(image, str) or not image.startswith(("data:", "https:")):
-            raise UserError(f"image must be a data: or https: address, not {str(image)[:80]!r}")
-        await self._say(SendMessage([{"type": "input_image", "image_url": image}], respond=trigger_response))
+        await self._say(SendMessage(image_content(image), respond=trigger_response))
 
     async def send_audio(self, audio: bytes, *, commit: bool = False) -> None:
         """Send samples in the session's input format; `commit` ends a turn where the model does not detect that itself.
@@ -240,17 +238,16 @@ class RealtimeSession(RealtimeModelListener):
         Raises:
             UserError: `audio` is no bytes; or the session is not open.
         """
-        if not isinstance(audio, bytes | bytearray | memoryview):
-            raise UserError(f"audio must be bytes, not {type(audio).__name__}")
+        samples = audio_samples(audio)
         conversation = self._open()
         if self._muted:
-            audio = b""
+            samples = b""
         if conversation.bridge is not None:
-            if audio or commit:
-                await conversation.bridge.tell(RealtimeModelSendAudio(bytes(audio), commit))
+            if samples or commit:
+                await conversation.bridge.tell(RealtimeModelSendAudio(samples, commit))
             return
-        if audio:
-            conversation.driver.send_audio(append_frame(pybase64.b64encode_as_string(audio)))
+        if samples:
+            conversation.driver.send_audio(append_frame(pybase64.b64encode_as_string(samples)))
         if commit:
             conversation.feed(CommitAudio(respond=False))
 
@@ -339,30 +336,6 @@ class RealtimeSession(RealtimeModelListener):
     def _dropped(self, count: int) -> RealtimeSessionEvent:
         """For a consumer of a session that was not entered; its face tells it later."""
         return RealtimeError(RealtimeErrorDetails(f"{count} events were dropped"), RealtimeEventInfo(self._context))
-
-
-def message_content(message: RealtimeUserInput) -> list[dict[str, Any]]:
-    """The protocol's parts of a user message."""
-    if isinstance(message, str):
-        return [{"type": "input_text", "text": message}]
-    if not isinstance(message, Mapping):
-        raise UserError(f"message must be a string or a message object, not {type(message).__name__}")
-    if message.get("type", "message") != "message" or message.get("role", "user") != "user":
-        raise UserError('message must have type "message" and role "user"')
-    content = message.get("content")
-    if not isinstance(content, list | tuple) or not content:
-        raise UserError("message needs content, a list of input_text and input_image parts")
-    return [_part(index, part) for index, part in enumerate(content)]
-
-
-def _part(index: int, part: Any) -> dict[str, Any]:
-    kind = part.get("type") if isinstance(part, Mapping) else None
-    field = _PARTS.get(kind) if isinstance(kind, str) else None
-    if field is None:
-        raise UserError(f"message content[{index}] must have type input_text or input_image, not {kind!r}")
-    if not isinstance(part.get(field), str):
-        raise UserError(f"message content[{index}] of type {kind} needs {field}, a string")
-    return dict(part)
 
 
 def _items(history: Any) -> list[Mapping[str, Any]]:

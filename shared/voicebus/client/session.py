@@ -14,7 +14,7 @@ from voicebus.agents.events import RealtimeError, RealtimeSessionEvent
 from voicebus.agents.items import RealtimeItem
 from voicebus.agents.local.broadcast import Broadcast
 from voicebus.agents.models.playback import RealtimePlaybackTracker
-from voicebus.agents.session import message_content
+from voicebus.agents.saying import audio_samples, image_content, message_content
 from voicebus.client.creating import create_session
 from voicebus.client.link import CONNECT_TIMEOUT_S, RESUME_S, NativeLink
 from voicebus.client.showing import Showing, info
@@ -183,9 +183,7 @@ class GatewaySession:
         Raises:
             UserError, RemoteError: as `send_message`.
         """
-        if not isinstance(image, str) or not image.startswith(("data:", "https:")):
-            raise UserError(f"image must be a data: or https: address, not {str(image)[:80]!r}")
-        await self._command("send_message", content=[{"type": "input_image", "image_url": image}])
+        await self._command("send_message", content=image_content(image))
 
     async def send_audio(self, audio: bytes, *, commit: bool = False) -> None:
         """Send samples in the session's input format; `commit` ends a turn where the model does not detect that itself.
@@ -196,11 +194,10 @@ class GatewaySession:
             UserError: `audio` is no bytes, or the session is not open.
             RemoteError: the session is over.
         """
-        if not isinstance(audio, bytes | bytearray | memoryview):
-            raise UserError(f"audio must be bytes, not {type(audio).__name__}")
+        samples = audio_samples(audio)
         self._open()
-        if audio and not self._muted:
-            await self._link.send_audio(bytes(audio))
+        if samples and not self._muted:
+            await self._link.send_audio(samples)
         if commit:
             await self._command("commit")
 

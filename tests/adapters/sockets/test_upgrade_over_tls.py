@@ -2,67 +2,26 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx2
 import pytest
 import uvloop
 import websockets
-from fastapi import FastAPI
 from websockets.typing import Subprotocol
 
+from support.echo_port import Echo, port
 from support.tls import Authority
 from support.waiting import wait_until
 from voicebus.adapters.sockets import Socket
 from voicebus.adapters.sockets.picows_socket import connect
-from voicebus.adapters.sockets.uvicorn_upgrade import Accept, Refuse, Upgrade, upgrade_hook
-from voicebus_services.http import serving
-from voicebus_services.tls import Certificate
-
-
-class Echo:
-    """Sends back what comes; remembers how it ended."""
-
-    def __init__(self) -> None:
-        self.socket: Socket | None = None
-        self.ended: tuple[int, str] | None = None
-        self.texts: list[bytes] = []
-
-    def opened(self, socket: Socket) -> None:
-        self.socket = socket
-
-    def text(self, message: bytes) -> None:
-        self.texts.append(message)
-        assert self.socket is not None
-        self.socket.send_text(message)
-
-    def binary(self, message: bytes) -> None:
-        assert self.socket is not None
-        self.socket.send_binary(message)
-
-    def closed(self, code: int, reason: str) -> None:
-        self.ended = (code, reason)
+from voicebus.adapters.sockets.uvicorn_upgrade import Accept, Refuse, Upgrade
 
 
 @pytest.fixture
 def authority(tmp_path: Path) -> Authority:
     return Authority(tmp_path)
-
-
-@asynccontextmanager
-async def port(authority: Authority, accept: Callable[[Upgrade], Accept | Refuse]) -> AsyncIterator[int]:
-    app = FastAPI()
-
-    @app.get("/")
-    def page() -> str:
-        return "http"
-
-    pair = authority.issue()
-    certificate = Certificate(pair.certificate, pair.key)
-    async with serving(app, host="127.0.0.1", port=0, certificate=certificate, ws=upgrade_hook(accept)) as server:
-        yield server.port
 
 
 BOTH_LOOPS = pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
@@ -78,7 +37,7 @@ def test_http_and_websockets_share_the_port(authority: Authority, new_loop: NewL
         return Accept(Echo(), subprotocol="realtime")
 
     async def main() -> None:
-        async with port(authority, accept) as number:
+        async with port(accept, authority.issue()) as number:
             trusted = authority.trusting()
             async with httpx2.AsyncClient(verify=trusted, trust_env=False) as client:
                 assert (await client.get(f"https://localhost:{number}/")).json() == "http"
@@ -104,7 +63,7 @@ def test_http_and_websockets_share_the_port(authority: Authority, new_loop: NewL
 
 
 async def test_an_upgrade_may_be_refused_with_an_http_answer(authority: Authority) -> None:
-    async with port(authority, lambda _: Refuse(503, b"full", {"Retry-After": "5"})) as number:
+    async with port(lambda _: Refuse(503, b"full", {"Retry-After": "5"}), authority.issue()) as number:
         with pytest.raises(websockets.InvalidStatus) as refused:
             async with websockets.connect(f"wss://localhost:{number}/", ssl=authority.trusting()):
                 pass
@@ -124,7 +83,7 @@ def test_large_messages_sent_in_one_turn_of_the_loop_arrive_whole(authority: Aut
 
     async def main() -> None:
         async with (
-            port(authority, lambda _: Accept(Burst())) as number,
+            port(lambda _: Accept(Burst()), authority.issue()) as number,
             websockets.connect(f"wss://localhost:{number}/", ssl=authority.trusting()) as client,
         ):
             for letter, size in sizes:
@@ -139,7 +98,7 @@ def test_a_peer_that_does_not_read_is_dropped_at_the_limit(authority: Authority,
     echo = Echo()
 
     async def main() -> None:
-        async with port(authority, lambda _: Accept(echo)) as number:
+        async with port(lambda _: Accept(echo), authority.issue()) as number:
             plain = await asyncio.to_thread(socket.create_connection, ("127.0.0.1", number))
             deaf = await asyncio.to_thread(authority.trusting().wrap_socket, plain, server_hostname="localhost")
             with deaf:

@@ -7,23 +7,21 @@ shared/voicebus/adapters/sockets/uvicorn_upgrade.py (the hand-over) or picows_so
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
 import pytest
 import uvloop
 import websockets
-from fastapi import FastAPI
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
+from support.echo_port import Echo, port
 from support.waiting import wait_until
 from voicebus.adapters.sockets import MAX_MESSAGE, Socket, picows_socket
 from voicebus.adapters.sockets.picows_socket import connect
-from voicebus.adapters.sockets.uvicorn_upgrade import Accept, Acceptor, Refuse, Upgrade, upgrade_hook
-from voicebus_services.http import serving
+from voicebus.adapters.sockets.uvicorn_upgrade import Accept, Refuse, Upgrade
 
 REALTIME = Subprotocol("realtime")
 HANDSHAKE = (
@@ -31,46 +29,6 @@ HANDSHAKE = (
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
 )
 MASK = b"\x00\x00\x00\x00"
-
-
-class Echo:
-    """Sends back what comes; remembers how it ended."""
-
-    def __init__(self) -> None:
-        self.socket: Socket | None = None
-        self.ended: tuple[int, str] | None = None
-        self.texts: list[bytes] = []
-
-    def opened(self, socket: Socket) -> None:
-        self.socket = socket
-
-    def text(self, message: bytes) -> None:
-        if message == b"raise":
-            raise RuntimeError("asked to")
-        self.texts.append(message)
-        assert self.socket is not None
-        self.socket.send_text(message)
-
-    def binary(self, message: bytes) -> None:
-        assert self.socket is not None
-        self.socket.send_binary(message)
-
-    def closed(self, code: int, reason: str) -> None:
-        self.ended = (code, reason)
-
-
-@asynccontextmanager
-async def port(accept: Acceptor) -> AsyncIterator[int]:
-    app = FastAPI()
-
-    @app.get("/")
-    def page() -> str:
-        return "http"
-
-    hook = upgrade_hook(accept)
-    async with serving(app, host="127.0.0.1", port=0, ws=hook) as server:
-        yield server.port
-        await hook.aclose()
 
 
 def test_the_versions_whose_internals_are_used_are_the_pinned_ones() -> None:

@@ -1,0 +1,47 @@
+"""What programs give a session to say, checked and as the wire has it: for sessions in process and on a gateway."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from voicebus.agents.config import RealtimeUserInput
+from voicebus.errors import UserError
+
+_PARTS: Final[Mapping[str, str]] = {"input_text": "text", "input_image": "image_url"}
+
+
+def image_content(image: str) -> list[dict[str, Any]]:
+    """The content of a message that shows an image. Raises `UserError` for what is no address of one."""
+    if not isinstance(image, str) or not image.startswith(("data:", "https:")):
+        raise UserError(f"image must be a data: or https: address, not {str(image)[:80]!r}")
+    return [{"type": "input_image", "image_url": image}]
+
+
+def audio_samples(audio: bytes) -> bytes:
+    """Samples of any kind of bytes. Raises `UserError` for anything else."""
+    if not isinstance(audio, bytes | bytearray | memoryview):
+        raise UserError(f"audio must be bytes, not {type(audio).__name__}")
+    return bytes(audio)
+
+
+def message_content(message: RealtimeUserInput) -> list[dict[str, Any]]:
+    """The protocol's parts of a user message."""
+    if isinstance(message, str):
+        return [{"type": "input_text", "text": message}]
+    if not isinstance(message, Mapping):
+        raise UserError(f"message must be a string or a message object, not {type(message).__name__}")
+    if message.get("type", "message") != "message" or message.get("role", "user") != "user":
+        raise UserError('message must have type "message" and role "user"')
+    content = message.get("content")
+    if not isinstance(content, list | tuple) or not content:
+        raise UserError("message needs content, a list of input_text and input_image parts")
+    return [_part(index, part) for index, part in enumerate(content)]
+
+
+def _part(index: int, part: Any) -> dict[str, Any]:
+    kind = part.get("type") if isinstance(part, Mapping) else None
+    field = _PARTS.get(kind) if isinstance(kind, str) else None
+    if field is None:
+        raise UserError(f"message content[{index}] must have type input_text or input_image, not {kind!r}")
+    if not isinstance(part.get(field), str):
+        raise UserError(f"message content[{index}] of type {kind} needs {field}, a string")
+    return dict(part)
