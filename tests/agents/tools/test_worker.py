@@ -26,7 +26,7 @@ from voicebus import (
 from voicebus.adapters.redis.dispatch import RedisToolDispatch
 from voicebus.adapters.redis.heartbeat import living
 from voicebus.adapters.redis.scripts import CLAIM
-from voicebus.agents.tools import calls
+from voicebus.agents.tools.handling import CallHandling
 from voicebus.contracts.streams import Keys
 from voicebus.contracts.tools import Outcome, ToolCall
 from voicebus.engine.outputs import DispatchTool
@@ -293,7 +293,7 @@ async def test_a_result_that_could_not_be_stored_at_first_is_stored_without_runn
 ) -> None:
     runs: list[int] = []
     failures = [RuntimeError("no room for it")]
-    finish = calls._Handling.finish
+    finish = CallHandling.finish
 
     async def sometimes(self: Any, result: Any) -> None:
         if failures:
@@ -306,7 +306,7 @@ async def test_a_result_that_could_not_be_stored_at_first_is_stored_without_runn
         runs.append(1)
         return "done"
 
-    monkeypatch.setattr(calls._Handling, "finish", sometimes)
+    monkeypatch.setattr(CallHandling, "finish", sometimes)
     async with worker(redis_url, keys, once):
         caller.call("once")
         result = await caller.result()

@@ -17,11 +17,8 @@ from typing import Any, Final
 
 import structlog
 
-from voicebus.adapters.redis.dispatch import new_entry
-from voicebus.adapters.redis.heartbeat import living
 from voicebus.adapters.redis.membership import Membership
 from voicebus.adapters.redis.registry import ToolRegistry
-from voicebus.adapters.redis.scripts import CLAIM, FINISH, RENEW
 from voicebus.agents.agent import RealtimeAgent
 from voicebus.agents.context import ToolContext
 from voicebus.agents.context_model import is_declared
@@ -30,25 +27,20 @@ from voicebus.agents.tools.circuit import FailureCounts
 from voicebus.agents.tools.done import DoneCalls
 from voicebus.agents.tools.function_tool import FunctionTool
 from voicebus.agents.tools.handing import Handing
+from voicebus.agents.tools.handling import CallHandling, not_started, unknown_tool
 from voicebus.agents.tools.invoke import MAX_OUTPUT_CHARS, ToolOutcome, invoke
 from voicebus.agents.tools.progress import Progress
 from voicebus.contracts.envelope import Entry
-from voicebus.contracts.streams import CALL_TTL_S, INBOX_TTL_S, INLINE_RESULT_BYTES, WORKERS_GROUP
 from voicebus.contracts.tools import (
     TOOL_CALL,
-    TOOL_PROGRESS,
-    TOOL_RESULT,
-    TOOL_STARTED,
     ContextChange,
     Outcome,
     ToolCall,
     ToolFailure,
-    ToolProgress,
     ToolResult,
-    ToolStarted,
 )
-from voicebus.errors import BusError, ContractError, UserError
-from voicebus.ports import Delivery, SessionRef
+from voicebus.errors import ContractError, UserError
+from voicebus.ports import Delivery
 from voicebus.runtime.consumer import until_reached
 from voicebus.runtime.processes import ProcessPool
 from voicebus.telemetry import metrics
@@ -80,7 +72,7 @@ class _Running:
     """A call under way in `task`; `cancelled` once it was told to stop."""
 
     task: asyncio.Task[Any]
-    handling: "_Handling"
+    handling: CallHandling
     cancelled: bool = False
 
 
@@ -148,20 +140,20 @@ class CallRunner:
             raise ContractError(f"a tool queue holds tool.call, not {entry.type!r}", reason="unexpected_type")
         call = ToolCall.of(entry)
         self._member.keys.require_reply_to(call.reply_to)
-        handling = _Handling(self._member, entry, delivery, call, self._queues[delivery.stream])
+        handling = CallHandling(self._member, entry, delivery, call, self._queues[delivery.stream])
         # Each entry has a task, and so a context, of its own: there is nothing to put back.
         structlog.contextvars.bind_contextvars(
             session=entry.session, call=call.call_id, tool=call.tool, traceparent=entry.traceparent
         )
         if self._handing.lacks(call):
             if not await self._handing.on(entry, delivery, call):
-                await self._finish(handling, _unknown(call, handling.queue))
+                await self._finish(handling, unknown_tool(call, handling.queue))
             return
         if self._handing.misfits(call) and await self._handing.on(entry, delivery, call):
             return
         tool = self._tools[call.tool]
         if await self._orphaned(handling):
-            await self._finish(handling, _not_started("cancelled", "", call.tool))
+            await self._finish(handling, not_started("cancelled", "", call.tool))
             return
         status, detail = await handling.claim()
         if status == "start":
@@ -169,9 +161,9 @@ class CallRunner:
         elif status == "finished":
             await handling.answer(ToolResult.model_validate_json(detail), entry.epoch, call.reply_to)
         elif status != "running":
-            await self._finish(handling, _not_started(status, detail, call.tool))
+            await self._finish(handling, not_started(status, detail, call.tool))
 
-    async def _orphaned(self, handling: "_Handling") -> bool:
+    async def _orphaned(self, handling: CallHandling) -> bool:
         """Whether the call's session has ended, so that nobody waits for it."""
         # A caller that hangs up cancels what it waits for, so one that was just written need not be asked about. Of one
         # that waited, or was taken over, the cancel may have been lost with its gateway.
@@ -188,22 +180,21 @@ class CallRunner:
         """
         call = ToolCall.of(entry)
         self._member.keys.require_reply_to(call.reply_to)
-        handling = _Handling(self._member, entry, delivery, call, self._queues[delivery.stream])
+        handling = CallHandling(self._member, entry, delivery, call, self._queues[delivery.stream])
         failure = ToolFailure(kind="dead_lettered", message=f"the call was given up ({reason}): {error}")
         text = f"The tool {call.tool} failed again and again, and was given up. Do not call it again for this."
         await self._finish(handling, ToolOutcome(Outcome.ERROR, text, failure))
         return {"history": json.dumps(await handling.starts())}
 
-    async def _start(self, handling: "_Handling", tool: FunctionTool, attempt: int) -> None:
+    async def _start(self, handling: CallHandling, tool: FunctionTool, attempt: int) -> None:
         key = (handling.entry.session, handling.call.call_id)
         if key in self._running:  # published a second time: the claim has put down where its runner is to answer
             return
         if key in self._cancelled:
-            await self._finish(handling, _not_started("cancelled", "", tool.name))
+            await self._finish(handling, not_started("cancelled", "", tool.name))
             return
-        if (
-            not handling.call.replayed and (done := self._done.find(key)) is not None
-        ):  # Redis has forgotten it, as by a fail-over; it is not run again
+        done = None if handling.call.replayed else self._done.find(key)
+        if done is not None:  # Redis has forgotten it, as by a fail-over; it is not run again
             await handling.finish(done)
             return
         if key in self._ended:  # storing its result failed, and its entry is handled again: the run is not
@@ -243,7 +234,7 @@ class CallRunner:
         await self._store(handling, key)
 
     async def _outcome(
-        self, key: tuple[str, str], handling: "_Handling", run: Coroutine[Any, Any, ToolOutcome]
+        self, key: tuple[str, str], handling: CallHandling, run: Coroutine[Any, Any, ToolOutcome]
     ) -> ToolOutcome:
         """Run a call in this task, where `cancel` reaches it."""
         task = asyncio.current_task()
@@ -255,7 +246,7 @@ class CallRunner:
         except asyncio.CancelledError:
             if not running.cancelled or task.cancelling() > 1:  # the worker ends, and leaves the call to others
                 raise
-            return _not_started("cancelled", "", "")
+            return not_started("cancelled", "", "")
         except Exception as error:
             # `invoke` does not raise. Should it, the call has been started all the same, and must not be a second time.
             log.exception("tool call broke")
@@ -284,12 +275,12 @@ class CallRunner:
         """The agent that calls; one that this worker does not know by its name only."""
         return self._agents.get(name) or _stranger(name or "?")
 
-    async def _store(self, handling: "_Handling", key: tuple[str, str]) -> None:
+    async def _store(self, handling: CallHandling, key: tuple[str, str]) -> None:
         ended = self._ended[key]
         await self._finish(handling, ended.outcome, took=ended.took_s)
         del self._ended[key]
 
-    async def _finish(self, handling: "_Handling", outcome: ToolOutcome, *, took: float | None = None) -> None:
+    async def _finish(self, handling: CallHandling, outcome: ToolOutcome, *, took: float | None = None) -> None:
         """Measure, store and answer; `took` in s, None where nothing was started."""
         result = ToolResult(
             call_id=handling.call.call_id, outcome=outcome.outcome, output=outcome.output, error=outcome.error,
@@ -305,124 +296,9 @@ class CallRunner:
             await self._failures.count(handling.call.tool, result)
 
 
-class _Handling:
-    """One delivery of a call, and what is written about it."""
-
-    def __init__(self, member: Membership, entry: Entry, delivery: Delivery, call: ToolCall, queue: str) -> None:
-        self.entry = entry
-        self.call = call
-        self.queue = queue
-        self._member = member
-        self._delivery = delivery
-        self._key = member.keys.call(queue, entry.session, call.call_id)
-
-    @property
-    def taken_over(self) -> str | None:
-        """Why this delivery was taken from another consumer; None for one that was not."""
-        return self._delivery.cause
-
-    def waited_ms(self) -> int:
-        """How long the entry lay in its stream."""
-        return self._member.clock.at_ms() - int(self._delivery.entry_id.partition("-")[0])
-
-    def seconds_left(self, default: float) -> float:
-        if self.entry.deadline is None:
-            return default
-        return max(0.0, (self.entry.deadline - self._member.clock.at_ms()) / 1000)
-
-    async def claim(self) -> tuple[str, str]:
-        """What may be done with this call, as the script `claim` says, once it is known whether its runner lives."""
-        lost = {"dead": self._delivery.previous or "", "idle": "*", None: ""}[self._delivery.cause]
-        deadline = "" if self.entry.deadline is None else str(self.entry.deadline)
-        while True:
-            arguments = (
-                self._member.id, self.entry.epoch, self.call.reply_to, deadline, int(self.call.idempotent),
-                CALL_TTL_S, lost,
-            )  # fmt: skip
-            status, detail = await self._script(CLAIM, [self._key], *arguments)
-            if status == "start" and not self.call.idempotent and not await self._is_durable():
-                return "not_durable", ""
-            if status != "running":
-                return status, detail
-            runner = self._member.keys.worker(detail)
-            (alive,) = await until_reached(lambda: living(self._member.bus, [runner]))  # noqa: B023 - awaited here
-            if alive:
-                return status, detail
-            lost = detail
-
-    async def _is_durable(self) -> bool:
-        """Whether the start of this call would be remembered through a fail-over."""
-        return await until_reached(lambda: self._member.replicas.have(self._key))
-
-    async def again(self, attempt: int) -> int | None:
-        """Claim the call for a further attempt; its number, None where it may not start once more."""
-        status, detail = await self.claim()
-        if status != "start":
-            return None
-        attempt = max(attempt, int(detail or 1))
-        self.say_started(attempt)
-        return attempt
-
-    async def starts(self) -> list[dict[str, str | int]]:
-        """Who started this call, and when (ms), as its record tells."""
-        history = await until_reached(lambda: self._member.bus.call("HGET", self._key, "history")) or ""
-        lines = (line.rpartition(" ") for line in history.splitlines())
-        return [{"worker": worker, "at": int(at)} for worker, _, at in lines]
-
-    def say_started(self, attempt: int) -> None:
-        started = ToolStarted(call_id=self.call.call_id, worker=self._member.id, attempt=attempt)
-        self._member.outbox.send(self.call.reply_to, self._reply(TOOL_STARTED, started), ttl_s=INBOX_TTL_S)
-
-    def say_progress(self, text: str) -> None:
-        progress = ToolProgress(call_id=self.call.call_id, text=text)
-        self._member.outbox.send(self.call.reply_to, self._reply(TOOL_PROGRESS, progress), ttl_s=INBOX_TTL_S)
-
-    async def renew(self) -> None:
-        try:
-            await self._member.bus.script(
-                RENEW, [self._key, self._delivery.stream], self._member.id, WORKERS_GROUP,
-                self._delivery.entry_id, CALL_TTL_S,
-            )  # fmt: skip
-        except BusError as error:
-            log.debug("call not renewed", error=str(error))
-
-    async def finish(self, result: ToolResult) -> None:
-        """Store the result, then answer with what is stored: an earlier one, if this call had come to an end before."""
-        # The entry is acknowledged only after the answer is on its way, so that a crash here loses nothing.
-        status, stored, reply_to, epoch = await self._script(
-            FINISH, [self._key, self._delivery.stream],
-            self._member.id, result.model_dump_json(), CALL_TTL_S, WORKERS_GROUP, "",
-        )  # fmt: skip
-        if status != "stored":
-            result = ToolResult.model_validate_json(stored)
-        await self.answer(result, int(epoch or self.entry.epoch), reply_to or self.call.reply_to)
-
-    async def answer(self, result: ToolResult, epoch: int, reply_to: str) -> None:
-        # Hardly any output has to be encoded to know that it is short enough.
-        if len(result.output) > INLINE_RESULT_BYTES // 4 and len(result.output.encode()) > INLINE_RESULT_BYTES:
-            result = result.model_copy(update={"output": "", "reference": self._key})
-        await self._member.outbox.deliver(reply_to, self._reply(TOOL_RESULT, result, epoch), ttl_s=INBOX_TTL_S)
-
-    def _reply(self, type_: str, message: ToolStarted | ToolProgress | ToolResult, epoch: int | None = None) -> Entry:
-        session = SessionRef(self.entry.session, self.entry.epoch if epoch is None else epoch, self.entry.traceparent)
-        return new_entry(session, type_, message, self._member.clock)
-
-    async def _script(self, *arguments: Any) -> Any:
-        attempt: Callable[[], Any] = lambda: self._member.bus.script(*arguments)  # noqa: E731
-        return await until_reached(attempt)
-
-
 @lru_cache(maxsize=256)
 def _stranger(name: str) -> RealtimeAgent[Any]:
     return RealtimeAgent(name)
-
-
-def _unknown(call: ToolCall, queue: str) -> ToolOutcome:
-    of_version = "" if call.version is None else f" of version {call.version} or newer"
-    why = f"no worker of queue {queue!r} has a tool named {call.tool!r}{of_version}"
-    return ToolOutcome(
-        Outcome.ERROR, f"The tool {call.tool} is not available.", ToolFailure(kind="unknown_tool", message=why)
-    )
 
 
 def _changes(shared: CallContext, tool: FunctionTool) -> dict[str, ContextChange]:
@@ -431,17 +307,3 @@ def _changes(shared: CallContext, tool: FunctionTool) -> dict[str, ContextChange
     except UserError as error:
         log.warning("changes to the context are lost", tool=tool.name, error=str(error))
         return {}
-
-
-def _not_started(status: str, detail: str, tool: str) -> ToolOutcome:
-    if status == "cancelled":
-        return ToolOutcome(Outcome.CANCELLED, "The call was cancelled.")
-    if status == "not_durable":
-        failure = ToolFailure(kind="bus_not_durable", message="no replica confirmed in time that the call starts")
-        return ToolOutcome(Outcome.ERROR, f"The tool {tool} was not run: it cannot be run safely just now.", failure)
-    if status == "expired":
-        failure = ToolFailure(kind="expired", message="the call's deadline passed before a worker could start it")
-        return ToolOutcome(Outcome.EXPIRED, f"The tool {tool} was not started in time.", failure)
-    failure = ToolFailure(kind="outcome_unknown", message=f"the worker that ran it is gone: {detail or 'no claim'}")
-    text = f"The outcome of the tool {tool} is unknown: it was interrupted, and may or may not have taken effect."
-    return ToolOutcome(Outcome.UNKNOWN, text, failure)
