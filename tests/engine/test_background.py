@@ -9,7 +9,7 @@ from voicebus.contracts.journal import EventType
 from voicebus.contracts.tools import Outcome, ToolProgress
 from voicebus.engine.background import BACKGROUND_TIMER
 from voicebus.engine.config import Approval, Face
-from voicebus.engine.inputs import AgentResolved, Approve, End, Interrupt, LinkOpened, ToolProgressArrived
+from voicebus.engine.inputs import AgentResolved, Approve, End, Interrupt, LinkOpened, ListenerBack, ToolProgressArrived
 from voicebus.engine.keeping import WORK, Kept, read_items, read_work
 from voicebus.engine.outputs import CancelTool, DispatchTool, Keep
 
@@ -304,4 +304,6 @@ def test_another_owner_has_it_run_on_and_tells_its_result() -> None:
     assert [(call, text[:26]) for call, text in heir.told()] == [("call_1", "The tool report runs in th")]
     heir.result("ready")
     assert results(heir)[-1] == ("report", "ready")
-    assert heir.sent_types()[-1] == "response.create"
+    assert heir.sent("response.create") == [], "its client has yet to come"
+    heir.put(ListenerBack())
+    assert heir.sent_types() == ["response.create"]
