@@ -90,8 +90,8 @@ def _replace(
             if id(tool) not in patched:
                 patched.add(id(tool))
                 # In its place: sessions that run already keep the tool itself, not the agent's list.
-                restored.callback(object.__setattr__, tool, "on_invoke_tool", tool.on_invoke_tool)
-                object.__setattr__(tool, "on_invoke_tool", _stand_in(name, stand_in, mocked, tool.on_invoke_tool))
+                restored.callback(_put, tool, tool.on_invoke_tool)
+                _put(tool, _stand_in(name, stand_in, mocked, tool.on_invoke_tool))
         elif isinstance(tool, RemoteTool):
             local = FunctionTool(
                 name, f"Stands in for {name}.", dict(_ANY_OBJECT), _stand_in(name, stand_in, mocked, None),
@@ -102,6 +102,11 @@ def _replace(
             agent.tools[place] = local
         else:
             raise UserError(f"mock_tools: {name!r} is a {type(tool).__name__}, which the model's side runs; it stays")
+
+
+def _put(tool: FunctionTool, call: Callable[[ToolContext[Any], str], Any]) -> None:
+    object.__setattr__(tool, "on_invoke_tool", call)
+    tool.__dict__.pop("is_async", None)  # which is kept, and may be other for this one
 
 
 def _stand_in(

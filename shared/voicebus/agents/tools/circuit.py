@@ -8,12 +8,14 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from voicebus.adapters.redis.circuits import CircuitWatch
 from voicebus.contracts.tools import Outcome, ToolResult
 from voicebus.errors import BusError, UserError
 from voicebus.telemetry.logging import get_logger
+
+if TYPE_CHECKING:
+    from voicebus.adapters.redis.circuits import CircuitWatch
 
 log: Final = get_logger(__name__)
 
@@ -51,7 +53,7 @@ DEFAULT_BREAKER: Final = CircuitBreaker()
 class FailureCounts:
     """A worker's side of the circuits of its tools: `policies` by name, None where a tool has no breaker."""
 
-    def __init__(self, watch: CircuitWatch, policies: Mapping[str, CircuitBreaker | None], *, worker: str) -> None:
+    def __init__(self, watch: "CircuitWatch", policies: Mapping[str, CircuitBreaker | None], *, worker: str) -> None:
         self._watch = watch
         self._policies = policies
         self._worker = worker
