@@ -30,6 +30,7 @@ from voicebus.agents.tools.handing import Handing
 from voicebus.agents.tools.handling import CallHandling, not_started, unknown_tool
 from voicebus.agents.tools.invoke import MAX_OUTPUT_CHARS, ToolOutcome, invoke
 from voicebus.agents.tools.progress import Progress
+from voicebus.agents.tools.tracing import call_span
 from voicebus.contracts.envelope import Entry
 from voicebus.contracts.tools import (
     TOOL_CALL,
@@ -222,8 +223,14 @@ class CallRunner:
             tool, context, call.arguments, timeout=left_s, executor=self._executor, vetted=call.vetted,
             again=handling.again, max_chars=self._max_result, processes=self._processes,
         )  # fmt: skip
+        span = call_span(
+            handling.entry.traceparent, tool=tool.name, queue=handling.queue, attempt=context.attempt,
+            redelivered=handling.is_redelivered,
+        )  # fmt: skip
         try:
-            outcome = await self._outcome(key, handling, run)
+            with span as told:
+                outcome = await self._outcome(key, handling, run)
+                told.ended(outcome.outcome)
         finally:
             progress.close()
         if outcome.outcome is Outcome.OK:
@@ -289,7 +296,10 @@ class CallRunner:
         )  # fmt: skip
         if took is not None:
             metrics.TOOL_DURATION.labels(tool=handling.call.tool).observe(took)
-        log.info("tool call done", outcome=outcome.outcome.value, duration_ms=result.duration_ms)
+        log.info(
+            "tool call done", outcome=outcome.outcome.value, error=None if result.error is None else result.error.kind,
+            queued_ms=handling.queued_ms, duration_ms=result.duration_ms, deliveries=handling.deliveries,
+        )  # fmt: skip
         await handling.finish(result)
         self._done.add((handling.entry.session, handling.call.call_id), handling, result)
         if self._failures is not None:

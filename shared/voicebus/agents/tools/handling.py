@@ -34,7 +34,7 @@ _STALE_CLAIM_S: Final = 1.5
 
 
 class CallHandling:
-    """One delivery of `call`, whose queue is `queue`."""
+    """One delivery of `call`, the `deliveries`-th, whose queue is `queue`; `queued_ms` is how long it lay there."""
 
     def __init__(self, member: Membership, entry: Entry, delivery: Delivery, call: ToolCall, queue: str) -> None:
         self.entry = entry
@@ -43,6 +43,13 @@ class CallHandling:
         self._member = member
         self._delivery = delivery
         self._key = member.keys.call(queue, entry.session, call.call_id)
+        self.deliveries = delivery.deliveries
+        self.queued_ms = max(0, self.waited_ms())
+
+    @property
+    def is_redelivered(self) -> bool:
+        """Whether somebody was given this call before."""
+        return self.deliveries > 1 or self.call.attempt > 1
 
     @property
     def taken_over(self) -> str | None:
