@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from voicebus.adapters.sockets import MAX_MESSAGE
+from voicebus.durations import duration
 from voicebus.errors import SettingsError, UsageError
 from voicebus_services.settings_errors import sentence
 
@@ -27,24 +28,7 @@ ENV_PREFIX = "VOICEBUS_"
 DIE_WITH_PARENT = f"{ENV_PREFIX}DIE_WITH_PARENT"
 """Set by `voicebus dev` for its child services: they ask the kernel to end them when their parent dies."""
 
-_UNITS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 _ALGORITHMS = frozenset({"RS256", "ES256", "EdDSA"})
-_LONGEST_S = 10 * 365 * 24 * 3600.0
-_DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|)\s*$")
-
-
-def _duration(value: object) -> object:
-    """`30`, `30s`, `500ms`, `2m`, `1h` become a timedelta; bare numbers are seconds."""
-    if isinstance(value, str):
-        match = _DURATION.match(value)
-        seconds = float(match[1]) * _UNITS[match[2]] if match is not None else math.nan
-    elif isinstance(value, int | float):
-        seconds = value
-    else:
-        return value
-    if not 0 <= seconds <= _LONGEST_S:
-        raise ValueError("a duration such as 30, 30s, 500ms, 2m or 1h is allowed")
-    return timedelta(seconds=seconds)
 
 
 def duration_ms(text: str, option: str) -> int:
@@ -54,7 +38,7 @@ def duration_ms(text: str, option: str) -> int:
         UsageError: it is no duration.
     """
     try:
-        read = _duration(text)
+        read = duration(text)
     except ValueError as error:
         raise UsageError(f"{option}: {text!r} was read, but {error}") from error
     milliseconds = round(read.total_seconds() * 1000) if isinstance(read, timedelta) else 0
@@ -134,7 +118,7 @@ def _url(schemes: tuple[str, ...], what: str) -> Any:
     return AfterValidator(check)
 
 
-Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Duration = Annotated[timedelta, BeforeValidator(duration)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 RedisUrl = Annotated[str, _url(("redis", "rediss", "redis+sentinel", "redis+cluster", "unix"), "a Redis address")]
 ModelUrl = Annotated[str, _url(("ws", "wss"), "a WebSocket address")]

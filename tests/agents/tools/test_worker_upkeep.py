@@ -13,8 +13,7 @@ from voicebus import ToolWorker, UserError, function_tool
 from voicebus.adapters.redis.dispatch import new_entry
 from voicebus.adapters.redis.letter_box import LetterBox
 from voicebus.adapters.redis.scripts import CLAIM
-from voicebus.agents.tools import calls
-from voicebus.agents.tools import worker as worker_module
+from voicebus.agents.tools import calls, registering
 from voicebus.contracts.streams import Keys
 from voicebus.contracts.tools import TOOL_CALL, TOOL_PROGRESS, Outcome, ToolCall, ToolProgress
 from voicebus.engine.outputs import CancelTool
@@ -140,7 +139,7 @@ async def test_a_long_calls_claim_is_renewed(
 async def test_a_registry_that_was_lost_is_written_again(
     redis_url: str, keys: Keys, caller: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_module, "REGISTER_EVERY_S", 0.02)
+    monkeypatch.setattr(registering, "REGISTER_EVERY_S", 0.02)
 
     async def registered() -> Any:
         return await caller.bus.call("HGET", keys.registry_tools, "add")

@@ -5,8 +5,8 @@ program be that already has an event loop.
 import asyncio
 import contextlib
 import inspect
+import itertools
 import json
-import time
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from types import CodeType
@@ -20,25 +20,26 @@ from voicebus.agents.agent import RealtimeAgent
 from voicebus.agents.tools.calls import SERVICE, CallRunner
 from voicebus.agents.tools.circuit import FailureCounts
 from voicebus.agents.tools.function_tool import FunctionTool
-from voicebus.agents.tools.invoke import MAX_OUTPUT_CHARS
 from voicebus.agents.tools.isolated import prepare
 from voicebus.agents.tools.kinds import tool_queue
 from voicebus.agents.tools.limits import turns
+from voicebus.agents.tools.registering import Registrar
+from voicebus.agents.tools.worker_settings import WorkerSettings
 from voicebus.contracts.envelope import Entry
 from voicebus.contracts.streams import CONTROL_TTL_S, Keys
-from voicebus.contracts.tools import TOOL_CANCEL, TOOL_HANDOVER, ToolCancel, ToolRegistration
+from voicebus.contracts.tools import TOOL_CANCEL, TOOL_HANDOVER, ToolCancel
 from voicebus.errors import BusError, ContractError, UserError
-from voicebus.runtime.consumer import MAX_DELIVERIES, ConsumerLoop, until_reached
+from voicebus.runtime.consumer import ConsumerLoop, until_reached
 from voicebus.runtime.processes import ProcessPool, default_processes
+from voicebus.runtime.retrying import retry_delay
 from voicebus.runtime.threads import DaemonThreadPool
 from voicebus.telemetry import metrics
 from voicebus.telemetry.blocking import LoopGuard
+from voicebus.telemetry.health import Health
 from voicebus.telemetry.logging import get_logger
+from voicebus.telemetry.probes import ASGIApp, probes
 
 log: Final = get_logger(__name__)
-
-REGISTER_EVERY_S: Final = 10.0
-TIDY_REGISTRY_EVERY_S: Final = 3600.0
 
 
 class ToolWorker:
@@ -46,6 +47,9 @@ class ToolWorker:
 
         async with ToolWorker([get_weather], redis_url="redis://redis:6379/0"):
             ...  # for as long as the block runs, for instance in a FastAPI lifespan
+
+    It takes no signals: whoever runs the program ends it. What is not given is read from the environment: `redis_url`
+    from `VOICEBUS_REDIS_URL`, and so on for all that is a number, a text or a bool.
 
     Args:
         tools: function tools; their names must differ.
@@ -62,26 +66,29 @@ class ToolWorker:
         context_models: by agent, what the context of its sessions is, for tools that do not say it themselves.
         agents: those that tools find as `ToolContext.agent` when they are called by them; others have their name only.
         on_reachable: hears whether the bus is reachable.
+        wait_for_redis: begin also where Redis cannot be reached: the block runs, and calls are taken once it is there.
 
     Raises:
-        UserError: two tools of one name, or none at all.
+        UserError: two tools of one name, or none at all; or an argument that cannot be.
+        SettingsError: a variable that cannot be.
     """
 
     def __init__(
         self,
         tools: Iterable[FunctionTool],
         *,
-        redis_url: str,
+        redis_url: str | None = None,
         queue: str | None = None,
-        concurrency: int = 20,
-        tool_timeout: float = 30.0,
-        drain_timeout: float = 60.0,
-        max_deliveries: int = MAX_DELIVERIES,
-        max_result: int = MAX_OUTPUT_CHARS,
+        concurrency: int | None = None,
+        tool_timeout: float | None = None,
+        drain_timeout: float | None = None,
+        max_deliveries: int | None = None,
+        max_result: int | None = None,
         processes: int | None = None,
-        stream_prefix: str = "vb",
-        event_shards: int = 16,
-        guardrail_shards: int = 4,
+        stream_prefix: str | None = None,
+        event_shards: int | None = None,
+        guardrail_shards: int | None = None,
+        wait_for_redis: bool | None = None,
         context: Any = None,
         agents: Iterable[RealtimeAgent[Any]] = (),
         context_models: Mapping[str, Any] | None = None,
@@ -97,15 +104,24 @@ class ToolWorker:
             self._tools[tool.name] = tool
         if not self._tools:
             raise UserError("a tool worker needs at least one function tool")
-        self._redis_url = redis_url
-        self._keys = Keys(stream_prefix, event_shards, guardrail_shards)
-        self._queues = {tool.name: tool_queue(tool, queue) for tool in self._tools.values()}
-        self._concurrency = concurrency
-        self._tool_timeout = tool_timeout
-        self._drain_timeout = drain_timeout
-        self._max_deliveries = max_deliveries
-        self._max_result = max_result
-        self._processes = processes
+        read = WorkerSettings.read(
+            redis_url=redis_url, queue=queue, concurrency=concurrency, tool_timeout=tool_timeout,
+            drain_timeout=drain_timeout, max_deliveries=max_deliveries, max_result=max_result, processes=processes,
+            stream_prefix=stream_prefix, event_shards=event_shards, guardrail_shards=guardrail_shards,
+            wait_for_redis=wait_for_redis,
+        )  # fmt: skip
+        self._redis_url = read.redis_url
+        self._keys = Keys(read.stream_prefix, read.event_shards, read.guardrail_shards)
+        self._queues = {tool.name: tool_queue(tool, read.queue) for tool in self._tools.values()}
+        self._concurrency = read.concurrency
+        self._tool_timeout = read.tool_timeout.total_seconds()
+        self._drain_timeout = read.drain_timeout.total_seconds()
+        self._max_deliveries = read.max_deliveries
+        self._max_result = read.max_result
+        self._processes = read.processes or None
+        self._wait_for_redis = read.wait_for_redis
+        self._health = Health("redis", "working")
+        self._id: str | None = None
         self._context = context
         self._context_models = context_models
         self._agents = {agent.name: agent for agent in agents}
@@ -117,6 +133,8 @@ class ToolWorker:
         ready = asyncio.Event()
         self._stop.clear()
         self._task = asyncio.create_task(self.run(self._stop, ready=ready.set), name="tool-worker")
+        if self._wait_for_redis:
+            return self
         waiting = asyncio.create_task(ready.wait(), name="tool-worker ready")
         try:
             await asyncio.wait({self._task, waiting}, return_when=asyncio.FIRST_COMPLETED)
@@ -135,17 +153,58 @@ class ToolWorker:
         if self._task is not None:
             await self._task
 
+    @property
+    def health(self) -> Health:
+        """Whether calls are taken (`ready`), and whether the event loop turns (`live`)."""
+        return self._health
+
+    @property
+    def probes(self) -> ASGIApp:
+        """`/livez` and `/readyz` to mount in an application: `app.mount("/tools", worker.probes)`."""
+        return probes(self._health)
+
+    @property
+    def id(self) -> str | None:
+        """This incarnation, as results and the registry name it; None while it is not on the bus."""
+        return self._id
+
     async def run(self, stop: asyncio.Event, *, ready: Callable[[], object] | None = None) -> None:
         """Work until `stop` is set, then finish what is in hand. `ready` is called once calls are taken.
 
         Raises:
-            BusError: Redis cannot be reached at the start; later outages are waited out.
+            BusError: Redis cannot be reached at the start, and is not waited for; later outages are waited out.
             SettingsError: the installation is configured otherwise.
             UserError: a living worker offers one of these tools with another schema.
         """
+        watching = asyncio.create_task(self._health.watch_loop(), name="tool-worker loop")
+        try:
+            for failures in itertools.count():
+                try:
+                    await self._work(stop, ready)
+                except BusError as error:
+                    if self._id is not None or not self._wait_for_redis:
+                        raise
+                    if failures == 0:
+                        log.warning("tool worker waits for Redis", error=str(error))
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(retry_delay(failures)):
+                            await stop.wait()
+                else:
+                    return
+                if stop.is_set():
+                    return
+        finally:
+            self._id = None
+            for condition in ("redis", "working"):
+                self._health.set(condition, False)
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
+    async def _work(self, stop: asyncio.Event, ready: Callable[[], object] | None) -> None:
         async with joined(self._redis_url, self._keys, service=SERVICE, describe=self._describe) as member:
             registry = ToolRegistry(member.bus, self._keys, member.clock)
-            await self._register(registry, member.id)
+            registrar = Registrar(registry, member.id, self._tools, self._queues, timeout_s=self._tool_timeout)
+            await registrar.register()
             streams = {self._keys.tools(queue): queue for queue in sorted(set(self._queues.values()))}
             processes = ProcessPool(self._processes or default_processes())
             executor = DaemonThreadPool(self._concurrency, name="tool")
@@ -164,10 +223,10 @@ class ToolWorker:
             isolated = [tool.function for tool in self._tools.values() if tool.executor == "process"]
             if isolated:
                 member.spawn(prepare(processes, isolated), name="prepare")
-            member.spawn(self._keep_registered(registry, member.id, stop), name="registry")
+            member.spawn(registrar.keep(stop), name="registry")
             loop = ConsumerLoop(
                 member.consume(streams), runner.handle, clock=member.clock, service=SERVICE,
-                concurrency=self._concurrency, on_reachable=self._on_reachable,
+                concurrency=self._concurrency, on_reachable=self._reached,
                 given_up=runner.given_up, max_deliveries=self._max_deliveries,
                 turn=turns(self._tools, member.clock),
             )  # fmt: skip
@@ -176,6 +235,10 @@ class ToolWorker:
             member.masters.on_change(lambda since: member.spawn(runner.restore(since), name="restore"))
             member.spawn(control.run(), name="control")
             log.info("tool worker ready", worker=member.id, tools=sorted(self._tools), queues=sorted(streams.values()))
+            self._id = member.id
+            self._health.set("working", True)
+            self._reached(True)
+            member.spawn(self._stops(stop), name="readiness")
             if ready is not None:
                 ready()
             try:
@@ -183,8 +246,17 @@ class ToolWorker:
             finally:
                 executor.shutdown()
                 processes.close()
-            await self._withdraw(registry, member.id)
+            await registrar.withdraw()
         log.info("tool worker stopped", worker=member.id)
+
+    async def _stops(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        self._health.set("working", False)
+
+    def _reached(self, reached: bool) -> None:
+        self._health.set("redis", reached)
+        if self._on_reachable is not None:
+            self._on_reachable(reached)
 
     def _codes(self) -> dict[CodeType, str]:
         """The code of every tool that runs on the event loop, by which one that blocks it is known."""
@@ -215,50 +287,6 @@ class ToolWorker:
 
         stream = self._keys.control(member.id)
         return StreamTail(member.bus, stream, route, ttl_s=CONTROL_TTL_S, service=SERVICE)
-
-    async def _register(self, registry: ToolRegistry, worker: str) -> None:
-        for tool in self._tools.values():
-            hold = tool.hold
-            registration = ToolRegistration(
-                name=tool.name, description=tool.description, parameters=tool.params_json_schema,
-                queue=self._queues[tool.name], timeout_ms=round((tool.timeout or self._tool_timeout) * 1000),
-                idempotent=tool.idempotent, version=tool.version, needs_approval=tool.needs_approval is not False,
-                approval_timeout_ms=None if tool.approval_timeout is None else round(tool.approval_timeout * 1000),
-                respond=tool.respond, background=tool.background, speak_progress=tool.speak_progress,
-                hold_phrases=None if hold.phrases is None else list(hold.phrases),
-                hold_after_ms=hold.after_ms, hold_every_ms=hold.every_ms,
-                cancel_on_interrupt=tool.cancel_on_interrupt, at=0,
-            )  # fmt: skip
-            await registry.publish(registration, worker=worker)
-
-    async def _keep_registered(self, registry: ToolRegistry, worker: str, stop: asyncio.Event) -> None:
-        """Register again now and then, as Redis may have lost the registry, and remove tools that are long gone.
-
-        From `stop` on nothing is offered any more, as no more calls are taken.
-        """
-        tidied = float("-inf")
-        while not stop.is_set():
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(REGISTER_EVERY_S):
-                    await stop.wait()
-            if stop.is_set():
-                break
-            try:
-                await self._register(registry, worker)
-                if time.monotonic() - tidied > TIDY_REGISTRY_EVERY_S:
-                    tidied = time.monotonic()
-                    for name in await registry.tidy():
-                        log.info("tool without a worker forgotten", tool=name)
-            except (BusError, UserError) as error:
-                log.warning("tools not registered", error=str(error))
-        await self._withdraw(registry, worker)
-
-    async def _withdraw(self, registry: ToolRegistry, worker: str) -> None:
-        try:
-            for name in self._tools:
-                await registry.withdraw(name, worker=worker)
-        except BusError as error:
-            log.debug("tools not withdrawn, they are known to have no living worker", error=str(error))
 
 
 def _blocked(tool: str, seconds: float) -> None:

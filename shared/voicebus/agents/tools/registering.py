@@ -1,0 +1,101 @@
+"""How a worker's tools come into the registry, stay there, and leave it."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Mapping
+from typing import Final
+
+from voicebus.adapters.redis.registry import ToolRegistry
+from voicebus.agents.tools.function_tool import FunctionTool
+from voicebus.contracts.tools import ToolRegistration
+from voicebus.errors import BusError, UserError
+from voicebus.telemetry.logging import get_logger
+
+log: Final = get_logger(__name__)
+
+REGISTER_EVERY_S: Final = 10.0
+TIDY_REGISTRY_EVERY_S: Final = 3600.0
+
+
+class Registrar:
+    """Registers `tools` for `worker`. `queues` says where each takes its calls, `timeout_s` how long one may take that
+    names no limit.
+    """
+
+    def __init__(
+        self,
+        registry: ToolRegistry,
+        worker: str,
+        tools: Mapping[str, FunctionTool],
+        queues: Mapping[str, str],
+        *,
+        timeout_s: float,
+    ) -> None:
+        self._registry = registry
+        self._worker = worker
+        self._tools = tools
+        self._queues = queues
+        self._timeout_s = timeout_s
+
+    async def register(self) -> None:
+        """Say that these tools are offered.
+
+        Raises:
+            UserError: a living worker offers one of these tools with another schema.
+            BusError: Redis cannot be reached.
+        """
+        for tool in self._tools.values():
+            await self._registry.publish(self._registration(tool), worker=self._worker)
+
+    async def keep(self, stop: asyncio.Event) -> None:
+        """Register again now and then, as Redis may have lost the registry, and remove tools that are long gone.
+
+        From `stop` on nothing is offered any more, as no more calls are taken.
+        """
+        tidied = float("-inf")
+        while not stop.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(REGISTER_EVERY_S):
+                    await stop.wait()
+            if stop.is_set():
+                break
+            try:
+                await self.register()
+                if time.monotonic() - tidied > TIDY_REGISTRY_EVERY_S:
+                    tidied = time.monotonic()
+                    for name in await self._registry.tidy():
+                        log.info("tool without a worker forgotten", tool=name)
+            except (BusError, UserError) as error:
+                log.warning("tools not registered", error=str(error))
+        await self.withdraw()
+
+    async def withdraw(self) -> None:
+        """Offer nothing any more."""
+        try:
+            for name in self._tools:
+                await self._registry.withdraw(name, worker=self._worker)
+        except BusError as error:
+            log.debug("tools not withdrawn, they are known to have no living worker", error=str(error))
+
+    def _registration(self, tool: FunctionTool) -> ToolRegistration:
+        hold = tool.hold
+        return ToolRegistration(
+            name=tool.name,
+            description=tool.description,
+            parameters=tool.params_json_schema,
+            queue=self._queues[tool.name],
+            timeout_ms=round((tool.timeout or self._timeout_s) * 1000),
+            idempotent=tool.idempotent,
+            version=tool.version,
+            needs_approval=tool.needs_approval is not False,
+            approval_timeout_ms=None if tool.approval_timeout is None else round(tool.approval_timeout * 1000),
+            respond=tool.respond,
+            background=tool.background,
+            speak_progress=tool.speak_progress,
+            hold_phrases=None if hold.phrases is None else list(hold.phrases),
+            hold_after_ms=hold.after_ms,
+            hold_every_ms=hold.every_ms,
+            cancel_on_interrupt=tool.cancel_on_interrupt,
+            at=0,
+        )

@@ -1,0 +1,58 @@
+"""What a `ToolWorker` takes from its arguments, else from the environment."""
+
+from datetime import timedelta
+from typing import Annotated, Any, Self
+
+from pydantic import BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from voicebus.agents.tools.invoke import MAX_OUTPUT_CHARS
+from voicebus.durations import duration
+from voicebus.errors import SettingsError, UserError
+from voicebus.runtime.consumer import MAX_DELIVERIES
+
+_PREFIX = "VOICEBUS_"
+
+Duration = Annotated[timedelta, BeforeValidator(duration)]
+
+
+class WorkerSettings(BaseSettings):
+    """Named and limited as the settings of the service `voicebus tool-worker` are."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=_PREFIX, env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    redis_url: str = Field("redis://127.0.0.1:6379/0", pattern=r"^(rediss?|redis\+sentinel|redis\+cluster|unix)://.+")
+    queue: str | None = Field(None, pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    concurrency: int = Field(20, ge=1, le=10_000)
+    tool_timeout: Duration = Field(timedelta(seconds=30), gt=timedelta(0))
+    drain_timeout: Duration = timedelta(seconds=60)
+    max_deliveries: int = Field(MAX_DELIVERIES, ge=1, le=1000)
+    max_result: int = Field(MAX_OUTPUT_CHARS, ge=1)
+    processes: int = Field(0, ge=0, le=256)
+    stream_prefix: str = Field("vb", pattern=r"^[A-Za-z0-9_.-]{1,32}$")
+    event_shards: int = Field(16, ge=1, le=1024)
+    guardrail_shards: int = Field(4, ge=1, le=1024)
+    wait_for_redis: bool = False
+
+    @classmethod
+    def read(cls, **given: Any) -> Self:
+        """What is `given`, the environment for what is None.
+
+        Raises:
+            UserError: an argument cannot be.
+            SettingsError: a variable cannot be.
+        """
+        arguments = {name: value for name, value in given.items() if value is not None}
+        try:
+            return cls(**arguments)
+        except ValidationError as error:
+            report = error.errors()[0]
+            name, value = str(report["loc"][0]), report["input"]
+            # An address may hold a password.
+            shown = "an address" if name == "redis_url" else repr(value)
+            why = str(report["msg"]).removeprefix("Value error, ")
+            if name in arguments:
+                raise UserError(f"ToolWorker: {name} cannot be {shown}: {why[0].lower()}{why[1:]}") from None
+            raise SettingsError(f"{_PREFIX}{name.upper()}: {shown} was read, but {why[0].lower()}{why[1:]}") from None
