@@ -160,12 +160,14 @@ class SessionDriver:
         """
         self._bus.inbox.subscribe(self._ref.id, self._arrivals.arrived)
         try:
-            if self.last_seq:
+            if self._live:
+                pass  # in process the program waits for the dialling and the start
+            elif self.last_seq:
                 self._model.reach(connectors)
                 self.start()
             elif connectors:
                 await self.begin(*connectors)
-            elif not self._live:
+            else:
                 self.start()
             await self._ended.wait()
         except asyncio.CancelledError:
