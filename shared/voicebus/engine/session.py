@@ -178,12 +178,10 @@ class Session:
         if self.state is State.CLOSED:
             return []
         self._out.begin(now)
-        said_on = False
         if isinstance(item, ModelEvent):
-            # As much, of nearly all text.
-            said_on = self.state is State.LIVE and self._model.say_on(item.event)
-            if not said_on:
-                self._read(item)
+            if self.state is State.LIVE and self._model.say_on(item.event):
+                return self._finish(said_on=True)  # as much, of nearly all text: nothing else depends on it
+            self._read(item)
         elif isinstance(item, ModelAudio):
             known = self.carry_on(item.response_id, item.item_id, item.content_index, item.size, now)
             if known is not None:
@@ -198,7 +196,7 @@ class Session:
         self._p.background.settle()
         self._p.interludes.settle()
         self._p.dead_air.settle()
-        return self._finish(said_on=said_on)
+        return self._finish()
 
     def _read(self, item: ModelEvent) -> None:
         """A model's event, in whatever dialect. Where it means several, the last decides whether they are held back."""

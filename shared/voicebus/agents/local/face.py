@@ -66,6 +66,7 @@ _TEXTS: Final[Mapping[type, Callable[[Any], str]]] = {
     shown.RealtimeInputGuardrailTripped: attrgetter("message"),
 }
 
+_OF_HISTORY: Final = frozenset({"history_added", "history_updated"})
 _HISTORY_EVENTS: Final = (shown.RealtimeHistoryAdded, shown.RealtimeHistoryUpdated)
 
 # Bytes of a place in a list.
@@ -193,14 +194,14 @@ class EventFace:
         self._seq = seq
         if self._expected:
             self._release(kind)
-        if kind in ("history_added", "history_updated"):
+        if kind in _OF_HISTORY:
             self._history_changed(kind, data)
-        else:
-            if kind == "audio_interrupted":
-                self._interrupted(data)
-            event = self._showing.emitted(kind, data, seq)
-            if event is not None:
-                self._put(event)
+            return
+        if kind == "audio_interrupted":
+            self._interrupted(data)
+        event = self._showing.emitted(kind, data, seq)
+        if event is not None:
+            self._put(event)
 
     def server_event(self, event: Mapping[str, Any]) -> None:
         """Of the OpenAI face."""
@@ -272,11 +273,11 @@ class EventFace:
         causes = _CAUSES.get(kind)
         if causes is None:
             return None
-        for index, event in enumerate(self._expected):
+        expected = self._expected
+        for index, event in enumerate(expected):
             if type(event) in causes:
-                for one in self._expected[: index + 1]:
-                    self.raw(one)
-                del self._expected[: index + 1]
+                for _ in range(index + 1):
+                    self.raw(expected.pop(0))
                 return event
         return None
 
