@@ -14,7 +14,7 @@ from voicebus.engine import wire
 from voicebus.engine.clientface import error_event
 from voicebus.engine.config import AgentSpec, Face, Recovering, SessionConfig, Transport
 from voicebus.engine.deadair import DEAD_AIR_TIMER
-from voicebus.engine.dialects import MAX_ID_CHARS, translate
+from voicebus.engine.dialects import translate
 from voicebus.engine.inputs import (
     AgentResolved,
     AgentUnresolved,
@@ -57,6 +57,7 @@ from voicebus.engine.inputs import (
 )
 from voicebus.engine.keeping import Keeper, Kept
 from voicebus.engine.linking import CONFIRM_TIMEOUT, SETUP_TIMEOUT, Linking
+from voicebus.engine.modelaudio import AudioSide
 from voicebus.engine.modelerrors import ModelErrors
 from voicebus.engine.modelside import ModelSide
 from voicebus.engine.outputs import ConcealInput, ForwardAudio, Output
@@ -100,6 +101,7 @@ class Session:
         self._out = self._p.out
         self._verdicts = Verdicts(self._p)
         self._model = ModelSide(self._p, self._verdicts)
+        self._audio = AudioSide(self._p, self._model)
         self._program = ProgramSide(self._p)
         self._retooling = Retooling(self._p)
         self._errors = ModelErrors(self._p)
@@ -314,40 +316,6 @@ class Session:
             if self._model.fatal_code is not None:
                 self._linking.check()
 
-    def _on_model_audio(self, item: ModelAudio) -> None:
-        """The first delta of a part, or one that nobody is to hear."""
-        p = self._p
-        if len(item.item_id) > MAX_ID_CHARS or len(item.response_id) > MAX_ID_CHARS:
-            self._out.ignore("audio with an id that is too long")
-            return
-        response = self._model.touch(item.response_id)
-        if response is None or response.muted:
-            return
-        p.settings.voice_locked = True
-        if response.out_of_band:
-            # Nothing of it is in the conversation: there is nothing to truncate, and nothing to record.
-            self._out.add(self._address(item))
-            return
-        part = p.playback.parts.get((item.item_id, item.content_index))
-        if part is None:
-            part = p.playback.begin(response, item.item_id, item.content_index, self._out.now)
-            self._out.emit("audio_start", item_id=item.item_id, content_index=item.content_index)
-            p.transcript.sounds(item.item_id, response, p.playback.starts_at(part, self._out.now))
-            if response.first_audio is None:
-                p.turns.responses.sounded(response)
-        part.received += item.size
-        forward = self._address(item)
-        if not response.agent.holds:
-            part.forward = forward
-        self._out.add(forward)
-
-    def _address(self, item: ModelAudio) -> ForwardAudio:
-        """Under which ids the client knows this audio."""
-        response_id, output_index = item.response_id, item.output_index
-        if self._p.face is not None:
-            response_id, output_index = self._p.face.view.audio_address(response_id, output_index)
-        return ForwardAudio(response_id, item.item_id, output_index, item.content_index)
-
     def _on_model_malformed(self, item: ModelMalformed) -> None:
         self._out.observe("model_error", code="model_malformed")
         self._out.error("model_malformed", f"The model sent a frame that cannot be read: {item.why}", "model")
@@ -378,7 +346,7 @@ class Session:
     # --- workers and the owner ------------------------------------------------------------------------
 
     def _on_agent_resolved(self, item: AgentResolved) -> None:
-        call = self._p.calls.handoff_of(item.call_id)
+        call = self._p.calls.handoffs.waiting(item.call_id)
         if call is None:
             self._out.ignore(f"late answer to handoff {item.call_id}")
             return
@@ -390,10 +358,10 @@ class Session:
             at_ms=self._out.ms(),
         )
         self._adopt(item.agent)
-        self._p.calls.handoff_made(call, item.agent.name)
+        self._p.calls.handoffs.made(call, item.agent.name)
 
     def _on_agent_unresolved(self, item: AgentUnresolved) -> None:
-        self._p.calls.handoff_failed(item.call_id, item.message)
+        self._p.calls.handoffs.failed(item.call_id, item.message)
 
     def _on_trouble(self, item: Trouble) -> None:
         self._out.error(item.code, item.message, item.source)
@@ -414,7 +382,7 @@ class Session:
 
     _HANDLERS: ClassVar[Mapping[type[Input], Callable[[Any, Any], None]]] = {
         ModelEvent: _on_model_event,
-        ModelAudio: _on_model_audio,
+        ModelAudio: lambda self, item: self._audio.heard(item),
         ModelMalformed: _on_model_malformed,
         LinkLost: lambda self, item: self._linking.lost(item),
         LinkOpened: lambda self, item: self._linking.opened(),

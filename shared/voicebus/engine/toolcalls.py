@@ -2,11 +2,10 @@
 
 A call starts with its finished item. It runs elsewhere, after `approvals.py` has let it, and is answered by its result,
 by its deadline, by the session itself (unknown tool, refused call, refused handoff), or not at all when the session
-ends first. Handoffs are calls, too, and so are a hosted tool's requests for approval, whose answer is the decision.
-When the model goes on after its calls is the business of `batches.py`.
+ends first. Handoffs are calls, too (`handoffs.py`), and so are a hosted tool's requests for approval, whose answer is
+the decision. When the model goes on after its calls is the business of `batches.py`.
 """
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
@@ -18,6 +17,7 @@ from voicebus.engine.background import Background
 from voicebus.engine.batches import Batches
 from voicebus.engine.calls import HEARD, UNLIMITED, Answer, Call, KnownCalls, Stage
 from voicebus.engine.config import AgentSpec, Face, HandoffSpec, HostedToolSpec, SessionConfig, ToolSpec, Transport
+from voicebus.engine.handoffs import Handoffs
 from voicebus.engine.history import History
 from voicebus.engine.inputs import (
     Approve,
@@ -32,7 +32,7 @@ from voicebus.engine.inputs import (
 )
 from voicebus.engine.interludes import Interludes
 from voicebus.engine.outbox import Outbox
-from voicebus.engine.outputs import CancelTool, DispatchTool, MergeContext, ResolveAgent, WordToolError
+from voicebus.engine.outputs import CancelTool, DispatchTool, MergeContext, WordToolError
 from voicebus.engine.responses import Response
 from voicebus.engine.turns import Turns
 
@@ -40,8 +40,6 @@ NOT_APPROVED: Final = "Tool execution was not approved."
 
 # A worker answers for itself when a tool runs out of time; the session speaks for a silent one this much later (s).
 _GRACE: Final = 2.0
-# Resolving an agent runs the author's `on_handoff` in the owner's process; this bounds it (s).
-_HANDOFF_TIMEOUT: Final = 30.0
 # How long the author's side may think about the wording of an error (s).
 _WORDING_TIMEOUT: Final = 5.0
 # Calls that may wait for their answers; further ones are refused one by one. Only a model gone wild gets there.
@@ -81,8 +79,7 @@ class ToolCalls:
         self.batches: Batches = Batches(turns, config.transport, gone_silent)
         # A model of transport EVENTS tells of its items by itself, also of a call's output.
         self._tells_of_items = config.transport is Transport.WIRE
-        self._handoff: Call | None = None
-        self._handed: tuple[Response, str] | None = None
+        self.handoffs: Handoffs = Handoffs(out, self._conclude)
 
     # --- a call begins --------------------------------------------------------------------------------
 
@@ -102,7 +99,7 @@ class ToolCalls:
             self._leave(call)
         elif self._accepts(call):
             if isinstance(spec, HandoffSpec):
-                self._resolve(call, spec)
+                self.handoffs.begin(call, spec)
             elif spec is None:
                 self._unknown(call, None)
             else:
@@ -333,48 +330,12 @@ class ToolCalls:
             case Stage.WORDING, _:
                 self._tell(call, None)
             case _, HandoffSpec(agent=agent):
-                self.handoff_failed(call_id, f"The handoff to {agent} took too long and was not made.")
+                self.handoffs.failed(call_id, f"The handoff to {agent} took too long and was not made.")
             case _, ToolSpec(queue=queue, timeout_ms=limit):
                 self._out.add(CancelTool(call_id, queue, call.worker, "timeout"))
                 message = f"Tool '{call.name}' timed out after {limit / 1000:g} seconds."
                 answer = Answer(message, Outcome.TIMEOUT, call.worker, recorded=True)
                 self._conclude(call, answer, word="tool_exception")
-
-    # --- handoffs -------------------------------------------------------------------------------------
-
-    def _resolve(self, call: Call, handoff: HandoffSpec) -> None:
-        target = None
-        if self._handoff is not None and isinstance(self._handoff.spec, HandoffSpec):
-            target = self._handoff.spec.agent
-        elif self._handed is not None and self._handed[0] is call.response:
-            target = self._handed[1]
-        if target is not None:
-            message = f"Only one handoff is made at a time; the conversation goes to {target}."
-            self._conclude(call, Answer(message))
-            return
-        self._handoff = call
-        call.stage = Stage.RESOLVING
-        agent = call.response.agent
-        self._out.add(ResolveAgent(call.id, handoff.name, agent.name, handoff.agent, call.arguments, agent.snapshot))
-        self._out.set_timer(CALL_TIMER + call.id, _HANDOFF_TIMEOUT)
-
-    def handoff_of(self, call_id: str) -> Call | None:
-        """The handoff that waits for its agent under this id."""
-        return self._handoff if self._handoff is not None and self._handoff.id == call_id else None
-
-    def handoff_made(self, call: Call, agent: str) -> None:
-        """The new agent is in charge and the model has its settings."""
-        self._handoff, self._handed = None, (call.response, agent)
-        self._conclude(call, Answer(json.dumps({"assistant": agent}, ensure_ascii=False)))
-
-    def handoff_failed(self, call_id: str, message: str) -> None:
-        call = self.handoff_of(call_id)
-        if call is None:
-            self._out.ignore(f"late answer to handoff {call_id}")
-            return
-        self._handoff = None
-        self._out.error("handoff_failed", message, "handoff")
-        self._conclude(call, Answer(message, Outcome.ERROR))
 
     # --- answers --------------------------------------------------------------------------------------
 
