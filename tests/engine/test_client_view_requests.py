@@ -108,6 +108,7 @@ EVENTS = st.builds(
 )
 
 
+@pytest.mark.timeout(300)  # what is drawn is large: a slow machine that measures coverage takes minutes
 @settings(deadline=None)
 @given(st.lists(EVENTS | st.dictionaries(st.text(max_size=8), JSON, max_size=3), max_size=5))
 def test_no_client_event_raises(events: list[Event]) -> None:
@@ -116,6 +117,7 @@ def test_no_client_event_raises(events: list[Event]) -> None:
         assert len(view.client_event(event)) == 1
 
 
+@pytest.mark.timeout(300)  # what is drawn is large: a slow machine that measures coverage takes minutes
 @settings(deadline=None)
 @given(
     st.lists(
