@@ -228,7 +228,7 @@ class ToolCalls:
             case (Stage.WORDING, _) | (_, None):
                 self._unknown(call, None)
             case _, HandoffSpec() as handoff:
-                self._resolve(call, handoff)
+                self.handoffs.begin(call, handoff)
             case _:
                 self.approvals.enter(call)
 
@@ -237,7 +237,6 @@ class ToolCalls:
     def _dispatch(self, call: Call, tool: ToolSpec) -> None:
         call.stage = Stage.RUNNING
         call.started_ms = self._out.ms()
-        call.worker = IN_PROCESS if tool.local else None
         agent = call.response.agent
         self._out.record(
             EventType.TOOL_START,
@@ -253,6 +252,7 @@ class ToolCalls:
             self.batches.answered(call, background=False)
 
     def _send_off(self, call: Call, tool: ToolSpec, timeout_ms: int) -> None:
+        call.worker = IN_PROCESS if tool.local else None
         agent = call.response.agent
         self._out.add(
             DispatchTool(
