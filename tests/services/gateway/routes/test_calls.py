@@ -343,96 +343,77 @@ async def test_a_sideband_that_is_cut_is_joined_again_and_the_call_goes_on(
         assert (await shown(desk, call_id))["status"] == "active"
 
 
-async def test_a_call_that_is_made_when_a_drain_has_begun_is_hung_up(gateways: Gateways) -> None:
-    asked, released = asyncio.Event(), asyncio.Event()
-    hung_up: list[str] = []
-    app = FastAPI()
+class Provider:
+    """Makes a call once it is `released`, and remembers which ones were hung up."""
 
-    @app.post("/v1/realtime/calls")
-    async def create(request: Request) -> Response:
+    def __init__(self, call_id: str) -> None:
+        self.asked, self.released, self.joined = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self.hung_up: list[str] = []
+        self._call_id = call_id
+        self.app = FastAPI()
+        self.app.post("/v1/realtime/calls")(self._create)
+        self.app.post("/v1/realtime/calls/{call_id}/hangup")(self._hang_up)
+        self.app.websocket("/v1/realtime")(self._sideband)
+
+    async def _create(self, request: Request) -> Response:
         await request.body()
-        asked.set()
-        await released.wait()
-        return Response(OFFER, 201, {"Location": "/v1/realtime/calls/rtc_late"}, media_type="application/sdp")
+        self.asked.set()
+        await self.released.wait()
+        return Response(OFFER, 201, {"Location": f"/v1/realtime/calls/{self._call_id}"}, media_type="application/sdp")
 
-    @app.post("/v1/realtime/calls/{call_id}/hangup")
-    async def hang_up(call_id: str) -> Response:
-        hung_up.append(call_id)
+    async def _hang_up(self, call_id: str) -> Response:
+        self.hung_up.append(call_id)
         return Response()
 
-    async with serving(app, host="127.0.0.1", port=0) as server:
-        url = f"ws://127.0.0.1:{server.port}/v1/realtime"
-        async with gateways(model_url=url) as gateway, calls(gateway) as http:
-            calling = asyncio.create_task(http.post("/calls", content=OFFER, headers=SDP), name="calling")
-            await asked.wait()
-            await gateway.sessions.drain(0)
-            released.set()
-            assert problem(await calling) == (503, "draining")
-            assert not list(gateway.sessions)
-    assert hung_up == ["rtc_late"]
-
-
-async def test_a_call_that_is_being_made_at_the_very_end_is_waited_for_and_hung_up(gateways: Gateways) -> None:
-    asked, released = asyncio.Event(), asyncio.Event()
-    hung_up: list[str] = []
-    app = FastAPI()
-
-    @app.post("/v1/realtime/calls")
-    async def create(request: Request) -> Response:
-        await request.body()
-        asked.set()
-        await released.wait()
-        return Response(OFFER, 201, {"Location": "/v1/realtime/calls/rtc_last"}, media_type="application/sdp")
-
-    @app.post("/v1/realtime/calls/{call_id}/hangup")
-    async def hang_up(call_id: str) -> Response:
-        hung_up.append(call_id)
-        return Response()
-
-    async def answer_when(gateway: Gateway) -> None:
-        await wait_until(lambda: gateway.health.draining, description="the gateway's end")
-        released.set()
-
-    async with serving(app, host="127.0.0.1", port=0) as server:
-        async with gateways(model_url=f"ws://127.0.0.1:{server.port}/v1/realtime") as gateway:
-            answering = asyncio.create_task(answer_when(gateway), name="answering")
-            http = calls(gateway)
-            calling = asyncio.create_task(http.post("/calls", content=OFFER, headers=SDP), name="calling")
-            await asked.wait()
-        await answering
-        assert problem(await calling) == (503, "draining")
-        await http.aclose()
-    assert hung_up == ["rtc_last"]
-
-
-async def test_a_client_that_is_gone_before_its_answer_leaves_no_call_behind(gateways: Gateways) -> None:
-    asked, released, joined = asyncio.Event(), asyncio.Event(), asyncio.Event()
-    hung_up: list[str] = []
-    app = FastAPI()
-
-    @app.post("/v1/realtime/calls")
-    async def create(request: Request) -> Response:
-        await request.body()
-        asked.set()
-        await released.wait()
-        return Response(OFFER, 201, {"Location": "/v1/realtime/calls/rtc_alone"}, media_type="application/sdp")
-
-    @app.websocket("/v1/realtime")
-    async def sideband(socket: WebSocket) -> None:
+    async def _sideband(self, socket: WebSocket) -> None:
         await socket.accept()
         await socket.send_json({"type": "session.created", "session": {"id": "sess_1"}})
         update = await socket.receive_json()
         await socket.send_json({"type": "session.updated", "session": update["session"]})
-        joined.set()
+        self.joined.set()
         await socket.receive()
 
-    @app.post("/v1/realtime/calls/{call_id}/hangup")
-    async def hang_up(call_id: str) -> Response:
-        hung_up.append(call_id)
-        return Response()
 
-    async with serving(app, host="127.0.0.1", port=0, ws="websockets-sansio") as server:
-        async with gateways(model_url=f"ws://127.0.0.1:{server.port}/v1/realtime") as gateway:
+@asynccontextmanager
+async def provider(call_id: str) -> AsyncIterator[tuple[Provider, str]]:
+    """A provider, and its address as a model's."""
+    made = Provider(call_id)
+    async with serving(made.app, host="127.0.0.1", port=0, ws="websockets-sansio") as server:
+        yield made, f"ws://127.0.0.1:{server.port}/v1/realtime"
+
+
+async def test_a_call_that_is_made_when_a_drain_has_begun_is_hung_up(gateways: Gateways) -> None:
+    async with provider("rtc_late") as (made, url):
+        async with gateways(model_url=url) as gateway, calls(gateway) as http:
+            calling = asyncio.create_task(http.post("/calls", content=OFFER, headers=SDP), name="calling")
+            await made.asked.wait()
+            await gateway.sessions.drain(0)
+            made.released.set()
+            assert problem(await calling) == (503, "draining")
+            assert not list(gateway.sessions)
+    assert made.hung_up == ["rtc_late"]
+
+
+async def test_a_call_that_is_being_made_at_the_very_end_is_waited_for_and_hung_up(gateways: Gateways) -> None:
+    async def answer_at_the_end(gateway: Gateway, made: Provider) -> None:
+        await wait_until(lambda: gateway.health.draining, description="the gateway's end")
+        made.released.set()
+
+    async with provider("rtc_last") as (made, url):
+        async with gateways(model_url=url) as gateway:
+            answering = asyncio.create_task(answer_at_the_end(gateway, made), name="answering")
+            http = calls(gateway)
+            calling = asyncio.create_task(http.post("/calls", content=OFFER, headers=SDP), name="calling")
+            await made.asked.wait()
+        await answering
+        assert problem(await calling) == (503, "draining")
+        await http.aclose()
+    assert made.hung_up == ["rtc_last"]
+
+
+async def test_a_client_that_is_gone_before_its_answer_leaves_no_call_behind(gateways: Gateways) -> None:
+    async with provider("rtc_alone") as (made, url):
+        async with gateways(model_url=url) as gateway:
             reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
             head = (
                 f"POST /v1/realtime/calls HTTP/1.1\r\nHost: 127.0.0.1:{gateway.port}\r\n"
@@ -440,16 +421,16 @@ async def test_a_client_that_is_gone_before_its_answer_leaves_no_call_behind(gat
             )
             writer.write(head.encode() + OFFER)
             await writer.drain()
-            await asked.wait()
+            await made.asked.wait()
             writer.close()
             await writer.wait_closed()
             assert await reader.read() == b""
-            released.set()
-            await wait_until(lambda: hung_up, description="the call to be hung up")
-            assert joined.is_set()
+            made.released.set()
+            await wait_until(lambda: made.hung_up, description="the call to be hung up")
+            assert made.joined.is_set()
             await wait_until(lambda: not list(gateway.sessions), description="the slot's return")
             assert gateway.sessions.free == 500
-    assert hung_up == ["rtc_alone"]
+    assert made.hung_up == ["rtc_alone"]
 
 
 async def test_nobody_calls_without_a_key(gateways: Gateways, tmp_path: Path) -> None:
