@@ -7,6 +7,7 @@ from typing import Final
 import picows
 
 from voicebus.adapters.redis.takeover import Standing
+from voicebus.errors import VoicebusError
 from voicebus.telemetry.logging import get_logger
 from voicebus_services.gateway.faces.base import SessionFace
 from voicebus_services.gateway.relaying import Peer, Peers, Relay
@@ -24,6 +25,14 @@ LIMIT_S: Final = 5.0
 
 # After its last moment, so that one look tells.
 _MARGIN_S: Final = 0.02
+
+
+class NotItsTokenError(VoicebusError):
+    """A session of this `tenant` is asked for with another token than its own."""
+
+    def __init__(self, tenant: str) -> None:
+        super().__init__("this is not the session's token")
+        self.tenant = tenant
 
 
 class Elsewhere:
@@ -44,8 +53,8 @@ class Elsewhere:
         Raises:
             BusError: Redis cannot be reached.
             TimeoutError: the owner lives, and does not answer.
-            ProblemError: 403 `credentials`, not the session's token; 503, nobody holds the session, and it cannot be
-                taken now.
+            NotItsTokenError: it is shown another token.
+            ProblemError: 503, nobody holds the session, and it cannot be taken now.
         """
         deaf: str | None = None
         async with asyncio.timeout(LIMIT_S):
@@ -93,7 +102,7 @@ class Elsewhere:
     async def _take(self, standing: Standing, query: Mapping[str, str]) -> SessionFace | None:
         token = query.get("token")
         if token is not None and not self._takeover.opens(standing, token):
-            raise ProblemError(403, "credentials", "this is not the session's token")
+            raise NotItsTokenError(standing.tenant)
         if token is None or query.get("observe") == "1":
             raise ProblemError(
                 503, "owner_gone", "the gateway that held the session is gone; it goes on when its client comes back"

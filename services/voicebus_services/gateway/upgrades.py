@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Final
 
 from voicebus.adapters.sockets import INTERNAL_ERROR, POLICY_VIOLATION, TRY_AGAIN_LATER
@@ -15,7 +16,7 @@ from voicebus.telemetry.logging import get_logger
 from voicebus_services.access.authenticator import Authenticator, Presented
 from voicebus_services.access.principal import Principal
 from voicebus_services.gateway.admission import RETRY_AFTER_S
-from voicebus_services.gateway.elsewhere import Elsewhere
+from voicebus_services.gateway.elsewhere import Elsewhere, NotItsTokenError
 from voicebus_services.gateway.faces import native, openai
 from voicebus_services.gateway.faces.base import ClosingListener, SessionFace
 from voicebus_services.gateway.faces.metered import Client, Metered
@@ -45,6 +46,7 @@ _NO_SESSION: Final = "there is no such session, or it has ended, or its gateway 
 _SILENT: Final = "the gateway that holds the session does not answer now; try again shortly"
 _NO_BUS: Final = "it cannot be looked up now which gateway holds the session; try again shortly"
 _BAD_TOKEN: Final = "this is not the session's token"  # noqa: S105 - a sentence
+_NO_PROOF: Final = "there is no such session, or this is not its token"
 _NO_MANAGER: Final = "a client secret opens sessions; use the session's token, or an API key, to observe one"
 
 
@@ -175,10 +177,10 @@ class Doorkeeper:
                 return found
             face = found
         if not isinstance(face, native.NativeFace):
-            return self._turned_away(upgrade, "unknown_session", _NO_SESSION, _UNKNOWN_SESSION)
+            return await self._unproved(upgrade, None)
         if not face.knows(query.get("token", "")):
             if not wanted.observes or "token" in query:
-                return self._turned_away(upgrade, "credentials", _BAD_TOKEN, POLICY_VIOLATION)
+                return await self._unproved(upgrade, face.principal.tenant)
             try:
                 principal = await self._authenticate(upgrade)
             except ProblemError as problem:
@@ -212,9 +214,10 @@ class Doorkeeper:
                 return self._not_known(upgrade, problem)
         try:
             found = await self._others.find(session, upgrade.query, _presented(upgrade).credential)
+        except NotItsTokenError as error:
+            return await self._unproved(upgrade, error.tenant)
         except ProblemError as problem:
-            close_code = POLICY_VIOLATION if problem.status == 403 else TRY_AGAIN_LATER
-            return self._turned_away(upgrade, problem.code, str(problem), close_code)
+            return self._turned_away(upgrade, problem.code, str(problem), TRY_AGAIN_LATER)
         except TimeoutError:
             return self._turned_away(upgrade, "owner_silent", _SILENT, TRY_AGAIN_LATER)
         except BusError as error:
@@ -223,7 +226,23 @@ class Doorkeeper:
         if isinstance(found, Relay):
             limit = self._traffic.max_message_bytes
             return Accept(found, _selected(upgrade), max_message=limit, unused=found.unused)
-        return found or self._turned_away(upgrade, "unknown_session", _NO_SESSION, _UNKNOWN_SESSION)
+        return found or await self._unproved(upgrade, None)
+
+    async def _unproved(self, upgrade: Upgrade, tenant: str | None) -> Accept:
+        """What a client is told whose token opens nothing. `tenant` is the session's, None where there is none.
+
+        Whether there is the session is for those to know who show that they may talk here: its tenant hears that the
+        token is wrong, all others that there is none, and a stranger one thing in both cases.
+        """
+        try:
+            principal = await self._authenticate(upgrade)
+        except ProblemError as problem:
+            if problem.status != HTTPStatus.UNAUTHORIZED:
+                return self._not_known(upgrade, problem)
+            return self._turned_away(upgrade, "credentials", _NO_PROOF, POLICY_VIOLATION)
+        if tenant is not None and principal.tenant == tenant:
+            return self._turned_away(upgrade, "credentials", _BAD_TOKEN, POLICY_VIOLATION)
+        return self._turned_away(upgrade, "unknown_session", _NO_SESSION, _UNKNOWN_SESSION)
 
     def _not_known(self, upgrade: Upgrade, problem: ProblemError) -> Accept:
         close_code = INTERNAL_ERROR if problem.status >= 500 else POLICY_VIOLATION

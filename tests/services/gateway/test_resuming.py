@@ -5,6 +5,7 @@ import contextlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -226,6 +227,33 @@ async def test_wrong_credentials_and_sessions_that_are_none_are_refused(gateway:
             assert [event["code"] for event in refused.events("error")] == [code]
         await client.send("interrupt", id="i")
         await client.until("ack", id="i")
+
+
+async def test_a_stranger_does_not_learn_whether_there_is_a_session(gateways: Gateways, tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text("acme:acme-key\nother:other-key\n", encoding="utf-8")
+    invented = "01J0000000000000000000000"
+
+    async def told(gateway: Gateway, session: str, **headers: str) -> tuple[int | None, dict[str, Any]]:
+        async with native(gateway, f"?session={session}&token=wrong", additional_headers=headers) as client:
+            code = await client.closed()
+        (error,) = client.events("error")
+        return code, {key: value for key, value in error.items() if key != "at"}
+
+    acme, other = ({"Authorization": f"Bearer {key}"} for key in ("acme-key", "other-key"))
+    async with (
+        gateways(api_keys_file=file) as gateway,
+        gateways(api_keys_file=file) as peer,
+        native(gateway, additional_headers=acme) as client,
+    ):
+        session = (await client.until("session_started"))["session"]
+        for asked in (gateway, peer):
+            for stranger in ({}, {"Authorization": "Bearer guessed"}):
+                there, invented_one = [await told(asked, one, **stranger) for one in (session, invented)]
+                assert there == invented_one
+                assert (there[0], there[1]["code"]) == (1008, "credentials")
+            assert (await told(asked, session, **other))[0] == (await told(asked, invented, **other))[0] == 4404
+            assert [(await told(asked, one, **acme))[0] for one in (session, invented)] == [1008, 4404]
 
 
 @pytest.mark.parametrize("trimmed", [False, True])
