@@ -12,6 +12,7 @@ from voicebus.adapters.redis.client import RedisConnection
 from voicebus.adapters.redis.config import event_groups
 from voicebus.adapters.redis.dead_letters import write_dead_letter
 from voicebus.adapters.redis.scripts import script
+from voicebus.adapters.redis.stream_metrics import measure
 from voicebus.adapters.redis.trimming import position
 from voicebus.contracts.streams import ARCHIVER_GROUP, EVENTS_QUEUE, Keys
 from voicebus.errors import BusError
@@ -118,6 +119,7 @@ class EventShards:
         A group that has registered but does not read this stream yet holds everything back: it will start at 0.
         """
         stream = self._keys.events(shard)
+        await measure(self._bus, stream, ARCHIVER_GROUP)
         registered = await event_groups(self._bus, self._keys)
         groups = {group["name"]: group for group in await self._bus.call("XINFO GROUPS", stream)}
         if not registered or not registered <= groups.keys():

@@ -51,6 +51,16 @@ MESSAGE_QUEUE = Histogram(
 MESSAGES_CLAIMED = Counter("voicebus_messages_claimed_total", "Entries taken over.", ["service", "cause"])
 MESSAGES_REDELIVERED = Counter("voicebus_messages_redelivered_total", "Entries delivered again.", ["service"])
 MESSAGES_DEADLETTERED = Counter("voicebus_messages_deadlettered_total", "Entries given up.", ["service", "reason"])
+STREAM_LAG = Gauge("voicebus_stream_lag", "Entries that a group has not been given yet.", ["stream", "group"])
+STREAM_LAG_UNKNOWN = Gauge(
+    "voicebus_stream_lag_unknown", "1 where Redis does not know the lag; it is absent then.", ["stream", "group"]
+)
+STREAM_PENDING = Gauge("voicebus_stream_pending", "Entries given and not acknowledged.", ["stream", "group"])
+STREAM_OLDEST_PENDING = Gauge(
+    "voicebus_stream_oldest_pending_seconds", "Age of the oldest entry that is not acknowledged.", ["stream", "group"]
+)
+STREAM_LENGTH = Gauge("voicebus_stream_length", "Entries in a stream.", ["stream"])
+STREAM_CONSUMERS = Gauge("voicebus_stream_consumers", "Consumers that a group lists.", ["stream", "group"])
 REDIS_FAILOVERS = Counter("voicebus_redis_failovers_total", "Times that another server became the master.", ["service"])
 REDIS_DISRUPTIONS = Counter("voicebus_redis_disruptions_total", "Losses of the connection to Redis.", ["service"])
 
