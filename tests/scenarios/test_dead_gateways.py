@@ -1,20 +1,38 @@
 """A gateway that dies in the middle of conversations: each goes on at another one, and nothing is lost or doubled."""
 
 import json
+import signal
 from collections import Counter
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis.asyncio as aioredis
 
+from services.gateway.clients import native
 from support.callers import Caller, calling, transcript
-from support.cluster import ClusterUnderTest, running_cluster
+from support.cluster import ClusterUnderTest, Service, running_cluster
 from support.cutting_proxy import cutting_proxy
+from support.waiting import wait_until
+from voicebus.contracts.streams import Keys
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("cluster")]
 
 TARGETS = ("support.emergency_desk",)
+
+
+@dataclass(frozen=True)
+class At:
+    """A gateway's process, as clients of the tests address one."""
+
+    service: Service
+
+    @property
+    def port(self) -> int:
+        assert self.service.http_port is not None
+        return self.service.http_port
 
 
 def call(tool: str, **arguments: Any) -> str:
@@ -89,3 +107,61 @@ async def test_calls_go_on_when_their_gateway_is_killed(redis_url: str, stream_p
             await archived(cluster, each)
         assert booked.read_text() == "booked\n"
         assert paid.read_text() == "paid\n"
+
+
+async def test_an_owner_that_slept_learns_that_it_is_none_any_more_and_writes_nothing(
+    redis_url: str, stream_prefix: str, tmp_path: Path
+) -> None:
+    keys = Keys(stream_prefix)
+    async with (
+        running_cluster(
+            redis_url=redis_url,
+            database_url=f"sqlite:///{tmp_path / 'v.db'}",
+            stream_prefix=stream_prefix,
+            targets=TARGETS,
+            gateways=2,
+            tool_workers=0,
+            guardrail_workers=0,
+        ) as cluster,
+        aioredis.from_url(redis_url, decode_responses=True) as bus,
+    ):
+        sleeper, other = (At(gateway) for gateway in cluster.services["gateway"])
+        async with native(sleeper) as first, native(sleeper) as unaffected:
+            started = await first.until("session_started")
+            await unaffected.until("session_started")
+            await first.send("send_message", text="[[say: one]]")
+            seq = (await first.until("turn_ended"))["seq"]
+
+            async def is_written() -> bool:
+                return int(await bus.hget(keys.session_state(started["session"]), "seq") or 0) >= seq
+
+            await wait_until(is_written, description="the turn to be written")
+            sleeper.service.signal(signal.SIGSTOP)
+            try:
+                query = f"?session={started['session']}&token={started['token']}&seq={seq}"
+                async with native(other, query, open_timeout=30) as second:
+                    resumed = await second.until("session_resumed")
+                    history = (await second.until("history_updated"))["history"]
+                    assert [item["role"] for item in history] == ["user", "assistant"]
+                    assert resumed["from_seq"] == seq
+                    await second.until("model_reconnected")
+                    await second.send("send_message", text="[[say: two]]")
+                    await second.until("turn_ended")
+                    sleeper.service.signal(signal.SIGCONT)
+                    assert await first.closed() == 4409
+                    assert "session_ended" not in first.types
+                    await second.send("send_message", text="[[say: three]]")
+                    await second.until("turn_ended")
+                    await second.send("end")
+                    assert await second.closed() == 1000
+            finally:
+                sleeper.service.signal(signal.SIGCONT)
+            await unaffected.send("send_message", text="[[say: here]]")
+            await unaffected.until("turn_ended")
+        found = await transcript(cluster.archiver.url, started["session"])
+        state = await bus.hgetall(keys.session_state(started["session"]))
+    assert found["gaps"] == []
+    said = [item["text"] for item in found["items"] if item["role"] == "assistant"]
+    assert said == ["one", "two", "three"]
+    assert state["epoch"] == "2"
+    assert found["last_seq"] == int(state["seq"])
