@@ -323,6 +323,9 @@ class GuardrailWorkerSettings(BusSettings):
 
 
 class ArchiverSettings(BusSettings, ApiSettings):
+    resume_grace: Duration = Field(
+        timedelta(seconds=60), description="How long after its gateway's death a session is ended as interrupted."
+    )
     http_port: Port = Field(8081, description=_HTTP_PORT)
     ops_port: Port = Field(9463, description=_OPS_PORT)
     database_url: DatabaseUrl = Field("sqlite:///voicebus.db", description=_DATABASE)

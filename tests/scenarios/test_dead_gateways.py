@@ -12,7 +12,7 @@ import pytest
 import redis.asyncio as aioredis
 
 from services.gateway.clients import native
-from support.callers import Caller, calling, transcript
+from support.callers import Caller, calling, fetch, transcript
 from support.cluster import ClusterUnderTest, Service, running_cluster
 from support.cutting_proxy import cutting_proxy
 from support.waiting import wait_until
@@ -133,7 +133,8 @@ async def test_an_owner_that_slept_learns_that_it_is_none_any_more_and_writes_no
             seq = (await first.until("turn_ended"))["seq"]
 
             async def is_written() -> bool:
-                return int(await bus.hget(keys.session_state(started["session"]), "seq") or 0) >= seq
+                known = await bus.hget(keys.session_state(started["session"]), "seq")
+                return bool(int(known or 0) >= seq)
 
             await wait_until(is_written, description="the turn to be written")
             sleeper.service.signal(signal.SIGSTOP)
@@ -165,3 +166,43 @@ async def test_an_owner_that_slept_learns_that_it_is_none_any_more_and_writes_no
     assert said == ["one", "two", "three"]
     assert state["epoch"] == "2"
     assert found["last_seq"] == int(state["seq"])
+
+
+async def test_a_call_whose_caller_does_not_come_back_is_archived_as_interrupted(
+    redis_url: str, stream_prefix: str, tmp_path: Path
+) -> None:
+    async with running_cluster(
+        redis_url=redis_url,
+        database_url=f"sqlite:///{tmp_path / 'v.db'}",
+        stream_prefix=stream_prefix,
+        targets=TARGETS,
+        gateways=2,
+        guardrail_workers=0,
+        resume_grace="2s",
+    ) as cluster:
+        doomed, other = (At(gateway) for gateway in cluster.services["gateway"])
+        booked = tmp_path / "booked"
+        async with native(doomed) as first:
+            session = (await first.until("session_started"))["session"]
+            await first.send("send_message", text="[[say: good morning]]")
+            await first.until("item_recorded", role="assistant")
+            await first.send("send_message", text=call("book", notes=str(booked), seconds=1))
+            await wait_until(booked.exists, description="the tool to run")
+            await cluster.kill(doomed.service)
+
+        async def interrupted() -> Any:
+            found = await fetch(f"{cluster.archiver.url}/v1/transcripts/{session}")
+            return found if found is not None and found["status"] == "interrupted" else None
+
+        found = await wait_until(interrupted, description="the end of the session", timeout=30)
+        shown = await fetch(f"{other.service.url}/v1/sessions/{session}")
+    assert found["gaps"] == []
+    assert found["end_reason"] == "interrupted"
+    assert [(item["type"], item["role"]) for item in found["items"]] == [
+        ("message", "user"),
+        ("message", "assistant"),
+        ("message", "user"),
+        ("tool_call", None),
+    ]
+    assert found["items"][-1]["outcome"] == "cancelled"
+    assert (shown["status"], shown["end_reason"]) == ("interrupted", "interrupted")

@@ -8,15 +8,20 @@ from voicebus.adapters.redis.client import connect
 from voicebus.adapters.redis.clock import RedisClock
 from voicebus.adapters.redis.config import keep_pinned, pin_config, register_event_group
 from voicebus.adapters.redis.heartbeat import new_incarnation
+from voicebus.adapters.redis.journal import RedisJournal
+from voicebus.adapters.redis.takeover import RedisTakeover
 from voicebus.contracts.streams import ARCHIVER_GROUP, Keys
+from voicebus.errors import StaleOwnerError
 from voicebus.runtime.lifecycle import operating, stop_event
 from voicebus.telemetry.health import Health
 from voicebus.telemetry.logging import get_logger
 from voicebus_services.access.wiring import Credentials, open_access
 from voicebus_services.http import serving
 from voicebus_services.settings import ArchiverSettings
+from voicebus_services.transcript_archiver.abandoned import Abandoned
 from voicebus_services.transcript_archiver.app import create_app
 from voicebus_services.transcript_archiver.archiver import Archiver
+from voicebus_services.transcript_archiver.shards import SERVICE
 
 log = get_logger(__name__)
 
@@ -41,7 +46,18 @@ async def serve(settings: ArchiverSettings, *, ready: Callable[[int], None] | No
             await register_event_group(bus, keys, ARCHIVER_GROUP)
             clock = RedisClock(bus)
             await clock.synchronise()
-            archiver = Archiver(bus, keys, store, clock, health, me=new_incarnation())
+            me = new_incarnation()
+            archiver = Archiver(bus, keys, store, clock, health, me=me)
+            journal = RedisJournal(bus, clock, keys, owner=me, on_stale=_came_back, service=SERVICE)
+            abandoned = Abandoned(
+                store,
+                RedisTakeover(bus, keys, clock, me),
+                journal,
+                clock,
+                keys,
+                lambda: archiver.shards,
+                grace_s=settings.resume_grace.total_seconds(),
+            )
             async with (
                 operating(health, host=settings.ops_host, port=settings.ops_port),
                 serving(create_app(store, access), host=settings.http_host, port=settings.http_port) as server,
@@ -49,6 +65,8 @@ async def serve(settings: ArchiverSettings, *, ready: Callable[[int], None] | No
             ):
                 keeping = [
                     tasks.create_task(clock.keep(), name="clock"),
+                    tasks.create_task(journal.run(), name="journal"),
+                    tasks.create_task(abandoned.run(), name="abandoned"),
                     tasks.create_task(keep_pinned(bus, keys), name="configuration"),
                 ]
                 if ready is not None:
@@ -58,3 +76,7 @@ async def serve(settings: ArchiverSettings, *, ready: Callable[[int], None] | No
                 for task in keeping:
                     task.cancel()
     log.info("archiver stopped")
+
+
+def _came_back(error: StaleOwnerError) -> None:
+    log.info("a session that was to be ended has an owner again", session=error.session, epoch=error.current)

@@ -47,6 +47,10 @@ SEARCH_TIMEOUT_S: Final = 5.0
 _INSERTS: Final = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
+MAX_UNFINISHED: Final = 10_000
+"""Sessions without an end that are told of at once."""
+
+
 @dataclass(frozen=True, slots=True)
 class Written:
     """What a write did: how many events were new, and of sessions that ended with it, how many events are missing."""
@@ -132,6 +136,12 @@ class TranscriptStore:
     async def transcript(self, session: str, *, tenant: str) -> Transcript | None:
         """One transcript; None for a session that nothing was recorded of, or that is another tenant's."""
         return await self._run(lambda connection: _transcript(connection, session, tenant))
+
+    async def unfinished(self) -> list[str]:
+        """The sessions that have not ended, newest first; at most `MAX_UNFINISHED`."""
+        query = select(sessions.c.session).where(sessions.c.status == "active")
+        query = query.order_by(sessions.c.started_at.desc()).limit(MAX_UNFINISHED)
+        return await self._run(lambda connection: list(connection.execute(query).scalars()))
 
     async def _run(self, work: Callable[[Connection], T], transaction: Transaction = reading) -> T:
         def run() -> T:

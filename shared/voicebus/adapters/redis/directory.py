@@ -147,7 +147,7 @@ class SessionDirectory:
 
     def _status(self, state: _State, alive: bool, now: int) -> Status:
         if state["status"] == Status.ENDED:
-            return Status.ENDED
+            return Status.INTERRUPTED if state["end_reason"] == Status.INTERRUPTED else Status.ENDED
         if not state["owner"] or (alive and state["status"] == Status.IDLE):
             return Status.IDLE
         if alive:

@@ -107,12 +107,15 @@ class RedisTakeover:
             address=address or None,
         )
 
-    async def take(self, session: str, epoch: int) -> Left | None:
-        """Become the owner of a session that was seen at this epoch; None where another one was quicker."""
+    async def take(self, session: str, epoch: int, *, owner: str | None = None) -> Left | None:
+        """Become the owner of a session that was seen at this epoch; None where another one was quicker.
+
+        `owner` is who is written down as such, by default this gateway.
+        """
         keys = self._keys
         hashes = [keys.session_state(session), keys.session_items(session), keys.session_calls(session)]
         reply: Sequence[Any] = await self._bus.script(
-            TAKE, hashes, epoch, self._gateway, self._clock.at_ms(), SESSION_TTL_S
+            TAKE, hashes, epoch, owner or self._gateway, self._clock.at_ms(), SESSION_TTL_S
         )
         if not int(reply[0]):
             return None

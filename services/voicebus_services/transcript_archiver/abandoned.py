@@ -1,0 +1,135 @@
+"""Sessions whose gateway has died and that nobody came back for: ended, so that their transcripts are whole.
+
+Any archiver may do it, each for the shards that it holds. It becomes the session's owner for that, with the next epoch,
+so that neither the old one nor a gateway that takes the session at the same moment can write beside it.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Collection
+from typing import Final
+
+from voicebus.adapters.database.store import TranscriptStore
+from voicebus.adapters.redis.journal import RedisJournal
+from voicebus.adapters.redis.takeover import Left, RedisTakeover
+from voicebus.contracts.journal import EventType
+from voicebus.contracts.streams import Keys
+from voicebus.engine.config import AgentSpec, Face, SessionConfig, ToolSpec
+from voicebus.engine.inputs import End
+from voicebus.engine.keeping import Kept
+from voicebus.engine.outputs import Record
+from voicebus.engine.session import Session
+from voicebus.errors import BusError, StoreError
+from voicebus.ports import Clock, SessionRef
+from voicebus.telemetry import metrics
+from voicebus.telemetry.logging import get_logger
+
+log: Final = get_logger(__name__)
+
+INTERRUPTED: Final = "interrupted"
+EVERY_S: Final = 5.0
+
+
+class Abandoned:
+    """Run `run` as a task, beside the journal's. `shards` are those that this archiver looks after now.
+
+    `grace_s`: how long a client may take to come back, from when its gateway was first found dead.
+    """
+
+    def __init__(
+        self,
+        store: TranscriptStore,
+        bus: RedisTakeover,
+        journal: RedisJournal,
+        clock: Clock,
+        keys: Keys,
+        shards: Callable[[], Collection[int]],
+        *,
+        grace_s: float,
+    ) -> None:
+        self._store = store
+        self._bus = bus
+        self._journal = journal
+        self._clock = clock
+        self._keys = keys
+        self._shards = shards
+        self._grace_s = grace_s
+        # Since when (monotonic, s) a session has no living owner; those that are looked at, and no others.
+        self._alone: dict[str, float] = {}
+
+    async def run(self) -> None:
+        """Look after them until cancelled."""
+        while True:
+            await asyncio.sleep(min(EVERY_S, max(0.1, self._grace_s / 4)))
+            try:
+                await self.look()
+            except (BusError, StoreError) as error:
+                log.info("sessions without a gateway are looked for later", error=str(error))
+            except Exception:  # one odd state must not end the care of all
+                log.exception("sessions without a gateway are not looked after")
+
+    async def look(self) -> None:
+        """End what has been without a gateway for the grace.
+
+        Raises:
+            BusError, StoreError: Redis or the database cannot be reached.
+        """
+        shards = self._shards()
+        open_ones = [one for one in await self._store.unfinished() if self._keys.event_shard(one) in shards]
+        alone: dict[str, float] = {}
+        now = time.monotonic()
+        for session in open_ones:
+            standing = await self._bus.look(session)
+            if standing is None or standing.ended or standing.lives_for_ms or not standing.seq:
+                continue
+            since = alone[session] = self._alone.get(session, now)
+            if now >= since + self._grace_s:
+                left = await self._bus.take(session, standing.epoch, owner=standing.owner)
+                if left is not None:
+                    await self._end(left)
+        self._alone = alone
+
+    async def _end(self, left: Left) -> None:
+        ref = SessionRef(left.session, left.epoch)
+        at_ms = self._clock.at_ms()
+        self._journal.adopt(left.session, left.state)
+        for record in last_words(left, left.kept(at_ms)):
+            self._journal.append(ref, record, at_ms)
+        await self._journal.close(ref)
+        metrics.SESSIONS_ENDED.labels(reason=INTERRUPTED).inc()
+        log.warning("ended a session that nobody came back for", session=left.session, epoch=left.epoch)
+
+
+def last_words(left: Left, kept: Kept) -> list[Record]:
+    """What is still to be recorded of a session that ends now: open lines, calls without an answer, the end."""
+    calls = {row[4]: set[str]() for row in kept.work.get("calls", ())}
+    for row in kept.work.get("calls", ()):
+        calls[row[4]].add(row[2])
+
+    def agent(name: str) -> AgentSpec:
+        tools = sorted(calls.get(name, ()))
+        return AgentSpec(name, tools=tuple(ToolSpec(tool, "", {}, queue="", timeout_ms=0) for tool in tools))
+
+    state = left.state
+    config = SessionConfig(
+        session=left.session,
+        face=Face.NATIVE,
+        agent=agent(state.get("agent", "")),
+        model=state.get("model", ""),
+        tenant=state["tenant"],
+    )
+    whole = Kept(
+        seq=kept.seq,
+        epoch=kept.epoch,
+        elapsed_s=kept.elapsed_s,
+        items=kept.items,
+        work=kept.work,
+        recorded=kept.recorded,
+        calls=kept.calls,
+        agents={name: agent(name) for name in calls},
+    )
+    engine = Session(config, now=0.0, kept=whole)
+    outputs = [*engine.start(), *engine.handle(End(INTERRUPTED), 0.0)]
+    # Nothing is dialled.
+    records = [one for one in outputs if isinstance(one, Record) and one.type is not EventType.MODEL_RECONNECTING]
+    return [Record(kept.seq + number, one.type, one.data) for number, one in enumerate(records, start=1)]
