@@ -167,12 +167,12 @@ class AgentSpec:
     input_guardrails: tuple[GuardrailSpec, ...] = ()
     client: ClientRights = ClientRights()
     snapshot: int = 0
+    holds: bool = field(init=False, repr=False, compare=False)
+    """Whether nothing that this agent says may leave before it was judged whole; asked at every delta."""
 
-    @property
-    def holds(self) -> bool:
-        """Whether nothing that this agent says may leave before it was judged whole."""
-        # Asked at every delta, and most agents have no guardrails.
-        return bool(self.guardrails) and any(guardrail.mode is GuardrailMode.HOLD for guardrail in self.guardrails)
+    def __post_init__(self) -> None:
+        held = any(guardrail.mode is GuardrailMode.HOLD for guardrail in self.guardrails)
+        object.__setattr__(self, "holds", held)
 
     @property
     def holds_input(self) -> bool:
