@@ -10,6 +10,8 @@ from typing import Any
 
 from voicebus.engine import wire
 from voicebus.engine.bounds import Recent
+from voicebus.engine.calls import Call
+from voicebus.engine.config import Face, HostedToolSpec, SessionConfig
 from voicebus.engine.outbox import Outbox
 from voicebus.engine.responses import Response
 from voicebus.engine.settings import Settings
@@ -19,8 +21,9 @@ from voicebus.engine.toolcalls import ToolCalls
 class HostedTools:
     """Reads finished items; those of other types mean nothing here."""
 
-    def __init__(self, out: Outbox, calls: ToolCalls, settings: Settings) -> None:
+    def __init__(self, out: Outbox, calls: ToolCalls, settings: Settings, config: SessionConfig) -> None:
         self._out = out
+        self._config = config
         self._calls = calls
         self._settings = settings
         # The model tells of each twice: as an item and as an output.
@@ -31,11 +34,22 @@ class HostedTools:
         """An item is done; `response` is what made it, None where no response runs."""
         match item.get("type"):
             case "mcp_approval_request" if response is not None:
-                self._calls.begin_hosted(response, item)
+                self._asked(item, response)
             case "mcp_call" if wire.text(item, "status") != "incomplete":
                 self._called(item)
             case "mcp_list_tools":
                 self._listed(item)
+
+    def _asked(self, item: Mapping[str, Any], response: Response) -> None:
+        """One of its tools is to be approved."""
+        item_id, label = wire.text(item, "id"), wire.text(item, "server_label")
+        name, arguments = f"{label}.{wire.text(item, 'name')}", wire.text(item, "arguments")
+        spec = next((tool for tool in response.agent.hosted_tools if tool.label == label), None)
+        is_clients = spec is None and self._config.face is Face.OPENAI
+        if not (is_clients or self._config.calls_elsewhere or response.out_of_band):
+            # A server that no agent of ours named (the program's raw message did): nobody but a person can decide.
+            call = Call(item_id, item_id, name, arguments, response, spec or HostedToolSpec(label, {}))
+            self._calls.begin_hosted(call)
 
     def _called(self, item: Mapping[str, Any]) -> None:
         item_id = wire.text(item, "id")

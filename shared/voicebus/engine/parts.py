@@ -140,7 +140,7 @@ def assemble(config: SessionConfig, now: float, view: ClientView | None) -> Part
         calls=calls,
         interludes=interludes,
         background=background,
-        hosted=HostedTools(out, calls, settings),
+        hosted=HostedTools(out, calls, settings, config),
         guard=guard,
         holding=holding,
         inputs=inputs,

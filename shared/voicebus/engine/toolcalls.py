@@ -105,19 +105,10 @@ class ToolCalls:
             else:
                 self.approvals.enter(call)
 
-    def begin_hosted(self, response: Response, item: Mapping[str, Any]) -> None:
+    def begin_hosted(self, call: Call) -> None:
         """A tool that the model's own side runs is not to run before it is approved."""
-        item_id, label = wire.text(item, "id"), wire.text(item, "server_label")
-        name, arguments = f"{label}.{wire.text(item, 'name')}", wire.text(item, "arguments")
-        spec = next((tool for tool in response.agent.hosted_tools if tool.label == label), None)
-        is_clients = spec is None and self._config.face is Face.OPENAI
-        if is_clients or self._config.calls_elsewhere or response.out_of_band:
-            return
-        if self._is_new(item_id, "hosted", name, arguments):
-            # A server that no agent of ours named (the program's raw message did): nobody but a person can decide.
-            call = Call(item_id, item_id, name, arguments, response, spec or HostedToolSpec(label, {}))
-            if self._accepts(call):
-                self.approvals.enter(call)
+        if self._is_new(call.id, "hosted", call.name, call.arguments) and self._accepts(call):
+            self.approvals.enter(call)
 
     def _is_new(self, call_id: str, role: str, name: str, arguments: str) -> bool:
         if not call_id:
