@@ -1,5 +1,6 @@
 """What a tool on a worker tells the conversation that it runs for."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -59,6 +60,35 @@ async def test_progress_reaches_the_gateway_between_start_and_result(
         (TOOL_STARTED, None), (TOOL_PROGRESS, "begun"), (TOOL_PROGRESS, "nearly there"), (TOOL_RESULT, None),
         (TOOL_STARTED, None), (TOOL_PROGRESS, "one"), (TOOL_RESULT, None),
     ]  # fmt: skip
+
+
+async def test_progress_of_a_call_that_was_published_again_goes_to_its_new_owner(
+    redis_url: str, keys: Keys, caller: Caller
+) -> None:
+    go = asyncio.Event()
+
+    @function_tool(queue="default")
+    async def search(context: ToolContext[Any]) -> str:
+        """Search."""
+        await go.wait()
+        await context.progress("nearly there")
+        return "found"
+
+    async with worker(redis_url, keys, search), calling(redis_url, keys, "g2") as successor:
+        caller.call("search")
+        await caller.started()
+        successor.call("search")
+
+        async def followed() -> bool:
+            groups = await caller.bus.call("XINFO", "GROUPS", keys.tools("default"))
+            read = [dict(zip(group[::2], group[1::2], strict=True)) for group in groups]
+            return [group["lag"] for group in read] == [0] and await caller.pending(keys.tools("default")) == 1
+
+        await wait_until(followed, description="the second entry to be handled")
+        go.set()
+        await successor.result()
+    assert [entry.data["text"] for entry in successor.received if entry.type == TOOL_PROGRESS] == ["nearly there"]
+    assert [entry.type for entry in caller.received] == [TOOL_STARTED]
 
 
 @function_tool(queue="default")

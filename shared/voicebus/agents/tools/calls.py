@@ -190,6 +190,7 @@ class CallRunner:
     async def _start(self, handling: CallHandling, tool: FunctionTool, attempt: int) -> None:
         key = (handling.entry.session, handling.call.call_id)
         if key in self._running:  # published a second time: the claim has put down where its runner is to answer
+            self._running[key].handling.follow(handling)
             return
         if key in self._cancelled:
             await self._finish(handling, not_started("cancelled", "", tool.name))

@@ -43,6 +43,8 @@ class CallHandling:
         self._member = member
         self._delivery = delivery
         self._key = member.keys.call(queue, entry.session, call.call_id)
+        # Who waits for the call now: its session's owner may be another by its end.
+        self._owner = call.reply_to, entry.epoch
         self.deliveries = delivery.deliveries
         self.queued_ms = max(0, self.waited_ms())
 
@@ -113,7 +115,13 @@ class CallHandling:
 
     def say_progress(self, text: str) -> None:
         progress = ToolProgress(call_id=self.call.call_id, text=text)
-        self._member.outbox.send(self.call.reply_to, self._reply(TOOL_PROGRESS, progress), ttl_s=INBOX_TTL_S)
+        reply_to, epoch = self._owner
+        self._member.outbox.send(reply_to, self._reply(TOOL_PROGRESS, progress, epoch), ttl_s=INBOX_TTL_S)
+
+    def follow(self, again: "CallHandling") -> None:
+        """The call, which runs, was published once more, by whoever owns its session now."""
+        if again.entry.epoch >= self._owner[1]:
+            self._owner = again.call.reply_to, again.entry.epoch
 
     async def renew(self) -> None:
         try:
