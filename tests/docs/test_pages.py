@@ -110,7 +110,9 @@ async def test_commands_have_the_options_that_the_pages_give_them() -> None:
     calls = [re.sub(r"^(\$ )?(\w+=\S+ )*", "", line).split() for line in lines]
     used = [call for call in calls if call[:1] == ["voicebus"] and len(call) > 1]
     assert used
-    told = {(name,): (await run_command(name, "--help")).out for name in sorted({call[1] for call in used})}
+    told: dict[tuple[str, ...], str] = {
+        (name,): (await run_command(name, "--help")).out for name in sorted({call[1] for call in used})
+    }
 
     def command_of(call: list[str]) -> tuple[str, ...]:
         """A command of its own, or one of a group's, which the group's help lists."""
