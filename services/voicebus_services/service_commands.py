@@ -6,6 +6,7 @@ secret is no option: everybody on a machine sees the command lines of its proces
 
 import importlib
 import inspect
+import json
 import os
 from collections.abc import Sequence
 from typing import Annotated, Any, Final
@@ -30,6 +31,9 @@ Targets = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", envvar=f"{ENV_PREFIX}JSON", help="Print JSON lines.")]
 
+# Options that may be given several times.
+_REPEATED: Final = frozenset({"mcp"})
+
 _SERVICES: Final[Sequence[tuple[str, type[ServiceSettings], str | None, str, bool]]] = (
     ("gateway", settings.GatewaySettings, "gateway", "Hold conversations with the model.", True),
     ("tool-worker", settings.ToolWorkerSettings, None, "Run function tools.", True),
@@ -48,8 +52,21 @@ def register(app: typer.Typer) -> None:
 def export(options: dict[str, Any]) -> None:
     """Options of the command line become variables: one way in for every setting, inherited by child processes."""
     for name, value in options.items():
-        if value is not None:
-            os.environ[f"{ENV_PREFIX}{name.upper()}"] = str(value).lower() if isinstance(value, bool) else str(value)
+        if value is not None and value != []:
+            text = (
+                str(value).lower()
+                if isinstance(value, bool)
+                else json.dumps(value)
+                if name in _REPEATED
+                else str(value)
+            )
+            os.environ[f"{ENV_PREFIX}{name.upper()}"] = text
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return json.dumps(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def begin_logging(read: ServiceSettings, service: str, *, level: str | None = None) -> None:
@@ -97,6 +114,8 @@ def _register(
 def _option(name: str, field: FieldInfo) -> Any:
     if name in MAY_HOLD_SECRETS:
         return Annotated[str | None, typer.Option(hidden=True)]
+    if name in _REPEATED:  # its variable is read with the settings: an option's would be split at spaces
+        return Annotated[list[str] | None, typer.Option(help=f"{field.description}", metavar="SOURCE")]
     kind: Any = bool if field.annotation is bool else str
     option = typer.Option(
         envvar=f"{ENV_PREFIX}{name.upper()}",

@@ -303,6 +303,14 @@ class GatewaySettings(BusSettings, ApiSettings):
     tls_key: Path | None = Field(None, description="PEM file with the certificate's private key, without a passphrase.")
 
 
+def _sources(value: object) -> object:
+    """One a line, or a JSON list."""
+    if not isinstance(value, str):
+        return value
+    listed = _json(value) if value.lstrip().startswith("[") else value.splitlines()
+    return tuple(line.strip() for line in listed if line.strip()) if isinstance(listed, list) else listed
+
+
 class ToolWorkerSettings(BusSettings):
     ops_port: Port = Field(9461, description=_OPS_PORT)
     tool_timeout: Duration = Field(timedelta(seconds=30), gt=timedelta(0), description=_TOOL_TIMEOUT)
@@ -314,6 +322,12 @@ class ToolWorkerSettings(BusSettings):
         0, ge=0, le=256, description="Processes for tools of executor='process'; 0 means one for each processor."
     )
     queue: Annotated[str, Name] | None = Field(None, description="Queue of tools that name none themselves.")
+    mcp: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_sources)] = Field(
+        default=(),
+        description="An MCP server whose tools to offer, http(s)://… or a command, as NAME=… where it is to have a"
+        " name; several times, or one a line in the variable.",
+    )
+    mcp_prefix: bool = Field(False, description="Call the tools of MCP servers mcp_NAME__TOOL.")
 
 
 class GuardrailWorkerSettings(BusSettings):

@@ -9,6 +9,7 @@ from typing import Final
 from voicebus.adapters.redis.client import connect
 from voicebus.adapters.redis.config import pin_config
 from voicebus.agents.targets import Targets, load_targets
+from voicebus.agents.tools.function_tool import FunctionTool
 from voicebus.agents.tools.worker import ToolWorker
 from voicebus.contracts.streams import Keys
 from voicebus.errors import BusError
@@ -16,6 +17,7 @@ from voicebus.runtime.lifecycle import operating, stop_event
 from voicebus.telemetry.health import Health
 from voicebus.telemetry.logging import get_logger
 from voicebus_services.settings import ToolWorkerSettings
+from voicebus_services.tool_worker.mounting import Mounts
 
 log = get_logger(__name__)
 
@@ -29,12 +31,15 @@ async def serve(
 
     Raises:
         TargetError: a target cannot be loaded.
+        MCPServerError: an MCP server cannot be reached.
         SettingsError: the ops port is taken, or the installation is configured otherwise.
         UserError: a living worker offers one of these tools with another schema.
         BusError: Redis cannot be reached or refuses the password.
     """
     stop = stop_event()
-    loaded = load_targets(targets)
+    loaded = Targets() if settings.mcp and not targets else load_targets(targets)
+    own = list(loaded.tools.values())
+    mounts = Mounts(settings.mcp, prefixed=settings.mcp_prefix, timeout_s=settings.tool_timeout.total_seconds())
     health = Health("redis")
 
     def started() -> None:
@@ -43,24 +48,29 @@ async def serve(
         if ready is not None:
             ready()
 
-    async with operating(health, host=settings.ops_host, port=settings.ops_port):
-        draining = asyncio.create_task(health.drain_at(stop), name="drain")
+    async with operating(health, host=settings.ops_host, port=settings.ops_port), mounts.opened():
+        background = [asyncio.create_task(health.drain_at(stop), name="drain")]
         try:
-            if loaded.tools:
-                await _worker(settings, loaded, health).run(stop, ready=started)
+            tools = [*own, *await mounts.tools()]
+            if tools:
+                worker = _worker(settings, tools, loaded, health)
+                if settings.mcp:
+                    background.append(asyncio.create_task(mounts.follow(worker, own), name="mcp"))
+                await worker.run(stop, ready=started)
             else:
                 # One module is deployed to every service; an agent without a tool must not keep its worker from
                 # starting.
                 log.warning("the targets hold no function tool: there is nothing to run", targets=list(targets))
                 await _idle(settings, health, stop, started)
         finally:
-            draining.cancel()
-            await asyncio.gather(draining, return_exceptions=True)
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
 
 
-def _worker(settings: ToolWorkerSettings, loaded: Targets, health: Health) -> ToolWorker:
+def _worker(settings: ToolWorkerSettings, tools: Sequence[FunctionTool], loaded: Targets, health: Health) -> ToolWorker:
     return ToolWorker(
-        loaded.tools.values(),
+        tools,
         redis_url=settings.redis_url,
         queue=settings.queue,
         concurrency=settings.concurrency,

@@ -33,7 +33,7 @@ class ContextChange(TypedDict, total=False):
 REPORTED_FAILURES: Final = frozenset({"raised_unhandled", "timeout_raised", "guardrail_raised"})
 
 
-_VERSION: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}){0,3}")
+_VERSION: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12}){0,3}")
 
 
 def is_version(text: str) -> bool:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from voicebus.adapters.redis.registry import ToolRegistry
@@ -45,7 +45,7 @@ class Registrar:
             UserError: a living worker offers one of these tools with another schema.
             BusError: Redis cannot be reached.
         """
-        for tool in self._tools.values():
+        for tool in list(self._tools.values()):
             await self._registry.publish(self._registration(tool), worker=self._worker)
 
     async def keep(self, stop: asyncio.Event) -> None:
@@ -70,10 +70,10 @@ class Registrar:
                 log.warning("tools not registered", error=str(error))
         await self.withdraw()
 
-    async def withdraw(self) -> None:
-        """Offer nothing any more."""
+    async def withdraw(self, names: Iterable[str] | None = None) -> None:
+        """Offer none of these any more; None: nothing at all."""
         try:
-            for name in self._tools:
+            for name in list(self._tools if names is None else names):
                 await self._registry.withdraw(name, worker=self._worker)
         except BusError as error:
             log.debug("tools not withdrawn, they are known to have no living worker", error=str(error))

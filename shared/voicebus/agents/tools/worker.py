@@ -94,16 +94,7 @@ class ToolWorker:
         context_models: Mapping[str, Any] | None = None,
         on_reachable: Callable[[bool], None] | None = None,
     ) -> None:
-        self._tools: dict[str, FunctionTool] = {}
-        for tool in tools:
-            if not isinstance(tool, FunctionTool):
-                raise UserError(f"a tool worker runs function tools, made by @function_tool; not {tool!r}")
-            if tool.name in self._tools and self._tools[tool.name] is not tool:
-                origins = f"{self._tools[tool.name].origin} and {tool.origin}"
-                raise UserError(f"two tools are named {tool.name!r}: {origins}; rename one")
-            self._tools[tool.name] = tool
-        if not self._tools:
-            raise UserError("a tool worker needs at least one function tool")
+        self._tools = _by_name(tools)
         read = WorkerSettings.read(
             redis_url=redis_url, queue=queue, concurrency=concurrency, tool_timeout=tool_timeout,
             drain_timeout=drain_timeout, max_deliveries=max_deliveries, max_result=max_result, processes=processes,
@@ -112,7 +103,9 @@ class ToolWorker:
         )  # fmt: skip
         self._redis_url = read.redis_url
         self._keys = Keys(read.stream_prefix, read.event_shards, read.guardrail_shards)
+        self._queue = read.queue
         self._queues = {tool.name: tool_queue(tool, read.queue) for tool in self._tools.values()}
+        self._registrar: Registrar | None = None
         self._concurrency = read.concurrency
         self._tool_timeout = read.tool_timeout.total_seconds()
         self._drain_timeout = read.drain_timeout.total_seconds()
@@ -168,6 +161,28 @@ class ToolWorker:
         """This incarnation, as results and the registry name it; None while it is not on the bus."""
         return self._id
 
+    async def offer(self, tools: Iterable[FunctionTool]) -> None:
+        """Offer these tools from now on, in place of those before. Calls under way run on.
+
+        Raises:
+            UserError: as the constructor; or one of them is in a queue that is not read, or in conflict with another
+                worker's.
+            BusError: Redis cannot be reached; they are registered once it can.
+        """
+        offered = _by_name(tools)
+        queues = {tool.name: tool_queue(tool, self._queue) for tool in offered.values()}
+        for name, queue in queues.items():
+            if queue not in self._queues.values():
+                raise UserError(f"tool {name!r} has queue {queue!r}, which this worker did not read when it began")
+        gone = [name for name in self._tools if name not in offered]
+        self._queues.update(queues)
+        self._tools.update(offered)
+        for name in gone:
+            del self._tools[name]
+        if self._registrar is not None:
+            await self._registrar.withdraw(gone)
+            await self._registrar.register()
+
     async def run(self, stop: asyncio.Event, *, ready: Callable[[], object] | None = None) -> None:
         """Work until `stop` is set, then finish what is in hand. `ready` is called once calls are taken.
 
@@ -194,7 +209,7 @@ class ToolWorker:
                 if stop.is_set():
                     return
         finally:
-            self._id = None
+            self._id = self._registrar = None
             for condition in ("redis", "working"):
                 self._health.set(condition, False)
             watching.cancel()
@@ -205,6 +220,7 @@ class ToolWorker:
             registry = ToolRegistry(member.bus, self._keys, member.clock)
             registrar = Registrar(registry, member.id, self._tools, self._queues, timeout_s=self._tool_timeout)
             await registrar.register()
+            self._registrar = registrar
             streams = {self._keys.tools(queue): queue for queue in sorted(set(self._queues.values()))}
             processes = ProcessPool(self._processes or default_processes())
             executor = DaemonThreadPool(self._concurrency, name="tool")
@@ -287,6 +303,23 @@ class ToolWorker:
 
         stream = self._keys.control(member.id)
         return StreamTail(member.bus, stream, route, ttl_s=CONTROL_TTL_S, service=SERVICE)
+
+
+def _by_name(tools: Iterable[FunctionTool]) -> dict[str, FunctionTool]:
+    """Raises:
+    UserError: one is none, two have one name, or there are none.
+    """
+    named: dict[str, FunctionTool] = {}
+    for tool in tools:
+        if not isinstance(tool, FunctionTool):
+            raise UserError(f"a tool worker runs function tools, made by @function_tool; not {tool!r}")
+        if tool.name in named and named[tool.name] is not tool:
+            origins = f"{named[tool.name].origin} and {tool.origin}"
+            raise UserError(f"two tools are named {tool.name!r}: {origins}; rename one")
+        named[tool.name] = tool
+    if not named:
+        raise UserError("a tool worker needs at least one function tool")
+    return named
 
 
 def _blocked(tool: str, seconds: float) -> None:
