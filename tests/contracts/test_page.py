@@ -47,6 +47,7 @@ TYPES: dict[str, type[Message]] = {
         KEYS.dead("QUEUE"),
         KEYS.archiver_lease(0).replace("0", "SHARD"),
         KEYS.archivers,
+        KEYS.gateways,
         KEYS.session_state("ID").replace(str(KEYS.event_shard("ID")), "SHARD"),
     ],
 )

@@ -35,7 +35,7 @@ TAGGED = {
     "worker": KEYS.worker("w"),
     "archiver_lease": KEYS.archiver_lease(3),
 }
-UNTAGGED = {"config", "registry_tools", "archivers", "circuits"}
+UNTAGGED = {"config", "registry_tools", "archivers", "gateways", "circuits"}
 NOT_KEYS = {
     "event_shard",
     "guardrail_shard",

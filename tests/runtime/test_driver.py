@@ -161,6 +161,9 @@ class Engine:
         rule = self.rules.get(type(event))
         return rule(event) if rule is not None else []
 
+    def at_rest(self, now: float) -> bool:
+        return True
+
     def awaits_decision(self, call_id: str) -> bool:
         return call_id in self.waiting
 

@@ -206,3 +206,40 @@ async def test_a_call_whose_caller_does_not_come_back_is_archived_as_interrupted
     ]
     assert found["items"][-1]["outcome"] == "cancelled"
     assert (shown["status"], shown["end_reason"]) == ("interrupted", "interrupted")
+
+
+async def test_a_rollout_moves_calls_at_rest_and_ends_none(redis_url: str, stream_prefix: str, tmp_path: Path) -> None:
+    async with (
+        running_cluster(
+            redis_url=redis_url,
+            database_url=f"sqlite:///{tmp_path / 'v.db'}",
+            stream_prefix=stream_prefix,
+            targets=TARGETS,
+            gateways=2,
+            guardrail_workers=0,
+            drain_timeout="20s",
+        ) as cluster,
+        AsyncExitStack() as stack,
+    ):
+        leaving, other = (At(gateway) for gateway in cluster.services["gateway"])
+        way = await stack.enter_async_context(cutting_proxy(leaving.port))
+        url = f"http://127.0.0.1:{way.port}"
+        idle = await stack.enter_async_context(calling(url))
+        busy = await stack.enter_async_context(calling(url))
+        await idle.types("[[say: I am here.]]")
+        await idle.hears("I am here.")
+        await busy.types(f"book it {call('book', notes=str(tmp_path / 'booked'), seconds=2)}")
+        await busy.until(lambda each: each.of("tool_start"), "the tool to run")
+        way.target = other.port
+        await cluster.stop(leaving.service)
+        for each in (idle, busy):
+            await each.until(lambda one: one.of("model_reconnected"), "the session to go on")
+        # It was at work, and moved when that was over.
+        assert [event["output"] for event in busy.of("tool_end")] == ["it is booked"]
+        await busy.hears("it is booked")
+        await idle.types("and now? [[say: I am still here.]]")
+        await idle.hears("I am still here.")
+        for each in (idle, busy):
+            await each.hangs_up()
+            found = await archived(cluster, each)
+            assert [item["text"] for item in found["items"] if item["truncated"]] == []

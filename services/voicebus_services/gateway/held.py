@@ -11,6 +11,7 @@ from voicebus.agents.author import SessionAuthor
 from voicebus.agents.context import RunContextWrapper
 from voicebus.agents.hooks import HookRunner
 from voicebus.agents.local.work import LocalTools
+from voicebus.engine.config import Face
 from voicebus.engine.inputs import End
 from voicebus.engine.keeping import Kept
 from voicebus.ports import ModelConnector
@@ -75,6 +76,20 @@ class Held:
             if driver is not None:
                 driver.leaving = reason
             self.task.cancel()
+
+    @property
+    def can_move(self) -> bool:
+        """Whether another gateway can go on with it: what that one needs is kept."""
+        driver = self.face.driver
+        return self.face.kind is Face.NATIVE and driver is not None and driver.live
+
+    def release(self, reason: str) -> None:
+        """Give it up for another gateway, with the last that is written; its clients are told after that."""
+        driver = self.face.driver
+        if driver is not None and driver.live:
+            self.is_lost, self.leaving = True, reason
+            driver.note({"released": "1", "status": "idle"})
+            driver.relinquish(reason)
 
     def lose(self, reason: str) -> None:
         """Another gateway has taken it: say and record nothing more."""

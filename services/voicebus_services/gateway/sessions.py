@@ -28,7 +28,7 @@ from voicebus.engine.inputs import Input, Trouble
 from voicebus.engine.keeping import Kept
 from voicebus.engine.session import Session
 from voicebus.engine.settings import merge
-from voicebus.errors import StaleOwnerError, UserError, VoicebusError
+from voicebus.errors import BusError, StaleOwnerError, UserError, VoicebusError
 from voicebus.ports import ModelConnector, SessionRef
 from voicebus.runtime.driver import HANGUP, SessionDriver
 from voicebus.runtime.surroundings import Bus
@@ -37,7 +37,7 @@ from voicebus.telemetry.logging import get_logger
 from voicebus_services.access.principal import Limits, Principal
 from voicebus_services.gateway.admission import Admission, Ticket
 from voicebus_services.gateway.bounds import BoundedFace, Bounds
-from voicebus_services.gateway.faces.base import DRAINED, SessionFace
+from voicebus_services.gateway.faces.base import DRAINED, MIGRATED, SessionFace
 from voicebus_services.gateway.faces.recorded import Recorded
 from voicebus_services.gateway.held import Held, Inherited, JoinedCall
 from voicebus_services.gateway.hooked import HookedFace
@@ -51,6 +51,10 @@ log = get_logger(__name__)
 
 _TAKEN_OVER: Final = 4409
 _LOST: Final = "taken_over"
+
+# How long after the limit of a drain the last sessions may take to be written and given up.
+_MOVE_S: Final = 1.0
+_REST_POLL_S: Final = 0.1
 
 # What a drained session may still take to write its last records and close its sockets.
 _LAST_WORDS_S: Final = 10.0
@@ -75,6 +79,7 @@ class Sessions:
         registered: Registered,
         recall: Recall,
         admission: Admission,
+        has_other: Callable[[], Awaitable[bool]],
     ) -> None:
         self._settings = settings
         self._targets = targets
@@ -84,6 +89,7 @@ class Sessions:
         self._registered = registered
         self._recall = recall
         self._admission = admission
+        self._has_other = has_other
         self._left: dict[str, SessionFace] = {}
         self._held: dict[str, Held] = {}
         self._draining = False
@@ -280,7 +286,14 @@ class Sessions:
         if not tasks:
             return
         log.info("draining", sessions=len(tasks), timeout_s=timeout_s)
-        _, left = await asyncio.wait(tasks, timeout=timeout_s)
+        moving = asyncio.create_task(self._move_all(timeout_s), name="move-sessions")
+        try:
+            _, left = await asyncio.wait(tasks, timeout=timeout_s)
+            if left:
+                await asyncio.wait({moving}, timeout=_MOVE_S)
+        finally:
+            moving.cancel()
+            await asyncio.gather(moving, return_exceptions=True)
         if not left:
             return
         log.info("drain limit reached, ending sessions", sessions=len(left))
@@ -291,6 +304,24 @@ class Sessions:
             task.cancel()
         if stuck:
             await asyncio.wait(stuck, timeout=_LAST_WORDS_S)
+
+    async def _move_all(self, timeout_s: float) -> None:
+        """Give up what another gateway can go on with: each session at rest, else (after `timeout_s`) as it is."""
+        try:
+            if not await self._has_other():
+                return
+        except BusError as error:
+            log.warning("whether another gateway takes sessions is not known", error=str(error))
+            return
+        until = asyncio.get_running_loop().time() + timeout_s
+        while movable := [held for held in self if held.can_move]:
+            is_over = asyncio.get_running_loop().time() >= until
+            for held in movable:
+                if is_over or (held.face.driver is not None and held.face.driver.at_rest):
+                    log.info("session moves", session=held.id, at_rest=not is_over)
+                    held.release(MIGRATED)
+            # What makes a rest (sound that was played to its end) is no event of anybody's.
+            await asyncio.sleep(_REST_POLL_S)
 
     # --- one session --------------------------------------------------------------------------------
 

@@ -92,6 +92,7 @@ class Takeover:
 
     async def _take(self, standing: Standing, token: str) -> NativeFace | None:
         began, outcome = time.monotonic(), "failed"
+        cause = "drain" if standing.released else "takeover"
         ticket = self._admission.room()
         try:
             left = await self._bus.take(standing.session, standing.epoch)
@@ -107,7 +108,7 @@ class Takeover:
                 raise ProblemError(503, "session_unavailable", "the session cannot go on here now; try again shortly")
             outcome = "taken"
         finally:
-            metrics.SESSION_MIGRATIONS.labels(cause="takeover", outcome=outcome).inc()
+            metrics.SESSION_MIGRATIONS.labels(cause=cause, outcome=outcome).inc()
             if not ticket.used:
                 ticket.release()
         metrics.SESSION_TAKEOVER.observe(time.monotonic() - began)

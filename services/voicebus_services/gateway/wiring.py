@@ -17,6 +17,7 @@ from voicebus.adapters.redis.commanding import RedisCommands
 from voicebus.adapters.redis.config import pin_config
 from voicebus.adapters.redis.directory import SessionDirectory
 from voicebus.adapters.redis.dispatch import RedisGuardrailDispatch, RedisToolDispatch
+from voicebus.adapters.redis.gateways import Gateways
 from voicebus.adapters.redis.heartbeat import Heartbeat, new_incarnation
 from voicebus.adapters.redis.inbox import RedisInbox
 from voicebus.adapters.redis.journal import RedisJournal
@@ -199,6 +200,7 @@ async def _gateway(
         key_sessions=settings.max_sessions_per_key,
         connections_per_minute=settings.max_connections_per_minute,
     )
+    gateways = Gateways(redis, keys, clock, gateway)
     admission = Admission(redis, keys, rules, on_change=lambda room: health.set("room", room))
     sessions = Sessions(
         settings,
@@ -209,6 +211,7 @@ async def _gateway(
         registered=offers.current,
         recall=recall,
         admission=admission,
+        has_other=gateways.has_other,
     )
     peers = Peers(SessionOwners(redis, keys), gateway, certificate=settings.tls_cert)
     directory = SessionDirectory(redis, keys, clock, resume_grace_s=grace.total_seconds())
@@ -266,6 +269,7 @@ async def _gateway(
             "backlog": backlog.run(),
             "offers": offers.run(),
             "admission": admission.keep(),
+            "gateways": gateways.keep(),
         }
         tasks = [asyncio.create_task(task, name=name) for name, task in work.items()]
         try:

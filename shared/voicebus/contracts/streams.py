@@ -22,6 +22,7 @@ CALL_TTL_S: Final = 24 * 3600
 INLINE_RESULT_BYTES: Final = 32 * 1024
 ANSWER_TTL_S: Final = 24 * 3600
 HEARTBEAT_TTL_S: Final = 5
+GATEWAYS_TTL_S: Final = 60
 DEAD_LETTERS_MAXLEN: Final = 100_000
 INBOX_TTL_S: Final = 24 * 3600
 CONTROL_TTL_S: Final = 24 * 3600
@@ -132,6 +133,11 @@ class Keys:
     def gateway(self, gateway: str) -> str:
         """Hash: a gateway's heartbeat; `HEARTBEAT_TTL_S`."""
         return f"{self.prefix}:gateway:{{{gateway}}}"
+
+    @property
+    def gateways(self) -> str:
+        """Sorted set: gateway id -> ms of its last sign of life; `GATEWAYS_TTL_S` after the last of them."""
+        return f"{self.prefix}:gateways"
 
     def control(self, worker: str) -> str:
         """Stream of cancels for one worker, read without a group; `CONTROL_TTL_S` after the last write."""

@@ -120,6 +120,12 @@ class Session:
         """The conversation's items now, as the native face shows them; an item that changes is replaced."""
         return self._p.history.json()
 
+    def at_rest(self, now: float) -> bool:
+        """Whether nothing is said, heard, asked for or run: a moment to move the session to another owner."""
+        p = self._p
+        is_quiet = p.turns.is_quiet and not p.calls.is_any_open and not p.playback.is_playing(now)
+        return self.state is State.LIVE and is_quiet
+
     def awaits_decision(self, call_id: str) -> bool:
         """Whether a call waits to be approved or rejected, so that a word about it is heard."""
         return self._p.calls.awaits_decision(call_id)

@@ -228,6 +228,11 @@ class SessionDriver:
         """Change fields of the session's state that no recorded event changes."""
         self._bus.journal.update(self._ref, state)
 
+    @property
+    def at_rest(self) -> bool:
+        """Whether this is a moment to move the session to another owner."""
+        return self.live and self._engine.at_rest(self._bus.clock.monotonic())
+
     def relinquish(self, reason: str) -> None:
         """Another process owns the session now: nothing more is recorded, said or asked for here."""
         if not self.ended:

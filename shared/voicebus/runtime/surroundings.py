@@ -39,6 +39,10 @@ class Engine(Protocol):
         """The one output of a `ModelAudio` about which nothing is to be decided; None where `handle` has to."""
         ...
 
+    def at_rest(self, now: float) -> bool:
+        """Whether nothing is said, heard, asked for or run."""
+        ...
+
     def awaits_decision(self, call_id: str) -> bool:
         """Whether this call waits to be approved or rejected."""
         ...

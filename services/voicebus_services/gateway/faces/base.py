@@ -21,6 +21,7 @@ from voicebus_services.gateway.faces.outlet import SPEAKER_AUDIO, Outlet
 from voicebus_services.gateway.faces.recorded import Recorded, RecordedLog
 
 DRAINED: Final = "drained"
+MIGRATED: Final = "migrated"
 """Why a session ends whose gateway stops; a client may come back at once."""
 
 

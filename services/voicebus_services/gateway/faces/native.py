@@ -22,7 +22,7 @@ from voicebus.runtime import frames
 from voicebus.runtime.driver import HANGUP
 from voicebus.telemetry.logging import get_logger
 from voicebus_services.access.principal import Principal
-from voicebus_services.gateway.faces.base import DRAINED, Host, SessionFace, event_frame
+from voicebus_services.gateway.faces.base import DRAINED, MIGRATED, Host, SessionFace, event_frame
 from voicebus_services.gateway.faces.missed import AUDIO_EVENTS, Missed, MissedAudio, MissedEvent
 from voicebus_services.gateway.faces.native_connection import NativeConnection
 from voicebus_services.gateway.faces.native_input import NativeInput
@@ -297,7 +297,7 @@ class NativeFace(SessionFace):
 
     def close(self, code: int, reason: str) -> None:
         if self._end is None:
-            self._end = (SERVICE_RESTART if reason == DRAINED else code, reason)
+            self._end = (SERVICE_RESTART if reason in (DRAINED, MIGRATED) else code, reason)
         self.recorded.close()
         if self._waiting is not None:
             self._waiting.cancel()

@@ -18,15 +18,15 @@ from voicebus.contracts.tools import ToolResult
 from voicebus.engine.keeping import WORK, Kept, read_items, read_work
 from voicebus.ports import Clock
 
-_FIELDS: Final = ("owner", "epoch", "status", "face", "tenant", "token_hash", "seq")
+_FIELDS: Final = ("owner", "epoch", "status", "face", "tenant", "token_hash", "seq", "released")
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
     """A session as whoever wants to take it sees it.
 
-    `lives_for_ms`: how long its owner counts as alive still. `address` is where it was reached, None where nothing of
-    its heartbeat is left.
+    `lives_for_ms`: how long its owner counts as alive still. `released`: it has given the session up. `address` is
+    where it was reached, None where nothing of its heartbeat is left.
     """
 
     session: str
@@ -38,6 +38,7 @@ class Standing:
     token_hash: str
     seq: int
     lives_for_ms: int
+    released: bool
     address: str | None
 
 
@@ -91,9 +92,11 @@ class RedisTakeover:
         known = {name: value or "" for name, value in zip(_FIELDS, values, strict=True)}
         if not known["owner"]:
             return None
-        heartbeat = self._keys.gateway(known["owner"])
-        left = await lives_for_ms(self._bus, heartbeat)
-        address = await self._bus.call("HGET", heartbeat, "address")
+        left, address, released = 0, None, known["released"] == "1"
+        if not released:
+            heartbeat = self._keys.gateway(known["owner"])
+            left = await lives_for_ms(self._bus, heartbeat)
+            address = await self._bus.call("HGET", heartbeat, "address")
         return Standing(
             session=session,
             owner=known["owner"],
@@ -104,6 +107,7 @@ class RedisTakeover:
             token_hash=known["token_hash"],
             seq=int(known["seq"] or 0),
             lives_for_ms=left,
+            released=released,
             address=address or None,
         )
 
