@@ -11,6 +11,7 @@ from voicebus import CircuitBreaker, ToolWorker, UserError, function_tool
 from voicebus.adapters.redis.circuits import Circuit, CircuitWatch
 from voicebus.adapters.redis.dispatch import RedisToolDispatch
 from voicebus.adapters.redis.refusals import OpenCircuits
+from voicebus.agents.tools.circuit import FailureCounts
 from voicebus.contracts.envelope import Entry
 from voicebus.contracts.streams import Keys
 from voicebus.contracts.tools import Outcome, ToolResult
@@ -86,6 +87,23 @@ async def test_a_tool_that_fails_again_and_again_rests_and_a_success_ends_that(
             return not await watch.read()
 
         await wait_until(closed, description="the closed circuit")
+
+
+async def test_calls_that_fail_beside_each_other_are_one_failure_and_lost_workers_are_none(
+    keys: Keys, caller: Caller
+) -> None:
+    watch = CircuitWatch(caller.bus, keys, caller.clock)
+    counts = FailureCounts(watch, {"shop": CircuitBreaker(failures=2)}, worker="w1")
+
+    def ended(outcome: Outcome, duration_ms: int = 0) -> ToolResult:
+        return ToolResult(call_id="c", outcome=outcome, output="", worker="w1", duration_ms=duration_ms)
+
+    for _ in range(20):  # a worker that was frozen for ten seconds, and one that is gone
+        await counts.count("shop", ended(Outcome.TIMEOUT, 10_000))
+        await counts.count("shop", ended(Outcome.UNKNOWN))
+    assert await watch.read() == {}
+    await counts.count("shop", ended(Outcome.TIMEOUT))
+    assert list(await watch.read()) == ["shop"]
 
 
 async def test_a_tool_may_be_without_a_breaker(redis_url: str, keys: Keys, caller: Caller) -> None:

@@ -5,6 +5,7 @@ failure, and what the tool stands on is given a rest.
 """
 
 import math
+import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,8 +21,19 @@ if TYPE_CHECKING:
 log: Final = get_logger(__name__)
 
 # Errors that say nothing of the tool's health: the model's arguments, a guardrail's word, a call that never began.
-_NEUTRAL: Final = frozenset({"invalid_arguments", "guardrail_raised", "unknown_tool", "output_too_large"})
-_FAILED: Final = frozenset({Outcome.ERROR, Outcome.TIMEOUT, Outcome.UNKNOWN})
+_NEUTRAL: Final = frozenset(
+    {
+        "invalid_arguments",
+        "guardrail_raised",
+        "unknown_tool",
+        "output_too_large",
+        "bus_not_durable",
+        "invalid_context",
+        "dead_lettered",
+    }
+)
+# Nor does the death of a worker, which leaves many outcomes unknown at once.
+_FAILED: Final = frozenset({Outcome.ERROR, Outcome.TIMEOUT})
 
 
 @dataclass(frozen=True)
@@ -29,7 +41,8 @@ class CircuitBreaker:
     """When a tool rests: after `failures` calls in a row that failed on one worker, for `recovery` s.
 
     Then one call of each gateway is let through: it closes the circuit, or the rest begins anew. Errors that the tool
-    raised, time-outs and lost workers count as failures; arguments that do not fit and the word of a guardrail do not.
+    raised and time-outs count as failures; arguments that do not fit, the word of a guardrail and the death of a worker
+    do not. Calls that ran beside one that failed count as one with it, as one cause may have felled them all.
 
     Raises:
         UserError: an argument is out of its range.
@@ -58,6 +71,7 @@ class FailureCounts:
         self._policies = policies
         self._worker = worker
         self._in_a_row: Counter[str] = Counter()
+        self._failed_at: dict[str, float] = {}
 
     async def count(self, tool: str, result: ToolResult) -> None:
         """Take note of how a call ended; Redis is told only where that changes something."""
@@ -71,6 +85,10 @@ class FailureCounts:
                 if tool in self._watch.circuits:
                     await self._close(tool)
             return
+        now = time.monotonic()
+        if now - result.duration_ms / 1000 < self._failed_at.get(tool, 0.0):
+            return
+        self._failed_at[tool] = now
         self._in_a_row[tool] += 1
         known = self._watch.circuits.get(tool)
         tried = known is not None and not self._watch.rests(tool)
