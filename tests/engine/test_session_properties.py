@@ -18,7 +18,7 @@ from voicebus.contracts.guardrails import GuardrailResult
 from voicebus.contracts.journal import EventType
 from voicebus.contracts.tools import Outcome, ToolProgress, ToolStarted
 from voicebus.engine.client_view import OpenAIClientView
-from voicebus.engine.config import AgentSpec, Approval, Face, GuardrailMode, GuardrailSpec, HostedToolSpec
+from voicebus.engine.config import AgentSpec, Approval, Face, GuardrailMode, GuardrailSpec, HoldSpec, HostedToolSpec
 from voicebus.engine.inputs import (
     AgentResolved,
     AgentUnresolved,
@@ -78,6 +78,8 @@ def helper(name: str = "helper", *, vad: Mapping[str, Any] | None = VAD) -> Agen
             tool("never", respond="never", timeout_ms=500),
             tool("asked", approval=Approval.ALWAYS),
             tool("checked", approval=Approval.ASK, vetted=True),
+            tool("later", background=True, speak_progress=True),
+            tool("slow", speak_progress=True, hold=HoldSpec(("Wait.",), 500, 2000)),
         ],
         hosted_tools=(HostedToolSpec("docs", {"type": "mcp", "server_label": "docs"}, vetted=True),),
         handoffs=[handoff("billing"), handoff("sales")],
@@ -429,6 +431,8 @@ class Conversation(RuleBasedStateMachine):
                 "together",
                 "always",
                 "never",
+                "later",
+                "slow",
                 "asked",
                 "asked",
                 "checked",
