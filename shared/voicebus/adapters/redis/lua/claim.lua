@@ -12,7 +12,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local function claim(key, at)
-  local call = redis.call('HMGET', key, 'state', 'worker', 'result', 'cancelled', 'epoch')
+  local call = redis.call('HMGET', key, 'state', 'worker', 'result', 'cancelled', 'epoch', 'attempt', 'history')
   local state, runner = call[1], call[2]
   if state == 'finished' then
     return 'finished', call[3]
@@ -39,9 +39,11 @@ local function claim(key, at)
     return 'expired', ''
   end
   -- `history` has a line 'worker ms' for each start, for whoever asks later why a call never came to an end.
-  local history = (redis.call('HGET', key, 'history') or '') .. ARGV[at + 1] .. ' ' .. now .. '\n'
-  redis.call('HSET', key, 'state', 'running', 'worker', ARGV[at + 1], 'started_at', now, 'history', history)
-  return 'start', tostring(redis.call('HINCRBY', key, 'attempt', 1))
+  local history = (call[7] or '') .. ARGV[at + 1] .. ' ' .. now .. '\n'
+  local attempt = tostring((call[6] or 0) + 1)
+  redis.call('HSET', key, 'state', 'running', 'worker', ARGV[at + 1], 'started_at', now, 'attempt', attempt,
+    'history', history)
+  return 'start', attempt
 end
 
 local replies = {}
