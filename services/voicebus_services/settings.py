@@ -328,6 +328,7 @@ class ToolWorkerSettings(BusSettings):
         " name; several times, or one a line in the variable.",
     )
     mcp_prefix: bool = Field(False, description="Call the tools of MCP servers mcp_NAME__TOOL.")
+    reload: bool = Field(False, description="Start anew when Python files below the working directory change.")
 
 
 class GuardrailWorkerSettings(BusSettings):

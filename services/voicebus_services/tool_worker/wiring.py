@@ -18,6 +18,7 @@ from voicebus.telemetry.health import Health
 from voicebus.telemetry.logging import get_logger
 from voicebus_services.settings import ToolWorkerSettings
 from voicebus_services.tool_worker.mounting import Mounts
+from voicebus_services.tool_worker.reloading import reloading
 
 log = get_logger(__name__)
 
@@ -32,10 +33,14 @@ async def serve(
     Raises:
         TargetError: a target cannot be loaded.
         MCPServerError: an MCP server cannot be reached.
+        UsageError: what `reload` needs is not installed.
         SettingsError: the ops port is taken, or the installation is configured otherwise.
         UserError: a living worker offers one of these tools with another schema.
         BusError: Redis cannot be reached or refuses the password.
     """
+    if settings.reload:
+        await reloading(targets, drain_timeout_s=settings.drain_timeout.total_seconds())
+        return
     stop = stop_event()
     loaded = Targets() if settings.mcp and not targets else load_targets(targets)
     own = list(loaded.tools.values())

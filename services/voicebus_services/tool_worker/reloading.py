@@ -1,0 +1,72 @@
+"""`voicebus tool-worker --reload`: a worker in a process of its own, started anew when its files change.
+
+The old one is asked to end, and finishes the calls that it has in hand; then the new one registers its tools. Where it
+cannot start, what it says is shown, and the next change is waited for.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from voicebus.errors import UsageError
+from voicebus.runtime.lifecycle import stop_event
+from voicebus.telemetry.logging import get_logger
+from voicebus_services.settings import DIE_WITH_PARENT, ENV_PREFIX
+
+log: Final = get_logger(__name__)
+
+# What a worker may take beyond its own drain limit before it is killed.
+_KILL_AFTER_S: Final = 5.0
+
+
+async def reloading(targets: Sequence[str], *, drain_timeout_s: float, watched: Path | None = None) -> None:
+    """Run `voicebus tool-worker` with these targets, and again after each change below `watched` (the working
+    directory), until SIGINT or SIGTERM.
+
+    Raises:
+        UsageError: `watchfiles` is not installed.
+    """
+    try:
+        from watchfiles import PythonFilter, awatch
+    except ModuleNotFoundError as error:
+        raise UsageError(f"--reload needs the package {error.name}; install voicebus[reload]") from error
+    stop = stop_event()
+    folder = watched or Path.cwd()
+    changes = awatch(folder, watch_filter=PythonFilter(), stop_event=stop, step=100)
+    worker = await _start(targets)
+    try:
+        log.info("watching for changes", folder=str(folder))
+        async for changed in changes:
+            log.info("files changed, the worker is started anew", files=sorted(_shown(changed, folder))[:10])
+            await _end(worker, drain_timeout_s)
+            worker = await _start(targets)
+    finally:
+        await _end(worker, drain_timeout_s)
+
+
+def _shown(changed: set[tuple[Any, str]], folder: Path) -> list[str]:
+    relative: Callable[[str], str] = lambda path: os.path.relpath(path, folder)  # noqa: E731
+    return [relative(path) for _, path in changed]
+
+
+async def _start(targets: Sequence[str]) -> asyncio.subprocess.Process:
+    environment = {**os.environ, f"{ENV_PREFIX}RELOAD": "false", DIE_WITH_PARENT: "1"}
+    command = [sys.executable, "-m", "voicebus_services.cli", "tool-worker", *targets]
+    # A session of its own: Ctrl-C reaches this process, which ends the worker in order.
+    return await asyncio.create_subprocess_exec(*command, env=environment, start_new_session=True)
+
+
+async def _end(worker: asyncio.subprocess.Process, drain_timeout_s: float) -> None:
+    if worker.returncode is not None:
+        return
+    worker.terminate()
+    try:
+        async with asyncio.timeout(drain_timeout_s + _KILL_AFTER_S):
+            await worker.wait()
+    except TimeoutError:
+        log.warning("the worker does not end and is killed", pid=worker.pid)
+        worker.kill()
+        await worker.wait()
