@@ -171,6 +171,7 @@ async def _gateway(
 
     journal = RedisJournal(redis, clock, keys, owner=gateway, on_stale=lost)
     masters = MasterWatch(redis, service="gateway")
+    await masters.begin()
     masters.on_change(outbox.resend)
     masters.on_change(lambda _: inbox.rewind())
     circuits = CircuitWatch(redis, keys, clock)

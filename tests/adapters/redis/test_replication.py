@@ -55,6 +55,17 @@ async def test_another_master_is_noticed_once_with_the_time_since_which_writes_m
     assert before - 6 < since < before
 
 
+async def test_a_server_that_does_not_tell_is_worked_with_and_a_line_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    class Silent:
+        async def masters(self) -> list[dict[str, Any]]:
+            raise BusError("NOPERM no permissions to run the 'info' command")
+
+    watch = MasterWatch(Silent(), service="test")  # type: ignore[arg-type]
+    await watch.begin()
+    assert watch.has_replicas is False
+    assert "would not be noticed" in caplog.text
+
+
 def entry(name: str) -> Entry:
     return Entry(id=name, type="t", session="s", epoch=1, at=1, data={})
 

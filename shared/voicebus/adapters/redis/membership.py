@@ -98,7 +98,7 @@ async def joined(
             await heartbeat.start()
             async with asyncio.TaskGroup() as group:
                 masters = MasterWatch(bus, service=service)
-                await masters.look()
+                await masters.begin()
                 masters.on_change(outbox.resend)
                 membership = Membership(bus, keys, clock, outbox, group, worker, masters)
                 membership.spawn(masters.run(), name="masters")

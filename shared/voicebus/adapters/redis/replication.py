@@ -46,14 +46,21 @@ class MasterWatch:
         """
         self._listeners.append(listener)
 
+    async def begin(self) -> None:
+        """Look for the first time. A Redis that does not tell is worked with all the same, and said to be one."""
+        try:
+            await self.look()
+        except BusError as error:
+            log.warning("a fail-over would not be noticed: Redis does not tell which server this is", error=str(error))
+
     async def run(self) -> None:
         """Look until cancelled; while nothing answers nothing is known."""
         while True:
+            await asyncio.sleep(LOOK_S)
             try:
                 await self.look()
             except BusError as error:
                 log.debug("masters not known", error=str(error))
-            await asyncio.sleep(LOOK_S)
 
     async def look(self) -> None:
         """Look now.
