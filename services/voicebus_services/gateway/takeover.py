@@ -17,6 +17,7 @@ from voicebus.contracts.commands import SESSION_TAKEN, SessionTaken
 from voicebus.contracts.journal import SessionStarted
 from voicebus.contracts.streams import INBOX_TTL_S, Keys
 from voicebus.engine.config import Face
+from voicebus.engine.inputs import ToolResultArrived
 from voicebus.ports import Clock, SessionRef
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
@@ -104,8 +105,13 @@ class Takeover:
             if former := left.state.get("ticket"):
                 self._admission.count_on(ticket, former, face.principal)
             face.await_client(self._grace_s)
-            if not await self._sessions.go_on(face, Inherited(left, left.kept(self._clock.at_ms()))):
+            kept = left.kept(self._clock.at_ms())
+            # Of calls that are over by now, also those whose time is up: what they have done is not asked for again.
+            results = await self._bus.results(left.session, kept.work)
+            if not await self._sessions.go_on(face, Inherited(left, kept)):
                 raise ProblemError(503, "session_unavailable", "the session cannot go on here now; try again shortly")
+            for result in results:
+                face.live().feed(ToolResultArrived(result))
             outcome = "taken"
         finally:
             metrics.SESSION_MIGRATIONS.labels(cause=cause, outcome=outcome).inc()

@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from voicebus.engine.calls import Call, Stage
-from voicebus.engine.config import AgentSpec, HostedToolSpec
+from voicebus.engine.config import AgentSpec, HostedToolSpec, ToolSpec
 from voicebus.engine.outputs import Keep
 from voicebus.engine.parts import Parts
 
@@ -145,7 +145,14 @@ class Keeper:
 def _row(call: Call) -> list[Any]:
     made_in = call.response
     row = [call.id, call.item_id, call.name, made_in.id, made_in.agent.name]
-    return [*row, call.stage.value, call.approved, call.started_ms]
+    queue = call.spec.queue if isinstance(call.spec, ToolSpec) and not call.spec.local else None
+    return [*row, call.stage.value, call.approved, call.started_ms, queue]
+
+
+def running_calls(work: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The calls that workers run, by id, each with its queue."""
+    running = Stage.RUNNING.value
+    return [(row[0], row[8]) for row in work.get("calls", ()) if row[5] == running and row[8] is not None]
 
 
 def stage_of(name: str) -> Stage | None:

@@ -66,7 +66,7 @@ def _calls(p: Parts, kept: Kept, agents: Mapping[str, AgentSpec]) -> None:
         response = Response(response_id, agents.get(agent, own), p.out.now, active=False, continues=continues)
         responses[response_id] = response
         p.calls.batches.restore(response, fresh=fresh, urgent=urgent, asked=asked)
-    for call_id, item_id, name, response_id, agent, stage, approved, started_ms in kept.work.get("calls", ()):
+    for call_id, item_id, name, response_id, agent, stage, approved, started_ms, _ in kept.work.get("calls", ()):
         # Those in the background belong to no batch any more.
         response = responses.get(response_id) or Response(response_id, agents.get(agent, own), p.out.now, active=False)
         event = events.get(call_id, {})

@@ -288,6 +288,8 @@ export class Session {
         this.id = event.session;
         this.agent = event.agent;
         if (event.token) this.token = event.token;
+        // Less than was read where a gateway died before it had written that: those numbers are given again.
+        if (event.from_seq !== undefined) this.seq = event.from_seq;
         break;
       case "history_updated":
         this.history = event.history;

@@ -4,6 +4,7 @@ An owner keeps in the session's state what the next one needs (`voicebus.engine.
 that fences the old owner out, so that nothing can be written between the two.
 """
 
+import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,10 +13,10 @@ from typing import Any, Final
 from voicebus.adapters.redis.client import RedisConnection
 from voicebus.adapters.redis.heartbeat import lives_for_ms
 from voicebus.adapters.redis.scripts import TAKE
-from voicebus.contracts.journal import LOCAL_TENANT, EventType
+from voicebus.contracts.journal import LOCAL_TENANT
 from voicebus.contracts.streams import SESSION_TTL_S, Keys
 from voicebus.contracts.tools import ToolResult
-from voicebus.engine.keeping import WORK, Kept, read_items, read_work
+from voicebus.engine.keeping import WORK, Kept, read_items, read_work, running_calls
 from voicebus.ports import Clock
 
 _FIELDS: Final = ("owner", "epoch", "status", "face", "tenant", "token_hash", "seq", "released")
@@ -70,12 +71,6 @@ class Left:
             calls=events,
         )
 
-    @property
-    def running(self) -> Sequence[str]:
-        """The calls that have started and not ended, by id."""
-        events = {call_id: json.loads(text) for call_id, text in self.calls.items()}
-        return [call_id for call_id, event in events.items() if event["type"] == EventType.TOOL_START]
-
 
 class RedisTakeover:
     """Takes sessions for the gateway `gateway`. Every method raises `BusError` where Redis cannot be reached."""
@@ -126,7 +121,8 @@ class RedisTakeover:
         state, items, calls = (dict(zip(flat[::2], flat[1::2], strict=True)) for flat in reply[1:])
         return Left(session, int(reply[0]), state, items, calls)
 
-    async def result(self, session: str, queue: str, call_id: str) -> ToolResult | None:
-        """What a call has come to, where a worker has stored that."""
-        stored = await self._bus.call("HGET", self._keys.call(queue, session, call_id), "result")
-        return None if not stored else ToolResult.model_validate_json(stored)
+    async def results(self, session: str, work: Mapping[str, Any]) -> list[ToolResult]:
+        """What the session's running calls have come to meanwhile, as far as workers have stored it."""
+        keys = [self._keys.call(queue, session, call_id) for call_id, queue in running_calls(work)]
+        stored = await asyncio.gather(*(self._bus.submit("HGET", key, "result") for key in keys))
+        return [ToolResult.model_validate_json(text) for text in stored if text]
