@@ -129,7 +129,7 @@ async def test_an_owner_that_slept_learns_that_it_is_none_any_more_and_writes_no
         async with native(sleeper) as first, native(sleeper) as unaffected:
             started = await first.until("session_started")
             await unaffected.until("session_started")
-            await first.send("send_message", text="[[say: one]]")
+            await first.send("send_message", text="[[say: one]]", id="m1")
             seq = (await first.until("turn_ended"))["seq"]
 
             async def is_written() -> bool:
@@ -146,6 +146,8 @@ async def test_an_owner_that_slept_learns_that_it_is_none_any_more_and_writes_no
                     assert [item["role"] for item in history] == ["user", "assistant"]
                     assert resumed["from_seq"] == seq
                     await second.until("model_reconnected")
+                    await second.send("send_message", text="[[say: one]]", id="m1", again=True)
+                    await second.until("ack", id="m1")
                     await second.send("send_message", text="[[say: two]]")
                     await second.until("turn_ended")
                     sleeper.service.signal(signal.SIGCONT)

@@ -139,6 +139,7 @@ class Takeover:
             started_at=int(state["started_at"]),
             seq=int(state["seq"]),
             muted=state.get("muted") == "1",
+            done=json.loads(state.get("done", "[]")),
         )
         return face
 

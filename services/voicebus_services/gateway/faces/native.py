@@ -77,7 +77,15 @@ class NativeFace(SessionFace):
         self._end: tuple[int, str] | None = None
 
     def inherit(
-        self, session: str, token: str, *, started: SessionStarted, started_at: int, seq: int, muted: bool
+        self,
+        session: str,
+        token: str,
+        *,
+        started: SessionStarted,
+        started_at: int,
+        seq: int,
+        muted: bool,
+        done: Sequence[str],
     ) -> None:
         """This is a session that another gateway began, and recorded up to `seq`; before it goes on here."""
         self.session, self.token = session, token
@@ -85,7 +93,7 @@ class NativeFace(SessionFace):
         self._was_attended = True
         self._learn(started)
         self.recorded.last = seq
-        self._input.muted = muted
+        self._input.inherit(muted=muted, done=done)
 
     def knows(self, token: str) -> bool:
         """Whether `token` is this session's; compared in constant time."""

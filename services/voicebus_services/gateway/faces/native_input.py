@@ -1,7 +1,10 @@
 """What the speaker of a session says on the native face: commands and samples, carried out in order."""
 
 import asyncio
+import itertools
+import json
 from collections import OrderedDict
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
 # What a client that was lost may send again: few commands are without an answer at once.
 _REMEMBERED: Final = 1_000
 _MAX_ID: Final = 256
+# Of those, what the next owner is to know as well.
+_KEPT: Final = 16
+_LASTING: Final = (commands.SendMessage, commands.Commit, commands.Decision)
 
 
 class NativeInput:
@@ -94,15 +100,24 @@ class NativeInput:
             self._error(command.id, "invalid_value", str(error))
         else:
             if done:
-                self._carried_out(command.id)
+                self._carried_out(command.id, lasts=isinstance(command, _LASTING))
 
-    def _carried_out(self, id: str | None) -> None:  # noqa: A002 - the wire's name
+    def inherit(self, *, muted: bool, done: Sequence[str]) -> None:
+        """What another gateway has kept of what the speaker said: whether it is muted, and what was carried out."""
+        self.muted = muted
+        self._done.update(dict.fromkeys(done))
+
+    def _carried_out(self, id: str | None, *, lasts: bool) -> None:  # noqa: A002 - the wire's name
+        """`lasts`: it must not be carried out again, whoever owns the session then."""
         self._acknowledge(id)
         if id is None:
             return
         self._done[id[:_MAX_ID]] = None
         if len(self._done) > _REMEMBERED:
             self._done.popitem(last=False)
+        if lasts and self._face.driver is not None:
+            newest = list(itertools.islice(reversed(self._done), _KEPT))
+            self._face.driver.note({"done": json.dumps(newest[::-1])})
 
     def _acknowledge(self, id: str | None) -> None:  # noqa: A002 - the wire's name
         if id is not None:
@@ -154,7 +169,7 @@ class NativeInput:
         if isinstance(refused, CommandRefusedError):
             self._error(id, refused.code, str(refused))
         else:
-            self._carried_out(id)
+            self._carried_out(id, lasts=True)
 
 
 def _audio_bytes(binary: bool, message: bytes) -> int:
