@@ -20,6 +20,9 @@ BEAT_S: Final = 0.05
 BLOCKED_S: Final = 0.25
 """A loop that has not turned for so long is blocked."""
 
+# Where an event loop's own thread is while it waits: asyncio's selectors, or the runner above uvloop's compiled loop.
+_LOOPS: Final = ("selectors.py", "asyncio/runners.py", "asyncio/base_events.py", "asyncio/events.py")
+
 Tell = Callable[[str, float], None]
 
 
@@ -65,14 +68,22 @@ class LoopGuard:
         self._blocked(name, seconds)
 
     def _watch(self) -> None:
+        looked = time.monotonic()
         while not self._ended.wait(self._after_s / 4):
-            if self._found is None and time.monotonic() - self._beat > self._after_s:
+            before, looked = looked, time.monotonic()
+            if looked - before > self._after_s:  # the whole process was stopped, this thread included
+                continue
+            if self._found is None and looked - self._beat > self._after_s:
                 frame = sys._current_frames().get(self._thread_id)  # noqa: SLF001 - the one way to another thread's stack
                 if frame is not None:
                     self._found = self._look(frame)
 
-    def _look(self, frame: FrameType) -> tuple[str, str]:
-        """Which of the known functions is at work, and in which line; else the line that is."""
+    def _look(self, frame: FrameType) -> tuple[str, str] | None:
+        """Which of the known functions is at work, and in which line; else the line that is. None for the loop itself,
+        which only waits for its turn of a busy machine.
+        """
+        if frame.f_code.co_filename.endswith(_LOOPS):
+            return None
         where = f"{frame.f_code.co_filename}:{frame.f_lineno}"
         at: FrameType | None = frame
         while at is not None:
