@@ -126,6 +126,7 @@ async def test_an_owner_that_is_gone_is_not_waited_for_long(bus: RedisConnection
     with pytest.raises(CommandRefusedError) as refused:
         await asker.commands.send("s1", "end", {}, timeout_s=0.05, tenant="local")
     assert refused.value.code == "no_answer"
+    assert "is gone" in str(refused.value)
     assert not asker.commands._waiting
 
 

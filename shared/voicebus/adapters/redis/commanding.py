@@ -12,6 +12,7 @@ from ulid_transform import ulid_now
 
 from voicebus.adapters.redis.client import RedisConnection
 from voicebus.adapters.redis.dispatch import new_entry
+from voicebus.adapters.redis.heartbeat import lives_for_ms
 from voicebus.adapters.redis.outbox import Outbox
 from voicebus.contracts.commands import (
     SESSION_ANSWER,
@@ -77,9 +78,10 @@ class RedisCommands:
                 self._outbox.send(self._keys.inbox(owner), entry, ttl_s=INBOX_TTL_S)
                 failure = await answer
         except TimeoutError as error:
-            raise CommandRefusedError(
-                "no_answer", f"the gateway that holds the session did not answer within {timeout_s:g} s"
-            ) from error
+            why = f"the gateway that holds the session did not answer within {timeout_s:g} s"
+            if not await lives_for_ms(self._bus, self._keys.gateway(owner)):
+                why = "the gateway that held the session is gone; the session goes on when its client comes back"
+            raise CommandRefusedError("no_answer", why) from error
         finally:
             del self._waiting[command_id]
         if failure is not None:

@@ -1,0 +1,145 @@
+"""A session that another owner goes on with: what is kept of it, and what is made of that."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from support.talk import Talk, agent, tool
+from voicebus.contracts.journal import EventType
+from voicebus.contracts.tools import Outcome
+from voicebus.engine.config import Approval
+from voicebus.engine.inputs import Approve, LinkOpened, SendMessage
+from voicebus.engine.keeping import ITEM, WORK, Kept, read_items, read_work
+from voicebus.engine.outputs import Dial, DispatchTool, Keep, Record
+from voicebus.engine.state import State
+
+CALLS = (EventType.TOOL_START, EventType.TOOL_END, EventType.TOOL_APPROVAL_REQUIRED)
+
+
+def fields(talk: Talk) -> dict[str, str]:
+    """The state as it was written last."""
+    written: dict[str, str] = {}
+    for keep in talk.of(Keep):
+        written.update(keep.fields)
+    return written
+
+
+def left(talk: Talk) -> Kept:
+    """What an owner that dies now leaves."""
+    records = talk.of(Record)
+    recorded: dict[str, str | None] = {}
+    calls: dict[str, Mapping[str, Any]] = {}
+    for record in records:
+        data = record.data.model_dump(mode="json")
+        if record.type is EventType.ITEM_RECORDED:
+            recorded[data["item_id"]] = data["heard_text"]
+        elif record.type in CALLS:
+            calls[data["call_id"]] = {"type": record.type.value, "seq": record.seq, **data}
+    state = fields(talk)
+    return Kept(records[-1].seq, 2, 7.0, read_items(state), read_work(state[WORK]), recorded, list(calls.values()))
+
+
+def heir(talk: Talk, **config: Any) -> Talk:
+    return Talk(talk.config.agent, keeps=True, kept=left(talk), **config)
+
+
+def connects(talk: Talk) -> list[tuple[str, str]]:
+    """The heir's first socket takes what it is told; returns the items of that."""
+    told = talk.put(LinkOpened())
+    talk.model("session.created", session={"id": "sess_2"})
+    again = talk.told_again(told)
+    talk.confirms(told)
+    return again
+
+
+def test_an_heir_dials_goes_on_counting_and_tells_what_was_said() -> None:
+    talk = Talk(keeps=True).asked()
+    talk.speaks("Good morning.", 200)
+    talk.ends()
+    after = heir(talk)
+    assert after.session.state is State.RECONNECTING
+    assert after.of(Dial, after.last) == [Dial(0)]
+    assert next(record.seq for record in after.of(Record)) == talk.of(Record)[-1].seq + 1
+    assert [item["item_id"] for item in after.session.history] == [item["item_id"] for item in talk.session.history]
+    lines = connects(after)
+    assert lines[-1] == ("assistant", "Good morning.")
+    assert after.session.state is State.LIVE
+    assert after.sent("response.create") == [], "nothing is owed"
+
+
+def test_a_turn_that_was_not_answered_is_asked_once() -> None:
+    talk = Talk(keeps=True).live()
+    talk.user_speaks()
+    talk.transcript("What time is it?")
+    after = heir(talk)
+    connects(after)
+    assert len(after.sent("response.create")) == 1
+
+
+def test_an_answer_that_was_being_said_is_recorded_as_far_as_it_came_and_asked_again() -> None:
+    talk = Talk(keeps=True).asked()
+    talk.item_begins()
+    talk.says("It is")
+    talk.now += 1.5
+    talk.says(" five")
+    after = heir(talk)
+    (line,) = [record for record in after.records(EventType.ITEM_RECORDED) if record.role == "assistant"]
+    assert (line.text, line.truncated) == ("It is five", True)
+    assert [record.status for record in after.records(EventType.TURN_ENDED)] == ["incomplete"]
+    assert connects(after)[-1] == ("assistant", "It is five")
+    assert len(after.sent("response.create")) == 1
+
+
+def test_a_message_that_no_model_has_confirmed_is_said_to_the_next_one() -> None:
+    talk = Talk(keeps=True).live()
+    talk.put(SendMessage([{"type": "input_text", "text": "Hello?"}]))
+    after = heir(talk)
+    assert connects(after) == []
+    (said,) = after.sent("conversation.item.create")
+    assert said["item"]["content"][0]["text"] == "Hello?"
+    assert len(after.sent("response.create")) == 1
+
+
+def test_a_running_call_is_sent_again_under_its_id_with_the_time_that_is_left() -> None:
+    talk = Talk(agent(tools=[tool(timeout_ms=30_000)]), keeps=True).asked()
+    talk.calls()
+    talk.ends()
+    after = heir(talk)
+    (again,) = after.of(DispatchTool, after.last)
+    assert again.call_id == "call_1"
+    assert 0 < again.timeout_ms < 30_000
+    assert after.records(EventType.TOOL_START) == [], "it has started before"
+    connects(after)
+    assert after.sent("response.create") == [], "the output is waited for"
+    after.result("sunny")
+    assert [record.outcome for record in after.records(EventType.TOOL_END)] == [Outcome.OK]
+    assert len(after.sent("response.create")) == 1
+
+
+def test_a_call_that_waits_for_a_person_waits_on() -> None:
+    talk = Talk(agent(tools=[tool(approval=Approval.ALWAYS)]), keeps=True).asked()
+    talk.calls()
+    talk.ends()
+    after = heir(talk)
+    assert after.of(DispatchTool) == []
+    assert after.session.awaits_decision("call_1")
+    connects(after)
+    after.put(Approve("call_1"))
+    assert [call.call_id for call in after.of(DispatchTool)] == ["call_1"]
+
+
+def test_only_what_has_changed_is_written() -> None:
+    talk = Talk(keeps=True).asked()
+    talk.speaks("Good morning.", 200)
+    talk.ends()
+    talk.user_item("item_2", [{"type": "input_text", "text": "And now?"}])
+    items = [name for keep in talk.of(Keep, talk.last) for name in keep.fields if name.startswith(ITEM)]
+    assert items in ([], [f"{ITEM}item_2"])
+    before = len(talk.of(Keep))
+    talk.model("rate_limits.updated", rate_limits=[])
+    assert len(talk.of(Keep)) == before
+
+
+def test_a_state_of_another_version_leaves_the_history_alone() -> None:
+    assert read_work(json.dumps({"v": 2, "owes": True})) == {}
+    assert read_work("") == {}
