@@ -7,6 +7,7 @@
 
 import { randomUUID } from 'node:crypto';
 import net from 'node:net';
+import { setTimeout } from 'node:timers/promises';
 
 const QUEUE = 'depot';
 const NAME = process.env.WORKER ?? 'depot-node'; // the same after a restart; another one for a second process
@@ -151,9 +152,11 @@ async function handle(id, fields, again) {
   }
   const tool = TOOLS[call.tool];
   const hops = call.hops ?? 0;
-  if (tool === undefined && hops < 3) { // somebody else's, of the same queue: back to the group, for three times
+  if (tool === undefined && hops < 3) {
+    // Somebody else's, of the same queue: back to the group, for three times. The pause lets another one read it.
     const data = JSON.stringify({ ...call, hops: hops + 1 });
     await redis.call('XADD', STREAM, '*', ...pairs({ ...fields, data }));
+    await setTimeout(100);
   } else if (tool === undefined) {
     const error = { kind: 'unknown_tool', message: `no worker of ${QUEUE} has ${call.tool}` };
     await answer(fields, call, 'error', `The tool ${call.tool} is not available.`, error);

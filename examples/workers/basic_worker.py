@@ -86,9 +86,10 @@ def handle(entry_id: str, fields: dict, *, again: bool) -> None:
         dead_letter(entry_id, fields, "malformed", repr(error))
         return
     if name not in TOOLS:
-        # Somebody else's, of the same queue: back to the group, for three times.
+        # Somebody else's, of the same queue: back to the group, for three times. The pause lets another one read it.
         if call.get("hops", 0) < 3:
             client.xadd(STREAM, {**fields, "data": json.dumps({**call, "hops": call.get("hops", 0) + 1})})
+            time.sleep(0.1)
         else:
             text = f"The tool {name} is not available."
             answer(fields, call, "error", text, {"kind": "unknown_tool", "message": f"no worker of {QUEUE} has {name}"})

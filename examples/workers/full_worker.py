@@ -58,7 +58,7 @@ def schema(**properties: str) -> dict:
 
 TOOLS = {"stock": (stock, schema(item="string")), "stocktake": (stocktake, schema(seconds="number"))}
 
-stop = threading.Event()
+stop, resting = threading.Event(), threading.Event()
 running: dict[tuple[str, str], threading.Event] = {}
 
 
@@ -152,6 +152,7 @@ def handle(entry_id: str, fields: dict, lost: str) -> None:
     call = json.loads(fields["data"])
     if call["tool"] not in TOOLS and call.get("hops", 0) < 3:
         copy = {**fields, "data": json.dumps({**call, "hops": call.get("hops", 0) + 1})}
+        resting.set()  # so that another one reads it
         handback(keys=[STREAM], args=[GROUP, entry_id, *(text for pair in copy.items() for text in pair)])
         return
     if call["tool"] not in TOOLS:
@@ -244,6 +245,9 @@ def main() -> None:
         while not stop.is_set():
             if not room.acquire(timeout=0.5):
                 continue
+            if resting.is_set():
+                resting.clear()
+                stop.wait(0.1)
             reply = client.xreadgroup(GROUP, NAME, {STREAM: ">"}, count=1, block=250)
             work = [(*entry, "") for entry in reply[0][1]] if reply else abandoned()
             if not work:
