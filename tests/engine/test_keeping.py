@@ -16,6 +16,10 @@ from voicebus.engine.state import State
 CALLS = (EventType.TOOL_START, EventType.TOOL_END, EventType.TOOL_APPROVAL_REQUIRED)
 
 
+def state(talk: Talk) -> State:
+    return talk.session.state
+
+
 def fields(talk: Talk) -> dict[str, str]:
     """The state as it was written last."""
     written: dict[str, str] = {}
@@ -35,8 +39,9 @@ def left(talk: Talk) -> Kept:
             recorded[data["item_id"]] = data["heard_text"]
         elif record.type in CALLS:
             calls[data["call_id"]] = {"type": record.type.value, "seq": record.seq, **data}
-    state = fields(talk)
-    return Kept(records[-1].seq, 2, 7.0, read_items(state), read_work(state[WORK]), recorded, list(calls.values()))
+    written = fields(talk)
+    work = read_work(written[WORK])
+    return Kept(records[-1].seq, 2, 7.0, read_items(written), work, recorded, list(calls.values()))
 
 
 def heir(talk: Talk, **config: Any) -> Talk:
@@ -57,13 +62,13 @@ def test_an_heir_dials_goes_on_counting_and_tells_what_was_said() -> None:
     talk.speaks("Good morning.", 200)
     talk.ends()
     after = heir(talk)
-    assert after.session.state is State.RECONNECTING
+    assert state(after) is State.RECONNECTING
     assert after.of(Dial, after.last) == [Dial(0)]
     assert next(record.seq for record in after.of(Record)) == talk.of(Record)[-1].seq + 1
     assert [item["item_id"] for item in after.session.history] == [item["item_id"] for item in talk.session.history]
     lines = connects(after)
     assert lines[-1] == ("assistant", "Good morning.")
-    assert after.session.state is State.LIVE
+    assert state(after) is State.LIVE
     assert after.sent("response.create") == [], "nothing is owed"
 
 

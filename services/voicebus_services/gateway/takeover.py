@@ -31,6 +31,10 @@ from voicebus_services.http import ProblemError
 log: Final = get_logger(__name__)
 
 
+# Without a grace a lost client ends its session at once; the one that asks for it is on its way.
+_PATIENCE_S: Final = 10.0
+
+
 class Takeover:
     """Takes sessions for this gateway. `grace_s` is how long they then wait for their speaker."""
 
@@ -104,7 +108,7 @@ class Takeover:
             face.ticket = ticket
             if former := left.state.get("ticket"):
                 self._admission.count_on(ticket, former, face.principal)
-            face.await_client(self._grace_s)
+            face.await_client(self._grace_s or _PATIENCE_S)
             kept = left.kept(self._clock.at_ms())
             # Of calls that are over by now, also those whose time is up: what they have done is not asked for again.
             results = await self._bus.results(left.session, kept.work)
