@@ -53,6 +53,8 @@ def test_where_nobody_takes_anything_the_oldest_tells() -> None:
     state.seen(0, lag=5, read=7, oldest_ms=1000)
     state.seen(500, lag=5, read=7, oldest_ms=1500)
     assert state.wait_ms(600) == 1600
+    state.seen(1000, lag=5, read=7, oldest_ms=2000, served=False)
+    assert state.wait_ms(1000) == 0, "nobody is there, and the next worker may take it at once"
 
 
 async def test_a_flooded_queue_has_late_calls_answered_at_once_and_takes_more_when_it_is_empty(

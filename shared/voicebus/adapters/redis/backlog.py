@@ -8,9 +8,10 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from voicebus.adapters.redis.client import RedisConnection
+from voicebus.adapters.redis.heartbeat import living
 from voicebus.adapters.redis.refusals import Refusal
 from voicebus.adapters.redis.trimming import pairs
 from voicebus.contracts.streams import WORKERS_GROUP, Keys
@@ -39,10 +40,11 @@ class QueueState:
         self._lag = 0
         self._oldest_ms = 0
         self._sent = 0
+        self._served = True
 
-    def seen(self, at: int, *, lag: int, read: int, oldest_ms: int) -> None:
+    def seen(self, at: int, *, lag: int, read: int, oldest_ms: int, served: bool = True) -> None:
         """The queue at `at`: entries that nobody took yet, entries taken in all, and how old the oldest waiting is."""
-        self._lag, self._oldest_ms, self._sent = lag, oldest_ms, 0
+        self._lag, self._oldest_ms, self._sent, self._served = lag, oldest_ms, 0, served
         if lag == 0:
             self._busy.clear()
             return
@@ -61,9 +63,9 @@ class QueueState:
         (since, before), (seen, read) = self._busy[0], self._busy[-1]
         passed = max(0, at - seen)
         if read <= before:
-            # Nothing was taken meanwhile, be it that the workers are busy or gone: all that is known is how long the
-            # oldest has waited.
-            return float(self._oldest_ms + passed)
+            # Nothing was taken meanwhile. Where workers are there they are busy, and all that is known is how long the
+            # oldest has waited; where there are none, the next one may take it at once.
+            return float(self._oldest_ms + passed) if self._served else 0.0
         per_ms = (read - before) / (seen - since)
         return max(0.0, (self._lag + self._sent) / per_ms - passed)
 
@@ -113,8 +115,10 @@ class Backlog:
             # Without a group nobody has ever worked here; without a lag Redis itself does not know it.
             if group is None or group.get("lag") is None or group.get("entries-read") is None:
                 return
-            oldest = []
+            oldest: list[Any] = []
+            served = True
             if group["lag"]:
+                served = await self._is_served(stream)
                 start = f"({group['last-delivered-id']}"
                 oldest = await self._bus.call("XRANGE", stream, start, "+", "COUNT", 1)
         except BusError as error:
@@ -123,4 +127,9 @@ class Backlog:
         now = self._clock.at_ms()
         age = max(0, now - int(oldest[0][0].partition("-")[0])) if oldest else 0
         lag = int(group["lag"]) if oldest else 0
-        state.seen(now, lag=lag, read=int(group["entries-read"]), oldest_ms=age)
+        state.seen(now, lag=lag, read=int(group["entries-read"]), oldest_ms=age, served=served)
+
+    async def _is_served(self, stream: str) -> bool:
+        """Whether a living worker reads this stream."""
+        names = [pairs(row)["name"] for row in await self._bus.call("XINFO", "CONSUMERS", stream, WORKERS_GROUP)]
+        return any(await living(self._bus, [self._keys.worker(name) for name in names]))
