@@ -68,7 +68,7 @@ async def cluster(
         settings = GatewaySettings(**common, model_url=simulator.url, model_api_key="k", resume_grace=1)
         gateway = await stack.enter_async_context(running_gateway(settings, targets))
         archive = await stack.enter_async_context(archiving(tmp_path, keys))
-        yield Cluster({"8080": gateway.port, "8081": archive}, {"KEY": "right"})
+        yield Cluster({"8080": gateway.port, "8081": archive}, {"KEY": "right", "TOOL": "transfer"})
 
 
 @asynccontextmanager
