@@ -82,8 +82,9 @@ def _about(known: ToolRegistration, circuits: CircuitWatch) -> dict[str, Any]:
 
 
 def _line(about: dict[str, Any]) -> str:
-    workers = len(about["workers"])
-    line = f"{about['name']}  queue {about['queue']}  version {about['version']}  {workers} workers"
+    count = len(about["workers"])
+    workers = "1 worker" if count == 1 else f"{count} workers"
+    line = f"{about['name']}  queue {about['queue']}  version {about['version']}  {workers}"
     circuit = about["circuit"]
     if circuit is None:
         return line

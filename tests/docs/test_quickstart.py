@@ -32,13 +32,21 @@ async def test_the_module_of_the_quickstart_answers_in_the_cluster_as_it_says(tm
     try:
         assert dev.stdout is not None
         async with asyncio.timeout(90):
-            while b"serving: " not in (line := await dev.stdout.readline()):
+            began = ""
+            while "serving: " not in began:
+                line = (await dev.stdout.readline()).decode()
                 assert line, "voicebus dev ended"
+                began += line
         url = f"http://127.0.0.1:{port}"
         ran = await voicebus("call", "--text", question[1], "--url", url, cwd=tmp_path)
         assert (ran.status, ran.out.splitlines()[:-1]) == (0, said.splitlines()[:-1]), ran.err
         porter = await voicebus("call", "--agent", "porter", "--text", "Order a taxi to the opera.", "--url", url)
         assert "book_taxi" in porter.out
+        # A worker or a command in another terminal needs the cluster's Redis, whose port is any free one.
+        redis_url = re.search(r"^redis: (\S+) ", began, re.MULTILINE)
+        assert redis_url is not None
+        tools = await voicebus("tools", "--redis-url", redis_url[1], cwd=tmp_path)
+        assert "room_price  queue default  version 1  1 worker\n" in tools.out, tools.err
     finally:
         dev.send_signal(signal.SIGINT)
         await dev.wait()

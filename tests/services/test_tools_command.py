@@ -25,7 +25,7 @@ async def test_tools_are_listed_and_those_that_rest_are_called_again(redis_url: 
         watch = CircuitWatch(bus, Keys(stream_prefix), RedisClock(bus))
         await watch.open("shop", rest_ms=60_000, failures=3, worker="w", error="closed\ntoday")
         ran = await voicebus("tools", **where)
-        assert ran.out.startswith("shop  queue shops  version 1  1 workers  rests until ")
+        assert ran.out.startswith("shop  queue shops  version 1  1 worker  rests until ")
         assert "(3 failures in a row: closed today)" in ran.out
         ran = await voicebus("tools", "list", "--json", **where)
         shown = json.loads(ran.out)

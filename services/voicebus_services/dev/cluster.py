@@ -78,6 +78,7 @@ class Cluster:
     children: list[Child] = field(default_factory=list)
     gateway_url: str = ""
     archiver_url: str = ""
+    own_redis_url: str | None = None
     tls: ssl.SSLContext | None = None
 
     async def start(self) -> None:
@@ -163,7 +164,8 @@ class Cluster:
             settings = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", folder]
             child = await Child.start("redis", bound_to_parent(str(binary), *settings), environment=self.environment)
             self.children.append(child)
-            self.environment["VOICEBUS_REDIS_URL"] = f"redis://127.0.0.1:{port}/0"
+            self.own_redis_url = f"redis://127.0.0.1:{port}/0"
+            self.environment["VOICEBUS_REDIS_URL"] = self.own_redis_url
         from voicebus_services.doctor import check_redis
 
         deadline = time.monotonic() + _READY_TIMEOUT_S
@@ -241,6 +243,8 @@ async def run_dev(options: DevOptions, *, report: Callable[[str], None]) -> bool
             return True
         if options.once or not cluster.gateway_url or (not worked and not options.demo):
             return worked
+        if cluster.own_redis_url is not None:
+            report(f"redis: {cluster.own_redis_url} (VOICEBUS_REDIS_URL of workers and commands in other terminals)")
         report(f"serving: {cluster.gateway_url}/ (transcripts: {cluster.archiver_url}/v1/transcripts); Ctrl-C stops")
         ended = await _until(stopped, cluster.until_one_ends())
         if ended is not None:
