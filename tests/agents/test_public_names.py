@@ -1,13 +1,16 @@
 """What `import voicebus` gives: every public class of the programming model, and nothing heavy before it is used."""
 
 import ast
+import inspect
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import voicebus
+import voicebus.testing
 
 AGENTS = Path(voicebus.__file__).parent / "agents"
 
@@ -33,6 +36,27 @@ def test_every_exported_name_is_there() -> None:
     assert set(voicebus.__all__) <= set(dir(voicebus))
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         voicebus.Nothing  # noqa: B018
+
+
+@pytest.mark.parametrize("module", [voicebus, voicebus.testing], ids=lambda module: module.__name__)
+def test_every_exported_class_and_function_says_what_it_is_and_so_does_each_of_its_methods(module: ModuleType) -> None:
+    silent = []
+    for name in module.__all__:
+        exported = getattr(module, name)
+        if not inspect.isclass(exported) and not inspect.isfunction(exported):
+            continue
+        own = (exported.__doc__ or "").strip()
+        if not own or own.startswith(f"{name}("):  # what a dataclass writes by itself
+            silent.append(name)
+        for member, value in vars(exported).items() if inspect.isclass(exported) else ():
+            function = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
+            if (
+                not member.startswith("_")
+                and inspect.isfunction(function)
+                and not inspect.getdoc(getattr(exported, member))
+            ):
+                silent.append(f"{name}.{member}")
+    assert silent == []
 
 
 def test_what_is_exported_on_demand_is_what_type_checkers_see() -> None:

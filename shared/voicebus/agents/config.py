@@ -81,6 +81,8 @@ class RealtimeClientMessage(TypedDict):
 
 
 class RealtimeUserInputText(TypedDict):
+    """A part of a message: text."""
+
     type: Literal["input_text"]
     text: str
 

@@ -13,6 +13,8 @@ class _Item(BaseModel):
 
 
 class InputText(_Item):
+    """Text that the user or the system wrote."""
+
     type: Literal["input_text"] = "input_text"
     text: str | None = None
 
@@ -26,12 +28,16 @@ class InputAudio(_Item):
 
 
 class InputImage(_Item):
+    """`image_url` is a `data:` or `https:` address; `detail` is `auto`, `low` or `high`."""
+
     type: Literal["input_image"] = "input_image"
     image_url: str | None = None
     detail: str | None = None
 
 
 class AssistantText(_Item):
+    """What the assistant wrote."""
+
     type: Literal["text"] = "text"
     text: str | None = None
 
@@ -45,6 +51,8 @@ class AssistantAudio(_Item):
 
 
 class SystemMessageItem(_Item):
+    """A message of the program itself. `previous_item_id` is None where the one before is not known."""
+
     item_id: str
     previous_item_id: str | None = None
     type: Literal["message"] = "message"
@@ -53,6 +61,8 @@ class SystemMessageItem(_Item):
 
 
 class UserMessageItem(_Item):
+    """What the user said, wrote or showed. `previous_item_id` is None where the one before is not known."""
+
     item_id: str
     previous_item_id: str | None = None
     type: Literal["message"] = "message"
@@ -61,6 +71,11 @@ class UserMessageItem(_Item):
 
 
 class AssistantMessageItem(_Item):
+    """What the assistant said or wrote; `incomplete` where it was cut off.
+
+    `previous_item_id` is None where the one before is not known.
+    """
+
     item_id: str
     previous_item_id: str | None = None
     type: Literal["message"] = "message"

@@ -17,6 +17,8 @@ class InputTokensDetails:
 
 @dataclass
 class OutputTokensDetails:
+    """Tokens that came out, by what they were."""
+
     reasoning_tokens: int = 0
     text_tokens: int = 0
     audio_tokens: int = 0

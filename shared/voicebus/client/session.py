@@ -353,11 +353,12 @@ def connect(
             await session.send_message("Hello")
             async for event in session: ...
 
-    `agent` is the agent's name there (None: the gateway's default one), `api_key` a credential. `context` is any JSON,
-    which the program's callbacks in the gateway find; `history` is what was said before. `session` and `token` enter a
-    session that there is, as does a `url` that names both. `resume_for` (s) is how long a lost connection is tried
-    again; 0: not at all. `ca_file` is a PEM file of the authorities that verify the gateway in place of those that this
-    machine trusts (or that the variable SSL_CERT_FILE names); `tls` is whatever else verifies it.
+    `agent` is the agent's name there (None: the gateway's default one), `api_key` a credential. `context` is JSON,
+    which the agent's tools, guardrails, hooks and instructions find; `history` is what was said before. `session` and
+    `token` enter a session that there is, as does a `url` that names both. `playback_tracker` is told what was played.
+    `resume_for` (s) is how long a lost connection is tried again; 0: not at all. `ca_file` is a PEM file of the
+    authorities that verify the gateway in place of those that this machine trusts (or that the variable SSL_CERT_FILE
+    names); `tls` is whatever else verifies it.
 
     Raises:
         UserError: `url` is no gateway's address, `ca_file` cannot be used, or arguments exclude each other.

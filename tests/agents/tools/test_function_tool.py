@@ -231,7 +231,7 @@ def test_a_timeout_needs_an_async_function_as_a_thread_cannot_be_stopped() -> No
     def slow() -> str:
         return ""
 
-    with pytest.raises(ValueError, match="needs an async function"):
+    with pytest.raises(ValueError, match=r"needs an async function, or executor='process'; threads cannot be stopped"):
         function_tool(timeout=1)(slow)
     with pytest.raises(ValueError, match="needs an async function"):
         dataclasses.replace(function_tool(slow), timeout_seconds=1)

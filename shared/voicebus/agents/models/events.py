@@ -60,6 +60,8 @@ class RealtimeModelAudioDoneEvent:
 
 @dataclass
 class RealtimeModelInputAudioTranscriptionCompletedEvent:
+    """The words of what the user said in an item are known."""
+
     item_id: str
     transcript: str
     type: Literal["input_audio_transcription_completed"] = "input_audio_transcription_completed"
@@ -105,12 +107,16 @@ class RealtimeModelItemUpdatedEvent:
 
 @dataclass
 class RealtimeModelItemDeletedEvent:
+    """An item is no longer in the model's conversation."""
+
     item_id: str
     type: Literal["item_deleted"] = "item_deleted"
 
 
 @dataclass
 class RealtimeModelConnectionStatusEvent:
+    """The connection to the model has come or gone."""
+
     status: RealtimeConnectionStatus
     type: Literal["connection_status"] = "connection_status"
 
@@ -132,6 +138,8 @@ class RealtimeModelTurnStartedEvent:
 
 @dataclass
 class RealtimeModelCachedTokensDetails:
+    """Tokens that were read from the provider's cache, by what they were; None where it does not say."""
+
     text_tokens: int | None = None
     audio_tokens: int | None = None
     image_tokens: int | None = None
@@ -139,6 +147,8 @@ class RealtimeModelCachedTokensDetails:
 
 @dataclass
 class RealtimeModelInputTokensDetails:
+    """Tokens that went in, by what they were; None where the provider does not say."""
+
     text_tokens: int | None = None
     audio_tokens: int | None = None
     image_tokens: int | None = None
@@ -148,6 +158,8 @@ class RealtimeModelInputTokensDetails:
 
 @dataclass
 class RealtimeModelOutputTokensDetails:
+    """Tokens that came out, by what they were; None where the provider does not say."""
+
     text_tokens: int | None = None
     audio_tokens: int | None = None
 

@@ -47,13 +47,19 @@ class RealtimeModel(abc.ABC):
         """Open the connection and apply `initial_model_settings`."""
 
     @abc.abstractmethod
-    def add_listener(self, listener: RealtimeModelListener) -> None: ...
+    def add_listener(self, listener: RealtimeModelListener) -> None:
+        """Tell `listener` every event from now on."""
 
     @abc.abstractmethod
-    def remove_listener(self, listener: RealtimeModelListener) -> None: ...
+    def remove_listener(self, listener: RealtimeModelListener) -> None:
+        """Tell `listener` no more events."""
 
     @abc.abstractmethod
-    async def send_event(self, event: RealtimeModelSendEvent) -> None: ...
+    async def send_event(self, event: RealtimeModelSendEvent) -> None:
+        """Do what `event` says: send a message, an output, sound, new settings, or stop the response.
+
+        What asks for a response does not wait for it, and where one runs, asks when that has ended.
+        """
 
     async def send_event_if(self, event: RealtimeModelSendEvent, send_if: Callable[[], bool]) -> bool:
         """Send `event` if `send_if()` still holds when its turn has come; whether it was sent.

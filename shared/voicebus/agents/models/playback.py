@@ -70,6 +70,7 @@ class RealtimePlaybackTracker:
         self._bytes_per_ms = _G711_BYTES_PER_MS if kind in _G711 else _DEFAULT_BYTES_PER_MS
 
     def get_state(self) -> RealtimePlaybackState:
+        """What is being played, and how many ms of it have been."""
         with self._lock:
             item_id, index = self._item or (None, None)
             return {
@@ -86,6 +87,7 @@ class RealtimePlaybackTracker:
             self._report, self._loop, self._thread = report, asyncio.get_running_loop(), threading.get_ident()
 
     def unbind(self) -> None:
+        """Report to nobody any more."""
         with self._lock:
             self._report = self._loop = None
 

@@ -17,6 +17,8 @@ class RealtimeModelRawClientMessage(TypedDict):
 
 
 class RealtimeModelInputTextContent(TypedDict):
+    """A part of a message: text."""
+
     type: Literal["input_text"]
     text: str
 
@@ -30,6 +32,8 @@ class RealtimeModelInputImageContent(TypedDict):
 
 
 class RealtimeModelUserInputMessage(TypedDict):
+    """A message of the user, in parts."""
+
     type: Literal["message"]
     role: Literal["user"]
     content: list[RealtimeModelInputTextContent | RealtimeModelInputImageContent]

@@ -83,7 +83,7 @@ class FunctionTool:
         tool_input_guardrails: judge a call before it runs, in order.
         tool_output_guardrails: judge the result before the model reads it, in order.
         needs_approval: whether a person has to approve a call: a bool, or `(context, arguments, call_id)`.
-        timeout_seconds: s; None leaves it to `VOICEBUS_TOOL_TIMEOUT`.
+        timeout_seconds: s; None leaves it to `VOICEBUS_TOOL_TIMEOUT` (30 s), and is 10 minutes in process.
         timeout_behavior: `error_as_result` tells the model only; `raise_exception` also reports an error.
         timeout_error_function: words a timeout for the model.
         failure_error_function: words what the tool raised for the model; None: it is told that the tool failed, and
@@ -253,7 +253,8 @@ class FunctionTool:
             return
         if isinstance(self.on_invoke_tool, PythonCall) and not self.on_invoke_tool.is_async:
             raise ValueError(
-                f"tool {self.name!r}: timeout={limit:g} needs an async function; threads cannot be stopped"
+                f"tool {self.name!r}: timeout={limit:g} needs an async function, or executor='process'; "
+                "threads cannot be stopped"
             )
 
     @property

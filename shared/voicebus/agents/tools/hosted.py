@@ -86,6 +86,7 @@ class HostedMCPTool:
 
     @property
     def name(self) -> str:
+        """`hosted_mcp`, whatever the server is called."""
         return "hosted_mcp"
 
     @property
