@@ -106,6 +106,14 @@ async def storm(asked: Storm) -> Outcomes:
     chance, keys, outcomes = random.Random(asked.seed), Keys(asked.prefix), Outcomes()
     (asked.folder / "booked").mkdir()
     workers = [await _start(asked) for _ in range(asked.workers)]
+
+    async def ready() -> bool:
+        for number, worker in enumerate(workers):
+            if worker.returncode is not None:
+                workers[number] = await _start(asked)
+        return all((asked.folder / f"ready-{worker.pid}").exists() for worker in workers)
+
+    await wait_until(ready, description="the workers", timeout=90, interval=0.1)
     async with await connect(asked.url) as bus:
         clock = RedisClock(bus)
         await clock.synchronise()
@@ -206,6 +214,9 @@ async def _rage(
             await asyncio.sleep(asked.every_s)
             number = chance.randrange(len(workers))
             victim = workers[number]
+            if victim.returncode is not None:
+                workers[number] = await _start(asked)
+                continue
             up = [one for one in workers if one.pid not in still and (asked.folder / f"ready-{one.pid}").exists()]
             if victim.pid in still or len(up) <= asked.least:
                 continue
