@@ -135,6 +135,13 @@ def test_what_has_no_json_stays_in_its_process() -> None:
     assert sent(shared({"a": 1, "lock": object()})[0]) == {"a": 1}
 
 
+def test_text_that_no_utf8_can_carry_has_no_json() -> None:
+    context, _ = shared({"half": "\ud800", "inside": ["\ud800"], "n": 1})
+    assert sent(context) == {"n": 1}
+    with pytest.raises(UserError, match="the context, a Guest, has no JSON"):
+        shared(Guest(name="\ud800"), Guest)
+
+
 def test_it_is_saved_when_it_has_changed() -> None:
     context, wrapper = shared({"a": 1})
     assert context.unsaved() == '{"a":1}'

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, Union, get_args, get_origin, get_type_
 
 import pydantic
 from pydantic import BaseModel, Secret, SecretBytes, SecretStr, TypeAdapter, ValidationError
-from pydantic_core import PydanticSerializationError, PydanticUndefined
+from pydantic_core import PydanticSerializationError, PydanticUndefined, to_json
 
 from voicebus.engine.bounds import trim
 from voicebus.errors import UserError
@@ -84,6 +84,7 @@ class ContextModel:
             found = self._adapter.dump_python(
                 context, mode="json", by_alias=False, exclude=set(self.secrets) or None, warnings=False
             )
+            to_json(found)  # which half a surrogate pair in a text does not survive
         except (PydanticSerializationError, ValueError, AttributeError) as error:
             raise UserError(f"the context, a {self.declared.__name__}, has no JSON: {error}") from error
         return dict(found)
@@ -115,9 +116,12 @@ def plain_fields(context: Mapping[Any, Any]) -> dict[str, Any]:
         if isinstance(value, _SECRETS):
             continue
         try:
-            found[str(name)] = adapter.dump_python(value, mode="json")
+            field = {str(name): adapter.dump_python(value, mode="json")}
+            to_json(field)  # which half a surrogate pair in a text does not survive
         except (PydanticSerializationError, ValueError, RecursionError):
             log.warning("a field of the context has no JSON and stays in its process", field=str(name)[:200])
+        else:
+            found |= field
     return found
 
 

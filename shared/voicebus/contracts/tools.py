@@ -2,9 +2,9 @@
 
 import re
 from enum import StrEnum
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from typing_extensions import TypedDict
 
 from voicebus.contracts.envelope import Message
@@ -76,7 +76,8 @@ class ToolCall(Message):
 
     `vetted`: the session's owner has asked the tool's input guardrails already. `replayed`: an operator has put it back
     from the dead letters, whatever became of its session. `version`: the version of the tool whose schema the model was
-    given, None where it is not known. `context` is the session's, without secrets; `caller` is whose session it is.
+    given, None where it is not known. `context` is the session's, without secrets, null where there is none; `caller`
+    is whose session it is.
     """
 
     call_id: str
@@ -90,7 +91,9 @@ class ToolCall(Message):
     vetted: bool = False
     replayed: bool = False
     version: str | None = None
-    context: dict[str, Any] = Field(default_factory=dict)
+    context: Annotated[dict[str, Any], BeforeValidator(lambda given: {} if given is None else given)] = Field(
+        default_factory=dict
+    )
     caller: Caller | None = None
 
 

@@ -11,10 +11,10 @@ from prometheus_client import REGISTRY
 
 from support.tool_calls import Caller, calling
 from support.waiting import wait_until
-from voicebus import ToolWorker, function_tool
+from voicebus import ToolContext, ToolWorker, function_tool
 from voicebus.agents.tools.invoke import MAX_OUTPUT_CHARS
 from voicebus.contracts.streams import Keys
-from voicebus.contracts.tools import Outcome
+from voicebus.contracts.tools import TOOL_PROGRESS, Outcome
 
 RAISED: dict[str, BaseException] = {
     "exit": SystemExit(3), "interrupt": KeyboardInterrupt(), "generator": GeneratorExit(), "stop": StopIteration(),
@@ -124,6 +124,28 @@ async def test_whatever_a_tool_returns_or_raises_is_answered_and_harms_no_other_
         raised = kind in ("exit", "interrupt", "generator", "stop", "large", "object")
         assert result.outcome is (Outcome.ERROR if raised else Outcome.OK), result
         assert (await caller.result("c2")).output == "5"
+
+
+@function_tool(queue="default")
+async def says_half_a_pair(context: ToolContext[Any]) -> str:
+    """Say and keep half a surrogate pair, which no UTF-8 has."""
+    await context.progress("\ud800 of 7")
+    context.context["half"] = "\ud800"
+    context.context["whole"] = "\U0001f389"
+    return "done"
+
+
+async def test_progress_and_context_that_no_utf8_can_carry_end_neither_the_worker_nor_the_call(
+    redis_url: str, keys: Keys, caller: Caller
+) -> None:
+    async with worker(redis_url, keys, add, says_half_a_pair):
+        caller.call("says_half_a_pair")
+        result = await caller.result()
+        caller.call("add", '{"a": 2, "b": 3}', call_id="c2")
+        assert (await caller.result("c2")).output == "5"
+    assert (result.outcome, result.output) == (Outcome.OK, "done")
+    assert result.context == {"whole": {"after": "\U0001f389"}}
+    assert [entry.data["text"] for entry in caller.received if entry.type == TOOL_PROGRESS] == ["? of 7"]
 
 
 @pytest.mark.parametrize("kind", ["exit", "interrupt", "stop"])

@@ -288,6 +288,41 @@ async def test_a_call_published_again_is_answered_from_its_stored_result(
     assert [result.output for result in caller.results()] == ["1", "1"]
 
 
+async def test_a_call_that_comes_again_while_its_result_is_being_stored_is_answered_once_for_each_time(
+    redis_url: str, keys: Keys, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[int] = []
+    storing: list[str] = []
+    both = asyncio.Event()
+    finish = CallHandling.finish
+
+    async def together(self: Any, result: Any) -> None:
+        storing.append(result.call_id)
+        if len(storing) == 2:
+            both.set()
+        await both.wait()
+        await finish(self, result)
+
+    async def acknowledged() -> bool:
+        return await caller.pending(keys.tools("default")) == 0
+
+    @function_tool(queue="default")
+    async def once() -> str:
+        """Count."""
+        runs.append(1)
+        return "done"
+
+    monkeypatch.setattr(CallHandling, "finish", together)
+    async with worker(redis_url, keys, once):
+        caller.call("once")
+        await wait_until(lambda: storing, description="a result that is being stored")
+        caller.call("once")
+        await wait_until(lambda: len(caller.results()) == 2, description="both answers")
+        await wait_until(acknowledged, description="both entries to be acknowledged")
+    assert [result.output for result in caller.results()] == ["done", "done"]
+    assert runs == [1]
+
+
 async def test_a_result_that_could_not_be_stored_at_first_is_stored_without_running_again(
     redis_url: str, keys: Keys, caller: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:

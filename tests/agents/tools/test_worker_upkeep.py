@@ -14,6 +14,7 @@ from voicebus.adapters.redis.dispatch import new_entry
 from voicebus.adapters.redis.letter_box import LetterBox
 from voicebus.adapters.redis.scripts import CLAIM
 from voicebus.agents.tools import calls, registering
+from voicebus.contracts.envelope import Entry
 from voicebus.contracts.streams import Keys
 from voicebus.contracts.tools import TOOL_CALL, TOOL_PROGRESS, Outcome, ToolCall, ToolProgress
 from voicebus.engine.outputs import CancelTool
@@ -85,6 +86,17 @@ async def test_a_call_without_a_deadline_has_the_workers_limit(redis_url: str, k
         )
         result = await caller.result()
     assert (result.outcome, result.output) == (Outcome.TIMEOUT, "Tool 'wait' timed out after 0.05 seconds.")
+
+
+async def test_a_call_that_says_that_it_has_no_context_is_run(redis_url: str, keys: Keys, caller: Caller) -> None:
+    call = {
+        "call_id": "c1", "tool": "add", "arguments": '{"a": 1, "b": 2}', "agent": "desk",
+        "reply_to": caller.inbox.stream, "attempt": 1, "hops": 0, "idempotent": False, "context": None,
+    }  # fmt: skip
+    entry = Entry(id="by hand", type=TOOL_CALL, session="s1", epoch=1, at=caller.clock.at_ms(), data=call)
+    async with worker(redis_url, keys, add):
+        await caller.bus.call("XADD", keys.tools("default"), "*", *_flat(entry))
+        assert (await caller.result()).output == "3"
 
 
 async def test_what_is_no_call_goes_to_the_dead_letters(redis_url: str, keys: Keys, caller: Caller) -> None:

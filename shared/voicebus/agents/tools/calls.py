@@ -286,7 +286,7 @@ class CallRunner:
     async def _store(self, handling: CallHandling, key: tuple[str, str]) -> None:
         ended = self._ended[key]
         await self._finish(handling, ended.outcome, took=ended.took_s)
-        del self._ended[key]
+        self._ended.pop(key, None)  # another entry of the same call may have stored it meanwhile
 
     async def _finish(self, handling: CallHandling, outcome: ToolOutcome, *, took: float | None = None) -> None:
         """Measure, store and answer; `took` in s, None where nothing was started."""

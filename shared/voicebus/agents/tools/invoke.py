@@ -16,7 +16,7 @@ from voicebus.agents.tools.function_tool import FunctionTool, default_tool_error
 from voicebus.agents.tools.guardrails import ask_input_guardrails, ask_output_guardrails
 from voicebus.agents.tools.isolated import run_isolated
 from voicebus.agents.tools.python_call import PythonCall
-from voicebus.agents.tools.results import BackgroundResult, serialise
+from voicebus.agents.tools.results import BackgroundResult, sendable, serialise
 from voicebus.agents.tools.retry import attempted
 from voicebus.contracts.tools import ContextChange, Outcome, ToolFailure
 from voicebus.errors import ModelBehaviorError, ToolError, ToolProcessError, ToolTimeoutError
@@ -53,9 +53,9 @@ class ToolOutcome:
 
     def __post_init__(self) -> None:
         # A file name that is no UTF-8 comes as lone surrogates, which no JSON may carry.
-        object.__setattr__(self, "output", _sendable(self.output))
+        object.__setattr__(self, "output", sendable(self.output))
         if self.error is not None:
-            object.__setattr__(self, "error", self.error.model_copy(update={"message": _sendable(self.error.message)}))
+            object.__setattr__(self, "error", self.error.model_copy(update={"message": sendable(self.error.message)}))
 
 
 async def invoke(
@@ -235,7 +235,3 @@ class _Run:
             log.warning("error function failed", tool=self._tool.name, error=repr(second))
             return fallback
         return text if isinstance(text, str) else fallback
-
-
-def _sendable(text: str) -> str:
-    return text.encode("utf-8", "replace").decode("utf-8")

@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
+from voicebus.agents.tools.results import sendable
+
 MAX_CHARS: Final = 1_000
 """What is passed on of one text."""
 
@@ -45,6 +47,7 @@ class Progress:
     def _said(self, text: str) -> None:
         if self._over:
             return
+        text = sendable(text)
         self._next = text if len(text) <= MAX_CHARS else text[: MAX_CHARS - 1] + _CUT
         if self._pause is None:
             self._pass_on()
