@@ -5,7 +5,7 @@ from there on.
 """
 
 import hashlib
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -37,7 +37,7 @@ _encode: Final = msgspec.json.Encoder(order="sorted").encode
 class Stage(Enum):
     """Where a call is. A call that was answered is in none: it is forgotten but for its id."""
 
-    __hash__ = object.__hash__
+    __hash__: Callable[[object], int] = object.__hash__  # type: ignore[assignment] # taken for a bound one
 
     VETTING = "vetting"
     """The author's side is asked whether it may run."""

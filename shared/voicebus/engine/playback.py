@@ -70,7 +70,7 @@ class PlaybackTracker:
     """
 
     def __init__(self, bytes_per_ms: int, *, tracked: bool = False) -> None:
-        self.bytes_per_ms = bytes_per_ms
+        self.bytes_per_ms: int = bytes_per_ms
         self._tracked = tracked
         self._told = False
         self.parts: dict[tuple[str, int], Part] = {}

@@ -18,7 +18,7 @@ A model event's trigger is its type where the table of the state names that type
 model is at work, else `ModelEvent`. A timer's trigger is its key where the table names that key, else `TimerFired`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Final
 
@@ -66,7 +66,8 @@ from voicebus.engine.inputs import (
 
 
 class State(Enum):
-    __hash__ = object.__hash__  # an enum's own is Python, and each input looks its state up
+    # An enum's own is Python, and each input looks its state up.
+    __hash__: Callable[[object], int] = object.__hash__  # type: ignore[assignment] # taken for a bound one
 
     CONFIGURING = "configuring"
     LIVE = "live"

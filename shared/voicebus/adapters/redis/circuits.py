@@ -5,7 +5,7 @@ A hash of the open ones, so that most of the time there is nothing in it.
 
 import asyncio
 from collections.abc import Mapping
-from typing import Final
+from typing import ClassVar, Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -24,7 +24,7 @@ _MAX_ERROR: Final = 500
 class Circuit(BaseModel):
     """An open circuit. Times are ms of the Redis server's clock; until `until` the tool rests, then it is tried."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="ignore")
 
     since: int
     until: int

@@ -25,7 +25,7 @@ class RedisClock:
         self._offset_ms = time.time() * 1000 - time.monotonic() * 1000
 
     # Asked with every frame: the call itself, and none round it.
-    monotonic = staticmethod(time.monotonic)
+    monotonic: Final = staticmethod(time.monotonic)
 
     def at_ms(self) -> int:
         return int(time.monotonic() * 1000 + self._offset_ms)

@@ -40,7 +40,7 @@ class Membership:
     ) -> None:
         self.id = worker
         self.masters = masters
-        self.replicas = Replicas(bus, masters, ttl_s=CALL_TTL_S)
+        self.replicas: Replicas = Replicas(bus, masters, ttl_s=CALL_TTL_S)
         self.bus = bus
         self.keys = keys
         self.clock = clock

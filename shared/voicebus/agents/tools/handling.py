@@ -45,8 +45,8 @@ class CallHandling:
         self._key = member.keys.call(queue, entry.session, call.call_id)
         # Who waits for the call now: its session's owner may be another by its end.
         self._owner = call.reply_to, entry.epoch
-        self.deliveries = delivery.deliveries
-        self.queued_ms = max(0, self.waited_ms())
+        self.deliveries: int = delivery.deliveries
+        self.queued_ms: int = max(0, self.waited_ms())
 
     @property
     def is_redelivered(self) -> bool:

@@ -1,7 +1,7 @@
 """What a `ToolWorker` takes from its arguments, else from the environment."""
 
 from datetime import timedelta
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -19,7 +19,7 @@ Duration = Annotated[timedelta, BeforeValidator(duration)]
 class WorkerSettings(BaseSettings):
     """Named and limited as the settings of the service `voicebus tool-worker` are."""
 
-    model_config = SettingsConfigDict(
+    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
         env_prefix=_PREFIX, env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
     )
 
