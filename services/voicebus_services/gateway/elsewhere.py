@@ -10,10 +10,10 @@ from voicebus.adapters.redis.takeover import Standing
 from voicebus.errors import VoicebusError
 from voicebus.telemetry.logging import get_logger
 from voicebus_services.gateway.faces.base import SessionFace
+from voicebus_services.gateway.faces.native_address import wishes
 from voicebus_services.gateway.relaying import Peer, Peers, Relay
 from voicebus_services.gateway.sessions import Sessions
 from voicebus_services.gateway.takeover import Takeover
-from voicebus_services.http import ProblemError
 
 log: Final = get_logger(__name__)
 
@@ -35,6 +35,15 @@ class NotItsTokenError(VoicebusError):
         self.tenant = tenant
 
 
+class OwnerGoneError(VoicebusError):
+    """A session of this `tenant` waits for its client, and is asked for by an observer; `proved`: with its token."""
+
+    def __init__(self, tenant: str, *, proved: bool) -> None:
+        super().__init__("the gateway that held the session is gone; it goes on when its client comes back")
+        self.tenant = tenant
+        self.proved = proved
+
+
 class Elsewhere:
     """Finds out for one client at a time where its session is."""
 
@@ -53,7 +62,8 @@ class Elsewhere:
         Raises:
             BusError: Redis cannot be reached.
             TimeoutError: the owner lives, and does not answer.
-            NotItsTokenError: it is shown another token.
+            NotItsTokenError: it is shown another token than its own, or none.
+            OwnerGoneError: nobody holds the session, and an observer takes none.
             ProblemError: 503, nobody holds the session, and it cannot be taken now.
         """
         deaf: str | None = None
@@ -100,11 +110,9 @@ class Elsewhere:
         return True
 
     async def _take(self, standing: Standing, query: Mapping[str, str]) -> SessionFace | None:
-        token = query.get("token")
-        if token is not None and not self._takeover.opens(standing, token):
+        token, observes = query.get("token"), wishes(query).observes
+        if not (observes and token is None) and not self._takeover.opens(standing, token or ""):
             raise NotItsTokenError(standing.tenant)
-        if token is None or query.get("observe") == "1":
-            raise ProblemError(
-                503, "owner_gone", "the gateway that held the session is gone; it goes on when its client comes back"
-            )
+        if token is None or observes:
+            raise OwnerGoneError(standing.tenant, proved=token is not None)
         return await self._takeover.take(standing, token)

@@ -16,7 +16,7 @@ from voicebus.telemetry.logging import get_logger
 from voicebus_services.access.authenticator import Authenticator, Presented
 from voicebus_services.access.principal import Principal
 from voicebus_services.gateway.admission import RETRY_AFTER_S
-from voicebus_services.gateway.elsewhere import Elsewhere, NotItsTokenError
+from voicebus_services.gateway.elsewhere import Elsewhere, NotItsTokenError, OwnerGoneError
 from voicebus_services.gateway.faces import native, openai
 from voicebus_services.gateway.faces.base import ClosingListener, SessionFace
 from voicebus_services.gateway.faces.metered import Client, Metered
@@ -181,14 +181,8 @@ class Doorkeeper:
         if not face.knows(query.get("token", "")):
             if not wanted.observes or "token" in query:
                 return await self._unproved(upgrade, face.principal.tenant)
-            try:
-                principal = await self._authenticate(upgrade)
-            except ProblemError as problem:
-                return self._not_known(upgrade, problem)
-            if principal.tenant != face.principal.tenant:
-                return self._turned_away(upgrade, "unknown_session", _NO_SESSION, _UNKNOWN_SESSION)
-            if not principal.manages:
-                return self._turned_away(upgrade, "credentials", _NO_MANAGER, POLICY_VIOLATION)
+            if (refused := await self._barred(upgrade, face.principal.tenant)) is not None:
+                return refused
         if wanted.observes:
             observer = Observer(face, after_seq=wanted.after_seq, audio=wanted.audio or "none", raw=wanted.raw)
             return self._accept(upgrade, observer, face.principal)
@@ -216,6 +210,9 @@ class Doorkeeper:
             found = await self._others.find(session, upgrade.query, _presented(upgrade).credential)
         except NotItsTokenError as error:
             return await self._unproved(upgrade, error.tenant)
+        except OwnerGoneError as error:
+            refused = None if error.proved else await self._barred(upgrade, error.tenant)
+            return refused or self._turned_away(upgrade, "owner_gone", str(error), TRY_AGAIN_LATER)
         except ProblemError as problem:
             return self._turned_away(upgrade, problem.code, str(problem), TRY_AGAIN_LATER)
         except TimeoutError:
@@ -227,6 +224,18 @@ class Doorkeeper:
             limit = self._traffic.max_message_bytes
             return Accept(found, _selected(upgrade), max_message=limit, unused=found.unused)
         return found or await self._unproved(upgrade, None)
+
+    async def _barred(self, upgrade: Upgrade, tenant: str) -> Accept | None:
+        """Why one without a token may not observe a session of this tenant; None where it may."""
+        try:
+            principal = await self._authenticate(upgrade)
+        except ProblemError as problem:
+            return self._not_known(upgrade, problem)
+        if principal.tenant != tenant:
+            return self._turned_away(upgrade, "unknown_session", _NO_SESSION, _UNKNOWN_SESSION)
+        if not principal.manages:
+            return self._turned_away(upgrade, "credentials", _NO_MANAGER, POLICY_VIOLATION)
+        return None
 
     async def _unproved(self, upgrade: Upgrade, tenant: str | None) -> Accept:
         """What a client is told whose token opens nothing. `tenant` is the session's, None where there is none.

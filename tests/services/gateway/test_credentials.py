@@ -18,6 +18,7 @@ from support.issuer import AUDIENCE, ISSUER, Issuer, running_issuer
 from support.recorded import conversation, recorded
 from voicebus.adapters.database import migrate
 from voicebus.adapters.database.store import TranscriptStore
+from voicebus.contracts.streams import Keys
 from voicebus_services.access import jwks, keystore
 from voicebus_services.access.keyfile import digest
 from voicebus_services.access.wiring import Credentials, open_access
@@ -212,6 +213,34 @@ async def test_another_tenants_session_is_neither_observed_nor_resumed(place: Pl
             assert await stranger.closed() == 4404
         async with native(place.gateway, f"?session={session}&observe=1", **theirs) as observer:
             await observer.until("session_started", "session_resumed")
+
+
+async def test_a_session_whose_gateway_is_dead_is_none_for_another_tenant(place: Place) -> None:
+    theirs: dict[str, Any] = {"additional_headers": {"Authorization": f"Bearer {OTHER}"}}
+    ours: dict[str, Any] = {"additional_headers": {"Authorization": f"Bearer {ACME}"}}
+    session = "01LEFT"
+    left: Any = {
+        "owner": "gone-1-abcdef",
+        "epoch": 1,
+        "status": "active",
+        "face": "native",
+        "tenant": "other",
+        "seq": 1,
+    }
+    state = Keys(place.prefix).session_state(session)
+    await place.redis.hset(state, mapping=left)
+    await place.redis.expire(state, 60)
+    for query, headers, code in (
+        ("&observe=1", ours, "unknown_session"),
+        ("&observe=true", ours, "unknown_session"),
+        ("", ours, "unknown_session"),
+        ("&token=guessed", ours, "unknown_session"),
+        ("&observe=1", theirs, "owner_gone"),
+        ("", theirs, "credentials"),
+        ("&token=guessed&observe=1", theirs, "credentials"),
+    ):
+        async with native(place.gateway, f"?session={session}{query}", **headers) as client:
+            assert (await client.until("error"))["code"] == code, (query, code)
 
 
 async def test_pages_of_other_origins_are_refused_on_every_face(gateways: Gateways, tmp_path: Path) -> None:
