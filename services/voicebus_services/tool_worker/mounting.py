@@ -118,7 +118,8 @@ class Mounts:
             command, *arguments = shlex.split(where)
         except ValueError as error:
             raise UserError(f"--mcp: {source!r} is neither an http(s) address nor a command ({error})") from error
-        name = name or re.sub(r"[^A-Za-z0-9_-]", "_", PurePath((arguments or [command])[0]).stem)
+        runs = next((word for word in arguments if not word.startswith("-")), command)
+        name = name or re.sub(r"[^A-Za-z0-9_-]", "_", PurePath(runs).stem)
         return MCPServerStdio({"command": command, "args": arguments}, name=name, **options)
 
     async def _heard(self, message: Any) -> None:

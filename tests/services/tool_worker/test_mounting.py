@@ -81,6 +81,7 @@ async def test_what_cannot_be_mounted_stops_the_start_with_a_sentence(environmen
     for sources, sentence in (
         ((f"a={rates}", f"b={rates}"), "MCP servers 'a' and 'b' both offer a tool"),
         (("http://127.0.0.1:1/mcp",), "MCP server '127_0_0_1'"),
+        (("nosuchprogram x",), "'nosuchprogram' cannot be started: No such file or directory"),
         (('"unclosed',), "is neither an http(s) address nor a command"),
     ):
         options = [word for source in sources for word in ("--mcp", source)]
@@ -118,6 +119,22 @@ def test_sources_are_read_from_the_environment(
 ) -> None:
     monkeypatch.setenv("VOICEBUS_MCP", text)
     assert ToolWorkerSettings().mcp == sources
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("python rates.py", "rates"),
+        ("python -m rates", "rates"),
+        ("npx -y @acme/rates", "rates"),
+        ("/opt/bin/rates", "rates"),
+        ("https://rates.example.com/mcp", "rates_example_com"),
+        ("rates=python -m other", "rates"),
+    ],
+)
+def test_a_source_that_gives_no_name_is_called_by_what_it_runs_or_by_its_host(source: str, name: str) -> None:
+    (server,) = Mounts([source], prefixed=True, timeout_s=1)._servers
+    assert server.name == name
 
 
 def test_a_source_without_a_host_is_refused() -> None:

@@ -1,6 +1,6 @@
 """The MCP servers by how they are reached: a process of ours, streamable HTTP, HTTP with server-sent events."""
 
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
@@ -56,9 +56,7 @@ class MCPServerStdio(MCPClientServer[MCPServerStdioParams]):
     _KIND = "stdio"
 
     def _transport(self) -> AbstractAsyncContextManager[Any]:
-        from mcp import StdioServerParameters, stdio_client
-
-        return stdio_client(StdioServerParameters(**self._params))
+        return _stdio(self._params)
 
 
 class MCPServerStreamableHttp(MCPClientServer[MCPServerStreamableHttpParams]):
@@ -84,6 +82,18 @@ class MCPServerSse(MCPClientServer[MCPServerSseParams]):
 
         given: dict[str, Any] = {key: _seconds(value) for key, value in self._params.items()}
         return sse_client(**given)
+
+
+@asynccontextmanager
+async def _stdio(params: MCPServerStdioParams) -> "AsyncIterator[Any]":
+    from mcp import StdioServerParameters, stdio_client
+
+    async with AsyncExitStack() as stack:
+        try:
+            streams = await stack.enter_async_context(stdio_client(StdioServerParameters(**params)))
+        except OSError as error:  # which does not name the program on every event loop
+            raise OSError(f"{params['command']!r} cannot be started: {error.strerror or error}") from error
+        yield streams
 
 
 @asynccontextmanager
