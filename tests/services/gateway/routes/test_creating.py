@@ -125,7 +125,7 @@ async def test_a_session_that_cannot_begin_is_said(gateways: Gateways, monkeypat
 
             raise BusError("Redis at 10.0.0.8 cannot be reached")
 
-        monkeypatch.setattr(gateway.sessions._bus.journal, "open", away)
+        monkeypatch.setattr(gateway.sessions._journal, "open", away)
         answer = await create(gateway)
         assert (answer.status_code, answer.json()["code"]) == (503, "session_unavailable")
         assert "10.0.0.8" not in answer.text

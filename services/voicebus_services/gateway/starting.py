@@ -1,0 +1,161 @@
+"""What runs one session: its configuration, its engine and its driver, whether it begins here or goes on."""
+
+import dataclasses
+from collections.abc import Mapping
+
+from voicebus.adapters.redis.journal import RedisJournal
+from voicebus.agents.local.remote import Along, LocalOrRemote, RemoteChecks
+from voicebus.agents.local.work import LocalTools
+from voicebus.agents.targets import Targets
+from voicebus.engine.client_view import OpenAIClientView
+from voicebus.engine.config import AgentSpec, Face, Recovering, SessionConfig
+from voicebus.engine.inputs import Input
+from voicebus.engine.keeping import Kept
+from voicebus.engine.session import Session
+from voicebus.engine.settings import merge
+from voicebus.errors import UserError
+from voicebus.ports import SessionRef
+from voicebus.runtime.driver import SessionDriver
+from voicebus.runtime.surroundings import Bus
+from voicebus_services.access.principal import Limits
+from voicebus_services.gateway.bounds import BoundedFace, Bounds
+from voicebus_services.gateway.held import Held
+from voicebus_services.gateway.hooked import HookedFace
+from voicebus_services.gateway.models import Models
+from voicebus_services.gateway.remembering import digest, remembered
+from voicebus_services.settings import GatewaySettings
+
+
+class Starting:
+    """Makes the drivers of a gateway's sessions."""
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        targets: Targets,
+        bus: Bus,
+        journal: RedisJournal,
+        models: Mapping[str, Models],
+    ) -> None:
+        self._settings = settings
+        self._targets = targets
+        self._bus = bus
+        self._journal = journal
+        self._models = models
+
+    async def configure(self, held: Held) -> SessionConfig:
+        """How the session begins, or goes on.
+
+        Raises:
+            UserError: the agent in charge cannot be honoured, or is not deployed here.
+        """
+        agent = await self._agent(held)
+        if held.call is not None:
+            agent = dataclasses.replace(agent, session=merge(agent.session, held.call.settings))
+        run_config = self._targets.configs[held.first_agent]
+        model = self._model(held, agent)
+        return SessionConfig(
+            session=held.id,
+            face=held.face.kind,
+            agent=agent,
+            tenant=held.tenant,
+            model=model,
+            guardrail_timeout_ms=round(self._settings.guardrail_timeout.total_seconds() * 1000),
+            approval_timeout_ms=round(self._settings.approval_timeout.total_seconds() * 1000),
+            raw_events=held.face.raw_events,
+            words_errors=run_config.get("tool_error_formatter") is not None,
+            inline_tools=not run_config.get("async_tool_calls", True),
+            seed=held.seed,
+            recovering=Recovering.REPLAY if held.call is None else Recovering.ATTACH,
+            models=self._models[held.first_agent].names(model) if held.call is None else (),
+            renewal_ms=round(self._settings.model_renewal_margin.total_seconds() * 1000),
+            dead_air_ms=round(self._settings.dead_air_timeout.total_seconds() * 1000),
+            keeps=held.face.kind is Face.NATIVE,
+        )
+
+    async def _agent(self, held: Held) -> AgentSpec:
+        """The agent in charge.
+
+        Raises:
+            UserError: it cannot be honoured, or is not deployed here.
+        """
+        if held.inherited is None:
+            return await held.author.begin(self._targets.agents[held.first_agent])
+        name, kept = held.inherited.left.state["agent"], held.inherited.kept
+        agent = self._targets.agents.get(name)
+        if agent is None:
+            raise UserError(f"agent {name!r} of a session that was taken over is not deployed here")
+        return await (held.author.begin if kept.work.get("first") else held.author.update)(agent)
+
+    def _model(self, held: Held, agent: AgentSpec) -> str:
+        if held.call is not None:
+            return held.call.model
+        if held.face.model is not None and agent.client.allows("model"):
+            return held.face.model
+        return held.author.settings(agent.snapshot).get("model_name") or self._settings.model_name
+
+    async def drive(self, held: Held, config: SessionConfig, traceparent: str) -> SessionDriver:
+        """Take ownership of the session, and make what drives it.
+
+        Raises:
+            BusError: Redis cannot be reached.
+        """
+        face = held.face
+        state = {
+            "tenant": held.tenant,
+            "agent": config.agent.name,
+            "face": config.face.value,
+            "model": config.model,
+            "token_hash": digest(face.token),
+            "first_agent": held.first_agent,
+            "principal": remembered(face.principal),
+            "ticket": "" if face.ticket is None else face.ticket.id,
+        }
+        if (shared := held.author.unsaved_context()) is not None:
+            state["context"] = shared
+        kept: Kept | None = None
+        if held.inherited is None:
+            epoch = await self._journal.open(held.id, state=state)
+        else:
+            kept, epoch = await self._with_agents(held), held.inherited.left.epoch
+            self._journal.adopt(held.id, held.inherited.left.state)
+        held.epoch = epoch
+
+        def feed(event: Input) -> None:
+            if face.driver is not None:
+                face.driver.feed(event)
+
+        held.tools = LocalTools(held.author, held.context, held.id, feed)
+        along = Along(held.author.shared, (held.tenant, face.principal.key_id), feed)
+        bus = dataclasses.replace(
+            self._bus,
+            tools=LocalOrRemote(held.tools, self._bus.tools, along),
+            guardrails=RemoteChecks(self._bus.guardrails, along),
+        )
+        view = OpenAIClientView(config) if config.face is Face.OPENAI else None
+        engine = Session(config, now=self._bus.clock.monotonic(), view=view, kept=kept)
+        held.bounded = BoundedFace(face, self._bounds(face.principal.limits), feed, face.signs_of_life)
+        told = HookedFace(held.bounded, held.hooks, held.author, held.context)
+        face.driver = SessionDriver(
+            engine, config, SessionRef(held.id, epoch, traceparent), bus, told, author=held.author
+        )
+        face.driver.last_seq = 0 if kept is None else kept.seq
+        return face.driver
+
+    async def _with_agents(self, held: Held) -> Kept:
+        """What is inherited, with the agents that the calls without an answer were made for."""
+        if held.inherited is None:
+            raise RuntimeError("the session began here")
+        kept = held.inherited.kept
+        names = {row[1] for row in kept.work.get("batches", ())} | {row[4] for row in kept.work.get("calls", ())}
+        names -= {held.inherited.left.state["agent"]}
+        found = {name: self._targets.agents[name] for name in names if name in self._targets.agents}
+        return dataclasses.replace(kept, agents={name: await held.author.update(found[name]) for name in found})
+
+    def _bounds(self, limits: Limits) -> Bounds:
+        settings = self._settings
+        return Bounds(
+            length_s=limits.session_length or settings.max_session_length.total_seconds(),
+            idle_s=limits.idle_time or settings.max_idle_time.total_seconds(),
+            tokens=limits.session_tokens or settings.max_session_tokens,
+        )
