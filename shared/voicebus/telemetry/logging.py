@@ -9,16 +9,25 @@ is the program's to configure, and structlog's own settings are left alone.
 
 import logging
 import sys
+from collections.abc import MutableMapping
 from typing import Any, Final, Literal
 
 import structlog
+
+_AS_TEXT: Final = structlog.processors.KeyValueRenderer(key_order=["event"], repr_native_str=False)
+
+
+def _for_the_library(logger: Any, name: str, event: MutableMapping[str, Any]) -> tuple[tuple[str], dict[str, Any]]:
+    """The line as text; a traceback is left to the standard library, which writes one by itself for `exception`."""
+    traceback = {"exc_info": event.pop("exc_info")} if "exc_info" in event else {}
+    return (_AS_TEXT(logger, name, event),), traceback
+
 
 # What every logger of ours runs its lines through: `configure` puts other steps in place.
 _STEPS: Final[list[Any]] = [
     structlog.stdlib.filter_by_level,
     structlog.contextvars.merge_contextvars,
-    structlog.processors.format_exc_info,
-    structlog.processors.KeyValueRenderer(key_order=["event"], repr_native_str=False),
+    _for_the_library,
 ]
 
 
