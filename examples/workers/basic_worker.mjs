@@ -143,13 +143,11 @@ async function handle(id, fields, again) {
     await deadLetter(id, fields, 'unsupported_version', `this worker reads version 1, not ${fields.v}`);
     return;
   }
-  let call;
-  try {
-    call = JSON.parse(fields.data);
-  } catch (error) {
-    await deadLetter(id, fields, 'malformed', String(error));
-    return;
+  const call = JSON.parse(fields.data);
+  for (const name of ['call_id', 'tool', 'arguments', 'reply_to']) {
+    if (typeof call[name] !== 'string') throw new Error(`the call has no ${name}`);
   }
+  if (!fields.session || !fields.epoch) throw new Error('the entry names no session and epoch');
   const tool = TOOLS[call.tool];
   const hops = call.hops ?? 0;
   if (tool === undefined && hops < 3) {
@@ -173,12 +171,21 @@ async function handle(id, fields, again) {
   }
 }
 
+// Handle an entry, and acknowledge it last; one that cannot be read, or answered, must not end the worker.
+async function seeTo(id, fields, again) {
+  try {
+    await handle(id, fields, again);
+  } catch (error) {
+    await deadLetter(id, fields, 'malformed', String(error));
+  }
+  await redis.call('XACK', STREAM, 'workers', id);
+}
+
 async function work(since, again) {
   const reply = await redis.call(
     'XREADGROUP', 'GROUP', 'workers', NAME, 'COUNT', 10, 'BLOCK', 1000, 'STREAMS', STREAM, since);
   for (const [id, flat] of reply?.[0][1] ?? []) {
-    await handle(id, object(flat), again);
-    await redis.call('XACK', STREAM, 'workers', id);
+    await seeTo(id, object(flat), again);
   }
 }
 

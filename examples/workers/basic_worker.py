@@ -79,12 +79,8 @@ def handle(entry_id: str, fields: dict, *, again: bool) -> None:
     if fields.get("v") != "1":
         dead_letter(entry_id, fields, "unsupported_version", f"this worker reads version 1, not {fields.get('v')}")
         return
-    try:
-        call = json.loads(fields["data"])
-        name, arguments = call["tool"], call["arguments"]
-    except (KeyError, ValueError) as error:
-        dead_letter(entry_id, fields, "malformed", repr(error))
-        return
+    call = json.loads(fields["data"])
+    name, arguments = call["tool"], call["arguments"]
     if name not in TOOLS:
         # Somebody else's, of the same queue: back to the group, for three times. The pause lets another one read it.
         if call.get("hops", 0) < 3:
@@ -102,6 +98,17 @@ def handle(entry_id: str, fields: dict, *, again: bool) -> None:
             answer(fields, call, "ok", TOOLS[name](**json.loads(arguments)))
         except Exception as error:
             answer(fields, call, "error", f"It failed: {error}", {"kind": "raised", "message": repr(error)})
+
+
+def see_to(entry_id: str, fields: dict, *, again: bool) -> None:
+    """Handle an entry, and acknowledge it last; one that cannot be read, or answered, must not end the worker."""
+    try:
+        handle(entry_id, fields, again=again)
+    except (redis.ConnectionError, redis.TimeoutError):
+        raise
+    except Exception as error:
+        dead_letter(entry_id, fields, "malformed", repr(error))
+    client.xack(STREAM, "workers", entry_id)
 
 
 def read(since: str) -> list:
@@ -122,16 +129,14 @@ def main() -> None:
         if "BUSYGROUP" not in str(error):
             raise
     for entry_id, fields in read("0"):  # what this name had been given before
-        handle(entry_id, fields, again=True)
-        client.xack(STREAM, "workers", entry_id)
+        see_to(entry_id, fields, again=True)
     registered = 0.0
     while not stopping:
         if time.monotonic() - registered > 60 or not registered:
             registered = time.monotonic()
             register()
         for entry_id, fields in read(">"):
-            handle(entry_id, fields, again=False)
-            client.xack(STREAM, "workers", entry_id)
+            see_to(entry_id, fields, again=False)
     client.hdel(REGISTRY, *TOOLS)
 
 

@@ -142,12 +142,26 @@ def store_and_send(fields: dict, call: dict, result: dict) -> None:
     send(fields, call, "tool.result", json.loads(stored), reply_to=reply_to, epoch=epoch)
 
 
+def dead_letter(entry_id: str, fields: dict, reason: str, error: str) -> None:
+    about = {"reason": reason, "error": error, "deliveries": "1", "origin": f"{STREAM}/{entry_id}"}
+    client.xadd(DEAD, {**fields, **about}, maxlen=100_000, approximate=True)
+    client.xack(STREAM, GROUP, entry_id)
+
+
+def see_to(entry_id: str, fields: dict, lost: str) -> None:
+    """Handle an entry; one that cannot be read, or answered, must not stay with this worker for ever."""
+    try:
+        handle(entry_id, fields, lost)
+    except (redis.ConnectionError, redis.TimeoutError):
+        raise
+    except Exception as error:
+        dead_letter(entry_id, fields, "malformed", repr(error))
+
+
 def handle(entry_id: str, fields: dict, lost: str) -> None:
     """See an entry through; `lost` is the dead worker that had it, '*' one without heartbeats, '' nobody."""
     if fields.get("v") != "1":
-        about = {"reason": "unsupported_version", "error": f"version {fields.get('v')}", "deliveries": "1"}
-        client.xadd(DEAD, {**fields, **about, "origin": f"{STREAM}/{entry_id}"}, maxlen=100_000, approximate=True)
-        client.xack(STREAM, GROUP, entry_id)
+        dead_letter(entry_id, fields, "unsupported_version", f"version {fields.get('v')}")
         return
     call = json.loads(fields["data"])
     if call["tool"] not in TOOLS and call.get("hops", 0) < 3:
@@ -188,9 +202,9 @@ def run(entry_id: str, key: str, fields: dict, call: dict) -> None:
 
     keeper = threading.Thread(target=keep)
     keeper.start()
-    send(fields, call, "tool.started", {"call_id": call["call_id"], "worker": NAME})
     began = time.monotonic()
     try:
+        send(fields, call, "tool.started", {"call_id": call["call_id"], "worker": NAME})
         result = {"outcome": "ok", "output": function(cancelled, **json.loads(call["arguments"]))}
     except Exception as error:
         failure = {"kind": "raised", "message": repr(error)}
@@ -253,7 +267,7 @@ def main() -> None:
             if not work:
                 room.release()
             for entry_id, fields, lost in work:
-                pool.submit(handle, entry_id, fields, lost).add_done_callback(done)
+                pool.submit(see_to, entry_id, fields, lost).add_done_callback(done)
         registered(offers=False)  # and what is in hand is finished
     for thread in others:
         thread.join()

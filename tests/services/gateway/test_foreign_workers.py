@@ -201,6 +201,37 @@ async def test_what_a_worker_cannot_run_is_never_lost(
 # --- the basic level ------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("program", ALL)
+async def test_an_entry_that_cannot_be_read_or_answered_ends_no_worker(
+    caller: Caller, workers: Workers, keys: Keys, program: str
+) -> None:
+    stream = keys.tools(QUEUE)
+    call = {"call_id": "c0", "tool": "stock", "arguments": '{"item": "nuts"}', "agent": "desk", "reply_to": "no stream"}
+    whole = {"v": "1", "id": "m", "type": "tool.call", "session": "s1", "epoch": "1", "at": "1", "data": "[]"}
+    addressed = json.dumps({**call, "reply_to": caller.inbox.stream})
+    unreadable = [
+        whole,
+        {**whole, "data": "{}"},
+        {**whole, "data": json.dumps(call)},
+        {"v": "1", "data": addressed},
+        {**whole, "deadline": "soon", "data": addressed[:-1]},
+    ]
+    await caller.bus.call("SET", "no stream", "1")
+    async with workers(program) as worker:
+        await registered(caller)
+        for entry in unreadable:
+            await caller.bus.call("XADD", stream, "*", *(text for pair in entry.items() for text in pair))
+        caller.call("stock", '{"item": "nuts"}', queue=QUEUE)
+        assert (await caller.result()).outcome is Outcome.OK
+
+        async def acknowledged() -> bool:
+            return await caller.pending(stream) == 0
+
+        await wait_until(acknowledged, description="every acknowledgement")
+        assert [letter["reason"] for letter in await caller.stream(keys.dead(QUEUE))] == ["malformed"] * len(unreadable)
+        assert await worker.end(signal.SIGTERM) == 0
+
+
 @pytest.mark.parametrize("program", BASIC)
 async def test_a_call_that_an_earlier_run_may_have_begun_is_reported_as_unknown(
     caller: Caller, workers: Workers, keys: Keys, program: str
