@@ -178,7 +178,7 @@ async def _gateway(
     backlog = Backlog(redis, keys, clock)
     tools = RedisToolDispatch(
         redis, outbox, clock, keys, reply_to=inbox.stream,
-        refusing=[OpenCircuits(circuits, clock), backlog], answer=inbox.bring,
+        refusing=[OpenCircuits(circuits, clock), backlog], answer=inbox.bring, after=journal.after,
     )  # fmt: skip
     checks = RedisGuardrailDispatch(outbox, clock, keys, reply_to=inbox.stream)
     bus = Bus(clock, tools, checks, journal, inbox)

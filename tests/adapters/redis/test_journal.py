@@ -209,3 +209,43 @@ async def test_a_full_journal_drops_the_oldest_and_goes_on(
         await journal.close(session)
     assert [entry.seq for entry in await entries(bus, keys, "s1")] == list(range(11, 21))
     assert await bus.call("HGET", keys.session_state("s1"), "seq") == "20"
+
+
+async def test_what_comes_after_a_write_is_done_in_order_once_redis_has_all_before_it(
+    bus: RedisConnection, clock: RedisClock, keys: Keys
+) -> None:
+    journal = new_journal(bus, clock, keys)
+    done: list[str] = []
+    async with running(journal.run()):
+        session = SessionRef("s1", await journal.open("s1", state={"agent": "greeter"}))
+        journal.after(session, lambda: done.append("nothing was to be written"))
+        journal.append(session, item(1), 1)
+        journal.after(session, lambda: done.append("one"))
+        journal.update(session, {"agent": "porter"})
+        journal.after(session, lambda: done.append("two"))
+        assert done == []
+        await wait_until(lambda: len(done) == 3, description="what comes after")
+        state = await bus.call("HGETALL", keys.session_state("s1"))
+        await journal.close(session)
+    assert done == ["nothing was to be written", "one", "two"]
+    assert (state["seq"], state["agent"]) == ("1", "porter")
+
+
+async def test_what_comes_after_a_write_is_never_done_by_an_owner_that_is_none_any_more(
+    bus: RedisConnection, clock: RedisClock, keys: Keys
+) -> None:
+    stale: list[StaleOwnerError] = []
+    journal, other = new_journal(bus, clock, keys, stale), new_journal(bus, clock, keys, owner="g2")
+    done: list[str] = []
+    async with running(journal.run()):
+        for name in ("s1", "s2"):
+            await journal.open(name, state={})
+            await other.open(name, state={})
+        quiet, busy = SessionRef("s1", 1), SessionRef("s2", 1)
+        journal.append(busy, item(1), 1)
+        journal.after(busy, lambda: done.append("busy"))
+        journal.after(quiet, lambda: done.append("quiet"))
+        await wait_until(lambda: len(stale) == 2, description="both to be known as stale")
+        journal.after(quiet, lambda: done.append("later"))
+        await journal.drain(5)
+    assert done == []

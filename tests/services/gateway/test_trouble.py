@@ -15,6 +15,7 @@ from services.gateway.conftest import Gateways
 from support.servers import RedisServer
 from support.simulator import running_simulator
 from support.waiting import wait_until
+from voicebus.adapters.redis import journal
 from voicebus.adapters.sockets.picows_socket import PicowsSocket
 from voicebus.contracts.streams import Keys
 from voicebus.runtime.driver import SessionDriver
@@ -45,6 +46,20 @@ async def test_a_conversation_goes_on_while_redis_is_away_and_its_records_arrive
                 keys = Keys(stream_prefix)
                 written: Any = await bus.xrange(keys.events(keys.event_shard(last["session"])))
     assert [int(fields["seq"]) for _, fields in written] == list(range(1, last["seq"] + 1))
+
+
+async def test_a_gateway_that_has_lost_a_session_and_does_not_know_it_yet_sends_none_of_its_calls(
+    gateway: Gateway, redis_url: str, stream_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "FLUSH_WINDOW_S", 1.0)  # the model is quicker
+    keys = Keys(stream_prefix)
+    async with native(gateway) as client, aioredis.Redis.from_url(redis_url, decode_responses=True) as bus:
+        started = await client.until("session_started")
+        await client.until("history_updated")
+        await bus.hincrby(keys.session_state(started["session"]), "epoch", 1)
+        await client.send("send_message", text='[[call: get_weather {"city": "Paris"}]]')
+        assert await client.closed() == 4409
+        assert await bus.xlen(keys.tools("services")) == 0
 
 
 async def test_a_tool_that_nobody_answers_ends_at_its_deadline_and_the_model_is_told(gateways: Gateways) -> None:

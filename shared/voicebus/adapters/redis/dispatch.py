@@ -53,7 +53,9 @@ def new_entry(session: SessionRef, type_: str, message: Message, clock: Clock, *
 class RedisToolDispatch:
     """Implements `voicebus.ports.ToolDispatch`. Answers come to `reply_to`, the gateway's inbox stream.
 
-    `answer` brings the session the answer to a call that one of `refusing` keeps from being sent.
+    `answer` brings the session the answer to a call that one of `refusing` keeps from being sent. `after` has a call
+    sent once the session's state tells of it: so an owner that is none any more, and does not know it yet, sends none,
+    and the next owner knows of every call that may have started.
     """
 
     def __init__(
@@ -66,7 +68,9 @@ class RedisToolDispatch:
         reply_to: str,
         refusing: Sequence[Refuses] = (),
         answer: Callable[[Entry], None] | None = None,
+        after: Callable[[SessionRef, Callable[[], None]], None] | None = None,
     ) -> None:
+        self._after = after
         self._refusing = refusing
         self._answer = answer
         self._bus = bus
@@ -97,7 +101,14 @@ class RedisToolDispatch:
         )
         deadline = self._clock.at_ms() + call.timeout_ms
         entry = new_entry(session, TOOL_CALL, message, self._clock, deadline=deadline)
-        self._outbox.send(self._keys.tools(call.queue), entry, dead=self._keys.dead(call.queue))
+
+        def send() -> None:
+            self._outbox.send(self._keys.tools(call.queue), entry, dead=self._keys.dead(call.queue))
+
+        if self._after is None:
+            send()
+        else:
+            self._after(session, send)
 
     def _refuse(
         self, session: SessionRef, call: DispatchTool, refusal: Refusal, answer: Callable[[Entry], None]

@@ -64,6 +64,9 @@ class _Session:
         self.closed_at: float | None = None
         self.settled = asyncio.Event()
         self.settled.set()
+        # How often something was queued, and what is to be done once all up to such a number is written.
+        self.queued = 0
+        self.then: deque[tuple[int, Callable[[], None]]] = deque()
 
     def unwritten(self) -> list[_Event]:
         newest_first = itertools.takewhile(lambda event: event.seq > self.written, reversed(self.events))
@@ -72,25 +75,39 @@ class _Session:
     def add(self, event: _Event) -> bool:
         """Queue an event; False where that pushed an unwritten one out."""
         self.events.append(event)
-        self.settled.clear()
+        self._unsettle()
         if len(self.events) <= CAPACITY:
             return True
         lost = self.events.popleft().seq > self.written
         self.accept_gap |= lost
         return not lost
 
-    def wrote(self, last: int) -> None:
+    def change(self, state: Mapping[str, str]) -> None:
+        """Queue a change that no event brings."""
+        self.state.update(state)
+        self.changed.update(state)
+        self._unsettle()
+
+    def _unsettle(self) -> None:
+        self.queued += 1
+        self.settled.clear()
+
+    def wrote(self, last: int, queued: int) -> None:
+        """Redis has the events up to `last`, and all that was queued up to the number `queued`."""
         self.written = max(self.written, last)
         self.accept_gap = False
         horizon = time.monotonic() - KEEP_S
         while self.events and self.events[0].queued < horizon and self.events[0].seq <= self.written:
             self.events.popleft()
-        if not self.changed and (not self.events or self.events[-1].seq <= self.written):
+        if queued == self.queued and (not self.events or self.events[-1].seq <= self.written):
             self.settled.set()
+        while self.then and self.then[0][0] <= queued:
+            self.then.popleft()[1]()
 
     def abandon(self) -> None:
         """Somebody else owns the session."""
         self.stale = True
+        self.then.clear()
         self.events.clear()
         self.changed.clear()
         self.settled.set()
@@ -103,18 +120,19 @@ class _Session:
 
 
 class _Flush(NamedTuple):
-    """What of a session one script is to write."""
+    """What of a session one script is to write: all that was queued up to the number `queued`."""
 
     session: _Session
     events: list[_Event]
     changed: dict[str, str]
+    queued: int
 
     @classmethod
     def of(cls, owned: _Session) -> "_Flush":
         events = owned.unwritten()[:_MAX_FLUSH]
         # What no event brings goes with the last of the events that led to it, never before.
         is_all = not events or events[-1] is owned.events[-1]
-        return cls(owned, events, dict(owned.changed) if is_all else {})
+        return cls(owned, events, *((dict(owned.changed), owned.queued) if is_all else ({}, 0)))
 
 
 class RedisJournal:
@@ -203,10 +221,19 @@ class RedisJournal:
         owned = self._sessions[session.id]
         if owned.stale:
             return
-        owned.state.update(state)
-        owned.changed.update(state)
-        owned.settled.clear()
+        owned.change(state)
         self._flush_soon(owned)
+
+    def after(self, session: SessionRef, then: Callable[[], None]) -> None:
+        """Call `then` once all that is queued for this session is written; never where another owner has it."""
+        owned = self._sessions.get(session.id)
+        if owned is None or owned.stale:
+            return
+        if owned.settled.is_set():
+            owned.change({})  # this owner, too, is to be confirmed
+        owned.then.append((owned.queued, then))
+        self._flush_soon(owned)
+        self._wake.set()  # somebody waits for it
 
     def _flush_soon(self, owned: _Session) -> None:
         if not self._dirty:
@@ -305,7 +332,7 @@ class RedisJournal:
             for name, value in flush.changed.items():
                 if owned.changed.get(name) == value:
                     del owned.changed[name]
-            owned.wrote(last)
+            owned.wrote(last, flush.queued)
         elif status == "behind":
             log.warning("Redis lost events", session=owned.id, has=last, written=owned.written)
             owned.rewind(last)
