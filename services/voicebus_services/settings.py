@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from voicebus.adapters.sockets import MAX_MESSAGE
+from voicebus.contracts.streams import QUEUE_NAME, unreserved
 from voicebus.durations import duration
 from voicebus.errors import SettingsError, UsageError
 from voicebus_services.settings_errors import sentence
@@ -127,7 +128,9 @@ Headers = Annotated[Mapping[str, str], NoDecode, BeforeValidator(_json)]
 
 Origins = Annotated[frozenset[str], NoDecode, BeforeValidator(_listed), AfterValidator(_origins)]
 Algorithms = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_algorithms)]
-Name = _matching(r"[A-Za-z0-9_.-]{1,64}", "a name of 1 to 64 letters, digits and _ . -")
+QueueName = Annotated[
+    str, _matching(QUEUE_NAME, "a name of 1 to 64 letters, digits and _ . -"), AfterValidator(unreserved)
+]
 
 
 class Fallback(BaseModel):
@@ -321,7 +324,7 @@ class ToolWorkerSettings(BusSettings):
     processes: int = Field(
         0, ge=0, le=256, description="Processes for tools of executor='process'; 0 means one for each processor."
     )
-    queue: Annotated[str, Name] | None = Field(None, description="Queue of tools that name none themselves.")
+    queue: QueueName | None = Field(None, description="Queue of tools that name none themselves.")
     mcp: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_sources)] = Field(
         default=(),
         description="An MCP server whose tools to offer, http(s)://… or a command, as NAME=… where it is to have a"

@@ -63,6 +63,19 @@ def test_durations_have_units(monkeypatch: pytest.MonkeyPatch, text: str, second
 
 
 @pytest.mark.parametrize(
+    ("value", "allowed"),
+    [("inbox", "a name other than events, guardrails, inbox"), ("a{b}", "a name of 1 to 64 letters, digits and _ . -")],
+)
+def test_a_worker_reads_no_queue_whose_name_is_anothers(
+    monkeypatch: pytest.MonkeyPatch, value: str, allowed: str
+) -> None:
+    monkeypatch.setenv("VOICEBUS_QUEUE", value)
+    with pytest.raises(SettingsError) as refused:
+        load(ToolWorkerSettings)
+    assert str(refused.value) == f"VOICEBUS_QUEUE: {value!r} was read, but {allowed} is allowed"
+
+
+@pytest.mark.parametrize(
     ("name", "value", "allowed"),
     [
         ("MODEL_URL", "https://example.org", "wss://"),

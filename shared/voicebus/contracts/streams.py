@@ -35,6 +35,20 @@ EVENTS_QUEUE: Final = "events"
 INBOX_QUEUE: Final = "inbox"
 RESERVED_QUEUES: Final = frozenset({GUARDRAILS_QUEUE, EVENTS_QUEUE, INBOX_QUEUE})
 
+# A queue's name stands in braces in its keys, and before a slash in the ids of its dead letters.
+QUEUE_NAME: Final = r"[A-Za-z0-9_.-]{1,64}"
+
+
+def unreserved(queue: str) -> str:
+    """`queue`, which may be a tool queue's name.
+
+    Raises:
+        ValueError: it is one of the `RESERVED_QUEUES`.
+    """
+    if queue in RESERVED_QUEUES:
+        raise ValueError(f"a name other than {', '.join(sorted(RESERVED_QUEUES))} is allowed")
+    return queue
+
 
 @dataclass(frozen=True, slots=True)
 class Keys:

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import KW_ONLY, InitVar, dataclass, field, replace
 from functools import cached_property
@@ -21,7 +22,7 @@ from voicebus.agents.tools.python_call import PythonCall
 from voicebus.agents.tools.rate import Rate
 from voicebus.agents.tools.retry import RetryPolicy
 from voicebus.agents.tools.schema import FunctionSchema, callable_of, function_schema, strict_schema
-from voicebus.contracts.streams import RESERVED_QUEUES
+from voicebus.contracts.streams import QUEUE_NAME, RESERVED_QUEUES
 from voicebus.contracts.tools import is_version
 from voicebus.errors import ModelBehaviorError, ToolTimeoutError, UserError
 
@@ -237,7 +238,8 @@ class FunctionTool:
                 "add idempotent=True, and use ToolContext.idempotency_key to make its effect once"
             )
         queue = self.queue
-        require("queue", queue is None or (isinstance(queue, str) and bool(queue)), "a non-empty string or None")
+        named = isinstance(queue, str) and re.fullmatch(QUEUE_NAME, queue) is not None
+        require("queue", queue is None or named, "a name of 1 to 64 letters, digits and _ . -, or None")
         if queue in RESERVED_QUEUES:
             raise UserError(f"tool {self.name!r}: queue {queue!r} is reserved; choose another name")
 

@@ -3,10 +3,11 @@
 from datetime import timedelta
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from voicebus.agents.tools.invoke import MAX_OUTPUT_CHARS
+from voicebus.contracts.streams import QUEUE_NAME, unreserved
 from voicebus.durations import duration
 from voicebus.errors import SettingsError, UserError
 from voicebus.runtime.consumer import MAX_DELIVERIES
@@ -24,7 +25,7 @@ class WorkerSettings(BaseSettings):
     )
 
     redis_url: str = Field("redis://127.0.0.1:6379/0", pattern=r"^(rediss?|redis\+sentinel|redis\+cluster|unix)://.+")
-    queue: str | None = Field(None, pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    queue: Annotated[str, Field(pattern=f"^{QUEUE_NAME}$"), AfterValidator(unreserved)] | None = None
     concurrency: int = Field(20, ge=1, le=10_000)
     tool_timeout: Duration = Field(timedelta(seconds=30), gt=timedelta(0))
     drain_timeout: Duration = timedelta(seconds=60)
