@@ -89,7 +89,8 @@ def _line(about: dict[str, Any]) -> str:
     if circuit is None:
         return line
     error = " ".join(str(circuit["error"]).split())
-    return f"{line}  rests until {circuit['until']} ({circuit['failures']} failures in a row: {error})"
+    rests = "rests until" if circuit["state"] == "open" else "is tried by its next call, as it rested until"
+    return f"{line}  {rests} {circuit['until']} ({circuit['failures']} failures in a row: {error})"
 
 
 async def _with(

@@ -30,6 +30,9 @@ async def test_tools_are_listed_and_those_that_rest_are_called_again(redis_url: 
         ran = await voicebus("tools", "list", "--json", **where)
         shown = json.loads(ran.out)
         assert (shown["name"], shown["circuit"]["state"], len(shown["workers"])) == ("shop", "open", 1)
+        await watch.open("shop", rest_ms=1, failures=3, worker="w", error="closed")
+        ran = await voicebus("tools", **where)
+        assert "is tried by its next call, as it rested until 20" in ran.out
         ran = await voicebus("tools", "reset", "shop", **where)
         assert (ran.status, ran.out) == (0, "reset shop\n")
         assert await watch.read() == {}

@@ -164,7 +164,9 @@ class ToolRegistry:
         except ValidationError as error:
             if self._refused.get(name) != text:  # it is read again and again
                 self._refused[name] = text
-                log.warning("registration is malformed and counts for nothing", tool=name, error=str(error))
+                first = error.errors(include_url=False, include_input=False)[0]
+                why = f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+                log.warning("registration is malformed and counts for nothing", tool=name, error=why)
             return None
 
     async def _alive(self, known: ToolRegistration | None, *, without: str | None = None) -> list[ToolRegistration]:
