@@ -81,6 +81,17 @@ async def test_after_the_block_nothing_is_left_of_it(redis_url: str, keys: Keys)
         assert left[0] == left[1], "only the caller's own go on"
 
 
+async def test_one_that_runs_is_not_begun_a_second_time_but_may_be_again(redis_url: str, keys: Keys) -> None:
+    worker = ToolWorker([add], redis_url=redis_url, stream_prefix=keys.prefix)
+    async with worker:
+        with pytest.raises(UserError, match="runs already"):
+            async with worker:
+                pass
+        assert worker.health.ready
+    async with worker:
+        assert worker.health.ready
+
+
 async def test_it_can_begin_before_redis_is_there(keys: Keys) -> None:
     server = RedisServer()
     server.start()

@@ -123,6 +123,8 @@ class ToolWorker:
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
+        if self._task is not None and not self._task.done():
+            raise UserError("this ToolWorker runs already; a second one needs an object of its own")
         ready = asyncio.Event()
         self._stop.clear()
         self._task = asyncio.create_task(self.run(self._stop, ready=ready.set), name="tool-worker")
