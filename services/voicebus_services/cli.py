@@ -25,7 +25,14 @@ from voicebus.errors import (
     UserError,
     VoicebusError,
 )
-from voicebus_services import contract_command, dead_letters_command, keys_command, service_commands, tools_command
+from voicebus_services import (
+    contract_command,
+    dead_letters_command,
+    keys_command,
+    service_commands,
+    sessions_command,
+    tools_command,
+)
 from voicebus_services import settings as settings_module
 from voicebus_services.service_commands import AsJson, Targets, begin_logging, export
 from voicebus_services.settings import DIE_WITH_PARENT, ENV_PREFIX, ServiceSettings, load
@@ -60,6 +67,7 @@ app.add_typer(keys_command.app)
 app.add_typer(contract_command.app)
 app.add_typer(dead_letters_command.app)
 app.add_typer(tools_command.app)
+app.add_typer(sessions_command.app)
 service_commands.register(app)
 CaFile = Annotated[
     Path | None,

@@ -1,6 +1,5 @@
 """`GET /v1/sessions…`: which conversations there are in the cluster, whichever gateway holds them."""
 
-from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
@@ -13,22 +12,7 @@ from voicebus_services.gateway.routes.commanding import Id, reaching_redis
 from voicebus_services.http import ProblemError
 from voicebus_services.openapi import problems
 from voicebus_services.paging import CURSOR, cursor_of, place_of
-
-
-class SessionShown(BaseModel):
-    """One session. Times are RFC 3339, UTC. `seq` is that of its last recorded event.
-
-    `idle`: nobody talks, and it may be resumed; `interrupted`: its gateway is gone, and nobody resumed it in time.
-    """
-
-    id: str
-    agent: str
-    status: Status
-    gateway: str | None
-    started_at: datetime
-    ended_at: datetime | None
-    end_reason: str | None
-    seq: int
+from voicebus_services.session_shown import SessionShown
 
 
 class SessionList(BaseModel):
@@ -61,7 +45,8 @@ def routes(directory: SessionDirectory, asking: Dependency) -> APIRouter:
         with reaching_redis():
             page = await directory.page(principal.tenant, limit=limit, after=after, wanted=wanted)
         return SessionList(
-            data=[_shown(seen) for seen in page.sessions], next_cursor=cursor_of(*page.after) if page.after else None
+            data=[SessionShown.of(seen) for seen in page.sessions],
+            next_cursor=cursor_of(*page.after) if page.after else None,
         )
 
     @router.get("/{session}", responses=problems({404: "there is no such session."}))
@@ -71,23 +56,6 @@ def routes(directory: SessionDirectory, asking: Dependency) -> APIRouter:
             seen = await directory.show(principal.tenant, session)
         if seen is None:
             raise ProblemError(404, "unknown_session", f"there is no session {session[:64]!r}")
-        return _shown(seen)
+        return SessionShown.of(seen)
 
     return router
-
-
-def _shown(seen: SessionSeen) -> SessionShown:
-    return SessionShown(
-        id=seen.id,
-        agent=seen.agent,
-        status=seen.status,
-        gateway=seen.gateway,
-        started_at=_time(seen.started_at),
-        ended_at=None if seen.ended_at is None else _time(seen.ended_at),
-        end_reason=seen.end_reason,
-        seq=seen.seq,
-    )
-
-
-def _time(ms: int) -> datetime:
-    return datetime.fromtimestamp(ms / 1000, UTC)
