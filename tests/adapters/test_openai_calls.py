@@ -71,7 +71,7 @@ async def test_each_request_carries_the_key_of_its_moment() -> None:
 
 async def test_a_key_that_cannot_be_had_refuses_the_call() -> None:
     async with provider(created("/calls/rtc_1"), key=lambda: "") as (calls, asked):
-        with pytest.raises(ModelCallError, match="returned str, no key"):
+        with pytest.raises(ModelCallError, match="returned an empty string, no key"):
             await calls.create(b"v=0", {})
     assert asked == []
 
