@@ -297,7 +297,7 @@ class SessionDriver:
         delta = frames.read_audio_delta(frame)
         if delta is not None:
             # Nearly all audio is on its way to the client already: it is forwarded without being taken in turn.
-            if not (self._open and self._carry_on(delta)):
+            if not (self._open and self._carry_on(delta, len(frame))):
                 self._take(audio_input(delta), delta, len(frame))
             return
         item, event, size = read_event(frame)
@@ -309,9 +309,9 @@ class SessionDriver:
         self._take(item, None, size)
         self._model.after(kind, event)
 
-    def _carry_on(self, delta: frames.AudioDelta) -> bool:
+    def _carry_on(self, delta: frames.AudioDelta, size: int) -> bool:
         """Forward one more delta of audio that is on its way to the client; False where it has to be taken in turn."""
-        if self._busy or self._tap is not None or self._inputs or self._ended.is_set():
+        if self._busy or self._inputs or self._ended.is_set():
             return False
         forward = self._engine.carry_on(
             delta.response_id, delta.item_id, delta.content_index, len(delta.samples), self._now()
@@ -319,7 +319,11 @@ class SessionDriver:
         if forward is None:
             return False
         try:
+            if self._tap is not None:
+                self._tap.heard(audio_input(delta), delta, size)
             self._face.audio(forward, delta, self.last_seq)
+            if self._tap is not None:
+                self._tap.settled()
         except Exception as error:  # noqa: BLE001 - the boundary between one session and the others
             self._crash(error)
         return True

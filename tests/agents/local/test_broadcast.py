@@ -19,8 +19,15 @@ from voicebus.agents.events import (
 from voicebus.agents.items import InputText, UserMessageItem
 from voicebus.agents.local import broadcast as module
 from voicebus.agents.local.broadcast import Broadcast
-from voicebus.agents.models.events import RealtimeModelAudioEvent, RealtimeModelOtherEvent
+from voicebus.agents.local.folded import FoldedAudio
+from voicebus.agents.models.events import (
+    RealtimeModelAudioEvent,
+    RealtimeModelOtherEvent,
+    RealtimeModelRawServerEvent,
+)
+from voicebus.engine.outputs import ForwardAudio
 from voicebus.errors import ModelLinkError
+from voicebus.runtime.frames import AudioDelta
 
 INFO = RealtimeEventInfo(RunContextWrapper(None))
 
@@ -185,3 +192,58 @@ async def test_a_loop_that_was_left_takes_nothing_away_from_another() -> None:
     del other
     await wait_until(lambda: events._resting is not None, description="both loops to be left")
     assert await first(events, 2) == ["b", "c"]
+
+
+def folded(name: str) -> FoldedAudio:
+    delta = AudioDelta("response.output_audio.delta", "r", name, "AAAA", samples=b"\0\0\0")
+    return FoldedAudio(ForwardAudio("r", name, 0, 0), delta, INFO, 7)
+
+
+async def test_folded_audio_is_read_as_the_raw_events_and_the_audio_event() -> None:
+    events = broadcast("a")
+    events.put(folded("1"), 10)
+    other = aiter(events)
+    assert name(await anext(other)) == "a"
+    server, model, spoken = [await anext(other) for _ in range(3)]
+    assert isinstance(server, RealtimeRawModelEvent)
+    assert isinstance(server.data, RealtimeModelRawServerEvent)
+    assert server.data.data == {
+        "type": "response.output_audio.delta",
+        "event_id": None,
+        "response_id": "r",
+        "item_id": "1",
+        "output_index": 0,
+        "content_index": 0,
+        "delta": "AAAA",
+    }
+    assert isinstance(model, RealtimeRawModelEvent)
+    assert isinstance(spoken, RealtimeAudio)
+    assert model.data is spoken.audio
+    assert spoken.audio.data == b"\0\0\0"
+    assert (server.seq, model.seq, spoken.seq) == (7, 7, 7)
+
+
+async def test_a_loop_that_is_left_within_folded_audio_goes_on_with_the_rest_of_it() -> None:
+    events = broadcast()
+    events.put(folded("1"), 10)
+    loop = aiter(events)
+    assert isinstance(await anext(loop), RealtimeRawModelEvent)
+    late = aiter(events)
+    assert isinstance(await anext(late), RealtimeRawModelEvent)
+    del loop, late
+    await wait_until(lambda: events._resting is not None, description="both loops to be left")
+    events.put(said("b"))
+    events.end()
+    assert await all_of(events) == ["audio 1", "b"]
+
+
+async def test_folded_audio_counts_as_its_events_and_loses_the_raw_ones_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_EVENTS", 6)
+    events = broadcast()
+    for number in range(3):
+        events.put(folded(str(number)), 10)
+    events.put(said("b"))
+    for number in range(3, 7):
+        events.put(folded(str(number)), 10)
+    events.end()
+    assert await all_of(events) == ["dropped 16", "audio 2", "b", "audio 3", "audio 4", "audio 5", "audio 6"]

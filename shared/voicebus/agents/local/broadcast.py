@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 from voicebus.agents.events import RealtimeAudio, RealtimeRawModelEvent, RealtimeSessionEvent
+from voicebus.agents.local.folded import EVENTS as FOLDED
+from voicebus.agents.local.folded import FoldedAudio
 
 MAX_EVENTS: Final = 8192
 """Events that wait for one consumer."""
@@ -29,10 +31,13 @@ class _Queue:
     many went is told with the next event that is read.
     """
 
-    __slots__ = ("bytes", "dropped", "events", "waiting")
+    __slots__ = ("bytes", "count", "dropped", "events", "sizes", "waiting")
 
     def __init__(self) -> None:
-        self.events: deque[tuple[RealtimeSessionEvent, int]] = deque()
+        self.events: deque[RealtimeSessionEvent | FoldedAudio] = deque()
+        # In step with the events; of folded audio, for each of its events.
+        self.sizes: deque[int] = deque()
+        self.count = 0
         self.bytes = 0
         self.dropped = 0
         self.waiting: set[asyncio.Future[None]] = set()
@@ -40,8 +45,21 @@ class _Queue:
     def copy(self) -> "_Queue":
         """The same events, for another consumer."""
         twin = _Queue()
-        twin.events, twin.bytes, twin.dropped = self.events.copy(), self.bytes, self.dropped
+        twin.events, twin.sizes = self.events.copy(), self.sizes.copy()
+        twin.count, twin.bytes, twin.dropped = self.count, self.bytes, self.dropped
         return twin
+
+    def next(self) -> RealtimeSessionEvent:
+        """The oldest event, which no longer waits. There must be one."""
+        event, size = self.events.popleft(), self.sizes.popleft()
+        self.count -= 1
+        self.bytes -= size
+        if isinstance(event, FoldedAudio):
+            first, second, third = event.unfold()
+            self.events.extendleft((third, second))
+            self.sizes.extendleft((size, size))
+            return first
+        return event
 
     def wake(self) -> None:
         while self.waiting:
@@ -53,18 +71,27 @@ class _Queue:
         """Drop a share of what waits, as it is too much."""
         events, size = MAX_EVENTS - MAX_EVENTS // _SHARE, MAX_BYTES - MAX_BYTES // _SHARE
         for kind in (RealtimeRawModelEvent, RealtimeAudio, object):
-            kept: deque[tuple[RealtimeSessionEvent, int]] = deque()
-            left = len(self.events)
-            for entry in self.events:
-                if (left > events or self.bytes > size) and isinstance(entry[0], kind):
-                    left -= 1
-                    self.bytes -= entry[1]
-                    self.dropped += 1
-                else:
-                    kept.append(entry)
-            self.events = kept
-            if left <= events and self.bytes <= size:
+            waiting, sizes, self.events, self.sizes = self.events, self.sizes, deque(), deque()
+            for event, each in zip(waiting, sizes, strict=True):
+                kept: RealtimeSessionEvent | FoldedAudio | None = event
+                if self.count > events or self.bytes > size:
+                    if type(event) is FoldedAudio:
+                        # Its raw events: all of these go before any audio does.
+                        kept = event.audio()
+                        self._drop(FOLDED - 1, each)
+                    elif isinstance(event, kind):
+                        kept = None
+                        self._drop(1, each)
+                if kept is not None:
+                    self.events.append(kept)
+                    self.sizes.append(each)
+            if self.count <= events and self.bytes <= size:
                 return
+
+    def _drop(self, count: int, each: int) -> None:
+        self.count -= count
+        self.bytes -= count * each
+        self.dropped += count
 
 
 class Broadcast:
@@ -82,14 +109,20 @@ class Broadcast:
         self.ended: bool = False
         self.failure: Exception | None = None
 
-    def put(self, event: RealtimeSessionEvent, size: int = 0) -> None:
-        """Give `event` to every consumer; `size` is what it keeps alive, in bytes. Nothing after the end."""
+    def put(self, event: RealtimeSessionEvent | FoldedAudio, size: int = 0) -> None:
+        """Give `event` to every consumer; `size` is what it keeps alive, in bytes. Nothing after the end.
+
+        Audio may be folded: its events then keep `size` alive each.
+        """
         if self.ended:
             return
+        count = FOLDED if type(event) is FoldedAudio else 1
         for queue in self._queues:
-            queue.events.append((event, size))
-            queue.bytes += size
-            if queue.bytes > MAX_BYTES or len(queue.events) > MAX_EVENTS:
+            queue.events.append(event)
+            queue.sizes.append(size)
+            queue.count += count
+            queue.bytes += count * size
+            if queue.bytes > MAX_BYTES or queue.count > MAX_EVENTS:
                 queue.shed()
             if queue.waiting:
                 queue.wake()
@@ -107,7 +140,7 @@ class Broadcast:
         if self._resting is not None:
             queue, self._resting = self._resting, None
         else:
-            queue = max(self._reading.values(), key=lambda queue: len(queue.events)).copy()
+            queue = max(self._reading.values(), key=lambda queue: queue.count).copy()
         consumer = _Consumer(self, queue)
         self._reading[weakref.ref(consumer, self._left)] = queue
         self._queues = tuple(self._reading.values())
@@ -154,6 +187,4 @@ class _Consumer:
         if queue.dropped:
             dropped, queue.dropped = queue.dropped, 0
             return self._broadcast.dropped(dropped)
-        event, size = queue.events.popleft()
-        queue.bytes -= size
-        return event
+        return queue.next()

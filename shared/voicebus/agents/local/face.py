@@ -16,10 +16,11 @@ from voicebus.agents.error_details import RealtimeErrorDetails
 from voicebus.agents.events import RealtimeSessionEvent
 from voicebus.agents.items import RealtimeItem, RealtimeToolCallItem, read_item
 from voicebus.agents.local.broadcast import Broadcast
+from voicebus.agents.local.folded import FoldedAudio
 from voicebus.agents.local.showing import Showing
 from voicebus.agents.models import events as model
 from voicebus.agents.models.events import RealtimeModelEvent
-from voicebus.agents.models.translate import audio_event
+from voicebus.agents.models.translate import audio_event, raw_audio
 from voicebus.contracts.envelope import Message
 from voicebus.contracts.journal import ErrorRecorded, EventType
 from voicebus.engine import wire
@@ -109,6 +110,8 @@ class EventFace:
         self._seq = 0
         self._size = 0
         self._expected: list[RealtimeModelEvent] = []
+        # Audio of which nothing has been shown yet.
+        self._delta: AudioDelta | None = None
         self._item: RealtimeItem | None = None
         self._error: Any = None
         self._answering: str | None = None
@@ -137,6 +140,19 @@ class EventFace:
         if self._heard_by and self._listeners is not None:
             self._listeners.publish(event)
 
+    def expect_audio(self, delta: AudioDelta, size: int) -> None:
+        """This came from the model, as so many bytes; it is shown with the audio or whatever else comes of it."""
+        self._size = size
+        if self._heard_by:
+            self._expect_unfolded(delta)
+        else:
+            self._delta = delta
+
+    def _expect_unfolded(self, delta: AudioDelta) -> None:
+        self._delta = None
+        self.raw(model.RealtimeModelRawServerEvent(raw_audio(delta)))
+        self._expected.append(audio_event(delta))
+
     def expect(self, events: Sequence[RealtimeModelEvent]) -> None:
         """These are to be shown each before what comes of it, or at the latest with `settle`."""
         self._expected.extend(events)
@@ -155,6 +171,8 @@ class EventFace:
 
     def settle(self) -> None:
         """Everything that came of the last input has been shown."""
+        if self._delta is not None:
+            self._expect_unfolded(self._delta)
         if self._expected:
             for event in self._expected:
                 self.raw(event)
@@ -183,6 +201,8 @@ class EventFace:
 
     def record(self, seq: int, kind: EventType, at_ms: int, data: Message) -> None:
         self._seq = seq
+        if self._delta is not None:
+            self._expect_unfolded(self._delta)
         if self._expected:
             self._release(kind)
         if isinstance(data, ErrorRecorded):
@@ -192,6 +212,8 @@ class EventFace:
 
     def emit(self, kind: str, seq: int, at_ms: int, data: Mapping[str, Any]) -> None:
         self._seq = seq
+        if self._delta is not None:
+            self._expect_unfolded(self._delta)
         if self._expected:
             self._release(kind)
         if kind in _OF_HISTORY:
@@ -208,6 +230,10 @@ class EventFace:
 
     def audio(self, where: ForwardAudio, delta: AudioDelta, seq: int) -> None:
         self._seq = seq
+        if self._delta is delta:
+            self._delta = None
+            self._broadcast.put(FoldedAudio(where, delta, self._info, seq), self._size)
+            return
         cause = self._release("audio") if self._expected else None
         audio = cause if type(cause) is model.RealtimeModelAudioEvent else audio_event(delta)
         event = shown.RealtimeAudio(audio, where.item_id, where.content_index, self._info, "audio", seq)

@@ -15,8 +15,7 @@ MAX_RECORDS: Final = 10_000
 class LocalClock:
     """Implements `Clock` on this machine's clocks."""
 
-    def monotonic(self) -> float:
-        return time.monotonic()
+    monotonic = staticmethod(time.monotonic)
 
     def at_ms(self) -> int:
         return time.time_ns() // 1_000_000

@@ -14,7 +14,7 @@ from voicebus.agents.models.events import (
     RealtimeModelRawServerEvent,
     RealtimeModelUsageEvent,
 )
-from voicebus.agents.models.translate import audio_event, item_of, raw_audio, semantic_events
+from voicebus.agents.models.translate import item_of, semantic_events
 from voicebus.engine import wire
 from voicebus.engine.inputs import (
     AgentResolved,
@@ -53,9 +53,7 @@ class WireTap:
         face = self._face
         kind = type(item)
         if kind is ModelAudio and delta is not None:
-            face.begin(size)
-            face.raw(RealtimeModelRawServerEvent(raw_audio(delta)))
-            face.expect((audio_event(delta),))
+            face.expect_audio(delta, size)
         elif kind is ModelEvent:
             face.begin(size)
             self._server_event(item.event)  # type: ignore[union-attr]
