@@ -10,8 +10,9 @@ from support.recorded import conversation, ended, entry, recorded, said, started
 from support.servers import PostgresServer, RedisServer
 from support.waiting import wait_until
 from voicebus.adapters.database import migrate
+from voicebus.adapters.database.ingest import Written
 from voicebus.adapters.database.lines import RecordedEvent
-from voicebus.adapters.database.store import TranscriptStore, Written
+from voicebus.adapters.database.store import TranscriptStore
 from voicebus.adapters.redis.client import connect
 from voicebus.contracts.streams import ARCHIVER_GROUP, Keys
 from voicebus.telemetry import metrics

@@ -1,4 +1,4 @@
-"""From recorded events to rows: what one event says about its session and about one line of the transcript. Pure.
+"""From recorded events to rows: what one event says about its session, a line of the transcript, a turn. Pure.
 
 Rows merge by the rule that a later `seq` wins, whatever the order of arrival, so writing an event twice, or late,
 gives the same transcript.
@@ -10,11 +10,12 @@ from typing import Any, Final, TypeAlias
 
 from pydantic import ValidationError
 
-from voicebus.adapters.database.schema import SESSION_CHARS
+from voicebus.adapters.database.schema import SESSION_CHARS, USAGE
 from voicebus.contracts.envelope import Entry, Message
 from voicebus.contracts.journal import (
     EVENTS,
     ErrorRecorded,
+    EventType,
     GuardrailTripped,
     Handoff,
     ItemRecorded,
@@ -24,6 +25,7 @@ from voicebus.contracts.journal import (
     ToolApprovalRequired,
     ToolEnd,
     ToolStart,
+    TurnEnded,
 )
 from voicebus.errors import ContractError
 
@@ -31,12 +33,16 @@ Row: TypeAlias = dict[str, Any]
 
 _MAX_SEQ: Final = 2**31 - 1
 _MAX_AT: Final = 253_402_300_799_000  # the end of the year 9999
+_MAX_TOKENS: Final = 2**53
 _INTERRUPTED: Final = "interrupted"
 _MODELS: Final[Mapping[str, type[Message]]] = {name.value: model for name, model in EVENTS.items()}
 
+AGENT_EVENTS: Final = (EventType.SESSION_STARTED, EventType.SESSION_RESUMED, EventType.HANDOFF)
+"""The events that tell which agent a session is with."""
+
 ITEM_FIELDS: Final = (
     "type", "role", "agent", "item_id", "text", "heard_text", "truncated", "start_ms", "end_ms", "tool", "call_id",
-    "arguments", "output", "outcome",
+    "arguments", "output", "outcome", "worker", "duration_ms", "details",
 )  # fmt: skip
 
 
@@ -82,15 +88,23 @@ class RecordedEvent:
             "session": self.session,
             "agent": None,
             "tenant": None,
+            "model": None,
+            "face": None,
             "status": "active",
             "started_at": self.at,
             "ended_at": None,
             "end_reason": None,
             "last_seq": self.seq,
+            "turns": 0,
+            **dict.fromkeys(USAGE, 0),
         }
         if isinstance(self.event, SessionStarted | SessionResumed):
             row["agent"] = self.event.agent
             row["tenant"] = self.event.tenant
+            if isinstance(self.event, SessionStarted):
+                row |= {"model": self.event.model, "face": self.event.face}
+        elif isinstance(self.event, TurnEnded):
+            row |= {"turns": 1, **tokens(self.event.usage)}
         elif isinstance(self.event, SessionEnded):
             status = _INTERRUPTED if self.event.reason == _INTERRUPTED else "ended"
             row |= {"status": status, "ended_at": self.at, "end_reason": self.event.reason}
@@ -112,16 +126,63 @@ class RecordedEvent:
         }
         return row | fields
 
+    def turn_row(self) -> Row | None:
+        """The model response that ended with this event, if one did."""
+        if not isinstance(self.event, TurnEnded):
+            return None
+        latencies = self.event.latencies
+        return {
+            "session": self.session,
+            "seq": self.seq,
+            "at": self.at,
+            "response_id": self.event.response_id,
+            "agent": self.event.agent,
+            "status": self.event.status,
+            **{f"{name}_ms": latencies.get(name) for name in ("first_audio", "first_text", "total")},
+            **tokens(self.event.usage),
+        }
+
+
+def tokens(usage: Mapping[str, Any] | None) -> dict[str, int]:
+    """The columns of `USAGE` from what the model reported; what is no count in it counts as nothing."""
+
+    def count(*path: str) -> int:
+        value: Any = usage
+        for name in path:
+            value = value.get(name) if isinstance(value, Mapping) else None
+        return value if isinstance(value, int) and 0 <= value <= _MAX_TOKENS else 0
+
+    return {
+        "input_tokens": count("input_tokens"),
+        "input_cached_tokens": count("input_token_details", "cached_tokens"),
+        "input_audio_tokens": count("input_token_details", "audio_tokens"),
+        "output_tokens": count("output_tokens"),
+        "output_audio_tokens": count("output_token_details", "audio_tokens"),
+    }
+
+
+def agents_of(events: Iterable[tuple[str, Mapping[str, Any]]]) -> list[str]:
+    """The agents that a session went through, from its `AGENT_EVENTS` (type, data) in the order of `seq`."""
+    agents: list[str] = []
+    for type_, data in events:
+        name = data.get("to_agent" if type_ == EventType.HANDOFF else "agent")
+        if isinstance(name, str) and name != (agents[-1] if agents else None):
+            agents.append(name)
+    return agents
+
 
 def merge_sessions(rows: Iterable[Row]) -> list[Row]:
     """One row per session, sorted by it (two writers lock in the same order)."""
     merged: dict[str, Row] = {}
     for row in rows:
-        known = merged.setdefault(row["session"], dict(row))
+        known = merged.setdefault(row["session"], row)
         known["started_at"] = min(known["started_at"], row["started_at"])
         known["last_seq"] = max(known["last_seq"], row["last_seq"])
-        known["agent"] = known["agent"] or row["agent"]
-        known["tenant"] = known["tenant"] or row["tenant"]
+        for name in ("agent", "tenant", "model", "face"):
+            known[name] = known[name] or row[name]
+        if known is not row:
+            for name in ("turns", *USAGE):
+                known[name] += row[name]
         if row["ended_at"] is not None:
             known |= {name: row[name] for name in ("status", "ended_at", "end_reason")}
     return [merged[session] for session in sorted(merged)]
@@ -146,7 +207,7 @@ def _message(event: ItemRecorded) -> tuple[str, Row]:
     return f"item:{event.item_id}", {
         "type": "message", "role": event.role, "agent": event.agent, "item_id": event.item_id, "text": event.text,
         "heard_text": event.heard_text, "truncated": event.truncated, "start_ms": event.started_ms,
-        "end_ms": event.ended_ms,
+        "end_ms": event.ended_ms, "details": {"withheld": True} if event.withheld else None,
     }  # fmt: skip
 
 
@@ -169,7 +230,8 @@ def _tool_end(event: ToolEnd) -> tuple[str, Row]:
     return f"call:{event.call_id}", {
         "type": "tool_call", "agent": event.agent, "item_id": event.item_id, "start_ms": event.started_ms,
         "end_ms": event.ended_ms, "tool": event.tool, "call_id": event.call_id, "arguments": event.arguments,
-        "output": event.output, "outcome": event.outcome.value,
+        "output": event.output, "outcome": event.outcome.value, "worker": event.worker,
+        "duration_ms": max(0, event.ended_ms - event.started_ms),
     }  # fmt: skip
 
 
@@ -177,6 +239,7 @@ def _handoff(event: Handoff) -> tuple[str | None, Row]:
     return None, {
         "type": "handoff", "agent": event.from_agent, "text": f"{event.from_agent} -> {event.to_agent}",
         "call_id": event.call_id, "start_ms": event.at_ms, "end_ms": event.at_ms,
+        "details": {"to_agent": event.to_agent},
     }  # fmt: skip
 
 
@@ -184,12 +247,16 @@ def _guardrail(event: GuardrailTripped) -> tuple[str | None, Row]:
     return None, {
         "type": "guardrail", "agent": event.agent, "item_id": event.item_id, "text": event.message,
         "outcome": ", ".join(event.guardrails), "start_ms": event.at_ms, "end_ms": event.at_ms,
+        "details": {
+            "stage": event.stage, "response_id": event.response_id, "info": event.info, "withheld": event.withheld,
+        },
     }  # fmt: skip
 
 
 def _error(event: ErrorRecorded) -> tuple[str | None, Row]:
     return None, {
         "type": "error", "text": event.message, "outcome": event.code, "start_ms": event.at_ms, "end_ms": event.at_ms,
+        "details": {"source": event.source},
     }  # fmt: skip
 
 

@@ -1,17 +1,66 @@
-"""The tables of the transcript database, and the revision that they are at.
+"""The tables of the transcript database, column by column, and the revision that they are at.
 
-`events` is the record: every recorded event as its owner wrote it. `sessions` and `items` are derived from it, for
-reading. Times are ms since 1970 (UTC); positions (`start_ms`, `end_ms`) are ms since the session started.
+`events` is the record: every recorded event as its owner wrote it (after redaction, where there is any). `sessions`,
+`items` and `turns` are derived from it in the same transaction, for reading. Deleting a row of `sessions` deletes all
+that was kept of the session: one statement is enough to forget a caller.
+
+Times (`at`, `started_at`, `ended_at`) are ms since 1970, UTC; positions in the call (`start_ms`, `end_ms`) are ms since
+the session started. `month` is the calendar month (UTC) of the first event that arrived of a session, as the number
+YYYYMM; it never changes, and all rows of a session have the same. On PostgreSQL `events`, `items` and `turns` are
+partitioned by it (`partitions.py`): a query that knows the session's month names it and touches one partition.
+
+sessions, one row per session
+    session       its id
+    month         see above
+    tenant        whose it is; null (nothing has told yet) counts as the tenant of one's own machine, `local`
+    agent         the agent it started with; null until its first event has arrived
+    agents        JSON list: the agents it went through, in order; null as `agent`
+    model, face   what it ran on and how its client came (`native`, `openai`, `sideband`); null as `agent`
+    status        `active`, `ended`, or `interrupted` (its owner was gone, and nobody came back)
+    started_at, ended_at, end_reason
+    last_seq      the highest `seq` stored
+    turns         model responses that ended; their tokens and cost summed are the columns of `USAGE` and `cost`
+    cost          in the currency of the price list; null where no price is known for any of them
+events, one row per recorded event
+    session, seq  what makes an event the same event: stored once
+    type, data    as in the contract (`voicebus.contracts.journal`)
+items, one row per line of the transcript
+    session, key  what makes two events speak of one line: `call:ID`, `item:ID`, else `event:SEQ`
+    seq           the first event of the line, `at` its time
+    revised_seq   the last event that shaped it; a merge keeps what the later event said
+    type          `message`, `tool_call`, `handoff`, `guardrail`, `error`
+    role          of a message: `user`, `assistant`, `system`
+    agent         who spoke, called, or handed over
+    item_id       the model's id of the item
+    text          what was said (message), judged (guardrail), went wrong (error), `FROM -> TO` (handoff)
+    heard_text    what of it reached the listener; null: all of it
+    truncated     whether it was cut off
+    start_ms, end_ms
+    tool, call_id, arguments, output
+                  of a tool call; arguments are JSON text, output is whole and as the model read it
+    outcome       how a call ended (null while it runs), which guardrails tripped, an error's code
+    worker        which worker ran the call
+    duration_ms   how long the call took
+    details       JSON object of what only some types have: message `withheld`; handoff `to_agent`; guardrail `stage`,
+                  `response_id`, `info`, `withheld`; error `source`
+turns, one row per model response that ended
+    session, seq, at
+    response_id, agent, status
+    first_audio_ms, first_text_ms, total_ms
+                  latencies from the end of the user's turn; null where there was no such thing
+    columns of `USAGE`, and `cost` (null without a price)
 """
 
-from typing import Final
+from datetime import UTC, datetime
+from typing import Any, Final
 
 from sqlalchemy import (
     JSON,
     BigInteger,
     Boolean,
     Column,
-    ForeignKey,
+    Float,
+    ForeignKeyConstraint,
     Index,
     Integer,
     MetaData,
@@ -19,55 +68,84 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    text,
 )
 
 from voicebus.contracts.journal import MAX_TENANT_CHARS
 
-REVISION: Final = "0002"
+REVISION: Final = "0003"
 """The newest migration; a database at another one is refused."""
 
 SESSION_CHARS: Final = 200
 
+USAGE: Final = (
+    "input_tokens", "input_cached_tokens", "input_audio_tokens", "output_tokens", "output_audio_tokens",
+)  # fmt: skip
+"""Columns of tokens; the cached and the audio ones are among the others, not beside them."""
+
+PARTITIONED: Final = ("events", "items", "turns")
+
 metadata: Final = MetaData()
+
+
+def _usage() -> list[Column[Any]]:
+    return [Column(name, BigInteger, nullable=False, server_default="0") for name in USAGE]
+
+
+def _of_a_session(name: str, *columns: Column[Any] | PrimaryKeyConstraint | Index) -> Table:
+    return Table(
+        name,
+        metadata,
+        Column("session", String(SESSION_CHARS), nullable=False),
+        Column("month", Integer, nullable=False),
+        *columns,
+        ForeignKeyConstraint(["session", "month"], ["sessions.session", "sessions.month"], ondelete="CASCADE"),
+        postgresql_partition_by="LIST (month)",
+    )
+
 
 sessions: Final = Table(
     "sessions",
     metadata,
     Column("session", String(SESSION_CHARS), primary_key=True),
-    Column("agent", Text),
-    # Null where no event has named one: then it is the tenant of one's own machine.
+    Column("month", Integer, nullable=False),
     Column("tenant", String(MAX_TENANT_CHARS)),
+    Column("agent", Text),
+    Column("agents", JSON(none_as_null=True)),
+    Column("model", Text),
+    Column("face", String(16)),
     Column("status", String(16), nullable=False),
     Column("started_at", BigInteger, nullable=False),
     Column("ended_at", BigInteger),
     Column("end_reason", Text),
     Column("last_seq", Integer, nullable=False),
+    Column("turns", Integer, nullable=False, server_default="0"),
+    *_usage(),
+    Column("cost", Float),
+    Index("ix_sessions_month", "session", "month", unique=True),
     Index("ix_sessions_tenant", "tenant", "started_at", "session"),
     Index("ix_sessions_tenant_agent", "tenant", "agent", "started_at"),
+    Index(
+        "ix_sessions_active",
+        "started_at",
+        postgresql_where=text("status = 'active'"),
+        sqlite_where=text("status = 'active'"),
+    ),
 )
 
-# Deleting a session deletes what it said: one statement is enough to forget a caller.
-_SESSION: Final = "sessions.session"
-
-events: Final = Table(
+events: Final = _of_a_session(
     "events",
-    metadata,
-    Column("session", String(SESSION_CHARS), ForeignKey(_SESSION, ondelete="CASCADE"), nullable=False),
     Column("seq", Integer, nullable=False),
     Column("type", String(64), nullable=False),
     Column("at", BigInteger, nullable=False),
     Column("data", JSON, nullable=False),
-    PrimaryKeyConstraint("session", "seq"),
+    PrimaryKeyConstraint("session", "seq", "month"),
 )
 
-items: Final = Table(
+items: Final = _of_a_session(
     "items",
-    metadata,
-    Column("session", String(SESSION_CHARS), ForeignKey(_SESSION, ondelete="CASCADE"), nullable=False),
-    # What makes two events speak of one line: the call's id, the item's id, else the event's seq.
     Column("key", Text, nullable=False),
     Column("seq", Integer, nullable=False),
-    # The last event that shaped this line; a merge keeps what the later event said.
     Column("revised_seq", Integer, nullable=False),
     Column("at", BigInteger, nullable=False),
     Column("type", String(16), nullable=False),
@@ -84,5 +162,29 @@ items: Final = Table(
     Column("arguments", Text),
     Column("output", Text),
     Column("outcome", Text),
-    PrimaryKeyConstraint("session", "key"),
+    Column("worker", Text),
+    Column("duration_ms", BigInteger),
+    Column("details", JSON(none_as_null=True)),
+    PrimaryKeyConstraint("session", "key", "month"),
 )
+
+turns: Final = _of_a_session(
+    "turns",
+    Column("seq", Integer, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("response_id", Text, nullable=False),
+    Column("agent", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("first_audio_ms", Float),
+    Column("first_text_ms", Float),
+    Column("total_ms", Float),
+    *_usage(),
+    Column("cost", Float),
+    PrimaryKeyConstraint("session", "seq", "month"),
+)
+
+
+def month_of(at_ms: int) -> int:
+    """The calendar month (UTC) of a time in ms, as YYYYMM."""
+    moment = datetime.fromtimestamp(at_ms / 1000, UTC)
+    return moment.year * 100 + moment.month

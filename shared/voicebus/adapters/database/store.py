@@ -1,9 +1,9 @@
 """The one place that writes and reads transcripts; the same statements on SQLite and PostgreSQL."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, Self, TypeVar
@@ -14,15 +14,12 @@ from sqlalchemy import (
     Engine,
     RowMapping,
     Select,
-    Table,
     and_,
-    case,
     func,
     or_,
     select,
     tuple_,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 
 from voicebus.adapters.database.connection import (
     CONNECTIONS,
@@ -34,7 +31,8 @@ from voicebus.adapters.database.connection import (
     searching,
     writing,
 )
-from voicebus.adapters.database.lines import ITEM_FIELDS, RecordedEvent, merge_sessions
+from voicebus.adapters.database.ingest import Ingest, Written
+from voicebus.adapters.database.lines import RecordedEvent
 from voicebus.adapters.database.schema import events, items, sessions
 from voicebus.adapters.database.transcripts import Item, Transcript, TranscriptSummary, in_conversation_order
 from voicebus.contracts.journal import LOCAL_TENANT
@@ -44,19 +42,8 @@ Transaction = Callable[[Engine], AbstractContextManager[Connection]]
 
 SEARCH_TIMEOUT_S: Final = 5.0
 
-_INSERTS: Final = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
-
-
 MAX_UNFINISHED: Final = 10_000
 """Sessions without an end that are told of at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What a write did: how many events were new, and of sessions that ended with it, how many events are missing."""
-
-    new: int
-    missing: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +80,7 @@ class TranscriptStore:
             SettingsError: `url` is not the address of a supported database.
         """
         self._engine, self._where = open_engine(url)
-        self._insert: Callable[[Table], Any] = _INSERTS[self._engine.dialect.name]
+        self._ingest = Ingest(self._engine.dialect.name)
         # One connection is kept for the writer and one for the probe, so that readers, however many and slow, neither
         # hold up the archive nor make the database look away.
         self._writing = asyncio.Semaphore(1)
@@ -121,7 +108,7 @@ class TranscriptStore:
         Raises:
             ContractError: the database refuses some event of the batch for good; nothing of it was stored.
         """
-        return await self._run(lambda connection: self._write(connection, batch), writing)
+        return await self._run(lambda connection: self._ingest.write(connection, batch), writing)
 
     async def find(
         self, wanted: Filter, *, limit: int, after: Position | None = None
@@ -150,59 +137,6 @@ class TranscriptStore:
 
         async with self._writing if transaction is writing else self._reading:
             return await in_thread(run)
-
-    def _write(self, connection: Connection, batch: Sequence[RecordedEvent]) -> Written:
-        if not batch:
-            return Written(0)
-        ordered = sorted(batch, key=lambda event: (event.session, event.seq))
-        connection.execute(self._upsert_sessions(), merge_sessions(event.session_row() for event in ordered))
-        insert = self._insert(events).on_conflict_do_nothing().returning(events.c.session, events.c.seq)
-        inserted = connection.execute(insert, [event.event_row() for event in ordered])
-        stored = {(row.session, row.seq) for row in inserted}
-        new = [event for event in ordered if (event.session, event.seq) in stored]
-        lines = [row for event in new if (row := event.item_row()) is not None]
-        if lines:
-            connection.execute(self._upsert_items(), lines)
-        ended = {event.session for event in new if event.session_row()["ended_at"] is not None}
-        return Written(len(stored), _missing(connection, ended) if ended else {})
-
-    def _upsert_sessions(self) -> Any:
-        insert = self._insert(sessions)
-        old, new = sessions.c, insert.excluded
-        ends = new.ended_at.is_not(None)
-        return insert.on_conflict_do_update(
-            index_elements=[old.session],
-            set_={
-                "agent": func.coalesce(old.agent, new.agent),
-                "tenant": func.coalesce(old.tenant, new.tenant),
-                "started_at": case((new.started_at < old.started_at, new.started_at), else_=old.started_at),
-                "last_seq": case((new.last_seq > old.last_seq, new.last_seq), else_=old.last_seq),
-                **{name: case((ends, new[name]), else_=old[name]) for name in ("status", "ended_at", "end_reason")},
-            },
-        )
-
-    def _upsert_items(self) -> Any:
-        insert = self._insert(items)
-        old, new = items.c, insert.excluded
-        first, last = new.seq < old.seq, new.revised_seq >= old.revised_seq
-        merged: dict[str, Any] = {
-            "seq": case((first, new.seq), else_=old.seq),
-            "at": case((first, new.at), else_=old.at),
-            "revised_seq": case((last, new.revised_seq), else_=old.revised_seq),
-        }
-        for name in ITEM_FIELDS:
-            merged[name] = case((last, func.coalesce(new[name], old[name])), else_=func.coalesce(old[name], new[name]))
-        return insert.on_conflict_do_update(index_elements=[old.session, old.key], set_=merged)
-
-
-def _missing(connection: Connection, ended: set[str]) -> dict[str, int]:
-    count = (
-        select(sessions.c.session, (sessions.c.last_seq - func.count(events.c.seq)).label("missing"))
-        .join(events)
-        .where(sessions.c.session.in_(sorted(ended)))
-        .group_by(sessions.c.session, sessions.c.last_seq)
-    )
-    return {row.session: row.missing for row in connection.execute(count) if row.missing}
 
 
 def _find(
@@ -270,7 +204,7 @@ def _owned_by(tenant: str) -> ColumnElement[bool]:
 
 
 def _item(row: RowMapping) -> Item:
-    return Item(seq=row["seq"], at=_time(row["at"]), **{name: row[name] for name in ITEM_FIELDS})
+    return Item(**{name: row[name] for name in Item.model_fields} | {"at": _time(row["at"])})
 
 
 def _ms(time: datetime) -> int:
