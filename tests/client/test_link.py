@@ -43,7 +43,8 @@ class Connection:
 async def test_what_is_said_while_the_rest_is_caught_up_is_sent_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link, "_FIRST_DELAY_S", 0.0)
     started = {"type": "session_started", "session": "s", "token": "t", "seq": 1}
-    first, second = Connection(started), Connection()
+    resumed = {"type": "session_resumed", "session": "s", "token": "t", "from_seq": 1, "seq": 1}
+    first, second = Connection(started), Connection(resumed)
     connections = [first, second]
 
     class Given(NativeLink):
@@ -75,7 +76,7 @@ async def test_what_is_said_while_the_rest_is_caught_up_is_sent_too(monkeypatch:
     assert second.sent == ["a", "b", b"\0\0"]
     await made.close()
     await reading
-    assert types() == ["session_started", "connection_lost", "connection_resumed"]
+    assert types() == ["session_started", "connection_lost", "connection_resumed", "session_resumed"]
 
 
 async def test_a_credential_is_not_taken_along_to_where_a_gateway_redirects() -> None:

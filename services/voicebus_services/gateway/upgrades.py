@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
-from voicebus.adapters.sockets import INTERNAL_ERROR, POLICY_VIOLATION, TRY_AGAIN_LATER
+from voicebus.adapters.sockets import INTERNAL_ERROR, POLICY_VIOLATION, SERVICE_RESTART, TRY_AGAIN_LATER
 from voicebus.adapters.sockets.uvicorn_upgrade import Accept, Refuse, Upgrade
 from voicebus.agents.targets import Targets
 from voicebus.errors import BusError, UsageError
@@ -40,6 +40,8 @@ _SUBPROTOCOL: Final = "realtime"
 _BAD_CREDENTIAL: Final = 3000
 _UNKNOWN_SESSION: Final = 4404
 _FULL: Final = 4429
+# What is told of a session that there is, and that this gateway cannot take.
+_NO_ROOM: Final[Mapping[str, int]] = {"full": _FULL, "draining": SERVICE_RESTART}
 
 _BAD_ORIGIN: Final = "pages of this origin are not served here"
 _NO_SESSION: Final = "there is no such session, or it has ended, or its gateway is gone"
@@ -214,7 +216,8 @@ class Doorkeeper:
             refused = None if error.proved else await self._barred(upgrade, error.tenant)
             return refused or self._turned_away(upgrade, "owner_gone", str(error), TRY_AGAIN_LATER)
         except ProblemError as problem:
-            return self._turned_away(upgrade, problem.code, str(problem), TRY_AGAIN_LATER)
+            close_code = _NO_ROOM.get(problem.code, TRY_AGAIN_LATER)
+            return self._turned_away(upgrade, problem.code, str(problem), close_code)
         except TimeoutError:
             return self._turned_away(upgrade, "owner_silent", _SILENT, TRY_AGAIN_LATER)
         except BusError as error:

@@ -1,15 +1,18 @@
 """The native face from a client's side: one session over as many connections as it takes. The protocol's one home here.
 
 A connection that is lost is opened again, with backoff and jitter, from the last `seq` that was read; what a client
-sends meanwhile waits. Knows events as JSON, and nothing of agents.
+sends meanwhile waits. Where the gateway asks for it (`migrate`), a second connection is opened while the first serves
+on, and takes over when the first is closed: what came on both is given once. Knows events as JSON, and nothing of
+agents.
 """
 
 import asyncio
+import contextlib
 import json
 import random
 import secrets
 import ssl
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
@@ -17,21 +20,26 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
 from voicebus.client.address import native_address, session_in
+from voicebus.client.line import GREETINGS, Line, Told
+from voicebus.client.spoken import Spoken, is_spoken
 from voicebus.errors import RemoteError
 
 CONNECT_TIMEOUT_S: Final = 10.0
 RESUME_S: Final = 60.0
 """How long a lost connection is tried again: the grace of a gateway that is not configured otherwise."""
 
-FINAL_CODES: Final = frozenset({1000, 1008, 4404, 4409, 4429})
+FINAL_CODES: Final = frozenset({1000, 1008, 4404, 4409})
 """Close codes after which there is nothing to come back to (docs/native-face.md)."""
 
-# Audio that is said while there is no connection: worth hearing only while it is fresh.
-_UNSENT_AUDIO: Final = 5 * 48_000
+FULL: Final = 4429
+"""No room: the end of a join, whose session does not begin; a session that there is goes on where there is room."""
+
 _UNANSWERED: Final = 1_000
 _FIRST_DELAY_S: Final = 0.1
 _LONGEST_DELAY_S: Final = 5.0
-_GREETINGS: Final = frozenset({"session_started", "session_resumed"})
+# What a gateway that has let another one take its session may still have to say.
+_LAST_FRAMES_S: Final = 5.0
+_GOING_AWAY: Final = 1001
 
 
 class _Connect(connect):
@@ -68,15 +76,16 @@ class NativeLink:
         self._headers = {**(headers or {}), **({"Authorization": f"Bearer {api_key}"} if api_key else {})}
         self._tls = tls
         self._resume_s = resume_s
-        self._socket: ClientConnection | None = None
+        self._line: Line | None = None
+        self._moving: asyncio.Task[Line | None] | None = None
+        self._told = Told()
         self._connected = asyncio.Event()
         self._over = False
         # Of this client alone: what another one of the same session has sent is not what this one sends again.
         self._prefix = f"{secrets.token_hex(4)}-"
         self._number = 0
         self._unanswered: OrderedDict[str, dict[str, Any]] = OrderedDict()
-        self._unsent_audio: deque[bytes] = deque()
-        self._unsent_size = 0
+        self._spoken = Spoken()
         named = session_in(self.address) or ("", "")
         self.session: str = named[0]
         self.token: str = named[1]
@@ -97,7 +106,7 @@ class NativeLink:
         Raises:
             RemoteError: no gateway answers, or it refused the connection.
         """
-        self._socket = await self._dial(self.address)
+        self._line = Line(await self._dial(self.address))
         self._connected.set()
 
     def enters(self, session: str, token: str) -> None:
@@ -119,8 +128,9 @@ class NativeLink:
         """Close the connection: who has not hung up does so thereby."""
         self._over = True
         self._connected.set()
-        if self._socket is not None:
-            await self._socket.close()
+        await self._stay()
+        if self._line is not None:
+            await self._line.socket.close()
 
     # --- to the gateway -----------------------------------------------------------------------------
 
@@ -131,6 +141,9 @@ class NativeLink:
             RemoteError: the session is over.
         """
         await self._send(json.dumps(command))
+        if command["type"] == "commit":
+            self._spoken.committing("")
+            self._spoken.committed("")
 
     def new_id(self) -> str:
         """An id for a command."""
@@ -148,14 +161,16 @@ class NativeLink:
         self._unanswered[given] = {"type": command, "id": given, **fields}
         if len(self._unanswered) > _UNANSWERED:
             self._unanswered.popitem(last=False)
+        if command == "commit":
+            self._spoken.committing(given)
         if not self._over and not self._connected.is_set():
             await self._connected.wait()  # and it has been sent, with all that had no answer
         elif not self._over:
-            socket = self._now()
+            line = self._now()
             try:
-                await socket.send(json.dumps({"type": command, "id": given, **fields}))
+                await line.socket.send(json.dumps({"type": command, "id": given, **fields}))
             except ConnectionClosed:
-                await self._reconnected(socket)
+                await self._reconnected(line)
         if self._over:
             raise self._ended()
 
@@ -167,43 +182,40 @@ class NativeLink:
         """
         if self._over:
             raise self._ended()
+        piece = self._spoken.add(samples)
         if self._connected.is_set():
             try:
-                await self._now().send(samples)
+                await self._now().socket.send(samples)
             except ConnectionClosed:
                 if self._over:
                     raise self._ended() from None
             else:
-                return
-        self._unsent_audio.append(samples)
-        self._unsent_size += len(samples)
-        while self._unsent_size > _UNSENT_AUDIO and len(self._unsent_audio) > 1:
-            self._unsent_size -= len(self._unsent_audio.popleft())
+                piece.sent = True
 
     async def _send(self, frame: str) -> None:
         while not self._over:
             await self._connected.wait()
             if self._over:
                 break
-            socket = self._now()
+            line = self._now()
             try:
-                await socket.send(frame)
+                await line.socket.send(frame)
             except ConnectionClosed:
-                await self._reconnected(socket)
+                await self._reconnected(line)
             else:
                 return
         raise self._ended()
 
-    async def _reconnected(self, socket: ClientConnection) -> None:
+    async def _reconnected(self, line: Line) -> None:
         """Wait until the reader has noticed that this connection is gone, and has opened another or given up."""
-        while self._socket is socket and not self._over:
+        while self._line is line and not self._over:
             self._connected.clear()
             await self._connected.wait()
 
-    def _now(self) -> ClientConnection:
-        if self._socket is None:
+    def _now(self) -> Line:
+        if self._line is None:
             raise RuntimeError("the link was not opened")
-        return self._socket
+        return self._line
 
     def _ended(self) -> RemoteError:
         why = f"{self.close_code} {self.close_reason}".strip()
@@ -214,81 +226,187 @@ class NativeLink:
     async def __aiter__(self) -> AsyncIterator[dict[str, Any] | bytes]:
         try:
             while True:
-                socket = self._now()
-                try:
-                    async for frame in socket:
-                        yield frame if isinstance(frame, bytes) else self._read(frame)
-                except ConnectionClosed:
-                    pass  # the code below tells
-                self.close_code, self.close_reason = socket.close_code, socket.close_reason or ""
-                if self._over or self.close_code in FINAL_CODES or not self.token or not self._resume_s:
+                async for event in self._heard(self._now()):
+                    yield event
+                if self._over or self._is_final or not self.token or not self._resume_s:
                     return
                 self._connected.clear()
+                if await self._moved():
+                    continue
                 yield {"type": "connection_lost", "seq": self.seq, "session": self.session, "code": self.close_code}
-                if not await self._resume():
+                again = await self._resume()
+                if again:
+                    yield {"type": "connection_resumed", "seq": self.seq, "session": self.session}
+                elif again is None:
                     return
-                yield {"type": "connection_resumed", "seq": self.seq, "session": self.session}
         finally:
             self._over = True
             self._connected.set()
+            await self._stay()
 
-    def _read(self, frame: str) -> dict[str, Any]:
-        event: dict[str, Any] = json.loads(frame)
-        self.seq = max(self.seq, event.get("seq") or 0)
+    async def _heard(self, line: Line) -> AsyncIterator[dict[str, Any] | bytes]:
+        """What comes on a connection until it is closed."""
+        try:
+            async for frame in line:
+                if isinstance(frame, bytes):
+                    yield frame
+                elif (event := self._read(json.loads(frame))) is not None:
+                    yield event
+        except ConnectionClosed:
+            pass  # its code tells
+        self.close_code, self.close_reason = line.socket.close_code, line.socket.close_reason or ""
+
+    @property
+    def _is_final(self) -> bool:
+        """Whether there is nothing to come back to."""
+        return self.close_code in FINAL_CODES or (self.close_code == FULL and not self.token)
+
+    def _read(self, event: dict[str, Any]) -> dict[str, Any] | None:
+        """An event, and what it tells of the link; None for one that is only the link's, or was told before."""
         kind = event["type"]
-        if kind in _GREETINGS and "token" in event:
+        if kind == "migrate":
+            self._move(str(event.get("token") or self.token))
+            return None
+        is_known = self._told.knows(event)
+        self.seq = max(self.seq, event.get("seq") or 0)
+        if is_known:
+            return None
+        if kind in GREETINGS and "token" in event:
             self.session, self.token = str(event["session"]), str(event["token"])
             # Less than was read where a gateway died before it had written that: those numbers are given again.
             self.seq = int(event.get("from_seq", self.seq))
+            self._spoken.learn(event.get("audio") or {})
         elif kind == "session_ended":
             self._over = True
         elif kind in ("ack", "error") and event.get("id") is not None:
             self._unanswered.pop(event["id"], None)
+            self._spoken.committed(event["id"])
+        elif kind == "history_added" and is_spoken(event.get("item")):
+            self._spoken.heard()
         return event
 
-    async def _resume(self) -> bool:
-        """Open the connection again; False where that was tried for long enough, or the session is over."""
-        loop = asyncio.get_running_loop()
-        until, attempt = loop.time() + self._resume_s, 0
+    # --- the next connection --------------------------------------------------------------------------
+
+    def _again(self) -> str:
+        """The address of this session, from what was read last."""
         rest = {name: value for name, value in self._asked.items() if name not in ("agent", "seq")}
         asked = {**rest, "session": self.session, "token": self.token, "seq": str(self.seq)}
-        address = native_address(self._url, asked)
+        return native_address(self._url, asked)
+
+    def _move(self, token: str) -> None:
+        """The gateway stops: open a second connection, for another gateway to take the session on."""
+        self.token = token
+        if self._moving is None or self._moving.done():
+            self._told.begin()
+            self._moving = asyncio.create_task(self._second(), name="gateway-move")
+
+    async def _second(self) -> Line | None:
+        """The connection on which the session goes on; None where it does not."""
+        attempt = 0
         while not self._over:
-            delay = min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2**attempt) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+            if attempt:
+                await asyncio.sleep(_delay(attempt - 1))
+            attempt += 1
+            try:
+                line = Line(await self._dial(self._again()))
+            except RemoteError:
+                continue
+            try:
+                if not await line.greeted():
+                    if line.socket.close_code in FINAL_CODES:
+                        return None
+                    continue
+            except asyncio.CancelledError:
+                await line.socket.close(_GOING_AWAY)
+                raise
+            # What the first one still says has come before it is closed; one that is lost silently is not waited for.
+            asyncio.get_running_loop().call_later(_LAST_FRAMES_S, self._leave, self._now())
+            return line
+        return None
+
+    def _leave(self, line: Line) -> None:
+        if self._line is line and not self._over:
+            line.socket.transport.abort()
+
+    async def _moved(self) -> bool:
+        """Whether the second connection is the one in use from now on."""
+        moving = self._moving
+        if moving is None:
+            return False
+        line: Line | None = None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                line = await moving
+        self._moving = None
+        if line is not None:
+            self._told.moved()
+            if await self._takes_over(line):
+                return True
+        self._told.forget()
+        return False
+
+    async def _stay(self) -> None:
+        """Do not move any more."""
+        moving, self._moving = self._moving, None
+        if moving is None:
+            return
+        moving.cancel()
+        (line,) = await asyncio.gather(moving, return_exceptions=True)
+        if isinstance(line, Line):
+            await line.socket.close(_GOING_AWAY)
+
+    async def _resume(self) -> bool | None:
+        """Open the connection again. False where the session is over, which is still to be read; None where nobody has
+        let this client in for long enough.
+        """
+        loop = asyncio.get_running_loop()
+        until, attempt = loop.time() + self._resume_s, 0
+        while not self._over:
+            delay = _delay(attempt)
             if loop.time() + delay > until:
-                return False
+                return None
             await asyncio.sleep(delay)
             attempt += 1
             try:
-                self._socket = await self._dial(address)
-                await self._catch_up()
-            except RemoteError:
+                line = Line(await self._dial(self._again()))
+                async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                    is_greeted = await line.greeted()
+            except (RemoteError, TimeoutError):
                 continue
-            except ConnectionClosed:
-                # Refused for good, it has said why: that is to be read.
-                if self._now().close_code not in FINAL_CODES:
-                    continue
-            self._connected.set()
-            return True
-        return False
+            if is_greeted and await self._takes_over(line):
+                return True
+            if line.socket.close_code in FINAL_CODES:  # refused for good, it has said why
+                self._line = line
+                return False
+        return None
 
-    async def _catch_up(self) -> None:
-        """Say what was to be said meanwhile, and what is added while that is said."""
-        socket = self._now()
+    async def _takes_over(self, line: Line) -> bool:
+        """This connection is the one in use; False where it is lost before all that was said meanwhile is sent."""
+        self._line = line
+        if line.has_lost_audio:
+            self._spoken.lost()
+        self._spoken.unanswered(self._unanswered)
+        try:
+            await self._catch_up(line)
+        except ConnectionClosed:
+            return False
+        self._connected.set()
+        return True
+
+    async def _catch_up(self, line: Line) -> None:
+        """Say what was to be said meanwhile, and what is added while that is said; each commit behind its audio."""
         said: set[str] = set()
         while True:
-            if (given := next((given for given in self._unanswered if given not in said), None)) is not None:
+            given = next((one for one in self._unanswered if one not in said and not self._spoken.has(one)), None)
+            if given is not None:
                 said.add(given)
-                await socket.send(json.dumps({**self._unanswered[given], "again": True}))
-            elif self._unsent_audio:
-                samples = self._unsent_audio.popleft()
-                self._unsent_size -= len(samples)
-                try:
-                    await socket.send(samples)
-                except ConnectionClosed:
-                    self._unsent_audio.appendleft(samples)
-                    self._unsent_size += len(samples)
-                    raise
+                await line.socket.send(json.dumps({**self._unanswered[given], "again": True}))
+            elif (piece := self._spoken.unsent()) is not None:
+                if piece.commit is None:
+                    await line.socket.send(piece.samples)
+                elif piece.commit in self._unanswered:
+                    await line.socket.send(json.dumps({**self._unanswered[piece.commit], "again": True}))
+                piece.sent = True
             else:
                 return
 
@@ -305,3 +423,9 @@ class NativeLink:
         except (OSError, TimeoutError, InvalidHandshake) as error:
             why = str(error) or type(error).__name__
             raise RemoteError(f"no gateway answers at {self.where} ({why})") from error
+
+
+def _delay(attempt: int) -> float:
+    """How long to wait before this attempt (s)."""
+    delay: float = min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2**attempt)
+    return delay * random.uniform(0.5, 1.0)  # noqa: S311 - jitter

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 import redis.asyncio as aioredis
 from websockets.exceptions import ConnectionClosed
 
+import voicebus
 from services.gateway.clients import Listening, TestClient, native, realtime
 from services.gateway.conftest import Gateways
 from support.cutting_proxy import cutting_proxy
@@ -19,6 +20,7 @@ from support.waiting import wait_until
 from voicebus.contracts.journal import EventType
 from voicebus.contracts.streams import Keys
 from voicebus.contracts.tools import ToolCall
+from voicebus.errors import RemoteError
 from voicebus_services.call.command import CallOptions, run_call
 from voicebus_services.gateway.faces import missed
 from voicebus_services.gateway.faces.recorded import RecordedLog
@@ -302,3 +304,45 @@ async def test_what_the_owner_does_not_remember_comes_from_redis(
 
 async def _is(asked: Any, wanted: str) -> bool:
     return bool((await asked) == wanted)
+
+
+async def test_a_gateway_without_room_for_a_session_that_there_is_says_4429(gateways: Gateways) -> None:
+    async with AsyncExitStack() as stack:
+        async with gateways() as leaving:
+            first = await stack.enter_async_context(native(leaving))
+            await first.until("history_updated")
+            other = await stack.enter_async_context(gateways(max_sessions=1))
+        assert await first.closed() == 1012
+        async with native(other) as taking:
+            await taking.until("history_updated")
+            async with resumed(other, first, 1) as refused:
+                assert (await refused.until("error"))["code"] == "full"
+                assert await refused.closed() == 4429
+        await wait_until(lambda: other.sessions.free == 1, description="the slot back")
+        async with resumed(other, first, 1) as back:
+            await back.until("session_resumed")
+
+
+async def test_a_client_comes_back_where_there_is_room_and_a_new_one_is_turned_away_for_good(
+    gateways: Gateways,
+) -> None:
+    async with AsyncExitStack() as stack:
+        async with gateways() as leaving:
+            way = await stack.enter_async_context(cutting_proxy(leaving.port))
+            url = f"http://127.0.0.1:{way.port}"
+            session = await stack.enter_async_context(voicebus.connect(url))
+            other = await stack.enter_async_context(gateways(max_sessions=1))
+            way.refuses = True
+        way.target = other.port
+        async with native(other) as taking:
+            await taking.until("history_updated")
+            with pytest.raises(RemoteError, match="every session slot"):
+                await voicebus.connect(f"http://127.0.0.1:{other.port}").enter()
+            way.refuses, before = False, way.accepted
+            await wait_until(lambda: way.accepted >= before + 2, description="the client to ask again")
+            assert not session.closed
+        await session.send_message("[[say: here]]")
+        async for event in session:
+            if event.type == "agent_end":
+                assert event.output == "here"
+                break

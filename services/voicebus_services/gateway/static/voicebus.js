@@ -13,13 +13,24 @@
  */
 
 /** Close codes after which there is nothing to come back to. */
-const FINAL_CODES = new Set([1000, 1008, 4404, 4409, 4429]);
+const FINAL_CODES = new Set([1000, 1008, 4404, 4409]);
+/** No room: the end of a join, whose session does not begin; a session that there is goes on where there is room. */
+const FULL = 4429;
+/** Of what a page may close with, 1000 hangs up; this one is a loss. */
+const GOING_AWAY = 4001;
 const FIRST_DELAY_MS = 100;
 const LONGEST_DELAY_MS = 5000;
 /** How long a lost connection is tried again: the grace of a gateway that is not configured otherwise. */
 const RESUME_FOR_MS = 60_000;
-/** Samples that are said while there is no connection: the newest 5 s. */
-const UNSENT_AUDIO_BYTES = 5 * 48_000;
+/** What was said and not committed yet: the newest 5 s of it wait for a connection, or are sent again. */
+const KEPT_AUDIO_S = 5;
+const MAX_PIECES = 5000;
+/** What was said while the news of a turn was on its way belongs to the next turn. */
+const ON_THE_WAY_S = 0.3;
+/** What a gateway that has let another one take its session may still have to say. */
+const LAST_FRAMES_MS = 5000;
+/** How long the other one may take to greet once the first has said its last. */
+const MOVE_MS = 10_000;
 /** Events that wait for a loop; beyond that the oldest audio goes first, then the oldest of all. */
 const MAX_WAITING = 4096;
 
@@ -63,8 +74,10 @@ export class Session {
   #loops = new Set();
   #part = null;
   #pending = new Map();
-  #unsent = [];
-  #unsentBytes = 0;
+  #spoken = new Spoken();
+  #second = null; // the connection on which the session goes on: {socket, frames, greeted}
+  #told = null; // what came on the first one since the second was asked for
+  #moves = 0;
   #prefix = Math.random().toString(36).slice(2, 10);
   #number = 0;
   #greeted;
@@ -73,7 +86,7 @@ export class Session {
   #attempts = 0;
   #timer = null;
 
-  /** "connecting", "open", "resuming" or "closed". */
+  /** "connecting", "open", "moving" (to another gateway), "resuming" or "closed". */
   state = "connecting";
   /** The session's id and token; the token enters the session from anywhere, and is a secret. */
   id = "";
@@ -165,6 +178,7 @@ export class Session {
     if (this.state === "closed") return Promise.reject(this.#over());
     const id = `${this.#prefix}-${++this.#number}`;
     const answer = deferred();
+    if (type === "commit") this.#spoken.add({ commit: id, size: 0 });
     this.#pending.set(id, { command: { type, id, ...fields }, answer });
     if (this.state === "open") this.#send(this.#pending.get(id).command);
     return answer.promise;
@@ -179,14 +193,13 @@ export class Session {
   /** Send samples (an ArrayBuffer or a view of one) in the session's input format. Not answered. */
   sendAudio(samples) {
     if (this.state === "closed") throw this.#over();
-    if (this.state === "open") {
-      this.#socket.send(samples);
-      return;
-    }
-    this.#unsent.push(samples);
-    this.#unsentBytes += samples.byteLength;
-    while (this.#unsentBytes > UNSENT_AUDIO_BYTES && this.#unsent.length > 1)
-      this.#unsentBytes -= this.#unsent.shift().byteLength;
+    const open = this.state === "open" && this.#socket.readyState === 1;
+    if (open) this.#socket.send(samples);
+    // A copy: the caller may fill the same buffer again.
+    const kept = ArrayBuffer.isView(samples)
+      ? new Uint8Array(samples.buffer, samples.byteOffset, samples.byteLength).slice()
+      : samples.slice(0);
+    this.#spoken.add({ samples: kept, size: kept.byteLength, sent: open });
   }
 
   /** Hang up: the session ends with its speaker; an observer just leaves. */
@@ -203,15 +216,71 @@ export class Session {
     await this.#greeted.promise;
   }
 
-  #dial() {
+  #connect() {
     const { apiKey, WebSocket: Socket = globalThis.WebSocket } = this.#options;
     const protocols = apiKey ? ["realtime", `openai-insecure-api-key.${apiKey}`] : [];
     const socket = new Socket(this.#target(), protocols);
     socket.binaryType = "arraybuffer";
-    this.#socket = socket;
-    socket.onmessage = ({ data }) => (typeof data === "string" ? this.#text(JSON.parse(data)) : this.#samples(data));
-    socket.onclose = ({ code, reason }) => socket === this.#socket && this.#closed(code, reason);
     socket.onerror = () => {}; // the close that follows tells
+    return socket;
+  }
+
+  #dial() {
+    this.#use(this.#connect());
+  }
+
+  #use(socket) {
+    this.#socket = socket;
+    socket.onmessage = ({ data }) => this.#heard(data);
+    socket.onclose = ({ code, reason }) => socket === this.#socket && this.#closed(code, reason);
+  }
+
+  #heard(data) {
+    if (typeof data === "string") this.#text(JSON.parse(data));
+    else this.#samples(data);
+  }
+
+  /**
+   * The gateway stops: open a second connection, for another gateway to take the session on. The first serves on until
+   * it is closed; what the second says until then waits.
+   */
+  #move() {
+    if (this.#second || this.state !== "open" || this.#options.observe) return;
+    const second = { socket: this.#connect(), frames: [], greeted: false };
+    this.#second = second;
+    this.#told = new Set();
+    second.socket.onmessage = ({ data }) => {
+      second.frames.push(data);
+      if (second.greeted || typeof data !== "string" || JSON.parse(data).type !== "session_resumed") return;
+      second.greeted = true;
+      this.#moves = 0;
+      if (this.state === "moving") this.#takeSecond();
+      else this.#timer = setTimeout(() => this.#leaveFirst(second), LAST_FRAMES_MS);
+    };
+    second.socket.onclose = ({ code }) => {
+      if (this.#second !== second) return;
+      this.#second = this.#told = null;
+      if (this.state === "moving") this.#lost(code);
+      else if (this.state === "open" && !FINAL_CODES.has(code))
+        this.#timer = setTimeout(() => this.#move(), delayOf(this.#moves++));
+    };
+  }
+
+  /** The first connection says nothing more, and was not closed: it is gone. */
+  #leaveFirst(second) {
+    if (this.#second !== second || this.state !== "open") return;
+    const first = this.#socket;
+    this.#takeSecond();
+    first.close(GOING_AWAY);
+  }
+
+  #takeSecond() {
+    const { socket, frames } = this.#second;
+    clearTimeout(this.#timer);
+    this.#second = null;
+    this.#use(socket);
+    this.state = "moving"; // until the greeting is read
+    for (const data of frames) this.#heard(data);
   }
 
   #target() {
@@ -229,19 +298,40 @@ export class Session {
     const { resumeFor } = this.#options;
     const lost = new VoicebusError(reason || "connection_lost", this.#refusal ?? `the connection was closed (${code})`);
     const mayReturn = this.id && (this.token || this.#options.observe) && resumeFor && this.state !== "connecting";
-    if (this.endReason !== null || this.state === "closed" || FINAL_CODES.has(code) || !mayReturn) {
+    const over = FINAL_CODES.has(code) || (code === FULL && !this.token);
+    if (this.endReason !== null || this.state === "closed" || over || !mayReturn) {
       this.#finish(lost);
       return;
     }
-    if (this.state === "open") {
+    if (this.#second?.greeted) {
+      this.#takeSecond();
+      return;
+    }
+    if (this.#second) {
+      this.state = "moving"; // it will be greeted, or closed
+      const { socket } = this.#second;
+      this.#timer = setTimeout(() => {
+        this.#second = this.#told = null;
+        socket.close(GOING_AWAY);
+        this.#lost(code, lost);
+      }, MOVE_MS);
+      return;
+    }
+    this.#lost(code, lost);
+  }
+
+  /** There is no connection: open one, after a while. */
+  #lost(code, error = new VoicebusError("connection_lost", `the connection was closed (${code})`)) {
+    clearTimeout(this.#timer);
+    if (this.state === "open" || this.state === "moving") {
       this.state = "resuming";
       this.#lostAt = Date.now();
       this.#attempts = 0;
       this.#emit({ type: "connection_lost", seq: this.seq, session: this.id, code });
     }
-    const delay = Math.min(LONGEST_DELAY_MS, FIRST_DELAY_MS * 2 ** this.#attempts++) * (0.5 + Math.random() / 2);
-    if (Date.now() + delay > this.#lostAt + resumeFor) {
-      this.#finish(lost);
+    const delay = delayOf(this.#attempts++);
+    if (Date.now() + delay > this.#lostAt + this.#options.resumeFor) {
+      this.#finish(error);
       return;
     }
     this.#timer = setTimeout(() => this.#dial(), delay);
@@ -250,6 +340,10 @@ export class Session {
   #finish(error) {
     if (this.state === "closed") return;
     this.state = "closed";
+    clearTimeout(this.#timer);
+    const second = this.#second;
+    this.#second = null;
+    second?.socket.close(GOING_AWAY);
     this.#greeted.reject(error);
     for (const { answer } of this.#pending.values()) answer.reject(error);
     this.#pending.clear();
@@ -267,10 +361,21 @@ export class Session {
   // --- from the gateway --------------------------------------------------------------------------------------------
 
   #text(event) {
+    if (event.type === "migrate") {
+      this.token = event.token ?? this.token;
+      this.#move();
+      return;
+    }
     this.seq = Math.max(this.seq, event.seq ?? 0);
+    if (this.#told) {
+      const key = `${event.seq} ${event.type} ${event.at}`;
+      if (this.#second) this.#told.add(key);
+      else if (this.#told.has(key)) return; // it came on the connection that was left
+    }
     const known = this.#pending.get(event.id);
     if (known && (event.type === "ack" || event.type === "error")) {
       this.#pending.delete(event.id);
+      this.#spoken.committed(event.id);
       if (event.type === "ack") known.answer.resolve();
       else known.answer.reject(new VoicebusError(event.code, event.message));
       return;
@@ -285,6 +390,8 @@ export class Session {
       case "session_started":
       case "session_resumed":
         if (event.audio) this.audio = event.audio;
+        this.#spoken.rate = byteRate(event.audio);
+        if (event.resend_audio) this.#spoken.lost();
         this.id = event.session;
         this.agent = event.agent;
         if (event.token) this.token = event.token;
@@ -300,6 +407,8 @@ export class Session {
         const before = items.findIndex((item) => item.item_id === event.item.previous_item_id);
         items.splice(before < 0 ? items.length : before + 1, 0, event.item);
         this.history = items;
+        if (event.item.role === "user" && event.item.content?.some((part) => part.type === "input_audio"))
+          this.#spoken.trim(ON_THE_WAY_S);
         break;
       }
       case "agent_start":
@@ -323,14 +432,24 @@ export class Session {
   /** The greeting is complete: the session is there, or is there again. */
   #arrived() {
     if (this.state === "open" || this.state === "closed") return;
-    const again = this.state === "resuming";
+    const again = this.state !== "connecting";
+    const lost = this.state === "resuming";
     this.state = "open";
-    for (const { command } of this.#pending.values()) this.#send(again ? { ...command, again: true } : command);
-    for (const samples of this.#unsent) this.#socket.send(samples);
-    this.#unsent = [];
-    this.#unsentBytes = 0;
+    const command = (id) => {
+      const { command } = this.#pending.get(id);
+      this.#send(again ? { ...command, again: true } : command);
+    };
+    for (const id of this.#pending.keys()) if (!this.#spoken.has(id)) command(id);
+    for (const piece of this.#spoken.pieces) {
+      if (piece.commit !== undefined) {
+        if (this.#pending.has(piece.commit)) command(piece.commit); // behind the sound that it commits
+      } else if (!piece.sent) {
+        this.#socket.send(piece.samples);
+        piece.sent = true;
+      }
+    }
     this.#greeted.resolve();
-    if (again) this.#emit({ type: "connection_resumed", seq: this.seq, session: this.id });
+    if (lost) this.#emit({ type: "connection_resumed", seq: this.seq, session: this.id });
   }
 
   #samples(data) {
@@ -357,6 +476,54 @@ export class Session {
       loop.wake?.();
     }
   }
+}
+
+/** What was said since the last commit, a bounded ring: samples `{samples, size, sent}`, and commits `{commit, size: 0}`. */
+class Spoken {
+  pieces = [];
+  rate = 48_000;
+  #size = 0;
+
+  add(piece) {
+    this.pieces.push(piece);
+    this.#size += piece.size;
+    this.trim(KEPT_AUDIO_S);
+  }
+
+  /** Keep this much of it, the newest. */
+  trim(seconds) {
+    while (this.pieces.length && (this.#size - this.pieces[0].size >= seconds * this.rate || this.pieces.length > MAX_PIECES))
+      this.#drop();
+  }
+
+  has(id) {
+    return this.pieces.some(({ commit }) => commit === id);
+  }
+
+  /** The commit of this id was carried out, or refused. */
+  committed(id) {
+    if (this.has(id)) while (this.#drop().commit !== id);
+  }
+
+  /** Nobody has it any more. */
+  lost() {
+    for (const piece of this.pieces) piece.sent = false;
+  }
+
+  #drop() {
+    const piece = this.pieces.shift();
+    this.#size -= piece.size;
+    return piece;
+  }
+}
+
+function byteRate(audio) {
+  return ["audio/pcmu", "audio/pcma"].includes(audio?.input?.type) ? 8_000 : 48_000;
+}
+
+/** How long to wait before an attempt, in ms. */
+function delayOf(attempt) {
+  return Math.min(LONGEST_DELAY_MS, FIRST_DELAY_MS * 2 ** attempt) * (0.5 + Math.random() / 2);
 }
 
 function nativeAddress(url) {
