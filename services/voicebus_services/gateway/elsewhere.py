@@ -53,8 +53,8 @@ class Elsewhere:
         self._takeover = takeover
 
     async def find(self, session: str, query: Mapping[str, str], credential: str | None) -> SessionFace | Relay | None:
-        """The session, which goes on here now, or the way to its owner, who decides about the client; None where there
-        is no such session.
+        """The session, which goes on here now or has ended lately, or the way to its owner, who decides about the
+        client; None where there is no such session.
 
         An owner that answers keeps its session. One that does not may only be slow: it is waited for until its
         heartbeat has ended.
@@ -71,6 +71,8 @@ class Elsewhere:
             while (standing := await self._takeover.look(session)) is not None:
                 if (here := self._sessions.find(session)) is not None:
                     return here
+                if standing.ended:
+                    return await self._ended(standing, query.get("token"))
                 if self._takeover.is_ours(standing):  # a session that could not go on here
                     lives_for_s = 0.0
                 elif standing.address is None or standing.owner == deaf:
@@ -88,6 +90,9 @@ class Elsewhere:
                 elif (face := await self._take(standing, query)) is not None:
                     return face
         return None
+
+    async def _ended(self, standing: Standing, token: str | None) -> SessionFace | None:
+        return await self._takeover.ended(standing, token) if self._takeover.may_ask(standing) else None
 
     async def _reached(self, relay: Relay, session: str) -> bool:
         """Whether the owner answers: within `ANSWER_S`, or as long as its heart beats."""

@@ -7,6 +7,7 @@ state is taken in one step, which fences it out, and told to it for when it wake
 import asyncio
 import hmac
 import json
+import secrets
 import time
 from typing import Final
 
@@ -18,6 +19,8 @@ from voicebus.contracts.journal import SessionStarted
 from voicebus.contracts.streams import INBOX_TTL_S, Keys
 from voicebus.engine.config import Face
 from voicebus.engine.inputs import ToolResultArrived
+from voicebus.engine.keeping import read_items
+from voicebus.engine.restoring import closed
 from voicebus.ports import Clock, SessionRef
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
@@ -71,6 +74,25 @@ class Takeover:
     def can_take(self, standing: Standing) -> bool:
         """Whether there is something to go on with: a session of the native face that has not ended."""
         return not standing.ended and standing.face == Face.NATIVE and standing.seq > 0
+
+    def may_ask(self, standing: Standing) -> bool:
+        """Whether a session that has ended is still told of: for the grace, to clients of the native face."""
+        over_ms = self._clock.at_ms() - standing.ended_at
+        return standing.face == Face.NATIVE and over_ms <= self._grace_s * 1000
+
+    async def ended(self, standing: Standing, token: str | None) -> NativeFace | None:
+        """A session that has ended, as Redis knows it; `token` is what its client shows.
+
+        Raises:
+            BusError: Redis cannot be reached.
+        """
+        left = await self._bus.read(standing.session)
+        if left is None:
+            return None
+        shown = token if token is not None and self.opens(standing, token) else secrets.token_urlsafe(32)
+        face = self._face(left, shown)
+        face.inherit_end([closed(item) for item in read_items(left.state)], left.state.get("end_reason", ""))
+        return face
 
     def is_ours(self, standing: Standing) -> bool:
         """Whether this very gateway is the owner, and does not hold the session: it could not go on with it."""

@@ -26,7 +26,7 @@ def restore(parts: Parts, kept: Kept) -> None:
     p = parts
     p.out.restore(seq=kept.seq, epoch=kept.epoch, elapsed_s=kept.elapsed_s)
     p.turns.connected_now = False
-    p.history.restore([_closed(item) for item in kept.items])
+    p.history.restore([closed(item) for item in kept.items])
     p.transcript.restore(kept.recorded, kept.work.get("lines", ()), lambda item_id: _text(p.history.item(item_id)))
     p.out.uplink.restore(kept.work.get("said", ()))
     # Without a socket this is what the next one is told.
@@ -79,8 +79,8 @@ def _calls(p: Parts, kept: Kept, agents: Mapping[str, AgentSpec]) -> None:
     p.calls.batches.settle()
 
 
-def _closed(item: dict[str, Any]) -> dict[str, Any]:
-    """An item of which no more will come."""
+def closed(item: dict[str, Any]) -> dict[str, Any]:
+    """An item of the history, of which no more will come."""
     if item["type"] == "message" and item.get("status") == "in_progress":
         return {**item, "status": "incomplete"}
     return item

@@ -95,6 +95,11 @@ class NativeFace(SessionFace):
         self.recorded.last = seq
         self._input.inherit(muted=muted, done=done)
 
+    def inherit_end(self, history: Sequence[Mapping[str, Any]], reason: str) -> None:
+        """The session that is inherited has ended: those who come are told how."""
+        self._history = history
+        self.close(NORMAL, reason)
+
     def knows(self, token: str) -> bool:
         """Whether `token` is this session's; compared in constant time."""
         return hmac.compare_digest(_digest(token), _digest(self.token))

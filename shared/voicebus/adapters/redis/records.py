@@ -1,4 +1,5 @@
-"""A session's recorded events as Redis has them: the event stream while it is not trimmed, items and calls after that.
+"""A session's recorded events as Redis has them: the event stream while it is not trimmed, after that items,
+calls and the end.
 
 For those who ask late: the owner has the newest events in memory.
 """
@@ -72,6 +73,13 @@ class RedisRecords:
                 seq = event.pop("seq")
                 if after < seq <= upto and seq not in found:
                     found[seq] = (event.pop("at"), EventType(event.pop("type")), event)
+        names = ("status", "seq", "started_at", "ended_at", "end_reason")
+        values = await self._bus.call("HMGET", self._keys.session_state(session), *names)
+        status, last, began, ended_at, reason = (value or "" for value in values)
+        # Nothing is recorded behind a session's end.
+        if status == "ended" and ended_at and after < int(last) <= upto and int(last) not in found:
+            ended = {"reason": reason, "duration_ms": max(0, int(ended_at) - int(began or ended_at))}
+            found[int(last)] = (int(ended_at), EventType.SESSION_ENDED, ended)
 
 
 def _readable(fields: Mapping[str, str]) -> Entry | None:

@@ -19,7 +19,7 @@ from voicebus.contracts.tools import ToolResult
 from voicebus.engine.keeping import WORK, Kept, read_items, read_work, running_calls
 from voicebus.ports import Clock
 
-_FIELDS: Final = ("owner", "epoch", "status", "face", "tenant", "token_hash", "seq", "released")
+_FIELDS: Final = ("owner", "epoch", "status", "face", "tenant", "token_hash", "seq", "released", "ended_at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Standing:
     """A session as whoever wants to take it sees it.
 
     `lives_for_ms`: how long its owner counts as alive still. `released`: it has given the session up. `address` is
-    where it was reached, None where nothing of its heartbeat is left.
+    where it was reached, None where nothing of its heartbeat is left. `ended_at` (ms): 0 where it has not ended.
     """
 
     session: str
@@ -41,6 +41,7 @@ class Standing:
     lives_for_ms: int
     released: bool
     address: str | None
+    ended_at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,18 @@ class RedisTakeover:
             lives_for_ms=left,
             released=released,
             address=address or None,
+            ended_at=int(known["ended_at"] or 0),
         )
+
+    async def read(self, session: str) -> Left | None:
+        """What there is of a session now, whoever owns it; None where there is nothing any more."""
+        keys = self._keys
+        hashes = [keys.session_state(session), keys.session_items(session), keys.session_calls(session)]
+        state, items, calls = [
+            flat if isinstance(flat, Mapping) else dict(zip(flat[::2], flat[1::2], strict=True))
+            for flat in await asyncio.gather(*(self._bus.submit("HGETALL", key) for key in hashes))
+        ]
+        return Left(session, int(state["epoch"]), state, items, calls) if state else None
 
     async def take(self, session: str, epoch: int, *, owner: str | None = None) -> Left | None:
         """Become the owner of a session that was seen at this epoch; None where another one was quicker.

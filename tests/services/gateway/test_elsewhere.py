@@ -1,0 +1,82 @@
+"""Sessions that ended while their client was away, and whose gateway is gone by then: how they ended is still told."""
+
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+import redis.asyncio as aioredis
+
+import voicebus
+from services.gateway.clients import TestClient, native
+from services.gateway.conftest import Gateways
+from services.gateway.test_resuming import lost, records
+from support.cutting_proxy import cutting_proxy
+from support.waiting import wait_until
+from voicebus.contracts.streams import Keys
+from voicebus.engine.inputs import End
+from voicebus_services.gateway.wiring import Gateway
+
+
+@pytest.fixture
+async def bus(redis_url: str) -> Any:
+    async with aioredis.from_url(redis_url, decode_responses=True) as connection:
+        yield connection
+
+
+async def ended(gateway: Gateway, session: str) -> None:
+    """Have a session end whose client is away."""
+    face = gateway.sessions.find(session)
+    assert face is not None
+    face.live().feed(End("ended"))
+    await wait_until(lambda: not list(gateway.sessions), description="the session's end")
+
+
+async def told(gateway: Gateway, first: TestClient, seq: int, token: str | None = None) -> TestClient:
+    started = first.seen[0]
+    query = f"?session={started['session']}&token={token or started['token']}&seq={seq}"
+    async with native(gateway, query) as client:
+        client.seen.append({"type": "closed", "code": await client.closed()})
+    return client
+
+
+@pytest.mark.parametrize("trimmed", [False, True])
+async def test_who_comes_after_the_end_of_session_and_gateway_hears_the_rest_and_the_end(
+    gateways: Gateways, bus: Any, stream_prefix: str, trimmed: bool
+) -> None:
+    keys = Keys(stream_prefix)
+    async with gateways() as other:
+        async with gateways() as gone, lost(gone, "[[say: Good morning]]") as first:
+            session = first.seen[0]["session"]
+            await ended(gone, session)
+        if trimmed:
+            await bus.delete(keys.events(keys.event_shard(session)))
+        client = await told(other, first, 2)
+        end = client.seen[-2]
+        assert client.types[:2] == ["session_resumed", "history_updated"]
+        assert client.seen[0]["from_seq"] == 2
+        assert [item["role"] for item in client.seen[1]["history"]] == ["user", "assistant"]
+        assert ("item_recorded" in client.types, "transcript_gap" in client.types) == (True, trimmed)
+        assert (end["type"], end["reason"], client.seen[-1]["code"]) == ("session_ended", "ended", 1000)
+        assert end["duration_ms"] > 0
+        if not trimmed:
+            assert [seq for seq, _ in records(client)] == list(range(3, end["seq"] + 1))
+        # Neither the wrong token nor the right one too late.
+        assert (await told(other, first, 2, token="guessed")).seen[-1]["code"] == 1008
+        state = keys.session_state(session)
+        await bus.hset(state, "ended_at", int(await bus.hget(state, "ended_at")) - 61_000)
+        assert (await told(other, first, 2)).seen[-1]["code"] == 4404
+
+
+async def test_a_client_of_ours_reads_how_its_session_ended_meanwhile(gateways: Gateways) -> None:
+    async with AsyncExitStack() as stack:
+        other = await stack.enter_async_context(gateways())
+        async with gateways() as gone:
+            way = await stack.enter_async_context(cutting_proxy(gone.port))
+            session = await stack.enter_async_context(voicebus.connect(f"http://127.0.0.1:{way.port}"))
+            way.refuses = True
+            way.cut()
+            await ended(gone, session.id)
+        way.target, way.refuses = other.port, False
+        kinds = [event.type async for event in session]
+        assert session.end_reason == "ended"
+        assert kinds[0] == "history_updated"
