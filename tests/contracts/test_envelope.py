@@ -59,6 +59,7 @@ EXAMPLES: list[Message] = [
     journal.ModelReconnecting(cause="lost", attempt=1),
     journal.ModelReconnected(attempt=1),
     journal.TranscriptGap(first=3, last=4),
+    commands.Resend.model_validate({"from": 3, "to": 4}),
     journal.SessionEnded(reason="hangup", duration_ms=1),
 ]  # fmt: skip
 

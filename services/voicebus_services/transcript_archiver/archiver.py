@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections.abc import Callable
 from typing import Final
 
 from voicebus.adapters.database.store import TranscriptStore
@@ -26,10 +27,21 @@ _FIRST: Final = "0-0"
 
 
 class Archiver:
-    """`run` until the stop event; health conditions `redis` and `database` are its to keep."""
+    """`run` until the stop event; health conditions `redis` and `database` are its to keep.
+
+    `on_refused` hears of each event, by session and seq, that went to the dead letters.
+    """
 
     def __init__(
-        self, bus: RedisConnection, keys: Keys, store: TranscriptStore, clock: Clock, health: Health, *, me: str
+        self,
+        bus: RedisConnection,
+        keys: Keys,
+        store: TranscriptStore,
+        clock: Clock,
+        health: Health,
+        *,
+        me: str,
+        on_refused: Callable[[str, int], None],
     ) -> None:
         self._bus = bus
         self._keys = keys
@@ -37,7 +49,7 @@ class Archiver:
         self._health = health
         self._leases = ShardLeases(bus, keys, me)
         self._shards = EventShards(bus, keys, me)
-        self._writer = BatchWriter(store, self._shards, clock)
+        self._writer = BatchWriter(store, self._shards, clock, on_refused=on_refused)
         self._readers: dict[int, asyncio.Task[None]] = {}
         self._leaving: set[int] = set()
         self._stopping = False

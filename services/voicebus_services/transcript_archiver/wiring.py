@@ -21,6 +21,7 @@ from voicebus_services.settings import ArchiverSettings
 from voicebus_services.transcript_archiver.abandoned import Abandoned
 from voicebus_services.transcript_archiver.app import create_app
 from voicebus_services.transcript_archiver.archiver import Archiver
+from voicebus_services.transcript_archiver.gaps import Gaps
 from voicebus_services.transcript_archiver.shards import SERVICE
 
 log = get_logger(__name__)
@@ -47,7 +48,8 @@ async def serve(settings: ArchiverSettings, *, ready: Callable[[int], None] | No
             clock = RedisClock(bus)
             await clock.synchronise()
             me = new_incarnation()
-            archiver = Archiver(bus, keys, store, clock, health, me=me)
+            gaps = Gaps(store, bus, keys, clock, lambda: archiver.shards)
+            archiver = Archiver(bus, keys, store, clock, health, me=me, on_refused=gaps.refused)
             journal = RedisJournal(bus, clock, keys, owner=me, on_stale=_came_back, service=SERVICE)
             abandoned = Abandoned(
                 store,
@@ -67,6 +69,7 @@ async def serve(settings: ArchiverSettings, *, ready: Callable[[int], None] | No
                     tasks.create_task(clock.keep(), name="clock"),
                     tasks.create_task(journal.run(), name="journal"),
                     tasks.create_task(abandoned.run(), name="abandoned"),
+                    tasks.create_task(gaps.run(), name="gaps"),
                     tasks.create_task(keep_pinned(bus, keys), name="configuration"),
                 ]
                 if ready is not None:

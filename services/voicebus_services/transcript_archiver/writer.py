@@ -1,47 +1,71 @@
-"""From stream entries to committed transcripts: one task that batches what all shards bring, and acknowledges it.
+"""From stream entries to committed transcripts: one task that batches what all shards bring.
 
 The order is the promise: commit, then acknowledge. What cannot be understood or stored goes to the dead letters and
-holds nobody up; a database that is away holds everybody up, and nothing is acknowledged.
+holds nobody up; a database that is away holds everybody up, and nothing is acknowledged. Readers decode and acknowledge
+while the batch of others is written, so that neither the database nor this process waits for the other.
 """
 
 import asyncio
 import random
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, NamedTuple
 
 from voicebus.adapters.database.lines import RecordedEvent
 from voicebus.adapters.database.store import TranscriptStore
 from voicebus.contracts.envelope import Entry
-from voicebus.errors import BusError, ContractError, StoreError
+from voicebus.errors import ContractError, StoreError
 from voicebus.ports import Clock
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
-from voicebus_services.transcript_archiver.shards import BATCH, EventShards, StreamEntry
+from voicebus_services.transcript_archiver.shards import EventShards, StreamEntry
 
 log = get_logger(__name__)
 
 LINGER_S: Final = 0.05
 """How long the first entry of a batch waits for others: a commit costs as much for one as for many."""
+BATCH: Final = 2_000
+"""Events of one transaction, about: a reader's are never split."""
 
+_SEQ_DIGITS: Final = 10
 _RETRY_FIRST_S: Final = 0.1
 _RETRY_MOST_S: Final = 2.0
 
 
-class _Delivered:
-    """What one shard brought, and its reader who waits."""
+class _Refused(NamedTuple):
+    entry: StreamEntry
+    why: ContractError
 
-    def __init__(self, entries: Sequence[StreamEntry]) -> None:
-        self.entries = entries
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+class _Delivered:
+    """What one shard brought and can be read, and its reader, who waits for what the database refuses of it."""
+
+    def __init__(self, events: Sequence[tuple[StreamEntry, RecordedEvent]]) -> None:
+        self.events = events
+        self.done: asyncio.Future[list[_Refused]] = asyncio.get_running_loop().create_future()
+
+
+def read_event(fields: Mapping[str, str]) -> RecordedEvent:
+    """What an entry says. Everything that is stored comes through here, and nothing is stored that did not.
+
+    Raises:
+        ContractError: it cannot be read; dead-letter it.
+    """
+    return RecordedEvent.of(Entry.parse(fields))
 
 
 class BatchWriter:
-    """`run` as a task; `archive` from the readers. `stalled` tells that the database refuses or is away."""
+    """`run` as a task; `archive` from the readers. `stalled` tells that the database refuses or is away.
 
-    def __init__(self, store: TranscriptStore, shards: EventShards, clock: Clock) -> None:
+    `on_refused` hears of each event, by session and seq, that went to the dead letters.
+    """
+
+    def __init__(
+        self, store: TranscriptStore, shards: EventShards, clock: Clock, *, on_refused: Callable[[str, int], None]
+    ) -> None:
         self._store = store
         self._shards = shards
         self._clock = clock
+        self._on_refused = on_refused
         # Bounded by the readers: each waits for its entries before it brings more.
         self._queue: asyncio.Queue[_Delivered] = asyncio.Queue()
         self.stalled = False
@@ -52,69 +76,66 @@ class BatchWriter:
         Raises:
             BusError: they could not be acknowledged or moved to the dead letters; take them over again.
         """
-        delivered = _Delivered(entries)
-        await self._queue.put(delivered)
-        await delivered.done
+        events: list[tuple[StreamEntry, RecordedEvent]] = []
+        refused: list[_Refused] = []
+        for entry in entries:
+            try:
+                events.append((entry, read_event(entry.fields)))
+            except ContractError as error:
+                refused.append(_Refused(entry, error))
+        if events:
+            delivered = _Delivered(events)
+            await self._queue.put(delivered)
+            refused += await delivered.done
+        for entry, why in refused:
+            await self._bury(entry, why)
+        await self._shards.acknowledge(entries)
+
+    async def _bury(self, entry: StreamEntry, why: ContractError) -> None:
+        log.warning("entry moved to the dead letters", entry=entry.id, shard=entry.shard, reason=why.reason)
+        await self._shards.dead_letter(entry, reason=why.reason, error=str(why))
+        session, seq = entry.fields.get("session", ""), entry.fields.get("seq", "")
+        if session and seq.isdecimal() and len(seq) <= _SEQ_DIGITS:
+            self._on_refused(session, int(seq))
 
     async def run(self) -> None:
         """Write until cancelled. A batch cut off by that was not acknowledged and will be delivered again."""
         while True:
             batch = await self._collect()
             try:
-                await self._archive([entry for delivered in batch for entry in delivered.entries])
-            except BusError as error:
-                for delivered in batch:
-                    if not delivered.done.done():
-                        delivered.done.set_exception(error)
-            else:
-                for delivered in batch:
-                    if not delivered.done.done():
-                        delivered.done.set_result(None)
+                await self._store_all([event for delivered in batch for _, event in delivered.events])
+                refused = {}
+            except ContractError:
+                refused = {id(delivered): await self._store_singly(delivered.events) for delivered in batch}
+            for delivered in batch:
+                if not delivered.done.done():
+                    delivered.done.set_result(refused.get(id(delivered), []))
 
     async def _collect(self) -> list[_Delivered]:
         batch = [await self._queue.get()]
         try:
             async with asyncio.timeout(LINGER_S):
-                while sum(len(delivered.entries) for delivered in batch) < BATCH:
+                while sum(len(delivered.events) for delivered in batch) < BATCH:
                     batch.append(await self._queue.get())
         except TimeoutError:
             pass
         return batch
 
-    async def _archive(self, entries: Sequence[StreamEntry]) -> None:
-        events: list[tuple[StreamEntry, RecordedEvent]] = []
-        refused: list[tuple[StreamEntry, ContractError]] = []
-        for entry in entries:
-            try:
-                events.append((entry, RecordedEvent.of(Entry.parse(entry.fields))))
-            except ContractError as error:
-                refused.append((entry, error))
-        try:
-            await self._store_all([event for _, event in events])
-        except ContractError:
-            refused += await self._store_singly(events)
-        for entry, why in refused:
-            log.warning("entry moved to the dead letters", entry=entry.id, shard=entry.shard, reason=why.reason)
-            await self._shards.dead_letter(entry, reason=why.reason, error=str(why))
-        await self._shards.acknowledge(entries)
-
-    async def _store_singly(
-        self, events: Sequence[tuple[StreamEntry, RecordedEvent]]
-    ) -> list[tuple[StreamEntry, ContractError]]:
+    async def _store_singly(self, events: Sequence[tuple[StreamEntry, RecordedEvent]]) -> list[_Refused]:
         """The database refuses something of a batch: find out what, and keep the rest."""
         refused = []
         for entry, event in events:
             try:
                 await self._store_all([event])
             except ContractError as error:
-                refused.append((entry, error))
+                refused.append(_Refused(entry, error))
         return refused
 
     async def _store_all(self, events: Sequence[RecordedEvent]) -> None:
         delay = _RETRY_FIRST_S
         while True:
             try:
-                written = await self._store.write(events)
+                await self._store.write(events)
             except StoreError as error:
                 if not self.stalled:
                     log.warning("transcripts cannot be written; trying again until they can", error=str(error))
@@ -129,6 +150,3 @@ class BatchWriter:
         now = self._clock.at_ms()
         for event in events:
             metrics.TRANSCRIPT_WRITE_LAG.observe(max(0, now - event.at) / 1000)
-        for session, count in written.missing.items():
-            metrics.TRANSCRIPT_GAPS.inc(count)
-            log.warning("recorded events are missing from an ended session", session=session, missing=count)

@@ -108,7 +108,7 @@ _OPERATIONS: Final[Sequence[tuple[str, str, str, tuple[str, ...], str]]] = (
 
 def asyncapi() -> dict[str, Any]:
     """The document, as JSON values."""
-    models: list[type[Message]] = [*dict.fromkeys(_TYPES.values()), tools.ToolRegistration]
+    models: list[type[Message]] = [*dict.fromkeys(_TYPES.values()), tools.ToolRegistration, commands.Resend]
     _, made = models_json_schema(
         [(model, "validation") for model in models],
         ref_template=_SCHEMAS + "{model}",

@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar, Final
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from voicebus.contracts.envelope import Message
 from voicebus.contracts.journal import DecidedBy
@@ -28,6 +28,19 @@ class SessionCommand(Message):
     @property
     def arguments(self) -> dict[str, Any]:
         return dict(self.model_extra or {})
+
+
+RESEND: Final = "resend"
+"""The archiver's command to a session's owner, beside those of the native face; its arguments are `Resend`."""
+
+
+class Resend(Message):
+    """Append the recorded events of [`from`, `to`] to the event stream again: they are missing in the archive."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="ignore", serialize_by_alias=True)
+
+    first: int = Field(alias="from", ge=1)
+    last: int = Field(alias="to", ge=1)
 
 
 class CommandFailure(Message):

@@ -169,7 +169,7 @@ async def test_an_open_session_is_active_and_a_crashed_one_interrupted(store: Tr
 async def test_missing_seqs_show_as_gaps_and_close_when_they_arrive(store: TranscriptStore) -> None:
     events = recorded(*conversation("s1"))
     written = await store.write([event for event in events if event.seq in (3, 4, 8)])
-    assert written == Written(3, {"s1": 5})
+    assert written == Written(3, frozenset({"s1"}))
     transcript = await read(store, "s1")
     assert transcript.gaps == [(1, 2), (5, 7)]
     assert (transcript.last_seq, transcript.agent) == (8, None)

@@ -216,3 +216,29 @@ async def test_an_odd_record_among_calls_that_are_claimed_together_harms_none_of
     ] * 3
     assert isinstance(replies[2], BusError)
     await bus.call("DEL", *calls)
+
+
+async def test_the_archivers_wish_for_events_goes_to_the_journal_and_to_no_session(
+    bus: RedisConnection, clock: RedisClock, keys: Keys
+) -> None:
+    wished: list[tuple[str, int, int]] = []
+
+    async def resend(session: str, first: int, last: int) -> int:
+        wished.append((session, first, last))
+        return last - first + 1
+
+    inbox = RedisInbox(bus, keys, "g1", on_resend=resend)
+
+    async def put(**span: int) -> None:
+        data = {"command_id": f"c{len(wished)}{span}", "command": "resend", **span}
+        entry = Entry(id=f"m{span}", type="session.command", session="s1", epoch=1, at=clock.at_ms(), data=data)
+        await bus.call("XADD", inbox.stream, "*", *[part for pair in entry.fields().items() for part in pair])
+
+    async with running(inbox.run()):
+        await put(**{"from": 3, "to": 5})
+        await put(**{"from": 0, "to": 5})
+        await put(**{"from": 7, "to": 7})
+        await wait_until(lambda: len(wished) == 2, description="both to be read")
+    assert wished == [("s1", 3, 5), ("s1", 7, 7)]
+    (letter,) = await bus.call("XRANGE", keys.dead("inbox"), "-", "+")
+    assert letter[1]["reason"] == "malformed"

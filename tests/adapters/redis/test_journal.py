@@ -68,6 +68,27 @@ async def test_events_and_the_state_they_change_arrive_together(
     assert json.loads(items["i2"])["text"] == "hello"
 
 
+async def test_what_the_archive_misses_is_sent_again_as_it_was_by_the_owner_alone(
+    bus: RedisConnection, clock: RedisClock, keys: Keys
+) -> None:
+    journal = new_journal(bus, clock, keys)
+    async with running(journal.run()):
+        session = SessionRef("s1", await journal.open("s1", state={}))
+        for seq in (1, 2, 3, 4):
+            journal.append(session, item(seq), 1000 + seq)
+        await journal.drain(5)
+        assert await journal.resend("s1", 2, 3) == 2
+        assert await journal.resend("s1", 9, 12) == await journal.resend("of another", 1, 2) == 0
+        written = await entries(bus, keys, "s1")
+        assert [entry.seq for entry in written] == [1, 2, 3, 4, 2, 3]
+        assert written[4:] == written[1:3]
+        assert await bus.call("HGET", keys.session_state("s1"), "seq") == "4"
+        await new_journal(bus, clock, keys, owner="g2").open("s1", state={})
+        assert await journal.resend("s1", 2, 3) == 0, "a stale owner writes nothing"
+        journal.disown("s1")
+        await journal.close(session)
+
+
 async def test_a_change_that_no_event_brings_is_written_too_by_the_owner_alone(
     bus: RedisConnection, clock: RedisClock, keys: Keys
 ) -> None:

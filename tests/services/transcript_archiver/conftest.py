@@ -19,6 +19,7 @@ from voicebus.contracts.envelope import Entry
 from voicebus.contracts.streams import ARCHIVER_GROUP, Keys
 from voicebus.telemetry.health import Health
 from voicebus_services.transcript_archiver.archiver import Archiver
+from voicebus_services.transcript_archiver.gaps import Gaps
 
 
 @dataclass
@@ -111,14 +112,19 @@ async def _archiving(url: str, keys: Keys, store: TranscriptStore, name: str, dr
     async with await connect(url) as connection:
         await register_event_group(connection, keys, ARCHIVER_GROUP)
         health = Health("redis", "database")
-        archiver = Archiver(connection, keys, store, RedisClock(connection), health, me=name)
+        clock = RedisClock(connection)
+        gaps = Gaps(store, connection, keys, clock, lambda: archiver.shards)
+        archiver = Archiver(connection, keys, store, clock, health, me=name, on_refused=gaps.refused)
         stop = asyncio.Event()
         running = Running(
             archiver, health, stop, asyncio.create_task(archiver.run(stop, drain_s=drain_s), name=f"archiver-{name}")
         )
+        filling = asyncio.create_task(gaps.run(), name=f"gaps-{name}")
         try:
             yield running
         finally:
+            filling.cancel()
+            await asyncio.gather(filling, return_exceptions=True)
             await running.kill()
 
 

@@ -5,15 +5,24 @@ this process, of binding each value. SQLite takes the rows one by one.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Column, Connection, Table, bindparam, case, func, select
+from sqlalchemy import Column, Connection, Table, and_, bindparam, case, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from voicebus.adapters.database.lines import AGENT_EVENTS, ITEM_FIELDS, RecordedEvent, Row, agents_of, merge_sessions
-from voicebus.adapters.database.schema import USAGE, events, items, month_of, sessions, turns
+from voicebus.adapters.database.lines import (
+    AGENT_EVENTS,
+    COUNTED,
+    ITEM_FIELDS,
+    RecordedEvent,
+    Row,
+    agents_of,
+    merge_sessions,
+)
+from voicebus.adapters.database.schema import events, gaps, items, month_of, sessions, turns
+from voicebus.contracts.journal import EventType
 
 _INSERTS: Final[Mapping[str, Callable[[Table], Any]]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 _encode: Final = msgspec.json.Encoder().encode
@@ -21,10 +30,10 @@ _encode: Final = msgspec.json.Encoder().encode
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a write did: how many events were new, and of sessions that ended with it, how many events are missing."""
+    """What a write did: how many events were new, and in which sessions events below the newest one are missing."""
 
     new: int
-    missing: Mapping[str, int] = field(default_factory=dict)
+    gaps: frozenset[str] = frozenset()
 
 
 class Ingest:
@@ -35,8 +44,8 @@ class Ingest:
         self._insert = _INSERTS[dialect]
         self._new_sessions = self._rows(sessions, ("session", "month", "status", "started_at", "last_seq"))
         self._new_sessions = self._new_sessions.on_conflict_do_nothing()
-        self._events = self._rows(events, [column.name for column in events.c]).on_conflict_do_nothing()
-        self._events = self._events.returning(events.c.session, events.c.seq)
+        self._events = self._unless_known(self._rows(events, [column.name for column in events.c]))
+        self._gaps = self._rows(gaps, ("session",)).on_conflict_do_nothing()
         self._items = self._merging_items(self._rows(items, [column.name for column in items.c]))
         self._turns = self._rows(turns, [column.name for column in turns.c if column.name != "cost"])
         self._sessions = self._merging_sessions(
@@ -48,28 +57,34 @@ class Ingest:
         if not batch:
             return Written(0)
         # Sorted: two writers lock in the same order, and a line's later event comes later.
-        ordered = sorted(batch, key=lambda event: (event.session, event.seq))
-        months = self._months(connection, ordered)
+        ordered = sorted(batch, key=_key)
+        months, given_up = self._known(connection, ordered)
         rows = [{**event.event_row(), "month": months[event.session]} for event in ordered]
-        stored = {(row.session, row.seq) for row in self._execute(connection, self._events, rows)}
+        stored = {(row.session, row.seq) for row in self._execute(connection, self._events, _once(rows))}
         if not stored:
             return Written(0)
-        new = list({(event.session, event.seq): event for event in ordered if _key(event) in stored}.values())
+        new = list({_key(event): event for event in ordered if _key(event) in stored}.values())
         self._execute(connection, self._items, _merged_items(_dated(months, (event.item_row() for event in new))))
         self._execute(connection, self._turns, _dated(months, (event.turn_row() for event in new)))
-        told = merge_sessions({**event.session_row(), "month": months[event.session]} for event in new)
-        self._execute(connection, self._sessions, told)
+        told = merge_sessions(given_up.mended(_dated(months, (event.session_row() for event in new))))
+        behind = frozenset(
+            row.session
+            for row in self._execute(connection, self._sessions, told)
+            if row.last_seq > row.stored + row.lost
+        )
+        self._execute(connection, self._gaps, [{"session": session} for session in sorted(behind)])
         self._tell_agents(connection, {event.session for event in new if event.type in AGENT_EVENTS}, months)
-        return Written(len(stored), _missing(connection, [row["session"] for row in told if row["ended_at"]]))
+        return Written(len(stored), behind)
 
-    def _months(self, connection: Connection, ordered: Sequence[RecordedEvent]) -> dict[str, int]:
-        """The sessions of a batch with their months; makes those that are not there yet."""
+    def _known(self, connection: Connection, ordered: Sequence[RecordedEvent]) -> tuple[dict[str, int], "_GivenUp"]:
+        """The months of a batch's sessions, made where they are not there yet, and what was given up of them."""
         first: dict[str, int] = {}
         for event in ordered:
             first.setdefault(event.session, event.at)
         names = list(first)
-        known = select(sessions.c.session, sessions.c.month).where(sessions.c.session.in_(names))
-        months = {row.session: row.month for row in connection.execute(known)}
+        known = select(sessions.c.session, sessions.c.month, sessions.c.lost)
+        found = connection.execute(known.where(sessions.c.session.in_(names))).all()
+        months = {row.session: row.month for row in found}
         missing = [name for name in names if name not in months]
         if missing:
             rows = [
@@ -78,9 +93,10 @@ class Ingest:
                 for name in missing
             ]  # fmt: skip
             self._execute(connection, self._new_sessions, rows)
-            known = select(sessions.c.session, sessions.c.month).where(sessions.c.session.in_(missing))
-            months |= {row.session: row.month for row in connection.execute(known)}
-        return months
+            months |= {
+                row.session: row.month for row in connection.execute(known.where(sessions.c.session.in_(missing)))
+            }
+        return months, _GivenUp.of(connection, [row.session for row in found if row.lost])
 
     def _tell_agents(self, connection: Connection, names: set[str], months: Mapping[str, int]) -> None:
         """Work out anew which agents these sessions went through: events may arrive in any order."""
@@ -141,13 +157,57 @@ class Ingest:
                 "started_at": case((new.started_at < old.started_at, new.started_at), else_=old.started_at),
                 "last_seq": case((new.last_seq > old.last_seq, new.last_seq), else_=old.last_seq),
                 **{name: case((ends, new[name]), else_=old[name]) for name in ("status", "ended_at", "end_reason")},
-                **{name: old[name] + new[name] for name in ("turns", *USAGE)},
+                **{name: old[name] + new[name] for name in COUNTED},
             },
-        )
+        ).returning(old.session, old.last_seq, old.stored, old.lost)
+
+    @staticmethod
+    def _unless_known(insert: Any) -> Any:
+        """What is stored stays, but for the mark of a gap: what was missing there has arrived after all."""
+        old, new = events.c, insert.excluded
+        return insert.on_conflict_do_update(
+            index_elements=[old.session, old.seq, old.month],
+            set_={name: new[name] for name in ("type", "at", "data")},
+            where=and_(old.type == EventType.TRANSCRIPT_GAP, new.type != EventType.TRANSCRIPT_GAP),
+        ).returning(old.session, old.seq)
+
+
+class _GivenUp:
+    """The gaps of some sessions that were given up: ranges of `seq`. Nearly always there are none."""
+
+    def __init__(self, ranges: Mapping[str, Sequence[tuple[int, int]]]) -> None:
+        self._ranges = ranges
+
+    @classmethod
+    def of(cls, connection: Connection, names: Sequence[str]) -> "_GivenUp":
+        ranges: dict[str, list[tuple[int, int]]] = {}
+        if names:
+            marks = select(events.c.session, events.c.seq, events.c.data).where(
+                events.c.session.in_(names), events.c.type == EventType.TRANSCRIPT_GAP
+            )
+            for row in connection.execute(marks):
+                if row.seq == row.data["first"]:
+                    ranges.setdefault(row.session, []).append((row.seq, row.data["last"]))
+        return cls(ranges)
+
+    def mended(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """Rows of sessions for their new events, counted rightly where one was given up before."""
+        for row in rows if self._ranges else ():
+            for first, last in self._ranges.get(row["session"], ()):
+                if row["last_seq"] == first:  # it has taken the mark's place, and the rest of the gap is open again
+                    row["stored"], row["lost"] = 0, first - last
+                elif first < row["last_seq"] <= last:
+                    row["lost"] -= 1
+        return rows
 
 
 def _key(event: RecordedEvent) -> tuple[str, int]:
     return event.session, event.seq
+
+
+def _once(rows: Iterable[Row]) -> list[Row]:
+    """One row per event: one statement may touch a row once."""
+    return list({(row["session"], row["seq"]): row for row in rows}.values())
 
 
 def _dated(months: Mapping[str, int], rows: Iterable[Row | None]) -> list[Row]:
@@ -163,15 +223,3 @@ def _merged_items(rows: Iterable[Row]) -> list[Row]:
             known["revised_seq"] = row["revised_seq"]
             known |= {name: row[name] for name in ITEM_FIELDS if row[name] is not None}
     return list(merged.values())
-
-
-def _missing(connection: Connection, ended: Sequence[str]) -> dict[str, int]:
-    if not ended:
-        return {}
-    count = (
-        select(sessions.c.session, (sessions.c.last_seq - func.count(events.c.seq)).label("missing"))
-        .join(events)
-        .where(sessions.c.session.in_(ended))
-        .group_by(sessions.c.session, sessions.c.last_seq)
-    )
-    return {row.session: row.missing for row in connection.execute(count) if row.missing}

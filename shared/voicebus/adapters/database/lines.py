@@ -25,6 +25,7 @@ from voicebus.contracts.journal import (
     ToolApprovalRequired,
     ToolEnd,
     ToolStart,
+    TranscriptGap,
     TurnEnded,
 )
 from voicebus.errors import ContractError
@@ -39,6 +40,9 @@ _MODELS: Final[Mapping[str, type[Message]]] = {name.value: model for name, model
 
 AGENT_EVENTS: Final = (EventType.SESSION_STARTED, EventType.SESSION_RESUMED, EventType.HANDOFF)
 """The events that tell which agent a session is with."""
+
+COUNTED: Final = ("stored", "lost", "turns", *USAGE)
+"""Columns of sessions to which each event adds."""
 
 ITEM_FIELDS: Final = (
     "type", "role", "agent", "item_id", "text", "heard_text", "truncated", "start_ms", "end_ms", "tool", "call_id",
@@ -95,6 +99,8 @@ class RecordedEvent:
             "ended_at": None,
             "end_reason": None,
             "last_seq": self.seq,
+            "stored": 1,
+            "lost": 0,
             "turns": 0,
             **dict.fromkeys(USAGE, 0),
         }
@@ -103,6 +109,9 @@ class RecordedEvent:
             row["tenant"] = self.event.tenant
             if isinstance(self.event, SessionStarted):
                 row |= {"model": self.event.model, "face": self.event.face}
+        elif isinstance(self.event, TranscriptGap):
+            first, last = self.event.first, self.event.last
+            row["lost"] = last - first + 1 - (first <= self.seq <= last)
         elif isinstance(self.event, TurnEnded):
             row |= {"turns": 1, **tokens(self.event.usage)}
         elif isinstance(self.event, SessionEnded):
@@ -181,7 +190,7 @@ def merge_sessions(rows: Iterable[Row]) -> list[Row]:
         for name in ("agent", "tenant", "model", "face"):
             known[name] = known[name] or row[name]
         if known is not row:
-            for name in ("turns", *USAGE):
+            for name in COUNTED:
                 known[name] += row[name]
         if row["ended_at"] is not None:
             known |= {name: row[name] for name in ("status", "ended_at", "end_reason")}

@@ -19,11 +19,14 @@ sessions, one row per session
     status        `active`, `ended`, or `interrupted` (its owner was gone, and nobody came back)
     started_at, ended_at, end_reason
     last_seq      the highest `seq` stored
+    stored, lost  events stored, and events given up as lost; together `last_seq`, but for a gap that is looked into
     turns         model responses that ended; their tokens and cost summed are the columns of `USAGE` and `cost`
     cost          in the currency of the price list; null where no price is known for any of them
 events, one row per recorded event
     session, seq  what makes an event the same event: stored once
-    type, data    as in the contract (`voicebus.contracts.journal`)
+    type, data    as in the contract (`voicebus.contracts.journal`). A `transcript_gap {first, last}` that stands at its
+                  own `first` is the archiver's: these never arrived. What still arrives there replaces it
+gaps, one row per session with a gap that is looked into
 items, one row per line of the transcript
     session, key  what makes two events speak of one line: `call:ID`, `item:ID`, else `event:SEQ`
     seq           the first event of the line, `at` its time
@@ -60,6 +63,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     Float,
+    ForeignKey,
     ForeignKeyConstraint,
     Index,
     Integer,
@@ -119,6 +123,8 @@ sessions: Final = Table(
     Column("ended_at", BigInteger),
     Column("end_reason", Text),
     Column("last_seq", Integer, nullable=False),
+    Column("stored", Integer, nullable=False, server_default="0"),
+    Column("lost", Integer, nullable=False, server_default="0"),
     Column("turns", Integer, nullable=False, server_default="0"),
     *_usage(),
     Column("cost", Float),
@@ -140,6 +146,12 @@ events: Final = _of_a_session(
     Column("at", BigInteger, nullable=False),
     Column("data", JSON, nullable=False),
     PrimaryKeyConstraint("session", "seq", "month"),
+)
+
+gaps: Final = Table(
+    "gaps",
+    metadata,
+    Column("session", String(SESSION_CHARS), ForeignKey("sessions.session", ondelete="CASCADE"), primary_key=True),
 )
 
 items: Final = _of_a_session(

@@ -31,11 +31,12 @@ from voicebus.adapters.database.connection import (
     searching,
     writing,
 )
+from voicebus.adapters.database.gaps import Range, missing, settle, with_gaps
 from voicebus.adapters.database.ingest import Ingest, Written
 from voicebus.adapters.database.lines import RecordedEvent
 from voicebus.adapters.database.schema import events, items, sessions
 from voicebus.adapters.database.transcripts import Item, Transcript, TranscriptSummary, in_conversation_order
-from voicebus.contracts.journal import LOCAL_TENANT
+from voicebus.contracts.journal import LOCAL_TENANT, EventType
 
 T = TypeVar("T")
 Transaction = Callable[[Engine], AbstractContextManager[Connection]]
@@ -130,6 +131,18 @@ class TranscriptStore:
         query = query.order_by(sessions.c.started_at.desc()).limit(MAX_UNFINISHED)
         return await self._run(lambda connection: list(connection.execute(query).scalars()))
 
+    async def with_gaps(self) -> list[str]:
+        """Sessions of which events are missing that nobody has given up yet; at most `MAX_SESSIONS`."""
+        return await self._run(with_gaps)
+
+    async def missing(self, session: str) -> list[Range]:
+        """The ranges of `seq` that are missing there and not given up; at most `MAX_RANGES`."""
+        return await self._run(lambda connection: missing(connection, session))
+
+    async def settle(self, session: str) -> None:
+        """Nothing more is to be looked into of this session's gaps, until another one comes."""
+        await self._run(lambda connection: settle(connection, session), writing)
+
     async def _run(self, work: Callable[[Connection], T], transaction: Transaction = reading) -> T:
         def run() -> T:
             with mapped_errors(self._where), transaction(self._engine) as connection:
@@ -182,7 +195,8 @@ def _transcript(connection: Connection, session: str, tenant: str) -> Transcript
     if row is None:
         return None
     previous = func.lag(events.c.seq, 1, 0).over(order_by=events.c.seq).label("previous")
-    seqs = select(events.c.seq, previous).where(events.c.session == session).subquery()
+    arrived = and_(events.c.session == session, events.c.type != EventType.TRANSCRIPT_GAP)
+    seqs = select(events.c.seq, previous).where(arrived).subquery()
     gaps = select(seqs.c.previous + 1, seqs.c.seq - 1).where(seqs.c.seq > seqs.c.previous + 1).order_by(seqs.c.seq)
     lines = connection.execute(select(items).where(items.c.session == session)).mappings()
     return Transcript(

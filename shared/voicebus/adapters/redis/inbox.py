@@ -5,7 +5,7 @@ with publish/subscribe.
 import asyncio
 import functools
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from voicebus.adapters.redis.client import RedisConnection
@@ -14,7 +14,7 @@ from voicebus.adapters.redis.config import keep_pinned
 from voicebus.adapters.redis.dead_letters import write_dead_letter
 from voicebus.adapters.redis.references import whole
 from voicebus.adapters.redis.tail import StreamTail
-from voicebus.contracts.commands import SESSION_ANSWER, SESSION_COMMAND, SESSION_TAKEN
+from voicebus.contracts.commands import RESEND, SESSION_ANSWER, SESSION_COMMAND, SESSION_TAKEN, Resend
 from voicebus.contracts.envelope import Entry
 from voicebus.contracts.streams import INBOX_QUEUE, INBOX_TTL_S, Keys
 from voicebus.errors import CommandRefusedError, ContractError
@@ -32,9 +32,9 @@ _REMEMBERED: Final = 10_000
 class RedisInbox:
     """Implements `voicebus.ports.Inbox`. Run `run` as a task of the gateway.
 
-    `commands` gives and gets the answers to commands; `on_taken` hears that another gateway has taken a session over.
-    `on_reachable` hears whether the last read reached Redis, for
-    readiness.
+    `commands` gives and gets the answers to commands; `on_taken` hears that another gateway has taken a session over;
+    `on_resend(session, first, last)` that the archive misses events. `on_reachable` hears whether the last read reached
+    Redis, for readiness.
     """
 
     def __init__(
@@ -46,6 +46,7 @@ class RedisInbox:
         service: str = "gateway",
         commands: RedisCommands | None = None,
         on_taken: Callable[[Entry], None] | None = None,
+        on_resend: Callable[[str, int, int], Awaitable[int]] | None = None,
         on_reachable: Callable[[bool], None] | None = None,
     ) -> None:
         self.stream: str = keys.inbox(gateway)
@@ -55,6 +56,7 @@ class RedisInbox:
         self._service = service
         self._commands = commands
         self._on_taken = on_taken
+        self._on_resend = on_resend
         self._tail = StreamTail(
             bus, self.stream, self._route, ttl_s=INBOX_TTL_S, service=service, on_reachable=on_reachable
         )
@@ -103,7 +105,8 @@ class RedisInbox:
         try:
             if entry.session in self._subscribers:
                 entry = await until_reached(functools.partial(whole, self._bus, self._keys, entry))
-            later = self._deliver(entry)
+            if not await self._resent(entry):
+                later = self._deliver(entry)
         except CommandRefusedError as error:
             refused = error
         except ContractError as error:
@@ -124,6 +127,15 @@ class RedisInbox:
             log.info("command refused", session=entry.session, code=refused.code, why=str(refused))
         if self._commands is not None:
             self._commands.answer(entry, refused)
+
+    async def _resent(self, entry: Entry) -> bool:
+        """Whether this was the archiver's word, which no session needs to hear."""
+        if self._on_resend is None or entry.type != SESSION_COMMAND or entry.data.get("command") != RESEND:
+            return False
+        wanted = Resend.of(entry)
+        count = await until_reached(functools.partial(self._on_resend, entry.session, wanted.first, wanted.last))
+        log.info("events sent again", session=entry.session, first=wanted.first, last=wanted.last, sent=count)
+        return True
 
     def _deliver(self, entry: Entry) -> asyncio.Future[None] | None:
         """Bring an entry to whom it is for; what it comes to, where that takes longer.

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from ulid_transform import ulid_now
 
 from voicebus.adapters.redis.client import RedisConnection
-from voicebus.adapters.redis.scripts import FLUSH, OPEN
+from voicebus.adapters.redis.scripts import FLUSH, OPEN, RESEND
 from voicebus.adapters.redis.session_state import Changes, changes_of
 from voicebus.contracts.envelope import entry_fields
 from voicebus.contracts.journal import LOCAL_TENANT
@@ -234,6 +234,25 @@ class RedisJournal:
         owned.then.append((owned.queued, then))
         self._flush_soon(owned)
         self._wake.set()  # somebody waits for it
+
+    async def resend(self, session: str, first: int, last: int) -> int:
+        """Append events that were written before once more, those of [first, last] that are kept; returns how many.
+
+        Raises:
+            BusError: Redis cannot be reached.
+        """
+        owned = self._sessions.get(session)
+        if owned is None or owned.stale:
+            return 0
+        wanted = [event.fields for event in owned.events if first <= event.seq <= min(last, owned.written)]
+        wanted = wanted[:_MAX_FLUSH]
+        if not wanted:
+            return 0
+        arguments: list[str | int] = [owned.epoch, len(wanted)]
+        for fields in wanted:
+            arguments += [len(fields), *fields]
+        keys = [self._keys.session_state(session), self._keys.events(self._keys.event_shard(session))]
+        return int(await self._bus.script(RESEND, keys, *arguments))
 
     def _flush_soon(self, owned: _Session) -> None:
         if not self._dirty:

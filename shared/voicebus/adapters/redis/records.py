@@ -43,6 +43,16 @@ class RedisRecords:
             await self._from_state(session, after, upto, found)
         return found
 
+    async def kept(self, session: str, after: int, upto: int) -> Mapping[int, tuple[int, EventType, dict[str, Any]]]:
+        """Those of the events above `after` up to `upto` that the session's items and calls still have.
+
+        Raises:
+            BusError: Redis cannot be reached.
+        """
+        found: dict[int, tuple[int, EventType, dict[str, Any]]] = {}
+        await self._from_state(session, after, upto, found)
+        return found
+
     async def _from_stream(
         self, session: str, after: int, upto: int, found: dict[int, tuple[int, EventType, dict[str, Any]]]
     ) -> None:

@@ -37,6 +37,7 @@ def _load(name: str, *, together: bool = False) -> Script:
 OPEN: Final = _load("open")
 TAKE: Final = _load("take")
 FLUSH: Final = _load("flush")
+RESEND: Final = _load("resend")
 CLAIM: Final = _load("claim", together=True)
 RENEW: Final = _load("renew")
 FINISH: Final = _load("finish", together=True)

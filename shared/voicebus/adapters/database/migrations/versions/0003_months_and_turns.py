@@ -56,6 +56,10 @@ def upgrade() -> None:
         sa.Column("cost", sa.Float),
         key="seq",
     )
+    op.create_table(
+        "gaps",
+        sa.Column("session", sa.String(200), sa.ForeignKey("sessions.session", ondelete="CASCADE"), primary_key=True),
+    )
     months = list(connection.execute(sa.text("SELECT DISTINCT month FROM sessions")).scalars())
     for month in (*months, _this_month()):
         create_partitions(connection, month)
@@ -72,7 +76,9 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     connection = op.get_bind()
+    op.drop_table("gaps")
     op.drop_table("turns")
+    op.execute("DELETE FROM events WHERE type = 'transcript_gap'")
     for name in ("events", "items"):
         _move_away(connection, name)
     for name, columns, key, names in (
@@ -90,7 +96,7 @@ def downgrade() -> None:
         op.drop_table(f"{name}_old")
     op.drop_index("ix_sessions_active", "sessions")
     op.drop_index("ix_sessions_month", "sessions")
-    for column in ("cost", *USAGE, "turns", "face", "model", "agents", "month"):
+    for column in ("cost", *USAGE, "turns", "lost", "stored", "face", "model", "agents", "month"):
         op.drop_column("sessions", column)
 
 
@@ -101,6 +107,8 @@ def _widen_sessions(connection: sa.Connection) -> None:
         sa.Column("agents", sa.JSON),
         sa.Column("model", sa.Text),
         sa.Column("face", sa.String(16)),
+        sa.Column("stored", sa.Integer, nullable=False, server_default="0"),
+        sa.Column("lost", sa.Integer, nullable=False, server_default="0"),
         sa.Column("turns", sa.Integer, nullable=False, server_default="0"),
         *(sa.Column(name, sa.BigInteger, nullable=False, server_default="0") for name in USAGE),
         sa.Column("cost", sa.Float),
@@ -110,6 +118,10 @@ def _widen_sessions(connection: sa.Connection) -> None:
     for row in connection.execute(sa.select(sessions.c.session, sessions.c.started_at)).all():
         month = month_of(row.started_at)
         connection.execute(sa.update(sessions).where(sessions.c.session == row.session).values(month=month))
+    connection.execute(
+        sa.text("UPDATE sessions SET stored = (SELECT count(*) FROM events WHERE events.session = sessions.session)")
+    )
+    connection.execute(sa.text("UPDATE sessions SET lost = last_seq - stored"))
     # `agents` of what was recorded before is unknown but for the first; its tokens were not counted.
     connection.execute(
         sa.text(
