@@ -77,7 +77,9 @@ class ToolDispatch(Protocol):
 class GuardrailDispatch(Protocol):
     """Checks out; verdict entries come back through the inbox. `timeout_ms` becomes the entry's deadline."""
 
-    def check(self, session: SessionRef, check: DispatchCheck, *, timeout_ms: int) -> None: ...
+    def check(self, session: SessionRef, check: DispatchCheck, *, timeout_ms: int) -> str | None:
+        """Send a check; returns why nobody will answer it, None where somebody may."""
+        ...
 
 
 class Journal(Protocol):

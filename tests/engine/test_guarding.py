@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 
 from support.talk import Talk, agent, tool
-from voicebus.contracts.guardrails import GuardrailResult
+from voicebus.contracts.guardrails import GuardrailResult, GuardrailVerdict
 from voicebus.contracts.journal import EventType
 from voicebus.engine.config import GuardrailMode, GuardrailSpec
-from voicebus.engine.inputs import Playback
-from voicebus.engine.outputs import DispatchCheck, ForwardAudio, Ignored
+from voicebus.engine.inputs import CheckRefused, Playback, VerdictArrived
+from voicebus.engine.outputs import DispatchCheck, ForwardAudio, Ignored, Observe
 
 
 def guarded(*guardrails: GuardrailSpec, **config: Any) -> Talk:
@@ -274,6 +274,71 @@ def test_the_guardrails_are_those_of_the_agent_that_the_response_began_with() ->
     talk.item_begins()
     talk.said("Hello.")
     assert talk.of(DispatchCheck)[0].agent == "helper"
+
+
+def test_what_a_verdict_supersedes_is_answered_even_if_the_judge_has_failed() -> None:
+    talk = guarded(GuardrailSpec("rude", debounce=1, on_unavailable="closed"))
+    talk.says("One")
+    talk.says(" two")
+    first, second = talk.of(DispatchCheck)
+    verdict = GuardrailVerdict(
+        check_id=second.check_id,
+        response_id="resp_1",
+        results=[GuardrailResult(name="rude", tripped=False, error="it raised")],
+        worker="worker-1",
+        duration_ms=3,
+        supersedes=[first.check_id, "unknown"],
+    )
+    talk.put(VerdictArrived(verdict))
+    assert [key for key in talk.timers() if key.startswith("check:")] == []
+
+
+def test_checks_that_nobody_takes_are_decided_at_once() -> None:
+    talk = guarded(GuardrailSpec("rude", debounce=1, on_unavailable="closed"))
+    talk.says("One")
+    [asked] = talk.of(DispatchCheck)
+    outputs = talk.put(CheckRefused(asked.check_id, "nobody is there"))
+    assert [event["response_id"] for event in talk.sent("response.cancel", outputs)] == ["resp_1"]
+    assert "nobody is there" in talk.records(EventType.ERROR)[0].message
+    assert Observe("guardrail_unjudged", 1.0, {"rule": "rude", "cause": "unavailable", "policy": "closed"}) in talk.of(
+        Observe, outputs
+    )
+    assert talk.put(CheckRefused(asked.check_id, "again")) == []
+
+
+def test_the_time_from_a_check_to_the_stop_is_measured() -> None:
+    talk = guarded(GuardrailSpec("rude", debounce=1))
+    talk.says("Damn")
+    talk.now += 0.25
+    talk.verdict(check(talk), GuardrailResult(name="rude", tripped=True))
+    [measured] = [output for output in talk.of(Observe) if output.name == "guardrail_reaction"]
+    assert measured.value == pytest.approx(0.25)
+
+
+def test_a_replacement_is_said_in_place_of_what_was_stopped() -> None:
+    talk = guarded(GuardrailSpec("rude", debounce=1, replacement="I'd rather not say."))
+    talk.says("Damn")
+    talk.verdict(check(talk), GuardrailResult(name="rude", tripped=True))
+    talk.ends(status="cancelled")
+    create = talk.sent("response.create")[-1]["response"]
+    assert create["instructions"].endswith('Say exactly this to the user, and nothing else: "I\'d rather not say."')
+    assert create["instructions"].startswith("Be brief.")
+    assert create["tool_choice"] == "none"
+    assert len(talk.sent("conversation.item.create")) == 1  # the user's question alone: the model is told nothing else
+
+
+def test_a_replacement_that_is_forbidden_itself_gets_no_other_one() -> None:
+    talk = guarded(GuardrailSpec("rude", debounce=1, replacement="Damn, no."))
+    talk.says("Damn")
+    talk.verdict(check(talk), GuardrailResult(name="rude", tripped=True))
+    talk.ends(status="cancelled")
+    talk.begins("resp_2")
+    talk.item_begins("item_b", "resp_2")
+    talk.says("Damn, no.", "item_b", "resp_2")
+    talk.verdict(check(talk), GuardrailResult(name="rude", tripped=True))
+    talk.ends("resp_2", status="cancelled")
+    assert len(talk.sent("response.cancel")) == 2
+    assert len(talk.sent("response.create")) == 2
 
 
 def test_a_verdict_on_nothing_is_ignored() -> None:

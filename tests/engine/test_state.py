@@ -16,6 +16,7 @@ from voicebus.engine.inputs import (
     AudioInterrupted,
     CallVetted,
     ChangeSettings,
+    CheckRefused,
     ClientEvent,
     ClientMalformed,
     CommitAudio,
@@ -99,6 +100,7 @@ EXAMPLES: Final[dict[Trigger, Input]] = {
     ToolResultArrived: ToolResultArrived(
         ToolResult(call_id="call_1", outcome=Outcome.OK, output="", worker="w", duration_ms=1)
     ),
+    CheckRefused: CheckRefused("k1", "nobody is there"),
     VerdictArrived: VerdictArrived(
         GuardrailVerdict(check_id="c", response_id="resp_1", results=[], worker="w", duration_ms=1)
     ),

@@ -804,7 +804,7 @@ async def test_what_is_held_is_told_to_nobody_and_brought_again_with_its_samples
         heard.append(True)
         return [outputs.HoldInput()] if len(heard) < 3 else [outputs.ForwardAudio("r", "i", 0, 0)]
 
-    engine = Engine({inputs.ModelAudio: audio, inputs.Interrupt: lambda _: [outputs.ReturnInputs()]})
+    engine = Engine({inputs.ModelAudio: audio, inputs.Interrupt: lambda _: [outputs.ReturnInputs(2)]})
     tap = Tap()
     running = await Running(engine, tap=tap).live()
     for samples in (b'"delta":"AAA="}', b'"delta":"AQI="}'):

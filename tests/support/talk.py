@@ -109,13 +109,17 @@ class Talk:
             item = coming.popleft()
             made = self.session.handle(item, self.now)
             outputs += made
+            self.handled(item, made)
             for output in made:
                 if isinstance(output, HoldInput):
                     self.kept.append(item)
                 elif isinstance(output, ReturnInputs):
-                    coming.extendleft(reversed(self.kept))
-                    self.kept.clear()
+                    coming.extendleft(reversed(self.kept[: output.count]))
+                    del self.kept[: output.count]
         return outputs
+
+    def handled(self, item: Input, outputs: list[Output]) -> None:
+        """Called for each input, also one that is brought again, with what came of it."""
 
     def _keep(self) -> None:
         self.all.extend(self.last)

@@ -71,8 +71,9 @@ class Caller:
         text: str = "some text",
         timeout_ms: int = 2000,
         stage: Literal["input", "output"] = "output",
+        check_id: str = "k1",
     ) -> None:
-        check = DispatchCheck("k1", "r1", "i1", "greeter", guardrails, text, final=True, stage=stage)
+        check = DispatchCheck(check_id, "r1", "i1", "greeter", guardrails, text, final=True, stage=stage)
         self.checks.check(self.session, check, timeout_ms=timeout_ms)
 
     async def started(self, call_id: str = "c1") -> ToolStarted:
@@ -86,10 +87,11 @@ class Caller:
         return ToolResult.of(entry[0])
 
     async def verdict(self) -> GuardrailVerdict:
-        found = await wait_until(
-            lambda: [entry for entry in self.received if entry.type == GUARDRAIL_VERDICT], description="the verdict"
-        )
-        return GuardrailVerdict.of(found[0])
+        return (await wait_until(lambda: self.verdicts, description="the verdict"))[0]
+
+    @property
+    def verdicts(self) -> list[GuardrailVerdict]:
+        return [GuardrailVerdict.of(entry) for entry in self.received if entry.type == GUARDRAIL_VERDICT]
 
     def results(self, call_id: str = "c1") -> list[ToolResult]:
         return [ToolResult.of(entry) for entry in self._find(TOOL_RESULT, call_id)]

@@ -18,6 +18,7 @@ from voicebus.adapters.redis.config import pin_config
 from voicebus.adapters.redis.directory import SessionDirectory
 from voicebus.adapters.redis.dispatch import RedisGuardrailDispatch, RedisToolDispatch
 from voicebus.adapters.redis.gateways import Gateways
+from voicebus.adapters.redis.guardrail_circuit import GuardrailCircuit
 from voicebus.adapters.redis.heartbeat import Heartbeat, new_incarnation
 from voicebus.adapters.redis.inbox import RedisInbox
 from voicebus.adapters.redis.journal import RedisJournal
@@ -161,6 +162,7 @@ async def _gateway(
         lost(StaleOwnerError(entry.session, epoch=entry.epoch - 1, current=entry.epoch))
 
     journal = RedisJournal(redis, clock, keys, owner=gateway, on_stale=lost)
+    judging = GuardrailCircuit(settings.guardrail_timeout.total_seconds(), clock.monotonic)
     inbox = RedisInbox(
         redis,
         keys,
@@ -168,6 +170,7 @@ async def _gateway(
         commands=commands,
         on_taken=taken,
         on_resend=journal.resend,
+        on_verdict=judging.answered,
         on_reachable=lambda reached: health.set("redis", reached),
     )
 
@@ -181,7 +184,7 @@ async def _gateway(
         redis, outbox, clock, keys, reply_to=inbox.stream,
         refusing=[OpenCircuits(circuits, clock), backlog], answer=inbox.bring, after=journal.after,
     )  # fmt: skip
-    checks = RedisGuardrailDispatch(outbox, clock, keys, reply_to=inbox.stream)
+    checks = RedisGuardrailDispatch(outbox, clock, keys, reply_to=inbox.stream, circuit=judging)
     bus = Bus(clock, tools, checks, journal, inbox)
     registry = ToolRegistry(redis, keys, clock)
 
@@ -269,6 +272,7 @@ async def _gateway(
             "masters": masters.run(),
             "circuits": circuits.run(),
             "backlog": backlog.run(),
+            "judging": judging.run(checks.probe),
             "offers": offers.run(),
             "admission": admission.keep(),
             "gateways": gateways.keep(),

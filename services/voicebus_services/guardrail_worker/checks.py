@@ -5,6 +5,7 @@ Judging has no effect, so a check that is delivered twice is simply judged twice
 
 import asyncio
 import time
+from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Final
 
@@ -27,8 +28,10 @@ from voicebus.contracts.guardrails import (
 from voicebus.contracts.streams import INBOX_TTL_S
 from voicebus.errors import ContractError, UserError
 from voicebus.ports import Delivery, SessionRef
+from voicebus.runtime.processes import ProcessPool
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
+from voicebus_services.guardrail_worker.waiting import Waitlist
 
 log = get_logger(__name__)
 
@@ -36,9 +39,23 @@ SERVICE: Final = "guardrail-worker"
 
 
 class CheckRunner:
-    """Handles the entries of the guardrail streams. `budget_s` bounds checks whose deadline is further away."""
+    """Handles the entries of the guardrail streams. `budget_s` bounds checks whose deadline is further away.
 
-    def __init__(self, member: Membership, targets: Targets, *, executor: Executor, budget_s: float) -> None:
+    `waitlist` has given them their turns. `processes` gives the pool for guardrails of `executor="process"`.
+    """
+
+    def __init__(
+        self,
+        member: Membership,
+        targets: Targets,
+        *,
+        executor: Executor,
+        budget_s: float,
+        waitlist: Waitlist,
+        processes: Callable[[], ProcessPool],
+    ) -> None:
+        self._waitlist = waitlist
+        self._processes = processes
         self._member = member
         self._targets = targets
         self._executor = executor
@@ -54,7 +71,10 @@ class CheckRunner:
             raise ContractError(
                 f"a guardrail stream holds guardrail.check, not {entry.type!r}", reason="unexpected_type"
             )
-        check = GuardrailCheck.of(entry)
+        waiting = self._waitlist.of(delivery)
+        if waiting is not None and waiting.superseded:
+            return
+        check = GuardrailCheck.of(entry) if waiting is None else waiting.check
         self._member.keys.require_reply_to(check.reply_to)
         with structlog.contextvars.bound_contextvars(session=entry.session, traceparent=entry.traceparent):
             budget_s = self._budget_s
@@ -71,6 +91,7 @@ class CheckRunner:
                 results=results,
                 worker=self._member.id,
                 duration_ms=round((time.monotonic() - started) * 1000),
+                supersedes=[] if waiting is None else waiting.stands_for,
             )
             reply = new_entry(
                 SessionRef(entry.session, entry.epoch, entry.traceparent),
@@ -96,6 +117,7 @@ class CheckRunner:
             check.text,
             timeout=budget_s,
             executor=self._executor,
+            processes=self._processes,
         )
         metrics.GUARDRAIL_LATENCY.labels(rule=name).observe(time.monotonic() - started)
         return result

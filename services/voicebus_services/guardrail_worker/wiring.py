@@ -7,14 +7,17 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
 from voicebus.adapters.redis.membership import joined
+from voicebus.agents.apart import prepare
 from voicebus.agents.targets import Targets, load_targets
 from voicebus.contracts.streams import GUARDRAILS_QUEUE, Keys
 from voicebus.runtime.consumer import ConsumerLoop
 from voicebus.runtime.lifecycle import operating, stop_event
+from voicebus.runtime.processes import ProcessPool, default_processes
 from voicebus.runtime.threads import DaemonThreadPool
 from voicebus.telemetry.health import Health
 from voicebus.telemetry.logging import get_logger
 from voicebus_services.guardrail_worker.checks import SERVICE, CheckRunner
+from voicebus_services.guardrail_worker.waiting import WAITING_ROOM, Waitlist
 from voicebus_services.settings import GuardrailWorkerSettings
 
 log = get_logger(__name__)
@@ -71,14 +74,27 @@ async def work(
     async with joined(settings.redis_url, keys, service=SERVICE, describe=describe) as member:
         executor = DaemonThreadPool(settings.concurrency, name="guardrail")
         budget_s = settings.guardrail_timeout.total_seconds()
-        runner = CheckRunner(member, targets, executor=executor, budget_s=budget_s)
+        waitlist = Waitlist(settings.concurrency)
+        processes = ProcessPool(default_processes())
+        apart = [rule.guardrail_function for rule in targets.guardrails.values() if rule.executor == "process"]
+        if apart:
+            member.spawn(prepare(processes, apart), name="prepare")
+        runner = CheckRunner(
+            member,
+            targets,
+            executor=executor,
+            budget_s=budget_s,
+            waitlist=waitlist,
+            processes=lambda: processes,
+        )
         streams = {keys.guardrails(shard): GUARDRAILS_QUEUE for shard in range(keys.guardrail_shards)}
         loop = ConsumerLoop(
             member.consume(streams),
             runner.handle,
             clock=member.clock,
             service=SERVICE,
-            concurrency=settings.concurrency,
+            concurrency=settings.concurrency + WAITING_ROOM,
+            turn=waitlist.turn,
             on_reachable=lambda reached: health.set("redis", reached),
         )
         gc.freeze()  # what the imports left is never garbage: full collections need not look at it
@@ -90,4 +106,5 @@ async def work(
             await loop.run(stop, drain_timeout=settings.drain_timeout.total_seconds())
         finally:
             executor.shutdown()
+            processes.close()
     log.info("guardrail worker stopped", worker=member.id)

@@ -8,7 +8,7 @@ from typing import Any, Final, Generic, Literal, NotRequired, TypeAlias, TypedDi
 from voicebus.agents.client_policy import ClientPolicy, check_client_policy
 from voicebus.agents.context import RunContextWrapper, TContext
 from voicebus.agents.context_model import model_of
-from voicebus.agents.guardrails import InputGuardrail, OutputGuardrail
+from voicebus.agents.guardrails import InputGuardrail, OutputGuardrail, check_window
 from voicebus.agents.hooks import RealtimeRunHooks
 from voicebus.agents.model_settings import (
     DEFAULT_MODEL_SETTINGS,
@@ -107,9 +107,13 @@ RealtimeUserInput: TypeAlias = str | RealtimeUserInputMessage
 
 
 class RealtimeGuardrailsSettings(TypedDict):
-    """`debounce_text_length`: characters of new text between two checks (default 100); -1 checks at the end only."""
+    """`debounce_text_length`: characters of new text between two checks (default 100); -1 checks at the end only.
+
+    `hold_window_ms` is for guardrails of mode `hold` that name none (see `OutputGuardrail`).
+    """
 
     debounce_text_length: NotRequired[int]
+    hold_window_ms: NotRequired[int | None]
 
 
 class RealtimeToolExecutionConfig(TypedDict):
@@ -195,6 +199,8 @@ def check_run_config(config: Mapping[str, Any]) -> None:
     length = guardrails.get("debounce_text_length", DEFAULT_DEBOUNCE)
     if not isinstance(length, int) or isinstance(length, bool) or length < -1:
         raise _wrong("guardrails_settings.debounce_text_length", length, "must be a whole number from -1")
+    if guardrails.get("hold_window_ms") is not None:
+        check_window("run config guardrails_settings.hold_window_ms", guardrails["hold_window_ms"])
     execution = _section(config, "tool_execution")
     _known(execution, RealtimeToolExecutionConfig, "run config tool_execution")
     early = execution.get("pre_approval_tool_input_guardrails", False)

@@ -6,13 +6,16 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Literal, overload
 
+from voicebus.agents.apart import call_apart, check_apart
 from voicebus.agents.context import RunContextWrapper, TContext
 from voicebus.agents.functions import call_function
 from voicebus.engine.config import GuardrailMode
 from voicebus.errors import UserError
+from voicebus.runtime.processes import ProcessPool
 
 Policy = Literal["open", "closed"]
 Mode = Literal["observe", "interrupt", "hold"]
+GuardrailExecutor = Literal["auto", "process"]
 
 DEFAULT_INPUT_BUDGET_MS = 1500
 """How long a user's turn waits at most for guardrails of mode `hold` (ms)."""
@@ -41,6 +44,8 @@ class _Guardrail(Generic[TContext]):
     on_error: Policy = field(default="open", kw_only=True)
     on_unavailable: Policy = field(default="open", kw_only=True)
     policy_hint: str | None = field(default=None, kw_only=True)
+    replacement: str | None = field(default=None, kw_only=True)
+    executor: GuardrailExecutor = field(default="auto", kw_only=True)
 
     _KIND: ClassVar[str] = "guardrail"
 
@@ -59,8 +64,14 @@ class _Guardrail(Generic[TContext]):
         for policy in ("on_error", "on_unavailable"):
             if getattr(self, policy) not in ("open", "closed"):
                 raise self._wrong(policy, "must be 'open' or 'closed'", getattr(self, policy))
-        if self.policy_hint is not None and (not isinstance(self.policy_hint, str) or not self.policy_hint.strip()):
-            raise self._wrong("policy_hint", "must be a non-empty string", self.policy_hint)
+        for text in ("policy_hint", "replacement"):
+            given = getattr(self, text)
+            if given is not None and (not isinstance(given, str) or not given.strip()):
+                raise self._wrong(text, "must be a non-empty string", given)
+        if self.executor not in ("auto", "process"):
+            raise self._wrong("executor", "must be 'auto' or 'process'", self.executor)
+        if self.executor == "process":
+            check_apart(self._KIND, self.get_name(), self.guardrail_function)
         object.__setattr__(self, "mode", mode)
 
     def get_name(self) -> str:
@@ -83,14 +94,30 @@ class OutputGuardrail(_Guardrail[TContext]):
 
     `mode`: `interrupt` stops a forbidden answer, `hold` lets nothing of it be heard before it was judged whole,
     `observe` only reports it. `on_error` and `on_unavailable` say what a guardrail that raised, or that nobody answered
-    for in time, counts as: `open` passes, `closed` trips. `policy_hint` tells the model what to keep to, once it
-    tripped.
+    for in time, counts as: `open` passes, `closed` trips. Once it tripped, the model is told so, with `policy_hint`,
+    what to keep to, and answers anew; with `replacement` it says exactly that instead. `executor`: async functions run
+    on the event loop and others in a thread (`auto`), or in a process of their own (`process`), for what takes long to
+    compute; the function must be one of a module then, and gets a copy of the context and an agent with its name alone.
+
+    `hold_window_ms`, with `hold`: speech is heard once so much later audio (ms) has come and all text that came with it
+    was let pass. That is sooner than the whole, and safe as long as the model's transcript comes less than that behind
+    its audio; where it does not, the rest of the part is held whole.
 
     Raises:
         UserError: an argument of the wrong type or with an unknown value.
     """
 
     _KIND: ClassVar[str] = "output guardrail"
+
+    hold_window_ms: int | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.hold_window_ms is None:
+            return
+        check_window(f"{self._KIND} {self.get_name()!r}: hold_window_ms", self.hold_window_ms)
+        if self.mode is not GuardrailMode.HOLD:
+            raise self._wrong("hold_window_ms", "needs mode='hold'", self.hold_window_ms)
 
     async def run(self, context: RunContextWrapper[TContext], agent: Any, agent_output: Any) -> "OutputGuardrailResult":
         """Judge `agent_output`, which `agent` said.
@@ -157,6 +184,12 @@ class InputGuardrailResult:
     output: GuardrailFunctionOutput
 
 
+def check_window(what: str, value: object) -> None:
+    """Raise `UserError` for what is no window of a guardrail that holds."""
+    if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
+        raise UserError(f"{what} must be a whole number of ms above 0, not {value!r}")
+
+
 async def evaluate(
     guardrail: OutputGuardrail[Any] | InputGuardrail[Any],
     context: RunContextWrapper[Any],
@@ -164,17 +197,25 @@ async def evaluate(
     text: Any,
     *,
     executor: Executor | None = None,
+    processes: Callable[[], ProcessPool] | None = None,
 ) -> GuardrailFunctionOutput:
     """Call a guardrail's function; one that is not async runs in `executor` (None: the loop's default one).
 
+    One of `executor="process"` runs in the pool that `processes` gives, where there is one.
+
     Raises:
         UserError: it returned no `GuardrailFunctionOutput`.
+        ToolProcessError: its process died, or something cannot be sent there or back.
         Exception: what it raised.
     """
-    output = await call_function(
-        guardrail.guardrail_function, (context, agent, text), {},
-        is_async=guardrail.is_async, executor=executor, what="guardrail",
-    )  # fmt: skip
+    function = guardrail.guardrail_function
+    if guardrail.executor == "process" and processes is not None:
+        output: Any = await call_apart(processes(), function, context, agent, text)
+    else:
+        output = await call_function(
+            function, (context, agent, text), {},
+            is_async=guardrail.is_async, executor=executor, what="guardrail",
+        )  # fmt: skip
     if not isinstance(output, GuardrailFunctionOutput):
         returned = type(output).__name__
         raise UserError(f"guardrail {guardrail.get_name()!r} returned {returned}, not GuardrailFunctionOutput")
@@ -193,6 +234,9 @@ def output_guardrail(
     on_error: Policy = "open",
     on_unavailable: Policy = "open",
     policy_hint: str | None = None,
+    replacement: str | None = None,
+    executor: GuardrailExecutor = "auto",
+    hold_window_ms: int | None = None,
 ) -> Callable[[GuardrailFunction], OutputGuardrail[Any]]: ...
 
 
@@ -205,6 +249,9 @@ def output_guardrail(
     on_error: Policy = "open",
     on_unavailable: Policy = "open",
     policy_hint: str | None = None,
+    replacement: str | None = None,
+    executor: GuardrailExecutor = "auto",
+    hold_window_ms: int | None = None,
 ) -> OutputGuardrail[Any] | Callable[[GuardrailFunction], OutputGuardrail[Any]]:
     """Make a function an output guardrail: `@output_guardrail` or `@output_guardrail(...)`.
 
@@ -214,8 +261,9 @@ def output_guardrail(
 
     def make(function: GuardrailFunction) -> OutputGuardrail[Any]:
         return OutputGuardrail(
-            function, name, mode=mode, on_error=on_error, on_unavailable=on_unavailable, policy_hint=policy_hint
-        )
+            function, name, mode=mode, on_error=on_error, on_unavailable=on_unavailable, policy_hint=policy_hint,
+            replacement=replacement, executor=executor, hold_window_ms=hold_window_ms,
+        )  # fmt: skip
 
     return make if func is None else make(func)
 
@@ -232,6 +280,8 @@ def input_guardrail(
     on_error: Policy = "open",
     on_unavailable: Policy = "open",
     policy_hint: str | None = None,
+    replacement: str | None = None,
+    executor: GuardrailExecutor = "auto",
     budget_ms: int = DEFAULT_INPUT_BUDGET_MS,
 ) -> Callable[[GuardrailFunction], InputGuardrail[Any]]: ...
 
@@ -245,6 +295,8 @@ def input_guardrail(
     on_error: Policy = "open",
     on_unavailable: Policy = "open",
     policy_hint: str | None = None,
+    replacement: str | None = None,
+    executor: GuardrailExecutor = "auto",
     budget_ms: int = DEFAULT_INPUT_BUDGET_MS,
 ) -> InputGuardrail[Any] | Callable[[GuardrailFunction], InputGuardrail[Any]]:
     """Make a function an input guardrail: `@input_guardrail` or `@input_guardrail(...)`.
@@ -256,7 +308,7 @@ def input_guardrail(
     def make(function: GuardrailFunction) -> InputGuardrail[Any]:
         return InputGuardrail(
             function, name, mode=mode, on_error=on_error, on_unavailable=on_unavailable, policy_hint=policy_hint,
-            budget_ms=budget_ms,
+            replacement=replacement, executor=executor, budget_ms=budget_ms,
         )  # fmt: skip
 
     return make if func is None else make(func)

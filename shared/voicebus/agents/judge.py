@@ -9,6 +9,7 @@ from typing import Any, Final
 from voicebus.agents.context import RunContextWrapper
 from voicebus.agents.guardrails import GuardrailFunctionOutput, InputGuardrail, OutputGuardrail, evaluate
 from voicebus.contracts.guardrails import GuardrailResult
+from voicebus.runtime.processes import ProcessPool
 from voicebus.telemetry.logging import get_logger
 
 log: Final = get_logger(__name__)
@@ -22,15 +23,17 @@ async def judge(
     *,
     timeout: float,  # noqa: ASYNC109 - becomes a result, not an exception
     executor: Executor | None = None,
+    processes: Callable[[], ProcessPool] | None = None,
     found: Callable[[GuardrailFunctionOutput], None] | None = None,
 ) -> GuardrailResult:
     """Have `guardrail` judge `text`, all that `agent` said so far or was told, within `timeout` s.
 
     A function that is not async runs in `executor` (None: the loop's default one); after the timeout its thread is
-    left to end on its own. `found` is given the output as it is, before it is made fit to travel.
+    left to end on its own. One that has a process of its own has it from the pool that `processes` gives; after the
+    timeout that process is killed. `found` is given the output as it is, before it is made fit to travel.
     """
     name = guardrail.get_name()
-    call = evaluate(guardrail, context, agent, text, executor=executor)
+    call = evaluate(guardrail, context, agent, text, executor=executor, processes=processes)
     judging = asyncio.create_task(call, name=f"guardrail {name}")
     try:
         await asyncio.wait({judging}, timeout=timeout)

@@ -13,7 +13,14 @@ from typing import Any, Final, cast
 
 from voicebus.agents.agent import RealtimeAgent, enabled_tools
 from voicebus.agents.client_policy import ClientPolicy
-from voicebus.agents.config import DEFAULT_DEBOUNCE, RealtimeRunConfig, check_run_config, run_config_hold, wire_session
+from voicebus.agents.config import (
+    DEFAULT_DEBOUNCE,
+    RealtimeGuardrailsSettings,
+    RealtimeRunConfig,
+    check_run_config,
+    run_config_hold,
+    wire_session,
+)
 from voicebus.agents.context import RunContextWrapper
 from voicebus.agents.guardrails import InputGuardrail, OutputGuardrail
 from voicebus.agents.handoffs import Handoff, as_handoffs, is_offered
@@ -108,20 +115,20 @@ class Resolver:
         names = _names([*judging, *hearing])
         session = wire_session(settings, call_id=self._joins_call)
         self._check_holds(agent, judging, hearing, session)
-        debounce = (self.run_config.get("guardrails_settings") or {}).get("debounce_text_length", DEFAULT_DEBOUNCE)
+        rules = self.run_config.get("guardrails_settings") or {}
         return Resolved(
             spec=AgentSpec(
                 name=agent.name,
                 instructions=settings.get("instructions"),
                 tools=found.specs,
                 handoffs=tuple(self._handoff(agent, handoff) for handoff in handoffs.values()),
-                guardrails=tuple(_guardrail(names[id(entry)], entry, debounce) for entry in judging),
+                guardrails=tuple(_guardrail(names[id(entry)], entry, rules) for entry in judging),
                 session=session,
                 hosted_tools=tuple(
                     HostedToolSpec(tool.server_label, tool.wire, vetted=tool.on_approval_request is not None)
                     for tool in servers
                 ),
-                input_guardrails=tuple(_guardrail(names[id(entry)], entry, debounce) for entry in hearing),
+                input_guardrails=tuple(_guardrail(names[id(entry)], entry, rules) for entry in hearing),
                 client=(agent.client_policy or self.run_config.get("client_policy") or ClientPolicy()).rights,
                 snapshot=snapshot,
             ),
@@ -284,13 +291,20 @@ def _names(guardrails: Sequence[Guardrail]) -> dict[int, str]:
     return names
 
 
-def _guardrail(name: str, entry: Guardrail, debounce: int) -> GuardrailSpec:
+def _guardrail(name: str, entry: Guardrail, rules: RealtimeGuardrailsSettings) -> GuardrailSpec:
     spec = GuardrailSpec(
         name=name,
         mode=GuardrailMode(entry.mode),
-        debounce=debounce,
+        debounce=rules.get("debounce_text_length", DEFAULT_DEBOUNCE),
         on_error=entry.on_error,
         on_unavailable=entry.on_unavailable,
         policy_hint=entry.policy_hint,
+        replacement=entry.replacement,
     )
-    return dataclasses.replace(spec, budget_ms=entry.budget_ms) if isinstance(entry, InputGuardrail) else spec
+    if isinstance(entry, InputGuardrail):
+        return dataclasses.replace(spec, budget_ms=entry.budget_ms)
+    window = entry.hold_window_ms or rules.get("hold_window_ms")
+    if window is None or spec.mode is not GuardrailMode.HOLD:
+        return spec
+    # What waits for text to be judged must not wait for more text to come.
+    return dataclasses.replace(spec, hold_window_ms=window, debounce=1)

@@ -39,8 +39,11 @@ class GuardrailResult(Message):
 
 
 class GuardrailVerdict(Message):
+    """`supersedes` are older checks of the same response, which this one makes needless: nobody answers those."""
+
     check_id: str
     response_id: str
     results: list[GuardrailResult]
     worker: str
     duration_ms: int
+    supersedes: list[str] = Field(default_factory=list)

@@ -117,7 +117,9 @@ class GuardrailSpec:
     """A guardrail on what is said, by the agent (`AgentSpec.guardrails`) or by the user (`input_guardrails`).
 
     `debounce` is in characters of new text between checks, -1 checks at the end only; input is judged once, whole.
-    `policy_hint` tells the model what to keep to. `budget_ms` is how long a user's turn is held back at most.
+    `policy_hint` tells the model what to keep to; `replacement` is said instead of what was stopped. `budget_ms` is how
+    long a user's turn is held back at most. `hold_window_ms`: what is held may be heard when so many ms of later audio
+    have come, and all text with them was let pass (`window.py`); None holds until a part was judged whole.
     """
 
     name: str
@@ -127,6 +129,8 @@ class GuardrailSpec:
     on_unavailable: Literal["open", "closed"] = "open"
     policy_hint: str | None = None
     budget_ms: int = 1500
+    hold_window_ms: int | None = None
+    replacement: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,11 +172,18 @@ class AgentSpec:
     client: ClientRights = ClientRights()
     snapshot: int = 0
     holds: bool = field(init=False, repr=False, compare=False)
-    """Whether nothing that this agent says may leave before it was judged whole; asked at every delta."""
+    """Whether nothing that this agent says may leave before it was judged; asked at every delta."""
+    holding: frozenset[str] = field(init=False, repr=False, compare=False)
+    """The names of the guardrails that hold."""
+    hold_window_ms: int | None = field(init=False, repr=False, compare=False)
+    """The widest window of the guardrails that hold; None where one of them has none."""
 
     def __post_init__(self) -> None:
-        held = any(guardrail.mode is GuardrailMode.HOLD for guardrail in self.guardrails)
-        object.__setattr__(self, "holds", held)
+        held = [guardrail for guardrail in self.guardrails if guardrail.mode is GuardrailMode.HOLD]
+        windows = [guardrail.hold_window_ms for guardrail in held if guardrail.hold_window_ms is not None]
+        object.__setattr__(self, "holds", bool(held))
+        object.__setattr__(self, "holding", frozenset(guardrail.name for guardrail in held))
+        object.__setattr__(self, "hold_window_ms", max(windows) if held and len(windows) == len(held) else None)
 
     @property
     def holds_input(self) -> bool:

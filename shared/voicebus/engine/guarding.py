@@ -5,8 +5,7 @@ Guardrails of one debounce fall due together, and all that are due at one delta 
 is not decided here, nor when held text is judged (`holding.py`).
 """
 
-import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -34,11 +33,12 @@ class Trip:
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """No guardrail forbids `text`, all that the item says up to a final check."""
+    """No guardrail that holds forbids `text`, what the item says so far, all of it where `final`."""
 
     response: Response
     item_id: str
     text: str
+    final: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,13 @@ def read(verdict: GuardrailVerdict, guardrails: tuple[GuardrailSpec, ...]) -> It
             yield Finding(guardrail, guardrail.on_error == "closed", result.error, result.error)
 
 
+def observe_failure(out: Outbox, guardrail: GuardrailSpec, code: str) -> None:
+    """Count a guardrail that could not judge, and what its policy made of that."""
+    failed = code == "guardrail_failed"
+    policy = guardrail.on_error if failed else guardrail.on_unavailable
+    out.observe("guardrail_unjudged", rule=guardrail.name, cause="error" if failed else "unavailable", policy=policy)
+
+
 @dataclass(slots=True, eq=False)
 class _Watch:
     """An item that is being said. `runs` counts the checks by debounce length."""
@@ -77,8 +84,17 @@ class _Check:
     item_id: str
     guardrails: tuple[GuardrailSpec, ...]
     text: str
+    asked: float
     due: float
     final: bool = False
+
+    @property
+    def releases(self) -> bool:
+        """Whether something that is held may be heard once it has passed."""
+        agent = self.response.agent
+        if self.final or agent.hold_window_ms is None:
+            return self.final and agent.holds
+        return agent.holding <= {guardrail.name for guardrail in self.guardrails}
 
 
 class Guard:
@@ -136,9 +152,12 @@ class Guard:
             self._out.ignore(f"late verdict on check {verdict.check_id}")
             return None
         self._out.cancel_timer(CHECK_TIMER + check.id)
+        covered = self._forget(older for older in map(self._checks.get, verdict.supersedes) if older is not None)
         if not any(result.error for result in verdict.results):
             # Until then each older check keeps its time limit: an agent that talks on must not put it off for ever.
-            self._forget_covered(check)
+            covered += self._forget_covered(check)
+            if any(older.final and older.text == check.text for older in covered):
+                check = replace(check, final=True)
         findings = list(read(verdict, check.guardrails))
         for finding in findings:
             if finding.error is not None:
@@ -150,10 +169,18 @@ class Guard:
         check = self._checks.pop(check_id, None)
         return None if check is None else self._unavailable(check, f"no verdict within {self._timeout:g} s")
 
+    def refused(self, check_id: str, why: str) -> Trip | Passed | None:
+        """As `overdue`, at once: nobody answers now."""
+        check = self._checks.pop(check_id, None)
+        if check is None:
+            return None
+        self._out.cancel_timer(CHECK_TIMER + check_id)
+        return self._unavailable(check, why)
+
     def unjudged(self, response: Response, item_id: str, why: str) -> Trip | None:
         """The item cannot be judged by anybody; each holding guardrail's policy for that decides."""
         holding = tuple(guardrail for guardrail in response.agent.guardrails if guardrail.mode is GuardrailMode.HOLD)
-        found = self._unavailable(_Check("", response, item_id, holding, "", self._out.now), why)
+        found = self._unavailable(_Check("", response, item_id, holding, "", self._out.now, self._out.now), why)
         return found if isinstance(found, Trip) else None
 
     def _unavailable(self, check: _Check, why: str) -> Trip | Passed | None:
@@ -167,10 +194,11 @@ class Guard:
     def _dispatch(
         self, response: Response, item_id: str, guardrails: tuple[GuardrailSpec, ...], text: str, *, final: bool
     ) -> None:
-        check = _Check(self._out.mint(), response, item_id, guardrails, text, self._out.now + self._timeout, final)
+        now = self._out.now
+        check = _Check(self._out.mint(), response, item_id, guardrails, text, now, now + self._timeout, final)
         if len(self._checks) >= _MAX_CHECKS:
             # No verdict covers them yet, so the newer check stands in for them from the earliest of their limits on.
-            check = replace(check, due=min(check.due, self._forget_covered(check)))
+            check = replace(check, due=min([check.due, *(older.due for older in self._forget_covered(check))]))
         self._checks[check.id] = check
         self._out.add(
             DispatchCheck(
@@ -184,22 +212,26 @@ class Guard:
                 snapshot=response.agent.snapshot,
             )
         )
-        self._out.set_timer(CHECK_TIMER + check.id, max(0.0, check.due - self._out.now))
+        self._out.set_timer(CHECK_TIMER + check.id, max(0.0, check.due - now))
 
-    def _forget_covered(self, newer: _Check) -> float:
-        """Forget the checks of the same item that `newer` makes needless, as it judges all that they did and more.
-
-        Returns when the first of them was due (s); infinity where there is none.
-        """
-        due = math.inf
+    def _forget_covered(self, newer: _Check) -> list[_Check]:
+        """Forget the checks of the same item that `newer` makes needless, as it judges all that they did and more."""
         names = {guardrail.name for guardrail in newer.guardrails}
-        for older in list(self._checks.values()):
-            covered = older.item_id == newer.item_id and len(older.text) <= len(newer.text)
-            if covered and {guardrail.name for guardrail in older.guardrails} <= names:
-                due = min(due, older.due)
-                del self._checks[older.id]
-                self._out.cancel_timer(CHECK_TIMER + older.id)
-        return due
+        return self._forget(
+            older
+            for older in self._checks.values()
+            if older.item_id == newer.item_id
+            and len(older.text) <= len(newer.text)
+            and {guardrail.name for guardrail in older.guardrails} <= names
+        )
+
+    def _forget(self, checks: Iterable[_Check]) -> list[_Check]:
+        """These are not waited for any more; returns them."""
+        forgotten = list(checks)
+        for check in forgotten:
+            del self._checks[check.id]
+            self._out.cancel_timer(CHECK_TIMER + check.id)
+        return forgotten
 
     def _judge(self, check: _Check, findings: list[tuple[GuardrailSpec, Any]]) -> Trip | Passed | None:
         """Record what tripped, each guardrail once per response, and stop a response at most once (parity 110)."""
@@ -211,8 +243,8 @@ class Guard:
         ]
         stopping = tuple(guardrail for guardrail, _ in fresh if guardrail.mode is not GuardrailMode.OBSERVE)
         passed = None
-        if check.final and response.agent.holds and not response.tripped and not stopping:
-            passed = Passed(response, check.item_id, check.text)
+        if check.releases and not response.tripped and not stopping:
+            passed = Passed(response, check.item_id, check.text, check.final)
         if response.tripped or not fresh:
             return passed
         self._reported.update((response.id, guardrail.name, "tripped") for guardrail, _ in fresh)
@@ -231,6 +263,7 @@ class Guard:
             self._out.observe("guardrail_trip", rule=guardrail.name)
         if not stopping:
             return passed
+        self._out.observe("guardrail_reaction", self._out.now - check.asked)
         response.tripped = True
         return Trip(response, check.item_id, stopping)
 
@@ -240,3 +273,4 @@ class Guard:
         if key not in self._reported:
             self._reported.add(key)
             self._out.error(code, f"Guardrail {guardrail.name!r} could not judge: {why}", "guardrail")
+            observe_failure(self._out, guardrail, code)

@@ -9,6 +9,7 @@ history, record, raw events, either face. Rules:
 2. An input may be known when everything that its parts have said so far, by any event, has passed a final check. One
    that came behind another waits for it: what is heard keeps its order.
 3. What a part says is all that its events say: where they disagree, each version is judged.
+   Where the guardrails have a window (`window.py`), a spoken part's beginning may be known before its end has come.
 4. Audio without a transcript cannot be judged; the guardrails' policy `on_unavailable` decides at its item's end.
 5. A stopped response has nothing more to tell: of its parts nothing is left, of its items that there was one.
 6. What is kept is bounded; beyond `_MAX_KEPT` the response that says so much is stopped (fails closed).
@@ -28,6 +29,7 @@ from voicebus.engine.outputs import ConcealInput, HoldInput, ReturnInputs
 from voicebus.engine.responses import Response, join
 from voicebus.engine.transcript import Transcript
 from voicebus.engine.turns import Turns
+from voicebus.engine.window import Window
 
 Event = Mapping[str, Any]
 
@@ -44,12 +46,19 @@ _CALLS: Final = ("response.function_call_arguments.", "response.mcp_")
 
 @dataclass(slots=True, eq=False)
 class _Part:
-    """A content part. `passed` is the text that a final check has let pass; without text, `allowed` says as much."""
+    """A content part. `passed` is the text that a final check has let pass; without text, `allowed` says as much.
 
+    `checked` is how many characters of it any check has let pass. `told`: some of its audio was heard.
+    """
+
+    window: Window
     text: str = ""
     passed: str = ""
+    checked: int = 0
     sounds: bool = False
+    told: bool = False
     allowed: bool = False
+    measured: bool = False
 
     @property
     def may_be_known(self) -> bool:
@@ -65,7 +74,12 @@ class _Held:
     asked: dict[str, str] = field(default_factory=dict)
 
     def part(self, item_id: str, index: int) -> _Part:
-        return self.parts.setdefault(item_id, {}).setdefault(index, _Part())
+        parts = self.parts.setdefault(item_id, {})
+        part = parts.get(index)
+        if part is None:
+            # The texts of several parts are judged together, and which of them may be known is told at the end only.
+            part = parts[index] = _Part(Window(None if parts else self.response.agent.hold_window_ms))
+        return part
 
     def text(self, item_id: str) -> str:
         return join({index: part.text for index, part in self.parts.get(item_id, {}).items()})
@@ -73,13 +87,17 @@ class _Held:
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """An input about a part, an item (`content_index` None) or the whole response (`item_id` None). `size` in bytes."""
+    """An input about a part, an item (`content_index` None) or the whole response (`item_id` None). `size` in bytes.
+
+    `at_ms` is how much audio its part had with it, if it tells no more than it brings; None if it tells the whole.
+    """
 
     held: _Held
     item_id: str | None
     content_index: int | None
     size: int
     sounds: bool = False
+    at_ms: float | None = None
 
     @property
     def was_judged(self) -> bool:
@@ -89,7 +107,10 @@ class _Kept:
             return all(part.may_be_known for parts in held.parts.values() for part in parts.values())
         if self.content_index is None:
             return all(part.may_be_known for part in held.parts.get(self.item_id, {}).values())
-        return held.part(self.item_id, self.content_index).may_be_known
+        part = held.part(self.item_id, self.content_index)
+        if part.may_be_known:
+            return True
+        return self.at_ms is not None and part.window.lets(self.at_ms, part.text, part.checked)
 
 
 class Holding:
@@ -99,9 +120,16 @@ class Holding:
     """
 
     def __init__(
-        self, out: Outbox, turns: Turns, guard: Guard, transcript: Transcript, agent: Callable[[], AgentSpec]
+        self,
+        out: Outbox,
+        turns: Turns,
+        guard: Guard,
+        transcript: Transcript,
+        agent: Callable[[], AgentSpec],
+        bytes_per_ms: Callable[[], int],
     ) -> None:
         self._out = out
+        self._bytes_per_ms = bytes_per_ms
         self._agent = agent
         self._turns = turns
         self._guard = guard
@@ -139,9 +167,6 @@ class Holding:
 
     def _readmit(self, item: ModelEvent | ModelAudio, kept: _Kept) -> ModelEvent | ModelAudio | None:
         self._size -= kept.size
-        if self._kept or not (kept.was_judged or kept.held.response.muted):
-            self._keep(kept)
-            return None
         return self._let_go(item, kept)
 
     def _keep(self, kept: _Kept) -> None:
@@ -151,23 +176,32 @@ class Holding:
 
     def _let_go(self, item: ModelEvent | ModelAudio, kept: _Kept) -> ModelEvent | ModelAudio | None:
         if kept.was_judged:
+            if isinstance(item, ModelAudio):
+                kept.held.part(item.item_id, item.content_index).told = True
             return item
         event = None if isinstance(item, ModelAudio) or kept.content_index is not None else self._emptied(item, kept)
         self._out.add(ConcealInput(event))
         return None if event is None else ModelEvent(event)
 
     def _bring_back(self) -> None:
-        if self._kept and (self._kept[0].was_judged or self._kept[0].held.response.muted):
-            self._out.add(ReturnInputs())
-            self._returning.extendleft(reversed(self._kept))
-            self._kept.clear()
+        """Have the first of what is kept brought again, as far as it may be known or never will be."""
+        count = 0
+        while self._kept and (self._kept[0].was_judged or self._kept[0].held.response.muted):
+            self._returning.append(self._kept.popleft())
+            count += 1
+        if count:
+            self._out.add(ReturnInputs(count))
 
     # --- verdicts and ends ----------------------------------------------------------------------------
 
     def passed(self, passed: Passed) -> None:
-        """A final check has let pass what an item said."""
+        """A check has let pass what an item said."""
         held = self._responses.get(passed.response.id)
         parts = sorted(held.parts.get(passed.item_id, {}).items()) if held is not None else []
+        if len(parts) == 1 and parts[0][1].text.startswith(passed.text):
+            parts[0][1].checked = max(parts[0][1].checked, len(passed.text))
+        if not passed.final:
+            parts = []
         for count in range(len(parts), 0, -1):
             judged = [part for _, part in parts[:count]]
             if " ".join(part.text for part in judged if part.text) == passed.text:
@@ -188,7 +222,8 @@ class Holding:
         self._withhold(held)
         mine = [kept for kept in self._kept if kept.held is held and kept.sounds]
         self._bring_back()
-        return list(dict.fromkeys((kept.item_id or "", kept.content_index or 0) for kept in mine))
+        unheard = dict.fromkeys((kept.item_id or "", kept.content_index or 0) for kept in mine)
+        return [(item_id, index) for item_id, index in unheard if not held.part(item_id, index).told]
 
     def is_over(self, response: Response) -> bool:
         """Whether only a verdict is missing for `response` to end."""
@@ -235,7 +270,8 @@ class Holding:
             if held is None:
                 return None
             self._own(item.item_id, held)
-            return _Kept(held, item.item_id, item.content_index, item.size, sounds=True)
+            at_ms = held.part(item.item_id, item.content_index).window.audio_ms + item.size / self._bytes_per_ms()
+            return _Kept(held, item.item_id, item.content_index, item.size, sounds=True, at_ms=at_ms)
         event, kind = item.event, wire.text(item.event, "type")
         if kind in _TELLS_NOTHING or kind.startswith(_CALLS):
             return None
@@ -250,7 +286,11 @@ class Holding:
             return None
         item_id = wire.text(event, "item_id") or wire.text(whole, "id")
         self._own(item_id, held)
-        return _Kept(held, item_id, None if whole else wire.index(event, "content_index"), size)
+        if whole:
+            return _Kept(held, item_id, None, size)
+        index = wire.index(event, "content_index")
+        before = None if kind.endswith(".done") else held.part(item_id, index).window.audio_ms
+        return _Kept(held, item_id, index, size, at_ms=before)
 
     def _holder(self, event: Event, kind: str) -> _Held | None:
         if kind == "response.done":
@@ -287,7 +327,10 @@ class Holding:
         """Take in what an input says, and have it judged."""
         held = kept.held
         if isinstance(item, ModelAudio):
-            held.part(item.item_id, item.content_index).sounds = True
+            part = held.part(item.item_id, item.content_index)
+            part.sounds = True
+            if part.window.sounded(item.size / self._bytes_per_ms()):
+                self._out.observe("hold_window_broken")
         else:
             self._read(kept, item.event)
         if self._size > _MAX_KEPT and not held.response.muted:
@@ -312,7 +355,9 @@ class Holding:
             self._ended(held, kept.item_id)
         elif kind.endswith(".delta"):
             part = held.part(kept.item_id, kept.content_index)
-            part.text += wire.text(event, "delta")
+            delta = wire.text(event, "delta")
+            part.text += delta
+            part.window.said(delta)
             self._guard.held_text(held.response, kept.item_id, held.text(kept.item_id))
         else:
             said = wire.mapping(event, "part") or event
@@ -329,7 +374,9 @@ class Holding:
         """A part's whole text, as one of its events has it."""
         text = wire.text(content, "transcript") or wire.text(content, "text")
         if text not in part.text:
-            part.text = f"{part.text} {text}" if part.text else text
+            more = f" {text}" if part.text else text
+            part.text += more
+            part.window.said(more)
 
     def _ask(self, held: _Held, item_id: str) -> None:
         text = held.text(item_id)
@@ -341,6 +388,7 @@ class Holding:
         """Nothing more comes of the item's parts."""
         self._ask(held, item_id)
         for part in list(held.parts.get(item_id, {}).values()):
+            self._measure(part)
             if part.text or part.allowed or held.response.muted:
                 continue
             if part.sounds:
@@ -349,6 +397,12 @@ class Holding:
                     self.found(trip)
                     return
             part.allowed = True
+
+    def _measure(self, part: _Part) -> None:
+        lag_ms = None if part.measured else part.window.lag_ms()
+        if lag_ms is not None:
+            part.measured = True
+            self._out.observe("transcript_lag", lag_ms / 1000)
 
     def _emptied(self, item: ModelEvent, kept: _Kept) -> Event:
         """An item's or a response's end, without what it says."""

@@ -15,7 +15,7 @@ from voicebus.contracts.guardrails import GuardrailVerdict
 from voicebus.contracts.journal import EventType
 from voicebus.engine import wire
 from voicebus.engine.config import AgentSpec, GuardrailMode, GuardrailSpec
-from voicebus.engine.guarding import read
+from voicebus.engine.guarding import observe_failure, read
 from voicebus.engine.outbox import Outbox
 from voicebus.engine.outputs import DispatchCheck
 from voicebus.engine.settings import Settings
@@ -197,6 +197,10 @@ class InputGuards:
         why = "no verdict" if check.turn.text else "no transcript of what was said"
         self._unjudged(check, f"{why} within {limit:g} s")
 
+    def refused(self, check_id: str, why: str) -> None:
+        """Nobody answers now."""
+        self._unjudged(self._checks[check_id], why)
+
     def _unavailable(self, turn: _Turn, why: str) -> None:
         for check in list(turn.checks.values()):
             if check.id in self._checks:
@@ -210,6 +214,7 @@ class InputGuards:
 
     def _failed(self, guardrail: GuardrailSpec, code: str, why: str) -> None:
         self._out.error(code, f"Input guardrail {guardrail.name!r} could not judge: {why}", "guardrail")
+        observe_failure(self._out, guardrail, code)
 
     def _decide(self, check: _Check, findings: Sequence[tuple[GuardrailSpec, Any]]) -> None:
         turn = check.turn

@@ -228,6 +228,13 @@ class VerdictArrived(Struct, frozen=True):
     verdict: GuardrailVerdict
 
 
+class CheckRefused(Struct, frozen=True):
+    """Nobody will judge this check; `why` goes on from "it could not judge: "."""
+
+    check_id: str
+    why: str
+
+
 # --- the owner's own answers ----------------------------------------------------------------------
 
 
@@ -314,6 +321,7 @@ Input = (
     | ToolProgressArrived
     | ToolResultArrived
     | VerdictArrived
+    | CheckRefused
     | AgentResolved
     | AgentUnresolved
     | CallVetted

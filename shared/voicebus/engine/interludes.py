@@ -35,7 +35,12 @@ _SAY_NEWS: Final = (
     "A tool is running for the user, and its result is not there yet. Say in one short sentence, in the language of "
     "the conversation, how far it is, and nothing else: "
 )
-_SAY_PHRASE: Final = "Say exactly this to the user, and nothing else: "
+SAY_EXACTLY: Final = "Say exactly this to the user, and nothing else: "
+
+
+def having_said(instructions: str, how: str, text: str) -> str:
+    """`instructions` for one response that says `text` in the manner of `how`."""
+    return f"{instructions}\n\n{how}{json.dumps(text, ensure_ascii=False)}".lstrip()
 
 
 @dataclass(slots=True, eq=False)
@@ -132,13 +137,12 @@ class Interludes:
         phrase = phrases[held.said % len(phrases)]
         for running in self._running.values():
             running.said += 1
-        self._say(held.call, _SAY_PHRASE, phrase)
+        self._say(held.call, SAY_EXACTLY, phrase)
 
     def _say(self, call: Call, how: str, text: str) -> None:
         self._silence.broken()
         self._set_timer(None)
-        instructions = f"{self._instructions()}\n\n{how}{json.dumps(text, ensure_ascii=False)}".lstrip()
-        self._turns.interlude(call.response, instructions)
+        self._turns.interlude(call.response, having_said(self._instructions(), how, text))
 
     def _set_timer(self, due: float | None) -> None:
         if due == self._timer:

@@ -79,7 +79,9 @@ class HoldInput(Struct, frozen=True):
 
 
 class ReturnInputs(Struct, frozen=True):
-    """Bring all kept inputs again, in order, before anything else; some may have to be kept once more."""
+    """Bring the first `count` kept inputs again, in order, before anything else."""
+
+    count: int
 
 
 class ConcealInput(Struct, frozen=True):

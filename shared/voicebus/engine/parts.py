@@ -121,7 +121,7 @@ def assemble(config: SessionConfig, now: float, view: ClientView | None) -> Part
     if view is not None:
         face = ClientFace(out, view, turns, calls, settings)
     guard = Guard(out, config.guardrail_timeout_ms / 1000)
-    holding = Holding(out, turns, guard, transcript, lambda: settings.agent)
+    holding = Holding(out, turns, guard, transcript, lambda: settings.agent, lambda: playback.bytes_per_ms)
     inputs = InputGuards(out, settings, config.guardrail_timeout_ms / 1000)
     turns.hold_all = lambda: inputs.blocks
     if face is not None:

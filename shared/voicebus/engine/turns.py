@@ -52,7 +52,7 @@ class Turns:
         self, out: Outbox, timeout: float, agent: Callable[[], AgentSpec], transport: Transport = Transport.WIRE
     ) -> None:
         self._out = out
-        self._sequences = transport is Transport.WIRE
+        self.sequences = transport is Transport.WIRE
         self._timeout = timeout
         self._agent = agent
         self._waiting: deque[Create] = deque()
@@ -71,7 +71,7 @@ class Turns:
         self._apart_again: list[Create] = []
         self.speaking: bool = False
         self.awaited: bool = False
-        self.responses: Responses = Responses(out, agent, timeout, watched=self._sequences)
+        self.responses: Responses = Responses(out, agent, timeout, watched=self.sequences)
         self.hold_manual: Callable[[], bool] = lambda: False
         self.hold_all: Callable[[], bool] = lambda: False
 
@@ -114,12 +114,24 @@ class Turns:
 
     # --- wishes ---------------------------------------------------------------------------------------
 
-    def request(self, *, follows: Response | None = None, commit: str | None = None, optional: bool = False) -> None:
-        """An automatic create: sent when the conversation is idle, one for all that wait together."""
-        if not self._sequences:
+    def request(
+        self,
+        *,
+        follows: Response | None = None,
+        commit: str | None = None,
+        optional: bool = False,
+        instead: str | None = None,
+    ) -> None:
+        """An automatic create: sent when the conversation is idle, one for all that wait together.
+
+        `instead` are the instructions of a response that only says what stands for a forbidden one.
+        """
+        if not self.sequences:
             self._out.send({"type": "response.create"})
             return
         response = follow_up_parameters(follows)
+        if instead is not None:
+            response = {**response, "instructions": instead, "tool_choice": "none"}
         own = follows.create.own_tools if follows is not None and follows.create is not None else None
         if self._waiting and not self._waiting[-1].manual:
             self._waiting[-1].commit = None  # it answers more than one wish now
@@ -131,8 +143,9 @@ class Turns:
         else:
             mark = self._out.mint()
             create = Create(
-                mark, mark, optional=optional, response=response, follows=follows, commit=commit, own_tools=own
-            )
+                mark, mark, optional=optional, response=response, follows=follows, commit=commit, own_tools=own,
+                replaces=instead is not None,
+            )  # fmt: skip
             self._waiting.append(create)
         self.pump()
 

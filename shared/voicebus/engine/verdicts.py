@@ -4,13 +4,20 @@ from collections.abc import Sequence
 from typing import Final
 
 from voicebus.contracts.guardrails import GuardrailVerdict
+from voicebus.engine import wire
 from voicebus.engine.config import GuardrailSpec
 from voicebus.engine.guarding import Passed, Trip
 from voicebus.engine.inputguards import InputTrip
+from voicebus.engine.interludes import SAY_EXACTLY, having_said
 from voicebus.engine.parts import Parts
 from voicebus.engine.responses import Response
 
 FEEDBACK: Final = "guardrail triggered: "
+
+
+def replacement(guardrails: Sequence[GuardrailSpec]) -> str | None:
+    """What is said instead of what these have stopped: the line of the first that has one."""
+    return next((guardrail.replacement for guardrail in guardrails if guardrail.replacement), None)
 
 
 def feedback(guardrails: Sequence[GuardrailSpec]) -> str:
@@ -42,6 +49,13 @@ class Verdicts:
         """Nobody has judged in time what the user said."""
         self._p.inputs.overdue(check_id)
 
+    def refused(self, check_id: str, why: str) -> None:
+        """Nobody judges now."""
+        if self._p.inputs.is_asked(check_id):
+            self._p.inputs.refused(check_id, why)
+        else:
+            self._follow(self._p.guard.refused(check_id, why))
+
     def _follow(self, found: Trip | Passed | None) -> None:
         if isinstance(found, Trip):
             self._stop(found)
@@ -49,10 +63,11 @@ class Verdicts:
             self._p.holding.passed(found)
 
     def _stop(self, trip: Trip) -> None:
-        if self._p.interruptions.by_guardrail(trip) and trip.guardrails:
+        create = trip.response.create
+        is_last_word = create is not None and create.replaces  # what forbids its own replacement gets no other one
+        if self._p.interruptions.by_guardrail(trip) and trip.guardrails and not is_last_word:
             resting = self._p.face.resting if self._p.face is not None else None
-            self._tell(trip.guardrails)
-            self._p.turns.request(follows=trip.response if resting is trip.response else None, optional=True)
+            self._answer(trip.guardrails, follows=trip.response if resting is trip.response else None, optional=True)
 
     def settle(self) -> None:
         """Carry out what input guardrails have found by now."""
@@ -80,12 +95,23 @@ class Verdicts:
         p.turns.withdraw()
         if trip.item_id:
             p.out.send({"type": "conversation.item.delete", "item_id": trip.item_id})
-        self._tell(trip.guardrails)
-        p.turns.request()
+        self._answer(trip.guardrails)
 
-    def _tell(self, guardrails: Sequence[GuardrailSpec]) -> None:
+    def _answer(
+        self, guardrails: Sequence[GuardrailSpec], *, follows: Response | None = None, optional: bool = False
+    ) -> None:
+        """Have the model say what stands for what was stopped; else it is told why, and answers anew."""
+        p, line = self._p, replacement(guardrails)
+        if line is None or not p.turns.sequences:
+            self._tell(feedback(guardrails) if line is None else SAY_EXACTLY + line)
+            p.turns.request(follows=follows, optional=optional)
+            return
+        instructions = having_said(wire.text(p.settings.effective, "instructions"), SAY_EXACTLY, line)
+        p.turns.request(follows=follows, optional=optional, instead=instructions)
+
+    def _tell(self, text: str) -> None:
         item_id = self._p.out.mint()
         self._p.hide_item(item_id)
-        content = [{"type": "input_text", "text": feedback(guardrails)}]
+        content = [{"type": "input_text", "text": text}]
         item = {"id": item_id, "type": "message", "role": "user", "content": content}
         self._p.out.send({"type": "conversation.item.create", "item": item})

@@ -414,9 +414,9 @@ class SessionDriver:
             raise RuntimeError("only an input of the model's is held")
         self._held.append(self._item)
 
-    def _return_inputs(self, _: ReturnInputs) -> None:
-        self._inputs.extendleft(reversed(self._held))
-        self._held.clear()
+    def _return_inputs(self, output: ReturnInputs) -> None:
+        again = [self._held.popleft() for _ in range(output.count)]
+        self._inputs.extendleft(reversed(again))
 
     def _to_client(self, output: ToClient) -> None:
         self._face.server_event(output.event)

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
 from voicebus.engine.config import SessionConfig
-from voicebus.engine.inputs import Input, Trouble
+from voicebus.engine.inputs import CheckRefused, Input, Trouble
 from voicebus.engine.outputs import (
     CancelTool,
     DispatchCheck,
@@ -99,7 +99,9 @@ class WorkSide:
 
     def _dispatch_check(self, output: DispatchCheck) -> None:
         limit = self._config.guardrail_timeout_ms if output.timeout_ms is None else output.timeout_ms
-        self._bus.guardrails.check(self._ref, output, timeout_ms=limit)
+        refused = self._bus.guardrails.check(self._ref, output, timeout_ms=limit)
+        if refused is not None:
+            self._feed(CheckRefused(output.check_id, refused))
 
     # --- the author -----------------------------------------------------------------------------------
 

@@ -15,6 +15,10 @@ MEASUREMENTS: Final[Mapping[str, Counter | Histogram]] = {
     "model_reconnect": metrics.MODEL_RECONNECTS,
     "model_error": metrics.MODEL_ERRORS,
     "guardrail_trip": metrics.GUARDRAIL_TRIPS,
+    "guardrail_reaction": metrics.GUARDRAIL_REACTION,
+    "guardrail_unjudged": metrics.GUARDRAIL_UNJUDGED,
+    "hold_window_broken": metrics.HOLD_WINDOW_BROKEN,
+    "transcript_lag": metrics.TRANSCRIPT_LAG,
     "tool_outcome": metrics.TOOL_OUTCOMES,
 }
 

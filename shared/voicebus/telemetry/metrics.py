@@ -10,6 +10,7 @@ from prometheus_client import Counter, Gauge, Histogram
 _TURN: Final = (0.1, 0.2, 0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 _HOP: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 _WORK: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_LAG: Final = (0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.0, 2.0, 5.0)
 _CALL: Final = (30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
 
 # --- gateway ---------------------------------------------------------------------------------------
@@ -77,6 +78,28 @@ TOOL_CIRCUIT_OPEN = Gauge("voicebus_tool_circuit_open", "1 while a tool rests, a
 TOOL_OUTCOMES = Counter("voicebus_tool_outcomes_total", "Ends of tool calls.", ["tool", "outcome"])
 GUARDRAIL_LATENCY = Histogram("voicebus_guardrail_latency_seconds", "Run time of guardrails.", ["rule"], buckets=_WORK)
 GUARDRAIL_TRIPS = Counter("voicebus_guardrail_trips_total", "Guardrails that tripped.", ["rule"])
+GUARDRAIL_REACTION = Histogram(
+    "voicebus_guardrail_reaction_seconds",
+    "From the text with which a check fell due until the answer was stopped for it.",
+    buckets=_HOP,
+)
+GUARDRAIL_UNJUDGED = Counter(
+    "voicebus_guardrail_unjudged_total",
+    "Answers and turns that a guardrail could not judge: `open` let them pass, `closed` stopped them.",
+    ["rule", "cause", "policy"],
+)
+GUARDRAIL_SUPERSEDED = Counter(
+    "voicebus_guardrail_superseded_total", "Checks that waited until a newer one of the same response came."
+)
+GUARDRAIL_CIRCUIT_OPEN = Gauge(
+    "voicebus_guardrail_circuit_open", "1 while no guardrail worker answers and checks are decided by policy at once."
+)
+TRANSCRIPT_LAG = Histogram(
+    "voicebus_hold_transcript_lag_seconds", "How far the transcript of held speech came behind it.", buckets=_LAG
+)
+HOLD_WINDOW_BROKEN = Counter(
+    "voicebus_hold_window_broken_total", "Held parts whose transcript came too late for the window; held whole."
+)
 
 # --- transcript archiver ---------------------------------------------------------------------------
 TRANSCRIPT_WRITE_LAG = Histogram(

@@ -1,13 +1,16 @@
 """Guardrail checks on a worker: one verdict, whatever the guardrails do."""
 
 import asyncio
+import os
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import pytest
 
+from support.judges import hanging_in_a_process, in_a_process
 from support.tasks import running
 from support.tool_calls import Caller, calling
 from support.waiting import wait_until
@@ -20,11 +23,14 @@ from voicebus import (
     output_guardrail,
 )
 from voicebus.adapters.redis.membership import joined
+from voicebus.agents.apart import prepare
 from voicebus.agents.targets import Targets
 from voicebus.contracts.streams import GUARDRAILS_QUEUE, Keys
 from voicebus.runtime.consumer import ConsumerLoop
+from voicebus.runtime.processes import ProcessPool
 from voicebus.runtime.threads import DaemonThreadPool
 from voicebus_services.guardrail_worker.checks import CheckRunner
+from voicebus_services.guardrail_worker.waiting import WAITING_ROOM, Waitlist
 
 Context = RunContextWrapper[Any]
 Judging = Callable[[], AbstractAsyncContextManager[None]]
@@ -80,6 +86,17 @@ async def no_shouting(context: Context, agent: Any, text: str) -> GuardrailFunct
     return _of(text.isupper())
 
 
+JUDGED: list[str] = []
+
+
+@output_guardrail
+def slow(context: Context, agent: Any, text: str) -> GuardrailFunctionOutput:
+    JUDGED.append(text)
+    time.sleep(0.02)
+    return _of(False)
+
+
+APART = (in_a_process, hanging_in_a_process)
 RULES: list[OutputGuardrail[Any] | InputGuardrail[Any]] = [
     no_shouting,
     no_prices,
@@ -110,17 +127,24 @@ def judging(redis_url: str, keys: Keys) -> Judging:
 
     @asynccontextmanager
     async def worker() -> AsyncIterator[None]:
-        targets = Targets(guardrails={rule.get_name(): rule for rule in RULES})
+        targets = Targets(guardrails={rule.get_name(): rule for rule in (*RULES, slow, *APART)})
         async with joined(redis_url, keys, service="guardrail-worker", describe=dict) as member:
-            runner = CheckRunner(member, targets, executor=DaemonThreadPool(2, name="guardrail"), budget_s=0.5)
+            waitlist, processes = Waitlist(4), ProcessPool(1)
+            await prepare(processes, [rule.guardrail_function for rule in APART])
+            runner = CheckRunner(
+                member, targets, executor=DaemonThreadPool(2, name="guardrail"), budget_s=0.5,
+                waitlist=waitlist, processes=lambda: processes,
+            )  # fmt: skip
             streams = {keys.guardrails(shard): GUARDRAILS_QUEUE for shard in range(keys.guardrail_shards)}
             loop = ConsumerLoop(
-                member.consume(streams), runner.handle, clock=member.clock, service="guardrail-worker", concurrency=4
-            )
+                member.consume(streams), runner.handle, clock=member.clock, service="guardrail-worker",
+                concurrency=4 + WAITING_ROOM, turn=waitlist.turn,
+            )  # fmt: skip
             stop = asyncio.Event()
             async with running(loop.run(stop, drain_timeout=5)):
                 yield
                 stop.set()
+            processes.close()
 
     return worker
 
@@ -172,3 +196,45 @@ async def test_what_is_no_check_goes_to_the_dead_letters(caller: Caller, judging
     async with judging():
         (letter,) = await wait_until(lambda: caller.stream(keys.dead("guardrails")), description="the dead letter")
     assert letter["reason"] == "unexpected_type"
+
+
+async def test_of_the_checks_of_one_answer_that_wait_only_the_newest_is_judged(
+    caller: Caller, judging: Judging
+) -> None:
+    JUDGED.clear()
+    for number in range(30):
+        caller.check("slow", text="x" * (number + 1), check_id=f"k{number}")
+    async with judging():
+
+        async def last() -> bool:
+            return any(verdict.check_id == "k29" for verdict in caller.verdicts)
+
+        await wait_until(last, description="the verdict on the newest check")
+    answered = {verdict.check_id for verdict in caller.verdicts}
+    stood_for = [check_id for verdict in caller.verdicts for check_id in verdict.supersedes]
+    assert sorted([*answered, *stood_for], key=lambda one: int(one[1:])) == [f"k{number}" for number in range(30)]
+    assert len(JUDGED) == len(answered) < 30
+
+
+async def test_a_guardrail_may_have_a_process_of_its_own(caller: Caller, judging: Judging) -> None:
+    async with judging():
+        caller.check("in_a_process", text="in a process")
+        (verdict,) = await wait_until(lambda: caller.verdicts, description="the verdict")
+    (result,) = verdict.results
+    assert (result.tripped, result.error) == (True, None)
+    assert result.info["process"] != os.getpid()
+    assert result.info["text"] == "in a process"
+
+
+async def test_a_guardrail_that_hangs_in_its_process_is_killed_with_its_limit(caller: Caller, judging: Judging) -> None:
+    async with judging():
+        caller.check("hanging_in_a_process")
+        (verdict,) = await wait_until(lambda: caller.verdicts, description="the verdict")
+    assert "longer than" in (verdict.results[0].error or "")
+
+
+async def test_a_check_for_nothing_is_answered(caller: Caller, judging: Judging) -> None:
+    async with judging():
+        caller.check()
+        (verdict,) = await wait_until(lambda: caller.verdicts, description="the verdict")
+    assert verdict.results == []

@@ -7,6 +7,7 @@ from typing import Final
 from ulid_transform import ulid_now
 
 from voicebus.adapters.redis.client import RedisConnection
+from voicebus.adapters.redis.guardrail_circuit import GuardrailCircuit
 from voicebus.adapters.redis.outbox import Outbox
 from voicebus.adapters.redis.refusals import Refusal, Refuses
 from voicebus.adapters.redis.scripts import CANCEL
@@ -34,6 +35,8 @@ log: Final = get_logger(__name__)
 
 # After this a cancel that Redis did not take is given up: the call's own deadline is near or past.
 _CANCEL_ATTEMPTS: Final = 3
+# How long a worker's answer about nothing is of use.
+_PROBE_TIMEOUT_MS: Final = 1000
 
 
 def new_entry(session: SessionRef, type_: str, message: Message, clock: Clock, *, deadline: int | None = None) -> Entry:
@@ -161,15 +164,20 @@ class RedisToolDispatch:
 
 
 class RedisGuardrailDispatch:
-    """Implements `voicebus.ports.GuardrailDispatch`."""
+    """Implements `voicebus.ports.GuardrailDispatch`. `circuit` knows whether anybody answers."""
 
-    def __init__(self, outbox: Outbox, clock: Clock, keys: Keys, *, reply_to: str) -> None:
+    def __init__(
+        self, outbox: Outbox, clock: Clock, keys: Keys, *, reply_to: str, circuit: GuardrailCircuit | None = None
+    ) -> None:
         self._outbox = outbox
         self._clock = clock
         self._keys = keys
         self._reply_to = reply_to
+        self._circuit = circuit
 
-    def check(self, session: SessionRef, check: DispatchCheck, *, timeout_ms: int) -> None:
+    def check(self, session: SessionRef, check: DispatchCheck, *, timeout_ms: int) -> str | None:
+        if self._circuit is not None and not self._circuit.asks():
+            return self._circuit.why
         message = GuardrailCheck(
             check_id=check.check_id,
             response_id=check.response_id,
@@ -182,6 +190,18 @@ class RedisGuardrailDispatch:
             reply_to=self._reply_to,
             context=dict(check.context or {}),
         )
+        self._send(session, message, timeout_ms)
+        return None
+
+    def probe(self) -> None:
+        """Ask any worker for an answer, about nothing."""
+        message = GuardrailCheck(
+            check_id="probe", response_id="", item_id="", agent="", guardrails=[], text="", final=True,
+            reply_to=self._reply_to,
+        )  # fmt: skip
+        self._send(SessionRef("probe", 1), message, _PROBE_TIMEOUT_MS)
+
+    def _send(self, session: SessionRef, message: GuardrailCheck, timeout_ms: int) -> None:
         deadline = self._clock.at_ms() + timeout_ms
         entry = new_entry(session, GUARDRAIL_CHECK, message, self._clock, deadline=deadline)
         stream = self._keys.guardrails(self._keys.guardrail_shard(session.id))

@@ -16,6 +16,7 @@ from voicebus.adapters.redis.references import whole
 from voicebus.adapters.redis.tail import StreamTail
 from voicebus.contracts.commands import RESEND, SESSION_ANSWER, SESSION_COMMAND, SESSION_TAKEN, Resend
 from voicebus.contracts.envelope import Entry
+from voicebus.contracts.guardrails import GUARDRAIL_VERDICT
 from voicebus.contracts.streams import INBOX_QUEUE, INBOX_TTL_S, Keys
 from voicebus.errors import CommandRefusedError, ContractError
 from voicebus.ports import Deliver
@@ -33,8 +34,8 @@ class RedisInbox:
     """Implements `voicebus.ports.Inbox`. Run `run` as a task of the gateway.
 
     `commands` gives and gets the answers to commands; `on_taken` hears that another gateway has taken a session over;
-    `on_resend(session, first, last)` that the archive misses events. `on_reachable` hears whether the last read reached
-    Redis, for readiness.
+    `on_resend(session, first, last)` that the archive misses events; `on_verdict` of each answer to a check.
+    `on_reachable` hears whether the last read reached Redis, for readiness.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class RedisInbox:
         commands: RedisCommands | None = None,
         on_taken: Callable[[Entry], None] | None = None,
         on_resend: Callable[[str, int, int], Awaitable[int]] | None = None,
+        on_verdict: Callable[[], None] | None = None,
         on_reachable: Callable[[bool], None] | None = None,
     ) -> None:
         self.stream: str = keys.inbox(gateway)
@@ -57,6 +59,7 @@ class RedisInbox:
         self._commands = commands
         self._on_taken = on_taken
         self._on_resend = on_resend
+        self._on_verdict = on_verdict
         self._tail = StreamTail(
             bus, self.stream, self._route, ttl_s=INBOX_TTL_S, service=service, on_reachable=on_reachable
         )
@@ -147,6 +150,8 @@ class RedisInbox:
         if entry.type == SESSION_ANSWER and self._commands is not None:
             self._commands.answered(entry)
             return None
+        if entry.type == GUARDRAIL_VERDICT and self._on_verdict is not None:
+            self._on_verdict()
         if entry.type == SESSION_TAKEN:
             if self._on_taken is not None:
                 self._on_taken(entry)

@@ -37,8 +37,8 @@ class RemoteChecks:
         self._remote = remote
         self._along = along
 
-    def check(self, session: SessionRef, check: DispatchCheck, *, timeout_ms: int) -> None:
-        self._remote.check(session, replace(check, context=self._along.context()), timeout_ms=timeout_ms)
+    def check(self, session: SessionRef, check: DispatchCheck, *, timeout_ms: int) -> str | None:
+        return self._remote.check(session, replace(check, context=self._along.context()), timeout_ms=timeout_ms)
 
 
 class LocalOrRemote:

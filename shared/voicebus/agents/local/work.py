@@ -193,6 +193,7 @@ class LocalChecks:
 
     async def aclose(self) -> None:
         await self._tasks.aclose()
+        SHARED.give_back(self)
 
     async def _run(self, check: DispatchCheck, limit_s: float) -> None:
         started = time.monotonic()
@@ -219,5 +220,6 @@ class LocalChecks:
 
         agent = self._names.agent(check.agent)
         return await judge(
-            guardrail, self._context, agent, check.text, timeout=limit_s, executor=self._tasks.pool, found=found
-        )
+            guardrail, self._context, agent, check.text, timeout=limit_s, executor=self._tasks.pool, found=found,
+            processes=lambda: SHARED.borrow(self),
+        )  # fmt: skip

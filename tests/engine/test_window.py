@@ -1,0 +1,158 @@
+"""The window of guardrails that hold: what of a part may be known before all of it was judged."""
+
+import pytest
+
+from support.talk import Talk, agent
+from voicebus.contracts.guardrails import GuardrailResult
+from voicebus.contracts.journal import EventType
+from voicebus.engine.config import AgentSpec, GuardrailMode, GuardrailSpec
+from voicebus.engine.outputs import DispatchCheck, ForwardAudio, Observe
+from voicebus.engine.window import Window
+
+RULE = GuardrailSpec("rude", mode=GuardrailMode.HOLD, debounce=1, hold_window_ms=500)
+
+
+def heard(talk: Talk) -> int:
+    return len(talk.of(ForwardAudio))
+
+
+def let_pass(talk: Talk) -> None:
+    talk.verdict(talk.of(DispatchCheck)[-1].check_id, GuardrailResult(name="rude", tripped=False))
+
+
+def asked(*guardrails: GuardrailSpec) -> Talk:
+    talk = Talk(agent(guardrails=guardrails or (RULE,))).asked()
+    talk.item_begins()
+    return talk
+
+
+def test_audio_is_heard_once_the_text_of_the_window_behind_it_has_passed() -> None:
+    talk = asked()
+    talk.says("Good morning to you ")
+    talk.sounds(300)
+    let_pass(talk)
+    talk.sounds(300)
+    assert heard(talk) == 0  # 300 ms of later audio
+    talk.says("all, ")
+    talk.sounds(300)
+    assert heard(talk) == 0  # the window has text that nobody has judged
+    let_pass(talk)
+    assert heard(talk) == 1
+
+
+def test_a_word_that_its_deltas_cut_in_two_is_judged_whole_before_any_of_it_is_told() -> None:
+    talk = asked()
+    talk.says("The vau")
+    talk.sounds(100)
+    talk.sounds(600)
+    let_pass(talk)
+    assert heard(talk) == 0
+    talk.says("lted ")
+    let_pass(talk)
+    assert heard(talk) == 1
+
+
+def test_audio_without_a_word_is_held_whole_and_counted() -> None:
+    talk = asked()
+    talk.sounds(300)
+    talk.sounds(300)
+    assert [one for one in talk.of(Observe) if one.name == "hold_window_broken"] == [
+        Observe("hold_window_broken", 1.0, {})
+    ]
+    talk.says("Good morning to you all. ")
+    let_pass(talk)
+    talk.sounds(900)
+    assert heard(talk) == 0
+    talk.said("Good morning to you all. ")
+    let_pass(talk)
+    assert heard(talk) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "broken"),
+    [
+        ("One ", True),
+        ("One two three four five six seven", False),
+        ("你好", True),
+        ("你好你好你好你好你好", False),
+        ("4 5 ", True),
+    ],
+)
+def test_a_transcript_that_stands_still_is_late_unless_it_is_ahead(text: str, broken: bool) -> None:
+    window = Window(500)
+    window.said(text)
+    assert (True in map(window.sounded, [100] * 10)) == broken
+
+
+def test_a_transcript_that_falls_behind_slowly_is_late_in_the_end() -> None:
+    window = Window(500)
+    broken = []
+    for _ in range(40):
+        window.said("ab")  # half of what would be said
+        broken.append(window.sounded(270))
+    assert True in broken
+
+
+def test_the_lag_is_how_far_the_text_came_behind_its_audio_at_most() -> None:
+    window = Window(None)
+    window.sounded(300)
+    window.said("abcde")  # begins at 0
+    window.sounded(700)
+    window.said("fghij")  # begins at 500
+    assert window.lag_ms() == pytest.approx(500)
+    assert Window(None).lag_ms() is None
+
+
+def test_what_was_heard_of_a_forbidden_answer_is_truncated_where_it_was_heard() -> None:
+    talk = asked()
+    talk.says("Good morning, ")
+    talk.sounds(400)
+    talk.says("you fools ")
+    talk.sounds(600)
+    talk.verdict(talk.of(DispatchCheck)[0].check_id, GuardrailResult(name="rude", tripped=False))
+    assert heard(talk) == 0
+    talk = asked()
+    talk.says("Good morning, my dear friend ")
+    let_pass(talk)
+    talk.sounds(400)
+    talk.sounds(600)
+    assert heard(talk) == 1
+    talk.says("and fool ")
+    talk.now += 0.25
+    talk.verdict(talk.of(DispatchCheck)[-1].check_id, GuardrailResult(name="rude", tripped=True))
+    assert [event["audio_end_ms"] for event in talk.sent("conversation.item.truncate")] == [250]
+    talk.ends(status="cancelled")
+    [line] = [line for line in talk.records(EventType.ITEM_RECORDED) if line.role == "assistant"]
+    assert "fool" not in line.text
+    assert line.heard_text == "Good morning, my"
+    assert line.truncated
+
+
+def test_the_user_who_interrupts_truncates_what_was_heard_and_nothing_else() -> None:
+    talk = asked()
+    talk.says("Good morning, my dear friend ")
+    let_pass(talk)
+    talk.sounds(400)
+    talk.sounds(600)
+    talk.now += 0.25
+    talk.model("input_audio_buffer.speech_started", item_id="item_u", audio_start_ms=0)
+    assert [event["audio_end_ms"] for event in talk.sent("conversation.item.truncate")] == [250]
+
+
+def test_a_written_answer_has_no_window() -> None:
+    talk = asked()
+    talk.says("Good morning ", spoken=False)
+    let_pass(talk)
+    assert talk.emitted("transcript_delta") == []
+    talk.said("Good morning ", spoken=False)
+    let_pass(talk)
+    assert len(talk.emitted("transcript_delta")) == 1
+
+
+def test_the_widest_window_counts_and_none_where_one_guardrail_has_none() -> None:
+    whole = GuardrailSpec("whole", mode=GuardrailMode.HOLD)
+    wide = GuardrailSpec("wide", mode=GuardrailMode.HOLD, hold_window_ms=900)
+    beside = GuardrailSpec("beside")
+    assert AgentSpec("a", guardrails=(RULE, wide, beside)).hold_window_ms == 900
+    assert AgentSpec("a", guardrails=(RULE, whole)).hold_window_ms is None
+    assert AgentSpec("a", guardrails=(beside,)).hold_window_ms is None
