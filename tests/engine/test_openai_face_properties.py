@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.model_simulator.bench import silence, speech
+from support.talk import said_on
 from voicebus.contracts.tools import Outcome, ToolResult
 from voicebus.engine.client_view import OpenAIClientView
 from voicebus.engine.config import AgentSpec, ClientRights, Face, HandoffSpec, SessionConfig, ToolSpec
@@ -117,7 +118,8 @@ class Wire:
 
     def feed(self, item: Input) -> None:
         self.now += 0.001
-        self.perform(self.session.handle(item, self.now))
+        made = said_on(self.session, item, self.now)
+        self.perform(self.session.handle(item, self.now) if made is None else made)
 
     def perform(self, outputs: Any) -> None:
         for output in outputs:

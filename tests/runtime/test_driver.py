@@ -25,6 +25,10 @@ from voicebus.runtime.frames import AudioDelta
 from voicebus.runtime.surroundings import Bus, ModelTap
 
 AUDIO = b'{"type":"response.output_audio.delta","response_id":"r","item_id":"i","output_index":0,"content_index":0,'
+TEXT = (
+    b'{"type":"response.output_audio_transcript.delta","response_id":"r","item_id":"i","output_index":0,'
+    b'"content_index":0,'
+)
 REF = SessionRef("S", 1, None)
 
 
@@ -140,6 +144,8 @@ class Engine:
     def __init__(self, rules: Mapping[type, Rule] | None = None, start: Sequence[outputs.Output] = ()) -> None:
         self.given: list[Any] = []
         self.carries_on: outputs.ForwardAudio | None = None
+        self.says_on: Sequence[outputs.Output] | None = None
+        self.said: list[str] = []
         self.rules = dict(rules or {})
         self._start = start
         self.state = State.LIVE
@@ -155,6 +161,12 @@ class Engine:
         self, response_id: str, item_id: str, content_index: int, size: int, now: float
     ) -> outputs.ForwardAudio | None:
         return self.carries_on
+
+    def say_on(
+        self, kind: str, response_id: str, item_id: str, content_index: int, delta: str, now: float
+    ) -> Sequence[outputs.Output] | None:
+        self.said.append(delta)
+        return self.says_on
 
     def handle(self, event: inputs.Input, now: float) -> Sequence[outputs.Output]:
         self.given.append(event)
@@ -289,6 +301,33 @@ async def test_audio_that_carries_on_passes_the_engines_queue_by_until_the_sessi
     await running.over()
     running.driver.model_frame(AUDIO + b'"delta":"AAA="}')
     assert [heard[0] for heard in running.client.heard].count("audio") == 1
+
+
+async def test_text_that_says_more_passes_the_engines_queue_by_and_anything_else_does_not() -> None:
+    running = await Running(Engine()).live()
+    running.engine.says_on = [outputs.ToClient({"type": "more"})]
+    running.driver.model_frame(TEXT + b'"delta":"a"}')
+    assert running.engine.given == []
+    assert running.client.heard[1:] == [("event", "more")]
+    running.driver.model_frame(TEXT + b'"delta":"b","logprobs":[]}')
+    assert running.engine.said == ["a"]
+    running.engine.says_on = None
+    running.driver.model_frame(TEXT + b'"delta":"c"}')
+    assert running.engine.said == ["a", "c"]
+    assert [event.event["delta"] for event in running.engine.given] == ["b", "c"]
+    await running.over()
+
+
+async def test_what_text_brings_about_is_taken_after_it() -> None:
+    running = await Running(Engine()).live()
+    running.engine.says_on = [outputs.ToClient({"type": "more"}), outputs.ToClient({"type": "last"})]
+    running.client.on_event = lambda: running.driver.feed(inputs.LinkOpened())
+    running.driver.model_frame(TEXT + b'"delta":"a"}')
+    assert running.client.heard[1:] == [("event", "more"), ("event", "last")]
+    assert running.engine.given == [inputs.LinkOpened(), inputs.LinkOpened()]
+    running.client.on_event = lambda: 1 / 0  # type: ignore[assignment]
+    running.driver.model_frame(TEXT + b'"delta":"b"}')
+    assert await running.over() == "error"
 
 
 async def test_audio_that_comes_while_something_is_carried_out_keeps_its_place() -> None:

@@ -68,6 +68,19 @@ def agent(
     return AgentSpec(name, instructions, tuple(tools), tuple(handoffs), tuple(guardrails), session, **fields)
 
 
+_SAID = ("type", "response_id", "item_id", "content_index", "delta")
+
+
+def said_on(session: Session, item: Input, now: float) -> list[Output] | None:
+    """What a session does past its queue about a delta of text, as whoever hears the model asks it first."""
+    if not isinstance(item, ModelEvent) or {*_SAID, "output_index"} != item.event.keys() - {"event_id"}:
+        return None
+    kind, response_id, item_id, content_index, delta = (item.event[key] for key in _SAID)
+    if not all(isinstance(each, str) for each in (kind, response_id, item_id, delta)) or type(content_index) is not int:
+        return None
+    return session.say_on(kind, response_id, item_id, content_index, delta, now)
+
+
 class Talk:
     """One session, its clock and everything it has put out. `last` are the outputs of the last input."""
 
@@ -107,7 +120,9 @@ class Talk:
         coming = deque([item])
         while coming:
             item = coming.popleft()
-            made = self.session.handle(item, self.now)
+            made = said_on(self.session, item, self.now)
+            if made is None:
+                made = self.session.handle(item, self.now)
             outputs += made
             self.handled(item, made)
             for output in made:

@@ -17,7 +17,7 @@ from voicebus.engine.turns import Turns
 from voicebus.engine.view import CancelResponse, ClientView, CreateResponse, Forward, Intent, Reply, UpdateSession
 
 _DELTAS: Final = frozenset({"response.output_text.delta", "response.output_audio_transcript.delta"})
-_ADDRESS: Final = ("response_id", "output_index")
+_NOT_OF_PART: Final = ("event_id", "delta")
 
 
 def error_event(
@@ -45,8 +45,8 @@ class ClientFace:
         self._client_tools: set[str] = set()
         self._unseen_items = Recent()
         self._afterwards: list[Callable[[], None]] = []
-        # Under which ids the client saw the last delta of text; None where it did not see it.
-        self._text_address: Mapping[str, Any] | None = None
+        # How the client saw the last delta of text, but for what was said; None where it did not see it.
+        self._text_of: Mapping[str, Any] | None = None
         self.outgoing: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda event: event
         self.view = view
         self.is_open: bool = False
@@ -71,19 +71,20 @@ class ClientFace:
         for seen in shown:
             self._out.to_client(seen)
         if wire.text(event, "type") in _DELTAS:
-            self._text_address = {key: shown[0][key] for key in _ADDRESS if key in shown[0]} if shown else None
+            self._text_of = None
+            for seen in shown:
+                self._text_of = {key: value for key, value in seen.items() if key not in _NOT_OF_PART}
         afterwards, self._afterwards = self._afterwards, []
         for step in afterwards:
             step()
 
-    def show_on(self, event: Mapping[str, Any], response: Response) -> None:
-        """One more delta of the text that was shown last, addressed as that was: the path of nearly all text."""
-        if response.muted or response.unseen or self._afterwards:
-            self.show(event)
-        elif self._text_address is not None:
-            shown = {**event, **self._text_address}
-            shown.pop("event_id", None)
-            self._out.to_client(shown)
+    def shows_on(self, response: Response) -> bool:
+        """Whether more of the text that was shown last may be shown as that was."""
+        return not (response.muted or response.unseen or self._afterwards or self._text_of is None)
+
+    def show_on(self, delta: str) -> None:
+        """One more delta of the text that was shown last: the path of nearly all text, where it `shows_on`."""
+        self._out.to_client({**(self._text_of or {}), "delta": delta})
 
     def opened(self) -> None:
         """The conversation begins: the client meets it as newly created."""

@@ -5,6 +5,7 @@ Guardrails of one debounce fall due together, and all that are due at one delta 
 is not decided here, nor when held text is judged (`holding.py`).
 """
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -72,9 +73,10 @@ def observe_failure(out: Outbox, guardrail: GuardrailSpec, code: str) -> None:
 
 @dataclass(slots=True, eq=False)
 class _Watch:
-    """An item that is being said. `runs` counts the checks by debounce length."""
+    """An item that is being said. `runs` counts the checks by debounce length; none is due before `due` characters."""
 
     runs: dict[int, int] = field(default_factory=dict)
+    due: float = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +121,19 @@ class Guard:
         """As `text`, before anybody may know it."""
         if not response.agent.guardrails or response.tripped:
             return
-        watch = self._watched.setdefault((response.id, item_id), _Watch())
+        watch = self._watched.get((response.id, item_id))
+        if watch is None:
+            watch = self._watched[response.id, item_id] = _Watch()
+        if len(text) < watch.due:
+            return
+        watch.due = math.inf
         due = set()
-        for debounce in {guardrail.debounce for guardrail in response.agent.guardrails}:
+        for debounce in {guardrail.debounce for guardrail in response.agent.guardrails if guardrail.debounce >= 0}:
             runs = watch.runs.get(debounce, 0)
-            if debounce >= 0 and len(text) >= (runs + 1) * debounce:
-                watch.runs[debounce] = runs + 1
+            if len(text) >= (runs + 1) * debounce:
+                runs = watch.runs[debounce] = runs + 1
                 due.add(debounce)
+            watch.due = min(watch.due, (runs + 1) * debounce)
         if due:
             chosen = tuple(guardrail for guardrail in response.agent.guardrails if guardrail.debounce in due)
             self._dispatch(response, item_id, chosen, text, final=False)

@@ -83,19 +83,14 @@ class Keeper:
         self._work: dict[str, Any] = {}
         self._said_at = 0.0
 
-    def settle(self, *, said_on: bool = False) -> None:
-        """After an input; `said_on`: it only said more of an answer, whose text is written now and then."""
-        if said_on:
-            self._saying()
-        else:
-            self._settle()
-
-    def _saying(self) -> None:
+    def said_on(self) -> None:
+        """After an input that only said more of an answer, whose text is written now and then."""
         if self._p.out.now >= self._said_at + _SAYING_S and (item_id := self._p.history.saying) is not None:
             self._said_at = self._p.out.now
             self._p.out.add(Keep({ITEM + item_id: self._item(item_id)}))
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
+        """After any other input."""
         p = self._p
         fields = {ITEM + item_id: self._item(item_id) for item_id in p.history.take_changed()}
         work = self._going_on()

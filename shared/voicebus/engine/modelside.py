@@ -54,23 +54,24 @@ class ModelSide:
         # Whoever is shown events as they came is shown every one of them.
         self._shows_all = parts.config.raw_events
 
-    def say_on(self, event: Event) -> bool:
+    def say_on(self, kind: object, response_id: object, item_id: object, place: object, delta: object) -> bool:
         """Apply an event that only says more of the part that is being said, as nearly all do; False for any other."""
-        saying, delta = self._saying, event.get("delta")
+        saying, face = self._saying, self._p.face
         if (
             saying is None
-            or event.get("item_id") != saying.item_id
-            or event.get("type") != saying.type
-            or event.get("content_index") != saying.place
-            or event.get("response_id") != saying.response_id
+            or item_id != saying.item_id
+            or kind != saying.type
+            or place != saying.place
+            or response_id != saying.response_id
             or type(delta) is not str
             or not saying.response.active
+            or not (face is None or face.shows_on(saying.response))
         ):
             return False
         saying.response.last_event = self._p.out.now
         self._say(saying, delta)
-        if self._p.face is not None:
-            self._p.face.show_on(event, saying.response)
+        if face is not None:
+            face.show_on(delta)
         return True
 
     def apply(self, kind: str, event: Event) -> None:

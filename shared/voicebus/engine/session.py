@@ -81,6 +81,9 @@ from voicebus.engine.verdicts import Verdicts
 from voicebus.engine.view import ClientView
 from voicebus.errors import UserError
 
+# Of an event that says something, in the order in which `ModelSide.say_on` takes them.
+_SAID = ("type", "response_id", "item_id", "content_index", "delta")
+
 
 class Session:
     """A conversation of one client with one model. Call `start` once, then `handle` for everything that happens.
@@ -158,9 +161,14 @@ class Session:
             self.go_live()
         return self._finish()
 
-    def _finish(self, *, said_on: bool = False) -> list[Output]:
+    def _finish(self) -> list[Output]:
         if self._keeper is not None:
-            self._keeper.settle(said_on=said_on)
+            self._keeper.settle()
+        return self._out.take()
+
+    def _said_on(self) -> list[Output]:
+        if self._keeper is not None:
+            self._keeper.said_on()
         return self._out.take()
 
     def carry_on(
@@ -182,14 +190,26 @@ class Session:
         response.last_event = now
         return part.forward
 
+    def say_on(
+        self, kind: str, response_id: str, item_id: str, content_index: int, delta: str, now: float
+    ) -> list[Output] | None:
+        """The path of nearly all text, which says more of a part that is being said: nothing else depends on it.
+
+        None where more is to be decided: then bring it to `handle`. Nothing has been done about it yet.
+        """
+        if self.state is not State.LIVE:
+            return None
+        self._out.begin(now)
+        return self._said_on() if self._model.say_on(kind, response_id, item_id, content_index, delta) else None
+
     def handle(self, item: Input, now: float) -> list[Output]:
         """What is to be done about `item`; nothing once the session has closed."""
         if self.state is State.CLOSED:
             return []
         self._out.begin(now)
         if isinstance(item, ModelEvent):
-            if self.state is State.LIVE and self._model.say_on(item.event):
-                return self._finish(said_on=True)  # as much, of nearly all text: nothing else depends on it
+            if self._p.face is None and self.state is State.LIVE and self._model.say_on(*map(item.event.get, _SAID)):
+                return self._said_on()
             self._read(item)
         elif isinstance(item, ModelAudio):
             known = self.carry_on(item.response_id, item.item_id, item.content_index, item.size, now)

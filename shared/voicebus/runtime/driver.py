@@ -6,7 +6,7 @@ engine sees one thing at a time and outputs keep their order. An exception ends 
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
 from voicebus.contracts.journal import ErrorRecorded, EventType, SessionEnded
@@ -16,7 +16,6 @@ from voicebus.engine.inputs import (
     End,
     Input,
     LinkLost,
-    ModelMalformed,
     Reject,
 )
 from voicebus.engine.outputs import (
@@ -29,6 +28,7 @@ from voicebus.engine.outputs import (
     Ignored,
     Keep,
     Observe,
+    Output,
     Record,
     ReturnInputs,
     SetTimer,
@@ -39,10 +39,11 @@ from voicebus.errors import CommandRefusedError, ModelLinkError
 from voicebus.ports import ModelConnector, SessionRef
 from voicebus.runtime import frames
 from voicebus.runtime.arrivals import Arrivals
+from voicebus.runtime.hearing import Hearing
 from voicebus.runtime.inline import CALL_GOES_ON, InlineCalls, call_of
 from voicebus.runtime.jobs import Jobs
 from voicebus.runtime.modelside import ModelSide, jitter
-from voicebus.runtime.reading import audio_input, known_of, read_event
+from voicebus.runtime.reading import known_of
 from voicebus.runtime.surroundings import Author, Bus, ClientFace, Engine, ModelTap
 from voicebus.runtime.timers import Timers
 from voicebus.runtime.workside import WorkSide
@@ -88,12 +89,12 @@ class SessionDriver:
         self._busy = False
         self._live = False
         self._open = False
-        # Frames that came before the engine was started; bounded by what a server says before it is spoken to.
-        self._early: list[bytes] = []
         self._inline = InlineCalls()
+        self._hearing = Hearing(self, engine, face, tap, self._model, self._inline)
+        self.model_frame = self._hearing.frame
         self._work = WorkSide(config, ref, bus, author, self._inline, self.feed, self.job)
         self._timers = Timers(bus.clock, self.feed)
-        self._jobs = Jobs(ref.id, self._log, self._crash)
+        self._jobs = Jobs(ref.id, self._log, self.crash)
         self._ended = asyncio.Event()
         self._reason = "error"
         self._started_at = 0.0
@@ -129,6 +130,24 @@ class SessionDriver:
     @property
     def ended(self) -> bool:
         return self._ended.is_set()
+
+    @property
+    def passes(self) -> bool:
+        """Whether what nothing is to be decided about may pass the queue of inputs by."""
+        return not (self._busy or self._inputs or self._ended.is_set()) and self._open
+
+    def perform(self, outputs: Sequence[Output]) -> None:
+        """Carry out what the engine has decided past the queue; what that brings about waits its turn."""
+        self._busy = True
+        try:
+            for output in outputs:
+                self._perform[type(output)](output)
+        except Exception as error:  # noqa: BLE001 - the boundary between one session and the others
+            self.crash(error)
+        finally:
+            self._busy = False
+        if self._inputs:
+            self._take_turns()
 
     async def dial(self, *connectors: ModelConnector) -> None:
         """Open the model's link. What comes on it waits until the session is `run`.
@@ -192,19 +211,17 @@ class SessionDriver:
             if self._tap is not None:
                 self._tap.settled()
         except Exception as error:  # noqa: BLE001 - the boundary between one session and the others
-            self._crash(error)
+            self.crash(error)
         finally:
             self._busy = False
-        early, self._early = self._early, []
-        for frame in early:
-            self.model_frame(frame)
+        self._hearing.begin()
         if self._model.early_loss is not None:
             self.feed(self._model.early_loss)
         self._open_to_client()
 
     def feed(self, event: Input, delta: frames.AudioDelta | None = None) -> None:
         """Bring one input, a `ModelAudio` with its samples; nothing happens before the start and after the end."""
-        self._take(event, delta, 0 if delta is None else len(delta.samples))
+        self.take(event, delta, 0 if delta is None else len(delta.samples))
 
     def decide(self, word: Approve | Reject) -> None:
         """Bring a person's word about a call.
@@ -276,58 +293,6 @@ class SessionDriver:
 
     # --- ModelListener ------------------------------------------------------------------------------
 
-    def model_frame(self, frame: bytes) -> None:
-        if not self._live:
-            self._early.append(frame)
-        elif self._inline.calls:
-            if not self._inline.keep(frame):
-                self._inline.end_all()
-                self._read_waiting()
-        else:
-            self._read(frame)
-
-    def _read_waiting(self) -> None:
-        """Read the frames that waited for a call, up to the next call."""
-        while not self.ended and (frame := self._inline.next()) is not None:
-            self._read(frame)
-
-    def _read(self, frame: bytes) -> None:
-        if not self._model.heard_model:
-            self._model.connected()
-        delta = frames.read_audio_delta(frame)
-        if delta is not None:
-            # Nearly all audio is on its way to the client already: it is forwarded without being taken in turn.
-            if not (self._open and self._carry_on(delta, len(frame))):
-                self._take(audio_input(delta), delta, len(frame))
-            return
-        item, event, size = read_event(frame)
-        if isinstance(item, ModelMalformed):
-            self._take(item, None, size)
-            return
-        kind = event["type"]
-        self._model.before(kind, event)
-        self._take(item, None, size)
-        self._model.after(kind, event)
-
-    def _carry_on(self, delta: frames.AudioDelta, size: int) -> bool:
-        """Forward one more delta of audio that is on its way to the client; False where it has to be taken in turn."""
-        if self._busy or self._inputs or self._ended.is_set():
-            return False
-        forward = self._engine.carry_on(
-            delta.response_id, delta.item_id, delta.content_index, len(delta.samples), self._now()
-        )  # fmt: skip
-        if forward is None:
-            return False
-        try:
-            if self._tap is not None:
-                self._tap.heard(audio_input(delta), delta, size)
-            self._face.audio(forward, delta, self.last_seq)
-            if self._tap is not None:
-                self._tap.settled()
-        except Exception as error:  # noqa: BLE001 - the boundary between one session and the others
-            self._crash(error)
-        return True
-
     def model_lost(self, why: str, close_code: int | None) -> None:
         lost = LinkLost(why, close_code=close_code, jitter=jitter())
         if not self._live:
@@ -335,21 +300,23 @@ class SessionDriver:
             return
         # What waits for a call was said before the loss.
         self._inline.end_all()
-        self._read_waiting()
+        self._hearing.read_waiting()
         self.feed(lost)
 
     # --- the loop -----------------------------------------------------------------------------------
 
-    def _take(self, event: Input, delta: frames.AudioDelta | None, size: int) -> None:
-        # This is the path of every delta, so what it looks up is looked up once.
-        ended = self._ended.is_set
-        if not self._live or ended():
+    def take(self, event: Input, delta: frames.AudioDelta | None, size: int) -> None:
+        """Bring one input, which came as `size` bytes, in its turn."""
+        if not self._live or self._ended.is_set():
             return
-        inputs = self._inputs
-        inputs.append((event, delta, size))
-        if self._busy:
-            return
+        self._inputs.append((event, delta, size))
+        if not self._busy:
+            self._take_turns()
+
+    def _take_turns(self) -> None:
+        """Bring the engine what waits, one at a time."""
         self._busy = True
+        inputs, ended = self._inputs, self._ended.is_set
         tap, perform, handle, now = self._tap, self._perform, self._engine.handle, self._now
         try:
             while inputs and not ended():
@@ -364,13 +331,13 @@ class SessionDriver:
                 if tap is not None:
                     tap.settled()
         except Exception as error:  # noqa: BLE001 - the boundary between one session and the others
-            self._crash(error)
+            self.crash(error)
         finally:
             self._busy = False
         if not self._open:
             self._open_to_client()
         if self._inline.waiting:
-            self._read_waiting()
+            self._hearing.read_waiting()
 
     def _open_to_client(self) -> None:
         # Audio passes the engine by, so it must not overtake the settings that say what is to become of it.
@@ -378,7 +345,8 @@ class SessionDriver:
             self._open = True
             self._face.ready()
 
-    def _crash(self, error: Exception) -> None:
+    def crash(self, error: Exception) -> None:
+        """End this session, which met an error of our own."""
         self._log.exception("session failed", exc_info=error)
         if self.ended:
             return

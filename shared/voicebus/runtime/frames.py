@@ -14,6 +14,8 @@ import pybase64
 # Matches the type of GA and of older servers (`response.audio.delta`), wherever in the frame it stands.
 _AUDIO_MARK: Final = b'audio.delta"'
 AUDIO_TYPES: Final = frozenset({"response.output_audio.delta", "response.audio.delta"})
+_TRANSCRIPT_MARK: Final = b'transcript.delta"'
+_TEXT_MARK: Final = b'text.delta"'
 _APPEND_MARK: Final = b"input_audio_buffer.append"
 _APPEND_TYPE: Final = "input_audio_buffer.append"
 
@@ -31,6 +33,18 @@ class AudioDelta(msgspec.Struct, gc=False):
     samples: bytes = b""
 
 
+class TextDelta(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """One delta of the text, or of the transcript, of what the model says; one with other fields is read as a whole."""
+
+    type: str
+    response_id: str
+    item_id: str
+    delta: str
+    output_index: int
+    content_index: int
+    event_id: Any = None
+
+
 class Append(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """One `input_audio_buffer.append` of a client; `audio` is not checked yet."""
 
@@ -40,6 +54,7 @@ class Append(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 
 _decode_delta: Final = msgspec.json.Decoder(AudioDelta).decode
+_decode_text: Final = msgspec.json.Decoder(TextDelta).decode
 _decode_append: Final = msgspec.json.Decoder(Append).decode
 _decode: Final = msgspec.json.Decoder(dict[str, Any]).decode
 _samples: Final = pybase64.b64decode
@@ -67,6 +82,16 @@ def read_audio_delta(frame: bytes) -> AudioDelta | None:
     except ValueError:  # of msgspec, of UTF-8 and of base64
         return None
     return delta if delta.type in AUDIO_TYPES else None
+
+
+def read_text_delta(frame: bytes) -> TextDelta | None:
+    """The frame as a delta of text, or None where it is, or may be, anything else."""
+    if _TRANSCRIPT_MARK not in frame and _TEXT_MARK not in frame:
+        return None
+    try:
+        return _decode_text(frame)
+    except ValueError:  # of msgspec and of UTF-8
+        return None
 
 
 def read_append(frame: bytes) -> Append | None:

@@ -40,6 +40,7 @@ class ModelSide:
         job: Callable[[str, Coroutine[Any, Any, None]], object],
     ) -> None:
         self._clock = clock
+        self.now: Callable[[], float] = clock.monotonic
         self._feed = feed
         self._links = Links(models, listener, self, job)
         self._dialled_at = 0.0

@@ -39,6 +39,12 @@ class Engine(Protocol):
         """The one output of a `ModelAudio` about which nothing is to be decided; None where `handle` has to."""
         ...
 
+    def say_on(
+        self, kind: str, response_id: str, item_id: str, content_index: int, delta: str, now: float
+    ) -> Sequence[Output] | None:
+        """The outputs of a `ModelEvent` that says more of what is being said; None where `handle` has to."""
+        ...
+
     def at_rest(self, now: float) -> bool:
         """Whether nothing is said, heard, asked for or run."""
         ...

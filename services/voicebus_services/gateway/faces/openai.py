@@ -55,9 +55,7 @@ class OpenAIConnection(ClientConnection):
             return
         self._learn_format(event)
         self._events += 1
-        stamped = {"type": event["type"], "event_id": f"{self._event_prefix}{self._events}"}
-        stamped |= {key: value for key, value in event.items() if key not in stamped}
-        self._outlet.send(frames.dump_event(stamped))
+        self._outlet.send(frames.dump_event({**event, "event_id": f"{self._event_prefix}{self._events}"}))
 
     def audio(self, where: ForwardAudio, delta: frames.AudioDelta, seq: int) -> None:
         if self._outlet is None:

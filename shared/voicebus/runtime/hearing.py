@@ -1,0 +1,136 @@
+"""Hears the model of one session: frame by frame and in order, from the start of the engine on.
+
+Nearly all audio and text only says more of what is being said. That passes the queue of inputs by; everything else is
+taken in its turn.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from voicebus.engine.inputs import Input, ModelMalformed
+from voicebus.engine.outputs import Output
+from voicebus.runtime import frames
+from voicebus.runtime.inline import InlineCalls
+from voicebus.runtime.modelside import ModelSide
+from voicebus.runtime.reading import audio_input, read_event
+from voicebus.runtime.surroundings import ClientFace, Engine, ModelTap
+
+
+class Takes(Protocol):
+    """The session that is told what was heard."""
+
+    last_seq: int
+
+    @property
+    def live(self) -> bool: ...
+
+    @property
+    def ended(self) -> bool: ...
+
+    @property
+    def passes(self) -> bool: ...
+
+    def take(self, event: Input, delta: frames.AudioDelta | None, size: int) -> None: ...
+
+    def perform(self, outputs: Sequence[Output]) -> None: ...
+
+    def crash(self, error: Exception) -> None: ...
+
+
+class Hearing:
+    """`frame` takes one frame of the model's."""
+
+    def __init__(
+        self,
+        session: Takes,
+        engine: Engine,
+        face: ClientFace,
+        tap: ModelTap | None,
+        model: ModelSide,
+        inline: InlineCalls,
+    ) -> None:
+        self._session = session
+        self._engine = engine
+        self._face = face
+        self._tap = tap
+        self._model = model
+        self._inline = inline
+        # Asked for with every frame.
+        self._now = model.now
+        self._begun = False
+        # Frames that came before the engine was started; bounded by what a server says before it is spoken to.
+        self._early: list[bytes] = []
+
+    def begin(self) -> None:
+        """The engine has been started: what came before is read now."""
+        self._begun = True
+        early, self._early = self._early, []
+        for frame in early:
+            self.frame(frame)
+
+    def frame(self, frame: bytes) -> None:
+        if not self._begun:
+            self._early.append(frame)
+        elif self._inline.calls:
+            if not self._inline.keep(frame):
+                self._inline.end_all()
+                self.read_waiting()
+        else:
+            self._read(frame)
+
+    def read_waiting(self) -> None:
+        """Read the frames that waited for a call, up to the next call."""
+        while not self._session.ended and (frame := self._inline.next()) is not None:
+            self._read(frame)
+
+    def _read(self, frame: bytes) -> None:
+        if not self._model.heard_model:
+            self._model.connected()
+        delta = frames.read_audio_delta(frame)
+        if delta is not None:
+            if not (self._session.passes and self._carry_on(delta, len(frame))):
+                self._session.take(audio_input(delta), delta, len(frame))
+            return
+        text = frames.read_text_delta(frame)
+        if text is not None and self._tap is None and self._session.passes and self._say_on(text):
+            return
+        item, event, size = read_event(frame)
+        if isinstance(item, ModelMalformed):
+            self._session.take(item, None, size)
+            return
+        kind = event["type"]
+        self._model.before(kind, event)
+        self._session.take(item, None, size)
+        self._model.after(kind, event)
+
+    def _carry_on(self, delta: frames.AudioDelta, size: int) -> bool:
+        """Forward more of the audio that is on its way to the client; False where there is something to decide."""
+        forward = self._engine.carry_on(
+            delta.response_id, delta.item_id, delta.content_index, len(delta.samples), self._now()
+        )  # fmt: skip
+        if forward is None:
+            return False
+        try:
+            if self._tap is not None:
+                self._tap.heard(audio_input(delta), delta, size)
+            self._face.audio(forward, delta, self._session.last_seq)
+            if self._tap is not None:
+                self._tap.settled()
+        except Exception as error:  # noqa: BLE001 - the boundary between one session and the others
+            self._session.crash(error)
+        return True
+
+    def _say_on(self, text: frames.TextDelta) -> bool:
+        """Show more of what is being said; False where there is something to decide."""
+        try:
+            outputs = self._engine.say_on(
+                text.type, text.response_id, text.item_id, text.content_index, text.delta, self._now()
+            )  # fmt: skip
+        except Exception as error:  # noqa: BLE001 - the boundary between one session and the others
+            self._session.crash(error)
+            return True
+        if outputs is None:
+            return False
+        if outputs:
+            self._session.perform(outputs)
+        return True
