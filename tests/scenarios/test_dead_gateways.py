@@ -210,7 +210,7 @@ async def test_a_call_whose_caller_does_not_come_back_is_archived_as_interrupted
     assert (shown["status"], shown["end_reason"]) == ("interrupted", "interrupted")
 
 
-async def test_a_rollout_moves_calls_at_rest_and_ends_none(redis_url: str, stream_prefix: str, tmp_path: Path) -> None:
+async def test_a_rollout_moves_calls_and_no_caller_notices(redis_url: str, stream_prefix: str, tmp_path: Path) -> None:
     async with (
         running_cluster(
             redis_url=redis_url,
@@ -242,6 +242,7 @@ async def test_a_rollout_moves_calls_at_rest_and_ends_none(redis_url: str, strea
         await idle.types("and now? [[say: I am still here.]]")
         await idle.hears("I am still here.")
         for each in (idle, busy):
+            assert each.of("connection_lost") == []
             await each.hangs_up()
             found = await archived(cluster, each)
             assert [item["text"] for item in found["items"] if item["truncated"]] == []

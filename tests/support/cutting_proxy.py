@@ -39,6 +39,10 @@ class CuttingProxy:
         """Let nothing through any more, and tell nobody."""
         self._flowing.clear()
 
+    def thaw(self) -> None:
+        """Let what has waited through, and all that comes."""
+        self._flowing.set()
+
     def deafen(self) -> None:
         """Let nothing of the server's through any more on the connections that there are."""
         self._deaf |= self._writers

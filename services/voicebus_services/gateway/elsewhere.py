@@ -1,7 +1,9 @@
 """A session that is not held here: passed on to the gateway that holds it, or taken over where that one is dead."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import picows
@@ -10,7 +12,9 @@ from voicebus.adapters.redis.takeover import Standing
 from voicebus.errors import VoicebusError
 from voicebus.telemetry.logging import get_logger
 from voicebus_services.gateway.faces.base import SessionFace
+from voicebus_services.gateway.faces.native import NativeFace
 from voicebus_services.gateway.faces.native_address import wishes
+from voicebus_services.gateway.moving import Moving
 from voicebus_services.gateway.relaying import Peer, Peers, Relay
 from voicebus_services.gateway.sessions import Sessions
 from voicebus_services.gateway.takeover import Takeover
@@ -44,17 +48,28 @@ class OwnerGoneError(VoicebusError):
         self.proved = proved
 
 
+@dataclass(frozen=True, slots=True)
+class Comes:
+    """The session comes here from a gateway that stops: its client waits for `arrived`."""
+
+    standing: Standing
+    arrived: Callable[[], Awaitable[NativeFace]]
+
+
 class Elsewhere:
     """Finds out for one client at a time where its session is."""
 
-    def __init__(self, sessions: Sessions, peers: Peers, takeover: Takeover) -> None:
+    def __init__(self, sessions: Sessions, peers: Peers, takeover: Takeover, moving: Moving) -> None:
+        self._moving = moving
         self._sessions = sessions
         self._peers = peers
         self._takeover = takeover
 
-    async def find(self, session: str, query: Mapping[str, str], credential: str | None) -> SessionFace | Relay | None:
+    async def find(
+        self, session: str, query: Mapping[str, str], credential: str | None
+    ) -> SessionFace | Relay | Comes | None:
         """The session, which goes on here now or has ended lately, or the way to its owner, who decides about the
-        client; None where there is no such session.
+        client, or that it comes here; None where there is no such session.
 
         An owner that answers keeps its session. One that does not may only be slow: it is waited for until its
         heartbeat has ended.
@@ -77,6 +92,9 @@ class Elsewhere:
                     lives_for_s = 0.0
                 elif standing.address is None or standing.owner == deaf:
                     lives_for_s = standing.lives_for_ms / 1000
+                elif standing.moving and (token := self._speaks(standing, query)) is not None:
+                    self._moving.require_room()
+                    return Comes(standing, partial(self._moving.fetch, standing, token))
                 else:
                     relay = Relay(self._peers, Peer(standing.owner, standing.address), query, credential)
                     if await self._reached(relay, session):
@@ -90,6 +108,13 @@ class Elsewhere:
                 elif (face := await self._take(standing, query)) is not None:
                     return face
         return None
+
+    def _speaks(self, standing: Standing, query: Mapping[str, str]) -> str | None:
+        """The session's token, where it is shown by one who wants to talk."""
+        token = query.get("token")
+        if token is None or wishes(query).observes or not self._takeover.opens(standing, token):
+            return None
+        return token
 
     async def _ended(self, standing: Standing, token: str | None) -> SessionFace | None:
         return await self._takeover.ended(standing, token) if self._takeover.may_ask(standing) else None

@@ -1,6 +1,7 @@
 """One session as the gateway that owns it holds it."""
 
 import asyncio
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,6 +17,7 @@ from voicebus.engine.inputs import End
 from voicebus.engine.keeping import Kept
 from voicebus.ports import ModelConnector
 from voicebus.runtime.driver import HANGUP
+from voicebus.runtime.standby import Standby
 from voicebus_services.gateway.bounds import BoundedFace
 from voicebus_services.gateway.faces.base import SessionFace
 
@@ -35,6 +37,19 @@ class Inherited:
 
     left: Left
     kept: Kept
+    standby: Standby | None = None
+    """A model's socket that knows the session."""
+
+    @property
+    def given(self) -> Any:
+        """The session's context."""
+        context = self.left.state.get("context")
+        return None if context is None else json.loads(context)
+
+    @property
+    def first_agent(self) -> str | None:
+        """The agent that the session began with."""
+        return self.left.state.get("first_agent")
 
 
 @dataclass
@@ -61,6 +76,11 @@ class Held:
     """Why its context is none."""
     is_lost: bool = False
     """Another gateway owns it now."""
+    wanted: list[asyncio.Future[None]] = field(default_factory=list)
+    """Gateways that are ready to go on with it, and wait until they may."""
+    invited_at: float | None = None
+    """When its client was first asked to go to another gateway (loop's time), and when it was last."""
+    asked_at: float = float("-inf")
 
     @property
     def tenant(self) -> str:
@@ -83,6 +103,11 @@ class Held:
         driver = self.face.driver
         return self.face.kind is Face.NATIVE and driver is not None and driver.live
 
+    @property
+    def at_rest(self) -> bool:
+        """Whether this is a moment to give it up."""
+        return self.face.driver is not None and self.face.driver.at_rest
+
     def release(self, reason: str) -> None:
         """Give it up for another gateway, with the last that is written; its clients are told after that."""
         driver = self.face.driver
@@ -90,6 +115,12 @@ class Held:
             self.is_lost, self.leaving = True, reason
             driver.note({"released": "1", "status": "idle"})
             driver.relinquish(reason)
+
+    def yielded(self) -> None:
+        """All of it is written: whoever waits may take it."""
+        for waiting in self.wanted:
+            if not waiting.done():
+                waiting.set_result(None)
 
     def lose(self, reason: str) -> None:
         """Another gateway has taken it: say and record nothing more."""

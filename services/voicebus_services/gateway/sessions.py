@@ -1,7 +1,6 @@
 """The sessions that this gateway holds: a slot for each, one task for each, and the drain of all of them."""
 
 import asyncio
-import json
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -20,17 +19,20 @@ from voicebus.agents.shared_context import SharedContext
 from voicebus.agents.targets import Targets
 from voicebus.contracts.tools import ToolRegistration
 from voicebus.engine.inputs import Trouble
-from voicebus.errors import BusError, StaleOwnerError, UserError, VoicebusError
+from voicebus.engine.rehearsing import Rehearsal
+from voicebus.errors import StaleOwnerError, UserError, VoicebusError
 from voicebus.ports import ModelConnector
 from voicebus.runtime.driver import HANGUP
+from voicebus.runtime.standby import Standby
 from voicebus.runtime.surroundings import Bus
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
 from voicebus_services.access.principal import Principal
 from voicebus_services.gateway.admission import Admission, Ticket
-from voicebus_services.gateway.faces.base import DRAINED, MIGRATED, SessionFace
+from voicebus_services.gateway.faces.base import DRAINED, SessionFace
 from voicebus_services.gateway.faces.recorded import Recorded
 from voicebus_services.gateway.held import Held, Inherited, JoinedCall
+from voicebus_services.gateway.leaving import Leaving
 from voicebus_services.gateway.models import Models
 from voicebus_services.gateway.starting import Starting
 from voicebus_services.gateway.tracing import session_traceparent
@@ -44,8 +46,6 @@ _LOST: Final = "taken_over"
 
 # How long after the limit of a drain the last sessions may take to be written and given up.
 _MOVE_S: Final = 1.0
-_REST_POLL_S: Final = 0.1
-
 # What a drained session may still take to write its last records and close its sockets.
 _LAST_WORDS_S: Final = 10.0
 
@@ -79,7 +79,7 @@ class Sessions:
         self._registered = registered
         self._recall = recall
         self._admission = admission
-        self._has_other = has_other
+        self.leaving: Leaving = Leaving(lambda: self, journal, bus.clock, has_other)
         self._left: dict[str, SessionFace] = {}
         self._held: dict[str, Held] = {}
         self._draining = False
@@ -201,13 +201,33 @@ class Sessions:
         Raises:
             RuntimeError: it is held here already, or there is no room for it.
         """
-        state = inherited.left.state
         if face.session in self._held or self._draining:
             raise RuntimeError(f"session {face.session} cannot go on here")
-        given = json.loads(state["context"]) if "context" in state else None
         return await self._until_begun(
-            self._hold(face, given, (), face.session, None, inherited, first_agent=state.get("first_agent"))
+            self._hold(face, inherited.given, (), face.session, None, inherited, first_agent=inherited.first_agent)
         )
+
+    async def rehearse(self, face: SessionFace, inherited: Inherited) -> Standby:
+        """A model's socket that knows a session which another gateway holds; `face` is nobody's yet.
+
+        Raises:
+            UserError: its agent cannot be honoured, or is not deployed here.
+            ModelLinkError: no model can be reached, or takes it.
+        """
+        held = self._made(face, inherited.given, (), face.session, None, inherited, inherited.first_agent)
+        try:
+            config = await self._starting.configure(held)
+            rehearsal = Rehearsal(config, await self._starting.kept(held))
+        finally:
+            await held.hooks.aclose()
+            await held.author.aclose()
+        standby = Standby(rehearsal, config.models or (config.model,))
+        try:
+            await standby.open(self._models[held.first_agent].connectors)
+        except BaseException:
+            await standby.aclose()
+            raise
+        return standby
 
     def _begin(self, face: SessionFace, given: Any, seed: tuple[Mapping[str, Any], ...]) -> Held:
         return self._hold(face, given, seed, ulid_now())
@@ -226,6 +246,24 @@ class Sessions:
         if face.ticket is None or face.ticket.released:
             raise RuntimeError("a session begins that was not admitted")
         face.ticket.used = True
+        held = self._made(face, given, seed, session, call, inherited, first_agent)
+        face.session, face.token = held.id, face.token or secrets.token_urlsafe(32)
+        self._held[held.id] = held
+        metrics.SESSIONS_ACTIVE.set(len(self._held))
+        held.task = asyncio.create_task(self._run(held), name=f"session-{held.id}")
+        held.task.add_done_callback(lambda _: self._forget(held))
+        return held
+
+    def _made(
+        self,
+        face: SessionFace,
+        given: Any,
+        seed: tuple[Mapping[str, Any], ...],
+        session: str,
+        call: JoinedCall | None,
+        inherited: Inherited | None,
+        first_agent: str | None,
+    ) -> Held:
         context: RunContextWrapper[Any] = RunContextWrapper(given)
         unfit: str | None = None
         first_agent = first_agent or face.agent
@@ -238,11 +276,6 @@ class Sessions:
             )
         held = Held(session, face, context, author, hooks, datetime.now(UTC), first_agent, seed, call, inherited)
         held.unfit = unfit
-        face.session, face.token = held.id, face.token or secrets.token_urlsafe(32)
-        self._held[held.id] = held
-        metrics.SESSIONS_ACTIVE.set(len(self._held))
-        held.task = asyncio.create_task(self._run(held), name=f"session-{held.id}")
-        held.task.add_done_callback(lambda _: self._forget(held))
         return held
 
     @property
@@ -276,7 +309,7 @@ class Sessions:
         if not tasks:
             return
         log.info("draining", sessions=len(tasks), timeout_s=timeout_s)
-        moving = asyncio.create_task(self._move_all(timeout_s), name="move-sessions")
+        moving = asyncio.create_task(self.leaving.run(timeout_s), name="move-sessions")
         try:
             _, left = await asyncio.wait(tasks, timeout=timeout_s)
             if left:
@@ -294,24 +327,6 @@ class Sessions:
             task.cancel()
         if stuck:
             await asyncio.wait(stuck, timeout=_LAST_WORDS_S)
-
-    async def _move_all(self, timeout_s: float) -> None:
-        """Give up what another gateway can go on with: each session at rest, else (after `timeout_s`) as it is."""
-        try:
-            if not await self._has_other():
-                return
-        except BusError as error:
-            log.warning("whether another gateway takes sessions is not known", error=str(error))
-            return
-        until = asyncio.get_running_loop().time() + timeout_s
-        while movable := [held for held in self if held.can_move]:
-            is_over = asyncio.get_running_loop().time() >= until
-            for held in movable:
-                if is_over or (held.face.driver is not None and held.face.driver.at_rest):
-                    log.info("session moves", session=held.id, at_rest=not is_over)
-                    held.release(MIGRATED)
-            # What makes a rest (sound that was played to its end) is no event of anybody's.
-            await asyncio.sleep(_REST_POLL_S)
 
     # --- one session --------------------------------------------------------------------------------
 

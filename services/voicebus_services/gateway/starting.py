@@ -117,7 +117,7 @@ class Starting:
         if held.inherited is None:
             epoch = await self._journal.open(held.id, state=state)
         else:
-            kept, epoch = await self._with_agents(held), held.inherited.left.epoch
+            kept, epoch = await self.kept(held), held.inherited.left.epoch
             self._journal.adopt(held.id, held.inherited.left.state)
         held.epoch = epoch
 
@@ -133,16 +133,22 @@ class Starting:
             guardrails=RemoteChecks(self._bus.guardrails, along),
         )
         view = OpenAIClientView(config) if config.face is Face.OPENAI else None
-        engine = Session(config, now=self._bus.clock.monotonic(), view=view, kept=kept)
+        standby = None if held.inherited is None else held.inherited.standby
+        if standby is not None and not standby.serves:
+            standby = None
+        rehearsal = None if standby is None else standby.rehearsal
+        engine = Session(config, now=self._bus.clock.monotonic(), view=view, kept=kept, rehearsal=rehearsal)
         held.bounded = BoundedFace(face, self._bounds(face.principal.limits), feed, face.signs_of_life)
         told = HookedFace(held.bounded, held.hooks, held.author, held.context)
         face.driver = SessionDriver(
             engine, config, SessionRef(held.id, epoch, traceparent), bus, told, author=held.author
         )
         face.driver.last_seq = 0 if kept is None else kept.seq
+        if standby is not None:
+            face.driver.stand_in(standby)
         return face.driver
 
-    async def _with_agents(self, held: Held) -> Kept:
+    async def kept(self, held: Held) -> Kept:
         """What is inherited, with the agents that the calls without an answer were made for."""
         if held.inherited is None:
             raise RuntimeError("the session began here")

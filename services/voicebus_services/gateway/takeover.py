@@ -22,9 +22,10 @@ from voicebus.engine.inputs import ToolResultArrived
 from voicebus.engine.keeping import read_items
 from voicebus.engine.restoring import closed
 from voicebus.ports import Clock, SessionRef
+from voicebus.runtime.standby import Standby
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
-from voicebus_services.gateway.admission import Admission
+from voicebus_services.gateway.admission import Admission, Ticket
 from voicebus_services.gateway.faces.native import NativeFace
 from voicebus_services.gateway.held import Inherited
 from voicebus_services.gateway.remembering import digest, recalled
@@ -90,7 +91,7 @@ class Takeover:
         if left is None:
             return None
         shown = token if token is not None and self.opens(standing, token) else secrets.token_urlsafe(32)
-        face = self._face(left, shown)
+        face = self.face(left, shown)
         face.inherit_end([closed(item) for item in read_items(left.state)], left.state.get("end_reason", ""))
         return face
 
@@ -102,8 +103,12 @@ class Takeover:
         """Whether this is the session's token; compared in constant time."""
         return hmac.compare_digest(digest(token), standing.token_hash)
 
-    async def take(self, standing: Standing, token: str) -> NativeFace | None:
-        """Go on with a session whose owner is dead; None where another gateway was quicker.
+    async def take(
+        self, standing: Standing, token: str, *, ticket: Ticket | None = None, standby: Standby | None = None
+    ) -> NativeFace | None:
+        """Go on with a session whose owner is dead, or has yielded; None where another gateway was quicker.
+
+        `ticket` is the room for it, where that is kept already, and `standby` a model's socket that knows it.
 
         Raises:
             BusError: Redis cannot be reached.
@@ -111,22 +116,24 @@ class Takeover:
         """
         taking = self._taking.get(standing.session)
         if taking is None:
-            taking = asyncio.create_task(self._take(standing, token), name=f"take-{standing.session}")
+            taking = asyncio.create_task(self._take(standing, token, ticket, standby), name=f"take-{standing.session}")
             self._taking[standing.session] = taking
             taking.add_done_callback(lambda _: self._taking.pop(standing.session, None))
         # A client that gives up must not leave the session half taken.
         return await asyncio.shield(taking)
 
-    async def _take(self, standing: Standing, token: str) -> NativeFace | None:
+    async def _take(
+        self, standing: Standing, token: str, ticket: Ticket | None, standby: Standby | None
+    ) -> NativeFace | None:
         began, outcome = time.monotonic(), "failed"
-        cause = "drain" if standing.released else "takeover"
-        ticket = self._admission.room()
+        cause = "drain" if standing.released or standing.moving else "takeover"
+        ticket = ticket or self._admission.room()
         try:
             left = await self._bus.take(standing.session, standing.epoch)
             if left is None:
                 outcome = "lost"
                 return None
-            face = self._face(left, token)
+            face = self.face(left, token)
             face.ticket = ticket
             if former := left.state.get("ticket"):
                 self._admission.count_on(ticket, former, face.principal)
@@ -134,7 +141,7 @@ class Takeover:
             kept = left.kept(self._clock.at_ms())
             # Of calls that are over by now, also those whose time is up: what they have done is not asked for again.
             results = await self._bus.results(left.session, kept.work)
-            if not await self._sessions.go_on(face, Inherited(left, kept)):
+            if not await self._sessions.go_on(face, Inherited(left, kept, standby)):
                 raise ProblemError(503, "session_unavailable", "the session cannot go on here now; try again shortly")
             for result in results:
                 face.live().feed(ToolResultArrived(result))
@@ -144,11 +151,12 @@ class Takeover:
             if not ticket.used:
                 ticket.release()
         metrics.SESSION_TAKEOVER.observe(time.monotonic() - began)
-        log.warning("took a session over", session=left.session, owner=standing.owner, epoch=left.epoch)
+        log.warning("took a session over", session=left.session, owner=standing.owner, epoch=left.epoch, cause=cause)
         self._tell(standing, left)
         return face
 
-    def _face(self, left: Left, token: str) -> NativeFace:
+    def face(self, left: Left, token: str) -> NativeFace:
+        """The client side of a session that another gateway has left."""
         state = left.state
         principal = recalled(state.get("principal", ""))
         face = NativeFace(self._sessions, principal, self._clock, agent=state["agent"], grace_s=self._grace_s)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from logging import INFO, WARNING
 from typing import Final
 
 from voicebus.adapters.sockets import INTERNAL_ERROR, POLICY_VIOLATION, SERVICE_RESTART, TRY_AGAIN_LATER
@@ -16,14 +17,16 @@ from voicebus.telemetry.logging import get_logger
 from voicebus_services.access.authenticator import Authenticator, Presented
 from voicebus_services.access.principal import Principal
 from voicebus_services.gateway.admission import RETRY_AFTER_S
-from voicebus_services.gateway.elsewhere import Elsewhere, NotItsTokenError, OwnerGoneError
+from voicebus_services.gateway.elsewhere import Comes, Elsewhere, NotItsTokenError, OwnerGoneError
 from voicebus_services.gateway.faces import native, openai
+from voicebus_services.gateway.faces.arriving import Arriving
 from voicebus_services.gateway.faces.base import ClosingListener, SessionFace
 from voicebus_services.gateway.faces.metered import Client, Metered
 from voicebus_services.gateway.faces.native_address import Wishes, wishes
 from voicebus_services.gateway.faces.native_connection import NativeConnection, Observer
 from voicebus_services.gateway.faces.openai_address import CLOSE_CODE, unserved
 from voicebus_services.gateway.relaying import RELAYED, Relay
+from voicebus_services.gateway.remembering import recalled
 from voicebus_services.gateway.sessions import Sessions
 from voicebus_services.http import ProblemError, asker
 
@@ -174,7 +177,7 @@ class Doorkeeper:
             return self._turned_away(upgrade, "origin_not_allowed", _BAD_ORIGIN, POLICY_VIOLATION)
         face = self._sessions.find(session)
         if face is None and RELAYED not in upgrade.headers:
-            found = await self._elsewhere(upgrade, session)
+            found = await self._elsewhere(upgrade, session, wanted)
             if isinstance(found, Accept):
                 return found
             face = found
@@ -188,10 +191,28 @@ class Doorkeeper:
         if wanted.observes:
             observer = Observer(face, after_seq=wanted.after_seq, audio=wanted.audio or "none", raw=wanted.raw)
             return self._accept(upgrade, observer, face.principal)
-        connection = NativeConnection(
-            face, after_seq=wanted.after_seq, audio=wanted.audio or "binary", raw=wanted.raw, token=query["token"]
-        )
-        return self._accept(upgrade, connection, face.principal)
+        return self._accept(upgrade, _speaker(face, wanted, query["token"]), face.principal)
+
+    def _arriving(self, upgrade: Upgrade, session: Comes, wanted: Wishes) -> Accept:
+        """A client whose session is on its way here."""
+
+        async def arrives() -> NativeConnection:
+            return _speaker(await session.arrived(), wanted, upgrade.query["token"])
+
+        def explains(error: Exception) -> tuple[bytes, int, str]:
+            code, message, close_code = "internal_error", f"internal error ({type(error).__name__})", INTERNAL_ERROR
+            if isinstance(error, ProblemError):
+                code, message = error.code, str(error)
+                close_code = _NO_ROOM.get(code, TRY_AGAIN_LATER)
+            elif isinstance(error, BusError):
+                code, message, close_code = "bus_unavailable", _NO_BUS, TRY_AGAIN_LATER
+            log.log(
+                WARNING if close_code == INTERNAL_ERROR else INFO,
+                "a session does not come here", session=session.standing.session, error=repr(error),
+            )  # fmt: skip
+            return native.error_frame(self._clock, code=code, message=message), close_code, code
+
+        return self._accept(upgrade, Arriving(arrives, explains), recalled(session.standing.principal))
 
     def _accept(
         self, upgrade: Upgrade, client: Client, principal: Principal, *, unused: Callable[[], None] | None = None
@@ -201,7 +222,7 @@ class Doorkeeper:
         size = principal.limits.message_bytes or self._traffic.max_message_bytes
         return Accept(Metered(client, rate), _selected(upgrade), max_message=size, unused=unused)
 
-    async def _elsewhere(self, upgrade: Upgrade, session: str) -> Accept | SessionFace:
+    async def _elsewhere(self, upgrade: Upgrade, session: str, wanted: Wishes) -> Accept | SessionFace:
         """A session that is not held here: the session, where it goes on here now, else what its client is told."""
         if "token" not in upgrade.query:
             try:
@@ -223,6 +244,8 @@ class Doorkeeper:
         except BusError as error:
             log.warning("a session's gateway is not known", session=session[:64], error=str(error))
             return self._turned_away(upgrade, "bus_unavailable", _NO_BUS, TRY_AGAIN_LATER)
+        if isinstance(found, Comes):
+            return self._arriving(upgrade, found, wanted)
         if isinstance(found, Relay):
             limit = self._traffic.max_message_bytes
             return Accept(found, _selected(upgrade), max_message=limit, unused=found.unused)
@@ -283,6 +306,12 @@ class Doorkeeper:
 
     def _agent(self, named: str | None, principal: Principal) -> str | None:
         return principal.agent(self._targets.agents, self._targets.default_agent, named)
+
+
+def _speaker(face: native.NativeFace, wanted: Wishes, token: str) -> NativeConnection:
+    return NativeConnection(
+        face, after_seq=wanted.after_seq, audio=wanted.audio or "binary", raw=wanted.raw, token=token
+    )
 
 
 def _presented(upgrade: Upgrade) -> Presented:

@@ -48,6 +48,7 @@ from voicebus_services.gateway.app import Served, build_app
 from voicebus_services.gateway.calling import Calling
 from voicebus_services.gateway.elsewhere import Elsewhere
 from voicebus_services.gateway.models import Reached, models
+from voicebus_services.gateway.moving import Moving
 from voicebus_services.gateway.reachable import reachable
 from voicebus_services.gateway.recorded import Recall
 from voicebus_services.gateway.relaying import Peers
@@ -61,6 +62,8 @@ from voicebus_services.tls import Certificate
 log = get_logger(__name__)
 
 _FLUSH_S = 5.0
+# What a gateway that gives a session up may take beyond the time that it has to stop.
+_YIELD_S = 5.0
 # Objects of events die young and without cycles, so looking for some after every 700 is 8 % of a gateway's processor
 # time for nothing. Full collections, which free ended sessions, come as often as by Python's own (700, 10, 10).
 _COLLECTIONS = (10_000, 5, 2)
@@ -163,6 +166,10 @@ async def _gateway(
 
     journal = RedisJournal(redis, clock, keys, owner=gateway, on_stale=lost)
     judging = GuardrailCircuit(settings.guardrail_timeout.total_seconds(), clock.monotonic)
+
+    def wanted(entry: Entry) -> asyncio.Future[None]:
+        return sessions.leaving.wanted(entry)
+
     inbox = RedisInbox(
         redis,
         keys,
@@ -171,6 +178,7 @@ async def _gateway(
         on_taken=taken,
         on_resend=journal.resend,
         on_verdict=judging.answered,
+        on_yield=wanted,
         on_reachable=lambda reached: health.set("redis", reached),
     )
 
@@ -251,7 +259,11 @@ async def _gateway(
         traffic = Traffic(settings.max_messages_per_second, settings.max_message_bytes)
         taking = RedisTakeover(redis, keys, clock, gateway)
         takeover = Takeover(sessions, admission, taking, outbox, clock, keys, gateway, grace_s=grace.total_seconds())
-        others = Elsewhere(sessions, peers, takeover)
+        moving = Moving(
+            sessions, takeover, admission, taking, commands, clock, gateway,
+            patience_s=settings.drain_timeout.total_seconds() + _YIELD_S,
+        )  # fmt: skip
+        others = Elsewhere(sessions, peers, takeover, moving)
         door = Doorkeeper(sessions, targets, access, others, clock, grace_s=grace.total_seconds(), traffic=traffic)
         upgrades = upgrade_hook(door.decide)
         server = await stack.enter_async_context(
@@ -291,6 +303,7 @@ async def _gateway(
                 async with asyncio.timeout(_CLOSING_S):
                     await upgrades.aclose()
                     await peers.aclose()
+                    await moving.aclose()
                     await calling.aclose()
                     await tools.aclose()
                     await outbox.drain(_FLUSH_S)

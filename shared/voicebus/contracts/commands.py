@@ -11,6 +11,11 @@ SESSION_COMMAND: Final = "session.command"
 SESSION_ANSWER: Final = "session.answer"
 SESSION_TAKEN: Final = "session.taken"
 
+YIELD: Final = "yield"
+"""The command by which a gateway (`gateway`) asks a session's owner, which stops, to give the session up at a turn
+boundary; acknowledged once all is written.
+"""
+
 
 class SessionCommand(Message):
     """`command` and the further fields are those of the native face (contract section 3).

@@ -14,6 +14,7 @@ from voicebus.engine.modelerrors import ModelErrors
 from voicebus.engine.modelside import ModelSide
 from voicebus.engine.parts import Parts
 from voicebus.engine.recovery import Recovery
+from voicebus.engine.rehearsing import Rehearsal
 from voicebus.engine.renewal import Renewal
 from voicebus.engine.responses import Response
 from voicebus.engine.state import CONFIRM_TIMER, RECONNECT_TIMER, SETUP_TIMER, State
@@ -139,6 +140,21 @@ class Linking:
         self._errors.told = None
         self.recovery.opened()
         self._out.set_timer(SETUP_TIMER, SETUP_TIMEOUT)
+
+    def stand_in(self, rehearsal: Rehearsal) -> None:
+        """Go on at once, with the socket that was told the session while its former owner held it."""
+        p = self._p
+        for call_id, output_id in rehearsal.outputs().items():
+            p.hide_item(output_id)
+            p.history.answered(call_id, output_id)
+        self.recovery.address = rehearsal.address
+        if p.config.models:
+            p.settings.serve(p.config.models[rehearsal.address])
+        rehearsal.replay.serves(self._out)
+        self.renewal.stand_in(rehearsal.replay)
+        self._life.state = State.LIVE
+        self.renewal.take_over()
+        self._life.go_live()
 
     def _replayed(self, event: Mapping[str, Any]) -> None:
         """The next socket has answered something of the replay."""

@@ -55,6 +55,10 @@ class Outbox:
         self._started = self.now - elapsed_s
         self._prefix = f"{self._prefix}{epoch}_"
 
+    def rehearse(self) -> None:
+        """What is minted from now on is nobody's but a rehearsal's."""
+        self._prefix = f"{self._prefix}r"
+
     def begin(self, now: float) -> None:
         """A new input came at `now` (s)."""
         self.now = now

@@ -82,6 +82,10 @@ class Renewal:
         self._spare = Replay(self._p.out, spare=True)
         self._recovery.tell(self._spare)
 
+    def stand_in(self, spare: Replay) -> None:
+        """There is a second socket that knows the conversation as of a moment ago."""
+        self._spare = spare
+
     def heard(self, item: SpareEvent) -> None:
         if self._spare is not None:
             self._spare.heard(wire.text(item.event, "type"), self._spare.ids.incoming(item.event))

@@ -146,6 +146,10 @@ class Replay:
         self._anew: set[str] = set()
         self._session: Event = {}
 
+    def serves(self, out: Outbox) -> None:
+        """The session that goes on with this socket decides here, on the spare one still."""
+        self._out = out
+
     @property
     def is_confirmed(self) -> bool:
         """Whether the socket has answered everything."""

@@ -17,11 +17,13 @@ from voicebus.engine.responses import Response
 from voicebus.engine.toolcalls import spec_of
 
 CAUSE: Final = "takeover"
+MOVE: Final = "migrate"
+"""Why the socket is another one: the session's owner has died, or has yielded."""
 
 _Event = Mapping[str, Any]
 
 
-def restore(parts: Parts, kept: Kept) -> None:
+def restore(parts: Parts, kept: Kept, *, cause: str = CAUSE) -> None:
     """Fill the parts of a new session; its first outputs are collected. No socket is open yet."""
     p = parts
     p.out.restore(seq=kept.seq, epoch=kept.epoch, elapsed_s=kept.elapsed_s)
@@ -37,8 +39,8 @@ def restore(parts: Parts, kept: Kept) -> None:
     _calls(p, kept, {**kept.agents, p.settings.agent.name: p.settings.agent})
     p.turns.awaited = bool(kept.work.get("owes"))
     p.transcript.flush()
-    p.out.observe("model_reconnect", cause=CAUSE)
-    p.out.record(EventType.MODEL_RECONNECTING, cause=CAUSE, attempt=1)
+    p.out.observe("model_reconnect", cause=cause)
+    p.out.record(EventType.MODEL_RECONNECTING, cause=cause, attempt=1)
 
 
 def _cut_off(p: Parts, kept: Kept) -> None:

@@ -65,7 +65,8 @@ from voicebus.engine.outputs import ConcealInput, ForwardAudio, Output
 from voicebus.engine.parts import assemble
 from voicebus.engine.programside import ProgramSide
 from voicebus.engine.recovery import TELLING
-from voicebus.engine.restoring import restore
+from voicebus.engine.rehearsing import Rehearsal
+from voicebus.engine.restoring import CAUSE, MOVE, restore
 from voicebus.engine.retooling import Retooling
 from voicebus.engine.state import (
     CONFIRM_TIMER,
@@ -89,14 +90,21 @@ class Session:
     """A conversation of one client with one model. Call `start` once, then `handle` for everything that happens.
 
     `view` translates for a client of the OpenAI face and is required there. `now` is monotonic, in s. `kept` is what
-    another owner has left of the session, which goes on then instead of beginning.
+    another owner has left of the session, which goes on then instead of beginning: at once, with the socket that was
+    told it in a `rehearsal`, which must be in reach as the spare one.
 
     Raises:
         UserError: the face lacks its view, or has one that is not its.
     """
 
     def __init__(
-        self, config: SessionConfig, *, now: float, view: ClientView | None = None, kept: Kept | None = None
+        self,
+        config: SessionConfig,
+        *,
+        now: float,
+        view: ClientView | None = None,
+        kept: Kept | None = None,
+        rehearsal: Rehearsal | None = None,
     ) -> None:
         if (config.face is Face.OPENAI) != (view is not None):
             raise UserError("a session has a client view exactly when its face is the OpenAI one")
@@ -112,6 +120,7 @@ class Session:
         self._linking = Linking(self._p, self._model, self._errors, self)
         self._timers = Timers(self._p, self._model, self._verdicts, self._linking.renewal)
         self._kept = kept
+        self._rehearsal = rehearsal
         self._keeper = Keeper(self._p, kept) if config.keeps else None
 
     @property
@@ -136,10 +145,13 @@ class Session:
 
     def start(self) -> list[Output]:
         """The session's first outputs: the model, whose socket is open, gets its settings at once (parity 50, 129)."""
-        if self._kept is not None:  # as after the loss of a socket: one is dialled
-            restore(self._p, self._kept)
-            self.state = State.RECONNECTING
-            self._linking.recovery.due()
+        if self._kept is not None:  # as after the loss of a socket: one is dialled, or there
+            restore(self._p, self._kept, cause=CAUSE if self._rehearsal is None else MOVE)
+            if self._rehearsal is not None:
+                self._linking.stand_in(self._rehearsal)
+            else:
+                self.state = State.RECONNECTING
+                self._linking.recovery.due()
             return self._finish()
         self._out.record(
             EventType.SESSION_STARTED,

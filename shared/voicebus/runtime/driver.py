@@ -44,6 +44,7 @@ from voicebus.runtime.inline import CALL_GOES_ON, InlineCalls, call_of
 from voicebus.runtime.jobs import Jobs
 from voicebus.runtime.modelside import ModelSide, jitter
 from voicebus.runtime.reading import known_of
+from voicebus.runtime.standby import Standby
 from voicebus.runtime.surroundings import Author, Bus, ClientFace, Engine, ModelTap
 from voicebus.runtime.timers import Timers
 from voicebus.runtime.workside import WorkSide
@@ -198,6 +199,10 @@ class SessionDriver:
         finally:
             await self._clean_up()
         return self._reason
+
+    def stand_in(self, standby: Standby) -> None:
+        """Go on with this socket, which knows the session; before `run`."""
+        self._model.stand_in(standby)
 
     def start(self) -> None:
         """Let the engine begin: its first outputs are performed, and inputs are heard, when this returns."""

@@ -31,7 +31,7 @@ class Answers(Protocol):
     def spare_frame(self, frame: bytes) -> None: ...
 
 
-class _Ear:
+class Ear:
     """Hears from one socket as long as it is of use. Implements `ModelListener`.
 
     What comes before somebody has been told of the socket waits for `begin`; a server says little before it is asked.
@@ -89,11 +89,15 @@ class Links:
         self._answers = answers
         self._job = job
         self._connectors: Sequence[ModelConnector] = ()
-        self._ear: _Ear | None = None
-        self._spare_ear: _Ear | None = None
+        self._ear: Ear | None = None
+        self._spare_ear: Ear | None = None
         self._closing: set[asyncio.Task[None]] = set()
         self.link: ModelLink | None = None
         self.spare: ModelLink | None = None
+
+    def stand_in(self, spare: ModelLink, ear: Ear) -> None:
+        """This socket, which `ear` hears from, is the spare one."""
+        self.spare, self._spare_ear = spare, ear
 
     def reach(self, connectors: Sequence[ModelConnector]) -> None:
         """These are the ways to the models, by address."""
@@ -106,10 +110,10 @@ class Links:
             UserError, ModelLinkError: as the connector; nothing has been opened then.
         """
         self.reach(connectors)
-        ear = self._ear = _Ear(self._listener, waits=False)
+        ear = self._ear = Ear(self._listener, waits=False)
         self.link = await self._connect(ear, 0)
 
-    async def _connect(self, ear: _Ear, address: int) -> ModelLink:
+    async def _connect(self, ear: Ear, address: int) -> ModelLink:
         connector = self._connectors[min(address, len(self._connectors) - 1)]
         return await connector.connect(ear, model=self._models[address])
 
@@ -119,7 +123,7 @@ class Links:
         self._job("dial-model", self._dial(address))
 
     async def _dial(self, address: int) -> None:
-        ear = self._ear = _Ear(self._listener)
+        ear = self._ear = Ear(self._listener)
         try:
             link = await self._connect(ear, address)
         except Exception as error:  # noqa: BLE001 - a program's function gives the key
@@ -142,7 +146,7 @@ class Links:
         self._job("dial-spare", self._dial_spare(address))
 
     async def _dial_spare(self, address: int) -> None:
-        ear = self._spare_ear = _Ear(_SpareEar(self._answers))
+        ear = self._spare_ear = Ear(_SpareEar(self._answers))
         try:
             link = await self._connect(ear, address)
         except Exception as error:  # noqa: BLE001 - a program's function gives the key

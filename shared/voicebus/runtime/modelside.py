@@ -13,6 +13,7 @@ from voicebus.ports import Clock, ModelConnector, ModelListener
 from voicebus.runtime import frames
 from voicebus.runtime.input_audio import HEARD, InputAudio
 from voicebus.runtime.links import Links
+from voicebus.runtime.standby import Standby
 from voicebus.runtime.surroundings import StoppableLink
 from voicebus.telemetry import metrics
 
@@ -69,6 +70,13 @@ class ModelSide:
     def reach(self, connectors: Sequence[ModelConnector]) -> None:
         """These are the ways to the models; none is dialled yet."""
         self._links.reach(connectors)
+
+    def stand_in(self, standby: Standby) -> None:
+        """The second socket is there, and knows the session."""
+        self._links.stand_in(*standby.handed_over())
+        self._spare_session = standby.created
+        self.audio.heard("session.updated", standby.updated)
+        self.heard_model = True
 
     def begin(self) -> None:
         """The engine has told the first socket what it is to know: audio may follow."""

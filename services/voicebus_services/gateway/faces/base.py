@@ -74,6 +74,12 @@ class SessionFace(ABC):
         self.model: str | None = None
         """The model that the client asked for; whether it gets it is its agent's to say."""
         self.recorded = RecordedLog()
+        self.moves = False
+        """Another gateway is about to go on with it."""
+
+    def invite(self) -> None:
+        """Ask whoever talks to go to another gateway; those of faces that cannot are not asked."""
+        return
 
     # --- ClientFace ---------------------------------------------------------------------------------
 

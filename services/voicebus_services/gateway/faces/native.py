@@ -75,6 +75,8 @@ class NativeFace(SessionFace):
         self._joining: dict[NativeConnection, asyncio.Task[None]] = {}
         self._history: Sequence[Mapping[str, Any]] = ()
         self._end: tuple[int, str] | None = None
+        # What was said since the last commit, its former gateway has heard, and this one has not.
+        self._lacks_audio = False
 
     def inherit(
         self,
@@ -94,10 +96,12 @@ class NativeFace(SessionFace):
         self._learn(started)
         self.recorded.last = seq
         self._input.inherit(muted=muted, done=done)
+        self._lacks_audio = True
 
     def inherit_end(self, history: Sequence[Mapping[str, Any]], reason: str) -> None:
         """The session that is inherited has ended: those who come are told how."""
         self._history = history
+        self._lacks_audio = False
         self.close(NORMAL, reason)
 
     def knows(self, token: str) -> bool:
@@ -157,11 +161,15 @@ class NativeFace(SessionFace):
         self._speaker = None
         if self._end is not None:
             return
-        if code in _HUNG_UP or not self._grace_s:
+        if (code in _HUNG_UP and not self.moves) or not self._grace_s:
             self._hang_up()
         else:
             log.info("the client was lost", session=self.session, code=code, grace_s=self._grace_s)
             self.await_client()
+
+    def invite(self) -> None:
+        if self._speaker is not None and self._end is None:
+            self.answer(self._speaker, "migrate", token=self._speaker.token or self.token)
 
     def _left(self) -> None:
         if self.driver is not None and self.driver.live:
@@ -230,6 +238,9 @@ class NativeFace(SessionFace):
             agent = self.agent if self.driver is None else self.driver.agent
             greeting: dict[str, Any] = {"agent": agent, "audio": self._started.audio, "from_seq": from_seq}
             greeting |= {"observer": True} if connection.observes else {"token": connection.token}
+            if self._lacks_audio and not connection.observes:
+                self._lacks_audio = False
+                greeting["resend_audio"] = True
             connection.send(self._event("session_resumed", from_seq, greeting))
         connection.send(self._event("history_updated", from_seq, {"history": self._items()}))
         return from_seq

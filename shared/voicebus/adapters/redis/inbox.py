@@ -14,7 +14,7 @@ from voicebus.adapters.redis.config import keep_pinned
 from voicebus.adapters.redis.dead_letters import write_dead_letter
 from voicebus.adapters.redis.references import whole
 from voicebus.adapters.redis.tail import StreamTail
-from voicebus.contracts.commands import RESEND, SESSION_ANSWER, SESSION_COMMAND, SESSION_TAKEN, Resend
+from voicebus.contracts.commands import RESEND, SESSION_ANSWER, SESSION_COMMAND, SESSION_TAKEN, YIELD, Resend
 from voicebus.contracts.envelope import Entry
 from voicebus.contracts.guardrails import GUARDRAIL_VERDICT
 from voicebus.contracts.streams import INBOX_QUEUE, INBOX_TTL_S, Keys
@@ -33,9 +33,10 @@ _REMEMBERED: Final = 10_000
 class RedisInbox:
     """Implements `voicebus.ports.Inbox`. Run `run` as a task of the gateway.
 
-    `commands` gives and gets the answers to commands; `on_taken` hears that another gateway has taken a session over;
-    `on_resend(session, first, last)` that the archive misses events; `on_verdict` of each answer to a check.
-    `on_reachable` hears whether the last read reached Redis, for readiness.
+    `commands` gives and gets the answers to commands; `on_taken` hears that another gateway has taken a session over,
+    `on_yield` that one wants to (a future is done once it may); `on_resend(session, first, last)` that the archive
+    misses events; `on_verdict` of each answer to a check. `on_reachable` hears whether the last read reached Redis, for
+    readiness.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class RedisInbox:
         on_taken: Callable[[Entry], None] | None = None,
         on_resend: Callable[[str, int, int], Awaitable[int]] | None = None,
         on_verdict: Callable[[], None] | None = None,
+        on_yield: Callable[[Entry], asyncio.Future[None]] | None = None,
         on_reachable: Callable[[bool], None] | None = None,
     ) -> None:
         self.stream: str = keys.inbox(gateway)
@@ -60,6 +62,7 @@ class RedisInbox:
         self._on_taken = on_taken
         self._on_resend = on_resend
         self._on_verdict = on_verdict
+        self._on_yield = on_yield
         self._tail = StreamTail(
             bus, self.stream, self._route, ttl_s=INBOX_TTL_S, service=service, on_reachable=on_reachable
         )
@@ -156,6 +159,8 @@ class RedisInbox:
             if self._on_taken is not None:
                 self._on_taken(entry)
             return None
+        if entry.type == SESSION_COMMAND and entry.data.get("command") == YIELD and self._on_yield is not None:
+            return self._on_yield(entry)
         deliver = self._subscribers.get(entry.session)
         if deliver is None:
             log.debug("inbox entry for a session that is not here", session=entry.session, type=entry.type)

@@ -19,7 +19,9 @@ from voicebus.contracts.tools import ToolResult
 from voicebus.engine.keeping import WORK, Kept, read_items, read_work, running_calls
 from voicebus.ports import Clock
 
-_FIELDS: Final = ("owner", "epoch", "status", "face", "tenant", "token_hash", "seq", "released", "ended_at")
+_FIELDS: Final = (
+    "owner", "epoch", "status", "face", "tenant", "token_hash", "seq", "released", "ended_at", "moving", "principal",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,7 @@ class Standing:
 
     `lives_for_ms`: how long its owner counts as alive still. `released`: it has given the session up. `address` is
     where it was reached, None where nothing of its heartbeat is left. `ended_at` (ms): 0 where it has not ended.
+    `moving`: its owner stops, and gives it to who asks. `principal` is who began it, as its gateway wrote that.
     """
 
     session: str
@@ -42,6 +45,8 @@ class Standing:
     released: bool
     address: str | None
     ended_at: int
+    moving: bool
+    principal: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +111,8 @@ class RedisTakeover:
             released=released,
             address=address or None,
             ended_at=int(known["ended_at"] or 0),
+            moving=known["moving"] == "1",
+            principal=known["principal"],
         )
 
     async def read(self, session: str) -> Left | None:

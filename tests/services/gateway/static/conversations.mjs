@@ -102,6 +102,32 @@ const scenarios = {
     return { ...result, once: new Set(recorded).size === recorded.length };
   },
 
+  async move() {
+    const session = await connect(url, options);
+    const seen = [];
+    session.on("*", (event) => seen.push(event));
+    const kinds = (...wanted) => seen.filter((event) => wanted.includes(event.type));
+    const moved = until(session, "session_resumed");
+    const before = until(session, "agent_end", said("before"));
+    await session.sendMessage("[[say: before]]");
+    await before; // the test stops the gateway
+    const microphone = setInterval(() => session.sendAudio(new Int16Array(1200)), 50);
+    const { resend_audio } = await moved;
+    const after = until(session, "item_recorded", (event) => event.text === "after");
+    await session.sendMessage("[[say: after]]");
+    await after;
+    clearInterval(microphone);
+    const result = {
+      resend_audio,
+      links: kinds("connection_lost", "connection_resumed").length,
+      recorded: kinds("item_recorded", "turn_ended", "model_reconnected").map((event) => event.seq),
+      said: kinds("item_recorded").map((event) => event.text),
+      state: session.state,
+    };
+    session.close();
+    return result;
+  },
+
   async given_up() {
     const session = await connect(url, { ...options, resumeFor: 300 });
     const lost = until(session, "connection_lost");

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
@@ -73,6 +74,22 @@ async def test_a_cut_connection_is_opened_again_and_nothing_is_said_twice(
     talk = await talking
     assert talk["links"] == ["connection_lost", "connection_resumed"]
     assert (talk["users"], talk["state"], talk["once"]) == (2, "open", True)
+
+
+async def test_a_session_moves_to_another_gateway_while_its_client_talks(gateways: Gateways) -> None:
+    async with AsyncExitStack() as stack:
+        other = await stack.enter_async_context(gateways())
+        async with gateways(drain_timeout=60) as leaving:
+            proxy = await stack.enter_async_context(cutting_proxy(leaving.port))
+            talking = asyncio.create_task(held("move", proxy.port))
+            (session,) = await wait_until(lambda: list(leaving.sessions), description="the session")
+            log = session.face.recorded
+            await wait_until(lambda: b"turn_ended" in log.newest.frame if log.last else False, description="a turn")
+            proxy.target = other.port
+        talk = await talking
+    assert (talk["links"], talk["state"], talk["resend_audio"]) == (0, "open", True)
+    assert talk["said"] == ["[[say: before]]", "before", "[[say: after]]", "after"]
+    assert talk["recorded"] == sorted(set(talk["recorded"]))
 
 
 async def test_a_gateway_that_stays_away_is_given_up(gateway: Gateway, proxy: CuttingProxy) -> None:

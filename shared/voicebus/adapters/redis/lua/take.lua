@@ -8,7 +8,7 @@ if known[1] ~= ARGV[1] or known[2] == 'ended' then
 end
 local epoch = redis.call('HINCRBY', KEYS[1], 'epoch', 1)
 redis.call('HSET', KEYS[1], 'owner', ARGV[2], 'status', 'idle', 'at', ARGV[3])
-redis.call('HDEL', KEYS[1], 'released')
+redis.call('HDEL', KEYS[1], 'released', 'moving')
 for _, key in ipairs(KEYS) do
   redis.call('EXPIRE', key, ARGV[4])
 end

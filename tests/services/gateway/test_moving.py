@@ -1,0 +1,139 @@
+"""A gateway that stops while its clients talk: another one is ready before it lets go, and nobody misses anything."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from services.gateway.clients import TestClient, native
+from services.gateway.conftest import Gateways
+from services.gateway.test_resuming import frames, records
+from support.callers import calling
+from support.cutting_proxy import cutting_proxy
+from support.simulator import SimulatorHandle
+from support.waiting import wait_until
+from voicebus_services.gateway import leaving
+from voicebus_services.gateway.wiring import Gateway
+
+
+@dataclass
+class Stoppable:
+    """A gateway that a test stops; it has a minute for that."""
+
+    gateway: Gateway
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def port(self) -> int:
+        return self.gateway.port
+
+
+@asynccontextmanager
+async def stoppable(gateways: Gateways, **settings: Any) -> AsyncIterator[Stoppable]:
+    started: asyncio.Future[Stoppable] = asyncio.get_running_loop().create_future()
+
+    async def run() -> None:
+        async with gateways(**{"drain_timeout": 60, **settings}) as gateway:
+            started.set_result(Stoppable(gateway))
+            await started.result().stop.wait()
+
+    running = asyncio.create_task(run(), name="stoppable-gateway")
+    try:
+        yield await started
+    finally:
+        (await started).stop.set()
+        await running
+
+
+def following(client: TestClient) -> str:
+    """The query of the second connection, for which the gateway has asked."""
+    started, asked = client.seen[0], client.events("migrate")[-1]
+    return f"?session={started['session']}&token={asked['token']}&seq={frames(client)[-1]['seq']}"
+
+
+async def test_the_owner_serves_on_until_the_next_one_has_told_its_model_everything(
+    gateways: Gateways, simulator: SimulatorHandle
+) -> None:
+    async with cutting_proxy(int(simulator.url.rpartition(":")[2].partition("/")[0])) as slow:
+        url = f"ws://127.0.0.1:{slow.port}/v1/realtime"
+        async with gateways(model_url=url) as other, stoppable(gateways) as owner, native(owner) as first:
+            await first.send("send_message", text="[[say: one]]")
+            await first.until("turn_ended")
+            owner.stop.set()
+            await first.until("migrate")
+            slow.freeze()
+            async with native(other, following(first)) as second:
+                await wait_until(lambda: slow.accepted, description="the next one to dial its model")
+                await first.send("send_message", text="[[say: meanwhile]]")
+                await first.until("turn_ended")
+                assert second.seen == []
+                slow.thaw()
+                await second.until("model_reconnected")
+                assert await first.closed() == 1012
+                await second.send("send_message", text="[[say: two]]")
+                await second.until("turn_ended")
+    (told,) = [lines for lines in simulator.ledger() if "two" in str(lines)]
+    assert [line["text"] for line in told["lines"]][-2:] == ["[[say: two]]", "two"]
+    assert "meanwhile" in [line["text"] for line in told["lines"]]
+    (reconnecting,) = second.events("model_reconnecting")
+    assert reconnecting["cause"] == "migrate"
+    # Each record once, but for those that came before the second connection took over: it asked from there on.
+    both = {*records(first), *records(second)}
+    assert sorted(seq for seq, _ in both) == list(range(1, max(both)[0] + 1))
+
+
+async def test_our_client_follows_from_gateway_to_gateway_and_nothing_shows(gateways: Gateways) -> None:
+    async with gateways() as last, stoppable(gateways) as second, stoppable(gateways) as first:
+        async with cutting_proxy(first.port) as way, calling(f"http://127.0.0.1:{way.port}") as caller:
+            for number, (stops, port) in enumerate(((first, second.port), (second, last.port))):
+                await caller.types(f"[[say: turn {number}]]")
+                await caller.hears(f"turn {number}")
+                way.target = port
+                await caller.says(f"[[say: ok]] {number}")
+                stops.stop.set()
+                await wait_until(lambda: not list(stops.gateway.sessions), description="the session to move")  # noqa: B023
+            await caller.types("[[say: the last]]")
+            await caller.hears("the last")
+            await caller.until(lambda one: len(one.of("model_reconnected")) == 2, "both moves")
+            heard = [text for role, text in caller.lines() if role == "user"]
+            moves = [event["cause"] for event in caller.of("model_reconnecting")]
+    assert caller.of("connection_lost") == []
+    assert moves == ["migrate", "migrate"]
+    assert [text for text in heard if "ok" in text] == ["[[say: ok]] 0", "[[say: ok]] 1"]
+    told = [event["seq"] for event in caller.events if event["type"] in ("item_recorded", "turn_ended", "agent_end")]
+    assert told == sorted(told)
+    seqs = [event["seq"] for event in caller.of("item_recorded")]
+    assert len(seqs) == len(set(seqs))
+
+
+async def test_a_client_that_does_not_follow_is_sent_away_at_rest(
+    gateways: Gateways, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leaving, "FOLLOW_S", 0.1)
+    async with gateways() as other, stoppable(gateways) as owner, native(owner) as first:
+        await first.send("send_message", text="[[say: one]]")
+        await first.until("turn_ended")
+        owner.stop.set()
+        assert await first.closed() == 1012
+        async with native(other, following(first)) as second:
+            await second.until("model_reconnected")
+
+
+async def test_a_gateway_without_room_takes_no_session_and_its_owner_serves_on(gateways: Gateways) -> None:
+    async with gateways(max_sessions=1) as full, gateways() as roomy, stoppable(gateways) as owner:
+        async with native(full) as taking, native(owner) as first:
+            await taking.until("history_updated")
+            await first.until("history_updated")
+            owner.stop.set()
+            await first.until("migrate")
+            async with native(full, following(first)) as refused:
+                assert (await refused.until("error"))["code"] == "full"
+                assert await refused.closed() == 4429
+            await first.send("send_message", text="[[say: still here]]")
+            await first.until("turn_ended")
+            async with native(roomy, following(first)) as second:
+                await second.until("session_resumed")
+                assert await first.closed() == 1012
