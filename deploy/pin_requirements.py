@@ -17,7 +17,13 @@ SOURCES: Final = {
     EVERYTHING: ["pyproject.toml", BUILD, "--extra=all", "--extra=speech", "--group=dev", "--upgrade"],
     "requirements/run.txt": ["pyproject.toml", BUILD, "--extra=all", "--extra=speech"],
     # Without speech, whose GPL parts must not come into an image.
-    "requirements/image.txt": ["pyproject.toml", "--extra=gateway", "--extra=archiver", "--extra=mcp"],
+    "requirements/image.txt": [
+        "pyproject.toml",
+        "--extra=gateway",
+        "--extra=archiver",
+        "--extra=recording",
+        "--extra=mcp",
+    ],
     "requirements/build.txt": [BUILD],
 }
 OPTIONS: Final = [

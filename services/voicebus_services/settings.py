@@ -123,6 +123,7 @@ Duration = Annotated[timedelta, BeforeValidator(duration)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 RedisUrl = Annotated[str, _url(("redis", "rediss", "redis+sentinel", "redis+cluster", "unix"), "a Redis address")]
 ModelUrl = Annotated[str, _url(("ws", "wss"), "a WebSocket address")]
+RecordingsUrl = Annotated[str, _url(("file", "s3"), "the place of recordings")]
 DatabaseUrl = Annotated[str, _url(("sqlite", "postgresql+psycopg"), "a database address")]
 Headers = Annotated[Mapping[str, str], NoDecode, BeforeValidator(_json)]
 
@@ -246,7 +247,18 @@ class ApiSettings(HttpSettings):
     jwt_agents_claim: str = Field("agents", min_length=1, description="The claim with the list of agents allowed; all.")
 
 
-class GatewaySettings(BusSettings, ApiSettings):
+class RecordingsSettings(ServiceSettings):
+    """The services that meet on the storage of recordings."""
+
+    recordings_url: RecordingsUrl | None = Field(
+        None, description="Where recordings are kept, file:///FOLDER or s3://BUCKET/PREFIX; without, none are made."
+    )
+
+
+class GatewaySettings(BusSettings, ApiSettings, RecordingsSettings):
+    recording_consent: Literal["assumed", "required"] = Field(
+        "assumed", description="Of a caller who has not said whether to record: `assumed` records, `required` does not."
+    )
     ops_port: Port = Field(9460, description=_OPS_PORT)
     model_url: ModelUrl = Field(OPENAI_URL, description="The model: OpenAI, Azure, or any server of its protocol.")
     model_api_key: SecretStr | None = Field(None, description="Key for the model; OPENAI_API_KEY where not given.")
@@ -340,7 +352,7 @@ class GuardrailWorkerSettings(BusSettings):
     concurrency: int = Field(20, ge=1, le=10_000, description="Checks that run at once.")
 
 
-class ArchiverSettings(BusSettings, ApiSettings):
+class ArchiverSettings(BusSettings, ApiSettings, RecordingsSettings):
     resume_grace: Duration = Field(
         timedelta(seconds=60), description="How long after its gateway's death a session is ended as interrupted."
     )

@@ -1,8 +1,8 @@
 """Barge-in and the `interrupt` command: what is cancelled, truncated and dropped (parity 0.2, 122, 123, 2.24-2.27)."""
 
 from support.talk import VAD, Talk, agent
-from voicebus.engine.inputs import Interrupt, Playback
-from voicebus.engine.outputs import Emit, ForwardAudio, Ignored
+from voicebus.engine.inputs import Interrupt, ListenerBack, ListenerLeft, Playback
+from voicebus.engine.outputs import CutSound, Emit, ForwardAudio, HoldSound, Ignored
 
 
 def speech(talk: Talk, *, after: float = 0.0) -> None:
@@ -53,6 +53,25 @@ def test_audio_of_an_ended_response_is_ignored() -> None:
     talk.speaks("Hello", 100)
     talk.ends()
     assert [type(output) for output in talk.sounds(20)] == [Ignored]
+
+
+def test_a_recording_is_told_what_was_heard_and_nobody_else_is() -> None:
+    recorded = Talk(records=True).asked()
+    for talk in (recorded, Talk().asked()):
+        talk.speaks("One two three four", 2000)
+        talk.put(ListenerLeft(), after=0.3)
+        talk.put(ListenerBack(), after=1.0)
+        speech(talk, after=0.2)
+        told = [output for output in talk.all if isinstance(output, CutSound | HoldSound)]
+        expected = [HoldSound(held=True), HoldSound(held=False), CutSound("item_a", 0, 500)]
+        assert told == (expected if talk is recorded else [])
+
+
+def test_a_recording_is_told_what_a_client_of_the_protocol_has_truncated() -> None:
+    talk = Talk(records=True).asked()
+    talk.speaks("One two three four", 2000)
+    told = talk.model("conversation.item.truncated", item_id="item_a", content_index=0, audio_end_ms=700)
+    assert talk.of(CutSound, told) == [CutSound("item_a", 0, 700)]
 
 
 def test_speech_after_an_answer_was_heard_out_truncates_nothing() -> None:

@@ -32,6 +32,11 @@
 - {name: VOICEBUS_JWT_AGENTS_CLAIM, value: {{ .Values.access.jwt.agentsClaim | quote }}}
 {{- end -}}
 
+{{/* RecordingsSettings. */}}
+{{- define "voicebus.env.recordings" -}}
+- {name: VOICEBUS_RECORDINGS_URL, value: {{ .Values.recordings.url | quote }}}
+{{- end -}}
+
 {{/* DatabaseSettings. */}}
 {{- define "voicebus.env.database" -}}
 - name: VOICEBUS_DATABASE_URL

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from voicebus.adapters.redis.takeover import Left
 from voicebus.agents.author import SessionAuthor
@@ -20,6 +20,9 @@ from voicebus.runtime.driver import HANGUP
 from voicebus.runtime.standby import Standby
 from voicebus_services.gateway.bounds import BoundedFace
 from voicebus_services.gateway.faces.base import SessionFace
+
+if TYPE_CHECKING:  # of an extra
+    from voicebus.adapters.recordings.recorder import SessionRecorder
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,7 @@ class Held:
     inherited: Inherited | None = None
     tools: LocalTools | None = None
     bounded: BoundedFace | None = None
+    recorder: "SessionRecorder | None" = None
     epoch: int = 0
     begun: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None

@@ -5,7 +5,7 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 from ulid_transform import ulid_now
@@ -39,6 +39,9 @@ from voicebus_services.gateway.tracing import session_traceparent
 from voicebus_services.http import ProblemError
 from voicebus_services.settings import GatewaySettings
 
+if TYPE_CHECKING:  # of an extra
+    from voicebus_services.gateway.recording import Recording
+
 log = get_logger(__name__)
 
 _TAKEN_OVER: Final = 4409
@@ -70,10 +73,11 @@ class Sessions:
         recall: Recall,
         admission: Admission,
         has_other: Callable[[], Awaitable[bool]],
+        recording: "Recording | None" = None,
     ) -> None:
         self._settings = settings
         self._targets = targets
-        self._starting = Starting(settings, targets, bus, journal, models)
+        self._starting = Starting(settings, targets, bus, journal, models, recording)
         self._journal = journal
         self._models = models
         self._registered = registered
@@ -361,6 +365,8 @@ class Sessions:
                     log.info("session ended", reason=reason, duration_s=round(duration_s, 3))
                     if held.bounded is not None:
                         held.bounded.stop()
+                    if held.recorder is not None:
+                        held.recorder.leave()
                     if held.tools is not None:
                         await held.tools.aclose()
                     await held.hooks.aclose()

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from voicebus.adapters.redis.journal import RedisJournal
 from voicebus.agents.local.remote import Along, LocalOrRemote, RemoteChecks
@@ -16,7 +17,7 @@ from voicebus.engine.settings import merge
 from voicebus.errors import UserError
 from voicebus.ports import SessionRef
 from voicebus.runtime.driver import SessionDriver
-from voicebus.runtime.surroundings import Bus
+from voicebus.runtime.surroundings import Bus, ClientFace
 from voicebus_services.access.principal import Limits
 from voicebus_services.gateway.bounds import BoundedFace, Bounds
 from voicebus_services.gateway.held import Held
@@ -24,6 +25,9 @@ from voicebus_services.gateway.hooked import HookedFace
 from voicebus_services.gateway.models import Models
 from voicebus_services.gateway.remembering import digest, remembered
 from voicebus_services.settings import GatewaySettings
+
+if TYPE_CHECKING:  # of an extra
+    from voicebus_services.gateway.recording import Recording
 
 
 class Starting:
@@ -36,12 +40,14 @@ class Starting:
         bus: Bus,
         journal: RedisJournal,
         models: Mapping[str, Models],
+        recording: "Recording | None" = None,
     ) -> None:
         self._settings = settings
         self._targets = targets
         self._bus = bus
         self._journal = journal
         self._models = models
+        self._recording = recording
 
     async def configure(self, held: Held) -> SessionConfig:
         """How the session begins, or goes on.
@@ -71,6 +77,8 @@ class Starting:
             renewal_ms=round(self._settings.model_renewal_margin.total_seconds() * 1000),
             dead_air_ms=round(self._settings.dead_air_timeout.total_seconds() * 1000),
             keeps=held.face.kind is Face.NATIVE,
+            # A call's own sound goes past us.
+            records=self._recording is not None and held.face.kind is not Face.SIDEBAND,
         )
 
     async def _agent(self, held: Held) -> AgentSpec:
@@ -137,11 +145,23 @@ class Starting:
         if standby is not None and not standby.serves:
             standby = None
         rehearsal = None if standby is None else standby.rehearsal
-        engine = Session(config, now=self._bus.clock.monotonic(), view=view, kept=kept, rehearsal=rehearsal)
-        held.bounded = BoundedFace(face, self._bounds(face.principal.limits), feed, face.signs_of_life)
+        now = self._bus.clock.monotonic()
+        engine = Session(config, now=now, view=view, kept=kept, rehearsal=rehearsal)
+        heard: ClientFace = face
+        if self._recording is not None and config.records:
+            began = now - (0.0 if kept is None else kept.elapsed_s)
+            held.recorder = self._recording.recorder(held, epoch=epoch, began=began)
+            heard = self._recording.listening(face, held.recorder, lambda: engine.formats)
+        held.bounded = BoundedFace(heard, self._bounds(face.principal.limits), feed, face.signs_of_life)
         told = HookedFace(held.bounded, held.hooks, held.author, held.context)
         face.driver = SessionDriver(
-            engine, config, SessionRef(held.id, epoch, traceparent), bus, told, author=held.author
+            engine,
+            config,
+            SessionRef(held.id, epoch, traceparent),
+            bus,
+            told,
+            author=held.author,
+            recorder=held.recorder,
         )
         face.driver.last_seq = 0 if kept is None else kept.seq
         if standby is not None:

@@ -22,7 +22,7 @@ from voicebus_services.gateway.faces import native, openai
 from voicebus_services.gateway.faces.arriving import Arriving
 from voicebus_services.gateway.faces.base import ClosingListener, SessionFace
 from voicebus_services.gateway.faces.metered import Client, Metered
-from voicebus_services.gateway.faces.native_address import Wishes, wishes
+from voicebus_services.gateway.faces.native_address import Wishes, consent, wishes
 from voicebus_services.gateway.faces.native_connection import NativeConnection, Observer
 from voicebus_services.gateway.faces.openai_address import CLOSE_CODE, unserved
 from voicebus_services.gateway.relaying import RELAYED, Relay
@@ -127,7 +127,7 @@ class Doorkeeper:
             return _problem(problem)
         traceparent = upgrade.headers.get("traceparent")
         face = openai.OpenAIConnection(self._sessions, principal, agent=agent, traceparent=traceparent)
-        face.model, face.ticket = model, ticket
+        face.model, face.ticket, face.consent = model, ticket, consent(upgrade.query)
         return self._accept(upgrade, face, principal, unused=ticket.release)
 
     # --- the native face ----------------------------------------------------------------------------
@@ -163,7 +163,7 @@ class Doorkeeper:
             traceparent=upgrade.headers.get("traceparent"),
             raw=wanted.raw,
         )
-        face.ticket = ticket
+        face.ticket, face.consent = ticket, wanted.consent
         connection = NativeConnection(face, audio=wanted.audio or "binary", raw=face.raw_events)
         return self._accept(upgrade, connection, principal, unused=ticket.release)
 

@@ -6,6 +6,7 @@ import gc
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from voicebus.adapters.openai_calls import OpenAICalls
 from voicebus.adapters.redis.answers import KeptAnswers
@@ -37,6 +38,7 @@ from voicebus.contracts.envelope import Entry
 from voicebus.contracts.streams import Keys
 from voicebus.contracts.tools import ToolRegistration
 from voicebus.errors import StaleOwnerError, TargetError
+from voicebus.ports import Clock
 from voicebus.runtime.lifecycle import operating, stop_event
 from voicebus.runtime.surroundings import Bus
 from voicebus.telemetry.health import Health
@@ -56,8 +58,12 @@ from voicebus_services.gateway.sessions import Sessions
 from voicebus_services.gateway.takeover import Takeover
 from voicebus_services.gateway.upgrades import Doorkeeper, Traffic
 from voicebus_services.http import serving
+from voicebus_services.recordings import storage_at
 from voicebus_services.settings import GatewaySettings
 from voicebus_services.tls import Certificate
+
+if TYPE_CHECKING:
+    from voicebus_services.gateway.recording import Recording
 
 log = get_logger(__name__)
 
@@ -70,6 +76,8 @@ _COLLECTIONS = (10_000, 5, 2)
 # One deadline for everything after the drain. What was said is worth waiting for: an outage of Redis that is shorter
 # loses nothing at a shutdown.
 _CLOSING_S = 30.0
+# What is left of recordings then stays in parts, which are read as well.
+_RECORDINGS_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +145,16 @@ async def running_gateway(settings: GatewaySettings, targets: Targets) -> AsyncI
         log.info("gateway ready", gateway=gateway.id, port=gateway.port, agents=list(targets.agents))
         yield gateway
     log.info("gateway stopped", gateway=gateway.id)
+
+
+def _recording(settings: GatewaySettings, clock: Clock) -> "Recording | None":
+    if settings.recordings_url is None:
+        return None
+    storage = storage_at(settings.recordings_url)
+    # It has packages of an extra.
+    from voicebus_services.gateway.recording import Recording
+
+    return Recording(storage, clock, assumed=settings.recording_consent == "assumed")
 
 
 @asynccontextmanager
@@ -214,6 +232,7 @@ async def _gateway(
         connections_per_minute=settings.max_connections_per_minute,
     )
     gateways = Gateways(redis, keys, clock, gateway)
+    recording = _recording(settings, clock)
     admission = Admission(redis, keys, rules, on_change=lambda room: health.set("room", room))
     sessions = Sessions(
         settings,
@@ -225,6 +244,7 @@ async def _gateway(
         recall=recall,
         admission=admission,
         has_other=gateways.has_other,
+        recording=recording,
     )
     peers = Peers(SessionOwners(redis, keys), gateway, certificate=settings.tls_cert)
     directory = SessionDirectory(redis, keys, clock, resume_grace_s=grace.total_seconds())
@@ -314,6 +334,8 @@ async def _gateway(
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
+                if recording is not None:
+                    await recording.aclose(_RECORDINGS_S)
                 await servers.aclose()
                 await provider.aclose()
                 await heartbeat.stop()

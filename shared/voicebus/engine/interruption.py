@@ -13,7 +13,7 @@ from voicebus.engine.guarding import Trip
 from voicebus.engine.holding import Holding
 from voicebus.engine.inputs import Interrupt
 from voicebus.engine.outbox import Outbox
-from voicebus.engine.outputs import StopModel
+from voicebus.engine.outputs import CutSound, StopModel
 from voicebus.engine.playback import Part, PlaybackTracker
 from voicebus.engine.responses import Response
 from voicebus.engine.settings import Settings
@@ -158,6 +158,7 @@ class Interruptions:
             cut_short = True
             self._truncate(part.item_id, part.content_index, cut.end_ms)
             self._transcript.cut(part.item_id, cut.end_ms, cut.received_ms)
+            self._out.sound(CutSound(part.item_id, part.content_index, cut.end_ms))
         return cut_short
 
     def _clear(self) -> None:

@@ -13,6 +13,7 @@ from voicebus.engine.bounds import trim
 from voicebus.engine.config import Transport
 from voicebus.engine.dialects import names_too_long
 from voicebus.engine.failures import error_label, is_fatal
+from voicebus.engine.outputs import CutSound
 from voicebus.engine.parts import Parts
 from voicebus.engine.responses import Response
 from voicebus.engine.verdicts import Verdicts
@@ -330,8 +331,9 @@ class ModelSide:
         item_id = wire.text(event, "item_id")
         part = self._p.playback.parts.get((item_id, wire.index(event, "content_index")))
         if part is not None:
-            received_ms = self._p.playback.received_ms(part)
-            self._p.transcript.cut(item_id, wire.number(event, "audio_end_ms"), received_ms)
+            end_ms, received_ms = wire.number(event, "audio_end_ms"), self._p.playback.received_ms(part)
+            self._p.transcript.cut(item_id, end_ms, received_ms)
+            self._p.out.sound(CutSound(item_id, part.content_index, end_ms))
             self._p.playback.forget(item_id)
         else:
             self._p.transcript.cut_elsewhere(item_id, wire.number(event, "audio_end_ms"))

@@ -12,7 +12,9 @@ from voicebus.engine.itemids import ItemIds
 from voicebus.engine.outputs import (
     CancelTimer,
     Close,
+    CutSound,
     Emit,
+    HoldSound,
     Ignored,
     Observe,
     Output,
@@ -33,8 +35,9 @@ _FOR_OWNER: Final = frozenset({"agent_start", "agent_end", "session_expiring"})
 class Outbox:
     """Collects outputs. `begin` before, `take` after each input; after `close` nothing is accepted any more."""
 
-    def __init__(self, session: str, face: Face, now: float) -> None:
+    def __init__(self, session: str, face: Face, now: float, *, records: bool = False) -> None:
         self.now: float = now
+        self._records = records
         self.closed: bool = False
         self.is_native: bool = face is Face.NATIVE
         self.uplink: Uplink = Uplink()
@@ -125,6 +128,11 @@ class Outbox:
                 }
             )
             self._outputs.append(Record(self._seq, EventType.ERROR, data))
+
+    def sound(self, output: CutSound | HoldSound) -> None:
+        """For the recording of the call, where there is one."""
+        if self._records:
+            self.add(output)
 
     def observe(self, name: str, value: float = 1.0, **labels: str) -> None:
         self.add(Observe(name, value, labels))

@@ -71,6 +71,20 @@ class ForwardAudio(Struct, frozen=True):
     content_index: int
 
 
+class CutSound(Struct, frozen=True):
+    """Only `heard_ms` of this part were played; for the recording of the call (`SessionConfig.records`)."""
+
+    item_id: str
+    content_index: int
+    heard_ms: float
+
+
+class HoldSound(Struct, frozen=True):
+    """Playback stands still from now on, as nobody listens, or (`held` is False) goes on; for the recording."""
+
+    held: bool
+
+
 class HoldInput(Struct, frozen=True):
     """Always the first output of a `ModelEvent` or `ModelAudio` that nobody may know of yet.
 
@@ -267,6 +281,8 @@ Output = (
     | Keep
     | ReleaseAudio
     | ForwardAudio
+    | CutSound
+    | HoldSound
     | HoldInput
     | ReturnInputs
     | ConcealInput

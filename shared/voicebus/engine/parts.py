@@ -77,7 +77,7 @@ class Parts:
 
 
 def assemble(config: SessionConfig, now: float, view: ClientView | None) -> Parts:
-    out = Outbox(config.session, config.face, now)
+    out = Outbox(config.session, config.face, now, records=config.records)
     settings = Settings(out, config.model, config.agent, config.transport)
     history = History(keeps=config.keeps)
     playback = PlaybackTracker(bytes_per_ms(settings.effective), tracked=config.tracked_playback)

@@ -20,6 +20,7 @@ from voicebus.engine.inputs import (
     SendMessage,
     SendRaw,
 )
+from voicebus.engine.outputs import HoldSound
 from voicebus.engine.parts import Parts
 
 
@@ -61,10 +62,12 @@ class ProgramSide:
 
     def listener_left(self) -> None:
         self._p.playback.leave(self._p.out.now)
+        self._p.out.sound(HoldSound(held=True))
 
     def listener_back(self, item: ListenerBack) -> None:
         p = self._p
         p.playback.come_back(p.out.now)
+        p.out.sound(HoldSound(held=False))
         if item.from_seq is not None:
             p.out.record(EventType.SESSION_RESUMED, agent=p.settings.agent.name, from_seq=item.from_seq)
 

@@ -133,6 +133,11 @@ class Session:
         """The conversation's items now, as the native face shows them; an item that changes is replaced."""
         return self._p.history.json()
 
+    @property
+    def formats(self) -> dict[str, dict[str, Any]]:
+        """The formats of the client's audio now: `input` and `output`."""
+        return self._p.settings.formats
+
     def at_rest(self, now: float) -> bool:
         """Whether nothing is said, heard, asked for or run: a moment to move the session to another owner."""
         p = self._p

@@ -8,7 +8,7 @@ from voicebus.contracts.envelope import Entry
 from voicebus.engine.inputs import Approve, Input, Reject
 from voicebus.errors import CommandRefusedError
 from voicebus.ports import Clock
-from voicebus.runtime.commands import Commands, TakeOver
+from voicebus.runtime.commands import Commands, Consent, TakeOver
 from voicebus.telemetry import metrics
 
 _SERVICE: Final = "gateway"
@@ -25,6 +25,8 @@ class Obeys(Protocol):
     def decide(self, word: Approve | Reject) -> None: ...
 
     def take_over(self, agent: str) -> asyncio.Future[None]: ...
+
+    def consent(self, given: bool) -> None: ...
 
 
 class Arrivals:
@@ -53,9 +55,12 @@ class Arrivals:
             taken_over = self._session.take_over(event.agent)
             taken_over.add_done_callback(lambda done: self._settled(entry, done))
             return taken_over
-        if isinstance(event, Approve | Reject):
+        if isinstance(event, Approve | Reject | Consent):
             try:
-                self._session.decide(event)
+                if isinstance(event, Consent):
+                    self._session.consent(event.given)
+                else:
+                    self._session.decide(event)
             except CommandRefusedError:
                 self._commands.forget(entry)
                 raise

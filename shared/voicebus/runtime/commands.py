@@ -40,13 +40,20 @@ class TakeOver:
     agent: str
 
 
+@dataclass(frozen=True, slots=True)
+class Consent:
+    """The caller agrees to be recorded, or does not."""
+
+    given: bool
+
+
 class Commands:
     """Reads one session's inbox; remembers which commands it has read."""
 
     def __init__(self) -> None:
         self._seen: OrderedDict[str, None] = OrderedDict()
 
-    def read(self, entry: Entry) -> Input | TakeOver | None:
+    def read(self, entry: Entry) -> Input | TakeOver | Consent | None:
         """The input that `entry` brings; None for a command that came before.
 
         Raises:
@@ -68,7 +75,7 @@ class Commands:
         """The command in `entry` was refused: it counts anew should it come again."""
         self._seen.pop(SessionCommand.of(entry).command_id, None)
 
-    def _command(self, command: SessionCommand) -> Input | TakeOver | None:
+    def _command(self, command: SessionCommand) -> Input | TakeOver | Consent | None:
         read = _COMMANDS.get(command.command)
         if read is None:
             raise ContractError(f"no session obeys {command.command[:64]!r} from afar", reason="unexpected_type")
@@ -111,6 +118,10 @@ class _UpdateAgent(_Arguments):
     agent: str = Field(min_length=1)
 
 
+class _Record(_Arguments):
+    consent: bool
+
+
 class _Playback(_Arguments):
     item_id: str = Field(min_length=1)
     content_index: int = Field(0, ge=0)
@@ -146,7 +157,7 @@ def _playback(arguments: Mapping[str, Any]) -> Input:
     return Playback(given.item_id, given.content_index, given.played_ms)
 
 
-_COMMANDS: Final[Mapping[str, Callable[[Mapping[str, Any]], Input | TakeOver]]] = {
+_COMMANDS: Final[Mapping[str, Callable[[Mapping[str, Any]], Input | TakeOver | Consent]]] = {
     "approve": _approve,
     "reject": _reject,
     "interrupt": lambda _: Interrupt(),
@@ -154,5 +165,6 @@ _COMMANDS: Final[Mapping[str, Callable[[Mapping[str, Any]], Input | TakeOver]]] 
     "playback": _playback,
     "update_agent": lambda arguments: TakeOver(_UpdateAgent.model_validate(arguments).agent),
     "send_message": lambda arguments: SendMessage(_SendMessage.model_validate(arguments).parts()),
+    "record": lambda arguments: Consent(_Record.model_validate(arguments).consent),
     "end": lambda arguments: End(_End.model_validate(arguments).reason),
 }

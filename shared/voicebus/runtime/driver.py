@@ -22,9 +22,11 @@ from voicebus.engine.outputs import (
     CancelTimer,
     Close,
     ConcealInput,
+    CutSound,
     Emit,
     ForwardAudio,
     HoldInput,
+    HoldSound,
     Ignored,
     Keep,
     Observe,
@@ -45,7 +47,7 @@ from voicebus.runtime.jobs import Jobs
 from voicebus.runtime.modelside import ModelSide, jitter
 from voicebus.runtime.reading import known_of
 from voicebus.runtime.standby import Standby
-from voicebus.runtime.surroundings import Author, Bus, ClientFace, Engine, ModelTap
+from voicebus.runtime.surroundings import Author, Bus, CallRecorder, ClientFace, Engine, ModelTap
 from voicebus.runtime.timers import Timers
 from voicebus.runtime.workside import WorkSide
 from voicebus.telemetry.logging import get_logger
@@ -72,6 +74,7 @@ class SessionDriver:
         *,
         author: Author,
         tap: ModelTap | None = None,
+        recorder: CallRecorder | None = None,
     ) -> None:
         self._engine = engine
         self._ref = ref
@@ -80,6 +83,7 @@ class SessionDriver:
         self._now = bus.clock.monotonic
         self._face = face
         self._tap = tap
+        self._recorder = recorder
         self._log = log.bind(session=ref.id, agent=config.agent.name, trace=ref.traceparent)
         self._model = ModelSide(config.models or (config.model,), bus.clock, self, self.feed, self.job)
         self._arrivals = Arrivals(bus.clock, self)
@@ -107,6 +111,8 @@ class SessionDriver:
             **self._model.performs,
             **self._work.performs,
             ForwardAudio: self._forward_audio,
+            CutSound: self._cut_sound,
+            HoldSound: self._hold_sound,
             HoldInput: self._hold_input,
             ReturnInputs: self._return_inputs,
             ConcealInput: lambda _: None,
@@ -246,6 +252,18 @@ class SessionDriver:
         """
         return self._work.take_over(agent)
 
+    def consent(self, given: bool) -> None:
+        """The caller agrees to be recorded from now on, or does not.
+
+        Raises:
+            CommandRefusedError: `not_recorded`, as nothing would be recorded.
+        """
+        if self._recorder is not None:
+            self._recorder.consent(given)
+            self.note({"consent": str(int(given))})
+        elif given:
+            raise CommandRefusedError("not_recorded", "this session is not recorded")
+
     def note(self, state: Mapping[str, str]) -> None:
         """Change fields of the session's state that no recorded event changes."""
         self._bus.journal.update(self._ref, state)
@@ -288,6 +306,8 @@ class SessionDriver:
         """Pass an append frame on to the model, past the engine; without a link its newest 5 s wait."""
         if not self._ended.is_set():
             self._model.audio.append(frame)
+            if self._recorder is not None:
+                self._recorder.hear(frame)
 
     def job(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
         """Run something that waits beside the session; cancelled with it, its failure ends it. None once it ended."""
@@ -381,6 +401,14 @@ class SessionDriver:
         if delta is None:
             raise RuntimeError("audio is forwarded only in answer to audio")
         self._face.audio(output, delta, self.last_seq)
+
+    def _cut_sound(self, output: CutSound) -> None:
+        if self._recorder is not None:
+            self._recorder.cut(output.item_id, output.content_index, output.heard_ms)
+
+    def _hold_sound(self, output: HoldSound) -> None:
+        if self._recorder is not None:
+            self._recorder.hold(output.held)
 
     def _hold_input(self, _: HoldInput) -> None:
         if self._item is None:

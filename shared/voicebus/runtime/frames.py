@@ -58,6 +58,7 @@ _decode_text: Final = msgspec.json.Decoder(TextDelta).decode
 _decode_append: Final = msgspec.json.Decoder(Append).decode
 _decode: Final = msgspec.json.Decoder(dict[str, Any]).decode
 _samples: Final = pybase64.b64decode
+_APPENDED: Final = b'"audio":"'
 
 
 def _plain(value: object) -> object:
@@ -117,6 +118,11 @@ def append_frame(audio: str, event_id: str | None = None) -> bytes:
         b'{"type":"input_audio_buffer.append","event_id":' + _encode(event_id) + b',"audio":"'
         + audio.encode("ascii") + b'"}'
     )  # fmt: skip
+
+
+def appended(frame: bytes) -> bytes:
+    """The samples of an append that `append_frame` made."""
+    return pybase64.b64decode(frame[frame.find(_APPENDED) + len(_APPENDED) : -2])
 
 
 def parse_event(frame: bytes) -> dict[str, Any]:

@@ -124,6 +124,26 @@ class ModelTap(Protocol):
         ...
 
 
+class CallRecorder(Protocol):
+    """Who records the sound of a call. Called on the event loop; must not block, and never fails."""
+
+    def hear(self, frame: bytes) -> None:
+        """The caller has said something: an append frame, as it went to the model."""
+        ...
+
+    def consent(self, given: bool) -> None:
+        """The caller agrees to be recorded from now on, or does not."""
+        ...
+
+    def cut(self, item_id: str, content_index: int, heard_ms: float) -> None:
+        """Only so much of a part of the agent's was heard."""
+        ...
+
+    def hold(self, held: bool) -> None:
+        """Nobody listens from now on, or somebody does again."""
+        ...
+
+
 @runtime_checkable
 class StoppableLink(Protocol):
     """The link of a model that stops by itself what it says (transport EVENTS)."""

@@ -45,6 +45,12 @@ MODEL_TOKENS = Counter(
 )
 EVENT_LOOP_LAG = Gauge("voicebus_event_loop_lag_seconds", "How late the event loop ran its last probe.")
 
+RECORDINGS_ACTIVE = Gauge("voicebus_recordings_active", "Conversations that are recorded now.")
+RECORDED_SECONDS = Counter("voicebus_recorded_seconds_total", "Length of what was recorded of conversations.")
+RECORDING_FAILURES = Counter(
+    "voicebus_recording_failures_total", "Recordings that were given up, or stayed in parts.", ["step"]
+)
+
 # --- bus, every service ----------------------------------------------------------------------------
 MESSAGE_QUEUE = Histogram(
     "voicebus_message_queue_seconds", "From XADD to the start of the work.", ["service"], buckets=_HOP

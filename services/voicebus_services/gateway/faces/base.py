@@ -73,6 +73,8 @@ class SessionFace(ABC):
         """The session's room, which it gives back at its end."""
         self.model: str | None = None
         """The model that the client asked for; whether it gets it is its agent's to say."""
+        self.consent: bool | None = None
+        """Whether the client agrees to be recorded; None where it has not said."""
         self.recorded = RecordedLog()
         self.moves = False
         """Another gateway is about to go on with it."""

@@ -20,6 +20,7 @@ class Wishes:
     audio: AudioForm | None
     raw: bool
     observes: bool
+    consent: bool | None
 
 
 def wishes(query: Mapping[str, str]) -> Wishes:
@@ -36,7 +37,13 @@ def wishes(query: Mapping[str, str]) -> Wishes:
         audio=cast("AudioForm | None", audio),
         raw=_flag(query, "raw"),
         observes=_flag(query, "observe"),
+        consent=consent(query),
     )
+
+
+def consent(query: Mapping[str, str]) -> bool | None:
+    """Whether the client agrees to be recorded (`record`), None where it does not say. Raises `UsageError`."""
+    return _flag(query, "record") if query.get("record") else None
 
 
 def seq_of(name: str, value: str) -> int:

@@ -75,12 +75,16 @@ class Mute(_Command, tag="mute", kw_only=True):
     muted: bool
 
 
+class Record(_Command, tag="record", kw_only=True):
+    consent: bool
+
+
 class End(_Command, tag="end"):
     pass
 
 
 Command = (
-    SendMessage | Audio | Commit | Interrupt | Playback | Approve | Reject | UpdateAgent | Mute | End
+    SendMessage | Audio | Commit | Interrupt | Playback | Approve | Reject | UpdateAgent | Mute | Record | End
 )  # fmt: skip
 
 _decode = msgspec.json.Decoder(Command).decode

@@ -145,6 +145,8 @@ class NativeInput:
             case commands.Mute():
                 self.muted = command.muted
                 driver.note({"muted": str(int(command.muted))})
+            case commands.Record():
+                driver.consent(command.consent)
             case commands.UpdateAgent():
                 driver.take_over(command.agent).add_done_callback(partial(self._taken_over, command.id))
                 return False

@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from voicebus.errors import UsageError
+from voicebus_services.gateway.faces.native_address import consent
+
 CLOSE_CODE: Final = 4000
 """The protocol's close code of a session that cannot be as it was asked for (protocol 1.4)."""
 
@@ -35,4 +38,8 @@ def unserved(query: Mapping[str, str], headers: Mapping[str, str]) -> Unserved |
             "events of the conversation.",
             "intent",
         )
+    try:
+        consent(query)
+    except UsageError as error:
+        return Unserved("invalid_value", f"Invalid value: {error}.", "record")
     return None

@@ -60,6 +60,12 @@ class AgentChange(Body):
     agent: Annotated[str, Field(min_length=1, max_length=200, examples=["front-desk"])]
 
 
+class Consent(Body):
+    """Whether the caller agrees to be recorded from now on; what was recorded before stays."""
+
+    consent: bool
+
+
 class Ending(Body):
     """Why the session ends, as it is recorded."""
 
@@ -88,6 +94,11 @@ def routes(commands: RedisCommands, asking: Dependency) -> APIRouter:
                 404, "unknown_agent", f"body.agent: there is no agent {change.agent[:64]!r} for this key"
             )
         return await carry_out(commands, ask, session, "update_agent", {"agent": change.agent})
+
+    @router.post("/recording", status_code=202)
+    async def record(session: Id, ask: Ask, given: Consent) -> CommandAccepted:
+        """Have the session recorded from now on, or not any more."""
+        return await carry_out(commands, ask, session, "record", {"consent": given.consent})
 
     @router.post("/end", status_code=202)
     async def end(session: Id, ask: Ask, ending: Ending | None = None) -> CommandAccepted:

@@ -70,6 +70,9 @@ class NewSession(Body):
 
     agent: Annotated[str | None, Field(max_length=200, description="Absent: the first of this caller's.")] = None
     context: Annotated[Any, Field(description="Any JSON.")] = None
+    record: Annotated[
+        bool | None, Field(description="Whether the caller agrees to be recorded; absent: as is configured.")
+    ] = None
     history: Annotated[
         list[dict[str, Any]],
         Field(
@@ -129,7 +132,7 @@ def routes(sessions: Sessions, targets: Targets, clock: Clock, asking: Dependenc
                 grace_s=grace.total_seconds(),
                 traceparent=request.headers.get("traceparent"),
             )
-            face.ticket = ticket
+            face.ticket, face.consent = ticket, asked.record
             # Without a grace a lost client ends its session at once; one that has yet to come needs a while.
             patience = grace or _PATIENCE
             expires_at = datetime.now(UTC) + patience

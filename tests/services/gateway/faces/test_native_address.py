@@ -7,12 +7,14 @@ from voicebus_services.gateway.faces.native_address import MAX_SEQ, Wishes, wish
 
 
 def test_what_is_left_out_has_its_default() -> None:
-    assert wishes({}) == wishes({"seq": "", "audio": "", "raw": "", "observe": ""}) == Wishes(0, None, False, False)
+    assert (
+        wishes({}) == wishes({"seq": "", "audio": "", "raw": "", "observe": ""}) == Wishes(0, None, False, False, None)
+    )
 
 
 def test_each_wish_is_understood() -> None:
-    query = {"seq": "007", "audio": "json", "raw": "true", "observe": "1"}
-    assert wishes(query) == Wishes(7, "json", raw=True, observes=True)
+    query = {"seq": "007", "audio": "json", "raw": "true", "observe": "1", "record": "0"}
+    assert wishes(query) == Wishes(7, "json", raw=True, observes=True, consent=False)
 
 
 @pytest.mark.parametrize("digits", [1, 16, 17, 40, 5000])

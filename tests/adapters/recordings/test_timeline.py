@@ -1,0 +1,165 @@
+"""Where sound lies on the clock of a call."""
+
+from collections.abc import Iterable, Iterator
+
+import pytest
+
+from voicebus.adapters.recordings.timeline import RATE, SETTLING, AgentTrack, CallerTrack, Piece, ticks_of
+
+MS = RATE // 1000
+LAG = 2 * SETTLING
+
+
+def pcm(ms: float, value: int = 1) -> bytes:
+    return value.to_bytes(2, "little") * round(ms * MS)
+
+
+def layout(pieces: Iterable[Piece]) -> list[tuple[int, int, int]]:
+    """`(value, from, to)` in ms of each stretch of sound; silence is what is left out."""
+    at, found = 0, list[tuple[int, int, int]]()
+    for piece in pieces:
+        if piece.samples:
+            value = int.from_bytes(piece.samples[:2], "little")
+            begins, ends = round(at / MS), round((at + piece.ticks) / MS)
+            if found and found[-1][0] == value and found[-1][2] == begins:
+                begins = found.pop()[1]
+            found.append((value, begins, ends))
+        at += piece.ticks
+    return found
+
+
+def taken(track: CallerTrack | AgentTrack, upto_ms: int, every_ms: int = 1000) -> list[Piece]:
+    """All pieces, asked for again and again."""
+    return [piece for ms in range(0, upto_ms, every_ms) for piece in track.take(ms * MS)] + list(
+        track.take(upto_ms * MS)
+    )
+
+
+def length(pieces: Iterable[Piece]) -> int:
+    return sum(piece.ticks for piece in pieces) // MS
+
+
+# --- the caller -----------------------------------------------------------------------------------
+
+
+def test_a_frame_ends_when_it_came() -> None:
+    track = CallerTrack()
+    track.hear("audio/pcm", pcm(20), 500 * MS)
+    assert layout(track.take(2000 * MS)) == [(1, 480, 500)]
+
+
+def jittered(late: Iterable[int]) -> Iterator[tuple[int, bytes]]:
+    """Frames of 20 ms that were spoken without a break, and came so late."""
+    arrived = 0
+    for number, by in enumerate(late, start=1):
+        arrived = max(arrived, number * 20 + by)
+        yield arrived, pcm(20)
+
+
+@pytest.mark.parametrize(
+    "late", [[0] * 200, [3, 17, 0, 9, 30] * 40, [0] * 50 + [300] + [0] * 149, [25, 0, 38] * 60], ids=str
+)
+def test_frames_of_one_breath_stay_together_however_the_network_delays_them(late: list[int]) -> None:
+    track, pieces, asked = CallerTrack(), list[Piece](), 0
+    for came, frame in jittered(late):
+        # Asked for every second, as a recording does, of what lies a while back.
+        while came * MS >= asked + RATE:
+            asked += RATE
+            pieces += track.take(max(0, asked - LAG))
+        track.hear("audio/pcm", frame, came * MS)
+    pieces += track.take(len(late) * 20 * MS)
+    ((value, begins, ends),) = layout(pieces)
+    assert value == 1
+    assert [begins, ends] == pytest.approx([0, len(late) * 20], abs=40)
+
+
+def test_a_pause_is_silence_of_its_length() -> None:
+    track = CallerTrack()
+    for came in (20, 40, 60, 1500, 1520):
+        track.hear("audio/pcm", pcm(20), came * MS)
+    assert layout(taken(track, 3000, 100)) == [(1, 0, 60), (1, 1480, 1520)]
+
+
+def test_sound_that_came_at_once_begins_when_it_came_and_lasts_as_long_as_it_does() -> None:
+    track = CallerTrack()
+    track.hear("audio/pcm", pcm(5000), 1000 * MS)
+    assert layout(track.take(9000 * MS)) == [(1, 800, 5800)]
+
+
+def test_sound_that_is_too_far_ahead_of_the_clock_is_left_out_and_counted() -> None:
+    track = CallerTrack()
+    for _ in range(7):
+        track.hear("audio/pcm", pcm(10_000), 0)
+    assert track.dropped == 10 * RATE
+    assert length(track.take(70 * RATE)) == 70_000
+
+
+# --- the agent ------------------------------------------------------------------------------------
+
+
+def test_an_answer_that_comes_faster_than_it_is_heard_lies_where_it_is_heard() -> None:
+    track = AgentTrack()
+    for _ in range(10):
+        track.say("a", 0, "audio/pcm", pcm(100), 500 * MS)
+    track.say("b", 0, "audio/pcm", pcm(50, 2), 600 * MS)
+    assert layout(taken(track, 2000, 130)) == [(1, 500, 1500), (2, 1500, 1550)]
+
+
+def test_an_answer_that_comes_as_it_is_spoken_has_no_holes() -> None:
+    track = AgentTrack()
+    for number, late in enumerate([0, 9, 3, 31, 12, 0, 5]):
+        track.say("a", 0, "audio/pcm", pcm(50), (100 + number * 50 + late) * MS)
+    assert layout(track.take(1000 * MS)) == [(1, 100, 450)]
+
+
+def test_an_answer_that_runs_dry_goes_on_when_it_comes() -> None:
+    track = AgentTrack()
+    track.say("a", 0, "audio/pcm", pcm(50), 100 * MS)
+    track.say("a", 0, "audio/pcm", pcm(50), 400 * MS)
+    assert layout(track.take(1000 * MS)) == [(1, 100, 150), (1, 400, 450)]
+
+
+def test_what_was_not_heard_of_an_interrupted_answer_is_not_there_and_the_next_one_begins_at_once() -> None:
+    track = AgentTrack()
+    for _ in range(4):
+        track.say("a", 0, "audio/pcm", pcm(300), 100 * MS)
+    before = list(track.take(200 * MS))
+    track.cut("a", 0, 450)
+    track.say("b", 0, "audio/pcm", pcm(100, 2), 600 * MS)
+    assert layout([*before, *track.take(2000 * MS)]) == [(1, 100, 550), (2, 600, 700)]
+
+
+def test_a_cut_before_what_is_written_already_leaves_that() -> None:
+    track = AgentTrack()
+    track.say("a", 0, "audio/pcm", pcm(1000), 0)
+    before = list(track.take(500 * MS))
+    track.cut("a", 0, 300)
+    track.say("b", 0, "audio/pcm", pcm(100, 2), 550 * MS)
+    assert layout([*before, *track.take(1000 * MS)]) == [(1, 0, 500), (2, 550, 650)]
+
+
+def test_while_nobody_listens_the_sound_stands_still_and_then_goes_on() -> None:
+    track = AgentTrack()
+    track.say("a", 0, "audio/pcm", pcm(1000), 0)
+    track.hold(400 * MS)
+    track.say("b", 0, "audio/pcm", pcm(100, 2), 900 * MS)
+    before = list(track.take(1500 * MS))
+    track.go_on(2000 * MS)
+    assert layout([*before, *track.take(4000 * MS)]) == [(1, 0, 400), (1, 2000, 2600), (2, 2600, 2700)]
+
+
+def test_sound_that_is_far_ahead_of_its_being_heard_is_left_out_and_counted() -> None:
+    track = AgentTrack()
+    for _ in range(61):
+        track.say("a", 0, "audio/pcm", pcm(10_000), 0)
+    assert track.dropped == 10 * RATE
+
+
+@pytest.mark.parametrize("kind", ["audio/pcmu", "audio/pcma"])
+def test_a_byte_of_g711_is_three_ticks(kind: str) -> None:
+    assert ticks_of(kind, 8000) == RATE
+    track = AgentTrack()
+    track.say("a", 0, kind, bytes(8000), 0)
+    pieces = taken(track, 1000, 37)
+    assert length(pieces) == 1000
+    assert sum(len(piece.samples) for piece in pieces) == 8000
