@@ -31,10 +31,20 @@ class Bounds:
     tokens: float = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a session has used of its bounds already, with another owner: time (s), tokens, and the calls that run."""
+
+    elapsed_s: float = 0
+    tokens: int = 0
+    calls: frozenset[str] = frozenset()
+
+
 class BoundedFace:
     """Stands before a client's face and watches what the session records. Implements `ClientFace`.
 
-    `feed` brings the session its end. Call `stop` once the session is over.
+    `feed` brings the session its end; `note` hears of the tokens that were used, for the next owner. Call `stop` once
+    the session is over.
 
     A session is idle while nothing is recorded of it, no call runs, its client commands nothing, and nobody is heard to
     speak: sound alone is no sign of life, as an open microphone sends it for ever. `signs` counts what shows in no
@@ -42,19 +52,28 @@ class BoundedFace:
     """
 
     def __init__(
-        self, face: ClientFace, bounds: Bounds, feed: Callable[[Input], None], signs: Callable[[], int] = lambda: 0
+        self,
+        face: ClientFace,
+        bounds: Bounds,
+        feed: Callable[[Input], None],
+        signs: Callable[[], int] = lambda: 0,
+        *,
+        spent: Spent = Spent(),
+        note: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._face = face
         self._bounds = bounds
         self._feed = feed
         self._loop = asyncio.get_running_loop()
-        self._tokens = 0
+        self._tokens = spent.tokens
+        self._elapsed_s = spent.elapsed_s
+        self._note = note
         self._last = (0, 0)
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._signs = signs
         self._seen = 0
         self._alive_at = self._loop.time()
-        self._calls: set[str] = set()
+        self._calls: set[str] = set(spent.calls)
         # The face's own: audio does not pay for bounds.
         self.emit = face.emit
         self.server_event = face.server_event
@@ -65,9 +84,10 @@ class BoundedFace:
         self._face.ready()
         length_s = self._bounds.length_s
         if length_s and "length" not in self._timers:
-            if length_s > WARNING_S:
-                self._timers["warning"] = self._loop.call_later(length_s - WARNING_S, self._warn)
-            self._timers["length"] = self._loop.call_later(length_s, self._too_long)
+            left_s = max(0.0, length_s - self._elapsed_s)
+            if left_s > WARNING_S:
+                self._timers["warning"] = self._loop.call_later(left_s - WARNING_S, self._warn)
+            self._timers["length"] = self._loop.call_later(left_s, self._too_long)
         if self._bounds.idle_s and "idle" not in self._timers:
             self._alive_at = self._loop.time()
             self._look_later()
@@ -83,6 +103,7 @@ class BoundedFace:
             self._calls.discard(data.call_id)
         if isinstance(data, TurnEnded) and data.usage is not None and self._bounds.tokens:
             self._tokens += _total(data.usage)
+            self._note(self._tokens)
             if self._tokens >= self._bounds.tokens:
                 limit = self._bounds.tokens
                 self._end("session_tokens", f"The session has used {self._tokens} tokens, of {limit:g} that it may.")

@@ -1,20 +1,25 @@
 """WebRTC calls: made at the model's provider with an agent's settings, and joined by a session of this gateway."""
 
 import asyncio
+import json
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, TypeVar
 
 from voicebus.adapters.openai_calls import Call, OpenAICalls
+from voicebus.adapters.redis.gateway_calls import GatewayCalls
+from voicebus.adapters.redis.takeover import Left
 from voicebus.agents.author import SessionAuthor
 from voicebus.agents.context import RunContextWrapper
 from voicebus.agents.targets import Targets
 from voicebus.engine.config import AgentSpec
 from voicebus.engine.settings import merge, wire_tools
-from voicebus.errors import ModelCallError, UserError
+from voicebus.errors import BusError, ModelCallError, UserError
 from voicebus.ports import ModelConnector
 from voicebus.telemetry.logging import get_logger
 from voicebus_services.access.principal import Principal
 from voicebus_services.gateway.faces.sideband import SidebandFace
+from voicebus_services.gateway.held import JoinedCall
+from voicebus_services.gateway.remembering import recalled
 from voicebus_services.gateway.sessions import Registered, Sessions
 from voicebus_services.http import ProblemError
 from voicebus_services.settings import GatewaySettings
@@ -42,6 +47,7 @@ class Calling:
         *,
         joining: Callable[[str], ModelConnector],
         registered: Registered,
+        calls: GatewayCalls,
     ) -> None:
         self._settings = settings
         self._targets = targets
@@ -49,6 +55,7 @@ class Calling:
         self._joining = joining
         self._provider = provider
         self._registered = registered
+        self._calls = calls
         # Calls that are being made or given up: they are finished whatever becomes of the requests for them.
         self._placing: set[asyncio.Task[Any]] = set()
 
@@ -87,8 +94,9 @@ class Calling:
                 self._spawn("call-give-up", self._give_up(making))
                 raise
             face = SidebandFace(
-                self._sessions, principal, agent=agent, hang_up=lambda: self._hang_up(call.id), traceparent=traceparent
+                self._sessions, principal, agent=agent, hang_up=lambda: self._end(call.id), traceparent=traceparent
             )
+            await self._note(call.id)
             face.ticket = ticket
             try:
                 task = self._sessions.join(
@@ -105,6 +113,30 @@ class Calling:
         face = self._sessions.find(call.id)
         if face is not None:
             self._sessions.hung_up(face)
+
+    def adopted(self, left: Left) -> tuple[SidebandFace, JoinedCall]:
+        """A call that another gateway was on, to go on with here."""
+        call_id, state = left.session, left.state
+        face = SidebandFace(
+            self._sessions,
+            recalled(state.get("principal", "")),
+            agent=state["agent"],
+            hang_up=lambda: self._end(call_id),
+        )
+        face.inherit(call_id, int(state["seq"]))
+        settings = json.loads(state.get("call") or "{}")
+        return face, JoinedCall(self._joining(call_id), state["model"], settings)
+
+    async def _note(self, call_id: str) -> None:
+        """Have another gateway find the call, should this one die."""
+        try:
+            await self._calls.add(call_id)
+        except BusError as error:
+            log.warning("a call would not be found if this gateway died", session=call_id, error=str(error))
+
+    async def _end(self, call_id: str) -> None:
+        self._calls.remove(call_id)
+        await self._hang_up(call_id)
 
     async def _joined(self, face: SidebandFace, task: asyncio.Task[None]) -> None:
         up = asyncio.create_task(face.up.wait(), name=f"join-{face.session}")

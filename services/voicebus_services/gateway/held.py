@@ -105,7 +105,7 @@ class Held:
     def can_move(self) -> bool:
         """Whether another gateway can go on with it: what that one needs is kept."""
         driver = self.face.driver
-        return self.face.kind is Face.NATIVE and driver is not None and driver.live
+        return self.face.kind is not Face.OPENAI and driver is not None and driver.live
 
     @property
     def at_rest(self) -> bool:
@@ -116,7 +116,8 @@ class Held:
         """Give it up for another gateway, with the last that is written; its clients are told after that."""
         driver = self.face.driver
         if driver is not None and driver.live:
-            self.is_lost, self.leaving = True, reason
+            self.is_lost = self.face.is_lost = True
+            self.leaving = reason
             driver.note({"released": "1", "status": "idle"})
             driver.relinquish(reason)
 
@@ -128,7 +129,8 @@ class Held:
 
     def lose(self, reason: str) -> None:
         """Another gateway has taken it: say and record nothing more."""
-        self.is_lost, self.leaving = True, reason
+        self.is_lost = self.face.is_lost = True
+        self.leaving = reason
         driver = self.face.driver
         if driver is not None:
             driver.relinquish(reason)

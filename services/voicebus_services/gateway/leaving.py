@@ -2,7 +2,8 @@
 
 A client that is there is asked to go to another gateway (`migrate`), which asks for the session when it is ready to go
 on with it at once. A client that does not follow is sent away at rest, and finds its session through another gateway;
-one that is away is not asked. When time is up, what is left is given up as it is.
+one that is away is not asked. A call, which goes past us to the model, is given up at rest, for another gateway to
+adopt. When time is up, what is left is given up as it is.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ from typing import Final
 
 from voicebus.adapters.redis.journal import RedisJournal
 from voicebus.contracts.envelope import Entry
+from voicebus.engine.config import Face
 from voicebus.errors import BusError, CommandRefusedError
 from voicebus.ports import Clock, SessionRef
 from voicebus.telemetry.logging import get_logger
@@ -87,7 +89,7 @@ class Leaving:
             return False
 
     def _may_go(self, held: Held, now: float) -> bool:
-        if held.wanted or not held.face.is_attended:
+        if held.wanted or not held.face.is_attended or held.face.kind is Face.SIDEBAND:
             return True
         return held.invited_at is not None and now >= held.invited_at + FOLLOW_S
 

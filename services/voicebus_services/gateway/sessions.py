@@ -197,7 +197,7 @@ class Sessions:
             raise RuntimeError("a session was begun without its task")
         return held.task
 
-    async def go_on(self, face: SessionFace, inherited: Inherited) -> bool:
+    async def go_on(self, face: SessionFace, inherited: Inherited, call: JoinedCall | None = None) -> bool:
         """Go on with a session that another gateway began and this one has taken; False where that cannot be.
 
         The face knows its session, its token and what was recorded.
@@ -208,7 +208,7 @@ class Sessions:
         if face.session in self._held or self._draining:
             raise RuntimeError(f"session {face.session} cannot go on here")
         return await self._until_begun(
-            self._hold(face, inherited.given, (), face.session, None, inherited, first_agent=inherited.first_agent)
+            self._hold(face, inherited.given, (), face.session, call, inherited, first_agent=inherited.first_agent)
         )
 
     async def rehearse(self, face: SessionFace, inherited: Inherited) -> Standby:

@@ -1,6 +1,7 @@
 """What runs one session: its configuration, its engine and its driver, whether it begins here or goes on."""
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from voicebus.ports import SessionRef
 from voicebus.runtime.driver import SessionDriver
 from voicebus.runtime.surroundings import Bus, ClientFace
 from voicebus_services.access.principal import Limits
-from voicebus_services.gateway.bounds import BoundedFace, Bounds
+from voicebus_services.gateway.bounds import BoundedFace, Bounds, Spent
 from voicebus_services.gateway.held import Held
 from voicebus_services.gateway.hooked import HookedFace
 from voicebus_services.gateway.models import Models
@@ -76,7 +77,7 @@ class Starting:
             models=self._models[held.first_agent].names(model) if held.call is None else (),
             renewal_ms=round(self._settings.model_renewal_margin.total_seconds() * 1000),
             dead_air_ms=round(self._settings.dead_air_timeout.total_seconds() * 1000),
-            keeps=held.face.kind is Face.NATIVE,
+            keeps=held.face.kind is not Face.OPENAI,
             # A call's own sound goes past us.
             records=self._recording is not None and held.face.kind is not Face.SIDEBAND,
         )
@@ -119,6 +120,8 @@ class Starting:
             "principal": remembered(face.principal),
             "ticket": "" if face.ticket is None else face.ticket.id,
         }
+        if held.call is not None:
+            state["call"] = json.dumps(held.call.settings)
         if (shared := held.author.unsaved_context()) is not None:
             state["context"] = shared
         kept: Kept | None = None
@@ -152,7 +155,14 @@ class Starting:
             began = now - (0.0 if kept is None else kept.elapsed_s)
             held.recorder = self._recording.recorder(held, epoch=epoch, began=began)
             heard = self._recording.listening(face, held.recorder, lambda: engine.formats)
-        held.bounded = BoundedFace(heard, self._bounds(face.principal.limits), feed, face.signs_of_life)
+
+        def note(tokens: int) -> None:
+            if face.driver is not None:
+                face.driver.note({"tokens": str(tokens)})
+
+        held.bounded = BoundedFace(
+            heard, self._bounds(face.principal.limits), feed, face.signs_of_life, spent=_spent(held, kept), note=note
+        )
         told = HookedFace(held.bounded, held.hooks, held.author, held.context)
         face.driver = SessionDriver(
             engine,
@@ -185,3 +195,11 @@ class Starting:
             idle_s=limits.idle_time or settings.max_idle_time.total_seconds(),
             tokens=limits.session_tokens or settings.max_session_tokens,
         )
+
+
+def _spent(held: Held, kept: Kept | None) -> Spent:
+    """What the session has used with its former owners."""
+    if held.inherited is None or kept is None:
+        return Spent()
+    running = frozenset(row[0] for row in kept.work.get("calls", ()))
+    return Spent(kept.elapsed_s, int(held.inherited.left.state.get("tokens") or 0), running)

@@ -9,7 +9,8 @@ import hmac
 import json
 import secrets
 import time
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
 
 from voicebus.adapters.redis.dispatch import new_entry
 from voicebus.adapters.redis.outbox import Outbox
@@ -26,8 +27,10 @@ from voicebus.runtime.standby import Standby
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
 from voicebus_services.gateway.admission import Admission, Ticket
+from voicebus_services.gateway.faces.base import SessionFace
 from voicebus_services.gateway.faces.native import NativeFace
-from voicebus_services.gateway.held import Inherited
+from voicebus_services.gateway.faces.sideband import SidebandFace
+from voicebus_services.gateway.held import Inherited, JoinedCall
 from voicebus_services.gateway.remembering import digest, recalled
 from voicebus_services.gateway.sessions import Sessions
 from voicebus_services.http import ProblemError
@@ -37,6 +40,9 @@ log: Final = get_logger(__name__)
 
 # Without a grace a lost client ends its session at once; the one that asks for it is on its way.
 _PATIENCE_S: Final = 10.0
+
+
+F = TypeVar("F", bound=SessionFace)
 
 
 class Takeover:
@@ -116,15 +122,36 @@ class Takeover:
         """
         taking = self._taking.get(standing.session)
         if taking is None:
-            taking = asyncio.create_task(self._take(standing, token, ticket, standby), name=f"take-{standing.session}")
+
+            def attended(left: Left) -> tuple[NativeFace, None]:
+                face = self.face(left, token)
+                face.await_client(self._grace_s or _PATIENCE_S)
+                return face, None
+
+            taking = asyncio.create_task(
+                self._take(standing, attended, ticket, standby), name=f"take-{standing.session}"
+            )
             self._taking[standing.session] = taking
             taking.add_done_callback(lambda _: self._taking.pop(standing.session, None))
         # A client that gives up must not leave the session half taken.
         return await asyncio.shield(taking)
 
+    async def adopt(self, standing: Standing, make: Callable[[Left], tuple[SidebandFace, JoinedCall]]) -> bool:
+        """Go on with a call whose owner is dead, or has given it up; False where another gateway was quicker.
+
+        Raises:
+            BusError: Redis cannot be reached.
+            ProblemError: there is no room here, or it cannot go on.
+        """
+        return await self._take(standing, make, None, None) is not None
+
     async def _take(
-        self, standing: Standing, token: str, ticket: Ticket | None, standby: Standby | None
-    ) -> NativeFace | None:
+        self,
+        standing: Standing,
+        make: Callable[[Left], tuple[F, JoinedCall | None]],
+        ticket: Ticket | None,
+        standby: Standby | None,
+    ) -> F | None:
         began, outcome = time.monotonic(), "failed"
         cause = "drain" if standing.released or standing.moving else "takeover"
         ticket = ticket or self._admission.room()
@@ -133,15 +160,14 @@ class Takeover:
             if left is None:
                 outcome = "lost"
                 return None
-            face = self.face(left, token)
+            face, call = make(left)
             face.ticket = ticket
             if former := left.state.get("ticket"):
                 self._admission.count_on(ticket, former, face.principal)
-            face.await_client(self._grace_s or _PATIENCE_S)
             kept = left.kept(self._clock.at_ms())
             # Of calls that are over by now, also those whose time is up: what they have done is not asked for again.
             results = await self._bus.results(left.session, kept.work)
-            if not await self._sessions.go_on(face, Inherited(left, kept, standby)):
+            if not await self._sessions.go_on(face, Inherited(left, kept, standby), call):
                 raise ProblemError(503, "session_unavailable", "the session cannot go on here now; try again shortly")
             for result in results:
                 face.live().feed(ToolResultArrived(result))

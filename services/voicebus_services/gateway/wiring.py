@@ -18,6 +18,7 @@ from voicebus.adapters.redis.commanding import RedisCommands
 from voicebus.adapters.redis.config import pin_config
 from voicebus.adapters.redis.directory import SessionDirectory
 from voicebus.adapters.redis.dispatch import RedisGuardrailDispatch, RedisToolDispatch
+from voicebus.adapters.redis.gateway_calls import GatewayCalls
 from voicebus.adapters.redis.gateways import Gateways
 from voicebus.adapters.redis.guardrail_circuit import GuardrailCircuit
 from voicebus.adapters.redis.heartbeat import Heartbeat, new_incarnation
@@ -38,7 +39,7 @@ from voicebus.contracts.envelope import Entry
 from voicebus.contracts.streams import Keys
 from voicebus.contracts.tools import ToolRegistration
 from voicebus.errors import StaleOwnerError, TargetError
-from voicebus.ports import Clock
+from voicebus.ports import Clock, ModelConnector, SessionRef
 from voicebus.runtime.lifecycle import operating, stop_event
 from voicebus.runtime.surroundings import Bus
 from voicebus.telemetry.health import Health
@@ -46,9 +47,11 @@ from voicebus.telemetry.logging import get_logger
 from voicebus_services.access.client_secrets import ClientSecrets
 from voicebus_services.access.wiring import Credentials, open_access
 from voicebus_services.gateway.admission import Admission, Rules
+from voicebus_services.gateway.adopting import Adopting
 from voicebus_services.gateway.app import Served, build_app
 from voicebus_services.gateway.calling import Calling
 from voicebus_services.gateway.elsewhere import Elsewhere
+from voicebus_services.gateway.lease import Lease, LeasedConnector
 from voicebus_services.gateway.models import Reached, models
 from voicebus_services.gateway.moving import Moving
 from voicebus_services.gateway.reachable import reachable
@@ -251,9 +254,16 @@ async def _gateway(
     secrets = ClientSecrets(redis, keys)
     connector = reached.first
     provider = OpenAICalls(connector.url, connector.headers, tls=connector.tls)
+    lease = Lease()
+    gateway_calls = GatewayCalls(redis, keys, gateway)
+
+    def joining(call_id: str) -> ModelConnector:
+        way = reached.guarded.joining(connector.joining(call_id))
+        return LeasedConnector(way, lease, lambda then: journal.after(SessionRef(call_id, 0), then))
+
     calling = Calling(
         settings, targets, sessions, provider, registered=offers.current,
-        joining=lambda call_id: reached.guarded.joining(connector.joining(call_id)),
+        joining=joining, calls=gateway_calls,
     )  # fmt: skip
     async with contextlib.AsyncExitStack() as stack:
         access = await stack.enter_async_context(open_access(credentials, secrets=secrets))
@@ -295,7 +305,9 @@ async def _gateway(
         def beat() -> Mapping[str, str]:
             return {"address": address, "free": str(sessions.free), "draining": str(int(health.draining))}
 
-        heartbeat = Heartbeat(settings.redis_url, keys.gateway(gateway), beat)
+        heartbeat = Heartbeat(settings.redis_url, keys.gateway(gateway), beat, renewed=lease.renewed)
+        adopting = Adopting(takeover, calling, gateway_calls)
+        masters.on_change(lambda _: adopting.master_changed())
         work = {
             "inbox": inbox.run(),
             "journal": journal.run(),
@@ -308,6 +320,7 @@ async def _gateway(
             "offers": offers.run(),
             "admission": admission.keep(),
             "gateways": gateways.keep(),
+            "adopting": adopting.run(),
         }
         tasks = [asyncio.create_task(task, name=name) for name, task in work.items()]
         try:
@@ -318,6 +331,7 @@ async def _gateway(
             yield Gateway(gateway, server.port, sessions, health, tuple(tasks))
         finally:
             health.drain()
+            adopting.stop()
             try:
                 await sessions.drain(settings.drain_timeout.total_seconds())
                 async with asyncio.timeout(_CLOSING_S):

@@ -148,6 +148,12 @@ class Keys:
         """Hash: a gateway's heartbeat; `HEARTBEAT_TTL_S`."""
         return f"{self.prefix}:gateway:{{{gateway}}}"
 
+    def gateway_calls(self, gateway: str) -> str:
+        """Set: the calls (WebRTC) that a gateway is on, for those that go on when it dies; `SESSION_TTL_S` after the
+        last change.
+        """
+        return f"{self.prefix}:gateway:{{{gateway}}}:calls"
+
     @property
     def gateways(self) -> str:
         """Sorted set: gateway id -> ms of its last sign of life; `GATEWAYS_TTL_S` after the last of them."""

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from voicebus.contracts.journal import EventType
 from voicebus.engine.calls import Call, Stage
-from voicebus.engine.config import AgentSpec
+from voicebus.engine.config import AgentSpec, Recovering
 from voicebus.engine.keeping import Kept, stage_of
 from voicebus.engine.parts import Parts
 from voicebus.engine.responses import Response
@@ -35,9 +35,11 @@ def restore(parts: Parts, kept: Kept, *, cause: str = CAUSE) -> None:
     p.settings.configure()
     p.settings_sent()
     p.playback.leave(p.out.now)
+    attached = p.config.recovering is Recovering.ATTACH
     _cut_off(p, kept)
     _calls(p, kept, {**kept.agents, p.settings.agent.name: p.settings.agent})
-    p.turns.awaited = bool(kept.work.get("owes"))
+    # On a call what ran goes on at the provider's, and answers by itself.
+    p.turns.awaited = bool(kept.work.get("owes")) and not (attached and "open" in kept.work)
     p.transcript.flush()
     p.out.observe("model_reconnect", cause=cause)
     p.out.record(EventType.MODEL_RECONNECTING, cause=cause, attempt=1)

@@ -137,3 +137,24 @@ async def test_a_gateway_without_room_takes_no_session_and_its_owner_serves_on(g
             async with native(roomy, following(first)) as second:
                 await second.until("session_resumed")
                 assert await first.closed() == 1012
+
+
+async def test_tokens_and_time_that_were_used_count_with_the_next_gateway(gateways: Gateways) -> None:
+    one_turn = 0
+    async with gateways() as measuring, native(measuring) as client:
+        await client.send("send_message", text="[[say: one]]")
+        one_turn = (await client.until("turn_ended"))["usage"]["total_tokens"]
+    limits = {"max_session_tokens": one_turn + 1, "max_session_length": "1h"}
+    async with gateways(**limits) as other, stoppable(gateways, **limits) as owner, native(owner) as first:
+        await first.send("send_message", text="[[say: one]]")
+        await first.until("turn_ended")
+        owner.stop.set()
+        await first.until("migrate")
+        async with native(other, following(first)) as second:
+            await second.until("session_resumed")
+            (held,) = other.sessions
+            assert held.bounded is not None
+            assert held.inherited is not None
+            assert held.inherited.kept.elapsed_s > 0
+            await second.send("send_message", text="[[say: one]]")
+            assert (await second.until("session_ended"))["reason"] == "session_tokens"

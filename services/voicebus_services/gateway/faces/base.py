@@ -78,6 +78,8 @@ class SessionFace(ABC):
         self.recorded = RecordedLog()
         self.moves = False
         """Another gateway is about to go on with it."""
+        self.is_lost = False
+        """Another gateway goes on with it."""
 
     def invite(self) -> None:
         """Ask whoever talks to go to another gateway; those of faces that cannot are not asked."""

@@ -41,8 +41,14 @@ class SidebandFace(SessionFace):
     def close(self, code: int, reason: str) -> None:
         """The call is hung up once the session's last records are written."""
 
+    def inherit(self, session: str, seq: int) -> None:
+        """This is the session of a call that another gateway was on, and recorded up to `seq`."""
+        self.session = session
+        self.recorded.last = seq
+
     async def wait_closed(self) -> None:
-        await self._hang_up()
+        if not self.is_lost:
+            await self._hang_up()
 
     def refuse(self, code: str, message: str, close_code: int) -> None:
         """Whoever made the call waits for `up`, and is told there."""

@@ -65,11 +65,20 @@ async def lives_for_ms(bus: RedisConnection, heartbeat: str) -> int:
 class Heartbeat:
     """Keeps the heartbeat `key` of this process. `fields` is called in the heartbeat's thread before each beat.
 
+    `renewed` hears, on the loop that started it, of each beat that Redis has taken: when (monotonic, s) it was begun.
     Call `start` before taking work and `stop` after the last of it: without its key a process counts as dead, and
     what it holds is taken over at once.
     """
 
-    def __init__(self, url: str, key: str, fields: Callable[[], Mapping[str, str]]) -> None:
+    def __init__(
+        self,
+        url: str,
+        key: str,
+        fields: Callable[[], Mapping[str, str]],
+        *,
+        renewed: Callable[[float], None] = lambda _: None,
+    ) -> None:
+        self._renewed = renewed
         self._url = url
         self._key = key
         self._fields = fields
@@ -115,12 +124,12 @@ class Heartbeat:
         if self._stopped:
             return
         async with await connect(self._url) as bus:
-            await self._beat(bus)
+            await self._beat(bus, parent)
             parent.call_soon_threadsafe(_succeed, first)
             outage = Outage(log, "heartbeat not sent")
             while not await _set_within(self._ending, INTERVAL_S):
                 try:
-                    await self._beat(bus)
+                    await self._beat(bus, parent)
                 except BusError as error:
                     outage.failed(time.monotonic(), error=str(error))
                 except Exception as error:  # noqa: BLE001 - a process that stops beating counts as dead while it works
@@ -132,9 +141,11 @@ class Heartbeat:
             except BusError as error:
                 log.debug("heartbeat not removed, it will expire", error=str(error))
 
-    async def _beat(self, bus: RedisConnection) -> None:
+    async def _beat(self, bus: RedisConnection, parent: asyncio.AbstractEventLoop) -> None:
+        begun = time.monotonic()
         flat = [text for pair in self._fields().items() for text in pair]
         await bus.script(BEAT, [self._key], HEARTBEAT_TTL_S, *flat)
+        parent.call_soon_threadsafe(self._renewed, begun)
 
 
 async def _set_within(event: asyncio.Event, seconds: float) -> bool:

@@ -1,0 +1,137 @@
+"""Calls (WebRTC) whose gateway has died go on here, although nobody asks: their clients talk past us to the model.
+
+A call is adopted once the lease of its gateway, its heartbeat, has run out, or once it was given up; only by a gateway
+that has itself been in touch with the same Redis for as long as a lease lasts, so that an outage of Redis, or of this
+gateway, is not taken for the other's death (contract section 8, Takeover).
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from voicebus.adapters.redis.gateway_calls import GatewayCalls
+from voicebus.adapters.redis.heartbeat import ALIVE_MS
+from voicebus.adapters.redis.takeover import Standing
+from voicebus.engine.config import Face
+from voicebus.errors import BusError
+from voicebus.telemetry.logging import get_logger
+from voicebus_services.gateway.calling import Calling
+from voicebus_services.gateway.takeover import Takeover
+from voicebus_services.http import ProblemError
+
+log: Final = get_logger(__name__)
+
+TICK_S: Final = 0.25
+
+# Longer without an answer of Redis, and contact is not unbroken.
+_BROKEN_S: Final = 1.0
+# How often a dead gateway without calls is looked at.
+_IDLE_S: Final = 5.0
+_AT_ONCE: Final = 32
+_REMEMBERED: Final = 1_000
+
+
+class Adopting:
+    """Looks after the calls of other gateways; run `run` as a task."""
+
+    def __init__(self, takeover: Takeover, calling: Calling, calls: GatewayCalls) -> None:
+        self._takeover = takeover
+        self._calling = calling
+        self._calls = calls
+        self._since = float("inf")
+        self._answered = float("-inf")
+        # When each gateway is looked at next.
+        self._due: dict[str, float] = {}
+        # What could not go on here, by session and epoch: another gateway may be able to.
+        self._failed: dict[tuple[str, int], None] = {}
+        self._stopped = False
+        self._room = asyncio.Semaphore(_AT_ONCE)
+
+    def stop(self) -> None:
+        """Adopt nothing any more: this gateway stops."""
+        self._stopped = True
+
+    def master_changed(self) -> None:
+        """Another Redis server answers now, which may know less."""
+        self._since = float("inf")
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            await asyncio.sleep(TICK_S)
+            try:
+                await self._look()
+            except BusError as error:
+                self._since = float("inf")
+                log.info("calls of other gateways are looked after later", error=str(error))
+            except Exception:  # one odd state must not end the care of all
+                log.exception("calls of other gateways are not looked after")
+
+    async def _look(self) -> None:
+        others = await self._calls.others()
+        self._in_touch()
+        self._due = {name: due for name, due in self._due.items() if name in others}
+        for name in others:
+            if not self._stopped and time.monotonic() >= self._due.get(name, 0.0):
+                self._due[name] = time.monotonic() + await self._look_at(name)
+
+    def _in_touch(self) -> None:
+        now = time.monotonic()
+        if self._since == float("inf") or now > self._answered + _BROKEN_S:
+            self._since = now
+        self._answered = now
+
+    async def _look_at(self, gateway: str) -> float:
+        """Adopt what a gateway has left; returns after how long (s) it is to be looked at again."""
+        lives_ms, stops = await self._calls.standing(gateway)
+        if lives_ms and not stops:
+            return lives_ms / 1000
+        calls = await self._calls.of(gateway)
+        if not calls:
+            return 0.0 if lives_ms else _IDLE_S
+        if time.monotonic() < self._since + ALIVE_MS / 1000:
+            return 0.0
+        await self._adopt_all(gateway, calls)
+        return 0.0
+
+    async def _adopt_all(self, gateway: str, calls: Sequence[str]) -> None:
+        async with asyncio.TaskGroup() as adopting:
+            for call in calls:
+                adopting.create_task(self._try(gateway, call), name=f"adopt-{call}")
+
+    async def _try(self, gateway: str, call: str) -> None:
+        async with self._room:
+            try:
+                await self._adopt(gateway, call)
+            except BusError as error:
+                log.info("a call is looked after later", session=call, error=str(error))
+            except ProblemError as problem:
+                log.warning("a call does not go on here", session=call, why=str(problem))
+            except Exception:  # the boundary between one call and the others
+                log.exception("a call was not adopted", session=call)
+
+    async def _adopt(self, gateway: str, call: str) -> None:
+        standing = await self._takeover.look(call)
+        if standing is None or standing.ended or standing.face != Face.SIDEBAND or standing.owner != gateway:
+            self._calls.remove(call, gateway)  # over, or another one's
+            return
+        if standing.lives_for_ms or (call, standing.epoch) in self._failed or not standing.seq:
+            return
+        # Known as ours first: should this gateway die in between, the next one finds it.
+        await self._calls.add(call)
+        if await self._goes_on(standing):
+            self._calls.remove(call, gateway)
+        else:
+            self._calls.remove(call)
+
+    async def _goes_on(self, standing: Standing) -> bool:
+        try:
+            return await self._takeover.adopt(standing, self._calling.adopted)
+        except ProblemError as problem:
+            if problem.code != "full":
+                self._failed[standing.session, standing.epoch] = None
+                if len(self._failed) > _REMEMBERED:
+                    del self._failed[next(iter(self._failed))]
+            self._calls.remove(standing.session)
+            raise

@@ -1,0 +1,130 @@
+"""WebRTC calls whose gateway dies, sleeps or stops: another gateway goes on with them, although nobody asks it to."""
+
+import json
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import redis.asyncio as aioredis
+
+from services.model_simulator.client import Client, connected
+from support.callers import transcript
+from support.cluster import ClusterUnderTest, Service, running_cluster
+from support.waiting import wait_until
+from voicebus.contracts.streams import Keys
+
+pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("cluster")]
+
+TARGETS = ("support.emergency_desk",)
+OFFER = b"v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n"
+
+
+async def place(gateway: Service) -> str:
+    """Make a call through a gateway; its id."""
+    async with httpx2.AsyncClient(base_url=gateway.url, timeout=30) as http:
+        answer = await http.post("/v1/realtime/calls", content=OFFER, headers={"Content-Type": "application/sdp"})
+    assert answer.status_code == 201, answer.text
+    return str(answer.headers["location"].rpartition("/")[2])
+
+
+@asynccontextmanager
+async def caller(cluster: ClusterUnderTest, call_id: str) -> AsyncIterator[Client]:
+    """Whoever is on the call."""
+    async with connected(f"ws://127.0.0.1:{cluster.simulator.http_port}/v1/realtime?call_id={call_id}") as client:
+        await client.until("session.created")
+        yield client
+
+
+async def says(client: Client, text: str) -> None:
+    item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]}
+    await client.send("conversation.item.create", item=item)
+    await client.send("response.create")
+
+
+async def says_until(client: Client, text: str) -> None:
+    """Wait until the model has said this on the call."""
+    while True:
+        if text in json.dumps(await client.until("response.done")):
+            return
+
+
+def book(notes: Path, seconds: float) -> str:
+    return f"[[call: book {json.dumps({'notes': str(notes), 'seconds': seconds})}]][[next]][[say: {{outputs}}]]"
+
+
+async def adopted(bus: Any, keys: Keys, call_id: str, epoch: int) -> None:
+    """Wait until the next owner is on the call."""
+
+    async def is_so() -> bool:
+        entries: Any = await bus.xrange(keys.events(keys.event_shard(call_id)))
+        told = [(fields["session"], fields["type"], fields["epoch"]) for _, fields in entries]
+        return (call_id, "model_reconnected", str(epoch)) in told
+
+    await wait_until(is_so, description="the call to be adopted", timeout=30)
+
+
+async def end(cluster: ClusterUnderTest, gateway: Service, call_id: str) -> dict[str, Any]:
+    async with httpx2.AsyncClient(base_url=gateway.url, timeout=30) as http:
+        assert (await http.post(f"/v1/realtime/calls/{call_id}/hangup")).status_code == 200
+    found = await transcript(cluster.archiver.url, call_id)
+    assert found["gaps"] == []
+    return found
+
+
+async def test_calls_go_on_when_their_gateway_is_killed_sleeps_or_stops(
+    redis_url: str, stream_prefix: str, tmp_path: Path
+) -> None:
+    keys, booked = Keys(stream_prefix), tmp_path / "booked"
+    async with (
+        running_cluster(
+            redis_url=redis_url,
+            database_url=f"sqlite:///{tmp_path / 'v.db'}",
+            stream_prefix=stream_prefix,
+            targets=TARGETS,
+            gateways=2,
+            guardrail_workers=0,
+            archivers=0,
+            drain_timeout="20s",
+            max_session_tokens="100000",
+        ) as cluster,
+        aioredis.from_url(redis_url, decode_responses=True) as bus,
+    ):
+        doomed, other = cluster.services["gateway"]
+        call_id = await place(doomed)
+        async with caller(cluster, call_id) as client:
+            await says(client, book(booked, 4))
+            await wait_until(booked.exists, description="the tool to run", timeout=30)
+            before = await bus.hgetall(keys.session_state(call_id))
+            # Killed: its running tool answers the next one, and the call never hears of it.
+            await cluster.kill(doomed)
+            await adopted(bus, keys, call_id, 2)
+            await says_until(client, "it is booked")
+            after = await bus.hgetall(keys.session_state(call_id))
+            assert after["started_at"] == before["started_at"]
+            assert int(after["tokens"]) >= int(before.get("tokens") or 0)
+            # Frozen: when it wakes, it neither speaks on the call nor hangs it up.
+            third = await cluster.start("gateway")
+            other.signal(signal.SIGSTOP)
+            try:
+                await adopted(bus, keys, call_id, 3)
+            finally:
+                other.signal(signal.SIGCONT)
+            await says(client, "[[say: still here]]")
+            await says_until(client, "still here")
+            # Stopped: it lets another one have it.
+            fourth = await cluster.start("gateway")
+            await cluster.stop(other)
+            await cluster.stop(third)
+            await adopted(bus, keys, call_id, 4)
+            await says(client, "[[say: to the end]]")
+            await says_until(client, "to the end")
+        await cluster.start("transcript-archiver")
+        found = await end(cluster, fourth, call_id)
+    assert booked.read_text() == "booked\n"
+    said = [item["text"] for item in found["items"] if item["role"] == "assistant"]
+    assert said == ["it is booked", "still here", "to the end"]
+    assert found["end_reason"] == "hangup"
