@@ -42,6 +42,8 @@ class Inherited:
     kept: Kept
     standby: Standby | None = None
     """A model's socket that knows the session."""
+    in_hand: frozenset[str] = frozenset()
+    """Calls that somebody may run already, who will answer the former owner: they are not sent again."""
 
     @property
     def given(self) -> Any:

@@ -140,7 +140,13 @@ class Starting:
         along = Along(held.author.shared, (held.tenant, face.principal.key_id), feed)
         bus = dataclasses.replace(
             self._bus,
-            tools=LocalOrRemote(held.tools, self._bus.tools, along),
+            tools=LocalOrRemote(
+                held.tools,
+                self._bus.tools,
+                along,
+                after=self._journal.after,
+                in_hand=frozenset() if held.inherited is None else held.inherited.in_hand,
+            ),
             guardrails=RemoteChecks(self._bus.guardrails, along),
         )
         view = OpenAIClientView(config) if config.face is Face.OPENAI else None

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 from voicebus.adapters.redis.dispatch import new_entry
+from voicebus.adapters.redis.former import FormerInboxes
 from voicebus.adapters.redis.outbox import Outbox
 from voicebus.adapters.redis.takeover import Left, RedisTakeover, Standing
 from voicebus.contracts.commands import SESSION_TAKEN, SessionTaken
@@ -40,6 +41,8 @@ log: Final = get_logger(__name__)
 
 # Without a grace a lost client ends its session at once; the one that asks for it is on its way.
 _PATIENCE_S: Final = 10.0
+# What an answer may take that was given in time.
+_LATE_S: Final = 1.0
 
 
 F = TypeVar("F", bound=SessionFace)
@@ -54,6 +57,7 @@ class Takeover:
         admission: Admission,
         bus: RedisTakeover,
         outbox: Outbox,
+        former: FormerInboxes,
         clock: Clock,
         keys: Keys,
         gateway: str,
@@ -64,6 +68,7 @@ class Takeover:
         self._admission = admission
         self._bus = bus
         self._outbox = outbox
+        self._former = former
         self._clock = clock
         self._keys = keys
         self._gateway = gateway
@@ -167,11 +172,15 @@ class Takeover:
             kept = left.kept(self._clock.at_ms())
             # Of calls that are over by now, also those whose time is up: what they have done is not asked for again.
             results = await self._bus.results(left.session, kept.work)
-            if not await self._sessions.go_on(face, Inherited(left, kept, standby), call):
+            in_hand = await self._bus.in_hand(left.session, kept.work)
+            if not await self._sessions.go_on(face, Inherited(left, kept, standby, frozenset(in_hand)), call):
                 raise ProblemError(503, "session_unavailable", "the session cannot go on here now; try again shortly")
             for result in results:
                 face.live().feed(ToolResultArrived(result))
             outcome = "taken"
+            # Whoever has a call in hand answers the former owner, until the call's time is up.
+            latest = max(in_hand.values(), default=0)
+            self._former.follow(standing.owner, left.session, for_s=(latest - self._clock.at_ms()) / 1000 + _LATE_S)
         finally:
             metrics.SESSION_MIGRATIONS.labels(cause=cause, outcome=outcome).inc()
             if not ticket.used:

@@ -18,6 +18,7 @@ from voicebus.adapters.redis.commanding import RedisCommands
 from voicebus.adapters.redis.config import pin_config
 from voicebus.adapters.redis.directory import SessionDirectory
 from voicebus.adapters.redis.dispatch import RedisGuardrailDispatch, RedisToolDispatch
+from voicebus.adapters.redis.former import FormerInboxes
 from voicebus.adapters.redis.gateway_calls import GatewayCalls
 from voicebus.adapters.redis.gateways import Gateways
 from voicebus.adapters.redis.guardrail_circuit import GuardrailCircuit
@@ -288,7 +289,10 @@ async def _gateway(
         )
         traffic = Traffic(settings.max_messages_per_second, settings.max_message_bytes)
         taking = RedisTakeover(redis, keys, clock, gateway)
-        takeover = Takeover(sessions, admission, taking, outbox, clock, keys, gateway, grace_s=grace.total_seconds())
+        former = FormerInboxes(redis, keys, inbox.late)
+        takeover = Takeover(
+            sessions, admission, taking, outbox, former, clock, keys, gateway, grace_s=grace.total_seconds()
+        )
         moving = Moving(
             sessions, takeover, admission, taking, commands, clock, gateway,
             patience_s=settings.drain_timeout.total_seconds() + _YIELD_S,
@@ -340,6 +344,7 @@ async def _gateway(
                     await moving.aclose()
                     await calling.aclose()
                     await tools.aclose()
+                    await former.aclose()
                     await outbox.drain(_FLUSH_S)
                     await journal.drain(_CLOSING_S)
             except TimeoutError:

@@ -7,14 +7,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+import redis.asyncio as aioredis
+from msgspec.structs import replace
 
 from services.gateway.clients import TestClient, native
-from services.gateway.conftest import Gateways
+from services.gateway.conftest import QUEUE, Gateways
 from services.gateway.test_resuming import frames, records
 from support.callers import calling
 from support.cutting_proxy import cutting_proxy
 from support.simulator import SimulatorHandle
 from support.waiting import wait_until
+from voicebus.contracts.envelope import Entry
+from voicebus.contracts.streams import Keys
+from voicebus.contracts.tools import Outcome, ToolResult
 from voicebus_services.gateway import leaving
 from voicebus_services.gateway.wiring import Gateway
 
@@ -158,3 +163,41 @@ async def test_tokens_and_time_that_were_used_count_with_the_next_gateway(gatewa
             assert held.inherited.kept.elapsed_s > 0
             await second.send("send_message", text="[[say: one]]")
             assert (await second.until("session_ended"))["reason"] == "session_tokens"
+
+
+async def test_a_call_that_a_worker_without_claims_runs_is_not_run_again_and_its_answer_is_found(
+    gateways: Gateways, redis_url: str, stream_prefix: str
+) -> None:
+    keys = Keys(stream_prefix)
+    queue = keys.tools(QUEUE)
+    async with (
+        aioredis.from_url(redis_url, decode_responses=True) as bus,
+        gateways() as other,
+        stoppable(gateways, drain_timeout=0) as owner,
+        native(owner) as first,
+    ):
+        await bus.xgroup_create(queue, "workers", "0", mkstream=True)
+        await first.send("send_message", text='[[call: get_weather {"city": "Paris"}]][[next]][[say: It is {outputs}]]')
+        await first.until("tool_start")
+
+        async def taken() -> Any:
+            return await bus.xreadgroup("workers", "depot-python", {queue: ">"}, count=1)
+
+        ((_, ((entry_id, fields),)),) = await wait_until(taken, description="the worker to have the call")
+        owner.stop.set()
+        assert await first.closed() == 1012
+        started, seq = first.seen[0], frames(first)[-1]["seq"]
+        async with native(other, f"?session={started['session']}&token={started['token']}&seq={seq}") as second:
+            await second.until("model_reconnected")
+            call = Entry.parse(fields)
+            result = ToolResult(
+                call_id=call.data["call_id"], outcome=Outcome.OK, output="sunny", worker="depot", duration_ms=1
+            )
+            data = result.model_dump(mode="json")
+            reply: Any = replace(call, id="r1", type="tool.result", data=data).fields()
+            await bus.xadd(call.data["reply_to"], reply)
+            await bus.xack(queue, "workers", entry_id)
+            assert (await second.until("tool_end"))["output"] == "sunny"
+            await second.until("item_recorded", role="assistant")
+            assert await bus.xlen(queue) == 1
+        await bus.expire(queue, 60)

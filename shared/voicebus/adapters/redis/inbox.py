@@ -5,7 +5,7 @@ with publish/subscribe.
 import asyncio
 import functools
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from voicebus.adapters.redis.client import RedisConnection
@@ -18,7 +18,8 @@ from voicebus.contracts.commands import RESEND, SESSION_ANSWER, SESSION_COMMAND,
 from voicebus.contracts.envelope import Entry
 from voicebus.contracts.guardrails import GUARDRAIL_VERDICT
 from voicebus.contracts.streams import INBOX_QUEUE, INBOX_TTL_S, Keys
-from voicebus.errors import CommandRefusedError, ContractError
+from voicebus.contracts.tools import TOOL_RESULT, TOOL_STARTED
+from voicebus.errors import BusError, CommandRefusedError, ContractError
 from voicebus.ports import Deliver
 from voicebus.runtime.consumer import until_reached
 from voicebus.telemetry import metrics
@@ -28,6 +29,8 @@ log: Final = get_logger(__name__)
 
 # Writers send again after a lost connection under the same message id: this many ids are remembered.
 _REMEMBERED: Final = 10_000
+# What is of use to a session's next owner.
+_LATE: Final = frozenset({TOOL_STARTED, TOOL_RESULT, GUARDRAIL_VERDICT})
 
 
 class RedisInbox:
@@ -86,6 +89,26 @@ class RedisInbox:
         if deliver is not None:
             deliver(entry)
 
+    async def late(self, fields: Mapping[str, str]) -> None:
+        """Bring what a worker has answered to the inbox of a session's former owner. Commands are not carried out
+        twice, so none is brought.
+
+        Raises:
+            BusError: Redis cannot be reached.
+        """
+        try:
+            entry = Entry.parse(fields)
+            deliver = self._subscribers.get(entry.session)
+            if entry.type not in _LATE or deliver is None or not self._is_new(entry):
+                return
+            deliver(await whole(self._bus, self._keys, entry))
+        except ContractError as error:
+            log.warning("a late answer cannot be read", error=str(error))
+        except BusError:
+            raise
+        except Exception:  # one session's failure must not stop the others' replies
+            log.exception("late answer not handled")
+
     async def run(self) -> None:
         """Read and route entries until cancelled, and meanwhile keep the configuration that its key depends on."""
         pinning = asyncio.create_task(keep_pinned(self._bus, self._keys), name="configuration")
@@ -101,11 +124,8 @@ class RedisInbox:
         except ContractError as error:
             await self._dead_letter(entry_id, fields, error)
             return
-        if entry.id in self._seen:
+        if not self._is_new(entry):
             return
-        self._seen[entry.id] = None
-        if len(self._seen) > _REMEMBERED:
-            self._seen.popitem(last=False)
         refused: CommandRefusedError | None = None
         later = None
         try:
@@ -125,6 +145,14 @@ class RedisInbox:
             self._answer(entry, refused)
         else:
             later.add_done_callback(lambda done: self._answer(entry, _refusal(done)))
+
+    def _is_new(self, entry: Entry) -> bool:
+        if entry.id in self._seen:
+            return False
+        self._seen[entry.id] = None
+        if len(self._seen) > _REMEMBERED:
+            self._seen.popitem(last=False)
+        return True
 
     def _answer(self, entry: Entry, refused: CommandRefusedError | None) -> None:
         if entry.type != SESSION_COMMAND:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from voicebus.adapters.redis.client import RedisConnection
+from voicebus.adapters.redis.former import in_hand
 from voicebus.adapters.redis.heartbeat import lives_for_ms
 from voicebus.adapters.redis.scripts import TAKE
 from voicebus.contracts.journal import LOCAL_TENANT
@@ -139,6 +140,10 @@ class RedisTakeover:
             return None
         state, items, calls = (dict(zip(flat[::2], flat[1::2], strict=True)) for flat in reply[1:])
         return Left(session, int(reply[0]), state, items, calls)
+
+    async def in_hand(self, session: str, work: Mapping[str, Any]) -> dict[str, int]:
+        """The session's running calls that a worker without claims may have in hand; each with its deadline (ms)."""
+        return await in_hand(self._bus, self._keys, session, running_calls(work))
 
     async def results(self, session: str, work: Mapping[str, Any]) -> list[ToolResult]:
         """What the session's running calls have come to meanwhile, as far as workers have stored it."""

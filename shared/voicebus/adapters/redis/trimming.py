@@ -1,6 +1,7 @@
 """Ids of stream entries as places in their stream, and the one rule by which a stream with groups is trimmed."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 from voicebus.adapters.redis.client import RedisConnection
@@ -20,7 +21,7 @@ def after(entry_id: str) -> str:
 
 def pairs(row: Any) -> dict[str, Any]:
     """A row of XINFO as a mapping."""
-    return dict(zip(row[::2], row[1::2], strict=True))
+    return dict(row) if isinstance(row, Mapping) else dict(zip(row[::2], row[1::2], strict=True))
 
 
 async def trim(bus: RedisConnection, stream: str) -> None:
