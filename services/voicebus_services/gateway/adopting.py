@@ -28,6 +28,8 @@ TICK_S: Final = 0.25
 _BROKEN_S: Final = 1.0
 # How often a dead gateway without calls is looked at.
 _IDLE_S: Final = 5.0
+# How often a living one, whether it stops.
+_STOPS_S: Final = 1.0
 _AT_ONCE: Final = 32
 _REMEMBERED: Final = 1_000
 
@@ -86,7 +88,7 @@ class Adopting:
         """Adopt what a gateway has left; returns after how long (s) it is to be looked at again."""
         lives_ms, stops = await self._calls.standing(gateway)
         if lives_ms and not stops:
-            return lives_ms / 1000
+            return min(lives_ms / 1000, _STOPS_S)
         calls = await self._calls.of(gateway)
         if not calls:
             return 0.0 if lives_ms else _IDLE_S

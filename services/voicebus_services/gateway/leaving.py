@@ -24,6 +24,9 @@ log: Final = get_logger(__name__)
 FOLLOW_S: Final = 10.0
 """How long a client may take until a gateway that it has reached asks for its session; it is asked again meanwhile."""
 
+ADOPTERS_S: Final = 2.5
+"""How long other gateways may take to see that this one stops, so that they look for the calls that it gives up."""
+
 _INVITE_S: Final = 3.0
 _LOOK_S: Final = 1.0
 # What makes a rest (sound that was played to its end) is no event of anybody's.
@@ -45,6 +48,7 @@ class Leaving:
         self._clock = clock
         self._has_other = has_other
         self._leaves = False
+        self._since = float("inf")
 
     def wanted(self, entry: Entry) -> asyncio.Future[None]:
         """Another gateway is ready to go on with a session; done once it may.
@@ -66,7 +70,8 @@ class Leaving:
     async def run(self, timeout_s: float) -> None:
         """Return once nothing is left to be given up, after about `timeout_s`."""
         loop = asyncio.get_running_loop()
-        until = loop.time() + timeout_s
+        self._since = loop.time()
+        until = self._since + timeout_s
         while not await self._another():
             if loop.time() >= until or not any(True for _ in self._held()):
                 return
@@ -89,7 +94,9 @@ class Leaving:
             return False
 
     def _may_go(self, held: Held, now: float) -> bool:
-        if held.wanted or not held.face.is_attended or held.face.kind is Face.SIDEBAND:
+        if held.face.kind is Face.SIDEBAND:
+            return now >= self._since + ADOPTERS_S
+        if held.wanted or not held.face.is_attended:
             return True
         return held.invited_at is not None and now >= held.invited_at + FOLLOW_S
 

@@ -49,6 +49,7 @@ _NO_ROOM: Final[Mapping[str, int]] = {"full": _FULL, "draining": SERVICE_RESTART
 _BAD_ORIGIN: Final = "pages of this origin are not served here"
 _NO_SESSION: Final = "there is no such session, or it has ended, or its gateway is gone"
 _SILENT: Final = "the gateway that holds the session does not answer now; try again shortly"
+_DRAINING: Final = "this gateway stops; the session goes on at another one"
 _NO_BUS: Final = "it cannot be looked up now which gateway holds the session; try again shortly"
 _BAD_TOKEN: Final = "this is not the session's token"  # noqa: S105 - a sentence
 _NO_PROOF: Final = "there is no such session, or this is not its token"
@@ -191,6 +192,8 @@ class Doorkeeper:
         if wanted.observes:
             observer = Observer(face, after_seq=wanted.after_seq, audio=wanted.audio or "none", raw=wanted.raw)
             return self._accept(upgrade, observer, face.principal)
+        if face.awaits_move:
+            return self._turned_away(upgrade, "draining", _DRAINING, SERVICE_RESTART)
         return self._accept(upgrade, _speaker(face, wanted, query["token"]), face.principal)
 
     def _arriving(self, upgrade: Upgrade, session: Comes, wanted: Wishes) -> Accept:

@@ -40,6 +40,7 @@ _LONGEST_DELAY_S: Final = 5.0
 # What a gateway that has let another one take its session may still have to say.
 _LAST_FRAMES_S: Final = 5.0
 _GOING_AWAY: Final = 1001
+_TAKEN_OVER: Final = 4409
 
 
 class _Connect(connect):
@@ -259,6 +260,8 @@ class NativeLink:
     @property
     def _is_final(self) -> bool:
         """Whether there is nothing to come back to."""
+        if self.close_code == _TAKEN_OVER and self._moving is not None:
+            return False  # by this client's own second connection
         return self.close_code in FINAL_CODES or (self.close_code == FULL and not self.token)
 
     def _read(self, event: dict[str, Any]) -> dict[str, Any] | None:

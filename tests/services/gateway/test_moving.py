@@ -22,6 +22,7 @@ from voicebus.contracts.streams import Keys
 from voicebus.contracts.tools import Outcome, ToolResult
 from voicebus_services.gateway import leaving
 from voicebus_services.gateway.wiring import Gateway
+from voicebus_services.model_simulator import tape
 
 
 @dataclass
@@ -96,9 +97,12 @@ async def test_our_client_follows_from_gateway_to_gateway_and_nothing_shows(gate
             for number, (stops, port) in enumerate(((first, second.port), (second, last.port))):
                 await caller.types(f"[[say: turn {number}]]")
                 await caller.hears(f"turn {number}")
-                way.target = port
                 await caller.says(f"[[say: ok]] {number}")
+                before = way.accepted
                 stops.stop.set()
+                # At first the address still leads to the one that stops, which sends the second connection away.
+                await wait_until(lambda: way.accepted > before, description="the second connection")  # noqa: B023
+                way.target = port
                 await wait_until(lambda: not list(stops.gateway.sessions), description="the session to move")  # noqa: B023
             await caller.types("[[say: the last]]")
             await caller.hears("the last")
@@ -137,6 +141,8 @@ async def test_a_gateway_without_room_takes_no_session_and_its_owner_serves_on(g
             async with native(full, following(first)) as refused:
                 assert (await refused.until("error"))["code"] == "full"
                 assert await refused.closed() == 4429
+            async with native(owner, following(first)) as refused:
+                assert await refused.closed() == 1012
             await first.send("send_message", text="[[say: still here]]")
             await first.until("turn_ended")
             async with native(roomy, following(first)) as second:
@@ -201,3 +207,23 @@ async def test_a_call_that_a_worker_without_claims_runs_is_not_run_again_and_its
             await second.until("item_recorded", role="assistant")
             assert await bus.xlen(queue) == 1
         await bus.expire(queue, 60)
+
+
+async def test_what_the_user_was_saying_is_heard_by_the_next_gateway_whole_and_once(gateways: Gateways) -> None:
+    sound = tape.record("what is the weather in Paris")
+    half = len(sound) // 4 * 2
+    async with gateways() as other, stoppable(gateways, drain_timeout=0) as owner:
+        async with cutting_proxy(owner.port) as way, calling(f"http://127.0.0.1:{way.port}") as caller:
+            await caller.says("[[say: first]]")  # committed, so it is not said again
+            await caller.hears("first")
+            for start in range(0, half, 4800):
+                await caller.conversation.send_audio(sound[start : min(start + 4800, half)])
+            await caller.conversation.command("mute", muted=False, id="behind it")
+            await caller.until(lambda one: one.of("ack"), "the speech to arrive")
+            way.target = other.port
+            owner.stop.set()
+            await caller.until(lambda one: one.of("session_resumed"), "the session to go on")
+            await caller.conversation.send_audio(sound[half:] + bytes(48 * 900))
+            await caller.until(lambda one: len([role for role, _ in one.lines() if role == "user"]) == 2, "the turn")
+    said = [text for role, text in caller.lines() if role == "user"]
+    assert said == ["[[say: first]]", "what is the weather in Paris"]

@@ -75,6 +75,7 @@ class NativeFace(SessionFace):
         self._joining: dict[NativeConnection, asyncio.Task[None]] = {}
         self._history: Sequence[Mapping[str, Any]] = ()
         self._end: tuple[int, str] | None = None
+        self._invited: NativeConnection | None = None
         # What was said since the last commit, its former gateway has heard, and this one has not.
         self._lacks_audio = False
 
@@ -169,7 +170,13 @@ class NativeFace(SessionFace):
 
     def invite(self) -> None:
         if self._speaker is not None and self._end is None:
+            self._invited = self._speaker
             self.answer(self._speaker, "migrate", token=self._speaker.token or self.token)
+
+    @property
+    def awaits_move(self) -> bool:
+        """Whether the speaker was asked to go to another gateway, and is still there: who comes is to go there, too."""
+        return self._speaker is not None and self._speaker is self._invited
 
     def _left(self) -> None:
         if self.driver is not None and self.driver.live:

@@ -16,6 +16,7 @@
 const FINAL_CODES = new Set([1000, 1008, 4404, 4409]);
 /** No room: the end of a join, whose session does not begin; a session that there is goes on where there is room. */
 const FULL = 4429;
+const TAKEN_OVER = 4409;
 /** Of what a page may close with, 1000 hangs up; this one is a loss. */
 const GOING_AWAY = 4001;
 const FIRST_DELAY_MS = 100;
@@ -298,7 +299,8 @@ export class Session {
     const { resumeFor } = this.#options;
     const lost = new VoicebusError(reason || "connection_lost", this.#refusal ?? `the connection was closed (${code})`);
     const mayReturn = this.id && (this.token || this.#options.observe) && resumeFor && this.state !== "connecting";
-    const over = FINAL_CODES.has(code) || (code === FULL && !this.token);
+    const own = code === TAKEN_OVER && this.#second; // by the second connection of this very client
+    const over = (FINAL_CODES.has(code) && !own) || (code === FULL && !this.token);
     if (this.endReason !== null || this.state === "closed" || over || !mayReturn) {
       this.#finish(lost);
       return;

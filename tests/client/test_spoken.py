@@ -1,0 +1,76 @@
+"""What of the user's sound a client keeps, and what it sends again."""
+
+from voicebus.client.spoken import KEPT_S, MAX_PIECES, Spoken, is_spoken
+
+SECOND = bytes(48_000)
+
+
+def unsent(spoken: Spoken) -> list[bytes | str]:
+    """What would be sent now, in order; it counts as sent then."""
+    found: list[bytes | str] = []
+    while (piece := spoken.unsent()) is not None:
+        found.append(piece.commit or piece.samples)
+        piece.sent = True
+    return found
+
+
+def say(spoken: Spoken, *samples: bytes) -> None:
+    for each in samples:
+        spoken.add(each).sent = True
+
+
+def test_the_newest_seconds_are_kept_and_told_apart_from_what_was_sent() -> None:
+    spoken = Spoken()
+    say(spoken, *[SECOND] * 8)
+    spoken.add(b"\1\0")
+    assert unsent(spoken) == [b"\1\0"]
+    spoken.lost()
+    assert b"".join(piece for piece in unsent(spoken) if isinstance(piece, bytes)) == SECOND * int(KEPT_S) + b"\1\0"
+
+
+def test_telephone_sound_has_a_sixth_of_the_bytes() -> None:
+    spoken = Spoken()
+    spoken.learn({"input": {"type": "audio/pcmu"}})
+    say(spoken, *[bytes(8_000)] * 8)
+    spoken.lost()
+    assert len(unsent(spoken)) == KEPT_S
+
+
+def test_what_was_committed_is_not_sent_again_and_what_came_behind_it_is() -> None:
+    spoken = Spoken()
+    say(spoken, b"\1\0")
+    spoken.committing("c1")
+    say(spoken, b"\2\0")
+    spoken.committed("c1")
+    spoken.committed("another")
+    spoken.lost()
+    assert unsent(spoken) == [b"\2\0"]
+
+
+def test_a_commit_without_an_answer_keeps_its_place_among_the_sound() -> None:
+    spoken = Spoken()
+    say(spoken, b"\1\0")
+    spoken.committing("c1")
+    say(spoken, b"\2\0")
+    assert (spoken.has("c1"), spoken.has("c2")) == (True, False)
+    spoken.lost()
+    spoken.unanswered(["c1"])
+    assert unsent(spoken) == [b"\1\0", "c1", b"\2\0"]
+
+
+def test_a_turn_that_the_model_made_leaves_only_what_was_on_its_way() -> None:
+    spoken = Spoken()
+    say(spoken, *[SECOND[:4_800]] * 10)
+    spoken.heard()
+    spoken.lost()
+    assert len(unsent(spoken)) == 3
+    assert is_spoken({"role": "user", "content": [{"type": "input_audio", "transcript": None}]})
+    assert not is_spoken({"role": "user", "content": [{"type": "input_text", "text": "hello"}]})
+    assert not is_spoken(None)
+
+
+def test_tiny_frames_are_bounded_by_their_number() -> None:
+    spoken = Spoken()
+    say(spoken, *[b"\0\0"] * (MAX_PIECES + 10))
+    spoken.lost()
+    assert len(unsent(spoken)) == MAX_PIECES
