@@ -17,6 +17,7 @@ from support.cluster import ClusterUnderTest, Service, running_cluster
 from support.cutting_proxy import cutting_proxy
 from support.waiting import wait_until
 from voicebus.contracts.streams import Keys
+from voicebus_services.model_simulator import tape
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("cluster")]
 
@@ -74,7 +75,7 @@ async def test_calls_go_on_when_their_gateway_is_killed(redis_url: str, stream_p
         async def caller() -> Caller:
             return await stack.enter_async_context(calling(url))
 
-        idle, listening, waiting, asked, handed = [await caller() for _ in range(5)]
+        idle, listening, waiting, asked, handed, speaking = [await caller() for _ in range(6)]
         await idle.types("[[say: I am here.]]")
         await idle.hears("I am here.")
         story = " ".join(f"word{number}" for number in range(20))
@@ -87,11 +88,18 @@ async def test_calls_go_on_when_their_gateway_is_killed(redis_url: str, stream_p
         await handed.types("to the other one [[call: transfer_to_second {}]]")
         await handed.until(lambda each: each.of("handoff"), "the handoff")
 
+        sound = tape.record("[[say: heard you]]")
+        for start in range(0, len(sound) // 2, 4800):
+            await speaking.conversation.send_audio(sound[start : min(start + 4800, len(sound) // 2)])
+
         way.target = other.http_port
         await cluster.kill(doomed)
 
-        for each in (idle, listening, waiting, asked, handed):
+        for each in (idle, listening, waiting, asked, handed, speaking):
             await each.until(lambda one: one.of("model_reconnected"), "the session to go on")
+        # What was said before the death is sent again by the caller's link, and what comes now belongs to it.
+        await speaking.conversation.send_audio(sound[len(sound) // 2 :] + bytes(48 * 900))
+        await speaking.hears("heard you")
         await idle.types("and now? [[say: I am still here.]]")
         await idle.hears("I am still here.")
         again = await listening.hears("word19")
@@ -102,9 +110,10 @@ async def test_calls_go_on_when_their_gateway_is_killed(redis_url: str, stream_p
         await handed.types("who is it? [[say: the second one]]")
         last = await handed.hears("the second one")
         assert last["agent"] == "second"
-        for each in (idle, listening, waiting, asked, handed):
+        for each in (idle, listening, waiting, asked, handed, speaking):
             await each.hangs_up()
             await archived(cluster, each)
+        assert speaking.lines() == [("user", "[[say: heard you]]"), ("assistant", "heard you")]
         assert booked.read_text() == "booked\n"
         assert paid.read_text() == "paid\n"
 

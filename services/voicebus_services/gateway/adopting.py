@@ -7,7 +7,7 @@ gateway, is not taken for the other's death (contract section 8, Takeover).
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from voicebus.adapters.redis.gateway_calls import GatewayCalls
@@ -37,7 +37,15 @@ _REMEMBERED: Final = 1_000
 class Adopting:
     """Looks after the calls of other gateways; run `run` as a task."""
 
-    def __init__(self, takeover: Takeover, calling: Calling, calls: GatewayCalls) -> None:
+    def __init__(
+        self,
+        takeover: Takeover,
+        calling: Calling,
+        calls: GatewayCalls,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
         self._takeover = takeover
         self._calling = calling
         self._calls = calls
@@ -63,23 +71,28 @@ class Adopting:
         while True:
             await asyncio.sleep(TICK_S)
             try:
-                await self._look()
+                await self.look()
             except BusError as error:
                 self._since = float("inf")
                 log.info("calls of other gateways are looked after later", error=str(error))
             except Exception:  # one odd state must not end the care of all
                 log.exception("calls of other gateways are not looked after")
 
-    async def _look(self) -> None:
+    async def look(self) -> None:
+        """Adopt what can be adopted now.
+
+        Raises:
+            BusError: Redis cannot be reached.
+        """
         others = await self._calls.others()
         self._in_touch()
         self._due = {name: due for name, due in self._due.items() if name in others}
         for name in others:
-            if not self._stopped and time.monotonic() >= self._due.get(name, 0.0):
-                self._due[name] = time.monotonic() + await self._look_at(name)
+            if not self._stopped and self._clock() >= self._due.get(name, 0.0):
+                self._due[name] = self._clock() + await self._look_at(name)
 
     def _in_touch(self) -> None:
-        now = time.monotonic()
+        now = self._clock()
         if self._since == float("inf") or now > self._answered + _BROKEN_S:
             self._since = now
         self._answered = now
@@ -92,7 +105,7 @@ class Adopting:
         calls = await self._calls.of(gateway)
         if not calls:
             return 0.0 if lives_ms else _IDLE_S
-        if time.monotonic() < self._since + ALIVE_MS / 1000:
+        if self._clock() < self._since + ALIVE_MS / 1000:
             return 0.0
         await self._adopt_all(gateway, calls)
         return 0.0

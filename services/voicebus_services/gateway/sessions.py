@@ -46,6 +46,7 @@ log = get_logger(__name__)
 
 _TAKEN_OVER: Final = 4409
 _LOST: Final = "taken_over"
+_DRAINING: Final = "this gateway is shutting down and takes no more sessions"
 
 # How long after the limit of a drain the last sessions may take to be written and given up.
 _MOVE_S: Final = 1.0
@@ -189,7 +190,7 @@ class Sessions:
             RuntimeError: there is such a session already, or there is no room for it.
         """
         if self._draining:
-            raise ProblemError(503, "draining", "this gateway is shutting down and takes no more sessions")
+            raise ProblemError(503, "draining", _DRAINING)
         if call_id in self._held:
             raise RuntimeError(f"the provider gave the id of another call: {call_id}")
         held = self._hold(face, None, (), call_id, JoinedCall(connector, model, settings))
@@ -203,10 +204,15 @@ class Sessions:
         The face knows its session, its token and what was recorded.
 
         Raises:
+            UserError: the agent that it began with is not deployed here.
+            ProblemError: 503 `draining`, this gateway stops.
             RuntimeError: it is held here already, or there is no room for it.
         """
-        if face.session in self._held or self._draining:
-            raise RuntimeError(f"session {face.session} cannot go on here")
+        if face.session in self._held:
+            raise RuntimeError(f"session {face.session} is held here already")
+        if self._draining:
+            raise ProblemError(503, "draining", _DRAINING)
+        self._require_deployed(inherited)
         return await self._until_begun(
             self._hold(face, inherited.given, (), face.session, call, inherited, first_agent=inherited.first_agent)
         )
@@ -218,6 +224,7 @@ class Sessions:
             UserError: its agent cannot be honoured, or is not deployed here.
             ModelLinkError: no model can be reached, or takes it.
         """
+        self._require_deployed(inherited)
         held = self._made(face, inherited.given, (), face.session, None, inherited, inherited.first_agent)
         try:
             config = await self._starting.configure(held)
@@ -232,6 +239,10 @@ class Sessions:
             await standby.aclose()
             raise
         return standby
+
+    def _require_deployed(self, inherited: Inherited) -> None:
+        if inherited.first_agent not in self._targets.configs:
+            raise UserError(f"agent {inherited.first_agent!r}, which the session began with, is not deployed here")
 
     def _begin(self, face: SessionFace, given: Any, seed: tuple[Mapping[str, Any], ...]) -> Held:
         return self._hold(face, given, seed, ulid_now())

@@ -23,6 +23,7 @@ from voicebus.engine.config import Face
 from voicebus.engine.inputs import ToolResultArrived
 from voicebus.engine.keeping import read_items
 from voicebus.engine.restoring import closed
+from voicebus.errors import UserError
 from voicebus.ports import Clock, SessionRef
 from voicebus.runtime.standby import Standby
 from voicebus.telemetry import metrics
@@ -160,6 +161,7 @@ class Takeover:
         began, outcome = time.monotonic(), "failed"
         cause = "drain" if standing.released or standing.moving else "takeover"
         ticket = ticket or self._admission.room()
+        left: Left | None = None
         try:
             left = await self._bus.take(standing.session, standing.epoch)
             if left is None:
@@ -173,7 +175,7 @@ class Takeover:
             # Of calls that are over by now, also those whose time is up: what they have done is not asked for again.
             results = await self._bus.results(left.session, kept.work)
             in_hand = await self._bus.in_hand(left.session, kept.work)
-            if not await self._sessions.go_on(face, Inherited(left, kept, standby, frozenset(in_hand)), call):
+            if not await self._goes_on(face, Inherited(left, kept, standby, frozenset(in_hand)), call):
                 raise ProblemError(503, "session_unavailable", "the session cannot go on here now; try again shortly")
             for result in results:
                 face.live().feed(ToolResultArrived(result))
@@ -185,10 +187,19 @@ class Takeover:
             metrics.SESSION_MIGRATIONS.labels(cause=cause, outcome=outcome).inc()
             if not ticket.used:
                 ticket.release()
+            if left is not None and outcome == "failed":
+                await self._bus.release(left.session)
         metrics.SESSION_TAKEOVER.observe(time.monotonic() - began)
         log.warning("took a session over", session=left.session, owner=standing.owner, epoch=left.epoch, cause=cause)
         self._tell(standing, left)
         return face
+
+    async def _goes_on(self, face: SessionFace, inherited: Inherited, call: JoinedCall | None) -> bool:
+        try:
+            return await self._sessions.go_on(face, inherited, call)
+        except UserError as error:
+            log.warning("a session cannot go on here", session=inherited.left.session, error=str(error))
+            return False
 
     def face(self, left: Left, token: str) -> NativeFace:
         """The client side of a session that another gateway has left."""

@@ -8,7 +8,7 @@ import redis.asyncio as aioredis
 
 import voicebus
 from services.gateway.clients import TestClient, native
-from services.gateway.conftest import Gateways
+from services.gateway.conftest import BANK, Gateways
 from services.gateway.test_resuming import lost, records
 from support.cutting_proxy import cutting_proxy
 from support.waiting import wait_until
@@ -80,3 +80,18 @@ async def test_a_client_of_ours_reads_how_its_session_ended_meanwhile(gateways: 
         kinds = [event.type async for event in session]
         assert session.end_reason == "ended"
         assert kinds[0] == "history_updated"
+
+
+async def test_a_gateway_that_cannot_go_on_with_a_session_leaves_it_to_those_that_can(gateways: Gateways) -> None:
+    async with gateways(BANK) as unable, gateways() as able, AsyncExitStack() as stack:
+        async with gateways() as gone:
+            first = await stack.enter_async_context(native(gone))
+            await first.until("history_updated")
+        assert await first.closed() == 1012
+        refused = await told(unable, first, 1)
+        assert (refused.events("error")[-1]["code"], refused.seen[-1]["code"]) == ("session_unavailable", 1013)
+        started = first.seen[0]
+        query = f"?session={started['session']}&token={started['token']}&seq=1"
+        async with native(able, query) as second:
+            await second.send("send_message", text="[[say: here]]")
+            await second.until("turn_ended")

@@ -206,6 +206,8 @@ export class Session {
   /** Hang up: the session ends with its speaker; an observer just leaves. */
   close() {
     clearTimeout(this.#timer);
+    // While the session moves, a connection that is closed is not the end of it.
+    if (this.#second && this.state === "open") this.#send({ type: "end" });
     this.#socket?.close(1000);
     this.#finish(new VoicebusError("closed", "the session was closed"));
   }

@@ -141,6 +141,10 @@ class RedisTakeover:
         state, items, calls = (dict(zip(flat[::2], flat[1::2], strict=True)) for flat in reply[1:])
         return Left(session, int(reply[0]), state, items, calls)
 
+    async def release(self, session: str) -> None:
+        """Give up a session that this gateway has taken and could not go on with: any other one may take it at once."""
+        await self._bus.call("HSET", self._keys.session_state(session), "released", "1")
+
     async def in_hand(self, session: str, work: Mapping[str, Any]) -> dict[str, int]:
         """The session's running calls that a worker without claims may have in hand; each with its deadline (ms)."""
         return await in_hand(self._bus, self._keys, session, running_calls(work))
