@@ -122,6 +122,10 @@ async def test_calls_go_on_when_their_gateway_is_killed_sleeps_or_stops(
             await adopted(bus, keys, call_id, 4)
             await says(client, "[[say: to the end]]")
             await says_until(client, "to the end")
+        entries: Any = await bus.xrange(keys.events(keys.event_shard(call_id)))
+        told = [(fields["epoch"], fields["type"], json.loads(fields["data"])) for _, fields in entries]
+        causes = [(epoch, data["cause"]) for epoch, kind, data in told if kind == "model_reconnecting"]
+        assert causes == [("2", "takeover"), ("3", "takeover"), ("4", "migrate")]
         await cluster.start("transcript-archiver")
         found = await end(cluster, fourth, call_id)
     assert booked.read_text() == "booked\n"

@@ -1,13 +1,14 @@
 """Calls (WebRTC) whose gateway has died go on here, although nobody asks: their clients talk past us to the model.
 
-A call is adopted once the lease of its gateway, its heartbeat, has run out, or once it was given up; only by a gateway
-that has itself been in touch with the same Redis for as long as a lease lasts, so that an outage of Redis, or of this
-gateway, is not taken for the other's death (contract section 8, Takeover).
+A call is adopted once the lease of its gateway, its heartbeat, has run out, or once it was given up. A gateway that
+stops is asked for its calls first, as for native sessions (`moving.py`). Only a gateway adopts that has itself been in
+touch with the same Redis for as long as a lease lasts, so that an outage of Redis, or of this gateway, is not taken for
+the other's death (contract section 8, Takeover).
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
 from voicebus.adapters.redis.gateway_calls import GatewayCalls
@@ -17,6 +18,7 @@ from voicebus.engine.config import Face
 from voicebus.errors import BusError
 from voicebus.telemetry.logging import get_logger
 from voicebus_services.gateway.calling import Calling
+from voicebus_services.gateway.moving import Moving
 from voicebus_services.gateway.takeover import Takeover
 from voicebus_services.http import ProblemError
 
@@ -40,6 +42,7 @@ class Adopting:
     def __init__(
         self,
         takeover: Takeover,
+        moving: Moving,
         calling: Calling,
         calls: GatewayCalls,
         *,
@@ -47,6 +50,7 @@ class Adopting:
     ) -> None:
         self._clock = clock
         self._takeover = takeover
+        self._moving = moving
         self._calling = calling
         self._calls = calls
         self._since = float("inf")
@@ -57,6 +61,7 @@ class Adopting:
         self._failed: dict[tuple[str, int], None] = {}
         self._stopped = False
         self._room = asyncio.Semaphore(_AT_ONCE)
+        self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def stop(self) -> None:
         """Adopt nothing any more: this gateway stops."""
@@ -107,13 +112,22 @@ class Adopting:
             return 0.0 if lives_ms else _IDLE_S
         if self._clock() < self._since + ALIVE_MS / 1000:
             return 0.0
-        await self._adopt_all(gateway, calls)
+        for call in calls:
+            if call not in self._tasks:
+                task = self._tasks[call] = asyncio.create_task(self._try(gateway, call), name=f"adopt-{call}")
+                task.add_done_callback(lambda _, call=call: self._tasks.pop(call, None))  # type: ignore[misc]
         return 0.0
 
-    async def _adopt_all(self, gateway: str, calls: Sequence[str]) -> None:
-        async with asyncio.TaskGroup() as adopting:
-            for call in calls:
-                adopting.create_task(self._try(gateway, call), name=f"adopt-{call}")
+    async def settle(self) -> None:
+        """Return once what is being adopted has come here, or does not."""
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    async def aclose(self) -> None:
+        """Adopt nothing more."""
+        self.stop()
+        for task in list(self._tasks.values()):
+            task.cancel()
+        await self.settle()
 
     async def _try(self, gateway: str, call: str) -> None:
         async with self._room:
@@ -131,7 +145,9 @@ class Adopting:
         if standing is None or standing.ended or standing.face != Face.SIDEBAND or standing.owner != gateway:
             self._calls.remove(call, gateway)  # over, or another one's
             return
-        if standing.lives_for_ms or (call, standing.epoch) in self._failed or not standing.seq:
+        if (call, standing.epoch) in self._failed or not standing.seq:
+            return
+        if standing.lives_for_ms and not standing.moving:
             return
         # Known as ours first: should this gateway die in between, the next one finds it.
         await self._calls.add(call)
@@ -142,9 +158,11 @@ class Adopting:
 
     async def _goes_on(self, standing: Standing) -> bool:
         try:
+            if standing.lives_for_ms:  # its owner stops, and serves on until this gateway is on the call
+                return await self._moving.fetch_call(standing, self._calling.adopted)
             return await self._takeover.adopt(standing, self._calling.adopted)
         except ProblemError as problem:
-            if problem.code != "full":
+            if problem.code not in ("full", "not_moved"):
                 self._failed[standing.session, standing.epoch] = None
                 if len(self._failed) > _REMEMBERED:
                     del self._failed[next(iter(self._failed))]

@@ -2,8 +2,8 @@
 
 A client that is there is asked to go to another gateway (`migrate`), which asks for the session when it is ready to go
 on with it at once. A client that does not follow is sent away at rest, and finds its session through another gateway;
-one that is away is not asked. A call, which goes past us to the model, is given up at rest, for another gateway to
-adopt. When time is up, what is left is given up as it is.
+one that is away is not asked. Calls, which go past us to the model, other gateways ask for by themselves
+(`adopting.py`). When time is up, what is left is given up as it is.
 """
 
 import asyncio
@@ -24,8 +24,8 @@ log: Final = get_logger(__name__)
 FOLLOW_S: Final = 10.0
 """How long a client may take until a gateway that it has reached asks for its session; it is asked again meanwhile."""
 
-ADOPTERS_S: Final = 2.5
-"""How long other gateways may take to see that this one stops, so that they look for the calls that it gives up."""
+ADOPTERS_S: Final = 5.0
+"""How long other gateways may take to see that this one stops, and to ask for its calls."""
 
 _INVITE_S: Final = 3.0
 _LOOK_S: Final = 1.0
@@ -82,7 +82,7 @@ class Leaving:
             for held in movable:
                 if now >= until or (held.at_rest and self._may_go(held, now)):
                     self._give_up(held, at_rest=now < until)
-                elif held.face.is_attended and not held.wanted:
+                elif not held.wanted and (held.face.is_attended or held.face.kind is Face.SIDEBAND):
                     self._invite(held, now)
             await asyncio.sleep(_REST_POLL_S)
 
@@ -94,9 +94,11 @@ class Leaving:
             return False
 
     def _may_go(self, held: Held, now: float) -> bool:
+        if held.wanted:
+            return True
         if held.face.kind is Face.SIDEBAND:
             return now >= self._since + ADOPTERS_S
-        if held.wanted or not held.face.is_attended:
+        if not held.face.is_attended:
             return True
         return held.invited_at is not None and now >= held.invited_at + FOLLOW_S
 

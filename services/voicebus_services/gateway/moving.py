@@ -6,23 +6,27 @@ yield; it does at a turn boundary, and commits all there is. Only then is the se
 
 import asyncio
 import dataclasses
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
 
 from voicebus.adapters.redis.commanding import RedisCommands
-from voicebus.adapters.redis.takeover import RedisTakeover, Standing
+from voicebus.adapters.redis.takeover import Left, RedisTakeover, Standing
 from voicebus.contracts.commands import YIELD
 from voicebus.errors import CommandRefusedError, ModelLinkError, UserError
 from voicebus.ports import Clock
 from voicebus.runtime.standby import Standby
 from voicebus.telemetry.logging import get_logger
-from voicebus_services.gateway.admission import Admission
+from voicebus_services.gateway.admission import Admission, Ticket
+from voicebus_services.gateway.faces.base import SessionFace
 from voicebus_services.gateway.faces.native import NativeFace
-from voicebus_services.gateway.held import Inherited
+from voicebus_services.gateway.held import Inherited, JoinedCall
 from voicebus_services.gateway.sessions import Sessions
-from voicebus_services.gateway.takeover import Takeover
+from voicebus_services.gateway.takeover import MakesCall, Takeover
 from voicebus_services.http import ProblemError
 
 log: Final = get_logger(__name__)
+
+T = TypeVar("T")
 
 # How often it is looked whether the owner that was asked lives still.
 _LOOK_S: Final = 0.5
@@ -79,23 +83,48 @@ class Moving:
             task.cancel()
         await asyncio.gather(*fetching, return_exceptions=True)
 
+    async def fetch_call(self, standing: Standing, make: MakesCall) -> bool:
+        """Have a call come here that its gateway wants to give up; False where another gateway was quicker.
+
+        Raises:
+            BusError, ProblemError: as `fetch`.
+        """
+
+        async def take(ticket: Ticket, standby: Standby) -> bool:
+            return await self._takeover.adopt(standing, make, ticket=ticket, standby=standby)
+
+        return await self._brought(standing, make, take)
+
     async def _fetch(self, standing: Standing, token: str) -> NativeFace:
+        async def take(ticket: Ticket, standby: Standby) -> NativeFace | None:
+            return await self._takeover.take(standing, token, ticket=ticket, standby=standby)
+
+        face = await self._brought(standing, lambda left: (self._takeover.face(left, token), None), take)
+        if face is None:
+            raise _not_moved("another gateway was quicker")
+        return face
+
+    async def _brought(
+        self,
+        standing: Standing,
+        make: Callable[[Left], tuple[SessionFace, JoinedCall | None]],
+        take: Callable[[Ticket, Standby], Awaitable[T]],
+    ) -> T:
         ticket = self._admission.room()
         standby: Standby | None = None
         try:
-            standby = await self._prepared(standing, token)
+            standby = await self._prepared(standing, make)
             await self._yielded(standing)
-            face = await self._takeover.take(standing, token, ticket=ticket, standby=standby)
-            if face is None:
-                raise _not_moved("another gateway was quicker")
-            return face
+            return await take(ticket, standby)
         finally:
             if standby is not None:
                 await standby.aclose()
             if not ticket.used:
                 ticket.release()
 
-    async def _prepared(self, standing: Standing, token: str) -> Standby:
+    async def _prepared(
+        self, standing: Standing, make: Callable[[Left], tuple[SessionFace, JoinedCall | None]]
+    ) -> Standby:
         """A model's socket that knows the session as it is now."""
         left = await self._bus.read(standing.session)
         if left is None:
@@ -103,8 +132,8 @@ class Moving:
         # Its next owner's, so that no id of the owner's is given twice.
         left = dataclasses.replace(left, epoch=left.epoch + 1)
         try:
-            kept = left.kept(self._clock.at_ms())
-            return await self._sessions.rehearse(self._takeover.face(left, token), Inherited(left, kept))
+            face, call = make(left)
+            return await self._sessions.rehearse(face, Inherited(left, left.kept(self._clock.at_ms())), call)
         except (ModelLinkError, UserError, ValueError) as error:
             log.warning("a session cannot come here", session=standing.session, error=str(error))
             raise _not_moved("it could not go on here now") from error

@@ -217,7 +217,7 @@ class Sessions:
             self._hold(face, inherited.given, (), face.session, call, inherited, first_agent=inherited.first_agent)
         )
 
-    async def rehearse(self, face: SessionFace, inherited: Inherited) -> Standby:
+    async def rehearse(self, face: SessionFace, inherited: Inherited, call: JoinedCall | None = None) -> Standby:
         """A model's socket that knows a session which another gateway holds; `face` is nobody's yet.
 
         Raises:
@@ -225,7 +225,7 @@ class Sessions:
             ModelLinkError: no model can be reached, or takes it.
         """
         self._require_deployed(inherited)
-        held = self._made(face, inherited.given, (), face.session, None, inherited, inherited.first_agent)
+        held = self._made(face, inherited.given, (), face.session, call, inherited, inherited.first_agent)
         try:
             config = await self._starting.configure(held)
             rehearsal = Rehearsal(config, await self._starting.kept(held))
@@ -234,7 +234,7 @@ class Sessions:
             await held.author.aclose()
         standby = Standby(rehearsal, config.models or (config.model,))
         try:
-            await standby.open(self._models[held.first_agent].connectors)
+            await standby.open(self._models[held.first_agent].connectors if call is None else (call.connector,))
         except BaseException:
             await standby.aclose()
             raise

@@ -47,6 +47,8 @@ _LATE_S: Final = 1.0
 
 
 F = TypeVar("F", bound=SessionFace)
+MakesCall = Callable[[Left], tuple[SidebandFace, JoinedCall]]
+"""The client side of a call that another gateway was on, and the way to the call."""
 
 
 class Takeover:
@@ -142,14 +144,16 @@ class Takeover:
         # A client that gives up must not leave the session half taken.
         return await asyncio.shield(taking)
 
-    async def adopt(self, standing: Standing, make: Callable[[Left], tuple[SidebandFace, JoinedCall]]) -> bool:
+    async def adopt(
+        self, standing: Standing, make: MakesCall, *, ticket: Ticket | None = None, standby: Standby | None = None
+    ) -> bool:
         """Go on with a call whose owner is dead, or has given it up; False where another gateway was quicker.
 
         Raises:
             BusError: Redis cannot be reached.
             ProblemError: there is no room here, or it cannot go on.
         """
-        return await self._take(standing, make, None, None) is not None
+        return await self._take(standing, make, ticket, standby) is not None
 
     async def _take(
         self,

@@ -310,7 +310,7 @@ async def _gateway(
             return {"address": address, "free": str(sessions.free), "draining": str(int(health.draining))}
 
         heartbeat = Heartbeat(settings.redis_url, keys.gateway(gateway), beat, renewed=lease.renewed)
-        adopting = Adopting(takeover, calling, gateway_calls)
+        adopting = Adopting(takeover, moving, calling, gateway_calls)
         masters.on_change(lambda _: adopting.master_changed())
         work = {
             "inbox": inbox.run(),
@@ -341,6 +341,7 @@ async def _gateway(
                 async with asyncio.timeout(_CLOSING_S):
                     await upgrades.aclose()
                     await peers.aclose()
+                    await adopting.aclose()
                     await moving.aclose()
                     await calling.aclose()
                     await tools.aclose()

@@ -12,6 +12,7 @@ from voicebus.engine.failures import SESSION_EXPIRED, error_label
 from voicebus.engine.inputs import LinkLost, ModelEvent
 from voicebus.engine.modelerrors import ModelErrors
 from voicebus.engine.modelside import ModelSide
+from voicebus.engine.outputs import SwitchLink
 from voicebus.engine.parts import Parts
 from voicebus.engine.recovery import Recovery
 from voicebus.engine.rehearsing import Rehearsal
@@ -144,6 +145,13 @@ class Linking:
     def stand_in(self, rehearsal: Rehearsal) -> None:
         """Go on at once, with the socket that was told the session while its former owner held it."""
         p = self._p
+        if p.config.recovering is Recovering.ATTACH:
+            p.settings.greeted()
+            self._life.state = State.LIVE
+            self._out.add(SwitchLink())
+            self.recovery.resume(None)
+            self._life.go_live()
+            return
         for call_id, output_id in rehearsal.outputs().items():
             p.hide_item(output_id)
             p.history.answered(call_id, output_id)

@@ -1,19 +1,21 @@
 """A session that another owner still holds, told to a socket, which then serves as soon as that owner yields.
 
 The session is told as it was kept a moment ago. Whoever goes on with it (`Session(rehearsal=…)`) tells the same socket
-what has changed since, as a session does that moves to its second socket (`renewal.py`).
+what has changed since, as a session does that moves to its second socket (`renewal.py`). A call's model knows its
+session already: such a socket is told nothing, and only has to be on the call.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from voicebus.engine import wire
-from voicebus.engine.config import SessionConfig
+from voicebus.engine.config import Recovering, SessionConfig
 from voicebus.engine.keeping import Kept
 from voicebus.engine.outputs import SendModel
 from voicebus.engine.parts import assemble
 from voicebus.engine.replaying import Conversation, Replay
 from voicebus.engine.restoring import restore
+from voicebus.engine.state import SESSION_CREATED
 
 Event = Mapping[str, Any]
 
@@ -30,6 +32,8 @@ class Rehearsal:
         self._p.out.rehearse()
         self._p.out.take()  # the owner's to say and to record
         self._begun = False
+        self._attaches = config.recovering is Recovering.ATTACH
+        self._attached = False
         self.address: int = 0
         self.replay: Replay = Replay(self._p.out, spare=True)
 
@@ -37,6 +41,8 @@ class Rehearsal:
         """A socket to the model of this `address` is open."""
         p = self._p
         self._begun, self.address = True, address
+        if self._attaches:
+            return ()
         if p.config.models:
             p.settings.serve(p.config.models[address])
         items, _ = Conversation(p.history, p.transcript, p.out.uplink, p.out, p.hide_item).items()
@@ -45,12 +51,17 @@ class Rehearsal:
 
     def heard(self, event: Event) -> Sequence[SendModel]:
         """An event of the socket."""
+        if self._attaches:
+            self._attached = self._attached or wire.text(event, "type") == SESSION_CREATED
+            return ()
         self.replay.heard(wire.text(event, "type"), self.replay.ids.incoming(event))
         return self._sends()
 
     @property
     def is_ready(self) -> bool:
         """Whether the socket knows the session, and has confirmed it."""
+        if self._attaches:
+            return self._attached
         return self._begun and self.replay.is_confirmed and not self.replay.is_refused
 
     def outputs(self) -> Mapping[str, str]:

@@ -8,6 +8,7 @@ import pytest
 from voicebus.adapters.redis.gateway_calls import GatewayCalls
 from voicebus_services.gateway.adopting import Adopting
 from voicebus_services.gateway.calling import Calling
+from voicebus_services.gateway.moving import Moving
 from voicebus_services.gateway.takeover import Takeover
 from voicebus_services.http import ProblemError
 
@@ -20,18 +21,25 @@ class Cluster:
         self.lives_ms = 0
         self.stops = False
         self.calls = {"other": ["c"], "me": list[str]()}
-        self.state: dict[str, Any] = {"owner": "other", "epoch": 1, "ended": False, "face": "sideband", "seq": 3}
+        self.state: dict[str, Any] = {
+            "owner": "other", "epoch": 1, "ended": False, "face": "sideband", "seq": 3, "moving": False,
+        }  # fmt: skip
         self.lease_ms = 0
         self.full = False
         self.taken: list[str] = []
         self.adopting = Adopting(
-            cast("Takeover", self), cast("Calling", self), cast("GatewayCalls", self), clock=lambda: self.now
+            cast("Takeover", self),
+            cast("Moving", self),
+            cast("Calling", self),
+            cast("GatewayCalls", self),
+            clock=lambda: self.now,
         )
         self.adopted = self.adopting  # what makes a call's face; nobody is asked here
 
     async def at(self, *moments: float) -> list[str]:
         for self.now in moments:
             await self.adopting.look()
+            await self.adopting.settle()
         return self.taken
 
     # --- GatewayCalls
@@ -62,6 +70,12 @@ class Cluster:
         self.taken.append(standing.session)
         return True
 
+    # --- Moving
+
+    async def fetch_call(self, standing: Any, make: Any) -> bool:
+        self.taken.append(f"asked for {standing.session}")
+        return True
+
 
 @pytest.fixture
 def cluster() -> Cluster:
@@ -88,6 +102,11 @@ async def test_who_lives_keeps_its_calls_and_who_stops_loses_what_it_gave_up(clu
     assert await cluster.at(5.0, 5.5, 6.0) == [], "it has not given this call up yet"
     cluster.lease_ms = 0
     assert await cluster.at(6.5) == ["c"]
+
+
+async def test_of_a_gateway_that_stops_its_calls_are_asked_for_while_it_serves_on(cluster: Cluster) -> None:
+    cluster.lives_ms, cluster.lease_ms, cluster.stops, cluster.state["moving"] = 1500, 1500, True, True
+    assert await cluster.at(0.0, 1.0, 2.0, 2.6) == ["asked for c"]
 
 
 async def test_a_call_that_found_no_room_is_tried_again(cluster: Cluster) -> None:
