@@ -29,6 +29,7 @@ TAGGED = {
     "answer": KEYS.answer("0f"),
     "inbox": KEYS.inbox("g"),
     "gateway": KEYS.gateway("g"),
+    "gateway_calls": KEYS.gateway_calls("g"),
     "access": KEYS.access("acme", "sessions"),
     "client_secret": KEYS.client_secret("d"),
     "control": KEYS.control("w"),
