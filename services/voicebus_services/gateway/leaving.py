@@ -7,6 +7,7 @@ one that is away is not asked. Calls, which go past us to the model, other gatew
 """
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
@@ -28,6 +29,8 @@ ADOPTERS_S: Final = 5.0
 """How long other gateways may take to see that this one stops, and to ask for its calls."""
 
 _INVITE_S: Final = 3.0
+_ASKED_WITHIN: Final = 0.25
+_LEAST_AT_ONCE: Final = 5
 _LOOK_S: Final = 1.0
 # What makes a rest (sound that was played to its end) is no event of anybody's.
 _REST_POLL_S: Final = 0.05
@@ -77,13 +80,17 @@ class Leaving:
                 return
             await asyncio.sleep(min(_LOOK_S, max(0.0, until - loop.time())))
         self._leaves = True
+        # Hundreds that came to the others at once would be in each other's way: they are asked in turn, within a
+        # fraction of the time.
+        polls = max(1.0, timeout_s * _ASKED_WITHIN / _REST_POLL_S)
+        at_once = max(_LEAST_AT_ONCE, math.ceil(sum(1 for _ in self._held()) / polls))
         while movable := [held for held in self._held() if held.can_move]:
-            now = loop.time()
+            now, asked = loop.time(), 0
             for held in movable:
                 if now >= until or (held.at_rest and self._may_go(held, now)):
                     self._give_up(held, at_rest=now < until)
-                elif not held.wanted and (held.face.is_attended or held.face.kind is Face.SIDEBAND):
-                    self._invite(held, now)
+                elif asked < at_once and self._invite(held, now):
+                    asked += 1
             await asyncio.sleep(_REST_POLL_S)
 
     async def _another(self) -> bool:
@@ -99,13 +106,16 @@ class Leaving:
         if held.face.kind is Face.SIDEBAND:
             return now >= self._since + ADOPTERS_S
         if not held.face.is_attended:
-            return True
+            return not held.face.may_have_hung_up
         return held.invited_at is not None and now >= held.invited_at + FOLLOW_S
 
-    def _invite(self, held: Held, now: float) -> None:
+    def _invite(self, held: Held, now: float) -> bool:
+        """Ask for a session's move, where that is due; whether it was."""
         driver = held.face.driver
-        if driver is None or now < held.asked_at + _INVITE_S:
-            return
+        if driver is None or held.wanted or now < held.asked_at + _INVITE_S:
+            return False
+        if not held.face.is_attended:
+            return False
         held.asked_at = now
         if held.invited_at is None:
             held.invited_at = now
@@ -113,6 +123,7 @@ class Leaving:
         # A gateway that the client reaches then finds that this one gives the session to it.
         driver.note({"moving": "1"})
         self._journal.after(SessionRef(held.id, held.epoch), held.face.invite)
+        return True
 
     def _give_up(self, held: Held, *, at_rest: bool) -> None:
         log.info("session moves", session=held.id, at_rest=at_rest, wanted=len(held.wanted))

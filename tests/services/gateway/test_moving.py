@@ -21,6 +21,7 @@ from voicebus.contracts.envelope import Entry
 from voicebus.contracts.streams import Keys
 from voicebus.contracts.tools import Outcome, ToolResult
 from voicebus_services.gateway import leaving
+from voicebus_services.gateway.faces import native as native_face
 from voicebus_services.gateway.wiring import Gateway
 from voicebus_services.model_simulator import tape
 
@@ -129,6 +130,33 @@ async def test_a_client_that_does_not_follow_is_sent_away_at_rest(
         assert await first.closed() == 1012
         async with native(other, following(first)) as second:
             await second.until("model_reconnected")
+
+
+async def test_a_client_that_leaves_the_old_gateway_before_the_new_one_has_greeted_it_has_not_hung_up(
+    gateways: Gateways,
+) -> None:
+    async with gateways() as other, stoppable(gateways) as owner, native(owner) as first:
+        await first.until("history_updated")
+        owner.stop.set()
+        await first.until("migrate")
+        await first.socket.close(1000)
+        async with native(other, following(first)) as second:
+            await second.send("send_message", text="[[say: here]]")
+            await second.until("turn_ended")
+
+
+async def test_a_client_that_hangs_up_instead_of_following_ends_its_session(
+    gateways: Gateways, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(native_face, "FOLLOWING_S", 0.1)
+    async with gateways(), stoppable(gateways) as owner, native(owner) as first:
+        await first.until("history_updated")
+        (held,) = owner.gateway.sessions
+        owner.stop.set()
+        await first.until("migrate")
+        await first.socket.close(1000)
+        await wait_until(lambda: not list(owner.gateway.sessions), description="the session's end")
+        assert b'"reason":"hangup"' in held.face.recorded.newest.frame.replace(b": ", b":")
 
 
 async def test_a_gateway_without_room_takes_no_session_and_its_owner_serves_on(gateways: Gateways) -> None:

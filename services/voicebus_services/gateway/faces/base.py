@@ -78,6 +78,8 @@ class SessionFace(ABC):
         self.recorded = RecordedLog()
         self.moves = False
         """Another gateway is about to go on with it."""
+        self.may_have_hung_up = False
+        """Whoever talked has left: to another gateway, or for good."""
         self.is_lost = False
         """Another gateway goes on with it."""
 

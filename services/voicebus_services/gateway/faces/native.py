@@ -35,6 +35,9 @@ MAX_OBSERVERS: Final = 16
 
 TAKEN_OVER: Final = 4409
 
+FOLLOWING_S: Final = 5.0
+"""How long a client that was asked to go to another gateway, and hung up, may take until that one asks for it."""
+
 # A client that closes with one of these has hung up; any other end of its connection is a loss.
 _HUNG_UP: Final = frozenset({NORMAL, NO_STATUS})
 
@@ -162,11 +165,21 @@ class NativeFace(SessionFace):
         self._speaker = None
         if self._end is not None:
             return
-        if (code in _HUNG_UP and not self.moves) or not self._grace_s:
+        if not self._grace_s:
             self._hang_up()
+        elif code in _HUNG_UP and not self.moves:
+            self._hung_up(connection)
         else:
             log.info("the client was lost", session=self.session, code=code, grace_s=self._grace_s)
             self.await_client()
+
+    def _hung_up(self, connection: NativeConnection) -> None:
+        """The speaker has closed its connection: that is the end, unless it was asked to go to another gateway."""
+        if connection is self._invited:
+            self.may_have_hung_up = True
+            self.await_client(min(self._grace_s, FOLLOWING_S))
+        else:
+            self._hang_up()
 
     def invite(self) -> None:
         if self._speaker is not None and self._end is None:
@@ -228,6 +241,7 @@ class NativeFace(SessionFace):
 
     def _become_speaker(self, connection: NativeConnection) -> None:
         former, self._speaker = self._speaker, connection
+        self.may_have_hung_up = False
         if former is not None:
             former.close(TAKEN_OVER, "taken over elsewhere")
         if self._waiting is not None:
