@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from adapters.redis.test_former import check_calls, check_following, check_in_hand
 from support.servers import RedisServer, free_port
 from support.tasks import running
 from support.tool_calls import calling
@@ -106,3 +107,6 @@ async def test_calls_and_journals_work_on(topology: str, request: pytest.Fixture
         listed = await SessionDirectory(caller.bus, KEYS, RedisClock(caller.bus)).page("local", limit=20)
         assert {(one.id, one.status) for one in listed.sessions} == {(f"s{n}", Status.ENDED) for n in range(10)}
         assert stale == []
+        await check_following(caller.bus, KEYS)
+        await check_in_hand(caller.bus, KEYS)
+        await check_calls(caller.bus, KEYS)
