@@ -72,9 +72,15 @@ class Moving:
         if fetching is None:
             fetching = asyncio.create_task(self._fetch(standing, token), name=f"fetch-{standing.session}")
             self._fetching[standing.session] = fetching
-            fetching.add_done_callback(lambda _: self._fetching.pop(standing.session, None))
+            fetching.add_done_callback(lambda done: self._over(standing.session, done))
         # A client that gives up must not leave the session half taken.
         return await asyncio.shield(fetching)
+
+    def _over(self, session: str, done: "asyncio.Task[NativeFace]") -> None:
+        del self._fetching[session]
+        if not done.cancelled() and (error := done.exception()) is not None:
+            # Also where whoever asked for it has left.
+            log.info("a session does not come here", session=session, error=repr(error))
 
     async def aclose(self) -> None:
         """Bring no more sessions here."""
@@ -153,9 +159,8 @@ class Moving:
         except CommandRefusedError as error:
             raise _not_moved(str(error)) from error
         finally:
-            if not asking.done():
-                asking.cancel()
-                await asyncio.gather(asking, return_exceptions=True)
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
 
     async def _ask(self, standing: Standing) -> None:
         await self._commands.send(

@@ -140,9 +140,15 @@ class Takeover:
                 self._take(standing, attended, ticket, standby), name=f"take-{standing.session}"
             )
             self._taking[standing.session] = taking
-            taking.add_done_callback(lambda _: self._taking.pop(standing.session, None))
+            taking.add_done_callback(lambda done: self._over(standing.session, done))
         # A client that gives up must not leave the session half taken.
         return await asyncio.shield(taking)
+
+    def _over(self, session: str, done: "asyncio.Task[NativeFace | None]") -> None:
+        del self._taking[session]
+        if not done.cancelled() and (error := done.exception()) is not None:
+            # Also where whoever asked for it has left.
+            log.info("a session was not taken over", session=session, error=repr(error))
 
     async def adopt(
         self, standing: Standing, make: MakesCall, *, ticket: Ticket | None = None, standby: Standby | None = None
