@@ -69,6 +69,19 @@ def test_a_turn_that_the_model_made_leaves_only_what_was_on_its_way() -> None:
     assert not is_spoken(None)
 
 
+def test_what_was_lost_on_its_way_is_sent_again_and_nothing_before_it() -> None:
+    spoken = Spoken()
+    say(spoken, b"\1\0", b"\2\0")
+    spoken.committing("c1")
+    say(spoken, b"\3\0")
+    spoken.unanswered([])
+    spoken.missed(4)
+    assert unsent(spoken) == [b"\2\0", b"\3\0"]
+    spoken.missed(0)
+    spoken.missed(-2)
+    assert unsent(spoken) == []
+
+
 def test_tiny_frames_are_bounded_by_their_number() -> None:
     spoken = Spoken()
     say(spoken, *[b"\0\0"] * (MAX_PIECES + 10))

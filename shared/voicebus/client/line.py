@@ -18,6 +18,8 @@ class Line:
         self.socket = socket
         self.has_lost_audio: bool = False
         """Whether its gateway has not heard what was said since the last commit."""
+        self.received: int = 0
+        """Bytes of sound that the session has had from its clients so far."""
         self._frames = aiter(socket)
         self._early: deque[str | bytes] = deque()
 
@@ -28,6 +30,7 @@ class Line:
                 self._early.append(frame)
                 event = None if isinstance(frame, bytes) else json.loads(frame)
                 if event is not None and event["type"] in GREETINGS:
+                    self.received = int(event.get("audio_received") or 0)
                     self.has_lost_audio = event.get("resend_audio") is True
                     return True
         except ConnectionClosed:

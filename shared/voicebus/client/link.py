@@ -87,6 +87,9 @@ class NativeLink:
         self._number = 0
         self._unanswered: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self._spoken = Spoken()
+        # Bytes of sound that were sent on the connection in use, and that the session had had before.
+        self._sent = 0
+        self._received = 0
         named = session_in(self.address) or ("", "")
         self.session: str = named[0]
         self.token: str = named[1]
@@ -192,6 +195,7 @@ class NativeLink:
                     raise self._ended() from None
             else:
                 piece.sent = True
+                self._sent += len(samples)
 
     async def _send(self, frame: str) -> None:
         while not self._over:
@@ -279,6 +283,7 @@ class NativeLink:
             # Less than was read where a gateway died before it had written that: those numbers are given again.
             self.seq = int(event.get("from_seq", self.seq))
             self._spoken.learn(event.get("audio") or {})
+            self._received = int(event.get("audio_received") or 0)
         elif kind == "session_ended":
             self._over = True
         elif kind in ("ack", "error") and event.get("id") is not None:
@@ -388,6 +393,9 @@ class NativeLink:
         self._line = line
         if line.has_lost_audio:
             self._spoken.lost()
+        else:
+            self._spoken.missed(self._sent - (line.received - self._received))
+        self._sent, self._received = 0, line.received
         self._spoken.unanswered(self._unanswered)
         try:
             await self._catch_up(line)
@@ -407,6 +415,7 @@ class NativeLink:
             elif (piece := self._spoken.unsent()) is not None:
                 if piece.commit is None:
                     await line.socket.send(piece.samples)
+                    self._sent += len(piece.samples)
                 elif piece.commit in self._unanswered:
                     await line.socket.send(json.dumps({**self._unanswered[piece.commit], "again": True}))
                 piece.sent = True

@@ -77,6 +77,15 @@ class Spoken:
         for piece in self._pieces:
             piece.sent = False
 
+    def missed(self, size: int) -> None:
+        """The newest `size` bytes of what was sent have not arrived."""
+        for piece in reversed(self._pieces):
+            if size <= 0:
+                return
+            if piece.sent and piece.samples:
+                piece.sent = False
+                size -= len(piece.samples)
+
     def unsent(self) -> Piece | None:
         """What is to be sent first."""
         return next((piece for piece in self._pieces if not piece.sent), None)

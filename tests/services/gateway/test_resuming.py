@@ -15,6 +15,7 @@ from websockets.exceptions import ConnectionClosed
 import voicebus
 from services.gateway.clients import Listening, TestClient, native, realtime
 from services.gateway.conftest import Gateways
+from support.callers import calling
 from support.cutting_proxy import cutting_proxy
 from support.waiting import wait_until
 from voicebus.contracts.journal import EventType
@@ -25,6 +26,7 @@ from voicebus_services.call.command import CallOptions, run_call
 from voicebus_services.gateway.faces import missed
 from voicebus_services.gateway.faces.recorded import RecordedLog
 from voicebus_services.gateway.wiring import Gateway
+from voicebus_services.model_simulator import tape
 
 RECORDED = frozenset(EventType)
 
@@ -304,6 +306,25 @@ async def test_what_the_owner_does_not_remember_comes_from_redis(
 
 async def _is(asked: Any, wanted: str) -> bool:
     return bool((await asked) == wanted)
+
+
+async def test_speech_that_was_lost_on_its_way_is_heard_whole_and_once(gateway: Gateway) -> None:
+    sound = tape.record("[[say: heard you]]")
+    parts = [sound[start : start + 4800] for start in range(0, len(sound), 4800)]
+    async with cutting_proxy(gateway.port) as proxy, calling(f"http://127.0.0.1:{proxy.port}") as caller:
+        for part in parts[:4]:
+            await caller.conversation.send_audio(part)
+        await caller.conversation.command("mute", muted=False, id="arrived")
+        await caller.until(lambda one: one.of("ack"), "the first part to arrive")
+        proxy.freeze()
+        for part in parts[4:8]:
+            await caller.conversation.send_audio(part)
+        proxy.cut()
+        proxy.thaw()
+        await caller.until(lambda one: one.of("session_resumed"), "the return")
+        await caller.conversation.send_audio(b"".join(parts[8:]) + bytes(48 * 900))
+        await caller.hears("heard you")
+    assert caller.lines()[0] == ("user", "[[say: heard you]]")
 
 
 async def test_a_gateway_without_room_for_a_session_that_there_is_says_4429(gateways: Gateways) -> None:

@@ -81,6 +81,8 @@ class NativeFace(SessionFace):
         self._invited: NativeConnection | None = None
         # What was said since the last commit, its former gateway has heard, and this one has not.
         self._lacks_audio = False
+        # Bytes of binary frames that came from speakers: whoever was cut off knows by it what was lost on the way.
+        self._received = 0
 
     def inherit(
         self,
@@ -259,6 +261,8 @@ class NativeFace(SessionFace):
             agent = self.agent if self.driver is None else self.driver.agent
             greeting: dict[str, Any] = {"agent": agent, "audio": self._started.audio, "from_seq": from_seq}
             greeting |= {"observer": True} if connection.observes else {"token": connection.token}
+            if not connection.observes:
+                greeting["audio_received"] = self._received
             if self._lacks_audio and not connection.observes:
                 self._lacks_audio = False
                 greeting["resend_audio"] = True
@@ -384,6 +388,7 @@ class NativeFace(SessionFace):
     def hear(self, connection: NativeConnection, binary: bool, message: bytes) -> None:
         """The speaker says something; one that was taken over is not heard any more."""
         if connection is self._speaker:
+            self._received += len(message) if binary else 0
             self._input.hear(connection, binary, message)
 
 

@@ -79,6 +79,8 @@ export class Session {
   #second = null; // the connection on which the session goes on: {socket, frames, greeted}
   #told = null; // what came on the first one since the second was asked for
   #moves = 0;
+  #sent = 0; // bytes of sound that were sent on the connection in use, and that the session had had before
+  #received = 0;
   #prefix = Math.random().toString(36).slice(2, 10);
   #number = 0;
   #greeted;
@@ -195,7 +197,7 @@ export class Session {
   sendAudio(samples) {
     if (this.state === "closed") throw this.#over();
     const open = this.state === "open" && this.#socket.readyState === 1;
-    if (open) this.#socket.send(samples);
+    if (open) this.#sendSound(samples);
     // A copy: the caller may fill the same buffer again.
     const kept = ArrayBuffer.isView(samples)
       ? new Uint8Array(samples.buffer, samples.byteOffset, samples.byteLength).slice()
@@ -393,9 +395,7 @@ export class Session {
     switch (event.type) {
       case "session_started":
       case "session_resumed":
-        if (event.audio) this.audio = event.audio;
-        this.#spoken.rate = byteRate(event.audio);
-        if (event.resend_audio) this.#spoken.lost();
+        if (event.audio) this.#greetedWith(event);
         this.id = event.session;
         this.agent = event.agent;
         if (event.token) this.token = event.token;
@@ -433,6 +433,20 @@ export class Session {
     }
   }
 
+  /** What the gateway has heard of what was said; the rest is said again. */
+  #greetedWith({ audio, audio_received: received = 0, resend_audio: lost }) {
+    this.audio = audio;
+    this.#spoken.rate = byteRate(audio);
+    if (lost) this.#spoken.lost();
+    else this.#spoken.missed(this.#sent - (received - this.#received));
+    [this.#sent, this.#received] = [0, received];
+  }
+
+  #sendSound(samples) {
+    this.#socket.send(samples);
+    this.#sent += samples.byteLength;
+  }
+
   /** The greeting is complete: the session is there, or is there again. */
   #arrived() {
     if (this.state === "open" || this.state === "closed") return;
@@ -448,7 +462,7 @@ export class Session {
       if (piece.commit !== undefined) {
         if (this.#pending.has(piece.commit)) command(piece.commit); // behind the sound that it commits
       } else if (!piece.sent) {
-        this.#socket.send(piece.samples);
+        this.#sendSound(piece.samples);
         piece.sent = true;
       }
     }
@@ -507,6 +521,16 @@ class Spoken {
   /** The commit of this id was carried out, or refused. */
   committed(id) {
     if (this.has(id)) while (this.#drop().commit !== id);
+  }
+
+  /** The newest `size` bytes of what was sent have not arrived. */
+  missed(size) {
+    for (let place = this.pieces.length - 1; place >= 0 && size > 0; place--) {
+      const piece = this.pieces[place];
+      if (!piece.sent) continue;
+      piece.sent = false;
+      size -= piece.size;
+    }
   }
 
   /** Nobody has it any more. */
