@@ -13,7 +13,7 @@ from voicebus.agents.context import RunContextWrapper
 from voicebus.agents.targets import Targets
 from voicebus.engine.config import AgentSpec
 from voicebus.engine.settings import merge, wire_tools
-from voicebus.errors import BusError, ModelCallError, UserError
+from voicebus.errors import ModelCallError, UserError
 from voicebus.ports import ModelConnector
 from voicebus.telemetry.logging import get_logger
 from voicebus_services.access.principal import Principal
@@ -96,7 +96,7 @@ class Calling:
             face = SidebandFace(
                 self._sessions, principal, agent=agent, hang_up=lambda: self._end(call.id), traceparent=traceparent
             )
-            await self._note(call.id)
+            self._calls.note(call.id)
             face.ticket = ticket
             try:
                 task = self._sessions.join(
@@ -126,13 +126,6 @@ class Calling:
         face.inherit(call_id, int(state["seq"]))
         settings = json.loads(state.get("call") or "{}")
         return face, JoinedCall(self._joining(call_id), state["model"], settings)
-
-    async def _note(self, call_id: str) -> None:
-        """Have another gateway find the call, should this one die."""
-        try:
-            await self._calls.add(call_id)
-        except BusError as error:
-            log.warning("a call would not be found if this gateway died", session=call_id, error=str(error))
 
     async def _end(self, call_id: str) -> None:
         self._calls.remove(call_id)

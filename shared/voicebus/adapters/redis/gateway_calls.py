@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 from voicebus.adapters.redis.client import RedisConnection
 from voicebus.adapters.redis.heartbeat import lives_for_ms
@@ -18,8 +19,12 @@ class GatewayCalls:
 
     async def add(self, call_id: str) -> None:
         """This gateway is on a call."""
+        await asyncio.gather(*self.note(call_id))
+
+    def note(self, call_id: str) -> Sequence[asyncio.Future[Any]]:
+        """The same, of which nobody waits to hear; where it is lost, the call is not found if this gateway dies."""
         key = self._keys.gateway_calls(self._me)
-        await asyncio.gather(self._bus.submit("SADD", key, call_id), self._bus.submit("EXPIRE", key, SESSION_TTL_S))
+        return self._bus.submit("SADD", key, call_id), self._bus.submit("EXPIRE", key, SESSION_TTL_S)
 
     def remove(self, call_id: str, gateway: str | None = None) -> None:
         """A gateway, by default this one, is not on it any more. Nobody waits: one too many does no harm."""
