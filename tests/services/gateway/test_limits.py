@@ -18,12 +18,12 @@ from services.gateway.conftest import Gateways
 from support.simulator import SimulatorHandle
 from support.waiting import wait_until
 from voicebus.contracts.envelope import Message
-from voicebus.contracts.journal import EventType, ToolEnd, ToolStart
+from voicebus.contracts.journal import EventType, ToolEnd, ToolStart, TurnEnded
 from voicebus.contracts.tools import Outcome
 from voicebus.engine.inputs import End
 from voicebus_services.access.keyfile import StoredKey, digest
 from voicebus_services.access.principal import Limits
-from voicebus_services.gateway.bounds import BoundedFace, Bounds
+from voicebus_services.gateway.bounds import BoundedFace, Bounds, Spent
 from voicebus_services.gateway.wiring import Gateway
 
 SECOND = bytes(48_000)
@@ -102,26 +102,58 @@ async def test_speech_keeps_a_session_from_being_idle_and_sound_alone_does_not(
             assert (await client.until("error"))["error"]["code"] == "idle_time_exceeded"
 
 
+class Client:
+    """A client's face that remembers what was recorded."""
+
+    def __init__(self) -> None:
+        self.recorded: list[EventType] = []
+
+    def ready(self) -> None: ...
+
+    def record(self, seq: int, kind: EventType, at_ms: int, data: Message) -> None:
+        self.recorded.append(kind)
+
+    def emit(self, kind: str, seq: int, at_ms: int, data: Any) -> None: ...
+
+    def server_event(self, event: Any) -> None: ...
+
+    def audio(self, where: Any, delta: Any, seq: int) -> None: ...
+
+    def close(self, code: int, reason: str) -> None: ...
+
+
+async def test_what_a_session_has_used_with_another_gateway_counts() -> None:
+    fed: list[Any] = []
+    bounds = Bounds(length_s=3600, tokens=100)
+    lasting = BoundedFace(Client(), bounds, fed.append, spent=Spent(elapsed_s=3599.9))
+    lasting.ready()
+    await wait_until(lambda: End("session_length") in fed, description="the end of its hour")
+    noted: list[int] = []
+    talking = BoundedFace(Client(), bounds, fed.append, spent=Spent(tokens=60), note=noted.append)
+    talking.record(
+        1,
+        EventType.TURN_ENDED,
+        0,
+        TurnEnded(response_id="r", agent="a", status="completed", usage={"total_tokens": 40}),
+    )
+    assert noted == [100]
+    assert fed[-1] == End("session_tokens")
+    fed.clear()
+    looks = itertools.count()
+    watch = BoundedFace(Client(), Bounds(idle_s=0.1), fed.append, lambda: next(looks))
+    waiting = BoundedFace(Client(), Bounds(idle_s=0.1), fed.append, spent=Spent(calls=frozenset({"c"})))
+    watch.ready()
+    waiting.ready()
+    await wait_until(lambda: next(looks) > 40, description="many looks")
+    assert fed == [], "a call that the former gateway had made runs on"
+    watch.stop()
+    waiting.stop()
+
+
 async def test_commands_and_calls_that_run_keep_a_session_from_being_idle() -> None:
     loop = asyncio.get_running_loop()
     fed: list[Any] = []
     commands = itertools.count()
-    recorded: list[EventType] = []
-
-    class Client:
-        def ready(self) -> None: ...
-
-        def record(self, seq: int, kind: EventType, at_ms: int, data: Message) -> None:
-            recorded.append(kind)
-
-        def emit(self, kind: str, seq: int, at_ms: int, data: Any) -> None: ...
-
-        def server_event(self, event: Any) -> None: ...
-
-        def audio(self, where: Any, delta: Any, seq: int) -> None: ...
-
-        def close(self, code: int, reason: str) -> None: ...
-
     busy = BoundedFace(Client(), Bounds(idle_s=0.2), fed.append, lambda: next(commands))
     busy.ready()
     calling = BoundedFace(Client(), Bounds(idle_s=0.2), fed.append)

@@ -92,6 +92,25 @@ async def test_a_session_moves_to_another_gateway_while_its_client_talks(gateway
     assert talk["recorded"] == sorted(set(talk["recorded"]))
 
 
+async def test_a_gateway_without_room_is_asked_again_for_a_session_that_there_is(gateways: Gateways) -> None:
+    async with AsyncExitStack() as stack:
+        other = await stack.enter_async_context(gateways(max_sessions=1))
+        async with gateways() as leaving:
+            proxy = await stack.enter_async_context(cutting_proxy(leaving.port))
+            talking = asyncio.create_task(held("resume", proxy.port))
+            (session,) = await wait_until(lambda: list(leaving.sessions), description="the session")
+            log = session.face.recorded
+            await wait_until(lambda: b"turn_ended" in log.newest.frame if log.last else False, description="a turn")
+            proxy.refuses, proxy.target = True, other.port
+        async with native(other) as taking:
+            await taking.until("history_updated")
+            proxy.refuses, before = False, proxy.accepted
+            await wait_until(lambda: proxy.accepted >= before + 2, description="the client to ask again")
+            assert not talking.done()
+        talk = await talking
+    assert (talk["links"], talk["users"]) == (["connection_lost", "connection_resumed"], 2)
+
+
 async def test_a_gateway_that_stays_away_is_given_up(gateway: Gateway, proxy: CuttingProxy) -> None:
     talking = asyncio.create_task(held("given_up", proxy.port))
     (session,) = await wait_until(lambda: list(gateway.sessions), description="the session")
