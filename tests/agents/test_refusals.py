@@ -42,7 +42,7 @@ def tool(**arguments: Any) -> Any:
         ),
         (lambda: ANY.ToolWorker(["weather"], redis_url="redis://nowhere"), "function tools, made by @function_tool"),
         (lambda: ANY.ToolWorker([], redis_url="redis://nowhere"), "at least one function tool"),
-        (lambda: ANY.function_tool(untyped), r"'untyped': its parameters have no JSON schema: .*Untyped'>$"),
+        (lambda: ANY.function_tool(untyped), r"'untyped': parameter 'thing' has no JSON schema: .*Untyped'>$"),
         (lambda: ANY.OutputGuardrail(5), "guardrail_function"),
         (lambda: ANY.OutputGuardrail(function, mode="never"), "mode"),
         (lambda: ANY.InputGuardrail(5), "guardrail_function"),
@@ -54,6 +54,19 @@ def tool(**arguments: Any) -> Any:
         (lambda: tool(timeout="soon"), "timeout"),
         (lambda: tool(needs_approval=5), "needs_approval"),
         (lambda: tool(is_enabled=5), "is_enabled"),
+        (lambda: tool(is_enabled=lambda: True), r"is_enabled must be a bool or a function \(context, agent\)"),
+        (lambda: tool(needs_approval=lambda context: True), "needs_approval must be a bool or a function"),
+        (lambda: tool(name_override="book a room"), "name must be 1 to 64 letters"),
+        (lambda: tool(name_override="x" * 65), "name must be 1 to 64 letters"),
+        (lambda: tool(idempotent="yes"), "idempotent must be True or False"),
+        (lambda: ANY.FunctionTool("x", "", {"type": "string"}, function), "params_json_schema must be the JSON schema"),
+        (lambda: ANY.OutputGuardrail(lambda text: None), "guardrail_function must take the context, the agent and"),
+        (lambda: ANY.InputGuardrail(lambda text: None), "guardrail_function must take the context, the agent and"),
+        (lambda: ANY.MCPServerStreamableHttp({"url": "ftp://x"}), "url must be an http: or https: address"),
+        (
+            lambda: ANY.MCPServerStdio({"command": "x"}, tool_filter=ANY.create_static_tool_filter("rate")),
+            "tool_filter allowed_tool_names must be a list of names",
+        ),
         (lambda: tool(tool_input_guardrails=[5]), "tool_input_guardrails"),
         (lambda: ANY.RemoteTool(5), "name"),
         (lambda: ANY.realtime_handoff(ADA, on_handoff=5), "on_handoff"),
@@ -68,6 +81,20 @@ def tool(**arguments: Any) -> Any:
 def test_a_wrong_argument_is_refused_by_name(make: Callable[[], Any], named: str) -> None:
     with pytest.raises(UserError, match=named):
         make()
+
+
+@pytest.mark.parametrize("flag", ["convert_schemas_to_strict", "include_server_in_tool_names"])
+def test_a_wrong_mcp_config_is_refused_by_its_key(flag: str) -> None:
+    with pytest.raises(TypeError, match=f"mcp_config.{flag} must be True or False, not 'maybe'"):
+        ANY.RealtimeAgent("ada", mcp_config={flag: "maybe"})
+    with pytest.raises(TypeError, match=r"mcp_config.failure_error_function must be a function or None, not 5"):
+        ANY.RealtimeAgent("ada", mcp_config={"failure_error_function": 5})
+
+
+def test_a_long_value_that_is_refused_is_told_in_short() -> None:
+    with pytest.raises(TypeError, match="tools must be a list, not ") as refused:
+        ANY.RealtimeAgent("ada", tools=(tool(), tool()))
+    assert len(str(refused.value)) < 200
 
 
 async def test_a_model_config_that_is_no_dict_is_refused() -> None:

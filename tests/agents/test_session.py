@@ -306,6 +306,15 @@ async def test_messages_of_several_kinds_reach_the_model() -> None:
         assert creates[1]["item"]["content"] == [{"type": "input_image", "image_url": "https://example.org/a.png"}]
 
 
+async def test_half_a_surrogate_pair_in_a_message_or_the_instructions_ends_nothing() -> None:
+    async with ScriptedRealtimeServer([ServerStep("response.create", text_turn("A."))]) as server:
+        async with await session_of(server.url, agent(instructions="men\udce9")) as session:
+            await session.send_message("men\udce9")
+            await until(session, "agent_end")
+        [create] = [event for event in server.received() if event["type"] == "conversation.item.create"]
+        assert create["item"]["content"][0]["text"] == "men?"
+
+
 @pytest.mark.parametrize(
     ("message", "why"),
     [

@@ -123,3 +123,8 @@ def test_events_hold_any_mapping() -> None:
     )
     with pytest.raises(TypeError):
         dump_event({"a": object()})
+
+
+def test_half_a_surrogate_pair_becomes_a_mark_wherever_it_stands() -> None:
+    event = {"type": "x", "item": {"content": [{"text": "a\ud800b"}], "\udc00": 1}, "size": 2}
+    assert parse_event(dump_event(event)) == {"type": "x", "item": {"content": [{"text": "a?b"}], "?": 1}, "size": 2}

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import inspect
+import reprlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Self, TypeAlias
@@ -150,6 +151,12 @@ class RealtimeAgent(Generic[TContext]):
         check_client_policy(self.client_policy, f"RealtimeAgent {self.name!r}:")
         if unknown := unknown_keys(self.mcp_config, MCPConfig.__annotations__):
             raise UserError(f"RealtimeAgent {self.name!r}: mcp_config has unknown keys: {unknown}")
+        for flag in ("convert_schemas_to_strict", "include_server_in_tool_names"):
+            if not isinstance(self.mcp_config.get(flag, False), bool):
+                raise self._wrong(f"mcp_config.{flag}", "must be True or False", self.mcp_config.get(flag))
+        wording = self.mcp_config.get("failure_error_function")
+        if wording is not None and not callable(wording):
+            raise self._wrong("mcp_config.failure_error_function", "must be a function or None", wording)
         try:
             if self.prompt is not None:
                 prompt_object(self.prompt, "prompt")
@@ -159,7 +166,7 @@ class RealtimeAgent(Generic[TContext]):
             raise UserError(f"RealtimeAgent {self.name!r}: {str(error).removeprefix('model_settings ')}") from None
 
     def _wrong(self, name: str, rule: str, value: object) -> TypeError:
-        return TypeError(f"RealtimeAgent {self.name!r}: {name} {rule}, not {value!r}")
+        return TypeError(f"RealtimeAgent {self.name!r}: {name} {rule}, not {reprlib.repr(value)}")
 
 
 async def enabled_tools(tools: list[ToolEntry], run_context: RunContextWrapper[Any], agent: Any) -> list[ToolEntry]:

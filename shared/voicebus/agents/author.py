@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, cast
 from voicebus.agents.agent import RealtimeAgent
 from voicebus.agents.config import RealtimeRunConfig, ToolErrorFormatterArgs
 from voicebus.agents.context import RunContextWrapper, ToolContext
+from voicebus.agents.functions import presentable
 from voicebus.agents.handoffs import is_offered
 from voicebus.agents.mcp.server import Joined
 from voicebus.agents.model_settings import RealtimeSessionModelSettings
@@ -333,6 +334,7 @@ class SessionAuthor:
         return CallVetted(ask.call_id, "run") if approved is True else CallVetted(ask.call_id, "reject", reason)
 
     def _failed(self, code: str, what: str, error: Exception) -> None:
+        error = presentable(error)
         log.warning("a callback failed", what=what, session=self._session, error=repr(error))
         self._trouble(code, f"{what} failed: {type(error).__name__}: {error}")
 

@@ -30,6 +30,15 @@ def takes(function: Callable[..., Any], count: int) -> bool:
     return True
 
 
+def presentable(error: Exception) -> Exception:
+    """`error`, or a RuntimeError that names its type where it has no text: its `__str__` or `__repr__` raises."""
+    try:
+        f"{error} {error!r}"
+    except Exception:  # noqa: BLE001 - an author's exception may do anything
+        return RuntimeError(f"{type(error).__name__}, which does not say of what")
+    return error
+
+
 async def call_within(
     seconds: float,
     function: Callable[..., Any],
@@ -80,7 +89,7 @@ async def call_function(
 
     Raises:
         Exception: what the function raised; a RuntimeError instead of what would stop the loop (SystemExit,
-            KeyboardInterrupt) or that no future can carry (StopIteration).
+            KeyboardInterrupt), that no future can carry (StopIteration) or that has no text.
     """
     if is_async:
         return await _awaited(function(*positional, **named), what)
@@ -99,7 +108,8 @@ def _called(
     try:
         return function(*positional, **named), None
     except Exception as error:  # noqa: BLE001 - carried to the caller
-        return None, error if not isinstance(error, StopIteration) else RuntimeError(f"the {what} raised StopIteration")
+        stopped = isinstance(error, StopIteration)
+        return None, RuntimeError(f"the {what} raised StopIteration") if stopped else presentable(error)
     except BaseException as error:  # noqa: BLE001 - SystemExit in a thread must not end the process
         return None, RuntimeError(f"the {what} raised {type(error).__name__}")
 
@@ -107,8 +117,12 @@ def _called(
 async def _awaited(awaitable: Any, what: str) -> Any:
     try:
         return await awaitable
-    except (asyncio.CancelledError, Exception):
+    except asyncio.CancelledError:
         raise
+    except Exception as error:
+        if (shown := presentable(error)) is error:
+            raise
+        raise shown from None
     except BaseException as error:
         raise RuntimeError(f"the {what} raised {type(error).__name__}") from error
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Generic, Literal, overload
 
 from voicebus.agents.apart import call_apart, check_apart
 from voicebus.agents.context import RunContextWrapper, TContext
-from voicebus.agents.functions import call_function
+from voicebus.agents.functions import call_function, takes
 from voicebus.engine.config import GuardrailMode
 from voicebus.errors import UserError
 from voicebus.runtime.processes import ProcessPool
@@ -54,6 +54,8 @@ class _Guardrail(Generic[TContext]):
             raise UserError(
                 f"guardrail_function of an {self._KIND} must be a function, not {self.guardrail_function!r}"
             )
+        if not takes(self.guardrail_function, 3):
+            raise self._wrong("guardrail_function", "must take the context, the agent and the text", self.get_name())
         if self.name is not None and (not isinstance(self.name, str) or not self.name):
             raise UserError(f"{self._KIND} name must be a non-empty string, not {self.name!r}")
         try:

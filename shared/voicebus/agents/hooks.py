@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, Generic
 
 from voicebus.agents.context import RunContextWrapper, TContext
+from voicebus.agents.functions import presentable
 from voicebus.telemetry.logging import get_logger
 
 log: Final = get_logger(__name__)
@@ -180,5 +181,6 @@ class HookRunner:
             self._failed(name, error)
 
     def _failed(self, name: str, error: Exception) -> None:
+        error = presentable(error)
         log.warning("hook failed", hook=name, error=repr(error))
         self._trouble("hook_failed", f"The hook {name} failed: {type(error).__name__}: {error}")

@@ -17,6 +17,9 @@ TOOL_CANCEL: Final = "tool.cancel"
 TOOL_HANDOVER: Final = "tool.handover"
 
 
+# What realtime models take as the name of a function.
+TOOL_NAME: Final = r"[A-Za-z0-9_-]{1,64}"
+
 # What of a session's context goes with every call, as JSON.
 MAX_CONTEXT_BYTES: Final = 16 * 1024
 

@@ -142,5 +142,18 @@ def parse_event(frame: bytes) -> dict[str, Any]:
 
 
 def dump_event(event: Mapping[str, Any]) -> bytes:
-    """One event as JSON text."""
-    return _encode(event)
+    """One event as JSON text; half a surrogate pair, as in a file name that is no UTF-8, becomes a "?"."""
+    try:
+        return _encode(event)
+    except UnicodeEncodeError:
+        return _encode(_sendable(event))
+
+
+def _sendable(value: object) -> object:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, Mapping):
+        return {_sendable(key): _sendable(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_sendable(entry) for entry in value]
+    return value

@@ -287,6 +287,34 @@ async def test_what_would_end_a_process_only_fails_the_tool(error: BaseException
         assert (await run(tool)).outcome is Outcome.ERROR
 
 
+async def test_an_error_without_a_text_fails_the_tool_by_its_type() -> None:
+    class MuteError(Exception):
+        def __str__(self) -> str:
+            raise ValueError("no text")
+
+    @function_tool
+    def sync() -> str:
+        raise MuteError
+
+    @function_tool
+    async def running() -> str:
+        raise MuteError
+
+    for tool in (sync, running):
+        assert (await run(tool)).output.endswith("Error: MuteError, which does not say of what")
+
+
+async def test_an_error_says_no_more_than_a_result_may() -> None:
+    @function_tool
+    def boom() -> str:
+        raise ValueError("x" * 1_000_000)
+
+    told = await run(boom)
+    assert (len(told.output), kind(told)) == (262_144, "raised")
+    assert told.error is not None
+    assert len(told.error.message) == 2_000
+
+
 async def test_a_tool_past_its_limit_is_told_as_a_timeout_and_cancelled() -> None:
     ended = asyncio.Event()
 

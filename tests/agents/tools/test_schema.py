@@ -209,6 +209,14 @@ def test_a_parameter_may_be_known_to_the_model_by_another_name() -> None:
     assert properties(look_up) == {"town": {"description": "Where.", "title": "Town", "type": "string"}}
 
 
+def test_a_default_may_come_from_the_annotation() -> None:
+    def look_up(city: Annotated[str, Field(default="Rome", description="Where.")]) -> None: ...
+
+    tool = function_tool(strict_mode=False)(look_up)
+    assert tool.params_json_schema["properties"]["city"]["default"] == "Rome"
+    assert "required" not in tool.params_json_schema
+
+
 def test_a_default_that_is_no_json_is_not_told() -> None:
     def look_up(city: Any = every_type) -> None: ...
 
@@ -259,8 +267,8 @@ def test_an_open_dictionary_needs_loose_mode() -> None:
     def nested(labels: list[Open]) -> str:
         return ""
 
-    for function in (tag, nested):
-        with pytest.raises(UserError, match=f"tool '{function.__name__}'.*strict_mode=False"):
+    for function, where in ((tag, "labels"), (nested, "Open")):
+        with pytest.raises(UserError, match=f"tool '{function.__name__}': '{where}' is an open.*strict_mode=False"):
             function_tool(function)
     assert properties(tag, strict_mode=False)["labels"]["type"] == "object"
 
@@ -276,14 +284,30 @@ def test_variadic_named_arguments_need_loose_mode_and_come_as_one_object() -> No
     }  # fmt: skip
 
 
-def test_a_parameter_without_a_json_schema_is_refused_by_name_of_the_tool() -> None:
+async def test_what_stands_beside_the_object_of_variadic_named_arguments_is_refused() -> None:
+    @function_tool(strict_mode=False)
+    def tag(name: str, **labels: int) -> str:
+        return f"{name} {labels}"
+
+    assert tag.params_json_schema["additionalProperties"] is False
+    context: ToolContext[None] = ToolContext(context=None, tool_name="tag", tool_call_id="c", tool_arguments="")
+    assert await tag.on_invoke_tool(context, '{"name": "a", "labels": {"size": 1}}') == "a {'size': 1}"
+    assert "size" in await tag.on_invoke_tool(context, '{"name": "a", "size": 1}')
+
+
+def test_a_parameter_without_a_json_schema_is_refused_by_its_name() -> None:
     class Opaque: ...
 
-    def use(thing: Opaque) -> str:
+    def use(context: ToolContext[None], size: int, thing: Opaque) -> str:
         return ""
 
-    with pytest.raises(UserError, match="tool 'use': its parameters have no JSON schema"):
+    def call(size: int, back: Callable[[], int]) -> str:
+        return ""
+
+    with pytest.raises(UserError, match="tool 'use': parameter 'thing' has no JSON schema"):
         function_tool(use)
+    with pytest.raises(UserError, match="tool 'call': parameter 'back' has no JSON schema"):
+        function_tool(call)
 
 
 class Greeter:

@@ -74,9 +74,9 @@ def test_in_process_there_are_no_workers() -> None:
         toolset("a", [RemoteTools(queue="house")], {}, rules)
 
 
-@pytest.mark.parametrize("queue", ["", None, 5])
+@pytest.mark.parametrize("queue", ["", "a b", None, 5])
 def test_a_queue_has_a_name(queue: Any) -> None:
-    with pytest.raises(UserError, match="queue must be the name of a queue"):
+    with pytest.raises(UserError, match="queue must be a name of 1 to 64"):
         RemoteTools(queue=queue)
 
 

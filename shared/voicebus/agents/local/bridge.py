@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final, Protocol
 
 from voicebus.agents.context import RunContextWrapper
+from voicebus.agents.functions import presentable
 from voicebus.agents.local.carried import CarriedAudio, CarriedEvent, raw_event
 from voicebus.agents.local.face import EventFace
 from voicebus.agents.local.folding import Step, fold
@@ -210,6 +211,7 @@ class ModelBridge:
             self._sends.put(event)
 
     def _not_sent(self, event: RealtimeModelSendEvent, error: Exception) -> None:
+        error = presentable(error)
         log.warning("the model did not take an event", send=type(event).__name__, error=repr(error))
         what = type(event).__name__
         if isinstance(event, RealtimeModelSendToolOutput):

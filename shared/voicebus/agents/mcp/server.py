@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, NotRequired, Self, TypeAlias, TypedDict, TypeVar
+from urllib.parse import urlsplit
 
 from voicebus.agents.context import RunContextWrapper
 from voicebus.agents.mcp.connection import Connection, first_of
@@ -143,6 +144,9 @@ class MCPClientServer(ABC, Generic[Params]):
             unknown = set(tool_filter) - set(ToolFilterStatic.__annotations__)
             if unknown:
                 raise self._wrong("tool_filter", f"has unknown keys: {', '.join(sorted(map(str, unknown)))}")
+            for key, names in tool_filter.items():
+                if not isinstance(names, list | tuple | set | frozenset):
+                    raise self._wrong(f"tool_filter {key}", f"must be a list of names, not {names!r}")
         elif tool_filter is not None and not callable(tool_filter):
             raise self._wrong("tool_filter", f"must be an object or a function (context, tool), not {tool_filter!r}")
         check_require_approval(require_approval, self._name)
@@ -255,9 +259,6 @@ class MCPClientServer(ABC, Generic[Params]):
     def _transport(self) -> AbstractAsyncContextManager[Any]:
         """A new way to the server: read and write stream."""
 
-    def _check_params(self) -> None:
-        """Refuse what is wrong with `params` beyond their names."""
-
     # --- inside -------------------------------------------------------------------------------------
 
     async def _open(self) -> Connection:
@@ -351,6 +352,8 @@ class MCPClientServer(ABC, Generic[Params]):
             raise UserError(
                 f"{kind} params needs {self._REQUIRED}, a non-empty string, not {params.get(self._REQUIRED)!r}"
             )
+        if self._REQUIRED == "url" and urlsplit(params["url"]).scheme not in ("http", "https"):
+            raise UserError(f"{kind} params url must be an http: or https: address, not {params['url']!r}")
         return params  # type: ignore[return-value]
 
     def _wrong(self, what: str, why: str) -> UserError:

@@ -18,6 +18,7 @@ from voicebus.adapters.openai_realtime import (
     without_credentials,
 )
 from voicebus.adapters.sockets import PING_INTERVAL_S, Keepalive
+from voicebus.agents.functions import presentable
 from voicebus.agents.items import RealtimeToolCallItem
 from voicebus.agents.model_settings import DEFAULT_MODEL_SETTINGS
 from voicebus.agents.models.events import (
@@ -293,6 +294,7 @@ class OpenAIRealtimeWebSocketModel(RealtimeModel):
 
     def _listener_failed(self, error: Exception) -> None:
         if self._port is not None:
+            error = presentable(error)
             message = f"A listener of the model failed: {type(error).__name__}: {error}"
             self._port.feed(Trouble(LISTENER_FAILED, message, "client"))
 

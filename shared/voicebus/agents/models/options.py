@@ -1,5 +1,6 @@
 """The checks on a `RealtimeModelConfig`: what cannot be is refused by the name of its key, before any dialling."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -9,6 +10,9 @@ from voicebus.agents.models.playback import RealtimePlaybackTracker
 from voicebus.agents.naming import unknown_keys
 from voicebus.errors import UserError
 
+# What HTTP allows: a token, and text without line breaks (what stands behind one would be a header of its own).
+_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE: Final = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
 _KEYS: Final = frozenset(RealtimeModelConfig.__annotations__)
 
 
@@ -32,8 +36,11 @@ def check_options(options: RealtimeModelConfig) -> None:
         and all(isinstance(name, str) and isinstance(value, str) for name, value in headers.items())
     ):
         raise _wrong("headers", "must map names to values, both of them strings")
-    if not isinstance(given.get("call_id", ""), str):
-        raise _wrong("call_id", f"must be a string, not {given['call_id']!r}")
+    for name, value in (headers or {}).items():
+        if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
+            raise _wrong("headers", f"holds {name!r}, which has a name or a value that no header can have")
+    if not isinstance(given.get("call_id", "-"), str) or given.get("call_id") == "":
+        raise _wrong("call_id", f"must be a non-empty string, not {given['call_id']!r}")
     settings = given.get("initial_model_settings", {})
     if not isinstance(settings, Mapping):
         raise _wrong("initial_model_settings", f"must be a dict of settings, not {settings!r}")
@@ -56,9 +63,8 @@ def check_url(url: object, name: str, where: str = "model config") -> None:
     except ValueError as error:
         raise _wrong(name, f"is no address: {error}", where) from error
     if parts.scheme not in ("ws", "wss") or not named:
-        raise _wrong(
-            name, f"must be the address of a WebSocket, as wss://host/path, not one of {parts.scheme!r}", where
-        )
+        why = f"one of {parts.scheme!r}" if named else "one without a host"
+        raise _wrong(name, f"must be the address of a WebSocket, as wss://host/path, not {why}", where)
 
 
 def _wrong(key: str, sentence: str, where: str = "model config") -> UserError:

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from typing_extensions import Unpack
 
 from voicebus.agents.context import RunContextWrapper, ToolContext
-from voicebus.agents.functions import is_async_callable
+from voicebus.agents.functions import is_async_callable, takes
 from voicebus.agents.tools.circuit import DEFAULT_BREAKER, CircuitBreaker
 from voicebus.agents.tools.docstrings import DocstringStyle
 from voicebus.agents.tools.guardrails import ToolInputGuardrail, ToolOutputGuardrail
@@ -23,7 +23,7 @@ from voicebus.agents.tools.rate import Rate
 from voicebus.agents.tools.retry import RetryPolicy
 from voicebus.agents.tools.schema import FunctionSchema, callable_of, function_schema, strict_schema
 from voicebus.contracts.streams import QUEUE_NAME, RESERVED_QUEUES
-from voicebus.contracts.tools import is_version
+from voicebus.contracts.tools import TOOL_NAME, is_version
 from voicebus.errors import ModelBehaviorError, ToolTimeoutError, UserError
 
 FailureText = Callable[[RunContextWrapper[Any], Exception], str | Awaitable[str]]
@@ -186,14 +186,16 @@ class FunctionTool:
             if not holds:
                 raise UserError(f"tool {self.name!r}: {name} must be {needed}, not {getattr(self, name)!r}")
 
-        require("name", isinstance(self.name, str) and bool(self.name), "a non-empty string")
+        usable = isinstance(self.name, str) and re.fullmatch(TOOL_NAME, self.name) is not None
+        require("name", usable, "1 to 64 letters (a to z), digits, _ and -, as models take no other")
         require("description", isinstance(self.description, str), "a string")
-        require("params_json_schema", isinstance(self.params_json_schema, dict), "a JSON schema (a dict)")
+        schema = self.params_json_schema
+        is_object = isinstance(schema, dict) and schema.get("type", "object") == "object"
+        require("params_json_schema", is_object, "the JSON schema of an object (a dict)")
         require("on_invoke_tool", callable(self.on_invoke_tool), "a function (context, arguments)")
-        for name in ("background", "speak_progress"):
+        for name in ("background", "speak_progress", "cancel_on_interrupt", "idempotent", "strict_json_schema"):
             require(name, isinstance(getattr(self, name), bool), "True or False")
-        breaker = self.circuit_breaker
-        require("circuit_breaker", breaker is None or isinstance(breaker, CircuitBreaker), "a CircuitBreaker or None")
+        require("circuit_breaker", isinstance(self.circuit_breaker, CircuitBreaker | None), "a CircuitBreaker or None")
         room = self.concurrency
         whole = isinstance(room, int) and not isinstance(room, bool) and room >= 1
         require("concurrency", room is None or whole, "a whole number, 1 or more, or None")
@@ -202,10 +204,10 @@ class FunctionTool:
             self.rate_limit is None or Rate.parse(self.rate_limit) is not None,
             "such as '10/s', '100/m', '5/10s' or '1000/h', or None",
         )
-        require("cancel_on_interrupt", isinstance(self.cancel_on_interrupt, bool), "a bool")
-        for name in ("is_enabled", "needs_approval"):
+        for name, given in (("is_enabled", "(context, agent)"), ("needs_approval", "(context, arguments, call_id)")):
             value = getattr(self, name)
-            require(name, isinstance(value, bool) or callable(value), "a bool or a function")
+            holds = isinstance(value, bool) or (callable(value) and takes(value, given.count(",") + 1))
+            require(name, holds, f"a bool or a function {given}")
         for name, kind in (
             ("tool_input_guardrails", ToolInputGuardrail),
             ("tool_output_guardrails", ToolOutputGuardrail),
@@ -216,7 +218,8 @@ class FunctionTool:
         for name in ("timeout_error_function", "failure_error_function"):
             value = getattr(self, name)
             require(name, value is None or callable(value), "a function (context, error) or None")
-        require("timeout_behavior", self.timeout_behavior in get_args(TimeoutBehavior), _one_of(TimeoutBehavior))
+        for name, kinds in (("timeout_behavior", TimeoutBehavior), ("executor", ToolExecutor), ("respond", Respond)):
+            require(name, getattr(self, name) in get_args(kinds), _one_of(kinds))
         limit = self.approval_timeout
         holds = limit is None or (
             isinstance(limit, int | float) and not isinstance(limit, bool) and 0 < limit < math.inf
@@ -224,13 +227,11 @@ class FunctionTool:
         require("approval_timeout", holds, "a number of seconds above 0 or None")
         holds = isinstance(self.version, str) and is_version(self.version)
         require("version", holds, "a string of numbers such as '2' or '2.1'")
-        require("executor", self.executor in get_args(ToolExecutor), _one_of(ToolExecutor))
         if self.executor == "process":
             check_isolated(self.name, self.function)
         elif self.memory_limit is not None:
             raise UserError(f"tool {self.name!r}: memory_limit needs executor='process'; a thread's cannot be limited")
         read_memory(self.name, self.memory_limit)
-        require("respond", self.respond in get_args(Respond), _one_of(Respond))
         require("retry", self.retry is None or isinstance(self.retry, RetryPolicy), "a RetryPolicy or None")
         if self.retry is not None and not self.idempotent:
             raise UserError(

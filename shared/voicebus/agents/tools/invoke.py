@@ -31,6 +31,9 @@ MAX_OUTPUT_CHARS: Final = 262_144
 # More of a model is no call any more. Checked before it is read, as reading costs many times its size.
 MAX_ARGUMENTS_CHARS: Final = 262_144
 
+# Of what an error says, in events and logs.
+MAX_FAILURE_CHARS: Final = 2_000
+
 # For the author's functions that put an error into words.
 FORMATTER_TIMEOUT_S: Final = 5.0
 
@@ -187,17 +190,17 @@ class _Run:
 
     async def _raised(self, error: Exception) -> ToolOutcome:
         log.warning("tool raised", tool=self._tool.name, error=repr(error))
-        why = str(error) or type(error).__name__
+        why = str(error)[:MAX_FAILURE_CHARS] or type(error).__name__
         if self._tool.failure_error_function is not None:
             fallback = f"An error occurred while running the tool {self._tool.name}."
             text = await self._worded(self._tool.failure_error_function, error, fallback=fallback)
             kind = "invalid_arguments" if isinstance(error, ModelBehaviorError) else "raised"
             kind = error.kind if isinstance(error, ToolProcessError) else kind
             return ToolOutcome(Outcome.ERROR, text, ToolFailure(kind=kind, message=why))
-        detail = f"{type(error).__name__}: {error}"
+        detail = f"{type(error).__name__}: {error}"[:MAX_FAILURE_CHARS]
         if isinstance(error, ModelBehaviorError):
             # Its own mistake, which only the model can put right.
-            text = default_tool_error_function(self._context, error)
+            text = default_tool_error_function(self._context, error)[: self._max_chars]
             return ToolOutcome(Outcome.ERROR, text, ToolFailure(kind="raised_unhandled", message=detail))
         return self._failed("the tool failed", "raised_unhandled", detail)
 
@@ -225,7 +228,7 @@ class _Run:
         if author is None:
             return fallback
         if author is default_tool_error_function:  # ours, and quick: no thread for it
-            return default_tool_error_function(self._context, error)
+            return default_tool_error_function(self._context, error)[: self._max_chars]
         try:
             text = await call_within(
                 FORMATTER_TIMEOUT_S, author, (self._context, error),
@@ -234,4 +237,4 @@ class _Run:
         except Exception as second:  # noqa: BLE001 - an author's function may raise anything
             log.warning("error function failed", tool=self._tool.name, error=repr(second))
             return fallback
-        return text if isinstance(text, str) else fallback
+        return text[: self._max_chars] if isinstance(text, str) else fallback

@@ -1,7 +1,9 @@
 """Tools that live in another team's service."""
 
+import re
 from dataclasses import dataclass
 
+from voicebus.contracts.streams import QUEUE_NAME
 from voicebus.errors import UserError
 
 
@@ -35,5 +37,7 @@ class RemoteTools:
     queue: str
 
     def __post_init__(self) -> None:
-        if not isinstance(self.queue, str) or not self.queue:
-            raise UserError(f"RemoteTools: queue must be the name of a queue, not {self.queue!r}")
+        if not isinstance(self.queue, str) or not re.fullmatch(QUEUE_NAME, self.queue):
+            raise UserError(
+                f"RemoteTools: queue must be a name of 1 to 64 letters, digits and _ . -, not {self.queue!r}"
+            )

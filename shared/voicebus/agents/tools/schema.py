@@ -66,6 +66,9 @@ def function_schema(
 ) -> FunctionSchema:
     """Describe `function`. With `strict` arguments that it does not have are refused, otherwise they are dropped.
 
+    `**kwargs` are one object of the arguments. A function that has them refuses arguments beside that object in any
+    case, as it could take them and would go without.
+
     Raises:
         UserError: what it is has no signature to go by, the context is not the first parameter, a parameter's type
             has no JSON schema, or one that strict mode cannot express.
@@ -79,7 +82,7 @@ def function_schema(
 
     fields: dict[str, Any] = {}
     descriptions: dict[str, str | None] = {}
-    takes_context, context_type = False, None
+    takes_context, context_type, closed = False, None, strict
     for position, parameter in enumerate(signature.parameters.values()):
         hint = hints.get(parameter.name, Any)
         if _is_context(hint):
@@ -92,9 +95,10 @@ def function_schema(
                 f"tool {own_name!r}: **{parameter.name} takes any name, which strict mode cannot describe; "
                 "name the parameters, or use strict_mode=False"
             )
+        closed = closed or parameter.kind is parameter.VAR_KEYWORD
         fields[_field_name(position)] = _field(parameter, hint)
         descriptions[_field_name(position)] = documented.get(parameter.name) or _annotated_text(hint)
-    config = ConfigDict(extra="forbid" if strict else "ignore")
+    config = ConfigDict(extra="forbid" if closed else "ignore")
     try:
         arguments = create_model(f"{own_name}_args", __config__=config, **fields)
         with warnings.catch_warnings():
@@ -103,7 +107,9 @@ def function_schema(
             schema = arguments.model_json_schema()
     except Exception as error:  # pydantic has a dozen ways to say that a type has no schema
         why = str(error).partition(". ")[0].partition("\n")[0]  # what follows is advice to users of pydantic
-        raise UserError(f"tool {own_name!r}: its parameters have no JSON schema: {why}") from error
+        named = zip(list(signature.parameters)[takes_context:], fields.values(), strict=True)
+        wrong = next((f"parameter {name!r} has" for name, field in named if not _has_schema(field)), "they have")
+        raise UserError(f"tool {own_name!r}: {wrong} no JSON schema: {why}") from error
     for field, described in descriptions.items():
         known_as = arguments.model_fields[field].validation_alias
         if described and isinstance(known_as, str):
@@ -158,31 +164,35 @@ def strict_schema(schema: Mapping[str, Any], *, tool: str) -> dict[str, Any]:
     """
     definitions: Mapping[str, Any] = schema.get("$defs", {})
 
-    def walk(node: Any, *, endless: AbstractSet[str]) -> Any:
+    def walk(node: Any, *, endless: AbstractSet[str], where: str = "") -> Any:
         if not isinstance(node, Mapping):
             return node
         node = {key: value for key, value in node.items() if not (key == "default" and value is None)}
         named = _named(node.get("$ref"))
         if named in definitions and named not in endless and len(node) > 1:
             del node["$ref"]
-            return walk({**definitions[named], **node}, endless=endless)
+            return walk({**definitions[named], **node}, endless=endless, where=where)
         if "oneOf" in node:
             node["anyOf"] = [*node.get("anyOf", ()), *node.pop("oneOf")]
         if len(node.get("allOf", ())) == 1:
             (only,) = node.pop("allOf")
-            return walk({**only, **node}, endless=endless)
+            return walk({**only, **node}, endless=endless, where=where)
         for key in ("properties", "$defs", "definitions"):
             if isinstance(node.get(key), Mapping):
-                node[key] = {name: walk(entry, endless=endless) for name, entry in node[key].items()}
+                node[key] = {
+                    name: walk(entry, endless=endless, where=f"{where}.{name}" if where else name)
+                    for name, entry in node[key].items()
+                }
         for key in ("anyOf", "allOf", "prefixItems"):
             if isinstance(node.get(key), list):
-                node[key] = [walk(entry, endless=endless) for entry in node[key]]
+                node[key] = [walk(entry, endless=endless, where=where) for entry in node[key]]
         if "items" in node:
-            node["items"] = walk(node["items"], endless=endless)
+            node["items"] = walk(node["items"], endless=endless, where=where)
         if node.get("type") == "object" or "properties" in node:
             if node.get("additionalProperties") not in (None, False):
+                open_one = repr(where) if where else "its schema"
                 raise UserError(
-                    f"tool {tool!r}: a parameter is an open dictionary, which strict mode cannot describe; name its "
+                    f"tool {tool!r}: {open_one} is an open dictionary, which strict mode cannot describe; name its "
                     "fields with a model, or use strict_mode=False (strict_json_schema=False of a FunctionTool)"
                 )
             node["additionalProperties"] = False
@@ -268,14 +278,23 @@ def _is_context(hint: Any) -> bool:
     return inspect.isclass(plain) and issubclass(plain, RunContextWrapper)
 
 
-def _field(parameter: inspect.Parameter, hint: Any) -> tuple[Any, Any]:
+def _field(parameter: inspect.Parameter, hint: Any) -> Any:
     """The parameter as a field of the model that `create_model` makes."""
     name = Field(alias=parameter.name)
     if parameter.kind is parameter.VAR_POSITIONAL:
         return Annotated[list[hint], name], Field(default_factory=list)
     if parameter.kind is parameter.VAR_KEYWORD:
         return Annotated[dict[str, hint], name], Field(default_factory=dict)
-    return Annotated[hint, name], ... if parameter.default is parameter.empty else parameter.default
+    known = Annotated[hint, name]
+    # Without a default of the signature the annotation may bring one: `Annotated[int, Field(default=4)]`.
+    return known if parameter.default is parameter.empty else (known, parameter.default)
+
+
+def _has_schema(field: Any) -> bool:
+    try:
+        return bool(create_model("one", argument=field).model_json_schema())
+    except Exception:  # noqa: BLE001 - pydantic has a dozen ways to say that a type has no schema
+        return False
 
 
 def _annotated_text(hint: Any) -> str | None:

@@ -10,7 +10,7 @@ from voicebus.agents.tools.hold import Hold
 from voicebus.agents.tools.hosted import HostedMCPTool
 from voicebus.agents.tools.kinds import Tool, ToolEntry, tool_queue
 from voicebus.agents.tools.remote import RemoteTool, RemoteTools
-from voicebus.contracts.tools import ToolRegistration
+from voicebus.contracts.tools import TOOL_NAME, ToolRegistration
 from voicebus.engine.config import Approval, ToolSpec
 from voicebus.errors import UserError
 from voicebus.telemetry.logging import get_logger
@@ -22,9 +22,6 @@ Offered = Mapping[str, ToolRegistration]
 
 MAX_TOOLS: Final = 128
 """Function tools of one agent, those of `RemoteTools` among them; more are left out, and logged."""
-
-# What models take; one name that is none would have the agent's whole tools refused.
-_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +104,7 @@ def _is_usable(found: ToolRegistration | None) -> bool:
     """Whether a model would take it: another team's mistake must not cost the agent its other tools."""
     if found is None:
         return False
-    if _NAME.fullmatch(found.name) and found.parameters.get("type", "object") == "object":
+    if re.fullmatch(TOOL_NAME, found.name) and found.parameters.get("type", "object") == "object":
         return True
     log.warning("a registered tool is left out: its name or its schema is none that models take", tool=found.name)
     return False
