@@ -58,12 +58,16 @@ class Waiting:
 
 
 class Waitlist:
-    """Lets `slots` checks be judged at once; more wait in the order in which they came."""
+    """Lets `slots` checks be judged at once; more wait in the order in which they came.
+
+    What was read together is looked at together: a check starts at the end of the loop's turn at the earliest.
+    """
 
     def __init__(self, slots: int) -> None:
         self._free = slots
         self._waiting: OrderedDict[Waiting, None] = OrderedDict()
         self._in_hand: dict[tuple[str, str], Waiting] = {}
+        self._starting = False
 
     def turn(self, delivery: Delivery) -> Turn | None:
         """The turn of a check that was delivered; None for what is none, which its handler refuses."""
@@ -77,13 +81,11 @@ class Waitlist:
         answer = (entry.session, check.response_id, check.item_id)
         mine = Waiting(self, check, (delivery.stream, delivery.entry_id), answer)
         self._in_hand[mine.place] = mine
-        if self._free > 0:
-            self._start(mine)
-            return mine
         for older in [one for one in self._waiting if one.answer == mine.answer and mine.covers(one)]:
             del self._waiting[older]
             mine.supersede(older)
         self._waiting[mine] = None
+        self._start_soon()
         return mine
 
     def of(self, delivery: Delivery) -> Waiting | None:
@@ -99,9 +101,16 @@ class Waitlist:
             del self._waiting[done]
             return
         self._free += 1
-        if self._waiting:
-            self._start(self._waiting.popitem(last=False)[0])
+        self._start_soon()
 
-    def _start(self, one: Waiting) -> None:
-        self._free -= 1
-        one.may_start.set()
+    def _start_soon(self) -> None:
+        if self._free > 0 and self._waiting and not self._starting:
+            self._starting = True
+            asyncio.get_running_loop().call_soon(self._start)
+
+    def _start(self) -> None:
+        self._starting = False
+        while self._free > 0 and self._waiting:
+            one, _ = self._waiting.popitem(last=False)
+            self._free -= 1
+            one.may_start.set()
