@@ -23,6 +23,7 @@ SOURCES: Final = {
         "--extra=archiver",
         "--extra=recording",
         "--extra=mcp",
+        "--extra=guardrails",
     ],
     "requirements/build.txt": [BUILD],
 }

@@ -195,6 +195,14 @@ if TYPE_CHECKING:
     )
     from voicebus.agents.models.openai import OpenAIRealtimeWebSocketModel, TransportConfig, get_api_key
     from voicebus.agents.models.sip import OpenAIRealtimeSIPModel, RealtimeSessionCreateRequest
+    from voicebus.agents.rules import (
+        forbidden_patterns,
+        forbidden_words,
+        leaked_secrets,
+        only_languages,
+        personal_data,
+        prompt_leak,
+    )
     from voicebus.agents.session import RealtimeSession
     from voicebus.agents.text_agent import Agent
     from voicebus.agents.text_run import ModelSettings, RunResult
@@ -393,10 +401,16 @@ __all__ = [
     "connect",
     "create_static_tool_filter",
     "default_tool_error_function",
+    "forbidden_patterns",
+    "forbidden_words",
     "function_tool",
     "get_api_key",
     "input_guardrail",
+    "leaked_secrets",
+    "only_languages",
     "output_guardrail",
+    "personal_data",
+    "prompt_leak",
     "realtime_handoff",
     "tool_input_guardrail",
     "tool_output_guardrail",
@@ -421,6 +435,10 @@ _ON_DEMAND: Final = {
     "get_api_key": "voicebus.agents.models.openai",
     "OpenAIRealtimeSIPModel": "voicebus.agents.models.sip",
     "RealtimeSessionCreateRequest": "voicebus.agents.models.sip",
+    **dict.fromkeys(
+        ("forbidden_patterns", "forbidden_words", "leaked_secrets", "only_languages", "personal_data", "prompt_leak"),
+        "voicebus.agents.rules",
+    ),
     "RealtimeSession": "voicebus.agents.session",
     "ToolWorker": "voicebus.agents.tools.worker",
     "GatewaySession": "voicebus.client.session",

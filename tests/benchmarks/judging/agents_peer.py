@@ -4,30 +4,27 @@ Says `ready` when all are connected, and goes on until its input ends.
 """
 
 import asyncio
+import importlib
 import sys
 from typing import Any
 
-from agents import GuardrailFunctionOutput, output_guardrail  # type: ignore[import-not-found]
-from agents.realtime import (  # type: ignore[import-not-found]
-    OpenAIRealtimeWebSocketModel,
-    RealtimeAgent,
-    RealtimeRunner,
-)
+sdk: Any = importlib.import_module("agents")
+realtime: Any = importlib.import_module("agents.realtime")
 
 
-@output_guardrail  # type: ignore[untyped-decorator]
+@sdk.output_guardrail  # type: ignore[untyped-decorator]
 async def manners(context: Any, agent: Any, text: str) -> Any:
-    return GuardrailFunctionOutput(output_info=None, tripwire_triggered="vault" in text)
+    return sdk.GuardrailFunctionOutput(output_info=None, tripwire_triggered="vault" in text)
 
 
 async def main(url: str, sessions: int, debounce: int) -> None:
-    agent = RealtimeAgent(name="bench", instructions=f"debounce {debounce}", output_guardrails=[manners])
+    agent = realtime.RealtimeAgent(name="bench", instructions=f"debounce {debounce}", output_guardrails=[manners])
     connected = [asyncio.Event() for _ in range(sessions)]
 
     async def hold(ready: asyncio.Event) -> None:
-        runner = RealtimeRunner(
+        runner = realtime.RealtimeRunner(
             agent,
-            model=OpenAIRealtimeWebSocketModel(),
+            model=realtime.OpenAIRealtimeWebSocketModel(),
             config={"guardrails_settings": {"debounce_text_length": debounce}},
         )
         async with await runner.run(model_config={"url": url, "api_key": "test-key"}) as session:

@@ -20,7 +20,22 @@ from voicebus.adapters.sockets.uvicorn_upgrade import Accept, upgrade_hook
 from voicebus_services.http import serving
 
 FORBIDDEN: Final = "vault"
-WORDS: Final = ("the", "money", "that", "you", "keep", "with", "us", "is", "safe", "and", "always", "in", "good", "hands")
+WORDS: Final = (
+    "the",
+    "money",
+    "that",
+    "you",
+    "keep",
+    "with",
+    "us",
+    "is",
+    "safe",
+    "and",
+    "always",
+    "in",
+    "good",
+    "hands",
+)
 CHARS_PER_S: Final = 15
 FRAME_S: Final = 0.05
 # How long a reaction is waited for after an answer (s).

@@ -1,0 +1,220 @@
+"""Guardrail functions that are ready to use, each a few lines on top of a library (`pip install voicebus[guardrails]`).
+
+They judge what agents say as well as what users say: `OutputGuardrail(forbidden_words("vault"), mode="hold")`,
+`InputGuardrail(personal_data())`. None of them loads anything from a network. What they find goes into `output_info` by
+its kind and place; personal data and secrets themselves do not, as events and records must not have them either.
+"""
+
+import functools
+import importlib
+import ipaddress
+import unicodedata
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import Any, Final, Literal
+
+from voicebus.agents.context import RunContextWrapper
+from voicebus.agents.guardrails import GuardrailFunctionOutput
+from voicebus.errors import UserError
+
+Rule = Callable[[RunContextWrapper[Any], Any, str], GuardrailFunctionOutput]
+AsyncRule = Callable[[RunContextWrapper[Any], Any, str], Awaitable[GuardrailFunctionOutput]]
+
+PersonalData = Literal["email", "phone", "card", "iban", "ssn", "ip"]
+
+_PERSONAL: Final[dict[str, str]] = {
+    "email": r"[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,}",
+    "card": r"\b\d(?:[ -]?\d){12,18}\b",
+    "iban": r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]){11,30}\b",
+    "ssn": r"\b\d{3}-\d{2}-\d{4}\b",
+    "ip": r"\b\d{1,3}(?:\.\d{1,3}){3}\b",
+}
+# Signs that show nothing and would only keep a word from being found.
+_INVISIBLE: Final = dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\u2060\ufeff"))
+# Of a language's guess in less text than that nothing is to be held (characters).
+_LEAST_TEXT: Final = 20
+# A line of instructions that is shorter is said by anybody (characters).
+_LEAST_LINE: Final = 20
+# Of secrets these are guesses for source code: anything random, any assignment, any address.
+_FOR_CODE: Final = frozenset(
+    {"Base64 High Entropy String", "Hex High Entropy String", "Secret Keyword", "Public IP (ipv4)"}
+)
+
+
+def forbidden_words(*words: str) -> AsyncRule:
+    """Trips over any of `words`, or of phrases, as whole words, in capitals or not.
+
+    At the end of what was said so far the beginning of a longer word counts as whole, as more may never come.
+
+    Raises:
+        UserError: no words, or one that is empty.
+    """
+    if not words or not all(isinstance(word, str) and word.strip() for word in words):
+        raise UserError(f"forbidden_words needs words, each a non-empty string, not {words!r}")
+    re2 = _library("re2")
+    phrases = (r"\s+".join(map(re2.escape, _plain(word).split())) for word in words)
+    found = _compiled(rf"(?i)(?:^|[^\pL\pN_])({'|'.join(phrases)})(?:$|[^\pL\pN_])")
+
+    async def forbidden_words(context: RunContextWrapper[Any], agent: Any, text: str) -> GuardrailFunctionOutput:
+        match = found.search(_plain(text))
+        return GuardrailFunctionOutput(None if match is None else {"word": match.group(1)}, match is not None)
+
+    return forbidden_words
+
+
+def forbidden_patterns(*patterns: str) -> AsyncRule:
+    """Trips over a match of any of `patterns`: regular expressions of RE2, whose time grows with the text alone.
+
+    RE2 has no look-around and no back-references; `(?i)` ignores case.
+
+    Raises:
+        UserError: no patterns, or one that RE2 does not take.
+    """
+    if not patterns:
+        raise UserError("forbidden_patterns needs at least one pattern")
+    compiled = [(pattern, _compiled(pattern)) for pattern in patterns]
+
+    async def forbidden_patterns(context: RunContextWrapper[Any], agent: Any, text: str) -> GuardrailFunctionOutput:
+        plain = _plain(text)
+        found = next((pattern for pattern, one in compiled if one.search(plain)), None)
+        return GuardrailFunctionOutput(None if found is None else {"pattern": found}, found is not None)
+
+    return forbidden_patterns
+
+
+def personal_data(
+    kinds: Iterable[PersonalData] = ("email", "phone", "card", "iban", "ssn", "ip"), *, region: str | None = None
+) -> Rule:
+    """Trips over personal data of these `kinds`: card numbers and IBANs by their check digits, phone numbers as they
+    are dialled (`region`, such as "US", has national ones found, too; without it only those with `+`).
+
+    Raises:
+        UserError: a kind that does not exist.
+    """
+    wanted = tuple(kinds)
+    if not wanted or (unknown := [kind for kind in wanted if kind not in (*_PERSONAL, "phone")]):
+        raise UserError(f"personal_data knows {', '.join((*_PERSONAL, 'phone'))}, not {unknown if wanted else wanted}")
+    patterns = {kind: _compiled(_PERSONAL[kind]) for kind in wanted if kind != "phone"}
+    phones = _library("phonenumbers") if "phone" in wanted else None
+
+    def personal_data(context: RunContextWrapper[Any], agent: Any, text: str) -> GuardrailFunctionOutput:
+        found = [
+            {"kind": kind, "at": match.start()}
+            for kind, pattern in patterns.items()
+            for match in pattern.finditer(text)
+            if _is_valid(kind, match.group())
+        ]
+        if phones is not None:
+            found += [{"kind": "phone", "at": match.start} for match in phones.PhoneNumberMatcher(text, region)]
+        return GuardrailFunctionOutput(found or None, bool(found))
+
+    return personal_data
+
+
+def leaked_secrets() -> Rule:
+    """Trips over keys and tokens of known services, JSON web tokens and private keys (detect-secrets)."""
+    known = _library("detect_secrets.core.plugins.util").get_mapping_from_secret_type_to_class()
+    detectors = [(kind, one()) for kind, one in sorted(known.items()) if kind not in _FOR_CODE]
+
+    def leaked_secrets(context: RunContextWrapper[Any], agent: Any, text: str) -> GuardrailFunctionOutput:
+        found = [kind for kind, one in detectors if any(True for _ in one.analyze_string(text))]
+        return GuardrailFunctionOutput(found or None, bool(found))
+
+    return leaked_secrets
+
+
+def only_languages(*languages: str, confidence: float = 0.9) -> Rule:
+    """Trips over text in any other language than `languages` (ISO 639-1, such as "en"), where that is as sure as
+    `confidence` (0 to 1). Text of less than 20 characters says too little.
+
+    Raises:
+        UserError: no language, or one that is not known.
+    """
+    known = set(_identifier().labels)
+    if not languages or (unknown := [one for one in languages if one not in known]):
+        raise UserError(f"only_languages needs languages such as 'en' and 'de', not {unknown if languages else ()}")
+
+    def only_languages(context: RunContextWrapper[Any], agent: Any, text: str) -> GuardrailFunctionOutput:
+        if len(text.strip()) < _LEAST_TEXT:
+            return GuardrailFunctionOutput(None, tripwire_triggered=False)
+        language, sure = _identifier().classify(text)
+        info = {"language": str(language), "confidence": round(float(sure), 3)}
+        return GuardrailFunctionOutput(info, tripwire_triggered=language not in languages and sure >= confidence)
+
+    return only_languages
+
+
+def prompt_leak(*protected: str, likeness: float = 85.0) -> Rule:
+    """Trips where a line of the agent's instructions is said, word for word or nearly (`likeness` in percent).
+
+    `protected` are texts to keep instead; they are needed for agents whose instructions are a function. Lines and
+    sentences of less than 20 characters are said by anybody, and do not count.
+    """
+    fuzz = _library("rapidfuzz.fuzz")
+
+    def prompt_leak(context: RunContextWrapper[Any], agent: Any, text: str) -> GuardrailFunctionOutput:
+        instructions = getattr(agent, "instructions", None)
+        texts = protected or ((instructions,) if isinstance(instructions, str) else ())
+        said = _plain(text).casefold()
+        for line in _lines(texts):
+            if len(said) >= len(line) * likeness / 100:
+                like = fuzz.partial_ratio(line, said, score_cutoff=likeness)
+                if like:
+                    return GuardrailFunctionOutput({"likeness": round(like)}, tripwire_triggered=True)
+        return GuardrailFunctionOutput(None, tripwire_triggered=False)
+
+    return prompt_leak
+
+
+def _lines(texts: tuple[str, ...]) -> Iterator[str]:
+    for text in texts:
+        for sentence in _plain(text).casefold().replace(". ", "\n").splitlines():
+            line = sentence.strip()
+            if len(line) >= _LEAST_LINE:
+                yield line
+
+
+def _plain(text: str) -> str:
+    """`text` in its usual signs, so that a word is found however it is written."""
+    return unicodedata.normalize("NFKC", text).translate(_INVISIBLE)
+
+
+def _is_valid(kind: str, found: str) -> bool:
+    if kind == "card":
+        digits = [int(sign) for sign in reversed(found) if sign.isdigit()]
+        return (sum(digits[::2]) + sum(sum(divmod(2 * digit, 10)) for digit in digits[1::2])) % 10 == 0
+    if kind == "iban":
+        number = found.replace(" ", "")
+        return int("".join(str(int(sign, 36)) for sign in number[4:] + number[:4])) % 97 == 1
+    if kind == "ip":
+        try:
+            ipaddress.ip_address(found)
+        except ValueError:
+            return False
+    return True
+
+
+def _compiled(pattern: str) -> Any:
+    """Raises `UserError` for what RE2 does not take."""
+    re2 = _library("re2")
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        return re2.compile(pattern, options)
+    except re2.error as error:
+        why = error.args[0] if error.args else error
+        why = why.decode(errors="replace") if isinstance(why, bytes) else why
+        raise UserError(f"forbidden_patterns: {pattern!r} is no regular expression of RE2: {why}") from error
+
+
+@functools.cache
+def _identifier() -> Any:
+    """The languages' model, which takes its time to load."""
+    langid = _library("py3langid.langid")
+    return langid.LanguageIdentifier.from_modelpath(langid.MODEL_DIR / langid.MODEL_FILE, norm_probs=True)
+
+
+def _library(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise UserError(f"this guardrail needs {name.split('.')[0]}: pip install 'voicebus[guardrails]'") from error
