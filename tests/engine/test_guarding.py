@@ -341,6 +341,21 @@ def test_a_replacement_that_is_forbidden_itself_gets_no_other_one() -> None:
     assert len(talk.sent("response.create")) == 2
 
 
+def test_an_answer_that_is_forbidden_again_and_again_is_not_asked_for_without_end() -> None:
+    talk = guarded(GuardrailSpec("rude", debounce=1))
+    for number in range(1, 5):
+        if number > 1:
+            talk.begins(f"resp_{number}")
+        talk.item_begins(f"item_{number}", f"resp_{number}")
+        talk.says("Damn", f"item_{number}", f"resp_{number}")
+        talk.verdict(check(talk), GuardrailResult(name="rude", tripped=True))
+        talk.ends(f"resp_{number}", status="cancelled")
+    assert len(talk.sent("response.cancel")) == 4
+    assert len(talk.sent("response.create")) == 4  # the user's, and three more
+    talk.asks("Again?")
+    assert len(talk.sent("response.create")) == 5
+
+
 def test_a_verdict_on_nothing_is_ignored() -> None:
     assert [type(output) for output in Talk().live().verdict("check_9", trip())] == [Ignored]
 

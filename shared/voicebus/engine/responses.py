@@ -25,8 +25,8 @@ class Create:
     named none: which of the server's stand beside them is known only when the create is sent, since a handoff may come
     before. `event_id` is under what it is sent: its `id`, which is its mark, or what the program gave it. `raw` ones
     are the program's own, sent as they stand. `nudge`: the model should have begun by itself, and was overdue.
-    `interlude`: it only says something while the calls of `follows` run. `replaces`: it only says what stands for what
-    a guardrail has stopped."""
+    `interlude`: it only says something while the calls of `follows` run. `replaces`: how many answers in a row
+    guardrails have stopped before this one, which stands for them."""
 
     id: str
     event_id: str
@@ -43,7 +43,7 @@ class Create:
     withdrawn: bool = False
     nudge: bool = False
     interlude: bool = False
-    replaces: bool = False
+    replaces: int = 0
 
     @property
     def out_of_band(self) -> bool:

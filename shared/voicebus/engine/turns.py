@@ -121,10 +121,12 @@ class Turns:
         commit: str | None = None,
         optional: bool = False,
         instead: str | None = None,
+        replaces: int = 0,
     ) -> None:
         """An automatic create: sent when the conversation is idle, one for all that wait together.
 
-        `instead` are the instructions of a response that only says what stands for a forbidden one.
+        `instead` are the instructions of a response that only says what stands for a forbidden one, `replaces` how many
+        forbidden ones in a row it stands for.
         """
         if not self.sequences:
             self._out.send({"type": "response.create"})
@@ -144,7 +146,7 @@ class Turns:
             mark = self._out.mint()
             create = Create(
                 mark, mark, optional=optional, response=response, follows=follows, commit=commit, own_tools=own,
-                replaces=instead is not None,
+                replaces=replaces,
             )  # fmt: skip
             self._waiting.append(create)
         self.pump()

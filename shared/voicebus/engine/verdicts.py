@@ -14,6 +14,9 @@ from voicebus.engine.responses import Response
 
 FEEDBACK: Final = "guardrail triggered: "
 
+# Answers in a row that a guardrail may stop and have the model give anew.
+_FEEDBACKS: Final = 3
+
 
 def replacement(guardrails: Sequence[GuardrailSpec]) -> str | None:
     """What is said instead of what these have stopped: the line of the first that has one."""
@@ -64,10 +67,13 @@ class Verdicts:
 
     def _stop(self, trip: Trip) -> None:
         create = trip.response.create
-        is_last_word = create is not None and create.replaces  # what forbids its own replacement gets no other one
+        before = 0 if create is None else create.replaces
+        # What is forbidden again and again, as by a rule that nobody can judge by, must not be asked for without end.
+        is_last_word = before >= (_FEEDBACKS if replacement(trip.guardrails) is None else 1)
         if self._p.interruptions.by_guardrail(trip) and trip.guardrails and not is_last_word:
             resting = self._p.face.resting if self._p.face is not None else None
-            self._answer(trip.guardrails, follows=trip.response if resting is trip.response else None, optional=True)
+            follows = trip.response if resting is trip.response else None
+            self._answer(trip.guardrails, follows=follows, optional=True, replaces=before + 1)
 
     def settle(self) -> None:
         """Carry out what input guardrails have found by now."""
@@ -98,16 +104,21 @@ class Verdicts:
         self._answer(trip.guardrails)
 
     def _answer(
-        self, guardrails: Sequence[GuardrailSpec], *, follows: Response | None = None, optional: bool = False
+        self,
+        guardrails: Sequence[GuardrailSpec],
+        *,
+        follows: Response | None = None,
+        optional: bool = False,
+        replaces: int = 1,
     ) -> None:
         """Have the model say what stands for what was stopped; else it is told why, and answers anew."""
         p, line = self._p, replacement(guardrails)
         if line is None or not p.turns.sequences:
             self._tell(feedback(guardrails) if line is None else SAY_EXACTLY + line)
-            p.turns.request(follows=follows, optional=optional)
+            p.turns.request(follows=follows, optional=optional, replaces=replaces)
             return
         instructions = having_said(wire.text(p.settings.effective, "instructions"), SAY_EXACTLY, line)
-        p.turns.request(follows=follows, optional=optional, instead=instructions)
+        p.turns.request(follows=follows, optional=optional, instead=instructions, replaces=replaces)
 
     def _tell(self, text: str) -> None:
         item_id = self._p.out.mint()
