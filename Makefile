@@ -44,12 +44,13 @@ lint: $(VENV)/.dev ## Check style, types, layers and spelling.
 	$(BIN)/lint-imports
 	$(BIN)/codespell
 
-bench: $(VENV)/.dev ## Measure footprint, session layer, queue, guardrails and capacity beside their peers.
+bench: $(VENV)/.dev ## Measure footprint, session layer, queue, guardrails, capacity and search beside their peers or bounds.
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.footprint
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.session_layer
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.queue
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.judging
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.capacity
+	PYTHONPATH=tests $(BIN)/python -m benchmarks.search
 
 chaos: $(VENV)/.dev ## Send ten thousand tool calls through workers that are killed and frozen every second, on each kind of Redis.
 	PYTHONPATH=tests $(BIN)/python -m chaos.tool_calls $(ARGS)

@@ -7,18 +7,25 @@ from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
 from fastapi.responses import PlainTextResponse
 from pydantic import AwareDatetime, BaseModel, BeforeValidator
 
+from voicebus.adapters.database.finding import Filter, Position
 from voicebus.adapters.database.schema import SESSION_CHARS
-from voicebus.adapters.database.store import Filter, Position, TranscriptStore
-from voicebus.adapters.database.transcripts import Item, Transcript, TranscriptSummary
+from voicebus.adapters.database.store import TranscriptStore
+from voicebus.adapters.database.transcripts import Transcript, TranscriptSummary
 from voicebus.errors import StoreError
 from voicebus_services.access.authenticator import Authenticator, Dependency, manager
 from voicebus_services.access.principal import Principal
 from voicebus_services.http import ProblemError
 from voicebus_services.openapi import BoundedBodies, Responses, new_app, problems
 from voicebus_services.paging import CURSOR, cursor_of, place_of
+from voicebus_services.transcript_archiver.forms import captions, text_line
 
 MAX_LIMIT: Final = 200
 _JSON_LINES: Final = "application/jsonl"
+_VTT: Final = "text/vtt"
+_Q: Final = (
+    "Words that are all in one line, or in a tool's arguments and output; case does not matter."
+    ' `"two words"` follow each other, `wor*` begins like that.'
+)
 
 
 class TranscriptList(BaseModel):
@@ -68,7 +75,7 @@ def _routes(store: TranscriptStore, asking: Dependency) -> APIRouter:
         agent: Word = None,
         start: Annotated[Moment, Query(alias="from", description="Begun then or later.")] = None,
         end: Annotated[Moment, Query(alias="to", description="Begun before.")] = None,
-        q: Annotated[Word, Query(description="Text in a line, or in a tool's output; case does not matter.")] = None,
+        q: Annotated[Word, Query(description=_Q)] = None,
     ) -> TranscriptList:
         """Transcripts, newest first."""
         wanted = Filter(principal.tenant, agent=agent, start=start, end=end, text=q)
@@ -77,7 +84,7 @@ def _routes(store: TranscriptStore, asking: Dependency) -> APIRouter:
             data=page, next_cursor=cursor_of(following.started_at, following.session) if following else None
         )
 
-    # The two with a suffix come first: `{session}` would match them too.
+    # Those with a suffix come first: `{session}` would match them too.
     @routes.get("/{session}.jsonl", response_class=Response, responses={**_text(_JSON_LINES), **unknown})
     async def transcript_as_json_lines(session: Session, principal: Annotated[Principal, Depends(asking)]) -> Response:
         """One line of the conversation per line, as JSON."""
@@ -90,6 +97,11 @@ def _routes(store: TranscriptStore, asking: Dependency) -> APIRouter:
     ) -> PlainTextResponse:
         """One readable line per line of the conversation: `[mm:ss] user: …`."""
         return PlainTextResponse(_joined(map(text_line, (await transcript(session, principal)).items)))
+
+    @routes.get("/{session}.vtt", response_class=Response, responses={**_text(_VTT), **unknown})
+    async def transcript_as_captions(session: Session, principal: Annotated[Principal, Depends(asking)]) -> Response:
+        """What was said, as captions for a player of the recording."""
+        return Response(captions((await transcript(session, principal)).items), media_type=_VTT)
 
     @routes.get("/{session}", responses=unknown)
     async def transcript(session: Session, principal: Annotated[Principal, Depends(asking)]) -> Transcript:
@@ -104,24 +116,6 @@ def _routes(store: TranscriptStore, asking: Dependency) -> APIRouter:
 
 def _text(media_type: str) -> Responses:
     return {200: {"description": "The conversation.", "content": {media_type: {"schema": {"type": "string"}}}}}
-
-
-def text_line(item: Item) -> str:
-    """A line for reading: what reached the listener, in one line."""
-    seconds = (item.start_ms or 0) // 1000
-    heard = item.text if item.heard_text is None else item.heard_text
-    match item.type:
-        case "message":
-            who = "agent" if item.role == "assistant" else item.role
-            line = f"{who}: {heard}{' [interrupted]' if item.truncated else ''}"
-        case "tool_call":
-            end = "" if item.outcome is None else f" -> {item.output}"
-            line = f"tool: {item.tool}({item.arguments}){end}"
-        case "guardrail":
-            line = f"guardrail: {item.outcome} stopped: {item.text}"
-        case _:
-            line = f"{item.type}: {item.text}"
-    return f"[{seconds // 60:02}:{seconds % 60:02}] {' '.join(line.split())}"
 
 
 def _joined(lines: Iterable[str]) -> str:

@@ -13,8 +13,9 @@ from sqlalchemy import create_engine
 from support.recorded import STARTED_AT, conversation, ended, entry, recorded, said, started, tool_end, tool_start
 from support.waiting import wait_until
 from voicebus.adapters.database.connection import CONNECTIONS
+from voicebus.adapters.database.finding import Filter, Position
 from voicebus.adapters.database.ingest import Written
-from voicebus.adapters.database.store import Filter, Position, TranscriptStore
+from voicebus.adapters.database.store import TranscriptStore
 from voicebus.adapters.database.transcripts import Transcript
 from voicebus.errors import ContractError, StoreError
 

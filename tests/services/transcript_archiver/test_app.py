@@ -128,7 +128,7 @@ async def test_the_list_is_filtered(client: httpx2.AsyncClient, store: Transcrip
     assert await found(**{"from": "2023-11-14T22:13:00Z", "to": "2023-11-14T22:15:00Z"}) == ["s2", "s1"]
 
 
-@pytest.mark.parametrize("suffix", ["", ".jsonl", ".txt"])
+@pytest.mark.parametrize("suffix", ["", ".jsonl", ".txt", ".vtt"])
 async def test_an_unknown_session_is_a_404_problem(client: httpx2.AsyncClient, suffix: str) -> None:
     assert await problem(client, f"/v1/transcripts/none{suffix}") == (404, "unknown_session")
 
@@ -160,7 +160,7 @@ async def asked_with(store: TranscriptStore, file: Path, key: str | None) -> Asy
         yield client
 
 
-PATHS = ["/s1", "/s1.txt", "/s1.jsonl"]
+PATHS = ["/s1", "/s1.txt", "/s1.jsonl", "/s1.vtt"]
 
 
 @pytest.mark.parametrize("path", ["", *PATHS])
@@ -215,6 +215,7 @@ async def test_the_api_describes_itself(client: httpx2.AsyncClient) -> None:
         "/v1/transcripts/{session}",
         "/v1/transcripts/{session}.jsonl",
         "/v1/transcripts/{session}.txt",
+        "/v1/transcripts/{session}.vtt",
     }
 
 

@@ -77,7 +77,7 @@ from sqlalchemy import (
 
 from voicebus.contracts.journal import MAX_TENANT_CHARS
 
-REVISION: Final = "0003"
+REVISION: Final = "0004"
 """The newest migration; a database at another one is refused."""
 
 SESSION_CHARS: Final = 200
@@ -129,6 +129,7 @@ sessions: Final = Table(
     *_usage(),
     Column("cost", Float),
     Index("ix_sessions_month", "session", "month", unique=True),
+    Index("ix_sessions_started", "started_at", "session"),
     Index("ix_sessions_tenant", "tenant", "started_at", "session"),
     Index("ix_sessions_tenant_agent", "tenant", "agent", "started_at"),
     Index(

@@ -3,22 +3,16 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Final, Self, TypeVar
+from typing import Final, Self, TypeVar
 
 from sqlalchemy import (
-    ColumnElement,
     Connection,
     Engine,
     RowMapping,
-    Select,
     and_,
     func,
-    or_,
     select,
-    tuple_,
 )
 
 from voicebus.adapters.database.connection import (
@@ -31,12 +25,13 @@ from voicebus.adapters.database.connection import (
     searching,
     writing,
 )
+from voicebus.adapters.database.finding import Filter, Position, find, moment, owned_by
 from voicebus.adapters.database.gaps import Range, missing, settle, with_gaps
 from voicebus.adapters.database.ingest import Ingest, Written
 from voicebus.adapters.database.lines import RecordedEvent
 from voicebus.adapters.database.schema import events, items, sessions
 from voicebus.adapters.database.transcripts import Item, Transcript, TranscriptSummary, in_conversation_order
-from voicebus.contracts.journal import LOCAL_TENANT, EventType
+from voicebus.contracts.journal import EventType
 
 T = TypeVar("T")
 Transaction = Callable[[Engine], AbstractContextManager[Connection]]
@@ -45,27 +40,6 @@ SEARCH_TIMEOUT_S: Final = 5.0
 
 MAX_UNFINISHED: Final = 10_000
 """Sessions without an end that are told of at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which of a tenant's transcripts: begun in [`start`, `end`), with this agent first, with `text` in one of their
-    lines.
-    """
-
-    tenant: str
-    agent: str | None = None
-    start: datetime | None = None
-    end: datetime | None = None
-    text: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """Where a list goes on: behind the session that began at `started_at` (ms)."""
-
-    started_at: int
-    session: str
 
 
 class TranscriptStore:
@@ -119,7 +93,7 @@ class TranscriptStore:
         Words are looked for in every line of what is wanted: after `SEARCH_TIMEOUT_S` that is given up with StoreError.
         """
         search = partial(searching, seconds=SEARCH_TIMEOUT_S)
-        return await self._run(lambda connection: _find(connection, wanted, limit, after), search)
+        return await self._run(lambda connection: find(connection, wanted, limit, after), search)
 
     async def transcript(self, session: str, *, tenant: str) -> Transcript | None:
         """One transcript; None for a session that nothing was recorded of, or that is another tenant's."""
@@ -152,46 +126,8 @@ class TranscriptStore:
             return await in_thread(run)
 
 
-def _find(
-    connection: Connection, wanted: Filter, limit: int, after: Position | None
-) -> tuple[list[TranscriptSummary], Position | None]:
-    count = select(func.count()).where(items.c.session == sessions.c.session).scalar_subquery()
-    query: Select[Any] = (
-        select(sessions, count.label("items"))
-        .where(_owned_by(wanted.tenant))
-        .order_by(sessions.c.started_at.desc(), sessions.c.session.desc())
-        .limit(limit + 1)
-    )
-    if wanted.agent is not None:
-        query = query.where(sessions.c.agent == wanted.agent)
-    if wanted.start is not None:
-        query = query.where(sessions.c.started_at >= _ms(wanted.start))
-    if wanted.end is not None:
-        query = query.where(sessions.c.started_at < _ms(wanted.end))
-    if wanted.text is not None:
-        said = or_(*(column.icontains(wanted.text, autoescape=True) for column in (items.c.text, items.c.output)))
-        query = query.where(select(items.c.seq).where(and_(items.c.session == sessions.c.session, said)).exists())
-    if after is not None:
-        place = tuple_(sessions.c.started_at, sessions.c.session)
-        query = query.where(place < tuple_(after.started_at, after.session))
-    rows = connection.execute(query).all()
-    found = [
-        TranscriptSummary(
-            session=row.session,
-            agent=row.agent,
-            status=row.status,
-            started_at=_time(row.started_at),
-            ended_at=_time_or_none(row.ended_at),
-            items=row.items,
-        )
-        for row in rows[:limit]
-    ]
-    last = rows[limit - 1] if len(rows) > limit else None
-    return found, Position(last.started_at, last.session) if last else None
-
-
 def _transcript(connection: Connection, session: str, tenant: str) -> Transcript | None:
-    row = connection.execute(select(sessions).where(sessions.c.session == session, _owned_by(tenant))).one_or_none()
+    row = connection.execute(select(sessions).where(sessions.c.session == session, owned_by(tenant))).one_or_none()
     if row is None:
         return None
     previous = func.lag(events.c.seq, 1, 0).over(order_by=events.c.seq).label("previous")
@@ -203,8 +139,8 @@ def _transcript(connection: Connection, session: str, tenant: str) -> Transcript
         session=row.session,
         agent=row.agent,
         status=row.status,
-        started_at=_time(row.started_at),
-        ended_at=_time_or_none(row.ended_at),
+        started_at=moment(row.started_at),
+        ended_at=None if row.ended_at is None else moment(row.ended_at),
         end_reason=row.end_reason,
         last_seq=row.last_seq,
         gaps=[(first, last) for first, last in connection.execute(gaps)],
@@ -212,22 +148,5 @@ def _transcript(connection: Connection, session: str, tenant: str) -> Transcript
     )
 
 
-def _owned_by(tenant: str) -> ColumnElement[bool]:
-    owned = sessions.c.tenant == tenant
-    return or_(owned, sessions.c.tenant.is_(None)) if tenant == LOCAL_TENANT else owned
-
-
 def _item(row: RowMapping) -> Item:
-    return Item(**{name: row[name] for name in Item.model_fields} | {"at": _time(row["at"])})
-
-
-def _ms(time: datetime) -> int:
-    return round(time.timestamp() * 1000)
-
-
-def _time(ms: int) -> datetime:
-    return datetime.fromtimestamp(ms / 1000, UTC)
-
-
-def _time_or_none(ms: int | None) -> datetime | None:
-    return None if ms is None else _time(ms)
+    return Item(**{name: row[name] for name in Item.model_fields} | {"at": moment(row["at"])})

@@ -1,0 +1,45 @@
+"""Forms of a transcript for reading: lines of text, and captions."""
+
+from collections.abc import Iterable
+from html import escape
+
+from voicebus.adapters.database.transcripts import Item
+
+
+def text_line(item: Item) -> str:
+    """A line for reading: what reached the listener, in one line."""
+    seconds = (item.start_ms or 0) // 1000
+    heard = item.text if item.heard_text is None else item.heard_text
+    match item.type:
+        case "message":
+            who = "agent" if item.role == "assistant" else item.role
+            line = f"{who}: {heard}{' [interrupted]' if item.truncated else ''}"
+        case "tool_call":
+            end = "" if item.outcome is None else f" -> {item.output}"
+            line = f"tool: {item.tool}({item.arguments}){end}"
+        case "guardrail":
+            line = f"guardrail: {item.outcome} stopped: {item.text}"
+        case _:
+            line = f"{item.type}: {item.text}"
+    return f"[{seconds // 60:02}:{seconds % 60:02}] {' '.join(line.split())}"
+
+
+def captions(items: Iterable[Item]) -> str:
+    """What reached the listener, as WebVTT: a cue for each message that is in words, by the clock of the call."""
+    cues = ["WEBVTT\n"]
+    for item in items:
+        heard = item.text if item.heard_text is None else item.heard_text
+        if item.type != "message" or not heard:
+            continue
+        start = item.start_ms or 0
+        end = max(item.end_ms or 0, start + 1)
+        # A line break within a cue may be, an empty line ends it.
+        said = escape(" ".join(heard.split()), quote=False)
+        who = "agent" if item.role == "assistant" else item.role
+        cues.append(f"{_clock(start)} --> {_clock(end)}\n<v {who}>{said}\n")
+    return "\n".join(cues)
+
+
+def _clock(ms: int) -> str:
+    seconds, ms = divmod(ms, 1000)
+    return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}.{ms:03}"
