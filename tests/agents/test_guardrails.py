@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from voicebus.agents.agent import RealtimeAgent
+from voicebus.agents.config import check_run_config
 from voicebus.agents.context import RunContextWrapper
 from voicebus.agents.guardrails import (
     GuardrailFunctionOutput,
@@ -13,6 +15,7 @@ from voicebus.agents.guardrails import (
     input_guardrail,
     output_guardrail,
 )
+from voicebus.agents.resolve import Resolver
 from voicebus.errors import UserError
 
 Context = RunContextWrapper[Any]
@@ -57,6 +60,9 @@ def test_each_mode_may_be_chosen(kind: Any, mode: str) -> None:
         ({"on_unavailable": None}, "on_unavailable"),
         ({"policy_hint": " "}, "policy_hint"),
         ({"policy_hint": 7}, "policy_hint"),
+        ({"replacement": ""}, "replacement"),
+        ({"executor": "gpu"}, "executor"),
+        ({"guardrail_function": Polite(), "executor": "process"}, "executor='process'"),
     ],
 )
 def test_wrong_arguments_are_refused_by_name(kind: Any, wrong: dict[str, Any], named: str) -> None:
@@ -113,3 +119,31 @@ async def test_what_is_no_finding_is_refused() -> None:
     guardrail: Any = OutputGuardrail(lambda context, agent, text: True, "sloppy")  # type: ignore[arg-type, return-value]
     with pytest.raises(UserError, match="'sloppy' returned bool"):
         await guardrail.run(RunContextWrapper(None), None, "")
+
+
+@pytest.mark.parametrize("window", [0, -5, 1.5, "500", True])
+def test_a_window_is_a_positive_number_of_ms_of_a_guardrail_that_holds(window: Any) -> None:
+    with pytest.raises(UserError, match="hold_window_ms must be a whole number of ms above 0"):
+        OutputGuardrail(rude, mode="hold", hold_window_ms=window)
+    with pytest.raises(UserError, match=r"guardrails_settings\.hold_window_ms must be a whole number of ms above 0"):
+        check_run_config({"guardrails_settings": {"hold_window_ms": window}})
+    with pytest.raises(UserError, match="hold_window_ms needs mode='hold'"):
+        OutputGuardrail(rude, hold_window_ms=500)
+
+
+async def test_a_window_is_the_guardrails_own_or_that_of_the_run_config_and_judges_every_delta() -> None:
+    own = OutputGuardrail(rude, "own", mode="hold", hold_window_ms=300)
+    given = OutputGuardrail(rude, "given", mode="hold")
+    other = OutputGuardrail(rude, "other")
+    resolver = Resolver(
+        context=RunContextWrapper(None),
+        run_config={"guardrails_settings": {"hold_window_ms": 700, "debounce_text_length": 50}},
+        model_config={},
+        tool_timeout_s=30,
+        in_process=True,
+        custom_model=False,
+    )
+    agent: RealtimeAgent[Any] = RealtimeAgent("a", output_guardrails=[own, given, other])
+    spec = (await resolver.resolve(agent, snapshot=1, first=True)).spec
+    assert [(one.hold_window_ms, one.debounce) for one in spec.guardrails] == [(300, 1), (700, 1), (None, 50)]
+    assert spec.hold_window_ms == 700
