@@ -21,9 +21,9 @@ class Piece:
     __slots__ = ("commit", "samples", "sent")
 
     def __init__(self, samples: bytes = b"", *, commit: str | None = None) -> None:
-        self.samples = samples
-        self.commit = commit
-        self.sent = False
+        self.samples: bytes = samples
+        self.commit: str | None = commit
+        self.sent: bool = False
 
 
 class Spoken:

@@ -52,7 +52,7 @@ class Turns:
         self, out: Outbox, timeout: float, agent: Callable[[], AgentSpec], transport: Transport = Transport.WIRE
     ) -> None:
         self._out = out
-        self.sequences = transport is Transport.WIRE
+        self.sequences: bool = transport is Transport.WIRE
         self._timeout = timeout
         self._agent = agent
         self._waiting: deque[Create] = deque()

@@ -96,7 +96,7 @@ class SessionDriver:
         self._open = False
         self._inline = InlineCalls()
         self._hearing = Hearing(self, engine, face, tap, self._model, self._inline)
-        self.model_frame = self._hearing.frame
+        self.model_frame: Callable[[bytes], None] = self._hearing.frame
         self._work = WorkSide(config, ref, bus, author, self._inline, self.feed, self.job)
         self._timers = Timers(bus.clock, self.feed)
         self._jobs = Jobs(ref.id, self._log, self.crash)

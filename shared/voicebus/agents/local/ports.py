@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from voicebus.engine.outputs import Record
@@ -15,7 +15,7 @@ MAX_RECORDS: Final = 10_000
 class LocalClock:
     """Implements `Clock` on this machine's clocks."""
 
-    monotonic = staticmethod(time.monotonic)
+    monotonic: Final[Callable[[], float]] = staticmethod(time.monotonic)
 
     def at_ms(self) -> int:
         return time.time_ns() // 1_000_000
