@@ -6,7 +6,6 @@ A setting comes from, first match wins: the command line, the variable `VOICEBUS
 
 import json
 import math
-import os
 import re
 from collections.abc import Mapping
 from datetime import timedelta
@@ -15,13 +14,13 @@ from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
-from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from voicebus.adapters.sockets import MAX_MESSAGE
 from voicebus.contracts.streams import QUEUE_NAME, unreserved
 from voicebus.durations import duration
 from voicebus.errors import SettingsError, UsageError
+from voicebus.secret_files import SecretFiles
 from voicebus_services.settings_errors import sentence
 
 ENV_PREFIX = "VOICEBUS_"
@@ -126,6 +125,7 @@ ModelUrl = Annotated[str, _url(("ws", "wss"), "a WebSocket address")]
 RecordingsUrl = Annotated[str, _url(("file", "s3"), "the place of recordings")]
 DatabaseUrl = Annotated[str, _url(("sqlite", "postgresql+psycopg"), "a database address")]
 Headers = Annotated[Mapping[str, str], NoDecode, BeforeValidator(_json)]
+ServerHeaders = Annotated[Mapping[str, Mapping[str, str]], NoDecode, BeforeValidator(_json)]
 
 Origins = Annotated[frozenset[str], NoDecode, BeforeValidator(_listed), AfterValidator(_origins)]
 Algorithms = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_algorithms)]
@@ -156,25 +156,6 @@ _GUARDRAIL_TIMEOUT = "How long a check may take before its guardrail counts as u
 _DATABASE = "sqlite:///PATH or postgresql+psycopg://USER:PASSWORD@HOST/NAME."
 
 
-class _SecretFiles(PydanticBaseSettingsSource):
-    """Reads field `x` from the file that `VOICEBUS_X_FILE` names, without the trailing newline."""
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        variable = f"{ENV_PREFIX}{field_name.upper()}_FILE"
-        path = os.environ.get(variable)
-        # `api_keys_file` is a setting of its own, not the file form of `api_keys`.
-        if not path or variable.removeprefix(ENV_PREFIX).lower() in self.settings_cls.model_fields:
-            return None, field_name, False
-        try:
-            return Path(path).read_text(encoding="utf-8").rstrip("\r\n"), field_name, False
-        except (OSError, UnicodeDecodeError) as error:
-            raise SettingsError(f"{variable}: {path!r} cannot be read ({error}); name a readable text file") from error
-
-    def __call__(self) -> dict[str, Any]:
-        values = {name: self.get_field_value(field, name)[0] for name, field in self.settings_cls.model_fields.items()}
-        return {name: value for name, value in values.items() if value is not None}
-
-
 class ServiceSettings(BaseSettings):
     """What every service has: logs and the ops port."""
 
@@ -195,7 +176,7 @@ class ServiceSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, _SecretFiles(settings_cls)
+        return init_settings, env_settings, SecretFiles(settings_cls)
 
 
 class BusSettings(ServiceSettings):
@@ -341,6 +322,10 @@ class ToolWorkerSettings(BusSettings):
         default=(),
         description="An MCP server whose tools to offer, http(s)://… or a command, as NAME=… where it is to have a"
         " name; several times, or one a line in the variable.",
+    )
+    mcp_headers: ServerHeaders = Field(
+        default_factory=dict,
+        description='HTTP headers for MCP servers by their names, as JSON {"NAME": {"Authorization": "Bearer …"}}.',
     )
     mcp_prefix: bool = Field(False, description="Call the tools of MCP servers mcp_NAME__TOOL.")
     reload: bool = Field(False, description="Start anew when Python files below the working directory change.")

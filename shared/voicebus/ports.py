@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+import msgspec
+
 from voicebus.contracts.envelope import Entry
 from voicebus.engine.outputs import CancelTool, DispatchCheck, DispatchTool, Record
 
@@ -116,8 +118,7 @@ class Inbox(Protocol):
     def unsubscribe(self, session: str) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(msgspec.Struct, frozen=True):
     """One stream entry as a consumer got it.
 
     `deliveries` counts this one, from 1. An entry that was taken over names its `previous` consumer and the `cause`:

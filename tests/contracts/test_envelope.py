@@ -26,6 +26,7 @@ EXAMPLES: list[Message] = [
     tools.ToolCancel(call_id="c", reason="hangup"),
     tools.ToolHandover(call_id="c", queue="default", entry_id="1-0"),
     tools.ToolHandover(call_id="c", queue="q", entry_id="1-0"),
+    tools.ToolFollow(call_id="c", reply_to="vb:inbox:{g}"),
     tools.ToolRegistration(
         name="t", description="d", parameters={"type": "object"}, queue="q", timeout_ms=1, workers=["w"], at=1
     ),

@@ -21,6 +21,7 @@ TYPES: dict[str, type[Message]] = {
     tools.TOOL_RESULT: tools.ToolResult,
     tools.TOOL_CANCEL: tools.ToolCancel,
     tools.TOOL_HANDOVER: tools.ToolHandover,
+    tools.TOOL_FOLLOW: tools.ToolFollow,
     guardrails.GUARDRAIL_CHECK: guardrails.GuardrailCheck,
     guardrails.GUARDRAIL_VERDICT: guardrails.GuardrailVerdict,
     commands.SESSION_COMMAND: commands.SessionCommand,

@@ -326,9 +326,9 @@ async def test_cancelling_the_loop_cancels_its_handlers() -> None:
 async def test_who_waits_is_told_of_an_entry_that_is_given_up_and_what_it_keeps_goes_with_the_letter() -> None:
     member, told = MemoryMember(), list[tuple[str, str]]()
 
-    async def given_up(entry: Entry, delivery: Delivery, reason: str, error: str) -> Mapping[str, str]:
-        told.append((entry.id, reason))
-        if entry.id == "2":
+    async def given_up(delivery: Delivery, reason: str, error: str) -> Mapping[str, str]:
+        told.append((delivery.fields["id"], reason))
+        if delivery.fields["id"] == "2":
             raise RuntimeError("no way to tell")
         return {"history": "[]"}
 
@@ -346,7 +346,9 @@ async def test_who_waits_is_told_of_an_entry_that_is_given_up_and_what_it_keeps_
     await wait_until(lambda: len(member.dead) == 4, description="the dead letters")
     stop.set()
     await task
-    assert told == [("1", "malformed"), ("2", "malformed"), ("4", "too_many_deliveries")]
+    assert told == [
+        ("1", "malformed"), ("2", "malformed"), ("3", "unsupported_version"), ("4", "too_many_deliveries"),
+    ]  # fmt: skip
     assert dict(zip(("1", "2", "3", "4"), member.kept, strict=True)) == {
-        "1": {"history": "[]"}, "2": {}, "3": {}, "4": {"history": "[]"},
+        "1": {"history": "[]"}, "2": {}, "3": {"history": "[]"}, "4": {"history": "[]"},
     }  # fmt: skip

@@ -4,17 +4,19 @@ that tell what took effect how often.
 
 import asyncio
 import contextlib
+import multiprocessing
 import os
 import random
 import signal
-import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Final
 
-from support.storm_worker import QUEUES
+from support.storm_worker import QUEUES, main
 from support.tasks import running
 from support.waiting import wait_until
 from voicebus.adapters.redis.client import RedisConnection, connect
@@ -30,16 +32,19 @@ from voicebus.contracts.tools import TOOL_RESULT, Outcome, ToolResult
 from voicebus.engine.outputs import DispatchTool
 from voicebus.ports import SessionRef
 
-TESTS = Path(__file__).parents[1]
-FREEZE_S = 10.0
+FREEZE_S: Final = 10.0
+
+_PROCESSES: Final = multiprocessing.get_context("forkserver")
+_PROCESSES.set_forkserver_preload(["support.storm_worker"])
 
 
 @dataclass
 class Storm:
-    """`calls` calls over `seconds`, `workers` processes, one of which is killed or frozen each `every_s`.
+    """`calls` calls over `seconds`, `workers` processes, any one of which is killed or frozen each `every_s`.
 
-    Nothing is done while only `least` workers are up: a slow machine takes longer to start one than to kill it.
-    `fate` is awaited once, half way, for what else is to happen (a fail-over).
+    One that was killed is replaced at once, one that was frozen goes on after `FREEZE_S`. The storm lasts until all
+    calls are sent and `kills` workers were killed. `fate` is awaited once, half way, for what else is to happen (a
+    fail-over).
     """
 
     url: str
@@ -51,7 +56,7 @@ class Storm:
     duplicates: float = 0.05
     every_s: float = 1.0
     deadline_ms: int = 60_000
-    least: int = 2
+    kills: int = 0
     seed: int = 1
     fate: Callable[[], Awaitable[None]] | None = None
 
@@ -105,12 +110,9 @@ async def storm(asked: Storm) -> Outcomes:
     """Raise it, wait until every call is answered or is far past its deadline, and count."""
     chance, keys, outcomes = random.Random(asked.seed), Keys(asked.prefix), Outcomes()
     (asked.folder / "booked").mkdir()
-    workers = [await _start(asked) for _ in range(asked.workers)]
+    workers = [_start(asked) for _ in range(asked.workers)]
 
-    async def ready() -> bool:
-        for number, worker in enumerate(workers):
-            if worker.returncode is not None:
-                workers[number] = await _start(asked)
+    def ready() -> bool:
         return all((asked.folder / f"ready-{worker.pid}").exists() for worker in workers)
 
     await wait_until(ready, description="the workers", timeout=90, interval=0.1)
@@ -158,19 +160,24 @@ async def storm(asked: Storm) -> Outcomes:
                         lambda: all(outcomes.answers.values()), description="the answers", interval=0.05,
                         timeout=asked.deadline_ms / 1000 + 10,
                     )  # fmt: skip
+                await wait_until(
+                    lambda: outcomes.killed >= asked.kills,
+                    description="the last kill",
+                    timeout=asked.kills * 20,
+                    interval=0.5,
+                )
                 raging.cancel()
                 await asyncio.gather(raging, return_exceptions=True)
-                for number, worker in enumerate(workers):
-                    if worker.returncode is None:
-                        worker.send_signal(signal.SIGCONT)
-                    else:
-                        workers[number] = await _start(asked)
+                for worker in workers:
+                    _send(worker, signal.SIGCONT)
                 with contextlib.suppress(AssertionError):
                     await wait_until(lambda: _agree(bus, keys, outcomes, asked.workers), description="x", timeout=30)
             finally:
                 raging.cancel()
                 await asyncio.gather(raging, return_exceptions=True)
-                await asyncio.gather(*(_end(worker) for worker in workers))
+                for worker in workers:
+                    worker.kill()
+                    worker.join()
                 await tools.aclose()
         outcomes.seconds = time.monotonic() - began
     _read(asked, outcomes)
@@ -187,60 +194,46 @@ async def _agree(bus: RedisConnection, keys: Keys, outcomes: Outcomes, workers: 
     return all(found == (workers, workers) for found in outcomes.consumers.values())
 
 
-async def _start(asked: Storm) -> asyncio.subprocess.Process:
-    environment = os.environ | {
-        "VOICEBUS_REDIS_URL": asked.url, "VOICEBUS_STREAM_PREFIX": asked.prefix, "PYTHONPATH": str(TESTS),
-    }  # fmt: skip
-    with (asked.folder / "log").open("ab") as log:
-        return await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "support.storm_worker", str(asked.folder), env=environment, stderr=log, stdout=log
-        )
+def _start(asked: Storm) -> BaseProcess:
+    # Forked from one that has loaded everything: a slow machine would take longer to start workers than to kill them.
+    worker = _PROCESSES.Process(target=main, args=(asked.folder, asked.url, asked.prefix), daemon=True)
+    worker.start()
+    return worker
 
 
-async def _rage(
-    asked: Storm, workers: list[asyncio.subprocess.Process], chance: random.Random, outcomes: Outcomes
-) -> None:
+def _send(worker: BaseProcess, number: signal.Signals) -> None:
+    if worker.pid is not None and worker.is_alive():
+        os.kill(worker.pid, number)
+
+
+async def _rage(asked: Storm, workers: list[BaseProcess], chance: random.Random, outcomes: Outcomes) -> None:
     thaws: set[asyncio.Task[None]] = set()
-    still: set[int] = set()
+    still: set[BaseProcess] = set()
 
-    async def thaw(frozen: asyncio.subprocess.Process) -> None:
+    async def thaw(frozen: BaseProcess) -> None:
         await asyncio.sleep(FREEZE_S)
-        still.discard(frozen.pid)
-        if frozen.returncode is None:
-            frozen.send_signal(signal.SIGCONT)
+        still.discard(frozen)
+        _send(frozen, signal.SIGCONT)
 
     try:
         while True:
             await asyncio.sleep(asked.every_s)
             number = chance.randrange(len(workers))
             victim = workers[number]
-            if victim.returncode is not None:
-                workers[number] = await _start(asked)
-                continue
-            up = [one for one in workers if one.pid not in still and (asked.folder / f"ready-{one.pid}").exists()]
-            if victim.pid in still or len(up) <= asked.least:
-                continue
-            if chance.random() < 0.5:
-                victim.send_signal(signal.SIGKILL)
-                await victim.wait()
+            if victim in still or chance.random() < 0.5:
+                victim.kill()
+                await asyncio.to_thread(victim.join)
                 outcomes.killed += 1
-                workers[number] = await _start(asked)
+                workers[number] = _start(asked)
             else:
-                victim.send_signal(signal.SIGSTOP)
-                still.add(victim.pid)
+                _send(victim, signal.SIGSTOP)
+                still.add(victim)
                 outcomes.frozen += 1
                 thaws.add(asyncio.create_task(thaw(victim), name="thaw"))
     finally:
         for task in thaws:
             task.cancel()
         await asyncio.gather(*thaws, return_exceptions=True)
-
-
-async def _end(worker: asyncio.subprocess.Process) -> None:
-    if worker.returncode is None:
-        worker.send_signal(signal.SIGCONT)
-        worker.kill()
-    await worker.wait()
 
 
 def _read(asked: Storm, outcomes: Outcomes) -> None:

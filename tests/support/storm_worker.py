@@ -1,17 +1,14 @@
-"""A tool worker as a process of its own, whose tools write down each start and each effect.
-
-`python -m support.storm_worker FOLDER`; VOICEBUS_REDIS_URL says where.
-"""
+"""A tool worker as a process of its own, whose tools write down each start and each effect."""
 
 import asyncio
 import os
 import random
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
 from voicebus import FunctionTool, ToolContext, ToolWorker, function_tool
+from voicebus.runtime.lifecycle import die_with_parent
 
 QUEUES = ("north", "south", "west")
 
@@ -61,15 +58,19 @@ def tools(folder: Path) -> list[FunctionTool]:
     return made
 
 
-async def main(folder: Path) -> None:
+async def work(folder: Path, url: str, prefix: str) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     worker = ToolWorker(
-        tools(folder), redis_url=os.environ["VOICEBUS_REDIS_URL"], concurrency=20, drain_timeout=5.0,
-        stream_prefix=os.environ["VOICEBUS_STREAM_PREFIX"],
-    )  # fmt: skip
+        tools(folder), redis_url=url, concurrency=20, drain_timeout=5.0, stream_prefix=prefix, wait_for_redis=True
+    )
     await worker.run(stop, ready=(folder / f"ready-{os.getpid()}").touch)
 
 
-if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1])))
+def main(folder: Path, url: str, prefix: str) -> None:
+    """Run one worker; what it says goes to the folder's log."""
+    die_with_parent()
+    log = os.open(folder / "log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    asyncio.run(work(folder, url, prefix))

@@ -37,30 +37,93 @@ def _until(holds: Any, what: str) -> None:
         time.sleep(0.05)
 
 
+def _node(arguments: Sequence[str]) -> RedisServer:
+    return RedisServer(bus_port(), persistent=True, arguments=("--cluster-enabled", "yes", *arguments))
+
+
+def _joined(stack: contextlib.ExitStack, masters: int, arguments: Sequence[str]) -> list[RedisServer]:
+    """The servers of a cluster that is complete; they end with `stack`."""
+    servers = [stack.enter_context(_node(arguments)) for _ in range(masters)]
+    nodes = [stack.enter_context(redis.Redis(port=server.port)) for server in servers]
+    for number, node in enumerate(nodes):
+        first, last = _SLOTS * number // masters, _SLOTS * (number + 1) // masters - 1
+        node.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
+        node.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+    for server in servers[1:]:
+        nodes[0].execute_command("CLUSTER", "MEET", "127.0.0.1", server.port)
+
+    def complete() -> bool:
+        return all(
+            "cluster_state:ok" in str(info) and f"cluster_size:{masters}" in str(info)
+            for info in (node.execute_command("CLUSTER", "INFO") for node in nodes)
+        )
+
+    _until(complete, "the cluster's first agreement")
+    return servers
+
+
 @contextmanager
 def redis_cluster(masters: int = 3) -> Iterator[str]:
     """The address of a cluster of so many masters, each with a part of the slots."""
     with contextlib.ExitStack() as stack:
-        servers = [
-            stack.enter_context(RedisServer(bus_port(), persistent=True, arguments=("--cluster-enabled", "yes")))
-            for _ in range(masters)
-        ]
-        nodes = [stack.enter_context(redis.Redis(port=server.port)) for server in servers]
-        for number, node in enumerate(nodes):
-            first, last = _SLOTS * number // masters, _SLOTS * (number + 1) // masters - 1
-            node.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
-            node.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
-        for server in servers[1:]:
-            nodes[0].execute_command("CLUSTER", "MEET", "127.0.0.1", server.port)
-
-        def complete() -> bool:
-            return all(
-                "cluster_state:ok" in str(info) and f"cluster_size:{masters}" in str(info)
-                for info in (node.execute_command("CLUSTER", "INFO") for node in nodes)
-            )
-
-        _until(complete, "the cluster's first agreement")
+        servers = _joined(stack, masters, ())
         yield "redis+cluster://" + ",".join(f"127.0.0.1:{server.port}" for server in servers)
+
+
+@dataclass(frozen=True, slots=True)
+class Replicated:
+    """A cluster whose masters have a replica each."""
+
+    masters: Sequence[RedisServer]
+    replicas: Sequence[RedisServer]
+
+    @property
+    def url(self) -> str:
+        return "redis+cluster://" + ",".join(f"127.0.0.1:{one.port}" for one in (*self.masters, *self.replicas))
+
+    def fail_over(self, key: str) -> None:
+        """Kill the master that has `key`; its replica takes its place within a few seconds."""
+        with redis.Redis(port=self.masters[0].port) as node:
+            slot = int(node.execute_command("CLUSTER", "KEYSLOT", key))
+        number = min(slot * len(self.masters) // _SLOTS, len(self.masters) - 1)
+        self.masters[number].kill()
+
+        def holds() -> bool:
+            with redis.Redis(port=self.replicas[number].port) as replica:
+                return bool(replica.info("replication")["role"] == "master")
+
+        _until(holds, "the fail-over")
+
+
+@contextmanager
+def replicated_cluster(masters: int = 3) -> Iterator[Replicated]:
+    """A cluster of so many masters, each with a part of the slots and a replica."""
+    arguments = ("--cluster-node-timeout", "2000", "--repl-diskless-sync-delay", "0")
+    with contextlib.ExitStack() as stack:
+        servers = _joined(stack, masters, arguments)
+        replicas = [stack.enter_context(_node(arguments)) for _ in range(masters)]
+        first = stack.enter_context(redis.Redis(port=servers[0].port))
+        for replica in replicas:
+            first.execute_command("CLUSTER", "MEET", "127.0.0.1", replica.port)
+        for master, replica in zip(servers, replicas, strict=True):
+            with redis.Redis(port=master.port, decode_responses=True) as node:
+                name = node.execute_command("CLUSTER", "MYID")
+            with redis.Redis(port=replica.port, decode_responses=True) as node:
+                _until(lambda node=node, name=name: node.execute_command("CLUSTER", "REPLICATE", name), "the replica")
+                _until(
+                    lambda node=node: node.info("replication").get("master_link_status") == "up",
+                    "the replica's first synchronisation",
+                )
+
+        def known() -> bool:
+            for server in (*servers, *replicas):
+                with redis.Redis(port=server.port, decode_responses=True) as node:
+                    if str(node.execute_command("CLUSTER", "NODES")).count("slave") < masters:
+                        return False
+            return True
+
+        _until(known, "the cluster's agreement on its replicas")
+        yield Replicated(servers, replicas)
 
 
 class SentinelServer(RedisServer):

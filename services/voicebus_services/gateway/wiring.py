@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from voicebus.adapters.redis.refusals import OpenCircuits
 from voicebus.adapters.redis.registry import ToolRegistry
 from voicebus.adapters.redis.replication import MasterWatch
 from voicebus.adapters.redis.takeover import RedisTakeover
+from voicebus.adapters.redis.unserved import UnservedCalls
 from voicebus.adapters.sockets.uvicorn_upgrade import upgrade_hook
 from voicebus.agents.mcp.server import Joined
 from voicebus.agents.targets import Targets, load_targets
@@ -41,7 +41,7 @@ from voicebus.contracts.streams import Keys
 from voicebus.contracts.tools import ToolRegistration
 from voicebus.errors import StaleOwnerError, TargetError
 from voicebus.ports import Clock, ModelConnector, SessionRef
-from voicebus.runtime.lifecycle import operating, stop_event
+from voicebus.runtime.lifecycle import operating, spare_the_collector, stop_event
 from voicebus.runtime.surroundings import Bus
 from voicebus.telemetry.health import Health
 from voicebus.telemetry.logging import get_logger
@@ -74,9 +74,6 @@ log = get_logger(__name__)
 _FLUSH_S = 5.0
 # What a gateway that gives a session up may take beyond the time that it has to stop.
 _YIELD_S = 5.0
-# Objects of events die young and without cycles, so looking for some after every 700 is 8 % of a gateway's processor
-# time for nothing. Full collections, which free ended sessions, come as often as by Python's own (700, 10, 10).
-_COLLECTIONS = (10_000, 5, 2)
 # One deadline for everything after the drain. What was said is worth waiting for: an outage of Redis that is shorter
 # loses nothing at a shutdown.
 _CLOSING_S = 30.0
@@ -120,11 +117,7 @@ async def serve(
     if not loaded.agents:
         raise TargetError(f"TARGET {', '.join(targets)}: it holds no agent, and a gateway serves agents")
     async with running_gateway(settings, loaded) as gateway:
-        # What is loaded by now stays for good. A full collection that went through it again and again would stop
-        # every conversation's audio for 30 to 100 ms; frozen, it looks at the sessions alone.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*_COLLECTIONS)
+        spare_the_collector()
         if ready is not None:
             ready(gateway.port)
         await gateway.run_until(stop)
@@ -192,6 +185,9 @@ async def _gateway(
     def wanted(entry: Entry) -> asyncio.Future[None]:
         return sessions.leaving.wanted(entry)
 
+    def answered(session: str, call: str) -> None:
+        unserved.ended(session, call)
+
     inbox = RedisInbox(
         redis,
         keys,
@@ -202,7 +198,9 @@ async def _gateway(
         on_verdict=judging.answered,
         on_yield=wanted,
         on_reachable=lambda reached: health.set("redis", reached),
+        on_result=answered,
     )
+    unserved = UnservedCalls(redis, keys, clock, inbox.bring)
 
     masters = MasterWatch(redis, service="gateway")
     await masters.begin()
@@ -213,6 +211,7 @@ async def _gateway(
     tools = RedisToolDispatch(
         redis, outbox, clock, keys, reply_to=inbox.stream,
         refusing=[OpenCircuits(circuits, clock), backlog], answer=inbox.bring, after=journal.after,
+        following=unserved,
     )  # fmt: skip
     checks = RedisGuardrailDispatch(outbox, clock, keys, reply_to=inbox.stream, circuit=judging)
     bus = Bus(clock, tools, checks, journal, inbox)
@@ -321,6 +320,7 @@ async def _gateway(
             "circuits": circuits.run(),
             "backlog": backlog.run(),
             "judging": judging.run(checks.probe),
+            "unserved": unserved.run(),
             "offers": offers.run(),
             "admission": admission.keep(),
             "gateways": gateways.keep(),

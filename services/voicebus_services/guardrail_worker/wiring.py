@@ -1,7 +1,6 @@
 """The guardrail-worker service: the guardrails of its TARGETs on every guardrail stream, until SIGTERM."""
 
 import asyncio
-import gc
 import json
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -11,7 +10,7 @@ from voicebus.agents.apart import prepare
 from voicebus.agents.targets import Targets, load_targets
 from voicebus.contracts.streams import GUARDRAILS_QUEUE, Keys
 from voicebus.runtime.consumer import ConsumerLoop
-from voicebus.runtime.lifecycle import operating, stop_event
+from voicebus.runtime.lifecycle import operating, spare_the_collector, stop_event
 from voicebus.runtime.processes import ProcessPool, default_processes
 from voicebus.runtime.threads import DaemonThreadPool
 from voicebus.telemetry.health import Health
@@ -97,7 +96,7 @@ async def work(
             turn=waitlist.turn,
             on_reachable=lambda reached: health.set("redis", reached),
         )
-        gc.freeze()  # what the imports left is never garbage: full collections need not look at it
+        spare_the_collector()
         health.set("redis", True)
         log.info("guardrail worker ready", worker=member.id, guardrails=sorted(targets.guardrails))
         if ready is not None:

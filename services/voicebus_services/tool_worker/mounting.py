@@ -6,7 +6,7 @@ import dataclasses
 import re
 import shlex
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import PurePath
 from types import SimpleNamespace
@@ -31,18 +31,34 @@ _NAMED: Final = re.compile(r"([A-Za-z0-9_-]{1,32})=(.+)")
 class Mounts:
     """The servers of `sources`, each `http(s)://…` or a command, with `NAME=` before it or not.
 
-    `prefixed`: tools are called `mcp_NAME__TOOL`. `timeout_s` is for an answer of a server.
+    `prefixed`: tools are called `mcp_NAME__TOOL`. `timeout_s` is for an answer of a server. `headers` go with every
+    request to the server of that name.
 
     Raises:
-        UserError: a source is neither, or `voicebus[mcp]` is not installed.
+        UserError: a source is neither, headers are for none of those reached by HTTP, or `voicebus[mcp]` is not
+            installed.
     """
 
-    def __init__(self, sources: Iterable[str], *, prefixed: bool, timeout_s: float) -> None:
+    def __init__(
+        self,
+        sources: Iterable[str],
+        *,
+        prefixed: bool,
+        timeout_s: float,
+        headers: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> None:
+        self._headers = headers or {}
         self._changed = asyncio.Event()
         # What an agent says of its servers' tools.
         self._wishes = SimpleNamespace(mcp_config={"include_server_in_tool_names": prefixed})
         self._servers = [self._server(source, timeout_s) for source in sources]
         self._known: dict[str, FunctionTool] = {}
+        reached = sorted(one.name for one in self._servers if isinstance(one, MCPServerStreamableHttp))
+        for name in sorted(self._headers.keys() - set(reached)):
+            raise UserError(
+                f"VOICEBUS_MCP_HEADERS: {name!r} is no MCP server that is reached by HTTP"
+                f" (those are: {', '.join(reached) or 'none'})"
+            )
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
@@ -113,7 +129,8 @@ class Mounts:
             if not urlsplit(where).hostname:
                 raise UserError(f"--mcp: {source!r} names no host")
             name = name or re.sub(r"[^A-Za-z0-9_-]", "_", str(urlsplit(where).hostname))
-            return MCPServerStreamableHttp({"url": where}, name=name, **options)
+            headers = dict(self._headers.get(name, {}))
+            return MCPServerStreamableHttp({"url": where, "headers": headers}, name=name, **options)
         try:
             command, *arguments = shlex.split(where)
         except ValueError as error:

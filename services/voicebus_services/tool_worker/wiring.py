@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -13,7 +12,7 @@ from voicebus.agents.tools.function_tool import FunctionTool
 from voicebus.agents.tools.worker import ToolWorker
 from voicebus.contracts.streams import Keys
 from voicebus.errors import BusError
-from voicebus.runtime.lifecycle import operating, stop_event
+from voicebus.runtime.lifecycle import operating, spare_the_collector, stop_event
 from voicebus.telemetry.health import Health
 from voicebus.telemetry.logging import get_logger
 from voicebus_services.settings import ToolWorkerSettings
@@ -35,7 +34,7 @@ async def serve(
         MCPServerError: an MCP server cannot be reached.
         UsageError: what `reload` needs is not installed.
         SettingsError: the ops port is taken, or the installation is configured otherwise.
-        UserError: a living worker offers one of these tools with another schema.
+        UserError: a living worker offers one of these tools with another schema, or MCP headers are for no server.
         BusError: Redis cannot be reached or refuses the password.
     """
     if settings.reload:
@@ -44,11 +43,14 @@ async def serve(
     stop = stop_event()
     loaded = Targets() if settings.mcp and not targets else load_targets(targets)
     own = list(loaded.tools.values())
-    mounts = Mounts(settings.mcp, prefixed=settings.mcp_prefix, timeout_s=settings.tool_timeout.total_seconds())
+    mounts = Mounts(
+        settings.mcp, prefixed=settings.mcp_prefix, timeout_s=settings.tool_timeout.total_seconds(),
+        headers=settings.mcp_headers,
+    )  # fmt: skip
     health = Health("redis")
 
     def started() -> None:
-        gc.freeze()  # what the imports left is never garbage: full collections need not look at it
+        spare_the_collector()
         health.set("redis", True)
         if ready is not None:
             ready()

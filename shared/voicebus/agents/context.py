@@ -68,6 +68,8 @@ class ToolContext(RunContextWrapper[TContext]):
     caller: Caller | None = None
 
     def __post_init__(self) -> None:
+        if type(self.tool_name) is type(self.tool_call_id) is str and self.tool_name and self.tool_call_id:
+            return
         # They have defaults only because `usage`, before them, has one.
         for name in ("tool_name", "tool_call_id"):
             if not isinstance(getattr(self, name), str) or not getattr(self, name):

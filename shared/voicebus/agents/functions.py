@@ -55,7 +55,11 @@ async def call_within(
         OverLimitError: the time is over.
         Exception: as `call_function`; a RuntimeError where the function cancelled itself.
     """
-    call = call_function(function, positional, named or {}, is_async=is_async, executor=executor, what=what)
+    call = (
+        _awaited(function(*positional, **(named or {})), what)
+        if is_async
+        else call_function(function, positional, named or {}, is_async=False, executor=executor, what=what)
+    )
     # Not under `asyncio.timeout`, which waits for one that takes no notice of its cancellation.
     running = asyncio.create_task(call, name=what)
     try:

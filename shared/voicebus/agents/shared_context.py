@@ -162,8 +162,9 @@ class CallContext:
         elif own is not None:
             self._given, self.value = None, own
         else:
-            self.value = json.loads(json.dumps(given))
-        self._before = self._fields()
+            self.value = json.loads(json.dumps(given)) if given else {}
+        # What came as JSON and has no model is what it would be sent as.
+        self._before = given if self._given is not None and self._model is None else self._fields()
 
     def changes(self) -> dict[str, ContextChange]:
         """What the tool has changed.
@@ -171,7 +172,7 @@ class CallContext:
         Raises:
             UserError: what it left in the context has no JSON.
         """
-        if self._given is None:
+        if self._given is None or not (self._before or self.value):
             return {}
         after, found = self._fields(), dict[str, ContextChange]()
         for name in {**self._before, **after}:

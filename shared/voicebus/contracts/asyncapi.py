@@ -40,6 +40,7 @@ _TYPES: Final[Mapping[str, type[Message]]] = {
     tools.TOOL_RESULT: tools.ToolResult,
     tools.TOOL_CANCEL: tools.ToolCancel,
     tools.TOOL_HANDOVER: tools.ToolHandover,
+    tools.TOOL_FOLLOW: tools.ToolFollow,
     guardrails.GUARDRAIL_CHECK: guardrails.GuardrailCheck,
     guardrails.GUARDRAIL_VERDICT: guardrails.GuardrailVerdict,
     commands.SESSION_COMMAND: commands.SessionCommand,
@@ -79,7 +80,7 @@ _CHANNELS: Final[Mapping[str, _Channel]] = {
     "control": _Channel(
         _KEYS.control("{worker}"),
         "Words to one worker that sends heartbeats, read without a group.",
-        (tools.TOOL_CANCEL, tools.TOOL_HANDOVER),
+        (tools.TOOL_CANCEL, tools.TOOL_HANDOVER, tools.TOOL_FOLLOW),
         {"worker": "The id of one incarnation of a worker."},
     ),
     "events": _Channel(
@@ -97,6 +98,7 @@ _OPERATIONS: Final[Sequence[tuple[str, str, str, tuple[str, ...], str]]] = (
     ("answerToolCall", "send", "inbox", (tools.TOOL_RESULT,), "It answers, once, and then acknowledges the entry."),
     ("receiveCancel", "receive", "control", (tools.TOOL_CANCEL,), "It stops a call that nobody waits for any more."),
     ("receiveHandover", "receive", "control", (tools.TOOL_HANDOVER,), "It takes a pending entry over; optional."),
+    ("receiveFollow", "receive", "control", (tools.TOOL_FOLLOW,), "It tells of progress elsewhere now; optional."),
     ("receiveCheck", "receive", "guardrailChecks", (guardrails.GUARDRAIL_CHECK,), "A guardrail worker takes a check."),
     ("answerCheck", "send", "inbox", (guardrails.GUARDRAIL_VERDICT,), "It answers with its verdict."),
     ("commandSession", "send", "inbox", (commands.SESSION_COMMAND,), "Anybody asks a session's owner for something."),

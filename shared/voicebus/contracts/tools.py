@@ -2,6 +2,7 @@
 
 import re
 from enum import StrEnum
+from functools import lru_cache
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field
@@ -15,6 +16,7 @@ TOOL_PROGRESS: Final = "tool.progress"
 TOOL_RESULT: Final = "tool.result"
 TOOL_CANCEL: Final = "tool.cancel"
 TOOL_HANDOVER: Final = "tool.handover"
+TOOL_FOLLOW: Final = "tool.follow"
 
 
 # What realtime models take as the name of a function.
@@ -44,6 +46,7 @@ def is_version(text: str) -> bool:
     return _VERSION.fullmatch(text) is not None
 
 
+@lru_cache(maxsize=1024)
 def version_key(version: str) -> tuple[int, ...]:
     """What versions of a tool are ordered by: "2" comes before "10", and "1" is "1.0"; what is none comes first."""
     if not is_version(version):
@@ -153,6 +156,16 @@ class ToolHandover(Message):
     call_id: str
     queue: str
     entry_id: str
+
+
+class ToolFollow(Message):
+    """A call that this worker runs was published again: from now on `reply_to`, with the entry's epoch, hears of it.
+
+    The record of the call says so already; this is for progress. Sent only to workers whose heartbeat says `follow`.
+    """
+
+    call_id: str
+    reply_to: str = Field(min_length=1)
 
 
 class ToolRegistration(Message):

@@ -13,20 +13,22 @@ raises decides what happens to the entry:
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Final, TypeVar
+from typing import Final, TypeVar, TypeVarTuple
 
 from voicebus.contracts.envelope import Entry
 from voicebus.errors import BusError, ContractError
 from voicebus.ports import Clock, Delivery, StreamConsumer, Turn
 from voicebus.runtime.retrying import retry_delay
+from voicebus.runtime.slots import Slots
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
 
 log: Final = get_logger(__name__)
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 Handler = Callable[[Entry, Delivery], Awaitable[None]]
-GivenUp = Callable[[Entry, Delivery, str, str], Awaitable[Mapping[str, str]]]
+GivenUp = Callable[[Delivery, str, str], Awaitable[Mapping[str, str]]]
 
 MAX_DELIVERIES: Final = 5
 BLOCK_MS: Final = 2_000
@@ -38,12 +40,12 @@ class LeftError(Exception):
     """A handler has given its entry to another consumer, which sees to it from now on."""
 
 
-async def until_reached(attempt: Callable[[], Awaitable[T]]) -> T:
+async def until_reached(attempt: Callable[[*Ts], Awaitable[T]], *arguments: *Ts) -> T:
     """Do `attempt` until it does not raise `BusError`; doing it twice must be harmless."""
     failures = 0
     while True:
         try:
-            return await attempt()
+            return await attempt(*arguments)
         except BusError as error:
             if failures == 0:
                 log.warning("waiting for the bus", error=str(error))
@@ -55,9 +57,9 @@ class ConsumerLoop:
     """Runs `handle` for every entry of `members`, at most `concurrency` at once.
 
     `on_reachable` hears whether the last read reached the bus, for readiness. `service` is the metrics' label.
-    `given_up(entry, delivery, reason, error)` hears of a readable entry before it goes to the dead letters, and returns
-    what is to be kept with it; what it raises is logged. `turn` gives an entry that needs more than a slot its turn at
-    that; while it waits for it, it takes no slot, and up to `concurrency` may.
+    `given_up(delivery, reason, error)` hears of an entry, readable or not, before it goes to the dead letters, and
+    returns what is to be kept with it; what it raises is logged. `turn` gives an entry that needs more than a slot its
+    turn at that; while it waits for it, it takes no slot, and up to `concurrency` may.
     """
 
     def __init__(
@@ -83,7 +85,8 @@ class ConsumerLoop:
         self._service = service
         self._concurrency = concurrency
         self._on_reachable = on_reachable
-        self._slots = asyncio.Semaphore(concurrency)
+        self._slots = Slots(concurrency)
+        self._queued = metrics.MESSAGE_QUEUE.labels(service=service)
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._room = asyncio.Event()
         self._room.set()
@@ -214,14 +217,20 @@ class ConsumerLoop:
         if delivery.deliveries > 1:
             metrics.MESSAGES_REDELIVERED.labels(service=self._service).inc()
         turn = None if self._turn is None else self._turn(delivery)
-        if turn is None:
-            await self._handle_in_slot(member, delivery)
-            return
         try:
-            await self._wait(turn)
-            await self._handle_in_slot(member, delivery)
+            if turn is not None:
+                await self._wait(turn)
+            if not self._slots.take_now():
+                await self._slots.take()
+            try:
+                queued_ms = self._clock.at_ms() - int(delivery.entry_id.partition("-")[0])
+                self._queued.observe(max(0, queued_ms) / 1000)
+                await self._see_to(member, delivery)
+            finally:
+                self._slots.give()
         finally:
-            turn.end()
+            if turn is not None:
+                turn.end()
 
     async def _wait(self, turn: Turn) -> None:
         self._waiting += 1
@@ -234,35 +243,26 @@ class ConsumerLoop:
             if self._free == 0:
                 self._room.clear()
 
-    async def _handle_in_slot(self, member: StreamConsumer, delivery: Delivery) -> None:
-        async with self._slots:
-            queued_ms = self._clock.at_ms() - int(delivery.entry_id.partition("-")[0])
-            metrics.MESSAGE_QUEUE.labels(service=self._service).observe(max(0, queued_ms) / 1000)
-            try:
-                refused = await self._handled(delivery)
-            except LeftError:
-                return
-            if refused is None:
-                await until_reached(lambda: member.acknowledge(delivery))
-                return
-            reason, error = refused
-            kept = await self._give_up(delivery, reason, error)
-            await until_reached(lambda: member.dead_letter(delivery, reason=reason, error=error, kept=kept))
-            metrics.MESSAGES_DEADLETTERED.labels(service=self._service, reason=reason).inc()
-            log.warning(
-                "entry dead-lettered", stream=delivery.stream, entry=delivery.entry_id, reason=reason, error=error
-            )
+    async def _see_to(self, member: StreamConsumer, delivery: Delivery) -> None:
+        try:
+            refused = await self._handled(delivery)
+        except LeftError:
+            return
+        if refused is None:
+            await until_reached(member.acknowledge, delivery)
+            return
+        reason, error = refused
+        kept = await self._give_up(delivery, reason, error)
+        await until_reached(lambda: member.dead_letter(delivery, reason=reason, error=error, kept=kept))
+        metrics.MESSAGES_DEADLETTERED.labels(service=self._service, reason=reason).inc()
+        log.warning("entry dead-lettered", stream=delivery.stream, entry=delivery.entry_id, reason=reason, error=error)
 
     async def _give_up(self, delivery: Delivery, reason: str, error: str) -> Mapping[str, str]:
         """Tell whoever waits for this entry that nothing will come of it; what is to be kept with its dead letter."""
         if self._given_up is None:
             return {}
-        given_up = self._given_up
         try:
-            entry = Entry.parse(delivery.fields)
-            return await until_reached(lambda: given_up(entry, delivery, reason, error))
-        except ContractError:
-            return {}  # nobody can be told of what cannot be read
+            return await until_reached(self._given_up, delivery, reason, error)
         except Exception:  # the letter is written all the same
             log.exception("nobody was told of a dead letter", stream=delivery.stream, entry=delivery.entry_id)
             return {}
@@ -278,7 +278,7 @@ class ConsumerLoop:
         deliveries = delivery.deliveries
         while True:
             try:
-                await until_reached(lambda: self._handle(entry, delivery))
+                await until_reached(self._handle, entry, delivery)
             except LeftError:
                 raise
             except ContractError as error:

@@ -20,6 +20,7 @@ from voicebus.adapters.redis.outbox import Outbox
 from voicebus.adapters.redis.replication import MasterWatch, Replicas
 from voicebus.adapters.redis.tail import StreamTail
 from voicebus.agents.tools.done import DoneCalls
+from voicebus.agents.tools.handling import Ending
 from voicebus.contracts.envelope import Entry
 from voicebus.contracts.streams import Keys
 from voicebus.contracts.tools import Outcome, ToolResult
@@ -111,22 +112,24 @@ async def test_a_reader_that_rewinds_gets_what_the_new_master_wrote_before_what_
 async def test_results_of_the_last_minute_are_known_and_repeated() -> None:
     finished: list[str] = []
 
-    class Handling:
-        async def finish(self, result: ToolResult) -> None:
-            finished.append(result.call_id)
+    async def finish(ending: Ending) -> None:
+        finished.append(ToolResult.model_validate_json(ending.text).call_id)
 
     def result(name: str, output: str = "") -> ToolResult:
         return ToolResult(call_id=name, outcome=Outcome.OK, output=output, worker="w", duration_ms=1)
 
+    def ending(name: str, output: str = "") -> Ending:
+        return Ending("record", "stream", "s", 1, None, "inbox", result(name, output).model_dump_json())
+
     done = DoneCalls()
-    done.add(("s", "c1"), Handling(), result("c1"))
+    done.add(("s", "c1"), ending("c1"))
     between = time.monotonic()
-    done.add(("s", "c2"), Handling(), result("c2"))
+    done.add(("s", "c2"), ending("c2"))
     assert done.find(("s", "c1")) == result("c1")
-    await done.repeat(between)
+    await done.repeat(between, finish)
     assert finished == ["c2"]
     for n in range(3):
-        done.add(("s", f"l{n}"), Handling(), result(f"l{n}", "x" * 20_000_000))
+        done.add(("s", f"l{n}"), ending(f"l{n}", "x" * 20_000_000))
     assert [done.find(("s", name)) is not None for name in ("c1", "l0", "l1", "l2")] == [False, False, False, True]
 
 

@@ -177,3 +177,32 @@ async def test_a_tool_that_blocks_the_loop_is_named_in_a_metric_and_its_worker_s
     (line,) = [record.getMessage() for record in caplog.records if "event loop blocked" in record.getMessage()]
     assert "tool=block" in line
     assert "test_bad_input.py" in line
+
+
+async def test_a_call_that_cannot_be_read_is_answered_where_that_can_be_and_kept_with_its_reason(
+    redis_url: str, keys: Keys, caller: Caller
+) -> None:
+    asked = {"call_id": "c1", "reply_to": caller.inbox.stream}
+    envelope = {"v": "1", "id": "m1", "type": "tool.call", "session": "s1", "epoch": "1", "at": "1"}
+    odd: dict[str, dict[str, str]] = {
+        "no_tool": envelope | {"data": json.dumps(asked | {"call_id": "no_tool"})},
+        "no_epoch": {
+            name: value for name, value in envelope.items() if name != "epoch"
+        } | {"data": json.dumps(asked | {"call_id": "no_epoch"})},
+        "newer": envelope | {"v": "9", "data": json.dumps(asked | {"call_id": "newer"})},
+        "nowhere": envelope | {"data": json.dumps(asked | {"reply_to": keys.events(0), "call_id": "nowhere"})},
+        "no_json": envelope | {"data": "{"},
+    }  # fmt: skip
+    for fields in odd.values():
+        await caller.bus.call("XADD", keys.tools("default"), "*", *(text for pair in fields.items() for text in pair))
+    async with worker(redis_url, keys, add):
+        for call_id in ("no_tool", "no_epoch", "newer"):
+            result = await caller.result(call_id)
+            assert (result.outcome, result.error and result.error.kind) == (Outcome.ERROR, "malformed")
+            assert result.output == "The tool was not run: the call could not be read."
+
+        async def kept() -> bool:
+            return len(await caller.stream(keys.dead("default"))) == len(odd)
+
+        await wait_until(kept, description="the dead letters")
+    assert await caller.stream(keys.events(0)) == []

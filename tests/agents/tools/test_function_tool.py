@@ -268,6 +268,13 @@ def test_a_queue_is_its_own_or_the_top_level_package_of_its_module() -> None:
     assert get_weather.own_queue == "examples"
 
 
+@pytest.mark.parametrize("package", ["events", "guardrails", "inbox"])
+def test_a_package_named_as_no_queue_may_be_gives_the_queue_default(package: str) -> None:
+    module: dict[str, Any] = {"__name__": f"{package}.tools", "__package__": package}
+    exec("def call(context, arguments): ...", module)
+    assert FunctionTool("hand", "", {}, module["call"]).own_queue == "default"
+
+
 def test_a_tool_says_where_it_comes_from() -> None:
     assert function_tool(add).origin == f"{__name__}.add"
     assert FunctionTool("look", "", {}, Look()).origin == f"{__name__}.Look"

@@ -296,12 +296,12 @@ async def test_a_call_that_comes_again_while_its_result_is_being_stored_is_answe
     both = asyncio.Event()
     finish = CallHandling.finish
 
-    async def together(self: Any, result: Any) -> None:
+    async def together(self: Any, result: Any) -> Any:
         storing.append(result.call_id)
         if len(storing) == 2:
             both.set()
         await both.wait()
-        await finish(self, result)
+        return await finish(self, result)
 
     async def acknowledged() -> bool:
         return await caller.pending(keys.tools("default")) == 0
@@ -330,10 +330,10 @@ async def test_a_result_that_could_not_be_stored_at_first_is_stored_without_runn
     failures = [RuntimeError("no room for it")]
     finish = CallHandling.finish
 
-    async def sometimes(self: Any, result: Any) -> None:
+    async def sometimes(self: Any, result: Any) -> Any:
         if failures:
             raise failures.pop()
-        await finish(self, result)
+        return await finish(self, result)
 
     @function_tool(queue="default")
     async def once() -> str:

@@ -15,6 +15,7 @@ from support.tool_calls import Caller, calling
 from support.waiting import wait_until
 from voicebus import ToolContext, ToolWorker, function_tool
 from voicebus.adapters.redis.dispatch import new_entry
+from voicebus.contracts.envelope import Entry
 from voicebus.contracts.streams import INBOX_QUEUE, Keys
 from voicebus.contracts.tools import TOOL_PROGRESS, TOOL_RESULT, TOOL_STARTED, Outcome, ToolResult
 
@@ -89,6 +90,34 @@ async def test_progress_of_a_call_that_was_published_again_goes_to_its_new_owner
         await successor.result()
     assert [entry.data["text"] for entry in successor.received if entry.type == TOOL_PROGRESS] == ["nearly there"]
     assert [entry.type for entry in caller.received] == [TOOL_STARTED]
+
+
+async def test_progress_goes_to_the_new_owner_also_where_another_worker_reads_the_call_again(
+    redis_url: str, keys: Keys, caller: Caller
+) -> None:
+    go = asyncio.Event()
+
+    @function_tool(queue="default")
+    async def search(context: ToolContext[Any]) -> str:
+        """Search."""
+        while not go.is_set():
+            await context.progress("still looking")
+            await asyncio.sleep(0.02)
+        return "found"
+
+    def heard() -> list[Entry]:
+        return [entry for entry in successor.received if entry.type == TOOL_PROGRESS]
+
+    async with worker(redis_url, keys, search, concurrency=1), calling(redis_url, keys, "g2") as successor:
+        caller.call("search")
+        await caller.started()
+        async with worker(redis_url, keys, search):
+            successor.call("search")
+            await wait_until(heard, description="progress at the new owner")
+            go.set()
+            assert (await successor.result()).output == "found"
+    assert heard()[0].epoch == successor.session.epoch
+    assert caller.results() == []
 
 
 @function_tool(queue="default")

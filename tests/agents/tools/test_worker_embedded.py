@@ -4,6 +4,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -162,4 +163,16 @@ def test_a_wrong_argument_is_told_with_its_value(argument: dict[str, Any], sente
 def test_a_wrong_variable_is_told_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VOICEBUS_CONCURRENCY", "many")
     with pytest.raises(SettingsError, match="VOICEBUS_CONCURRENCY: 'many' was read, but"):
+        ToolWorker([add])
+
+
+def test_a_mounted_file_gives_what_its_variable_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = tmp_path / "redis"
+    secret.write_text("redis://elsewhere:6379/0\n")
+    monkeypatch.setenv("VOICEBUS_REDIS_URL_FILE", str(secret))
+    monkeypatch.delenv("VOICEBUS_REDIS_URL", raising=False)
+    assert ToolWorker([add])._redis_url == "redis://elsewhere:6379/0"
+    assert ToolWorker([add], redis_url=NOWHERE)._redis_url == NOWHERE
+    monkeypatch.setenv("VOICEBUS_REDIS_URL_FILE", str(tmp_path / "none"))
+    with pytest.raises(SettingsError, match=r"VOICEBUS_REDIS_URL_FILE: .* cannot be read"):
         ToolWorker([add])

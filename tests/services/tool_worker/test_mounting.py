@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from support.mcp_servers import stdio_program
+from support.mcp_servers import http_server, stdio_program
 from support.processes import service
 from support.tool_calls import Caller, calling
 from support.waiting import wait_until
@@ -140,3 +140,23 @@ def test_a_source_that_gives_no_name_is_called_by_what_it_runs_or_by_its_host(so
 def test_a_source_without_a_host_is_refused() -> None:
     with pytest.raises(UserError, match="names no host"):
         Mounts(["http:///mcp"], prefixed=False, timeout_s=1)
+
+
+async def test_headers_go_with_every_request_to_the_server_of_that_name(
+    caller: Caller, environment: dict[str, str], tmp_path: Path
+) -> None:
+    secret = tmp_path / "headers"
+    secret.write_text('{"rates": {"X-Team": "desk"}}\n')
+    async with http_server(tmp_path) as server:
+        environment |= {"VOICEBUS_MCP": f"rates={server.url}", "VOICEBUS_MCP_HEADERS_FILE": str(secret)}
+        async with service("tool-worker", environment=environment) as worker:
+            await worker.ready()
+            await registered(caller, "header")
+            caller.call("header", '{"name": "x-team"}')
+            assert (await caller.result()).output == "desk"
+
+
+@pytest.mark.parametrize("source", ["https://news.example.com/mcp", "rates=python rates.py"])
+def test_headers_for_no_server_that_is_reached_by_http_are_refused(source: str) -> None:
+    with pytest.raises(UserError, match="VOICEBUS_MCP_HEADERS: 'rates' is no MCP server that is reached by HTTP"):
+        Mounts([source], prefixed=False, timeout_s=1, headers={"rates": {"X-Team": "desk"}})

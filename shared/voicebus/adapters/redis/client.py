@@ -6,7 +6,7 @@ Nothing is retried underneath: whoever sends something knows whether sending it 
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Self
 from urllib.parse import unquote, urlsplit
@@ -21,6 +21,7 @@ from redis.backoff import NoBackoff
 from voicebus.adapters.redis.blocking import BlockingReads
 from voicebus.adapters.redis.multiplexing import MultiplexedConnection
 from voicebus.adapters.redis.pipelines import Pipelines
+from voicebus.adapters.redis.replies import Replies, Reply
 from voicebus.adapters.redis.script_batches import ScriptBatches
 from voicebus.adapters.redis.scripts import Script
 from voicebus.errors import BusError, SettingsError
@@ -84,7 +85,20 @@ class RedisConnection:
             self._way.submit(command, options, reply)
         return reply
 
-    def _refuse(self, reply: asyncio.Future[Any], error: Exception) -> None:
+    def submit_all(self, commands: Sequence[Sequence[str | int]]) -> asyncio.Future[list[Any]]:
+        """Queue several commands, for less than each by itself; the future brings all replies in order.
+
+        In the place of one that was refused or did not reach Redis is a `BusError`.
+        """
+        replies = Replies(len(commands))
+        for command, reply in zip(commands, replies.parts, strict=True):
+            if self._closed:
+                self._refuse(reply, self._closed_error())
+            else:
+                self._way.submit(command, {}, reply)
+        return replies.all
+
+    def _refuse(self, reply: Reply, error: Exception) -> None:
         if not reply.done():  # else its caller was cancelled
             reply.set_exception(bus_error(error, self.address))
             reply.exception()  # who was cancelled while waiting does not fetch it; that is no oversight
@@ -97,21 +111,21 @@ class RedisConnection:
         """
         return await self.submit(*command, **options)
 
-    async def script(self, script: Script, keys: list[str], *arguments: str | int) -> Any:
-        """Run a script, which is sent in full only where the server does not know it yet.
+    def script(self, script: Script, keys: list[str], *arguments: str | int) -> Awaitable[Any]:
+        """Run a script, which is sent in full only where the server does not know it yet; to be awaited.
 
         Raises:
             BusError: refused, or Redis cannot be reached; the script may or may not have been run.
         """
         if script.together:
-            return await self._batches.submit(script, keys, arguments)
-        return await self._run_script(script, keys, arguments)
+            return self._batches.submit(script, keys, arguments)
+        return self._run_script(script, keys, arguments)
 
     async def _run_script(self, script: Script, keys: list[str], arguments: Sequence[str | int]) -> Any:
         try:
             return await self.submit("EVALSHA", script.sha, len(keys), *keys, *arguments)
         except BusError as error:
-            if not isinstance(error.__cause__, vendor.NoScriptError):
+            if not is_unknown_script(error):
                 raise
             return await self.submit("EVAL", script.text, len(keys), *keys, *arguments)
 
@@ -123,8 +137,7 @@ class RedisConnection:
         sent = [self.submit("EVALSHA", script.sha, len(keys), *keys, *arguments) for keys, arguments in calls]
         replies = [await _outcome(reply) for reply in sent]
         for place, (keys, arguments) in enumerate(calls):
-            error = replies[place]
-            if isinstance(error, BusError) and isinstance(error.__cause__, vendor.NoScriptError):
+            if is_unknown_script(replies[place]):
                 replies[place] = await _outcome(self.submit("EVAL", script.text, len(keys), *keys, *arguments))
         return replies
 
@@ -312,6 +325,11 @@ def translated(address: str) -> Iterator[None]:
 def is_final(error: BusError) -> bool:
     """Whether Redis would refuse the same command again: a key of another type, or one that this user may not touch."""
     return str(error.__cause__).startswith(("WRONGTYPE", "NOPERM"))
+
+
+def is_unknown_script(reply: object) -> bool:
+    """Whether a script was not run, as the server does not know it (yet, or any more)."""
+    return isinstance(reply, BusError) and isinstance(reply.__cause__, vendor.NoScriptError)
 
 
 def bus_error(error: Exception, address: str) -> Exception:

@@ -9,7 +9,7 @@ from ulid_transform import ulid_now
 from voicebus.adapters.redis.client import RedisConnection
 from voicebus.adapters.redis.guardrail_circuit import GuardrailCircuit
 from voicebus.adapters.redis.outbox import Outbox
-from voicebus.adapters.redis.refusals import Refusal, Refuses
+from voicebus.adapters.redis.refusals import FollowsCalls, Refusal, Refuses
 from voicebus.adapters.redis.scripts import CANCEL
 from voicebus.contracts.envelope import Entry, Message
 from voicebus.contracts.guardrails import GUARDRAIL_CHECK, GuardrailCheck
@@ -58,7 +58,7 @@ class RedisToolDispatch:
 
     `answer` brings the session the answer to a call that one of `refusing` keeps from being sent. `after` has a call
     sent once the session's state tells of it: so an owner that is none any more, and does not know it yet, sends none,
-    and the next owner knows of every call that may have started.
+    and the next owner knows of every call that may have started. `following` hears of what is sent, and cancelled.
     """
 
     def __init__(
@@ -72,8 +72,10 @@ class RedisToolDispatch:
         refusing: Sequence[Refuses] = (),
         answer: Callable[[Entry], None] | None = None,
         after: Callable[[SessionRef, Callable[[], None]], None] | None = None,
+        following: FollowsCalls | None = None,
     ) -> None:
         self._after = after
+        self._following = following
         self._refusing = refusing
         self._answer = answer
         self._bus = bus
@@ -107,6 +109,8 @@ class RedisToolDispatch:
 
         def send() -> None:
             self._outbox.send(self._keys.tools(call.queue), entry, dead=self._keys.dead(call.queue))
+            if self._following is not None:
+                self._following.sent(session, call)
 
         if self._after is None:
             send()
@@ -129,6 +133,8 @@ class RedisToolDispatch:
 
     def cancel(self, session: SessionRef, cancel: CancelTool) -> None:
         """Keep a call from starting, and stop it where it runs."""
+        if self._following is not None:
+            self._following.ended(session.id, cancel.call_id)
         if cancel.worker is not None:
             self._tell(session, cancel, cancel.worker)
         task = asyncio.create_task(self._mark(session, cancel), name=f"cancel {cancel.call_id}")

@@ -3,7 +3,6 @@ with publish/subscribe.
 """
 
 import asyncio
-import functools
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
@@ -39,7 +38,7 @@ class RedisInbox:
     `commands` gives and gets the answers to commands; `on_taken` hears that another gateway has taken a session over,
     `on_yield` that one wants to (a future is done once it may); `on_resend(session, first, last)` that the archive
     misses events; `on_verdict` of each answer to a check. `on_reachable` hears whether the last read reached Redis, for
-    readiness.
+    readiness; `on_result` of which session's which call a result came.
     """
 
     def __init__(
@@ -55,7 +54,9 @@ class RedisInbox:
         on_verdict: Callable[[], None] | None = None,
         on_yield: Callable[[Entry], asyncio.Future[None]] | None = None,
         on_reachable: Callable[[bool], None] | None = None,
+        on_result: Callable[[str, str], None] | None = None,
     ) -> None:
+        self._on_result = on_result
         self.stream: str = keys.inbox(gateway)
         self._dead = keys.dead(INBOX_QUEUE)
         self._bus = bus
@@ -130,7 +131,7 @@ class RedisInbox:
         later = None
         try:
             if entry.session in self._subscribers:
-                entry = await until_reached(functools.partial(whole, self._bus, self._keys, entry))
+                entry = await until_reached(whole, self._bus, self._keys, entry)
             if not await self._resent(entry):
                 later = self._deliver(entry)
         except CommandRefusedError as error:
@@ -167,7 +168,7 @@ class RedisInbox:
         if self._on_resend is None or entry.type != SESSION_COMMAND or entry.data.get("command") != RESEND:
             return False
         wanted = Resend.of(entry)
-        count = await until_reached(functools.partial(self._on_resend, entry.session, wanted.first, wanted.last))
+        count = await until_reached(self._on_resend, entry.session, wanted.first, wanted.last)
         log.info("events sent again", session=entry.session, first=wanted.first, last=wanted.last, sent=count)
         return True
 
@@ -189,6 +190,8 @@ class RedisInbox:
             return None
         if entry.type == SESSION_COMMAND and entry.data.get("command") == YIELD and self._on_yield is not None:
             return self._on_yield(entry)
+        if entry.type == TOOL_RESULT and self._on_result is not None:
+            self._on_result(entry.session, str(entry.data.get("call_id")))
         deliver = self._subscribers.get(entry.session)
         if deliver is None:
             log.debug("inbox entry for a session that is not here", session=entry.session, type=entry.type)

@@ -6,16 +6,16 @@ connection taken and given back, and a wait for the reply before the next is sen
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any, Final
 
 import hiredis
 import redis.asyncio as aioredis
 from redis import exceptions as vendor
 
-_MAX_BYTES: Final = 65_536
+from voicebus.adapters.redis.replies import Refuse, Reply
 
-Refuse = Callable[[asyncio.Future[Any], Exception], None]
+_MAX_BYTES: Final = 65_536
 
 
 class _Command:
@@ -23,7 +23,7 @@ class _Command:
 
     __slots__ = ("name", "options", "packed", "reply", "sent_at")
 
-    def __init__(self, packed: bytes, name: str, options: dict[str, Any], reply: asyncio.Future[Any]) -> None:
+    def __init__(self, packed: bytes, name: str, options: dict[str, Any], reply: Reply) -> None:
         self.packed = packed
         self.name = name
         self.options = options
@@ -55,11 +55,11 @@ class MultiplexedConnection:
     def __len__(self) -> int:
         return len(self._queued) + len(self._sent)
 
-    def submit(self, command: tuple[Any, ...], options: dict[str, Any], reply: asyncio.Future[Any]) -> None:
+    def submit(self, command: Sequence[Any], options: dict[str, Any], reply: Reply) -> None:
         """Queue one command; never blocks."""
         name = str(command[0])
         try:
-            packed = hiredis.pack_command((*name.split(), *command[1:]) if " " in name else command)
+            packed = hiredis.pack_command((*name.split(), *command[1:]) if " " in name else tuple(command))
         except UnicodeEncodeError:  # lone surrogates, which no UTF-8 has
             packed = hiredis.pack_command(tuple(_encodable(part) for part in command))
         self._queued.append(_Command(packed, name, options, reply))

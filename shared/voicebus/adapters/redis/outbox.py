@@ -6,12 +6,15 @@ At least once: after a lost connection what was under way is sent again under th
 import asyncio
 import time
 from collections import deque
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
-from voicebus.adapters.redis.client import RedisConnection, is_final
+import msgspec
+
+from voicebus.adapters.redis.client import RedisConnection, is_final, is_unknown_script
 from voicebus.adapters.redis.overdue import bury_overdue
-from voicebus.contracts.envelope import Entry
+from voicebus.adapters.redis.scripts import APPEND
+from voicebus.contracts.envelope import Entry, Sealed
 from voicebus.errors import BusError
 from voicebus.ports import Clock
 from voicebus.runtime.retrying import retry_delay
@@ -28,16 +31,27 @@ CAPACITY: Final = 10_000
 KEPT_S: Final = 60.0
 KEPT_CHARS: Final = 32_000_000
 _BATCH: Final = 256
+
+# What nobody waits for, as the start of a call, may leave with what comes next: often its result is.
+LINGER_S: Final = 0.002
 _RENEW_S: Final = 10.0
 
 # How often a stream that may have no worker is looked after, for as long as something is sent to it.
 SWEEP_EVERY_S: Final = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class _Outgoing:
+class _Kept(msgspec.Struct, frozen=True, gc=False):
+    """An entry for a stream, as it is kept after it was sent at `sent_at` (monotonic, s)."""
+
     stream: str
-    entry: Entry
+    entry: Sealed
+    ttl_s: int | None
+    sent_at: float
+
+
+class _Outgoing(msgspec.Struct, frozen=True):
+    stream: str
+    entry: Sealed
     ttl_s: int | None
     written: asyncio.Future[None] | None
 
@@ -62,25 +76,35 @@ class Outbox:
         self._idle = asyncio.Event()
         self._idle.set()
         self._outage = Outage(log, "entries wait for Redis")
-        self._kept: deque[tuple[float, int, _Outgoing]] = deque()
+        self._kept: deque[_Kept] = deque()
         self._kept_chars = 0
+        self._lingering: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def send(self, stream: str, entry: Entry, *, ttl_s: int | None = None, dead: str | None = None) -> None:
-        """Queue an entry; `ttl_s` renews the stream's own time to live.
+    def send(
+        self,
+        stream: str,
+        entry: Entry | Sealed,
+        *,
+        ttl_s: int | None = None,
+        dead: str | None = None,
+        lingering: bool = False,
+    ) -> None:
+        """Queue an entry; `ttl_s` renews the stream's own time to live. One that is `lingering` waits up to `LINGER_S`
+        for others to leave with.
 
         `dead`, for a stream of the workers' group, is where entries go that no worker takes (`adapters.redis.overdue`).
         """
         if dead is not None:
             self._looked_after[stream] = dead
-        self._put(_Outgoing(stream, entry, ttl_s, None))
+        self._put(_Outgoing(stream, _sealed(entry), ttl_s, None), lingering=lingering)
 
-    async def deliver(self, stream: str, entry: Entry, *, ttl_s: int | None = None) -> None:
+    async def deliver(self, stream: str, entry: Entry | Sealed, *, ttl_s: int | None = None) -> None:
         """Queue an entry and wait until it is in its stream or was given up."""
         written = asyncio.get_running_loop().create_future()
-        self._put(_Outgoing(stream, entry, ttl_s, written))
+        self._put(_Outgoing(stream, _sealed(entry), ttl_s, written))
         await written
 
     def resend(self, since: float) -> None:
@@ -88,7 +112,7 @@ class Outbox:
 
         Whoever reads it knows an entry, or what it is about, that comes twice.
         """
-        again = [item for sent_at, _, item in self._kept if sent_at >= since]
+        again = [item for item in self._kept if item.sent_at >= since]
         self._kept.clear()
         self._kept_chars = 0
         for item in again:
@@ -140,17 +164,25 @@ class Outbox:
 
     async def drain(self, timeout_s: float) -> None:
         """Wait until everything is sent, at most `timeout_s`."""
+        self._wake.set()
         try:
             async with asyncio.timeout(timeout_s):
                 await self._idle.wait()
         except TimeoutError:
             log.warning("entries not sent before the end", entries=len(self._waiting))
 
-    def _put(self, item: _Outgoing) -> None:
+    def _put(self, item: _Outgoing, *, lingering: bool = False) -> None:
         if len(self._waiting) >= CAPACITY:
             self._give_up(self._waiting.popleft(), "outbox full")
         self._waiting.append(item)
         self._idle.clear()
+        if not lingering:
+            self._wake.set()
+        elif self._lingering is None:
+            self._lingering = asyncio.get_running_loop().call_later(LINGER_S, self._linger_no_more)
+
+    def _linger_no_more(self) -> None:
+        self._lingering = None
         self._wake.set()
 
     def _still_wanted(self, item: _Outgoing) -> bool:
@@ -162,24 +194,26 @@ class Outbox:
 
     async def _send(self, batch: list[_Outgoing]) -> list[_Outgoing]:
         """Send a batch in one pipeline; returns what must be sent again."""
-        calls: list[asyncio.Future[Any]] = []
-        sizes: list[int] = []
+        streams: dict[str, list[_Outgoing]] = {}
         for item in batch:
-            fields = [text for pair in item.entry.fields().items() for text in pair]
-            sizes.append(sum(map(len, fields)))
-            calls.append(self._bus.submit("XADD", item.stream, "*", *fields))
+            streams.setdefault(item.stream, []).append(item)
         renewals = self._renewals(batch)
-        calls += [self._bus.submit("EXPIRE", stream, ttl_s) for stream, ttl_s in renewals.items()]
-        replies = await asyncio.gather(*calls, return_exceptions=True)
+        commands = [_appending(stream, items) for stream, items in streams.items()]
+        commands += [("EXPIRE", stream, ttl_s) for stream, ttl_s in renewals.items()]
+        found = await self._bus.submit_all(commands)
         now = time.monotonic()
-        for stream, reply in zip(renewals, replies[len(batch) :], strict=True):
-            if not isinstance(reply, BaseException):
+        for stream, reply in zip(renewals, found[len(streams) :], strict=True):
+            if reply == 1:
                 self._renewed[stream] = now
+        replies = dict(zip(streams, found, strict=False))
+        for stream in [stream for stream, reply in replies.items() if is_unknown_script(reply)]:
+            (replies[stream],) = await self._bus.submit_all([_appending(stream, streams[stream], known=False)])
         unsent: list[_Outgoing] = []
         error: BusError | None = None
-        for item, size, failed in zip(batch, sizes, replies[: len(batch)], strict=True):
-            if not isinstance(failed, BaseException):
-                self._keep(now, item, size)
+        for item in batch:
+            failed = replies[item.stream]
+            if not isinstance(failed, Exception):
+                self._keep(now, item)
                 if item.written is not None and not item.written.done():
                     item.written.set_result(None)
             elif isinstance(failed, BusError) and is_final(failed):
@@ -195,12 +229,12 @@ class Outbox:
             metrics.REDIS_DISRUPTIONS.labels(service=self._service).inc()
         return unsent
 
-    def _keep(self, now: float, item: _Outgoing, chars: int) -> None:
+    def _keep(self, now: float, item: _Outgoing) -> None:
         kept = self._kept
-        kept.append((now, chars, item))
-        self._kept_chars += chars
-        while kept and (len(kept) > CAPACITY or self._kept_chars > KEPT_CHARS or kept[0][0] < now - KEPT_S):
-            self._kept_chars -= kept.popleft()[1]
+        kept.append(_Kept(item.stream, item.entry, item.ttl_s, now))
+        self._kept_chars += len(item.entry.data)
+        while kept and (len(kept) > CAPACITY or self._kept_chars > KEPT_CHARS or kept[0].sent_at < now - KEPT_S):
+            self._kept_chars -= len(kept.popleft().entry.data)
 
     def _renewals(self, batch: list[_Outgoing]) -> dict[str, int]:
         """The streams of this batch whose time to live is to be renewed: each now and then, not with every entry."""
@@ -214,3 +248,19 @@ class Outbox:
         log.warning("entry not sent", why=why, type=item.entry.type, session=item.entry.session, stream=item.stream)
         if item.written is not None and not item.written.done():
             item.written.set_result(None)
+
+
+def _appending(stream: str, items: Sequence[_Outgoing], *, known: bool = True) -> Sequence[str | int]:
+    """The command that appends these to their stream: several by one script, which the server may not know yet."""
+    if len(items) == 1:
+        return ("XADD", stream, "*", *items[0].entry.flat())
+    counted: list[str | int] = []
+    for item in items:
+        flat = item.entry.flat()
+        counted.append(len(flat))
+        counted += flat
+    return ("EVALSHA", APPEND.sha, 1, stream, *counted) if known else ("EVAL", APPEND.text, 1, stream, *counted)
+
+
+def _sealed(entry: Entry | Sealed) -> Sealed:
+    return entry if isinstance(entry, Sealed) else entry.sealed()

@@ -5,13 +5,14 @@ redis-py's cluster client sends each part to its node and follows moved slots.
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, Final
 
-from voicebus.adapters.redis.multiplexing import Refuse
+from voicebus.adapters.redis.replies import Refuse, Reply
 
 _BATCH: Final = 256
 
-_Queued = tuple[tuple[Any, ...], dict[str, Any], asyncio.Future[Any]]
+_Queued = tuple[Sequence[Any], dict[str, Any], Reply]
 
 
 class Pipelines:
@@ -33,7 +34,7 @@ class Pipelines:
     def __len__(self) -> int:
         return len(self._queued)
 
-    def submit(self, command: tuple[Any, ...], options: dict[str, Any], reply: asyncio.Future[Any]) -> None:
+    def submit(self, command: Sequence[Any], options: dict[str, Any], reply: Reply) -> None:
         """Queue one command; never blocks."""
         self._queued.append((command, options, reply))
         self._wake.set()

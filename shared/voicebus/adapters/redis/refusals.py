@@ -5,7 +5,7 @@ from typing import Protocol
 
 from voicebus.adapters.redis.circuits import CircuitWatch
 from voicebus.engine.outputs import DispatchTool
-from voicebus.ports import Clock
+from voicebus.ports import Clock, SessionRef
 from voicebus.telemetry import metrics
 
 
@@ -22,6 +22,14 @@ class Refuses(Protocol):
     def refusal(self, call: DispatchTool) -> Refusal | None:
         """Why this call is not sent; None where it is."""
         ...
+
+
+class FollowsCalls(Protocol):
+    """Who cares what becomes of the calls that were sent."""
+
+    def sent(self, session: SessionRef, call: DispatchTool) -> None: ...
+
+    def ended(self, session: str, call_id: str) -> None: ...
 
 
 class OpenCircuits:

@@ -5,7 +5,6 @@ Under load a command costs more than what it does, so that a hundred claims in o
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from redis.exceptions import ResponseError
@@ -20,11 +19,8 @@ Submit = Callable[..., asyncio.Future[Any]]
 RunScript = Callable[[Script, list[str], Sequence[str | int]], Awaitable[Any]]
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
-    keys: list[str]
-    arguments: tuple[str | int, ...]
-    reply: asyncio.Future[Any]
+_Run = tuple[list[str], tuple[str | int, ...], asyncio.Future[Any]]
+"""Keys, arguments, and where the reply goes."""
 
 
 class ScriptBatches:
@@ -44,22 +40,23 @@ class ScriptBatches:
     def submit(self, script: Script, keys: list[str], arguments: tuple[str | int, ...]) -> asyncio.Future[Any]:
         """Have the script run soon; the future brings the reply to this run alone."""
         loop = asyncio.get_running_loop()
-        run = _Run(keys, arguments, loop.create_future())
-        place = script.sha, keys[0].partition("{")[2].partition("}")[0]
+        reply: asyncio.Future[Any] = loop.create_future()
+        key = keys[0]
+        place = script.sha, key[key.find("{") + 1 : key.find("}")]
         gathered = self._gathered.get(place)
         if gathered is None:
-            self._gathered[place] = [run]
+            self._gathered[place] = [(keys, arguments, reply)]
             loop.call_soon(self._send, script, place)
         else:
-            gathered.append(run)
-        return run.reply
+            gathered.append((keys, arguments, reply))
+        return reply
 
     def _send(self, script: Script, place: tuple[str, str]) -> None:
         gathered = self._gathered.pop(place)
         for start in range(0, len(gathered), _LIMIT):
             runs = gathered[start : start + _LIMIT]
-            keys = [key for run in runs for key in run.keys]
-            arguments = [argument for run in runs for argument in run.arguments]
+            keys = [key for named, _, _ in runs for key in named]
+            arguments = [argument for _, given, _ in runs for argument in given]
             reply = self._submit("EVALSHA", script.sha, len(keys), *keys, *arguments)
             reply.add_done_callback(lambda reply, runs=runs: self._replied(script, runs, reply))  # type: ignore[misc]
 
@@ -68,28 +65,28 @@ class ScriptBatches:
         if error is None:
             flat = reply.result()
             width = len(flat) // len(runs)
-            for number, run in enumerate(runs):
-                if not run.reply.done():  # else its caller was cancelled
-                    run.reply.set_result(flat[number * width : (number + 1) * width])
+            for number, (_, _, own) in enumerate(runs):
+                if not own.done():  # else its caller was cancelled
+                    own.set_result(flat[number * width : (number + 1) * width])
         elif isinstance(error.__cause__, ResponseError):
             # The server does not know the script yet, or one key is odd, which must not harm the others.
             task = asyncio.create_task(self._one_by_one(script, runs), name=f"script {script.name}")
             self._apart.add(task)
             task.add_done_callback(self._apart.discard)
         else:
-            for run in runs:
-                _refuse(run.reply, error)
+            for _, _, own in runs:
+                _refuse(own, error)
 
     async def _one_by_one(self, script: Script, runs: list[_Run]) -> None:
         """What had been done already may be done again."""
-        for run in runs:
+        for keys, arguments, own in runs:
             try:
-                reply = await self._run(script, run.keys, run.arguments)
+                reply = await self._run(script, keys, arguments)
             except BusError as error:
-                _refuse(run.reply, error)
+                _refuse(own, error)
             else:
-                if not run.reply.done():
-                    run.reply.set_result(reply)
+                if not own.done():
+                    own.set_result(reply)
 
 
 def _refuse(reply: asyncio.Future[Any], error: BaseException) -> None:

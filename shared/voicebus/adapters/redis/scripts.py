@@ -50,6 +50,8 @@ OVERDUE: Final = _load("overdue")
 BEAT: Final = _load("beat")
 REPLAY: Final = _load("replay")
 SETTLE: Final = _load("settle")
+APPEND: Final = _load("append")
+STATUS: Final = _load("status", together=True)
 
 PUBLISHED: Final = (CLAIM, RENEW, FINISH, HANDBACK, HANDOVER, BEAT, REGISTER)
 """What a worker of another language runs at the full level of the contract."""

@@ -5,20 +5,23 @@ acknowledged. Whatever dies in between, the call is neither lost nor, unless it 
 """
 
 import asyncio
+import copy
 import dataclasses
 import json
+import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final
 
 import structlog
 
 from voicebus.adapters.redis.membership import Membership
 from voicebus.adapters.redis.registry import ToolRegistry
+from voicebus.adapters.redis.scripts import STATUS
 from voicebus.agents.agent import RealtimeAgent
 from voicebus.agents.context import ToolContext
 from voicebus.agents.context_model import is_declared
@@ -27,10 +30,10 @@ from voicebus.agents.tools.circuit import FailureCounts
 from voicebus.agents.tools.done import DoneCalls
 from voicebus.agents.tools.function_tool import FunctionTool
 from voicebus.agents.tools.handing import Handing
-from voicebus.agents.tools.handling import CallHandling, not_started, unknown_tool
+from voicebus.agents.tools.handling import CallHandling, finished, not_started, refuse, unknown_tool
 from voicebus.agents.tools.invoke import MAX_OUTPUT_CHARS, ToolOutcome, invoke
 from voicebus.agents.tools.progress import Progress
-from voicebus.agents.tools.tracing import call_span
+from voicebus.agents.tools.tracing import call_span, is_traced
 from voicebus.contracts.envelope import Entry
 from voicebus.contracts.tools import (
     TOOL_CALL,
@@ -48,6 +51,7 @@ from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
 
 log: Final = get_logger(__name__)
+_LINES: Final = logging.getLogger(__name__)
 
 SERVICE: Final = "tool-worker"
 
@@ -117,6 +121,8 @@ class CallRunner:
         self._running: dict[tuple[str, str], _Running] = {}
         self._cancelled: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._done = DoneCalls()
+        self._traced = is_traced()
+        self._took = lru_cache(maxsize=256)(lambda tool: metrics.TOOL_DURATION.labels(tool=tool))
         # Ended here, and not stored yet. The oldest goes beyond `_REMEMBERED`: its entry was dead-lettered long ago.
         self._ended: OrderedDict[tuple[str, str], _Ended] = OrderedDict()
 
@@ -130,6 +136,12 @@ class CallRunner:
         if running is not None and not running.cancelled:
             running.cancelled = True
             running.task.cancel(reason)
+
+    def follow(self, key: tuple[str, str], reply_to: str, epoch: int) -> None:
+        """Whoever is at `reply_to` owns the session of this call (session, call id) now, if it runs here."""
+        running = self._running.get(key)
+        if running is not None:
+            running.handling.follow(reply_to, epoch)
 
     async def handle(self, entry: Entry, delivery: Delivery) -> None:
         """See a call through to its answer.
@@ -160,8 +172,10 @@ class CallRunner:
         if status == "start":
             await self._start(handling, tool, int(detail or 1))
         elif status == "finished":
-            await handling.answer(ToolResult.model_validate_json(detail), entry.epoch, call.reply_to)
-        elif status != "running":
+            await handling.answer(detail)
+        elif status == "running":
+            await handling.tell(detail)
+        else:
             await self._finish(handling, not_started(status, detail, call.tool))
 
     async def _orphaned(self, handling: CallHandling) -> bool:
@@ -171,26 +185,31 @@ class CallRunner:
         if handling.call.replayed or (handling.taken_over is None and handling.waited_ms() < ORPHAN_AFTER_MS):
             return False
         state = self._member.keys.session_state(handling.entry.session)
-        return bool(await until_reached(lambda: self._member.bus.call("HGET", state, "status")) == "ended")
+        (status,) = await until_reached(self._member.bus.script, STATUS, [state])
+        return bool(status == "ended")
 
-    async def given_up(self, entry: Entry, delivery: Delivery, reason: str, error: str) -> Mapping[str, str]:
-        """The call goes to the dead letters: tell its caller, unless it has an answer; its starts, for the letter.
-
-        Raises:
-            ContractError: it is no tool call, or is to be answered where no answer belongs.
+    async def given_up(self, delivery: Delivery, reason: str, error: str) -> Mapping[str, str]:
+        """The entry goes to the dead letters: tell its caller, unless the call has an answer; its starts, for the
+        letter.
         """
-        call = ToolCall.of(entry)
-        self._member.keys.require_reply_to(call.reply_to)
+        why = f"the call was given up ({reason}): {error}"
+        try:
+            entry = Entry.parse(delivery.fields)
+            call = ToolCall.of(entry)
+            self._member.keys.require_reply_to(call.reply_to)
+        except ContractError:
+            await refuse(self._member, delivery, why)
+            return {}
         handling = CallHandling(self._member, entry, delivery, call, self._queues[delivery.stream])
-        failure = ToolFailure(kind="dead_lettered", message=f"the call was given up ({reason}): {error}")
+        failure = ToolFailure(kind="dead_lettered", message=why)
         text = f"The tool {call.tool} failed again and again, and was given up. Do not call it again for this."
         await self._finish(handling, ToolOutcome(Outcome.ERROR, text, failure))
         return {"history": json.dumps(await handling.starts())}
 
     async def _start(self, handling: CallHandling, tool: FunctionTool, attempt: int) -> None:
-        key = (handling.entry.session, handling.call.call_id)
+        call, key = handling.call, (handling.entry.session, handling.call.call_id)
         if key in self._running:  # published a second time: the claim has put down where its runner is to answer
-            self._running[key].handling.follow(handling)
+            self.follow(key, call.reply_to, handling.entry.epoch)
             return
         if key in self._cancelled:
             await self._finish(handling, not_started("cancelled", "", tool.name))
@@ -204,7 +223,6 @@ class CallRunner:
             return
         started = time.monotonic()
         left_s = handling.seconds_left(self._timeout_s)
-        call = handling.call
         try:
             shared = CallContext(call.context, self._declared(tool, call.agent), self._context)
         except UserError as error:
@@ -215,7 +233,8 @@ class CallRunner:
         progress = Progress(handling.say_progress)
         context = ToolContext(
             shared.value, tool_name=tool.name, tool_call_id=call.call_id, tool_arguments=call.arguments,
-            agent=self._agent(call.agent), session=handling.entry.session, deadline_s=left_s, state=dict(call.context),
+            agent=self._agent(call.agent), session=handling.entry.session, deadline_s=left_s,
+            state=copy.deepcopy(call.context) if call.context else {},
             attempt=max(attempt, call.attempt),
             reports=progress.say, caller=call.caller,
         )  # fmt: skip
@@ -224,18 +243,21 @@ class CallRunner:
             tool, context, call.arguments, timeout=left_s, executor=self._executor, vetted=call.vetted,
             again=handling.again, max_chars=self._max_result, processes=self._processes,
         )  # fmt: skip
-        span = call_span(
-            handling.entry.traceparent, tool=tool.name, queue=handling.queue, attempt=context.attempt,
-            redelivered=handling.is_redelivered,
-        )  # fmt: skip
         try:
-            with span as told:
+            if not self._traced:
                 outcome = await self._outcome(key, handling, run)
-                told.ended(outcome.outcome)
+            else:
+                span = call_span(
+                    handling.entry.traceparent, tool=tool.name, queue=handling.queue, attempt=context.attempt,
+                    redelivered=handling.is_redelivered,
+                )  # fmt: skip
+                with span as told:
+                    outcome = await self._outcome(key, handling, run)
+                    told.ended(outcome.outcome)
         finally:
             progress.close()
-        if outcome.outcome is Outcome.OK:
-            outcome = dataclasses.replace(outcome, context=_changes(shared, tool))
+        if outcome.outcome is Outcome.OK and (changes := _changes(shared, tool)):
+            outcome = dataclasses.replace(outcome, context=changes)
         self._ended[key] = _Ended(outcome, time.monotonic() - started)
         if len(self._ended) > _REMEMBERED:
             self._ended.popitem(last=False)
@@ -266,7 +288,7 @@ class CallRunner:
 
     async def restore(self, since: float) -> None:
         """Another server is the master: store and send again what ended since then (monotonic, s)."""
-        await self._done.repeat(since)
+        await self._done.repeat(since, partial(finished, self._member))
 
     async def keep(self) -> None:
         """Renew what runs until cancelled, so that no long call looks idle and its record lasts."""
@@ -296,13 +318,15 @@ class CallRunner:
             context=outcome.context,
         )  # fmt: skip
         if took is not None:
-            metrics.TOOL_DURATION.labels(tool=handling.call.tool).observe(took)
-        log.info(
-            "tool call done", outcome=outcome.outcome.value, error=None if result.error is None else result.error.kind,
-            queued_ms=handling.queued_ms, duration_ms=result.duration_ms, deliveries=handling.deliveries,
-        )  # fmt: skip
-        await handling.finish(result)
-        self._done.add((handling.entry.session, handling.call.call_id), handling, result)
+            self._took(handling.call.tool).observe(took)
+        if _LINES.isEnabledFor(logging.INFO):  # asked first: one that is not shown costs as much as a claim
+            log.info(
+                "tool call done", outcome=outcome.outcome.value,
+                error=None if result.error is None else result.error.kind, queued_ms=handling.queued_ms,
+                duration_ms=result.duration_ms, deliveries=handling.deliveries,
+            )  # fmt: skip
+        ending = await handling.finish(result)
+        self._done.add((handling.entry.session, handling.call.call_id), ending)
         if self._failures is not None:
             await self._failures.count(handling.call.tool, result)
 

@@ -297,13 +297,15 @@ class FunctionTool:
 
     @property
     def own_queue(self) -> str:
-        """The queue that this tool names, or the top-level package of its module; `default` for plain files."""
+        """The queue that this tool names, or the top-level package of its module; `default` for plain files, and where
+        the package has a name that no queue may have (`events`, `guardrails`, `inbox`).
+        """
         if self.queue is not None:
             return self.queue
         package = str(getattr(inspect.unwrap(self.function), "__globals__", {}).get("__package__") or "")
         top = package.partition(".")[0]
         # What Voicebus itself wraps (an agent as a tool, a tool of an MCP server) belongs to no package of the author.
-        return top if top and top != _OURS else "default"
+        return top if top and top != _OURS and top not in RESERVED_QUEUES else "default"
 
     @property
     def origin(self) -> str:

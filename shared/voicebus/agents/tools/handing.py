@@ -91,17 +91,15 @@ class Handing:
         copy = replace(entry, data={**entry.data, "hops": call.hops + 1})
         flat = [text for pair in copy.fields().items() for text in pair]
         await until_reached(
-            lambda: self._member.bus.script(HANDBACK, [delivery.stream], WORKERS_GROUP, delivery.entry_id, *flat)
+            self._member.bus.script, HANDBACK, [delivery.stream], WORKERS_GROUP, delivery.entry_id, *flat
         )
 
     async def _over(self, entry: Entry, delivery: Delivery, call: ToolCall, holder: str) -> bool:
         bus, keys = self._member.bus, self._member.keys
-        if holder == self._member.id or not await until_reached(
-            lambda: bus.call("HGET", keys.worker(holder), "handover")
-        ):
+        if holder == self._member.id or not await until_reached(bus.call, "HGET", keys.worker(holder), "handover"):
             return False
         arguments = (WORKERS_GROUP, delivery.entry_id, self._member.id, holder)
-        if not await until_reached(lambda: bus.script(HANDOVER, [delivery.stream], *arguments)):
+        if not await until_reached(bus.script, HANDOVER, [delivery.stream], *arguments):
             return True  # it is another's already
         log.info("call handed over", to=holder, version=call.version)
         told = ToolHandover(call_id=call.call_id, queue=self._queues[delivery.stream], entry_id=delivery.entry_id)

@@ -1,29 +1,33 @@
 """One delivery of a tool call, and everything that a worker writes about it: claim, signs of life, result, answer."""
 
 import time
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Annotated, Final
 
-from voicebus.adapters.redis.dispatch import new_entry
+import msgspec
+from msgspec.structs import replace
+from ulid_transform import ulid_now
+
 from voicebus.adapters.redis.heartbeat import living
 from voicebus.adapters.redis.membership import Membership
 from voicebus.adapters.redis.scripts import CLAIM, FINISH, RENEW
 from voicebus.agents.tools.invoke import ToolOutcome
-from voicebus.contracts.envelope import Entry
-from voicebus.contracts.streams import CALL_TTL_S, INBOX_TTL_S, INLINE_RESULT_BYTES, WORKERS_GROUP
+from voicebus.contracts.envelope import Entry, Sealed
+from voicebus.contracts.streams import CALL_TTL_S, CONTROL_TTL_S, INBOX_TTL_S, INLINE_RESULT_BYTES, WORKERS_GROUP
 from voicebus.contracts.tools import (
+    TOOL_FOLLOW,
     TOOL_PROGRESS,
     TOOL_RESULT,
     TOOL_STARTED,
     Outcome,
     ToolCall,
     ToolFailure,
+    ToolFollow,
     ToolProgress,
     ToolResult,
     ToolStarted,
 )
-from voicebus.errors import BusError
-from voicebus.ports import Delivery, SessionRef
+from voicebus.errors import BusError, ContractError
+from voicebus.ports import Delivery
 from voicebus.runtime.consumer import until_reached
 from voicebus.telemetry.logging import get_logger
 
@@ -31,6 +35,28 @@ log: Final = get_logger(__name__)
 
 # A claim whose answer took longer is asked for again: a worker that was frozen meanwhile counted as dead.
 _STALE_CLAIM_S: Final = 1.5
+
+
+class Ending(msgspec.Struct, frozen=True, gc=False):
+    """How a call ended, and where that belongs: `text` is its `ToolResult` as JSON, kept in `record`."""
+
+    record: str
+    stream: str
+    session: str
+    epoch: int
+    traceparent: str | None
+    reply_to: str
+    text: str
+
+
+class _Readable(msgspec.Struct):
+    """What of a call's `data` says where its answer belongs."""
+
+    reply_to: Annotated[str, msgspec.Meta(min_length=1)]
+    call_id: str
+
+
+_READABLE: Final = msgspec.json.Decoder(_Readable)
 
 
 class CallHandling:
@@ -77,7 +103,7 @@ class CallHandling:
                 CALL_TTL_S, lost,
             )  # fmt: skip
             asked = time.monotonic()
-            status, detail = await self._script(CLAIM, [self._key], *arguments)
+            status, detail = await until_reached(self._member.bus.script, CLAIM, [self._key], *arguments)
             if status == "start" and time.monotonic() - asked > _STALE_CLAIM_S:
                 continue
             if status == "start" and not self.call.idempotent and not await self._is_durable():
@@ -85,14 +111,14 @@ class CallHandling:
             if status != "running":
                 return status, detail
             runner = self._member.keys.worker(detail)
-            (alive,) = await until_reached(lambda: living(self._member.bus, [runner]))  # noqa: B023 - awaited here
+            (alive,) = await until_reached(living, self._member.bus, [runner])
             if alive:
                 return status, detail
             lost = detail
 
     async def _is_durable(self) -> bool:
         """Whether the start of this call would be remembered through a fail-over."""
-        return await until_reached(lambda: self._member.replicas.have(self._key))
+        return await until_reached(self._member.replicas.have, self._key)
 
     async def again(self, attempt: int) -> int | None:
         """Claim the call for a further attempt; its number, None where it may not start once more."""
@@ -105,23 +131,31 @@ class CallHandling:
 
     async def starts(self) -> list[dict[str, str | int]]:
         """Who started this call, and when (ms), as its record tells."""
-        history = await until_reached(lambda: self._member.bus.call("HGET", self._key, "history")) or ""
+        history = await until_reached(self._member.bus.call, "HGET", self._key, "history") or ""
         lines = (line.rpartition(" ") for line in history.splitlines())
         return [{"worker": worker, "at": int(at)} for worker, _, at in lines]
 
     def say_started(self, attempt: int) -> None:
         started = ToolStarted(call_id=self.call.call_id, worker=self._member.id, attempt=attempt)
-        self._member.outbox.send(self.call.reply_to, self._reply(TOOL_STARTED, started), ttl_s=INBOX_TTL_S)
+        reply = self._reply(TOOL_STARTED, started)
+        self._member.outbox.send(self.call.reply_to, reply, ttl_s=INBOX_TTL_S, lingering=True)
 
     def say_progress(self, text: str) -> None:
         progress = ToolProgress(call_id=self.call.call_id, text=text)
         reply_to, epoch = self._owner
         self._member.outbox.send(reply_to, self._reply(TOOL_PROGRESS, progress, epoch), ttl_s=INBOX_TTL_S)
 
-    def follow(self, again: "CallHandling") -> None:
+    def follow(self, reply_to: str, epoch: int) -> None:
         """The call, which runs, was published once more, by whoever owns its session now."""
-        if again.entry.epoch >= self._owner[1]:
-            self._owner = again.call.reply_to, again.entry.epoch
+        if epoch >= self._owner[1]:
+            self._owner = reply_to, epoch
+
+    async def tell(self, runner: str) -> None:
+        """Tell the worker that runs the call who owns its session now."""
+        bus, keys = self._member.bus, self._member.keys
+        if await until_reached(bus.call, "HGET", keys.worker(runner), "follow"):
+            told = self._reply(TOOL_FOLLOW, ToolFollow(call_id=self.call.call_id, reply_to=self.call.reply_to))
+            await self._member.outbox.deliver(keys.control(runner), told, ttl_s=CONTROL_TTL_S)
 
     async def renew(self) -> None:
         try:
@@ -132,30 +166,76 @@ class CallHandling:
         except BusError as error:
             log.debug("call not renewed", error=str(error))
 
-    async def finish(self, result: ToolResult) -> None:
-        """Store the result, then answer with what is stored: an earlier one, if this call had come to an end before."""
-        # The entry is acknowledged only after the answer is on its way, so that a crash here loses nothing.
-        status, stored, reply_to, epoch = await self._script(
-            FINISH, [self._key, self._delivery.stream],
-            self._member.id, result.model_dump_json(), CALL_TTL_S, WORKERS_GROUP, "",
+    async def finish(self, result: ToolResult) -> Ending:
+        """Store the result, then answer with what is stored: an earlier one, if this call had come to an end before.
+
+        Returns what `finished` does that once more with.
+        """
+        ending = self._ending(result)
+        await finished(self._member, ending)
+        return ending
+
+    async def answer(self, text: str) -> None:
+        """Answer with the result that was stored before, as JSON `text`."""
+        await answered(self._member, self._ending(ToolResult.model_validate_json(text)))
+
+    def _ending(self, result: ToolResult) -> Ending:
+        return Ending(
+            self._key, self._delivery.stream, self.entry.session, self.entry.epoch, self.entry.traceparent,
+            self.call.reply_to, result.model_dump_json(),
         )  # fmt: skip
-        if status != "stored":
-            result = ToolResult.model_validate_json(stored)
-        await self.answer(result, int(epoch or self.entry.epoch), reply_to or self.call.reply_to)
 
-    async def answer(self, result: ToolResult, epoch: int, reply_to: str) -> None:
-        # Hardly any output has to be encoded to know that it is short enough.
-        if len(result.output) > INLINE_RESULT_BYTES // 4 and len(result.output.encode()) > INLINE_RESULT_BYTES:
-            result = result.model_copy(update={"output": "", "reference": self._key})
-        await self._member.outbox.deliver(reply_to, self._reply(TOOL_RESULT, result, epoch), ttl_s=INBOX_TTL_S)
+    def _reply(self, type_: str, message: ToolStarted | ToolProgress | ToolFollow, epoch: int | None = None) -> Sealed:
+        epoch = self.entry.epoch if epoch is None else epoch
+        data, now = message.model_dump_json(), self._member.clock.at_ms()
+        return Sealed(
+            ulid_now(), type_, self.entry.session, epoch, now, data, traceparent=self.entry.traceparent
+        )  # fmt: skip
 
-    def _reply(self, type_: str, message: ToolStarted | ToolProgress | ToolResult, epoch: int | None = None) -> Entry:
-        session = SessionRef(self.entry.session, self.entry.epoch if epoch is None else epoch, self.entry.traceparent)
-        return new_entry(session, type_, message, self._member.clock)
 
-    async def _script(self, *arguments: Any) -> Any:
-        attempt: Callable[[], Any] = lambda: self._member.bus.script(*arguments)  # noqa: E731
-        return await until_reached(attempt)
+async def finished(member: Membership, ending: Ending) -> None:
+    """Store how a call ended, then answer with what is stored."""
+    # The entry is acknowledged only after the answer is on its way, so that a crash here loses nothing.
+    status, stored, reply_to, epoch = await until_reached(
+        member.bus.script, FINISH, [ending.record, ending.stream], member.id, ending.text, CALL_TTL_S, WORKERS_GROUP, ""
+    )
+    text = ending.text if status == "stored" else ToolResult.model_validate_json(stored).model_dump_json()
+    owned = {"reply_to": reply_to or ending.reply_to, "epoch": int(epoch or ending.epoch)}
+    await answered(member, replace(ending, text=text, **owned))
+
+
+async def answered(member: Membership, ending: Ending) -> None:
+    """Tell whoever waits for the call how it ended."""
+    text = ending.text
+    if len(text) > INLINE_RESULT_BYTES // 4:  # hardly any has to be looked at closer to know that it is short enough
+        result = ToolResult.model_validate_json(text)
+        if len(result.output.encode()) > INLINE_RESULT_BYTES:
+            text = result.model_copy(update={"output": "", "reference": ending.record}).model_dump_json()
+    reply = Sealed(
+        ulid_now(), TOOL_RESULT, ending.session, ending.epoch, member.clock.at_ms(), text,
+        traceparent=ending.traceparent,
+    )  # fmt: skip
+    await member.outbox.deliver(ending.reply_to, reply, ttl_s=INBOX_TTL_S)
+
+
+async def refuse(member: Membership, delivery: Delivery, why: str) -> None:
+    """Answer what cannot be read as a call, if at least who waits for which call can be; once, and kept nowhere."""
+    fields = delivery.fields
+    try:
+        asked = _READABLE.decode(fields.get("data", ""))
+        member.keys.require_reply_to(asked.reply_to)
+    except (msgspec.MsgspecError, RecursionError, ContractError):
+        return
+    epoch = fields.get("epoch", "")
+    result = ToolResult(
+        call_id=asked.call_id, outcome=Outcome.ERROR, output="The tool was not run: the call could not be read.",
+        error=ToolFailure(kind="malformed", message=why), worker=member.id, duration_ms=0,
+    )  # fmt: skip
+    ending = Ending(
+        "", delivery.stream, fields.get("session", ""), int(epoch) if epoch.isascii() and epoch.isdigit() else 0,
+        None, asked.reply_to, result.model_dump_json(),
+    )  # fmt: skip
+    await answered(member, ending)
 
 
 def unknown_tool(call: ToolCall, queue: str) -> ToolOutcome:

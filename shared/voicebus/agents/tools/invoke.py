@@ -125,9 +125,13 @@ class _Run:
         except ToolError as error:
             return self._guarded(error)
         try:
-            returned = await attempted(
-                lambda: self._returned(arguments), self._tool.retry, self._context, left=self._left, again=self._again
-            )
+            policy = self._tool.retry
+            if policy is None:
+                returned = await self._returned(arguments)
+            else:
+                returned = await attempted(
+                    lambda: self._returned(arguments), policy, self._context, left=self._left, again=self._again
+                )
             background = isinstance(returned, BackgroundResult)
             value = returned.content if isinstance(returned, BackgroundResult) else returned
             call = self._tool.on_invoke_tool

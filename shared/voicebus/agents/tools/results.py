@@ -35,7 +35,7 @@ def by_types(value: Any) -> Any:
 
 def sendable(text: str) -> str:
     """`text` as UTF-8 can carry it: half a surrogate pair, as in a file name that is no UTF-8, becomes a "?"."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def serialise(value: Any) -> str:

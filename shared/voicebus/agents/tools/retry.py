@@ -91,13 +91,13 @@ class RetryPolicy:
 
 async def attempted(
     run: Callable[[], Awaitable[T]],
-    policy: RetryPolicy | None,
+    policy: RetryPolicy,
     context: ToolContext[Any],
     *,
     left: Callable[[], float],
     again: Callable[[int], Awaitable[int | None]] | None,
 ) -> T:
-    """Run a tool until it does not raise, or its policy gives it up. `context.attempt` counts, also across workers.
+    """Run a tool until it does not raise, or its `policy` gives it up. `context.attempt` counts, also across workers.
 
     `left` tells the s that remain. `again`, asked before each further attempt with its number, tells the number that
     it has, or None where the call may not start once more.
@@ -111,7 +111,7 @@ async def attempted(
         except OverLimitError:
             raise
         except Exception as error:
-            wait = None if policy is None else policy.wait(error, context.attempt, chance=random.random())  # noqa: S311
+            wait = policy.wait(error, context.attempt, chance=random.random())  # noqa: S311
             if wait is None or wait >= left():
                 raise
             log.info(

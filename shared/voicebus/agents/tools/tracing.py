@@ -33,10 +33,15 @@ class CallSpan:
                 self._span.set_status(trace.StatusCode.ERROR, outcome.value)
 
 
+def is_traced() -> bool:
+    """Whether the program has set up a provider; it can do so once."""
+    return not isinstance(trace.get_tracer_provider(), _NONE)
+
+
 @contextmanager
 def call_span(traceparent: str | None, *, tool: str, queue: str, attempt: int, redelivered: bool) -> Iterator[CallSpan]:
     """The span of one run of a tool, which is the current one in the block."""
-    if isinstance(trace.get_tracer_provider(), _NONE):
+    if not is_traced():
         yield CallSpan(None)
         return
     session = _context(traceparent)

@@ -27,7 +27,7 @@ from voicebus.agents.tools.registering import Registrar
 from voicebus.agents.tools.worker_settings import WorkerSettings
 from voicebus.contracts.envelope import Entry
 from voicebus.contracts.streams import CONTROL_TTL_S, Keys
-from voicebus.contracts.tools import TOOL_CANCEL, TOOL_HANDOVER, ToolCancel
+from voicebus.contracts.tools import TOOL_CANCEL, TOOL_FOLLOW, TOOL_HANDOVER, ToolCancel, ToolFollow
 from voicebus.errors import BusError, ContractError, UserError
 from voicebus.runtime.consumer import ConsumerLoop, until_reached
 from voicebus.runtime.processes import ProcessPool, default_processes
@@ -289,6 +289,7 @@ class ToolWorker:
             "version": version("voicebus"),
             "concurrency": str(self._concurrency),
             "handover": "1",
+            "follow": "1",
         }
 
     def _control(self, member: Membership, runner: CallRunner, loop: ConsumerLoop) -> StreamTail:
@@ -298,6 +299,10 @@ class ToolWorker:
                 if entry.type == TOOL_CANCEL:
                     cancel = ToolCancel.of(entry)
                     runner.cancel(entry.session, cancel.call_id, cancel.reason)
+                elif entry.type == TOOL_FOLLOW:
+                    follow = ToolFollow.of(entry)
+                    self._keys.require_reply_to(follow.reply_to)
+                    runner.follow((entry.session, follow.call_id), follow.reply_to, entry.epoch)
                 elif entry.type == TOOL_HANDOVER:
                     await until_reached(loop.recover)
             except ContractError as error:

@@ -4,13 +4,14 @@ from datetime import timedelta
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from voicebus.agents.tools.invoke import MAX_OUTPUT_CHARS
 from voicebus.contracts.streams import QUEUE_NAME, unreserved
 from voicebus.durations import duration
 from voicebus.errors import SettingsError, UserError
 from voicebus.runtime.consumer import MAX_DELIVERIES
+from voicebus.secret_files import SecretFiles
 
 _PREFIX = "VOICEBUS_"
 
@@ -38,8 +39,19 @@ class WorkerSettings(BaseSettings):
     wait_for_redis: bool = False
 
     @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, SecretFiles(settings_cls)
+
+    @classmethod
     def read(cls, **given: Any) -> Self:
-        """What is `given`, the environment for what is None.
+        """What is `given`; for what is None the environment, or the file that `VOICEBUS_X_FILE` names.
 
         Raises:
             UserError: an argument cannot be.

@@ -1,0 +1,148 @@
+"""Calls whose workers are all gone: answered before their deadline, so that nobody waits for them in silence.
+
+The rule: a queue had workers, and for `GONE_S` none of them has lived, longer than one that is frozen may be gone.
+A call that was sent to it that long ago is given up: first in its record, so that a worker that comes later does not
+start it, then towards the model. A queue that no worker has ever read is left alone, as its first worker may be
+starting; so is one with a consumer that sends no heartbeats, of which nobody can tell.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from voicebus.adapters.redis.client import RedisConnection
+from voicebus.adapters.redis.dispatch import new_entry
+from voicebus.adapters.redis.heartbeat import living, sends_heartbeats
+from voicebus.adapters.redis.scripts import CANCEL
+from voicebus.adapters.redis.trimming import pairs
+from voicebus.contracts.envelope import Entry
+from voicebus.contracts.streams import CALL_TTL_S, WORKERS_GROUP, Keys
+from voicebus.contracts.tools import TOOL_RESULT, Outcome, ToolFailure, ToolResult
+from voicebus.engine.outputs import DispatchTool
+from voicebus.errors import BusError
+from voicebus.ports import Clock, SessionRef
+from voicebus.telemetry import metrics
+from voicebus.telemetry.logging import get_logger
+
+log: Final = get_logger(__name__)
+
+LOOK_S: Final = 1.0
+GONE_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    session: SessionRef
+    call: DispatchTool
+    at: float
+
+
+class UnservedCalls:
+    """Follows the calls that this gateway waits for; run `run` as a task. `answer` brings a session its answer.
+
+    Implements `FollowsCalls`.
+    """
+
+    def __init__(
+        self,
+        bus: RedisConnection,
+        keys: Keys,
+        clock: Clock,
+        answer: Callable[[Entry], object],
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._bus = bus
+        self._keys = keys
+        self._clock = clock
+        self._answer = answer
+        self._monotonic = monotonic
+        # Until they are answered, cancelled or overdue.
+        self._waiting: dict[tuple[str, str], _Sent] = {}
+        self._gone_since: dict[str, float] = {}
+
+    def sent(self, session: SessionRef, call: DispatchTool) -> None:
+        """This call is on its way to its queue."""
+        self._waiting[session.id, call.call_id] = _Sent(session, call, self._monotonic())
+
+    def ended(self, session: str, call_id: str) -> None:
+        """Nobody waits for this call any more."""
+        self._waiting.pop((session, call_id), None)
+
+    async def run(self) -> None:
+        """Look after the calls until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            try:
+                await self.look()
+            except BusError as error:
+                self._gone_since.clear()  # heartbeats end while Redis is away, and say nothing then
+                log.debug("workers not looked for", error=str(error))
+
+    async def look(self) -> None:
+        """Look now.
+
+        Raises:
+            BusError: Redis cannot be reached.
+        """
+        now = self._monotonic()
+        for key in [key for key, one in self._waiting.items() if now - one.at > one.call.timeout_ms / 1000]:
+            del self._waiting[key]
+        queues = {one.call.queue for one in self._waiting.values()}
+        for queue in self._gone_since.keys() - queues:
+            del self._gone_since[queue]
+        for queue in queues:
+            if await self._is_deserted(queue):
+                self._gone_since.setdefault(queue, now)
+            else:
+                self._gone_since.pop(queue, None)
+        horizon = now - GONE_S
+        gone = {queue for queue, since in self._gone_since.items() if since <= horizon}
+        for one in [one for one in self._waiting.values() if one.call.queue in gone and one.at <= horizon]:
+            await self._give_up(one)
+
+    async def _is_deserted(self, queue: str) -> bool:
+        try:
+            rows = await self._bus.call("XINFO", "CONSUMERS", self._keys.tools(queue), WORKERS_GROUP)
+        except BusError as error:
+            if "NOGROUP" in str(error) or "no such key" in str(error):
+                return False  # nobody was ever there
+            raise
+        names = [pairs(row)["name"] for row in rows]
+        if not all(map(sends_heartbeats, names)):
+            return False
+        return not any(await living(self._bus, [self._keys.worker(name) for name in names]))
+
+    async def _give_up(self, one: _Sent) -> None:
+        session, call = one.session, one.call
+        key = self._keys.call(call.queue, session.id, call.call_id)
+        runner = await self._bus.script(CANCEL, [key], "no_worker", CALL_TTL_S)
+        stored = await self._bus.call("HGET", key, "result")
+        if (session.id, call.call_id) not in self._waiting:
+            return  # it was answered meanwhile
+        self.ended(session.id, call.call_id)
+        result = ToolResult.model_validate_json(stored) if stored else _given_up(call, runner)
+        log.warning(
+            "no worker is left for a call", session=session.id, call=call.call_id, tool=call.tool, queue=call.queue,
+            outcome=result.outcome.value,
+        )  # fmt: skip
+        metrics.TOOL_REFUSED.labels(tool=call.tool, reason="no_worker").inc()
+        self._answer(new_entry(session, TOOL_RESULT, result, self._clock))
+
+
+def _given_up(call: DispatchTool, runner: str) -> ToolResult:
+    """What is told of a call that `runner` ran, if anybody did."""
+    outcome = Outcome.UNKNOWN if runner else Outcome.ERROR
+    output = (
+        f"The outcome of the tool {call.tool} is unknown: it was interrupted, and may or may not have taken effect."
+        if runner
+        else f"The tool {call.tool} cannot be reached at the moment and was not run. Tell the user so, and offer to "
+        "try again later."
+    )
+    why = f"queue {call.queue!r} has had no living worker for {GONE_S:g} s"
+    return ToolResult(
+        call_id=call.call_id, outcome=outcome, output=output, error=ToolFailure(kind="no_worker", message=why),
+        worker=runner or "gateway", duration_ms=0,
+    )  # fmt: skip
