@@ -44,11 +44,12 @@ lint: $(VENV)/.dev ## Check style, types, layers and spelling.
 	$(BIN)/lint-imports
 	$(BIN)/codespell
 
-bench: $(VENV)/.dev ## Measure footprint, session layer, queue, guardrails, capacity and search beside their peers or bounds.
+bench: $(VENV)/.dev ## Measure footprint, session layer, queue, guardrails, archiver, capacity and search beside peers or bounds.
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.footprint
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.session_layer
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.queue
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.judging
+	PYTHONPATH=tests $(BIN)/python -m benchmarks.archiver
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.capacity
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.search
 

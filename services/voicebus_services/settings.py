@@ -344,6 +344,14 @@ class ArchiverSettings(BusSettings, ApiSettings, RecordingsSettings):
     http_port: Port = Field(8081, description=_HTTP_PORT)
     ops_port: Port = Field(9463, description=_OPS_PORT)
     database_url: DatabaseUrl = Field("sqlite:///voicebus.db", description=_DATABASE)
+    events_max_age: Duration = Field(
+        timedelta(hours=24),
+        gt=timedelta(0),
+        description="How long a group that falls behind, the archiver's included, may hold recorded events back.",
+    )
+    events_max_bytes: int = Field(
+        4 * 2**30, ge=0, description="How much of them it may hold back, over all shards, in bytes; 0 is no limit."
+    )
 
 
 class DatabaseSettings(ServiceSettings):

@@ -16,6 +16,7 @@ from voicebus.telemetry.health import Health
 from voicebus.telemetry.logging import get_logger
 from voicebus_services.transcript_archiver.leases import REFRESH_S, ShardLeases
 from voicebus_services.transcript_archiver.shards import SERVICE, EventShards
+from voicebus_services.transcript_archiver.trimming import EventTrimmer, Retention
 from voicebus_services.transcript_archiver.writer import BatchWriter
 
 log = get_logger(__name__)
@@ -41,6 +42,7 @@ class Archiver:
         health: Health,
         *,
         me: str,
+        retention: Retention,
         on_refused: Callable[[str, int], None],
     ) -> None:
         self._bus = bus
@@ -49,6 +51,7 @@ class Archiver:
         self._health = health
         self._leases = ShardLeases(bus, keys, me)
         self._shards = EventShards(bus, keys, me)
+        self._trimmer = EventTrimmer(bus, keys, clock, retention)
         self._writer = BatchWriter(store, self._shards, clock, on_refused=on_refused)
         self._readers: dict[int, asyncio.Task[None]] = {}
         self._leaving: set[int] = set()
@@ -141,7 +144,8 @@ class Archiver:
             try:
                 await register_event_group(self._bus, self._keys, ARCHIVER_GROUP)
                 for shard in self.shards:
-                    await self._shards.trim(shard)
+                    await self._shards.measure(shard)
+                    await self._trimmer.trim(shard)
                     await self._shards.forget_dead_consumers(shard)
             except BusError as error:
                 log.info("upkeep of the event streams put off", error=str(error))

@@ -1,4 +1,4 @@
-"""The event streams as the archiver's group reads them: one shard at a time, dead letters, trimming.
+"""The event streams as the archiver's group reads them: one shard at a time, and its dead letters.
 
 Every method raises `BusError` when Redis is away or refuses. Whoever calls them holds the shard's lease.
 """
@@ -6,14 +6,12 @@ Every method raises `BusError` when Redis is away or refuses. Whoever calls them
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from voicebus.adapters.redis.client import RedisConnection
-from voicebus.adapters.redis.config import event_groups
 from voicebus.adapters.redis.dead_letters import write_dead_letter
 from voicebus.adapters.redis.scripts import script
 from voicebus.adapters.redis.stream_metrics import measure
-from voicebus.adapters.redis.trimming import position
 from voicebus.contracts.streams import ARCHIVER_GROUP, EVENTS_QUEUE, Keys
 from voicebus.errors import BusError
 from voicebus.telemetry import metrics
@@ -113,31 +111,13 @@ class EventShards:
         )  # fmt: skip
         metrics.MESSAGES_DEADLETTERED.labels(service=SERVICE, reason=reason).inc()
 
-    async def trim(self, shard: int) -> int:
-        """Remove the entries that every registered group has acknowledged; returns how many went.
-
-        A group that has registered but does not read this stream yet holds everything back: it will start at 0.
-        """
-        stream = self._keys.events(shard)
-        await measure(self._bus, stream, ARCHIVER_GROUP)
-        registered = await event_groups(self._bus, self._keys)
-        groups = {group["name"]: group for group in await self._bus.call("XINFO GROUPS", stream)}
-        if not registered or not registered <= groups.keys():
-            return 0
-        marks = await asyncio.gather(*(self._watermark(stream, groups[name]) for name in registered))
-        removed: int = await self._bus.call("XTRIM", stream, "MINID", min(marks, key=position))
-        return removed
+    async def measure(self, shard: int) -> None:
+        """Tell the metrics how far the group is behind."""
+        await measure(self._bus, self._keys.events(shard), ARCHIVER_GROUP)
 
     async def forget_dead_consumers(self, shard: int) -> None:
         """Remove consumers without work that have long been silent; each restart of an archiver leaves one."""
         await self._bus.script(_FORGET, [self._keys.events(shard)], ARCHIVER_GROUP, CONSUMER_IDLE_MS)
-
-    async def _watermark(self, stream: str, group: Mapping[str, Any]) -> str:
-        if group["pending"]:
-            lowest = await self._bus.call("XPENDING", stream, group["name"], "-", "+", 1, parse_detail=True)
-            if lowest:
-                return str(lowest[0]["message_id"])
-        return str(group["last-delivered-id"])
 
     @staticmethod
     def _entries(shard: int, raw: Sequence[tuple[str, Mapping[str, str] | None]]) -> list[StreamEntry]:

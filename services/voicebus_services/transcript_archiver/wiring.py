@@ -23,6 +23,7 @@ from voicebus_services.transcript_archiver.app import create_app
 from voicebus_services.transcript_archiver.archiver import Archiver
 from voicebus_services.transcript_archiver.gaps import Gaps
 from voicebus_services.transcript_archiver.shards import SERVICE
+from voicebus_services.transcript_archiver.trimming import Retention
 
 log = get_logger(__name__)
 
@@ -49,7 +50,8 @@ async def serve(settings: ArchiverSettings, *, ready: Callable[[int], None] | No
             await clock.synchronise()
             me = new_incarnation()
             gaps = Gaps(store, bus, keys, clock, lambda: archiver.shards)
-            archiver = Archiver(bus, keys, store, clock, health, me=me, on_refused=gaps.refused)
+            retention = Retention(round(settings.events_max_age.total_seconds() * 1000), settings.events_max_bytes)
+            archiver = Archiver(bus, keys, store, clock, health, me=me, retention=retention, on_refused=gaps.refused)
             journal = RedisJournal(bus, clock, keys, owner=me, on_stale=_came_back, service=SERVICE)
             abandoned = Abandoned(
                 store,

@@ -112,3 +112,8 @@ TRANSCRIPT_WRITE_LAG = Histogram(
     "voicebus_transcript_write_lag_seconds", "From a recorded event to its commit in the database.", buckets=_HOP
 )
 TRANSCRIPT_GAPS = Counter("voicebus_transcript_gaps_total", "Recorded events that never arrived.")
+EVENTS_LOST = Counter(
+    "voicebus_events_lost_total",
+    "Events that left a stream, as too old or too many, before a group took them.",
+    ["group"],
+)

@@ -20,6 +20,7 @@ from voicebus.contracts.streams import ARCHIVER_GROUP, Keys
 from voicebus.telemetry.health import Health
 from voicebus_services.transcript_archiver.archiver import Archiver
 from voicebus_services.transcript_archiver.gaps import Gaps
+from voicebus_services.transcript_archiver.trimming import Retention
 
 
 @dataclass
@@ -114,7 +115,10 @@ async def _archiving(url: str, keys: Keys, store: TranscriptStore, name: str, dr
         health = Health("redis", "database")
         clock = RedisClock(connection)
         gaps = Gaps(store, connection, keys, clock, lambda: archiver.shards)
-        archiver = Archiver(connection, keys, store, clock, health, me=name, on_refused=gaps.refused)
+        retention = Retention(24 * 3600 * 1000, 0)
+        archiver = Archiver(
+            connection, keys, store, clock, health, me=name, retention=retention, on_refused=gaps.refused
+        )
         stop = asyncio.Event()
         running = Running(
             archiver, health, stop, asyncio.create_task(archiver.run(stop, drain_s=drain_s), name=f"archiver-{name}")

@@ -252,38 +252,6 @@ async def shards_of(bus: Bus, name: str) -> EventShards:
     return shards
 
 
-async def test_streams_are_trimmed_behind_the_slowest_registered_group(bus: Bus) -> None:
-    shards, stream = await shards_of(bus, "me"), bus.keys.events(0)
-    await bus.connection.call("HSET", bus.keys.config, f"group:{ARCHIVER_GROUP}", "1", "group:audit", "1")
-    ids = [await bus.add(0, {"n": str(number)}) for number in range(6)]
-
-    async def left() -> list[str]:
-        return [entry_id for entry_id, _ in await bus.connection.call("XRANGE", stream, "-", "+")]
-
-    read = await shards.read(0)
-    assert [one.id for one in read] == ids
-    await shards.acknowledge([one for one in read if one.id != ids[4]])
-    assert await shards.trim(0) == 0, "the other group has registered and not begun"
-    await bus.connection.call("XGROUP", "CREATE", stream, "audit", "0")
-    assert await shards.trim(0) == 0, "the other group has read nothing"
-    await bus.connection.call("XREADGROUP", "GROUP", "audit", "a", "COUNT", 3, "STREAMS", stream, ">")
-    assert await shards.trim(0) == 0, "the other group has acknowledged nothing"
-    await bus.connection.call("XACK", stream, "audit", ids[0], ids[1])
-    await shards.trim(0)
-    assert await left() == ids[2:]
-    await bus.connection.call("XREADGROUP", "GROUP", "audit", "a", "NOACK", "STREAMS", stream, ">")
-    await bus.connection.call("XACK", stream, "audit", ids[2])
-    await shards.trim(0)
-    assert await left() == ids[4:], "an entry that the archiver has not acknowledged stays"
-
-
-async def test_without_a_registered_group_nothing_is_trimmed(bus: Bus) -> None:
-    shards = await shards_of(bus, "me")
-    await bus.add(0, {"n": "1"})
-    await shards.acknowledge(await shards.read(0))
-    assert await shards.trim(0) == 0
-
-
 async def test_dead_consumers_are_forgotten_but_never_with_work(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("voicebus_services.transcript_archiver.shards.CONSUMER_IDLE_MS", -1)
     stream = bus.keys.events(0)
