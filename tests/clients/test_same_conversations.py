@@ -134,11 +134,11 @@ def comparable(frame: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def in_order(events: list[Any]) -> list[Any]:
-    """The events, but for what comes at its own time: the session's own events, and a tool's start or its wish for
-    approval, which may come before or after the end of the response that called; these two stand at the end.
+    """The events, but for what comes at its own time: the session's own events, and a tool's start, its wish for
+    approval or a handoff, which may come before or after the end of the response that called; these stand at the end.
     """
     kept = [event for event in events if event not in (["raw", "session.created"], ["raw", "session.updated"])]
-    timely = [event for event in kept if event[0] in ("tool_start", "tool_approval_required")]
+    timely = [event for event in kept if event[0] in ("tool_start", "tool_approval_required", "handoff")]
     return [event for event in kept if event not in timely] + timely
 
 
