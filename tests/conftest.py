@@ -5,6 +5,7 @@ import inspect
 import os
 import secrets
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -13,6 +14,8 @@ from hypothesis import settings
 
 from support.key_leaks import keys_without_end, remove_keys
 from support.servers import PostgresServer, RedisServer
+from voicebus.adapters.database import migrate
+from voicebus.adapters.database.store import TranscriptStore
 
 # Tests that name no number of examples of their own run as many as the profile has: the machines that hold whole random
 # conversations with the engine. `make soak` takes its time.
@@ -76,6 +79,28 @@ def postgres_database(postgres_url: str) -> Iterator[str]:
     yield f"{base}/{name}"
     with psycopg.connect(admin, autocommit=True) as connection:
         connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'.encode())
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of a database without tables; a test that asks for it runs on both kinds."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'transcripts.db'}"
+    url: str = request.getfixturevalue("postgres_database")
+    return url
+
+
+@pytest.fixture
+def database(empty_database: str) -> str:
+    """The address of a migrated database."""
+    migrate.upgrade(empty_database)
+    return empty_database
+
+
+@pytest.fixture
+async def store(database: str) -> AsyncIterator[TranscriptStore]:
+    async with TranscriptStore(database) as store:
+        yield store
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any, Final
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Query
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
@@ -13,11 +13,15 @@ from pydantic import BaseModel, Field
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from voicebus_services.http import ProblemError, answer_with_problems
+from voicebus_services.paging import CURSOR_CHARS, CURSOR_PATTERN
 
 MAX_BODY: Final = 4 * 1024 * 1024
 """Bytes of a request's body: a message may bring images."""
 
 PROBLEM_JSON: Final = "application/problem+json"
+
+CURSOR: Final = Query(pattern=CURSOR_PATTERN, max_length=CURSOR_CHARS, description="`next_cursor` of the page before.")
+"""The parameter of a list that says where it goes on."""
 
 Responses = dict[int | str, dict[str, Any]]
 

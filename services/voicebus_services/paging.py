@@ -3,12 +3,9 @@
 from typing import Final
 from urllib.parse import quote, unquote
 
-from fastapi import Query
-
-CURSOR: Final = Query(
-    pattern=r"^[0-9]{1,15}-[!-~]{1,1000}$", max_length=1016, description="`next_cursor` of the page before."
-)
-"""What the parameter of a list takes: every text of this form is a place, whether or not there is anything at it."""
+CURSOR_PATTERN: Final = r"^[0-9]{1,15}-[!-~]{1,1000}$"
+"""What a cursor looks like: every text of this form is a place, whether or not there is anything at it."""
+CURSOR_CHARS: Final = 1016
 
 
 def cursor_of(started_at: int, session: str) -> str:
@@ -17,6 +14,6 @@ def cursor_of(started_at: int, session: str) -> str:
 
 
 def place_of(cursor: str) -> tuple[int, str]:
-    """The place of a cursor that `CURSOR` lets pass."""
+    """The place of a cursor of the form `CURSOR_PATTERN`."""
     started_at, _, session = cursor.partition("-")
     return int(started_at), unquote(session, errors="replace").replace("\0", "")

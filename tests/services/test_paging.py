@@ -5,9 +5,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voicebus_services.paging import CURSOR, cursor_of, place_of
-
-FORM = next(limit.pattern for limit in CURSOR.metadata if getattr(limit, "pattern", None))
+from voicebus_services.paging import CURSOR_PATTERN, cursor_of, place_of
 
 
 @given(
@@ -16,11 +14,11 @@ FORM = next(limit.pattern for limit in CURSOR.metadata if getattr(limit, "patter
 )
 def test_a_place_survives_its_cursor(started_at: int, session: str) -> None:
     cursor = cursor_of(started_at, session)
-    assert re.fullmatch(FORM, cursor)
+    assert re.fullmatch(CURSOR_PATTERN, cursor)
     assert place_of(cursor) == (started_at, session)
 
 
-@given(st.from_regex(FORM, fullmatch=True))
+@given(st.from_regex(CURSOR_PATTERN, fullmatch=True))
 def test_every_text_of_the_form_is_a_place_that_databases_take(cursor: str) -> None:
     started_at, session = place_of(cursor)
     assert 0 <= started_at < 2**63

@@ -10,13 +10,13 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator
 from voicebus.adapters.database.finding import Filter, Position
 from voicebus.adapters.database.schema import SESSION_CHARS
 from voicebus.adapters.database.store import TranscriptStore
-from voicebus.adapters.database.transcripts import Transcript, TranscriptSummary
+from voicebus.adapters.database.transcripts import ItemType, Role, Status, Transcript, TranscriptSummary
 from voicebus.errors import StoreError
 from voicebus_services.access.authenticator import Authenticator, Dependency, manager
 from voicebus_services.access.principal import Principal
 from voicebus_services.http import ProblemError
-from voicebus_services.openapi import BoundedBodies, Responses, new_app, problems
-from voicebus_services.paging import CURSOR, cursor_of, place_of
+from voicebus_services.openapi import CURSOR, BoundedBodies, Responses, new_app, problems
+from voicebus_services.paging import cursor_of, place_of
 from voicebus_services.transcript_archiver.forms import captions, text_line
 
 MAX_LIMIT: Final = 200
@@ -76,9 +76,16 @@ def _routes(store: TranscriptStore, asking: Dependency) -> APIRouter:
         start: Annotated[Moment, Query(alias="from", description="Begun then or later.")] = None,
         end: Annotated[Moment, Query(alias="to", description="Begun before.")] = None,
         q: Annotated[Word, Query(description=_Q)] = None,
+        status: Annotated[Status | None, Query(description="Of this status.")] = None,
+        role: Annotated[Role | None, Query(description="With a line by this role; of `q`, that line.")] = None,
+        kind: Annotated[
+            ItemType | None, Query(alias="type", description="With a line of this type; of `q`, that line.")
+        ] = None,
     ) -> TranscriptList:
         """Transcripts, newest first."""
-        wanted = Filter(principal.tenant, agent=agent, start=start, end=end, text=q)
+        wanted = Filter(
+            principal.tenant, agent=agent, start=start, end=end, text=q, status=status, role=role, type=kind
+        )
         page, following = await store.find(wanted, limit=limit, after=Position(*place_of(cursor)) if cursor else None)
         return TranscriptList(
             data=page, next_cursor=cursor_of(following.started_at, following.session) if following else None

@@ -6,14 +6,16 @@ from html import escape
 from voicebus.adapters.database.transcripts import Item
 
 
-def text_line(item: Item) -> str:
-    """A line for reading: what reached the listener, in one line."""
+def text_line(item: Item, *, unheard: bool = False) -> str:
+    """A line for reading: what reached the listener, in one line; `unheard`: and what was said and did not."""
     seconds = (item.start_ms or 0) // 1000
     heard = item.text if item.heard_text is None else item.heard_text
     match item.type:
         case "message":
             who = "agent" if item.role == "assistant" else item.role
             line = f"{who}: {heard}{' [interrupted]' if item.truncated else ''}"
+            if unheard and item.text is not None and item.text != heard:
+                line += f" [said: {item.text}]"
         case "tool_call":
             end = "" if item.outcome is None else f" -> {item.output}"
             line = f"tool: {item.tool}({item.arguments}){end}"

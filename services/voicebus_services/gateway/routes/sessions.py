@@ -10,8 +10,8 @@ from voicebus_services.access.authenticator import Dependency
 from voicebus_services.access.principal import Principal
 from voicebus_services.gateway.routes.commanding import Id, reaching_redis
 from voicebus_services.http import ProblemError
-from voicebus_services.openapi import problems
-from voicebus_services.paging import CURSOR, cursor_of, place_of
+from voicebus_services.openapi import CURSOR, problems
+from voicebus_services.paging import cursor_of, place_of
 from voicebus_services.session_shown import SessionShown
 
 

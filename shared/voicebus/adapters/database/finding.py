@@ -1,4 +1,4 @@
-"""Which conversations are wanted, and how the database finds them: by tenant, agent, time, and words.
+"""Which conversations are wanted, and how the database finds them: by tenant, agent, time, status, and their lines.
 
 Words are found as whole words, whatever their case, in lines and in tools' arguments and outputs. Several must all be
 in one line; `"two words"` follow each other, `wor*` begins like that. PostgreSQL's full text search and SQLite's FTS5
@@ -6,7 +6,7 @@ say what a word is.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    RowMapping,
     Select,
     and_,
     func,
@@ -22,11 +23,19 @@ from sqlalchemy import (
     or_,
     select,
     text,
+    true,
     tuple_,
 )
 
 from voicebus.adapters.database.schema import items, sessions
-from voicebus.adapters.database.transcripts import TranscriptSummary
+from voicebus.adapters.database.transcripts import (
+    Item,
+    ItemType,
+    Role,
+    Status,
+    TranscriptSummary,
+    in_conversation_order,
+)
 from voicebus.contracts.journal import LOCAL_TENANT
 
 _TERM: Final = re.compile(r'"([^"]*)"?|([^\s"]+)')
@@ -34,15 +43,18 @@ _TERM: Final = re.compile(r'"([^"]*)"?|([^\s"]+)')
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which of a tenant's transcripts: begun in [`start`, `end`), with this agent first, with the words of `text` in
-    one of their lines.
+    """Which of a tenant's transcripts (of every tenant's: None): begun in [`start`, `end`), with this agent first, of
+    this status, and with one line that is of this type, by this role, and has the words of `text`.
     """
 
-    tenant: str
+    tenant: str | None
     agent: str | None = None
     start: datetime | None = None
     end: datetime | None = None
     text: str | None = None
+    status: Status | None = None
+    role: Role | None = None
+    type: ItemType | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,26 +87,19 @@ def find(
     connection: Connection, wanted: Filter, limit: int, after: Position | None
 ) -> tuple[list[TranscriptSummary], Position | None]:
     """Transcripts, newest first, at most `limit`, and where to go on if there are more."""
-    looked_for = None if wanted.text is None else terms(wanted.text)
-    if looked_for == []:
+    lines = _lines(connection.dialect.name, wanted)
+    if lines is None:
         return [], None
     of_session = and_(items.c.session == sessions.c.session, items.c.month == sessions.c.month)
     query: Select[Any] = (
         select(sessions.c.session, sessions.c.month, sessions.c.agent, sessions.c.status, sessions.c.started_at)
         .add_columns(sessions.c.ended_at)
-        .where(owned_by(wanted.tenant))
+        .where(*_of_sessions(wanted))
         .order_by(sessions.c.started_at.desc(), sessions.c.session.desc())
         .limit(limit + 1)
     )
-    if wanted.agent is not None:
-        query = query.where(sessions.c.agent == wanted.agent)
-    if wanted.start is not None:
-        query = query.where(sessions.c.started_at >= _ms(wanted.start))
-    if wanted.end is not None:
-        query = query.where(sessions.c.started_at < _ms(wanted.end))
-    if looked_for is not None:
-        said = _said(connection.dialect.name, looked_for)
-        query = query.where(select(items.c.seq).where(of_session, said).exists())
+    if lines:
+        query = query.where(select(items.c.seq).where(of_session, *lines).exists())
     if after is not None:
         place = tuple_(sessions.c.started_at, sessions.c.session)
         query = query.where(place < tuple_(after.started_at, after.session))
@@ -118,8 +123,28 @@ def find(
     return found, Position(last.started_at, last.session) if last else None
 
 
-def owned_by(tenant: str) -> ColumnElement[bool]:
-    """Whether a row of `sessions` is this tenant's."""
+def matching(connection: Connection, wanted: Filter, sessions_found: Sequence[str]) -> Mapping[str, list[Item]]:
+    """Of these transcripts, the lines for which `find` found them, by session, in the order they were spoken."""
+    lines = _lines(connection.dialect.name, wanted)
+    if not lines or not sessions_found:
+        return {}
+    of_session = and_(items.c.session == sessions.c.session, items.c.month == sessions.c.month)
+    query = select(items).join(sessions, of_session).where(sessions.c.session.in_(sessions_found), *lines)
+    found: dict[str, list[Item]] = {}
+    for row in connection.execute(query).mappings():
+        found.setdefault(row["session"], []).append(item_of(row))
+    return {session: in_conversation_order(items_found) for session, items_found in found.items()}
+
+
+def item_of(row: RowMapping) -> Item:
+    """A line, of a row of `items`."""
+    return Item(**{name: row[name] for name in Item.model_fields} | {"at": moment(row["at"])})
+
+
+def owned_by(tenant: str | None) -> ColumnElement[bool]:
+    """Whether a row of `sessions` is this tenant's; None is everybody's."""
+    if tenant is None:
+        return true()
     owned = sessions.c.tenant == tenant
     return or_(owned, sessions.c.tenant.is_(None)) if tenant == LOCAL_TENANT else owned
 
@@ -131,6 +156,35 @@ def moment(ms: int) -> datetime:
 
 def _ms(time: datetime) -> int:
     return round(time.timestamp() * 1000)
+
+
+def _of_sessions(wanted: Filter) -> list[ColumnElement[bool]]:
+    """What is wanted of a row of `sessions`."""
+    conditions = [owned_by(wanted.tenant)]
+    if wanted.agent is not None:
+        conditions.append(sessions.c.agent == wanted.agent)
+    if wanted.status is not None:
+        conditions.append(sessions.c.status == wanted.status)
+    if wanted.start is not None:
+        conditions.append(sessions.c.started_at >= _ms(wanted.start))
+    if wanted.end is not None:
+        conditions.append(sessions.c.started_at < _ms(wanted.end))
+    return conditions
+
+
+def _lines(dialect: str, wanted: Filter) -> list[ColumnElement[bool]] | None:
+    """What is wanted of a row of `items`; None where no row can be it."""
+    conditions = []
+    if wanted.role is not None:
+        conditions.append(items.c.role == wanted.role)
+    if wanted.type is not None:
+        conditions.append(items.c.type == wanted.type)
+    if wanted.text is not None:
+        looked_for = terms(wanted.text)
+        if not looked_for:
+            return None
+        conditions.append(_said(dialect, looked_for))
+    return conditions
 
 
 def _said(dialect: str, looked_for: Sequence[Term]) -> ColumnElement[bool]:

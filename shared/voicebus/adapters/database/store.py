@@ -1,7 +1,7 @@
 """The one place that writes and reads transcripts; the same statements on SQLite and PostgreSQL."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Final, Self, TypeVar
@@ -9,7 +9,6 @@ from typing import Final, Self, TypeVar
 from sqlalchemy import (
     Connection,
     Engine,
-    RowMapping,
     and_,
     func,
     select,
@@ -25,7 +24,7 @@ from voicebus.adapters.database.connection import (
     searching,
     writing,
 )
-from voicebus.adapters.database.finding import Filter, Position, find, moment, owned_by
+from voicebus.adapters.database.finding import Filter, Position, find, item_of, matching, moment, owned_by
 from voicebus.adapters.database.gaps import Range, missing, settle, with_gaps
 from voicebus.adapters.database.ingest import Ingest, Written
 from voicebus.adapters.database.lines import RecordedEvent
@@ -95,8 +94,13 @@ class TranscriptStore:
         search = partial(searching, seconds=SEARCH_TIMEOUT_S)
         return await self._run(lambda connection: find(connection, wanted, limit, after), search)
 
-    async def transcript(self, session: str, *, tenant: str) -> Transcript | None:
-        """One transcript; None for a session that nothing was recorded of, or that is another tenant's."""
+    async def matching(self, wanted: Filter, sessions: Sequence[str]) -> Mapping[str, list[Item]]:
+        """Of these transcripts, which `find` gave, the lines for which they were found, by session."""
+        search = partial(searching, seconds=SEARCH_TIMEOUT_S)
+        return await self._run(lambda connection: matching(connection, wanted, sessions), search)
+
+    async def transcript(self, session: str, *, tenant: str | None) -> Transcript | None:
+        """One transcript, of this tenant or (None) of any; None for a session of which nothing was recorded."""
         return await self._run(lambda connection: _transcript(connection, session, tenant))
 
     async def unfinished(self) -> list[str]:
@@ -126,7 +130,7 @@ class TranscriptStore:
             return await in_thread(run)
 
 
-def _transcript(connection: Connection, session: str, tenant: str) -> Transcript | None:
+def _transcript(connection: Connection, session: str, tenant: str | None) -> Transcript | None:
     row = connection.execute(select(sessions).where(sessions.c.session == session, owned_by(tenant))).one_or_none()
     if row is None:
         return None
@@ -144,9 +148,5 @@ def _transcript(connection: Connection, session: str, tenant: str) -> Transcript
         end_reason=row.end_reason,
         last_seq=row.last_seq,
         gaps=[(first, last) for first, last in connection.execute(gaps)],
-        items=in_conversation_order(_item(line) for line in lines),
+        items=in_conversation_order(item_of(line) for line in lines),
     )
-
-
-def _item(row: RowMapping) -> Item:
-    return Item(**{name: row[name] for name in Item.model_fields} | {"at": moment(row["at"])})

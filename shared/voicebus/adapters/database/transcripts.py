@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import BaseModel, ConfigDict
 
 Status = Literal["active", "ended", "interrupted"]
+Role = Literal["user", "assistant", "system"]
 ItemType = Literal["message", "tool_call", "handoff", "guardrail", "error"]
 
 

@@ -1,0 +1,11 @@
+"""`voicebus transcripts`: the group of commands; each is in a module of its own."""
+
+import typer
+
+from voicebus_services.transcripts import search_command, show_command
+
+app = typer.Typer(
+    name="transcripts", help="What was said: search it, show it, export it.", no_args_is_help=True, add_completion=False
+)
+app.command("search")(search_command.search)
+app.command("show")(show_command.show)
