@@ -37,6 +37,17 @@ def test_names_are_added_and_taken_away() -> None:
     assert len(ALLOWED_BY_DEFAULT) == 12
 
 
+def test_what_is_ignored_is_taken_from_what_a_client_sends() -> None:
+    rights = ClientPolicy(ignore={"instructions", "voice", "formats"}).rights
+    assert not rights.allows("audio.output.voice")
+    sent = {
+        "instructions": "Mine.",
+        "audio": {"output": {"voice": "ash", "speed": 1.5, "format": {"type": "audio/pcm"}}},
+    }
+    assert rights.heeded(sent) == {"audio": {"output": {"speed": 1.5}}}
+    assert ClientPolicy().rights.heeded(sent) == sent
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -45,6 +56,9 @@ def test_names_are_added_and_taken_away() -> None:
         ({"allow": {"voic"}}, "ClientPolicy allow names 'voic'; known are voice, speed"),
         ({"show": {"prompt"}}, "ClientPolicy show names 'prompt'; known are instructions, tools"),
         ({"allow": {"voice"}, "refuse": {"voice"}}, "ClientPolicy allow and refuse both name 'voice'; choose one"),
+        ({"allow": {"voice"}, "ignore": {"voice"}}, "ClientPolicy allow and ignore both name 'voice'; choose one"),
+        ({"ignore": {"model"}}, "ClientPolicy ignore names 'model'; known are voice, speed"),
+        ({"ignore": "voice"}, "ClientPolicy ignore must be a collection of names"),
     ],
 )
 def test_what_it_cannot_say_is_refused_where_it_is_made(arguments: Any, sentence: str) -> None:

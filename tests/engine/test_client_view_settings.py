@@ -37,9 +37,11 @@ SESSION: Event = {
 }
 
 
-def make_view(*may_set: str, may_see: tuple[str, ...] = (), **agent: Any) -> OpenAIClientView:
-    """The view of a client that may set these paths (none: the default ones) and see these parts."""
-    rights = ClientRights(frozenset(may_set) or ClientRights().may_set, frozenset(may_see))
+def make_view(
+    *may_set: str, may_see: tuple[str, ...] = (), ignored: tuple[str, ...] = (), **agent: Any
+) -> OpenAIClientView:
+    """The view of a client that may set these paths (none: the default ones), see and send in vain these parts."""
+    rights = ClientRights(frozenset(may_set) or ClientRights().may_set, frozenset(may_see), frozenset(ignored))
     spec = AgentSpec(
         "helper", instructions="Keep the secret.", tools=(WEATHER,), handoffs=(BILLING,), client=rights, **agent
     )
@@ -226,6 +228,30 @@ def test_an_agents_instructions_and_tools_show_where_its_policy_says_so() -> Non
     )  # fmt: skip
     (updated,) = view.settings_changed(SESSION)
     assert [tool.get("name") for tool in updated["session"]["tools"][:2]] == ["weather", "transfer_to_billing"]
+
+
+def test_what_a_policy_ignores_is_accepted_and_has_no_effect() -> None:
+    view = make_view(ignored=("instructions", "audio.output.voice"))
+    sent: dict[str, Any] = {
+        "instructions": "Mine.",
+        "output_modalities": ["text"],
+        "audio": {"output": {"voice": "ash", "speed": 1.5}},
+    }
+    assert update(view, **sent).patch == {
+        "type": "realtime", "output_modalities": ["text"], "audio": {"output": {"speed": 1.5}},
+    }  # fmt: skip
+    (updated,) = view.settings_changed(SESSION)
+    assert updated["session"]["instructions"] == ""
+    assert updated["session"]["audio"]["output"]["voice"] == "marin", "the session is shown as it is"
+    (intent,) = view.client_event(
+        {"type": "response.create", "response": {"instructions": "Mine.", "output_modalities": ["text"]}}
+    )
+    assert isinstance(intent, CreateResponse)
+    assert intent.response == {"output_modalities": ["text"]}
+    beside = {"conversation": "none", "instructions": "Sum it up.", "input": []}
+    (intent,) = view.client_event({"type": "response.create", "response": beside})
+    assert isinstance(intent, CreateResponse)
+    assert intent.response["instructions"] == "Sum it up.", "a response beside the conversation has its own"
 
 
 def test_a_client_may_choose_among_the_servers_tools_where_it_is_let() -> None:

@@ -82,7 +82,7 @@ class Calling:
         """
         wanted = merge(principal.session, wanted)
         async with self._sessions.admitted(principal) as ticket:
-            session = await self._session(agent, wanted)
+            session, settings = await self._session(agent, wanted)
             making = self._spawn("call-create", self._provider.create(offer, session))
             try:
                 call = await asyncio.shield(making)
@@ -100,7 +100,7 @@ class Calling:
             face.ticket = ticket
             try:
                 task = self._sessions.join(
-                    face, call.id, self._joining(call.id), model=session["model"], settings=_patch(wanted)
+                    face, call.id, self._joining(call.id), model=session["model"], settings=settings
                 )
             except ProblemError:
                 await asyncio.shield(self._spawn("call-give-up", self._hang_up(call.id)))
@@ -145,8 +145,11 @@ class Calling:
         self._sessions.hung_up(face)
         raise ProblemError(502, "model_error", "the call was made but cannot be served, so it was hung up; try again")
 
-    async def _session(self, agent: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
-        """The session object that the provider gets: the agent's, with what the client may set of its own."""
+    async def _session(self, agent: str, wanted: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The session object that the provider gets: the agent's, with what the client may set of its own.
+
+        Also the latter alone.
+        """
         run_config = self._targets.configs[agent]
         author = SessionAuthor(
             context=RunContextWrapper(None),
@@ -164,12 +167,14 @@ class Calling:
             raise ProblemError(422, "agent_not_for_calls", f"agent {agent!r} cannot serve calls: {error}") from error
         finally:
             await author.aclose()
+        wanted = spec.client.heeded(wanted)
         _check(wanted, spec)
+        settings = _patch(wanted)
         session = {"type": "realtime", "model": model, **spec.session, "tools": wire_tools(spec)}
         session.pop("tracing", None)
         if spec.instructions is not None:
             session["instructions"] = spec.instructions
-        return merge(session, _patch(wanted))
+        return merge(session, settings), settings
 
     def _spawn(self, name: str, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(work, name=name)

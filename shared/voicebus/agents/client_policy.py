@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 from voicebus.engine.config import ClientRights
@@ -62,6 +63,8 @@ _PATHS: Final[Mapping[str, tuple[str, ...]]] = {
     "modalities": ("output_modalities",),
 }
 _SETTINGS: Final = get_args(ClientSetting)
+# A model has no effect unless it is allowed; which tools are the server's is no setting that a client sends by itself.
+_NOT_IGNORED: Final = ("server_tools", "model")
 _SIGHTS: Final = get_args(ClientSight)
 
 
@@ -71,30 +74,35 @@ class ClientPolicy:
 
     By default they choose how they are spoken with (voice, speed, formats, turn detection, noise reduction,
     transcription, modalities), bring tools of their own, and bound an answer; instructions, prompt, reasoning, the
-    agent's tools and the model are the server's. `allow` adds to that, `refuse` takes from it. `show` lets them see
-    the agent's instructions or the definitions of its tools; calls of those stay invisible all the same.
+    agent's tools and the model are the server's. `allow` adds to that, `refuse` takes from it: what a client may not
+    set is answered with an error. `ignore` is for clients that always send something, as many frameworks send
+    instructions of their own: what they send of it is accepted and has no effect. `show` lets them see the agent's
+    instructions or the definitions of its tools; calls of those stay invisible all the same.
 
     Raises:
-        UserError: a name is unknown, both allowed and refused, or not in a collection.
+        UserError: a name is unknown, stands in two of `allow`, `refuse` and `ignore`, or is not in a collection; or
+            `ignore` names `model` (which never has an effect unless it is allowed) or `server_tools`.
     """
 
     allow: Collection[ClientSetting] = ()
     refuse: Collection[ClientSetting] = ()
+    ignore: Collection[ClientSetting] = ()
     show: Collection[ClientSight] = ()
 
     def __post_init__(self) -> None:
         _check("allow", self.allow, _SETTINGS)
         _check("refuse", self.refuse, _SETTINGS)
+        _check("ignore", self.ignore, tuple(name for name in _SETTINGS if name not in _NOT_IGNORED))
         _check("show", self.show, _SIGHTS)
-        if both := sorted(set(self.allow) & set(self.refuse)):
-            raise UserError(f"ClientPolicy allow and refuse both name {', '.join(map(repr, both))}; choose one")
+        for first, second in combinations(("allow", "refuse", "ignore"), 2):
+            if both := sorted(set(getattr(self, first)) & set(getattr(self, second))):
+                raise UserError(f"ClientPolicy {first} and {second} both name {', '.join(map(repr, both))}; choose one")
 
     @property
     def rights(self) -> ClientRights:
         """The same for the engine, as paths of the session object."""
-        allowed = (ALLOWED_BY_DEFAULT | set(self.allow)) - set(self.refuse)
-        paths = {path for name in allowed for path in _PATHS.get(name, (name,))}
-        return ClientRights(frozenset(paths), frozenset(self.show))
+        allowed = (ALLOWED_BY_DEFAULT | set(self.allow)) - set(self.refuse) - set(self.ignore)
+        return ClientRights(_paths(allowed), frozenset(self.show), _paths(self.ignore))
 
 
 def check_client_policy(policy: Any, where: str) -> None:
@@ -105,6 +113,10 @@ def check_client_policy(policy: Any, where: str) -> None:
     """
     if policy is not None and not isinstance(policy, ClientPolicy):
         raise UserError(f"{where} client_policy must be a ClientPolicy or None, not {policy!r}")
+
+
+def _paths(settings: Collection[str]) -> frozenset[str]:
+    return frozenset(path for name in settings for path in _PATHS.get(name, (name,)))
 
 
 def _check(argument: str, given: Any, known: tuple[str, ...]) -> None:

@@ -158,6 +158,8 @@ def response_parameters(
     the client's tools alone, and instructions of its own.
     """
     out_of_band = response.get("conversation") == "none"
+    if not out_of_band:
+        response = settings.heeded(response)
     for key, value in response.items():
         if key not in _OVERRIDES and key not in _OWN_FIELDS:
             raise unknown_parameter("response", key)

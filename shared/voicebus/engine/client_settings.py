@@ -2,7 +2,8 @@
 
 What a client may not set (contract section 4): everything outside the `ClientRights` of the agent in charge, so by
 default the instructions, the prompt and reasoning. Such an update is answered with `forbidden_parameter` and dropped
-whole. Three rules let unmodified clients, which send the whole session object, hold a conversation all the same:
+whole. What the rights ignore is taken away before anything is judged. Three rules let unmodified clients, which send
+the whole session object, hold a conversation all the same:
 
 - A value equal to the one that the client is shown changes nothing, so it is never refused: instructions "" (that is
   what clients are shown), a prompt or tracing of null, the agent's name as the model, the session's id.
@@ -96,6 +97,10 @@ class ClientSettings:
         """The client's own tools in the session."""
         return self._tools.without_servers(self._shown["tools"])
 
+    def heeded(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A client's settings without those that its policy ignores."""
+        return self._rights.heeded(settings)
+
     def may_set(self, path: str) -> bool:
         """Whether a client may set this dotted path, or one of which it is a part."""
         return self._rights.allows(path)
@@ -133,6 +138,7 @@ class ClientSettings:
             raise missing("session") if session is None else invalid_type("session", "an object", session)
         if "type" not in session:
             raise missing("session.type")
+        session = self._rights.heeded(session)
         changes = {key: value for key, value in session.items() if key not in self._shown or value != self._shown[key]}
         _check_keys(changes, _KNOWN, "session")
         if session["type"] != "realtime":

@@ -139,16 +139,28 @@ class ClientRights:
 
     `may_set` are dotted paths of the session object, each with everything below it; two are our own: `server_tools`
     (which of the agent's tools are offered) and `model` (which model answers). `may_see` are keys of that object.
+    `ignored` are paths that it may send and that have no effect.
     """
 
     may_set: frozenset[str] = frozenset(
         {"audio", "output_modalities", "tools", "tool_choice", "max_output_tokens", "include", "truncation"}
     )
     may_see: frozenset[str] = frozenset()
+    ignored: frozenset[str] = frozenset()
 
     def allows(self, path: str) -> bool:
         """Whether a client may set this path, alone or with what it is a part of."""
         return any(path == allowed or path.startswith(f"{allowed}.") for allowed in self.may_set)
+
+    def heeded(self, settings: Mapping[str, Any], path: str = "") -> Mapping[str, Any]:
+        """A client's settings without what is ignored of them."""
+        if not self.ignored:
+            return settings
+        return {
+            key: self.heeded(value, f"{path}{key}.") if isinstance(value, Mapping) else value
+            for key, value in settings.items()
+            if f"{path}{key}" not in self.ignored
+        }
 
 
 @dataclass(frozen=True, slots=True)

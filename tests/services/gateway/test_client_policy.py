@@ -25,7 +25,9 @@ def open_till() -> str:
 
 
 cashier = RealtimeAgent(
-    name="cashier", instructions="You sit at the till.", client_policy=ClientPolicy(refuse={"voice"})
+    name="cashier",
+    instructions="You sit at the till.",
+    client_policy=ClientPolicy(refuse={"voice"}, ignore={"instructions"}),
 )
 trainee = RealtimeAgent(
     name="trainee",
@@ -86,3 +88,12 @@ async def test_what_was_allowed_with_one_agent_ends_with_the_next(talk: Talk) ->
     assert await talk.refusal() == ("forbidden_parameter", "session.audio.output.voice", "e")
     shown = await talk.update(tool_choice="auto")
     assert (shown["model"], shown["instructions"], shown["tools"]) == ("cashier", "", [])
+
+    # A client with an agent of its own, as many frameworks have, sends that one's instructions wherever it can.
+    shown = await talk.update(instructions="Be a pirate.", tools=[OPEN_MAP])
+    assert (shown["instructions"], [tool["name"] for tool in shown["tools"]]) == ("", ["open_map"])
+    answer = await talk.answer("[[say: As you like.]]", instructions="Be a pirate.")
+    assert words(answer) == "As you like."
+    told = talk.told("session.update")[-1]["session"]
+    assert told.get("instructions") in (None, "You sit at the till.")
+    assert "instructions" not in talk.told("response.create")[-1].get("response", {})

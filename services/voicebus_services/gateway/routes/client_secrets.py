@@ -106,7 +106,7 @@ def _settings(given: Mapping[str, Any], rights: ClientRights) -> dict[str, Any]:
     if given.get("type", "realtime") != "realtime":
         raise ProblemError(422, "invalid_request", "session.type: only sessions of type realtime are served")
     settings: dict[str, Any] = {}
-    for name, value in given.items():
+    for name, value in rights.heeded(given).items():
         if name in ("type", "model") or value in _NOTHING:
             continue
         if not any(f"{path}.".startswith(f"{name}.") for path in rights.may_set):
