@@ -17,6 +17,7 @@ from services.gateway.clients import native
 from services.gateway.services import working
 from support.pages import Page
 from support.recorded import conversation, recorded
+from support.recordings import reading
 from support.simulator import running_simulator
 from voicebus.adapters.database import migrate
 from voicebus.adapters.database.store import TranscriptStore
@@ -34,7 +35,7 @@ LINES = [
 OFFER = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n"
 HEADERS = {"Authorization": "Bearer right"}
 # Every status that a successful line of the page may have.
-DONE = {200, 201, 202}
+DONE = {200, 201, 202, 206}
 
 
 @dataclass
@@ -78,7 +79,9 @@ async def archiving(folder: Path, keys: Path) -> AsyncIterator[int]:
     credentials = Credentials.of(ArchiverSettings(api_keys_file=keys))
     async with open_access(credentials) as access, TranscriptStore(database) as store:
         await store.write(recorded(*conversation("s1")))
-        async with serving(create_app(store, access), host="127.0.0.1", port=0) as server:
+        recordings = await reading(folder, "local", "s1")
+        app = create_app(store, access, recordings=recordings)
+        async with serving(app, host="127.0.0.1", port=0) as server:
             yield server.port
 
 
@@ -116,6 +119,9 @@ def read(line: str) -> tuple[str, str, dict[str, Any]]:
     curl.add_argument("curl", choices=["curl"])
     curl.add_argument("url")
     curl.add_argument("-X", default="GET")
+    curl.add_argument("-I", dest="X", action="store_const", const="HEAD")
+    curl.add_argument("-o")
+    curl.add_argument("-r")
     curl.add_argument("-N", action="store_true")
     curl.add_argument("-H", action="append", default=[])
     curl.add_argument("-F", action="append", default=[])
@@ -123,6 +129,8 @@ def read(line: str) -> tuple[str, str, dict[str, Any]]:
     curl.add_argument("--data-binary")
     given = curl.parse_args(shlex.split(line))
     options: dict[str, Any] = {"headers": dict(header.split(": ", 1) for header in given.H)}
+    if given.r is not None:
+        options["headers"]["Range"] = f"bytes={given.r}"
     if given.d is not None:
         json.loads(given.d)
         options["content"] = given.d

@@ -11,9 +11,11 @@ from typing import Any
 
 import httpx2
 import pytest
+from msgspec.structs import replace
 
 from services.gateway.services import working
 from support.recorded import conversation, recorded
+from support.recordings import reading
 from support.simulator import running_simulator
 from voicebus.adapters.database import migrate
 from voicebus.adapters.database.store import TranscriptStore
@@ -46,8 +48,10 @@ async def serving(service: str, folder: Path, redis_url: str, prefix: str) -> As
         await asyncio.to_thread(migrate.upgrade, database)
         credentials = Credentials.of(ArchiverSettings(api_keys_file=keys))
         async with open_access(credentials) as access, TranscriptStore(database) as store:
-            await store.write(recorded(*conversation("s1")))
-            async with http_serving(create_app(store, access), host="127.0.0.1", port=0) as server:
+            first, *others = conversation("s1")
+            await store.write(recorded(replace(first, data={**first.data, "tenant": "acme"}), *others))
+            app = create_app(store, access, recordings=await reading(folder, "acme", "s1"))
+            async with http_serving(app, host="127.0.0.1", port=0) as server:
                 yield f"http://127.0.0.1:{server.port}"
         return
     targets = load_targets(["services.gateway.hotel"])

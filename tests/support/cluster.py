@@ -30,6 +30,11 @@ class Service:
         return self.child.pid
 
     @property
+    def port(self) -> int:
+        assert self.http_port is not None, f"{self.command} has no public port"
+        return self.http_port
+
+    @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.http_port}"
 

@@ -6,6 +6,9 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from voicebus.adapters.recordings.encoding import StereoEncoder
+from voicebus.adapters.recordings.timeline import PCM, RATE, Piece
+
 Channel = NDArray[np.float32]
 
 _RATE = 48_000
@@ -36,3 +39,25 @@ def stretches(channel: Channel, *, pause_s: float = 0.1) -> list[tuple[float, fl
     ends = np.flatnonzero(np.diff(loud) > pause_s * _RATE)
     firsts, lasts = loud[np.concatenate([[0], ends + 1])], loud[np.concatenate([ends, [len(loud) - 1]])]
     return [(float(first) / _RATE, float(last) / _RATE) for first, last in zip(firsts, lasts, strict=True)]
+
+
+def tone(ms: int) -> bytes:
+    """Samples of a tone, as a recording takes them."""
+    t = np.arange(RATE * ms // 1000) / RATE
+    samples: bytes = (np.sin(2 * np.pi * 440 * t) * 12_000).astype("<i2").tobytes()
+    return samples
+
+
+def sound(ms: int) -> Piece:
+    return Piece(RATE * ms // 1000, PCM, tone(ms))
+
+
+def silence(ms: int) -> Piece:
+    return Piece(RATE * ms // 1000)
+
+
+def parts(seconds: int, *, ended: bool = True) -> list[bytes]:
+    """A segment of a recording as it is written, a part a second: the caller is heard, the agent is silent."""
+    encoder = StereoEncoder()
+    written = [encoder.write([sound(1000)], [silence(1000)]) for _ in range(seconds)]
+    return [part for part in (*written, encoder.close() if ended else b"") if part]

@@ -33,7 +33,8 @@ EVERY_S: Final = 5.0
 class Abandoned:
     """Run `run` as a task, beside the journal's. `shards` are those that this archiver looks after now.
 
-    `grace_s`: how long a client may take to come back, from when its gateway was first found dead.
+    `grace_s`: how long a client may take to come back, from when its gateway was first found dead. `on_ended` hears of
+    each session that was ended, by tenant and id.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Abandoned:
         shards: Callable[[], Collection[int]],
         *,
         grace_s: float,
+        on_ended: Callable[[str, str], None],
     ) -> None:
         self._store = store
         self._bus = bus
@@ -54,6 +56,7 @@ class Abandoned:
         self._keys = keys
         self._shards = shards
         self._grace_s = grace_s
+        self._on_ended = on_ended
         # Since when (monotonic, s) a session has no living owner; those that are looked at, and no others.
         self._alone: dict[str, float] = {}
 
@@ -97,6 +100,7 @@ class Abandoned:
             self._journal.append(ref, record, at_ms)
         await self._journal.close(ref)
         metrics.SESSIONS_ENDED.labels(reason=INTERRUPTED).inc()
+        self._on_ended(left.state["tenant"], left.session)
         log.warning("ended a session that nobody came back for", session=left.session, epoch=left.epoch)
 
 

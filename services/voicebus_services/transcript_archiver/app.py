@@ -1,14 +1,13 @@
 """The archiver's HTTP API: transcripts, listed and read (contract section 5)."""
 
 from collections.abc import Iterable
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
-from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi.responses import PlainTextResponse
 from pydantic import AwareDatetime, BaseModel, BeforeValidator
 
 from voicebus.adapters.database.finding import Filter, Position
-from voicebus.adapters.database.schema import SESSION_CHARS
 from voicebus.adapters.database.store import TranscriptStore
 from voicebus.adapters.database.transcripts import ItemType, Role, Status, Transcript, TranscriptSummary
 from voicebus.errors import StoreError
@@ -17,7 +16,12 @@ from voicebus_services.access.principal import Principal
 from voicebus_services.http import ProblemError
 from voicebus_services.openapi import CURSOR, BoundedBodies, Responses, new_app, problems
 from voicebus_services.paging import cursor_of, place_of
+from voicebus_services.transcript_archiver import recording_route
 from voicebus_services.transcript_archiver.forms import captions, text_line
+from voicebus_services.transcript_archiver.named import UNKNOWN, Session, unknown_session
+
+if TYPE_CHECKING:
+    from voicebus.adapters.recordings.reading import RecordingReader
 
 MAX_LIMIT: Final = 200
 _JSON_LINES: Final = "application/jsonl"
@@ -35,7 +39,6 @@ class TranscriptList(BaseModel):
     next_cursor: str | None
 
 
-Session = Annotated[str, Path(min_length=1, max_length=SESSION_CHARS, pattern=r"^[^\x00]*$")]
 # No database takes a NUL in a text.
 Word = Annotated[str | None, Query(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
 
@@ -49,8 +52,13 @@ def _rfc3339(value: object) -> object:
 Moment = Annotated[AwareDatetime | None, BeforeValidator(_rfc3339)]
 
 
-def create_app(store: TranscriptStore, access: Authenticator) -> FastAPI:
-    """The API over an open store; whoever `access` lets in sees the transcripts of its own tenant."""
+def create_app(
+    store: TranscriptStore, access: Authenticator, *, recordings: "RecordingReader | None" = None
+) -> FastAPI:
+    """The API over an open store; whoever `access` lets in sees the transcripts of its own tenant.
+
+    `recordings` reads those of calls; without it there are none.
+    """
     app = new_app("Voicebus transcripts", "Conversations, as they were recorded.", secured=access.secured)
     app.add_middleware(BoundedBodies)
     access.origins.share(app)
@@ -59,13 +67,16 @@ def create_app(store: TranscriptStore, access: Authenticator) -> FastAPI:
     async def store_failed(_: Request, error: StoreError) -> Response:
         return ProblemError(503, "store_unavailable", str(error), headers={"Retry-After": "2"}).response()
 
-    app.include_router(_routes(store, manager(access)))
+    asking = manager(access)
+    # Those with a suffix come first: `{session}` would match them too.
+    app.include_router(recording_route.routes(store, recordings, asking))
+    app.include_router(_routes(store, asking))
     return app
 
 
 def _routes(store: TranscriptStore, asking: Dependency) -> APIRouter:
     routes = APIRouter(prefix="/v1/transcripts", tags=["transcripts"])
-    unknown = problems({404: "nothing was recorded of this session."})
+    unknown = problems({404: UNKNOWN})
 
     @routes.get("")
     async def list_transcripts(
@@ -91,7 +102,6 @@ def _routes(store: TranscriptStore, asking: Dependency) -> APIRouter:
             data=page, next_cursor=cursor_of(following.started_at, following.session) if following else None
         )
 
-    # Those with a suffix come first: `{session}` would match them too.
     @routes.get("/{session}.jsonl", response_class=Response, responses={**_text(_JSON_LINES), **unknown})
     async def transcript_as_json_lines(session: Session, principal: Annotated[Principal, Depends(asking)]) -> Response:
         """One line of the conversation per line, as JSON."""
@@ -115,7 +125,7 @@ def _routes(store: TranscriptStore, asking: Dependency) -> APIRouter:
         """One conversation, its lines in the order they were spoken."""
         found = await store.transcript(session, tenant=principal.tenant)
         if found is None:
-            raise ProblemError(404, "unknown_session", f"nothing was recorded of session {session!r}")
+            raise unknown_session(session)
         return found
 
     return routes

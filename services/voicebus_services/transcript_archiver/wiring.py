@@ -17,11 +17,13 @@ from voicebus.telemetry.health import Health
 from voicebus.telemetry.logging import get_logger
 from voicebus_services.access.wiring import Credentials, open_access
 from voicebus_services.http import serving
+from voicebus_services.recordings import reader_at
 from voicebus_services.settings import ArchiverSettings
 from voicebus_services.transcript_archiver.abandoned import Abandoned
 from voicebus_services.transcript_archiver.app import create_app
 from voicebus_services.transcript_archiver.archiver import Archiver
 from voicebus_services.transcript_archiver.gaps import Gaps
+from voicebus_services.transcript_archiver.recordings import LeftRecordings
 from voicebus_services.transcript_archiver.shards import SERVICE
 from voicebus_services.transcript_archiver.trimming import Retention
 
@@ -43,6 +45,12 @@ async def serve(settings: ArchiverSettings, *, ready: Callable[[int], None] | No
     keys = Keys(settings.stream_prefix, settings.event_shards, settings.guardrail_shards)
     async with open_access(Credentials.of(settings)) as access, TranscriptStore(settings.database_url) as store:
         await store.check()
+
+        async def kept(tenant: str, session: str) -> bool:
+            return await store.progress(session, tenant=tenant) is not None
+
+        recordings = reader_at(settings.recordings_url, kept)
+        left = LeftRecordings(recordings)
         async with await connect(settings.redis_url) as bus:
             await pin_config(bus, keys)
             await register_event_group(bus, keys, ARCHIVER_GROUP)
@@ -61,10 +69,13 @@ async def serve(settings: ArchiverSettings, *, ready: Callable[[int], None] | No
                 keys,
                 lambda: archiver.shards,
                 grace_s=settings.resume_grace.total_seconds(),
+                on_ended=left.add,
             )
             async with (
                 operating(health, host=settings.ops_host, port=settings.ops_port),
-                serving(create_app(store, access), host=settings.http_host, port=settings.http_port) as server,
+                serving(
+                    create_app(store, access, recordings=recordings), host=settings.http_host, port=settings.http_port
+                ) as server,
                 asyncio.TaskGroup() as tasks,
             ):
                 keeping = [
@@ -72,6 +83,7 @@ async def serve(settings: ArchiverSettings, *, ready: Callable[[int], None] | No
                     tasks.create_task(journal.run(), name="journal"),
                     tasks.create_task(abandoned.run(), name="abandoned"),
                     tasks.create_task(gaps.run(), name="gaps"),
+                    tasks.create_task(left.run(), name="recordings"),
                     tasks.create_task(keep_pinned(bus, keys), name="configuration"),
                 ]
                 if ready is not None:

@@ -1,27 +1,11 @@
 """Two channels as Ogg Opus: judged by FFmpeg's demuxer and decoder, which is not what wrote them."""
 
-import numpy as np
 import pytest
 
-from support.sounds import opened, stretch, stretches
+from support.sounds import opened, silence, sound, stretch, stretches, tone
 from voicebus.adapters.recordings.encoding import StereoEncoder, stitch
-from voicebus.adapters.recordings.timeline import PCM, RATE, Piece
+from voicebus.adapters.recordings.timeline import Piece
 from voicebus_services.model_simulator.protocol.audio import from_pcm16_24k
-
-TONE_HZ = 440
-
-
-def tone(ms: int) -> bytes:
-    t = np.arange(RATE * ms // 1000) / RATE
-    return (np.sin(2 * np.pi * TONE_HZ * t) * 12_000).astype("<i2").tobytes()
-
-
-def sound(ms: int) -> Piece:
-    return Piece(RATE * ms // 1000, PCM, tone(ms))
-
-
-def silence(ms: int) -> Piece:
-    return Piece(RATE * ms // 1000)
 
 
 def test_both_channels_keep_their_places() -> None:

@@ -31,6 +31,7 @@ from voicebus.adapters.database.schema import items, sessions
 from voicebus.adapters.database.transcripts import (
     Item,
     ItemType,
+    Progress,
     Role,
     Status,
     TranscriptSummary,
@@ -134,6 +135,17 @@ def matching(connection: Connection, wanted: Filter, sessions_found: Sequence[st
     for row in connection.execute(query).mappings():
         found.setdefault(row["session"], []).append(item_of(row))
     return {session: in_conversation_order(items_found) for session, items_found in found.items()}
+
+
+def progress(connection: Connection, session: str, tenant: str | None) -> Progress | None:
+    """How far a session of this tenant (None: of anybody) has come."""
+    told = [column for column in sessions.c if column.name in Progress.__slots__]
+    query = select(*told).where(sessions.c.session == session, owned_by(tenant))
+    row = connection.execute(query).mappings().one_or_none()
+    if row is None:
+        return None
+    ended_at = row["ended_at"]
+    return Progress(**{**row, "ended_at": None if ended_at is None else moment(ended_at)})
 
 
 def item_of(row: RowMapping) -> Item:

@@ -24,12 +24,12 @@ from voicebus.adapters.database.connection import (
     searching,
     writing,
 )
-from voicebus.adapters.database.finding import Filter, Position, find, item_of, matching, moment, owned_by
+from voicebus.adapters.database.finding import Filter, Position, find, item_of, matching, moment, owned_by, progress
 from voicebus.adapters.database.gaps import Range, missing, settle, with_gaps
 from voicebus.adapters.database.ingest import Ingest, Written
 from voicebus.adapters.database.lines import RecordedEvent
 from voicebus.adapters.database.schema import events, items, sessions
-from voicebus.adapters.database.transcripts import Item, Transcript, TranscriptSummary, in_conversation_order
+from voicebus.adapters.database.transcripts import Item, Progress, Transcript, TranscriptSummary, in_conversation_order
 from voicebus.contracts.journal import EventType
 
 T = TypeVar("T")
@@ -102,6 +102,10 @@ class TranscriptStore:
     async def transcript(self, session: str, *, tenant: str | None) -> Transcript | None:
         """One transcript, of this tenant or (None) of any; None for a session of which nothing was recorded."""
         return await self._run(lambda connection: _transcript(connection, session, tenant))
+
+    async def progress(self, session: str, *, tenant: str | None) -> Progress | None:
+        """How far a session of this tenant or (None) of any has come; None where nothing was recorded of it."""
+        return await self._run(lambda connection: progress(connection, session, tenant))
 
     async def unfinished(self) -> list[str]:
         """The sessions that have not ended, newest first; at most `MAX_UNFINISHED`."""

@@ -1,6 +1,7 @@
 """What is read back: transcripts as the HTTP API gives them (contract section 5), and the order of their lines."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar, Literal
 
@@ -65,6 +66,21 @@ class TranscriptSummary(BaseModel):
     started_at: datetime
     ended_at: datetime | None
     items: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a session has come. `stored` and `lost` are events; together `last_seq`, but for a gap that is looked
+    into.
+    """
+
+    session: str
+    month: int
+    status: Status
+    ended_at: datetime | None
+    last_seq: int
+    stored: int
+    lost: int
 
 
 def in_conversation_order(items: Iterable[Item]) -> list[Item]:

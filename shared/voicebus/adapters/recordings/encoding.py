@@ -14,6 +14,9 @@ import soxr
 from numpy.typing import NDArray
 
 from voicebus.adapters.recordings.timeline import PCM, RATE, Piece
+from voicebus.telemetry.logging import get_logger
+
+log: Final = get_logger(__name__)
 
 MEDIA_TYPE: Final = "audio/ogg"
 _G711_RATE: Final = 8_000
@@ -143,12 +146,18 @@ class _Sink(io.RawIOBase):
 
 
 def stitch(segments: Iterable[tuple[int, bytes]]) -> bytes:
-    """One recording of several, each with where on the call's clock (ms) it begins; between them is silence."""
+    """One recording of several, each with where on the call's clock (ms) it begins; between them is silence.
+
+    One that cannot be read is silence, too: a process that was given up may have left its last words alone.
+    """
     sink, position = _Sink(), 0
     with soundfile.SoundFile(
         sink, "w", samplerate=RATE, channels=2, format="OGG", subtype="OPUS", compression_level=_COMPRESSION
     ) as whole:
         for begins_ms, data in segments:
+            if not _readable(data):
+                log.warning("a segment of a recording cannot be read", begins_ms=begins_ms, size=len(data))
+                continue
             begins = begins_ms * RATE // 1000
             while position < begins:
                 silence = min(_BLOCK, begins - position)
@@ -161,3 +170,11 @@ def stitch(segments: Iterable[tuple[int, bytes]]) -> bytes:
                     whole.write(block)
                     position += len(block)
     return sink.take()
+
+
+def _readable(data: bytes) -> bool:
+    try:
+        with soundfile.SoundFile(io.BytesIO(data)) as segment:
+            return bool(segment.channels == 2 and segment.samplerate == RATE)
+    except soundfile.LibsndfileError:
+        return False

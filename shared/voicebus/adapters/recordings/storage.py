@@ -9,7 +9,7 @@ import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import quote, urlsplit
 
@@ -32,8 +32,12 @@ _RETRIES: Final["RetryConfig"] = {"max_retries": 2, "retry_timeout": timedelta(s
 
 @dataclass(frozen=True, slots=True)
 class Object:
+    """`version` is another one where the bytes are; `modified` is when they were written."""
+
     path: str
     size: int
+    version: str
+    modified: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +140,10 @@ class RecordingStorage:
         found: list[Object] = []
         with self._mapped():
             async for batch in self._store.list(prefix):
-                found += [Object(entry["path"], entry["size"]) for entry in batch]
+                found += [
+                    Object(entry["path"], entry["size"], entry["e_tag"] or "", entry["last_modified"])
+                    for entry in batch
+                ]
         return found
 
     async def _delete(self, paths: list[str]) -> None:
