@@ -82,7 +82,7 @@ class Running:
     """A loop over members with a handler, to be stopped."""
 
     def __init__(
-        self, *members: MemoryMember, handle: Callable[[Entry, Delivery], Awaitable[None]], concurrency: int = 10
+        self, *members: MemoryMember, handle: Callable[[Entry, Delivery], Awaitable[bool | None]], concurrency: int = 10
     ) -> None:
         group: Sequence[StreamConsumer] = members
         self.reachable: list[bool] = []
@@ -120,6 +120,20 @@ async def test_an_entry_is_acknowledged_after_its_effect_and_not_before() -> Non
     go.set()
     await wait_until(lambda: member.acknowledged == ["1-1"], description="the acknowledgement")
     await running.end()
+
+
+async def test_an_entry_that_its_handler_has_acknowledged_is_not_a_second_time() -> None:
+    member = MemoryMember()
+
+    async def handle(entry: Entry, delivery: Delivery) -> bool:
+        return entry.id == "1"
+
+    member.put("1")
+    member.put("2")
+    running = Running(member, handle=handle)
+    await wait_until(lambda: member.acknowledged, description="the acknowledgement of the second")
+    await running.end()
+    assert member.acknowledged == ["1-2"]
 
 
 async def test_no_more_is_read_than_there_is_room_for() -> None:

@@ -93,7 +93,13 @@ _CHANNELS: Final[Mapping[str, _Channel]] = {
 
 _OPERATIONS: Final[Sequence[tuple[str, str, str, tuple[str, ...], str]]] = (
     ("receiveToolCall", "receive", "toolCalls", (tools.TOOL_CALL,), "A tool worker takes a call from its queue."),
-    ("tellToolStarted", "send", "inbox", (tools.TOOL_STARTED,), "It says that it has begun; full level."),
+    (
+        "tellToolStarted",
+        "send",
+        "inbox",
+        (tools.TOOL_STARTED,),
+        "It says that it has begun, unless the result comes at once; full level.",
+    ),
     ("tellToolProgress", "send", "inbox", (tools.TOOL_PROGRESS,), "It says how far it is; optional."),
     ("answerToolCall", "send", "inbox", (tools.TOOL_RESULT,), "It answers, once, and then acknowledges the entry."),
     ("receiveCancel", "receive", "control", (tools.TOOL_CANCEL,), "It stops a call that nobody waits for any more."),

@@ -3,7 +3,7 @@
 It knows no Redis and no message: members of consumer groups bring deliveries, a handler does the work. What a handler
 raises decides what happens to the entry:
 
-    returns         acknowledged
+    returns         acknowledged, unless it says by True that it is already
     ContractError   dead-lettered with its reason
     BusError        tried again until the bus is back; says nothing about the entry
     anything else   logged and tried again, after `max_deliveries` in all dead-lettered
@@ -27,13 +27,17 @@ log: Final = get_logger(__name__)
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
-Handler = Callable[[Entry, Delivery], Awaitable[None]]
+Handler = Callable[[Entry, Delivery], Awaitable[bool | None]]
 GivenUp = Callable[[Delivery, str, str], Awaitable[Mapping[str, str]]]
 
 MAX_DELIVERIES: Final = 5
 BLOCK_MS: Final = 2_000
 CLAIM_EVERY_S: Final = 0.25
 TIDY_EVERY_S: Final = 5.0
+
+# Of so few entries the first commands leave before the next read does: within so many turns of the event loop.
+_FEW: Final = 4
+_TURNS: Final = 3
 
 
 class LeftError(Exception):
@@ -151,6 +155,10 @@ class ConsumerLoop:
             self._reachable(True)
             for delivery in deliveries:
                 self._take(member, delivery)
+            if len(deliveries) <= _FEW:
+                # Reading again costs as much as claiming does, and nobody waits for it.
+                for _ in range(_TURNS):
+                    await asyncio.sleep(0)
 
     async def _recover(self, member: StreamConsumer) -> None:
         """Take what was delivered on a connection that broke before we heard of it; nobody else would."""
@@ -245,13 +253,15 @@ class ConsumerLoop:
 
     async def _see_to(self, member: StreamConsumer, delivery: Delivery) -> None:
         try:
-            refused = await self._handled(delivery)
+            done = await self._handled(delivery)
         except LeftError:
             return
-        if refused is None:
+        if done is True:
+            return
+        if done is False:
             await until_reached(member.acknowledge, delivery)
             return
-        reason, error = refused
+        reason, error = done
         kept = await self._give_up(delivery, reason, error)
         await until_reached(lambda: member.dead_letter(delivery, reason=reason, error=error, kept=kept))
         metrics.MESSAGES_DEADLETTERED.labels(service=self._service, reason=reason).inc()
@@ -267,8 +277,8 @@ class ConsumerLoop:
             log.exception("nobody was told of a dead letter", stream=delivery.stream, entry=delivery.entry_id)
             return {}
 
-    async def _handled(self, delivery: Delivery) -> tuple[str, str] | None:
-        """Run the handler to an end: None where the entry is done, else the reason and error of its dead letter."""
+    async def _handled(self, delivery: Delivery) -> tuple[str, str] | bool:
+        """Run the handler to an end: whether the entry is acknowledged by now, or the reason and error to bury it."""
         if delivery.deliveries > self._max_deliveries:
             return "too_many_deliveries", f"delivered {delivery.deliveries} times without an end"
         try:
@@ -278,7 +288,7 @@ class ConsumerLoop:
         deliveries = delivery.deliveries
         while True:
             try:
-                await until_reached(self._handle, entry, delivery)
+                return bool(await until_reached(self._handle, entry, delivery))
             except LeftError:
                 raise
             except ContractError as error:
@@ -290,8 +300,6 @@ class ConsumerLoop:
                 await asyncio.sleep(retry_delay(deliveries - delivery.deliveries))
                 deliveries += 1
                 metrics.MESSAGES_REDELIVERED.labels(service=self._service).inc()
-            else:
-                return None
 
     # --- the end ------------------------------------------------------------------------------------
 

@@ -40,8 +40,8 @@ async def test_entries_leave_in_order_several_of_a_stream_as_one_also_to_a_serve
     outbox = Outbox(bus, clock, service="tool-worker")
     names = [f"c{n}" for n in range(300)]
     for name in names:
-        outbox.send(keys.inbox("g1"), dated(clock, name, None), ttl_s=60, lingering=True)
-    outbox.send(keys.inbox("g2"), dated(clock, "alone", None), ttl_s=60, lingering=True)
+        outbox.send(keys.inbox("g1"), dated(clock, name, None), ttl_s=60)
+    outbox.send(keys.inbox("g2"), dated(clock, "alone", None), ttl_s=60)
     async with running(outbox.run()):
         await outbox.drain(10)
 
@@ -52,18 +52,6 @@ async def test_entries_leave_in_order_several_of_a_stream_as_one_also_to_a_serve
         await wait_until(renewed, description="the stream's end")
     assert (await calls(bus, keys.inbox("g1")))[:300] == names
     assert await calls(bus, keys.inbox("g2")) == ["alone"]
-
-
-async def test_what_lingers_leaves_by_itself(bus: RedisConnection, clock: RedisClock, keys: Keys) -> None:
-    outbox = Outbox(bus, clock, service="tool-worker")
-
-    async def there() -> bool:
-        return bool(await bus.call("EXISTS", keys.inbox("g1")))
-
-    async with running(outbox.run()):
-        outbox.send(keys.inbox("g1"), dated(clock, "c1", None), ttl_s=60, lingering=True)
-        await wait_until(there, description="the entry")
-    assert await calls(bus, keys.inbox("g1")) == ["c1"]
 
 
 def dated(clock: RedisClock, call: str, deadline: int | None) -> Entry:

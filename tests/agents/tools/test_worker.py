@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from redis.exceptions import ResponseError
 
 from support.servers import RedisServer
 from support.tool_calls import Caller, calling
@@ -23,12 +24,13 @@ from voicebus import (
     tool_input_guardrail,
     tool_output_guardrail,
 )
+from voicebus.adapters.redis.client import RedisConnection
 from voicebus.adapters.redis.dispatch import RedisToolDispatch
 from voicebus.adapters.redis.heartbeat import living
-from voicebus.adapters.redis.scripts import CLAIM
+from voicebus.adapters.redis.scripts import CLAIM, Script
 from voicebus.agents.tools.handling import CallHandling
 from voicebus.contracts.streams import Keys
-from voicebus.contracts.tools import Outcome, ToolCall
+from voicebus.contracts.tools import TOOL_RESULT, Outcome, ToolCall
 from voicebus.engine.outputs import DispatchTool
 from voicebus.errors import BusError
 
@@ -96,14 +98,57 @@ def worker(url: str, keys: Keys, *tools: Any, **options: Any) -> ToolWorker:
 async def test_a_call_is_run_answered_and_acknowledged(redis_url: str, keys: Keys, caller: Caller) -> None:
     async with worker(redis_url, keys, add):
         caller.call("add", '{"a": 2, "b": 3}')
-        started, result = await caller.started(), await caller.result()
+        result = await caller.result()
         assert (result.outcome, result.output, result.error) == (Outcome.OK, "5", None)
-        assert result.worker == started.worker
 
         async def acknowledged() -> bool:
             return await caller.pending(keys.tools("default")) == 0
 
         await wait_until(acknowledged, description="the acknowledgement")
+        assert await caller.bus.call("EXISTS", keys.worker(result.worker)) == 1
+
+
+async def test_a_call_that_takes_a_while_is_said_to_have_started_by_the_worker_that_answers_it(
+    redis_url: str, keys: Keys, caller: Caller
+) -> None:
+    blocking = Blocking()
+    async with worker(redis_url, keys, blocking.tool):
+        caller.call("wait")
+        started = await caller.started()
+        blocking.go.set()
+        assert (await caller.result()).worker == started.worker
+
+
+async def test_a_call_that_ends_at_once_is_told_by_its_result_alone(
+    redis_url: str, keys: Keys, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("voicebus.agents.tools.handling.TELL_START_S", 0.5)
+    async with worker(redis_url, keys, key):
+        caller.call("key")
+        await caller.result()
+    assert [entry.type for entry in caller.received] == [TOOL_RESULT]
+
+
+async def test_a_server_that_refuses_scripts_of_several_hash_tags_has_results_stored_first_and_then_sent(
+    redis_url: str, keys: Keys, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused: list[str] = []
+    script = RedisConnection.script
+
+    def as_of_a_cluster(self: RedisConnection, run: Script, names: list[str], *arguments: str | int) -> Any:
+        if len({name[name.find("{") : name.find("}")] for name in names}) > 1:
+            refused.append(run.name)
+            error = ResponseError("CROSSSLOT Keys in request don't hash to the same slot")
+            raise BusError("refused") from error
+        return script(self, run, names, *arguments)
+
+    monkeypatch.setattr(RedisConnection, "script", as_of_a_cluster)
+    async with worker(redis_url, keys, key):
+        for call in ("c1", "c2"):
+            caller.call("key", call_id=call)
+            assert (await caller.result(call)).output == f"s1:{call}"
+    assert refused == ["conclude"]
+    assert await caller.bus.call("HGET", keys.call("default", "s1", "c2"), "state") == "finished"
 
 
 async def test_calls_that_waited_for_a_worker_are_run(redis_url: str, keys: Keys, caller: Caller) -> None:
@@ -296,12 +341,12 @@ async def test_a_call_that_comes_again_while_its_result_is_being_stored_is_answe
     both = asyncio.Event()
     finish = CallHandling.finish
 
-    async def together(self: Any, result: Any) -> Any:
+    async def together(self: Any, result: Any, **options: Any) -> Any:
         storing.append(result.call_id)
         if len(storing) == 2:
             both.set()
         await both.wait()
-        return await finish(self, result)
+        return await finish(self, result, **options)
 
     async def acknowledged() -> bool:
         return await caller.pending(keys.tools("default")) == 0
@@ -330,10 +375,10 @@ async def test_a_result_that_could_not_be_stored_at_first_is_stored_without_runn
     failures = [RuntimeError("no room for it")]
     finish = CallHandling.finish
 
-    async def sometimes(self: Any, result: Any) -> Any:
+    async def sometimes(self: Any, result: Any, **options: Any) -> Any:
         if failures:
             raise failures.pop()
-        return await finish(self, result)
+        return await finish(self, result, **options)
 
     @function_tool(queue="default")
     async def once() -> str:

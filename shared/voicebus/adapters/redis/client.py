@@ -63,6 +63,8 @@ class RedisConnection:
                 commands, self._refuse, connect_timeout_s=CONNECT_TIMEOUT_S, timeout_s=COMMAND_TIMEOUT_S
             )
             self._read = BlockingReads(blocking).read
+        # Whether one script may name keys of several hash tags. Some servers refuse that though they are asked as one.
+        self.joins_tags = not isinstance(commands, RedisCluster)
         self._batches = ScriptBatches(self.submit, self._run_script)
         self._confirming: MultiplexedConnection | None = None
         self._closed = False
@@ -325,6 +327,11 @@ def translated(address: str) -> Iterator[None]:
 def is_final(error: BusError) -> bool:
     """Whether Redis would refuse the same command again: a key of another type, or one that this user may not touch."""
     return str(error.__cause__).startswith(("WRONGTYPE", "NOPERM"))
+
+
+def is_cross_slot(error: BusError) -> bool:
+    """Whether Redis refused a script because of the hash tags of its keys."""
+    return "CROSSSLOT" in str(error.__cause__)
 
 
 def is_unknown_script(reply: object) -> bool:

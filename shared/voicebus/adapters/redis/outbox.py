@@ -32,8 +32,6 @@ KEPT_S: Final = 60.0
 KEPT_CHARS: Final = 32_000_000
 _BATCH: Final = 256
 
-# What nobody waits for, as the start of a call, may leave with what comes next: often its result is.
-LINGER_S: Final = 0.002
 _RENEW_S: Final = 10.0
 
 # How often a stream that may have no worker is looked after, for as long as something is sent to it.
@@ -78,7 +76,6 @@ class Outbox:
         self._outage = Outage(log, "entries wait for Redis")
         self._kept: deque[_Kept] = deque()
         self._kept_chars = 0
-        self._lingering: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -90,22 +87,20 @@ class Outbox:
         *,
         ttl_s: int | None = None,
         dead: str | None = None,
-        lingering: bool = False,
     ) -> None:
-        """Queue an entry; `ttl_s` renews the stream's own time to live. One that is `lingering` waits up to `LINGER_S`
-        for others to leave with.
+        """Queue an entry; `ttl_s` renews the stream's own time to live.
 
         `dead`, for a stream of the workers' group, is where entries go that no worker takes (`adapters.redis.overdue`).
         """
         if dead is not None:
             self._looked_after[stream] = dead
-        self._put(_Outgoing(stream, _sealed(entry), ttl_s, None), lingering=lingering)
+        self._put(_Outgoing(stream, _sealed(entry), ttl_s, None))
 
-    async def deliver(self, stream: str, entry: Entry | Sealed, *, ttl_s: int | None = None) -> None:
-        """Queue an entry and wait until it is in its stream or was given up."""
-        written = asyncio.get_running_loop().create_future()
+    def deliver(self, stream: str, entry: Entry | Sealed, *, ttl_s: int | None = None) -> asyncio.Future[None]:
+        """Queue an entry; the future is done once it is in its stream or was given up."""
+        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._put(_Outgoing(stream, _sealed(entry), ttl_s, written))
-        await written
+        return written
 
     def resend(self, since: float) -> None:
         """Send again what was sent since then (monotonic, s): a master that is gone may not have passed it on.
@@ -171,18 +166,11 @@ class Outbox:
         except TimeoutError:
             log.warning("entries not sent before the end", entries=len(self._waiting))
 
-    def _put(self, item: _Outgoing, *, lingering: bool = False) -> None:
+    def _put(self, item: _Outgoing) -> None:
         if len(self._waiting) >= CAPACITY:
             self._give_up(self._waiting.popleft(), "outbox full")
         self._waiting.append(item)
         self._idle.clear()
-        if not lingering:
-            self._wake.set()
-        elif self._lingering is None:
-            self._lingering = asyncio.get_running_loop().call_later(LINGER_S, self._linger_no_more)
-
-    def _linger_no_more(self) -> None:
-        self._lingering = None
         self._wake.set()
 
     def _still_wanted(self, item: _Outgoing) -> bool:

@@ -27,7 +27,7 @@ class ScriptBatches:
     """Gathers runs of scripts that may run `together`.
 
     `submit` queues a command; `run` runs a script that the server may not know yet. Runs are together only where their
-    keys share a hash tag, as all keys of a script must.
+    first keys share a hash tag.
     """
 
     def __init__(self, submit: Submit, run: RunScript) -> None:

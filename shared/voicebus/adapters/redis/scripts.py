@@ -1,7 +1,7 @@
 """The Lua scripts: loaded from `lua/`, which is package data and is published for workers in other languages.
 
-Each names all its keys in KEYS, and those share a hash tag, so that every script runs on Redis Cluster. They need
-Redis 7.0 and nothing newer.
+Each names all its keys in KEYS, and those share a hash tag, so that it runs on Redis Cluster; `CONCLUDE` alone does
+not, and is for where no cluster is. They need Redis 7.0 and nothing newer.
 """
 
 from dataclasses import dataclass, replace
@@ -41,6 +41,7 @@ RESEND: Final = _load("resend")
 CLAIM: Final = _load("claim", together=True)
 RENEW: Final = _load("renew")
 FINISH: Final = _load("finish", together=True)
+CONCLUDE: Final = _load("conclude", together=True)
 CANCEL: Final = _load("cancel")
 HANDBACK: Final = _load("handback")
 HANDOVER: Final = _load("handover")

@@ -74,6 +74,8 @@ class StreamTail:
                     for entry_id, fields in entries:
                         await self._route(entry_id, fields)
                         self._last = entry_id
+                # Whoever was waiting for an entry goes on before the next read, for which nobody waits.
+                await asyncio.sleep(0)
             except BusError as error:
                 if failures == 0:
                     metrics.REDIS_DISRUPTIONS.labels(service=self._service).inc()

@@ -143,8 +143,8 @@ class CallRunner:
         if running is not None:
             running.handling.follow(reply_to, epoch)
 
-    async def handle(self, entry: Entry, delivery: Delivery) -> None:
-        """See a call through to its answer.
+    async def handle(self, entry: Entry, delivery: Delivery) -> bool:
+        """See a call through to its answer; whether its entry is acknowledged by then.
 
         Raises:
             ContractError: the entry is no tool call, or is to be answered where no answer belongs.
@@ -159,24 +159,24 @@ class CallRunner:
             session=entry.session, call=call.call_id, tool=call.tool, traceparent=entry.traceparent
         )
         if self._handing.lacks(call):
-            if not await self._handing.on(entry, delivery, call):
-                await self._finish(handling, unknown_tool(call, handling.queue))
-            return
+            if await self._handing.on(entry, delivery, call):
+                return False
+            return await self._finish(handling, unknown_tool(call, handling.queue))
         if self._handing.misfits(call) and await self._handing.on(entry, delivery, call):
-            return
+            return False
         tool = self._tools[call.tool]
         if await self._orphaned(handling):
-            await self._finish(handling, not_started("cancelled", "", call.tool))
-            return
+            return await self._finish(handling, not_started("cancelled", "", call.tool))
         status, detail = await handling.claim()
         if status == "start":
-            await self._start(handling, tool, int(detail or 1))
-        elif status == "finished":
+            return await self._start(handling, tool, int(detail or 1))
+        if status == "finished":
             await handling.answer(detail)
-        elif status == "running":
+            return False
+        if status == "running":
             await handling.tell(detail)
-        else:
-            await self._finish(handling, not_started(status, detail, call.tool))
+            return False
+        return await self._finish(handling, not_started(status, detail, call.tool))
 
     async def _orphaned(self, handling: CallHandling) -> bool:
         """Whether the call's session has ended, so that nobody waits for it."""
@@ -203,24 +203,22 @@ class CallRunner:
         handling = CallHandling(self._member, entry, delivery, call, self._queues[delivery.stream])
         failure = ToolFailure(kind="dead_lettered", message=why)
         text = f"The tool {call.tool} failed again and again, and was given up. Do not call it again for this."
-        await self._finish(handling, ToolOutcome(Outcome.ERROR, text, failure))
+        await self._finish(handling, ToolOutcome(Outcome.ERROR, text, failure), acknowledging=False)
         return {"history": json.dumps(await handling.starts())}
 
-    async def _start(self, handling: CallHandling, tool: FunctionTool, attempt: int) -> None:
+    async def _start(self, handling: CallHandling, tool: FunctionTool, attempt: int) -> bool:
         call, key = handling.call, (handling.entry.session, handling.call.call_id)
         if key in self._running:  # published a second time: the claim has put down where its runner is to answer
             self.follow(key, call.reply_to, handling.entry.epoch)
-            return
+            return False
         if key in self._cancelled:
-            await self._finish(handling, not_started("cancelled", "", tool.name))
-            return
+            return await self._finish(handling, not_started("cancelled", "", tool.name))
         done = None if handling.call.replayed else self._done.find(key)
         if done is not None:  # Redis has forgotten it, as by a fail-over; it is not run again
-            await handling.finish(done)
-            return
+            _, acknowledged = await handling.finish(done)
+            return acknowledged
         if key in self._ended:  # storing its result failed, and its entry is handled again: the run is not
-            await self._store(handling, key)
-            return
+            return await self._store(handling, key)
         started = time.monotonic()
         left_s = handling.seconds_left(self._timeout_s)
         try:
@@ -228,8 +226,7 @@ class CallRunner:
         except UserError as error:
             failure = ToolFailure(kind="invalid_context", message=str(error))
             text = f"The tool {tool.name} cannot be used in this conversation."
-            await self._finish(handling, ToolOutcome(Outcome.ERROR, text, failure))
-            return
+            return await self._finish(handling, ToolOutcome(Outcome.ERROR, text, failure))
         progress = Progress(handling.say_progress)
         context = ToolContext(
             shared.value, tool_name=tool.name, tool_call_id=call.call_id, tool_arguments=call.arguments,
@@ -256,12 +253,13 @@ class CallRunner:
                     told.ended(outcome.outcome)
         finally:
             progress.close()
+            handling.ended()
         if outcome.outcome is Outcome.OK and (changes := _changes(shared, tool)):
             outcome = dataclasses.replace(outcome, context=changes)
         self._ended[key] = _Ended(outcome, time.monotonic() - started)
         if len(self._ended) > _REMEMBERED:
             self._ended.popitem(last=False)
-        await self._store(handling, key)
+        return await self._store(handling, key)
 
     async def _outcome(
         self, key: tuple[str, str], handling: CallHandling, run: Coroutine[Any, Any, ToolOutcome]
@@ -305,13 +303,16 @@ class CallRunner:
         """The agent that calls; one that this worker does not know by its name only."""
         return self._agents.get(name) or _stranger(name or "?")
 
-    async def _store(self, handling: CallHandling, key: tuple[str, str]) -> None:
+    async def _store(self, handling: CallHandling, key: tuple[str, str]) -> bool:
         ended = self._ended[key]
-        await self._finish(handling, ended.outcome, took=ended.took_s)
+        acknowledged = await self._finish(handling, ended.outcome, took=ended.took_s)
         self._ended.pop(key, None)  # another entry of the same call may have stored it meanwhile
+        return acknowledged
 
-    async def _finish(self, handling: CallHandling, outcome: ToolOutcome, *, took: float | None = None) -> None:
-        """Measure, store and answer; `took` in s, None where nothing was started."""
+    async def _finish(
+        self, handling: CallHandling, outcome: ToolOutcome, *, took: float | None = None, acknowledging: bool = True
+    ) -> bool:
+        """Measure, store and answer; `took` in s, None where nothing was started. Whether its entry is acknowledged."""
         result = ToolResult(
             call_id=handling.call.call_id, outcome=outcome.outcome, output=outcome.output, error=outcome.error,
             worker=self._member.id, duration_ms=round((took or 0) * 1000), background=outcome.background,
@@ -325,10 +326,11 @@ class CallRunner:
                 error=None if result.error is None else result.error.kind, queued_ms=handling.queued_ms,
                 duration_ms=result.duration_ms, deliveries=handling.deliveries,
             )  # fmt: skip
-        ending = await handling.finish(result)
+        ending, acknowledged = await handling.finish(result, acknowledging=acknowledging)
         self._done.add((handling.entry.session, handling.call.call_id), ending)
         if self._failures is not None:
             await self._failures.count(handling.call.tool, result)
+        return acknowledged
 
 
 @lru_cache(maxsize=256)

@@ -52,7 +52,7 @@ class DoneCalls:
         done = self._known.get(key)
         return None if done is None else ToolResult.model_validate_json(done.ending.text)
 
-    async def repeat(self, since: float, finish: Callable[[Ending], Awaitable[None]]) -> None:
+    async def repeat(self, since: float, finish: Callable[[Ending], Awaitable[object]]) -> None:
         """Store and send again the results of all that ended since then (monotonic, s)."""
         again = [done.ending for done in self._known.values() if done.at >= since]
         if again:

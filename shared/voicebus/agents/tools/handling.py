@@ -1,5 +1,6 @@
 """One delivery of a tool call, and everything that a worker writes about it: claim, signs of life, result, answer."""
 
+import asyncio
 import time
 from typing import Annotated, Final
 
@@ -7,9 +8,10 @@ import msgspec
 from msgspec.structs import replace
 from ulid_transform import ulid_now
 
+from voicebus.adapters.redis.client import is_cross_slot
 from voicebus.adapters.redis.heartbeat import living
 from voicebus.adapters.redis.membership import Membership
-from voicebus.adapters.redis.scripts import CLAIM, FINISH, RENEW
+from voicebus.adapters.redis.scripts import CLAIM, CONCLUDE, FINISH, RENEW
 from voicebus.agents.tools.invoke import ToolOutcome
 from voicebus.contracts.envelope import Entry, Sealed
 from voicebus.contracts.streams import CALL_TTL_S, CONTROL_TTL_S, INBOX_TTL_S, INLINE_RESULT_BYTES, WORKERS_GROUP
@@ -36,9 +38,18 @@ log: Final = get_logger(__name__)
 # A claim whose answer took longer is asked for again: a worker that was frozen meanwhile counted as dead.
 _STALE_CLAIM_S: Final = 1.5
 
+# What ends sooner is told by its result alone.
+TELL_START_S: Final = 0.002
+
+# So many characters of a result as JSON are short enough, whatever they are; hardly any has more.
+_SURELY_INLINE: Final = INLINE_RESULT_BYTES // 4
+
 
 class Ending(msgspec.Struct, frozen=True, gc=False):
-    """How a call ended, and where that belongs: `text` is its `ToolResult` as JSON, kept in `record`."""
+    """How a call ended, and where that belongs: `text` is its `ToolResult` as JSON, kept in `record`.
+
+    It came as the entry `entry_id` of `stream`, which is '' where that is not to be acknowledged with the answer.
+    """
 
     record: str
     stream: str
@@ -47,6 +58,7 @@ class Ending(msgspec.Struct, frozen=True, gc=False):
     traceparent: str | None
     reply_to: str
     text: str
+    entry_id: str = ""
 
 
 class _Readable(msgspec.Struct):
@@ -71,6 +83,11 @@ class CallHandling:
         self._key = member.keys.call(queue, entry.session, call.call_id)
         # Who waits for the call now: its session's owner may be another by its end.
         self._owner = call.reply_to, entry.epoch
+        # Tells that it has started, unless something else does before.
+        self._starting: asyncio.TimerHandle | None = None
+        self._attempt = 1
+        # Done once what it last told of its progress is sent.
+        self._progress: asyncio.Future[None] | None = None
         self.deliveries: int = delivery.deliveries
         self.queued_ms: int = max(0, self.waited_ms())
 
@@ -125,9 +142,9 @@ class CallHandling:
         status, detail = await self.claim()
         if status != "start":
             return None
-        attempt = max(attempt, int(detail or 1))
-        self.say_started(attempt)
-        return attempt
+        self._attempt = max(attempt, int(detail or 1))
+        self._tell_started()
+        return self._attempt
 
     async def starts(self) -> list[dict[str, str | int]]:
         """Who started this call, and when (ms), as its record tells."""
@@ -136,14 +153,29 @@ class CallHandling:
         return [{"worker": worker, "at": int(at)} for worker, _, at in lines]
 
     def say_started(self, attempt: int) -> None:
-        started = ToolStarted(call_id=self.call.call_id, worker=self._member.id, attempt=attempt)
-        reply = self._reply(TOOL_STARTED, started)
-        self._member.outbox.send(self.call.reply_to, reply, ttl_s=INBOX_TTL_S, lingering=True)
+        """Tell the call's owner soon that it runs here, unless it ends before."""
+        self._attempt = attempt
+        self._starting = asyncio.get_running_loop().call_later(TELL_START_S, self._tell_started)
+
+    def _tell_started(self) -> None:
+        self._starting = None
+        started = ToolStarted(call_id=self.call.call_id, worker=self._member.id, attempt=self._attempt)
+        self._member.outbox.send(self.call.reply_to, self._reply(TOOL_STARTED, started), ttl_s=INBOX_TTL_S)
+
+    def ended(self) -> None:
+        """The call runs no more: that it does is told no more."""
+        if self._starting is not None:
+            self._starting.cancel()
+            self._starting = None
 
     def say_progress(self, text: str) -> None:
+        if self._starting is not None:
+            self._starting.cancel()
+            self._tell_started()
         progress = ToolProgress(call_id=self.call.call_id, text=text)
         reply_to, epoch = self._owner
-        self._member.outbox.send(reply_to, self._reply(TOOL_PROGRESS, progress, epoch), ttl_s=INBOX_TTL_S)
+        reply = self._reply(TOOL_PROGRESS, progress, epoch)
+        self._progress = self._member.outbox.deliver(reply_to, reply, ttl_s=INBOX_TTL_S)
 
     def follow(self, reply_to: str, epoch: int) -> None:
         """The call, which runs, was published once more, by whoever owns its session now."""
@@ -166,14 +198,16 @@ class CallHandling:
         except BusError as error:
             log.debug("call not renewed", error=str(error))
 
-    async def finish(self, result: ToolResult) -> Ending:
+    async def finish(self, result: ToolResult, *, acknowledging: bool = True) -> tuple[Ending, bool]:
         """Store the result, then answer with what is stored: an earlier one, if this call had come to an end before.
 
-        Returns what `finished` does that once more with.
+        Returns what `finished` does that once more with, and whether the entry is acknowledged by now.
         """
+        if self._progress is not None:
+            await self._progress  # it comes before the result, which goes another way
         ending = self._ending(result)
-        await finished(self._member, ending)
-        return ending
+        entry_id = self._delivery.entry_id if acknowledging else ""
+        return ending, await finished(self._member, replace(ending, entry_id=entry_id))
 
     async def answer(self, text: str) -> None:
         """Answer with the result that was stored before, as JSON `text`."""
@@ -193,21 +227,50 @@ class CallHandling:
         )  # fmt: skip
 
 
-async def finished(member: Membership, ending: Ending) -> None:
-    """Store how a call ended, then answer with what is stored."""
+async def finished(member: Membership, ending: Ending) -> bool:
+    """Store how a call ended, then answer with what is stored; whether its entry was acknowledged in the same step."""
     # The entry is acknowledged only after the answer is on its way, so that a crash here loses nothing.
-    status, stored, reply_to, epoch = await until_reached(
-        member.bus.script, FINISH, [ending.record, ending.stream], member.id, ending.text, CALL_TTL_S, WORKERS_GROUP, ""
-    )
-    text = ending.text if status == "stored" else ToolResult.model_validate_json(stored).model_dump_json()
+    if member.bus.joins_tags and len(ending.text) <= _SURELY_INLINE:
+        status, stored, reply_to, epoch = await until_reached(_conclude, member, ending)
+        if status == "answered":
+            return ending.entry_id != ""
+    else:
+        status, stored, reply_to, epoch = await until_reached(_store, member, ending)
+    text = ToolResult.model_validate_json(stored).model_dump_json() if status == "duplicate" else ending.text
     owned = {"reply_to": reply_to or ending.reply_to, "epoch": int(epoch or ending.epoch)}
     await answered(member, replace(ending, text=text, **owned))
+    return False
+
+
+async def _conclude(member: Membership, ending: Ending) -> list[str]:
+    """Store and answer in one step, where Redis is one server: half the time that both take behind each other."""
+    arguments = (
+        member.id, ending.text, CALL_TTL_S, WORKERS_GROUP, ending.entry_id, ending.reply_to, ending.epoch, INBOX_TTL_S,
+        ulid_now(), ending.session, member.clock.at_ms(), ending.traceparent or "",
+    )  # fmt: skip
+    try:
+        replies: list[str] = await member.bus.script(
+            CONCLUDE, [ending.record, ending.stream, ending.reply_to], *arguments
+        )
+    except BusError as error:
+        if not is_cross_slot(error):
+            raise
+        member.bus.joins_tags = False  # it is a cluster behind one address
+        return await _store(member, ending)
+    return replies
+
+
+async def _store(member: Membership, ending: Ending) -> list[str]:
+    replies: list[str] = await member.bus.script(
+        FINISH, [ending.record, ending.stream], member.id, ending.text, CALL_TTL_S, WORKERS_GROUP, ""
+    )
+    return replies
 
 
 async def answered(member: Membership, ending: Ending) -> None:
     """Tell whoever waits for the call how it ended."""
     text = ending.text
-    if len(text) > INLINE_RESULT_BYTES // 4:  # hardly any has to be looked at closer to know that it is short enough
+    if len(text) > _SURELY_INLINE:
         result = ToolResult.model_validate_json(text)
         if len(result.output.encode()) > INLINE_RESULT_BYTES:
             text = result.model_copy(update={"output": "", "reference": ending.record}).model_dump_json()
