@@ -31,11 +31,14 @@ from voicebus.adapters.redis.records import RedisRecords
 from voicebus.adapters.redis.refusals import OpenCircuits
 from voicebus.adapters.redis.registry import ToolRegistry
 from voicebus.adapters.redis.replication import MasterWatch
+from voicebus.adapters.redis.stream_metrics import StreamReporter
 from voicebus.adapters.redis.takeover import RedisTakeover
 from voicebus.adapters.redis.unserved import UnservedCalls
 from voicebus.adapters.sockets.uvicorn_upgrade import upgrade_hook
 from voicebus.agents.mcp.server import Joined
 from voicebus.agents.targets import Targets, load_targets
+from voicebus.agents.tools.function_tool import FunctionTool
+from voicebus.agents.tools.kinds import tool_queue
 from voicebus.contracts.envelope import Entry
 from voicebus.contracts.streams import Keys
 from voicebus.contracts.tools import ToolRegistration
@@ -142,6 +145,12 @@ async def running_gateway(settings: GatewaySettings, targets: Targets) -> AsyncI
         log.info("gateway ready", gateway=gateway.id, port=gateway.port, agents=list(targets.agents))
         yield gateway
     log.info("gateway stopped", gateway=gateway.id)
+
+
+def _queues(targets: Targets) -> set[str]:
+    """The queues of the tools that the agents bring; the registry names those of others."""
+    tools = [*targets.tools.values(), *(tool for agent in targets.agents.values() for tool in agent.tools)]
+    return {tool_queue(tool, None) for tool in tools if isinstance(tool, FunctionTool)}
 
 
 def _recording(settings: GatewaySettings, clock: Clock) -> "Recording | None":
@@ -324,6 +333,7 @@ async def _gateway(
             "offers": offers.run(),
             "admission": admission.keep(),
             "gateways": gateways.keep(),
+            "streams": StreamReporter(redis, keys, gateways, _queues(targets)).run(),
             "adopting": adopting.run(),
         }
         tasks = [asyncio.create_task(task, name=name) for name, task in work.items()]

@@ -144,7 +144,6 @@ class Archiver:
             try:
                 await register_event_group(self._bus, self._keys, ARCHIVER_GROUP)
                 for shard in self.shards:
-                    await self._shards.measure(shard)
                     await self._trimmer.trim(shard)
                     await self._shards.forget_dead_consumers(shard)
             except BusError as error:

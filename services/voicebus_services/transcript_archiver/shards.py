@@ -11,7 +11,6 @@ from typing import Final
 from voicebus.adapters.redis.client import RedisConnection
 from voicebus.adapters.redis.dead_letters import write_dead_letter
 from voicebus.adapters.redis.scripts import script
-from voicebus.adapters.redis.stream_metrics import measure
 from voicebus.contracts.streams import ARCHIVER_GROUP, EVENTS_QUEUE, Keys
 from voicebus.errors import BusError
 from voicebus.telemetry import metrics
@@ -110,10 +109,6 @@ class EventShards:
             deliveries=deliveries, reason=reason, error=error,
         )  # fmt: skip
         metrics.MESSAGES_DEADLETTERED.labels(service=SERVICE, reason=reason).inc()
-
-    async def measure(self, shard: int) -> None:
-        """Tell the metrics how far the group is behind."""
-        await measure(self._bus, self._keys.events(shard), ARCHIVER_GROUP)
 
     async def forget_dead_consumers(self, shard: int) -> None:
         """Remove consumers without work that have long been silent; each restart of an archiver leaves one."""

@@ -67,6 +67,7 @@ STREAM_OLDEST_PENDING = Gauge(
     "voicebus_stream_oldest_pending_seconds", "Age of the oldest entry that is not acknowledged.", ["stream", "group"]
 )
 STREAM_LENGTH = Gauge("voicebus_stream_length", "Entries in a stream.", ["stream"])
+DEAD_LETTERS = Gauge("voicebus_dead_letters", "Dead letters that nobody has replayed or dropped.", ["queue"])
 STREAM_CONSUMERS = Gauge("voicebus_stream_consumers", "Consumers that a group lists.", ["stream", "group"])
 REDIS_FAILOVERS = Counter("voicebus_redis_failovers_total", "Times that another server became the master.", ["service"])
 REDIS_DISRUPTIONS = Counter("voicebus_redis_disruptions_total", "Losses of the connection to Redis.", ["service"])

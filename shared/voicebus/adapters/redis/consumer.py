@@ -11,7 +11,6 @@ from voicebus.adapters.redis.client import RedisConnection
 from voicebus.adapters.redis.dead_letters import write_dead_letter
 from voicebus.adapters.redis.heartbeat import living, sends_heartbeats
 from voicebus.adapters.redis.scripts import REAP
-from voicebus.adapters.redis.stream_metrics import measure
 from voicebus.adapters.redis.trimming import pairs, trim
 from voicebus.contracts.streams import Keys
 from voicebus.errors import BusError
@@ -124,10 +123,9 @@ class RedisStreamConsumer:
         return taken
 
     async def tidy(self) -> None:
-        """Remove what every group has acknowledged, and consumers that are dead and hold nothing; measure the rest."""
+        """Remove what every group has acknowledged, and consumers that are dead and hold nothing."""
         try:
             await trim(self._bus, self.stream)
-            await measure(self._bus, self.stream, self._group)
             others = [other for other in await self._others() if int(other["pending"]) == 0]
             beats = await living(self._bus, [self._keys.worker(other["name"]) for other in others])
             for other, alive in zip(others, beats, strict=True):

@@ -1,4 +1,4 @@
-"""Which gateways there are, so that one that stops knows whether another can go on with its sessions."""
+"""Which gateways there are: one that stops asks whether another can go on, and one of them works for all."""
 
 import asyncio
 from typing import Final
@@ -47,6 +47,18 @@ class Gateways:
                 if int(free or 0) > 0 and draining != "1":
                     return True
         return False
+
+    async def is_first(self) -> bool:
+        """Whether this one does what one gateway does for all: the living one of the lowest id, once it is listed.
+
+        While gateways come and go two may think so for a moment, or none.
+
+        Raises:
+            BusError: Redis cannot be reached.
+        """
+        names = sorted(await self._bus.call("ZRANGE", self._keys.gateways, 0, -1))
+        alive = await living(self._bus, [self._keys.gateway(name) for name in names])
+        return next((name for name, lives in zip(names, alive, strict=True) if lives), None) == self._me
 
     async def _enlist(self) -> None:
         now, key = self._clock.at_ms(), self._keys.gateways

@@ -1,14 +1,109 @@
-"""A stream and one of its groups as metrics, measured by whoever reads it: several readers of one say the same."""
+"""The streams of the cluster as metrics: one gateway measures them all, so that a queue shows that nobody reads."""
 
 import asyncio
+import json
+import re
+from collections.abc import Collection
+from typing import Any, Final
 
 from voicebus.adapters.redis.client import RedisConnection
+from voicebus.adapters.redis.gateways import Gateways
 from voicebus.adapters.redis.trimming import pairs
+from voicebus.contracts.streams import ARCHIVER_GROUP, QUEUE_NAME, RESERVED_QUEUES, WORKERS_GROUP, Keys
+from voicebus.errors import BusError
 from voicebus.telemetry import metrics
+from voicebus.telemetry.logging import get_logger
+
+log: Final = get_logger(__name__)
+
+EVERY_S: Final = 5.0
+
+_OF_GROUPS: Final = (
+    metrics.STREAM_LAG, metrics.STREAM_LAG_UNKNOWN, metrics.STREAM_PENDING, metrics.STREAM_OLDEST_PENDING,
+    metrics.STREAM_CONSUMERS,
+)  # fmt: skip
+
+
+class StreamReporter:
+    """Measures every stream while this gateway is the first of them; what it showed is gone when it is not.
+
+    `queues` are tool queues that are known without the registry. Run `run` as a task.
+    """
+
+    def __init__(self, bus: RedisConnection, keys: Keys, gateways: Gateways, queues: Collection[str]) -> None:
+        self._bus = bus
+        self._keys = keys
+        self._gateways = gateways
+        self._queues = frozenset(queues)
+        self._shown: frozenset[str] = frozenset()
+        self._letters: frozenset[str] = frozenset()
+
+    async def run(self) -> None:
+        """Measure until cancelled; nothing is shown while Redis is away, as nothing is known then."""
+        while True:
+            try:
+                if await self._gateways.is_first():
+                    await self.report()
+                else:
+                    self.forget()
+            except BusError as error:
+                log.debug("streams not measured", error=str(error))
+                self.forget()
+            await asyncio.sleep(EVERY_S)
+
+    async def report(self) -> None:
+        """Measure every stream that there is.
+
+        Raises:
+            BusError: Redis cannot be reached.
+        """
+        queues = self._queues | await self._registered()
+        streams = [
+            *((self._keys.events(shard), ARCHIVER_GROUP) for shard in range(self._keys.event_shards)),
+            *((self._keys.guardrails(shard), WORKERS_GROUP) for shard in range(self._keys.guardrail_shards)),
+            *((self._keys.tools(queue), WORKERS_GROUP) for queue in sorted(queues)),
+        ]
+        known = await asyncio.gather(*(self._bus.submit("EXISTS", stream) for stream, _ in streams))
+        there = [entry for entry, exists in zip(streams, known, strict=True) if exists]
+        await asyncio.gather(*(measure(self._bus, stream, group) for stream, group in there))
+        self._forget_others({stream for stream, _ in there})
+        letters = queues | RESERVED_QUEUES
+        counts = await asyncio.gather(*(self._bus.submit("XLEN", self._keys.dead(queue)) for queue in letters))
+        for queue, count in zip(letters, counts, strict=True):
+            metrics.DEAD_LETTERS.labels(queue=queue).set(int(count))
+        for queue in self._letters - letters:
+            metrics.DEAD_LETTERS.remove(queue)
+        self._letters = frozenset(letters)
+
+    def forget(self) -> None:
+        """Show nothing: another gateway does."""
+        for gauge in (*_OF_GROUPS, metrics.STREAM_LENGTH, metrics.DEAD_LETTERS):
+            gauge.clear()
+        self._shown = self._letters = frozenset()
+
+    async def _registered(self) -> set[str]:
+        """The queues of all tools that workers offer, or have offered within a day."""
+        found = set()
+        for text in await self._bus.call("HVALS", self._keys.registry_tools):
+            tool = _parsed(text)
+            queue = tool.get("queue") if isinstance(tool, dict) else None
+            if isinstance(queue, str) and re.fullmatch(QUEUE_NAME, queue):
+                found.add(queue)
+        return found
+
+    def _forget_others(self, there: set[str]) -> None:
+        """A stream that is gone is no stream without entries."""
+        for stream in self._shown - there:
+            metrics.STREAM_LENGTH.remove(stream)
+            for gauge in _OF_GROUPS:
+                for group in (ARCHIVER_GROUP, WORKERS_GROUP):
+                    gauge.labels(stream=stream, group=group)
+                    gauge.remove(stream, group)
+        self._shown = frozenset(there)
 
 
 async def measure(bus: RedisConnection, stream: str, group: str) -> None:
-    """Set the gauges of `stream` and `group`; nothing where there is no such group yet.
+    """Set the gauges of `stream` and `group`; of a stream without the group there is only its length.
 
     Raises:
         BusError: Redis cannot be reached, or there is no such stream.
@@ -16,11 +111,11 @@ async def measure(bus: RedisConnection, stream: str, group: str) -> None:
     groups, length, time = await asyncio.gather(
         bus.submit("XINFO", "GROUPS", stream), bus.submit("XLEN", stream), bus.submit("TIME")
     )
+    metrics.STREAM_LENGTH.labels(stream=stream).set(int(length))
     found = next((row for row in map(pairs, groups) if row["name"] == group), None)
     if found is None:
         return
     labels = {"stream": stream, "group": group}
-    metrics.STREAM_LENGTH.labels(stream=stream).set(int(length))
     metrics.STREAM_PENDING.labels(**labels).set(int(found["pending"]))
     metrics.STREAM_CONSUMERS.labels(**labels).set(int(found["consumers"]))
     unknown = found.get("lag") is None
@@ -39,3 +134,11 @@ async def measure(bus: RedisConnection, stream: str, group: str) -> None:
             now_ms = int(seconds) * 1000 + int(microseconds) // 1000
             oldest = max(0, now_ms - int(rows[0]["message_id"].partition("-")[0])) / 1000
     metrics.STREAM_OLDEST_PENDING.labels(**labels).set(oldest)
+
+
+def _parsed(text: str) -> Any:
+    """A registration is written by anybody: one that is no JSON is nobody's queue."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
