@@ -24,6 +24,7 @@ SOURCES: Final = {
         "--extra=recording",
         "--extra=mcp",
         "--extra=guardrails",
+        "--extra=privacy",
     ],
     "requirements/build.txt": [BUILD],
 }

@@ -236,7 +236,17 @@ class RecordingsSettings(ServiceSettings):
     )
 
 
-class GatewaySettings(BusSettings, ApiSettings, RecordingsSettings):
+class PrivacySettings(ServiceSettings):
+    """What knows of the tenants' wishes about their records."""
+
+    privacy_file: Path | None = Field(
+        None,
+        description="What tenants have redacted, recorded and erased, as YAML or JSON (docs/transcripts.md);"
+        " read again when it changes. Without it nothing is.",
+    )
+
+
+class GatewaySettings(BusSettings, ApiSettings, RecordingsSettings, PrivacySettings):
     recording_consent: Literal["assumed", "required"] = Field(
         "assumed", description="Of a caller who has not said whether to record: `assumed` records, `required` does not."
     )
@@ -337,7 +347,7 @@ class GuardrailWorkerSettings(BusSettings):
     concurrency: int = Field(20, ge=1, le=10_000, description="Checks that run at once.")
 
 
-class ArchiverSettings(BusSettings, ApiSettings, RecordingsSettings):
+class ArchiverSettings(BusSettings, ApiSettings, RecordingsSettings, PrivacySettings):
     resume_grace: Duration = Field(
         timedelta(seconds=60), description="How long after its gateway's death a session is ended as interrupted."
     )

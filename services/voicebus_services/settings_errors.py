@@ -83,7 +83,7 @@ _KINDS: Final[Mapping[str, str]] = {
     "model_": "a JSON object",
     "string_type": "text",
     "string_too_short": "text that is not empty",
-    "time_delta_": "a duration such as 30, 30s, 500ms, 2m or 1h",
+    "time_delta_": "a duration such as 30, 30s, 500ms, 2m, 1h or 30d",
     "path_type": "a path",
 }
 _SPECIAL: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {

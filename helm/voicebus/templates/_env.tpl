@@ -37,6 +37,11 @@
 - {name: VOICEBUS_RECORDINGS_URL, value: {{ .Values.recordings.url | quote }}}
 {{- end -}}
 
+{{/* PrivacySettings; the file comes with the volume "privacy". */}}
+{{- define "voicebus.env.privacy" -}}
+- {name: VOICEBUS_PRIVACY_FILE, value: {{ .Values.privacy.existingConfigMap | empty | ternary "" "/etc/voicebus-privacy/privacy.yaml" | quote }}}
+{{- end -}}
+
 {{/* DatabaseSettings. */}}
 {{- define "voicebus.env.database" -}}
 - name: VOICEBUS_DATABASE_URL

@@ -35,6 +35,7 @@ One service's Deployment:
   ops        the ops port
   http       the port that callers reach, else nothing
   apiKeys    true: callers are checked, so the file of API keys is mounted
+  privacy    the config map with the privacy file, else nothing
   tlsSecret  the secret with the http port's certificate and key, else nothing
   strategy   the rolling update
 */}}
@@ -122,6 +123,9 @@ spec:
             {{- if .apiKeys }}
             - {name: api-keys, mountPath: /etc/voicebus, readOnly: true}
             {{- end }}
+            {{- if .privacy }}
+            - {name: privacy, mountPath: /etc/voicebus-privacy, readOnly: true}
+            {{- end }}
             {{- if .tlsSecret }}
             - {name: tls, mountPath: /etc/voicebus-tls, readOnly: true}
             {{- end }}
@@ -133,6 +137,12 @@ spec:
             secretName: {{ .root.Values.apiKeys.existingSecret | quote }}
             defaultMode: 0440
             items: [{key: {{ .root.Values.apiKeys.fileKey | quote }}, path: api-keys}]
+        {{- end }}
+        {{- with .privacy }}
+        - name: privacy
+          configMap:
+            name: {{ . | quote }}
+            items: [{key: {{ $.root.Values.privacy.fileKey | quote }}, path: privacy.yaml}]
         {{- end }}
         {{- with .tlsSecret }}
         - name: tls

@@ -20,9 +20,14 @@ _FORMATS: Final = frozenset({"session.created", "session.updated"})
 
 
 class Recording:
-    """Makes the recorders of sessions. `assumed`: a caller who has said nothing agrees to be recorded."""
+    """Makes the recorders of sessions. `assumed`: a caller who has said nothing agrees to be recorded; `allows`:
+    whether a tenant has its calls recorded at all.
+    """
 
-    def __init__(self, storage: RecordingStorage, clock: Clock, *, assumed: bool) -> None:
+    def __init__(
+        self, storage: RecordingStorage, clock: Clock, *, assumed: bool, allows: Callable[[str], bool]
+    ) -> None:
+        self.allows = allows
         self._recordings = Recordings(storage, clock)
         self._assumed = assumed
 

@@ -157,7 +157,7 @@ class Starting:
         now = self._bus.clock.monotonic()
         engine = Session(config, now=now, view=view, kept=kept, rehearsal=rehearsal)
         heard: ClientFace = face
-        if self._recording is not None and config.records:
+        if self._recording is not None and config.records and self._recording.allows(held.tenant):
             began = now - (0.0 if kept is None else kept.elapsed_s)
             held.recorder = self._recording.recorder(held, epoch=epoch, began=began)
             heard = self._recording.listening(face, held.recorder, lambda: engine.formats)

@@ -65,9 +65,11 @@ from voicebus_services.gateway.sessions import Sessions
 from voicebus_services.gateway.takeover import Takeover
 from voicebus_services.gateway.upgrades import Doorkeeper, Traffic
 from voicebus_services.http import serving
+from voicebus_services.privacy.policy import NO_POLICIES, Policies, read_policies
 from voicebus_services.recordings import storage_at
 from voicebus_services.settings import GatewaySettings
 from voicebus_services.tls import Certificate
+from voicebus_services.watched import Watched
 
 if TYPE_CHECKING:
     from voicebus_services.gateway.recording import Recording
@@ -153,14 +155,18 @@ def _queues(targets: Targets) -> set[str]:
     return {tool_queue(tool, None) for tool in tools if isinstance(tool, FunctionTool)}
 
 
-def _recording(settings: GatewaySettings, clock: Clock) -> "Recording | None":
+def _recording(settings: GatewaySettings, clock: Clock, privacy: Watched[Policies] | None) -> "Recording | None":
+    """Makes recordings, where there are to be some, of tenants that have not switched them off."""
     if settings.recordings_url is None:
         return None
     storage = storage_at(settings.recordings_url)
     # It has packages of an extra.
     from voicebus_services.gateway.recording import Recording
 
-    return Recording(storage, clock, assumed=settings.recording_consent == "assumed")
+    def allows(tenant: str) -> bool:
+        return (NO_POLICIES if privacy is None else privacy.now).of(tenant).record
+
+    return Recording(storage, clock, assumed=settings.recording_consent == "assumed", allows=allows)
 
 
 @asynccontextmanager
@@ -244,7 +250,8 @@ async def _gateway(
         connections_per_minute=settings.max_connections_per_minute,
     )
     gateways = Gateways(redis, keys, clock, gateway)
-    recording = _recording(settings, clock)
+    privacy = None if settings.privacy_file is None else Watched(settings.privacy_file, read_policies)
+    recording = _recording(settings, clock, privacy)
     admission = Admission(redis, keys, rules, on_change=lambda room: health.set("room", room))
     sessions = Sessions(
         settings,
@@ -336,6 +343,8 @@ async def _gateway(
             "streams": StreamReporter(redis, keys, gateways, _queues(targets)).run(),
             "adopting": adopting.run(),
         }
+        if privacy is not None:
+            work["privacy-file"] = privacy.keep()
         tasks = [asyncio.create_task(task, name=name) for name, task in work.items()]
         try:
             await heartbeat.start()

@@ -14,6 +14,7 @@ from voicebus.ports import Clock
 from voicebus.telemetry import metrics
 from voicebus.telemetry.health import Health
 from voicebus.telemetry.logging import get_logger
+from voicebus_services.privacy.events import Rules
 from voicebus_services.transcript_archiver.leases import REFRESH_S, ShardLeases
 from voicebus_services.transcript_archiver.shards import SERVICE, EventShards
 from voicebus_services.transcript_archiver.trimming import EventTrimmer, Retention
@@ -30,7 +31,8 @@ _FIRST: Final = "0-0"
 class Archiver:
     """`run` until the stop event; health conditions `redis` and `database` are its to keep.
 
-    `on_refused` hears of each event, by session and seq, that went to the dead letters.
+    `rules` are what dead letters are spared, as the store is; `on_refused` hears of each event, by session and seq,
+    that became one.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Archiver:
         *,
         me: str,
         retention: Retention,
+        rules: Rules,
         on_refused: Callable[[str, int], None],
     ) -> None:
         self._bus = bus
@@ -52,7 +55,7 @@ class Archiver:
         self._leases = ShardLeases(bus, keys, me)
         self._shards = EventShards(bus, keys, me)
         self._trimmer = EventTrimmer(bus, keys, clock, retention)
-        self._writer = BatchWriter(store, self._shards, clock, on_refused=on_refused)
+        self._writer = BatchWriter(store, self._shards, clock, rules=rules, on_refused=on_refused)
         self._readers: dict[int, asyncio.Task[None]] = {}
         self._leaving: set[int] = set()
         self._stopping = False

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 from voicebus.adapters.database.store import TranscriptStore
 from voicebus.adapters.redis.client import connect
@@ -17,6 +18,9 @@ from voicebus.telemetry.health import Health
 from voicebus.telemetry.logging import get_logger
 from voicebus_services.access.wiring import Credentials, open_access
 from voicebus_services.http import serving
+from voicebus_services.privacy.events import redacted_event
+from voicebus_services.privacy.policy import NO_POLICIES, read_policies
+from voicebus_services.privacy.redaction import Redaction
 from voicebus_services.recordings import reader_at
 from voicebus_services.settings import ArchiverSettings
 from voicebus_services.transcript_archiver.abandoned import Abandoned
@@ -26,6 +30,7 @@ from voicebus_services.transcript_archiver.gaps import Gaps
 from voicebus_services.transcript_archiver.recordings import LeftRecordings
 from voicebus_services.transcript_archiver.shards import SERVICE
 from voicebus_services.transcript_archiver.trimming import Retention
+from voicebus_services.watched import Watched
 
 log = get_logger(__name__)
 
@@ -43,7 +48,16 @@ async def serve(settings: ArchiverSettings, *, ready: Callable[[int], None] | No
     stop = stop_event()
     health = Health("redis", "database")
     keys = Keys(settings.stream_prefix, settings.event_shards, settings.guardrail_shards)
-    async with open_access(Credentials.of(settings)) as access, TranscriptStore(settings.database_url) as store:
+    privacy = None if settings.privacy_file is None else Watched(settings.privacy_file, read_policies)
+
+    def rules(tenant: str | None) -> Redaction:
+        return (NO_POLICIES if privacy is None else privacy.now).redaction(tenant)
+
+    redact = None if privacy is None else partial(redacted_event, rules)
+    async with (
+        open_access(Credentials.of(settings)) as access,
+        TranscriptStore(settings.database_url, redact=redact) as store,
+    ):
         await store.check()
 
         async def kept(tenant: str, session: str) -> bool:
@@ -59,7 +73,9 @@ async def serve(settings: ArchiverSettings, *, ready: Callable[[int], None] | No
             me = new_incarnation()
             gaps = Gaps(store, bus, keys, clock, lambda: archiver.shards)
             retention = Retention(round(settings.events_max_age.total_seconds() * 1000), settings.events_max_bytes)
-            archiver = Archiver(bus, keys, store, clock, health, me=me, retention=retention, on_refused=gaps.refused)
+            archiver = Archiver(
+                bus, keys, store, clock, health, me=me, retention=retention, rules=rules, on_refused=gaps.refused
+            )
             journal = RedisJournal(bus, clock, keys, owner=me, on_stale=_came_back, service=SERVICE)
             abandoned = Abandoned(
                 store,
@@ -86,6 +102,8 @@ async def serve(settings: ArchiverSettings, *, ready: Callable[[int], None] | No
                     tasks.create_task(left.run(), name="recordings"),
                     tasks.create_task(keep_pinned(bus, keys), name="configuration"),
                 ]
+                if privacy is not None:
+                    keeping.append(tasks.create_task(privacy.keep(), name="privacy-file"))
                 if ready is not None:
                     ready(server.port)
                 log.info("archiving", port=server.port, shards=keys.event_shards)

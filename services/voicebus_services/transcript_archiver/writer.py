@@ -8,6 +8,7 @@ while the batch of others is written, so that neither the database nor this proc
 import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from voicebus.adapters.database.lines import RecordedEvent
@@ -17,6 +18,7 @@ from voicebus.errors import ContractError, StoreError
 from voicebus.ports import Clock
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
+from voicebus_services.privacy.events import Rules, redacted_fields
 from voicebus_services.transcript_archiver.shards import EventShards, StreamEntry
 
 log = get_logger(__name__)
@@ -60,11 +62,18 @@ class BatchWriter:
     """
 
     def __init__(
-        self, store: TranscriptStore, shards: EventShards, clock: Clock, *, on_refused: Callable[[str, int], None]
+        self,
+        store: TranscriptStore,
+        shards: EventShards,
+        clock: Clock,
+        *,
+        rules: Rules,
+        on_refused: Callable[[str, int], None],
     ) -> None:
         self._store = store
         self._shards = shards
         self._clock = clock
+        self._rules = rules
         self._on_refused = on_refused
         # Bounded by the readers: each waits for its entries before it brings more.
         self._queue: asyncio.Queue[_Delivered] = asyncio.Queue()
@@ -93,10 +102,19 @@ class BatchWriter:
 
     async def _bury(self, entry: StreamEntry, why: ContractError) -> None:
         log.warning("entry moved to the dead letters", entry=entry.id, shard=entry.shard, reason=why.reason)
-        await self._shards.dead_letter(entry, reason=why.reason, error=str(why))
         session, seq = entry.fields.get("session", ""), entry.fields.get("seq", "")
+        redaction = self._rules(await self._tenant(session))
+        spared = redacted_fields(redaction, {**entry.fields, "error": str(why)}) if redaction else {}
+        error = spared.pop("error", str(why))
+        await self._shards.dead_letter(replace(entry, fields=spared or entry.fields), reason=why.reason, error=error)
         if session and seq.isdecimal() and len(seq) <= _SEQ_DIGITS:
             self._on_refused(session, int(seq))
+
+    async def _tenant(self, session: str) -> str | None:
+        try:
+            return await self._store.tenant(session) if session else None
+        except (StoreError, ContractError):
+            return None
 
     async def run(self) -> None:
         """Write until cancelled. A batch cut off by that was not acknowledged and will be delivered again."""

@@ -7,13 +7,14 @@ its kind and place; personal data and secrets themselves do not, as events and r
 
 import functools
 import importlib
-import ipaddress
 import unicodedata
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, Literal
 
 from voicebus.agents.context import RunContextWrapper
 from voicebus.agents.guardrails import GuardrailFunctionOutput
+from voicebus.detection import INVISIBLE, KINDS, Usual, compiled, detector, secret_detectors
 from voicebus.errors import UserError
 
 Rule = Callable[[RunContextWrapper[Any], Any, str], GuardrailFunctionOutput]
@@ -21,23 +22,10 @@ AsyncRule = Callable[[RunContextWrapper[Any], Any, str], Awaitable[GuardrailFunc
 
 PersonalData = Literal["email", "phone", "card", "iban", "ssn", "ip"]
 
-_PERSONAL: Final[dict[str, str]] = {
-    "email": r"[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,}",
-    "card": r"\b\d(?:[ -]?\d){12,18}\b",
-    "iban": r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]){11,30}\b",
-    "ssn": r"\b\d{3}-\d{2}-\d{4}\b",
-    "ip": r"\b\d{1,3}(?:\.\d{1,3}){3}\b",
-}
-# Signs that show nothing and would only keep a word from being found.
-_INVISIBLE: Final = dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\u2060\ufeff"))
 # Of a language's guess in less text than that nothing is to be held (characters).
 _LEAST_TEXT: Final = 20
 # A line of instructions that is shorter is said by anybody (characters).
 _LEAST_LINE: Final = 20
-# Of secrets these are guesses for source code: anything random, any assignment, any address.
-_FOR_CODE: Final = frozenset(
-    {"Base64 High Entropy String", "Hex High Entropy String", "Secret Keyword", "Public IP (ipv4)"}
-)
 
 
 def forbidden_words(*words: str) -> AsyncRule:
@@ -91,20 +79,18 @@ def personal_data(
         UserError: a kind that does not exist.
     """
     wanted = tuple(kinds)
-    if not wanted or (unknown := [kind for kind in wanted if kind not in (*_PERSONAL, "phone")]):
-        raise UserError(f"personal_data knows {', '.join((*_PERSONAL, 'phone'))}, not {unknown if wanted else wanted}")
-    patterns = {kind: _compiled(_PERSONAL[kind]) for kind in wanted if kind != "phone"}
-    phones = _library("phonenumbers") if "phone" in wanted else None
+    if not wanted or (unknown := [kind for kind in wanted if kind not in KINDS]):
+        raise UserError(f"personal_data knows {', '.join(KINDS)}, not {unknown if wanted else wanted}")
+    with _libraries():
+        detectors = {kind: detector(kind, region=region) for kind in wanted}
 
     def personal_data(context: RunContextWrapper[Any], agent: Any, text: str) -> GuardrailFunctionOutput:
+        usual = Usual(text)
         found = [
-            {"kind": kind, "at": match.start()}
-            for kind, pattern in patterns.items()
-            for match in pattern.finditer(text)
-            if _is_valid(kind, match.group())
+            {"kind": kind, "at": place.start}
+            for kind, detect in detectors.items()
+            for place in usual.within(detect(usual.text))
         ]
-        if phones is not None:
-            found += [{"kind": "phone", "at": match.start} for match in phones.PhoneNumberMatcher(text, region)]
         return GuardrailFunctionOutput(found or None, bool(found))
 
     return personal_data
@@ -112,11 +98,11 @@ def personal_data(
 
 def leaked_secrets() -> Rule:
     """Trips over keys and tokens of known services, JSON web tokens and private keys (detect-secrets)."""
-    known = _library("detect_secrets.core.plugins.util").get_mapping_from_secret_type_to_class()
-    detectors = [(kind, one()) for kind, one in sorted(known.items()) if kind not in _FOR_CODE]
+    with _libraries():
+        detectors = secret_detectors()
 
     def leaked_secrets(context: RunContextWrapper[Any], agent: Any, text: str) -> GuardrailFunctionOutput:
-        found = [kind for kind, one in detectors if any(True for _ in one.analyze_string(text))]
+        found = [kind for kind, detect in detectors.items() if any(True for _ in detect(text))]
         return GuardrailFunctionOutput(found or None, bool(found))
 
     return leaked_secrets
@@ -175,35 +161,16 @@ def _lines(texts: tuple[str, ...]) -> Iterator[str]:
 
 def _plain(text: str) -> str:
     """`text` in its usual signs, so that a word is found however it is written."""
-    return unicodedata.normalize("NFKC", text).translate(_INVISIBLE)
-
-
-def _is_valid(kind: str, found: str) -> bool:
-    if kind == "card":
-        digits = [int(sign) for sign in reversed(found) if sign.isdigit()]
-        return (sum(digits[::2]) + sum(sum(divmod(2 * digit, 10)) for digit in digits[1::2])) % 10 == 0
-    if kind == "iban":
-        number = found.replace(" ", "")
-        return int("".join(str(int(sign, 36)) for sign in number[4:] + number[:4])) % 97 == 1
-    if kind == "ip":
-        try:
-            ipaddress.ip_address(found)
-        except ValueError:
-            return False
-    return True
+    return unicodedata.normalize("NFKC", text).translate(INVISIBLE)
 
 
 def _compiled(pattern: str) -> Any:
     """Raises `UserError` for what RE2 does not take."""
-    re2 = _library("re2")
-    options = re2.Options()
-    options.log_errors = False
     try:
-        return re2.compile(pattern, options)
-    except re2.error as error:
-        why = error.args[0] if error.args else error
-        why = why.decode(errors="replace") if isinstance(why, bytes) else why
-        raise UserError(f"forbidden_patterns: {pattern!r} is no regular expression of RE2: {why}") from error
+        with _libraries():
+            return compiled(pattern)
+    except ValueError as error:
+        raise UserError(f"forbidden_patterns: {pattern!r} is no regular expression of RE2: {error}") from error
 
 
 @functools.cache
@@ -214,7 +181,14 @@ def _identifier() -> Any:
 
 
 def _library(name: str) -> Any:
-    try:
+    with _libraries():
         return importlib.import_module(name)
+
+
+@contextmanager
+def _libraries() -> Iterator[None]:
+    try:
+        yield
     except ImportError as error:
-        raise UserError(f"this guardrail needs {name.split('.')[0]}: pip install 'voicebus[guardrails]'") from error
+        name = (error.name or "a library").split(".")[0]
+        raise UserError(f"this guardrail needs {name}: pip install 'voicebus[guardrails]'") from error

@@ -118,3 +118,6 @@ EVENTS_LOST = Counter(
     "Events that left a stream, as too old or too many, before a group took them.",
     ["group"],
 )
+REDACTIONS = Counter(
+    "voicebus_redactions_total", "Parts of texts that a rule of a tenant has kept out of the archive.", ["rule"]
+)

@@ -254,6 +254,42 @@ async def test_agreeing_to_a_recording_that_nobody_makes_is_refused(gateway: Gat
         assert (await client.until("error", id="yes"))["code"] == "not_recorded"
 
 
+async def test_a_tenant_that_has_no_recordings_is_not_recorded_whatever_its_callers_wish(
+    gateways: Gateways, archive: Archive, tmp_path: Path
+) -> None:
+    privacy = tmp_path / "privacy.yaml"
+    privacy.write_text("tenants: {local: {record: false}}")
+    async with gateways(recordings_url=f"file://{archive.folder}", privacy_file=privacy) as gateway:
+        async with conversing(gateway, "?record=1") as client:
+            await client.send("record", consent=True, id="yes")
+            assert (await client.until("error", id="yes"))["code"] == "not_recorded"
+            await say(client, "Good evening")
+            await ended(client)
+    assert not [path for path in archive.folder.rglob("*") if path.is_file()]
+
+
+async def test_a_caller_who_takes_their_word_back_in_the_middle_of_an_answer_is_recorded_up_to_there(
+    recording: Gateway, archive: Archive
+) -> None:
+    async with conversing(recording) as client:
+        session = client.seen[0]["session"]
+        await client.send("send_message", text=f"[[say: {'word ' * 20}]]")
+        await client.until("audio_end")  # the whole of it is here, and some of it was heard
+        await asyncio.sleep(1)
+        before = asyncio.get_running_loop().time()
+        await client.send("record", consent=False, id="no")
+        await client.until("ack", id="no")
+        answered = asyncio.get_running_loop().time() - before
+        await client.until("item_recorded", role="assistant")
+        await ended(client)
+    found = await archive.whole(session)
+    (answer,) = lines(client, "assistant")
+    ((begins, ends),) = stretches(found.agent)
+    assert begins == pytest.approx(answer["started_ms"] / 1000, abs=0.05)
+    assert answer["ended_ms"] / 1000 - begins > 3, "it went on for long"
+    assert 0.9 < ends - begins < 2 + answered
+
+
 async def test_a_wish_that_is_none_is_refused_on_both_faces(recording: Gateway) -> None:
     async with native(recording, "?record=perhaps") as client:
         assert (await client.until("error"))["code"] == "invalid_parameter"

@@ -18,6 +18,8 @@ from voicebus.adapters.redis.config import register_event_group
 from voicebus.contracts.envelope import Entry
 from voicebus.contracts.streams import ARCHIVER_GROUP, Keys
 from voicebus.telemetry.health import Health
+from voicebus_services.privacy.events import Rules
+from voicebus_services.privacy.policy import NO_POLICIES
 from voicebus_services.transcript_archiver.archiver import Archiver
 from voicebus_services.transcript_archiver.gaps import Gaps
 from voicebus_services.transcript_archiver.trimming import Retention
@@ -109,7 +111,9 @@ async def store(database: str) -> AsyncIterator[TranscriptStore]:
 
 
 @asynccontextmanager
-async def _archiving(url: str, keys: Keys, store: TranscriptStore, name: str, drain_s: float) -> AsyncIterator[Running]:
+async def _archiving(
+    url: str, keys: Keys, store: TranscriptStore, name: str, drain_s: float, rules: Rules
+) -> AsyncIterator[Running]:
     async with await connect(url) as connection:
         await register_event_group(connection, keys, ARCHIVER_GROUP)
         health = Health("redis", "database")
@@ -117,7 +121,7 @@ async def _archiving(url: str, keys: Keys, store: TranscriptStore, name: str, dr
         gaps = Gaps(store, connection, keys, clock, lambda: archiver.shards)
         retention = Retention(24 * 3600 * 1000, 0)
         archiver = Archiver(
-            connection, keys, store, clock, health, me=name, retention=retention, on_refused=gaps.refused
+            connection, keys, store, clock, health, me=name, retention=retention, rules=rules, on_refused=gaps.refused
         )
         stop = asyncio.Event()
         running = Running(
@@ -137,8 +141,13 @@ def start_archiver(redis_url: str, bus: Bus, store: TranscriptStore) -> StartArc
     """`async with start_archiver("a") as running:`; another store or Redis address by keyword."""
 
     def start(
-        name: str = "archiver-1", *, on: TranscriptStore | None = None, url: str | None = None, drain_s: float = 10.0
+        name: str = "archiver-1",
+        *,
+        on: TranscriptStore | None = None,
+        url: str | None = None,
+        drain_s: float = 10.0,
+        rules: Rules = NO_POLICIES.redaction,
     ) -> AbstractAsyncContextManager[Running]:
-        return _archiving(url or redis_url, bus.keys, on or store, name, drain_s)
+        return _archiving(url or redis_url, bus.keys, on or store, name, drain_s, rules)
 
     return start

@@ -4,8 +4,9 @@ A batch is sent as one JSON text per table on PostgreSQL, which the server turns
 this process, of binding each value. SQLite takes the rows one by one.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
@@ -22,24 +23,34 @@ from voicebus.adapters.database.lines import (
     merge_sessions,
 )
 from voicebus.adapters.database.schema import events, gaps, items, month_of, sessions, turns
-from voicebus.contracts.journal import EventType
+from voicebus.contracts.journal import EventType, SessionResumed, SessionStarted
 
 _INSERTS: Final[Mapping[str, Callable[[Table], Any]]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 _encode: Final = msgspec.json.Encoder().encode
 
 
+Redact = Callable[[str | None, RecordedEvent, Counter[str]], RecordedEvent]
+"""An event as it may be written, by its tenant (None: nobody knows it); the counts say how often each rule took
+something from it.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a write did: how many events were new, and in which sessions events below the newest one are missing."""
+    """What a write did: how many events were new, in which sessions events below the newest one are missing, and how
+    often each rule took something from the new ones.
+    """
 
     new: int
     gaps: frozenset[str] = frozenset()
+    redacted: Counter[str] = field(default_factory=Counter)
 
 
 class Ingest:
     """The statements for one kind of database (`sqlite` or `postgresql`); `write` may be called again and again."""
 
-    def __init__(self, dialect: str) -> None:
+    def __init__(self, dialect: str, redact: Redact | None = None) -> None:
+        self._redact = redact
         self._whole = dialect == "postgresql"
         self._insert = _INSERTS[dialect]
         self._new_sessions = self._rows(sessions, ("session", "month", "status", "started_at", "last_seq"))
@@ -58,7 +69,8 @@ class Ingest:
             return Written(0)
         # Sorted: two writers lock in the same order, and a line's later event comes later.
         ordered = sorted(batch, key=_key)
-        months, given_up = self._known(connection, ordered)
+        months, tenants, given_up = self._known(connection, ordered)
+        ordered, counts = self._redacted(ordered, tenants)
         rows = [{**event.event_row(), "month": months[event.session]} for event in ordered]
         stored = {(row.session, row.seq) for row in self._execute(connection, self._events, _once(rows))}
         if not stored:
@@ -74,17 +86,34 @@ class Ingest:
         )
         self._execute(connection, self._gaps, [{"session": session} for session in sorted(behind)])
         self._tell_agents(connection, {event.session for event in new if event.type in AGENT_EVENTS}, months)
-        return Written(len(stored), behind)
+        return Written(len(stored), behind, sum((counts[key] for key in stored if key in counts), Counter()))
 
-    def _known(self, connection: Connection, ordered: Sequence[RecordedEvent]) -> tuple[dict[str, int], "_GivenUp"]:
-        """The months of a batch's sessions, made where they are not there yet, and what was given up of them."""
+    def _redacted(
+        self, ordered: list[RecordedEvent], tenants: dict[str, str | None]
+    ) -> tuple[list[RecordedEvent], Mapping[tuple[str, int], Counter[str]]]:
+        if self._redact is None:
+            return ordered, {}
+        for event in ordered:
+            if isinstance(event.event, SessionStarted | SessionResumed):
+                tenants[event.session] = tenants.get(event.session) or event.event.tenant
+        counts: dict[tuple[str, int], Counter[str]] = {_key(event): Counter() for event in ordered}
+        redact = self._redact
+        return [redact(tenants.get(event.session), event, counts[_key(event)]) for event in ordered], counts
+
+    def _known(
+        self, connection: Connection, ordered: Sequence[RecordedEvent]
+    ) -> tuple[dict[str, int], dict[str, str | None], "_GivenUp"]:
+        """The months of a batch's sessions, made where they are not there yet, the tenants that are known of them, and
+        what was given up of them.
+        """
         first: dict[str, int] = {}
         for event in ordered:
             first.setdefault(event.session, event.at)
         names = list(first)
-        known = select(sessions.c.session, sessions.c.month, sessions.c.lost)
+        known = select(sessions.c.session, sessions.c.month, sessions.c.tenant, sessions.c.lost)
         found = connection.execute(known.where(sessions.c.session.in_(names))).all()
         months = {row.session: row.month for row in found}
+        tenants = {row.session: row.tenant for row in found}
         missing = [name for name in names if name not in months]
         if missing:
             rows = [
@@ -96,7 +125,7 @@ class Ingest:
             months |= {
                 row.session: row.month for row in connection.execute(known.where(sessions.c.session.in_(missing)))
             }
-        return months, _GivenUp.of(connection, [row.session for row in found if row.lost])
+        return months, tenants, _GivenUp.of(connection, [row.session for row in found if row.lost])
 
     def _tell_agents(self, connection: Connection, names: set[str], months: Mapping[str, int]) -> None:
         """Work out anew which agents these sessions went through: events may arrive in any order."""

@@ -5,7 +5,7 @@ gives the same transcript.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
 from pydantic import ValidationError
@@ -75,14 +75,16 @@ class RecordedEvent:
         if not 0 < len(entry.session) <= SESSION_CHARS or len(entry.type) > 64 or "\x00" in entry.session + entry.type:
             raise _malformed(f"session and type must be text of at most {SESSION_CHARS} and 64 characters")
         data = _without_nul(entry.data)
-        model = _MODELS.get(entry.type)
-        try:
-            event = model.model_validate(data) if model else None
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise _malformed(f"{entry.type}.{where}: {first['msg']}") from error
+        event = _event(entry.type, data)
         return cls(session=entry.session, seq=entry.seq, type=entry.type, at=entry.at, data=data, event=event)
+
+    def told(self, data: dict[str, Any]) -> "RecordedEvent":
+        """The same event with other data.
+
+        Raises:
+            ContractError: `malformed`; it is not data of such an event.
+        """
+        return replace(self, data=data, event=_event(self.type, data))
 
     def event_row(self) -> Row:
         return {"session": self.session, "seq": self.seq, "type": self.type, "at": self.at, "data": self.data}
@@ -195,6 +197,16 @@ def merge_sessions(rows: Iterable[Row]) -> list[Row]:
         if row["ended_at"] is not None:
             known |= {name: row[name] for name in ("status", "ended_at", "end_reason")}
     return [merged[session] for session in sorted(merged)]
+
+
+def _event(type_: str, data: Mapping[str, Any]) -> Message | None:
+    model = _MODELS.get(type_)
+    try:
+        return model.model_validate(data) if model else None
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise _malformed(f"{type_}.{where}: {first['msg']}") from error
 
 
 def _malformed(text: str) -> ContractError:

@@ -26,11 +26,12 @@ from voicebus.adapters.database.connection import (
 )
 from voicebus.adapters.database.finding import Filter, Position, find, item_of, matching, moment, owned_by, progress
 from voicebus.adapters.database.gaps import Range, missing, settle, with_gaps
-from voicebus.adapters.database.ingest import Ingest, Written
+from voicebus.adapters.database.ingest import Ingest, Redact, Written
 from voicebus.adapters.database.lines import RecordedEvent
 from voicebus.adapters.database.schema import events, items, sessions
 from voicebus.adapters.database.transcripts import Item, Progress, Transcript, TranscriptSummary, in_conversation_order
 from voicebus.contracts.journal import EventType
+from voicebus.telemetry import metrics
 
 T = TypeVar("T")
 Transaction = Callable[[Engine], AbstractContextManager[Connection]]
@@ -47,14 +48,14 @@ class TranscriptStore:
     Every method raises `StoreError` when the database is away or fails: trying again may work.
     """
 
-    def __init__(self, url: str) -> None:
-        """Nothing connects yet.
+    def __init__(self, url: str, *, redact: Redact | None = None) -> None:
+        """Nothing connects yet. Nothing is written that did not go through `redact`, which runs in a thread.
 
         Raises:
             SettingsError: `url` is not the address of a supported database.
         """
         self._engine, self._where = open_engine(url)
-        self._ingest = Ingest(self._engine.dialect.name)
+        self._ingest = Ingest(self._engine.dialect.name, redact)
         # One connection is kept for the writer and one for the probe, so that readers, however many and slow, neither
         # hold up the archive nor make the database look away.
         self._writing = asyncio.Semaphore(1)
@@ -82,7 +83,19 @@ class TranscriptStore:
         Raises:
             ContractError: the database refuses some event of the batch for good; nothing of it was stored.
         """
-        return await self._run(lambda connection: self._ingest.write(connection, batch), writing)
+        written = await self._run(lambda connection: self._ingest.write(connection, batch), writing)
+        for rule, count in written.redacted.items():
+            metrics.REDACTIONS.labels(rule=rule).inc(count)
+        return written
+
+    async def tenant(self, session: str) -> str | None:
+        """Whose a session is, as far as it is known.
+
+        Raises:
+            ContractError: there can be no such session.
+        """
+        query = select(sessions.c.tenant).where(sessions.c.session == session)
+        return await self._run(lambda connection: connection.execute(query).scalar())
 
     async def find(
         self, wanted: Filter, *, limit: int, after: Position | None = None

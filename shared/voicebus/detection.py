@@ -1,0 +1,241 @@
+"""Where personal data and secrets stand in a text: what guardrails trip over, and what the archive is spared.
+
+Needs google-re2, phonenumbers and detect-secrets (`voicebus[guardrails]` or `voicebus[privacy]`); what a kind needs is
+imported when it is asked for, and an `ImportError` names it then. Nothing is loaded from a network.
+"""
+
+import functools
+import importlib
+import ipaddress
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+KINDS: Final = ("email", "phone", "card", "iban", "ssn", "ip")
+SECRETS: Final = "secrets"
+
+Detector = Callable[[str], Iterator["Place"]]
+"""Tells every place in a text."""
+
+# Signs that show nothing and would only keep a word from being found.
+INVISIBLE: Final = dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\u2060\ufeff"))
+_DASHES: Final = frozenset("\u2010\u2011\u2012\u2013\u2014\u2015\u2212")
+
+_EMAIL: Final = r"[\pL\pN._%+'-]+@[\pL\pN-]+(?:\.[\pL\pN-]+)*\.\pL{2,}"
+_SSN: Final = r"\b\d{3}-\d{2}-\d{4}\b"
+_IP: Final = r"\b\d{1,3}(?:\.\d{1,3}){3}\b"
+_DIGITS: Final = r"\d(?:[ -]?\d){12,}"
+_IBAN: Final = r"(?i)\b[A-Z]{2}\d{2}(?:[ -]?[A-Z0-9]){11,}\b"
+# detect-secrets tells the first line of a private key, and not the key.
+_PRIVATE_KEY: Final = r"-----BEGIN [A-Z ]*PRIVATE KEY-----(?s:.*?)(?:-----END [A-Z ]*PRIVATE KEY-----|\z)"
+
+# What a text that was cut off may have been about to say: six digits of a number, or a name before an @.
+_UNFINISHED_NUMBER: Final = r"\+?(?:[A-Za-z]{2})?\d(?:[ ().-]{0,2}\d){5,}[ ().-]*$"
+_UNFINISHED_EMAIL: Final = r"[\pL\pN._%+'-]+@[\pL\pN.-]*$"
+
+_CARD_DIGITS: Final = (13, 19)
+_GROUP: Final = re.compile(r"\d+")
+# With what stands between its groups.
+_IBAN_SIGNS: Final = (15, 34 + 8)
+_IBAN_BEGINS: Final = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}\d{2}")
+_IBAN_GROUP: Final = re.compile(r"[A-Za-z0-9]+(?![A-Za-z0-9])")
+
+# Some of the patterns of detect-secrets take the square of a text's length: it gets no more than so much at once
+# (characters), of which the next stretch has so much again, so that a secret of that length is whole in one of them.
+_STRETCH: Final = 8_192
+_AGAIN: Final = 4_096
+
+# Of secrets these are guesses for source code: anything random, any assignment, any address.
+_FOR_CODE: Final = frozenset(
+    {"Base64 High Entropy String", "Hex High Entropy String", "Secret Keyword", "Public IP (ipv4)"}
+)
+
+
+class Place(NamedTuple):
+    """A stretch of a text, from `start` up to `end`."""
+
+    start: int
+    end: int
+
+
+def detector(kind: str, *, region: str | None = None) -> Detector:
+    """What finds one of the `KINDS`: card numbers and IBANs by their check digits, phone numbers as they are dialled
+    (`region`, such as "US", has national ones found, too; without it only those with `+`).
+
+    Raises:
+        ImportError: the library that it needs is not installed.
+        KeyError: no such kind.
+    """
+    if kind == "phone":
+        matcher = importlib.import_module("phonenumbers").PhoneNumberMatcher
+        return lambda text: (Place(match.start, match.end) for match in matcher(text, region))
+    find, pattern = _FINDERS[kind]
+    return functools.partial(find, compiled(pattern))
+
+
+def unfinished(kind: str) -> Detector:
+    """What finds, at the end of a text that was cut off, the beginning of one of the `KINDS`.
+
+    Raises:
+        ImportError: the library that it needs is not installed.
+    """
+    return functools.partial(_plainly, compiled(_UNFINISHED_EMAIL if kind == "email" else _UNFINISHED_NUMBER))
+
+
+def secret_detectors() -> Mapping[str, Callable[[str], Iterator[Place]]]:
+    """What finds keys and tokens of known services, JSON web tokens and private keys, by kind (detect-secrets).
+
+    Raises:
+        ImportError: the library is not installed.
+    """
+    known = importlib.import_module("detect_secrets.core.plugins.util").get_mapping_from_secret_type_to_class()
+    return {kind: _secrets(one()) for kind, one in sorted(known.items()) if kind not in _FOR_CODE}
+
+
+def every_secret() -> Detector:
+    """All of `secret_detectors` at once, and of a private key all that belongs to it."""
+    detectors = list(secret_detectors().values())
+    private_key = compiled(_PRIVATE_KEY)
+
+    def find(text: str) -> Iterator[Place]:
+        for match in private_key.finditer(text):
+            yield Place(*match.span())
+        for detect in detectors:
+            yield from detect(text)
+
+    return find
+
+
+def compiled(pattern: str) -> Any:
+    """A regular expression of RE2, whose time grows with the text alone.
+
+    Raises:
+        ImportError: google-re2 is not installed.
+        ValueError: RE2 does not take it; the text says why.
+    """
+    re2 = importlib.import_module("re2")
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        return re2.compile(pattern, options)
+    except re2.error as error:
+        why = error.args[0] if error.args else error
+        raise ValueError(why.decode(errors="replace") if isinstance(why, bytes) else str(why)) from error
+
+
+class Usual:
+    """A text in its usual signs, so that a number is found however it is written, and where they stand in it.
+
+    Digits of all scripts, full-width signs, dashes and spaces of all widths become those of ASCII; what shows nothing
+    is left out.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._places: list[int] | None = None
+        if not text.isascii():
+            signs = [(place, usual) for place, sign in enumerate(text) for usual in _usual(sign)]
+            self.text = "".join(sign for _, sign in signs)
+            self._places = [place for place, _ in signs]
+
+    def within(self, found: Iterable[Place]) -> Iterator[Place]:
+        """The same places in the text as it was written."""
+        for start, end in found:
+            if start < end:
+                places = self._places
+                yield Place(start, end) if places is None else Place(places[start], places[end - 1] + 1)
+
+
+@functools.lru_cache(maxsize=4096)
+def _usual(sign: str) -> str:
+    if ord(sign) in INVISIBLE:
+        return ""
+    if sign in _DASHES:
+        return "-"
+    category = unicodedata.category(sign)
+    if category == "Zs":
+        return " "
+    if category == "Cs":  # half a surrogate pair, which RE2 does not take
+        return "?"
+    digit = unicodedata.decimal(sign, None)
+    return unicodedata.normalize("NFKC", sign) if digit is None else str(digit)
+
+
+def _plainly(pattern: Any, text: str) -> Iterator[Place]:
+    return (Place(*match.span()) for match in pattern.finditer(text))
+
+
+def _ips(pattern: Any, text: str) -> Iterator[Place]:
+    for match in pattern.finditer(text):
+        try:
+            ipaddress.ip_address(match.group())
+        except ValueError:
+            continue
+        yield Place(*match.span())
+
+
+def _cards(pattern: Any, text: str) -> Iterator[Place]:
+    """In a row of groups of digits those that make a card number together: others may stand before and after it."""
+    for match in pattern.finditer(text):
+        groups = [Place(*group.span()) for group in _GROUP.finditer(text, *match.span())]
+        first = 0
+        while first < len(groups):
+            last, digits = None, ""
+            for index in range(first, len(groups)):
+                digits += text[slice(*groups[index])]
+                if len(digits) > _CARD_DIGITS[1]:
+                    break
+                if len(digits) >= _CARD_DIGITS[0] and _luhn(digits):
+                    last = index
+            if last is None:
+                first += 1
+            else:
+                yield Place(groups[first].start, groups[last].end)
+                first = last + 1
+
+
+def _ibans(pattern: Any, text: str) -> Iterator[Place]:
+    """The longest that its check digits allow: words may follow in the same signs."""
+    for match in pattern.finditer(text):
+        row = match.group()
+        position = 0
+        while (begins := _IBAN_BEGINS.search(row, position)) is not None:
+            start = begins.start()
+            ends = [group.end() for group in _IBAN_GROUP.finditer(row, start, start + _IBAN_SIGNS[1])]
+            end = next((end for end in reversed(ends) if end - start >= _IBAN_SIGNS[0] and _iban(row[start:end])), None)
+            if end is not None:
+                yield Place(match.start() + start, match.start() + end)
+            position = begins.end() if end is None else end
+
+
+def _luhn(number: str) -> bool:
+    digits = [int(sign) for sign in reversed(number)]
+    return (sum(digits[::2]) + sum(sum(divmod(2 * digit, 10)) for digit in digits[1::2])) % 10 == 0
+
+
+def _iban(found: str) -> bool:
+    number = found.replace(" ", "").replace("-", "")
+    return int("".join(str(int(sign, 36)) for sign in number[4:] + number[:4])) % 97 == 1
+
+
+def _secrets(plugin: Any) -> Callable[[str], Iterator[Place]]:
+    def find(text: str) -> Iterator[Place]:
+        for begins in range(0, max(1, len(text) - _AGAIN), _STRETCH - _AGAIN):
+            stretch = text[begins : begins + _STRETCH]
+            for value in {value for value in plugin.analyze_string(stretch) if value}:
+                start = stretch.find(value)
+                while start >= 0:
+                    yield Place(begins + start, begins + start + len(value))
+                    start = stretch.find(value, start + len(value))
+
+    return find
+
+
+_FINDERS: Final[Mapping[str, tuple[Callable[[Any, str], Iterator[Place]], str]]] = {
+    "email": (_plainly, _EMAIL),
+    "card": (_cards, _DIGITS),
+    "iban": (_ibans, _IBAN),
+    "ssn": (_plainly, _SSN),
+    "ip": (_ips, _IP),
+}
