@@ -16,9 +16,10 @@ from voicebus_services.access.principal import Principal
 from voicebus_services.http import ProblemError
 from voicebus_services.openapi import CURSOR, BoundedBodies, Responses, new_app, problems
 from voicebus_services.paging import cursor_of, place_of
-from voicebus_services.transcript_archiver import recording_route
+from voicebus_services.transcript_archiver import recording_route, tail_route
 from voicebus_services.transcript_archiver.forms import captions, text_line
 from voicebus_services.transcript_archiver.named import UNKNOWN, Session, unknown_session
+from voicebus_services.transcript_archiver.tailing import Tails
 
 if TYPE_CHECKING:
     from voicebus.adapters.recordings.reading import RecordingReader
@@ -53,11 +54,16 @@ Moment = Annotated[AwareDatetime | None, BeforeValidator(_rfc3339)]
 
 
 def create_app(
-    store: TranscriptStore, access: Authenticator, *, recordings: "RecordingReader | None" = None
+    store: TranscriptStore,
+    access: Authenticator,
+    *,
+    tails: Tails | None = None,
+    recordings: "RecordingReader | None" = None,
 ) -> FastAPI:
     """The API over an open store; whoever `access` lets in sees the transcripts of its own tenant.
 
-    `recordings` reads those of calls; without it there are none.
+    `tails` are for who wants to end those that follow a transcript; `recordings` reads those of calls, and without it
+    there are none.
     """
     app = new_app("Voicebus transcripts", "Conversations, as they were recorded.", secured=access.secured)
     app.add_middleware(BoundedBodies)
@@ -69,6 +75,7 @@ def create_app(
 
     asking = manager(access)
     # Those with a suffix come first: `{session}` would match them too.
+    app.include_router(tail_route.routes(store, tails or Tails(store), asking))
     app.include_router(recording_route.routes(store, recordings, asking))
     app.include_router(_routes(store, asking))
     return app

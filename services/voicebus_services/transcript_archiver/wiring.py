@@ -29,6 +29,7 @@ from voicebus_services.transcript_archiver.archiver import Archiver
 from voicebus_services.transcript_archiver.gaps import Gaps
 from voicebus_services.transcript_archiver.recordings import LeftRecordings
 from voicebus_services.transcript_archiver.shards import SERVICE
+from voicebus_services.transcript_archiver.tailing import Tails
 from voicebus_services.transcript_archiver.trimming import Retention
 from voicebus_services.watched import Watched
 
@@ -65,6 +66,7 @@ async def serve(settings: ArchiverSettings, *, ready: Callable[[int], None] | No
 
         recordings = reader_at(settings.recordings_url, kept)
         left = LeftRecordings(recordings)
+        tails = Tails(store)
         async with await connect(settings.redis_url) as bus:
             await pin_config(bus, keys)
             await register_event_group(bus, keys, ARCHIVER_GROUP)
@@ -90,7 +92,9 @@ async def serve(settings: ArchiverSettings, *, ready: Callable[[int], None] | No
             async with (
                 operating(health, host=settings.ops_host, port=settings.ops_port),
                 serving(
-                    create_app(store, access, recordings=recordings), host=settings.http_host, port=settings.http_port
+                    create_app(store, access, tails=tails, recordings=recordings),
+                    host=settings.http_host,
+                    port=settings.http_port,
                 ) as server,
                 asyncio.TaskGroup() as tasks,
             ):
@@ -108,6 +112,7 @@ async def serve(settings: ArchiverSettings, *, ready: Callable[[int], None] | No
                     ready(server.port)
                 log.info("archiving", port=server.port, shards=keys.event_shards)
                 await archiver.run(stop, drain_s=settings.drain_timeout.total_seconds())
+                tails.close()
                 for task in keeping:
                     task.cancel()
     log.info("archiver stopped")

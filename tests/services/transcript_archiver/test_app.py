@@ -216,6 +216,7 @@ async def test_the_api_describes_itself(client: httpx2.AsyncClient) -> None:
         "/v1/transcripts/{session}.jsonl",
         "/v1/transcripts/{session}.txt",
         "/v1/transcripts/{session}.vtt",
+        "/v1/transcripts/{session}/events",
         "/v1/transcripts/{session}/recording",
     }
 

@@ -6,7 +6,7 @@ say what a word is.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
@@ -32,6 +32,7 @@ from voicebus.adapters.database.transcripts import (
     Item,
     ItemType,
     Progress,
+    Revised,
     Role,
     Status,
     TranscriptSummary,
@@ -137,15 +138,27 @@ def matching(connection: Connection, wanted: Filter, sessions_found: Sequence[st
     return {session: in_conversation_order(items_found) for session, items_found in found.items()}
 
 
-def progress(connection: Connection, session: str, tenant: str | None) -> Progress | None:
-    """How far a session of this tenant (None: of anybody) has come."""
+def progress(connection: Connection, names: Collection[str], tenant: str | None) -> dict[str, Progress]:
+    """How far those of these sessions have come that are this tenant's (None: anybody's) and were recorded."""
     told = [column for column in sessions.c if column.name in Progress.__slots__]
-    query = select(*told).where(sessions.c.session == session, owned_by(tenant))
-    row = connection.execute(query).mappings().one_or_none()
-    if row is None:
-        return None
-    ended_at = row["ended_at"]
-    return Progress(**{**row, "ended_at": None if ended_at is None else moment(ended_at)})
+    query = select(*told).where(sessions.c.session.in_(names), owned_by(tenant))
+    found = {}
+    for row in connection.execute(query).mappings():
+        ended_at = row["ended_at"]
+        found[row["session"]] = Progress(**{**row, "ended_at": None if ended_at is None else moment(ended_at)})
+    return found
+
+
+def revised(connection: Connection, of: Progress, after: int, upto: int, limit: int) -> list[Revised]:
+    """Of a session the first `limit` lines whose last revision has a seq above `after`, up to `upto`."""
+    query = (
+        select(items)
+        .where(items.c.session == of.session, items.c.month == of.month)
+        .where(items.c.revised_seq > after, items.c.revised_seq <= upto)
+        .order_by(items.c.revised_seq)
+        .limit(limit)
+    )
+    return [Revised(row["revised_seq"], item_of(row)) for row in connection.execute(query).mappings()]
 
 
 def item_of(row: RowMapping) -> Item:

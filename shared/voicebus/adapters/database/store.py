@@ -1,7 +1,7 @@
 """The one place that writes and reads transcripts; the same statements on SQLite and PostgreSQL."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Final, Self, TypeVar
@@ -24,12 +24,29 @@ from voicebus.adapters.database.connection import (
     searching,
     writing,
 )
-from voicebus.adapters.database.finding import Filter, Position, find, item_of, matching, moment, owned_by, progress
+from voicebus.adapters.database.finding import (
+    Filter,
+    Position,
+    find,
+    item_of,
+    matching,
+    moment,
+    owned_by,
+    progress,
+    revised,
+)
 from voicebus.adapters.database.gaps import Range, missing, settle, with_gaps
 from voicebus.adapters.database.ingest import Ingest, Redact, Written
 from voicebus.adapters.database.lines import RecordedEvent
 from voicebus.adapters.database.schema import events, items, sessions
-from voicebus.adapters.database.transcripts import Item, Progress, Transcript, TranscriptSummary, in_conversation_order
+from voicebus.adapters.database.transcripts import (
+    Item,
+    Progress,
+    Revised,
+    Transcript,
+    TranscriptSummary,
+    in_conversation_order,
+)
 from voicebus.contracts.journal import EventType
 from voicebus.telemetry import metrics
 
@@ -118,7 +135,15 @@ class TranscriptStore:
 
     async def progress(self, session: str, *, tenant: str | None) -> Progress | None:
         """How far a session of this tenant or (None) of any has come; None where nothing was recorded of it."""
-        return await self._run(lambda connection: progress(connection, session, tenant))
+        return (await self._run(lambda connection: progress(connection, [session], tenant))).get(session)
+
+    async def progress_of(self, names: Collection[str]) -> Mapping[str, Progress]:
+        """How far these sessions of any tenant have come, those that there are."""
+        return await self._run(lambda connection: progress(connection, names, None))
+
+    async def revised(self, of: Progress, *, after: int, upto: int, limit: int) -> list[Revised]:
+        """Of a session the first `limit` lines whose last revision has a seq above `after`, up to `upto`."""
+        return await self._run(lambda connection: revised(connection, of, after, upto, limit))
 
     async def unfinished(self) -> list[str]:
         """The sessions that have not ended, newest first; at most `MAX_UNFINISHED`."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -78,9 +78,22 @@ class Progress:
     month: int
     status: Status
     ended_at: datetime | None
+    end_reason: str | None
     last_seq: int
     stored: int
     lost: int
+
+    @property
+    def has_gap(self) -> bool:
+        """Whether events below `last_seq` are missing, and not given up."""
+        return self.last_seq > self.stored + self.lost
+
+
+class Revised(NamedTuple):
+    """A line as it is since the event `seq`, which is above that of whatever was known of it before."""
+
+    seq: int
+    item: Item
 
 
 def in_conversation_order(items: Iterable[Item]) -> list[Item]:
