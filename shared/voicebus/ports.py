@@ -99,6 +99,10 @@ class Journal(Protocol):
         """Queue a change of the session's state that no recorded event brings; written with the next flush."""
         ...
 
+    def after(self, session: SessionRef, then: Callable[[], None]) -> None:
+        """Call `then` once all that is queued for this session is written; never where another owner has it."""
+        ...
+
     async def close(self, session: SessionRef) -> None:
         """Flush what is queued for this session, bounded by the implementation's deadline, and forget it."""
         ...

@@ -15,12 +15,13 @@ from voicebus.errors import RemoteError
 
 
 class Connection:
-    """Takes what is sent once `open`; iterating gives `says`, then waits for `cut`."""
+    """Takes what is sent once `open`; iterating gives `says` and what is put into `later`, until `cut`."""
 
     def __init__(self, *says: dict[str, Any]) -> None:
         self.says = says
         self.open = asyncio.Event()
         self.cut = asyncio.Event()
+        self.later: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.sent: list[Any] = []
         self.close_code = 1006
         self.close_reason = ""
@@ -37,7 +38,14 @@ class Connection:
     async def __aiter__(self) -> Any:
         for event in self.says:
             yield json.dumps(event)
-        await self.cut.wait()
+        while not self.cut.is_set():
+            cut = asyncio.create_task(self.cut.wait(), name="cut")
+            later = asyncio.create_task(self.later.get(), name="later")
+            await asyncio.wait({cut, later}, return_when=asyncio.FIRST_COMPLETED)
+            if later.done():
+                yield json.dumps(later.result())
+            cut.cancel()
+            later.cancel()
 
 
 async def test_what_is_said_while_the_rest_is_caught_up_is_sent_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,3 +107,76 @@ async def test_a_credential_is_not_taken_along_to_where_a_gateway_redirects() ->
         with pytest.raises(RemoteError, match="HTTP 302"):
             await create_session(url, {}, headers={"Authorization": "Bearer secret"})
     assert [head.split()[1] for head in heads] == [b"/v1/sessions/connect", b"/v1/sessions"]
+
+
+async def test_an_end_that_a_dying_gateway_has_not_written_is_asked_again_of_the_next_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(link, "_FIRST_DELAY_S", 0.0)
+    started = {"type": "session_started", "session": "s", "token": "t", "seq": 1}
+    resumed = {"type": "session_resumed", "session": "s", "token": "t", "from_seq": 1, "seq": 1}
+    first, second = Connection(started), Connection(resumed)
+    connections = [first, second]
+
+    class Given(NativeLink):
+        async def _dial(self, address: str) -> Any:
+            return connections.pop(0)
+
+    made = Given("http://gateway.example")
+    await made.open()
+    first.open.set()
+    second.open.set()
+    reading = asyncio.create_task(_read(made), name="reading")
+    await wait_until(lambda: made.token == "t", description="the greeting")
+    ending = asyncio.create_task(made.hang_up(), name="ending")
+    await wait_until(lambda: first.sent, description="the end to be asked for")
+    first.cut.set()
+    await wait_until(lambda: second.sent, description="the end to be asked for again")
+    assert second.sent == first.sent
+    assert not ending.done()
+    second.later.put_nowait({"type": "ack", "id": second.sent[0], "seq": 1})
+    await ending
+    await made.hang_up()  # nor is it asked for once more
+    assert second.sent == first.sent
+    await made.close()
+    await reading
+
+
+async def test_who_hangs_up_does_not_wait_longer_than_the_session_lasts_or_than_the_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started = {"type": "session_started", "session": "s", "token": "t", "seq": 1}
+    connections = [Connection(started), Connection(started)]
+    silent, telling = connections
+
+    class Given(NativeLink):
+        async def _dial(self, address: str) -> Any:
+            connection = connections.pop(0)
+            connection.open.set()
+            return connection
+
+    made = Given("http://gateway.example")
+    await made.open()
+    reading = asyncio.create_task(_read(made), name="reading")
+    monkeypatch.setattr(link, "HANG_UP_S", 0.01)
+    await made.hang_up()
+    assert len(silent.sent) == 1
+    await made.close()
+    await reading
+    monkeypatch.undo()
+    made = Given("http://gateway.example")
+    await made.open()
+    reading = asyncio.create_task(_read(made), name="reading")
+    ending = asyncio.create_task(made.hang_up(), name="ending")
+    await wait_until(lambda: telling.sent, description="the end to be asked for")
+    telling.later.put_nowait({"type": "session_ended", "reason": "ended", "seq": 2})
+    await ending
+    with pytest.raises(RemoteError):
+        await made.hang_up()
+    await made.close()
+    await reading
+
+
+async def _read(made: NativeLink) -> None:
+    async for _ in made:
+        pass

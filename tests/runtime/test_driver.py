@@ -47,6 +47,7 @@ class World:
     calls: list[tuple[Any, ...]] = field(default_factory=list)
     deliver: Deliver | None = None
     states: list[dict[str, str]] = field(default_factory=list)
+    unwritten: list[Callable[[], None]] = field(default_factory=list)
     closed: int = 0
 
     def dispatch(self, session: SessionRef, call: outputs.DispatchTool) -> None:
@@ -66,6 +67,15 @@ class World:
 
     def update(self, session: SessionRef, state: Mapping[str, str]) -> None:
         self.states.append(dict(state))
+
+    def after(self, session: SessionRef, then: Callable[[], None]) -> None:
+        self.unwritten.append(then)
+
+    def written(self) -> None:
+        """The journal has everything so far."""
+        for then in self.unwritten:
+            then()
+        self.unwritten.clear()
 
     async def close(self, session: SessionRef) -> None:
         self.closed += 1
@@ -713,7 +723,22 @@ async def test_an_agent_that_could_not_take_over_is_tried_anew_when_the_word_com
         refused = later.exception()
         assert (refused.code if isinstance(refused, CommandRefusedError) else refused) == expected
     assert running.engine.given == [inputs.UpdateAgent(AgentSpec("b"))]
-    assert deliver(word) is None, "it has been carried out"
+    deliver(word)
+    assert running.engine.given == [inputs.UpdateAgent(AgentSpec("b"))], "it has been carried out"
+    await running.over()
+
+
+async def test_who_asks_is_told_that_a_command_was_carried_out_once_that_is_written() -> None:
+    running = await Running(Engine()).live()
+    deliver = running.world.deliver
+    assert deliver is not None
+    for word in (command("send_message", "1", text="hello"), command("commit", "2"), command("commit", "2")):
+        told = deliver(word)
+        assert told is not None
+        assert not told.done()
+        running.world.written()
+        assert told.done()
+    assert len(running.engine.given) == 2
     await running.over()
 
 

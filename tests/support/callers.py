@@ -85,7 +85,7 @@ class Caller:
         return found
 
     async def hangs_up(self) -> None:
-        await self.conversation.command("end")
+        await self.conversation.hang_up()
         await self.until(lambda caller: caller.of("session_ended"), "the end of the session")
 
 

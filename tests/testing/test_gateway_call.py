@@ -67,6 +67,9 @@ async def test_commands_are_those_of_the_native_face() -> None:
                 await events.expect_text("HI")
         assert gateway.path == "/v1/sessions/connect?audio=json&agent=front+desk"
         assert gateway.headers["authorization"] == "Bearer s3cret"
+        ending = gateway.heard.pop()
+        assert ending["type"] == "end"
+        assert ending["id"]
         assert gateway.heard == [
             {"type": "send_message", "text": "hi"},
             b"\1\2",
@@ -76,7 +79,6 @@ async def test_commands_are_those_of_the_native_face() -> None:
             {"type": "approve", "call_id": "c1", "always": True},
             {"type": "reject", "call_id": "c2", "always": False, "message": "no"},
             {"type": "mute", "muted": True},
-            {"type": "end"},
         ]
     assert (call.session, call.close_code) == ("01S", 1000)
 

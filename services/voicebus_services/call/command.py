@@ -166,7 +166,7 @@ async def _speak(
             await conversation.say(line)
             progress.answered = False
             await _until_settled(progress)
-    await conversation.command("end")
+    await conversation.hang_up()
 
 
 async def _until_settled(progress: Progress) -> None:

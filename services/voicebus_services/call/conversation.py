@@ -44,6 +44,10 @@ class Conversation:
         """Send a message, which a lost connection does not lose."""
         await self._link.command("send_message", self._link.new_id(), text=text)
 
+    async def hang_up(self, *, wait: bool = True) -> None:
+        """End the session, and `wait` for that while somebody reads the events; a lost connection does not lose it."""
+        await self._link.hang_up(wait=wait)
+
     async def send_audio(self, samples: bytes) -> None:
         await self._link.send_audio(samples)
 

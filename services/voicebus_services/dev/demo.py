@@ -113,7 +113,7 @@ class Demo:
                             raise StepFailedError("answered", "the answer had no sound")
                         self._passed("answered", (first_audio or now) - asked, event["text"])
                         waiting_for = "end"
-                        await conversation.command("end")
+                        await conversation.hang_up(wait=False)
                     elif kind == "session_ended":
                         break
         except TimeoutError:

@@ -28,6 +28,9 @@ CONNECT_TIMEOUT_S: Final = 10.0
 RESUME_S: Final = 60.0
 """How long a lost connection is tried again: the grace of a gateway that is not configured otherwise."""
 
+HANG_UP_S: Final = 10.0
+"""How long the end of a session is waited for: a dead gateway's heartbeat and a takeover, with time to spare."""
+
 FINAL_CODES: Final = frozenset({1000, 1008, 4404, 4409})
 """Close codes after which there is nothing to come back to (docs/native-face.md)."""
 
@@ -86,6 +89,9 @@ class NativeLink:
         self._prefix = f"{secrets.token_hex(4)}-"
         self._number = 0
         self._unanswered: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        # The id of the command that asked for the end, and whether that was answered, or nobody will.
+        self._ended_by: str | None = None
+        self._hung_up = asyncio.Event()
         self._spoken = Spoken()
         # Bytes of sound that were sent on the connection in use, and that the session had had before.
         self._sent = 0
@@ -120,21 +126,37 @@ class NativeLink:
         self.address = native_address(self._url, self._asked)
         self.session, self.token = session, token
 
-    async def hang_up(self) -> None:
-        """Ask the gateway to end the session; what it still says comes.
+    async def hang_up(self, *, wait: bool = True) -> None:
+        """Ask the gateway to end the session, and `wait` until it has written that while somebody else iterates.
+
+        Where it dies before, whoever takes the session on is asked again. Returns after `HANG_UP_S` in any case: the
+        session then ends by its grace.
 
         Raises:
             RemoteError: the session is over.
         """
-        await self.send({"type": "end"})
+        if self._over:
+            raise self._ended()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(HANG_UP_S):
+                if self._ended_by is None:
+                    self._ended_by = self.new_id()
+                    await self.command("end", self._ended_by)
+                if wait:
+                    await self._hung_up.wait()
 
     async def close(self) -> None:
         """Close the connection: who has not hung up does so thereby."""
-        self._over = True
-        self._connected.set()
+        self._finish()
         await self._stay()
         if self._line is not None:
             await self._line.socket.close()
+
+    def _finish(self) -> None:
+        """Nothing more is sent or waited for."""
+        self._over = True
+        self._connected.set()
+        self._hung_up.set()
 
     # --- to the gateway -----------------------------------------------------------------------------
 
@@ -245,8 +267,7 @@ class NativeLink:
                 elif again is None:
                     return
         finally:
-            self._over = True
-            self._connected.set()
+            self._finish()
             await self._stay()
 
     async def _heard(self, line: Line) -> AsyncIterator[dict[str, Any] | bytes]:
@@ -286,9 +307,12 @@ class NativeLink:
             self._received = int(event.get("audio_received") or 0)
         elif kind == "session_ended":
             self._over = True
+            self._hung_up.set()
         elif kind in ("ack", "error") and event.get("id") is not None:
             self._unanswered.pop(event["id"], None)
             self._spoken.committed(event["id"])
+            if event["id"] == self._ended_by:
+                self._hung_up.set()
         elif kind == "history_added" and is_spoken(event.get("item")):
             self._spoken.heard()
         return event

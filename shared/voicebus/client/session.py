@@ -16,12 +16,12 @@ from voicebus.agents.local.broadcast import Broadcast
 from voicebus.agents.models.playback import RealtimePlaybackTracker
 from voicebus.agents.saying import audio_samples, image_content, message_content
 from voicebus.client.creating import create_session
-from voicebus.client.link import CONNECT_TIMEOUT_S, RESUME_S, NativeLink
+from voicebus.client.link import CONNECT_TIMEOUT_S, HANG_UP_S, RESUME_S, NativeLink
 from voicebus.client.showing import Showing, info
 from voicebus.client.trust import trusting
 from voicebus.errors import ModelLinkError, RemoteError, UsageError, UserError
 
-_CLOSING_S: Final = 5.0
+_CLOSING_S: Final = HANG_UP_S + 2
 # What an event keeps alive beside its samples or its text, about.
 _EVENT_BYTES: Final = 500
 

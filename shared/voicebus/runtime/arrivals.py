@@ -1,6 +1,7 @@
 """What comes to one session through its inbox: replies of workers, and commands, which may be refused."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from voicebus.contracts.commands import SESSION_COMMAND
@@ -28,6 +29,8 @@ class Obeys(Protocol):
 
     def consent(self, given: bool) -> None: ...
 
+    def once_written(self, then: Callable[[], None]) -> None: ...
+
 
 class Arrivals:
     """Reads the entries of an inbox and brings them to `session`, each command once."""
@@ -38,7 +41,8 @@ class Arrivals:
         self._commands = Commands()
 
     def arrived(self, entry: Entry) -> asyncio.Future[None] | None:
-        """Bring one entry; a future is done once its command is carried out.
+        """Bring one entry; a future is done once its command is carried out, and what it changed is written: whoever
+        is told so must find it again at the next owner.
 
         Raises:
             ContractError: no session reads such an entry.
@@ -66,7 +70,17 @@ class Arrivals:
                 raise
         elif event is not None:
             self._session.feed(event)
-        return None
+        return self._written() if entry.type == SESSION_COMMAND else None
+
+    def _written(self) -> asyncio.Future[None]:
+        written = asyncio.get_running_loop().create_future()
+
+        def tell() -> None:
+            if not written.done():
+                written.set_result(None)
+
+        self._session.once_written(tell)
+        return written
 
     def _settled(self, entry: Entry, done: asyncio.Future[None]) -> None:
         """An agent has taken over, or could not: then the command counts anew should it come again."""

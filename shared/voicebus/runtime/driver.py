@@ -268,6 +268,10 @@ class SessionDriver:
         """Change fields of the session's state that no recorded event changes."""
         self._bus.journal.update(self._ref, state)
 
+    def once_written(self, then: Callable[[], None]) -> None:
+        """Call `then` once what was recorded and noted so far is written; never where another owner has the session."""
+        self._bus.journal.after(self._ref, then)
+
     @property
     def at_rest(self) -> bool:
         """Whether this is a moment to move the session to another owner."""

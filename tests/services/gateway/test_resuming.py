@@ -120,7 +120,7 @@ async def test_what_was_said_to_nobody_is_heard_after_the_return(gateway: Gatewa
     async with native(gateway) as whole:
         await whole.send("send_message", text="[[say: Good morning to you all]]")
         await whole.until("audio_end")
-    async with lost(gateway, "[[say: Good morning to you all]]", after="ack") as first:
+    async with lost(gateway, "[[delay: 300ms]] [[say: Good morning to you all]]", after="ack") as first:
         face = gateway.sessions.find(first.seen[0]["session"])
         assert face is not None
         await wait_until(lambda: b"turn_ended" in face.recorded.newest.frame, description="the end of the turn")
@@ -135,7 +135,7 @@ async def test_an_answer_to_nobody_that_grows_too_long_is_stopped_at_what_was_he
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(missed, "MISSED_S", 1)
-    async with lost(gateway, f"[[say: {'word ' * 60}]]", after="ack") as first:
+    async with lost(gateway, f"[[delay: 300ms]] [[say: {'word ' * 60}]]", after="ack") as first:
         face = gateway.sessions.find(first.seen[0]["session"])
         assert face is not None
         await wait_until(lambda: b"turn_ended" in face.recorded.newest.frame, description="the end of the turn")

@@ -22,6 +22,34 @@ from voicebus.runtime.driver import SessionDriver
 from voicebus_services.gateway.wiring import Gateway
 
 
+async def test_what_is_not_written_is_not_acknowledged_so_that_a_dying_gateway_leaves_it_to_be_said_again(
+    gateways: Gateways,
+) -> None:
+    with RedisServer(persistent=True) as server:
+        async with gateways(redis_url=server.url) as gateway, native(gateway) as client:
+            await client.until("history_updated")
+            await client.send("mute", muted=True, id="before")
+            await client.until("ack", id="before")
+            server.pause()
+            await client.send("send_message", text="[[say: still here]]", id="said")
+            await client.until("turn_ended")
+            await client.send("send_message", text="[[say: still here]]", id="said", again=True)
+            await client.send("interrupt", id="now")
+            await client.until("ack", id="now")
+            await client.send("end", id="end")
+            await wait_until(lambda: _is_over(gateway), description="the end")
+            assert [ack["id"] for ack in client.events("ack")] == ["before", "now"]
+            server.resume()
+            assert await client.closed() == 1000
+    assert [ack["id"] for ack in client.events("ack")] == ["before", "now", "said", "said", "end"]
+    assert client.types[-2:] == ["ack", "session_ended"]
+    assert len(client.events("turn_ended")) == 1
+
+
+def _is_over(gateway: Gateway) -> bool:
+    return all(held.face.driver is not None and held.face.driver.ended for held in gateway.sessions)
+
+
 async def test_a_conversation_goes_on_while_redis_is_away_and_its_records_arrive_later(
     gateways: Gateways, stream_prefix: str
 ) -> None:

@@ -8,11 +8,11 @@ import asyncio
 import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from voicebus.adapters.sockets import NO_STATUS, NORMAL, SERVICE_RESTART, TRY_AGAIN_LATER
 from voicebus.contracts.envelope import Message
-from voicebus.contracts.journal import EventType, SessionStarted, for_callers
+from voicebus.contracts.journal import EventType, SessionEnded, SessionStarted, for_callers
 from voicebus.engine.config import Face
 from voicebus.engine.inputs import End, Interrupt, ListenerBack, ListenerLeft
 from voicebus.engine.outputs import ForwardAudio
@@ -40,6 +40,13 @@ FOLLOWING_S: Final = 5.0
 
 # A client that closes with one of these has hung up; any other end of its connection is a loss.
 _HUNG_UP: Final = frozenset({NORMAL, NO_STATUS})
+
+
+class Held(NamedTuple):
+    """A speaker's connection that waits for an answer, and what was recorded when that was asked for."""
+
+    connection: NativeConnection
+    seq: int
 
 
 class NativeFace(SessionFace):
@@ -78,6 +85,9 @@ class NativeFace(SessionFace):
         self._joining: dict[NativeConnection, asyncio.Task[None]] = {}
         self._history: Sequence[Mapping[str, Any]] = ()
         self._end: tuple[int, str] | None = None
+        # The record of the end, and whoever asked for it, are told once that record is written.
+        self._last_words: tuple[int, EventType, int, SessionEnded] | None = None
+        self._end_asked: list[str] = []
         self._invited: NativeConnection | None = None
         # What was said since the last commit, its former gateway has heard, and this one has not.
         self._lacks_audio = False
@@ -231,7 +241,7 @@ class NativeFace(SessionFace):
             from_seq = self._greet(connection, from_seq, first=first)
             for event in (*older, *self.recorded.after(from_seq)):
                 connection.send(event.frame)
-        if self._end is not None:
+        if self._end is not None and self._last_words is None:
             connection.close(*self._end)
             return
         if not connection.observes and self.driver is not None and self.driver.live:
@@ -303,6 +313,9 @@ class NativeFace(SessionFace):
         self._input.open()
 
     def record(self, seq: int, kind: EventType, at_ms: int, data: Message) -> None:
+        if isinstance(data, SessionEnded):
+            self._last_words = (seq, kind, at_ms, data)
+            return
         super().record(seq, kind, at_ms, data)
         frame = self.recorded.newest.frame
         if isinstance(data, SessionStarted):
@@ -345,13 +358,40 @@ class NativeFace(SessionFace):
             self.live().feed(Interrupt())
 
     def close(self, code: int, reason: str) -> None:
-        if self._end is None:
+        """The session is over. Its clients are told once its end is written, or when the driver has given that up: who
+        is told that it ended does not come again, and a gateway that dies before it has written that leaves a session
+        which somebody has to end.
+        """
+        if code == TAKEN_OVER:  # it has not ended: what was recorded of that is not written
+            self._last_words = None
+            self._end = (code, reason)
+        elif self._end is None:
             self._end = (SERVICE_RESTART if reason in (DRAINED, MIGRATED) else code, reason)
+            if self._waiting is not None:
+                self._waiting.cancel()
+            if self._last_words is not None and self.driver is not None:
+                self.driver.once_written(self._leave)
+                return
+        self._leave()
+
+    def _leave(self) -> None:
+        """Say the last words, and close every connection."""
+        if self._last_words is not None:
+            for given in self._end_asked:
+                self.answer_speaker("ack", id=given)
+            super().record(*self._last_words)
+            self._last_words = None
+            for connection in (*self._observers, *(() if self._speaker is None else (self._speaker,))):
+                connection.send(self.recorded.newest.frame)
         self.recorded.close()
-        if self._waiting is not None:
-            self._waiting.cancel()
-        for connection in self._connections():
-            connection.close(*self._end)
+        if self._end is not None:
+            for connection in self._connections():
+                connection.close(*self._end)
+
+    def asked_to_end(self, given: str | None) -> None:
+        """The speaker has asked for the end, under this id: acknowledged with it."""
+        if given is not None:
+            self._end_asked.append(given)
 
     def refuse(self, code: str, message: str, close_code: int) -> None:
         for connection in self._connections():
@@ -376,6 +416,21 @@ class NativeFace(SessionFace):
         if self._speaker is not None:
             self.answer(self._speaker, kind, **fields)
 
+    def hold(self) -> "Held | None":
+        """What a command of the speaker's brings about is told behind its answer: `answer_held` must give it."""
+        if self._speaker is None:
+            return None
+        self._speaker.hold()
+        return Held(self._speaker, self.recorded.last)
+
+    def answer_held(self, held: "Held | None", kind: str, **fields: Any) -> None:
+        """Answer a command ahead of what it brings about, unless that could not wait so long."""
+        if held is None or held.connection is not self._speaker:
+            self.answer_speaker(kind, **fields)
+            return
+        seq = held.seq if held.connection.holds else self.recorded.last
+        held.connection.answer(self._event(kind, seq, fields))
+
     def _connections(self) -> list[NativeConnection]:
         speaker = () if self._speaker is None else (self._speaker,)
         return [*speaker, *self._observers, *self._joining]
@@ -387,7 +442,7 @@ class NativeFace(SessionFace):
 
     def hear(self, connection: NativeConnection, binary: bool, message: bytes) -> None:
         """The speaker says something; one that was taken over is not heard any more."""
-        if connection is self._speaker:
+        if connection is self._speaker and self._end is None:
             self._received += len(message) if binary else 0
             self._input.hear(connection, binary, message)
 

@@ -1,5 +1,6 @@
 """One connection to the native face: who speaks in a session, or one who only observes it."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from voicebus_services.gateway.faces.native import NativeFace
 
 AudioForm = Literal["binary", "json", "none"]
+
+BEHIND_S: Final = 0.1
+"""How long what a command brings about waits for its acknowledgement: while Redis is away sound must not wait."""
 
 READ_ONLY: Final = "an observer sees and hears; it may not command the session"
 
@@ -42,6 +46,10 @@ class NativeConnection:
         self.is_gone = False
         # What was heard before the face has taken this connection in; reading pauses then, so that it is little.
         self._early: list[tuple[bool, bytes]] | None = []
+        # What waits behind acknowledgements, as (frame, binary, audio), and of how many; None where nothing has to.
+        self._behind: list[tuple[bytes, bool, bool]] | None = None
+        self._unwritten = 0
+        self._latest: asyncio.TimerHandle | None = None
 
     # --- SocketListener -----------------------------------------------------------------------------
 
@@ -60,6 +68,7 @@ class NativeConnection:
 
     def closed(self, code: int, reason: str) -> None:
         self.is_gone = True
+        self._go_on()
         if self._outlet is not None:
             self._outlet.close()
         self._face.gone(self, code)
@@ -84,8 +93,41 @@ class NativeConnection:
             self.handle(binary, message)
 
     def send(self, frame: bytes) -> None:
+        self._put(frame, binary=False, audio=False)
+
+    def hold(self) -> None:
+        """A command is carried out: what it brings about comes behind its answer, which `answer` gives."""
+        self._unwritten += 1
+        if self._behind is None:
+            self._behind = []
+            self._latest = asyncio.get_running_loop().call_later(BEHIND_S, self._go_on)
+
+    @property
+    def holds(self) -> bool:
+        """Whether something waits behind an answer."""
+        return self._behind is not None
+
+    def answer(self, frame: bytes) -> None:
+        """The answer of a command that was waited for."""
         if self._outlet is not None:
             self._outlet.send(frame)
+        self._unwritten -= 1
+        if not self._unwritten:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        if self._latest is not None:
+            self._latest.cancel()
+            self._latest = None
+        behind, self._behind = self._behind, None
+        for frame, binary, audio in behind or ():
+            self._put(frame, binary=binary, audio=audio)
+
+    def _put(self, frame: bytes, *, binary: bool, audio: bool) -> None:
+        if self._behind is not None:
+            self._behind.append((frame, binary, audio))
+        elif self._outlet is not None:
+            self._outlet.send(frame, binary=binary, audio=audio)
 
     def send_audio(self, where: ForwardAudio, samples: bytes, seq: int, at_ms: int) -> None:
         if self._audio == "none":
@@ -102,8 +144,7 @@ class NativeConnection:
         self._put_audio(samples, binary=True)
 
     def _put_audio(self, message: bytes, *, binary: bool) -> None:
-        if self._outlet is not None:
-            self._outlet.send(message, binary=binary, audio=True)
+        self._put(message, binary=binary, audio=True)
 
     def _event(self, kind: str, seq: int, at_ms: int, data: Mapping[str, Any]) -> bytes:
         return event_frame(kind, seq, self._face.session, at_ms, data)
@@ -122,6 +163,7 @@ class NativeConnection:
             self._face.answer(self, "error", id=None, code=code, message=message)
 
     def close(self, code: int = NORMAL, reason: str = "") -> None:
+        self._go_on()
         if self._outlet is not None:
             self._outlet.flush()
         if self._socket is not None:

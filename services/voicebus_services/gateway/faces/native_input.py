@@ -21,7 +21,7 @@ from voicebus_services.gateway.faces.input_audio import AudioError, InputAudio
 from voicebus_services.gateway.faces.native_connection import NativeConnection
 
 if TYPE_CHECKING:
-    from voicebus_services.gateway.faces.native import NativeFace
+    from voicebus_services.gateway.faces.native import Held, NativeFace
 
 
 # What a client that was lost may send again: few commands are without an answer at once.
@@ -90,41 +90,53 @@ class NativeInput:
             return
         self._face.commands += not isinstance(command, commands.Audio)
         if command.again and command.id in self._done:
-            self._acknowledge(command.id)
+            self._face.live().once_written(partial(self._acknowledge, command.id))
             return
+        held = self._face.hold() if command.id is not None and isinstance(command, _LASTING) else None
         try:
             done = self._perform(command)
         except (AudioError, CommandRefusedError) as error:
-            self._error(command.id, error.code, str(error))
+            self._error(command.id, error.code, str(error), held)
         except ValueError as error:
-            self._error(command.id, "invalid_value", str(error))
+            self._error(command.id, "invalid_value", str(error), held)
         else:
             if done:
-                self._carried_out(command.id, lasts=isinstance(command, _LASTING))
+                self._carried_out(command.id, held, lasts=isinstance(command, _LASTING))
 
     def inherit(self, *, muted: bool, done: Sequence[str]) -> None:
         """What another gateway has kept of what the speaker said: whether it is muted, and what was carried out."""
         self.muted = muted
         self._done.update(dict.fromkeys(done))
 
-    def _carried_out(self, id: str | None, *, lasts: bool) -> None:  # noqa: A002 - the wire's name
-        """`lasts`: it must not be carried out again, whoever owns the session then."""
-        self._acknowledge(id)
+    def _carried_out(self, id: str | None, held: "Held | None", *, lasts: bool) -> None:  # noqa: A002 - the wire's name
+        """`lasts`: it must not be carried out again, whoever owns the session then, and is acknowledged once that is
+        written. An owner that dies before leaves it to be sent again.
+        """
         if id is None:
             return
         self._done[id[:_MAX_ID]] = None
         if len(self._done) > _REMEMBERED:
             self._done.popitem(last=False)
-        if lasts and self._face.driver is not None:
+        driver = self._face.driver
+        if lasts and driver is not None:
             newest = list(itertools.islice(reversed(self._done), _KEPT))
-            self._face.driver.note({"done": json.dumps(newest[::-1])})
+            driver.note({"done": json.dumps(newest[::-1])})
+            driver.once_written(partial(self._acknowledge, id, held))
+        else:
+            self._acknowledge(id)
 
-    def _acknowledge(self, id: str | None) -> None:  # noqa: A002 - the wire's name
+    def _acknowledge(self, id: str | None, held: "Held | None" = None) -> None:  # noqa: A002 - the wire's name
         if id is not None:
-            self._face.answer_speaker("ack", id=id)
+            self._face.answer_held(held, "ack", id=id)
 
-    def _error(self, id: str | None, code: str, message: str) -> None:  # noqa: A002 - the wire's name
-        self._face.answer_speaker("error", id=id, code=code, message=message)
+    def _error(
+        self,
+        id: str | None,  # noqa: A002 - the wire's name
+        code: str,
+        message: str,
+        held: "Held | None" = None,
+    ) -> None:
+        self._face.answer_held(held, "error", id=id, code=code, message=message)
 
     def _perform(self, command: commands.Command) -> bool:
         """Carry out one command; False where its answer is given elsewhere."""
@@ -155,7 +167,7 @@ class NativeInput:
             case commands.Reject():
                 driver.decide(inputs.Reject(command.call_id, command.always, command.message, self._by))
             case commands.End():
-                self._acknowledge(command.id)
+                self._face.asked_to_end(command.id)
                 driver.feed(inputs.End("ended"))
                 return False
         return True
@@ -171,7 +183,7 @@ class NativeInput:
         if isinstance(refused, CommandRefusedError):
             self._error(id, refused.code, str(refused))
         else:
-            self._carried_out(id, lasts=True)
+            self._carried_out(id, None, lasts=True)
 
 
 def _audio_bytes(binary: bool, message: bytes) -> int:

@@ -102,7 +102,11 @@ class _Session:
         if queued == self.queued and (not self.events or self.events[-1].seq <= self.written):
             self.settled.set()
         while self.then and self.then[0][0] <= queued:
-            self.then.popleft()[1]()
+            _, then = self.then.popleft()
+            try:
+                then()
+            except Exception:  # one session's failure must not stop the others' flushes
+                log.exception("what waited for a write failed", session=self.id)
 
     def abandon(self) -> None:
         """Somebody else owns the session."""

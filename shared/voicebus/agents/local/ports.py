@@ -43,6 +43,9 @@ class LocalJournal:
     def update(self, session: SessionRef, state: Mapping[str, str]) -> None:
         """Whoever holds the session sees its state."""
 
+    def after(self, session: SessionRef, then: Callable[[], None]) -> None:
+        then()
+
     async def close(self, session: SessionRef) -> None:
         """The records stay, for whoever holds the session."""
 

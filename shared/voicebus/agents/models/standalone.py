@@ -212,5 +212,8 @@ class _NoJournal:
     def update(self, session: SessionRef, state: Mapping[str, str]) -> None:
         """Nor this."""
 
+    def after(self, session: SessionRef, then: Callable[[], None]) -> None:
+        then()
+
     async def close(self, session: SessionRef) -> None:
         """Nothing was kept."""
