@@ -13,9 +13,20 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from voicebus.adapters.redis.address import SCHEMES, address_of
 from voicebus.adapters.sockets import MAX_MESSAGE
 from voicebus.contracts.streams import QUEUE_NAME, unreserved
 from voicebus.durations import duration
@@ -120,7 +131,7 @@ def _url(schemes: tuple[str, ...], what: str) -> Any:
 
 Duration = Annotated[timedelta, BeforeValidator(duration)]
 Port = Annotated[int, Field(ge=0, le=65535)]
-RedisUrl = Annotated[str, _url(("redis", "rediss", "redis+sentinel", "redis+cluster", "unix"), "a Redis address")]
+RedisUrl = Annotated[str, _url(SCHEMES, "a Redis address")]
 ModelUrl = Annotated[str, _url(("ws", "wss"), "a WebSocket address")]
 RecordingsUrl = Annotated[str, _url(("file", "s3"), "the place of recordings")]
 DatabaseUrl = Annotated[str, _url(("sqlite", "postgresql+psycopg"), "a database address")]
@@ -182,12 +193,26 @@ class ServiceSettings(BaseSettings):
 class BusSettings(ServiceSettings):
     """The services that meet on Redis."""
 
-    redis_url: RedisUrl = Field("redis://127.0.0.1:6379/0", description="Redis 7 or later, or Valkey.")
+    # Before the address, which they are put into.
+    redis_username: str | None = Field(None, description="User of Redis (ACL), where the address names none.")
+    redis_password: SecretStr | None = Field(None, description="Its password, where the address has none.")
+    redis_sentinel_password: SecretStr | None = Field(None, description="Password of the sentinels, if they want one.")
+    redis_tls_ca: Path | None = Field(
+        None, description="PEM file with the certificates that a rediss:// address is trusted for; the system's."
+    )
+    redis_url: RedisUrl = Field(
+        "redis://127.0.0.1:6379/0", validate_default=True, description="Redis 7 or later, or Valkey."
+    )
     stream_prefix: Annotated[str, _matching(r"[A-Za-z0-9_.-]{1,32}", "a name of 1 to 32 letters, digits and _ . -")] = (
         Field("vb", description="First part of every Redis key; one per cluster.")
     )
     event_shards: int = Field(16, ge=1, le=1024, description="Event streams; pinned by the first service that starts.")
     guardrail_shards: int = Field(4, ge=1, le=1024, description="Guardrail streams; pinned likewise.")
+
+    @field_validator("redis_url")
+    @classmethod
+    def _with_access(cls, value: str, info: ValidationInfo) -> str:
+        return address_of(value, info.data)
 
 
 class HttpSettings(ServiceSettings):

@@ -159,6 +159,8 @@ def test_every_setting_that_is_not_free_text_refuses_nonsense_in_a_sentence(monk
         for name in settings.model_fields:
             with monkeypatch.context() as patch:
                 patch.setenv(variable := f"VOICEBUS_{name.upper()}", "{no sense}")
+                if name == "redis_tls_ca":
+                    patch.setenv("VOICEBUS_REDIS_URL", "rediss://host")  # else it is the address that is refused
                 try:
                     load(settings)
                 except SettingsError as error:
@@ -212,3 +214,17 @@ def test_every_setting_says_what_it_is() -> None:
     for settings in (GatewaySettings, ToolWorkerSettings, ArchiverSettings, SimulatorSettings):
         missing = [name for name, field in settings.model_fields.items() if not field.description]
         assert missing == [], settings.__name__
+
+
+def test_a_password_of_redis_may_come_from_a_file_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("p@ss/word\n")
+    monkeypatch.setenv("VOICEBUS_REDIS_URL", "redis+cluster://a:1,b:2")
+    monkeypatch.setenv("VOICEBUS_REDIS_USERNAME", "vb-gateway")
+    monkeypatch.setenv("VOICEBUS_REDIS_PASSWORD_FILE", str(tmp_path / "password"))
+    assert load(GatewaySettings).redis_url == "redis+cluster://vb-gateway:p%40ss%2Fword@a:1,b:2"
+
+
+def test_certificates_to_trust_need_an_address_with_tls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VOICEBUS_REDIS_TLS_CA", "/etc/ca.pem")
+    with pytest.raises(SettingsError, match=r"^VOICEBUS_REDIS_URL: 'redis://127.* was read, but an address with TLS"):
+        load(GatewaySettings)

@@ -9,24 +9,19 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Self
-from urllib.parse import unquote, urlsplit
 
-import redis.asyncio as aioredis
 from redis import exceptions as vendor
-from redis.asyncio.cluster import ClusterNode, PipelineCommand, RedisCluster
-from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
-from redis.backoff import NoBackoff
+from redis.asyncio.cluster import PipelineCommand, RedisCluster
 
 from voicebus.adapters.redis.blocking import BlockingReads
 from voicebus.adapters.redis.multiplexing import MultiplexedConnection
+from voicebus.adapters.redis.opening import CONNECT_TIMEOUT_S, Client, open_client
 from voicebus.adapters.redis.pipelines import Pipelines
 from voicebus.adapters.redis.replies import Replies, Reply
 from voicebus.adapters.redis.script_batches import ScriptBatches
 from voicebus.adapters.redis.scripts import Script
 from voicebus.errors import BusError, SettingsError
 
-CONNECT_TIMEOUT_S: Final = 5.0
 COMMAND_TIMEOUT_S: Final = 5.0
 
 # The longest BLOCK that a reader may ask for; the timeout is a good deal longer, or it would cut the read short.
@@ -38,8 +33,6 @@ BLOCKING_TIMEOUT_S: Final = MAX_BLOCK_MS / 1000 + 5.0
 
 _VENDOR: Final = (vendor.RedisError, vendor.RedisClusterException, OSError, EOFError)
 
-_Client = Any  # redis.asyncio.Redis or RedisCluster: the same commands, no common base
-
 
 class RedisConnection:
     """An open way to Redis.
@@ -48,9 +41,7 @@ class RedisConnection:
     context manager, or call `aclose`.
     """
 
-    def __init__(
-        self, commands: _Client, blocking: _Client, *, address: str, sentinels: Sequence[_Client] = ()
-    ) -> None:
+    def __init__(self, commands: Client, blocking: Client, *, address: str, sentinels: Sequence[Client] = ()) -> None:
         self.address = address
         self._clients = (commands, blocking, *sentinels)
         self._commands = commands
@@ -231,8 +222,9 @@ async def _outcome(reply: asyncio.Future[Any]) -> Any:
 async def connect(url: str) -> RedisConnection:
     """Open a connection and see that Redis answers.
 
-    Schemes: `redis://`, `rediss://`, `unix://`, `redis+sentinel://HOST:PORT,…/MASTER[/DB]`,
-    `redis+cluster://HOST:PORT,…`. User and password stand before the hosts, percent-encoded.
+    Schemes: `redis://`, `unix://`, `redis+sentinel://HOST:PORT,…/MASTER[/DB]`, `redis+cluster://HOST:PORT,…`, and with
+    `rediss` for `redis` the same over TLS (`?ssl_ca_certs=FILE` names the certificates that are trusted). User and
+    password stand before the hosts, percent-encoded.
 
     Raises:
         SettingsError: the address is malformed.
@@ -240,7 +232,7 @@ async def connect(url: str) -> RedisConnection:
     """
     address = _redacted(url)
     with _opening(address):
-        (commands, first), (blocking, second) = _client(url), _client(url)
+        (commands, first), (blocking, second) = open_client(url), open_client(url)
     connection = RedisConnection(commands, blocking, address=address, sentinels=[*first, *second])
     try:
         with translated(address):
@@ -260,47 +252,9 @@ def _opening(address: str) -> Iterator[None]:
         # The parser's own text may quote a piece of the password.
         raise SettingsError(
             f"VOICEBUS_REDIS_URL: {address} is no Redis address; redis://HOST:PORT/DB, rediss://, unix://PATH,"
-            " redis+sentinel://HOST:PORT,…/MASTER and redis+cluster://HOST:PORT,… are allowed"
+            " redis+sentinel://HOST:PORT,…/MASTER and redis+cluster://HOST:PORT,… (or rediss+…) are allowed"
             " (write special characters in a password as %XX)"
         ) from None
-
-
-def _client(url: str) -> tuple[_Client, Sequence[_Client]]:
-    """A client for this address, and the clients of the sentinels that it asks."""
-    common: dict[str, Any] = {
-        # Foreign writers may send bytes that are no UTF-8: they must reach the dead letters, not break the reader.
-        "decode_responses": True, "encoding_errors": "replace", "protocol": 2,
-        "socket_timeout": None, "socket_connect_timeout": CONNECT_TIMEOUT_S, "retry": Retry(NoBackoff(), 0),
-    }  # fmt: skip
-    scheme, _, rest = url.partition("://")
-    if scheme in ("redis", "rediss", "unix"):
-        return aioredis.Redis.from_url(url, **common), ()
-    # urlsplit knows one host only, so the list is cut out before the path.
-    hosts, _, path = rest.partition("/")
-    credentials, _, hosts = hosts.rpartition("@")
-    if credentials:
-        user, _, password = credentials.partition(":")
-        common |= {"username": unquote(user) or None, "password": unquote(password) or None}
-    nodes = [_host_and_port(host, 26379 if scheme == "redis+sentinel" else 6379) for host in hosts.split(",")]
-    if scheme == "redis+cluster":
-        return RedisCluster(startup_nodes=[ClusterNode(host, port) for host, port in nodes], **common), ()
-    if scheme == "redis+sentinel":
-        master, _, database = path.strip("/").partition("/")
-        if not master:
-            raise ValueError("the master's name is missing")
-        common["db"] = int(database or 0)
-        # Without its own retries, which take seconds: the next sentinel is the retry.
-        quick = {"socket_timeout": None, "socket_connect_timeout": 1.0, "retry": Retry(NoBackoff(), 0)}
-        sentinels: Any = Sentinel(nodes, sentinel_kwargs=quick)  # type: ignore[no-untyped-call]
-        return sentinels.master_for(master, **common), sentinels.sentinels
-    raise ValueError("no such scheme")
-
-
-def _host_and_port(text: str, default: int) -> tuple[str, int]:
-    parts = urlsplit(f"//{text}")
-    if not parts.hostname:
-        raise ValueError("no host")
-    return parts.hostname, parts.port or default
 
 
 def _redacted(url: str) -> str:

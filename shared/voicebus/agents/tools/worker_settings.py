@@ -1,11 +1,14 @@
 """What a `ToolWorker` takes from its arguments, else from the environment."""
 
+import re
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from voicebus.adapters.redis.address import SCHEMES, address_of
 from voicebus.agents.tools.invoke import MAX_OUTPUT_CHARS
 from voicebus.contracts.streams import QUEUE_NAME, unreserved
 from voicebus.durations import duration
@@ -25,7 +28,15 @@ class WorkerSettings(BaseSettings):
         env_prefix=_PREFIX, env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
     )
 
-    redis_url: str = Field("redis://127.0.0.1:6379/0", pattern=r"^(rediss?|redis\+sentinel|redis\+cluster|unix)://.+")
+    redis_username: str | None = None
+    redis_password: SecretStr | None = None
+    redis_sentinel_password: SecretStr | None = None
+    redis_tls_ca: Path | None = None
+    redis_url: str = Field(
+        "redis://127.0.0.1:6379/0",
+        pattern=rf"^({'|'.join(map(re.escape, SCHEMES))})://.+",
+        validate_default=True,
+    )
     queue: Annotated[str, Field(pattern=f"^{QUEUE_NAME}$"), AfterValidator(unreserved)] | None = None
     concurrency: int = Field(20, ge=1, le=10_000)
     tool_timeout: Duration = Field(timedelta(seconds=30), gt=timedelta(0))
@@ -37,6 +48,11 @@ class WorkerSettings(BaseSettings):
     event_shards: int = Field(16, ge=1, le=1024)
     guardrail_shards: int = Field(4, ge=1, le=1024)
     wait_for_redis: bool = False
+
+    @field_validator("redis_url")
+    @classmethod
+    def _with_access(cls, value: str, info: ValidationInfo) -> str:
+        return address_of(value, info.data)
 
     @classmethod
     def settings_customise_sources(
