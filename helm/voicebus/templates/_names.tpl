@@ -26,6 +26,20 @@ voicebus/tool-worker: {{ . }}
 {{- end }}
 {{- end -}}
 
+{{/* What selects the pods of a whole release. */}}
+{{- define "voicebus.releaseLabels" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{/* What every object has of a release, without a component: of $. */}}
+{{- define "voicebus.commonLabels" -}}
+{{ include "voicebus.releaseLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end -}}
+
 {{- define "voicebus.labels" -}}
 {{ include "voicebus.selectorLabels" . }}
 app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
@@ -33,6 +47,20 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
 {{- end -}}
 
+{{/* The head of an object: (dict "root" $ "component" … "worker" … "suffix" …), to stand under `metadata:`. */}}
+{{- define "voicebus.metadata" -}}
+name: {{ include "voicebus.objectName" (dict "root" .root "suffix" .suffix) }}
+namespace: {{ .root.Release.Namespace }}
+labels:
+  {{- include "voicebus.labels" . | nindent 2 }}
+{{- end -}}
+
+{{/* The image of a service, its own or the one of all: (dict "root" $ "image" values-or-nothing). A digest names the very one. */}}
 {{- define "voicebus.image" -}}
-{{- printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) -}}
+{{- $image := .root.Values.image -}}
+{{- if (.image | default dict).repository -}}
+{{- $image = .image -}}
+{{- end -}}
+{{- printf "%s:%s" $image.repository ($image.tag | default .root.Chart.AppVersion) -}}
+{{- with $image.digest }}@{{ . }}{{ end -}}
 {{- end -}}

@@ -24,46 +24,157 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end -}}
 
+{{/* Where pods may be placed: (dict "root" $ "values" … "selector" labels-as-text). */}}
+{{- define "voicebus.placement" -}}
+{{- with .root.Values.priorityClass }}
+{{- if or .name .create }}
+priorityClassName: {{ .name | default (include "voicebus.fullname" $.root) }}
+{{- end }}
+{{- end }}
+{{- $spread := .root.Values.topologySpread }}
+{{- if or (ne $spread.zones "off") (ne $spread.nodes "off") }}
+topologySpreadConstraints:
+  {{- range $key, $how := dict "topology.kubernetes.io/zone" $spread.zones "kubernetes.io/hostname" $spread.nodes }}
+  {{- if ne $how "off" }}
+  - topologyKey: {{ $key }}
+    maxSkew: 1
+    whenUnsatisfiable: {{ eq $how "hard" | ternary "DoNotSchedule" "ScheduleAnyway" }}
+    labelSelector:
+      matchLabels:
+        {{- $.selector | nindent 8 }}
+    # Each rollout is spread by itself: the pods that it replaces do not count.
+    matchLabelKeys: [pod-template-hash]
+  {{- end }}
+  {{- end }}
+{{- end }}
+{{- with .values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/*
+The volumes of a service, and with "mounts" true their mounts:
+(dict "root" $ "apiKeys" bool "privacy" name "bus" bool "database" bool "tlsSecret" name "values" …).
+*/}}
+{{- define "voicebus.volumes" -}}
+{{- $redisCa := and .bus .root.Values.redis.tls.existingSecret -}}
+{{- $databaseCa := and .database .root.Values.database.tls.existingSecret -}}
+{{- if .mounts -}}
+- {name: tmp, mountPath: /tmp}
+{{- if .apiKeys }}
+- {name: api-keys, mountPath: /etc/voicebus, readOnly: true}
+{{- end }}
+{{- if .privacy }}
+- {name: privacy, mountPath: /etc/voicebus-privacy, readOnly: true}
+{{- end }}
+{{- if .tlsSecret }}
+- {name: tls, mountPath: /etc/voicebus-tls, readOnly: true}
+{{- end }}
+{{- if $redisCa }}
+- {name: redis-ca, mountPath: /etc/voicebus-redis, readOnly: true}
+{{- end }}
+{{- if $databaseCa }}
+- {name: database-ca, mountPath: /etc/voicebus-database, readOnly: true}
+{{- end }}
+{{- with .values.volumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- else -}}
+- {name: tmp, emptyDir: {sizeLimit: 64Mi}}
+{{- if .apiKeys }}
+- name: api-keys
+  secret:
+    secretName: {{ .root.Values.apiKeys.existingSecret | quote }}
+    defaultMode: 0440
+    items: [{key: {{ .root.Values.apiKeys.fileKey | quote }}, path: api-keys}]
+{{- end }}
+{{- with .privacy }}
+- name: privacy
+  configMap:
+    name: {{ . | quote }}
+    items: [{key: {{ $.root.Values.privacy.fileKey | quote }}, path: privacy.yaml}]
+{{- end }}
+{{- with .tlsSecret }}
+- name: tls
+  secret: {secretName: {{ . | quote }}, defaultMode: 0440}
+{{- end }}
+{{- if $redisCa }}
+- name: redis-ca
+  secret: {secretName: {{ $redisCa | quote }}, defaultMode: 0440, items: [{key: {{ .root.Values.redis.tls.caKey | quote }}, path: ca.crt}]}
+{{- end }}
+{{- if $databaseCa }}
+- name: database-ca
+  secret: {secretName: {{ $databaseCa | quote }}, defaultMode: 0440, items: [{key: {{ .root.Values.database.tls.caKey | quote }}, path: ca.crt}]}
+{{- end }}
+{{- with .values.volumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* The image does not run before this: a pod that stops is told a little later than others stop sending to it. */}}
+{{- define "voicebus.preStop" -}}
+preStop:
+  {{- if semverCompare ">=1.30.0-0" .root.Capabilities.KubeVersion.Version }}
+  sleep: {seconds: {{ .seconds }}}
+  {{- else }}
+  # What sleeps by itself from Kubernetes 1.30 on.
+  exec: {command: [python, -c, "import time; time.sleep({{ .seconds }})"]}
+  {{- end }}
+{{- end -}}
+
 {{/*
 One service's Deployment:
   root       $
-  component  gateway, tool-worker, ...
-  worker     the key under toolWorkers, else nothing
+  component  gateway, tool-worker, ...; `worker` the key under toolWorkers, else nothing; `suffix` of its name
   values     the service's own values
+  scaled     true: an autoscaler sets the replicas
   args       what follows `voicebus`
   env        the environment as a YAML list
-  ops        the ops port
-  http       the port that callers reach, else nothing
+  ops, http  the ops port, and the port that callers reach, else 0
   apiKeys    true: callers are checked, so the file of API keys is mounted
   privacy    the config map with the privacy file, else nothing
+  bus        true: it meets the others on Redis; `database`: it writes to PostgreSQL
   tlsSecret  the secret with the http port's certificate and key, else nothing
   strategy   the rolling update
+  init       init containers as a YAML list, else nothing
 */}}
 {{- define "voicebus.deployment" -}}
-{{- $labels := dict "root" .root "component" .component "worker" .worker -}}
-{{- $suffix := empty .worker | ternary .component (printf "%s-%s" .component .worker) -}}
+{{- $labels := dict "root" .root "component" .component "worker" .worker "suffix" .suffix -}}
+{{- $selector := include "voicebus.selectorLabels" $labels -}}
 {{- $preStop := int (.values.preStopSeconds | default 0) -}}
 apiVersion: apps/v1
 kind: Deployment
 metadata:
-  name: {{ include "voicebus.objectName" (dict "root" .root "suffix" $suffix) }}
-  namespace: {{ .root.Release.Namespace }}
-  labels:
-    {{- include "voicebus.labels" $labels | nindent 4 }}
+  {{- include "voicebus.metadata" $labels | nindent 2 }}
 spec:
+  {{- if not .scaled }}
   replicas: {{ .values.replicas }}
+  {{- end }}
   minReadySeconds: 10
+  revisionHistoryLimit: 5
+  # A pod that is replaced may take its whole grace period to go, and counts until then where no surplus is allowed.
+  progressDeadlineSeconds: {{ add 600 $preStop (int .values.drainSeconds) }}
   strategy:
     type: RollingUpdate
     rollingUpdate:
       {{- toYaml .strategy | nindent 6 }}
   selector:
     matchLabels:
-      {{- include "voicebus.selectorLabels" $labels | nindent 6 }}
+      {{- $selector | nindent 6 }}
   template:
     metadata:
       labels:
-        {{- include "voicebus.selectorLabels" $labels | nindent 8 }}
+        {{- $selector | nindent 8 }}
         {{- with .values.podLabels }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
@@ -72,18 +183,27 @@ spec:
         {{- toYaml . | nindent 8 }}
       {{- end }}
     spec:
+      serviceAccountName: {{ include "voicebus.serviceAccountName" (dict "root" .root "values" .values "suffix" .suffix) }}
       {{- include "voicebus.podSecurity" .root | nindent 6 }}
+      {{- include "voicebus.placement" (dict "root" .root "values" .values "selector" $selector) | nindent 6 }}
       # preStop and drain both count, and the last minute is for closing what is left: a gateway ends its last sessions
       # (10 s) and waits for Redis to take what they said (30 s) before it closes its ports and connections.
       terminationGracePeriodSeconds: {{ add $preStop (int .values.drainSeconds) 60 }}
+      {{- with .init }}
+      initContainers:
+        {{- . | nindent 8 }}
+      {{- end }}
       containers:
         - name: {{ .component }}
-          image: {{ include "voicebus.image" .root | quote }}
-          imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+          image: {{ include "voicebus.image" (dict "root" .root "image" .values.image) | quote }}
+          imagePullPolicy: {{ (.values.image | default dict).pullPolicy | default .root.Values.image.pullPolicy }}
           command: [voicebus]
           args: {{ toJson .args }}
           env:
-            {{- .env | nindent 12 }}
+            {{- .env | trim | nindent 12 }}
+            {{- with .values.env }}
+            {{- toYaml . | nindent 12 }}
+            {{- end }}
           {{- with .values.envFrom }}
           envFrom:
             {{- toYaml . | nindent 12 }}
@@ -97,7 +217,8 @@ spec:
           startupProbe:
             httpGet: {path: /livez, port: ops}
             periodSeconds: 1
-            failureThreshold: 60
+            timeoutSeconds: 2
+            failureThreshold: {{ .root.Values.startupSeconds }}
           readinessProbe:
             httpGet: {path: /readyz, port: ops}
             periodSeconds: 5
@@ -111,55 +232,16 @@ spec:
             failureThreshold: 3
           {{- if $preStop }}
           lifecycle:
-            preStop:
-              sleep: {seconds: {{ $preStop }}}
+            {{- include "voicebus.preStop" (dict "root" .root "seconds" $preStop) | nindent 12 }}
           {{- end }}
           resources:
             {{- toYaml .values.resources | nindent 12 }}
           securityContext:
             {{- include "voicebus.containerSecurity" .root | nindent 12 }}
           volumeMounts:
-            - {name: tmp, mountPath: /tmp}
-            {{- if .apiKeys }}
-            - {name: api-keys, mountPath: /etc/voicebus, readOnly: true}
-            {{- end }}
-            {{- if .privacy }}
-            - {name: privacy, mountPath: /etc/voicebus-privacy, readOnly: true}
-            {{- end }}
-            {{- if .tlsSecret }}
-            - {name: tls, mountPath: /etc/voicebus-tls, readOnly: true}
-            {{- end }}
+            {{- include "voicebus.volumes" (merge (dict "mounts" true) .) | nindent 12 }}
       volumes:
-        - {name: tmp, emptyDir: {sizeLimit: 64Mi}}
-        {{- if .apiKeys }}
-        - name: api-keys
-          secret:
-            secretName: {{ .root.Values.apiKeys.existingSecret | quote }}
-            defaultMode: 0440
-            items: [{key: {{ .root.Values.apiKeys.fileKey | quote }}, path: api-keys}]
-        {{- end }}
-        {{- with .privacy }}
-        - name: privacy
-          configMap:
-            name: {{ . | quote }}
-            items: [{key: {{ $.root.Values.privacy.fileKey | quote }}, path: privacy.yaml}]
-        {{- end }}
-        {{- with .tlsSecret }}
-        - name: tls
-          secret: {secretName: {{ . | quote }}, defaultMode: 0440}
-        {{- end }}
-      {{- with .values.nodeSelector }}
-      nodeSelector:
-        {{- toYaml . | nindent 8 }}
-      {{- end }}
-      {{- with .values.tolerations }}
-      tolerations:
-        {{- toYaml . | nindent 8 }}
-      {{- end }}
-      {{- with .values.affinity }}
-      affinity:
-        {{- toYaml . | nindent 8 }}
-      {{- end }}
+        {{- include "voicebus.volumes" . | nindent 8 }}
 {{- end -}}
 
 {{/* A Service for the port that callers reach; the ops port is never in one: (dict "root" $ "component" "gateway" "port" 8080 "service" values). */}}
@@ -167,18 +249,33 @@ spec:
 apiVersion: v1
 kind: Service
 metadata:
-  name: {{ include "voicebus.objectName" (dict "root" .root "suffix" .component) }}
-  namespace: {{ .root.Release.Namespace }}
-  labels:
-    {{- include "voicebus.labels" . | nindent 4 }}
+  {{- include "voicebus.metadata" (merge (dict "suffix" .component) .) | nindent 2 }}
   {{- with .service.annotations }}
   annotations:
     {{- toYaml . | nindent 4 }}
   {{- end }}
 spec:
   type: {{ .service.type }}
+  {{- if eq .service.type "LoadBalancer" }}
+  {{- with .service.loadBalancerClass }}
+  loadBalancerClass: {{ . }}
+  {{- end }}
+  {{- with .service.loadBalancerSourceRanges }}
+  loadBalancerSourceRanges: {{ toJson . }}
+  {{- end }}
+  {{- end }}
+  {{- if ne .service.type "ClusterIP" }}
+  {{- with .service.externalTrafficPolicy }}
+  externalTrafficPolicy: {{ . }}
+  {{- end }}
+  {{- end }}
   selector:
     {{- include "voicebus.selectorLabels" . | nindent 4 }}
   ports:
-    - {name: http, port: {{ .port }}, targetPort: http}
+    - name: http
+      port: {{ .service.port | default .port }}
+      targetPort: http
+      {{- with .appProtocol }}
+      appProtocol: {{ . }}
+      {{- end }}
 {{- end -}}

@@ -1,0 +1,162 @@
+"""Wrong values of the chart: each is refused, by name where the schema sees it, in a sentence where it does not fit."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from deploy.chart import MINIMAL, PRODUCTION, SMALL
+from deploy.helm import CHART, Helm
+
+# The first test of a fresh clone downloads Helm.
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.mark.parametrize(
+    ("setting", "named"),
+    [
+        ("gateways.replicas=1", "gateways"),
+        ("gateway.replica=1", "replica"),
+        ("gateway.service.typ=NodePort", "typ"),
+        ("gateway.drainSeconds=60s", "drainSeconds"),
+        ("gateway.toolTimeout=soon", "toolTimeout"),
+        ("gateway.scaling.minReplicas=0", "minReplicas"),
+        ("gateway.scaling.targetUtilization=70", "targetUtilization"),
+        ("redis.url=http://redis", "url"),
+        ("redis.url=redis://:password@redis:6379", "url"),
+        ("redis.password=hunter2", "password"),
+        ("redis.existingSecret=A_B", "existingSecret"),
+        ("redis.streamPrefix=v b", "streamPrefix"),
+        ("redis.users.archiver.username=a", "archiver"),
+        ("database.url=postgresql+psycopg://voicebus:hunter2@db/calls", "url"),
+        ("model.apiKey=sk-1", "apiKey"),
+        ("model.url=https://api.openai.com", "url"),
+        ("toolWorkers.default.concurrent=3", "concurrent"),
+        ("toolWorkers.default.image.repo=a", "repo"),
+        ("toolWorkers.default.scaling.lag=3", "lag"),
+        ("toolWorkers.Billing.replicas=3", "Billing"),
+        ("toolWorkers.default=null", "toolWorkers"),
+        ("toolWorkerDefaults.replica=1", "replica"),
+        ("guardrailWorker.scaling.queues={a}", "scaling"),
+        ("modelSimulator.enable=true", "enable"),
+        ("autoscaling.engine=knative", "engine"),
+        ("topologySpread.zones=strict", "zones"),
+        ("networkPolicy.redis.from=1", "from"),
+        ("ingress.hosts={a}", "hosts"),
+        ("ingress.host=https://calls.example", "host"),
+        ("httpRoute.parentRef=a", "parentRef"),
+        ("monitoring.podMonitor.enabled=yes", "enabled"),
+        ("logLevel=verbose", "logLevel"),
+        ("targets={}", "targets"),
+        ("targets={front-desk}", "targets"),
+        ("image.pullPolicy=Sometimes", "pullPolicy"),
+        ("image.digest=latest", "digest"),
+        ("gateway.resources.request.cpu=1", "request"),
+        ("gateway.envFrom[0].secretref.name=a", "secretref"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(helms: Helm, setting: str, named: str) -> None:
+    result = helms.template(*MINIMAL, f"--set={setting}")
+    assert result.returncode != 0
+    assert "schema" in result.stderr
+    assert named in result.stderr
+
+
+NO_REDIS = "--set=database.url=postgresql+psycopg://u@db/calls"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ((NO_REDIS,), "redis.url is empty: give the address of your Redis without its password"),
+        (("--set=redis.url=redis://redis",), "database.url is empty: give the address of your PostgreSQL"),
+        ((*MINIMAL, "--set=trial.redis.enabled=true"), "one Redis is allowed"),
+        ((*MINIMAL, "--set=trial.postgresql.enabled=true"), "one database is allowed"),
+        ((NO_REDIS, "--set=trial.redis.enabled=true"), "the trial's Redis has no password"),
+        (
+            (*MINIMAL, "--set=redis.url=redis://r:1,redis.tls.existingSecret=ca"),
+            "redis.url (redis://r:1) is without TLS; begin it with rediss",
+        ),
+        (
+            (*MINIMAL, "--set=redis.existingSecret=,redis.users.gateway.username=g"),
+            'redis.users.gateway.username is "g", but redis.existingSecret is empty',
+        ),
+        ((*MINIMAL, "--set=ingress.enabled=true"), "ingress.host is empty; name the host that callers dial"),
+        ((*MINIMAL, "--set=httpRoute.enabled=true"), "httpRoute.parentRefs is empty; name the Gateway"),
+        (
+            (*MINIMAL, "--set=gateway.scaling.minReplicas=30"),
+            "gateway: scaling.minReplicas is 30 and maxReplicas 20: at least as many are allowed at most",
+        ),
+        (
+            (*MINIMAL, "--set=toolWorkers.default.toolTimeout=90s"),
+            "toolWorkers.default: drainSeconds is 60, but a tool may take 90 s (toolTimeout 90s)",
+        ),
+        (
+            (*MINIMAL, "--set=toolWorkers.default.toolTimeout=1500ms,toolWorkers.default.drainSeconds=1"),
+            "drainSeconds is 1, but a tool may take 2 s",
+        ),
+        ((f"--values={SMALL}", "--set=autoscaling.engine=keda"), "KEDA cannot reach the Redis of a trial"),
+    ],
+)
+def test_values_that_do_not_fit_each_other_are_refused_in_a_sentence(
+    helm: Helm, arguments: tuple[str, ...], sentence: str
+) -> None:
+    result = helm.template(*arguments)
+    assert result.returncode != 0
+    assert f"voicebus: {sentence}" in result.stderr or sentence in result.stderr
+    assert "voicebus: " in result.stderr
+
+
+def test_what_fits_is_not_refused(helm: Helm) -> None:
+    for setting in ("toolTimeout=1m", "toolTimeout=60s", "toolTimeout=0.01h"):
+        result = helm.template(f"--values={PRODUCTION}", f"--set=toolWorkers.billing.{setting}")
+        assert result.returncode == 0, result.stderr
+
+
+def test_the_schema_leaves_no_object_open() -> None:
+    schema = yaml.safe_load((CHART / "values.schema.json").read_text(encoding="utf-8"))
+    # Helm's own, and what Kubernetes checks: terms of affinities and selectors, volumes, ports of rules.
+    open_on_purpose = {
+        *("properties/global", "nodeAffinity", "podAffinity", "podAntiAffinity", "podSelector", "namespaceSelector"),
+        *("ipBlock", "valueFrom", "volumes/items", "volumeMounts/items", "egress/items/properties/ports/items"),
+    }
+
+    def open_objects(node: Any, path: str) -> Iterator[str]:
+        if isinstance(node, dict):
+            if node.get("type") == "object" and node.get("additionalProperties", True) is True:
+                yield path
+            for key, child in node.items():
+                yield from open_objects(child, f"{path}/{key}")
+
+    left_open = list(open_objects(schema, ""))
+    for path in left_open:
+        assert any(path.endswith(f"/{name}") for name in open_on_purpose), path
+
+
+def test_every_value_has_a_place_in_the_schema_and_the_other_way_round() -> None:
+    schema = yaml.safe_load((CHART / "values.schema.json").read_text(encoding="utf-8"))
+    values = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
+
+    def compare(value: Any, node: Any, path: str) -> Iterator[str]:
+        if "$ref" in node:
+            node = schema["definitions"][node["$ref"].rpartition("/")[2]]
+        if "allOf" in node:
+            yield from compare(value, node["allOf"][0], path)
+            return
+        if not isinstance(value, dict) or "properties" not in node:
+            return
+        if path.count("/") > 4 or path.endswith(("/affinity", "/resources", "/image", "/serviceAccount")):
+            return
+        for name in node["properties"].keys() - value.keys():
+            yield f"{path}/{name} is not in values.yaml"
+        for name in value.keys() - node["properties"].keys():
+            yield f"{path}/{name} is not in the schema"
+        for name in value.keys() & node["properties"].keys():
+            yield from compare(value[name], node["properties"][name], f"{path}/{name}")
+
+    # Helm puts it there where the chart is a dependency; the guardrails have no queues.
+    assert set(compare(values, schema, "")) == {
+        "/global is not in values.yaml",
+        "/guardrailWorker/scaling/queues is not in values.yaml",
+    }
