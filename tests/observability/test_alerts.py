@@ -1,0 +1,282 @@
+"""Every alert fires on what it is for and is silent on what is near by; judged by Prometheus' own rule tester."""
+
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+from prometheus_client import REGISTRY
+
+from voicebus.telemetry import metrics
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+RULES: Final = ROOT / "deploy/prometheus/rules"
+RUNBOOKS: Final = ROOT / "deploy/runbooks"
+PROMTOOL: Final = shutil.which("promtool")
+needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed (Debian package prometheus)")
+
+Series = Mapping[str, str]
+
+
+def _alerts() -> dict[str, dict[str, Any]]:
+    groups = yaml.safe_load((RULES / "voicebus-alerts.yml").read_text())["groups"]
+    return {rule["alert"]: rule for group in groups for rule in group["rules"]}
+
+
+ALERTS: Final = _alerts()
+RECORDED: Final = [
+    rule
+    for group in yaml.safe_load((RULES / "voicebus-recording.yml").read_text())["groups"]
+    for rule in group["rules"]
+]
+
+
+@dataclass(frozen=True)
+class Case:
+    """Samples once a minute from 0 on, and the minute at which `fires` must have fired and `silent` must not."""
+
+    fires: Series
+    silent: Series
+    minute: int = 30
+
+
+def answers(slow: str, all_of_them: str) -> Series:
+    """Answers by how many began within 1.5 s, and how many there were."""
+    return {
+        'voicebus_response_latency_seconds_bucket{le="1.5"}': slow,
+        'voicebus_response_latency_seconds_bucket{le="3"}': all_of_them,
+        'voicebus_response_latency_seconds_bucket{le="+Inf"}': all_of_them,
+        "voicebus_response_latency_seconds_count": all_of_them,
+    }
+
+
+def admitted(rejected: str, reason: str = "full") -> Series:
+    return {
+        f'voicebus_admission_rejected_total{{reason="{reason}"}}': rejected,
+        "voicebus_sessions_started_total": "0+100x500",
+    }
+
+
+def room(slots: int, active: int, draining: int = 0) -> Series:
+    """One gateway."""
+    gauges = {"voicebus_session_slots": slots, "voicebus_sessions_active": active, "voicebus_draining": draining}
+    return {f'{name}{{job="gateway",instance="a"}}': f"{value}x500" for name, value in gauges.items()}
+
+
+def once(counter: str) -> Case:
+    """Fires on the first event ever, which brings the series into being; silent once that has long passed."""
+    return Case({counter: "_x28 1x10"}, {counter: "7x500"}, minute=31)
+
+
+def stands(gauge: str, wrong: float, right: float) -> Case:
+    return Case({gauge: f"{wrong}x500"}, {gauge: f"{right}x500"})
+
+
+CASES: Final[Mapping[str, Case]] = {
+    "VoicebusAnswersSlow": Case(answers("0+9x500", "0+10x500"), answers("0+98x500", "0+100x500")),
+    "VoicebusDeadAir": Case(
+        {"voicebus_dead_air_seconds_total": "0+30x500", **room(10, 5)},
+        {"voicebus_dead_air_seconds_total": "0+3x500", **room(10, 5)},
+    ),
+    "VoicebusAdmissionFastBurn": Case(admitted("0+10x500"), admitted("0+10x500", "too_many_sessions"), 70),
+    "VoicebusAdmissionSlowBurn": Case(admitted("0+1x500"), admitted("0+0.1x500"), 400),
+    "VoicebusAnswersFastBurn": Case(answers("0+1x500", "0+10x500"), answers("0+4x500", "0+10x500"), 70),
+    "VoicebusAnswersSlowBurn": Case(answers("0+6x500", "0+10x500"), answers("0+8x500", "0+10x500"), 400),
+    "VoicebusRejectedWithFreeSlots": Case(
+        {**room(10, 5), 'voicebus_admission_rejected_total{reason="full"}': "0+1x500"},
+        {**room(10, 10), 'voicebus_admission_rejected_total{reason="full"}': "0+1x500"},
+    ),
+    "VoicebusCapacityShort": Case(
+        {**room(100, 90), "voicebus_sessions_started_total": "0+20x500"},
+        {**room(100, 70), "voicebus_sessions_started_total": "0+20x500"},
+    ),
+    "VoicebusNoSlots": Case(room(10, 10), room(10, 9)),
+    "VoicebusGatewaysAbsent": Case({"up": "0x500"}, room(10, 0)),
+    "VoicebusDrainStuck": stands("voicebus_draining", 1, 0),
+    "VoicebusEventLoopLag": stands("voicebus_event_loop_lag_seconds", 0.2, 0.05),
+    "VoicebusSessionsLost": once('voicebus_session_migrations_total{cause="takeover",outcome="lost"}'),
+    "VoicebusTakeoverSlow": Case(
+        {
+            'voicebus_session_takeover_seconds_bucket{le="3"}': "0+5x500",
+            'voicebus_session_takeover_seconds_bucket{le="5"}': "0+10x500",
+            'voicebus_session_takeover_seconds_bucket{le="+Inf"}': "0+10x500",
+        },
+        {
+            'voicebus_session_takeover_seconds_bucket{le="3"}': "0+10x500",
+            'voicebus_session_takeover_seconds_bucket{le="+Inf"}': "0+10x500",
+        },
+    ),
+    "VoicebusModelErrors": Case(
+        {'voicebus_model_errors_total{code="server_error"}': "0+12x500"},
+        {'voicebus_model_errors_total{code="server_error"}': "0+1x500"},
+    ),
+    "VoicebusModelReconnects": Case(
+        {**room(10, 5), 'voicebus_model_reconnects_total{cause="dropped"}': "0+3x500"},
+        {**room(10, 5), 'voicebus_model_reconnects_total{cause="renewal"}': "0+3x500"},
+    ),
+    "VoicebusModelCircuitOpen": stands('voicebus_model_circuit_open{address="m:443"}', 1, 0),
+    "VoicebusStreamStuck": Case(
+        {'voicebus_stream_oldest_pending_seconds{stream="vb:events:{0}",group="archiver"}': "30x500"},
+        {'voicebus_stream_oldest_pending_seconds{stream="vb:tools:{a}",group="workers"}': "30x500"},
+    ),
+    "VoicebusToolCallsStuck": stands(
+        'voicebus_stream_oldest_pending_seconds{stream="vb:tools:{a}",group="workers"}', 400, 200
+    ),
+    "VoicebusStreamBacklog": Case(
+        {'voicebus_stream_lag{stream="vb:tools:{a}",group="workers"}': "50x500"},
+        {'voicebus_stream_lag{stream="vb:events:{0}",group="archiver"}': "50x500"},
+    ),
+    "VoicebusArchiveBehind": stands('voicebus_stream_lag{stream="vb:events:{0}",group="archiver"}', 60_000, 40_000),
+    "VoicebusStreamLagUnknown": stands('voicebus_stream_lag_unknown{stream="vb:tools:{a}",group="workers"}', 1, 0),
+    "VoicebusDeadLetters": once('voicebus_messages_deadlettered_total{service="tool-worker",reason="malformed"}'),
+    "VoicebusRedisDisrupted": Case(
+        {'voicebus_redis_disruptions_total{service="gateway"}': "0+2x500"},
+        {'voicebus_redis_disruptions_total{service="gateway"}': "0x28 1x10"},
+    ),
+    "VoicebusToolFailing": Case(
+        {
+            'voicebus_tool_outcomes_total{tool="a",outcome="ok"}': "0+8x500",
+            'voicebus_tool_outcomes_total{tool="a",outcome="timeout"}': "0+2x500",
+        },
+        {
+            'voicebus_tool_outcomes_total{tool="a",outcome="ok"}': "0+8x500",
+            'voicebus_tool_outcomes_total{tool="a",outcome="cancelled"}': "0+2x500",
+        },
+    ),
+    "VoicebusToolOutcomeUnknown": once('voicebus_tool_outcomes_total{tool="a",outcome="unknown"}'),
+    "VoicebusToolCircuitOpen": stands('voicebus_tool_circuit_open{tool="a"}', 1, 0),
+    "VoicebusToolCallsRefused": once('voicebus_tool_calls_refused_total{tool="a",reason="no_worker"}'),
+    "VoicebusToolBlocksLoop": Case(
+        {'voicebus_tool_loop_blocked_seconds_total{tool="a"}': "_x28 2x10"},
+        {'voicebus_tool_loop_blocked_seconds_total{tool="a"}': "_x28 0.3x10"},
+    ),
+    "VoicebusUnjudgedPassed": Case(
+        {'voicebus_guardrail_unjudged_total{rule="a",cause="error",policy="open"}': "_x28 1x10"},
+        {'voicebus_guardrail_unjudged_total{rule="a",cause="error",policy="closed"}': "_x28 1x10"},
+    ),
+    "VoicebusUnjudgedStopped": Case(
+        {'voicebus_guardrail_unjudged_total{rule="a",cause="error",policy="closed"}': "_x28 1x10"},
+        {'voicebus_guardrail_unjudged_total{rule="a",cause="error",policy="open"}': "_x28 1x10"},
+    ),
+    "VoicebusGuardrailCircuitOpen": stands("voicebus_guardrail_circuit_open", 1, 0),
+    "VoicebusHoldWindowBroken": Case(
+        {"voicebus_hold_window_broken_total": "0x28 1x10"}, {"voicebus_hold_window_broken_total": "1x500"}
+    ),
+    "VoicebusTranscriptGaps": Case(
+        {"voicebus_transcript_gaps_total": "0x28 1x10"}, {"voicebus_transcript_gaps_total": "1x500"}
+    ),
+    "VoicebusEventsLost": once('voicebus_events_lost_total{group="mine"}'),
+    "VoicebusArchiveSlow": Case(
+        {
+            'voicebus_transcript_write_lag_seconds_bucket{le="1"}': "0+1x500",
+            'voicebus_transcript_write_lag_seconds_bucket{le="5"}': "0+10x500",
+            'voicebus_transcript_write_lag_seconds_bucket{le="+Inf"}': "0+10x500",
+        },
+        {
+            'voicebus_transcript_write_lag_seconds_bucket{le="1"}': "0+10x500",
+            'voicebus_transcript_write_lag_seconds_bucket{le="+Inf"}': "0+10x500",
+        },
+    ),
+    "VoicebusRecordingFailures": once('voicebus_recording_failures_total{step="write"}'),
+    "VoicebusCredentialsGuessed": Case(
+        {'voicebus_credentials_refused_total{reason="too_many_failures"}': "_x28 1x10"},
+        {'voicebus_credentials_refused_total{reason="not_valid"}': "_x28 1x10"},
+    ),
+}
+
+
+def rules_for(alert: str) -> list[dict[str, Any]]:
+    """The alert, after the recorded series that it asks for: judging all rules each time takes a minute."""
+    rules = [ALERTS[alert]]
+    for rule in reversed(RECORDED):
+        if any(rule["record"] in asking["expr"] for asking in rules):
+            rules.insert(0, rule)
+    return rules
+
+
+def fires(alert: str, series: Series, folder: Path) -> bool:
+    """Whether the alert fires in its minute, by `promtool test rules`."""
+    assert PROMTOOL is not None
+    minute = CASES[alert].minute
+    (folder / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "tested", "rules": rules_for(alert)}]}))
+    judged = {
+        "expr": f'count(ALERTS{{alertname="{alert}",alertstate="firing"}}) or vector(0)',
+        "eval_time": f"{minute}m",
+    }
+    test = {
+        "rule_files": ["rules.yml"],
+        "evaluation_interval": "1m",
+        "tests": [
+            {
+                "interval": "1m",
+                "input_series": [{"series": name, "values": values} for name, values in series.items()],
+                "promql_expr_test": [{**judged, "exp_samples": [{"labels": "{}", "value": 1}]}],
+            }
+        ],
+    }
+    (folder / "test.yml").write_text(yaml.safe_dump(test))
+    command = [PROMTOOL, "test", "rules", "test.yml"]
+    ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    # Nothing else may be wrong.
+    assert ran.returncode == 0 or "got: {} 0E+00" in ran.stdout + ran.stderr, ran.stdout + ran.stderr
+    return ran.returncode == 0
+
+
+def test_every_alert_has_a_case() -> None:
+    assert sorted(CASES) == sorted(ALERTS)
+
+
+@needs_promtool
+@pytest.mark.parametrize("alert", ALERTS)
+def test_an_alert_fires_on_what_it_is_for_and_not_on_what_is_near_by(alert: str, tmp_path: Path) -> None:
+    assert fires(alert, CASES[alert].fires, tmp_path)
+    assert not fires(alert, CASES[alert].silent, tmp_path)
+
+
+@needs_promtool
+def test_all_rules_are_well_formed() -> None:
+    assert PROMTOOL is not None
+    files = [str(path) for path in sorted(RULES.glob("*.yml"))]
+    checked = subprocess.run([PROMTOOL, "check", "rules", *files], capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stderr
+
+
+@pytest.mark.parametrize("alert", ALERTS)
+def test_an_alert_says_what_is_wrong_and_what_to_do(alert: str) -> None:
+    rule = ALERTS[alert]
+    assert rule["labels"]["severity"] in ("critical", "warning")
+    assert "for" in rule
+    assert set(rule["annotations"]) == {"summary", "description", "runbook"}
+    page = (ROOT / rule["annotations"]["runbook"]).read_text()
+    assert page.startswith(f"# {alert}\n")
+    assert "## Look at" in page
+    assert "## Do" in page
+
+
+def test_every_runbook_is_of_an_alert() -> None:
+    assert sorted(path.stem for path in RUNBOOKS.glob("*.md")) == sorted(ALERTS)
+
+
+def test_links_between_runbooks_lead_somewhere() -> None:
+    for page in RUNBOOKS.glob("*.md"):
+        for link in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def _declared() -> set[str]:
+    assert metrics.SESSIONS_ACTIVE
+    return {sample for collector in list(REGISTRY._collector_to_names.values()) for sample in collector}
+
+
+@pytest.mark.parametrize(
+    "page", [*sorted(RULES.glob("*.yml")), *sorted(RUNBOOKS.glob("*.md"))], ids=lambda page: page.stem
+)
+def test_rules_and_runbooks_name_metrics_that_there_are(page: Path) -> None:
+    known = _declared()
+    for name in re.findall(r"(?<![:\w])voicebus_[a-z0-9_]+", page.read_text()):
+        assert name in known, f"{page.name} names {name}"
