@@ -3,13 +3,20 @@
 import asyncio
 import json
 import re
+import secrets
+import sys
 from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from pyarrow import parquet
 
+from support.commands import environment
 from support.recorded import conversation, entry, recorded, said, started
+from voicebus.adapters.database.finding import Filter
 from voicebus.adapters.database.store import TranscriptStore
 from voicebus.contracts.envelope import Entry
 from voicebus_services.cli import main
@@ -192,3 +199,163 @@ def test_a_database_that_is_not_migrated_is_one_sentence(
     status, _, told = Operator(empty_database, capsys).run(*arguments)
     assert status == 1
     assert "is not migrated; run `voicebus migrate`" in told
+
+
+# --- export ---------------------------------------------------------------------------------------
+
+
+def calls(operator: Operator) -> None:
+    """Three calls, an hour apart: two of `acme`, the second of them cut short, and one of `other`."""
+    cut: dict[str, Any] = {"heard_text": "You are", "truncated": True}
+    operator.write(*conversation("s1"), tenant="acme")
+    operator.write(
+        *later(1, started("s2"), said("s2", 2, "assistant", "You are welcome.", start=0, **cut)), tenant="acme"
+    )
+    operator.write(*later(2, *conversation("s3")), tenant="other")
+
+
+def test_lines_are_exported_the_oldest_call_first(operator: Operator, tmp_path: Path) -> None:
+    calls(operator)
+    file = tmp_path / "lines.jsonl"
+    status, lines, told = operator.run("export", str(file), "--tenant", "acme")
+    assert (status, lines) == (0, [])
+    assert told == f"voicebus: 5 lines of 2 sessions in {file} ({file.stat().st_size:,} bytes)\n"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [(row["session"], row["tenant"], row["seq"]) for row in rows] == [
+        ("s1", "acme", 2), ("s1", "acme", 3), ("s1", "acme", 5), ("s1", "acme", 7), ("s2", "acme", 2)
+    ]  # fmt: skip
+    assert (rows[0]["tool"], rows[0]["worker"], rows[0]["duration_ms"]) == ("get_weather", "w-1", 40)
+    assert rows[1]["at"] == "2023-11-14T22:13:20.300000Z"
+    assert (rows[4]["text"], rows[4]["heard_text"], rows[4]["truncated"]) == ("You are welcome.", "You are", True)
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_parquet_has_the_rows_of_json_with_types(operator: Operator, tmp_path: Path) -> None:
+    calls(operator)
+    for rows in ("lines", "sessions", "turns"):
+        asked = ("--rows", rows, "--all-tenants")
+        assert operator.run("export", str(tmp_path / f"{rows}.jsonl"), *asked)[0] == 0
+        assert operator.run("export", str(tmp_path / f"{rows}.parquet"), *asked)[0] == 0
+        table = parquet.read_table(tmp_path / f"{rows}.parquet")
+        written = [json.loads(line) for line in (tmp_path / f"{rows}.jsonl").read_text().splitlines()]
+        assert table.num_rows == len(written) > 0
+        for found, row in zip(table.to_pylist(), written, strict=True):
+            for name, value in row.items():
+                if isinstance(found[name], datetime):
+                    assert found[name] == datetime.fromisoformat(value)
+                elif isinstance(value, list | dict):
+                    assert json.loads(found[name]) == value
+                else:
+                    assert found[name] == value
+    assert str(table.schema.field("at").type) == "timestamp[ms, tz=UTC]"
+
+
+def test_sessions_and_turns_are_exported_with_what_they_cost(operator: Operator, tmp_path: Path) -> None:
+    operator.write(*conversation("s1"))
+    for rows, expected in (
+        ("sessions", {"session": "s1", "status": "ended", "agents": ["front_desk"], "turns": 1, "input_tokens": 0}),
+        ("turns", {"session": "s1", "response_id": "resp_1", "status": "completed", "cost": None}),
+    ):
+        status, lines, _ = operator.run("export", "-", "--rows", rows)
+        assert status == 0
+        assert expected.items() <= json.loads(lines[0]).items()
+
+
+def test_an_export_is_narrowed_by_time_agent_and_status(operator: Operator) -> None:
+    calls(operator)
+
+    def sessions(*arguments: str) -> list[str]:
+        status, lines, _ = operator.run("export", "-", "--rows", "sessions", "--all-tenants", *arguments)
+        assert status == 0
+        return [json.loads(line)["session"] for line in lines]
+
+    assert sessions() == ["s1", "s2", "s3"]
+    assert sessions("--from", "2023-11-14T23:00:00Z") == ["s2", "s3"]
+    assert sessions("--from", "2023-11-14T23:00:00Z", "--to", "2023-11-15") == ["s2"]
+    assert sessions("--status", "active") == ["s2"]
+    assert sessions("--agent", "billing") == []
+
+
+def test_pages_leave_nothing_out_and_bring_nothing_twice(
+    operator: Operator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for number in range(7):
+        operator.write(
+            started(f"s{number}"), *(said(f"s{number}", seq, "user", "x", start=0) for seq in range(2, 2 + number))
+        )
+    rows: dict[tuple[int, int], list[Any]] = {}
+
+    async def read(at_once: tuple[int, int]) -> None:
+        async with TranscriptStore(operator.database) as store:
+            pages = store.export("lines", Filter(None), sessions_at_once=at_once[0], rows_at_once=at_once[1])
+            async for page, _ in pages:
+                assert len(page) <= at_once[1]
+                rows.setdefault(at_once, []).extend((row["session"], row["seq"]) for row in page)
+
+    for at_once in ((50, 2000), (1, 1), (3, 2), (2, 3), (7, 21)):
+        asyncio.run(read(at_once))
+        assert rows[at_once] == [(f"s{number}", seq) for number in range(7) for seq in range(2, 2 + number)]
+
+
+def test_a_file_that_is_there_is_replaced_on_demand_alone(operator: Operator, tmp_path: Path) -> None:
+    operator.write(*conversation("s1"))
+    file = tmp_path / "calls.jsonl"
+    file.write_text("precious")
+    status, _, told = operator.run("export", str(file))
+    assert (status, file.read_text()) == (2, "precious")
+    assert "is there already; choose another name, or give --force to replace it" in told
+    status, lines, _ = operator.run("export", str(file), "--force", "--json")
+    assert (status, json.loads(lines[0])) == (
+        0, {"file": str(file), "rows": 4, "sessions": 1, "bytes": file.stat().st_size}
+    )  # fmt: skip
+    assert len(file.read_text().splitlines()) == 4
+
+
+def test_nothing_to_export_is_an_empty_file(operator: Operator, tmp_path: Path) -> None:
+    for name in ("none.jsonl", "none.parquet"):
+        status, _, told = operator.run("export", str(tmp_path / name))
+        assert status == 0
+        assert "0 lines of 0 sessions" in told
+    assert (tmp_path / "none.jsonl").read_text() == ""
+    assert parquet.read_table(tmp_path / "none.parquet").num_rows == 0
+
+
+@pytest.mark.parametrize("name", ["calls.jsonl", "calls.parquet"])
+async def test_an_export_that_fails_says_why_and_leaves_nothing(name: str, database: str, tmp_path: Path) -> None:
+    async with TranscriptStore(database) as store:
+        await store.write(
+            recorded(started("s"), *(said("s", seq, "user", secrets.token_hex(2000), start=0) for seq in range(2, 300)))
+        )
+    folder = tmp_path / "full"
+    folder.mkdir()
+    command = [sys.executable, "-m", "voicebus_services.cli", "transcripts", "export", str(folder / name)]
+    process = await asyncio.create_subprocess_exec(
+        # No file may be larger than so many blocks of 512 or 1024 bytes: as on a disk that is full.
+        "/bin/sh", "-c", 'ulimit -f 200; exec "$@"', "sh", *command,
+        env=environment(database_url=database), stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    _, told = await process.communicate()
+    assert process.returncode == 1
+    assert told.decode() == f"voicebus: failed: {folder / name} cannot be written (File too large)\n"
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["calls.txt"], "FILE: 'calls.txt' was read; a name that ends in .jsonl or .parquet is allowed, or --format"),
+        (["-", "--format", "parquet"], "FILE: Parquet is not written to the standard output; name a file"),
+        (
+            ["no/such/folder/calls.jsonl"],
+            "FILE: 'no/such/folder/calls.jsonl' cannot be written (No such file or directory)",
+        ),
+        (["-", "--json"], "--json: FILE is the standard output"),
+        (["calls.jsonl", "--rows", "words"], "--rows"),
+        (["calls.jsonl", "--to", "tomorrow"], "--to: 'tomorrow' was read"),
+    ],
+)
+def test_an_export_asked_for_wrongly_is_one_sentence(operator: Operator, arguments: list[str], sentence: str) -> None:
+    status, lines, told = operator.run("export", *arguments)
+    assert (status, lines) == (2, [])
+    assert sentence in told
+    assert len(told.splitlines()) == 1

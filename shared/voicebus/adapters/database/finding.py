@@ -96,7 +96,7 @@ def find(
     query: Select[Any] = (
         select(sessions.c.session, sessions.c.month, sessions.c.agent, sessions.c.status, sessions.c.started_at)
         .add_columns(sessions.c.ended_at)
-        .where(*_of_sessions(wanted))
+        .where(*of_sessions(wanted))
         .order_by(sessions.c.started_at.desc(), sessions.c.session.desc())
         .limit(limit + 1)
     )
@@ -183,7 +183,7 @@ def _ms(time: datetime) -> int:
     return round(time.timestamp() * 1000)
 
 
-def _of_sessions(wanted: Filter) -> list[ColumnElement[bool]]:
+def of_sessions(wanted: Filter) -> list[ColumnElement[bool]]:
     """What is wanted of a row of `sessions`."""
     conditions = [owned_by(wanted.tenant)]
     if wanted.agent is not None:

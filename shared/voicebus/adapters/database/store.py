@@ -1,10 +1,10 @@
 """The one place that writes and reads transcripts; the same statements on SQLite and PostgreSQL."""
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from sqlalchemy import (
     Connection,
@@ -24,6 +24,7 @@ from voicebus.adapters.database.connection import (
     searching,
     writing,
 )
+from voicebus.adapters.database.exporting import RowPlace, count_sessions, list_rows, list_sessions
 from voicebus.adapters.database.finding import (
     Filter,
     Position,
@@ -43,6 +44,7 @@ from voicebus.adapters.database.transcripts import (
     Item,
     Progress,
     Revised,
+    Rows,
     Transcript,
     TranscriptSummary,
     in_conversation_order,
@@ -144,6 +146,29 @@ class TranscriptStore:
     async def revised(self, of: Progress, *, after: int, upto: int, limit: int) -> list[Revised]:
         """Of a session the first `limit` lines whose last revision has a seq above `after`, up to `upto`."""
         return await self._run(lambda connection: revised(connection, of, after, upto, limit))
+
+    async def export(
+        self, rows: Rows, wanted: Filter, *, sessions_at_once: int = 50, rows_at_once: int = 2000
+    ) -> AsyncGenerator[tuple[list[dict[str, Any]], int], None]:
+        """All rows of the sessions that `wanted` describes (but for its words), page by page, oldest session first.
+
+        Each page comes with how many sessions are done. What is recorded meanwhile may be among them.
+        """
+        after: Position | None = None
+        done = 0
+        while of := await self._run(partial(list_sessions, wanted=wanted, after=after, limit=sessions_at_once)):
+            place: RowPlace | None = None
+            while True:
+                page, place = await self._run(partial(list_rows, rows=rows, of=of, after=place, limit=rows_at_once))
+                done += 0 if place else len(of)
+                yield page, done
+                if place is None:
+                    break
+            after = Position(of[-1].started_at, of[-1].session)
+
+    async def count(self, wanted: Filter) -> int:
+        """How many sessions `wanted` describes (but for its words)."""
+        return await self._run(lambda connection: count_sessions(connection, wanted))
 
     async def unfinished(self) -> list[str]:
         """The sessions that have not ended, newest first; at most `MAX_UNFINISHED`."""

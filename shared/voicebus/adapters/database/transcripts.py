@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict
 
 Status = Literal["active", "ended", "interrupted"]
 Role = Literal["user", "assistant", "system"]
+Rows = Literal["lines", "sessions", "turns"]
+"""What is exported, each a row; turns are model responses that ended."""
 ItemType = Literal["message", "tool_call", "handoff", "guardrail", "error"]
 
 

@@ -1,0 +1,113 @@
+"""`voicebus transcripts export`: everything that was said in a time, as a file for other programs."""
+
+import asyncio
+import json
+import sys
+import time
+from contextlib import aclosing
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+import typer
+
+from voicebus.adapters.database.transcripts import Rows, Status
+from voicebus.contracts.journal import LOCAL_TENANT
+from voicebus.errors import UsageError
+from voicebus.runtime.lifecycle import run
+from voicebus_services.transcripts.options import Agent, AllTenants, DatabaseUrl, From, Tenant, To, archive, moment
+
+_TERMINAL_EVERY_S: Final = 0.2
+_LOG_EVERY_S: Final = 10.0
+
+File = Annotated[
+    str, typer.Argument(metavar="FILE", help="Where to: NAME.jsonl, NAME.parquet, or - for the standard output.")
+]
+InFormat = Annotated[
+    Literal["jsonl", "parquet"] | None,
+    typer.Option("--format", envvar="VOICEBUS_FORMAT", help="The file's format, where its name does not tell."),
+]
+RowsOf = Annotated[
+    Rows,
+    typer.Option("--rows", envvar="VOICEBUS_ROWS", help="What is a row: a line, a session, or a turn of the model."),
+]
+OfStatus = Annotated[Status | None, typer.Option(envvar="VOICEBUS_STATUS", help="Only those of this status.")]
+Force = Annotated[bool, typer.Option("--force", envvar="VOICEBUS_FORCE", help="Replace a file that is there.")]
+AsJson = Annotated[bool, typer.Option("--json", envvar="VOICEBUS_JSON", help="Print what was written as JSON.")]
+
+
+def export(
+    file: File,
+    form: InFormat = None,
+    rows: RowsOf = "lines",
+    start: From = None,
+    end: To = None,
+    agent: Agent = None,
+    status: OfStatus = None,
+    tenant: Tenant = LOCAL_TENANT,
+    all_tenants: AllTenants = False,
+    force: Force = False,
+    database_url: DatabaseUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write transcripts to a file, the oldest first.
+
+    The file is there once it is whole: an export that fails or is interrupted leaves nothing.
+    """
+    begun, before = moment(start, "--from"), moment(end, "--to")
+
+    async def work() -> tuple[int, int]:
+        async with archive(database_url) as store:
+            from voicebus.adapters.database.exporting import columns
+            from voicebus.adapters.database.finding import Filter
+            from voicebus_services.transcripts.export_files import STDOUT, exported, format_of
+
+            if as_json and file == STDOUT:
+                raise UsageError("--json: FILE is the standard output, where there is nothing else then")
+            wanted = Filter(None if all_tenants else tenant, agent=agent, start=begun, end=before, status=status)
+            with exported(file, format_of(file, form), columns(rows), replace=force) as writer:
+                progress = _Progress(rows, await store.count(wanted))
+                async with aclosing(store.export(rows, wanted)) as pages:
+                    async for page, done in pages:
+                        await asyncio.to_thread(writer.write, page)
+                        progress.tell(len(page), done)
+                progress.end()
+            return progress.rows, progress.sessions
+
+    written, sessions = run(work())
+    size = 0 if file == "-" else Path(file).stat().st_size
+    if as_json:
+        typer.echo(json.dumps({"file": file, "rows": written, "sessions": sessions, "bytes": size}))
+        return
+    where = "" if file == "-" else f" in {file} ({size:,} bytes)"
+    typer.echo(f"voicebus: {_counted(rows, written)} of {_counted('sessions', sessions)}{where}", err=True)
+
+
+class _Progress:
+    """Tells on stderr how far it is: on a terminal in one line that changes, elsewhere now and then."""
+
+    def __init__(self, what: str, total: int) -> None:
+        self.rows = 0
+        self.sessions = 0
+        self._what = what
+        self._total = total
+        self._terminal = sys.stderr.isatty()
+        self._told = time.monotonic()
+
+    def tell(self, rows: int, sessions: int) -> None:
+        self.rows += rows
+        self.sessions = sessions
+        now = time.monotonic()
+        if now >= self._told + (_TERMINAL_EVERY_S if self._terminal else _LOG_EVERY_S):
+            self._told = now
+            # What began meanwhile comes on top of what was counted at first.
+            share = f"{min(100, 100 * sessions // max(1, self._total))} %"
+            line = f"voicebus: {share}: {_counted(self._what, self.rows)} of {_counted('sessions', sessions)}"
+            typer.echo(f"\r\x1b[K{line}" if self._terminal else line, err=True, nl=not self._terminal)
+
+    def end(self) -> None:
+        if self._terminal:
+            typer.echo("\r\x1b[K", err=True, nl=False)
+
+
+def _counted(what: str, count: int) -> str:
+    return f"{count:,} {what.removesuffix('s') if count == 1 else what}"
