@@ -379,6 +379,11 @@ class ArchiverSettings(BusSettings, ApiSettings, RecordingsSettings, PrivacySett
     http_port: Port = Field(8081, description=_HTTP_PORT)
     ops_port: Port = Field(9463, description=_OPS_PORT)
     database_url: DatabaseUrl = Field("sqlite:///voicebus.db", description=_DATABASE)
+    retention_every: Duration = Field(
+        timedelta(hours=1),
+        description="How often what tenants do not keep any longer is erased (privacy file); 0 leaves it to"
+        " `voicebus transcripts retention`.",
+    )
     events_max_age: Duration = Field(
         timedelta(hours=24),
         gt=timedelta(0),

@@ -18,14 +18,16 @@ from voicebus.telemetry.health import Health
 from voicebus.telemetry.logging import get_logger
 from voicebus_services.access.wiring import Credentials, open_access
 from voicebus_services.http import serving
+from voicebus_services.privacy.eraser import Eraser
 from voicebus_services.privacy.events import redacted_event
 from voicebus_services.privacy.policy import NO_POLICIES, read_policies
 from voicebus_services.privacy.redaction import Redaction
-from voicebus_services.recordings import reader_at
+from voicebus_services.recordings import reader_at, storage_at
 from voicebus_services.settings import ArchiverSettings
 from voicebus_services.transcript_archiver.abandoned import Abandoned
 from voicebus_services.transcript_archiver.app import create_app
 from voicebus_services.transcript_archiver.archiver import Archiver
+from voicebus_services.transcript_archiver.expiring import Expiring
 from voicebus_services.transcript_archiver.gaps import Gaps
 from voicebus_services.transcript_archiver.recordings import LeftRecordings
 from voicebus_services.transcript_archiver.shards import SERVICE
@@ -89,6 +91,7 @@ async def serve(settings: ArchiverSettings, *, ready: Callable[[int], None] | No
                 grace_s=settings.resume_grace.total_seconds(),
                 on_ended=left.add,
             )
+            eraser = Eraser(store, None if settings.recordings_url is None else storage_at(settings.recordings_url))
             async with (
                 operating(health, host=settings.ops_host, port=settings.ops_port),
                 serving(
@@ -108,6 +111,12 @@ async def serve(settings: ArchiverSettings, *, ready: Callable[[int], None] | No
                 ]
                 if privacy is not None:
                     keeping.append(tasks.create_task(privacy.keep(), name="privacy-file"))
+                    every_s = settings.retention_every.total_seconds()
+                    if every_s:
+                        expiring = Expiring(
+                            store, eraser, lambda: privacy.now, clock, lambda: archiver.shards, every_s=every_s
+                        )
+                        keeping.append(tasks.create_task(expiring.run(), name="retention"))
                 if ready is not None:
                     ready(server.port)
                 log.info("archiving", port=server.port, shards=keys.event_shards)

@@ -2,11 +2,22 @@
 
 import typer
 
-from voicebus_services.transcripts import export_command, search_command, show_command
+from voicebus_services.transcripts import (
+    erase_command,
+    export_command,
+    retention_command,
+    search_command,
+    show_command,
+)
 
 app = typer.Typer(
-    name="transcripts", help="What was said: search it, show it, export it.", no_args_is_help=True, add_completion=False
+    name="transcripts",
+    help="What was said: search it, show it, export it, erase it.",
+    no_args_is_help=True,
+    add_completion=False,
 )
 app.command("search")(search_command.search)
+app.command("erase")(erase_command.erase)
+app.command("retention")(retention_command.retention)
 app.command("show")(show_command.show)
 app.command("export")(export_command.export)

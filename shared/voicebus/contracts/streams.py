@@ -4,6 +4,7 @@ The braces are literal: they are Redis Cluster hash tags, so that the keys which
 (contract section 1). Retention is written beside each key.
 """
 
+from collections.abc import Container
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
@@ -108,6 +109,17 @@ class Keys:
         """Whether `key` is the record of this call, in whatever queue."""
         before, after = f"{self.prefix}:call:{{", f"}}:{session}:{call_id}"
         return key.startswith(before) and key.endswith(after) and "}" not in key[len(before) : -len(after)]
+
+    @property
+    def every_call(self) -> str:
+        """The pattern of the records of all calls."""
+        return f"{self.prefix}:call:{{*}}:*"
+
+    def session_of_call(self, key: str, sessions: Container[str]) -> str | None:
+        """Which of `sessions` this record of a call is of; None of none of them. Ids may have colons themselves."""
+        parts = key[len(self.prefix) :].partition("}:")[2].split(":")
+        names = (":".join(parts[:count]) for count in range(1, len(parts)))
+        return next((name for name in names if name in sessions), None)
 
     def dead(self, queue: str) -> str:
         """Stream of dead letters; about `DEAD_LETTERS_MAXLEN` entries."""

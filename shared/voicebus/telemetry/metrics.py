@@ -118,6 +118,17 @@ EVENTS_LOST = Counter(
     "Events that left a stream, as too old or too many, before a group took them.",
     ["group"],
 )
+ERASED_SESSIONS = Counter("voicebus_erased_sessions_total", "Sessions of which something was erased.", ["reason"])
+ERASED_ROWS = Counter("voicebus_erased_rows_total", "Rows of the archive that were erased.", ["reason"])
+ERASED_RECORDING_BYTES = Counter(
+    "voicebus_erased_recording_bytes_total", "Bytes of recordings that were erased.", ["reason"]
+)
+RETENTION_OVERDUE = Gauge(
+    "voicebus_retention_overdue_sessions", "Sessions older than their tenant keeps them, after the last look."
+)
+RETENTION_LAST_SUCCESS = Gauge(
+    "voicebus_retention_last_success_timestamp_seconds", "When nothing was overdue after a look (s since 1970)."
+)
 REDACTIONS = Counter(
     "voicebus_redactions_total", "Parts of texts that a rule of a tenant has kept out of the archive.", ["rule"]
 )

@@ -73,6 +73,7 @@ def call(session: str) -> list[Entry]:
     ]
 
 
+@pytest.mark.timeout(180)  # a database server of its own is started
 async def test_the_original_is_in_no_file_of_the_database_and_the_rest_is_found(
     bus: Bus, redis_url: str, disk: tuple[str, Path], privacy_file: Path, tmp_path: Path
 ) -> None:

@@ -70,6 +70,7 @@ def _open_sqlite(url: URL) -> Engine:
             "journal_mode = WAL",  # readers and the writer do not wait for each other
             "synchronous = FULL",  # what was acknowledged survives a power cut
             "foreign_keys = ON",
+            "secure_delete = ON",  # what is erased is overwritten, too
         ):
             connection.execute(f"PRAGMA {pragma}")
 
@@ -139,6 +140,21 @@ def searching(engine: Engine, seconds: float) -> Iterator[Connection]:
         finally:
             if sqlite:
                 driver.set_progress_handler(None, 0)
+
+
+def purge(engine: Engine) -> bool:
+    """Have SQLite rewrite what still holds pieces of deleted rows: its index of words, and its log of writes.
+
+    False where somebody reads at this moment, so that the log stays until later. PostgreSQL does that by itself, when
+    it vacuums and when its log is recycled.
+    """
+    if engine.dialect.name != "sqlite":
+        return True
+    with writing(engine) as connection:
+        connection.exec_driver_sql("INSERT INTO item_words (item_words) VALUES ('optimize')")
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        busy, _, _ = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()
+        return not busy
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import msgspec
 from sqlalchemy import Column, Connection, Table, and_, bindparam, case, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from voicebus.adapters.database.erasing import erased, stay_while_writing
 from voicebus.adapters.database.lines import (
     AGENT_EVENTS,
     COUNTED,
@@ -67,9 +68,11 @@ class Ingest:
         """Store what is new of a batch; what was stored before changes nothing."""
         if not batch:
             return Written(0)
+        stay_while_writing(connection)
         # Sorted: two writers lock in the same order, and a line's later event comes later.
         ordered = sorted(batch, key=_key)
         months, tenants, given_up = self._known(connection, ordered)
+        ordered = [event for event in ordered if event.session in months]
         ordered, counts = self._redacted(ordered, tenants)
         rows = [{**event.event_row(), "month": months[event.session]} for event in ordered]
         stored = {(row.session, row.seq) for row in self._execute(connection, self._events, _once(rows))}
@@ -104,7 +107,7 @@ class Ingest:
         self, connection: Connection, ordered: Sequence[RecordedEvent]
     ) -> tuple[dict[str, int], dict[str, str | None], "_GivenUp"]:
         """The months of a batch's sessions, made where they are not there yet, the tenants that are known of them, and
-        what was given up of them.
+        what was given up of them. A session that was erased has none.
         """
         first: dict[str, int] = {}
         for event in ordered:
@@ -115,6 +118,9 @@ class Ingest:
         months = {row.session: row.month for row in found}
         tenants = {row.session: row.tenant for row in found}
         missing = [name for name in names if name not in months]
+        if missing:
+            gone = erased(connection, missing)
+            missing = [name for name in missing if name not in gone]
         if missing:
             rows = [
                 {"session": name, "month": month_of(first[name]), "status": "active", "started_at": first[name],

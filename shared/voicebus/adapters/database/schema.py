@@ -52,6 +52,12 @@ turns, one row per model response that ended
     first_audio_ms, first_text_ms, total_ms
                   latencies from the end of the user's turn; null where there was no such thing
     columns of `USAGE`, and `cost` (null without a price)
+erasures, one row per session that was erased, and per reason
+    session, tenant, at
+    reason        `request`, or `retention`: nothing of the session is written again; `recording`: its recording alone
+                  was, and the transcript stays
+    rows, recording_bytes
+                  how much that was; what came back and was erased again is added
 """
 
 from datetime import UTC, datetime
@@ -77,7 +83,7 @@ from sqlalchemy import (
 
 from voicebus.contracts.journal import MAX_TENANT_CHARS
 
-REVISION: Final = "0004"
+REVISION: Final = "0005"
 """The newest migration; a database at another one is refused."""
 
 SESSION_CHARS: Final = 200
@@ -194,6 +200,20 @@ turns: Final = _of_a_session(
     *_usage(),
     Column("cost", Float),
     PrimaryKeyConstraint("session", "seq", "month"),
+)
+
+
+erasures: Final = Table(
+    "erasures",
+    metadata,
+    Column("session", String(SESSION_CHARS), nullable=False),
+    Column("reason", String(16), nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("tenant", String(MAX_TENANT_CHARS)),
+    Column("rows", BigInteger, nullable=False, server_default="0"),
+    Column("recording_bytes", BigInteger, nullable=False, server_default="0"),
+    PrimaryKeyConstraint("session", "reason"),
+    Index("ix_erasures_at", "at"),
 )
 
 

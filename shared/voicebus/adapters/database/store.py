@@ -19,11 +19,13 @@ from voicebus.adapters.database.connection import (
     in_thread,
     mapped_errors,
     open_engine,
+    purge,
     reading,
     require_migrated,
     searching,
     writing,
 )
+from voicebus.adapters.database.erasing import Erasing
 from voicebus.adapters.database.exporting import RowPlace, count_sessions, list_rows, list_sessions
 from voicebus.adapters.database.finding import (
     Filter,
@@ -80,6 +82,7 @@ class TranscriptStore:
         self._writing = asyncio.Semaphore(1)
         self._probing = asyncio.Semaphore(1)
         self._reading = asyncio.Semaphore(CONNECTIONS - 2)
+        self._erasing = Erasing(self._write, self._run, lambda: in_thread(lambda: purge(self._engine)))
 
     async def __aenter__(self) -> Self:
         return self
@@ -170,6 +173,11 @@ class TranscriptStore:
         """How many sessions `wanted` describes (but for its words)."""
         return await self._run(lambda connection: count_sessions(connection, wanted))
 
+    @property
+    def erasing(self) -> "Erasing":
+        """What erases in this database; it waits its turn among those who write."""
+        return self._erasing
+
     async def unfinished(self) -> list[str]:
         """The sessions that have not ended, newest first; at most `MAX_UNFINISHED`."""
         query = select(sessions.c.session).where(sessions.c.status == "active")
@@ -187,6 +195,9 @@ class TranscriptStore:
     async def settle(self, session: str) -> None:
         """Nothing more is to be looked into of this session's gaps, until another one comes."""
         await self._run(lambda connection: settle(connection, session), writing)
+
+    async def _write(self, work: Callable[[Connection], T]) -> T:
+        return await self._run(work, writing)
 
     async def _run(self, work: Callable[[Connection], T], transaction: Transaction = reading) -> T:
         def run() -> T:

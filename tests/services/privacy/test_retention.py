@@ -1,0 +1,126 @@
+"""Retention and erasing as a whole: rows and recordings, by tenant, with a last look that finds nothing."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from support.recorded import STARTED_AT, conversation, recorded
+from voicebus.adapters.database import migrate
+from voicebus.adapters.database.erasing import REQUEST
+from voicebus.adapters.database.store import TranscriptStore
+from voicebus.adapters.recordings.storage import RecordingStorage, folder, segment_folder
+from voicebus.contracts.envelope import Entry
+from voicebus.errors import StoreError
+from voicebus.telemetry import metrics
+from voicebus_services.privacy.eraser import Eraser
+from voicebus_services.privacy.policy import Policies, read_policies
+from voicebus_services.privacy.retention import Retention
+
+DAY_MS = 24 * 3600 * 1000
+
+
+@pytest.fixture
+def database(empty_database: str) -> str:
+    migrate.upgrade(empty_database)
+    return empty_database
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> RecordingStorage:
+    return RecordingStorage.at(f"file://{tmp_path / 'recordings'}")
+
+
+def policies(tmp_path: Path, **content: object) -> Policies:
+    file = tmp_path / "privacy.json"
+    file.write_text(json.dumps(content))
+    return read_policies(file)
+
+
+def call(session: str, tenant: str, days: int) -> list[Entry]:
+    """One that ended so many days after the others' beginning."""
+    entries = [Entry(**{name: getattr(each, name) for name in each.__struct_fields__} | {"at": each.at + days * DAY_MS})
+               for each in conversation(session)]  # fmt: skip
+    entries[0].data["tenant"] = tenant
+    return entries
+
+
+async def fill(store: TranscriptStore, storage: RecordingStorage) -> None:
+    for tenant in ("acme", "other"):
+        for days in (0, 50, 95):
+            session = f"{tenant}-{days}"
+            await store.write(recorded(*call(session, tenant, days)))
+            await storage.put(f"{folder(tenant, session)}/recording.ogg", b"x" * 10)
+
+
+def kept(tmp_path: Path) -> set[str]:
+    return {path.parent.name for path in (tmp_path / "recordings").rglob("recording.ogg")}
+
+
+async def test_each_tenants_sessions_go_when_it_does_not_keep_them_any_longer(
+    database: str, storage: RecordingStorage, tmp_path: Path
+) -> None:
+    rules = policies(tmp_path, default={"keep": "90d"}, tenants={"acme": {"keep": "30d", "keep_recordings": "3d"}})
+    async with TranscriptStore(database) as store:
+        await fill(store, storage)
+
+        def now_ms() -> int:
+            return STARTED_AT + 100 * DAY_MS
+
+        job = Retention(store.erasing, Eraser(store, storage), rules, now_ms)
+        assert await job.due() == {"acme": 2, "other": 1}
+        done = await job.run()
+        assert (done.sessions, done.recordings, done.left) == ({"acme": 2, "other": 1}, {"acme": 1}, {})
+        assert (done.rows, done.recording_bytes) == (3 * 14, 40)
+        assert await job.due() == {}
+        assert kept(tmp_path) == {"other-50", "other-95"}
+        assert await store.transcript("acme-95", tenant="acme") is not None
+        assert metrics.RETENTION_LAST_SUCCESS._value.get() == now_ms() / 1000
+        # A gateway that had been cut off from the storage writes what it still had.
+        await storage.put(f"{segment_folder('acme', 'acme-0', 1, 0)}/00000001", b"late")
+        again = await job.run()
+        assert (again.sessions, again.rows, again.recording_bytes) == ({}, 0, 4)
+        assert (await storage.find("acme", "acme-0")).segments == ()
+
+
+async def test_without_a_storage_rows_go_all_the_same(database: str, tmp_path: Path, storage: RecordingStorage) -> None:
+    async with TranscriptStore(database) as store:
+        await fill(store, storage)
+        rules = policies(tmp_path, default={"keep": "1d", "keep_recordings": "1d"})
+        done = await Retention(store.erasing, Eraser(store, None), rules, lambda: STARTED_AT + 100 * DAY_MS).run()
+        assert (sum(done.sessions.values()), done.recording_bytes, done.left) == (6, 0, {})
+
+
+async def test_where_a_recording_cannot_be_erased_its_session_stays_and_goes_the_next_time(
+    database: str, tmp_path: Path, storage: RecordingStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with TranscriptStore(database) as store:
+        await fill(store, storage)
+        job = Retention(
+            store.erasing, Eraser(store, storage), policies(tmp_path, default={"keep": "1d"}),
+            lambda: STARTED_AT + 100 * DAY_MS,
+        )  # fmt: skip
+        with monkeypatch.context() as away:
+
+            async def fails(*_: object) -> int:
+                raise StoreError("the storage is away")
+
+            away.setattr(storage, "erase", fails)
+            with pytest.raises(StoreError, match="the storage is away"):
+                await job.run()
+            assert sum((await job.due()).values()) == 6, "their places are known by their rows alone"
+        await job.run()
+        assert await job.due() == {}
+        assert kept(tmp_path) == set()
+
+
+async def test_a_request_erases_one_and_leaves_the_others(
+    database: str, storage: RecordingStorage, tmp_path: Path
+) -> None:
+    async with TranscriptStore(database) as store:
+        await fill(store, storage)
+        (erased,) = await Eraser(store, storage).erase({"acme-0": "acme"}, REQUEST, STARTED_AT)
+        assert (erased.rows, erased.recording_bytes) == (14, 10)
+        (again,) = await Eraser(store, storage).erase({"acme-0": "acme"}, REQUEST, STARTED_AT)
+        assert (again.rows, again.recording_bytes) == (0, 0)
+        assert kept(tmp_path) == {"acme-50", "acme-95", "other-0", "other-50", "other-95"}
