@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # What is slow is shown; what is not is quiet.
 INSTALL := $(PIP) install --quiet --require-hashes
 
-.PHONY: help run test soak chaos coverage lint bench contract requirements clean
+.PHONY: help run test soak chaos coverage lint bench contract dashboards requirements clean
 
 help: ## Show the commands.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -58,6 +58,9 @@ chaos: $(VENV)/.dev ## Send ten thousand tool calls through workers that are kil
 
 contract: $(VENV)/.dev ## Write the stream contract's AsyncAPI document and scripts into docs/contract.
 	$(BIN)/voicebus contract write docs/contract
+
+dashboards: $(VENV)/.dev ## Write Grafana's dashboards into deploy/grafana.
+	PYTHONPATH=deploy $(BIN)/python -m dashboards
 
 requirements: $(VENV)/.dev ## Pin again what pyproject.toml asks for (needs uv).
 	$(BIN)/python deploy/pin_requirements.py

@@ -276,9 +276,13 @@ def test_objects_of_the_prometheus_operator_are_made_where_it_is(
     helm: Helm, enabled: str, arguments: tuple[str, ...], made: bool
 ) -> None:
     objects = rendered(
-        helm, (), f"--set=monitoring.podMonitor.enabled={enabled},monitoring.rules.enabled={enabled}", *arguments
+        helm,
+        (),
+        *(f"--set=monitoring.{part}.enabled={enabled}" for part in ("podMonitor", "rules", "dashboards")),
+        *arguments,
     )
-    assert bool(of_kind(objects, "PodMonitor")) == bool(of_kind(objects, "PrometheusRule")) == made
+    dashboards = [item for item in of_kind(objects, "ConfigMap") if "-dashboard-" in item["metadata"]["name"]]
+    assert bool(of_kind(objects, "PodMonitor")) == bool(of_kind(objects, "PrometheusRule")) == bool(dashboards) == made
 
 
 def test_prometheus_scrapes_every_service_at_its_ops_port(helm: Helm) -> None:
@@ -301,3 +305,15 @@ def test_each_file_of_rules_is_an_object_of_its_own_with_the_labels_that_prometh
     made = {item["metadata"]["name"].removeprefix("calls-voicebus-"): item for item in objects}
     assert {name: item["spec"] for name, item in made.items()} == files
     assert all(item["metadata"]["labels"]["release"] == "prometheus" for item in objects)
+
+
+def test_each_dashboard_is_a_config_map_that_grafanas_sidecar_finds(helm: Helm) -> None:
+    files = {path.name: path.read_text(encoding="utf-8").strip() for path in (ROOT / "deploy/grafana").glob("*.json")}
+    assert files
+    arguments = (OPERATORS, "--set=monitoring.dashboards.annotations.grafana_folder=Calls")
+    objects = of_kind(rendered(helm, (), *arguments), "ConfigMap")
+    made = [item for item in objects if item["metadata"]["labels"].get("grafana_dashboard") == "1"]
+    assert {name: text.strip() for item in made for name, text in item["data"].items()} == files
+    # One with all of them would be refused: Kubernetes takes a megabyte.
+    assert [len(item["data"]) for item in made] == [1] * len(files)
+    assert all(item["metadata"]["annotations"] == {"grafana_folder": "Calls"} for item in made)

@@ -33,7 +33,7 @@ RUN: Final = {name: container for name, container in CONTAINERS.items() if conta
 
 def test_it_runs_every_service_and_what_they_need() -> None:
     assert RUN.keys() == SETTINGS.keys()
-    assert CONTAINERS.keys() - RUN.keys() == {"redis", "postgres", "prometheus"}
+    assert CONTAINERS.keys() - RUN.keys() == {"redis", "postgres", "prometheus", "grafana"}
     for name, container in RUN.items():
         assert container["command"] == [name]
 
@@ -103,7 +103,8 @@ def test_every_container_is_hardened(name: str) -> None:
 
 @pytest.mark.parametrize("name", CONTAINERS)
 def test_only_this_machine_is_served_and_the_ops_ports_nobody(name: str) -> None:
-    published = {"gateway": ["8080"], "transcript-archiver": ["8081"], "prometheus": ["9090"]}.get(name, [])
+    ports = {"gateway": ["8080"], "transcript-archiver": ["8081"], "prometheus": ["9090"], "grafana": ["3000"]}
+    published = ports.get(name, [])
     assert CONTAINERS[name].get("ports", []) == [f"127.0.0.1:{port}:{port}" for port in published]
 
 
@@ -111,6 +112,46 @@ def test_foreign_images_are_pinned_to_a_version() -> None:
     for container in CONTAINERS.values():
         if container["image"] != OURS:
             assert re.fullmatch(r"[\w/]+:v?\d+\.\d+(\.\d+)?(-\w+)?", container["image"]), container["image"]
+
+
+def test_grafana_shows_the_dashboards_to_whoever_asks_and_lets_nobody_change_them() -> None:
+    grafana = CONTAINERS["grafana"]
+    options = grafana["environment"]
+    assert (options["GF_AUTH_ANONYMOUS_ENABLED"], options["GF_AUTH_ANONYMOUS_ORG_ROLE"]) == ("true", "Viewer")
+    # The account admin:admin of a new Grafana is not made, and none could log in.
+    assert options["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"] == "true"
+    assert (options["GF_AUTH_BASIC_ENABLED"], options["GF_AUTH_DISABLE_LOGIN_FORM"]) == ("false", "true")
+    mounts = dict(mount.removesuffix(":ro").split(":") for mount in grafana["volumes"])
+    (provisioning,) = [source for source, target in mounts.items() if target == "/etc/grafana/provisioning"]
+    (provider,) = provisioned(provisioning, "dashboards", "providers")
+    assert mounts["./deploy/grafana"] == provider["options"]["path"]
+    assert provider["allowUiUpdates"] is False
+    home = Path(options["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
+    assert str(home.parent) == provider["options"]["path"]
+    assert (ROOT / "deploy/grafana" / home.name).is_file()
+
+
+def test_grafana_asks_the_prometheus_of_the_same_file() -> None:
+    (source,) = provisioned("deploy/docker/grafana", "datasources", "datasources")
+    assert (source["type"], source["url"], source["isDefault"]) == ("prometheus", "http://prometheus:9090", True)
+    scraped = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text(encoding="utf-8"))
+    assert source["jsonData"]["timeInterval"] == scraped["global"]["scrape_interval"]
+
+
+def provisioned(folder: str, kind: str, key: str) -> list[dict[str, Any]]:
+    """What Grafana is given of a kind, from every file of its folder."""
+    found: list[dict[str, Any]] = []
+    for file in (ROOT / folder / kind).glob("*.yml"):
+        found += yaml.safe_load(file.read_text(encoding="utf-8"))[key]
+    return found
+
+
+def test_prometheus_has_the_rules_that_the_repository_has() -> None:
+    mounts = dict(mount.removesuffix(":ro").split(":") for mount in CONTAINERS["prometheus"]["volumes"])
+    assert mounts["./deploy/prometheus/rules"] == "/etc/prometheus/rules"
+    config = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text(encoding="utf-8"))
+    assert config["rule_files"] == ["rules/*.yml"]
+    assert list((ROOT / "deploy/prometheus/rules").glob("*.yml"))
 
 
 def test_redis_keeps_what_it_is_given() -> None:

@@ -1,0 +1,13 @@
+"""`python -m dashboards`: writes the dashboards."""
+
+import sys
+
+from dashboards.files import write
+
+
+def main() -> None:
+    for path in write():
+        sys.stdout.write(f"{path}\n")
+
+
+main()
