@@ -36,6 +36,7 @@ from voicebus_services import (
 from voicebus_services import settings as settings_module
 from voicebus_services.service_commands import AsJson, Targets, begin_logging, export
 from voicebus_services.settings import DIE_WITH_PARENT, ENV_PREFIX, ServiceSettings, load
+from voicebus_services.top.command import top
 from voicebus_services.transcripts import command as transcripts_command
 
 EXIT_DONE: Final = 0
@@ -70,6 +71,7 @@ app.add_typer(dead_letters_command.app)
 app.add_typer(tools_command.app)
 app.add_typer(sessions_command.app)
 app.add_typer(transcripts_command.app)
+app.command()(top)
 service_commands.register(app)
 CaFile = Annotated[
     Path | None,

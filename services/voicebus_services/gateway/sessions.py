@@ -95,6 +95,11 @@ class Sessions:
     def free(self) -> int:
         return self._admission.free
 
+    @property
+    def count(self) -> int:
+        """How many sessions are held."""
+        return len(self._held)
+
     def __iter__(self) -> Iterator[Held]:
         return iter(list(self._held.values()))
 

@@ -322,7 +322,12 @@ async def _gateway(
         address = f"{scheme}://{reachable(settings.http_host)}:{server.port}"
 
         def beat() -> Mapping[str, str]:
-            return {"address": address, "free": str(sessions.free), "draining": str(int(health.draining))}
+            return {
+                "address": address,
+                "sessions": str(sessions.count),
+                "free": str(sessions.free),
+                "draining": str(int(health.draining)),
+            }
 
         heartbeat = Heartbeat(settings.redis_url, keys.gateway(gateway), beat, renewed=lease.renewed)
         adopting = Adopting(takeover, moving, calling, gateway_calls)

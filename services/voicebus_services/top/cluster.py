@@ -1,0 +1,177 @@
+"""What there is in the cluster now: gateways, workers, queues, the newest live sessions. Nothing is written."""
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from voicebus.adapters.redis.client import RedisConnection
+from voicebus.adapters.redis.directory import SessionDirectory, SessionSeen, Status
+from voicebus.adapters.redis.heartbeat import living
+from voicebus.adapters.redis.trimming import pairs
+from voicebus.contracts.envelope import Entry
+from voicebus.contracts.streams import (
+    ARCHIVER_GROUP,
+    EVENTS_QUEUE,
+    GUARDRAILS_QUEUE,
+    RESERVED_QUEUES,
+    WORKERS_GROUP,
+    Keys,
+)
+from voicebus.errors import BusError, ContractError
+from voicebus.ports import Clock
+from voicebus_services.top.recent import WINDOW_MS, LastMinute, Recent
+
+# An archiver says that it lives more often than that.
+_ARCHIVER_MS: Final = 5_000
+
+# Of one shard in one look: what comes faster is shown as it comes.
+_COUNT: Final = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySeen:
+    """`sessions` is None of a gateway that does not say."""
+
+    id: str
+    sessions: int | None
+    free: int
+    draining: bool
+
+
+@dataclass(frozen=True, slots=True)
+class QueueSeen:
+    """A queue of tools, the shards of the guardrails or of the events. `lag` is None where Redis does not know it."""
+
+    name: str
+    workers: int
+    lag: int | None
+    pending: int
+    oldest_s: float
+    dead: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The cluster at `at` (ms since 1970)."""
+
+    at: int
+    gateways: Sequence[GatewaySeen]
+    queues: Sequence[QueueSeen]
+    sessions: Sequence[SessionSeen]
+    recent: LastMinute
+
+
+class Cluster:
+    """Looks at a cluster again and again. Every method raises `BusError` where Redis cannot be reached."""
+
+    def __init__(self, bus: RedisConnection, keys: Keys, clock: Clock, *, tenant: str, sessions: int) -> None:
+        self._bus = bus
+        self._keys = keys
+        self._clock = clock
+        self._directory = SessionDirectory(bus, keys, clock)
+        self._tenant = tenant
+        self._sessions = sessions
+        self._recent = Recent()
+        begin = f"{max(0, clock.at_ms() - WINDOW_MS)}-0"
+        self._read = {keys.events(shard): begin for shard in range(keys.event_shards)}
+
+    async def look(self) -> Snapshot:
+        """What there is now."""
+        await asyncio.gather(*(self._follow(stream) for stream in self._read))
+        gateways, queues, page = await asyncio.gather(
+            self._gateways(),
+            self._queues(self._clock.at_ms()),
+            self._directory.page(
+                self._tenant, limit=self._sessions, wanted=lambda seen: seen.status in (Status.ACTIVE, Status.IDLE)
+            ),
+        )
+        now = self._clock.at_ms()
+        return Snapshot(now, gateways, queues, page.sessions, self._recent.seen(now))
+
+    async def _follow(self, stream: str) -> None:
+        reply = await self._bus.call("XREAD", "COUNT", _COUNT, "STREAMS", stream, self._read[stream])
+        for _, entries in reply or ():
+            for entry_id, fields in entries:
+                self._read[stream] = entry_id
+                try:
+                    self._recent.add(Entry.parse(fields))
+                except (ContractError, KeyError, TypeError):
+                    continue  # the archiver has it among its dead letters, where it can be looked at
+
+    async def _gateways(self) -> list[GatewaySeen]:
+        names = sorted(await self._bus.call("ZRANGE", self._keys.gateways, 0, -1))
+        beats = [self._keys.gateway(name) for name in names]
+        alive = await living(self._bus, beats)
+        said = await asyncio.gather(
+            *(self._bus.submit("HMGET", beat, "sessions", "free", "draining") for beat in beats)
+        )
+        return [
+            GatewaySeen(name, None if sessions is None else int(sessions), int(free or 0), draining == "1")
+            for name, lives, (sessions, free, draining) in zip(names, alive, said, strict=True)
+            if lives
+        ]
+
+    async def _queues(self, now: int) -> list[QueueSeen]:
+        tools = await self._tool_queues()
+        guardrails = [self._keys.guardrails(shard) for shard in range(self._keys.guardrail_shards)]
+        events = [self._keys.events(shard) for shard in range(self._keys.event_shards)]
+        *seen, archived = await asyncio.gather(
+            *(self._queue(queue, [self._keys.tools(queue)], WORKERS_GROUP) for queue in tools),
+            self._queue(GUARDRAILS_QUEUE, guardrails, WORKERS_GROUP),
+            self._queue(EVENTS_QUEUE, events, ARCHIVER_GROUP),
+        )
+        archivers = await self._bus.call("ZCOUNT", self._keys.archivers, now - _ARCHIVER_MS, "+inf")
+        return [*seen, replace(archived, workers=int(archivers))]
+
+    async def _tool_queues(self) -> list[str]:
+        queues = set()
+        for text in await self._bus.call("HVALS", self._keys.registry_tools):
+            try:
+                queues.add(str(json.loads(text)["queue"]))
+            except (ValueError, KeyError, TypeError):
+                continue  # a registration is written by anybody; `voicebus tools` says what is wrong with it
+        return sorted(queues - RESERVED_QUEUES)
+
+    async def _queue(self, name: str, streams: Sequence[str], group: str) -> QueueSeen:
+        """The streams of one queue together."""
+        dead = int(await self._bus.call("XLEN", self._keys.dead(name)))
+        parts = [part for part in await asyncio.gather(*(self._part(stream, group) for stream in streams)) if part]
+        lags = [part["lag"] for part in parts]
+        consumers = sorted({consumer for part in parts for consumer in part["consumers"]})
+        alive = await living(self._bus, [self._keys.worker(consumer) for consumer in consumers])
+        return QueueSeen(
+            name,
+            workers=sum(alive),
+            lag=None if None in lags else sum(lags),
+            pending=sum(part["pending"] for part in parts),
+            oldest_s=max((part["oldest_s"] for part in parts), default=0.0),
+            dead=dead,
+        )
+
+    async def _part(self, stream: str, group: str) -> Mapping[str, Any] | None:
+        """One stream and its group; None where there is none yet."""
+        try:
+            groups = [pairs(row) for row in await self._bus.call("XINFO", "GROUPS", stream)]
+        except BusError as error:
+            if "no such key" in str(error).lower():
+                return None
+            raise
+        found = next((row for row in groups if row["name"] == group), None)
+        if found is None:
+            return None
+        oldest_s = 0.0
+        if int(found["pending"]):
+            rows = await self._bus.call("XPENDING", stream, group, "-", "+", 1, parse_detail=True)
+            if rows:
+                began = int(rows[0]["message_id"].partition("-")[0])
+                oldest_s = max(0, self._clock.at_ms() - began) / 1000
+        consumers = [pairs(row)["name"] for row in await self._bus.call("XINFO", "CONSUMERS", stream, group)]
+        lag = found.get("lag")
+        return {
+            "lag": None if lag is None else int(lag),
+            "pending": int(found["pending"]),
+            "oldest_s": oldest_s,
+            "consumers": consumers,
+        }

@@ -1,0 +1,70 @@
+"""`voicebus top`: the cluster in a terminal."""
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.live import Live
+
+from voicebus.adapters.redis.client import connect
+from voicebus.adapters.redis.clock import RedisClock
+from voicebus.contracts.journal import LOCAL_TENANT
+from voicebus.contracts.streams import Keys
+from voicebus.runtime.lifecycle import run
+from voicebus_services.settings import BusSettings, load
+from voicebus_services.top.cluster import Cluster, Snapshot
+from voicebus_services.top.screen import as_json, render
+
+RedisUrl = Annotated[str | None, typer.Option(envvar="VOICEBUS_REDIS_URL", help="The cluster's Redis.")]
+Prefix = Annotated[str | None, typer.Option(envvar="VOICEBUS_STREAM_PREFIX", help="First part of every Redis key.")]
+Tenant = Annotated[str, typer.Option(envvar="VOICEBUS_TENANT", help="Whose sessions are listed; all are counted.")]
+Every = Annotated[float, typer.Option(envvar="VOICEBUS_EVERY", min=0.2, help="Seconds between two looks.")]
+Limit = Annotated[int, typer.Option(envvar="VOICEBUS_LIMIT", min=0, max=1000, help="List the newest so many sessions.")]
+Once = Annotated[bool, typer.Option("--once", envvar="VOICEBUS_ONCE", help="Print what there is now, and exit.")]
+AsJson = Annotated[bool, typer.Option("--json", envvar="VOICEBUS_JSON", help="Print one JSON object for each look.")]
+
+
+def top(
+    every: Every = 2.0,
+    limit: Limit = 15,
+    once: Once = False,
+    tenant: Tenant = LOCAL_TENANT,
+    redis_url: RedisUrl = None,
+    stream_prefix: Prefix = None,
+    json_lines: AsJson = False,
+) -> None:
+    """Show the cluster as it is: gateways, queues, tools, latencies of the last minute, live sessions.
+
+    Everything is read from Redis, so neither Prometheus nor Grafana is needed. Ctrl-C ends it.
+    """
+    settings = load(BusSettings, redis_url=redis_url, stream_prefix=stream_prefix)
+    keys = Keys(settings.stream_prefix, settings.event_shards, settings.guardrail_shards)
+
+    async def looks() -> AsyncIterator[Snapshot]:
+        async with await connect(settings.redis_url) as bus:
+            clock = RedisClock(bus)
+            await clock.synchronise()
+            cluster = Cluster(bus, keys, clock, tenant=tenant, sessions=limit)
+            while True:
+                yield await cluster.look()
+                await asyncio.sleep(every)
+
+    async def work() -> None:
+        console = Console()
+        if json_lines or once or not sys.stdout.isatty():
+            async for snapshot in looks():
+                if json_lines:
+                    typer.echo(json.dumps(as_json(snapshot)))
+                else:
+                    console.print(render(snapshot))
+                if once:
+                    return
+        with Live(console=console, screen=True, auto_refresh=False) as live:
+            async for snapshot in looks():
+                live.update(render(snapshot), refresh=True)
+
+    run(work())

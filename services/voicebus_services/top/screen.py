@@ -1,0 +1,136 @@
+"""How a snapshot looks: tables for a terminal, or one JSON object. Pure."""
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from voicebus_services.session_shown import SessionShown
+from voicebus_services.top.cluster import QueueSeen, Snapshot
+from voicebus_services.top.recent import LastMinute, Quantiles
+
+_BACKLOG_S = 5.0
+
+
+def as_json(snapshot: Snapshot) -> dict[str, Any]:
+    """The snapshot as one object; sessions as REST shows them, times RFC 3339 in UTC."""
+    return {
+        "at": _time(snapshot.at),
+        "gateways": [asdict(gateway) for gateway in snapshot.gateways],
+        "queues": [asdict(queue) for queue in snapshot.queues],
+        "last_minute": asdict(snapshot.recent),
+        "sessions": [SessionShown.of(seen).model_dump(mode="json") for seen in snapshot.sessions],
+    }
+
+
+def render(snapshot: Snapshot) -> RenderableType:
+    """The snapshot as tables."""
+    tables = (_gateways(snapshot), _queues(snapshot), _tools(snapshot.recent), _sessions(snapshot))
+    return Group(_head(snapshot), *(part for table in tables for part in (Text(), table)))
+
+
+def _head(snapshot: Snapshot) -> Text:
+    recent = snapshot.recent
+    held = sum(gateway.sessions or 0 for gateway in snapshot.gateways)
+    free = sum(gateway.free for gateway in snapshot.gateways if not gateway.draining)
+    text = Text(f"voicebus  {_time(snapshot.at)}   sessions {held}   free slots {free}\n", style="bold")
+    text.append(
+        f"last minute: {recent.started} began, {sum(recent.ended.values())} ended{_counts(recent.ended)}, "
+        f"{recent.turns} answers   first audio {_quantiles(recent.first_audio)}   "
+        f"first text {_quantiles(recent.first_text)}\n",
+        style="not bold",
+    )
+    text.append(
+        f"trips {sum(recent.trips.values())}{_counts(recent.trips)}   "
+        f"errors {sum(recent.errors.values())}{_counts(recent.errors)}   "
+        f"model reconnects {sum(recent.reconnects.values())}{_counts(recent.reconnects)}",
+        style="yellow" if recent.errors or recent.reconnects else "not bold",
+    )
+    return text
+
+
+def _gateways(snapshot: Snapshot) -> Table:
+    table = _table("gateway", "sessions", "free", "state")
+    for gateway in snapshot.gateways:
+        sessions = "?" if gateway.sessions is None else str(gateway.sessions)
+        state = Text("draining", style="yellow") if gateway.draining else Text("full" if gateway.free <= 0 else "open")
+        table.add_row(gateway.id, sessions, str(gateway.free), state)
+    if not snapshot.gateways:
+        table.add_row(Text("none lives", style="red"), "", "", "")
+    return table
+
+
+def _queues(snapshot: Snapshot) -> Table:
+    table = _table("queue", "workers", "waiting", "in hand", "oldest", "dead letters")
+    for queue in snapshot.queues:
+        table.add_row(
+            queue.name,
+            Text(str(queue.workers), style="red" if not queue.workers else ""),
+            Text("?" if queue.lag is None else str(queue.lag), style="yellow" if queue.lag else ""),
+            str(queue.pending),
+            _oldest(queue),
+            Text(str(queue.dead), style="yellow" if queue.dead else ""),
+        )
+    return table
+
+
+def _oldest(queue: QueueSeen) -> Text:
+    if not queue.pending:
+        return Text("-")
+    return Text(f"{queue.oldest_s:.1f} s", style="yellow" if queue.oldest_s > _BACKLOG_S else "")
+
+
+def _tools(recent: LastMinute) -> Table:
+    table = _table("tool", "calls", "p50", "p95", "most", "outcomes")
+    for seen in recent.tools:
+        took = seen.took
+        figures = ("-", "-", "-") if took is None else (_ms(took.p50), _ms(took.p95), _ms(took.most))
+        failed = set(seen.outcomes) - {"ok", "cancelled"}
+        outcomes = Text(_counts(seen.outcomes).strip(" ()"), style="yellow" if failed else "")
+        table.add_row(seen.tool, str(sum(seen.outcomes.values())), *figures, outcomes)
+    if not recent.tools:
+        table.add_row("no call in the last minute", "", "", "", "", "")
+    return table
+
+
+def _sessions(snapshot: Snapshot) -> Table:
+    table = _table("session", "agent", "status", "for", "events", "gateway")
+    for seen in snapshot.sessions:
+        lasted = max(0, snapshot.at - seen.started_at) // 1000
+        table.add_row(
+            seen.id,
+            seen.agent,
+            seen.status.value,
+            f"{lasted // 60}:{lasted % 60:02}",
+            str(seen.seq),
+            seen.gateway or "-",
+        )
+    if not snapshot.sessions:
+        table.add_row("no live session", "", "", "", "", "")
+    return table
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, no_wrap=True)
+    return table
+
+
+def _quantiles(found: Quantiles | None) -> str:
+    return "-" if found is None else f"p50 {_ms(found.p50)} p95 {_ms(found.p95)}"
+
+
+def _ms(value: float) -> str:
+    return f"{value:.0f} ms" if value < 10_000 else f"{value / 1000:.1f} s"
+
+
+def _counts(found: dict[str, int]) -> str:
+    return f" ({', '.join(f'{name} {count}' for name, count in found.items())})" if found else ""
+
+
+def _time(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

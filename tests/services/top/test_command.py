@@ -1,0 +1,63 @@
+"""`voicebus top` as an operator calls it, in a terminal and without one."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+VOICEBUS = [sys.executable, "-m", "voicebus_services.cli", "top"]
+
+
+@pytest.fixture
+def environment(redis_url: str, stream_prefix: str) -> dict[str, str]:
+    return {**os.environ, "VOICEBUS_REDIS_URL": redis_url, "VOICEBUS_STREAM_PREFIX": stream_prefix, "TERM": "xterm"}
+
+
+def test_one_look_is_printed_as_tables_or_as_json(environment: dict[str, str]) -> None:
+    tables = subprocess.run([*VOICEBUS, "--once"], env=environment, capture_output=True, text=True, check=True)
+    assert "none lives" in tables.stdout
+    assert tables.stderr == ""
+    looked = subprocess.run(
+        [*VOICEBUS, "--once", "--json"], env=environment, capture_output=True, text=True, check=True
+    )
+    assert json.loads(looked.stdout)["gateways"] == []
+
+
+def test_in_a_terminal_it_looks_again_until_it_is_interrupted(environment: dict[str, str]) -> None:
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execve(VOICEBUS[0], [*VOICEBUS, "--every", "0.2"], environment)
+    seen = b""
+    while seen.count(b"none lives") < 2:
+        seen += os.read(terminal, 65536)
+    os.write(terminal, b"\x03")
+    try:
+        while part := os.read(terminal, 65536):
+            seen += part
+    except OSError:
+        pass  # Linux says so of a terminal whose process has gone
+    _, status = os.waitpid(pid, 0)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(status) == 130
+    assert b"Traceback" not in seen
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence", "code"),
+    [
+        (["--every", "0"], "voicebus: usage: Invalid value for '--every'", 2),
+        (["--redis-url", "redis://127.0.0.1:1"], "voicebus: redis: Redis at redis://127.0.0.1:1 cannot be reached", 1),
+    ],
+)
+def test_what_is_wrong_is_one_sentence(
+    arguments: list[str], sentence: str, code: int, environment: dict[str, str], tmp_path: Path
+) -> None:
+    ran = subprocess.run(
+        [*VOICEBUS, *arguments], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (ran.returncode, len(ran.stderr.splitlines())) == (code, 1)
+    assert ran.stderr.startswith(sentence)

@@ -1,0 +1,63 @@
+"""How a snapshot looks in a terminal, and as JSON."""
+
+import json
+from io import StringIO
+
+from rich.console import Console
+
+from voicebus.adapters.redis.directory import SessionSeen, Status
+from voicebus_services.top.cluster import GatewaySeen, QueueSeen, Snapshot
+from voicebus_services.top.recent import LastMinute, Quantiles, ToolSeen
+from voicebus_services.top.screen import as_json, render
+
+AT = 1_790_000_000_000
+NOTHING = LastMinute(0, {}, 0, None, None, [], {}, {}, {})
+
+
+def text(snapshot: Snapshot) -> str:
+    console = Console(width=140, color_system=None, record=True, file=StringIO())
+    console.print(render(snapshot))
+    return console.export_text()
+
+
+def test_a_busy_cluster_shows_its_sessions_queues_tools_and_latencies() -> None:
+    recent = LastMinute(
+        started=3, ended={"hangup": 2}, turns=9, first_audio=Quantiles(9, 420.0, 900.0, 12_345.0), first_text=None,
+        tools=[ToolSeen("price", Quantiles(2, 25.0, 12_000.0, 12_000.0), {"ok": 1, "timeout": 1})],
+        trips={"manners": 1}, errors={"server_error": 2}, reconnects={},
+    )  # fmt: skip
+    shown = text(
+        Snapshot(
+            AT,
+            [GatewaySeen("gw-1", 12, 488, draining=False), GatewaySeen("gw-2", None, 0, draining=True)],
+            [QueueSeen("default", 0, 7, 2, 6.5, 1), QueueSeen("events", 2, None, 0, 0.0, 0)],
+            [SessionSeen("01ABC", "desk", Status.ACTIVE, "gw-1", AT - 75_000, None, None, 41)],
+            recent,
+        )
+    )
+    assert "sessions 12   free slots 488" in shown
+    assert "3 began, 2 ended (hangup 2), 9 answers   first audio p50 420 ms p95 900 ms   first text -" in shown
+    assert "trips 1 (manners 1)   errors 2 (server_error 2)   model reconnects 0" in shown
+    lines = [line.split() for line in shown.splitlines()]
+    assert ["gw-1", "12", "488", "open"] in lines
+    assert ["gw-2", "?", "0", "draining"] in lines
+    assert ["default", "0", "7", "2", "6.5", "s", "1"] in lines
+    assert ["events", "2", "?", "0", "-", "0"] in lines
+    assert ["price", "2", "25", "ms", "12.0", "s", "12.0", "s", "ok", "1,", "timeout", "1"] in lines
+    assert ["01ABC", "desk", "active", "1:15", "41", "gw-1"] in lines
+
+
+def test_an_empty_cluster_says_so() -> None:
+    shown = text(Snapshot(AT, [], [], [], NOTHING))
+    assert "none lives" in shown
+    assert "no call in the last minute" in shown
+    assert "no live session" in shown
+
+
+def test_the_same_is_one_json_object() -> None:
+    seen = SessionSeen("01ABC", "desk", Status.IDLE, None, AT, None, None, 1)
+    made = json.loads(json.dumps(as_json(Snapshot(AT, [GatewaySeen("g", 1, 2, False)], [], [seen], NOTHING))))
+    assert made["at"] == "2026-09-21T14:13:20Z"
+    assert made["gateways"] == [{"id": "g", "sessions": 1, "free": 2, "draining": False}]
+    assert (made["sessions"][0]["id"], made["sessions"][0]["status"]) == ("01ABC", "idle")
+    assert made["last_minute"]["turns"] == 0
