@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
+
+MAX_ENTRIES: Final = 4096
+"""Responses that are kept one by one; beyond that the oldest go. The sums count all."""
 
 
 @dataclass
@@ -37,7 +40,9 @@ class RequestUsage:
 
 @dataclass
 class Usage:
-    """Tokens of one or several responses. `requests` counts the responses that reported usage."""
+    """Tokens of one or several responses. `requests` counts the responses that reported usage;
+    `request_usage_entries` are the newest `MAX_ENTRIES` of them.
+    """
 
     requests: int = 0
     input_tokens: int = 0
@@ -93,6 +98,7 @@ class Usage:
         for name in ("reasoning_tokens", "text_tokens", "audio_tokens"):
             _add(self.output_tokens_details, other.output_tokens_details, name)
         self.request_usage_entries.extend(other.request_usage_entries)
+        del self.request_usage_entries[:-MAX_ENTRIES]
 
 
 def _add(to: object, what: object, name: str) -> None:

@@ -99,8 +99,10 @@ class Stage:
         return event
 
 
-async def test_progress_of_a_tool_names_the_tool() -> None:
-    event = await Stage().emitted("tool_progress", call_id="c1", tool="find_rate", text="half")
+async def test_progress_of_a_tool_names_the_tool_and_the_agent_that_called_it() -> None:
+    stage = Stage()
+    stage.showing.current = NIGHT
+    event = await stage.emitted("tool_progress", call_id="c1", tool="find_rate", agent="desk", text="half")
     assert (event.agent, event.tool, event.call_id, event.text) == (DESK, find_rate, "c1", "half")
 
 
@@ -172,7 +174,27 @@ async def test_an_item_that_stays_is_one_object_and_old_ones_are_forgotten() -> 
     for _ in range(300):
         (other,) = stage.face.items([dict(ITEM)])
     assert other is not first
-    assert len(stage.face._items) <= 260
+    assert len(stage.face._items) <= 70
+
+
+async def test_items_that_no_history_ever_shows_are_forgotten() -> None:
+    stage = Stage()
+    for number in range(300):
+        stage.face.emit("history_added", 1, 0, {"item": {**ITEM, "item_id": f"u{number}"}})
+    assert len(await stage.shown()) == 300
+    assert len(stage.face._items) <= 70
+
+
+async def test_an_item_that_was_added_is_the_same_object_in_the_history() -> None:
+    stage = Stage()
+    items = [{**ITEM, "item_id": f"u{number}"} for number in range(200)]
+    for item in items:
+        stage.face.emit("history_added", 1, 0, {"item": item})
+    stage.face.emit("history_updated", 1, 0, {"history": items})
+    stage.face.emit("history_updated", 1, 0, {"history": items[1:]})
+    *added, whole, rest = await stage.shown()
+    assert whole.history[-1] is added[-1].item
+    assert all(one is other for one, other in zip(whole.history[1:], rest.history, strict=True))
 
 
 async def test_a_cause_is_shown_before_what_comes_of_it_and_the_rest_at_the_end() -> None:

@@ -18,12 +18,12 @@ from voicebus.agents.items import RealtimeItem, RealtimeToolCallItem, read_item
 from voicebus.agents.local.broadcast import Broadcast
 from voicebus.agents.local.folded import FoldedAudio
 from voicebus.agents.local.showing import Showing
+from voicebus.agents.local.weighing import weight
 from voicebus.agents.models import events as model
 from voicebus.agents.models.events import RealtimeModelEvent
 from voicebus.agents.models.translate import audio_event, raw_audio
 from voicebus.contracts.envelope import Message
 from voicebus.contracts.journal import ErrorRecorded, EventType
-from voicebus.engine import wire
 from voicebus.engine.outputs import ForwardAudio
 from voicebus.errors import ModelLinkError, VoicebusError
 from voicebus.runtime.frames import AudioDelta
@@ -76,8 +76,8 @@ _PLACE: Final = 8
 # Items at the end of a history among which nearly all changes are.
 _LATEST: Final = 8
 
-# Items that were replaced and are remembered still, beside as many as there are.
-_SPARE: Final = 256
+# Items that no history shows (any more) and that are remembered still, beside as many as there are.
+_SPARE: Final = 64
 
 # A server that closes with one of these has ended the conversation in order.
 CLEAN_CLOSE: Final = frozenset({1000, 1001, 1005})
@@ -270,8 +270,6 @@ class EventFace:
             elif shown[place] is not item:
                 shown[place], made[place] = item, self._made(item)
         del shown[len(history) :], made[len(history) :]
-        if len(self._items) > 2 * len(history) + _SPARE:
-            self._items = {id(item): self._items[id(item)] for item in history}
         return list(filter(None, self._made_of))
 
     def _made(self, item: Mapping[str, Any]) -> RealtimeItem | None:
@@ -279,8 +277,15 @@ class EventFace:
         if known is None:
             # The item itself is kept, too: its id is not given to another one as long as it is.
             known = self._items[id(item)] = (item, _read(item))
-            self._made_bytes += _weight(item)
+            self._made_bytes += weight(item)
+            if len(self._items) > 2 * len(self._shown) + _SPARE:
+                self._forget()
         return known[1]
+
+    def _forget(self) -> None:
+        """Keep what the history shows, and the newest items, which it may show next."""
+        kept = {id(item) for item in self._shown} | set(list(self._items)[-_SPARE // 2 :])
+        self._items = {key: known for key, known in self._items.items() if key in kept}
 
     def _put(self, event: RealtimeSessionEvent) -> None:
         size = self._size
@@ -361,20 +366,6 @@ class EventFace:
 def read_items(history: Sequence[Mapping[str, Any]]) -> list[RealtimeItem]:
     """Items as programs see them; those without such a form are left out."""
     return [made for item in history if (made := _read(item)) is not None]
-
-
-def _weight(item: Mapping[str, Any]) -> int:
-    """Bytes of the texts in an item."""
-    size = 0
-    waiting: list[Any] = list(item.values())
-    for value in waiting:  # grows meanwhile
-        if isinstance(value, str):
-            size += sys.getsizeof(value)
-        elif value and wire.is_mapping(value):
-            waiting += value.values()
-        elif value and isinstance(value, list | tuple):
-            waiting += value
-    return size
 
 
 def _read(item: Mapping[str, Any]) -> RealtimeItem | None:
