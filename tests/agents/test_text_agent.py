@@ -1,9 +1,11 @@
 """Text agents against a real HTTP server that speaks chat completions."""
 
 import json
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
+import openai
 import pytest
 from fastapi import FastAPI, Request
 from pydantic import BaseModel
@@ -153,6 +155,23 @@ async def test_a_failure_of_the_model_or_of_a_tool_is_the_tools_error(model: Com
     model.script = [400]
     with pytest.raises(TextModelError, match="'gpt-5-mini' did not answer"):
         await Agent("expert").run("?")
+
+
+async def test_the_event_loop_does_not_wait_while_its_client_is_made(
+    model: Completions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_in: list[threading.Thread] = []
+
+    class Client(openai.AsyncOpenAI):
+        def __init__(self) -> None:
+            made_in.append(threading.current_thread())
+            super().__init__()
+
+    monkeypatch.setattr(openai, "AsyncOpenAI", Client)
+    model.script = [{"content": "Yes."}]
+    assert (await Agent("expert").run("?")).final_output == "Yes."
+    assert len(made_in) == 1
+    assert made_in[0] is not threading.current_thread()
 
 
 async def test_a_tool_that_needs_approval_is_refused(model: Completions) -> None:

@@ -84,7 +84,9 @@ async def run_task(task: Task, question: str) -> RunResult:
     async with AsyncExitStack() as held:
         client = task.client
         if client is None:
-            client = await held.enter_async_context(_client(task.agent.name))
+            # The package takes half a second to import, and a client reads the certificate authorities: a voice that
+            # goes on beside this run would stop for as long.
+            client = await held.enter_async_context(await asyncio.to_thread(_client, task.agent.name))
         servers = Joined()
         held.push_async_callback(servers.aclose)
         servers.join(task.agent.mcp_servers)
@@ -112,9 +114,11 @@ def _client(agent: str) -> "AsyncOpenAI":
     except ImportError as error:
         raise UserError("text agents need the openai package; install voicebus[text]") from error
     try:
-        return openai.AsyncOpenAI()
+        client = openai.AsyncOpenAI()
     except openai.OpenAIError as error:
         raise UserError(f"Agent {agent!r}: set OPENAI_API_KEY, or give the agent a client") from error
+    client.chat.completions  # noqa: B018 - imports what requests need
+    return client
 
 
 async def _tools(task: Task) -> dict[str, FunctionTool]:
