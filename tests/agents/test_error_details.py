@@ -21,6 +21,17 @@ def test_a_count_is_there_only_where_something_was_counted() -> None:
     assert RealtimeErrorDetails(count=3)["count"] == len([*RealtimeErrorDetails(count=3)]) - 3 == 3
 
 
-def test_it_has_a_json_form() -> None:
-    shown = RealtimeError(RealtimeErrorDetails("No.", "odd"), RealtimeEventInfo(RunContextWrapper(None))).to_json()
-    assert shown["error"]["code"] == "odd"
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        (RealtimeErrorDetails("No.", "odd", "model_error"), {"code": "odd", "message": "No.", "source": "model"}),
+        (
+            RealtimeErrorDetails("No.", "odd", param="p", event_id="e", count=3),
+            {"code": "odd", "message": "No.", "source": "error", "param": "p", "event_id": "e", "count": 3},
+        ),
+        (ValueError("broken"), {"code": None, "message": "broken"}),
+    ],
+)
+def test_it_has_the_json_form_of_the_native_face(error: object, shown: dict[str, object]) -> None:
+    event = RealtimeError(error, RealtimeEventInfo(RunContextWrapper(None)), seq=2)
+    assert event.to_json() == {"type": "error", "seq": 2, **shown}

@@ -246,7 +246,7 @@ async def test_what_a_hook_raises_is_an_error_and_ends_nothing(simulator: Simula
     async with await session_of(simulator.url, config={"hooks": Hooks()}) as session:
         await session.send_message("[[say: One.]]")
         error = (await until(session, "error"))[-1].error
-        assert (error.code, error.type) == ("hook_failed", "client_error")
+        assert (error.code, error.type) == ("hook_failed", "tool_error")
         assert "hooked" in error.message
         await session.send_message("[[say: Two.]]")
         await until(session, "agent_end")

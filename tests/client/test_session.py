@@ -173,6 +173,16 @@ async def test_a_command_whose_answer_was_lost_is_carried_out_once(gateway: Gate
     assert len(asked) == 2
 
 
+async def test_an_error_is_of_the_kind_that_it_is_in_process(gateway: Gateway) -> None:
+    async with voicebus.connect(url(gateway.port)) as session:
+        await session.send_message("[[fault: failed invalid_prompt]]")
+        seen = await until(session, lambda event: event.type == "error")
+    error = seen[-1].error
+    assert (error.code, error.type, error.message != "") == ("invalid_prompt", "model_error", True)
+    shown = {name: value for name, value in seen[-1].to_json().items() if name in ("type", "code", "source")}
+    assert shown == {"type": "error", "code": "invalid_prompt", "source": "model"}
+
+
 async def test_a_gateway_that_stays_away_ends_the_session_with_an_error(gateway: Gateway) -> None:
     async with cut_session(gateway, resume_for=0.5) as (session, proxy):
         proxy.refuses = True

@@ -62,7 +62,9 @@ def test_progress_is_said_in_a_response_that_may_call_nothing_and_the_answer_fol
 def test_progress_is_an_event_whether_it_is_said_or_not() -> None:
     talk = waiting(tool())
     news(talk, "3 of 7")
-    assert talk.emitted("tool_progress") == [{"call_id": "call_1", "tool": "weather", "text": "3 of 7"}]
+    assert talk.emitted("tool_progress") == [
+        {"call_id": "call_1", "tool": "weather", "agent": "helper", "text": "3 of 7"}
+    ]
     assert asked_for(talk) == []
 
 

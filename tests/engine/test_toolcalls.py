@@ -202,7 +202,9 @@ def test_progress_is_an_event_and_late_news_are_ignored() -> None:
     talk = working()
     talk.calls()
     talk.put(ToolProgressArrived(ToolProgress(call_id="call_1", text="half way")))
-    assert talk.emitted("tool_progress") == [{"call_id": "call_1", "tool": "weather", "text": "half way"}]
+    assert talk.emitted("tool_progress") == [
+        {"call_id": "call_1", "tool": "weather", "agent": "helper", "text": "half way"}
+    ]
     talk.result()
     late = talk.put(ToolProgressArrived(ToolProgress(call_id="call_1", text="more")))
     late += talk.put(ToolStartedArrived(ToolStarted(call_id="call_1", worker="w")))

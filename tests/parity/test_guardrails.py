@@ -50,11 +50,8 @@ def told_off(server: ScriptedRealtimeServer) -> list[str]:
 
 
 def guardrails(event: Mapping[str, Any]) -> list[str]:
-    """Which tripped: records name them, a program gets their results."""
-    if "guardrails" in event:
-        return list(event["guardrails"])
-    found = [result["guardrail"] for result in event["guardrail_results"]]
-    return [one if isinstance(one, str) else one["name"] or "secrets" for one in found]
+    """Which tripped."""
+    return list(event["guardrails"])
 
 
 async def say(talk: Conversation, text: str = "hello") -> None:

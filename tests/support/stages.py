@@ -12,7 +12,7 @@ import json
 import re
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import ModuleType
 from typing import Any, Final, Protocol
@@ -40,7 +40,9 @@ RECORDED_ONLY: Final = frozenset(
 
 _NOT_COMPARED: Final = frozenset({"raw_model_event", "ack"})
 # What a frame of the native face has beside the event's own fields, what depends on time, and what only records have.
-_ENVELOPE: Final = frozenset({"seq", "session", "at", "id", "started_ms", "ended_ms", "duration_ms", "at_ms", "worker"})
+_ENVELOPE: Final = frozenset(
+    {"seq", "session", "at", "id", "started_ms", "ended_ms", "duration_ms", "at_ms", "worker", "withheld"}
+)
 
 _SESSION_ID: Final = re.compile(r"vb_[0-9A-Z]{8,}_")
 
@@ -364,55 +366,8 @@ def _without_ids(value: Any) -> Any:
 
 
 def _comparable(event: Mapping[str, Any]) -> dict[str, Any]:
-    """One event in the form that both modes share."""
-    kind = event["type"]
+    """One event without what is told apart in two runs by their times; of sound its length."""
     shown = {name: value for name, value in event.items() if name not in _ENVELOPE}
-    shorten = _SHARED.get(kind)
-    return {"type": kind, **shorten(shown)} if shorten else shown
-
-
-def _audio(event: Mapping[str, Any]) -> dict[str, Any]:
-    samples = event["data"] if "data" in event else event["audio"]["data"]
-    return {
-        "item_id": event["item_id"],
-        "content_index": event["content_index"],
-        "bytes": len(base64.b64decode(samples)),
-    }
-
-
-def _tool(event: Mapping[str, Any]) -> dict[str, Any]:
-    output = event.get("output")
-    shown = {name: event.get(name) for name in ("agent", "tool", "arguments", "call_id")}
-    if output is not None:
-        # In process the raw object, in the cluster the text that the model got.
-        shown["output"] = output if isinstance(output, str) else json.dumps(output, ensure_ascii=False)
-        shown["outcome"] = event.get("outcome")
+    if event["type"] == "audio":
+        shown["data"] = len(base64.b64decode(event["data"]))
     return shown
-
-
-def _error(event: Mapping[str, Any]) -> dict[str, Any]:
-    error = event.get("error", event)
-    return {"code": error.get("code")}
-
-
-def _guardrail(event: Mapping[str, Any]) -> dict[str, Any]:
-    names = event.get("guardrails")
-    if names is None:
-        names = [result["guardrail"] for result in event["guardrail_results"]]
-    return {"guardrails": names, "message": event["message"]}
-
-
-def _handoff(event: Mapping[str, Any]) -> dict[str, Any]:
-    return {"from_agent": event["from_agent"], "to_agent": event["to_agent"]}
-
-
-_SHARED: Final[Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]]] = {
-    "audio": _audio,
-    "tool_start": _tool,
-    "tool_end": _tool,
-    "tool_approval_required": _tool,
-    "error": _error,
-    "guardrail_tripped": _guardrail,
-    "input_guardrail_tripped": _guardrail,
-    "handoff": _handoff,
-}

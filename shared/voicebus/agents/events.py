@@ -6,6 +6,7 @@ and has a JSON form, `to_json()`: that of the gateway's native face, agents and 
 
 import base64
 import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -15,6 +16,7 @@ from voicebus.agents.context import RunContextWrapper
 from voicebus.agents.guardrails import InputGuardrailResult, OutputGuardrailResult
 from voicebus.agents.items import RealtimeItem
 from voicebus.agents.models.events import RealtimeModelAudioEvent, RealtimeModelEvent
+from voicebus.agents.tools.results import by_types, serialise
 
 if TYPE_CHECKING:
     from voicebus.agents.agent import RealtimeAgent
@@ -37,11 +39,11 @@ class _Event:
 
     def to_json(self) -> dict[str, Any]:
         """This event as plain JSON: `type`, `seq`, and its fields."""
-        shown: dict[str, Any] = {"type": getattr(self, "type", ""), "seq": getattr(self, "seq", 0)}
-        for entry in dataclasses.fields(self):  # type: ignore[arg-type]
-            if entry.name not in self._NOT_SHOWN:
-                shown[entry.name] = _json(getattr(self, entry.name))
-        return shown
+        return {"type": getattr(self, "type", ""), "seq": getattr(self, "seq", 0), **self._fields()}
+
+    def _fields(self) -> dict[str, Any]:
+        entries = dataclasses.fields(self)  # type: ignore[arg-type]
+        return {entry.name: _json(getattr(self, entry.name)) for entry in entries if entry.name not in self._NOT_SHOWN}
 
 
 @dataclass
@@ -90,11 +92,13 @@ class RealtimeToolStart(_Event):
     type: Literal["tool_start"] = "tool_start"
     call_id: str = ""
     seq: int = 0
+    item_id: str = ""
 
 
 @dataclass
 class RealtimeToolEnd(_Event):
-    """A call was answered. `output` is what the tool returned, or the text that the model got instead.
+    """A call was answered. `output` is what the tool returned, or the text that the model got instead; in JSON it is
+    always that text.
 
     `outcome` is one of ok, error, timeout, cancelled, expired, unknown; `duration_ms` counts from the start.
     """
@@ -109,6 +113,10 @@ class RealtimeToolEnd(_Event):
     outcome: str = "ok"
     duration_ms: int = 0
     seq: int = 0
+    item_id: str = ""
+
+    def _fields(self) -> dict[str, Any]:
+        return {**super()._fields(), "output": serialise(by_types(self.output))}
 
 
 @dataclass
@@ -211,6 +219,14 @@ class RealtimeAudio(_Event):
     type: Literal["audio"] = "audio"
     seq: int = 0
 
+    def _fields(self) -> dict[str, Any]:
+        return {
+            "item_id": self.item_id,
+            "response_id": self.audio.response_id,
+            "content_index": self.content_index,
+            "data": _json(self.audio.data),
+        }
+
 
 @dataclass
 class RealtimeAudioInterrupted(_Event):
@@ -245,6 +261,15 @@ class RealtimeError(_Event):
     type: Literal["error"] = "error"
     seq: int = 0
 
+    def _fields(self) -> dict[str, Any]:
+        error = self.error
+        if not isinstance(error, Mapping):
+            return {"code": getattr(error, "code", None), "message": getattr(error, "message", None) or str(error)}
+        kind = str(error.get("type", "error"))
+        shown = {"code": error.get("code"), "message": error.get("message", ""), "source": kind.removesuffix("_error")}
+        more = {name: error[name] for name in ("param", "event_id", "count") if error.get(name) is not None}
+        return {**shown, **more}
+
 
 @dataclass
 class RealtimeHistoryUpdated(_Event):
@@ -278,6 +303,12 @@ class RealtimeGuardrailTripped(_Event):
     item_id: str | None = None
     seq: int = 0
 
+    def _fields(self) -> dict[str, Any]:
+        results = self.guardrail_results
+        agent = results[0].agent.name if results else ""
+        where = {"response_id": self.response_id, "item_id": self.item_id}
+        return {"agent": agent, "stage": "output", **_findings(results), "message": self.message, **where}
+
 
 @dataclass
 class RealtimeInputGuardrailTripped(_Event):
@@ -289,6 +320,9 @@ class RealtimeInputGuardrailTripped(_Event):
     type: Literal["input_guardrail_tripped"] = "input_guardrail_tripped"
     item_id: str | None = None
     seq: int = 0
+
+    def _fields(self) -> dict[str, Any]:
+        return {**_findings(self.guardrail_results), "message": self.message, "item_id": self.item_id}
 
 
 @dataclass
@@ -362,6 +396,12 @@ RealtimeSessionEvent = (
     | RealtimeModelReconnected
     | RealtimeSessionExpiring
 )
+
+
+def _findings(results: Sequence[OutputGuardrailResult] | Sequence[InputGuardrailResult]) -> dict[str, Any]:
+    """Which guardrails tripped, and what each says of it."""
+    found = {result.guardrail.get_name(): _json(result.output.output_info) for result in results}
+    return {"guardrails": list(found), "info": found}
 
 
 def _json(value: Any) -> Any:

@@ -100,12 +100,14 @@ class Showing:
 
     def _tool_start(self, event: Event) -> RealtimeSessionEvent:
         agent, tool = self.named(event["agent"]), RemoteTool(event["tool"])
-        return shown.RealtimeToolStart(agent, tool, event["arguments"], self.info, call_id=event["call_id"])
+        call_id, item_id = event["call_id"], event.get("item_id") or ""
+        return shown.RealtimeToolStart(agent, tool, event["arguments"], self.info, call_id=call_id, item_id=item_id)
 
     def _tool_end(self, event: Event) -> RealtimeSessionEvent:
         return shown.RealtimeToolEnd(
             self.named(event["agent"]), RemoteTool(event["tool"]), event["arguments"], event["output"], self.info,
             call_id=event["call_id"], outcome=event["outcome"], duration_ms=event.get("duration_ms") or 0,
+            item_id=event.get("item_id") or "",
         )  # fmt: skip
 
     def _approval_required(self, event: Event) -> RealtimeSessionEvent:
@@ -172,7 +174,8 @@ class Showing:
         return shown.RealtimeSessionExpiring(event["ends_in_ms"], self.info)
 
     def _error(self, event: Event) -> RealtimeSessionEvent:
-        return shown.RealtimeError(RealtimeErrorDetails.of(event), self.info)
+        source = event.get("source") or "client"
+        return shown.RealtimeError(RealtimeErrorDetails.of({**event, "type": f"{source}_error"}), self.info)
 
     def _link(self, event: Event) -> RealtimeSessionEvent:
         message = {

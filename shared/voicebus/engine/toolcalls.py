@@ -273,7 +273,8 @@ class ToolCalls:
 
     def progress(self, item: ToolProgressArrived) -> None:
         if (call := self._hearing(item, item.progress.call_id)) is not None:
-            self._out.emit("tool_progress", call_id=call.id, tool=call.name, text=item.progress.text)
+            agent = call.response.agent.name
+            self._out.emit("tool_progress", call_id=call.id, tool=call.name, agent=agent, text=item.progress.text)
             self._interludes.progressed(call, item.progress.text)
 
     def result(self, item: ToolResultArrived) -> None:

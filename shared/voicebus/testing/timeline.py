@@ -48,8 +48,6 @@ def read_event(index: int, at_ms: int, event: Any) -> RecordedEvent | None:
         return RecordedEvent(index, at_ms, kind, _audio(event))
     data = dict(event if isinstance(event, Mapping) else event.to_json())
     data.pop("type", None)
-    if "guardrail_results" in data:
-        data["guardrails"] = [result.guardrail.get_name() for result in event.guardrail_results]
     return RecordedEvent(index, at_ms, kind, data)
 
 

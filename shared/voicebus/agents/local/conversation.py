@@ -169,7 +169,7 @@ class Conversation:
 
     def trouble(self, code: str, message: str) -> None:
         """Something of the program's own failed; the conversation goes on."""
-        self.driver.feed(Trouble(code, message, "client"))
+        self.driver.feed(Trouble(code, message, "tool"))
 
     @property
     def history(self) -> list[dict[str, Any]]:

@@ -133,8 +133,7 @@ class Showing:
         return shown.RealtimeTranscriptDelta(data["item_id"], data["role"], data["delta"], data["text"], self.info)
 
     def _tool_progress(self, data: Mapping[str, Any]) -> RealtimeSessionEvent:
-        agent = self._agent(data["agent"]) if "agent" in data else self.current
-        tool = self._tool(agent.name, data["tool"])
+        agent, tool = self._agent(data["agent"]), self._tool(data["agent"], data["tool"])
         return shown.RealtimeToolProgress(agent, tool, data["call_id"], data["text"], self.info)
 
     def _mcp_call(self, data: Mapping[str, Any]) -> RealtimeSessionEvent:
@@ -165,7 +164,9 @@ class Showing:
     def _tool_start(self, data: ToolStart) -> RealtimeSessionEvent:
         agent, tool = self._agent(data.agent), self._tool(data.agent, data.tool)
         self._hooks.tool_start(agent, tool)
-        return shown.RealtimeToolStart(agent, tool, data.arguments, self.info, call_id=data.call_id)
+        return shown.RealtimeToolStart(
+            agent, tool, data.arguments, self.info, call_id=data.call_id, item_id=data.item_id
+        )
 
     def _tool_end(self, data: ToolEnd) -> RealtimeSessionEvent:
         agent, tool = self._agent(data.agent), self._tool(data.agent, data.tool)
@@ -174,7 +175,7 @@ class Showing:
         self._hooks.tool_end(agent, tool, output)
         return shown.RealtimeToolEnd(
             agent, tool, data.arguments, output, self.info, call_id=data.call_id, outcome=data.outcome.value,
-            duration_ms=max(0, data.ended_ms - data.started_ms),
+            duration_ms=max(0, data.ended_ms - data.started_ms), item_id=data.item_id,
         )  # fmt: skip
 
     def _approval_required(self, data: ToolApprovalRequired) -> RealtimeSessionEvent:
