@@ -232,6 +232,29 @@ async def test_a_full_journal_drops_the_oldest_and_goes_on(
     assert await bus.call("HGET", keys.session_state("s1"), "seq") == "20"
 
 
+async def test_a_journal_is_full_by_the_bytes_of_its_events_too_and_says_so_once(
+    bus: RedisConnection,
+    clock: RedisClock,
+    keys: Keys,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("voicebus.adapters.redis.journal.MAX_BYTES", 100_000)
+    journal = new_journal(bus, clock, keys)
+    session = SessionRef("s1", await journal.open("s1", state={}))
+    for seq in range(1, 21):
+        journal.append(session, item(seq, text="x" * 10_000), seq)
+    assert caplog.text.count("journal full") == 1
+    async with running(journal.run()):
+        await wait_until(journal._sessions["s1"].settled.is_set, description="the events that are left")
+        # What Redis has makes room for what it does not have.
+        for seq in range(21, 24):
+            journal.append(session, item(seq, text="x" * 15_000), seq)
+        await journal.close(session)
+    assert [entry.seq for entry in await entries(bus, keys, "s1")] == [17, 18, 19, 20, 21, 22, 23]
+    assert caplog.text.count("journal full") == 1
+
+
 async def test_what_comes_after_a_write_is_done_in_order_once_redis_has_all_before_it(
     bus: RedisConnection, clock: RedisClock, keys: Keys
 ) -> None:

@@ -37,6 +37,10 @@ KEEP_S: Final = 60.0
 # Per session. Beyond it the oldest unwritten event is dropped: the transcript then shows a gap, the call goes on.
 CAPACITY: Final = 2_000
 
+# Bytes of their texts, likewise: an hour of talk has less than one million. Those of one item stand in its event and in
+# the state that it changes.
+MAX_BYTES: Final = 16 * 1024 * 1024
+
 _MAX_FLUSH: Final = 200
 
 
@@ -45,6 +49,7 @@ class _Event(NamedTuple):
     queued: float
     fields: list[str]
     changes: Changes
+    size: int
 
 
 class _Session:
@@ -56,6 +61,7 @@ class _Session:
         self.epoch = epoch
         self.state = dict(state)
         self.events: deque[_Event] = deque()
+        self.bytes = 0
         self.written = 0
         # Changes that no event brings, and that are not written yet.
         self.changed: dict[str, str] = {}
@@ -73,14 +79,21 @@ class _Session:
         return list(newest_first)[::-1]
 
     def add(self, event: _Event) -> bool:
-        """Queue an event; False where that pushed an unwritten one out."""
+        """Queue an event; False where that pushed an unwritten one out, the first since Redis took any."""
         self.events.append(event)
+        self.bytes += event.size
         self._unsettle()
-        if len(self.events) <= CAPACITY:
-            return True
-        lost = self.events.popleft().seq > self.written
+        lost = False
+        while len(self.events) > CAPACITY or (self.bytes > MAX_BYTES and len(self.events) > 1):
+            lost |= self._drop_oldest().seq > self.written
+        begins_gap = lost and not self.accept_gap
         self.accept_gap |= lost
-        return not lost
+        return not begins_gap
+
+    def _drop_oldest(self) -> _Event:
+        event = self.events.popleft()
+        self.bytes -= event.size
+        return event
 
     def change(self, state: Mapping[str, str]) -> None:
         """Queue a change that no event brings."""
@@ -98,7 +111,7 @@ class _Session:
         self.accept_gap = False
         horizon = time.monotonic() - KEEP_S
         while self.events and self.events[0].queued < horizon and self.events[0].seq <= self.written:
-            self.events.popleft()
+            self._drop_oldest()
         if queued == self.queued and (not self.events or self.events[-1].seq <= self.written):
             self.settled.set()
         while self.then and self.then[0][0] <= queued:
@@ -113,6 +126,7 @@ class _Session:
         self.stale = True
         self.then.clear()
         self.events.clear()
+        self.bytes = 0
         self.changed.clear()
         self.settled.set()
 
@@ -216,8 +230,9 @@ class RedisJournal:
         owned.state.update(changes.state)
         for name in changes.state:  # the later word counts
             owned.changed.pop(name, None)
-        if not owned.add(_Event(record.seq, time.monotonic(), fields, changes)):
-            log.error("journal full, event dropped", session=session.id, kept=CAPACITY)
+        size = len(data) + sum(map(len, changes.items.values())) + sum(map(len, changes.calls.values()))
+        if not owned.add(_Event(record.seq, time.monotonic(), fields, changes, size)):
+            log.error("journal full, events are dropped", session=session.id, kept=len(owned.events))
         self._flush_soon(owned)
 
     def update(self, session: SessionRef, state: Mapping[str, str]) -> None:
