@@ -11,7 +11,7 @@ def dashboard() -> Dashboard:
         "voicebus-archive",
         "Transcript archiver",
         "Whether all that was recorded of conversations is in the database, how soon, and what was lost or redacted.",
-        [_writing(), _lost(), _contents()],
+        [_writing(), _lost(), _contents(), _erased()],
     )
 
 
@@ -133,6 +133,46 @@ def _contents() -> Row:
                 "Seconds of sound that are recorded in a second.",
                 [Query(rate("voicebus_recorded_seconds_total"), "recorded")],
                 width=12,
+            ),
+        ],
+    )
+
+
+def _erased() -> Row:
+    succeeded = of("voicebus_retention_last_success_timestamp_seconds")
+    return Row(
+        "Erasure",
+        [
+            Bars(
+                "Erased sessions",
+                "Sessions of which something was erased in the time shown: by retention, or the recording alone.",
+                [Query(in_range("voicebus_erased_sessions_total", by="reason"), "{{reason}}")],
+            ),
+            Bars(
+                "Erased rows",
+                "Rows of the archive that were erased in the time shown.",
+                [Query(in_range("voicebus_erased_rows_total", by="reason"), "{{reason}}")],
+            ),
+            Bars(
+                "Erased bytes of recordings",
+                "In the time shown.",
+                [Query(in_range("voicebus_erased_recording_bytes_total", by="reason"), "{{reason}}")],
+                "bytes",
+            ),
+            Number(
+                "Overdue",
+                "Sessions older than their tenant keeps them, after the last look: 0, or something fails.",
+                [Query(worst("voicebus_retention_overdue_sessions"), "overdue")],
+                limits=Limits(1, 100),
+                width=8,
+            ),
+            Number(
+                "Nothing was overdue",
+                "How long ago a look at what is to be erased last ended with nothing overdue.",
+                [Query(f"time() - max({succeeded} > 0)", "ago")],
+                "s",
+                Limits(7200, 86_400),
+                width=8,
             ),
         ],
     )

@@ -16,7 +16,7 @@ from dashboards import runbooks
 TAG: Final = "voicebus"
 DATASOURCE: Final = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
 
-Unit = Literal["s", "short", "reqps", "percentunit", "ops", "none", "bool_yes_no"]
+Unit = Literal["s", "short", "reqps", "percentunit", "ops", "bytes"]
 Drawn = TypeVar("Drawn", timeseries.Panel, stat.Panel, bargauge.Panel)
 
 

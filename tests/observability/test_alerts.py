@@ -95,11 +95,16 @@ CASES: Final[Mapping[str, Case]] = {
         {**room(100, 90), "voicebus_sessions_started_total": "0+20x500"},
         {**room(100, 70), "voicebus_sessions_started_total": "0+20x500"},
     ),
-    "VoicebusNoSlots": Case(room(10, 10), room(10, 9)),
+    "VoicebusNoSlots": Case(room(10, 5, draining=1), room(10, 9)),
     "VoicebusGatewaysAbsent": Case({"up": "0x500"}, room(10, 0)),
     "VoicebusDrainStuck": stands("voicebus_draining", 1, 0),
     "VoicebusEventLoopLag": stands("voicebus_event_loop_lag_seconds", 0.2, 0.05),
-    "VoicebusSessionsLost": once('voicebus_session_migrations_total{cause="takeover",outcome="lost"}'),
+    # `lost` is no loss: another gateway was quicker.
+    "VoicebusSessionsLost": Case(
+        {'voicebus_session_migrations_total{cause="takeover",outcome="failed"}': "_x28 1x10"},
+        {'voicebus_session_migrations_total{cause="takeover",outcome="lost"}': "_x28 1x10"},
+        minute=31,
+    ),
     "VoicebusTakeoverSlow": Case(
         {
             'voicebus_session_takeover_seconds_bucket{le="3"}': "0+5x500",
