@@ -164,7 +164,7 @@ def test_guardrails_know_their_name_and_refuse_unknown_modes() -> None:
 
 
 def test_a_runner_refuses_what_is_no_agent_and_keys_that_do_not_exist() -> None:
-    with pytest.raises(UserError, match="needs a RealtimeAgent"):
+    with pytest.raises(UserError, match="starting_agent must be a RealtimeAgent"):
         RealtimeRunner("agent")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="debounce"):
         RealtimeRunner(RealtimeAgent("a"), config={"debounce": 3})  # type: ignore[arg-type]

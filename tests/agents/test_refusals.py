@@ -65,7 +65,7 @@ def tool(**arguments: Any) -> Any:
         (lambda: ANY.MCPServerStreamableHttp({"url": "ftp://x"}), "url must be an http: or https: address"),
         (
             lambda: ANY.MCPServerStdio({"command": "x"}, tool_filter=ANY.create_static_tool_filter("rate")),
-            "tool_filter allowed_tool_names must be a list of names",
+            "allowed_tool_names must be a list of strings",
         ),
         (lambda: tool(tool_input_guardrails=[5]), "tool_input_guardrails"),
         (lambda: ANY.RemoteTool(5), "name"),

@@ -66,6 +66,17 @@ async def test_a_text_turn_gives_the_events_of_the_programming_model(gateway: Ga
     await wait_until(lambda: not list(gateway.sessions), description="the session's end")
 
 
+async def test_half_a_surrogate_pair_in_what_a_program_says_becomes_a_mark_and_ends_nothing(gateway: Gateway) -> None:
+    half = "men\udce9"
+    before = {"item_id": "a", "type": "message", "role": "user", "content": [{"type": "input_text", "text": half}]}
+    async with voicebus.connect(url(gateway.port), history=[before], context={"name": half}) as session:
+        await session.send_message(half)
+        await session.reject_tool_call("nobody's", rejection_message=half)
+        await until(session, ends)
+        said = [item.content[0] for item in session.history if item.type == "message" and item.role == "user"]
+        assert said == [voicebus.InputText(text="men?")] * 2
+
+
 async def test_tools_handoffs_and_agents_are_known_by_name(gateway: Gateway, tool_worker: list[ToolCall]) -> None:
     async with voicebus.connect(url(gateway.port), agent="porter") as session:
         await session.send_message("[[call: transfer_to_reception {}]][[next]][[say: Welcome]]")

@@ -14,9 +14,8 @@ from voicebus.agents.functions import takes
 from voicebus.agents.guardrails import InputGuardrail, OutputGuardrail
 from voicebus.agents.handoffs import Handoff, as_handoffs, is_offered
 from voicebus.agents.hooks import RealtimeAgentHooks
-from voicebus.agents.mcp import MCPConfig, MCPServer
+from voicebus.agents.mcp import MCPConfig, MCPServer, check_mcp_config
 from voicebus.agents.model_settings import Prompt, RealtimeVoice
-from voicebus.agents.naming import unknown_keys
 from voicebus.agents.tools.function_tool import FunctionTool
 from voicebus.agents.tools.hosted import HostedMCPTool
 from voicebus.agents.tools.kinds import Tool, ToolEntry, as_tools
@@ -146,17 +145,8 @@ class RealtimeAgent(Generic[TContext]):
     def _check_values(self) -> None:
         if self.hooks is not None and not isinstance(self.hooks, RealtimeAgentHooks):
             raise self._wrong("hooks", "must be a RealtimeAgentHooks object or None", self.hooks)
-        if not isinstance(self.mcp_config, dict):
-            raise self._wrong("mcp_config", "must be a dictionary", self.mcp_config)
+        check_mcp_config(self.mcp_config, f"RealtimeAgent {self.name!r}", self._wrong)
         check_client_policy(self.client_policy, f"RealtimeAgent {self.name!r}:")
-        if unknown := unknown_keys(self.mcp_config, MCPConfig.__annotations__):
-            raise UserError(f"RealtimeAgent {self.name!r}: mcp_config has unknown keys: {unknown}")
-        for flag in ("convert_schemas_to_strict", "include_server_in_tool_names"):
-            if not isinstance(self.mcp_config.get(flag, False), bool):
-                raise self._wrong(f"mcp_config.{flag}", "must be True or False", self.mcp_config.get(flag))
-        wording = self.mcp_config.get("failure_error_function")
-        if wording is not None and not callable(wording):
-            raise self._wrong("mcp_config.failure_error_function", "must be a function or None", wording)
         try:
             if self.prompt is not None:
                 prompt_object(self.prompt, "prompt")

@@ -1,5 +1,6 @@
 """What callbacks of an agent are given: the session's context, and a tool call's own."""
 
+import math
 from collections.abc import Awaitable, Callable, Generator
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any, Generic
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic
 from structlog.stdlib import BoundLogger
 from typing_extensions import TypeVar
 
+from voicebus.agents import checking
 from voicebus.agents.tools.cancellation import Cancellation
 from voicebus.agents.usage import Usage
 from voicebus.contracts.tools import Caller
@@ -26,12 +28,20 @@ class RunContextWrapper(Generic[TContext]):
 
     `usage` sums up what the session's model has used so far. `tool_input` is the input that an agent which runs as a
     tool was given, None elsewhere.
+
+    Raises:
+        UserError: `usage` is none.
     """
 
     context: TContext
     usage: Usage = field(default_factory=Usage)
     _: KW_ONLY
     tool_input: Any = None
+
+    def __post_init__(self) -> None:
+        # That of another library's context is taken as it is: an adopted tool counts in it.
+        if not isinstance(self.usage, Usage) and not hasattr(self.usage, "total_tokens"):
+            checking.refuse(type(self).__name__, "usage", "a Usage", self.usage)
 
 
 @dataclass
@@ -49,7 +59,7 @@ class ToolContext(RunContextWrapper[TContext]):
     what `progress` is told, None where nobody listens, as in the test of a tool.
 
     Raises:
-        UserError: no `tool_name` or no `tool_call_id` was given.
+        UserError: no `tool_name` or no `tool_call_id` was given, or an argument has the wrong type.
     """
 
     tool_name: str = ""
@@ -68,12 +78,20 @@ class ToolContext(RunContextWrapper[TContext]):
     caller: Caller | None = None
 
     def __post_init__(self) -> None:
-        if type(self.tool_name) is type(self.tool_call_id) is str and self.tool_name and self.tool_call_id:
-            return
+        super().__post_init__()
         # They have defaults only because `usage`, before them, has one.
         for name in ("tool_name", "tool_call_id"):
             if not isinstance(getattr(self, name), str) or not getattr(self, name):
                 raise UserError(f"ToolContext needs {name}: a non-empty string, not {getattr(self, name)!r}")
+        where = "ToolContext"
+        checking.text(where, "tool_arguments", self.tool_arguments)
+        checking.text(where, "session", self.session)
+        checking.number(where, "deadline_s", self.deadline_s, optional=True, least=-math.inf)
+        checking.instance(where, "state", self.state, dict)
+        checking.whole(where, "attempt", self.attempt, least=1)
+        checking.instance(where, "cancellation", self.cancellation, Cancellation)
+        checking.function(where, "reports", self.reports, optional=True)
+        checking.instance(where, "caller", self.caller, Caller, optional=True)
 
     @classmethod
     def from_agent_context(
@@ -91,7 +109,13 @@ class ToolContext(RunContextWrapper[TContext]):
         state: dict[str, Any] | None = None,
         reports: Callable[[str], None] | None = None,
     ) -> "ToolContext[TContext]":
-        """The context of one call of a session whose own context is `context`; they share `usage`."""
+        """The context of one call of a session whose own context is `context`; they share `usage`.
+
+        Raises:
+            UserError: `context` is no context of a session; or as the class itself.
+        """
+        if not hasattr(context, "usage") or not hasattr(context, "context"):
+            checking.refuse("ToolContext.from_agent_context", "context", "a RunContextWrapper", context)
         return ToolContext(
             context.context,
             context.usage,
@@ -99,7 +123,7 @@ class ToolContext(RunContextWrapper[TContext]):
             tool_call_id,
             tool_arguments,
             tool_call,
-            tool_input=context.tool_input,
+            tool_input=getattr(context, "tool_input", None),
             agent=agent,
             run_config=run_config,
             session=session,

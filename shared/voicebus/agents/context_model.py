@@ -92,7 +92,7 @@ class ContextModel:
 
 def model_of(declared: Any) -> ContextModel:
     """The model of a declared type, made once. Raises as `ContextModel`."""
-    known = _MODELS.get(declared)
+    known = _MODELS.get(declared) if is_declared(declared) else None
     if known is None:
         known = _MODELS[declared] = ContextModel(declared)
         trim(_MODELS, _MAX_MODELS)

@@ -6,6 +6,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Literal, overload
 
+from voicebus.agents import checking
 from voicebus.agents.apart import call_apart, check_apart
 from voicebus.agents.context import RunContextWrapper, TContext
 from voicebus.agents.functions import call_function, takes
@@ -23,10 +24,21 @@ DEFAULT_INPUT_BUDGET_MS = 1500
 
 @dataclass(frozen=True)
 class GuardrailFunctionOutput:
-    """A guardrail's finding. `output_info` must be JSON; it is shown to operators, not to the caller."""
+    """A guardrail's finding. `output_info` must be JSON; it is shown to operators, not to the caller.
+
+    Raises:
+        UserError: `tripwire_triggered` is no bool: of the texts "no" and "yes" both would count as true.
+    """
 
     output_info: Any
     tripwire_triggered: bool
+
+    def __post_init__(self) -> None:
+        if type(self.tripwire_triggered) is bool:
+            return
+        if type(self.tripwire_triggered).__name__ not in ("bool", "bool_"):  # what an array library compares to
+            checking.flag("GuardrailFunctionOutput", "tripwire_triggered", self.tripwire_triggered)
+        object.__setattr__(self, "tripwire_triggered", bool(self.tripwire_triggered))
 
 
 GuardrailFunction = Callable[

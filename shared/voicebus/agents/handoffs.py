@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar, overl
 
 from pydantic import TypeAdapter, ValidationError
 
+from voicebus.agents import checking
 from voicebus.agents.context import RunContextWrapper, TContext
 from voicebus.agents.tools.schema import strict_schema
 from voicebus.errors import ModelBehaviorError, UserError
@@ -63,6 +64,8 @@ class Handoff(Generic[TContext]):
             raise UserError(f"handoff {self.tool_name!r}: on_invoke_handoff must be a function")
         if not isinstance(self.is_enabled, bool) and not callable(self.is_enabled):
             raise UserError(f"handoff {self.tool_name!r}: is_enabled must be a bool or a function")
+        checking.mapping(f"handoff {self.tool_name!r}", "input_json_schema", self.input_json_schema)
+        checking.flag(f"handoff {self.tool_name!r}", "strict_json_schema", self.strict_json_schema)
         for name in ("input_filter", "nest_handoff_history"):
             if getattr(self, name) is not None:
                 raise UserError(
@@ -148,6 +151,9 @@ def realtime_handoff(
 
     if not isinstance(agent, RealtimeAgent):
         raise UserError(f"realtime_handoff: agent must be a RealtimeAgent, not {agent!r}")
+    where = f"handoff to {agent.name!r}"
+    checking.text(where, "tool_name_override", tool_name_override, optional=True)
+    checking.text(where, "tool_description_override", tool_description_override, optional=True)
     adapter = _adapter(agent.name, input_type, on_handoff)
     schema = NO_INPUT
     if adapter is not None:

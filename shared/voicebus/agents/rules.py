@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, Literal
 
+from voicebus.agents import checking
 from voicebus.agents.context import RunContextWrapper
 from voicebus.agents.guardrails import GuardrailFunctionOutput
 from voicebus.detection import INVISIBLE, KINDS, Usual, compiled, detector, secret_detectors
@@ -57,8 +58,8 @@ def forbidden_patterns(*patterns: str) -> AsyncRule:
     Raises:
         UserError: no patterns, or one that RE2 does not take.
     """
-    if not patterns:
-        raise UserError("forbidden_patterns needs at least one pattern")
+    if not patterns or not all(isinstance(pattern, str) for pattern in patterns):
+        raise UserError(f"forbidden_patterns needs patterns, each a string, not {patterns!r}")
     compiled = [(pattern, _compiled(pattern)) for pattern in patterns]
 
     async def forbidden_patterns(context: RunContextWrapper[Any], agent: Any, text: str) -> GuardrailFunctionOutput:
@@ -76,11 +77,15 @@ def personal_data(
     are dialled (`region`, such as "US", has national ones found, too; without it only those with `+`).
 
     Raises:
-        UserError: a kind that does not exist.
+        UserError: a kind that does not exist, or a region that is no text.
     """
+    if isinstance(kinds, str) or not isinstance(kinds, Iterable):
+        checking.refuse("personal_data", "kinds", "a list of kinds", kinds)
+    checking.text("personal_data", "region", region, optional=True, empty=False)
     wanted = tuple(kinds)
     if not wanted or (unknown := [kind for kind in wanted if kind not in KINDS]):
-        raise UserError(f"personal_data knows {', '.join(KINDS)}, not {unknown if wanted else wanted}")
+        known = ", ".join(KINDS)
+        raise UserError(f"personal_data: kinds must be some of {known}, not {unknown if wanted else wanted}")
     with _libraries():
         detectors = {kind: detector(kind, region=region) for kind in wanted}
 
@@ -113,8 +118,9 @@ def only_languages(*languages: str, confidence: float = 0.9) -> Rule:
     `confidence` (0 to 1). Text of less than 20 characters says too little.
 
     Raises:
-        UserError: no language, or one that is not known.
+        UserError: no language, or one that is not known; or a confidence beyond 0 to 1.
     """
+    checking.number("only_languages", "confidence", confidence, most=1)
     known = set(_identifier().labels)
     if not languages or (unknown := [one for one in languages if one not in known]):
         raise UserError(f"only_languages needs languages such as 'en' and 'de', not {unknown if languages else ()}")
@@ -134,7 +140,12 @@ def prompt_leak(*protected: str, likeness: float = 85.0) -> Rule:
 
     `protected` are texts to keep instead; they are needed for agents whose instructions are a function. Lines and
     sentences of less than 20 characters are said by anybody, and do not count.
+
+    Raises:
+        UserError: a text that is none, or a likeness beyond 0 to 100.
     """
+    checking.texts("prompt_leak", "protected", protected)
+    checking.number("prompt_leak", "likeness", likeness, most=100)
     fuzz = _library("rapidfuzz.fuzz")
 
     def prompt_leak(context: RunContextWrapper[Any], agent: Any, text: str) -> GuardrailFunctionOutput:

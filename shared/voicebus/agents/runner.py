@@ -38,7 +38,8 @@ class RealtimeRunner:
         context_model: type[Any] | None = None,
     ) -> None:
         if not isinstance(starting_agent, RealtimeAgent):
-            raise UserError(f"RealtimeRunner needs a RealtimeAgent to start with, not {reprlib.repr(starting_agent)}")
+            shown = reprlib.repr(starting_agent)
+            raise UserError(f"RealtimeRunner: starting_agent must be a RealtimeAgent, not {shown}")
         if model is not None and not (callable(model) or hasattr(model, "send_event")):
             raise UserError(f"RealtimeRunner: model must be a RealtimeModel, or make one when called, not {model!r}")
         if config is not None and not isinstance(config, Mapping):

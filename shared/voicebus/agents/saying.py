@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from voicebus.agents import checking
 from voicebus.agents.config import RealtimeUserInput
 from voicebus.errors import UserError
 
@@ -21,6 +22,13 @@ def audio_samples(audio: bytes) -> bytes:
     if not isinstance(audio, bytes | bytearray | memoryview):
         raise UserError(f"audio must be bytes, not {type(audio).__name__}")
     return bytes(audio)
+
+
+def check_decision(where: str, call_id: str, always: bool, rejection_message: str | None = None) -> None:
+    """Raises `UserError` for what is no word about a call. Whether there is such a call is another question."""
+    checking.text(where, "call_id", call_id)
+    checking.flag(where, "always", always)
+    checking.text(where, "rejection_message", rejection_message, optional=True)
 
 
 def message_content(message: RealtimeUserInput) -> list[dict[str, Any]]:

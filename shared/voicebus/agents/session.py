@@ -7,6 +7,7 @@ from typing import Any, Final, Self
 import pybase64
 from ulid_transform import ulid_now
 
+from voicebus.agents import checking
 from voicebus.agents.agent import RealtimeAgent
 from voicebus.agents.config import RealtimeRunConfig, RealtimeUserInput, check_run_config
 from voicebus.agents.context import RunContextWrapper
@@ -18,8 +19,10 @@ from voicebus.agents.local.conversation import Beginning, Conversation
 from voicebus.agents.local.face import read_items
 from voicebus.agents.models.events import RealtimeModelEvent
 from voicebus.agents.models.model import RealtimeModel, RealtimeModelConfig, RealtimeModelListener
+from voicebus.agents.models.openai import reads_options
+from voicebus.agents.models.options import check_options
 from voicebus.agents.models.sends import RealtimeModelSendAudio
-from voicebus.agents.saying import audio_samples, image_content, message_content
+from voicebus.agents.saying import audio_samples, check_decision, image_content, message_content
 from voicebus.agents.usage import Usage
 from voicebus.engine.inputs import (
     Approve,
@@ -34,6 +37,7 @@ from voicebus.engine.inputs import (
 from voicebus.errors import UserError
 from voicebus.runtime.frames import append_frame
 from voicebus.telemetry.logging import get_logger
+from voicebus.utf8 import sendable
 
 log: Final = get_logger(__name__)
 
@@ -71,7 +75,11 @@ class RealtimeSession(RealtimeModelListener):
             raise UserError(f"model must be a RealtimeModel; {model!r} has no {', '.join(lacking)}")
         if not isinstance(agent, RealtimeAgent):
             raise UserError(f"agent must be a RealtimeAgent, not {agent!r}")
+        checking.mapping("RealtimeSession", "run_config", run_config, optional=True)
         check_run_config(run_config or {})
+        checking.mapping("RealtimeSession", "model_config", model_config, optional=True)
+        if model_config and reads_options(model):
+            check_options(model_config)
         self._context: RunContextWrapper[Any] = RunContextWrapper(context)
         self._beginning = Beginning(
             session=ulid_now(),
@@ -222,6 +230,7 @@ class RealtimeSession(RealtimeModelListener):
             UserError: the message is none; or the session is not open.
         """
         content = message_content(message)
+        checking.mapping("send_message", "other_event_data", other_event_data, optional=True)
         await self._say(SendMessage(content, extra=dict(other_event_data or {})), user_input=message)
 
     async def add_image(self, image: str, *, trigger_response: bool = True) -> None:
@@ -230,6 +239,7 @@ class RealtimeSession(RealtimeModelListener):
         Raises:
             UserError: it is no such address; or the session is not open.
         """
+        checking.flag("add_image", "trigger_response", trigger_response)
         await self._say(SendMessage(image_content(image), respond=trigger_response))
 
     async def send_audio(self, audio: bytes, *, commit: bool = False) -> None:
@@ -239,6 +249,7 @@ class RealtimeSession(RealtimeModelListener):
             UserError: `audio` is no bytes; or the session is not open.
         """
         samples = audio_samples(audio)
+        checking.flag("send_audio", "commit", commit)
         conversation = self._open()
         if self._muted:
             samples = b""
@@ -253,7 +264,8 @@ class RealtimeSession(RealtimeModelListener):
 
     def mute(self, muted: bool = True) -> None:
         """Drop audio that is sent from now on, or, with False, send it again."""
-        self._muted = bool(muted)
+        checking.flag("mute", "muted", muted)
+        self._muted = muted
 
     async def interrupt(self) -> None:
         """Stop what the agent is saying; what was not heard of it is cut off.
@@ -293,7 +305,11 @@ class RealtimeSession(RealtimeModelListener):
         """Let a call run that waits for approval; `always`: and every further one of its tool, unasked.
 
         Does nothing for a call that does not wait.
+
+        Raises:
+            UserError: an argument has the wrong type.
         """
+        check_decision("approve_tool_call", call_id, always)
         await self._decide(Approve(call_id, always))
 
     async def reject_tool_call(
@@ -302,7 +318,11 @@ class RealtimeSession(RealtimeModelListener):
         """Refuse a call that waits for approval; `rejection_message` is what the model is told of it.
 
         Does nothing for a call that does not wait.
+
+        Raises:
+            UserError: an argument has the wrong type.
         """
+        check_decision("reject_tool_call", call_id, always, rejection_message)
         await self._decide(Reject(call_id, always, rejection_message))
 
     # --- RealtimeModelListener ------------------------------------------------------------------------
@@ -347,7 +367,7 @@ def _items(history: Any) -> list[Mapping[str, Any]]:
         plain = item.model_dump(mode="json") if hasattr(item, "model_dump") else item
         if not isinstance(plain, Mapping) or not isinstance(plain.get("item_id"), str):
             raise UserError(f"history[{index}] must be an item with an item_id, not {item!r}")
-        items.append(plain)
+        items.append(sendable(plain))
     if len(read_items(items)) != len(items):
         raise UserError("history holds something that has no form of an item: a user, assistant or system message")
     return items

@@ -7,9 +7,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeAlias
 
+from voicebus.agents import checking
 from voicebus.agents.context import RunContextWrapper, TContext, ToolContext
-from voicebus.agents.mcp import MCPConfig, MCPServer
-from voicebus.agents.text_run import ModelSettings, RunResult, Task, run_task
+from voicebus.agents.functions import takes
+from voicebus.agents.mcp import MCPConfig, MCPServer, check_mcp_config
+from voicebus.agents.text_run import ModelSettings, RunResult, Task, adapter_of, run_task
 from voicebus.agents.tools.function_tool import (
     Enabled,
     FailureText,
@@ -78,6 +80,15 @@ class Agent(Generic[TContext]):
         for name in ("tools", "mcp_servers"):
             if not isinstance(getattr(self, name), list):
                 raise self._wrong(name, "must be a list", getattr(self, name))
+        where = f"Agent {self.name!r}"
+        if callable(self.instructions) and not takes(self.instructions, 2):
+            raise self._wrong("instructions", "must take the context and the agent", self.instructions)
+        checking.text(where, "handoff_description", self.handoff_description, optional=True)
+        checking.listed(where, "mcp_servers", self.mcp_servers, MCPServer)
+        check_mcp_config(self.mcp_config, where, self._wrong)
+        if self.client is not None and not hasattr(self.client, "chat"):
+            raise self._wrong("client", "must be an openai.AsyncOpenAI or None", self.client)
+        self._check_output_type()
         self.function_tools()
 
     def function_tools(self) -> list[FunctionTool]:
@@ -113,6 +124,7 @@ class Agent(Generic[TContext]):
             UserError: the agent cannot be run, or `voicebus[text]` is not installed.
         """
         _check_turns(max_turns)
+        checking.text(f"Agent {self.name!r}: run", "input", input)
         wrapper = context if isinstance(context, RunContextWrapper) else RunContextWrapper(context)
         # Approvals, tool input and the like are not this run's; what is used is.
         own = RunContextWrapper(wrapper.context, wrapper.usage, tool_input=input)
@@ -149,6 +161,10 @@ class Agent(Generic[TContext]):
             UserError: an argument cannot be honoured.
         """
         _check_turns(max_turns)
+        where = f"Agent {self.name!r}: as_tool"
+        checking.text(where, "tool_name", tool_name, optional=True)
+        checking.text(where, "tool_description", tool_description, optional=True)
+        checking.number(where, "timeout_seconds", timeout_seconds, optional=True)
         for name, given in unsupported.items():
             if given is not None:
                 raise UserError(f"Agent {self.name!r}: as_tool: {name} cannot be honoured; leave it out")
@@ -193,6 +209,13 @@ class Agent(Generic[TContext]):
         if not isinstance(text, str):
             raise UserError(f"Agent {self.name!r}: instructions returned {type(text).__name__}, not text")
         return text
+
+    def _check_output_type(self) -> None:
+        try:
+            adapter_of(self.output_type)
+        except Exception as error:  # pydantic has a dozen ways to say that a type has no schema
+            why = str(error).partition("\n")[0]
+            raise self._wrong("output_type", f"must be a type with a JSON schema ({why})", self.output_type) from error
 
     def _wrong(self, name: str, rule: str, value: object) -> UserError:
         return UserError(f"Agent {self.name!r}: {name} {rule}, not {value!r}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from pydantic import TypeAdapter, ValidationError
 
+from voicebus.agents import checking
 from voicebus.agents.agent import enabled_tools
 from voicebus.agents.context import RunContextWrapper, ToolContext
 from voicebus.agents.mcp.server import Joined
@@ -27,7 +28,14 @@ TOOL_TIMEOUT_S: Final = 600.0
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """What a request asks a text model for; None leaves it to the model. `extra_body` is sent as it is."""
+    """What a request asks a text model for; None leaves it to the model. `extra_body` is sent as it is.
+
+    `temperature` is from 0, `top_p` 0 to 1, the penalties -2 to 2, `max_tokens` from 1. `tool_choice` is `auto`,
+    `required`, `none` or a tool's name.
+
+    Raises:
+        UserError: a field of the wrong type, or out of its range.
+    """
 
     temperature: float | None = None
     top_p: float | None = None
@@ -37,6 +45,17 @@ class ModelSettings:
     parallel_tool_calls: bool | None = None
     max_tokens: int | None = None
     extra_body: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        where = "ModelSettings"
+        checking.number(where, "temperature", self.temperature, optional=True)
+        checking.number(where, "top_p", self.top_p, optional=True, most=1)
+        for name in ("frequency_penalty", "presence_penalty"):
+            checking.number(where, name, getattr(self, name), optional=True, least=-2, most=2)
+        checking.text(where, "tool_choice", self.tool_choice, optional=True, empty=False)
+        checking.flag(where, "parallel_tool_calls", self.parallel_tool_calls, optional=True)
+        checking.whole(where, "max_tokens", self.max_tokens, optional=True, least=1)
+        checking.mapping(where, "extra_body", self.extra_body, optional=True)
 
     def wire(self, *, tools: bool) -> dict[str, Any]:
         """The fields of a request that are given; those about tools only where there are tools."""
@@ -80,7 +99,7 @@ async def run_task(task: Task, question: str) -> RunResult:
     if task.instructions is not None:
         messages.append({"role": "system", "content": task.instructions})
     messages.append({"role": "user", "content": question})
-    shape = _shape(task.agent)
+    shape = adapter_of(task.agent.output_type)
     async with AsyncExitStack() as held:
         client = task.client
         if client is None:
@@ -202,8 +221,9 @@ async def _call(task: Task, tools: dict[str, FunctionTool], call: Any) -> str:
     return outcome.output
 
 
-def _shape(agent: "Agent[Any]") -> "TypeAdapter[Any] | None":
-    return None if agent.output_type in (None, str) else TypeAdapter(agent.output_type)
+def adapter_of(output_type: Any) -> "TypeAdapter[Any] | None":
+    """What reads an answer of `output_type`, None where that is text. Raises what pydantic does for no such type."""
+    return None if output_type in (None, str) else TypeAdapter(output_type)
 
 
 def _output(shape: "TypeAdapter[Any] | None", text: str) -> Any:

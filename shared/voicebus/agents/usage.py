@@ -1,4 +1,8 @@
-"""What a conversation has used of its model: tokens, summed over responses, and each response by itself."""
+"""What a conversation has used of its model: tokens, summed over responses, and each response by itself.
+
+All of these count on, so they are not frozen; what they begin with is checked, and a field that is no count is refused
+by its name (`UserError`).
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,6 +10,8 @@ from typing import Any, Final
 
 MAX_ENTRIES: Final = 4096
 """Responses that are kept one by one; beyond that the oldest go. The sums count all."""
+
+from voicebus.agents import checking
 
 
 @dataclass
@@ -17,6 +23,9 @@ class InputTokensDetails:
     audio_tokens: int = 0
     image_tokens: int = 0
 
+    def __post_init__(self) -> None:
+        _count("InputTokensDetails", vars(self))
+
 
 @dataclass
 class OutputTokensDetails:
@@ -25,6 +34,9 @@ class OutputTokensDetails:
     reasoning_tokens: int = 0
     text_tokens: int = 0
     audio_tokens: int = 0
+
+    def __post_init__(self) -> None:
+        _count("OutputTokensDetails", vars(self))
 
 
 @dataclass
@@ -36,6 +48,9 @@ class RequestUsage:
     total_tokens: int
     input_tokens_details: InputTokensDetails
     output_tokens_details: OutputTokensDetails
+
+    def __post_init__(self) -> None:
+        _tokens("RequestUsage", self)
 
 
 @dataclass
@@ -51,6 +66,11 @@ class Usage:
     output_tokens_details: OutputTokensDetails = field(default_factory=OutputTokensDetails)
     total_tokens: int = 0
     request_usage_entries: list[RequestUsage] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        _tokens("Usage", self)
+        checking.whole("Usage", "requests", self.requests)
+        checking.listed("Usage", "request_usage_entries", self.request_usage_entries, RequestUsage)
 
     @classmethod
     def of(cls, wire: Mapping[str, Any]) -> "Usage":
@@ -99,6 +119,18 @@ class Usage:
             _add(self.output_tokens_details, other.output_tokens_details, name)
         self.request_usage_entries.extend(other.request_usage_entries)
         del self.request_usage_entries[:-MAX_ENTRIES]
+
+
+def _count(where: str, counts: Mapping[str, Any]) -> None:
+    for name, value in counts.items():
+        if type(value) is not int or value < 0:
+            checking.whole(where, name, value)
+
+
+def _tokens(where: str, usage: RequestUsage | Usage) -> None:
+    _count(where, {name: getattr(usage, name) for name in ("input_tokens", "output_tokens", "total_tokens")})
+    checking.instance(where, "input_tokens_details", usage.input_tokens_details, InputTokensDetails)
+    checking.instance(where, "output_tokens_details", usage.output_tokens_details, OutputTokensDetails)
 
 
 def _add(to: object, what: object, name: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from voicebus.client.address import creating_address
 from voicebus.errors import RemoteError, UserError
+from voicebus.utf8 import sendable
 
 _TIMEOUT_S: Final = 10.0
 
@@ -33,7 +34,7 @@ async def create_session(
     """
     address = creating_address(url)
     try:
-        body = json.dumps(dict(wanted)).encode()
+        body = json.dumps(sendable(wanted)).encode()
     except (TypeError, ValueError) as error:
         raise UserError(f"context and history must be JSON ({error})") from error
     # The scheme is http or https: `creating_address` gives no other.

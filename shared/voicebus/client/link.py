@@ -23,6 +23,7 @@ from voicebus.client.address import native_address, session_in
 from voicebus.client.line import GREETINGS, Line, Told
 from voicebus.client.spoken import Spoken, is_spoken
 from voicebus.errors import RemoteError
+from voicebus.utf8 import sendable
 
 CONNECT_TIMEOUT_S: Final = 10.0
 RESUME_S: Final = 60.0
@@ -166,7 +167,7 @@ class NativeLink:
         Raises:
             RemoteError: the session is over.
         """
-        await self._send(json.dumps(command))
+        await self._send(_text(command))
         if command["type"] == "commit":
             self._spoken.committing("")
             self._spoken.committed("")
@@ -194,7 +195,7 @@ class NativeLink:
         elif not self._over:
             line = self._now()
             try:
-                await line.socket.send(json.dumps({"type": command, "id": given, **fields}))
+                await line.socket.send(_text({"type": command, "id": given, **fields}))
             except ConnectionClosed:
                 await self._reconnected(line)
         if self._over:
@@ -435,13 +436,13 @@ class NativeLink:
             given = next((one for one in self._unanswered if one not in said and not self._spoken.has(one)), None)
             if given is not None:
                 said.add(given)
-                await line.socket.send(json.dumps({**self._unanswered[given], "again": True}))
+                await line.socket.send(_text({**self._unanswered[given], "again": True}))
             elif (piece := self._spoken.unsent()) is not None:
                 if piece.commit is None:
                     await line.socket.send(piece.samples)
                     self._sent += len(piece.samples)
                 elif piece.commit in self._unanswered:
-                    await line.socket.send(json.dumps({**self._unanswered[piece.commit], "again": True}))
+                    await line.socket.send(_text({**self._unanswered[piece.commit], "again": True}))
                 piece.sent = True
             else:
                 return
@@ -465,3 +466,7 @@ def _delay(attempt: int) -> float:
     """How long to wait before this attempt (s)."""
     delay: float = min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2**attempt)
     return delay * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+
+
+def _text(command: Mapping[str, Any]) -> str:
+    return json.dumps(sendable(command))

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 
+from voicebus.agents import checking
 from voicebus.agents.agent import RealtimeAgent
 from voicebus.agents.config import RealtimeUserInput
 from voicebus.agents.error_details import RealtimeErrorDetails
@@ -14,7 +15,7 @@ from voicebus.agents.events import RealtimeError, RealtimeSessionEvent
 from voicebus.agents.items import RealtimeItem
 from voicebus.agents.local.broadcast import Broadcast
 from voicebus.agents.models.playback import RealtimePlaybackTracker
-from voicebus.agents.saying import audio_samples, image_content, message_content
+from voicebus.agents.saying import audio_samples, check_decision, image_content, message_content
 from voicebus.client.creating import create_session
 from voicebus.client.link import CONNECT_TIMEOUT_S, HANG_UP_S, RESUME_S, NativeLink
 from voicebus.client.showing import Showing, info
@@ -195,6 +196,7 @@ class GatewaySession:
             RemoteError: the session is over.
         """
         samples = audio_samples(audio)
+        checking.flag("send_audio", "commit", commit)
         self._open()
         if samples and not self._muted:
             await self._link.send_audio(samples)
@@ -203,7 +205,8 @@ class GatewaySession:
 
     def mute(self, muted: bool = True) -> None:
         """Drop audio that is sent from now on, or, with False, send it again."""
-        self._muted = bool(muted)
+        checking.flag("mute", "muted", muted)
+        self._muted = muted
 
     async def interrupt(self) -> None:
         """Stop what the agent is saying; what was not heard of it is cut off.
@@ -217,7 +220,13 @@ class GatewaySession:
         """Tell how much of a part's audio was heard, so that an interruption cuts off exactly the rest.
 
         Give a `RealtimePlaybackTracker` to `connect` to have it told by itself.
+
+        Raises:
+            UserError: an argument has the wrong type.
         """
+        checking.text("report_playback", "item_id", item_id, empty=False)
+        checking.whole("report_playback", "content_index", content_index)
+        checking.number("report_playback", "played_ms", played_ms)
         self._positions[item_id, content_index] = played_ms
         self._moved.set()
 
@@ -230,6 +239,8 @@ class GatewaySession:
             UserError: there is none of that name for this client, it cannot take over, or the session is not open.
             RemoteError: the session is over.
         """
+        if not isinstance(agent, str | RealtimeAgent) or not agent:
+            checking.refuse("update_agent", "agent", "an agent of the gateway, or its name", agent)
         name = agent if isinstance(agent, str) else agent.name
         self._open()
         command = self._link.new_id()
@@ -243,13 +254,23 @@ class GatewaySession:
         self._showing.agent = name
 
     async def approve_tool_call(self, call_id: str, *, always: bool = False) -> None:
-        """Let a call run that waits for approval; `always`: and every further one of its tool, unasked."""
+        """Let a call run that waits for approval; `always`: and every further one of its tool, unasked.
+
+        Raises:
+            UserError, RemoteError: as `send_message`.
+        """
+        check_decision("approve_tool_call", call_id, always)
         await self._command("approve", call_id=call_id, always=always)
 
     async def reject_tool_call(
         self, call_id: str, *, always: bool = False, rejection_message: str | None = None
     ) -> None:
-        """Refuse a call that waits for approval; `rejection_message` is what the model is told of it."""
+        """Refuse a call that waits for approval; `rejection_message` is what the model is told of it.
+
+        Raises:
+            UserError, RemoteError: as `send_message`.
+        """
+        check_decision("reject_tool_call", call_id, always, rejection_message)
         await self._command("reject", call_id=call_id, always=always, message=rejection_message)
 
     # --- inside ---------------------------------------------------------------------------------------
@@ -361,8 +382,13 @@ def connect(
     names); `tls` is whatever else verifies it.
 
     Raises:
-        UserError: `url` is no gateway's address, `ca_file` cannot be used, or arguments exclude each other.
+        UserError: `url` is no gateway's address, `ca_file` cannot be used, arguments exclude each other, or one has
+            the wrong type.
     """
+    _check(
+        url=url, agent=agent, api_key=api_key, history=history, session=session, token=token, headers=headers, tls=tls,
+        ca_file=ca_file, playback_tracker=playback_tracker, resume_for=resume_for,
+    )  # fmt: skip
     if tls is not None and ca_file is not None:
         raise UserError("tls and ca_file exclude each other; give one of them")
     try:
@@ -383,3 +409,25 @@ def connect(
     credentials = {**(headers or {}), **({"Authorization": f"Bearer {api_key}"} if api_key else {})}
     link = NativeLink(url, asked, headers=credentials, tls=tls, resume_s=resume_for)
     return GatewaySession(link, wanted=wanted, headers=credentials, url=url, tls=tls, playback_tracker=playback_tracker)
+
+
+def _check(**given: Any) -> None:
+    for name in ("url", "agent", "api_key", "session", "token"):
+        checking.text("connect", name, given[name], optional=name != "url", empty=False)
+    history = given["history"]
+    if isinstance(history, str | bytes | Mapping) or not isinstance(history, Sequence):
+        checking.refuse("connect", "history", "a list of items", history)
+    for index, item in enumerate(history):
+        if not isinstance(item, Mapping) and not hasattr(item, "model_dump"):
+            checking.refuse("connect", f"history[{index}]", "an item", item)
+    headers = given["headers"]
+    if headers is not None and not (
+        isinstance(headers, Mapping) and all(isinstance(text, str) for pair in headers.items() for text in pair)
+    ):
+        # Not in words: they may hold a secret.
+        raise UserError("connect: headers must map names to values, both of them strings")
+    checking.instance("connect", "tls", given["tls"], ssl.SSLContext, optional=True)
+    if given["ca_file"] is not None and not isinstance(given["ca_file"], str | Path):
+        checking.refuse("connect", "ca_file", "the path of a file or None", given["ca_file"])
+    checking.instance("connect", "playback_tracker", given["playback_tracker"], RealtimePlaybackTracker, optional=True)
+    checking.number("connect", "resume_for", given["resume_for"])

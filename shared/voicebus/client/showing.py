@@ -52,7 +52,7 @@ class Showing:
         show = self._SHOWN.get(event["type"])
         made: RealtimeSessionEvent | None = None if show is None else show(self, event)
         if made is not None:
-            made.seq = event.get("seq") or 0
+            made.numbered(event.get("seq") or 0)
         return made
 
     def samples(self, data: bytes) -> RealtimeSessionEvent:

@@ -7,6 +7,7 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from voicebus.errors import ContractError
+from voicebus.utf8 import encoded
 
 VERSION: Final = 1
 _VERSION: Final = str(VERSION)
@@ -92,7 +93,7 @@ class Entry(msgspec.Struct, frozen=True):
 
     def sealed(self) -> "Sealed":
         """The entry as it is sent to one process or one queue; recorded events, with a `seq`, go another way."""
-        data = _encode(self.data).decode()
+        data = encoded(_encode, self.data).decode()
         return Sealed(self.id, self.type, self.session, self.epoch, self.at, data, self.deadline, self.traceparent)
 
     @classmethod

@@ -18,6 +18,7 @@ from voicebus.engine.calls import Call, Stage
 from voicebus.engine.config import AgentSpec, HostedToolSpec, ToolSpec
 from voicebus.engine.outputs import Keep
 from voicebus.engine.parts import Parts
+from voicebus.utf8 import encoded
 
 VERSION: Final = 1
 ITEM: Final = "item:"
@@ -96,14 +97,14 @@ class Keeper:
         work = self._going_on()
         if work != self._work:
             self._work = work
-            fields[WORK] = _encode(work).decode()
+            fields[WORK] = encoded(_encode, work).decode()
         if fields:
             self._said_at = p.out.now
             p.out.add(Keep(fields))
 
     def _item(self, item_id: str) -> str:
         item = self._p.history.item(item_id)
-        return "" if item is None else _encode({BEHIND: self._p.history.before(item_id), **item}).decode()
+        return "" if item is None else encoded(_encode, {BEHIND: self._p.history.before(item_id), **item}).decode()
 
     def _going_on(self) -> dict[str, Any]:
         p = self._p
@@ -121,7 +122,7 @@ class Keeper:
             work["calls"] = [_row(call) for call in p.calls if not isinstance(call.spec, HostedToolSpec)]
             work["batches"] = p.calls.batches.kept()
         if said := p.out.uplink.said():
-            work["said"] = said if len(_encode(said)) <= _MAX_SAID else []
+            work["said"] = said if len(encoded(_encode, said)) <= _MAX_SAID else []
         return work
 
     def _owes(self) -> bool:

@@ -11,6 +11,8 @@ from typing import Any, Final
 import msgspec
 import pybase64
 
+from voicebus.utf8 import encoded
+
 # Matches the type of GA and of older servers (`response.audio.delta`), wherever in the frame it stands.
 _AUDIO_MARK: Final = b'audio.delta"'
 AUDIO_TYPES: Final = frozenset({"response.output_audio.delta", "response.audio.delta"})
@@ -143,17 +145,4 @@ def parse_event(frame: bytes) -> dict[str, Any]:
 
 def dump_event(event: Mapping[str, Any]) -> bytes:
     """One event as JSON text; half a surrogate pair, as in a file name that is no UTF-8, becomes a "?"."""
-    try:
-        return _encode(event)
-    except UnicodeEncodeError:
-        return _encode(_sendable(event))
-
-
-def _sendable(value: object) -> object:
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode("utf-8")
-    if isinstance(value, Mapping):
-        return {_sendable(key): _sendable(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_sendable(entry) for entry in value]
-    return value
+    return encoded(_encode, event)

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from voicebus.agents import checking
 from voicebus.agents.agent import RealtimeAgent
 from voicebus.agents.context import ToolContext
 from voicebus.agents.functions import call_function, is_async_callable
@@ -61,9 +62,10 @@ def mock_tools(
     agents that are reached by handoffs are replaced too, also for sessions that run already. Only sessions of this
     process are concerned.
 
-    Raises, on entering:
+    Raises UserError where `stand_ins` is no dictionary, and on entering:
         UserError: no agent has a tool of that name, or it is one that runs elsewhere (hosted by the model's side).
     """
+    checking.mapping("mock_tools", "stand_ins", stand_ins)
     return _mocking(of, stand_ins)
 
 

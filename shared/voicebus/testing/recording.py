@@ -6,6 +6,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
+from voicebus.agents import checking
 from voicebus.testing.expectations import (
     AbsenceExpectation,
     Expectation,
@@ -28,6 +29,9 @@ class Recording:
     """
 
     def __init__(self, source: AsyncIterable[Any], *, within: float = DEFAULT_WITHIN_S) -> None:
+        checking.number("recorded", "within", within)
+        if not hasattr(source, "__aiter__"):
+            checking.refuse("recorded", "session", "a session, or what is iterated over as one", source)
         self.limit_s = within
         # Grows as long as the recording: it is the test's own record, and a test ends.
         self.events: list[RecordedEvent] = []

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, cast
 
+from voicebus.agents import checking
 from voicebus.agents.models.events import RealtimeModelEvent
 from voicebus.agents.models.model import RealtimeModel, RealtimeModelConfig, RealtimeModelListener
 from voicebus.agents.models.sends import RealtimeModelSendEvent
@@ -33,6 +34,8 @@ class RealtimeStep:
     error: BaseException | None = None
 
     def __post_init__(self) -> None:
+        checking.iterable("RealtimeStep", "emit", self.emit, "model events")
+        _check_error("RealtimeStep", "error", self.error)
         object.__setattr__(self, "emit", tuple(self.emit))
 
 
@@ -54,7 +57,15 @@ class ScriptedRealtimeModel(RealtimeModel):
         close_error: BaseException | None = None,
         strict: bool = True,
     ) -> None:
+        where = "ScriptedRealtimeModel"
+        checking.iterable(where, "steps", steps, "RealtimeStep objects")
+        checking.iterable(where, "connect_events", connect_events, "model events")
+        _check_error(where, "connect_error", connect_error)
+        _check_error(where, "close_error", close_error)
+        checking.flag(where, "strict", strict)
         self._steps = deque(steps)
+        for step in self._steps:
+            checking.instance(where, "steps", step, RealtimeStep)
         self._connect_events = tuple(connect_events)
         self._connect_error = connect_error
         self._close_error = close_error
@@ -164,11 +175,13 @@ class ScriptedRealtimeModel(RealtimeModel):
 
     def add_listener(self, listener: RealtimeModelListener) -> None:
         """Tell `listener` of events; one that is told already is not told twice."""
+        checking.hears("add_listener", "listener", listener, "on_event")
         if listener not in self._listeners:
             self._listeners.append(listener)
 
     def remove_listener(self, listener: RealtimeModelListener) -> None:
         """Tell `listener` no more."""
+        checking.hears("remove_listener", "listener", listener, "on_event")
         if listener in self._listeners:
             self._listeners.remove(listener)
 
@@ -218,6 +231,11 @@ class ScriptedRealtimeModel(RealtimeModel):
         unexpected.__cause__ = cause
         self._broken = self._broken or unexpected
         raise unexpected
+
+
+def _check_error(where: str, argument: str, error: object) -> None:
+    if error is not None and not isinstance(error, BaseException):
+        checking.refuse(where, argument, "an exception (an object, not its class) or None", error)
 
 
 def _without_secrets(options: RealtimeModelConfig) -> RealtimeModelConfig:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from voicebus.agents import checking
 from voicebus.testing.scripts import RealtimeScriptError, contains
 from voicebus.testing.server_conversation import ServerConversation, ServerEvent
 
@@ -18,6 +19,10 @@ class Drop:
 
     code: int = ABNORMAL
     reason: str = ""
+
+    def __post_init__(self) -> None:
+        checking.whole("Drop", "code", self.code, least=1000)
+        checking.text("Drop", "reason", self.reason)
 
 
 Emission = Mapping[str, Any] | Drop | Callable[[ServerConversation], Iterable[ServerEvent]]
@@ -36,6 +41,14 @@ class ServerStep:
 
     expect: str | Mapping[str, Any] | Callable[[ClientEvent], object] | None
     emit: Sequence[Emission] | Emission = ()
+
+    def __post_init__(self) -> None:
+        expected = self.expect
+        if expected is not None and not isinstance(expected, str | Mapping) and not callable(expected):
+            checking.refuse("ServerStep", "expect", "an event's type, a part of one, a function or None", expected)
+        for one in self.emissions() if not isinstance(self.emit, str | bytes) else (self.emit,):
+            if not isinstance(one, Mapping | Drop) and not callable(one):
+                checking.refuse("ServerStep", "emit", "server events, turns such as text_turn(...), or a Drop", one)
 
     def emissions(self) -> tuple[Emission, ...]:
         """What follows, also where `emit` is a single thing."""

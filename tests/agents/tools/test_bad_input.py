@@ -87,7 +87,6 @@ def worker(url: str, keys: Keys, *tools: Any) -> ToolWorker:
     [
         '{"a": "many", "b": 1}',
         '{"a": 1}',
-        '{"a": 1, "b": 2, "c": 3}',
         "[1, 2]",
         "null",
         "no json",

@@ -96,12 +96,22 @@ async def test_positional_variadic_and_named_arguments_arrive_where_they_belong(
     assert told.output == "1 (2, 3) True {'a': 'b'}"
 
 
+@pytest.mark.parametrize("strict", [True, False])
+async def test_arguments_that_the_function_does_not_have_are_dropped(strict: bool) -> None:
+    @function_tool(strict_mode=strict)
+    def double(n: int) -> int:
+        return 2 * n
+
+    assert double.params_json_schema.get("additionalProperties") is (False if strict else None)
+    told = await run(double, '{"n": 1, "m": 2, "self": 3}')
+    assert (told.outcome, told.output) == (Outcome.OK, "2")
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
         ('{"n": "many"}', "n: "),
         ("{}", "n: Field required"),
-        ('{"n": 1, "m": 2}', "m: "),
         ('{"n": NaN}', "NaN is no JSON number"),
         ('{"n": -Infinity}', "-Infinity is no JSON number"),
         ('{"n": 1e999}', "1e999 is beyond"),

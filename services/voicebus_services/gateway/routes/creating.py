@@ -12,6 +12,7 @@ from ulid_transform import ulid_now
 from voicebus.agents.items import read_item
 from voicebus.agents.targets import Targets
 from voicebus.ports import Clock
+from voicebus.utf8 import sendable
 from voicebus_services.access.authenticator import Dependency
 from voicebus_services.access.principal import Principal
 from voicebus_services.gateway.faces.native import NativeFace
@@ -82,6 +83,14 @@ class NewSession(Body):
             json_schema_extra={"items": {"anyOf": [_SPOKEN, _ANSWERED, _CALLED]}},
         ),
     ]
+
+    @field_validator("context", "history", mode="before")
+    @classmethod
+    def _sendable(cls, given: Any) -> Any:
+        try:
+            return sendable(given)
+        except RecursionError as error:
+            raise ValueError("it is nested too deeply") from error
 
     @field_validator("history")
     @classmethod

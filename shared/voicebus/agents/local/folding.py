@@ -1,7 +1,7 @@
 """What the engine sends in one step, as what a `RealtimeModel` is told: protocol to send events, pure."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from voicebus.agents.model_settings import RealtimeSessionModelSettings
@@ -71,7 +71,7 @@ def _answered(step: Step, events: list[RealtimeModelSendEvent]) -> bool:
     """Have the last event answered, if it is one that can be; a model is told so with the event itself."""
     last = events[-1]
     if isinstance(last, RealtimeModelSendToolOutput):
-        last.start_response = True
+        events[-1] = replace(last, start_response=True)
         return True
     if isinstance(last, RealtimeModelSendRawMessage):
         message = wire.mapping(last.message.get("other_data") or {}, "item")

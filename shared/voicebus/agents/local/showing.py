@@ -67,7 +67,7 @@ class Showing:
             log.debug("an event that programs are not shown", event_type=kind)
             return None
         event: RealtimeSessionEvent = show(self, data)
-        event.seq = seq
+        event.numbered(seq)
         return event
 
     def recorded(self, kind: EventType, data: Message, seq: int) -> RealtimeSessionEvent | None:
@@ -76,7 +76,7 @@ class Showing:
         if show is None or (isinstance(data, GuardrailTripped) and data.stage == "input"):
             return None  # what the user said is told of by `input_guardrail_tripped`
         event: RealtimeSessionEvent = show(self, data)
-        event.seq = seq
+        event.numbered(seq)
         return event
 
     # --- names ----------------------------------------------------------------------------------------

@@ -1,11 +1,14 @@
 """Tools from MCP servers: what an agent asks of a server. The servers themselves are elsewhere in this package."""
 
+from collections.abc import Callable
 from typing import Any, NotRequired, Protocol, TypedDict, runtime_checkable
 
 from voicebus.agents.context import RunContextWrapper
+from voicebus.agents.naming import unknown_keys
 from voicebus.agents.tools.function_tool import FunctionTool
+from voicebus.errors import UserError
 
-__all__ = ["MCPConfig", "MCPServer"]
+__all__ = ["MCPConfig", "MCPServer", "check_mcp_config"]
 
 
 @runtime_checkable
@@ -41,3 +44,22 @@ class MCPConfig(TypedDict):
     convert_schemas_to_strict: NotRequired[bool]
     failure_error_function: NotRequired[Any]
     include_server_in_tool_names: NotRequired[bool]
+
+
+def check_mcp_config(config: object, where: str, wrong: Callable[[str, str, object], Exception]) -> None:
+    """Refuse what is no `MCPConfig`.
+
+    Raises:
+        UserError: a key that does not exist.
+        Exception: what `wrong(argument, rule, value)` makes, for a value that its key cannot have.
+    """
+    if not isinstance(config, dict):
+        raise wrong("mcp_config", "must be a dictionary", config)
+    if unknown := unknown_keys(config, MCPConfig.__annotations__):
+        raise UserError(f"{where}: mcp_config has unknown keys: {unknown}")
+    for flag in ("convert_schemas_to_strict", "include_server_in_tool_names"):
+        if not isinstance(config.get(flag, False), bool):
+            raise wrong(f"mcp_config.{flag}", "must be True or False", config[flag])
+    wording = config.get("failure_error_function")
+    if wording is not None and not callable(wording):
+        raise wrong("mcp_config.failure_error_function", "must be a function or None", wording)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, NotRequired, Self, TypeAlias, TypedDict, TypeVar
 from urllib.parse import urlsplit
 
+from voicebus.agents import checking
 from voicebus.agents.context import RunContextWrapper
 from voicebus.agents.mcp.connection import Connection, first_of
 from voicebus.agents.mcp.tools import (
@@ -62,7 +63,13 @@ ToolFilter: TypeAlias = ToolFilterStatic | Callable[[ToolFilterContext, Any], bo
 def create_static_tool_filter(
     allowed_tool_names: list[str] | None = None, blocked_tool_names: list[str] | None = None
 ) -> ToolFilterStatic | None:
-    """A `tool_filter` by names; None where nothing is filtered."""
+    """A `tool_filter` by names; None where nothing is filtered.
+
+    Raises:
+        UserError: an argument is no list of names.
+    """
+    for argument, names in (("allowed_tool_names", allowed_tool_names), ("blocked_tool_names", blocked_tool_names)):
+        checking.texts("create_static_tool_filter", argument, names, optional=True)
     made = ToolFilterStatic()
     if allowed_tool_names is not None:
         made["allowed_tool_names"] = allowed_tool_names
@@ -127,6 +134,7 @@ class MCPClientServer(ABC, Generic[Params]):
         max_list_pages: int | None = None,
     ) -> None:
         require_mcp()
+        checking.text(self._KIND, "name", name, optional=True)
         self._params = self._checked(params)
         self._name = name or f"{self._KIND}: {self._params[self._REQUIRED]}"
         for what, given in (
@@ -137,7 +145,6 @@ class MCPClientServer(ABC, Generic[Params]):
         _check_number(self._name, "client_session_timeout_seconds", client_session_timeout_seconds)
         _check_number(self._name, "retry_backoff_seconds_base", retry_backoff_seconds_base)
         _check_number(self._name, "retry_backoff_seconds_max", retry_backoff_seconds_max)
-        _check_number(self._name, "max_list_pages", max_list_pages)
         if isinstance(max_retry_attempts, bool) or not isinstance(max_retry_attempts, int) or max_retry_attempts < -1:
             raise self._wrong("max_retry_attempts", f"must be a whole number from -1, not {max_retry_attempts!r}")
         if isinstance(tool_filter, Mapping):
@@ -145,11 +152,20 @@ class MCPClientServer(ABC, Generic[Params]):
             if unknown:
                 raise self._wrong("tool_filter", f"has unknown keys: {', '.join(sorted(map(str, unknown)))}")
             for key, names in tool_filter.items():
-                if not isinstance(names, list | tuple | set | frozenset):
-                    raise self._wrong(f"tool_filter {key}", f"must be a list of names, not {names!r}")
+                checking.texts(f"MCP server {self._name!r}", f"tool_filter {key}", names, optional=True)
         elif tool_filter is not None and not callable(tool_filter):
             raise self._wrong("tool_filter", f"must be an object or a function (context, tool), not {tool_filter!r}")
         check_require_approval(require_approval, self._name)
+        where = f"MCP server {self._name!r}"
+        checking.flag(where, "cache_tools_list", cache_tools_list)
+        checking.flag(where, "use_structured_content", use_structured_content)
+        checking.function(where, "message_handler", message_handler, optional=True)
+        if not isinstance(failure_error_function, Unset):
+            checking.function(where, "failure_error_function", failure_error_function, optional=True)
+        checking.listed(where, "tool_input_guardrails", tool_input_guardrails, ToolInputGuardrail, optional=True)
+        checking.listed(where, "tool_output_guardrails", tool_output_guardrails, ToolOutputGuardrail, optional=True)
+        checking.whole(where, "max_list_pages", max_list_pages, optional=True, least=1)
+        checking.number(where, "retry_backoff_seconds_base", retry_backoff_seconds_base)
         self.cache_tools_list = cache_tools_list
         self._timeout_s = client_session_timeout_seconds
         self._filter = tool_filter

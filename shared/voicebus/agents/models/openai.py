@@ -82,8 +82,12 @@ async def get_api_key(key: str | Callable[[], str | Awaitable[str]] | None) -> s
     a thread.
 
     Raises:
+        UserError: it is neither.
         ModelLinkError: the function raised, or did not return within 10 s.
     """
+    if key is not None and not isinstance(key, str) and not callable(key):
+        # Not in words: it may be a secret in the wrong form.
+        raise UserError(f"get_api_key: key must be a string, a function or None, not a {type(key).__name__}")
     if callable(key):
         return cast("str | None", await ask(key, within_s=CONNECT_TIMEOUT_S))
     return key or os.environ.get("VOICEBUS_MODEL_API_KEY") or os.environ.get("OPENAI_API_KEY") or None
@@ -297,6 +301,11 @@ class OpenAIRealtimeWebSocketModel(RealtimeModel):
             error = presentable(error)
             message = f"A listener of the model failed: {type(error).__name__}: {error}"
             self._port.feed(Trouble(LISTENER_FAILED, message, "client"))
+
+
+def reads_options(model: object) -> bool:
+    """Whether the options of a connection are read here; a model of a program's own may have keys of its own."""
+    return isinstance(model, OpenAIRealtimeWebSocketModel)
 
 
 def is_plain(model: object) -> bool:

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from voicebus.agents.models.model import RealtimeModelConfig
 from voicebus.agents.models.playback import RealtimePlaybackTracker
 from voicebus.agents.naming import unknown_keys
+from voicebus.agents.wire_settings import wire_session
 from voicebus.errors import UserError
 
 # What HTTP allows: a token, and text without line breaks (what stands behind one would be a header of its own).
@@ -44,6 +45,10 @@ def check_options(options: RealtimeModelConfig) -> None:
     settings = given.get("initial_model_settings", {})
     if not isinstance(settings, Mapping):
         raise _wrong("initial_model_settings", f"must be a dict of settings, not {settings!r}")
+    try:
+        wire_session(settings, defaults={})
+    except UserError as error:
+        raise UserError(f"model config: 'initial_model_settings': {error}") from None
     tracker = given.get("playback_tracker")
     if tracker is not None and not isinstance(tracker, RealtimePlaybackTracker):
         raise _wrong("playback_tracker", f"must be a RealtimePlaybackTracker, not {tracker!r}")

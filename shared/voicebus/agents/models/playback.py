@@ -1,10 +1,12 @@
 """`RealtimePlaybackTracker`: a program's own report of what its listener has heard, instead of an estimate."""
 
 import asyncio
+import math
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypedDict
 
+from voicebus.agents import checking
 from voicebus.errors import UserError
 
 _SAMPLES: Final = (bytes, bytearray, memoryview)
@@ -51,8 +53,9 @@ class RealtimePlaybackTracker:
         """So much more of a part has been played. Another part than before starts at 0."""
         if not isinstance(item_id, str):
             raise UserError(f"item_id must be the id of an item, not {item_id!r}")
-        if isinstance(ms, bool) or not isinstance(ms, int | float):
+        if isinstance(ms, bool) or not isinstance(ms, int | float) or not math.isfinite(ms):
             raise UserError(f"ms must be a number of milliseconds, not {ms!r}")
+        checking.whole("RealtimePlaybackTracker", "item_content_index", item_content_index)
         with self._lock:
             if self._item != (item_id, item_content_index):
                 self._item, self._elapsed_ms = (item_id, item_content_index), 0.0
@@ -66,7 +69,11 @@ class RealtimePlaybackTracker:
 
     def set_audio_format(self, format: str | Mapping[str, Any]) -> None:  # noqa: A002 - its public name
         """The format of the samples; a session sets it by itself. Anything but G.711 counts as PCM16 at 24 kHz."""
-        kind = format.get("type") if isinstance(format, Mapping) else format
+        kind: Any = format.get("type") if isinstance(format, Mapping) else getattr(format, "type", format)
+        if kind is not None and not isinstance(kind, str):
+            checking.refuse(
+                "RealtimePlaybackTracker", "format", "a format's name, or an object with one as type", format
+            )
         self._bytes_per_ms = _G711_BYTES_PER_MS if kind in _G711 else _DEFAULT_BYTES_PER_MS
 
     def get_state(self) -> RealtimePlaybackState:

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from voicebus.agents import checking
 from voicebus.agents.models.events import RealtimeModelErrorEvent, RealtimeModelEvent
 from voicebus.agents.models.model import RealtimeModelListener
 from voicebus.telemetry.logging import get_logger
@@ -40,10 +41,12 @@ class ListenerRelay:
         return self._listeners
 
     def add(self, listener: RealtimeModelListener) -> None:
+        checking.hears("add_listener", "listener", listener, "on_event")
         if listener not in self._listeners:
             self._listeners.append(listener)
 
     def remove(self, listener: RealtimeModelListener) -> None:
+        checking.hears("remove_listener", "listener", listener, "on_event")
         if listener in self._listeners:
             self._listeners.remove(listener)
 

@@ -9,13 +9,15 @@ from typing import Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from voicebus.agents import checking
 from voicebus.agents.agent import RealtimeAgent
 from voicebus.agents.author import SessionAuthor
-from voicebus.agents.config import RealtimeRunConfig
+from voicebus.agents.config import RealtimeRunConfig, check_run_config
 from voicebus.agents.context import RunContextWrapper
 from voicebus.agents.model_settings import RealtimeSessionModelSettings
 from voicebus.agents.models.model import RealtimeModelConfig
 from voicebus.agents.models.openai import DEFAULT_MODEL, OpenAIRealtimeWebSocketModel
+from voicebus.agents.models.options import check_options
 from voicebus.agents.models.setup import settings_patch
 from voicebus.engine.settings import merge, wire_tools
 from voicebus.errors import UserError
@@ -79,6 +81,16 @@ class OpenAIRealtimeSIPModel(OpenAIRealtimeWebSocketModel):
             UserError: the agent, the settings or the run config cannot be.
             Exception: what a callback of the author raised.
         """
+        where = "build_initial_session_payload"
+        checking.instance(where, "agent", agent, RealtimeAgent)
+        for name, mapping in (("model_config", model_config), ("run_config", run_config), ("overrides", overrides)):
+            checking.mapping(where, name, mapping, optional=True)
+        check_options(model_config or {})
+        check_run_config(run_config or {})
+        try:
+            patch = settings_patch(overrides or {})
+        except UserError as error:
+            raise UserError(f"{where}: overrides: {error}") from None
         given: RealtimeModelConfig = {"call_id": _TO_COME, **(model_config or {})}
         author = SessionAuthor(
             context=context if isinstance(context, RunContextWrapper) else RunContextWrapper(context),
@@ -101,7 +113,7 @@ class OpenAIRealtimeSIPModel(OpenAIRealtimeWebSocketModel):
         }
         if spec.instructions is not None:
             payload["instructions"] = spec.instructions
-        payload = merge(payload, settings_patch(overrides or {}))
+        payload = merge(payload, patch)
         payload.pop("tracing", None)
         return RealtimeSessionCreateRequest.model_validate(_plain(payload))
 

@@ -7,6 +7,7 @@ sleeping.
 import threading
 from typing import Final
 
+from voicebus.agents import checking
 from voicebus.errors import ToolCancelledError
 
 _making: Final = threading.Lock()
@@ -34,7 +35,12 @@ class Cancellation:
         return self._reason
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Sleep for `seconds` (None: for ever), or until it is cancelled; tells whether it is."""
+        """Sleep for `seconds` (None: for ever), or until it is cancelled; tells whether it is.
+
+        Raises:
+            UserError: `seconds` is no number from 0.
+        """
+        checking.number("Cancellation.wait", "seconds", seconds, optional=True)
         with _making:
             event = self._event = self._event or threading.Event()
         # After it is there for `cancel` to see.

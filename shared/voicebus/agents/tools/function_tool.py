@@ -11,6 +11,7 @@ from typing import Any, Literal, TypedDict, get_args, overload
 from pydantic import TypeAdapter
 from typing_extensions import Unpack
 
+from voicebus.agents import checking
 from voicebus.agents.context import RunContextWrapper, ToolContext
 from voicebus.agents.functions import is_async_callable, takes
 from voicebus.agents.tools.circuit import DEFAULT_BREAKER, CircuitBreaker
@@ -249,7 +250,7 @@ class FunctionTool:
         if limit is None:
             return
         if isinstance(limit, bool) or not isinstance(limit, int | float):
-            raise UserError(f"tool {self.name!r}: timeout must be a number of seconds, not {limit!r}")
+            raise UserError(f"tool {self.name!r}: timeout_seconds must be a number, not {limit!r}")
         if not (math.isfinite(limit) and limit > 0):
             raise ValueError(f"tool {self.name!r}: timeout={limit:g} must be above 0")
         if self.executor == "process":
@@ -402,6 +403,12 @@ def function_tool(
         ValueError: a `timeout` that is not above 0, or on a function that is not async.
     """
 
+    where = "function_tool"
+    checking.text(where, "name_override", name_override, optional=True)
+    checking.text(where, "description_override", description_override, optional=True)
+    checking.flag(where, "use_docstring_info", use_docstring_info)
+    checking.flag(where, "strict_mode", strict_mode)
+
     def make(function: Callable[..., Any]) -> FunctionTool:
         plain = function.__func__ if isinstance(function, staticmethod) else function
         callable_of(plain)
@@ -445,7 +452,8 @@ def _adapter(output_type: Any, tool: str) -> TypeAdapter[Any] | None:
     try:
         return TypeAdapter(output_type)
     except Exception as error:  # as for parameters: pydantic raises many things
-        raise UserError(f"tool {tool!r}: output_type {output_type!r} cannot be validated: {error}") from error
+        why = str(error).partition("\n")[0]
+        raise UserError(f"tool {tool!r}: output_type {output_type!r} cannot be validated: {why}") from error
 
 
 def _one_of(literal: Any) -> str:

@@ -4,11 +4,12 @@ The owner of a session asks a tool's input guardrails; a worker asks them for ca
 output guardrails. They fail closed: one that raises, answers with something else or takes too long lets nothing pass.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypedDict, overload
 
+from voicebus.agents import checking
 from voicebus.agents.context import TContext, ToolContext
 from voicebus.agents.functions import OverLimitError, call_within, is_async_callable
 from voicebus.errors import ToolError, UserError
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 # For one guardrail of a call, where its caller sets no limit.
 GUARDRAIL_TIMEOUT_S: Final = 10.0
+
+_BEHAVIORS: Final = ("allow", "reject_content", "raise_exception")
 
 
 class AllowBehavior(TypedDict):
@@ -42,12 +45,22 @@ class RaiseExceptionBehavior(TypedDict):
 
 @dataclass(frozen=True)
 class ToolGuardrailFunctionOutput:
-    """A tool guardrail's finding. `output_info` is for the program; neither the model nor the caller gets it."""
+    """A tool guardrail's finding. `output_info` is for the program; neither the model nor the caller gets it.
+
+    Raises:
+        UserError: `behavior` is none.
+    """
 
     output_info: Any = None
     behavior: AllowBehavior | RejectContentBehavior | RaiseExceptionBehavior = field(
         default_factory=lambda: AllowBehavior(type="allow")
     )
+
+    def __post_init__(self) -> None:
+        kind = self.behavior.get("type") if isinstance(self.behavior, Mapping) else None
+        if kind not in _BEHAVIORS or (kind == "reject_content" and not isinstance(self.behavior.get("message"), str)):
+            rule = f"one of {', '.join(_BEHAVIORS)} (as its `type`, and a message to reject content with)"
+            checking.refuse("ToolGuardrailFunctionOutput", "behavior", rule, self.behavior)
 
     @classmethod
     def allow(cls, output_info: Any = None) -> "ToolGuardrailFunctionOutput":

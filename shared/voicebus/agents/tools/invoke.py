@@ -16,12 +16,13 @@ from voicebus.agents.tools.function_tool import FunctionTool, default_tool_error
 from voicebus.agents.tools.guardrails import ask_input_guardrails, ask_output_guardrails
 from voicebus.agents.tools.isolated import run_isolated
 from voicebus.agents.tools.python_call import PythonCall
-from voicebus.agents.tools.results import BackgroundResult, sendable, serialise
+from voicebus.agents.tools.results import BackgroundResult, serialise
 from voicebus.agents.tools.retry import attempted
 from voicebus.contracts.tools import ContextChange, Outcome, ToolFailure
 from voicebus.errors import ModelBehaviorError, ToolError, ToolProcessError, ToolTimeoutError
 from voicebus.runtime.processes import ProcessPool
 from voicebus.telemetry.logging import get_logger
+from voicebus.utf8 import sendable_text
 
 log: Final = get_logger(__name__)
 
@@ -56,9 +57,11 @@ class ToolOutcome:
 
     def __post_init__(self) -> None:
         # A file name that is no UTF-8 comes as lone surrogates, which no JSON may carry.
-        object.__setattr__(self, "output", sendable(self.output))
+        object.__setattr__(self, "output", sendable_text(self.output))
         if self.error is not None:
-            object.__setattr__(self, "error", self.error.model_copy(update={"message": sendable(self.error.message)}))
+            object.__setattr__(
+                self, "error", self.error.model_copy(update={"message": sendable_text(self.error.message)})
+            )
 
 
 async def invoke(

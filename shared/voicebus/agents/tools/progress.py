@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-from voicebus.agents.tools.results import sendable
+from voicebus.utf8 import sendable_text
 
 MAX_CHARS: Final = 1_000
 """What is passed on of one text."""
@@ -47,7 +47,7 @@ class Progress:
     def _said(self, text: str) -> None:
         if self._over:
             return
-        text = sendable(text)
+        text = sendable_text(text)
         self._next = text if len(text) <= MAX_CHARS else text[: MAX_CHARS - 1] + _CUT
         if self._pause is None:
             self._pass_on()

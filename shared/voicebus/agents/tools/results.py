@@ -33,11 +33,6 @@ def by_types(value: Any) -> Any:
         return value
 
 
-def sendable(text: str) -> str:
-    """`text` as UTF-8 can carry it: half a surrogate pair, as in a file name that is no UTF-8, becomes a "?"."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
-
-
 def serialise(value: Any) -> str:
     """A tool's return value as text: as it is, else as JSON, else in its own words."""
     if isinstance(value, str):

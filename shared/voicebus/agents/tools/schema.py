@@ -64,10 +64,10 @@ def function_schema(
     use_docstring_info: bool = True,
     strict: bool = True,
 ) -> FunctionSchema:
-    """Describe `function`. With `strict` arguments that it does not have are refused, otherwise they are dropped.
+    """Describe `function`. Arguments that it does not have are dropped, whatever the schema says of them.
 
-    `**kwargs` are one object of the arguments. A function that has them refuses arguments beside that object in any
-    case, as it could take them and would go without.
+    `**kwargs` are one object of the arguments. A function that has them refuses arguments beside that object, as it
+    could take them and would go without.
 
     Raises:
         UserError: what it is has no signature to go by, the context is not the first parameter, a parameter's type
@@ -82,7 +82,7 @@ def function_schema(
 
     fields: dict[str, Any] = {}
     descriptions: dict[str, str | None] = {}
-    takes_context, context_type, closed = False, None, strict
+    takes_context, context_type, closed = False, None, False
     for position, parameter in enumerate(signature.parameters.values()):
         hint = hints.get(parameter.name, Any)
         if _is_context(hint):

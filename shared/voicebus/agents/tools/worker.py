@@ -16,6 +16,7 @@ from voicebus.adapters.redis.circuits import CircuitWatch
 from voicebus.adapters.redis.membership import Membership, joined
 from voicebus.adapters.redis.registry import ToolRegistry
 from voicebus.adapters.redis.tail import StreamTail
+from voicebus.agents import checking
 from voicebus.agents.agent import RealtimeAgent
 from voicebus.agents.tools.calls import SERVICE, CallRunner
 from voicebus.agents.tools.circuit import FailureCounts
@@ -94,6 +95,13 @@ class ToolWorker:
         context_models: Mapping[str, Any] | None = None,
         on_reachable: Callable[[bool], None] | None = None,
     ) -> None:
+        where = "ToolWorker"
+        checking.iterable(where, "tools", tools, "function tools")
+        checking.iterable(where, "agents", agents, "RealtimeAgent objects")
+        checking.mapping(where, "context_models", context_models, optional=True)
+        checking.function(where, "on_reachable", on_reachable, optional=True)
+        agents = list(agents)
+        checking.listed(where, "agents", agents, RealtimeAgent)
         self._tools = _by_name(tools)
         read = WorkerSettings.read(
             redis_url=redis_url, queue=queue, concurrency=concurrency, tool_timeout=tool_timeout,

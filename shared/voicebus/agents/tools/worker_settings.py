@@ -74,6 +74,10 @@ class WorkerSettings(BaseSettings):
             SettingsError: a variable cannot be.
         """
         arguments = {name: value for name, value in given.items() if value is not None}
+        for name, value in arguments.items():
+            # Of True pydantic would make 1, and of bytes a text.
+            if isinstance(value, bool | bytes) and cls.model_fields[name].annotation is not bool:
+                raise UserError(f"ToolWorker: {name} cannot be {value!r}")
         try:
             return cls(**arguments)
         except ValidationError as error:

@@ -141,3 +141,31 @@ async def test_keys_are_asked_for_and_agents_kept_to(gateways: Gateways, tmp_pat
         assert answer.status_code == 201
         async with websockets.connect(answer.json()["url"]) as socket:
             await TestClient(socket).until("session_started")
+
+
+async def test_half_a_surrogate_pair_becomes_a_mark_and_the_session_begins(gateway: Gateway) -> None:
+    body = (
+        b'{"context": {"name": "men\\udce9"}, "history": '
+        b'[{"type": "message", "role": "user", "content": [{"type": "input_text", "text": "men\\udce9"}]}]}'
+    )
+    answer = await posted(gateway, body)
+    assert answer.status_code == 201
+    made = answer.json()
+    async with native(gateway, f"?session={made['id']}&token={made['token']}") as client:
+        history = (await client.until("history_updated"))["history"]
+        assert history[0]["content"][0]["text"] == "men?"
+        await client.send("send_message", text="[[say: good]]")
+        await client.until("agent_end")
+
+
+async def test_a_context_that_is_nested_too_deeply_is_refused(gateway: Gateway) -> None:
+    answer = await posted(gateway, b'{"context": ' + b"[" * 900 + b"]" * 900 + b"}")
+    assert answer.status_code == 422
+    assert answer.json()["code"] == "invalid_request"
+
+
+async def posted(gateway: Gateway, body: bytes) -> httpx2.Response:
+    async with httpx2.AsyncClient() as client:
+        return await client.post(
+            f"http://127.0.0.1:{gateway.port}/v1/sessions", content=body, headers={"Content-Type": "application/json"}
+        )
