@@ -14,9 +14,14 @@ from pathlib import Path
 
 from support.servers import RedisServer
 from support.storm import Storm, storm
-from support.topologies import guarded_redis, redis_cluster
+from support.storm_worker import QUEUES
+from support.topologies import guarded_redis, redis_cluster, replicated_cluster
+from voicebus.contracts.streams import Keys
 
 Fate = Callable[[], Awaitable[None]] | None
+
+TOPOLOGIES = ("single", "cluster", "replicated", "sentinel")
+"""Of the last two a master is killed half way; `replicated` is a cluster, too."""
 
 
 @contextmanager
@@ -26,6 +31,13 @@ def _topology(name: str) -> Iterator[tuple[str, Fate]]:
             yield stack.enter_context(RedisServer(persistent=True)).url, None
         elif name == "cluster":
             yield stack.enter_context(redis_cluster()), None
+        elif name == "replicated":
+            replicated = stack.enter_context(replicated_cluster())
+
+            async def kill_a_master() -> None:
+                await asyncio.to_thread(replicated.fail_over, Keys("vb").tools(QUEUES[0]))
+
+            yield replicated.url, kill_a_master
         else:
             guarded = stack.enter_context(guarded_redis())
 
@@ -41,10 +53,12 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=100.0)
     parser.add_argument("--workers", type=int, default=8)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("topologies", nargs="*", default=["single", "cluster", "sentinel"])
+    parser.add_argument("topologies", nargs="*", metavar="topology", help=", ".join(TOPOLOGIES))
     given = parser.parse_args()
+    if odd := set(given.topologies) - set(TOPOLOGIES):
+        parser.error(f"there is no topology {', '.join(sorted(odd))}; there are {', '.join(TOPOLOGIES)}")
     broken = False
-    for name in given.topologies:
+    for name in given.topologies or TOPOLOGIES:
         with _topology(name) as (url, fate), tempfile.TemporaryDirectory() as folder:
             asked = Storm(
                 url, Path(folder), calls=given.calls, seconds=given.seconds, workers=given.workers, seed=given.seed,

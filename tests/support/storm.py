@@ -25,6 +25,7 @@ from voicebus.adapters.redis.dispatch import RedisToolDispatch
 from voicebus.adapters.redis.heartbeat import living
 from voicebus.adapters.redis.inbox import RedisInbox
 from voicebus.adapters.redis.outbox import Outbox
+from voicebus.adapters.redis.replication import MasterWatch
 from voicebus.adapters.redis.trimming import pairs
 from voicebus.contracts.envelope import Entry
 from voicebus.contracts.streams import WORKERS_GROUP, Keys
@@ -121,6 +122,10 @@ async def storm(asked: Storm) -> Outcomes:
         await clock.synchronise()
         outbox, inbox = Outbox(bus, clock, service="gateway"), RedisInbox(bus, keys, "storm")
         tools = RedisToolDispatch(bus, outbox, clock, keys, reply_to=inbox.stream)
+        masters = MasterWatch(bus, service="gateway")
+        await masters.begin()
+        masters.on_change(outbox.resend)
+        masters.on_change(lambda _: inbox.rewind())
         sessions = [SessionRef(f"s{n}", 1) for n in range(50)]
 
         def arrived(entry: Entry) -> None:
@@ -131,7 +136,7 @@ async def storm(asked: Storm) -> Outcomes:
         for session in sessions:
             inbox.subscribe(session.id, arrived)
         began = time.monotonic()
-        async with running(outbox.run(), inbox.run(), clock.keep()):
+        async with running(outbox.run(), inbox.run(), clock.keep(), masters.run()):
             raging = asyncio.create_task(_rage(asked, workers, chance, outcomes), name="rage")
             fated = False
             try:

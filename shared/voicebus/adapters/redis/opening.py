@@ -5,12 +5,13 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import redis.asyncio as aioredis
-from redis.asyncio.cluster import ClusterNode, RedisCluster
+from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 
 from voicebus.adapters.redis.address import OPTIONS, SCHEMES, SENTINEL_PASSWORD
+from voicebus.adapters.redis.clustered import StreamCluster
 
 CONNECT_TIMEOUT_S: Final = 5.0
 
@@ -48,7 +49,7 @@ def open_client(url: str) -> tuple[Client, Sequence[Client]]:
     common |= tls
     nodes = [_host_and_port(host, 26379 if scheme.endswith("sentinel") else 6379) for host in hosts.split(",")]
     if scheme.endswith("+cluster"):
-        return RedisCluster(startup_nodes=[ClusterNode(host, port) for host, port in nodes], **common), ()
+        return StreamCluster(startup_nodes=[ClusterNode(host, port) for host, port in nodes], **common), ()
     master, _, database = path.strip("/").partition("/")
     if not master:
         raise ValueError("the master's name is missing")

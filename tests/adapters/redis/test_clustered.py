@@ -1,0 +1,52 @@
+"""Reads of streams on a Redis Cluster go on when one of its masters has died, whichever that is."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from support.topologies import Replicated, replicated_cluster
+from support.waiting import wait_until
+from voicebus.adapters.redis.client import connect
+from voicebus.errors import BusError
+
+
+def asked_first(reading: Any) -> str:
+    """A key of the master that redis-py asks what it does not know itself."""
+    return next(key for key in map(str, range(1000)) if reading.get_node_from_key(key) is reading.get_default_node())
+
+
+def elsewhere(reading: Any) -> str:
+    """A key of another master."""
+    return next(
+        key for key in map(str, range(1000)) if reading.get_node_from_key(key) is not reading.get_default_node()
+    )
+
+
+@pytest.mark.timeout(90)
+async def test_streams_of_a_lost_master_and_of_the_others_are_read_on() -> None:
+    with replicated_cluster() as found:
+        await reads_go_on(found)
+
+
+async def reads_go_on(cluster: Replicated) -> None:
+    async with await connect(cluster.url) as bus:
+        reading: Any = bus._clients[1]
+        await reading.initialize()
+        for key in (mine := asked_first(reading), other := elsewhere(reading)):
+            await bus.call("XADD", key, "1-0", "text", "before")
+            await bus.call("XGROUP", "CREATE", key, "workers", "0")
+            assert await bus.read_blocking("XREAD", "BLOCK", 100, "STREAMS", key, "0")
+        await asyncio.to_thread(cluster.fail_over, mine)
+
+        async def is_read() -> bool:
+            command = ("XREADGROUP", "GROUP", "workers", "w1", "COUNT", "1", "BLOCK", "100", "STREAMS", key, ">")
+            try:
+                await bus.call("XADD", key, "*", "text", "after")
+                return bool(await bus.read_blocking(*command))
+            except BusError:
+                return False
+
+        for key in (other, mine):
+            await wait_until(is_read, description=f"the stream {key} to be read again", timeout=30)
+            assert await bus.call("XREAD", "COUNT", "1", "STREAMS", key, "1-0")
