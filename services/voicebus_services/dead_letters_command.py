@@ -1,27 +1,31 @@
 """`voicebus dead-letters`: entries that were given up, to look at, to replay and to drop."""
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 import typer
 
-from voicebus.adapters.redis.client import connect
+from voicebus.adapters.redis.client import RedisConnection
 from voicebus.adapters.redis.clock import RedisClock
 from voicebus.adapters.redis.letter_box import DeadLetter, LetterBox, NotReplayedError, NotThereError
 from voicebus.contracts.streams import Keys
 from voicebus.errors import UsageError
 from voicebus.runtime.lifecycle import run
-from voicebus_services.settings import BusSettings, duration_ms, load
+from voicebus_services.operating import AsJson, ListsByDefault, Prefix, RedisUrl, on_the_bus
+from voicebus_services.settings import duration_ms
 
-app = typer.Typer(name="dead-letters", help="Entries that were given up: look, replay, drop.", no_args_is_help=True)
+app = typer.Typer(
+    name="dead-letters",
+    cls=ListsByDefault,
+    help="Entries that were given up: look, replay, drop; without a command they are listed.",
+)
+
+T = TypeVar("T")
 
 _ERROR_SHOWN: Final = 120
 
-RedisUrl = Annotated[str | None, typer.Option(envvar="VOICEBUS_REDIS_URL", help="The cluster's Redis.")]
-Prefix = Annotated[str | None, typer.Option(envvar="VOICEBUS_STREAM_PREFIX", help="First part of every Redis key.")]
 Queue = Annotated[
     str | None,
     typer.Option(envvar="VOICEBUS_QUEUE", help="Only this queue's: a tool queue, or guardrails, events, inbox."),
@@ -29,7 +33,6 @@ Queue = Annotated[
 Reason = Annotated[str | None, typer.Option(envvar="VOICEBUS_REASON", help="Only those given up for this reason.")]
 All = Annotated[bool, typer.Option("--all", envvar="VOICEBUS_ALL", help="All of them that fit --queue and --reason.")]
 Ids = Annotated[list[str] | None, typer.Argument(metavar="ID...", help="As `list` shows them: QUEUE/NUMBER-NUMBER.")]
-AsJson = Annotated[bool, typer.Option("--json", envvar="VOICEBUS_JSON", help="Print JSON lines.")]
 
 
 @app.command("list")
@@ -205,15 +208,8 @@ def _each(
         raise typer.Exit(1)
 
 
-async def _with(work: Callable[[LetterBox], Awaitable[Any]], redis_url: str | None, stream_prefix: str | None) -> Any:
-    async with _box(redis_url, stream_prefix) as box:
-        return await work(box)
+async def _with(work: Callable[[LetterBox], Awaitable[T]], redis_url: str | None, stream_prefix: str | None) -> T:
+    async def with_box(bus: RedisConnection, keys: Keys, clock: RedisClock) -> T:
+        return await work(LetterBox(bus, keys, clock))
 
-
-@asynccontextmanager
-async def _box(redis_url: str | None, stream_prefix: str | None) -> AsyncIterator[LetterBox]:
-    settings = load(BusSettings, redis_url=redis_url, stream_prefix=stream_prefix)
-    async with await connect(settings.redis_url) as bus:
-        clock = RedisClock(bus)
-        await clock.synchronise()
-        yield LetterBox(bus, Keys(settings.stream_prefix, settings.event_shards, settings.guardrail_shards), clock)
+    return await on_the_bus(with_box, redis_url, stream_prefix)

@@ -2,12 +2,11 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from voicebus.adapters.redis.client import RedisConnection, connect
+from voicebus.adapters.redis.client import RedisConnection
 from voicebus.adapters.redis.clock import RedisClock
 from voicebus.adapters.redis.commanding import RedisCommands
 from voicebus.adapters.redis.directory import SessionDirectory, Status
@@ -18,39 +17,20 @@ from voicebus.contracts.journal import LOCAL_TENANT, DecidedBy
 from voicebus.contracts.streams import Keys
 from voicebus.errors import CommandRefusedError
 from voicebus.runtime.lifecycle import run
+from voicebus_services.operating import AsJson, ListsByDefault, Prefix, RedisUrl, on_the_bus
 from voicebus_services.session_shown import SessionShown
-from voicebus_services.settings import BusSettings, load
 
-app = typer.Typer(name="sessions", help="The conversations of a cluster.")
+app = typer.Typer(
+    name="sessions", cls=ListsByDefault, help="The conversations of a cluster; without a command they are listed."
+)
 
 Id = Annotated[str, typer.Argument(metavar="SESSION", help="Its id.")]
 Tenant = Annotated[str, typer.Option(envvar="VOICEBUS_TENANT", help="Whose sessions.")]
-RedisUrl = Annotated[str | None, typer.Option(envvar="VOICEBUS_REDIS_URL", help="The cluster's Redis.")]
-Prefix = Annotated[str | None, typer.Option(envvar="VOICEBUS_STREAM_PREFIX", help="First part of every Redis key.")]
 Statuses = Annotated[
     list[Status] | None, typer.Option("--status", envvar="VOICEBUS_STATUS", help="Only those of these statuses.")
 ]
 Agent = Annotated[str | None, typer.Option(envvar="VOICEBUS_AGENT", help="Only those that this agent holds now.")]
 Limit = Annotated[int, typer.Option(envvar="VOICEBUS_LIMIT", min=1, help="The newest so many.")]
-AsJson = Annotated[bool, typer.Option("--json", envvar="VOICEBUS_JSON", help="Print JSON lines.")]
-
-Work = Callable[[RedisConnection, Keys, RedisClock], Awaitable[Any]]
-
-
-@app.callback(invoke_without_command=True)
-def sessions(
-    context: typer.Context,
-    status: Statuses = None,
-    agent: Agent = None,
-    limit: Limit = 100,
-    tenant: Tenant = LOCAL_TENANT,
-    redis_url: RedisUrl = None,
-    stream_prefix: Prefix = None,
-    json_lines: AsJson = False,
-) -> None:
-    """List the sessions of the last two days in the whole cluster, newest first."""
-    if context.invoked_subcommand is None:
-        list_command(status, agent, limit, tenant, redis_url, stream_prefix, json_lines)
 
 
 @app.command("list")
@@ -81,7 +61,7 @@ def list_command(
         if not shown:
             typer.echo(f"voicebus: tenant {tenant} has no such session", err=True)
 
-    run(_with(work, redis_url, stream_prefix))
+    run(on_the_bus(work, redis_url, stream_prefix))
 
 
 @app.command("show")
@@ -102,7 +82,7 @@ def show_command(
         _print(SessionShown.of(seen), json_lines)
         return True
 
-    if not run(_with(work, redis_url, stream_prefix)):
+    if not run(on_the_bus(work, redis_url, stream_prefix)):
         raise typer.Exit(1)
 
 
@@ -119,7 +99,7 @@ def end_command(
     async def work(bus: RedisConnection, keys: Keys, clock: RedisClock) -> bool:
         return await _end(bus, keys, clock, sessions, tenant, json_lines)
 
-    if not run(_with(work, redis_url, stream_prefix)):
+    if not run(on_the_bus(work, redis_url, stream_prefix)):
         raise typer.Exit(1)
 
 
@@ -156,12 +136,3 @@ def _print(shown: SessionShown, json_lines: bool) -> None:
     began = shown.started_at.isoformat(timespec="seconds").replace("+00:00", "Z")
     ended = "" if shown.end_reason is None else f"  ({shown.end_reason})"
     typer.echo(f"{shown.id}  {shown.status}{ended}  agent {shown.agent}  since {began}  on {shown.gateway or 'none'}")
-
-
-async def _with(work: Work, redis_url: str | None, stream_prefix: str | None) -> Any:
-    settings = load(BusSettings, redis_url=redis_url, stream_prefix=stream_prefix)
-    keys = Keys(settings.stream_prefix, settings.event_shards, settings.guardrail_shards)
-    async with await connect(settings.redis_url) as bus:
-        clock = RedisClock(bus)
-        await clock.synchronise()
-        return await work(bus, keys, clock)

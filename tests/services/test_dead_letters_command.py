@@ -51,6 +51,8 @@ def test_letters_are_listed_by_queue_and_reason(operator: Operator) -> None:
     status, lines, _ = operator.run("list")
     assert (status, [line.split()[0] for line in lines]) == (0, [first, second])
     assert "too_many_deliveries  x6  tool.call pay s1 c1  a b" in lines[0]
+    assert operator.run()[1] == lines
+    assert len(operator.run("--queue", "other")[1]) == 1
     assert len(operator.run("list", "--queue", "other")[1]) == 1
     assert len(operator.run("list", "--reason", "expired")[1]) == 1
     status, lines, told = operator.run("list", "--limit", "1")
