@@ -12,12 +12,12 @@ from typing import Any, Final
 
 from voicebus.adapters.redis.client import RedisConnection
 from voicebus.adapters.redis.heartbeat import living
-from voicebus.adapters.redis.refusals import Refusal
 from voicebus.adapters.redis.trimming import pairs
 from voicebus.contracts.streams import WORKERS_GROUP, Keys
 from voicebus.engine.outputs import DispatchTool
 from voicebus.errors import BusError
 from voicebus.ports import Clock
+from voicebus.runtime.refusing import Refusal
 from voicebus.telemetry.logging import get_logger
 
 log: Final = get_logger(__name__)

@@ -9,7 +9,7 @@ from ulid_transform import ulid_now
 from voicebus.adapters.redis.client import RedisConnection
 from voicebus.adapters.redis.guardrail_circuit import GuardrailCircuit
 from voicebus.adapters.redis.outbox import Outbox
-from voicebus.adapters.redis.refusals import FollowsCalls, Refusal, Refuses
+from voicebus.adapters.redis.refusals import FollowsCalls, Refuses
 from voicebus.adapters.redis.scripts import CANCEL
 from voicebus.contracts.envelope import Entry, Message
 from voicebus.contracts.guardrails import GUARDRAIL_CHECK, GuardrailCheck
@@ -28,6 +28,7 @@ from voicebus.contracts.tools import (
 from voicebus.engine.outputs import CancelTool, DispatchCheck, DispatchTool
 from voicebus.errors import BusError
 from voicebus.ports import Clock, SessionRef
+from voicebus.runtime.refusing import Refusal
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
 

@@ -1,21 +1,12 @@
 """Calls that a gateway answers by itself, at once, because a worker would only answer them worse or later."""
 
-from dataclasses import dataclass
 from typing import Protocol
 
 from voicebus.adapters.redis.circuits import CircuitWatch
 from voicebus.engine.outputs import DispatchTool
 from voicebus.ports import Clock, SessionRef
+from voicebus.runtime.refusing import Refusal, out_of_order
 from voicebus.telemetry import metrics
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why a call is not sent: `kind` for programs, `message` for operators, `output` for the model to speak of."""
-
-    kind: str
-    message: str
-    output: str
 
 
 class Refuses(Protocol):
@@ -52,12 +43,7 @@ class OpenCircuits:
             # It closes the circuit if it is good; the others wait for that as long as another rest.
             self._tries[call.tool] = now + circuit.rest_ms
             return None
-        return Refusal(
-            "circuit_open",
-            f"the tool failed {circuit.failures} times in a row ({circuit.error}) and rests",
-            f"The tool {call.tool} is out of order at the moment and was not run. Tell the user so, and do not call it "
-            "again for a while.",
-        )
+        return out_of_order(call.tool, failures=circuit.failures, error=circuit.error)
 
     def _show(self) -> None:
         for tool in self._watch.circuits.keys() - self._shown:

@@ -16,9 +16,11 @@ from voicebus.agents.agent import RealtimeAgent
 from voicebus.agents.context import RunContextWrapper, ToolContext
 from voicebus.agents.guardrails import GuardrailFunctionOutput, InputGuardrail, OutputGuardrail
 from voicebus.agents.judge import judge
+from voicebus.agents.local import limiting
 from voicebus.agents.tools.function_tool import FunctionTool
 from voicebus.agents.tools.invoke import ToolOutcome, invoke
 from voicebus.agents.tools.kinds import Tool
+from voicebus.agents.tools.outcomes import expired
 from voicebus.agents.tools.progress import Progress
 from voicebus.contracts.guardrails import GuardrailResult, GuardrailVerdict
 from voicebus.contracts.tools import IN_PROCESS, Outcome, ToolFailure, ToolProgress, ToolResult
@@ -131,7 +133,27 @@ class LocalTools:
             why = f"the tool {call.tool} is not there any more"
             self._answer(call, ToolOutcome(Outcome.ERROR, f"{why}.", ToolFailure(kind="unknown_tool", message=why)), 0)
             return
+        refusal = limiting.SHARED.refusal(tool)
+        if refusal is not None:
+            failure = ToolFailure(kind=refusal.kind, message=refusal.message)
+            self._answer(call, ToolOutcome(Outcome.ERROR, refusal.output, failure), 0)
+            return
         limit_s = call.timeout_ms / 1000
+        turn = limiting.SHARED.turn(tool, limit_s)
+        if turn is None:
+            await self._start(session, call, tool, limit_s)
+            return
+        end = time.monotonic() + limit_s
+        try:
+            await turn.wait()
+            if (left_s := end - time.monotonic()) > 0:
+                await self._start(session, call, tool, left_s)
+            else:
+                self._answer(call, expired(call.tool), 0)
+        finally:
+            turn.end()
+
+    async def _start(self, session: SessionRef, call: DispatchTool, tool: FunctionTool, left_s: float) -> None:
         progress = Progress(lambda text: self._feed(ToolProgressArrived(ToolProgress(call_id=call.call_id, text=text))))
         context = ToolContext.from_agent_context(
             self._context,
@@ -140,19 +162,20 @@ class LocalTools:
             tool_name=call.tool,
             tool_arguments=call.arguments,
             session=session.id,
-            deadline_s=limit_s,
+            deadline_s=left_s,
             reports=progress.say,
         )
         started = time.monotonic()
         try:
             outcome = await invoke(
-                tool, context, call.arguments, timeout=limit_s, executor=self._tasks.pool, vetted=call.vetted,
+                tool, context, call.arguments, timeout=left_s, executor=self._tasks.pool, vetted=call.vetted,
                 processes=lambda: SHARED.borrow(self),
             )  # fmt: skip
         finally:
             progress.close()
         took_s = time.monotonic() - started
         _duration_of(call.tool).observe(took_s)
+        limiting.SHARED.ended(tool, outcome.outcome, outcome.error, took_s)
         self._answer(call, outcome, round(took_s * 1000))
 
     def _answer(self, call: DispatchTool, outcome: ToolOutcome, duration_ms: int) -> None:

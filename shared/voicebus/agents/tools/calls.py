@@ -30,8 +30,9 @@ from voicebus.agents.tools.circuit import FailureCounts
 from voicebus.agents.tools.done import DoneCalls
 from voicebus.agents.tools.function_tool import FunctionTool
 from voicebus.agents.tools.handing import Handing
-from voicebus.agents.tools.handling import CallHandling, finished, not_started, refuse, unknown_tool
+from voicebus.agents.tools.handling import CallHandling, finished, refuse
 from voicebus.agents.tools.invoke import MAX_OUTPUT_CHARS, ToolOutcome, invoke
+from voicebus.agents.tools.outcomes import not_started, unknown_tool
 from voicebus.agents.tools.progress import Progress
 from voicebus.agents.tools.tracing import call_span, is_traced
 from voicebus.contracts.envelope import Entry

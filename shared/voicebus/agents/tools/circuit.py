@@ -1,17 +1,17 @@
 """Circuit breakers of tools: one that fails again and again is not called for a while, by no gateway.
 
 Workers count, gateways refuse (`adapters.redis.circuits`): a caller is told at once instead of waiting for the next
-failure, and what the tool stands on is given a rest.
+failure, and what the tool stands on is given a rest. In one process a session does both (`agents.local.resting`).
 """
 
 import math
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from voicebus.contracts.tools import Outcome, ToolResult
+from voicebus.contracts.tools import Outcome, ToolFailure, ToolResult
 from voicebus.errors import BusError, UserError
 from voicebus.telemetry.logging import get_logger
 
@@ -63,6 +63,31 @@ class CircuitBreaker:
 DEFAULT_BREAKER: Final = CircuitBreaker()
 
 
+class FailuresInARow:
+    """The failures of one tool, from its last success on; `count` is how many."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._last = 0.0
+
+    def take(self, outcome: Outcome, error: ToolFailure | None, *, duration_s: float) -> bool | None:
+        """A call ended after `duration_s`: whether that is one more failure; None where it tells nothing of the tool.
+
+        A success ends the row.
+        """
+        if outcome not in _FAILED or (error is not None and error.kind in _NEUTRAL):
+            if outcome is not Outcome.OK:
+                return None
+            self.count = 0
+            return False
+        now = time.monotonic()
+        if now - duration_s < self._last:
+            return None
+        self._last = now
+        self.count += 1
+        return True
+
+
 class FailureCounts:
     """A worker's side of the circuits of its tools: `policies` by name, None where a tool has no breaker."""
 
@@ -70,34 +95,27 @@ class FailureCounts:
         self._watch = watch
         self._policies = policies
         self._worker = worker
-        self._in_a_row: Counter[str] = Counter()
-        self._failed_at: dict[str, float] = {}
+        self._rows: defaultdict[str, FailuresInARow] = defaultdict(FailuresInARow)
 
     async def count(self, tool: str, result: ToolResult) -> None:
         """Take note of how a call ended; Redis is told only where that changes something."""
         policy = self._policies.get(tool)
         if policy is None:
             return
-        failed = result.outcome in _FAILED and not (result.error is not None and result.error.kind in _NEUTRAL)
-        if not failed:
-            if result.outcome is Outcome.OK:
-                self._in_a_row.pop(tool, None)
-                if tool in self._watch.circuits:
-                    await self._close(tool)
-            return
-        now = time.monotonic()
-        if now - result.duration_ms / 1000 < self._failed_at.get(tool, 0.0):
-            return
-        self._failed_at[tool] = now
-        self._in_a_row[tool] += 1
+        row = self._rows[tool]
+        failed = row.take(result.outcome, result.error, duration_s=result.duration_ms / 1000)
         known = self._watch.circuits.get(tool)
+        if failed is False and known is not None:
+            await self._close(tool)
+        if not failed:
+            return
         tried = known is not None and not self._watch.rests(tool)
-        if tried or (known is None and self._in_a_row[tool] >= policy.failures):
+        if tried or (known is None and row.count >= policy.failures):
             await self._open(tool, policy, result)
 
     async def _open(self, tool: str, policy: CircuitBreaker, result: ToolResult) -> None:
         why = result.error.message if result.error is not None else result.outcome.value
-        failures = self._in_a_row[tool]
+        failures = self._rows[tool].count
         try:
             await self._watch.open(
                 tool, rest_ms=round(policy.recovery * 1000), failures=failures, worker=self._worker, error=why

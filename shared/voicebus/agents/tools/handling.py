@@ -12,7 +12,6 @@ from voicebus.adapters.redis.client import is_cross_slot
 from voicebus.adapters.redis.heartbeat import living
 from voicebus.adapters.redis.membership import Membership
 from voicebus.adapters.redis.scripts import CLAIM, CONCLUDE, FINISH, RENEW
-from voicebus.agents.tools.invoke import ToolOutcome
 from voicebus.contracts.envelope import Entry, Sealed
 from voicebus.contracts.streams import CALL_TTL_S, CONTROL_TTL_S, INBOX_TTL_S, INLINE_RESULT_BYTES, WORKERS_GROUP
 from voicebus.contracts.tools import (
@@ -299,27 +298,3 @@ async def refuse(member: Membership, delivery: Delivery, why: str) -> None:
         None, asked.reply_to, result.model_dump_json(),
     )  # fmt: skip
     await answered(member, ending)
-
-
-def unknown_tool(call: ToolCall, queue: str) -> ToolOutcome:
-    """What comes of a call of a tool that nobody has."""
-    of_version = "" if call.version is None else f" of version {call.version} or newer"
-    why = f"no worker of queue {queue!r} has a tool named {call.tool!r}{of_version}"
-    return ToolOutcome(
-        Outcome.ERROR, f"The tool {call.tool} is not available.", ToolFailure(kind="unknown_tool", message=why)
-    )
-
-
-def not_started(status: str, detail: str, tool: str) -> ToolOutcome:
-    """What comes of a call that is not started, by the `status` and `detail` of its claim."""
-    if status == "cancelled":
-        return ToolOutcome(Outcome.CANCELLED, "The call was cancelled.")
-    if status == "not_durable":
-        failure = ToolFailure(kind="bus_not_durable", message="no replica confirmed in time that the call starts")
-        return ToolOutcome(Outcome.ERROR, f"The tool {tool} was not run: it cannot be run safely just now.", failure)
-    if status == "expired":
-        failure = ToolFailure(kind="expired", message="the call's deadline passed before a worker could start it")
-        return ToolOutcome(Outcome.EXPIRED, f"The tool {tool} was not started in time.", failure)
-    failure = ToolFailure(kind="outcome_unknown", message=f"the worker that ran it is gone: {detail or 'no claim'}")
-    text = f"The outcome of the tool {tool} is unknown: it was interrupted, and may or may not have taken effect."
-    return ToolOutcome(Outcome.UNKNOWN, text, failure)

@@ -1,6 +1,6 @@
-"""How much of one tool a worker runs: at once (`concurrency=`), and in a time (`rate_limit=`).
+"""How much of one tool a process runs: at once (`concurrency=`), and in a time (`rate_limit=`).
 
-A call that has to wait for its tool's turn holds none of the worker's slots, so that a slow tool does not hold the
+A call that has to wait for its tool's turn holds none of a worker's slots, so that a slow tool does not hold the
 others up, and has nothing written about it: should the worker die, it starts elsewhere.
 """
 
@@ -24,7 +24,7 @@ class _Called(msgspec.Struct):
 class _Turn:
     """One call's turn at its tool. Implements `Turn`."""
 
-    def __init__(self, gate: "_Gate", left_s: float | None) -> None:
+    def __init__(self, gate: "Gate", left_s: float | None) -> None:
         self._gate = gate
         self._left_s = left_s
         self._holds = False
@@ -47,7 +47,7 @@ class _Turn:
         self._holds = False
 
 
-class _Gate:
+class Gate:
     """What bounds one tool. Made on the event loop that it bounds."""
 
     def __init__(self, tool: FunctionTool) -> None:
@@ -55,10 +55,19 @@ class _Gate:
         rate = Rate.parse(tool.rate_limit)
         self.rate: AsyncLimiter | None = None if rate is None else AsyncLimiter(rate.count, rate.seconds)
 
+    @classmethod
+    def of(cls, tool: FunctionTool) -> "Gate | None":
+        """What bounds this tool; None where nothing does."""
+        return cls(tool) if tool.concurrency or tool.rate_limit else None
+
+    def turn(self, left_s: float | None) -> Turn:
+        """A turn for a call that has `left_s` to wait for it; None for ever."""
+        return _Turn(self, left_s)
+
 
 def turns(tools: Mapping[str, FunctionTool], clock: Clock) -> Callable[[Delivery], Turn | None] | None:
     """What gives a delivered call its turn, None for a tool without limits; None altogether where no tool has any."""
-    gates = {name: _Gate(tool) for name, tool in tools.items() if tool.concurrency or tool.rate_limit}
+    gates = {name: gate for name, tool in tools.items() if (gate := Gate.of(tool)) is not None}
     if not gates:
         return None
     decoder = msgspec.json.Decoder(_Called)
@@ -72,6 +81,6 @@ def turns(tools: Mapping[str, FunctionTool], clock: Clock) -> Callable[[Delivery
             return None
         deadline = delivery.fields.get("deadline", "")
         known = deadline.isascii() and deadline.isdigit()
-        return _Turn(gate, max(0.0, (int(deadline) - clock.at_ms()) / 1000) if known else None)
+        return gate.turn(max(0.0, (int(deadline) - clock.at_ms()) / 1000) if known else None)
 
     return turn
