@@ -12,10 +12,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # What is slow is shown; what is not is quiet.
 INSTALL := $(PIP) install --quiet --require-hashes
 
-.PHONY: help run test soak chaos coverage lint bench contract dashboards requirements clean
+.PHONY: help run test soak chaos chaos-archive coverage lint bench contract dashboards requirements clean
 
 help: ## Show the commands.
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 run: $(VENV)/.run ## Start the whole cluster here, hold one spoken conversation, then serve until Ctrl-C.
 	@exec $(BIN)/voicebus dev --demo
@@ -55,6 +55,9 @@ bench: $(VENV)/.dev ## Measure footprint, session layer, queue, guardrails, arch
 
 chaos: $(VENV)/.dev ## Send ten thousand tool calls through workers that are killed and frozen every second, on each kind of Redis.
 	PYTHONPATH=tests $(BIN)/python -m chaos.tool_calls $(ARGS)
+
+chaos-archive: $(VENV)/.dev ## Hold two hundred calls while gateways, archivers, PostgreSQL and Redis are killed, and compare the archive.
+	PYTHONPATH=tests $(BIN)/python -m chaos.transcripts $(ARGS)
 
 contract: $(VENV)/.dev ## Write the stream contract's AsyncAPI document and scripts into docs/contract.
 	$(BIN)/voicebus contract write docs/contract

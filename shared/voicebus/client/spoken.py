@@ -11,8 +11,9 @@ from typing import Any, Final
 KEPT_S: Final = 5.0
 MAX_PIECES: Final = 5_000
 
-# What was said while the news of a turn was on its way belongs to the next turn.
-_ON_THE_WAY_S: Final = 0.3
+# What was said while the news of a turn was on its way belongs to the next turn. No more than the silence by which a
+# server tells a turn's end: else the end of this one were a turn of its own for the next gateway.
+_ON_THE_WAY_S: Final = 0.2
 
 
 class Piece:
@@ -60,7 +61,8 @@ class Spoken:
 
     def heard(self) -> None:
         """The model has made a turn of what was said."""
-        self._keep(_ON_THE_WAY_S)
+        while self._size > _ON_THE_WAY_S * self._byte_rate:
+            self._drop()
 
     def has(self, given: str) -> bool:
         """Whether the commit of this id stands among what is kept."""

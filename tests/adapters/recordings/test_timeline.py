@@ -94,6 +94,42 @@ def test_sound_that_is_too_far_ahead_of_the_clock_is_left_out_and_counted() -> N
     assert length(track.take(70 * RATE)) == 70_000
 
 
+@pytest.mark.parametrize(
+    ("kind", "quiet", "loud"),
+    [
+        ("audio/pcm", b"\x05\x00" * 480, b"\x00\x10" * 480),
+        ("audio/pcmu", b"\xff\x7e" * 80, b"\x90" * 160),
+        ("audio/pcma", b"\xd5\x54" * 80, b"\x35" * 160),
+    ],
+)
+def test_a_caller_who_is_back_and_says_again_what_was_lost_is_in_time_after_the_next_quiet_moment(
+    kind: str, quiet: bytes, loud: bytes
+) -> None:
+    track = CallerTrack(1000 * MS)
+    track.back()
+    for frame in [quiet] * 100 + [loud] * 25:  # two seconds of nothing, and half a second of speech
+        track.hear(kind, frame, 1000 * MS)
+    for number in range(1, 201):
+        track.hear(kind, loud if number > 100 else quiet, (1000 + 20 * number) * MS)
+    pieces = [Piece(1000 * MS), *track.take(6000 * MS)]
+    at = 0
+    begins = []
+    for piece in pieces:
+        if piece.samples == loud:
+            begins.append(at / MS)
+        at += piece.ticks
+    assert begins[:25] == pytest.approx([1000 + 20 * number for number in range(25)], abs=45)
+    assert begins[25:] == pytest.approx([3000 + 20 * number for number in range(100)], abs=45)
+
+
+def test_who_was_never_away_and_sends_it_all_at_once_has_every_pause_of_it_kept() -> None:
+    track = CallerTrack()
+    for value in (9000, 1, 9000):
+        for _ in range(50):
+            track.hear("audio/pcm", pcm(20, value), 0)
+    assert layout(taken(track, 5000)) == [(9000, 0, 1000), (1, 1000, 2000), (9000, 2000, 3000)]
+
+
 # --- the agent ------------------------------------------------------------------------------------
 
 

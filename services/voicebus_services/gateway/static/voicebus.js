@@ -26,8 +26,8 @@ const RESUME_FOR_MS = 60_000;
 /** What was said and not committed yet: the newest 5 s of it wait for a connection, or are sent again. */
 const KEPT_AUDIO_S = 5;
 const MAX_PIECES = 5000;
-/** What was said while the news of a turn was on its way belongs to the next turn. */
-const ON_THE_WAY_S = 0.3;
+/** What was said while the news of a turn was on its way belongs to the next; no more than the silence that ends one. */
+const ON_THE_WAY_S = 0.2;
 /** What a gateway that has let another one take its session may still have to say. */
 const LAST_FRAMES_MS = 5000;
 /** How long the other one may take to greet once the first has said its last. */
@@ -412,7 +412,7 @@ export class Session {
         items.splice(before < 0 ? items.length : before + 1, 0, event.item);
         this.history = items;
         if (event.item.role === "user" && event.item.content?.some((part) => part.type === "input_audio"))
-          this.#spoken.trim(ON_THE_WAY_S);
+          this.#spoken.heard();
         break;
       }
       case "agent_start":
@@ -512,6 +512,11 @@ class Spoken {
   trim(seconds) {
     while (this.pieces.length && (this.#size - this.pieces[0].size >= seconds * this.rate || this.pieces.length > MAX_PIECES))
       this.#drop();
+  }
+
+  /** The model has made a turn of what was said. */
+  heard() {
+    while (this.#size > ON_THE_WAY_S * this.rate) this.#drop();
   }
 
   has(id) {

@@ -96,6 +96,8 @@ class SessionRecorder:
         self._segment = segment = _Segment(place, begins, self._recordings, lambda: self._ticks(self._now()))
         if self._held:
             segment.agent.hold(begins)
+        if self._epoch > 1:  # another owner began the session, and its client says again what that one may have heard
+            segment.caller.back()
         self._writing.append(self._recordings.keep(f"recording-{self._session}", segment.run()))
         metrics.RECORDINGS_ACTIVE.inc()
 
@@ -142,6 +144,8 @@ class SessionRecorder:
         if self._segment is not None:
             now = self._ticks(self._now())
             (self._segment.agent.hold if held else self._segment.agent.go_on)(now)
+            if not held:
+                self._segment.caller.back()
 
     # --- the rest -------------------------------------------------------------------------------------
 

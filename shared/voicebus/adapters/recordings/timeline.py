@@ -22,6 +22,8 @@ _LATE: Final = RATE // 25
 SETTLING: Final = RATE // 2
 # So much of a caller's sound may wait who sends it faster than it is spoken; what is beyond is left out.
 _AHEAD: Final = 60 * RATE
+# Sound whose samples are all below this is quiet (about -40 dB).
+_QUIET: Final = 328
 # Of an answer that is ahead of its being heard; the end of a longer one is left out.
 _UNHEARD: Final = 600 * RATE
 
@@ -55,7 +57,14 @@ class CallerTrack:
         self._waiting: deque[tuple[int, Piece]] = deque()
         self._ahead = 0
         self._end = begins
+        self._catches_up = False
         self.dropped: int = 0
+
+    def back(self) -> None:
+        """The caller was away, and says again, all at once, what may have got lost. What they say from now on would lie
+        so much too late for as long as they do not pause: what is quiet is left out while it is ahead of the clock.
+        """
+        self._catches_up = True
 
     def hear(self, kind: str, samples: bytes, now: int) -> None:
         """A frame has come."""
@@ -77,8 +86,10 @@ class CallerTrack:
             elif (silence := self._silence()) > _LATE:
                 silence = min(silence, horizon - self._end)
             else:
-                _, piece = self._waiting.popleft()
+                came, piece = self._waiting.popleft()
                 self._ahead -= piece.ticks
+                if self._catches_up and self._end + piece.ticks > came + _LATE and _is_quiet(piece):
+                    continue
                 self._end += piece.ticks
                 yield piece
                 continue
@@ -97,6 +108,15 @@ class CallerTrack:
                 break
             end += piece.ticks
         return least
+
+
+def _is_quiet(piece: Piece) -> bool:
+    if piece.kind == PCM:
+        samples = memoryview(piece.samples).cast("h")
+        return max(samples) < _QUIET and min(samples) > -_QUIET
+    # The exponent of G.711 stands in these bits, inverted by mu-law and, every other one, by A-law.
+    lowest = 0x70 if piece.kind == "audio/pcmu" else 0x50
+    return all(sample & 0x70 == lowest for sample in piece.samples)
 
 
 class AgentTrack:
