@@ -1,9 +1,14 @@
 """Words in transcripts, on both databases: whole words, phrases, beginnings."""
 
-import pytest
+from datetime import UTC, datetime
+from typing import Any
 
-from support.recorded import recorded, said, started, tool_end, tool_start
-from voicebus.adapters.database.finding import Filter, Term, terms
+import pytest
+from msgspec.structs import replace
+
+from support.recorded import STARTED_AT, recorded, said, started, tool_end, tool_start
+from voicebus.adapters.database import phrases
+from voicebus.adapters.database.finding import Filter, Position, Term, terms
 from voicebus.adapters.database.store import TranscriptStore
 
 
@@ -61,3 +66,64 @@ async def test_no_query_is_taken_for_the_databases_own_language(store: Transcrip
     assert await find(store, query) in ([], ["s"])
     assert await find(store, "elsewhere") == []
     assert await find(store, query, tenant="another") == []
+
+
+# --- phrases --------------------------------------------------------------------------------------
+
+DAY_MS = 86_400_000
+
+
+@pytest.fixture
+async def half_a_year(store: TranscriptStore, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Sessions of 180 days, one each day; returns those in which somebody says `blue room`, the newest first."""
+    monkeypatch.setattr(phrases, "WALKED", 10)
+    spoken = []
+    events = []
+    for day in range(180):
+        session, text = f"s{day:03}", "The room is blue." if day % 3 else "A blue room, please."
+        whose = {"tenant": "acme"} if day % 2 else {}
+        first = started(session, agent=f"agent{day % 5}")
+        first = replace(first, data={**first.data, **whose})
+        events += [
+            replace(each, at=each.at + day * DAY_MS) for each in (first, said(session, 2, "user", text, start=0))
+        ]
+        if not day % 3 and not whose:
+            spoken.append(session)
+    # A call that began before the turn of the month, of which the next month was told first.
+    late = replace(said("late", 2, "user", "Is the blue room free?", start=0), at=STARTED_AT + 17 * DAY_MS)
+    await store.write(recorded(late))
+    await store.write(recorded(*events, replace(started("late"), at=STARTED_AT + 16 * DAY_MS + 1)))
+    return sorted([*spoken, "late"], key=lambda name: 16.1 if name == "late" else int(name[1:]), reverse=True)
+
+
+@pytest.mark.parametrize("limit", [1, 4, 50])
+async def test_a_phrase_is_found_in_every_month_the_newest_first(
+    store: TranscriptStore, half_a_year: list[str], limit: int
+) -> None:
+    seen: list[str] = []
+    after: Position | None = None
+    while True:
+        page, after = await store.find(Filter("local", text='"blue room"'), limit=limit, after=after)
+        assert len(page) <= limit
+        seen += [one.session for one in page]
+        if after is None:
+            break
+    assert seen == half_a_year
+    assert all(one.items == 1 for one in page)
+
+
+async def test_a_phrase_is_found_within_all_other_filters(store: TranscriptStore, half_a_year: list[str]) -> None:
+    async def found(**more: Any) -> list[str]:
+        page, _ = await store.find(Filter(**{"tenant": "local", "text": '"blue room"'} | more), limit=200)
+        return [one.session for one in page]
+
+    days = [name for name in half_a_year if name != "late"]
+    start, end = (datetime.fromtimestamp(STARTED_AT / 1000 + day * 86_400, UTC) for day in (40, 100))
+    assert await found(start=start, end=end) == [name for name in days if 40 <= int(name[1:]) < 100]
+    assert await found(agent="agent2") == [name for name in days if int(name[1:]) % 5 == 2]
+    assert await found(text='"blue room" please') == days
+    assert await found(text='"room blue"') == []
+    assert await found(role="assistant") == []
+    assert await found(tenant="acme") == [f"s{day:03}" for day in range(179, -1, -1) if not day % 3 and day % 2]
+    assert await found(tenant="nobody") == []
+    assert len(await found(tenant=None)) == 61

@@ -1,5 +1,6 @@
 """Where recordings lie, in a folder and in a bucket."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,29 @@ async def test_a_storage_that_fails_is_told_of_in_a_sentence(storage: RecordingS
     (tmp_path / "recordings" / "acme").write_text("in the way")
     with pytest.raises(StoreError, match=r"^file://.*/recordings: "):
         await storage.put(f"{segment_folder('acme', 's1', 1, 0)}/{0:08d}", b"abc")
+
+
+async def test_a_bucket_beside_the_cluster_is_reached_without_tls(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append((await reader.readuntil(b"\r\n")).strip())
+        writer.write(b'HTTP/1.1 200 OK\r\nETag: "1"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n')
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        for name, value in (
+            ("ENDPOINT_URL", f"http://127.0.0.1:{port}"),
+            ("ACCESS_KEY_ID", "key"),
+            ("SECRET_ACCESS_KEY", "secret"),
+            ("REGION", "us-east-1"),
+        ):
+            monkeypatch.setenv(f"AWS_{name}", value)
+        await RecordingStorage.at("s3://calls/prod").put("acme/s1/recording.ogg", b"abc")
+    assert asked == [b"PUT /calls/prod/acme/s1/recording.ogg HTTP/1.1"]
 
 
 def test_an_address_of_nothing_is_refused() -> None:

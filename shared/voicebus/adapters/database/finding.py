@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Row,
     RowMapping,
     Select,
     and_,
@@ -27,6 +28,7 @@ from sqlalchemy import (
     tuple_,
 )
 
+from voicebus.adapters.database.phrases import newest_with
 from voicebus.adapters.database.schema import items, sessions
 from voicebus.adapters.database.transcripts import (
     Item,
@@ -40,6 +42,7 @@ from voicebus.adapters.database.transcripts import (
 )
 from voicebus.contracts.journal import LOCAL_TENANT
 
+_WORD: Final = re.compile(r"\w+")
 _TERM: Final = re.compile(r'"([^"]*)"?|([^\s"]+)')
 
 
@@ -92,24 +95,23 @@ def find(
     lines = _lines(connection.dialect.name, wanted)
     if lines is None:
         return [], None
-    of_session = and_(items.c.session == sessions.c.session, items.c.month == sessions.c.month)
     query: Select[Any] = (
         select(sessions.c.session, sessions.c.month, sessions.c.agent, sessions.c.status, sessions.c.started_at)
         .add_columns(sessions.c.ended_at)
         .where(*of_sessions(wanted))
-        .order_by(sessions.c.started_at.desc(), sessions.c.session.desc())
-        .limit(limit + 1)
     )
-    if lines:
-        query = query.where(select(items.c.seq).where(of_session, *lines).exists())
     if after is not None:
         place = tuple_(sessions.c.started_at, sessions.c.session)
         query = query.where(place < tuple_(after.started_at, after.session))
-    page = query.subquery("page")
-    of_page = and_(items.c.session == page.c.session, items.c.month == page.c.month)
-    count = select(func.count()).where(of_page).scalar_subquery()
-    shown = select(page, count.label("items")).order_by(page.c.started_at.desc(), page.c.session.desc())
-    rows = connection.execute(shown).all()
+    if connection.dialect.name == "postgresql" and _has_phrase(wanted):
+        rows = newest_with(connection, query, lines, limit + 1)
+    else:
+        if lines:
+            of_session = and_(items.c.session == sessions.c.session, items.c.month == sessions.c.month)
+            query = query.where(select(items.c.seq).where(of_session, *lines).exists())
+        newest_first = query.order_by(sessions.c.started_at.desc(), sessions.c.session.desc())
+        rows = list(connection.execute(newest_first.limit(limit + 1)).all())
+    counts = _counts(connection, rows[:limit])
     found = [
         TranscriptSummary(
             session=row.session,
@@ -117,12 +119,19 @@ def find(
             status=row.status,
             started_at=moment(row.started_at),
             ended_at=None if row.ended_at is None else moment(row.ended_at),
-            items=row.items,
+            items=counts.get(row.session, 0),
         )
         for row in rows[:limit]
     ]
     last = rows[limit - 1] if len(rows) > limit else None
     return found, Position(last.started_at, last.session) if last else None
+
+
+def _counts(connection: Connection, of: Sequence[Row[Any]]) -> Mapping[str, int]:
+    """How many lines these sessions have."""
+    names, months = [row.session for row in of], {row.month for row in of}
+    query = select(items.c.session, func.count()).where(items.c.session.in_(names), items.c.month.in_(months))
+    return {row.session: row[1] for row in connection.execute(query.group_by(items.c.session))}
 
 
 def matching(connection: Connection, wanted: Filter, sessions_found: Sequence[str]) -> Mapping[str, list[Item]]:
@@ -210,6 +219,12 @@ def _lines(dialect: str, wanted: Filter) -> list[ColumnElement[bool]] | None:
             return None
         conditions.append(_said(dialect, looked_for))
     return conditions
+
+
+def _has_phrase(wanted: Filter) -> bool:
+    """Whether words are to follow each other: also what is written as one and is several (`check-in`)."""
+    looked_for = [] if wanted.text is None else terms(wanted.text)
+    return any(len(_WORD.findall(term.words)) > 1 for term in looked_for)
 
 
 def _said(dialect: str, looked_for: Sequence[Term]) -> ColumnElement[bool]:

@@ -5,6 +5,7 @@ call's clock (ms) it begins, in parts that follow each other byte by byte. `TENA
 once it has been put together; the parts are deleted then.
 """
 
+import os
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -83,7 +84,10 @@ class RecordingStorage:
         try:
             if urlsplit(url).scheme == "file":
                 return cls(from_url(url, mkdir=True), url)
-            return cls(from_url(url, client_options=_PATIENCE, retry_config=_RETRIES), url)
+            endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+            # Whoever writes such an address has a storage of their own beside the cluster.
+            options: ClientConfig = {**_PATIENCE, "allow_http": endpoint.startswith("http://")}
+            return cls(from_url(url, client_options=options, retry_config=_RETRIES), url)
         except (BaseError, OSError, ValueError) as error:
             why = str(error).splitlines()[0]
             allowed = "file:///FOLDER or s3://BUCKET/PREFIX is allowed"
