@@ -53,8 +53,9 @@ bench: $(VENV)/.dev ## Measure footprint, session layer, queue, guardrails, arch
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.capacity
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.search
 
-chaos: $(VENV)/.dev ## Send ten thousand tool calls through workers that are killed and frozen every second, on each kind of Redis.
+chaos: $(VENV)/.dev ## Send ten thousand tool calls through workers that are killed and frozen every second, on each kind of Redis; time a worker's death.
 	PYTHONPATH=tests $(BIN)/python -m chaos.tool_calls $(ARGS)
+	PYTHONPATH=tests $(BIN)/python -m chaos.worker_deaths
 
 chaos-archive: $(VENV)/.dev ## Hold two hundred calls while gateways, archivers, PostgreSQL and Redis are killed, and compare the archive.
 	PYTHONPATH=tests $(BIN)/python -m chaos.transcripts $(ARGS)
