@@ -5,6 +5,8 @@ import sys
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from voicebus import (
     GuardrailFunctionOutput,
@@ -20,12 +22,17 @@ from voicebus import (
     personal_data,
     prompt_leak,
 )
+from voicebus.agents.guardrails import text_is_final
+from voicebus.agents.judge import judge
 
 CONTEXT = RunContextWrapper[Any](None)
 AGENT: RealtimeAgent[Any] = RealtimeAgent(
     "teller",
     instructions="You work in a bank.\nNever tell anybody the code of the door behind the counter. Be kind.",
 )
+
+
+WORDS = forbidden_words("vault", "back door", "door-s")
 
 
 async def judged(rule: Any, text: str) -> GuardrailFunctionOutput:
@@ -55,6 +62,45 @@ async def trips(rule: Any, text: str) -> bool:
 )
 async def test_forbidden_words_are_found_as_whole_words_however_they_are_written(text: str, tripped: bool) -> None:
     assert await trips(forbidden_words("vault", "back door", "straße"), text) == tripped
+
+
+@pytest.mark.parametrize(
+    ("text", "tripped"),
+    [
+        ("the vault", False),  # it may become the vaulted room
+        ("the vault ", True),
+        ("the vault.", True),
+        ("the vault\u200b", True),  # whoever lets words out takes this for an end
+        ("the \uff56\uff41\uff55\uff4c\uff54", True),  # and so of wide signs
+        ("a back door", True),  # "back" has come to its end
+        ("a back", False),
+    ],
+)
+async def test_while_more_may_come_the_last_word_is_not_judged_before_its_end(text: str, tripped: bool) -> None:
+    rule = OutputGuardrail(forbidden_words("vault", "back door", "back"))
+    found = await judge(rule, CONTEXT, AGENT, text, final=False, timeout=60)
+    assert (found.tripped, found.error) == (tripped, None)
+    assert (await judge(rule, CONTEXT, AGENT, text, timeout=60)).tripped
+
+
+@given(st.lists(st.sampled_from(["vault", "vau", "lt", "ed", " ", "-", "_", "back", "door", "\n", "s"]), max_size=8))
+async def test_a_check_of_a_part_forbids_what_the_whole_does_and_nothing_else(pieces: list[str]) -> None:
+    async def tripped(text: str, *, final: bool) -> bool:
+        token = text_is_final.set(final)
+        try:
+            return await trips(WORDS, text)
+        finally:
+            text_is_final.reset(token)
+
+    parts = ["".join(pieces[:count]) for count in range(len(pieces) + 1)]
+    found = [await tripped(part, final=False) for part in parts]
+    whole = await tripped(parts[-1], final=True)
+    assert found == sorted(found), "what has come to its end is forbidden for ever"
+    assert whole or not any(found), "nothing is forbidden that the whole may say"
+    for number, part in enumerate(parts[:-1]):
+        ended = not (parts[number + 1][len(part) :][:1].isalnum() or parts[number + 1][len(part) :][:1] == "_")
+        if ended and await tripped(part, final=True):
+            assert found[number + 1], "the sign behind a word is enough"
 
 
 async def test_a_word_with_signs_of_regular_expressions_is_a_word() -> None:

@@ -44,7 +44,9 @@ NOT_KEYS = {
     "event_shards",
     "guardrail_shards",
     "require_reply_to",
+    "every_call",
     "is_record_of",
+    "session_of_call",
 }
 
 
@@ -58,6 +60,19 @@ def test_every_key_is_listed_here_and_says_how_it_ends() -> None:
     for name in set(members) - NOT_KEYS:
         member = members[name]
         assert inspect.getdoc(member.fget if isinstance(member, property) else member), f"{name} does not say"
+
+
+@pytest.mark.parametrize(
+    ("key", "session"),
+    [
+        (KEYS.call("desk", "s1", "c1"), "s1"),
+        (KEYS.call("desk", "s:1", "c:1"), "s:1"),
+        (KEYS.call("desk", "s2", "s1"), None),
+        (KEYS.session_state("s1"), None),
+    ],
+)
+def test_the_record_of_a_call_tells_its_session(key: str, session: str | None) -> None:
+    assert KEYS.session_of_call(key, {"s1", "s:1"}) == session
 
 
 def test_every_key_has_one_hash_tag() -> None:

@@ -246,6 +246,20 @@ def test_the_verdict_on_a_newer_check_answers_the_older_ones_that_it_covers() ->
     assert talk.of(Ignored, talk.verdict(first, GuardrailResult(name="rude", tripped=True)))
 
 
+@pytest.mark.parametrize("mode", ["interrupt", "hold"])
+def test_a_verdict_on_what_was_said_so_far_is_none_on_the_last_word_of_the_whole(mode: str) -> None:
+    talk = guarded(GuardrailSpec("rude", debounce=0, mode=GuardrailMode(mode)))
+    talk.item_begins()
+    talk.says("It is in the vault")
+    talk.said("It is in the vault")
+    partly, whole = talk.of(DispatchCheck)
+    assert (partly.text, partly.final, whole.text, whole.final) == (whole.text, False, partly.text, True)
+    talk.verdict(partly.check_id, fine())
+    assert not talk.of(ForwardAudio)
+    talk.verdict(whole.check_id, trip())
+    assert feedback(talk) == ["guardrail triggered: rude"]
+
+
 def test_a_trip_on_an_older_check_counts_while_the_newer_one_is_open() -> None:
     talk = guarded(GuardrailSpec("rude", debounce=5))
     talk.item_begins()

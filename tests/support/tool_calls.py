@@ -7,9 +7,10 @@ from typing import Any, Literal
 
 from support.tasks import running
 from support.waiting import wait_until
+from voicebus.adapters.redis.checking import RedisGuardrailDispatch
 from voicebus.adapters.redis.client import RedisConnection, connect
 from voicebus.adapters.redis.clock import RedisClock
-from voicebus.adapters.redis.dispatch import RedisGuardrailDispatch, RedisToolDispatch
+from voicebus.adapters.redis.dispatch import RedisToolDispatch
 from voicebus.adapters.redis.inbox import RedisInbox
 from voicebus.adapters.redis.outbox import Outbox
 from voicebus.contracts.envelope import Entry

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 from voicebus.adapters.openai_calls import OpenAICalls
 from voicebus.adapters.redis.answers import KeptAnswers
 from voicebus.adapters.redis.backlog import Backlog
+from voicebus.adapters.redis.checking import RedisGuardrailDispatch
 from voicebus.adapters.redis.circuits import CircuitWatch
 from voicebus.adapters.redis.client import RedisConnection, connect
 from voicebus.adapters.redis.clock import RedisClock
 from voicebus.adapters.redis.commanding import RedisCommands
 from voicebus.adapters.redis.config import pin_config
 from voicebus.adapters.redis.directory import SessionDirectory
-from voicebus.adapters.redis.dispatch import RedisGuardrailDispatch, RedisToolDispatch
+from voicebus.adapters.redis.dispatch import RedisToolDispatch
 from voicebus.adapters.redis.former import FormerInboxes
 from voicebus.adapters.redis.gateway_calls import GatewayCalls
 from voicebus.adapters.redis.gateways import Gateways

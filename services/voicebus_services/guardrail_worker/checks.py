@@ -91,7 +91,7 @@ class CheckRunner:
                 results=results,
                 worker=self._member.id,
                 duration_ms=round((time.monotonic() - started) * 1000),
-                supersedes=[] if waiting is None else waiting.stands_for,
+                supersedes=[*check.stands_for, *(() if waiting is None else waiting.stands_for)],
             )
             reply = new_entry(
                 SessionRef(entry.session, entry.epoch, entry.traceparent),
@@ -115,6 +115,7 @@ class CheckRunner:
             RunContextWrapper(shared.value),
             self._targets.agents.get(check.agent),
             check.text,
+            final=check.final,
             timeout=budget_s,
             executor=self._executor,
             processes=self._processes,

@@ -51,7 +51,7 @@ class Waiting:
         return covers and (mine.final or not its.final)
 
     def supersede(self, older: "Waiting") -> None:
-        self.stands_for += [*older.stands_for, older.check.check_id]
+        self.stands_for += [*older.stands_for, *older.check.stands_for, older.check.check_id]
         older.superseded = True
         older.may_start.set()
         metrics.GUARDRAIL_SUPERSEDED.inc()

@@ -3,8 +3,9 @@
 import inspect
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
+from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, Literal, overload
+from typing import Any, ClassVar, Final, Generic, Literal, overload
 
 from voicebus.agents import checking
 from voicebus.agents.apart import call_apart, check_apart
@@ -202,6 +203,10 @@ def check_window(what: str, value: object) -> None:
     """Raise `UserError` for what is no window of a guardrail that holds."""
     if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
         raise UserError(f"{what} must be a whole number of ms above 0, not {value!r}")
+
+
+text_is_final: Final[ContextVar[bool]] = ContextVar("text_is_final", default=True)
+"""Whether more may be said after the text that is judged now; for rules that judge by words."""
 
 
 async def evaluate(

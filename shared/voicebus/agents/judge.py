@@ -7,7 +7,13 @@ from concurrent.futures import Executor
 from typing import Any, Final
 
 from voicebus.agents.context import RunContextWrapper
-from voicebus.agents.guardrails import GuardrailFunctionOutput, InputGuardrail, OutputGuardrail, evaluate
+from voicebus.agents.guardrails import (
+    GuardrailFunctionOutput,
+    InputGuardrail,
+    OutputGuardrail,
+    evaluate,
+    text_is_final,
+)
 from voicebus.contracts.guardrails import GuardrailResult
 from voicebus.runtime.processes import ProcessPool
 from voicebus.telemetry.logging import get_logger
@@ -21,12 +27,14 @@ async def judge(
     agent: Any,
     text: str,
     *,
+    final: bool = True,
     timeout: float,  # noqa: ASYNC109 - becomes a result, not an exception
     executor: Executor | None = None,
     processes: Callable[[], ProcessPool] | None = None,
     found: Callable[[GuardrailFunctionOutput], None] | None = None,
 ) -> GuardrailResult:
-    """Have `guardrail` judge `text`, all that `agent` said so far or was told, within `timeout` s.
+    """Have `guardrail` judge `text`, all that `agent` said so far or was told, within `timeout` s; `final`: no more
+    will come.
 
     A function that is not async runs in `executor` (None: the loop's default one); after the timeout its thread is
     left to end on its own. One that has a process of its own has it from the pool that `processes` gives; after the
@@ -34,7 +42,11 @@ async def judge(
     """
     name = guardrail.get_name()
     call = evaluate(guardrail, context, agent, text, executor=executor, processes=processes)
-    judging = asyncio.create_task(call, name=f"guardrail {name}")
+    token = text_is_final.set(final)
+    try:
+        judging = asyncio.create_task(call, name=f"guardrail {name}")
+    finally:
+        text_is_final.reset(token)
     try:
         await asyncio.wait({judging}, timeout=timeout)
         if not judging.done():

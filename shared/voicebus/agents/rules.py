@@ -14,8 +14,9 @@ from typing import Any, Final, Literal
 
 from voicebus.agents import checking
 from voicebus.agents.context import RunContextWrapper
-from voicebus.agents.guardrails import GuardrailFunctionOutput
+from voicebus.agents.guardrails import GuardrailFunctionOutput, text_is_final
 from voicebus.detection import INVISIBLE, KINDS, Usual, compiled, detector, secret_detectors
+from voicebus.engine.window import goes_on
 from voicebus.errors import UserError
 
 Rule = Callable[[RunContextWrapper[Any], Any, str], GuardrailFunctionOutput]
@@ -32,7 +33,8 @@ _LEAST_LINE: Final = 20
 def forbidden_words(*words: str) -> AsyncRule:
     """Trips over any of `words`, or of phrases, as whole words, in capitals or not.
 
-    At the end of what was said so far the beginning of a longer word counts as whole, as more may never come.
+    The last word of what was said so far is judged once it has come to its end: with the sign behind it, or with the
+    answer.
 
     Raises:
         UserError: no words, or one that is empty.
@@ -41,10 +43,14 @@ def forbidden_words(*words: str) -> AsyncRule:
         raise UserError(f"forbidden_words needs words, each a non-empty string, not {words!r}")
     re2 = _library("re2")
     phrases = (r"\s+".join(map(re2.escape, _plain(word).split())) for word in words)
-    found = _compiled(rf"(?i)(?:^|[^\pL\pN_])({'|'.join(phrases)})(?:$|[^\pL\pN_])")
+    either = "|".join(phrases)
+    found = _compiled(rf"(?i)(?:^|[^\pL\pN_])({either})(?:$|[^\pL\pN_])")
+    ended = _compiled(rf"(?i)(?:^|[^\pL\pN_])({either})[^\pL\pN_]")
 
     async def forbidden_words(context: RunContextWrapper[Any], agent: Any, text: str) -> GuardrailFunctionOutput:
-        match = found.search(_plain(text))
+        # By the text as it came: what shows nothing ends a word for whoever lets it out.
+        goes_on_maybe = not text_is_final.get() and goes_on(text[-1:])
+        match = (ended if goes_on_maybe else found).search(_plain(text))
         return GuardrailFunctionOutput(None if match is None else {"word": match.group(1)}, match is not None)
 
     return forbidden_words

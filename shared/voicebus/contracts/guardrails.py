@@ -14,7 +14,8 @@ class GuardrailCheck(Message):
     """`text` is the whole text so far, so a worker keeps no state; `final` says that no more will come.
 
     `stage` tells what the model says (output) from what the user says (input, `response_id` is "" then). `context` is
-    the session's, without secrets.
+    the session's, without secrets. `stands_for` are older checks of the same answer that were never sent, as this one
+    makes them needless: the verdict's `supersedes` names them.
     """
 
     check_id: str
@@ -27,6 +28,7 @@ class GuardrailCheck(Message):
     stage: Literal["input", "output"] = "output"
     reply_to: str = Field(min_length=1)
     context: dict[str, Any] = Field(default_factory=dict)
+    stands_for: list[str] = Field(default_factory=list)
 
 
 class GuardrailResult(Message):

@@ -117,7 +117,9 @@ class Keys:
 
     def session_of_call(self, key: str, sessions: Container[str]) -> str | None:
         """Which of `sessions` this record of a call is of; None of none of them. Ids may have colons themselves."""
-        parts = key[len(self.prefix) :].partition("}:")[2].split(":")
+        if not key.startswith(f"{self.prefix}:call:{{"):
+            return None
+        parts = key.partition("}:")[2].split(":")
         names = (":".join(parts[:count]) for count in range(1, len(parts)))
         return next((name for name in names if name in sessions), None)
 

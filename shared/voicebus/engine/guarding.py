@@ -160,12 +160,10 @@ class Guard:
             self._out.ignore(f"late verdict on check {verdict.check_id}")
             return None
         self._out.cancel_timer(CHECK_TIMER + check.id)
-        covered = self._forget(older for older in map(self._checks.get, verdict.supersedes) if older is not None)
+        self._forget(older for older in map(self._checks.get, verdict.supersedes) if older is not None)
         if not any(result.error for result in verdict.results):
             # Until then each older check keeps its time limit: an agent that talks on must not put it off for ever.
-            covered += self._forget_covered(check)
-            if any(older.final and older.text == check.text for older in covered):
-                check = replace(check, final=True)
+            self._forget_covered(check)
         findings = list(read(verdict, check.guardrails))
         for finding in findings:
             if finding.error is not None:
@@ -231,6 +229,8 @@ class Guard:
             if older.item_id == newer.item_id
             and len(older.text) <= len(newer.text)
             and {guardrail.name for guardrail in older.guardrails} <= names
+            # A rule may judge the last word only where no more will come.
+            and (newer.final or not older.final)
         )
 
     def _forget(self, checks: Iterable[_Check]) -> list[_Check]:

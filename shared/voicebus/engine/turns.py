@@ -142,6 +142,9 @@ class Turns:
                 self._waiting[-1].response = response
                 self._waiting[-1].follows = follows
                 self._waiting[-1].own_tools = own
+            elif instead is not None:  # of a turn that was held back until it was judged
+                self._waiting[-1].response = response
+                self._waiting[-1].replaces = replaces
         else:
             mark = self._out.mint()
             create = Create(

@@ -35,8 +35,10 @@ def _letters(text: str) -> int:
     )
 
 
-def _goes_on(character: str) -> bool:
-    """Whether a word may go on behind `character`."""
+def goes_on(character: str) -> bool:
+    """Whether a word may go on behind `character`. What is judged by words relies on it: of a text that may grow, the
+    last word is let out once it has come to its end, and not before.
+    """
     return (character.isalnum() or character == "_") and unicodedata.east_asian_width(character) not in "WF"
 
 
@@ -91,7 +93,7 @@ class Window:
         end = self._lengths[place]
         if passed < end:
             return False
-        return not _goes_on(text[end - 1 : end] or " ") or any(not _goes_on(sign) for sign in text[end:passed])
+        return not goes_on(text[end - 1 : end] or " ") or any(not goes_on(sign) for sign in text[end:passed])
 
     def lag_ms(self) -> float | None:
         """How far the text came behind its audio at most, speech taken as even; None where one of the two is missing.

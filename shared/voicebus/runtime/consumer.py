@@ -306,7 +306,7 @@ class ConsumerLoop:
     async def _drain(self, timeout_s: float) -> None:
         if timeout_s <= 0:
             # A limit that is over when it begins may cancel what comes after its block, before Python 3.13.
-            log.warning("entries left to other workers", entries=len(self._tasks))
+            self._leave()
             return
         try:
             async with asyncio.timeout(timeout_s):
@@ -316,6 +316,10 @@ class ConsumerLoop:
                     log.info("finishing what is in hand", entries=len(self._tasks))
                     await asyncio.wait(self._tasks.values())
         except TimeoutError:
+            self._leave()
+
+    def _leave(self) -> None:
+        if self._tasks:
             log.warning("entries left to other workers", entries=len(self._tasks))
 
     async def _recovered(self) -> bool:

@@ -7,9 +7,10 @@ import pytest
 from support.servers import RedisServer
 from support.tasks import running
 from support.waiting import wait_until
+from voicebus.adapters.redis.checking import RedisGuardrailDispatch
 from voicebus.adapters.redis.client import RedisConnection, connect
 from voicebus.adapters.redis.clock import RedisClock
-from voicebus.adapters.redis.dispatch import RedisGuardrailDispatch, RedisToolDispatch, new_entry
+from voicebus.adapters.redis.dispatch import RedisToolDispatch, new_entry
 from voicebus.adapters.redis.inbox import RedisInbox
 from voicebus.adapters.redis.outbox import Outbox
 from voicebus.adapters.redis.scripts import CLAIM
@@ -65,6 +66,61 @@ async def test_a_check_goes_to_the_sessions_shard(bus: RedisConnection, clock: R
         (entry,) = await read(bus, keys.guardrails(keys.guardrail_shard("s1")))
     assert entry.type == "guardrail.check"
     assert entry.data["guardrails"] == ["no_swearing"]
+
+
+def checks(*texts: str, item: str = "i1", rules: tuple[str, ...] = ("rule",)) -> list[DispatchCheck]:
+    """The checks of one answer, as its text grows; the last one is final where the text before it was the same."""
+    return [
+        DispatchCheck(f"{item}-{n}", "r1", item, "greeter", rules, text, final=n > 0 and text == texts[n - 1])
+        for n, text in enumerate(texts)
+    ]
+
+
+async def test_of_an_answers_checks_that_wait_only_the_newest_is_sent_and_names_the_others(
+    bus: RedisConnection, clock: RedisClock, keys: Keys
+) -> None:
+    outbox = Outbox(bus, clock, service="gateway")
+    dispatch = RedisGuardrailDispatch(outbox, clock, keys, reply_to=keys.inbox("g1"))
+    for check in (*checks("a", "a b", "a b c", "a b c"), *checks("x", "x y", item="i2")):
+        dispatch.check(SESSION, check, timeout_ms=2000)
+    dispatch.check(SessionRef("s1", 3), checks("x y z", item="i2", rules=("another",))[0], timeout_ms=2000)
+    stream = keys.guardrails(keys.guardrail_shard("s1"))
+    async with running(outbox.run()):
+        sent = await read(bus, stream, 3)
+        assert [
+            (one.data["check_id"], one.data["text"], one.data["final"], one.data["stands_for"]) for one in sent
+        ] == [
+            ("i1-3", "a b c", True, ["i1-0", "i1-1", "i1-2"]),
+            ("i2-1", "x y", False, ["i2-0"]),
+            ("i2-0", "x y z", False, []),
+        ]
+        # What has been sent cannot give way any more.
+        dispatch.check(SESSION, checks("a b c d")[0], timeout_ms=2000)
+        assert (await read(bus, stream, 4))[-1].data["stands_for"] == []
+
+
+async def test_a_final_check_does_not_give_way_to_one_that_is_not(
+    bus: RedisConnection, clock: RedisClock, keys: Keys
+) -> None:
+    outbox = Outbox(bus, clock, service="gateway")
+    dispatch = RedisGuardrailDispatch(outbox, clock, keys, reply_to=keys.inbox("g1"))
+    final = DispatchCheck("k1", "r1", "i1", "greeter", ("rule",), "some text", final=True)
+    dispatch.check(SESSION, final, timeout_ms=2000)
+    dispatch.check(SESSION, checks("some text that grows")[0], timeout_ms=2000)
+    async with running(outbox.run()):
+        sent = await read(bus, keys.guardrails(keys.guardrail_shard("s1")), 2)
+    assert [one.data["final"] for one in sent] == [True, False]
+
+
+async def test_checks_that_were_never_sent_are_forgotten(clock: RedisClock, keys: Keys, bus: RedisConnection) -> None:
+    outbox = Outbox(bus, clock, service="gateway")
+    dispatch = RedisGuardrailDispatch(outbox, clock, keys, reply_to=keys.inbox("g1"))
+    dispatch.check(SESSION, checks("too late")[0], timeout_ms=-1)
+    async with running(outbox.run()):
+        await outbox.drain(5)
+        dispatch.check(SESSION, checks("too late", "and now")[1], timeout_ms=2000)
+        (sent,) = await read(bus, keys.guardrails(keys.guardrail_shard("s1")))
+    assert (sent.data["text"], sent.data["stands_for"]) == ("and now", [])
 
 
 async def test_a_cancelled_call_does_not_start(bus: RedisConnection, clock: RedisClock, keys: Keys) -> None:

@@ -1,4 +1,4 @@
-"""Tool calls, cancels and guardrail checks from a gateway to the workers (contract section 2)."""
+"""Tool calls and cancels from a gateway to the workers (contract section 2)."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -7,13 +7,11 @@ from typing import Final
 from ulid_transform import ulid_now
 
 from voicebus.adapters.redis.client import RedisConnection
-from voicebus.adapters.redis.guardrail_circuit import GuardrailCircuit
 from voicebus.adapters.redis.outbox import Outbox
 from voicebus.adapters.redis.refusals import FollowsCalls, Refuses
 from voicebus.adapters.redis.scripts import CANCEL
 from voicebus.contracts.envelope import Entry, Message
-from voicebus.contracts.guardrails import GUARDRAIL_CHECK, GuardrailCheck
-from voicebus.contracts.streams import CALL_TTL_S, CONTROL_TTL_S, GUARDRAILS_QUEUE, Keys
+from voicebus.contracts.streams import CALL_TTL_S, CONTROL_TTL_S, Keys
 from voicebus.contracts.tools import (
     TOOL_CALL,
     TOOL_CANCEL,
@@ -25,7 +23,7 @@ from voicebus.contracts.tools import (
     ToolFailure,
     ToolResult,
 )
-from voicebus.engine.outputs import CancelTool, DispatchCheck, DispatchTool
+from voicebus.engine.outputs import CancelTool, DispatchTool
 from voicebus.errors import BusError
 from voicebus.ports import Clock, SessionRef
 from voicebus.runtime.refusing import Refusal
@@ -36,8 +34,6 @@ log: Final = get_logger(__name__)
 
 # After this a cancel that Redis did not take is given up: the call's own deadline is near or past.
 _CANCEL_ATTEMPTS: Final = 3
-# How long a worker's answer about nothing is of use.
-_PROBE_TIMEOUT_MS: Final = 1000
 
 
 def new_entry(session: SessionRef, type_: str, message: Message, clock: Clock, *, deadline: int | None = None) -> Entry:
@@ -168,48 +164,3 @@ class RedisToolDispatch:
         message = ToolCancel(call_id=cancel.call_id, reason=cancel.reason)
         entry = new_entry(session, TOOL_CANCEL, message, self._clock)
         self._outbox.send(self._keys.control(worker), entry, ttl_s=CONTROL_TTL_S)
-
-
-class RedisGuardrailDispatch:
-    """Implements `voicebus.ports.GuardrailDispatch`. `circuit` knows whether anybody answers."""
-
-    def __init__(
-        self, outbox: Outbox, clock: Clock, keys: Keys, *, reply_to: str, circuit: GuardrailCircuit | None = None
-    ) -> None:
-        self._outbox = outbox
-        self._clock = clock
-        self._keys = keys
-        self._reply_to = reply_to
-        self._circuit = circuit
-
-    def check(self, session: SessionRef, check: DispatchCheck, *, timeout_ms: int) -> str | None:
-        if self._circuit is not None and not self._circuit.asks():
-            return self._circuit.why
-        message = GuardrailCheck(
-            check_id=check.check_id,
-            response_id=check.response_id,
-            item_id=check.item_id,
-            agent=check.agent,
-            guardrails=list(check.guardrails),
-            text=check.text,
-            final=check.final,
-            stage=check.stage,
-            reply_to=self._reply_to,
-            context=dict(check.context or {}),
-        )
-        self._send(session, message, timeout_ms)
-        return None
-
-    def probe(self) -> None:
-        """Ask any worker for an answer, about nothing."""
-        message = GuardrailCheck(
-            check_id="probe", response_id="", item_id="", agent="", guardrails=[], text="", final=True,
-            reply_to=self._reply_to,
-        )  # fmt: skip
-        self._send(SessionRef("probe", 1), message, _PROBE_TIMEOUT_MS)
-
-    def _send(self, session: SessionRef, message: GuardrailCheck, timeout_ms: int) -> None:
-        deadline = self._clock.at_ms() + timeout_ms
-        entry = new_entry(session, GUARDRAIL_CHECK, message, self._clock, deadline=deadline)
-        stream = self._keys.guardrails(self._keys.guardrail_shard(session.id))
-        self._outbox.send(stream, entry, dead=self._keys.dead(GUARDRAILS_QUEUE))

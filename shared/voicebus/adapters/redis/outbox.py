@@ -7,7 +7,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -38,6 +38,21 @@ _RENEW_S: Final = 10.0
 SWEEP_EVERY_S: Final = 60.0
 
 
+class Unsealed(Protocol):
+    """An entry that is made when it is sent, and not before: what it says may change until then."""
+
+    @property
+    def type(self) -> str: ...
+
+    @property
+    def session(self) -> str: ...
+
+    @property
+    def deadline(self) -> int | None: ...
+
+    def sealed(self) -> Sealed: ...
+
+
 class _Kept(msgspec.Struct, frozen=True, gc=False):
     """An entry for a stream, as it is kept after it was sent at `sent_at` (monotonic, s)."""
 
@@ -48,6 +63,13 @@ class _Kept(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Outgoing(msgspec.Struct, frozen=True):
+    stream: str
+    entry: Sealed | Unsealed
+    ttl_s: int | None
+    written: asyncio.Future[None] | None
+
+
+class _Sendable(msgspec.Struct, frozen=True):
     stream: str
     entry: Sealed
     ttl_s: int | None
@@ -83,7 +105,7 @@ class Outbox:
     def send(
         self,
         stream: str,
-        entry: Entry | Sealed,
+        entry: Entry | Sealed | Unsealed,
         *,
         ttl_s: int | None = None,
         dead: str | None = None,
@@ -94,12 +116,12 @@ class Outbox:
         """
         if dead is not None:
             self._looked_after[stream] = dead
-        self._put(_Outgoing(stream, _sealed(entry), ttl_s, None))
+        self._put(_Outgoing(stream, entry.sealed() if isinstance(entry, Entry) else entry, ttl_s, None))
 
     def deliver(self, stream: str, entry: Entry | Sealed, *, ttl_s: int | None = None) -> asyncio.Future[None]:
         """Queue an entry; the future is done once it is in its stream or was given up."""
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._put(_Outgoing(stream, _sealed(entry), ttl_s, written))
+        self._put(_Outgoing(stream, entry.sealed() if isinstance(entry, Entry) else entry, ttl_s, written))
         return written
 
     def resend(self, since: float) -> None:
@@ -148,10 +170,17 @@ class Outbox:
                 self._wake.clear()
                 await self._wake.wait()
             batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
-            batch = [item for item in batch if self._still_wanted(item)]
-            unsent = await self._send(batch)
+            sealed = [
+                _Sendable(item.stream, _sealed(item.entry), item.ttl_s, item.written)
+                for item in batch
+                if self._still_wanted(item)
+            ]
+            del batch
+            unsent = await self._send(sealed)
             if unsent:
-                self._waiting.extendleft(reversed(unsent))
+                self._waiting.extendleft(
+                    _Outgoing(item.stream, item.entry, item.ttl_s, item.written) for item in reversed(unsent)
+                )
                 await asyncio.sleep(retry_delay(failures))
                 failures += 1
             else:
@@ -180,9 +209,9 @@ class Outbox:
         self._give_up(item, "deadline passed")
         return False
 
-    async def _send(self, batch: list[_Outgoing]) -> list[_Outgoing]:
+    async def _send(self, batch: list[_Sendable]) -> list[_Sendable]:
         """Send a batch in one pipeline; returns what must be sent again."""
-        streams: dict[str, list[_Outgoing]] = {}
+        streams: dict[str, list[_Sendable]] = {}
         for item in batch:
             streams.setdefault(item.stream, []).append(item)
         renewals = self._renewals(batch)
@@ -196,7 +225,7 @@ class Outbox:
         replies = dict(zip(streams, found, strict=False))
         for stream in [stream for stream, reply in replies.items() if is_unknown_script(reply)]:
             (replies[stream],) = await self._bus.submit_all([_appending(stream, streams[stream], known=False)])
-        unsent: list[_Outgoing] = []
+        unsent: list[_Sendable] = []
         error: BusError | None = None
         for item in batch:
             failed = replies[item.stream]
@@ -217,14 +246,14 @@ class Outbox:
             metrics.REDIS_DISRUPTIONS.labels(service=self._service).inc()
         return unsent
 
-    def _keep(self, now: float, item: _Outgoing) -> None:
+    def _keep(self, now: float, item: _Sendable) -> None:
         kept = self._kept
         kept.append(_Kept(item.stream, item.entry, item.ttl_s, now))
         self._kept_chars += len(item.entry.data)
         while kept and (len(kept) > CAPACITY or self._kept_chars > KEPT_CHARS or kept[0].sent_at < now - KEPT_S):
             self._kept_chars -= len(kept.popleft().entry.data)
 
-    def _renewals(self, batch: list[_Outgoing]) -> dict[str, int]:
+    def _renewals(self, batch: list[_Sendable]) -> dict[str, int]:
         """The streams of this batch whose time to live is to be renewed: each now and then, not with every entry."""
         horizon = time.monotonic() - _RENEW_S
         self._renewed = {stream: at for stream, at in self._renewed.items() if at > horizon}
@@ -232,13 +261,13 @@ class Outbox:
             item.stream: item.ttl_s for item in batch if item.ttl_s is not None and item.stream not in self._renewed
         }
 
-    def _give_up(self, item: _Outgoing, why: str) -> None:
+    def _give_up(self, item: _Outgoing | _Sendable, why: str) -> None:
         log.warning("entry not sent", why=why, type=item.entry.type, session=item.entry.session, stream=item.stream)
         if item.written is not None and not item.written.done():
             item.written.set_result(None)
 
 
-def _appending(stream: str, items: Sequence[_Outgoing], *, known: bool = True) -> Sequence[str | int]:
+def _appending(stream: str, items: Sequence[_Sendable], *, known: bool = True) -> Sequence[str | int]:
     """The command that appends these to their stream: several by one script, which the server may not know yet."""
     if len(items) == 1:
         return ("XADD", stream, "*", *items[0].entry.flat())
@@ -250,5 +279,5 @@ def _appending(stream: str, items: Sequence[_Outgoing], *, known: bool = True) -
     return ("EVALSHA", APPEND.sha, 1, stream, *counted) if known else ("EVAL", APPEND.text, 1, stream, *counted)
 
 
-def _sealed(entry: Entry | Sealed) -> Sealed:
+def _sealed(entry: Sealed | Unsealed) -> Sealed:
     return entry if isinstance(entry, Sealed) else entry.sealed()

@@ -243,6 +243,6 @@ class LocalChecks:
 
         agent = self._names.agent(check.agent)
         return await judge(
-            guardrail, self._context, agent, check.text, timeout=limit_s, executor=self._tasks.pool, found=found,
-            processes=lambda: SHARED.borrow(self),
+            guardrail, self._context, agent, check.text, final=check.final, timeout=limit_s, executor=self._tasks.pool,
+            found=found, processes=lambda: SHARED.borrow(self),
         )  # fmt: skip
