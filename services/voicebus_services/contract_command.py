@@ -9,6 +9,7 @@ import typer
 from voicebus.adapters.redis.scripts import PUBLISHED
 from voicebus.contracts.asyncapi import asyncapi
 from voicebus.errors import UsageError
+from voicebus_services.acl_command import acl_command
 
 app = typer.Typer(name="contract", help="The stream contract, for workers in other languages.", no_args_is_help=True)
 
@@ -23,6 +24,9 @@ def document() -> str:
 def files() -> dict[str, str]:
     """What is published, by file name: the document, and each script that workers run."""
     return {DOCUMENT: document(), **{f"{script.name}.lua": script.text for script in PUBLISHED}}
+
+
+app.command("acl")(acl_command)
 
 
 @app.command("asyncapi")

@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,6 +49,8 @@ class ClusterUnderTest:
     environment: dict[str, str]
     targets: list[str]
     services: dict[str, list[Service]] = field(default_factory=dict)
+    own: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Variables of one service alone, by its command."""
 
     async def start(self, command: str, *arguments: str, **settings: Any) -> Service:
         """Start one more service and wait until it is ready; `settings` become VOICEBUS_* variables."""
@@ -56,6 +58,7 @@ class ClusterUnderTest:
         http_port = free_port() if command in ("gateway", "transcript-archiver", "model-simulator") else None
         environment = {
             **self.environment,
+            **self.own.get(command, {}),
             "VOICEBUS_OPS_PORT": str(ops_port),
             **({"VOICEBUS_HTTP_PORT": str(http_port)} if http_port else {}),
             **{f"VOICEBUS_{name.upper()}": str(value) for name, value in settings.items()},
@@ -110,11 +113,13 @@ async def running_cluster(
     guardrail_workers: int = 1,
     archivers: int = 1,
     simulator: Sequence[str] = (),
+    own: Mapping[str, Mapping[str, str]] | None = None,
     **settings: Any,
 ) -> AsyncIterator[ClusterUnderTest]:
     """Run a cluster for as long as the block; `settings` become VOICEBUS_* variables of every service.
 
-    `simulator` are arguments of the model-simulator. The database is migrated first.
+    `simulator` are arguments of the model-simulator, `own` variables of one service alone, by its command. The
+    database is migrated first.
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("VOICEBUS_", "OPENAI_"))}
     environment = {
@@ -126,7 +131,7 @@ async def running_cluster(
         "VOICEBUS_LOG_LEVEL": "warning",
         **{f"VOICEBUS_{name.upper()}": str(value) for name, value in settings.items()},
     }
-    cluster = ClusterUnderTest(environment, list(targets))
+    cluster = ClusterUnderTest(environment, list(targets), own=own or {})
     try:
         migration = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "voicebus_services.cli", "migrate", env=environment, stdout=asyncio.subprocess.DEVNULL

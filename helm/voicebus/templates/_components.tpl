@@ -35,11 +35,11 @@ What is deployed, in one place for everything that goes over all of it (policies
 {{- if .scaled -}}{{ .values.scaling.minReplicas | int }}{{- else -}}{{ .values.replicas | int }}{{- end -}}
 {{- end -}}
 
-{{/* A duration such as 500ms, 30s, 2m or 1h in whole seconds, rounded up. */}}
+{{/* A duration such as 500ms, 30s, 2m, 1h or 1d in whole seconds, rounded up. */}}
 {{- define "voicebus.seconds" -}}
 {{- $number := regexFind "^[0-9.]+" . | float64 -}}
 {{- $unit := regexFind "[a-z]+$" . -}}
-{{- $factor := get (dict "ms" 0.001 "s" 1.0 "m" 60.0 "h" 3600.0) $unit -}}
+{{- $factor := get (dict "ms" 0.001 "s" 1.0 "m" 60.0 "h" 3600.0 "d" 86400.0) $unit -}}
 {{- mulf $number $factor | ceil | int -}}
 {{- end -}}
 

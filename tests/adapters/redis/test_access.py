@@ -3,10 +3,9 @@
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
@@ -107,16 +106,17 @@ async def test_a_certificate_that_nobody_vouched_for_is_not_trusted(guarded: tup
         await connect(with_access(url, password=PASSWORD, sentinel_password=SENTINELS_PASSWORD))
 
 
-@pytest.mark.parametrize(
-    ("give", "why"),
-    [
-        (lambda: with_access("redis://user:word@host:1", password="other"), "without credentials"),
-        (lambda: with_access("redis://host:1", tls_ca=Path("/ca")), "with TLS"),
-    ],
-)
-def test_what_is_given_apart_has_to_fit_the_address(give: Callable[[], Any], why: str) -> None:
-    with pytest.raises(ValueError, match=why):
-        give()
+def test_certificates_to_trust_need_an_address_with_tls() -> None:
+    with pytest.raises(ValueError, match="with TLS"):
+        with_access("redis://host:1", tls_ca=Path("/ca"))
+
+
+@pytest.mark.parametrize("url", ["rediss+sentinel://h:1/m", "rediss://h:1/0?x=1", "redis+cluster://a,b"])
+def test_what_the_address_has_already_stays_as_it_is(url: str) -> None:
+    """A service gives its address to a `ToolWorker`, which reads the same variables."""
+    ca = Path("/ca") if url.startswith("rediss") else None
+    once = with_access(url, username="u", password="p", sentinel_password="s", tls_ca=ca)
+    assert with_access(once, username="other", password="other", sentinel_password="other", tls_ca=ca) == once
 
 
 def test_an_address_keeps_its_own_query() -> None:

@@ -18,6 +18,7 @@ from voicebus.adapters.redis.client import connect
 from voicebus.adapters.redis.clock import RedisClock
 from voicebus.adapters.redis.directory import SessionDirectory, Status
 from voicebus.adapters.redis.journal import RedisJournal
+from voicebus.adapters.redis.scripts import STATUS
 from voicebus.contracts.journal import EventType, SessionEnded
 from voicebus.contracts.streams import Keys
 from voicebus.contracts.tools import Outcome
@@ -72,6 +73,15 @@ class Sentinel(RedisServer):
 def sentinel() -> Iterator[str]:
     with RedisServer() as master, Sentinel(master) as watcher:
         yield f"redis+sentinel://127.0.0.1:1,127.0.0.1:{watcher.port}/mymaster"
+
+
+async def test_a_script_that_only_reads_finds_its_node_of_a_cluster(cluster: str) -> None:
+    async with await connect(cluster) as bus:
+        state = KEYS.session_state("s1")
+        await bus.call("HSET", state, "status", "ended")
+        others = [KEYS.session_state(f"s{number}") for number in range(5)]
+        asked = await asyncio.gather(*(bus.script(STATUS, [key]) for key in (state, *others)))
+        assert [status for (status,) in asked] == ["ended", "", "ended", "", "", ""]
 
 
 @pytest.mark.parametrize("topology", ["cluster", "sentinel"])

@@ -24,15 +24,15 @@ def with_access(
 ) -> str:
     """`url` with what was kept apart from it: who connects, and the certificates that are trusted.
 
+    What the address says itself stays, so that nothing comes of asking twice.
+
     Raises:
-        ValueError: credentials both in the address and apart from it, or certificates where there is no TLS.
+        ValueError: certificates where there is no TLS.
     """
     scheme, _, rest = url.partition("://")
     rest, _, query = rest.partition("?")
     hosts, slash, path = rest.partition("/")
-    if username or password:
-        if "@" in hosts:
-            raise ValueError("an address without credentials is allowed where a user or a password is given apart")
+    if (username or password) and "@" not in hosts:
         hosts = f"{quote(username or '', safe='')}:{quote(password or '', safe='')}@{hosts}"
     added = []
     if tls_ca is not None:
@@ -41,8 +41,9 @@ def with_access(
                 "an address with TLS (rediss://, rediss+sentinel://, rediss+cluster://) is allowed where certificates"
                 " to trust are given"
             )
-        added.append((CA, str(tls_ca)))
-    if sentinel_password and scheme.endswith("+sentinel"):
+        if f"{CA}=" not in query:
+            added.append((CA, str(tls_ca)))
+    if sentinel_password and scheme.endswith("+sentinel") and f"{SENTINEL_PASSWORD}=" not in query:
         added.append((SENTINEL_PASSWORD, sentinel_password))
     joined = "&".join(part for part in (query, urlencode(added)) if part)
     return f"{scheme}://{hosts}{slash}{path}" + (f"?{joined}" if joined else "")

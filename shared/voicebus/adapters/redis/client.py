@@ -116,22 +116,22 @@ class RedisConnection:
 
     async def _run_script(self, script: Script, keys: list[str], arguments: Sequence[str | int]) -> Any:
         try:
-            return await self.submit("EVALSHA", script.sha, len(keys), *keys, *arguments)
+            return await self.submit(script.by_digest, script.sha, len(keys), *keys, *arguments)
         except BusError as error:
             if not is_unknown_script(error):
                 raise
-            return await self.submit("EVAL", script.text, len(keys), *keys, *arguments)
+            return await self.submit(script.in_full, script.text, len(keys), *keys, *arguments)
 
     async def scripts(self, script: Script, calls: Sequence[tuple[list[str], Sequence[str | int]]]) -> list[Any]:
         """Run a script with each of several keys and arguments, in one pipeline and without a task for each.
 
         The replies, a `BusError` in the place of each that was refused or did not reach Redis (see `script`).
         """
-        sent = [self.submit("EVALSHA", script.sha, len(keys), *keys, *arguments) for keys, arguments in calls]
+        sent = [self.submit(script.by_digest, script.sha, len(keys), *keys, *arguments) for keys, arguments in calls]
         replies = [await _outcome(reply) for reply in sent]
         for place, (keys, arguments) in enumerate(calls):
             if is_unknown_script(replies[place]):
-                replies[place] = await _outcome(self.submit("EVAL", script.text, len(keys), *keys, *arguments))
+                replies[place] = await _outcome(self.submit(script.in_full, script.text, len(keys), *keys, *arguments))
         return replies
 
     async def read_blocking(self, *command: str | int) -> Any:

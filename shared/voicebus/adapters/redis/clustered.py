@@ -1,14 +1,15 @@
-"""redis-py's client of a Redis Cluster, which knows where reads of streams belong without asking a server."""
+"""redis-py's client of a Redis Cluster, which knows where commands belong without asking a server."""
 
 from typing import Any, Final
 
 from redis.asyncio.cluster import RedisCluster
 
 _READS: Final = frozenset({"XREAD", "XREADGROUP"})
+_SCRIPTS: Final = frozenset({"EVAL_RO", "EVALSHA_RO"})
 
 
 class StreamCluster(RedisCluster):
-    """A `RedisCluster` that finds the streams of `XREAD` and `XREADGROUP` itself.
+    """A `RedisCluster` that finds the streams of `XREAD` and `XREADGROUP` itself, and the keys of scripts that read.
 
     redis-py asks one server for the keys of such a command (`COMMAND GETKEYS`), before each, and always the same one:
     once that one is gone nothing is read any more, as what fails there has no slots looked up anew.
@@ -17,4 +18,6 @@ class StreamCluster(RedisCluster):
     async def _determine_slot(self, command: Any, *args: Any) -> int:
         if command in _READS and "STREAMS" in args:
             return int(self.keyslot(args[args.index("STREAMS") + 1]))
+        if command in _SCRIPTS and int(args[1]) > 0:
+            return int(self.keyslot(args[2]))
         return int(await super()._determine_slot(command, *args))

@@ -57,7 +57,7 @@ class ScriptBatches:
             runs = gathered[start : start + _LIMIT]
             keys = [key for named, _, _ in runs for key in named]
             arguments = [argument for _, given, _ in runs for argument in given]
-            reply = self._submit("EVALSHA", script.sha, len(keys), *keys, *arguments)
+            reply = self._submit(script.by_digest, script.sha, len(keys), *keys, *arguments)
             reply.add_done_callback(lambda reply, runs=runs: self._replied(script, runs, reply))  # type: ignore[misc]
 
     def _replied(self, script: Script, runs: list[_Run], reply: asyncio.Future[Any]) -> None:

@@ -15,13 +15,24 @@ class Script:
     """A script and the digest under which the server knows it; made by `script`.
 
     One that may run `together` takes the keys and arguments of several runs, and gives their replies, behind each
-    other; all runs have equally many.
+    other; all runs have equally many. One that only `reads` can be run by a user of Redis who may not write its keys.
     """
 
     name: str
     text: str
     sha: str
     together: bool = False
+    reads: bool = False
+
+    @property
+    def by_digest(self) -> str:
+        """The command that runs it where the server knows it."""
+        return "EVALSHA_RO" if self.reads else "EVALSHA"
+
+    @property
+    def in_full(self) -> str:
+        """The command that runs it anywhere."""
+        return "EVAL_RO" if self.reads else "EVAL"
 
 
 def script(name: str, text: str) -> Script:
@@ -29,9 +40,9 @@ def script(name: str, text: str) -> Script:
     return Script(name, text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-def _load(name: str, *, together: bool = False) -> Script:
+def _load(name: str, *, together: bool = False, reads: bool = False) -> Script:
     text = files(__package__).joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
-    return replace(script(name, text), together=together)
+    return replace(script(name, text), together=together, reads=reads)
 
 
 OPEN: Final = _load("open")
@@ -52,7 +63,7 @@ BEAT: Final = _load("beat")
 REPLAY: Final = _load("replay")
 SETTLE: Final = _load("settle")
 APPEND: Final = _load("append")
-STATUS: Final = _load("status", together=True)
+STATUS: Final = _load("status", together=True, reads=True)
 
 PUBLISHED: Final = (CLAIM, RENEW, FINISH, HANDBACK, HANDOVER, BEAT, REGISTER)
 """What a worker of another language runs at the full level of the contract."""
