@@ -13,6 +13,7 @@ import pytest
 
 from services.gateway.clients import TestClient, native, realtime
 from services.gateway.conftest import Gateways
+from support.buckets import Bucket, bucket_in_trouble
 from support.cutting_proxy import cutting_proxy
 from support.simulator import SimulatorHandle
 from support.sounds import Channel, opened, stretches
@@ -314,6 +315,21 @@ async def test_a_storage_that_is_away_for_a_while_costs_nothing(
     found = await archive.whole(session)
     assert found.duration == pytest.approx(end["duration_ms"] / 1000, abs=0.05)
     assert len(stretches(found.agent)) == 1
+
+
+@pytest.mark.parametrize("kind", list(Bucket))
+async def test_a_bucket_in_trouble_does_no_call_any_harm(
+    gateways: Gateways, monkeypatch: pytest.MonkeyPatch, kind: Bucket
+) -> None:
+    async with bucket_in_trouble(kind, monkeypatch) as asked, gateways(recordings_url="s3://calls/here") as gateway:
+        async with conversing(gateway) as client:
+            await say(client, "Good evening")
+            await wait_until(lambda: asked, description="the bucket to be asked", timeout=20)
+            await say(client, "Still here")
+            end = await ended(client)
+            assert await client.closed() == 1000
+        assert end["reason"] == "ended"
+        await wait_until(lambda: not list(gateway.sessions), description="the session's end")
 
 
 async def test_a_gateway_that_stops_finishes_its_recordings(

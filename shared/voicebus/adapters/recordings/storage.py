@@ -94,7 +94,7 @@ class RecordingStorage:
             raise SettingsError(f"VOICEBUS_RECORDINGS_URL: {url!r} cannot be used ({why}); {allowed}") from error
 
     async def put(self, path: str, data: bytes) -> None:
-        with self._mapped():
+        with self._mapped(missing=False):
             await obstore.put_async(self._store, path, data)
 
     async def read(self, path: str) -> bytes:
@@ -142,7 +142,7 @@ class RecordingStorage:
 
     async def _list(self, prefix: str) -> list[Object]:
         found: list[Object] = []
-        with self._mapped():
+        with self._mapped(missing=False):
             async for batch in self._store.list(prefix):
                 found += [
                     Object(entry["path"], entry["size"], entry["e_tag"] or "", entry["last_modified"])
@@ -156,12 +156,13 @@ class RecordingStorage:
                 await obstore.delete_async(self._store, paths)
 
     @contextmanager
-    def _mapped(self) -> Iterator[None]:
+    def _mapped(self, *, missing: bool = True) -> Iterator[None]:
+        """`missing`: there may be no such object, which is no failure of the storage's. Else the bucket is missing."""
         try:
             yield
-        except FileNotFoundError:
-            raise
         except (BaseError, OSError) as error:
+            if missing and isinstance(error, FileNotFoundError):
+                raise
             raise StoreError(f"{self._where}: {str(error).splitlines()[0]}") from error
 
 
