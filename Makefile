@@ -44,7 +44,7 @@ lint: $(VENV)/.dev ## Check style, types, layers and spelling.
 	$(BIN)/lint-imports
 	$(BIN)/codespell
 
-bench: $(VENV)/.dev ## Measure footprint, session layer, queue, guardrails, archiver, capacity and search beside peers or bounds.
+bench: $(VENV)/.dev ## Measure footprint, session layer, queue, guardrails, archiver, capacity, search and autoscaling beside peers or bounds.
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.footprint
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.session_layer
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.queue
@@ -52,6 +52,7 @@ bench: $(VENV)/.dev ## Measure footprint, session layer, queue, guardrails, arch
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.archiver
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.capacity
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.search
+	PYTHONPATH=tests $(BIN)/python -m benchmarks.scaling
 
 chaos: $(VENV)/.dev ## Send ten thousand tool calls through workers that are killed and frozen every second, on each kind of Redis; time a worker's death.
 	PYTHONPATH=tests $(BIN)/python -m chaos.tool_calls $(ARGS)

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from voicebus.agents import checking
+
 MAX_ENTRIES: Final = 4096
 """Responses that are kept one by one; beyond that the oldest go. The sums count all."""
-
-from voicebus.agents import checking
 
 
 @dataclass
