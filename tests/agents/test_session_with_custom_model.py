@@ -59,6 +59,11 @@ from voicebus.testing import RealtimeStep, ScriptedRealtimeModel, UnexpectedReal
 runs: list[str] = []
 
 
+def untyped(value: Any) -> Any:
+    """A value without its type: what type checkers refuse must harm nothing at run time."""
+    return value
+
+
 @function_tool
 async def find_rate(city: str) -> str:
     """Find what a room costs."""
@@ -246,6 +251,30 @@ async def test_every_kind_of_event_is_understood() -> None:
             await model.emit(*events)
             assert [label(event) for event in await until(session, shown[-1])] == shown
         assert session.history == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        (RealtimeModelAudioEvent(data=bytes(2), response_id=untyped(5), item_id="i", content_index=0), "response_id"),
+        (RealtimeModelAudioEvent(data=untyped("AAAA"), response_id="r", item_id="i", content_index=0), "data"),
+        (RealtimeModelTranscriptDeltaEvent(item_id="i", delta=untyped(None), response_id="r"), "delta"),
+        (RealtimeModelToolCallEvent(name="find_rate", call_id="c", arguments=untyped({})), "arguments"),
+        (RealtimeModelItemUpdatedEvent(item=untyped({"item_id": "i"})), "item"),
+        (RealtimeModelUsageEvent(usage=untyped(None)), "usage"),
+        (RealtimeModelTurnStartedEvent(response_id=untyped([])), "response_id"),
+        (untyped("hello"), "str is no event of a model"),
+    ],
+)
+async def test_an_event_that_cannot_be_is_an_error_and_ends_nothing(wrong: Any, named: str) -> None:
+    model = ScriptedRealtimeModel()
+    async with await session_with(model) as session:
+        await model.emit(wrong, *turn("r1", RealtimeModelTranscriptDeltaEvent("i1", "Good morning", "r1")))
+        seen = await until(session, "agent_end")
+    (error,) = [event.error for event in seen if event.type == "error"]
+    assert error.code == "invalid_model_event"
+    assert named in error.message
+    assert [event.text for event in seen if event.type == "transcript_delta"] == ["Good morning"]
 
 
 @pytest.mark.parametrize(

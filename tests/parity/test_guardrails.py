@@ -106,6 +106,16 @@ async def test_an_answer_is_judged_while_it_goes_on_and_stopped(stage: Stage) ->
     assert kinds.index("guardrail_tripped") < kinds.index("audio_interrupted") < kinds.index("agent_end")
 
 
+async def test_what_the_model_is_told_of_a_trip_is_no_word_of_the_users_in_the_history(stage: Stage) -> None:
+    async with answering(text_turn(LONG), text_turn("Sorry.")) as server:
+        async with stage.conversation(guarded(), server) as talk:
+            await say(talk)
+            await wait_until(lambda: len(talk.of("agent_end")) == 2, description="the answer to the feedback")
+    assert "guardrail triggered: secrets" in told_off(server)
+    said = [event["item"] for event in talk.of("history_added")]
+    assert [item["role"] for item in said] == ["user", "assistant", "assistant"]
+
+
 async def test_a_short_answer_and_the_tail_are_judged_at_the_end(stage: Stage) -> None:
     async with answering(text_turn("a secret"), text_turn("Sorry.")) as server:
         async with stage.conversation(guarded(), server) as talk:

@@ -242,11 +242,12 @@ async def evaluate(
 
 
 @overload
-def output_guardrail(func: GuardrailFunction, /) -> OutputGuardrail[Any]: ...
+def output_guardrail(func: GuardrailFunction) -> OutputGuardrail[Any]: ...
 
 
 @overload
 def output_guardrail(
+    func: None = None,
     *,
     name: str | None = None,
     mode: GuardrailMode | Mode = "interrupt",
@@ -261,7 +262,6 @@ def output_guardrail(
 
 def output_guardrail(
     func: GuardrailFunction | None = None,
-    /,
     *,
     name: str | None = None,
     mode: GuardrailMode | Mode = "interrupt",
@@ -288,11 +288,12 @@ def output_guardrail(
 
 
 @overload
-def input_guardrail(func: GuardrailFunction, /) -> InputGuardrail[Any]: ...
+def input_guardrail(func: GuardrailFunction) -> InputGuardrail[Any]: ...
 
 
 @overload
 def input_guardrail(
+    func: None = None,
     *,
     name: str | None = None,
     mode: GuardrailMode | Mode = "interrupt",
@@ -307,7 +308,6 @@ def input_guardrail(
 
 def input_guardrail(
     func: GuardrailFunction | None = None,
-    /,
     *,
     name: str | None = None,
     mode: GuardrailMode | Mode = "interrupt",

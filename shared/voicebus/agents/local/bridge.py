@@ -26,6 +26,7 @@ from voicebus.agents.models.sends import (
     RealtimeModelSendUserInput,
     RealtimeModelUserInput,
 )
+from voicebus.agents.models.vetting import complaint
 from voicebus.agents.usage import Usage
 from voicebus.engine.config import AgentSpec
 from voicebus.engine.guarding import CHECK_TIMER
@@ -226,6 +227,11 @@ class ModelBridge:
         """One event of the model: shown as it is, then what follows from it (both when it may be known)."""
         driver = self._driver
         if driver is None or not driver.live:
+            return
+        wrong = complaint(event)
+        if wrong is not None:
+            log.warning("an event of the model cannot be", complaint=wrong)
+            self._feed(Trouble("invalid_model_event", f"The model said what cannot be: {wrong}", "model"))
             return
         carry = self._CARRIES.get(type(event))
         if carry is not None:
