@@ -6,7 +6,7 @@ Nothing is retried underneath: whoever sends something knows whether sending it 
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Self
 
@@ -56,7 +56,7 @@ class RedisConnection:
             self._read = BlockingReads(blocking).read
         # Whether one script may name keys of several hash tags. Some servers refuse that though they are asked as one.
         self.joins_tags = not isinstance(commands, RedisCluster)
-        self._batches = ScriptBatches(self.submit, self._run_script)
+        self._batches = ScriptBatches(self._submit_for, self._defer, self._run_script)
         self._confirming: MultiplexedConnection | None = None
         self._closed = False
 
@@ -85,11 +85,20 @@ class RedisConnection:
         """
         replies = Replies(len(commands))
         for command, reply in zip(commands, replies.parts, strict=True):
-            if self._closed:
-                self._refuse(reply, self._closed_error())
-            else:
-                self._way.submit(command, {}, reply)
+            self._submit_for(command, reply)
         return replies.all
+
+    def _submit_for(self, command: Sequence[str | int], reply: Reply) -> None:
+        if self._closed:
+            self._refuse(reply, self._closed_error())
+        else:
+            self._way.submit(command, {}, reply)
+
+    def _defer(self, work: Callable[[], None]) -> None:
+        if self._closed:  # nothing leaves any more; what is submitted then is refused
+            asyncio.get_running_loop().call_soon(work)
+        else:
+            self._way.defer(work)
 
     def _refuse(self, reply: Reply, error: Exception) -> None:
         if not reply.done():  # else its caller was cancelled

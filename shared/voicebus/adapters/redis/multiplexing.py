@@ -6,7 +6,7 @@ connection taken and given back, and a wait for the reply before the next is sen
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import hiredis
@@ -48,6 +48,7 @@ class MultiplexedConnection:
         # Bounded by the callers: each waits for its own replies.
         self._queued: deque[_Command] = deque()
         self._sent: deque[_Command] = deque()
+        self._deferred: deque[Callable[[], None]] = deque()
         self._wake = asyncio.Event()
         self._connection: Any = None
         self._task: asyncio.Task[None] | None = None
@@ -63,15 +64,28 @@ class MultiplexedConnection:
         except UnicodeEncodeError:  # lone surrogates, which no UTF-8 has
             packed = hiredis.pack_command(tuple(_encodable(part) for part in command))
         self._queued.append(_Command(packed, name, options, reply))
+        self._awake()
+
+    def defer(self, work: Callable[[], None]) -> None:
+        """Have `work` done just before the next commands leave, in a later turn of the event loop: it submits more."""
+        self._deferred.append(work)
+        self._awake()
+
+    def _awake(self) -> None:
         self._wake.set()
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run(), name="redis-commands")
+
+    def _do_deferred(self) -> None:
+        while self._deferred:
+            self._deferred.popleft()()
 
     async def aclose(self, error: Exception) -> None:
         """Close the connection; commands without a reply fail with `error`."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        self._do_deferred()
         self._fail(self._sent, error)
         self._fail(self._queued, error)
         if self._connection is not None:
@@ -86,6 +100,7 @@ class MultiplexedConnection:
                 async with asyncio.timeout(self._connect_timeout_s):
                     await self._connect()
             except Exception as refused:  # noqa: BLE001 - handed to whoever waits
+                self._do_deferred()
                 self._fail(self._queued, refused)
                 continue
             broken = await self._exchange()
@@ -119,6 +134,7 @@ class MultiplexedConnection:
         loop = asyncio.get_running_loop()
         while True:
             await self._something_queued()
+            self._do_deferred()
             chunks, size, now = [], 0, loop.time()
             while self._queued and size < _MAX_BYTES:
                 command = self._queued.popleft()
@@ -126,10 +142,11 @@ class MultiplexedConnection:
                 self._sent.append(command)
                 chunks.append(command.packed)
                 size += len(command.packed)
-            await self._connection.send_packed_command(b"".join(chunks), check_health=False)
+            if chunks:
+                await self._connection.send_packed_command(b"".join(chunks), check_health=False)
 
     async def _something_queued(self) -> None:
-        if not self._queued:
+        if not self._queued and not self._deferred:
             self._wake.clear()
             await self._wake.wait()
 

@@ -5,7 +5,7 @@ redis-py's cluster client sends each part to its node and follows moved slots.
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from voicebus.adapters.redis.replies import Refuse, Reply
@@ -40,6 +40,10 @@ class Pipelines:
         self._wake.set()
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run(), name="redis-pipeline")
+
+    def defer(self, work: Callable[[], None]) -> None:
+        """Have `work` done in the next turn of the event loop: what it submits leaves with what is submitted there."""
+        asyncio.get_running_loop().call_soon(work)
 
     async def aclose(self, error: Exception) -> None:
         """End; commands without a reply fail with `error`."""
