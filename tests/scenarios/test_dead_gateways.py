@@ -187,14 +187,17 @@ async def test_a_call_whose_caller_does_not_come_back_is_archived_as_interrupted
         database_url=f"sqlite:///{tmp_path / 'v.db'}",
         stream_prefix=stream_prefix,
         targets=TARGETS,
-        gateways=2,
+        gateways=1,
         guardrail_workers=0,
         resume_grace="2s",
     ) as cluster:
-        doomed, other = (At(gateway) for gateway in cluster.services["gateway"])
+        doomed = At(cluster.gateway)
+        # It tells of ended sessions for longer than the archiver waits with the end.
+        other = At(await cluster.start("gateway", resume_grace="60s"))
         booked = tmp_path / "booked"
         async with native(doomed) as first:
-            session = (await first.until("session_started"))["session"]
+            started = await first.until("session_started")
+            session = started["session"]
             await first.send("send_message", text="[[say: good morning]]")
             await first.until("item_recorded", role="assistant")
             await first.send("send_message", text=call("book", notes=str(booked), seconds=1))
@@ -207,6 +210,21 @@ async def test_a_call_whose_caller_does_not_come_back_is_archived_as_interrupted
 
         found = await wait_until(interrupted, description="the end of the session", timeout=30)
         shown = await fetch(f"{other.service.url}/v1/sessions/{session}")
+        async with native(other, f"?session={session}&token={started['token']}&seq=1") as late:
+            resumed = await late.until("session_resumed")
+            assert await late.closed() == 1000
+            assert (resumed["from_seq"], late.seen[-1]["type"]) == (1, "session_ended")
+            assert late.seen[-1]["reason"] == "interrupted"
+            told = [
+                event["seq"] for event in late.seen if event["type"] in ("item_recorded", "tool_end", "session_ended")
+            ]
+            assert told == sorted(set(told))
+            assert told[-1] == found["last_seq"]
+            assert [event["text"] for event in late.events("item_recorded")][:2] == [
+                item["text"] for item in found["items"][:2]
+            ]
+        async with native(other, f"?session={session}&token=another&seq=1") as stranger:
+            assert await stranger.closed() == 1008
     assert found["gaps"] == []
     assert found["end_reason"] == "interrupted"
     assert [(item["type"], item["role"]) for item in found["items"]] == [

@@ -16,6 +16,7 @@ from services.gateway.conftest import Gateways
 from support.buckets import Bucket, bucket_in_trouble
 from support.cutting_proxy import cutting_proxy
 from support.simulator import SimulatorHandle
+from support.small_disk import small_disk
 from support.sounds import Channel, opened, stretches
 from support.waiting import wait_until
 from voicebus.adapters.recordings.storage import RecordingStorage
@@ -313,6 +314,20 @@ async def test_a_storage_that_is_away_for_a_while_costs_nothing(
         (archive.folder / "local").unlink()
         end = await ended(client)
     found = await archive.whole(session)
+    assert found.duration == pytest.approx(end["duration_ms"] / 1000, abs=0.05)
+    assert len(stretches(found.agent)) == 1
+
+
+async def test_a_full_disk_costs_no_sound(gateways: Gateways, archive: Archive) -> None:
+    with small_disk(archive.folder, 4) as disk:
+        async with gateways(recordings_url=f"file://{archive.folder}") as gateway:
+            async with conversing(gateway) as client:
+                session = client.seen[0]["session"]
+                disk.fill()
+                await say(client, ("word " * 10).strip())
+                disk.make_room()
+                end = await ended(client)
+            found = await archive.whole(session)
     assert found.duration == pytest.approx(end["duration_ms"] / 1000, abs=0.05)
     assert len(stretches(found.agent)) == 1
 

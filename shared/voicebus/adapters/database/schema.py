@@ -21,7 +21,8 @@ sessions, one row per session
     last_seq      the highest `seq` stored
     stored, lost  events stored, and events given up as lost; together `last_seq`, but for a gap that is looked into
     turns         model responses that ended; their tokens and cost summed are the columns of `USAGE` and `cost`
-    cost          in the currency of the price list; null where no price is known for any of them
+    cost          null: prices are their provider's, and change; whoever has them reckons from the tokens. The column is
+                  for whoever wants to fill it in, in a currency of their own
 events, one row per recorded event
     session, seq  what makes an event the same event: stored once
     type, data    as in the contract (`voicebus.contracts.journal`). A `transcript_gap {first, last}` that stands at its
@@ -51,7 +52,7 @@ turns, one row per model response that ended
     response_id, agent, status
     first_audio_ms, first_text_ms, total_ms
                   latencies from the end of the user's turn; null where there was no such thing
-    columns of `USAGE`, and `cost` (null without a price)
+    columns of `USAGE`, and `cost` (null, as above)
 erasures, one row per session that was erased, and per reason
     session, tenant, at
     reason        `request`, or `retention`: nothing of the session is written again; `recording`: its recording alone
