@@ -38,10 +38,14 @@ class Helm:
     binary: Path
     version: str
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run helm with nothing of the user's own configuration, and no cluster."""
+    def run(self, *arguments: str, kubeconfig: Path | None = None) -> subprocess.CompletedProcess[str]:
+        """Run helm with nothing of the user's own configuration, and no cluster but the one of `kubeconfig`."""
         with tempfile.TemporaryDirectory() as home:
-            environment = {"PATH": os.environ.get("PATH", ""), "HOME": home, "KUBECONFIG": os.devnull}
+            environment = {
+                "PATH": os.environ.get("PATH", ""),
+                "HOME": home,
+                "KUBECONFIG": str(kubeconfig or os.devnull),
+            }
             return subprocess.run(
                 [str(self.binary), *arguments],
                 check=False,

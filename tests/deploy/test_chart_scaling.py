@@ -8,8 +8,9 @@ import pytest
 import yaml
 from prometheus_client.metrics import MetricWrapperBase
 
+from deploy.api_server import cluster_with
 from deploy.chart import FULL, PRODUCTION, SMALL, chart_values, labels, of_kind, one, rendered
-from deploy.helm import CHART, ROOT, Helm
+from deploy.helm import CHART, ROOT, Helm, find_helm
 from voicebus.contracts.streams import WORKERS_GROUP, Keys
 from voicebus.telemetry import metrics
 
@@ -214,6 +215,22 @@ def test_replicas_are_set_by_the_autoscaler_or_by_the_values_and_never_by_both(h
         assert scaled.isdisjoint(by_values)
         assert scaled | by_values == {item["metadata"]["name"] for item in of_kind(objects, "Deployment")}
         assert bool(scaled) == (engine != "--set=autoscaling.engine=none")
+
+
+def test_an_upgrade_to_an_autoscaler_leaves_as_many_pods_as_there_are(tmp_path: Path) -> None:
+    """Where `replicas` leaves a manifest Kubernetes makes it 1, and ends all other gateways with their calls."""
+    helm = find_helm(3)  # Helm 4 wants a server that knows every kind there is
+    with cluster_with({"calls-voicebus-gateway": 7}, tmp_path) as kubeconfig:
+        result = helm.run(
+            *("template", "calls", str(CHART), "--namespace=voice", f"--values={PRODUCTION}"),
+            *("--dry-run=server", "--disable-openapi-validation"),
+            kubeconfig=kubeconfig,
+        )
+    assert result.returncode == 0, result.stderr
+    objects = [item for item in yaml.load_all(result.stdout, yaml.CSafeLoader) if item]
+    assert one(objects, "Deployment", "gateway")["spec"]["replicas"] == 7
+    # Of what is new the autoscaler alone says how many there are to be.
+    assert "replicas" not in one(objects, "Deployment", "tool-worker-billing")["spec"]
 
 
 def test_a_budget_is_only_where_a_drained_node_never_waits_for_it(helm: Helm, values: Values) -> None:

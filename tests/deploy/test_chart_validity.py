@@ -3,6 +3,7 @@
 import copy
 import functools
 import json
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from kubernetes_validate import utils
 from deploy.chart import MINIMAL, PRODUCTION, containers, of_kind, pod_specs, rendered
 from deploy.conftest import VALUES
 from deploy.custom_objects import complaints, is_custom
-from deploy.helm import CHART, Helm
+from deploy.helm import CHART, Helm, find_helm
 from deploy.restricted import violations
 
 # The first test of a fresh clone downloads Helm, and the models of custom objects.
@@ -153,3 +154,18 @@ def test_the_examples_of_the_page_are_all_there() -> None:
     for files in VALUES.values():
         for path in files:
             assert yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("major", [3, 4])
+def test_a_packaged_chart_has_rules_and_dashboards_and_renders_as_the_folder_does(major: int, tmp_path: Path) -> None:
+    helm = find_helm(major)
+    made = helm.run("package", str(CHART), f"--destination={tmp_path}")
+    assert made.returncode == 0, made.stderr
+    (package,) = tmp_path.glob("voicebus-*.tgz")
+    result = helm.run("template", "calls", str(package), "--namespace=voice", f"--values={PRODUCTION}")
+    assert list(filter(None, yaml.load_all(result.stdout, yaml.CSafeLoader))) == rendered(helm, (PRODUCTION,))
+    with tarfile.open(package) as archive:
+        names = {Path(name).parts[1] for name in archive.getnames()}
+    # Links to folders outside it have become what they lead to; values of CI and examples stay out.
+    assert {"rules", "dashboards", "templates", "values.schema.json"} <= names
+    assert names.isdisjoint({"ci", "examples"})

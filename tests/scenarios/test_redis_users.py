@@ -113,3 +113,25 @@ def test_a_user_reaches_nothing_beyond_its_service(tmp_path: Path) -> None:
         assert refused("guardrail-worker", "XADD", "calls:tools:{default}", "*", "a", "b")
         assert refused("gateway", "SET", "calls:archiver:{0}:lease", "me")
         assert refused("gateway", "HSET", "calls:worker:{w}", "a", "b")
+
+
+def test_an_autoscaler_counts_and_reads_nothing(tmp_path: Path) -> None:
+    with RedisServer() as server:
+        made_users(tmp_path / "acl", server)
+        stream = "calls:tools:{default}"
+        with redis.Redis(port=server.port) as client:
+            client.xgroup_create(stream, "workers", id="0", mkstream=True)
+            client.xadd(stream, {"data": "an order"})
+        password = (tmp_path / "acl" / "passwords" / "calls-autoscaler").read_text()
+        with redis.Redis(port=server.port, username="calls-autoscaler", password=password) as client:
+            # What KEDA's redis-streams trigger runs.
+            assert client.xinfo_groups(stream)[0]["lag"] == 1
+            assert client.xpending(stream, "workers")["pending"] == 0
+            assert client.xlen(stream) == 1
+            for command in (
+                ["XRANGE", stream, "-", "+"],
+                ["XADD", stream, "*", "a", "b"],
+                ["XLEN", "calls:events:{0}"],
+            ):
+                with pytest.raises(redis.exceptions.NoPermissionError):
+                    client.execute_command(*command)

@@ -159,6 +159,11 @@ metadata:
 spec:
   {{- if not .scaled }}
   replicas: {{ .values.replicas }}
+  {{- else }}
+  {{- /* As many as there are: where the field goes away in an upgrade, Kubernetes makes it 1 and ends all other pods. */}}
+  {{- with lookup "apps/v1" "Deployment" .root.Release.Namespace (include "voicebus.objectName" (dict "root" .root "suffix" .suffix)) }}
+  replicas: {{ .spec.replicas }}
+  {{- end }}
   {{- end }}
   minReadySeconds: 10
   revisionHistoryLimit: 5
