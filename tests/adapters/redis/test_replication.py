@@ -31,39 +31,60 @@ class Masters:
     """A bus whose master is said to be this or that one."""
 
     def __init__(self) -> None:
-        self.said: list[dict[str, Any]] = []
+        self.said: dict[str, dict[str, Any]] = {}
 
-    async def masters(self) -> list[dict[str, Any]]:
+    async def masters(self) -> dict[str, dict[str, Any]]:
         return self.said
+
+    def server_of(self, key: str) -> str:
+        return key
 
 
 async def test_another_master_is_noticed_once_with_the_time_since_which_writes_may_be_lost() -> None:
     bus, heard = Masters(), list[float]()
     watch = MasterWatch(bus, service="test")  # type: ignore[arg-type]
     watch.on_change(heard.append)
-    bus.said = [{"run_id": "a", "connected_slaves": 1}]
+    bus.said = {"one": {"run_id": "a", "connected_slaves": 1}}
     await watch.look()
     before = time.monotonic()
     await watch.look()
-    bus.said = [{"run_id": "a", "connected_slaves": 0}]
+    bus.said = {"one": {"run_id": "a", "connected_slaves": 0}}
     await watch.look()
-    assert (heard, watch.has_replicas) == ([], True), "a replica that is away is one all the same"
-    bus.said = [{"run_id": "b", "connected_slaves": 0}]
+    assert (heard, watch.has_replicas("one")) == ([], True), "a replica that is away is one all the same"
+    bus.said = {"one": {"run_id": "b", "connected_slaves": 0}}
     await watch.look()
     await watch.look()
-    assert watch.has_replicas is False
+    assert watch.has_replicas("one") is False
     (since,) = heard
     assert before - 6 < since < before
 
 
+async def test_each_master_of_a_cluster_has_replicas_or_has_none() -> None:
+    bus = Masters()
+    watch = MasterWatch(bus, service="test")  # type: ignore[arg-type]
+    bus.said = {name: {"run_id": name, "connected_slaves": 1} for name in ("one", "two")}
+    await watch.look()
+    assert watch.has_replicas("one")
+    bus.said = {"two": {"run_id": "two", "connected_slaves": 0}, "three": {"run_id": "three", "connected_slaves": 0}}
+    await watch.look()
+    assert [watch.has_replicas(name) for name in ("two", "three")] == [True, False]
+    assert watch.has_replicas("unknown"), "of a server that is not known yet the worst is thought"
+    bus.said["three"]["connected_slaves"] = 1
+    await watch.look()
+    assert watch.has_replicas("three")
+
+
 async def test_a_server_that_does_not_tell_is_worked_with_and_a_line_says_so(caplog: pytest.LogCaptureFixture) -> None:
     class Silent:
-        async def masters(self) -> list[dict[str, Any]]:
+        async def masters(self) -> dict[str, dict[str, Any]]:
             raise BusError("NOPERM no permissions to run the 'info' command")
+
+        def server_of(self, key: str) -> str:
+            return ""
 
     watch = MasterWatch(Silent(), service="test")  # type: ignore[arg-type]
     await watch.begin()
-    assert watch.has_replicas is False
+    assert watch.has_replicas("any") is False
     assert "would not be noticed" in caplog.text
 
 
@@ -220,7 +241,7 @@ async def test_a_replica_of_a_cluster_confirms_too() -> None:
 
             async def replicated() -> bool:
                 await watch.look()
-                return watch.has_replicas
+                return watch.has_replicas(Keys("vb").call("default", "s", "c"))
 
             await wait_until(replicated, description="the replica to be known", timeout=20)
             key, replicas = Keys("vb").call("default", "s", "c"), Replicas(bus, watch, ttl_s=60)

@@ -153,18 +153,28 @@ class RedisConnection:
             async with asyncio.timeout(BLOCKING_TIMEOUT_S):
                 return await self._read(*command)
 
-    async def masters(self) -> Sequence[Mapping[str, Any]]:
-        """What `INFO` says of each server that takes writes.
+    async def masters(self) -> Mapping[str, Mapping[str, Any]]:
+        """What `INFO` says of each server that takes writes, by the name that `server_of` gives it.
 
         Raises:
             BusError: one of them cannot be reached.
         """
         if not isinstance(self._commands, RedisCluster):
-            return [await self.call("INFO")]
+            return {"": await self.call("INFO")}
         with translated(self.address):
             async with asyncio.timeout(COMMAND_TIMEOUT_S):
                 reply = await self._commands.execute_command("INFO", target_nodes=RedisCluster.PRIMARIES)
-        return [reply] if "run_id" in reply else list(reply.values())
+        return {node.name: reply for node in self._commands.get_primaries()} if "run_id" in reply else reply
+
+    def server_of(self, key: str) -> str:
+        """The name of the server that has this key, as far as is known now."""
+        if not isinstance(self._commands, RedisCluster):
+            return ""
+        try:
+            node = self._commands.get_node_from_key(key)
+        except vendor.RedisError:  # a slot of which nobody knows who has it now
+            return ""
+        return "" if node is None else node.name
 
     async def confirm(self, key: str, *, ttl_s: int, timeout_ms: int) -> int:
         """How many replicas have, within `timeout_ms`, all that was written in the slot of `key`; renews its `ttl_s`.

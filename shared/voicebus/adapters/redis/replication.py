@@ -27,18 +27,22 @@ CONFIRM_MS: Final = 200
 
 
 class MasterWatch:
-    """Asks each second which servers are the masters; run `run` as a task.
-
-    `has_replicas`: the present masters have had a replica since they are masters, be it connected now or not.
-    """
+    """Asks each second which servers are the masters; run `run` as a task."""
 
     def __init__(self, bus: RedisConnection, *, service: str) -> None:
         self._bus = bus
         self._service = service
-        self._masters: frozenset[str] = frozenset()
+        # The run id of each server by its name, and of those that have had a replica since they are masters, be it
+        # connected now or not.
+        self._masters: dict[str, str] = {}
+        self._replicated: set[str] = set()
         self._seen_at = 0.0
         self._listeners: list[Callable[[float], None]] = []
-        self.has_replicas: bool = False
+
+    def has_replicas(self, key: str) -> bool:
+        """Whether the server that has this key has had a replica since it is a master."""
+        run_id = self._masters.get(self._bus.server_of(key))
+        return bool(self._replicated) if run_id is None else run_id in self._replicated
 
     def on_change(self, listener: Callable[[float], None]) -> None:
         """Have `listener` called once another server is a master, with the time (monotonic, s) since which writes may
@@ -69,18 +73,19 @@ class MasterWatch:
             BusError: Redis cannot be reached.
         """
         masters = await self._bus.masters()
-        ids, now = frozenset(str(master["run_id"]) for master in masters), time.monotonic()
-        known, self._masters = self._masters, ids
-        replicated = any(int(master.get("connected_slaves", 0)) > 0 for master in masters)
-        if known and not ids <= known:
-            since = self._seen_at - MARGIN_S
-            self.has_replicas = replicated
+        now = time.monotonic()
+        before, self._masters = self._masters, {name: str(told["run_id"]) for name, told in masters.items()}
+        present = set(self._masters.values())
+        self._replicated &= present
+        self._replicated |= {
+            str(told["run_id"]) for told in masters.values() if int(told.get("connected_slaves", 0)) > 0
+        }
+        since, self._seen_at = self._seen_at - MARGIN_S, now
+        if before and not present <= set(before.values()):
             metrics.REDIS_FAILOVERS.labels(service=self._service).inc()
             log.warning("another Redis server is the master: what was written last is written again")
             for listener in self._listeners:
                 listener(since)
-        self.has_replicas = self.has_replicas or replicated
-        self._seen_at = now
 
 
 class Replicas:
@@ -102,7 +107,7 @@ class Replicas:
         Raises:
             BusError: Redis cannot be reached.
         """
-        if not self._watch.has_replicas:
+        if not self._watch.has_replicas(key):
             return True
         place = key.partition("{")[2].partition("}")[0]
         asking = self._asking.get(place)
