@@ -288,9 +288,13 @@ def test_pages_leave_nothing_out_and_bring_nothing_twice(
     async def read(at_once: tuple[int, int]) -> None:
         async with TranscriptStore(operator.database) as store:
             pages = store.export("lines", Filter(None), sessions_at_once=at_once[0], rows_at_once=at_once[1])
-            async for page, _ in pages:
+            assert await store.count(Filter(None)) == 7
+            assert await store.count(Filter("nobody")) == 0
+            async for page, done in pages:
                 assert len(page) <= at_once[1]
+                assert done <= 7
                 rows.setdefault(at_once, []).extend((row["session"], row["seq"]) for row in page)
+            assert done == 7
 
     for at_once in ((50, 2000), (1, 1), (3, 2), (2, 3), (7, 21)):
         asyncio.run(read(at_once))

@@ -79,7 +79,7 @@ def export(
         typer.echo(json.dumps({"file": file, "rows": written, "sessions": sessions, "bytes": size}))
         return
     where = "" if file == "-" else f" in {file} ({size:,} bytes)"
-    typer.echo(f"voicebus: {_counted(rows, written)} of {_counted('sessions', sessions)}{where}", err=True)
+    typer.echo(f"voicebus: {_told(rows, written, sessions)}{where}", err=True)
 
 
 class _Progress:
@@ -101,12 +101,17 @@ class _Progress:
             self._told = now
             # What began meanwhile comes on top of what was counted at first.
             share = f"{min(100, 100 * sessions // max(1, self._total))} %"
-            line = f"voicebus: {share}: {_counted(self._what, self.rows)} of {_counted('sessions', sessions)}"
+            line = f"voicebus: {share}: {_told(self._what, self.rows, sessions)}"
             typer.echo(f"\r\x1b[K{line}" if self._terminal else line, err=True, nl=not self._terminal)
 
     def end(self) -> None:
         if self._terminal:
             typer.echo("\r\x1b[K", err=True, nl=False)
+
+
+def _told(what: str, rows: int, sessions: int) -> str:
+    told = _counted(what, rows)
+    return told if what == "sessions" else f"{told} of {_counted('sessions', sessions)}"
 
 
 def _counted(what: str, count: int) -> str:

@@ -60,7 +60,7 @@ def columns(rows: Rows) -> dict[str, Kind]:
 
 def count_sessions(connection: Connection, wanted: Filter) -> int:
     """How many sessions are wanted, by what is known of them (of their lines nothing is asked)."""
-    return int(connection.execute(select(func.count()).where(*of_sessions(wanted))).scalar_one())
+    return int(connection.execute(select(func.count(sessions.c.session)).where(*of_sessions(wanted))).scalar_one())
 
 
 def list_sessions(connection: Connection, wanted: Filter, after: Position | None, limit: int) -> list[Of]:
