@@ -9,7 +9,7 @@ import pytest
 from support.recordings import write_parts
 from support.sounds import opened, parts, stretches
 from voicebus.adapters.recordings.reading import SETTLED, Recording, RecordingReader
-from voicebus.adapters.recordings.storage import RecordingStorage
+from voicebus.adapters.recordings.storage import RecordingStorage, Stored
 
 NOW = datetime.now(UTC)
 LONG_AGO = NOW - SETTLED - timedelta(seconds=1)
@@ -137,6 +137,22 @@ async def test_several_that_put_one_together_at_once_do_no_harm(shelf: Shelf, tm
     assert await shelf.is_whole("s1")
     for recording in found:
         assert opened(await read(recording))[0] == pytest.approx(3, abs=0.05)
+
+
+async def test_what_somebody_else_puts_together_at_the_last_moment_is_read_from_there(
+    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await shelf.write("s1", parts(2), begins_ms=1000)
+    other, find = Shelf(tmp_path), shelf.storage.find
+
+    async def outrun(tenant: str, session: str) -> Stored:
+        found = await find(tenant, session)
+        await other.reader.complete(tenant, session)
+        return found
+
+    monkeypatch.setattr(shelf.storage, "find", outrun)
+    recording = await shelf.open("s1")
+    assert opened(await read(recording))[0] == pytest.approx(3, abs=0.05)
 
 
 async def test_what_is_erased_while_it_is_put_together_stays_erased(shelf: Shelf) -> None:

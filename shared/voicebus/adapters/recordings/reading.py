@@ -107,6 +107,8 @@ class RecordingReader:
             if known is not None:
                 return known[1]
             stored = await self._storage.find(tenant, session)
+            if stored.pieces is not None or not stored.segments:
+                raise FileNotFoundError(f"the segments of session {session!r} are gone")  # look again
             data = await assembled(self._storage, stored, self._threads)
             made = _of_bytes(data, stored)
             self._snapshots[tenant, session] = time.monotonic() + SNAPSHOT_S, made
