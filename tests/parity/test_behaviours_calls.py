@@ -7,6 +7,7 @@ import pytest
 
 from support.scripts import answering, outputs, sent
 from support.stages import IN_PROCESS, Stage
+from support.waiting import wait_until
 from voicebus import RealtimeAgent, RealtimeRunner, function_tool
 from voicebus.testing import (
     ScriptedRealtimeServer,
@@ -259,7 +260,7 @@ async def test_a_call_goes_to_the_tool_of_the_agent_that_was_asked(stage: Stage)
         await talk.update_agent(new)
         gate.set()
         await talk.until("tool_end")
-        assert outputs(server) == [("c1", "by the old agent")]
+        await wait_until(lambda: outputs(server) == [("c1", "by the old agent")], description="the output there")
     assert talk.of("tool_end")[0]["agent"] == "Ada"
 
 
@@ -278,7 +279,7 @@ async def test_an_approval_resumes_with_the_agent_of_the_request(stage: Stage) -
         await talk.update_agent(RealtimeAgent("Bob"))
         await talk.approve("c1")
         await talk.until("tool_end")
-        assert outputs(server) == [("c1", "acted")]
+        await wait_until(lambda: outputs(server) == [("c1", "acted")], description="the output at the server")
     assert talk.of("tool_start")[0]["agent"] == "Ada"
 
 
@@ -314,13 +315,20 @@ async def test_what_a_call_was_about_is_in_no_log_and_no_exception(
         """Tell the balance."""
         return "SECRET-BALANCE"
 
+    @function_tool
+    def limit(card: str) -> int:
+        """Tell the limit."""
+        known: dict[str, int] = {}
+        return known[card]
+
     turns = [
         function_call("pay", {"card": "SECRET-CARD"}),
         function_call("balance", {"card": "SECRET-CARD"}),
         function_call("balance", '{"card": ["SECRET-CARD"]}'),
+        function_call("limit", {"card": "SECRET-CARD"}),
         audio_turn("Done."),
     ]
-    async with answering(*turns) as server, stage.conversation(ada(pay, balance), server) as talk:
+    async with answering(*turns) as server, stage.conversation(ada(pay, balance, limit), server) as talk:
         await talk.say("pay")
         error = await talk.until("error")
         await talk.until("agent_end", output="Done.")

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, cast
 from voicebus.agents.agent import RealtimeAgent
 from voicebus.agents.config import RealtimeRunConfig, ToolErrorFormatterArgs
 from voicebus.agents.context import RunContextWrapper, ToolContext
-from voicebus.agents.functions import presentable
+from voicebus.agents.functions import presentable, raised_at
 from voicebus.agents.handoffs import is_offered
 from voicebus.agents.mcp.server import Joined
 from voicebus.agents.model_settings import RealtimeSessionModelSettings
@@ -335,7 +335,9 @@ class SessionAuthor:
 
     def _failed(self, code: str, what: str, error: Exception) -> None:
         error = presentable(error)
-        log.warning("a callback failed", what=what, session=self._session, error=repr(error))
+        log.warning(
+            "a callback failed", what=what, session=self._session, error=type(error).__name__, at=raised_at(error)
+        )
         self._trouble(code, f"{what} failed: {type(error).__name__}: {error}")
 
 

@@ -7,6 +7,7 @@ from concurrent.futures import Executor
 from typing import Any, Final
 
 from voicebus.agents.context import RunContextWrapper
+from voicebus.agents.functions import raised_at
 from voicebus.agents.guardrails import (
     GuardrailFunctionOutput,
     InputGuardrail,
@@ -55,7 +56,7 @@ async def judge(
             return GuardrailResult(name=name, tripped=False, error="it was cancelled")
         error = judging.exception()
         if error is not None:
-            log.warning("guardrail raised", guardrail=name, error=repr(error))
+            log.warning("guardrail raised", guardrail=name, error=type(error).__name__, at=raised_at(error))
             return GuardrailResult(name=name, tripped=False, error=f"{type(error).__name__}: {error}")
         if found is not None:
             found(judging.result())

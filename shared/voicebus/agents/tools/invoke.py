@@ -11,7 +11,7 @@ from concurrent.futures import Executor
 from typing import Any, Final
 
 from voicebus.agents.context import ToolContext
-from voicebus.agents.functions import OverLimitError, call_within, is_async_callable
+from voicebus.agents.functions import OverLimitError, call_within, is_async_callable, raised_at
 from voicebus.agents.tools.function_tool import FunctionTool, default_tool_error_function
 from voicebus.agents.tools.guardrails import ask_input_guardrails, ask_output_guardrails
 from voicebus.agents.tools.isolated import run_isolated
@@ -196,7 +196,8 @@ class _Run:
         return ToolOutcome(Outcome.TIMEOUT, text, ToolFailure(kind=kind, message=str(error)))
 
     async def _raised(self, error: Exception) -> ToolOutcome:
-        log.warning("tool raised", tool=self._tool.name, error=repr(error))
+        # Not its text, which may be of what the call was about (parity 2.42); `tool_end` has that.
+        log.warning("tool raised", tool=self._tool.name, error=type(error).__name__, at=raised_at(error))
         why = str(error)[:MAX_FAILURE_CHARS] or type(error).__name__
         if self._tool.failure_error_function is not None:
             fallback = f"An error occurred while running the tool {self._tool.name}."
