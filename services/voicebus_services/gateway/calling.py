@@ -208,7 +208,7 @@ def _check(wanted: Mapping[str, Any], agent: AgentSpec) -> None:
             continue
         if key in _EMPTY or not _may_set(agent, key, value):
             raise ProblemError(
-                422, "forbidden_parameter", f"session.{key}: agent {agent.name!r} does not let clients set this"
+                403, "forbidden_parameter", f"session.{key}: agent {agent.name!r} does not let clients set this"
             )
 
 

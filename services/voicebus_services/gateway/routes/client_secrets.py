@@ -110,7 +110,7 @@ def _settings(given: Mapping[str, Any], rights: ClientRights) -> dict[str, Any]:
         if name in ("type", "model") or value in _NOTHING:
             continue
         if not any(f"{path}.".startswith(f"{name}.") for path in rights.may_set):
-            raise ProblemError(422, "forbidden_parameter", f"session: {name[:64]!r} is the agent's, and cannot be set")
+            raise ProblemError(403, "forbidden_parameter", f"session: {name[:64]!r} is the agent's, and cannot be set")
         settings[name] = value
     try:
         size = len(json.dumps(settings, ensure_ascii=False, allow_nan=False).encode())

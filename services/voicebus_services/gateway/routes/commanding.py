@@ -51,6 +51,7 @@ _REFUSALS: Final[Mapping[str, int]] = {
     "session_ended": 409,
     "not_ready": 409,
     "agent_failed": 409,
+    "not_recorded": 409,
     "unknown_agent": 404,
     "invalid_value": 422,
     "no_answer": 504,

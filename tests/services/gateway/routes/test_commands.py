@@ -77,6 +77,17 @@ async def test_another_agent_takes_over_and_is_shown(gateway: Gateway, other: ht
         await wait_until(shown, description="the new agent to be shown")
 
 
+async def test_agreeing_to_a_recording_that_nobody_makes_is_a_conflict(
+    gateway: Gateway, other: httpx2.AsyncClient
+) -> None:
+    async with native(gateway) as client:
+        session = (await client.until("session_started"))["session"]
+        await client.until("history_updated")
+        answer = await other.post(f"/{session}/recording", json={"consent": True})
+        assert problem(answer) == (409, "not_recorded")
+        assert (await other.post(f"/{session}/recording", json={"consent": False})).status_code == 202
+
+
 async def test_a_session_is_ended_and_takes_no_more_commands(gateway: Gateway, other: httpx2.AsyncClient) -> None:
     async with native(gateway) as client:
         session = (await client.until("session_started"))["session"]
