@@ -21,7 +21,7 @@ from voicebus.testing import (
     run_scenario,
     run_scenario_at,
 )
-from voicebus.testing.playing import runner_for
+from voicebus.testing.playing import check_scenario, check_scenario_at
 from voicebus.testing.report import summary
 from voicebus_services.settings import GatewaySettings, SimulatorSettings, load
 
@@ -59,9 +59,11 @@ async def run_tests(options: TestOptions, *, out: Callable[[str], None]) -> bool
         raise ScenarioError("--ca-file verifies a gateway; give its address with --url")
     tls = None if options.url is None else trusting(options.ca_file, options.url, option="--ca-file")
     scenarios = [scenario for path in find_scenarios(options.paths) for scenario in load_scenarios(path)]
-    if options.url is None:
-        for scenario in scenarios:
-            runner_for(scenario, options.agent)  # an agent that is not there is told before anything runs
+    for scenario in scenarios:  # what cannot be is told before anything runs
+        if options.url is None:
+            check_scenario(scenario, options.agent)
+        else:
+            check_scenario_at(scenario)
     results: list[ScenarioResult | None] = [None] * len(scenarios)
     shown = 0
 

@@ -88,11 +88,15 @@ async def test_what_is_wrong_before_anything_runs_is_one_sentence_and_status_2(t
     typo = written(tmp_path, "typo", "sya: hello")
     nowhere = written(tmp_path, "nowhere", "say: hello", head="agent: no_such_module")
     mocked = written(tmp_path, "mocked", "say: hello", head=f"agent: {DESK}\ntools: {{get_wether: {{returns: 1}}}}")
+    voiced = written(tmp_path, "voiced", "say: hello", head=f"agent: {DESK}\nsettings: {{voic: marin}}")
+    mute = written(tmp_path, "mute", "say_audio: none.wav")
     for arguments, sentence in (
         ([str(typo)], f"voicebus: test: {typo}:4: step 1: sya: there is no such field; say, "),
         ([str(tmp_path / "none.yaml")], f"voicebus: test: {tmp_path}/none.yaml: there is no such file"),
-        ([str(nowhere)], "voicebus: target: TARGET 'no_such_module'"),
-        ([str(mocked)], "voicebus: agent: mock_tools: no agent has a tool 'get_wether'"),
+        ([str(nowhere)], f"voicebus: test: {nowhere}:1: agent: TARGET 'no_such_module'"),
+        ([str(mocked)], f"voicebus: test: {mocked}:2: tools: no agent has a tool 'get_wether'"),
+        ([str(voiced)], f"voicebus: test: {voiced}:2: settings: has unknown keys: voic (did you mean voice?)"),
+        ([str(mute)], f"voicebus: test: {mute}:4: step 1: say_audio: {tmp_path}/none.wav cannot be read"),
         ([str(nowhere), "--agent", "elsewhere"], "voicebus: target: TARGET 'elsewhere'"),
         ([str(mocked), "--url", "ws://127.0.0.1:1"], "voicebus: test: --url and --simulator exclude each other"),
         ([], "voicebus: usage: Missing argument"),
@@ -102,12 +106,22 @@ async def test_what_is_wrong_before_anything_runs_is_one_sentence_and_status_2(t
         assert ran.complaint.startswith(sentence)
 
 
-async def test_an_agent_that_is_not_there_is_told_before_any_scenario_runs(tmp_path: Path) -> None:
-    written(tmp_path, "a", "say: Hi")
-    written(tmp_path, "b", "say: Hi", head="agent: nowhere:runner")
-    ran = await voicebus("test", str(tmp_path), "--simulator", cwd=ROOT)
+@pytest.mark.parametrize(
+    ("body", "head", "where", "sentence"),
+    [
+        ("say: Hi", "agent: nowhere:runner", ("--simulator",), "there is no module 'nowhere'"),
+        ("say_audio: none.wav", f"agent: {DESK}", ("--simulator",), "none.wav cannot be read"),
+        ("say: Hi", "context: {a: 1}", ("--url", "ws://127.0.0.1:1"), "b.scenario.yaml:1: context: cannot be had"),
+    ],
+)
+async def test_what_one_scenario_cannot_have_is_told_before_any_of_them_runs(
+    tmp_path: Path, body: str, head: str, where: tuple[str, ...], sentence: str
+) -> None:
+    (tmp_path / "a.scenario.yaml").write_text(f"agent: {DESK}\nsteps: [wait: 0]\n", encoding="utf-8")
+    (tmp_path / "b.scenario.yaml").write_text(f"{head}\nsteps:\n  - {body}\n", encoding="utf-8")
+    ran = await voicebus("test", str(tmp_path), *where, cwd=ROOT)
     assert (ran.status, ran.out) == (2, "")
-    assert "there is no module 'nowhere'" in ran.err
+    assert sentence in ran.err
 
 
 async def test_a_gateway_is_asked_instead_of_an_agent_in_process(
@@ -126,7 +140,7 @@ async def test_a_gateway_is_asked_instead_of_an_agent_in_process(
             assert ran.status == 0, ran.out + ran.err
             ran = await voicebus("test", EXAMPLE, "--url", url, cwd=tmp_path)
             assert ran.status == 2
-            assert "settings cannot be had from a gateway" in ran.complaint
+            assert ":11: settings: cannot be had from a gateway" in ran.complaint
     ran = await voicebus("test", str(path), "--url", url, cwd=tmp_path)
     assert ran.status == 1
     assert "no gateway answers" in ran.out

@@ -3,8 +3,8 @@
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,6 +12,7 @@ from voicebus.agents.agent import RealtimeAgent
 from voicebus.agents.models.model import RealtimeModel, RealtimeModelConfig
 from voicebus.agents.runner import RealtimeRunner
 from voicebus.agents.targets import load_targets
+from voicebus.agents.wire_settings import wire_session
 from voicebus.errors import ScenarioError, UsageError, VoicebusError
 from voicebus.testing.expectations import Expectation, ExpectationFailed
 from voicebus.testing.gateway_call import GatewayCall
@@ -57,14 +58,15 @@ async def run_scenario(
         result.raise_if_failed()
 
     Raises:
-        ScenarioError: the file is wrong, holds several scenarios, or no agent is named; a sound is missing.
-        UserError, TargetError: the agent or a setting cannot be, or a tool to be replaced does not exist.
+        ScenarioError: the file is wrong or holds several scenarios, or something as `check_scenario` says.
+        UserError, TargetError: `agent` cannot be.
     """
     if not isinstance(scenario, Scenario):
         found = load_scenarios(scenario)
         if len(found) > 1:
             raise ScenarioError(f"{scenario}: holds {len(found)} scenarios; load_scenarios gives them one by one")
         scenario = found[0]
+    check_scenario(scenario, agent)
     sounds = _sounds(scenario)
     runner = runner_for(scenario, agent, model)
     config: RealtimeModelConfig = {**(model_config or {})}
@@ -88,14 +90,50 @@ async def run_scenario_at(
     this machine trusts.
 
     Raises:
-        ScenarioError: the scenario has settings, a context or tools to replace, which are the gateway's own; a sound
-            is missing.
+        ScenarioError: as `check_scenario_at`.
+    """
+    check_scenario_at(scenario)
+    return await _held(scenario, _at_gateway(url, agent, api_key, tls), _sounds(scenario))
+
+
+def check_scenario(scenario: Scenario, agent: Agent | None = None) -> None:
+    """Find what cannot be before anything runs. `agent` replaces the scenario's own.
+
+    Raises:
+        ScenarioError: no agent is named, or it is not there; a setting cannot be; a tool to be replaced does not exist;
+            a sound is missing. It names the file and the line.
+        UserError, TargetError: `agent` cannot be; or one of these, for a scenario that is from no file.
+    """
+    runner = runner_for(scenario, agent)
+    with _naming(scenario, "settings"):
+        wire_session(scenario.settings)
+    with _naming(scenario, "tools"), _mocked(scenario, runner):
+        pass
+    _sounds(scenario)
+
+
+def check_scenario_at(scenario: Scenario) -> None:
+    """The same for a scenario that a gateway is to hold.
+
+    Raises:
+        ScenarioError: it has settings, a context or tools to replace, which are the gateway's own; a sound is missing.
     """
     for name in ("settings", "context", "tools"):
         if getattr(scenario, name):
-            path, line = scenario.place
-            raise ScenarioError(f"{path}:{line}: {name} cannot be had from a gateway; they need an agent in process")
-    return await _held(scenario, _at_gateway(url, agent, api_key, tls), _sounds(scenario))
+            raise ScenarioError(f"{scenario.where(name)}cannot be had from a gateway; it needs an agent in process")
+    _sounds(scenario)
+
+
+@contextmanager
+def _naming(scenario: Scenario, field: str) -> Iterator[None]:
+    """What is wrong with a field is told with its place."""
+    try:
+        yield
+    except UsageError as error:
+        if scenario.place[0] is None:
+            raise
+        message = str(error).removeprefix("mock_tools: ").removeprefix("model_settings ")
+        raise ScenarioError(f"{scenario.where(field)}{message}") from error
 
 
 @asynccontextmanager
@@ -237,15 +275,15 @@ def runner_for(scenario: Scenario, agent: Agent | None = None, model: RealtimeMo
     """What holds the scenario's conversation: `agent`, else the one that it names.
 
     Raises:
-        ScenarioError: no agent is named.
-        TargetError: the one that is named is not there.
+        ScenarioError: no agent is named, or the scenario's is not there.
+        TargetError: `agent` is not there.
     """
     chosen = agent if agent is not None else scenario.agent
     if chosen is None:
-        path, line = scenario.place
-        raise ScenarioError(f"{path}:{line}: no agent is named; give `agent: module:attribute`, or another one")
+        raise ScenarioError(f"{scenario.where()}no agent is named; give `agent: module:attribute`, or another one")
     if isinstance(chosen, str):
-        targets = load_targets([chosen])
+        with _naming(scenario, "agent") if agent is None else nullcontext():
+            targets = load_targets([chosen])
         name = targets.default_agent
         return RealtimeRunner(targets.agents[name], model=model, config=targets.configs[name])
     if isinstance(chosen, RealtimeAgent):
@@ -266,8 +304,17 @@ def _stand_in(each: StandIn) -> Any:
 def _sounds(scenario: Scenario) -> dict[str, bytes]:
     """What is spoken, read before anything is dialled."""
     folder = scenario.place[0].parent if scenario.place[0] is not None else Path()
-    names = {step.say_audio.file for step in scenario.steps if step.say_audio is not None}
-    return {name: read_wav(folder / name) for name in names}
+    sounds: dict[str, bytes] = {}
+    for number, step in enumerate(scenario.steps, 1):
+        if step.say_audio is None or (name := step.say_audio.file) in sounds:
+            continue
+        try:
+            sounds[name] = read_wav(folder / name)
+        except ScenarioError as error:
+            path, line = step.place
+            place = f"{path}:{line}: step {number}: " if path is not None else ""
+            raise ScenarioError(f"{place}say_audio: {error}") from error
+    return sounds
 
 
 def _since(began: float) -> int:

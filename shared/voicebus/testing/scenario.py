@@ -186,6 +186,8 @@ class Scenario(_Placed):
     session's context object, `within` the limit of steps that set none (s), `tools` what answers instead of tools.
     """
 
+    _lines: dict[str, int] = PrivateAttr(default_factory=dict)
+
     name: str = ""
     agent: str | None = None
     settings: dict[str, Any] = {}
@@ -193,6 +195,17 @@ class Scenario(_Placed):
     within: Seconds = DEFAULT_WITHIN_S
     tools: dict[str, StandIn] = {}
     steps: list[Step] = Field(min_length=1)
+
+    def from_file(self, file: Path, line: int, lines: dict[str, int]) -> None:
+        """It is from there; `lines` are those of its fields."""
+        self.place = (file, line)
+        self._lines = lines
+
+    def where(self, field: str = "") -> str:
+        """`file:line: field: `, as what is wrong with a field is told; without the place where it is from no file."""
+        path, line = self.place
+        place = f"{path}:{self._lines.get(field, line)}: " if path is not None else ""
+        return f"{place}{field}: " if field else place
 
 
 def fields_at(location: tuple[str | int, ...]) -> list[str]:

@@ -38,7 +38,7 @@ def load_scenarios(path: str | Path) -> list[Scenario]:
         if not scenario.name:
             stem = next((file.name.removesuffix(ending) for ending in ENDINGS if file.name.endswith(ending)), file.stem)
             scenario.name = stem if not number else f"{stem} {number + 1}"
-        scenario.place = (file, lines[()])
+        scenario.from_file(file, lines[()], {name: lines[(name,)] for name in data})
         for place, step in enumerate(scenario.steps):
             step.place = (file, lines["steps", place])
         scenarios.append(scenario)
