@@ -842,6 +842,9 @@ class Tap:
     def heard(self, item: inputs.Input, delta: AudioDelta | None, size: int) -> None:
         self.heard_of.append((type(item), None if delta is None else delta.samples, size))
 
+    def sounded(self, where: outputs.ForwardAudio, delta: AudioDelta, size: int, seq: int) -> bool:
+        return False
+
     def settled(self) -> None:
         self.heard_of.append("settled")
 

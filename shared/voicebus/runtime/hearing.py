@@ -110,12 +110,14 @@ class Hearing:
         )  # fmt: skip
         if forward is None:
             return False
+        tap, seq = self._tap, self._session.last_seq
         try:
-            if self._tap is not None:
-                self._tap.heard(audio_input(delta), delta, size)
-            self._face.audio(forward, delta, self._session.last_seq)
-            if self._tap is not None:
-                self._tap.settled()
+            if tap is None:
+                self._face.audio(forward, delta, seq)
+            elif not tap.sounded(forward, delta, size, seq):
+                tap.heard(audio_input(delta), delta, size)
+                self._face.audio(forward, delta, seq)
+                tap.settled()
         except Exception as error:  # noqa: BLE001 - the boundary between one session and the others
             self._session.crash(error)
         return True

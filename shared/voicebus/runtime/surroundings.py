@@ -119,6 +119,13 @@ class ModelTap(Protocol):
         """
         ...
 
+    def sounded(self, where: ForwardAudio, delta: AudioDelta, size: int, seq: int) -> bool:
+        """More of what is being said, of which nothing comes but its sound, which goes to the program by this call.
+
+        False where it is to be `heard` and shown as any other item.
+        """
+        ...
+
     def settled(self) -> None:
         """Everything that the engine decided about the last item, or at its start, has been performed."""
         ...

@@ -32,7 +32,9 @@ from voicebus.contracts.journal import (
     ToolApprovalRequired,
     ToolStart,
 )
+from voicebus.engine.outputs import ForwardAudio
 from voicebus.errors import VoicebusError
+from voicebus.runtime.frames import AudioDelta
 
 
 @function_tool
@@ -175,6 +177,19 @@ async def test_an_item_that_stays_is_one_object_and_old_ones_are_forgotten() -> 
         (other,) = stage.face.items([dict(ITEM)])
     assert other is not first
     assert len(stage.face._items) <= 70
+
+
+async def test_sound_is_shown_as_three_events_and_by_another_way_where_somebody_listens_to_the_model() -> None:
+    stage = Stage()
+    delta = AudioDelta("response.output_audio.delta", "r", "i", "AAA=", samples=b"\0\0")
+    where = ForwardAudio("r", "i", 0, 0)
+    assert stage.face.sounded(where, delta, 100, 7)
+    raw, audio, shown = await stage.shown()
+    assert [event.type for event in (raw, audio, shown)] == ["raw_model_event", "raw_model_event", "audio"]
+    assert (shown.audio.data, shown.item_id, shown.seq) == (b"\0\0", "i", 7)
+    stage.face._heard_by = (object(),)
+    assert not stage.face.sounded(where, delta, 100, 7)
+    assert await stage.shown() == []
 
 
 async def test_items_that_no_history_ever_shows_are_forgotten() -> None:

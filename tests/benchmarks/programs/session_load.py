@@ -1,6 +1,7 @@
 """One session over a fast model: `session_load.py SDK URL`, SDK `voicebus` or `agents`; the program is the same.
 
-Prints, as JSON, microseconds of this process's CPU per audio delta, transcript delta and tool call. Every event of the
+Prints, as JSON, microseconds of this process's CPU per audio delta, transcript delta (both in a burst, and one at a
+time) and tool call. Every event of the
 session is read. The least of several rounds counts: what else the machine does can only add to it.
 """
 
@@ -18,7 +19,7 @@ COUNTED: dict[str, Callable[[Any], bool]] = {
     "transcript": lambda event: event.type == "raw_model_event" and event.data.type == "transcript_delta",
     "tools": lambda event: event.type == "tool_end",
 }
-COUNTS = {"audio": 1000, "transcript": 1000, "tools": 60}
+COUNTS = {"audio": 1000, "transcript": 1000, "audio-paced": 400, "transcript-paced": 400, "tools": 60}
 ROUNDS = 6
 
 
@@ -59,7 +60,7 @@ async def main(name: str, url: str) -> None:
 
 async def measured(session: Any, command: str, kind: str, count: int) -> float:
     """Ask for `count` of a kind and read events to the end of them; microseconds of CPU for each."""
-    seen, counts = 0, COUNTED[kind]
+    seen, counts = 0, COUNTED[kind.partition("-")[0]]
     started = time.process_time()
     await session.send_message(command)
     async with asyncio.timeout(PATIENCE_S):

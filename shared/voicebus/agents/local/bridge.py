@@ -42,7 +42,7 @@ from voicebus.engine.inputs import (
     UpdateAgent,
     VerdictArrived,
 )
-from voicebus.engine.outputs import StopModel
+from voicebus.engine.outputs import ForwardAudio, StopModel
 from voicebus.ports import ModelListener
 from voicebus.runtime.driver import SessionDriver
 from voicebus.runtime.frames import AudioDelta
@@ -192,6 +192,9 @@ class ModelBridge:
         self._judging = isinstance(item, VerdictArrived) or (
             isinstance(item, TimerFired) and item.key.startswith(CHECK_TIMER)
         )
+
+    def sounded(self, where: ForwardAudio, delta: AudioDelta, size: int, seq: int) -> bool:
+        return False  # a step of its own is told to the model
 
     def settled(self) -> None:
         if self._step:

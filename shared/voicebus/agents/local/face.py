@@ -148,6 +148,14 @@ class EventFace:
         else:
             self._delta = delta
 
+    def sounded(self, where: ForwardAudio, delta: AudioDelta, size: int, seq: int) -> bool:
+        """Show audio of which nothing else comes, while nothing is expected; False where somebody listens beside."""
+        if self._heard_by:
+            return False
+        self._seq = seq
+        self._broadcast.put(FoldedAudio(where, delta, self._info, seq), size)
+        return True
+
     def _expect_unfolded(self, delta: AudioDelta) -> None:
         self._delta = None
         self.raw(model.RealtimeModelRawServerEvent(raw_audio(delta)))

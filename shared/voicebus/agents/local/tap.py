@@ -30,6 +30,7 @@ from voicebus.engine.inputs import (
     ToolResultArrived,
     UpdateAgent,
 )
+from voicebus.engine.outputs import ForwardAudio
 from voicebus.engine.state import SESSION_CREATED
 from voicebus.errors import ModelLinkError
 from voicebus.runtime.frames import AudioDelta
@@ -59,6 +60,9 @@ class WireTap:
             self._server_event(item.event)  # type: ignore[union-attr]
         else:
             self._other(item)
+
+    def sounded(self, where: ForwardAudio, delta: AudioDelta, size: int, seq: int) -> bool:
+        return self._face.sounded(where, delta, size, seq)
 
     def settled(self) -> None:
         self._face.settle()
