@@ -22,7 +22,7 @@ def _now() -> Row:
             Number(
                 "Gateways",
                 "Gateways that are scraped.",
-                [Query(f"count({of('voicebus_session_slots')})", "gateways")],
+                [Query(f"count({of('voicebus_session_slots')} > 0)", "gateways")],
                 alerts=("VoicebusGatewaysAbsent",),
             ),
             Number("Slots", "Conversations that all gateways may hold.", [Query(f"sum({slots})", "slots")]),
@@ -79,7 +79,7 @@ def _gateways() -> Row:
             Lines(
                 "Use of each gateway",
                 "The share of its slots that a gateway has given. They should be alike.",
-                [Query(f"{of('voicebus_sessions_active')} / {of('voicebus_session_slots')}", "{{instance}}")],
+                [Query(f"{of('voicebus_sessions_active')} / ({of('voicebus_session_slots')} > 0)", "{{instance}}")],
                 "percentunit",
                 Limits(0.7, 0.9),
                 ("VoicebusRejectedWithFreeSlots",),

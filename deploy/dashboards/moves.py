@@ -29,7 +29,7 @@ def _drains() -> Row:
                 "Conversations that a stopping gateway still holds: it falls to none, then the process ends.",
                 [
                     Query(
-                        f"{of('voicebus_sessions_active')} and on (namespace, job, instance) {draining} == 1",
+                        f"{of('voicebus_sessions_active')} > 0 and on (namespace, job, instance) {draining} == 1",
                         "{{instance}}",
                     )
                 ],

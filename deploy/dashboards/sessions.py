@@ -1,7 +1,7 @@
 """Session funnel: from those who ask to the ends of conversations."""
 
 from dashboards.panels import Bars, Dashboard, Limits, Lines, Number, Query, Row
-from dashboards.queries import in_range, quantile, rate, total, worst
+from dashboards.queries import in_range, of, quantile, rate, total, worst
 
 _SLO_ALERTS = ("VoicebusAdmissionFastBurn", "VoicebusAdmissionSlowBurn")
 
@@ -90,7 +90,7 @@ def _running() -> Row:
             Lines(
                 "Conversations by gateway",
                 "Conversations that each gateway holds.",
-                [Query(total("voicebus_sessions_active", by="instance"), "{{instance}}")],
+                [Query(f"{of('voicebus_sessions_active')} and {of('voicebus_session_slots')} > 0", "{{instance}}")],
                 stacked=True,
             ),
             Lines(

@@ -98,7 +98,7 @@ def _parts() -> Row:
                 [
                     Query(
                         f"{highest('voicebus_event_loop_lag_seconds', by='instance')} "
-                        f"and on (instance) {of('voicebus_session_slots')}",
+                        f"and on (instance) {of('voicebus_session_slots')} > 0",
                         "{{instance}}",
                     )
                 ],

@@ -1,0 +1,380 @@
+"""What happens in the cluster whose metrics are looked at: conversations, and every fault that a metric tells of."""
+
+import asyncio
+import json
+import sqlite3
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import redis.asyncio as aioredis
+
+from support.callers import Caller, calling
+from support.cluster import ClusterUnderTest, Service
+from support.cutting_proxy import CuttingProxy, cutting_proxy
+from support.prometheus import PrometheusServer
+from support.recorded import said, started
+from support.servers import RedisServer
+from support.waiting import wait_until
+from voicebus.adapters.recordings.storage import WHOLE, folder
+from voicebus.contracts.streams import Keys
+from voicebus.errors import VoicebusError
+from voicebus_services.access.principal import LOCAL
+
+WITHIN_S: Final = 60.0
+
+
+def call(tool: str, **arguments: Any) -> str:
+    return f"[[call: {tool} {json.dumps(arguments)}]]"
+
+
+@dataclass
+class Watch:
+    """Asks Prometheus for each expression until it has had data once."""
+
+    prometheus: PrometheusServer
+    missing: set[str]
+    had: set[str] = field(default_factory=set)
+
+    async def look(self) -> None:
+        for expression in sorted(self.missing):
+            if await self.prometheus.has_data(expression):
+                self.missing.discard(expression)
+                self.had.add(expression)
+
+    async def run(self) -> None:
+        while True:
+            await self.look()
+            await asyncio.sleep(1)
+
+    async def settled(self, *, quiet_s: int = 6) -> None:
+        """Wait until nothing new has had data for a while: streams are measured every 5 s."""
+        before, quiet = len(self.had), 0
+        while quiet < quiet_s and self.missing:
+            await asyncio.sleep(1)
+            quiet = quiet + 1 if len(self.had) == before else 0
+            before = len(self.had)
+
+    async def until(self, *expressions: str) -> None:
+        """Wait until each has had data."""
+        await wait_until(
+            lambda: self.had.issuperset(expressions),
+            description=f"data of {[one for one in expressions if one not in self.had]}",
+            timeout=WITHIN_S,
+            interval=0.1,
+        )
+
+
+@dataclass
+class Story:
+    """The cluster, what stands between it and the model, and who watches."""
+
+    cluster: ClusterUnderTest
+    model: CuttingProxy
+    prometheus: PrometheusServer
+    watch: Watch
+    redis: RedisServer
+    keys: Keys
+    folder: Path
+    alerts: Mapping[str, str]
+    panels: Mapping[str, str]
+    callers: AsyncExitStack
+
+    # --- services ---
+
+    async def start(self, command: str, **settings: Any) -> Service:
+        service = await self.cluster.start(command, **settings)
+        self.scrape()
+        return service
+
+    def scrape(self) -> None:
+        self.prometheus.scrape(service for services in self.cluster.services.values() for service in services)
+
+    async def kill(self, service: Service) -> None:
+        await self.cluster.kill(service)
+        self.scrape()
+
+    async def fires(self, *alerts: str) -> None:
+        await self.watch.until(*(self.alerts[name] for name in alerts))
+
+    async def shown(self, panel: str) -> None:
+        await self.watch.until(self.panels[panel])
+
+    async def play(self) -> list[BaseException]:
+        """Everything, in an order in which one fault leaves what the next one needs; what went otherwise than told."""
+        first, other = self.cluster.services["gateway"]
+        guesses = self.wrong_credentials(self.cluster.services["transcript-archiver"][1])
+        beginning = await asyncio.gather(
+            self.conversation(), self.held_speech(other), guesses, self.broken_entries(), self.large_message(other),
+            return_exceptions=True,
+        )  # fmt: skip
+        wrong = [one for one in beginning if one is not None]
+        for step in (
+            self.full_gateways(other), self.dead_tool_worker(), self.dead_gateway(other, first), self.dead_archiver(),
+            self.dead_guardrail_worker(), self.stopping_tool_worker(), self.lost_model(), self.disrupted_redis(),
+            self.watch.settled(), self.last_gateway(),
+        ):  # fmt: skip
+            try:
+                await step
+            except (AssertionError, VoicebusError) as error:
+                wrong.append(error)
+        return wrong
+
+    # --- what happens ---
+
+    async def conversation(self) -> None:
+        """Turns, tools and guardrails of every kind."""
+        async with calling(self.cluster.gateway.url, agent="first") as caller:
+            # What its recording is to be put together as is a folder already.
+            whole = Path(folder(LOCAL.tenant, caller.session)) / WHOLE
+            (self.folder / "recordings" / whole).mkdir(parents=True)
+            await caller.says("I am anna@example.org [[say: hello anna]]")
+            await caller.hears("hello anna")
+            await caller.says(f"quick {call('quick', word='one')}")
+            await caller.hears("quick one")
+            await caller.types("slow [[delay: 2000ms]] [[say: at last]]")
+            await caller.hears("at last")
+            await caller.types(f"quick {call('quick', word='two')}")
+            await caller.hears("quick two")
+            await caller.types(f"block {call('blocks', seconds=1.5)}")
+            for number in range(3, 8):
+                await _ends(caller, "tool_end", number)
+                await caller.types(f"fail {call('fails', word=str(number))}")
+                if number == 3:  # a series that has just appeared grows with the next one only
+                    await self.shown("voicebus-overview / Failed calls / {{outcome}}")
+            for number, word in enumerate(("forbidden", "unclear", "forbidden"), start=1):
+                await caller.types(f"go [[say: this is {word}]]")
+                await _ends(caller, "guardrail_tripped", number)
+            await caller.types("break [[fault: failed server_error]]")
+            await _ends(caller, "error", 1)
+            await caller.hangs_up()
+
+    async def held_speech(self, gateway: Service) -> None:
+        async with calling(gateway.url, agent="held") as caller:
+            for number in range(2):
+                await caller.says(f"go [[say: this is held back for a while, number {number}]]")
+                await caller.hears(f"number {number}")
+            await caller.hangs_up()
+
+    async def wrong_credentials(self, archiver: Service) -> None:
+        """A key that nobody has, until its sender is not looked at any more."""
+
+        def ask() -> int:
+            request = urllib.request.Request(
+                f"{archiver.url}/v1/transcripts", headers={"Authorization": "Bearer wrong"}
+            )
+            try:
+                with urllib.request.urlopen(request, timeout=10) as answer:
+                    return int(answer.status)
+            except urllib.error.HTTPError as error:
+                return error.code
+
+        assert await asyncio.to_thread(ask) == 401
+        await wait_until(
+            lambda: asyncio.to_thread(_equals(ask, 429)), description="429", timeout=WITHIN_S, interval=0.1
+        )
+
+    async def broken_entries(self) -> None:
+        """Entries that are none, and events of a session of which one is missing."""
+        async with aioredis.Redis.from_url(self.redis.url) as bus:
+            await bus.hset(self.keys.config, "group:never-there", "1")
+            await bus.xadd(self.keys.tools("default"), {"v": "1", "type": "nonsense"})
+            await bus.xadd(self.keys.events(0), {"v": "1", "type": "nonsense"})
+            session, now = "made-up", await self._now(bus)
+            for entry in (
+                started(session, at=now), said(session, 4, "user", "after the gap", start=100)
+            ):  # fmt: skip
+                fields = {**entry.fields(), "at": str(now)}
+                await bus.xadd(self.keys.events(self.keys.event_shard(session)), fields)  # type: ignore[arg-type]
+
+    async def full_gateways(self, other: Service) -> None:
+        """As many callers as there are slots, and some more."""
+        gateways = (self.cluster.gateway.url, other.url)
+        async with AsyncExitStack() as stack:
+            callers: list[Caller] = []
+            for url in gateways:
+                while (caller := await _admitted(stack, url)) is not None:
+                    callers.append(caller)
+            await self.fires("VoicebusNoSlots", "VoicebusCapacityShort")
+            assert [await _admitted(stack, url) for url in gateways] == [None, None]
+            for each in callers:
+                await each.hangs_up()
+        await self.fires("VoicebusRejectedWithFreeSlots", "VoicebusAdmissionFastBurn")
+
+    async def dead_gateway(self, doomed: Service, other: Service) -> None:
+        """One caller comes back to another gateway, which does not know the next one's agent; the last stays away."""
+        way = await self.callers.enter_async_context(cutting_proxy(doomed.port))
+        url = f"http://127.0.0.1:{way.port}"
+        async with (
+            calling(url, agent="first") as caller, calling(url, agent="held") as lost, calling(doomed.url) as gone
+        ):  # fmt: skip
+            for each in (caller, lost, gone):
+                await each.types("[[say: I am here]]")
+                await each.hears("I am here")
+            way.target = other.port
+            await self.kill(doomed)
+            await caller.until(lambda each: each.of("model_reconnected"), "the session to go on")
+            await self.fires("VoicebusSessionsLost")
+            await caller.types("[[say: still here]]")
+            await caller.hears("still here")
+            await caller.hangs_up()
+        await self.shown("voicebus-moves / Interrupted conversations / interrupted")
+
+    async def dead_tool_worker(self) -> None:
+        """It has a call that may run again, and one that must not."""
+        (doomed,) = self.cluster.services["tool-worker"]
+        caller = await self.callers.enter_async_context(calling(self.cluster.gateway.url))
+        files = {name: self.folder / name for name in ("repeats", "once")}
+        calls = [call(name, started=str(file), seconds=60) for name, file in files.items()]
+        await caller.types(f"go {' '.join(calls)}")
+        await wait_until(lambda: all(file.exists() for file in files.values()), description="both", timeout=WITHIN_S)
+        await self.start("tool-worker")
+        await self.kill(doomed)
+        ended = await caller.until(lambda each: each.of("tool_end")[1:] and each.of("tool_end"), "both to end")
+        assert {end["outcome"] for end in ended} == {"ok", "unknown"}
+        await caller.hangs_up()
+
+    async def stopping_tool_worker(self) -> None:
+        """It finishes what it has, and then nobody is there for what comes."""
+        (worker,) = self.cluster.services["tool-worker"]
+        caller = await self.callers.enter_async_context(calling(self.cluster.gateway.url))
+        file = self.folder / "last"
+        await caller.types(f"go {call('once', started=str(file), seconds=4)}")
+        await wait_until(file.exists, description="the call to begin", timeout=WITHIN_S)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.cluster.stop(worker), name="stop")
+            await self.fires("VoicebusDrainStuck")
+        self.scrape()
+        await caller.hears("done once")
+        await caller.types(" ".join(call("quick", word=str(number)) for number in range(24)))
+        await self.fires("VoicebusStreamBacklog", "VoicebusToolCallsRefused")
+        await caller.hangs_up()
+
+    async def dead_guardrail_worker(self) -> None:
+        """Checks wait, and one that waits is deleted by hand."""
+        (worker,) = self.cluster.services["guardrail-worker"]
+        caller = await self.callers.enter_async_context(calling(self.cluster.gateway.url))
+        await self.kill(worker)
+        for number in range(1, 6):
+            await caller.types(f"go [[say: nobody judges {number}]]")
+            await _ends(caller, "turn_ended", number)
+        async with aioredis.Redis.from_url(self.redis.url) as bus:
+            for shard in range(self.keys.guardrail_shards):
+                stream = self.keys.guardrails(shard)
+                if not await bus.exists(stream):
+                    continue
+                (group,) = await bus.xinfo_groups(stream)
+                waiting = await bus.xrange(stream, min=f"({group['last-delivered-id'].decode()}")
+                if waiting and len(waiting) > 1:
+                    await bus.execute_command("XDEL", stream, waiting[0][0])  # type: ignore[no-untyped-call]
+        await self.fires("VoicebusGuardrailCircuitOpen", "VoicebusUnjudgedPassed", "VoicebusStreamLagUnknown")
+        await caller.hangs_up()
+
+    async def dead_archiver(self) -> None:
+        """It had events in hand, as the database was locked; another one takes them over."""
+        doomed = self.cluster.services["transcript-archiver"][0]
+        caller = await self.callers.enter_async_context(calling(self.cluster.gateway.url))
+        database = await asyncio.to_thread(
+            sqlite3.connect, self.folder / "v.db", isolation_level=None, check_same_thread=False
+        )
+        try:
+            await wait_until(lambda: asyncio.to_thread(_locked, database), description="the lock", timeout=WITHIN_S)
+            await caller.types("[[say: this is not written yet]]")
+            await caller.hears("not written yet")
+            async with aioredis.Redis.from_url(self.redis.url) as bus:
+                stream = self.keys.events(self.keys.event_shard(caller.session))
+
+                async def in_hand() -> bool:
+                    return bool((await bus.xpending(stream, "archiver"))["pending"])
+
+                await wait_until(in_hand, description="events in hand", timeout=WITHIN_S)
+            await self.kill(doomed)
+        finally:
+            await asyncio.to_thread(database.close)
+        await caller.hangs_up()
+
+    async def lost_model(self) -> None:
+        """The model's link breaks, and then the model cannot be reached at all."""
+        async with AsyncExitStack() as stack:
+            callers = [await stack.enter_async_context(calling(self.cluster.gateway.url)) for _ in range(2)]
+            self.model.cut()
+            for each in callers:
+                await each.until(lambda one: one.of("model_reconnected"), "another link")
+            self.model.refuses = True
+            self.model.cut()
+            await self.fires("VoicebusModelCircuitOpen", "VoicebusModelReconnects")
+        self.model.refuses = False
+
+        async def answers() -> bool:
+            async with calling(self.cluster.gateway.url) as caller:
+                await caller.types("[[say: I am back]]")
+                with suppress(AssertionError):
+                    await caller.hears("I am back", timeout=5)
+                return bool(caller.lines()[1:])
+
+        await wait_until(answers, description="the model to be dialled again", timeout=WITHIN_S, interval=1)
+
+    async def large_message(self, gateway: Service) -> None:
+        """A client sends more at once than it may."""
+        async with calling(gateway.url) as caller:
+            await caller.types("a" * 100_000)
+            await self.shown("voicebus-sessions / Limits reached / {{limit}}")
+
+    async def disrupted_redis(self) -> None:
+        """It is started anew with what is on its disk, and then connections break again and again."""
+        gateway, alert = self.cluster.gateway, self.alerts["VoicebusRedisDisrupted"]
+        await asyncio.to_thread(self.redis.restart)
+        await self.cluster.until_not_ready(gateway)
+        await gateway.child.until_ready(gateway.ops_port, timeout_s=WITHIN_S)
+        async with aioredis.Redis.from_url(self.redis.url) as bus:
+
+            async def fires() -> bool:
+                await bus.client_kill_filter(_type="normal", skipme=True)
+                return alert in self.watch.had
+
+            await wait_until(fires, description="VoicebusRedisDisrupted", timeout=WITHIN_S, interval=1)
+
+    async def last_gateway(self) -> None:
+        """It stops while somebody speaks, and then there is none."""
+        gateway = self.cluster.gateway
+        caller = await self.callers.enter_async_context(calling(gateway.url))
+        await caller.types("[[delay: 5000ms]] [[say: the last words]]")
+        stopping = asyncio.create_task(self.cluster.stop(gateway), name="stop the last gateway")
+        await self.shown("voicebus-moves / Left at stopping gateways / {{instance}}")
+        await stopping
+        self.scrape()
+        await self.fires("VoicebusGatewaysAbsent")
+
+    async def _now(self, bus: "aioredis.Redis") -> int:
+        seconds, microseconds = await bus.time()
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
+
+async def _admitted(stack: AsyncExitStack, url: str) -> Caller | None:
+    """A caller, or None where the gateway is full."""
+    try:
+        return await stack.enter_async_context(calling(url))
+    except AssertionError as error:
+        if "'code': 'full'" not in str(error):
+            raise
+        return None
+
+
+async def _ends(caller: Caller, kind: str, number: int) -> None:
+    await caller.until(lambda each: len(each.of(kind)) >= number, f"{number} of {kind}")
+
+
+def _equals(ask: Callable[[], int], wanted: int) -> Callable[[], bool]:
+    return lambda: ask() == wanted
+
+
+def _locked(database: sqlite3.Connection) -> bool:
+    try:
+        database.execute("BEGIN EXCLUSIVE")
+    except sqlite3.OperationalError:
+        return False
+    return True

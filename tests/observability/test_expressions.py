@@ -1,0 +1,156 @@
+"""Every expression of dashboards and rules has data in a real Prometheus that scrapes a real cluster.
+
+Most have it from a few conversations. The others have it once what they are about has happened, so it is made to
+happen (`Story`): a tool that fails until it rests, a worker, a gateway and an archiver that are killed, a Redis that is
+started anew, a model that cannot be reached, a client that is turned away.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pytest
+import pytest_asyncio
+import yaml
+
+from dashboards.runbooks import RULES
+from observability.expressions import of_alerts, of_autoscaling, of_dashboards, of_recording_rules, with_bool
+from observability.story import Story, Watch
+from support.cluster import running_cluster
+from support.cutting_proxy import cutting_proxy
+from support.prometheus import PROGRAM, PrometheusServer
+from support.servers import RedisServer
+from support.tasks import running
+from voicebus.contracts.streams import Keys
+
+pytestmark = [
+    pytest.mark.skipif(PROGRAM is None, reason="no Prometheus here: apt-get install prometheus (.ci/run does)"),
+    pytest.mark.timeout(400),
+    pytest.mark.xdist_group("expressions"),
+]
+
+PANELS: Final = of_dashboards()
+RECORDED: Final = of_recording_rules()
+ALERTS: Final = of_alerts()
+SCALING: Final = of_autoscaling()
+
+# Alerts about what has to last, or to be much, before it is a fault; that they have their data is seen here, and that
+# they fire in test_alerts.py.
+LASTING: Final[Mapping[str, str]] = {
+    "VoicebusAnswersFastBurn": "most answers of an hour are late",
+    "VoicebusAnswersSlowBurn": "a third of the answers of six hours are late",
+    "VoicebusDeadAir": "overdue answers are a fiftieth of the time of all conversations",
+    "VoicebusEventLoopLag": "a process is too slow at every probe, not at one",
+    "VoicebusTakeoverSlow": "going on with a conversation takes more than 3 s",
+    "VoicebusModelErrors": "one error in ten seconds for five minutes",
+    "VoicebusStreamStuck": "a worker that lives holds an entry for ten seconds and more",
+    "VoicebusToolCallsStuck": "a call runs for five minutes",
+    "VoicebusArchiveBehind": "fifty thousand events wait",
+    "VoicebusArchiveSlow": "the database takes seconds for every event",
+}
+
+KEYS: Final = Keys("observed", event_shards=2, guardrail_shards=1)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What had data while the story was played, and what went otherwise in it."""
+
+    had: frozenset[str]
+    wrong: Sequence[BaseException]
+
+    def require(self, expression: str, what: str) -> None:
+        assert expression in self.had, (
+            f"{what}: no data of {expression}; in the story: {self.wrong or 'nothing'} went wrong"
+        )
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def seen(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Seen]:
+    """The story, played once in a cluster of its own."""
+    folder: Path = tmp_path_factory.mktemp("observed")
+    (folder / "api-keys").write_text("trial:nobody-knows-this-key\n")
+    policy = {"redact": ["email"], "keep": "3s", "keep_recordings": "2s"}
+    (folder / "privacy.yaml").write_text(yaml.safe_dump({"default": policy}))
+    expressions = {
+        *PANELS.values(),
+        *RECORDED.values(),
+        *ALERTS.values(),
+        *map(with_bool, ALERTS.values()),
+        *SCALING.values(),
+    }
+    targets = ["support.observed_desk:runner", "support.observed_desk:holding"]
+    async with AsyncExitStack() as stack:
+        redis = stack.enter_context(RedisServer(persistent=True))
+        prometheus = stack.enter_context(PrometheusServer(sorted(RULES.glob("*.yml"))))
+        cluster = await stack.enter_async_context(
+            running_cluster(
+                redis_url=redis.url,
+                database_url=f"sqlite:///{folder / 'v.db'}",
+                stream_prefix=KEYS.prefix,
+                targets=targets,
+                gateways=0,
+                event_shards=KEYS.event_shards,
+                guardrail_shards=KEYS.guardrail_shards,
+                recordings_url=f"file://{folder}/recordings",
+                privacy_file=folder / "privacy.yaml",
+                retention_every="2s",
+                events_max_age="20s",
+                resume_grace="3s",
+                guardrail_timeout="1s",
+                drain_timeout="10s",
+            )
+        )
+        model = await stack.enter_async_context(cutting_proxy(cluster.simulator.port))
+        cluster.environment["VOICEBUS_MODEL_URL"] = f"ws://127.0.0.1:{model.port}/v1/realtime"
+        cluster.targets = targets[:1]
+        await cluster.start("gateway", max_sessions=5)
+        cluster.targets = targets
+        await cluster.start("gateway", max_sessions=4, max_message_bytes=65536)
+        await cluster.start(
+            "transcript-archiver", api_keys_file=folder / "api-keys", max_failed_credentials_per_minute=2
+        )
+        watch = Watch(prometheus, set(expressions))
+        callers = await stack.enter_async_context(AsyncExitStack())
+        story = Story(cluster, model, prometheus, watch, redis, KEYS, folder, ALERTS, PANELS, callers)
+        story.scrape()
+        await prometheus.until_scraped(7)
+        async with running(watch.run()):
+            wrong = await story.play()
+        yield Seen(frozenset(watch.had), wrong)
+
+
+@pytest.mark.parametrize("place", PANELS)
+def test_a_panel_has_data(place: str, seen: Seen) -> None:
+    seen.require(PANELS[place], place)
+
+
+@pytest.mark.parametrize("rule", RECORDED)
+def test_a_recording_rule_has_data(rule: str, seen: Seen) -> None:
+    seen.require(RECORDED[rule], rule)
+
+
+@pytest.mark.parametrize("query", SCALING)
+def test_what_gateways_are_scaled_on_has_data(query: str, seen: Seen) -> None:
+    seen.require(SCALING[query], query)
+
+
+@pytest.mark.parametrize("alert", [name for name in ALERTS if name not in LASTING])
+def test_an_alert_has_data_from_the_fault_that_it_is_for(alert: str, seen: Seen) -> None:
+    seen.require(ALERTS[alert], alert)
+
+
+@pytest.mark.parametrize("alert", LASTING)
+def test_what_an_alert_compares_has_data_where_its_fault_has_to_last(alert: str, seen: Seen) -> None:
+    seen.require(with_bool(ALERTS[alert]), alert)
+
+
+def test_alerts_that_have_to_last_are_named_as_they_are_called() -> None:
+    assert LASTING.keys() <= ALERTS.keys()
+
+
+def test_the_story_went_as_it_is_told(seen: Seen) -> None:
+    if seen.wrong:
+        raise BaseExceptionGroup("the story", seen.wrong)
