@@ -181,6 +181,27 @@ def test_a_create_that_an_error_of_nobodys_seemed_to_refuse_is_not_sent_again_on
     assert len(talk.sent("response.create")) == 1
 
 
+def test_nor_is_it_answered_twice_where_it_was_sent_again_before_its_response_came() -> None:
+    talk = Talk().live()
+    talk.asks()
+    talk.fails(ALREADY_ACTIVE)
+    talk.timer("retry")
+    assert len(talk.sent("response.create")) == 2
+    talk.begins("resp_1")
+    talk.item_begins("item_a", "resp_1")
+    assert talk.sounds(100, "item_a", "resp_1") != []
+    talk.ends("resp_1")
+    talk.begins("resp_2")
+    assert [event["response_id"] for event in talk.sent("response.cancel")] == ["resp_2"]
+    talk.item_begins("item_b", "resp_2")
+    assert talk.sounds(100, "item_b", "resp_2") == []
+    talk.ends("resp_2", "cancelled")
+    talk.asks("next")
+    talk.begins("resp_3")
+    talk.item_begins("item_c", "resp_3")
+    assert talk.sounds(100, "item_c", "resp_3") != []
+
+
 def test_a_server_that_does_not_echo_metadata_is_understood() -> None:
     talk = Talk().live()
     for number in (1, 2):

@@ -347,6 +347,10 @@ class Turns:
             response.muted = True
             response.unseen = late is not None or (create is not None and create.follows is not None)
             self.cancel(response)
+        if create is not None and create.attempts:
+            # It was sent again, as an error without an `event_id` seemed to refuse it: one answer is enough.
+            self._given_up[create.id] = create
+            trim(self._given_up, _MAX_WAITING)
         return response
 
     def done(self, payload: Mapping[str, Any]) -> Response | None:
