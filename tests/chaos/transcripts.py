@@ -259,18 +259,15 @@ class _Rage:
         self._chance = chance
         self._raised: set[asyncio.Task[None]] = set()
         self._down: set[str] = set()
-        self.over = asyncio.Event()
-        """All the `fates` that were asked for have come."""
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Until cancelled, or until all `fates` that were asked for have come."""
         fates = list(self._asked.fates)
         while True:
             await asyncio.sleep(self._asked.every_s * self._chance.uniform(0.7, 1.3))
             if fates:
                 await self._strike(fates.pop(0))
             elif self._asked.fates:
-                self.over.set()
                 return
             else:
                 await self._strike(self._chance.choice(KINDS))
@@ -291,9 +288,10 @@ class _Rage:
 
     async def _kill_service(self, command: str) -> None:
         services = self._cluster.services[command]
-        if not services:
+        running = [service for service in services if service.child.running]
+        if not running:
             return
-        victim: Service = self._chance.choice(services)
+        victim: Service = self._chance.choice(running)
         services.remove(victim)
         self._outcomes.kills[command] += 1
         victim.signal(signal.SIGKILL)
@@ -374,10 +372,12 @@ async def storm(asked: ArchiveStorm) -> Outcomes:
 
             await asyncio.gather(*(held(call) for call in outcomes.calls))
             if asked.fates:
-                await rage.over.wait()
+                await asyncio.wait({raging})
         finally:
             raging.cancel()
-            await asyncio.gather(raging, return_exceptions=True)
+            (fault,) = await asyncio.gather(raging, return_exceptions=True)
+        if isinstance(fault, Exception):
+            raise fault  # a storm that abates by itself is none
         await rage.settle()
         for call in outcomes.calls:
             if call.session:
