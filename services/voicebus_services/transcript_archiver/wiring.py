@@ -29,6 +29,7 @@ from voicebus_services.transcript_archiver.app import create_app
 from voicebus_services.transcript_archiver.archiver import Archiver
 from voicebus_services.transcript_archiver.expiring import Expiring
 from voicebus_services.transcript_archiver.gaps import Gaps
+from voicebus_services.transcript_archiver.months import Months
 from voicebus_services.transcript_archiver.recordings import LeftRecordings
 from voicebus_services.transcript_archiver.shards import SERVICE
 from voicebus_services.transcript_archiver.tailing import Tails
@@ -107,6 +108,7 @@ async def serve(settings: ArchiverSettings, *, ready: Callable[[int], None] | No
                     tasks.create_task(abandoned.run(), name="abandoned"),
                     tasks.create_task(gaps.run(), name="gaps"),
                     tasks.create_task(left.run(), name="recordings"),
+                    tasks.create_task(Months(store, clock, lambda: archiver.shards).run(), name="months"),
                     tasks.create_task(keep_pinned(bus, keys), name="configuration"),
                 ]
                 if privacy is not None:

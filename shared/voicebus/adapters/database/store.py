@@ -41,6 +41,7 @@ from voicebus.adapters.database.finding import (
 from voicebus.adapters.database.gaps import Range, missing, settle, with_gaps
 from voicebus.adapters.database.ingest import Ingest, Redact, Written
 from voicebus.adapters.database.lines import RecordedEvent
+from voicebus.adapters.database.partitions import create_partitions
 from voicebus.adapters.database.schema import events, items, sessions
 from voicebus.adapters.database.transcripts import (
     Item,
@@ -109,6 +110,13 @@ class TranscriptStore:
         for rule, count in written.redacted.items():
             metrics.REDACTIONS.labels(rule=rule).inc(count)
         return written
+
+    async def prepare_months(self, month: int) -> list[str]:
+        """Make the partitions that are missing of a month (YYYYMM) and the next ones; returns the names of those made.
+
+        Nothing on SQLite. An archiver whose user may not create tables gets `StoreError` of it.
+        """
+        return await self._run(lambda connection: create_partitions(connection, month), writing)
 
     async def tenant(self, session: str) -> str | None:
         """Whose a session is, as far as it is known.
