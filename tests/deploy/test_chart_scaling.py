@@ -158,8 +158,8 @@ def test_gateways_are_scaled_on_sessions_with_a_reserve_for_what_arrives_while_a
     # No answer is no "no calls".
     assert metadata["ignoreNullValues"] == "false"
     assert not metadata["query"].splitlines()[0].endswith("vector(0)")
-    # 0.7 of 500
-    assert metadata["threshold"] == "350"
+    # 0.7 of 250
+    assert metadata["threshold"] == "175"
     # 1,000 sessions, and two a second for the minute that a pod may need.
     assert replicas_wanted(scaled, {"sessions": 1000 + 60 * 2}) == 4
 
@@ -197,7 +197,7 @@ def test_without_keda_gateways_are_still_not_scaled_on_the_processor(helm: Helm)
     assert not of_kind(objects, "ScaledObject")
     (metric,) = one(objects, "HorizontalPodAutoscaler", "gateway")["spec"]["metrics"]
     assert metric["pods"]["metric"]["name"] == "voicebus_sessions_active"
-    assert metric["pods"]["target"]["averageValue"] == "350"
+    assert metric["pods"]["target"]["averageValue"] == "175"
     (metric,) = one(objects, "HorizontalPodAutoscaler", "tool-worker-default")["spec"]["metrics"]
     assert metric["resource"]["name"] == "cpu"
 
