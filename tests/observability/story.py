@@ -245,9 +245,11 @@ class Story:
         file = self.folder / "last"
         await caller.types(f"go {call('once', started=str(file), seconds=4)}")
         await wait_until(file.exists, description="the call to begin", timeout=WITHIN_S)
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.cluster.stop(worker), name="stop")
+        stopping = asyncio.create_task(self.cluster.stop(worker), name="stop the tool worker")
+        try:
             await self.fires("VoicebusDrainStuck")
+        finally:
+            await stopping
         self.scrape()
         await caller.hears("done once")
         await caller.types(" ".join(call("quick", word=str(number)) for number in range(24)))
@@ -326,10 +328,9 @@ class Story:
 
     async def disrupted_redis(self) -> None:
         """It is started anew with what is on its disk, and then connections break again and again."""
-        gateway, alert = self.cluster.gateway, self.alerts["VoicebusRedisDisrupted"]
+        alert = self.alerts["VoicebusRedisDisrupted"]
         await asyncio.to_thread(self.redis.restart)
-        await self.cluster.until_not_ready(gateway)
-        await gateway.child.until_ready(gateway.ops_port, timeout_s=WITHIN_S)
+        await self.shown("voicebus-overview / Redis / {{service}} new master")
         async with aioredis.Redis.from_url(self.redis.url) as bus:
 
             async def fires() -> bool:
@@ -344,8 +345,10 @@ class Story:
         caller = await self.callers.enter_async_context(calling(gateway.url))
         await caller.types("[[delay: 5000ms]] [[say: the last words]]")
         stopping = asyncio.create_task(self.cluster.stop(gateway), name="stop the last gateway")
-        await self.shown("voicebus-moves / Left at stopping gateways / {{instance}}")
-        await stopping
+        try:
+            await self.shown("voicebus-moves / Left at stopping gateways / {{instance}}")
+        finally:
+            await stopping
         self.scrape()
         await self.fires("VoicebusGatewaysAbsent")
 
