@@ -161,7 +161,7 @@ def test_gateways_are_scaled_on_sessions_with_a_reserve_for_what_arrives_while_a
     # 0.7 of 250
     assert metadata["threshold"] == "175"
     # 1,000 sessions, and two a second for the minute that a pod may need.
-    assert replicas_wanted(scaled, {"sessions": 1000 + 60 * 2}) == 4
+    assert replicas_wanted(scaled, {"sessions": 1000 + 60 * 2}) == 7
 
 
 def test_a_blind_autoscaler_never_takes_pods_away(helm: Helm) -> None:
