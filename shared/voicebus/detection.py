@@ -132,7 +132,7 @@ class Usual:
     """
 
     def __init__(self, text: str) -> None:
-        self.text = text
+        self.text: str = text
         self._places: list[int] | None = None
         if not text.isascii():
             signs = [(place, usual) for place, sign in enumerate(text) for usual in _usual(sign)]

@@ -88,7 +88,8 @@ async def test_what_is_wrong_before_anything_runs_is_one_sentence_and_status_2(t
     typo = written(tmp_path, "typo", "sya: hello")
     nowhere = written(tmp_path, "nowhere", "say: hello", head="agent: no_such_module")
     mocked = written(tmp_path, "mocked", "say: hello", head=f"agent: {DESK}\ntools: {{get_wether: {{returns: 1}}}}")
-    voiced = written(tmp_path, "voiced", "say: hello", head=f"agent: {DESK}\nsettings: {{voic: marin}}")
+    voiced = tmp_path / "voiced.scenario.yaml"
+    voiced.write_text(f"agent: {DESK}\nsettings: {{voic: marin}}\nsteps:\n  - say: hello\n", encoding="utf-8")
     mute = written(tmp_path, "mute", "say_audio: none.wav")
     for arguments, sentence in (
         ([str(typo)], f"voicebus: test: {typo}:4: step 1: sya: there is no such field; say, "),

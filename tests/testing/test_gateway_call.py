@@ -121,7 +121,7 @@ async def test_an_address_without_a_gateway_is_told() -> None:
 async def test_what_is_the_gateways_own_cannot_be_asked_of_it() -> None:
     for field in ({"tools": {"a": {"returns": 1}}}, {"settings": {"voice": "ash"}}, {"context": {"a": 1}}):
         scenario = Scenario.model_validate({"steps": [{"wait": 0}], **field})
-        with pytest.raises(ScenarioError, match=f"{next(iter(field))} cannot be had from a gateway"):
+        with pytest.raises(ScenarioError, match=f"{next(iter(field))}: cannot be had from a gateway"):
             await run_scenario_at(scenario, "ws://127.0.0.1:1")
 
 

@@ -4,11 +4,12 @@ import asyncio
 import random
 import threading
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from sqlalchemy import create_engine
+from sqlalchemy import Connection, create_engine, text
 
 from support.recorded import STARTED_AT, conversation, ended, entry, recorded, said, started, tool_end, tool_start
 from support.waiting import wait_until
@@ -301,3 +302,23 @@ async def test_the_probe_does_not_wait_for_readers(store: TranscriptStore) -> No
     finally:
         let_go.set()
         await asyncio.gather(*reads)
+
+
+async def test_the_end_of_a_store_waits_for_work_whose_caller_was_cancelled(tmp_path: Path) -> None:
+    begun, go_on, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def work(connection: Connection) -> None:
+        connection.execute(text("SELECT 1"))
+        begun.set()
+        go_on.wait(10)
+        connection.execute(text("SELECT 1"))
+        ended.set()
+
+    async with TranscriptStore(f"sqlite:///{tmp_path / 'any.db'}") as store:
+        task = asyncio.create_task(store._run(work))
+        await asyncio.to_thread(begun.wait, 10)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        asyncio.get_running_loop().call_later(0.05, go_on.set)
+    assert ended.is_set(), "its connection was closed by itself"

@@ -11,8 +11,7 @@ from support.sounds import opened, parts, stretches
 from voicebus.adapters.recordings.reading import SETTLED, Recording, RecordingReader
 from voicebus.adapters.recordings.storage import RecordingStorage, Stored
 
-NOW = datetime.now(UTC)
-LONG_AGO = NOW - SETTLED - timedelta(seconds=1)
+LONG_AGO = datetime.now(UTC) - SETTLED - timedelta(seconds=1)
 
 
 class Shelf:
@@ -119,7 +118,7 @@ async def test_segments_of_a_call_that_goes_on_are_put_together_for_its_readers(
 
 async def test_segments_of_a_call_that_ended_just_now_are_left_to_its_gateway(shelf: Shelf) -> None:
     await shelf.write("s1", parts(1), begins_ms=1000)
-    assert opened(await read(await shelf.open("s1", ended_at=NOW)))[0] == pytest.approx(2, abs=0.05)
+    assert opened(await read(await shelf.open("s1", ended_at=datetime.now(UTC))))[0] == pytest.approx(2, abs=0.05)
     assert not await shelf.is_whole("s1")
 
 

@@ -38,14 +38,17 @@ async def test_the_reader_of_the_first_shard_makes_them_and_tries_again(
     migrate.upgrade(postgres_database)
     shards = {1, 2}
     async with TranscriptStore(postgres_database) as store:
-        looks, prepare = 0, store.prepare_months
+        looks, looking, prepare = 0, False, store.prepare_months
 
         async def fails_once(month: int) -> list[str]:
-            nonlocal looks
+            nonlocal looks, looking
             looks += 1
             if looks == 1:
                 raise StoreError("the database is away")
-            return await prepare(month)
+            looking = True
+            made = await prepare(month)
+            looking = False
+            return made
 
         monkeypatch.setattr(store, "prepare_months", fails_once)
         months = Months(store, InMay2031(), lambda: shards, first_s=0.01, every_s=0.01)
@@ -55,6 +58,9 @@ async def test_the_reader_of_the_first_shard_makes_them_and_tries_again(
             assert looks == 0
             shards.add(0)
             await wait_until(lambda: looks > 2, description="two more looks")
+            shards.clear()
+            # A look that is cancelled goes on in its thread, with a connection that nobody would close.
+            await wait_until(lambda: not looking, description="the last look to end")
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)

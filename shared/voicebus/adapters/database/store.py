@@ -1,6 +1,7 @@
 """The one place that writes and reads transcripts; the same statements on SQLite and PostgreSQL."""
 
 import asyncio
+import threading
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -60,8 +61,33 @@ Transaction = Callable[[Engine], AbstractContextManager[Connection]]
 
 SEARCH_TIMEOUT_S: Final = 5.0
 
+CLOSING_S: Final = 5.0
+"""How long the end of a store waits for work whose caller was cancelled."""
+
 MAX_UNFINISHED: Final = 10_000
 """Sessions without an end that are told of at once."""
+
+
+class _Working:
+    """Counts the threads that are at work; each enters it as a context manager."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._count = 0
+
+    def __enter__(self) -> None:
+        with self._changed:
+            self._count += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._count -= 1
+            self._changed.notify_all()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Return once none is; False where that takes longer."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._count == 0, timeout_s)
 
 
 class TranscriptStore:
@@ -83,12 +109,15 @@ class TranscriptStore:
         self._writing = asyncio.Semaphore(1)
         self._probing = asyncio.Semaphore(1)
         self._reading = asyncio.Semaphore(CONNECTIONS - 2)
+        self._working = _Working()
         self._erasing = Erasing(self._write, self._run, lambda: in_thread(lambda: purge(self._engine)))
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        # What was cancelled goes on in its thread, with a connection that nobody would close after this.
+        await in_thread(lambda: self._working.wait(CLOSING_S))
         self._engine.dispose()
 
     async def check(self) -> None:
@@ -97,8 +126,13 @@ class TranscriptStore:
         Raises:
             StoreError: it is away or not migrated; the sentence says what to do.
         """
+
+        def look() -> None:
+            with self._working:
+                require_migrated(self._engine, self._where)
+
         async with self._probing:
-            await in_thread(lambda: require_migrated(self._engine, self._where))
+            await in_thread(look)
 
     async def write(self, batch: Sequence[RecordedEvent]) -> Written:
         """Store a batch in one transaction; events stored before change nothing.
@@ -209,7 +243,7 @@ class TranscriptStore:
 
     async def _run(self, work: Callable[[Connection], T], transaction: Transaction = reading) -> T:
         def run() -> T:
-            with mapped_errors(self._where), transaction(self._engine) as connection:
+            with self._working, mapped_errors(self._where), transaction(self._engine) as connection:
                 return work(connection)
 
         async with self._writing if transaction is writing else self._reading:

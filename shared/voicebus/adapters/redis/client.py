@@ -55,7 +55,7 @@ class RedisConnection:
             )
             self._read = BlockingReads(blocking).read
         # Whether one script may name keys of several hash tags. Some servers refuse that though they are asked as one.
-        self.joins_tags = not isinstance(commands, RedisCluster)
+        self.joins_tags: bool = not isinstance(commands, RedisCluster)
         self._batches = ScriptBatches(self._submit_for, self._defer, self._run_script)
         self._confirming: MultiplexedConnection | None = None
         self._closed = False

@@ -67,7 +67,7 @@ class FailuresInARow:
     """The failures of one tool, from its last success on; `count` is how many."""
 
     def __init__(self) -> None:
-        self.count = 0
+        self.count: int = 0
         self._last = 0.0
 
     def take(self, outcome: Outcome, error: ToolFailure | None, *, duration_s: float) -> bool | None:

@@ -141,6 +141,7 @@ class CallHandling:
         status, detail = await self.claim()
         if status != "start":
             return None
+        self._tell_now()
         self._attempt = max(attempt, int(detail or 1))
         self._tell_started()
         return self._attempt
@@ -161,6 +162,12 @@ class CallHandling:
         started = ToolStarted(call_id=self.call.call_id, worker=self._member.id, attempt=self._attempt)
         self._member.outbox.send(self.call.reply_to, self._reply(TOOL_STARTED, started), ttl_s=INBOX_TTL_S)
 
+    def _tell_now(self) -> None:
+        """What was to be told soon comes before anything else that is told of the call."""
+        if self._starting is not None:
+            self._starting.cancel()
+            self._tell_started()
+
     def ended(self) -> None:
         """The call runs no more: that it does is told no more."""
         if self._starting is not None:
@@ -168,9 +175,7 @@ class CallHandling:
             self._starting = None
 
     def say_progress(self, text: str) -> None:
-        if self._starting is not None:
-            self._starting.cancel()
-            self._tell_started()
+        self._tell_now()
         progress = ToolProgress(call_id=self.call.call_id, text=text)
         reply_to, epoch = self._owner
         reply = self._reply(TOOL_PROGRESS, progress, epoch)
