@@ -23,12 +23,13 @@ def _funnel() -> Row:
             Bars(
                 "Funnel",
                 "Asked: begun and not admitted. Model connected counts connections, so it is more than begun "
-                "where some "
-                "were replaced; an answer is one whose audio began, and a conversation has many.",
+                "where some were replaced. Answered: a first answer began; an answer is one whose audio began, and a "
+                "conversation has many.",
                 [
                     Query(f"{in_range(started)} + ({in_range(rejected)} or vector(0))", "asked"),
                     Query(in_range(started), "begun"),
                     Query(in_range("voicebus_model_connect_seconds_count"), "model connected"),
+                    Query(in_range("voicebus_session_first_answer_seconds_count"), "answered"),
                     Query(in_range("voicebus_response_latency_seconds_count"), "answers begun"),
                     Query(in_range("voicebus_sessions_ended_total"), "ended"),
                 ],
@@ -108,6 +109,16 @@ def _running() -> Row:
                 [Query(rate("voicebus_sessions_ended_total", by="reason"), "{{reason}}")],
                 "ops",
                 stacked=True,
+            ),
+            Lines(
+                "First answer",
+                "From the begin of a conversation until its first answer begins; with the caller's first words where "
+                "the agent does not speak first.",
+                [
+                    Query(quantile(0.5, "voicebus_session_first_answer_seconds"), "p50"),
+                    Query(quantile(0.95, "voicebus_session_first_answer_seconds"), "p95"),
+                ],
+                "s",
             ),
             Number(
                 "Recorded now",

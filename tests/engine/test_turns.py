@@ -313,6 +313,22 @@ def test_latencies_count_from_the_end_of_the_users_turn() -> None:
     assert [observed.value for observed in talk.observed("response_latency")] == [1.0]
 
 
+def test_the_first_answer_counts_once_from_the_sessions_begin_in_text_or_sound() -> None:
+    talk = Talk()
+    began = talk.now
+    talk.live()
+    moments = []
+    for number in (1, 2):
+        talk.now += 2.0
+        moments.append(talk.now - began)
+        talk.asks(f"question {number}")
+        talk.begins(f"resp_{number}")
+        talk.item_begins(f"item_{number}", response=f"resp_{number}")
+        talk.says("Hello", response=f"resp_{number}")
+        talk.ends(f"resp_{number}")
+    assert [observed.value for observed in talk.observed("first_answer")] == [pytest.approx(moments[0], abs=0.001)]
+
+
 def test_interrupting_before_the_response_began_cancels_it_when_it_begins() -> None:
     talk = Talk().live()
     talk.asks()

@@ -197,22 +197,32 @@ CASES: Final[Mapping[str, Case]] = {
 
 def rules_for(alert: str) -> list[dict[str, Any]]:
     """The alert, after the recorded series that it asks for: judging all rules each time takes a minute."""
-    rules = [ALERTS[alert]]
+    return _with_what_it_asks_for(ALERTS[alert])
+
+
+def rules_of(recorded: str) -> list[dict[str, Any]]:
+    return _with_what_it_asks_for(next(rule for rule in RECORDED if rule["record"] == recorded))
+
+
+def _with_what_it_asks_for(last: dict[str, Any]) -> list[dict[str, Any]]:
+    rules = [last]
     for rule in reversed(RECORDED):
-        if any(rule["record"] in asking["expr"] for asking in rules):
+        if any(rule["record"] in asking["expr"] for asking in rules) and rule not in rules:
             rules.insert(0, rule)
     return rules
 
 
 def fires(alert: str, series: Series, folder: Path) -> bool:
     """Whether the alert fires in its minute, by `promtool test rules`."""
+    firing = f'count(ALERTS{{alertname="{alert}",alertstate="firing"}})'
+    return judged(rules_for(alert), firing, series, CASES[alert].minute, folder)
+
+
+def judged(rules: list[dict[str, Any]], counted: str, series: Series, minute: int, folder: Path) -> bool:
+    """Whether what is counted is one in this minute, and not none, by `promtool test rules`."""
     assert PROMTOOL is not None
-    minute = CASES[alert].minute
-    (folder / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "tested", "rules": rules_for(alert)}]}))
-    judged = {
-        "expr": f'count(ALERTS{{alertname="{alert}",alertstate="firing"}}) or vector(0)',
-        "eval_time": f"{minute}m",
-    }
+    (folder / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "tested", "rules": rules}]}))
+    asked = {"expr": f"{counted} or vector(0)", "eval_time": f"{minute}m"}
     test = {
         "rule_files": ["rules.yml"],
         "evaluation_interval": "1m",
@@ -220,7 +230,7 @@ def fires(alert: str, series: Series, folder: Path) -> bool:
             {
                 "interval": "1m",
                 "input_series": [{"series": name, "values": values} for name, values in series.items()],
-                "promql_expr_test": [{**judged, "exp_samples": [{"labels": "{}", "value": 1}]}],
+                "promql_expr_test": [{**asked, "exp_samples": [{"labels": "{}", "value": 1}]}],
             }
         ],
     }
@@ -230,6 +240,28 @@ def fires(alert: str, series: Series, folder: Path) -> bool:
     # Nothing else may be wrong.
     assert ran.returncode == 0 or "got: {} 0E+00" in ran.stdout + ran.stderr, ran.stdout + ran.stderr
     return ran.returncode == 0
+
+
+# Samples once a minute: nothing for 20 minutes, then the first refusal, failed call or late answer there ever was.
+FIRST_EVENTS: Final[Mapping[str, Series]] = {
+    "namespace:voicebus_admission_failed:ratio5m": {
+        'voicebus_admission_rejected_total{reason="full"}': "0x20 1x9", "voicebus_sessions_started_total": "0+1x29",
+    },
+    "tool:voicebus_tool_failures:ratio_5m": {
+        'voicebus_tool_outcomes_total{tool="a",outcome="ok"}': "0+1x29",
+        'voicebus_tool_outcomes_total{tool="a",outcome="timeout"}': "0x20 1x9",
+    },
+}  # fmt: skip
+
+
+@needs_promtool
+@pytest.mark.parametrize("recorded", FIRST_EVENTS)
+def test_the_first_event_of_a_counter_that_began_at_0_counts_against_its_objective(
+    recorded: str, tmp_path: Path
+) -> None:
+    assert judged(rules_of(recorded), f"count({recorded} > 0)", FIRST_EVENTS[recorded], 22, tmp_path)
+    before = {name: values for name, values in FIRST_EVENTS[recorded].items() if "0x20" not in values}
+    assert not judged(rules_of(recorded), f"count({recorded} > 0)", before, 22, tmp_path)
 
 
 def test_every_alert_has_a_case() -> None:

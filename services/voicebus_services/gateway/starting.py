@@ -10,7 +10,7 @@ from voicebus.agents.local.remote import Along, LocalOrRemote, RemoteChecks
 from voicebus.agents.local.work import LocalTools
 from voicebus.agents.targets import Targets
 from voicebus.engine.client_view import OpenAIClientView
-from voicebus.engine.config import AgentSpec, Face, Recovering, SessionConfig
+from voicebus.engine.config import AgentSpec, Face, Recovering, SessionConfig, ToolSpec
 from voicebus.engine.inputs import Input
 from voicebus.engine.keeping import Kept
 from voicebus.engine.session import Session
@@ -19,6 +19,7 @@ from voicebus.errors import UserError
 from voicebus.ports import SessionRef
 from voicebus.runtime.driver import SessionDriver
 from voicebus.runtime.surroundings import Bus, ClientFace
+from voicebus.telemetry import zeroed
 from voicebus_services.access.principal import Limits
 from voicebus_services.gateway.bounds import BoundedFace, Bounds, Spent
 from voicebus_services.gateway.held import Held
@@ -57,6 +58,7 @@ class Starting:
             UserError: the agent in charge cannot be honoured, or is not deployed here.
         """
         agent = await self._agent(held)
+        zeroed.tools(tool.name for tool in agent.tools if isinstance(tool, ToolSpec))
         if held.call is not None:
             agent = dataclasses.replace(agent, session=merge(agent.session, held.call.settings))
         run_config = self._targets.configs[held.first_agent]

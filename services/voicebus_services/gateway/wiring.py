@@ -40,6 +40,7 @@ from voicebus.agents.mcp.server import Joined
 from voicebus.agents.targets import Targets, load_targets
 from voicebus.agents.tools.function_tool import FunctionTool
 from voicebus.agents.tools.kinds import tool_queue
+from voicebus.agents.tools.remote import RemoteTool
 from voicebus.contracts.envelope import Entry
 from voicebus.contracts.streams import Keys
 from voicebus.contracts.tools import ToolRegistration
@@ -47,6 +48,7 @@ from voicebus.errors import StaleOwnerError, TargetError
 from voicebus.ports import Clock, ModelConnector, SessionRef
 from voicebus.runtime.lifecycle import operating, spare_the_collector, stop_event
 from voicebus.runtime.surroundings import Bus
+from voicebus.telemetry import zeroed
 from voicebus.telemetry.health import Health
 from voicebus.telemetry.logging import get_logger
 from voicebus_services.access.client_secrets import ClientSecrets
@@ -140,6 +142,9 @@ async def running_gateway(settings: GatewaySettings, targets: Targets) -> AsyncI
     credentials = Credentials.of(settings)
     certificate = Certificate.of(settings.tls_cert, settings.tls_key)
     health = Health("redis", "http", "room")
+    zeroed.of_gateway()
+    zeroed.tools(_tools(targets))
+    zeroed.guardrails(targets.guardrails)
     async with (
         await connect(settings.redis_url) as redis,
         operating(health, host=settings.ops_host, port=settings.ops_port),
@@ -148,6 +153,12 @@ async def running_gateway(settings: GatewaySettings, targets: Targets) -> AsyncI
         log.info("gateway ready", gateway=gateway.id, port=gateway.port, agents=list(targets.agents))
         yield gateway
     log.info("gateway stopped", gateway=gateway.id)
+
+
+def _tools(targets: Targets) -> set[str]:
+    """The names of all tools that the agents bring, also of those that run elsewhere."""
+    named = (tool for agent in targets.agents.values() for tool in agent.tools)
+    return {*targets.tools, *(tool.name for tool in named if isinstance(tool, FunctionTool | RemoteTool))}
 
 
 def _queues(targets: Targets) -> set[str]:

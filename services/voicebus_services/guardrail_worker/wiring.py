@@ -13,6 +13,7 @@ from voicebus.runtime.consumer import ConsumerLoop
 from voicebus.runtime.lifecycle import operating, spare_the_collector, stop_event
 from voicebus.runtime.processes import ProcessPool, default_processes
 from voicebus.runtime.threads import DaemonThreadPool
+from voicebus.telemetry import zeroed
 from voicebus.telemetry.health import Health
 from voicebus.telemetry.logging import get_logger
 from voicebus_services.guardrail_worker.checks import SERVICE, CheckRunner
@@ -60,6 +61,7 @@ async def work(
     Raises:
         SettingsError, BusError: as `serve`.
     """
+    zeroed.judged_guardrails(targets.guardrails)
     keys = Keys(settings.stream_prefix, settings.event_shards, settings.guardrail_shards)
 
     def describe() -> dict[str, str]:

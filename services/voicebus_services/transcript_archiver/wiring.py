@@ -14,6 +14,7 @@ from voicebus.adapters.redis.takeover import RedisTakeover
 from voicebus.contracts.streams import ARCHIVER_GROUP, Keys
 from voicebus.errors import StaleOwnerError
 from voicebus.runtime.lifecycle import operating, stop_event
+from voicebus.telemetry import zeroed
 from voicebus.telemetry.health import Health
 from voicebus.telemetry.logging import get_logger
 from voicebus_services.access.wiring import Credentials, open_access
@@ -51,6 +52,7 @@ async def serve(settings: ArchiverSettings, *, ready: Callable[[int], None] | No
     """
     stop = stop_event()
     health = Health("redis", "database")
+    zeroed.of_archiver(SERVICE)
     keys = Keys(settings.stream_prefix, settings.event_shards, settings.guardrail_shards)
     privacy = None if settings.privacy_file is None else Watched(settings.privacy_file, read_policies)
 

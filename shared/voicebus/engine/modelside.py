@@ -220,7 +220,7 @@ class ModelSide:
         saying = _Saying(response, audio, kind, response.model_id, item_id, place, index)
         response.spoken = response.spoken or audio
         if response.first_text is None:
-            response.first_text = self._p.out.now
+            self._p.turns.responses.worded(response)
         self._say(saying, wire.text(event, "delta"))
         if not (self._shows_all or response.agent.holds):
             self._saying = saying

@@ -32,6 +32,8 @@ class Responses:
         self.stall_timeout: float = timeout * _STALL_FACTOR
         # The end of the user's turn that has no answer yet.
         self._turn_ended: float | None = None
+        self.answered = False
+        """Whether an answer of this session has begun by now, at whatever owner."""
         self.active: Response | None = None
         self.latest: Response | None = None
         self.by_id: dict[str, Response] = {}
@@ -103,11 +105,22 @@ class Responses:
                     del self.by_id[old]
         return response
 
+    def worded(self, response: Response) -> None:
+        """The first text of a response is here."""
+        response.first_text = self._out.now
+        self._answers(response)
+
     def sounded(self, response: Response) -> None:
         """The first audio of a response is here."""
         response.first_audio = self._out.now
+        self._answers(response)
         if response.waited_from is not None:
             self._out.observe("response_latency", self._out.now - response.waited_from)
+
+    def _answers(self, response: Response) -> None:
+        if not (self.answered or response.out_of_band or response.muted):
+            self.answered = True
+            self._out.observe("first_answer", self._out.ms() / 1000)
 
     def ended(self, response: Response, before: Response | None) -> None:
         """A response has ended; `before` is the one that ran before anything was heard of this one."""

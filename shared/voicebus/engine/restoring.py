@@ -30,6 +30,7 @@ def restore(parts: Parts, kept: Kept, *, cause: str = CAUSE) -> None:
     p.turns.connected_now = False
     p.history.restore([closed(item) for item in kept.items])
     p.transcript.restore(kept.recorded, kept.work.get("lines", ()), lambda item_id: _text(p.history.item(item_id)))
+    p.turns.responses.answered = any(item.get("role") == "assistant" for item in kept.items)
     p.out.uplink.restore(kept.work.get("said", ()))
     # Without a socket this is what the next one is told.
     p.settings.configure()

@@ -9,6 +9,7 @@ from voicebus.telemetry import metrics
 
 MEASUREMENTS: Final[Mapping[str, Counter | Histogram]] = {
     "response_latency": metrics.RESPONSE_LATENCY,
+    "first_answer": metrics.FIRST_ANSWER,
     "dead_air": metrics.DEAD_AIR,
     "barge_in": metrics.BARGE_IN,
     "tokens": metrics.MODEL_TOKENS,

@@ -38,6 +38,9 @@ MODEL_ERRORS = Counter("voicebus_model_errors_total", "Error events and failures
 RESPONSE_LATENCY = Histogram(
     "voicebus_response_latency_seconds", "From the end of the user's turn to the first audio sent.", buckets=_TURN
 )
+FIRST_ANSWER = Histogram(
+    "voicebus_session_first_answer_seconds", "From a conversation's begin to its first answer's.", buckets=_TURN
+)
 DEAD_AIR = Counter("voicebus_dead_air_seconds_total", "Time in which an answer was overdue that did not begin.")
 BARGE_IN = Counter("voicebus_barge_in_total", "Answers that the user interrupted.")
 MODEL_TOKENS = Counter(

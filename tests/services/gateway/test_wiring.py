@@ -124,6 +124,7 @@ async def test_the_session_is_counted_recorded_and_its_token_kept_as_a_hash_only
         "voicebus_session_duration_seconds_count",
         "voicebus_model_connect_seconds_count",
         "voicebus_response_latency_seconds_count",
+        "voicebus_session_first_answer_seconds_count",
         'voicebus_model_tokens_total{cached="false",direction="output",modality="audio"}',
     ):
         assert float(samples[counted]) >= 1, counted

@@ -18,6 +18,7 @@ from voicebus.adapters.redis.outbox import Outbox
 from voicebus.adapters.redis.replication import MasterWatch, Replicas
 from voicebus.contracts.streams import CALL_TTL_S, WORKERS_GROUP, Keys
 from voicebus.errors import BusError
+from voicebus.telemetry import zeroed
 from voicebus.telemetry.logging import get_logger
 
 log: Final = get_logger(__name__)
@@ -88,6 +89,7 @@ async def joined(
         SettingsError: the installation is configured otherwise.
     """
     worker = new_incarnation()
+    zeroed.of_worker(service)
     async with await connect(url) as bus:
         await pin_config(bus, keys)
         clock = RedisClock(bus)

@@ -34,7 +34,7 @@ from voicebus.runtime.consumer import ConsumerLoop, until_reached
 from voicebus.runtime.processes import ProcessPool, default_processes
 from voicebus.runtime.retrying import retry_delay
 from voicebus.runtime.threads import DaemonThreadPool
-from voicebus.telemetry import metrics
+from voicebus.telemetry import metrics, zeroed
 from voicebus.telemetry.blocking import LoopGuard
 from voicebus.telemetry.health import Health
 from voicebus.telemetry.logging import get_logger
@@ -227,6 +227,7 @@ class ToolWorker:
 
     async def _work(self, stop: asyncio.Event, ready: Callable[[], object] | None) -> None:
         async with joined(self._redis_url, self._keys, service=SERVICE, describe=self._describe) as member:
+            zeroed.run_tools(self._tools)
             registry = ToolRegistry(member.bus, self._keys, member.clock)
             registrar = Registrar(registry, member.id, self._tools, self._queues, timeout_s=self._tool_timeout)
             await registrar.register()
