@@ -45,6 +45,8 @@ class Watched(Generic[T]):
             self.now = await asyncio.to_thread(self._read, self._path)
         except SettingsError as error:
             log.error("what the file said before counts on", error=str(error))  # noqa: TRY400 - the sentence says it all
+        except Exception:  # whoever edits a file must not end the service by it
+            log.exception("what the file said before counts on", path=str(self._path))
         else:
             log.info("file read again", path=str(self._path))
 

@@ -66,10 +66,15 @@ def detector(kind: str, *, region: str | None = None) -> Detector:
     Raises:
         ImportError: the library that it needs is not installed.
         KeyError: no such kind.
+        ValueError: no such region, of which no number would ever be found.
     """
     if kind == "phone":
-        matcher = importlib.import_module("phonenumbers").PhoneNumberMatcher
-        return lambda text: (Place(match.start, match.end) for match in matcher(text, region))
+        phones = importlib.import_module("phonenumbers")
+        if region is not None and region not in phones.SUPPORTED_REGIONS:
+            raise ValueError(
+                f"region {region!r} was read; two capital letters of ISO 3166, such as US or GB, are allowed"
+            )
+        return lambda text: (Place(match.start, match.end) for match in phones.PhoneNumberMatcher(text, region))
     find, pattern = _FINDERS[kind]
     return functools.partial(find, compiled(pattern))
 

@@ -14,6 +14,8 @@ def duration(value: object) -> object:
     if isinstance(value, str):
         match = _DURATION.match(value)
         seconds = float(match[1]) * _UNITS[match[2]] if match is not None else math.nan
+    elif isinstance(value, bool):  # which Python counts as a number
+        seconds = math.nan
     elif isinstance(value, int | float):
         seconds = value
     else:

@@ -160,6 +160,8 @@ async def test_personal_data_is_told_by_kind_and_place_and_not_itself(text: str,
 async def test_phone_numbers_of_a_country_are_found_where_it_is_named() -> None:
     assert not await trips(personal_data(["phone"]), "call (212) 555-0123")
     assert await trips(personal_data(["phone"], region="US"), "call (212) 555-0123")
+    with pytest.raises(UserError, match="personal_data: region 'UK' was read; two capital letters of ISO 3166"):
+        personal_data(["phone"], region="UK")
 
 
 @pytest.mark.parametrize("kinds", [["shoe size"], []])

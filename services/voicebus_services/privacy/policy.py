@@ -73,21 +73,17 @@ def read_policies(path: Path) -> Policies:
     """
     where = f"{PRIVACY_SETTING}: {str(path)!r}"
     try:
-        import yaml
-
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
         if len(raw) > MAX_BYTES:
             raise SettingsError(f"{where} has more than {MAX_BYTES} bytes; name a file of privacy rules")
-        written = _File.model_validate(yaml.safe_load(raw) or {})
+        written = _File.model_validate(_parsed(raw, where))
         default = written.default.policy("default", None)
         tenants = {name: one.policy(f"tenants.{name}", written.default) for name, one in written.tenants.items()}
     except ImportError as error:
         raise SettingsError(f"{where} needs {error.name}: pip install 'voicebus[privacy]'") from error
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{where} cannot be read ({error}); name a readable file") from error
-    except yaml.YAMLError as error:
-        raise SettingsError(f"{where} is neither YAML nor JSON: {' '.join(str(error).split())}") from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise SettingsError(f"{where} was read, but {_place(first['loc'])}: {_problem(first)}") from error
@@ -96,11 +92,42 @@ def read_policies(path: Path) -> Policies:
     return Policies(default, tenants)
 
 
+def _parsed(raw: bytes, where: str) -> object:
+    """What a file says, which is nothing where it is empty.
+
+    Raises:
+        ImportError: there is nothing to read YAML with.
+        SettingsError: it cannot be read as YAML, of which JSON is a part.
+    """
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        """Refuses what stands twice, of which YAML keeps the last: a tenant's rules would be gone without a word."""
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            # Before what is merged into it, whose names it may have itself.
+            names = [key.value for key, _ in node.value]
+            twice = next((name for index, name in enumerate(names) if name in names[:index]), None)
+            if twice is not None:
+                raise yaml.constructor.ConstructorError(None, None, f"{twice!r} stands twice", node.start_mark)
+            return dict(super().construct_mapping(node, deep))
+
+    try:
+        read = yaml.load(raw, Loader)  # noqa: S506 - it is a safe one
+    except Exception as error:  # a date that is none, an odd tag, too many brackets: each raises something else
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise SettingsError(f"{where} is neither YAML nor JSON: {why}") from error
+    return {} if read is None else read
+
+
 class _WrongRuleError(Exception):
     """A rule that cannot be; the text names it."""
 
 
 def _lasting(value: object) -> object:
+    # Who writes 30 means days, and would have everything erased that is older than 30 s.
+    if isinstance(value, int | float) or (isinstance(value, str) and not value.strip()[-1:].isalpha()):
+        raise ValueError(f"{value!r} was read; a duration with its unit, such as 30d, is allowed")
     value = duration(value)
     if isinstance(value, timedelta) and value <= timedelta(0):
         raise ValueError("a duration above 0, such as 30d, is allowed")
@@ -151,7 +178,10 @@ class _RuleText(_Strict):
                 raise _WrongRuleError(f"{place}, rule {name!r}: {why}") from error
         if self.kind == SECRETS:
             return Rule(name, _every_secret(), replacement)
-        return Rule(name, _detector(str(self.kind), self.region), replacement, _unfinished(str(self.kind)))
+        try:
+            return Rule(name, _detector(str(self.kind), self.region), replacement, _unfinished(str(self.kind)))
+        except ValueError as error:
+            raise _WrongRuleError(f"{place}: {error}") from error
 
 
 class _PolicyText(_Strict):

@@ -83,7 +83,7 @@ def personal_data(
     are dialled (`region`, such as "US", has national ones found, too; without it only those with `+`).
 
     Raises:
-        UserError: a kind that does not exist, or a region that is no text.
+        UserError: a kind or a region that does not exist.
     """
     if isinstance(kinds, str) or not isinstance(kinds, Iterable):
         checking.refuse("personal_data", "kinds", "a list of kinds", kinds)
@@ -92,8 +92,11 @@ def personal_data(
     if not wanted or (unknown := [kind for kind in wanted if kind not in KINDS]):
         known = ", ".join(KINDS)
         raise UserError(f"personal_data: kinds must be some of {known}, not {unknown if wanted else wanted}")
-    with _libraries():
-        detectors = {kind: detector(kind, region=region) for kind in wanted}
+    try:
+        with _libraries():
+            detectors = {kind: detector(kind, region=region) for kind in wanted}
+    except ValueError as error:
+        raise UserError(f"personal_data: {error}") from error
 
     def personal_data(context: RunContextWrapper[Any], agent: Any, text: str) -> GuardrailFunctionOutput:
         usual = Usual(text)

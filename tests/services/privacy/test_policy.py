@@ -70,6 +70,17 @@ def test_an_empty_file_says_nothing(tmp_path: Path) -> None:
         ({"default": {"redact": [{"pattern": "a"}]}}, r"default\.redact\[0\]: a pattern needs a name"),
         ({"default": {"redact": [{"name": "a"}]}}, r"redact\[0\]: a kind or a pattern is allowed, and one is needed"),
         ({"default": {"redact": ["email", "email"]}}, r"default\.redact: the name 'email' stands twice"),
+        (
+            {"default": {"redact": [{"kind": "phone", "region": "UK"}]}},
+            r"default\.redact\[0\]: region 'UK' was read; two capital letters of ISO 3166, such as US or GB, are",
+        ),
+        (
+            {"default": {"keep": True}},
+            r"default\.keep: True was read; a duration with its unit, such as 30d, is allowed",
+        ),
+        ({"default": {"keep": 30}}, r"default\.keep: 30 was read; a duration with its unit"),
+        ({"default": {"keep": "30"}}, r"default\.keep: '30' was read; a duration with its unit"),
+        ({"default": {"keep_recordings": 0.5}}, r"default\.keep_recordings: 0\.5 was read; a duration with its unit"),
         ({"default": {"redact": [{"kind": "email", "region": "US"}]}}, "a region is of kind phone alone"),
         ({"default": {"keep": "soon"}}, r"default\.keep: a duration such as .* 30d is allowed"),
         ({"default": {"keep": "0d"}}, r"default\.keep: a duration above 0, such as 30d, is allowed"),
@@ -77,6 +88,8 @@ def test_an_empty_file_says_nothing(tmp_path: Path) -> None:
         ({"defaults": {}}, "defaults: there is no such setting"),
         ({"default": {"record": "perhaps"}}, r"default\.record: 'perhaps' was read"),
         (["email"], "the file: "),
+        ([], "the file: "),
+        (False, "the file: "),
     ],
 )
 def test_a_wrong_file_is_one_sentence_with_the_file_and_the_place(tmp_path: Path, content: Any, told: str) -> None:
@@ -87,7 +100,18 @@ def test_a_wrong_file_is_one_sentence_with_the_file_and_the_place(tmp_path: Path
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("text", ["a: [", "a: b: c"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: [",
+        "a: b: c",
+        "default: {keep: 2026-13-45}",
+        "default: {keep: !!timestamp soon}",
+        "[" * 5_000,
+        "default: {keep: 90d}\ndefault: {redact: [email]}",
+        "tenants:\n  acme: {keep: 1d}\n  acme: {record: false}",
+    ],
+)
 def test_what_is_no_yaml_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(SettingsError, match="neither YAML nor JSON"):
         read_policies(written(tmp_path, text))
