@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from voicebus.adapters.database.lines import RecordedEvent
 from voicebus.contracts.journal import EVENTS, EventType, GuardrailTripped, ItemRecorded
+from voicebus.errors import ContractError
 from voicebus_services.privacy.redaction import Redaction
 
 NAMES: Final[Mapping[str, frozenset[str]]] = {
@@ -47,11 +48,18 @@ Rules = Callable[[str | None], Redaction]
 
 
 def redacted_event(rules: Rules, tenant: str | None, event: RecordedEvent, counts: Counter[str]) -> RecordedEvent:
-    """An event as it may be written; `counts` is told how often each rule has taken something."""
+    """An event as it may be written; `counts` is told how often each rule has taken something.
+
+    Raises:
+        ContractError: `malformed`; it is nested too deeply to be looked through.
+    """
     redaction = rules(tenant)
     if not redaction:
         return event
-    data = _data(redaction, event, counts)
+    try:
+        data = _data(redaction, event, counts)
+    except RecursionError as error:
+        raise ContractError("its data is nested too deeply", reason="malformed") from error
     return event if data == event.data else event.told(data)
 
 

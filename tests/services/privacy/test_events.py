@@ -9,6 +9,7 @@ from support.recorded import entry, recorded, said, tool_end
 from voicebus.adapters.database.lines import RecordedEvent
 from voicebus.contracts.journal import EVENTS, EventType
 from voicebus.detection import detector
+from voicebus.errors import ContractError
 from voicebus_services.privacy.events import NAMES, redacted_event, redacted_fields
 from voicebus_services.privacy.redaction import Redaction, Rule
 
@@ -53,6 +54,21 @@ def test_every_part_of_an_event_is_a_name_or_a_text(type_: EventType) -> None:
 def test_texts_of_every_type_lose_it(type_: str, data: dict[str, Any], part: str) -> None:
     (event,) = recorded(entry("s1", 2, type_, {**data, part: "ann@example.org asks"}))
     assert redacted(event) == {**data, part: "[email] asks"}
+
+
+def test_what_is_nested_too_deeply_is_refused_and_ends_nobody() -> None:
+    refused: list[ContractError] = []
+    for depth in range(400, 900, 10):
+        nested: Any = "ann@example.org"
+        for _ in range(depth):
+            nested = [nested]
+        event = entry("s1", 2, "of_a_later_release", {"anything": nested})
+        try:
+            assert "ann" not in str(redacted(RecordedEvent.of(event)))
+        except ContractError as error:
+            refused.append(error)
+    assert 0 < len(refused) < 50
+    assert {(error.reason, str(error)) for error in refused} == {("malformed", "its data is nested too deeply")}
 
 
 def test_what_was_said_and_heard_a_tool_call_and_a_rules_findings_lose_it() -> None:

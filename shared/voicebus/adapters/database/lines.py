@@ -74,8 +74,11 @@ class RecordedEvent:
             raise _malformed(f"at={entry.at} is no time")
         if not 0 < len(entry.session) <= SESSION_CHARS or len(entry.type) > 64 or "\x00" in entry.session + entry.type:
             raise _malformed(f"session and type must be text of at most {SESSION_CHARS} and 64 characters")
-        data = _without_nul(entry.data)
-        event = _event(entry.type, data)
+        try:
+            data = _without_nul(entry.data)
+            event = _event(entry.type, data)
+        except RecursionError as error:
+            raise _malformed("its data is nested too deeply") from error
         return cls(session=entry.session, seq=entry.seq, type=entry.type, at=entry.at, data=data, event=event)
 
     def told(self, data: dict[str, Any]) -> "RecordedEvent":
