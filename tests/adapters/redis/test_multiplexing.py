@@ -89,3 +89,70 @@ async def test_commands_of_a_closed_connection_fail_at_once(redis_url: str, stre
     for future in (waiting, own.submit("PING")):
         with pytest.raises(BusError, match="was closed"):
             await future
+
+
+async def test_a_handshake_that_was_given_up_leaves_no_reply_for_the_commands_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(client_module, "COMMAND_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(client_module, "CONNECT_TIMEOUT_S", 0.3)
+    with RedisServer() as server:
+        async with await connect(server.url) as own:
+            pid = int((await own.call("INFO", "server"))["process_id"])
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                for _ in range(2):  # on the connection that hangs, then on one that is never greeted
+                    with pytest.raises(BusError, match=r"did not answer in time|cannot be reached"):
+                        await own.call("PING")
+            finally:
+                os.kill(pid, signal.SIGCONT)
+            await wait_until(lambda: _open_again_after(own), description="a connection that is greeted")
+            assert [await own.call("ECHO", str(number)) for number in range(5)] == ["0", "1", "2", "3", "4"]
+
+
+async def _open_again_after(own: RedisConnection) -> bool:
+    try:
+        return bool(await own.call("PING"))
+    except BusError:
+        return False
+
+
+async def test_more_than_a_socket_takes_at_once_arrives_whole_and_in_order(
+    own: RedisConnection, stream_prefix: str
+) -> None:
+    keys = [f"{stream_prefix}:large:{number}" for number in range(12)]
+    written = [own.submit("SET", key, str(number) * 1_000_000, "EX", 60) for number, key in enumerate(keys)]
+    read = [own.submit("GET", key) for key in keys]
+    await asyncio.gather(*written)
+    assert [len(text) for text in await asyncio.gather(*read)] == [len(str(number)) * 1_000_000 for number in range(12)]
+    await own.call("DEL", *keys)
+
+
+async def test_a_master_that_became_a_replica_is_left_for_whoever_is_found_as_the_master_then() -> None:
+    with RedisServer() as server:
+        async with await connect(server.url) as own:
+            number = await own.call("CLIENT", "ID")
+            await own.call("REPLICAOF", "127.0.0.1", "1")
+            with pytest.raises(BusError, match="is a read-only replica"):
+                await own.call("SET", "key", "value")
+            assert await own.call("CLIENT", "ID") != number
+            await own.call("REPLICAOF", "NO", "ONE")
+            await own.call("SET", "key", "value")
+
+
+async def test_a_server_with_too_many_clients_says_so_and_serves_once_there_is_room() -> None:
+    with RedisServer() as server:
+        async with await connect(server.url) as first, await connect(server.url) as second:
+            await first.call("CONFIG", "SET", "maxclients", 1)
+            await first.call("CLIENT", "KILL", "ID", await second.call("CLIENT", "ID"))
+            await wait_until(lambda: _full(second), description="the refusal")
+            await first.call("CONFIG", "SET", "maxclients", 100)
+            await wait_until(lambda: _open_again_after(second), description="room for another client")
+
+
+async def _full(own: RedisConnection) -> bool:
+    try:
+        await own.call("PING")
+    except BusError as error:
+        return "max number of clients reached" in str(error)
+    return False

@@ -1,11 +1,13 @@
 """Blocking reads: each has a connection for itself while it waits, kept for the next one."""
 
+import asyncio
 from typing import Any
 
 import hiredis
 import redis.asyncio as aioredis
-from redis.exceptions import ConnectionError as NoConnectionError
-from redis.exceptions import ResponseError
+from redis import exceptions as vendor
+
+from voicebus.adapters.redis.wire import Wire, open_wire
 
 
 class BlockingReads:
@@ -14,7 +16,8 @@ class BlockingReads:
     def __init__(self, client: "aioredis.Redis") -> None:
         self._pool: Any = client.connection_pool
         self._callbacks: Any = client.response_callbacks
-        self._idle: list[Any] = []
+        self._idle: list[_Reader] = []
+        self._readers: list[_Reader] = []
 
     async def read(self, *command: str | int) -> Any:
         """Send one command and wait for its reply.
@@ -23,29 +26,75 @@ class BlockingReads:
             RedisError, OSError: refused, or the connection broke.
         """
         packed = hiredis.pack_command(command)  # type: ignore[arg-type] # of any length
-        connection = self._idle.pop() if self._idle else await self._pool.get_connection()
+        reader = self._idle.pop() if self._idle else self._another()
         try:
-            await _mend(connection)
-            await connection.send_packed_command(packed, check_health=False)
-            reply = await connection.read_response(disconnect_on_error=False)
-        except ResponseError:
+            reply = await reader.ask(packed)
+        finally:
+            self._idle.append(reader)
+        return self._callbacks[str(command[0])](reply)
+
+    async def aclose(self) -> None:
+        """Close all connections; who waits for a reply is told so."""
+        for reader in self._readers:
+            await reader.aclose()
+
+    def _another(self) -> "_Reader":
+        reader = _Reader(self._pool.make_connection())
+        self._readers.append(reader)
+        return reader
+
+
+class _Reader:
+    """One connection, asked for one reply at a time."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._wire: Wire | None = None
+        self._reply: asyncio.Future[Any] | None = None
+
+    async def ask(self, packed: bytes) -> Any:
+        """Send a command and return its reply. Whoever is cancelled meanwhile leaves no connection behind.
+
+        Raises:
+            RedisError, OSError: refused, or the connection broke.
+        """
+        wire = self._wire
+        if wire is None or not wire.is_open:
+            wire = await self._open()
+        reply = self._reply = asyncio.get_running_loop().create_future()
+        wire.write(packed)
+        try:
+            return await reply
+        except vendor.ResponseError:
             raise
         except BaseException:
             # To its end, so that the server gives no entry to a reader that has gone.
-            await connection.disconnect()
+            await wire.aclose()
             raise
         finally:
-            self._idle.append(connection)
-        return self._callbacks[str(command[0])](reply)
+            self._reply = None
 
+    async def aclose(self) -> None:
+        if self._wire is not None:
+            self._lost(vendor.ConnectionError("it was closed"))
+            await self._wire.aclose()
 
-async def _mend(connection: Any) -> None:
-    """Open a connection anew that the server has closed meanwhile."""
-    try:
-        usable = not await connection.can_read()
-    except (NoConnectionError, OSError):
-        usable = False
-    if not usable:
-        await connection.disconnect(nowait=True)
-    # Not left to the sending, which would go to the address of before: behind sentinels the master may be another.
-    await connection.connect()
+    async def _open(self) -> Wire:
+        if self._wire is not None:
+            await self._wire.aclose()
+        # Dialled anew, not where it was before: behind sentinels the master may be another.
+        self._wire = await open_wire(self._connection, self._received, self._lost)
+        return self._wire
+
+    def _received(self, reply: Any) -> None:
+        waiting = self._reply
+        if waiting is None or waiting.done():
+            raise vendor.InvalidResponse("a reply without a command")
+        if isinstance(reply, Exception):
+            waiting.set_exception(reply)
+        else:
+            waiting.set_result(reply)
+
+    def _lost(self, broken: Exception) -> None:
+        if self._reply is not None and not self._reply.done():
+            self._reply.set_exception(broken)

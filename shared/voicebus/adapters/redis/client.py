@@ -46,14 +46,17 @@ class RedisConnection:
         self._clients = (commands, blocking, *sentinels)
         self._commands = commands
         self._way: Pipelines | MultiplexedConnection
+        self._reads: BlockingReads | None
         if isinstance(commands, RedisCluster):
             self._way = Pipelines(commands, self._refuse, timeout_s=COMMAND_TIMEOUT_S)
+            self._reads = None
             self._read = blocking.execute_command
         else:
             self._way = MultiplexedConnection(
                 commands, self._refuse, connect_timeout_s=CONNECT_TIMEOUT_S, timeout_s=COMMAND_TIMEOUT_S
             )
-            self._read = BlockingReads(blocking).read
+            self._reads = BlockingReads(blocking)
+            self._read = self._reads.read
         # Whether one script may name keys of several hash tags. Some servers refuse that though they are asked as one.
         self.joins_tags: bool = not isinstance(commands, RedisCluster)
         self._batches = ScriptBatches(self._submit_for, self._defer, self._run_script)
@@ -223,6 +226,8 @@ class RedisConnection:
         await self._way.aclose(self._closed_error())
         if self._confirming is not None:
             await self._confirming.aclose(self._closed_error())
+        if self._reads is not None:
+            await self._reads.aclose()
         for client in self._clients:
             await client.aclose()
 

@@ -14,8 +14,10 @@ import redis.asyncio as aioredis
 from redis import exceptions as vendor
 
 from voicebus.adapters.redis.replies import Refuse, Reply
+from voicebus.adapters.redis.wire import Wire, open_wire
 
 _MAX_BYTES: Final = 65_536
+_WATCH_S: Final = 1.0
 
 
 class _Command:
@@ -41,7 +43,8 @@ class MultiplexedConnection:
 
     def __init__(self, client: "aioredis.Redis", refuse: Refuse, *, connect_timeout_s: float, timeout_s: float) -> None:
         self._refuse = refuse
-        self._pool: Any = client.connection_pool
+        pool: Any = client.connection_pool
+        self._connection: Any = pool.make_connection()
         self._callbacks: Any = client.response_callbacks
         self._connect_timeout_s = connect_timeout_s
         self._timeout_s = timeout_s
@@ -49,9 +52,10 @@ class MultiplexedConnection:
         self._queued: deque[_Command] = deque()
         self._sent: deque[_Command] = deque()
         self._deferred: deque[Callable[[], None]] = deque()
-        self._wake = asyncio.Event()
-        self._connection: Any = None
-        self._task: asyncio.Task[None] | None = None
+        self._wire: Wire | None = None
+        self._opening: asyncio.Task[None] | None = None
+        self._sending: asyncio.Handle | None = None
+        self._watching: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         return len(self._queued) + len(self._sent)
@@ -71,114 +75,115 @@ class MultiplexedConnection:
         self._deferred.append(work)
         self._awake()
 
-    def _awake(self) -> None:
-        self._wake.set()
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._run(), name="redis-commands")
-
-    def _do_deferred(self) -> None:
-        while self._deferred:
-            self._deferred.popleft()()
-
     async def aclose(self, error: Exception) -> None:
         """Close the connection; commands without a reply fail with `error`."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.gather(self._opening, return_exceptions=True)
+        if self._sending is not None:
+            self._sending.cancel()
+        if self._watching is not None:
+            self._watching.cancel()
         self._do_deferred()
         self._fail(self._sent, error)
         self._fail(self._queued, error)
-        if self._connection is not None:
-            await self._connection.disconnect(nowait=True)
-            await self._pool.release(self._connection)
-            self._connection = None
+        if self._wire is not None:
+            await self._wire.aclose()
 
-    async def _run(self) -> None:
-        while True:
-            await self._something_queued()
-            try:
-                async with asyncio.timeout(self._connect_timeout_s):
-                    await self._connect()
-            except Exception as refused:  # noqa: BLE001 - handed to whoever waits
-                self._do_deferred()
-                self._fail(self._queued, refused)
-                continue
-            broken = await self._exchange()
-            await self._connection.disconnect(nowait=True)
-            self._fail(self._sent, broken)
+    # --- sending ------------------------------------------------------------------------------------
 
-    async def _connect(self) -> None:
-        if self._connection is None:
-            self._connection = await self._pool.get_connection()
-        else:
-            await self._connection.connect()
+    def _awake(self) -> None:
+        if self._wire is not None and self._wire.is_open:
+            if self._sending is None:
+                # In the next turn of the loop, with all that is submitted until then.
+                self._sending = asyncio.get_running_loop().call_soon(self._send)
+        elif self._opening is None:
+            self._opening = asyncio.create_task(self._open(), name="redis-connecting")
 
-    async def _exchange(self) -> Exception:
-        """Send and receive until the connection breaks; returns why it did."""
-        tasks = [
-            asyncio.create_task(work, name=f"redis-{name}")
-            for name, work in (("send", self._send()), ("receive", self._receive()), ("watch", self._watch()))
-        ]
+    def _send(self) -> None:
+        self._sending = None
+        wire = self._wire
+        if wire is None or not wire.is_open:  # it broke in this very turn, and the next one sends
+            return
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-        broken = next(error for task in done if (error := task.exception()) is not None)
-        if not isinstance(broken, Exception):
-            raise broken
-        return broken
-
-    async def _send(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            await self._something_queued()
             self._do_deferred()
-            chunks, size, now = [], 0, loop.time()
+        except Exception as odd:  # noqa: BLE001 - what waits must not wait for ever
+            wire.fail(odd)
+            return
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        while self._queued and wire.is_open and not wire.paused:
+            chunks, size = [], 0
             while self._queued and size < _MAX_BYTES:
                 command = self._queued.popleft()
                 command.sent_at = now
                 self._sent.append(command)
                 chunks.append(command.packed)
                 size += len(command.packed)
-            if chunks:
-                await self._connection.send_packed_command(b"".join(chunks), check_health=False)
+            wire.write(chunks[0] if len(chunks) == 1 else b"".join(chunks))
+        if self._watching is None and self._sent:
+            self._watching = loop.call_later(_WATCH_S, self._watch)
 
-    async def _something_queued(self) -> None:
-        if not self._queued and not self._deferred:
-            self._wake.clear()
-            await self._wake.wait()
+    def _do_deferred(self) -> None:
+        while self._deferred:
+            self._deferred.popleft()()
 
-    async def _receive(self) -> None:
-        connection, callbacks, sent = self._connection, self._callbacks, self._sent
-        while True:
-            reply: Any = None
-            error: Exception | None = None
-            try:
-                reply = await connection.read_response(disconnect_on_error=False)
-            except vendor.ResponseError as refused:
-                error = refused
-            if not sent:
-                raise vendor.InvalidResponse("a reply without a command")
-            command = sent.popleft()
-            if error is None and (parse := callbacks.get(command.name)) is not None:
-                try:
-                    reply = parse(reply, **command.options)
-                except Exception as odd:  # noqa: BLE001 - one odd reply must not cost the others theirs
-                    error = odd
-            if error is not None:
-                self._refuse(command.reply, error)
-            elif not command.reply.done():  # else its caller was cancelled
-                command.reply.set_result(reply)
-
-    async def _watch(self) -> None:
+    def _watch(self) -> None:
+        """A limit against a server that hangs; asked once a second, which is as exact as that needs to be."""
+        self._watching = None
+        wire = self._wire
+        if not self._sent or wire is None:
+            return
         loop = asyncio.get_running_loop()
-        while True:
-            # Asked once a second, which is as exact as a limit against a server that hangs needs to be.
-            await asyncio.sleep(1.0)
-            if self._sent and loop.time() - self._sent[0].sent_at > self._timeout_s:
-                raise vendor.TimeoutError("no reply")
+        if loop.time() - self._sent[0].sent_at > self._timeout_s:
+            wire.fail(vendor.TimeoutError("no reply"))
+        else:
+            self._watching = loop.call_later(_WATCH_S, self._watch)
+
+    # --- the connection -----------------------------------------------------------------------------
+
+    async def _open(self) -> None:
+        """Connect; where that cannot be done all that waits fails."""
+        try:
+            async with asyncio.timeout(self._connect_timeout_s):
+                await self._connect()
+        except Exception as refused:  # noqa: BLE001 - handed to whoever waits
+            self._do_deferred()
+            self._fail(self._queued, refused)
+            return
+        finally:
+            self._opening = None
+        self._send()
+
+    async def _connect(self) -> None:
+        if self._wire is not None:
+            await self._wire.aclose()
+            self._wire = None
+        self._wire = await open_wire(self._connection, self._received, self._lost)
+        self._wire.on_resumed = self._send
+
+    def _received(self, reply: Any) -> None:
+        if not self._sent:
+            raise vendor.InvalidResponse("a reply without a command")
+        command = self._sent.popleft()
+        waiting = command.reply
+        if isinstance(reply, Exception):
+            self._refuse(waiting, reply)
+            return
+        parse = self._callbacks.get(command.name)
+        if parse is not None:
+            try:
+                reply = parse(reply, **command.options)
+            except Exception as odd:  # noqa: BLE001 - one odd reply must not cost the others theirs
+                self._refuse(waiting, odd)
+                return
+        if not waiting.done():  # else its caller was cancelled
+            waiting.set_result(reply)
+
+    def _lost(self, broken: Exception) -> None:
+        self._fail(self._sent, broken)
+        if self._queued or self._deferred:
+            self._awake()
 
     def _fail(self, commands: deque[_Command], error: Exception) -> None:
         while commands:

@@ -20,6 +20,9 @@ _COUNT: Final = 500
 _TIDY_S: Final = 10.0
 _MAKER: Final = "maker"
 
+# Within so many turns of the event loop: the caller's, the outbox's, the connection's.
+_TURNS: Final = 3
+
 
 class StreamTail:
     """Calls `route` with every entry of `stream`, in order; run `run` as a task.
@@ -74,8 +77,10 @@ class StreamTail:
                     for entry_id, fields in entries:
                         await self._route(entry_id, fields)
                         self._last = entry_id
-                # Whoever was waiting for an entry goes on before the next read, for which nobody waits.
-                await asyncio.sleep(0)
+                # What whoever waited for an entry sends because of it leaves before the next read, for which nobody
+                # waits.
+                for _ in range(_TURNS):
+                    await asyncio.sleep(0)
             except BusError as error:
                 if failures == 0:
                     metrics.REDIS_DISRUPTIONS.labels(service=self._service).inc()
