@@ -34,6 +34,7 @@ from voicebus_services import (
     tools_command,
 )
 from voicebus_services import settings as settings_module
+from voicebus_services.printable import printable
 from voicebus_services.service_commands import AsJson, Targets, begin_logging, export
 from voicebus_services.settings import DIE_WITH_PARENT, ENV_PREFIX, ServiceSettings, load
 from voicebus_services.top.command import top
@@ -366,7 +367,8 @@ def _first_of_ours(error: BaseException) -> VoicebusError | None:
 
 
 def _complain(what: str, message: str) -> None:
-    sys.stderr.write(f"voicebus: {what}: {' '.join(message.split())}\n")
+    # Others' words may be among them: a gateway's, a database's, a tool's.
+    sys.stderr.write(f"voicebus: {what}: {printable(' '.join(message.split()))}\n")
 
 
 if __name__ == "__main__":

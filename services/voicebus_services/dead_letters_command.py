@@ -14,6 +14,7 @@ from voicebus.contracts.streams import Keys
 from voicebus.errors import UsageError
 from voicebus.runtime.lifecycle import run
 from voicebus_services.operating import AsJson, ListsByDefault, Prefix, RedisUrl, on_the_bus
+from voicebus_services.printable import printable
 from voicebus_services.settings import duration_ms
 
 app = typer.Typer(
@@ -160,7 +161,8 @@ def line_of(letter: DeadLetter) -> str:
     named = " ".join(str(about[name]) for name in ("tool", "session", "call_id") if about[name])
     error = " ".join(str(about["error"]).split())
     shown = error if len(error) <= _ERROR_SHOWN else f"{error[:_ERROR_SHOWN]}…"
-    return f"{letter.id}  {about['at']}  {about['reason']}  x{about['deliveries']}  {about['type']} {named}  {shown}"
+    line = f"{letter.id}  {about['at']}  {about['reason']}  x{about['deliveries']}  {about['type']} {named}  {shown}"
+    return printable(line)
 
 
 def _page(letter: DeadLetter) -> str:
@@ -168,7 +170,8 @@ def _page(letter: DeadLetter) -> str:
     starts = [f"{_time(int(start['at']))} by {start['worker']}" for start in about.pop("history")]
     lines = [f"{name}: {value}" for name, value in about.items() if value not in (None, "")]
     lines += [f"started: {start}" for start in starts]
-    return "\n".join([*lines, *(f"  {name}: {text}" for name, text in letter.fields.items())])
+    page = "\n".join([*lines, *(f"  {name}: {text}" for name, text in letter.fields.items())])
+    return printable(page, lines=True)
 
 
 def _time(ms: int) -> str:

@@ -14,6 +14,7 @@ from voicebus.contracts.streams import Keys
 from voicebus.contracts.tools import ToolRegistration
 from voicebus.runtime.lifecycle import run
 from voicebus_services.operating import AsJson, ListsByDefault, Prefix, RedisUrl, on_the_bus
+from voicebus_services.printable import printable
 
 app = typer.Typer(
     name="tools",
@@ -79,6 +80,6 @@ def _line(about: dict[str, Any]) -> str:
     circuit = about["circuit"]
     if circuit is None:
         return line
-    error = " ".join(str(circuit["error"]).split())
+    error = printable(" ".join(str(circuit["error"]).split()))
     rests = "rests until" if circuit["state"] == "open" else "is tried by its next call, as it rested until"
     return f"{line}  {rests} {circuit['until']} ({circuit['failures']} failures in a row: {error})"

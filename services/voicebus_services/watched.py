@@ -11,6 +11,7 @@ from voicebus.telemetry.logging import get_logger
 log: Final = get_logger(__name__)
 
 POLL_S: Final = 1.0
+"""How often the file is looked at: a key that is revoked opens nothing this much later."""
 
 T = TypeVar("T")
 

@@ -228,6 +228,9 @@ def test_lines_are_exported_the_oldest_call_first(operator: Operator, tmp_path: 
     assert rows[1]["at"] == "2023-11-14T22:13:20.300000Z"
     assert (rows[4]["text"], rows[4]["heard_text"], rows[4]["truncated"]) == ("You are welcome.", "You are", True)
     assert file.stat().st_mode & 0o777 == 0o600
+    longest = tmp_path / f"{'x' * 249}.jsonl"
+    assert operator.run("export", str(longest), "--tenant", "acme")[0] == 0
+    assert longest.read_text() == file.read_text()
 
 
 def test_parquet_has_the_rows_of_json_with_types(operator: Operator, tmp_path: Path) -> None:

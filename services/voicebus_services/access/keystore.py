@@ -1,22 +1,15 @@
 """The API keys now valid: read from a file, and read again whenever it changes."""
 
-import asyncio
 import hmac
 from pathlib import Path
 from typing import Final
 
 from voicebus.errors import SettingsError
-from voicebus.telemetry.logging import get_logger
 from voicebus_services.access.keyfile import Key, KeyFileError, digest, parse
 from voicebus_services.access.principal import Principal
-
-log: Final = get_logger(__name__)
+from voicebus_services.watched import Watched
 
 KEYS_SETTING: Final = "VOICEBUS_API_KEYS_FILE"
-POLL_S: Final = 1.0
-"""How often the file is looked at: a revoked key opens nothing this much later."""
-
-_Version = tuple[int, int, int]
 
 
 class KeyStore:
@@ -28,9 +21,11 @@ class KeyStore:
         Raises:
             SettingsError: it cannot be read or is no file of keys.
         """
-        self._path = path
-        self._version = _version(path)
-        self._keys = _read(path)
+        self._file = Watched(path, _read)
+
+    @property
+    def _keys(self) -> tuple[Key, ...]:
+        return self._file.now
 
     def find(self, presented: str) -> Principal | None:
         """Whose key this is. Compares with every key, in constant time."""
@@ -50,31 +45,11 @@ class KeyStore:
 
     async def keep(self) -> None:
         """Look at the file until cancelled. One that cannot be used is logged once, and the keys before it stay."""
-        while True:
-            await asyncio.sleep(POLL_S)
-            await self.refresh()
+        await self._file.keep()
 
     async def refresh(self) -> None:
         """Read the file again if it has changed."""
-        version = await asyncio.to_thread(_version, self._path)
-        if version == self._version:
-            return
-        self._version = version
-        try:
-            self._keys = await asyncio.to_thread(_read, self._path)
-        except SettingsError as error:
-            log.error("the keys before stay valid", error=str(error))  # noqa: TRY400 - the sentence says it all
-        else:
-            log.info("API keys read again", keys=len(self._keys))
-
-
-def _version(path: Path) -> _Version | None:
-    """What changes with the file, also where a mounted secret is swapped by its link; None where there is none."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size, status.st_ino
+        await self._file.refresh()
 
 
 def _read(path: Path) -> tuple[Key, ...]:

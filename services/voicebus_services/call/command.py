@@ -14,6 +14,7 @@ from voicebus.errors import RemoteError, UsageError
 from voicebus_services.call import wav
 from voicebus_services.call.conversation import Conversation, Recorder, open_conversation
 from voicebus_services.call.microphone import Microphone, open_microphone
+from voicebus_services.printable import printable
 
 _QUIET_S: Final = 1.0
 """After the last word and with nothing under way, this much quiet means that the answer is over."""
@@ -207,9 +208,9 @@ def _show(event: dict[str, Any], as_json: bool, out: Callable[[str], None]) -> N
         out(json.dumps(event, ensure_ascii=False))
     elif event["type"] == "item_recorded" and event["role"] in ("user", "assistant"):
         said = event["text"] if event.get("heard_text") is None else f"{event['heard_text']} [interrupted]"
-        out(f"{'user' if event['role'] == 'user' else 'agent'}: {said}")
+        out(f"{'user' if event['role'] == 'user' else 'agent'}: {printable(said, lines=True)}")
     elif event["type"] == "tool_end":
-        out(f"tool: {event['tool']}({event['arguments']}) -> {event['output']}")
+        out(printable(f"tool: {event['tool']}({event['arguments']}) -> {event['output']}", lines=True))
     elif event["type"] == "handoff":
         _aside(f"handoff: {event['from_agent']} -> {event['to_agent']}")
     elif event["type"] in ("connection_lost", "connection_resumed"):

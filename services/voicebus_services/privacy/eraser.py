@@ -107,8 +107,18 @@ class Eraser:
             async with turns:
                 return session, await storage.erase(tenant, session)
 
-        found = await asyncio.gather(*(one(session, tenant) for session, tenant in names.items()))
-        return {session: size for session, size in found if size}
+        # All are waited for, also behind one that fails: none is to be erased by nobody's task.
+        found = await asyncio.gather(
+            *(one(session, tenant) for session, tenant in names.items()), return_exceptions=True
+        )
+        sizes: dict[str, int] = {}
+        for erased in found:
+            if isinstance(erased, BaseException):
+                raise erased
+            session, size = erased
+            if size:
+                sizes[session] = size
+        return sizes
 
 
 def _count(reason: str, erased: Sequence[Erased]) -> None:

@@ -97,7 +97,7 @@ class Cluster:
                 self._read[stream] = entry_id
                 try:
                     self._recent.add(Entry.parse(fields))
-                except (ContractError, KeyError, TypeError):
+                except ContractError:
                     continue  # the archiver has it among its dead letters, where it can be looked at
 
     async def _gateways(self) -> list[GatewaySeen]:

@@ -15,12 +15,11 @@ from voicebus.adapters.redis.clock import RedisClock
 from voicebus.contracts.journal import LOCAL_TENANT
 from voicebus.contracts.streams import Keys
 from voicebus.runtime.lifecycle import run
+from voicebus_services.operating import Prefix, RedisUrl
 from voicebus_services.settings import BusSettings, load
 from voicebus_services.top.cluster import Cluster, Snapshot
 from voicebus_services.top.screen import as_json, render
 
-RedisUrl = Annotated[str | None, typer.Option(envvar="VOICEBUS_REDIS_URL", help="The cluster's Redis.")]
-Prefix = Annotated[str | None, typer.Option(envvar="VOICEBUS_STREAM_PREFIX", help="First part of every Redis key.")]
 Tenant = Annotated[str, typer.Option(envvar="VOICEBUS_TENANT", help="Whose sessions are listed; all are counted.")]
 Every = Annotated[float, typer.Option(envvar="VOICEBUS_EVERY", min=0.2, help="Seconds between two looks.")]
 Limit = Annotated[int, typer.Option(envvar="VOICEBUS_LIMIT", min=0, max=1000, help="List the newest so many sessions.")]

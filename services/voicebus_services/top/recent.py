@@ -5,8 +5,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
+
 from voicebus.contracts.envelope import Entry
 from voicebus.contracts.journal import EventType
+from voicebus.errors import ContractError
 
 WINDOW_MS: Final = 60_000
 # Of each kind; what is older goes first, so that a flood bounds the window and not the memory.
@@ -62,10 +65,20 @@ class Recent:
         self._events: deque[tuple[int, EventType, Any]] = deque(maxlen=_MOST)
 
     def add(self, entry: Entry) -> None:
-        """One recorded event; kinds that nobody asks for here are left out."""
-        kept = _KEPT.get(entry.type)
-        if kept is not None:
-            self._events.append((entry.at, EventType(entry.type), kept(entry.data)))
+        """One recorded event; kinds that nobody asks for here are left out.
+
+        Raises:
+            ContractError: its data is not that of such an event.
+        """
+        asked = _ASKED.get(entry.type)
+        if asked is None:
+            return
+        form, kept = asked
+        try:
+            data = msgspec.convert(entry.data, form)
+        except msgspec.ValidationError as error:
+            raise ContractError(f"{entry.type}: {error}", reason="malformed") from error
+        self._events.append((entry.at, EventType(entry.type), kept(data)))
 
     def seen(self, now: int) -> LastMinute:
         """The minute before `now`."""
@@ -89,23 +102,49 @@ class Recent:
         return [kept for _, each, kept in self._events if each is kind]
 
 
-def _turn(data: dict[str, Any]) -> tuple[float | None, float | None]:
-    latencies = data.get("latencies") or {}
-    return latencies.get("first_audio"), latencies.get("first_text")
+class _Anything(msgspec.Struct):
+    """Of which nothing is asked."""
 
 
-def _call(data: dict[str, Any]) -> tuple[str, float, str]:
-    return data["tool"], max(0, data["ended_ms"] - data["started_ms"]), data["outcome"]
+class _Ended(msgspec.Struct):
+    reason: str
 
 
-_KEPT: Final[dict[str, Callable[[dict[str, Any]], Any]]] = {
-    EventType.SESSION_STARTED: lambda data: None,
-    EventType.SESSION_ENDED: lambda data: data["reason"],
-    EventType.TURN_ENDED: _turn,
-    EventType.TOOL_END: _call,
-    EventType.GUARDRAIL_TRIPPED: lambda data: list(data["guardrails"]),
-    EventType.ERROR: lambda data: data["code"],
-    EventType.MODEL_RECONNECTING: lambda data: data["cause"],
+class _Turn(msgspec.Struct):
+    latencies: dict[str, float] = {}
+
+
+class _Call(msgspec.Struct):
+    tool: str
+    outcome: str
+    started_ms: int
+    ended_ms: int
+
+
+class _Tripped(msgspec.Struct):
+    guardrails: list[str]
+
+
+class _Error(msgspec.Struct):
+    code: str
+
+
+class _Reconnecting(msgspec.Struct):
+    cause: str
+
+
+# What is asked of each kind of event, and what is kept of that.
+_ASKED: Final[dict[str, tuple[type[msgspec.Struct], Callable[[Any], Any]]]] = {
+    EventType.SESSION_STARTED: (_Anything, lambda data: None),
+    EventType.SESSION_ENDED: (_Ended, lambda data: data.reason),
+    EventType.TURN_ENDED: (
+        _Turn,
+        lambda data: (data.latencies.get("first_audio"), data.latencies.get("first_text")),
+    ),
+    EventType.TOOL_END: (_Call, lambda data: (data.tool, max(0, data.ended_ms - data.started_ms), data.outcome)),
+    EventType.GUARDRAIL_TRIPPED: (_Tripped, lambda data: data.guardrails),
+    EventType.ERROR: (_Error, lambda data: data.code),
+    EventType.MODEL_RECONNECTING: (_Reconnecting, lambda data: data.cause),
 }
 
 

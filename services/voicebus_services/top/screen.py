@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from voicebus_services.printable import printable
 from voicebus_services.session_shown import SessionShown
 from voicebus_services.top.cluster import QueueSeen, Snapshot
 from voicebus_services.top.recent import LastMinute, Quantiles
@@ -57,7 +58,7 @@ def _gateways(snapshot: Snapshot) -> Table:
     for gateway in snapshot.gateways:
         sessions = "?" if gateway.sessions is None else str(gateway.sessions)
         state = Text("draining", style="yellow") if gateway.draining else Text("full" if gateway.free <= 0 else "open")
-        table.add_row(gateway.id, sessions, str(gateway.free), state)
+        table.add_row(_name(gateway.id), sessions, str(gateway.free), state)
     if not snapshot.gateways:
         table.add_row(Text("none lives", style="red"), "", "", "")
     return table
@@ -67,7 +68,7 @@ def _queues(snapshot: Snapshot) -> Table:
     table = _table("queue", "workers", "waiting", "in hand", "oldest", "dead letters")
     for queue in snapshot.queues:
         table.add_row(
-            queue.name,
+            _name(queue.name),
             Text(str(queue.workers), style="red" if not queue.workers else ""),
             Text("?" if queue.lag is None else str(queue.lag), style="yellow" if queue.lag else ""),
             str(queue.pending),
@@ -89,8 +90,8 @@ def _tools(recent: LastMinute) -> Table:
         took = seen.took
         figures = ("-", "-", "-") if took is None else (_ms(took.p50), _ms(took.p95), _ms(took.most))
         failed = set(seen.outcomes) - {"ok", "cancelled"}
-        outcomes = Text(_counts(seen.outcomes).strip(" ()"), style="yellow" if failed else "")
-        table.add_row(seen.tool, str(sum(seen.outcomes.values())), *figures, outcomes)
+        outcomes = _name(_counts(seen.outcomes).strip(" ()"), style="yellow" if failed else "")
+        table.add_row(_name(seen.tool), str(sum(seen.outcomes.values())), *figures, outcomes)
     if not recent.tools:
         table.add_row("no call in the last minute", "", "", "", "", "")
     return table
@@ -101,12 +102,12 @@ def _sessions(snapshot: Snapshot) -> Table:
     for seen in snapshot.sessions:
         lasted = max(0, snapshot.at - seen.started_at) // 1000
         table.add_row(
-            seen.id,
-            seen.agent,
+            _name(seen.id),
+            _name(seen.agent),
             seen.status.value,
             f"{lasted // 60}:{lasted % 60:02}",
             str(seen.seq),
-            seen.gateway or "-",
+            _name(seen.gateway or "-"),
         )
     if not snapshot.sessions:
         table.add_row("no live session", "", "", "", "", "")
@@ -120,6 +121,11 @@ def _table(*columns: str) -> Table:
     return table
 
 
+def _name(text: str, style: str = "") -> Text:
+    """What others have named: it commands neither the terminal nor the table, as a plain text with brackets would."""
+    return Text(printable(text), style=style)
+
+
 def _quantiles(found: Quantiles | None) -> str:
     return "-" if found is None else f"p50 {_ms(found.p50)} p95 {_ms(found.p95)}"
 
@@ -129,7 +135,7 @@ def _ms(value: float) -> str:
 
 
 def _counts(found: dict[str, int]) -> str:
-    return f" ({', '.join(f'{name} {count}' for name, count in found.items())})" if found else ""
+    return f" ({', '.join(f'{printable(name)} {count}' for name, count in found.items())})" if found else ""
 
 
 def _time(at_ms: int) -> str:

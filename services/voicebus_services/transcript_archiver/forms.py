@@ -4,10 +4,13 @@ from collections.abc import Iterable
 from html import escape
 
 from voicebus.adapters.database.transcripts import Item
+from voicebus_services.printable import printable
 
 
 def text_line(item: Item, *, unheard: bool = False) -> str:
-    """A line for reading: what reached the listener, in one line; `unheard`: and what was said and did not."""
+    """A line for reading, on a terminal too: what reached the listener, in one line; `unheard`: and what was said and
+    did not.
+    """
     seconds = (item.start_ms or 0) // 1000
     heard = item.text if item.heard_text is None else item.heard_text
     match item.type:
@@ -23,7 +26,7 @@ def text_line(item: Item, *, unheard: bool = False) -> str:
             line = f"guardrail: {item.outcome} stopped: {item.text}"
         case _:
             line = f"{item.type}: {item.text}"
-    return f"[{seconds // 60:02}:{seconds % 60:02}] {' '.join(line.split())}"
+    return f"[{seconds // 60:02}:{seconds % 60:02}] {printable(' '.join(line.split()))}"
 
 
 def captions(items: Iterable[Item]) -> str:
@@ -36,7 +39,7 @@ def captions(items: Iterable[Item]) -> str:
         start = item.start_ms or 0
         end = max(item.end_ms or 0, start + 1)
         # A line break within a cue may be, an empty line ends it.
-        said = escape(" ".join(heard.split()), quote=False)
+        said = escape(printable(" ".join(heard.split())), quote=False)
         who = "agent" if item.role == "assistant" else item.role
         cues.append(f"{_clock(start)} --> {_clock(end)}\n<v {who}>{said}\n")
     return "\n".join(cues)

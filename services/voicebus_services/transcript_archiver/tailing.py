@@ -141,9 +141,10 @@ class Tails:
             await asyncio.sleep(EVERY_S)
             try:
                 found = await self._store.progress_of(list(self._watched))
-            except StoreError as error:
+            except Exception as error:  # nobody else wakes those that read
                 if not away:
-                    log.warning("transcripts cannot be followed now", error=str(error))
+                    defect = not isinstance(error, StoreError)
+                    log.warning("transcripts cannot be followed now", error=str(error), exc_info=defect)
                 away = True
             else:
                 away = False

@@ -2,8 +2,8 @@
 
 import json
 import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
@@ -18,6 +18,7 @@ from voicebus.contracts.journal import LOCAL_TENANT
 from voicebus.contracts.streams import Keys
 from voicebus.errors import UsageError
 from voicebus.runtime.lifecycle import run
+from voicebus_services.operating import Prefix, RedisUrl
 from voicebus_services.recordings import storage_at
 from voicebus_services.settings import BusSettings, RecordingsSettings, load
 from voicebus_services.transcripts.options import AsJson, DatabaseUrl, archive, moment
@@ -35,8 +36,6 @@ Before = Annotated[
 Tenant = Annotated[str, typer.Option(envvar="VOICEBUS_TENANT", help="Whose sessions; others are left alone.")]
 Yes = Annotated[bool, typer.Option("--yes", envvar="VOICEBUS_YES", help="Do not ask.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", envvar="VOICEBUS_DRY_RUN", help="Only tell what would be erased.")]
-RedisUrl = Annotated[str | None, typer.Option(envvar="VOICEBUS_REDIS_URL", help="The cluster's Redis.")]
-Prefix = Annotated[str | None, typer.Option(envvar="VOICEBUS_STREAM_PREFIX", help="First part of every Redis key.")]
 RecordingsUrl = Annotated[
     str | None, typer.Option(envvar="VOICEBUS_RECORDINGS_URL", help="Where recordings are kept, if they are.")
 ]
@@ -87,8 +86,10 @@ def erase(
                 return not refused
             if known and not yes:
                 _confirm(known, tenant)
-            for proof in [proof async for proof in erasing.erase(known, tenant)]:
-                typer.echo(json.dumps({"erased": True, **asdict(proof)}) if json_lines else _line(proof))
+            # As they come: what was erased before a failure is told, too.
+            async with aclosing(erasing.erase(known, tenant)) as proofs:
+                async for proof in proofs:
+                    typer.echo(json.dumps({"erased": True, **asdict(proof)}) if json_lines else _line(proof))
             if not names:
                 typer.echo(f"voicebus: no session of tenant {tenant} began before {before}", err=True)
             if known and not erasing.has_storage:
@@ -157,7 +158,7 @@ class _Erasing:
         done = await self._store.erasing.of_session(name)
         return (done[0].tenant or LOCAL_TENANT) if done else None
 
-    async def erase(self, names: Sequence[str], tenant: str) -> AsyncIterator[Proof]:
+    async def erase(self, names: Sequence[str], tenant: str) -> AsyncGenerator[Proof, None]:
         from voicebus.adapters.database.erasing import RECORDING, REQUEST
 
         for start in range(0, len(names), _BATCH):

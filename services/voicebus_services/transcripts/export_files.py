@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -17,6 +18,8 @@ Format = Literal["jsonl", "parquet"]
 STDOUT: Final = "-"
 # One group of rows of a Parquet file; all of it is in memory until it is written.
 _GROUP: Final = 20_000
+# Of the file's name in that of the one beside it, which may not have many more than 255 bytes.
+_NAME_CHARS: Final = 40
 _FORMATS: Final[Sequence[Format]] = get_args(Format)
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -121,12 +124,12 @@ def exported(path: str, form: Format, columns: Mapping[str, Kind], *, replace: b
     target = Path(path)
     if target.exists() and not replace:
         raise UsageError(f"FILE: {path!r} is there already; choose another name, or give --force to replace it")
-    beside = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        # For the eyes of its owner alone: it holds what people said.
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        # Made anew, for the eyes of its owner alone: it holds what people said.
+        descriptor, made_at = tempfile.mkstemp(".part", f".{target.name[:_NAME_CHARS]}.", target.parent)
     except OSError as error:
         raise UsageError(f"FILE: {path!r} cannot be written ({error.strerror})") from error
+    beside = Path(made_at)
     try:
         with os.fdopen(descriptor, "wb") as file:
             made = Parquet(file, columns) if form == "parquet" else JsonLines(file)

@@ -7,7 +7,7 @@ import pytest
 from support.tasks import running
 from support.waiting import wait_until
 from voicebus.errors import SettingsError
-from voicebus_services.access import keystore
+from voicebus_services import watched
 from voicebus_services.access.keystore import KeyStore
 
 
@@ -31,7 +31,7 @@ def test_a_key_of_the_file_names_its_tenant(file: Path) -> None:
 
 
 async def test_a_changed_file_counts_without_a_restart(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keystore, "POLL_S", 0.01)
+    monkeypatch.setattr(watched, "POLL_S", 0.01)
     keys = KeyStore(file)
     async with running(keys.keep()):
         file.write_text("acme:another-key\n", encoding="utf-8")
@@ -62,7 +62,7 @@ async def test_a_file_that_breaks_later_leaves_the_last_good_keys(
         file.write_bytes(broken)
     await keys.refresh()
     await keys.refresh()
-    assert caplog.text.count("the keys before stay valid") == 1
+    assert caplog.text.count("what the file said before counts on") == 1
     assert tenant_of(keys, "acme-key") == "acme"
     file.write_text("acme:mended\n", encoding="utf-8")
     await keys.refresh()

@@ -19,7 +19,8 @@ from support.recorded import conversation, recorded
 from voicebus.adapters.database import migrate
 from voicebus.adapters.database.store import TranscriptStore
 from voicebus.contracts.streams import Keys
-from voicebus_services.access import jwks, keystore
+from voicebus_services import watched
+from voicebus_services.access import jwks
 from voicebus_services.access.keyfile import digest
 from voicebus_services.access.wiring import Credentials, open_access
 from voicebus_services.gateway.wiring import Gateway
@@ -69,7 +70,7 @@ async def place(
     stream_prefix: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Place]:
-    monkeypatch.setattr(keystore, "POLL_S", 0.02)
+    monkeypatch.setattr(watched, "POLL_S", 0.02)
     monkeypatch.setattr(jwks, "RETRY_S", 0.0)
     file = tmp_path / "keys"
     file.write_text(f"{KEYS}gone:{REVOKED}\n", encoding="utf-8")

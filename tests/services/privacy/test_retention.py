@@ -1,5 +1,6 @@
 """Retention and erasing as a whole: rows and recordings, by tenant, with a last look that finds nothing."""
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -112,6 +113,26 @@ async def test_where_a_recording_cannot_be_erased_its_session_stays_and_goes_the
         await job.run()
         assert await job.due() == {}
         assert kept(tmp_path) == set()
+
+
+async def test_behind_a_recording_that_cannot_be_erased_the_others_are_waited_for(
+    database: str, storage: RecordingStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[str] = []
+
+    async def erase(tenant: str, session: str) -> int:
+        if session == "bad":
+            raise StoreError("the storage is away")
+        for _ in range(20):
+            await asyncio.sleep(0)
+        ended.append(session)
+        return 0
+
+    monkeypatch.setattr(storage, "erase", erase)
+    async with TranscriptStore(database) as store:
+        with pytest.raises(StoreError, match="the storage is away"):
+            await Eraser(store, storage).erase(dict.fromkeys(("bad", "a", "b"), "acme"), REQUEST, STARTED_AT)
+    assert ended == ["a", "b"]
 
 
 async def test_a_request_erases_one_and_leaves_the_others(

@@ -62,7 +62,12 @@ async def test_events_are_followed_and_what_is_no_event_is_passed_over(
 
     seconds, _ = await bus.call("TIME")
     now = int(seconds) * 1000
-    for fields in (turn(now, latencies={"first_audio": 5.0}), {"v": "1", "type": "turn_ended"}, {"junk": "1"}):
+    for fields in (
+        turn(now, latencies={"first_audio": 5.0}),
+        turn(now, latencies=[1]),
+        {"v": "1", "type": "turn_ended"},
+        {"junk": "1"},
+    ):
         flat = [text for pair in fields.items() for text in pair]
         await bus.call("XADD", keys.events(2), "*", *flat)
     assert (await cluster.look()).recent.turns == 1

@@ -2,7 +2,10 @@
 
 from typing import Any
 
+import pytest
+
 from voicebus.contracts.envelope import Entry
+from voicebus.errors import ContractError
 from voicebus_services.top.recent import Quantiles, Recent
 
 NOW = 1_000_000
@@ -53,6 +56,26 @@ def test_trips_errors_and_reconnects_are_counted_by_what_they_were() -> None:
     seen = recent.seen(NOW)
     assert seen.trips == {"manners": 1, "money": 1}
     assert (seen.errors, seen.reconnects) == ({"server_error": 1}, {"dropped": 1})
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        ("turn_ended", {"latencies": [1]}),
+        ("turn_ended", {"latencies": {"first_audio": "soon"}}),
+        ("session_ended", {"reason": {}}),
+        ("session_ended", {}),
+        ("tool_end", {"tool": "t", "outcome": [], "started_ms": 0, "ended_ms": 1}),
+        ("tool_end", {"tool": "t", "outcome": "ok", "started_ms": None, "ended_ms": 1}),
+        ("guardrail_tripped", {"guardrails": 3}),
+        ("error", {"code": None}),
+    ],
+)
+def test_an_event_of_the_wrong_form_is_refused_and_changes_nothing(kind: str, data: dict[str, Any]) -> None:
+    recent = Recent()
+    with pytest.raises(ContractError, match=kind):
+        recent.add(entry(kind, **data))
+    assert recent.seen(NOW) == Recent().seen(NOW)
 
 
 def test_nothing_has_no_latency() -> None:

@@ -1,6 +1,7 @@
 """How a snapshot looks in a terminal, and as JSON."""
 
 import json
+from dataclasses import replace
 from io import StringIO
 
 from rich.console import Console
@@ -45,6 +46,15 @@ def test_a_busy_cluster_shows_its_sessions_queues_tools_and_latencies() -> None:
     assert ["events", "2", "?", "0", "-", "0"] in lines
     assert ["price", "2", "25", "ms", "12.0", "s", "12.0", "s", "ok", "1,", "timeout", "1"] in lines
     assert ["01ABC", "desk", "active", "1:15", "41", "gw-1"] in lines
+
+
+def test_names_of_others_command_neither_the_table_nor_the_terminal() -> None:
+    name = "[/b] [red]\x1b[2J"
+    seen = SessionSeen(name, name, Status.ACTIVE, name, AT, None, None, 1)
+    recent = replace(NOTHING, tools=[ToolSeen(name, None, {name: 1})], errors={name: 1})
+    gateways, queues = [GatewaySeen(name, 1, 1, draining=False)], [QueueSeen(name, 1, 0, 0, 0.0, 0)]
+    shown = text(Snapshot(AT, gateways, queues, [seen], recent))
+    assert shown.count("[/b] [red]\ufffd[2J") == 8
 
 
 def test_an_empty_cluster_says_so() -> None:

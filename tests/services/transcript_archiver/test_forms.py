@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from voicebus.adapters.database.transcripts import Item
-from voicebus_services.transcript_archiver.forms import captions
+from voicebus_services.transcript_archiver.forms import captions, text_line
 
 
 def item(**fields: Any) -> Item:
@@ -30,3 +30,9 @@ def test_captions_have_what_was_heard_by_the_clock_of_the_call() -> None:
 
 def test_a_transcript_without_words_has_no_captions() -> None:
     assert captions([]) == "WEBVTT\n"
+
+
+def test_what_was_said_commands_no_terminal() -> None:
+    said = item(text="\x1b]0;root\x07\x1b[2J\x9b31mhi\x7f\nthere", start_ms=61_000)
+    assert text_line(said) == "[01:01] user: \ufffd]0;root\ufffd\ufffd[2J\ufffd31mhi\ufffd there"
+    assert "\x1b" not in captions([said])

@@ -187,8 +187,9 @@ async def test_a_session_that_is_erased_ends_for_its_readers(
         assert await reader.next() is None
 
 
+@pytest.mark.parametrize("error", [StoreError("it is away"), KeyError("a defect")])
 async def test_a_database_that_is_away_for_a_while_is_waited_for(
-    client: httpx2.AsyncClient, store: TranscriptStore, monkeypatch: pytest.MonkeyPatch
+    client: httpx2.AsyncClient, store: TranscriptStore, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     await write(store, started("s1"), said("s1", 2, "user", "x", start=0))
     asked = 0
@@ -196,7 +197,7 @@ async def test_a_database_that_is_away_for_a_while_is_waited_for(
     async def away(_: Any) -> dict[str, Any]:
         nonlocal asked
         asked += 1
-        raise StoreError("it is away")
+        raise error
 
     async with following(client) as reader:
         assert await reader.next() is not None

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from voicebus.adapters.recordings.storage import RecordingStorage, folder
 from voicebus.adapters.redis.client import RedisConnection, connect
 from voicebus.adapters.redis.dead_letters import write_dead_letter
 from voicebus.contracts.streams import Keys
+from voicebus.errors import StoreError
+from voicebus_services.transcripts import erase_command
 
 
 @dataclass
@@ -125,6 +128,27 @@ async def test_all_before_a_moment_are_erased(cluster: Cluster) -> None:
     assert (await cluster.run("erase", "--before", "1d", "--yes")).status == 0
     assert await cluster.store.erasing.left(["mine", "other"]) == 0
     assert await cluster.in_redis() == set()
+
+
+def test_what_was_erased_before_a_failure_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Erasing:
+        async def examine(self, names: list[str], tenant: str) -> tuple[list[str], list[str]]:
+            return names, []
+
+        async def erase(self, names: list[str], tenant: str) -> AsyncIterator[erase_command.Proof]:
+            yield erase_command.Proof(names[0], tenant, 3, 0, 0)
+            raise StoreError("the database is away")
+
+    @asynccontextmanager
+    async def erasing(*_: object) -> AsyncIterator[Erasing]:
+        yield Erasing()
+
+    monkeypatch.setattr(erase_command, "_erasing", erasing)
+    with pytest.raises(StoreError, match="the database is away"):
+        erase_command.erase(["a", "b"], yes=True)
+    assert capsys.readouterr().out.startswith("erased a: 3 rows, 0 bytes of recordings")
 
 
 async def test_retention_has_to_know_how_long_tenants_keep_what(cluster: Cluster) -> None:
