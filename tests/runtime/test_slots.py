@@ -46,3 +46,20 @@ async def test_who_is_cancelled_just_after_it_was_given_a_place_gives_it_back() 
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
     assert slots.take_now()
+
+
+async def test_places_that_are_taken_away_are_those_that_come_free_next() -> None:
+    slots = Slots(2)
+    for _ in range(2):
+        await slots.take()
+    waiting = asyncio.create_task(slots.take())
+    await asyncio.sleep(0)
+    slots.resize(1)
+    slots.give()
+    await asyncio.sleep(0)
+    assert not waiting.done(), "one is at work, and there is one place"
+    slots.resize(2)
+    await asyncio.wait_for(waiting, 5)
+    slots.give()
+    slots.give()
+    assert [slots.take_now() for _ in range(3)] == [True, True, False]

@@ -8,6 +8,8 @@ class Slots:
     """`count` places. `take` one before the work and `give` it back after it."""
 
     def __init__(self, count: int) -> None:
+        self._count = count
+        # Below 0 while more is under way than there are places since `resize`.
         self._free = count
         # Bounded by whoever takes: it reads no more than there is room for.
         self._waiting: deque[asyncio.Future[None]] = deque()
@@ -36,9 +38,18 @@ class Slots:
 
     def give(self) -> None:
         """Give a place back: to who has waited longest."""
-        while self._waiting:
+        self._free += 1
+        self._hand_on()
+
+    def resize(self, count: int) -> None:
+        """Have `count` places from now on; what is under way keeps its own."""
+        self._free += count - self._count
+        self._count = count
+        self._hand_on()
+
+    def _hand_on(self) -> None:
+        while self._free > 0 and self._waiting:
             turn = self._waiting.popleft()
             if not turn.done():
+                self._free -= 1
                 turn.set_result(None)
-                return
-        self._free += 1

@@ -93,7 +93,7 @@ async def test_calls_that_fail_beside_each_other_are_one_failure_and_lost_worker
     keys: Keys, caller: Caller
 ) -> None:
     watch = CircuitWatch(caller.bus, keys, caller.clock)
-    counts = FailureCounts(watch, {"shop": CircuitBreaker(failures=2)}, worker="w1")
+    counts = FailureCounts(watch, {"shop": Shop(circuit_breaker=CircuitBreaker(failures=2)).tool}, worker="w1")
 
     def ended(outcome: Outcome, duration_ms: int = 0) -> ToolResult:
         return ToolResult(call_id="c", outcome=outcome, output="", worker="w1", duration_ms=duration_ms)

@@ -9,7 +9,7 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from voicebus.contracts.tools import Outcome, ToolFailure, ToolResult
 from voicebus.errors import BusError, UserError
@@ -88,26 +88,35 @@ class FailuresInARow:
         return True
 
 
-class FailureCounts:
-    """A worker's side of the circuits of its tools: `policies` by name, None where a tool has no breaker."""
+class Breaks(Protocol):
+    """What has to be known of a tool."""
 
-    def __init__(self, watch: "CircuitWatch", policies: Mapping[str, CircuitBreaker | None], *, worker: str) -> None:
+    @property
+    def circuit_breaker(self) -> CircuitBreaker | None: ...
+
+
+class FailureCounts:
+    """A worker's side of the circuits of its `tools`, by name, which may come, go and change."""
+
+    def __init__(self, watch: "CircuitWatch", tools: Mapping[str, Breaks], *, worker: str) -> None:
         self._watch = watch
-        self._policies = policies
+        self._tools = tools
         self._worker = worker
         self._rows: defaultdict[str, FailuresInARow] = defaultdict(FailuresInARow)
 
     async def count(self, tool: str, result: ToolResult) -> None:
         """Take note of how a call ended; Redis is told only where that changes something."""
-        policy = self._policies.get(tool)
-        if policy is None:
+        known = self._watch.circuits.get(tool)
+        offered = self._tools.get(tool)
+        policy = None if offered is None else offered.circuit_breaker
+        if policy is None and known is None:
             return
         row = self._rows[tool]
         failed = row.take(result.outcome, result.error, duration_s=result.duration_ms / 1000)
-        known = self._watch.circuits.get(tool)
+        # Also that of a tool which has no breaker any more: nothing else would close it.
         if failed is False and known is not None:
             await self._close(tool)
-        if not failed:
+        if not failed or policy is None:
             return
         tried = known is not None and not self._watch.rests(tool)
         if tried or (known is None and row.count >= policy.failures):

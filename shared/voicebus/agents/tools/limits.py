@@ -5,7 +5,8 @@ others up, and has nothing written about it: should the worker die, it starts el
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Mapping
 
 import msgspec
 from aiolimiter import AsyncLimiter
@@ -13,6 +14,7 @@ from aiolimiter import AsyncLimiter
 from voicebus.agents.tools.function_tool import FunctionTool
 from voicebus.agents.tools.rate import Rate
 from voicebus.ports import Clock, Delivery, Turn
+from voicebus.runtime.slots import Slots
 
 
 class _Called(msgspec.Struct):
@@ -33,17 +35,16 @@ class _Turn:
         """Return when the call may start, or when its deadline is over."""
         try:
             async with asyncio.timeout(self._left_s):
-                if self._gate.room is not None:
-                    await self._gate.room.acquire()
-                    self._holds = True
+                await self._gate.room.take()
+                self._holds = True
                 if self._gate.rate is not None:
                     await self._gate.rate.acquire()
         except TimeoutError:
             self.end()
 
     def end(self) -> None:
-        if self._holds and self._gate.room is not None:
-            self._gate.room.release()
+        if self._holds:
+            self._gate.room.give()
         self._holds = False
 
 
@@ -51,36 +52,67 @@ class Gate:
     """What bounds one tool. Made on the event loop that it bounds."""
 
     def __init__(self, tool: FunctionTool) -> None:
-        self.room: asyncio.Semaphore | None = None if tool.concurrency is None else asyncio.Semaphore(tool.concurrency)
-        rate = Rate.parse(tool.rate_limit)
-        self.rate: AsyncLimiter | None = None if rate is None else AsyncLimiter(rate.count, rate.seconds)
+        self.room: Slots = Slots(_room(tool))
+        self.rate: AsyncLimiter | None = None
+        self._limit: str | None = None
+        self._bound_rate(tool)
 
-    @classmethod
-    def of(cls, tool: FunctionTool) -> "Gate | None":
-        """What bounds this tool; None where nothing does."""
-        return cls(tool) if tool.concurrency or tool.rate_limit else None
+    def bound(self, tool: FunctionTool) -> None:
+        """Bound the tool that has this one's name now; what runs and what started lately counts on."""
+        self.room.resize(_room(tool))
+        if tool.rate_limit != self._limit:
+            self._bound_rate(tool)
 
     def turn(self, left_s: float | None) -> Turn:
         """A turn for a call that has `left_s` to wait for it; None for ever."""
         return _Turn(self, left_s)
 
+    def _bound_rate(self, tool: FunctionTool) -> None:
+        rate = Rate.parse(tool.rate_limit)
+        self._limit = tool.rate_limit
+        self.rate = None if rate is None else AsyncLimiter(rate.count, rate.seconds)
 
-def turns(tools: Mapping[str, FunctionTool], clock: Clock) -> Callable[[Delivery], Turn | None] | None:
-    """What gives a delivered call its turn, None for a tool without limits; None altogether where no tool has any."""
-    gates = {name: gate for name, tool in tools.items() if (gate := Gate.of(tool)) is not None}
-    if not gates:
-        return None
-    decoder = msgspec.json.Decoder(_Called)
 
-    def turn(delivery: Delivery) -> Turn | None:
+class Turns:
+    """Gives delivered calls their turns at `tools`, by name, in which tools may come, go and change."""
+
+    def __init__(self, tools: Mapping[str, FunctionTool], clock: Clock) -> None:
+        self._tools = tools
+        self._clock = clock
+        self._gates: dict[str, Gate] = {}
+        self._read = msgspec.json.Decoder(_Called).decode
+        self.follow()
+
+    def follow(self) -> None:
+        """Bound the tools that there are now."""
+        # A tool that is gone, or without limits now, keeps its gate: what runs of it counts should it come back.
+        for name, tool in self._tools.items():
+            gate = self._gates.get(name)
+            if gate is not None:
+                gate.bound(tool)
+            elif is_limited(tool):
+                self._gates[name] = Gate(tool)
+
+    def __call__(self, delivery: Delivery) -> Turn | None:
+        """The turn of this call; None where its tool has no limits."""
+        if not self._gates:
+            return None
         try:
-            gate = gates.get(decoder.decode(delivery.fields.get("data", "")).tool)
+            name = self._read(delivery.fields.get("data", "")).tool
         except (msgspec.MsgspecError, RecursionError):
             return None  # whoever handles it says what is wrong
-        if gate is None:
+        gate = self._gates.get(name)
+        if gate is None or name not in self._tools:
             return None
         deadline = delivery.fields.get("deadline", "")
         known = deadline.isascii() and deadline.isdigit()
-        return gate.turn(max(0.0, (int(deadline) - clock.at_ms()) / 1000) if known else None)
+        return gate.turn(max(0.0, (int(deadline) - self._clock.at_ms()) / 1000) if known else None)
 
-    return turn
+
+def is_limited(tool: FunctionTool) -> bool:
+    """Whether calls of this tool may have to wait for a turn."""
+    return bool(tool.concurrency or tool.rate_limit)
+
+
+def _room(tool: FunctionTool) -> int:
+    return tool.concurrency or sys.maxsize

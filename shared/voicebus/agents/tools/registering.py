@@ -39,14 +39,20 @@ class Registrar:
         self._timeout_s = timeout_s
 
     async def register(self) -> None:
-        """Say that these tools are offered.
+        """Say that these tools are offered: all but those that are in conflict.
 
         Raises:
             UserError: a living worker offers one of these tools with another schema.
             BusError: Redis cannot be reached.
         """
+        conflicts: list[UserError] = []
         for tool in list(self._tools.values()):
-            await self._registry.publish(self._registration(tool), worker=self._worker)
+            try:
+                await self._registry.publish(self._registration(tool), worker=self._worker)
+            except UserError as error:
+                conflicts.append(error)
+        if conflicts:
+            raise conflicts[0]
 
     async def keep(self, stop: asyncio.Event) -> None:
         """Register again now and then, as Redis may have lost the registry, and remove tools that are long gone.

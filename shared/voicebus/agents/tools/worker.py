@@ -23,7 +23,7 @@ from voicebus.agents.tools.circuit import FailureCounts
 from voicebus.agents.tools.function_tool import FunctionTool
 from voicebus.agents.tools.isolated import prepare
 from voicebus.agents.tools.kinds import tool_queue
-from voicebus.agents.tools.limits import turns
+from voicebus.agents.tools.limits import Turns
 from voicebus.agents.tools.registering import Registrar
 from voicebus.agents.tools.worker_settings import WorkerSettings
 from voicebus.contracts.envelope import Entry
@@ -114,6 +114,9 @@ class ToolWorker:
         self._queue = read.queue
         self._queues = {tool.name: tool_queue(tool, read.queue) for tool in self._tools.values()}
         self._registrar: Registrar | None = None
+        # Has what runs know the tools that there are now; None while nothing runs.
+        self._follow: Callable[[], None] | None = None
+        self._prepared: set[Callable[..., Any]] = set()
         self._concurrency = read.concurrency
         self._tool_timeout = read.tool_timeout.total_seconds()
         self._drain_timeout = read.drain_timeout.total_seconds()
@@ -189,6 +192,8 @@ class ToolWorker:
         self._tools.update(offered)
         for name in gone:
             del self._tools[name]
+        if self._follow is not None:
+            self._follow()
         if self._registrar is not None:
             await self._registrar.withdraw(gone)
             await self._registrar.register()
@@ -219,7 +224,7 @@ class ToolWorker:
                 if stop.is_set():
                     return
         finally:
-            self._id = self._registrar = None
+            self._id = self._registrar = self._follow = None
             for condition in ("redis", "working"):
                 self._health.set(condition, False)
             watching.cancel()
@@ -237,25 +242,30 @@ class ToolWorker:
             executor = DaemonThreadPool(self._concurrency, name="tool")
             circuits = CircuitWatch(member.bus, self._keys, member.clock)
             member.spawn(circuits.run(), name="circuits")
-            breakers = {name: tool.circuit_breaker for name, tool in self._tools.items()}
             runner = CallRunner(
                 member, registry, self._tools, streams,
                 executor=executor, timeout_s=self._tool_timeout, context=self._context,
                 processes=lambda: processes, agents=self._agents, context_models=self._context_models,
                 max_result=self._max_result,
-                failures=FailureCounts(circuits, breakers, worker=member.id),
+                failures=FailureCounts(circuits, self._tools, worker=member.id),
             )  # fmt: skip
             member.spawn(runner.keep(), name="renew")
-            member.spawn(LoopGuard(self._codes(), _blocked).run(), name="loop-guard")
-            isolated = [tool.function for tool in self._tools.values() if tool.executor == "process"]
-            if isolated:
-                member.spawn(prepare(processes, isolated), name="prepare")
+            codes, turns, self._prepared = self._codes(), Turns(self._tools, member.clock), set()
+            member.spawn(LoopGuard(codes, _blocked).run(), name="loop-guard")
+
+            def follow() -> None:
+                turns.follow()
+                codes.update(self._codes())
+                self._prepare(member, processes)
+
+            self._prepare(member, processes)
+            self._follow = follow
             member.spawn(registrar.keep(stop), name="registry")
             loop = ConsumerLoop(
                 member.consume(streams), runner.handle, clock=member.clock, service=SERVICE,
                 concurrency=self._concurrency, on_reachable=self._reached,
                 given_up=runner.given_up, max_deliveries=self._max_deliveries,
-                turn=turns(self._tools, member.clock),
+                turn=turns,
             )  # fmt: skip
             control = self._control(member, runner, loop)
             member.masters.on_change(lambda _: control.rewind())
@@ -275,6 +285,13 @@ class ToolWorker:
                 processes.close()
             await registrar.withdraw()
         log.info("tool worker stopped", worker=member.id)
+
+    def _prepare(self, member: Membership, processes: ProcessPool) -> None:
+        isolated = {tool.function for tool in self._tools.values() if tool.executor == "process"}
+        new = isolated - self._prepared
+        self._prepared |= new
+        if new:
+            member.spawn(prepare(processes, new), name="prepare")
 
     async def _stops(self, stop: asyncio.Event) -> None:
         await stop.wait()
