@@ -4,11 +4,21 @@ import asyncio
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from support.scripts import answering, outputs, sent
 from support.stages import IN_PROCESS, Stage
 from support.waiting import wait_until
-from voicebus import RealtimeAgent, RealtimeRunner, function_tool
+from voicebus import (
+    CircuitBreaker,
+    RealtimeAgent,
+    RealtimeRunner,
+    ToolGuardrailFunctionOutput,
+    ToolOutputGuardrailData,
+    function_tool,
+    realtime_handoff,
+    tool_output_guardrail,
+)
 from voicebus.testing import (
     ScriptedRealtimeServer,
     ServerStep,
@@ -25,6 +35,10 @@ from voicebus.testing import (
 async def weather(city: str) -> str:
     """Tell the weather."""
     return f"clear in {city}"
+
+
+class Given(BaseModel):
+    card: str
 
 
 def ada(*tools: Any) -> RealtimeAgent[Any]:
@@ -315,23 +329,52 @@ async def test_what_a_call_was_about_is_in_no_log_and_no_exception(
         """Tell the balance."""
         return "SECRET-BALANCE"
 
-    @function_tool
+    @function_tool(circuit_breaker=CircuitBreaker(failures=1))
     def limit(card: str) -> int:
         """Tell the limit."""
         known: dict[str, int] = {}
         return known[card]
 
+    def worded(context: object, error: Exception) -> str:
+        raise error
+
+    @function_tool(failure_error_function=worded)
+    def block(card: str) -> str:
+        """Block a card."""
+        raise KeyError(card)
+
+    @tool_output_guardrail
+    def guarded(data: ToolOutputGuardrailData) -> ToolGuardrailFunctionOutput:
+        raise KeyError(data.output)
+
+    @function_tool(tool_output_guardrails=[guarded])
+    def owner(card: str) -> str:
+        """Tell whose a card is."""
+        return f"SECRET-OWNER of {card}"
+
+    async def taken_over(context: object, given: Given) -> None:
+        raise KeyError(given.card)
+
+    bank = realtime_handoff(RealtimeAgent("Bank"), on_handoff=taken_over, input_type=Given)
     turns = [
         function_call("pay", {"card": "SECRET-CARD"}),
         function_call("balance", {"card": "SECRET-CARD"}),
         function_call("balance", '{"card": ["SECRET-CARD"]}'),
         function_call("limit", {"card": "SECRET-CARD"}),
+        function_call("block", {"card": "SECRET-CARD"}),
+        function_call("owner", {"card": "SECRET-CARD"}),
+        function_call("transfer_to_bank", {"card": "SECRET-CARD"}),
         audio_turn("Done."),
     ]
-    async with answering(*turns) as server, stage.conversation(ada(pay, balance, limit), server) as talk:
+    agent = ada(pay, balance, limit, block, owner)
+    agent.handoffs = [bank]
+    async with answering(*turns) as server, stage.conversation(agent, server) as talk:
         await talk.say("pay")
         error = await talk.until("error")
         await talk.until("agent_end", output="Done.")
     assert "SECRET" not in str(error)
     captured = capfd.readouterr()
-    assert "SECRET" not in caplog.text + captured.out + captured.err
+    told = caplog.text + captured.out + captured.err
+    for line in ("tool raised", "tool rests", "error function failed", "tool stopped by a guardrail", "handoff failed"):
+        assert line in told
+    assert "SECRET" not in told

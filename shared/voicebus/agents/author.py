@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, cast
 from voicebus.agents.agent import RealtimeAgent
 from voicebus.agents.config import RealtimeRunConfig, ToolErrorFormatterArgs
 from voicebus.agents.context import RunContextWrapper, ToolContext
-from voicebus.agents.functions import presentable, raised_at
+from voicebus.agents.functions import presentable
 from voicebus.agents.handoffs import is_offered
 from voicebus.agents.mcp.server import Joined
 from voicebus.agents.model_settings import RealtimeSessionModelSettings
@@ -30,7 +30,7 @@ from voicebus.engine.inputs import CallVetted, ToolsChanged
 from voicebus.engine.outputs import MergeContext, ResolveAgent, VetCall, WordToolError
 from voicebus.errors import CommandRefusedError, ModelBehaviorError, ToolError, UserError
 from voicebus.runtime.asking import RESOLVE_TIMEOUT_S, UNCHECKED
-from voicebus.telemetry.logging import get_logger
+from voicebus.telemetry.logging import get_logger, raised
 
 log: Final = get_logger(__name__)
 
@@ -335,9 +335,7 @@ class SessionAuthor:
 
     def _failed(self, code: str, what: str, error: Exception) -> None:
         error = presentable(error)
-        log.warning(
-            "a callback failed", what=what, session=self._session, error=type(error).__name__, at=raised_at(error)
-        )
+        log.warning("a callback failed", what=what, session=self._session, **raised(error))
         self._trouble(code, f"{what} failed: {type(error).__name__}: {error}")
 
 

@@ -5,7 +5,6 @@ import contextvars
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from pathlib import PurePath
 from typing import Any
 
 
@@ -38,14 +37,6 @@ def presentable(error: Exception) -> Exception:
     except Exception:  # noqa: BLE001 - an author's exception may do anything
         return RuntimeError(f"{type(error).__name__}, which does not say of what")
     return error
-
-
-def raised_at(error: BaseException) -> str | None:
-    """Where an error was raised, as `file.py:line`, for logs, which have no texts; None for one that never was."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return None if trace is None else f"{PurePath(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
 
 
 async def call_within(

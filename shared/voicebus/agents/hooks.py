@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, Generic
 
 from voicebus.agents.context import RunContextWrapper, TContext
-from voicebus.agents.functions import presentable, raised_at
-from voicebus.telemetry.logging import get_logger
+from voicebus.agents.functions import presentable
+from voicebus.telemetry.logging import get_logger, raised
 
 log: Final = get_logger(__name__)
 
@@ -182,5 +182,5 @@ class HookRunner:
 
     def _failed(self, name: str, error: Exception) -> None:
         error = presentable(error)
-        log.warning("hook failed", hook=name, error=type(error).__name__, at=raised_at(error))
+        log.warning("hook failed", hook=name, **raised(error))
         self._trouble("hook_failed", f"The hook {name} failed: {type(error).__name__}: {error}")

@@ -7,7 +7,6 @@ from concurrent.futures import Executor
 from typing import Any, Final
 
 from voicebus.agents.context import RunContextWrapper
-from voicebus.agents.functions import raised_at
 from voicebus.agents.guardrails import (
     GuardrailFunctionOutput,
     InputGuardrail,
@@ -17,7 +16,7 @@ from voicebus.agents.guardrails import (
 )
 from voicebus.contracts.guardrails import GuardrailResult
 from voicebus.runtime.processes import ProcessPool
-from voicebus.telemetry.logging import get_logger
+from voicebus.telemetry.logging import get_logger, raised
 
 log: Final = get_logger(__name__)
 
@@ -56,7 +55,7 @@ async def judge(
             return GuardrailResult(name=name, tripped=False, error="it was cancelled")
         error = judging.exception()
         if error is not None:
-            log.warning("guardrail raised", guardrail=name, error=type(error).__name__, at=raised_at(error))
+            log.warning("guardrail raised", guardrail=name, **raised(error))
             return GuardrailResult(name=name, tripped=False, error=f"{type(error).__name__}: {error}")
         if found is not None:
             found(judging.result())

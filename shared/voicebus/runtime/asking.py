@@ -7,7 +7,7 @@ from voicebus.engine.inputs import AgentResolved, AgentUnresolved, CallVetted, T
 from voicebus.engine.outputs import ResolveAgent, VetCall, WordToolError
 from voicebus.errors import CommandRefusedError, ModelBehaviorError, UsageError
 from voicebus.runtime.surroundings import Author
-from voicebus.telemetry.logging import get_logger
+from voicebus.telemetry.logging import get_logger, raised
 
 log: Final = get_logger(__name__)
 
@@ -32,8 +32,8 @@ async def resolve(author: Author, ask: ResolveAgent) -> AgentResolved | AgentUnr
         why = f"The handoff to {ask.to_agent} took longer than {RESOLVE_TIMEOUT_S:g} seconds."
     except (UsageError, ModelBehaviorError) as error:
         why = str(error)
-    except Exception as error:
-        log.exception("handoff failed", to_agent=ask.to_agent)
+    except Exception as error:  # noqa: BLE001 - an author's function may raise anything
+        log.warning("handoff failed", to_agent=ask.to_agent, **raised(error))
         why = f"The handoff to {ask.to_agent} failed: {type(error).__name__}."
     return AgentUnresolved(ask.call_id, why)
 
@@ -55,7 +55,7 @@ async def take_over(author: Author, name: str) -> UpdateAgent:
     except UsageError as error:
         raise CommandRefusedError("agent_failed", f"agent {name!r} cannot take over: {error}") from error
     except Exception as error:  # the author's instructions may raise anything, and Redis may be away
-        log.exception("agent cannot take over", to_agent=name)
+        log.warning("agent cannot take over", to_agent=name, **raised(error))
         why = f"agent {name!r} cannot take over ({type(error).__name__})"
         raise CommandRefusedError("agent_failed", why) from error
 
@@ -65,8 +65,8 @@ async def vet(author: Author, ask: VetCall) -> CallVetted:
     try:
         async with asyncio.timeout(VET_TIMEOUT_S):
             return await author.vet(ask)
-    except Exception:
-        log.exception("a call could not be checked", call_id=ask.call_id, tool=ask.tool)
+    except Exception as error:  # noqa: BLE001 - an author's function may raise anything
+        log.warning("a call could not be checked", call_id=ask.call_id, tool=ask.tool, **raised(error))
     return CallVetted(ask.call_id, "reject", UNCHECKED, "guardrail")
 
 
@@ -75,6 +75,6 @@ async def word_error(author: Author, ask: WordToolError) -> ToolErrorWorded:
     try:
         async with asyncio.timeout(WORD_TIMEOUT_S):
             return ToolErrorWorded(ask.call_id, await author.word_error(ask))
-    except Exception:
-        log.exception("an error could not be put into words", call_id=ask.call_id, tool=ask.tool)
+    except Exception as error:  # noqa: BLE001 - an author's function may raise anything
+        log.warning("an error could not be put into words", call_id=ask.call_id, tool=ask.tool, **raised(error))
     return ToolErrorWorded(ask.call_id, ask.message)

@@ -10,6 +10,7 @@ is the program's to configure, and structlog's own settings are left alone.
 import logging
 import sys
 from collections.abc import MutableMapping
+from pathlib import PurePath
 from typing import Any, Final, Literal
 
 import structlog
@@ -77,3 +78,14 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
         cache_logger_on_first_use=True,
     )
     return logger
+
+
+def raised(error: BaseException) -> dict[str, str | None]:
+    """What a line may say of an error whose text may be of a conversation, as that of a KeyError is its key: `error`,
+    its type, and `at`, where it was raised (`file.py:line`; None for one that never was).
+    """
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    at = None if trace is None else f"{PurePath(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
+    return {"error": type(error).__name__, "at": at}

@@ -47,7 +47,7 @@ from voicebus.ports import ModelListener
 from voicebus.runtime.driver import SessionDriver
 from voicebus.runtime.frames import AudioDelta
 from voicebus.runtime.jobs import CLEAN_UP_S
-from voicebus.telemetry.logging import get_logger
+from voicebus.telemetry.logging import get_logger, raised
 
 log: Final = get_logger(__name__)
 
@@ -216,7 +216,7 @@ class ModelBridge:
 
     def _not_sent(self, event: RealtimeModelSendEvent, error: Exception) -> None:
         error = presentable(error)
-        log.warning("the model did not take an event", send=type(event).__name__, error=repr(error))
+        log.warning("the model did not take an event", send=type(event).__name__, **raised(error))
         what = type(event).__name__
         if isinstance(event, RealtimeModelSendToolOutput):
             # The call was made: should the model ask for it again, it gets the same output (parity 2.12).

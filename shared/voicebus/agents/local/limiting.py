@@ -78,9 +78,8 @@ class ToolLimits:
             known.until = time.monotonic() + policy.recovery
             known.error = outcome.value if error is None else error.message
             metrics.TOOL_CIRCUIT_OPEN.labels(tool=tool.name).set(1)
-            log.warning(
-                "tool rests", tool=tool.name, failures=known.row.count, seconds=policy.recovery, error=known.error
-            )
+            kind = outcome.value if error is None else error.kind
+            log.warning("tool rests", tool=tool.name, failures=known.row.count, seconds=policy.recovery, error=kind)
 
     def _of(self, tool: FunctionTool) -> _Known:
         known = self._known.get(id(tool))

@@ -23,7 +23,7 @@ from voicebus.agents.naming import unknown_keys
 from voicebus.agents.tools.function_tool import FailureText, FunctionTool
 from voicebus.agents.tools.guardrails import ToolInputGuardrail, ToolOutputGuardrail
 from voicebus.errors import MCPServerError, UserError
-from voicebus.telemetry.logging import get_logger
+from voicebus.telemetry.logging import get_logger, raised
 
 if TYPE_CHECKING:
     from mcp import Client
@@ -354,7 +354,7 @@ class MCPClientServer(ABC, Generic[Params]):
             return bool(await answer if inspect.isawaitable(answer) else answer)
         except Exception as error:  # noqa: BLE001 - an author's function may raise anything
             _log.warning(
-                "a tool filter failed, the tool is left out", server=self._name, tool=tool.name, error=repr(error)
+                "a tool filter failed, the tool is left out", server=self._name, tool=tool.name, **raised(error)
             )
             return False
 

@@ -132,7 +132,8 @@ class FailureCounts:
         except BusError as error:
             log.info("circuit not opened, the next failure will", tool=tool, error=str(error))
         else:
-            log.warning("tool rests", tool=tool, failures=failures, seconds=policy.recovery, error=why)
+            kind = result.outcome.value if result.error is None else result.error.kind
+            log.warning("tool rests", tool=tool, failures=failures, seconds=policy.recovery, error=kind)
 
     async def _close(self, tool: str) -> None:
         try:

@@ -11,7 +11,7 @@ from concurrent.futures import Executor
 from typing import Any, Final
 
 from voicebus.agents.context import ToolContext
-from voicebus.agents.functions import OverLimitError, call_within, is_async_callable, raised_at
+from voicebus.agents.functions import OverLimitError, call_within, is_async_callable
 from voicebus.agents.tools.function_tool import FunctionTool, default_tool_error_function
 from voicebus.agents.tools.guardrails import ask_input_guardrails, ask_output_guardrails
 from voicebus.agents.tools.isolated import run_isolated
@@ -21,7 +21,7 @@ from voicebus.agents.tools.retry import attempted
 from voicebus.contracts.tools import ContextChange, Outcome, ToolFailure
 from voicebus.errors import ModelBehaviorError, ToolError, ToolProcessError, ToolTimeoutError
 from voicebus.runtime.processes import ProcessPool
-from voicebus.telemetry.logging import get_logger
+from voicebus.telemetry.logging import get_logger, raised
 from voicebus.utf8 import sendable_text
 
 log: Final = get_logger(__name__)
@@ -197,7 +197,7 @@ class _Run:
 
     async def _raised(self, error: Exception) -> ToolOutcome:
         # Not its text, which may be of what the call was about (parity 2.42); `tool_end` has that.
-        log.warning("tool raised", tool=self._tool.name, error=type(error).__name__, at=raised_at(error))
+        log.warning("tool raised", tool=self._tool.name, **raised(error))
         why = str(error)[:MAX_FAILURE_CHARS] or type(error).__name__
         if self._tool.failure_error_function is not None:
             fallback = f"An error occurred while running the tool {self._tool.name}."
@@ -213,7 +213,7 @@ class _Run:
         return self._failed("the tool failed", "raised_unhandled", detail)
 
     def _guarded(self, error: ToolError) -> ToolOutcome:
-        log.warning("tool stopped by a guardrail", tool=self._tool.name, error=str(error))
+        log.warning("tool stopped by a guardrail", tool=self._tool.name)
         return self._failed("a guardrail stopped it", "guardrail_raised", str(error))
 
     def _too_large(self, characters: int) -> ToolOutcome:
@@ -243,6 +243,6 @@ class _Run:
                 is_async=is_async_callable(author), executor=self._executor, what="error function",
             )  # fmt: skip
         except Exception as second:  # noqa: BLE001 - an author's function may raise anything
-            log.warning("error function failed", tool=self._tool.name, error=repr(second))
+            log.warning("error function failed", tool=self._tool.name, **raised(second))
             return fallback
         return text[: self._max_chars] if isinstance(text, str) else fallback

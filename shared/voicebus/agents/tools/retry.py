@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from voicebus.agents.context import ToolContext
-from voicebus.agents.functions import OverLimitError, raised_at
+from voicebus.agents.functions import OverLimitError
 from voicebus.errors import ModelBehaviorError, UserError
-from voicebus.telemetry.logging import get_logger
+from voicebus.telemetry.logging import get_logger, raised
 
 log: Final = get_logger(__name__)
 
@@ -85,9 +85,7 @@ class RetryPolicy:
         try:
             return bool(self.on(error))
         except Exception as second:  # noqa: BLE001 - an author's function may raise anything
-            log.warning(
-                "retry policy cannot tell", error=type(error).__name__, at=raised_at(error), why=type(second).__name__
-            )
+            log.warning("retry policy cannot tell", why=type(second).__name__, **raised(error))
             return False
 
 
@@ -118,7 +116,7 @@ async def attempted(
                 raise
             log.info(
                 "tool is tried again", tool=context.tool_name, attempt=context.attempt, wait_s=round(wait, 3),
-                error=type(error).__name__, at=raised_at(error),
+                **raised(error),
             )  # fmt: skip
             await asyncio.sleep(wait)
             number = context.attempt + 1 if again is None else await again(context.attempt + 1)
