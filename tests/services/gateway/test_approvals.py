@@ -1,6 +1,7 @@
 """Calls that need a person's word: from the session's client, from another process, over HTTP from any gateway."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from services.gateway.conftest import BANK, Gateways
 from support.waiting import wait_until
 from voicebus.contracts.commands import SESSION_COMMAND, SessionCommand
 from voicebus.contracts.envelope import Entry
+from voicebus.contracts.journal import EventType
 from voicebus.contracts.streams import Keys
 from voicebus.errors import SettingsError
+from voicebus_services.gateway.faces import native_connection
 from voicebus_services.gateway.wiring import Gateway
 from voicebus_services.settings import GatewaySettings, load
 
@@ -50,6 +53,29 @@ async def test_a_call_waits_for_its_client_and_runs_once_approved(bank: Gateway)
     assert end["duration_ms"] == end["ended_ms"] - end["started_ms"]
     assert spoken["text"] == "It says moved 5"
     assert error["code"] == "unknown_call"
+
+
+async def test_an_answer_tells_no_seq_of_what_waits_behind_it(bank: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native_connection, "BEHIND_S", 600)
+    written: list[Callable[[], None]] = []
+    async with native(bank) as client:
+        await asked(client, '[[call: transfer {"amount": 5}]][[call: transfer {"amount": 6}]][[next]][[say: Done]]')
+        await client.until("tool_approval_required", arguments='{"amount": 6}')
+        (held,) = list(bank.sessions)
+        with monkeypatch.context() as slow:
+            slow.setattr(held.face.driver, "once_written", written.append)
+            for required in client.events("tool_approval_required"):
+                await client.send("approve", call_id=required["call_id"], id=required["call_id"])
+            await wait_until(lambda: len(written) == 2, description="both approved")
+        for then in written:
+            then()
+        await client.until("item_recorded", role="assistant")
+    told = [frame for frame in client.seen if not isinstance(frame, bytes)]
+    acks = [index for index, frame in enumerate(told) if frame["type"] == "ack"]
+    assert len(acks) == 2
+    for ack in acks:
+        behind = [frame["seq"] for frame in told[ack + 1 :] if frame["type"] in set(EventType)]
+        assert min(behind) > told[ack]["seq"], "who comes back from there would never be told"
 
 
 async def test_a_rejected_call_never_starts_and_the_model_is_told_why(bank: Gateway) -> None:

@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from voicebus.adapters.sockets import NO_STATUS, NORMAL, SERVICE_RESTART, TRY_AGAIN_LATER
 from voicebus.contracts.envelope import Message
@@ -40,13 +40,6 @@ FOLLOWING_S: Final = 5.0
 
 # A client that closes with one of these has hung up; any other end of its connection is a loss.
 _HUNG_UP: Final = frozenset({NORMAL, NO_STATUS})
-
-
-class Held(NamedTuple):
-    """A speaker's connection that waits for an answer, and what was recorded when that was asked for."""
-
-    connection: NativeConnection
-    seq: int
 
 
 class NativeFace(SessionFace):
@@ -416,20 +409,18 @@ class NativeFace(SessionFace):
         if self._speaker is not None:
             self.answer(self._speaker, kind, **fields)
 
-    def hold(self) -> "Held | None":
+    def hold(self) -> NativeConnection | None:
         """What a command of the speaker's brings about is told behind its answer: `answer_held` must give it."""
-        if self._speaker is None:
-            return None
-        self._speaker.hold()
-        return Held(self._speaker, self.recorded.last)
+        if self._speaker is not None:
+            self._speaker.hold(self.recorded.last)
+        return self._speaker
 
-    def answer_held(self, held: "Held | None", kind: str, **fields: Any) -> None:
+    def answer_held(self, held: NativeConnection | None, kind: str, **fields: Any) -> None:
         """Answer a command ahead of what it brings about, unless that could not wait so long."""
-        if held is None or held.connection is not self._speaker:
+        if held is None or held is not self._speaker:
             self.answer_speaker(kind, **fields)
-            return
-        seq = held.seq if held.connection.holds else self.recorded.last
-        held.connection.answer(self._event(kind, seq, fields))
+        else:
+            held.answer(self._event(kind, held.told(self.recorded.last), fields))
 
     def _connections(self) -> list[NativeConnection]:
         speaker = () if self._speaker is None else (self._speaker,)

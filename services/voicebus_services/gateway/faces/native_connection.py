@@ -49,6 +49,7 @@ class NativeConnection:
         # What waits behind acknowledgements, as (frame, binary, audio), and of how many; None where nothing has to.
         self._behind: list[tuple[bytes, bool, bool]] | None = None
         self._unwritten = 0
+        self._told = 0
         self._latest: asyncio.TimerHandle | None = None
 
     # --- SocketListener -----------------------------------------------------------------------------
@@ -95,17 +96,20 @@ class NativeConnection:
     def send(self, frame: bytes) -> None:
         self._put(frame, binary=False, audio=False)
 
-    def hold(self) -> None:
-        """A command is carried out: what it brings about comes behind its answer, which `answer` gives."""
+    def hold(self, seq: int) -> None:
+        """A command is carried out: what it brings about comes behind its answer, which `answer` gives. `seq` is the
+        last recorded event before it.
+        """
         self._unwritten += 1
         if self._behind is None:
-            self._behind = []
+            self._behind, self._told = [], seq
             self._latest = asyncio.get_running_loop().call_later(BEHIND_S, self._go_on)
 
-    @property
-    def holds(self) -> bool:
-        """Whether something waits behind an answer."""
-        return self._behind is not None
+    def told(self, seq: int) -> int:
+        """Up to which recorded event its client was told, where `seq` is the last: not of those that wait behind an
+        answer, as who comes back from the seq of that answer would miss them.
+        """
+        return seq if self._behind is None else self._told
 
     def answer(self, frame: bytes) -> None:
         """The answer of a command that was waited for."""

@@ -21,7 +21,7 @@ from voicebus_services.gateway.faces.input_audio import AudioError, InputAudio
 from voicebus_services.gateway.faces.native_connection import NativeConnection
 
 if TYPE_CHECKING:
-    from voicebus_services.gateway.faces.native import Held, NativeFace
+    from voicebus_services.gateway.faces.native import NativeFace
 
 
 # What a client that was lost may send again: few commands are without an answer at once.
@@ -108,7 +108,7 @@ class NativeInput:
         self.muted = muted
         self._done.update(dict.fromkeys(done))
 
-    def _carried_out(self, id: str | None, held: "Held | None", *, lasts: bool) -> None:  # noqa: A002 - the wire's name
+    def _carried_out(self, id: str | None, held: NativeConnection | None, *, lasts: bool) -> None:  # noqa: A002 - the wire's name
         """`lasts`: it must not be carried out again, whoever owns the session then, and is acknowledged once that is
         written. An owner that dies before leaves it to be sent again.
         """
@@ -125,7 +125,7 @@ class NativeInput:
         else:
             self._acknowledge(id)
 
-    def _acknowledge(self, id: str | None, held: "Held | None" = None) -> None:  # noqa: A002 - the wire's name
+    def _acknowledge(self, id: str | None, held: NativeConnection | None = None) -> None:  # noqa: A002 - the wire's name
         if id is not None:
             self._face.answer_held(held, "ack", id=id)
 
@@ -134,7 +134,7 @@ class NativeInput:
         id: str | None,  # noqa: A002 - the wire's name
         code: str,
         message: str,
-        held: "Held | None" = None,
+        held: NativeConnection | None = None,
     ) -> None:
         self._face.answer_held(held, "error", id=id, code=code, message=message)
 
