@@ -8,9 +8,20 @@ import inspect
 import math
 import reprlib
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn, TypeGuard
 
 from voicebus.errors import UserError
+
+LONGEST_S: Final = 365 * 24 * 3600.0
+"""What is to happen after more than a year is not meant to happen."""
+
+
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Whether `value` is a finite number: no bool, and no whole number that is too large to reckon with."""
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def refuse(where: str, argument: str, rule: str, value: object) -> NoReturn:
@@ -52,12 +63,7 @@ def number(
     """A finite number from `least` to `most`."""
     if value is None and optional:
         return
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or not math.isfinite(value)
-        or not least <= value <= most
-    ):
+    if not is_number(value) or not least <= value <= most:
         span = f"from {least:g}" + (f" to {most:g}" if math.isfinite(most) else "")
         refuse(where, argument, f"a number {span}" + _or_none(optional), value)
 

@@ -4,10 +4,10 @@ Every value is checked here, before anything is dialled, so that a wrong one is 
 session that the server refuses.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from voicebus.agents.checking import is_number
 from voicebus.agents.model_settings import DEFAULT_MODEL_SETTINGS, RealtimeSessionModelSettings
 from voicebus.agents.naming import unknown_keys
 from voicebus.errors import UserError
@@ -323,8 +323,7 @@ def _milliseconds(value: Any, key: str) -> int:
 
 
 def _between(value: Any, key: str, low: float, high: float) -> Any:
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not number or not low <= value <= high:
+    if not is_number(value) or not low <= value <= high:
         raise _wrong(key, value, f"must be a number from {low:g} to {high:g}")
     return value
 

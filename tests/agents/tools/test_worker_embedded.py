@@ -149,6 +149,7 @@ async def test_what_is_not_given_comes_from_the_environment(
         ({"tool_timeout": 0}, "ToolWorker: tool_timeout cannot be"),
         ({"queue": "a b"}, "ToolWorker: queue cannot be 'a b'"),
         ({"queue": "inbox"}, "ToolWorker: queue cannot be 'inbox': a name other than events, guardrails, inbox is"),
+        ({"redis_url": b"redis://:secret@x"}, "ToolWorker: redis_url cannot be a bytes"),
         ({"redis_url": "http://:secret@x"}, "ToolWorker: redis_url cannot be an address"),
         ({"stream_prefix": "{"}, "ToolWorker: stream_prefix cannot be '{'"),
     ],

@@ -163,7 +163,8 @@ class RecordingStorage:
         except (BaseError, OSError) as error:
             if missing and isinstance(error, FileNotFoundError):
                 raise
-            raise StoreError(f"{self._where}: {str(error).splitlines()[0]}") from error
+            why = (str(error).splitlines() or [type(error).__name__])[0]
+            raise StoreError(f"{self._where}: {why}") from error
 
 
 def folder(tenant: str, session: str) -> str:

@@ -406,5 +406,5 @@ def require_mcp() -> None:
 def _check_number(server: str, name: str, value: Any) -> None:
     if value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+    if not checking.is_number(value) or value <= 0:
         raise UserError(f"MCP server {server!r}: {name} must be a number above 0 or None, not {value!r}")

@@ -1,7 +1,6 @@
 """`RealtimePlaybackTracker`: a program's own report of what its listener has heard, instead of an estimate."""
 
 import asyncio
-import math
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypedDict
@@ -53,7 +52,7 @@ class RealtimePlaybackTracker:
         """So much more of a part has been played. Another part than before starts at 0."""
         if not isinstance(item_id, str):
             raise UserError(f"item_id must be the id of an item, not {item_id!r}")
-        if isinstance(ms, bool) or not isinstance(ms, int | float) or not math.isfinite(ms):
+        if not checking.is_number(ms):
             raise UserError(f"ms must be a number of milliseconds, not {ms!r}")
         checking.whole("RealtimePlaybackTracker", "item_content_index", item_content_index)
         with self._lock:

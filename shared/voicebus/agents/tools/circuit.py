@@ -4,13 +4,13 @@ Workers count, gateways refuse (`adapters.redis.circuits`): a caller is told at 
 failure, and what the tool stands on is given a rest. In one process a session does both (`agents.local.resting`).
 """
 
-import math
 import time
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
+from voicebus.agents.checking import LONGEST_S, is_number
 from voicebus.contracts.tools import Outcome, ToolFailure, ToolResult
 from voicebus.errors import BusError, UserError
 from voicebus.telemetry.logging import get_logger
@@ -55,8 +55,7 @@ class CircuitBreaker:
         whole = isinstance(self.failures, int) and not isinstance(self.failures, bool)
         if not whole or self.failures < 1:
             raise UserError(f"CircuitBreaker: failures must be a whole number, 1 or more, not {self.failures!r}")
-        number = isinstance(self.recovery, int | float) and not isinstance(self.recovery, bool)
-        if not number or not 0 < self.recovery < math.inf:
+        if not is_number(self.recovery) or not 0 < self.recovery <= LONGEST_S:
             raise UserError(f"CircuitBreaker: recovery must be a number of seconds above 0, not {self.recovery!r}")
 
 

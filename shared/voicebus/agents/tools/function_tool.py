@@ -1,8 +1,8 @@
 """Function tools: `@function_tool` and the `FunctionTool` that it makes, which can also be made by hand."""
 
 import inspect
-import math
 import re
+import reprlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import KW_ONLY, InitVar, dataclass, field, replace
 from functools import cached_property
@@ -222,9 +222,7 @@ class FunctionTool:
         for name, kinds in (("timeout_behavior", TimeoutBehavior), ("executor", ToolExecutor), ("respond", Respond)):
             require(name, getattr(self, name) in get_args(kinds), _one_of(kinds))
         limit = self.approval_timeout
-        holds = limit is None or (
-            isinstance(limit, int | float) and not isinstance(limit, bool) and 0 < limit < math.inf
-        )
+        holds = limit is None or (checking.is_number(limit) and limit > 0)
         require("approval_timeout", holds, "a number of seconds above 0 or None")
         holds = isinstance(self.version, str) and is_version(self.version)
         require("version", holds, "a string of numbers such as '2' or '2.1'")
@@ -251,8 +249,8 @@ class FunctionTool:
             return
         if isinstance(limit, bool) or not isinstance(limit, int | float):
             raise UserError(f"tool {self.name!r}: timeout_seconds must be a number, not {limit!r}")
-        if not (math.isfinite(limit) and limit > 0):
-            raise ValueError(f"tool {self.name!r}: timeout={limit:g} must be above 0")
+        if not (checking.is_number(limit) and limit > 0):
+            raise ValueError(f"tool {self.name!r}: timeout={reprlib.repr(limit)} must be above 0")
         if self.executor == "process":
             return
         if isinstance(self.on_invoke_tool, PythonCall) and not self.on_invoke_tool.is_async:

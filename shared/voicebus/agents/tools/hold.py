@@ -1,10 +1,10 @@
 """Hold phrases: what is said where a tool takes its time, as tools and run configs say it."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from voicebus.agents.checking import LONGEST_S, is_number
 from voicebus.engine.config import HoldSpec
 from voicebus.errors import UserError
 
@@ -55,6 +55,6 @@ def _phrases(where: str, phrase: Any) -> tuple[str, ...] | None:
 def _ms(where: str, name: str, seconds: Any) -> int | None:
     if seconds is None:
         return None
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
+    if not is_number(seconds) or not 0 < seconds <= LONGEST_S:
         raise UserError(f"{where}: {name} must be a number of seconds above 0, not {seconds!r}")
     return max(1, round(seconds * 1000))

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
+from voicebus.agents.checking import is_number
 from voicebus.agents.context import ToolContext
 from voicebus.agents.functions import OverLimitError
 from voicebus.errors import ModelBehaviorError, UserError
@@ -126,9 +127,7 @@ async def attempted(
 
 
 def _within(value: object, lowest: float, highest: float) -> bool:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return False
-    return lowest <= value <= highest and math.isfinite(value)
+    return is_number(value) and lowest <= value <= highest
 
 
 def _is_test(on: object) -> bool:

@@ -77,7 +77,8 @@ class WorkerSettings(BaseSettings):
         for name, value in arguments.items():
             # Of True pydantic would make 1, and of bytes a text.
             if isinstance(value, bool | bytes) and cls.model_fields[name].annotation is not bool:
-                raise UserError(f"ToolWorker: {name} cannot be {value!r}")
+                # Not in words: an address holds a password.
+                raise UserError(f"ToolWorker: {name} cannot be a {type(value).__name__}")
         try:
             return cls(**arguments)
         except ValidationError as error:
