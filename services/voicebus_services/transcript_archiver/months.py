@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from voicebus.adapters.database.store import TranscriptStore
-from voicebus.errors import StoreError
+from voicebus.errors import ContractError, StoreError
 from voicebus.ports import Clock
 from voicebus.telemetry.logging import get_logger
 
@@ -46,7 +46,7 @@ class Months:
                 today = datetime.fromtimestamp(self._clock.at_ms() / 1000, UTC)
                 try:
                     made = await self._store.prepare_months(today.year * 100 + today.month)
-                except StoreError as error:
+                except (StoreError, ContractError) as error:  # the latter, where a row of the month comes meanwhile
                     # There are two months of them in hand; rows of one without go to the default partition.
                     log.warning("partitions of the coming months are not made; trying again later", error=str(error))
                 else:

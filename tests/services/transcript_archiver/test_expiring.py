@@ -46,11 +46,17 @@ async def test_only_the_reader_of_the_first_shard_erases_and_a_failure_is_tried_
         return found
 
     monkeypatch.setattr(store.erasing, "due", fails_once)
-    shards = {1, 2}
-    expiring = Expiring(store, Eraser(store, None), lambda: policies, Now(), lambda: shards, every_s=0.01)
+    shards, asked = {1, 2}, 0
+
+    def held() -> set[int]:
+        nonlocal asked
+        asked += 1
+        return shards
+
+    expiring = Expiring(store, Eraser(store, None), lambda: policies, Now(), held, every_s=0.01)
     task = asyncio.create_task(expiring.run(), name="retention")
     try:
-        await asyncio.sleep(0.2)  # twenty looks, if it were its turn
+        await wait_until(lambda: asked > 5, description="some looks, if it were its turn")
         assert looks == 0
         shards.add(0)
 

@@ -9,7 +9,7 @@ from sqlalchemy import create_engine, text
 from support.waiting import wait_until
 from voicebus.adapters.database import migrate
 from voicebus.adapters.database.store import TranscriptStore
-from voicebus.errors import StoreError
+from voicebus.errors import ContractError, StoreError
 from voicebus_services.transcript_archiver.months import Months
 
 
@@ -36,7 +36,13 @@ async def test_the_reader_of_the_first_shard_makes_them_and_tries_again(
     postgres_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     migrate.upgrade(postgres_database)
-    shards = {1, 2}
+    shards, asked = {1, 2}, 0
+
+    def held() -> set[int]:
+        nonlocal asked
+        asked += 1
+        return shards
+
     async with TranscriptStore(postgres_database) as store:
         looks, looking, prepare = 0, False, store.prepare_months
 
@@ -45,19 +51,21 @@ async def test_the_reader_of_the_first_shard_makes_them_and_tries_again(
             looks += 1
             if looks == 1:
                 raise StoreError("the database is away")
+            if looks == 2:
+                raise ContractError("a row of the month has come meanwhile", reason="rejected_by_database")
             looking = True
             made = await prepare(month)
             looking = False
             return made
 
         monkeypatch.setattr(store, "prepare_months", fails_once)
-        months = Months(store, InMay2031(), lambda: shards, first_s=0.01, every_s=0.01)
+        months = Months(store, InMay2031(), held, first_s=0.01, every_s=0.01)
         task = asyncio.create_task(months.run(), name="months")
         try:
-            await asyncio.sleep(0.2)  # twenty looks, if it were its turn
+            await wait_until(lambda: asked > 5, description="some looks, if it were its turn")
             assert looks == 0
             shards.add(0)
-            await wait_until(lambda: looks > 2, description="two more looks")
+            await wait_until(lambda: looks > 3, description="two more looks")
             shards.clear()
             # A look that is cancelled goes on in its thread, with a connection that nobody would close.
             await wait_until(lambda: not looking, description="the last look to end")
