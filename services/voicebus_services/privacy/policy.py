@@ -185,14 +185,15 @@ class _RuleText(_Strict):
 
 
 class _PolicyText(_Strict):
-    redact: list[_RuleText] | None = Field(None, max_length=100)
+    # Of these two nothing (`redact:` with all its lines commented out) is no word: it would switch the default's off.
+    redact: list[_RuleText] = Field([], max_length=100)
     keep: _Kept = None
     keep_recordings: _Kept = None
-    record: bool | None = None
+    record: bool = True
 
     def policy(self, place: str, default: "_PolicyText | None") -> Policy:
         given = self if default is None else default.model_copy(update=self._set)
-        rules = [rule.rule(f"{place}.redact[{index}]") for index, rule in enumerate(given.redact or ())]
+        rules = [rule.rule(f"{place}.redact[{index}]") for index, rule in enumerate(given.redact)]
         names = [rule.name for rule in rules]
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
@@ -200,7 +201,7 @@ class _PolicyText(_Strict):
         keep, recordings = given.keep, given.keep_recordings
         if keep is not None and recordings is not None and recordings > keep:
             raise _WrongRuleError(f"{place}.keep_recordings: it is longer than keep, which erases recordings, too")
-        return Policy(Redaction(rules), keep, recordings, given.record is not False)
+        return Policy(Redaction(rules), keep, recordings, given.record)
 
     @property
     def _set(self) -> dict[str, Any]:

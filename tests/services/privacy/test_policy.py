@@ -30,7 +30,7 @@ tenants:
     keep: 30d
     keep_recordings: 7d
     record: false
-  open: {redact: []}
+  open: {redact: [], keep: null}
 """,
         )
     )
@@ -39,6 +39,7 @@ tenants:
     assert [rule.name for rule in acme.redaction.rules] == ["email", "card"]
     assert (other.keep, other.keep_recordings, other.record) == (timedelta(days=90), None, True)
     assert not policies.of("open").redaction
+    assert policies.of("open").keep is None
     assert policies.of(None) is policies.of("local")
     assert policies.expires
 
@@ -87,6 +88,14 @@ def test_an_empty_file_says_nothing(tmp_path: Path) -> None:
         ({"default": {"keep": "1d", "keep_recordings": "2d"}}, "keep_recordings: it is longer than keep"),
         ({"defaults": {}}, "defaults: there is no such setting"),
         ({"default": {"record": "perhaps"}}, r"default\.record: 'perhaps' was read"),
+        (
+            {"tenants": {"acme": {"redact": None}}},
+            r"tenants\.acme\.redact: None was read: Input should be a valid list",
+        ),
+        (
+            {"tenants": {"acme": {"record": None}}},
+            r"tenants\.acme\.record: None was read: Input should be a valid bool",
+        ),
         (["email"], "the file: "),
         ([], "the file: "),
         (False, "the file: "),
