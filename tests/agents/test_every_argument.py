@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, FrozenInstanceError, dataclass, field, fields
 from typing import Any, Final
 
 import pytest
@@ -414,14 +414,33 @@ def test_what_an_array_library_compares_to_counts_as_a_bool(kind: Any) -> None:
     assert GuardrailFunctionOutput(None, kind("yes")).tripwire_triggered is True
 
 
-def test_events_are_frozen_but_for_those_that_come_by_the_dozen() -> None:
-    events = (
-        *ANY.RealtimeSessionEvent.__args__,
-        *ANY.RealtimeModelEvent.__args__,
-        *ANY.RealtimeModelSendEvent.__args__,
-    )
-    plain = {kind.__name__ for kind in events if not kind.__dataclass_params__.frozen}
-    assert plain == {
-        "RealtimeRawModelEvent", "RealtimeAudio", "RealtimeTranscriptDelta", "RealtimeModelAudioEvent",
-        "RealtimeModelTranscriptDeltaEvent", "RealtimeModelOutputTextDeltaEvent", "RealtimeModelRawServerEvent",
-    }  # fmt: skip
+EVENTS: Final = (*ANY.RealtimeSessionEvent.__args__, *ANY.RealtimeModelEvent.__args__)
+SENDS: Final = ANY.RealtimeModelSendEvent.__args__
+
+
+@pytest.mark.parametrize("kind", [*EVENTS, *SENDS])
+def test_events_are_frozen(kind: Any) -> None:
+    assert kind.__dataclass_params__.frozen
+
+
+@pytest.mark.parametrize("kind", EVENTS)
+def test_nothing_of_an_event_can_be_changed_once_it_was_made(kind: Any) -> None:
+    names = list(inspect.signature(kind).parameters)
+    event = kind(**dict.fromkeys(names, "given"))
+    for name in names:
+        with pytest.raises(FrozenInstanceError):
+            setattr(event, name, "other")
+        with pytest.raises(FrozenInstanceError):
+            delattr(event, name)
+    assert [getattr(event, name) for name in names] == ["given"] * len(names)
+
+
+@pytest.mark.parametrize("kind", [*EVENTS, *SENDS])
+def test_an_event_refuses_what_it_has_no_field_for_and_a_field_left_out(kind: Any) -> None:
+    entries = fields(kind)
+    with pytest.raises(TypeError, match="no_such_field"):
+        kind(**{entry.name: None for entry in entries}, no_such_field=1)
+    for entry in entries:
+        if entry.default is MISSING and entry.default_factory is MISSING:
+            with pytest.raises(TypeError, match=entry.name):
+                kind(**{other.name: None for other in entries if other is not entry})

@@ -21,7 +21,7 @@ from voicebus.ports import Deliver, ModelLink, ModelListener, SessionRef
 from voicebus.runtime import asking
 from voicebus.runtime.asking import UNCHECKED
 from voicebus.runtime.driver import SessionDriver
-from voicebus.runtime.frames import AudioDelta
+from voicebus.runtime.frames import AudioDelta, TextDelta
 from voicebus.runtime.surroundings import Bus, ModelTap
 
 AUDIO = b'{"type":"response.output_audio.delta","response_id":"r","item_id":"i","output_index":0,"content_index":0,'
@@ -838,12 +838,17 @@ async def test_frames_that_wait_for_a_call_are_bounded(monkeypatch: pytest.Monke
 @dataclass
 class Tap:
     heard_of: list[Any] = field(default_factory=list)
+    shows_text: bool = True
 
     def heard(self, item: inputs.Input, delta: AudioDelta | None, size: int) -> None:
         self.heard_of.append((type(item), None if delta is None else delta.samples, size))
 
     def sounded(self, where: outputs.ForwardAudio, delta: AudioDelta, size: int, seq: int) -> bool:
         return False
+
+    def said(self, delta: TextDelta, text: str, size: int, seq: int) -> bool:
+        self.heard_of.append(("said", delta.delta, text, seq))
+        return self.shows_text
 
     def settled(self) -> None:
         self.heard_of.append("settled")
@@ -861,6 +866,34 @@ async def test_a_tap_hears_each_input_before_the_engine_and_when_its_outputs_are
         "settled", (inputs.ModelAudio, b"\0\0", len(frame)),
         "settled", (inputs.ModelAudio, b"\1", 1), "settled",
     ]  # fmt: skip
+    await running.over()
+
+
+async def test_a_tap_is_told_of_text_that_says_more_by_one_call_or_hears_it_as_a_whole_event() -> None:
+    tap = Tap()
+    running = await Running(Engine(), tap=tap).live()
+    tap.heard_of.clear()
+    running.engine.says_on = [outputs.Emit("transcript_delta", {"text": "a"}), outputs.ToClient({"type": "more"})]
+    frame = TEXT + b'"event_id":"e","delta":"a"}'
+    running.driver.model_frame(frame)
+    assert tap.heard_of == [("said", "a", "a", 0), "settled"]
+    assert running.client.heard[1:] == [("event", "more")]
+    tap.heard_of.clear()
+    tap.shows_text = False
+    running.driver.model_frame(frame)
+    assert tap.heard_of == [("said", "a", "a", 0), (inputs.ModelEvent, None, len(frame) + 6 * 128), "settled"]
+    assert running.client.heard[2:] == [("emit", "transcript_delta", 0), ("event", "more")]
+    assert running.engine.given == []
+    await running.over()
+
+
+async def test_text_without_an_id_of_its_event_is_heard_as_it_came() -> None:
+    tap = Tap()
+    running = await Running(Engine(), tap=tap).live()
+    running.engine.says_on = []
+    running.driver.model_frame(TEXT + b'"delta":"a"}')
+    assert running.engine.said == []
+    assert [event.event["delta"] for event in running.engine.given] == ["a"]
     await running.over()
 
 

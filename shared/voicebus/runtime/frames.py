@@ -97,6 +97,19 @@ def read_text_delta(frame: bytes) -> TextDelta | None:
         return None
 
 
+def whole_text(delta: TextDelta) -> dict[str, Any]:
+    """The event that `delta`, which has an `event_id`, was read from."""
+    return {
+        "type": delta.type,
+        "event_id": delta.event_id,
+        "response_id": delta.response_id,
+        "item_id": delta.item_id,
+        "output_index": delta.output_index,
+        "content_index": delta.content_index,
+        "delta": delta.delta,
+    }
+
+
 def read_append(frame: bytes) -> Append | None:
     """The frame as a well-formed append, or None where it is anything else."""
     if _APPEND_MARK not in frame:

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from voicebus.engine.inputs import Input, ModelMalformed
-from voicebus.engine.outputs import Output
+from voicebus.engine.outputs import Emit, Output
 from voicebus.runtime import frames
 from voicebus.runtime.inline import InlineCalls
 from voicebus.runtime.modelside import ModelSide
-from voicebus.runtime.reading import audio_input, read_event
+from voicebus.runtime.reading import audio_input, read_event, text_event
 from voicebus.runtime.surroundings import ClientFace, Engine, ModelTap
 
 
@@ -92,7 +92,7 @@ class Hearing:
                 self._session.take(audio_input(delta), delta, len(frame))
             return
         text = frames.read_text_delta(frame)
-        if text is not None and self._tap is None and self._session.passes and self._say_on(text):
+        if text is not None and self._session.passes and self._say_on(text, frame):
             return
         item, event, size = read_event(frame)
         if isinstance(item, ModelMalformed):
@@ -122,17 +122,28 @@ class Hearing:
             self._session.crash(error)
         return True
 
-    def _say_on(self, text: frames.TextDelta) -> bool:
+    def _say_on(self, text: frames.TextDelta, frame: bytes) -> bool:
         """Show more of what is being said; False where there is something to decide."""
+        tap, session = self._tap, self._session
+        if tap is not None and text.event_id is None:
+            return False  # whoever reads along is shown whether it has none, or null
         try:
             outputs = self._engine.say_on(
                 text.type, text.response_id, text.item_id, text.content_index, text.delta, self._now()
             )  # fmt: skip
+            if outputs is None:
+                return False
+            if tap is not None:
+                first = outputs[0] if outputs else None
+                if type(first) is Emit and tap.said(text, first.data["text"], len(frame), session.last_seq):
+                    outputs = outputs[1:]
+                else:
+                    item, size = text_event(text, frame)
+                    tap.heard(item, None, size)
+            if outputs:
+                session.perform(outputs)
+            if tap is not None:
+                tap.settled()
         except Exception as error:  # noqa: BLE001 - the boundary between one session and the others
-            self._session.crash(error)
-            return True
-        if outputs is None:
-            return False
-        if outputs:
-            self._session.perform(outputs)
+            session.crash(error)
         return True

@@ -18,6 +18,11 @@ def audio_input(delta: frames.AudioDelta) -> ModelAudio:
     )  # fmt: skip
 
 
+def text_event(delta: frames.TextDelta, frame: bytes) -> tuple[ModelEvent, int]:
+    """What `read_event` makes of `frame`, which `delta` was read from and which has an `event_id`."""
+    return ModelEvent(frames.whole_text(delta)), _size(frame)
+
+
 def read_event(frame: bytes) -> tuple[ModelEvent | ModelMalformed, dict[str, Any], int]:
     """A frame that is no audio delta: the input, the event itself ({} where it is none), and what it takes in bytes."""
     size = len(frame)
@@ -30,7 +35,12 @@ def read_event(frame: bytes) -> tuple[ModelEvent | ModelMalformed, dict[str, Any
         return ModelMalformed("the frame has no type"), {}, size
     if kind in frames.AUDIO_TYPES:
         return ModelMalformed("an audio delta without what belongs to it"), {}, size
-    return ModelEvent(event), event, size + _OBJECT * frame.count(b",")
+    return ModelEvent(event), event, _size(frame)
+
+
+def _size(frame: bytes) -> int:
+    """What an event that was read from `frame` takes, in bytes."""
+    return len(frame) + _OBJECT * frame.count(b",")
 
 
 def known_of(item: Input, outputs: Sequence[Output]) -> Input | None:

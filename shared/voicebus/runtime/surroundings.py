@@ -11,7 +11,7 @@ from voicebus.engine.inputs import CallVetted, Input
 from voicebus.engine.outputs import ForwardAudio, MergeContext, Output, ResolveAgent, StopModel, VetCall, WordToolError
 from voicebus.engine.state import State
 from voicebus.ports import Clock, GuardrailDispatch, Inbox, Journal, ToolDispatch
-from voicebus.runtime.frames import AudioDelta
+from voicebus.runtime.frames import AudioDelta, TextDelta
 
 
 class Engine(Protocol):
@@ -123,6 +123,13 @@ class ModelTap(Protocol):
         """More of what is being said, of which nothing comes but its sound, which goes to the program by this call.
 
         False where it is to be `heard` and shown as any other item.
+        """
+        ...
+
+    def said(self, delta: TextDelta, text: str, size: int, seq: int) -> bool:
+        """More of what is being said, of which a `transcript_delta` comes, which goes to the program by this call.
+
+        `text` is all of the item so far. False as of `sounded`.
         """
         ...
 

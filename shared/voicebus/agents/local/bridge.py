@@ -45,7 +45,7 @@ from voicebus.engine.inputs import (
 from voicebus.engine.outputs import ForwardAudio, StopModel
 from voicebus.ports import ModelListener
 from voicebus.runtime.driver import SessionDriver
-from voicebus.runtime.frames import AudioDelta
+from voicebus.runtime.frames import AudioDelta, TextDelta
 from voicebus.runtime.jobs import CLEAN_UP_S
 from voicebus.telemetry.logging import get_logger, raised
 
@@ -195,6 +195,9 @@ class ModelBridge:
 
     def sounded(self, where: ForwardAudio, delta: AudioDelta, size: int, seq: int) -> bool:
         return False  # a step of its own is told to the model
+
+    def said(self, delta: TextDelta, text: str, size: int, seq: int) -> bool:
+        return False  # a model that speaks in events sends no frames
 
     def settled(self) -> None:
         if self._step:

@@ -12,7 +12,7 @@ from typing import Final
 
 from voicebus.agents.events import RealtimeAudio, RealtimeRawModelEvent, RealtimeSessionEvent
 from voicebus.agents.local.folded import EVENTS as FOLDED
-from voicebus.agents.local.folded import FoldedAudio
+from voicebus.agents.local.folded import Folded
 
 MAX_EVENTS: Final = 8192
 """Events that wait for one consumer."""
@@ -31,12 +31,15 @@ class _Queue:
     many went is told with the next event that is read.
     """
 
-    __slots__ = ("bytes", "count", "dropped", "events", "sizes", "waiting")
+    __slots__ = ("bytes", "count", "dropped", "each", "events", "opened", "sizes", "waiting")
 
     def __init__(self) -> None:
-        self.events: deque[RealtimeSessionEvent | FoldedAudio] = deque()
-        # In step with the events; of folded audio, for each of its events.
+        self.events: deque[RealtimeSessionEvent | Folded] = deque()
+        # In step with the events; of folded ones, for each of those.
         self.sizes: deque[int] = deque()
+        # What is left of the folded ones that are being read, the next last, and what each keeps alive.
+        self.opened: list[RealtimeSessionEvent] = []
+        self.each = 0
         self.count = 0
         self.bytes = 0
         self.dropped = 0
@@ -46,18 +49,21 @@ class _Queue:
         """The same events, for another consumer."""
         twin = _Queue()
         twin.events, twin.sizes = self.events.copy(), self.sizes.copy()
+        twin.opened, twin.each = self.opened.copy(), self.each
         twin.count, twin.bytes, twin.dropped = self.count, self.bytes, self.dropped
         return twin
 
     def next(self) -> RealtimeSessionEvent:
         """The oldest event, which no longer waits. There must be one."""
-        event, size = self.events.popleft(), self.sizes.popleft()
         self.count -= 1
+        if self.opened:
+            self.bytes -= self.each
+            return self.opened.pop()
+        event, size = self.events.popleft(), self.sizes.popleft()
         self.bytes -= size
-        if isinstance(event, FoldedAudio):
+        if isinstance(event, Folded):
             first, second, third = event.unfold()
-            self.events.extendleft((third, second))
-            self.sizes.extendleft((size, size))
+            self.opened, self.each = [third, second], size
             return first
         return event
 
@@ -73,11 +79,11 @@ class _Queue:
         for kind in (RealtimeRawModelEvent, RealtimeAudio, object):
             waiting, sizes, self.events, self.sizes = self.events, self.sizes, deque(), deque()
             for event, each in zip(waiting, sizes, strict=True):
-                kept: RealtimeSessionEvent | FoldedAudio | None = event
+                kept: RealtimeSessionEvent | Folded | None = event
                 if self.count > events or self.bytes > size:
-                    if type(event) is FoldedAudio:
-                        # Its raw events: all of these go before any audio does.
-                        kept = event.audio()
+                    if isinstance(event, Folded):
+                        # Its raw events: all of these go before anything else does.
+                        kept = event.last()
                         self._drop(FOLDED - 1, each)
                     elif isinstance(event, kind):
                         kept = None
@@ -109,14 +115,14 @@ class Broadcast:
         self.ended: bool = False
         self.failure: Exception | None = None
 
-    def put(self, event: RealtimeSessionEvent | FoldedAudio, size: int = 0) -> None:
+    def put(self, event: RealtimeSessionEvent | Folded, size: int = 0) -> None:
         """Give `event` to every consumer; `size` is what it keeps alive, in bytes. Nothing after the end.
 
-        Audio may be folded: its events then keep `size` alive each.
+        Audio and text may be folded: their events then keep `size` alive each.
         """
         if self.ended:
             return
-        count = FOLDED if type(event) is FoldedAudio else 1
+        count = FOLDED if isinstance(event, Folded) else 1
         for queue in self._queues:
             queue.events.append(event)
             queue.sizes.append(size)
@@ -172,7 +178,7 @@ class _Consumer:
             # Loops that are started together see the same events: the first must not run ahead before the others begin.
             self._loop = asyncio.get_running_loop()
             await asyncio.sleep(0)
-        while not queue.events:
+        while not queue.count:
             if self._broadcast.ended:
                 if self._broadcast.failure is not None and not self._failed:
                     self._failed = True

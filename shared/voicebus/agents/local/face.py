@@ -16,7 +16,7 @@ from voicebus.agents.error_details import RealtimeErrorDetails
 from voicebus.agents.events import RealtimeSessionEvent
 from voicebus.agents.items import RealtimeItem, RealtimeToolCallItem, read_item
 from voicebus.agents.local.broadcast import Broadcast
-from voicebus.agents.local.folded import FoldedAudio
+from voicebus.agents.local.folded import EVENTS, FoldedAudio, FoldedText
 from voicebus.agents.local.showing import Showing
 from voicebus.agents.local.weighing import weight
 from voicebus.agents.models import events as model
@@ -26,7 +26,7 @@ from voicebus.contracts.envelope import Message
 from voicebus.contracts.journal import ErrorRecorded, EventType
 from voicebus.engine.outputs import ForwardAudio
 from voicebus.errors import ModelLinkError, VoicebusError
-from voicebus.runtime.frames import AudioDelta
+from voicebus.runtime.frames import AudioDelta, TextDelta
 from voicebus.telemetry.logging import get_logger
 
 log: Final = get_logger(__name__)
@@ -154,6 +154,15 @@ class EventFace:
             return False
         self._seq = seq
         self._broadcast.put(FoldedAudio(where, delta, self._info, seq), size)
+        return True
+
+    def said(self, delta: TextDelta, text: str, size: int, seq: int) -> bool:
+        """Show a `transcript_delta` of which nothing else comes; `text` is all of its item. False as of `sounded`."""
+        if self._heard_by:
+            return False
+        self._seq = seq
+        # Its last event alone keeps `text` alive.
+        self._broadcast.put(FoldedText(delta, text, self._info, seq), size + sys.getsizeof(text) // EVENTS)
         return True
 
     def _expect_unfolded(self, delta: AudioDelta) -> None:

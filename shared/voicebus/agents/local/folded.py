@@ -1,6 +1,6 @@
-"""Audio as it waits for a program: one small object for the three events that are shown of each delta.
+"""Audio and text as they wait for a program: one small object for the three events that are shown of each delta.
 
-Nearly everything that waits is audio. Events are made when they are read, so what waits stays out of the garbage
+Nearly everything that waits is of these. Events are made when they are read, so what waits stays out of the garbage
 collector's sight: it would go through all of it again and again, at a quarter of the whole cost of a delta.
 """
 
@@ -9,16 +9,29 @@ from typing import Final
 import msgspec
 
 from voicebus.agents import events as shown
+from voicebus.agents.events import RealtimeSessionEvent
 from voicebus.agents.models.events import RealtimeModelAudioEvent, RealtimeModelRawServerEvent
-from voicebus.agents.models.translate import audio_event, raw_audio
+from voicebus.agents.models.translate import audio_event, raw_audio, text_event
 from voicebus.engine.outputs import ForwardAudio
-from voicebus.runtime.frames import AudioDelta
+from voicebus.runtime.frames import AudioDelta, TextDelta, whole_text
 
 EVENTS: Final = 3
 """How many events one delta becomes."""
 
 
-class FoldedAudio(msgspec.Struct, frozen=True, gc=False):
+class Folded(msgspec.Struct, frozen=True, gc=False):
+    """The events of one delta."""
+
+    def unfold(self) -> tuple[RealtimeSessionEvent, RealtimeSessionEvent, RealtimeSessionEvent]:
+        """All events, in order: the server's, that of the model layer, and the session's."""
+        raise NotImplementedError
+
+    def last(self) -> RealtimeSessionEvent:
+        """The last of them alone."""
+        raise NotImplementedError
+
+
+class FoldedAudio(Folded, frozen=True, gc=False):
     """One delta of audio that was forwarded, as it came, and where it belongs."""
 
     where: ForwardAudio
@@ -26,8 +39,8 @@ class FoldedAudio(msgspec.Struct, frozen=True, gc=False):
     info: shown.RealtimeEventInfo
     seq: int
 
-    def unfold(self) -> tuple[shown.RealtimeRawModelEvent, shown.RealtimeRawModelEvent, shown.RealtimeAudio]:
-        """All events, in order; the last two are about the same one of the model layer."""
+    def unfold(self) -> tuple[RealtimeSessionEvent, RealtimeSessionEvent, RealtimeSessionEvent]:
+        """The last two are about the same event of the model layer."""
         audio, info, seq = audio_event(self.delta), self.info, self.seq
         raw = RealtimeModelRawServerEvent(raw_audio(self.delta))
         return (
@@ -36,10 +49,33 @@ class FoldedAudio(msgspec.Struct, frozen=True, gc=False):
             self._shown(audio),
         )
 
-    def audio(self) -> shown.RealtimeAudio:
-        """The last of them alone."""
+    def last(self) -> shown.RealtimeAudio:
         return self._shown(audio_event(self.delta))
 
     def _shown(self, audio: RealtimeModelAudioEvent) -> shown.RealtimeAudio:
         where = self.where
         return shown.RealtimeAudio(audio, where.item_id, where.content_index, self.info, "audio", self.seq)
+
+
+class FoldedText(Folded, frozen=True, gc=False):
+    """One delta of what the agent says, and all of its item so far."""
+
+    delta: TextDelta
+    text: str
+    info: shown.RealtimeEventInfo
+    seq: int
+
+    def unfold(self) -> tuple[RealtimeSessionEvent, RealtimeSessionEvent, RealtimeSessionEvent]:
+        delta, info, seq = self.delta, self.info, self.seq
+        raw = RealtimeModelRawServerEvent(whole_text(delta))
+        return (
+            shown.RealtimeRawModelEvent(raw, info, "raw_model_event", seq),
+            shown.RealtimeRawModelEvent(text_event(delta), info, "raw_model_event", seq),
+            self.last(),
+        )
+
+    def last(self) -> shown.RealtimeTranscriptDelta:
+        delta = self.delta
+        return shown.RealtimeTranscriptDelta(
+            delta.item_id, "assistant", delta.delta, self.text, self.info, "transcript_delta", self.seq
+        )

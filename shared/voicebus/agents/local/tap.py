@@ -33,7 +33,7 @@ from voicebus.engine.inputs import (
 from voicebus.engine.outputs import ForwardAudio
 from voicebus.engine.state import SESSION_CREATED
 from voicebus.errors import ModelLinkError
-from voicebus.runtime.frames import AudioDelta
+from voicebus.runtime.frames import AudioDelta, TextDelta
 
 _CALL_TIMER: Final = "call:"
 _ITEM_DONE: Final = "conversation.item.done"
@@ -63,6 +63,9 @@ class WireTap:
 
     def sounded(self, where: ForwardAudio, delta: AudioDelta, size: int, seq: int) -> bool:
         return self._face.sounded(where, delta, size, seq)
+
+    def said(self, delta: TextDelta, text: str, size: int, seq: int) -> bool:
+        return self._face.said(delta, text, size, seq)
 
     def settled(self) -> None:
         self._face.settle()

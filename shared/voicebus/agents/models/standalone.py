@@ -30,7 +30,7 @@ from voicebus.engine.session import Session
 from voicebus.errors import ModelLinkError
 from voicebus.ports import ModelConnector, SessionRef
 from voicebus.runtime.driver import SessionDriver
-from voicebus.runtime.frames import AudioDelta
+from voicebus.runtime.frames import AudioDelta, TextDelta
 from voicebus.runtime.surroundings import Bus
 
 _EXPIRED: Final = "model_expired"
@@ -138,6 +138,9 @@ class Standalone:
 
     def sounded(self, where: ForwardAudio, delta: AudioDelta, size: int, seq: int) -> bool:
         return False  # it is heard
+
+    def said(self, delta: TextDelta, text: str, size: int, seq: int) -> bool:
+        return False  # as what sounds
 
     def settled(self) -> None:
         self._heard = None

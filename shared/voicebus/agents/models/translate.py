@@ -41,7 +41,7 @@ from voicebus.agents.models.events import (
 from voicebus.agents.usage import Usage
 from voicebus.engine import wire
 from voicebus.engine.dialects import translate
-from voicebus.runtime.frames import AudioDelta
+from voicebus.runtime.frames import AudioDelta, TextDelta
 
 Event = Mapping[str, Any]
 
@@ -64,6 +64,7 @@ _PARTS: Final[Mapping[str, Mapping[str, type[_Part]]]] = {
         "audio": AssistantAudio,
     },
 }
+_TRANSCRIPT_DELTA: Final = "response.output_audio_transcript.delta"
 _STATUSES: Final = frozenset({"in_progress", "completed", "incomplete"})
 
 
@@ -82,6 +83,13 @@ def _meaning(event: Event) -> list[RealtimeModelEvent]:
 
 def audio_event(delta: AudioDelta) -> RealtimeModelAudioEvent:
     return RealtimeModelAudioEvent(delta.samples, delta.response_id, delta.item_id, delta.content_index)
+
+
+def text_event(delta: TextDelta) -> RealtimeModelTranscriptDeltaEvent | RealtimeModelOutputTextDeltaEvent:
+    """What a delta of the protocol's present version means: its type is one of two."""
+    spoken = delta.type == _TRANSCRIPT_DELTA
+    kind = RealtimeModelTranscriptDeltaEvent if spoken else RealtimeModelOutputTextDeltaEvent
+    return kind(delta.item_id, delta.delta, delta.response_id)
 
 
 def raw_audio(delta: AudioDelta) -> dict[str, Any]:
@@ -249,7 +257,7 @@ _HANDLERS: Final[Mapping[str, Callable[[Event], list[RealtimeModelEvent]]]] = {
     "response.output_item.added": _response_item_added,
     "response.output_item.done": _response_item_done,
     "response.output_audio.done": _audio_done,
-    "response.output_audio_transcript.delta": _transcript_delta,
+    _TRANSCRIPT_DELTA: _transcript_delta,
     "response.output_text.delta": _text_delta,
     "conversation.item.added": _item_added,
     "conversation.item.retrieved": lambda event: _updated(wire.mapping(event, "item"), None),
