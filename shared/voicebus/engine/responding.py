@@ -32,7 +32,7 @@ class Responses:
         self.stall_timeout: float = timeout * _STALL_FACTOR
         # The end of the user's turn that has no answer yet.
         self._turn_ended: float | None = None
-        self.answered = False
+        self.answered: bool = False
         """Whether an answer of this session has begun by now, at whatever owner."""
         self.active: Response | None = None
         self.latest: Response | None = None
