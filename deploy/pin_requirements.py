@@ -22,6 +22,7 @@ SOURCES: Final = {
         "--extra=gateway",
         "--extra=archiver",
         "--extra=recording",
+        "--extra=otel",
         "--extra=mcp",
         "--extra=guardrails",
         "--extra=privacy",

@@ -8,7 +8,7 @@ import importlib
 import inspect
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Final
 
 import typer
@@ -76,6 +76,22 @@ def begin_logging(read: ServiceSettings, service: str, *, level: str | None = No
     configure(level=level or read.log_level, style=read.log_format, service=service)
 
 
+def begin_tracing(read: ServiceSettings, service: str) -> Callable[[], None]:
+    """Send spans where the settings say so; what is returned sends the last ones.
+
+    Raises:
+        UsageError: the packages are missing.
+    """
+    from voicebus.telemetry.tracing import configure
+
+    if read.otlp_endpoint is None:
+        return lambda: None
+    try:
+        return configure(service, endpoint=read.otlp_endpoint, headers=read.otlp_headers, ratio=read.trace_ratio)
+    except ModuleNotFoundError as error:
+        raise UsageError(f"the package {error.name} is missing; install voicebus[otel]") from error
+
+
 def _register(
     app: typer.Typer, name: str, kind: type[ServiceSettings], extra: str | None, summary: str, *, targets: bool
 ) -> None:
@@ -93,7 +109,11 @@ def _register(
             if extra is None or (error.name or "").startswith("voicebus"):
                 raise
             raise UsageError(f"the package {error.name} is missing; install voicebus[{extra}]") from error
-        run(serve(read, named or []) if targets else serve(read))
+        flush = begin_tracing(read, name)
+        try:
+            run(serve(read, named or []) if targets else serve(read))
+        finally:
+            flush()
 
     parameters = [] if not targets else [_parameter("target", Targets, None)]
     secrets = []

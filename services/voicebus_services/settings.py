@@ -177,6 +177,15 @@ class ServiceSettings(BaseSettings):
     ops_host: str = Field("127.0.0.1", description="Address of /metrics, /livez and /readyz; never public.")
     ops_port: Port = Field(0, description="0 takes a free port and logs it.")
     drain_timeout: Duration = Field(timedelta(seconds=60), description="How long SIGTERM waits for work in hand.")
+    otlp_endpoint: Annotated[str, _url(("http", "https"), "the address of a collector")] | None = Field(
+        None, description="Where traces are sent, by OTLP over HTTP: http://COLLECTOR:4318; without, none are made."
+    )
+    otlp_headers: Headers = Field(
+        default_factory=dict, description='Headers for the collector, as JSON {"name": "value"}.'
+    )
+    trace_ratio: float = Field(
+        1.0, ge=0, le=1, description="The share of conversations that are traced, where their client does not say."
+    )
 
     @classmethod
     def settings_customise_sources(

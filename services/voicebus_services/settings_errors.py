@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-MAY_HOLD_SECRETS: Final = frozenset({"model_headers", "model_fallbacks", "mcp_headers"})
+MAY_HOLD_SECRETS: Final = frozenset({"model_headers", "model_fallbacks", "mcp_headers", "otlp_headers"})
 """Headers are where some providers want their key, and a fallback has one of its own."""
 
 _BOUNDS: Final = (("ge", "of at least"), ("gt", "above"), ("le", "of at most"), ("lt", "below"))

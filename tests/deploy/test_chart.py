@@ -130,6 +130,7 @@ def test_every_setting_is_set_by_the_chart_or_left_alone_for_a_reason(helm: Helm
         "ops_port": "the default is the port that the pod names",
         "http_port": "the default is the port that the pod names",
         "model_headers": "may hold a secret: comes by envFrom",
+        "otlp_headers": "may hold a secret: comes by envFrom",
         "model_fallbacks": "may hold secrets: come by envFrom",
         "model_token": "names a function of the image's own: comes by envFrom",
         "mcp": "addresses may hold credentials, commands belong to an image of one's own: comes by envFrom",
@@ -144,8 +145,11 @@ def test_every_setting_is_set_by_the_chart_or_left_alone_for_a_reason(helm: Helm
         for name in SETTINGS[command].model_fields.keys() - left_alone.keys()
         if f"VOICEBUS_{name.upper()}" not in environment(container)
     }
-    # `voicebus migrate` neither drains nor has an ops port; a worker without a queue of its own serves all.
-    assert forgotten == {"migrate: ops_host", "migrate: drain_timeout", "tool-worker: queue"}
+    # `voicebus migrate` neither drains nor has an ops port nor a trace; a worker without a queue of its own serves all.
+    assert forgotten == {
+        "migrate: ops_host", "migrate: drain_timeout", "migrate: otlp_endpoint", "migrate: trace_ratio",
+        "tool-worker: queue",
+    }  # fmt: skip
 
 
 def test_secrets_come_by_reference_only(helm: Helm, values: Values) -> None:

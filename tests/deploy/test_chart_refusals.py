@@ -82,6 +82,10 @@ NO_REDIS = "--set=database.url=postgresql+psycopg://u@db/calls"
             (*MINIMAL, "--set=redis.existingSecret=,redis.users.gateway.username=g"),
             'redis.users.gateway.username is "g", but redis.existingSecret is empty',
         ),
+        (
+            (*MINIMAL, "--set=tracing.endpoint=http://collector:4318"),
+            "tracing.endpoint is http://collector:4318, but networkPolicy.otlp.to is empty",
+        ),
         ((*MINIMAL, "--set=ingress.enabled=true"), "ingress.host is empty; name the host that callers dial"),
         ((*MINIMAL, "--set=httpRoute.enabled=true"), "httpRoute.parentRefs is empty; name the Gateway"),
         (

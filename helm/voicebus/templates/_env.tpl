@@ -5,6 +5,8 @@
 - {name: VOICEBUS_LOG_LEVEL, value: {{ .root.Values.logLevel }}}
 - {name: VOICEBUS_LOG_FORMAT, value: json}
 - {name: VOICEBUS_OPS_HOST, value: 0.0.0.0}
+- {name: VOICEBUS_OTLP_ENDPOINT, value: {{ .root.Values.tracing.endpoint | quote }}}
+- {name: VOICEBUS_TRACE_RATIO, value: {{ .root.Values.tracing.ratio | quote }}}
 - {name: VOICEBUS_DRAIN_TIMEOUT, value: {{ printf "%ds" (int .drainSeconds) }}}
 {{- end -}}
 

@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-import structlog
 from ulid_transform import ulid_now
 
 from voicebus.adapters.redis.journal import RedisJournal
@@ -35,7 +34,7 @@ from voicebus_services.gateway.held import Held, Inherited, JoinedCall
 from voicebus_services.gateway.leaving import Leaving
 from voicebus_services.gateway.models import Models
 from voicebus_services.gateway.starting import Starting
-from voicebus_services.gateway.tracing import session_traceparent
+from voicebus_services.gateway.tracing import session_span
 from voicebus_services.http import ProblemError
 from voicebus_services.settings import GatewaySettings
 
@@ -352,9 +351,8 @@ class Sessions:
 
     async def _run(self, held: Held) -> None:
         face = held.face
-        traceparent = session_traceparent(face.traceparent)
         reason = "error"
-        with structlog.contextvars.bound_contextvars(session=held.id, agent=face.agent, trace=traceparent):
+        with session_span(held) as span:
             try:
                 if held.unfit is not None:
                     log.info("session refused", error=held.unfit)
@@ -365,7 +363,7 @@ class Sessions:
                     metrics.SESSIONS_STARTED.inc()
                     log.info("session begins", face=config.face.value, model=config.model)
                 try:
-                    driver = await self._starting.drive(held, config, traceparent)
+                    driver = await self._starting.drive(held, config, span.traceparent)
                     # One that goes on is live in the next turn of the loop, before anybody who waits for this runs.
                     held.begun.set()
                     reached = self._models[held.first_agent].connectors
@@ -397,6 +395,7 @@ class Sessions:
                 log.exception("session failed")
                 face.refuse("internal_error", f"internal error ({type(error).__name__})", INTERNAL_ERROR)
             finally:
+                span.ended(reason)
                 face.close(NORMAL, reason)
                 try:
                     await face.wait_closed()

@@ -26,6 +26,7 @@ from voicebus_services.gateway.held import Held
 from voicebus_services.gateway.hooked import HookedFace
 from voicebus_services.gateway.models import Models
 from voicebus_services.gateway.remembering import digest, remembered
+from voicebus_services.gateway.tracing import TRACEPARENT
 from voicebus_services.settings import GatewaySettings
 
 if TYPE_CHECKING:  # of an extra
@@ -119,6 +120,7 @@ class Starting:
             "model": config.model,
             "token_hash": digest(face.token),
             "first_agent": held.first_agent,
+            TRACEPARENT: traceparent,
             "principal": remembered(face.principal),
             "ticket": "" if face.ticket is None else face.ticket.id,
         }

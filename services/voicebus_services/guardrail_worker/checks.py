@@ -5,7 +5,7 @@ Judging has no effect, so a check that is delivered twice is simply judged twice
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Final
 
@@ -30,7 +30,9 @@ from voicebus.errors import ContractError, UserError
 from voicebus.ports import Delivery, SessionRef
 from voicebus.runtime.processes import ProcessPool
 from voicebus.telemetry import metrics
+from voicebus.telemetry.delivered import Received
 from voicebus.telemetry.logging import get_logger
+from voicebus.telemetry.tracing import exemplar, trace_id
 from voicebus_services.guardrail_worker.waiting import Waitlist
 
 log = get_logger(__name__)
@@ -76,7 +78,8 @@ class CheckRunner:
             return
         check = GuardrailCheck.of(entry) if waiting is None else waiting.check
         self._member.keys.require_reply_to(check.reply_to)
-        with structlog.contextvars.bound_contextvars(session=entry.session, traceparent=entry.traceparent):
+        bound = {"session": entry.session, "agent": check.agent, "trace": trace_id(entry.traceparent)}
+        with structlog.contextvars.bound_contextvars(**bound):
             budget_s = self._budget_s
             if entry.deadline is not None:
                 budget_s = min(budget_s, (entry.deadline - self._member.clock.at_ms()) / 1000)
@@ -84,7 +87,10 @@ class CheckRunner:
                 log.warning("check came too late", check=check.check_id, stream=delivery.stream)
                 return
             started = time.monotonic()
-            results = await asyncio.gather(*(self._judge(name, check, budget_s) for name in check.guardrails))
+            with _received(entry, delivery, check).running() as told:
+                judging = (self._judge(name, check, budget_s, entry.traceparent) for name in check.guardrails)
+                results = await asyncio.gather(*judging)
+                told.ended(_outcome(results), good=not any(result.error for result in results))
             verdict = GuardrailVerdict(
                 check_id=check.check_id,
                 response_id=check.response_id,
@@ -101,7 +107,9 @@ class CheckRunner:
             )
             await self._member.outbox.deliver(check.reply_to, reply, ttl_s=INBOX_TTL_S)
 
-    async def _judge(self, name: str, check: GuardrailCheck, budget_s: float) -> GuardrailResult:
+    async def _judge(
+        self, name: str, check: GuardrailCheck, budget_s: float, traceparent: str | None
+    ) -> GuardrailResult:
         guardrail = self._targets.guardrails.get(name)
         if guardrail is None:
             return GuardrailResult(name=name, tripped=False, error="this worker's targets have no such guardrail")
@@ -120,5 +128,22 @@ class CheckRunner:
             executor=self._executor,
             processes=self._processes,
         )
-        metrics.GUARDRAIL_LATENCY.labels(rule=name).observe(time.monotonic() - started)
+        metrics.GUARDRAIL_LATENCY.labels(rule=name).observe(time.monotonic() - started, exemplar(traceparent))
         return result
+
+
+def _received(entry: Entry, delivery: Delivery, check: GuardrailCheck) -> Received:
+    """The span of the check's wait, and below it that of its run."""
+    return Received(
+        "guardrail check",
+        entry.traceparent,
+        queued_at_ms=int(delivery.entry_id.partition("-")[0]),
+        redelivered=delivery.deliveries > 1,
+        attributes={"voicebus.guardrails": ",".join(check.guardrails), "voicebus.stage": check.stage},
+    )
+
+
+def _outcome(results: Sequence[GuardrailResult]) -> str:
+    if any(result.tripped for result in results):
+        return "tripped"
+    return "error" if any(result.error is not None for result in results) else "passed"

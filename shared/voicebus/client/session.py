@@ -21,6 +21,7 @@ from voicebus.client.link import CONNECT_TIMEOUT_S, HANG_UP_S, RESUME_S, NativeL
 from voicebus.client.showing import Showing, info
 from voicebus.client.trust import trusting
 from voicebus.errors import ModelLinkError, RemoteError, UsageError, UserError
+from voicebus.telemetry import tracing
 
 _CLOSING_S: Final = HANG_UP_S + 2
 # What an event keeps alive beside its samples or its text, about.
@@ -406,7 +407,8 @@ def connect(
     asked = {} if session is None or token is None else {"session": session, "token": token}
     if agent is not None and not asked:
         asked["agent"] = agent
-    credentials = {**(headers or {}), **({"Authorization": f"Bearer {api_key}"} if api_key else {})}
+    traced = {} if (span := tracing.current()) is None else {"traceparent": span}
+    credentials = {**traced, **(headers or {}), **({"Authorization": f"Bearer {api_key}"} if api_key else {})}
     link = NativeLink(url, asked, headers=credentials, tls=tls, resume_s=resume_for)
     return GatewaySession(link, wanted=wanted, headers=credentials, url=url, tls=tls, playback_tracker=playback_tracker)
 

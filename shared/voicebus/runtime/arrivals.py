@@ -11,6 +11,7 @@ from voicebus.errors import CommandRefusedError
 from voicebus.ports import Clock
 from voicebus.runtime.commands import Commands, Consent, TakeOver
 from voicebus.telemetry import metrics
+from voicebus.telemetry.tracing import exemplar
 
 _SERVICE: Final = "gateway"
 
@@ -49,7 +50,9 @@ class Arrivals:
             CommandRefusedError: this session cannot do it now.
         """
         now = self._clock.at_ms()
-        metrics.MESSAGE_QUEUE.labels(service=_SERVICE).observe(max(0, now - entry.at) / 1000)
+        metrics.MESSAGE_QUEUE.labels(service=_SERVICE).observe(
+            max(0, now - entry.at) / 1000, exemplar(entry.traceparent)
+        )
         if entry.type == SESSION_COMMAND and entry.deadline is not None and entry.deadline < now:
             raise CommandRefusedError("expired", "the command came after its deadline")
         if entry.type == SESSION_COMMAND and not self._session.live:

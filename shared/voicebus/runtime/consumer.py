@@ -22,6 +22,7 @@ from voicebus.runtime.retrying import retry_delay
 from voicebus.runtime.slots import Slots
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
+from voicebus.telemetry.tracing import exemplar
 
 log: Final = get_logger(__name__)
 
@@ -232,7 +233,7 @@ class ConsumerLoop:
                 await self._slots.take()
             try:
                 queued_ms = self._clock.at_ms() - int(delivery.entry_id.partition("-")[0])
-                self._queued.observe(max(0, queued_ms) / 1000)
+                self._queued.observe(max(0, queued_ms) / 1000, exemplar(delivery.fields.get("traceparent")))
                 await self._see_to(member, delivery)
             finally:
                 self._slots.give()

@@ -11,13 +11,7 @@ from typing import Any, Final
 
 from voicebus.contracts.journal import ErrorRecorded, EventType, SessionEnded
 from voicebus.engine.config import SessionConfig
-from voicebus.engine.inputs import (
-    Approve,
-    End,
-    Input,
-    LinkLost,
-    Reject,
-)
+from voicebus.engine.inputs import Approve, End, Input, LinkLost, Reject
 from voicebus.engine.outputs import (
     CancelTimer,
     Close,
@@ -46,12 +40,14 @@ from voicebus.runtime.inline import CALL_GOES_ON, InlineCalls, call_of
 from voicebus.runtime.jobs import Jobs
 from voicebus.runtime.modelside import ModelSide, jitter
 from voicebus.runtime.reading import known_of
+from voicebus.runtime.session_trace import trace_of
 from voicebus.runtime.standby import Standby
 from voicebus.runtime.surroundings import Author, Bus, CallRecorder, ClientFace, Engine, ModelTap
 from voicebus.runtime.timers import Timers
 from voicebus.runtime.workside import WorkSide
 from voicebus.telemetry.logging import get_logger
 from voicebus.telemetry.measurements import observe
+from voicebus.telemetry.tracing import exemplar, trace_id
 
 log: Final = get_logger(__name__)
 
@@ -84,7 +80,11 @@ class SessionDriver:
         self._face = face
         self._tap = tap
         self._recorder = recorder
-        self._log = log.bind(session=ref.id, agent=config.agent.name, trace=ref.traceparent)
+        self._log = log.bind(
+            session=ref.id, tenant=config.tenant, agent=config.agent.name, trace=trace_id(ref.traceparent)
+        )
+        self._trace = trace_of(ref)
+        self._handle = engine.handle if self._trace is None else self._trace.around(engine.handle)
         self._model = ModelSide(config.models or (config.model,), bus.clock, self, self.feed, self.job)
         self._arrivals = Arrivals(bus.clock, self)
         self._inputs: deque[tuple[Input, frames.AudioDelta | None, int]] = deque()
@@ -97,7 +97,7 @@ class SessionDriver:
         self._inline = InlineCalls()
         self._hearing = Hearing(self, engine, face, tap, self._model, self._inline)
         self.model_frame: Callable[[bytes], None] = self._hearing.frame
-        self._work = WorkSide(config, ref, bus, author, self._inline, self.feed, self.job)
+        self._work = WorkSide(config, ref, bus, author, self._inline, self.feed, self.job, self._trace)
         self._timers = Timers(bus.clock, self.feed)
         self._jobs = Jobs(ref.id, self._log, self.crash)
         self._ended = asyncio.Event()
@@ -245,11 +245,7 @@ class SessionDriver:
         self.feed(word)
 
     def take_over(self, agent: str) -> asyncio.Future[None]:
-        """Have the deployed agent of this name take over; done once it is in charge.
-
-        Raises, in the future:
-            CommandRefusedError: `unknown_agent`, `agent_failed`, or `session_ended` before it was resolved.
-        """
+        """As `WorkSide.take_over`."""
         return self._work.take_over(agent)
 
     def consent(self, given: bool) -> None:
@@ -346,7 +342,7 @@ class SessionDriver:
         """Bring the engine what waits, one at a time."""
         self._busy = True
         inputs, ended = self._inputs, self._ended.is_set
-        tap, perform, handle, now = self._tap, self._perform, self._engine.handle, self._now
+        tap, perform, handle, now = self._tap, self._perform, self._handle, self._now
         try:
             while inputs and not ended():
                 self._item = event, delta, size = inputs.popleft()
@@ -396,6 +392,8 @@ class SessionDriver:
         self._live = False
         self._bus.inbox.unsubscribe(self._ref.id)
         self._timers.clear()
+        if self._trace is not None:
+            self._trace.close()
         await self._jobs.end(close_journal=self._bus.journal.close(self._ref), close_model=self._model.aclose())
 
     # --- outputs ------------------------------------------------------------------------------------
@@ -438,7 +436,7 @@ class SessionDriver:
     # --- the rest -----------------------------------------------------------------------------------
 
     def _observe(self, output: Observe) -> None:
-        observe(output.name, output.value, output.labels)
+        observe(output.name, output.value, output.labels, exemplar(self._ref.traceparent))
 
     def _ignored(self, output: Ignored) -> None:
         self._log.debug("ignored", why=output.why)

@@ -19,13 +19,15 @@ from voicebus.errors import CommandRefusedError
 from voicebus.ports import SessionRef
 from voicebus.runtime import asking
 from voicebus.runtime.inline import InlineCalls
+from voicebus.runtime.session_trace import SessionTrace
 from voicebus.runtime.surroundings import Author, Bus
 
 
 class WorkSide:
     """Performs the engine's outputs about work, and feeds it what the author answers.
 
-    Results of tools and checks come through the inbox. `inline` are the calls that the model's frames wait for.
+    Results of tools and checks come through the inbox. `inline` are the calls that the model's frames wait for. `trace`
+    makes the spans of what is sent.
     """
 
     def __init__(
@@ -37,7 +39,9 @@ class WorkSide:
         inline: InlineCalls,
         feed: Callable[[Input], None],
         job: Callable[[str, Coroutine[Any, Any, None]], asyncio.Task[None] | None],
+        trace: SessionTrace | None = None,
     ) -> None:
+        self._trace = trace
         self._config = config
         self._ref = ref
         self._bus = bus
@@ -91,7 +95,7 @@ class WorkSide:
             self._inline.end(output.call_id)  # it may have been waited for while it was vetted
         else:
             self._waits_for(output.call_id)
-        self._bus.tools.dispatch(self._ref, output)
+        self._bus.tools.dispatch(self._named(output), output)
 
     def _cancel_tool(self, output: CancelTool) -> None:
         self._inline.end(output.call_id)
@@ -99,9 +103,13 @@ class WorkSide:
 
     def _dispatch_check(self, output: DispatchCheck) -> None:
         limit = self._config.guardrail_timeout_ms if output.timeout_ms is None else output.timeout_ms
-        refused = self._bus.guardrails.check(self._ref, output, timeout_ms=limit)
+        refused = self._bus.guardrails.check(self._named(output), output, timeout_ms=limit)
         if refused is not None:
             self._feed(CheckRefused(output.check_id, refused))
+
+    def _named(self, output: DispatchTool | DispatchCheck) -> SessionRef:
+        """The session as what is sent names it: with the span of the call or check, where it is traced."""
+        return self._ref if self._trace is None else self._trace.sends(output)
 
     # --- the author -----------------------------------------------------------------------------------
 

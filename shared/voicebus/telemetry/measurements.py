@@ -28,8 +28,8 @@ MEASUREMENTS: Final[Mapping[str, Counter | Histogram]] = {
 _targets: Final[dict[tuple[Any, ...], Counter | Histogram]] = {}
 
 
-def observe(name: str, value: float, labels: Mapping[str, str]) -> None:
-    """Feed one measurement.
+def observe(name: str, value: float, labels: Mapping[str, str], exemplar: dict[str, str] | None = None) -> None:
+    """Feed one measurement; a histogram's `exemplar` names the trace that it is from.
 
     Raises:
         KeyError: the engine measures what no metric is for.
@@ -42,4 +42,4 @@ def observe(name: str, value: float, labels: Mapping[str, str]) -> None:
     if isinstance(target, Counter):
         target.inc(value)
     else:
-        target.observe(value)
+        target.observe(value, exemplar)

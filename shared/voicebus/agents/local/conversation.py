@@ -30,6 +30,7 @@ from voicebus.ports import SessionRef
 from voicebus.runtime.driver import SessionDriver
 from voicebus.runtime.jobs import CLEAN_UP_S
 from voicebus.runtime.surroundings import Bus
+from voicebus.telemetry import tracing
 from voicebus.telemetry.logging import get_logger
 
 log: Final = get_logger(__name__)
@@ -91,7 +92,7 @@ class Conversation:
         self.driver: SessionDriver = SessionDriver(
             self._engine,
             config,
-            SessionRef(session, 1),
+            SessionRef(session, 1, tracing.current()),
             Bus(clock, self._tools, self._checks, self.journal, NoInbox()),
             self.face,
             author=author,

@@ -34,7 +34,6 @@ from voicebus.agents.tools.handling import CallHandling, finished, refuse
 from voicebus.agents.tools.invoke import MAX_OUTPUT_CHARS, ToolOutcome, invoke
 from voicebus.agents.tools.outcomes import not_started, unknown_tool
 from voicebus.agents.tools.progress import Progress
-from voicebus.agents.tools.tracing import call_span, is_traced
 from voicebus.contracts.envelope import Entry
 from voicebus.contracts.tools import (
     TOOL_CALL,
@@ -50,6 +49,7 @@ from voicebus.runtime.consumer import until_reached
 from voicebus.runtime.processes import ProcessPool
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
+from voicebus.telemetry.tracing import exemplar, is_traced, trace_id
 
 log: Final = get_logger(__name__)
 _LINES: Final = logging.getLogger(__name__)
@@ -157,8 +157,9 @@ class CallRunner:
         handling = CallHandling(self._member, entry, delivery, call, self._queues[delivery.stream])
         # Each entry has a task, and so a context, of its own: there is nothing to put back.
         structlog.contextvars.bind_contextvars(
-            session=entry.session, call=call.call_id, tool=call.tool, traceparent=entry.traceparent
-        )
+            session=entry.session, tenant=None if call.caller is None else call.caller.tenant, agent=call.agent,
+            call=call.call_id, tool=call.tool, trace=trace_id(entry.traceparent),
+        )  # fmt: skip
         if self._handing.lacks(call):
             if await self._handing.on(entry, delivery, call):
                 return False
@@ -245,13 +246,10 @@ class CallRunner:
             if not self._traced:
                 outcome = await self._outcome(key, handling, run)
             else:
-                span = call_span(
-                    handling.entry.traceparent, tool=tool.name, queue=handling.queue, attempt=context.attempt,
-                    redelivered=handling.is_redelivered,
-                )  # fmt: skip
-                with span as told:
+                received = await handling.received(context.attempt)
+                with received.running() as told:
                     outcome = await self._outcome(key, handling, run)
-                    told.ended(outcome.outcome)
+                    told.ended(outcome.outcome.value, good=outcome.outcome is Outcome.OK)
         finally:
             progress.close()
             handling.ended()
@@ -320,7 +318,7 @@ class CallRunner:
             context=outcome.context,
         )  # fmt: skip
         if took is not None:
-            self._took(handling.call.tool).observe(took)
+            self._took(handling.call.tool).observe(took, exemplar(handling.entry.traceparent))
         if _LINES.isEnabledFor(logging.INFO):  # asked first: one that is not shown costs as much as a claim
             log.info(
                 "tool call done", outcome=outcome.outcome.value,

@@ -30,12 +30,16 @@ from voicebus.contracts.tools import (
 from voicebus.errors import BusError, ContractError
 from voicebus.ports import Delivery
 from voicebus.runtime.consumer import until_reached
+from voicebus.telemetry.delivered import Received
 from voicebus.telemetry.logging import get_logger
 
 log: Final = get_logger(__name__)
 
 # A claim whose answer took longer is asked for again: a worker that was frozen meanwhile counted as dead.
 _STALE_CLAIM_S: Final = 1.5
+
+# The field of a call's record that names the span of the attempt that runs.
+_TRACE: Final = "trace"
 
 # What ends sooner is told by its result alone.
 TELL_START_S: Final = 0.002
@@ -145,6 +149,37 @@ class CallHandling:
         self._attempt = max(attempt, int(detail or 1))
         self._tell_started()
         return self._attempt
+
+    async def received(self, attempt: int) -> Received:
+        """The span of the wait that is over now. The call's record names it, for an attempt after this one to link to;
+        where that cannot be written, or read, the call runs all the same.
+        """
+        bus = self._member.bus
+
+        async def named(*command: str) -> str | None:
+            try:
+                answer: str | None = await bus.call(*command)
+            except BusError as error:
+                log.debug("the call's record does not name its span", error=str(error))
+                return None
+            return answer
+
+        received = Received(
+            f"tool {self.call.tool}",
+            self.entry.traceparent,
+            queued_at_ms=int(self._delivery.entry_id.partition("-")[0]),
+            redelivered=self.is_redelivered,
+            earlier=await named("HGET", self._key, _TRACE) if self.is_redelivered else None,
+            attributes={
+                "voicebus.tool": self.call.tool,
+                "voicebus.queue": self.queue,
+                "voicebus.call": self.call.call_id,
+                "voicebus.attempt": attempt,
+            },
+        )
+        if received.traceparent is not None:
+            await named("HSET", self._key, _TRACE, received.traceparent)
+        return received
 
     async def starts(self) -> list[dict[str, str | int]]:
         """Who started this call, and when (ms), as its record tells."""
