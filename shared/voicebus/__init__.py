@@ -138,7 +138,8 @@ from voicebus.agents.models.sends import (
 from voicebus.agents.runner import RealtimeRunner
 from voicebus.agents.tools.cancellation import Cancellation
 from voicebus.agents.tools.circuit import CircuitBreaker
-from voicebus.agents.tools.function_tool import FunctionTool, default_tool_error_function, function_tool
+from voicebus.agents.tools.decorator import function_tool
+from voicebus.agents.tools.function_tool import FunctionTool, default_tool_error_function
 from voicebus.agents.tools.guardrails import (
     AllowBehavior,
     RaiseExceptionBehavior,

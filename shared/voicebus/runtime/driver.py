@@ -16,11 +16,9 @@ from voicebus.engine.outputs import (
     CancelTimer,
     Close,
     ConcealInput,
-    CutSound,
     Emit,
     ForwardAudio,
     HoldInput,
-    HoldSound,
     Ignored,
     Keep,
     Observe,
@@ -40,6 +38,7 @@ from voicebus.runtime.inline import CALL_GOES_ON, InlineCalls, call_of
 from voicebus.runtime.jobs import Jobs
 from voicebus.runtime.modelside import ModelSide, jitter
 from voicebus.runtime.reading import known_of
+from voicebus.runtime.recordside import RecordSide
 from voicebus.runtime.session_trace import trace_of
 from voicebus.runtime.standby import Standby
 from voicebus.runtime.surroundings import Author, Bus, CallRecorder, ClientFace, Engine, ModelTap
@@ -79,7 +78,7 @@ class SessionDriver:
         self._now = bus.clock.monotonic
         self._face = face
         self._tap = tap
-        self._recorder = recorder
+        self._record_side = RecordSide(recorder)
         self._log = log.bind(
             session=ref.id, tenant=config.tenant, agent=config.agent.name, trace=trace_id(ref.traceparent)
         )
@@ -110,9 +109,8 @@ class SessionDriver:
         self._perform: dict[type, Callable[[Any], None]] = {
             **self._model.performs,
             **self._work.performs,
+            **self._record_side.performs,
             ForwardAudio: self._forward_audio,
-            CutSound: self._cut_sound,
-            HoldSound: self._hold_sound,
             HoldInput: self._hold_input,
             ReturnInputs: self._return_inputs,
             ConcealInput: lambda _: None,
@@ -254,11 +252,8 @@ class SessionDriver:
         Raises:
             CommandRefusedError: `not_recorded`, as nothing would be recorded.
         """
-        if self._recorder is not None:
-            self._recorder.consent(given)
+        if self._record_side.consent(given):
             self.note({"consent": str(int(given))})
-        elif given:
-            raise CommandRefusedError("not_recorded", "this session is not recorded")
 
     def note(self, state: Mapping[str, str]) -> None:
         """Change fields of the session's state that no recorded event changes."""
@@ -306,8 +301,7 @@ class SessionDriver:
         """Pass an append frame on to the model, past the engine; without a link its newest 5 s wait."""
         if not self._ended.is_set():
             self._model.audio.append(frame)
-            if self._recorder is not None:
-                self._recorder.hear(frame)
+            self._record_side.hear(frame)
 
     def job(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
         """Run something that waits beside the session; cancelled with it, its failure ends it. None once it ended."""
@@ -403,14 +397,6 @@ class SessionDriver:
         if delta is None:
             raise RuntimeError("audio is forwarded only in answer to audio")
         self._face.audio(output, delta, self.last_seq)
-
-    def _cut_sound(self, output: CutSound) -> None:
-        if self._recorder is not None:
-            self._recorder.cut(output.item_id, output.content_index, output.heard_ms)
-
-    def _hold_sound(self, output: HoldSound) -> None:
-        if self._recorder is not None:
-            self._recorder.hold(output.held)
 
     def _hold_input(self, _: HoldInput) -> None:
         if self._item is None:

@@ -21,7 +21,7 @@ from voicebus.agents.models.events import (
     RealtimeModelOtherEvent,
     RealtimeModelTurnStartedEvent,
 )
-from voicebus.agents.tools.function_tool import function_tool
+from voicebus.agents.tools.decorator import function_tool
 from voicebus.agents.tools.hosted import HostedMCPTool
 from voicebus.agents.tools.remote import RemoteTool
 from voicebus.contracts.journal import (

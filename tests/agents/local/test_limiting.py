@@ -14,7 +14,8 @@ from voicebus.agents.local import limiting
 from voicebus.agents.local.limiting import ToolLimits
 from voicebus.agents.local.work import LocalTools
 from voicebus.agents.tools.circuit import CircuitBreaker
-from voicebus.agents.tools.function_tool import FunctionTool, function_tool
+from voicebus.agents.tools.decorator import function_tool
+from voicebus.agents.tools.function_tool import FunctionTool
 from voicebus.contracts.tools import IN_PROCESS, Outcome, ToolResult
 from voicebus.engine.inputs import ToolResultArrived
 from voicebus.engine.outputs import CancelTool, DispatchTool

@@ -18,7 +18,8 @@ from voicebus.agents.context import RunContextWrapper, ToolContext
 from voicebus.agents.guardrails import GuardrailFunctionOutput, OutputGuardrail
 from voicebus.agents.local import work
 from voicebus.agents.local.work import LocalChecks, LocalTools
-from voicebus.agents.tools.function_tool import FunctionTool, function_tool
+from voicebus.agents.tools.decorator import function_tool
+from voicebus.agents.tools.function_tool import FunctionTool
 from voicebus.agents.tools.results import background_result
 from voicebus.contracts.tools import IN_PROCESS, Outcome
 from voicebus.engine.inputs import ToolProgressArrived, ToolResultArrived, VerdictArrived

@@ -38,7 +38,7 @@ from voicebus.agents.models.sends import (
 )
 from voicebus.agents.models.standalone import _NoAuthor, _Nowhere
 from voicebus.agents.models.translate import _HANDLERS
-from voicebus.agents.tools.function_tool import function_tool
+from voicebus.agents.tools.decorator import function_tool
 from voicebus.errors import ModelLinkError, UserError
 
 SECOND = 48_000

@@ -7,7 +7,7 @@ import pytest
 from voicebus.agents.agent import RealtimeAgent
 from voicebus.agents.handoffs import realtime_handoff
 from voicebus.agents.models.setup import agent_of, settings_patch
-from voicebus.agents.tools.function_tool import function_tool
+from voicebus.agents.tools.decorator import function_tool
 from voicebus.agents.tools.hosted import HostedMCPTool
 from voicebus.agents.tools.remote import RemoteTool
 from voicebus.errors import UserError

@@ -13,7 +13,7 @@ from voicebus.agents.context import RunContextWrapper
 from voicebus.agents.models.model import RealtimeModelConfig
 from voicebus.agents.models.openai import is_plain
 from voicebus.agents.models.sip import OpenAIRealtimeSIPModel, RealtimeSessionCreateRequest
-from voicebus.agents.tools.function_tool import function_tool
+from voicebus.agents.tools.decorator import function_tool
 from voicebus.errors import UserError
 
 build = OpenAIRealtimeSIPModel.build_initial_session_payload

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import inspect
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -245,7 +246,7 @@ def test_an_output_type_that_cannot_be_validated_is_refused() -> None:
         function_tool(output_type=Opaque)(add)
 
 
-def test_a_queue_is_its_own_or_the_top_level_package_of_its_module() -> None:
+def test_a_queue_is_its_own_or_the_top_level_package_of_its_module(monkeypatch: pytest.MonkeyPatch) -> None:
     def tool() -> str:
         return ""
 
@@ -263,6 +264,7 @@ def test_a_queue_is_its_own_or_the_top_level_package_of_its_module() -> None:
     with pytest.raises(UserError, match="reserved"):
         function_tool(queue="guardrails")(tool)
 
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[3]))
     from examples.front_desk import get_weather
 
     assert get_weather.own_queue == "examples"

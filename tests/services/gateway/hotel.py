@@ -1,7 +1,7 @@
 """The agents that the gateway's tests talk to."""
 
 from voicebus.agents.agent import RealtimeAgent
-from voicebus.agents.tools.function_tool import function_tool
+from voicebus.agents.tools.decorator import function_tool
 from voicebus.agents.tools.remote import RemoteTool
 
 
