@@ -66,6 +66,17 @@ async def learn(name: str, context: Context) -> str:
     return "learnt"
 
 @server.tool()
+async def change(context: Context) -> str:
+    """Have `rate` ask for a bank, too, from now on."""
+    def rate(currency: str, bank: str) -> str:
+        return bank + ": " + currency
+    server.remove_tool("rate")
+    server.add_tool(rate)
+    await context.notify_tools_changed()
+    await context.session.send_tool_list_changed()
+    return "changed"
+
+@server.tool()
 def open_ended(fields: dict[str, str]) -> str:
     return ",".join(fields)
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import PurePath
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -17,6 +17,7 @@ from voicebus.agents.mcp.server import MCPClientServer
 from voicebus.agents.mcp.transports import MCPServerStdio, MCPServerStreamableHttp
 from voicebus.agents.tools.function_tool import FunctionTool
 from voicebus.agents.tools.worker import ToolWorker
+from voicebus.contracts.tools import ToolRegistration, version_key
 from voicebus.errors import BusError, MCPServerError, UserError
 from voicebus.telemetry.logging import get_logger
 
@@ -72,8 +73,11 @@ class Mounts:
                 await stack.enter_async_context(server)
             yield
 
-    async def tools(self) -> list[FunctionTool]:
-        """Their tools now. One whose schema has changed since the last time has a newer version.
+    async def tools(
+        self, registered: Mapping[str, Sequence[ToolRegistration]] = MappingProxyType({})
+    ) -> list[FunctionTool]:
+        """Their tools now. One whose schema has changed since the last time has a newer version: the one under which
+        another worker has `registered` that schema (by tool, its versions), if any.
 
         Raises:
             MCPServerError: a server does not answer.
@@ -89,9 +93,13 @@ class Mounts:
                         "mount them with --mcp-prefix, each as NAME=…"
                     )
                 owners[tool.name] = server.name
-                found[tool.name] = self._versioned(tool)
+                found[tool.name] = self._versioned(tool, registered.get(tool.name, ()))
         self._known = found
         return list(found.values())
+
+    def look(self) -> None:
+        """Have `follow` look now."""
+        self._changed.set()
 
     async def follow(self, worker: ToolWorker, own: Sequence[FunctionTool]) -> None:
         """Have `worker` offer what there is, beside its `own` tools, until cancelled."""
@@ -102,24 +110,32 @@ class Mounts:
             self._changed.clear()
             before = self._shown()
             try:
-                tools = await self.tools()
+                tools = await self.tools(await worker.registered(list(self._known)))
                 if self._shown() != before:
                     log.info("tools of MCP servers changed", tools=sorted(self._known))
                     await worker.offer([*own, *tools])
             except (MCPServerError, UserError, BusError) as error:
                 log.warning("tools of MCP servers not followed", error=str(error))
 
-    def _shown(self) -> dict[str, tuple[str, dict[str, Any]]]:
-        return {name: (tool.description, tool.params_json_schema) for name, tool in self._known.items()}
+    def _shown(self) -> dict[str, tuple[str, dict[str, Any], str]]:
+        return {name: (tool.description, tool.params_json_schema, tool.version) for name, tool in self._known.items()}
 
-    def _versioned(self, tool: FunctionTool) -> FunctionTool:
+    def _versioned(self, tool: FunctionTool, registered: Sequence[ToolRegistration]) -> FunctionTool:
         known = self._known.get(tool.name)
-        if known is None:
-            return tool
-        if known.params_json_schema == tool.params_json_schema:
-            return dataclasses.replace(tool, version=known.version)
-        # Workers that mount one server learn of its change one after another, each as a newer version.
-        return dataclasses.replace(tool, version=str(int(time.time())))
+        last = tool.version if known is None else known.version
+        # Workers that mount one server learn of its change one after another: the first makes the version, the others
+        # take it over, or it alone would be given the calls. Where two were first, both take the newer one.
+        shared = [
+            other.version
+            for other in registered
+            if other.parameters == tool.params_json_schema and version_key(other.version) >= version_key(last)
+        ]
+        if shared:
+            return dataclasses.replace(tool, version=max(shared, key=version_key))
+        if known is None or known.params_json_schema == tool.params_json_schema:
+            return dataclasses.replace(tool, version=last)
+        numbers = [(*version_key(version), 0)[0] for version in (last, *(other.version for other in registered))]
+        return dataclasses.replace(tool, version=str(max(int(time.time()), max(numbers) + 1)))
 
     def _server(self, source: str, timeout_s: float) -> MCPClientServer[Any]:
         match = _NAMED.fullmatch(source)

@@ -52,6 +52,7 @@ async def serve(
     def started() -> None:
         spare_the_collector()
         health.set("redis", True)
+        mounts.look()  # another worker may know a newer version of what was found at the start
         if ready is not None:
             ready()
 

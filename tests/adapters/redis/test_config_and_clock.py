@@ -7,6 +7,7 @@ import pytest
 
 from support.tasks import running
 from support.waiting import wait_until
+from voicebus.adapters.redis import clock as clock_module
 from voicebus.adapters.redis.client import RedisConnection
 from voicebus.adapters.redis.clock import RedisClock
 from voicebus.adapters.redis.config import event_groups, keep_pinned, pin_config, register_event_group
@@ -70,3 +71,16 @@ async def test_the_clock_tells_the_servers_time(bus: RedisConnection, monkeypatc
     seconds, microseconds = await bus.call("TIME")
     server = int(seconds) * 1000 + int(microseconds) // 1000
     assert before - 50 <= server <= clock.at_ms() + 50
+
+
+async def test_a_clock_that_is_doubted_is_set_at_once_and_not_with_the_next_look(
+    bus: RedisConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clock_module, "REFRESH_S", 3600.0)
+    clock = RedisClock(bus)
+    await clock.synchronise()
+    right = clock._offset_ms
+    async with running(clock.keep()):
+        clock._offset_ms += 60_000  # the master is another server now, whose clock is a minute behind
+        clock.doubt()
+        await wait_until(lambda: abs(clock._offset_ms - right) < 1000, description="the new server's time")

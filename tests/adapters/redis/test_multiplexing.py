@@ -156,3 +156,12 @@ async def _full(own: RedisConnection) -> bool:
     except BusError as error:
         return "max number of clients reached" in str(error)
     return False
+
+
+async def test_a_server_that_is_full_is_named_as_such(stream_prefix: str) -> None:
+    with RedisServer() as server:
+        async with await connect(server.url) as own:
+            await own.call("SET", f"{stream_prefix}:large", "x" * 2_000_000)
+            await own.call("CONFIG", "SET", "maxmemory", "1mb", "maxmemory-policy", "noeviction")
+            with pytest.raises(BusError, match="is full and takes nothing more; raise its maxmemory"):
+                await own.call("SET", f"{stream_prefix}:key", "value")

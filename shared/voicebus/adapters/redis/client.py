@@ -339,6 +339,8 @@ def _sentence(error: Exception, address: str) -> str:
         return f"Redis at {address} is still loading its data; try again shortly"
     if isinstance(error, vendor.ReadOnlyError):
         return f"Redis at {address} is a read-only replica; VOICEBUS_REDIS_URL must name the master"
+    if isinstance(error, vendor.OutOfMemoryError):
+        return f"Redis at {address} is full and takes nothing more; raise its maxmemory or give it more"
     if isinstance(error, vendor.TimeoutError | TimeoutError):
         return f"Redis at {address} did not answer in time"
     if isinstance(error, vendor.ResponseError):

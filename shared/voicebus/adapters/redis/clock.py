@@ -4,6 +4,7 @@ Local wall clocks differ between pods; deadlines and times on the bus must not.
 """
 
 import asyncio
+import contextlib
 import time
 from typing import Final
 
@@ -23,6 +24,7 @@ class RedisClock:
     def __init__(self, bus: RedisConnection) -> None:
         self._bus = bus
         self._offset_ms = time.time() * 1000 - time.monotonic() * 1000
+        self._doubted = asyncio.Event()
 
     # Asked with every frame: the call itself, and none round it.
     monotonic: Final = staticmethod(time.monotonic)
@@ -45,10 +47,17 @@ class RedisClock:
             samples.append((took, server_ms - (before + took / 2) * 1000))
         _, self._offset_ms = min(samples)
 
+    def doubt(self) -> None:
+        """Another server is the master, with a clock of its own: have `keep` synchronise now."""
+        self._doubted.set()
+
     async def keep(self) -> None:
         """Synchronise now and then; run it as a task of the service. While Redis is away the last offset holds."""
         while True:
-            await asyncio.sleep(REFRESH_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(REFRESH_S):
+                    await self._doubted.wait()
+            self._doubted.clear()
             try:
                 await self.synchronise()
             except BusError as error:

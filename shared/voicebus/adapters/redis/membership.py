@@ -101,6 +101,7 @@ async def joined(
             async with asyncio.TaskGroup() as group:
                 masters = MasterWatch(bus, service=service)
                 await masters.begin()
+                masters.on_change(lambda _: clock.doubt())
                 masters.on_change(outbox.resend)
                 membership = Membership(bus, keys, clock, outbox, group, worker, masters)
                 membership.spawn(masters.run(), name="masters")

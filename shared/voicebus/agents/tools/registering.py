@@ -54,6 +54,14 @@ class Registrar:
         if conflicts:
             raise conflicts[0]
 
+    async def registered(self, names: Iterable[str]) -> dict[str, list[ToolRegistration]]:
+        """What living workers offer under these names: of each its versions, newest first.
+
+        Raises:
+            BusError: Redis cannot be reached.
+        """
+        return {name: found.versions for name, found in (await self._registry.lookup(names)).items()}
+
     async def keep(self, stop: asyncio.Event) -> None:
         """Register again now and then, as Redis may have lost the registry, and remove tools that are long gone.
 

@@ -28,7 +28,14 @@ from voicebus.agents.tools.registering import Registrar
 from voicebus.agents.tools.worker_settings import WorkerSettings
 from voicebus.contracts.envelope import Entry
 from voicebus.contracts.streams import CONTROL_TTL_S, Keys
-from voicebus.contracts.tools import TOOL_CANCEL, TOOL_FOLLOW, TOOL_HANDOVER, ToolCancel, ToolFollow
+from voicebus.contracts.tools import (
+    TOOL_CANCEL,
+    TOOL_FOLLOW,
+    TOOL_HANDOVER,
+    ToolCancel,
+    ToolFollow,
+    ToolRegistration,
+)
 from voicebus.errors import BusError, ContractError, UserError
 from voicebus.runtime.consumer import ConsumerLoop, until_reached
 from voicebus.runtime.processes import ProcessPool, default_processes
@@ -197,6 +204,15 @@ class ToolWorker:
         if self._registrar is not None:
             await self._registrar.withdraw(gone)
             await self._registrar.register()
+
+    async def registered(self, names: Iterable[str]) -> dict[str, list[ToolRegistration]]:
+        """What workers of the cluster offer under these names: of each its versions, newest first. Empty while this
+        worker is not on the bus.
+
+        Raises:
+            BusError: Redis cannot be reached.
+        """
+        return {} if self._registrar is None else await self._registrar.registered(names)
 
     async def run(self, stop: asyncio.Event, *, ready: Callable[[], object] | None = None) -> None:
         """Work until `stop` is set, then finish what is in hand. `ready` is called once calls are taken.
