@@ -250,12 +250,6 @@ def _assign_texts(
             filling.set(parameter, Candidate(score, spelled(parameter, said, *place), *place))
 
 
-def _may_tell(parameter: Parameter, tool: Tool, said: Utterance, used: frozenset[int]) -> bool:
-    """Whether an optional text gets a clause of its own ("I've got a sore throat. Can I see …")."""
-    clause = telling_clause(tool, said, used) if parameter.kind == "text" else None
-    return clause is not None and not used & set(range(*clause))
-
-
 def _further_values(tool: Tool, said: Utterance, filling: Filling) -> None:
     """Values that would fill the one required scalar again: each asks for a call of its own."""
     scalars = [p for p in tool.required if p.accepts("string") and not p.accepts("array") and p.path in filling.values]
