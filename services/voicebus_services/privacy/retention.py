@@ -5,7 +5,7 @@ or by two at once, it does no harm.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
@@ -24,6 +24,8 @@ log: Final = get_logger(__name__)
 # Erased so lately (ms), a recording may still have been on its way to its storage.
 _LATE_MS: Final = 2 * 3600 * 1000
 _MOST_LATE: Final = 10_000
+# Sessions that cannot be erased one by one; where there are more, it is the storage that fails.
+_MOST_STUCK: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,21 +59,28 @@ class Retention:
     async def run(self) -> Outcome:
         """Erase what is due.
 
+        A session that alone cannot be erased, as its recording is locked, is logged and left.
+
         Raises:
             StoreError: database or storage failed; what is left is due the next time, too.
         """
         months = await self._months()
         sessions, recordings = Counter[str](), Counter[str]()
         rows, size = sum(months.values()), 0
-        while batch := await self._erasing.due(self._keep, limit=BATCH):
-            erased = await self._eraser.erase(_names(batch), RETENTION, self._now_ms())
+        async for erased in _batches(
+            lambda limit: self._erasing.due(self._keep, limit=limit),
+            lambda names: self._eraser.erase(names, RETENTION, self._now_ms()),
+        ):
             sessions += Counter(one.tenant for one in erased)
             rows += sum(one.rows for one in erased)
             size += sum(one.recording_bytes for one in erased)
-        while self._eraser.has_storage and (batch := await self._erasing.due_recordings(self._recordings, limit=BATCH)):
-            erased = await self._eraser.erase_recordings(_names(batch), self._now_ms())
-            recordings += Counter(one.tenant for one in erased if one.recording_bytes)
-            size += sum(one.recording_bytes for one in erased)
+        if self._eraser.has_storage:
+            async for erased in _batches(
+                lambda limit: self._erasing.due_recordings(self._recordings, limit=limit),
+                lambda names: self._eraser.erase_recordings(names, self._now_ms()),
+            ):
+                recordings += Counter(one.tenant for one in erased if one.recording_bytes)
+                size += sum(one.recording_bytes for one in erased)
         size += sum(one.recording_bytes for one in await self._back_again())
         if sessions:
             await self._erasing.purge()
@@ -108,6 +117,27 @@ class Retention:
                 names = {one.session: one.tenant or LOCAL_TENANT for one in some if one.reason == reason}
                 found += await self._eraser.erase_again(names, reason, self._now_ms())
         return found
+
+
+async def _batches(
+    due: Callable[[int], Awaitable[list[Known]]], erase: Callable[[dict[str, str]], Awaitable[list[Erased]]]
+) -> AsyncIterator[list[Erased]]:
+    """Erase what is due, some at once; one that cannot be erased does not keep the others."""
+    stuck: set[str] = set()
+    while batch := [known for known in await due(BATCH + len(stuck)) if known.session not in stuck]:
+        try:
+            erased = await erase(_names(batch))
+        except StoreError as error:
+            erased = []
+            for known in batch:
+                try:
+                    erased += await erase(_names([known]))
+                except StoreError as why:
+                    log.warning("a session is not erased", session=known.session, error=str(why))
+                    stuck.add(known.session)
+            if not erased or len(stuck) > _MOST_STUCK:
+                raise StoreError(f"{error} ({len(stuck)} sessions could not be erased)") from error
+        yield erased
 
 
 def _names(batch: Sequence[Known]) -> dict[str, str]:

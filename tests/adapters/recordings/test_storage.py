@@ -64,6 +64,21 @@ async def test_no_name_leads_out_of_its_place(storage: RecordingStorage, tmp_pat
     assert folder(name, "x") != folder("other", "x")
 
 
+async def test_names_of_any_length_have_places_of_their_own(storage: RecordingStorage) -> None:
+    long = [
+        ("声" * 100, "x" * 200),
+        ("声" * 100, "x" * 199),
+        ("声" * 99, "x" * 200),
+        ("t", "🙂" * 200),
+        ("t", "🙂" * 199),
+    ]
+    for index, (tenant, session) in enumerate(long):
+        assert await storage.erase(tenant, session) == 0
+        await storage.put(f"{folder(tenant, session)}/recording.ogg", b"x" * (index + 1))
+    for index, (tenant, session) in enumerate(long):
+        assert await storage.erase(tenant, session) == index + 1
+
+
 async def test_a_storage_that_fails_is_told_of_in_a_sentence(storage: RecordingStorage, tmp_path: Path) -> None:
     (tmp_path / "recordings" / "acme").write_text("in the way")
     with pytest.raises(StoreError, match=r"^file://.*/recordings: "):

@@ -135,6 +135,26 @@ async def test_behind_a_recording_that_cannot_be_erased_the_others_are_waited_fo
     assert ended == ["a", "b"]
 
 
+async def test_a_recording_that_cannot_be_erased_keeps_nobody_elses(
+    database: str, tmp_path: Path, storage: RecordingStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    erase = storage.erase
+
+    async def locked(tenant: str, session: str) -> int:
+        if session == "acme-0":  # the oldest, which is always due first
+            raise StoreError("the object is locked")
+        return await erase(tenant, session)
+
+    monkeypatch.setattr(storage, "erase", locked)
+    async with TranscriptStore(database) as store:
+        await fill(store, storage)
+        rules = policies(tmp_path, default={"keep": "1d"})
+        done = await Retention(store.erasing, Eraser(store, storage), rules, lambda: STARTED_AT + 100 * DAY_MS).run()
+        assert (sum(done.sessions.values()), done.left) == (5, {"acme": 1})
+        assert kept(tmp_path) == {"acme-0"}
+        assert await store.transcript("acme-0", tenant="acme") is not None
+
+
 async def test_a_request_erases_one_and_leaves_the_others(
     database: str, storage: RecordingStorage, tmp_path: Path
 ) -> None:

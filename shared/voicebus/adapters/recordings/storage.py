@@ -5,6 +5,7 @@ call's clock (ms) it begins, in parts that follow each other byte by byte. `TENA
 once it has been put together; the parts are deleted then.
 """
 
+import hashlib
 import os
 import re
 from collections.abc import AsyncIterator, Iterator
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 WHOLE: Final = "recording.ogg"
 _SEGMENT: Final = re.compile(r"(\d{10})\.(\d{10})/(\d{8})$")
 _CHUNK: Final = 256 * 1024
+# Bytes of a folder's name that every file system takes. What is longer keeps its beginning, and is told by its digest.
+_LONGEST: Final = 255
 # Whoever writes tries again by itself, with what has come meanwhile.
 _PATIENCE: Final["ClientConfig"] = {"timeout": timedelta(seconds=10), "connect_timeout": timedelta(seconds=5)}
 _RETRIES: Final["RetryConfig"] = {"max_retries": 2, "retry_timeout": timedelta(seconds=10)}
@@ -178,4 +181,8 @@ def segment_folder(tenant: str, session: str, epoch: int, begins_ms: int) -> str
 
 
 def _segment(name: str) -> str:
-    return quote(name, safe="").replace(".", "%2E").replace("~", "%7E")
+    quoted = quote(name, safe="").replace(".", "%2E").replace("~", "%7E")
+    if len(quoted) <= _LONGEST:
+        return quoted
+    digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
+    return f"{quoted[: _LONGEST - 1 - len(digest)]}~{digest}"
