@@ -389,9 +389,29 @@ def test_a_client_of_the_protocol_sees_an_emptied_end_of_what_was_forbidden() ->
     assert leaked(talk, "Damn") == []
     (done,) = talk.shown("response.output_item.done")
     assert (done["item"]["status"], done["item"]["content"]) == ("incomplete", [])
+    assert talk.shown("response.done") == [], "another answer is to come"
+    talk.client("response.cancel")
+    (ended,) = talk.shown("response.done")
+    assert [one.get("content") for one in ended["response"]["output"]] == [[], None]
+    assert leaked(talk, "Damn") == []
+
+
+def test_a_client_of_the_protocol_sees_why_there_is_no_other_answer() -> None:
+    rude = GuardrailSpec("rude", mode=GuardrailMode.HOLD, debounce=-1, replacement="Damn.")
+    talk = on_openai(rude)
+    for number in (1, 2):
+        item = {"id": f"item_{number}", "type": "message", "role": "assistant"}
+        where: dict[str, Any] = {"response_id": f"resp_{number}", "item_id": f"item_{number}", "content_index": 0}
+        talk.model("response.output_item.added", response_id=f"resp_{number}", output_index=0, item=item)
+        talk.model("response.output_audio_transcript.done", transcript="Damn", output_index=0, **where)
+        talk.ends(f"resp_{number}", output=[{**item, "content": [{"transcript": "Damn"}]}])
+        talk.verdict(check(talk), NO)
+        if number == 1:
+            talk.begins("resp_2")
     (ended,) = talk.shown("response.done")
     assert ended["response"]["status_details"] == {"type": "incomplete", "reason": "content_filter"}
-    assert [one.get("content") for one in ended["response"]["output"]] == [[], None]
+    assert [one["content"] for one in ended["response"]["output"]] == [[], []]
+    assert leaked(talk, "Damn") == []
 
 
 def test_what_was_forbidden_cannot_be_retrieved() -> None:

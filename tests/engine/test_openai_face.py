@@ -495,23 +495,112 @@ def test_an_out_of_band_response_is_known_also_where_metadata_is_not_echoed() ->
     assert talk.sent_types() == ["response.create"], "the conversation itself is idle"
 
 
-def test_a_guardrail_stops_the_answer_and_its_feedback_stays_hidden() -> None:
+def stopped(*, ended: bool = False) -> Talk:
+    """A guardrail stops what is said; `ended`: only after the client has seen its end."""
     talk = asked(guardrails=[GuardrailSpec("rude")])
     talk.item_begins()
     talk.says("What a damned thing")
     talk.sounds(2000)
     talk.said("What a damned thing")
     check = talk.of(DispatchCheck)[-1].check_id
+    if ended:
+        talk.ends(output=[message_item()])
     talk.verdict(check, GuardrailResult(name="rude", tripped=True))
+    return talk
+
+
+def message_item(item: str = "item_a", status: str = "completed") -> dict[str, Any]:
+    return {"id": item, "type": "message", "role": "assistant", "status": status, "content": []}
+
+
+CANCELLED: dict[str, Any] = {"status": "cancelled", "status_details": {"type": "cancelled", "reason": "client_cancelled"}}
+
+
+def test_what_a_guardrail_stops_and_what_is_said_for_it_are_one_response_to_the_client() -> None:
+    talk = stopped()
     feedback = talk.sent("conversation.item.create", talk.last)[0]["item"]
     assert talk.sent_types() == ["response.cancel", "conversation.item.truncate", "conversation.item.create"]
     assert not talk.of(ForwardAudio, talk.sounds(100))
     assert shown(talk, talk.says("more")) == []
     talk.model("conversation.item.added", item=feedback, previous_item_id="item_a")
     assert shown(talk) == []
-    talk.ends(status="cancelled", status_details={"type": "cancelled", "reason": "client_cancelled"}, output=[])
+    talk.ends(**CANCELLED, output=[message_item(status="incomplete")], usage={"output_tokens": 5})
+    assert shown(talk) == []
+    (create,) = talk.sent("response.create", talk.last)
+    assert create["response"]["max_output_tokens"] == 50, "as the client had asked"
+    talk.client("response.create", event_id="c-2")
+    assert talk.shown("error", talk.last)[0]["error"]["code"] == "conversation_already_has_active_response"
+    assert shown(talk, talk.begins("resp_2")) == []
+    talk.item_begins("item_b", "resp_2")
+    added = talk.shown("response.output_item.added")[-1]
+    assert (added["response_id"], added["output_index"]) == ("resp_1", 1)
+    talk.ends("resp_2", output=[message_item("item_b")], usage={"output_tokens": 7})
+    response = done(talk)
+    assert (response["id"], response["status"], response["metadata"]) == ("resp_1", "completed", {"my": "tag"})
+    assert [item["id"] for item in response["output"]] == ["item_a", "item_b"]
+    assert response["usage"] == {"output_tokens": 12}
+
+
+def test_what_a_guardrail_finds_after_the_end_is_answered_by_a_response_of_its_own() -> None:
+    talk = stopped(ended=True)
+    assert talk.sent_types() == ["conversation.item.truncate", "conversation.item.create", "response.create"]
+    talk.begins("resp_2")
+    assert talk.shown("response.created", talk.last)[0]["response"]["id"] == "resp_2"
+    talk.ends("resp_2", output=[message_item("item_b")])
+    assert done(talk)["id"] == "resp_2"
+
+
+def test_a_client_that_cancels_what_a_guardrail_has_stopped_gets_no_other_answer() -> None:
+    talk = stopped()
+    talk.client("response.cancel")
+    assert talk.sent_types() == [], "it is being cancelled already"
+    talk.ends(**CANCELLED, output=[message_item(status="incomplete")])
+    assert (done(talk)["status"], talk.sent_types()) == ("cancelled", [])
+
+
+def test_a_client_may_cancel_the_answer_that_is_to_stand_for_what_was_stopped() -> None:
+    talk = stopped()
+    talk.ends(**CANCELLED, output=[message_item(status="incomplete")])
+    talk.client("response.cancel")
+    assert (done(talk)["id"], done(talk)["status"]) == ("resp_1", "cancelled")
+    assert shown(talk, talk.begins("resp_2")) == []
+    assert talk.sent_types() == ["response.cancel"]
+
+
+def test_an_answer_that_the_model_refuses_after_a_guardrail_fails_the_response() -> None:
+    talk = stopped()
+    talk.ends(**CANCELLED, output=[message_item(status="incomplete")])
+    (create,) = talk.sent("response.create", talk.last)
+    talk.fails("bad_response_create", event_id=create["event_id"])
+    assert done(talk)["status"] == "failed"
+
+
+def test_after_the_last_of_several_answers_that_were_stopped_the_client_sees_the_end() -> None:
+    talk = stopped()
+    talk.ends(**CANCELLED, output=[message_item(status="incomplete")])
+    for number in (2, 3, 4):
+        talk.begins(f"resp_{number}")
+        talk.item_begins(f"item_{number}", f"resp_{number}")
+        talk.said("damned again", f"item_{number}", f"resp_{number}")
+        talk.verdict(talk.of(DispatchCheck)[-1].check_id, GuardrailResult(name="rude", tripped=True))
+        talk.ends(f"resp_{number}", **CANCELLED, output=[message_item(f"item_{number}", "incomplete")])
+        assert (shown(talk) == []) is (number < 4)
+    response = done(talk)
+    assert (response["id"], response["status"]) == ("resp_1", "cancelled")
+    assert [item["id"] for item in response["output"]] == ["item_a", "item_2", "item_3", "item_4"]
+
+
+def test_a_response_that_also_calls_a_tool_of_the_clients_ends_when_a_guardrail_stops_it() -> None:
+    talk = connected(guardrails=[GuardrailSpec("rude")])
+    declare(talk, MINE)
+    talk.client("response.create")
+    talk.begins()
+    talk.calls("mine")
+    talk.item_begins()
+    talk.said("What a damned thing")
+    talk.verdict(talk.of(DispatchCheck)[-1].check_id, GuardrailResult(name="rude", tripped=True))
+    talk.ends(**CANCELLED, output=[call_item("mine"), message_item(status="incomplete")])
     assert done(talk)["status"] == "cancelled"
-    assert talk.sent_types() == ["response.create"]
 
 
 def test_interrupt_by_an_operator_stops_an_answer_here_too() -> None:

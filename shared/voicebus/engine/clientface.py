@@ -121,6 +121,11 @@ class ClientFace:
             return
         if status in ("cancelled", "failed"):
             (response if chain is None else chain).continues = False
+        follows = self._turns.will_follow(response) or self._turns.is_outstanding_for(response)
+        if response.tripped and follows and not response.client_calls:
+            # What a guardrail has stopped, and what is said for it: to the client that is one answer.
+            self.will_continue(response)
+            return
         if response.out_of_band or status != "completed" or response.client_calls or response.unseen:
             return
         if self._calls.batches.expects_follow_up(response):
@@ -195,6 +200,7 @@ class ClientFace:
                 cancelled = self._turns.responses.by_id.get(response_id)
                 if cancelled is not None:
                     cancelled.continues = False
+                    self._turns.withdraw(cancelled)
                     self._turns.cancel(cancelled, event_id=event_id)
                     self._calls.interrupted()
             case UpdateSession():

@@ -29,11 +29,15 @@ _MAX_TURNS: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class InputTrip:
-    """`guardrails` forbid the user's item, to which all responses are answers that began at `since` (s) or later."""
+    """`guardrails` forbid the user's item, to which all responses are answers that began at `since` (s) or later.
+
+    `detected`: the model has found the turn in audio by itself, so that nobody asks for its answer.
+    """
 
     item_id: str
     guardrails: tuple[GuardrailSpec, ...]
     since: float
+    detected: bool
 
 
 @dataclass(slots=True, eq=False)
@@ -44,6 +48,7 @@ class _Turn:
     began: float
     item_id: str = ""
     commit: str = ""
+    detected: bool = False
     text: str = ""
     checks: "dict[str, _Check]" = field(default_factory=dict)
 
@@ -114,7 +119,7 @@ class InputGuards:
         self.answer_forbidden = False
         asked = next((turn for turn in self._turns if turn.commit and not turn.item_id), None)
         turn = asked or self._begin()
-        turn.item_id = item_id
+        turn.item_id, turn.detected = item_id, asked is None
         if not self._settings.transcribes:
             self._heard(turn, None)
         return asked is None and agent.holds_input and self._settings.creates_responses
@@ -242,7 +247,7 @@ class InputGuards:
         stopping = tuple(guardrail for guardrail, _ in findings if guardrail.mode is not GuardrailMode.OBSERVE)
         if stopping:
             self._forget(turn)
-            self.trips.append(InputTrip(turn.item_id, stopping, turn.began))
+            self.trips.append(InputTrip(turn.item_id, stopping, turn.began, turn.detected))
 
     def _forget(self, turn: _Turn) -> None:
         for check in list(turn.checks.values()):

@@ -91,6 +91,16 @@ class Turns:
         return any(create.follows is followed for create in self._waiting)
 
     @property
+    def is_outstanding(self) -> bool:
+        """Whether a create is with the model that has not begun to answer it."""
+        return self._outstanding is not None
+
+    @property
+    def next_manual(self) -> Create | None:
+        """The client's own create that waits and will be sent first."""
+        return next((create for create in self._waiting if create.manual), None)
+
+    @property
     def awaits_answer(self) -> bool:
         """Whether an answer was asked for, by the user's turn or by a create, and has not begun."""
         if self.responses.active is not None or not self.connected_now:
@@ -120,12 +130,12 @@ class Turns:
         follows: Response | None = None,
         commit: str | None = None,
         optional: bool = False,
-        instead: str | None = None,
+        instead: Mapping[str, Any] | None = None,
         replaces: int = 0,
     ) -> None:
         """An automatic create: sent when the conversation is idle, one for all that wait together.
 
-        `instead` are the instructions of a response that only says what stands for a forbidden one, `replaces` how many
+        `instead` are the parameters of a response that only says what stands for a forbidden one, `replaces` how many
         forbidden ones in a row it stands for.
         """
         if not self.sequences:
@@ -133,7 +143,7 @@ class Turns:
             return
         response = follow_up_parameters(follows)
         if instead is not None:
-            response = {**response, "instructions": instead, "tool_choice": "none"}
+            response = {**response, **instead}
         own = follows.create.own_tools if follows is not None and follows.create is not None else None
         if self._waiting and not self._waiting[-1].manual:
             self._waiting[-1].commit = None  # it answers more than one wish now
@@ -153,6 +163,17 @@ class Turns:
             )  # fmt: skip
             self._waiting.append(create)
         self.pump()
+
+    def replace(self, stopped: Response) -> bool:
+        """Have what is to be said instead of something forbidden continue `stopped`; False where nothing is."""
+        asked = [*self._waiting] if self._outstanding is None else [self._outstanding, *self._waiting]
+        create = next((one for one in asked if one.replaces and one.follows is None and not one.withdrawn), None)
+        if create is None:
+            return False
+        create.follows = stopped
+        create.response = {**follow_up_parameters(stopped), **create.response}
+        create.own_tools = stopped.create.own_tools if stopped.create is not None else None
+        return True
 
     def interlude(self, follows: Response, instructions: str) -> None:
         """Have the model say something while the calls of `follows` run; only where nothing is in its way."""

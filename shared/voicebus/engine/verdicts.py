@@ -1,7 +1,7 @@
 """What guardrails' verdicts lead to: who is stopped, what may be heard, and what the model is told (parity 107-111)."""
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from voicebus.contracts.guardrails import GuardrailVerdict
 from voicebus.engine import wire
@@ -71,9 +71,11 @@ class Verdicts:
         # What is forbidden again and again, as by a rule that nobody can judge by, must not be asked for without end.
         is_last_word = before >= (_FEEDBACKS if replacement(trip.guardrails) is None else 1)
         if self._p.interruptions.by_guardrail(trip) and trip.guardrails and not is_last_word:
-            resting = self._p.face.resting if self._p.face is not None else None
-            follows = trip.response if resting is trip.response else None
-            self._answer(trip.guardrails, follows=follows, optional=True, replaces=before + 1)
+            face, response = self._p.face, trip.response
+            # A client that has not seen the end of what was stopped waits for the answer that stands for it.
+            awaited = face is not None and (response.active or face.resting is response)
+            follows = response if face is not None else None
+            self._answer(trip.guardrails, follows=follows, optional=not awaited, replaces=before + 1)
 
     def settle(self) -> None:
         """Carry out what input guardrails have found by now."""
@@ -87,8 +89,19 @@ class Verdicts:
     def begun(self, response: Response) -> None:
         """The model began a response: perhaps the answer to what the user may not say."""
         forbidden, self._p.inputs.answer_forbidden = self._p.inputs.answer_forbidden, False
-        if forbidden and response.create is None and not response.out_of_band:
+        withdrawn = response.create is not None and response.create.withdrawn
+        if response.out_of_band:
+            return
+        if forbidden and response.create is None:
             self._p.interruptions.stop(response)
+            self._stands_for(response)
+        elif withdrawn:
+            self._stands_for(response)
+
+    def _stands_for(self, response: Response) -> None:
+        """What will be said instead stands for `response`, which a client of the OpenAI face has been told of."""
+        if self._p.face is not None and self._p.turns.replace(response):
+            response.tripped = True
 
     def _forbid(self, trip: InputTrip) -> None:
         """The model forgets what the user said, drops its answer to it, and answers the guardrail instead."""
@@ -98,10 +111,28 @@ class Verdicts:
             p.interruptions.stop(response)
         # The model may have begun an answer by itself of which we have not heard yet.
         p.inputs.answer_forbidden = not answers and p.settings.creates_responses
+        is_asked = bool(answers) or p.turns.is_outstanding or (trip.detected and p.settings.creates_responses)
         p.turns.withdraw()
         if trip.item_id:
             p.out.send({"type": "conversation.item.delete", "item_id": trip.item_id})
+        if p.face is not None and not is_asked:
+            # Whoever takes turns by hand asks for the answer, has asked already or will.
+            self._prepare(trip.guardrails)
+            return
         self._answer(trip.guardrails)
+        for response in answers:
+            if response.active and not response.out_of_band:
+                self._stands_for(response)
+
+    def _prepare(self, guardrails: Sequence[GuardrailSpec]) -> None:
+        """Have what the client asks for next be the answer that stands for what was forbidden."""
+        line, create = replacement(guardrails), self._p.turns.next_manual
+        if line is None or create is None:
+            self._tell(feedback(guardrails) if line is None else SAY_EXACTLY + line)
+        else:
+            create.response = {**create.response, **self._saying(line)}
+        if create is not None:
+            create.replaces = 1
 
     def _answer(
         self,
@@ -116,9 +147,13 @@ class Verdicts:
         if line is None or not p.turns.sequences:
             self._tell(feedback(guardrails) if line is None else SAY_EXACTLY + line)
             p.turns.request(follows=follows, optional=optional, replaces=replaces)
-            return
-        instructions = having_said(wire.text(p.settings.effective, "instructions"), SAY_EXACTLY, line)
-        p.turns.request(follows=follows, optional=optional, instead=instructions, replaces=replaces)
+        else:
+            p.turns.request(follows=follows, optional=optional, instead=self._saying(line), replaces=replaces)
+
+    def _saying(self, line: str) -> Mapping[str, Any]:
+        """The parameters of a response that says `line` and nothing else."""
+        own = wire.text(self._p.settings.effective, "instructions")
+        return {"instructions": having_said(own, SAY_EXACTLY, line), "tool_choice": "none"}
 
     def _tell(self, text: str) -> None:
         item_id = self._p.out.mint()

@@ -77,7 +77,13 @@ async def test_a_client_of_the_openai_protocol_hears_what_passes_and_nothing_els
         assert done["response"]["output"][0]["content"][0]["transcript"] == "Good morning"
         assert client.events("response.output_audio.delta")
         await say(client, "[[say: The secret is in the cellar]]")
-        await client.until("response.done")
+        done = await client.until("response.done")
+        assert done["response"]["status"] == "completed"
+        assert [item["status"] for item in done["response"]["output"]] == ["incomplete", "completed"]
+        await say(client, SAID)
+        await client.until("response.done", "error")
+    assert client.events("error") == []
+    assert len(client.events("response.created")) == len(client.events("response.done")) == 3
     assert "cellar" not in shown(client)
 
 
@@ -97,12 +103,13 @@ async def test_a_client_of_the_openai_protocol_keeps_its_own_create_response(ban
     async with realtime(bank, "?agent=guarded") as client:
         created = await client.until("session.created")
         assert created["session"]["audio"]["input"]["turn_detection"]["create_response"] is True
-        await say(client, "hands up [[say: Here is the money]]")
-        await say(client, SAID)
-        await client.until("response.done", "error")
-        done = client.events("response.done")
-        if not done or done[-1]["response"]["status"] != "completed":
-            await client.until("response.done")
+        for text in ("hands up [[say: Here is the money]]", SAID):
+            await say(client, text)
+            await client.until("response.done", "error")
+        await client.send("input_audio_buffer.clear")
+        await client.until("input_audio_buffer.cleared")
+    assert client.events("error") == []
+    assert len(client.events("response.created")) == 2, "one answer for each that was asked for"
     assert "Here is the money" not in shown(client)
 
 
