@@ -1,7 +1,9 @@
 """A function that gives a model's key: each way in which it fails is one sentence, and it stops nobody else."""
 
+import asyncio
 import contextvars
 import threading
+from asyncio import CancelledError
 from collections.abc import Iterator
 
 import pytest
@@ -47,6 +49,27 @@ async def test_what_no_future_can_carry_is_told_as_any_other(raised: type[BaseEx
 
     with pytest.raises(ModelLinkError, match=f"raised {raised.__name__}"):
         await key_from(token, within_s=5)
+
+
+@pytest.mark.parametrize(("raised", "told"), [(SystemExit, "raised SystemExit"), (CancelledError, "cancelled itself")])
+async def test_an_async_function_stops_nobody_else(raised: type[BaseException], told: str) -> None:
+    async def token() -> str:
+        raise raised
+
+    with pytest.raises(ModelLinkError, match=told):
+        await key_from(token, within_s=5)
+
+
+async def test_a_dialling_that_is_cancelled_cancels_its_function() -> None:
+    async def token() -> str:
+        await asyncio.Event().wait()
+        return "unreachable"
+
+    dialling = asyncio.create_task(key_from(token, within_s=5))
+    await asyncio.sleep(0)
+    dialling.cancel()
+    with pytest.raises(CancelledError):
+        await dialling
 
 
 async def test_a_time_out_of_the_functions_own_is_what_it_raised() -> None:

@@ -346,6 +346,24 @@ async def test_an_output_that_could_not_be_sent_is_sent_when_the_model_asks_agai
     assert runs == ["Rome"]
 
 
+@pytest.mark.parametrize("raised", [asyncio.CancelledError, SystemExit])
+async def test_a_model_that_cancels_itself_or_would_exit_fails_as_any_other(raised: type[BaseException]) -> None:
+    output = RealtimeModelSendToolOutput(call(), "a room in Rome is 100", start_response=True)
+    steps = [RealtimeStep(output, error=raised()), RealtimeStep(RealtimeModelSendUserInput)]
+    model = ScriptedRealtimeModel(steps, close_error=raised())
+    session = await session_with(model)
+    await session.enter()
+    await model.emit(*turn("r1", call()))
+    assert (await until(session, "error"))[-1].error.code == "send_failed"
+    await session.send_message("go on")
+    model.assert_complete()
+    with pytest.raises(RuntimeError, match="close "):
+        await session.close()
+    refusing = await session_with(ScriptedRealtimeModel(connect_error=raised()))
+    with pytest.raises(RuntimeError, match="connect "):
+        await refusing.enter()
+
+
 async def test_outputs_of_one_response_are_answered_together() -> None:
     model = ScriptedRealtimeModel(strict=False)
     async with await session_with(model) as session:

@@ -42,6 +42,13 @@ async def ask(function: KeyFunction, *, within_s: float) -> Any:
         error, why = failed, f"raised {type(failed).__name__}"
         if limit.expired() and isinstance(failed, TimeoutError):
             why = f"did not return within {within_s:g} s"
+    except asyncio.CancelledError as failed:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        error, why = failed, "cancelled itself"
+    except SystemExit as failed:  # it would stop the loop, and with it every session
+        error, why = failed, "raised SystemExit"
     raise ModelLinkError(f"the function that gives the model's key {why}", code=KEY_UNAVAILABLE) from error
 
 

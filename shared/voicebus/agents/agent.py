@@ -10,7 +10,7 @@ from typing import Any, Final, Generic, Self, TypeAlias
 
 from voicebus.agents.client_policy import ClientPolicy, check_client_policy
 from voicebus.agents.context import RunContextWrapper, TContext
-from voicebus.agents.functions import takes
+from voicebus.agents.functions import answer_of, takes
 from voicebus.agents.guardrails import InputGuardrail, OutputGuardrail
 from voicebus.agents.handoffs import Handoff, as_handoffs, is_offered
 from voicebus.agents.hooks import RealtimeAgentHooks
@@ -83,8 +83,7 @@ class RealtimeAgent(Generic[TContext]):
         """
         if not callable(self.instructions):
             return self.instructions
-        produced = self.instructions(run_context, self)
-        text = await produced if inspect.isawaitable(produced) else produced
+        text = await answer_of(f"instructions of {self.name!r}", self.instructions, run_context, self)
         if not isinstance(text, str):
             raise UserError(f"RealtimeAgent {self.name!r}: instructions returned {type(text).__name__}, not text")
         return text

@@ -4,7 +4,6 @@ in the process that owns the session: a gateway, or the program itself.
 
 import asyncio
 import dataclasses
-import inspect
 import json
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -13,7 +12,7 @@ from typing import Any, Final, Literal, cast
 from voicebus.agents.agent import RealtimeAgent
 from voicebus.agents.config import RealtimeRunConfig, ToolErrorFormatterArgs
 from voicebus.agents.context import RunContextWrapper, ToolContext
-from voicebus.agents.functions import presentable
+from voicebus.agents.functions import answer_of, presentable
 from voicebus.agents.handoffs import is_offered
 from voicebus.agents.mcp.server import Joined
 from voicebus.agents.model_settings import RealtimeSessionModelSettings
@@ -251,18 +250,18 @@ class SessionAuthor:
     # --- calls --------------------------------------------------------------------------------------
 
     async def vet(self, ask: VetCall) -> CallVetted:
-        """Whether a call may run: whether its tool is enabled still, its approval policy, its input guardrails.
-
-        Raises:
-            Exception: what an `is_enabled` raised.
-        """
+        """Whether a call may run: whether its tool is enabled still, its approval policy, its input guardrails."""
         if ask.hosted:
             return await self._vet_hosted(ask)
         resolved, tool = self._snapshots.get(ask.snapshot), self.tool(ask.snapshot, ask.tool)
         if resolved is None or not isinstance(tool, FunctionTool):
             return _unknown(ask)
-        if not await is_offered(tool.is_enabled, self._context, resolved.agent):
-            return _unknown(ask)
+        try:
+            if not await is_offered(tool.is_enabled, self._context, resolved.agent):
+                return _unknown(ask)
+        except Exception as error:  # noqa: BLE001 - an author's function may raise anything
+            self._failed("is_enabled_failed", f"is_enabled of tool {tool.name!r}", error)
+            return CallVetted(ask.call_id, "reject", UNCHECKED, "guardrail")
         asks = not ask.approved and await self._needs_approval(tool, ask)
         if not asks or (self._run_config.get("tool_execution") or {}).get(_EARLY, False):
             refused = await self._guard(tool, resolved, ask)
@@ -284,7 +283,7 @@ class SessionAuthor:
             run_context=self._context,
         )
         try:
-            text = await _answer(formatter(arguments))
+            text = await answer_of("it", formatter, arguments)
         except Exception as error:  # noqa: BLE001 - an author's function may raise anything
             self._failed("tool_error_formatter_failed", "The tool_error_formatter", error)
             return ask.message
@@ -298,7 +297,7 @@ class SessionAuthor:
         if arguments is None:
             return True  # a policy that cannot see what is asked for lets a person decide (parity 87)
         try:
-            return bool(await _answer(policy(self._context, arguments, ask.call_id)))
+            return bool(await answer_of("it", policy, self._context, arguments, ask.call_id))
         except Exception as error:  # noqa: BLE001 - an author's function may raise anything
             self._failed("approval_policy_failed", f"needs_approval of tool {tool.name!r}", error)
             return True
@@ -326,7 +325,7 @@ class SessionAuthor:
             return CallVetted(ask.call_id, "run" if ask.approved else "ask")
         request = MCPApprovalRequest(ask.call_id, label, ask.tool.removeprefix(f"{label}."), ask.arguments)
         try:
-            answer = await _answer(tool.on_approval_request(MCPToolApprovalRequest(self._context, request)))
+            answer = await answer_of("it", tool.on_approval_request, MCPToolApprovalRequest(self._context, request))
             approved, reason = answer["approve"], answer.get("reason")
         except Exception as error:  # noqa: BLE001 - an author's function may raise anything
             self._failed("approval_policy_failed", f"on_approval_request of {label!r}", error)
@@ -341,10 +340,6 @@ class SessionAuthor:
 
 def _unknown(ask: VetCall) -> CallVetted:
     return CallVetted(ask.call_id, "reject", f"Tool {ask.tool} not found", "unknown_tool")
-
-
-async def _answer(outcome: Any) -> Any:
-    return await outcome if inspect.isawaitable(outcome) else outcome
 
 
 def _object(text: str) -> dict[str, Any] | None:

@@ -1,4 +1,6 @@
-"""The one place that calls what authors write: tools and guardrails, async on the event loop, others in a thread."""
+"""The one place that calls what authors write: tools and guardrails, async on the event loop, others in a thread, and
+short answers about a session (`answer_of`) on the event loop.
+"""
 
 import asyncio
 import contextvars
@@ -104,6 +106,32 @@ async def call_function(
     if error is not None:
         raise error
     return await _awaited(outcome, what) if inspect.isawaitable(outcome) else outcome
+
+
+async def answer_of(what: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call `function`, quick by its contract, on the event loop, and await what it returns, if that can be awaited.
+
+    Raises:
+        Exception: what it raised; a RuntimeError that begins with `what` instead of a cancellation that nobody asked
+            for, as by a task of its own that was cancelled, of what would stop the loop (SystemExit), and of one that
+            has no text. KeyboardInterrupt is the user's, and passes.
+    """
+    try:
+        outcome = function(*arguments)
+        return await outcome if inspect.isawaitable(outcome) else outcome
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise RuntimeError(f"{what} cancelled itself") from None
+    except KeyboardInterrupt:
+        raise
+    except Exception as error:
+        if (shown := presentable(error)) is error:
+            raise
+        raise shown from None
+    except BaseException as error:
+        raise RuntimeError(f"{what} raised {type(error).__name__}") from error
 
 
 def _called(

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from voicebus.agents import checking
 from voicebus.agents.context import RunContextWrapper, TContext
+from voicebus.agents.functions import answer_of
 from voicebus.agents.tools.schema import strict_schema
 from voicebus.errors import ModelBehaviorError, UserError
 
@@ -82,7 +83,7 @@ class Handoff(Generic[TContext]):
         """
         from voicebus.agents.agent import RealtimeAgent
 
-        agent = await self.on_invoke_handoff(context, arguments)
+        agent = await answer_of("it", self.on_invoke_handoff, context, arguments)
         if not isinstance(agent, RealtimeAgent):
             raise UserError(f"handoff {self.tool_name!r} returned {type(agent).__name__}, not a RealtimeAgent")
         return agent
@@ -168,9 +169,7 @@ def realtime_handoff(
     async def invoke(context: RunContextWrapper[Any], arguments: str) -> "RealtimeAgent[Any]":
         if on_handoff is not None:
             given = (context,) if adapter is None else (context, _read(adapter, arguments, name))
-            outcome = on_handoff(*given)
-            if inspect.isawaitable(outcome):
-                await outcome
+            await answer_of("it", on_handoff, *given)
         return agent
 
     return Handoff(
@@ -193,8 +192,7 @@ async def is_offered(flag: Enabled, context: RunContextWrapper[Any], agent: Any)
     """Whether an `is_enabled` lets a tool or handoff of `agent` be used now."""
     if not callable(flag):
         return bool(flag)
-    outcome = flag(context, agent)
-    return bool(await outcome if inspect.isawaitable(outcome) else outcome)
+    return bool(await answer_of("is_enabled", flag, context, agent))
 
 
 def _adapter(agent: str, input_type: Any, on_handoff: Callable[..., Any] | None) -> TypeAdapter[Any] | None:

@@ -5,12 +5,11 @@ A hook is told, not asked: nothing waits for it, and what it raises becomes an `
 
 import asyncio
 import contextlib
-import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Generic
 
 from voicebus.agents.context import RunContextWrapper, TContext
-from voicebus.agents.functions import presentable
+from voicebus.agents.functions import answer_of, presentable
 from voicebus.telemetry.logging import get_logger, raised
 
 log: Final = get_logger(__name__)
@@ -169,14 +168,7 @@ class HookRunner:
 
     async def _call(self, name: str, hook: Callable[..., Awaitable[None] | None], arguments: tuple[Any, ...]) -> None:
         try:
-            outcome = hook(*arguments)
-            if inspect.isawaitable(outcome):
-                await outcome
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            self._failed(name, RuntimeError("it cancelled itself"))
+            await answer_of("it", hook, *arguments)
         except Exception as error:  # noqa: BLE001 - a hook may raise anything; the conversation goes on
             self._failed(name, error)
 

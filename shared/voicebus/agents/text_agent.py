@@ -1,7 +1,6 @@
 """`Agent`: a text agent, for what a voice agent asks in the background, mostly as one of its tools (`as_tool`)."""
 
 import dataclasses
-import inspect
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeAlias
 
 from voicebus.agents import checking
 from voicebus.agents.context import RunContextWrapper, TContext, ToolContext
-from voicebus.agents.functions import takes
+from voicebus.agents.functions import answer_of, takes
 from voicebus.agents.mcp import MCPConfig, MCPServer, check_mcp_config
 from voicebus.agents.text_run import ModelSettings, RunResult, Task, adapter_of, run_task
 from voicebus.agents.tools.function_tool import (
@@ -182,8 +181,8 @@ class Agent(Generic[TContext]):
                 raise ToolError(f"agent {self.name!r}: {error}") from error
             if custom_output_extractor is None:
                 return serialise(result.final_output)
-            text = custom_output_extractor(result)
-            return await text if inspect.isawaitable(text) else text
+            text: str = await answer_of("custom_output_extractor", custom_output_extractor, result)
+            return text
 
         return FunctionTool(
             name=tool_name or re.sub(r"[^a-zA-Z0-9_]+", "_", self.name).strip("_").lower() or "agent",
@@ -204,8 +203,7 @@ class Agent(Generic[TContext]):
     async def _instructed(self, context: RunContextWrapper[Any]) -> str | None:
         if not callable(self.instructions):
             return self.instructions
-        made = self.instructions(context, self)
-        text = await made if inspect.isawaitable(made) else made
+        text = await answer_of(f"instructions of {self.name!r}", self.instructions, context, self)
         if not isinstance(text, str):
             raise UserError(f"Agent {self.name!r}: instructions returned {type(text).__name__}, not text")
         return text

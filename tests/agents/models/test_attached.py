@@ -119,14 +119,18 @@ async def test_listeners_hear_what_the_session_publishes() -> None:
     await model.detach()
 
 
-async def test_a_listener_that_raises_is_trouble_to_the_session() -> None:
+@pytest.mark.parametrize("raised", [RuntimeError, asyncio.CancelledError, SystemExit])
+async def test_a_listener_that_raises_is_trouble_to_the_session_and_others_hear(raised: type[BaseException]) -> None:
     class Broken(RealtimeModelListener):
         async def on_event(self, event: RealtimeModelEvent) -> None:
-            raise RuntimeError("mine")
+            raise raised
 
-    model, port, _ = attached()
+    model, port, ear = attached()
+    model.remove_listener(ear)
     model.add_listener(Broken())
+    model.add_listener(ear)
     model.publish(RealtimeModelOtherEvent(1))
+    await wait_until(lambda: ear.heard == [RealtimeModelOtherEvent(1)], description="the event")
     await wait_until(lambda: port.fed, description="the trouble")
     (trouble,) = port.fed
     assert isinstance(trouble, Trouble)

@@ -406,7 +406,21 @@ async def test_an_error_function_that_never_answers_holds_no_slot(monkeypatch: p
         assert (told.outcome, told.output) == (Outcome.TIMEOUT, "Tool 'slow' timed out after 0.01 seconds.")
 
 
-async def test_a_timeout_function_that_fails_changes_nothing_about_the_timeout() -> None:
+async def test_an_error_function_that_fails_is_reported_to_the_program() -> None:
+    def failing(_: Any, __: Exception) -> str:
+        raise KeyError("words")
+
+    @function_tool(failure_error_function=failing)
+    async def boom() -> str:
+        raise ValueError("no")
+
+    told = await run(boom)
+    assert (told.output, kind(told)) == ("An error occurred while running the tool boom.", "raised_unhandled")
+    assert told.error is not None
+    assert told.error.message == "its error function failed: KeyError: 'words'"
+
+
+async def test_a_timeout_function_that_fails_is_reported_and_the_timeout_told() -> None:
     def failing(_: Any, __: Exception) -> str:
         raise KeyError("words")
 
@@ -416,7 +430,10 @@ async def test_a_timeout_function_that_fails_changes_nothing_about_the_timeout()
         return "unreachable"
 
     told = await run(slow)
-    assert (told.outcome, told.error and told.error.kind) == (Outcome.TIMEOUT, "timeout")
+    assert (told.outcome, kind(told)) == (Outcome.TIMEOUT, "timeout_raised")
+    assert told.output == "Tool 'slow' timed out after 0.01 seconds."
+    assert told.error is not None
+    assert told.error.message == "its error function failed: KeyError: 'words'"
 
 
 async def test_a_timeout_that_is_to_be_raised_is_marked_for_the_session() -> None:

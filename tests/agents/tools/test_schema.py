@@ -1,6 +1,7 @@
 """What a model is told of a function: its parameters' types, defaults and descriptions."""
 
 import functools
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from typing_extensions import TypedDict
 
 from support import deferred_tools
-from voicebus import RunContextWrapper, ToolContext, UserError, function_tool
+from voicebus import ModelBehaviorError, RunContextWrapper, ToolContext, UserError, function_tool
+from voicebus.agents.tools.python_call import PythonCall
 from voicebus.agents.tools.schema import strict_schema
 
 T = TypeVar("T")
@@ -458,3 +460,24 @@ def test_a_schema_that_is_nested_without_end_is_refused() -> None:
         deep = {"items": deep}
     with pytest.raises(UserError, match="tool 't': its schema is nested too deeply"):
         strict_schema(deep, tool="t")
+
+
+@pytest.mark.parametrize("clashing", ["city", "days"])
+def test_a_keyword_argument_cannot_stand_for_a_parameter(clashing: str) -> None:
+    def forecast(city: str, only: int, /, *, days: int, **more: str) -> None:
+        """Tell."""
+
+    def plain(city: str, *, days: int, **more: str) -> None:
+        """Tell."""
+
+    arguments = {"city": "Rome", "days": 2, "more": {clashing: "x"}}
+    call = function_tool(plain, strict_mode=False).on_invoke_tool
+    assert isinstance(call, PythonCall)
+    for reads in (call.check, lambda text: call.bind(ToolContext(None, tool_name="plain", tool_call_id="c1"), text)):
+        with pytest.raises(ModelBehaviorError, match=rf"^more\.{clashing}: "):
+            reads(json.dumps(arguments))
+    positional = function_tool(forecast, strict_mode=False).on_invoke_tool
+    assert isinstance(positional, PythonCall)
+    given = {"city": "Rome", "only": 1, "days": 2, "more": {"city": "x"}}
+    context = ToolContext(None, tool_name="plain", tool_call_id="c1")
+    assert positional.bind(context, json.dumps(given))[1] == {"days": 2, "city": "x"}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final, Protocol
 
 from voicebus.agents.context import RunContextWrapper
-from voicebus.agents.functions import presentable
+from voicebus.agents.functions import answer_of, presentable
 from voicebus.agents.local.carried import CarriedAudio, CarriedEvent, raw_event
 from voicebus.agents.local.face import EventFace
 from voicebus.agents.local.folding import Step, fold
@@ -115,7 +115,7 @@ class ModelBridge:
         driver.start()
         self._model.add_listener(listener)
         settings = self._author.settings(self._snapshot)
-        await self._model.connect({**options, "initial_model_settings": settings})
+        await answer_of("connect", self._model.connect, {**options, "initial_model_settings": settings})
         self._face.release_first()
         self._sends.start(driver.session)
 
@@ -129,7 +129,7 @@ class ModelBridge:
         if self._listener is not None:
             self._model.remove_listener(self._listener)
         async with asyncio.timeout(CLEAN_UP_S):
-            await self._model.close()
+            await answer_of("close", self._model.close)
 
     async def connect(self, listener: ModelListener, *, model: str) -> "ModelBridge":
         """As the driver's connector: the link is the bridge itself."""

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from voicebus.agents.functions import answer_of
 from voicebus.agents.models.model import RealtimeModel
 from voicebus.agents.models.sends import RealtimeModelSendEvent
 from voicebus.errors import UserError
@@ -85,9 +86,9 @@ class ModelSends:
             job = self._now = await self._queue.get()
             try:
                 if job.wanted is None:
-                    await self._model.send_event(job.event)
+                    await answer_of("it", self._model.send_event, job.event)
                 else:
-                    await self._model.send_event_if(job.event, job.wanted)
+                    await answer_of("it", self._model.send_event_if, job.event, job.wanted)
             except Exception as error:  # noqa: BLE001 - a model of the program's may raise anything
                 self._fail(job, error)
             else:

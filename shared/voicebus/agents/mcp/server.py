@@ -1,7 +1,6 @@
 """`MCPClientServer`: what is the same for every MCP server that we reach ourselves, whatever it is reached through."""
 
 import asyncio
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -11,6 +10,7 @@ from urllib.parse import urlsplit
 
 from voicebus.agents import checking
 from voicebus.agents.context import RunContextWrapper
+from voicebus.agents.functions import answer_of
 from voicebus.agents.mcp.connection import Connection, first_of
 from voicebus.agents.mcp.tools import (
     UNSET,
@@ -350,8 +350,7 @@ class MCPClientServer(ABC, Generic[Params]):
         if run_context is None or agent is None:
             raise self._wrong("tool_filter", "is a function: list_tools needs run_context and agent to ask it")
         try:
-            answer = wanted(ToolFilterContext(run_context, agent, self._name), tool)
-            return bool(await answer if inspect.isawaitable(answer) else answer)
+            return bool(await answer_of("it", wanted, ToolFilterContext(run_context, agent, self._name), tool))
         except Exception as error:  # noqa: BLE001 - an author's function may raise anything
             _log.warning(
                 "a tool filter failed, the tool is left out", server=self._name, tool=tool.name, **raised(error)

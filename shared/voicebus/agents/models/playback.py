@@ -43,13 +43,21 @@ class RealtimePlaybackTracker:
         self._thread = 0
 
     def on_play_bytes(self, item_id: str, item_content_index: int, bytes: bytes) -> None:  # noqa: A002 - its public name
-        """These samples of a part have been played, in the session's output format."""
+        """These samples of a part have been played, in the session's output format.
+
+        Raises:
+            UserError: an argument is of another type.
+        """
         if not isinstance(bytes, _SAMPLES):
             raise UserError(f"bytes must be the samples that were played, not {type(bytes).__name__}")
         self.on_play_ms(item_id, item_content_index, len(bytes) / self._bytes_per_ms)
 
     def on_play_ms(self, item_id: str, item_content_index: int, ms: float) -> None:
-        """So much more of a part has been played. Another part than before starts at 0."""
+        """So much more of a part has been played. Another part than before starts at 0.
+
+        Raises:
+            UserError: an argument is of another type.
+        """
         if not isinstance(item_id, str):
             raise UserError(f"item_id must be the id of an item, not {item_id!r}")
         if not checking.is_number(ms):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from voicebus.agents import checking
+from voicebus.agents.functions import answer_of
 from voicebus.agents.models.events import RealtimeModelErrorEvent, RealtimeModelEvent
 from voicebus.agents.models.model import RealtimeModelListener
 from voicebus.telemetry.logging import get_logger
@@ -77,7 +78,7 @@ class ListenerRelay:
             event = self._waiting.popleft()
             for listener in tuple(self._listeners):
                 try:
-                    await listener.on_event(event)
+                    await answer_of("it", listener.on_event, event)
                 except Exception as error:
                     log.warning("a listener of the model failed", event_type=event.type, exc_info=error)
                     if not isinstance(event, RealtimeModelErrorEvent):

@@ -191,9 +191,10 @@ class _Run:
     async def _timed_out(self) -> ToolOutcome:
         # By the limit that the author gave it, even where some of that had passed before a worker took the call.
         error = ToolTimeoutError(self._tool.name, self._tool.timeout_seconds or self._seconds)
-        text = await self._worded(self._tool.timeout_error_function, error, fallback=str(error))
-        kind = "timeout_raised" if self._tool.timeout_behavior == "raise_exception" else "timeout"
-        return ToolOutcome(Outcome.TIMEOUT, text, ToolFailure(kind=kind, message=str(error)))
+        text, second = await self._worded(self._tool.timeout_error_function, error, fallback=str(error))
+        reported = second is not None or self._tool.timeout_behavior == "raise_exception"
+        kind = "timeout_raised" if reported else "timeout"
+        return ToolOutcome(Outcome.TIMEOUT, text, ToolFailure(kind=kind, message=second or str(error)))
 
     async def _raised(self, error: Exception) -> ToolOutcome:
         # Not its text, which may be of what the call was about (parity 2.42); `tool_end` has that.
@@ -201,7 +202,9 @@ class _Run:
         why = str(error)[:MAX_FAILURE_CHARS] or type(error).__name__
         if self._tool.failure_error_function is not None:
             fallback = f"An error occurred while running the tool {self._tool.name}."
-            text = await self._worded(self._tool.failure_error_function, error, fallback=fallback)
+            text, second = await self._worded(self._tool.failure_error_function, error, fallback=fallback)
+            if second is not None:
+                return ToolOutcome(Outcome.ERROR, text, ToolFailure(kind="raised_unhandled", message=second))
             kind = "invalid_arguments" if isinstance(error, ModelBehaviorError) else "raised"
             kind = error.kind if isinstance(error, ToolProcessError) else kind
             return ToolOutcome(Outcome.ERROR, text, ToolFailure(kind=kind, message=why))
@@ -228,15 +231,18 @@ class _Run:
             ToolFailure(kind=kind, message=detail or why),
         )
 
-    async def _worded(self, author: Callable[..., Any] | None, error: Exception, *, fallback: str) -> str:
+    async def _worded(
+        self, author: Callable[..., Any] | None, error: Exception, *, fallback: str
+    ) -> tuple[str, str | None]:
         """What the author's function makes of `error`; `fallback` where there is none, or none that answers with text.
+        With it, for the program, what the function raised instead, None where it did not.
 
         It is given `FORMATTER_TIMEOUT_S`: the call's own time may be over, and its slot must come free.
         """
         if author is None:
-            return fallback
+            return fallback, None
         if author is default_tool_error_function:  # ours, and quick: no thread for it
-            return default_tool_error_function(self._context, error)[: self._max_chars]
+            return default_tool_error_function(self._context, error)[: self._max_chars], None
         try:
             text = await call_within(
                 FORMATTER_TIMEOUT_S, author, (self._context, error),
@@ -244,5 +250,5 @@ class _Run:
             )  # fmt: skip
         except Exception as second:  # noqa: BLE001 - an author's function may raise anything
             log.warning("error function failed", tool=self._tool.name, **raised(second))
-            return fallback
-        return text[: self._max_chars] if isinstance(text, str) else fallback
+            return fallback, f"its error function failed: {type(second).__name__}: {second}"[:MAX_FAILURE_CHARS]
+        return (text[: self._max_chars] if isinstance(text, str) else fallback), None

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from voicebus.agents.context import ToolContext
 from voicebus.agents.functions import call_function, is_async_callable
@@ -64,11 +64,7 @@ class PythonCall:
         Raises:
             ModelBehaviorError: it does not fit; the text names the fields.
         """
-        try:
-            parsed = self.schema.arguments.model_validate(parse_arguments(arguments))
-        except ValidationError as error:
-            raise ModelBehaviorError(_fields(error)) from None
-        return self.schema.bind(parsed, context)
+        return self.schema.bind(self._validated(arguments), context)
 
     def check(self, arguments: str) -> None:
         """Whether the function could be called with the model's JSON text.
@@ -76,8 +72,11 @@ class PythonCall:
         Raises:
             ModelBehaviorError: it does not fit.
         """
+        self.schema.bind(self._validated(arguments), None)
+
+    def _validated(self, arguments: str) -> BaseModel:
         try:
-            self.schema.arguments.model_validate(parse_arguments(arguments))
+            return self.schema.arguments.model_validate(parse_arguments(arguments))
         except ValidationError as error:
             raise ModelBehaviorError(_fields(error)) from None
 

@@ -18,7 +18,7 @@ from pydantic.json_schema import PydanticJsonSchemaWarning
 
 from voicebus.agents.context import RunContextWrapper
 from voicebus.agents.tools.docstrings import DocstringStyle, parse_docstring
-from voicebus.errors import UserError
+from voicebus.errors import ModelBehaviorError, UserError
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,11 @@ class FunctionSchema:
     context_type: Any = None
 
     def bind(self, arguments: BaseModel, context: Any) -> tuple[list[Any], dict[str, Any]]:
-        """Validated arguments as positional and keyword arguments, the context in its place."""
+        """Validated arguments as positional and keyword arguments, the context in its place.
+
+        Raises:
+            ModelBehaviorError: one of the `**kwargs` has the name of a parameter, whose value it would be instead.
+        """
         positional: list[Any] = []
         named: dict[str, Any] = {}
         for position, parameter in enumerate(self.signature.parameters.values()):
@@ -47,12 +51,19 @@ class FunctionSchema:
             if parameter.kind is parameter.VAR_POSITIONAL:
                 positional.extend(value)
             elif parameter.kind is parameter.VAR_KEYWORD:
+                self._refuse_second(parameter.name, value)
                 named.update(value)
             elif parameter.kind is parameter.KEYWORD_ONLY:
                 named[parameter.name] = value
             else:
                 positional.append(value)
         return positional, named
+
+    def _refuse_second(self, kwargs: str, given: Mapping[str, Any]) -> None:
+        for name in given:
+            parameter = self.signature.parameters.get(name)
+            if parameter is not None and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+                raise ModelBehaviorError(f"{kwargs}.{name}: the function has a parameter of this name; give that alone")
 
 
 def function_schema(
