@@ -36,7 +36,9 @@ def acl_command(
         typer.Option(metavar="NAME", help="A tool worker's user that touches this queue alone; several times."),
     ] = None,
 ) -> None:
-    """Make a user of Redis for each service, which may touch the keys that it needs and no others.
+    """Make a user of Redis for each service.
+
+    It may touch the keys that it needs and no others.
 
     Writes DIRECTORY/users.acl, for the file that Redis's `aclfile` names (then ACL LOAD), and each user's password in
     DIRECTORY/passwords/USER. A password that is there already stays, so a second run only brings the rules up to date.

@@ -6,9 +6,11 @@ Thin: every command builds its settings and hands over. The services' own comman
 import asyncio
 import json
 import os
+import platform
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn
 
@@ -32,6 +34,7 @@ from voicebus_services import (
     service_commands,
     sessions_command,
     tools_command,
+    usage_errors,
 )
 from voicebus_services import settings as settings_module
 from voicebus_services.printable import printable
@@ -60,20 +63,30 @@ _WHAT: Final[Sequence[tuple[type[VoicebusError], str]]] = (
 app = typer.Typer(
     name="voicebus",
     help="Realtime voice agents as a cluster: gateway, tool workers, guardrail workers, transcript archiver.",
+    epilog="Begin with `voicebus dev MODULE`, the module that defines your agents. Every option is a variable too: "
+    "--redis-url is VOICEBUS_REDIS_URL. Exit status: 0 done, 1 failed, 2 usage or settings, 130 Ctrl-C.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 
-app.add_typer(keys_command.app)
-app.add_typer(contract_command.app)
-app.add_typer(dead_letters_command.app)
-app.add_typer(tools_command.app)
-app.add_typer(sessions_command.app)
-app.add_typer(transcripts_command.app)
-app.command()(top)
-service_commands.register(app)
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        _say(f"voicebus {metadata.version('voicebus')} (Python {platform.python_version()})")
+        raise typer.Exit(EXIT_DONE)
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """What stands before every command."""
+
+
 CaFile = Annotated[
     Path | None,
     typer.Option(
@@ -98,14 +111,17 @@ def dev(
     ] = 1,
     archivers: Annotated[int, typer.Option(min=1, envvar="VOICEBUS_ARCHIVERS", help="Number of archivers.")] = 1,
     http_port: Annotated[
-        int, typer.Option(envvar="VOICEBUS_HTTP_PORT", help="Port of the gateway; 0 is any free one.")
+        int, typer.Option(min=0, max=65535, envvar="VOICEBUS_HTTP_PORT", help="Port of the gateway; 0 is any free one.")
     ] = 8080,
-    archiver_port: Annotated[int, typer.Option(envvar="VOICEBUS_ARCHIVER_PORT", help="Port of the archiver.")] = 8081,
+    archiver_port: Annotated[
+        int, typer.Option(min=0, max=65535, envvar="VOICEBUS_ARCHIVER_PORT", help="Port of the archiver.")
+    ] = 8081,
     simulator_port: Annotated[
-        int, typer.Option(envvar="VOICEBUS_SIMULATOR_PORT", help="Port of the simulator.")
+        int, typer.Option(min=0, max=65535, envvar="VOICEBUS_SIMULATOR_PORT", help="Port of the simulator.")
     ] = 8090,
     ops_port: Annotated[
-        int, typer.Option(envvar="VOICEBUS_OPS_PORT", help="First ops port; 0 takes free ones for all.")
+        int,
+        typer.Option(min=0, max=65535, envvar="VOICEBUS_OPS_PORT", help="First ops port; 0 takes free ones for all."),
     ] = 9460,
     demo: Annotated[bool, typer.Option(envvar="VOICEBUS_DEMO", help="Hold the demo conversation, then serve.")] = False,
     once: Annotated[
@@ -120,7 +136,7 @@ def dev(
         typer.Option(envvar="VOICEBUS_SPEECH", help="Whether the simulator hears and speaks. Default: if installed."),
     ] = None,
 ) -> None:
-    """Run the whole cluster here.
+    """Run the whole cluster on this machine.
 
     Each service is a process of its own; Ctrl-C stops all of them.
     """
@@ -170,7 +186,7 @@ def call(
     ] = 120.0,
     json_lines: AsJson = False,
 ) -> None:
-    """Talk to a gateway.
+    """Talk to an agent from the terminal.
 
     Without --wav, --text or --mic, lines of standard input are said one after another.
     """
@@ -223,9 +239,10 @@ def run_scenarios(
     ] = 1,
     json_lines: AsJson = False,
 ) -> None:
-    """Hold the conversations of scenario files, and check what happens.
+    """Hold the conversations of scenario files.
 
-    With an agent in this process, or with a gateway; exit status 1 if any step failed.
+    With an agent in this process, or with a gateway. Exit status 1 if any step failed, 2 if a file, an agent or an
+    option is wrong.
     """
     from voicebus_services.scenario_command import TestOptions, run_tests
 
@@ -249,7 +266,7 @@ def run_scenarios(
 
 @app.command()
 def doctor(target: Targets = None, json_lines: AsJson = False) -> None:
-    """Check this installation.
+    """Say what is wrong with this installation.
 
     Configuration, Redis, database, model address and credentials: what is wrong, and how to mend it.
     """
@@ -275,7 +292,12 @@ def doctor(target: Targets = None, json_lines: AsJson = False) -> None:
 @app.command()
 def migrate(
     database_url: Annotated[
-        str | None, typer.Option(envvar="VOICEBUS_DATABASE_URL", metavar="URL", help="The archiver's database.")
+        str | None,
+        typer.Option(
+            envvar="VOICEBUS_DATABASE_URL",
+            metavar="URL",
+            help="The archiver's database. Default: sqlite:///voicebus.db.",
+        ),
     ] = None,
 ) -> None:
     """Bring the database up to date.
@@ -291,6 +313,14 @@ def migrate(
         raise UsageError(f"the package {error.name} is missing; install voicebus[archiver]") from error
     upgrade(read.database_url)
     _say("database: up to date")
+
+
+# In the order of the help: what one begins with, the services, what operates them.
+service_commands.register(app)
+app.command()(top)
+for group in (sessions_command, tools_command, transcripts_command, dead_letters_command, keys_command):
+    app.add_typer(group.app)
+app.add_typer(contract_command.app)
 
 
 def _key(file: Path | None) -> str | None:
@@ -333,7 +363,10 @@ def _outcome(command: Callable[[], Any]) -> int:
     try:
         result = command()
     except typer.TyperException as error:
-        _complain("usage", error.format_message())
+        if (shown := usage_errors.help_instead(error)) is not None:
+            sys.stderr.write(shown + "\n")
+        else:
+            _complain("usage", usage_errors.sentence(error))
         return EXIT_USAGE
     except typer.Exit as error:
         return int(error.exit_code)

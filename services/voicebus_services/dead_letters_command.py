@@ -20,7 +20,7 @@ from voicebus_services.settings import duration_ms
 app = typer.Typer(
     name="dead-letters",
     cls=ListsByDefault,
-    help="Entries that were given up: look, replay, drop; without a command they are listed.",
+    help="Look at, replay and drop what was given up. Without a command it is listed.",
 )
 
 T = TypeVar("T")
@@ -68,7 +68,10 @@ def show_command(
     stream_prefix: Prefix = None,
     json_lines: AsJson = False,
 ) -> None:
-    """Show one dead letter whole: its entry, why it was given up, and who started it when."""
+    """Show one dead letter whole.
+
+    Its entry, why it was given up, and who started it when.
+    """
 
     async def work(box: LetterBox) -> bool:
         try:
@@ -92,7 +95,9 @@ def replay_command(
     every: All = False,
     deadline: Annotated[
         str | None,
-        typer.Option(envvar="VOICEBUS_DEADLINE", help="What each has from now on, such as 30s; as much as it had."),
+        typer.Option(
+            envvar="VOICEBUS_DEADLINE", help="What each has from now on, such as 30s. Default: as much as it had."
+        ),
     ] = None,
     force: Annotated[
         bool,
@@ -196,7 +201,10 @@ def _each(
 
     async def work(box: LetterBox) -> bool:
         good = True
-        for letter_id in ids or [letter.id async for letter in box.letters(queue=queue, reason=reason)]:
+        wanted = ids or [letter.id async for letter in box.letters(queue=queue, reason=reason)]
+        if not wanted:
+            typer.echo("voicebus: no dead letters", err=True)
+        for letter_id in wanted:
             try:
                 about = await act(box, await box.get(letter_id))
             except (NotThereError, NotReplayedError) as error:

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from pydantic import ValidationError
@@ -14,10 +14,12 @@ from pydantic import ValidationError
 from voicebus.errors import SettingsError, UsageError
 from voicebus_services.access.keyfile import Key, KeyFileError, StoredKey, digest, new_key, parse
 from voicebus_services.access.principal import Limits
+from voicebus_services.settings_errors import allowed
 
 app = typer.Typer(name="keys", help="Make API keys, and show what a keys file holds.", no_args_is_help=True)
 
 _FILE_HELP = "The file of keys."
+_NAME: Final = "a name without spaces, colons and braces is allowed"
 File = Annotated[Path | None, typer.Option("--file", envvar="VOICEBUS_API_KEYS_FILE", help=_FILE_HELP)]
 AsJson = Annotated[bool, typer.Option("--json", envvar="VOICEBUS_JSON", help="Print JSON lines.")]
 
@@ -26,11 +28,14 @@ AsJson = Annotated[bool, typer.Option("--json", envvar="VOICEBUS_JSON", help="Pr
 def create_command(
     tenant: Annotated[str, typer.Option(envvar="VOICEBUS_TENANT", help="Whose key it is.")],
     key_id: Annotated[
-        str | None, typer.Option("--id", envvar="VOICEBUS_KEY_ID", help="Its name in logs and lists; a random one.")
+        str | None,
+        typer.Option("--id", envvar="VOICEBUS_KEY_ID", help="Its name in logs and lists. Default: a random one."),
     ] = None,
     agents: Annotated[
         list[str] | None,
-        typer.Option("--agents", envvar="VOICEBUS_AGENTS", help="Agents that it opens, separated by commas; all."),
+        typer.Option(
+            "--agents", envvar="VOICEBUS_AGENTS", help="Agents that it opens, separated by commas. Default: all."
+        ),
     ] = None,
     expires: Annotated[
         str | None, typer.Option(envvar="VOICEBUS_EXPIRES", help="When it ends: 2030-01-31, or 90d, 12h, 30m from now.")
@@ -76,6 +81,9 @@ def create_command(
         "idle_time": idle_time,
         "session_tokens": session_tokens,
     }
+    if agents and not any(name.strip(" ,") for name in agents):
+        # An empty variable of a shell is not to open every agent.
+        raise UsageError("--agents: '' was read; name agents, or leave it out for a key that opens all of them")
     named = [name.strip() for names in agents or () for name in names.split(",") if name.strip()]
     key, stored = create(tenant=tenant, key_id=key_id, agents=named, expires=expires, limits=limits)
     if file is not None:
@@ -122,7 +130,8 @@ def create(
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"{where}: {first['input']!r} was read: {first['msg']}") from error
+        what = _NAME if first["type"] == "string_pattern_mismatch" else allowed(first)
+        raise UsageError(f"{where}: {first['input']!r} was read, but {what}") from error
     return key, stored
 
 

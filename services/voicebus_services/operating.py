@@ -11,8 +11,13 @@ from voicebus.adapters.redis.clock import RedisClock
 from voicebus.contracts.streams import Keys
 from voicebus_services.settings import BusSettings, load
 
-RedisUrl = Annotated[str | None, typer.Option(envvar="VOICEBUS_REDIS_URL", help="The cluster's Redis.")]
-Prefix = Annotated[str | None, typer.Option(envvar="VOICEBUS_STREAM_PREFIX", help="First part of every Redis key.")]
+RedisUrl = Annotated[
+    str | None,
+    typer.Option(envvar="VOICEBUS_REDIS_URL", help="The cluster's Redis. Default: redis://127.0.0.1:6379/0."),
+]
+Prefix = Annotated[
+    str | None, typer.Option(envvar="VOICEBUS_STREAM_PREFIX", help="First part of every Redis key. Default: vb.")
+]
 AsJson = Annotated[bool, typer.Option("--json", envvar="VOICEBUS_JSON", help="Print JSON lines.")]
 
 T = TypeVar("T")

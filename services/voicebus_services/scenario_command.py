@@ -10,8 +10,9 @@ from pathlib import Path
 
 from voicebus.adapters.openai_realtime import OpenAIRealtimeConnector
 from voicebus.agents.models.model import RealtimeModelConfig
+from voicebus.client.address import native_address
 from voicebus.client.trust import trusting
-from voicebus.errors import ScenarioError, SettingsError, UsageError
+from voicebus.errors import ScenarioError, SettingsError, UsageError, UserError
 from voicebus.testing import (
     Scenario,
     ScenarioResult,
@@ -57,6 +58,11 @@ async def run_tests(options: TestOptions, *, out: Callable[[str], None]) -> bool
         raise ScenarioError("--url and --simulator exclude each other: a gateway has a model of its own")
     if options.url is None and options.ca_file is not None:
         raise ScenarioError("--ca-file verifies a gateway; give its address with --url")
+    if options.url is not None:
+        try:
+            native_address(options.url, {})
+        except UserError as error:
+            raise ScenarioError(f"--url: {error}") from error
     tls = None if options.url is None else trusting(options.ca_file, options.url, option="--ca-file")
     scenarios = [scenario for path in find_scenarios(options.paths) for scenario in load_scenarios(path)]
     for scenario in scenarios:  # what cannot be is told before anything runs

@@ -9,7 +9,8 @@ import inspect
 import json
 import os
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Final
+from datetime import timedelta
+from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 import typer
 from pydantic import SecretStr
@@ -33,6 +34,12 @@ AsJson = Annotated[bool, typer.Option("--json", envvar=f"{ENV_PREFIX}JSON", help
 
 # Options that may be given several times.
 _REPEATED: Final = frozenset({"mcp"})
+
+_DURATIONS: Final = "A DURATION is such as 30, 30s, 500ms, 2m, 1h or 30d."
+_ENDS: Final = (
+    "Runs until SIGTERM (exit status 0) or Ctrl-C (130), and finishes what is in hand before. What stops the start is "
+    "one sentence: exit status 2 for a setting or a TARGET, 1 for what cannot be reached."
+)
 
 _SERVICES: Final[Sequence[tuple[str, type[ServiceSettings], str | None, str, bool]]] = (
     ("gateway", settings.GatewaySettings, "gateway", "Hold conversations with the model.", True),
@@ -127,7 +134,9 @@ def _register(
         parameters.append(_parameter(field_name, _option(field_name, field), None))
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    epilog = f"Only from the environment, since they may hold secrets: {_variables(secrets)}." if secrets else None
+    epilog = f"{_DURATIONS}\n\n{_ENDS}"
+    if secrets:
+        epilog = f"Only from the environment, since they may hold secrets: {_variables(secrets)}.\n\n{epilog}"
     app.command(name, help=summary, epilog=epilog)(command)
 
 
@@ -140,10 +149,21 @@ def _option(name: str, field: FieldInfo) -> Any:
     option = typer.Option(
         envvar=f"{ENV_PREFIX}{name.upper()}",
         help=_help(name, field.description, field.get_default(call_default_factory=True)),
-        metavar=None if kind is bool else name.rpartition("_")[2].upper(),
+        metavar=None if kind is bool else _metavar(name, field),
         show_default=False,
     )
     return Annotated[kind | None, option]
+
+
+def _metavar(name: str, field: FieldInfo) -> str:
+    """What stands for the value: its kind where that says more than its name does."""
+    if get_origin(field.annotation) is Literal:
+        return "|".join(str(choice) for choice in get_args(field.annotation))
+    if field.annotation is timedelta:
+        return "DURATION"
+    if field.annotation in (int, float) and not name.endswith("_port"):
+        return "NUMBER"
+    return name.rpartition("_")[2].upper()
 
 
 def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:

@@ -21,7 +21,7 @@ from voicebus_services.operating import AsJson, ListsByDefault, Prefix, RedisUrl
 from voicebus_services.session_shown import SessionShown
 
 app = typer.Typer(
-    name="sessions", cls=ListsByDefault, help="The conversations of a cluster; without a command they are listed."
+    name="sessions", cls=ListsByDefault, help="The conversations of a cluster. Without a command they are listed."
 )
 
 Id = Annotated[str, typer.Argument(metavar="SESSION", help="Its id.")]
@@ -43,7 +43,10 @@ def list_command(
     stream_prefix: Prefix = None,
     json_lines: AsJson = False,
 ) -> None:
-    """List the sessions of the last two days in the whole cluster, newest first."""
+    """List the sessions of the last two days.
+
+    Those of the whole cluster, newest first.
+    """
 
     async def work(bus: RedisConnection, keys: Keys, clock: RedisClock) -> None:
         directory = SessionDirectory(bus, keys, clock)
@@ -72,7 +75,10 @@ def show_command(
     stream_prefix: Prefix = None,
     json_lines: AsJson = False,
 ) -> None:
-    """Show one session, also one that has ended: they are known for a day after."""
+    """Show one session.
+
+    Also one that has ended: they are known for a day after.
+    """
 
     async def work(bus: RedisConnection, keys: Keys, clock: RedisClock) -> bool:
         seen = await SessionDirectory(bus, keys, clock).show(tenant, session)
@@ -94,7 +100,10 @@ def end_command(
     stream_prefix: Prefix = None,
     json_lines: AsJson = False,
 ) -> None:
-    """End sessions; each is told to the gateway that holds it, which answers within two seconds."""
+    """End sessions.
+
+    Each is told to the gateway that holds it, which answers within two seconds.
+    """
 
     async def work(bus: RedisConnection, keys: Keys, clock: RedisClock) -> bool:
         return await _end(bus, keys, clock, sessions, tenant, json_lines)

@@ -207,7 +207,8 @@ class BusSettings(ServiceSettings):
     redis_password: SecretStr | None = Field(None, description="Its password, where the address has none.")
     redis_sentinel_password: SecretStr | None = Field(None, description="Password of the sentinels, if they want one.")
     redis_tls_ca: Path | None = Field(
-        None, description="PEM file with the certificates that a rediss:// address is trusted for; the system's."
+        None,
+        description="PEM file with the certificates that a rediss:// address is trusted for. Default: the system's.",
     )
     redis_url: RedisUrl = Field(
         "redis://127.0.0.1:6379/0", validate_default=True, description="Redis 7 or later, or Valkey."
@@ -240,7 +241,8 @@ class ApiSettings(HttpSettings):
         " Without any credentials only loopback addresses are served.",
     )
     allowed_origins: Origins | None = Field(
-        None, description="Pages that browsers may use this port from, separated by commas; any that has a credential."
+        None,
+        description="Pages, separated by commas, that browsers may use this port from. Default: all with a credential.",
     )
     max_failed_credentials_per_minute: int = Field(
         600,
@@ -259,7 +261,9 @@ class ApiSettings(HttpSettings):
     )
     jwt_leeway: Duration = Field(timedelta(seconds=30), description="By how much clocks may differ.")
     jwt_tenant_claim: str = Field("tenant", min_length=1, description="The claim, or path of claims, with the tenant.")
-    jwt_agents_claim: str = Field("agents", min_length=1, description="The claim with the list of agents allowed; all.")
+    jwt_agents_claim: str = Field(
+        "agents", min_length=1, description="The claim with the list of agents allowed; a token without it opens all."
+    )
 
 
 class RecordingsSettings(ServiceSettings):

@@ -6,6 +6,7 @@ The single home of how pydantic's reports are told: in words of whoever sets a v
 import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any, Final
 
 from pydantic import BaseModel
@@ -24,10 +25,10 @@ def sentence(settings: type[BaseModel], report: Any, given: Mapping[str, Any], p
     read = _read(name, report, given, f"{prefix}{name.upper()}")
     # An address with credentials has an @, also where something else is wrong with it.
     secret = name in MAY_HOLD_SECRETS or (field is not None and "SecretStr" in str(field.annotation)) or "@" in read
-    allowed = _allowed(report, field.metadata if field is not None else ())
+    what = allowed(report, field.metadata if field is not None else ())
     where = _where(report["loc"][1:])
     shown = "a secret" if secret else read if len(read) <= _LONGEST else f"{read[:_LONGEST]}…"
-    return f"{prefix}{name.upper()}: {shown} was read, but {where}{allowed}"
+    return f"{prefix}{name.upper()}: {shown} was read, but {where}{what}"
 
 
 def _read(name: str, report: Any, given: Mapping[str, Any], variable: str) -> str:
@@ -42,7 +43,8 @@ def _where(loc: Sequence[str | int]) -> str:
     return f"for {path} " if path else ""
 
 
-def _allowed(report: Any, metadata: Sequence[Any]) -> str:
+def allowed(report: Any, metadata: Sequence[Any] = ()) -> str:
+    """What may stand in place of what `report`, one of pydantic's, is about; `metadata` are the field's bounds."""
     kind, context = str(report["type"]), report.get("ctx") or {}
     if kind == "value_error":
         return str(context["error"])
@@ -52,7 +54,8 @@ def _allowed(report: Any, metadata: Sequence[Any]) -> str:
     if kind in _BOUND_KINDS:
         is_duration = any(isinstance(_limit(metadata, short), timedelta) for short, _ in _BOUNDS)
         what = "a duration" if is_duration else "a number"
-        return f"{what}{_bounds(metadata)} is allowed"
+        bounds = _bounds(metadata) or _bounds([SimpleNamespace(**context)])
+        return f"{what}{bounds} is allowed"
     special = _SPECIAL.get(kind)
     return special(context) if special is not None else f"this is not allowed: {report['msg']}"
 
@@ -67,7 +70,9 @@ def _limit(metadata: Sequence[Any], short: str) -> Any:
 
 
 def _number(limit: Any) -> str:
-    return f"{limit.total_seconds():g}s" if isinstance(limit, timedelta) else str(limit)
+    if isinstance(limit, timedelta):
+        return f"{limit.total_seconds():g}s"
+    return str(int(limit)) if isinstance(limit, float) and limit.is_integer() else str(limit)
 
 
 _BOUND_KINDS: Final = frozenset({"greater_than", "greater_than_equal", "less_than", "less_than_equal"})

@@ -19,13 +19,16 @@ from voicebus_services.printable import printable
 app = typer.Typer(
     name="tools",
     cls=ListsByDefault,
-    help="The tools that workers offer, and which of them rest; without a command they are listed.",
+    help="The tools that workers offer. Without a command they are listed.",
 )
 
 
 @app.command("list")
 def list_command(redis_url: RedisUrl = None, stream_prefix: Prefix = None, json_lines: AsJson = False) -> None:
-    """List the tools that workers offer; one that rests failed too often in a row, and is not called for a while."""
+    """List the tools that workers offer.
+
+    One that rests failed too often in a row, and is not called for a while.
+    """
 
     async def work(bus: RedisConnection, keys: Keys, clock: RedisClock) -> None:
         circuits = CircuitWatch(bus, keys, clock)
@@ -47,7 +50,10 @@ def reset_command(
     stream_prefix: Prefix = None,
     json_lines: AsJson = False,
 ) -> None:
-    """Have tools called again that rest because they failed too often."""
+    """Have tools called again that rest.
+
+    They failed too often in a row.
+    """
 
     async def work(bus: RedisConnection, keys: Keys, clock: RedisClock) -> bool:
         good, circuits = True, CircuitWatch(bus, keys, clock)

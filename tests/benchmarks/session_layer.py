@@ -24,7 +24,7 @@ from typing import Any, Final
 
 from websockets.asyncio.server import ServerConnection, serve
 
-from support.real_clients import ENVIRONMENT, installed, too_old
+from support.real_clients import CannotInstallError, ensure, installed
 
 PROGRAM: Final = Path(__file__).parent / "programs" / "session_load.py"
 AUDIO: Final = base64.b64encode(bytes(2400)).decode("ascii")
@@ -161,15 +161,17 @@ def main() -> int:
     arguments = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     arguments.add_argument("--runs", type=int, default=3, help="runs of each, in turn; the median counts")
     runs: int = arguments.parse_args().runs
-    versions = installed()
-    if lacking := too_old(versions):
-        sys.stderr.write(f"session_layer: the clients' environment lacks {', '.join(lacking)}; run make test first\n")
+    try:
+        peer = ensure()
+    except CannotInstallError as error:
+        sys.stderr.write(f"session_layer: {error}\n")
         return 2
+    versions = installed()
     measured: dict[str, list[dict[str, float]]] = {"voicebus": [], "agents": []}
     with model() as url:
         for _ in range(runs):
             measured["voicebus"].append(load(Path(sys.executable), "voicebus", url))
-            measured["agents"].append(load(ENVIRONMENT / "bin" / "python", "agents", url))
+            measured["agents"].append(load(peer, "agents", url))
     sys.stdout.write(
         f"{'CPU us per':32}{'voicebus':>10}{'openai-agents ' + versions['openai-agents']:>24}{'ratio':>8}\n"
     )

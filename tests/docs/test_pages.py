@@ -17,6 +17,7 @@ import yaml
 import voicebus
 from support.commands import environment
 from support.commands import voicebus as run_command
+from support.idling import hangs
 from support.pages import ROOT, Page, Program, pages
 from support.simulator import running_simulator
 from voicebus.agents import events
@@ -38,13 +39,17 @@ async def run_program(program: Path, env: Mapping[str, str]) -> str:
         sys.executable, "-W", "error", program.name, cwd=program.parent, env=env,
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
+    ended = asyncio.ensure_future(process.communicate(b"What does a room cost for three nights?\n"))
+    hung = asyncio.ensure_future(hangs(process.pid))
     try:
-        async with asyncio.timeout(40):
-            out, err = await process.communicate(b"What does a room cost for three nights?\n")
-    except TimeoutError:
-        process.kill()
-        out, err = await process.communicate()
-        pytest.fail(f"{program.name} did not end; it printed:\n{out.decode()}\n{err.decode()}")
+        await asyncio.wait({ended, hung}, return_when=asyncio.FIRST_COMPLETED)
+        stuck = not ended.done()
+    finally:
+        hung.cancel()
+        if process.returncode is None:
+            process.kill()
+        out, err = await ended
+    assert not stuck, f"{program.name} does nothing and does not end; it printed:\n{out.decode()}\n{err.decode()}"
     assert process.returncode == 0, f"{program.name} failed:\n{out.decode()}\n{err.decode()[-3000:]}"
     return out.decode()
 
@@ -54,6 +59,7 @@ def _environment(url: str) -> dict[str, str]:
     return environment(model_url=url, model_api_key="simulator")
 
 
+@pytest.mark.timeout(300)  # of a program that computes for ever; one that hangs is noticed by what it does
 @pytest.mark.parametrize("program", RUN, ids=map(_where, RUN))
 async def test_programs_of_the_pages_run_as_written(program: Program, tmp_path: Path) -> None:
     for other in Page(program.page).programs():
@@ -156,6 +162,18 @@ def test_the_table_of_imports_names_what_is_exported() -> None:
         assert lacking == [], module
 
 
+async def test_a_program_that_hangs_is_told_from_a_slow_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("support.idling.IDLE_LOOKS", 4)
+    slow, hanging = tmp_path / "slow.py", tmp_path / "hanging.py"
+    # Busy for longer than the looks that a sleeping one is given.
+    slow.write_text("import time\nwhile time.process_time() < 2: pass\nprint('done')", encoding="utf-8")
+    hanging.write_text("print('begun', flush=True)\nimport threading\nthreading.Event().wait()", encoding="utf-8")
+    assert await run_program(slow, environment()) == "done\n"
+    with pytest.raises(AssertionError, match=r"hanging.py does nothing and does not end; it printed:\s+begun"):
+        await run_program(hanging, environment())
+
+
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("example", ["in_process"])
 async def test_examples_run(example: str) -> None:
     async with running_simulator() as simulator:

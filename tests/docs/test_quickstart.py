@@ -43,7 +43,7 @@ async def test_the_module_of_the_quickstart_answers_in_the_cluster_as_it_says(tm
         porter = await voicebus("call", "--agent", "porter", "--text", "Order a taxi to the opera.", "--url", url)
         assert "book_taxi" in porter.out
         # A worker or a command in another terminal needs the cluster's Redis, whose port is any free one.
-        redis_url = re.search(r"^redis: (\S+) ", began, re.MULTILINE)
+        redis_url = re.search(r"^VOICEBUS_REDIS_URL=(\S+)$", began, re.MULTILINE)
         assert redis_url is not None
         tools = await voicebus("tools", "--redis-url", redis_url[1], cwd=tmp_path)
         assert "room_price  queue default  version 1  1 worker\n" in tools.out, tools.err

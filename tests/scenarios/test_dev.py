@@ -70,6 +70,23 @@ async def developing(*arguments: str, cwd: Path) -> AsyncIterator[tuple[asyncio.
             await process.wait()
 
 
+async def test_other_terminals_find_the_cluster_by_a_file_that_goes_with_it(tmp_path: Path) -> None:
+    async with developing(cwd=tmp_path) as (process, _):
+        shell = await asyncio.create_subprocess_exec(
+            "sh", "-c", f". .voicebus/env && {sys.executable} -m voicebus_services.cli tools && "
+            f"{sys.executable} -m voicebus_services.cli transcripts search",
+            cwd=tmp_path, env=environment(), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        async with asyncio.timeout(60):
+            out, told = await shell.communicate()
+        assert (shell.returncode, b"get_weather" in out) == (0, True), told.decode()
+        assert told == b"voicebus: no such transcript\n"
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(60):
+            await process.communicate()
+    assert not (tmp_path / ".voicebus" / "env").exists()
+
+
 @pytest.mark.speech
 async def test_the_demo_conversation_is_spoken_through_every_service() -> None:
     ran = await voicebus("dev", "--once", *FREE_PORTS, cwd=ROOT, timeout_s=150)

@@ -76,8 +76,8 @@ def test_every_file_that_the_readme_links_to_exists() -> None:
 
 
 async def test_the_readme_lists_every_command() -> None:
-    listed = (await voicebus("--help")).out.partition("Commands:")[2].split("\n")
-    commands = [line.split()[0] for line in listed if line.strip()]
+    listed = (await voicebus("--help")).out.partition("Commands:\n")[2].partition("\n\n")[0]
+    commands = [line.split()[0] for line in listed.splitlines()]
     assert [
         command for command in commands if f"voicebus {command}" not in README and f"`{command}" not in README
     ] == []

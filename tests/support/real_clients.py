@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import pytest
-
 from support import node
 from support.programs import json_of
 from support.recording_proxy import Recording
@@ -66,8 +64,16 @@ def too_old(versions: dict[str, str]) -> list[str]:
     return [name for name, oldest in OLDEST.items() if found.get(name, (0, 0)) < oldest]
 
 
+class CannotInstallError(RuntimeError):
+    """The clients' environment could not be made; says what pip said."""
+
+
 def ensure() -> Path:
-    """The environment's interpreter; made with the newest clients where it is missing or its clients are too old."""
+    """The environment's interpreter; made with the newest clients where it is missing or its clients are too old.
+
+    Raises:
+        CannotInstallError: it cannot be made, as without a package registry.
+    """
     ENVIRONMENT.parent.mkdir(exist_ok=True)
     with (ENVIRONMENT.parent / "clients-venv.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # several test processes share the environment
@@ -77,16 +83,19 @@ def ensure() -> Path:
 
 
 def _make() -> None:
+    clients = [f"{name}>={major}.{minor}" for name, (major, minor) in OLDEST.items()]
     python = str(ENVIRONMENT / "bin" / "python")
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade"]
-    steps: tuple[list[str], ...] = (
-        [sys.executable, "-m", "venv", "--clear", str(ENVIRONMENT)],
-        [*pip, "openai[realtime]>=3.54", "openai-agents>=0.24", "fastapi>=0.120"],
+    steps: tuple[tuple[str, list[str]], ...] = (
+        ("an environment for the clients", [sys.executable, "-m", "venv", "--clear", str(ENVIRONMENT)]),
+        (", ".join(clients), [*pip, *(client.replace("openai>", "openai[realtime]>") for client in clients)]),
     )
-    for step in steps:
+    for what, step in steps:
+        sys.stderr.write(f"installing {what} in {ENVIRONMENT.relative_to(ROOT)} (once) …\n")
+        sys.stderr.flush()
         made = subprocess.run(step, capture_output=True, text=True, check=False)
         if made.returncode != 0:
-            pytest.fail(f"the clients' environment cannot be made: {made.stdout}{made.stderr}", pytrace=False)
+            raise CannotInstallError(f"{what} cannot be installed: {made.stdout}{made.stderr}".strip())
 
 
 def ensure_npm() -> Path:

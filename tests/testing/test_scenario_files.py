@@ -120,7 +120,7 @@ def test_a_file_may_hold_several_scenarios(file: Path) -> None:
         ("steps:\n  - wait: soon\n", ":2: step 1: wait: input should be a valid number"),
         ("steps:\n  - wait: -1\n", ":2: step 1: wait: input should be greater than or equal to 0"),
         ("steps:\n  - say: a\n    within: 601\n", ":3: step 1: within: input should be less than or equal to 600"),
-        ("steps:\n  - say: 5\n", ":2: step 1: say: input should be a valid string"),
+        ("steps:\n  - say: 5\n", ":2: step 1: say: 5 was read, but text is allowed; put it in quotes"),
         ("steps: []\n", ":1: steps: list should have at least 1 item"),
         ("steps:\n  - hi\n", ":2: step 1: input should be a valid dictionary"),
         ("tools: {a: {}}\nsteps: [{say: a}]\n", ":1: tools.a: a tool either `returns` something or `raises`"),

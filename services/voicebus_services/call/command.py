@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from voicebus.client.address import native_address
 from voicebus.client.trust import trusting
-from voicebus.errors import RemoteError, UsageError
+from voicebus.errors import RemoteError, UsageError, UserError
 from voicebus_services.call import wav
 from voicebus_services.call.conversation import Conversation, Recorder, open_conversation
 from voicebus_services.call.microphone import Microphone, open_microphone
@@ -65,6 +66,8 @@ class Progress:
             self.answered = True
         elif kind == "error":
             self.failure = str(event.get("message", event.get("code", "unknown")))
+            if event.get("code") == "unknown_agent":
+                self.failure += "; GET /v1/agents of the gateway lists them"
         elif kind == "session_ended":
             self.ended = str(event.get("reason", ""))
         if kind != "audio.samples":
@@ -84,6 +87,14 @@ async def run_call(options: CallOptions, *, out: Callable[[str], None] = print) 
     """
     if sum((options.wav is not None, options.text is not None, options.mic)) > 1:
         raise UsageError("call: --wav, --text and --mic exclude each other; give one")
+    if options.text is not None and not options.text.strip():
+        raise UsageError("call: --text is empty; give what is to be said")
+    if options.out is not None:
+        wav.check_writable(options.out)
+    try:
+        native_address(options.url, {})
+    except UserError as error:
+        raise UsageError(f"--url: {error}") from error
     samples = wav.read(options.wav) if options.wav is not None else None
     microphone = open_microphone() if options.mic else None
     headers = {"Authorization": f"Bearer {options.api_key}"} if options.api_key else None
@@ -108,7 +119,8 @@ async def run_call(options: CallOptions, *, out: Callable[[str], None] = print) 
                     if event["type"] == "session_started" and (options.wav or options.mic or options.out):
                         _require_pcm(event["audio"])
                     progress.note(event)
-                    _show(event, options.as_json, out)
+                    if conversation.session or options.as_json:  # else it is refused, which is told below
+                        _show(event, options.as_json, out)
         except TimeoutError:
             raise RemoteError(
                 f"no complete answer within {options.timeout_s:g} s (session {conversation.session})"
@@ -120,9 +132,13 @@ async def run_call(options: CallOptions, *, out: Callable[[str], None] = print) 
                 microphone.close()
             if options.out is not None and heard:  # all of the call, in memory until its end
                 wav.write(options.out, bytes(heard))
+            elif options.out is not None:
+                _aside(f"nothing was spoken, so {options.out} was not written")
     # A session that ended under the speaker is told of below, by its code.
     if isinstance(fault, Exception) and not isinstance(fault, RemoteError):
         raise fault
+    if not conversation.session:
+        raise RemoteError(f"the gateway refused the call: {progress.failure or conversation.close_reason}")
     if not options.as_json:
         out(f"session {conversation.session} ended {progress.ended or conversation.close_reason or 'closed'}")
     if conversation.close_code not in (1000, 1005) or progress.ended is None:

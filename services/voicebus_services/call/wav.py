@@ -1,5 +1,6 @@
 """WAV files in and out, as PCM16 mono 24 kHz."""
 
+import os
 import wave
 from pathlib import Path
 from typing import Final
@@ -46,6 +47,20 @@ def read(path: Path) -> bytes:
     if (channels, rate) == (1, RATE):
         return samples
     return _convert(path, samples, channels, rate)
+
+
+def check_writable(path: Path) -> None:
+    """Whether a file can be written here, asked before there is anything to write.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if path.is_dir():
+        raise UsageError(f"--out: {str(path)!r} is a directory; name a WAV file")
+    if not path.parent.is_dir():
+        raise UsageError(f"--out: there is no directory {str(path.parent)!r}; make it, or name another file")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise UsageError(f"--out: {str(path)!r} cannot be written; name another file")
 
 
 def _convert(path: Path, samples: bytes, channels: int, rate: int) -> bytes:

@@ -3,11 +3,12 @@
 import asyncio
 import importlib.util
 import os
+import shlex
 import ssl
 import sys
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -78,7 +79,8 @@ class Cluster:
     children: list[Child] = field(default_factory=list)
     gateway_url: str = ""
     archiver_url: str = ""
-    own_redis_url: str | None = None
+    chosen: dict[str, str] = field(default_factory=dict)
+    """Variables that were not set, and what they are here: commands in other terminals need them."""
     tls: ssl.SSLContext | None = None
 
     async def start(self) -> None:
@@ -97,7 +99,8 @@ class Cluster:
         self.gateway_url = f"{'https' if self.tls else 'http'}://127.0.0.1:{gateway_port}"
         self.archiver_url = f"http://127.0.0.1:{archiver_port}"
         DATA.mkdir(exist_ok=True)
-        self.environment.setdefault("VOICEBUS_DATABASE_URL", f"sqlite:///{(DATA / 'voicebus.db').resolve()}")
+        if "VOICEBUS_DATABASE_URL" not in self.environment:
+            self._choose("VOICEBUS_DATABASE_URL", f"sqlite:///{(DATA / 'voicebus.db').resolve()}")
 
         await self._redis()
         simulator = await self._model()
@@ -138,6 +141,9 @@ class Cluster:
         for child in redis:
             await child.stop()
 
+    def _choose(self, variable: str, value: str) -> None:
+        self.chosen[variable] = self.environment[variable] = value
+
     async def until_one_ends(self) -> Child:
         """The first service that ends by itself."""
         alive = {
@@ -164,8 +170,7 @@ class Cluster:
             settings = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", folder]
             child = await Child.start("redis", bound_to_parent(str(binary), *settings), environment=self.environment)
             self.children.append(child)
-            self.own_redis_url = f"redis://127.0.0.1:{port}/0"
-            self.environment["VOICEBUS_REDIS_URL"] = self.own_redis_url
+            self._choose("VOICEBUS_REDIS_URL", f"redis://127.0.0.1:{port}/0")
         from voicebus_services.doctor import check_redis
 
         deadline = time.monotonic() + _READY_TIMEOUT_S
@@ -243,13 +248,29 @@ async def run_dev(options: DevOptions, *, report: Callable[[str], None]) -> bool
             return True
         if options.once or not cluster.gateway_url or (not worked and not options.demo):
             return worked
-        if cluster.own_redis_url is not None:
-            report(f"redis: {cluster.own_redis_url} (VOICEBUS_REDIS_URL of workers and commands in other terminals)")
+        stack.enter_context(_told_to_other_terminals(cluster.chosen, report))
         report(f"serving: {cluster.gateway_url}/ (transcripts: {cluster.archiver_url}/v1/transcripts); Ctrl-C stops")
         ended = await _until(stopped, cluster.until_one_ends())
         if ended is not None:
             raise ChildError(f"{ended.name}: {ended.explain_end()}")
         return worked
+
+
+@contextmanager
+def _told_to_other_terminals(chosen: Mapping[str, str], report: Callable[[str], None]) -> Iterator[None]:
+    """A file that sets what this cluster chose, for shells, while the block runs."""
+    text = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in chosen.items())
+    file = DATA / "env"
+    if text:
+        file.write_text(text, encoding="utf-8")
+        for name, value in chosen.items():
+            report(f"{name}={value}")
+        report(f"in other terminals, for workers and for commands such as `voicebus top`:  . {file}")
+    try:
+        yield
+    finally:
+        if text and file.exists() and file.read_text(encoding="utf-8") == text:  # not another cluster's
+            file.unlink()
 
 
 async def _begin(cluster: Cluster, samples: bytes | None, report: Callable[[str], None]) -> bool:

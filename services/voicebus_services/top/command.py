@@ -2,9 +2,10 @@
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
@@ -19,6 +20,8 @@ from voicebus_services.operating import Prefix, RedisUrl
 from voicebus_services.settings import BusSettings, load
 from voicebus_services.top.cluster import Cluster, Snapshot
 from voicebus_services.top.screen import as_json, render
+
+_WIDE: Final = 200
 
 Tenant = Annotated[str, typer.Option(envvar="VOICEBUS_TENANT", help="Whose sessions are listed; all are counted.")]
 Every = Annotated[float, typer.Option(envvar="VOICEBUS_EVERY", min=0.2, help="Seconds between two looks.")]
@@ -36,7 +39,9 @@ def top(
     stream_prefix: Prefix = None,
     json_lines: AsJson = False,
 ) -> None:
-    """Show the cluster as it is: gateways, queues, tools, latencies of the last minute, live sessions.
+    """Show the cluster as it is, again and again.
+
+    Gateways, queues, tools, latencies of the last minute, live sessions.
 
     Everything is read from Redis, so neither Prometheus nor Grafana is needed. Ctrl-C ends it.
     """
@@ -53,7 +58,9 @@ def top(
                 await asyncio.sleep(every)
 
     async def work() -> None:
-        console = Console()
+        # A pipe has no width: tables are as wide as they are.
+        wide = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _WIDE
+        console = Console(width=wide)
         if json_lines or once or not sys.stdout.isatty():
             async for snapshot in looks():
                 if json_lines:

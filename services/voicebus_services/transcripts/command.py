@@ -12,7 +12,7 @@ from voicebus_services.transcripts import (
 
 app = typer.Typer(
     name="transcripts",
-    help="What was said: search it, show it, export it, erase it.",
+    help="Search, show, export and erase what was said.",
     no_args_is_help=True,
     add_completion=False,
 )

@@ -65,7 +65,9 @@ def erase(
     recordings_url: RecordingsUrl = None,
     json_lines: AsJson = False,
 ) -> None:
-    """Erase sessions for good: transcript, search, recording, and what Redis still has of them.
+    """Erase sessions for good.
+
+    Transcript, search, recording, and what Redis still has of them.
 
     What arrives late of an erased session is not written any more. A session that goes on is left alone: end it first.
     Exit status 1 where one was not erased.

@@ -27,9 +27,10 @@ def retention(
     recordings_url: RecordingsUrl = None,
     json_lines: AsJson = False,
 ) -> None:
-    """Erase what is older than its tenant keeps it, and look whether any of it is left.
+    """Erase what is older than its tenant keeps it.
 
-    Archivers do the same every VOICEBUS_RETENTION_EVERY. Exit status 1 where something is left.
+    Then looks whether any of it is left, which is exit status 1. Archivers do the same every
+    VOICEBUS_RETENTION_EVERY.
     """
     file = load(PrivacySettings, privacy_file=privacy_file).privacy_file
     if file is None:

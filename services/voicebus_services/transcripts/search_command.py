@@ -57,7 +57,9 @@ def search(
     database_url: DatabaseUrl = None,
     json_lines: AsJson = False,
 ) -> None:
-    """Find transcripts, newest first, with the lines for which they were found.
+    """Find transcripts, newest first.
+
+    Each with the lines for which it was found.
 
     Exit status 0 also where nothing is found.
     """

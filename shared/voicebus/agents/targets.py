@@ -71,7 +71,9 @@ def _load(targets: Targets, name: str) -> None:
         found = module
         for part in attribute.split("."):
             if not part or not hasattr(found, part):
-                raise TargetError(f"TARGET {name!r}: module {module_name!r} has no attribute {attribute!r}")
+                raise TargetError(
+                    f"TARGET {name!r}: module {module_name!r} has no attribute {attribute!r}{_to_serve(module)}"
+                )
             found = getattr(found, part)
         if isinstance(found, RealtimeRunner):
             _add_agent(targets, found.starting_agent, found.config)
@@ -104,11 +106,20 @@ def _load(targets: Targets, name: str) -> None:
         _add(targets.guardrails, guardrail.get_name(), guardrail, "guardrails")
 
 
+def _to_serve(module: ModuleType) -> str:
+    """What of the module may be named, for an error."""
+    names = [name for name, member in vars(module).items() if isinstance(member, RealtimeRunner | RealtimeAgent)]
+    return f"; it has {', '.join(names[:8])}" if names else ""
+
+
 def _import(module_name: str, name: str) -> ModuleType:
     try:
         return importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         missing = error.name or module_name
+        if module_name.endswith(".py") and Path(module_name).is_file():
+            meant = ".".join(Path(module_name).with_suffix("").parts)
+            raise TargetError(f"TARGET {name!r}: this is a file; name its module, {meant!r}") from error
         if module_name == missing or module_name.startswith(missing + "."):
             raise TargetError(
                 f"TARGET {name!r}: there is no module {missing!r} (looked in {Path.cwd()} too)"

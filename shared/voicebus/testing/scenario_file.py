@@ -122,6 +122,8 @@ def _sentence(file: Path, report: ValidationError, lines: Mapping[_Path, int]) -
         message = f"there is no such field; {', '.join(fields_at(location[:-1]))} are allowed"
     elif first["type"] == "missing":
         message = "this field is needed"
+    elif first["type"] == "string_type" and not isinstance(first["input"], dict | list):
+        message = f"{first['input']!r} was read, but text is allowed; put it in quotes"
     return f"{file}:{lines[known]}: {_named(location)}{message[0].lower()}{message[1:]}"
 
 

@@ -224,7 +224,7 @@ async def test_no_key_and_no_headers_is_refused_before_anything_is_dialled(
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.delenv("VOICEBUS_MODEL_API_KEY", raising=False)
     model = OpenAIRealtimeWebSocketModel()
-    with pytest.raises(UserError, match=r"^API key is required but was not provided\.$"):
+    with pytest.raises(UserError, match=r"^API key is required but was not provided\. Set OPENAI_API_KEY, or"):
         await model.connect(options)
     async with model_server() as server:  # and it can be connected after that
         await model.connect({"api_key": "k", "url": server.url})

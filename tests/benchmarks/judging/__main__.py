@@ -21,7 +21,7 @@ from typing import Final
 
 from benchmarks.capacity import GATEWAY, guardrail_worker, port_of, process_on, settle_on
 from benchmarks.judging.model import Times, age_ms, model_server
-from support.real_clients import ENVIRONMENT, installed, too_old
+from support.real_clients import ENVIRONMENT, CannotInstallError, ensure, installed
 from support.servers import RedisServer
 from voicebus.adapters.sockets import Socket
 from voicebus.adapters.sockets.picows_socket import connect
@@ -179,10 +179,12 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--speed", type=float, default=8.0, help="of transcripts, against speech")
     options = parser.parse_args()
-    versions = installed()
-    if lacking := [one for one in too_old(versions) if one.startswith("openai-agents")]:
-        sys.stderr.write(f"judging: the clients' environment lacks {', '.join(lacking)}; run make test first\n")
+    try:
+        ensure()
+    except CannotInstallError as error:
+        sys.stderr.write(f"judging: {error}\n")
         return 2
+    versions = installed()
     settle_on(max(os.sched_getaffinity(0)))
     with RedisServer() as server:
         run(benchmark(options.sessions, options.seconds, options.speed, server.url, versions))

@@ -49,7 +49,7 @@ def test_in_a_terminal_it_looks_again_until_it_is_interrupted(environment: dict[
 @pytest.mark.parametrize(
     ("arguments", "sentence", "code"),
     [
-        (["--every", "0"], "voicebus: usage: Invalid value for '--every'", 2),
+        (["--every", "0"], "voicebus: usage: --every: '0' was read", 2),
         (["--redis-url", "redis://127.0.0.1:1"], "voicebus: redis: Redis at redis://127.0.0.1:1 cannot be reached", 1),
     ],
 )

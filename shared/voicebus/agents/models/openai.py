@@ -265,7 +265,10 @@ class OpenAIRealtimeWebSocketModel(RealtimeModel):
                     f"model config: the function given as 'api_key' returned {type(key).__name__}, no string"
                 )
             if not key:
-                raise UserError("API key is required but was not provided.")
+                raise UserError(
+                    "API key is required but was not provided. Set OPENAI_API_KEY, or VOICEBUS_MODEL_URL and "
+                    "VOICEBUS_MODEL_API_KEY for another server of the protocol, such as `voicebus model-simulator`."
+                )
         url = options.get("url") or os.environ.get("VOICEBUS_MODEL_URL") or DEFAULT_URL
         check_url(url, "url" if options.get("url") else "VOICEBUS_MODEL_URL")
         return OpenAIRealtimeConnector(
