@@ -2,8 +2,8 @@
 
 No I/O, no clock, no randomness: the same inputs give the same outputs. The driver performs outputs in order and brings
 back what comes of them as inputs. Which inputs are in place is `state.py`'s business; what they mean is here for the
-session's own life, in `modelside.py` for the model's events, in `programside.py` for the program's wishes, and in the
-modules named after their subject for the rest.
+session's own life, in `modelside.py` for the model's events, in `programside.py` for the program's wishes, in
+`agentside.py` for who is in charge, and in the modules named after their subject for the rest.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from voicebus.contracts.journal import EventType
 from voicebus.engine import wire
+from voicebus.engine.agentside import AgentSide
 from voicebus.engine.clientface import error_event
 from voicebus.engine.config import AgentSpec, Face, Recovering, SessionConfig, Transport
 from voicebus.engine.deadair import DEAD_AIR_TIMER
@@ -115,6 +116,7 @@ class Session:
         self._model = ModelSide(self._p, self._verdicts)
         self._audio = AudioSide(self._p, self._model)
         self._program = ProgramSide(self._p)
+        self._agents = AgentSide(self._p)
         self._retooling = Retooling(self._p)
         self._errors = ModelErrors(self._p)
         self._linking = Linking(self._p, self._model, self._errors, self)
@@ -366,15 +368,6 @@ class Session:
 
     # --- the client's side ----------------------------------------------------------------------------
 
-    def _on_update_agent(self, item: UpdateAgent) -> None:
-        self._adopt(item.agent)
-
-    def _adopt(self, agent: AgentSpec) -> None:
-        self._p.settings.adopt(agent)
-        self._p.settings_sent()
-        if self._p.face is not None:
-            self._p.face.agent_changed()
-
     def _on_client_event(self, item: ClientEvent) -> None:
         if self._p.face is None:
             self._out.ignore("an event of the OpenAI protocol on the native face")
@@ -386,26 +379,6 @@ class Session:
             self._out.to_client(error_event(item.code, item.message, item.param, item.event_id))
         else:
             self._out.emit("error", code=item.code, message=item.message, param=item.param, id=item.event_id)
-
-    # --- workers and the owner ------------------------------------------------------------------------
-
-    def _on_agent_resolved(self, item: AgentResolved) -> None:
-        call = self._p.calls.handoffs.waiting(item.call_id)
-        if call is None:
-            self._out.ignore(f"late answer to handoff {item.call_id}")
-            return
-        self._out.record(
-            EventType.HANDOFF,
-            from_agent=call.response.agent.name,
-            to_agent=item.agent.name,
-            call_id=call.id,
-            at_ms=self._out.ms(),
-        )
-        self._adopt(item.agent)
-        self._p.calls.handoffs.made(call, item.agent.name)
-
-    def _on_agent_unresolved(self, item: AgentUnresolved) -> None:
-        self._p.calls.handoffs.failed(item.call_id, item.message)
 
     def _on_trouble(self, item: Trouble) -> None:
         self._out.error(item.code, item.message, item.source)
@@ -444,7 +417,7 @@ class Session:
         ReplaceHistory: lambda self, item: self._program.replace_history(item),
         ListenerLeft: lambda self, _: self._program.listener_left(),
         ListenerBack: lambda self, item: self._program.listener_back(item),
-        UpdateAgent: _on_update_agent,
+        UpdateAgent: lambda self, item: self._agents.adopt(item.agent),
         ToolsChanged: lambda self, item: self._retooling.changed(item),
         End: _on_end,
         ClientEvent: _on_client_event,
@@ -454,8 +427,8 @@ class Session:
         ToolResultArrived: lambda self, item: self._p.calls.result(item),
         VerdictArrived: lambda self, item: self._verdicts.arrived(item.verdict),
         CheckRefused: lambda self, item: self._verdicts.refused(item.check_id, item.why),
-        AgentResolved: _on_agent_resolved,
-        AgentUnresolved: _on_agent_unresolved,
+        AgentResolved: lambda self, item: self._agents.resolved(item),
+        AgentUnresolved: lambda self, item: self._agents.unresolved(item),
         CallVetted: lambda self, item: self._p.calls.vetted(item),
         ToolErrorWorded: lambda self, item: self._p.calls.worded(item),
         Approve: lambda self, item: self._p.calls.approve(item),
