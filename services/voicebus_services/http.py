@@ -157,10 +157,14 @@ def asker(peer: str | None, forwarded_for: str | None) -> str | None:
 
 def _listen(host: str, port: int) -> socket.socket:
     try:
-        return socket.create_server(
+        listener = socket.create_server(
             (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=_BACKLOG
         )
     except OSError as error:
         raise SettingsError(
             f"VOICEBUS_HTTP_PORT: {host}:{port} cannot be opened ({error.strerror}); free it or choose another"
         ) from error
+    # Connections inherit it. asyncio itself sets it only on sockets that name their protocol, which these do not, and
+    # uvicorn writes head and body one by one, so that the body would wait for the peer's delayed ACK (40 ms).
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener

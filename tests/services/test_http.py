@@ -45,6 +45,15 @@ async def test_the_routers_and_the_validators_errors_are_problems_too(client: ht
     assert "limit" in answer.json()["detail"]
 
 
+async def test_the_body_of_an_answer_does_not_wait_for_its_head_to_be_acknowledged() -> None:
+    async with serving(app_with_errors(), host="127.0.0.1", port=0) as server:
+        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as client:
+            await client.get("/bounded?limit=1")
+            (connection,) = server.server_state.connections
+            taken = connection.transport.get_extra_info("socket")
+            assert taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 async def test_an_unexpected_error_tells_the_client_nothing_of_the_inside(client: httpx2.AsyncClient) -> None:
     answer = await client.get("/broken")
     assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")

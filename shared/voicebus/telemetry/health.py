@@ -76,6 +76,7 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 class _QuietHandler(WSGIRequestHandler):
     timeout = 10
+    disable_nagle_algorithm = True  # head and body are written one by one
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class names it
         """Probes every few seconds are not worth a line."""
