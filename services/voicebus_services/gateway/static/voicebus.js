@@ -56,6 +56,7 @@ export class VoicebusError extends Error {
  *   seq        only recorded events above it
  *   audio      "binary" (the speaker's default), "json", or for observers "none" (theirs)
  *   raw        true: the model's own events, too
+ *   record     true or false: whether the caller of a new session agrees to be recorded
  *   resumeFor  ms for which a lost connection is tried again; 0: not at all
  *   WebSocket  a class in place of the global one
  * @returns {Promise<Session>} rejected with a VoicebusError
@@ -145,7 +146,10 @@ export class Session {
     return this.command("send_message", typeof message === "string" ? { text: message } : { content: message });
   }
 
-  /** End a turn of speech, where the agent does not detect that itself. */
+  /**
+   * End a turn of speech, where the agent does not detect that itself. Resolves once its words are known, or its answer
+   * was given; the sound is kept until then, for the gateway that goes on should this one die.
+   */
   commit() {
     return this.command("commit");
   }
@@ -171,7 +175,12 @@ export class Session {
     return this.command("mute", { muted });
   }
 
-  /** End the session, for everybody. */
+  /** Whether the caller agrees to be recorded from now on. */
+  record(consent = true) {
+    return this.command("record", { consent });
+  }
+
+  /** End the session, for everybody; resolves once that is written, also where a gateway dies meanwhile. */
   end() {
     return this.command("end");
   }
@@ -179,7 +188,7 @@ export class Session {
   /** Any command. One without an answer when its connection is lost is sent again, and carried out once. */
   command(type, fields = {}) {
     if (this.state === "closed") return Promise.reject(this.#over());
-    const id = `${this.#prefix}-${++this.#number}`;
+    const id = this.#newId();
     const answer = deferred();
     if (type === "commit") this.#spoken.add({ commit: id, size: 0 });
     this.#pending.set(id, { command: { type, id, ...fields }, answer });
@@ -205,13 +214,36 @@ export class Session {
     this.#spoken.add({ samples: kept, size: kept.byteLength, sent: open });
   }
 
-  /** Hang up: the session ends with its speaker; an observer just leaves. */
+  /** Hang up: the session ends with its speaker; an observer just leaves. Use `end` to know that it has ended. */
   close() {
     clearTimeout(this.#timer);
-    // While the session moves, a connection that is closed is not the end of it.
-    if (this.#second && this.state === "open") this.#send({ type: "end" });
+    // While the session moves, a connection that is closed is not the end of it: it is asked for on both.
+    if (this.#second) this.#endBoth(this.#second);
+    this.#second = null;
     this.#socket?.close(1000);
     this.#finish(new VoicebusError("closed", "the session was closed"));
+  }
+
+  /** Under one id, so that it is carried out once: by the gateway that has the session, or by the one that gets it. */
+  #endBoth({ socket, greeted }) {
+    const end = { type: "end", id: this.#newId() };
+    if (this.#socket.readyState === 1) this.#send(end);
+    const hangUp = () => {
+      socket.send(JSON.stringify({ ...end, again: true }));
+      socket.close(1000);
+    };
+    if (greeted) {
+      hangUp();
+      return;
+    }
+    // It says nothing before the session has come to it, and is closed where it does not come.
+    const patience = setTimeout(() => socket.close(GOING_AWAY), MOVE_MS);
+    socket.onmessage = hangUp;
+    socket.onclose = () => clearTimeout(patience);
+  }
+
+  #newId() {
+    return `${this.#prefix}-${++this.#number}`;
   }
 
   // --- the connection ----------------------------------------------------------------------------------------------
@@ -290,10 +322,10 @@ export class Session {
 
   #target() {
     const target = new URL(this.#address);
-    const { agent, observe, audio, raw } = this.#options;
+    const { agent, observe, audio, raw, record } = this.#options;
     const asked = { audio, raw: raw ? "1" : undefined, observe: observe ? "1" : undefined };
     if (this.id) Object.assign(asked, { session: this.id, token: this.token || undefined, seq: String(this.seq) });
-    else asked.agent = agent;
+    else Object.assign(asked, { agent, record: record === undefined ? undefined : record ? "1" : "0" });
     for (const [name, value] of Object.entries(asked)) if (value !== undefined) target.searchParams.set(name, value);
     return target.href;
   }
@@ -351,7 +383,10 @@ export class Session {
     this.#second = null;
     second?.socket.close(GOING_AWAY);
     this.#greeted.reject(error);
-    for (const { answer } of this.#pending.values()) answer.reject(error);
+    for (const { command, answer } of this.#pending.values()) {
+      if (command.type === "end" && this.endReason !== null) answer.resolve();
+      else answer.reject(error);
+    }
     this.#pending.clear();
     this.#emit({ type: "closed", seq: this.seq, session: this.id, code: this.closeCode, reason: this.endReason });
   }
@@ -514,8 +549,9 @@ class Spoken {
       this.#drop();
   }
 
-  /** The model has made a turn of what was said. */
+  /** The model has made a turn of what was said. Of one that was ended by hand its answer tells: `committed`. */
   heard() {
+    if (this.pieces.some(({ commit }) => commit !== undefined)) return;
     while (this.#size > ON_THE_WAY_S * this.rate) this.#drop();
   }
 

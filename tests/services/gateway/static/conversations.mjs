@@ -128,6 +128,41 @@ const scenarios = {
     return result;
   },
 
+  async close_while_moving() {
+    // Closed as soon as it is asked to move: while the second connection is dialled, or (`greeted`) once it has the session.
+    let waiting = () => {};
+    const sent = [];
+    class Watched extends WebSocket {
+      constructor(...given) {
+        super(...given);
+        this.addEventListener("message", ({ data }) => typeof data === "string" && waiting(JSON.parse(data)));
+      }
+      send(frame) {
+        if (typeof frame === "string") sent.push(JSON.parse(frame));
+        super.send(frame);
+      }
+    }
+    const { when, ...rest } = options;
+    const session = await connect(url, { ...rest, WebSocket: Watched });
+    const before = until(session, "agent_end", said("before"));
+    await session.sendMessage("[[say: before]]");
+    await before; // the test stops the gateway
+    await new Promise((resolve) => (waiting = ({ type }) => type === when && setImmediate(resolve)));
+    session.close();
+    await new Promise((resolve) => setTimeout(resolve, 3000));
+    const ends = sent.filter(({ type }) => type === "end");
+    return { state: session.state, ends: [...new Set(ends.map(({ id }) => id ?? "unnamed"))] };
+  },
+
+  async consent() {
+    const session = await connect(url, { record: false, ...options });
+    const code = await refusal(session.record(true));
+    const closed = until(session, "closed");
+    await session.end();
+    await closed;
+    return { code, state: session.state, reason: session.endReason };
+  },
+
   async given_up() {
     const session = await connect(url, { ...options, resumeFor: 300 });
     const lost = until(session, "connection_lost");

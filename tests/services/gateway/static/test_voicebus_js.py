@@ -92,6 +92,31 @@ async def test_a_session_moves_to_another_gateway_while_its_client_talks(gateway
     assert talk["recorded"] == sorted(set(talk["recorded"]))
 
 
+@pytest.mark.parametrize("when", ["migrate", "session_resumed"])
+async def test_a_session_that_is_closed_while_it_moves_ends_once_wherever_it_is(gateways: Gateways, when: str) -> None:
+    async with AsyncExitStack() as stack:
+        other = await stack.enter_async_context(gateways(resume_grace=60))
+        async with gateways(drain_timeout=60, resume_grace=60) as leaving:
+            proxy = await stack.enter_async_context(cutting_proxy(leaving.port))
+            talking = asyncio.create_task(held("close_while_moving", proxy.port, when=when))
+            (session,) = await wait_until(lambda: list(leaving.sessions), description="the session")
+            log = session.face.recorded
+            await wait_until(lambda: b"turn_ended" in log.newest.frame if log.last else False, description="a turn")
+            proxy.target = other.port
+        # Long before the grace of somebody who was lost.
+        await wait_until(lambda: not list(other.sessions), description="the session's end", timeout=20)
+        talk = await talking
+    assert talk["state"] == "closed"
+    assert "unnamed" not in talk["ends"]
+    # Later the second connection may be the only one, whose closing ends the session.
+    assert len(talk["ends"]) == 1 or when == "session_resumed"
+
+
+async def test_its_caller_may_agree_to_a_recording_and_is_told_where_none_is_made(gateway: Gateway) -> None:
+    talk = await held("consent", gateway.port)
+    assert (talk["code"], talk["state"], talk["reason"]) == ("not_recorded", "closed", "ended")
+
+
 async def test_a_gateway_without_room_is_asked_again_for_a_session_that_there_is(gateways: Gateways) -> None:
     async with AsyncExitStack() as stack:
         other = await stack.enter_async_context(gateways(max_sessions=1))
