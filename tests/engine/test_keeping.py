@@ -8,9 +8,9 @@ from support.talk import Talk, agent, tool
 from voicebus.contracts.journal import EventType
 from voicebus.contracts.tools import Outcome
 from voicebus.engine.config import Approval
-from voicebus.engine.inputs import Approve, LinkOpened, SendMessage
+from voicebus.engine.inputs import Approve, CommitAudio, LinkOpened, SendMessage
 from voicebus.engine.keeping import ITEM, WORK, Kept, read_items, read_work
-from voicebus.engine.outputs import Dial, DispatchTool, Keep, Record
+from voicebus.engine.outputs import CommitSettled, Dial, DispatchTool, Keep, Record
 from voicebus.engine.state import State
 
 CALLS = (EventType.TOOL_START, EventType.TOOL_END, EventType.TOOL_APPROVAL_REQUIRED)
@@ -148,3 +148,107 @@ def test_only_what_has_changed_is_written() -> None:
 def test_a_state_of_another_version_leaves_the_history_alone() -> None:
     assert read_work(json.dumps({"v": 2, "owes": True})) == {}
     assert read_work("") == {}
+
+
+def committed(*, given: str | None = "1", **fields: Any) -> Talk:
+    """The user has ended a turn by hand, and the model has made item_1 of it, whose words are still to come."""
+    talk = Talk(agent(vad=None, **fields), keeps=True).live()
+    talk.put(CommitAudio(given=given))
+    talk.model("input_audio_buffer.committed", item_id="item_1", previous_item_id=None)
+    talk.user_item("item_1", [{"type": "input_audio", "transcript": None}])
+    return talk
+
+
+def settled(talk: Talk) -> list[str]:
+    return [output.given for output in talk.of(CommitSettled)]
+
+
+def test_a_turn_that_was_committed_and_has_no_words_is_said_again_by_its_client_and_asked_once() -> None:
+    talk = committed()
+    assert settled(talk) == []
+    after = heir(talk)
+    assert after.session.history == [], "it comes again"
+    assert connects(after) == []
+    assert after.sent("response.create") == []
+    after.put(CommitAudio(given="1"))
+    assert len(after.sent("input_audio_buffer.commit")) == 1
+    assert len(after.sent("response.create")) == 1
+    assert fields(after)[f"{ITEM}item_1"] == "", "and nobody keeps what it replaces"
+
+
+def test_a_commit_that_the_model_has_not_carried_out_owes_nothing_to_the_next_owner() -> None:
+    talk = Talk(agent(vad=None), keeps=True).live()
+    talk.put(CommitAudio(given="1"))
+    after = heir(talk)
+    connects(after)
+    assert (settled(talk), after.sent("response.create")) == ([], [])
+
+
+def test_a_turn_whose_words_are_known_is_asked_by_the_next_owner() -> None:
+    talk = committed()
+    talk.transcript("What time is it?", "item_1")
+    assert settled(talk) == ["1"]
+    after = heir(talk)
+    assert connects(after) == [("user", "What time is it?")]
+    assert len(after.sent("response.create")) == 1
+
+
+def test_a_turn_without_a_name_is_asked_by_the_next_owner_whatever_it_said() -> None:
+    after = heir(committed(given=None))
+    assert connects(after) == [("user", "[audio not transcribed]")]
+    assert len(after.sent("response.create")) == 1
+
+
+def test_a_turn_whose_words_nobody_asks_for_is_safe_once_it_is_there() -> None:
+    assert settled(committed(transcription=False)) == ["1"]
+
+
+def test_an_answer_that_has_called_a_tool_makes_its_turn_safe_before_its_words() -> None:
+    talk = committed(tools=[tool()])
+    talk.begins()
+    assert settled(talk) == []
+    talk.calls()
+    assert settled(talk) == ["1"]
+    after = heir(talk)
+    assert next(item["item_id"] for item in after.session.history) == "item_1"
+    connects(after)
+    assert after.sent("response.create") == [], "the output is waited for"
+
+
+def test_a_commit_of_nothing_is_settled_by_its_refusal() -> None:
+    talk = Talk(agent(vad=None), keeps=True).live()
+    talk.put(CommitAudio(given="1"))
+    (commit,) = talk.sent("input_audio_buffer.commit")
+    talk.fails("input_audio_buffer_commit_empty", event_id=commit["event_id"])
+    assert settled(talk) == ["1"]
+
+
+def test_an_answer_that_has_ended_makes_its_turn_safe_whatever_was_said() -> None:
+    talk = committed()
+    talk.begins()
+    talk.speaks("Good morning.", 200)
+    assert settled(talk) == []
+    talk.ends()
+    assert settled(talk) == ["1"]
+
+
+def test_an_answer_that_was_being_said_to_a_turn_that_comes_again_is_not_asked_for() -> None:
+    talk = committed()
+    talk.begins()
+    talk.item_begins()
+    talk.says("It is")
+    talk.now += 1.5
+    talk.says(" five")
+    after = heir(talk)
+    assert connects(after) == [("assistant", "It is five")]
+    assert after.sent("response.create") == []
+
+
+def test_a_message_with_a_large_picture_that_no_model_has_confirmed_is_said_to_the_next_one() -> None:
+    talk = Talk(keeps=True).live()
+    picture = "data:image/png;base64," + "A" * 1_000_000
+    talk.put(SendMessage([{"type": "input_image", "image_url": picture}]))
+    after = heir(talk)
+    connects(after)
+    (said,) = after.sent("conversation.item.create")
+    assert said["item"]["content"][0]["image_url"] == picture

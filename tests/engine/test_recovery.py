@@ -518,8 +518,12 @@ def test_a_call_that_lives_elsewhere_is_joined_again_and_told_nothing() -> None:
     assert not talk.of(SendModel, talk.dials())
     after = talk.model("session.created", session={"id": "sess_1"})
     assert state(talk) is State.LIVE
-    assert talk.told_again(after) == [("user", "One more")]
+    assert talk.told_again(after) == [("system", "."), ("user", "One more")]
     assert not talk.sent("response.create", after), "the answer before runs on"
+    (probe, _), (asked,) = talk.sent("conversation.item.create", after), talk.sent("conversation.item.retrieve", after)
+    talk.model("conversation.item.added", item=probe["item"], previous_item_id=asked["item_id"])
+    item = {"id": asked["item_id"], "type": "message", "role": "assistant", "status": "in_progress", "content": []}
+    talk.model("conversation.item.retrieved", item=item)
     talk.says(" day", spoken=False)
     assert len(talk.sent("response.create", talk.ends())) == 1
     assert [turn.status for turn in talk.records(EventType.TURN_ENDED)] == ["completed"]

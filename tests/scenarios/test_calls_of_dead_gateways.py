@@ -1,9 +1,10 @@
 """WebRTC calls whose gateway dies, sleeps or stops: another gateway goes on with them, although nobody asks it to."""
 
+import asyncio
 import json
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -132,3 +133,55 @@ async def test_calls_go_on_when_their_gateway_is_killed_sleeps_or_stops(
     said = [item["text"] for item in found["items"] if item["role"] == "assistant"]
     assert said == ["it is booked", "still here", "to the end"]
     assert found["end_reason"] == "hangup"
+
+
+async def test_what_a_call_came_to_while_its_gateway_was_dead_is_known_to_the_next_one(
+    redis_url: str, stream_prefix: str, tmp_path: Path
+) -> None:
+    keys, booked = Keys(stream_prefix), tmp_path / "booked"
+    story = " ".join(f"word{number}" for number in range(8))
+    long = " ".join(f"line{number}" for number in range(40))
+    async with (
+        running_cluster(
+            redis_url=redis_url,
+            database_url=f"sqlite:///{tmp_path / 'v.db'}",
+            stream_prefix=stream_prefix,
+            targets=TARGETS,
+            gateways=2,
+            guardrail_workers=0,
+            simulator=("--pace", "1"),
+        ) as cluster,
+        aioredis.from_url(redis_url, decode_responses=True) as bus,
+        AsyncExitStack() as stack,
+    ):
+        doomed, other = cluster.services["gateway"]
+        calls = [await place(doomed) for _ in range(4)]
+        ends, goes_on, books, answered = [await stack.enter_async_context(caller(cluster, call)) for call in calls]
+        await says(ends, f"[[say: {story}]]")
+        await says(goes_on, f"[[say: {long}]]")
+        for client in (ends, goes_on):
+            await client.until("response.output_audio_transcript.delta")
+        # Longer than the text so far is kept at most behind what was said.
+        await asyncio.sleep(1.2)
+        await says(books, "[[delay: 600ms]]" + book(booked, 0))
+        await says(answered, "[[delay: 600ms]][[say: nobody heard me]]")
+        for client in (books, answered):
+            await client.until("response.created")
+        await cluster.kill(doomed)
+        assert not booked.exists()
+        for call_id in calls:
+            await adopted(bus, keys, call_id, 2)
+        await says_until(books, "it is booked")
+        await says_until(goes_on, "line39")
+        found = [await end(cluster, other, call_id) for call_id in calls]
+    assert booked.read_text() == "booked\n"
+
+    def lines(transcript: dict[str, Any]) -> list[tuple[str, bool]]:
+        return [(item["text"], item["truncated"]) for item in transcript["items"] if item["role"] == "assistant"]
+
+    assert [lines(each) for each in found] == [
+        [(story, False)], [(long, False)], [("it is booked", False)], [("nobody heard me", False)],
+    ]  # fmt: skip
+    assert [(item["tool"], item["outcome"]) for item in found[2]["items"] if item["type"] == "tool_call"] == [
+        ("book", "ok")
+    ]

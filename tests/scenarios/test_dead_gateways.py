@@ -118,6 +118,58 @@ async def test_calls_go_on_when_their_gateway_is_killed(redis_url: str, stream_p
         assert paid.read_text() == "paid\n"
 
 
+async def test_a_turn_that_was_committed_just_before_its_gateway_died_is_answered_once(
+    redis_url: str, stream_prefix: str, tmp_path: Path
+) -> None:
+    # Transcriptions come after the answers, so that for a while nobody but the model knows what was said.
+    quirks = json.dumps({"reordered": True})
+    async with (
+        running_cluster(
+            redis_url=redis_url,
+            database_url=f"sqlite:///{tmp_path / 'v.db'}",
+            stream_prefix=stream_prefix,
+            targets=("support.push_desk",),
+            gateways=2,
+            simulator=("--simulator-quirks", quirks),
+            tool_workers=0,
+            guardrail_workers=0,
+        ) as cluster,
+        AsyncExitStack() as stack,
+    ):
+        doomed, other = (At(gateway) for gateway in cluster.services["gateway"])
+        way = await stack.enter_async_context(cutting_proxy(doomed.port))
+        url = f"http://127.0.0.1:{way.port}"
+        thinking, sent, answered = [await stack.enter_async_context(calling(url)) for _ in range(3)]
+
+        async def pushes(caller: Caller, words: str) -> None:
+            await caller.conversation.send_audio(tape.record(words))
+            await caller.conversation.command("commit")
+
+        # One whose words come with its answer, one that the model has not heard yet, and one that is over.
+        await pushes(answered, "[[say: all done]]")
+        await answered.hears("all done")
+        await pushes(thinking, "[[delay: 4s]][[say: I have thought]]")
+        await thinking.until(lambda each: each.of("history_added"), "the turn to be there")
+        cluster.simulator.signal(signal.SIGSTOP)
+        try:
+            await pushes(sent, "[[say: there you are]]")
+            await sent.until(lambda each: each.of("history_updated"), "the greeting")
+            way.target = other.port
+            await cluster.kill(doomed.service)
+        finally:
+            cluster.simulator.signal(signal.SIGCONT)
+        await thinking.hears("I have thought")
+        await sent.hears("there you are")
+        await pushes(answered, "[[say: and again]]")
+        await answered.hears("and again")
+        for each in (thinking, sent, answered):
+            await each.hangs_up()
+            await archived(cluster, each)
+        assert thinking.lines() == [("user", "[[delay: 4s]][[say: I have thought]]"), ("assistant", "I have thought")]
+        assert sent.lines() == [("user", "[[say: there you are]]"), ("assistant", "there you are")]
+        assert [text for role, text in answered.lines() if role == "assistant"] == ["all done", "and again"]
+
+
 async def test_an_owner_that_slept_learns_that_it_is_none_any_more_and_writes_nothing(
     redis_url: str, stream_prefix: str, tmp_path: Path
 ) -> None:

@@ -70,6 +70,7 @@ async def test_commands_are_those_of_the_native_face() -> None:
         ending = gateway.heard.pop()
         assert ending["type"] == "end"
         assert ending["id"]
+        assert gateway.heard[3].pop("id"), "its sound is kept until it is answered"
         assert gateway.heard == [
             {"type": "send_message", "text": "hi"},
             b"\1\2",

@@ -167,10 +167,10 @@ class NativeLink:
         Raises:
             RemoteError: the session is over.
         """
-        await self._send(_text(command))
-        if command["type"] == "commit":
-            self._spoken.committing("")
-            self._spoken.committed("")
+        if command["type"] == "commit":  # its answer tells until when its sound is kept
+            await self.command("commit", str(command.get("id") or self.new_id()))
+        else:
+            await self._send(_text(command))
 
     def new_id(self) -> str:
         """An id for a command."""

@@ -60,7 +60,9 @@ class Spoken:
                 pass
 
     def heard(self) -> None:
-        """The model has made a turn of what was said."""
+        """The model has made a turn of what was said. Of one that was ended by hand its answer tells: `committed`."""
+        if any(piece.commit is not None for piece in self._pieces):
+            return
         while self._size > _ON_THE_WAY_S * self._byte_rate:
             self._drop()
 

@@ -100,9 +100,13 @@ class SendMessage(Struct, frozen=True):
 
 
 class CommitAudio(Struct, frozen=True):
-    """End of a manual turn: commit the input buffer and, with `respond`, ask for a response."""
+    """End of a manual turn: commit the input buffer and, with `respond`, ask for a response.
+
+    `given` names it; it is answered with `CommitSettled`, once no owner's death takes the turn back.
+    """
 
     respond: bool = True
+    given: str | None = None
 
 
 class Interrupt(Struct, frozen=True):

@@ -5,7 +5,8 @@ what is going on: bounded, without audio, without anything secret. `restoring.py
 
 Version 1 of `work`: `v`, `owes` (an answer is owed), `open` (the response that runs: id, agent), `first` (the agent has
 the initial settings), `lines` (what is said and not recorded yet), `calls` and `batches` (calls without an answer, and
-what is to be asked after them), `said` (what the user has typed and the model has not confirmed).
+what is to be asked after them), `said` (what the user has typed and the model has not confirmed), `commits` (items of
+the user's speech that their client says again, so that no answer is owed to them).
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,8 +31,8 @@ BEHIND: Final = "behind"
 
 # While an answer is being said, its text so far is written so often (s).
 _SAYING_S: Final = 1.0
-# Of what the user has typed and the model has not confirmed, in characters; more of it is not kept.
-_MAX_SAID: Final = 262_144
+# Of what the user has typed and the model has not confirmed, in characters: as much as may wait for a socket.
+_MAX_SAID: Final = 4 * 1024 * 1024
 
 _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.decode
@@ -83,6 +84,8 @@ class Keeper:
         self._is_first = kept is None or bool(kept.work.get("first"))
         self._work: dict[str, Any] = {}
         self._said_at = 0.0
+        self._said: Sequence[Mapping[str, Any]] = ()
+        self._said_size = 0
 
     def said_on(self) -> None:
         """After an input that only said more of an answer, whose text is written now and then."""
@@ -121,18 +124,22 @@ class Keeper:
         if any(True for _ in p.calls) or p.calls.batches.is_any_open:
             work["calls"] = [_row(call) for call in p.calls if not isinstance(call.spec, HostedToolSpec)]
             work["batches"] = p.calls.batches.kept()
+        if commits := p.commits.items:
+            work["commits"] = commits
         if said := p.out.uplink.said():
-            work["said"] = said if len(encoded(_encode, said)) <= _MAX_SAID else []
+            if said != self._said:  # pictures are long
+                self._said, self._said_size = said, len(encoded(_encode, said))
+            work["said"] = said if self._said_size <= _MAX_SAID else []
         return work
 
     def _owes(self) -> bool:
         """Whether the user is to get an answer that would be missing if everything ended now (as in `recovery.py`)."""
-        turns, active = self._p.turns, self._p.turns.responses.active
-        if turns.owes or self._p.background.is_due:
+        turns, active, commits = self._p.turns, self._p.turns.responses.active, self._p.commits
+        if turns.owes_beside(commits.asks) or self._p.background.is_due:
             return True
         if active is None or active.cancelling or active.interlude_in is not None or active.client_calls:
             return False
-        if self._p.calls.batches.has(active):
+        if self._p.calls.batches.has(active) or commits.asks(active.create):
             return False
         is_stopped = active.muted and active not in self._p.holding.waiting()
         return not is_stopped and not self._p.unfinished.is_whole(active)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
 from voicebus.engine import wire
+from voicebus.engine.attaching import ANSWERED, Attaching
 from voicebus.engine.config import Face, Recovering
 from voicebus.engine.failures import SESSION_EXPIRED, error_label
 from voicebus.engine.inputs import LinkLost, ModelEvent
@@ -55,6 +56,7 @@ class Linking:
         self._life = life
         self.recovery: Recovery = Recovery(parts, self._cut)
         self.renewal: Renewal = Renewal(parts, self.recovery)
+        self.attaching: Attaching = Attaching(parts, lambda event: model.apply(event["type"], event))
 
     def known(self, item: ModelEvent) -> ModelEvent:
         """An event of the model, with the ids of items that all but its socket know."""
@@ -63,6 +65,8 @@ class Linking:
 
     def heard(self, kind: str, event: Mapping[str, Any]) -> bool:
         """An event of the model, of `TELLING`: whether it answers what a socket was told again, and nothing else."""
+        if kind in ANSWERED and self.attaching.heard(kind, event):
+            return True
         if not self.recovery.heard(kind, event):
             return False
         self._replayed(event)
@@ -71,6 +75,8 @@ class Linking:
     def went_live(self, session: Mapping[str, Any] | None, *, replayed: bool) -> None:
         """The conversation begins, or goes on behind a replay; `session` is how the socket has confirmed itself."""
         if replayed:
+            if self._p.config.recovering is Recovering.ATTACH:
+                self.attaching.begin()
             self.recovery.resume(session)
         else:
             self.recovery.live()
@@ -149,6 +155,7 @@ class Linking:
             p.settings.greeted()
             self._life.state = State.LIVE
             self._out.add(SwitchLink())
+            self.attaching.begin()
             self.recovery.resume(None)
             self._life.go_live()
             return

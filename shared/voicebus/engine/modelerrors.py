@@ -48,6 +48,7 @@ class ModelErrors:
         if code == "input_audio_buffer_commit_empty":
             p.turns.commit_refused(event_id)
             p.inputs.commit_refused(event_id)
+            p.commits.refused(event_id)
         update = p.settings.refused(error)
         if update is not None and p.settings.send_unnamed(update, error):
             p.out.ignore("settings are sent again without the model's name")

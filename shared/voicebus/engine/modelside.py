@@ -359,6 +359,7 @@ class ModelSide:
 
     def _committed(self, event: Event) -> None:
         self._p.turns.speaking = False
+        self._p.commits.committed(wire.text(event, "item_id"))
         if not self._p.out.uplink.was_asked and self._p.settings.answers_by_itself:
             self._p.turns.awaited = True
         if self._p.inputs.committed(wire.text(event, "item_id")):
@@ -366,12 +367,8 @@ class ModelSide:
 
     def _timeout_triggered(self, event: Event) -> None:
         self._p.turns.responses.user_turn_ended()
-        self._p.out.emit(
-            "input_audio_timeout_triggered",
-            item_id=wire.text(event, "item_id"),
-            audio_start_ms=wire.number(event, "audio_start_ms"),
-            audio_end_ms=wire.number(event, "audio_end_ms"),
-        )
+        times = {key: wire.number(event, key) for key in ("audio_start_ms", "audio_end_ms")}
+        self._p.out.emit("input_audio_timeout_triggered", item_id=wire.text(event, "item_id"), **times)
 
     def _transcription_delta(self, event: Event) -> None:
         item_id, delta = wire.text(event, "item_id"), wire.text(event, "delta")

@@ -45,6 +45,12 @@ class Keep(Struct, frozen=True):
     fields: Mapping[str, str]
 
 
+class CommitSettled(Struct, frozen=True):
+    """A `CommitAudio` that was `given` a name need not be repeated to the session's next owner, should there be one."""
+
+    given: str
+
+
 class SwitchLink(Struct, frozen=True):
     """From now on the spare socket is the one in use; the other is closed."""
 
@@ -279,6 +285,7 @@ Output = (
     | DropLink
     | SwitchLink
     | Keep
+    | CommitSettled
     | ReleaseAudio
     | ForwardAudio
     | CutSound

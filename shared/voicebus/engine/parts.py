@@ -7,6 +7,7 @@ from typing import Any
 from voicebus.engine import wire
 from voicebus.engine.background import Background
 from voicebus.engine.clientface import ClientFace, error_event
+from voicebus.engine.commits import Commits
 from voicebus.engine.config import Face, SessionConfig, Transport
 from voicebus.engine.deadair import DeadAir
 from voicebus.engine.guarding import Guard
@@ -43,6 +44,7 @@ class Parts:
     dead_air: DeadAir
     unfinished: Unfinished
     calls: ToolCalls
+    commits: Commits
     interludes: Interludes
     background: Background
     hosted: HostedTools
@@ -57,6 +59,11 @@ class Parts:
     def is_idle(self) -> bool:
         """Whether nobody speaks, no answer is asked for or given, and no change of settings is under way."""
         return self.turns.is_quiet and self.settings.is_quiet and not self.inputs.blocks
+
+    def is_at_rest(self, now: float) -> bool:
+        """Whether nothing is said, heard, asked for, run or to be said again."""
+        works = self.calls.is_any_open or self.commits.is_any_open
+        return self.turns.is_quiet and not works and not self.playback.is_playing(now)
 
     def hide_item(self, item_id: str) -> None:
         """An item of the session's own making: neither history, transcript nor client get it."""
@@ -110,10 +117,13 @@ def assemble(config: SessionConfig, now: float, view: ClientView | None) -> Part
         gone_silent=gone_silent,
     )
     turns.hold_manual = calls.is_mixed_pending
+    commits = Commits(out, turns, transcript, calls.batches)
 
     def not_sent(event: Mapping[str, Any]) -> None:
         message = "Too much waits for the model, which is being reconnected; this was not sent."
         out.error("not_sent", message, "client")
+        if wire.text(event, "type") == "input_audio_buffer.commit":
+            commits.refused(wire.text(event, "event_id"))
         if face is not None:
             out.to_client(error_event("not_sent", message, event_id=wire.text(event, "event_id") or None))
 
@@ -138,6 +148,7 @@ def assemble(config: SessionConfig, now: float, view: ClientView | None) -> Part
         dead_air=DeadAir(out, turns, config.dead_air_ms / 1000 if config.transport is Transport.WIRE else 0.0),
         unfinished=Unfinished(),
         calls=calls,
+        commits=commits,
         interludes=interludes,
         background=background,
         hosted=HostedTools(out, calls, settings, config),

@@ -43,6 +43,8 @@ class ProgramSide:
         p = self._p
         p.turns.responses.user_turn_ended()
         event_id = p.out.mint()
+        if item.given is not None:
+            p.commits.sent(event_id, item.given)
         p.out.send(p.inputs.outgoing({"type": "input_audio_buffer.commit", "event_id": event_id}))
         if item.respond:
             p.turns.request(commit=event_id)

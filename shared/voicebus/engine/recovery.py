@@ -33,7 +33,7 @@ _PROVED_S: Final = 10.0
 # One that expired may have been short-lived by its server's choice.
 _PROVED_EXPIRED_S: Final = 0.5
 _ECHOES: Final = frozenset({"conversation.item.added", "conversation.item.created", "conversation.item.done"})
-TELLING: Final = _ECHOES | ANSWERS | CONFIRMATIONS | {"response.done"}
+TELLING: Final = _ECHOES | ANSWERS | CONFIRMATIONS | {"response.done", "conversation.item.retrieved"}
 """Events that may tell something of the socket itself, or of what it was told; all others pass by."""
 
 
@@ -242,7 +242,8 @@ class Recovery:
         p = self._p
         self._resume(session, attempt=max(1, self._backoff.attempt))
         p.out.add(ReleaseAudio())
-        p.turns.connected()
+        if p.config.recovering is not Recovering.ATTACH:  # else first comes what has become of the call
+            p.turns.connected()
 
     def _resume(self, session: Event | None, *, attempt: int) -> None:
         self.live()

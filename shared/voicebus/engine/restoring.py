@@ -28,22 +28,38 @@ def restore(parts: Parts, kept: Kept, *, cause: str = CAUSE) -> None:
     p = parts
     p.out.restore(seq=kept.seq, epoch=kept.epoch, elapsed_s=kept.elapsed_s)
     p.turns.connected_now = False
-    p.history.restore([closed(item) for item in kept.items])
-    p.transcript.restore(kept.recorded, kept.work.get("lines", ()), lambda item_id: _text(p.history.item(item_id)))
+    attached = p.config.recovering is Recovering.ATTACH
+    p.history.restore(kept.items if attached else [closed(item) for item in kept.items])
+    to_come = set(kept.work.get("commits", ()))
+    for item_id in to_come:
+        p.history.remove(item_id)
+    lines = [line for line in kept.work.get("lines", ()) if line[0] not in to_come]
+    goes_on = _goes_on(p, kept) if attached else None
+    p.transcript.restore(kept.recorded, lines, lambda item_id: _text(p.history.item(item_id)), goes_on)
     p.turns.responses.answered = any(item.get("role") == "assistant" for item in kept.items)
     p.out.uplink.restore(kept.work.get("said", ()))
     # Without a socket this is what the next one is told.
     p.settings.configure()
     p.settings_sent()
     p.playback.leave(p.out.now)
-    attached = p.config.recovering is Recovering.ATTACH
-    _cut_off(p, kept)
+    if goes_on is None:
+        _cut_off(p, kept)
     _calls(p, kept, {**kept.agents, p.settings.agent.name: p.settings.agent})
     # On a call what ran goes on at the provider's, and answers by itself.
     p.turns.awaited = bool(kept.work.get("owes")) and not (attached and "open" in kept.work)
     p.transcript.flush()
     p.out.observe("model_reconnect", cause=cause)
     p.out.record(EventType.MODEL_RECONNECTING, cause=cause, attempt=1)
+
+
+def _goes_on(p: Parts, kept: Kept) -> Response | None:
+    """The response that ran on a call, where it still does; whoever attaches finds out (`attaching.py`)."""
+    if (running := kept.work.get("open")) is None:
+        return None
+    response = p.turns.responses.open(running[0], None)
+    response.agent = kept.agents.get(running[1], p.settings.agent)
+    response.started = response.announced = True
+    return response
 
 
 def _cut_off(p: Parts, kept: Kept) -> None:

@@ -120,7 +120,7 @@ class Session:
         self._retooling = Retooling(self._p)
         self._errors = ModelErrors(self._p)
         self._linking = Linking(self._p, self._model, self._errors, self)
-        self._timers = Timers(self._p, self._model, self._verdicts, self._linking.renewal)
+        self._timers = Timers(self._p, self._model, self._verdicts, self._linking)
         self._kept = kept
         self._rehearsal = rehearsal
         self._keeper = Keeper(self._p, kept) if config.keeps else None
@@ -142,9 +142,7 @@ class Session:
 
     def at_rest(self, now: float) -> bool:
         """Whether nothing is said, heard, asked for or run: a moment to move the session to another owner."""
-        p = self._p
-        is_quiet = p.turns.is_quiet and not p.calls.is_any_open and not p.playback.is_playing(now)
-        return self.state is State.LIVE and is_quiet
+        return self.state is State.LIVE and self._p.is_at_rest(now)
 
     def awaits_decision(self, call_id: str) -> bool:
         """Whether a call waits to be approved or rejected, so that a word about it is heard."""
@@ -241,9 +239,9 @@ class Session:
             self._out.ignore(f"timer {item.key} was cancelled")
         else:
             self._take(item)
-        self._p.background.settle()
-        self._p.interludes.settle()
-        self._p.dead_air.settle()
+        p = self._p
+        for part in (self._linking.attaching, p.background, p.interludes, p.dead_air, p.commits):
+            part.settle()
         return self._finish()
 
     def _read(self, item: ModelEvent) -> None:

@@ -4,14 +4,16 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from voicebus.engine.approvals import CALL_TIMER
+from voicebus.engine.attaching import ATTACH_TIMER
 from voicebus.engine.background import BACKGROUND_TIMER
 from voicebus.engine.clientface import error_event
 from voicebus.engine.guarding import CHECK_TIMER
 from voicebus.engine.inputguards import INPUT_TIMER
 from voicebus.engine.interludes import INTERLUDE_TIMER
+from voicebus.engine.linking import Linking
 from voicebus.engine.modelside import ModelSide
 from voicebus.engine.parts import Parts
-from voicebus.engine.renewal import RENEW_TIMER, SWITCH_TIMER, Renewal
+from voicebus.engine.renewal import RENEW_TIMER, SWITCH_TIMER
 from voicebus.engine.responding import STALL_TIMER
 from voicebus.engine.state import CONFIRM_TIMER
 from voicebus.engine.transcript import HEARD_TIMER, TRANSCRIPT_TIMER
@@ -22,9 +24,9 @@ from voicebus.engine.verdicts import Verdicts
 class Timers:
     """Acts on timers by their kind, which is their key up to its colon; the rest names whom it is about."""
 
-    def __init__(self, parts: Parts, model: ModelSide, verdicts: Verdicts, renewal: Renewal) -> None:
+    def __init__(self, parts: Parts, model: ModelSide, verdicts: Verdicts, linking: Linking) -> None:
         self._p = parts
-        self._renewal = renewal
+        self._renewal, self._attaching = linking.renewal, linking.attaching
         self._model = model
         self._verdicts = verdicts
 
@@ -90,6 +92,9 @@ class Timers:
     def _background_due(self, _: str) -> None:
         self._p.background.fired()
 
+    def _attach_overdue(self, _: str) -> None:
+        self._attaching.overdue()
+
     _TIMERS: ClassVar[Mapping[str, Callable[[Any, str], None]]] = {
         CONFIRM_TIMER: _confirm_overdue,
         CREATE_TIMER: _create_overdue,
@@ -104,4 +109,5 @@ class Timers:
         SWITCH_TIMER: _switch,
         INTERLUDE_TIMER: _interlude_due,
         BACKGROUND_TIMER: _background_due,
+        ATTACH_TIMER: _attach_overdue,
     }

@@ -123,9 +123,14 @@ class Transcript:
         ]
 
     def restore(
-        self, recorded: Mapping[str, str | None], lines: Iterable[Sequence[Any]], texts: Callable[[str], str]
+        self,
+        recorded: Mapping[str, str | None],
+        lines: Iterable[Sequence[Any]],
+        texts: Callable[[str], str],
+        goes_on: Response | None = None,
     ) -> None:
-        """Go on from what another owner has kept: what was recorded, and what was not yet.
+        """Go on from what another owner has kept: what was recorded, and what was not yet; what is not complete is of
+        the response that `goes_on`, if one does.
 
         Nobody knows how much of those lines was heard, unless they were cut: all that `texts` tells counts as heard.
         """
@@ -146,6 +151,9 @@ class Transcript:
                 line.incomplete = False
                 if not line.text:
                     self._wordless.add(item_id)
+            elif ended_ms is None and goes_on is not None and role == "assistant":
+                line.complete = line.incomplete = False
+                line.response, goes_on.texts[item_id] = goes_on, line.parts
             self._lines[item_id] = line
             self._order.append(item_id)
 
@@ -294,6 +302,13 @@ class Transcript:
         if line.cut:
             return line.heard_text
         return "" if line.incomplete and not line.audio and _spoken(line) else None
+
+    def has_words(self, item_id: str) -> bool:
+        """Whether what the user said in this item is known, as far as it will be."""
+        line = self._lines.get(item_id)
+        if line is None:
+            return item_id in self._recorded
+        return line.complete and not line.waits_for_transcript
 
     @property
     def awaits_words(self) -> bool:

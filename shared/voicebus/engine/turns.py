@@ -107,12 +107,11 @@ class Turns:
             return False
         return self.awaited or (self._outstanding is not None and not self._outstanding.withdrawn)
 
-    @property
-    def owes(self) -> bool:
-        """Whether an answer is to come that has not begun; an interlude is none."""
+    def owes_beside(self, aside: Callable[[Create], bool]) -> bool:
+        """Whether an answer is to come that has not begun; an interlude is none, nor what is asked for `aside`."""
         create = self._outstanding
-        is_asked = create is not None and not (create.withdrawn or create.interlude)
-        return self.awaited or bool(self._waiting) or is_asked
+        asked = [*self._waiting, *(() if create is None or create.withdrawn or create.interlude else (create,))]
+        return self.awaited or any(not aside(one) for one in asked)
 
     def ask(self) -> None:
         """Ask for the answer that the model should have begun by itself, unless one was asked for."""
@@ -267,8 +266,14 @@ class Turns:
             first.follows, first.response, first.own_tools = create.follows, create.response, create.own_tools
             first.optional, first.commit = False, None  # it answers more than a commit now
 
-    def connected(self) -> None:
-        """The next socket knows the conversation."""
+    def answered_unseen(self) -> None:
+        """The model has answered while nobody was there to hear of it."""
+        self.awaited = False
+        if self._outstanding is not None and not self._outstanding.manual:
+            self._release()
+
+    def connected(self, *, optional: bool = False) -> None:
+        """The next socket knows the conversation; `optional`: the model may answer by itself what is awaited."""
         self.connected_now = True
         self.speaking = False
         awaited, self.awaited = self.awaited, False
@@ -276,7 +281,7 @@ class Turns:
         for create in apart:
             self._send_apart(create)
         if awaited and not self._waiting:
-            self.request()
+            self.request(optional=optional)
         self.pump()
 
     def pump(self) -> None:

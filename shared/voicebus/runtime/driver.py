@@ -11,10 +11,11 @@ from typing import Any, Final
 
 from voicebus.contracts.journal import ErrorRecorded, EventType, SessionEnded
 from voicebus.engine.config import SessionConfig
-from voicebus.engine.inputs import Approve, End, Input, LinkLost, Reject
+from voicebus.engine.inputs import Approve, CommitAudio, End, Input, LinkLost, Reject
 from voicebus.engine.outputs import (
     CancelTimer,
     Close,
+    CommitSettled,
     ConcealInput,
     Emit,
     ForwardAudio,
@@ -99,6 +100,7 @@ class SessionDriver:
         self._work = WorkSide(config, ref, bus, author, self._inline, self.feed, self.job, self._trace)
         self._timers = Timers(bus.clock, self.feed)
         self._jobs = Jobs(ref.id, self._log, self.crash)
+        self._settled: dict[str, Callable[[], None]] = {}
         self._ended = asyncio.Event()
         self._reason = "error"
         self._started_at = 0.0
@@ -120,8 +122,9 @@ class SessionDriver:
             SetTimer: self._timers.set,
             CancelTimer: self._timers.cancel,
             Keep: lambda output: self.note(output.fields),
+            CommitSettled: lambda output: self._settled.pop(output.given)(),
             Observe: self._observe,
-            Ignored: self._ignored,
+            Ignored: lambda output: self._log.debug("ignored", why=output.why),
             Close: self._close,
         }
 
@@ -241,6 +244,12 @@ class SessionDriver:
         if not self.live or not self._engine.awaits_decision(word.call_id):
             raise CommandRefusedError("unknown_call", f"no call {word.call_id[:64]!r} waits for approval")
         self.feed(word)
+
+    def commit(self, given: str, then: Callable[[], None]) -> None:
+        """End a turn of speech, under a name that is used once; `then` as soon as no owner's death takes it back."""
+        if self.live:
+            self._settled[given] = then
+            self.feed(CommitAudio(given=given))
 
     def take_over(self, agent: str) -> asyncio.Future[None]:
         """As `WorkSide.take_over`."""
@@ -423,9 +432,6 @@ class SessionDriver:
 
     def _observe(self, output: Observe) -> None:
         observe(output.name, output.value, output.labels, exemplar(self._ref.traceparent))
-
-    def _ignored(self, output: Ignored) -> None:
-        self._log.debug("ignored", why=output.why)
 
     def _close(self, output: Close) -> None:
         self._stop(output.reason)

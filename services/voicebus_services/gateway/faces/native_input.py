@@ -29,7 +29,7 @@ _REMEMBERED: Final = 1_000
 _MAX_ID: Final = 256
 # Of those, what the next owner is to know as well.
 _KEPT: Final = 16
-_LASTING: Final = (commands.SendMessage, commands.Commit, commands.Decision)
+_LASTING: Final = (commands.SendMessage, commands.Decision)
 
 
 class NativeInput:
@@ -42,6 +42,9 @@ class NativeInput:
         self.muted = False
         # Ids of commands that were carried out, the newest ones.
         self._done: OrderedDict[str, None] = OrderedDict()
+        # Ids of commits that are carried out and not safe yet: how many there were, and those that are.
+        self._commits = 0
+        self._committing: set[str] = set()
         self.audio = InputAudio(face.audio_speed)
 
     def open(self) -> None:
@@ -92,6 +95,8 @@ class NativeInput:
         if command.again and command.id in self._done:
             self._face.live().once_written(partial(self._acknowledge, command.id))
             return
+        if command.again and command.id in self._committing:
+            return  # its answer is still to come
         held = self._face.hold() if command.id is not None and isinstance(command, _LASTING) else None
         try:
             done = self._perform(command)
@@ -148,6 +153,9 @@ class NativeInput:
                     driver.send_audio(frames.append_frame(command.data))
             case commands.SendMessage():
                 driver.feed(inputs.SendMessage(command.parts()))
+            case commands.Commit(id=str(given)):
+                self._commit(given)
+                return False
             case commands.Commit():
                 driver.feed(inputs.CommitAudio())
             case commands.Interrupt():
@@ -171,6 +179,18 @@ class NativeInput:
                 driver.feed(inputs.End("ended"))
                 return False
         return True
+
+    def _commit(self, given: str) -> None:
+        """Acknowledged once the turn is safe: sound is not kept outside of this gateway, so that until then its client
+        keeps it, and says it again to the session's next owner.
+        """
+        self._commits += 1
+        self._committing.add(given)
+        self._face.live().commit(str(self._commits), partial(self._committed, given))
+
+    def _committed(self, given: str) -> None:
+        self._committing.discard(given)
+        self._carried_out(given, None, lasts=True)
 
     @property
     def _by(self) -> DecidedBy:

@@ -1,0 +1,200 @@
+"""What became of a call while nobody was attached to it: asked of the model, and what follows of that."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from engine.test_keeping import left
+from support.talk import Talk, agent, tool
+from voicebus.contracts.journal import EventType
+from voicebus.engine.attaching import ATTACH_TIMER
+from voicebus.engine.config import Face, Recovering
+from voicebus.engine.inputs import LinkLost, LinkOpened, SendMessage
+from voicebus.engine.outputs import ConcealInput, DispatchTool
+
+CALL: Mapping[str, Any] = {"face": Face.SIDEBAND, "recovering": Recovering.ATTACH, "keeps": True}
+
+
+def on_call(**fields: Any) -> Talk:
+    talk = Talk(agent(tools=[tool(**fields)]), **CALL).live()
+    talk.user_speaks()
+    talk.transcript("What is the weather?")
+    return talk
+
+
+def attached(talk: Talk) -> Talk:
+    """The next owner, on the call."""
+    after = Talk(talk.config.agent, kept=left(talk), **CALL)
+    after.put(LinkOpened())
+    after.model("session.created", session={"id": "sess_1"})
+    return after
+
+
+def retrieved(talk: Talk) -> list[str]:
+    return [event["item_id"] for event in talk.sent("conversation.item.retrieve")]
+
+
+def last_is(talk: Talk, item_id: str | None) -> None:
+    """The model answers with the last item of the conversation."""
+    probe = talk.sent("conversation.item.create")[0]["item"]
+    assert probe["role"] == "system"
+    for kind in ("conversation.item.added", "conversation.item.done"):
+        outputs = talk.model(kind, item=probe, previous_item_id=item_id)
+        assert outputs[0] == ConcealInput(None)
+    assert talk.sent("conversation.item.delete")[0]["item_id"] == probe["id"]
+    assert talk.model("conversation.item.deleted", item_id=probe["id"]) == [ConcealInput(None)]
+
+
+def message(item_id: str, text: str, status: str = "completed") -> dict[str, Any]:
+    content = [{"type": "output_audio", "transcript": text}]
+    return {"id": item_id, "type": "message", "role": "assistant", "status": status, "content": content}
+
+
+def function_call(item_id: str, call_id: str) -> dict[str, Any]:
+    return {"id": item_id, "type": "function_call", "status": "completed", "name": "weather", "call_id": call_id,
+            "arguments": "{}"}  # fmt: skip
+
+
+def answers(talk: Talk) -> list[tuple[str, bool]]:
+    lines = talk.records(EventType.ITEM_RECORDED)
+    return [(line.text, line.truncated) for line in lines if line.role == "assistant"]
+
+
+def while_it_speaks() -> Talk:
+    talk = on_call()
+    talk.begins("resp_1", unasked=True)
+    talk.item_begins()
+    talk.says("It is")
+    talk.now += 1.5
+    talk.says(" sunny")
+    return talk
+
+
+def test_an_answer_that_ended_meanwhile_is_recorded_whole() -> None:
+    after = attached(while_it_speaks())
+    assert answers(after) == []
+    assert retrieved(after) == ["item_a"]
+    last_is(after, "item_a")
+    after.model("conversation.item.retrieved", item=message("item_a", "It is sunny and warm."))
+    assert answers(after) == [("It is sunny and warm.", False)]
+    assert [record.status for record in after.records(EventType.TURN_ENDED)] == ["completed"]
+    assert after.sent("response.create") == []
+    after.put(SendMessage([{"type": "input_text", "text": "And tomorrow?"}]))
+    assert len(after.sent("response.create")) == 1, "nothing is in the way of the next answer"
+
+
+def test_an_answer_that_goes_on_is_heard_to_its_end() -> None:
+    after = attached(while_it_speaks())
+    last_is(after, "item_a")
+    after.model("conversation.item.retrieved", item=message("item_a", "It is sunny", "in_progress"))
+    assert answers(after) == []
+    after.said("It is sunny and warm.")
+    after.item_ends("It is sunny and warm.")
+    after.ends()
+    assert answers(after) == [("It is sunny and warm.", False)]
+    assert [record.status for record in after.records(EventType.TURN_ENDED)] == ["completed"]
+
+
+def test_an_answer_that_was_stopped_meanwhile_is_recorded_as_stopped() -> None:
+    after = attached(while_it_speaks())
+    last_is(after, "item_a")
+    after.model("conversation.item.retrieved", item=message("item_a", "It is", "incomplete"))
+    assert [record.status for record in after.records(EventType.TURN_ENDED)] == ["cancelled"]
+    assert answers(after)[0][1] is True
+
+
+def test_a_call_that_was_made_meanwhile_is_run_once_and_answered() -> None:
+    after = attached(on_call())
+    assert after.sent("response.create") == [], "the model answers by itself, if it has not"
+    last_is(after, "item_f")
+    assert retrieved(after) == ["item_f"]
+    after.model("conversation.item.retrieved", item=function_call("item_f", "call_9"))
+    assert [call.call_id for call in after.of(DispatchTool)] == ["call_9"]
+    assert after.sent("response.create") == []
+    after.result("sunny", "call_9")
+    assert [event["item"]["call_id"] for event in after.sent("conversation.item.create")[1:]] == ["call_9"]
+    assert len(after.sent("response.create")) == 1
+
+
+def test_a_call_behind_the_words_of_a_response_that_ran_belongs_to_it() -> None:
+    after = attached(while_it_speaks())
+    last_is(after, "item_f")
+    after.model("conversation.item.retrieved", item=message("item_a", "It is sunny, let me see."))
+    after.model("conversation.item.retrieved", item=function_call("item_f", "call_9"))
+    assert [call.call_id for call in after.of(DispatchTool)] == ["call_9"]
+    assert [record.response_id for record in after.records(EventType.TURN_ENDED)] == ["resp_1"]
+    after.result("sunny", "call_9")
+    assert len(after.sent("response.create")) == 1
+
+
+def test_a_call_that_was_known_before_is_not_run_again() -> None:
+    talk = on_call()
+    talk.begins("resp_1", unasked=True)
+    talk.calls()
+    after = attached(talk)
+    before = len(after.of(DispatchTool))
+    last_is(after, "item_call_1")
+    assert retrieved(after) == []
+    assert len(after.of(DispatchTool)) == before == 1
+    after.ends()
+    after.result("sunny")
+    assert len(after.sent("response.create")) == 1
+
+
+def test_a_turn_that_has_no_answer_is_asked_for_unless_the_model_answers_by_itself() -> None:
+    after = attached(on_call())
+    last_is(after, "item_u")
+    (create,) = after.sent("response.create")
+    after.fails("conversation_already_has_active_response", event_id=create["event_id"])
+    after.begins("resp_7", unasked=True)
+    after.ends("resp_7")
+    assert len(after.sent("response.create")) == 1
+
+
+def test_an_answer_that_was_given_meanwhile_is_not_asked_for_again() -> None:
+    after = attached(on_call())
+    last_is(after, "item_b")
+    after.model("conversation.item.retrieved", item=message("item_b", "It is sunny."))
+    assert answers(after) == [("It is sunny.", False)]
+    assert after.sent("response.create") == []
+
+
+def test_what_the_user_said_meanwhile_is_known() -> None:
+    talk = on_call()
+    talk.begins("resp_1", unasked=True)
+    talk.speaks("Sunny.", 200)
+    talk.ends()
+    after = attached(talk)
+    last_is(after, "item_v")
+    words = {"id": "item_v", "type": "message", "role": "user", "status": "completed",
+             "content": [{"type": "input_audio", "transcript": "And tomorrow?"}]}  # fmt: skip
+    after.model("conversation.item.retrieved", item=words)
+    assert [item["item_id"] for item in after.session.history][-1] == "item_v"
+
+
+def test_a_model_that_does_not_answer_is_not_waited_for() -> None:
+    after = attached(on_call())
+    assert after.sent("response.create") == []
+    after.timer(ATTACH_TIMER)
+    assert len(after.sent("response.create")) == 1
+
+
+def test_a_model_that_refuses_is_gone_on_with() -> None:
+    after = attached(while_it_speaks())
+    (asked,) = after.sent("conversation.item.retrieve")
+    probe = after.sent("conversation.item.create")[0]
+    after.fails("invalid_value", event_id=probe["event_id"])
+    # Not all name the event.
+    after.fails("item_retrieve_invalid_item_id", f"the item with id '{asked['item_id']}' does not exist.")
+    assert after.errors() == []
+    assert ATTACH_TIMER not in after.timers()
+
+
+def test_a_socket_that_was_lost_is_caught_up_with_as_well() -> None:
+    talk = while_it_speaks()
+    talk.put(LinkLost("dropped", close_code=1006))
+    talk.timer("reconnect")
+    talk.put(LinkOpened())
+    talk.model("session.created", session={"id": "sess_1"})
+    last_is(talk, "item_a")
+    talk.model("conversation.item.retrieved", item=message("item_a", "It is sunny and warm."))
+    assert answers(talk) == [("It is sunny and warm.", False)]
