@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
+
 from engine.test_keeping import left
 from support.talk import Talk, agent, tool
 from voicebus.contracts.journal import EventType
@@ -198,3 +200,29 @@ def test_a_socket_that_was_lost_is_caught_up_with_as_well() -> None:
     last_is(talk, "item_a")
     talk.model("conversation.item.retrieved", item=message("item_a", "It is sunny and warm."))
     assert answers(talk) == [("It is sunny and warm.", False)]
+
+
+def test_an_answer_that_had_only_begun_is_recorded_whole() -> None:
+    talk = on_call()
+    talk.begins("resp_1", unasked=True)
+    talk.item_begins()
+    after = attached(talk)
+    last_is(after, "item_a")
+    after.model("conversation.item.retrieved", item=message("item_a", "It is sunny and warm."))
+    assert answers(after) == [("It is sunny and warm.", False)]
+
+
+@pytest.mark.parametrize("knows_the_response", [True, False])
+def test_an_answer_that_began_meanwhile_and_goes_on_is_recorded_whole(knows_the_response: bool) -> None:
+    talk = on_call()
+    if knows_the_response:
+        talk.begins("resp_1", unasked=True)
+    after = attached(talk)
+    last_is(after, "item_a")
+    after.model("conversation.item.retrieved", item=message("item_a", "It is", "in_progress"))
+    after.says(" sunny and warm.")
+    after.said("It is sunny and warm.")
+    after.item_ends("It is sunny and warm.")
+    after.ends()
+    assert answers(after) == [("It is sunny and warm.", False)]
+    assert after.sent("response.create") == []

@@ -130,12 +130,14 @@ class Attaching:
             self._p.turns.awaited |= spoken and self._p.settings.answers_by_itself
             return
         self._has_answered = True
+        active = self._p.turns.responses.active
         if status == "in_progress":
             self._goes_on = True  # and its own events tell the rest
+            if active is not None:
+                self._apply({"type": "response.output_item.added", "response_id": active.id, "item": item})
             return
         if status == "incomplete":
             self._status = "cancelled"
-        active = self._p.turns.responses.active
         response_id = active.id if active is not None else self._p.out.mint()
         self._apply({"type": "response.output_item.done", "response_id": response_id, "item": item})
 

@@ -199,7 +199,7 @@ class Transcript:
             return
         for index, part in enumerate(wire.mappings(item, "content")[:_MAX_PARTS]):
             spoken = wire.text(part, "type") == "input_audio"
-            text = wire.text(part, "transcript" if spoken else "text")
+            text = wire.text(part, "transcript") or wire.text(part, "text")
             line.put(index, text or line.parts.get(index, ""))
             if spoken and transcribes and not line.parts[index] and not line.complete:
                 line.waits_for_transcript = True
