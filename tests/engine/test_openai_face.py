@@ -513,7 +513,8 @@ def message_item(item: str = "item_a", status: str = "completed") -> dict[str, A
     return {"id": item, "type": "message", "role": "assistant", "status": status, "content": []}
 
 
-CANCELLED: dict[str, Any] = {"status": "cancelled", "status_details": {"type": "cancelled", "reason": "client_cancelled"}}
+BY_CLIENT: dict[str, Any] = {"type": "cancelled", "reason": "client_cancelled"}
+CANCELLED: dict[str, Any] = {"status": "cancelled", "status_details": BY_CLIENT}
 
 
 def test_what_a_guardrail_stops_and_what_is_said_for_it_are_one_response_to_the_client() -> None:
