@@ -53,6 +53,7 @@ bench: $(VENV)/.dev ## Measure footprint, session layer, queue, guardrails, arch
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.capacity
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.search
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.scaling
+	PYTHONPATH=tests $(BIN)/python -m benchmarks.sizing
 
 chaos: $(VENV)/.dev ## Send ten thousand tool calls through workers that are killed and frozen every second, on each kind of Redis; time a worker's death.
 	PYTHONPATH=tests $(BIN)/python -m chaos.tool_calls $(ARGS)

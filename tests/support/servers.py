@@ -56,6 +56,12 @@ class _Server(ABC):
         self._destroy()
 
     @property
+    def pid(self) -> int:
+        """The running process; of PostgreSQL the one that its others are children of."""
+        assert self._process is not None, "it does not run"
+        return self._process.pid
+
+    @property
     def log(self) -> str:
         path = self.folder / "server.log"
         return path.read_text(errors="replace") if path.exists() else ""
