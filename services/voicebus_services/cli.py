@@ -299,20 +299,27 @@ def migrate(
             help="The archiver's database. Default: sqlite:///voicebus.db.",
         ),
     ] = None,
+    to: Annotated[
+        str,
+        typer.Option(envvar="VOICEBUS_MIGRATE_TO", metavar="MIGRATION", help="A number such as 0005, head, or base."),
+    ] = "head",
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Go down, which removes what later migrations added, data included.")
+    ] = False,
 ) -> None:
-    """Bring the database up to date.
+    """Bring the database up to date, or to another migration.
 
-    Safe to run again.
+    Safe to run again. A database that a newer release has migrated, and that this one can use, is left as it is.
     """
     export({"database_url": database_url})
     read = load(settings_module.DatabaseSettings)
     begin_logging(read, "migrate")
     try:
-        from voicebus.adapters.database.migrate import upgrade
+        from voicebus.adapters.database.migrate import move
     except ModuleNotFoundError as error:
         raise UsageError(f"the package {error.name} is missing; install voicebus[archiver]") from error
-    upgrade(read.database_url)
-    _say("database: up to date")
+    at = move(read.database_url, revision=to, down=yes)
+    _say("database: up to date" if to == "head" else f"database: at {at}")
 
 
 # In the order of the help: what one begins with, the services, what operates them.

@@ -14,7 +14,7 @@ from voicebus.adapters.database import migrate
 from voicebus.adapters.database.ingest import Written
 from voicebus.adapters.database.schema import REVISION, metadata
 from voicebus.adapters.database.store import TranscriptStore
-from voicebus.errors import SettingsError, StoreError
+from voicebus.errors import SettingsError, StoreError, UsageError
 
 
 def tables(url: str) -> set[str]:
@@ -101,16 +101,49 @@ async def test_a_check_leaves_no_sqlite_file_behind(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-async def test_a_database_of_another_release_is_refused(database: str) -> None:
-    engine = create_engine(database)
+def migrated_by_a_newer_release(url: str, since: str) -> None:
+    """As if a release had migrated it that serves others from `since` on."""
+    engine = create_engine(url)
     with engine.begin() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+        connection.exec_driver_sql(f"UPDATE compatibility SET since = '{since}'")
     engine.dispose()
+
+
+async def test_a_newer_database_that_only_had_things_added_is_used_and_left_as_it_is(database: str) -> None:
+    migrated_by_a_newer_release(database, since=REVISION)
     async with TranscriptStore(database) as store:
-        with pytest.raises(StoreError, match=r"at migration 9999, this release needs .*voicebus migrate"):
+        await store.check()
+        await store.write(recorded(*conversation("s1")))
+        assert await store.transcript("s1", tenant="local") is not None
+    assert migrate.upgrade(database) == "9999"
+
+
+async def test_a_newer_database_that_serves_newer_releases_alone_is_refused(database: str) -> None:
+    migrated_by_a_newer_release(database, since="9998")
+    async with TranscriptStore(database) as store:
+        with pytest.raises(StoreError, match=rf"serves releases from migration 9998 on; this one is of {REVISION}"):
             await store.check()
     with pytest.raises(StoreError, match="cannot be migrated"):
         migrate.upgrade(database)
+
+
+async def test_an_older_database_is_refused_with_the_command_that_helps(database: str) -> None:
+    migrate.downgrade(database, revision="0005")
+    async with TranscriptStore(database) as store:
+        with pytest.raises(StoreError, match=rf"at migration 0005, this release needs {REVISION}; .*voicebus migrate"):
+            await store.check()
+
+
+def test_a_database_is_moved_up_and_where_that_is_allowed_down(empty_database: str) -> None:
+    assert migrate.move(empty_database, revision="0003", down=False) == "0003"
+    assert migrate.move(empty_database, revision="head", down=False) == REVISION
+    with pytest.raises(UsageError, match=rf"at {REVISION}, and going down to 0004 removes .*--yes"):
+        migrate.move(empty_database, revision="0004", down=False)
+    assert migrate.move(empty_database, revision="0004", down=True) == "0004"
+    assert migrate.move(empty_database, revision="base", down=True) == "base"
+    with pytest.raises(UsageError, match=r"'7' was read; base, 0001, .*or head is allowed"):
+        migrate.move(empty_database, revision="7", down=True)
 
 
 @pytest.mark.parametrize(

@@ -186,8 +186,15 @@ def current_revision(connection: Connection) -> str | None:
     return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
 
+def compatible_since(connection: Connection) -> str | None:
+    """The oldest migration whose release may use this database (migration 0006); None where it does not say."""
+    if not inspect(connection).has_table("compatibility"):
+        return None
+    return connection.execute(text("SELECT since FROM compatibility")).scalar()
+
+
 def require_migrated(engine: Engine, where: str) -> None:
-    """Make sure that the database is at this release's schema.
+    """Make sure that this release can use the database: it is at its schema, or at a newer one that lets it.
 
     Raises:
         StoreError: it is not, or cannot be reached. The sentence names the command that helps.
@@ -195,17 +202,28 @@ def require_migrated(engine: Engine, where: str) -> None:
     path = engine.url.database
     # SQLite would create the file that is not there.
     if engine.dialect.name == "sqlite" and not Path(path or "").exists():
-        found = None
+        found, since = None, None
     else:
         with mapped_errors(where), engine.connect() as connection:
-            found = current_revision(connection)
+            found, since = current_revision(connection), compatible_since(connection)
     if found is None:
         raise StoreError(f"the database {where} is not migrated; run `voicebus migrate` ({SETTING})")
-    if found != REVISION:
+    # Migrations are numbered with four digits.
+    if found < REVISION:
         raise StoreError(
             f"the database {where} is at migration {found}, this release needs {REVISION};"
             f" run `voicebus migrate` of this release ({SETTING})"
         )
+    if not serves(found, since):
+        raise StoreError(
+            f"the database {where} is at migration {found}, which serves releases from migration {since or found} on;"
+            f" this one is of {REVISION}: start a newer release ({SETTING})"
+        )
+
+
+def serves(found: str, since: str | None) -> bool:
+    """Whether this release may use a database at migration `found` that serves releases from `since` on."""
+    return found == REVISION or (since is not None and found > REVISION >= since)
 
 
 async def in_thread(work: Callable[[], T]) -> T:

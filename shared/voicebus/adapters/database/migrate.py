@@ -9,8 +9,16 @@ from alembic.config import Config
 from alembic.util.exc import CommandError
 from sqlalchemy import text
 
-from voicebus.adapters.database.connection import current_revision, mapped_errors, open_engine, writing
-from voicebus.errors import StoreError
+from voicebus.adapters.database.connection import (
+    compatible_since,
+    current_revision,
+    mapped_errors,
+    open_engine,
+    serves,
+    writing,
+)
+from voicebus.adapters.database.schema import REVISION
+from voicebus.errors import StoreError, UsageError
 
 _FOLDER: Final = Path(__file__).parent / "migrations"
 # Two migrations at once (a job that was restarted) take turns; any number does, if it is always the same.
@@ -18,13 +26,15 @@ _ADVISORY_LOCK: Final = 8_613_402_277
 
 
 def upgrade(url: str, *, revision: str = "head") -> str:
-    """Migrate up to `revision`; returns the revision the database is at now. Running it again changes nothing.
+    """Migrate up to `revision`; returns the revision the database is at now. Running it again changes nothing, nor does
+    it where a newer release has migrated the database and this one can use it.
 
     Raises:
         SettingsError: the address is not one.
         StoreError: the database cannot be reached, refuses, or is newer than this release.
     """
-    return _run(url, command.upgrade, revision)
+    newer = None if revision != "head" else _newer(url)
+    return newer or _run(url, command.upgrade, revision)
 
 
 def downgrade(url: str, *, revision: str) -> str:
@@ -35,6 +45,47 @@ def downgrade(url: str, *, revision: str) -> str:
         StoreError: the database cannot be reached or refuses.
     """
     return _run(url, command.downgrade, revision)
+
+
+def move(url: str, *, revision: str, down: bool) -> str:
+    """Migrate up or, where `down` allows it, down to `revision`: a number, `head`, or `base` for nothing at all.
+
+    Raises:
+        SettingsError: the address is not one.
+        UsageError: there is no such migration, or it is below the database's and `down` was not given.
+        StoreError: the database cannot be reached, refuses, or is newer than this release.
+    """
+    known = ["base", *sorted(path.name[:4] for path in (_FOLDER / "versions").glob("[0-9]*.py"))]
+    wanted = known[-1] if revision == "head" else revision
+    if wanted not in known:
+        raise UsageError(f"--to: {revision!r} was read; {', '.join(known)} or head is allowed")
+    found = _found(url)[0] or "base"
+    if found in known and known.index(wanted) < known.index(found):
+        if not down:
+            raise UsageError(
+                f"--to: the database is at {found}, and going down to {wanted} removes what later migrations added,"
+                " data included; give --yes to do so"
+            )
+        return downgrade(url, revision=wanted)
+    return upgrade(url, revision=wanted)
+
+
+def _newer(url: str) -> str | None:
+    """The revision of a database that a newer release has migrated, and that this one can use."""
+    found, since = _found(url)
+    return found if found is not None and found > REVISION and serves(found, since) else None
+
+
+def _found(url: str) -> tuple[str | None, str | None]:
+    """The database's revision, and the oldest whose release may use it."""
+    engine, where = open_engine(url)
+    try:
+        if engine.dialect.name == "sqlite" and not Path(engine.url.database or "").exists():
+            return None, None  # it would be made
+        with mapped_errors(where), engine.connect() as connection:
+            return current_revision(connection), compatible_since(connection)
+    finally:
+        engine.dispose()
 
 
 def _run(url: str, step: Callable[[Config, str], None], revision: str) -> str:

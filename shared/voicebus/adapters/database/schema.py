@@ -59,6 +59,9 @@ erasures, one row per session that was erased, and per reason
                   was, and the transcript stays
     rows, recording_bytes
                   how much that was; what came back and was erased again is added
+
+compatibility, one row
+    since         releases whose newest migration is this one or a later one may use the database
 """
 
 from datetime import UTC, datetime
@@ -84,7 +87,7 @@ from sqlalchemy import (
 
 from voicebus.contracts.journal import MAX_TENANT_CHARS
 
-REVISION: Final = "0005"
+REVISION: Final = "0006"
 """The newest migration; a database at another one is refused."""
 
 SESSION_CHARS: Final = 200
@@ -216,6 +219,8 @@ erasures: Final = Table(
     PrimaryKeyConstraint("session", "reason"),
     Index("ix_erasures_at", "at"),
 )
+
+compatibility: Final = Table("compatibility", metadata, Column("since", String(16), primary_key=True))
 
 
 def month_of(at_ms: int) -> int:
