@@ -16,7 +16,6 @@ Rules:
 7. A model of transport EVENTS sequences by itself: creates go to it at once and unmarked, and nothing is watched.
 """
 
-from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -28,6 +27,7 @@ from voicebus.engine.responding import Responses
 from voicebus.engine.responses import Create, Response, follow_up_parameters
 from voicebus.engine.settings import offered_tools, own_tools
 from voicebus.engine.view import OWN_METADATA_KEY
+from voicebus.engine.waiting import Waiting, continuing
 
 CREATE_TIMER: Final = "create"
 RETRY_TIMER: Final = "retry"
@@ -55,7 +55,7 @@ class Turns:
         self.sequences: bool = transport is Transport.WIRE
         self._timeout = timeout
         self._agent = agent
-        self._waiting: deque[Create] = deque()
+        self._waiting = Waiting()
         self._outstanding: Create | None = None
         self._apart: dict[str, Create] = {}
         self._given_up: dict[str, Create] = {}
@@ -88,7 +88,7 @@ class Turns:
 
     def will_follow(self, followed: Response) -> bool:
         """Whether the create that continues `followed` waits to be sent."""
-        return any(create.follows is followed for create in self._waiting)
+        return self._waiting.continues(followed)
 
     @property
     def is_outstanding(self) -> bool:
@@ -98,7 +98,7 @@ class Turns:
     @property
     def next_manual(self) -> Create | None:
         """The client's own create that waits and will be sent first."""
-        return next((create for create in self._waiting if create.manual), None)
+        return self._waiting.next_manual
 
     @property
     def awaits_answer(self) -> bool:
@@ -140,27 +140,11 @@ class Turns:
         if not self.sequences:
             self._out.send({"type": "response.create"})
             return
-        response = follow_up_parameters(follows)
-        if instead is not None:
-            response = {**response, **instead}
-        own = follows.create.own_tools if follows is not None and follows.create is not None else None
-        if self._waiting and not self._waiting[-1].manual:
-            self._waiting[-1].commit = None  # it answers more than one wish now
-            self._waiting[-1].optional = self._waiting[-1].optional and optional
-            if follows is not None:
-                self._waiting[-1].response = response
-                self._waiting[-1].follows = follows
-                self._waiting[-1].own_tools = own
-            elif instead is not None:  # of a turn that was held back until it was judged
-                self._waiting[-1].response = response
-                self._waiting[-1].replaces = replaces
-        else:
-            mark = self._out.mint()
-            create = Create(
-                mark, mark, optional=optional, response=response, follows=follows, commit=commit, own_tools=own,
-                replaces=replaces,
-            )  # fmt: skip
-            self._waiting.append(create)
+        mark = self._out.mint()
+        create = Create(mark, mark, optional=optional, response=instead or {}, commit=commit, replaces=replaces)
+        if follows is not None:
+            continuing(create, follows)
+        self._waiting.add(create)
         self.pump()
 
     def replace(self, stopped: Response) -> bool:
@@ -169,9 +153,7 @@ class Turns:
         create = next((one for one in asked if one.replaces and one.follows is None and not one.withdrawn), None)
         if create is None:
             return False
-        create.follows = stopped
-        create.response = {**follow_up_parameters(stopped), **create.response}
-        create.own_tools = stopped.create.own_tools if stopped.create is not None else None
+        continuing(create, stopped)
         return True
 
     def interlude(self, follows: Response, instructions: str) -> None:
@@ -209,7 +191,7 @@ class Turns:
         if create.out_of_band:
             self._send_apart(create)
         else:
-            self._waiting.append(create)
+            self._waiting.add(create)
             self.pump()
         return True
 
@@ -239,7 +221,7 @@ class Turns:
         self.connected_now = self._marks_come_back = False
         create, self._assumed = self._release(), None
         if create is not None and not create.withdrawn and not create.interlude:
-            self._put_first(create)
+            self._waiting.put_first(create)
         self._apart_again += self._apart.values()
         self._apart.clear()
         self._given_up.clear()
@@ -255,16 +237,7 @@ class Turns:
         create = Create(mark, mark, follows=cut)
         if asked is not None:
             create.response, create.own_tools, create.raw = asked.response, asked.own_tools, asked.raw
-        self._put_first(create)
-
-    def _put_first(self, create: Create) -> None:
-        """What was asked for goes first; one response answers all that would be asked for without it."""
-        first = self._waiting[0] if self._waiting else None
-        if first is None or first.manual or create.manual:
-            self._waiting.appendleft(create)
-        elif first.follows is None:
-            first.follows, first.response, first.own_tools = create.follows, create.response, create.own_tools
-            first.optional, first.commit = False, None  # it answers more than a commit now
+        self._waiting.put_first(create)
 
     def answered_unseen(self) -> None:
         """The model has answered while nobody was there to hear of it."""
@@ -286,13 +259,14 @@ class Turns:
 
     def pump(self) -> None:
         """Send the next create if nothing is in its way."""
-        if not self._waiting or not self.connected_now or self._backing_off:
+        first = self._waiting.first
+        if first is None or not self.connected_now or self._backing_off:
             return
         if self._outstanding is not None or self.responses.active is not None:
             return
-        if self.hold_all() or (self._waiting[0].manual and self.hold_manual()):
+        if self.hold_all() or (first.manual and self.hold_manual()):
             return
-        create = self._waiting.popleft()
+        create = self._waiting.take()
         self._outstanding = create
         self._send(create)
         self._out.set_timer(CREATE_TIMER, self._timeout)
@@ -300,16 +274,16 @@ class Turns:
     def withdraw(self, followed: Response | None = None) -> None:
         """Take back the follow-up of `followed`, or, without it, the create that is outstanding."""
         if followed is not None:
-            self._waiting = deque(create for create in self._waiting if create.follows is not followed)
+            self._waiting.drop(lambda create: create.follows is followed)
         elif not self.connected_now:
-            self._waiting.clear()
+            self._waiting.drop(lambda create: True)
             self.awaited = False
         if self._outstanding is not None and (followed is None or self._outstanding.follows is followed):
             self._outstanding.withdrawn = True
 
     def commit_refused(self, event_id: str) -> None:
         """There was nothing to commit, so there is nothing to answer."""
-        self._waiting = deque(create for create in self._waiting if create.commit != event_id)
+        self._waiting.drop(lambda create: create.commit == event_id)
         if self._outstanding is not None and self._outstanding.commit == event_id:
             self._outstanding.withdrawn = True
 
@@ -414,14 +388,12 @@ class Turns:
                 return True, create
             self._backing_off = True
             self._out.set_timer(RETRY_TIMER, _FIRST_RETRY * 2 ** (create.attempts - 1))
-        if self._waiting and not self._waiting[0].manual and create.follows is None:
-            return True, None  # the one that waits first speaks for both
-        self._waiting.appendleft(create)
+        self._waiting.put_back(create)
         return True, None
 
     def try_later(self, create: Create, delay: float) -> None:
         """The model refused a create for a while (s)."""
-        self._put_first(create)
+        self._waiting.put_first(create)
         self.rest(delay)
 
     def rest(self, delay: float) -> None:
@@ -454,9 +426,8 @@ class Turns:
             return self._apart.pop(next(iter(self._apart))) if out_of_band else None
         if self._outstanding is not None and mark == self._outstanding.id:
             return self._release()
-        again = next((create for create in self._waiting if create.id == mark), None)
+        again = self._waiting.claim(mark)
         if again is not None:  # an error without an `event_id` seemed to refuse it, and was about something else
-            self._waiting.remove(again)
             return again
         if self._assumed is not None and mark == self._assumed.id:
             assumed, self._assumed = self._assumed, None
