@@ -5,10 +5,11 @@ import json
 from typing import Any
 
 import pytest
+from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosedError
 
 from support.waiting import wait_until
-from voicebus.client import link
+from voicebus.client import dialling, link
 from voicebus.client.creating import create_session
 from voicebus.client.link import NativeLink
 from voicebus.errors import RemoteError
@@ -49,7 +50,7 @@ class Connection:
 
 
 async def test_what_is_said_while_the_rest_is_caught_up_is_sent_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link, "_FIRST_DELAY_S", 0.0)
+    monkeypatch.setattr(dialling, "FIRST_DELAY_S", 0.0)
     started = {"type": "session_started", "session": "s", "token": "t", "seq": 1}
     resumed = {"type": "session_resumed", "session": "s", "token": "t", "from_seq": 1, "seq": 1}
     first, second = Connection(started), Connection(resumed)
@@ -109,10 +110,38 @@ async def test_a_credential_is_not_taken_along_to_where_a_gateway_redirects() ->
     assert [head.split()[1] for head in heads] == [b"/v1/sessions/connect", b"/v1/sessions"]
 
 
+async def test_a_gateway_that_says_nothing_is_left_before_another_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dialling, "FIRST_DELAY_S", 0.0)
+    monkeypatch.setattr(link, "CONNECT_TIMEOUT_S", 0.2)
+    started = {"type": "session_started", "session": "s", "token": "t", "seq": 1}
+    resumed = {"type": "session_resumed", "session": "s", "token": "t", "from_seq": 1, "seq": 1}
+    served: list[ServerConnection] = []
+
+    async def gateway(connection: ServerConnection) -> None:
+        served.append(connection)
+        if len(served) == 1:
+            await connection.send(json.dumps(started))
+            connection.transport.abort()
+        elif len(served) > 2:
+            await connection.send(json.dumps(resumed))
+        await connection.wait_closed()
+
+    async with serve(gateway, "127.0.0.1", 0) as server:
+        made = NativeLink(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        await made.open()
+        reading = asyncio.create_task(_read(made), name="reading")
+        await wait_until(lambda: len(served) == 3, description="a third connection")
+        async with asyncio.timeout(20):
+            await served[1].wait_closed()
+        assert not reading.done()
+        await made.close()
+        await reading
+
+
 async def test_an_end_that_a_dying_gateway_has_not_written_is_asked_again_of_the_next_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(link, "_FIRST_DELAY_S", 0.0)
+    monkeypatch.setattr(dialling, "FIRST_DELAY_S", 0.0)
     started = {"type": "session_started", "session": "s", "token": "t", "seq": 1}
     resumed = {"type": "session_resumed", "session": "s", "token": "t", "from_seq": 1, "seq": 1}
     first, second = Connection(started), Connection(resumed)

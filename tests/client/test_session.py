@@ -18,7 +18,7 @@ from support.simulator import SimulatorHandle
 from support.waiting import wait_until
 from voicebus.agents import events
 from voicebus.agents.models.playback import RealtimePlaybackTracker
-from voicebus.client import link
+from voicebus.client import dialling, link
 from voicebus.contracts.tools import ToolCall
 from voicebus.errors import RemoteError, UserError
 from voicebus_services.gateway.wiring import Gateway
@@ -279,4 +279,4 @@ async def test_an_unknown_agent_is_told(gateway: Gateway) -> None:
 
 def test_waits_between_tries_are_bounded() -> None:
     assert link.RESUME_S == 60
-    assert link._FIRST_DELAY_S < link._LONGEST_DELAY_S < link.RESUME_S
+    assert dialling.FIRST_DELAY_S < dialling.LONGEST_DELAY_S < link.RESUME_S

@@ -9,23 +9,22 @@ agents.
 import asyncio
 import contextlib
 import json
-import random
 import secrets
 import ssl
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
 
 from voicebus.client.address import native_address, session_in
+from voicebus.client.dialling import CONNECT_TIMEOUT_S, delay, dial
 from voicebus.client.line import GREETINGS, Line, Told
 from voicebus.client.spoken import Spoken, is_spoken
 from voicebus.errors import RemoteError
 from voicebus.utf8 import sendable
 
-CONNECT_TIMEOUT_S: Final = 10.0
 RESUME_S: Final = 60.0
 """How long a lost connection is tried again: the grace of a gateway that is not configured otherwise."""
 
@@ -39,19 +38,10 @@ FULL: Final = 4429
 """No room: the end of a join, whose session does not begin; a session that there is goes on where there is room."""
 
 _UNANSWERED: Final = 1_000
-_FIRST_DELAY_S: Final = 0.1
-_LONGEST_DELAY_S: Final = 5.0
 # What a gateway that has let another one take its session may still have to say.
 _LAST_FRAMES_S: Final = 5.0
 _GOING_AWAY: Final = 1001
 _TAKEN_OVER: Final = 4409
-
-
-class _Connect(connect):
-    """Redirects are not followed: the credentials are for this address alone."""
-
-    def process_redirect(self, exc: Exception) -> Exception:
-        return exc
 
 
 class NativeLink:
@@ -338,7 +328,7 @@ class NativeLink:
         attempt = 0
         while not self._over:
             if attempt:
-                await asyncio.sleep(_delay(attempt - 1))
+                await asyncio.sleep(delay(attempt - 1))
             attempt += 1
             try:
                 line = Line(await self._dial(self._again()))
@@ -395,17 +385,24 @@ class NativeLink:
         loop = asyncio.get_running_loop()
         until, attempt = loop.time() + self._resume_s, 0
         while not self._over:
-            delay = _delay(attempt)
-            if loop.time() + delay > until:
+            pause = delay(attempt)
+            if loop.time() + pause > until:
                 return None
-            await asyncio.sleep(delay)
+            await asyncio.sleep(pause)
             attempt += 1
             try:
                 line = Line(await self._dial(self._again()))
+            except RemoteError:
+                continue
+            is_greeted = False
+            try:
                 async with asyncio.timeout(CONNECT_TIMEOUT_S):
                     is_greeted = await line.greeted()
-            except (RemoteError, TimeoutError):
+            except TimeoutError:
                 continue
+            finally:
+                if not is_greeted:  # also where it says nothing, which would keep it open for long
+                    line.socket.transport.abort()
             if is_greeted and await self._takes_over(line):
                 return True
             if line.socket.close_code in FINAL_CODES:  # refused for good, it has said why
@@ -448,24 +445,7 @@ class NativeLink:
                 return
 
     async def _dial(self, address: str) -> ClientConnection:
-        # Without a context of its own it decides by the address.
-        options: dict[str, Any] = {} if self._tls is None else {"ssl": self._tls}
-        try:
-            return await _Connect(
-                address, additional_headers=self._headers, open_timeout=CONNECT_TIMEOUT_S, max_size=None, **options
-            )
-        except InvalidStatus as error:
-            said = (error.response.body or b"").decode(errors="replace").strip()[:200]
-            raise RemoteError(f"{self.where} refused with HTTP {error.response.status_code} {said}".rstrip()) from error
-        except (OSError, TimeoutError, InvalidHandshake) as error:
-            why = str(error) or type(error).__name__
-            raise RemoteError(f"no gateway answers at {self.where} ({why})") from error
-
-
-def _delay(attempt: int) -> float:
-    """How long to wait before this attempt (s)."""
-    delay: float = min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2**attempt)
-    return delay * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+        return await dial(address, headers=self._headers, tls=self._tls)
 
 
 def _text(command: Mapping[str, Any]) -> str:

@@ -17,7 +17,8 @@ from voicebus.agents.local.broadcast import Broadcast
 from voicebus.agents.models.playback import RealtimePlaybackTracker
 from voicebus.agents.saying import audio_samples, check_decision, image_content, message_content
 from voicebus.client.creating import create_session
-from voicebus.client.link import CONNECT_TIMEOUT_S, HANG_UP_S, RESUME_S, NativeLink
+from voicebus.client.dialling import CONNECT_TIMEOUT_S
+from voicebus.client.link import HANG_UP_S, RESUME_S, NativeLink
 from voicebus.client.showing import Showing, info
 from voicebus.client.trust import trusting
 from voicebus.errors import ModelLinkError, RemoteError, UsageError, UserError
