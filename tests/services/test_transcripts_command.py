@@ -293,7 +293,7 @@ def test_pages_leave_nothing_out_and_bring_nothing_twice(
             pages = store.export("lines", Filter(None), sessions_at_once=at_once[0], rows_at_once=at_once[1])
             assert await store.count(Filter(None)) == 7
             assert await store.count(Filter("nobody")) == 0
-            async for page, done in pages:
+            async for page, done, _ in pages:
                 assert len(page) <= at_once[1]
                 assert done <= 7
                 rows.setdefault(at_once, []).extend((row["session"], row["seq"]) for row in page)
@@ -347,9 +347,43 @@ async def test_an_export_that_fails_says_why_and_leaves_nothing(name: str, datab
     assert list(folder.iterdir()) == []
 
 
+async def test_an_export_that_broke_off_goes_on_behind_the_last_whole_session(database: str, tmp_path: Path) -> None:
+    async with TranscriptStore(database) as store:
+        for number in range(300):
+            name = f"s{number:03}"
+            line = said(name, 2, "user", secrets.token_hex(2000), start=0)
+            await store.write(recorded(*later(number, started(name), line)))
+    file, whole = tmp_path / "calls.jsonl", tmp_path / "whole.jsonl"
+
+    async def export(*arguments: str, blocks: str = "unlimited") -> tuple[int | None, str]:
+        command = [sys.executable, "-m", "voicebus_services.cli", "transcripts", "export", *arguments]
+        process = await asyncio.create_subprocess_exec(
+            "/bin/sh", "-c", f'ulimit -f {blocks}; exec "$@"', "sh", *command,
+            env=environment(database_url=database), stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        _, told = await process.communicate()
+        return process.returncode, told.decode()
+
+    status, told = await export(str(file), "--resume", blocks="700")
+    assert (status, told) == (1, f"voicebus: failed: {file} cannot be written (File too large)\n")
+    kept = json.loads((tmp_path / "calls.jsonl.part.at").read_text())["reached"]
+    assert 50 <= kept["sessions"] < 300
+    assert (tmp_path / "calls.jsonl.part").stat().st_mode & 0o777 == 0o600
+    status, told = await export(str(file), "--resume", "--rows", "sessions")
+    assert status == 2
+    assert "was begun with another rows; give the same, or remove it" in told
+    status, told = await export(str(file), "--resume")
+    assert status == 0, told
+    assert "300 lines of 300 sessions" in told
+    assert (await export(str(whole)))[0] == 0
+    assert file.read_bytes() == whole.read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith("calls")) == ["calls.jsonl"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
+        (["calls.parquet", "--resume"], "--resume: 'calls.parquet' was read; only files of JSON lines"),
         (["calls.txt"], "FILE: 'calls.txt' was read; a name that ends in .jsonl or .parquet is allowed, or --format"),
         (["-", "--format", "parquet"], "FILE: Parquet is not written to the standard output; name a file"),
         (

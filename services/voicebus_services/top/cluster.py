@@ -2,13 +2,14 @@
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 from voicebus.adapters.redis.client import RedisConnection
 from voicebus.adapters.redis.directory import SessionDirectory, SessionSeen, Status
 from voicebus.adapters.redis.heartbeat import living
+from voicebus.adapters.redis.stream_state import GroupState, group_state
 from voicebus.adapters.redis.trimming import pairs
 from voicebus.contracts.envelope import Entry
 from voicebus.contracts.streams import (
@@ -138,40 +139,29 @@ class Cluster:
         """The streams of one queue together."""
         dead = int(await self._bus.call("XLEN", self._keys.dead(name)))
         parts = [part for part in await asyncio.gather(*(self._part(stream, group) for stream in streams)) if part]
-        lags = [part["lag"] for part in parts]
-        consumers = sorted({consumer for part in parts for consumer in part["consumers"]})
+        states = [state for state, _ in parts]
+        lags = [state.lag for state in states]
+        consumers = sorted({consumer for _, names in parts for consumer in names})
         alive = await living(self._bus, [self._keys.worker(consumer) for consumer in consumers])
+        now = self._clock.at_ms()
         return QueueSeen(
             name,
             workers=sum(alive),
-            lag=None if None in lags else sum(lags),
-            pending=sum(part["pending"] for part in parts),
-            oldest_s=max((part["oldest_s"] for part in parts), default=0.0),
+            lag=None if None in lags else sum(lag for lag in lags if lag is not None),
+            pending=sum(state.pending for state in states),
+            oldest_s=max((state.oldest_s(now) for state in states), default=0.0),
             dead=dead,
         )
 
-    async def _part(self, stream: str, group: str) -> Mapping[str, Any] | None:
-        """One stream and its group; None where there is none yet."""
+    async def _part(self, stream: str, group: str) -> tuple[GroupState, Sequence[str]] | None:
+        """One stream's group and the names of its consumers; None where there is none yet."""
         try:
-            groups = [pairs(row) for row in await self._bus.call("XINFO", "GROUPS", stream)]
+            state = await group_state(self._bus, stream, group)
         except BusError as error:
             if "no such key" in str(error).lower():
                 return None
             raise
-        found = next((row for row in groups if row["name"] == group), None)
-        if found is None:
+        if state is None:
             return None
-        oldest_s = 0.0
-        if int(found["pending"]):
-            rows = await self._bus.call("XPENDING", stream, group, "-", "+", 1, parse_detail=True)
-            if rows:
-                began = int(rows[0]["message_id"].partition("-")[0])
-                oldest_s = max(0, self._clock.at_ms() - began) / 1000
-        consumers = [pairs(row)["name"] for row in await self._bus.call("XINFO", "CONSUMERS", stream, group)]
-        lag = found.get("lag")
-        return {
-            "lag": None if lag is None else int(lag),
-            "pending": int(found["pending"]),
-            "oldest_s": oldest_s,
-            "consumers": consumers,
-        }
+        rows = await self._bus.call("XINFO", "CONSUMERS", stream, group)
+        return state, [pairs(row)["name"] for row in rows]

@@ -5,8 +5,9 @@ import json
 import sys
 import time
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
@@ -15,6 +16,9 @@ from voicebus.contracts.journal import LOCAL_TENANT
 from voicebus.errors import UsageError
 from voicebus.runtime.lifecycle import run
 from voicebus_services.transcripts.options import Agent, AllTenants, DatabaseUrl, From, Tenant, To, archive, moment
+
+if TYPE_CHECKING:  # of an extra
+    from voicebus_services.transcripts.export_resuming import Reached
 
 _TERMINAL_EVERY_S: Final = 0.2
 _LOG_EVERY_S: Final = 10.0
@@ -32,6 +36,12 @@ RowsOf = Annotated[
 ]
 OfStatus = Annotated[Status | None, typer.Option(envvar="VOICEBUS_STATUS", help="Only those of this status.")]
 Force = Annotated[bool, typer.Option("--force", envvar="VOICEBUS_FORCE", help="Replace a file that is there.")]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume", envvar="VOICEBUS_RESUME", help="Keep what is written in FILE.part, and go on from it (JSON lines)."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", envvar="VOICEBUS_JSON", help="Print what was written as JSON.")]
 
 
@@ -46,12 +56,14 @@ def export(
     tenant: Tenant = LOCAL_TENANT,
     all_tenants: AllTenants = False,
     force: Force = False,
+    resume: Resume = False,
     database_url: DatabaseUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Write transcripts to a file, the oldest first.
 
-    The file is there once it is whole: an export that fails or is interrupted leaves nothing.
+    The file is there once it is whole: an export that fails or is interrupted leaves nothing, or with --resume what the
+    next one goes on from.
     """
     begun, before = moment(start, "--from"), moment(end, "--to")
 
@@ -60,17 +72,35 @@ def export(
             from voicebus.adapters.database.exporting import columns
             from voicebus.adapters.database.finding import Filter
             from voicebus_services.transcripts.export_files import STDOUT, exported, format_of
+            from voicebus_services.transcripts.export_resuming import resumed
 
             if as_json and file == STDOUT:
                 raise UsageError("--json: FILE is the standard output, where there is nothing else then")
             wanted = Filter(None if all_tenants else tenant, agent=agent, start=begun, end=before, status=status)
-            with exported(file, format_of(file, form), columns(rows), replace=force) as writer:
-                progress = _Progress(rows, await store.count(wanted))
-                async with aclosing(store.export(rows, wanted)) as pages:
-                    async for page, done in pages:
-                        await asyncio.to_thread(writer.write, page)
-                        progress.tell(len(page), done)
-                progress.end()
+            told = format_of(file, form)
+            total = await store.count(wanted)
+            if resume:
+                choices = {
+                    "rows": rows, "from": start, "to": end, "agent": agent, "status": status,
+                    "tenant": None if all_tenants else tenant,
+                }  # fmt: skip
+                with resumed(file, told, choices, replace=force) as kept:
+                    progress = _Progress(rows, total, kept.reached)
+                    async with aclosing(store.export(rows, wanted, after=kept.after)) as pages:
+                        async for page, done, place in pages:
+                            await asyncio.to_thread(kept.write, page)
+                            progress.tell(len(page), done)
+                            if place is not None:
+                                told_so_far = {"rows": progress.rows, "sessions": progress.sessions}
+                                await asyncio.to_thread(partial(kept.keep, place, **told_so_far))
+            else:
+                with exported(file, told, columns(rows), replace=force) as writer:
+                    progress = _Progress(rows, total)
+                    async with aclosing(store.export(rows, wanted)) as pages:
+                        async for page, done, _ in pages:
+                            await asyncio.to_thread(writer.write, page)
+                            progress.tell(len(page), done)
+            progress.end()
             return progress.rows, progress.sessions
 
     written, sessions = run(work())
@@ -85,9 +115,9 @@ def export(
 class _Progress:
     """Tells on stderr how far it is: on a terminal in one line that changes, elsewhere now and then."""
 
-    def __init__(self, what: str, total: int) -> None:
-        self.rows = 0
-        self.sessions = 0
+    def __init__(self, what: str, total: int, reached: "Reached | None" = None) -> None:
+        self.rows = 0 if reached is None else reached.rows
+        self._before = self.sessions = 0 if reached is None else reached.sessions
         self._what = what
         self._total = total
         self._terminal = sys.stderr.isatty()
@@ -95,13 +125,13 @@ class _Progress:
 
     def tell(self, rows: int, sessions: int) -> None:
         self.rows += rows
-        self.sessions = sessions
+        self.sessions = self._before + sessions
         now = time.monotonic()
         if now >= self._told + (_TERMINAL_EVERY_S if self._terminal else _LOG_EVERY_S):
             self._told = now
             # What began meanwhile comes on top of what was counted at first.
-            share = f"{min(100, 100 * sessions // max(1, self._total))} %"
-            line = f"voicebus: {share}: {_told(self._what, self.rows, sessions)}"
+            share = f"{min(100, 100 * self.sessions // max(1, self._total))} %"
+            line = f"voicebus: {share}: {_told(self._what, self.rows, self.sessions)}"
             typer.echo(f"\r\x1b[K{line}" if self._terminal else line, err=True, nl=not self._terminal)
 
     def end(self) -> None:

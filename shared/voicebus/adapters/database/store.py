@@ -193,23 +193,30 @@ class TranscriptStore:
         return await self._run(lambda connection: revised(connection, of, after, upto, limit))
 
     async def export(
-        self, rows: Rows, wanted: Filter, *, sessions_at_once: int = 50, rows_at_once: int = 2000
-    ) -> AsyncGenerator[tuple[list[dict[str, Any]], int], None]:
-        """All rows of the sessions that `wanted` describes (but for its words), page by page, oldest session first.
+        self,
+        rows: Rows,
+        wanted: Filter,
+        *,
+        after: Position | None = None,
+        sessions_at_once: int = 50,
+        rows_at_once: int = 2000,
+    ) -> AsyncGenerator[tuple[list[dict[str, Any]], int, Position | None], None]:
+        """All rows of the sessions that `wanted` describes (but for its words), page by page, oldest session first,
+        from behind `after` on.
 
-        Each page comes with how many sessions are done. What is recorded meanwhile may be among them.
+        Each page comes with how many sessions are done, and where to go on after it, None in the midst of sessions.
+        What is recorded meanwhile may be among them.
         """
-        after: Position | None = None
         done = 0
         while of := await self._run(partial(list_sessions, wanted=wanted, after=after, limit=sessions_at_once)):
             place: RowPlace | None = None
             while True:
                 page, place = await self._run(partial(list_rows, rows=rows, of=of, after=place, limit=rows_at_once))
-                done += 0 if place else len(of)
-                yield page, done
                 if place is None:
+                    after, done = Position(of[-1].started_at, of[-1].session), done + len(of)
+                    yield page, done, after
                     break
-            after = Position(of[-1].started_at, of[-1].session)
+                yield page, done, None
 
     async def count(self, wanted: Filter) -> int:
         """How many sessions `wanted` describes (but for its words)."""

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from voicebus.adapters.redis.client import RedisConnection
 from voicebus.adapters.redis.gateways import Gateways
-from voicebus.adapters.redis.trimming import pairs
+from voicebus.adapters.redis.stream_state import group_state
 from voicebus.contracts.streams import ARCHIVER_GROUP, QUEUE_NAME, RESERVED_QUEUES, WORKERS_GROUP, Keys
 from voicebus.errors import BusError
 from voicebus.telemetry import metrics
@@ -108,32 +108,24 @@ async def measure(bus: RedisConnection, stream: str, group: str) -> None:
     Raises:
         BusError: Redis cannot be reached, or there is no such stream.
     """
-    groups, length, time = await asyncio.gather(
-        bus.submit("XINFO", "GROUPS", stream), bus.submit("XLEN", stream), bus.submit("TIME")
+    state, length, time = await asyncio.gather(
+        group_state(bus, stream, group), bus.submit("XLEN", stream), bus.submit("TIME")
     )
     metrics.STREAM_LENGTH.labels(stream=stream).set(int(length))
-    found = next((row for row in map(pairs, groups) if row["name"] == group), None)
-    if found is None:
+    if state is None:
         return
     labels = {"stream": stream, "group": group}
-    metrics.STREAM_PENDING.labels(**labels).set(int(found["pending"]))
-    metrics.STREAM_CONSUMERS.labels(**labels).set(int(found["consumers"]))
-    unknown = found.get("lag") is None
-    metrics.STREAM_LAG_UNKNOWN.labels(**labels).set(int(unknown))
-    if unknown:
+    metrics.STREAM_PENDING.labels(**labels).set(state.pending)
+    metrics.STREAM_CONSUMERS.labels(**labels).set(state.consumers)
+    metrics.STREAM_LAG_UNKNOWN.labels(**labels).set(int(state.lag is None))
+    if state.lag is None:
         # Absent, as 0 would read as "no backlog".
         metrics.STREAM_LAG.labels(**labels)
         metrics.STREAM_LAG.remove(stream, group)
     else:
-        metrics.STREAM_LAG.labels(**labels).set(int(found["lag"]))
-    oldest = 0.0
-    if found["pending"]:
-        rows = await bus.call("XPENDING", stream, group, "-", "+", 1, parse_detail=True)
-        if rows:
-            seconds, microseconds = time
-            now_ms = int(seconds) * 1000 + int(microseconds) // 1000
-            oldest = max(0, now_ms - int(rows[0]["message_id"].partition("-")[0])) / 1000
-    metrics.STREAM_OLDEST_PENDING.labels(**labels).set(oldest)
+        metrics.STREAM_LAG.labels(**labels).set(state.lag)
+    seconds, microseconds = time
+    metrics.STREAM_OLDEST_PENDING.labels(**labels).set(state.oldest_s(int(seconds) * 1000 + int(microseconds) // 1000))
 
 
 def _parsed(text: str) -> Any:
