@@ -1,7 +1,8 @@
 """Archiver: whether everything that was said is written, and how soon."""
 
 from dashboards.panels import Bars, Dashboard, Limits, Lines, Number, Query, Row
-from dashboards.queries import highest, in_range, of, quantile, rate, worst
+from dashboards.queries import highest, in_range, of, rate, worst
+from dashboards.shapes import percentiles
 
 _STREAM = 'stream=~".*:events:.*"'
 
@@ -28,10 +29,7 @@ def _writing() -> Row:
             Lines(
                 "Written after",
                 "From a recorded event to its commit in the database.",
-                [
-                    Query(quantile(0.5, "voicebus_transcript_write_lag_seconds"), "p50"),
-                    Query(worst("namespace:voicebus_transcript_write_lag_seconds:p95_5m"), "p95"),
-                ],
+                percentiles("voicebus_transcript_write_lag_seconds", ["p95"]),
                 "s",
                 Limits(2, 4),
                 ("VoicebusArchiveSlow",),

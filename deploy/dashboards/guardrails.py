@@ -1,7 +1,8 @@
 """Guardrails: what they stop, how soon, and what passed without them."""
 
 from dashboards.panels import Bars, Dashboard, Limits, Lines, Query, Row, Variable
-from dashboards.queries import highest, in_range, mean, of, quantile, rate, worst
+from dashboards.queries import highest, in_range, mean, of, quantile, rate
+from dashboards.shapes import percentiles
 
 _RULE = 'rule=~"$rule"'
 _STREAM = 'stream=~".*:guardrails:.*"'
@@ -52,10 +53,7 @@ def _rules() -> Row:
             Lines(
                 "Stopped after",
                 "From the text with which a check fell due until its answer was stopped for it.",
-                [
-                    Query(quantile(0.5, "voicebus_guardrail_reaction_seconds"), "p50"),
-                    Query(worst("namespace:voicebus_guardrail_reaction_seconds:p99_5m"), "p99"),
-                ],
+                percentiles("voicebus_guardrail_reaction_seconds", ["p99"], names=("p50", "p99")),
                 "s",
                 Limits(0.25, 0.5),
             ),

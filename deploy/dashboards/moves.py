@@ -1,7 +1,8 @@
 """Drains and takeovers: conversations that change their gateway."""
 
 from dashboards.panels import Bars, Dashboard, Limits, Lines, Query, Row
-from dashboards.queries import in_range, of, quantile, rate, total
+from dashboards.queries import in_range, of, rate, total
+from dashboards.shapes import percentiles
 
 
 def dashboard() -> Dashboard:
@@ -66,10 +67,7 @@ def _takeovers() -> Row:
                 "Taken over after",
                 "From taking a dead gateway's conversation until it is live. The end of its heartbeat, up to 2.5 "
                 "s, comes before.",
-                [
-                    Query(quantile(0.5, "voicebus_session_takeover_seconds"), "p50"),
-                    Query(quantile(0.95, "voicebus_session_takeover_seconds"), "p95"),
-                ],
+                percentiles("voicebus_session_takeover_seconds"),
                 "s",
                 Limits(1, 3),
                 ("VoicebusTakeoverSlow",),

@@ -2,6 +2,7 @@
 
 from dashboards.panels import Bars, Dashboard, Limits, Lines, Number, Query, Row
 from dashboards.queries import highest, in_range, of, rate, total, worst
+from dashboards.shapes import percentiles
 
 _SLO_ALERTS = ("VoicebusAdmissionFastBurn", "VoicebusAdmissionSlowBurn")
 _ANSWER_ALERTS = ("VoicebusAnswersSlow", "VoicebusAnswersFastBurn", "VoicebusAnswersSlowBurn")
@@ -97,10 +98,7 @@ def _gateway() -> Row:
             Lines(
                 "Answers begin after",
                 "From the end of a user's turn to the first audio of the answer.",
-                [
-                    Query(worst(f"namespace:voicebus_response_latency_seconds:{name}_5m"), name)
-                    for name in ("p50", "p95", "p99")
-                ],
+                percentiles("voicebus_response_latency_seconds", ("p50", "p95", "p99"), names=("p50", "p95", "p99")),
                 "s",
                 Limits(1.5, 3),
                 _ANSWER_ALERTS,

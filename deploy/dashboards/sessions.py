@@ -1,7 +1,8 @@
 """Session funnel: from those who ask to the ends of conversations."""
 
 from dashboards.panels import Bars, Dashboard, Limits, Lines, Number, Query, Row
-from dashboards.queries import in_range, of, quantile, rate, total, worst
+from dashboards.queries import in_range, of, rate, total
+from dashboards.shapes import objective, percentiles
 
 _SLO_ALERTS = ("VoicebusAdmissionFastBurn", "VoicebusAdmissionSlowBurn")
 
@@ -58,10 +59,7 @@ def _asking() -> Row:
             Lines(
                 "Turned away",
                 "The share of those who asked and got no conversation through our fault, over 5 minutes to 6 hours.",
-                [
-                    Query(worst(f"namespace:voicebus_admission_failed:ratio{window}"), window)
-                    for window in ("5m", "30m", "1h", "6h")
-                ],
+                objective("namespace:voicebus_admission_failed:ratio"),
                 "percentunit",
                 Limits(0.001, 0.0144),
                 _SLO_ALERTS,
@@ -97,10 +95,7 @@ def _running() -> Row:
             Lines(
                 "Length",
                 "How long conversations last that ended.",
-                [
-                    Query(quantile(0.5, "voicebus_session_duration_seconds"), "p50"),
-                    Query(quantile(0.95, "voicebus_session_duration_seconds"), "p95"),
-                ],
+                percentiles("voicebus_session_duration_seconds"),
                 "s",
             ),
             Lines(
@@ -114,10 +109,7 @@ def _running() -> Row:
                 "First answer",
                 "From the begin of a conversation until its first answer begins; with the caller's first words where "
                 "the agent does not speak first.",
-                [
-                    Query(quantile(0.5, "voicebus_session_first_answer_seconds"), "p50"),
-                    Query(quantile(0.95, "voicebus_session_first_answer_seconds"), "p95"),
-                ],
+                percentiles("voicebus_session_first_answer_seconds"),
                 "s",
             ),
             Number(

@@ -2,6 +2,7 @@
 
 from dashboards.panels import Dashboard, Limits, Lines, Query, Row
 from dashboards.queries import highest, of, quantile, rate, worst
+from dashboards.shapes import objective, percentiles
 
 
 def dashboard() -> Dashboard:
@@ -21,10 +22,7 @@ def _answers() -> Row:
             Lines(
                 "Answers begin after",
                 "From the end of a user's turn to the first audio sent. People notice from about a second on.",
-                [
-                    Query(worst(f"namespace:voicebus_response_latency_seconds:{name}_5m"), name)
-                    for name in ("p50", "p95", "p99")
-                ],
+                percentiles("voicebus_response_latency_seconds", ("p50", "p95", "p99"), names=("p50", "p95", "p99")),
                 "s",
                 Limits(1.5, 3),
                 alerts,
@@ -33,10 +31,7 @@ def _answers() -> Row:
             Lines(
                 "Late answers",
                 "The share of answers that began after more than 1.5 s. The objective is 5 % in a month.",
-                [
-                    Query(worst(f"namespace:voicebus_responses_slow:ratio{window}"), window)
-                    for window in ("5m", "30m", "1h", "6h")
-                ],
+                objective("namespace:voicebus_responses_slow:ratio"),
                 "percentunit",
                 Limits(0.05, 0.72),
                 alerts,
