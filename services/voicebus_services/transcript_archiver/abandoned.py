@@ -23,6 +23,7 @@ from voicebus.errors import BusError, StoreError
 from voicebus.ports import Clock, SessionRef
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
+from voicebus_services.transcript_archiver.singly import Singly
 
 log: Final = get_logger(__name__)
 
@@ -59,6 +60,7 @@ class Abandoned:
         self._on_ended = on_ended
         # Since when (monotonic, s) a session has no living owner; those that are looked at, and no others.
         self._alone: dict[str, float] = {}
+        self._singly = Singly("a session without a gateway cannot be ended")
 
     async def run(self) -> None:
         """Look after them until cancelled."""
@@ -68,7 +70,7 @@ class Abandoned:
                 await self.look()
             except (BusError, StoreError) as error:
                 log.info("sessions without a gateway are looked for later", error=str(error))
-            except Exception:  # one odd state must not end the care of all
+            except Exception:
                 log.exception("sessions without a gateway are not looked after")
 
     async def look(self) -> None:
@@ -81,15 +83,18 @@ class Abandoned:
         open_ones = [one for one in await self._store.unfinished() if self._keys.event_shard(one) in shards]
         alone: dict[str, float] = {}
         now = time.monotonic()
-        for session in open_ones:
+
+        async def see_to(session: str) -> None:
             standing = await self._bus.look(session)
             if standing is None or standing.ended or standing.lives_for_ms or not standing.seq:
-                continue
+                return
             since = alone[session] = self._alone.get(session, now)
             if now >= since + self._grace_s:
                 left = await self._bus.take(session, standing.epoch, owner=standing.owner)
                 if left is not None:
                     await self._end(left)
+
+        await self._singly.look(open_ones, see_to)
         self._alone = alone
 
     async def _end(self, left: Left) -> None:

@@ -28,6 +28,7 @@ from voicebus.errors import BusError, ContractError, StoreError
 from voicebus.ports import Clock, SessionRef
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
+from voicebus_services.transcript_archiver.singly import Singly
 
 log: Final = get_logger(__name__)
 
@@ -60,6 +61,7 @@ class Gaps:
         self._noticed: dict[str, float] = {}
         self._asked: dict[str, float] = {}
         self._refused: OrderedDict[tuple[str, int], None] = OrderedDict()
+        self._singly = Singly("the gaps of a session cannot be looked into")
 
     def refused(self, session: str, seq: int) -> None:
         """This event is among the dead letters: to have it sent again would bring the same one."""
@@ -75,7 +77,7 @@ class Gaps:
                 await self.look()
             except (BusError, StoreError) as error:
                 log.info("gaps are looked into later", error=str(error))
-            except Exception:  # one odd session must not end the care of all
+            except Exception:
                 log.exception("gaps are not looked into")
 
     async def look(self) -> None:
@@ -89,12 +91,12 @@ class Gaps:
         for known in (self._noticed, self._asked):
             for session in known.keys() - set(ours):
                 del known[session]
-        for session in ours:
-            since = self._asked.get(session) or self._noticed.setdefault(session, time.monotonic())
-            if time.monotonic() >= since + WAIT_S:
-                await self._step(session)
+        await self._singly.look(ours, self._step)
 
     async def _step(self, session: str) -> None:
+        since = self._asked.get(session) or self._noticed.setdefault(session, time.monotonic())
+        if time.monotonic() < since + WAIT_S:
+            return
         ranges = await self._store.missing(session)
         if ranges and session not in self._asked and await self._ask(session, self._still_to_come(session, ranges)):
             self._asked[session] = time.monotonic()

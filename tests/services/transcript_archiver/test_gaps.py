@@ -77,6 +77,23 @@ async def owned(bus: Bus, session: str, gateway: str) -> None:
     await bus.connection.call("PEXPIRE", heartbeat, 5_000)
 
 
+async def test_a_session_with_an_odd_state_keeps_no_other(
+    bus: Bus, store: TranscriptStore, start_archiver: StartArchiver
+) -> None:
+    await owned(bus, "a1", "g1")
+    await bus.connection.call("HSET", bus.keys.session_state("a1"), "epoch", "odd")
+    for session in ("a1", "s1"):
+        await bus.record(started(session), ended(session, 3))
+    async with start_archiver():
+        await bus.wait_idle()
+
+        async def open_gaps() -> bool:
+            return await store.with_gaps() == ["a1"]
+
+        await wait_until(open_gaps, description="the gap of the other to be settled", timeout=20)
+    assert (await read(store, "s1")).gaps == [(2, 2)]
+
+
 async def test_a_living_owner_is_asked_and_what_it_sends_again_closes_the_gap(
     bus: Bus, store: TranscriptStore, start_archiver: StartArchiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
