@@ -22,7 +22,7 @@ async def test_the_module_of_the_quickstart_answers_in_the_cluster_as_it_says(tm
     (commands,) = [block for block in page.blocks("sh") if "voicebus dev hotel" in block]
     question = re.search(r'voicebus call --text "(.*)"', commands)
     assert question is not None
-    (said,) = page.blocks("console")
+    (said,) = [block for block in page.blocks("console") if "session 01" in block]
     port = free_port()
     dev = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "voicebus_services.cli", "dev", "hotel", "--http-port", str(port),
@@ -50,3 +50,17 @@ async def test_the_module_of_the_quickstart_answers_in_the_cluster_as_it_says(tm
     finally:
         dev.send_signal(signal.SIGINT)
         await dev.wait()
+
+
+async def test_the_first_test_of_the_quickstart_passes_and_prints_what_it_says(tmp_path: Path) -> None:
+    page = Page("docs/quickstart.md")
+    (module,) = [program for program in page.programs() if program.name == "hotel.py"]
+    (tmp_path / "hotel.py").write_text(module.text, encoding="utf-8")
+    (scenario,) = page.blocks("yaml")
+    (tmp_path / "price.scenario.yaml").write_text(scenario, encoding="utf-8")
+    (command,) = [block.split() for block in page.blocks("sh") if "voicebus test" in block]
+    (printed,) = [block for block in page.blocks("console") if "1 scenario: ok" in block]
+    ran = await voicebus(*command[1:], cwd=tmp_path)
+    assert ran.status == 0, ran.err
+    assert re.sub(r"\d+ ms", "", ran.out) == re.sub(r"\d+ ms", "", printed)
+    assert 'tests="1" failures="0"' in (tmp_path / "report.xml").read_text(encoding="utf-8")

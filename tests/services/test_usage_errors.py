@@ -86,6 +86,11 @@ def test_a_file_or_a_name_that_is_none_leads_to_what_may_be_named(
         2,
         "voicebus: target: TARGET 'tiny_desk.py': this is a file; name its module, 'tiny_desk'\n",
     )
+    (tmp_path / "talking_desk.py").write_text("import asyncio\nasync def main(): ...\nasyncio.run(main())\n")
+    status, _, told = run(capsys, "dev", "talking_desk")
+    assert status == 2
+    assert told.endswith('importing it calls asyncio.run(); put that below `if __name__ == "__main__":`\n')
+    assert told.count("\n") == 1
     status, _, told = run(capsys, "tool-worker", "tiny_desk:runner")
     assert status == 2
     assert told.endswith("module 'tiny_desk' has no attribute 'runner'; it has desk\n")

@@ -3,6 +3,8 @@
 import importlib
 import inspect
 import sys
+import traceback
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -127,6 +129,15 @@ def _import(module_name: str, name: str) -> ModuleType:
         raise TargetError(f"TARGET {name!r}: importing it failed: no module named {missing!r}") from error
     except VoicebusError as error:
         raise TargetError(f"TARGET {name!r}: {error}") from error
+    except RuntimeError as error:
+        if "asyncio.run() cannot be called" not in str(error):
+            raise TargetError(f"TARGET {name!r}: importing it failed: RuntimeError: {error}") from error
+        with warnings.catch_warnings():  # of the coroutine that was to be run, which goes with its frames
+            warnings.simplefilter("ignore", RuntimeWarning)
+            traceback.clear_frames(error.__traceback__)
+        raise TargetError(
+            f'TARGET {name!r}: importing it calls asyncio.run(); put that below `if __name__ == "__main__":`'
+        ) from None
     except (Exception, SystemExit) as error:  # the author's module may raise anything while it is imported, or exit
         raise TargetError(f"TARGET {name!r}: importing it failed: {type(error).__name__}: {error}") from error
 
