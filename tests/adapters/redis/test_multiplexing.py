@@ -91,6 +91,36 @@ async def test_commands_of_a_closed_connection_fail_at_once(redis_url: str, stre
             await future
 
 
+async def test_a_blocked_read_ends_with_its_connection_and_none_begins_after_it(
+    bus: RedisConnection, redis_url: str, stream_prefix: str
+) -> None:
+    own = await connect(redis_url)
+    name = f"{stream_prefix}-reader"
+    command = ("XREAD", "BLOCK", 5000, "STREAMS", f"{stream_prefix}:none", "0")
+    await own.read_blocking("XREAD", "BLOCK", 1, "STREAMS", f"{stream_prefix}:none", "0")
+    before = await _readers(bus)
+    reading = asyncio.create_task(own.read_blocking(*command), name=name)
+    await wait_until(lambda: _more_readers(bus, before), description="the read reaching the server")
+    await own.aclose()
+    with pytest.raises(BusError):
+        await reading
+    with pytest.raises(BusError, match="was closed"):
+        await own.read_blocking(*command)
+    await wait_until(lambda: _as_many_readers(bus, before), description="the end of its connection")
+
+
+async def _readers(bus: RedisConnection) -> int:
+    return str(await bus.call("CLIENT", "LIST")).count("flags=b")
+
+
+async def _more_readers(bus: RedisConnection, before: int) -> bool:
+    return await _readers(bus) > before
+
+
+async def _as_many_readers(bus: RedisConnection, before: int) -> bool:
+    return await _readers(bus) <= before
+
+
 async def test_a_handshake_that_was_given_up_leaves_no_reply_for_the_commands_after_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

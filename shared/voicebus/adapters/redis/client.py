@@ -152,6 +152,8 @@ class RedisConnection:
         Raises:
             BusError: refused, or Redis cannot be reached.
         """
+        if self._closed:  # else it would be opened again, for a reader that has not heard of the end
+            raise self._closed_error()
         with translated(self.address):
             async with asyncio.timeout(BLOCKING_TIMEOUT_S):
                 return await self._read(*command)
