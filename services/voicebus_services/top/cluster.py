@@ -1,7 +1,6 @@
 """What there is in the cluster now: gateways, workers, queues, the newest live sessions. Nothing is written."""
 
 import asyncio
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -9,6 +8,7 @@ from typing import Final
 from voicebus.adapters.redis.client import RedisConnection
 from voicebus.adapters.redis.directory import SessionDirectory, SessionSeen, Status
 from voicebus.adapters.redis.heartbeat import living
+from voicebus.adapters.redis.registry import offered_queues
 from voicebus.adapters.redis.stream_state import GroupState, group_state
 from voicebus.adapters.redis.trimming import pairs
 from voicebus.contracts.envelope import Entry
@@ -16,7 +16,6 @@ from voicebus.contracts.streams import (
     ARCHIVER_GROUP,
     EVENTS_QUEUE,
     GUARDRAILS_QUEUE,
-    RESERVED_QUEUES,
     WORKERS_GROUP,
     Keys,
 )
@@ -115,7 +114,7 @@ class Cluster:
         ]
 
     async def _queues(self, now: int) -> list[QueueSeen]:
-        tools = await self._tool_queues()
+        tools = sorted(await offered_queues(self._bus, self._keys))
         guardrails = [self._keys.guardrails(shard) for shard in range(self._keys.guardrail_shards)]
         events = [self._keys.events(shard) for shard in range(self._keys.event_shards)]
         *seen, archived = await asyncio.gather(
@@ -125,15 +124,6 @@ class Cluster:
         )
         archivers = await self._bus.call("ZCOUNT", self._keys.archivers, now - _ARCHIVER_MS, "+inf")
         return [*seen, replace(archived, workers=int(archivers))]
-
-    async def _tool_queues(self) -> list[str]:
-        queues = set()
-        for text in await self._bus.call("HVALS", self._keys.registry_tools):
-            try:
-                queues.add(str(json.loads(text)["queue"]))
-            except (ValueError, KeyError, TypeError):
-                continue  # a registration is written by anybody; `voicebus tools` says what is wrong with it
-        return sorted(queues - RESERVED_QUEUES)
 
     async def _queue(self, name: str, streams: Sequence[str], group: str) -> QueueSeen:
         """The streams of one queue together."""

@@ -69,6 +69,26 @@ async def test_all_streams_are_measured_also_those_that_nobody_reads(bus: RedisC
     assert shown("stream_length", stream=keys.tools("mail")) is None
 
 
+async def test_what_others_wrote_hides_nothing_but_itself(bus: RedisConnection, keys: Keys) -> None:
+    odd = {
+        "nested": "[" * 100_000,
+        "evil": '{"queue": "no name"}',
+        "key": '{"queue": "odd"}',
+        "letters": '{"queue": "x"}',
+    }
+    await bus.call("HSET", keys.registry_tools, *[text for pair in odd.items() for text in pair])
+    await bus.call("SET", keys.tools("odd"), "no stream")
+    await bus.call("SET", keys.dead("x"), "no stream")
+    await bus.call("XADD", keys.tools("mail"), "*", "a", "1")
+    reporter = StreamReporter(bus, keys, Gateways(bus, keys, RedisClock(bus), "a-1-abcdef"), {"mail"})
+    await reporter.report()
+    assert shown("stream_length", stream=keys.tools("mail")) == 1
+    assert shown("stream_length", stream=keys.tools("odd")) is None
+    assert (shown("dead_letters", queue="mail"), shown("dead_letters", queue="x")) == (0, None)
+    reporter.forget()
+    await bus.call("DEL", keys.registry_tools, keys.tools("odd"), keys.dead("x"))
+
+
 async def test_the_first_of_the_living_gateways_reports(bus: RedisConnection, keys: Keys) -> None:
     clock = RedisClock(bus)
     await clock.synchronise()

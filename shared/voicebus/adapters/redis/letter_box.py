@@ -78,7 +78,7 @@ class DeadLetter:
         """The starts of a call: `{worker, at}`, oldest first."""
         try:
             history = json.loads(self.fields.get("history", "[]"))
-        except ValueError:
+        except (ValueError, RecursionError):
             return []
         return history if isinstance(history, list) else []
 

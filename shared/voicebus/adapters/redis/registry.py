@@ -1,14 +1,16 @@
 """`vb:registry:tools`: which tools live workers offer, and with which schema (contract section 1)."""
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from typing import Annotated, Final
 
+import msgspec
 from pydantic import ValidationError
 
 from voicebus.adapters.redis.client import RedisConnection
 from voicebus.adapters.redis.heartbeat import living, sends_heartbeats
 from voicebus.adapters.redis.scripts import REGISTER
-from voicebus.contracts.streams import REGISTRATION_KEPT_S, Keys
+from voicebus.contracts.streams import QUEUE_NAME, REGISTRATION_KEPT_S, RESERVED_QUEUES, Keys
 from voicebus.contracts.tools import ToolRegistration, version_key
 from voicebus.errors import UserError
 from voicebus.ports import Clock
@@ -18,6 +20,28 @@ log: Final = get_logger(__name__)
 
 BASIC_KEPT_S: Final = 300
 """A worker without heartbeats counts as alive for so long after it has registered."""
+
+
+class _Offered(msgspec.Struct):
+    queue: Annotated[str, msgspec.Meta(pattern=rf"^{QUEUE_NAME}\Z")]
+
+
+_OFFERED: Final = msgspec.json.Decoder(_Offered)
+
+
+async def offered_queues(bus: RedisConnection, keys: Keys) -> set[str]:
+    """The queues of all tools that workers offer, or have offered within a day.
+
+    A registration is written by anybody: one that cannot be read is nobody's queue.
+
+    Raises:
+        BusError: Redis cannot be reached.
+    """
+    found = set()
+    for text in await bus.call("HVALS", keys.registry_tools):
+        with contextlib.suppress(msgspec.MsgspecError, RecursionError):
+            found.add(_OFFERED.decode(text).queue)
+    return found - RESERVED_QUEUES
 
 
 class ToolRegistry:

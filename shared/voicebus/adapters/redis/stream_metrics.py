@@ -1,15 +1,14 @@
 """The streams of the cluster as metrics: one gateway measures them all, so that a queue shows that nobody reads."""
 
 import asyncio
-import json
-import re
-from collections.abc import Collection
+from collections.abc import Awaitable, Collection, Mapping
 from typing import Any, Final
 
-from voicebus.adapters.redis.client import RedisConnection
+from voicebus.adapters.redis.client import RedisConnection, is_final
 from voicebus.adapters.redis.gateways import Gateways
+from voicebus.adapters.redis.registry import offered_queues
 from voicebus.adapters.redis.stream_state import group_state
-from voicebus.contracts.streams import ARCHIVER_GROUP, QUEUE_NAME, RESERVED_QUEUES, WORKERS_GROUP, Keys
+from voicebus.contracts.streams import ARCHIVER_GROUP, RESERVED_QUEUES, WORKERS_GROUP, Keys
 from voicebus.errors import BusError
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
@@ -49,6 +48,9 @@ class StreamReporter:
             except BusError as error:
                 log.debug("streams not measured", error=str(error))
                 self.forget()
+            except Exception:  # a figure less must not end the gateway
+                log.exception("streams not measured")
+                self.forget()
             await asyncio.sleep(EVERY_S)
 
     async def report(self) -> None:
@@ -57,7 +59,7 @@ class StreamReporter:
         Raises:
             BusError: Redis cannot be reached.
         """
-        queues = self._queues | await self._registered()
+        queues = self._queues | await offered_queues(self._bus, self._keys)
         streams = [
             *((self._keys.events(shard), ARCHIVER_GROUP) for shard in range(self._keys.event_shards)),
             *((self._keys.guardrails(shard), WORKERS_GROUP) for shard in range(self._keys.guardrail_shards)),
@@ -65,31 +67,21 @@ class StreamReporter:
         ]
         known = await asyncio.gather(*(self._bus.submit("EXISTS", stream) for stream, _ in streams))
         there = [entry for entry, exists in zip(streams, known, strict=True) if exists]
-        await asyncio.gather(*(measure(self._bus, stream, group) for stream, group in there))
-        self._forget_others({stream for stream, _ in there})
+        measured = await _of_each({stream: measure(self._bus, stream, group) for stream, group in there})
+        self._forget_others(set(measured))
         letters = queues | RESERVED_QUEUES
-        counts = await asyncio.gather(*(self._bus.submit("XLEN", self._keys.dead(queue)) for queue in letters))
-        for queue, count in zip(letters, counts, strict=True):
+        counts = await _of_each({queue: self._bus.submit("XLEN", self._keys.dead(queue)) for queue in letters})
+        for queue, count in counts.items():
             metrics.DEAD_LETTERS.labels(queue=queue).set(int(count))
-        for queue in self._letters - letters:
+        for queue in self._letters - counts.keys():
             metrics.DEAD_LETTERS.remove(queue)
-        self._letters = frozenset(letters)
+        self._letters = frozenset(counts)
 
     def forget(self) -> None:
         """Show nothing: another gateway does."""
         for gauge in (*_OF_GROUPS, metrics.STREAM_LENGTH, metrics.DEAD_LETTERS):
             gauge.clear()
         self._shown = self._letters = frozenset()
-
-    async def _registered(self) -> set[str]:
-        """The queues of all tools that workers offer, or have offered within a day."""
-        found = set()
-        for text in await self._bus.call("HVALS", self._keys.registry_tools):
-            tool = _parsed(text)
-            queue = tool.get("queue") if isinstance(tool, dict) else None
-            if isinstance(queue, str) and re.fullmatch(QUEUE_NAME, queue):
-                found.add(queue)
-        return found
 
     def _forget_others(self, there: set[str]) -> None:
         """A stream that is gone is no stream without entries."""
@@ -128,9 +120,18 @@ async def measure(bus: RedisConnection, stream: str, group: str) -> None:
     metrics.STREAM_OLDEST_PENDING.labels(**labels).set(state.oldest_s(int(seconds) * 1000 + int(microseconds) // 1000))
 
 
-def _parsed(text: str) -> Any:
-    """A registration is written by anybody: one that is no JSON is nobody's queue."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return None
+async def _of_each(wanted: Mapping[str, Awaitable[Any]]) -> dict[str, Any]:
+    """What comes of each, by its key; without those that are gone meanwhile, or are no streams.
+
+    Raises:
+        BusError: Redis cannot be reached.
+    """
+    found: dict[str, Any] = {}
+    for key, outcome in zip(wanted, await asyncio.gather(*wanted.values(), return_exceptions=True), strict=True):
+        if isinstance(outcome, BusError) and (is_final(outcome) or "no such key" in str(outcome.__cause__)):
+            log.debug("a stream is not measured", stream=key, error=str(outcome))
+        elif isinstance(outcome, BaseException):
+            raise outcome
+        else:
+            found[key] = outcome
+    return found
