@@ -137,6 +137,11 @@ def test_every_command_shows_one_tenants_transcripts_unless_all_are_asked_for(op
     assert told == "voicebus: nothing was recorded of a session 'ours' of tenant local\n"
 
 
+def test_a_session_in_which_nothing_was_said_is_told_as_one(operator: Operator) -> None:
+    operator.write(conversation("silent")[0])
+    assert operator.run("show", "silent") == (0, [], "voicebus: nothing was said in this session\n")
+
+
 def test_a_transcript_is_shown_as_it_was_heard_and_on_demand_as_it_was_said(operator: Operator) -> None:
     cut: dict[str, Any] = {"heard_text": "You are", "truncated": True}
     operator.write(*conversation("s"), said("s", 9, "assistant", "You are welcome.", start=61_000, **cut))

@@ -202,8 +202,8 @@ class Cluster:
             + ("with speech\n" if speech else "without speech (install voicebus[speech] for it)\n")
         )
         started = await self._service("model-simulator", port, ["--speech"] if speech else [], 0)
-        self.environment["VOICEBUS_MODEL_URL"] = f"ws://127.0.0.1:{port}/v1/realtime"
-        self.environment["VOICEBUS_MODEL_API_KEY"] = "simulator"
+        self._choose("VOICEBUS_MODEL_URL", f"ws://127.0.0.1:{port}/v1/realtime")
+        self._choose("VOICEBUS_MODEL_API_KEY", "simulator")
         return started
 
     async def _service(self, command: str, port: int | None, arguments: list[str], number: int) -> _Started:

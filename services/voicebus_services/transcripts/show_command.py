@@ -58,6 +58,8 @@ def show(
 
 def _remarks(found: Transcript) -> None:
     """What a reader of the lines would not see."""
+    if not found.items:
+        typer.echo("voicebus: nothing was said in this session", err=True)
     if found.status == "interrupted":
         typer.echo("voicebus: this session was interrupted: its gateway died, and nobody came back for it", err=True)
     for first, last in found.gaps:

@@ -256,6 +256,10 @@ export class Session {
   #connect() {
     const { apiKey, WebSocket: Socket = globalThis.WebSocket } = this.#options;
     const protocols = apiKey ? ["realtime", `openai-insecure-api-key.${apiKey}`] : [];
+    if (typeof Socket !== "function") {
+      const what = "there is no WebSocket here: Node 22 or later has one, or give a class as the option WebSocket";
+      throw new VoicebusError("no_websocket", what);
+    }
     const socket = new Socket(this.#target(), protocols);
     socket.binaryType = "arraybuffer";
     socket.onerror = () => {}; // the close that follows tells

@@ -43,6 +43,10 @@ async def test_it_is_served_to_pages_of_any_gateway(gateway: Gateway) -> None:
     assert answer.text == Path(MODULE).read_text()
 
 
+async def test_a_runtime_without_websockets_is_told_what_it_needs(gateway: Gateway) -> None:
+    assert await held("refused", gateway.port, WebSocket=None) == {"code": "no_websocket"}
+
+
 async def test_a_text_conversation_with_commands_and_their_answers(gateway: Gateway) -> None:
     talk = await held("text", gateway.port)
     assert (talk["agent"], len(talk["id"]), talk["token"] >= 32) == ("reception", 26, True)
