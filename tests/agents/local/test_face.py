@@ -179,6 +179,33 @@ async def test_an_item_that_stays_is_one_object_and_old_ones_are_forgotten() -> 
     assert len(stage.face._items) <= 70
 
 
+async def test_a_history_that_is_full_and_loses_its_oldest_items_is_not_gone_through_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stage = Stage()
+    history = [{**ITEM, "item_id": f"u{number}"} for number in range(1000)]
+    before = stage.face.items(history)
+    asked: list[Any] = []
+    made = stage.face._made
+    monkeypatch.setattr(stage.face, "_made", lambda item: asked.append(item) or made(item))  # type: ignore[func-returns-value]
+    for lost in range(1, 6):
+        history = [*history[lost:], *({**ITEM, "item_id": f"n{lost}-{number}"} for number in range(lost))]
+        asked.clear()
+        after = stage.face.items(history)
+        assert asked == history[-lost:]
+        assert [item.item_id for item in after] == [item["item_id"] for item in history]
+        assert all(one is other for one, other in zip(after, before[lost:], strict=False))
+        before = after
+
+
+async def test_a_history_that_is_another_one_is_shown_as_it_is() -> None:
+    stage = Stage()
+    history = [{**ITEM, "item_id": f"u{number}"} for number in range(20)]
+    stage.face.items(history)
+    for other in (history[10:], history[::-1], history[3:], [], history, [history[5], *history[:3]], history[1:]):
+        assert [item.item_id for item in stage.face.items(other)] == [item["item_id"] for item in other]
+
+
 async def test_sound_is_shown_as_three_events_and_by_another_way_where_somebody_listens_to_the_model() -> None:
     stage = Stage()
     delta = AudioDelta("response.output_audio.delta", "r", "i", "AAA=", samples=b"\0\0")

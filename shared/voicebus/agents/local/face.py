@@ -276,6 +276,7 @@ class EventFace:
     def items(self, history: Sequence[Mapping[str, Any]]) -> list[RealtimeItem]:
         """Items as programs see them; each is made once, as the engine replaces those that change."""
         shown, made = self._shown, self._made_of
+        self._let_fall_out(history)
         same = max(0, min(len(history), len(shown)) - _LATEST)
         if shown[:same] != history[:same]:
             same = 0
@@ -288,6 +289,15 @@ class EventFace:
                 shown[place], made[place] = item, self._made(item)
         del shown[len(history) :], made[len(history) :]
         return list(filter(None, self._made_of))
+
+    def _let_fall_out(self, history: Sequence[Mapping[str, Any]]) -> None:
+        """A history that is full loses its oldest items: all others are where they were, so many places further on."""
+        shown = self._shown
+        if shown and history and shown[0] is not history[0]:
+            for gone in range(1, min(_LATEST, len(shown))):
+                if shown[gone] is history[0]:
+                    del shown[:gone], self._made_of[:gone]
+                    return
 
     def _made(self, item: Mapping[str, Any]) -> RealtimeItem | None:
         known = self._items.get(id(item))
