@@ -5,10 +5,11 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, ValidationError
 from typing_extensions import TypedDict
 
 from voicebus.contracts.envelope import Message
+from voicebus.errors import ContractError
 
 TOOL_CALL: Final = "tool.call"
 TOOL_STARTED: Final = "tool.started"
@@ -140,6 +141,20 @@ class ToolResult(Message):
     background: bool = False
     reference: str | None = None
     context: dict[str, ContextChange] = Field(default_factory=dict)
+
+    @classmethod
+    def stored(cls, text: str) -> "ToolResult":
+        """The result in the record of a call, which its worker has written, in whatever language.
+
+        Raises:
+            ContractError: `malformed`; it can be read by nobody.
+        """
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            raise ContractError(f"stored result: {where}: {first['msg']}", reason="malformed") from error
 
 
 class ToolCancel(Message):

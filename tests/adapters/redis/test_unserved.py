@@ -116,6 +116,16 @@ async def test_a_call_that_had_come_to_an_end_is_answered_with_its_result(keys: 
     assert await desk.after(GONE_S + 1) == [("c1", Outcome.OK, "")]
 
 
+async def test_what_a_worker_has_stored_and_nobody_can_read_ends_nothing(keys: Keys, caller: Caller) -> None:
+    desk = Desk(caller)
+    await desk.call("c1")
+    await _read(caller, new_incarnation(), 1)
+    record: list[Any] = [keys.call("default", "s1", "c1"), "state", "finished", "result", '{"outcome": "fine"}']
+    await asyncio.gather(caller.bus.submit("HSET", *record), caller.bus.submit("EXPIRE", record[0], 60))
+    ((call_id, _, kind),) = await desk.after(GONE_S + 1)
+    assert (call_id, kind) == ("c1", "no_worker")
+
+
 async def test_a_call_that_was_answered_or_cancelled_is_not_answered_again(keys: Keys, caller: Caller) -> None:
     desk = Desk(caller)
     await desk.call("c1")

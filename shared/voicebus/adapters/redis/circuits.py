@@ -66,7 +66,8 @@ class CircuitWatch:
             try:
                 found[tool] = Circuit.model_validate_json(text)
             except ValidationError as error:
-                log.warning("circuit is malformed and counts as closed", tool=tool, error=str(error))
+                why = error.errors(include_url=False, include_input=False)[0]["msg"]
+                log.warning("circuit is malformed and counts as closed", tool=tool, error=why)
         self.circuits = found
         return found
 

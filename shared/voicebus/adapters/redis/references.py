@@ -29,7 +29,7 @@ async def whole(bus: RedisConnection, keys: Keys, entry: Entry) -> Entry:
         raise ContractError(f"reference {str(reference)[:200]!r} is no record of its call", reason="malformed")
     stored: Any = await bus.call("HGET", reference, "result")
     if stored:
-        found = ToolResult.model_validate_json(stored).model_copy(update={"reference": None})
+        found = ToolResult.stored(stored).model_copy(update={"reference": None})
     else:
         log.warning("stored result is gone", session=entry.session, call=result.call_id)
         failure = ToolFailure(kind="result_lost", message="the stored result of the call is not there any more")

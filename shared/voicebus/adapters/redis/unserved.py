@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from voicebus.adapters.redis.client import RedisConnection
+from voicebus.adapters.redis.client import RedisConnection, is_final
 from voicebus.adapters.redis.dispatch import new_entry
 from voicebus.adapters.redis.heartbeat import living, sends_heartbeats
 from voicebus.adapters.redis.scripts import CANCEL
@@ -21,7 +21,7 @@ from voicebus.contracts.envelope import Entry
 from voicebus.contracts.streams import CALL_TTL_S, WORKERS_GROUP, Keys
 from voicebus.contracts.tools import TOOL_RESULT, Outcome, ToolFailure, ToolResult
 from voicebus.engine.outputs import DispatchTool
-from voicebus.errors import BusError
+from voicebus.errors import BusError, ContractError
 from voicebus.ports import Clock, SessionRef
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
@@ -107,8 +107,8 @@ class UnservedCalls:
         try:
             rows = await self._bus.call("XINFO", "CONSUMERS", self._keys.tools(queue), WORKERS_GROUP)
         except BusError as error:
-            if "NOGROUP" in str(error) or "no such key" in str(error):
-                return False  # nobody was ever there
+            if "NOGROUP" in str(error) or "no such key" in str(error) or is_final(error):
+                return False  # nobody was ever there, or it is no stream
             raise
         names = [pairs(row)["name"] for row in rows]
         if not all(map(sends_heartbeats, names)):
@@ -123,7 +123,13 @@ class UnservedCalls:
         if (session.id, call.call_id) not in self._waiting:
             return  # it was answered meanwhile
         self.ended(session.id, call.call_id)
-        result = ToolResult.model_validate_json(stored) if stored else _given_up(call, runner)
+        try:
+            result = ToolResult.stored(stored) if stored else _given_up(call, runner)
+        except ContractError as error:
+            log.warning(
+                "what a worker has stored is no result", session=session.id, call=call.call_id, error=str(error)
+            )
+            result = _given_up(call, runner)
         log.warning(
             "no worker is left for a call", session=session.id, call=call.call_id, tool=call.tool, queue=call.queue,
             outcome=result.outcome.value,
