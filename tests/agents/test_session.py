@@ -600,7 +600,7 @@ async def test_a_session_that_fails_inside_ends_with_an_error(
     async with await session_of(simulator.url) as session:
         conversation = session._conversation
         assert conversation is not None
-        monkeypatch.setattr(conversation._engine, "handle", lambda *_: 1 / 0)
+        monkeypatch.setattr(conversation.driver, "_handle", lambda *_: 1 / 0)
         await session.send_message("x")
         with pytest.raises(VoicebusError, match="The session failed"):
             await _all(session)

@@ -160,7 +160,7 @@ async def test_one_session_that_fails_leaves_the_others_alone(
         def fail(*_: object) -> None:
             raise ZeroDivisionError
 
-        monkeypatch.setattr(driver._engine, "handle", fail)
+        monkeypatch.setattr(driver, "_handle", fail)
         await bad.send("interrupt")
         assert await bad.closed() == 1011
         assert bad.seen[-1]["reason"] == "error"
