@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from voicebus import (
+    Agent,
     FunctionTool,
     GuardrailFunctionOutput,
     OutputGuardrail,
@@ -90,9 +91,16 @@ def test_a_value_that_cannot_be_honoured_is_refused_by_its_name(fields: dict[str
             "which is no InputGuardrail; decorate it with @input_guardrail",
         ),
         ({"instructions": lambda context: "Be kind."}, "instructions must take the context and the agent, not "),
+        (
+            {"tools": [RealtimeAgent("b", instructions="x" * 500)]},
+            "RealtimeAgent 'a': tools: RealtimeAgent 'b' is no FunctionTool, RemoteTool, RemoteTools or HostedMCPTool; "
+            "name it in handoffs",
+        ),
+        ({"tools": [Agent("b")]}, "RealtimeAgent 'a': tools: Agent 'b' is no FunctionTool"),
+        ({"tools": [Agent("b")]}, "; give what its as_tool() makes"),
     ],
 )
-def test_a_function_in_the_wrong_place_is_refused_with_what_to_do(fields: dict[str, Any], sentence: str) -> None:
+def test_what_stands_in_the_wrong_place_is_refused_with_what_to_do(fields: dict[str, Any], sentence: str) -> None:
     with pytest.raises(TypeError) as refused:
         RealtimeAgent("a", **fields)
     assert sentence in str(refused.value)

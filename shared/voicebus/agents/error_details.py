@@ -46,3 +46,17 @@ class RealtimeErrorDetails(Mapping[str, Any]):
 
 
 _NAMES = tuple(field.name for field in dataclasses.fields(RealtimeErrorDetails))
+
+
+class ServerError(dict[str, Any]):
+    """An error object of the model layer, with every field that the server gave: by key, and as an attribute.
+
+    As an attribute, `code`, `message`, `type`, `param` and `event_id` are None where it gave none.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self:
+            return self[name]
+        if name in _NAMES:
+            return None
+        raise AttributeError(f"the error has no {name!r}")

@@ -60,7 +60,8 @@ class RealtimeRunner:
         history: Sequence[RealtimeItem | Mapping[str, Any]] = (),
     ) -> "RealtimeSession":
         """A session, not connected yet: enter it. `context` is given to every callback, `history` are items to begin
-        with.
+        with, as `session.history` has them; those that say nothing (a call without an output, audio without a
+        transcript) and the second of an id are left out.
 
         Raises:
             UserError: an argument cannot be; the text names it.

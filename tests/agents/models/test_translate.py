@@ -321,3 +321,26 @@ item_fields = st.fixed_dictionaries(
 def test_no_field_is_odd_enough_to_raise(kind: str, fields: dict[str, Any]) -> None:
     for told in semantic_events({"type": kind, **fields}):
         assert told.type
+
+
+def test_an_error_object_is_read_by_key_and_by_attribute() -> None:
+    wire = {"code": "x", "message": "m", "param": None, "vendor": {"a": 1}}
+    (event,) = semantic_events({"type": "error", "error": wire})
+    assert isinstance(event, RealtimeModelErrorEvent)
+    assert event.error == wire
+    assert (event.error.code, event.error["message"], event.error.vendor) == ("x", "m", {"a": 1})
+    assert (event.error.param, event.error.event_id) == (None, None)
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = event.error.nothing
+    (odd,) = semantic_events({"type": "error", "error": "busy"})
+    assert isinstance(odd, RealtimeModelErrorEvent)
+    assert odd.error.message == "busy"
+
+
+@pytest.mark.parametrize(("role", "kind"), [("user", UserMessageItem), ("system", SystemMessageItem)])
+def test_an_item_keeps_the_status_that_the_server_gives_it(role: str, kind: type) -> None:
+    item = {"id": "i", "type": "message", "role": role, "status": "completed", "content": []}
+    (event,) = semantic_events({"type": "conversation.item.added", "item": item})
+    assert isinstance(event, RealtimeModelItemUpdatedEvent)
+    assert isinstance(event.item, kind)
+    assert event.item.model_dump()["status"] == "completed"

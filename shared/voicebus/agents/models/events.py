@@ -16,7 +16,9 @@ RealtimeConnectionStatus = Literal["connecting", "connected", "disconnected"]
 
 @dataclass(frozen=True)
 class RealtimeModelErrorEvent:
-    """The server reported an error; the connection goes on. `error` is the server's own object."""
+    """The server reported an error; the connection goes on. `error` is the server's own object, its fields by key and
+    as attributes; a model of the program's own may give anything.
+    """
 
     error: Any
     type: Literal["error"] = "error"

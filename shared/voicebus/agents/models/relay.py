@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from voicebus.agents import checking
+from voicebus.agents.error_details import ServerError
 from voicebus.agents.functions import answer_of
 from voicebus.agents.models.events import RealtimeModelErrorEvent, RealtimeModelEvent
 from voicebus.agents.models.model import RealtimeModelListener
@@ -86,4 +87,6 @@ class ListenerRelay:
             if self._dropped and not self._waiting:
                 message = f"{self._dropped} events were not delivered: a listener of the model is too slow."
                 self._dropped = 0
-                self._waiting.append(RealtimeModelErrorEvent({"code": LISTENER_OVERFLOW, "message": message}))
+                self._waiting.append(
+                    RealtimeModelErrorEvent(ServerError({"code": LISTENER_OVERFLOW, "message": message}))
+                )

@@ -7,6 +7,7 @@ on what went before is the engine's: `audio_interrupted`, and which audio may be
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from voicebus.agents.error_details import ServerError
 from voicebus.agents.items import (
     AssistantAudio,
     AssistantMessageItem,
@@ -117,11 +118,11 @@ def item_of(item: Event, previous_item_id: str | None = None) -> RealtimeItem | 
         return None
     content = [part for given in wire.mappings(item, "content") if (part := _part(role, given)) is not None]
     known: dict[str, Any] = {"item_id": item_id, "previous_item_id": previous_item_id, "content": content}
-    if role == "system":
-        return SystemMessageItem(**known)
-    if role == "user":
-        return UserMessageItem(**known)
     status = wire.text(item, "status")
+    if role != "assistant":
+        # No field of these two, but kept, as all that a server adds.
+        given = {"status": status} if status else {}
+        return SystemMessageItem(**known, **given) if role == "system" else UserMessageItem(**known, **given)
     return AssistantMessageItem(**known, status=status if status in _STATUSES else "in_progress")
 
 
@@ -151,7 +152,8 @@ def _part(role: str, given: Event) -> _Part | None:
 
 
 def _error(event: Event) -> list[RealtimeModelEvent]:
-    return [RealtimeModelErrorEvent(event.get("error", event))]
+    error = event.get("error", event)
+    return [RealtimeModelErrorEvent(ServerError(error) if isinstance(error, Mapping) else error)]
 
 
 def _turn_started(event: Event) -> list[RealtimeModelEvent]:

@@ -1,6 +1,7 @@
 """Which kinds of tools an agent can have: functions, functions of other services, servers that the model reaches."""
 
 import inspect
+import reprlib
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
@@ -37,8 +38,17 @@ def _as_tool(entry: Any) -> ToolEntry:
     kind = type(entry).__name__
     if kind.endswith("Tool") and hasattr(entry, "name"):
         raise UserError(f"a {kind} cannot be honoured in a realtime session; function tools and HostedMCPTool can")
-    hint = "; decorate it with @function_tool" if inspect.isroutine(entry) else ""
-    raise TypeError(f"{entry!r} is no FunctionTool, RemoteTool, RemoteTools or HostedMCPTool{hint}")
+    shown, hint = reprlib.repr(entry), ""
+    if inspect.isroutine(entry):
+        shown, hint = repr(entry), "; decorate it with @function_tool"
+    elif not inspect.isclass(entry) and callable(getattr(entry, "as_tool", None)):
+        shown, hint = f"{kind} {getattr(entry, 'name', None)!r}", "; give what its as_tool() makes"
+    elif not inspect.isclass(entry) and callable(getattr(entry, "get_system_prompt", None)):
+        shown, hint = (
+            f"{kind} {getattr(entry, 'name', None)!r}",
+            "; name it in handoffs",
+        )
+    raise TypeError(f"{shown} is no FunctionTool, RemoteTool, RemoteTools or HostedMCPTool{hint}")
 
 
 def tool_queue(tool: FunctionTool, default_queue: str | None) -> str:
