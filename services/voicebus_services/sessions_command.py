@@ -62,7 +62,7 @@ def list_command(
             if after is None:
                 break
         if not shown:
-            typer.echo(f"voicebus: tenant {tenant} has no such session", err=True)
+            typer.echo(f"voicebus: tenant {tenant} has no such session (--tenant names another)", err=True)
 
     run(on_the_bus(work, redis_url, stream_prefix))
 

@@ -20,6 +20,12 @@ from voicebus_services.printable import printable
 _QUIET_S: Final = 1.0
 """After the last word and with nothing under way, this much quiet means that the answer is over."""
 
+_HINTS: Final = {
+    "unknown_agent": "; GET /v1/agents of the gateway lists them",
+    "credentials": "; --api-key-file names the file with the key",
+}
+"""What to do about a refusal, by its code, behind what the gateway says."""
+
 _END_OF_INPUT: Final = "\x04"
 
 
@@ -66,8 +72,7 @@ class Progress:
             self.answered = True
         elif kind == "error":
             self.failure = str(event.get("message", event.get("code", "unknown")))
-            if event.get("code") == "unknown_agent":
-                self.failure += "; GET /v1/agents of the gateway lists them"
+            self.failure += _HINTS.get(str(event.get("code")), "")
         elif kind == "session_ended":
             self.ended = str(event.get("reason", ""))
         if kind != "audio.samples":

@@ -104,7 +104,12 @@ async def open_conversation(
     try:
         await link.open()
     except RemoteError as error:
-        raise RemoteError(f"{error}; is it running, is --url right?") from error
+        hint = (
+            "--ca-file names the authority to trust"
+            if "CERTIFICATE" in str(error)
+            else "is it running, is --url right?"
+        )
+        raise RemoteError(f"{error}; {hint}") from error
     try:
         yield Conversation(link)
     finally:

@@ -21,9 +21,9 @@ from voicebus_services.dev.demo import DEMO_QUESTION, DEMO_WAV, Demo, StepFailed
 from voicebus_services.dev.processes import (
     Child,
     ChildError,
+    Ports,
     bound_to_parent,
     service_arguments,
-    take_port,
 )
 from voicebus_services.dev.redis_server import find_redis_server
 from voicebus_services.tls import CERT_SETTING, KEY_SETTING, Certificate, trusting_certificate
@@ -82,6 +82,7 @@ class Cluster:
     chosen: dict[str, str] = field(default_factory=dict)
     """Variables that were not set, and what they are here: commands in other terminals need them."""
     tls: ssl.SSLContext | None = None
+    _ports: Ports = field(default_factory=Ports)
 
     async def start(self) -> None:
         """Start everything, in the order in which things need each other, and wait until it is ready.
@@ -91,8 +92,8 @@ class Cluster:
             SettingsError: a port is in use, or no Redis server can be found.
         """
         options = self.options
-        gateway_port = take_port(options.http_port, what="gateway", option="--http-port")
-        archiver_port = take_port(options.archiver_port, what="archiver", option="--archiver-port")
+        gateway_port = self._ports.take(options.http_port, what="gateway", option="--http-port")
+        archiver_port = self._ports.take(options.archiver_port, what="archiver", option="--archiver-port")
         chain, key = (self.environment.get(setting) for setting in (CERT_SETTING, KEY_SETTING))
         if Certificate.of(Path(chain) if chain else None, Path(key) if key else None) and chain:
             self.tls = trusting_certificate(Path(chain))
@@ -140,6 +141,7 @@ class Cluster:
         await asyncio.gather(*(child.stop() for child in services))
         for child in redis:
             await child.stop()
+        self._ports.close()
 
     def _choose(self, variable: str, value: str) -> None:
         self.chosen[variable] = self.environment[variable] = value
@@ -165,7 +167,7 @@ class Cluster:
         began = time.monotonic()
         if not self.environment.get("VOICEBUS_REDIS_URL"):
             binary = find_redis_server()
-            port = take_port(0, what="Redis", option="redis")
+            port = self._ports.take(0, what="Redis", option="redis")
             folder = str(DATA.resolve())  # it writes nothing there: what it holds is gone with it
             settings = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", folder]
             child = await Child.start("redis", bound_to_parent(str(binary), *settings), environment=self.environment)
@@ -195,7 +197,7 @@ class Cluster:
         configured = ("VOICEBUS_MODEL_URL", "OPENAI_API_KEY", "VOICEBUS_MODEL_API_KEY", "VOICEBUS_MODEL_API_KEY_FILE")
         if any(self.environment.get(name) for name in configured):
             return None
-        port = take_port(self.options.simulator_port, what="model-simulator", option="--simulator-port")
+        port = self._ports.take(self.options.simulator_port, what="model-simulator", option="--simulator-port")
         speech = has_speech() if self.options.speech is None else self.options.speech
         sys.stderr.write(
             "no model is configured (OPENAI_API_KEY, VOICEBUS_MODEL_URL): a model-simulator answers, "
@@ -209,7 +211,7 @@ class Cluster:
     async def _service(self, command: str, port: int | None, arguments: list[str], number: int) -> _Started:
         # the first of each kind has the known ops port, counted from --ops-port, the others any free one
         known = self.options.ops_port + _OPS_OFFSET[command] if self.options.ops_port and number == 0 else 0
-        ops_port = take_port(known, what=f"{command}'s operations", option="--ops-port")
+        ops_port = self._ports.take(known, what=f"{command}'s operations", option="--ops-port")
         environment = {**self.environment, "VOICEBUS_OPS_PORT": str(ops_port), "VOICEBUS_OPS_HOST": "127.0.0.1"}
         if port is not None:
             environment["VOICEBUS_HTTP_PORT"] = str(port)

@@ -125,24 +125,42 @@ def free_port() -> int:
         return port
 
 
-def take_port(port: int, *, what: str, option: str) -> int:
-    """A port for a child: `port` itself when it is free, any free one for 0.
+class Ports:
+    """Ports for children. Those that were chosen freely are kept from everybody else on this machine until `close`.
 
-    Raises:
-        SettingsError: `port` is in use.
+    They stay bound here without listening, which leaves them to a server that sets SO_REUSEADDR, as ours and Redis do,
+    and to nobody who asks the system for any free port.
     """
-    if port == 0:
-        return free_port()
-    with socket.socket() as probe:
+
+    def __init__(self) -> None:
+        self._kept: list[socket.socket] = []
+
+    def take(self, port: int, *, what: str, option: str) -> int:
+        """A port for a child: `port` itself when it is free, any free one for 0.
+
+        Raises:
+            SettingsError: `port` is in use.
+        """
+        probe = socket.socket()
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
+            probe.close()
             raise SettingsError(
                 f"{option}: port {port} for the {what} cannot be opened ({error.strerror}); "
                 f"stop what uses it, or give another port (0 takes a free one)"
             ) from error
-    return port
+        taken: int = probe.getsockname()[1]
+        if port == 0:
+            self._kept.append(probe)
+        else:
+            probe.close()
+        return taken
+
+    def close(self) -> None:
+        for kept in self._kept:
+            kept.close()
 
 
 def service_arguments(command: str, *arguments: str) -> list[str]:

@@ -33,3 +33,10 @@ def test_a_preamble_before_a_tool_is_no_answer_yet() -> None:
 
 def test_a_handoff_waits_for_the_new_agents_word() -> None:
     assert not after(USER, ASSISTANT, {"type": "handoff"}).settled
+
+
+def test_a_refusal_is_told_with_what_to_do() -> None:
+    unknown = {"type": "error", "code": "unknown_agent", "message": "there is no agent 'x' here"}
+    keyless = {"type": "error", "code": "credentials", "message": "send a credential"}
+    assert after(unknown).failure == "there is no agent 'x' here; GET /v1/agents of the gateway lists them"
+    assert after(keyless).failure == "send a credential; --api-key-file names the file with the key"
