@@ -56,6 +56,12 @@ class Retention:
         """How many sessions are due, by tenant."""
         return await self._erasing.count(self._keep)
 
+    async def due_recordings(self) -> dict[str, int]:
+        """Of how many other sessions the recordings are due, by tenant; some may have none."""
+        if not self._eraser.has_storage:
+            return {}
+        return await self._erasing.count_recordings(self._recordings, beside=self._keep)
+
     async def run(self) -> Outcome:
         """Erase what is due.
 

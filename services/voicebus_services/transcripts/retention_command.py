@@ -55,20 +55,23 @@ async def _run(
 
         job = Retention(store.erasing, Eraser(store, storage), policies, lambda: time.time_ns() // 1_000_000)
         if dry_run:
-            _tell_due(await job.due(), json_lines=json_lines)
+            _tell_due(await job.due(), await job.due_recordings(), json_lines=json_lines)
             return True
         done = await job.run()
     _tell({**asdict(done), "storage": storage is not None}, json_lines=json_lines)
     return not done.left
 
 
-def _tell_due(due: dict[str, int], *, json_lines: bool) -> None:
+def _tell_due(due: dict[str, int], recordings: dict[str, int], *, json_lines: bool) -> None:
     if json_lines:
-        typer.echo(json.dumps({"due": due}))
+        typer.echo(json.dumps({"due": due, "recordings": recordings}))
         return
-    for tenant, number in sorted(due.items()):
-        typer.echo(f"tenant {tenant}: {number} sessions would be erased")
-    if not due:
+    for tenant in sorted(due.keys() | recordings.keys()):
+        if number := due.get(tenant, 0):
+            typer.echo(f"tenant {tenant}: {number} sessions would be erased")
+        if number := recordings.get(tenant, 0):
+            typer.echo(f"tenant {tenant}: what is recorded of {number} other sessions would be erased")
+    if not due and not recordings:
         typer.echo("nothing is due")
 
 

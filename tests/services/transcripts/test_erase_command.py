@@ -162,6 +162,12 @@ async def test_retention_tells_what_is_due_erases_it_and_looks_again(cluster: Cl
     file.write_text("default: {keep: 30d}")
     ran = await cluster.run("retention", "--dry-run", privacy_file=file)
     assert (ran.status, ran.out) == (0, "tenant local: 2 sessions would be erased\n")
+    other = tmp_path / "recordings.yaml"
+    other.write_text("default: {keep_recordings: 30d}")
+    ran = await cluster.run("retention", "--dry-run", privacy_file=other)
+    assert ran.out == "tenant local: what is recorded of 2 other sessions would be erased\n"
+    ran = await cluster.run("retention", "--dry-run", "--json", privacy_file=other)
+    assert json.loads(ran.out) == {"due": {}, "recordings": {"local": 2}}
     ran = await cluster.run("retention", privacy_file=file)
     assert (ran.status, ran.out) == (
         0,

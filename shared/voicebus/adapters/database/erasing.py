@@ -114,17 +114,18 @@ class Erasing:
 
     async def due_recordings(self, cutoffs: Cutoffs, *, limit: int) -> list[Known]:
         """Sessions whose recordings are due, and have not been erased for that."""
-        done = exists().where(erasures.c.session == sessions.c.session, erasures.c.reason == RECORDING)
-        return await self._read(lambda connection: _known(connection, and_(_due(cutoffs), ~done), limit))
+        return await self._read(lambda connection: _known(connection, and_(_due(cutoffs), ~_silenced), limit))
 
     async def count(self, cutoffs: Cutoffs) -> dict[str, int]:
         """How many sessions are due, by tenant."""
+        return await self._read(lambda connection: _count(connection, _due(cutoffs)))
 
-        def work(connection: Connection) -> dict[str, int]:
-            query = select(_tenant, func.count()).select_from(sessions).where(_due(cutoffs)).group_by(_tenant)
-            return {str(tenant): int(number) for tenant, number in connection.execute(query)}
-
-        return await self._read(work)
+    async def count_recordings(self, cutoffs: Cutoffs, *, beside: Cutoffs) -> dict[str, int]:
+        """Of how many sessions the recordings alone are due, by tenant: those that are due `beside` go whole. Some may
+        have none.
+        """
+        alone = and_(_due(cutoffs), ~_due(beside), ~_silenced)
+        return await self._read(lambda connection: _count(connection, alone))
 
     async def find(self, names: Sequence[str]) -> list[Known]:
         """What the archive has of these sessions."""
@@ -183,6 +184,8 @@ class Erasing:
 
 
 _tenant: Final = func.coalesce(sessions.c.tenant, LOCAL_TENANT)
+# Whether the recording of a session was erased, and its transcript kept.
+_silenced: Final = exists().where(erasures.c.session == sessions.c.session, erasures.c.reason == RECORDING)
 
 
 def _due(cutoffs: Cutoffs) -> ColumnElement[bool]:
@@ -202,6 +205,11 @@ def _known(connection: Connection, wanted: ColumnElement[bool], limit: int, *, b
     query = select(sessions.c.session, _tenant, sessions.c.month, sessions.c.status, sessions.c.started_at)
     order = (sessions.c.session,) if by_id else (sessions.c.started_at, sessions.c.session)
     return [Known(*row) for row in connection.execute(query.where(wanted).order_by(*order).limit(limit))]
+
+
+def _count(connection: Connection, wanted: ColumnElement[bool]) -> dict[str, int]:
+    query = select(_tenant, func.count()).select_from(sessions).where(wanted).group_by(_tenant)
+    return {str(tenant): int(number) for tenant, number in connection.execute(query)}
 
 
 def _erase(
