@@ -14,7 +14,7 @@ from support.servers import RedisServer
 from support.tool_calls import Caller, calling
 from support.waiting import wait_until
 from voicebus.contracts.streams import Keys
-from voicebus.contracts.tools import Outcome
+from voicebus.contracts.tools import TOOL_STARTED, Outcome
 
 
 @pytest.fixture
@@ -43,6 +43,20 @@ async def test_calls_run_in_the_workers_process_and_are_measured(caller: Caller,
         assert not [name for name in samples if name.startswith("voicebus_tool_outcomes_total{")]
         assert samples['voicebus_tool_duration_seconds_count{tool="process_id"}'] == 1
         assert samples['voicebus_message_queue_seconds_count{service="tool-worker"}'] == 1
+
+
+async def test_calls_that_end_at_once_are_told_by_their_results_alone_however_busy_the_worker_is(
+    caller: Caller, environment: dict[str, str]
+) -> None:
+    async with service("tool-worker", "support.workers", "--concurrency", "400", environment=environment) as worker:
+        await worker.ready()
+        for n in range(400):
+            caller.call("process_id", call_id=f"c{n}")
+        for n in range(400):
+            assert (await caller.result(f"c{n}")).outcome is Outcome.OK
+        caller.call("slow", '{"seconds": 0.2}', call_id="slow")
+        assert (await caller.started("slow")).attempt == 1
+    assert [entry.data["call_id"] for entry in caller.received if entry.type == TOOL_STARTED] == ["slow"]
 
 
 async def test_sigterm_ends_it_after_the_work_in_hand(caller: Caller, environment: dict[str, str]) -> None:

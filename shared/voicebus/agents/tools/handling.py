@@ -87,7 +87,7 @@ class CallHandling:
         # Who waits for the call now: its session's owner may be another by its end.
         self._owner = call.reply_to, entry.epoch
         # Tells that it has started, unless something else does before.
-        self._starting: asyncio.TimerHandle | None = None
+        self._starting: asyncio.Handle | None = None
         self._attempt = 1
         # Done once what it last told of its progress is sent.
         self._progress: asyncio.Future[None] | None = None
@@ -190,7 +190,11 @@ class CallHandling:
     def say_started(self, attempt: int) -> None:
         """Tell the call's owner soon that it runs here, unless it ends before."""
         self._attempt = attempt
-        self._starting = asyncio.get_running_loop().call_later(TELL_START_S, self._tell_started)
+        self._starting = asyncio.get_running_loop().call_later(TELL_START_S, self._tell_after_this_turn)
+
+    def _tell_after_this_turn(self) -> None:
+        # A loop that is busy comes late to this, and may be about to go on with a call that has ended long since.
+        self._starting = asyncio.get_running_loop().call_soon(self._tell_started)
 
     def _tell_started(self) -> None:
         self._starting = None
