@@ -385,6 +385,18 @@ async def test_an_export_that_broke_off_goes_on_behind_the_last_whole_session(da
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith("calls")) == ["calls.jsonl"]
 
 
+def test_an_export_follows_no_link_and_is_its_owners_whatever_lay_there(operator: Operator, tmp_path: Path) -> None:
+    calls(operator)
+    file, part, elsewhere = (tmp_path / name for name in ("calls.jsonl", "calls.jsonl.part", "elsewhere"))
+    part.symlink_to(elsewhere)
+    status, _, told = operator.run("export", str(file), "--resume", "--tenant", "acme")
+    assert (status, elsewhere.exists()) == (2, False), told
+    part.unlink()
+    part.touch(mode=0o666)
+    assert operator.run("export", str(file), "--resume", "--tenant", "acme")[0] == 0
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -75,8 +75,9 @@ def resumed(path: str, form: Format, choices: Mapping[str, Any], *, replace: boo
         raise UsageError(f"FILE: {path!r} is there already; choose another name, or give --force to replace it")
     reached = _reached(part, beside, choices)
     try:
-        # For the eyes of its owner alone: it holds what people said.
-        descriptor = os.open(part, os.O_RDWR | os.O_CREAT, 0o600)
+        # For the eyes of its owner alone: it holds what people said, whoever has put something in its place.
+        descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        os.fchmod(descriptor, 0o600)
     except OSError as error:
         raise UsageError(f"FILE: {path!r} cannot be written ({error.strerror})") from error
     try:
