@@ -41,7 +41,8 @@ def top(
 ) -> None:
     """Show the cluster as it is, again and again.
 
-    Gateways, queues, tools, latencies of the last minute, live sessions.
+    Gateways, queues, tools, latencies of the last minute, live sessions. The last minute is counted while this runs:
+    what archivers have taken is gone from Redis, so the first look (and --once) shows what they have not.
 
     Everything is read from Redis, so neither Prometheus nor Grafana is needed. Ctrl-C ends it.
     """
