@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from support.tasks import running
 from support.waiting import wait_until
 from voicebus.adapters.redis.client import RedisConnection, connect
 from voicebus.adapters.redis.clock import RedisClock
-from voicebus.adapters.redis.journal import RedisJournal
+from voicebus.adapters.redis.journal import CAPACITY, RedisJournal
 from voicebus.adapters.redis.scripts import FLUSH
 from voicebus.contracts.envelope import Entry
 from voicebus.contracts.journal import EventType, ItemRecorded, SessionEnded, SessionStarted
@@ -273,6 +274,21 @@ async def test_what_comes_after_a_write_is_done_in_order_once_redis_has_all_befo
         await journal.close(session)
     assert done == ["nothing was to be written", "one", "two"]
     assert (state["seq"], state["agent"]) == ("1", "porter")
+
+
+async def test_of_too_many_that_wait_for_a_write_the_oldest_are_forgotten(
+    bus: RedisConnection, clock: RedisClock, keys: Keys
+) -> None:
+    journal = new_journal(bus, clock, keys)
+    done: list[int] = []
+    async with running(journal.run()):
+        session = SessionRef("s1", await journal.open("s1", state={}))
+        journal.append(session, item(1), 1)
+        for number in range(CAPACITY + 10):
+            journal.after(session, partial(done.append, number))
+        await wait_until(lambda: CAPACITY + 9 in done, description="the newest")
+        await journal.close(session)
+    assert done == list(range(10, CAPACITY + 10))
 
 
 async def test_what_comes_after_a_write_is_never_done_by_an_owner_that_is_none_any_more(

@@ -72,7 +72,8 @@ class _Session:
         self.settled.set()
         # How often something was queued, and what is to be done once all up to such a number is written.
         self.queued = 0
-        self.then: deque[tuple[int, Callable[[], None]]] = deque()
+        # The oldest is forgotten beyond that: a client whose command is never acknowledged sends it again.
+        self.then: deque[tuple[int, Callable[[], None]]] = deque(maxlen=CAPACITY)
 
     def unwritten(self) -> list[_Event]:
         newest_first = itertools.takewhile(lambda event: event.seq > self.written, reversed(self.events))
@@ -244,7 +245,9 @@ class RedisJournal:
         self._flush_soon(owned)
 
     def after(self, session: SessionRef, then: Callable[[], None]) -> None:
-        """Call `then` once all that is queued for this session is written; never where another owner has it."""
+        """Call `then` once all that is queued for this session is written; never where another owner has it, or where
+        `CAPACITY` others were to be called since.
+        """
         owned = self._sessions.get(session.id)
         if owned is None or owned.stale:
             return
