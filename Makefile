@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # What is slow is shown; what is not is quiet.
 INSTALL := $(PIP) install --quiet --require-hashes
 
-.PHONY: help run test soak chaos chaos-archive coverage lint bench contract dashboards requirements clean
+.PHONY: help run test soak chaos chaos-archive coverage lint scan bench contract dashboards requirements clean
 
 help: ## Show the commands.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -54,6 +54,9 @@ bench: $(VENV)/.dev ## Measure footprint, session layer, queue, guardrails, arch
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.search
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.scaling
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.sizing
+
+scan: $(VENV)/.dev ## Judge what the chart renders by a policy scanner; write the image's bill of materials (.cache/scan).
+	PYTHONPATH=tests $(BIN)/python -m deploy.scan
 
 chaos: $(VENV)/.dev ## Send ten thousand tool calls through workers that are killed and frozen every second, on each kind of Redis; time a worker's death.
 	PYTHONPATH=tests $(BIN)/python -m chaos.tool_calls $(ARGS)

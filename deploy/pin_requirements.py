@@ -28,7 +28,11 @@ SOURCES: Final = {
         "--extra=privacy",
     ],
     "requirements/build.txt": [BUILD],
+    # Tools that have environments of their own (`make scan`), and so versions of their own.
+    "requirements/checkov.txt": ["requirements/checkov.in"],
+    "requirements/sbom.txt": ["requirements/sbom.in"],
 }
+APART: Final = ("requirements/checkov.txt", "requirements/sbom.txt")
 OPTIONS: Final = [
     "--quiet",
     "--no-config",
@@ -48,7 +52,7 @@ def main() -> int:
         sys.stderr.write("requirements: uv is not on PATH and not in this environment; pip install uv\n")
         return 2
     for target, sources in SOURCES.items():
-        constraint = [] if target == EVERYTHING else [f"--constraint={EVERYTHING}"]
+        constraint = [] if target == EVERYTHING or target in APART else [f"--constraint={EVERYTHING}"]
         command = [uv, "pip", "compile", *OPTIONS, *constraint, f"--output-file={target}", *sources]
         status = subprocess.run(command, check=False, cwd=ROOT).returncode  # noqa: S603 - fixed words
         if status != 0:
