@@ -2,17 +2,20 @@
 
 import asyncio
 import json
+import signal
 import sqlite3
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import redis.asyncio as aioredis
 
+from observability.timelapse import firing
 from support.callers import Caller, calling
 from support.cluster import ClusterUnderTest, Service
 from support.cutting_proxy import CuttingProxy, cutting_proxy
@@ -37,8 +40,11 @@ class Watch:
     """Asks Prometheus for each expression until it has had data once."""
 
     prometheus: PrometheusServer
+    lapse: PrometheusServer
+    """The same processes, under rules in time-lapse."""
     missing: set[str]
     had: set[str] = field(default_factory=set)
+    fired: set[str] = field(default_factory=set)
 
     async def look(self) -> None:
         for expression in sorted(self.missing):
@@ -50,6 +56,14 @@ class Watch:
         while True:
             await self.look()
             await asyncio.sleep(1)
+
+    async def follow_alerts(self) -> None:
+        while True:
+            self.fired |= await firing(self.lapse)
+            await asyncio.sleep(0.5)
+
+    def has_fired(self, *alerts: str) -> bool:
+        return self.fired.issuperset(alerts)
 
     async def settled(self, *, quiet_s: int = 6) -> None:
         """Wait until nothing new has had data for a while: streams are measured every 5 s."""
@@ -85,7 +99,6 @@ class Story:
     redis: RedisServer
     keys: Keys
     folder: Path
-    alerts: Mapping[str, str]
     panels: Mapping[str, str]
     callers: AsyncExitStack
 
@@ -97,14 +110,26 @@ class Story:
         return service
 
     def scrape(self) -> None:
-        self.prometheus.scrape(service for services in self.cluster.services.values() for service in services)
+        running = [service for services in self.cluster.services.values() for service in services]
+        self.prometheus.scrape(running)
+        self.watch.lapse.scrape(running)
 
     async def kill(self, service: Service) -> None:
         await self.cluster.kill(service)
         self.scrape()
 
-    async def fires(self, *alerts: str) -> None:
-        await self.watch.until(*(self.alerts[name] for name in alerts))
+    async def fires(self, *alerts: str, again: Callable[[], Awaitable[object]] | None = None) -> None:
+        """Wait until the alerts fire in time-lapse; `again` does meanwhile what they are for."""
+
+        async def fired() -> bool:
+            if again is not None and not self.watch.has_fired(*alerts):
+                await again()
+            return self.watch.has_fired(*alerts)
+
+        try:
+            await wait_until(fired, description="alerts to fire", timeout=WITHIN_S, interval=0.2)
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {sorted(set(alerts) - self.watch.fired)}") from error
 
     async def shown(self, panel: str) -> None:
         """Wait until a panel shows more than the 0 that its counters begin with."""
@@ -120,6 +145,7 @@ class Story:
         )  # fmt: skip
         wrong = [one for one in beginning if one is not None]
         for step in (
+            self.failing(), self.slow_answers(other), self.throttled(self.cluster.services["guardrail-worker"][0]),
             self.full_gateways(other), self.dead_tool_worker(), self.dead_gateway(other, first), self.dead_archiver(),
             self.dead_guardrail_worker(), self.stopping_tool_worker(), self.lost_model(), self.disrupted_redis(),
             self.watch.settled(), self.last_gateway(),
@@ -156,6 +182,57 @@ class Story:
             await caller.types("break [[fault: failed server_error]]")
             await _ends(caller, "error", 1)
             await caller.hangs_up()
+
+    async def failing(self) -> None:
+        """A tool and a model fail again and again."""
+        async with calling(self.cluster.gateway.url, agent="first") as caller:
+
+            async def fail() -> None:
+                turns = len(caller.of("turn_ended"))
+                await caller.types(f"fail {call('fails', word='again')}")
+                await caller.types("break [[fault: failed server_error]]")
+                await _ends(caller, "turn_ended", turns + 2)
+
+            await self.fires("VoicebusToolFailing", "VoicebusModelErrors", again=fail)
+            await caller.hangs_up()
+
+    async def slow_answers(self, other: Service) -> None:
+        """As many callers as there is room for wait for every answer."""
+        async with AsyncExitStack() as stack:
+            gateways = [self.cluster.gateway.url] * 4 + [other.url] * 3
+            callers = [await stack.enter_async_context(calling(url, agent="first")) for url in gateways]
+
+            async def ask() -> None:
+                said = [len(each.lines()) for each in callers]
+                for each in callers:
+                    await each.types("slow [[delay: 2000ms]] [[say: at last]]")
+                for each, before in zip(callers, said, strict=True):
+                    await each.until(partial(_has_lines, before + 2), "a slow answer")
+
+            await self.fires("VoicebusAnswersSlow", "VoicebusAnswersFastBurn", "VoicebusAnswersSlowBurn", again=ask)
+
+            async def wait_in_vain() -> None:
+                for each in callers:
+                    await each.types("quiet [[fault: silence]]")
+                await asyncio.sleep(3)
+
+            await self.fires("VoicebusDeadAir", again=wait_in_vain)
+            for each in callers:
+                await each.hangs_up()
+
+    async def throttled(self, service: Service) -> None:
+        """A process gets a ninth of its time, as one does that is over its limit."""
+
+        async def stop_and_go() -> None:
+            service.signal(signal.SIGSTOP)
+            await asyncio.sleep(0.8)
+            service.signal(signal.SIGCONT)
+            await asyncio.sleep(0.1)
+
+        try:
+            await self.fires("VoicebusEventLoopLag", again=stop_and_go)
+        finally:
+            service.signal(signal.SIGCONT)
 
     async def held_speech(self, gateway: Service) -> None:
         async with calling(gateway.url, agent="held") as caller:
@@ -205,9 +282,19 @@ class Story:
                     callers.append(caller)
             await self.fires("VoicebusNoSlots", "VoicebusCapacityShort")
             assert [await _admitted(stack, url) for url in gateways] == [None, None]
-            for each in callers:
+            for each in callers[1:]:
                 await each.hangs_up()
-        await self.fires("VoicebusRejectedWithFreeSlots", "VoicebusAdmissionFastBurn")
+
+            async def ask() -> None:
+                """One gateway is full again and again, and the other one has room."""
+                full = [one for one in [await _admitted(stack, gateways[0]) for _ in range(6)] if one is not None]
+                for each in full:
+                    await each.hangs_up()
+
+            await self.fires(
+                "VoicebusRejectedWithFreeSlots", "VoicebusAdmissionFastBurn", "VoicebusAdmissionSlowBurn", again=ask
+            )
+            await callers[0].hangs_up()
 
     async def dead_gateway(self, doomed: Service, other: Service) -> None:
         """One caller comes back to another gateway, which does not know the next one's agent; the last stays away."""
@@ -247,7 +334,7 @@ class Story:
         (worker,) = self.cluster.services["tool-worker"]
         caller = await self.callers.enter_async_context(calling(self.cluster.gateway.url))
         file = self.folder / "last"
-        await caller.types(f"go {call('once', started=str(file), seconds=4)}")
+        await caller.types(f"go {call('once', started=str(file), seconds=14)}")
         await wait_until(file.exists, description="the call to begin", timeout=WITHIN_S)
         stopping = asyncio.create_task(self.cluster.stop(worker), name="stop the tool worker")
         try:
@@ -298,10 +385,27 @@ class Story:
                     return bool((await bus.xpending(stream, "archiver"))["pending"])
 
                 await wait_until(in_hand, description="events in hand", timeout=WITHIN_S)
+                await self.fires("VoicebusStreamStuck")
+                await self._fill(bus)
+                await self.fires("VoicebusArchiveBehind")
             await self.kill(doomed)
         finally:
             await asyncio.to_thread(database.close)
+        await self.fires("VoicebusArchiveSlow")
         await caller.hangs_up()
+
+    async def _fill(self, bus: "aioredis.Redis") -> None:
+        """More events than the alert lets wait, of sessions that are long and silent."""
+        now = await self._now(bus)
+        for number in range(52):
+            session = f"long-{number}"
+            stream = self.keys.events(self.keys.event_shard(session))
+            events = [started(session, at=now), *(said(session, seq, "user", "x", start=0) for seq in range(2, 1002))]
+            async with bus.pipeline(transaction=False) as pipe:
+                for event in events:
+                    fields: dict[Any, Any] = {**event.fields(), "at": str(now)}
+                    pipe.xadd(stream, fields)
+                await pipe.execute()
 
     async def lost_model(self) -> None:
         """The model's link breaks, and then the model cannot be reached at all."""
@@ -310,9 +414,15 @@ class Story:
             self.model.cut()
             for each in callers:
                 await each.until(lambda one: one.of("model_reconnected"), "another link")
+
+            async def cut() -> None:
+                self.model.cut()
+                await asyncio.sleep(0.5)
+
+            await self.fires("VoicebusModelReconnects", again=cut)
             self.model.refuses = True
             self.model.cut()
-            await self.fires("VoicebusModelCircuitOpen", "VoicebusModelReconnects")
+            await self.fires("VoicebusModelCircuitOpen")
         self.model.refuses = False
 
         async def answers() -> bool:
@@ -332,16 +442,15 @@ class Story:
 
     async def disrupted_redis(self) -> None:
         """It is started anew with what is on its disk, and then connections break again and again."""
-        alert = self.alerts["VoicebusRedisDisrupted"]
         await asyncio.to_thread(self.redis.restart)
         await self.shown("voicebus-overview / Redis / {{service}} new master")
         async with aioredis.Redis.from_url(self.redis.url) as bus:
 
-            async def fires() -> bool:
+            async def break_off() -> None:
                 await bus.client_kill_filter(_type="normal", skipme=True)
-                return alert in self.watch.had
+                await asyncio.sleep(1)
 
-            await wait_until(fires, description="VoicebusRedisDisrupted", timeout=WITHIN_S, interval=1)
+            await self.fires("VoicebusRedisDisrupted", again=break_off)
 
     async def last_gateway(self) -> None:
         """It stops while somebody speaks, and then there is none."""
@@ -373,6 +482,10 @@ async def _admitted(stack: AsyncExitStack, url: str) -> Caller | None:
 
 async def _ends(caller: Caller, kind: str, number: int) -> None:
     await caller.until(lambda each: len(each.of(kind)) >= number, f"{number} of {kind}")
+
+
+def _has_lines(least: int, caller: Caller) -> bool:
+    return len(caller.lines()) >= least
 
 
 def _equals(ask: Callable[[], int], wanted: int) -> Callable[[], bool]:
