@@ -134,6 +134,23 @@ async def test_a_tool_starts_as_often_in_a_time_as_it_may(redis_url: str, keys: 
     assert counting.starts == 3
 
 
+async def test_calls_that_were_cancelled_while_they_waited_use_up_no_start_of_their_tool(
+    redis_url: str, keys: Keys, caller: Caller
+) -> None:
+    counting = Counting(rate_limit="1/s")
+    counting.go.set()
+    async with worker(redis_url, keys, counting.tool, concurrency=40):
+        caller.call("count")
+        assert (await caller.result()).outcome is Outcome.OK
+        for n in range(30):
+            caller.call("count", call_id=f"c{n}", timeout_ms=60_000)
+        for n in range(30):
+            caller.cancel(f"c{n}")
+        caller.call("count", call_id="wanted", timeout_ms=20_000)
+        assert (await caller.result("wanted")).outcome is Outcome.OK
+    assert counting.starts < 15, "those alone that had their turn before their cancel was known"
+
+
 async def test_calls_that_wait_for_their_turn_when_the_worker_stops_are_left_to_others(
     redis_url: str, keys: Keys, caller: Caller
 ) -> None:

@@ -43,7 +43,7 @@ from voicebus.contracts.tools import (
     ToolFailure,
     ToolResult,
 )
-from voicebus.errors import ContractError, UserError
+from voicebus.errors import BusError, ContractError, UserError
 from voicebus.ports import Delivery
 from voicebus.runtime.consumer import until_reached
 from voicebus.runtime.processes import ProcessPool
@@ -137,6 +137,14 @@ class CallRunner:
         if running is not None and not running.cancelled:
             running.cancelled = True
             running.task.cancel(reason)
+
+    async def is_cancelled(self, delivery: Delivery, call_id: str) -> bool:
+        """Whether a call that has not started is not wanted any more, as far as can be told now."""
+        key = self._member.keys.call(self._queues[delivery.stream], delivery.fields.get("session", ""), call_id)
+        try:
+            return bool(await self._member.bus.call("HEXISTS", key, "cancelled"))
+        except BusError:
+            return False
 
     def follow(self, key: tuple[str, str], reply_to: str, epoch: int) -> None:
         """Whoever is at `reply_to` owns the session of this call (session, call id) now, if it runs here."""

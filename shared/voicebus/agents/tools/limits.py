@@ -6,7 +6,7 @@ others up, and has nothing written about it: should the worker die, it starts el
 
 import asyncio
 import sys
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 from aiolimiter import AsyncLimiter
@@ -21,24 +21,26 @@ class _Called(msgspec.Struct):
     """What has to be known of a call's `data`."""
 
     tool: str = ""
+    call_id: str = ""
 
 
 class _Turn:
     """One call's turn at its tool. Implements `Turn`."""
 
-    def __init__(self, gate: "Gate", left_s: float | None) -> None:
+    def __init__(self, gate: "Gate", left_s: float | None, unwanted: Callable[[], Awaitable[bool]] | None) -> None:
         self._gate = gate
         self._left_s = left_s
+        self._unwanted = unwanted
         self._holds = False
 
     async def wait(self) -> None:
-        """Return when the call may start, or when its deadline is over."""
+        """Return when the call may start, or when its deadline is over or nobody waits for it any more."""
         try:
             async with asyncio.timeout(self._left_s):
                 await self._gate.room.take()
                 self._holds = True
                 if self._gate.rate is not None:
-                    await self._gate.rate.acquire()
+                    await self._gate.pass_in_time(self._unwanted)
         except TimeoutError:
             self.end()
 
@@ -55,6 +57,10 @@ class Gate:
         self.room: Slots = Slots(_room(tool))
         self.rate: AsyncLimiter | None = None
         self._limit: str | None = None
+        # Of those that wait for the rate, the first waits for the limiter, the others for it.
+        self._first = asyncio.Lock()
+        self._waiting = 0
+        self._handed_on = False
         self._bound_rate(tool)
 
     def bound(self, tool: FunctionTool) -> None:
@@ -63,9 +69,29 @@ class Gate:
         if tool.rate_limit != self._limit:
             self._bound_rate(tool)
 
-    def turn(self, left_s: float | None) -> Turn:
-        """A turn for a call that has `left_s` to wait for it; None for ever."""
-        return _Turn(self, left_s)
+    def turn(self, left_s: float | None, unwanted: Callable[[], Awaitable[bool]] | None = None) -> Turn:
+        """A turn for a call that has `left_s` to wait for it; None for ever. `unwanted` tells, once it had to wait for
+        the rate, whether it will not start; then the next one has its turn.
+        """
+        return _Turn(self, left_s, unwanted)
+
+    async def pass_in_time(self, unwanted: Callable[[], Awaitable[bool]] | None) -> None:
+        """Return when the rate allows one more start."""
+        if self.rate is not None and not self._waiting and self.rate.has_capacity():
+            await self.rate.acquire()
+            return
+        self._waiting += 1
+        try:
+            async with self._first:
+                if self.rate is not None and not self._handed_on:
+                    await self.rate.acquire()
+                self._handed_on = False
+                if unwanted is not None and await unwanted():
+                    self._handed_on = self._waiting > 1
+        finally:
+            self._waiting -= 1
+            if not self._waiting:  # it is for those that waited beside it, or more might start in a time than may
+                self._handed_on = False
 
     def _bound_rate(self, tool: FunctionTool) -> None:
         rate = Rate.parse(tool.rate_limit)
@@ -74,11 +100,20 @@ class Gate:
 
 
 class Turns:
-    """Gives delivered calls their turns at `tools`, by name, in which tools may come, go and change."""
+    """Gives delivered calls their turns at `tools`, by name, in which tools may come, go and change.
 
-    def __init__(self, tools: Mapping[str, FunctionTool], clock: Clock) -> None:
+    `cancelled(delivery, call_id)` tells whether nobody waits for a call any more.
+    """
+
+    def __init__(
+        self,
+        tools: Mapping[str, FunctionTool],
+        clock: Clock,
+        cancelled: Callable[[Delivery, str], Awaitable[bool]],
+    ) -> None:
         self._tools = tools
         self._clock = clock
+        self._cancelled = cancelled
         self._gates: dict[str, Gate] = {}
         self._read = msgspec.json.Decoder(_Called).decode
         self.follow()
@@ -98,15 +133,16 @@ class Turns:
         if not self._gates:
             return None
         try:
-            name = self._read(delivery.fields.get("data", "")).tool
+            called = self._read(delivery.fields.get("data", ""))
         except (msgspec.MsgspecError, RecursionError):
             return None  # whoever handles it says what is wrong
-        gate = self._gates.get(name)
-        if gate is None or name not in self._tools:
+        gate = self._gates.get(called.tool)
+        if gate is None or called.tool not in self._tools:
             return None
         deadline = delivery.fields.get("deadline", "")
         known = deadline.isascii() and deadline.isdigit()
-        return gate.turn(max(0.0, (int(deadline) - self._clock.at_ms()) / 1000) if known else None)
+        left_s = max(0.0, (int(deadline) - self._clock.at_ms()) / 1000) if known else None
+        return gate.turn(left_s, lambda: self._cancelled(delivery, called.call_id))
 
 
 def is_limited(tool: FunctionTool) -> bool:

@@ -266,7 +266,8 @@ class ToolWorker:
                 failures=FailureCounts(circuits, self._tools, worker=member.id),
             )  # fmt: skip
             member.spawn(runner.keep(), name="renew")
-            codes, turns, self._prepared = self._codes(), Turns(self._tools, member.clock), set()
+            codes, self._prepared = self._codes(), set()
+            turns = Turns(self._tools, member.clock, runner.is_cancelled)
             member.spawn(LoopGuard(codes, _blocked).run(), name="loop-guard")
 
             def follow() -> None:
