@@ -1,7 +1,10 @@
 """The scrape configuration, every service at the ops port that it listens on, and the rules."""
 
+import json
 import shutil
 import subprocess
+import urllib.request
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +12,7 @@ import yaml
 
 from deploy.cluster import SERVICES, parse
 from deploy.helm import ROOT
+from support.prometheus import PROGRAM, PrometheusServer
 
 
 def scrape_jobs() -> dict[str, Any]:
@@ -40,3 +44,34 @@ def test_promtool_has_nothing_to_say_against_configuration_and_rules() -> None:
     assert found.returncode == 0, found.stdout + found.stderr
     assert found.stdout.count("rules found") == len(list((ROOT / "deploy/prometheus/rules").glob("*.yml")))
     assert "WARN" not in found.stdout + found.stderr
+
+
+class Provisioned(PrometheusServer):
+    """A real Prometheus with the configuration of the compose file, and the rules where that looks for them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        place = self.folder / "etc"
+        shutil.copytree(ROOT / "deploy/prometheus", place)
+        self._config: Path = place / "prometheus.yml"
+
+    def api(self, path: str) -> Any:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api/v1/{path}", timeout=10) as answer:
+            return json.load(answer)["data"]
+
+
+@pytest.mark.skipif(PROGRAM is None, reason="no Prometheus here: apt-get install prometheus (.ci/run does)")
+def test_a_real_prometheus_starts_with_it_and_evaluates_every_rule() -> None:
+    written = [
+        rule
+        for path in (ROOT / "deploy/prometheus/rules").glob("*.yml")
+        for group in yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]
+        for rule in group["rules"]
+    ]
+    with Provisioned() as prometheus:
+        groups = prometheus.api("rules")["groups"]
+        jobs = yaml.safe_load(prometheus.api("status/config")["yaml"])["scrape_configs"]
+    loaded = [rule for group in groups for rule in group["rules"]]
+    assert sorted(rule["name"] for rule in loaded) == sorted(rule.get("alert") or rule["record"] for rule in written)
+    assert {rule["health"] for rule in loaded} <= {"ok", "unknown"}, "unknown is one that is not due yet"
+    assert sorted(job["job_name"] for job in jobs) == sorted(SERVICES)
