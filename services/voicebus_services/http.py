@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
 from voicebus.errors import SettingsError, VoicebusError
+from voicebus_services.http_protocol import BoundedHttpProtocol
 from voicebus_services.tls import Certificate
 
 PROXIES: Final = ("127.0.0.1", "::1")
@@ -116,6 +117,7 @@ async def serving(
     """
     listener = _listen(host, port)
     options: dict[str, Any] = {
+        "http": BoundedHttpProtocol,
         "lifespan": "off",
         "log_config": None,
         "access_log": False,

@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from voicebus_services.http import ProblemError, answer_with_problems
+from voicebus_services.http_protocol import MAX_FIELDS, MAX_HEAD, WHOLE_WITHIN_S
 from voicebus_services.paging import CURSOR_CHARS, CURSOR_PATTERN
 
 MAX_BODY: Final = 4 * 1024 * 1024
@@ -73,9 +74,11 @@ COMMON: Final[Mapping[int, str]] = {
     400: "the request cannot be read.",
     401: "no credential, or one that is not valid here.",
     403: "the credential does not allow this.",
+    408: f"the request did not arrive within {WHOLE_WITHIN_S:g} s.",
     413: f"the body is longer than {MAX_BODY} bytes.",
     422: "a parameter or a field is wrong; `detail` names it.",
     429: "too many requests; `Retry-After` says when.",
+    431: f"the request's line and fields are longer than {MAX_HEAD} bytes, or more than {MAX_FIELDS}.",
     503: "Redis or the database cannot be reached now, or there is no room; `Retry-After` says when.",
 }
 """What every operation may answer."""

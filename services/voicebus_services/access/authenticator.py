@@ -163,7 +163,9 @@ def caller(access: Authenticator) -> Dependency:
     """A FastAPI dependency: who asks, else 401."""
 
     async def dependency(request: Request) -> Principal:
-        headers = {name: ", ".join(request.headers.getlist(name)) for name in request.headers}
+        headers: dict[str, str] = {}
+        for name, value in request.headers.items():
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
         return await access.authenticate(Presented(headers, request.client.host if request.client else None))
 
     return dependency

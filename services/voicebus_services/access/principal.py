@@ -6,13 +6,24 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from voicebus.adapters.sockets import MAX_MESSAGE
 from voicebus.contracts.journal import LOCAL_TENANT
 
-_Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
-_Seconds = Annotated[float, Field(gt=0, le=10_000_000)]
+
+def _number(value: Any) -> Any:
+    """`true` is no 1, and a text none at all; 3.0 is 3."""
+    if isinstance(value, bool | str):
+        raise ValueError("a number is needed")  # noqa: TRY004 - what the validation makes a refusal of
+    return value
+
+
+NUMBER: Final = BeforeValidator(_number)
+"""For numbers of what others send as JSON."""
+
+_Count = Annotated[int, NUMBER, Field(ge=1, le=1_000_000_000)]
+_Seconds = Annotated[float, NUMBER, Field(gt=0, le=10_000_000)]
 
 
 class Kind(StrEnum):
@@ -35,9 +46,9 @@ class Limits(BaseModel):
     connections_per_minute: _Count | None = None
     messages_per_second: _Count | None = None
     """Messages of one client's socket."""
-    message_bytes: Annotated[int, Field(ge=65_536, le=MAX_MESSAGE)] | None = None
+    message_bytes: Annotated[int, NUMBER, Field(ge=65_536, le=MAX_MESSAGE)] | None = None
     """Bytes of one message."""
-    audio_speed: Annotated[float, Field(ge=1, le=1000)] | None = None
+    audio_speed: Annotated[float, NUMBER, Field(ge=1, le=1000)] | None = None
     """Audio of one client, times real time."""
     session_length: _Seconds | None = None
     """Seconds that a session may last."""

@@ -116,11 +116,22 @@ async def test_who_accepted_is_told_where_the_connection_does_not_come_about() -
 
     async with port(lambda _: later()) as number:
         reader, writer = await asyncio.open_connection("127.0.0.1", number)
-        # A version that there is not is refused by picows, after the decision.
-        writer.write(HANDSHAKE.replace(b"Version: 13", b"Version: 12"))
+        # A handshake without a key is refused by picows, after the decision.
+        writer.write(HANDSHAKE.replace(b"Sec-WebSocket-Key", b"X-Key"))
         assert (await reader.readline()).startswith(b"HTTP/1.1 400")
         assert unused.is_set()
         writer.close()
+
+
+@pytest.mark.parametrize("version", [b"Version: 8", b"Version: 12", b"Other: 13"])
+async def test_a_version_that_is_not_spoken_is_answered_with_the_one_that_is(version: bytes) -> None:
+    async with port(lambda _: Accept(Echo())) as number:
+        reader, writer = await asyncio.open_connection("127.0.0.1", number)
+        writer.write(HANDSHAKE.replace(b"Version: 13", version))
+        said = await reader.read()
+        writer.close()
+    assert said.startswith(b"HTTP/1.1 426 ")
+    assert b"\r\nsec-websocket-version: 13\r\n" in said.lower()
 
 
 async def test_a_decision_that_fails_closes_its_own_connection_only() -> None:

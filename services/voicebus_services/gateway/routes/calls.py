@@ -145,6 +145,8 @@ async def _read(request: Request) -> tuple[bytes, dict[str, Any]]:
         offer = await request.body()
     elif kind == "multipart/form-data":
         async with request.form(max_files=2, max_fields=8) as form:
+            if unknown := [name for name in form if name not in ("sdp", "session")]:
+                raise ProblemError(422, "invalid_request", f"body: there is no part {unknown[0][:64]!r} of a call")
             offer, session = await _part(form.get("sdp")), await _part(form.get("session"))
         if session:
             try:

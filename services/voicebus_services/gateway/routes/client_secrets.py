@@ -19,7 +19,7 @@ from voicebus_services.access.client_secrets import (
     MIN_SECONDS,
     ClientSecrets,
 )
-from voicebus_services.access.principal import Limits, Principal
+from voicebus_services.access.principal import NUMBER, Limits, Principal
 from voicebus_services.gateway.routes.commanding import reaching_redis
 from voicebus_services.http import ProblemError
 from voicebus_services.openapi import problems
@@ -31,7 +31,7 @@ class ExpiresAfter(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     anchor: Literal["created_at"] = "created_at"
-    seconds: Annotated[int, Field(ge=MIN_SECONDS, le=MAX_SECONDS)] = DEFAULT_SECONDS
+    seconds: Annotated[int, NUMBER, Field(ge=MIN_SECONDS, le=MAX_SECONDS)] = DEFAULT_SECONDS
 
 
 class SecretAsked(BaseModel):

@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Depends
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, StrictBool, model_validator
 
 from voicebus.adapters.redis.commanding import RedisCommands
 from voicebus_services.access.authenticator import Dependency
@@ -63,7 +63,7 @@ class AgentChange(Body):
 class Consent(Body):
     """Whether the caller agrees to be recorded from now on; what was recorded before stays."""
 
-    consent: bool
+    consent: StrictBool
 
 
 class Ending(Body):

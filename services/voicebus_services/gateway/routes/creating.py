@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Request
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, StrictBool, ValidationError, field_validator
 from ulid_transform import ulid_now
 
 from voicebus.agents.items import read_item
@@ -72,7 +72,7 @@ class NewSession(Body):
     agent: Annotated[str | None, Field(max_length=200, description="Absent: the first of this caller's.")] = None
     context: Annotated[Any, Field(description="Any JSON.")] = None
     record: Annotated[
-        bool | None, Field(description="Whether the caller agrees to be recorded; absent: as is configured.")
+        StrictBool | None, Field(description="Whether the caller agrees to be recorded; absent: as is configured.")
     ] = None
     history: Annotated[
         list[dict[str, Any]],

@@ -3,7 +3,7 @@
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends
-from pydantic import Field
+from pydantic import Field, StrictBool
 
 from voicebus.adapters.redis.commanding import RedisCommands
 from voicebus_services.access.authenticator import Dependency
@@ -17,7 +17,7 @@ MAX_MESSAGE: Final = 10_000
 class Decision(Body):
     """A person's word about a call. `always`: about all further calls of that tool in this session, too."""
 
-    always: bool = False
+    always: StrictBool = False
 
 
 class Rejection(Decision):

@@ -71,6 +71,9 @@ class Refuse:
 
 
 Verdict = Accept | Refuse
+
+_VERSION: Final = "sec-websocket-version"
+_OLD: Final = Refuse(426, b"only version 13 of WebSocket is spoken here\n", {_VERSION: "13", "Upgrade": "websocket"})
 Acceptor = Callable[[Upgrade], Verdict | Awaitable[Verdict]]
 
 
@@ -148,7 +151,7 @@ class _Undecided(asyncio.Protocol):
         peername = self._transport.get_extra_info("peername")
         upgrade = _read(head, peername[0] if isinstance(peername, tuple) else None)
         try:
-            verdict = self._acceptor(upgrade)
+            verdict = self._acceptor(upgrade) if upgrade.headers.get(_VERSION) == "13" else _OLD
             decided = await verdict if inspect.isawaitable(verdict) else verdict
             self._hand_over(decided, head)
         except asyncio.CancelledError:

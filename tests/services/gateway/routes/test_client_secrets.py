@@ -67,6 +67,9 @@ async def test_a_secret_that_is_none_opens_nothing_also_where_no_credential_is_n
         ({"session": {"\ud800": 1}}, 403, "forbidden_parameter"),
         ({"agent": "\ud800"}, 422, "invalid_request"),
         ({"limits": {"calls": 3}}, 422, "invalid_request"),
+        ({"limits": {"audio_speed": True}}, 422, "invalid_request"),
+        ({"limits": {"sessions": "3"}}, 422, "invalid_request"),
+        ({"expires_after": {"seconds": "60"}}, 422, "invalid_request"),
         ([], 422, "invalid_request"),
     ],
 )

@@ -1,0 +1,102 @@
+"""How much of a request is read, and how long it is waited for, by ports that anybody reaches."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from fastapi import FastAPI, Request
+
+from voicebus_services import http_protocol
+from voicebus_services.http import serving
+from voicebus_services.http_protocol import MAX_FIELDS, MAX_HEAD
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n"
+
+
+@pytest.fixture
+async def port() -> AsyncIterator[int]:
+    app = FastAPI()
+
+    @app.api_route("/", methods=["GET", "POST"])
+    async def count(request: Request) -> int:
+        return len(request.headers) + len(await request.body())
+
+    async with serving(app, host="127.0.0.1", port=0) as server:
+        yield server.port
+
+
+async def answer(port: int, *pieces: bytes) -> bytes:
+    """All that comes until the port closes the connection."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+        return await reader.read()
+    except ConnectionError:
+        return b"HTTP/1.1 431 "  # it was closed before all of this was sent
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        GET + b"".join(b"X-%d: a\r\n" % number for number in range(MAX_FIELDS)) + b"\r\n",
+        GET + b"X-Long: " + b"a" * MAX_HEAD + b"\r\n\r\n",
+        b"GET /?" + b"a" * MAX_HEAD + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        GET + b"X-Endless: " + b"a" * (3 * MAX_HEAD),
+        GET + b"Upgrade: websocket\r\nConnection: Upgrade\r\nX-Long: " + b"a" * MAX_HEAD + b"\r\n\r\n",
+    ],
+)
+async def test_a_head_beyond_the_bounds_is_refused_and_its_connection_closed(port: int, head: bytes) -> None:
+    assert (await answer(port, head)).startswith((b"HTTP/1.1 431 ", b"HTTP/1.1 400 "))
+
+
+async def test_a_head_within_the_bounds_is_read_whole(port: int) -> None:
+    fields = b"".join(b"X-%d: a\r\n" % number for number in range(MAX_FIELDS - 2))
+    said = await answer(port, GET, fields, b"Connection: close\r\n\r\n")
+    assert said.startswith(b"HTTP/1.1 200 ")
+    assert said.endswith(str(MAX_FIELDS).encode())
+
+
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        (b"", b"HTTP/1.1 408 "),
+        (GET, b"HTTP/1.1 408 "),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab", b""),
+    ],
+)
+async def test_a_request_that_does_not_arrive_is_not_waited_for(
+    port: int, monkeypatch: pytest.MonkeyPatch, sent: bytes, said: bytes
+) -> None:
+    monkeypatch.setattr(http_protocol, "WHOLE_WITHIN_S", 0.05)
+    assert (await answer(port, sent))[: len(said) or None] == said
+
+
+async def test_an_answer_may_take_as_long_as_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_protocol, "WHOLE_WITHIN_S", 0.05)
+    app = FastAPI()
+
+    @app.get("/")
+    async def slow() -> str:
+        await asyncio.sleep(0.3)
+        return "there"
+
+    async with serving(app, host="127.0.0.1", port=0) as server:
+        said = await answer(server.port, GET + b"Connection: close\r\n\r\n")
+    assert said.endswith(b'"there"')
+
+
+async def test_requests_share_a_connection_and_each_has_its_time(port: int) -> None:
+    request, last = GET + b"\r\n", GET + b"Connection: close\r\n\r\n"
+    assert (await answer(port, request + request[:10], request[10:], last)).count(b"HTTP/1.1 200 ") == 3
+
+
+@pytest.mark.parametrize("size", [0, 1000, 300_000, 3_000_000])
+async def test_a_body_is_no_part_of_its_head(port: int, size: int) -> None:
+    post = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n" % size
+    last = post + b"Connection: close\r\n\r\n" + b"a" * size
+    said = await answer(port, post + b"\r\n" + b"a" * size + last[:20], last[20:])
+    assert said.count(b"HTTP/1.1 200 ") == 2
