@@ -307,9 +307,9 @@ def migrate(
         bool, typer.Option("--yes", help="Go down, which removes what later migrations added, data included.")
     ] = False,
 ) -> None:
-    """Bring the database up to date, or to another migration.
+    """Bring the database up to date.
 
-    Safe to run again. A database that a newer release has migrated, and that this one can use, is left as it is.
+    Or to another migration. Safe to run again. A database that a newer release has migrated, and that this one can use, is left as it is.
     """
     export({"database_url": database_url})
     read = load(settings_module.DatabaseSettings)
