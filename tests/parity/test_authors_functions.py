@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from support.scripts import answering
+from support.scripts import answering, outputs
 from support.stages import Stage
 from voicebus import RealtimeAgent, RealtimeRunConfig, function_tool, realtime_handoff
 from voicebus.testing import function_call, text_turn
@@ -55,7 +55,7 @@ async def test_a_call_is_answered_whatever_its_authors_functions_raise(
     stage: Stage, place: str, raised: type[BaseException]
 ) -> None:
     def fails(*given: Any) -> Any:
-        raise raised
+        raise raised("for the program")
 
     config: RealtimeRunConfig = {"tool_error_formatter": fails} if place == "tool_error_formatter" else {}
     called = "transfer_to_desk" if "handoff" in place or place == "instructions" else "price"
@@ -67,4 +67,8 @@ async def test_a_call_is_answered_whatever_its_authors_functions_raise(
         await talk.until("agent_end", output="Still here.")
         await talk.say("are you there?")
         await talk.until("agent_end", output="Still here, too.")
-        assert any(TOLD[place] in str(event) for event in talk.of("error")), talk.of("error")
+        kind = "ValueError: for the program" if raised is ValueError else raised.__name__
+        kind = "cancelled itself" if raised is asyncio.CancelledError and place != "failure_error_function" else kind
+        (error,) = [str(event) for event in talk.of("error") if TOLD[place] in str(event)]
+        assert kind in error
+        assert not any("for the program" in output for _, output in outputs(server)), "the model is told no more"

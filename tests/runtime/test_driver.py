@@ -494,13 +494,31 @@ async def test_timers_fire_once_are_replaced_by_key_and_die_with_the_session() -
 ASK = outputs.ResolveAgent("c1", "transfer_to_b", "a", "b", "{}")
 
 
+class MuteError(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no")
+
+
 @pytest.mark.parametrize(
     ("outcome", "expected"),
     [
         (AgentSpec("b"), inputs.AgentResolved("c1", AgentSpec("b"))),
         (UserError("two tools"), inputs.AgentUnresolved("c1", "two tools")),
         (BusError("Redis at 10.0.0.8"), inputs.AgentUnresolved("c1", "The handoff to b failed: BusError.")),
-        (KeyError("x"), inputs.AgentUnresolved("c1", "The handoff to b failed: KeyError.")),
+        (
+            KeyError("x"),
+            inputs.AgentUnresolved(
+                "c1", "The handoff to b failed: KeyError.", "The handoff to b failed: KeyError: 'x'"
+            ),
+        ),
+        (
+            MuteError(),
+            inputs.AgentUnresolved(
+                "c1",
+                "The handoff to b failed: MuteError.",
+                "The handoff to b failed: MuteError: it does not say of what",
+            ),
+        ),
     ],
 )
 async def test_an_agent_is_resolved_beside_the_session(outcome: Any, expected: inputs.Input) -> None:

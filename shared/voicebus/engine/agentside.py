@@ -37,4 +37,4 @@ class AgentSide:
 
     def unresolved(self, item: AgentUnresolved) -> None:
         """Nobody takes over."""
-        self._p.calls.handoffs.failed(item.call_id, item.message)
+        self._p.calls.handoffs.failed(item.call_id, item.message, item.detail)

@@ -51,12 +51,12 @@ class Handoffs:
         self._resolving, self._made = None, (call.response, agent)
         self._conclude(call, Answer(json.dumps({"assistant": agent}, ensure_ascii=False)))
 
-    def failed(self, call_id: str, message: str) -> None:
-        """The agent could not be resolved; the one in charge goes on."""
+    def failed(self, call_id: str, message: str, detail: str = "") -> None:
+        """The agent could not be resolved; the one in charge goes on. `detail` is for the program alone."""
         call = self.waiting(call_id)
         if call is None:
             self._out.ignore(f"late answer to handoff {call_id}")
             return
         self._resolving = None
-        self._out.error("handoff_failed", message, "handoff")
+        self._out.error("handoff_failed", detail or message, "handoff")
         self._conclude(call, Answer(message, Outcome.ERROR))

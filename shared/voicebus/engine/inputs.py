@@ -250,10 +250,13 @@ class AgentResolved(Struct, frozen=True):
 
 
 class AgentUnresolved(Struct, frozen=True):
-    """Answer to `ResolveAgent` that failed; `message` is one sentence for the model."""
+    """Answer to `ResolveAgent` that failed; `message` is one sentence for the model, `detail` what the program is told
+    instead, where that is more.
+    """
 
     call_id: str
     message: str
+    detail: str = ""
 
 
 class CallVetted(Struct, frozen=True):

@@ -5,7 +5,7 @@ from typing import Final
 
 from voicebus.engine.inputs import AgentResolved, AgentUnresolved, CallVetted, ToolErrorWorded, UpdateAgent
 from voicebus.engine.outputs import ResolveAgent, VetCall, WordToolError
-from voicebus.errors import CommandRefusedError, ModelBehaviorError, UsageError
+from voicebus.errors import CommandRefusedError, ModelBehaviorError, UsageError, VoicebusError
 from voicebus.runtime.surroundings import Author
 from voicebus.telemetry.logging import get_logger, raised
 
@@ -20,11 +20,14 @@ VET_TIMEOUT_S: Final = 30.0
 WORD_TIMEOUT_S: Final = 5.0
 """How long a `tool_error_formatter` may take."""
 
+_MAX_DETAIL_CHARS: Final = 2_000
+
 UNCHECKED: Final = "The call could not be checked and was not made."
 
 
 async def resolve(author: Author, ask: ResolveAgent) -> AgentResolved | AgentUnresolved:
     """The agent that takes over, or one sentence for the model on why it does not."""
+    detail = ""
     try:
         async with asyncio.timeout(RESOLVE_TIMEOUT_S):
             return AgentResolved(ask.call_id, await author.resolve(ask))
@@ -35,7 +38,9 @@ async def resolve(author: Author, ask: ResolveAgent) -> AgentResolved | AgentUnr
     except Exception as error:  # noqa: BLE001 - an author's function may raise anything
         log.warning("handoff failed", to_agent=ask.to_agent, **raised(error))
         why = f"The handoff to {ask.to_agent} failed: {type(error).__name__}."
-    return AgentUnresolved(ask.call_id, why)
+        if not isinstance(error, VoicebusError):  # ours may name addresses, which are nobody's business
+            detail = f"{why.removesuffix('.')}: {_text(error)}"
+    return AgentUnresolved(ask.call_id, why, detail)
 
 
 async def take_over(author: Author, name: str) -> UpdateAgent:
@@ -78,3 +83,10 @@ async def word_error(author: Author, ask: WordToolError) -> ToolErrorWorded:
     except Exception as error:  # noqa: BLE001 - an author's function may raise anything
         log.warning("an error could not be put into words", call_id=ask.call_id, tool=ask.tool, **raised(error))
     return ToolErrorWorded(ask.call_id, ask.message)
+
+
+def _text(error: Exception) -> str:
+    try:
+        return str(error)[:_MAX_DETAIL_CHARS]
+    except Exception:  # noqa: BLE001 - an author's exception may do anything
+        return "it does not say of what"
