@@ -309,7 +309,8 @@ def migrate(
 ) -> None:
     """Bring the database up to date.
 
-    Or to another migration. Safe to run again. A database that a newer release has migrated, and that this one can use, is left as it is.
+    Or to another migration. Safe to run again. A database that a newer release has migrated, and that this one can
+    use, is left as it is.
     """
     export({"database_url": database_url})
     read = load(settings_module.DatabaseSettings)
