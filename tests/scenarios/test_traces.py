@@ -98,6 +98,7 @@ async def test_a_call_with_a_tool_and_a_guardrail_is_one_trace_from_the_client_t
     of_worker = [span for span in of_trace if span.name == "guardrail check" and span.service == "guardrail-worker"]
     assert of_worker
     for check in of_worker:
+        assert check.attributes["voicebus.tenant"] == "local"
         assert by_id[by_id[check.parent].parent].name == "guardrail check"
         assert by_id[by_id[check.parent].parent].parent == session.id
     # the model: once for the call, and once for the answer, which began after the result

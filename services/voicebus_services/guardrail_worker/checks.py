@@ -78,7 +78,12 @@ class CheckRunner:
             return
         check = GuardrailCheck.of(entry) if waiting is None else waiting.check
         self._member.keys.require_reply_to(check.reply_to)
-        bound = {"session": entry.session, "agent": check.agent, "trace": trace_id(entry.traceparent)}
+        bound = {
+            "session": entry.session,
+            "tenant": check.tenant,
+            "agent": check.agent,
+            "trace": trace_id(entry.traceparent),
+        }
         with structlog.contextvars.bound_contextvars(**bound):
             budget_s = self._budget_s
             if entry.deadline is not None:
@@ -139,7 +144,11 @@ def _received(entry: Entry, delivery: Delivery, check: GuardrailCheck) -> Receiv
         entry.traceparent,
         queued_at_ms=int(delivery.entry_id.partition("-")[0]),
         redelivered=delivery.deliveries > 1,
-        attributes={"voicebus.guardrails": ",".join(check.guardrails), "voicebus.stage": check.stage},
+        attributes={
+            "voicebus.guardrails": ",".join(check.guardrails),
+            "voicebus.stage": check.stage,
+            "voicebus.tenant": check.tenant or "",
+        },
     )
 
 

@@ -15,7 +15,7 @@ class GuardrailCheck(Message):
 
     `stage` tells what the model says (output) from what the user says (input, `response_id` is "" then). `context` is
     the session's, without secrets. `stands_for` are older checks of the same answer that were never sent, as this one
-    makes them needless: the verdict's `supersedes` names them.
+    makes them needless: the verdict's `supersedes` names them. `tenant` is whose session it is.
     """
 
     check_id: str
@@ -29,6 +29,7 @@ class GuardrailCheck(Message):
     reply_to: str = Field(min_length=1)
     context: dict[str, Any] = Field(default_factory=dict)
     stands_for: list[str] = Field(default_factory=list)
+    tenant: str | None = None
 
 
 class GuardrailResult(Message):

@@ -216,8 +216,8 @@ class DispatchCheck(Struct, frozen=True):
     """Judge `text`, all that was said so far in this item; the answer comes as `VerdictArrived`.
 
     `stage` tells what the model says (output) from what the user says (input, without a response). `timeout_ms` is
-    how long the answer is of use, None for as long as the session's guardrails have. `context` is added by the
-    session's owner where the check leaves its process.
+    how long the answer is of use, None for as long as the session's guardrails have. `context` and `tenant`
+    are added by the session's owner where the check leaves its process.
     """
 
     check_id: str
@@ -231,6 +231,7 @@ class DispatchCheck(Struct, frozen=True):
     stage: Literal["input", "output"] = "output"
     timeout_ms: int | None = None
     context: Mapping[str, Any] | None = None
+    tenant: str | None = None
 
 
 class ResolveAgent(Struct, frozen=True):

@@ -116,6 +116,7 @@ class _Waiting:
             "reply_to": self._reply_to,
             "context": check.context or {},
             "stands_for": self._stands_for,
+            "tenant": check.tenant,
         }
         return Sealed(
             ulid_now(), GUARDRAIL_CHECK, session.id, session.epoch, self._at, _encode(data).decode(), self.deadline,

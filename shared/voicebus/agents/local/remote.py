@@ -38,7 +38,8 @@ class RemoteChecks:
         self._along = along
 
     def check(self, session: SessionRef, check: DispatchCheck, *, timeout_ms: int) -> str | None:
-        return self._remote.check(session, replace(check, context=self._along.context()), timeout_ms=timeout_ms)
+        told = replace(check, context=self._along.context(), tenant=self._along.caller[0])
+        return self._remote.check(session, told, timeout_ms=timeout_ms)
 
 
 class LocalOrRemote:
