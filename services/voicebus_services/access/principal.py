@@ -20,10 +20,10 @@ def _number(value: Any) -> Any:
 
 
 NUMBER: Final = BeforeValidator(_number)
-"""For numbers of what others send as JSON."""
+"""For numbers of what others send as JSON; behind their bounds, which the schema then shows."""
 
-_Count = Annotated[int, NUMBER, Field(ge=1, le=1_000_000_000)]
-_Seconds = Annotated[float, NUMBER, Field(gt=0, le=10_000_000)]
+_Count = Annotated[int, Field(ge=1, le=1_000_000_000), NUMBER]
+_Seconds = Annotated[float, Field(gt=0, le=10_000_000), NUMBER]
 
 
 class Kind(StrEnum):
@@ -46,9 +46,9 @@ class Limits(BaseModel):
     connections_per_minute: _Count | None = None
     messages_per_second: _Count | None = None
     """Messages of one client's socket."""
-    message_bytes: Annotated[int, NUMBER, Field(ge=65_536, le=MAX_MESSAGE)] | None = None
+    message_bytes: Annotated[int, Field(ge=65_536, le=MAX_MESSAGE), NUMBER] | None = None
     """Bytes of one message."""
-    audio_speed: Annotated[float, NUMBER, Field(ge=1, le=1000)] | None = None
+    audio_speed: Annotated[float, Field(ge=1, le=1000), NUMBER] | None = None
     """Audio of one client, times real time."""
     session_length: _Seconds | None = None
     """Seconds that a session may last."""

@@ -31,7 +31,7 @@ class ExpiresAfter(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     anchor: Literal["created_at"] = "created_at"
-    seconds: Annotated[int, NUMBER, Field(ge=MIN_SECONDS, le=MAX_SECONDS)] = DEFAULT_SECONDS
+    seconds: Annotated[int, Field(ge=MIN_SECONDS, le=MAX_SECONDS), NUMBER] = DEFAULT_SECONDS
 
 
 class SecretAsked(BaseModel):
