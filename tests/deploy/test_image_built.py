@@ -3,7 +3,11 @@
     VOICEBUS_BASE_IMAGE=NAME    a base that the engine has, instead of the Dockerfile's
 
 Tried in order: docker with its daemon, podman, buildah with chroot isolation (for machines where no container may be
-made). A base image is taken from the engine's own storage, else pulled.
+made). A base image is taken from the engine's own storage, else pulled. Without a registry one is made of Debian:
+
+    debootstrap --variant=minbase --include=python3,python3-venv,ca-certificates bookworm rootfs
+    export STORAGE_DRIVER=vfs; made=$(buildah from scratch)
+    buildah add $made rootfs / && buildah commit $made localhost/debian-python:base
 """
 
 import os
