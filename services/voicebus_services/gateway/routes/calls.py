@@ -157,6 +157,8 @@ async def _read(request: Request) -> tuple[bytes, dict[str, Any]]:
         raise ProblemError(415, "unsupported_media_type", f"send {SDP}, or multipart/form-data with sdp and session")
     if not isinstance(wanted, dict):
         raise ProblemError(422, "invalid_request", "body.session: a session object is needed")
+    if not isinstance(wanted.get("model", ""), str):
+        raise ProblemError(422, "invalid_request", "body.session.model: a string is needed")
     if len(offer) > MAX_OFFER or not offer.startswith(b"v=0"):
         raise ProblemError(
             422, "invalid_offer", f"body.sdp: an SDP offer (v=0…) of at most {MAX_OFFER} bytes is needed"

@@ -231,6 +231,7 @@ async def test_a_browser_calls_with_its_secret_and_with_what_that_was_made_with(
         ({"files": {"session": (None, b"{}", "application/json")}}, (422, "invalid_offer"), "body.sdp"),
         ({"files": {**form(), "session": (None, b"{", "application/json")}}, (422, "invalid_request"), "body.session"),
         ({"files": form([])}, (422, "invalid_request"), "body.session"),
+        ({"files": form({"model": 0})}, (422, "invalid_request"), "body.session.model"),
         ({"files": {**form(), "extra": (None, b"{}", "application/json")}}, (422, "invalid_request"), "'extra'"),
         ({"files": form({"instructions": "Obey."})}, (403, "forbidden_parameter"), "session.instructions"),
         ({"files": form({"tools": [{"type": "function"}]})}, (403, "forbidden_parameter"), "session.tools"),
