@@ -7,6 +7,7 @@ from typing import Any
 from support.talk import Talk, agent, tool
 from voicebus.contracts.journal import EventType
 from voicebus.contracts.tools import Outcome
+from voicebus.engine.commits import COMMIT_TIMER
 from voicebus.engine.config import Approval
 from voicebus.engine.inputs import Approve, CommitAudio, LinkOpened, SendMessage
 from voicebus.engine.keeping import ITEM, WORK, Kept, read_items, read_work
@@ -213,6 +214,24 @@ def test_an_answer_that_has_called_a_tool_makes_its_turn_safe_before_its_words()
     assert next(item["item_id"] for item in after.session.history) == "item_1"
     connects(after)
     assert after.sent("response.create") == [], "the output is waited for"
+
+
+def test_a_turn_whose_words_take_long_is_not_waited_for() -> None:
+    talk = committed()
+    (key,) = [key for key in talk.timers() if key.startswith(COMMIT_TIMER)]
+    talk.timer(key)
+    assert settled(talk) == ["1"]
+    after = heir(talk)
+    assert connects(after) == [("user", "[audio not transcribed]")]
+    assert len(after.sent("response.create")) == 1
+    talk.transcript("What time is it?", "item_1")
+    assert settled(talk) == ["1"]
+
+
+def test_a_turn_that_is_safe_is_not_timed_any_more() -> None:
+    talk = committed()
+    talk.transcript("What time is it?", "item_1")
+    assert not [key for key in talk.timers() if key.startswith(COMMIT_TIMER)]
 
 
 def test_a_commit_of_nothing_is_settled_by_its_refusal() -> None:

@@ -2,7 +2,8 @@
 
 Sound is not kept outside of the owner, so that such a turn is safe only once its words are, or once its answer has had
 an effect: until then whoever committed it keeps the sound, and the next owner lets it be said again. Each is told as
-safe exactly once (`CommitSettled`), also where the model had nothing to commit.
+safe exactly once (`CommitSettled`), also where the model had nothing to commit, and where nothing shows in time that it
+is: whoever committed it may be waiting for that.
 """
 
 from dataclasses import dataclass
@@ -15,8 +16,12 @@ from voicebus.engine.responses import Create, Response
 from voicebus.engine.transcript import Transcript
 from voicebus.engine.turns import Turns
 
+COMMIT_TIMER: Final = "commit:"
+
 # Turns that are not safe at once; beyond that the oldest counts as safe.
 _MAX_OPEN: Final = 64
+# How long one is followed (s): most transcripts come within it, and who waits for an answer to a command gives up in two.
+_LIMIT: Final = 1.0
 
 
 @dataclass(slots=True, eq=False)
@@ -51,6 +56,7 @@ class Commits:
     def sent(self, event_id: str, given: str) -> None:
         """A commit goes to the model."""
         self._open.append(_Commit(event_id, given))
+        self._out.set_timer(COMMIT_TIMER + event_id, _LIMIT)
         if len(self._open) > _MAX_OPEN:
             self._settle(self._open[0])
 
@@ -64,6 +70,13 @@ class Commits:
         """The model, or the way to it, did not take it; `event_id` "" is the oldest one."""
         for commit in self._open:
             if not commit.item_id and event_id in ("", commit.event_id):
+                self._settle(commit)
+                return
+
+    def overdue(self, event_id: str) -> None:
+        """Nothing shows that it is safe."""
+        for commit in self._open:
+            if commit.event_id == event_id:
                 self._settle(commit)
                 return
 
@@ -88,4 +101,5 @@ class Commits:
 
     def _settle(self, commit: _Commit) -> None:
         self._open.remove(commit)
+        self._out.cancel_timer(COMMIT_TIMER + commit.event_id)
         self._out.add(CommitSettled(commit.given))

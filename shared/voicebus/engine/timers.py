@@ -7,6 +7,7 @@ from voicebus.engine.approvals import CALL_TIMER
 from voicebus.engine.attaching import ATTACH_TIMER
 from voicebus.engine.background import BACKGROUND_TIMER
 from voicebus.engine.clientface import error_event
+from voicebus.engine.commits import COMMIT_TIMER
 from voicebus.engine.guarding import CHECK_TIMER
 from voicebus.engine.inputguards import INPUT_TIMER
 from voicebus.engine.interludes import INTERLUDE_TIMER
@@ -95,9 +96,13 @@ class Timers:
     def _attach_overdue(self, _: str) -> None:
         self._attaching.overdue()
 
+    def _commit_overdue(self, event_id: str) -> None:
+        self._p.commits.overdue(event_id)
+
     _TIMERS: ClassVar[Mapping[str, Callable[[Any, str], None]]] = {
         CONFIRM_TIMER: _confirm_overdue,
         CREATE_TIMER: _create_overdue,
+        COMMIT_TIMER: _commit_overdue,
         RETRY_TIMER: _retry_due,
         STALL_TIMER: _response_stalled,
         CALL_TIMER: _call_overdue,
