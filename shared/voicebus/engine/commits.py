@@ -20,7 +20,7 @@ COMMIT_TIMER: Final = "commit:"
 
 # Turns that are not safe at once; beyond that the oldest counts as safe.
 _MAX_OPEN: Final = 64
-# How long one is followed (s): most transcripts come within it, and who waits for an answer to a command gives up in two.
+# How long one is followed (s): most transcripts come within it; who waits for an answer to a command gives up in two.
 _LIMIT: Final = 1.0
 
 
