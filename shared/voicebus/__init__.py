@@ -17,7 +17,7 @@ from voicebus.agents.config import (
     ToolErrorFormatterArgs,
 )
 from voicebus.agents.context import RunContextWrapper, TContext, ToolContext
-from voicebus.agents.error_details import RealtimeErrorDetails
+from voicebus.agents.error_details import RealtimeErrorDetails, RealtimeModelErrorDetails
 from voicebus.agents.events import (
     RealtimeAgentEndEvent,
     RealtimeAgentStartEvent,
@@ -300,6 +300,7 @@ __all__ = [
     "RealtimeModelConfig",
     "RealtimeModelConnectionStatusEvent",
     "RealtimeModelEndOfStreamEvent",
+    "RealtimeModelErrorDetails",
     "RealtimeModelErrorEvent",
     "RealtimeModelEvent",
     "RealtimeModelExceptionEvent",

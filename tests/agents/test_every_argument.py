@@ -331,7 +331,7 @@ EXEMPT: Final[dict[str, str]] = {
     **dict.fromkeys(
         ("InputGuardrailResult", "OutputGuardrailResult", "MCPApprovalRequest", "MCPToolApprovalRequest", "RunResult",
          "ToolErrorFormatterArgs", "ToolFilterContext", "ToolInputGuardrailData", "ToolOutputGuardrailData",
-         "RealtimeErrorDetails", "GatewaySession", "RealtimeEventInfo"),
+         "RealtimeErrorDetails", "RealtimeModelErrorDetails", "GatewaySession", "RealtimeEventInfo"),
         MADE_BY_US,
     ),
     **dict.fromkeys(

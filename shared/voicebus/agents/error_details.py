@@ -48,11 +48,14 @@ class RealtimeErrorDetails(Mapping[str, Any]):
 _NAMES = tuple(field.name for field in dataclasses.fields(RealtimeErrorDetails))
 
 
-class ServerError(dict[str, Any]):
+class RealtimeModelErrorDetails(dict[str, Any]):
     """An error object of the model layer, with every field that the server gave: by key, and as an attribute.
 
     As an attribute, `code`, `message`, `type`, `param` and `event_id` are None where it gave none.
     """
+
+    def __init__(self, error: Mapping[str, Any]) -> None:
+        super().__init__(error)
 
     def __getattr__(self, name: str) -> Any:
         if name in self:

@@ -18,7 +18,7 @@ from voicebus.adapters.openai_realtime import (
     without_credentials,
 )
 from voicebus.adapters.sockets import PING_INTERVAL_S, Keepalive
-from voicebus.agents.error_details import ServerError
+from voicebus.agents.error_details import RealtimeModelErrorDetails
 from voicebus.agents.functions import presentable
 from voicebus.agents.items import RealtimeToolCallItem
 from voicebus.agents.model_settings import DEFAULT_MODEL_SETTINGS
@@ -170,7 +170,9 @@ class OpenAIRealtimeWebSocketModel(RealtimeModel):
             port.send_audio(frame)
         for item in inputs:
             if isinstance(item, Trouble) and self._standalone is None:
-                self.publish(RealtimeModelErrorEvent(ServerError({"code": item.code, "message": item.message})))
+                self.publish(
+                    RealtimeModelErrorEvent(RealtimeModelErrorDetails({"code": item.code, "message": item.message}))
+                )
             port.feed(item)
         if isinstance(event, RealtimeModelSendToolOutput):
             self.publish(_answered(event))

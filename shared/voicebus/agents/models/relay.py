@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from voicebus.agents import checking
-from voicebus.agents.error_details import ServerError
+from voicebus.agents.error_details import RealtimeModelErrorDetails
 from voicebus.agents.functions import answer_of
 from voicebus.agents.models.events import RealtimeModelErrorEvent, RealtimeModelEvent
 from voicebus.agents.models.model import RealtimeModelListener
@@ -88,5 +88,5 @@ class ListenerRelay:
                 message = f"{self._dropped} events were not delivered: a listener of the model is too slow."
                 self._dropped = 0
                 self._waiting.append(
-                    RealtimeModelErrorEvent(ServerError({"code": LISTENER_OVERFLOW, "message": message}))
+                    RealtimeModelErrorEvent(RealtimeModelErrorDetails({"code": LISTENER_OVERFLOW, "message": message}))
                 )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, NoReturn
 
 from voicebus.adapters.sockets import CLEAN_CLOSES
-from voicebus.agents.error_details import ServerError
+from voicebus.agents.error_details import RealtimeModelErrorDetails
 from voicebus.agents.local.ports import LocalClock, NoInbox
 from voicebus.agents.models.events import (
     RealtimeModelAudioInterruptedEvent,
@@ -158,7 +158,9 @@ class Standalone:
         self._last_error = data.message
         said_by_server = isinstance(self._heard, ModelEvent) and self._heard.event.get("type") == "error"
         if not said_by_server and self._loss is None:
-            self._publish(RealtimeModelErrorEvent(ServerError({"code": data.code, "message": data.message})))
+            self._publish(
+                RealtimeModelErrorEvent(RealtimeModelErrorDetails({"code": data.code, "message": data.message}))
+            )
 
     def emit(self, kind: str, seq: int, at_ms: int, data: Mapping[str, Any]) -> None:
         if kind == "audio_interrupted":

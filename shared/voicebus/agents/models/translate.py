@@ -7,7 +7,7 @@ on what went before is the engine's: `audio_interrupted`, and which audio may be
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from voicebus.agents.error_details import ServerError
+from voicebus.agents.error_details import RealtimeModelErrorDetails
 from voicebus.agents.items import (
     AssistantAudio,
     AssistantMessageItem,
@@ -153,7 +153,7 @@ def _part(role: str, given: Event) -> _Part | None:
 
 def _error(event: Event) -> list[RealtimeModelEvent]:
     error = event.get("error", event)
-    return [RealtimeModelErrorEvent(ServerError(error) if isinstance(error, Mapping) else error)]
+    return [RealtimeModelErrorEvent(RealtimeModelErrorDetails(error) if isinstance(error, Mapping) else error)]
 
 
 def _turn_started(event: Event) -> list[RealtimeModelEvent]:
