@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import inspect
+import logging
 import os
 import re
 import secrets
@@ -13,6 +14,7 @@ from typing import Any
 import psycopg
 import pytest
 import redis
+import structlog
 from hypothesis import settings
 from xdist.scheduler import LoadGroupScheduling  # type: ignore[import-untyped]
 
@@ -20,6 +22,7 @@ from support.key_leaks import keys_without_end, remove_keys
 from support.servers import PostgresServer, RedisServer
 from voicebus.adapters.database import migrate
 from voicebus.adapters.database.store import TranscriptStore
+from voicebus.telemetry import logging as logs
 
 # Tests that name no number of examples of their own run as many as the profile has: the machines that hold whole random
 # conversations with the engine. `make soak` takes its time.
@@ -124,6 +127,19 @@ def no_task_is_left_behind(request: pytest.FixtureRequest) -> None:
     function = getattr(request, "function", None)
     if inspect.iscoroutinefunction(function):
         request.getfixturevalue("_tasks_end")
+
+
+@pytest.fixture(autouse=True)
+def logs_are_set_up_for_one_test_only() -> Iterator[None]:
+    """A command that runs in the test's own process writes its log to that test's stderr, which is closed with it."""
+    root, steps = logging.getLogger(), list(logs._STEPS)  # they have no other name: processes set them up once
+    handlers, level = root.handlers[:], root.level
+    yield
+    if steps != logs._STEPS:
+        logs._STEPS[:] = steps
+        root.handlers[:] = handlers
+        root.setLevel(level)
+        structlog.contextvars.clear_contextvars()
 
 
 class _Groups(LoadGroupScheduling):  # type: ignore[misc]

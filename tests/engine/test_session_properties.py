@@ -170,6 +170,8 @@ class Conversation(RuleBasedStateMachine):
             self.unanswered.clear()
 
     def look(self, outputs: list[Output]) -> None:
+        if self.talk.session.state is State.RECONNECTING:
+            self.marks_came_back = False  # whether another server repeats them is not known yet
         for position, output in enumerate(outputs):
             match output:
                 case Record():
@@ -590,7 +592,6 @@ class Conversation(RuleBasedStateMachine):
     @rule(again=st.booleans())
     def the_socket_is_lost(self, again: bool) -> None:
         """At any moment; sometimes the next one is lost as well, before it has been told everything."""
-        self.marks_came_back = False  # whether another server repeats them is not known yet
         self.talk.put(LinkLost("reset"))
         if again and self.talk.session.state is State.RECONNECTING:
             self.opens()
