@@ -224,3 +224,16 @@ def test_a_client_of_the_protocol_sees_seeds_but_no_calls_of_the_server() -> Non
         talk.model("conversation.item.added", item=event["item"], previous_item_id=event["previous_item_id"])
     seen = talk.shown("conversation.item.added")
     assert [event["item"]["id"] for event in seen] == ["u1", "u2"]
+
+
+@pytest.mark.parametrize("wanted", [[], [call("item_c", "rainy", "call_1")]])
+def test_a_call_that_is_taken_out_while_there_is_no_socket_leaves_no_output(wanted: list[dict[str, Any]]) -> None:
+    talk = Talk(agent(tools=[tool()])).asked()
+    talk.calls(call="call_1")
+    talk.ends()
+    talk.result("sunny")
+    talk.loses_the_link()
+    replace(talk, wanted)
+    talk.reconnects()
+    outputs = [event["item"] for event in talk.sent("conversation.item.create", talk.all) if "output" in event["item"]]
+    assert [item["output"] for item in outputs] == ["sunny", *[item["output"] for item in wanted]]

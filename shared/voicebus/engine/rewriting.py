@@ -93,7 +93,10 @@ class Rewriter:
         return None if is_running or item["output"] is not None else f"call {item['call_id']!r} has no output"
 
     def _delete(self, item: Mapping[str, Any]) -> None:
-        output = self._history.output_of(item["call_id"]) if item["type"] == "function_call" else None
+        output = None
+        if item["type"] == "function_call":
+            output = self._history.output_of(item["call_id"])
+            self._out.uplink.retract_output(item["call_id"])
         for item_id in (item["item_id"], output):
             if item_id is not None:
                 self._out.send({"type": "conversation.item.delete", "item_id": item_id})

@@ -123,6 +123,11 @@ class Uplink:
             return self._with_call(event)
         return (event,)
 
+    def retract_output(self, call_id: str) -> None:
+        """The call is taken out of the conversation; an output that waits for the next socket would be left of it."""
+        self._waiting = deque(event for event in self._waiting if not _is_output(event, call_id))
+        self._size = sum(len(repr(event)) for event in self._waiting)
+
     def _keep(self, event: Event) -> None:
         size = len(repr(event))
         if len(self._waiting) >= _MAX_WAITING or self._size + size > _MAX_CHARS:
@@ -225,3 +230,8 @@ class Uplink:
         self.open = True
         waiting, self._waiting, self._size = list(self._waiting), deque(), 0
         return waiting
+
+
+def _is_output(event: Event, call_id: str) -> bool:
+    item = wire.mapping(event, "item")
+    return wire.text(item, "type") == "function_call_output" and wire.text(item, "call_id") == call_id
