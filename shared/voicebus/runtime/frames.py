@@ -97,8 +97,8 @@ def read_text_delta(frame: bytes) -> TextDelta | None:
         return None
 
 
-def whole_text(delta: TextDelta) -> dict[str, Any]:
-    """The event that `delta`, which has an `event_id`, was read from."""
+def event_of(delta: AudioDelta | TextDelta) -> dict[str, Any]:
+    """The server's event that `delta` was read from, but for fields of audio that nobody has named yet."""
     return {
         "type": delta.type,
         "event_id": delta.event_id,

@@ -20,7 +20,7 @@ def audio_input(delta: frames.AudioDelta) -> ModelAudio:
 
 def text_event(delta: frames.TextDelta, frame: bytes) -> tuple[ModelEvent, int]:
     """What `read_event` makes of `frame`, which `delta` was read from and which has an `event_id`."""
-    return ModelEvent(frames.whole_text(delta)), _size(frame)
+    return ModelEvent(frames.event_of(delta)), _size(frame)
 
 
 def read_event(frame: bytes) -> tuple[ModelEvent | ModelMalformed, dict[str, Any], int]:

@@ -37,8 +37,8 @@ from voicebus.agents.models.events import (
     RealtimeModelTurnStartedEvent,
     RealtimeModelUsageEvent,
 )
-from voicebus.agents.models.translate import _HANDLERS, audio_event, item_of, raw_audio, semantic_events
-from voicebus.runtime.frames import dump_event, read_audio_delta
+from voicebus.agents.models.translate import _HANDLERS, audio_event, item_of, semantic_events
+from voicebus.runtime.frames import dump_event, event_of, read_audio_delta
 
 MESSAGE = {
     "id": "i1",
@@ -274,7 +274,7 @@ def test_audio_is_told_as_samples_and_as_the_server_sent_it() -> None:
     delta = read_audio_delta(dump_event(sent))
     assert delta is not None
     assert audio_event(delta) == RealtimeModelAudioEvent(b"\x00\x01", "r", "i", 2)
-    assert raw_audio(delta) == sent
+    assert event_of(delta) == sent
 
 
 json = st.recursive(

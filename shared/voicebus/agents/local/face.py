@@ -21,12 +21,12 @@ from voicebus.agents.local.showing import Showing
 from voicebus.agents.local.weighing import weight
 from voicebus.agents.models import events as model
 from voicebus.agents.models.events import RealtimeModelEvent
-from voicebus.agents.models.translate import audio_event, raw_audio
+from voicebus.agents.models.translate import audio_event
 from voicebus.contracts.envelope import Message
 from voicebus.contracts.journal import ErrorRecorded, EventType
 from voicebus.engine.outputs import ForwardAudio
 from voicebus.errors import ModelLinkError, VoicebusError
-from voicebus.runtime.frames import AudioDelta, TextDelta
+from voicebus.runtime.frames import AudioDelta, TextDelta, event_of
 from voicebus.telemetry.logging import get_logger
 
 log: Final = get_logger(__name__)
@@ -167,7 +167,7 @@ class EventFace:
 
     def _expect_unfolded(self, delta: AudioDelta) -> None:
         self._delta = None
-        self.raw(model.RealtimeModelRawServerEvent(raw_audio(delta)))
+        self.raw(model.RealtimeModelRawServerEvent(event_of(delta)))
         self._expected.append(audio_event(delta))
 
     def expect(self, events: Sequence[RealtimeModelEvent]) -> None:

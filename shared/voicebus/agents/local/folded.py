@@ -11,9 +11,9 @@ import msgspec
 from voicebus.agents import events as shown
 from voicebus.agents.events import RealtimeSessionEvent
 from voicebus.agents.models.events import RealtimeModelAudioEvent, RealtimeModelRawServerEvent
-from voicebus.agents.models.translate import audio_event, raw_audio, text_event
+from voicebus.agents.models.translate import audio_event, text_event
 from voicebus.engine.outputs import ForwardAudio
-from voicebus.runtime.frames import AudioDelta, TextDelta, whole_text
+from voicebus.runtime.frames import AudioDelta, TextDelta, event_of
 
 EVENTS: Final = 3
 """How many events one delta becomes."""
@@ -42,7 +42,7 @@ class FoldedAudio(Folded, frozen=True, gc=False):
     def unfold(self) -> tuple[RealtimeSessionEvent, RealtimeSessionEvent, RealtimeSessionEvent]:
         """The last two are about the same event of the model layer."""
         audio, info, seq = audio_event(self.delta), self.info, self.seq
-        raw = RealtimeModelRawServerEvent(raw_audio(self.delta))
+        raw = RealtimeModelRawServerEvent(event_of(self.delta))
         return (
             shown.RealtimeRawModelEvent(raw, info, "raw_model_event", seq),
             shown.RealtimeRawModelEvent(audio, info, "raw_model_event", seq),
@@ -67,7 +67,7 @@ class FoldedText(Folded, frozen=True, gc=False):
 
     def unfold(self) -> tuple[RealtimeSessionEvent, RealtimeSessionEvent, RealtimeSessionEvent]:
         delta, info, seq = self.delta, self.info, self.seq
-        raw = RealtimeModelRawServerEvent(whole_text(delta))
+        raw = RealtimeModelRawServerEvent(event_of(delta))
         return (
             shown.RealtimeRawModelEvent(raw, info, "raw_model_event", seq),
             shown.RealtimeRawModelEvent(text_event(delta), info, "raw_model_event", seq),

@@ -21,7 +21,7 @@ from voicebus.agents.models.events import (
     RealtimeModelExceptionEvent,
     RealtimeModelRawServerEvent,
 )
-from voicebus.agents.models.translate import audio_event, raw_audio, semantic_events
+from voicebus.agents.models.translate import audio_event, semantic_events
 from voicebus.contracts.envelope import Message
 from voicebus.contracts.journal import ErrorRecorded, EventType
 from voicebus.engine.config import AgentSpec, Face, Recovering, SessionConfig
@@ -31,7 +31,7 @@ from voicebus.engine.session import Session
 from voicebus.errors import ModelLinkError
 from voicebus.ports import ModelConnector, SessionRef
 from voicebus.runtime.driver import SessionDriver
-from voicebus.runtime.frames import AudioDelta, TextDelta
+from voicebus.runtime.frames import AudioDelta, TextDelta, event_of
 from voicebus.runtime.surroundings import Bus
 
 _EXPIRED: Final = "model_expired"
@@ -129,7 +129,7 @@ class Standalone:
         self._heard = item
         if isinstance(item, ModelAudio):
             if delta is not None:
-                self._publish(RealtimeModelRawServerEvent(raw_audio(delta)))
+                self._publish(RealtimeModelRawServerEvent(event_of(delta)))
         elif isinstance(item, ModelEvent):
             self._publish(RealtimeModelRawServerEvent(item.event))
             for meaning in semantic_events(item.event):

@@ -93,19 +93,6 @@ def text_event(delta: TextDelta) -> RealtimeModelTranscriptDeltaEvent | Realtime
     return kind(delta.item_id, delta.delta, delta.response_id)
 
 
-def raw_audio(delta: AudioDelta) -> dict[str, Any]:
-    """The server event that `delta` was read from, but for fields that nobody has named yet."""
-    return {
-        "type": delta.type,
-        "event_id": delta.event_id,
-        "response_id": delta.response_id,
-        "item_id": delta.item_id,
-        "output_index": delta.output_index,
-        "content_index": delta.content_index,
-        "delta": delta.delta,
-    }
-
-
 def item_of(item: Event, previous_item_id: str | None = None) -> RealtimeItem | None:
     """An item of the wire as programs see it, or None where it has no such form (an odd role, no id, MCP items)."""
     item_id = wire.text(item, "id")
