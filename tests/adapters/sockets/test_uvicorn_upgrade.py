@@ -236,6 +236,23 @@ async def test_a_message_up_to_the_limit_is_taken_and_one_above_it_closes_with_1
         assert len(echo.texts) == 1
 
 
+@pytest.mark.parametrize("answer", [b"", b"\x88\x82" + MASK + (1000).to_bytes(2, "big")])
+async def test_a_message_that_is_too_large_is_told_as_such_whatever_the_peer_answers(answer: bytes) -> None:
+    echo = Echo()
+    async with port(lambda _: Accept(echo)) as number:
+        reader, writer = await asyncio.open_connection("127.0.0.1", number)
+        writer.write(HANDSHAKE)
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"\x81\xff" + (MAX_MESSAGE + 1).to_bytes(8, "big") + MASK)
+        opcode, _ = await reader.readexactly(2)
+        assert opcode == 0x88
+        writer.write(answer)
+        writer.close()
+        await wait_until(lambda: echo.ended, description="the end")
+    assert echo.ended is not None
+    assert echo.ended[0] == 1009
+
+
 async def test_a_listener_that_raises_closes_its_own_connection_only() -> None:
     async with port(lambda _: Accept(Echo())) as number:
         address = f"ws://127.0.0.1:{number}/"

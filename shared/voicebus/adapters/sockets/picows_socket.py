@@ -210,7 +210,7 @@ class PicowsSocket(WSListener):
                 timer.cancel()
         if self._abandoned:
             return
-        self._listener.closed(ABNORMAL if self._peer_code is None else self._peer_code, self._peer_reason)
+        self._listener.closed(self._code_at_end(transport), self._peer_reason)
 
     def pause_writing(self) -> None:
         self.is_congested = True
@@ -260,6 +260,14 @@ class PicowsSocket(WSListener):
         except Exception:  # the boundary between one connection and the others
             log.exception("a message could not be handled, closing its connection")
             self.close(INTERNAL_ERROR, "internal error")
+
+    def _code_at_end(self, transport: WSTransport) -> int:
+        handshake = transport.close_handshake
+        sent = None if handshake is None or handshake.recv_then_sent else handshake.sent
+        # Why it ended is known here: a peer that is still sending its large message may never answer, or anything.
+        if sent is not None and sent.code == _code(MESSAGE_TOO_BIG):
+            return MESSAGE_TOO_BIG
+        return ABNORMAL if self._peer_code is None else self._peer_code
 
     def _answer_close(self, transport: WSTransport, payload: bytes) -> None:
         self._peer_code = int.from_bytes(payload[:2], "big") if len(payload) >= 2 else NO_STATUS
