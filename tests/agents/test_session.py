@@ -323,6 +323,9 @@ async def test_half_a_surrogate_pair_in_a_message_or_the_instructions_ends_nothi
         ({"content": "text"}, "needs content"), ({"content": [{"type": "audio"}]}, r"content\[0\]"),
         ({"content": ["x"]}, r"content\[0\]"), ({"content": [{"type": "input_text"}]}, "needs text"),
         ({"content": [{"type": "input_image", "image_url": 1}]}, "needs image_url"),
+        ({"content": [{"type": "input_image", "image_url": ""}]}, r"content\[0\].image_url must be a data: or https:"),
+        ({"content": [{"type": "input_image", "image_url": "ftp://host/a.png"}]}, r"content\[0\].image_url must be"),
+        ({"content": [{"type": "input_image", "image_url": "data:,", "detail": 5}]}, r"content\[0\]: detail must be"),
     ],
 )  # fmt: skip
 async def test_a_message_that_is_none_is_refused(simulator: SimulatorHandle, message: Any, why: str) -> None:

@@ -214,6 +214,20 @@ async def test_a_whole_conversation_follows_the_script() -> None:
     assert settings["tools"] == [find_rate]
 
 
+async def test_a_call_that_the_model_shows_with_its_output_is_complete_in_the_history() -> None:
+    model = ScriptedRealtimeModel()
+    async with await session_with(model) as session:
+        called = RealtimeToolCallItem(
+            item_id="t1", call_id="c1", type="function_call", status="in_progress", name="find_rate", arguments="{}"
+        )
+        await model.emit(RealtimeModelItemUpdatedEvent(called))
+        await until(session, "history_added")
+        answered = called.model_copy(update={"status": "completed", "output": "100"})
+        await model.emit(RealtimeModelItemUpdatedEvent(answered))
+        await until(session, "history_updated")
+        assert session.history == [answered]
+
+
 async def test_every_kind_of_event_is_understood() -> None:
     model = ScriptedRealtimeModel(strict=False)
     async with await session_with(model) as session:

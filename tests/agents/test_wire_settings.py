@@ -100,8 +100,8 @@ def test_turn_detection_takes_camel_case_and_keeps_what_a_vendor_adds() -> None:
         "silence_duration_ms": 2, "idle_timeout_ms": 5000, "model_version": "v2", "threshold": 0.4,
         "remove_filler_words": True,
     }  # fmt: skip
-    both = {"create_response": True, "createResponse": False}
-    assert audio_input(turn_detection=both)["turn_detection"] == {"create_response": True}
+    both = {"type": "server_vad", "create_response": True, "createResponse": False}
+    assert audio_input(turn_detection=both)["turn_detection"] == {"type": "server_vad", "create_response": True}
 
 
 def test_transcription_keeps_all_its_fields() -> None:
@@ -168,7 +168,12 @@ def test_without_defaults_only_what_is_given_is_said() -> None:
 def test_what_the_agent_brings_is_checked_and_left_to_whoever_sends_it() -> None:
     own: RealtimeSessionModelSettings = {"model_name": "m", "instructions": "hi", "tools": [], "handoffs": []}
     assert wire_session(own) == wire_session({})
-    assert DEFAULT_MODEL_SETTINGS["model_name"] == "gpt-realtime-2.1"
+
+
+def test_the_defaults_may_be_spread_over_settings_of_a_programs_own() -> None:
+    assert wire_session({**DEFAULT_MODEL_SETTINGS}) == wire_session({})
+    assert wire_session({**DEFAULT_MODEL_SETTINGS, "modalities": ["text"]})["output_modalities"] == ["text"]
+    assert "model_name" not in DEFAULT_MODEL_SETTINGS, "who joins a call may name no model"
 
 
 class Dumped:
@@ -205,11 +210,17 @@ def test_objects_of_other_packages_are_read_as_what_they_hold() -> None:
         ({"input_audio_transcription": {"delay": "none"}}, "input_audio_transcription.delay must be one of"),
         ({"turn_detection": "server_vad"}, "turn_detection must be an object"),
         ({"turn_detection": {"type": 1}}, "turn_detection.type must be a non-empty string"),
-        ({"turn_detection": {"create_response": 1}}, "turn_detection.create_response must be True or False"),
-        ({"turn_detection": {"interruptResponse": "x"}}, "turn_detection.interrupt_response must be True or False"),
-        ({"turn_detection": {"eagerness": "wild"}}, "turn_detection.eagerness must be one of"),
-        ({"turn_detection": {"silence_duration_ms": -1}}, "turn_detection.silence_duration_ms must be a whole"),
-        ({"turn_detection": {"threshold": 2}}, "turn_detection.threshold must be a number from 0 to 1"),
+        ({"turn_detection": {}}, "turn_detection.type must be a non-empty string, not None"),
+        ({"turn_detection": {"eagerness": "low"}}, "turn_detection.type must be"),
+        ({"audio": {"input": {"turn_detection": {"type": None}}}}, "audio.input.turn_detection.type must be"),
+        (
+            {"turn_detection": {"type": "v", "create_response": 1}},
+            "turn_detection.create_response must be True",
+        ),
+        ({"turn_detection": {"type": "v", "interruptResponse": 1}}, "turn_detection.interrupt_response must be True"),
+        ({"turn_detection": {"type": "v", "eagerness": "wild"}}, "turn_detection.eagerness must be one of"),
+        ({"turn_detection": {"type": "v", "silence_duration_ms": -1}}, "turn_detection.silence_duration_ms must be"),
+        ({"turn_detection": {"type": "v", "threshold": 2}}, "turn_detection.threshold must be a number from 0 to 1"),
         ({"voice": 1}, "voice must be a non-empty string"),
         ({"voice": {"name": "x"}}, "voice has unknown keys: name"),
         ({"audio": {"output": {"voice": {"id": 1}}}}, "audio.output.voice.id must be a non-empty string"),

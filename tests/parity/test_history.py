@@ -77,6 +77,23 @@ async def test_what_is_known_of_an_item_is_not_taken_back_by_one_that_says_less(
         kept = history(talk)[0]["content"]
         assert [part["type"] for part in kept] == ["input_image", "input_text"]
         assert kept[1]["text"] == "look here"
+        # Parts that say nothing keep what was known, wherever the images stand.
+        await model.emit({**event, "item": user_item("u1", typed(""), {"type": "input_audio", "transcript": "there"})})
+        await talk.until("history_updated")
+        await model.emit({**event, "item": user_item("u1", typed("up"), {"type": "input_audio", "transcript": None})})
+        await talk.until("history_updated")
+        kept = history(talk)[0]["content"]
+        assert [part["type"] for part in kept] == ["input_image", "input_text", "input_audio"]
+        assert (kept[1]["text"], kept[2]["transcript"]) == ("up", "there")
+        other = {"type": "input_image", "image_url": "data:image/png;base64,BBBB"}
+        await model.emit({**event, "item": user_item("u1", typed(""), other)})
+        await talk.until("history_updated")
+        kept = history(talk)[0]["content"]
+        assert [part.get("image_url", part.get("text")) for part in kept] == [
+            image["image_url"],
+            "up",
+            other["image_url"],
+        ]
 
 
 async def test_an_answer_keeps_its_transcript_when_a_later_event_has_none(stage: Stage) -> None:

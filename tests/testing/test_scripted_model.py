@@ -12,7 +12,12 @@ from voicebus.agents.models.events import (
     RealtimeModelTurnStartedEvent,
 )
 from voicebus.agents.models.model import RealtimeModelListener
-from voicebus.agents.models.sends import RealtimeModelSendAudio, RealtimeModelSendInterrupt, RealtimeModelSendUserInput
+from voicebus.agents.models.sends import (
+    RealtimeModelSendAudio,
+    RealtimeModelSendInterrupt,
+    RealtimeModelSendSessionUpdate,
+    RealtimeModelSendUserInput,
+)
 from voicebus.errors import VoicebusError
 from voicebus.testing import (
     RealtimeScriptError,
@@ -47,7 +52,7 @@ async def test_a_send_that_fits_is_answered_with_the_events_of_its_step() -> Non
     ear = await listening(model)
     await model.send_event(RealtimeModelSendUserInput("hello"))
     assert ear.heard == [STARTED, ENDED]
-    assert model.remaining_steps == ()
+    assert model.remaining_steps == 0
     model.assert_complete()
 
 
@@ -96,7 +101,7 @@ async def test_a_send_after_the_script_has_ended_is_unexpected() -> None:
     with pytest.raises(UnexpectedRealtimeSend, match="nothing more") as caught:
         await model.send_event(HELLO)
     assert caught.value.expected is None
-    assert model.sent_events == (HELLO,)
+    assert model.sent_events == ()
 
 
 async def test_an_unexpected_send_whose_error_was_swallowed_still_shows_in_the_end() -> None:
@@ -113,7 +118,7 @@ async def test_a_script_that_is_not_strict_only_keeps_what_it_did_not_expect() -
     model = ScriptedRealtimeModel([RealtimeStep(HELLO, emit=[STARTED])], strict=False)
     ear = await listening(model)
     await model.send_event(RealtimeModelSendAudio(b"\0\0"))
-    assert (ear.heard, len(model.remaining_steps)) == ([], 1)
+    assert (ear.heard, model.remaining_steps) == ([], 1)
     await model.send_event(HELLO)
     assert ear.heard == [STARTED]
     assert model.sent_events == (RealtimeModelSendAudio(b"\0\0"), HELLO)
@@ -133,7 +138,7 @@ async def test_steps_that_were_not_reached_are_named() -> None:
     model = ScriptedRealtimeModel(steps)
     with pytest.raises(UnconsumedRealtimeSteps, match=r"2 step\(s\).*hello") as caught:
         model.assert_complete()
-    assert caught.value.remaining_steps == steps
+    assert caught.value.remaining_steps == 2
 
 
 def test_what_breaks_a_script_fails_an_assertion_and_is_in_the_tree_of_errors() -> None:
@@ -145,16 +150,54 @@ def test_what_breaks_a_script_fails_an_assertion_and_is_in_the_tree_of_errors() 
 
 async def test_connecting_emits_its_events_and_keeps_no_secret() -> None:
     model = ScriptedRealtimeModel(connect_events=[STARTED])
+    settings: dict[str, Any] = {"voice": "ash", "turn_detection": {"type": "server_vad"}, "tools": [len]}
     ear = await listening(
-        model, api_key="sk-secret", headers={"api-key": "hush"}, url="ws://x", initial_model_settings={"voice": "ash"}
+        model,
+        api_key="sk-secret",
+        headers={"api-key": "hush"},
+        url="wss://me:hush@host:1/v1?key=sk-secret#sk-secret",
+        initial_model_settings=settings,
+        call_id="rtc_1",
     )
     assert ear.heard == [STARTED]
     assert model.connected
-    assert model.connect_calls == (
-        {"headers": {"api-key": "***"}, "url": "ws://x", "initial_model_settings": {"voice": "ash"}},
-    )
-    assert "sk-secret" not in repr(model.connect_calls)
-    assert "hush" not in repr(model.connect_calls)
+    settings["turn_detection"]["type"] = "semantic_vad"
+    await model.close()
+    await model.connect({})
+    first, second = model.connect_calls
+    assert first == {
+        "api_key_provided": True,
+        "headers_provided": True,
+        "url": "wss://host:1/v1",
+        "initial_model_settings": {"voice": "ash", "turn_detection": {"type": "server_vad"}, "tools": [len]},
+        "call_id": "rtc_1",
+    }
+    assert second == {"api_key_provided": False, "headers_provided": False}
+
+
+async def test_what_was_sent_is_kept_as_it_was_then() -> None:
+    said: Any = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hello"}]}
+    model = ScriptedRealtimeModel(strict=False)
+    await listening(model)
+    await model.send_event(RealtimeModelSendUserInput(said))
+    await model.send_event(RealtimeModelSendSessionUpdate({"voice": "ash", "tools": []}))
+    said["content"][0]["text"] = "bye"
+    message, update = model.sent_events
+    assert isinstance(message, RealtimeModelSendUserInput)
+    assert message.user_input == {**said, "content": [{"type": "input_text", "text": "hello"}]}
+    assert update == RealtimeModelSendSessionUpdate({"voice": "ash", "tools": []})
+
+
+async def test_a_listener_that_raises_while_it_connects_leaves_it_unconnected() -> None:
+    class Broken(RealtimeModelListener):
+        async def on_event(self, event: RealtimeModelEvent) -> None:
+            raise RuntimeError("bug")
+
+    model = ScriptedRealtimeModel(connect_events=[STARTED])
+    model.add_listener(Broken())
+    with pytest.raises(RuntimeError, match="bug"):
+        await model.connect({})
+    assert (model.connected, model.closed) == (False, True)
 
 
 async def test_connecting_and_closing_can_fail() -> None:
@@ -166,13 +209,17 @@ async def test_connecting_and_closing_can_fail() -> None:
     await model.connect({})
     with pytest.raises(OSError, match="stuck"):
         await model.close()
-    assert (model.connected, model.closed, model.close_calls) == (True, False, 1)
+    assert (model.connected, model.closed, model.close_calls) == (False, True, 1)
+    await model.close()
+    assert model.close_calls == 2
 
 
 async def test_it_is_a_model_like_any_other_when_connected_twice_or_not_at_all() -> None:
     model = ScriptedRealtimeModel()
-    with pytest.raises(AssertionError, match="Not connected"):
+    with pytest.raises(RealtimeScriptError, match="Not connected"):
         await model.send_event(HELLO)
+    with pytest.raises(RealtimeScriptError, match="Not connected"):
+        await model.emit(STARTED)
     await model.connect({})
     with pytest.raises(AssertionError, match="Already connected"):
         await model.connect({})
@@ -233,6 +280,7 @@ async def test_a_cancelled_delivery_does_not_block_later_ones() -> None:
             await asyncio.Event().wait()
 
     model = ScriptedRealtimeModel()
+    await model.connect({})
     stuck = Stuck()
     model.add_listener(stuck)
     task = asyncio.create_task(model.emit(STARTED), name="emit")
@@ -241,7 +289,8 @@ async def test_a_cancelled_delivery_does_not_block_later_ones() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     model.remove_listener(stuck)
-    ear = await listening(model)
+    ear = Ear()
+    model.add_listener(ear)
     await model.emit(ENDED)
     assert ear.heard == [ENDED]
 

@@ -159,7 +159,7 @@ def realtime_handoff(
     schema = NO_INPUT
     if adapter is not None:
         try:
-            schema = strict_schema(adapter.json_schema(), tool=f"handoff to {agent.name}")
+            schema = strict_schema(adapter.json_schema(), where=f"{where}: input_type")
         except UserError:
             raise
         except Exception as error:  # pydantic has a dozen ways to say that a type has no schema

@@ -83,7 +83,7 @@ class RealtimeInputAudioNoiseReductionConfig(TypedDict):
 class RealtimeTurnDetectionConfig(TypedDict):
     """When the user's turn has ended. Further fields of a vendor pass through as they are.
 
-    `threshold` is 0 to 1. camelCase names of the fields are accepted, too.
+    `type` may not be left out. `threshold` is 0 to 1. camelCase names of the fields are accepted, too.
     """
 
     type: NotRequired[Literal["semantic_vad", "server_vad"]]
@@ -168,14 +168,17 @@ class RealtimeSessionModelSettings(TypedDict):
     include: NotRequired[list[str]]
 
 
+DEFAULT_MODEL: Final = "gpt-realtime-2.1"
+"""The model where nobody names one."""
+
+# Without what a program that spreads it over its own settings would say against its will: `output_modalities` beats
+# `modalities`, and who joins a call may name no model.
 DEFAULT_MODEL_SETTINGS: Final[RealtimeSessionModelSettings] = {
-    "model_name": "gpt-realtime-2.1",
-    "output_modalities": ["audio"],
+    "modalities": ["audio"],
     "voice": "ash",
     "input_audio_format": "pcm16",
     "output_audio_format": "pcm16",
     "input_audio_transcription": {"model": "gpt-4o-mini-transcribe"},
     "turn_detection": {"type": "semantic_vad", "interrupt_response": True},
-    "tracing": "auto",
 }
-"""What a session has where nobody says otherwise."""
+"""What a session has where nobody says otherwise; its model is then `gpt-realtime-2.1`, and its traces are on."""

@@ -12,9 +12,13 @@ _PARTS: Final[Mapping[str, str]] = {"input_text": "text", "input_image": "image_
 
 def image_content(image: str) -> list[dict[str, Any]]:
     """The content of a message that shows an image. Raises `UserError` for what is no address of one."""
-    if not isinstance(image, str) or not image.startswith(("data:", "https:")):
-        raise UserError(f"image must be a data: or https: address, not {str(image)[:80]!r}")
+    _check_image("image", image)
     return [{"type": "input_image", "image_url": image}]
+
+
+def is_image_address(image: str) -> bool:
+    """Whether a model can look the image up: a `data:` or `https:` address."""
+    return image.startswith(("data:", "https:"))
 
 
 def audio_samples(audio: bytes) -> bytes:
@@ -50,6 +54,16 @@ def _part(index: int, part: Any) -> dict[str, Any]:
     field = _PARTS.get(kind) if isinstance(kind, str) else None
     if field is None:
         raise UserError(f"message content[{index}] must have type input_text or input_image, not {kind!r}")
+    where = f"message content[{index}]"
     if not isinstance(part.get(field), str):
-        raise UserError(f"message content[{index}] of type {kind} needs {field}, a string")
+        raise UserError(f"{where} of type {kind} needs {field}, a string")
+    if kind == "input_image":
+        _check_image(f"{where}.image_url", part["image_url"])
+        if part.get("detail") is not None:
+            checking.text(where, "detail", part["detail"])
     return dict(part)
+
+
+def _check_image(argument: str, image: str) -> None:
+    if not isinstance(image, str) or not is_image_address(image):
+        raise UserError(f"{argument} must be a data: or https: address, not {str(image)[:80]!r}")

@@ -186,7 +186,7 @@ async def _ask(
             for tool in tools.values()
         ]
     if shape is not None:
-        schema = strict_schema(shape.json_schema(), tool=f"output_type of {task.agent.name}")
+        schema = strict_schema(shape.json_schema(), where=f"Agent {task.agent.name!r}: output_type")
         request["response_format"] = {
             "type": "json_schema",
             "json_schema": {"name": "final_output", "schema": schema, "strict": True},

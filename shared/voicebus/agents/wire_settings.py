@@ -51,13 +51,15 @@ _CAMEL: Final[Mapping[str, str]] = {
     "modelVersion": "model_version",
 }
 
+_DEFAULTS: Final[Mapping[str, Any]] = {**DEFAULT_MODEL_SETTINGS, "tracing": "auto"}
+
 _UNSUPPORTED_CHOICE: Final = "programmatic_tool_calling"
 
 Check = Callable[[Any, str], Any]
 
 
 def wire_session(
-    settings: Mapping[str, Any], *, call_id: bool = False, defaults: Mapping[str, Any] = DEFAULT_MODEL_SETTINGS
+    settings: Mapping[str, Any], *, call_id: bool = False, defaults: Mapping[str, Any] = _DEFAULTS
 ) -> dict[str, Any]:
     """Author's settings over `defaults`, as part of the wire's session object; without defaults, what is given only.
 
@@ -217,6 +219,8 @@ def _turn_detection(value: Any, key: str) -> Any:
     given = _mapping(value, key)
     # The wire's own names win where both are given.
     wanted = {_CAMEL.get(name, name): given[name] for name in sorted(given, key=lambda name: name not in _CAMEL)}
+    # Of no type it would be refused by the server, and with it the whole session.
+    _name(wanted.get("type"), f"{key}.type")
     for name, check in _TURN_DETECTION.items():
         if wanted.get(name) is not None:
             check(wanted[name], f"{key}.{name}")
@@ -338,7 +342,6 @@ _AUDIO: Final[Mapping[str, Check]] = {
 }
 
 _TURN_DETECTION: Final[Mapping[str, Check]] = {
-    "type": _name,
     "create_response": _bool,
     "interrupt_response": _bool,
     "eagerness": lambda value, key: _one_of(value, key, ("auto", "low", "medium", "high")),

@@ -12,6 +12,7 @@ from voicebus.engine.bounds import REMEMBERED, Recent, trim
 from voicebus.engine.outbox import Outbox
 
 _CONTENT: Final[Mapping[str, str]] = {"output_text": "text", "output_audio": "audio"}
+_IMAGE: Final = "input_image"
 _MAX_ITEMS: Final = 1000
 # Of one text, and of all items together (images are text here, too); the newest item is kept at any size.
 _MAX_TEXT: Final = 200_000
@@ -27,21 +28,28 @@ def _content(part: Mapping[str, Any]) -> dict[str, Any]:
         transcript = part.get("transcript")
         known = transcript[:_MAX_TEXT] if isinstance(transcript, str) else None
         return {"type": kind, "audio": None, "transcript": known}
-    if kind == "input_image":
+    if kind == _IMAGE:
         url, detail = wire.text(part, "image_url"), wire.text(part, "detail")
         return {"type": kind, "image_url": url or None, "detail": detail or None}
     return {"type": kind[:_MAX_NAME], "text": wire.text(part, "text")[:_MAX_TEXT]}
 
 
 def _merge_content(old: list[dict[str, Any]], new: list[dict[str, Any]], role: str) -> list[dict[str, Any]]:
-    """Fill what an update leaves empty from what is known (parity 115)."""
-    merged = []
-    for index, part in enumerate(new):
-        before = old[index] if index < len(old) and old[index]["type"] == part["type"] else {}
-        merged.append({key: part[key] if part[key] not in (None, "") else before.get(key, part[key]) for key in part})
-    if role == "user" and not any(part["type"] == "input_image" for part in new):
-        merged = [part for part in old if part["type"] == "input_image"] + merged
-    return merged[:_MAX_PARTS] or old
+    """Fill what an update leaves empty from what is known, and keep a user's images that it leaves out (parity 115)."""
+    images = {part["image_url"]: part for part in old if part["type"] == _IMAGE}
+    # An update that leaves images out counts the other parts without them.
+    words = iter([part for part in old if part["type"] != _IMAGE])
+    told = [
+        _filled(part, images.pop(part["image_url"], {}) if part["type"] == _IMAGE else next(words, {})) for part in new
+    ]
+    left_out = list(images.values()) if role == "user" else []
+    return (left_out + told)[:_MAX_PARTS] or old
+
+
+def _filled(part: dict[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    if before.get("type") != part["type"]:
+        return part
+    return {key: before.get(key, value) if value in (None, "") else value for key, value in part.items()}
 
 
 def _size(item: Mapping[str, Any]) -> int:
@@ -316,6 +324,9 @@ class History:
 
     def _call(self, item: Mapping[str, Any], old: Mapping[str, Any] | None) -> dict[str, Any]:
         known = old if old is not None and old["type"] == "function_call" else None
+        output = known["output"] if known else None
+        if isinstance(item.get("output"), str):  # a model of the program's own may tell of it so
+            output = item["output"][:_MAX_TEXT]
         return {
             "item_id": item["id"],
             "previous_item_id": None,
@@ -324,6 +335,6 @@ class History:
             "name": wire.text(item, "name")[:_MAX_NAME] or (known["name"] if known else ""),
             "arguments": wire.text(item, "arguments")[:_MAX_TEXT] or (known["arguments"] if known else ""),
             # The one item is complete when its output is there, not when the model has finished the call.
-            "status": "in_progress",
-            "output": known["output"] if known else None,
+            "status": "in_progress" if output is None else "completed",
+            "output": output,
         }

@@ -8,7 +8,7 @@ from voicebus.testing.recording import Recording, recorded
 from voicebus.testing.report import ScenarioResult, StepResult, StepStatus, junit_xml
 from voicebus.testing.scenario import Scenario
 from voicebus.testing.scenario_file import find_scenarios, load_scenarios
-from voicebus.testing.scripted_model import RealtimeStep, ScriptedRealtimeModel
+from voicebus.testing.scripted_model import RealtimeConnectCall, RealtimeStep, ScriptedRealtimeModel
 from voicebus.testing.scripted_server import ROUTINE, ScriptedConnection, ScriptedRealtimeServer
 from voicebus.testing.scripts import RealtimeScriptError, UnconsumedRealtimeSteps, UnexpectedRealtimeSend
 from voicebus.testing.server_conversation import ServerConversation
@@ -36,6 +36,7 @@ __all__ = [
     "GatewayCall",
     "MockedCall",
     "MockedTools",
+    "RealtimeConnectCall",
     "RealtimeScriptError",
     "RealtimeStep",
     "RecordedEvent",

@@ -1,15 +1,19 @@
 """`ScriptedRealtimeModel`: a model without a network, which answers what a session sends as a script says."""
 
 import asyncio
+import copy
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Final, NotRequired, TypedDict, cast
+from urllib.parse import urlsplit, urlunsplit
 
 from voicebus.agents import checking
+from voicebus.agents.model_settings import RealtimeSessionModelSettings
 from voicebus.agents.models.events import RealtimeModelEvent
 from voicebus.agents.models.model import RealtimeModel, RealtimeModelConfig, RealtimeModelListener
-from voicebus.agents.models.sends import RealtimeModelSendEvent
+from voicebus.agents.models.playback import RealtimePlaybackTracker
+from voicebus.agents.models.sends import RealtimeModelSendEvent, RealtimeModelSendSessionUpdate
 from voicebus.testing.scripts import (
     RealtimeScriptError,
     UnconsumedRealtimeSteps,
@@ -17,8 +21,21 @@ from voicebus.testing.scripts import (
     matches,
 )
 
-HIDDEN = "***"
-"""What stands in `connect_calls` for the value of a header."""
+# Objects of the program: in a record they are named, not copied.
+_OBJECTS: Final = frozenset({"tools", "handoffs"})
+
+
+class RealtimeConnectCall(TypedDict):
+    """What a model was connected with, without secrets: of the key and of headers only whether there were any, of the
+    address neither who signs in nor its query.
+    """
+
+    api_key_provided: bool
+    headers_provided: bool
+    url: NotRequired[str]
+    initial_model_settings: NotRequired[RealtimeSessionModelSettings]
+    playback_tracker: NotRequired[RealtimePlaybackTracker]
+    call_id: NotRequired[str]
 
 
 @dataclass(frozen=True)
@@ -43,8 +60,8 @@ class ScriptedRealtimeModel(RealtimeModel):
     """A model that follows a script; give it to `RealtimeRunner(agent, model=...)`.
 
     Each send must fit the next step, in order. With `strict` one that does not raises `UnexpectedRealtimeSend`;
-    without, it is only kept in `sent_events`. `connect_events` follow on connecting; `connect_error` and `close_error`
-    are raised instead of connecting and closing. The model may be connected again after it was closed; the script
+    without, it is only kept in `sent_events`. `connect_events` follow on connecting; `connect_error` is raised instead
+    of connecting, `close_error` once the model was closed. The model may be connected again after that; the script
     goes on where it was.
     """
 
@@ -72,7 +89,7 @@ class ScriptedRealtimeModel(RealtimeModel):
         self._strict = strict
         self._listeners: list[RealtimeModelListener] = []
         self._sent: list[RealtimeModelSendEvent] = []
-        self._connect_calls: list[RealtimeModelConfig] = []
+        self._connect_calls: list[RealtimeConnectCall] = []
         self._close_calls = 0
         self._connected = False
         self._closed = False
@@ -89,12 +106,12 @@ class ScriptedRealtimeModel(RealtimeModel):
 
     @property
     def sent_events(self) -> tuple[RealtimeModelSendEvent, ...]:
-        """Everything that was sent, expected or not."""
+        """What was sent, as it was then; with a strict script what that took."""
         return tuple(self._sent)
 
     @property
-    def connect_calls(self) -> tuple[RealtimeModelConfig, ...]:
-        """The options of each `connect`, without the API key, and with `***` for the values of headers."""
+    def connect_calls(self) -> tuple[RealtimeConnectCall, ...]:
+        """What each `connect` was called with, without secrets."""
         return tuple(self._connect_calls)
 
     @property
@@ -103,9 +120,9 @@ class ScriptedRealtimeModel(RealtimeModel):
         return tuple(self._listeners)
 
     @property
-    def remaining_steps(self) -> tuple[RealtimeStep, ...]:
-        """The steps that were not reached yet."""
-        return tuple(self._steps)
+    def remaining_steps(self) -> int:
+        """How many steps were not reached yet."""
+        return len(self._steps)
 
     @property
     def connected(self) -> bool:
@@ -132,14 +149,16 @@ class ScriptedRealtimeModel(RealtimeModel):
         if self._broken is not None:
             raise self._broken
         if self._steps:
-            raise UnconsumedRealtimeSteps(self._steps)
+            raise UnconsumedRealtimeSteps(tuple(self._steps))
 
     async def emit(self, *events: RealtimeModelEvent) -> None:
         """Tell every listener of `events`, in order, behind what is being told already.
 
         Raises:
+            RealtimeScriptError: the model is not connected.
             Exception: what a listener raised, after all of them were told; a group where several did.
         """
+        self._check_connected("emit")
         self._outgoing.extend(events)
         if self._delivering is not None:
             return  # a listener sent something: its answers come after the events that it is being told of
@@ -171,7 +190,11 @@ class ScriptedRealtimeModel(RealtimeModel):
         if self._connect_error is not None:
             raise self._connect_error
         self._connected, self._closed = True, False
-        await self.emit(*self._connect_events)
+        try:
+            await self.emit(*self._connect_events)
+        except BaseException:
+            self._connected, self._closed = False, True
+            raise
 
     def add_listener(self, listener: RealtimeModelListener) -> None:
         """Tell `listener` of events; one that is told already is not told twice."""
@@ -190,12 +213,12 @@ class ScriptedRealtimeModel(RealtimeModel):
 
         Raises:
             UnexpectedRealtimeSend: `event` does not fit the next step, and the script is strict.
+            RealtimeScriptError: the model is not connected.
             BaseException: the step's `error`.
         """
-        if not self._connected:
-            raise AssertionError("Not connected")
-        self._sent.append(event)
+        self._check_connected("send")
         step = self._fitting(event)
+        self._sent.append(_as_it_is(event))
         if step is None:
             return
         await self.emit(*step.emit)
@@ -210,11 +233,16 @@ class ScriptedRealtimeModel(RealtimeModel):
         return True
 
     async def close(self) -> None:
-        """Count the call, then raise `close_error` or close."""
+        """Count the call and close; raises `close_error` where the model was not closed before."""
         self._close_calls += 1
-        if self._close_error is not None:
-            raise self._close_error
+        was_closed = self._closed
         self._connected, self._closed = False, True
+        if self._close_error is not None and not was_closed:
+            raise self._close_error
+
+    def _check_connected(self, what: str) -> None:
+        if not self._connected:
+            raise RealtimeScriptError(f"Not connected: a scripted model can {what} nothing before and after that")
 
     def _fitting(self, event: RealtimeModelSendEvent) -> RealtimeStep | None:
         """The next step, taken from the script, if it expects `event`."""
@@ -238,8 +266,27 @@ def _check_error(where: str, argument: str, error: object) -> None:
         checking.refuse(where, argument, "an exception (an object, not its class) or None", error)
 
 
-def _without_secrets(options: RealtimeModelConfig) -> RealtimeModelConfig:
-    kept: dict[str, Any] = {name: value for name, value in options.items() if name != "api_key"}
-    if "headers" in kept:
-        kept["headers"] = dict.fromkeys(kept["headers"], HIDDEN)
-    return cast("RealtimeModelConfig", kept)
+def _as_it_is(event: RealtimeModelSendEvent) -> RealtimeModelSendEvent:
+    """`event` as it is now, whatever the program does with its parts later."""
+    if isinstance(event, RealtimeModelSendSessionUpdate):
+        return RealtimeModelSendSessionUpdate(_settings(event.session_settings))
+    return copy.deepcopy(event)
+
+
+def _without_secrets(options: RealtimeModelConfig) -> RealtimeConnectCall:
+    call: RealtimeConnectCall = {"api_key_provided": "api_key" in options, "headers_provided": "headers" in options}
+    if "url" in options:
+        address = urlsplit(options["url"])
+        call["url"] = urlunsplit(address._replace(netloc=address.netloc.rpartition("@")[2], query="", fragment=""))
+    if "initial_model_settings" in options:
+        call["initial_model_settings"] = _settings(options["initial_model_settings"])
+    if "playback_tracker" in options:
+        call["playback_tracker"] = options["playback_tracker"]
+    if "call_id" in options:
+        call["call_id"] = options["call_id"]
+    return call
+
+
+def _settings(settings: Mapping[str, Any]) -> RealtimeSessionModelSettings:
+    kept = {name: list(value) if name in _OBJECTS else copy.deepcopy(value) for name, value in settings.items()}
+    return cast("RealtimeSessionModelSettings", kept)

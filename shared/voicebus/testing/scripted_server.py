@@ -55,9 +55,9 @@ class ScriptedConnection:
         self.unexpected: list[UnexpectedRealtimeSend] = []
 
     @property
-    def remaining_steps(self) -> tuple[ServerStep, ...]:
-        """The steps of its script that were not reached yet."""
-        return tuple(self._steps)
+    def remaining_steps(self) -> int:
+        """How many steps of its script were not reached yet."""
+        return len(self._steps)
 
     @property
     def audio(self) -> bytes:
@@ -67,6 +67,18 @@ class ScriptedConnection:
     def received(self, kind: str | None = None) -> list[ClientEvent]:
         """The client's events, those of one type or all."""
         return [event for event in self._received if kind is None or event.get("type") == kind]
+
+    def assert_complete(self) -> None:
+        """Check that this connection went as its script says, to its end.
+
+        Raises:
+            UnexpectedRealtimeSend: the first client event that did not fit.
+            UnconsumedRealtimeSteps: steps remain.
+        """
+        if self.unexpected:
+            raise self.unexpected[0]
+        if self._steps:
+            raise UnconsumedRealtimeSteps(tuple(self._steps))
 
     async def emit(self, *emissions: Emission) -> None:
         """Say something now, beside the script. A client that has gone hears nothing.
@@ -202,10 +214,7 @@ class ScriptedRealtimeServer:
         if self._broken is not None:
             raise self._broken
         for connection in self._connections:
-            if connection.unexpected:
-                raise connection.unexpected[0]
-            if connection.remaining_steps:
-                raise UnconsumedRealtimeSteps(connection.remaining_steps)
+            connection.assert_complete()
         for script in self._scripts[len(self._connections) :]:
             if script:
                 raise UnconsumedRealtimeSteps(script)

@@ -26,12 +26,12 @@ class UnexpectedRealtimeSend(RealtimeScriptError):  # noqa: N818 - the name that
 
 
 class UnconsumedRealtimeSteps(RealtimeScriptError):  # noqa: N818 - the name that programs know
-    """The conversation ended before the script did; `remaining_steps` were never reached."""
+    """The conversation ended before the script did; `remaining_steps` is how many of it were never reached."""
 
-    def __init__(self, remaining_steps: Sequence[Any]) -> None:
-        first = described(getattr(remaining_steps[0], "expect", remaining_steps[0]))
-        super().__init__(f"{len(remaining_steps)} step(s) of the script were not reached; the next expected {first}")
-        self.remaining_steps: tuple[Any, ...] = tuple(remaining_steps)
+    def __init__(self, steps: Sequence[Any]) -> None:
+        first = described(getattr(steps[0], "expect", steps[0]))
+        super().__init__(f"{len(steps)} step(s) of the script were not reached; the next expected {first}")
+        self.remaining_steps = len(steps)
 
 
 def matches(expected: Any, actual: Any) -> bool:

@@ -225,7 +225,7 @@ def test_a_wrong_argument_is_refused_by_name(argument: str, value: Any) -> None:
 
 @pytest.mark.parametrize("limit", [0, -1, float("nan"), float("inf")])
 def test_a_timeout_is_above_nothing(limit: float) -> None:
-    with pytest.raises(ValueError, match=r"tool 'add': timeout=.* must be above 0"):
+    with pytest.raises(ValueError, match=r"tool 'add': timeout=.* must be finite and above 0"):
         function_tool(timeout=limit)(add)
 
 

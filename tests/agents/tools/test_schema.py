@@ -331,11 +331,17 @@ class Greeter:
         return ""
 
 
+class Unspoken:
+    def __call__(self, name: str) -> str:
+        return ""
+
+
 def test_callable_instances_methods_and_wrapped_functions_are_tools() -> None:
     tool = function_tool(name_override="greet")(Greeter())
     assert (tool.name, tool.description) == ("greet", "Greet.")
     assert tool.params_json_schema["properties"]["name"]["description"] == "Whom."
     assert function_tool(Greeter()).name == "Greeter"
+    assert function_tool(Unspoken()).description == "", "what Python says of every call describes no tool"
     assert list(properties(Greeter().wave)) == ["times"]
     assert list(properties(Greeter.known)) == ["name"]
 
@@ -408,13 +414,13 @@ def test_what_stands_beside_a_reference_is_joined_with_what_it_names() -> None:
     # one that holds itself would have no end
     right = schema["$defs"]["Node"]["properties"]["right"]
     assert right == {"$ref": "#/$defs/Node", "description": "The right one."}
-    assert strict_schema(schema, tool="ride") == schema
+    assert strict_schema(schema, where="tool 'ride'") == schema
 
 
 def test_a_schema_that_is_a_reference_is_the_object_that_it_names() -> None:
-    schema = strict_schema(Node.model_json_schema(), tool="t")
+    schema = strict_schema(Node.model_json_schema(), where="tool 't'")
     assert (schema["type"], schema["required"]) == ("object", ["left", "right"])
-    assert strict_schema(schema, tool="t") == schema
+    assert strict_schema(schema, where="tool 't'") == schema
 
 
 def test_alternatives_are_written_in_the_one_way_that_strict_servers_know() -> None:
@@ -436,7 +442,7 @@ def test_strictness_leaves_data_alone_and_strict_schemas_as_they_are() -> None:
         },
     }
     closed = {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
-    strict = strict_schema(schema, tool="t")
+    strict = strict_schema(schema, where="tool 't'")
     assert strict == {
         "type": "object",
         "properties": {
@@ -451,7 +457,7 @@ def test_strictness_leaves_data_alone_and_strict_schemas_as_they_are() -> None:
         "required": ["type", "list", "pair", "told"],
         "additionalProperties": False,
     }  # fmt: skip
-    assert strict_schema(strict, tool="t") == strict
+    assert strict_schema(strict, where="tool 't'") == strict
 
 
 def test_a_schema_that_is_nested_without_end_is_refused() -> None:
@@ -459,7 +465,7 @@ def test_a_schema_that_is_nested_without_end_is_refused() -> None:
     for _ in range(10_000):
         deep = {"items": deep}
     with pytest.raises(UserError, match="tool 't': its schema is nested too deeply"):
-        strict_schema(deep, tool="t")
+        strict_schema(deep, where="tool 't'")
 
 
 @pytest.mark.parametrize("clashing", ["city", "days"])

@@ -136,6 +136,10 @@ async def test_raw_events_come_only_where_asked(gateway: Gateway) -> None:
         ('{"type": 1}', "invalid_event"),
         ('{"type": "dance", "id": "x"}', "unknown_command"),
         ('{"type": "send_message", "id": "x"}', "invalid_value"),
+        (
+            '{"type": "send_message", "id": "x", "content": [{"type": "input_image", "image_url": "ftp://a/b.png"}]}',
+            "invalid_value",
+        ),
         ('{"type": "send_message", "id": "x", "text": 5}', "invalid_value"),
         ('{"type": "send_message", "id": "x", "content": [{"type": "input_audio"}]}', "invalid_value"),
         ('{"type": "playback", "id": "x"}', "invalid_value"),

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from voicebus.agents.saying import is_image_address
 from voicebus.runtime.frames import parse_event
 
 
@@ -33,6 +34,8 @@ class SendMessage(_Command, tag="send_message"):
             field = {"input_text": "text", "input_image": "image_url"}.get(str(part.get("type")))
             if field is None or not isinstance(part.get(field), str):
                 raise ValueError("a part of content is {type: input_text, text} or {type: input_image, image_url}")
+            if field == "image_url" and not is_image_address(part[field]):
+                raise ValueError("image_url must be a data: or https: address")
         return self.content or []
 
 

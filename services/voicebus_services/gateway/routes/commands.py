@@ -24,10 +24,10 @@ class TextPart(Body):
 
 
 class ImagePart(Body):
-    """An image as a data URI (PNG or JPEG)."""
+    """An image as a data URI (PNG or JPEG), or where it is found."""
 
     type: Literal["input_image"]
-    image_url: Annotated[str, Field(min_length=1, max_length=_MAX_IMAGE)]
+    image_url: Annotated[str, Field(max_length=_MAX_IMAGE, pattern=r"^(data|https):")]
     detail: Literal["auto", "low", "high"] = "auto"
 
 

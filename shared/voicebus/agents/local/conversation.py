@@ -18,9 +18,10 @@ from voicebus.agents.local.ports import LocalClock, LocalJournal, NoInbox
 from voicebus.agents.local.showing import Showing
 from voicebus.agents.local.tap import WireTap
 from voicebus.agents.local.work import LocalChecks, LocalTools
+from voicebus.agents.model_settings import DEFAULT_MODEL
 from voicebus.agents.models.fallbacks import RealtimeModelFallback
 from voicebus.agents.models.model import RealtimeModel, RealtimeModelConfig, RealtimeModelListener
-from voicebus.agents.models.openai import DEFAULT_MODEL, OpenAIRealtimeWebSocketModel, is_plain
+from voicebus.agents.models.openai import OpenAIRealtimeWebSocketModel, is_plain
 from voicebus.engine.config import Face, Recovering, SessionConfig, Transport
 from voicebus.engine.inputs import End, Input, Trouble
 from voicebus.engine.session import Session

@@ -21,7 +21,7 @@ from voicebus.adapters.sockets import PING_INTERVAL_S, Keepalive
 from voicebus.agents.error_details import RealtimeModelErrorDetails
 from voicebus.agents.functions import presentable
 from voicebus.agents.items import RealtimeToolCallItem
-from voicebus.agents.model_settings import DEFAULT_MODEL_SETTINGS
+from voicebus.agents.model_settings import DEFAULT_MODEL
 from voicebus.agents.models.events import (
     RealtimeModelAudioInterruptedEvent,
     RealtimeModelErrorEvent,
@@ -47,7 +47,6 @@ from voicebus.errors import UserError
 from voicebus.ports import ModelConnector, ModelLink, ModelListener
 
 DEFAULT_URL: Final = "wss://api.openai.com/v1/realtime"
-DEFAULT_MODEL: Final = DEFAULT_MODEL_SETTINGS["model_name"]
 
 _ALREADY: Final = "Already connected"
 _NOT_YET: Final = "Not connected"

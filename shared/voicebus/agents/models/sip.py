@@ -14,9 +14,9 @@ from voicebus.agents.agent import RealtimeAgent
 from voicebus.agents.author import SessionAuthor
 from voicebus.agents.config import RealtimeRunConfig, check_run_config
 from voicebus.agents.context import RunContextWrapper
-from voicebus.agents.model_settings import RealtimeSessionModelSettings
+from voicebus.agents.model_settings import DEFAULT_MODEL, RealtimeSessionModelSettings
 from voicebus.agents.models.model import RealtimeModelConfig
-from voicebus.agents.models.openai import DEFAULT_MODEL, OpenAIRealtimeWebSocketModel
+from voicebus.agents.models.openai import OpenAIRealtimeWebSocketModel
 from voicebus.agents.models.options import check_options
 from voicebus.agents.models.setup import settings_patch
 from voicebus.engine.settings import merge, wire_tools

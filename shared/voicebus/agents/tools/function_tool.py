@@ -18,7 +18,7 @@ from voicebus.agents.tools.isolated import check_isolated, read_memory
 from voicebus.agents.tools.python_call import PythonCall
 from voicebus.agents.tools.rate import Rate
 from voicebus.agents.tools.retry import RetryPolicy
-from voicebus.agents.tools.schema import FunctionSchema, strict_schema
+from voicebus.agents.tools.schema import LOOSE, FunctionSchema, strict_schema
 from voicebus.contracts.streams import QUEUE_NAME, RESERVED_QUEUES
 from voicebus.contracts.tools import TOOL_NAME, is_version
 from voicebus.errors import ModelBehaviorError, ToolTimeoutError, UserError
@@ -172,7 +172,9 @@ class FunctionTool:
         # Frozen for others: this is still construction.
         if self.strict_json_schema:
             schema = self.params_json_schema or {"type": "object"}
-            object.__setattr__(self, "params_json_schema", strict_schema(schema, tool=self.name))
+            object.__setattr__(
+                self, "params_json_schema", strict_schema(schema, where=f"tool {self.name!r}", otherwise=LOOSE)
+            )
         if isinstance(self.on_invoke_tool, PythonCall):
             call = replace(self.on_invoke_tool, failure_error_function=self.failure_error_function)
             object.__setattr__(self, "on_invoke_tool", call)
@@ -246,7 +248,7 @@ class FunctionTool:
         if isinstance(limit, bool) or not isinstance(limit, int | float):
             raise UserError(f"tool {self.name!r}: timeout_seconds must be a number, not {limit!r}")
         if not (checking.is_number(limit) and limit > 0):
-            raise ValueError(f"tool {self.name!r}: timeout={reprlib.repr(limit)} must be above 0")
+            raise ValueError(f"tool {self.name!r}: timeout={reprlib.repr(limit)} must be finite and above 0")
         if self.executor == "process":
             return
         if isinstance(self.on_invoke_tool, PythonCall) and not self.on_invoke_tool.is_async:

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.json_schema import PydanticJsonSchemaWarning
@@ -19,6 +19,9 @@ from pydantic.json_schema import PydanticJsonSchemaWarning
 from voicebus.agents.context import RunContextWrapper
 from voicebus.agents.tools.docstrings import DocstringStyle, parse_docstring
 from voicebus.errors import ModelBehaviorError, UserError
+
+LOOSE: Final = ", or use strict_mode=False (strict_json_schema=False of a FunctionTool)"
+"""What a tool can do with a schema that strict mode cannot describe."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,7 @@ def function_schema(
         name=own_name,
         description=description if description is not None else text,
         arguments=arguments,
-        json_schema=strict_schema(schema, tool=own_name) if strict else schema,
+        json_schema=strict_schema(schema, where=f"tool {own_name!r}", otherwise=LOOSE) if strict else schema,
         signature=signature,
         takes_context=takes_context,
         context_type=context_type,
@@ -164,47 +167,48 @@ def callable_of(function: Any) -> Callable[..., Any]:
     return called
 
 
-def strict_schema(schema: Mapping[str, Any], *, tool: str) -> dict[str, Any]:
+def strict_schema(schema: Mapping[str, Any], *, where: str, otherwise: str = "") -> dict[str, Any]:
     """Close every object and require every property; a default of None goes, as the type allows null already.
 
     What stands beside a `$ref` is joined with what it names, `oneOf` becomes `anyOf` and an `allOf` of one is that
-    one, as servers that check schemas in strict mode know no more. Strict schemas pass unchanged.
+    one, as servers that check schemas in strict mode know no more. Strict schemas pass unchanged. `where` begins what
+    is said of one that cannot be, `otherwise` ends it with what else may be done.
 
     Raises:
         UserError: an object is open by design (`dict[str, T]`, `extra="allow"`), which strict mode cannot express.
     """
     definitions: Mapping[str, Any] = schema.get("$defs", {})
 
-    def walk(node: Any, *, endless: AbstractSet[str], where: str = "") -> Any:
+    def walk(node: Any, *, endless: AbstractSet[str], path: str = "") -> Any:
         if not isinstance(node, Mapping):
             return node
         node = {key: value for key, value in node.items() if not (key == "default" and value is None)}
         named = _named(node.get("$ref"))
         if named in definitions and named not in endless and len(node) > 1:
             del node["$ref"]
-            return walk({**definitions[named], **node}, endless=endless, where=where)
+            return walk({**definitions[named], **node}, endless=endless, path=path)
         if "oneOf" in node:
             node["anyOf"] = [*node.get("anyOf", ()), *node.pop("oneOf")]
         if len(node.get("allOf", ())) == 1:
             (only,) = node.pop("allOf")
-            return walk({**only, **node}, endless=endless, where=where)
+            return walk({**only, **node}, endless=endless, path=path)
         for key in ("properties", "$defs", "definitions"):
             if isinstance(node.get(key), Mapping):
                 node[key] = {
-                    name: walk(entry, endless=endless, where=f"{where}.{name}" if where else name)
+                    name: walk(entry, endless=endless, path=f"{path}.{name}" if path else name)
                     for name, entry in node[key].items()
                 }
         for key in ("anyOf", "allOf", "prefixItems"):
             if isinstance(node.get(key), list):
-                node[key] = [walk(entry, endless=endless, where=where) for entry in node[key]]
+                node[key] = [walk(entry, endless=endless, path=path) for entry in node[key]]
         if "items" in node:
-            node["items"] = walk(node["items"], endless=endless, where=where)
+            node["items"] = walk(node["items"], endless=endless, path=path)
         if node.get("type") == "object" or "properties" in node:
             if node.get("additionalProperties") not in (None, False):
-                open_one = repr(where) if where else "its schema"
+                open_one = repr(path) if path else "its schema"
                 raise UserError(
-                    f"tool {tool!r}: {open_one} is an open dictionary, which strict mode cannot describe; name its "
-                    "fields with a model, or use strict_mode=False (strict_json_schema=False of a FunctionTool)"
+                    f"{where}: {open_one} is an open dictionary, which strict mode cannot describe; name its fields "
+                    f"with a model{otherwise}"
                 )
             node["additionalProperties"] = False
             node["required"] = list(node.setdefault("properties", {}))
@@ -216,7 +220,7 @@ def strict_schema(schema: Mapping[str, Any], *, tool: str) -> dict[str, Any]:
             schema = {**definitions[_named(schema["$ref"])], "$defs": definitions}
         strict: dict[str, Any] = walk(schema, endless=_endless(definitions))
     except RecursionError:
-        raise UserError(f"tool {tool!r}: its schema is nested too deeply") from None
+        raise UserError(f"{where}: its schema is nested too deeply") from None
     return strict
 
 
@@ -259,12 +263,18 @@ def _signature(called: Callable[..., Any], tool: str) -> tuple[inspect.Signature
 
 
 def _documented(function: Any, called: Callable[..., Any], style: DocstringStyle | None) -> tuple[str, dict[str, str]]:
-    text, parameters = parse_docstring(inspect.getdoc(called) or "", style)
+    text, parameters = parse_docstring(_docstring(called), style)
     if called is function or inspect.isroutine(function):
         return text, parameters
     # An object's class says what it does; its `__call__` may describe the parameters.
     own, more = parse_docstring(inspect.getdoc(type(function)) or "", style)
     return own or text, {**more, **parameters}
+
+
+def _docstring(called: Callable[..., Any]) -> str:
+    """Also one that a method has from the class that it overrides it of; but `object` describes no tool."""
+    text = inspect.getdoc(called) or ""
+    return "" if text == inspect.getdoc(object.__call__) else text
 
 
 def _field_name(position: int) -> str:

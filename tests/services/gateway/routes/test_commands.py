@@ -120,6 +120,11 @@ async def test_a_session_that_nobody_knows_is_404(other: httpx2.AsyncClient, com
         ("messages", {"content": []}, "body.content"),
         ("messages", {"content": [{"type": "input_sound"}]}, "body.content.0"),
         ("messages", {"content": [{"type": "input_image"}]}, "body.content.0.input_image.image_url"),
+        (
+            "messages",
+            {"content": [{"type": "input_image", "image_url": "ftp://x"}]},
+            "body.content.0.input_image.image_url",
+        ),
         ("messages", {"text": "a", "note": "b"}, "body.note"),
         ("agent", {}, "body.agent"),
         ("agent", {"agent": ""}, "body.agent"),
