@@ -318,15 +318,44 @@ async def test_what_was_paused_is_heard_after_resuming() -> None:
     ],
 )
 async def test_a_fragment_out_of_place_closes_with_1002(frames: bytes) -> None:
-    async with port(lambda _: Accept(Echo())) as number:
+    assert await answer_to(frames) == 1002
+
+
+@pytest.mark.parametrize("first", [0xC1, 0xA1, 0x91, 0xC2, 0x41])
+async def test_a_frame_of_an_extension_that_was_not_agreed_on_is_no_message_and_closes_with_1002(first: int) -> None:
+    echo = Echo()
+    assert await answer_to(bytes([first, 0x81]) + MASK + b"x", echo) == 1002
+    assert echo.texts == []
+
+
+@pytest.mark.parametrize("code", [0, 999, 1004, 1005, 1006, 1015, 2999, 5000, 65535])
+async def test_a_close_with_a_code_that_none_may_have_is_answered_with_1002_and_is_a_loss(code: int) -> None:
+    echo = Echo()
+    assert await answer_to(b"\x88\x82" + MASK + code.to_bytes(2, "big"), echo) == 1002
+    assert echo.ended == (1006, "")
+
+
+@pytest.mark.parametrize("code", [1000, 1001, 1011, 1014, 3000, 4000, 4999])
+async def test_a_close_is_answered_with_its_own_code(code: int) -> None:
+    echo = Echo()
+    assert await answer_to(b"\x88\x84" + MASK + code.to_bytes(2, "big") + b"so", echo) == code
+    assert echo.ended == (code, "so")
+
+
+async def answer_to(frames: bytes, echo: Echo | None = None) -> int:
+    """The code of the close that answers these frames; returns when the listener has heard of its end."""
+    heard = echo or Echo()
+    async with port(lambda _: Accept(heard)) as number:
         reader, writer = await asyncio.open_connection("127.0.0.1", number)
         writer.write(HANDSHAKE)
         await reader.readuntil(b"\r\n\r\n")
         writer.write(frames)
         opcode, length = await reader.readexactly(2)
         assert opcode == 0x88
-        assert int.from_bytes((await reader.readexactly(length))[:2], "big") == 1002
+        code = int.from_bytes((await reader.readexactly(length))[:2], "big")
         writer.close()
+        await wait_until(lambda: heard.ended, description="the end")
+    return code
 
 
 async def test_a_peer_that_answers_no_ping_is_dropped_and_one_that_does_stays(monkeypatch: pytest.MonkeyPatch) -> None:

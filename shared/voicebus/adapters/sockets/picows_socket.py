@@ -43,6 +43,10 @@ _PONG: Final = WSMsgType.PONG
 
 _KEEPALIVE: Final = Keepalive()
 
+# What a close frame may not say (RFC 6455, 7.4): codes that are for reporting alone, and those of nobody.
+_UNSENDABLE: Final = frozenset({1004, NO_STATUS, ABNORMAL, 1015})
+_CODES: Final = range(NORMAL, 5000)
+
 # What picows takes for a limit where there is to be none.
 _UNLIMITED: Final = 2**62
 
@@ -177,6 +181,10 @@ class PicowsSocket(WSListener):
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         kind = frame.msg_type
+        # No extension is spoken here, and these bits are for extensions: what they say of the payload is not known.
+        if frame.rsv1 or frame.rsv2 or frame.rsv3:
+            self.close(PROTOCOL_ERROR, "a reserved bit is set")
+            return
         # Nearly every frame is a whole message of an open connection.
         if self._fragments is None and kind in _MESSAGES and frame.fin:
             if not (self._closing or transport.is_close_frame_sent):
@@ -270,11 +278,15 @@ class PicowsSocket(WSListener):
         return ABNORMAL if self._peer_code is None else self._peer_code
 
     def _answer_close(self, transport: WSTransport, payload: bytes) -> None:
-        self._peer_code = int.from_bytes(payload[:2], "big") if len(payload) >= 2 else NO_STATUS
-        self._peer_reason = payload[2:].decode(errors="replace")
+        code = int.from_bytes(payload[:2], "big") if payload else NORMAL
+        if code in _UNSENDABLE or code not in _CODES:
+            code = PROTOCOL_ERROR  # and to the listener a loss: who says so has not hung up
+        else:
+            self._peer_code = code if payload else NO_STATUS
+            self._peer_reason = payload[2:].decode(errors="replace")
         if not self._closing:
             self._closing = True
-            transport.send_close(_code(self._peer_code if self._peer_code != NO_STATUS else NORMAL))
+            transport.send_close(_code(code))
         transport.disconnect()
 
 
