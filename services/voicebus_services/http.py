@@ -77,7 +77,8 @@ def _allowed(app: FastAPI, request: Request) -> list[str]:
     """The methods of every operation at this path; the router itself names those of the first one alone."""
     paths = app.openapi()["paths"]
     here = [methods for path, methods in paths.items() if compile_path(path)[0].match(request.url.path)]
-    return sorted({method.upper() for methods in here for method in methods})
+    allowed = {method.upper() for methods in here for method in methods}
+    return sorted(allowed | {"HEAD"} if "GET" in allowed else allowed)
 
 
 class HttpServer(uvicorn.Server):

@@ -12,6 +12,7 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, Field
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from voicebus_services.heads import HeadAsGet
 from voicebus_services.http import ProblemError, answer_with_problems
 from voicebus_services.http_protocol import MAX_FIELDS, MAX_HEAD, WHOLE_WITHIN_S
 from voicebus_services.paging import CURSOR_CHARS, CURSOR_PATTERN
@@ -100,6 +101,7 @@ def new_app(title: str, description: str, *, secured: bool, writes: bool = False
         redoc_url=None,
     )
     answer_with_problems(app)
+    app.add_middleware(HeadAsGet, routes=app.routes)
     build = app.openapi
 
     def openapi() -> dict[str, Any]:

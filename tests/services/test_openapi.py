@@ -132,7 +132,9 @@ async def test_a_method_that_a_path_does_not_have_is_answered_with_those_that_it
         for path, methods in found["paths"].items():
             answer = await http.delete(path.replace("{", "").replace("}", ""))
             assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed"), path
-            assert set(answer.headers["allow"].split(", ")) == {method.upper() for method in methods}, path
+            named = {method.upper() for method in methods}
+            has = named | {"HEAD"} if "GET" in named else named
+            assert set(answer.headers["allow"].split(", ")) == has, path
 
 
 async def test_without_keys_the_document_asks_for_none(redis_url: str, stream_prefix: str) -> None:

@@ -2,10 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+
+# What pages may read of an answer beside its body and its type: the call, when to come again, and parts of recordings.
+_EXPOSED: Final = ("Accept-Ranges", "Content-Range", "ETag", "Idempotency-Replayed", "Location", "Retry-After")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +34,10 @@ class Origins:
             app.add_middleware(
                 CORSMiddleware,
                 allow_origins=sorted(self.allowed),
-                allow_methods=["GET", "POST", "DELETE"],
-                allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"],
-                expose_headers=["Location", "Retry-After"],
+                allow_methods=["GET", "HEAD", "POST", "DELETE"],
+                # Clients bring headers of their own (`X-OpenAI-Agents-SDK`, `X-Stainless-…`), and none lets anybody in
+                # who has no credential.
+                allow_headers=["*"],
+                expose_headers=list(_EXPOSED),
                 max_age=600,
             )

@@ -84,7 +84,7 @@ def build_app(access: Authenticator, served: Served) -> FastAPI:
     ):
         v1.include_router(router)
     app.include_router(page.routes())
-    app.include_router(static.routes())
+    app.include_router(static.routes(access.origins))
     app.include_router(v1)
     app.include_router(calls.opening(served.targets, served.calling, caller(access)), prefix="/v1")
     return app
