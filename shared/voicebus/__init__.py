@@ -208,7 +208,8 @@ if TYPE_CHECKING:
     from voicebus.agents.text_agent import Agent
     from voicebus.agents.text_run import ModelSettings, RunResult
     from voicebus.agents.tools.worker import ToolWorker
-    from voicebus.client.session import GatewaySession, connect
+    from voicebus.client.connecting import connect
+    from voicebus.client.session import GatewaySession
 
 __all__ = [
     "DEFAULT_MODEL_SETTINGS",
@@ -444,7 +445,7 @@ _ON_DEMAND: Final = {
     "RealtimeSession": "voicebus.agents.session",
     "ToolWorker": "voicebus.agents.tools.worker",
     "GatewaySession": "voicebus.client.session",
-    "connect": "voicebus.client.session",
+    "connect": "voicebus.client.connecting",
 }
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from voicebus.client.address import creating_address, native_address, session_in
+from voicebus.client.address import Destination, creating_address, native_address
 from voicebus.errors import UserError
 
 
@@ -38,6 +38,19 @@ def test_sessions_are_created_beside_the_native_face(url: str, address: str) -> 
 
 
 def test_an_address_may_name_a_session_with_its_token() -> None:
-    assert session_in("ws://h/v1/sessions/connect?session=01S&token=t") == ("01S", "t")
-    assert session_in("ws://h/v1/sessions/connect?session=01S") is None
-    assert native_address("ws://h/?session=01S&token=t", {"seq": "4"}).endswith("?session=01S&token=t&seq=4")
+    named = Destination("ws://h/?session=01S&token=t", {"seq": "4"})
+    assert (named.session, named.token) == ("01S", "t")
+    assert named.address.endswith("?session=01S&token=t&seq=4")
+    assert named.again(9).endswith("?session=01S&token=t&seq=9")
+
+
+def test_an_observers_address_may_name_a_session_alone() -> None:
+    observed = Destination("ws://h/v1/sessions/connect?session=01S", {"observe": "1"})
+    assert (observed.session, observed.token) == ("01S", "")
+    assert observed.again(3).endswith("?session=01S&observe=1&seq=3")
+
+
+def test_the_next_connection_is_for_the_session_that_began_and_not_for_another_one_of_its_agent() -> None:
+    begun = Destination("http://h", {"agent": "desk", "audio": "none"})
+    begun.session, begun.token = "01S", "t"
+    assert begun.again(2) == "ws://h/v1/sessions/connect?audio=none&session=01S&token=t&seq=2"

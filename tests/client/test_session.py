@@ -214,6 +214,75 @@ async def test_somebody_who_takes_over_ends_it_for_the_one_before(gateway: Gatew
             await until(second, ends)
 
 
+async def test_who_comes_in_another_process_goes_on_behind_the_last_event_that_was_handled(
+    gateway: Gateway, tool_worker: list[ToolCall]
+) -> None:
+    async with voicebus.connect(url(gateway.port)) as first:
+        for city in ("Paris", "Oslo"):
+            await first.send_message(f'[[call: get_weather {{"city": "{city}"}}]][[next]][[say: It says {{outputs}}]]')
+            seen = await until(first, lambda event: ends(event) and event.output)
+            if city == "Paris":
+                handled = seen[-1].seq
+        assert 0 < handled < seen[-1].seq <= first.seq
+        async with voicebus.connect(url(gateway.port), session=first.id, token=first.token, seq=handled) as second:
+            again = await until(second, lambda event: event.type == "tool_end")
+            assert [json.loads(event.arguments) for event in again if event.type == "tool_end"] == [{"city": "Oslo"}]
+            assert second.seq >= first.seq
+            await second.send_message("[[say: mine now]]")
+            await until(second, ends)
+    assert len(tool_worker) == 2
+
+
+async def test_an_observer_sees_what_is_said_commands_nothing_and_leaves_without_ending_it(gateway: Gateway) -> None:
+    async with voicebus.connect(url(gateway.port)) as talk:
+        async with voicebus.connect(url(gateway.port), session=talk.id, token=talk.token, observe=True) as seen:
+            await talk.send_message("[[say: Good morning]]")
+            shown = await until(seen, ends)
+            assert shown[-1].output == "Good morning"
+            assert [item.type for item in seen.history] == ["message", "message"]
+            assert not [event for event in shown if isinstance(event, events.RealtimeAudio)], "it has not asked for any"
+            said = (seen.send_message("hi"), seen.send_audio(b"\0\0"), seen.interrupt(), seen.update_agent("porter"))
+            for command in said:
+                with pytest.raises(UserError, match="only observed"):
+                    await command
+            with pytest.raises(UserError, match="only observed"):
+                seen.report_playback("item", 0, 100)
+        assert seen.end_reason is None
+        await talk.send_message("[[say: still here]]")
+        await until(talk, lambda event: ends(event) and event.output == "still here")
+
+
+async def test_an_observer_may_listen_and_is_told_of_the_end(gateway: Gateway) -> None:
+    async with voicebus.connect(url(gateway.port)) as talk:
+        observing = voicebus.connect(url(gateway.port), session=talk.id, token=talk.token, observe=True, audio="binary")
+        async with observing as heard:
+            await talk.send_message("[[say: Good morning]]")
+            shown = await until(heard, ends)
+            assert b"".join(event.audio.data for event in shown if isinstance(event, events.RealtimeAudio))
+            await talk.close()
+            async for _ in heard:
+                pass
+            assert heard.end_reason == "ended"
+
+
+async def test_an_observer_needs_no_token_with_a_key_and_comes_back_where_its_connection_is_cut(
+    gateways: Gateways, tmp_path: Path
+) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("hotel:front-desk\nother:elsewhere\n")
+    async with gateways(api_keys_file=keys) as gateway, cutting_proxy(gateway.port) as proxy:
+        async with voicebus.connect(url(gateway.port), api_key="front-desk") as talk:
+            observe = functools.partial(voicebus.connect, session=talk.id, observe=True)
+            async with observe(url(proxy.port), api_key="front-desk") as seen:
+                proxy.cut()
+                await until(seen, lambda event: event.type == "error" and event.error.code == "connection_resumed")
+                await talk.send_message("[[say: Good morning]]")
+                assert (await until(seen, ends))[-1].output == "Good morning"
+            with pytest.raises(RemoteError):
+                async with observe(url(gateway.port), api_key="elsewhere"):
+                    pass
+
+
 async def test_context_and_history_come_with_the_session(gateways: Gateways) -> None:
     contextual.FOUND.clear()
     said = [
@@ -248,6 +317,13 @@ async def test_what_cannot_be_is_said_before_anything_is_dialled() -> None:
         voicebus.connect("ws://x", session="01S")
     with pytest.raises(UserError, match="for a new session"):
         voicebus.connect("ws://x", session="01S", token="t", context=1)
+    for wrong in ({"observe": True}, {"seq": 4}):
+        with pytest.raises(UserError, match="of a session that there is"):
+            voicebus.connect("ws://x", **wrong)
+    with pytest.raises(UserError, match="exclude each other"):
+        voicebus.connect("ws://x", session="01S", observe=True, playback_tracker=RealtimePlaybackTracker())
+    with pytest.raises(UserError, match="for a new session"):
+        voicebus.connect("ws://x?session=01S&token=t", context=1)
     with pytest.raises(RemoteError, match=r"no gateway answers at ws://127\.0\.0\.1:1/v1/sessions/connect"):
         async with voicebus.connect("http://127.0.0.1:1"):
             pass

@@ -36,10 +36,40 @@ def creating_address(url: str) -> str:
     return urlunsplit((_HTTP[parts.scheme], parts.netloc, path or _CREATE, "", ""))
 
 
-def session_in(url: str) -> tuple[str, str] | None:
-    """The session and the token that an address names, as `POST /v1/sessions` gives it; None where it names none."""
-    query = dict(parse_qsl(urlsplit(url).query))
-    return (query["session"], query["token"]) if query.get("session") and query.get("token") else None
+def is_of_a_session(url: str) -> bool:
+    """Whether an address names a session, as the one does that `POST /v1/sessions` gives."""
+    return bool(dict(parse_qsl(urlsplit(url).query)).get("session"))
+
+
+class Destination:
+    """What a link dials: a new session at first, or one that there is, and from then on the same one again.
+
+    `asked` joins the address's query. `session` and `token` are "" where the address names none.
+    """
+
+    def __init__(self, url: str, asked: Mapping[str, str]) -> None:
+        self._url = url
+        self._asked = dict(asked)
+        named = dict(parse_qsl(urlsplit(self.address).query))
+        self.session: str = named.get("session", "")
+        self.token: str = named.get("token", "")
+
+    @property
+    def address(self) -> str:
+        """Where to connect first."""
+        return native_address(self._url, self._asked)
+
+    def enters(self, session: str, token: str) -> None:
+        """Enter this session instead of a new one."""
+        self._asked.pop("agent", None)
+        self._asked |= {"session": session, "token": token}
+        self.session, self.token = session, token
+
+    def again(self, seq: int) -> str:
+        """Where to come back to, with everything up to `seq`."""
+        rest = {name: value for name, value in self._asked.items() if name not in ("agent", "seq")}
+        shown = {"token": self.token} if self.token else {}
+        return native_address(self._url, {**rest, "session": self.session, **shown, "seq": str(seq)})
 
 
 def _checked(url: str) -> str:

@@ -9,19 +9,18 @@ agents.
 import asyncio
 import contextlib
 import json
-import secrets
 import ssl
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from voicebus.client.address import native_address, session_in
+from voicebus.client.address import Destination
 from voicebus.client.dialling import CONNECT_TIMEOUT_S, delay, dial
 from voicebus.client.line import GREETINGS, Line, Told
 from voicebus.client.spoken import Spoken, is_spoken
+from voicebus.client.unanswered import Unanswered
 from voicebus.errors import RemoteError
 from voicebus.utf8 import sendable
 
@@ -37,7 +36,6 @@ FINAL_CODES: Final = frozenset({1000, 1008, 4404, 4409})
 FULL: Final = 4429
 """No room: the end of a join, whose session does not begin; a session that there is goes on where there is room."""
 
-_UNANSWERED: Final = 1_000
 # What a gateway that has let another one take its session may still have to say.
 _LAST_FRAMES_S: Final = 5.0
 _GOING_AWAY: Final = 1001
@@ -51,6 +49,7 @@ class NativeLink:
     their own tell of the link itself: `connection_lost` and, when it is open again, `connection_resumed`.
 
     `asked` joins the address's query. `resume_s` (s) is how long a lost connection is tried again, 0: not at all.
+    `seq` is the last recorded event that the client of a session has. `observes`: it commands nothing.
     """
 
     def __init__(
@@ -62,11 +61,13 @@ class NativeLink:
         headers: Mapping[str, str] | None = None,
         tls: ssl.SSLContext | None = None,
         resume_s: float = RESUME_S,
+        seq: int = 0,
+        observes: bool = False,
     ) -> None:
-        self._url = url
-        self._asked = dict(asked or {})
-        self.address: str = native_address(url, self._asked)
-        self.where: str = self.address.partition("?")[0]
+        flags = {**({"seq": str(seq)} if seq else {}), **({"observe": "1"} if observes else {})}
+        self._destination = Destination(url, {**(asked or {}), **flags})
+        self.observes: bool = observes
+        self.where: str = self._destination.address.partition("?")[0]
         """The address without what may be secret in it."""
         self._headers = {**(headers or {}), **({"Authorization": f"Bearer {api_key}"} if api_key else {})}
         self._tls = tls
@@ -76,10 +77,7 @@ class NativeLink:
         self._told = Told()
         self._connected = asyncio.Event()
         self._over = False
-        # Of this client alone: what another one of the same session has sent is not what this one sends again.
-        self._prefix = f"{secrets.token_hex(4)}-"
-        self._number = 0
-        self._unanswered: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self._unanswered = Unanswered()
         # The id of the command that asked for the end, and whether that was answered, or nobody will.
         self._ended_by: str | None = None
         self._hung_up = asyncio.Event()
@@ -87,14 +85,19 @@ class NativeLink:
         # Bytes of sound that were sent on the connection in use, and that the session had had before.
         self._sent = 0
         self._received = 0
-        named = session_in(self.address) or ("", "")
-        self.session: str = named[0]
-        self.token: str = named[1]
-        self.seq: int = 0
+        self.seq: int = seq
         """The last recorded event that was read."""
         self.close_code: int | None = None
         """Of the connection that ended last."""
         self.close_reason: str = ""
+
+    @property
+    def session(self) -> str:
+        return self._destination.session
+
+    @property
+    def token(self) -> str:
+        return self._destination.token
 
     @property
     def over(self) -> bool:
@@ -107,15 +110,12 @@ class NativeLink:
         Raises:
             RemoteError: no gateway answers, or it refused the connection.
         """
-        self._line = Line(await self._dial(self.address))
+        self._line = Line(await self._dial(self._destination.address))
         self._connected.set()
 
     def enters(self, session: str, token: str) -> None:
         """Enter this session instead of a new one; before `open`."""
-        self._asked = {name: value for name, value in self._asked.items() if name != "agent"}
-        self._asked |= {"session": session, "token": token}
-        self.address = native_address(self._url, self._asked)
-        self.session, self.token = session, token
+        self._destination.enters(session, token)
 
     async def hang_up(self, *, wait: bool = True) -> None:
         """Ask the gateway to end the session, and `wait` until it has written that while somebody else iterates.
@@ -164,8 +164,7 @@ class NativeLink:
 
     def new_id(self) -> str:
         """An id for a command."""
-        self._number += 1
-        return f"{self._prefix}{self._number}"
+        return self._unanswered.new_id()
 
     async def command(self, command: str, given: str, **fields: Any) -> None:
         """Send a command under this id, which its answer (`ack` or `error`) names.
@@ -175,9 +174,7 @@ class NativeLink:
         Raises:
             RemoteError: the session is over.
         """
-        self._unanswered[given] = {"type": command, "id": given, **fields}
-        if len(self._unanswered) > _UNANSWERED:
-            self._unanswered.popitem(last=False)
+        frame = self._unanswered.keep(command, given, **fields)
         if command == "commit":
             self._spoken.committing(given)
         if not self._over and not self._connected.is_set():
@@ -185,7 +182,7 @@ class NativeLink:
         elif not self._over:
             line = self._now()
             try:
-                await line.socket.send(_text({"type": command, "id": given, **fields}))
+                await line.socket.send(_text(frame))
             except ConnectionClosed:
                 await self._reconnected(line)
         if self._over:
@@ -246,7 +243,7 @@ class NativeLink:
             while True:
                 async for event in self._heard(self._now()):
                     yield event
-                if self._over or self._is_final or not self.token or not self._resume_s:
+                if self._over or self._is_final or not self._may_return:
                     return
                 self._connected.clear()
                 if await self._moved():
@@ -280,6 +277,10 @@ class NativeLink:
             return False  # by this client's own second connection
         return self.close_code in FINAL_CODES or (self.close_code == FULL and not self.token)
 
+    @property
+    def _may_return(self) -> bool:
+        return bool(self._resume_s and (self.token or (self.observes and self.session)))
+
     def _read(self, event: dict[str, Any]) -> dict[str, Any] | None:
         """An event, and what it tells of the link; None for one that is only the link's, or was told before."""
         kind = event["type"]
@@ -290,8 +291,9 @@ class NativeLink:
         self.seq = max(self.seq, event.get("seq") or 0)
         if is_known:
             return None
-        if kind in GREETINGS and "token" in event:
-            self.session, self.token = str(event["session"]), str(event["token"])
+        if kind in GREETINGS and ("token" in event or "observer" in event):  # not that another connection came
+            self._destination.session = str(event["session"])
+            self._destination.token = str(event.get("token", self.token))
             # Less than was read where a gateway died before it had written that: those numbers are given again.
             self.seq = int(event.get("from_seq", self.seq))
             self._spoken.learn(event.get("audio") or {})
@@ -310,15 +312,9 @@ class NativeLink:
 
     # --- the next connection --------------------------------------------------------------------------
 
-    def _again(self) -> str:
-        """The address of this session, from what was read last."""
-        rest = {name: value for name, value in self._asked.items() if name not in ("agent", "seq")}
-        asked = {**rest, "session": self.session, "token": self.token, "seq": str(self.seq)}
-        return native_address(self._url, asked)
-
     def _move(self, token: str) -> None:
         """The gateway stops: open a second connection, for another gateway to take the session on."""
-        self.token = token
+        self._destination.token = token
         if self._moving is None or self._moving.done():
             self._told.begin()
             self._moving = asyncio.create_task(self._second(), name="gateway-move")
@@ -331,7 +327,7 @@ class NativeLink:
                 await asyncio.sleep(delay(attempt - 1))
             attempt += 1
             try:
-                line = Line(await self._dial(self._again()))
+                line = Line(await self._dial(self._destination.again(self.seq)))
             except RemoteError:
                 continue
             try:
@@ -391,7 +387,7 @@ class NativeLink:
             await asyncio.sleep(pause)
             attempt += 1
             try:
-                line = Line(await self._dial(self._again()))
+                line = Line(await self._dial(self._destination.again(self.seq)))
             except RemoteError:
                 continue
             is_greeted = False

@@ -1,10 +1,9 @@
-"""`connect`: a session on a gateway, with the surface of a session in one's own process."""
+"""A session on a gateway, with the surface of a session in one's own process; `connect` makes it."""
 
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final, Self
 
 from voicebus.agents import checking
@@ -18,11 +17,9 @@ from voicebus.agents.models.playback import RealtimePlaybackTracker
 from voicebus.agents.saying import audio_samples, check_decision, image_content, message_content
 from voicebus.client.creating import create_session
 from voicebus.client.dialling import CONNECT_TIMEOUT_S
-from voicebus.client.link import HANG_UP_S, RESUME_S, NativeLink
+from voicebus.client.link import HANG_UP_S, NativeLink
 from voicebus.client.showing import Showing, info
-from voicebus.client.trust import trusting
-from voicebus.errors import ModelLinkError, RemoteError, UsageError, UserError
-from voicebus.telemetry import tracing
+from voicebus.errors import ModelLinkError, RemoteError, UserError
 
 _CLOSING_S: Final = HANG_UP_S + 2
 # What an event keeps alive beside its samples or its text, about.
@@ -34,7 +31,7 @@ class GatewaySession:
 
     It has what a `RealtimeSession` has, but for what only the agent's own process can do. A connection that is lost is
     opened again: an `error` event tells of it (`connection_lost`, `connection_resumed`), the events that were missed
-    come, and what was sent meanwhile is carried out, once.
+    come, and what was sent meanwhile is carried out, once. One that observes shows the events and commands nothing.
     """
 
     def __init__(
@@ -80,6 +77,13 @@ class GatewaySession:
     def token(self) -> str:
         """What enters this session again, from anywhere: a secret. "" before it was entered."""
         return self._link.token
+
+    @property
+    def seq(self) -> int:
+        """The last recorded event that came. Who has handled every event up to an event's own `seq` may go on from
+        there, in another process as well: `connect(url, session=id, token=token, seq=event.seq)`.
+        """
+        return self._link.seq
 
     @property
     def current_agent(self) -> RealtimeAgent[Any]:
@@ -142,14 +146,14 @@ class GatewaySession:
         await self.close()
 
     async def close(self) -> None:
-        """End the conversation; loops over events end. May be called often."""
+        """End the conversation, or leave it where it is only observed; loops over events end. May be called often."""
         self._entered = self._closed = True
         if self._tracker is not None:
             self._tracker.unbind()
         if self._reporter is not None:
             self._reporter.cancel()
         reader = self._reader
-        if reader is not None and not reader.done():
+        if reader is not None and not reader.done() and not self._link.observes:
             with contextlib.suppress(RemoteError, TimeoutError):  # it is over already, or is not to be reached
                 async with asyncio.timeout(_CLOSING_S):
                     await self._link.hang_up()
@@ -229,6 +233,8 @@ class GatewaySession:
         checking.text("report_playback", "item_id", item_id, empty=False)
         checking.whole("report_playback", "content_index", content_index)
         checking.number("report_playback", "played_ms", played_ms)
+        if self._link.observes:
+            raise UserError("this session is only observed; what its own client plays is that one's to report")
         self._positions[item_id, content_index] = played_ms
         self._moved.set()
 
@@ -282,6 +288,8 @@ class GatewaySession:
             raise UserError("this session is not open: use `async with session:`, or `await session.enter()`")
         if self._closed:
             raise UserError("this session was closed; make another one with connect()")
+        if self._link.observes:
+            raise UserError("this session is only observed; connect without observe to command it")
 
     async def _command(self, command: str, **fields: Any) -> None:
         self._open()
@@ -353,84 +361,3 @@ class GatewaySession:
     def _dropped(self, count: int) -> RealtimeSessionEvent:
         details = RealtimeErrorDetails(f"{count} events were dropped", code="events_dropped", count=count)
         return RealtimeError(details, self._showing.info)
-
-
-def connect(
-    url: str,
-    *,
-    agent: str | None = None,
-    api_key: str | None = None,
-    context: Any = None,
-    history: Sequence[RealtimeItem | Mapping[str, Any]] = (),
-    session: str | None = None,
-    token: str | None = None,
-    headers: Mapping[str, str] | None = None,
-    tls: ssl.SSLContext | None = None,
-    ca_file: str | Path | None = None,
-    playback_tracker: RealtimePlaybackTracker | None = None,
-    resume_for: float = RESUME_S,
-) -> GatewaySession:
-    """A session on the gateway at `url` (`http`, `https`, `ws` or `wss`), to be entered.
-
-        async with voicebus.connect("http://127.0.0.1:8080", agent="reception") as session:
-            await session.send_message("Hello")
-            async for event in session: ...
-
-    `agent` is the agent's name there (None: the gateway's default one), `api_key` a credential. `context` is JSON,
-    which the agent's tools, guardrails, hooks and instructions find; `history` is what was said before. `session` and
-    `token` enter a session that there is, as does a `url` that names both. `playback_tracker` is told what was played.
-    `resume_for` (s) is how long a lost connection is tried again; 0: not at all. `ca_file` is a PEM file of the
-    authorities that verify the gateway in place of those that this machine trusts (or that the variable SSL_CERT_FILE
-    names); `tls` is whatever else verifies it.
-
-    Raises:
-        UserError: `url` is no gateway's address, `ca_file` cannot be used, arguments exclude each other, or one has
-            the wrong type.
-    """
-    _check(
-        url=url, agent=agent, api_key=api_key, history=history, session=session, token=token, headers=headers, tls=tls,
-        ca_file=ca_file, playback_tracker=playback_tracker, resume_for=resume_for,
-    )  # fmt: skip
-    if tls is not None and ca_file is not None:
-        raise UserError("tls and ca_file exclude each other; give one of them")
-    try:
-        tls = tls or trusting(ca_file, url)
-    except UsageError as error:
-        raise UserError(str(error)) from error
-    if (session is None) != (token is None):
-        raise UserError("session and token belong together; give both or none")
-    wanted: dict[str, Any] = {}
-    if context is not None or history:
-        if session is not None:
-            raise UserError("context and history are for a new session; leave them out with session and token")
-        items = [item if isinstance(item, Mapping) else item.model_dump(mode="json") for item in history]
-        wanted = {"agent": agent, "context": context, "history": items}
-    asked = {} if session is None or token is None else {"session": session, "token": token}
-    if agent is not None and not asked:
-        asked["agent"] = agent
-    traced = {} if (span := tracing.current()) is None else {"traceparent": span}
-    credentials = {**traced, **(headers or {}), **({"Authorization": f"Bearer {api_key}"} if api_key else {})}
-    link = NativeLink(url, asked, headers=credentials, tls=tls, resume_s=resume_for)
-    return GatewaySession(link, wanted=wanted, headers=credentials, url=url, tls=tls, playback_tracker=playback_tracker)
-
-
-def _check(**given: Any) -> None:
-    for name in ("url", "agent", "api_key", "session", "token"):
-        checking.text("connect", name, given[name], optional=name != "url", empty=False)
-    history = given["history"]
-    if isinstance(history, str | bytes | Mapping) or not isinstance(history, Sequence):
-        checking.refuse("connect", "history", "a list of items", history)
-    for index, item in enumerate(history):
-        if not isinstance(item, Mapping) and not hasattr(item, "model_dump"):
-            checking.refuse("connect", f"history[{index}]", "an item", item)
-    headers = given["headers"]
-    if headers is not None and not (
-        isinstance(headers, Mapping) and all(isinstance(text, str) for pair in headers.items() for text in pair)
-    ):
-        # Not in words: they may hold a secret.
-        raise UserError("connect: headers must map names to values, both of them strings")
-    checking.instance("connect", "tls", given["tls"], ssl.SSLContext, optional=True)
-    if given["ca_file"] is not None and not isinstance(given["ca_file"], str | Path):
-        checking.refuse("connect", "ca_file", "the path of a file or None", given["ca_file"])
-    checking.instance("connect", "playback_tracker", given["playback_tracker"], RealtimePlaybackTracker, optional=True)
-    checking.number("connect", "resume_for", given["resume_for"])

@@ -438,8 +438,9 @@ export class Session {
         this.id = event.session;
         this.agent = event.agent;
         if (event.token) this.token = event.token;
-        // Less than was read where a gateway died before it had written that: those numbers are given again.
-        if (event.from_seq !== undefined) this.seq = event.from_seq;
+        // Less than was read where a gateway died before it had written that: those numbers are given again. Of this
+        // connection: the record tells with the same name that some connection came.
+        if (event.from_seq !== undefined && (event.token || event.observer)) this.seq = event.from_seq;
         break;
       case "history_updated":
         this.history = event.history;

@@ -102,6 +102,20 @@ const scenarios = {
     return { ...result, once: new Set(recorded).size === recorded.length };
   },
 
+  async flap() {
+    const session = await connect(url, options);
+    const recorded = [];
+    const isRecorded = ({ type, token }) => ["item_recorded", "turn_ended", "session_resumed"].includes(type) && !token;
+    session.on("*", (event) => isRecorded(event) && recorded.push(`${event.seq} ${event.type}`));
+    await session.sendMessage("[[say: before]]");
+    for (let resumed = 0; resumed < 3; resumed++) await until(session, "connection_resumed"); // the test cuts
+    const answered = until(session, "agent_end", said("after"));
+    await session.sendMessage("[[say: after]]");
+    await answered;
+    session.close();
+    return { recorded, once: new Set(recorded).size === recorded.length };
+  },
+
   async move() {
     const session = await connect(url, options);
     const seen = [];

@@ -41,6 +41,8 @@ async def test_it_is_served_to_pages_of_any_gateway(gateway: Gateway) -> None:
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/javascript")
     assert answer.text == Path(MODULE).read_text()
+    # Browsers load no module of another origin without it.
+    assert answer.headers["access-control-allow-origin"] == "*"
 
 
 async def test_a_runtime_without_websockets_is_told_what_it_needs(gateway: Gateway) -> None:
@@ -78,6 +80,22 @@ async def test_a_cut_connection_is_opened_again_and_nothing_is_said_twice(
     talk = await talking
     assert talk["links"] == ["connection_lost", "connection_resumed"]
     assert (talk["users"], talk["state"], talk["once"]) == (2, "open", True)
+
+
+async def test_nothing_is_told_twice_where_connections_are_lost_one_after_another(
+    gateway: Gateway, proxy: CuttingProxy
+) -> None:
+    talking = asyncio.create_task(held("flap", proxy.port))
+    (session,) = await wait_until(lambda: list(gateway.sessions), description="the session")
+    log = session.face.recorded
+    await wait_until(lambda: b"turn_ended" in log.newest.frame if log.last else False, description="the first turn")
+    for _ in range(3):
+        met = log.last
+        proxy.cut()
+        await wait_until(lambda met=met: log.last > met, description="the return")  # type: ignore[misc]
+    talk = await talking
+    assert talk["once"], talk["recorded"]
+    assert sum("session_resumed" in event for event in talk["recorded"]) == 3
 
 
 async def test_a_session_moves_to_another_gateway_while_its_client_talks(gateways: Gateways) -> None:
