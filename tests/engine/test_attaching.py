@@ -35,15 +35,41 @@ def retrieved(talk: Talk) -> list[str]:
     return [event["item_id"] for event in talk.sent("conversation.item.retrieve")]
 
 
+def probes(talk: Talk) -> list[Mapping[str, Any]]:
+    items = [event["item"] for event in talk.sent("conversation.item.create")]
+    return [item for item in items if item.get("role") == "system"]
+
+
 def last_is(talk: Talk, item_id: str | None) -> None:
     """The model answers with the last item of the conversation."""
-    probe = talk.sent("conversation.item.create")[0]["item"]
-    assert probe["role"] == "system"
+    probe = probes(talk)[-1]
     for kind in ("conversation.item.added", "conversation.item.done"):
         outputs = talk.model(kind, item=probe, previous_item_id=item_id)
         assert outputs[0] == ConcealInput(None)
-    assert talk.sent("conversation.item.delete")[0]["item_id"] == probe["id"]
+    assert talk.sent("conversation.item.delete")[-1]["item_id"] == probe["id"]
     assert talk.model("conversation.item.deleted", item_id=probe["id"]) == [ConcealInput(None)]
+
+
+def last_is_call(talk: Talk, item_id: str, call_id: str) -> None:
+    """The last item is a call that was not known, which is taken out, so that the one before it shows."""
+    last_is(talk, item_id)
+    assert retrieved(talk)[-1] == item_id
+    talk.model("conversation.item.retrieved", item=function_call(item_id, call_id))
+    assert talk.sent("conversation.item.delete")[-1]["item_id"] == item_id
+    assert talk.model("conversation.item.deleted", item_id=item_id) == [ConcealInput(None)]
+
+
+def put_back(talk: Talk) -> list[tuple[str | None, str]]:
+    """The calls that were made anew, each with the item that it was put behind; their echoes tell nobody anything."""
+    made = [each for each in talk.sent("conversation.item.create") if each["item"]["type"] == "function_call"]
+    for event in made:
+        for kind in ("conversation.item.added", "conversation.item.done"):
+            assert talk.model(kind, item=event["item"], previous_item_id=None)[0] == ConcealInput(None)
+    return [(event.get("previous_item_id"), event["item"]["id"]) for event in made]
+
+
+def ran(talk: Talk) -> list[str]:
+    return [call.call_id for call in talk.of(DispatchTool)]
 
 
 def message(item_id: str, text: str, status: str = "completed") -> dict[str, Any]:
@@ -107,22 +133,113 @@ def test_an_answer_that_was_stopped_meanwhile_is_recorded_as_stopped() -> None:
 def test_a_call_that_was_made_meanwhile_is_run_once_and_answered() -> None:
     after = attached(on_call())
     assert after.sent("response.create") == [], "the model answers by itself, if it has not"
-    last_is(after, "item_f")
-    assert retrieved(after) == ["item_f"]
-    after.model("conversation.item.retrieved", item=function_call("item_f", "call_9"))
-    assert [call.call_id for call in after.of(DispatchTool)] == ["call_9"]
+    last_is_call(after, "item_f", "call_9")
+    assert ran(after) == []
+    last_is(after, "item_u")
+    assert put_back(after) == [("item_u", "item_f")]
+    assert ran(after) == ["call_9"]
     assert after.sent("response.create") == []
     after.result("sunny", "call_9")
-    assert [event["item"]["call_id"] for event in after.sent("conversation.item.create")[1:]] == ["call_9"]
+    assert [call for call, _ in after.told(after.all)] == ["call_9"]
+    assert len(after.sent("response.create")) == 1
+
+
+def test_every_call_of_a_response_that_was_made_meanwhile_is_run_once_in_its_order() -> None:
+    after = attached(on_call())
+    for number in (3, 2, 1):
+        last_is_call(after, f"item_{number}", f"call_{number}")
+    last_is(after, "item_u")
+    assert put_back(after) == [("item_u", "item_1"), ("item_1", "item_2"), ("item_2", "item_3")]
+    assert ran(after) == ["call_1", "call_2", "call_3"]
+    for call in ("call_2", "call_1"):
+        after.result("sunny", call)
+        assert after.sent("response.create") == []
+    after.result("sunny", "call_3")
+    assert len(after.sent("response.create")) == 1
+    assert ran(after) == ["call_1", "call_2", "call_3"]
+
+
+def test_what_was_said_before_calls_that_were_made_meanwhile_is_recorded_with_them() -> None:
+    after = attached(on_call())
+    last_is_call(after, "item_2", "call_2")
+    last_is_call(after, "item_1", "call_1")
+    last_is(after, "item_b")
+    after.model("conversation.item.retrieved", item=message("item_b", "Let me see."))
+    assert put_back(after) == [("item_b", "item_1"), ("item_1", "item_2")]
+    assert answers(after) == [("Let me see.", False)]
+    assert [item["item_id"] for item in after.session.history] == ["item_u", "item_b", "item_1", "item_2"]
+    assert len(after.records(EventType.TURN_ENDED)) == 1
+    assert ran(after) == ["call_1", "call_2"]
+
+
+def test_calls_of_a_conversation_without_any_other_item_are_put_in_front() -> None:
+    after = attached(Talk(agent(tools=[tool()]), **CALL).live())
+    last_is_call(after, "item_1", "call_1")
+    last_is(after, None)
+    assert put_back(after) == [("root", "item_1")]
+    assert ran(after) == ["call_1"]
+
+
+def test_of_a_call_that_was_known_those_behind_it_are_run_and_it_is_not() -> None:
+    talk = on_call()
+    talk.begins("resp_1", unasked=True)
+    talk.calls(call="call_1", item="item_1")
+    after = attached(talk)
+    last_is_call(after, "item_3", "call_3")
+    last_is_call(after, "item_2", "call_2")
+    last_is(after, "item_1")
+    put_back(after)
+    assert sorted(ran(after)) == ["call_1", "call_2", "call_3"]
+
+
+def test_a_model_that_says_nothing_of_what_was_before_a_call_has_it_put_back_and_run() -> None:
+    after = attached(on_call())
+    last_is_call(after, "item_1", "call_1")
+    after.timer(ATTACH_TIMER)
+    assert [item for _, item in put_back(after)] == ["item_1"]
+    assert ran(after) == ["call_1"]
+    after.result("sunny", "call_1")
+    assert len(after.sent("response.create")) == 1
+
+
+def test_a_call_that_the_model_does_not_let_go_of_is_run_once_and_not_looked_behind() -> None:
+    after = attached(on_call())
+    last_is(after, "item_1")
+    after.model("conversation.item.retrieved", item=function_call("item_1", "call_1"))
+    after.fails("invalid_value", event_id=after.sent("conversation.item.delete")[-1]["event_id"])
+    last_is(after, "item_1")
+    assert ran(after) == ["call_1"]
+    (made,) = [each for each in after.sent("conversation.item.create") if each["item"]["type"] == "function_call"]
+    after.fails("item_create_duplicate_item_id", event_id=made["event_id"])
+    assert after.errors() == []
+
+
+def test_nothing_is_taken_out_of_a_response_that_goes_on_and_its_end_tells_of_its_calls() -> None:
+    talk = on_call()
+    talk.begins("resp_1", unasked=True)
+    after = attached(talk)
+    last_is(after, "item_2")
+    after.now += 0.5
+    after.item_begins("item_m")
+    after.model("conversation.item.retrieved", item=function_call("item_2", "call_2"))
+    assert ran(after) == ["call_2"]
+    output = [function_call(f"item_{number}", f"call_{number}") for number in (1, 2)]
+    after.ends(output=output)
+    assert ran(after) == ["call_2", "call_1"]
+    assert put_back(after) == []
+    for call in ("call_1", "call_2"):
+        assert after.sent("response.create") == []
+        after.result("sunny", call)
     assert len(after.sent("response.create")) == 1
 
 
 def test_a_call_behind_the_words_of_a_response_that_ran_belongs_to_it() -> None:
     after = attached(while_it_speaks())
-    last_is(after, "item_f")
+    last_is_call(after, "item_f", "call_9")
     after.model("conversation.item.retrieved", item=message("item_a", "It is sunny, let me see."))
-    after.model("conversation.item.retrieved", item=function_call("item_f", "call_9"))
-    assert [call.call_id for call in after.of(DispatchTool)] == ["call_9"]
+    last_is(after, "item_a")
+    assert put_back(after) == [("item_a", "item_f")]
+    assert ran(after) == ["call_9"]
     assert [record.response_id for record in after.records(EventType.TURN_ENDED)] == ["resp_1"]
     after.result("sunny", "call_9")
     assert len(after.sent("response.create")) == 1

@@ -3,8 +3,10 @@
 The conversation went on at the model's side, and its events were told to nobody here. Two questions are answered
 there: what has become of an item whose id is known (`conversation.item.retrieve`), and which item is the last one,
 which the echo of an item tells that is made for it and deleted at once. So what was being said is known to its end, and
-a function call that was made last is run. What stood between the last item that was known and the last that there is
-cannot be asked for: of several calls of one response the last one alone is seen.
+a function call that was made last is run. What stands before an item that is not known cannot be asked for. Before a
+call it can be found out all the same, since a call can be made anew as it was: it is taken out, the item that is the
+last one then is asked for, and so on, and all are put back where they stood. So every call of a response is run.
+Where that response still goes on nothing is taken out: its `response.done` tells of its calls (`modelside.py`).
 
 Until that is answered, or for `PATIENCE` seconds, no response is asked for.
 """
@@ -22,6 +24,10 @@ Event = Mapping[str, Any]
 
 ATTACH_TIMER: Final = "attach"
 PATIENCE: Final = 5.0
+
+# So many calls of one response are looked for.
+_MAX_CALLS: Final = 64
+_OF_A_CALL: Final = ("id", "type", "name", "call_id", "arguments")
 
 _ADDED: Final = frozenset({"conversation.item.added", "conversation.item.created"})
 _RETRIEVED: Final = "conversation.item.retrieved"
@@ -45,34 +51,59 @@ class Attaching:
         self._awaits_last = False
         self._goes_on = self._has_answered = False
         self._status = "completed"
+        # The item that is the last one, as far as is known, and what stands before it: None where that is not known.
+        self._last = ""
+        self._before: str | None = None
+        # Calls that are taken out, the newest first, and those that were put back.
+        self._calls: list[Event] = []
+        self._out: set[str] = set()
+        self._back = Recent()
+        # When something was last heard of the response that runs.
+        self._heard_at: float | None = None
 
     def begin(self) -> None:
         """A socket is attached."""
         p = self._p
         self._asked.clear()
         self._answers.clear()
-        self._is_asking = self._awaits_last = True
+        self._is_asking = True
+        self._last, self._before = "", None
+        self._calls.clear()
+        self._out.clear()
+        active = p.turns.responses.active
+        self._heard_at = None if active is None else active.last_event
         self._goes_on = self._has_answered = False
         self._status = "completed"
-        self._probe = p.out.mint()
+        self._ask_last()
+        for item in p.history.json():
+            if item["type"] == "message" and item["role"] == "assistant" and item.get("status") == "in_progress":
+                self._retrieve(item["item_id"])
+
+    def _ask_last(self) -> None:
+        """Ask which item is the last one, with one that is made for it."""
+        self._awaits_last = True
+        self._probe = self._p.out.mint()
         self._probes.add(self._probe)
         content = [{"type": "input_text", "text": "."}]
         probe = {"id": self._probe, "type": "message", "role": "system", "content": content}
         self._send({"event_id": self._probe, "type": "conversation.item.create", "item": probe})
-        for item in p.history.json():
-            if item["type"] == "message" and item["role"] == "assistant" and item.get("status") == "in_progress":
-                self._retrieve(item["item_id"])
-        p.out.set_timer(ATTACH_TIMER, PATIENCE)
+        self._p.out.set_timer(ATTACH_TIMER, PATIENCE)
 
     def heard(self, kind: str, event: Event) -> bool:
         """An event of the model, of `ANSWERED`: whether it answers what was asked here, and nothing else."""
         if kind == "error":
             ours = self._event_of(wire.mapping(event, "error"))
         elif kind == "conversation.item.deleted":
-            return wire.text(event, "item_id") in self._probes
+            item_id = wire.text(event, "item_id")
+            is_ours = item_id in self._probes or item_id in self._out
+            self._out.discard(item_id)
+            return is_ours
         else:
             item_id = wire.text(wire.mapping(event, "item"), "id")
-            ours = self._event_for(item_id) if kind == _RETRIEVED else item_id if item_id in self._probes else ""
+            if kind == _RETRIEVED:
+                ours = self._event_for(item_id)
+            else:
+                ours = item_id if item_id in self._probes or item_id in self._back else ""
         if ours and self._is_asking:
             self._answers.append({**event, "event_id": ours})
         return bool(ours)
@@ -100,7 +131,7 @@ class Attaching:
     def overdue(self) -> None:
         """The model does not answer: go on with what is known."""
         if self._is_asking:
-            self._goes_on = True
+            self._goes_on |= not self._calls
             self._finish()
 
     def _answer(self, event: Event) -> None:
@@ -114,8 +145,10 @@ class Attaching:
         elif kind in _ADDED and ours == self._probe:
             self._awaits_last = False
             self._send({"type": "conversation.item.delete", "item_id": ours})
-            last = wire.text(event, "previous_item_id")
-            if last and last not in self._asked.values() and self._p.history.item(last) is None:
+            self._before = last = wire.text(event, "previous_item_id")
+            known = {*self._asked.values(), *(wire.text(call, "id") for call in self._calls)}
+            if last and last not in known and self._p.history.item(last) is None:
+                self._last = last
                 self._retrieve(last)
 
     def _found(self, item: Event) -> None:
@@ -131,6 +164,11 @@ class Attaching:
             return
         self._has_answered = True
         active = self._p.turns.responses.active
+        if wire.is_made_call(item) and wire.text(item, "id") == self._last:
+            if active is None or active.last_event == self._heard_at:
+                self._look_behind(item)
+                return
+            self._goes_on = True
         if status == "in_progress":
             self._goes_on = True  # and its own events tell the rest
             if active is not None:
@@ -138,12 +176,40 @@ class Attaching:
             return
         if status == "incomplete":
             self._status = "cancelled"
+        self._finished(item)
+
+    def _look_behind(self, call: Event) -> None:
+        """This call is the last item: is there another one before it?"""
+        self._calls.append(call)
+        if len(self._calls) < _MAX_CALLS:
+            item_id = wire.text(call, "id")
+            self._out.add(item_id)
+            self._send({"type": "conversation.item.delete", "item_id": item_id})
+            self._ask_last()
+
+    def _put_back(self) -> None:
+        """The calls that were taken out stand where they stood, and are run."""
+        calls, self._calls = self._calls[::-1], []
+        before = self._before
+        for call in calls:
+            self._back.add(wire.text(call, "id"))
+            item = {name: call[name] for name in _OF_A_CALL if name in call}
+            place = {} if before is None else {"previous_item_id": before or "root"}
+            self._send({"type": "conversation.item.create", **place, "item": item})
+            before = wire.text(call, "id")
+        for call in calls:
+            self._finished(call)
+
+    def _finished(self, item: Event) -> None:
+        """An item of the response that runs, or of one that nobody was told of."""
+        active = self._p.turns.responses.active
         response_id = active.id if active is not None else self._p.out.mint()
         self._apply({"type": "response.output_item.done", "response_id": response_id, "item": item})
 
     def _finish(self) -> None:
         """All is known that will be: what is over is closed, and what waited may be asked."""
         self._is_asking = False
+        self._put_back()
         p, active = self._p, self._p.turns.responses.active
         p.out.cancel_timer(ATTACH_TIMER)
         if self._has_answered:
@@ -160,4 +226,6 @@ class Attaching:
 
     def _send(self, event: Event) -> None:
         """Past the uplink, which would keep it for the next socket."""
-        self._p.out.add(SendModel(event if "event_id" in event else {"event_id": self._p.out.mint(), **event}))
+        event_id = wire.text(event, "event_id") or self._p.out.mint()
+        self._probes.add(event_id)
+        self._p.out.add(SendModel({"event_id": event_id, **event}))

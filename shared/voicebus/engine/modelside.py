@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final
 from voicebus.contracts.journal import EventType
 from voicebus.engine import wire
 from voicebus.engine.bounds import trim
-from voicebus.engine.config import Transport
+from voicebus.engine.config import Recovering, Transport
 from voicebus.engine.dialects import names_too_long
 from voicebus.engine.failures import error_label, is_fatal
 from voicebus.engine.outputs import CutSound
@@ -123,6 +123,8 @@ class ModelSide:
         status = wire.text(payload, "status") or "completed"
         for item in wire.mappings(payload, "output"):
             self._p.transcript.finished(item)
+            if self._p.config.recovering is Recovering.ATTACH and wire.is_made_call(item):
+                self._p.calls.begin(response, item)  # unless it was told of before, as it was if somebody was attached
         self._p.transcript.response_ended(response)
         self._p.guard.response_ended(response)
         wait = None
@@ -131,7 +133,7 @@ class ModelSide:
         elif status == "completed":
             self._p.limits.answered()
         self.turn_ended(response, status, wire.mapping(payload, "usage"))
-        output = response.said or " ".join(filter(None, map(_text_of, wire.mappings(payload, "output"))))
+        output = response.said or " ".join(filter(None, map(wire.said, wire.mappings(payload, "output"))))
         self._p.out.emit("agent_end", agent=response.agent.name, response_id=response.id, output=output)
         if self._p.face is not None:
             self._p.face.response_ended(response, status)
@@ -263,7 +265,7 @@ class ModelSide:
         if response is None:
             self._p.out.ignore("output item of no response")
             return
-        made = wire.text(item, "type") == "function_call" and wire.text(item, "status") in ("completed", "")
+        made = wire.is_made_call(item)
         if not response.out_of_band:
             if self._is_server:  # others tell of their items apart from what they do
                 self._take(item, None, response, made=made)
@@ -438,11 +440,3 @@ class ModelSide:
         "input_audio_buffer.speech_stopped": _speech_stopped,
         "input_audio_buffer.timeout_triggered": _timeout_triggered,
     }
-
-
-def _text_of(item: Event) -> str:
-    """What a message of the model says."""
-    if wire.text(item, "type") != "message":
-        return ""
-    texts = (wire.text(part, "transcript") or wire.text(part, "text") for part in wire.mappings(item, "content"))
-    return " ".join(text for text in texts if text)

@@ -46,3 +46,16 @@ def mappings(source: Mapping[str, Any], key: str) -> Sequence[Mapping[str, Any]]
     """The objects in the list under `key`; anything else in it is left out."""
     value = source.get(key)
     return [entry for entry in value if is_mapping(entry)] if isinstance(value, list | tuple) else ()
+
+
+def is_made_call(item: Mapping[str, Any]) -> bool:
+    """Whether an item is a function call that the model has finished."""
+    return text(item, "type") == "function_call" and text(item, "status") in ("completed", "")
+
+
+def said(item: Mapping[str, Any]) -> str:
+    """What a message of the model says, "" where the item is none."""
+    if text(item, "type") != "message":
+        return ""
+    texts = (text(part, "transcript") or text(part, "text") for part in mappings(item, "content"))
+    return " ".join(said for said in texts if said)
