@@ -20,8 +20,10 @@ from xdist.scheduler import LoadGroupScheduling  # type: ignore[import-untyped]
 
 from support.key_leaks import keys_without_end, remove_keys
 from support.servers import PostgresServer, RedisServer
+from support.tool_calls import Caller, calling
 from voicebus.adapters.database import migrate
 from voicebus.adapters.database.store import TranscriptStore
+from voicebus.contracts.streams import Keys
 from voicebus.telemetry import logging as logs
 
 # Tests that name no number of examples of their own run as many as the profile has: the machines that hold whole random
@@ -57,6 +59,19 @@ def stream_prefix(redis_url: str) -> Iterator[str]:
         lasting = keys_without_end(client, prefix)
         remove_keys(client, prefix)
     assert not lasting, f"keys without TTL or trim rule: {lasting}"
+
+
+@pytest.fixture
+def keys(stream_prefix: str) -> Keys:
+    """The keys under the test's own prefix."""
+    return Keys(stream_prefix)
+
+
+@pytest.fixture
+async def caller(redis_url: str, keys: Keys) -> AsyncIterator[Caller]:
+    """A session on a gateway's side of the bus, which calls tools and asks guardrails."""
+    async with calling(redis_url, keys) as caller:
+        yield caller
 
 
 @pytest.fixture(scope="session")

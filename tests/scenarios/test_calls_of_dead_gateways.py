@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -14,13 +13,13 @@ import redis.asyncio as aioredis
 
 from services.model_simulator.client import Client, connected
 from support.callers import transcript
-from support.cluster import ClusterUnderTest, Service, running_cluster
+from support.cluster import ClusterUnderTest, Service
+from support.two_gateways import two_gateways
 from support.waiting import wait_until
 from voicebus.contracts.streams import Keys
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("cluster")]
 
-TARGETS = ("support.emergency_desk",)
 OFFER = b"v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n"
 
 
@@ -81,27 +80,19 @@ async def test_calls_go_on_when_their_gateway_is_killed_sleeps_or_stops(
 ) -> None:
     keys, booked = Keys(stream_prefix), tmp_path / "booked"
     async with (
-        running_cluster(
-            redis_url=redis_url,
-            database_url=f"sqlite:///{tmp_path / 'v.db'}",
-            stream_prefix=stream_prefix,
-            targets=TARGETS,
-            gateways=2,
-            guardrail_workers=0,
-            archivers=0,
-            drain_timeout="20s",
-            max_session_tokens="100000",
-        ) as cluster,
+        two_gateways(
+            redis_url, stream_prefix, tmp_path, archivers=0, drain_timeout="20s", max_session_tokens="100000"
+        ) as gateways,
         aioredis.from_url(redis_url, decode_responses=True) as bus,
     ):
-        doomed, other = cluster.services["gateway"]
-        call_id = await place(doomed)
+        cluster = gateways.cluster
+        call_id = await place(gateways.doomed)
         async with caller(cluster, call_id) as client:
             await says(client, book(booked, 4))
             await wait_until(booked.exists, description="the tool to run", timeout=30)
             before = await bus.hgetall(keys.session_state(call_id))
             # Killed: its running tool answers the next one, and the call never hears of it.
-            await cluster.kill(doomed)
+            await gateways.kill()
             await adopted(bus, keys, call_id, 2)
             await says_until(client, "it is booked")
             after = await bus.hgetall(keys.session_state(call_id))
@@ -109,16 +100,13 @@ async def test_calls_go_on_when_their_gateway_is_killed_sleeps_or_stops(
             assert int(after["tokens"]) >= int(before.get("tokens") or 0)
             # Frozen: when it wakes, it neither speaks on the call nor hangs it up.
             third = await cluster.start("gateway")
-            other.signal(signal.SIGSTOP)
-            try:
+            with gateways.other.frozen():
                 await adopted(bus, keys, call_id, 3)
-            finally:
-                other.signal(signal.SIGCONT)
             await says(client, "[[say: still here]]")
             await says_until(client, "still here")
             # Stopped: it lets another one have it.
             fourth = await cluster.start("gateway")
-            await cluster.stop(other)
+            await cluster.stop(gateways.other)
             await cluster.stop(third)
             await adopted(bus, keys, call_id, 4)
             await says(client, "[[say: to the end]]")
@@ -142,20 +130,12 @@ async def test_what_a_call_came_to_while_its_gateway_was_dead_is_known_to_the_ne
     story = " ".join(f"word{number}" for number in range(8))
     long = " ".join(f"line{number}" for number in range(40))
     async with (
-        running_cluster(
-            redis_url=redis_url,
-            database_url=f"sqlite:///{tmp_path / 'v.db'}",
-            stream_prefix=stream_prefix,
-            targets=TARGETS,
-            gateways=2,
-            guardrail_workers=0,
-            simulator=("--pace", "1"),
-        ) as cluster,
+        two_gateways(redis_url, stream_prefix, tmp_path, simulator=("--pace", "1")) as gateways,
         aioredis.from_url(redis_url, decode_responses=True) as bus,
         AsyncExitStack() as stack,
     ):
-        doomed, other = cluster.services["gateway"]
-        calls = [await place(doomed) for _ in range(4)]
+        cluster = gateways.cluster
+        calls = [await place(gateways.doomed) for _ in range(4)]
         ends, goes_on, books, answered = [await stack.enter_async_context(caller(cluster, call)) for call in calls]
         await says(ends, f"[[say: {story}]]")
         await says(goes_on, f"[[say: {long}]]")
@@ -167,13 +147,13 @@ async def test_what_a_call_came_to_while_its_gateway_was_dead_is_known_to_the_ne
         await says(answered, "[[delay: 600ms]][[say: nobody heard me]]")
         for client in (books, answered):
             await client.until("response.created")
-        await cluster.kill(doomed)
+        await gateways.kill()
         assert not booked.exists()
         for call_id in calls:
             await adopted(bus, keys, call_id, 2)
         await says_until(books, "it is booked")
         await says_until(goes_on, "line39")
-        found = [await end(cluster, other, call_id) for call_id in calls]
+        found = [await end(cluster, gateways.other, call_id) for call_id in calls]
     assert booked.read_text() == "booked\n"
 
     def lines(transcript: dict[str, Any]) -> list[tuple[str, bool]]:

@@ -4,7 +4,6 @@ import json
 import signal
 from collections import Counter
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,31 +12,21 @@ import redis.asyncio as aioredis
 
 from services.gateway.clients import native
 from support.callers import Caller, calling, fetch, transcript
-from support.cluster import ClusterUnderTest, Service, running_cluster
-from support.cutting_proxy import cutting_proxy
+from support.cluster import ClusterUnderTest, running_cluster
+from support.two_gateways import TwoGateways, two_gateways
 from support.waiting import wait_until
 from voicebus.contracts.streams import Keys
 from voicebus_services.model_simulator import tape
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("cluster")]
 
-TARGETS = ("support.emergency_desk",)
-
-
-@dataclass(frozen=True)
-class At:
-    """A gateway's process, as clients of the tests address one."""
-
-    service: Service
-
-    @property
-    def port(self) -> int:
-        assert self.service.http_port is not None
-        return self.service.http_port
-
 
 def call(tool: str, **arguments: Any) -> str:
     return f"[[call: {tool} {json.dumps(arguments)}]]"
+
+
+async def callers(stack: AsyncExitStack, gateways: TwoGateways, count: int) -> list[Caller]:
+    return [await stack.enter_async_context(calling(gateways.url)) for _ in range(count)]
 
 
 async def archived(cluster: ClusterUnderTest, caller: Caller) -> dict[str, Any]:
@@ -55,27 +44,10 @@ async def archived(cluster: ClusterUnderTest, caller: Caller) -> dict[str, Any]:
 async def test_calls_go_on_when_their_gateway_is_killed(redis_url: str, stream_prefix: str, tmp_path: Path) -> None:
     booked, paid = tmp_path / "booked", tmp_path / "paid"
     async with (
-        running_cluster(
-            redis_url=redis_url,
-            database_url=f"sqlite:///{tmp_path / 'v.db'}",
-            stream_prefix=stream_prefix,
-            targets=TARGETS,
-            gateways=2,
-            simulator=("--pace", "3"),
-            guardrail_workers=0,
-        ) as cluster,
+        two_gateways(redis_url, stream_prefix, tmp_path, simulator=("--pace", "3")) as gateways,
         AsyncExitStack() as stack,
     ):
-        doomed, other = cluster.services["gateway"]
-        assert doomed.http_port is not None
-        assert other.http_port is not None
-        way = await stack.enter_async_context(cutting_proxy(doomed.http_port))
-        url = f"http://127.0.0.1:{way.port}"
-
-        async def caller() -> Caller:
-            return await stack.enter_async_context(calling(url))
-
-        idle, listening, waiting, asked, handed, speaking = [await caller() for _ in range(6)]
+        idle, listening, waiting, asked, handed, speaking = await callers(stack, gateways, 6)
         await idle.types("[[say: I am here.]]")
         await idle.hears("I am here.")
         story = " ".join(f"word{number}" for number in range(20))
@@ -92,8 +64,7 @@ async def test_calls_go_on_when_their_gateway_is_killed(redis_url: str, stream_p
         for start in range(0, len(sound) // 2, 4800):
             await speaking.conversation.send_audio(sound[start : min(start + 4800, len(sound) // 2)])
 
-        way.target = other.http_port
-        await cluster.kill(doomed)
+        await gateways.kill()
 
         for each in (idle, listening, waiting, asked, handed, speaking):
             await each.until(lambda one: one.of("model_reconnected"), "the session to go on")
@@ -112,7 +83,7 @@ async def test_calls_go_on_when_their_gateway_is_killed(redis_url: str, stream_p
         assert last["agent"] == "second"
         for each in (idle, listening, waiting, asked, handed, speaking):
             await each.hangs_up()
-            await archived(cluster, each)
+            await archived(gateways.cluster, each)
         assert speaking.lines() == [("user", "[[say: heard you]]"), ("assistant", "heard you")]
         assert booked.read_text() == "booked\n"
         assert paid.read_text() == "paid\n"
@@ -124,22 +95,17 @@ async def test_a_turn_that_was_committed_just_before_its_gateway_died_is_answere
     # Transcriptions come after the answers, so that for a while nobody but the model knows what was said.
     quirks = json.dumps({"reordered": True})
     async with (
-        running_cluster(
-            redis_url=redis_url,
-            database_url=f"sqlite:///{tmp_path / 'v.db'}",
-            stream_prefix=stream_prefix,
-            targets=("support.push_desk",),
-            gateways=2,
+        two_gateways(
+            redis_url,
+            stream_prefix,
+            tmp_path,
+            target="support.push_desk",
             simulator=("--simulator-quirks", quirks),
             tool_workers=0,
-            guardrail_workers=0,
-        ) as cluster,
+        ) as gateways,
         AsyncExitStack() as stack,
     ):
-        doomed, other = (At(gateway) for gateway in cluster.services["gateway"])
-        way = await stack.enter_async_context(cutting_proxy(doomed.port))
-        url = f"http://127.0.0.1:{way.port}"
-        thinking, sent, answered = [await stack.enter_async_context(calling(url)) for _ in range(3)]
+        thinking, sent, answered = await callers(stack, gateways, 3)
 
         async def pushes(caller: Caller, words: str) -> None:
             await caller.conversation.send_audio(tape.record(words))
@@ -150,21 +116,17 @@ async def test_a_turn_that_was_committed_just_before_its_gateway_died_is_answere
         await answered.hears("all done")
         await pushes(thinking, "[[delay: 4s]][[say: I have thought]]")
         await thinking.until(lambda each: each.of("history_added"), "the turn to be there")
-        cluster.simulator.signal(signal.SIGSTOP)
-        try:
+        with gateways.cluster.simulator.frozen():
             await pushes(sent, "[[say: there you are]]")
             await sent.until(lambda each: each.of("history_updated"), "the greeting")
-            way.target = other.port
-            await cluster.kill(doomed.service)
-        finally:
-            cluster.simulator.signal(signal.SIGCONT)
+            await gateways.kill()
         await thinking.hears("I have thought")
         await sent.hears("there you are")
         await pushes(answered, "[[say: and again]]")
         await answered.hears("and again")
         for each in (thinking, sent, answered):
             await each.hangs_up()
-            await archived(cluster, each)
+            await archived(gateways.cluster, each)
         assert thinking.lines() == [("user", "[[delay: 4s]][[say: I have thought]]"), ("assistant", "I have thought")]
         assert sent.lines() == [("user", "[[say: there you are]]"), ("assistant", "there you are")]
         assert [text for role, text in answered.lines() if role == "assistant"] == ["all done", "and again"]
@@ -175,18 +137,10 @@ async def test_an_owner_that_slept_learns_that_it_is_none_any_more_and_writes_no
 ) -> None:
     keys = Keys(stream_prefix)
     async with (
-        running_cluster(
-            redis_url=redis_url,
-            database_url=f"sqlite:///{tmp_path / 'v.db'}",
-            stream_prefix=stream_prefix,
-            targets=TARGETS,
-            gateways=2,
-            tool_workers=0,
-            guardrail_workers=0,
-        ) as cluster,
+        two_gateways(redis_url, stream_prefix, tmp_path, tool_workers=0) as gateways,
         aioredis.from_url(redis_url, decode_responses=True) as bus,
     ):
-        sleeper, other = (At(gateway) for gateway in cluster.services["gateway"])
+        sleeper, other = gateways.doomed, gateways.other
         async with native(sleeper) as first, native(sleeper) as unaffected:
             started = await first.until("session_started")
             await unaffected.until("session_started")
@@ -198,8 +152,7 @@ async def test_an_owner_that_slept_learns_that_it_is_none_any_more_and_writes_no
                 return bool(int(known or 0) >= seq)
 
             await wait_until(is_written, description="the turn to be written")
-            sleeper.service.signal(signal.SIGSTOP)
-            try:
+            with sleeper.frozen():
                 query = f"?session={started['session']}&token={started['token']}&seq={seq}"
                 async with native(other, query, open_timeout=30) as second:
                     resumed = await second.until("session_resumed")
@@ -211,18 +164,16 @@ async def test_an_owner_that_slept_learns_that_it_is_none_any_more_and_writes_no
                     await second.until("ack", id="m1")
                     await second.send("send_message", text="[[say: two]]")
                     await second.until("turn_ended")
-                    sleeper.service.signal(signal.SIGCONT)
+                    sleeper.signal(signal.SIGCONT)
                     assert await first.closed() == 4409
                     assert "session_ended" not in first.types
                     await second.send("send_message", text="[[say: three]]")
                     await second.until("turn_ended")
                     await second.send("end")
                     assert await second.closed() == 1000
-            finally:
-                sleeper.service.signal(signal.SIGCONT)
             await unaffected.send("send_message", text="[[say: here]]")
             await unaffected.until("turn_ended")
-        found = await transcript(cluster.archiver.url, started["session"])
+        found = await transcript(gateways.cluster.archiver.url, started["session"])
         state = await bus.hgetall(keys.session_state(started["session"]))
     assert found["gaps"] == []
     said = [item["text"] for item in found["items"] if item["role"] == "assistant"]
@@ -238,14 +189,14 @@ async def test_a_call_whose_caller_does_not_come_back_is_archived_as_interrupted
         redis_url=redis_url,
         database_url=f"sqlite:///{tmp_path / 'v.db'}",
         stream_prefix=stream_prefix,
-        targets=TARGETS,
+        targets=("support.emergency_desk",),
         gateways=1,
         guardrail_workers=0,
         resume_grace="2s",
     ) as cluster:
-        doomed = At(cluster.gateway)
+        doomed = cluster.gateway
         # It tells of ended sessions for longer than the archiver waits with the end.
-        other = At(await cluster.start("gateway", resume_grace="60s"))
+        other = await cluster.start("gateway", resume_grace="60s")
         booked = tmp_path / "booked"
         async with native(doomed) as first:
             started = await first.until("session_started")
@@ -254,14 +205,14 @@ async def test_a_call_whose_caller_does_not_come_back_is_archived_as_interrupted
             await first.until("item_recorded", role="assistant")
             await first.send("send_message", text=call("book", notes=str(booked), seconds=1))
             await wait_until(booked.exists, description="the tool to run")
-            await cluster.kill(doomed.service)
+            await cluster.kill(doomed)
 
         async def interrupted() -> Any:
             found = await fetch(f"{cluster.archiver.url}/v1/transcripts/{session}")
             return found if found is not None and found["status"] == "interrupted" else None
 
         found = await wait_until(interrupted, description="the end of the session", timeout=30)
-        shown = await fetch(f"{other.service.url}/v1/sessions/{session}")
+        shown = await fetch(f"{other.url}/v1/sessions/{session}")
         async with native(other, f"?session={session}&token={started['token']}&seq=1") as late:
             resumed = await late.until("session_resumed")
             assert await late.closed() == 1000
@@ -291,28 +242,15 @@ async def test_a_call_whose_caller_does_not_come_back_is_archived_as_interrupted
 
 async def test_a_rollout_moves_calls_and_no_caller_notices(redis_url: str, stream_prefix: str, tmp_path: Path) -> None:
     async with (
-        running_cluster(
-            redis_url=redis_url,
-            database_url=f"sqlite:///{tmp_path / 'v.db'}",
-            stream_prefix=stream_prefix,
-            targets=TARGETS,
-            gateways=2,
-            guardrail_workers=0,
-            drain_timeout="20s",
-        ) as cluster,
+        two_gateways(redis_url, stream_prefix, tmp_path, drain_timeout="20s") as gateways,
         AsyncExitStack() as stack,
     ):
-        leaving, other = (At(gateway) for gateway in cluster.services["gateway"])
-        way = await stack.enter_async_context(cutting_proxy(leaving.port))
-        url = f"http://127.0.0.1:{way.port}"
-        idle = await stack.enter_async_context(calling(url))
-        busy = await stack.enter_async_context(calling(url))
+        idle, busy = await callers(stack, gateways, 2)
         await idle.types("[[say: I am here.]]")
         await idle.hears("I am here.")
         await busy.types(f"book it {call('book', notes=str(tmp_path / 'booked'), seconds=2)}")
         await busy.until(lambda each: each.of("tool_start"), "the tool to run")
-        way.target = other.port
-        await cluster.stop(leaving.service)
+        await gateways.stop()
         for each in (idle, busy):
             await each.until(lambda one: one.of("model_reconnected"), "the session to go on")
         # It was at work, and moved when that was over.
@@ -323,5 +261,5 @@ async def test_a_rollout_moves_calls_and_no_caller_notices(redis_url: str, strea
         for each in (idle, busy):
             assert each.of("connection_lost") == []
             await each.hangs_up()
-            found = await archived(cluster, each)
+            found = await archived(gateways.cluster, each)
             assert [item["text"] for item in found["items"] if item["truncated"]] == []

@@ -1,6 +1,5 @@
 """Tools of other teams in a cluster of processes: their workers come and go while a call goes on."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -9,13 +8,6 @@ from services.gateway.clients import TestClient, native
 from support.cluster import ClusterUnderTest, Service, running_cluster
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("cluster")]
-
-
-@dataclass(frozen=True)
-class At:
-    """Where a gateway of another process listens."""
-
-    port: int
 
 
 async def offered(client: TestClient, *names: str) -> None:
@@ -54,7 +46,7 @@ async def test_a_call_that_goes_on_gets_the_tool_when_its_first_worker_comes_and
         guardrail_workers=0,
         archivers=0,
     ) as cluster:
-        async with native(At(cluster.gateway.http_port or 0), f"?agent={agent}&raw=1") as client:
+        async with native(cluster.gateway, f"?agent={agent}&raw=1") as client:
             await offered(client)
             await client.send("send_message", text="Hello [[say: Good day.]]")
             await hears(client, "Good day.")

@@ -4,8 +4,8 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -40,6 +40,15 @@ class Service:
 
     def signal(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """It does nothing while the block runs, and does not know: SIGSTOP, then SIGCONT."""
+        self.signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.signal(signal.SIGCONT)
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""A gateway's side of the bus for tests of workers: sends entries, collects the answers."""
+"""A tool worker, and a gateway's side of its bus: sends entries, collects the answers."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from support.tasks import running
 from support.waiting import wait_until
+from voicebus import ToolWorker
 from voicebus.adapters.redis.checking import RedisGuardrailDispatch
 from voicebus.adapters.redis.client import RedisConnection, connect
 from voicebus.adapters.redis.clock import RedisClock
@@ -121,3 +122,8 @@ async def calling(url: str, keys: Keys, gateway: str = "g1") -> AsyncIterator[Ca
         async with running(outbox.run(), inbox.run()):
             yield caller
         await tools.aclose()
+
+
+def worker(url: str, keys: Keys, *tools: Any, **options: Any) -> ToolWorker:
+    """A worker of these tools on the same bus, to be entered or run."""
+    return ToolWorker(tools, redis_url=url, stream_prefix=keys.prefix, **options)

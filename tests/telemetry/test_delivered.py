@@ -4,28 +4,20 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 from opentelemetry import trace
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from support.spans import SPAN, TRACE, TRACEPARENT, collected_spans
 from voicebus.telemetry.delivered import Received
 from voicebus.telemetry.tracing import exemplar, span_context, trace_id, traceparent_of
 
-TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
-SENT = f"00-{TRACE}-{SPAN}-01"
 EARLIER = f"00-{TRACE}-00f067aa0ba902b7-01"
 
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
-    """A provider of this test alone: the process's own can be set once."""
-    exporter = InMemorySpanExporter()
-    provider = TracerProvider(shutdown_on_exit=False)
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
-    monkeypatch.setattr(trace, "get_tracer", lambda *names: provider.get_tracer(names[0]))
-    yield exporter
-    provider.shutdown()
+    with collected_spans(monkeypatch) as exporter:
+        yield exporter
 
 
 def run(sent: str | None, *, redelivered: bool = False, earlier: str | None = None, outcome: str = "ok") -> None:
@@ -46,20 +38,20 @@ def named(spans: Sequence[ReadableSpan]) -> tuple[ReadableSpan, ReadableSpan]:
 
 
 def test_a_first_delivery_is_a_child_of_what_sent_it_from_when_it_was_sent(made: InMemorySpanExporter) -> None:
-    run(SENT)
+    run(TRACEPARENT)
     waited, ran = named(made.get_finished_spans())
     assert waited.parent is not None
-    assert traceparent_of(waited.parent) == SENT
+    assert traceparent_of(waited.parent) == TRACEPARENT
     assert (waited.start_time, waited.links) == (1_000_000_000, ())
     assert (ran.attributes or {})["voicebus.outcome"] == "ok"
     assert ran.status.is_unset
 
 
 def test_a_second_one_has_a_trace_of_its_own_linked_to_sender_and_first_attempt(made: InMemorySpanExporter) -> None:
-    run(SENT, redelivered=True, earlier=EARLIER, outcome="timeout")
+    run(TRACEPARENT, redelivered=True, earlier=EARLIER, outcome="timeout")
     waited, ran = named(made.get_finished_spans())
     assert waited.parent is None
-    assert [traceparent_of(link.context) for link in waited.links] == [SENT, EARLIER]
+    assert [traceparent_of(link.context) for link in waited.links] == [TRACEPARENT, EARLIER]
     assert ran.status.status_code is trace.StatusCode.ERROR
 
 
@@ -71,18 +63,18 @@ def test_what_names_no_span_makes_a_trace_of_its_own(made: InMemorySpanExporter,
 
 
 def test_what_is_not_sampled_is_not_sampled_here_either(made: InMemorySpanExporter) -> None:
-    run(SENT[:-1] + "0")
+    run(TRACEPARENT[:-1] + "0")
     assert made.get_finished_spans() == ()
-    assert exemplar(SENT[:-1] + "0") is None
+    assert exemplar(TRACEPARENT[:-1] + "0") is None
 
 
 def test_an_exemplar_names_trace_and_span_where_spans_go_somewhere(made: InMemorySpanExporter) -> None:
-    assert exemplar(SENT) == {"trace_id": TRACE, "span_id": SPAN}
+    assert exemplar(TRACEPARENT) == {"trace_id": TRACE, "span_id": SPAN}
 
 
 def test_without_a_provider_there_is_no_span_and_no_exemplar() -> None:
-    received = Received("tool pay", SENT, queued_at_ms=0, redelivered=False)
+    received = Received("tool pay", TRACEPARENT, queued_at_ms=0, redelivered=False)
     with received.running() as told:
         told.ended("ok", good=True)
         assert not trace.get_current_span().get_span_context().is_valid
-    assert (received.traceparent, exemplar(SENT)) == (None, None)
+    assert (received.traceparent, exemplar(TRACEPARENT)) == (None, None)

@@ -6,18 +6,12 @@ import pytest
 
 from voicebus.adapters.redis.client import RedisConnection, connect
 from voicebus.adapters.redis.clock import RedisClock
-from voicebus.contracts.streams import Keys
 
 
 @pytest.fixture
 async def bus(redis_url: str) -> AsyncIterator[RedisConnection]:
     async with await connect(redis_url) as connection:
         yield connection
-
-
-@pytest.fixture
-def keys(stream_prefix: str) -> Keys:
-    return Keys(stream_prefix)
 
 
 @pytest.fixture

@@ -1,12 +1,11 @@
 """Calls whose workers are all gone: answered before their deadline, and not started by a worker that comes later."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from support.tool_calls import Caller, calling
+from support.tool_calls import Caller
 from support.waiting import wait_until
 from voicebus import ToolWorker, function_tool
 from voicebus.adapters.redis.dispatch import RedisToolDispatch
@@ -16,17 +15,6 @@ from voicebus.contracts.envelope import Entry
 from voicebus.contracts.streams import Keys
 from voicebus.contracts.tools import Outcome, ToolResult
 from voicebus.engine.outputs import DispatchTool
-
-
-@pytest.fixture
-def keys(stream_prefix: str) -> Keys:
-    return Keys(stream_prefix)
-
-
-@pytest.fixture
-async def caller(redis_url: str, keys: Keys) -> AsyncIterator[Caller]:
-    async with calling(redis_url, keys) as caller:
-        yield caller
 
 
 class Desk:

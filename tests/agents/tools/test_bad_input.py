@@ -3,15 +3,14 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
 
-from support.tool_calls import Caller, calling
+from support.tool_calls import Caller, worker
 from support.waiting import wait_until
-from voicebus import ToolContext, ToolWorker, function_tool
+from voicebus import ToolContext, function_tool
 from voicebus.agents.tools.invoke import MAX_OUTPUT_CHARS
 from voicebus.contracts.streams import Keys
 from voicebus.contracts.tools import TOOL_PROGRESS, Outcome
@@ -65,21 +64,6 @@ async def block() -> str:
     """Block the event loop."""
     time.sleep(0.6)  # noqa: ASYNC251 - that is what it is for
     return "blocked"
-
-
-@pytest.fixture
-def keys(stream_prefix: str) -> Keys:
-    return Keys(stream_prefix)
-
-
-@pytest.fixture
-async def caller(redis_url: str, keys: Keys) -> AsyncIterator[Caller]:
-    async with calling(redis_url, keys) as caller:
-        yield caller
-
-
-def worker(url: str, keys: Keys, *tools: Any) -> ToolWorker:
-    return ToolWorker(tools, redis_url=url, stream_prefix=keys.prefix)
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,13 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from support.tool_calls import Caller, calling
+from support.tool_calls import Caller, worker
 from support.waiting import wait_until
-from voicebus import Cancellation, FunctionTool, ToolCancelledError, ToolContext, ToolWorker, function_tool
+from voicebus import Cancellation, FunctionTool, ToolCancelledError, ToolContext, function_tool
 from voicebus.agents.tools import calls
 from voicebus.agents.tools.invoke import invoke
 from voicebus.contracts.streams import Keys
@@ -103,21 +102,6 @@ async def test_an_async_tool_knows_why_it_is_cancelled() -> None:
 
 
 # --- on a worker -------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def keys(stream_prefix: str) -> Keys:
-    return Keys(stream_prefix)
-
-
-@pytest.fixture
-async def caller(redis_url: str, keys: Keys) -> AsyncIterator[Caller]:
-    async with calling(redis_url, keys) as caller:
-        yield caller
-
-
-def worker(url: str, keys: Keys, *tools: Any, **options: Any) -> ToolWorker:
-    return ToolWorker(tools, redis_url=url, stream_prefix=keys.prefix, **options)
 
 
 @pytest.mark.parametrize("kind", [Watching, Noting])

@@ -1,11 +1,10 @@
 """Circuit breakers of tools: when one rests, who is told, and how it comes back."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from support.tool_calls import Caller, calling
+from support.tool_calls import Caller
 from support.waiting import wait_until
 from voicebus import CircuitBreaker, ToolWorker, UserError, function_tool
 from voicebus.adapters.redis.circuits import Circuit, CircuitWatch
@@ -33,17 +32,6 @@ class Shop:
             return "sold"
 
         self.tool: Any = function_tool(queue="default", **options)(shop)
-
-
-@pytest.fixture
-def keys(stream_prefix: str) -> Keys:
-    return Keys(stream_prefix)
-
-
-@pytest.fixture
-async def caller(redis_url: str, keys: Keys) -> AsyncIterator[Caller]:
-    async with calling(redis_url, keys) as caller:
-        yield caller
 
 
 @pytest.mark.parametrize(

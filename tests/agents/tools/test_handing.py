@@ -3,14 +3,14 @@
 import asyncio
 import itertools
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 
 from support.tasks import running
-from support.tool_calls import Caller, calling
+from support.tool_calls import Caller
 from support.waiting import wait_until
 from voicebus import FunctionTool, ToolWorker, UserError, function_tool
 from voicebus.adapters.redis.registry import ToolRegistry
@@ -46,17 +46,6 @@ async def greet_2(name: str, words: str = "Hello") -> str:
 async def greet_3(first: str, last: str) -> str:
     """Greet by both names."""
     return f"3: {first} {last}"
-
-
-@pytest.fixture
-def keys(stream_prefix: str) -> Keys:
-    return Keys(stream_prefix)
-
-
-@pytest.fixture
-async def caller(redis_url: str, keys: Keys) -> AsyncIterator[Caller]:
-    async with calling(redis_url, keys) as caller:
-        yield caller
 
 
 @pytest.fixture

@@ -2,61 +2,17 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from support.tool_calls import Caller, calling
+from support.counting import Counting, quick
+from support.tool_calls import Caller, worker
 from support.waiting import wait_until
-from voicebus import FunctionTool, ToolWorker, UserError, function_tool
+from voicebus import UserError, function_tool
 from voicebus.agents.tools.rate import Rate
 from voicebus.contracts.streams import Keys
 from voicebus.contracts.tools import Outcome
-
-
-class Counting:
-    """A tool that waits to be let go, and counts how many of it run."""
-
-    def __init__(self, **limits: Any) -> None:
-        self.running = 0
-        self.most = 0
-        self.starts = 0
-        self.go = asyncio.Event()
-
-        async def count() -> str:
-            """Count."""
-            self.starts += 1
-            self.running += 1
-            self.most = max(self.most, self.running)
-            try:
-                await self.go.wait()
-            finally:
-                self.running -= 1
-            return "counted"
-
-        self.tool: FunctionTool = function_tool(queue="default", name_override="count", **limits)(count)
-
-
-@function_tool(queue="default")
-async def quick() -> str:
-    """Be quick."""
-    return "quick"
-
-
-@pytest.fixture
-def keys(stream_prefix: str) -> Keys:
-    return Keys(stream_prefix)
-
-
-@pytest.fixture
-async def caller(redis_url: str, keys: Keys) -> AsyncIterator[Caller]:
-    async with calling(redis_url, keys) as caller:
-        yield caller
-
-
-def worker(url: str, keys: Keys, *tools: Any, **options: Any) -> ToolWorker:
-    return ToolWorker(tools, redis_url=url, stream_prefix=keys.prefix, **options)
 
 
 @pytest.mark.parametrize(
@@ -90,8 +46,8 @@ def test_limits_that_cannot_be_are_refused(wrong: dict[str, Any]) -> None:
 async def test_a_tool_runs_as_often_at_once_as_it_may_and_holds_no_other_up(
     redis_url: str, keys: Keys, caller: Caller
 ) -> None:
-    counting = Counting(concurrency=2)
-    async with worker(redis_url, keys, counting.tool, quick, concurrency=4):
+    counting = Counting()
+    async with worker(redis_url, keys, counting.tool(concurrency=2), quick, concurrency=4):
         for n in range(6):
             caller.call("count", call_id=f"c{n}")
         await wait_until(lambda: counting.running == 2, description="two of them")
@@ -107,8 +63,8 @@ async def test_a_tool_runs_as_often_at_once_as_it_may_and_holds_no_other_up(
 async def test_a_call_whose_turn_does_not_come_in_time_is_not_started(
     redis_url: str, keys: Keys, caller: Caller
 ) -> None:
-    counting = Counting(concurrency=1)
-    async with worker(redis_url, keys, counting.tool):
+    counting = Counting()
+    async with worker(redis_url, keys, counting.tool(concurrency=1)):
         caller.call("count")
         await caller.started()
         caller.call("count", call_id="c2", timeout_ms=200)
@@ -121,9 +77,9 @@ async def test_a_call_whose_turn_does_not_come_in_time_is_not_started(
 
 
 async def test_a_tool_starts_as_often_in_a_time_as_it_may(redis_url: str, keys: Keys, caller: Caller) -> None:
-    counting = Counting(rate_limit="3/h")
+    counting = Counting()
     counting.go.set()
-    async with worker(redis_url, keys, counting.tool, quick):
+    async with worker(redis_url, keys, counting.tool(rate_limit="3/h"), quick):
         for n in range(5):
             caller.call("count", call_id=f"c{n}", timeout_ms=1500)
         outcomes = [(await caller.result(f"c{n}")).outcome for n in range(5)]
@@ -137,9 +93,9 @@ async def test_a_tool_starts_as_often_in_a_time_as_it_may(redis_url: str, keys: 
 async def test_calls_that_were_cancelled_while_they_waited_use_up_no_start_of_their_tool(
     redis_url: str, keys: Keys, caller: Caller
 ) -> None:
-    counting = Counting(rate_limit="1/s")
+    counting = Counting()
     counting.go.set()
-    async with worker(redis_url, keys, counting.tool, concurrency=40):
+    async with worker(redis_url, keys, counting.tool(rate_limit="1/s"), concurrency=40):
         caller.call("count")
         assert (await caller.result()).outcome is Outcome.OK
         for n in range(30):
@@ -154,13 +110,13 @@ async def test_calls_that_were_cancelled_while_they_waited_use_up_no_start_of_th
 async def test_calls_that_wait_for_their_turn_when_the_worker_stops_are_left_to_others(
     redis_url: str, keys: Keys, caller: Caller
 ) -> None:
-    first, second = Counting(concurrency=1), Counting(concurrency=1)
+    first, second = Counting(), Counting()
     stop = asyncio.Event()
-    stopping = asyncio.create_task(worker(redis_url, keys, first.tool, drain_timeout=0.1).run(stop))
+    stopping = asyncio.create_task(worker(redis_url, keys, first.tool(concurrency=1), drain_timeout=0.1).run(stop))
     caller.call("count")
     caller.call("count", call_id="c2")
     await caller.started()
-    async with worker(redis_url, keys, second.tool):
+    async with worker(redis_url, keys, second.tool(concurrency=1)):
         stop.set()
         await stopping
         second.go.set()
@@ -170,8 +126,8 @@ async def test_calls_that_wait_for_their_turn_when_the_worker_stops_are_left_to_
 
 
 async def test_what_is_no_call_waits_for_no_turn(redis_url: str, keys: Keys, caller: Caller) -> None:
-    counting = Counting(concurrency=1)
-    async with worker(redis_url, keys, counting.tool):
+    counting = Counting()
+    async with worker(redis_url, keys, counting.tool(concurrency=1)):
         for data in ("no json", "[]", json.dumps({"tool": 3})):
             await caller.bus.call("XADD", keys.tools("default"), "*", "v", "1", "data", data)
 

@@ -1,12 +1,11 @@
 """Retry policies: which tools are tried again, how often, when, and after what."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from support.tool_calls import Caller, calling
+from support.tool_calls import Caller
 from support.waiting import wait_until
 from voicebus import FunctionTool, RetryPolicy, ToolContext, ToolWorker, UserError, function_tool
 from voicebus.agents.tools.invoke import invoke
@@ -150,17 +149,6 @@ def test_only_a_tool_that_may_start_again_has_a_policy() -> None:
 
 
 # --- on a worker -------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def keys(stream_prefix: str) -> Keys:
-    return Keys(stream_prefix)
-
-
-@pytest.fixture
-async def caller(redis_url: str, keys: Keys) -> AsyncIterator[Caller]:
-    async with calling(redis_url, keys) as caller:
-        yield caller
 
 
 async def test_each_attempt_on_a_worker_is_claimed_and_told(redis_url: str, keys: Keys, caller: Caller) -> None:

@@ -3,21 +3,19 @@
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from redis.exceptions import ResponseError
 
 from support.servers import RedisServer
-from support.tool_calls import Caller, calling
+from support.tool_calls import Caller, calling, worker
 from support.waiting import wait_until
 from voicebus import (
     FunctionTool,
     RealtimeAgent,
     ToolContext,
     ToolGuardrailFunctionOutput,
-    ToolWorker,
     UserError,
     background_result,
     function_tool,
@@ -78,21 +76,6 @@ class Blocking:
             return "done"
 
         self.tool = function_tool(queue="default", idempotent=idempotent, name_override="wait")(wait)
-
-
-@pytest.fixture
-def keys(stream_prefix: str) -> Keys:
-    return Keys(stream_prefix)
-
-
-@pytest.fixture
-async def caller(redis_url: str, keys: Keys) -> AsyncIterator[Caller]:
-    async with calling(redis_url, keys) as caller:
-        yield caller
-
-
-def worker(url: str, keys: Keys, *tools: Any, **options: Any) -> ToolWorker:
-    return ToolWorker(tools, redis_url=url, stream_prefix=keys.prefix, **options)
 
 
 async def test_a_call_is_run_answered_and_acknowledged(redis_url: str, keys: Keys, caller: Caller) -> None:

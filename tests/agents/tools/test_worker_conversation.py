@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -11,28 +10,13 @@ from pydantic import BaseModel
 
 from support import computing
 from support.computing import gone
-from support.tool_calls import Caller, calling
+from support.tool_calls import Caller, calling, worker
 from support.waiting import wait_until
-from voicebus import ToolContext, ToolWorker, function_tool
+from voicebus import ToolContext, function_tool
 from voicebus.adapters.redis.dispatch import new_entry
 from voicebus.contracts.envelope import Entry
 from voicebus.contracts.streams import INBOX_QUEUE, Keys
 from voicebus.contracts.tools import TOOL_PROGRESS, TOOL_RESULT, TOOL_STARTED, Outcome, ToolResult
-
-
-@pytest.fixture
-def keys(stream_prefix: str) -> Keys:
-    return Keys(stream_prefix)
-
-
-@pytest.fixture
-async def caller(redis_url: str, keys: Keys) -> AsyncIterator[Caller]:
-    async with calling(redis_url, keys) as caller:
-        yield caller
-
-
-def worker(url: str, keys: Keys, *tools: Any, **options: Any) -> ToolWorker:
-    return ToolWorker(tools, redis_url=url, stream_prefix=keys.prefix, **options)
 
 
 async def test_progress_reaches_the_gateway_between_start_and_result(

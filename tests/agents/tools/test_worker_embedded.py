@@ -28,11 +28,6 @@ async def add(a: int, b: int) -> int:
     return a + b
 
 
-@pytest.fixture
-def keys(stream_prefix: str) -> Keys:
-    return Keys(stream_prefix)
-
-
 async def test_an_app_of_another_team_serves_its_pages_its_tools_and_its_probes(redis_url: str, keys: Keys) -> None:
     worker = ToolWorker([add], redis_url=redis_url, stream_prefix=keys.prefix)
 

@@ -1,66 +1,17 @@
 """`ToolWorker.offer`: tools that come and change while a worker runs are bounded and watched as those before them."""
 
-import asyncio
 import time
-from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
 
-from support.tool_calls import Caller, calling
+from support.counting import Counting, quick
+from support.tool_calls import Caller, worker
 from support.waiting import wait_until
-from voicebus import CircuitBreaker, FunctionTool, ToolWorker, UserError, function_tool
+from voicebus import CircuitBreaker, FunctionTool, UserError, function_tool
 from voicebus.adapters.redis.circuits import CircuitWatch
 from voicebus.contracts.streams import Keys
 from voicebus.contracts.tools import Outcome, ToolResult
-
-
-@function_tool(queue="default")
-async def quick() -> str:
-    """Be quick."""
-    return "quick"
-
-
-class Counting:
-    """Makes tools named `count`, which wait to be let go, and counts how many of them run."""
-
-    def __init__(self) -> None:
-        self.running = 0
-        self.starts = 0
-        self.go = asyncio.Event()
-
-    async def _count(self) -> str:
-        self.running += 1
-        self.starts += 1
-        try:
-            await self.go.wait()
-        finally:
-            self.running -= 1
-        return "counted"
-
-    def tool(self, **options: Any) -> FunctionTool:
-        async def count() -> str:
-            """Count."""
-            return await self._count()
-
-        tool: FunctionTool = function_tool(queue="default", **options)(count)
-        return tool
-
-
-@pytest.fixture
-def keys(stream_prefix: str) -> Keys:
-    return Keys(stream_prefix)
-
-
-@pytest.fixture
-async def caller(redis_url: str, keys: Keys) -> AsyncIterator[Caller]:
-    async with calling(redis_url, keys) as caller:
-        yield caller
-
-
-def worker(url: str, keys: Keys, *tools: Any, **options: Any) -> ToolWorker:
-    return ToolWorker(tools, redis_url=url, stream_prefix=keys.prefix, **options)
 
 
 async def test_a_tool_that_is_offered_later_runs_as_often_at_once_as_it_may(

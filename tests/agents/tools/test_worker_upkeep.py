@@ -2,12 +2,11 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from support.tool_calls import Caller, calling
+from support.tool_calls import Caller, worker
 from support.waiting import wait_until
 from voicebus import ToolWorker, UserError, function_tool
 from voicebus.adapters.redis.dispatch import new_entry
@@ -31,21 +30,6 @@ async def wait() -> str:
     """Wait."""
     await asyncio.Event().wait()
     return "unreachable"
-
-
-@pytest.fixture
-def keys(stream_prefix: str) -> Keys:
-    return Keys(stream_prefix)
-
-
-@pytest.fixture
-async def caller(redis_url: str, keys: Keys) -> AsyncIterator[Caller]:
-    async with calling(redis_url, keys) as caller:
-        yield caller
-
-
-def worker(url: str, keys: Keys, *tools: Any, **options: Any) -> ToolWorker:
-    return ToolWorker(tools, redis_url=url, stream_prefix=keys.prefix, **options)
 
 
 def test_a_worker_needs_tools_and_each_a_name_of_its_own(keys: Keys) -> None:

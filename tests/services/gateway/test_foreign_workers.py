@@ -19,7 +19,7 @@ import redis as redis_py
 from services.gateway.clients import TestClient, native
 from services.gateway.conftest import Gateways
 from support.node import node
-from support.tool_calls import Caller, calling
+from support.tool_calls import Caller
 from support.waiting import wait_until
 from voicebus import ToolWorker, function_tool
 from voicebus.adapters.redis import consumer
@@ -98,17 +98,6 @@ def workers(redis_url: str, stream_prefix: str, python_path: Path) -> Workers:
             print("".join(worker.said))
 
     return start
-
-
-@pytest.fixture
-def keys(stream_prefix: str) -> Keys:
-    return Keys(stream_prefix)
-
-
-@pytest.fixture
-async def caller(redis_url: str, keys: Keys) -> AsyncIterator[Caller]:
-    async with calling(redis_url, keys) as caller:
-        yield caller
 
 
 async def registered(caller: Caller, *names: str) -> dict[str, Any]:

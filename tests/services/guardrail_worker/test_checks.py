@@ -12,7 +12,7 @@ import pytest
 
 from support.judges import hanging_in_a_process, in_a_process
 from support.tasks import running
-from support.tool_calls import Caller, calling
+from support.tool_calls import Caller
 from support.waiting import wait_until
 from voicebus import (
     GuardrailFunctionOutput,
@@ -108,17 +108,6 @@ RULES: list[OutputGuardrail[Any] | InputGuardrail[Any]] = [
     sloppy,
     odd_info,
 ]
-
-
-@pytest.fixture
-def keys(stream_prefix: str) -> Keys:
-    return Keys(stream_prefix)
-
-
-@pytest.fixture
-async def caller(redis_url: str, keys: Keys) -> AsyncIterator[Caller]:
-    async with calling(redis_url, keys) as caller:
-        yield caller
 
 
 @pytest.fixture

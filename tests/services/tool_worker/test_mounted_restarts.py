@@ -14,7 +14,7 @@ import pytest
 from support.mcp_servers import http_server, stdio_program
 from support.processes import service
 from support.tasks import running
-from support.tool_calls import Caller, calling
+from support.tool_calls import Caller
 from support.waiting import wait_until
 from voicebus import ToolWorker
 from voicebus.adapters.redis.registry import ToolRegistry
@@ -23,17 +23,6 @@ from voicebus.contracts.tools import Outcome, ToolRegistration, ToolResult
 from voicebus_services.tool_worker.mounting import Mounts
 
 pytestmark = pytest.mark.timeout(90)
-
-
-@pytest.fixture
-def keys(stream_prefix: str) -> Keys:
-    return Keys(stream_prefix)
-
-
-@pytest.fixture
-async def caller(redis_url: str, keys: Keys) -> AsyncIterator[Caller]:
-    async with calling(redis_url, keys) as caller:
-        yield caller
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """`voicebus tool-worker --mcp`: MCP servers whose tools a worker offers, as processes."""
 
 import shlex
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -9,20 +8,13 @@ import pytest
 
 from support.mcp_servers import http_server, stdio_program
 from support.processes import service
-from support.tool_calls import Caller, calling
+from support.tool_calls import Caller
 from support.waiting import wait_until
 from voicebus import UserError
-from voicebus.contracts.streams import Keys
 from voicebus_services.settings import ToolWorkerSettings
 from voicebus_services.tool_worker.mounting import Mounts
 
 pytestmark = pytest.mark.timeout(90)
-
-
-@pytest.fixture
-async def caller(redis_url: str, stream_prefix: str) -> AsyncIterator[Caller]:
-    async with calling(redis_url, Keys(stream_prefix)) as caller:
-        yield caller
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
@@ -11,21 +10,10 @@ import pytest
 
 from support.processes import service
 from support.servers import RedisServer
-from support.tool_calls import Caller, calling
+from support.tool_calls import Caller
 from support.waiting import wait_until
 from voicebus.contracts.streams import Keys
 from voicebus.contracts.tools import TOOL_STARTED, Outcome
-
-
-@pytest.fixture
-def keys(stream_prefix: str) -> Keys:
-    return Keys(stream_prefix)
-
-
-@pytest.fixture
-async def caller(redis_url: str, keys: Keys) -> AsyncIterator[Caller]:
-    async with calling(redis_url, keys) as caller:
-        yield caller
 
 
 @pytest.fixture

@@ -2,16 +2,14 @@
 
 import os
 import signal
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from support.processes import service
-from support.tool_calls import Caller, calling
+from support.tool_calls import Caller
 from support.waiting import wait_until
-from voicebus.contracts.streams import Keys
 from voicebus.contracts.tools import Outcome
 
 pytestmark = pytest.mark.timeout(120)
@@ -28,12 +26,6 @@ async def greet({parameters}) -> str:
     await asyncio.sleep({seconds})
     return "{words}"
 '''
-
-
-@pytest.fixture
-async def caller(redis_url: str, stream_prefix: str) -> AsyncIterator[Caller]:
-    async with calling(redis_url, Keys(stream_prefix)) as caller:
-        yield caller
 
 
 async def offered(caller: Caller, parameter: str) -> None:

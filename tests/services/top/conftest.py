@@ -5,15 +5,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from voicebus.adapters.redis.client import RedisConnection, connect
-from voicebus.contracts.streams import Keys
 
 
 @pytest.fixture
 async def bus(redis_url: str) -> AsyncIterator[RedisConnection]:
     async with await connect(redis_url) as connection:
         yield connection
-
-
-@pytest.fixture
-def keys(stream_prefix: str) -> Keys:
-    return Keys(stream_prefix)
