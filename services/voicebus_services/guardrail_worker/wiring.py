@@ -13,7 +13,7 @@ from voicebus.runtime.consumer import ConsumerLoop
 from voicebus.runtime.lifecycle import operating, spare_the_collector, stop_event
 from voicebus.runtime.processes import ProcessPool, default_processes
 from voicebus.runtime.threads import DaemonThreadPool
-from voicebus.telemetry import zeroed
+from voicebus.telemetry import metrics, zeroed
 from voicebus.telemetry.health import Health
 from voicebus.telemetry.logging import get_logger
 from voicebus_services.guardrail_worker.checks import SERVICE, CheckRunner
@@ -73,7 +73,9 @@ async def work(
         }
 
     async with joined(settings.redis_url, keys, service=SERVICE, describe=describe) as member:
-        executor = DaemonThreadPool(settings.concurrency, name="guardrail")
+        stuck = metrics.THREADS_STUCK.labels(service=SERVICE)
+        executor = DaemonThreadPool(settings.concurrency, name="guardrail", on_left=stuck.set)
+        health.lives_while(lambda: not executor.stuck)
         budget_s = settings.guardrail_timeout.total_seconds()
         waitlist = Waitlist(settings.concurrency)
         processes = ProcessPool(default_processes())

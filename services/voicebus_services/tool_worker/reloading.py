@@ -1,11 +1,12 @@
 """`voicebus tool-worker --reload`: a worker in a process of its own, started anew when its files change.
 
 The old one is asked to end, and finishes the calls that it has in hand; then the new one registers its tools. Where it
-cannot start, what it says is shown, and the next change is waited for.
+cannot start, what it says is shown, and the next change is waited for; so it is told where one dies of a tool.
 """
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -36,15 +37,15 @@ async def reloading(targets: Sequence[str], *, drain_timeout_s: float, watched: 
     stop = stop_event()
     folder = watched or Path.cwd()
     changes = awatch(folder, watch_filter=PythonFilter(), stop_event=stop, step=100)
-    worker = await _start(targets)
+    worker = await _Worker.start(targets)
     try:
         log.info("watching for changes", folder=str(folder))
         async for changed in changes:
             log.info("files changed, the worker is started anew", files=sorted(_shown(changed, folder))[:10])
-            await _end(worker, drain_timeout_s)
-            worker = await _start(targets)
+            await worker.end(drain_timeout_s)
+            worker = await _Worker.start(targets)
     finally:
-        await _end(worker, drain_timeout_s)
+        await worker.end(drain_timeout_s)
 
 
 def _shown(changed: set[tuple[Any, str]], folder: Path) -> list[str]:
@@ -52,21 +53,35 @@ def _shown(changed: set[tuple[Any, str]], folder: Path) -> list[str]:
     return [relative(path) for _, path in changed]
 
 
-async def _start(targets: Sequence[str]) -> asyncio.subprocess.Process:
-    environment = {**os.environ, f"{ENV_PREFIX}RELOAD": "false", DIE_WITH_PARENT: "1"}
-    command = [sys.executable, "-m", "voicebus_services.cli", "tool-worker", *targets]
-    # A session of its own: Ctrl-C reaches this process, which ends the worker in order.
-    return await asyncio.create_subprocess_exec(*command, env=environment, start_new_session=True)
+class _Worker:
+    """The process of a worker. Made by `start`, ended by `end`."""
 
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._is_asked = False
+        self._watch = asyncio.create_task(self._tell_its_end(), name=f"worker {process.pid}")
 
-async def _end(worker: asyncio.subprocess.Process, drain_timeout_s: float) -> None:
-    if worker.returncode is not None:
-        return
-    worker.terminate()
-    try:
-        async with asyncio.timeout(drain_timeout_s + _KILL_AFTER_S):
-            await worker.wait()
-    except TimeoutError:
-        log.warning("the worker does not end and is killed", pid=worker.pid)
-        worker.kill()
-        await worker.wait()
+    @classmethod
+    async def start(cls, targets: Sequence[str]) -> "_Worker":
+        environment = {**os.environ, f"{ENV_PREFIX}RELOAD": "false", DIE_WITH_PARENT: "1"}
+        command = [sys.executable, "-m", "voicebus_services.cli", "tool-worker", *targets]
+        # A session of its own: Ctrl-C reaches this process, which ends the worker in order.
+        return cls(await asyncio.create_subprocess_exec(*command, env=environment, start_new_session=True))
+
+    async def end(self, drain_timeout_s: float) -> None:
+        self._is_asked = True
+        if self._process.returncode is None:
+            self._process.terminate()
+        try:
+            async with asyncio.timeout(drain_timeout_s + _KILL_AFTER_S):
+                await asyncio.shield(self._watch)
+        except TimeoutError:
+            log.warning("the worker does not end and is killed", pid=self._process.pid)
+            self._process.kill()
+            await self._watch
+
+    async def _tell_its_end(self) -> None:
+        status = await self._process.wait()
+        if not self._is_asked:
+            how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+            log.warning("the worker has ended, the next change starts it anew", by=how)

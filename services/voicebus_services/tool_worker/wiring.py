@@ -62,6 +62,7 @@ async def serve(
             tools = [*own, *await mounts.tools()]
             if tools:
                 worker = _worker(settings, tools, loaded, health)
+                health.lives_while(lambda: worker.health.live)
                 if settings.mcp:
                     background.append(asyncio.create_task(mounts.follow(worker, own), name="mcp"))
                 await worker.run(stop, ready=started)

@@ -186,7 +186,9 @@ class ToolFollow(Message):
 class ToolRegistration(Message):
     """One tool in `vb:registry:tools`; `workers` are the ids that offer it, `at` ms of Redis-server time.
 
-    `respond`, `background`, `speak_progress` and the hold phrases are how a conversation treats its calls.
+    `respond`, `background`, `speak_progress` and the hold phrases are how a conversation treats its calls. Workers of
+    one version agree on what the schema asks for; in all else they may differ, and what `by` says counts, the one of
+    them that began last.
 
     While workers are exchanged for those of a newer version it is the newest, and `older` are those that workers offer
     still, newest first, with no `older` of their own.
@@ -209,6 +211,7 @@ class ToolRegistration(Message):
     hold_every_ms: int | None = None
     cancel_on_interrupt: bool = False
     workers: list[str] = Field(default_factory=list)
+    by: str = ""
     at: int
     older: list["ToolRegistration"] = Field(default_factory=list)
 

@@ -31,6 +31,7 @@ class Health:
     def __init__(self, *conditions: str) -> None:
         self._conditions = dict.fromkeys(conditions, False)
         self._beat = time.monotonic()
+        self._alive: list[Callable[[], bool]] = []
         self.draining: bool = False
 
     def set(self, condition: str, met: bool) -> None:
@@ -50,9 +51,13 @@ class Health:
     def ready(self) -> bool:
         return not self.draining and all(self._conditions.values())
 
+    def lives_while(self, alive: Callable[[], bool]) -> None:
+        """Live only where `alive` says so, too, for what only a new process mends. Any thread may ask it."""
+        self._alive.append(alive)
+
     @property
     def live(self) -> bool:
-        return time.monotonic() - self._beat < LOOP_STUCK_AFTER_S
+        return time.monotonic() - self._beat < LOOP_STUCK_AFTER_S and all(alive() for alive in self._alive)
 
     def report(self) -> dict[str, Any]:
         return {"ready": self.ready, "live": self.live, "draining": self.draining, "conditions": dict(self._conditions)}

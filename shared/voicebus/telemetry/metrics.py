@@ -83,6 +83,9 @@ TOOL_BLOCKED = Counter(
     "Time in which a tool kept its worker's event loop from turning.",
     ["tool"],
 )
+THREADS_STUCK = Gauge(
+    "voicebus_threads_stuck", "Threads in functions that run on after their call is over.", ["service"]
+)
 TOOL_REFUSED = Counter("voicebus_tool_calls_refused_total", "Calls answered by the gateway itself.", ["tool", "reason"])
 TOOL_CIRCUIT_OPEN = Gauge("voicebus_tool_circuit_open", "1 while a tool rests, as it failed too often.", ["tool"])
 TOOL_OUTCOMES = Counter("voicebus_tool_outcomes_total", "Ends of tool calls.", ["tool", "outcome"])

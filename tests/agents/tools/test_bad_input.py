@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 import time
 from typing import Any
 
@@ -160,6 +161,43 @@ async def test_a_tool_that_blocks_the_loop_is_named_in_a_metric_and_its_worker_s
     (line,) = [record.getMessage() for record in caplog.records if "event loop blocked" in record.getMessage()]
     assert "tool=block" in line
     assert "test_bad_input.py" in line
+
+
+async def test_functions_that_hang_take_no_thread_from_other_tools_and_a_worker_full_of_them_is_not_live(
+    redis_url: str, keys: Keys, caller: Caller
+) -> None:
+    go = threading.Event()
+
+    @function_tool(queue="default")
+    def hang() -> str:
+        """Wait for somebody who does not answer."""
+        go.wait(60)
+        return "too late"
+
+    @function_tool(queue="default")
+    def answer() -> str:
+        """Answer."""
+        return "here"
+
+    async def hang_twice(name: str) -> None:
+        for call_id in (f"{name}1", f"{name}2"):
+            caller.call("hang", call_id=call_id, timeout_ms=300)
+        for call_id in (f"{name}1", f"{name}2"):
+            assert (await caller.result(call_id)).outcome is Outcome.TIMEOUT
+
+    try:
+        async with worker(redis_url, keys, hang, answer, concurrency=2) as one:
+            await hang_twice("a")
+            caller.call("answer", call_id="b")
+            assert (await caller.result("b")).output == "here"
+            stuck = REGISTRY.get_sample_value("voicebus_threads_stuck", {"service": "tool-worker"})
+            assert (stuck, one.health.live) == (2, True)
+            await hang_twice("c")
+            assert not one.health.live
+            go.set()
+            await wait_until(lambda: one.health.live, description="the threads to come back")
+    finally:
+        go.set()
 
 
 async def test_a_call_that_cannot_be_read_is_answered_where_that_can_be_and_kept_with_its_reason(

@@ -11,6 +11,7 @@ from support.waiting import wait_until
 from voicebus import ToolWorker, UserError, function_tool
 from voicebus.adapters.redis.dispatch import new_entry
 from voicebus.adapters.redis.letter_box import LetterBox
+from voicebus.adapters.redis.registry import ToolRegistry
 from voicebus.adapters.redis.scripts import CLAIM
 from voicebus.agents.tools import calls, registering
 from voicebus.contracts.envelope import Entry
@@ -144,6 +145,43 @@ async def test_a_registry_that_was_lost_is_written_again(
         await caller.bus.call("DEL", keys.registry_tools)
         found = await wait_until(registered, description="the registration")
     assert json.loads(found)["parameters"] == add.params_json_schema
+
+
+async def test_a_docstring_that_is_reworded_is_rolled_out_without_a_word_of_the_old_one_in_between(
+    redis_url: str, keys: Keys, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registering, "REGISTER_EVERY_S", 0.02)
+    said: list[tuple[str, str]] = []
+    publish = ToolRegistry.publish
+
+    async def known() -> str:
+        return str(json.loads(await caller.bus.call("HGET", keys.registry_tools, "add"))["description"])
+
+    async def published(registry: ToolRegistry, registration: Any, *, worker: str, **options: Any) -> None:
+        await publish(registry, registration, worker=worker, **options)
+        said.append((registration.description, await known()))
+
+    @function_tool(queue="default", name_override="add")
+    async def reworded(a: int, b: int) -> int:
+        """Add two numbers.
+
+        Args:
+            a: The one.
+            b: The other.
+        """
+        return a + b
+
+    async with worker(redis_url, keys, add):
+        async with worker(redis_url, keys, reworded):
+            monkeypatch.setattr(ToolRegistry, "publish", published)
+            await wait_until(lambda: len({mine for mine, _ in said[-10:]}) == 2, description="both to register again")
+            await wait_until(lambda: len(said) >= 20, description="them to do so again and again")
+            assert {now for _, now in said} == {"Add two numbers."}
+
+        async def alone() -> bool:
+            return await known() == "Add."
+
+        await wait_until(alone, description="the words of the one that is left")
 
 
 async def test_a_call_that_no_worker_survives_is_given_up_with_its_history_and_its_caller_told(

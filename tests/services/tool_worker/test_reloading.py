@@ -70,3 +70,24 @@ async def test_a_change_is_run_and_registered_and_a_call_in_hand_is_finished_bef
             return '"workers":[]' in await caller.bus.call("HGET", caller.keys.registry_tools, "greet")
 
         await wait_until(withdrawn, description="the end of the worker")
+
+
+async def test_a_worker_that_dies_of_a_tool_is_told_and_started_anew_by_the_next_change(
+    caller: Caller, redis_url: str, stream_prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = tmp_path / "greeting.py"
+    module.write_text(TOOL.format(parameters="name: str", words="first", seconds=60))
+    environment = {"VOICEBUS_REDIS_URL": redis_url, "VOICEBUS_STREAM_PREFIX": stream_prefix}
+    monkeypatch.chdir(tmp_path)
+    async with service("tool-worker", "--reload", "greeting", environment=environment) as worker:
+        await offered(caller, "name")
+        caller.call("greet", '{"name": "Ada"}')
+        started = await caller.started()
+        os.kill(int(started.worker.split("-")[-2]), signal.SIGKILL)
+
+        def told() -> bool:
+            return any("the worker has ended" in line and "SIGKILL" in line for line in worker.lines)
+
+        await wait_until(told, description="what became of it")
+        module.write_text(TOOL.format(parameters="whom: str", words="second", seconds=0))
+        await offered(caller, "whom")

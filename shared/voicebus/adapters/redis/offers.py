@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Any, Final
 
 from voicebus.adapters.redis.registry import ToolRegistry
 from voicebus.contracts.tools import ToolRegistration
@@ -90,4 +90,5 @@ class Offers:
 
 def _offers(tools: Mapping[str, ToolRegistration]) -> dict[str, ToolRegistration]:
     """Without who offers them and since when, which makes no difference to an agent."""
-    return {name: tool.model_copy(update={"workers": [], "at": 0, "older": []}) for name, tool in tools.items()}
+    anybodys: dict[str, Any] = {"workers": [], "by": "", "at": 0, "older": []}
+    return {name: tool.model_copy(update=anybodys) for name, tool in tools.items()}

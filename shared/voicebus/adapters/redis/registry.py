@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from voicebus.adapters.redis.client import RedisConnection
 from voicebus.adapters.redis.heartbeat import living, sends_heartbeats
 from voicebus.adapters.redis.scripts import REGISTER
+from voicebus.contracts.schemas import binding
 from voicebus.contracts.streams import QUEUE_NAME, REGISTRATION_KEPT_S, RESERVED_QUEUES, Keys
 from voicebus.contracts.tools import ToolRegistration, version_key
 from voicebus.errors import UserError
@@ -53,8 +54,9 @@ class ToolRegistry:
         self._clock = clock
         self._refused: dict[str, str] = {}
 
-    async def publish(self, registration: ToolRegistration, *, worker: str) -> None:
-        """Say that `worker` offers this tool; its heartbeat must beat already.
+    async def publish(self, registration: ToolRegistration, *, worker: str, again: bool = False) -> None:
+        """Say that `worker` offers this tool; its heartbeat must beat already. `again`: it has said so before, and
+        leaves what another one has said of this version since.
 
         Raises:
             UserError: another living worker offers a tool of this name in another queue, or with another schema under
@@ -67,9 +69,13 @@ class ToolRegistry:
             for other in others:
                 if not _may_be_exchanged(other, registration):
                     raise UserError(_conflict(other, registration, worker))
-            peers = [peer for other in others if _of_one_version(other, registration) for peer in other.workers]
-            update = {"workers": sorted({*peers, worker}), "at": self._clock.at_ms(), "older": []}
-            own = registration.model_copy(update=update)
+            known_as = next((other for other in others if _of_one_version(other, registration)), None)
+            peers = [] if known_as is None else known_as.workers
+            said, by = registration, worker
+            if known_as is not None and again and known_as.by in peers:
+                said, by = known_as, known_as.by
+            update = {"workers": sorted({*peers, worker}), "by": by, "at": self._clock.at_ms(), "older": []}
+            own = said.model_copy(update=update)
             kept = [other for other in others if not _of_one_version(other, registration)]
             if await self._write(registration.name, text, _joined([own, *kept])):
                 return
@@ -228,7 +234,7 @@ def _of_one_version(one: ToolRegistration, other: ToolRegistration) -> bool:
 
 def _may_be_exchanged(one: ToolRegistration, other: ToolRegistration) -> bool:
     """Whether both can be of one tool: of one schema, or two versions of it."""
-    alike = one.parameters == other.parameters or not _of_one_version(one, other)
+    alike = binding(one.parameters) == binding(other.parameters) or not _of_one_version(one, other)
     return alike and one.queue == other.queue
 
 

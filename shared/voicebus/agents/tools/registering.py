@@ -37,6 +37,7 @@ class Registrar:
         self._tools = tools
         self._queues = queues
         self._timeout_s = timeout_s
+        self._said: dict[str, ToolRegistration] = {}
 
     async def register(self) -> None:
         """Say that these tools are offered: all but those that are in conflict.
@@ -48,7 +49,10 @@ class Registrar:
         conflicts: list[UserError] = []
         for tool in list(self._tools.values()):
             try:
-                await self._registry.publish(self._registration(tool), worker=self._worker)
+                said = self._registration(tool)
+                again = said == self._said.get(tool.name)
+                await self._registry.publish(said, worker=self._worker, again=again)
+                self._said[tool.name] = said
             except UserError as error:
                 conflicts.append(error)
         if conflicts:
@@ -88,6 +92,7 @@ class Registrar:
         """Offer none of these any more; None: nothing at all."""
         try:
             for name in list(self._tools if names is None else names):
+                self._said.pop(name, None)
                 await self._registry.withdraw(name, worker=self._worker)
         except BusError as error:
             log.debug("tools not withdrawn, they are known to have no living worker", error=str(error))

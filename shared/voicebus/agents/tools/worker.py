@@ -132,6 +132,8 @@ class ToolWorker:
         self._processes = read.processes or None
         self._wait_for_redis = read.wait_for_redis
         self._health = Health("redis", "working")
+        self._executor: DaemonThreadPool | None = None
+        self._health.lives_while(lambda: self._executor is None or not self._executor.stuck)
         self._id: str | None = None
         self._context = context
         self._context_models = context_models
@@ -255,7 +257,9 @@ class ToolWorker:
             self._registrar = registrar
             streams = {self._keys.tools(queue): queue for queue in sorted(set(self._queues.values()))}
             processes = ProcessPool(self._processes or default_processes())
-            executor = DaemonThreadPool(self._concurrency, name="tool")
+            executor = self._executor = DaemonThreadPool(
+                self._concurrency, name="tool", on_left=metrics.THREADS_STUCK.labels(service=SERVICE).set
+            )
             circuits = CircuitWatch(member.bus, self._keys, member.clock)
             member.spawn(circuits.run(), name="circuits")
             runner = CallRunner(
