@@ -113,7 +113,7 @@ async def test_instructions_that_are_no_text_are_refused() -> None:
 
 
 async def test_what_is_no_agent_is_refused() -> None:
-    with pytest.raises(UserError, match="a RealtimeAgent is needed, not 'a'"):
+    with pytest.raises(UserError, match="agent must be a RealtimeAgent, not 'a'"):
         await author().update("a")  # type: ignore[arg-type]
 
 
@@ -283,6 +283,21 @@ async def test_two_of_one_name_are_refused_at_the_start_and_at_every_change(
     session = author()
     for resolving in (session.begin, session.update):
         with pytest.raises(UserError, match=sentence):
+            await resolving(agent)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("tools", [print]), ("tools", None), ("handoffs", ["b"]), ("output_guardrails", [passes]),
+        ("mcp_servers", [3]), ("instructions", 3), ("hooks", 3), ("voice", 3), ("client_policy", 3), ("name", 3),
+    ],
+)  # fmt: skip
+async def test_what_was_changed_on_an_agent_is_checked_when_it_takes_over(name: str, value: Any) -> None:
+    agent, session = RealtimeAgent[Any]("a"), author()
+    setattr(agent, name, value)
+    for resolving in (session.begin, session.update):
+        with pytest.raises((UserError, TypeError), match=rf"RealtimeAgent.* {name}"):
             await resolving(agent)
 
 

@@ -210,6 +210,8 @@ def test_objects_of_other_packages_are_read_as_what_they_hold() -> None:
         ({"input_audio_transcription": {"delay": "none"}}, "input_audio_transcription.delay must be one of"),
         ({"turn_detection": "server_vad"}, "turn_detection must be an object"),
         ({"turn_detection": {"type": 1}}, "turn_detection.type must be a non-empty string"),
+        ({"tools": [print]}, "tools: <built-in function print> is no FunctionTool"),
+        ({"handoffs": ["b"]}, "handoffs: realtime_handoff: agent must be a RealtimeAgent, not 'b'"),
         ({"turn_detection": {}}, "turn_detection.type must be a non-empty string, not None"),
         ({"turn_detection": {"eagerness": "low"}}, "turn_detection.type must be"),
         ({"audio": {"input": {"turn_detection": {"type": None}}}}, "audio.input.turn_detection.type must be"),

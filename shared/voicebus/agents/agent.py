@@ -158,6 +158,15 @@ class RealtimeAgent(Generic[TContext]):
         return TypeError(f"RealtimeAgent {self.name!r}: {name} {rule}, not {reprlib.repr(value)}")
 
 
+def check_agent(agent: RealtimeAgent[Any]) -> None:
+    """Refuse what cannot be about an agent now: its fields may have been changed since it was made.
+
+    Raises:
+        TypeError, UserError: as making it.
+    """
+    agent.__post_init__()
+
+
 async def enabled_tools(tools: list[ToolEntry], run_context: RunContextWrapper[Any], agent: Any) -> list[ToolEntry]:
     """Those of `tools` that `agent` may use now."""
     flags = await asyncio.gather(
@@ -166,4 +175,4 @@ async def enabled_tools(tools: list[ToolEntry], run_context: RunContextWrapper[A
     return [tool for tool, flag in zip(tools, flags, strict=True) if flag]
 
 
-__all__ = ["HostedMCPTool", "Instructions", "RealtimeAgent", "Tool", "enabled_tools"]
+__all__ = ["HostedMCPTool", "Instructions", "RealtimeAgent", "Tool", "check_agent", "enabled_tools"]

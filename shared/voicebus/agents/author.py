@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, cast
 
-from voicebus.agents.agent import RealtimeAgent
+from voicebus.agents.agent import RealtimeAgent, check_agent
 from voicebus.agents.config import RealtimeRunConfig, ToolErrorFormatterArgs
 from voicebus.agents.context import RunContextWrapper, ToolContext
 from voicebus.agents.functions import answer_of, presentable
@@ -197,7 +197,8 @@ class SessionAuthor:
 
     async def _resolve(self, agent: RealtimeAgent[Any], *, first: bool) -> AgentSpec:
         if not isinstance(agent, RealtimeAgent):
-            raise UserError(f"a RealtimeAgent is needed, not {agent!r}")
+            raise UserError(f"agent must be a RealtimeAgent, not {agent!r}")
+        check_agent(agent)
         self._taken += 1
         snapshot = self._taken
         self._servers.join(agent.mcp_servers)

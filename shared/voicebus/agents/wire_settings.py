@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from voicebus.agents.checking import is_number
+from voicebus.agents.handoffs import as_handoffs
 from voicebus.agents.model_settings import DEFAULT_MODEL_SETTINGS, RealtimeSessionModelSettings
 from voicebus.agents.naming import unknown_keys
+from voicebus.agents.tools.kinds import as_tools
 from voicebus.errors import UserError
 from voicebus.telemetry.logging import get_logger
 
@@ -145,9 +147,16 @@ def _check_own(settings: Mapping[str, Any]) -> None:
     instructions = settings.get("instructions")
     if instructions is not None and not isinstance(instructions, str):
         raise _wrong("instructions", instructions, "must be text")
-    for key in ("tools", "handoffs"):
-        if settings.get(key) is not None and not isinstance(settings[key], list | tuple):
+    readers: tuple[tuple[str, Callable[[Any], Any]], ...] = (("tools", as_tools), ("handoffs", as_handoffs))
+    for key, read in readers:
+        if settings.get(key) is None:
+            continue
+        if not isinstance(settings[key], list | tuple):
             raise _wrong(key, settings[key], "must be a list")
+        try:
+            read(settings[key])
+        except (TypeError, UserError) as error:
+            raise UserError(f"model_settings {key}: {error}") from None
 
 
 def _modalities(settings: Mapping[str, Any]) -> list[str] | None:

@@ -31,7 +31,7 @@ class UnconsumedRealtimeSteps(RealtimeScriptError):  # noqa: N818 - the name tha
     def __init__(self, steps: Sequence[Any]) -> None:
         first = described(getattr(steps[0], "expect", steps[0]))
         super().__init__(f"{len(steps)} step(s) of the script were not reached; the next expected {first}")
-        self.remaining_steps = len(steps)
+        self.remaining_steps: int = len(steps)
 
 
 def matches(expected: Any, actual: Any) -> bool:

@@ -185,6 +185,12 @@ def test_names_and_descriptions_can_be_overridden() -> None:
     assert (get_weather.name, get_weather.description) == ("weather", "Say the weather.")
 
 
+@pytest.mark.parametrize("argument", ["failure_error_function", "timeout_error_function"])
+def test_a_function_that_words_errors_must_take_the_context_and_the_error(argument: str) -> None:
+    with pytest.raises(UserError, match=rf"tool 'add': {argument} must be a function \(context, error\)"):
+        function_tool(add, **{argument: lambda error: "no"})
+
+
 @pytest.mark.parametrize(
     ("argument", "value"),
     [
@@ -192,6 +198,7 @@ def test_names_and_descriptions_can_be_overridden() -> None:
         ("custom_data_extractor", print),
         ("allowed_callers", ["direct"]),
         ("output_json_schema", {"type": "object"}),
+        ("output_json_schema", {}),
     ],
 )
 def test_what_a_realtime_session_cannot_honour_is_refused_by_name(argument: str, value: Any) -> None:

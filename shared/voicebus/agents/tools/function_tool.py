@@ -163,7 +163,7 @@ class FunctionTool:
             ("allowed_callers", allowed_callers),
             ("output_json_schema", output_json_schema),
         ):
-            if given:
+            if given is not None and given is not False:
                 raise UserError(f"tool {self.name!r}: {name} cannot be honoured in a realtime session; leave it out")
         self._check()
         self._check_timeout()
@@ -216,7 +216,8 @@ class FunctionTool:
             require(name, holds, f"a list of {kind.__name__}")
         for name in ("timeout_error_function", "failure_error_function"):
             value = getattr(self, name)
-            require(name, value is None or callable(value), "a function (context, error) or None")
+            holds = value is None or (callable(value) and takes(value, 2))
+            require(name, holds, "a function (context, error) or None")
         for name, kinds in (("timeout_behavior", TimeoutBehavior), ("executor", ToolExecutor), ("respond", Respond)):
             require(name, getattr(self, name) in get_args(kinds), one_of(kinds))
         limit = self.approval_timeout
