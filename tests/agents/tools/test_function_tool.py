@@ -187,8 +187,9 @@ def test_names_and_descriptions_can_be_overridden() -> None:
 
 @pytest.mark.parametrize("argument", ["failure_error_function", "timeout_error_function"])
 def test_a_function_that_words_errors_must_take_the_context_and_the_error(argument: str) -> None:
+    words: dict[str, Any] = {argument: lambda error: "no"}
     with pytest.raises(UserError, match=rf"tool 'add': {argument} must be a function \(context, error\)"):
-        function_tool(add, **{argument: lambda error: "no"})
+        function_tool(add, **words)
 
 
 @pytest.mark.parametrize(
