@@ -52,8 +52,10 @@ async def says_until(client: Client, text: str) -> None:
             return
 
 
-def book(notes: Path, seconds: float) -> str:
-    return f"[[call: book {json.dumps({'notes': str(notes), 'seconds': seconds})}]][[next]][[say: {{outputs}}]]"
+def book(*notes: Path, seconds: float = 0) -> str:
+    """One response that books all of these."""
+    calls = "".join(f"[[call: book {json.dumps({'notes': str(each), 'seconds': seconds})}]]" for each in notes)
+    return f"{calls}[[next]][[say: {{outputs}}]]"
 
 
 async def adopted(bus: Any, keys: Keys, call_id: str, epoch: int) -> None:
@@ -88,7 +90,7 @@ async def test_calls_go_on_when_their_gateway_is_killed_sleeps_or_stops(
         cluster = gateways.cluster
         call_id = await place(gateways.doomed)
         async with caller(cluster, call_id) as client:
-            await says(client, book(booked, 4))
+            await says(client, book(booked, seconds=4))
             await wait_until(booked.exists, description="the tool to run", timeout=30)
             before = await bus.hgetall(keys.session_state(call_id))
             # Killed: its running tool answers the next one, and the call never hears of it.
@@ -126,7 +128,7 @@ async def test_calls_go_on_when_their_gateway_is_killed_sleeps_or_stops(
 async def test_what_a_call_came_to_while_its_gateway_was_dead_is_known_to_the_next_one(
     redis_url: str, stream_prefix: str, tmp_path: Path
 ) -> None:
-    keys, booked = Keys(stream_prefix), tmp_path / "booked"
+    keys, booked, several = Keys(stream_prefix), tmp_path / "booked", [tmp_path / f"booked{n}" for n in range(3)]
     story = " ".join(f"word{number}" for number in range(8))
     long = " ".join(f"line{number}" for number in range(40))
     async with (
@@ -135,33 +137,38 @@ async def test_what_a_call_came_to_while_its_gateway_was_dead_is_known_to_the_ne
         AsyncExitStack() as stack,
     ):
         cluster = gateways.cluster
-        calls = [await place(gateways.doomed) for _ in range(4)]
-        ends, goes_on, books, answered = [await stack.enter_async_context(caller(cluster, call)) for call in calls]
+        calls = [await place(gateways.doomed) for _ in range(5)]
+        on_call = [await stack.enter_async_context(caller(cluster, call)) for call in calls]
+        ends, goes_on, books, answered, books_all = on_call
         await says(ends, f"[[say: {story}]]")
         await says(goes_on, f"[[say: {long}]]")
         for client in (ends, goes_on):
             await client.until("response.output_audio_transcript.delta")
         # Longer than the text so far is kept at most behind what was said.
         await asyncio.sleep(1.2)
-        await says(books, "[[delay: 600ms]]" + book(booked, 0))
+        await says(books, "[[delay: 600ms]]" + book(booked))
         await says(answered, "[[delay: 600ms]][[say: nobody heard me]]")
-        for client in (books, answered):
+        await says(books_all, "[[delay: 600ms]]" + book(*several))
+        for client in (books, answered, books_all):
             await client.until("response.created")
         await gateways.kill()
         assert not booked.exists()
         for call_id in calls:
             await adopted(bus, keys, call_id, 2)
         await says_until(books, "it is booked")
+        await says_until(books_all, "it is booked; it is booked; it is booked")
         await says_until(goes_on, "line39")
         found = [await end(cluster, gateways.other, call_id) for call_id in calls]
-    assert booked.read_text() == "booked\n"
+    for notes in (booked, *several):
+        assert notes.read_text() == "booked\n"
 
     def lines(transcript: dict[str, Any]) -> list[tuple[str, bool]]:
         return [(item["text"], item["truncated"]) for item in transcript["items"] if item["role"] == "assistant"]
 
     assert [lines(each) for each in found] == [
         [(story, False)], [(long, False)], [("it is booked", False)], [("nobody heard me", False)],
+        [("it is booked; it is booked; it is booked", False)],
     ]  # fmt: skip
-    assert [(item["tool"], item["outcome"]) for item in found[2]["items"] if item["type"] == "tool_call"] == [
-        ("book", "ok")
-    ]
+    for transcript_of, count in ((found[2], 1), (found[4], 3)):
+        ran = [(item["tool"], item["outcome"]) for item in transcript_of["items"] if item["type"] == "tool_call"]
+        assert ran == [("book", "ok")] * count

@@ -230,6 +230,19 @@ async def test_end_is_acknowledged_recorded_and_closes_with_1000(gateway: Gatewa
     assert client.seen[-1]["reason"] == "ended"
 
 
+async def test_every_command_with_an_id_is_answered_though_the_session_ends_meanwhile(gateway: Gateway) -> None:
+    async with native(gateway) as client:
+        await client.until("history_updated")
+        await client.send("update_agent", id="a", agent="porter")
+        await client.send("commit", id="c")
+        await client.send("end", id="e")
+        assert await client.closed() == 1000
+    answers = [(event["id"], event["type"], event.get("code")) for event in client.seen if event.get("id")]
+    assert sorted(given for given, *_ in answers) == ["a", "c", "e"]
+    assert answers[-1] == ("e", "ack", None)
+    assert {answer[1:] for answer in answers[:-1]} <= {("ack", None), ("error", "session_ended")}
+
+
 async def test_an_unknown_session_cannot_be_resumed_here(gateway: Gateway) -> None:
     async with native(gateway, "?session=01J&token=t") as client:
         assert await client.closed() == 4404

@@ -61,3 +61,10 @@ class Missed:
                     continue
                 self._size += len(entry.samples)
             self._entries.append(entry)
+
+
+def output_byte_rate(audio: Mapping[str, Any]) -> int:
+    """Bytes in a second of the session's output, whose formats `audio` are."""
+    output = audio.get("output")
+    kind = output.get("type") if isinstance(output, Mapping) else None
+    return 8_000 if kind in ("audio/pcmu", "audio/pcma") else 48_000

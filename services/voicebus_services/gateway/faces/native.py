@@ -23,7 +23,7 @@ from voicebus.runtime.driver import HANGUP
 from voicebus.telemetry.logging import get_logger
 from voicebus_services.access.principal import Principal
 from voicebus_services.gateway.faces.base import DRAINED, MIGRATED, Host, SessionFace, event_frame
-from voicebus_services.gateway.faces.missed import AUDIO_EVENTS, Missed, MissedAudio, MissedEvent
+from voicebus_services.gateway.faces.missed import AUDIO_EVENTS, Missed, MissedAudio, MissedEvent, output_byte_rate
 from voicebus_services.gateway.faces.native_connection import NativeConnection
 from voicebus_services.gateway.faces.native_input import NativeInput
 from voicebus_services.gateway.faces.recorded import Recorded
@@ -323,7 +323,7 @@ class NativeFace(SessionFace):
 
     def _learn(self, started: SessionStarted) -> None:
         self._input.audio.learn(started.audio)
-        self._missed.byte_rate = _byte_rate(started.audio)
+        self._missed.byte_rate = output_byte_rate(started.audio)
 
     def emit(self, kind: str, seq: int, at_ms: int, data: Mapping[str, Any]) -> None:
         if self._speaker is None and kind in AUDIO_EVENTS:
@@ -370,6 +370,7 @@ class NativeFace(SessionFace):
     def _leave(self) -> None:
         """Say the last words, and close every connection."""
         if self._last_words is not None:
+            self._input.give_up()
             for given in self._end_asked:
                 self.answer_speaker("ack", id=given)
             super().record(*self._last_words)
@@ -442,13 +443,6 @@ def error_frame(clock: Clock, *, code: str, message: str) -> bytes:
     """The `error` event for a client that gets no session."""
     frame = {"type": "error", "seq": 0, "session": None, "at": clock.at_ms(), "id": None, "code": code}
     return frames.dump_event(frame | {"message": message})
-
-
-def _byte_rate(audio: Mapping[str, Any]) -> int:
-    """Bytes in a second of the session's output."""
-    output = audio.get("output")
-    kind = output.get("type") if isinstance(output, Mapping) else None
-    return 8_000 if kind in ("audio/pcmu", "audio/pcma") else 48_000
 
 
 def _digest(token: str) -> bytes:

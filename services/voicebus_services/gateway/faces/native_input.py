@@ -42,9 +42,9 @@ class NativeInput:
         self.muted = False
         # Ids of commands that were carried out, the newest ones.
         self._done: OrderedDict[str, None] = OrderedDict()
-        # Ids of commits that are carried out and not safe yet: how many there were, and those that are.
         self._commits = 0
-        self._committing: set[str] = set()
+        # Ids of commands whose answer is still to come: commits that are not safe yet, and changes of the agent.
+        self._unanswered: dict[str, None] = {}
         self.audio = InputAudio(face.audio_speed)
 
     def open(self) -> None:
@@ -95,7 +95,7 @@ class NativeInput:
         if command.again and command.id in self._done:
             self._face.live().once_written(partial(self._acknowledge, command.id))
             return
-        if command.again and command.id in self._committing:
+        if command.again and command.id in self._unanswered:
             return  # its answer is still to come
         held = self._face.hold() if command.id is not None and isinstance(command, _LASTING) else None
         try:
@@ -107,6 +107,12 @@ class NativeInput:
         else:
             if done:
                 self._carried_out(command.id, held, lasts=isinstance(command, _LASTING))
+
+    def give_up(self) -> None:
+        """The session has ended: what has had no answer by now was not carried out."""
+        unanswered, self._unanswered = self._unanswered, {}
+        for given in unanswered:
+            self._error(given, "session_ended", "the session ended meanwhile")
 
     def inherit(self, *, muted: bool, done: Sequence[str]) -> None:
         """What another gateway has kept of what the speaker said: whether it is muted, and what was carried out."""
@@ -168,6 +174,8 @@ class NativeInput:
             case commands.Record():
                 driver.consent(command.consent)
             case commands.UpdateAgent():
+                if command.id is not None:
+                    self._unanswered[command.id] = None
                 driver.take_over(command.agent).add_done_callback(partial(self._taken_over, command.id))
                 return False
             case commands.Approve():
@@ -185,11 +193,11 @@ class NativeInput:
         keeps it, and says it again to the session's next owner.
         """
         self._commits += 1
-        self._committing.add(given)
+        self._unanswered[given] = None
         self._face.live().commit(str(self._commits), partial(self._committed, given))
 
     def _committed(self, given: str) -> None:
-        self._committing.discard(given)
+        self._unanswered.pop(given, None)
         self._carried_out(given, None, lasts=True)
 
     @property
@@ -199,6 +207,7 @@ class NativeInput:
         return DecidedBy(via="client", tenant=principal.tenant, key_id=principal.key_id)
 
     def _taken_over(self, id: str | None, done: asyncio.Future[None]) -> None:  # noqa: A002 - the wire's name
+        self._unanswered.pop(id or "", None)
         refused = done.exception()
         if isinstance(refused, CommandRefusedError):
             self._error(id, refused.code, str(refused))
