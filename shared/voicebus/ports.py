@@ -126,7 +126,8 @@ class Delivery(msgspec.Struct, frozen=True):
     """One stream entry as a consumer got it.
 
     `deliveries` counts this one, from 1. An entry that was taken over names its `previous` consumer and the `cause`:
-    `dead` (its heartbeat ended), or `idle` (it sends none, and had the entry for too long).
+    `dead` (its heartbeat ended), or `idle` (it sends none, and had the entry for too long). `claimed_at` (ms) is since
+    when the call in it is this worker's to start, where that was written down as it was delivered.
     """
 
     stream: str
@@ -135,6 +136,7 @@ class Delivery(msgspec.Struct, frozen=True):
     deliveries: int
     previous: str | None = None
     cause: Literal["dead", "idle"] | None = None
+    claimed_at: int | None = None
 
 
 class Turn(Protocol):

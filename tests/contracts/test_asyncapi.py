@@ -99,7 +99,7 @@ async def test_the_commands_print_what_is_published(tmp_path: Path) -> None:
     assert all(files()[name] in everything for name in ("claim.lua", "renew.lua", "finish.lua", "register.lua"))
     refused = await run_command("contract", "scripts", "nope")
     assert refused.status == 2
-    assert "there is no script 'nope'; there are claim, renew, finish" in refused.err
+    assert "there is no script 'nope'; there are claim, claim_new, release, renew, finish" in refused.err
     assert (await run_command("contract", "write", str(tmp_path / "out"))).status == 0
     assert {path.name for path in (tmp_path / "out").iterdir()} == set(files())
     (tmp_path / "file").write_text("")

@@ -45,6 +45,8 @@ NOT_KEYS = {
     "guardrail_shards",
     "require_reply_to",
     "every_call",
+    "calls",
+    "inboxes",
     "is_record_of",
     "session_of_call",
 }

@@ -215,6 +215,9 @@ async def _gateway(
     def answered(session: str, call: str) -> None:
         unserved.ended(session, call)
 
+    def deaf(why: str | None) -> None:
+        unserved.deaf(why)
+
     inbox = RedisInbox(
         redis,
         keys,
@@ -225,6 +228,7 @@ async def _gateway(
         on_verdict=judging.answered,
         on_yield=wanted,
         on_reachable=lambda reached: health.set("redis", reached),
+        on_refused=deaf,
         on_result=answered,
     )
     unserved = UnservedCalls(redis, keys, clock, inbox.bring)
@@ -238,7 +242,7 @@ async def _gateway(
     backlog = Backlog(redis, keys, clock)
     tools = RedisToolDispatch(
         redis, outbox, clock, keys, reply_to=inbox.stream,
-        refusing=[OpenCircuits(circuits, clock), backlog], answer=inbox.bring, after=journal.after,
+        refusing=[unserved, OpenCircuits(circuits, clock), backlog], answer=inbox.bring, after=journal.after,
         following=unserved,
     )  # fmt: skip
     checks = RedisGuardrailDispatch(outbox, clock, keys, reply_to=inbox.stream, circuit=judging)

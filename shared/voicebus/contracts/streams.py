@@ -103,7 +103,11 @@ class Keys:
 
     def call(self, queue: str, session: str, call_id: str) -> str:
         """Hash: claim and result of one call; `CALL_TTL_S`."""
-        return f"{self.prefix}:call:{{{queue}}}:{session}:{call_id}"
+        return f"{self.calls(queue)}{session}:{call_id}"
+
+    def calls(self, queue: str) -> str:
+        """What the records of a queue's calls begin with."""
+        return f"{self.prefix}:call:{{{queue}}}:"
 
     def is_record_of(self, key: str, session: str, call_id: str) -> bool:
         """Whether `key` is the record of this call, in whatever queue."""
@@ -137,7 +141,12 @@ class Keys:
 
     def inbox(self, gateway: str) -> str:
         """Stream of replies and commands for one gateway; `INBOX_TTL_S` after the last write."""
-        return f"{self.prefix}:inbox:{{{gateway}}}"
+        return f"{self.inboxes}{{{gateway}}}"
+
+    @property
+    def inboxes(self) -> str:
+        """What all inboxes begin with."""
+        return f"{self.prefix}:inbox:"
 
     def require_reply_to(self, reply_to: str) -> None:
         """Keep answers out of our other streams: `reply_to` may be any key but one of ours that is no inbox.
@@ -145,7 +154,7 @@ class Keys:
         Raises:
             ContractError: it is one.
         """
-        if reply_to.startswith(f"{self.prefix}:") and not reply_to.startswith(f"{self.prefix}:inbox:"):
+        if reply_to.startswith(f"{self.prefix}:") and not reply_to.startswith(self.inboxes):
             raise ContractError(f"reply_to {reply_to[:200]!r} is a key of ours and no inbox", reason="malformed")
 
     def access(self, tenant: str, what: str) -> str:

@@ -15,6 +15,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, TypeVar, TypeVarTuple
 
+from msgspec.structs import replace
+
 from voicebus.contracts.envelope import Entry
 from voicebus.errors import BusError, ContractError
 from voicebus.ports import Clock, Delivery, StreamConsumer, Turn
@@ -32,7 +34,8 @@ Handler = Callable[[Entry, Delivery], Awaitable[bool | None]]
 GivenUp = Callable[[Delivery, str, str], Awaitable[Mapping[str, str]]]
 
 MAX_DELIVERIES: Final = 5
-BLOCK_MS: Final = 2_000
+# The server gives entries to a reader for as long, though its process may be frozen or its machine gone by then.
+BLOCK_MS: Final = 500
 CLAIM_EVERY_S: Final = 0.25
 TIDY_EVERY_S: Final = 5.0
 
@@ -300,6 +303,7 @@ class ConsumerLoop:
                     return "handler_failed", f"{type(error).__name__}: {error}"
                 await asyncio.sleep(retry_delay(deliveries - delivery.deliveries))
                 deliveries += 1
+                delivery = replace(delivery, claimed_at=None)  # it may be another worker's by now
                 metrics.MESSAGES_REDELIVERED.labels(service=self._service).inc()
 
     # --- the end ------------------------------------------------------------------------------------

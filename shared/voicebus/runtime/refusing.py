@@ -20,3 +20,13 @@ def out_of_order(tool: str, *, failures: int, error: str) -> Refusal:
         f"The tool {tool} is out of order at the moment and was not run. Tell the user so, and do not call it "
         "again for a while.",
     )
+
+
+def unreachable(tool: str, why: str) -> Refusal:
+    """The bus takes no call of the tool, or brings no answer, until somebody mends it; `why` says what."""
+    return Refusal(
+        "bus_refused",
+        why,
+        f"The tool {tool} cannot be reached at the moment and was not run. Tell the user so, and offer to try again "
+        "later.",
+    )

@@ -15,7 +15,7 @@ from voicebus.contracts.tools import Outcome
 from voicebus.telemetry import metrics
 
 _BURIED: Final = ("malformed", "unexpected_type", "unsupported_version")
-_REFUSED: Final = ("circuit_open", "overloaded", "no_worker")
+_REFUSED: Final = ("circuit_open", "overloaded", "no_worker", "bus_refused")
 _ADMISSION: Final = (
     "full", "draining", "unavailable", "session_unavailable", "too_many_sessions", "credentials", "unknown_agent",
 )  # fmt: skip

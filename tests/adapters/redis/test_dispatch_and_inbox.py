@@ -16,7 +16,7 @@ from voicebus.adapters.redis.outbox import Outbox
 from voicebus.adapters.redis.scripts import CLAIM
 from voicebus.contracts.envelope import Entry
 from voicebus.contracts.streams import Keys
-from voicebus.contracts.tools import TOOL_PROGRESS, ToolProgress
+from voicebus.contracts.tools import TOOL_PROGRESS, Outcome, ToolProgress, ToolResult
 from voicebus.engine.outputs import CancelTool, DispatchCheck, DispatchTool
 from voicebus.errors import BusError, ContractError
 from voicebus.ports import Clock, GuardrailDispatch, Inbox, SessionRef, ToolDispatch
@@ -298,3 +298,39 @@ async def test_the_archivers_wish_for_events_goes_to_the_journal_and_to_no_sessi
     assert wished == [("s1", 3, 5), ("s1", 7, 7)]
     (letter,) = await bus.call("XRANGE", keys.dead("inbox"), "-", "+")
     assert letter[1]["reason"] == "malformed"
+
+
+async def test_a_call_whose_queue_is_no_stream_is_answered_at_once_and_the_key_is_named(
+    bus: RedisConnection, clock: RedisClock, keys: Keys, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue = keys.tools("default")
+    await bus.call("SET", queue, "no stream", "EX", 60)
+    outbox = Outbox(bus, clock, service="gateway")
+    answers: list[Entry] = []
+    tools = RedisToolDispatch(bus, outbox, clock, keys, reply_to=keys.inbox("g1"), answer=answers.append)
+    with caplog.at_level("INFO"):
+        async with running(outbox.run()):
+            tools.dispatch(SessionRef("s1", 1), DispatchTool("c1", "add", "{}", "a", "default", 60_000, False))
+            await wait_until(lambda: answers, description="the answer")
+    result = ToolResult.of(answers[0])
+    assert (result.call_id, result.outcome, result.error and result.error.kind) == ("c1", Outcome.ERROR, "bus_refused")
+    assert result.error is not None
+    assert "WRONGTYPE" in result.error.message
+    assert queue in result.error.message
+    assert "not run" in result.output
+    assert any(queue in record.getMessage() for record in caplog.records if "not sent" in record.getMessage())
+
+
+async def test_an_inbox_that_is_no_stream_is_told_by_its_key_and_read_again_once_it_is_one(
+    bus: RedisConnection, keys: Keys
+) -> None:
+    told: list[str | None] = []
+    inbox = RedisInbox(bus, keys, "g1", on_refused=told.append)
+    await bus.call("SET", inbox.stream, "no stream", "EX", 60)
+    async with running(inbox.run()):
+        await wait_until(lambda: told, description="the refusal")
+        assert told[0] is not None
+        assert "WRONGTYPE" in told[0]
+        assert inbox.stream in told[0]
+        await bus.call("DEL", inbox.stream)
+        await wait_until(lambda: told[-1] is None, description="the inbox to be read again")

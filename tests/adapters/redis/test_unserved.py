@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from support.tasks import running
 from support.tool_calls import Caller
 from support.waiting import wait_until
 from voicebus import ToolWorker, function_tool
@@ -120,3 +121,32 @@ async def test_a_call_that_was_answered_or_cancelled_is_not_answered_again(keys:
     await _read(caller, new_incarnation(), 1)
     desk.unserved.ended("s1", "c1")
     assert await desk.after(GONE_S + 1) == []
+
+
+async def test_what_waits_while_redis_will_not_read_the_gateways_inbox_is_answered_at_once(
+    keys: Keys, caller: Caller
+) -> None:
+    """With what is stored, where a worker was done with it; as unknown, where one had started it."""
+    desk = Desk(caller)
+    for call_id in ("done", "runs", "waits"):
+        await desk.call(call_id)
+    stored = ToolResult(call_id="done", outcome=Outcome.OK, output="hello", worker="w", duration_ms=1)
+    for call_id, *about in (
+        ("done", "state", "finished", "result", stored.model_dump_json()),
+        ("runs", "state", "running", "worker", "host-1-aaaaaa"),
+    ):
+        key = keys.call("default", "s1", call_id)
+        await asyncio.gather(caller.bus.submit("HSET", key, *about), caller.bus.submit("EXPIRE", key, 60))
+    async with running(desk.unserved.run()):
+        desk.unserved.deaf("WRONGTYPE (key x)")
+        await wait_until(lambda: len(desk.answers) == 3, description="the answers")
+    results = [ToolResult.of(entry) for entry in desk.answers]
+    assert [(one.call_id, one.outcome, one.error.kind if one.error else "") for one in results] == [
+        ("done", Outcome.OK, ""), ("runs", Outcome.UNKNOWN, "bus_refused"), ("waits", Outcome.ERROR, "bus_refused"),
+    ]  # fmt: skip
+    call = DispatchTool("c2", "greet", "{}", "desk", "default", 60_000, idempotent=False)
+    refusal = desk.unserved.refusal(call)
+    assert refusal is not None
+    assert refusal.message == "WRONGTYPE (key x)"
+    desk.unserved.deaf(None)
+    assert desk.unserved.refusal(call) is None

@@ -11,7 +11,7 @@ FOLDER: Final = ROOT / ".cache" / "queues"
 PACKAGES: Final = {
     "taskiq": ("taskiq>=0.12", "taskiq-redis>=1.1"),
     "docket": ("pydocket>=0.27",),
-    "faststream": ("faststream[redis]>=0.6",),
+    "faststream": ("faststream[cli,redis]>=0.6",),
     "celery": ("celery[redis]>=5.5",),
     "arq": ("arq>=0.26",),
 }

@@ -1,6 +1,7 @@
 """Blocking reads: each has a connection for itself while it waits, kept for the next one."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import hiredis
@@ -8,6 +9,8 @@ import redis.asyncio as aioredis
 from redis import exceptions as vendor
 
 from voicebus.adapters.redis.wire import Wire, open_wire
+
+Command = Sequence[str | int]
 
 
 class BlockingReads:
@@ -19,19 +22,23 @@ class BlockingReads:
         self._idle: list[_Reader] = []
         self._readers: list[_Reader] = []
 
-    async def read(self, *command: str | int) -> Any:
-        """Send one command and wait for its reply.
+    async def read(self, command: Command, *behind: Command) -> tuple[Any, ...]:
+        """Send a read and what is to be run `behind` it, once it has returned, and wait for the replies.
+
+        Of those behind it an error stands for each that was refused.
 
         Raises:
-            RedisError, OSError: refused, or the connection broke.
+            RedisError, OSError: the read was refused, or the connection broke.
         """
-        packed = hiredis.pack_command(command)  # type: ignore[arg-type] # of any length
+        packed = b"".join(_packed(one) for one in (command, *behind))
         reader = self._idle.pop() if self._idle else self._another()
         try:
-            reply = await reader.ask(packed)
+            reply, *others = await reader.ask(packed, 1 + len(behind))
         finally:
             self._idle.append(reader)
-        return self._callbacks[str(command[0])](reply)
+        if isinstance(reply, Exception):
+            raise reply
+        return self._callbacks[str(command[0])](reply), *others
 
     async def aclose(self) -> None:
         """Close all connections; who waits for a reply is told so."""
@@ -45,34 +52,37 @@ class BlockingReads:
 
 
 class _Reader:
-    """One connection, asked for one reply at a time."""
+    """One connection, asked by one at a time."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
         self._wire: Wire | None = None
-        self._reply: asyncio.Future[Any] | None = None
+        self._replies: list[Any] = []
+        self._missing = 0
+        self._asked: asyncio.Future[None] | None = None
 
-    async def ask(self, packed: bytes) -> Any:
-        """Send a command and return its reply. Whoever is cancelled meanwhile leaves no connection behind.
+    async def ask(self, packed: bytes, count: int) -> list[Any]:
+        """Send so many commands and return their replies, errors of Redis among them. Whoever is cancelled meanwhile
+        leaves no connection behind.
 
         Raises:
-            RedisError, OSError: refused, or the connection broke.
+            RedisError, OSError: the connection broke.
         """
         wire = self._wire
         if wire is None or not wire.is_open:
             wire = await self._open()
-        reply = self._reply = asyncio.get_running_loop().create_future()
+        self._replies, self._missing = [], count
+        asked = self._asked = asyncio.get_running_loop().create_future()
         wire.write(packed)
         try:
-            return await reply
-        except vendor.ResponseError:
-            raise
+            await asked
         except BaseException:
             # To its end, so that the server gives no entry to a reader that has gone.
             await wire.aclose()
             raise
         finally:
-            self._reply = None
+            self._asked = None
+        return self._replies
 
     async def aclose(self) -> None:
         if self._wire is not None:
@@ -87,14 +97,19 @@ class _Reader:
         return self._wire
 
     def _received(self, reply: Any) -> None:
-        waiting = self._reply
-        if waiting is None or waiting.done():
+        asked = self._asked
+        if asked is None or asked.done():
             raise vendor.InvalidResponse("a reply without a command")
-        if isinstance(reply, Exception):
-            waiting.set_exception(reply)
-        else:
-            waiting.set_result(reply)
+        self._replies.append(reply)
+        self._missing -= 1
+        if not self._missing:
+            asked.set_result(None)
 
     def _lost(self, broken: Exception) -> None:
-        if self._reply is not None and not self._reply.done():
-            self._reply.set_exception(broken)
+        if self._asked is not None and not self._asked.done():
+            self._asked.set_exception(broken)
+
+
+def _packed(command: Command) -> bytes:
+    packed: bytes = hiredis.pack_command(tuple(command))  # type: ignore[arg-type] # of any length
+    return packed

@@ -14,6 +14,7 @@ from redis import exceptions as vendor
 from redis.asyncio.cluster import PipelineCommand, RedisCluster
 
 from voicebus.adapters.redis.blocking import BlockingReads
+from voicebus.adapters.redis.clustered import ClusterReads
 from voicebus.adapters.redis.multiplexing import MultiplexedConnection
 from voicebus.adapters.redis.opening import CONNECT_TIMEOUT_S, Client, open_client
 from voicebus.adapters.redis.pipelines import Pipelines
@@ -46,21 +47,21 @@ class RedisConnection:
         self._clients = (commands, blocking, *sentinels)
         self._commands = commands
         self._way: Pipelines | MultiplexedConnection
-        self._reads: BlockingReads | None
+        self._reads: ClusterReads | BlockingReads
         if isinstance(commands, RedisCluster):
             self._way = Pipelines(commands, self._refuse, timeout_s=COMMAND_TIMEOUT_S)
-            self._reads = None
-            self._read = blocking.execute_command
+            self._reads = ClusterReads(blocking)
         else:
             self._way = MultiplexedConnection(
                 commands, self._refuse, connect_timeout_s=CONNECT_TIMEOUT_S, timeout_s=COMMAND_TIMEOUT_S
             )
             self._reads = BlockingReads(blocking)
-            self._read = self._reads.read
         # Whether one script may name keys of several hash tags. Some servers refuse that though they are asked as one.
         self.joins_tags: bool = not isinstance(commands, RedisCluster)
         self._batches = ScriptBatches(self._submit_for, self._defer, self._run_script)
         self._confirming: MultiplexedConnection | None = None
+        # Scripts that the server has been given behind a read: from then on their digest will do.
+        self._known: set[str] = set()
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -156,7 +157,30 @@ class RedisConnection:
             raise self._closed_error()
         with translated(self.address):
             async with asyncio.timeout(BLOCKING_TIMEOUT_S):
-                return await self._read(*command)
+                (reply,) = await self._reads.read(command)
+                return reply
+
+    async def read_and_run(
+        self, command: Sequence[str | int], script: Script, keys: list[str], *arguments: str | int
+    ) -> tuple[Any, Any]:
+        """Run one blocking read, and `script` behind it on the same connection, where the server runs it as soon as the
+        read returns. The replies to both; None for the script where it was not run, as where it is not known yet.
+
+        Raises:
+            BusError: the read was refused, or Redis cannot be reached; the script may or may not have been run.
+        """
+        if self._closed:
+            raise self._closed_error()
+        known = script.sha in self._known
+        how, text = (script.by_digest, script.sha) if known else (script.in_full, script.text)
+        with translated(self.address):
+            async with asyncio.timeout(BLOCKING_TIMEOUT_S):
+                reply, of_script = await self._reads.read(command, (how, text, len(keys), *keys, *arguments))
+        if not isinstance(of_script, Exception):
+            self._known.add(script.sha)
+            return reply, of_script
+        self._known.discard(script.sha)
+        return reply, None
 
     async def masters(self) -> Mapping[str, Mapping[str, Any]]:
         """What `INFO` says of each server that takes writes, by the name that `server_of` gives it.
@@ -228,8 +252,7 @@ class RedisConnection:
         await self._way.aclose(self._closed_error())
         if self._confirming is not None:
             await self._confirming.aclose(self._closed_error())
-        if self._reads is not None:
-            await self._reads.aclose()
+        await self._reads.aclose()
         for client in self._clients:
             await client.aclose()
 

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 from voicebus.adapters.redis.client import RedisConnection
 from voicebus.adapters.redis.dead_letters import write_dead_letter
 from voicebus.adapters.redis.heartbeat import living, sends_heartbeats
+from voicebus.adapters.redis.new_calls import NewCalls
 from voicebus.adapters.redis.scripts import REAP
 from voicebus.adapters.redis.trimming import pairs, trim
 from voicebus.contracts.streams import Keys
@@ -31,13 +32,29 @@ REAP_IDLE_MS: Final = 3_600_000
 # More than a member can have been sent between two failures: its loop reads at most its concurrency.
 _OWN: Final = 10_000
 
+_NONE: Final[Mapping[str, int]] = {}
+
 
 class RedisStreamConsumer:
-    """Implements `voicebus.ports.StreamConsumer`. `consumer` is a worker's id; its heartbeat must beat already."""
+    """Implements `voicebus.ports.StreamConsumer`. `consumer` is a worker's id; its heartbeat must beat already.
+
+    `calls` reads what is waited for, of a queue of tool calls.
+    """
 
     def __init__(
-        self, bus: RedisConnection, keys: Keys, *, stream: str, group: str, consumer: str, dead_queue: str
+        self,
+        bus: RedisConnection,
+        keys: Keys,
+        *,
+        stream: str,
+        group: str,
+        consumer: str,
+        dead_queue: str,
+        calls: NewCalls | None = None,
     ) -> None:
+        self._calls = calls
+        # The last id that was read. Not the greatest: a master that took over may give lower ones.
+        self._last = "0-0"
         self.stream = stream
         self._bus = bus
         self._keys = keys
@@ -54,8 +71,12 @@ class RedisStreamConsumer:
         """New entries, at most `count`; empty after `block_ms` (0: at once). Creates the group where it is missing."""
         command: list[str | int] = ["XREADGROUP", "GROUP", self._group, self._consumer, "COUNT", count]
         names = ["STREAMS", self.stream, ">"]
+        claimed = _NONE
         try:
-            if block_ms:
+            if block_ms and self._calls is not None:
+                blocking = [*command, "BLOCK", block_ms, *names]
+                reply, claimed = await self._calls.read(blocking, group=self._group, after=self._last)
+            elif block_ms:
                 reply = await self._bus.read_blocking(*command, "BLOCK", block_ms, *names)
             else:
                 reply = await self._bus.call(*command, *names)
@@ -64,7 +85,11 @@ class RedisStreamConsumer:
                 raise
             await self._create_group()
             return []
-        return [delivery for _, entries in reply or () for delivery in self._deliveries(entries)]
+        found: list[Delivery] = []
+        for _, entries in reply or ():
+            self._last = entries[-1][0]
+            found += self._deliveries(entries, claimed)
+        return found
 
     async def read_own(self) -> Sequence[Delivery]:
         """What was delivered to this member and is not acknowledged: also what it never got to see."""
@@ -181,9 +206,13 @@ class RedisStreamConsumer:
             log.info("entries taken over", stream=self.stream, entries=len(taken), previous=other, cause=cause)
         return taken
 
-    def _deliveries(self, entries: Iterable[Any]) -> list[Delivery]:
+    def _deliveries(self, entries: Iterable[Any], claimed: Mapping[str, int] = _NONE) -> list[Delivery]:
         # An entry that was deleted while pending comes without fields; there is nothing left to do for it.
-        return [Delivery(self.stream, entry_id, fields, 1) for entry_id, fields in entries if fields]
+        return [
+            Delivery(self.stream, entry_id, fields, 1, claimed_at=claimed.get(entry_id))
+            for entry_id, fields in entries
+            if fields
+        ]
 
 
 def _no_group(error: BusError) -> bool:

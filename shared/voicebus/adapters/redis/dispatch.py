@@ -26,7 +26,7 @@ from voicebus.contracts.tools import (
 from voicebus.engine.outputs import CancelTool, DispatchTool
 from voicebus.errors import BusError
 from voicebus.ports import Clock, SessionRef
-from voicebus.runtime.refusing import Refusal
+from voicebus.runtime.refusing import Refusal, unreachable
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
 
@@ -53,9 +53,10 @@ def new_entry(session: SessionRef, type_: str, message: Message, clock: Clock, *
 class RedisToolDispatch:
     """Implements `voicebus.ports.ToolDispatch`. Answers come to `reply_to`, the gateway's inbox stream.
 
-    `answer` brings the session the answer to a call that one of `refusing` keeps from being sent. `after` has a call
-    sent once the session's state tells of it: so an owner that is none any more, and does not know it yet, sends none,
-    and the next owner knows of every call that may have started. `following` hears of what is sent, and cancelled.
+    `answer` brings the session the answer to a call that one of `refusing`, or Redis, keeps from being sent. `after`
+    has a call sent once the session's state tells of it: so an owner that is none any more, and does not know it yet,
+    sends none, and the next owner knows of every call that may have started. `following` hears of what is sent, and
+    cancelled.
     """
 
     def __init__(
@@ -104,8 +105,15 @@ class RedisToolDispatch:
         deadline = self._clock.at_ms() + call.timeout_ms
         entry = new_entry(session, TOOL_CALL, message, self._clock, deadline=deadline)
 
+        def refused(why: str) -> None:
+            if self._following is not None:
+                self._following.ended(session.id, call.call_id)
+            if self._answer is not None:
+                self._refuse(session, call, unreachable(call.tool, why), self._answer)
+
         def send() -> None:
-            self._outbox.send(self._keys.tools(call.queue), entry, dead=self._keys.dead(call.queue))
+            dead = self._keys.dead(call.queue)
+            self._outbox.send(self._keys.tools(call.queue), entry, dead=dead, refused=refused)
             if self._following is not None:
                 self._following.sent(session, call)
 

@@ -38,7 +38,8 @@ class RedisInbox:
     `commands` gives and gets the answers to commands; `on_taken` hears that another gateway has taken a session over,
     `on_yield` that one wants to (a future is done once it may); `on_resend(session, first, last)` that the archive
     misses events; `on_verdict` of each answer to a check. `on_reachable` hears whether the last read reached Redis, for
-    readiness; `on_result` of which session's which call a result came.
+    readiness; `on_refused` why it is read no more until somebody mends that, None once it is read again; `on_result` of
+    which session's which call a result came.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class RedisInbox:
         on_verdict: Callable[[], None] | None = None,
         on_yield: Callable[[Entry], asyncio.Future[None]] | None = None,
         on_reachable: Callable[[bool], None] | None = None,
+        on_refused: Callable[[str | None], None] | None = None,
         on_result: Callable[[str, str], None] | None = None,
     ) -> None:
         self._on_result = on_result
@@ -68,8 +70,9 @@ class RedisInbox:
         self._on_verdict = on_verdict
         self._on_yield = on_yield
         self._tail = StreamTail(
-            bus, self.stream, self._route, ttl_s=INBOX_TTL_S, service=service, on_reachable=on_reachable
-        )
+            bus, self.stream, self._route, ttl_s=INBOX_TTL_S, service=service, on_reachable=on_reachable,
+            on_refused=on_refused,
+        )  # fmt: skip
         self._subscribers: dict[str, Deliver] = {}
         self._seen: OrderedDict[str, None] = OrderedDict()
 

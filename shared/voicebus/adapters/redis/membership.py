@@ -14,6 +14,7 @@ from voicebus.adapters.redis.clock import RedisClock
 from voicebus.adapters.redis.config import keep_pinned, pin_config
 from voicebus.adapters.redis.consumer import RedisStreamConsumer
 from voicebus.adapters.redis.heartbeat import Heartbeat, new_incarnation
+from voicebus.adapters.redis.new_calls import NewCalls
 from voicebus.adapters.redis.outbox import Outbox
 from voicebus.adapters.redis.replication import MasterWatch, Replicas
 from voicebus.contracts.streams import CALL_TTL_S, WORKERS_GROUP, Keys
@@ -54,14 +55,21 @@ class Membership:
         """Run `work` beside the worker's own, until it leaves."""
         self._background.append(self._group.create_task(work, name=name))
 
-    def consume(self, streams: Mapping[str, str]) -> Sequence[RedisStreamConsumer]:
-        """Become a consumer of these streams, each with the queue that names its dead letters."""
+    def consume(
+        self, streams: Mapping[str, str], *, tools: Callable[[], Mapping[str, str]] | None = None
+    ) -> Sequence[RedisStreamConsumer]:
+        """Become a consumer of these streams, each with the queue that names its dead letters.
+
+        Where they are queues of tool calls, `tools` gives those, by name with their versions, of which every call is
+        started at once: they are claimed as they are delivered.
+        """
         joined = [
             RedisStreamConsumer(
-                self.bus, self.keys, stream=stream, group=WORKERS_GROUP, consumer=self.id, dead_queue=queue
+                self.bus, self.keys, stream=stream, group=WORKERS_GROUP, consumer=self.id, dead_queue=queue,
+                calls=None if tools is None else NewCalls(self.bus, self.keys, queue, self.id, tools),
             )
             for stream, queue in streams.items()
-        ]
+        ]  # fmt: skip
         self._members += joined
         return joined
 

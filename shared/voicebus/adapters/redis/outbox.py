@@ -6,7 +6,7 @@ At least once: after a lost connection what was under way is sent again under th
 import asyncio
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 import msgspec
@@ -62,11 +62,16 @@ class _Kept(msgspec.Struct, frozen=True, gc=False):
     sent_at: float
 
 
+Refused = Callable[[str], None]
+"""Hears why Redis takes an entry never."""
+
+
 class _Outgoing(msgspec.Struct, frozen=True):
     stream: str
     entry: Sealed | Unsealed
     ttl_s: int | None
-    written: asyncio.Future[None] | None
+    written: asyncio.Future[None] | None = None
+    refused: Refused | None = None
 
 
 class _Sendable(msgspec.Struct, frozen=True):
@@ -74,6 +79,7 @@ class _Sendable(msgspec.Struct, frozen=True):
     entry: Sealed
     ttl_s: int | None
     written: asyncio.Future[None] | None
+    refused: Refused | None
 
 
 class Outbox:
@@ -81,7 +87,7 @@ class Outbox:
 
     Overflow: when `CAPACITY` entries wait, the oldest is dropped and counted; who waits for its answer has a deadline.
     Entries whose own deadline has passed are dropped too, as nobody would act on them, and so are those that Redis
-    refuses for good (a `reply_to` that is no stream).
+    refuses for good (a key that is no stream).
     """
 
     def __init__(self, bus: RedisConnection, clock: Clock, *, service: str) -> None:
@@ -109,14 +115,17 @@ class Outbox:
         *,
         ttl_s: int | None = None,
         dead: str | None = None,
+        refused: Refused | None = None,
     ) -> None:
         """Queue an entry; `ttl_s` renews the stream's own time to live.
 
         `dead`, for a stream of the workers' group, is where entries go that no worker takes (`adapters.redis.overdue`).
+        `refused` is called where Redis will never take it, with a sentence that names the key.
         """
         if dead is not None:
             self._looked_after[stream] = dead
-        self._put(_Outgoing(stream, entry.sealed() if isinstance(entry, Entry) else entry, ttl_s, None))
+        sealed = entry.sealed() if isinstance(entry, Entry) else entry
+        self._put(_Outgoing(stream, sealed, ttl_s, refused=refused))
 
     def deliver(self, stream: str, entry: Entry | Sealed, *, ttl_s: int | None = None) -> asyncio.Future[None]:
         """Queue an entry; the future is done once it is in its stream or was given up."""
@@ -133,7 +142,7 @@ class Outbox:
         self._kept.clear()
         self._kept_chars = 0
         for item in again:
-            self._put(_Outgoing(item.stream, item.entry, item.ttl_s, None))
+            self._put(_Outgoing(item.stream, item.entry, item.ttl_s))
         if again:
             log.info("entries are sent again after a fail-over", entries=len(again))
 
@@ -171,7 +180,7 @@ class Outbox:
                 await self._wake.wait()
             batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
             sealed = [
-                _Sendable(item.stream, _sealed(item.entry), item.ttl_s, item.written)
+                _Sendable(item.stream, _sealed(item.entry), item.ttl_s, item.written, item.refused)
                 for item in batch
                 if self._still_wanted(item)
             ]
@@ -179,7 +188,8 @@ class Outbox:
             unsent = await self._send(sealed)
             if unsent:
                 self._waiting.extendleft(
-                    _Outgoing(item.stream, item.entry, item.ttl_s, item.written) for item in reversed(unsent)
+                    _Outgoing(item.stream, item.entry, item.ttl_s, item.written, item.refused)
+                    for item in reversed(unsent)
                 )
                 await asyncio.sleep(retry_delay(failures))
                 failures += 1
@@ -235,6 +245,8 @@ class Outbox:
                     item.written.set_result(None)
             elif isinstance(failed, BusError) and is_final(failed):
                 self._give_up(item, str(failed))
+                if item.refused is not None:
+                    item.refused(f"{failed} (key {item.stream})")
             elif isinstance(failed, BusError):
                 unsent.append(item)
                 error = failed

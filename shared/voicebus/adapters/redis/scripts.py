@@ -1,7 +1,9 @@
 """The Lua scripts: loaded from `lua/`, which is package data and is published for workers in other languages.
 
-Each names all its keys in KEYS, and those share a hash tag, so that it runs on Redis Cluster; `CONCLUDE` alone does
-not, and is for where no cluster is. They need Redis 7.0 and nothing newer.
+Each names all its keys in KEYS, and those share a hash tag, so that it runs on Redis Cluster. `CONCLUDE` alone has keys
+of several tags, and is for where no cluster is; `CLAIM_NEW` alone names its keys (records, in the slot of the stream)
+itself, as it learns of the calls there, and is done without where a server refuses that. They need Redis 7.0 and
+nothing newer.
 """
 
 from dataclasses import dataclass, replace
@@ -50,6 +52,8 @@ TAKE: Final = _load("take")
 FLUSH: Final = _load("flush")
 RESEND: Final = _load("resend")
 CLAIM: Final = _load("claim", together=True)
+CLAIM_NEW: Final = _load("claim_new")
+RELEASE: Final = _load("release")
 RENEW: Final = _load("renew")
 FINISH: Final = _load("finish", together=True)
 CONCLUDE: Final = _load("conclude", together=True)
@@ -65,5 +69,5 @@ SETTLE: Final = _load("settle")
 APPEND: Final = _load("append")
 STATUS: Final = _load("status", together=True, reads=True)
 
-PUBLISHED: Final = (CLAIM, RENEW, FINISH, HANDBACK, HANDOVER, BEAT, REGISTER)
+PUBLISHED: Final = (CLAIM, CLAIM_NEW, RELEASE, RENEW, FINISH, HANDBACK, HANDOVER, BEAT, REGISTER)
 """What a worker of another language runs at the full level of the contract."""

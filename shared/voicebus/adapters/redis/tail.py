@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from voicebus.adapters.redis.client import RedisConnection
+from voicebus.adapters.redis.client import RedisConnection, is_final
 from voicebus.adapters.redis.trimming import after, position
 from voicebus.errors import BusError
 from voicebus.runtime.retrying import retry_delay
@@ -28,7 +28,9 @@ class StreamTail:
     """Calls `route` with every entry of `stream`, in order; run `run` as a task.
 
     What was read is trimmed, and the stream ends `ttl_s` after its reader. `route` is called again with an entry for
-    which it raised `BusError`; `on_reachable` hears whether the last read reached Redis.
+    which it raised `BusError`; `on_reachable` hears whether the last read reached Redis. `on_refused` hears why Redis
+    will not read the stream until somebody mends that, as where its key has become something else, and None once it is
+    read again.
     """
 
     def __init__(
@@ -40,8 +42,11 @@ class StreamTail:
         ttl_s: int,
         service: str,
         on_reachable: Callable[[bool], None] | None = None,
+        on_refused: Callable[[str | None], None] | None = None,
     ) -> None:
         self.stream = stream
+        self._on_refused = on_refused
+        self._refused: str | None = None
         self._bus = bus
         self._route = route
         self._ttl_s = ttl_s
@@ -86,11 +91,14 @@ class StreamTail:
                     metrics.REDIS_DISRUPTIONS.labels(service=self._service).inc()
                     log.warning("reading waits for Redis", stream=self.stream, error=str(error))
                 self._reachable(False)
+                if is_final(error):
+                    self._tell(f"{error} (key {self.stream})")
                 await asyncio.sleep(retry_delay(failures))
                 failures += 1
                 continue
             failures = 0
             self._reachable(True)
+            self._tell(None)
 
     async def tidy(self) -> None:
         """Remove what was read and renew the stream's time to live.
@@ -109,6 +117,11 @@ class StreamTail:
                 self._bus.submit("XGROUP", "DESTROY", self.stream, _MAKER),
                 self._bus.submit("EXPIRE", self.stream, self._ttl_s),
             )
+
+    def _tell(self, refused: str | None) -> None:
+        if refused != self._refused and self._on_refused is not None:
+            self._on_refused(refused)
+        self._refused = refused
 
     def _reachable(self, reached: bool) -> None:
         if self._on_reachable is not None:

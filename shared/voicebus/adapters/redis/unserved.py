@@ -1,12 +1,14 @@
-"""Calls whose workers are all gone: answered before their deadline, so that nobody waits for them in silence.
+"""Calls that no answer will come to: answered before their deadline, so that nobody waits for them in silence.
 
-The rule: a queue had workers, and for `GONE_S` none of them has lived, longer than one that is frozen may be gone.
-A call that was sent to it that long ago is given up: first in its record, so that a worker that comes later does not
-start it, then towards the model. A queue that no worker has ever read is left alone, as its first worker may be
-starting; so is one with a consumer that sends no heartbeats, of which nobody can tell.
+Either Redis will not read this gateway's inbox; or the call's workers are all gone. The rule for these: a queue had
+workers, and for `GONE_S` none of them has lived, longer than one that is frozen may be gone. A call that was sent to it
+that long ago is given up: first in its record, so that a worker that comes later does not start it, then towards the
+model. A queue that no worker has ever read is left alone, as its first worker may be starting; so is one with a
+consumer that sends no heartbeats, of which nobody can tell.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ from voicebus.contracts.tools import TOOL_RESULT, Outcome, ToolFailure, ToolResu
 from voicebus.engine.outputs import DispatchTool
 from voicebus.errors import BusError, ContractError
 from voicebus.ports import Clock, SessionRef
+from voicebus.runtime.refusing import Refusal, unreachable
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
 
@@ -42,7 +45,7 @@ class _Sent:
 class UnservedCalls:
     """Follows the calls that this gateway waits for; run `run` as a task. `answer` brings a session its answer.
 
-    Implements `FollowsCalls`.
+    Implements `FollowsCalls`, and `Refuses` while no answer can come.
     """
 
     def __init__(
@@ -62,6 +65,17 @@ class UnservedCalls:
         # Until they are answered, cancelled or overdue.
         self._waiting: dict[tuple[str, str], _Sent] = {}
         self._gone_since: dict[str, float] = {}
+        self._deaf: str | None = None
+        self._became_deaf = asyncio.Event()
+
+    def deaf(self, why: str | None) -> None:
+        """No answer comes to this gateway any more, because of `why`; None once they do."""
+        self._deaf = why
+        self._became_deaf.set()
+
+    def refusal(self, call: DispatchTool) -> Refusal | None:
+        """Nothing is sent whose answer would not be heard."""
+        return None if self._deaf is None else unreachable(call.tool, self._deaf)
 
     def sent(self, session: SessionRef, call: DispatchTool) -> None:
         """This call is on its way to its queue."""
@@ -74,12 +88,18 @@ class UnservedCalls:
     async def run(self) -> None:
         """Look after the calls until cancelled."""
         while True:
-            await asyncio.sleep(LOOK_S)
+            await self._pause()
             try:
                 await self.look()
             except BusError as error:
                 self._gone_since.clear()  # heartbeats end while Redis is away, and say nothing then
                 log.debug("workers not looked for", error=str(error))
+
+    async def _pause(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_S):
+                await self._became_deaf.wait()
+        self._became_deaf.clear()
 
     async def look(self) -> None:
         """Look now.
@@ -90,6 +110,10 @@ class UnservedCalls:
         now = self._monotonic()
         for key in [key for key, one in self._waiting.items() if now - one.at > one.call.timeout_ms / 1000]:
             del self._waiting[key]
+        if self._deaf is not None:
+            for one in list(self._waiting.values()):
+                await self._give_up(one, "bus_refused", self._deaf)
+            return
         queues = {one.call.queue for one in self._waiting.values()}
         for queue in self._gone_since.keys() - queues:
             del self._gone_since[queue]
@@ -101,7 +125,8 @@ class UnservedCalls:
         horizon = now - GONE_S
         gone = {queue for queue, since in self._gone_since.items() if since <= horizon}
         for one in [one for one in self._waiting.values() if one.call.queue in gone and one.at <= horizon]:
-            await self._give_up(one)
+            why = f"queue {one.call.queue!r} has had no living worker for {GONE_S:g} s"
+            await self._give_up(one, "no_worker", why)
 
     async def _is_deserted(self, queue: str) -> bool:
         try:
@@ -115,40 +140,38 @@ class UnservedCalls:
             return False
         return not any(await living(self._bus, [self._keys.worker(name) for name in names]))
 
-    async def _give_up(self, one: _Sent) -> None:
+    async def _give_up(self, one: _Sent, kind: str, why: str) -> None:
         session, call = one.session, one.call
         key = self._keys.call(call.queue, session.id, call.call_id)
-        runner = await self._bus.script(CANCEL, [key], "no_worker", CALL_TTL_S)
+        runner = await self._bus.script(CANCEL, [key], kind, CALL_TTL_S)
         stored = await self._bus.call("HGET", key, "result")
         if (session.id, call.call_id) not in self._waiting:
             return  # it was answered meanwhile
         self.ended(session.id, call.call_id)
         try:
-            result = ToolResult.stored(stored) if stored else _given_up(call, runner)
+            result = ToolResult.stored(stored) if stored else _given_up(call, runner, kind, why)
         except ContractError as error:
             log.warning(
                 "what a worker has stored is no result", session=session.id, call=call.call_id, error=str(error)
             )
-            result = _given_up(call, runner)
+            result = _given_up(call, runner, kind, why)
         log.warning(
-            "no worker is left for a call", session=session.id, call=call.call_id, tool=call.tool, queue=call.queue,
-            outcome=result.outcome.value,
+            "no answer will come to a call", session=session.id, call=call.call_id, tool=call.tool, queue=call.queue,
+            why=why, outcome=result.outcome.value,
         )  # fmt: skip
-        metrics.TOOL_REFUSED.labels(tool=call.tool, reason="no_worker").inc()
+        metrics.TOOL_REFUSED.labels(tool=call.tool, reason=kind).inc()
         self._answer(new_entry(session, TOOL_RESULT, result, self._clock))
 
 
-def _given_up(call: DispatchTool, runner: str) -> ToolResult:
+def _given_up(call: DispatchTool, runner: str, kind: str, why: str) -> ToolResult:
     """What is told of a call that `runner` ran, if anybody did."""
     outcome = Outcome.UNKNOWN if runner else Outcome.ERROR
     output = (
         f"The outcome of the tool {call.tool} is unknown: it was interrupted, and may or may not have taken effect."
         if runner
-        else f"The tool {call.tool} cannot be reached at the moment and was not run. Tell the user so, and offer to "
-        "try again later."
+        else unreachable(call.tool, why).output
     )
-    why = f"queue {call.queue!r} has had no living worker for {GONE_S:g} s"
     return ToolResult(
-        call_id=call.call_id, outcome=outcome, output=output, error=ToolFailure(kind="no_worker", message=why),
+        call_id=call.call_id, outcome=outcome, output=output, error=ToolFailure(kind=kind, message=why),
         worker=runner or "gateway", duration_ms=0,
     )  # fmt: skip

@@ -20,6 +20,7 @@ from typing import Any, Final
 import structlog
 
 from voicebus.adapters.redis.membership import Membership
+from voicebus.adapters.redis.new_calls import NEW_MS
 from voicebus.adapters.redis.registry import ToolRegistry
 from voicebus.adapters.redis.scripts import STATUS
 from voicebus.agents.agent import RealtimeAgent
@@ -60,7 +61,7 @@ SERVICE: Final = "tool-worker"
 RENEW_EVERY_S: Final = 10.0
 
 # A call that waited longer for a worker is not started before its session is known to go on.
-ORPHAN_AFTER_MS: Final = 1_000
+ORPHAN_AFTER_MS: Final = NEW_MS
 
 _REMEMBERED: Final = 1_000
 
@@ -80,6 +81,11 @@ class _Running:
     task: asyncio.Task[Any]
     handling: CallHandling
     cancelled: bool = False
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether its cancellation is its own; else the worker ends, and leaves the call to others."""
+        return self.cancelled and self.task.cancelling() <= 1
 
 
 class CallRunner:
@@ -169,11 +175,14 @@ class CallRunner:
             call=call.call_id, tool=call.tool, trace=trace_id(entry.traceparent),
         )  # fmt: skip
         if self._handing.lacks(call):
+            await handling.release()
             if await self._handing.on(entry, delivery, call):
                 return False
             return await self._finish(handling, unknown_tool(call, handling.queue))
-        if self._handing.misfits(call) and await self._handing.on(entry, delivery, call):
-            return False
+        if self._handing.misfits(call):
+            await handling.release()
+            if await self._handing.on(entry, delivery, call):
+                return False
         tool = self._tools[call.tool]
         if await self._orphaned(handling):
             return await self._finish(handling, not_started("cancelled", "", call.tool))
@@ -251,13 +260,7 @@ class CallRunner:
             again=handling.again, max_chars=self._max_result, processes=self._processes,
         )  # fmt: skip
         try:
-            if not self._traced:
-                outcome = await self._outcome(key, handling, run)
-            else:
-                received = await handling.received(context.attempt)
-                with received.running() as told:
-                    outcome = await self._outcome(key, handling, run)
-                    told.ended(outcome.outcome.value, good=outcome.outcome is Outcome.OK)
+            outcome = await self._outcome(key, handling, run, attempt=context.attempt)
         finally:
             progress.close()
             handling.ended()
@@ -269,27 +272,44 @@ class CallRunner:
         return await self._store(handling, key)
 
     async def _outcome(
-        self, key: tuple[str, str], handling: CallHandling, run: Coroutine[Any, Any, ToolOutcome]
+        self, key: tuple[str, str], handling: CallHandling, run: Coroutine[Any, Any, ToolOutcome], *, attempt: int
     ) -> ToolOutcome:
-        """Run a call in this task, where `cancel` reaches it."""
+        """Run a call in this task, where `cancel` reaches it, and under a span of its own where that is wanted."""
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("a call runs in a task")
+        # From here on, before anything is waited for: the same call may come a second time at any moment.
         running = self._running[key] = _Running(task, handling)
+        try:
+            if not self._traced:
+                return await self._result(running, run)
+            received = await handling.received(attempt)
+            with received.running() as told:
+                outcome = await self._result(running, run)
+                told.ended(outcome.outcome.value, good=outcome.outcome is Outcome.OK)
+                return outcome
+        except asyncio.CancelledError:
+            run.close()  # it may not have begun
+            if not running.is_stopped:
+                raise
+            return not_started("cancelled", "", "")
+        finally:
+            del self._running[key]
+            if running.cancelled:
+                task.uncancel()
+
+    @staticmethod
+    async def _result(running: _Running, run: Coroutine[Any, Any, ToolOutcome]) -> ToolOutcome:
         try:
             return await run
         except asyncio.CancelledError:
-            if not running.cancelled or task.cancelling() > 1:  # the worker ends, and leaves the call to others
+            if not running.is_stopped:
                 raise
             return not_started("cancelled", "", "")
         except Exception as error:
             # `invoke` does not raise. Should it, the call has been started all the same, and must not be a second time.
             log.exception("tool call broke")
             return ToolOutcome(Outcome.ERROR, "The tool failed.", ToolFailure(kind="internal", message=repr(error)))
-        finally:
-            del self._running[key]
-            if running.cancelled:
-                task.uncancel()
 
     async def restore(self, since: float) -> None:
         """Another server is the master: store and send again what ended since then (monotonic, s)."""

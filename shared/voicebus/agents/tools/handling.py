@@ -11,7 +11,7 @@ from ulid_transform import ulid_now
 from voicebus.adapters.redis.client import is_cross_slot
 from voicebus.adapters.redis.heartbeat import living
 from voicebus.adapters.redis.membership import Membership
-from voicebus.adapters.redis.scripts import CLAIM, CONCLUDE, FINISH, RENEW
+from voicebus.adapters.redis.scripts import CLAIM, CONCLUDE, FINISH, RELEASE, RENEW
 from voicebus.contracts.envelope import Entry, Sealed
 from voicebus.contracts.streams import CALL_TTL_S, CONTROL_TTL_S, INBOX_TTL_S, INLINE_RESULT_BYTES, WORKERS_GROUP
 from voicebus.contracts.tools import (
@@ -36,7 +36,7 @@ from voicebus.telemetry.logging import get_logger
 log: Final = get_logger(__name__)
 
 # A claim whose answer took longer is asked for again: a worker that was frozen meanwhile counted as dead.
-_STALE_CLAIM_S: Final = 1.5
+OLD_CLAIM_S: Final = 1.5
 
 # The field of a call's record that names the span of the attempt that runs.
 _TRACE: Final = "trace"
@@ -89,6 +89,8 @@ class CallHandling:
         # Tells that it has started, unless something else does before.
         self._starting: asyncio.Handle | None = None
         self._attempt = 1
+        # Since when the call is claimed, where it was as it was delivered; None once that has been made use of.
+        self._claimed_at = delivery.claimed_at
         # Done once what it last told of its progress is sent.
         self._progress: asyncio.Future[None] | None = None
         self.deliveries: int = delivery.deliveries
@@ -115,6 +117,8 @@ class CallHandling:
 
     async def claim(self) -> tuple[str, str]:
         """What may be done with this call, as the script `claim` says, once it is known whether its runner lives."""
+        if self._is_claimed():
+            return await self._durably("1")
         lost = {"dead": self._delivery.previous or "", "idle": "*", None: ""}[self._delivery.cause]
         deadline = "" if self.entry.deadline is None else str(self.entry.deadline)
         while True:
@@ -124,10 +128,10 @@ class CallHandling:
             )  # fmt: skip
             asked = time.monotonic()
             status, detail = await until_reached(self._member.bus.script, CLAIM, [self._key], *arguments)
-            if status == "start" and time.monotonic() - asked > _STALE_CLAIM_S:
+            if status == "start" and time.monotonic() - asked > OLD_CLAIM_S:
                 continue
-            if status == "start" and not self.call.idempotent and not await self._is_durable():
-                return "not_durable", ""
+            if status == "start":
+                return await self._durably(detail)
             if status != "running":
                 return status, detail
             runner = self._member.keys.worker(detail)
@@ -136,9 +140,22 @@ class CallHandling:
                 return status, detail
             lost = detail
 
-    async def _is_durable(self) -> bool:
-        """Whether the start of this call would be remembered through a fail-over."""
-        return await until_reached(self._member.replicas.have, self._key)
+    def _is_claimed(self) -> bool:
+        """Whether the call was claimed as it was delivered, just now; once, as a further attempt is another start."""
+        claimed_at, self._claimed_at = self._claimed_at, None
+        return claimed_at is not None and abs(self._member.clock.at_ms() - claimed_at) < OLD_CLAIM_S * 1000
+
+    async def _durably(self, attempt: str) -> tuple[str, str]:
+        """The call may start, for the n-th time, unless its start would not be remembered through a fail-over."""
+        if not self.call.idempotent and not await until_reached(self._member.replicas.have, self._key):
+            return "not_durable", ""
+        return "start", attempt
+
+    async def release(self) -> None:
+        """The call is for another worker: no claim of ours is to keep that one from it."""
+        if self._claimed_at is not None:
+            self._claimed_at = None
+            await until_reached(self._member.bus.script, RELEASE, [self._key], self._member.id)
 
     async def again(self, attempt: int) -> int | None:
         """Claim the call for a further attempt; its number, None where it may not start once more."""

@@ -128,6 +128,10 @@ class Turns:
             elif is_limited(tool):
                 self._gates[name] = Gate(tool)
 
+    def unlimited(self) -> dict[str, str]:
+        """The versions of the tools, by name, whose calls never wait for a turn."""
+        return {name: tool.version for name, tool in self._tools.items() if name not in self._gates}
+
     def __call__(self, delivery: Delivery) -> Turn | None:
         """The turn of this call; None where its tool has no limits."""
         if not self._gates:

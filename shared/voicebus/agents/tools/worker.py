@@ -283,7 +283,7 @@ class ToolWorker:
             self._follow = follow
             member.spawn(registrar.keep(stop), name="registry")
             loop = ConsumerLoop(
-                member.consume(streams), runner.handle, clock=member.clock, service=SERVICE,
+                member.consume(streams, tools=turns.unlimited), runner.handle, clock=member.clock, service=SERVICE,
                 concurrency=self._concurrency, on_reachable=self._reached,
                 given_up=runner.given_up, max_deliveries=self._max_deliveries,
                 turn=turns,

@@ -1,9 +1,18 @@
 """What the drivers of all queues share: calls one after another, then many at once, told as one line of JSON."""
 
 import argparse
+import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+
+import uvloop
+
+
+def run(main: Coroutine[None, None, None]) -> None:
+    """Run a driver, or a worker that has no command of its own, on the loop that all of them are deployed on."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main)
 
 
 def arguments() -> argparse.Namespace:

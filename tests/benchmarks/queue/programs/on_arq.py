@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from arq import create_pool
 from arq.connections import RedisSettings
-from measuring import arguments, at_once, one_by_one
+from measuring import arguments, at_once, one_by_one, run
 
 SETTINGS = RedisSettings.from_dsn(os.environ["BENCH_REDIS_URL"])
 
@@ -44,4 +44,4 @@ async def drive(role: str, count: int) -> None:
 
 if __name__ == "__main__":
     given = arguments()
-    asyncio.run(drive(given.role, given.count))
+    run(drive(given.role, given.count))

@@ -1,10 +1,9 @@
 """Celery on Redis, acknowledging late and with results; its prefork pool of one process."""
 
-import asyncio
 import os
 
 from celery import Celery
-from measuring import arguments, at_once, one_by_one
+from measuring import arguments, at_once, one_by_one, run
 
 URL = os.environ["BENCH_REDIS_URL"]
 app = Celery("on_celery", broker=URL, backend=URL)
@@ -36,4 +35,4 @@ async def drive(role: str, count: int) -> None:
 
 if __name__ == "__main__":
     given = arguments()
-    asyncio.run(drive(given.role, given.count))
+    run(drive(given.role, given.count))

@@ -5,7 +5,7 @@ import os
 from datetime import timedelta
 
 from docket import Docket, Worker
-from measuring import arguments, at_once, one_by_one
+from measuring import arguments, at_once, one_by_one, run
 
 URL = os.environ["BENCH_REDIS_URL"]
 
@@ -43,4 +43,4 @@ async def drive(role: str, count: int) -> None:
 
 if __name__ == "__main__":
     given = arguments()
-    asyncio.run(work() if given.role == "work" else drive(given.role, given.count))
+    run(work() if given.role == "work" else drive(given.role, given.count))

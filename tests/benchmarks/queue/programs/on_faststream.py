@@ -6,7 +6,7 @@ import uuid
 
 from faststream import FastStream
 from faststream.redis import RedisBroker, StreamSub
-from measuring import arguments, at_once, one_by_one
+from measuring import arguments, at_once, one_by_one, run
 
 URL = os.environ["BENCH_REDIS_URL"]
 broker = RedisBroker(URL, logger=None)
@@ -58,4 +58,4 @@ async def drive(role: str, url: str, count: int) -> None:
 
 if __name__ == "__main__":
     given = arguments()
-    asyncio.run(app.run() if given.role == "work" else drive(given.role, given.url, given.count))
+    run(drive(given.role, given.url, given.count))

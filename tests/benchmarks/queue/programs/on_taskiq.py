@@ -6,7 +6,7 @@ Results are polled every 2 ms, as its default (200 ms) would tell nothing.
 import asyncio
 import os
 
-from measuring import arguments, at_once, one_by_one
+from measuring import arguments, at_once, one_by_one, run
 from taskiq_redis import RedisAsyncResultBackend, RedisStreamBroker
 
 URL = os.environ["BENCH_REDIS_URL"]
@@ -40,4 +40,4 @@ async def drive(role: str, count: int) -> None:
 
 if __name__ == "__main__":
     given = arguments()
-    asyncio.run(drive(given.role, given.count))
+    run(drive(given.role, given.count))

@@ -4,14 +4,13 @@ Calls and answers have the fields that ours have, so that the same bytes travel.
 and acknowledges everything that was read in one pipeline.
 """
 
-import asyncio
 import json
 import os
 import time
 import uuid
 
 import redis.asyncio as redis
-from measuring import arguments, at_once, one_by_one
+from measuring import arguments, at_once, one_by_one, run
 
 STREAM, GROUP, REPLIES = "raw:calls", "workers", "raw:replies"
 
@@ -102,4 +101,4 @@ async def drive(role: str, url: str, count: int) -> None:
 
 if __name__ == "__main__":
     given = arguments()
-    asyncio.run(work(given.url) if given.role == "work" else drive(given.role, given.url, given.count))
+    run(work(given.url) if given.role == "work" else drive(given.role, given.url, given.count))

@@ -3,7 +3,7 @@
 import asyncio
 import uuid
 
-from measuring import arguments, at_once, one_by_one
+from measuring import arguments, at_once, one_by_one, run
 
 from voicebus import function_tool
 from voicebus.adapters.redis.client import connect
@@ -97,4 +97,4 @@ async def drive(role: str, url: str, count: int) -> None:
 
 if __name__ == "__main__":
     given = arguments()
-    asyncio.run(drive(given.role, given.url, given.count))
+    run(drive(given.role, given.url, given.count))
