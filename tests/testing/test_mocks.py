@@ -68,10 +68,22 @@ def nothing_named() -> str:
         (lambda unit, city: f"{city} {unit}", "Paris C"),
         (lambda **given: f"{sorted(given)}", "['city', 'unit']"),
         (lambda context: context.tool_call_id, "c1"),
+        (lambda context, city, **given: f"{context.tool_call_id} {city} {sorted(given)}", "c1 Paris ['unit']"),
         (nothing_named, "sunny"),
         (sunny_async, "sunny Paris"),
     ],
-    ids=["text", "object", "None", "lambda", "some arguments", "all arguments", "context", "no argument", "async"],
+    ids=[
+        "text",
+        "object",
+        "None",
+        "lambda",
+        "some arguments",
+        "all arguments",
+        "context",
+        "context and all",
+        "no argument",
+        "async",
+    ],
 )
 async def test_a_stand_in_answers_instead(agent: RealtimeAgent[Any], stand_in: Any, output: str) -> None:
     with mock_tools(agent, {"get_weather": stand_in}):

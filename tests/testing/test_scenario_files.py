@@ -122,9 +122,13 @@ def test_a_file_may_hold_several_scenarios(file: Path) -> None:
         ("steps:\n  - say: a\n    within: 601\n", ":3: step 1: within: input should be less than or equal to 600"),
         ("steps:\n  - say: 5\n", ":2: step 1: say: 5 was read, but text is allowed; put it in quotes"),
         ("steps: []\n", ":1: steps: list should have at least 1 item"),
-        ("steps:\n  - hi\n", ":2: step 1: input should be a valid dictionary"),
+        ("steps:\n  - hi\n", ":2: step 1: 'hi' was read, but fields are needed: say, say_audio, "),
+        ("tools: {a: 1}\nsteps: [{say: a}]\n", ":1: tools.a: 1 was read, but fields are needed: returns, raises"),
+        ("steps:\n  - say:\n", ":2: step 1: a step is exactly one of say, say_audio, expect_tool, expect_text, "
+         "expect_handoff, expect_guardrail, expect_interruption, expect_error, expect_no, interrupt_after, approve, "
+         "reject, wait; its say is empty"),
         ("tools: {a: {}}\nsteps: [{say: a}]\n", ":1: tools.a: a tool either `returns` something or `raises`"),
-        ("steps:\n  - expect_interruption: false\n", ":2: step 1: expect_interruption: input should be True"),
+        ("steps:\n  - expect_interruption: false\n", ":2: step 1: expect_interruption: input should be true"),
         ("- say: a\n", ":1: a scenario is a mapping with `steps`, not list"),
         ("", ":1: the file holds no scenario"),
         ("steps:\n  - say: a\n  - say: b: c\n", ":3: no YAML: mapping values are not allowed here"),

@@ -207,7 +207,7 @@ class AbsenceExpectation(Expectation):
     """
 
     def __init__(self, recording: "Recording", *unwanted: Expectation) -> None:
-        super().__init__(recording, f"no {' and no '.join(str(each) for each in unwanted)}", lambda _: False)
+        super().__init__(recording, f"none of this: {', '.join(str(each) for each in unwanted)}", lambda _: False)
         self._unwanted = _parts(unwanted)
         self._within = 0.0
 

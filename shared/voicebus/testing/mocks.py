@@ -155,11 +155,10 @@ async def _answer(stand_in: Any, given: Mapping[str, Any], context: ToolContext[
     if not callable(stand_in):
         return stand_in
     offered = {"context": context, **given}
-    parameters = inspect.signature(stand_in).parameters.values()
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        taken = dict(given)
-    else:
-        taken = {parameter.name: offered[parameter.name] for parameter in parameters if parameter.name in offered}
+    parameters = inspect.signature(stand_in).parameters
+    taken = {name: offered[name] for name in parameters if name in offered}
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        taken.update(given)
     is_async = is_async_callable(stand_in)
     return await call_function(stand_in, (), taken, is_async=is_async, executor=None, what="stand-in")
 

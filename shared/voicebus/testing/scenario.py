@@ -158,7 +158,8 @@ class Step(_Placed):
     def _does_one_thing(self) -> "Step":
         given = [name for name in ACTIONS if getattr(self, name) is not None]
         if len(given) != 1:
-            found = f"it has {' and '.join(given)}" if given else "it has none"
+            empty = next((f"its {name} is empty" for name in ACTIONS if name in self.model_fields_set), "it has none")
+            found = f"it has {' and '.join(given)}" if given else empty
             raise ValueError(f"a step is exactly one of {', '.join(ACTIONS)}; {found}")
         return self
 

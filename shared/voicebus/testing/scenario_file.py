@@ -124,6 +124,10 @@ def _sentence(file: Path, report: ValidationError, lines: Mapping[_Path, int]) -
         message = "this field is needed"
     elif first["type"] == "string_type" and not isinstance(first["input"], dict | list):
         message = f"{first['input']!r} was read, but text is allowed; put it in quotes"
+    elif first["type"] == "model_type":
+        message = f"{first['input']!r} was read, but fields are needed: {', '.join(fields_at(location))}"
+    elif first["type"] == "literal_error":
+        message = message.replace("True", "true")  # as YAML writes it
     return f"{file}:{lines[known]}: {_named(location)}{message[0].lower()}{message[1:]}"
 
 
