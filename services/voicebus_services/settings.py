@@ -178,7 +178,8 @@ class ServiceSettings(BaseSettings):
     ops_port: Port = Field(0, description="0 takes a free port and logs it.")
     drain_timeout: Duration = Field(timedelta(seconds=60), description="How long SIGTERM waits for work in hand.")
     otlp_endpoint: Annotated[str, _url(("http", "https"), "the address of a collector")] | None = Field(
-        None, description="Where traces are sent, by OTLP over HTTP: http://COLLECTOR:4318; without, none are made."
+        None,
+        description="Where traces are sent, by OTLP over HTTP, not gRPC: http://COLLECTOR:4318; else none are made.",
     )
     otlp_headers: Headers = Field(
         default_factory=dict, description='Headers for the collector, as JSON {"name": "value"}.'

@@ -108,6 +108,14 @@ async def test_a_call_with_a_tool_and_a_guardrail_is_one_trace_from_the_client_t
     assert responses[1].attributes["gen_ai.usage.output_tokens"] > 0
     assert not any(span.failed for span in of_trace)
     assert all(headers["x-tenant"] == "ours" and headers[":path"] == "/v1/traces" for headers in received.headers)
+    # what was said is committed by the archiver, for many conversations at once: linked to this one
+    written = await wait_until(
+        lambda: [span for span in received.named("write events") if (the_trace, session.id) in span.links],
+        description="the events to be written",
+        timeout=30,
+    )
+    assert {(span.service, span.parent) for span in written} == {("transcript-archiver", "")}
+    assert all(span.trace != the_trace and span.attributes["voicebus.events"] > 0 for span in written)
     logged = list(_logged(capsys.readouterr().err))
     for service, event in (("gateway", "session ended"), ("tool-worker", "tool call done")):
         (line,) = [

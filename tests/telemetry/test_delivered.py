@@ -1,23 +1,17 @@
 """The spans of work from a stream: a child of what sent it, linked instead where it was delivered before."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from support.spans import SPAN, TRACE, TRACEPARENT, collected_spans
+from support.spans import SPAN, TRACE, TRACEPARENT
 from voicebus.telemetry.delivered import Received
 from voicebus.telemetry.tracing import exemplar, span_context, trace_id, traceparent_of
 
 EARLIER = f"00-{TRACE}-00f067aa0ba902b7-01"
-
-
-@pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
-    with collected_spans(monkeypatch) as exporter:
-        yield exporter
 
 
 def run(sent: str | None, *, redelivered: bool = False, earlier: str | None = None, outcome: str = "ok") -> None:

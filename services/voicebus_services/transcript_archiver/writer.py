@@ -17,6 +17,7 @@ from voicebus.contracts.envelope import Entry
 from voicebus.errors import ContractError, StoreError
 from voicebus.ports import Clock
 from voicebus.telemetry import metrics
+from voicebus.telemetry.batched import batch_span
 from voicebus.telemetry.logging import get_logger
 from voicebus_services.privacy.events import Rules, redacted_fields
 from voicebus_services.transcript_archiver.shards import EventShards, StreamEntry
@@ -120,11 +121,15 @@ class BatchWriter:
         """Write until cancelled. A batch cut off by that was not acknowledged and will be delivered again."""
         while True:
             batch = await self._collect()
-            try:
-                await self._store_all([event for delivered in batch for _, event in delivered.events])
-                refused = {}
-            except ContractError:
-                refused = {id(delivered): await self._store_singly(delivered.events) for delivered in batch}
+            events = [event for delivered in batch for event in delivered.events]
+            with batch_span(
+                "write events", (entry.fields.get("traceparent") for entry, _ in events), events=len(events)
+            ):
+                try:
+                    await self._store_all([event for _, event in events])
+                    refused = {}
+                except ContractError:
+                    refused = {id(delivered): await self._store_singly(delivered.events) for delivered in batch}
             for delivered in batch:
                 if not delivered.done.done():
                     delivered.done.set_result(refused.get(id(delivered), []))

@@ -89,7 +89,8 @@ def configure(
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
-    from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+
+    from voicebus.telemetry.sampling import following
 
     resource = Resource.create(
         {
@@ -102,7 +103,7 @@ def configure(
     # A collector that is away is told once it is given up; each attempt would be a line a second.
     for noisy in ("opentelemetry.exporter.otlp", "opentelemetry.exporter.http", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    provider = TracerProvider(sampler=ParentBased(TraceIdRatioBased(ratio)), resource=resource, shutdown_on_exit=False)
+    provider = TracerProvider(sampler=following(ratio), resource=resource, shutdown_on_exit=False)
     exporter = OTLPSpanExporter(
         endpoint=f"{endpoint.rstrip('/')}/v1/traces", headers=dict(headers or {}), timeout=_TIMEOUT_S
     )
