@@ -21,6 +21,7 @@ TAGGED = {
     "session_state": KEYS.session_state("s"),
     "session_items": KEYS.session_items("s"),
     "session_calls": KEYS.session_calls("s"),
+    "session_end": KEYS.session_end("s"),
     "sessions": KEYS.sessions(3, "acme"),
     "tools": KEYS.tools("q"),
     "call": KEYS.call("q", "s", "c"),
@@ -95,7 +96,12 @@ def test_keys_are_those_of_the_contract() -> None:
 @given(session=st.text("abcdefghijklmnopqrstuvwxyz0123456789_-", min_size=1), shards=st.integers(1, 1024))
 def test_what_a_flush_touches_shares_a_slot(session: str, shards: int) -> None:
     keys = Keys("vb", event_shards=shards)
-    touched = [keys.session_state(session), keys.session_items(session), keys.session_calls(session)]
+    touched = [
+        keys.session_state(session),
+        keys.session_items(session),
+        keys.session_calls(session),
+        keys.session_end(session),
+    ]
     shard = keys.event_shard(session)
     assert len(slots([*touched, keys.events(shard), keys.sessions(shard, "a{b}c")])) == 1
 

@@ -109,7 +109,10 @@ def test_a_user_reaches_nothing_beyond_its_service(tmp_path: Path) -> None:
         assert not refused("gateway", "XLEN", "calls:events:{0}")
         assert refused("tool-worker", "XLEN", "calls:events:{0}")
         assert refused("tool-worker", "HSET", "calls:session:{0}:s1:state", "epoch", "9")
-        assert not refused("tool-worker", "HGET", "calls:session:{0}:s1:state", "epoch")
+        # What other tenants say is in the sessions' state: a worker sees of a session only that it has ended.
+        assert refused("tool-worker", "HGETALL", "calls:session:{0}:s1:state")
+        assert not refused("tool-worker", "EXISTS", "calls:session:{0}:s1:ended")
+        assert refused("tool-worker", "SET", "calls:session:{0}:s1:ended", "1")
         assert refused("guardrail-worker", "XADD", "calls:tools:{default}", "*", "a", "b")
         assert refused("gateway", "SET", "calls:archiver:{0}:lease", "me")
         assert refused("gateway", "HSET", "calls:worker:{w}", "a", "b")

@@ -87,6 +87,10 @@ class Keys:
         """Hash call id -> JSON of pending and answered calls; lives as long as the state."""
         return f"{self.prefix}:session:{{{self.event_shard(session)}}}:{session}:calls"
 
+    def session_end(self, session: str) -> str:
+        """String: there once the session has ended, for workers, who may not read its state; lives as long as that."""
+        return f"{self.prefix}:session:{{{self.event_shard(session)}}}:{session}:ended"
+
     def sessions(self, shard: int, tenant: str) -> str:
         """Sorted set: a tenant's sessions of one shard by when they began (ms); each leaves after `INDEX_KEPT_S`.
 

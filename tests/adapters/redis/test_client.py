@@ -8,7 +8,7 @@ import pytest
 from support.servers import RedisServer, free_port
 from support.waiting import wait_until
 from voicebus.adapters.redis.client import RedisConnection, connect
-from voicebus.adapters.redis.scripts import STATUS, script
+from voicebus.adapters.redis.scripts import ENDED, script
 from voicebus.errors import BusError, SettingsError
 
 
@@ -162,10 +162,10 @@ async def test_waiting_commands_fail_when_the_connection_is_closed() -> None:
 
 async def test_a_script_on_a_connection_that_was_closed_is_refused_and_opens_none(redis_url: str) -> None:
     bus = await connect(redis_url)
-    await bus.script(STATUS, ["vb:{0}:state"])
-    waiting = [bus.script(STATUS, ["vb:{0}:state"]), bus.script(STATUS, ["vb:{1}:state"])]
+    await bus.script(ENDED, ["vb:{0}:ended"])
+    waiting = [bus.script(ENDED, ["vb:{0}:ended"]), bus.script(ENDED, ["vb:{1}:ended"])]
     await bus.aclose()
-    for reply in (*waiting, bus.script(STATUS, ["vb:{0}:state"])):
+    for reply in (*waiting, bus.script(ENDED, ["vb:{0}:ended"])):
         with pytest.raises(BusError, match="was closed"):
             await reply
     assert "open=0" in repr(bus)

@@ -127,14 +127,31 @@ async def test_of_changes_in_one_flush_the_later_word_counts(
     assert await bus.call("HGET", keys.session_state("s2"), "status") == "active"
 
 
+async def test_the_end_of_a_session_leaves_a_mark_for_those_who_may_not_read_its_state(
+    bus: RedisConnection, clock: RedisClock, keys: Keys
+) -> None:
+    journal = new_journal(bus, clock, keys)
+    async with running(journal.run()):
+        session = SessionRef("s1", await journal.open("s1", state={}))
+        journal.append(session, Record(1, EventType.SESSION_STARTED, STARTED), 1)
+        await journal.drain(5)
+        assert not await bus.call("EXISTS", keys.session_end("s1"))
+        journal.append(session, Record(2, EventType.SESSION_ENDED, SessionEnded(reason="hangup", duration_ms=5)), 2)
+        await journal.close(session)
+    assert await bus.call("EXISTS", keys.session_end("s1"))
+    # It is gone no later than the state: a session's id may come again after that.
+    left = [await bus.call("TTL", key) for key in (keys.session_end("s1"), keys.session_state("s1"))]
+    assert 0 < left[0] <= left[1]
+
+
 async def test_sending_a_flush_again_writes_nothing_twice(bus: RedisConnection, keys: Keys) -> None:
     await bus.call("HSET", keys.session_state("s1"), "epoch", 1, "seq", 0)
     shard = keys.event_shard("s1")
-    names = [keys.session_state("s1"), keys.session_items("s1"), keys.session_calls("s1"), keys.events(shard), ""]
+    names = [keys.session_state("s1"), keys.session_items("s1"), keys.session_calls("s1"), keys.events(shard), "", ""]
 
     def flush(first: int, *texts: str, epoch: int = 1) -> Any:
         events = [part for text in texts for part in (2, "text", text)]
-        return bus.script(FLUSH, names, epoch, first, 60, 0, len(texts), 0, 0, 0, 60, *events)
+        return bus.script(FLUSH, names, epoch, first, 60, 0, len(texts), 0, 0, 0, 60, 0, *events)
 
     assert await flush(1, "one", "two") == ["ok", 2]
     assert await flush(1, "one", "two") == ["ok", 2]

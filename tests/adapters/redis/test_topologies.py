@@ -18,7 +18,7 @@ from voicebus.adapters.redis.client import connect
 from voicebus.adapters.redis.clock import RedisClock
 from voicebus.adapters.redis.directory import SessionDirectory, Status
 from voicebus.adapters.redis.journal import RedisJournal
-from voicebus.adapters.redis.scripts import STATUS
+from voicebus.adapters.redis.scripts import ENDED
 from voicebus.contracts.journal import EventType, SessionEnded
 from voicebus.contracts.streams import Keys
 from voicebus.contracts.tools import Outcome
@@ -77,11 +77,11 @@ def sentinel() -> Iterator[str]:
 
 async def test_a_script_that_only_reads_finds_its_node_of_a_cluster(cluster: str) -> None:
     async with await connect(cluster) as bus:
-        state = KEYS.session_state("s1")
-        await bus.call("HSET", state, "status", "ended")
-        others = [KEYS.session_state(f"s{number}") for number in range(5)]
-        asked = await asyncio.gather(*(bus.script(STATUS, [key]) for key in (state, *others)))
-        assert [status for (status,) in asked] == ["ended", "", "ended", "", "", ""]
+        end = KEYS.session_end("s1")
+        await bus.call("SET", end, 1)
+        others = [KEYS.session_end(f"s{number}") for number in range(5)]
+        asked = await asyncio.gather(*(bus.script(ENDED, [key]) for key in (end, *others)))
+        assert [ended for (ended,) in asked] == [1, 0, 1, 0, 0, 0]
 
 
 @pytest.mark.parametrize("topology", ["cluster", "sentinel"])

@@ -125,17 +125,16 @@ async def test_a_call_whose_session_has_ended_meanwhile_is_not_started(
 ) -> None:
     """Its gateway died, or lost Redis, before it could say so to the call."""
     monkeypatch.setattr(calls, "ORPHAN_AFTER_MS", 100)
-    noting, state = Noting(), keys.session_state("s1")
+    noting, end = Noting(), keys.session_end("s1")
     caller.call("note")
     caller.call("note", call_id="c2", idempotent=True)
     entries = await wait_until(lambda: caller.stream(keys.tools("default")), description="the calls")
-    await caller.bus.call("HSET", state, "status", "ended")
-    await caller.bus.call("EXPIRE", state, 60)
+    await caller.bus.call("SET", end, 1, "EX", 60)
     await wait_until(lambda: caller.clock.at_ms() > int(entries[-1]["at"]) + 200, description="a moment")
     async with worker(redis_url, keys, noting.tool):
         assert {(await caller.result(name)).outcome for name in ("c1", "c2")} == {Outcome.CANCELLED}
         assert noting.starts == 0
-        await caller.bus.call("HSET", state, "status", "active")
+        await caller.bus.call("DEL", end)
         caller.call("note", call_id="c3")
         await caller.started("c3")
         caller.cancel("c3")
@@ -156,9 +155,7 @@ async def test_an_operator_may_replay_a_call_of_a_session_that_has_ended(
     (fields,) = await wait_until(lambda: caller.stream(keys.tools("default")), description="the call")
     replayed = fields | {"id": "again", "data": fields["data"].replace('"replayed":false', '"replayed":true')}
     assert replayed["data"] != fields["data"]
-    state = keys.session_state("s1")
-    await caller.bus.call("HSET", state, "status", "ended")
-    await caller.bus.call("EXPIRE", state, 60)
+    await caller.bus.call("SET", keys.session_end("s1"), 1, "EX", 60)
     await caller.bus.call("DEL", keys.tools("default"))
     await caller.bus.call("XADD", keys.tools("default"), "*", *(text for pair in replayed.items() for text in pair))
     async with worker(redis_url, keys, late):

@@ -41,6 +41,7 @@ class SessionKeys:
                 self._keys.session_state(session),
                 self._keys.session_items(session),
                 self._keys.session_calls(session),
+                self._keys.session_end(session),
             )
             gone[session] += int(await self._bus.call("DEL", *keys))
             listed = self._keys.sessions(self._keys.event_shard(session), tenant)

@@ -364,6 +364,7 @@ class RedisJournal:
             keys.session_calls(owned.id),
             keys.events(keys.event_shard(owned.id)),
             owned.index,
+            keys.session_end(owned.id),
         ]
         return touched, _arguments(flush)
 
@@ -402,7 +403,8 @@ def _arguments(flush: _Flush) -> list[str | int]:
         state = {**owned.state, **state}
     first = events[0].seq if events else owned.written + 1
     head: list[Any] = [owned.epoch, first, SESSION_TTL_S, int(owned.accept_gap), len(events)]
-    head += [2 * len(state), 2 * len(items), 2 * len(calls), INDEX_KEPT_S]
+    ended = int(state.get("status") == "ended")
+    head += [2 * len(state), 2 * len(items), 2 * len(calls), INDEX_KEPT_S, ended]
     for event in events:
         head += [len(event.fields), *event.fields]
     for fields in (state, items, calls):

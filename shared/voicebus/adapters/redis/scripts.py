@@ -67,7 +67,7 @@ BEAT: Final = _load("beat")
 REPLAY: Final = _load("replay")
 SETTLE: Final = _load("settle")
 APPEND: Final = _load("append")
-STATUS: Final = _load("status", together=True, reads=True)
+ENDED: Final = _load("ended", together=True, reads=True)
 
 PUBLISHED: Final = (CLAIM, CLAIM_NEW, RELEASE, RENEW, FINISH, HANDBACK, HANDOVER, BEAT, REGISTER)
 """What a worker of another language runs at the full level of the contract."""

@@ -22,7 +22,7 @@ import structlog
 from voicebus.adapters.redis.membership import Membership
 from voicebus.adapters.redis.new_calls import NEW_MS
 from voicebus.adapters.redis.registry import ToolRegistry
-from voicebus.adapters.redis.scripts import STATUS
+from voicebus.adapters.redis.scripts import ENDED
 from voicebus.agents.agent import RealtimeAgent
 from voicebus.agents.context import ToolContext
 from voicebus.agents.context_model import is_declared
@@ -203,9 +203,9 @@ class CallRunner:
         # that waited, or was taken over, the cancel may have been lost with its gateway.
         if handling.call.replayed or (handling.taken_over is None and handling.waited_ms() < ORPHAN_AFTER_MS):
             return False
-        state = self._member.keys.session_state(handling.entry.session)
-        (status,) = await until_reached(self._member.bus.script, STATUS, [state])
-        return bool(status == "ended")
+        end = self._member.keys.session_end(handling.entry.session)
+        (ended,) = await until_reached(self._member.bus.script, ENDED, [end])
+        return bool(ended)
 
     async def given_up(self, delivery: Delivery, reason: str, error: str) -> Mapping[str, str]:
         """The entry goes to the dead letters: tell its caller, unless the call has an answer; its starts, for the

@@ -1,6 +1,6 @@
 -- Append a session's recorded events and the state that they change, in one step, for its owner only.
--- KEYS: state, items, calls, events, index (one slot).
--- ARGV: epoch, first_seq, ttl_s, accept, counts of events, of state, item and call values, index_kept_s,
+-- KEYS: state, items, calls, events, index, the mark of its end (one slot).
+-- ARGV: epoch, first_seq, ttl_s, accept, counts of events, of state, item and call values, index_kept_s, ended (0 or 1),
 --       then each event (number of values, field, value, ...), then the state, item and call values.
 -- Returns {'ok', last}, {'stale', the current owner's epoch}, or {'behind', last}: the server knows less than this
 -- owner has written (a lost write, a fail-over); the owner sends again from last+1, with accept=1 where it no longer
@@ -15,7 +15,7 @@ if (current < epoch or first > last + 1) and ARGV[4] ~= '1' then
   return {'behind', last}
 end
 
-local at = 10
+local at = 11
 for n = 1, tonumber(ARGV[5]) do
   local count = tonumber(ARGV[at])
   if first + n - 1 > last then
@@ -34,6 +34,9 @@ for n = 1, 3 do
   end
   at = at + count
   redis.call('EXPIRE', KEYS[n], ARGV[3])
+end
+if ARGV[10] == '1' then
+  redis.call('SET', KEYS[6], 1, 'EX', ARGV[3])
 end
 if ARGV[4] == '1' then -- the server may have forgotten that there is such a session
   local known = redis.call('HMGET', KEYS[1], 'started_at', 'id')
