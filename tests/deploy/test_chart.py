@@ -336,6 +336,8 @@ def test_migrations_run_before_install_and_upgrade_with_what_they_need(helm: Hel
     assert all(hook["helm.sh/hook"] == "pre-install,pre-upgrade" for hook in hooks.values())
     weights = {kind: int(hook["helm.sh/hook-weight"]) for kind, hook in hooks.items()}
     assert max(weights["ServiceAccount"], weights["NetworkPolicy"]) < weights["Job"]
+    # Helm forgets hooks: what were not deleted here would stay behind when the release is gone.
+    assert {hook["helm.sh/hook-delete-policy"] for hook in hooks.values()} == {"before-hook-creation,hook-succeeded"}
     assert not of_kind(rendered(helm, (), "--set=migration.enabled=false"), "Job")
 
 

@@ -47,12 +47,12 @@ def test_every_pod_is_denied_what_no_rule_allows(helm: Helm, values: Values) -> 
 @pytest.mark.parametrize(
     ("workload", "reached"),
     [
-        ("gateway", DNS | {6379, 443, 4317, 4318, 8080}),
-        ("guardrail-worker", DNS | {6379, 443, 4317, 4318}),
-        ("tool-worker-default", DNS | {6379, 443, 4317, 4318}),
+        ("gateway", DNS | {6379, 443, 4318, 8080}),
+        ("guardrail-worker", DNS | {6379, 443, 4318}),
+        ("tool-worker-default", DNS | {6379, 443, 4318}),
         # Its own rule, and no public address.
-        ("tool-worker-billing", DNS | {6379, 5432, 4317, 4318}),
-        ("transcript-archiver", DNS | {6379, 5432, 443, 4317, 4318}),
+        ("tool-worker-billing", DNS | {6379, 5432, 4318}),
+        ("transcript-archiver", DNS | {6379, 5432, 443, 4318}),
         ("migrate", DNS | {5432}),
     ],
 )
@@ -76,6 +76,22 @@ def test_without_addresses_given_redis_and_database_are_any_at_their_ports_alone
     )
     open_rules = [rule for rule in rules(objects, "transcript-archiver", "egress") if not rule.get("to")]
     assert [sorted(ports([rule])) for rule in open_rules] == [[6379, 7001, 7002], [6432]]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "reached"),
+    [("http://c:9999", {9999}), ("http://c/otlp", {80}), ("https://c", {443}), ("", set())],
+)
+def test_a_collector_is_reached_at_the_port_of_its_address_alone(helm: Helm, endpoint: str, reached: set[int]) -> None:
+    objects = rendered(
+        helm, (), f"--set=tracing.endpoint={endpoint}", "--set=networkPolicy.otlp.to[0].ipBlock.cidr=10.9.0.0/16"
+    )
+    without = rendered(helm, ())
+    for workload in ("gateway", "tool-worker-default", "transcript-archiver"):
+        to_collector = [
+            rule for rule in rules(objects, workload, "egress") if rule not in rules(without, workload, "egress")
+        ]
+        assert ports(to_collector) == reached
 
 
 def test_behind_sentinels_the_master_is_reached_as_well(helm: Helm) -> None:
@@ -163,13 +179,37 @@ def test_a_gateway_with_its_own_certificate_is_spoken_to_by_tls(helm: Helm) -> N
 
 
 def test_an_alb_waits_as_long_for_its_connections_as_a_gateway_does(helm: Helm) -> None:
-    (ingress,) = of_kind(rendered(helm, (FULL,)), "Ingress")
-    annotations = ingress["metadata"]["annotations"]
+    objects = rendered(helm, (FULL,))
+    annotations = one(objects, "Ingress", "gateway")["metadata"]["annotations"]
     prefix = "alb.ingress.kubernetes.io/"
     assert annotations[f"{prefix}load-balancer-attributes"] == "idle_timeout.timeout_seconds=3600"
     assert annotations[f"{prefix}target-group-attributes"] == "deregistration_delay.timeout_seconds=615"
     assert annotations[f"{prefix}scheme"] == "internet-facing"
-    assert {rule["host"] for rule in ingress["spec"]["rules"]} == {"calls.example", "transcripts.example"}
+    # The port that callers reach has no page for health checks: `/` is not found, which is an answer.
+    assert (annotations[f"{prefix}healthcheck-path"], annotations[f"{prefix}success-codes"]) == ("/", "200-499")
+    # Two hosts, and one balancer to pay for.
+    groups = {item["metadata"]["annotations"][f"{prefix}group.name"] for item in of_kind(objects, "Ingress")}
+    assert groups == {"voice-calls"}
+
+
+@pytest.mark.parametrize("controller", ["nginx", "alb"])
+def test_an_archiver_beside_a_gateway_with_a_certificate_is_spoken_to_as_it_listens(
+    helm: Helm, controller: str
+) -> None:
+    objects = rendered(helm, (FULL,), f"--set=ingress.controller={controller}")
+    told = {
+        (rule["host"], rule["http"]["paths"][0]["backend"]["service"]["name"]): next(
+            (value for key, value in item["metadata"]["annotations"].items() if key.endswith("/backend-protocol")), None
+        )
+        for item in of_kind(objects, "Ingress")
+        for rule in item["spec"]["rules"]
+    }
+    assert told == {
+        ("calls.example", "calls-gateway"): "HTTPS",
+        ("transcripts.example", "calls-transcript-archiver"): None,
+    }
+    for item in of_kind(objects, "Ingress"):
+        assert item["spec"]["tls"] == [{"hosts": [item["spec"]["rules"][0]["host"]], "secretName": "ingress-tls"}]
 
 
 def test_a_route_has_no_time_limit_and_leads_to_the_services_port(helm: Helm) -> None:

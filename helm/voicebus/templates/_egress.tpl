@@ -85,7 +85,8 @@
 {{- end -}}
 
 {{- define "voicebus.egress.otlp" -}}
-{{- if .Values.networkPolicy.otlp.to -}}
-{{ include "voicebus.egress.rule" (dict "to" .Values.networkPolicy.otlp.to "ports" .Values.networkPolicy.otlp.ports) }}
+{{- $otlp := .Values.networkPolicy.otlp -}}
+{{- if and $otlp.to .Values.tracing.endpoint -}}
+{{ include "voicebus.egress.rule" (dict "to" $otlp.to "ports" ($otlp.ports | default (list (include "voicebus.urlPort" .Values.tracing.endpoint)))) }}
 {{- end -}}
 {{- end -}}
