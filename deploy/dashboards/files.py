@@ -3,7 +3,8 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from types import ModuleType
+from typing import Any, Final
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
@@ -29,11 +30,20 @@ GRAFANA: Final = Path("deploy/grafana")
 
 def contents() -> Mapping[Path, str]:
     """What belongs into each file, by its path below the repository."""
-    made = [module.dashboard() for module in DASHBOARDS]
-    return {
-        GRAFANA / f"{one.uid}.json": json.dumps(one.build(), cls=JSONEncoder, indent=2, sort_keys=True) + "\n"
-        for one in made
-    }
+    return {GRAFANA / f"{made['uid']}.json": _text(made) for made in map(_plain, DASHBOARDS)}
+
+
+def _plain(module: ModuleType) -> dict[str, Any]:
+    made: dict[str, Any] = json.loads(json.dumps(module.dashboard().build(), cls=JSONEncoder))
+    for variable in made["templating"].get("list", []):
+        # The builder says of every variable what is of intervals alone; no other has such fields in Grafana.
+        for name in ("auto", "auto_count", "auto_min"):
+            variable.pop(name, None)
+    return made
+
+
+def _text(made: dict[str, Any]) -> str:
+    return json.dumps(made, indent=2, sort_keys=True) + "\n"
 
 
 def written(root: Path = ROOT) -> set[Path]:

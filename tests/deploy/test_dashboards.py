@@ -1,5 +1,6 @@
 """Grafana's dashboards: the committed files are what the code makes, and they ask for what there is."""
 
+import copy
 import json
 import re
 from itertools import combinations
@@ -10,6 +11,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from dashboards import files, runbooks
+from deploy.grafana_types import complaints
 from deploy.helm import ROOT
 from voicebus.telemetry import metrics
 
@@ -164,3 +166,33 @@ def test_a_runbooks_page_has_the_alerts_words_and_its_runbook() -> None:
         assert rule["expr"] in content
         runbook = (ROOT / rule["annotations"]["runbook"]).read_text(encoding="utf-8")
         assert runbook.removeprefix(f"# {panel['title']}\n").strip() in content
+
+
+@pytest.mark.timeout(300)  # the first test of a fresh clone downloads them
+@pytest.mark.xdist_group("grafana-types")
+def test_every_dashboard_is_what_grafanas_own_schema_knows() -> None:
+    assert complaints(DASHBOARDS) == []
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.xdist_group("grafana-types")
+@pytest.mark.parametrize(
+    ("panel", "path", "value", "why"),
+    [
+        ("timeseries", ("options", "legend", "displayMode"), "tabular", "tabular"),
+        ("timeseries", ("fieldConfig", "defaults", "custom", "lineWith"), 2, "lineWith"),
+        ("stat", ("options", "colorMode"), 3, "number"),
+        ("stat", ("gridPos", "w"), "half", "string"),
+        ("bargauge", ("title",), None, "null"),
+        ("timeseries", ("targets", 0, "expression"), "up", "expression"),
+    ],
+)
+def test_what_grafana_would_not_know_would_be_noticed(
+    panel: str, path: tuple[str | int, ...], value: object, why: str
+) -> None:
+    broken = copy.deepcopy(DASHBOARDS["voicebus-overview"])
+    place: Any = next(one for one in broken["panels"] if one["type"] == panel)
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = value
+    assert why in " ".join(complaints({"broken": broken}))

@@ -10,11 +10,11 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import pytest
 
@@ -52,20 +52,22 @@ def node() -> Node:
 def packages(name: str, *wanted: str) -> Path:
     """A folder whose `node_modules` hold the newest versions of `wanted` (`openai>=7.50`, a lower bound or none).
 
+    Of `openai==7.50.0` it is that one.
+
     Programs that import them have to lie below it: see `run`.
     """
     folder = CACHE / "npm" / name
     folder.mkdir(parents=True, exist_ok=True)
-    bounds = dict(_bound(each) for each in wanted)
+    bounds = [_bound(each) for each in wanted]
     with _locked(f"npm-{name}"):
-        if _too_old(bounds, installed(folder)):
+        if _lacking(bounds, installed(folder)):
             shutil.rmtree(folder / "node_modules", ignore_errors=True)
             (folder / "package.json").write_text('{"private": true}')
-            made = _run([*node().npm, "install", *NPM_OPTIONS, *(f"{each}@latest" for each in bounds)], folder)
+            made = _run([*node().npm, "install", *NPM_OPTIONS, *(one.asked for one in bounds)], folder)
             if made.returncode:
                 pytest.fail(f"npm packages cannot be installed: {made.stdout}{made.stderr}", pytrace=False)
-        if missing := _too_old(bounds, installed(folder)):
-            pytest.fail(f"the npm registry has no new enough version of {', '.join(missing)}", pytrace=False)
+        if missing := _lacking(bounds, installed(folder)):
+            pytest.fail(f"the npm registry has no such version of {', '.join(missing)}", pytrace=False)
     return folder
 
 
@@ -133,13 +135,27 @@ def _version_of(path: Path) -> Version:
     return _parsed(answer.stdout.strip().removeprefix("v"))
 
 
-def _bound(wanted: str) -> tuple[str, Version]:
+class _Bound(NamedTuple):
+    """A package, how npm is asked for it, and between which versions it is to be."""
+
+    name: str
+    asked: str
+    oldest: Version
+    newest: Version
+
+
+def _bound(wanted: str) -> _Bound:
+    if "==" in wanted:
+        name, _, version = wanted.partition("==")
+        return _Bound(name, f"{name}@{version}", _parsed(version), _parsed(version))
     name, _, oldest = wanted.partition(">=")
-    return name, _parsed(oldest)
+    return _Bound(name, f"{name}@latest", _parsed(oldest), (sys.maxsize,))
 
 
-def _too_old(bounds: Mapping[str, Version], found: Mapping[str, str]) -> list[str]:
-    return [name for name, oldest in bounds.items() if name not in found or _parsed(found[name]) < oldest]
+def _lacking(bounds: Sequence[_Bound], found: Mapping[str, str]) -> list[str]:
+    return [
+        one.name for one in bounds if one.name not in found or not one.oldest <= _parsed(found[one.name]) <= one.newest
+    ]
 
 
 def _parsed(version: str) -> Version:
