@@ -55,7 +55,7 @@ bench: $(VENV)/.dev ## Measure footprint, session layer, queue, guardrails, arch
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.scaling
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.sizing
 
-scan: $(VENV)/.dev ## Judge what the chart renders by a policy scanner; write the image's bill of materials (.cache/scan).
+scan: $(VENV)/.dev ## Judge what the chart renders by a policy scanner, and the Dockerfile by a linter; write the image's bill of materials (.cache/scan).
 	PYTHONPATH=tests $(BIN)/python -m deploy.scan
 
 chaos: $(VENV)/.dev ## Send ten thousand tool calls through workers that are killed and frozen every second, on each kind of Redis; time a worker's death.

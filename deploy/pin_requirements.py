@@ -30,9 +30,10 @@ SOURCES: Final = {
     "requirements/build.txt": [BUILD],
     # Tools that have environments of their own (`make scan`), and so versions of their own.
     "requirements/checkov.txt": ["requirements/checkov.in"],
+    "requirements/hadolint.txt": ["requirements/hadolint.in"],
     "requirements/sbom.txt": ["requirements/sbom.in"],
 }
-APART: Final = ("requirements/checkov.txt", "requirements/sbom.txt")
+APART: Final = ("requirements/checkov.txt", "requirements/hadolint.txt", "requirements/sbom.txt")
 OPTIONS: Final = [
     "--quiet",
     "--no-config",

@@ -1,10 +1,11 @@
-"""What the chart renders under a policy scanner, and what an image is made of: `make scan`.
+"""The chart under a policy scanner, the Dockerfile under a linter, and what an image is made of: `make scan`.
 
     python -m deploy.scan [--sbom FILE]
 
-Each example is rendered by Helm and judged by checkov, as deploy/scan/checkov.yaml says; the software bill of materials
-(CycloneDX) is written from the hashed requirements that an image is built of. Both tools have environments of their own
-in .cache/scan, as neither fits beside ours. Where one cannot be installed that is said, and is no failure.
+Each example is rendered by Helm and judged by checkov, as deploy/scan/checkov.yaml says; the Dockerfile is judged by
+hadolint, which is asked about everything; the software bill of materials (CycloneDX) is written from the hashed
+requirements that an image is built of. The tools have environments of their own in .cache/scan, as they do not fit
+beside ours. Where one cannot be installed that is said, and is no failure.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from deploy.helm import CACHE, CHART, ROOT, HelmUnavailableError, find_helm
 
 CONFIG: Final = ROOT / "deploy/scan/checkov.yaml"
 EXAMPLES: Final = sorted((CHART / "examples").glob("*.yaml"))
+DOCKERFILE: Final = ROOT / "deploy/docker/Dockerfile"
 SBOM: Final = ROOT / ".cache/scan/voicebus.cdx.json"
 
 
@@ -76,6 +78,17 @@ def scan() -> bool:
     return bool(summary["passed"] and not summary["failed"])
 
 
+def lint() -> bool:
+    """Whether the linter has nothing to say against the Dockerfile."""
+    program = environment("hadolint") / "hadolint"
+    command = [str(program), "--no-color", "--failure-threshold=style", str(DOCKERFILE)]
+    result = subprocess.run(command, check=False, capture_output=True, text=True)
+    print(
+        f"lint: {DOCKERFILE.relative_to(ROOT)}: {(result.stdout + result.stderr).strip() or 'nothing to complain of'}"
+    )
+    return result.returncode == 0
+
+
 def bill(target: Path) -> None:
     """Write what an image is made of."""
     program = environment("sbom") / "cyclonedx-py"
@@ -93,7 +106,7 @@ def main() -> int:
     parser.add_argument("--sbom", type=Path, default=SBOM, help="where to write the bill of materials")
     given = parser.parse_args()
     clean = True
-    for what, work in (("scan", scan), ("sbom", lambda: bill(given.sbom))):
+    for what, work in (("scan", scan), ("lint", lint), ("sbom", lambda: bill(given.sbom))):
         try:
             clean = work() is not False and clean
         except UnavailableError as error:

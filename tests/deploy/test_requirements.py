@@ -46,7 +46,7 @@ def declared(extras: Iterable[str], groups: Iterable[str] = ()) -> list[Requirem
     return [requirement for requirement in map(Requirement, lines) if requirement.name != "voicebus"]
 
 
-@pytest.mark.parametrize("name", [*FILES, "checkov", "sbom"])
+@pytest.mark.parametrize("name", [*FILES, "checkov", "hadolint", "sbom"])
 def test_every_pin_is_exact_and_hashed_and_no_address_is_named(name: str) -> None:
     assert "://" not in text(name)
     assert not re.search(r"^\s*(-i|-f|--index|--extra|--find|--trusted)", text(name), re.MULTILINE)

@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 
 from deploy.helm import ROOT
-from deploy.scan import CONFIG, EXAMPLES
+from deploy.scan import CONFIG, DOCKERFILE, EXAMPLES
 
 PAGE = (ROOT / "docs/kubernetes.md").read_text(encoding="utf-8")
 
@@ -19,6 +19,11 @@ def test_every_exception_has_its_reason_beside_it_and_on_the_page() -> None:
     for check in skipped:
         before = lines[lines.index(f"  - {check}") - 1]
         assert before.startswith("  # "), f"{check} has no reason"
+
+
+def test_the_dockerfile_is_linted_whole() -> None:
+    assert "hadolint ignore" not in DOCKERFILE.read_text(encoding="utf-8")
+    assert not list(ROOT.glob(".hadolint*"))
 
 
 def test_every_example_is_scanned() -> None:
