@@ -47,7 +47,7 @@ class Habits:
     minutes: float = 5.0
     busy_hours_per_day: float = 10.0
     full: float = 0.6
-    sessions_per_gateway: int = 300
+    sessions_per_gateway: int = 250
     calls_per_worker: int = 20
     sessions_per_shard: int = 1_000
     core_hour: float = 0.04
@@ -130,7 +130,7 @@ def rows(plans: list[Plan]) -> list[tuple[str, list[str]]]:
         return [format(getattr(one, name), show) for one in plans]
 
     return [
-        ("gateways (300 sessions each)", each(",d", "gateways")),
+        ("gateways (250 sessions each)", each(",d", "gateways")),
         ("gateways, cores", each(",.1f", "gateway_cores")),
         ("gateways, memory GB", each(",.1f", "gateway_gb")),
         ("tool workers (20 calls at once each)", each(",d", "tool_workers")),
