@@ -1,11 +1,12 @@
 """What there is in the cluster now: gateways, workers, queues, the newest live sessions. Nothing is written."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
-from voicebus.adapters.redis.client import RedisConnection
+from voicebus.adapters.redis.client import MAX_BLOCK_MS, RedisConnection
 from voicebus.adapters.redis.directory import SessionDirectory, SessionSeen, Status
 from voicebus.adapters.redis.heartbeat import living
 from voicebus.adapters.redis.registry import offered_queues
@@ -26,8 +27,11 @@ from voicebus_services.top.recent import WINDOW_MS, LastMinute, Recent
 # An archiver says that it lives more often than that.
 _ARCHIVER_MS: Final = 5_000
 
-# Of one shard in one look: what comes faster is shown as it comes.
+# Of one shard in one read: what comes faster is shown as it comes.
 _COUNT: Final = 2_000
+# Between two reads while events are followed: an archiver has what it reads written before it is trimmed, which takes
+# longer.
+_PAUSE_S: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +80,13 @@ class Cluster:
         self._recent = Recent()
         begin = f"{max(0, clock.at_ms() - WINDOW_MS)}-0"
         self._read = {keys.events(shard): begin for shard in range(keys.event_shards)}
+        # Streams of several shards can be read at once, but not in a cluster.
+        streams = list(self._read)
+        self._together = [streams] if bus.joins_tags else [[stream] for stream in streams]
 
     async def look(self) -> Snapshot:
         """What there is now."""
-        await asyncio.gather(*(self._follow(stream) for stream in self._read))
+        await asyncio.gather(*(self._read_on(stream) for stream in self._read))
         gateways, queues, page = await asyncio.gather(
             self._gateways(),
             self._queues(self._clock.at_ms()),
@@ -90,9 +97,25 @@ class Cluster:
         now = self._clock.at_ms()
         return Snapshot(now, gateways, queues, page.sessions, self._recent.seen(now))
 
-    async def _follow(self, stream: str) -> None:
-        reply = await self._bus.call("XREAD", "COUNT", _COUNT, "STREAMS", stream, self._read[stream])
-        for _, entries in reply or ():
+    async def follow(self, for_s: float) -> None:
+        """Take in events as they come, for so long: archivers trim what they have written, whenever that is."""
+        until = time.monotonic() + for_s
+        await asyncio.gather(*(self._follow(streams, until) for streams in self._together))
+
+    async def _follow(self, streams: Sequence[str], until: float) -> None:
+        while (left := until - time.monotonic()) > 0:
+            block = max(1, min(MAX_BLOCK_MS, int(left * 1000)))
+            after = [self._read[stream] for stream in streams]
+            self._take(
+                await self._bus.read_blocking("XREAD", "COUNT", _COUNT, "BLOCK", block, "STREAMS", *streams, *after)
+            )
+            await asyncio.sleep(min(left, _PAUSE_S))
+
+    async def _read_on(self, stream: str) -> None:
+        self._take(await self._bus.call("XREAD", "COUNT", _COUNT, "STREAMS", stream, self._read[stream]))
+
+    def _take(self, reply: Any) -> None:
+        for stream, entries in reply or ():
             for entry_id, fields in entries:
                 self._read[stream] = entry_id
                 try:

@@ -1,6 +1,5 @@
 """`voicebus top`: the cluster in a terminal."""
 
-import asyncio
 import json
 import os
 import sys
@@ -41,8 +40,8 @@ def top(
 ) -> None:
     """Show the cluster as it is, again and again.
 
-    Gateways, queues, tools, latencies of the last minute, live sessions. The last minute is counted while this runs:
-    what archivers have taken is gone from Redis, so the first look (and --once) shows what they have not.
+    Gateways, queues, tools, latencies of the last minute, live sessions. The last minute is whole once this has run for
+    one: what archivers had taken before is gone from Redis, so the first look (and --once) shows what they have not.
 
     Everything is read from Redis, so neither Prometheus nor Grafana is needed. Ctrl-C ends it.
     """
@@ -56,7 +55,7 @@ def top(
             cluster = Cluster(bus, keys, clock, tenant=tenant, sessions=limit)
             while True:
                 yield await cluster.look()
-                await asyncio.sleep(every)
+                await cluster.follow(every)
 
     async def work() -> None:
         # A pipe has no width: tables are as wide as they are.

@@ -54,6 +54,21 @@ async def test_a_queue_without_workers_shows_what_waits(bus: RedisConnection, ke
     await bus.call("DEL", stream, keys.registry_tools, keys.dead("phones"))
 
 
+async def test_what_is_archived_and_trimmed_between_two_looks_is_counted(
+    bus: RedisConnection, keys: Keys, cluster: Cluster
+) -> None:
+    seconds, _ = await bus.call("TIME")
+    fields = Entry(id="1", type="turn_ended", session="s", epoch=1, at=int(seconds) * 1000, data={}, seq=1).fields()
+    flat = [text for pair in fields.items() for text in pair]
+    assert (await cluster.look()).recent.turns == 0
+    for shard in (0, 3):
+        await bus.call("XADD", keys.events(shard), "*", *flat)
+        await cluster.follow(0.05)
+        await bus.call("XTRIM", keys.events(shard), "MAXLEN", 0)
+    assert (await cluster.look()).recent.turns == 2
+    await bus.call("DEL", keys.events(0), keys.events(3))
+
+
 async def test_events_are_followed_and_what_is_no_event_is_passed_over(
     bus: RedisConnection, keys: Keys, cluster: Cluster
 ) -> None:
