@@ -1,12 +1,14 @@
 """Wrong values of the chart: each is refused, by name where the schema sees it, in a sentence where it does not fit."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from deploy.chart import MINIMAL, PRODUCTION, SMALL
+from deploy.chart import MINIMAL, PRODUCTION, SMALL, chart_values, environment, pods
+from deploy.cluster import parse
 from deploy.helm import CHART, Helm
 
 # The first test of a fresh clone downloads Helm.
@@ -54,6 +56,14 @@ pytestmark = pytest.mark.timeout(300)
         ("image.digest=latest", "digest"),
         ("gateway.resources.request.cpu=1", "request"),
         ("gateway.envFrom[0].secretref.name=a", "secretref"),
+        ("gateway.resources.limits.memori=1Gi", "memori"),
+        ("gateway.resources.limits.memory=1GB", "memory"),
+        ("gateway.resources.requests.cpu=lots", "cpu"),
+        ("gateway.modelConnectTimeout=0s", "modelConnectTimeout"),
+        ("image.repository=registry.example/Voice", "repository"),
+        ("image.tag=a:b", "tag"),
+        ("networkPolicy.redis.to[0].ipBlock.cidr=10.0.0.5", "cidr"),
+        ("networkPolicy.redis.to[0].ipBlock.cdir=10.0.0.0/8", "cdir"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(helms: Helm, setting: str, named: str) -> None:
@@ -85,6 +95,18 @@ NO_REDIS = "--set=database.url=postgresql+psycopg://u@db/calls"
         (
             (*MINIMAL, "--set=tracing.endpoint=http://collector:4318"),
             "tracing.endpoint is http://collector:4318, but networkPolicy.otlp.to is empty",
+        ),
+        (
+            (*MINIMAL, "--set=redis.url=redis+sentinel://a:26379"),
+            "redis.url (redis+sentinel://a:26379) names sentinels and no master; put its name behind them",
+        ),
+        (
+            (*MINIMAL, "--set=access.jwt.issuer=https://issuer.example,access.jwt.audience=calls"),
+            'access.jwt has issuer "https://issuer.example", audience "calls" and jwks "": tokens',
+        ),
+        (
+            (*MINIMAL, "--set=monitoring.podMonitor.interval=5s"),
+            "monitoring.podMonitor.scrapeTimeout is 10s and interval 5s: the Prometheus operator",
         ),
         ((*MINIMAL, "--set=ingress.enabled=true"), "ingress.host is empty; name the host that callers dial"),
         ((*MINIMAL, "--set=httpRoute.enabled=true"), "httpRoute.parentRefs is empty; name the Gateway"),
@@ -123,7 +145,7 @@ def test_the_schema_leaves_no_object_open() -> None:
     # Helm's own, and what Kubernetes checks: terms of affinities and selectors, volumes, ports of rules.
     open_on_purpose = {
         *("properties/global", "nodeAffinity", "podAffinity", "podAntiAffinity", "podSelector", "namespaceSelector"),
-        *("ipBlock", "valueFrom", "volumes/items", "volumeMounts/items", "egress/items/properties/ports/items"),
+        *("valueFrom", "volumes/items", "volumeMounts/items", "egress/items/properties/ports/items"),
     }
 
     def open_objects(node: Any, path: str) -> Iterator[str]:
@@ -164,3 +186,41 @@ def test_every_value_has_a_place_in_the_schema_and_the_other_way_round() -> None
         "/global is not in values.yaml",
         "/guardrailWorker/scaling/queues is not in values.yaml",
     }
+
+
+@pytest.mark.parametrize("edge", ["least", "most"])
+def test_what_the_schema_lets_through_at_its_edges_the_services_take_as_well(
+    helm: Helm, edge: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A value that only the service refuses stops its pods, after the upgrade has begun."""
+    schema = yaml.safe_load((CHART / "values.schema.json").read_text(encoding="utf-8"))
+
+    def at_the_edge(value: Any, node: Any) -> Any:
+        while "$ref" in node or "allOf" in node:
+            node = schema["definitions"][node["$ref"].rpartition("/")[2]] if "$ref" in node else node["allOf"][0]
+        if isinstance(value, dict) and "properties" in node:
+            return {name: at_the_edge(each, node["properties"][name]) for name, each in value.items()}
+        if node == schema["definitions"]["duration"]:
+            return {"least": "0s", "most": "365d"}[edge]
+        if node == schema["definitions"]["timeAboveZero"]:
+            return {"least": "0.001ms", "most": "365d"}[edge]
+        if node.get("type") in ("integer", "number") and not isinstance(value, str):
+            return node.get({"least": "minimum", "most": "maximum"}[edge], value)
+        return value
+
+    parts = ("gateway", "guardrailWorker", "toolWorkerDefaults", "transcriptArchiver", "access", "startupSeconds")
+    given: dict[str, Any] = {
+        name: at_the_edge(each, schema["properties"][name]) for name, each in chart_values().items() if name in parts
+    }
+    given["redis"] = {"url": "redis://r", "eventShards": schema["properties"]["redis"]["properties"]["eventShards"][
+        {"least": "minimum", "most": "maximum"}[edge]
+    ]}  # fmt: skip
+    given["database"] = {"url": "postgresql+psycopg://u@db/c"}
+    # A drain has to last as long as a tool may: a rule of its own.
+    given["toolWorkerDefaults"] |= {"toolTimeout": {"least": "0.001ms", "most": "1s"}[edge], "drainSeconds": 2}
+    for part in ("gateway", "guardrailWorker", "toolWorkerDefaults"):
+        given[part]["scaling"] = chart_values()[part]["scaling"]
+    values = tmp_path / "values.yaml"
+    values.write_text(yaml.safe_dump(given))
+    for command, _, container in pods(helm.render(values=[values])):
+        parse(environment(container), command, monkeypatch)

@@ -62,6 +62,22 @@ def test_workers_are_scaled_on_what_waits_and_on_what_is_in_work(helm: Helm) -> 
     assert replicas_wanted(scaled, {"lag0": 35, "pending0": 2}) == 7
 
 
+def test_a_worker_of_one_call_at_once_is_scaled_as_well(helm: Helm, tmp_path: Path) -> None:
+    """0.7 of one is none: KEDA refuses a target of 0, and a formula would divide by it."""
+    values = tmp_path / "values.yaml"
+    values.write_text(
+        "redis: {url: 'redis://r'}\ndatabase: {url: postgresql+psycopg://u@db/c}\nautoscaling: {engine: keda}\n"
+        "gateway: {maxSessions: 1}\nguardrailWorker: {concurrency: 1}\ntoolWorkers: {default: {concurrency: 1}}\n"
+    )
+    objects = helm.render(values=[values])
+    assert triggers(one(objects, "ScaledObject", "tool-worker-default"))["pending0"]["pendingEntriesCount"] == "1"
+    assert triggers(one(objects, "ScaledObject", "gateway"))["sessions"]["threshold"] == "1"
+    guardrails = one(objects, "ScaledObject", "guardrail-worker")
+    shards = len(triggers(guardrails)) // 2
+    measured = {f"{signal}{shard}": 1.0 for shard in range(shards) for signal in ("lag", "pending")}
+    assert replicas_wanted(guardrails, measured) == shards
+
+
 def test_what_waits_in_several_streams_is_one_amount_of_work(helm: Helm) -> None:
     scaled = one(rendered(helm, (), KEDA), "ScaledObject", "guardrail-worker")
     shards = chart_values()["redis"]["guardrailShards"]

@@ -37,7 +37,7 @@ sum(voicebus_sessions_active{ {{- $pods -}} })
 
 {{/* Sessions that one gateway is meant to hold. */}}
 {{- define "voicebus.gateway.threshold" -}}
-{{- mulf .Values.gateway.maxSessions .Values.gateway.scaling.targetUtilization | floor | int -}}
+{{- mulf .Values.gateway.maxSessions .Values.gateway.scaling.targetUtilization | floor | int | max 1 -}}
 {{- end -}}
 
 {{/*
@@ -68,5 +68,5 @@ its targets' tools are in: `default` for plain modules, else the top-level packa
 
 {{/* Entries in work that one pod is meant to have. */}}
 {{- define "voicebus.pendingTarget" -}}
-{{- mulf .concurrency .scaling.occupancy | floor | int -}}
+{{- mulf .concurrency .scaling.occupancy | floor | int | max 1 -}}
 {{- end -}}
