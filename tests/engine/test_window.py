@@ -7,7 +7,7 @@ from voicebus.contracts.guardrails import GuardrailResult
 from voicebus.contracts.journal import EventType
 from voicebus.engine.config import AgentSpec, GuardrailMode, GuardrailSpec
 from voicebus.engine.outputs import DispatchCheck, ForwardAudio, Observe
-from voicebus.engine.window import Window
+from voicebus.engine.window import Pace, Window
 
 RULE = GuardrailSpec("rude", mode=GuardrailMode.HOLD, debounce=1, hold_window_ms=500)
 
@@ -69,19 +69,62 @@ def test_audio_without_a_word_is_held_whole_and_counted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "broken"),
+    ("text", "told"),
     [
-        ("One ", True),
-        ("One two three four five six seven", False),
-        ("你好", True),
-        ("你好你好你好你好你好", False),
-        ("4 5 ", True),
+        ("One two ", False),
+        ("One two three four five six seven", True),
+        ("你好你", False),
+        ("你好你好你好你好你好", True),
+        ("4 5 ", False),
     ],
 )
-def test_a_transcript_that_stands_still_is_late_unless_it_is_ahead(text: str, broken: bool) -> None:
+def test_while_the_text_stands_still_nothing_is_told_unless_it_is_ahead(text: str, told: bool) -> None:
     window = Window(500)
     window.said(text)
-    assert (True in map(window.sounded, [100] * 10)) == broken
+    assert not any(map(window.sounded, [100] * 10))
+    assert window.lets(100, text + " ", len(text) + 1) == told
+
+
+def test_a_pause_is_over_with_the_next_word_and_breaks_nothing() -> None:
+    window = Window(500)
+    assert not window.said("Good morning ")
+    assert not any(map(window.sounded, [100] * 13))
+    assert not window.lets(100, "Good morning ", 13)
+    assert not window.said("to you ")
+    assert window.lets(100, "Good morning to you ", 20)
+
+
+def test_a_text_that_goes_on_where_its_sound_has_long_been_is_late() -> None:
+    window = Window(500)
+    window.said("Good morning ")
+    assert not any(map(window.sounded, [100] * 15))
+    assert window.said("to you ")
+    assert window.broken
+    assert not window.said("all ")
+
+
+def test_how_fast_a_voice_speaks_is_learned_from_what_it_has_said() -> None:
+    pace = Pace()
+    first = Window(500, pace)
+    first.said("x" * 100)
+    first.sounded(10_000)
+    first.complete()
+    window = Window(500, pace)  # with a letter every 100 ms
+    window.said("x" * 40)
+    assert not any(map(window.sounded, [100] * 40)), "slower than slow speech, and in time"
+    assert window.said("x") is False
+
+
+def test_what_was_said_whole_ahead_of_its_sound_is_no_violation() -> None:
+    window = Window(500)
+    text = "x" * 150 + " "
+    window.said(text)
+    assert not any(map(window.sounded, [100] * 60))
+    assert window.lets(5000, text, len(text))
+    assert not any(map(window.sounded, [100] * 40))
+    lag_ms = window.complete()
+    assert lag_ms == 0
+    assert not window.was_broken(lag_ms)
 
 
 def test_a_transcript_that_falls_behind_slowly_is_late_in_the_end() -> None:
@@ -99,8 +142,8 @@ def test_the_lag_is_how_far_the_text_came_behind_its_audio_at_most() -> None:
     window.said("abcde")  # begins at 0
     window.sounded(700)
     window.said("fghij")  # begins at 500
-    assert window.lag_ms() == pytest.approx(500)
-    assert Window(None).lag_ms() is None
+    assert window.complete() == pytest.approx(500)
+    assert Window(None).complete() is None
 
 
 def test_what_was_heard_of_a_forbidden_answer_is_truncated_where_it_was_heard() -> None:
@@ -156,3 +199,17 @@ def test_the_widest_window_counts_and_none_where_one_guardrail_has_none() -> Non
     assert AgentSpec("a", guardrails=(RULE, wide, beside)).hold_window_ms == 900
     assert AgentSpec("a", guardrails=(RULE, whole)).hold_window_ms is None
     assert AgentSpec("a", guardrails=(beside,)).hold_window_ms is None
+
+
+def test_a_lag_that_shows_in_the_complete_part_alone_is_counted_then() -> None:
+    talk = asked()
+    for word in ("Good ", "day, ", "then ", "you, "):
+        talk.says(word)
+        talk.sounds(400)
+        let_pass(talk)
+    talk.says("all, and to everybody who is with you on this fine and early morning")
+    let_pass(talk)
+    assert not talk.observed("hold_window_broken")
+    talk.said("Good day, then you, all, and to everybody who is with you on this fine and early morning")
+    talk.item_ends("Good day, then you, all, and to everybody who is with you on this fine and early morning")
+    assert len(talk.observed("hold_window_broken")) == 1

@@ -29,7 +29,7 @@ from voicebus.engine.outputs import ConcealInput, HoldInput, ReturnInputs
 from voicebus.engine.responses import Response, join
 from voicebus.engine.transcript import Transcript
 from voicebus.engine.turns import Turns
-from voicebus.engine.window import Window
+from voicebus.engine.window import Pace, Window
 
 Event = Mapping[str, Any]
 
@@ -70,6 +70,7 @@ class _Held:
     """A response whose agent holds. `asked` are the texts of the last final check of each item."""
 
     response: Response
+    pace: Pace
     parts: dict[str, dict[int, _Part]] = field(default_factory=dict)
     asked: dict[str, str] = field(default_factory=dict)
 
@@ -78,7 +79,7 @@ class _Held:
         part = parts.get(index)
         if part is None:
             # The texts of several parts are judged together, and which of them may be known is told at the end only.
-            part = parts[index] = _Part(Window(None if parts else self.response.agent.hold_window_ms))
+            part = parts[index] = _Part(Window(None if parts else self.response.agent.hold_window_ms, self.pace))
         return part
 
     def text(self, item_id: str) -> str:
@@ -139,6 +140,7 @@ class Holding:
         self._kept: deque[_Kept] = deque()
         self._returning: deque[_Kept] = deque()
         self._size = 0
+        self._pace = Pace()
         self.found: Callable[[Trip], None] = lambda trip: None
         self.silence: Callable[[Response], object] = lambda response: None
 
@@ -252,7 +254,7 @@ class Holding:
             return None
         held = self._responses.get(response.id)
         if held is None:
-            held = self._responses[response.id] = _Held(response)
+            held = self._responses[response.id] = _Held(response, self._pace)
             for old in list(self._responses)[:-_MAX_RESPONSES]:
                 if not self._responses[old].response.active:
                     del self._responses[old]
@@ -356,8 +358,7 @@ class Holding:
         elif kind.endswith(".delta"):
             part = held.part(kept.item_id, kept.content_index)
             delta = wire.text(event, "delta")
-            part.text += delta
-            part.window.said(delta)
+            self._said(part, delta)
             self._guard.held_text(held.response, kept.item_id, held.text(kept.item_id))
         else:
             said = wire.mapping(event, "part") or event
@@ -375,8 +376,12 @@ class Holding:
         text = wire.text(content, "transcript") or wire.text(content, "text")
         if text not in part.text:
             more = f" {text}" if part.text else text
-            part.text += more
-            part.window.said(more)
+            self._said(part, more)
+
+    def _said(self, part: _Part, text: str) -> None:
+        part.text += text
+        if part.window.said(text):
+            self._out.observe("hold_window_broken")
 
     def _ask(self, held: _Held, item_id: str) -> None:
         text = held.text(item_id)
@@ -399,10 +404,12 @@ class Holding:
             part.allowed = True
 
     def _measure(self, part: _Part) -> None:
-        lag_ms = None if part.measured else part.window.lag_ms()
+        lag_ms = None if part.measured else part.window.complete()
         if lag_ms is not None:
             part.measured = True
             self._out.observe("transcript_lag", lag_ms / 1000)
+            if part.window.was_broken(lag_ms):
+                self._out.observe("hold_window_broken")
 
     def _emptied(self, item: ModelEvent, kept: _Kept) -> Event:
         """An item's or a response's end, without what it says."""

@@ -4,20 +4,28 @@ Rules, for a window of W ms:
 
 1. What came when the part had A ms of audio may be known once the text that had come by A + W ms was let pass, up to
    the end of its last word: a word that is cut in two by its deltas is judged whole before any of it is told.
-2. That holds as long as the transcript comes less than W ms behind its audio. Where it does not, or may not, the part
-   is `broken`: the rest of it waits until the whole was judged.
-3. A part is broken whose audio has reached W ms without a word; whose text has not grown for W ms of audio, while it
-   is too short to be ahead even of the fastest speech; and whose text stays W ms behind slow speech.
+2. That is sound as long as the transcript comes less than W ms behind its audio. Words come without their times, so
+   where in the audio a text ends is told from its letters and the voice's pace (`Pace`).
+3. While the text stands still for W ms of audio, and is not certainly ahead of it, nothing more is told: there may be
+   a pause, or the end, or a text that is late.
+4. Once it goes on it shows which. A part whose text was W ms or more behind then is `broken`, as is one whose audio has
+   reached W ms without a word, or is W ms ahead of its text even in slow speech: the rest waits for the whole.
+5. How far it came behind at most is known once the part is complete. W ms or more that were not seen before have been
+   a violation, too, and are counted as one.
 """
 
 import unicodedata
 from bisect import bisect_left
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
-# How long a letter is spoken at least, and in slow speech (ms).
-_FASTEST_MS: Final = 40.0
-_SLOW_MS: Final = 90.0
+# How long a letter is spoken (ms) by voices that nobody has heard yet: at least, mostly, and in slow speech.
+_UNHEARD: Final = (40.0, 65.0, 90.0)
+# What of a voice's own pace that is. Parts with fewer letters tell little of it.
+_HEARD: Final = (0.85, 1.0, 1.2)
+_TELLING: Final = 60
+_PARTS: Final = 8
 # A digit is read as a word, and a sign of the wide scripts as a syllable: so many letters.
 _DIGIT: Final = 4
 _WIDE: Final = 3
@@ -42,16 +50,34 @@ def goes_on(character: str) -> bool:
     return (character.isalnum() or character == "_") and unicodedata.east_asian_width(character) not in "WF"
 
 
+class Pace:
+    """How long a letter is spoken (ms): by the last parts that were heard whole, else by any voice."""
+
+    def __init__(self) -> None:
+        self._parts: deque[tuple[float, int]] = deque(maxlen=_PARTS)
+        self.fastest, self.usual, self.slowest = _UNHEARD
+
+    def heard(self, audio_ms: float, letters: int) -> None:
+        """A part is complete."""
+        if letters < _TELLING:
+            return
+        self._parts.append((audio_ms, letters))
+        own = sum(ms for ms, _ in self._parts) / sum(count for _, count in self._parts)
+        self.fastest, self.usual, self.slowest = (own * part for part in _HEARD)
+
+
 @dataclass(slots=True, eq=False)
 class Window:
     """One part's text against its audio, both as they come. `ms` is None where nothing is heard before the end.
 
-    `audio_ms` is the audio received so far.
+    `pace` is the voice's, `audio_ms` the audio received so far.
     """
 
     ms: int | None
+    pace: Pace = field(default_factory=Pace)
     audio_ms: float = 0.0
     broken: bool = False
+    _waits: bool = False
     _length: int = 0
     _letters: int = 0
     _grew_at: float = 0.0
@@ -59,13 +85,16 @@ class Window:
     _lengths: list[int] = field(default_factory=list)
     _places: list[tuple[float, int]] = field(default_factory=list)
 
-    def said(self, text: str) -> None:
-        """The part's text has grown by `text`."""
+    def said(self, text: str) -> bool:
+        """The part's text has grown by `text`; True where that shows that the window is broken."""
+        breaks = self._waits and self.ms is not None and self._ahead_ms(self.pace.usual) >= self.ms
+        self._waits = False
         if len(self._places) < _MAX_PLACES:
             self._places.append((self.audio_ms, self._letters))
         self._length += len(text)
         self._letters += _letters(text)
         self._grew_at = self.audio_ms
+        return self._break(breaks)
 
     def sounded(self, ms: float) -> bool:
         """`ms` more of its audio came; True where that breaks the window."""
@@ -74,18 +103,24 @@ class Window:
             return False
         self._audio.append(self.audio_ms)
         self._lengths.append(self._length)
-        self.broken = self._may_lag(self.ms)
-        return self.broken
-
-    def _may_lag(self, ms: int) -> bool:
-        if self.audio_ms < ms:
+        if self.audio_ms < self.ms:
             return False
-        stalls = self.audio_ms - self._grew_at >= ms and self.audio_ms - self._letters * _FASTEST_MS >= ms
-        return self._length == 0 or stalls or self.audio_ms - self._letters * _SLOW_MS >= ms
+        stands = self.audio_ms - self._grew_at >= self.ms
+        self._waits = stands and self._ahead_ms(self.pace.fastest) >= self.ms
+        return self._break(self._length == 0 or self._ahead_ms(self.pace.slowest) >= self.ms)
+
+    def _ahead_ms(self, letter_ms: float) -> float:
+        """How far the audio is ahead of the text, spoken at that pace."""
+        return self.audio_ms - self._letters * letter_ms
+
+    def _break(self, breaks: bool) -> bool:
+        breaks = breaks and not self.broken
+        self.broken = self.broken or breaks
+        return breaks
 
     def lets(self, at_ms: float, text: str, passed: int) -> bool:
         """Whether what came at `at_ms` may be known when the first `passed` characters of `text` were let pass."""
-        if self.ms is None or self.broken:
+        if self.ms is None or self.broken or self._waits:
             return False
         place = bisect_left(self._audio, at_ms + self.ms)
         if place == len(self._audio):
@@ -95,11 +130,15 @@ class Window:
             return False
         return not goes_on(text[end - 1 : end] or " ") or any(not goes_on(sign) for sign in text[end:passed])
 
-    def lag_ms(self) -> float | None:
-        """How far the text came behind its audio at most, speech taken as even; None where one of the two is missing.
-
-        To be asked when the part is complete.
+    def complete(self) -> float | None:
+        """Nothing will be added. How far (ms) the text came behind its audio at most, speech taken as even; None where
+        one of the two is missing.
         """
         if not self._letters or not self.audio_ms:
             return None
+        self.pace.heard(self.audio_ms, self._letters)
         return max(0.0, *(at - self.audio_ms * before / self._letters for at, before in self._places))
+
+    def was_broken(self, lag_ms: float) -> bool:
+        """Whether a lag of the complete part was a violation that nobody has seen meanwhile."""
+        return self.ms is not None and not self.broken and lag_ms >= self.ms

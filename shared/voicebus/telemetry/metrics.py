@@ -111,7 +111,8 @@ TRANSCRIPT_LAG = Histogram(
     "voicebus_hold_transcript_lag_seconds", "How far the transcript of held speech came behind it.", buckets=_LAG
 )
 HOLD_WINDOW_BROKEN = Counter(
-    "voicebus_hold_window_broken_total", "Held parts whose transcript came too late for the window; held whole."
+    "voicebus_hold_window_broken_total",
+    "Held parts whose transcript came too late for the window; their rest was held whole.",
 )
 
 # --- transcript archiver ---------------------------------------------------------------------------
