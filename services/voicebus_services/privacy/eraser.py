@@ -5,7 +5,8 @@ written again; then everything is looked for once more.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -33,92 +34,130 @@ class Erased:
     recording_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What became of some sessions: what was erased, and of the others why they were not."""
+
+    erased: Sequence[Erased]
+    failed: Mapping[str, StoreError]
+
+
 class Eraser:
-    """Erases in an archive, and in a storage of recordings where there is one."""
+    """Erases in an archive, and in a storage of recordings where there is one.
+
+    One session whose recording cannot be erased keeps no other. What a database that failed has not noted of erased
+    recordings is noted with the next try.
+    """
 
     def __init__(self, store: TranscriptStore, storage: "RecordingStorage | None") -> None:
         self._erasing = store.erasing
         self._storage = storage
+        # Bytes of recordings that are erased, and of which no row of the database tells, by session.
+        self._unnoted: Counter[str] = Counter()
 
-    async def erase(self, names: Mapping[str, str], reason: str, at_ms: int) -> list[Erased]:
+    async def erase(self, names: Mapping[str, str], reason: str, at_ms: int) -> Batch:
         """Erase these sessions (by id, with their tenants), at most `BATCH`; again does no harm.
 
         Raises:
-            StoreError: database or storage failed, or something came back: do it again.
+            StoreError: the database failed, or something came back: do it again.
         """
-        stored = await self._recordings(names)
-        rows = await self._erasing.erase(names, reason, at_ms, stored)
+        failed = await self._recordings(names)
+        done = _without(names, failed)
+        stored = self._sizes(done)
+        rows = await self._erasing.erase(done, reason, at_ms, stored)
+        self._noted(done)
         # Who held a recording open may have written to it until its row was gone.
-        late = await self._recordings(names)
-        if any(late.values()):
-            await self._erasing.erase(names, reason, at_ms, late)
-        left = await self._erasing.left(names)
+        failed |= await self._recordings(done)
+        late = self._sizes(done)
+        if late:
+            await self._erasing.erase(_only(done, late), reason, at_ms, late)
+            self._noted(late)
+        left = await self._erasing.left(done)
         if left:
             raise StoreError(f"{left} rows of erased sessions are still there; do it again")
         erased = [
             Erased(session, tenant, rows.get(session, 0), stored.get(session, 0) + late.get(session, 0))
-            for session, tenant in names.items()
+            for session, tenant in _without(done, failed).items()
         ]
         _count(reason, erased)
-        return erased
+        return Batch(erased, failed)
 
-    async def erase_recordings(self, names: Mapping[str, str], at_ms: int) -> list[Erased]:
+    async def erase_recordings(self, names: Mapping[str, str], at_ms: int) -> Batch:
         """Erase these sessions' recordings, and keep their transcripts.
 
         Raises:
-            StoreError: database or storage failed: do it again.
+            StoreError: the database failed: do it again.
         """
-        stored = await self._recordings(names)
-        await self._erasing.note_recordings(names, at_ms, stored)
-        erased = [Erased(session, tenant, 0, stored.get(session, 0)) for session, tenant in names.items()]
+        failed = await self._recordings(names)
+        done = _without(names, failed)
+        stored = self._sizes(done)
+        if done:
+            await self._erasing.note_recordings(done, at_ms, stored)
+            self._noted(done)
+        erased = [Erased(session, tenant, 0, stored.get(session, 0)) for session, tenant in done.items()]
         _count(RECORDING, erased)
-        return erased
+        return Batch(erased, failed)
 
-    async def erase_again(self, names: Mapping[str, str], reason: str, at_ms: int) -> list[Erased]:
+    async def erase_again(self, names: Mapping[str, str], reason: str, at_ms: int) -> Batch:
         """Erase what was written to the recordings of erased sessions after that; tells only of those.
 
         Raises:
-            StoreError: database or storage failed: do it again.
+            StoreError: the database failed: do it again.
         """
-        late = await self._recordings(names)
-        back = {session: names[session] for session in late}
-        if not back:
-            return []
-        if reason == RECORDING:
-            await self._erasing.note_recordings(back, at_ms, late)
-        else:
-            await self._erasing.erase(back, reason, at_ms, late)
+        failed = await self._recordings(names)
+        late = self._sizes(names)
+        back = _only(names, late)
+        if back:
+            if reason == RECORDING:
+                await self._erasing.note_recordings(back, at_ms, late)
+            else:
+                await self._erasing.erase(back, reason, at_ms, late)
+            self._noted(back)
         erased = [Erased(session, tenant, 0, late[session]) for session, tenant in back.items()]
         _count(reason, erased)
-        return erased
+        return Batch(erased, failed)
 
     @property
     def has_storage(self) -> bool:
         """Whether recordings are looked for."""
         return self._storage is not None
 
-    async def _recordings(self, names: Mapping[str, str]) -> dict[str, int]:
-        """Erase the recordings of sessions; their bytes, where there were some."""
+    async def _recordings(self, names: Mapping[str, str]) -> dict[str, StoreError]:
+        """Erase the recordings of sessions; those that could not be."""
         if self._storage is None:
             return {}
         storage, turns = self._storage, asyncio.Semaphore(_AT_ONCE)
+        failed: dict[str, StoreError] = {}
 
-        async def one(session: str, tenant: str) -> tuple[str, int]:
+        async def one(session: str, tenant: str) -> None:
             async with turns:
-                return session, await storage.erase(tenant, session)
+                try:
+                    size = await storage.erase(tenant, session)
+                except StoreError as error:
+                    failed[session] = error
+                else:
+                    if size:
+                        self._unnoted[session] += size
 
-        # All are waited for, also behind one that fails: none is to be erased by nobody's task.
-        found = await asyncio.gather(
-            *(one(session, tenant) for session, tenant in names.items()), return_exceptions=True
-        )
-        sizes: dict[str, int] = {}
-        for erased in found:
-            if isinstance(erased, BaseException):
-                raise erased
-            session, size = erased
-            if size:
-                sizes[session] = size
-        return sizes
+        async with asyncio.TaskGroup() as tasks:
+            for session, tenant in names.items():
+                tasks.create_task(one(session, tenant), name=f"erase {session}")
+        return failed
+
+    def _sizes(self, names: Iterable[str]) -> dict[str, int]:
+        return {session: self._unnoted[session] for session in names if session in self._unnoted}
+
+    def _noted(self, names: Iterable[str]) -> None:
+        for session in list(names):
+            self._unnoted.pop(session, None)
+
+
+def _only(names: Mapping[str, str], wanted: Collection[str]) -> dict[str, str]:
+    return {session: tenant for session, tenant in names.items() if session in wanted}
+
+
+def _without(names: Mapping[str, str], unwanted: Collection[str]) -> dict[str, str]:
+    return {session: tenant for session, tenant in names.items() if session not in unwanted}
 
 
 def _count(reason: str, erased: Sequence[Erased]) -> None:

@@ -16,7 +16,7 @@ from voicebus.contracts.journal import LOCAL_TENANT
 from voicebus.errors import StoreError
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
-from voicebus_services.privacy.eraser import BATCH, Erased, Eraser
+from voicebus_services.privacy.eraser import BATCH, Batch, Erased, Eraser
 from voicebus_services.privacy.policy import Policies, Policy
 
 log: Final = get_logger(__name__)
@@ -26,6 +26,8 @@ _LATE_MS: Final = 2 * 3600 * 1000
 _MOST_LATE: Final = 10_000
 # Sessions that cannot be erased one by one; where there are more, it is the storage that fails.
 _MOST_STUCK: Final = 100
+
+_Erase = Callable[[dict[str, str]], Awaitable[Batch]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,29 +123,43 @@ class Retention:
             some = lately[start : start + BATCH]
             for reason in {one.reason for one in some}:
                 names = {one.session: one.tenant or LOCAL_TENANT for one in some if one.reason == reason}
-                found += await self._eraser.erase_again(names, reason, self._now_ms())
+                again = await self._eraser.erase_again(names, reason, self._now_ms())
+                found += again.erased
+                for session, why in again.failed.items():
+                    log.warning("a recording that came back is not erased", session=session, error=str(why))
         return found
 
 
-async def _batches(
-    due: Callable[[int], Awaitable[list[Known]]], erase: Callable[[dict[str, str]], Awaitable[list[Erased]]]
-) -> AsyncIterator[list[Erased]]:
+async def _batches(due: Callable[[int], Awaitable[list[Known]]], erase: _Erase) -> AsyncIterator[Sequence[Erased]]:
     """Erase what is due, some at once; one that cannot be erased does not keep the others."""
     stuck: set[str] = set()
     while batch := [known for known in await due(BATCH + len(stuck)) if known.session not in stuck]:
         try:
-            erased = await erase(_names(batch))
+            done = await erase(_names(batch))
+        except StoreError:
+            done = await _singly(batch, erase)
+        for session, why in done.failed.items():
+            log.warning("a session is not erased", session=session, error=str(why))
+        stuck |= done.failed.keys()
+        if done.failed and (not done.erased or len(stuck) > _MOST_STUCK):
+            error = next(iter(done.failed.values()))
+            raise StoreError(f"{error} ({len(stuck)} sessions could not be erased)") from error
+        yield done.erased
+
+
+async def _singly(batch: Sequence[Known], erase: _Erase) -> Batch:
+    """The database refused all of them together: perhaps one alone is odd."""
+    erased: list[Erased] = []
+    failed: dict[str, StoreError] = {}
+    for known in batch:
+        try:
+            done = await erase(_names([known]))
         except StoreError as error:
-            erased = []
-            for known in batch:
-                try:
-                    erased += await erase(_names([known]))
-                except StoreError as why:
-                    log.warning("a session is not erased", session=known.session, error=str(why))
-                    stuck.add(known.session)
-            if not erased or len(stuck) > _MOST_STUCK:
-                raise StoreError(f"{error} ({len(stuck)} sessions could not be erased)") from error
-        yield erased
+            failed[known.session] = error
+        else:
+            erased += done.erased
+            failed |= done.failed
+    return Batch(erased, failed)
 
 
 def _names(batch: Sequence[Known]) -> dict[str, str]:

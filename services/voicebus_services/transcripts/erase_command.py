@@ -171,10 +171,13 @@ class _Erasing:
             }
             # Redis first: a gap of the transcript is filled from there.
             keys = await self._keys.forget(some)
-            for erased in await self._eraser.erase(some, REQUEST, self._clock.at_ms()):
+            done = await self._eraser.erase(some, REQUEST, self._clock.at_ms())
+            for erased in done.erased:
                 at = min(before[erased.session], default=None)
                 earlier = None if at is None else _rfc3339(at)
                 yield Proof(erased.session, tenant, erased.rows, erased.recording_bytes, keys[erased.session], earlier)
+            for why in done.failed.values():
+                raise why
         await self._store.erasing.purge()
 
 

@@ -130,9 +130,54 @@ async def test_behind_a_recording_that_cannot_be_erased_the_others_are_waited_fo
 
     monkeypatch.setattr(storage, "erase", erase)
     async with TranscriptStore(database) as store:
-        with pytest.raises(StoreError, match="the storage is away"):
-            await Eraser(store, storage).erase(dict.fromkeys(("bad", "a", "b"), "acme"), REQUEST, STARTED_AT)
-    assert ended == ["a", "b"]
+        done = await Eraser(store, storage).erase(dict.fromkeys(("bad", "a", "b"), "acme"), REQUEST, STARTED_AT)
+    assert ended == ["a", "b", "a", "b"], "and are looked for once more"
+    assert [one.session for one in done.erased] == ["a", "b"]
+    assert {session: str(why) for session, why in done.failed.items()} == {"bad": "the storage is away"}
+
+
+async def test_the_bytes_of_a_recording_are_noted_though_another_cannot_be_erased(
+    database: str, storage: RecordingStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    erase = storage.erase
+
+    async def locked(tenant: str, session: str) -> int:
+        if session == "acme-0":
+            raise StoreError("the object is locked")
+        return await erase(tenant, session)
+
+    async with TranscriptStore(database) as store:
+        await fill(store, storage)
+        names = dict.fromkeys(("acme-0", "acme-50"), "acme")
+        with monkeypatch.context() as away:
+            away.setattr(storage, "erase", locked)
+            first = await Eraser(store, storage).erase(names, REQUEST, STARTED_AT)
+        assert [(one.session, one.recording_bytes) for one in first.erased] == [("acme-50", 10)]
+        await Eraser(store, storage).erase(names, REQUEST, STARTED_AT)
+        noted = [one for name in names for one in await store.erasing.of_session(name)]
+        assert [(one.session, one.rows, one.recording_bytes) for one in noted] == [
+            ("acme-0", 14, 10),
+            ("acme-50", 14, 10),
+        ]
+
+
+async def test_the_bytes_of_a_recording_are_noted_though_the_database_failed_when_it_was_erased(
+    database: str, storage: RecordingStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with TranscriptStore(database) as store:
+        await fill(store, storage)
+        eraser = Eraser(store, storage)
+        with monkeypatch.context() as away:
+
+            async def fails(*_: object) -> dict[str, int]:
+                raise StoreError("the database is away")
+
+            away.setattr(store.erasing, "erase", fails)
+            with pytest.raises(StoreError, match="the database is away"):
+                await eraser.erase({"acme-0": "acme"}, REQUEST, STARTED_AT)
+        await eraser.erase({"acme-0": "acme"}, REQUEST, STARTED_AT)
+        (noted,) = await store.erasing.of_session("acme-0")
+        assert (noted.rows, noted.recording_bytes) == (14, 10)
 
 
 async def test_a_recording_that_cannot_be_erased_keeps_nobody_elses(
@@ -160,8 +205,8 @@ async def test_a_request_erases_one_and_leaves_the_others(
 ) -> None:
     async with TranscriptStore(database) as store:
         await fill(store, storage)
-        (erased,) = await Eraser(store, storage).erase({"acme-0": "acme"}, REQUEST, STARTED_AT)
+        (erased,) = (await Eraser(store, storage).erase({"acme-0": "acme"}, REQUEST, STARTED_AT)).erased
         assert (erased.rows, erased.recording_bytes) == (14, 10)
-        (again,) = await Eraser(store, storage).erase({"acme-0": "acme"}, REQUEST, STARTED_AT)
+        (again,) = (await Eraser(store, storage).erase({"acme-0": "acme"}, REQUEST, STARTED_AT)).erased
         assert (again.rows, again.recording_bytes) == (0, 0)
         assert kept(tmp_path) == {"acme-50", "acme-95", "other-0", "other-50", "other-95"}
