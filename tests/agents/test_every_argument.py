@@ -161,10 +161,12 @@ TABLE: Final[dict[str, Row]] = {
     ),
     "OutputGuardrail": row(
         ANY.OutputGuardrail, {"guardrail_function": judge}, guardrail_function=(*FUNCTION, lambda text: None),
-        hold_window_ms=WHOLE, **GUARDRAIL,
+        hold_window_ms=WHOLE, budget_ms=WHOLE, **GUARDRAIL,
     ),
     "input_guardrail": row(decorated(ANY.input_guardrail, judge), {}, budget_ms=WHOLE, **GUARDRAIL),
-    "output_guardrail": row(decorated(ANY.output_guardrail, judge), {}, hold_window_ms=WHOLE, **GUARDRAIL),
+    "output_guardrail": row(
+        decorated(ANY.output_guardrail, judge), {}, hold_window_ms=WHOLE, budget_ms=WHOLE, **GUARDRAIL
+    ),
     "InputTokensDetails": row(
         ANY.InputTokensDetails, {}, cached_tokens=WHOLE, text_tokens=WHOLE, audio_tokens=WHOLE, image_tokens=WHOLE
     ),

@@ -416,3 +416,84 @@ def test_the_model_is_told_why_also_where_it_echoes_no_metadata() -> None:
     talk.verdict(check.check_id, GuardrailResult(name="polite", tripped=True))
     assert talk.sent_types() == ["response.cancel", "conversation.item.create"]
     assert talk.sent_types(talk.ends(status="cancelled")) == ["response.create"]
+
+
+def test_a_guardrail_that_trips_stops_the_answer_while_another_still_judges() -> None:
+    talk = guarded(GuardrailSpec("rude", debounce=5), GuardrailSpec("slow", debounce=5))
+    talk.says("Damn!")
+    talk.verdict(check(talk), trip(), pending=["slow"])
+    assert talk.sent("response.cancel")
+    assert feedback(talk) == ["guardrail triggered: rude"]
+    assert talk.verdict(check(talk), trip("slow")) is not None
+    assert len(talk.records(EventType.GUARDRAIL_TRIPPED)) == 1, "one trip per response"
+    assert not [key for key in talk.timers() if key.startswith("check:")]
+
+
+@pytest.mark.parametrize(("policy", "stops"), [("open", False), ("closed", True)])
+def test_of_a_check_only_the_guardrails_that_did_not_answer_in_time_follow_their_policy(
+    policy: Any, stops: bool
+) -> None:
+    talk = guarded(
+        GuardrailSpec("rude", on_unavailable="closed"), GuardrailSpec("slow", on_unavailable=policy, on_error="closed")
+    )
+    talk.said("Hello.")
+    talk.verdict(check(talk), fine(), pending=["slow"])
+    talk.timer(f"check:{check(talk)}")
+    assert [error.message for error in talk.records(EventType.ERROR)] == [
+        "Guardrail 'slow' could not judge: no verdict within 2 s"
+    ]
+    assert bool(talk.sent("response.cancel")) is stops
+    assert [type(output) for output in talk.verdict(check(talk), trip("slow"))] == [Ignored]
+
+
+def test_a_guardrail_that_the_worker_gave_up_was_unavailable_and_has_not_failed() -> None:
+    talk = guarded(GuardrailSpec("slow", on_error="closed", on_unavailable="open"))
+    talk.said("Hello.")
+    talk.verdict(check(talk), GuardrailResult(name="slow", tripped=False, error="it took longer", timed_out=True))
+    assert talk.errors() == ["guardrail_unavailable"]
+    assert not talk.sent("response.cancel")
+
+
+def test_each_guardrail_has_its_own_budget() -> None:
+    talk = guarded(
+        GuardrailSpec("quick", budget_ms=100, on_unavailable="open"),
+        GuardrailSpec("usual"),
+        GuardrailSpec("patient", budget_ms=5000),
+    )
+    talk.said("Hello.")
+    [asked] = talk.of(DispatchCheck)
+    assert asked.timeout_ms == 5000
+    began = talk.now
+    for late, after in (("quick", 0.1), ("usual", 2.0), ("patient", 5.0)):
+        talk.timer(f"check:{asked.check_id}")
+        assert talk.now == pytest.approx(began + after)
+        assert talk.records(EventType.ERROR)[-1].message == (
+            f"Guardrail {late!r} could not judge: no verdict within {after:g} s"
+        )
+    assert not [key for key in talk.timers() if key.startswith("check:")]
+
+
+def test_what_is_held_waits_for_those_that_hold_and_for_nobody_else() -> None:
+    talk = guarded(GuardrailSpec("rude", mode=GuardrailMode.HOLD), GuardrailSpec("slow", mode=GuardrailMode.OBSERVE))
+    talk.item_begins()
+    talk.says("Hello.")
+    talk.sounds(200)
+    talk.said("Hello.")
+    assert not talk.of(ForwardAudio)
+    talk.verdict(check(talk), fine(), pending=["slow"])
+    assert talk.of(ForwardAudio)
+    talk.verdict(check(talk), trip("slow"))
+    assert len(talk.records(EventType.GUARDRAIL_TRIPPED)) == 1, "who observes is heard as well"
+    assert not talk.sent("response.cancel")
+
+
+def test_what_is_held_is_not_told_before_the_last_of_those_that_hold_has_judged() -> None:
+    talk = guarded(GuardrailSpec("rude", mode=GuardrailMode.HOLD), GuardrailSpec("slow", mode=GuardrailMode.HOLD))
+    talk.item_begins()
+    talk.says("Hello.")
+    talk.sounds(200)
+    talk.said("Hello.")
+    talk.verdict(check(talk), fine(), pending=["slow"])
+    assert not talk.of(ForwardAudio)
+    talk.verdict(check(talk), fine("slow"))
+    assert talk.of(ForwardAudio)

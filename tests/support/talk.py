@@ -311,10 +311,11 @@ class Talk:
         result = ToolResult(call_id=call, outcome=outcome, output=output, worker="worker-1", duration_ms=5, **fields)
         return self.put(ToolResultArrived(result), after=after)
 
-    def verdict(self, check: str, *results: GuardrailResult) -> list[Output]:
+    def verdict(self, check: str, *results: GuardrailResult, pending: Sequence[str] = ()) -> list[Output]:
         verdict = GuardrailVerdict(
-            check_id=check, response_id="resp_1", results=list(results), worker="worker-1", duration_ms=3
-        )
+            check_id=check, response_id="resp_1", results=list(results), worker="worker-1", duration_ms=3,
+            pending=list(pending),
+        )  # fmt: skip
         return self.put(VerdictArrived(verdict))
 
     def timer(self, key: str) -> list[Output]:

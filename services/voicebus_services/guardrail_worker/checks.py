@@ -1,12 +1,12 @@
-"""One guardrail check on a worker: every named guardrail in parallel, one verdict to the gateway's inbox.
+"""One guardrail check on a worker: every named guardrail in parallel, verdicts to the gateway's inbox as they come.
 
 Judging has no effect, so a check that is delivered twice is simply judged twice; the gateway drops the second verdict.
 """
 
-import asyncio
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from contextlib import aclosing
 from typing import Final
 
 import structlog
@@ -14,7 +14,7 @@ import structlog
 from voicebus.adapters.redis.dispatch import new_entry
 from voicebus.adapters.redis.membership import Membership
 from voicebus.agents.context import RunContextWrapper
-from voicebus.agents.judge import judge
+from voicebus.agents.judge import judge, side_by_side
 from voicebus.agents.shared_context import CallContext
 from voicebus.agents.targets import Targets
 from voicebus.contracts.envelope import Entry
@@ -93,24 +93,34 @@ class CheckRunner:
                 return
             started = time.monotonic()
             with _received(entry, delivery, check).running() as told:
-                judging = (self._judge(name, check, budget_s, entry.traceparent) for name in check.guardrails)
-                results = await asyncio.gather(*judging)
+                judging = {name: self._judge(name, check, budget_s, entry.traceparent) for name in check.guardrails}
+                results: list[GuardrailResult] = []
+                unsent: list[GuardrailResult] = []
+                async with aclosing(side_by_side(judging)) as judged:
+                    async for some, pending in judged:
+                        results += some
+                        unsent += some
+                        if pending and check.early:
+                            await self._answer(entry, check, unsent, started, pending=pending)
+                            unsent = []
                 told.ended(_outcome(results), good=not any(result.error for result in results))
-            verdict = GuardrailVerdict(
-                check_id=check.check_id,
-                response_id=check.response_id,
-                results=results,
-                worker=self._member.id,
-                duration_ms=round((time.monotonic() - started) * 1000),
-                supersedes=[*check.stands_for, *(() if waiting is None else waiting.stands_for)],
-            )
-            reply = new_entry(
-                SessionRef(entry.session, entry.epoch, entry.traceparent),
-                GUARDRAIL_VERDICT,
-                verdict,
-                self._member.clock,
-            )
-            await self._member.outbox.deliver(check.reply_to, reply, ttl_s=INBOX_TTL_S)
+            stands_for = [*check.stands_for, *(() if waiting is None else waiting.stands_for)]
+            await self._answer(entry, check, unsent, started, supersedes=stands_for)
+
+    async def _answer(
+        self, entry: Entry, check: GuardrailCheck, results: Sequence[GuardrailResult], started: float, **more: list[str]
+    ) -> None:
+        verdict = GuardrailVerdict(
+            check_id=check.check_id,
+            response_id=check.response_id,
+            results=list(results),
+            worker=self._member.id,
+            duration_ms=round((time.monotonic() - started) * 1000),
+            **more,
+        )
+        session = SessionRef(entry.session, entry.epoch, entry.traceparent)
+        reply = new_entry(session, GUARDRAIL_VERDICT, verdict, self._member.clock)
+        await self._member.outbox.deliver(check.reply_to, reply, ttl_s=INBOX_TTL_S)
 
     async def _judge(
         self, name: str, check: GuardrailCheck, budget_s: float, traceparent: str | None

@@ -99,6 +99,10 @@ class _Guardrail(Generic[TContext]):
         function = self.guardrail_function
         return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
 
+    def _check_budget(self, value: object) -> None:
+        if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
+            raise self._wrong("budget_ms", "must be a whole number of ms above 0", value)
+
     def _wrong(self, argument: str, rule: str, value: object) -> UserError:
         return UserError(f"{self._KIND} {self.get_name()!r}: {argument} {rule}, not {value!r}")
 
@@ -118,6 +122,9 @@ class OutputGuardrail(_Guardrail[TContext]):
     was let pass. That is sooner than the whole, and safe as long as the model's transcript comes less than that behind
     its audio; where it does not, the rest of the part is held whole.
 
+    `budget_ms` is how long one check may take (ms), from the text on until the verdict is there, after which
+    `on_unavailable` decides; None is as long as the process gives all of them (`VOICEBUS_GUARDRAIL_TIMEOUT`).
+
     Raises:
         UserError: an argument of the wrong type or with an unknown value.
     """
@@ -125,9 +132,12 @@ class OutputGuardrail(_Guardrail[TContext]):
     _KIND: ClassVar[str] = "output guardrail"
 
     hold_window_ms: int | None = field(default=None, kw_only=True)
+    budget_ms: int | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.budget_ms is not None:
+            self._check_budget(self.budget_ms)
         if self.hold_window_ms is None:
             return
         check_window(f"{self._KIND} {self.get_name()!r}: hold_window_ms", self.hold_window_ms)
@@ -173,8 +183,7 @@ class InputGuardrail(_Guardrail[TContext]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.budget_ms, bool) or not isinstance(self.budget_ms, int) or self.budget_ms <= 0:
-            raise self._wrong("budget_ms", "must be a whole number of ms above 0", self.budget_ms)
+        self._check_budget(self.budget_ms)
 
     async def run(
         self,
@@ -257,6 +266,7 @@ def output_guardrail(
     replacement: str | None = None,
     executor: GuardrailExecutor = "auto",
     hold_window_ms: int | None = None,
+    budget_ms: int | None = None,
 ) -> Callable[[GuardrailFunction], OutputGuardrail[Any]]: ...
 
 
@@ -271,6 +281,7 @@ def output_guardrail(
     replacement: str | None = None,
     executor: GuardrailExecutor = "auto",
     hold_window_ms: int | None = None,
+    budget_ms: int | None = None,
 ) -> OutputGuardrail[Any] | Callable[[GuardrailFunction], OutputGuardrail[Any]]:
     """Make a function an output guardrail: `@output_guardrail` or `@output_guardrail(...)`.
 
@@ -281,7 +292,7 @@ def output_guardrail(
     def make(function: GuardrailFunction) -> OutputGuardrail[Any]:
         return OutputGuardrail(
             function, name, mode=mode, on_error=on_error, on_unavailable=on_unavailable, policy_hint=policy_hint,
-            replacement=replacement, executor=executor, hold_window_ms=hold_window_ms,
+            replacement=replacement, executor=executor, hold_window_ms=hold_window_ms, budget_ms=budget_ms,
         )  # fmt: skip
 
     return make if func is None else make(func)

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from concurrent.futures import Executor
 from typing import Any, Final
 
@@ -20,6 +20,32 @@ from voicebus.telemetry.logging import get_logger, raised
 
 log: Final = get_logger(__name__)
 
+TOGETHER_S: Final = 0.002
+"""What is judged within this time of one another is told together."""
+
+
+async def side_by_side(
+    judging: Mapping[str, Coroutine[Any, Any, GuardrailResult]],
+) -> AsyncGenerator[tuple[list[GuardrailResult], list[str]]]:
+    """Have guardrails (by name) judge at the same time: the results as they come, with the names of those that judge
+    still. None waits for a slower one. Close it to have the rest cancelled.
+    """
+    tasks = {asyncio.create_task(work, name=f"judging {name}"): name for name, work in judging.items()}
+    waiting = set(tasks)
+    if not waiting:
+        yield [], []
+    try:
+        while waiting:
+            _, slower = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if slower:
+                await asyncio.wait(slower, timeout=TOGETHER_S)
+            done = [task for task in tasks if task in waiting and task.done()]
+            waiting -= set(done)
+            yield [task.result() for task in done], [name for task, name in tasks.items() if task in waiting]
+    finally:
+        for task in waiting:
+            task.cancel()
+
 
 async def judge(
     guardrail: OutputGuardrail[Any] | InputGuardrail[Any],
@@ -33,14 +59,16 @@ async def judge(
     processes: Callable[[], ProcessPool] | None = None,
     found: Callable[[GuardrailFunctionOutput], None] | None = None,
 ) -> GuardrailResult:
-    """Have `guardrail` judge `text`, all that `agent` said so far or was told, within `timeout` s; `final`: no more
-    will come.
+    """Have `guardrail` judge `text`, all that `agent` said so far or was told, within `timeout` s or its own budget, if
+    that is less; `final`: no more will come.
 
     A function that is not async runs in `executor` (None: the loop's default one); after the timeout its thread is
     left to end on its own. One that has a process of its own has it from the pool that `processes` gives; after the
     timeout that process is killed. `found` is given the output as it is, before it is made fit to travel.
     """
     name = guardrail.get_name()
+    if isinstance(guardrail, OutputGuardrail) and guardrail.budget_ms is not None:
+        timeout = min(timeout, guardrail.budget_ms / 1000)
     call = evaluate(guardrail, context, agent, text, executor=executor, processes=processes)
     token = text_is_final.set(final)
     try:
@@ -50,7 +78,8 @@ async def judge(
     try:
         await asyncio.wait({judging}, timeout=timeout)
         if not judging.done():
-            return GuardrailResult(name=name, tripped=False, error=f"it took longer than {timeout:.3g} s")
+            why = f"it took longer than {timeout:.3g} s"
+            return GuardrailResult(name=name, tripped=False, error=why, timed_out=True)
         if judging.cancelled():
             return GuardrailResult(name=name, tripped=False, error="it was cancelled")
         error = judging.exception()

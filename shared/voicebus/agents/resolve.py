@@ -300,9 +300,10 @@ def _guardrail(name: str, entry: Guardrail, rules: RealtimeGuardrailsSettings) -
         on_unavailable=entry.on_unavailable,
         policy_hint=entry.policy_hint,
         replacement=entry.replacement,
+        budget_ms=entry.budget_ms,
     )
     if isinstance(entry, InputGuardrail):
-        return dataclasses.replace(spec, budget_ms=entry.budget_ms)
+        return spec
     window = entry.hold_window_ms or rules.get("hold_window_ms")
     if window is None or spec.mode is not GuardrailMode.HOLD:
         return spec

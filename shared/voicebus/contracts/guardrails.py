@@ -15,7 +15,8 @@ class GuardrailCheck(Message):
 
     `stage` tells what the model says (output) from what the user says (input, `response_id` is "" then). `context` is
     the session's, without secrets. `stands_for` are older checks of the same answer that were never sent, as this one
-    makes them needless: the verdict's `supersedes` names them. `tenant` is whose session it is.
+    makes them needless: the verdict's `supersedes` names them. `tenant` is whose session it is. `early`: a verdict on
+    some of the guardrails may come before that on the rest.
     """
 
     check_id: str
@@ -30,19 +31,26 @@ class GuardrailCheck(Message):
     context: dict[str, Any] = Field(default_factory=dict)
     stands_for: list[str] = Field(default_factory=list)
     tenant: str | None = None
+    early: bool = False
 
 
 class GuardrailResult(Message):
-    """One guardrail's finding. `error` is set where it could not judge; its declared policy then decides."""
+    """One guardrail's finding. `error` is set where it could not judge; its declared policy then decides: `on_error`,
+    or `on_unavailable` where it `timed_out`.
+    """
 
     name: str
     tripped: bool
     info: Any = None
     error: str | None = None
+    timed_out: bool = False
 
 
 class GuardrailVerdict(Message):
-    """`supersedes` are older checks of the same response, which this one makes needless: nobody answers those."""
+    """`supersedes` are older checks of the same response, which this one makes needless: nobody answers those.
+
+    `pending` are guardrails of the check that judge still: another verdict on it follows.
+    """
 
     check_id: str
     response_id: str
@@ -50,3 +58,4 @@ class GuardrailVerdict(Message):
     worker: str
     duration_ms: int
     supersedes: list[str] = Field(default_factory=list)
+    pending: list[str] = Field(default_factory=list)

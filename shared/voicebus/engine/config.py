@@ -118,8 +118,9 @@ class GuardrailSpec:
 
     `debounce` is in characters of new text between checks, -1 checks at the end only; input is judged once, whole.
     `policy_hint` tells the model what to keep to; `replacement` is said instead of what was stopped. `budget_ms` is how
-    long a user's turn is held back at most. `hold_window_ms`: what is held may be heard when so many ms of later audio
-    have come, and all text with them was let pass (`window.py`); None holds until a part was judged whole.
+    long it may take to judge, and how long a user's turn is held back at most; None is as long as the session's
+    guardrails have, of a turn 1500. `hold_window_ms`: what is held may be heard when so many ms of later audio have
+    come, and all text with them was let pass (`window.py`); None holds until a part was judged whole.
     """
 
     name: str
@@ -128,7 +129,7 @@ class GuardrailSpec:
     on_error: Literal["open", "closed"] = "open"
     on_unavailable: Literal["open", "closed"] = "open"
     policy_hint: str | None = None
-    budget_ms: int = 1500
+    budget_ms: int | None = None
     hold_window_ms: int | None = None
     replacement: str | None = None
 

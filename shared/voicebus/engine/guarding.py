@@ -1,13 +1,14 @@
 """When output guardrails judge what is said, and what their verdicts amount to (parity 0.1, J).
 
 Text is judged cumulatively per item: each time it has grown by a guardrail's debounce, and once more when it is final.
-Guardrails of one debounce fall due together, and all that are due at one delta go out as one check. What a trip stops
-is not decided here, nor when held text is judged (`holding.py`).
+Guardrails of one debounce fall due together, and all that are due at one delta go out as one check. Each is heard when
+it has judged, whatever the others take, and has its own time limit. What a trip stops is not decided here, nor when
+held text is judged (`holding.py`).
 """
 
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from voicebus.contracts.guardrails import GuardrailResult, GuardrailVerdict
@@ -18,6 +19,9 @@ from voicebus.engine.outputs import DispatchCheck
 from voicebus.engine.responses import Response
 
 CHECK_TIMER: Final = "check:"
+
+FAILED: Final = "guardrail_failed"
+UNAVAILABLE: Final = "guardrail_unavailable"
 
 # Unanswered checks beyond which those go that a newer one covers; what is left of the others ends with its timer.
 _MAX_CHECKS: Final = 256
@@ -44,29 +48,34 @@ class Passed:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one guardrail has found, or `error`, why it could not judge."""
+    """What one guardrail has found, or `error`, why it could not judge, with its `code`."""
 
     guardrail: GuardrailSpec
     tripped: bool
     info: Any
-    error: str | None
+    error: str | None = None
+    code: str = FAILED
 
 
-def read(verdict: GuardrailVerdict, guardrails: tuple[GuardrailSpec, ...]) -> Iterator[Finding]:
-    """The findings of `guardrails`, those that could not judge by their policy `on_error`."""
+def read(verdict: GuardrailVerdict, guardrails: Iterable[GuardrailSpec]) -> Iterator[Finding]:
+    """The findings of those of `guardrails` that have judged, or by their policies where they could not."""
     results = {result.name: result for result in verdict.results}
     missing = "the worker's verdict does not name it"
     for guardrail in guardrails:
+        if guardrail.name in verdict.pending:
+            continue
         result = results.get(guardrail.name) or GuardrailResult(name=guardrail.name, tripped=False, error=missing)
         if result.error is None:
-            yield Finding(guardrail, result.tripped, result.info, None)
+            yield Finding(guardrail, result.tripped, result.info)
+        elif result.timed_out:
+            yield Finding(guardrail, guardrail.on_unavailable == "closed", result.error, result.error, UNAVAILABLE)
         else:
             yield Finding(guardrail, guardrail.on_error == "closed", result.error, result.error)
 
 
 def observe_failure(out: Outbox, guardrail: GuardrailSpec, code: str) -> None:
     """Count a guardrail that could not judge, and what its policy made of that."""
-    failed = code == "guardrail_failed"
+    failed = code == FAILED
     policy = guardrail.on_error if failed else guardrail.on_unavailable
     out.observe("guardrail_unjudged", rule=guardrail.name, cause="error" if failed else "unavailable", policy=policy)
 
@@ -79,24 +88,34 @@ class _Watch:
     due: float = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Check:
+    """`waiting`: until when (s) those may answer that have not yet, by name."""
+
     id: str
     response: Response
     item_id: str
     guardrails: tuple[GuardrailSpec, ...]
     text: str
     asked: float
-    due: float
+    waiting: dict[str, float] = field(default_factory=dict)
     final: bool = False
 
     @property
     def releases(self) -> bool:
-        """Whether something that is held may be heard once it has passed."""
+        """Whether something that is held may be heard if nothing was found: all that hold have judged it."""
         agent = self.response.agent
+        if not agent.holding.isdisjoint(self.waiting):
+            return False
         if self.final or agent.hold_window_ms is None:
             return self.final and agent.holds
         return agent.holding <= {guardrail.name for guardrail in self.guardrails}
+
+    def covers(self, older: "_Check") -> bool:
+        """Whether who lets this pass has let the older one pass, too."""
+        # A rule may judge the last word only where no more will come.
+        in_place = older.item_id == self.item_id and (self.final or not older.final)
+        return in_place and older is not self and len(older.text) <= len(self.text)
 
 
 class Guard:
@@ -155,57 +174,76 @@ class Guard:
 
     def verdict(self, verdict: GuardrailVerdict) -> Trip | Passed | None:
         """An answer came; returns what has to be stopped, or what may be heard now."""
-        check = self._checks.pop(verdict.check_id, None)
+        check = self._checks.get(verdict.check_id)
         if check is None:
             self._out.ignore(f"late verdict on check {verdict.check_id}")
             return None
-        self._out.cancel_timer(CHECK_TIMER + check.id)
+        findings = list(read(verdict, [each for each in check.guardrails if each.name in check.waiting]))
+        self._answered(check, [finding.guardrail.name for finding in findings])
         self._forget(older for older in map(self._checks.get, verdict.supersedes) if older is not None)
-        if not any(result.error for result in verdict.results):
-            # Until then each older check keeps its time limit: an agent that talks on must not put it off for ever.
-            self._forget_covered(check)
-        findings = list(read(verdict, check.guardrails))
+        # Until they have judged a newer one, older checks keep their limits: an agent that talks on must not put them
+        # off for ever.
+        judged = [finding.guardrail.name for finding in findings if finding.error is None]
+        for older in [older for older in self._checks.values() if check.covers(older)]:
+            self._answered(older, judged)
         for finding in findings:
             if finding.error is not None:
-                self._failed(check, finding.guardrail, "guardrail_failed", finding.error)
+                self._failed(check, finding.guardrail, finding.code, finding.error)
         return self._judge(check, [(finding.guardrail, finding.info) for finding in findings if finding.tripped])
 
     def overdue(self, check_id: str) -> Trip | Passed | None:
-        """No answer came in time; each guardrail's policy for that decides."""
-        check = self._checks.pop(check_id, None)
-        return None if check is None else self._unavailable(check, f"no verdict within {self._timeout:g} s")
+        """Of some of its guardrails no answer came in time; their policies for that decide."""
+        check = self._checks.get(check_id)
+        if check is None:
+            return None
+        now = max(self._out.now, min(check.waiting.values()))
+        late = [each for each in check.guardrails if check.waiting.get(each.name, math.inf) <= now]
+        self._answered(check, [each.name for each in late])
+        if check.waiting:
+            self._set_timer(check)
+        return self._unavailable(check, late)
 
     def refused(self, check_id: str, why: str) -> Trip | Passed | None:
         """As `overdue`, at once: nobody answers now."""
-        check = self._checks.pop(check_id, None)
+        check = self._checks.get(check_id)
         if check is None:
             return None
-        self._out.cancel_timer(CHECK_TIMER + check_id)
-        return self._unavailable(check, why)
+        left = [each for each in check.guardrails if each.name in check.waiting]
+        self._answered(check, [each.name for each in left])
+        return self._unavailable(check, left, why)
 
     def unjudged(self, response: Response, item_id: str, why: str) -> Trip | None:
         """The item cannot be judged by anybody; each holding guardrail's policy for that decides."""
         holding = tuple(guardrail for guardrail in response.agent.guardrails if guardrail.mode is GuardrailMode.HOLD)
-        found = self._unavailable(_Check("", response, item_id, holding, "", self._out.now, self._out.now), why)
+        found = self._unavailable(_Check("", response, item_id, holding, "", self._out.now), holding, why)
         return found if isinstance(found, Trip) else None
 
-    def _unavailable(self, check: _Check, why: str) -> Trip | Passed | None:
+    def _unavailable(
+        self, check: _Check, guardrails: Sequence[GuardrailSpec], why: str | None = None
+    ) -> Trip | Passed | None:
         findings: list[tuple[GuardrailSpec, Any]] = []
-        for guardrail in check.guardrails:
-            self._failed(check, guardrail, "guardrail_unavailable", why)
+        for guardrail in guardrails:
+            reason = why or f"no verdict within {self._limit(guardrail):g} s"
+            self._failed(check, guardrail, UNAVAILABLE, reason)
             if guardrail.on_unavailable == "closed":
-                findings.append((guardrail, why))
+                findings.append((guardrail, reason))
         return self._judge(check, findings)
+
+    def _limit(self, guardrail: GuardrailSpec) -> float:
+        """How long (s) it may take to judge."""
+        return self._timeout if guardrail.budget_ms is None else guardrail.budget_ms / 1000
 
     def _dispatch(
         self, response: Response, item_id: str, guardrails: tuple[GuardrailSpec, ...], text: str, *, final: bool
     ) -> None:
         now = self._out.now
-        check = _Check(self._out.mint(), response, item_id, guardrails, text, now, now + self._timeout, final)
+        limits = {guardrail.name: self._limit(guardrail) for guardrail in guardrails}
+        waiting = {name: now + limit for name, limit in limits.items()}
+        check = _Check(self._out.mint(), response, item_id, guardrails, text, now, waiting, final)
         if len(self._checks) >= _MAX_CHECKS:
-            # No verdict covers them yet, so the newer check stands in for them from the earliest of their limits on.
-            check = replace(check, due=min([check.due, *(older.due for older in self._forget_covered(check))]))
+            self._stand_in(check)
         self._checks[check.id] = check
+        longest = max(limits.values())
         self._out.add(
             DispatchCheck(
                 check_id=check.id,
@@ -216,30 +254,35 @@ class Guard:
                 text=text,
                 final=final,
                 snapshot=response.agent.snapshot,
+                timeout_ms=None if longest == self._timeout else round(longest * 1000),
             )
         )
-        self._out.set_timer(CHECK_TIMER + check.id, max(0.0, check.due - now))
+        self._set_timer(check)
 
-    def _forget_covered(self, newer: _Check) -> list[_Check]:
-        """Forget the checks of the same item that `newer` makes needless, as it judges all that they did and more."""
-        names = {guardrail.name for guardrail in newer.guardrails}
-        return self._forget(
-            older
-            for older in self._checks.values()
-            if older.item_id == newer.item_id
-            and len(older.text) <= len(newer.text)
-            and {guardrail.name for guardrail in older.guardrails} <= names
-            # A rule may judge the last word only where no more will come.
-            and (newer.final or not older.final)
-        )
+    def _set_timer(self, check: _Check) -> None:
+        self._out.set_timer(CHECK_TIMER + check.id, max(0.0, min(check.waiting.values()) - self._out.now))
 
-    def _forget(self, checks: Iterable[_Check]) -> list[_Check]:
-        """These are not waited for any more; returns them."""
-        forgotten = list(checks)
-        for check in forgotten:
+    def _stand_in(self, newer: _Check) -> None:
+        """Forget the checks that `newer` covers. No verdict does yet, so it has the earliest of their limits."""
+        names = newer.waiting.keys()
+        covered = [one for one in self._checks.values() if newer.covers(one) and one.waiting.keys() <= names]
+        for older in covered:
+            for name, due in older.waiting.items():
+                newer.waiting[name] = min(newer.waiting[name], due)
+        self._forget(covered)
+
+    def _answered(self, check: _Check, names: Iterable[str]) -> None:
+        """These of its guardrails are not waited for any more."""
+        for name in names:
+            check.waiting.pop(name, None)
+        if not check.waiting:
+            self._forget([check])
+
+    def _forget(self, checks: Iterable[_Check]) -> None:
+        """These are not waited for any more."""
+        for check in list(checks):
             del self._checks[check.id]
             self._out.cancel_timer(CHECK_TIMER + check.id)
-        return forgotten
 
     def _judge(self, check: _Check, findings: list[tuple[GuardrailSpec, Any]]) -> Trip | Passed | None:
         """Record what tripped, each guardrail once per response, and stop a response at most once (parity 110)."""

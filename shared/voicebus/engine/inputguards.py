@@ -15,7 +15,7 @@ from voicebus.contracts.guardrails import GuardrailVerdict
 from voicebus.contracts.journal import EventType
 from voicebus.engine import wire
 from voicebus.engine.config import AgentSpec, GuardrailMode, GuardrailSpec
-from voicebus.engine.guarding import observe_failure, read
+from voicebus.engine.guarding import UNAVAILABLE, observe_failure, read
 from voicebus.engine.outbox import Outbox
 from voicebus.engine.outputs import DispatchCheck
 from voicebus.engine.settings import Settings
@@ -25,6 +25,7 @@ INPUT_TIMER: Final = "input:"
 
 # Turns that may wait for their verdicts; beyond that the oldest counts as not judged.
 _MAX_TURNS: Final = 64
+_BUDGET_MS: Final = 1500
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,9 @@ class _Turn:
 
 @dataclass(slots=True, eq=False)
 class _Check:
-    """Guardrails of a turn that are asked together. `budget` in s, None for those that hold nothing back."""
+    """Guardrails of a turn that are asked together, those that have not answered yet. `budget` in s, None for those
+    that hold nothing back.
+    """
 
     id: str
     turn: _Turn
@@ -190,9 +193,10 @@ class InputGuards:
         """An answer came."""
         check = self._checks[verdict.check_id]
         findings = list(read(verdict, check.guardrails))
+        check.guardrails = tuple(each for each in check.guardrails if each.name in verdict.pending)
         for finding in findings:
             if finding.error is not None:
-                self._failed(finding.guardrail, "guardrail_failed", finding.error)
+                self._failed(finding.guardrail, finding.code, finding.error)
         self._decide(check, [(finding.guardrail, finding.info) for finding in findings if finding.tripped])
 
     def overdue(self, check_id: str) -> None:
@@ -212,10 +216,10 @@ class InputGuards:
                 self._unjudged(check, why)
 
     def _unjudged(self, check: _Check, why: str) -> None:
-        for guardrail in check.guardrails:
-            self._failed(guardrail, "guardrail_unavailable", why)
-        closed = [(guardrail, why) for guardrail in check.guardrails if guardrail.on_unavailable == "closed"]
-        self._decide(check, closed)
+        late, check.guardrails = check.guardrails, ()
+        for guardrail in late:
+            self._failed(guardrail, UNAVAILABLE, why)
+        self._decide(check, [(guardrail, why) for guardrail in late if guardrail.on_unavailable == "closed"])
 
     def _failed(self, guardrail: GuardrailSpec, code: str, why: str) -> None:
         self._out.error(code, f"Input guardrail {guardrail.name!r} could not judge: {why}", "guardrail")
@@ -223,7 +227,8 @@ class InputGuards:
 
     def _decide(self, check: _Check, findings: Sequence[tuple[GuardrailSpec, Any]]) -> None:
         turn = check.turn
-        self._drop(check)
+        if not check.guardrails:
+            self._drop(check)
         if not turn.checks:
             self._turns.remove(turn)
         if not findings:
@@ -264,4 +269,4 @@ class InputGuards:
 
 def _budget(guardrail: GuardrailSpec) -> float:
     """How long a guardrail may hold a turn back (s), 0 where it does not."""
-    return guardrail.budget_ms / 1000 if guardrail.mode is GuardrailMode.HOLD else 0.0
+    return (guardrail.budget_ms or _BUDGET_MS) / 1000 if guardrail.mode is GuardrailMode.HOLD else 0.0

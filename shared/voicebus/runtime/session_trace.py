@@ -131,7 +131,8 @@ class SessionTrace:
                 span.set_attribute("voicebus.tripped", tripped)
             failed = any(result.error is not None for result in verdict.results)
             outcome = "tripped" if tripped else "error" if failed else "passed"
-            self._end(verdict.check_id, outcome, good=not failed)
+            if tripped or not verdict.pending:
+                self._end(verdict.check_id, outcome, good=not failed)
 
     def _refused(self, event: CheckRefused) -> None:
         self._end(event.check_id, "unavailable", good=False)

@@ -281,3 +281,27 @@ async def test_guardrails_of_a_check_judge_side_by_side(monkeypatch: pytest.Monk
     await wait_until(lambda: len(heard) == 2, description="the second verdict")
     assert checks.finding("i1", "first") is None
     await checks.aclose()
+
+
+async def test_no_guardrail_of_a_check_waits_for_a_slower_one() -> None:
+    gate = asyncio.Event()
+
+    async def quick(_: Any, who: Any, text: str) -> GuardrailFunctionOutput:
+        return GuardrailFunctionOutput(None, tripwire_triggered=True)
+
+    async def slow(_: Any, who: Any, text: str) -> GuardrailFunctionOutput:
+        await gate.wait()
+        return GuardrailFunctionOutput(None, tripwire_triggered=False)
+
+    heard: list[Any] = []
+    names = Names(guardrails=(OutputGuardrail(quick), OutputGuardrail(slow)))
+    checks = LocalChecks(names, RunContextWrapper(None), "S", heard.append)
+    checks.check(REF, replace(CHECK, guardrails=("quick", "slow")), timeout_ms=60_000)
+    await wait_until(lambda: heard, description="the quick one's verdict")
+    assert [(result.name, result.tripped) for result in heard[0].verdict.results] == [("quick", True)]
+    assert heard[0].verdict.pending == ["slow"]
+    gate.set()
+    await wait_until(lambda: len(heard) == 2, description="the slow one's verdict")
+    assert [(result.name, result.tripped) for result in heard[1].verdict.results] == [("slow", False)]
+    assert heard[1].verdict.pending == []
+    await checks.aclose()

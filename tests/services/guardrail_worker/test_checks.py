@@ -1,4 +1,4 @@
-"""Guardrail checks on a worker: one verdict, whatever the guardrails do."""
+"""Guardrail checks on a worker: they are answered, whatever the guardrails do."""
 
 import asyncio
 import os
@@ -22,9 +22,11 @@ from voicebus import (
     input_guardrail,
     output_guardrail,
 )
+from voicebus.adapters.redis.dispatch import new_entry
 from voicebus.adapters.redis.membership import joined
 from voicebus.agents.apart import prepare
 from voicebus.agents.targets import Targets
+from voicebus.contracts.guardrails import GUARDRAIL_CHECK, GuardrailCheck, GuardrailVerdict
 from voicebus.contracts.streams import GUARDRAILS_QUEUE, Keys
 from voicebus.runtime.consumer import ConsumerLoop
 from voicebus.runtime.processes import ProcessPool
@@ -57,6 +59,12 @@ def raising(context: Context, agent: Any, text: str) -> GuardrailFunctionOutput:
 
 @output_guardrail
 async def endless(context: Context, agent: Any, text: str) -> GuardrailFunctionOutput:
+    await asyncio.Event().wait()
+    raise AssertionError("unreachable")
+
+
+@output_guardrail(budget_ms=20)
+async def hurried(context: Context, agent: Any, text: str) -> GuardrailFunctionOutput:
     await asyncio.Event().wait()
     raise AssertionError("unreachable")
 
@@ -116,7 +124,7 @@ def judging(redis_url: str, keys: Keys) -> Judging:
 
     @asynccontextmanager
     async def worker() -> AsyncIterator[None]:
-        targets = Targets(guardrails={rule.get_name(): rule for rule in (*RULES, slow, *APART)})
+        targets = Targets(guardrails={rule.get_name(): rule for rule in (*RULES, slow, hurried, *APART)})
         async with joined(redis_url, keys, service="guardrail-worker", describe=dict) as member:
             waitlist, processes = Waitlist(4), ProcessPool(1)
             await prepare(processes, [rule.guardrail_function for rule in APART])
@@ -141,19 +149,55 @@ def judging(redis_url: str, keys: Keys) -> Judging:
 async def test_all_named_guardrails_judge_and_their_failures_are_results(caller: Caller, judging: Judging) -> None:
     async with judging():
         caller.check(*(rule.get_name() for rule in RULES), "no_such_rule", text="That is 5 euro.")
-        verdict = await caller.verdict()
-    results = {result.name: result for result in verdict.results}
-    assert (verdict.check_id, verdict.response_id) == ("k1", "r1")
+        verdicts = await wait_until(lambda: whole(caller), description="the last verdict")
+    results = {result.name: result for verdict in verdicts for result in verdict.results}
+    assert {(verdict.check_id, verdict.response_id) for verdict in verdicts} == {("k1", "r1")}
     assert (results["no_prices"].tripped, results["no_prices"].info) == (True, {"agent": None, "words": 4})
     assert str(results["in_a_thread"].info).startswith("guardrail-")
     assert results["raising"].error == "ValueError: no dictionary"
     assert results["quitting"].error == "RuntimeError: the guardrail raised SystemExit"
     assert results["quitting_on_the_loop"].error == "RuntimeError: the guardrail raised SystemExit"
-    assert results["endless"].error == "it took longer than 0.5 s"
+    assert (results["endless"].error, results["endless"].timed_out) == ("it took longer than 0.5 s", True)
+    assert [name for name, result in results.items() if result.timed_out] == ["endless"]
     assert results["sloppy"].error == "UserError: guardrail 'sloppy' returned bool, not GuardrailFunctionOutput"
     assert (results["odd_info"].tripped, results["odd_info"].info) == (True, "{2}")
     assert results["no_such_rule"].error == "this worker's targets have no such guardrail"
     assert [name for name, result in results.items() if result.tripped] == ["no_prices", "odd_info"]
+
+
+def whole(caller: Caller) -> list[GuardrailVerdict]:
+    """The verdicts on a check, once all of its guardrails have judged."""
+    verdicts = caller.verdicts
+    return verdicts if verdicts and not verdicts[-1].pending else []
+
+
+async def test_no_guardrail_of_a_check_waits_for_a_slower_one(caller: Caller, judging: Judging) -> None:
+    async with judging():
+        caller.check("no_prices", "endless", text="5 euro")
+        first, *_, last = await wait_until(lambda: whole(caller), description="the last verdict")
+    assert [(result.name, result.tripped) for result in first.results] == [("no_prices", True)]
+    assert first.pending == ["endless"]
+    assert [(result.name, result.timed_out) for result in last.results] == [("endless", True)]
+
+
+async def test_a_gateway_that_takes_no_early_verdict_is_given_one_on_all(caller: Caller, judging: Judging) -> None:
+    stream = caller.keys.guardrails(0)
+    check = GuardrailCheck(
+        check_id="k1", response_id="r1", item_id="i1", agent="greeter", guardrails=["no_prices", "endless"],
+        text="5 euro", final=True, reply_to=caller.inbox.stream,
+    )  # fmt: skip
+    entry = new_entry(caller.session, GUARDRAIL_CHECK, check, caller.clock)
+    async with judging():
+        await caller.bus.call("XADD", stream, "*", *(part for pair in entry.fields().items() for part in pair))
+        verdict = await caller.verdict()
+    assert {result.name for result in verdict.results} == {"no_prices", "endless"}
+
+
+async def test_a_guardrails_own_budget_ends_before_that_of_the_worker(caller: Caller, judging: Judging) -> None:
+    async with judging():
+        caller.check("hurried")
+        verdict = await caller.verdict()
+    assert [(result.error, result.timed_out) for result in verdict.results] == [("it took longer than 0.02 s", True)]
 
 
 async def test_what_the_user_says_is_judged_by_input_guardrails(caller: Caller, judging: Judging) -> None:
@@ -194,8 +238,8 @@ async def test_of_the_checks_of_one_answer_that_wait_only_the_newest_is_judged(
     stream = caller.keys.guardrails(caller.keys.guardrail_shard("s1"))
     for number in range(9):
         # Two leave the gateway together each time, as one.
-        caller.check("slow", text="x" * (2 * number), check_id=f"k{2 * number}")
-        caller.check("slow", text="x" * (2 * number + 1), check_id=f"k{2 * number + 1}")
+        caller.check("slow", text="x" * (2 * number), check_id=f"k{2 * number}", timeout_ms=60_000)
+        caller.check("slow", text="x" * (2 * number + 1), check_id=f"k{2 * number + 1}", timeout_ms=60_000)
 
         async def sent(count: int = number + 1) -> bool:
             return len(await caller.stream(stream)) == count

@@ -117,6 +117,7 @@ class _Waiting:
             "context": check.context or {},
             "stands_for": self._stands_for,
             "tenant": check.tenant,
+            "early": True,
         }
         return Sealed(
             ulid_now(), GUARDRAIL_CHECK, session.id, session.epoch, self._at, _encode(data).decode(), self.deadline,

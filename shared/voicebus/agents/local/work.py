@@ -9,13 +9,14 @@ import contextvars
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
+from contextlib import aclosing
 from functools import cache, partial
 from typing import Any, Final, Protocol
 
 from voicebus.agents.agent import RealtimeAgent
 from voicebus.agents.context import RunContextWrapper, ToolContext
 from voicebus.agents.guardrails import GuardrailFunctionOutput, InputGuardrail, OutputGuardrail
-from voicebus.agents.judge import judge
+from voicebus.agents.judge import judge, side_by_side
 from voicebus.agents.local import limiting
 from voicebus.agents.tools.function_tool import FunctionTool
 from voicebus.agents.tools.invoke import ToolOutcome, invoke
@@ -220,15 +221,18 @@ class LocalChecks:
 
     async def _run(self, check: DispatchCheck, limit_s: float) -> None:
         started = time.monotonic()
-        results = await asyncio.gather(*(self._judge(check, name, limit_s) for name in check.guardrails))
-        verdict = GuardrailVerdict(
-            check_id=check.check_id,
-            response_id=check.response_id,
-            results=results,
-            worker=IN_PROCESS,
-            duration_ms=round((time.monotonic() - started) * 1000),
-        )
-        self._feed(VerdictArrived(verdict))
+        judging = {name: self._judge(check, name, limit_s) for name in check.guardrails}
+        async with aclosing(side_by_side(judging)) as judged:
+            async for results, pending in judged:
+                verdict = GuardrailVerdict(
+                    check_id=check.check_id,
+                    response_id=check.response_id,
+                    results=results,
+                    worker=IN_PROCESS,
+                    duration_ms=round((time.monotonic() - started) * 1000),
+                    pending=pending,
+                )
+                self._feed(VerdictArrived(verdict))
 
     async def _judge(self, check: DispatchCheck, name: str, limit_s: float) -> GuardrailResult:
         guardrail = self._names.guardrail(check.snapshot, name)
