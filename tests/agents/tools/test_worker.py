@@ -419,6 +419,15 @@ async def test_a_call_that_a_dead_worker_had_not_started_is_run(redis_url: str, 
         assert (await caller.result()).outcome is Outcome.OK
 
 
+async def test_a_worker_that_lacks_the_tool_says_of_a_dead_workers_call_what_became_of_it(
+    redis_url: str, keys: Keys, caller: Caller
+) -> None:
+    """Where nobody else has the tool: one that may have taken effect is not said to be impossible."""
+    await _start_on_a_worker_that_dies(caller, keys, idempotent=False)
+    async with worker(redis_url, keys, add):
+        assert (await caller.result()).outcome is Outcome.UNKNOWN
+
+
 async def test_a_living_workers_long_call_is_never_taken(redis_url: str, keys: Keys, caller: Caller) -> None:
     blocking, other = Blocking(), Blocking()
     async with worker(redis_url, keys, blocking.tool, concurrency=1):

@@ -188,27 +188,13 @@ async def test_a_call_that_no_worker_survives_is_given_up_with_its_history_and_i
     redis_url: str, keys: Keys, caller: Caller
 ) -> None:
     """Workers that die of it, one after another: the last to take it does not start it any more."""
-    stream, record = keys.tools("default"), keys.call("default", "s1", "c1")
-    caller.call("add", '{"a": 1, "b": 2}', idempotent=True)
-    await wait_until(lambda: caller.stream(stream), description="the call")
-    await caller.bus.call("XGROUP", "CREATE", stream, "workers", "0")
     victims = ["host-1-aaaaaa", "host-2-bbbbbb"]
-    reply = await caller.bus.call("XREADGROUP", "GROUP", "workers", victims[0], "COUNT", 1, "STREAMS", stream, ">")
-    entry_id = reply[0][1][0][0]
-    for n, victim in enumerate(victims):
-        if n:
-            await caller.bus.call("XCLAIM", stream, "workers", victim, 0, entry_id)
-        lost = victims[n - 1] if n else ""
-        await caller.bus.script(CLAIM, [record], victim, 1, caller.inbox.stream, "", 1, 60, lost)
+    await _killing(caller, keys, victims, idempotent=True)
     async with worker(redis_url, keys, add, max_deliveries=2):
         result = await caller.result()
         assert (result.outcome, result.error and result.error.kind) == (Outcome.ERROR, "dead_lettered")
         assert "given up" in result.output
-
-        async def letters() -> list[dict[str, str]]:
-            return await caller.stream(keys.dead("default"))
-
-        (letter,) = await wait_until(letters, description="the dead letter")
+        letter = await _letter(caller, keys)
         assert (letter["reason"], letter["deliveries"]) == ("too_many_deliveries", "3")
         assert [start["worker"] for start in json.loads(letter["history"])] == victims
 
@@ -218,6 +204,40 @@ async def test_a_call_that_no_worker_survives_is_given_up_with_its_history_and_i
         await box.replay(dead)
         await wait_until(lambda: len(caller.results()) == 2, description="the answer after the replay")
     assert caller.results()[1].output == "3"
+
+
+async def test_a_call_that_may_have_taken_effect_is_given_up_as_one_of_unknown_outcome(
+    redis_url: str, keys: Keys, caller: Caller
+) -> None:
+    """The second victim died of another call, before it could say so."""
+    await _killing(caller, keys, ["host-1-aaaaaa", "host-2-bbbbbb"], idempotent=False)
+    async with worker(redis_url, keys, add, max_deliveries=2):
+        result = await caller.result()
+        assert (result.outcome, result.error and result.error.kind) == (Outcome.UNKNOWN, "dead_lettered")
+        assert [start["worker"] for start in json.loads((await _letter(caller, keys))["history"])] == ["host-1-aaaaaa"]
+
+
+async def _killing(caller: Caller, keys: Keys, victims: list[str], *, idempotent: bool) -> None:
+    """A call is delivered to one worker after the other; each starts it, as far as it may, and is never heard of."""
+    stream, record = keys.tools("default"), keys.call("default", "s1", "c1")
+    caller.call("add", '{"a": 1, "b": 2}', idempotent=idempotent)
+    await wait_until(lambda: caller.stream(stream), description="the call")
+    await caller.bus.call("XGROUP", "CREATE", stream, "workers", "0")
+    reply = await caller.bus.call("XREADGROUP", "GROUP", "workers", victims[0], "COUNT", 1, "STREAMS", stream, ">")
+    entry_id = reply[0][1][0][0]
+    for n, victim in enumerate(victims):
+        if n:
+            await caller.bus.call("XCLAIM", stream, "workers", victim, 0, entry_id)
+        lost = victims[n - 1] if n else ""
+        await caller.bus.script(CLAIM, [record], victim, 1, caller.inbox.stream, "", int(idempotent), 60, lost)
+
+
+async def _letter(caller: Caller, keys: Keys) -> dict[str, str]:
+    async def letters() -> list[dict[str, str]]:
+        return await caller.stream(keys.dead("default"))
+
+    (letter,) = await wait_until(letters, description="the dead letter")
+    return letter
 
 
 def _flat(entry: Any) -> list[str]:

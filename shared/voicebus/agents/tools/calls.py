@@ -33,7 +33,7 @@ from voicebus.agents.tools.function_tool import FunctionTool
 from voicebus.agents.tools.handing import Handing
 from voicebus.agents.tools.handling import CallHandling, finished, refuse
 from voicebus.agents.tools.invoke import MAX_OUTPUT_CHARS, ToolOutcome, invoke
-from voicebus.agents.tools.outcomes import not_started, unknown_tool
+from voicebus.agents.tools.outcomes import given_up, not_started, unknown_tool
 from voicebus.agents.tools.progress import Progress
 from voicebus.contracts.envelope import Entry
 from voicebus.contracts.tools import (
@@ -174,21 +174,19 @@ class CallRunner:
             session=entry.session, tenant=None if call.caller is None else call.caller.tenant, agent=call.agent,
             call=call.call_id, tool=call.tool, trace=trace_id(entry.traceparent),
         )  # fmt: skip
-        if self._handing.lacks(call):
+        lacks = self._handing.lacks(call)
+        if lacks or self._handing.misfits(call):
             await handling.release()
             if await self._handing.on(entry, delivery, call):
                 return False
-            return await self._finish(handling, unknown_tool(call, handling.queue))
-        if self._handing.misfits(call):
-            await handling.release()
-            if await self._handing.on(entry, delivery, call):
-                return False
-        tool = self._tools[call.tool]
-        if await self._orphaned(handling):
+        if not lacks and await self._orphaned(handling):
             return await self._finish(handling, not_started("cancelled", "", call.tool))
+        # Also of a tool that is not here: a worker that is gone may have begun, or ended, what nobody can run now.
         status, detail = await handling.claim()
+        if status == "start" and lacks:
+            return await self._finish(handling, unknown_tool(call, handling.queue))
         if status == "start":
-            return await self._start(handling, tool, int(detail or 1))
+            return await self._start(handling, self._tools[call.tool], int(detail or 1))
         if status == "finished":
             await handling.answer(detail)
             return False
@@ -220,10 +218,9 @@ class CallRunner:
             await refuse(self._member, delivery, why)
             return {}
         handling = CallHandling(self._member, entry, delivery, call, self._queues[delivery.stream])
-        failure = ToolFailure(kind="dead_lettered", message=why)
-        text = f"The tool {call.tool} failed again and again, and was given up. Do not call it again for this."
-        await self._finish(handling, ToolOutcome(Outcome.ERROR, text, failure), acknowledging=False)
-        return {"history": json.dumps(await handling.starts())}
+        starts = await handling.starts()
+        await self._finish(handling, given_up(call, why, started=bool(starts)), acknowledging=False)
+        return {"history": json.dumps(starts)}
 
     async def _start(self, handling: CallHandling, tool: FunctionTool, attempt: int) -> bool:
         call, key = handling.call, (handling.entry.session, handling.call.call_id)

@@ -19,6 +19,16 @@ def unknown_tool(call: ToolCall, queue: str) -> ToolOutcome:
     )
 
 
+def given_up(call: ToolCall, why: str, *, started: bool) -> ToolOutcome:
+    """What comes of a call that goes to the dead letters; `started`: a worker has begun it."""
+    if started and not call.idempotent:
+        outcome, text = Outcome.UNKNOWN, _unknown(call.tool)
+    else:
+        text = f"The tool {call.tool} failed again and again, and was given up. Do not call it again for this."
+        outcome = Outcome.ERROR
+    return ToolOutcome(outcome, text, ToolFailure(kind="dead_lettered", message=why))
+
+
 def not_started(status: str, detail: str, tool: str) -> ToolOutcome:
     """What comes of a call that is not started, by the `status` and `detail` of its claim."""
     if status == "cancelled":
@@ -29,5 +39,8 @@ def not_started(status: str, detail: str, tool: str) -> ToolOutcome:
     if status == "expired":
         return expired(tool)
     failure = ToolFailure(kind="outcome_unknown", message=f"the worker that ran it is gone: {detail or 'no claim'}")
-    text = f"The outcome of the tool {tool} is unknown: it was interrupted, and may or may not have taken effect."
-    return ToolOutcome(Outcome.UNKNOWN, text, failure)
+    return ToolOutcome(Outcome.UNKNOWN, _unknown(tool), failure)
+
+
+def _unknown(tool: str) -> str:
+    return f"The outcome of the tool {tool} is unknown: it was interrupted, and may or may not have taken effect."
