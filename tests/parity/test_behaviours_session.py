@@ -16,6 +16,7 @@ from voicebus import (
     RealtimeRunConfig,
     RealtimeRunner,
     RealtimeSession,
+    UserError,
     function_tool,
 )
 from voicebus.testing import ScriptedRealtimeServer, ServerStep, function_call, server_error, text_turn
@@ -133,9 +134,20 @@ async def test_a_failed_connection_leaves_nothing_and_a_second_enter_is_refused(
     async with ScriptedRealtimeServer() as gone:
         url = gone.url
     session = await RealtimeRunner(ADA).run(model_config={"url": url, "api_key": "test"})
-    with pytest.raises((ModelLinkError, OSError)):
-        await session.enter()
+    for _ in range(2):  # nothing is left of the first that would keep a second from being made
+        with pytest.raises((ModelLinkError, OSError)):
+            await session.enter()
     await session.close()
+    async with answering(text_turn("Hi.")) as server, await session_of(server) as session:
+        with pytest.raises(UserError, match="entered before"):
+            await session.enter()
+        with pytest.raises(AssertionError, match="Already connected"):
+            await session.model.connect({"url": server.url, "api_key": "test"})
+        await session.send_message("hello")
+        async for event in session:
+            if event.type == "agent_end":
+                break
+        assert len(server.connections) == 1, "the session that was open goes on"
 
 
 async def test_a_cancelled_loop_says_so_and_the_session_goes_on() -> None:

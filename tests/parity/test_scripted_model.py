@@ -10,6 +10,7 @@ import pytest
 from voicebus import (
     AssistantMessageItem,
     AssistantText,
+    InputText,
     RealtimeAgent,
     RealtimeModelAudioEvent,
     RealtimeModelItemUpdatedEvent,
@@ -21,6 +22,7 @@ from voicebus import (
     RealtimeModelTurnEndedEvent,
     RealtimeModelTurnStartedEvent,
     RealtimeRunner,
+    UserMessageItem,
     function_tool,
 )
 from voicebus.testing import (
@@ -112,6 +114,19 @@ async def test_audio_and_interruptions_are_sent_as_values() -> None:
         RealtimeModelSendInterrupt(),
     )
     model.assert_complete()
+
+
+async def test_history_has_what_the_user_said_once_the_model_tells_of_it() -> None:
+    model = ScriptedRealtimeModel(strict=False)
+    async with await RealtimeRunner(RealtimeAgent(name="assistant"), model=model).run() as session:
+        await session.send_message("look")
+        await until(session, "history_updated")
+        assert session.history == []
+        said = UserMessageItem(item_id="u1", content=[InputText(text="look")])
+        await model.emit(RealtimeModelItemUpdatedEvent(item=said))
+        events = await until(session, "history_added")
+        assert session.history == [said]
+    assert [event.type for event in events] == ["raw_model_event", "history_added"]
 
 
 async def test_audio_of_the_model_is_an_event() -> None:

@@ -10,8 +10,11 @@ import pytest
 
 from support.scripts import answering, outputs, sent, session_update
 from support.stages import InProcess, Stage
+from support.waiting import wait_until
 from voicebus import (
     FunctionTool,
+    GuardrailFunctionOutput,
+    OutputGuardrail,
     RealtimeAgent,
     RealtimeRunner,
     RunContextWrapper,
@@ -19,8 +22,10 @@ from voicebus import (
     ToolErrorFormatterArgs,
     ToolGuardrailFunctionOutput,
     ToolOutputGuardrailData,
+    Usage,
     UserError,
     function_tool,
+    realtime_handoff,
     tool_output_guardrail,
 )
 from voicebus.testing import ScriptedRealtimeServer, ServerStep, audio_turn, function_call, function_calls
@@ -275,32 +280,72 @@ async def test_every_tool_error_may_be_put_into_the_programs_words(stage: Stage)
         kinds.append(args.kind)
         return f"{args.tool_name} did not work."
 
-    async with answering(function_call("nothing", "{}"), audio_turn("Sorry.")) as server:
-        async with stage.conversation(RealtimeAgent("Ada"), server, {"tool_error_formatter": words}) as talk:
+    @function_tool
+    async def fail() -> str:
+        """Fail."""
+        raise ValueError("no such room")
+
+    @function_tool(needs_approval=True)
+    async def risky() -> str:
+        """Be risky."""
+        return "done"
+
+    agent = RealtimeAgent("Ada", tools=[fail, risky])
+    names = ("nothing", "fail", "risky")
+    turns = [function_call(name, "{}", call_id=name) for name in names]
+    async with answering(*turns, audio_turn("Sorry.")) as server:
+        async with stage.conversation(agent, server, {"tool_error_formatter": words}) as talk:
             await talk.say("go")
+            await talk.until("tool_approval_required")
+            await talk.reject("risky")
             await talk.until("agent_end", output="Sorry.")
-        assert [output for _, output in outputs(server)] == ["nothing did not work."]
-    assert kinds == ["tool_not_found"]
+        assert outputs(server) == [(name, f"{name} did not work.") for name in names]
+    assert kinds == ["tool_not_found", "tool_exception", "approval_rejected"]
 
 
 async def test_one_context_is_shared_by_everything_of_a_session() -> None:
     """In process only: a worker has a context of its own (`contract.md`)."""
     context: dict[str, int] = {}
+    wrappers: dict[str, RunContextWrapper[Any]] = {}
+    usages: list[Usage] = []
 
     @function_tool
     async def count(wrapper: RunContextWrapper[dict[str, int]]) -> str:
         """Count."""
         wrapper.context["calls"] = wrapper.context.get("calls", 0) + 1
-        return str(wrapper.usage.requests)
+        usages.append(wrapper.usage)
+        return "counted"
 
-    calls = (function_call("count", "{}"), function_call("count", "{}"), audio_turn("Done."))
+    def instructions(wrapper: RunContextWrapper[Any], agent: Any) -> str:
+        wrappers["instructions"] = wrapper
+        return "Count."
+
+    def guardrail(wrapper: RunContextWrapper[Any], agent: Any, text: str) -> GuardrailFunctionOutput:
+        wrappers["guardrail"] = wrapper
+        return GuardrailFunctionOutput(None, False)
+
+    def on_handoff(wrapper: RunContextWrapper[Any]) -> None:
+        wrappers["handoff"] = wrapper
+
+    bob = RealtimeAgent("Bob", output_guardrails=[OutputGuardrail(guardrail)])
+    ada = RealtimeAgent(
+        "Ada", instructions=instructions, tools=[count], handoffs=[realtime_handoff(bob, on_handoff=on_handoff)]
+    )
+    calls = (
+        function_call("count", "{}", call_id="c1"), function_call("count", "{}", call_id="c2"),
+        function_call("transfer_to_bob", "{}", call_id="c3"), audio_turn("Done."),
+    )  # fmt: skip
     async with answering(*calls) as server:
-        runner = RealtimeRunner(RealtimeAgent("Ada", tools=[count]))
+        runner = RealtimeRunner(ada)
         async with await runner.run(context=context, model_config={"url": server.url, "api_key": "test"}) as session:
             await session.send_message("go")
             async for event in session:
                 if event.type == "agent_end" and event.output:
                     break
+            await wait_until(lambda: len(wrappers) == 3, description="the guardrail to judge")
+            assert all(wrapper is session.context for wrapper in wrappers.values())
+            assert all(usage is session.usage for usage in usages)
+            assert session.usage.requests == 4, "what the model has used is counted there"
     assert context == {"calls": 2}
 
 
