@@ -27,12 +27,14 @@ from voicebus_services.gateway.routes import (
     creating,
     events,
     page,
+    sockets,
     static,
     tool_calls,
     tools,
 )
 from voicebus_services.gateway.routes import sessions as session_routes
 from voicebus_services.gateway.sessions import Sessions
+from voicebus_services.gateway.upgrades import CONNECT, REALTIME
 from voicebus_services.openapi import BoundedBodies, new_app
 
 
@@ -85,6 +87,7 @@ def build_app(access: Authenticator, served: Served) -> FastAPI:
         v1.include_router(router)
     app.include_router(page.routes())
     app.include_router(static.routes(access.origins))
+    app.include_router(sockets.routes(REALTIME, CONNECT))
     app.include_router(v1)
     app.include_router(calls.opening(served.targets, served.calling, caller(access)), prefix="/v1")
     return app
