@@ -295,7 +295,8 @@ TABLE: Final[dict[str, Row]] = {
     "connect": row(
         ANY.connect, {"url": "http://127.0.0.1:1"}, url=SOME_TEXT, agent=SOME_TEXT, api_key=SOME_TEXT,
         history=LISTED, session=SOME_TEXT, token=SOME_TEXT, headers=MAPPING, tls=OBJECT, ca_file=(5, []),
-        playback_tracker=OBJECT, resume_for=NUMBER, seq=WHOLE, observe=FLAG, audio=CHOICE, free="context",
+        playback_tracker=OBJECT, resume_for=NUMBER, seq=WHOLE, observe=FLAG, audio=CHOICE, record=FLAG,
+        free="context",
     ),
     "create_static_tool_filter": row(
         ANY.create_static_tool_filter, {}, allowed_tool_names=(5, "rate", [5]), blocked_tool_names=(5, "rate", [5])

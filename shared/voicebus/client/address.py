@@ -67,7 +67,7 @@ class Destination:
 
     def again(self, seq: int) -> str:
         """Where to come back to, with everything up to `seq`."""
-        rest = {name: value for name, value in self._asked.items() if name not in ("agent", "seq")}
+        rest = {name: value for name, value in self._asked.items() if name not in ("agent", "seq", "record")}
         shown = {"token": self.token} if self.token else {}
         return native_address(self._url, {**rest, "session": self.session, **shown, "seq": str(seq)})
 

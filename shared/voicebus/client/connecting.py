@@ -33,6 +33,7 @@ def connect(
     seq: int = 0,
     observe: bool = False,
     audio: Literal["binary", "none"] | None = None,
+    record: bool | None = None,
 ) -> GatewaySession:
     """A session on the gateway at `url` (`http`, `https`, `ws` or `wss`), to be entered.
 
@@ -50,7 +51,8 @@ def connect(
     Of a session that there is, events above `seq` come: 0 is all of them, else the `seq` of the last event that was
     handled before. `observe` shows its events and commands nothing, with its token or with an API key of its tenant;
     leaving it ends nothing. `audio` is "binary" where samples are to come, which observers get none of by themselves,
-    and "none" where not.
+    and "none" where not. `record` says whether the caller of a new session agrees to be recorded (None: as the gateway
+    is configured); `session.record` says so later.
 
     Raises:
         UserError: `url` is no gateway's address, `ca_file` cannot be used, arguments exclude each other, or one has
@@ -59,7 +61,7 @@ def connect(
     _check(
         url=url, agent=agent, api_key=api_key, history=history, session=session, token=token, headers=headers, tls=tls,
         ca_file=ca_file, playback_tracker=playback_tracker, resume_for=resume_for, seq=seq, observe=observe,
-        audio=audio,
+        audio=audio, record=record,
     )  # fmt: skip
     if tls is not None and ca_file is not None:
         raise UserError("tls and ca_file exclude each other; give one of them")
@@ -74,13 +76,16 @@ def connect(
         raise UserError("seq and observe are of a session that there is; give session, or the url that names it")
     if observe and playback_tracker is not None:
         raise UserError("observe and playback_tracker exclude each other: what its own client plays counts")
+    if record is not None and enters:
+        raise UserError("record is for a new session; `session.record` says so in one that there is")
     wanted: dict[str, Any] = {}
     if context is not None or history:
         if enters:
             raise UserError("context and history are for a new session; leave them out with session and token")
         items = [item if isinstance(item, Mapping) else item.model_dump(mode="json") for item in history]
-        wanted = {"agent": agent, "context": context, "history": items}
-    named = {"session": session, "token": token, "audio": audio, "agent": None if enters else agent}
+        wanted = {"agent": agent, "context": context, "history": items, "record": record}
+    agreed = None if record is None or wanted else str(int(record))
+    named = {"session": session, "token": token, "audio": audio, "agent": None if enters else agent, "record": agreed}
     asked = {name: value for name, value in named.items() if value is not None}
     traced = {} if (span := tracing.current()) is None else {"traceparent": span}
     credentials = {**traced, **(headers or {}), **({"Authorization": f"Bearer {api_key}"} if api_key else {})}
@@ -110,4 +115,5 @@ def _check(**given: Any) -> None:
     checking.number("connect", "resume_for", given["resume_for"])
     checking.whole("connect", "seq", given["seq"])
     checking.flag("connect", "observe", given["observe"])
+    checking.flag("connect", "record", given["record"], optional=True)
     checking.one_of("connect", "audio", given["audio"], ("binary", "none", None))

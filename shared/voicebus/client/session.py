@@ -238,6 +238,15 @@ class GatewaySession:
         self._positions[item_id, content_index] = played_ms
         self._moved.set()
 
+    async def record(self, consent: bool = True) -> None:
+        """Whether the caller agrees to be recorded from now on.
+
+        Raises:
+            UserError, RemoteError: as `send_message`.
+        """
+        checking.flag("record", "consent", consent)
+        await self._command("record", consent=consent)
+
     # --- steering -------------------------------------------------------------------------------------
 
     async def update_agent(self, agent: RealtimeAgent[Any] | str) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 
+import voicebus
 from services.gateway.clients import TestClient, native, realtime
 from services.gateway.conftest import Gateways
 from support.buckets import Bucket, bucket_in_trouble
@@ -246,6 +247,24 @@ async def test_what_is_said_while_the_caller_does_not_agree_is_not_kept(
         pytest.approx(three, abs=0.05),
     ]
     assert found.duration == pytest.approx(end["duration_ms"] / 1000, abs=0.05)
+
+
+async def test_a_program_says_whether_its_caller_agrees(recording: Gateway, archive: Archive) -> None:
+    sessions = []
+    for context, agrees_later in ((None, False), ({"guest": "Ada"}, False), (None, True)):
+        url = f"http://127.0.0.1:{recording.port}"
+        async with voicebus.connect(url, record=False, context=context) as session:
+            if agrees_later:
+                await session.record()
+            await session.send_message("[[say: Good evening]]")
+            async for event in session:
+                if event.type == "agent_end":
+                    break
+            sessions.append(session.id)
+    assert (await archive.whole(sessions[2])).duration > 0
+    for session_id in sessions[:2]:
+        stored = await archive.storage.find("local", session_id)
+        assert (stored.whole, stored.segments) == (None, ())
 
 
 async def test_agreeing_to_a_recording_that_nobody_makes_is_refused(gateway: Gateway) -> None:
