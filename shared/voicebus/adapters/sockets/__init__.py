@@ -17,7 +17,10 @@ PING_INTERVAL_S: Final = 20.0
 """A peer silent for this long is pinged, and dropped where no pong comes within the same time."""
 
 CLOSE_TIMEOUT_S: Final = 2.0
-"""How long a closing handshake may take before the connection is cut."""
+"""How long a closing handshake may take, once the peer has what was sent before, until the connection is cut."""
+
+CLOSE_LIMIT_S: Final = 20.0
+"""How long a peer that still takes what was sent before is waited for, so that it learns of the end and its reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,9 @@ class Socket(Protocol):
     def send_binary(self, message: bytes) -> None: ...
 
     def close(self, code: int = NORMAL, reason: str = "") -> None:
-        """Start the closing handshake; the connection is cut after `CLOSE_TIMEOUT_S` if the peer does not answer."""
+        """Start the closing handshake. The connection is cut after `CLOSE_TIMEOUT_S` without an answer, unless the peer
+        is still taking what was sent before; then after `CLOSE_LIMIT_S`.
+        """
         ...
 
     @property

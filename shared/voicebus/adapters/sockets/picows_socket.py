@@ -10,6 +10,7 @@ from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 
 from voicebus.adapters.sockets import (
     ABNORMAL,
+    CLOSE_LIMIT_S,
     CLOSE_TIMEOUT_S,
     INTERNAL_ERROR,
     MAX_BUFFERED,
@@ -113,7 +114,7 @@ class PicowsSocket(WSListener):
         self._closing = True
         self._transport.send_close(_code(code), reason.encode()[:_MAX_REASON_BYTES].decode(errors="ignore"))
         self._transport.underlying_transport.resume_reading()  # the peer's answer must be heard
-        self._cut = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self._abort)
+        self._cut_later(asyncio.get_running_loop().time() + CLOSE_LIMIT_S)
 
     async def writable(self) -> None:
         await self._writable.wait()
@@ -159,6 +160,21 @@ class PicowsSocket(WSListener):
             self._transport.send_reuse_external_bytearray(kind, framed, _HEADER_ROOM)
         if self.is_congested:
             self._leaving = max(self._leaving, len(message))
+
+    def _cut_later(self, latest: float) -> None:
+        """Cut a closing connection, but for a slow peer: what the close frame stands behind is on its way to it."""
+        if self._transport is None:
+            return
+        left = self._transport.underlying_transport.get_write_buffer_size()
+        self._cut = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self._cut_stuck, left, latest)
+
+    def _cut_stuck(self, left: int, latest: float) -> None:
+        transport = self._transport
+        moves = transport is not None and transport.underlying_transport.get_write_buffer_size() < left
+        if moves and asyncio.get_running_loop().time() < latest:
+            self._cut_later(latest)
+        else:
+            self._abort()
 
     def _abort(self) -> None:
         if self._transport is not None:
