@@ -14,6 +14,9 @@ from voicebus.client.creating import create_session
 from voicebus.client.link import NativeLink
 from voicebus.errors import RemoteError
 
+STARTED = {"type": "session_started", "session": "s", "token": "t", "seq": 1}
+RESUMED = {"type": "session_resumed", "session": "s", "token": "t", "from_seq": 1, "seq": 1}
+
 
 class Connection:
     """Takes what is sent once `open`; iterating gives `says` and what is put into `later`, until `cut`."""
@@ -49,18 +52,21 @@ class Connection:
             later.cancel()
 
 
+class Given(NativeLink):
+    """Its connections are those given, in their order."""
+
+    def __init__(self, *connections: Connection) -> None:
+        super().__init__("http://gateway.example")
+        self._connections = list(connections)
+
+    async def _dial(self, address: str) -> Any:
+        return self._connections.pop(0)
+
+
 async def test_what_is_said_while_the_rest_is_caught_up_is_sent_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dialling, "FIRST_DELAY_S", 0.0)
-    started = {"type": "session_started", "session": "s", "token": "t", "seq": 1}
-    resumed = {"type": "session_resumed", "session": "s", "token": "t", "from_seq": 1, "seq": 1}
-    first, second = Connection(started), Connection(resumed)
-    connections = [first, second]
-
-    class Given(NativeLink):
-        async def _dial(self, address: str) -> Any:
-            return connections.pop(0)
-
-    made = Given("http://gateway.example")
+    first, second = Connection(STARTED), Connection(RESUMED)
+    made = Given(first, second)
     await made.open()
     seen: list[Any] = []
 
@@ -113,17 +119,15 @@ async def test_a_credential_is_not_taken_along_to_where_a_gateway_redirects() ->
 async def test_a_gateway_that_says_nothing_is_left_before_another_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dialling, "FIRST_DELAY_S", 0.0)
     monkeypatch.setattr(link, "CONNECT_TIMEOUT_S", 0.2)
-    started = {"type": "session_started", "session": "s", "token": "t", "seq": 1}
-    resumed = {"type": "session_resumed", "session": "s", "token": "t", "from_seq": 1, "seq": 1}
     served: list[ServerConnection] = []
 
     async def gateway(connection: ServerConnection) -> None:
         served.append(connection)
         if len(served) == 1:
-            await connection.send(json.dumps(started))
+            await connection.send(json.dumps(STARTED))
             connection.transport.abort()
         elif len(served) > 2:
-            await connection.send(json.dumps(resumed))
+            await connection.send(json.dumps(RESUMED))
         await connection.wait_closed()
 
     async with serve(gateway, "127.0.0.1", 0) as server:
@@ -142,16 +146,8 @@ async def test_an_end_that_a_dying_gateway_has_not_written_is_asked_again_of_the
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(dialling, "FIRST_DELAY_S", 0.0)
-    started = {"type": "session_started", "session": "s", "token": "t", "seq": 1}
-    resumed = {"type": "session_resumed", "session": "s", "token": "t", "from_seq": 1, "seq": 1}
-    first, second = Connection(started), Connection(resumed)
-    connections = [first, second]
-
-    class Given(NativeLink):
-        async def _dial(self, address: str) -> Any:
-            return connections.pop(0)
-
-    made = Given("http://gateway.example")
+    first, second = Connection(STARTED), Connection(RESUMED)
+    made = Given(first, second)
     await made.open()
     first.open.set()
     second.open.set()
@@ -174,17 +170,10 @@ async def test_an_end_that_a_dying_gateway_has_not_written_is_asked_again_of_the
 async def test_who_hangs_up_does_not_wait_longer_than_the_session_lasts_or_than_the_limit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    started = {"type": "session_started", "session": "s", "token": "t", "seq": 1}
-    connections = [Connection(started), Connection(started)]
-    silent, telling = connections
-
-    class Given(NativeLink):
-        async def _dial(self, address: str) -> Any:
-            connection = connections.pop(0)
-            connection.open.set()
-            return connection
-
-    made = Given("http://gateway.example")
+    silent, telling = Connection(STARTED), Connection(STARTED)
+    silent.open.set()
+    telling.open.set()
+    made = Given(silent)
     await made.open()
     reading = asyncio.create_task(_read(made), name="reading")
     monkeypatch.setattr(link, "HANG_UP_S", 0.01)
@@ -193,7 +182,7 @@ async def test_who_hangs_up_does_not_wait_longer_than_the_session_lasts_or_than_
     await made.close()
     await reading
     monkeypatch.undo()
-    made = Given("http://gateway.example")
+    made = Given(telling)
     await made.open()
     reading = asyncio.create_task(_read(made), name="reading")
     ending = asyncio.create_task(made.hang_up(), name="ending")

@@ -5,20 +5,18 @@ import os
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from support.callers import fetch
 from support.commands import ROOT, environment, voicebus
+from support.developing import FREE_PORTS, developing
 from support.tls import Authority
 from support.waiting import wait_until
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("cluster")]
 
-FREE_PORTS = ("--http-port", "0", "--archiver-port", "0", "--simulator-port", "0", "--ops-port", "0")
 STEPS = ["redis", "gateway", "tool-worker", "guardrail-worker", "archiver", "heard", "tool", "answered", "transcript"]
 
 
@@ -35,43 +33,8 @@ def alive(pid: int) -> bool:
         return False
 
 
-@asynccontextmanager
-async def developing(*arguments: str, cwd: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
-    """A running `voicebus dev`, and the address that it says it serves at."""
-    log = (cwd / "log").open("wb")
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "voicebus_services.cli",
-        "dev",
-        "examples.front_desk",
-        *FREE_PORTS,
-        *arguments,
-        cwd=cwd,
-        env=environment(),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=log,
-    )
-    log.close()
-    try:
-        assert process.stdout is not None
-        said = ""
-        async with asyncio.timeout(90):
-            while "serving: " not in said:
-                line = (await process.stdout.readline()).decode()
-                assert line, f"it ended: {said} {(cwd / 'log').read_text()[-2000:]}"
-                said += line
-        found = re.search(r"serving: (\S+)", said)
-        assert found is not None
-        yield process, found[1].rstrip("/")
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-
-
 async def test_other_terminals_find_the_cluster_by_a_file_that_goes_with_it(tmp_path: Path) -> None:
-    async with developing(cwd=tmp_path) as (process, _):
+    async with developing("examples.front_desk", cwd=tmp_path) as dev:
         shell = await asyncio.create_subprocess_exec(
             "sh", "-c", f". .voicebus/env && {sys.executable} -m voicebus_services.cli tools && "
             f"{sys.executable} -m voicebus_services.cli transcripts search",
@@ -81,9 +44,9 @@ async def test_other_terminals_find_the_cluster_by_a_file_that_goes_with_it(tmp_
             out, told = await shell.communicate()
         assert (shell.returncode, b"get_weather" in out) == (0, True), told.decode()
         assert told == b"voicebus: no such transcript\n"
-        process.send_signal(signal.SIGTERM)
+        dev.process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(60):
-            await process.communicate()
+            await dev.process.communicate()
     assert not (tmp_path / ".voicebus" / "env").exists()
 
 
@@ -168,24 +131,24 @@ async def test_a_first_agent_needs_no_guardrail_and_every_worker_starts_all_the_
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_a_stop_leaves_no_process_and_no_port_behind(number: signal.Signals, tmp_path: Path) -> None:
-    async with developing(cwd=tmp_path) as (process, url):
-        assert (await fetch(f"{url}/v1/agents"))["data"]
-        children = children_of(process.pid)
+    async with developing("examples.front_desk", cwd=tmp_path) as dev:
+        assert (await fetch(f"{dev.url}/v1/agents"))["data"]
+        children = children_of(dev.process.pid)
         assert len(children) == 6, "redis, gateway, tool-worker, guardrail-worker, archiver, simulator"
-        process.send_signal(number)
+        dev.process.send_signal(number)
         async with asyncio.timeout(60):
-            status = await process.wait()
+            status = await dev.process.wait()
     assert status == (130 if number is signal.SIGINT else 0)
     assert not [child for child in children if alive(child)]
     with pytest.raises(OSError, match="refused"):
-        await fetch(url)
+        await fetch(dev.url)
 
 
 async def test_a_killed_parent_takes_its_children_along(tmp_path: Path) -> None:
-    async with developing(cwd=tmp_path) as (process, _):
-        children = children_of(process.pid)
-        os.kill(process.pid, signal.SIGKILL)
-        await process.wait()
+    async with developing("examples.front_desk", cwd=tmp_path) as dev:
+        children = children_of(dev.process.pid)
+        os.kill(dev.process.pid, signal.SIGKILL)
+        await dev.process.wait()
         await wait_until(
             lambda: not [child for child in children if alive(child)],
             description="the children to end with their parent",
@@ -194,8 +157,8 @@ async def test_a_killed_parent_takes_its_children_along(tmp_path: Path) -> None:
 
 
 async def test_a_service_that_dies_ends_the_cluster_with_a_sentence(tmp_path: Path) -> None:
-    async with developing(cwd=tmp_path) as (process, _):
-        os.kill(children_of(process.pid)[-1], signal.SIGKILL)
+    async with developing("examples.front_desk", cwd=tmp_path) as dev:
+        os.kill(children_of(dev.process.pid)[-1], signal.SIGKILL)
         async with asyncio.timeout(60):
-            assert await process.wait() == 1
+            assert await dev.process.wait() == 1
     assert "voicebus: failed: " in (tmp_path / "log").read_text()

@@ -8,20 +8,18 @@ import itertools
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
 import pytest_asyncio
-import redis
 
 from support.callers import calling, transcript
-from support.cluster import ClusterUnderTest, running_cluster
+from support.cluster import ClusterUnderTest
 from support.error_desk import ACTIVE, CODES, NAMES, WAYS
-from support.key_leaks import keys_without_end, remove_keys
 from support.phase_desk import place
-from support.phase_proxy import PhaseProxy, Reply, phase_proxy
+from support.phase_proxy import PhaseProxy, Reply
 from support.phase_talk import WITHIN, Talk
+from support.phased import phased_cluster
 from voicebus.engine.failures import FATAL_CODES, PASSING_CODES, RATE_LIMIT_CODES
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("error-codes")]
@@ -114,32 +112,16 @@ async def held(
     redis_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Mapping[str, Held | BaseException]]:
     """All conversations, or why one could not be held."""
-    folder: Path = tmp_path_factory.mktemp("errors")
-    prefix = f"t{folder.parent.name[-4:]}{id(folder) % 10_000}"
+    folder = tmp_path_factory.mktemp("errors")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PHASE_DESK", str(folder))
-        async with (
-            running_cluster(
-                redis_url=redis_url,
-                database_url=f"sqlite:///{folder / 'v.db'}",
-                stream_prefix=prefix,
-                targets=("support.error_desk",),
-                gateways=0,
-            ) as cluster,
-            phase_proxy(f"ws://127.0.0.1:{cluster.simulator.http_port}/openai/v1/realtime") as proxy,
-        ):
-            cluster.environment["VOICEBUS_MODEL_URL"] = proxy.url
-            await cluster.start("gateway")
-            told = [(code, way) for code in CODES for way in WAYS]
+        told = [(code, way) for code in CODES for way in WAYS]
+        async with phased_cluster("support.error_desk", redis_url, folder) as (cluster, proxy):
             outcomes = await asyncio.gather(
                 *(hold(name, *one, cluster, proxy) for name, one in zip(NAMES, told, strict=True)),
                 return_exceptions=True,
             )
         yield dict(zip(NAMES, outcomes, strict=True))
-    with redis.Redis.from_url(redis_url) as client:
-        lasting = keys_without_end(client, prefix)
-        remove_keys(client, prefix)
-    assert not lasting, f"keys without TTL or trim rule: {lasting}"
 
 
 @pytest.mark.parametrize("way", WAYS)

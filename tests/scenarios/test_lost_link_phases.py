@@ -8,19 +8,17 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
 import pytest_asyncio
-import redis
 
 from support.callers import calling, transcript
-from support.cluster import ClusterUnderTest, running_cluster
-from support.key_leaks import keys_without_end, remove_keys
+from support.cluster import ClusterUnderTest
 from support.phase_desk import PHASES, place
-from support.phase_proxy import OPENING, Cut, PhaseProxy, phase_proxy
+from support.phase_proxy import OPENING, Cut, PhaseProxy
 from support.phase_talk import WITHIN, Talk
+from support.phased import phased_cluster
 from support.waiting import wait_until
 from voicebus.engine.state import State
 from voicebus.engine.transcript import NOT_TRANSCRIBED
@@ -365,29 +363,12 @@ async def held(
     redis_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Mapping[str, Held | BaseException]]:
     """All conversations, or why one could not be held."""
-    folder: Path = tmp_path_factory.mktemp("phases")
-    prefix = f"t{folder.parent.name[-4:]}{id(folder) % 10_000}"
+    folder = tmp_path_factory.mktemp("phases")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PHASE_DESK", str(folder))
-        async with (
-            running_cluster(
-                redis_url=redis_url,
-                database_url=f"sqlite:///{folder / 'v.db'}",
-                stream_prefix=prefix,
-                targets=("support.phase_desk",),
-                gateways=0,
-                guardrail_timeout=60,
-            ) as cluster,
-            phase_proxy(f"ws://127.0.0.1:{cluster.simulator.http_port}/openai/v1/realtime") as proxy,
-        ):
-            cluster.environment["VOICEBUS_MODEL_URL"] = proxy.url
-            await cluster.start("gateway")
+        async with phased_cluster("support.phase_desk", redis_url, folder, guardrail_timeout=60) as (cluster, proxy):
             outcomes = await asyncio.gather(*(hold(phase, cluster, proxy) for phase in ROWS), return_exceptions=True)
         yield dict(zip(ROWS, outcomes, strict=True))
-    with redis.Redis.from_url(redis_url) as client:
-        lasting = keys_without_end(client, prefix)
-        remove_keys(client, prefix)
-    assert not lasting, f"keys without TTL or trim rule: {lasting}"
 
 
 @pytest.mark.parametrize("phase", list(ROWS))

@@ -1,17 +1,14 @@
 """The README's first agent, tried line by line."""
 
-import asyncio
 import json
 import re
-import signal
-import sys
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from support.commands import ROOT, environment, voicebus
-from voicebus_services.dev.processes import free_port
+from support.commands import ROOT, voicebus
+from support.developing import developing
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("cluster")]
 
@@ -33,39 +30,25 @@ async def test_the_first_agent_answers_as_the_readme_says(tmp_path: Path) -> Non
     commands = block("sh", "voicebus dev hotel")
     question = re.search(r'voicebus call --text "(.*)"', commands)
     assert question is not None
-    port = free_port()
-    dev = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "voicebus_services.cli", "dev", "hotel", "--http-port", str(port),
-        "--archiver-port", "0", "--simulator-port", "0", "--ops-port", "0", "--no-speech",
-        cwd=tmp_path, env=environment(), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        assert dev.stdout is not None
-        async with asyncio.timeout(90):
-            while b"serving: " not in (line := await dev.stdout.readline()):
-                assert line, "voicebus dev ended"
-        url = f"http://127.0.0.1:{port}"
-        ran = await voicebus("call", "--text", question[1], "--url", url, cwd=tmp_path)
+    async with developing("hotel", "--no-speech", cwd=tmp_path) as dev:
+        ran = await voicebus("call", "--text", question[1], "--url", dev.url, cwd=tmp_path)
         assert ran.status == 0, ran.err
         said = ran.out.splitlines()
         expected = block("", "session 01").splitlines()
         assert said[:3] == expected[:3]
         assert re.fullmatch(r"session \S+ ended ended", said[3])
 
-        as_json = await voicebus("call", "--text", question[1], "--url", url, "--json", cwd=tmp_path)
+        as_json = await voicebus("call", "--text", question[1], "--url", dev.url, "--json", cwd=tmp_path)
         events = [json.loads(line) for line in as_json.out.splitlines()]
         assert events[0]["type"] == "session_started"
         assert events[-1]["type"] == "session_ended"
 
-        typed = await voicebus("call", "--url", url, cwd=tmp_path, stdin=question[1] + "\n")
+        typed = await voicebus("call", "--url", dev.url, cwd=tmp_path, stdin=question[1] + "\n")
         assert typed.out.splitlines()[:3] == expected[:3]
 
         spoken = tmp_path / "answer.wav"
-        assert (await voicebus("call", "--text", "hello", "--url", url, "--out", str(spoken))).status == 0
+        assert (await voicebus("call", "--text", "hello", "--url", dev.url, "--out", str(spoken))).status == 0
         assert spoken.read_bytes()[:4] == b"RIFF"
-    finally:
-        dev.send_signal(signal.SIGINT)
-        await dev.wait()
 
 
 def test_every_file_that_the_readme_links_to_exists() -> None:

@@ -54,7 +54,7 @@ class Caller:
         await self.conversation.command("send_message", text=text)
 
     async def until(self, probe: Callable[["Caller"], Any], description: str, *, timeout: float = 30) -> Any:
-        """Wait until `probe` finds something; a failure shows the last events."""
+        """Wait until `probe` finds something; a failure shows what came last."""
 
         def look() -> Any:
             found = probe(self)
@@ -66,7 +66,8 @@ class Caller:
             return await wait_until(look, description=description, timeout=timeout)
         except AssertionError as error:
             kinds = [event["type"] for event in self.events[-30:]]
-            raise AssertionError(f"{error}; session {self.session}; last events: {kinds}") from error
+            told = f"last events: {kinds}; last items: {self.lines()[-4:]}"
+            raise AssertionError(f"{error}; session {self.session}; {told}") from error
 
     async def hears(self, text: str, *, timeout: float = 30) -> dict[str, Any]:
         """Wait until an answer that contains `text` was heard out."""

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from support.model_ear import Ear
 from voicebus.agents.models.events import (
     RealtimeModelErrorEvent,
     RealtimeModelEvent,
@@ -30,14 +31,6 @@ from voicebus.testing import (
 STARTED = RealtimeModelTurnStartedEvent(response_id="r1")
 ENDED = RealtimeModelTurnEndedEvent(response_id="r1")
 HELLO = RealtimeModelSendUserInput("hello")
-
-
-class Ear(RealtimeModelListener):
-    def __init__(self) -> None:
-        self.heard: list[RealtimeModelEvent] = []
-
-    async def on_event(self, event: RealtimeModelEvent) -> None:
-        self.heard.append(event)
 
 
 async def listening(model: ScriptedRealtimeModel, **options: Any) -> Ear:

@@ -11,7 +11,7 @@ import uvloop
 import websockets
 from websockets.typing import Subprotocol
 
-from support.echo_port import Echo, port
+from support.echo_port import Echo, drop_deaf_peer, port
 from support.tls import Authority
 from support.waiting import wait_until
 from voicebus.adapters.sockets import Socket
@@ -102,16 +102,7 @@ def test_a_peer_that_does_not_read_is_dropped_at_the_limit(authority: Authority,
             plain = await asyncio.to_thread(socket.create_connection, ("127.0.0.1", number))
             deaf = await asyncio.to_thread(authority.trusting().wrap_socket, plain, server_hostname="localhost")
             with deaf:
-                deaf.sendall(
-                    b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-                    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-                )
-                sent = await wait_until(lambda: echo.socket, description="the upgrade")
-                assert sent is not None
-                for _ in range(40):
-                    sent.send_binary(b"x" * 1_000_000)
-                    await asyncio.sleep(0)
-                await wait_until(lambda: echo.ended, description="the drop")
+                await drop_deaf_peer(echo, deaf)
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(main())

@@ -17,17 +17,13 @@ import websockets
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
-from support.echo_port import Echo, port
+from support.echo_port import HANDSHAKE, Echo, drop_deaf_peer, port
 from support.waiting import wait_until
 from voicebus.adapters.sockets import MAX_MESSAGE, Socket, picows_socket
 from voicebus.adapters.sockets.picows_socket import connect
 from voicebus.adapters.sockets.uvicorn_upgrade import Accept, Refuse, Upgrade
 
 REALTIME = Subprotocol("realtime")
-HANDSHAKE = (
-    b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-)
 MASK = b"\x00\x00\x00\x00"
 
 
@@ -270,16 +266,7 @@ async def test_a_peer_that_does_not_read_is_dropped_at_the_limit() -> None:
     echo = Echo()
     async with port(lambda _: Accept(echo)) as number:
         with socket.create_connection(("127.0.0.1", number)) as deaf:
-            deaf.sendall(
-                b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-                b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-            )
-            sent = await wait_until(lambda: echo.socket, description="the upgrade")
-            assert sent is not None
-            for _ in range(40):
-                sent.send_binary(b"x" * 1_000_000)
-                await asyncio.sleep(0)
-            await wait_until(lambda: echo.ended, description="the drop")
+            await drop_deaf_peer(echo, deaf)
     assert echo.ended == (1006, "")
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from support.model_ear import Ear
 from support.model_server import model_server
 from support.waiting import wait_until
 from voicebus.agents.items import RealtimeToolCallItem
@@ -58,14 +59,6 @@ class Frames:
 
     def model_lost(self, why: str, close_code: int | None) -> None:
         self.lost.append(close_code)
-
-
-class Ear(RealtimeModelListener):
-    def __init__(self) -> None:
-        self.heard: list[RealtimeModelEvent] = []
-
-    async def on_event(self, event: RealtimeModelEvent) -> None:
-        self.heard.append(event)
 
 
 def attached() -> tuple[OpenAIRealtimeWebSocketModel, Port, Ear]:

@@ -3,14 +3,12 @@
 import base64
 from typing import Any
 
+from support.model_ear import Ear
 from support.model_server import model_server
 from support.waiting import wait_until
 from voicebus import (
     OpenAIRealtimeWebSocketModel,
     RealtimeAgent,
-    RealtimeModelEvent,
-    RealtimeModelListener,
-    RealtimeModelRawServerEvent,
     RealtimeModelSendEvent,
     RealtimeModelSendRawMessage,
     RealtimePlaybackTracker,
@@ -18,20 +16,6 @@ from voicebus import (
 )
 
 AGENT: RealtimeAgent[Any] = RealtimeAgent(name="Helper", instructions="Help.")
-
-
-class Ear(RealtimeModelListener):
-    def __init__(self) -> None:
-        self.heard: list[RealtimeModelEvent] = []
-
-    async def on_event(self, event: RealtimeModelEvent) -> None:
-        self.heard.append(event)
-
-    def types(self) -> list[str]:
-        return [event.type for event in self.heard]
-
-    def raw(self) -> list[str]:
-        return [event.data["type"] for event in self.heard if isinstance(event, RealtimeModelRawServerEvent)]
 
 
 def speaking() -> list[dict[str, Any]]:

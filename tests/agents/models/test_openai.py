@@ -9,6 +9,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request
 
+from support.model_ear import Ear
 from support.model_server import ModelServer, model_server
 from support.servers import free_port
 from support.waiting import wait_until
@@ -22,7 +23,6 @@ from voicebus.agents.models.events import (
     RealtimeModelEvent,
     RealtimeModelExceptionEvent,
     RealtimeModelItemUpdatedEvent,
-    RealtimeModelRawServerEvent,
     RealtimeModelToolCallEvent,
 )
 from voicebus.agents.models.model import RealtimeModelConfig, RealtimeModelListener
@@ -42,30 +42,6 @@ from voicebus.agents.tools.decorator import function_tool
 from voicebus.errors import ModelLinkError, UserError
 
 SECOND = 48_000
-
-
-class Ear(RealtimeModelListener):
-    def __init__(self) -> None:
-        self.heard: list[RealtimeModelEvent] = []
-
-    async def on_event(self, event: RealtimeModelEvent) -> None:
-        self.heard.append(event)
-
-    def types(self) -> list[str]:
-        return [event.type for event in self.heard]
-
-    def meanings(self) -> list[str]:
-        return [kind for kind in self.types() if kind != "raw_server_event"]
-
-    def raw(self) -> list[str]:
-        return [event.data["type"] for event in self.heard if isinstance(event, RealtimeModelRawServerEvent)]
-
-    async def hears(self, kind: str, count: int = 1) -> Any:
-        await wait_until(lambda: self.types().count(kind) >= count, description=f"{kind} number {count}")
-        return [event for event in self.heard if event.type == kind][count - 1]
-
-    async def hears_raw(self, kind: str) -> None:
-        await wait_until(lambda: kind in self.raw(), description=f"the raw {kind}")
 
 
 async def connected(server: ModelServer, **options: Any) -> tuple[OpenAIRealtimeWebSocketModel, Ear]:

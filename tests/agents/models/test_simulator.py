@@ -1,35 +1,17 @@
 """A model alone against the model-simulator: whole conversations, as a program that uses the model layer has them."""
 
-from typing import Any
-
 import pytest
 
+from support.model_ear import Ear
 from support.simulator import SimulatorHandle, running_simulator
 from support.waiting import wait_until
 from voicebus.agents.models.events import (
     RealtimeModelAudioEvent,
     RealtimeModelErrorEvent,
-    RealtimeModelEvent,
     RealtimeModelItemUpdatedEvent,
 )
-from voicebus.agents.models.model import RealtimeModelListener
 from voicebus.agents.models.openai import OpenAIRealtimeWebSocketModel
 from voicebus.agents.models.sends import RealtimeModelSendInterrupt, RealtimeModelSendUserInput
-
-
-class Ear(RealtimeModelListener):
-    def __init__(self) -> None:
-        self.heard: list[RealtimeModelEvent] = []
-
-    async def on_event(self, event: RealtimeModelEvent) -> None:
-        self.heard.append(event)
-
-    def types(self) -> list[str]:
-        return [event.type for event in self.heard]
-
-    async def hears(self, kind: str, count: int = 1) -> Any:
-        await wait_until(lambda: self.types().count(kind) >= count, description=f"{kind} number {count}")
-        return [event for event in self.heard if event.type == kind][count - 1]
 
 
 def going_on(simulator: SimulatorHandle, there: bool) -> bool:
