@@ -1,11 +1,11 @@
 """The main flows of a voice session give the same events in one process and through the cluster, fields and all."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 import pytest
 
+from support.gates import Gates
 from support.stages import Cluster, Conversation, InProcess, Stage
 from voicebus import (
     GuardrailFunctionOutput,
@@ -28,25 +28,6 @@ from voicebus.testing import (
 CREATE: Final = "response.create"
 SOUND: Final = b"\1\0" * 2400
 """A single frame of audio: whatever is done after it was heard comes after all audio."""
-
-
-class Gates:
-    """What authors' functions wait for, so that nothing depends on how fast they are: all modes run in this process."""
-
-    def __init__(self) -> None:
-        self._open: dict[str, asyncio.Event] = {}
-
-    def close_all(self) -> None:
-        self._open = {}
-
-    def open(self, name: str) -> None:
-        self._gate(name).set()
-
-    async def passed(self, name: str) -> None:
-        await self._gate(name).wait()
-
-    def _gate(self, name: str) -> asyncio.Event:
-        return self._open.setdefault(name, asyncio.Event())
 
 
 gates: Final = Gates()
