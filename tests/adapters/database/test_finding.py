@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from support.recorded import STARTED_AT, recorded, said, started, tool_end, tool_start
-from voicebus.adapters.database import phrases
+from voicebus.adapters.database import finding, newest
 from voicebus.adapters.database.finding import Filter, Position, Term, terms
 from voicebus.adapters.database.store import TranscriptStore
 
@@ -68,7 +68,7 @@ async def test_no_query_is_taken_for_the_databases_own_language(store: Transcrip
     assert await find(store, query, tenant="another") == []
 
 
-# --- phrases --------------------------------------------------------------------------------------
+# --- what is more than one word ---------------------------------------------------------------------
 
 DAY_MS = 86_400_000
 
@@ -76,7 +76,7 @@ DAY_MS = 86_400_000
 @pytest.fixture
 async def half_a_year(store: TranscriptStore, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Sessions of 180 days, one each day; returns those in which somebody says `blue room`, the newest first."""
-    monkeypatch.setattr(phrases, "WALKED", 10)
+    monkeypatch.setattr(newest, "WALKED", 10)
     spoken = []
     events = []
     for day in range(180):
@@ -127,3 +127,44 @@ async def test_a_phrase_is_found_within_all_other_filters(store: TranscriptStore
     assert await found(tenant="acme") == [f"s{day:03}" for day in range(179, -1, -1) if not day % 3 and day % 2]
     assert await found(tenant="nobody") == []
     assert len(await found(tenant=None)) == 61
+
+
+async def test_words_that_are_in_one_line_are_found_in_every_month_the_newest_first(
+    store: TranscriptStore, half_a_year: list[str]
+) -> None:
+    days = [name for name in half_a_year if name != "late"]
+    page, after = await store.find(Filter("local", text="please blue"), limit=200)
+    assert ([one.session for one in page], after) == (days, None)
+    page, _ = await store.find(Filter("local", text="please is"), limit=200)
+    assert page == [], "though both are common"
+    page, _ = await store.find(Filter(None, role="user"), limit=200)
+    assert len(page) == 181
+    page, _ = await store.find(Filter(None, type="error"), limit=200)
+    assert page == []
+
+
+@pytest.mark.parametrize(
+    ("wanted", "is_left"),
+    [
+        ({"text": "blue"}, True),
+        ({"text": "blue", "agent": "desk"}, True),
+        ({"text": "blue room"}, False),
+        ({"text": '"blue room"'}, False),
+        ({"text": "check-in"}, False),
+        ({"text": "blue", "role": "user"}, False),
+        ({"type": "error"}, False),
+    ],
+)
+async def test_only_one_word_is_left_to_the_planner_of_postgresql(
+    store: TranscriptStore, database: str, monkeypatch: pytest.MonkeyPatch, wanted: dict[str, Any], is_left: bool
+) -> None:
+    """It takes things for as frequent together as each by itself."""
+    asked: list[Any] = []
+
+    def spied(*arguments: Any) -> list[Any]:
+        asked.append(arguments)
+        return newest.newest_with(*arguments)
+
+    monkeypatch.setattr(finding, "newest_with", spied)
+    await store.find(Filter("local", **wanted), limit=5)
+    assert bool(asked) == (database.startswith("postgresql") and not is_left)

@@ -28,7 +28,7 @@ from sqlalchemy import (
     tuple_,
 )
 
-from voicebus.adapters.database.phrases import newest_with
+from voicebus.adapters.database.newest import newest_with
 from voicebus.adapters.database.schema import items, sessions
 from voicebus.adapters.database.transcripts import (
     Item,
@@ -103,7 +103,7 @@ def find(
     if after is not None:
         place = tuple_(sessions.c.started_at, sessions.c.session)
         query = query.where(place < tuple_(after.started_at, after.session))
-    if connection.dialect.name == "postgresql" and _has_phrase(wanted):
+    if connection.dialect.name == "postgresql" and lines and not _is_one_word(wanted):
         rows = newest_with(connection, query, lines, limit + 1)
     else:
         if lines:
@@ -221,10 +221,11 @@ def _lines(dialect: str, wanted: Filter) -> list[ColumnElement[bool]] | None:
     return conditions
 
 
-def _has_phrase(wanted: Filter) -> bool:
-    """Whether words are to follow each other: also what is written as one and is several (`check-in`)."""
-    looked_for = [] if wanted.text is None else terms(wanted.text)
-    return any(len(_WORD.findall(term.words)) > 1 for term in looked_for)
+def _is_one_word(wanted: Filter) -> bool:
+    """Whether lines are wanted for one word alone, of which the database knows how frequent it is. What is written as
+    one may be several (`check-in`).
+    """
+    return wanted.role is None and wanted.type is None and len(_WORD.findall(wanted.text or "")) == 1
 
 
 def _said(dialect: str, looked_for: Sequence[Term]) -> ColumnElement[bool]:

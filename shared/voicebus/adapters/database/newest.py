@@ -1,9 +1,10 @@
-"""Sessions in which words follow each other, the newest first, on PostgreSQL.
+"""Sessions with a line of which more than one thing is wanted, the newest first, on PostgreSQL.
 
-Its index knows which lines have all words of a phrase, and must read each of those to see whether they follow each
-other; of common words that is most of the archive. Its planner takes a phrase for as frequent as its words together,
-and so chooses badly. So the newest sessions are looked through one by one, which is enough for a phrase that is common;
-what a rarer one needs beyond is asked of the index month by month, until there is enough.
+Its planner takes several things for as frequent together as each by itself: two common words that are in no line
+together for common, so that it goes through the whole archive in search of the newest. Its index knows which lines
+have all words of a phrase, and must read each of those to see whether they follow each other; of common words that is
+most of the archive. So the newest sessions are looked through one by one, which is enough for what is common; what is
+rarer is asked of the index month by month, until there is enough.
 """
 
 from collections.abc import Iterator, Sequence
