@@ -118,8 +118,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._arrived()
         if self.transport.is_closing():
             return
-        # Behind an answer that is being given nothing can be said.
-        if self.cycle is None or self.cycle.response_complete:
+        # Behind an answer that is being given nothing can be said. One that has not begun is not given any more, since
+        # what is written to a connection that closes goes nowhere.
+        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
             problem = {"type": "about:blank", "title": status.phrase, "status": status, "detail": detail, "code": code}
             body = json.dumps(problem).encode()
             head = (

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from fastapi import FastAPI, Request
@@ -65,14 +66,31 @@ async def test_a_head_within_the_bounds_is_read_whole(port: int) -> None:
     [
         (b"", b"HTTP/1.1 408 "),
         (GET, b"HTTP/1.1 408 "),
-        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab", b""),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab", b"HTTP/1.1 408 "),
     ],
 )
-async def test_a_request_that_does_not_arrive_is_not_waited_for(
+async def test_a_request_that_does_not_arrive_is_not_waited_for_and_answered_once(
     port: int, monkeypatch: pytest.MonkeyPatch, sent: bytes, said: bytes
 ) -> None:
     monkeypatch.setattr(http_protocol, "WHOLE_WITHIN_S", 0.05)
-    assert (await answer(port, sent))[: len(said) or None] == said
+    told = await answer(port, sent)
+    assert told.startswith(said)
+    assert told.count(b"HTTP/1.1 ") == 1
+
+
+async def test_behind_an_answer_that_has_begun_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_protocol, "WHOLE_WITHIN_S", 0.05)
+
+    async def early(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"so far", "more_body": True})
+        await receive()
+        await receive()
+
+    async with serving(early, host="127.0.0.1", port=0) as server:  # type: ignore[arg-type]
+        told = await answer(server.port, b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab")
+    assert told.startswith(b"HTTP/1.1 200 ")
+    assert told.count(b"HTTP/1.1 ") == 1
 
 
 async def test_an_answer_may_take_as_long_as_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
