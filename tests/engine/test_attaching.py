@@ -192,6 +192,18 @@ def test_of_a_call_that_was_known_those_behind_it_are_run_and_it_is_not() -> Non
     assert sorted(ran(after)) == ["call_1", "call_2", "call_3"]
 
 
+def test_a_call_that_is_known_under_another_item_is_neither_taken_out_nor_run_again() -> None:
+    talk = on_call()
+    talk.begins("resp_1", unasked=True)
+    talk.calls(call="call_1", item="item_1")
+    after = attached(talk)
+    last_is(after, "item_9")
+    deleted = after.sent("conversation.item.delete")
+    after.model("conversation.item.retrieved", item=function_call("item_9", "call_1"))
+    assert after.sent("conversation.item.delete") == deleted
+    assert ran(after) == ["call_1"]
+
+
 def test_a_model_that_says_nothing_of_what_was_before_a_call_has_it_put_back_and_run() -> None:
     after = attached(on_call())
     last_is_call(after, "item_1", "call_1")

@@ -164,7 +164,8 @@ class Attaching:
             return
         self._has_answered = True
         active = self._p.turns.responses.active
-        if wire.is_made_call(item) and wire.text(item, "id") == self._last:
+        is_unseen = wire.is_made_call(item) and wire.text(item, "call_id") not in self._p.calls.known
+        if is_unseen and wire.text(item, "id") == self._last:
             if active is None or active.last_event == self._heard_at:
                 self._look_behind(item)
                 return
