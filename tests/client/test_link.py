@@ -29,6 +29,7 @@ class Connection:
         self.sent: list[Any] = []
         self.close_code = 1006
         self.close_reason = ""
+        self.is_read = False
 
     async def send(self, frame: Any) -> None:
         self.sent.append(frame if isinstance(frame, bytes) else json.loads(frame)["id"])
@@ -40,6 +41,7 @@ class Connection:
         self.cut.set()
 
     async def __aiter__(self) -> Any:
+        self.is_read = True
         for event in self.says:
             yield json.dumps(event)
         while not self.cut.is_set():
@@ -134,12 +136,28 @@ async def test_a_gateway_that_says_nothing_is_left_before_another_is_tried(monke
         made = NativeLink(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
         await made.open()
         reading = asyncio.create_task(_read(made), name="reading")
-        await wait_until(lambda: len(served) == 3, description="a third connection")
+        await wait_until(lambda: len(served) >= 3, description="a third connection")
         async with asyncio.timeout(20):
             await served[1].wait_closed()
         assert not reading.done()
         await made.close()
         await reading
+
+
+async def test_a_link_that_is_closed_while_it_is_opened_again_stays_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dialling, "FIRST_DELAY_S", 0.0)
+    first, second = Connection(STARTED), Connection()
+    made = Given(first, second)
+    await made.open()
+    reading = asyncio.create_task(_read(made), name="reading")
+    await wait_until(lambda: made.token == "t", description="the greeting")
+    first.cut.set()
+    await wait_until(lambda: second.is_read, description="the second connection to be waited for")
+    await made.close()
+    second.later.put_nowait(RESUMED)
+    async with asyncio.timeout(20):
+        await reading
+    assert second.cut.is_set()
 
 
 async def test_an_end_that_a_dying_gateway_has_not_written_is_asked_again_of_the_next_one(

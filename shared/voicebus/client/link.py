@@ -408,6 +408,9 @@ class NativeLink:
 
     async def _takes_over(self, line: Line) -> bool:
         """This connection is the one in use; False where it is lost before all that was said meanwhile is sent."""
+        if self._over:  # closed while it was opened
+            await line.socket.close()
+            return False
         self._line = line
         if line.has_lost_audio:
             self._spoken.lost()
