@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from support.tasks import running
-from support.tool_calls import calling
+from support.tool_calls import calling, worker
 from support.waiting import wait_until
 from voicebus import ToolWorker, function_tool
 from voicebus.adapters.redis.backlog import Backlog, QueueState
@@ -55,6 +55,58 @@ def test_where_nobody_takes_anything_the_oldest_tells() -> None:
     assert state.wait_ms(600) == 1600
     state.seen(1000, lag=5, read=7, oldest_ms=2000, served=False)
     assert state.wait_ms(1000) == 0, "nobody is there, and the next worker may take it at once"
+
+
+def test_where_every_slot_is_taken_by_calls_that_take_long_each_turn_of_them_lasts_as_long() -> None:
+    """Ten slots, full since 3 s: what is sent behind 134 others waits for 13 turns of at least 3 s."""
+    state = QueueState()
+    for at in range(0, 3500, 500):
+        state.seen(at, lag=134, read=10, oldest_ms=at, in_hand=10, slots=10)
+    assert state.wait_ms(3000) == 40_200
+    assert state.wait_ms(3100) == 40_100
+    state.sent()
+    assert state.wait_ms(3000) == 40_500
+    state.seen(3500, lag=134, read=10, oldest_ms=3500, in_hand=4, slots=10)
+    assert state.wait_ms(3500) == 3500, "most slots are free: something else keeps them from taking"
+    state.seen(4000, lag=134, read=10, oldest_ms=4000, in_hand=10, slots=0)
+    assert state.wait_ms(4000) == 4000, "nobody knows how many slots there are"
+    state.seen(4500, lag=124, read=20, oldest_ms=4500, in_hand=10, slots=10)
+    assert state.wait_ms(4500) == 55_800, "ten in 4.5 s"
+
+
+def test_a_turn_counts_from_when_something_was_taken_last() -> None:
+    state = QueueState()
+    state.seen(0, lag=20, read=0, oldest_ms=0, in_hand=2, slots=2)
+    state.seen(9000, lag=18, read=2, oldest_ms=9000, in_hand=2, slots=2)
+    for at in range(9500, 20_000, 500):
+        state.seen(at, lag=18, read=2, oldest_ms=at, in_hand=2, slots=2)
+    assert state.wait_ms(19_500) == 9 * 10_500
+
+
+async def test_a_call_behind_more_long_ones_than_its_deadline_allows_is_answered_at_once(
+    redis_url: str, keys: Keys
+) -> None:
+    """Long before any of them has ended."""
+    go = asyncio.Event()
+
+    @function_tool(queue="default")
+    async def crawl() -> str:
+        """Crawl."""
+        await go.wait()
+        return "done"
+
+    call = DispatchTool("x", "crawl", "{}", "desk", "default", 60_000, idempotent=True)
+    async with calling(redis_url, keys) as caller, worker(redis_url, keys, crawl, concurrency=1):
+        backlog = Backlog(caller.bus, keys, caller.clock)
+        for n in range(201):
+            caller.call("crawl", call_id=f"c{n}", timeout_ms=60_000)
+        await caller.started("c0")
+        assert backlog.refusal(call) is None
+        async with running(backlog.run()):
+            refusal = await wait_until(lambda: backlog.refusal(call), description="a refusal", timeout=25)
+        assert refusal is not None
+        assert refusal.kind == "overloaded"
+        go.set()
 
 
 async def test_a_flooded_queue_has_late_calls_answered_at_once_and_takes_more_when_it_is_empty(

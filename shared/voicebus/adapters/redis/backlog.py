@@ -1,7 +1,8 @@
 """How long a call would wait in its queue now: what a gateway must know to answer at once instead of too late.
 
-Two commands for each queue in use, twice a second. The estimate is what the queue itself says: what waits, how fast its
-workers took entries while something was waiting, and for how long the oldest has waited.
+A few commands for each queue in use, twice a second. The estimate is what the queue itself says: what waits, how fast
+its workers took entries while something was waiting, and for how long the oldest has waited. Where slots have been
+taken for a while and nothing was, by calls that take long, a turn of all slots lasts that long at least.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from voicebus.adapters.redis.client import RedisConnection
-from voicebus.adapters.redis.heartbeat import living
+from voicebus.adapters.redis.heartbeat import living, sends_heartbeats
 from voicebus.adapters.redis.trimming import pairs
 from voicebus.contracts.streams import WORKERS_GROUP, Keys
 from voicebus.engine.outputs import DispatchTool
@@ -41,13 +42,25 @@ class QueueState:
         self._oldest_ms = 0
         self._sent = 0
         self._served = True
+        # Since when nothing was taken, and how many are in hand meanwhile; 0 where that is not why.
+        self._still_since = 0
+        self._turn = 0
 
-    def seen(self, at: int, *, lag: int, read: int, oldest_ms: int, served: bool = True) -> None:
-        """The queue at `at`: entries that nobody took yet, entries taken in all, and how old the oldest waiting is."""
+    def seen(
+        self, at: int, *, lag: int, read: int, oldest_ms: int, served: bool = True, in_hand: int = 0, slots: int = 0
+    ) -> None:
+        """The queue at `at`: entries that nobody took yet, entries taken in all, and how old the oldest waiting is.
+
+        `in_hand` are taken and not done, in the `slots` of its workers; 0 where those are not known.
+        """
         self._lag, self._oldest_ms, self._sent, self._served = lag, oldest_ms, 0, served
+        # A look may fall into the moment in which some have ended and the next ones are not taken yet.
+        self._turn = in_hand if 2 * in_hand >= slots > 0 else 0
         if lag == 0:
             self._busy.clear()
             return
+        if not self._busy or self._busy[-1][1] != read:
+            self._still_since = at
         self._busy.append((at, read))
         while self._busy[0][0] < at - _WINDOW_MS:
             self._busy.popleft()
@@ -65,7 +78,10 @@ class QueueState:
         if read <= before:
             # Nothing was taken meanwhile. Where workers are there they are busy, and all that is known is how long the
             # oldest has waited; where there are none, the next one may take it at once.
-            return float(self._oldest_ms + passed) if self._served else 0.0
+            if not self._served:
+                return 0.0
+            turns = (self._lag + self._sent) / self._turn if self._turn else 0.0
+            return max(float(self._oldest_ms + passed), turns * (seen - self._still_since) - passed)
         per_ms = (read - before) / (seen - since)
         return max(0.0, (self._lag + self._sent) / per_ms - passed)
 
@@ -116,9 +132,9 @@ class Backlog:
             if group is None or group.get("lag") is None or group.get("entries-read") is None:
                 return
             oldest: list[Any] = []
-            served = True
+            served, slots = True, 0
             if group["lag"]:
-                served = await self._is_served(stream)
+                served, slots = await self._workers(stream)
                 start = f"({group['last-delivered-id']}"
                 oldest = await self._bus.call("XRANGE", stream, start, "+", "COUNT", 1)
         except BusError as error:
@@ -127,9 +143,17 @@ class Backlog:
         now = self._clock.at_ms()
         age = max(0, now - int(oldest[0][0].partition("-")[0])) if oldest else 0
         lag = int(group["lag"]) if oldest else 0
-        state.seen(now, lag=lag, read=int(group["entries-read"]), oldest_ms=age, served=served)
+        state.seen(
+            now, lag=lag, read=int(group["entries-read"]), oldest_ms=age, served=served, in_hand=int(group["pending"]),
+            slots=slots,
+        )  # fmt: skip
 
-    async def _is_served(self, stream: str) -> bool:
-        """Whether a living worker reads this stream."""
+    async def _workers(self, stream: str) -> tuple[bool, int]:
+        """Whether living workers read this stream, and how many calls they run at once; 0 where one does not say."""
         names = [pairs(row)["name"] for row in await self._bus.call("XINFO", "CONSUMERS", stream, WORKERS_GROUP)]
-        return any(await living(self._bus, [self._keys.worker(name) for name in names]))
+        keys = [self._keys.worker(name) for name in names]
+        alive = [key for key, lives in zip(keys, await living(self._bus, keys), strict=True) if lives]
+        said = await asyncio.gather(*(self._bus.submit("HGET", key, "concurrency") for key in alive))
+        known = [int(text) for text in said if text and text.isascii() and text.isdigit()]
+        all_say = all(map(sends_heartbeats, names)) and len(known) == len(alive)
+        return bool(alive), sum(known) if all_say else 0
