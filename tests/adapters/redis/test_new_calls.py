@@ -288,5 +288,5 @@ async def test_a_claim_is_given_back_by_whose_it_is_and_a_cancel_stays(bus: Redi
 async def test_nothing_is_claimed_where_nothing_came(bus: RedisConnection, keys: Keys) -> None:
     stream = keys.tools("default")
     await bus.call("XGROUP", "CREATE", stream, "workers", "0", "MKSTREAM")
-    arguments = ("workers", OURS, "0-0", MOST, 1_000, 60, keys.calls("default"), keys.inboxes, "{}")
+    arguments = ("workers", OURS, "0-0", MOST, 1_000, 60, keys.calls("default"), keys.inboxes, "\n")
     assert len(await bus.script(CLAIM_NEW, [stream], *arguments)) == 1

@@ -111,7 +111,7 @@ async def test_a_worker_that_is_killed_between_the_claim_and_the_start(
     await wait_until(lambda: caller.stream(stream), description="the call")
     await caller.bus.call("XGROUP", "CREATE", stream, "workers", "0")
     command = ("XREADGROUP", "GROUP", "workers", dead, "COUNT", 1, "BLOCK", 5_000, "STREAMS", stream, ">")
-    arguments = ("workers", dead, "0-0", 4, 60_000, 60, keys.calls("default"), keys.inboxes, '{"wait": "1"}')
+    arguments = ("workers", dead, "0-0", 4, 60_000, 60, keys.calls("default"), keys.inboxes, "\nwait 1\n")
     _, claimed = await caller.bus.read_and_run(command, CLAIM_NEW, [stream], *arguments)
     assert len(claimed) == 2
     blocking = Blocking(idempotent=idempotent)

@@ -1,6 +1,5 @@
 """Tool calls that are claimed as they are delivered: reading and claiming in one round trip (contract section 8)."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -18,7 +17,8 @@ NEW_MS: Final = 1_000
 class NewCalls:
     """Reads a tool queue for `worker`, and claims what comes new.
 
-    `tools` gives those, by name with their versions, of which the worker starts every call at once.
+    `tools` gives those, by name with their versions, of which the worker starts every call at once: another
+    mapping where they have changed.
     """
 
     def __init__(
@@ -29,6 +29,8 @@ class NewCalls:
         self._worker = worker
         self._tools = tools
         self._names = keys.calls(queue), keys.inboxes
+        self._named: Mapping[str, str] = {}
+        self._lines = "\n"
 
     async def read(self, command: Sequence[str | int], *, group: str, after: str) -> tuple[Any, Mapping[str, int]]:
         """Run a blocking `XREADGROUP` of this queue: its reply, and since when (ms) which of its entries are claimed.
@@ -38,7 +40,10 @@ class NewCalls:
         Raises:
             BusError: refused, or Redis cannot be reached.
         """
-        about = (MOST, NEW_MS, CALL_TTL_S, *self._names, json.dumps(self._tools()))
+        tools = self._tools()
+        if tools is not self._named:
+            self._named, self._lines = tools, "".join(f"\n{name} {version}" for name, version in tools.items()) + "\n"
+        about = (MOST, NEW_MS, CALL_TTL_S, *self._names, self._lines)
         reply, claimed = await self._bus.read_and_run(
             command, CLAIM_NEW, [self._stream], group, self._worker, after, *about
         )

@@ -115,6 +115,7 @@ class Turns:
         self._clock = clock
         self._cancelled = cancelled
         self._gates: dict[str, Gate] = {}
+        self._unlimited: Mapping[str, str] = {}
         self._read = msgspec.json.Decoder(_Called).decode
         self.follow()
 
@@ -127,10 +128,11 @@ class Turns:
                 gate.bound(tool)
             elif is_limited(tool):
                 self._gates[name] = Gate(tool)
+        self._unlimited = {name: tool.version for name, tool in self._tools.items() if name not in self._gates}
 
-    def unlimited(self) -> dict[str, str]:
+    def unlimited(self) -> Mapping[str, str]:
         """The versions of the tools, by name, whose calls never wait for a turn."""
-        return {name: tool.version for name, tool in self._tools.items() if name not in self._gates}
+        return self._unlimited
 
     def __call__(self, delivery: Delivery) -> Turn | None:
         """The turn of this call; None where its tool has no limits."""

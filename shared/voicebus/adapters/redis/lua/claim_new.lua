@@ -4,7 +4,7 @@
 -- KEYS: stream. The records of calls, which it writes, are in the same slot.
 -- ARGV: group, worker, the last id that a read brought it before, most: how many calls, new_ms: how long one may have
 --       waited, ttl_s, what records begin with ('vb:call:{QUEUE}:'), what inboxes begin with ('vb:inbox:'),
---       tools: a JSON object of those that the worker starts without delay, by name, with their versions.
+--       tools: those that the worker starts without delay, each on a line ('\n' on either side): 'NAME VERSION'.
 -- Returns {now, id, ...}: ms, and the entries whose calls may be started, each for the first time. Where more than a
 --         second and a half has passed since, as for a worker that was frozen, `claim` is to be asked again.
 local time = redis.call('TIME')
@@ -15,7 +15,6 @@ local claimed = {now}
 if #pending == 0 or #pending > most then
   return claimed
 end
-local tools = cjson.decode(ARGV[9])
 
 -- More text than that takes too long to be read here.
 local longest = 16384
@@ -41,8 +40,11 @@ local function call_of(id)
     or (call.attempt or 1) ~= 1 or call.replayed == true then
     return nil
   end
-  local version = tools[call.tool]
-  if not version or (call.version and call.version ~= cjson.null and call.version ~= version) then
+  local tool = '\n' .. call.tool .. ' '
+  if type(call.version) == 'string' then
+    tool = tool .. call.version .. '\n'
+  end
+  if not string.find(ARGV[9], tool, 1, true) then
     return nil
   end
   return ARGV[7] .. fields.session .. ':' .. call.call_id, fields.epoch, call.reply_to
