@@ -139,7 +139,9 @@ def test_a_turn_is_answered_once_or_ends_with_a_clear_event_and_is_archived_once
     assert [(item["role"], item["text"]) for item in messages] == talk.caller.lines()
     assert max(Counter(item["item_id"] for item in messages).values()) == 1
     assert [item["text"] for item in messages if item["role"] == "user"] == talk.said
-    assert [item["text"] for item in messages if item["role"] == "assistant"] == talk.answers
+    # A model that is slow to answer may be asked again because of an error that was nobody's: that answer nobody hears.
+    heard = [item["text"] for item in messages if item["role"] == "assistant" and item["heard_text"] != ""]
+    assert heard == talk.answers
     assert [item["output"] for item in archived["items"] if item["type"] == "tool_call"] == [
         f"noted {fact}" for fact in talk.noted
     ]
