@@ -26,7 +26,6 @@ MAX_HISTORY: Final = 1_000
 
 _RETRY_AFTER: Final = {"Retry-After": "5"}
 _PATIENCE: Final = timedelta(seconds=60)
-_SCHEMES: Final[Mapping[str, str]] = {"http": "ws", "https": "wss"}
 
 
 # What `read_item` takes, of items that have no id yet.
@@ -152,8 +151,7 @@ def routes(sessions: Sessions, targets: Targets, clock: Clock, asking: Dependenc
                 503, "session_unavailable", "no session can begin now; try again shortly", headers=_RETRY_AFTER
             )
         query = urlencode({"session": face.session, "token": face.token})
-        base = request.base_url
-        url = f"{_SCHEMES.get(base.scheme, base.scheme)}://{base.netloc}/v1/sessions/connect?{query}"
+        url = f"{_scheme(request)}://{request.base_url.netloc}/v1/sessions/connect?{query}"
         return SessionCreated(id=face.session, token=face.token, agent=agent, url=url, expires_at=expires_at)
 
     return router
@@ -169,3 +167,11 @@ def _item(number: int, item: Mapping[str, Any]) -> dict[str, Any]:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"][1:])
         raise ValueError(f"item {number} is no item of a history: {where}: {first['msg']}") from error
+
+
+def _scheme(request: Request) -> str:
+    """What the caller's client connects with: where a proxy in between has the TLS, its word counts, whoever it is, as
+    it is told to nobody but the caller.
+    """
+    told = request.headers.get("x-forwarded-proto", "").partition(",")[0].strip().lower()
+    return "wss" if request.base_url.scheme == "https" or told in ("https", "wss") else "ws"

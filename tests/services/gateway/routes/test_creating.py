@@ -41,6 +41,16 @@ async def test_a_session_is_created_entered_and_left_by_its_token(gateway: Gatew
     await wait_until(lambda: not list(gateway.sessions), description="the session's end")
 
 
+@pytest.mark.parametrize(
+    ("told", "scheme"), [("https", "wss"), ("https, http", "wss"), ("http", "ws"), ("http, https", "ws"), ("x", "ws")]
+)
+async def test_its_address_is_that_of_tls_where_a_proxy_in_between_has_it(
+    gateway: Gateway, told: str, scheme: str
+) -> None:
+    answer = await create(gateway, headers={"X-Forwarded-Proto": told, "Host": "localhost:8443"})
+    assert answer.json()["url"].startswith(f"{scheme}://localhost:8443/v1/sessions/connect?session=")
+
+
 async def test_it_is_idle_until_its_client_comes_and_again_when_it_was_lost(gateway: Gateway) -> None:
     made = (await create(gateway)).json()
 
