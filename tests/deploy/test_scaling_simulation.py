@@ -78,6 +78,27 @@ def test_the_charts_own_values_turn_nobody_away_on_an_office_day() -> None:
     assert serve(node_loss(5.0, habits, seconds=5400), gateway_rule(chart)).cut == 0
 
 
+def test_the_charts_utilization_is_a_tenth_below_what_still_turns_nobody_away() -> None:
+    rule = gateway_rule(values())
+
+    def rejected(utilization: float) -> int:
+        days = (office_day(peak, Habits(), seconds=5400) for peak in (5.0, 8.0))
+        return sum(serve(day, replace(rule, target_utilization=utilization)).rejected for day in days)
+
+    own = rule.target_utilization
+    assert rejected(round(own + 0.1, 1)) == 0
+    assert rejected(round(own + 0.2, 1)) > 0
+
+
+def test_the_charts_occupancy_is_two_tenths_below_what_still_lets_nothing_wait() -> None:
+    rule, day = worker_rule(values()), office_day(8.0, Habits(), seconds=5400)
+    assert rule.occupancy is not None
+    assert work(day, replace(rule, occupancy=round(rule.occupancy + 0.2, 1))).p99_s < 0.01
+    assert work(day, replace(rule, occupancy=round(rule.occupancy + 0.3, 1))).p99_s > 0.1
+    # The lag is what somebody waits in already: by it alone calls wait, however few entries it is.
+    assert work(day, replace(rule, occupancy=None, lag_per_replica=1)).p99_s > 0.5
+
+
 def test_the_reserve_is_what_helps_in_a_flash_crowd() -> None:
     rule = gateway_rule(values())
     crowd = flash_crowd(5.0, Habits(), seconds=5400)
