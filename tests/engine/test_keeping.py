@@ -10,7 +10,7 @@ from voicebus.contracts.tools import Outcome
 from voicebus.engine.commits import COMMIT_TIMER
 from voicebus.engine.config import Approval
 from voicebus.engine.inputs import Approve, CommitAudio, LinkOpened, SendMessage
-from voicebus.engine.keeping import ITEM, WORK, Kept, read_items, read_work
+from voicebus.engine.keeping import ITEM, TOLD, WORK, Kept, read_items, read_work
 from voicebus.engine.outputs import CommitSettled, Dial, DispatchTool, Keep, Record
 from voicebus.engine.state import State
 
@@ -42,7 +42,8 @@ def left(talk: Talk) -> Kept:
             calls[data["call_id"]] = {"type": record.type.value, "seq": record.seq, **data}
     written = fields(talk)
     work = read_work(written[WORK])
-    return Kept(records[-1].seq, 2, 7.0, read_items(written), work, recorded, list(calls.values()))
+    told_ms = int(written[TOLD])
+    return Kept(records[-1].seq, 2, 7.0, read_items(written), work, recorded, list(calls.values()), told_ms=told_ms)
 
 
 def heir(talk: Talk, **config: Any) -> Talk:
@@ -94,6 +95,20 @@ def test_an_answer_that_was_being_said_is_recorded_as_far_as_it_came_and_asked_a
     assert [record.status for record in after.records(EventType.TURN_ENDED)] == ["incomplete"]
     assert connects(after)[-1] == ("assistant", "It is five")
     assert len(after.sent("response.create")) == 1
+
+
+def test_an_answer_that_was_cut_off_by_its_owners_death_ended_then_and_not_when_somebody_found_out() -> None:
+    talk = Talk(keeps=True).asked()
+    talk.item_begins()
+    talk.says("Good mor")
+    talk.sounds(400)
+    talk.now += 1.5
+    talk.says("ning, ")
+    last_ms = int(fields(talk)[TOLD])
+    after = heir(talk)  # 7 s after the session's start
+    [line] = [line for line in after.records(EventType.ITEM_RECORDED) if line.role == "assistant"]
+    assert line.text == "Good morning, "
+    assert line.started_ms <= line.ended_ms == last_ms < 2000
 
 
 def test_a_message_that_no_model_has_confirmed_is_said_to_the_next_one() -> None:

@@ -136,6 +136,7 @@ def last_words(left: Left, kept: Kept) -> list[Record]:
         recorded=kept.recorded,
         calls=kept.calls,
         agents={name: agent(name) for name in calls},
+        told_ms=kept.told_ms,
     )
     engine = Session(config, now=0.0, kept=whole)
     outputs = [*engine.start(), *engine.handle(End(INTERRUPTED), 0.0)]

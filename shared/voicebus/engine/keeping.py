@@ -26,6 +26,7 @@ ITEM: Final = "item:"
 """Before an item's id, in the name of its field. An empty field is an item that is gone."""
 
 WORK: Final = "work"
+TOLD: Final = "told_ms"
 BEHIND: Final = "behind"
 """In an item's field: the id of the item before it, None for the first."""
 
@@ -45,7 +46,7 @@ class Kept:
     `seq` is the last recorded one, `elapsed_s` how long ago the session began, `epoch` the new owner's. `recorded` are
     the items that have been recorded, each with what of it was heard where that is less than all. `calls` are the
     latest events about calls, oldest first, and `agents` those that calls without an answer were made for, by name. Of
-    a version that is not known here `work` is empty.
+    a version that is not known here `work` is empty. `told_ms` is when (ms of the call) this was last written.
     """
 
     seq: int
@@ -56,6 +57,7 @@ class Kept:
     recorded: Mapping[str, str | None]
     calls: Sequence[Mapping[str, Any]]
     agents: Mapping[str, AgentSpec] = field(default_factory=dict)
+    told_ms: int | None = None
 
 
 def read_work(text: str) -> Mapping[str, Any]:
@@ -91,7 +93,7 @@ class Keeper:
         """After an input that only said more of an answer, whose text is written now and then."""
         if self._p.out.now >= self._said_at + _SAYING_S and (item_id := self._p.history.saying) is not None:
             self._said_at = self._p.out.now
-            self._p.out.add(Keep({ITEM + item_id: self._item(item_id)}))
+            self._keep({ITEM + item_id: self._item(item_id)})
 
     def settle(self) -> None:
         """After any other input."""
@@ -103,7 +105,10 @@ class Keeper:
             fields[WORK] = encoded(_encode, work).decode()
         if fields:
             self._said_at = p.out.now
-            p.out.add(Keep(fields))
+            self._keep(fields)
+
+    def _keep(self, fields: dict[str, str]) -> None:
+        self._p.out.add(Keep({**fields, TOLD: str(self._p.out.ms())}))
 
     def _item(self, item_id: str) -> str:
         item = self._p.history.item(item_id)

@@ -35,7 +35,9 @@ def restore(parts: Parts, kept: Kept, *, cause: str = CAUSE) -> None:
         p.history.remove(item_id)
     lines = [line for line in kept.work.get("lines", ()) if line[0] not in to_come]
     goes_on = _goes_on(p, kept) if attached else None
-    p.transcript.restore(kept.recorded, lines, lambda item_id: _text(p.history.item(item_id)), goes_on)
+    p.transcript.restore(
+        kept.recorded, lines, lambda item_id: _text(p.history.item(item_id)), goes_on, until_ms=kept.told_ms
+    )
     p.turns.responses.answered = any(item.get("role") == "assistant" for item in kept.items)
     p.out.uplink.restore(kept.work.get("said", ()))
     # Without a socket this is what the next one is told.

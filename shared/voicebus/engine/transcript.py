@@ -128,9 +128,11 @@ class Transcript:
         lines: Iterable[Sequence[Any]],
         texts: Callable[[str], str],
         goes_on: Response | None = None,
+        *,
+        until_ms: int | None = None,
     ) -> None:
         """Go on from what another owner has kept: what was recorded, and what was not yet; what is not complete is of
-        the response that `goes_on`, if one does.
+        the response that `goes_on`, if one does, and was said up to `until_ms` (ms of the call; None: up to now).
 
         Nobody knows how much of those lines was heard, unless they were cut: all that `texts` tells counts as heard.
         """
@@ -143,7 +145,8 @@ class Transcript:
             if item_id in self._recorded:
                 continue
             started = self._out.moment(started_ms)
-            ended = self._out.now if ended_ms is None else self._out.moment(ended_ms)
+            last_ms = until_ms if ended_ms is None else ended_ms
+            ended = self._out.now if last_ms is None else max(started, self._out.moment(last_ms))
             line = Line(item_id, role, agent, started, ended, complete=True, incomplete=ended_ms is None)
             line.put(0, texts(item_id) if withheld is None else withheld)
             line.cut, line.heard_text, line.withheld = heard is not None, heard, withheld is not None

@@ -17,7 +17,7 @@ from voicebus.adapters.redis.scripts import TAKE
 from voicebus.contracts.journal import LOCAL_TENANT
 from voicebus.contracts.streams import SESSION_TTL_S, Keys
 from voicebus.contracts.tools import ToolResult
-from voicebus.engine.keeping import WORK, Kept, read_items, read_work, running_calls
+from voicebus.engine.keeping import TOLD, WORK, Kept, read_items, read_work, running_calls
 from voicebus.errors import ContractError
 from voicebus.ports import Clock
 from voicebus.telemetry.logging import get_logger
@@ -80,6 +80,7 @@ class Left:
             work=read_work(self.state.get(WORK, "")),
             recorded=recorded,
             calls=events,
+            told_ms=int(self.state[TOLD]) if self.state.get(TOLD) else None,
         )
 
 
