@@ -56,13 +56,13 @@ async def test_an_item_stands_behind_the_one_that_it_names_else_at_the_end(stage
     async with ScriptedRealtimeServer() as server, stage.conversation(ADA, server) as talk:
         await talk.until("history_updated")
         model = await server.wait_for_connection()
-        for item_id, previous in (("u1", None), ("u2", None), ("between", "u1"), ("last", "unknown")):
+        for item_id, previous in (("u1", None), ("u2", None), ("between", "u1"), ("last", "unknown"), ("gone", None)):
             item = user_item(item_id, typed(item_id))
             await model.emit({"type": "conversation.item.added", "previous_item_id": previous, "item": item})
             await talk.until("history_added")
-        await model.emit({"type": "conversation.item.deleted", "item_id": "u2"})
+        await model.emit({"type": "conversation.item.deleted", "item_id": "gone"})
         await talk.until("history_updated")
-        assert [item["item_id"] for item in history(talk)] == ["u1", "between", "last"]
+        assert [item["item_id"] for item in history(talk)] == ["u1", "between", "u2", "last"]
 
 
 async def test_what_is_known_of_an_item_is_not_taken_back_by_one_that_says_less(stage: Stage) -> None:
