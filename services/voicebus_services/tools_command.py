@@ -25,7 +25,7 @@ app = typer.Typer(
 
 @app.command("list")
 def list_command(redis_url: RedisUrl = None, stream_prefix: Prefix = None, json_lines: AsJson = False) -> None:
-    """List the tools that workers offer.
+    """List the tools that workers offer, each in every version that they do.
 
     One that rests failed too often in a row, and is not called for a while.
     """
@@ -35,8 +35,9 @@ def list_command(redis_url: RedisUrl = None, stream_prefix: Prefix = None, json_
         registered = await ToolRegistry(bus, keys, clock).listed()
         await circuits.read()
         for _, known in sorted(registered.items()):
-            about = _about(known, circuits)
-            typer.echo(json.dumps(about) if json_lines else _line(about))
+            for version in known.versions:
+                about = _about(version, circuits)
+                typer.echo(json.dumps(about) if json_lines else _line(about))
         if not registered:
             typer.echo("voicebus: no worker has registered a tool", err=True)
 

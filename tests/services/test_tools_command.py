@@ -38,3 +38,25 @@ async def test_tools_are_listed_and_those_that_rest_are_called_again(redis_url: 
         assert await watch.read() == {}
         ran = await voicebus("tools", "reset", "shop", **where)
         assert (ran.status, ran.complaint) == (1, "voicebus: shop does not rest")
+
+
+@function_tool(queue="shops", version="2", name_override="shop")
+async def newer_shop(what: str) -> str:
+    """Shop."""
+    return f"sold {what}"
+
+
+async def test_a_rollout_shows_who_runs_which_version(redis_url: str, stream_prefix: str) -> None:
+    where: Any = {"redis_url": redis_url, "stream_prefix": stream_prefix}
+    async with ToolWorker([shop], **where), ToolWorker([shop], **where):
+        async with ToolWorker([newer_shop], **where):
+            ran = await voicebus("tools", **where)
+            assert ran.out.splitlines() == [
+                "shop  queue shops  version 2  1 worker",
+                "shop  queue shops  version 1  2 workers",
+            ]
+            ran = await voicebus("tools", "list", "--json", **where)
+            shown = [json.loads(line) for line in ran.out.splitlines()]
+            assert [(one["version"], len(one["workers"])) for one in shown] == [("2", 1), ("1", 2)]
+        ran = await voicebus("tools", **where)
+        assert ran.out == "shop  queue shops  version 1  2 workers\n"

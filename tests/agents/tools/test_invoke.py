@@ -218,6 +218,11 @@ async def test_a_raising_tool_becomes_output_by_default_or_by_its_own_function()
         "An error occurred while running the tool. Please try again. Error: no such guest"
     )
 
+    async def late() -> str:
+        raise TimeoutError
+
+    assert (await run(function_tool(late))).output.endswith("Error: TimeoutError"), "one without a text of its own"
+
     async def own(_: RunContextWrapper[Any], error: Exception) -> str:
         return f"Sorry: {error}"
 

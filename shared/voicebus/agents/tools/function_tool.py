@@ -38,7 +38,9 @@ def default_tool_error_function(ctx: RunContextWrapper[Any], error: Exception) -
     """What the model is told when a tool raised, or was called with arguments that do not fit."""
     if isinstance(error, ModelBehaviorError):
         return f"An error occurred while parsing tool arguments. Please try again with valid JSON. Error: {error}"
-    return f"An error occurred while running the tool. Please try again. Error: {error}"
+    # A time-out, and many an error of a network, has no text of its own.
+    why = str(error) or type(error).__name__
+    return f"An error occurred while running the tool. Please try again. Error: {why}"
 
 
 class ToolOptions(TypedDict, total=False):
