@@ -9,7 +9,7 @@ import importlib
 import ipaddress
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 KINDS: Final = ("email", "phone", "card", "iban", "ssn", "ip")
@@ -23,9 +23,14 @@ INVISIBLE: Final = dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\u2060\ufeff"
 _DASHES: Final = frozenset("\u2010\u2011\u2012\u2013\u2014\u2015\u2212")
 
 _EMAIL: Final = r"[\pL\pN._%+'-]+@[\pL\pN-]+(?:\.[\pL\pN-]+)*\.\pL{2,}"
-_SSN: Final = r"\b\d{3}-\d{2}-\d{4}\b"
+_SSN: Final = r"\b(?:\d{3}-\d{2}-\d{4}|\d{3} \d{2} \d{4})\b"
 _IP: Final = r"\b\d{1,3}(?:\.\d{1,3}){3}\b"
-_DIGITS: Final = r"\d(?:[ -]?\d){12,}"
+# Commas and full stops are where the groups of a number were said, as "4111, 1111, 1111, 1111".
+_DIGITS: Final = (
+    r"\d(?:[ -]?\d){12,}"
+    r"|\b\d(?:[ -]?\d){3}(?:[,.] \d(?:[ -]?\d){3}){3}\b"
+    r"|\b\d(?:[ -]?\d){3}[,.] \d(?:[ -]?\d){5}[,.] \d(?:[ -]?\d){3,4}\b"
+)
 _IBAN: Final = r"(?i)\b[A-Z]{2}\d{2}(?:[ -]?[A-Z0-9]){11,}\b"
 # detect-secrets tells the first line of a private key, and not the key.
 _PRIVATE_KEY: Final = r"-----BEGIN [A-Z ]*PRIVATE KEY-----(?s:.*?)(?:-----END [A-Z ]*PRIVATE KEY-----|\z)"
@@ -35,6 +40,8 @@ _UNFINISHED_NUMBER: Final = r"\+?(?:[A-Za-z]{2})?\d(?:[ ().-]{0,2}\d){5,}[ ().-]
 _UNFINISHED_EMAIL: Final = r"[\pL\pN._%+'-]+@[\pL\pN.-]*$"
 
 _CARD_DIGITS: Final = (13, 19)
+# What a number of a payment card begins with.
+_CARD_BEGINS: Final = "23456"
 _GROUP: Final = re.compile(r"\d+")
 # With what stands between its groups.
 _IBAN_SIGNS: Final = (15, 34 + 8)
@@ -50,6 +57,16 @@ _AGAIN: Final = 4_096
 _FOR_CODE: Final = frozenset(
     {"Base64 High Entropy String", "Hex High Entropy String", "Secret Keyword", "Public IP (ipv4)"}
 )
+
+
+_DIGIT_WORDS: Final = {
+    "zero": "0", "oh": "0", "one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7",
+    "eight": "8", "nine": "9",
+}  # fmt: skip
+_TIMES: Final = {"double": 2, "triple": 3}
+_TOKEN: Final = rf"(?:(?:{'|'.join(_TIMES)}) )?(?:{'|'.join(_DIGIT_WORDS)})"
+_SPELLED_WORD: Final = re.compile(rf"(?i)\b(?:{'|'.join((*_TIMES, *_DIGIT_WORDS))})\b")
+_SPELLED: Final = re.compile(rf"(?i)\b{_TOKEN}(?:[ ,.-]{{1,2}}{_TOKEN}){{5,}}\b")
 
 
 class Place(NamedTuple):
@@ -130,26 +147,46 @@ def compiled(pattern: str) -> Any:
 
 
 class Usual:
-    """A text in its usual signs, so that a number is found however it is written, and where they stand in it.
+    """A text in its usual signs, so that a number is found however it is written or said, and where they stand in it.
 
     Digits of all scripts, full-width signs, dashes and spaces of all widths become those of ASCII; what shows nothing
-    is left out.
+    is left out. Six or more digits that are said one after the other in English words become a number.
     """
 
     def __init__(self, text: str) -> None:
         self.text: str = text
-        self._places: list[int] | None = None
+        self._places: Sequence[Place] | None = None
         if not text.isascii():
-            signs = [(place, usual) for place, sign in enumerate(text) for usual in _usual(sign)]
+            signs = [(Place(place, place + 1), usual) for place, sign in enumerate(text) for usual in _usual(sign)]
             self.text = "".join(sign for _, sign in signs)
             self._places = [place for place, _ in signs]
+        for said in reversed(list(_SPELLED.finditer(self.text))):
+            self._write_digits(*said.span())
+
+    def _write_digits(self, start: int, end: int) -> None:
+        """Put the digits of words in their place."""
+        places = self._places or [Place(place, place + 1) for place in range(len(self.text))]
+        digits: list[tuple[str, Place]] = []
+        times, before = 1, Place(0, 0)
+        for word in _SPELLED_WORD.finditer(self.text, start, end):
+            name = word.group().lower()
+            where = Place(places[word.start()].start, places[word.end() - 1].end)
+            if name in _TIMES:
+                times, before = _TIMES[name], where
+                continue
+            if times > 1:
+                where = Place(before.start, where.end)
+            digits += [(_DIGIT_WORDS[name], where)] * times
+            times = 1
+        self.text = self.text[:start] + "".join(sign for sign, _ in digits) + self.text[end:]
+        self._places = [*places[:start], *(place for _, place in digits), *places[end:]]
 
     def within(self, found: Iterable[Place]) -> Iterator[Place]:
         """The same places in the text as it was written."""
         for start, end in found:
             if start < end:
                 places = self._places
-                yield Place(start, end) if places is None else Place(places[start], places[end - 1] + 1)
+                yield Place(start, end) if places is None else Place(places[start].start, places[end - 1].end)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -190,6 +227,8 @@ def _cards(pattern: Any, text: str) -> Iterator[Place]:
             for index in range(first, len(groups)):
                 digits += text[slice(*groups[index])]
                 if len(digits) > _CARD_DIGITS[1]:
+                    break
+                if digits[0] not in _CARD_BEGINS:
                     break
                 if len(digits) >= _CARD_DIGITS[0] and _luhn(digits):
                     last = index

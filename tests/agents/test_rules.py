@@ -142,6 +142,15 @@ def test_a_pattern_that_cannot_be_is_refused(pattern: str, capfd: pytest.Capture
         ("mail me at ann@example.org", "email"),
         ("my card is 4111 1111 1111 1111", "card"),
         ("my card is 4111 1111 1111 1112", None),
+        ("it is 4111, 1111, 1111, 1111.", "card"),
+        ("it is 4 1 1 1, 1 1 1 1, 1 1 1 1, 1 1 1 1", "card"),
+        ("it is 3782, 822463, 10005", "card"),
+        ("Four one one one, one one one one, one one one one, one one one one.", "card"),
+        ("it is four triple one one one one one double one one one one one one one", "card"),
+        ("the parcel 9400 1000 0000 0000 0000 00", None),
+        ("my number is 078 05 1120", "ssn"),
+        ("one, two, three, four, five, six, seven, go", None),
+        ("There is one of six, and two of nine.", None),
         ("it goes to DE89 3704 0044 0532 0130 00 today", "iban"),
         ("it goes to DE88 3704 0044 0532 0130 00 today", None),
         ("number 078-05-1120", "ssn"),
@@ -160,6 +169,7 @@ async def test_personal_data_is_told_by_kind_and_place_and_not_itself(text: str,
 async def test_phone_numbers_of_a_country_are_found_where_it_is_named() -> None:
     assert not await trips(personal_data(["phone"]), "call (212) 555-0123")
     assert await trips(personal_data(["phone"], region="US"), "call (212) 555-0123")
+    assert await trips(personal_data(["phone"], region="US"), "call two one two, five five five, oh one two three")
     with pytest.raises(UserError, match="personal_data: region 'UK' was read; two capital letters of ISO 3166"):
         personal_data(["phone"], region="UK")
 

@@ -39,6 +39,26 @@ def test_each_rule_leaves_its_own_word_in_the_place(tmp_path: Path) -> None:
     assert counts == {"email": 2, "card": 1, "order": 1}
 
 
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("It is four one one one, one one one one, one one one one, one one one one, yes", "It is [card], yes"),
+        ("It is four triple one double one one one double one one one double one one one.", "It is [card]."),
+        ("ü 4111, 1111, 1111, 1111, three of six", "ü [card], three of six"),
+        ("One two three four five six seven, testing", "One two three four five six seven, testing"),
+    ],
+)
+def test_a_number_goes_as_it_was_said(tmp_path: Path, said: str, kept: str) -> None:
+    assert text(rules(tmp_path, "card"), said) == kept
+
+
+def test_half_a_number_that_was_said_in_words_goes_too(tmp_path: Path) -> None:
+    said = "It is four one one one one one one one one one one one one one one one"
+    redaction = rules(tmp_path, "card")
+    assert redaction.said(said, said[:30], Counter(), cut=False) == ("It is [card]", "It is [card]")
+    assert redaction.said(said[:38], None, Counter(), cut=True) == ("It is [card]", None)
+
+
 def test_of_a_pattern_with_the_group_redact_the_group_alone_goes(tmp_path: Path) -> None:
     redaction = rules(tmp_path, {"name": "pin", "pattern": r"(?i)\bpin is (?P<redact>\d{4})"})
     assert text(redaction, "My PIN is 1234, in 1234 words") == "My PIN is [pin], in 1234 words"
