@@ -100,10 +100,10 @@ def test_an_answer_that_was_being_said_is_recorded_as_far_as_it_came_and_asked_a
 def test_an_answer_that_was_cut_off_by_its_owners_death_ended_then_and_not_when_somebody_found_out() -> None:
     talk = Talk(keeps=True).asked()
     talk.item_begins()
-    talk.says("Good mor")
+    talk.says("Good ")
     talk.sounds(400)
     talk.now += 1.5
-    talk.says("ning, ")
+    talk.says("morning, ")
     last_ms = int(fields(talk)[TOLD])
     after = heir(talk)  # 7 s after the session's start
     [line] = [line for line in after.records(EventType.ITEM_RECORDED) if line.role == "assistant"]
