@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import InitVar, dataclass
 from typing import Any
 
 import pytest
@@ -299,6 +300,19 @@ async def test_what_was_changed_on_an_agent_is_checked_when_it_takes_over(name: 
     for resolving in (session.begin, session.update):
         with pytest.raises((UserError, TypeError), match=rf"RealtimeAgent.* {name}"):
             await resolving(agent)
+
+
+async def test_an_agent_of_a_class_of_ones_own_is_made_once() -> None:
+    @dataclass
+    class Titled(RealtimeAgent[Any]):
+        title: InitVar[str] = "Ms"
+
+        def __post_init__(self, title: str) -> None:
+            super().__post_init__()
+            self.instructions = f"You are {title} Ada."
+
+    spec = await author().begin(Titled("Ada", title="Dr"))
+    assert spec.instructions == "You are Dr Ada."
 
 
 async def test_a_gateway_refuses_a_handoff_whose_agent_only_taking_it_tells() -> None:

@@ -164,7 +164,7 @@ def check_agent(agent: RealtimeAgent[Any]) -> None:
     Raises:
         TypeError, UserError: as making it.
     """
-    agent.__post_init__()
+    RealtimeAgent.__post_init__(agent)  # not that of a subclass, which may take what is given once
 
 
 async def enabled_tools(tools: list[ToolEntry], run_context: RunContextWrapper[Any], agent: Any) -> list[ToolEntry]:
