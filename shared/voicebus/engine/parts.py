@@ -18,6 +18,7 @@ from voicebus.engine.inputguards import InputGuards
 from voicebus.engine.interludes import Interludes
 from voicebus.engine.interruption import Interruptions
 from voicebus.engine.outbox import Outbox
+from voicebus.engine.overruling import clients_tools, overruled
 from voicebus.engine.playback import PlaybackTracker
 from voicebus.engine.ratelimits import RateLimits
 from voicebus.engine.responses import Response
@@ -75,6 +76,13 @@ class Parts:
         """The settings in force may be others now."""
         self.playback.measure(bytes_per_ms(self.settings.effective))
 
+    def settings_heard(self, session: Mapping[str, Any]) -> None:
+        """The model has confirmed settings that may be those of somebody who speaks to it past us."""
+        settings, agent = self.settings, self.settings.agent
+        if isinstance(session.get("tools"), list):
+            settings.client_tools(clients_tools(agent, session))
+        settings.correct(overruled(agent, settings.taken, session))
+
     def history_changed(self, item_id: str, added: bool | None) -> None:
         """Tell the native face what `History.put` did: added (True), changed (False), nothing (None)."""
         if added:
@@ -96,6 +104,8 @@ def assemble(config: SessionConfig, now: float, view: ClientView | None) -> Part
         parts.hide_item(item_id)
 
     def is_client_tool(name: str) -> bool:
+        if config.face is Face.SIDEBAND:
+            return settings.is_clients_tool(name)
         return face is not None and face.is_client_tool(name)
 
     def gone_silent(response: Response) -> None:

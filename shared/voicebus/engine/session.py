@@ -307,7 +307,10 @@ class Session:
 
     def _confirmed(self, event: Mapping[str, Any]) -> None:
         """`session.updated`: the first one opens the conversation, if nothing has before."""
-        intent = self._p.settings.confirmed(wire.mapping(event, "session"))
+        session = wire.mapping(event, "session")
+        intent = self._p.settings.confirmed(session)
+        if self._p.config.face is Face.SIDEBAND:
+            self._p.settings_heard(session)
         self._p.settings_sent()
         if self.state is not State.LIVE:
             self.go_live()

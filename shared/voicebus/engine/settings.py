@@ -166,6 +166,7 @@ class Settings:
         self._confirms = transport is Transport.WIRE
         self._accepted: Mapping[str, Any] = {}
         self._client_tools: Sequence[Mapping[str, Any]] = ()
+        self._correction: Mapping[str, Any] = {}
         self._unanswered: deque[Update] = deque(maxlen=_MAX_UNANSWERED)
         self._instructed = False
         self._confirmed = False
@@ -268,6 +269,11 @@ class Settings:
         return not self._unanswered
 
     @property
+    def taken(self) -> Mapping[str, Any]:
+        """What the model was told and did not refuse, by us."""
+        return self._told
+
+    @property
     def told(self) -> Mapping[str, Any]:
         """The session as a socket is to know it that knows nothing yet: all that the model was told and took."""
         first = next((update.session for update in self._unanswered if update.first), {})
@@ -323,6 +329,20 @@ class Settings:
         session = self._hold_back(session)
         # A voice that cannot be changed any more is the model's to refuse: the client asked for it by name.
         self._send(Update(self._out.mint(), session, intent, before=before))
+
+    def client_tools(self, tools: Sequence[Mapping[str, Any]]) -> None:
+        """A client has declared these, past us."""
+        self._client_tools = tools
+
+    def correct(self, patch: Mapping[str, Any]) -> None:
+        """Tell the model this anew, if anything: once, as one that still says otherwise is not told again."""
+        if patch and patch != self._correction:
+            self._send(Update(self._out.mint(), {"type": "realtime", **patch}))
+        self._correction = patch
+
+    def is_clients_tool(self, name: str) -> bool:
+        """Whether a client has declared this tool past us."""
+        return any(wire.text(tool, "name") == name for tool in self._client_tools)
 
     def confirmed(self, session: Mapping[str, Any]) -> UpdateSession | None:
         """`session.updated` came; returns the client's wish that it answers, if it answers one."""

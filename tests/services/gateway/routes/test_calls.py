@@ -123,6 +123,32 @@ async def test_the_agents_tools_run_on_the_call_and_all_of_it_is_recorded(
     assert not list(desk.sessions)
 
 
+async def test_what_a_client_tells_the_model_past_the_gateway_leaves_the_agent_its_words_and_tools(
+    desk: Gateway, simulator: SimulatorHandle
+) -> None:
+    """As the WebRTC transport of @openai/agents does first of all, whose agent has no instructions."""
+    own = {"type": "function", "name": "own", "description": "The client's.", "parameters": {"type": "object"}}
+    async with calls(desk) as http:
+        call_id = id_of(await http.post("/calls", content=OFFER, headers=SDP))
+        async with caller(simulator, call_id) as client:
+            voice = {"output": {"voice": "marin"}}
+            session = {"type": "realtime", "instructions": "", "tools": [own], "audio": voice}
+            await client.send("session.update", session=session)
+            assert (await client.until("session.updated"))["session"]["instructions"] == ""
+            again = (await client.until("session.updated"))["session"]
+            assert again["instructions"] == "You are at the desk."
+            assert [tool["name"] for tool in again["tools"]] == ["own", "get_weather", "transfer_to_porter"]
+            assert again["audio"]["output"]["voice"] == "marin"
+            await says(client, "[[call: own {}]][[next]][[say: Mine says {outputs}.]]")
+            call = (await client.until("response.function_call_arguments.done"))["call_id"]
+            await client.until("response.done")
+            output = {"type": "function_call_output", "call_id": call, "output": "hello"}
+            await client.send("conversation.item.create", item=output)
+            await client.send("response.create")
+            assert "Mine says hello." in json.dumps(await client.until("response.done"))
+        await http.post(f"/calls/{call_id}/hangup")
+
+
 async def test_a_handoff_and_another_processs_message_reach_the_call(
     desk: Gateway, simulator: SimulatorHandle, redis_url: str, stream_prefix: str
 ) -> None:
