@@ -1,7 +1,8 @@
 // A tool worker at the basic level of the stream contract, in plain Node: no packages, Redis's protocol over a socket.
 //
 // It reads calls from its queue, answers each, and acknowledges it. It sends no heartbeats: a call that it holds for 30 s
-// is taken from it, so its tools should be quick. docs/contract.md says what travels.
+// is taken from it, so its tools should be quick. Where Redis is lost it ends with status 1, and whoever runs it starts it
+// again. docs/contract.md says what travels.
 //
 //     REDIS_URL=redis://127.0.0.1:6379/0 node basic_worker.mjs
 
@@ -35,13 +36,17 @@ class Redis {
   #socket;
   #read = Buffer.alloc(0);
   #waiting = [];
+  #lost = null;
 
   static async connect(url) {
     const { hostname, port, username, password, pathname } = new URL(url);
     const client = new Redis();
     client.#socket = net.connect({ host: hostname, port: Number(port || 6379) });
     client.#socket.on('data', (data) => client.#receive(data));
-    client.#socket.on('close', () => client.#waiting.splice(0).forEach(({ reject }) => reject(new Error('closed'))));
+    client.#socket.on('close', () => {
+      client.#lost = new Error('the connection to Redis was lost');
+      client.#waiting.splice(0).forEach(({ reject }) => reject(client.#lost));
+    });
     await new Promise((resolve, reject) => client.#socket.once('connect', resolve).once('error', reject));
     if (password) await client.call('AUTH', ...(username ? [username] : []), decodeURIComponent(password));
     if (pathname.length > 1) await client.call('SELECT', pathname.slice(1));
@@ -49,6 +54,7 @@ class Redis {
   }
 
   call(...parts) {
+    if (this.#lost !== null) return Promise.reject(this.#lost);
     const bulk = parts.map((part) => `$${Buffer.byteLength(String(part))}\r\n${part}\r\n`);
     this.#socket.write(`*${parts.length}\r\n${bulk.join('')}`);
     return new Promise((resolve, reject) => this.#waiting.push({ resolve, reject }));
@@ -100,6 +106,12 @@ const pairs = (object) => Object.entries(object).flat();
 const object = (flat) => Object.fromEntries(flat.flatMap((key, n) => (n % 2 ? [] : [[key, flat[n + 1]]])));
 
 // --- the worker -----------------------------------------------------------------------------------
+
+function ends(error) {
+  console.error(`worker ends: ${error.message}`);
+  process.exit(1);
+}
+process.on('uncaughtException', ends);
 
 const redis = await Redis.connect(process.env.REDIS_URL ?? 'redis://127.0.0.1:6379/0');
 let stopping = false;

@@ -1,7 +1,8 @@
 """A tool worker at the basic level of the stream contract, with redis-py and nothing else.
 
 It reads calls from its queue, answers each, and acknowledges it. It sends no heartbeats: a call that it holds for 30 s
-is taken from it, so its tools should be quick. docs/contract.md says what travels.
+is taken from it, so its tools should be quick. Where Redis is lost it ends with status 1, and whoever runs it starts it
+again. docs/contract.md says what travels.
 
     REDIS_URL=redis://127.0.0.1:6379/0 python basic_worker.py
 """
@@ -9,6 +10,7 @@ is taken from it, so its tools should be quick. docs/contract.md says what trave
 import json
 import os
 import signal
+import sys
 import time
 import uuid
 
@@ -141,4 +143,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except redis.RedisError as error:
+        sys.exit(f"worker ends: {error}")

@@ -1,8 +1,9 @@
 """A tool worker at the full level of the stream contract, with redis-py and the published scripts, and nothing else.
 
 It says each second that it lives, claims a call before it starts it, stores the result before it sends it, keeps a
-long call, hears of cancels, and takes over what dead workers leave. docs/contract.md says what travels, docs/contract
-has the scripts.
+long call, hears of cancels, and takes over what dead workers leave. Where Redis is lost it ends with status 1, and
+whoever runs it starts it again; others take over what it had. docs/contract.md says what travels, docs/contract has the
+scripts.
 
     REDIS_URL=redis://127.0.0.1:6379/0 python full_worker.py
 """
@@ -15,6 +16,7 @@ import socket
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -73,6 +75,25 @@ def lives(worker: str) -> bool:
 
 
 # --- being there ----------------------------------------------------------------------------------
+
+
+def ends(error: redis.RedisError) -> None:
+    print(f"worker ends: {error}", flush=True)
+    os._exit(1)
+
+
+def kept(work: Callable[..., None], *arguments: object) -> threading.Thread:
+    """Do `work` in a thread, for as long as there is a worker: without its heartbeats, say, this one is none."""
+
+    def working() -> None:
+        try:
+            work(*arguments)
+        except redis.RedisError as error:
+            ends(error)
+
+    thread = threading.Thread(target=working)
+    thread.start()
+    return thread
 
 
 def keep_beating(ended: threading.Event) -> None:
@@ -200,8 +221,7 @@ def run(entry_id: str, key: str, fields: dict, call: dict) -> None:
         while not ended.wait(RENEW_EVERY):
             renew(keys=[key, STREAM], args=[NAME, GROUP, entry_id, DAY])
 
-    keeper = threading.Thread(target=keep)
-    keeper.start()
+    keeper = kept(keep)
     began = time.monotonic()
     try:
         send(fields, call, "tool.started", {"call_id": call["call_id"], "worker": NAME})
@@ -237,21 +257,20 @@ def abandoned() -> list[tuple[str, dict, str]]:
 def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     ended = threading.Event()
-    beating = threading.Thread(target=keep_beating, args=(ended,))
-    beating.start()
+    beating = kept(keep_beating, ended)
     try:
         client.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
     except redis.ResponseError as error:
         if "BUSYGROUP" not in str(error):
             raise
     registered(offers=True)
-    others = [threading.Thread(target=work) for work in (keep_registered, listen)]
-    for thread in others:
-        thread.start()
+    others = [kept(work) for work in (keep_registered, listen)]
     room = threading.Semaphore(CONCURRENCY)
 
     def done(future) -> None:
         room.release()
+        if isinstance(future.exception(), redis.RedisError):
+            ends(future.exception())
         if future.exception() is not None:
             print(f"a call could not be handled: {future.exception()!r}", flush=True)
 
@@ -278,4 +297,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except redis.RedisError as error:
+        ends(error)

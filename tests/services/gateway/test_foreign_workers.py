@@ -19,7 +19,8 @@ import redis as redis_py
 from services.gateway.clients import TestClient, native
 from services.gateway.conftest import Gateways
 from support.node import node
-from support.tool_calls import Caller
+from support.servers import RedisServer
+from support.tool_calls import Caller, calling
 from support.waiting import wait_until
 from voicebus import ToolWorker, function_tool
 from voicebus.adapters.redis import consumer
@@ -66,11 +67,11 @@ def python_path(tmp_path: Path) -> Path:
 @pytest.fixture
 def workers(redis_url: str, stream_prefix: str, python_path: Path) -> Workers:
     @asynccontextmanager
-    async def start(program: str, *, name: str | None = None) -> AsyncIterator[Worker]:
+    async def start(program: str, *, name: str | None = None, url: str = redis_url) -> AsyncIterator[Worker]:
         # -S: no site-packages, so no Voicebus.
         command = [node().path] if program.endswith(".mjs") else [sys.executable, "-S"]
         environment = {
-            "PATH": os.environ["PATH"], "PYTHONPATH": str(python_path), "REDIS_URL": redis_url,
+            "PATH": os.environ["PATH"], "PYTHONPATH": str(python_path), "REDIS_URL": url,
             "VOICEBUS_STREAM_PREFIX": stream_prefix, **({"WORKER": name} if name else {}),
         }  # fmt: skip
         process = await asyncio.create_subprocess_exec(
@@ -130,6 +131,19 @@ def test_the_examples_need_nothing_of_ours(python_path: Path) -> None:
 
 
 # --- every one of them ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("program", ALL)
+async def test_a_worker_that_loses_redis_says_so_and_ends(program: str, workers: Workers, stream_prefix: str) -> None:
+    """It must not stay, beat and read nothing."""
+    keys = Keys(stream_prefix)
+    with RedisServer() as server:
+        async with calling(server.url, keys) as caller, workers(program, url=server.url) as worker:
+            await registered(caller)
+            server.kill()
+            async with asyncio.timeout(60):
+                assert await worker.process.wait() == 1
+            await wait_until(lambda: any("worker ends: " in line for line in worker.said), description="why")
 
 
 @pytest.mark.parametrize("program", ALL)
