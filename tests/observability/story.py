@@ -8,15 +8,15 @@ import urllib.error
 import urllib.request
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import redis.asyncio as aioredis
 
-from observability.timelapse import firing
-from support.callers import Caller, calling
+from observability.watching import WITHIN_S, Watch
+from support.callers import Caller, admitted, calling, ends, has_lines
 from support.cluster import ClusterUnderTest, Service
 from support.cutting_proxy import CuttingProxy, cutting_proxy
 from support.prometheus import PrometheusServer
@@ -24,11 +24,10 @@ from support.recorded import said, started
 from support.servers import RedisServer
 from support.waiting import wait_until
 from voicebus.adapters.recordings.storage import WHOLE, folder
+from voicebus.adapters.redis.scripts import TAKE
 from voicebus.contracts.streams import Keys
 from voicebus.errors import VoicebusError
 from voicebus_services.access.principal import LOCAL
-
-WITHIN_S: Final = 60.0
 
 
 def call(tool: str, **arguments: Any) -> str:
@@ -36,65 +35,12 @@ def call(tool: str, **arguments: Any) -> str:
 
 
 @dataclass
-class Watch:
-    """Asks Prometheus for each expression until it has had data once."""
-
-    prometheus: PrometheusServer
-    lapse: PrometheusServer
-    """The same processes, under rules in time-lapse."""
-    missing: set[str]
-    had: set[str] = field(default_factory=set)
-    fired: set[str] = field(default_factory=set)
-
-    async def look(self) -> None:
-        for expression in sorted(self.missing):
-            await self._has_had(expression)
-
-    async def run(self) -> None:
-        while True:
-            await self.look()
-            await asyncio.sleep(1)
-
-    async def follow_alerts(self) -> None:
-        while True:
-            self.fired |= await firing(self.lapse)
-            await asyncio.sleep(0.5)
-
-    def has_fired(self, *alerts: str) -> bool:
-        return self.fired.issuperset(alerts)
-
-    async def settled(self, *, quiet_s: int = 6) -> None:
-        """Wait until nothing new has had data for a while: streams are measured every 5 s."""
-        before, quiet = len(self.had), 0
-        while quiet < quiet_s and self.missing:
-            await asyncio.sleep(1)
-            quiet = quiet + 1 if len(self.had) == before else 0
-            before = len(self.had)
-
-    async def until(self, *expressions: str) -> None:
-        """Wait until each has had data; asks for these alone, since a round of all takes long on a busy machine."""
-        for expression in expressions:
-            if expression not in self.had:
-                await wait_until(
-                    partial(self._has_had, expression),
-                    description=f"data of {expression}",
-                    timeout=WITHIN_S,
-                    interval=0.2,
-                )
-
-    async def _has_had(self, expression: str) -> bool:
-        if expression not in self.had and await self.prometheus.has_data(expression):
-            self.missing.discard(expression)
-            self.had.add(expression)
-        return expression in self.had
-
-
-@dataclass
 class Story:
-    """The cluster, what stands between it and the model, and who watches."""
+    """The cluster, what stands between it and the model, between its first gateway and Redis, and who watches."""
 
     cluster: ClusterUnderTest
     model: CuttingProxy
+    bus: CuttingProxy
     prometheus: PrometheusServer
     watch: Watch
     redis: RedisServer
@@ -175,13 +121,13 @@ class Story:
             await caller.hears("quick two")
             await caller.types(f"block {call('blocks', seconds=1.5)}")
             for number in range(3, 8):
-                await _ends(caller, "tool_end", number)
+                await ends(caller, "tool_end", number)
                 await caller.types(f"fail {call('fails', word=str(number))}")
             for number, word in enumerate(("forbidden", "unclear", "forbidden"), start=1):
                 await caller.types(f"go [[say: this is {word}]]")
-                await _ends(caller, "guardrail_tripped", number)
+                await ends(caller, "guardrail_tripped", number)
             await caller.types("break [[fault: failed server_error]]")
-            await _ends(caller, "error", 1)
+            await ends(caller, "error", 1)
             await caller.hangs_up()
 
     async def failing(self) -> None:
@@ -192,7 +138,7 @@ class Story:
                 turns = len(caller.of("turn_ended"))
                 await caller.types(f"fail {call('fails', word='again')}")
                 await caller.types("break [[fault: failed server_error]]")
-                await _ends(caller, "turn_ended", turns + 2)
+                await ends(caller, "turn_ended", turns + 2)
 
             await self.fires("VoicebusToolFailing", "VoicebusModelErrors", again=fail)
             await caller.hangs_up()
@@ -208,7 +154,7 @@ class Story:
                 for each in callers:
                     await each.types("slow [[delay: 2000ms]] [[say: at last]]")
                 for each, before in zip(callers, said, strict=True):
-                    await each.until(partial(_has_lines, before + 2), "a slow answer")
+                    await each.until(partial(has_lines, before + 2), "a slow answer")
 
             await self.fires("VoicebusAnswersSlow", "VoicebusAnswersFastBurn", "VoicebusAnswersSlowBurn", again=ask)
 
@@ -280,16 +226,16 @@ class Story:
         async with AsyncExitStack() as stack:
             callers: list[Caller] = []
             for url in gateways:
-                while (caller := await _admitted(stack, url)) is not None:
+                while (caller := await admitted(stack, url)) is not None:
                     callers.append(caller)
             await self.fires("VoicebusNoSlots", "VoicebusCapacityShort")
-            assert [await _admitted(stack, url) for url in gateways] == [None, None]
+            assert [await admitted(stack, url) for url in gateways] == [None, None]
             for each in callers[1:]:
                 await each.hangs_up()
 
             async def ask() -> None:
                 """One gateway is full again and again, and the other one has room."""
-                full = [one for one in [await _admitted(stack, gateways[0]) for _ in range(6)] if one is not None]
+                full = [one for one in [await admitted(stack, gateways[0]) for _ in range(6)] if one is not None]
                 for each in full:
                     await each.hangs_up()
 
@@ -309,9 +255,16 @@ class Story:
                 await each.types("[[say: I am here]]")
                 await each.hears("I am here")
             way.target = other.port
-            await self.kill(doomed)
-            await caller.until(lambda each: each.of("model_reconnected"), "the session to go on")
-            await self.fires("VoicebusSessionsLost")
+            # Redis is long at giving the other one the session, and not so long that it is given up (5 s).
+            self.bus.slow_word, self.bus.slow_s = TAKE.sha.encode(), 3.2
+            try:
+                await self.kill(doomed)
+                await caller.until(lambda each: each.of("model_reconnected"), "the session to go on")
+            finally:
+                self.bus.slow_word = b""
+            await self.fires("VoicebusSessionsLost", "VoicebusTakeoverSlow")
+            # What the lost one asks for in vain has held up checks of answers as well, which are stopped then.
+            await wait_until(lambda: not self.bus.held_up, description="Redis to be quick again", timeout=WITHIN_S)
             await caller.types("[[say: still here]]")
             await caller.hears("still here")
             await caller.hangs_up()
@@ -340,7 +293,7 @@ class Story:
         await wait_until(file.exists, description="the call to begin", timeout=WITHIN_S)
         stopping = asyncio.create_task(self.cluster.stop(worker), name="stop the tool worker")
         try:
-            await self.fires("VoicebusDrainStuck")
+            await self.fires("VoicebusDrainStuck", "VoicebusToolCallsStuck")
         finally:
             await stopping
         self.scrape()
@@ -356,7 +309,7 @@ class Story:
         await self.kill(worker)
         for number in range(1, 6):
             await caller.types(f"go [[say: nobody judges {number}]]")
-            await _ends(caller, "turn_ended", number)
+            await ends(caller, "turn_ended", number)
         async with aioredis.Redis.from_url(self.redis.url) as bus:
             for shard in range(self.keys.guardrail_shards):
                 stream = self.keys.guardrails(shard)
@@ -470,24 +423,6 @@ class Story:
     async def _now(self, bus: "aioredis.Redis") -> int:
         seconds, microseconds = await bus.time()
         return int(seconds) * 1000 + int(microseconds) // 1000
-
-
-async def _admitted(stack: AsyncExitStack, url: str) -> Caller | None:
-    """A caller, or None where the gateway is full."""
-    try:
-        return await stack.enter_async_context(calling(url))
-    except AssertionError as error:
-        if "'code': 'full'" not in str(error):
-            raise
-        return None
-
-
-async def _ends(caller: Caller, kind: str, number: int) -> None:
-    await caller.until(lambda each: len(each.of(kind)) >= number, f"{number} of {kind}")
-
-
-def _has_lines(least: int, caller: Caller) -> bool:
-    return len(caller.lines()) >= least
 
 
 def _equals(ask: Callable[[], int], wanted: int) -> Callable[[], bool]:

@@ -2,7 +2,8 @@
 
 So a real fault need not last for minutes: ranges, offsets and `for` are divided by one number, and Prometheus scrapes
 and evaluates each second what it does each minute elsewhere. What is compared stays as it is: shares and rates are
-those of the real processes, and so are ages and amounts.
+those of the real processes, and so are amounts, latencies and ages. Of an age of minutes, which a rule writes as
+`5 * 60`, as many seconds are left.
 """
 
 import re
@@ -17,11 +18,13 @@ from support.prometheus import PrometheusServer
 FACTOR: Final = 60
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600}
 _TIME: Final = re.compile(r"(?<=\[)(\d+)([smh])(?=\])|(?<=offset )(\d+)([smh])\b")
+_MINUTES: Final = re.compile(r"(?<=> )(\d+) \* 60\b")
 
 
 def shortened(expression: str) -> str:
-    """The expression with each range and offset divided."""
-    return _TIME.sub(lambda found: _divided((found[1] or found[3]) + (found[2] or found[4])), expression)
+    """The expression with each range, each offset and each age of minutes divided."""
+    divided = _TIME.sub(lambda found: _divided((found[1] or found[3]) + (found[2] or found[4])), expression)
+    return _MINUTES.sub(r"\1", divided)
 
 
 def _divided(time: str) -> str:

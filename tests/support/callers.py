@@ -5,7 +5,7 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 
 from support.waiting import wait_until
@@ -130,3 +130,21 @@ async def transcript(archiver_url: str, session: str, *, timeout: float = 30) ->
         ended, description=f"the transcript of {session}", timeout=timeout, interval=0.1
     )
     return found
+
+
+async def admitted(stack: AsyncExitStack, url: str) -> Caller | None:
+    """A caller, or None where the gateway is full."""
+    try:
+        return await stack.enter_async_context(calling(url))
+    except AssertionError as error:
+        if "'code': 'full'" not in str(error):
+            raise
+        return None
+
+
+async def ends(caller: Caller, kind: str, number: int) -> None:
+    await caller.until(lambda each: len(each.of(kind)) >= number, f"{number} of {kind}")
+
+
+def has_lines(least: int, caller: Caller) -> bool:
+    return len(caller.lines()) >= least

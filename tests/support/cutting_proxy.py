@@ -13,12 +13,19 @@ _RESET = struct.pack("ii", 1, 0)
 
 
 class CuttingProxy:
-    """Forwards to `target` (a port on this machine) from `port`. While `refuses`, new connections are reset at once."""
+    """Forwards to `target` (a port on this machine) from `port`. While `refuses`, new connections are reset at once.
+
+    What a client sends with `slow_word` in it is held up for `slow_s`, as by a server that is long at it;
+    `held_up` is on how many connections that is so now.
+    """
 
     def __init__(self, target: int) -> None:
         self.target = target
         self.port = 0
         self.refuses = False
+        self.slow_word = b""
+        self.slow_s = 0.0
+        self.held_up = 0
         self.accepted = 0
         self._writers: set[asyncio.StreamWriter] = set()
         self._deaf: set[asyncio.StreamWriter] = set()
@@ -52,7 +59,11 @@ class CuttingProxy:
         if self.refuses:
             _abort(writer)
             return
-        upstream_reader, upstream = await asyncio.open_connection("127.0.0.1", self.target)
+        try:
+            upstream_reader, upstream = await asyncio.open_connection("127.0.0.1", self.target)
+        except OSError:  # it is not there, and whoever wants it is to know at once
+            _abort(writer)
+            return
         self._writers |= {writer, upstream}
         try:
             await asyncio.gather(self._pump(reader, upstream), self._pump(upstream_reader, writer, towards_client=True))
@@ -70,6 +81,12 @@ class CuttingProxy:
                 await self._flowing.wait()
                 if towards_client and writer in self._deaf:
                     continue
+                if not towards_client and self.slow_word and self.slow_word in data:
+                    self.held_up += 1
+                    try:
+                        await asyncio.sleep(self.slow_s)
+                    finally:
+                        self.held_up -= 1
                 writer.write(data)
                 await writer.drain()
         with contextlib.suppress(OSError, RuntimeError):  # cut already
