@@ -137,6 +137,22 @@ def test_a_running_call_is_sent_again_under_its_id_with_the_time_that_is_left() 
     assert len(after.sent("response.create")) == 1
 
 
+def test_a_call_that_ran_in_the_last_owners_process_is_not_run_again_unless_it_may_be() -> None:
+    talk = Talk(agent(tools=[tool("pay", local=True), tool("look", local=True, idempotent=True)]), keeps=True).asked()
+    talk.calls("pay", "call_pay")
+    talk.calls("look", "call_look")
+    talk.ends()
+    after = heir(talk)
+    assert [call.call_id for call in after.of(DispatchTool)] == ["call_look"]
+    connects(after)
+    after.result("there it is", "call_look")
+    ends = {end.call_id: end.outcome for end in after.records(EventType.TOOL_END)}
+    assert ends == {"call_pay": Outcome.UNKNOWN, "call_look": Outcome.OK}
+    (told,) = [output for call, output in after.told() if call == "call_pay"]
+    assert "may have taken effect" in told
+    assert len(after.sent("response.create")) == 1
+
+
 def test_a_call_that_waits_for_a_person_waits_on() -> None:
     talk = Talk(agent(tools=[tool(approval=Approval.ALWAYS)]), keeps=True).asked()
     talk.calls()
