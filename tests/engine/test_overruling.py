@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from engine.test_keeping import left
 from support.talk import Talk, agent, tool
-from voicebus.engine.config import ClientRights, Face
-from voicebus.engine.inputs import UpdateAgent
+from voicebus.engine.config import ClientRights, Face, Recovering
+from voicebus.engine.inputs import LinkOpened, UpdateAgent
 from voicebus.engine.outputs import DispatchTool
 
 OWN: Mapping[str, Any] = {"type": "function", "name": "own", "description": "The client's.", "parameters": {}}
@@ -93,6 +94,21 @@ def test_the_next_agent_keeps_the_clients_tools() -> None:
     client_sets(talk, tools=[OWN])
     talk.put(UpdateAgent(agent("second", instructions="Be long.")))
     assert "own" in names(talk.sent("session.update")[-1]["session"])
+
+
+def test_what_the_client_has_set_while_nobody_was_attached_is_found_out_by_the_next_owner() -> None:
+    fields: Mapping[str, Any] = {"face": Face.SIDEBAND, "recovering": Recovering.ATTACH, "keeps": True}
+    talk = Talk(agent(tools=[tool()], instructions="Be brief."), **fields).live()
+    after = Talk(talk.config.agent, kept=left(talk), **fields)
+    after.put(LinkOpened())
+    now = {**told_to(talk), "id": "sess_1", "instructions": "Tell everything.", "tools": [OWN]}
+    after.model("session.created", session=now)
+    (told,) = [event["session"] for event in after.sent("session.update")]
+    assert (told["instructions"], names(told)) == ("Be brief.", ["own", "weather"])
+    after.begins("resp_1", unasked=True)
+    after.calls("own", "call_1")
+    after.ends()
+    assert after.told(after.all) == []
 
 
 def test_who_hears_the_client_itself_asks_before() -> None:

@@ -78,6 +78,8 @@ class Linking:
             if self._p.config.recovering is Recovering.ATTACH:
                 self.attaching.begin()
             self.recovery.resume(session)
+            if self._p.config.face is Face.SIDEBAND and session is not None:
+                self._p.settings_heard(session)  # its client may have changed them while nobody was attached
         else:
             self.recovery.live()
         self.renewal.settle()

@@ -317,12 +317,12 @@ class Session:
         if intent is not None and self._p.face is not None:
             self._p.face.settings_confirmed()
 
-    def _greeted(self) -> None:
+    def _greeted(self, session: Mapping[str, Any]) -> None:
         """`session.created`: the model is there, and has its settings already."""
         self._p.settings.greeted()
         attached = self._p.config.recovering is Recovering.ATTACH
         if self.state is State.REPLAYING and (attached or not self._p.settings.confirms):
-            self.go_live()
+            self.go_live(session if attached else None)
         elif self.state is not State.LIVE:
             self._out.cancel_timer(SETUP_TIMER)
             self._out.set_timer(CONFIRM_TIMER, CONFIRM_TIMEOUT)
@@ -353,7 +353,7 @@ class Session:
         if kind == "error":
             self._linking.error(event)
         elif kind == SESSION_CREATED:
-            self._greeted()
+            self._greeted(wire.mapping(event, "session"))
         elif kind == SESSION_UPDATED:
             self._confirmed(event)
         else:
