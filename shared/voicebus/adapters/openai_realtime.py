@@ -6,7 +6,7 @@ Knows addresses, credentials and the failures of connecting; what is said on the
 import copy
 import functools
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -166,13 +166,13 @@ class OpenAIRealtimeLink:
         self._listener = listener
         self._socket: Socket | None = None
         self._closed_by_us = False
+        # Who hears is the listener: nothing stands between it and the socket, which audio would pay for. The protocol
+        # has no binary messages; the listener will find that one is no event, and say so.
+        self.text = self.binary = listener.model_frame
+        self.send_frame: Callable[[bytes], None] = _nowhere
 
     def send(self, event: Mapping[str, Any]) -> None:
         self.send_frame(dump_event(event))
-
-    def send_frame(self, frame: bytes) -> None:
-        if self._socket is not None:
-            self._socket.send_text(frame)
 
     async def close(self) -> None:
         self._closed_by_us = True
@@ -184,17 +184,15 @@ class OpenAIRealtimeLink:
 
     def opened(self, socket: Socket) -> None:
         self._socket = socket
-
-    def text(self, message: bytes) -> None:
-        self._listener.model_frame(message)
-
-    def binary(self, message: bytes) -> None:
-        # The protocol has none; the listener will find that it is no event, and say so.
-        self._listener.model_frame(message)
+        self.send_frame = socket.send_text
 
     def closed(self, code: int, reason: str) -> None:
         if not self._closed_by_us:
             self._listener.model_lost(f"the model closed the link ({code}{f' {reason}' if reason else ''})", code)
+
+
+def _nowhere(_: bytes) -> None:
+    """There is no socket yet."""
 
 
 @functools.cache

@@ -34,9 +34,10 @@ class Obeys(Protocol):
 
 
 class Arrivals:
-    """Reads the entries of an inbox and brings them to `session`, each command once."""
+    """Reads the entries of an inbox and brings them to `session`, each command once. `traced`: the session is."""
 
-    def __init__(self, clock: Clock, session: Obeys) -> None:
+    def __init__(self, clock: Clock, session: Obeys, *, traced: bool) -> None:
+        self._traced = traced
         self._clock = clock
         self._session = session
         self._commands = Commands()
@@ -51,7 +52,7 @@ class Arrivals:
         """
         now = self._clock.at_ms()
         metrics.MESSAGE_QUEUE.labels(service=_SERVICE).observe(
-            max(0, now - entry.at) / 1000, exemplar(entry.traceparent)
+            max(0, now - entry.at) / 1000, exemplar(entry.traceparent) if self._traced else None
         )
         if entry.type == SESSION_COMMAND and entry.deadline is not None and entry.deadline < now:
             raise CommandRefusedError("expired", "the command came after its deadline")

@@ -86,7 +86,9 @@ class SessionDriver:
         self._trace = trace_of(ref)
         self._handle = engine.handle if self._trace is None else self._trace.around(engine.handle)
         self._model = ModelSide(config.models or (config.model,), bus.clock, self, self.feed, self.job)
-        self._arrivals = Arrivals(bus.clock, self)
+        # Asked for once: a process that is not traced would be asked whether it is with every measurement.
+        self._exemplar = None if self._trace is None else exemplar(ref.traceparent)
+        self._arrivals = Arrivals(bus.clock, self, traced=self._trace is not None)
         self._inputs: deque[tuple[Input, frames.AudioDelta | None, int]] = deque()
         self._item: tuple[Input, frames.AudioDelta | None, int] | None = None
         # What of the model's nobody may know of yet; bounded by the engine.
@@ -101,7 +103,9 @@ class SessionDriver:
         self._timers = Timers(bus.clock, self.feed)
         self._jobs = Jobs(ref.id, self._log, self.crash)
         self._settled: dict[str, Callable[[], None]] = {}
-        self._ended = asyncio.Event()
+        self._over = asyncio.Event()
+        # A field, as it is asked for with every frame.
+        self.ended: bool = False
         self._reason = "error"
         self._started_at = 0.0
         self.last_seq: int = 0
@@ -136,13 +140,9 @@ class SessionDriver:
         return self._live and not self.ended
 
     @property
-    def ended(self) -> bool:
-        return self._ended.is_set()
-
-    @property
     def passes(self) -> bool:
         """Whether what nothing is to be decided about may pass the queue of inputs by."""
-        return not (self._busy or self._inputs or self._ended.is_set()) and self._open
+        return self._open and not (self._busy or self._inputs or self.ended)
 
     def perform(self, outputs: Sequence[Output]) -> None:
         """Carry out what the engine has decided past the queue; what that brings about waits its turn."""
@@ -196,7 +196,7 @@ class SessionDriver:
                 await self.begin(*connectors)
             else:
                 self.start()
-            await self._ended.wait()
+            await self._over.wait()
         except asyncio.CancelledError:
             # The client left, or the gateway stops, while the model is dialled: that too began and ended.
             if not self._live:
@@ -308,7 +308,7 @@ class SessionDriver:
 
     def send_audio(self, frame: bytes) -> None:
         """Pass an append frame on to the model, past the engine; without a link its newest 5 s wait."""
-        if not self._ended.is_set():
+        if not self.ended:
             self._model.audio.append(frame)
             self._record_side.hear(frame)
 
@@ -335,7 +335,7 @@ class SessionDriver:
 
     def take(self, event: Input, delta: frames.AudioDelta | None, size: int) -> None:
         """Bring one input, which came as `size` bytes, in its turn."""
-        if not self._live or self._ended.is_set():
+        if not self._live or self.ended:
             return
         self._inputs.append((event, delta, size))
         if not self._busy:
@@ -344,10 +344,9 @@ class SessionDriver:
     def _take_turns(self) -> None:
         """Bring the engine what waits, one at a time."""
         self._busy = True
-        inputs, ended = self._inputs, self._ended.is_set
-        tap, perform, handle, now = self._tap, self._perform, self._handle, self._now
+        inputs, tap, perform, handle, now = self._inputs, self._tap, self._perform, self._handle, self._now
         try:
-            while inputs and not ended():
+            while inputs and not self.ended:
                 self._item = event, delta, size = inputs.popleft()
                 if self._inline.calls and isinstance(event, CALL_GOES_ON):
                     self._inline.end(call_of(event))
@@ -390,7 +389,7 @@ class SessionDriver:
         self._close(Close("error", _INTERNAL_ERROR))
 
     async def _clean_up(self) -> None:
-        self._ended.set()
+        self._end()
         self._inline.end_all()
         self._live = False
         self._bus.inbox.unsubscribe(self._ref.id)
@@ -431,7 +430,7 @@ class SessionDriver:
     # --- the rest -----------------------------------------------------------------------------------
 
     def _observe(self, output: Observe) -> None:
-        observe(output.name, output.value, output.labels, exemplar(self._ref.traceparent))
+        observe(output.name, output.value, output.labels, self._exemplar)
 
     def _close(self, output: Close) -> None:
         self._stop(output.reason)
@@ -439,6 +438,10 @@ class SessionDriver:
 
     def _stop(self, reason: str) -> None:
         self._reason = reason
-        self._ended.set()
+        self._end()
         self._inputs.clear()
         self._held.clear()
+
+    def _end(self) -> None:
+        self.ended = True
+        self._over.set()

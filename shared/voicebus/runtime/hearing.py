@@ -71,19 +71,12 @@ class Hearing:
     def frame(self, frame: bytes) -> None:
         if not self._begun:
             self._early.append(frame)
-        elif self._inline.calls:
+            return
+        if self._inline.calls:
             if not self._inline.keep(frame):
                 self._inline.end_all()
                 self.read_waiting()
-        else:
-            self._read(frame)
-
-    def read_waiting(self) -> None:
-        """Read the frames that waited for a call, up to the next call."""
-        while not self._session.ended and (frame := self._inline.next()) is not None:
-            self._read(frame)
-
-    def _read(self, frame: bytes) -> None:
+            return
         if not self._model.heard_model:
             self._model.connected()
         delta = frames.read_audio_delta(frame)
@@ -102,6 +95,11 @@ class Hearing:
         self._model.before(kind, event)
         self._session.take(item, None, size)
         self._model.after(kind, event)
+
+    def read_waiting(self) -> None:
+        """Read the frames that waited for a call, up to the next call."""
+        while not self._session.ended and (frame := self._inline.next()) is not None:
+            self.frame(frame)
 
     def _carry_on(self, delta: frames.AudioDelta, size: int) -> bool:
         """Forward more of the audio that is on its way to the client; False where there is something to decide."""

@@ -4,7 +4,9 @@ A thread, so that a stuck event loop is *reported* (liveness fails) instead of m
 """
 
 import asyncio
+import contextlib
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -100,18 +102,26 @@ class OpsServer:
                 f"VOICEBUS_OPS_PORT: {host}:{port} cannot be opened ({error.strerror}); free it or choose another"
             ) from error
         self.port: int = int(self._server.server_port)
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, name="ops", daemon=True
-        )
+        self._thread = threading.Thread(target=self._serve, name="ops", daemon=True)
+        self._closing = False
 
     def __enter__(self) -> Self:
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self._closing = True
+        with contextlib.suppress(OSError), socket.socket(self._server.address_family) as knock:
+            knock.settimeout(1)
+            knock.connect(self._server.server_address)
         self._thread.join(timeout=2)
+        self._server.server_close()
+
+    def _serve(self) -> None:
+        # Not `serve_forever`, which looks 20 times a second whether it is to end: each look takes the interpreter from
+        # the event loop, in all 0.8 ms of processor time a second.
+        while not self._closing:
+            self._server.handle_request()
 
     def _answer(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")

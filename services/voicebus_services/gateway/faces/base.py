@@ -2,7 +2,8 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, Protocol
 
 from voicebus.adapters.sockets import SERVICE_RESTART, Socket
@@ -156,6 +157,9 @@ class ClientConnection(SessionFace):
         self._early = EarlyFrames()
         self._paused = False
         self._input = InputAudio(principal.limits.audio_speed or host.audio_speed)
+        # From `ready` on they are the face's own, as frames of audio would pay for asking each time.
+        self.text: Callable[[bytes], None] = partial(self._keep, False)
+        self.binary: Callable[[bytes], None] = partial(self._keep, True)
 
     @property
     def is_attended(self) -> bool:
@@ -171,18 +175,6 @@ class ClientConnection(SessionFace):
         self._socket = socket
         self._outlet = Outlet(socket, max_audio=SPEAKER_AUDIO)
         self._host.begin(self)
-
-    def text(self, message: bytes) -> None:
-        if self._ready:
-            self.handle_text(message)
-        else:
-            self._keep(False, message)
-
-    def binary(self, message: bytes) -> None:
-        if self._ready:
-            self.handle_binary(message)
-        else:
-            self._keep(True, message)
 
     def closed(self, code: int, reason: str) -> None:
         if self._outlet is not None:
@@ -206,6 +198,7 @@ class ClientConnection(SessionFace):
     def ready(self) -> None:
         early = self._early.take(byte_rate=self._input.byte_rate)
         self._ready = True
+        self.text, self.binary = self.handle_text, self.handle_binary
         if self._early.dropped:
             self.live().feed(early_audio_dropped(self._early, self._input))
         for binary, message in early:

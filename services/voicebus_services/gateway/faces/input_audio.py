@@ -83,4 +83,7 @@ class InputAudio:
             size = len(_samples(audio, None, True))
         except ValueError as error:
             raise AudioError("invalid_value", "Invalid audio: it is not base64.") from error
-        self.check_samples(size)
+        if size <= self._paid and not size % self._sample_bytes:  # as nearly always
+            self._paid -= size
+        else:
+            self.check_samples(size)

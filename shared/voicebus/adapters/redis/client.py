@@ -29,6 +29,9 @@ COMMAND_TIMEOUT_S: Final = 5.0
 MAX_BLOCK_MS: Final = 5_000
 BLOCKING_TIMEOUT_S: Final = MAX_BLOCK_MS / 1000 + 5.0
 
+# Of what `INFO` tells: all of it takes redis-py 0.4 ms to read, each second in each process, these two 0.1 ms.
+_IDENTITY: Final = ("server", "replication")
+
 # redis-py's own `socket_timeout` is off (5 s by default, which cuts longer blocking reads): it sends under
 # `asyncio.wait_for`, which on Python 3.11 can swallow a cancellation, so that a task that should end reads on.
 
@@ -183,16 +186,16 @@ class RedisConnection:
         return reply, None
 
     async def masters(self) -> Mapping[str, Mapping[str, Any]]:
-        """What `INFO` says of each server that takes writes, by the name that `server_of` gives it.
+        """What `INFO` says of each server that takes writes and of its replicas, by the name that `server_of` gives it.
 
         Raises:
             BusError: one of them cannot be reached.
         """
         if not isinstance(self._commands, RedisCluster):
-            return {"": await self.call("INFO")}
+            return {"": await self.call("INFO", *_IDENTITY)}
         with translated(self.address):
             async with asyncio.timeout(COMMAND_TIMEOUT_S):
-                reply = await self._commands.execute_command("INFO", target_nodes=RedisCluster.PRIMARIES)
+                reply = await self._commands.execute_command("INFO", *_IDENTITY, target_nodes=RedisCluster.PRIMARIES)
         return {node.name: reply for node in self._commands.get_primaries()} if "run_id" in reply else reply
 
     def server_of(self, key: str) -> str:

@@ -37,7 +37,6 @@ _NO_PONG: Final = "keepalive ping timeout"
 # Looked up once, since they are asked for with every frame.
 _TEXT: Final = WSMsgType.TEXT
 _BINARY: Final = WSMsgType.BINARY
-_MESSAGES: Final = (_TEXT, _BINARY)
 _CONTINUATION: Final = WSMsgType.CONTINUATION
 _CLOSE: Final = WSMsgType.CLOSE
 _PONG: Final = WSMsgType.PONG
@@ -201,10 +200,13 @@ class PicowsSocket(WSListener):
         if frame.rsv1 or frame.rsv2 or frame.rsv3:
             self.close(PROTOCOL_ERROR, "a reserved bit is set")
             return
-        # Nearly every frame is a whole message of an open connection.
-        if self._fragments is None and kind in _MESSAGES and frame.fin:
+        # Nearly every frame is a whole text message of an open connection.
+        if kind == _TEXT and frame.fin and self._fragments is None:
             if not (self._closing or transport.is_close_frame_sent):
-                self._deliver(frame.get_payload_as_bytes(), kind == _BINARY)
+                try:
+                    self._listener.text(frame.get_payload_as_bytes())
+                except Exception as error:  # noqa: BLE001 - the boundary between one connection and the others
+                    self._not_handled(error)
             return
         if kind == _PONG and self._no_pong is not None:
             self._no_pong.cancel()
@@ -281,9 +283,12 @@ class PicowsSocket(WSListener):
                 self._listener.binary(message)
             else:
                 self._listener.text(message)
-        except Exception:  # the boundary between one connection and the others
-            log.exception("a message could not be handled, closing its connection")
-            self.close(INTERNAL_ERROR, "internal error")
+        except Exception as error:  # noqa: BLE001 - the boundary between one connection and the others
+            self._not_handled(error)
+
+    def _not_handled(self, error: Exception) -> None:
+        log.exception("a message could not be handled, closing its connection", exc_info=error)
+        self.close(INTERNAL_ERROR, "internal error")
 
     def _code_at_end(self, transport: WSTransport) -> int:
         handshake = transport.close_handshake
