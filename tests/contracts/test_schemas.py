@@ -1,10 +1,12 @@
-"""What of a schema binds."""
+"""What of a schema binds, and whether it is one."""
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import pytest
+from pydantic import BaseModel, Field
 
-from voicebus.contracts.schemas import binding
+from voicebus import function_tool
+from voicebus.contracts.schemas import binding, is_arguments
 
 
 def of(**properties: Any) -> dict[str, Any]:
@@ -40,3 +42,18 @@ def test_words_do_not_bind(one: Any, other: Any) -> None:
 )
 def test_everything_else_does_also_what_is_named_like_words(one: Any, other: Any) -> None:
     assert binding(one) != binding(other)
+
+
+class Room(BaseModel):
+    number: Annotated[int, Field(ge=1)] | None = None
+    kind: Literal["single", "double"] = "single"
+    beds: list["Room"] = []
+
+
+def test_the_schemas_that_functions_have_are_well_formed() -> None:
+    def book(room: Room, names: dict[str, str], pair: tuple[int, str], what: Any, *more: float, **others: bool) -> None:
+        """Book."""
+
+    assert is_arguments(function_tool(strict_mode=False)(book).params_json_schema)
+    assert is_arguments({})
+    assert is_arguments(of(item=True, title={"const": 5}, type={"type": ["string", "null"]}))

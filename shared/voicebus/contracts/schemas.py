@@ -1,4 +1,4 @@
-"""What of a JSON schema binds, and what is only said about it."""
+"""What of a JSON schema binds, what is only said about it, and whether it is one at all."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -8,6 +8,8 @@ _WORDS: Final = frozenset({"title", "description", "examples", "$comment"})
 
 # Of these the keys are names that an author chose.
 _NAMED: Final = frozenset({"properties", "patternProperties", "dependentSchemas", "$defs", "definitions"})
+
+_TYPES: Final = frozenset({"object", "array", "string", "number", "integer", "boolean", "null"})
 
 # Values as they are, in which nothing is a keyword.
 _VALUES: Final = frozenset({"enum", "const", "default"})
@@ -28,3 +30,32 @@ def _of(key: str, value: Any) -> Any:
     if key in _NAMED and isinstance(value, Mapping):
         return {name: binding(one) for name, one in value.items()}
     return binding(value)
+
+
+def is_arguments(schema: Mapping[str, Any]) -> bool:
+    """Whether `schema` is one of an object, as far as its form tells: models refuse all tools for one that is none."""
+    try:
+        return schema.get("type", "object") == "object" and _is_schema(schema)
+    except RecursionError:
+        return False
+
+
+def _is_schema(schema: Any) -> bool:
+    if isinstance(schema, bool):
+        return True
+    return isinstance(schema, Mapping) and all(_is_formed(key, value) for key, value in schema.items())
+
+
+def _is_formed(key: str, value: Any) -> bool:
+    if key in _NAMED:
+        return isinstance(value, Mapping) and all(map(_is_schema, value.values()))
+    if key in ("anyOf", "oneOf", "allOf", "prefixItems"):
+        return isinstance(value, list) and bool(value) and all(map(_is_schema, value))
+    if key in ("items", "additionalProperties", "not"):
+        return _is_schema(value)
+    if key == "type":
+        kinds = value if isinstance(value, list) else [value]
+        return bool(kinds) and all(isinstance(kind, str) and kind in _TYPES for kind in kinds)
+    if key == "required":
+        return isinstance(value, list) and all(isinstance(name, str) for name in value)
+    return isinstance(value, list) if key == "enum" else True

@@ -61,6 +61,9 @@ def version_key(version: str) -> tuple[int, ...]:
 IN_PROCESS: Final = "in-process"
 """The worker of a tool, or a guardrail, that the session's owner runs itself."""
 
+LONGEST_MS: Final = 366 * 24 * 3600 * 1000
+"""What a time in a registration may be; longer ones are beyond what timers take."""
+
 
 class Outcome(StrEnum):
     OK = "ok"
@@ -199,16 +202,16 @@ class ToolRegistration(Message):
     parameters: dict[str, Any]
     queue: str
     version: str = "1"
-    timeout_ms: int
+    timeout_ms: int = Field(gt=0, le=LONGEST_MS)
     idempotent: bool = False
     needs_approval: bool = False
-    approval_timeout_ms: int | None = None
+    approval_timeout_ms: int | None = Field(None, ge=0, le=LONGEST_MS)
     respond: Literal["when_all_done", "always", "never"] = "when_all_done"
     background: bool = False
     speak_progress: bool = False
     hold_phrases: list[str] | None = None
-    hold_after_ms: int | None = None
-    hold_every_ms: int | None = None
+    hold_after_ms: int | None = Field(None, ge=0, le=LONGEST_MS)
+    hold_every_ms: int | None = Field(None, ge=0, le=LONGEST_MS)
     cancel_on_interrupt: bool = False
     workers: list[str] = Field(default_factory=list)
     by: str = ""

@@ -20,8 +20,8 @@ def own() -> str:
 
 def registration(name: str, *, queue: str = "house", version: str = "1", **fields: Any) -> ToolRegistration:
     return ToolRegistration(
-        name=name, description="", queue=queue, version=version, timeout_ms=1000, at=0,
-        **{"parameters": {"type": "object"}, **fields},
+        name=name, queue=queue, version=version, timeout_ms=1000, at=0,
+        **{"parameters": {"type": "object"}, "description": "", **fields},
     )  # fmt: skip
 
 
@@ -54,7 +54,19 @@ def test_two_ways_to_one_queue_give_each_tool_once() -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", [registration("a name"), registration("x" * 65), registration("list", parameters={"type": "array"})]
+    "bad",
+    [
+        registration("a name"),
+        registration("x" * 65),
+        registration("list", parameters={"type": "array"}),
+        registration("long", description="x" * 16_385),
+        registration("five", parameters={"type": "object", "properties": 5}),
+        registration("inner", parameters={"properties": {"a": {"type": "object", "properties": {"b": "string"}}}}),
+        registration("kind", parameters={"properties": {"a": {"type": "text"}}}),
+        registration("needed", parameters={"properties": {}, "required": "item"}),
+        registration("none", parameters={"properties": {"a": {"anyOf": []}}}),
+    ],
+    ids=lambda bad: bad.name[:10],
 )
 def test_what_no_model_takes_costs_the_agent_nothing_else(bad: ToolRegistration) -> None:
     offers = offered(bad, registration("good"))

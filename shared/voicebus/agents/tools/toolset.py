@@ -10,6 +10,7 @@ from voicebus.agents.tools.hold import Hold
 from voicebus.agents.tools.hosted import HostedMCPTool
 from voicebus.agents.tools.kinds import Tool, ToolEntry, tool_queue
 from voicebus.agents.tools.remote import RemoteTool, RemoteTools
+from voicebus.contracts.schemas import is_arguments
 from voicebus.contracts.tools import TOOL_NAME, ToolRegistration
 from voicebus.engine.config import Approval, ToolSpec
 from voicebus.errors import UserError
@@ -22,6 +23,9 @@ Offered = Mapping[str, ToolRegistration]
 
 MAX_TOOLS: Final = 128
 """Function tools of one agent, those of `RemoteTools` among them; more are left out, and logged."""
+
+MAX_DESCRIPTION_CHARS: Final = 16_384
+"""Of another service's tool. Nobody needs more, and a model may refuse all tools for one that is longer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,9 +108,13 @@ def _is_usable(found: ToolRegistration | None) -> bool:
     """Whether a model would take it: another team's mistake must not cost the agent its other tools."""
     if found is None:
         return False
-    if re.fullmatch(TOOL_NAME, found.name) and found.parameters.get("type", "object") == "object":
+    short = len(found.description) <= MAX_DESCRIPTION_CHARS
+    if short and re.fullmatch(TOOL_NAME, found.name) and is_arguments(found.parameters):
         return True
-    log.warning("a registered tool is left out: its name or its schema is none that models take", tool=found.name)
+    log.warning(
+        "a registered tool is left out: its name, its description or its schema is none that models take",
+        tool=found.name,
+    )
     return False
 
 
