@@ -69,7 +69,8 @@ def below(parent: trace.SpanContext | None) -> Any:
 
 def exemplar(traceparent: str | None) -> dict[str, str] | None:
     """What leads from a histogram's bucket to a trace; None where this process's spans go nowhere."""
-    context = span_context(traceparent) if is_traced() else None
+    # Asked with every call and check: of most there is nothing to ask a provider about.
+    context = span_context(traceparent) if traceparent and is_traced() else None
     if context is None or not context.trace_flags.sampled:
         return None
     return {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"}

@@ -105,7 +105,7 @@ async def test_a_call_that_takes_a_while_is_said_to_have_started_by_the_worker_t
 async def test_a_call_that_ends_at_once_is_told_by_its_result_alone(
     redis_url: str, keys: Keys, caller: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("voicebus.agents.tools.handling.TELL_START_S", 0.5)
+    monkeypatch.setattr("voicebus.agents.tools.starts.TELL_START_S", 0.5)
     async with worker(redis_url, keys, key):
         caller.call("key")
         await caller.result()

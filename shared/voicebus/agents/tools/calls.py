@@ -35,6 +35,7 @@ from voicebus.agents.tools.handling import CallHandling, finished, refuse
 from voicebus.agents.tools.invoke import MAX_OUTPUT_CHARS, ToolOutcome, invoke
 from voicebus.agents.tools.outcomes import given_up, not_started, unknown_tool
 from voicebus.agents.tools.progress import Progress
+from voicebus.agents.tools.starts import Starts
 from voicebus.contracts.envelope import Entry
 from voicebus.contracts.tools import (
     TOOL_CALL,
@@ -128,6 +129,7 @@ class CallRunner:
         self._running: dict[tuple[str, str], _Running] = {}
         self._cancelled: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._done = DoneCalls()
+        self._starts = Starts()
         self._traced = is_traced()
         self._took = lru_cache(maxsize=256)(lambda tool: metrics.TOOL_DURATION.labels(tool=tool))
         # Ended here, and not stored yet. The oldest goes beyond `_REMEMBERED`: its entry was dead-lettered long ago.
@@ -168,7 +170,7 @@ class CallRunner:
             raise ContractError(f"a tool queue holds tool.call, not {entry.type!r}", reason="unexpected_type")
         call = ToolCall.of(entry)
         self._member.keys.require_reply_to(call.reply_to)
-        handling = CallHandling(self._member, entry, delivery, call, self._queues[delivery.stream])
+        handling = CallHandling(self._member, self._starts, entry, delivery, call, self._queues[delivery.stream])
         # Each entry has a task, and so a context, of its own: there is nothing to put back.
         structlog.contextvars.bind_contextvars(
             session=entry.session, tenant=None if call.caller is None else call.caller.tenant, agent=call.agent,
@@ -217,7 +219,7 @@ class CallRunner:
         except ContractError:
             await refuse(self._member, delivery, why)
             return {}
-        handling = CallHandling(self._member, entry, delivery, call, self._queues[delivery.stream])
+        handling = CallHandling(self._member, self._starts, entry, delivery, call, self._queues[delivery.stream])
         starts = await handling.starts()
         await self._finish(handling, given_up(call, why, started=bool(starts)), acknowledging=False)
         return {"history": json.dumps(starts)}

@@ -12,6 +12,7 @@ from voicebus.adapters.redis.client import is_cross_slot
 from voicebus.adapters.redis.heartbeat import living
 from voicebus.adapters.redis.membership import Membership
 from voicebus.adapters.redis.scripts import CLAIM, CONCLUDE, FINISH, RELEASE, RENEW
+from voicebus.agents.tools.starts import Starts
 from voicebus.contracts.envelope import Entry, Sealed
 from voicebus.contracts.streams import CALL_TTL_S, CONTROL_TTL_S, INBOX_TTL_S, INLINE_RESULT_BYTES, WORKERS_GROUP
 from voicebus.contracts.tools import (
@@ -40,9 +41,6 @@ OLD_CLAIM_S: Final = 1.5
 
 # The field of a call's record that names the span of the attempt that runs.
 _TRACE: Final = "trace"
-
-# What ends sooner is told by its result alone.
-TELL_START_S: Final = 0.002
 
 # So many characters of a result as JSON are short enough, whatever they are; hardly any has more.
 _SURELY_INLINE: Final = INLINE_RESULT_BYTES // 4
@@ -77,7 +75,9 @@ _READABLE: Final = msgspec.json.Decoder(_Readable)
 class CallHandling:
     """One delivery of `call`, the `deliveries`-th, whose queue is `queue`; `queued_ms` is how long it lay there."""
 
-    def __init__(self, member: Membership, entry: Entry, delivery: Delivery, call: ToolCall, queue: str) -> None:
+    def __init__(
+        self, member: Membership, starts: Starts, entry: Entry, delivery: Delivery, call: ToolCall, queue: str
+    ) -> None:
         self.entry = entry
         self.call = call
         self.queue = queue
@@ -86,8 +86,7 @@ class CallHandling:
         self._key = member.keys.call(queue, entry.session, call.call_id)
         # Who waits for the call now: its session's owner may be another by its end.
         self._owner = call.reply_to, entry.epoch
-        # Tells that it has started, unless something else does before.
-        self._starting: asyncio.Handle | None = None
+        self._starts = starts
         self._attempt = 1
         # Since when the call is claimed, where it was as it was delivered; None once that has been made use of.
         self._claimed_at = delivery.claimed_at
@@ -207,28 +206,20 @@ class CallHandling:
     def say_started(self, attempt: int) -> None:
         """Tell the call's owner soon that it runs here, unless it ends before."""
         self._attempt = attempt
-        self._starting = asyncio.get_running_loop().call_later(TELL_START_S, self._tell_after_this_turn)
-
-    def _tell_after_this_turn(self) -> None:
-        # A loop that is busy comes late to this, and may be about to go on with a call that has ended long since.
-        self._starting = asyncio.get_running_loop().call_soon(self._tell_started)
+        self._starts.begun(self._tell_started)
 
     def _tell_started(self) -> None:
-        self._starting = None
         started = ToolStarted(call_id=self.call.call_id, worker=self._member.id, attempt=self._attempt)
         self._member.outbox.send(self.call.reply_to, self._reply(TOOL_STARTED, started), ttl_s=INBOX_TTL_S)
 
     def _tell_now(self) -> None:
         """What was to be told soon comes before anything else that is told of the call."""
-        if self._starting is not None:
-            self._starting.cancel()
+        if self._starts.ended(self._tell_started):
             self._tell_started()
 
     def ended(self) -> None:
         """The call runs no more: that it does is told no more."""
-        if self._starting is not None:
-            self._starting.cancel()
-            self._starting = None
+        self._starts.ended(self._tell_started)
 
     def say_progress(self, text: str) -> None:
         self._tell_now()
