@@ -208,8 +208,18 @@ def test_an_archiver_beside_a_gateway_with_a_certificate_is_spoken_to_as_it_list
         ("calls.example", "calls-gateway"): "HTTPS",
         ("transcripts.example", "calls-transcript-archiver"): None,
     }
-    for item in of_kind(objects, "Ingress"):
-        assert item["spec"]["tls"] == [{"hosts": [item["spec"]["rules"][0]["host"]], "secretName": "ingress-tls"}]
+
+
+def test_one_certificate_for_both_hosts_is_asked_for_once(helm: Helm) -> None:
+    """By the gateway's Ingress: cert-manager refuses a secret to a second one."""
+    issuer = "--set=ingress.annotations.cert-manager\\.io/issuer=ours"
+    objects = rendered(helm, (FULL,), issuer)
+    gateway, archiver = (one(objects, "Ingress", name) for name in ("gateway", "transcript-archiver"))
+    assert gateway["metadata"]["annotations"]["cert-manager.io/issuer"] == "ours"
+    assert "cert-manager.io/issuer" not in archiver["metadata"]["annotations"]
+    hosts = ["calls.example", "transcripts.example"]
+    assert gateway["spec"]["tls"] == [{"hosts": hosts, "secretName": "ingress-tls"}]
+    assert archiver["spec"]["tls"] == [{"hosts": hosts[1:], "secretName": "ingress-tls"}]
 
 
 def test_a_route_has_no_time_limit_and_leads_to_the_services_port(helm: Helm) -> None:
