@@ -15,8 +15,7 @@ _RESET = struct.pack("ii", 1, 0)
 class CuttingProxy:
     """Forwards to `target` (a port on this machine) from `port`. While `refuses`, new connections are reset at once.
 
-    What a client sends with `slow_word` in it is held up for `slow_s`, as by a server that is long at it;
-    `held_up` is on how many connections that is so now.
+    What a client sends with `slow_word` in it is held up for `slow_s`, as by a server that is long at it.
     """
 
     def __init__(self, target: int) -> None:
@@ -25,7 +24,6 @@ class CuttingProxy:
         self.refuses = False
         self.slow_word = b""
         self.slow_s = 0.0
-        self.held_up = 0
         self.accepted = 0
         self._writers: set[asyncio.StreamWriter] = set()
         self._deaf: set[asyncio.StreamWriter] = set()
@@ -82,11 +80,7 @@ class CuttingProxy:
                 if towards_client and writer in self._deaf:
                     continue
                 if not towards_client and self.slow_word and self.slow_word in data:
-                    self.held_up += 1
-                    try:
-                        await asyncio.sleep(self.slow_s)
-                    finally:
-                        self.held_up -= 1
+                    await asyncio.sleep(self.slow_s)
                 writer.write(data)
                 await writer.drain()
         with contextlib.suppress(OSError, RuntimeError):  # cut already
