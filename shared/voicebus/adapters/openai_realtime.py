@@ -168,7 +168,8 @@ class OpenAIRealtimeLink:
         self._closed_by_us = False
         # Who hears is the listener: nothing stands between it and the socket, which audio would pay for. The protocol
         # has no binary messages; the listener will find that one is no event, and say so.
-        self.text = self.binary = listener.model_frame
+        self.text: Callable[[bytes], None] = listener.model_frame
+        self.binary: Callable[[bytes], None] = listener.model_frame
         self.send_frame: Callable[[bytes], None] = _nowhere
 
     def send(self, event: Mapping[str, Any]) -> None:

@@ -55,6 +55,9 @@ class Pace:
 
     def __init__(self) -> None:
         self._parts: deque[tuple[float, int]] = deque(maxlen=_PARTS)
+        self.fastest: float
+        self.usual: float
+        self.slowest: float
         self.fastest, self.usual, self.slowest = _UNHEARD
 
     def heard(self, audio_ms: float, letters: int) -> None:
