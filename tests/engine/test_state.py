@@ -256,6 +256,20 @@ def test_nothing_is_put_out_after_close(key: Trigger) -> None:
     assert talk.session.state is State.CLOSED
 
 
+@pytest.mark.parametrize("last", [End("hangup"), LinkLost("reset")])
+def test_what_goes_past_the_table_while_the_model_speaks_goes_nowhere_when_that_is_over(last: Input) -> None:
+    talk = Talk().asked()
+    talk.item_begins()
+    talk.says("Once upon")
+    talk.sounds(20)
+    text = ("response.output_audio_transcript.delta", "resp_1", "item_a", 0, " a time")
+    assert talk.session.carry_on("resp_1", "item_a", 0, 960, talk.now) is not None
+    assert talk.session.say_on(*text, talk.now)
+    talk.put(last)
+    assert talk.session.carry_on("resp_1", "item_a", 0, 960, talk.now) is None
+    assert talk.session.say_on(*text, talk.now) is None
+
+
 def test_a_model_event_that_the_table_names_is_its_own_trigger() -> None:
     assert trigger(State.CONFIGURING, EXAMPLES["session.updated"]) == "session.updated"
     assert trigger(State.LIVE, EXAMPLES["session.updated"]) is ModelEvent
