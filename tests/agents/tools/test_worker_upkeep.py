@@ -16,7 +16,7 @@ from voicebus.adapters.redis.scripts import CLAIM
 from voicebus.agents.tools import calls, registering
 from voicebus.contracts.envelope import Entry
 from voicebus.contracts.streams import Keys
-from voicebus.contracts.tools import TOOL_CALL, TOOL_PROGRESS, Outcome, ToolCall, ToolProgress
+from voicebus.contracts.tools import LONGEST_MS, TOOL_CALL, TOOL_PROGRESS, Outcome, ToolCall, ToolProgress
 from voicebus.engine.outputs import CancelTool
 
 
@@ -145,6 +145,15 @@ async def test_a_registry_that_was_lost_is_written_again(
         await caller.bus.call("DEL", keys.registry_tools)
         found = await wait_until(registered, description="the registration")
     assert json.loads(found)["parameters"] == add.params_json_schema
+
+
+@pytest.mark.parametrize(("limit_s", "told_ms"), [(0.0001, 1), (1.5, 1500), (400 * 24 * 3600.0, LONGEST_MS)])
+async def test_a_limit_is_registered_as_a_time_that_there_is(
+    redis_url: str, keys: Keys, caller: Caller, limit_s: float, told_ms: int
+) -> None:
+    async with worker(redis_url, keys, add, tool_timeout=limit_s):
+        found = json.loads(await caller.bus.call("HGET", keys.registry_tools, "add"))
+    assert found["timeout_ms"] == told_ms
 
 
 async def test_a_docstring_that_is_reworded_is_rolled_out_without_a_word_of_the_old_one_in_between(

@@ -8,7 +8,7 @@ from typing import Final
 
 from voicebus.adapters.redis.registry import ToolRegistry
 from voicebus.agents.tools.function_tool import FunctionTool
-from voicebus.contracts.tools import ToolRegistration
+from voicebus.contracts.tools import LONGEST_MS, ToolRegistration
 from voicebus.errors import BusError, UserError
 from voicebus.telemetry.logging import get_logger
 
@@ -104,7 +104,7 @@ class Registrar:
             description=tool.description,
             parameters=tool.params_json_schema,
             queue=self._queues[tool.name],
-            timeout_ms=round((tool.timeout or self._timeout_s) * 1000),
+            timeout_ms=min(max(1, round((tool.timeout or self._timeout_s) * 1000)), LONGEST_MS),
             idempotent=tool.idempotent,
             version=tool.version,
             needs_approval=tool.needs_approval is not False,
