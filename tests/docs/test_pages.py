@@ -13,14 +13,15 @@ from typing import Any, Final
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 import voicebus
 from support.commands import environment
-from support.commands import voicebus as run_command
 from support.idling import hangs
 from support.pages import ROOT, Page, Program, pages
 from support.simulator import running_simulator
 from voicebus.agents import events
+from voicebus_services.cli import app
 from voicebus_services.model_simulator.tape import record
 
 PAGES: Final = pages()
@@ -105,7 +106,14 @@ def test_yaml_is_yaml(page: Page) -> None:
         assert list(yaml.safe_load_all(block))
 
 
-async def test_commands_have_the_options_that_the_pages_give_them() -> None:
+def help_of(*words: str) -> str:
+    """What `voicebus WORDS --help` prints; in this process, as there are many of them."""
+    ran = CliRunner().invoke(app, [*words, "--help"])
+    assert ran.exit_code == 0, ran.output
+    return ran.output
+
+
+def test_commands_have_the_options_that_the_pages_give_them() -> None:
     lines = {
         line.split("#")[0].strip()
         for page in PAGES
@@ -116,9 +124,7 @@ async def test_commands_have_the_options_that_the_pages_give_them() -> None:
     calls = [re.sub(r"^(\$ )?(\w+=\S+ )*", "", line).split() for line in lines]
     used = [call for call in calls if call[:1] == ["voicebus"] and len(call) > 1]
     assert used
-    told: dict[tuple[str, ...], str] = {
-        (name,): (await run_command(name, "--help")).out for name in sorted({call[1] for call in used})
-    }
+    told: dict[tuple[str, ...], str] = {(name,): help_of(name) for name in sorted({call[1] for call in used})}
 
     def command_of(call: list[str]) -> tuple[str, ...]:
         """A command of its own, or one of a group's, which the group's help lists."""
@@ -126,7 +132,7 @@ async def test_commands_have_the_options_that_the_pages_give_them() -> None:
         return (call[1], call[2]) if group else (call[1],)
 
     for words in sorted({command_of(call) for call in used} - told.keys()):
-        told[words] = (await run_command(*words, "--help")).out
+        told[words] = help_of(*words)
     unknown = [
         f"voicebus {' '.join(command_of(call))} {word}"
         for call in used
