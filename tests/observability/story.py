@@ -265,8 +265,9 @@ class Story:
             finally:
                 self.bus.slow_word = b""
             await self.fires("VoicebusSessionsLost", "VoicebusTakeoverSlow")
+            turns = len(caller.of("turn_ended"))
             await caller.types("[[say: still here]]")
-            await caller.hears("still here")
+            await ends(caller, "turn_ended", turns + 1)
             await caller.hangs_up()
         await self.shown("voicebus-moves / Interrupted conversations / interrupted")
 
