@@ -189,3 +189,16 @@ def test_the_last_of_some_that_follow_an_item_is_found() -> None:
     assert history.last_behind("unknown", {"a"}) == "unknown"
     assert history.last_behind("", {"a"}) == "", "for some servers every item is the first"
     assert history.last_behind("", {"a", "b", "c", "d"}) == "d"
+
+
+def test_the_newest_thousand_items_are_kept_and_of_long_ones_fewer() -> None:
+    history = History()
+    for number in range(1200):
+        history.put({"id": f"item_{number}", "type": "message", "role": "user", "content": []}, None)
+    assert [item["item_id"] for item in history.json()] == [f"item_{number}" for number in range(200, 1200)]
+    for number in range(1200):
+        content = [{"type": "input_text", "text": "x" * 20_000}]
+        history.put({"id": f"long_{number}", "type": "message", "role": "user", "content": content}, None)
+    kept = history.json()
+    assert len(kept) < 1000
+    assert kept[-1]["item_id"] == "long_1199"
