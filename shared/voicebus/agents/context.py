@@ -78,6 +78,31 @@ class ToolContext(RunContextWrapper[TContext]):
     caller: Caller | None = None
 
     def __post_init__(self) -> None:
+        if not self._is_in_order():
+            self._check()
+
+    def _is_in_order(self) -> bool:
+        """Whether all is of the very type that it nearly always is: one is made with every call."""
+        return (
+            type(self.usage) is Usage
+            and type(self.tool_name)
+            is type(self.tool_call_id)
+            is type(self.tool_arguments)
+            is type(self.session)
+            is str
+            and self.tool_name != ""
+            and self.tool_call_id != ""
+            and (self.deadline_s is None or (type(self.deadline_s) is float and math.isfinite(self.deadline_s)))
+            and type(self.state) is dict
+            and type(self.attempt) is int
+            and self.attempt >= 1
+            and type(self.cancellation) is Cancellation
+            and (self.reports is None or callable(self.reports))
+            and (self.caller is None or type(self.caller) is Caller)
+        )
+
+    def _check(self) -> None:
+        """Look closely, and refuse what cannot be."""
         super().__post_init__()
         # They have defaults only because `usage`, before them, has one.
         for name in ("tool_name", "tool_call_id"):

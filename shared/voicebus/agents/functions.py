@@ -63,7 +63,8 @@ async def call_within(
         else call_function(function, positional, named or {}, is_async=False, executor=executor, what=what)
     )
     # Not under `asyncio.timeout`, which waits for one that takes no notice of its cancellation.
-    running = asyncio.create_task(call, name=what)
+    # By the loop itself: `asyncio.create_task` makes a name up first, and it is done with every call.
+    running = asyncio.get_running_loop().create_task(call, name=what)
     try:
         if is_async:
             await asyncio.sleep(0)  # one that waits for nothing is done by now, and needs no timer

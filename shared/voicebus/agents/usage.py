@@ -70,7 +70,8 @@ class Usage:
     def __post_init__(self) -> None:
         _tokens("Usage", self)
         checking.whole("Usage", "requests", self.requests)
-        checking.listed("Usage", "request_usage_entries", self.request_usage_entries, RequestUsage)
+        if type(self.request_usage_entries) is not list or self.request_usage_entries:
+            checking.listed("Usage", "request_usage_entries", self.request_usage_entries, RequestUsage)
 
     @classmethod
     def of(cls, wire: Mapping[str, Any]) -> "Usage":
@@ -128,7 +129,12 @@ def _count(where: str, counts: Mapping[str, Any]) -> None:
 
 
 def _tokens(where: str, usage: RequestUsage | Usage) -> None:
-    _count(where, {name: getattr(usage, name) for name in ("input_tokens", "output_tokens", "total_tokens")})
+    for name, value in (
+        ("input_tokens", usage.input_tokens), ("output_tokens", usage.output_tokens),
+        ("total_tokens", usage.total_tokens),
+    ):  # fmt: skip
+        if type(value) is not int or value < 0:
+            checking.whole(where, name, value)
     checking.instance(where, "input_tokens_details", usage.input_tokens_details, InputTokensDetails)
     checking.instance(where, "output_tokens_details", usage.output_tokens_details, OutputTokensDetails)
 

@@ -214,7 +214,9 @@ class ConsumerLoop:
         key = (delivery.stream, delivery.entry_id)
         if key in self._tasks:
             return
-        task = asyncio.create_task(self._work(member, delivery), name=f"entry {delivery.stream}/{delivery.entry_id}")
+        # By the loop itself: `asyncio.create_task` makes a name up first, and it is done with every entry.
+        loop, name = asyncio.get_running_loop(), f"entry {delivery.stream}/{delivery.entry_id}"
+        task = loop.create_task(self._work(member, delivery), name=name)
         self._tasks[key] = task
         task.add_done_callback(lambda _: self._done(key))
         if self._free == 0:
@@ -222,7 +224,7 @@ class ConsumerLoop:
 
     def _done(self, key: tuple[str, str]) -> None:
         del self._tasks[key]
-        if self._free > 0:
+        if not self._room.is_set() and self._free > 0:
             self._room.set()
 
     async def _work(self, member: StreamConsumer, delivery: Delivery) -> None:

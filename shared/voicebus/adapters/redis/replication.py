@@ -41,6 +41,8 @@ class MasterWatch:
 
     def has_replicas(self, key: str) -> bool:
         """Whether the server that has this key has had a replica since it is a master."""
+        if not self._replicated:  # asked with every call, and which server has a key is the dear part
+            return False
         run_id = self._masters.get(self._bus.server_of(key))
         return bool(self._replicated) if run_id is None else run_id in self._replicated
 

@@ -88,6 +88,7 @@ class CallHandling:
         self._owner = call.reply_to, entry.epoch
         self._starts = starts
         self._attempt = 1
+        self._queued_at_ms = int(delivery.entry_id.partition("-")[0])
         # Since when the call is claimed, where it was as it was delivered; None once that has been made use of.
         self._claimed_at = delivery.claimed_at
         # Done once what it last told of its progress is sent.
@@ -107,7 +108,7 @@ class CallHandling:
 
     def waited_ms(self) -> int:
         """How long the entry lay in its stream."""
-        return self._member.clock.at_ms() - int(self._delivery.entry_id.partition("-")[0])
+        return self._member.clock.at_ms() - self._queued_at_ms
 
     def seconds_left(self, default: float) -> float:
         if self.entry.deadline is None:
@@ -118,7 +119,8 @@ class CallHandling:
         """What may be done with this call, as the script `claim` says, once it is known whether its runner lives."""
         if self._is_claimed():
             return await self._durably("1")
-        lost = {"dead": self._delivery.previous or "", "idle": "*", None: ""}[self._delivery.cause]
+        cause = self._delivery.cause
+        lost = "" if cause is None else "*" if cause == "idle" else self._delivery.previous or ""
         deadline = "" if self.entry.deadline is None else str(self.entry.deadline)
         while True:
             arguments = (
@@ -183,7 +185,7 @@ class CallHandling:
         received = Received(
             f"tool {self.call.tool}",
             self.entry.traceparent,
-            queued_at_ms=int(self._delivery.entry_id.partition("-")[0]),
+            queued_at_ms=self._queued_at_ms,
             redelivered=self.is_redelivered,
             earlier=await named("HGET", self._key, _TRACE) if self.is_redelivered else None,
             attributes={

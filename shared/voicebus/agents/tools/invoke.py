@@ -57,7 +57,8 @@ class ToolOutcome:
 
     def __post_init__(self) -> None:
         # A file name that is no UTF-8 comes as lone surrogates, which no JSON may carry.
-        object.__setattr__(self, "output", sendable_text(self.output))
+        if not self.output.isascii():
+            object.__setattr__(self, "output", sendable_text(self.output))
         if self.error is not None:
             object.__setattr__(
                 self, "error", self.error.model_copy(update={"message": sendable_text(self.error.message)})
@@ -172,7 +173,8 @@ class _Run:
                 f"the arguments have {len(arguments)} characters, more than the {MAX_ARGUMENTS_CHARS} that are allowed"
             )
         call = self._tool.on_invoke_tool
-        function, named = self._tool.function, dict[str, Any]()
+        function = self._tool.function
+        named: dict[str, Any] = {}
         positional: list[Any] = [self._context, arguments if arguments.strip() else "{}"]
         if isinstance(call, PythonCall):
             positional, named = call.bind(self._context, arguments)
