@@ -165,7 +165,9 @@ class Doorkeeper:
             raw=wanted.raw,
         )
         face.ticket, face.consent = ticket, wanted.consent
-        connection = NativeConnection(face, audio=wanted.audio or "binary", raw=face.raw_events)
+        connection = NativeConnection(
+            face, audio=wanted.audio or "binary", raw=face.raw_events, came_at=upgrade.came_at
+        )
         return self._accept(upgrade, connection, principal, unused=ticket.release)
 
     async def _enter(self, upgrade: Upgrade, session: str, wanted: Wishes) -> Accept:
@@ -194,13 +196,13 @@ class Doorkeeper:
             return self._accept(upgrade, observer, face.principal)
         if face.awaits_move:
             return self._turned_away(upgrade, "draining", _DRAINING, SERVICE_RESTART)
-        return self._accept(upgrade, _speaker(face, wanted, query["token"]), face.principal)
+        return self._accept(upgrade, _speaker(face, wanted, upgrade), face.principal)
 
     def _arriving(self, upgrade: Upgrade, session: Comes, wanted: Wishes) -> Accept:
         """A client whose session is on its way here."""
 
         async def arrives() -> NativeConnection:
-            return _speaker(await session.arrived(), wanted, upgrade.query["token"])
+            return _speaker(await session.arrived(), wanted, upgrade)
 
         def explains(error: Exception) -> tuple[bytes, int, str]:
             code, message, close_code = "internal_error", f"internal error ({type(error).__name__})", INTERNAL_ERROR
@@ -311,9 +313,14 @@ class Doorkeeper:
         return principal.agent(self._targets.agents, self._targets.default_agent, named)
 
 
-def _speaker(face: native.NativeFace, wanted: Wishes, token: str) -> NativeConnection:
+def _speaker(face: native.NativeFace, wanted: Wishes, upgrade: Upgrade) -> NativeConnection:
     return NativeConnection(
-        face, after_seq=wanted.after_seq, audio=wanted.audio or "binary", raw=wanted.raw, token=token
+        face,
+        after_seq=wanted.after_seq,
+        audio=wanted.audio or "binary",
+        raw=wanted.raw,
+        token=upgrade.query["token"],
+        came_at=upgrade.came_at,
     )
 
 

@@ -17,6 +17,7 @@ from services.gateway.clients import TestClient, native, realtime
 from services.gateway.conftest import Gateways
 from support.simulator import SimulatorHandle
 from support.waiting import wait_until
+from voicebus.adapters.sockets import CLOSE_LIMIT_S
 from voicebus.contracts.envelope import Message
 from voicebus.contracts.journal import EventType, ToolEnd, ToolStart, TurnEnded
 from voicebus.contracts.tools import Outcome
@@ -264,7 +265,11 @@ async def test_a_client_that_does_not_read_is_closed_and_slows_no_other(gateway:
                     # The model answers each of these with as much again, twice.
                     await client.send("conversation.item.create", item=item)
                     await talk(good)
-            await wait_until(lambda: gateway.sessions.free == 499, description="the deaf client's session to end")
+            await wait_until(
+                lambda: gateway.sessions.free == 499,
+                description="the deaf client's session to end",
+                timeout=CLOSE_LIMIT_S + 20,
+            )
             deaf.transport.abort()
         await talk(good)
     assert reached("slow_reader") == before + 1

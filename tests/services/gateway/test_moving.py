@@ -1,6 +1,7 @@
 """A gateway that stops while its clients talk: another one is ready before it lets go, and nobody misses anything."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -9,8 +10,9 @@ from typing import Any
 import pytest
 import redis.asyncio as aioredis
 from msgspec.structs import replace
+from websockets.exceptions import WebSocketException
 
-from services.gateway.clients import TestClient, native
+from services.gateway.clients import Listening, TestClient, native
 from services.gateway.conftest import QUEUE, Gateways
 from services.gateway.test_resuming import frames, records
 from support.callers import calling
@@ -20,8 +22,11 @@ from support.waiting import wait_until
 from voicebus.contracts.envelope import Entry
 from voicebus.contracts.streams import Keys
 from voicebus.contracts.tools import Outcome, ToolResult
+from voicebus.engine.keeping import Kept
 from voicebus_services.gateway import leaving
 from voicebus_services.gateway.faces import native as native_face
+from voicebus_services.gateway.held import Held
+from voicebus_services.gateway.starting import Starting
 from voicebus_services.gateway.wiring import Gateway
 from voicebus_services.model_simulator import tape
 
@@ -130,6 +135,45 @@ async def test_a_client_that_does_not_follow_is_sent_away_at_rest(
         assert await first.closed() == 1012
         async with native(other, following(first)) as second:
             await second.until("model_reconnected")
+
+
+async def test_a_client_that_comes_before_its_session_has_begun_here_listens_once_it_has(
+    gateways: Gateways, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leaving, "FOLLOW_S", 0.1)
+    reached, goes_on = asyncio.Event(), asyncio.Event()
+    at_once = Starting.kept
+
+    async def later(starting: Starting, held: Held) -> Kept:
+        reached.set()
+        await goes_on.wait()
+        return await at_once(starting, held)
+
+    monkeypatch.setattr(Starting, "kept", later)
+    async with gateways() as other, stoppable(gateways) as owner, native(owner) as first:
+        await first.send("send_message", text="[[say: one]]")
+        await first.until("turn_ended")
+        owner.stop.set()
+        assert await first.closed() == 1012
+        async with cutting_proxy(other.port) as way:
+            # It has given up waiting when the session comes, and asks again.
+            impatient = asyncio.create_task(_tries(way, following(first)), name="impatient")
+            await reached.wait()
+            way.cut()
+            await impatient
+        async with native(other, following(first)) as second:
+            await second.until("history_updated")
+            goes_on.set()
+            await second.until("model_reconnected")
+            await second.send("send_message", text="[[say: here]]")
+            await second.until("item_recorded", text="here")
+    assert [kind for _, kind in records(second)].count("session_resumed") == 1
+
+
+async def _tries(gateway: Listening, query: str) -> None:
+    with contextlib.suppress(OSError, WebSocketException, EOFError):
+        async with native(gateway, query):
+            raise AssertionError("it was let in")
 
 
 async def test_a_client_that_leaves_the_old_gateway_before_the_new_one_has_greeted_it_has_not_hung_up(

@@ -11,6 +11,7 @@ from services.gateway.clients import TestClient, native
 from services.gateway.conftest import Gateways
 from support.cutting_proxy import cutting_proxy
 from support.waiting import wait_until
+from voicebus.adapters.sockets import CLOSE_LIMIT_S
 from voicebus_services.gateway.faces import outlet
 from voicebus_services.gateway.faces.native import MAX_OBSERVERS, NativeFace
 from voicebus_services.gateway.wiring import Gateway
@@ -164,7 +165,9 @@ async def test_an_observer_that_does_not_read_is_dropped_and_slows_nobody(
             await speaker.until("turn_ended")
             if not face.observers:
                 break
-        await wait_until(lambda: face.observers == 0, description="the observer to be dropped")
+        await wait_until(
+            lambda: face.observers == 0, description="the observer to be dropped", timeout=CLOSE_LIMIT_S + 20
+        )
         await speaker.send("interrupt", id="i")
         await speaker.until("ack", id="i")
         proxy.cut()

@@ -16,6 +16,7 @@ from support.servers import RedisServer
 from support.simulator import running_simulator
 from support.waiting import wait_until
 from voicebus.adapters.redis import journal
+from voicebus.adapters.sockets import CLOSE_LIMIT_S
 from voicebus.adapters.sockets.picows_socket import PicowsSocket
 from voicebus.contracts.streams import Keys
 from voicebus.runtime.driver import SessionDriver
@@ -141,7 +142,9 @@ async def test_a_client_that_does_not_read_is_dropped_and_the_others_hear_everyt
             if len(list(gateway.sessions)) == 1:
                 break
             await asyncio.sleep(0.05)
-        await wait_until(lambda: len(list(gateway.sessions)) == 1, description="the deaf client's end")
+        await wait_until(
+            lambda: len(list(gateway.sessions)) == 1, description="the deaf client's end", timeout=CLOSE_LIMIT_S + 20
+        )
         await good.send("send_message", text="[[say: hello]]")
         await good.until("turn_ended")
         deaf.transport.abort()

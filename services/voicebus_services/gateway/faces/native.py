@@ -40,6 +40,7 @@ FOLLOWING_S: Final = 5.0
 
 # A client that closes with one of these has hung up; any other end of its connection is a loss.
 _HUNG_UP: Final = frozenset({NORMAL, NO_STATUS})
+_TAKEN_OVER: Final = (TAKEN_OVER, "taken over elsewhere")
 
 
 class NativeFace(SessionFace):
@@ -72,6 +73,8 @@ class NativeFace(SessionFace):
         self._missed = Missed()
         self._ready = False
         self._was_attended = False
+        # A speaker that came before the session went on here, which is to hear that somebody listens.
+        self._came: ListenerBack | None = None
         self._started: SessionStarted | None = None
         self._started_at = 0
         self._waiting: asyncio.TimerHandle | None = None
@@ -196,7 +199,14 @@ class NativeFace(SessionFace):
         """Whether the speaker was asked to go to another gateway, and is still there: who comes is to go there, too."""
         return self._speaker is not None and self._speaker is self._invited
 
+    def _tell_who_came(self) -> None:
+        if self._came is not None and self.driver is not None and self.driver.live:
+            self.driver.feed(self._came)
+            self.driver.note({"status": "active"})
+            self._came = None
+
     def _left(self) -> None:
+        self._came = None
         if self.driver is not None and self.driver.live:
             self.driver.feed(ListenerLeft())
             self.driver.note({"status": "idle"})
@@ -224,6 +234,11 @@ class NativeFace(SessionFace):
     def _admit(self, connection: NativeConnection, older: Sequence[Recorded]) -> None:
         """Greet a connection, give it what it has missed, and let it take part from now on."""
         first = not connection.observes and not self._was_attended
+        speaker = None if connection.observes else self._speaker
+        if speaker is not None and connection.came_at < speaker.came_at:
+            # Its client has asked again since, as it had to wait for this: it has given this one up.
+            connection.close(*_TAKEN_OVER)
+            return
         if connection.observes:
             self._observers.append(connection)
         else:
@@ -237,9 +252,9 @@ class NativeFace(SessionFace):
         if self._end is not None and self._last_words is None:
             connection.close(*self._end)
             return
-        if not connection.observes and self.driver is not None and self.driver.live:
-            self.driver.feed(ListenerBack(None if first else from_seq))
-            self.driver.note({"status": "active"})
+        if not connection.observes:
+            self._came = ListenerBack(None if first else from_seq)
+            self._tell_who_came()
         connection.taken_in()
         if connection is self._speaker:
             self._send_missed(connection)
@@ -248,7 +263,7 @@ class NativeFace(SessionFace):
         former, self._speaker = self._speaker, connection
         self.may_have_hung_up = False
         if former is not None:
-            former.close(TAKEN_OVER, "taken over elsewhere")
+            former.close(*_TAKEN_OVER)
         if self._waiting is not None:
             self._waiting.cancel()
             self._waiting = None
@@ -303,6 +318,7 @@ class NativeFace(SessionFace):
         self._ready = True
         if self._speaker is None:
             self._left()
+        self._tell_who_came()
         self._input.open()
 
     def record(self, seq: int, kind: EventType, at_ms: int, data: Message) -> None:

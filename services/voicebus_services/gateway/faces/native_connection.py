@@ -26,16 +26,25 @@ READ_ONLY: Final = "an observer sees and hears; it may not command the session"
 class NativeConnection:
     """A client's connection. Implements `SocketListener`; `NativeFace` says what goes out on it.
 
-    `after_seq`: up to which recorded event the client has everything; `raw`: the model's events too.
+    `after_seq`: up to which recorded event the client has everything; `raw`: the model's events too. `came_at`: when
+    it asked to come in (s, of the event loop's clock).
     """
 
     observes = False
     max_audio: int | None = SPEAKER_AUDIO
 
     def __init__(
-        self, face: "NativeFace", *, after_seq: int = 0, audio: AudioForm = "binary", raw: bool = False, token: str = ""
+        self,
+        face: "NativeFace",
+        *,
+        after_seq: int = 0,
+        audio: AudioForm = "binary",
+        raw: bool = False,
+        token: str = "",
+        came_at: float = 0.0,
     ) -> None:
         self._face = face
+        self.came_at = came_at
         self.after_seq = after_seq
         self.raw = raw
         self.token = token

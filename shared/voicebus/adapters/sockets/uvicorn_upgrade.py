@@ -35,12 +35,16 @@ _CONNECTION: Final = re.compile(rb"\r\nconnection: [^\r\n]*", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Upgrade:
-    """A request for a WebSocket. `headers` by lower-case name, equal ones joined by commas; `peer` is an address."""
+    """A request for a WebSocket. `headers` by lower-case name, equal ones joined by commas; `peer` is an address.
+
+    `came_at` is when it came (s, of the event loop's clock): what is decided later may come about earlier.
+    """
 
     path: str
     query: Mapping[str, str]
     headers: Mapping[str, str]
     peer: str | None
+    came_at: float
 
     @property
     def subprotocols(self) -> tuple[str, ...]:
@@ -219,4 +223,10 @@ def _read(head: bytes, peer: str | None) -> Upgrade:
         if separator:
             name, value = name.strip().lower(), value.strip()
             headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    return Upgrade(path=path, query=dict(parse_qsl(query, keep_blank_values=True)), headers=headers, peer=peer)
+    return Upgrade(
+        path=path,
+        query=dict(parse_qsl(query, keep_blank_values=True)),
+        headers=headers,
+        peer=peer,
+        came_at=asyncio.get_running_loop().time(),
+    )
