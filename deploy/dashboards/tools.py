@@ -72,7 +72,7 @@ def _tools() -> Row:
 
 def _refusals() -> Row:
     return Row(
-        "Answered without a worker",
+        "Given up, or answered without a worker",
         [
             Lines(
                 "Refused calls",
@@ -80,14 +80,18 @@ def _refusals() -> Row:
                 [Query(rate("voicebus_tool_calls_refused_total", _TOOL, by="tool, reason"), "{{tool}}: {{reason}}")],
                 "ops",
                 alerts=("VoicebusToolCallsRefused",),
-                width=12,
             ),
             Lines(
                 "Resting tools",
                 "1 while a tool is not called, as it failed too often in a row: voicebus tools reset NAME ends that.",
                 [Query(highest("voicebus_tool_circuit_open", _TOOL, by="tool"), "{{tool}}")],
                 alerts=("VoicebusToolCircuitOpen",),
-                width=12,
+            ),
+            Lines(
+                "Threads that hang",
+                "Threads of a worker in functions that run on after their call was given up.",
+                [Query(highest("voicebus_threads_stuck", by="service"), "{{service}}")],
+                limits=Limits(1, 5),
             ),
         ],
     )

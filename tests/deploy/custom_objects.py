@@ -7,6 +7,8 @@ model does not have, or one of another type; the models' validators then check w
 import json
 import subprocess
 from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from support.node import node, packages
@@ -41,13 +43,16 @@ def complaints(objects: Sequence[dict[str, Any]]) -> list[str]:
         text = json.dumps({key: value for key, value in item.items() if key not in ("apiVersion", "kind")})
         lines.append(f"new {item['kind']}({text}).validate();")
     program = "\n".join(lines)
-    (folder / "objects.ts").write_text(program, encoding="utf-8")
-    (folder / "objects.mjs").write_text(program, encoding="utf-8")
     found = []
-    for command in (["node_modules/typescript/bin/tsc", *_OPTIONS, "objects.ts"], ["objects.mjs"]):
-        made = subprocess.run(
-            [str(node().path), *command], cwd=folder, check=False, capture_output=True, text=True, timeout=120
-        )
-        if made.returncode:
-            found += [line for line in (made.stdout + made.stderr).splitlines() if line]
+    # Several tests ask at once; below the folder, as the packages are found from there.
+    with TemporaryDirectory(dir=folder) as place:
+        typed, plain = Path(place) / "objects.ts", Path(place) / "objects.mjs"
+        typed.write_text(program, encoding="utf-8")
+        plain.write_text(program, encoding="utf-8")
+        for command in (["node_modules/typescript/bin/tsc", *_OPTIONS, str(typed)], [str(plain)]):
+            made = subprocess.run(
+                [str(node().path), *command], cwd=folder, check=False, capture_output=True, text=True, timeout=120
+            )
+            if made.returncode:
+                found += [line for line in (made.stdout + made.stderr).splitlines() if line]
     return found
