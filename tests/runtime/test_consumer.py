@@ -82,13 +82,17 @@ class Running:
     """A loop over members with a handler, to be stopped."""
 
     def __init__(
-        self, *members: MemoryMember, handle: Callable[[Entry, Delivery], Awaitable[bool | None]], concurrency: int = 10
+        self,
+        *members: MemoryMember,
+        handle: Callable[[Entry, Delivery], Awaitable[bool | None]],
+        concurrency: int = 10,
+        portion: int | None = None,
     ) -> None:
         group: Sequence[StreamConsumer] = members
         self.reachable: list[bool] = []
         self.loop = ConsumerLoop(
             group, handle, clock=StoppedClock(), service="test", concurrency=concurrency,
-            on_reachable=self.reachable.append,
+            on_reachable=self.reachable.append, portion=portion,
         )  # fmt: skip
         self.stop = asyncio.Event()
         self.task = asyncio.create_task(self.loop.run(self.stop, drain_timeout=5))
@@ -156,6 +160,32 @@ async def test_no_more_is_read_than_there_is_room_for() -> None:
     await running.end()
     assert most == 3
     assert max(member.counts) <= 3
+
+
+async def test_a_portion_is_begun_before_the_next_is_read_and_not_waited_for_to_its_end() -> None:
+    member, go = MemoryMember(), asyncio.Event()
+    started: list[str] = []
+
+    async def handle(entry: Entry, delivery: Delivery) -> None:
+        started.append(entry.id)
+        await go.wait()
+
+    member.put(*(str(n) for n in range(10)))
+    running = Running(member, handle=handle, concurrency=9, portion=4)
+    await wait_until(lambda: len(started) == 9, description="as many as there is room for")
+    assert member.counts == [4, 4, 1]
+    go.set()
+    await wait_until(lambda: len(member.acknowledged) == 10, description="all of them")
+    await running.end()
+
+
+async def test_a_portion_that_is_done_makes_room_for_the_next() -> None:
+    member = MemoryMember()
+    member.put(*(str(n) for n in range(100)))
+    running = Running(member, handle=nothing, concurrency=9, portion=4)
+    await wait_until(lambda: len(member.acknowledged) == 100, description="all of them")
+    await running.end()
+    assert max(member.counts) <= 4
 
 
 async def test_several_streams_share_the_room() -> None:

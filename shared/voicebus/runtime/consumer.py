@@ -43,6 +43,9 @@ TIDY_EVERY_S: Final = 5.0
 _FEW: Final = 4
 _TURNS: Final = 3
 
+# How long what was read counts as worked on: what is in hand after that waits for something of its own.
+_PORTION_S: Final = 0.01
+
 
 class LeftError(Exception):
     """A handler has given its entry to another consumer, which sees to it from now on."""
@@ -67,7 +70,8 @@ class ConsumerLoop:
     `on_reachable` hears whether the last read reached the bus, for readiness. `service` is the metrics' label.
     `given_up(delivery, reason, error)` hears of an entry, readable or not, before it goes to the dead letters, and
     returns what is to be kept with it; what it raises is logged. `turn` gives an entry that needs more than a slot its
-    turn at that; while it waits for it, it takes no slot, and up to `concurrency` may.
+    turn at that; while it waits for it, it takes no slot, and up to `concurrency` may. Of a `portion` no more is read
+    for some 10 ms, unless some of it is done sooner; None: all that there is room for is read.
     """
 
     def __init__(
@@ -82,6 +86,7 @@ class ConsumerLoop:
         given_up: GivenUp | None = None,
         max_deliveries: int = MAX_DELIVERIES,
         turn: Callable[[Delivery], Turn | None] | None = None,
+        portion: int | None = None,
     ) -> None:
         self._turn = turn
         self._waiting = 0
@@ -96,6 +101,10 @@ class ConsumerLoop:
         self._slots = Slots(concurrency)
         self._queued = metrics.MESSAGE_QUEUE.labels(service=service)
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._portion = 2 * concurrency if portion is None else portion
+        # Those that were taken lately and are in hand; at least a portion of them only while `_settling` is set.
+        self._lately: set[tuple[str, str]] = set()
+        self._settling: asyncio.TimerHandle | None = None
         self._room = asyncio.Event()
         self._room.set()
 
@@ -127,6 +136,9 @@ class ConsumerLoop:
             await self._drain(drain_timeout)
         finally:
             await self._abandon()
+            if self._settling is not None:
+                self._settling.cancel()
+                self._settling = None
 
     async def recover(self) -> None:
         """Take what became this consumer's without its having read it.
@@ -170,7 +182,7 @@ class ConsumerLoop:
             self._take(member, delivery)
 
     async def _next(self, member: StreamConsumer) -> Sequence[Delivery]:
-        free = max(1, self._free)  # what was recovered just now may have taken the room; 0 would mean no limit
+        free = max(1, self._readable)  # what was recovered just now may have taken the room; 0 would mean no limit
         if len(self._members) == 1:
             return await member.read(count=free, block_ms=BLOCK_MS)
         # With several streams a blocked read must not promise the same room to all of them: first what is there,
@@ -210,6 +222,10 @@ class ConsumerLoop:
         working = len(self._tasks) - self._waiting
         return max(0, min(self._concurrency - working, 2 * self._concurrency - len(self._tasks)))
 
+    @property
+    def _readable(self) -> int:
+        return min(self._free, self._portion - len(self._lately))
+
     def _take(self, member: StreamConsumer, delivery: Delivery) -> None:
         key = (delivery.stream, delivery.entry_id)
         if key in self._tasks:
@@ -218,13 +234,25 @@ class ConsumerLoop:
         loop, name = asyncio.get_running_loop(), f"entry {delivery.stream}/{delivery.entry_id}"
         task = loop.create_task(self._work(member, delivery), name=name)
         self._tasks[key] = task
+        self._lately.add(key)
+        if self._settling is None and len(self._lately) >= self._portion:
+            self._settling = loop.call_later(_PORTION_S, self._settled)
         task.add_done_callback(lambda _: self._done(key))
-        if self._free == 0:
+        if self._readable <= 0:
             self._room.clear()
 
     def _done(self, key: tuple[str, str]) -> None:
         del self._tasks[key]
-        if not self._room.is_set() and self._free > 0:
+        self._lately.discard(key)
+        self._see_to_room()
+
+    def _settled(self) -> None:
+        self._settling = None
+        self._lately.clear()
+        self._see_to_room()
+
+    def _see_to_room(self) -> None:
+        if not self._room.is_set() and self._readable > 0:
             self._room.set()
 
     async def _work(self, member: StreamConsumer, delivery: Delivery) -> None:
@@ -248,8 +276,7 @@ class ConsumerLoop:
 
     async def _wait(self, turn: Turn) -> None:
         self._waiting += 1
-        if self._free > 0:
-            self._room.set()
+        self._see_to_room()
         try:
             await turn.wait()
         finally:

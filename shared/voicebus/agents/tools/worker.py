@@ -49,6 +49,9 @@ from voicebus.telemetry.probes import ASGIApp, probes
 
 log: Final = get_logger(__name__)
 
+# Calls that are worked on by turns. Hardly more fit into a processor's caches: each of 200 took a third more time.
+_PORTION: Final = 64
+
 
 class ToolWorker:
     """Takes calls of `tools` from their queues.
@@ -286,7 +289,7 @@ class ToolWorker:
                 member.consume(streams, tools=turns.unlimited), runner.handle, clock=member.clock, service=SERVICE,
                 concurrency=self._concurrency, on_reachable=self._reached,
                 given_up=runner.given_up, max_deliveries=self._max_deliveries,
-                turn=turns,
+                turn=turns, portion=_PORTION,
             )  # fmt: skip
             control = self._control(member, runner, loop)
             member.masters.on_change(lambda _: control.rewind())
