@@ -23,6 +23,10 @@ log = get_logger(__name__)
 
 _PROBE_S: Final = 1.0
 
+# The calls in hand of a busy worker are made of some ten thousand objects, of which none is garbage before they end.
+# Full collections come about as often as in other services.
+_COLLECTIONS: Final = (50_000, 1, 1)
+
 
 async def serve(
     settings: ToolWorkerSettings, targets: Sequence[str], *, ready: Callable[[], None] | None = None
@@ -50,7 +54,7 @@ async def serve(
     health = Health("redis")
 
     def started() -> None:
-        spare_the_collector()
+        spare_the_collector(_COLLECTIONS)
         health.set("redis", True)
         mounts.look()  # another worker may know a newer version of what was found at the start
         if ready is not None:

@@ -79,15 +79,16 @@ async def operating(health: Health, *, host: str, port: int) -> AsyncIterator[Op
             await asyncio.gather(probe, return_exceptions=True)
 
 
-def spare_the_collector() -> None:
+def spare_the_collector(collections: tuple[int, int, int] = _COLLECTIONS) -> None:
     """Have the garbage collector look at less and less often; for a service that has loaded all that it needs.
 
+    `collections` are its thresholds: new objects before a look at these, and such looks before one at older ones.
     What is there by now stays for good. A full collection that went through it again and again would stop everything
     for 30 to 100 ms; frozen, it looks at what came later alone.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(*_COLLECTIONS)
+    gc.set_threshold(*collections)
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
