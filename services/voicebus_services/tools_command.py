@@ -25,7 +25,7 @@ app = typer.Typer(
 
 @app.command("list")
 def list_command(redis_url: RedisUrl = None, stream_prefix: Prefix = None, json_lines: AsJson = False) -> None:
-    """List the tools that workers offer, each in every version that they do.
+    """List the tools that workers offer, in every version.
 
     One that rests failed too often in a row, and is not called for a while.
     """

@@ -75,7 +75,9 @@ def test_every_key_of_the_contract_is_somebodys() -> None:
     found = keys_there_are()
     assert {"config", "events", "session_state", "tools", "call", "dead", "inbox", "gateway", "worker"} <= found.keys()
     services = [access for name, access in accesses("vb").items() if name not in {"operator", "autoscaler"}]
-    for name, key in found.items():
+    for name, beginning in found.items():
+        # What several keys begin with is no key: one of them stands for all.
+        key = f"{beginning}{{x}}" if beginning.endswith(":") else beginning
         assert any(fnmatch.fnmatchcase(key, pattern) for access in services for _, pattern in access.keys), (
             f"no service may touch {name} ({key}): give it to those that do in contracts/access.py"
         )

@@ -8,10 +8,12 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from voicebus.adapters.redis.heartbeat import ALIVE_MS
 from voicebus.errors import UsageError
 from voicebus.runtime.lifecycle import stop_event
 from voicebus.telemetry.logging import get_logger
@@ -21,6 +23,8 @@ log: Final = get_logger(__name__)
 
 # What a worker may take beyond its own drain limit before it is killed.
 _KILL_AFTER_S: Final = 5.0
+# One that was killed counts as alive until its last heartbeat is that old: with a schema of its own for the same tools.
+_COUNTS_FOR_S: Final = ALIVE_MS / 1000 + 0.5
 
 
 async def reloading(targets: Sequence[str], *, drain_timeout_s: float, watched: Path | None = None) -> None:
@@ -59,6 +63,8 @@ class _Worker:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
         self._is_asked = False
+        # Until when the others take a worker that was killed for a living one (monotonic s).
+        self._counts_until = 0.0
         self._watch = asyncio.create_task(self._tell_its_end(), name=f"worker {process.pid}")
 
     @classmethod
@@ -69,6 +75,7 @@ class _Worker:
         return cls(await asyncio.create_subprocess_exec(*command, env=environment, start_new_session=True))
 
     async def end(self, drain_timeout_s: float) -> None:
+        """Have it end, unless it has; returns once its tools may be registered by another one."""
         self._is_asked = True
         if self._process.returncode is None:
             self._process.terminate()
@@ -79,9 +86,12 @@ class _Worker:
             log.warning("the worker does not end and is killed", pid=self._process.pid)
             self._process.kill()
             await self._watch
+        await asyncio.sleep(self._counts_until - time.monotonic())
 
     async def _tell_its_end(self) -> None:
         status = await self._process.wait()
+        if status < 0:
+            self._counts_until = time.monotonic() + _COUNTS_FOR_S
         if not self._is_asked:
             how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
             log.warning("the worker has ended, the next change starts it anew", by=how)
