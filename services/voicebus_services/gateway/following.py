@@ -28,6 +28,7 @@ class _Ear:
         self.news = asyncio.Event()
         self.over = False
         self._socket: Socket | None = None
+        self._is_paused = False
 
     def opened(self, socket: Socket) -> None:
         self._socket = socket
@@ -35,7 +36,9 @@ class _Ear:
     def text(self, message: bytes) -> None:
         self.frames.append(message)
         self.news.set()
-        if len(self.frames) > _MAX_WAITING and self._socket is not None:
+        # What was read with the frame that is one too many comes all the same.
+        if len(self.frames) > _MAX_WAITING and self._socket is not None and not self._is_paused:
+            self._is_paused = True
             self._socket.pause_reading()
 
     def binary(self, message: bytes) -> None:
@@ -47,7 +50,8 @@ class _Ear:
 
     def take(self) -> bytes | None:
         frame = self.frames.popleft() if self.frames else None
-        if frame is not None and not self.frames and self._socket is not None:
+        if self._is_paused and not self.frames and self._socket is not None:
+            self._is_paused = False
             self._socket.resume_reading()
         return frame
 

@@ -170,6 +170,33 @@ async def test_a_client_that_comes_before_its_session_has_begun_here_listens_onc
     assert [kind for _, kind in records(second)].count("session_resumed") == 1
 
 
+async def test_what_a_client_says_in_one_go_before_its_session_has_come_is_heard_and_so_is_what_it_says_then(
+    gateways: Gateways, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached, goes_on = asyncio.Event(), asyncio.Event()
+    at_once = Starting.kept
+
+    async def later(starting: Starting, held: Held) -> Kept:
+        reached.set()
+        await goes_on.wait()
+        return await at_once(starting, held)
+
+    monkeypatch.setattr(Starting, "kept", later)
+    async with gateways() as other, stoppable(gateways) as owner, native(owner) as first:
+        await first.send("send_message", text="[[say: one]]")
+        await first.until("turn_ended")
+        owner.stop.set()
+        await first.until("migrate")
+        async with native(other, following(first)) as second:
+            await reached.wait()
+            for number in range(6):
+                await second.send("interrupt", id=f"early-{number}")
+            goes_on.set()
+            await second.until("ack", id="early-5")
+            await second.send("send_message", text="[[say: two]]")
+            await second.until("item_recorded", text="two")
+
+
 async def _tries(gateway: Listening, query: str) -> None:
     with contextlib.suppress(OSError, WebSocketException, EOFError):
         async with native(gateway, query):

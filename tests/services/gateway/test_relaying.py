@@ -14,10 +14,11 @@ from websockets.exceptions import ConnectionClosed
 
 from services.gateway.clients import TestClient, native, realtime
 from services.gateway.conftest import Gateways
-from services.gateway.routes.test_events import reading, sse
+from services.gateway.routes.test_events import reading, sse, talked
 from support.tls import Authority
 from support.waiting import wait_until
 from voicebus.contracts.streams import Keys
+from voicebus_services.gateway import following
 from voicebus_services.gateway.faces.native import NativeFace
 from voicebus_services.gateway.wiring import Gateway
 
@@ -97,6 +98,21 @@ async def test_events_are_read_from_any_gateway(gateway: Gateway, other: Gateway
             await client.send("end")
             rest = [event async for event in events]
     assert [number for number, _, _ in rest] == list(range(2, rest[-1][0] + 1))
+    assert rest[-1][1] == "session_ended"
+
+
+async def test_a_reader_that_has_much_to_catch_up_with_gets_all_of_it_from_any_gateway(
+    gateway: Gateway, other: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "_MAX_WAITING", 1)
+    async with native(gateway) as client:
+        session = await talked(client)
+        async with reading(other, session) as response:
+            events = sse(response)
+            first = await anext(events)
+            await client.send("end")
+            rest = [event async for event in events]
+    assert [number for number, _, _ in (first, *rest)] == list(range(1, rest[-1][0] + 1))
     assert rest[-1][1] == "session_ended"
 
 

@@ -59,7 +59,7 @@ class Arriving:
             (self._client.binary if binary else self._client.text)(message)
             return
         self._early.append((binary, message))
-        if self._socket is not None:
+        if len(self._early) == 1 and self._socket is not None:  # what was read with it comes all the same
             self._socket.pause_reading()
 
     def closed(self, code: int, reason: str) -> None:
