@@ -66,13 +66,14 @@ class Elsewhere:
         self._takeover = takeover
 
     async def find(
-        self, session: str, query: Mapping[str, str], credential: str | None
+        self, session: str, query: Mapping[str, str], credential: str | None, *, relayed: bool = False
     ) -> SessionFace | Relay | Comes | None:
         """The session, which goes on here now or has ended lately, or the way to its owner, who decides about the
         client, or that it comes here; None where there is no such session.
 
         An owner that answers keeps its session. One that does not may only be slow: it is waited for until its
-        heartbeat has ended.
+        heartbeat has ended. A client that another gateway passed on (`relayed`) is passed on no further: it finds a
+        session that is this gateway's, also one that is only on its way here.
 
         Raises:
             BusError: Redis cannot be reached.
@@ -88,8 +89,10 @@ class Elsewhere:
                     return here
                 if standing.ended:
                     return await self._ended(standing, query.get("token"))
-                if self._takeover.is_ours(standing):  # a session that could not go on here
+                if self._takeover.is_ours(standing):  # a session that could not go on here, or does not yet
                     lives_for_s = 0.0
+                elif relayed:
+                    return None
                 elif standing.address is None or standing.owner == deaf:
                     lives_for_s = standing.lives_for_ms / 1000
                 elif standing.moving and (token := self._speaks(standing, query)) is not None:

@@ -306,7 +306,8 @@ class Sessions:
 
     def hung_up(self, face: SessionFace) -> None:
         held = self._held.get(face.session)
-        if held is not None:
+        # Not that of another face: a takeover that failed leaves one behind, whose client never came.
+        if held is not None and held.face is face:
             held.stop(HANGUP)
 
     # --- the end ------------------------------------------------------------------------------------

@@ -198,7 +198,7 @@ class Takeover:
             if not ticket.used:
                 ticket.release()
             if left is not None and outcome == "failed":
-                await self._bus.release(left.session)
+                await self._bus.release(left)
         metrics.SESSION_TAKEOVER.observe(time.monotonic() - began)
         log.warning("took a session over", session=left.session, owner=standing.owner, epoch=left.epoch, cause=cause)
         self._tell(standing, left)

@@ -179,7 +179,7 @@ class Doorkeeper:
         if not self._access.origins.allows(upgrade.headers):
             return self._turned_away(upgrade, "origin_not_allowed", _BAD_ORIGIN, POLICY_VIOLATION)
         face = self._sessions.find(session)
-        if face is None and RELAYED not in upgrade.headers:
+        if face is None:
             found = await self._elsewhere(upgrade, session, wanted)
             if isinstance(found, Accept):
                 return found
@@ -235,7 +235,8 @@ class Doorkeeper:
             except ProblemError as problem:
                 return self._not_known(upgrade, problem)
         try:
-            found = await self._others.find(session, upgrade.query, _presented(upgrade).credential)
+            credential = _presented(upgrade).credential
+            found = await self._others.find(session, upgrade.query, credential, relayed=RELAYED in upgrade.headers)
         except NotItsTokenError as error:
             return await self._unproved(upgrade, error.tenant)
         except OwnerGoneError as error:

@@ -1,5 +1,7 @@
 """Sessions that ended while their client was away, and whose gateway is gone by then: how they ended is still told."""
 
+import asyncio
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -12,8 +14,13 @@ from services.gateway.conftest import BANK, Gateways
 from services.gateway.test_resuming import lost, records
 from support.cutting_proxy import cutting_proxy
 from support.waiting import wait_until
+from voicebus.adapters.redis.takeover import Left, RedisTakeover
 from voicebus.contracts.streams import Keys
+from voicebus.contracts.tools import ToolResult
 from voicebus.engine.inputs import End
+from voicebus.errors import BusError
+from voicebus_services.gateway.faces.native import NativeFace
+from voicebus_services.gateway.takeover import Takeover
 from voicebus_services.gateway.wiring import Gateway
 
 
@@ -95,3 +102,85 @@ async def test_a_gateway_that_cannot_go_on_with_a_session_leaves_it_to_those_tha
         async with native(able, query) as second:
             await second.send("send_message", text="[[say: here]]")
             await second.until("turn_ended")
+
+
+async def left_behind(gateways: Gateways) -> TestClient:
+    """A client whose gateway has stopped, and which has its session still to find."""
+    async with AsyncExitStack() as stack:
+        async with gateways() as gone:
+            client = await stack.enter_async_context(native(gone))
+            await client.until("history_updated")
+        assert await client.closed() == 1012
+        return client
+
+
+def coming_back(client: TestClient) -> str:
+    started = client.seen[0]
+    return f"?session={started['session']}&token={started['token']}&seq=1"
+
+
+async def test_a_takeover_that_failed_ends_no_session_that_was_taken_after_it(
+    gateways: Gateways, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faces: list[NativeFace] = []
+    made, read = Takeover.face, RedisTakeover.results
+
+    def noted(takeover: Takeover, left: Left, token: str) -> NativeFace:
+        faces.append(made(takeover, left, token))
+        return faces[-1]
+
+    async def fails_once(bus: RedisTakeover, session: str, work: Mapping[str, Any]) -> list[ToolResult]:
+        if len(faces) == 1:
+            raise BusError("Redis is away")
+        return await read(bus, session, work)
+
+    monkeypatch.setattr(Takeover, "face", noted)
+    monkeypatch.setattr(RedisTakeover, "results", fails_once)
+    async with gateways() as here:
+        first = await left_behind(gateways)
+        assert (await told(here, first, 1)).seen[-1]["code"] == 1013
+        async with native(here, coming_back(first)) as second:
+            await second.until("session_resumed")
+            # As once its client has not come within the grace.
+            faces[0]._hang_up()
+            await second.send("send_message", text="[[say: here]]")
+            await second.until("turn_ended")
+
+
+async def test_a_client_that_is_passed_on_to_a_gateway_which_takes_its_session_just_then_finds_it_there(
+    gateways: Gateways, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    goes_on = asyncio.Event()
+    take, read = Takeover.take, RedisTakeover.results
+
+    async def noted(takeover: Takeover, standing: Any, token: str, **more: Any) -> NativeFace | None:
+        asked.append(standing.session)
+        return await take(takeover, standing, token, **more)
+
+    async def later(bus: RedisTakeover, session: str, work: Mapping[str, Any]) -> list[ToolResult]:
+        await goes_on.wait()
+        return await read(bus, session, work)
+
+    monkeypatch.setattr(Takeover, "take", noted)
+    monkeypatch.setattr(RedisTakeover, "results", later)
+    async with gateways() as taking, gateways() as other:
+        first = await left_behind(gateways)
+
+        async def comes(gateway: Gateway) -> int | None:
+            async with native(gateway, coming_back(first)) as client:
+                await client.until("session_resumed")
+                return await client.closed()
+
+        async def stays() -> None:
+            async with native(other, coming_back(first)) as client:
+                await client.send("send_message", text="[[say: here]]")
+                await client.until("turn_ended")
+
+        impatient = asyncio.create_task(comes(taking), name="impatient")
+        await wait_until(lambda: len(asked) == 1, description="the session to be taken")
+        again = asyncio.create_task(stays(), name="again")
+        await wait_until(lambda: len(asked) == 2 or again.done(), description="the client to be passed on")
+        goes_on.set()
+        await again
+        assert await impatient == 4409

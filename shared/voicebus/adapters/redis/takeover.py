@@ -13,7 +13,7 @@ from typing import Any, Final
 from voicebus.adapters.redis.client import RedisConnection
 from voicebus.adapters.redis.former import in_hand
 from voicebus.adapters.redis.heartbeat import lives_for_ms
-from voicebus.adapters.redis.scripts import TAKE
+from voicebus.adapters.redis.scripts import TAKE, script
 from voicebus.contracts.journal import LOCAL_TENANT
 from voicebus.contracts.streams import SESSION_TTL_S, Keys
 from voicebus.contracts.tools import ToolResult
@@ -84,6 +84,16 @@ class Left:
         )
 
 
+# KEYS: state.  ARGV: the epoch that it was taken with.
+_RELEASE: Final = script(
+    "release_session",
+    """
+if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] then return 0 end
+return redis.call('HSET', KEYS[1], 'released', '1')
+""",
+)
+
+
 class RedisTakeover:
     """Takes sessions for the gateway `gateway`. Every method raises `BusError` where Redis cannot be reached."""
 
@@ -146,9 +156,12 @@ class RedisTakeover:
         state, items, calls = (dict(zip(flat[::2], flat[1::2], strict=True)) for flat in reply[1:])
         return Left(session, int(reply[0]), state, items, calls)
 
-    async def release(self, session: str) -> None:
-        """Give up a session that this gateway has taken and could not go on with: any other one may take it at once."""
-        await self._bus.call("HSET", self._keys.session_state(session), "released", "1")
+    async def release(self, left: Left) -> None:
+        """Give up a session that this gateway has taken and could not go on with: any other one may take it at once.
+
+        Nothing where another one has taken it since.
+        """
+        await self._bus.script(_RELEASE, [self._keys.session_state(left.session)], left.epoch)
 
     async def in_hand(self, session: str, work: Mapping[str, Any]) -> dict[str, int]:
         """The session's running calls that a worker without claims may have in hand; each with its deadline (ms)."""
