@@ -236,6 +236,7 @@ async def _gateway(
     masters = MasterWatch(redis, service="gateway")
     await masters.begin()
     masters.on_change(lambda _: clock.doubt())
+    masters.on_change(journal.restore)
     masters.on_change(outbox.resend)
     masters.on_change(lambda _: inbox.rewind())
     circuits = CircuitWatch(redis, keys, clock)

@@ -10,6 +10,7 @@ import pytest
 from support.servers import RedisServer
 from support.tasks import running
 from support.waiting import wait_until
+from voicebus.adapters.redis import journal as journal_module
 from voicebus.adapters.redis.client import RedisConnection, connect
 from voicebus.adapters.redis.clock import RedisClock
 from voicebus.adapters.redis.journal import CAPACITY, RedisJournal
@@ -326,3 +327,54 @@ async def test_what_comes_after_a_write_is_never_done_by_an_owner_that_is_none_a
         journal.after(quiet, lambda: done.append("later"))
         await journal.drain(5)
     assert done == []
+
+
+async def test_a_master_that_lacks_the_last_of_a_session_is_given_it_though_nothing_is_said_any_more(
+    bus: RedisConnection, clock: RedisClock, keys: Keys
+) -> None:
+    journal = new_journal(bus, clock, keys)
+    async with running(journal.run()):
+        for name in ("idle", "ended", "whole"):
+            session = SessionRef(name, await journal.open(name, state={}))
+            journal.append(session, Record(1, EventType.SESSION_STARTED, STARTED), 1)
+            journal.append(session, item(2), 2)
+            if name != "idle":
+                end = SessionEnded(reason="hangup", duration_ms=5)
+                journal.append(session, Record(3, EventType.SESSION_ENDED, end), 3)
+                await journal.close(session)
+        await journal.drain(5)
+        # What a replica did not have yet when its master died.
+        for name, last in (("idle", 1), ("ended", 2)):
+            stream = keys.events(keys.event_shard(name))
+            for entry_id, fields in await bus.call("XRANGE", stream, "-", "+"):
+                if fields["session"] == name and int(fields["seq"]) > last:
+                    await bus.call("XDEL", stream, entry_id)
+            await bus.call("HSET", keys.session_state(name), "seq", last, "status", "active")
+            await bus.call("DEL", keys.session_end(name))
+        journal.restore(0.0)
+
+        async def seqs(name: str) -> list[int | None]:
+            return [entry.seq for entry in await entries(bus, keys, name)]
+
+        async def told() -> bool:
+            return (await seqs("idle"), await seqs("ended")) == ([1, 2], [1, 2, 3])
+
+        await wait_until(told, description="what was lost")
+        await journal.drain(5)
+        assert await bus.call("HMGET", keys.session_state("ended"), "seq", "status") == ["3", "ended"]
+        assert await bus.call("EXISTS", keys.session_end("ended")) == 1
+        assert await seqs("whole") == [1, 2, 3]
+
+
+async def test_ended_sessions_are_kept_for_another_master_up_to_a_size(
+    bus: RedisConnection, clock: RedisClock, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_module, "KEPT_CHARS", 3_000)
+    journal = new_journal(bus, clock, keys)
+    async with running(journal.run()):
+        for number in range(10):
+            session = SessionRef(f"s{number}", await journal.open(f"s{number}", state={}))
+            journal.append(session, item(1, "x" * 1_000), 1)
+            await journal.close(session)
+    assert len(journal._ended) < 3
+    assert 0 < journal._ended_chars <= 3_000

@@ -31,8 +31,11 @@ log: Final = get_logger(__name__)
 FLUSH_WINDOW_S: Final = 0.004
 CLOSE_TIMEOUT_S: Final = 5.0
 
-# Written events are kept a while, to be sent again should Redis have lost them (a fail-over).
+# Written events are kept a while, to be sent again should Redis have lost them (a fail-over, `restore`).
 KEEP_S: Final = 60.0
+
+# Characters of sessions that have ended and are kept for that, of all together; the oldest go first.
+KEPT_CHARS: Final = 32_000_000
 
 # Per session. Beyond it the oldest unwritten event is dropped: the transcript then shows a gap, the call goes on.
 CAPACITY: Final = 2_000
@@ -131,6 +134,11 @@ class _Session:
         self.changed.clear()
         self.settled.set()
 
+    @property
+    def chars(self) -> int:
+        """What it holds, about."""
+        return self.bytes + sum(map(len, self.state.values()))
+
     def rewind(self, last: int) -> None:
         """Redis has only up to `last`: write again what is still kept above it, and accept that the rest is gone."""
         self.written = last
@@ -179,6 +187,9 @@ class RedisJournal:
         self._service = service
         self._sessions: dict[str, _Session] = {}
         self._dirty: dict[str, _Session] = {}
+        # Those that ended within `KEEP_S`, by when; and how many characters they hold.
+        self._ended: deque[tuple[float, int, _Session]] = deque()
+        self._ended_chars = 0
         self._wake = asyncio.Event()
 
     async def open(self, session: str, *, state: Mapping[str, str]) -> int:
@@ -276,6 +287,21 @@ class RedisJournal:
         keys = [self._keys.session_state(session), self._keys.events(self._keys.event_shard(session))]
         return int(await self._bus.script(RESEND, keys, *arguments))
 
+    def restore(self, since: float) -> None:
+        """Another server is the master: ask it for each session whether it has all that was written, and write again
+        what it lacks; also of those that ended since then (monotonic, s).
+        """
+        for at, _, owned in self._ended:
+            if at >= since:
+                owned.closed_at = time.monotonic()
+                self._sessions.setdefault(owned.id, owned)
+        self._ended.clear()
+        self._ended_chars = 0
+        for owned in self._sessions.values():
+            if not owned.stale:
+                owned.change({})
+                self._flush_soon(owned)
+
     def _flush_soon(self, owned: _Session) -> None:
         if not self._dirty:
             self._wake_soon()
@@ -288,7 +314,8 @@ class RedisJournal:
         """Flush what is queued for this session and forget it.
 
         Waits for at most `CLOSE_TIMEOUT_S`. What Redis has not taken by then stays with the flusher for `KEEP_S`, so
-        that a conversation which ends during an outage is archived to its end.
+        that a conversation which ends during an outage is archived to its end; and so long what it has taken is kept
+        for `restore`.
         """
         owned = self._sessions.get(session.id)
         if owned is None:
@@ -354,6 +381,13 @@ class RedisJournal:
     def _forget(self, owned: _Session) -> None:
         self._sessions.pop(owned.id, None)
         self._dirty.pop(owned.id, None)
+        if owned.stale or not owned.settled.is_set():
+            return
+        now, chars = time.monotonic(), owned.chars
+        self._ended.append((now, chars, owned))
+        self._ended_chars += chars
+        while self._ended and (self._ended_chars > KEPT_CHARS or self._ended[0][0] < now - KEEP_S):
+            self._ended_chars -= self._ended.popleft()[1]
 
     def _call(self, flush: _Flush) -> tuple[list[str], list[str | int]]:
         """Keys and arguments of the script."""
