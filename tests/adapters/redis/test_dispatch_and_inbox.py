@@ -1,12 +1,15 @@
 """From the gateway to the workers' streams, and from the inbox back to the sessions."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from support.servers import RedisServer
 from support.tasks import running
 from support.waiting import wait_until
+from voicebus.adapters.redis import dead_letters
+from voicebus.adapters.redis import inbox as inbox_module
 from voicebus.adapters.redis.checking import RedisGuardrailDispatch
 from voicebus.adapters.redis.client import RedisConnection, connect
 from voicebus.adapters.redis.clock import RedisClock
@@ -16,7 +19,7 @@ from voicebus.adapters.redis.outbox import Outbox
 from voicebus.adapters.redis.scripts import CLAIM
 from voicebus.contracts.envelope import Entry
 from voicebus.contracts.streams import Keys
-from voicebus.contracts.tools import TOOL_PROGRESS, Outcome, ToolProgress, ToolResult
+from voicebus.contracts.tools import TOOL_PROGRESS, TOOL_RESULT, Outcome, ToolProgress, ToolResult
 from voicebus.engine.outputs import CancelTool, DispatchCheck, DispatchTool
 from voicebus.errors import BusError, ContractError
 from voicebus.ports import Clock, GuardrailDispatch, Inbox, SessionRef, ToolDispatch
@@ -334,3 +337,55 @@ async def test_an_inbox_that_is_no_stream_is_told_by_its_key_and_read_again_once
         assert inbox.stream in told[0]
         await bus.call("DEL", inbox.stream)
         await wait_until(lambda: told[-1] is None, description="the inbox to be read again")
+
+
+async def test_a_late_answer_is_brought_once_redis_has_told_what_it_refers_to(
+    bus: RedisConnection, clock: RedisClock, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inbox, got, record = RedisInbox(bus, keys, "g2"), [], keys.call("weather", "s1", "c1")
+    inbox.subscribe("s1", lambda entry: got.append(entry.data["output"]))
+    result = ToolResult(call_id="c1", outcome=Outcome.OK, output="sunny", error=None, worker="w", duration_ms=1)
+    await bus.call("HSET", record, "result", result.model_dump_json())
+    await bus.call("EXPIRE", record, 60)
+    short = result.model_copy(update={"output": "", "reference": record})
+    fields = new_entry(SESSION, TOOL_RESULT, short, clock).fields()
+    with monkeypatch.context() as away:
+
+        async def refuses(*_: Any, **__: Any) -> Any:
+            raise BusError("Redis is away")
+
+        away.setattr(bus, "call", refuses)
+        with pytest.raises(BusError):
+            await inbox.late(fields)
+    await inbox.late(fields)
+    await inbox.late(fields)
+    assert got == ["sunny"]
+
+
+async def test_an_entry_that_is_refused_while_redis_is_away_is_dead_lettered_all_the_same(
+    bus: RedisConnection, clock: RedisClock, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[str] = []
+    write = dead_letters.write_dead_letter
+
+    async def fails_once(*arguments: Any, **more: Any) -> None:
+        tries.append(more["reason"])
+        if len(tries) == 1:
+            raise BusError("Redis is away")
+        await write(*arguments, **more)
+
+    def refuse(entry: Entry) -> None:
+        raise ContractError("no session reads this", reason="unexpected_type")
+
+    monkeypatch.setattr(inbox_module, "write_dead_letter", fails_once)
+    inbox = RedisInbox(bus, keys, "g1")
+    inbox.subscribe("a", refuse)
+    async with running(inbox.run()):
+        fields = progress("a", clock, "x").fields()
+        await bus.call("XADD", inbox.stream, "*", *[part for pair in fields.items() for part in pair])
+
+        async def dead() -> Any:
+            return await bus.call("XRANGE", keys.dead("inbox"), "-", "+")
+
+        await wait_until(dead, description="the dead letter")
+    assert tries == ["unexpected_type"] * 2

@@ -103,9 +103,11 @@ class RedisInbox:
         try:
             entry = Entry.parse(fields)
             deliver = self._subscribers.get(entry.session)
-            if entry.type not in _LATE or deliver is None or not self._is_new(entry):
+            if entry.type not in _LATE or deliver is None or entry.id in self._seen:
                 return
-            deliver(await whole(self._bus, self._keys, entry))
+            found = await whole(self._bus, self._keys, entry)
+            if self._is_new(entry):  # counted now, as it is brought again where Redis was away
+                deliver(found)
         except ContractError as error:
             log.warning("a late answer cannot be read", error=str(error))
         except BusError:
@@ -202,9 +204,12 @@ class RedisInbox:
         return deliver(entry)
 
     async def _dead_letter(self, entry_id: str, fields: dict[str, str], error: ContractError) -> None:
-        await write_dead_letter(
-            self._bus, self._dead, fields, stream=self.stream, entry_id=entry_id,
-            deliveries=1, reason=error.reason, error=str(error),
+        # Here, as an entry that is routed again is known by then.
+        await until_reached(
+            lambda: write_dead_letter(
+                self._bus, self._dead, fields, stream=self.stream, entry_id=entry_id,
+                deliveries=1, reason=error.reason, error=str(error),
+            )
         )  # fmt: skip
         metrics.MESSAGES_DEADLETTERED.labels(service=self._service, reason=error.reason).inc()
         log.warning("inbox entry refused", entry=entry_id, reason=error.reason, error=str(error))
