@@ -13,6 +13,8 @@ from voicebus.errors import RemoteError
 CONNECT_TIMEOUT_S: Final = 10.0
 FIRST_DELAY_S: Final = 0.1
 LONGEST_DELAY_S: Final = 5.0
+# Twice that often the first delay is the longest by far; more would be no number of seconds any more.
+_DOUBLINGS: Final = 16
 
 
 class _Connect(connect):
@@ -44,5 +46,5 @@ async def dial(address: str, *, headers: Mapping[str, str], tls: ssl.SSLContext 
 
 def delay(attempt: int) -> float:
     """How long to wait before this attempt (s): longer each time, and never the same as others do."""
-    longest: float = min(LONGEST_DELAY_S, FIRST_DELAY_S * 2**attempt)
+    longest: float = min(LONGEST_DELAY_S, FIRST_DELAY_S * 2 ** min(attempt, _DOUBLINGS))
     return longest * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
