@@ -7,6 +7,7 @@ import pytest
 from support.talk import Talk, agent, tool
 from voicebus.contracts.guardrails import GuardrailResult, GuardrailVerdict
 from voicebus.contracts.journal import EventType
+from voicebus.engine import guarding
 from voicebus.engine.config import GuardrailMode, GuardrailSpec
 from voicebus.engine.inputs import CheckRefused, Playback, VerdictArrived
 from voicebus.engine.outputs import DispatchCheck, ForwardAudio, Ignored, Observe
@@ -497,3 +498,28 @@ def test_what_is_held_is_not_told_before_the_last_of_those_that_hold_has_judged(
     assert not talk.of(ForwardAudio)
     talk.verdict(check(talk), fine("slow"))
     assert talk.of(ForwardAudio)
+
+
+def test_what_was_recorded_of_guardrails_is_remembered_of_so_many_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guarding, "REMEMBERED", 3)
+    talk = Talk(agent(guardrails=[GuardrailSpec("rude", debounce=5)])).live()
+    for number in range(10):
+        talk.asks()
+        talk.begins(f"resp_{number}")
+        talk.item_begins(f"item_{number}", f"resp_{number}")
+        talk.says("Well, well.", f"item_{number}", f"resp_{number}")
+        for _ in range(2):
+            talk.put(CheckRefused(check(talk), "nobody is there"))
+            talk.says("And more.", f"item_{number}", f"resp_{number}")
+        talk.ends(f"resp_{number}")
+    assert len(talk.records(EventType.ERROR)) == 10, "once per answer"
+    assert len(talk.session._verdicts._p.guard._reported) == 3
+
+
+def test_items_without_end_of_one_answer_are_watched_in_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guarding, "REMEMBERED", 3)
+    talk = guarded()
+    for number in range(10):
+        talk.item_begins(f"item_{number}")
+        talk.says("Well", f"item_{number}")
+    assert len(talk.session._verdicts._p.guard._watched) == 3

@@ -7,6 +7,7 @@ import pytest
 from support.talk import Talk, agent, handoff, tool
 from voicebus.contracts.guardrails import GuardrailResult
 from voicebus.contracts.journal import EventType
+from voicebus.engine import replaying
 from voicebus.engine.backoff import MAX_ATTEMPTS, MAX_FIRST_ATTEMPTS, Backoff
 from voicebus.engine.config import Face, GuardrailMode, GuardrailSpec, Recovering
 from voicebus.engine.inputs import AgentResolved, CommitAudio, End, LinkLost, LinkOpened
@@ -491,6 +492,21 @@ def test_a_client_that_truncates_what_the_socket_knows_as_text_is_answered_as_ev
     (truncated,) = talk.shown("conversation.item.truncated")
     assert (truncated["item_id"], truncated["audio_end_ms"]) == ("item_a", 1000)
     assert talk.told_again(talk.last) == [("assistant", "One two")]
+
+
+def test_what_was_told_anew_again_and_again_is_remembered_in_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replaying, "_MAX_CREATING", 5)
+    talk = Talk(face=Face.OPENAI).live()
+    talk.client("response.create")
+    talk.begins()
+    talk.speaks("One two three four", 2000)
+    talk.ends()
+    talk.loses_the_link()
+    talk.reconnects()
+    for number in range(20):
+        talk.client("conversation.item.truncate", item_id="item_a", content_index=0, audio_end_ms=1000 - number)
+    assert len(talk.sent("conversation.item.create")) > 20
+    assert len(talk.session._linking.recovery._replay._creating) == 5
 
 
 # --- calls that live elsewhere --------------------------------------------------------------------------

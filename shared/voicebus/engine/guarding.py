@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from voicebus.contracts.guardrails import GuardrailResult, GuardrailVerdict
 from voicebus.contracts.journal import EventType
+from voicebus.engine.bounds import REMEMBERED, trim
 from voicebus.engine.config import GuardrailMode, GuardrailSpec
 from voicebus.engine.outbox import Outbox
 from voicebus.engine.outputs import DispatchCheck
@@ -129,7 +130,8 @@ class Guard:
         self._timeout = timeout
         self._watched: dict[tuple[str, str], _Watch] = {}
         self._checks: dict[str, _Check] = {}
-        self._reported: set[tuple[str, str, str]] = set()
+        # What was recorded of a response and a guardrail, which is done once; those that ended long ago are forgotten.
+        self._reported: dict[tuple[str, str, str], None] = {}
 
     def text(self, response: Response, item_id: str, text: str) -> None:
         """The item's text has grown to `text`."""
@@ -143,6 +145,7 @@ class Guard:
         watch = self._watched.get((response.id, item_id))
         if watch is None:
             watch = self._watched[response.id, item_id] = _Watch()
+            trim(self._watched, REMEMBERED)
         if len(text) < watch.due:
             return
         watch.due = math.inf
@@ -298,7 +301,8 @@ class Guard:
             passed = Passed(response, check.item_id, check.text, check.final)
         if response.tripped or not fresh:
             return passed
-        self._reported.update((response.id, guardrail.name, "tripped") for guardrail, _ in fresh)
+        for guardrail, _ in fresh:
+            self._report((response.id, guardrail.name, "tripped"))
         self._out.record(
             EventType.GUARDRAIL_TRIPPED,
             response_id=response.id,
@@ -322,6 +326,10 @@ class Guard:
         """Record that a guardrail could not judge, once per response: it will fail at each of the next checks, too."""
         key = (check.response.id, guardrail.name, code)
         if key not in self._reported:
-            self._reported.add(key)
+            self._report(key)
             self._out.error(code, f"Guardrail {guardrail.name!r} could not judge: {why}", "guardrail")
             observe_failure(self._out, guardrail, code)
+
+    def _report(self, what: tuple[str, str, str]) -> None:
+        self._reported[what] = None
+        trim(self._reported, REMEMBERED)

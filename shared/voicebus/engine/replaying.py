@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from voicebus.engine import wire
+from voicebus.engine.bounds import REMEMBERED, trim
 from voicebus.engine.history import History
 from voicebus.engine.itemids import ItemIds
 from voicebus.engine.outbox import Outbox
@@ -26,6 +27,8 @@ ANSWERS: Final = frozenset({"session.updated", "conversation.item.deleted", "err
 _OUTPUT: Final = "function_call_output"
 # The answers of a model to what was put behind an item that it has refused.
 _NO_PREVIOUS: Final = "item_create_invalid_previous_item_id"
+# Of so many items that were told a refusal is known: more than a conversation has.
+_MAX_CREATING: Final = 2 * REMEMBERED
 # How often items are told once more that were refused for their place alone.
 _ROUNDS: Final = 2
 
@@ -205,6 +208,7 @@ class Replay:
     def _create(self, item: Item, previous: str) -> str:
         event_id = self._out.mint()
         self._creating[event_id] = item
+        trim(self._creating, _MAX_CREATING)
         event = {
             "type": "conversation.item.create",
             "event_id": event_id,
