@@ -9,32 +9,20 @@ from typing import TYPE_CHECKING
 
 from voicebus.adapters.openai_calls import OpenAICalls
 from voicebus.adapters.redis.answers import KeptAnswers
-from voicebus.adapters.redis.backlog import Backlog
-from voicebus.adapters.redis.checking import RedisGuardrailDispatch
-from voicebus.adapters.redis.circuits import CircuitWatch
 from voicebus.adapters.redis.client import RedisConnection, connect
 from voicebus.adapters.redis.clock import RedisClock
-from voicebus.adapters.redis.commanding import RedisCommands
 from voicebus.adapters.redis.config import pin_config
 from voicebus.adapters.redis.directory import SessionDirectory
-from voicebus.adapters.redis.dispatch import RedisToolDispatch
 from voicebus.adapters.redis.former import FormerInboxes
 from voicebus.adapters.redis.gateway_calls import GatewayCalls
 from voicebus.adapters.redis.gateways import Gateways
-from voicebus.adapters.redis.guardrail_circuit import GuardrailCircuit
 from voicebus.adapters.redis.heartbeat import Heartbeat, new_incarnation
-from voicebus.adapters.redis.inbox import RedisInbox
-from voicebus.adapters.redis.journal import RedisJournal
 from voicebus.adapters.redis.offers import Offers
-from voicebus.adapters.redis.outbox import Outbox
 from voicebus.adapters.redis.owners import SessionOwners
 from voicebus.adapters.redis.records import RedisRecords
-from voicebus.adapters.redis.refusals import OpenCircuits
 from voicebus.adapters.redis.registry import ToolRegistry
-from voicebus.adapters.redis.replication import MasterWatch
 from voicebus.adapters.redis.stream_metrics import StreamReporter
 from voicebus.adapters.redis.takeover import RedisTakeover
-from voicebus.adapters.redis.unserved import UnservedCalls
 from voicebus.adapters.sockets.uvicorn_upgrade import upgrade_hook
 from voicebus.agents.mcp.server import Joined
 from voicebus.agents.targets import Targets, load_targets
@@ -47,7 +35,6 @@ from voicebus.contracts.tools import ToolRegistration
 from voicebus.errors import StaleOwnerError, TargetError
 from voicebus.ports import Clock, ModelConnector, SessionRef
 from voicebus.runtime.lifecycle import operating, spare_the_collector, stop_event
-from voicebus.runtime.surroundings import Bus
 from voicebus.telemetry import zeroed
 from voicebus.telemetry.health import Health
 from voicebus.telemetry.logging import get_logger
@@ -56,6 +43,7 @@ from voicebus_services.access.wiring import Credentials, open_access
 from voicebus_services.gateway.admission import Admission, Rules
 from voicebus_services.gateway.adopting import Adopting
 from voicebus_services.gateway.app import Served, build_app
+from voicebus_services.gateway.bus_side import BusSide
 from voicebus_services.gateway.calling import Calling
 from voicebus_services.gateway.elsewhere import Elsewhere
 from voicebus_services.gateway.lease import Lease, LeasedConnector
@@ -79,7 +67,6 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
-_FLUSH_S = 5.0
 # What a gateway that gives a session up may take beyond the time that it has to stop.
 _YIELD_S = 5.0
 # One deadline for everything after the drain. What was said is worth waiting for: an outage of Redis that is shorter
@@ -197,57 +184,18 @@ async def _gateway(
     await clock.synchronise()
 
     gateway = new_incarnation()
-    outbox = Outbox(redis, clock, service="gateway")
-    commands = RedisCommands(redis, outbox, clock, keys, gateway)
 
     def lost(error: StaleOwnerError) -> None:
         sessions.lost(error)
 
-    def taken(entry: Entry) -> None:
-        lost(StaleOwnerError(entry.session, epoch=entry.epoch - 1, current=entry.epoch))
-
-    journal = RedisJournal(redis, clock, keys, owner=gateway, on_stale=lost)
-    judging = GuardrailCircuit(settings.guardrail_timeout.total_seconds(), clock.monotonic)
-
     def wanted(entry: Entry) -> asyncio.Future[None]:
         return sessions.leaving.wanted(entry)
 
-    def answered(session: str, call: str) -> None:
-        unserved.ended(session, call)
-
-    def deaf(why: str | None) -> None:
-        unserved.deaf(why)
-
-    inbox = RedisInbox(
-        redis,
-        keys,
-        gateway,
-        commands=commands,
-        on_taken=taken,
-        on_resend=journal.resend,
-        on_verdict=judging.answered,
-        on_yield=wanted,
-        on_reachable=lambda reached: health.set("redis", reached),
-        on_refused=deaf,
-        on_result=answered,
-    )
-    unserved = UnservedCalls(redis, keys, clock, inbox.bring)
-
-    masters = MasterWatch(redis, service="gateway")
-    await masters.begin()
-    masters.on_change(lambda _: clock.doubt())
-    masters.on_change(journal.restore)
-    masters.on_change(outbox.resend)
-    masters.on_change(lambda _: inbox.rewind())
-    circuits = CircuitWatch(redis, keys, clock)
-    backlog = Backlog(redis, keys, clock)
-    tools = RedisToolDispatch(
-        redis, outbox, clock, keys, reply_to=inbox.stream,
-        refusing=[unserved, OpenCircuits(circuits, clock), backlog], answer=inbox.bring, after=journal.after,
-        following=unserved,
+    side = BusSide(
+        redis, clock, keys, gateway, guardrail_timeout_s=settings.guardrail_timeout.total_seconds(), lost=lost,
+        wanted=wanted, reached=lambda reached: health.set("redis", reached),
     )  # fmt: skip
-    checks = RedisGuardrailDispatch(outbox, clock, keys, reply_to=inbox.stream, circuit=judging)
-    bus = Bus(clock, tools, checks, journal, inbox)
+    await side.begin()
     registry = ToolRegistry(redis, keys, clock)
 
     def retool(offered: Mapping[str, ToolRegistration]) -> None:
@@ -274,8 +222,8 @@ async def _gateway(
     sessions = Sessions(
         settings,
         targets,
-        bus,
-        journal,
+        side.ports,
+        side.journal,
         reached.of_agent,
         registered=offers.current,
         recall=recall,
@@ -293,7 +241,7 @@ async def _gateway(
 
     def joining(call_id: str) -> ModelConnector:
         way = reached.guarded.joining(connector.joining(call_id))
-        return LeasedConnector(way, lease, lambda then: journal.after(SessionRef(call_id, 0), then))
+        return LeasedConnector(way, lease, lambda then: side.journal.after(SessionRef(call_id, 0), then))
 
     calling = Calling(
         settings, targets, sessions, provider, registered=offers.current,
@@ -306,10 +254,10 @@ async def _gateway(
             Served(
                 targets=targets,
                 registry=registry,
-                circuits=circuits,
+                circuits=side.circuits,
                 offers=offers,
                 directory=directory,
-                commands=commands,
+                commands=side.commands,
                 answers=KeptAnswers(redis, keys),
                 secrets=secrets,
                 sessions=sessions,
@@ -322,12 +270,12 @@ async def _gateway(
         )
         traffic = Traffic(settings.max_messages_per_second, settings.max_message_bytes)
         taking = RedisTakeover(redis, keys, clock, gateway)
-        former = FormerInboxes(redis, keys, inbox.late)
+        former = FormerInboxes(redis, keys, side.inbox.late)
         takeover = Takeover(
-            sessions, admission, taking, outbox, former, clock, keys, gateway, grace_s=grace.total_seconds()
+            sessions, admission, taking, side.outbox, former, clock, keys, gateway, grace_s=grace.total_seconds()
         )
         moving = Moving(
-            sessions, takeover, admission, taking, commands, clock, gateway,
+            sessions, takeover, admission, taking, side.commands, clock, gateway,
             patience_s=settings.drain_timeout.total_seconds() + _YIELD_S,
         )  # fmt: skip
         others = Elsewhere(sessions, peers, takeover, moving)
@@ -349,17 +297,9 @@ async def _gateway(
 
         heartbeat = Heartbeat(settings.redis_url, keys.gateway(gateway), beat, renewed=lease.renewed)
         adopting = Adopting(takeover, moving, calling, gateway_calls)
-        masters.on_change(lambda _: adopting.master_changed())
+        side.masters.on_change(lambda _: adopting.master_changed())
         work = {
-            "inbox": inbox.run(),
-            "journal": journal.run(),
-            "outbox": outbox.run(),
-            "clock": clock.keep(),
-            "masters": masters.run(),
-            "circuits": circuits.run(),
-            "backlog": backlog.run(),
-            "judging": judging.run(checks.probe),
-            "unserved": unserved.run(),
+            **side.work(),
             "offers": offers.run(),
             "admission": admission.keep(),
             "gateways": gateways.keep(),
@@ -386,10 +326,8 @@ async def _gateway(
                     await adopting.aclose()
                     await moving.aclose()
                     await calling.aclose()
-                    await tools.aclose()
                     await former.aclose()
-                    await outbox.drain(_FLUSH_S)
-                    await journal.drain(_CLOSING_S)
+                    await side.aclose(_CLOSING_S)
             except TimeoutError:
                 log.warning("closing took too long, what is left is given up", seconds=_CLOSING_S)
             finally:
