@@ -29,6 +29,7 @@ from voicebus.telemetry.logging import get_logger
 from voicebus_services.access.principal import Principal
 from voicebus_services.gateway.admission import Admission, Ticket
 from voicebus_services.gateway.faces.base import DRAINED, SessionFace
+from voicebus_services.gateway.faces.native_end import TAKEN_OVER
 from voicebus_services.gateway.faces.recorded import Recorded
 from voicebus_services.gateway.held import Held, Inherited, JoinedCall
 from voicebus_services.gateway.leaving import Leaving
@@ -43,7 +44,6 @@ if TYPE_CHECKING:  # of an extra
 
 log = get_logger(__name__)
 
-_TAKEN_OVER: Final = 4409
 _LOST: Final = "taken_over"
 _DRAINING: Final = "this gateway is shutting down and takes no more sessions"
 
@@ -318,7 +318,7 @@ class Sessions:
         if held is not None and not held.is_lost and error.current > held.epoch:
             log.warning("another gateway has taken a session over", session=held.id, epoch=error.current)
             self._journal.disown(held.id)
-            held.face.close(_TAKEN_OVER, "taken over elsewhere")
+            held.face.close(*TAKEN_OVER)
             held.lose(_LOST)
 
     async def drain(self, timeout_s: float) -> None:

@@ -10,7 +10,7 @@ import hmac
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from voicebus.adapters.sockets import NO_STATUS, NORMAL, SERVICE_RESTART, TRY_AGAIN_LATER
+from voicebus.adapters.sockets import NO_STATUS, NORMAL, TRY_AGAIN_LATER
 from voicebus.contracts.envelope import Message
 from voicebus.contracts.journal import EventType, SessionEnded, SessionStarted, for_callers
 from voicebus.engine.config import Face
@@ -22,9 +22,10 @@ from voicebus.runtime import frames
 from voicebus.runtime.driver import HANGUP
 from voicebus.telemetry.logging import get_logger
 from voicebus_services.access.principal import Principal
-from voicebus_services.gateway.faces.base import DRAINED, MIGRATED, Host, SessionFace, event_frame
+from voicebus_services.gateway.faces.base import Host, SessionFace, event_frame
 from voicebus_services.gateway.faces.missed import AUDIO_EVENTS, Missed, MissedAudio, MissedEvent, output_byte_rate
 from voicebus_services.gateway.faces.native_connection import NativeConnection
+from voicebus_services.gateway.faces.native_end import TAKEN_OVER, Ending, LastRecord
 from voicebus_services.gateway.faces.native_input import NativeInput
 from voicebus_services.gateway.faces.recorded import Recorded
 
@@ -33,14 +34,11 @@ log = get_logger(__name__)
 MAX_OBSERVERS: Final = 16
 """Observers of one session at once; another one is turned away with `too_many_observers`."""
 
-TAKEN_OVER: Final = 4409
-
 FOLLOWING_S: Final = 5.0
 """How long a client that was asked to go to another gateway, and hung up, may take until that one asks for it."""
 
 # A client that closes with one of these has hung up; any other end of its connection is a loss.
 _HUNG_UP: Final = frozenset({NORMAL, NO_STATUS})
-_TAKEN_OVER: Final = (TAKEN_OVER, "taken over elsewhere")
 
 
 class NativeFace(SessionFace):
@@ -80,10 +78,7 @@ class NativeFace(SessionFace):
         self._waiting: asyncio.TimerHandle | None = None
         self._joining: dict[NativeConnection, asyncio.Task[None]] = {}
         self._history: Sequence[Mapping[str, Any]] = ()
-        self._end: tuple[int, str] | None = None
-        # The record of the end, and whoever asked for it, are told once that record is written.
-        self._last_words: tuple[int, EventType, int, SessionEnded] | None = None
-        self._end_asked: list[str] = []
+        self.ending = Ending()
         self._invited: NativeConnection | None = None
         # What was said since the last commit, its former gateway has heard, and this one has not.
         self._lacks_audio = False
@@ -171,7 +166,7 @@ class NativeFace(SessionFace):
         if connection is not self._speaker:
             return
         self._speaker = None
-        if self._end is not None:
+        if self.ending.has_come:
             return
         if not self._grace_s:
             self._hang_up()
@@ -190,7 +185,7 @@ class NativeFace(SessionFace):
             self._hang_up()
 
     def invite(self) -> None:
-        if self._speaker is not None and self._end is None:
+        if self._speaker is not None and not self.ending.has_come:
             self._invited = self._speaker
             self.answer(self._speaker, "migrate", token=self._speaker.token or self.token)
 
@@ -237,7 +232,7 @@ class NativeFace(SessionFace):
         speaker = None if connection.observes else self._speaker
         if speaker is not None and connection.came_at < speaker.came_at:
             # Its client has asked again since, as it had to wait for this: it has given this one up.
-            connection.close(*_TAKEN_OVER)
+            connection.close(*TAKEN_OVER)
             return
         if connection.observes:
             self._observers.append(connection)
@@ -249,8 +244,8 @@ class NativeFace(SessionFace):
             from_seq = self._greet(connection, from_seq, first=first)
             for event in (*older, *self.recorded.after(from_seq)):
                 connection.send(event.frame)
-        if self._end is not None and self._last_words is None:
-            connection.close(*self._end)
+        if (closing := self.ending.told) is not None:
+            connection.close(*closing)
             return
         if not connection.observes:
             self._came = ListenerBack(None if first else from_seq)
@@ -263,7 +258,7 @@ class NativeFace(SessionFace):
         former, self._speaker = self._speaker, connection
         self.may_have_hung_up = False
         if former is not None:
-            former.close(*_TAKEN_OVER)
+            former.close(*TAKEN_OVER)
         if self._waiting is not None:
             self._waiting.cancel()
             self._waiting = None
@@ -323,7 +318,7 @@ class NativeFace(SessionFace):
 
     def record(self, seq: int, kind: EventType, at_ms: int, data: Message) -> None:
         if isinstance(data, SessionEnded):
-            self._last_words = (seq, kind, at_ms, data)
+            self.ending.recorded(LastRecord(seq, kind, at_ms, data))
             return
         super().record(seq, kind, at_ms, data)
         frame = self.recorded.newest.frame
@@ -344,7 +339,7 @@ class NativeFace(SessionFace):
     def emit(self, kind: str, seq: int, at_ms: int, data: Mapping[str, Any]) -> None:
         if self._speaker is None and kind in AUDIO_EVENTS:
             self._keep(MissedEvent(kind, data))
-        listeners = [*self._observers, *(() if self._speaker is None else (self._speaker,))]
+        listeners = self._listeners()
         if kind == "raw_model_event":
             listeners = [listener for listener in listeners if listener.raw]
         if listeners:
@@ -367,41 +362,29 @@ class NativeFace(SessionFace):
             self.live().feed(Interrupt())
 
     def close(self, code: int, reason: str) -> None:
-        """The session is over. Its clients are told once its end is written, or when the driver has given that up: who
-        is told that it ended does not come again, and a gateway that dies before it has written that leaves a session
-        which somebody has to end.
-        """
-        if code == TAKEN_OVER:  # it has not ended: what was recorded of that is not written
-            self._last_words = None
-            self._end = (code, reason)
-        elif self._end is None:
-            self._end = (SERVICE_RESTART if reason in (DRAINED, MIGRATED) else code, reason)
-            if self._waiting is not None:
-                self._waiting.cancel()
-            if self._last_words is not None and self.driver is not None:
-                self.driver.once_written(self._leave)
-                return
-        self._leave()
+        """The session is over: its clients are told once its end is written (see `native_end`)."""
+        awaited = self.ending.decide(code, reason)
+        if self._waiting is not None:
+            self._waiting.cancel()
+        if awaited and self.driver is not None:
+            self.driver.once_written(self._leave)
+        else:
+            self._leave()
 
     def _leave(self) -> None:
         """Say the last words, and close every connection."""
-        if self._last_words is not None:
+        asked, record = self.ending.last_words()
+        if record is not None:
             self._input.give_up()
-            for given in self._end_asked:
+            for given in asked:
                 self.answer_speaker("ack", id=given)
-            super().record(*self._last_words)
-            self._last_words = None
-            for connection in (*self._observers, *(() if self._speaker is None else (self._speaker,))):
-                connection.send(self.recorded.newest.frame)
+            super().record(*record)
+            for listener in self._listeners():
+                listener.send(self.recorded.newest.frame)
         self.recorded.close()
-        if self._end is not None:
+        if self.ending.closing is not None:
             for connection in self._connections():
-                connection.close(*self._end)
-
-    def asked_to_end(self, given: str | None) -> None:
-        """The speaker has asked for the end, under this id: acknowledged with it."""
-        if given is not None:
-            self._end_asked.append(given)
+                connection.close(*self.ending.closing)
 
     def refuse(self, code: str, message: str, close_code: int) -> None:
         for connection in self._connections():
@@ -439,9 +422,11 @@ class NativeFace(SessionFace):
         else:
             held.answer(self._event(kind, held.told(self.recorded.last), fields))
 
+    def _listeners(self) -> list[NativeConnection]:
+        return [*self._observers, *(() if self._speaker is None else (self._speaker,))]
+
     def _connections(self) -> list[NativeConnection]:
-        speaker = () if self._speaker is None else (self._speaker,)
-        return [*speaker, *self._observers, *self._joining]
+        return [*self._listeners(), *self._joining]
 
     def _event(self, kind: str, seq: int, data: Mapping[str, Any]) -> bytes:
         return event_frame(kind, seq, self.session, self._clock.at_ms(), data)
@@ -450,7 +435,7 @@ class NativeFace(SessionFace):
 
     def hear(self, connection: NativeConnection, binary: bool, message: bytes) -> None:
         """The speaker says something; one that was taken over is not heard any more."""
-        if connection is self._speaker and self._end is None:
+        if connection is self._speaker and not self.ending.has_come:
             self._received += len(message) if binary else 0
             self._input.hear(connection, binary, message)
 

@@ -183,7 +183,7 @@ class NativeInput:
             case commands.Reject():
                 driver.decide(inputs.Reject(command.call_id, command.always, command.message, self._by))
             case commands.End():
-                self._face.asked_to_end(command.id)
+                self._face.ending.asked(command.id)
                 driver.feed(inputs.End("ended"))
                 return False
         return True
