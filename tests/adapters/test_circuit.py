@@ -131,6 +131,20 @@ async def test_a_link_that_is_refused_behind_the_handshake_has_failed() -> None:
     assert gauge("three") == 1
 
 
+async def test_links_that_were_good_stay_good_whatever_the_model_complains_of_later() -> None:
+    connector = Connector()
+    guarded = GuardedConnector(connector, CircuitBreaker("good", Clock()))
+    for _ in range(5):
+        await guarded.connect(Listener(), model="m")
+    hears = [listener.model_frame for listener in connector.listeners]  # as a link asks for it: once
+    for frame in (b'{"type":"session.created"}', b'{"type":"error","error":{"code":"response_cancel_not_active"}}'):
+        for hear in hears:
+            hear(frame)
+    for listener in connector.listeners:
+        listener.model_lost("cut", None)
+    assert gauge("good") == 0
+
+
 async def test_what_a_server_refuses_to_one_session_leaves_the_circuit_closed_for_the_others() -> None:
     connector = Connector()
     guarded = GuardedConnector(connector, CircuitBreaker("refusing", Clock()))

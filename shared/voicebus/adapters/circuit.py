@@ -93,16 +93,15 @@ class _Watched:
         self._listener = listener
         self._breaker = breaker
         self._joins = joins
+        # Whether nothing has been heard yet that shows the link to be good.
         self._first = True
-        # Once the link is known to be good its frames are none of the breaker's business.
-        self.model_frame: Callable[[bytes], None] = self._first_frame
 
-    def _first_frame(self, frame: bytes) -> None:
-        # A refusal comes as a frame as well: what follows in the same moment tells.
-        self._first = b'"type":"error"' in frame or b'"type": "error"' in frame
-        if not self._first:
-            self._breaker.succeeded()
-            self.model_frame = self._listener.model_frame
+    def model_frame(self, frame: bytes) -> None:
+        if self._first:
+            # A refusal comes as a frame as well: what follows in the same moment tells.
+            self._first = b'"type":"error"' in frame or b'"type": "error"' in frame
+            if not self._first:
+                self._breaker.succeeded()
         self._listener.model_frame(frame)
 
     def model_lost(self, why: str, close_code: int | None) -> None:
