@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
 from voicebus.errors import SettingsError, VoicebusError
+from voicebus.telemetry.health import FAMILY_MISSING
 from voicebus_services.http_protocol import BoundedHttpProtocol
 from voicebus_services.tls import Certificate
 
@@ -116,7 +117,7 @@ async def serving(
     Raises:
         SettingsError: the port cannot be opened.
     """
-    listener = _listen(host, port)
+    listeners = _listen(host, port)
     options: dict[str, Any] = {
         "http": BoundedHttpProtocol,
         "lifespan": "off",
@@ -131,8 +132,8 @@ async def serving(
     if certificate is not None:
         options["ssl_context_factory"] = lambda *_: certificate.context
         following = asyncio.create_task(certificate.follow(), name="tls-certificate")
-    server = HttpServer(uvicorn.Config(app, **{**options, **config}), listener)
-    task = asyncio.create_task(server.serve([listener]), name="http-server")
+    server = HttpServer(uvicorn.Config(app, **{**options, **config}), listeners[0])
+    task = asyncio.create_task(server.serve(listeners), name="http-server")
     up = asyncio.create_task(server.up.wait(), name="http-server-up")
     try:
         await asyncio.wait({task, up}, return_when=asyncio.FIRST_COMPLETED)
@@ -147,7 +148,8 @@ async def serving(
         try:
             await task
         finally:
-            listener.close()
+            for listener in listeners:
+                listener.close()
 
 
 def asker(peer: str | None, forwarded_for: str | None) -> str | None:
@@ -158,16 +160,31 @@ def asker(peer: str | None, forwarded_for: str | None) -> str | None:
     return next((name for name in reversed(named) if name not in PROXIES), named[0])
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int) -> list[socket.socket]:
+    """One listener, or of `::`, which is every address of this machine, one for each family that it has.
+
+    Two rather than one for both, so that an IPv4 peer's address is written as such wherever it is told.
+    """
+    hosts = ("::", "0.0.0.0") if host == "::" else (host,)  # noqa: S104 - asked for by the setting
+    listeners: list[socket.socket] = []
     try:
-        listener = socket.create_server(
-            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=_BACKLOG
-        )
+        for address in hosts:
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            taken = listeners[0].getsockname()[1] if listeners else port
+            try:
+                listeners.append(socket.create_server((address, taken), family=family, backlog=_BACKLOG))
+            except OSError as error:
+                # The last one must do, or there is none.
+                if error.errno not in FAMILY_MISSING or (address == hosts[-1] and not listeners):
+                    raise
     except OSError as error:
+        for listener in listeners:
+            listener.close()
         raise SettingsError(
             f"VOICEBUS_HTTP_PORT: {host}:{port} cannot be opened ({error.strerror}); free it or choose another"
         ) from error
     # Connections inherit it. asyncio itself sets it only on sockets that name their protocol, which these do not, and
     # uvicorn writes head and body one by one, so that the body would wait for the peer's delayed ACK (40 ms).
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listener
+    for listener in listeners:
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listeners

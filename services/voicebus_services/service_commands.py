@@ -21,6 +21,7 @@ from voicebus.runtime.lifecycle import run
 from voicebus_services import settings
 from voicebus_services.settings import ENV_PREFIX, ServiceSettings, load
 from voicebus_services.settings_errors import MAY_HOLD_SECRETS
+from voicebus_services.trace_settings import tracing_of
 
 Targets = Annotated[
     list[str] | None,
@@ -87,14 +88,16 @@ def begin_tracing(read: ServiceSettings, service: str) -> Callable[[], None]:
     """Send spans where the settings say so; what is returned sends the last ones.
 
     Raises:
+        SettingsError: OpenTelemetry's own variables ask for what is not done here.
         UsageError: the packages are missing.
     """
     from voicebus.telemetry.tracing import configure
 
-    if read.otlp_endpoint is None:
+    wanted = tracing_of(read)
+    if wanted is None:
         return lambda: None
     try:
-        return configure(service, endpoint=read.otlp_endpoint, headers=read.otlp_headers, ratio=read.trace_ratio)
+        return configure(service, endpoint=wanted.endpoint, headers=wanted.headers, ratio=wanted.ratio)
     except ModuleNotFoundError as error:
         raise UsageError(f"the package {error.name} is missing; install voicebus[otel]") from error
 

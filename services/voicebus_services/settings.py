@@ -174,7 +174,10 @@ class ServiceSettings(BaseSettings):
 
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log line shown.")
     log_format: Literal["console", "json"] = Field("console", description="How log lines look.")
-    ops_host: str = Field("127.0.0.1", description="Address of /metrics, /livez and /readyz; never public.")
+    ops_host: str = Field(
+        "127.0.0.1",
+        description="Address of /metrics, /livez and /readyz; never public. :: is every address, of IPv4 too.",
+    )
     ops_port: Port = Field(0, description="0 takes a free port and logs it.")
     drain_timeout: Duration = Field(timedelta(seconds=60), description="How long SIGTERM waits for work in hand.")
     otlp_endpoint: Annotated[str, _url(("http", "https"), "the address of a collector")] | None = Field(
@@ -229,7 +232,7 @@ class BusSettings(ServiceSettings):
 class HttpSettings(ServiceSettings):
     """The services with a public port."""
 
-    http_host: str = Field("127.0.0.1", description="Address of the public port.")
+    http_host: str = Field("127.0.0.1", description="Address of the public port; :: is every address, of IPv4 too.")
     http_port: Port = Field(8080, description=_HTTP_PORT)
 
 

@@ -197,11 +197,11 @@ def test_the_api_keys_file_is_mounted_where_the_setting_says(helm: Helm, values:
 
 def test_each_deployment_is_probed_on_its_ops_port(helm: Helm, values: Values, monkeypatch: pytest.MonkeyPatch) -> None:
     for deployment in of_kind(rendered(helm, values), "Deployment"):
-        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        container = deployment["spec"]["template"]["spec"]["containers"][0]
         settings = parse(environment(container), container["args"][0], monkeypatch)
         ports = {port["name"]: port["containerPort"] for port in container["ports"]}
         assert ports["ops"] == settings.ops_port
-        assert settings.ops_host == "0.0.0.0"
+        assert settings.ops_host == "::", "each address of the pod, also where it has one of IPv6 alone"
         probes = {name: container[name]["httpGet"] for name in ("startupProbe", "readinessProbe", "livenessProbe")}
         assert probes == {
             "startupProbe": {"path": "/livez", "port": "ops"},
@@ -225,7 +225,7 @@ def test_services_publish_the_http_port_and_never_the_ops_port(
         (port,) = service["spec"]["ports"]
         if selected["kind"] == "StatefulSet":
             continue
-        (container,) = selected["spec"]["template"]["spec"]["containers"]
+        container = selected["spec"]["template"]["spec"]["containers"][0]
         settings = parse(environment(container), container["args"][0], monkeypatch)
         (http,) = [entry for entry in container["ports"] if entry["name"] == "http"]
         assert port["targetPort"] == "http"
@@ -252,7 +252,7 @@ def test_the_grace_period_outlasts_pre_stop_and_drain(
 ) -> None:
     for deployment in of_kind(rendered(helm, values, f"--kube-version={kubernetes}.0"), "Deployment"):
         spec = deployment["spec"]["template"]["spec"]
-        (container,) = spec["containers"]
+        container = spec["containers"][0]
         drain = parse(environment(container), container["args"][0], monkeypatch).drain_timeout.total_seconds()
         assert spec["terminationGracePeriodSeconds"] >= pre_stop_s(container) + drain + CLOSING_S
 
@@ -298,7 +298,7 @@ def test_each_tool_worker_overrides_the_defaults_with_what_it_names(helm: Helm) 
 
 def test_a_service_gets_further_variables_and_volumes_as_kubernetes_means_them(helm: Helm) -> None:
     spec = one(rendered(helm, (FULL,)), "Deployment", "gateway")["spec"]["template"]["spec"]
-    (container,) = spec["containers"]
+    container = spec["containers"][0]
     assert {"name": "HOTEL", "value": "7"} in container["env"]
     assert {"name": "prompts", "configMap": {"name": "prompts"}} in spec["volumes"]
     assert {"name": "prompts", "mountPath": "/app/prompts", "readOnly": True} in container["volumeMounts"]

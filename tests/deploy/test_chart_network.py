@@ -80,7 +80,14 @@ def test_without_addresses_given_redis_and_database_are_any_at_their_ports_alone
 
 @pytest.mark.parametrize(
     ("endpoint", "reached"),
-    [("http://c:9999", {9999}), ("http://c/otlp", {80}), ("https://c", {443}), ("", set())],
+    [
+        ("http://c:9999", {9999}),
+        ("http://c/otlp", {80}),
+        ("https://c", {443}),
+        ("http://[fd00::5]:4318/x", {4318}),
+        ("http://[fd00::5]", {80}),
+        ("", set()),
+    ],
 )
 def test_a_collector_is_reached_at_the_port_of_its_address_alone(helm: Helm, endpoint: str, reached: set[int]) -> None:
     objects = rendered(

@@ -64,6 +64,18 @@ pytestmark = pytest.mark.timeout(300)
         ("image.tag=a:b", "tag"),
         ("networkPolicy.redis.to[0].ipBlock.cidr=10.0.0.5", "cidr"),
         ("networkPolicy.redis.to[0].ipBlock.cdir=10.0.0.0/8", "cdir"),
+        ("commonLabels.helm\\.sh/chart=mine", "helm.sh/chart"),
+        ("commonLabels.team=voice and more", "commonLabels"),
+        ("gateway.podLabels.voicebus/tool-worker=a", "voicebus/tool-worker"),
+        ("gateway.sidecars[0].name=proxy", "sidecars"),
+        ("gateway.service.ipFamilyPolicy=DualStack", "ipFamilyPolicy"),
+        ("pods.hostAlias[0].ip=10.0.0.1", "hostAlias"),
+        ("pods.hostAliases[0].ip=10.0.0.1", "hostnames"),
+        ("pods.dnsPolicy=Cluster", "dnsPolicy"),
+        ("pods.securityContext.runAsUser=0", "runAsUser"),
+        ("pods.securityContext.runAsNonRoot=false", "runAsNonRoot"),
+        ("revisionHistoryLimit=-1", "revisionHistoryLimit"),
+        ("migration.sidecars[0].name=proxy", "sidecars"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(helms: Helm, setting: str, named: str) -> None:
@@ -146,6 +158,8 @@ def test_the_schema_leaves_no_object_open() -> None:
     open_on_purpose = {
         *("properties/global", "nodeAffinity", "podAffinity", "podAntiAffinity", "podSelector", "namespaceSelector"),
         *("valueFrom", "volumes/items", "volumeMounts/items", "egress/items/properties/ports/items"),
+        # Containers of others, and what the Prometheus operator checks.
+        *("containers/items", "objects/items", "options/items", "seLinuxOptions"),
     }
 
     def open_objects(node: Any, path: str) -> Iterator[str]:
@@ -172,7 +186,9 @@ def test_every_value_has_a_place_in_the_schema_and_the_other_way_round() -> None
             return
         if not isinstance(value, dict) or "properties" not in node:
             return
-        if path.count("/") > 4 or path.endswith(("/affinity", "/resources", "/image", "/serviceAccount")):
+        if path.count("/") > 4 or path.endswith(
+            ("/affinity", "/resources", "/image", "/serviceAccount", "/pods/dnsConfig", "/pods/securityContext")
+        ):
             return
         for name in node["properties"].keys() - value.keys():
             yield f"{path}/{name} is not in values.yaml"

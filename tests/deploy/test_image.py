@@ -79,7 +79,7 @@ def test_its_environment_opens_the_ports_of_each_service(service: str, monkeypat
     general = {"VOICEBUS_LOG_FORMAT", "VOICEBUS_OPS_HOST"}
     environment = {name: value for name, value in image_environment().items() if name in general}
     settings = parse(environment, service, monkeypatch)
-    assert settings.ops_host == "0.0.0.0"
+    assert settings.ops_host == "::"
     assert settings.log_format == "json"
     exposed = last("EXPOSE").split()
     assert str(settings.ops_port) in exposed

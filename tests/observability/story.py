@@ -123,12 +123,24 @@ class Story:
             for number in range(3, 8):
                 await ends(caller, "tool_end", number)
                 await caller.types(f"fail {call('fails', word=str(number))}")
-            for number, word in enumerate(("forbidden", "unclear", "forbidden"), start=1):
-                await caller.types(f"go [[say: this is {word}]]")
-                await ends(caller, "guardrail_tripped", number)
+            for word in ("forbidden", "unclear", "forbidden"):
+                await self.stopped(caller, word)
             await caller.types("break [[fault: failed server_error]]")
             await ends(caller, "error", 1)
             await caller.hangs_up()
+
+    async def stopped(self, caller: Caller, word: str) -> None:
+        """Have a word said until a guardrail stops it: on a busy machine a verdict may be later than the second that
+        this cluster gives it, and then what nobody judged passes, as it is told to."""
+        trips = len(caller.of("guardrail_tripped"))
+
+        async def tripped() -> bool:
+            await caller.types(f"go [[say: this is {word}]]")
+            with suppress(AssertionError):
+                await ends(caller, "guardrail_tripped", trips + 1, timeout=5)
+            return len(caller.of("guardrail_tripped")) > trips
+
+        await wait_until(tripped, description=f"{word!r} to be stopped", timeout=WITHIN_S)
 
     async def failing(self) -> None:
         """A tool and a model fail again and again."""

@@ -1,12 +1,14 @@
 """The public HTTP port: problems, start and stop."""
 
 import asyncio
+import errno
 import socket
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx2
 import pytest
-from fastapi import FastAPI, Query
+from fastapi import FastAPI, Query, Request
 
 from support.waiting import wait_until
 from voicebus.errors import SettingsError
@@ -82,6 +84,45 @@ async def test_a_port_in_use_is_one_sentence_that_names_the_setting() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(SettingsError, match=rf"VOICEBUS_HTTP_PORT: 127\.0\.0\.1:{port} cannot be opened"):
             async with serving(FastAPI(), host="127.0.0.1", port=port):
+                pass
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 here")
+async def test_every_address_is_served_and_each_peer_is_told_by_its_own() -> None:
+    app = FastAPI()
+
+    @app.get("/peer")
+    async def peer(request: Request) -> str:
+        assert request.client is not None
+        return request.client.host
+
+    async with serving(app, host="::", port=0) as server, httpx2.AsyncClient() as client:
+        peers = [(await client.get(f"http://{host}:{server.port}/peer")).json() for host in ("127.0.0.1", "[::1]")]
+    assert peers == ["127.0.0.1", "::1"]
+
+
+@pytest.mark.parametrize("missing", [socket.AF_INET6, socket.AF_INET])
+async def test_every_address_is_of_one_family_on_a_machine_that_has_no_other(
+    missing: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = socket.create_server
+
+    def create_server(address: Any, *, family: int, **options: Any) -> socket.socket:
+        if family == missing:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        return create(address, family=family, **options)
+
+    monkeypatch.setattr(socket, "create_server", create_server)
+    async with serving(FastAPI(), host="::", port=0) as server, httpx2.AsyncClient() as client:
+        host = "127.0.0.1" if missing == socket.AF_INET6 else "[::1]"
+        assert (await client.get(f"http://{host}:{server.port}/")).status_code == 404
+
+
+async def test_of_every_address_a_port_that_one_family_has_taken_is_refused() -> None:
+    with socket.create_server(("0.0.0.0", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(SettingsError, match=rf"VOICEBUS_HTTP_PORT: :::{port} cannot be opened"):
+            async with serving(FastAPI(), host="::", port=port):
                 pass
 
 

@@ -142,8 +142,8 @@ async def admitted(stack: AsyncExitStack, url: str) -> Caller | None:
         return None
 
 
-async def ends(caller: Caller, kind: str, number: int) -> None:
-    await caller.until(lambda each: len(each.of(kind)) >= number, f"{number} of {kind}")
+async def ends(caller: Caller, kind: str, number: int, *, timeout: float = 30) -> None:
+    await caller.until(lambda each: len(each.of(kind)) >= number, f"{number} of {kind}", timeout=timeout)
 
 
 def has_lines(least: int, caller: Caller) -> bool:

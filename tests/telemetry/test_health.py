@@ -1,5 +1,6 @@
 """The ops port: what it answers, and that nothing turns while nobody asks."""
 
+import errno
 import socket
 import threading
 import urllib.error
@@ -23,6 +24,13 @@ def status(port: int, path: str) -> int:
             return refused.code
 
 
+def answer(address: str, port: int) -> bytes:
+    """The status of its liveness."""
+    with socket.create_connection((address, port), timeout=10) as asking:
+        asking.sendall(b"GET /livez HTTP/1.0\r\n\r\n")
+        return asking.makefile("rb").readline().split()[1]
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])  # the latter as in a pod
 def test_the_ops_port_answers_again_and_again_and_is_closed_with_its_thread(host: str) -> None:
     health = Health("redis")
@@ -34,6 +42,22 @@ def test_the_ops_port_answers_again_and_again_and_is_closed_with_its_thread(host
     assert not ops_threads()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", ops.port), timeout=10)
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 here")
+def test_an_ops_port_of_every_address_is_asked_by_ipv4_and_ipv6() -> None:
+    with OpsServer(Health(), host="::", port=0) as ops:
+        assert [answer(address, ops.port) for address in ("127.0.0.1", "::1")] == [b"200", b"200"]
+    assert not ops_threads()
+
+
+def test_an_ops_port_of_every_address_is_one_of_ipv4_on_a_machine_without_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: object) -> None:
+        raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+
+    monkeypatch.setattr("voicebus.telemetry.health._BothFamilies.server_bind", refuse)
+    with OpsServer(Health(), host="::", port=0) as ops:
+        assert answer("127.0.0.1", ops.port) == b"200"
 
 
 def test_an_ops_port_that_nobody_asked_is_closed_with_its_thread() -> None:

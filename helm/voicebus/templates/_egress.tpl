@@ -55,8 +55,9 @@
 
 {{/* The port of an address, by its scheme where it names none: of a URL. */}}
 {{- define "voicebus.urlPort" -}}
-{{- $rest := regexReplaceAll "^[a-z+]+://" . "" -}}
-{{- regexFind ":[0-9]+" (first (splitList "/" $rest)) | trimPrefix ":" | default (hasPrefix "http:" . | or (hasPrefix "ws:" .) | ternary "80" "443") -}}
+{{- $place := regexReplaceAll "[/?#].*$" (regexReplaceAll "^[a-z+]+://" . "") "" -}}
+{{- /* At its end: an IPv6 address has colons of its own. */ -}}
+{{- regexFind ":[0-9]+$" $place | trimPrefix ":" | default (hasPrefix "http:" . | or (hasPrefix "ws:" .) | ternary "80" "443") -}}
 {{- end -}}
 
 {{/* The model; its HTTP interface, which WebRTC calls go through, is at the same address. */}}

@@ -4,9 +4,14 @@
 {{- define "voicebus.env.service" -}}
 - {name: VOICEBUS_LOG_LEVEL, value: {{ .root.Values.logLevel }}}
 - {name: VOICEBUS_LOG_FORMAT, value: json}
-- {name: VOICEBUS_OPS_HOST, value: 0.0.0.0}
-- {name: VOICEBUS_OTLP_ENDPOINT, value: {{ .root.Values.tracing.endpoint | quote }}}
-- {name: VOICEBUS_TRACE_RATIO, value: {{ .root.Values.tracing.ratio | quote }}}
+- {name: VOICEBUS_OPS_HOST, value: "::"}
+{{- /* Else OpenTelemetry's own variables count, where env or an operator sets them. */}}
+{{- with .root.Values.tracing }}
+{{- if .endpoint }}
+- {name: VOICEBUS_OTLP_ENDPOINT, value: {{ .endpoint | quote }}}
+- {name: VOICEBUS_TRACE_RATIO, value: {{ .ratio | quote }}}
+{{- end }}
+{{- end }}
 - {name: VOICEBUS_DRAIN_TIMEOUT, value: {{ printf "%ds" (int .drainSeconds) }}}
 {{- end -}}
 
@@ -38,7 +43,7 @@
 
 {{/* ApiSettings, for the ports that callers reach; the file comes with the volume "api-keys". */}}
 {{- define "voicebus.env.http" -}}
-- {name: VOICEBUS_HTTP_HOST, value: 0.0.0.0}
+- {name: VOICEBUS_HTTP_HOST, value: "::"}
 - {name: VOICEBUS_API_KEYS_FILE, value: /etc/voicebus/api-keys}
 - {name: VOICEBUS_ALLOWED_ORIGINS, value: {{ join "," .Values.access.allowedOrigins | quote }}}
 - {name: VOICEBUS_MAX_FAILED_CREDENTIALS_PER_MINUTE, value: {{ .Values.access.failedCredentialsPerMinute | int | quote }}}

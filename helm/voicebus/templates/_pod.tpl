@@ -6,15 +6,62 @@ automountServiceAccountToken: false
 enableServiceLinks: false
 securityContext:
   runAsNonRoot: true
-  runAsUser: 10001
-  runAsGroup: 10001
-  fsGroup: 10001
+  {{- with .Values.pods.securityContext }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
   seccompProfile: {type: RuntimeDefault}
+{{- include "voicebus.pullSecrets" . }}
+{{- with .Values.pods.hostAliases }}
+hostAliases:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.pods.dnsPolicy }}
+dnsPolicy: {{ . }}
+{{- end }}
+{{- with .Values.pods.dnsConfig }}
+dnsConfig:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.pods.runtimeClassName }}
+runtimeClassName: {{ . }}
+{{- end }}
+{{- end -}}
+
+{{- define "voicebus.pullSecrets" -}}
 {{- with .Values.image.pullSecrets }}
 imagePullSecrets:
   {{- range . }}
   - name: {{ . | quote }}
   {{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* Labels and annotations of a pod: (dict "root" $ "values" … "selector" labels-as-text). */}}
+{{- define "voicebus.podMetadata" -}}
+labels:
+  {{- .selector | nindent 2 }}
+  {{- with merge dict (.values.podLabels | default dict) .root.Values.commonLabels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with .values.podAnnotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* On which nodes pods may be: of the service's values. */}}
+{{- define "voicebus.nodes" -}}
+{{- with .nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end -}}
 
@@ -47,18 +94,7 @@ topologySpreadConstraints:
   {{- end }}
   {{- end }}
 {{- end }}
-{{- with .values.nodeSelector }}
-nodeSelector:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
-{{- with .values.tolerations }}
-tolerations:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
-{{- with .values.affinity }}
-affinity:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
+{{- include "voicebus.nodes" .values }}
 {{- end -}}
 
 {{/*
@@ -156,6 +192,10 @@ apiVersion: apps/v1
 kind: Deployment
 metadata:
   {{- include "voicebus.metadata" $labels | nindent 2 }}
+  {{- with .values.annotations }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
 spec:
   {{- if not .scaled }}
   replicas: {{ .values.replicas }}
@@ -166,7 +206,7 @@ spec:
   {{- end }}
   {{- end }}
   minReadySeconds: 10
-  revisionHistoryLimit: 5
+  revisionHistoryLimit: {{ .root.Values.revisionHistoryLimit }}
   # A pod that is replaced may take its whole grace period to go, and counts until then where no surplus is allowed.
   progressDeadlineSeconds: {{ add 600 $preStop (int .values.drainSeconds) }}
   strategy:
@@ -178,15 +218,7 @@ spec:
       {{- $selector | nindent 6 }}
   template:
     metadata:
-      labels:
-        {{- $selector | nindent 8 }}
-        {{- with .values.podLabels }}
-        {{- toYaml . | nindent 8 }}
-        {{- end }}
-      {{- with .values.podAnnotations }}
-      annotations:
-        {{- toYaml . | nindent 8 }}
-      {{- end }}
+      {{- include "voicebus.podMetadata" (dict "root" .root "values" .values "selector" $selector) | nindent 6 }}
     spec:
       serviceAccountName: {{ include "voicebus.serviceAccountName" (dict "root" .root "values" .values "suffix" .suffix) }}
       {{- include "voicebus.podSecurity" .root | nindent 6 }}
@@ -194,9 +226,14 @@ spec:
       # preStop and drain both count, and the last minute is for closing what is left: a gateway ends its last sessions
       # (10 s) and waits for Redis to take what they said (30 s) before it closes its ports and connections.
       terminationGracePeriodSeconds: {{ add $preStop (int .values.drainSeconds) 60 }}
-      {{- with .init }}
+      {{- if or .init .values.initContainers }}
       initContainers:
+        {{- with .values.initContainers }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+        {{- with .init }}
         {{- . | nindent 8 }}
+        {{- end }}
       {{- end }}
       containers:
         - name: {{ .component }}
@@ -245,6 +282,9 @@ spec:
             {{- include "voicebus.containerSecurity" .root | nindent 12 }}
           volumeMounts:
             {{- include "voicebus.volumes" (merge (dict "mounts" true) .) | nindent 12 }}
+        {{- with .values.sidecars }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
       volumes:
         {{- include "voicebus.volumes" . | nindent 8 }}
 {{- end -}}
@@ -261,6 +301,9 @@ metadata:
   {{- end }}
 spec:
   type: {{ .service.type }}
+  {{- with .service.ipFamilyPolicy }}
+  ipFamilyPolicy: {{ . }}
+  {{- end }}
   {{- if eq .service.type "LoadBalancer" }}
   {{- with .service.loadBalancerClass }}
   loadBalancerClass: {{ . }}

@@ -1,5 +1,6 @@
 """`voicebus top`: the cluster in a terminal."""
 
+import asyncio
 import json
 import os
 import sys
@@ -14,11 +15,12 @@ from voicebus.adapters.redis.client import connect
 from voicebus.adapters.redis.clock import RedisClock
 from voicebus.contracts.journal import LOCAL_TENANT
 from voicebus.contracts.streams import Keys
+from voicebus.errors import BusError
 from voicebus.runtime.lifecycle import run
 from voicebus_services.operating import Prefix, RedisUrl
 from voicebus_services.settings import BusSettings, load
 from voicebus_services.top.cluster import Cluster, Snapshot
-from voicebus_services.top.screen import as_json, render
+from voicebus_services.top.screen import as_json, render, troubled
 
 _WIDE: Final = 200
 
@@ -48,29 +50,38 @@ def top(
     settings = load(BusSettings, redis_url=redis_url, stream_prefix=stream_prefix)
     keys = Keys(settings.stream_prefix, settings.event_shards, settings.guardrail_shards)
 
-    async def looks() -> AsyncIterator[Snapshot]:
+    async def looks() -> AsyncIterator[Snapshot | BusError]:
+        """What is seen; after the first look also why nothing is: an outage is what one wants to see the end of."""
         async with await connect(settings.redis_url) as bus:
             clock = RedisClock(bus)
             await clock.synchronise()
             cluster = Cluster(bus, keys, clock, tenant=tenant, sessions=limit)
+            yield await cluster.look()
             while True:
-                yield await cluster.look()
-                await cluster.follow(every)
+                try:
+                    await cluster.follow(every)
+                    yield await cluster.look()
+                except BusError as error:
+                    yield error
+                    await asyncio.sleep(every)
 
     async def work() -> None:
         # A pipe has no width: tables are as wide as they are.
         wide = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _WIDE
         console = Console(width=wide)
-        if json_lines or once or not sys.stdout.isatty():
-            async for snapshot in looks():
+        if json_lines or once or not sys.stdout.isatty() or console.is_dumb_terminal:
+            async for seen in looks():
                 if json_lines:
-                    typer.echo(json.dumps(as_json(snapshot)))
+                    typer.echo(json.dumps({"error": str(seen)} if isinstance(seen, BusError) else as_json(seen)))
                 else:
-                    console.print(render(snapshot))
+                    console.print(troubled(seen) if isinstance(seen, BusError) else render(seen))
                 if once:
                     return
+        last: Snapshot | None = None
         with Live(console=console, screen=True, auto_refresh=False) as live:
-            async for snapshot in looks():
-                live.update(render(snapshot), refresh=True)
+            async for seen in looks():
+                last = last if isinstance(seen, BusError) else seen
+                shown = troubled(seen, last) if isinstance(seen, BusError) else render(seen)
+                live.update(shown, refresh=True)
 
     run(work())

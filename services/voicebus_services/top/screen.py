@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from voicebus.errors import BusError
 from voicebus_services.printable import printable
 from voicebus_services.session_shown import SessionShown
 from voicebus_services.top.cluster import QueueSeen, Snapshot
@@ -31,6 +32,12 @@ def render(snapshot: Snapshot) -> RenderableType:
     """The snapshot as tables."""
     tables = (_gateways(snapshot), _queues(snapshot), _tools(snapshot.recent), _sessions(snapshot))
     return Group(_head(snapshot), *(part for table in tables for part in (Text(), table)))
+
+
+def troubled(error: BusError, last: Snapshot | None = None) -> RenderableType:
+    """Why there is nothing to be seen, above what was seen last."""
+    told = Text(printable(str(error)), style="red")
+    return told if last is None else Group(told, Text("It was seen last:"), render(last))
 
 
 def _head(snapshot: Snapshot) -> Text:

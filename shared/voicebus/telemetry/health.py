@@ -5,6 +5,7 @@ A thread, so that a stuck event loop is *reported* (liveness fails) instead of m
 
 import asyncio
 import contextlib
+import errno
 import json
 import socket
 import threading
@@ -21,6 +22,9 @@ from voicebus.telemetry import metrics
 
 LOOP_STUCK_AFTER_S: Final = 10.0
 LOOP_PROBE_S: Final = 0.5
+
+FAMILY_MISSING: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
+"""What a machine says of an address of a family (IPv4, IPv6) that it does not have."""
 
 
 class Health:
@@ -81,6 +85,16 @@ class _Server(ThreadingMixIn, WSGIServer):
         """A prober that hangs up early is no event."""
 
 
+class _BothFamilies(_Server):
+    """Of `::`, which is every address of this machine: those of IPv4 as well."""
+
+    address_family = socket.AF_INET6
+
+    def server_bind(self) -> None:
+        self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
+
+
 class _QuietHandler(WSGIRequestHandler):
     timeout = 10
     disable_nagle_algorithm = True  # head and body are written one by one
@@ -96,7 +110,7 @@ class OpsServer:
         self._health = health
         self._metrics = make_wsgi_app()
         try:
-            self._server = make_server(host, port, self._answer, server_class=_Server, handler_class=_QuietHandler)
+            self._server = self._opened(host, port)
         except OSError as error:
             raise SettingsError(
                 f"VOICEBUS_OPS_PORT: {host}:{port} cannot be opened ({error.strerror}); free it or choose another"
@@ -116,6 +130,15 @@ class OpsServer:
             knock.connect(self._server.server_address)
         self._thread.join(timeout=2)
         self._server.server_close()
+
+    def _opened(self, host: str, port: int) -> WSGIServer:
+        kind = _BothFamilies if ":" in host else _Server
+        try:
+            return make_server(host, port, self._answer, server_class=kind, handler_class=_QuietHandler)
+        except OSError as error:
+            if host != "::" or error.errno not in FAMILY_MISSING:
+                raise
+            return self._opened("0.0.0.0", port)  # noqa: S104 - what `::` is on a machine without IPv6
 
     def _serve(self) -> None:
         # Not `serve_forever`, which looks 20 times a second whether it is to end: each look takes the interpreter from

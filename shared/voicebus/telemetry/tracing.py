@@ -79,7 +79,7 @@ def exemplar(traceparent: str | None) -> dict[str, str] | None:
 def configure(
     service: str, *, endpoint: str, headers: Mapping[str, str] | None = None, ratio: float = 1.0
 ) -> Callable[[], None]:
-    """Send this process's spans to `endpoint`/v1/traces from now on. Returns what sends the last ones, at the end.
+    """Post this process's spans to `endpoint` from now on. Returns what sends the last ones, at the end.
 
     `ratio` of the sessions are traced of which whoever asked for them does not say; what others began is followed.
 
@@ -87,7 +87,7 @@ def configure(
         ModuleNotFoundError: the packages are missing.
     """
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.resources import OTELResourceDetector, Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
@@ -101,13 +101,13 @@ def configure(
             "service.instance.id": f"{socket.gethostname()}-{os.getpid()}",
         }
     )
+    # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES are somebody's word, these are defaults.
+    resource = resource.merge(OTELResourceDetector().detect())
     # A collector that is away is told once it is given up; each attempt would be a line a second.
     for noisy in ("opentelemetry.exporter.otlp", "opentelemetry.exporter.http", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     provider = TracerProvider(sampler=following(ratio), resource=resource, shutdown_on_exit=False)
-    exporter = OTLPSpanExporter(
-        endpoint=f"{endpoint.rstrip('/')}/v1/traces", headers=dict(headers or {}), timeout=_TIMEOUT_S
-    )
+    exporter = OTLPSpanExporter(endpoint=endpoint, headers=dict(headers or {}), timeout=_TIMEOUT_S)
     provider.add_span_processor(
         BatchSpanProcessor(
             exporter,
