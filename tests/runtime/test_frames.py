@@ -10,7 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voicebus.runtime.frames import append_frame, dump_event, parse_event, read_append, read_audio_delta
+from voicebus.runtime.frames import (
+    Append,
+    AppendReader,
+    append_frame,
+    dump_event,
+    event_of,
+    parse_event,
+    read_append,
+    read_audio_delta,
+)
 
 DELTA: dict[str, Any] = {
     "type": "response.output_audio.delta",
@@ -34,7 +43,8 @@ def test_an_audio_delta_is_read_whatever_the_order_of_its_fields(
     assert delta is not None
     assert (delta.response_id, delta.item_id, delta.output_index, delta.content_index) == ("r", "i", 1, 2)
     assert delta.samples == samples
-    assert delta.delta == event["delta"]
+    assert delta.text == event["delta"].encode()
+    assert event_of(delta)["delta"] == event["delta"]
 
 
 def test_the_delta_of_an_older_server_is_read_too() -> None:
@@ -94,12 +104,52 @@ def test_nesting_beyond_reason_is_refused() -> None:
 def test_an_append_is_rebuilt_around_its_audio() -> None:
     append = read_append(b'{"audio": "AAEC", "type": "input_audio_buffer.append", "event_id": "e\\"1"}')
     assert append is not None
-    assert json.loads(append_frame(append.audio, append.event_id)) == {
-        "type": "input_audio_buffer.append",
-        "event_id": 'e"1',
-        "audio": "AAEC",
-    }
+    assert json.loads(append.frame) == {"type": "input_audio_buffer.append", "event_id": 'e"1', "audio": "AAEC"}
+    assert append.size == 3
     assert append_frame("AAEC") == b'{"type":"input_audio_buffer.append","audio":"AAEC"}'
+
+
+@given(st.lists(st.binary(max_size=300), min_size=2, max_size=4), st.permutations(["type", "audio"]), st.booleans())
+def test_the_appends_of_a_client_are_read_alike_however_it_writes_them(
+    parts: list[bytes], order: list[str], spaced: bool
+) -> None:
+    read = AppendReader()
+    for samples in parts:
+        fields = {"type": "input_audio_buffer.append", "audio": base64.b64encode(samples).decode()}
+        frame = json.dumps({name: fields[name] for name in order}, separators=(", ", ": ") if spaced else (",", ":"))
+        append = read(frame.encode())
+        assert append == Append(append_frame(fields["audio"]), len(samples))
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        b'AAEC","type":"session.update"}',
+        b'AAEC","event_id":"e"}',
+        b'","audio":"AAEC"}',
+        b'AA\\/C"}',
+        b'AAE"}',
+        b'AAEC"',
+        b'AAEC"} ',
+        b'\xc3\xa4AEC"}',
+    ],
+)
+@pytest.mark.parametrize(
+    "head",
+    [b'{"type":"input_audio_buffer.append","audio":"', b'{ "type": "input_audio_buffer.append", "audio": "'],
+)
+def test_a_frame_that_begins_like_the_last_append_is_read_for_what_it_is(head: bytes, tail: bytes) -> None:
+    read = AppendReader()
+    assert read(head + b'AAEC"}') == Append(append_frame("AAEC"), 3)
+    assert read(head + tail) == read_append(head + tail)
+
+
+def test_a_field_that_only_ends_like_that_of_the_samples_is_not_taken_for_it() -> None:
+    frame = json.dumps({**DELTA, 'x"delta': "//8="}, separators=(",", ":")).encode()
+    assert frame.endswith(b'\\"delta":"//8="}')
+    delta = read_audio_delta(frame)
+    assert delta is not None
+    assert delta.samples == base64.b64decode(DELTA["delta"])
 
 
 @pytest.mark.parametrize(

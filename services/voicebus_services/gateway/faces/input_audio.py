@@ -3,12 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-import pybase64
-
 from voicebus.telemetry import metrics
 from voicebus_services.bucket import Bucket
-
-_samples: Final = pybase64.b64decode
 
 AUDIO_BURST_S: Final = 30.0
 """Seconds of audio that may come at once, as fast as they can."""
@@ -53,9 +49,13 @@ class InputAudio:
         if sample_bytes != self._sample_bytes:
             self._sample_bytes, self._paid = sample_bytes, 0
 
-    def check_samples(self, size: int) -> None:
-        """Raises `AudioError` where so many bytes cannot be samples of one append, or come too fast."""
-        if size <= self._paid and not size % self._sample_bytes:
+    def check_samples(self, size: int | None) -> None:
+        """Raises `AudioError` where so many bytes cannot be samples of one append, or come too fast; None is for text
+        that is no base64.
+        """
+        if size is None:
+            raise AudioError("invalid_value", "Invalid audio: it is not base64.")
+        if size <= self._paid and not size % self._sample_bytes:  # as nearly always
             self._paid -= size
             return
         if size % self._sample_bytes:
@@ -76,14 +76,3 @@ class InputAudio:
                 f"Audio comes faster than {self._speed:g} times real time; this append was dropped. Send it as it is"
                 " spoken.",
             )
-
-    def check_base64(self, audio: str) -> None:
-        """Raises `AudioError` where the text is not the base64 of samples."""
-        try:
-            size = len(_samples(audio, None, True))
-        except ValueError as error:
-            raise AudioError("invalid_value", "Invalid audio: it is not base64.") from error
-        if size <= self._paid and not size % self._sample_bytes:  # as nearly always
-            self._paid -= size
-        else:
-            self.check_samples(size)

@@ -154,7 +154,7 @@ class NativeInput:
         driver = self._face.live()
         match command:
             case commands.Audio():
-                self.audio.check_base64(command.data)
+                self.audio.check_samples(frames.size_of(command.data))
                 if command.data and not self.muted:
                     driver.send_audio(frames.append_frame(command.data))
             case commands.SendMessage():

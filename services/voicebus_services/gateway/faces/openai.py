@@ -37,6 +37,7 @@ class OpenAIConnection(ClientConnection):
         self._event_prefix = f"event_{secrets.token_hex(6)}"
         self._events = 0
         self._last_error = "The session failed."
+        self._read_append = frames.AppendReader()
         # The constant head of audio frames, which changes only with the content part.
         self._audio_of: ForwardAudio | None = None
         self._audio_head = b""
@@ -74,8 +75,8 @@ class OpenAIConnection(ClientConnection):
                 )
             )
         self._events += 1
-        audio = delta.delta.encode("ascii")
-        self._outlet.send(b"".join((self._audio_head, b'%d","delta":"' % self._events, audio, b'"}')), audio=True)
+        frame = b'%b%d","delta":"%b"}' % (self._audio_head, self._events, delta.text)
+        self._outlet.send(frame, audio=True)
 
     def record(self, seq: int, kind: EventType, at_ms: int, data: Message) -> None:
         super().record(seq, kind, at_ms, data)
@@ -107,10 +108,10 @@ class OpenAIConnection(ClientConnection):
 
     def audio_bytes(self, binary: bool, message: bytes) -> int:
         append = None if binary else frames.read_append(message)
-        return 0 if append is None else len(append.audio) * 3 // 4
+        return 0 if append is None else append.size or 0
 
     def handle_text(self, message: bytes) -> None:
-        append = frames.read_append(message)
+        append = self._read_append(message)
         if append is not None:
             self._append(append)
             return
@@ -150,7 +151,7 @@ class OpenAIConnection(ClientConnection):
         try:
             if append.event_id is not None:
                 event_id_of({"event_id": append.event_id})
-            self._input.check_base64(append.audio)
+            self._input.check_samples(append.size)
         except ClientEventError as error:
             echoed = (append.event_id or "")[:EVENT_ID_LIMIT]
             driver.feed(ClientMalformed(error.code, str(error), error.param, echoed))
@@ -158,7 +159,7 @@ class OpenAIConnection(ClientConnection):
         except AudioError as error:
             driver.feed(ClientMalformed(error.code, str(error), "audio", append.event_id))
             return
-        driver.send_audio(frames.append_frame(append.audio, append.event_id))
+        driver.send_audio(append.frame)
 
 
 def error_frame(*, code: str | None, message: str, param: str | None = None) -> bytes:

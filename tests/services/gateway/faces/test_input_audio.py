@@ -4,6 +4,7 @@ import base64
 
 import pytest
 
+from voicebus.runtime.frames import size_of
 from voicebus_services.gateway.faces.input_audio import AUDIO_BURST_S, AudioError, InputAudio
 
 FRAME_S = 0.05
@@ -40,6 +41,6 @@ def test_half_a_sample_is_refused_also_where_audio_was_paid_for() -> None:
 
 def test_text_that_is_no_base64_is_refused() -> None:
     audio = InputAudio(SLOW)
-    audio.check_base64(base64.b64encode(bytes(2400)).decode())
+    audio.check_samples(size_of(base64.b64encode(bytes(2400)).decode()))
     with pytest.raises(AudioError, match="not base64"):
-        audio.check_base64("AAA!")
+        audio.check_samples(size_of("AAA!"))
