@@ -1,11 +1,13 @@
 """A socket towards its end: how long a peer is waited for that takes its time."""
 
+import tracemalloc
 from collections import deque
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from picows import WSMsgType
 
 from support.waiting import wait_until
 from voicebus.adapters.sockets import picows_socket
@@ -32,12 +34,16 @@ class Transport:
         self.sizes = deque(sizes)
         self.said: list[str] = []
         self.underlying_transport = SimpleNamespace(
-            resume_reading=lambda: None,
+            resume_reading=lambda: self.said.append("resumed"),
+            pause_reading=lambda: self.said.append("paused"),
             get_write_buffer_size=lambda: self.sizes.popleft() if len(self.sizes) > 1 else self.sizes[0],
         )
 
     def send_close(self, code: int, reason: str) -> None:
         self.said.append(f"close {code}")
+
+    def send_pong(self, message: bytes) -> None:
+        self.said.append(f"pong {message.decode()}")
 
     def disconnect(self, *, graceful: bool) -> None:
         self.said.append("in order" if graceful else "cut")
@@ -57,7 +63,7 @@ async def test_a_peer_that_still_takes_what_was_sent_before_is_not_cut(monkeypat
     transport = Transport([400, 300, 300, 200, 200, 100, 100, 100])
     closing(transport)
     await wait_until(lambda: "cut" in transport.said, description="the end")
-    assert transport.said == ["close 1013", "cut"]
+    assert transport.said == ["close 1013", "resumed", "cut"]
     assert list(transport.sizes) == [100], "it went on as long as the peer took anything"
 
 
@@ -78,3 +84,58 @@ async def test_a_peer_that_takes_a_little_for_ever_is_cut_in_the_end(monkeypatch
     closing(transport)
     await wait_until(lambda: "cut" in transport.said, description="the end")
     assert len(transport.sizes) > 1
+
+
+def frame(kind: WSMsgType, payload: bytes = b"", *, fin: bool = True) -> Any:
+    return SimpleNamespace(
+        msg_type=kind, fin=fin, rsv1=False, rsv2=False, rsv3=False, get_payload_as_bytes=lambda: payload
+    )
+
+
+def opened(transport: Transport) -> PicowsSocket:
+    socket = PicowsSocket(Listener())
+    connected: Any = transport
+    socket.on_ws_connected(connected)
+    return socket
+
+
+async def test_a_ping_is_answered_and_one_of_a_peer_that_reads_no_answers_is_not() -> None:
+    transport: Any = Transport([0])
+    socket = opened(transport)
+    socket.on_ws_frame(transport, frame(WSMsgType.PING, b"1"))
+    socket.pause_writing()
+    for _ in range(100):
+        socket.on_ws_frame(transport, frame(WSMsgType.PING, b"2"))
+    socket.resume_writing()
+    socket.on_ws_frame(transport, frame(WSMsgType.PING, b"3"))
+    assert transport.said == ["pong 1", "pong 3"]
+
+
+@pytest.mark.parametrize("kind", [WSMsgType.PING, WSMsgType.PONG, WSMsgType.CONTINUATION])
+async def test_a_flood_of_frames_that_are_no_message_is_read_later(kind: WSMsgType) -> None:
+    transport: Any = Transport([0])
+    socket = opened(transport)
+    if kind is WSMsgType.CONTINUATION:
+        socket.on_ws_frame(transport, frame(WSMsgType.BINARY, fin=False))
+    for _ in range(2 * picows_socket._MINOR_PER_S):
+        socket.on_ws_frame(transport, frame(kind, fin=kind is not WSMsgType.CONTINUATION))
+    assert "paused" in transport.said
+    paused = transport.said.count("paused")
+    await wait_until(lambda: transport.said.count("resumed") == 1, description="reading", timeout=20)
+    assert paused <= 2
+
+
+async def test_a_message_in_tiny_fragments_takes_no_more_memory_than_its_bytes() -> None:
+    transport: Any = Transport([0])
+    socket = opened(transport)
+    socket.on_ws_frame(transport, frame(WSMsgType.BINARY, fin=False))
+    tiny = [frame(WSMsgType.CONTINUATION, bytes([n % 256, 1]), fin=False) for n in range(256)]
+    tracemalloc.start()
+    for _ in range(200):
+        for one in tiny:
+            one.get_payload_as_bytes = lambda: bytes(bytearray(2))
+            socket.on_ws_frame(transport, one)
+            socket.on_ws_frame(transport, frame(WSMsgType.CONTINUATION, fin=False))
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert size < 512 * 1024, "51,200 fragments of two bytes, and as many of none"

@@ -34,11 +34,15 @@ _HEADER_ROOM: Final = 14
 _MAX_REASON_BYTES: Final = 123
 _NO_PONG: Final = "keepalive ping timeout"
 
+# Frames in a second that are no whole message: of a message in fragments, pings and pongs.
+_MINOR_PER_S: Final = 1_000
+
 # Looked up once, since they are asked for with every frame.
 _TEXT: Final = WSMsgType.TEXT
 _BINARY: Final = WSMsgType.BINARY
 _CONTINUATION: Final = WSMsgType.CONTINUATION
 _CLOSE: Final = WSMsgType.CLOSE
+_PING: Final = WSMsgType.PING
 _PONG: Final = WSMsgType.PONG
 
 _KEEPALIVE: Final = Keepalive()
@@ -79,9 +83,11 @@ class PicowsSocket(WSListener):
         self._leaving = 0
         self._pauses = 0
         # A message that comes in fragments: None while there is none.
-        self._fragments: list[bytes] | None = None
-        self._fragments_size = 0
+        self._fragments: bytearray | None = None
         self._fragments_binary = False
+        # Frames that are no message since `_minor_since` (s).
+        self._minor = 0
+        self._minor_since = 0.0
         self._peer_code: int | None = None
         self._peer_reason = ""
         self._cut: asyncio.TimerHandle | None = None
@@ -208,6 +214,8 @@ class PicowsSocket(WSListener):
                 except Exception as error:  # noqa: BLE001 - the boundary between one connection and the others
                     self._not_handled(error)
             return
+        if kind != _BINARY or not frame.fin:
+            self._count_minor()
         if kind == _PONG and self._no_pong is not None:
             self._no_pong.cancel()
             self._no_pong = None
@@ -219,6 +227,11 @@ class PicowsSocket(WSListener):
         if self._closing or transport.is_close_frame_sent or kind == _PONG:
             return
         payload = frame.get_payload_as_bytes()
+        if kind == _PING:
+            # Of several pings one may be answered: a peer that reads no answers gets none.
+            if not self.is_congested:
+                transport.send_pong(payload)
+            return
         # A message that comes in fragments, or a fragment out of place.
         if (kind == _CONTINUATION) != (self._fragments is not None):
             self.close(PROTOCOL_ERROR, "a fragment out of place")
@@ -266,16 +279,26 @@ class PicowsSocket(WSListener):
 
     def _reassemble(self, kind: WSMsgType, payload: bytes, *, fin: bool) -> None:
         if self._fragments is None:
-            self._fragments, self._fragments_size = [], 0
-            self._fragments_binary = kind == _BINARY
-        self._fragments.append(payload)
-        self._fragments_size += len(payload)
-        if self._fragments_size > self._max_message:
-            self._fragments = []
+            self._fragments, self._fragments_binary = bytearray(), kind == _BINARY
+        self._fragments += payload
+        if len(self._fragments) > self._max_message:
+            self._fragments = bytearray()
             self.close(MESSAGE_TOO_BIG, f"a message may have {self._max_message} bytes")
         elif fin:
-            message, self._fragments = b"".join(self._fragments), None
+            message, self._fragments = bytes(self._fragments), None
             self._deliver(message, self._fragments_binary)
+
+    def _count_minor(self) -> None:
+        """Pings and fragments are cheap to send: what comes faster than any honest peer's is read later."""
+        self._minor += 1
+        if self._minor < _MINOR_PER_S:
+            return
+        loop = asyncio.get_running_loop()
+        ahead_s = self._minor_since + 1.0 - loop.time()
+        self._minor, self._minor_since = 0, max(loop.time(), self._minor_since + 1.0)
+        if ahead_s > 0 and not self._closing:
+            self.pause_reading()
+            loop.call_later(ahead_s, self.resume_reading)
 
     def _deliver(self, message: bytes, binary: bool) -> None:
         try:
@@ -317,9 +340,9 @@ def _code(code: int) -> WSCloseCode:
 
 
 def limits() -> dict[str, Any]:
-    """What a server asks of picows: pongs to the peer's pings, own pings, and the size of one frame."""
+    """What a server asks of picows: own pings, and the size of one frame. Pongs are given by `PicowsSocket`."""
     return {
-        "enable_auto_pong": True,
+        "enable_auto_pong": False,
         "enable_auto_ping": True,
         "auto_ping_idle_timeout": PING_INTERVAL_S,
         "auto_ping_reply_timeout": PING_INTERVAL_S,
@@ -359,7 +382,7 @@ async def connect(
                 extra_headers=dict(headers),
                 websocket_handshake_timeout=timeout_s,
                 max_redirects=0,
-                enable_auto_pong=True,
+                enable_auto_pong=False,
                 max_frame_size=limit,
             )
     except BaseException:
