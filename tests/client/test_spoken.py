@@ -1,6 +1,6 @@
 """What of the user's sound a client keeps, and what it sends again."""
 
-from voicebus.client.spoken import KEPT_S, MAX_PIECES, Spoken, is_spoken
+from voicebus.client.spoken import KEPT_S, MAX_PIECES, MAX_TURNS, Spoken, is_spoken
 
 SECOND = bytes(48_000)
 
@@ -61,12 +61,47 @@ def test_a_commit_without_an_answer_keeps_its_place_among_the_sound() -> None:
 def test_a_turn_that_the_model_made_leaves_only_what_was_on_its_way() -> None:
     spoken = Spoken()
     say(spoken, *[SECOND[:4_800]] * 10)
-    spoken.heard()
+    spoken.heard("item_1")
     spoken.lost()
     assert len(unsent(spoken)) == 2
     assert is_spoken({"role": "user", "content": [{"type": "input_audio", "transcript": None}]})
     assert not is_spoken({"role": "user", "content": [{"type": "input_text", "text": "hello"}]})
     assert not is_spoken(None)
+
+
+def test_a_turn_without_words_is_sent_again_where_a_gateway_asks_for_it() -> None:
+    spoken = Spoken()
+    say(spoken, b"\1\0" * 24_000)
+    spoken.heard("item_1")
+    say(spoken, *[SECOND] * 5)
+    assert spoken.turns() == [("item_1", 1_000), ("", 5_000)]
+    spoken.lost(["item_1"])
+    say(spoken, SECOND)
+    assert [len(piece) for piece in unsent(spoken)] == [48_000] + [48_000] * 5
+    assert spoken.turns() == [("", 7_000)]
+    spoken.heard("item_2")
+    say(spoken, *[SECOND] * 8)
+    assert spoken.turns()[1:] == [("", 5_000)]
+
+
+def test_a_turn_whose_words_are_known_is_not_sent_again_nor_one_before_it() -> None:
+    spoken = Spoken()
+    for item_id in ("item_1", "item_2", "item_3"):
+        say(spoken, SECOND)
+        spoken.heard(item_id)
+    spoken.known("another")
+    spoken.known("item_2")
+    assert spoken.turns() == [("item_3", 1000), ("", 0)]
+    spoken.lost()
+    assert (unsent(spoken), spoken.turns()) == ([], [("", 0)])
+
+
+def test_turns_without_words_are_bounded_by_their_number() -> None:
+    spoken = Spoken()
+    for number in range(MAX_TURNS + 1):
+        say(spoken, SECOND)
+        spoken.heard(f"item_{number}")
+    assert [item_id for item_id, _ in spoken.turns()] == ["item_1", "item_2", "item_3", "item_4", ""]
 
 
 def test_what_was_lost_on_its_way_is_sent_again_and_nothing_before_it() -> None:

@@ -4,6 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
+
 from support.talk import Talk, agent, tool
 from voicebus.contracts.journal import EventType
 from voicebus.contracts.tools import Outcome
@@ -12,6 +14,7 @@ from voicebus.engine.config import Approval
 from voicebus.engine.inputs import Approve, CommitAudio, LinkOpened, SendMessage
 from voicebus.engine.keeping import ITEM, TOLD, WORK, Kept, read_items, read_work
 from voicebus.engine.outputs import CommitSettled, Dial, DispatchTool, Keep, Record
+from voicebus.engine.retelling import Said, comes_again
 from voicebus.engine.state import State
 
 CALLS = (EventType.TOOL_START, EventType.TOOL_END, EventType.TOOL_APPROVAL_REQUIRED)
@@ -302,3 +305,92 @@ def test_a_message_with_a_large_picture_that_no_model_has_confirmed_is_said_to_t
     connects(after)
     (said,) = after.sent("conversation.item.create")
     assert said["item"]["content"][0]["image_url"] == picture
+
+
+def detected(talk: Talk, item_id: str = "item_1", *, ms: int = 1500) -> Talk:
+    """The model has detected a turn of so much sound, whose words are still to come."""
+    talk.model("input_audio_buffer.speech_started", item_id=item_id, audio_start_ms=200)
+    talk.model("input_audio_buffer.speech_stopped", item_id=item_id, audio_end_ms=200 + ms)
+    talk.model("input_audio_buffer.committed", item_id=item_id, previous_item_id=None)
+    talk.user_item(item_id, [{"type": "input_audio", "transcript": None}])
+    return talk
+
+
+def spoken() -> Talk:
+    return detected(Talk(keeps=True).live())
+
+
+def heir_that_hears(talk: Talk, *held: Said) -> tuple[Talk, list[str]]:
+    """The next owner, whose client has this sound still, and which turns it is to say again."""
+    kept, again = comes_again(left(talk), held)
+    return Talk(talk.config.agent, keeps=True, kept=kept), again
+
+
+def test_a_turn_that_was_detected_and_has_no_words_is_said_again_by_a_client_that_has_its_sound() -> None:
+    after, again = heir_that_hears(spoken(), ("item_1", 1500))
+    assert (after.session.history, again) == ([], ["item_1"])
+    assert connects(after) == []
+    assert after.sent("response.create") == [], "who says it again is answered by the model"
+
+
+@pytest.mark.parametrize("held", [(), (("item_1", 1499),), (("item_0", 1500), ("", 1000))])
+def test_a_turn_whose_sound_its_client_has_not_is_asked_whatever_it_said(held: tuple[Said, ...]) -> None:
+    after, again = heir_that_hears(spoken(), *held)
+    assert "item_1" not in again
+    assert connects(after) == [("user", "[audio not transcribed]")]
+    assert len(after.sent("response.create")) == 1
+
+
+def test_a_turn_that_its_client_has_no_news_of_is_among_the_sound_behind() -> None:
+    after, again = heir_that_hears(spoken(), ("", 1500))
+    assert (after.session.history, again, connects(after)) == ([], [], [])
+    assert after.sent("response.create") == []
+
+
+def test_a_turn_that_nobody_had_written_down_is_said_again() -> None:
+    after, again = heir_that_hears(Talk(keeps=True).live(), ("item_1", 900), ("", 0))
+    assert again == ["item_1"]
+    assert connects(after) == []
+
+
+def test_a_turn_whose_words_are_known_is_not_said_again_nor_any_before_it() -> None:
+    talk = detected(spoken(), "item_2")
+    talk.transcript("What time is it?", "item_2")
+    after, again = heir_that_hears(talk, ("item_1", 5000), ("item_2", 5000))
+    assert again == []
+    assert [text for _, text in connects(after)] == ["[audio not transcribed]", "What time is it?"]
+    assert len(after.sent("response.create")) == 1
+
+
+def test_an_answer_that_was_being_said_to_a_detected_turn_is_not_asked_for_where_that_comes_again() -> None:
+    talk = spoken()
+    talk.begins(unasked=True)
+    talk.item_begins()
+    talk.says("It is")
+    talk.now += 1.5
+    talk.says(" five")
+    after, _ = heir_that_hears(talk, ("item_1", 1500))
+    assert connects(after) == [("assistant", "It is five")]
+    assert after.sent("response.create") == []
+    after, _ = heir_that_hears(talk)
+    connects(after)
+    assert len(after.sent("response.create")) == 1
+
+
+def test_an_answer_that_has_called_a_tool_is_not_given_twice() -> None:
+    talk = detected(Talk(agent(tools=[tool()]), keeps=True).live())
+    talk.begins(unasked=True)
+    talk.calls()
+    after, again = heir_that_hears(talk, ("item_1", 5000))
+    assert again == []
+    assert next(item["item_id"] for item in after.session.history) == "item_1"
+
+
+def test_what_was_typed_before_a_turn_that_comes_again_is_answered() -> None:
+    talk = Talk(keeps=True).live()
+    talk.put(SendMessage([{"type": "input_text", "text": "Hello"}]))
+    detected(talk)
+    after, again = heir_that_hears(talk, ("item_1", 1500))
+    assert again == ["item_1"]
+    connects(after)
+    assert len(after.sent("response.create")) == 1

@@ -132,6 +132,40 @@ async def test_a_turn_that_was_committed_just_before_its_gateway_died_is_answere
         assert [text for role, text in answered.lines() if role == "assistant"] == ["all done", "and again"]
 
 
+async def test_a_turn_that_was_detected_just_before_its_gateway_died_is_answered_once(
+    redis_url: str, stream_prefix: str, tmp_path: Path
+) -> None:
+    # Transcriptions come after the answers, so that for a while nobody but the model knows what was said.
+    quirks = json.dumps({"reordered": True})
+    async with (
+        two_gateways(
+            redis_url, stream_prefix, tmp_path, simulator=("--simulator-quirks", quirks), tool_workers=0
+        ) as gateways,
+        AsyncExitStack() as stack,
+    ):
+        thinking, open_ended, answered = await callers(stack, gateways, 3)
+        await answered.says("[[say: all done]]")
+        await answered.hears("all done")
+        await thinking.says("[[delay: 4s]][[say: I have thought]]")
+        await open_ended.says("[[delay: 4s]][[say: me too]]")
+        for each in (thinking, open_ended):
+            await each.until(lambda one: one.of("history_added"), "the turn to be there")
+        await gateways.kill()
+        # Its microphone stays open, so that its turn is not the newest of what was said.
+        for _ in range(70):
+            await open_ended.conversation.send_audio(bytes(4800))
+        await thinking.hears("I have thought")
+        await open_ended.hears("me too")
+        await answered.says("[[say: and again]]")
+        await answered.hears("and again")
+        for each in (thinking, open_ended, answered):
+            await each.hangs_up()
+            await archived(gateways.cluster, each)
+        assert thinking.lines() == [("user", "[[delay: 4s]][[say: I have thought]]"), ("assistant", "I have thought")]
+        assert open_ended.lines() == [("user", "[[delay: 4s]][[say: me too]]"), ("assistant", "me too")]
+        assert [text for role, text in answered.lines() if role == "assistant"] == ["all done", "and again"]
+
+
 async def test_an_owner_that_slept_learns_that_it_is_none_any_more_and_writes_nothing(
     redis_url: str, stream_prefix: str, tmp_path: Path
 ) -> None:

@@ -148,4 +148,4 @@ class Elsewhere:
             raise NotItsTokenError(standing.tenant)
         if token is None or observes:
             raise OwnerGoneError(standing.tenant, proved=token is not None)
-        return await self._takeover.take(standing, token)
+        return await self._takeover.take(standing, token, turns=wishes(query).turns)

@@ -9,7 +9,7 @@ import hmac
 import json
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 from voicebus.adapters.redis.dispatch import new_entry
@@ -23,6 +23,7 @@ from voicebus.engine.config import Face
 from voicebus.engine.inputs import ToolResultArrived
 from voicebus.engine.keeping import read_items
 from voicebus.engine.restoring import closed
+from voicebus.engine.retelling import Said, comes_again
 from voicebus.errors import UserError
 from voicebus.ports import Clock, SessionRef
 from voicebus.runtime.standby import Standby
@@ -118,11 +119,18 @@ class Takeover:
         return hmac.compare_digest(digest(token), standing.token_hash)
 
     async def take(
-        self, standing: Standing, token: str, *, ticket: Ticket | None = None, standby: Standby | None = None
+        self,
+        standing: Standing,
+        token: str,
+        *,
+        turns: Sequence[Said] = (),
+        ticket: Ticket | None = None,
+        standby: Standby | None = None,
     ) -> NativeFace | None:
         """Go on with a session whose owner is dead, or has yielded; None where another gateway was quicker.
 
-        `ticket` is the room for it, where that is kept already, and `standby` a model's socket that knows it.
+        `turns` are those that its client could say again. `ticket` is the room for it, where that is kept already, and
+        `standby` a model's socket that knows it.
 
         Raises:
             BusError: Redis cannot be reached.
@@ -137,7 +145,7 @@ class Takeover:
                 return face, None
 
             taking = asyncio.create_task(
-                self._take(standing, attended, ticket, standby), name=f"take-{standing.session}"
+                self._take(standing, attended, ticket, standby, turns), name=f"take-{standing.session}"
             )
             self._taking[standing.session] = taking
             taking.add_done_callback(lambda done: self._over(standing.session, done))
@@ -167,6 +175,7 @@ class Takeover:
         make: Callable[[Left], tuple[F, JoinedCall | None]],
         ticket: Ticket | None,
         standby: Standby | None,
+        turns: Sequence[Said] = (),
     ) -> F | None:
         began, outcome = time.monotonic(), "failed"
         cause = "drain" if standing.released or standing.moving else "takeover"
@@ -181,7 +190,9 @@ class Takeover:
             face.ticket = ticket
             if former := left.state.get("ticket"):
                 self._admission.count_on(ticket, former, face.principal)
-            kept = left.kept(self._clock.at_ms())
+            kept, again = comes_again(left.kept(self._clock.at_ms()), turns)
+            if isinstance(face, NativeFace):
+                face.asks_again(again, sum(ms for _, ms in turns))
             # Of calls that are over by now, also those whose time is up: what they have done is not asked for again.
             results = await self._bus.results(left.session, kept.work)
             in_hand = await self._bus.in_hand(left.session, kept.work)

@@ -1,6 +1,7 @@
 """Addresses of a gateway: from what people give to where its native face is."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -65,11 +66,12 @@ class Destination:
         self._asked |= {"session": session, "token": token}
         self.session, self.token = session, token
 
-    def again(self, seq: int) -> str:
-        """Where to come back to, with everything up to `seq`."""
+    def again(self, seq: int, turns: Sequence[tuple[str, int]] = ()) -> str:
+        """Where to come back to, with everything up to `seq`; `turns` could be said again (their ms of sound)."""
         rest = {name: value for name, value in self._asked.items() if name not in ("agent", "seq", "record")}
         shown = {"token": self.token} if self.token else {}
-        return native_address(self._url, {**rest, "session": self.session, **shown, "seq": str(seq)})
+        said = {"turns": json.dumps(turns, separators=(",", ":"))} if any(ms for _, ms in turns) else {}
+        return native_address(self._url, {**rest, "session": self.session, **shown, "seq": str(seq), **said})
 
 
 def _checked(url: str) -> str:

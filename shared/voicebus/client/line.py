@@ -2,7 +2,7 @@
 
 import json
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final
 
 from websockets.asyncio.client import ClientConnection
@@ -16,8 +16,8 @@ class Line:
 
     def __init__(self, socket: ClientConnection) -> None:
         self.socket = socket
-        self.has_lost_audio: bool = False
-        """Whether its gateway has not heard what was said since the last commit."""
+        self.lost_turns: Sequence[str] | None = None
+        """Its gateway has not heard what was said since the last commit, nor these turns, which were detected."""
         self.received: int = 0
         """Bytes of sound that the session has had from its clients so far."""
         self._frames = aiter(socket)
@@ -31,7 +31,8 @@ class Line:
                 event = None if isinstance(frame, bytes) else json.loads(frame)
                 if event is not None and event["type"] in GREETINGS:
                     self.received = int(event.get("audio_received") or 0)
-                    self.has_lost_audio = event.get("resend_audio") is True
+                    if event.get("resend_audio") is True:
+                        self.lost_turns = event.get("resend_turns") or ()
                     return True
         except ConnectionClosed:
             pass  # its code tells

@@ -307,7 +307,9 @@ class NativeLink:
             if event["id"] == self._ended_by:
                 self._hung_up.set()
         elif kind == "history_added" and is_spoken(event.get("item")):
-            self._spoken.heard()
+            self._spoken.heard(event["item"]["item_id"])
+        elif kind == "item_recorded":
+            self._spoken.known(event["item_id"])
         return event
 
     # --- the next connection --------------------------------------------------------------------------
@@ -387,7 +389,7 @@ class NativeLink:
             await asyncio.sleep(pause)
             attempt += 1
             try:
-                line = Line(await self._dial(self._destination.again(self.seq)))
+                line = Line(await self._dial(self._destination.again(self.seq, self._spoken.turns())))
             except RemoteError:
                 continue
             is_greeted = False
@@ -412,8 +414,8 @@ class NativeLink:
             await line.socket.close()
             return False
         self._line = line
-        if line.has_lost_audio:
-            self._spoken.lost()
+        if line.lost_turns is not None:
+            self._spoken.lost(line.lost_turns)
         else:
             self._spoken.missed(self._sent - (line.received - self._received))
         self._sent, self._received = 0, line.received

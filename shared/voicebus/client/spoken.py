@@ -2,14 +2,18 @@
 
 The newest `KEPT_S` are kept, and `MAX_PIECES` frames; beyond that the oldest is dropped. Commits keep their place among
 it. Without a connection all of it waits; after one to a gateway that has not heard it, all of it is sent again.
+
+The sound of a turn that the model has detected is kept beside it, `MAX_TURNS` of them, until its words are known: a
+gateway that takes the session over before may ask for it.
 """
 
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 KEPT_S: Final = 5.0
 MAX_PIECES: Final = 5_000
+MAX_TURNS: Final = 4
 
 # What was said while the news of a turn was on its way belongs to the next turn. No more than the silence by which a
 # server tells a turn's end: else the end of this one were a turn of its own for the next gateway.
@@ -33,6 +37,10 @@ class Spoken:
     def __init__(self) -> None:
         self._pieces: deque[Piece] = deque()
         self._size = 0
+        # What is said again beside the newest `KEPT_S`.
+        self._again = 0
+        # Turns whose words are not known yet, by their items, oldest first.
+        self._turns: dict[str, list[Piece]] = {}
         self._byte_rate = 48_000
 
     def learn(self, audio: Mapping[str, Any]) -> None:
@@ -58,13 +66,28 @@ class Spoken:
         if any(piece.commit == given for piece in self._pieces):
             while self._drop().commit != given:
                 pass
+            self._again = 0
 
-    def heard(self) -> None:
+    def heard(self, item_id: str) -> None:
         """The model has made a turn of what was said. Of one that was ended by hand its answer tells: `committed`."""
         if any(piece.commit is not None for piece in self._pieces):
             return
+        turn = self._turns[item_id] = []
         while self._size > _ON_THE_WAY_S * self._byte_rate:
-            self._drop()
+            turn.append(self._drop())
+        self._again = 0
+        if len(self._turns) > MAX_TURNS:
+            del self._turns[next(iter(self._turns))]
+
+    def known(self, item_id: str) -> None:
+        """The words of a turn are known: neither it nor what was said before it is said again."""
+        while item_id in self._turns:
+            del self._turns[next(iter(self._turns))]
+
+    def turns(self) -> list[tuple[str, int]]:
+        """The turns that could be said again, oldest first, each with its ms of sound; and what was said since."""
+        sizes = [(item_id, sum(len(piece.samples) for piece in turn)) for item_id, turn in self._turns.items()]
+        return [(item_id, size * 1000 // self._byte_rate) for item_id, size in (*sizes, ("", self._size))]
 
     def has(self, given: str) -> bool:
         """Whether the commit of this id stands among what is kept."""
@@ -76,8 +99,14 @@ class Spoken:
             if piece.commit is not None:
                 piece.sent = piece.commit not in commands
 
-    def lost(self) -> None:
-        """Nobody has it any more."""
+    def lost(self, turns: Sequence[str] = ()) -> None:
+        """Nobody has it any more, nor these turns, which are the last ones: they are to be turns once more."""
+        again = [piece for item_id, turn in self._turns.items() if item_id in turns for piece in turn]
+        self._turns.clear()
+        self._pieces.extendleft(reversed(again))
+        self._size += sum(len(piece.samples) for piece in again)
+        if again:
+            self._again = self._size
         for piece in self._pieces:
             piece.sent = False
 
@@ -96,7 +125,8 @@ class Spoken:
 
     def _keep(self, seconds: float) -> None:
         while self._pieces and (
-            self._size - len(self._pieces[0].samples) >= seconds * self._byte_rate or len(self._pieces) > MAX_PIECES
+            self._size - len(self._pieces[0].samples) >= seconds * self._byte_rate + self._again
+            or len(self._pieces) > MAX_PIECES
         ):
             self._drop()
 

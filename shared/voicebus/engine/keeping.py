@@ -6,7 +6,8 @@ what is going on: bounded, without audio, without anything secret. `restoring.py
 Version 1 of `work`: `v`, `owes` (an answer is owed), `open` (the response that runs: id, agent), `first` (the agent has
 the initial settings), `lines` (what is said and not recorded yet), `calls` and `batches` (calls without an answer, and
 what is to be asked after them), `said` (what the user has typed and the model has not confirmed), `commits` (items of
-the user's speech that their client says again, so that no answer is owed to them).
+the user's speech that their client says again, so that no answer is owed to them), `turns` (those that it may say
+again, with the ms of their sound) and `owes_beside` (an answer is owed even if it does).
 """
 
 from collections.abc import Mapping, Sequence
@@ -46,7 +47,8 @@ class Kept:
     `seq` is the last recorded one, `elapsed_s` how long ago the session began, `epoch` the new owner's. `recorded` are
     the items that have been recorded, each with what of it was heard where that is less than all. `calls` are the
     latest events about calls, oldest first, and `agents` those that calls without an answer were made for, by name. Of
-    a version that is not known here `work` is empty. `told_ms` is when (ms of the call) this was last written.
+    a version that is not known here `work` is empty. `told_ms` is when (ms of the call) this was last written. `again`
+    are the turns that its client says again.
     """
 
     seq: int
@@ -58,6 +60,7 @@ class Kept:
     calls: Sequence[Mapping[str, Any]]
     agents: Mapping[str, AgentSpec] = field(default_factory=dict)
     told_ms: int | None = None
+    again: frozenset[str] = frozenset()
 
 
 def read_work(text: str) -> Mapping[str, Any]:
@@ -131,17 +134,23 @@ class Keeper:
             work["batches"] = p.calls.batches.kept()
         if commits := p.commits.items:
             work["commits"] = commits
+        if turns := p.detected.turns:
+            work["turns"], work["owes_beside"] = turns, self._owes(beside_turns=True)
         if said := p.out.uplink.said():
             if said != self._said:  # pictures are long
                 self._said, self._said_size = said, len(encoded(_encode, said))
             work["said"] = said if self._said_size <= _MAX_SAID else []
         return work
 
-    def _owes(self) -> bool:
-        """Whether the user is to get an answer that would be missing if everything ended now (as in `recovery.py`)."""
+    def _owes(self, *, beside_turns: bool = False) -> bool:
+        """Whether the user is to get an answer that would be missing if everything ended now (as in `recovery.py`);
+        `beside_turns`: that is no answer to what its client may say again.
+        """
         turns, active, commits = self._p.turns, self._p.turns.responses.active, self._p.commits
-        if turns.owes_beside(commits.asks) or self._p.background.is_due:
+        if (turns.awaited and not beside_turns) or turns.is_asked_beside(commits.asks) or self._p.background.is_due:
             return True
+        if beside_turns and active is not None and self._p.detected.is_answer(active):
+            return False
         if active is None or active.cancelling or active.interlude_in is not None or active.client_calls:
             return False
         if self._p.calls.batches.has(active) or commits.asks(active.create):

@@ -345,6 +345,7 @@ class ModelSide:
     def _speech_started(self, event: Event) -> None:
         self._p.turns.speaking = True
         self._p.transcript.speech_started(wire.text(event, "item_id"))
+        self._p.detected.started(wire.text(event, "item_id"), wire.number(event, "audio_start_ms"))
         if self._p.face is None:
             self._p.interruptions.by_speech()
             self._p.calls.interrupted()
@@ -357,13 +358,16 @@ class ModelSide:
     def _speech_stopped(self, event: Event) -> None:
         self._p.turns.speaking = False
         self._p.transcript.speech_stopped(wire.text(event, "item_id"))
+        self._p.detected.stopped(wire.text(event, "item_id"), wire.number(event, "audio_end_ms"))
         self._p.turns.responses.user_turn_ended()
 
     def _committed(self, event: Event) -> None:
         self._p.turns.speaking = False
         self._p.commits.committed(wire.text(event, "item_id"))
-        if not self._p.out.uplink.was_asked and self._p.settings.answers_by_itself:
-            self._p.turns.awaited = True
+        if not self._p.out.uplink.was_asked:
+            self._p.detected.committed(wire.text(event, "item_id"))
+            if self._p.settings.answers_by_itself:
+                self._p.turns.awaited = True
         if self._p.inputs.committed(wire.text(event, "item_id")):
             self._p.turns.request()
 

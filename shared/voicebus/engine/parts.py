@@ -10,6 +10,7 @@ from voicebus.engine.clientface import ClientFace, error_event
 from voicebus.engine.commits import Commits
 from voicebus.engine.config import Face, SessionConfig, Transport
 from voicebus.engine.deadair import DeadAir
+from voicebus.engine.detected import Detected
 from voicebus.engine.guarding import Guard
 from voicebus.engine.history import History
 from voicebus.engine.holding import Holding
@@ -46,6 +47,7 @@ class Parts:
     unfinished: Unfinished
     calls: ToolCalls
     commits: Commits
+    detected: Detected
     interludes: Interludes
     background: Background
     hosted: HostedTools
@@ -159,6 +161,7 @@ def assemble(config: SessionConfig, now: float, view: ClientView | None) -> Part
         unfinished=Unfinished(),
         calls=calls,
         commits=commits,
+        detected=Detected(turns, transcript, calls.batches),
         interludes=interludes,
         background=background,
         hosted=HostedTools(out, calls, settings, config),

@@ -30,7 +30,7 @@ def restore(parts: Parts, kept: Kept, *, cause: str = CAUSE) -> None:
     p.turns.connected_now = False
     attached = p.config.recovering is Recovering.ATTACH
     p.history.restore(kept.items if attached else [closed(item) for item in kept.items])
-    to_come = set(kept.work.get("commits", ()))
+    to_come = {*kept.work.get("commits", ()), *kept.again}
     for item_id in to_come:
         p.history.remove(item_id)
     lines = [line for line in kept.work.get("lines", ()) if line[0] not in to_come]
@@ -48,7 +48,8 @@ def restore(parts: Parts, kept: Kept, *, cause: str = CAUSE) -> None:
         _cut_off(p, kept)
     _calls(p, kept, {**kept.agents, p.settings.agent.name: p.settings.agent})
     # On a call what ran goes on at the provider's, and answers by itself.
-    p.turns.awaited = bool(kept.work.get("owes")) and not (attached and "open" in kept.work)
+    owes = "owes_beside" if kept.again and len(kept.again) == len(kept.work["turns"]) else "owes"
+    p.turns.awaited = bool(kept.work.get(owes)) and not (attached and "open" in kept.work)
     p.transcript.flush()
     p.out.observe("model_reconnect", cause=cause)
     p.out.record(EventType.MODEL_RECONNECTING, cause=cause, attempt=1)

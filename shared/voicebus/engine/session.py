@@ -240,7 +240,7 @@ class Session:
         else:
             self._take(item)
         p = self._p
-        for part in (self._linking.attaching, p.background, p.interludes, p.dead_air, p.commits):
+        for part in (self._linking.attaching, p.background, p.interludes, p.dead_air, p.commits, p.detected):
             part.settle()
         return self._finish()
 

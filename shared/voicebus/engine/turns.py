@@ -107,11 +107,11 @@ class Turns:
             return False
         return self.awaited or (self._outstanding is not None and not self._outstanding.withdrawn)
 
-    def owes_beside(self, aside: Callable[[Create], bool]) -> bool:
-        """Whether an answer is to come that has not begun; an interlude is none, nor what is asked for `aside`."""
+    def is_asked_beside(self, aside: Callable[[Create], bool]) -> bool:
+        """Whether an answer was asked for that has not begun; an interlude is none, nor what is asked for `aside`."""
         create = self._outstanding
         asked = [*self._waiting, *(() if create is None or create.withdrawn or create.interlude else (create,))]
-        return self.awaited or any(not aside(one) for one in asked)
+        return any(not aside(one) for one in asked)
 
     def ask(self) -> None:
         """Ask for the answer that the model should have begun by itself, unless one was asked for."""

@@ -1,7 +1,7 @@
 """What a client says before its session is configured: kept in order, so that nothing reaches the model unconfigured.
 
 Overflow: audio is worth hearing only while it is fresh, so the oldest append is dropped while those after it make up
-`AUDIO_KEPT_S`; hence a single append is never lost, however long. Everything else is kept; above `MAX_EARLY` bytes in
+`kept_s`; hence a single append is never lost, however long. Everything else is kept; above `MAX_EARLY` bytes in
 all, `is_full` tells that the client's socket is not to be read.
 """
 
@@ -21,6 +21,8 @@ class EarlyFrames:
         self._count = 0
         self._size = 0
         self._kept = 0
+        self.kept_s: float = AUDIO_KEPT_S
+        """Seconds of audio that are kept."""
         self.dropped = 0
         """Bytes of samples that were dropped."""
 
@@ -48,7 +50,7 @@ class EarlyFrames:
         return frames
 
     def _trim(self, byte_rate: int) -> None:
-        while self._audio and self._kept - self._audio[0][1] >= AUDIO_KEPT_S * byte_rate:
+        while self._audio and self._kept - self._audio[0][1] >= self.kept_s * byte_rate:
             number, samples = self._audio.popleft()
             _, message = self._frames.pop(number)
             self._size -= len(message)

@@ -82,6 +82,7 @@ class NativeFace(SessionFace):
         self._invited: NativeConnection | None = None
         # What was said since the last commit, its former gateway has heard, and this one has not.
         self._lacks_audio = False
+        self._lacks_turns: Sequence[str] = ()
         # Bytes of binary frames that came from speakers: whoever was cut off knows by it what was lost on the way.
         self._received = 0
 
@@ -104,6 +105,11 @@ class NativeFace(SessionFace):
         self.recorded.last = seq
         self._input.inherit(muted=muted, done=done)
         self._lacks_audio = True
+
+    def asks_again(self, turns: Sequence[str], sound_ms: int) -> None:
+        """The speaker is to say these turns again; it has so much sound."""
+        self._lacks_turns = turns
+        self._input.expect(sound_ms / 1000)
 
     def inherit_end(self, history: Sequence[Mapping[str, Any]], reason: str) -> None:
         """The session that is inherited has ended: those who come are told how."""
@@ -278,7 +284,7 @@ class NativeFace(SessionFace):
                 greeting["audio_received"] = self._received
             if self._lacks_audio and not connection.observes:
                 self._lacks_audio = False
-                greeting["resend_audio"] = True
+                greeting |= {"resend_audio": True, "resend_turns": self._lacks_turns}
             connection.send(self._event("session_resumed", from_seq, greeting))
         connection.send(self._event("history_updated", from_seq, {"history": self._items()}))
         return from_seq

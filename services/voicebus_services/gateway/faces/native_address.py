@@ -1,26 +1,32 @@
 """What the query of an upgrade to `/v1/sessions/connect` asks for, and why one cannot be understood."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, cast, get_args
 
+from voicebus.engine.retelling import Said
 from voicebus.errors import UsageError
 from voicebus_services.gateway.faces.native_connection import AudioForm
 
 MAX_SEQ: Final = 2**53
+_MAX_TURNS: Final = 32
 
 _FLAGS: Final = {"0": False, "false": False, "1": True, "true": True}
 
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """How a client wants its connection: see `docs/native-face.md`. `audio` is None where it does not say."""
+    """How a client wants its connection: see `docs/native-face.md`. `audio` is None where it does not say. `turns` are
+    those that it could say again, and, without a name, what it has said since.
+    """
 
     after_seq: int
     audio: AudioForm | None
     raw: bool
     observes: bool
     consent: bool | None
+    turns: tuple[Said, ...]
 
 
 def wishes(query: Mapping[str, str]) -> Wishes:
@@ -38,6 +44,7 @@ def wishes(query: Mapping[str, str]) -> Wishes:
         raw=_flag(query, "raw"),
         observes=_flag(query, "observe"),
         consent=consent(query),
+        turns=_turns(query),
     )
 
 
@@ -52,6 +59,17 @@ def seq_of(name: str, value: str) -> int:
         raise _not_allowed(name, value, "the seq of a recorded event, a whole number from 0 on,")
     digits = value.lstrip("0") or "0"
     return MAX_SEQ if len(digits) > len(str(MAX_SEQ)) else min(int(digits), MAX_SEQ)
+
+
+def _turns(query: Mapping[str, str]) -> tuple[Said, ...]:
+    text = query.get("turns") or "[]"
+    try:
+        turns = tuple((item_id, ms) for item_id, ms in json.loads(text))
+        if len(turns) <= _MAX_TURNS and all(isinstance(one, str) and type(ms) is int for one, ms in turns):
+            return turns
+    except (ValueError, TypeError, RecursionError):
+        pass
+    raise _not_allowed("turns", text, f"a JSON list of at most {_MAX_TURNS} pairs of an item and its ms")
 
 
 def _flag(query: Mapping[str, str], name: str) -> bool:

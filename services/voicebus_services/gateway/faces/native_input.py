@@ -16,8 +16,8 @@ from voicebus.errors import CommandRefusedError
 from voicebus.runtime import frames
 from voicebus_services.gateway.faces import native_commands as commands
 from voicebus_services.gateway.faces.base import early_audio_dropped
-from voicebus_services.gateway.faces.early import EarlyFrames
-from voicebus_services.gateway.faces.input_audio import AudioError, InputAudio
+from voicebus_services.gateway.faces.early import AUDIO_KEPT_S, EarlyFrames
+from voicebus_services.gateway.faces.input_audio import AUDIO_BURST_S, AudioError, InputAudio
 from voicebus_services.gateway.faces.native_connection import NativeConnection
 
 if TYPE_CHECKING:
@@ -46,6 +46,11 @@ class NativeInput:
         # Ids of commands whose answer is still to come: commits that are not safe yet, and changes of the agent.
         self._unanswered: dict[str, None] = {}
         self.audio = InputAudio(face.audio_speed)
+
+    def expect(self, seconds: float) -> None:
+        """So much sound comes at once, all of which is worth hearing."""
+        if self._early is not None:
+            self._early.kept_s = max(AUDIO_KEPT_S, min(seconds, AUDIO_BURST_S))
 
     def open(self) -> None:
         """The session is configured: what was said so far is carried out, and so from now on."""

@@ -4,8 +4,8 @@
  *   import { connect, startAudio } from "https://voice.example.com/static/voicebus.js";
  *   const session = await connect("https://voice.example.com", { agent: "reception", apiKey });
  *   session.on("transcript_delta", (event) => console.log(event.role, event.text));
- *   await session.sendMessage("Hello");
  *   const audio = await startAudio(session);          // microphone and loudspeaker, in browsers
+ *   await session.sendMessage("Hello");
  *
  * No dependencies. Three parts: `Session`, which speaks the protocol and knows no sound device; `startAudio` with
  * `Microphone` and `Player`, which know nothing of the protocol; and, at the end, the processors that this same file
@@ -26,6 +26,8 @@ const RESUME_FOR_MS = 60_000;
 /** What was said and not committed yet: the newest 5 s of it wait for a connection, or are sent again. */
 const KEPT_AUDIO_S = 5;
 const MAX_PIECES = 5000;
+/** Turns that were detected and whose words are not known yet: their sound may have to be said again. */
+const MAX_TURNS = 4;
 /** What was said while the news of a turn was on its way belongs to the next; no more than the silence that ends one. */
 const ON_THE_WAY_S = 0.2;
 /** What a gateway that has let another one take its session may still have to say. */
@@ -329,6 +331,8 @@ export class Session {
     const { agent, observe, audio, raw, record } = this.#options;
     const asked = { audio, raw: raw ? "1" : undefined, observe: observe ? "1" : undefined };
     if (this.id) Object.assign(asked, { session: this.id, token: this.token || undefined, seq: String(this.seq) });
+    const turns = this.state === "resuming" ? this.#spoken.said() : [];
+    if (turns.some(([, ms]) => ms)) asked.turns = JSON.stringify(turns);
     else Object.assign(asked, { agent, record: record === undefined ? undefined : record ? "1" : "0" });
     for (const [name, value] of Object.entries(asked)) if (value !== undefined) target.searchParams.set(name, value);
     return target.href;
@@ -452,7 +456,7 @@ export class Session {
         items.splice(before < 0 ? items.length : before + 1, 0, event.item);
         this.history = items;
         if (event.item.role === "user" && event.item.content?.some((part) => part.type === "input_audio"))
-          this.#spoken.heard();
+          this.#spoken.heard(event.item.item_id);
         break;
       }
       case "agent_start":
@@ -464,6 +468,9 @@ export class Session {
       case "audio":
         this.#part = event;
         break;
+      case "item_recorded":
+        this.#spoken.known(event.item_id);
+        break;
       case "session_ended":
         this.endReason = event.reason;
         break;
@@ -474,10 +481,10 @@ export class Session {
   }
 
   /** What the gateway has heard of what was said; the rest is said again. */
-  #greetedWith({ audio, audio_received: received = 0, resend_audio: lost }) {
+  #greetedWith({ audio, audio_received: received = 0, resend_audio: lost, resend_turns: turns = [] }) {
     this.audio = audio;
     this.#spoken.rate = byteRate(audio);
-    if (lost) this.#spoken.lost();
+    if (lost) this.#spoken.lost(turns);
     else this.#spoken.missed(this.#sent - (received - this.#received));
     [this.#sent, this.#received] = [0, received];
   }
@@ -541,6 +548,8 @@ class Spoken {
   pieces = [];
   rate = 48_000;
   #size = 0;
+  #again = 0; // what is said again beside the newest
+  #turns = new Map(); // the pieces of turns whose words are not known yet, by their items, oldest first
 
   add(piece) {
     this.pieces.push(piece);
@@ -550,14 +559,30 @@ class Spoken {
 
   /** Keep this much of it, the newest. */
   trim(seconds) {
-    while (this.pieces.length && (this.#size - this.pieces[0].size >= seconds * this.rate || this.pieces.length > MAX_PIECES))
+    const room = seconds * this.rate + this.#again;
+    while (this.pieces.length && (this.#size - this.pieces[0].size >= room || this.pieces.length > MAX_PIECES))
       this.#drop();
   }
 
   /** The model has made a turn of what was said. Of one that was ended by hand its answer tells: `committed`. */
-  heard() {
+  heard(itemId) {
     if (this.pieces.some(({ commit }) => commit !== undefined)) return;
-    while (this.#size > ON_THE_WAY_S * this.rate) this.#drop();
+    const turn = [];
+    while (this.#size > ON_THE_WAY_S * this.rate) turn.push(this.#drop());
+    this.#again = 0;
+    this.#turns.set(itemId, turn);
+    if (this.#turns.size > MAX_TURNS) this.#forget();
+  }
+
+  /** The words of a turn are known: neither it nor what was said before it is said again. */
+  known(itemId) {
+    while (this.#turns.has(itemId)) this.#forget();
+  }
+
+  /** The turns that could be said again, `[item, ms of its sound]`, oldest first; and what was said since. */
+  said() {
+    const sizes = [...this.#turns].map(([itemId, turn]) => [itemId, turn.reduce((sum, { size }) => sum + size, 0)]);
+    return [...sizes, ["", this.#size]].map(([itemId, size]) => [itemId, Math.floor((size * 1000) / this.rate)]);
   }
 
   has(id) {
@@ -566,7 +591,9 @@ class Spoken {
 
   /** The commit of this id was carried out, or refused. */
   committed(id) {
-    if (this.has(id)) while (this.#drop().commit !== id);
+    if (!this.has(id)) return;
+    while (this.#drop().commit !== id);
+    this.#again = 0;
   }
 
   /** The newest `size` bytes of what was sent have not arrived. */
@@ -579,9 +606,18 @@ class Spoken {
     }
   }
 
-  /** Nobody has it any more. */
-  lost() {
+  /** Nobody has it any more, nor these turns, which are the last ones: they are to be turns once more. */
+  lost(turns) {
+    const again = [...this.#turns].flatMap(([itemId, turn]) => (turns.includes(itemId) ? turn : []));
+    this.#turns.clear();
+    this.pieces.unshift(...again);
+    this.#size += again.reduce((sum, piece) => sum + piece.size, 0);
+    if (again.length) this.#again = this.#size;
     for (const piece of this.pieces) piece.sent = false;
+  }
+
+  #forget() {
+    this.#turns.delete(this.#turns.keys().next().value);
   }
 
   #drop() {

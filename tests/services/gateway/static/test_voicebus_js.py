@@ -10,13 +10,17 @@ from typing import Any, Final
 
 import httpx2
 import pytest
+import redis.asyncio as aioredis
 
 from services.gateway.clients import native
 from services.gateway.conftest import Gateways
 from support.cutting_proxy import CuttingProxy, cutting_proxy
 from support.node import run
+from support.two_gateways import two_gateways
 from support.waiting import wait_until
+from voicebus.engine.keeping import WORK, read_work
 from voicebus_services.gateway.wiring import Gateway
+from voicebus_services.model_simulator import tape
 
 pytestmark = pytest.mark.timeout(120)
 HERE: Final = Path(__file__).parent
@@ -112,6 +116,29 @@ async def test_a_session_moves_to_another_gateway_while_its_client_talks(gateway
     assert (talk["links"], talk["state"], talk["resend_audio"]) == (0, "open", True)
     assert talk["said"] == ["[[say: before]]", "before", "[[say: after]]", "after"]
     assert talk["recorded"] == sorted(set(talk["recorded"]))
+
+
+async def test_a_turn_that_was_detected_just_before_its_gateway_died_is_said_again(
+    redis_url: str, stream_prefix: str, tmp_path: Path
+) -> None:
+    words = "[[delay: 4s]][[say: I have thought]]"
+    sound = tmp_path / "sound.pcm"
+    sound.write_bytes(tape.record(words) + bytes(48 * 900))
+    # Transcriptions come after the answers.
+    quirks = ("--simulator-quirks", json.dumps({"reordered": True}))
+    async with (
+        two_gateways(redis_url, stream_prefix, tmp_path, simulator=quirks, tool_workers=0) as gateways,
+        aioredis.from_url(redis_url, decode_responses=True) as bus,
+    ):
+        talking = asyncio.create_task(held("detected", gateways.way.port, sound=str(sound)))
+
+        async def is_there() -> bool:
+            states = [key async for key in bus.scan_iter(f"{stream_prefix}:session:*:state")]
+            return any([read_work(str(await bus.hget(key, WORK) or "")).get("turns") for key in states])
+
+        await wait_until(is_there, description="the turn to be there")
+        await gateways.kill()
+        assert await talking == {"words": words, "users": 1}
 
 
 @pytest.mark.parametrize("when", ["migrate", "session_resumed"])
