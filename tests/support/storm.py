@@ -100,10 +100,13 @@ class Outcomes:
         return found
 
     def __str__(self) -> str:
-        outcomes = Counter(answers[0].outcome.value for answers in self.answers.values() if answers)
+        given = {call: answers[0].outcome for call, answers in self.answers.items() if answers}
+        outcomes = Counter(outcome.value for outcome in given.values())
+        never = sum(outcome is Outcome.UNKNOWN and not self.starts[call] for call, outcome in given.items())
         return (
             f"{len(self.answers)} calls in {self.seconds:.0f} s, {self.killed} workers killed, {self.frozen} frozen, "
-            f"{self.duplicated} delivered twice, {sum(self.starts.values())} starts, outcomes {dict(outcomes)}"
+            f"{self.duplicated} delivered twice, {sum(self.starts.values())} starts, outcomes {dict(outcomes)}, "
+            f"{never} of unknown outcome never started"
         )
 
 

@@ -25,6 +25,12 @@ OURS, THEIRS = "host-1-aaaaaa", "host-2-bbbbbb"
 TOOLS = {"add": "1", "look": "2.1"}
 
 
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow this machine is, what comes here comes soon."""
+    monkeypatch.setattr("voicebus.adapters.redis.new_calls.SOON_MS", 600_000)
+
+
 def member(bus: RedisConnection, keys: Keys, name: str = OURS) -> RedisStreamConsumer:
     calls = NewCalls(bus, keys, "default", name, lambda: TOOLS)
     return RedisStreamConsumer(
@@ -78,6 +84,40 @@ async def test_a_lone_call_is_claimed_by_the_read_that_brings_it(
     # To everybody else it is as claimed as any: whoever takes it over is told so.
     claim = (THEIRS, 3, keys.inbox("g1"), "", 0, 60, "")
     assert await bus.script(CLAIM, [keys.call("default", "s1", "c1")], *claim) == ["running", OURS]
+
+
+async def test_a_call_that_comes_after_a_pause_is_delivered_and_not_claimed(
+    bus: RedisConnection, keys: Keys, clock: RedisClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its reader may be frozen by then; one that follows another soon is claimed."""
+    monkeypatch.setattr("voicebus.adapters.redis.new_calls.SOON_MS", 0)
+    stream, consumer, at = keys.tools("default"), member(bus, keys), clock.at_ms()
+    (late,) = await read(bus, consumer, lambda: bus.call("XADD", stream, "*", *fields(keys, at=at)))
+    assert late.claimed_at is None
+    assert await record(bus, keys) == {}
+    monkeypatch.setattr("voicebus.adapters.redis.new_calls.SOON_MS", 600_000)
+    (soon,) = await read(bus, consumer, lambda: bus.call("XADD", stream, "*", *fields(keys, at=at, call_id="c2")))
+    assert soon.claimed_at is not None
+
+
+@pytest.mark.parametrize("block_ms", [1, 5_000])
+async def test_a_read_waits_for_calls_that_come_soon_only_as_long_as_they_do(
+    bus: RedisConnection, keys: Keys, monkeypatch: pytest.MonkeyPatch, block_ms: int
+) -> None:
+    monkeypatch.setattr("voicebus.adapters.redis.new_calls.SOON_MS", 20)
+    waited: list[str | int] = []
+
+    async def noted(command: Sequence[str | int], *_: object, **__: object) -> tuple[None, dict[str, int]]:
+        waited.append(command[command.index("BLOCK") + 1])
+        return None, {}
+
+    consumer = member(bus, keys)
+    calls = consumer._calls
+    assert calls is not None
+    monkeypatch.setattr(calls, "read", noted)
+    calls.brought()
+    assert await consumer.read(count=1, block_ms=block_ms) == []
+    assert all(0 < int(ms) <= min(20, block_ms) for ms in waited)
 
 
 @pytest.mark.parametrize(

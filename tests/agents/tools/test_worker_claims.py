@@ -24,6 +24,12 @@ from voicebus.contracts.tools import TOOL_CALL, Outcome, ToolCall
 from voicebus.ports import SessionRef
 
 
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow this machine is, what comes here comes soon."""
+    monkeypatch.setattr("voicebus.adapters.redis.new_calls.SOON_MS", 600_000)
+
+
 @pytest.fixture
 async def network(redis_url: str) -> AsyncIterator[CuttingProxy]:
     """What lies between one worker and Redis."""
@@ -147,6 +153,32 @@ async def test_a_worker_that_was_frozen_as_a_call_came_does_not_start_what_anoth
             await wait_until(lambda: len(caller.results()) == 2, description="the answer of the one that was frozen")
     assert [result.outcome for result in caller.results()] == [outcome, outcome]
     assert (frozen.starts, other.starts) == (0, 1 if idempotent else 0)
+
+
+async def test_a_worker_that_was_frozen_while_it_waited_for_long_has_claimed_nothing(
+    redis_url: str, keys: Keys, caller: Caller, network: CuttingProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that another one may run the call that was delivered to it."""
+    monkeypatch.setattr("voicebus.runtime.consumer.BLOCK_MS", 5_000)
+    monkeypatch.setattr("voicebus.adapters.redis.new_calls.SOON_MS", 0)
+    frozen, other = Blocking(), Blocking()
+    frozen.go.set()
+    other.go.set()
+    async with worker(f"redis://127.0.0.1:{network.port}", keys, frozen.tool):
+        await reading(caller)
+        network.freeze()
+        caller.call("wait")
+
+        async def delivered() -> bool:
+            return await caller.pending(keys.tools("default")) == 1
+
+        await wait_until(delivered, description="the call to be delivered to the one that is frozen")
+        async with worker(redis_url, keys, other.tool):
+            assert (await caller.result()).outcome is Outcome.OK
+            network.thaw()
+            await wait_until(lambda: len(caller.results()) == 2, description="the answer of the one that was frozen")
+    assert [result.outcome for result in caller.results()] == [Outcome.OK, Outcome.OK]
+    assert (frozen.starts, other.starts) == (0, 1)
 
 
 async def test_a_call_whose_delivery_was_lost_with_its_connection_is_started_once(

@@ -38,7 +38,7 @@ _NONE: Final[Mapping[str, int]] = {}
 class RedisStreamConsumer:
     """Implements `voicebus.ports.StreamConsumer`. `consumer` is a worker's id; its heartbeat must beat already.
 
-    `calls` reads what is waited for, of a queue of tool calls.
+    `calls` reads what is expected soon, of a queue of tool calls.
     """
 
     def __init__(
@@ -73,8 +73,8 @@ class RedisStreamConsumer:
         names = ["STREAMS", self.stream, ">"]
         claimed = _NONE
         try:
-            if block_ms and self._calls is not None:
-                blocking = [*command, "BLOCK", block_ms, *names]
+            if block_ms and self._calls is not None and (soon_ms := self._calls.soon_ms):
+                blocking = [*command, "BLOCK", min(block_ms, soon_ms), *names]
                 reply, claimed = await self._calls.read(blocking, group=self._group, after=self._last)
             elif block_ms:
                 reply = await self._bus.read_blocking(*command, "BLOCK", block_ms, *names)
@@ -89,6 +89,8 @@ class RedisStreamConsumer:
         for _, entries in reply or ():
             self._last = entries[-1][0]
             found += self._deliveries(entries, claimed)
+        if found and self._calls is not None:
+            self._calls.brought()
         return found
 
     async def read_own(self) -> Sequence[Delivery]:
