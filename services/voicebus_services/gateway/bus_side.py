@@ -49,8 +49,10 @@ class BusSide:
         def taken(entry: Entry) -> None:
             lost(StaleOwnerError(entry.session, epoch=entry.epoch - 1, current=entry.epoch))
 
-        def answered(session: str, call: str) -> None:
-            self._unserved.ended(session, call)
+        def answered(entry: Entry) -> None:
+            call = self._unserved.ended(entry.session, str(entry.data.get("call_id")))
+            if call is not None:
+                self._backlog.ended(call, entry.data)
 
         def deaf(why: str | None) -> None:
             self._unserved.deaf(why)

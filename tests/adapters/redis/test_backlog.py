@@ -83,6 +83,42 @@ def test_a_turn_counts_from_when_something_was_taken_last() -> None:
     assert state.wait_ms(19_500) == 9 * 10_500
 
 
+def test_a_flood_is_seen_with_its_first_calls_where_it_is_known_how_long_they_take() -> None:
+    """Ten slots and calls of 4 s: what is sent behind 60 others waits for five turns, before anybody has looked."""
+    state = QueueState()
+    for _ in range(4):
+        state.ended(4000)
+    state.seen(0, lag=0, read=4, oldest_ms=0, in_hand=0, slots=10)
+    for _ in range(10):
+        assert state.wait_ms(0) == 0, "there is a slot for it"
+        state.sent()
+    for _ in range(50):
+        state.sent()
+    assert state.wait_ms(0) == 20_000
+    assert state.wait_ms(300) == 19_700
+    state.seen(500, lag=134, read=14, oldest_ms=400, in_hand=10, slots=10)
+    assert state.wait_ms(500) == 53_600
+    state.seen(1000, lag=134, read=14, oldest_ms=900, in_hand=10, slots=0)
+    assert state.wait_ms(1000) == 900, "nobody knows how many slots there are"
+
+
+def test_what_is_known_of_how_long_calls_take_holds_no_quick_ones_up() -> None:
+    state = QueueState()
+    for _ in range(3):
+        state.ended(60_000)
+    state.seen(0, lag=0, read=3, oldest_ms=0, in_hand=20, slots=10)
+    assert state.wait_ms(0) == 0, "three calls tell too little"
+    for _ in range(2):
+        state.ended(10)
+    assert state.wait_ms(0) == 10, "one in three is quick"
+    for _ in range(32):
+        state.ended(1)
+    for _ in range(1000):
+        state.sent()
+    assert state.wait_ms(0) == 101, "the long ones have been forgotten"
+    assert state.wait_ms(200) == 0, "they are done by now"
+
+
 async def test_a_call_behind_more_long_ones_than_its_deadline_allows_is_answered_at_once(
     redis_url: str, keys: Keys
 ) -> None:
@@ -106,6 +142,38 @@ async def test_a_call_behind_more_long_ones_than_its_deadline_allows_is_answered
             refusal = await wait_until(lambda: backlog.refusal(call), description="a refusal", timeout=25)
         assert refusal is not None
         assert refusal.kind == "overloaded"
+        go.set()
+
+
+async def test_a_flood_of_calls_that_are_known_to_take_long_is_refused_from_the_first_that_would_come_too_late(
+    redis_url: str, keys: Keys
+) -> None:
+    """The first look at the queue comes after all of them."""
+    go, took = asyncio.Event(), {"duration_ms": 4000, "outcome": "ok"}
+
+    @function_tool(queue="default")
+    async def crawl() -> str:
+        """Crawl."""
+        await go.wait()
+        return "done"
+
+    call = DispatchTool("x", "crawl", "{}", "desk", "default", 20_000, idempotent=True)
+    async with calling(redis_url, keys) as caller, worker(redis_url, keys, crawl, concurrency=2):
+        backlog = Backlog(caller.bus, keys, caller.clock)
+        assert backlog.refusal(call) is None
+        for _ in range(4):
+            backlog.ended(call, took)
+        backlog.ended(call, {"duration_ms": 0, "outcome": "cancelled"})
+        caller.call("crawl", call_id="c0")
+        await caller.started("c0")
+        async with running(backlog.run()):
+
+            async def known() -> bool:
+                return backlog._queues["default"]._slots == 2
+
+            await wait_until(known, description="a look at the queue")
+        refused = next(n for n in range(1000) if backlog.refusal(call) is not None)
+        assert 11 <= refused <= 40, "eleven fit into twenty seconds, and the one that runs"
         go.set()
 
 

@@ -2,19 +2,21 @@
 
 A few commands for each queue in use, twice a second. The estimate is what the queue itself says: what waits, how fast
 its workers took entries while something was waiting, and for how long the oldest has waited. Where slots have been
-taken for a while and nothing was, by calls that take long, a turn of all slots lasts that long at least.
+taken for a while and nothing was, by calls that take long, a turn of all slots lasts that long at least. And it lasts
+as long as the quick ones of the calls that ended lately: so the first of a flood can be told to be one.
 """
 
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from voicebus.adapters.redis.client import RedisConnection
 from voicebus.adapters.redis.heartbeat import living, sends_heartbeats
 from voicebus.adapters.redis.trimming import pairs
 from voicebus.contracts.streams import WORKERS_GROUP, Keys
+from voicebus.contracts.tools import Outcome
 from voicebus.engine.outputs import DispatchTool
 from voicebus.errors import BusError
 from voicebus.ports import Clock
@@ -31,6 +33,14 @@ _IDLE_S: Final = 60.0
 # Over how long the throughput is measured: long calls are taken in bursts.
 _WINDOW_MS: Final = 10_000
 
+# How many calls tell how long one of a queue takes: the quickest quarter of those that ended last, so that a queue of
+# quick and slow ones counts as one of quick ones.
+_LAST: Final = 32
+_FEWEST: Final = 4
+
+# How many slots there are is asked anew after so long where nothing waits.
+_SLOTS_MS: Final = 5_000
+
 
 class QueueState:
     """What one queue has shown. Times in ms of any one clock; pure, so that it can be tested by hand."""
@@ -38,10 +48,15 @@ class QueueState:
     def __init__(self) -> None:
         # (at, entries taken in all), for as long as something has waited without a break, `_WINDOW_MS` at most.
         self._busy: deque[tuple[int, int]] = deque()
+        self._at = 0
         self._lag = 0
+        self._in_hand = 0
+        self._slots = 0
         self._oldest_ms = 0
         self._sent = 0
         self._served = True
+        # How long the calls ran that ended last.
+        self._took_ms: deque[int] = deque(maxlen=_LAST)
         # Since when nothing was taken, and how many are in hand meanwhile; 0 where that is not why.
         self._still_since = 0
         self._turn = 0
@@ -53,7 +68,8 @@ class QueueState:
 
         `in_hand` are taken and not done, in the `slots` of its workers; 0 where those are not known.
         """
-        self._lag, self._oldest_ms, self._sent, self._served = lag, oldest_ms, 0, served
+        self._at, self._lag, self._oldest_ms, self._sent, self._served = at, lag, oldest_ms, 0, served
+        self._in_hand, self._slots = in_hand, slots
         # A look may fall into the moment in which some have ended and the next ones are not taken yet.
         self._turn = in_hand if 2 * in_hand >= slots > 0 else 0
         if lag == 0:
@@ -69,10 +85,14 @@ class QueueState:
         """One more entry was sent from here."""
         self._sent += 1
 
+    def ended(self, took_ms: int) -> None:
+        """A call of this queue has ended, which ran for so long."""
+        self._took_ms.append(took_ms)
+
     def wait_ms(self, at: int) -> float:
         """How long an entry that is sent now will wait, as far as that is known; 0 where nothing waits."""
         if not self._busy:
-            return 0.0
+            return self._at_least_ms(at)
         (since, before), (seen, read) = self._busy[0], self._busy[-1]
         passed = max(0, at - seen)
         if read <= before:
@@ -81,9 +101,18 @@ class QueueState:
             if not self._served:
                 return 0.0
             turns = (self._lag + self._sent) / self._turn if self._turn else 0.0
-            return max(float(self._oldest_ms + passed), turns * (seen - self._still_since) - passed)
+            of_turns = turns * (seen - self._still_since) - passed
+            return max(float(self._oldest_ms + passed), of_turns, self._at_least_ms(at))
         per_ms = (read - before) / (seen - since)
         return max(0.0, (self._lag + self._sent) / per_ms - passed)
+
+    def _at_least_ms(self, at: int) -> float:
+        """The same, by how many calls are ahead and how long one takes at least; 0 where that is not known."""
+        ahead = self._in_hand + self._lag + self._sent - self._slots
+        if ahead <= 0 or not self._slots or len(self._took_ms) < _FEWEST:
+            return 0.0
+        quick_ms = sorted(self._took_ms)[len(self._took_ms) // 4]
+        return max(0.0, ahead / self._slots * quick_ms - max(0, at - self._at))
 
 
 class Backlog:
@@ -98,6 +127,8 @@ class Backlog:
         self._monotonic = monotonic
         self._queues: dict[str, QueueState] = {}
         self._used: dict[str, float] = {}
+        # How many slots each queue has, and when (ms) that was found out.
+        self._slots: dict[str, tuple[int, int]] = {}
 
     def refusal(self, call: DispatchTool) -> Refusal | None:
         state = self._queues.setdefault(call.queue, QueueState())
@@ -114,6 +145,14 @@ class Backlog:
             "again in a moment.",
         )
 
+    def ended(self, call: DispatchTool, result: Mapping[str, Any]) -> None:
+        """A call that was sent from here has ended with this `tool.result`."""
+        state, took_ms = self._queues.get(call.queue), result.get("duration_ms")
+        # One that was not run took no time, and tells nothing of those that are.
+        ran = bool(took_ms) or result.get("outcome") == Outcome.OK
+        if state is not None and ran and isinstance(took_ms, int):
+            state.ended(took_ms)
+
     async def run(self) -> None:
         """Keep the estimates up to date until cancelled; while Redis is away they stay as they were."""
         while True:
@@ -121,6 +160,7 @@ class Backlog:
             horizon = self._monotonic() - _IDLE_S
             for queue in [queue for queue, used in self._used.items() if used < horizon]:
                 del self._used[queue], self._queues[queue]
+                self._slots.pop(queue, None)
             await asyncio.gather(*(self._look(queue, state) for queue, state in list(self._queues.items())))
 
     async def _look(self, queue: str, state: QueueState) -> None:
@@ -132,9 +172,12 @@ class Backlog:
             if group is None or group.get("lag") is None or group.get("entries-read") is None:
                 return
             oldest: list[Any] = []
-            served, slots = True, 0
-            if group["lag"]:
+            served = True
+            slots, asked_at = self._slots.get(queue, (0, 0))
+            if group["lag"] or self._clock.at_ms() - asked_at > _SLOTS_MS:
                 served, slots = await self._workers(stream)
+                self._slots[queue] = slots, self._clock.at_ms()
+            if group["lag"]:
                 start = f"({group['last-delivered-id']}"
                 oldest = await self._bus.call("XRANGE", stream, start, "+", "COUNT", 1)
         except BusError as error:

@@ -39,7 +39,7 @@ class RedisInbox:
     `on_yield` that one wants to (a future is done once it may); `on_resend(session, first, last)` that the archive
     misses events; `on_verdict` of each answer to a check. `on_reachable` hears whether the last read reached Redis, for
     readiness; `on_refused` why it is read no more until somebody mends that, None once it is read again; `on_result` of
-    which session's which call a result came.
+    each result of a call.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class RedisInbox:
         on_yield: Callable[[Entry], asyncio.Future[None]] | None = None,
         on_reachable: Callable[[bool], None] | None = None,
         on_refused: Callable[[str | None], None] | None = None,
-        on_result: Callable[[str, str], None] | None = None,
+        on_result: Callable[[Entry], None] | None = None,
     ) -> None:
         self._on_result = on_result
         self.stream: str = keys.inbox(gateway)
@@ -196,7 +196,7 @@ class RedisInbox:
         if entry.type == SESSION_COMMAND and entry.data.get("command") == YIELD and self._on_yield is not None:
             return self._on_yield(entry)
         if entry.type == TOOL_RESULT and self._on_result is not None:
-            self._on_result(entry.session, str(entry.data.get("call_id")))
+            self._on_result(entry)
         deliver = self._subscribers.get(entry.session)
         if deliver is None:
             log.debug("inbox entry for a session that is not here", session=entry.session, type=entry.type)

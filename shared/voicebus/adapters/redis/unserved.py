@@ -81,9 +81,10 @@ class UnservedCalls:
         """This call is on its way to its queue."""
         self._waiting[session.id, call.call_id] = _Sent(session, call, self._monotonic())
 
-    def ended(self, session: str, call_id: str) -> None:
-        """Nobody waits for this call any more."""
-        self._waiting.pop((session, call_id), None)
+    def ended(self, session: str, call_id: str) -> DispatchTool | None:
+        """Nobody waits for this call any more; returns it, if anybody did."""
+        sent = self._waiting.pop((session, call_id), None)
+        return None if sent is None else sent.call
 
     async def run(self) -> None:
         """Look after the calls until cancelled."""
