@@ -3,7 +3,8 @@
     python -m benchmarks.search [--items 1000000] [--queries 400]
 
 Generated calls of 20 lines each over half a year, for twenty tenants of very different size; words as frequent as in
-speech (Zipf), of which the two most frequent are never in one line. Queries of each kind are asked one after another; a
+speech (Zipf), of which the two most frequent are never in one line. Of a hundred calls one has a line that a guardrail
+tripped over. Queries of each kind are asked one after another; a
 quarter of the tenant's own, over all it may see.
 """
 
@@ -74,12 +75,13 @@ def fill(url: str, items: int) -> None:
             "COPY items (session, month, key, seq, revised_seq, at, type, role, agent, text, start_ms, end_ms)"
             " FROM STDIN"
         ) as copy:
-            for session, month, _, agent, at in made:
+            for number, (session, month, _, agent, at) in enumerate(made):
                 for seq in range(1, LINES + 1):
-                    role = "user" if seq % 2 else "assistant"
+                    tripped = number % 100 == 0 and seq == LINES
+                    kind, role = ("guardrail", None) if tripped else ("message", "user" if seq % 2 else "assistant")
                     position = seq * 3000
                     copy.write_row(
-                        (session, month, f"item:{seq}", seq, seq, at + position, "message", role, agent,
+                        (session, month, f"item:{seq}", seq, seq, at + position, kind, role, agent,
                          speech.line(), position, position + 2000)
                     )  # fmt: skip
         connection.commit()
@@ -109,6 +111,10 @@ def queries(count: int) -> dict[str, list[dict[str, str]]]:
         "a word and an agent": [{"q": word(20, 3000), "agent": f"agent{chosen.randrange(5)}"} for _ in each],
         "a word in a month": [{"q": word(20, 3000), **month()} for _ in each],
         "a word that a user said": [{"q": word(20, 3000), "role": "user"} for _ in each],
+        "what users said": [{"role": "user"} for _ in each],
+        "trips": [{"type": "guardrail"} for _ in each],
+        "errors (none)": [{"type": "error"} for _ in each],
+        "a system's words (none)": [{"role": "system"} for _ in each],
     }
 
 

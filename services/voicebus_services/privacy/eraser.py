@@ -1,16 +1,15 @@
 """Erasing sessions wherever something of them is kept, in the order that leaves nothing behind.
 
-Recordings go first, as their place is known by the rows; then the rows, with the note that keeps late events from being
-written again; then everything is looked for once more.
+Recordings go first, as their place is known by the rows, but not before their sizes are with the database; then the
+rows, with the note that keeps late events from being written again; then everything is looked for once more.
 """
 
 import asyncio
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from voicebus.adapters.database.erasing import RECORDING
+from voicebus.adapters.database.erasing import RECORDING, Gone
 from voicebus.adapters.database.store import TranscriptStore
 from voicebus.errors import StoreError
 from voicebus.telemetry import metrics
@@ -22,6 +21,8 @@ BATCH: Final = 100
 """Sessions of one transaction: writers wait for it."""
 
 _AT_ONCE: Final = 8
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +47,12 @@ class Eraser:
     """Erases in an archive, and in a storage of recordings where there is one.
 
     One session whose recording cannot be erased keeps no other. What a database that failed has not noted of erased
-    recordings is noted with the next try.
+    recordings is noted with the next try, by whoever makes it.
     """
 
     def __init__(self, store: TranscriptStore, storage: "RecordingStorage | None") -> None:
         self._erasing = store.erasing
         self._storage = storage
-        # Bytes of recordings that are erased, and of which no row of the database tells, by session.
-        self._unnoted: Counter[str] = Counter()
 
     async def erase(self, names: Mapping[str, str], reason: str, at_ms: int) -> Batch:
         """Erase these sessions (by id, with their tenants), at most `BATCH`; again does no harm.
@@ -63,21 +62,18 @@ class Eraser:
         """
         failed = await self._recordings(names)
         done = _without(names, failed)
-        stored = self._sizes(done)
-        rows = await self._erasing.erase(done, reason, at_ms, stored)
-        self._noted(done)
+        gone = await self._erasing.erase(done, reason, at_ms)
         # Who held a recording open may have written to it until its row was gone.
         failed |= await self._recordings(done)
-        late = self._sizes(done)
-        if late:
-            await self._erasing.erase(_only(done, late), reason, at_ms, late)
-            self._noted(late)
+        done = _without(done, failed)
+        late = await self._erasing.announced(done)
+        more = await self._erasing.erase(_only(done, late), reason, at_ms)
         left = await self._erasing.left(done)
         if left:
             raise StoreError(f"{left} rows of erased sessions are still there; do it again")
         erased = [
-            Erased(session, tenant, rows.get(session, 0), stored.get(session, 0) + late.get(session, 0))
-            for session, tenant in _without(done, failed).items()
+            Erased(session, tenant, gone[session].rows, gone[session].recording_bytes + _bytes(more, session))
+            for session, tenant in done.items()
         ]
         _count(reason, erased)
         return Batch(erased, failed)
@@ -90,11 +86,8 @@ class Eraser:
         """
         failed = await self._recordings(names)
         done = _without(names, failed)
-        stored = self._sizes(done)
-        if done:
-            await self._erasing.note_recordings(done, at_ms, stored)
-            self._noted(done)
-        erased = [Erased(session, tenant, 0, stored.get(session, 0)) for session, tenant in done.items()]
+        gone = await self._erasing.note_recordings(done, at_ms)
+        erased = [Erased(session, tenant, 0, _bytes(gone, session)) for session, tenant in done.items()]
         _count(RECORDING, erased)
         return Batch(erased, failed)
 
@@ -105,15 +98,13 @@ class Eraser:
             StoreError: the database failed: do it again.
         """
         failed = await self._recordings(names)
-        late = self._sizes(names)
-        back = _only(names, late)
-        if back:
-            if reason == RECORDING:
-                await self._erasing.note_recordings(back, at_ms, late)
-            else:
-                await self._erasing.erase(back, reason, at_ms, late)
-            self._noted(back)
-        erased = [Erased(session, tenant, 0, late[session]) for session, tenant in back.items()]
+        done = _without(names, failed)
+        back = _only(done, await self._erasing.announced(done))
+        if reason == RECORDING:
+            gone = await self._erasing.note_recordings(back, at_ms)
+        else:
+            gone = await self._erasing.erase(back, reason, at_ms)
+        erased = [Erased(session, tenant, 0, _bytes(gone, session)) for session, tenant in back.items()]
         _count(reason, erased)
         return Batch(erased, failed)
 
@@ -123,33 +114,40 @@ class Eraser:
         return self._storage is not None
 
     async def _recordings(self, names: Mapping[str, str]) -> dict[str, StoreError]:
-        """Erase the recordings of sessions; those that could not be."""
+        """Erase the recordings of sessions, once the database knows how large they are; those that could not be."""
         if self._storage is None:
             return {}
-        storage, turns = self._storage, asyncio.Semaphore(_AT_ONCE)
-        failed: dict[str, StoreError] = {}
+        sizes, failed = await _each(names, self._storage.size)
+        await self._erasing.announce({session: size for session, size in sizes.items() if size})
+        erased, kept = await _each(_without(names, failed), self._storage.erase)
+        # A part may have come since its size was asked for.
+        await self._erasing.announce({session: size for session, size in erased.items() if size > sizes[session]})
+        return failed | kept
 
-        async def one(session: str, tenant: str) -> None:
-            async with turns:
-                try:
-                    size = await storage.erase(tenant, session)
-                except StoreError as error:
-                    failed[session] = error
-                else:
-                    if size:
-                        self._unnoted[session] += size
 
-        async with asyncio.TaskGroup() as tasks:
-            for session, tenant in names.items():
-                tasks.create_task(one(session, tenant), name=f"erase {session}")
-        return failed
+async def _each(
+    names: Mapping[str, str], work: Callable[[str, str], Awaitable[T]]
+) -> tuple[dict[str, T], dict[str, StoreError]]:
+    """What `work(tenant, session)` returns for each session, and why it failed for the others."""
+    turns = asyncio.Semaphore(_AT_ONCE)
+    done: dict[str, T] = {}
+    failed: dict[str, StoreError] = {}
 
-    def _sizes(self, names: Iterable[str]) -> dict[str, int]:
-        return {session: self._unnoted[session] for session in names if session in self._unnoted}
+    async def one(session: str, tenant: str) -> None:
+        async with turns:
+            try:
+                done[session] = await work(tenant, session)
+            except StoreError as error:
+                failed[session] = error
 
-    def _noted(self, names: Iterable[str]) -> None:
-        for session in list(names):
-            self._unnoted.pop(session, None)
+    async with asyncio.TaskGroup() as tasks:
+        for session, tenant in names.items():
+            tasks.create_task(one(session, tenant), name=f"erase {session}")
+    return done, failed
+
+
+def _bytes(gone: Mapping[str, Gone], session: str) -> int:
+    return gone[session].recording_bytes if session in gone else 0
 
 
 def _only(names: Mapping[str, str], wanted: Collection[str]) -> dict[str, str]:

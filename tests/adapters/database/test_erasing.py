@@ -8,7 +8,7 @@ from sqlalchemy import create_engine, text
 
 from support.recorded import STARTED_AT, conversation, recorded, said, started
 from voicebus.adapters.database import migrate
-from voicebus.adapters.database.erasing import REQUEST, RETENTION, Cutoffs, Erasure
+from voicebus.adapters.database.erasing import REQUEST, RETENTION, Cutoffs, Erasure, Gone
 from voicebus.adapters.database.ingest import Written
 from voicebus.adapters.database.partitions import create_partitions
 from voicebus.adapters.database.store import TranscriptStore
@@ -37,7 +37,9 @@ async def test_a_session_goes_with_all_its_rows_and_that_is_noted(store: Transcr
     await store.write(recorded(*conversation("s1"), *conversation("s2")))
     erasing = store.erasing
     # 8 events, 4 lines, a turn, and the session.
-    assert await erasing.erase({"s1": "local"}, REQUEST, NOW, {"s1": 77}) == {"s1": 14}
+    await erasing.announce({"s1": 77, "s2": 5})
+    assert await erasing.erase({"s1": "local"}, REQUEST, NOW) == {"s1": Gone(14, 77)}
+    assert await erasing.announced(["s1", "s2", "s3"]) == {"s2"}
     assert await erasing.left(["s1"]) == 0
     assert await erasing.left(["s2"]) == 14
     assert await store.transcript("s1", tenant="local") is None
@@ -46,7 +48,7 @@ async def test_a_session_goes_with_all_its_rows_and_that_is_noted(store: Transcr
 
 async def test_what_arrives_late_does_not_bring_it_back(store: TranscriptStore) -> None:
     await store.write(recorded(*conversation("s1")[:4]))
-    await store.erasing.erase({"s1": "local", "never seen": "local"}, REQUEST, NOW, {})
+    await store.erasing.erase({"s1": "local", "never seen": "local"}, REQUEST, NOW)
     late = recorded(*conversation("s1"), *conversation("never seen"), *conversation("s2"))
     assert (await store.write(late)).new == 8
     assert await store.write(late) == Written(0)
@@ -57,13 +59,23 @@ async def test_what_arrives_late_does_not_bring_it_back(store: TranscriptStore) 
 async def test_erasing_again_does_no_harm_and_adds_what_came_back(store: TranscriptStore) -> None:
     await store.write(recorded(*conversation("s1")))
     for _ in range(2):
-        await store.erasing.erase({"s1": "local"}, REQUEST, NOW, {"s1": 5})
+        await store.erasing.announce({"s1": 5})
+        await store.erasing.erase({"s1": "local"}, REQUEST, NOW)
     assert await store.erasing.of_session("s1") == [Erasure("s1", "local", REQUEST, NOW, 14, 10)]
+
+
+async def test_what_was_announced_again_before_it_was_noted_counts_once(store: TranscriptStore) -> None:
+    for size in (7, 10, 3):
+        await store.erasing.announce({"s1": size})
+    assert await store.erasing.erase({"s1": "local"}, REQUEST, NOW) == {"s1": Gone(0, 10)}
+    assert await store.erasing.erase({"s1": "local"}, REQUEST, NOW) == {"s1": Gone(0, 0)}
 
 
 async def test_of_a_session_whose_recording_alone_was_erased_the_rest_is_still_written(store: TranscriptStore) -> None:
     await store.write(recorded(started("s1")))
-    await store.erasing.note_recordings({"s1": "local", "s2": "local"}, NOW, {"s1": 9})
+    await store.erasing.announce({"s1": 9})
+    noted = await store.erasing.note_recordings({"s1": "local", "s2": "local"}, NOW)
+    assert noted == {"s1": Gone(0, 9), "s2": Gone(0, 0)}
     assert (await store.write(recorded(*conversation("s1"), *conversation("s2")))).new == 15
 
 
@@ -73,7 +85,7 @@ async def test_writers_and_an_erasure_at_once_leave_all_or_nothing(database: str
             name = f"s{number}"
             await asyncio.gather(
                 writer.write(recorded(*conversation(name)[:3])),
-                other.erasing.erase({name: "local"}, REQUEST, NOW, {}),
+                other.erasing.erase({name: "local"}, REQUEST, NOW),
                 writer.write(recorded(*conversation(name)[3:])),
             )
             assert await other.erasing.left([name]) == 0
@@ -106,7 +118,7 @@ async def test_recordings_are_due_once(store: TranscriptStore) -> None:
     await store.write(recorded(*conversation("s1")))
     cutoffs = Cutoffs({}, NOW)
     assert [known.session for known in await store.erasing.due_recordings(cutoffs, limit=10)] == ["s1"]
-    await store.erasing.note_recordings({"s1": "local"}, NOW, {})
+    await store.erasing.note_recordings({"s1": "local"}, NOW)
     assert await store.erasing.due_recordings(cutoffs, limit=10) == []
     assert [known.session for known in await store.erasing.due(cutoffs, limit=10)] == ["s1"]
 
@@ -143,7 +155,7 @@ async def test_a_month_of_which_everything_is_due_goes_with_its_partitions(with_
         # What is left of its sessions goes as all others do, late events included.
         assert (await store.write(recorded(said("s1", 9, "user", "late", start=1)))).new == 1
         names = {known.session: known.tenant for known in await erasing.due(Cutoffs({}, NOW), limit=9)}
-        assert await erasing.erase(names, RETENTION, NOW, {}) == {"s1": 3, "s2": 1}
+        assert await erasing.erase(names, RETENTION, NOW) == {"s1": Gone(3, 0), "s2": Gone(1, 0)}
         assert [one.rows for name in names for one in await erasing.of_session(name)] == [16, 14]
         assert await erasing.left(["s1", "s2"]) == 0
 
@@ -172,7 +184,7 @@ async def test_sqlite_has_no_piece_of_it_in_its_files_any_more(tmp_path: Any) ->
         )
         await store.write(recorded(*conversation("s2")))
         assert found("blackbird")
-        await store.erasing.erase({"s1": "local"}, REQUEST, NOW, {})
+        await store.erasing.erase({"s1": "local"}, REQUEST, NOW)
         assert await store.erasing.purge()
         assert not found("blackbird")
         assert found("Paris")

@@ -25,6 +25,14 @@ def tables(url: str) -> set[str]:
         engine.dispose()
 
 
+def indexes(url: str, table: str) -> set[str | None]:
+    engine = create_engine(url)
+    try:
+        return {index["name"] for index in inspect(engine).get_indexes(table)}
+    finally:
+        engine.dispose()
+
+
 def is_ours(name: str | None, kind: str, _: object) -> bool:
     """No partition, and nothing of the search, which follows the lines by itself (migration 0004)."""
     if name in ("words", "item_words") or (name or "").startswith("item_words_"):
@@ -80,6 +88,19 @@ async def test_what_was_recorded_before_there_were_months_stays_up_and_down(empt
         kept = connection.exec_driver_sql("SELECT DISTINCT month FROM events").scalars()
         assert list(kept) == [202311]
     engine.dispose()
+
+
+async def test_lines_stay_while_their_index_comes_and_goes(empty_database: str) -> None:
+    migrate.upgrade(empty_database)
+    async with TranscriptStore(empty_database) as store:
+        await store.write(recorded(*conversation("s1")))
+        before = await store.transcript("s1", tenant="local")
+        assert migrate.downgrade(empty_database, revision="0006") == "0006"
+        assert "announced" not in tables(empty_database)
+        assert indexes(empty_database, "items").isdisjoint({"ix_items_kind"})
+        migrate.upgrade(empty_database)
+        assert "ix_items_kind" in indexes(empty_database, "items")
+        assert await store.transcript("s1", tenant="local") == before
 
 
 def test_the_release_names_its_newest_migration() -> None:

@@ -47,7 +47,9 @@ async def test_the_whole_takes_the_place_of_its_parts(storage: RecordingStorage)
 async def test_what_is_erased_is_gone_and_nothing_else(storage: RecordingStorage) -> None:
     for session in ("s1", "s2"):
         await storage.put(f"{segment_folder('acme', session, 1, 0)}/{0:08d}", b"abc")
+    assert await storage.size("acme", "s1") == 3
     assert await storage.erase("acme", "s1") == 3
+    assert await storage.size("acme", "s1") == 0
     assert await storage.erase("acme", "s1") == 0
     assert (await storage.find("acme", "s1")).pieces is None
     assert (await storage.find("acme", "s2")).pieces is not None

@@ -161,12 +161,11 @@ async def test_the_bytes_of_a_recording_are_noted_though_another_cannot_be_erase
         ]
 
 
-async def test_the_bytes_of_a_recording_are_noted_though_the_database_failed_when_it_was_erased(
-    database: str, storage: RecordingStorage, monkeypatch: pytest.MonkeyPatch
+async def test_the_bytes_of_a_recording_are_noted_by_another_process_though_the_database_failed_when_it_was_erased(
+    database: str, storage: RecordingStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with TranscriptStore(database) as store:
         await fill(store, storage)
-        eraser = Eraser(store, storage)
         with monkeypatch.context() as away:
 
             async def fails(*_: object) -> dict[str, int]:
@@ -174,8 +173,10 @@ async def test_the_bytes_of_a_recording_are_noted_though_the_database_failed_whe
 
             away.setattr(store.erasing, "erase", fails)
             with pytest.raises(StoreError, match="the database is away"):
-                await eraser.erase({"acme-0": "acme"}, REQUEST, STARTED_AT)
-        await eraser.erase({"acme-0": "acme"}, REQUEST, STARTED_AT)
+                await Eraser(store, storage).erase({"acme-0": "acme"}, REQUEST, STARTED_AT)
+        assert "acme-0" not in kept(tmp_path)
+    async with TranscriptStore(database) as store:
+        await Eraser(store, storage).erase({"acme-0": "acme"}, REQUEST, STARTED_AT)
         (noted,) = await store.erasing.of_session("acme-0")
         assert (noted.rows, noted.recording_bytes) == (14, 10)
 

@@ -1,13 +1,14 @@
 """Erasing what was kept: which sessions are due, their rows and their months' partitions, and the proof of it.
 
-A row of `erasures` is that proof, and keeps what arrives late from being written again. Whoever erases is alone for the
+A row of `erasures` is that proof, and keeps what arrives late from being written again. How large a recording is has to
+be said before it goes (`announce`): the note is right then, whoever dies meanwhile. Whoever erases is alone for the
 moment of it: writers hold a lock of their transaction together, which an erasure takes for itself. SQLite has one
 writer at a time anyway.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from sqlalchemy import (
     BigInteger,
@@ -25,7 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from voicebus.adapters.database.schema import PARTITIONED, erasures, events, gaps, items, sessions, turns
+from voicebus.adapters.database.schema import PARTITIONED, announced, erasures, events, gaps, items, sessions, turns
 from voicebus.contracts.journal import LOCAL_TENANT
 
 REQUEST: Final = "request"
@@ -84,6 +85,13 @@ class Erasure:
     recording_bytes: int
 
 
+class Gone(NamedTuple):
+    """How much was erased of a session."""
+
+    rows: int
+    recording_bytes: int
+
+
 def stay_while_writing(connection: Connection) -> None:
     """Nobody erases until this transaction ends."""
     if connection.dialect.name == "postgresql":
@@ -137,19 +145,33 @@ class Erasing:
         whose = wanted if tenant is None else and_(wanted, _tenant == tenant)
         return await self._read(lambda connection: _known(connection, whose, limit, by_id=True))
 
-    async def erase(
-        self, names: Mapping[str, str], reason: str, at_ms: int, recording_bytes: Mapping[str, int]
-    ) -> dict[str, int]:
-        """Erase sessions (by id, with their tenants) in one transaction, whether there is anything of them or not;
-        returns how many rows that was. Nothing of them is written after it.
+    async def announce(self, recording_bytes: Mapping[str, int]) -> None:
+        """So large are the recordings of these sessions that are about to be erased. Of what was announced before and
+        is not noted yet, the larger counts: it has not gone whole, or something came after it.
         """
-        return await self._write(lambda connection: _erase(connection, names, reason, at_ms, recording_bytes))
+        if recording_bytes:
+            await self._write(lambda connection: _announce(connection, recording_bytes))
 
-    async def note_recordings(self, names: Mapping[str, str], at_ms: int, recording_bytes: Mapping[str, int]) -> None:
-        """These sessions' recordings were erased, and their transcripts stay."""
-        await self._write(
-            lambda connection: _note(connection, names, RECORDING, at_ms, dict.fromkeys(names, 0), recording_bytes)
-        )
+    async def announced(self, names: Collection[str]) -> set[str]:
+        """Those of these sessions whose recordings were announced, and are not noted yet."""
+        if not names:
+            return set()
+        query = select(announced.c.session).where(announced.c.session.in_(list(names)))
+        return await self._read(lambda connection: set(connection.execute(query).scalars()))
+
+    async def erase(self, names: Mapping[str, str], reason: str, at_ms: int) -> dict[str, Gone]:
+        """Erase sessions (by id, with their tenants) in one transaction, whether there is anything of them or not, and
+        note that, with what was announced of their recordings. Nothing of them is written after it.
+        """
+        if not names:
+            return {}
+        return await self._write(lambda connection: _erase(connection, names, reason, at_ms))
+
+    async def note_recordings(self, names: Mapping[str, str], at_ms: int) -> dict[str, Gone]:
+        """These sessions' recordings were erased as they were announced, and their transcripts stay."""
+        if not names:
+            return {}
+        return await self._write(lambda connection: _note(connection, names, RECORDING, at_ms, dict.fromkeys(names, 0)))
 
     async def drop_month(self, cutoffs: Cutoffs, month: int, at_ms: int) -> int:
         """Drop the partitions of a month of which every session is due, and note that they are erased; returns the
@@ -212,11 +234,16 @@ def _count(connection: Connection, wanted: ColumnElement[bool]) -> dict[str, int
     return {str(tenant): int(number) for tenant, number in connection.execute(query)}
 
 
-def _erase(
-    connection: Connection, names: Mapping[str, str], reason: str, at_ms: int, recording_bytes: Mapping[str, int]
-) -> dict[str, int]:
-    if not names:
-        return {}
+def _announce(connection: Connection, recording_bytes: Mapping[str, int]) -> None:
+    told = _INSERTS[connection.dialect.name](announced)
+    larger = case((announced.c.recording_bytes > told.excluded.recording_bytes, announced.c.recording_bytes),
+                  else_=told.excluded.recording_bytes)  # fmt: skip
+    told = told.on_conflict_do_update(index_elements=[announced.c.session], set_={"recording_bytes": larger})
+    rows = [{"session": name, "recording_bytes": size} for name, size in sorted(recording_bytes.items())]
+    connection.execute(told, rows)
+
+
+def _erase(connection: Connection, names: Mapping[str, str], reason: str, at_ms: int) -> dict[str, Gone]:
     _alone(connection)
     rows = dict.fromkeys(sorted(names), 0)
     months = set(connection.execute(select(sessions.c.month).where(sessions.c.session.in_(list(rows)))).scalars())
@@ -230,18 +257,15 @@ def _erase(
     gone = connection.execute(delete(sessions).where(sessions.c.session.in_(list(rows))).returning(sessions.c.session))
     for session in gone.scalars():
         rows[session] += 1
-    _note(connection, names, reason, at_ms, rows, recording_bytes)
-    return rows
+    return _note(connection, names, reason, at_ms, rows)
 
 
 def _note(
-    connection: Connection,
-    names: Mapping[str, str],
-    reason: str,
-    at_ms: int,
-    rows: Mapping[str, int],
-    recording_bytes: Mapping[str, int],
-) -> None:
+    connection: Connection, names: Mapping[str, str], reason: str, at_ms: int, rows: Mapping[str, int]
+) -> dict[str, Gone]:
+    told = delete(announced).where(announced.c.session.in_(list(names)))
+    sizes = {row.session: row.recording_bytes for row in connection.execute(told.returning(*announced.c))}
+    gone = {session: Gone(rows[session], sizes.get(session, 0)) for session in sorted(names)}
     noted = _INSERTS[connection.dialect.name](erasures)
     noted = noted.on_conflict_do_update(
         index_elements=[erasures.c.session, erasures.c.reason],
@@ -253,11 +277,12 @@ def _note(
     connection.execute(
         noted,
         [
-            {"session": session, "reason": reason, "at": at_ms, "tenant": tenant, "rows": rows[session],
-             "recording_bytes": recording_bytes.get(session, 0)}
-            for session, tenant in sorted(names.items())
+            {"session": session, "reason": reason, "at": at_ms, "tenant": names[session], "rows": of.rows,
+             "recording_bytes": of.recording_bytes}
+            for session, of in gone.items()
         ],
     )  # fmt: skip
+    return gone
 
 
 def _drop_month(connection: Connection, cutoffs: Cutoffs, month: int, at_ms: int) -> int:

@@ -210,7 +210,8 @@ def _lines(dialect: str, wanted: Filter) -> list[ColumnElement[bool]] | None:
     """What is wanted of a row of `items`; None where no row can be it."""
     conditions = []
     if wanted.role is not None:
-        conditions.append(items.c.role == wanted.role)
+        # Nothing else has one, and the index is by type first.
+        conditions += [items.c.role == wanted.role, items.c.type == "message"]
     if wanted.type is not None:
         conditions.append(items.c.type == wanted.type)
     if wanted.text is not None:

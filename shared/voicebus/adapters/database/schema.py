@@ -59,6 +59,8 @@ erasures, one row per session that was erased, and per reason
                   was, and the transcript stays
     rows, recording_bytes
                   how much that was; what came back and was erased again is added
+announced, one row per recording that is about to be erased, or was, and is not noted in `erasures` yet
+    session, recording_bytes
 
 compatibility, one row
     since         releases whose newest migration is this one or a later one may use the database
@@ -87,7 +89,7 @@ from sqlalchemy import (
 
 from voicebus.contracts.journal import MAX_TENANT_CHARS
 
-REVISION: Final = "0006"
+REVISION: Final = "0007"
 """The newest migration; a database at another one is refused."""
 
 SESSION_CHARS: Final = 200
@@ -189,6 +191,7 @@ items: Final = _of_a_session(
     Column("duration_ms", BigInteger),
     Column("details", JSON(none_as_null=True)),
     PrimaryKeyConstraint("session", "key", "month"),
+    Index("ix_items_kind", "type", "role", "session"),
 )
 
 turns: Final = _of_a_session(
@@ -218,6 +221,13 @@ erasures: Final = Table(
     Column("recording_bytes", BigInteger, nullable=False, server_default="0"),
     PrimaryKeyConstraint("session", "reason"),
     Index("ix_erasures_at", "at"),
+)
+
+announced: Final = Table(
+    "announced",
+    metadata,
+    Column("session", String(SESSION_CHARS), primary_key=True),
+    Column("recording_bytes", BigInteger, nullable=False),
 )
 
 compatibility: Final = Table("compatibility", metadata, Column("since", String(16), primary_key=True))

@@ -134,6 +134,10 @@ class RecordingStorage:
         await self.put(f"{folder(tenant, session)}/{WHOLE}", data)
         await self._delete([part.path for segment in stored.segments for part in segment.parts])
 
+    async def size(self, tenant: str, session: str) -> int:
+        """How many bytes there are of a session."""
+        return sum(entry.size for entry in await self._list(folder(tenant, session)))
+
     async def erase(self, tenant: str, session: str) -> int:
         """Delete everything of a session, and make sure of it; returns how many bytes that was."""
         place = folder(tenant, session)
