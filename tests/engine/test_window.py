@@ -42,7 +42,7 @@ def test_audio_is_heard_once_the_text_of_the_window_behind_it_has_passed() -> No
 
 def test_a_word_that_its_deltas_cut_in_two_is_judged_whole_before_any_of_it_is_told() -> None:
     talk = asked()
-    talk.says("The vau")
+    talk.says("Good morning, the vau")
     talk.sounds(100)
     talk.sounds(600)
     let_pass(talk)
@@ -87,20 +87,45 @@ def test_while_the_text_stands_still_nothing_is_told_unless_it_is_ahead(text: st
 
 def test_a_pause_is_over_with_the_next_word_and_breaks_nothing() -> None:
     window = Window(500)
-    assert not window.said("Good morning ")
+    window.said("Good morning ")
     assert not any(map(window.sounded, [100] * 13))
     assert not window.lets(100, "Good morning ", 13)
-    assert not window.said("to you ")
+    window.said("to you ")
+    assert not window.sounded(100)
     assert window.lets(100, "Good morning to you ", 20)
 
 
-def test_a_text_that_goes_on_where_its_sound_has_long_been_is_late() -> None:
-    window = Window(500)
-    window.said("Good morning ")
-    assert not any(map(window.sounded, [100] * 15))
-    assert window.said("to you ")
-    assert window.broken
-    assert not window.said("all ")
+@pytest.mark.parametrize("letter_ms", [60, 65, 75])
+@pytest.mark.parametrize("late_ms", [520, 700, 1500])
+def test_of_a_text_that_becomes_late_in_the_middle_nothing_is_told_that_has_not_come(
+    late_ms: int, letter_ms: int
+) -> None:
+    window, text = Window(500), ""
+    told = 0.0
+    for at_ms in range(100, 12_000, 100):
+        # From the fourth second on its words come late.
+        end_ms = at_ms if at_ms <= 4000 else max(4000, at_ms - late_ms)
+        more = "x" * 9 + " "
+        while len(text) * letter_ms < end_ms:
+            window.said(more)
+            text += more
+        assert not window.sounded(100)
+        while window.lets(told + 100, text, len(text)):
+            told += 100
+        assert told <= len(text) * letter_ms, f"at {at_ms} ms"
+        assert told <= max(0, at_ms - 500)
+    assert told >= 12_000 - 2 * 500 - late_ms - 10 * letter_ms - 12_000 * max(0, 1 - 65 / letter_ms), "it goes on"
+
+
+def test_a_text_that_catches_up_has_what_is_told_catch_up() -> None:
+    window, text = Window(500), "x" * 39 + " "
+    window.said(text)
+    assert not any(map(window.sounded, [100] * 40))
+    assert not window.lets(3000, text, len(text))
+    text += "y" * 59 + " "
+    window.said("y" * 59 + " ")
+    assert not window.sounded(100)
+    assert window.lets(3000, text, len(text))
 
 
 def test_how_fast_a_voice_speaks_is_learned_from_what_it_has_said() -> None:
@@ -110,9 +135,13 @@ def test_how_fast_a_voice_speaks_is_learned_from_what_it_has_said() -> None:
     first.sounded(10_000)
     first.complete()
     window = Window(500, pace)  # with a letter every 100 ms
-    window.said("x" * 40)
+    window.said("x" * 39 + " ")
     assert not any(map(window.sounded, [100] * 40)), "slower than slow speech, and in time"
-    assert window.said("x") is False
+    assert window.lets(2900, "x" * 39 + " ", 40)
+    unheard = Window(500)
+    unheard.said("x" * 39 + " ")
+    list(map(unheard.sounded, [100] * 40))
+    assert not unheard.lets(2900, "x" * 39 + " ", 40)
 
 
 def test_what_was_said_whole_ahead_of_its_sound_is_no_violation() -> None:

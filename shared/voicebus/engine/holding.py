@@ -380,8 +380,7 @@ class Holding:
 
     def _said(self, part: _Part, text: str) -> None:
         part.text += text
-        if part.window.said(text):
-            self._out.observe("hold_window_broken")
+        part.window.said(text)
 
     def _ask(self, held: _Held, item_id: str) -> None:
         text = held.text(item_id)

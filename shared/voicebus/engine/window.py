@@ -5,13 +5,17 @@ Rules, for a window of W ms:
 1. What came when the part had A ms of audio may be known once the text that had come by A + W ms was let pass, up to
    the end of its last word: a word that is cut in two by its deltas is judged whole before any of it is told.
 2. That is sound as long as the transcript comes less than W ms behind its audio. Words come without their times, so
-   where in the audio a text ends is told from its letters and the voice's pace (`Pace`).
-3. While the text stands still for W ms of audio, and is not certainly ahead of it, nothing more is told: there may be
-   a pause, or the end, or a text that is late.
-4. Once it goes on it shows which. A part whose text was W ms or more behind then is `broken`, as is one whose audio has
-   reached W ms without a word, or is W ms ahead of its text even in slow speech: the rest waits for the whole.
-5. How far it came behind at most is known once the part is complete. W ms or more that were not seen before have been
-   a violation, too, and are counted as one.
+   where in the audio a text ends is told from its letters and the voice's pace (`Pace`), counted from where the text
+   stood best in relation to its audio: at the beginning, if not later. What is told ends W ms before that. So where a
+   text stands still, or comes later than before, what is told comes as much later: there may be a pause, or the end, or
+   a text that is late.
+3. A part is `broken`, and the rest of it waits for the whole, once its audio has reached W ms without a word, or is
+   2 W ms ahead of its text even in slow speech.
+4. How far the text came behind at most is known once the part is complete. W ms or more that broke nothing have been a
+   violation, too, and are counted as one.
+
+What remains: where a text is late, and is spoken faster than the voice mostly speaks, it is taken to have come farther
+than it has, by what that makes since it stood best. That has to be W ms to let out what nobody has judged.
 """
 
 import unicodedata
@@ -80,53 +84,45 @@ class Window:
     pace: Pace = field(default_factory=Pace)
     audio_ms: float = 0.0
     broken: bool = False
-    _waits: bool = False
     _length: int = 0
     _letters: int = 0
-    _grew_at: float = 0.0
-    _audio: list[float] = field(default_factory=list)
+    _behind: float = 0.0
+    _told: list[float] = field(default_factory=list)
     _lengths: list[int] = field(default_factory=list)
     _places: list[tuple[float, int]] = field(default_factory=list)
 
-    def said(self, text: str) -> bool:
-        """The part's text has grown by `text`; True where that shows that the window is broken."""
-        breaks = self._waits and self.ms is not None and self._ahead_ms(self.pace.usual) >= self.ms
-        self._waits = False
+    def said(self, text: str) -> None:
+        """The part's text has grown by `text`."""
         if len(self._places) < _MAX_PLACES:
             self._places.append((self.audio_ms, self._letters))
         self._length += len(text)
         self._letters += _letters(text)
-        self._grew_at = self.audio_ms
-        return self._break(breaks)
+        self._behind = min(self._behind, self._ahead_ms(self.pace.usual))
 
     def sounded(self, ms: float) -> bool:
         """`ms` more of its audio came; True where that breaks the window."""
         self.audio_ms += ms
         if self.ms is None or self.broken:
             return False
-        self._audio.append(self.audio_ms)
+        likely = self._behind + self._letters * self.pace.usual
+        certain = self._letters * self.pace.fastest
+        told = min(self.audio_ms, max(certain, likely)) - self.ms
+        self._told.append(max(told, self._told[-1]) if self._told else told)
         self._lengths.append(self._length)
-        if self.audio_ms < self.ms:
-            return False
-        stands = self.audio_ms - self._grew_at >= self.ms
-        self._waits = stands and self._ahead_ms(self.pace.fastest) >= self.ms
-        return self._break(self._length == 0 or self._ahead_ms(self.pace.slowest) >= self.ms)
+        late = self._length == 0 or self._ahead_ms(self.pace.slowest) >= 2 * self.ms
+        self.broken = self.audio_ms >= self.ms and late
+        return self.broken
 
     def _ahead_ms(self, letter_ms: float) -> float:
         """How far the audio is ahead of the text, spoken at that pace."""
         return self.audio_ms - self._letters * letter_ms
 
-    def _break(self, breaks: bool) -> bool:
-        breaks = breaks and not self.broken
-        self.broken = self.broken or breaks
-        return breaks
-
     def lets(self, at_ms: float, text: str, passed: int) -> bool:
         """Whether what came at `at_ms` may be known when the first `passed` characters of `text` were let pass."""
-        if self.ms is None or self.broken or self._waits:
+        if self.ms is None or self.broken:
             return False
-        place = bisect_left(self._audio, at_ms + self.ms)
-        if place == len(self._audio):
+        place = bisect_left(self._told, at_ms)
+        if place == len(self._told):
             return False
         end = self._lengths[place]
         if passed < end:
