@@ -96,6 +96,12 @@ def _unjudged() -> Row:
                 limits=Limits(1, 1),
                 alerts=("VoicebusGuardrailCircuitOpen",),
             ),
+            Lines(
+                "Resting",
+                "Workers on which a rule is not asked, as it ran out of time again and again.",
+                [Query(f"sum by (rule) ({of('voicebus_guardrail_rests', _RULE)})", "{{rule}}")],
+                limits=Limits(1, 1),
+            ),
         ],
     )
 

@@ -162,6 +162,34 @@ async def test_no_more_is_read_than_there_is_room_for() -> None:
     assert max(member.counts) <= 3
 
 
+async def test_what_is_set_aside_gives_its_room_and_its_slot_to_the_next() -> None:
+    member, go = MemoryMember(), asyncio.Event()
+    begun: list[Delivery] = []
+
+    async def handle(entry: Entry, delivery: Delivery) -> None:
+        begun.append(delivery)
+        await go.wait()
+
+    member.put(*(str(n) for n in range(10)))
+    running = Running(member, handle=handle, concurrency=3)
+    await wait_until(lambda: len(begun) == 3, description="three at once")
+    for _ in range(2):
+        running.loop.set_aside(begun[0])
+    await wait_until(lambda: len(begun) == 4, description="the next")
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert (len(begun), len(member.new)) == (4, 6), "of one that is set aside twice there is no more room"
+    go.set()
+    await wait_until(lambda: len(member.acknowledged) == 10, description="all of them")
+    running.loop.set_aside(begun[0])
+    go.clear()
+    member.put(*(str(n) for n in range(10, 20)))
+    await wait_until(lambda: len(begun) == 13, description="three at once again")
+    assert len(member.new) == 7
+    go.set()
+    await running.end()
+
+
 async def test_a_portion_is_begun_before_the_next_is_read_and_not_waited_for_to_its_end() -> None:
     member, go = MemoryMember(), asyncio.Event()
     started: list[str] = []

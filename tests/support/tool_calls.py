@@ -74,8 +74,9 @@ class Caller:
         timeout_ms: int = 2000,
         stage: Literal["input", "output"] = "output",
         check_id: str = "k1",
+        response_id: str = "r1",
     ) -> None:
-        check = DispatchCheck(check_id, "r1", "i1", "greeter", guardrails, text, final=True, stage=stage)
+        check = DispatchCheck(check_id, response_id, "i1", "greeter", guardrails, text, final=True, stage=stage)
         self.checks.check(self.session, check, timeout_ms=timeout_ms)
 
     async def started(self, call_id: str = "c1") -> ToolStarted:

@@ -3,9 +3,9 @@
 Judging has no effect, so a check that is delivered twice is simply judged twice; the gateway drops the second verdict.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
 from contextlib import aclosing
 from typing import Final
 
@@ -28,22 +28,26 @@ from voicebus.contracts.guardrails import (
 from voicebus.contracts.streams import INBOX_TTL_S
 from voicebus.errors import ContractError, UserError
 from voicebus.ports import Delivery, SessionRef
-from voicebus.runtime.processes import ProcessPool
 from voicebus.telemetry import metrics
-from voicebus.telemetry.delivered import Received
+from voicebus.telemetry.delivered import Received, WorkSpan
 from voicebus.telemetry.logging import get_logger
 from voicebus.telemetry.tracing import exemplar, trace_id
+from voicebus_services.guardrail_worker.lanes import Lanes, Text
 from voicebus_services.guardrail_worker.waiting import Waitlist
 
 log = get_logger(__name__)
 
 SERVICE: Final = "guardrail-worker"
 
+SLOW_S: Final = 0.05
+"""How long a check keeps others from starting (s): what takes longer waits, mostly for somebody else."""
+
 
 class CheckRunner:
     """Handles the entries of the guardrail streams. `budget_s` bounds checks whose deadline is further away.
 
-    `waitlist` has given them their turns. `processes` gives the pool for guardrails of `executor="process"`.
+    `waitlist` has given them their turns. One that has gone on for `SLOW_S` gives its slot to the next: `aside` hears
+    of that, and what its guardrails may still take is bounded by their `lanes`.
     """
 
     def __init__(
@@ -51,16 +55,16 @@ class CheckRunner:
         member: Membership,
         targets: Targets,
         *,
-        executor: Executor,
+        lanes: Lanes,
         budget_s: float,
         waitlist: Waitlist,
-        processes: Callable[[], ProcessPool],
+        aside: Callable[[Delivery], None],
     ) -> None:
         self._waitlist = waitlist
-        self._processes = processes
+        self._lanes = lanes
+        self._aside = aside
         self._member = member
         self._targets = targets
-        self._executor = executor
         self._budget_s = budget_s
 
     async def handle(self, entry: Entry, delivery: Delivery) -> None:
@@ -92,20 +96,39 @@ class CheckRunner:
                 log.warning("check came too late", check=check.check_id, stream=delivery.stream)
                 return
             started = time.monotonic()
-            with _received(entry, delivery, check).running() as told:
-                judging = {name: self._judge(name, check, budget_s, entry.traceparent) for name in check.guardrails}
-                results: list[GuardrailResult] = []
-                unsent: list[GuardrailResult] = []
-                async with aclosing(side_by_side(judging)) as judged:
-                    async for some, pending in judged:
-                        results += some
-                        unsent += some
-                        if pending and check.early:
-                            await self._answer(entry, check, unsent, started, pending=pending)
-                            unsent = []
-                told.ended(_outcome(results), good=not any(result.error for result in results))
+            aside = asyncio.get_running_loop().call_later(SLOW_S, self._set_aside, delivery)
+            try:
+                with _received(entry, delivery, check).running() as told:
+                    unsent, left = await self._judge_all(entry, check, budget_s, started, told)
+            finally:
+                aside.cancel()
             stands_for = [*check.stands_for, *(() if waiting is None else waiting.stands_for)]
-            await self._answer(entry, check, unsent, started, supersedes=stands_for)
+            await self._answer(entry, check, unsent, started, supersedes=stands_for, pending=left)
+
+    def _set_aside(self, delivery: Delivery) -> None:
+        self._waitlist.set_aside(delivery)
+        self._aside(delivery)
+
+    async def _judge_all(
+        self, entry: Entry, check: GuardrailCheck, budget_s: float, started: float, told: WorkSpan
+    ) -> tuple[list[GuardrailResult], list[str]]:
+        """The results that are not told yet, and the names of those that leave it to a newer check."""
+        judging = {name: self._judge(name, entry, check, budget_s) for name in check.guardrails}
+        results: list[GuardrailResult] = []
+        unsent: list[GuardrailResult] = []
+        async with aclosing(side_by_side(judging)) as judged:
+            async for some, pending in judged:
+                found = [result for result in some if result is not None]
+                results += found
+                unsent += found
+                if pending and check.early and unsent:
+                    known = {result.name for result in results}
+                    others = [name for name in check.guardrails if name not in known]
+                    await self._answer(entry, check, unsent, started, pending=others)
+                    unsent = []
+        told.ended(_outcome(results), good=not any(result.error for result in results))
+        known = {result.name for result in results}
+        return unsent, [name for name in check.guardrails if name not in known]
 
     async def _answer(
         self, entry: Entry, check: GuardrailCheck, results: Sequence[GuardrailResult], started: float, **more: list[str]
@@ -122,29 +145,34 @@ class CheckRunner:
         reply = new_entry(session, GUARDRAIL_VERDICT, verdict, self._member.clock)
         await self._member.outbox.deliver(check.reply_to, reply, ttl_s=INBOX_TTL_S)
 
-    async def _judge(
-        self, name: str, check: GuardrailCheck, budget_s: float, traceparent: str | None
-    ) -> GuardrailResult:
-        guardrail = self._targets.guardrails.get(name)
-        if guardrail is None:
+    async def _judge(self, name: str, entry: Entry, check: GuardrailCheck, budget_s: float) -> GuardrailResult | None:
+        """None where a newer check of the answer stands for this one."""
+        lane = self._lanes.get(name)
+        if lane is None:
             return GuardrailResult(name=name, tripped=False, error="this worker's targets have no such guardrail")
         try:
             shared = CallContext(check.context, self._targets.context_models.get(check.agent), None)
         except UserError as error:
             return GuardrailResult(name=name, tripped=False, error=str(error))
-        started = time.monotonic()
-        result = await judge(
-            guardrail,
-            RunContextWrapper(shared.value),
-            self._targets.agents.get(check.agent),
-            check.text,
-            final=check.final,
-            timeout=budget_s,
-            executor=self._executor,
-            processes=self._processes,
-        )
-        metrics.GUARDRAIL_LATENCY.labels(rule=name).observe(time.monotonic() - started, exemplar(traceparent))
-        return result
+
+        async def run(seconds: float) -> GuardrailResult:
+            started = time.monotonic()
+            result = await judge(
+                lane.guardrail,
+                RunContextWrapper(shared.value),
+                self._targets.agents.get(check.agent),
+                check.text,
+                final=check.final,
+                timeout=seconds,
+                executor=lane.executor,
+                processes=lambda: lane.processes,
+            )
+            metrics.GUARDRAIL_LATENCY.labels(rule=name).observe(time.monotonic() - started, exemplar(entry.traceparent))
+            return result
+
+        # Of a gateway that takes no verdict on some, each check has one on all.
+        answer = (entry.session, check.response_id, check.item_id) if check.early else object()
+        return await lane.judge(Text(answer, len(check.text), check.final), budget_s, run)
 
 
 def _received(entry: Entry, delivery: Delivery, check: GuardrailCheck) -> Received:

@@ -25,7 +25,8 @@ what waits takes no room, and what was superseded is gone at once.
 class Waiting:
     """One check in hand: where it stands, and the answer that it is about.
 
-    `stands_for` are the ids of those that it has superseded, `superseded`: another stands for it.
+    `stands_for` are the ids of those that it has superseded, `superseded`: another stands for it. `aside`: it has given
+    its slot to another, and goes on.
 
     Implements `Turn`.
     """
@@ -37,6 +38,7 @@ class Waiting:
     may_start: asyncio.Event = field(default_factory=asyncio.Event)
     stands_for: list[str] = field(default_factory=list)
     superseded: bool = False
+    aside: bool = False
 
     async def wait(self) -> None:
         await self.may_start.wait()
@@ -92,10 +94,18 @@ class Waitlist:
         """The check whose turn it is."""
         return self._in_hand.get((delivery.stream, delivery.entry_id))
 
+    def set_aside(self, delivery: Delivery) -> None:
+        """A check that is judged is a slow one: the next one starts."""
+        slow = self.of(delivery)
+        if slow is not None and not slow.aside:
+            slow.aside = True
+            self._free += 1
+            self._start_soon()
+
     def ended(self, done: Waiting) -> None:
         """A check is judged, or was given up: the next one starts."""
         self._in_hand.pop(done.place, None)
-        if done.superseded:
+        if done.superseded or done.aside:
             return
         if done in self._waiting:  # given up before it started
             del self._waiting[done]

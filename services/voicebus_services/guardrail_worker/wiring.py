@@ -6,17 +6,16 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
 from voicebus.adapters.redis.membership import joined
-from voicebus.agents.apart import prepare
 from voicebus.agents.targets import Targets, load_targets
 from voicebus.contracts.streams import GUARDRAILS_QUEUE, Keys
+from voicebus.ports import Delivery
 from voicebus.runtime.consumer import ConsumerLoop
 from voicebus.runtime.lifecycle import operating, spare_the_collector, stop_event
-from voicebus.runtime.processes import ProcessPool, default_processes
-from voicebus.runtime.threads import DaemonThreadPool
-from voicebus.telemetry import metrics, zeroed
+from voicebus.telemetry import zeroed
 from voicebus.telemetry.health import Health
 from voicebus.telemetry.logging import get_logger
 from voicebus_services.guardrail_worker.checks import SERVICE, CheckRunner
+from voicebus_services.guardrail_worker.lanes import Lanes
 from voicebus_services.guardrail_worker.waiting import WAITING_ROOM, Waitlist
 from voicebus_services.settings import GuardrailWorkerSettings
 
@@ -73,22 +72,22 @@ async def work(
         }
 
     async with joined(settings.redis_url, keys, service=SERVICE, describe=describe) as member:
-        stuck = metrics.THREADS_STUCK.labels(service=SERVICE)
-        executor = DaemonThreadPool(settings.concurrency, name="guardrail", on_left=stuck.set)
-        health.lives_while(lambda: not executor.stuck)
+        lanes = Lanes(targets.guardrails, settings.concurrency, service=SERVICE)
+        health.lives_while(lambda: not lanes.stuck)
         budget_s = settings.guardrail_timeout.total_seconds()
         waitlist = Waitlist(settings.concurrency)
-        processes = ProcessPool(default_processes())
-        apart = [rule.guardrail_function for rule in targets.guardrails.values() if rule.executor == "process"]
-        if apart:
-            member.spawn(prepare(processes, apart), name="prepare")
+        member.spawn(lanes.prepare(), name="prepare")
+
+        def set_aside(delivery: Delivery) -> None:
+            loop.set_aside(delivery)
+
         runner = CheckRunner(
             member,
             targets,
-            executor=executor,
+            lanes=lanes,
             budget_s=budget_s,
             waitlist=waitlist,
-            processes=lambda: processes,
+            aside=set_aside,
         )
         streams = {keys.guardrails(shard): GUARDRAILS_QUEUE for shard in range(keys.guardrail_shards)}
         loop = ConsumerLoop(
@@ -108,6 +107,5 @@ async def work(
         try:
             await loop.run(stop, drain_timeout=settings.drain_timeout.total_seconds())
         finally:
-            executor.shutdown()
-            processes.close()
+            lanes.close()
     log.info("guardrail worker stopped", worker=member.id)

@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from concurrent.futures import Executor
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from voicebus.agents.context import RunContextWrapper
 from voicebus.agents.guardrails import (
@@ -20,13 +20,15 @@ from voicebus.telemetry.logging import get_logger, raised
 
 log: Final = get_logger(__name__)
 
+T = TypeVar("T")
+
 TOGETHER_S: Final = 0.002
 """What is judged within this time of one another is told together."""
 
 
 async def side_by_side(
-    judging: Mapping[str, Coroutine[Any, Any, GuardrailResult]],
-) -> AsyncGenerator[tuple[list[GuardrailResult], list[str]]]:
+    judging: Mapping[str, Coroutine[Any, Any, T]],
+) -> AsyncGenerator[tuple[list[T], list[str]]]:
     """Have guardrails (by name) judge at the same time: the results as they come, with the names of those that judge
     still. None waits for a slower one. Close it to have the rest cancelled.
     """

@@ -104,6 +104,8 @@ class ConsumerLoop:
         self._portion = 2 * concurrency if portion is None else portion
         # Those that were taken lately and are in hand; at least a portion of them only while `_settling` is set.
         self._lately: set[tuple[str, str]] = set()
+        # Those that are worked on without a slot.
+        self._aside: set[tuple[str, str]] = set()
         self._settling: asyncio.TimerHandle | None = None
         self._room = asyncio.Event()
         self._room.set()
@@ -148,6 +150,14 @@ class ConsumerLoop:
         """
         for member in self._members:
             await self._recover(member)
+
+    def set_aside(self, delivery: Delivery) -> None:
+        """Give the slot of an entry that is worked on to another. Whoever does this has to bound how many those are."""
+        key = (delivery.stream, delivery.entry_id)
+        if key in self._tasks and key not in self._aside:
+            self._aside.add(key)
+            self._slots.give()
+            self._see_to_room()
 
     # --- background ---------------------------------------------------------------------------------
 
@@ -219,8 +229,8 @@ class ConsumerLoop:
 
     @property
     def _free(self) -> int:
-        working = len(self._tasks) - self._waiting
-        return max(0, min(self._concurrency - working, 2 * self._concurrency - len(self._tasks)))
+        here = len(self._tasks) - len(self._aside)
+        return max(0, min(self._concurrency - (here - self._waiting), 2 * self._concurrency - here))
 
     @property
     def _readable(self) -> int:
@@ -269,7 +279,11 @@ class ConsumerLoop:
                 self._queued.observe(max(0, queued_ms) / 1000, exemplar(delivery.fields.get("traceparent")))
                 await self._see_to(member, delivery)
             finally:
-                self._slots.give()
+                key = (delivery.stream, delivery.entry_id)
+                if key in self._aside:
+                    self._aside.discard(key)
+                else:
+                    self._slots.give()
         finally:
             if turn is not None:
                 turn.end()

@@ -107,12 +107,15 @@ GUARDRAIL_SUPERSEDED = Counter(
 GUARDRAIL_CIRCUIT_OPEN = Gauge(
     "voicebus_guardrail_circuit_open", "1 while no guardrail worker answers and checks are decided by policy at once."
 )
+GUARDRAIL_RESTS = Gauge(
+    "voicebus_guardrail_rests", "1 while a guardrail is not asked, as it ran out of time again and again.", ["rule"]
+)
 TRANSCRIPT_LAG = Histogram(
     "voicebus_hold_transcript_lag_seconds", "How far the transcript of held speech came behind it.", buckets=_LAG
 )
 HOLD_WINDOW_BROKEN = Counter(
     "voicebus_hold_window_broken_total",
-    "Held parts whose transcript came too late for the window; their rest was held whole.",
+    "Held parts whose transcript came the window or more behind its audio.",
 )
 
 # --- transcript archiver ---------------------------------------------------------------------------
