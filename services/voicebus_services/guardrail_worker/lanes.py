@@ -30,6 +30,7 @@ Judge = Callable[[float], Awaitable[GuardrailResult]]
 
 _WAITING_PER_SLOT: Final = 32
 _HUNG_IN_A_ROW: Final = 3
+_RESTS: Final = "it ran out of time again and again, and rests"
 # The rest until the first try, and at most: each try may cost a thread that never comes back.
 _TRY_AFTER_S: Final = 0.5
 _TRY_AFTER_AT_MOST_S: Final = 8.0
@@ -52,13 +53,17 @@ class _Rest:
     def rests(self) -> bool:
         return self._pause_s > 0
 
+    @property
+    def refuses(self) -> bool:
+        """Whether it is not to judge a text now."""
+        return self.rests and self._clock() < self._try_at
+
     def asks(self) -> bool:
-        """Whether it is to judge a text now."""
-        if not self.rests:
-            return True
-        if self._clock() < self._try_at:
+        """Whether it is to judge a text now, which is the next try where it rests."""
+        if self.refuses:
             return False
-        self._pause()
+        if self.rests:
+            self._pause()
         return True
 
     def judged(self) -> None:
@@ -126,8 +131,8 @@ class Lane:
 
         None where a newer text of the answer, which came while this one waited, stands for it.
         """
-        if not self._rest.asks():
-            return self._not_in_time("it ran out of time again and again, and rests")
+        if self._rest.refuses:
+            return self._not_in_time(_RESTS)
         until = self._clock() + limit_s
         turn = self._turn(text)
         if turn is None:
@@ -139,13 +144,16 @@ class Lane:
                 return self._not_in_time(f"others kept it busy for {limit_s:.3g} s")
             if not turn.result():
                 return None
+            if not self._rest.asks():  # since it began to wait
+                return self._not_in_time(_RESTS)
             result = await judge(max(0.0, until - self._clock()))
+            # Before the next one has the slot: where it hangs, the others that wait are not to hang, too.
+            if result.timed_out:
+                self._rest.hung(text.answer)
+            else:
+                self._rest.judged()
         finally:
             self._end(turn)
-        if result.timed_out:
-            self._rest.hung(text.answer)
-        else:
-            self._rest.judged()
         return result
 
     def close(self) -> None:
@@ -201,8 +209,10 @@ class Lanes:
 
     @property
     def stuck(self) -> bool:
-        """Whether a guardrail has no thread any more that would come back."""
-        return any(lane.executor.stuck for lane in self._lanes.values())
+        """Whether none of the guardrails has a thread any more that would come back. While one of them judges, an end
+        of the process would take that one along.
+        """
+        return bool(self._lanes) and all(lane.executor.stuck for lane in self._lanes.values())
 
     def get(self, name: str) -> Lane | None:
         return self._lanes.get(name)

@@ -4,7 +4,6 @@ import asyncio
 import threading
 from typing import Any
 
-import pytest
 from prometheus_client import REGISTRY
 
 from support.tasks import running
@@ -156,17 +155,15 @@ async def test_one_answer_on_which_it_hangs_does_not_make_a_guardrail_rest() -> 
     assert rests() == 0
 
 
-@pytest.mark.parametrize("hanging", ["first", "second"])
-async def test_a_worker_is_stuck_once_any_of_its_guardrails_has_no_thread_left(hanging: str) -> None:
+async def test_a_worker_is_stuck_once_none_of_its_guardrails_has_a_thread_left() -> None:
     go = threading.Event()
     rules = {name: OutputGuardrail(rule.guardrail_function, name=name) for name in ("first", "second")}
     lanes = Lanes(rules, 1, service="guardrail-worker")
-    lane = lanes.get(hanging)
-    assert lane is not None
     try:
-        for left in (1, 2):
+        for left, name in enumerate(["first", "first", "second", "second"], start=1):
             assert not lanes.stuck
-            begun = threading.Barrier(2)
+            lane, begun = lanes.get(name), threading.Barrier(2)
+            assert lane is not None
             future = lane.executor.submit(hang, begun, go)
             await asyncio.to_thread(begun.wait)
             future.cancel()
@@ -175,3 +172,20 @@ async def test_a_worker_is_stuck_once_any_of_its_guardrails_has_no_thread_left(h
     finally:
         go.set()
         lanes.close()
+
+
+async def test_texts_that_wait_for_a_guardrail_that_turns_out_to_hang_are_not_given_to_it() -> None:
+    lane, go, began = Lane(rule, 3), asyncio.Event(), 0
+
+    async def hangs(seconds: float) -> GuardrailResult:
+        nonlocal began
+        began += 1
+        await go.wait()
+        return await hung(seconds)
+
+    async with asyncio.TaskGroup() as group:
+        asked = [group.create_task(lane.judge(text(f"a{number}"), 60, hangs)) for number in range(30)]
+        await ready()
+        go.set()
+    assert began == 3
+    assert all(result is not None and result.timed_out for result in (one.result() for one in asked))
