@@ -99,21 +99,23 @@ class CheckRunner:
             aside = asyncio.get_running_loop().call_later(SLOW_S, self._set_aside, delivery)
             try:
                 with _received(entry, delivery, check).running() as told:
-                    unsent, left = await self._judge_all(entry, check, budget_s, started, told)
+                    stood_for = () if waiting is None else waiting.stands_for
+                    text = _text(entry, check, [check.check_id, *check.stands_for, *stood_for])
+                    unsent, left = await self._judge_all(entry, check, text, budget_s, started, told)
             finally:
                 aside.cancel()
-            stands_for = [*check.stands_for, *(() if waiting is None else waiting.stands_for)]
-            await self._answer(entry, check, unsent, started, supersedes=stands_for, pending=left)
+            if unsent or not left:  # else the newer check's verdict says all
+                await self._answer(entry, check, unsent, started, supersedes=text.checks[1:], pending=left)
 
     def _set_aside(self, delivery: Delivery) -> None:
         self._waitlist.set_aside(delivery)
         self._aside(delivery)
 
     async def _judge_all(
-        self, entry: Entry, check: GuardrailCheck, budget_s: float, started: float, told: WorkSpan
+        self, entry: Entry, check: GuardrailCheck, text: Text, budget_s: float, started: float, told: WorkSpan
     ) -> tuple[list[GuardrailResult], list[str]]:
         """The results that are not told yet, and the names of those that leave it to a newer check."""
-        judging = {name: self._judge(name, entry, check, budget_s) for name in check.guardrails}
+        judging = {name: self._judge(name, entry, check, text, budget_s) for name in check.guardrails}
         results: list[GuardrailResult] = []
         unsent: list[GuardrailResult] = []
         async with aclosing(side_by_side(judging)) as judged:
@@ -126,9 +128,11 @@ class CheckRunner:
                     others = [name for name in check.guardrails if name not in known]
                     await self._answer(entry, check, unsent, started, pending=others)
                     unsent = []
-        told.ended(_outcome(results), good=not any(result.error for result in results))
         known = {result.name for result in results}
-        return unsent, [name for name in check.guardrails if name not in known]
+        left = [name for name in check.guardrails if name not in known]
+        outcome = "superseded" if left and not results else _outcome(results)
+        told.ended(outcome, good=not any(result.error for result in results))
+        return unsent, left
 
     async def _answer(
         self, entry: Entry, check: GuardrailCheck, results: Sequence[GuardrailResult], started: float, **more: list[str]
@@ -145,7 +149,9 @@ class CheckRunner:
         reply = new_entry(session, GUARDRAIL_VERDICT, verdict, self._member.clock)
         await self._member.outbox.deliver(check.reply_to, reply, ttl_s=INBOX_TTL_S)
 
-    async def _judge(self, name: str, entry: Entry, check: GuardrailCheck, budget_s: float) -> GuardrailResult | None:
+    async def _judge(
+        self, name: str, entry: Entry, check: GuardrailCheck, text: Text, budget_s: float
+    ) -> GuardrailResult | None:
         """None where a newer check of the answer stands for this one."""
         lane = self._lanes.get(name)
         if lane is None:
@@ -170,9 +176,13 @@ class CheckRunner:
             metrics.GUARDRAIL_LATENCY.labels(rule=name).observe(time.monotonic() - started, exemplar(entry.traceparent))
             return result
 
-        # Of a gateway that takes no verdict on some, each check has one on all.
-        answer = (entry.session, check.response_id, check.item_id) if check.early else object()
-        return await lane.judge(Text(answer, len(check.text), check.final), budget_s, run)
+        return await lane.judge(text, budget_s, run)
+
+
+def _text(entry: Entry, check: GuardrailCheck, checks: list[str]) -> Text:
+    # Of a gateway that takes no verdict on some, each check has one on all.
+    answer = (entry.session, check.response_id, check.item_id) if check.early else object()
+    return Text(answer, len(check.text), check.final, frozenset(check.guardrails), checks)
 
 
 def _received(entry: Entry, delivery: Delivery, check: GuardrailCheck) -> Received:

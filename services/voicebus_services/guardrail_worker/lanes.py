@@ -90,17 +90,27 @@ class _Rest:
         self._try_at = self._clock() + self._pause_s
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Text:
-    """What is to be judged: so many characters of an answer, all of it where `final`."""
+    """What a check of `guardrails` has to be judged: so many characters of an answer, all of it where `final`.
+
+    `checks` are the ids that a verdict on it answers: the check's own, and those of older ones that it stands for.
+    """
 
     answer: Hashable
     length: int
     final: bool
+    guardrails: frozenset[str]
+    checks: list[str]
 
-    def covers(self, other: "Text") -> bool:
-        """Whether a verdict on this one answers the other, too."""
-        return self.answer == other.answer and self.length >= other.length and (self.final or not other.final)
+    def covers(self, older: "Text") -> bool:
+        """Whether a verdict on this one answers the older one, too."""
+        grown = self.length >= older.length and (self.final or not older.final)
+        return self.answer == older.answer and grown and self.guardrails >= older.guardrails
+
+    def supersede(self, older: "Text") -> None:
+        self.checks += [check for check in older.checks if check not in self.checks]
+        metrics.GUARDRAIL_SUPERSEDED.inc()
 
 
 class Lane:
@@ -168,13 +178,15 @@ class Lane:
             self._free -= 1
             turn.set_result(True)
             return turn
-        if any(other.covers(text) for other in self._waiting.values()):
-            turn.set_result(False)
-            return turn
-        for older in [older for older, other in self._waiting.items() if text.covers(other)]:
-            del self._waiting[older]
-            older.set_result(False)
-            metrics.GUARDRAIL_SUPERSEDED.inc()
+        for newer in self._waiting.values():
+            if newer.covers(text):
+                newer.supersede(text)
+                turn.set_result(False)
+                return turn
+        for waits, older in [(waits, older) for waits, older in self._waiting.items() if text.covers(older)]:
+            del self._waiting[waits]
+            text.supersede(older)
+            waits.set_result(False)
         if len(self._waiting) >= self._room:
             return None
         self._waiting[turn] = text

@@ -286,7 +286,28 @@ async def test_of_the_checks_of_one_answer_that_wait_only_the_newest_is_judged(
     answered = {verdict.check_id for verdict in caller.verdicts}
     stood_for = [check_id for verdict in caller.verdicts for check_id in verdict.supersedes]
     assert sorted([*answered, *stood_for], key=lambda one: int(one[1:])) == [f"k{number}" for number in range(18)]
-    assert len(JUDGED) <= len(answered) < 9
+    assert len(JUDGED) == len(answered) < 9
+
+
+async def test_a_check_whose_guardrail_is_busy_is_answered_with_the_newer_one_that_stands_for_it(
+    caller: Caller, judging: Judging
+) -> None:
+    GO.clear()
+    try:
+        async with judging(budget_s=600):
+            for number in range(2):  # as many as it may judge at once
+                caller.check("stuck_in_a_thread", check_id=f"b{number}", response_id=f"b{number}", timeout_ms=600_000)
+            caller.check("stuck_in_a_thread", "no_prices", check_id="k1", text="No", timeout_ms=600_000)
+            await wait_until(lambda: len(caller.verdicts) == 1, description="what can be judged of it")
+            caller.check("stuck_in_a_thread", "no_prices", check_id="k2", text="No,", timeout_ms=600_000)
+            await wait_until(lambda: len(caller.verdicts) == 2, description="what can be judged of the newer one")
+            GO.set()
+            await wait_until(lambda: len(caller.verdicts) == 5, description="the rest")
+    finally:
+        GO.set()
+    *_, last = [verdict for verdict in caller.verdicts if verdict.response_id == "r1"]
+    assert (last.check_id, last.supersedes, last.pending) == ("k2", ["k1"], [])
+    assert [result.name for result in last.results] == ["stuck_in_a_thread"]
 
 
 async def test_a_guardrail_may_have_a_process_of_its_own(caller: Caller, judging: Judging) -> None:

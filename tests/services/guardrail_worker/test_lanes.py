@@ -44,7 +44,7 @@ async def judged(seconds: float) -> GuardrailResult:
 
 
 def text(answer: str, length: int = 1, *, final: bool = False) -> Text:
-    return Text(answer, length, final)
+    return Text(answer, length, final, frozenset({"of_a_lane"}), [f"{answer}{length}"])
 
 
 def rests() -> float:
@@ -75,10 +75,12 @@ async def test_of_one_answer_only_the_newest_text_waits() -> None:
         older = group.create_task(lane.judge(text("a", 2), 60, judging))
         other = group.create_task(lane.judge(text("b", 2), 60, judging))
         await ready()
-        newer = group.create_task(lane.judge(text("a", 3, final=True), 60, judging))
+        newest = text("a", 3, final=True)
+        newer = group.create_task(lane.judge(newest, 60, judging))
         late = group.create_task(lane.judge(text("a", 2), 60, judging))
         await ready()
         assert (older.result(), late.result()) == (None, None)
+        assert newest.checks == ["a3", "a2"], "what its verdict answers"
         judging.may_end.set()
     assert None not in (first.result(), other.result(), newer.result())
 
