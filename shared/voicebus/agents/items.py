@@ -1,9 +1,9 @@
 """Items of a conversation, as programs see them (history, events). Audio is referred to, not kept: see `audio`."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter
 
 
 class _Item(BaseModel):
@@ -108,8 +108,29 @@ class RealtimeResponse(BaseModel):
     output: list[RealtimeMessageItem]
 
 
+_CALL: Final = "function_call"
+
+
+def _kind(item: Mapping[str, Any]) -> str | None:
+    """What tells items apart: a message by its role, and a call by its type, or by having neither."""
+    role = item.get("role")
+    if item.get("type") == _CALL or (role is None and "type" not in item):
+        return _CALL
+    return role if isinstance(role, str) else None
+
+
 _ITEM: TypeAdapter[RealtimeItem] = TypeAdapter(
-    Annotated[RealtimeMessageItem | RealtimeToolCallItem, Field(union_mode="left_to_right")]
+    Annotated[
+        Annotated[SystemMessageItem, Tag("system")]
+        | Annotated[UserMessageItem, Tag("user")]
+        | Annotated[AssistantMessageItem, Tag("assistant")]
+        | Annotated[RealtimeToolCallItem, Tag(_CALL)],
+        Discriminator(
+            _kind,
+            custom_error_type="item_kind",
+            custom_error_message="an item is a message with the role user, assistant or system, or a function_call",
+        ),
+    ]
 )
 
 

@@ -15,6 +15,7 @@ import pybase64
 from voicebus.utf8 import encoded
 
 # Matches the type of GA and of older servers (`response.audio.delta`), wherever in the frame it stands.
+# Looked for by `find`: `in` raises an error of its own, and swallows it, before it compares bytes.
 _AUDIO_MARK: Final = b'audio.delta"'
 AUDIO_TYPES: Final = frozenset({"response.output_audio.delta", "response.audio.delta"})
 _TRANSCRIPT_MARK: Final = b'transcript.delta"'
@@ -97,7 +98,7 @@ def read_audio_delta(frame: bytes) -> AudioDelta | None:
 
     Decoding the samples is the cheapest proof that the text may be spliced into another frame as it is.
     """
-    if _AUDIO_MARK not in frame:
+    if frame.find(_AUDIO_MARK) < 0:
         return None
     start = _last_text(frame, _DELTA_LAST)
     try:
@@ -122,7 +123,7 @@ def _last_text(frame: bytes, fields: tuple[bytes, ...]) -> int:
 
 def read_text_delta(frame: bytes) -> TextDelta | None:
     """The frame as a delta of text, or None where it is, or may be, anything else."""
-    if _TRANSCRIPT_MARK not in frame and _TEXT_MARK not in frame:
+    if frame.find(_TRANSCRIPT_MARK) < 0 and frame.find(_TEXT_MARK) < 0:
         return None
     try:
         return _decode_text(frame)
@@ -145,7 +146,7 @@ def event_of(delta: AudioDelta | TextDelta) -> dict[str, Any]:
 
 def read_append(frame: bytes) -> Append | None:
     """The frame as a well-formed append, or None where it is anything else."""
-    if _APPEND_MARK not in frame:
+    if frame.find(_APPEND_MARK) < 0:
         return None
     try:
         append = _decode_append(frame)

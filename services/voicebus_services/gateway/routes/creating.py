@@ -165,8 +165,8 @@ def _item(number: int, item: Mapping[str, Any]) -> dict[str, Any]:
         return read_item(given).model_dump(mode="json", exclude_none=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"][1:])
-        raise ValueError(f"item {number} is no item of a history: {where}: {first['msg']}") from error
+        where = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"item {number} is no item of a history: {where and f'{where}: '}{first['msg']}") from error
 
 
 def _scheme(request: Request) -> str:

@@ -53,20 +53,6 @@ class _Queue:
         twin.count, twin.bytes, twin.dropped = self.count, self.bytes, self.dropped
         return twin
 
-    def next(self) -> RealtimeSessionEvent:
-        """The oldest event, which no longer waits. There must be one."""
-        self.count -= 1
-        if self.opened:
-            self.bytes -= self.each
-            return self.opened.pop()
-        event, size = self.events.popleft(), self.sizes.popleft()
-        self.bytes -= size
-        if isinstance(event, Folded):
-            first, second, third = event.unfold()
-            self.opened, self.each = [third, second], size
-            return first
-        return event
-
     def wake(self) -> None:
         while self.waiting:
             waiter = self.waiting.pop()
@@ -193,4 +179,15 @@ class _Consumer:
         if queue.dropped:
             dropped, queue.dropped = queue.dropped, 0
             return self._broadcast.dropped(dropped)
-        return queue.next()
+        # The oldest event no longer waits.
+        queue.count -= 1
+        if queue.opened:
+            queue.bytes -= queue.each
+            return queue.opened.pop()
+        event, size = queue.events.popleft(), queue.sizes.popleft()
+        queue.bytes -= size
+        if isinstance(event, Folded):
+            first, second, third = event.unfold()
+            queue.opened, queue.each = [third, second], size
+            return first
+        return event

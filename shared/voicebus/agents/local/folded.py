@@ -10,7 +10,7 @@ import msgspec
 
 from voicebus.agents import events as shown
 from voicebus.agents.events import RealtimeSessionEvent
-from voicebus.agents.models.events import RealtimeModelAudioEvent, RealtimeModelRawServerEvent
+from voicebus.agents.models.events import RealtimeModelRawServerEvent
 from voicebus.agents.models.translate import audio_event, text_event
 from voicebus.engine.outputs import ForwardAudio
 from voicebus.runtime.frames import AudioDelta, TextDelta, event_of
@@ -28,7 +28,7 @@ class Folded(msgspec.Struct, frozen=True, gc=False):
 
     def last(self) -> RealtimeSessionEvent:
         """The last of them alone."""
-        raise NotImplementedError
+        return self.unfold()[-1]
 
 
 class FoldedAudio(Folded, frozen=True, gc=False):
@@ -41,20 +41,13 @@ class FoldedAudio(Folded, frozen=True, gc=False):
 
     def unfold(self) -> tuple[RealtimeSessionEvent, RealtimeSessionEvent, RealtimeSessionEvent]:
         """The last two are about the same event of the model layer."""
-        audio, info, seq = audio_event(self.delta), self.info, self.seq
-        raw = RealtimeModelRawServerEvent(event_of(self.delta))
+        where, delta, info, seq = self.where, self.delta, self.info, self.seq
+        raw, audio = RealtimeModelRawServerEvent(event_of(delta)), audio_event(delta)
         return (
             shown.RealtimeRawModelEvent(raw, info, "raw_model_event", seq),
             shown.RealtimeRawModelEvent(audio, info, "raw_model_event", seq),
-            self._shown(audio),
+            shown.RealtimeAudio(audio, where.item_id, where.content_index, info, "audio", seq),
         )
-
-    def last(self) -> shown.RealtimeAudio:
-        return self._shown(audio_event(self.delta))
-
-    def _shown(self, audio: RealtimeModelAudioEvent) -> shown.RealtimeAudio:
-        where = self.where
-        return shown.RealtimeAudio(audio, where.item_id, where.content_index, self.info, "audio", self.seq)
 
 
 class FoldedText(Folded, frozen=True, gc=False):
@@ -66,16 +59,13 @@ class FoldedText(Folded, frozen=True, gc=False):
     seq: int
 
     def unfold(self) -> tuple[RealtimeSessionEvent, RealtimeSessionEvent, RealtimeSessionEvent]:
-        delta, info, seq = self.delta, self.info, self.seq
+        delta, text, info, seq = self.delta, self.text, self.info, self.seq
         raw = RealtimeModelRawServerEvent(event_of(delta))
+        said = shown.RealtimeTranscriptDelta(
+            delta.item_id, "assistant", delta.delta, text, info, "transcript_delta", seq
+        )
         return (
             shown.RealtimeRawModelEvent(raw, info, "raw_model_event", seq),
             shown.RealtimeRawModelEvent(text_event(delta), info, "raw_model_event", seq),
-            self.last(),
-        )
-
-    def last(self) -> shown.RealtimeTranscriptDelta:
-        delta = self.delta
-        return shown.RealtimeTranscriptDelta(
-            delta.item_id, "assistant", delta.delta, self.text, self.info, "transcript_delta", self.seq
+            said,
         )

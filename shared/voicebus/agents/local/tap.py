@@ -30,10 +30,9 @@ from voicebus.engine.inputs import (
     ToolResultArrived,
     UpdateAgent,
 )
-from voicebus.engine.outputs import ForwardAudio
 from voicebus.engine.state import SESSION_CREATED
 from voicebus.errors import ModelLinkError
-from voicebus.runtime.frames import AudioDelta, TextDelta
+from voicebus.runtime.frames import AudioDelta
 
 _CALL_TIMER: Final = "call:"
 _ITEM_DONE: Final = "conversation.item.done"
@@ -49,6 +48,9 @@ class WireTap:
         self._is_over = is_over
         self._showing = showing
         self._context = context
+        # The face's own, as nearly every frame is told of by one of these.
+        self.sounded = face.sounded
+        self.said = face.said
 
     def heard(self, item: Input, delta: AudioDelta | None, size: int) -> None:
         face = self._face
@@ -60,12 +62,6 @@ class WireTap:
             self._server_event(item.event)  # type: ignore[union-attr]
         else:
             self._other(item)
-
-    def sounded(self, where: ForwardAudio, delta: AudioDelta, size: int, seq: int) -> bool:
-        return self._face.sounded(where, delta, size, seq)
-
-    def said(self, delta: TextDelta, text: str, size: int, seq: int) -> bool:
-        return self._face.said(delta, text, size, seq)
 
     def settled(self) -> None:
         self._face.settle()

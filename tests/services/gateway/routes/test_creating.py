@@ -116,7 +116,9 @@ async def test_where_nobody_is_waited_for_again_the_first_is_waited_for_all_the_
         ({"agent": "nobody"}, "nobody"),
         ({"agents": "porter"}, "agents"),
         ({"history": [{"type": "message", "role": "user"}]}, "item 0"),
-        ({"history": [{"type": "poem"}]}, "item 0"),
+        ({"history": [{"role": "user", "content": 5}]}, "user.content: Input should be a valid list"),
+        ({"history": [{"type": "function_call", "name": "look"}]}, "function_call.call_id: Field required"),
+        ({"history": [{"type": "poem"}]}, "item 0 is no item of a history: an item is a message with the role user"),
         ({"history": 5}, "history"),
     ],
 )
