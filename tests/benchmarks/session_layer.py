@@ -107,7 +107,7 @@ class Feed:
         await self._send("response.output_item.added", item=begun, response_id=response_id, output_index=0)
         kind, _, pace = kind.partition("-")
         what, delta = DELTAS.get(kind, ("", ""))
-        events = [framed(self._event(what, delta=delta, **where)) for _ in range(count if what else 0)]
+        events = [framed(self._event(what, **where, delta=delta)) for _ in range(count if what else 0)]
         for part in events if pace else [b"".join(events)]:
             self._socket.transport.write(part)
             await asyncio.sleep(PAUSE_S)

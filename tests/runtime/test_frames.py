@@ -6,10 +6,12 @@ import json
 from types import MappingProxyType
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from voicebus.runtime import frames
 from voicebus.runtime.frames import (
     Append,
     AppendReader,
@@ -45,6 +47,20 @@ def test_an_audio_delta_is_read_whatever_the_order_of_its_fields(
     assert delta.samples == samples
     assert delta.text == event["delta"].encode()
     assert event_of(delta)["delta"] == event["delta"]
+
+
+def test_a_frame_is_decoded_once_wherever_its_samples_stand(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[bytes] = []
+
+    def decode(frame: bytes) -> frames.AudioDelta:
+        decoded.append(frame)
+        return msgspec.json.decode(frame, type=frames.AudioDelta)
+
+    monkeypatch.setattr(frames, "_decode_delta", decode)
+    fields = {"type": "response.output_audio.delta", "response_id": "r", "item_id": "i"}
+    for event in ({**fields, "delta": "AAAA"}, {"delta": "AAAA", **fields}):
+        assert (read_audio_delta(json.dumps(event).encode()) or DELTA) is not DELTA
+    assert len(decoded) == 2
 
 
 def test_the_delta_of_an_older_server_is_read_too() -> None:

@@ -102,12 +102,12 @@ def read_audio_delta(frame: bytes) -> AudioDelta | None:
         return None
     start = _last_text(frame, _DELTA_LAST)
     try:
-        delta = _decode_delta(frame[:start] + _END if start else frame)
-        if start and not delta.delta:
-            delta.text = frame[start:-2]
-        else:
+        delta = _decode_delta(frame[:start] + _END) if start else None
+        if delta is None or delta.delta:
             delta = _decode_delta(frame)
             delta.text = delta.delta.encode("ascii")
+        else:
+            delta.text = frame[start:-2]
         delta.samples = _samples(delta.text, None, True)
     except ValueError:  # of msgspec, of UTF-8, of ASCII and of base64
         return None
