@@ -77,7 +77,7 @@ async def call_within(
         return running.result()
     finally:
         if not running.done():
-            running.add_done_callback(_forget)
+            running.add_done_callback(forget)
             running.cancel()
 
 
@@ -160,7 +160,7 @@ async def _awaited(awaitable: Any, what: str) -> Any:
         raise RuntimeError(f"the {what} raised {type(error).__name__}") from error
 
 
-def _forget(task: asyncio.Task[Any]) -> None:
+def forget(task: asyncio.Task[Any]) -> None:
     """Take note of how a task that was given up ended, as the loop complains of errors that nobody looked at."""
     if not task.cancelled():
         task.exception()

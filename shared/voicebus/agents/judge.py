@@ -7,6 +7,7 @@ from concurrent.futures import Executor
 from typing import Any, Final, TypeVar
 
 from voicebus.agents.context import RunContextWrapper
+from voicebus.agents.functions import forget
 from voicebus.agents.guardrails import (
     GuardrailFunctionOutput,
     InputGuardrail,
@@ -92,7 +93,9 @@ async def judge(
             found(judging.result())
         return _result(name, judging.result())
     finally:
-        judging.cancel()
+        if not judging.done():
+            judging.add_done_callback(forget)
+            judging.cancel()
 
 
 def _result(name: str, output: GuardrailFunctionOutput) -> GuardrailResult:

@@ -681,9 +681,9 @@ export async function startAudio(session, { microphone: wanted = true, constrain
   const stop = async () => {
     off.forEach((end) => end());
     microphone?.close();
-    await context.close();
+    if (context.state !== "closed") await context.close();
   };
-  session.on("closed", stop);
+  off.push(session.on("closed", stop));
   return { microphone, player, stop };
 }
 

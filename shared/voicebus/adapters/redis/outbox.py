@@ -85,9 +85,9 @@ class _Sendable(msgspec.Struct, frozen=True):
 class Outbox:
     """Sends entries in the order given. Run `run` as a task; `drain` before it is cancelled.
 
-    Overflow: when `CAPACITY` entries wait, the oldest is dropped and counted; who waits for its answer has a deadline.
-    Entries whose own deadline has passed are dropped too, as nobody would act on them, and so are those that Redis
-    refuses for good (a key that is no stream).
+    Overflow: when `CAPACITY` entries wait, the oldest is dropped, and the log says so; who waits for its answer has a
+    deadline. Entries whose own deadline has passed are dropped too, as nobody would act on them, and so are those that
+    Redis refuses for good (a key that is no stream).
     """
 
     def __init__(self, bus: RedisConnection, clock: Clock, *, service: str) -> None:
