@@ -247,8 +247,10 @@ class Admission:
         ticket.counted = True
 
     def _returned(self, ticket: Ticket) -> None:
+        if self._tickets.get(ticket.id) is not ticket:
+            return  # its session has come back, and counts under the ticket that it has there
         was_full = self.free <= 0
-        self._tickets.pop(ticket.id, None)
+        del self._tickets[ticket.id]
         if was_full and not self._closed:
             self._on_change(True)
         # Also where it is not known whether it was counted. Nobody waits: what is lost here ends with its lease.

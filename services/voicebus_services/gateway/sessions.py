@@ -106,9 +106,13 @@ class Sessions:
         return session in self._held
 
     def find(self, session: str) -> SessionFace | None:
-        """The session's client side, also a little while after its end; None where this gateway does not know it."""
+        """The session's client side, also a little while after its end; None where this gateway does not know it, or
+        has lost it to another one.
+        """
         held = self._held.get(session)
-        return self._left.get(session) if held is None else held.face
+        if held is None:
+            return self._left.get(session)
+        return None if held.is_lost else held.face
 
     # --- tools of other services --------------------------------------------------------------------
 
@@ -212,7 +216,7 @@ class Sessions:
             ProblemError: 503 `draining`, this gateway stops.
             RuntimeError: it is held here already, or there is no room for it.
         """
-        if face.session in self._held:
+        if (known := self._held.get(face.session)) is not None and not known.is_lost:
             raise RuntimeError(f"session {face.session} is held here already")
         if self._draining:
             raise ProblemError(503, "draining", _DRAINING)
@@ -436,7 +440,8 @@ class Sessions:
         return author, HookRunner(run_config.get("hooks"), context, trouble=trouble)
 
     def _forget(self, held: Held) -> None:
-        self._held.pop(held.id, None)
+        if self._held.get(held.id) is held:  # else it has come back meanwhile
+            del self._held[held.id]
         if held.face.ticket is not None:
             held.face.ticket.release()
         metrics.SESSIONS_ACTIVE.set(len(self._held))

@@ -364,6 +364,8 @@ async def test_a_master_that_lacks_the_last_of_a_session_is_given_it_though_noth
         assert await bus.call("HMGET", keys.session_state("ended"), "seq", "status") == ["3", "ended"]
         assert await bus.call("EXISTS", keys.session_end("ended")) == 1
         assert await seqs("whole") == [1, 2, 3]
+        # What the archive misses of one that has ended is sent again, too.
+        assert await journal.resend("whole", 2, 3) == 2
 
 
 async def test_ended_sessions_are_kept_for_another_master_up_to_a_size(

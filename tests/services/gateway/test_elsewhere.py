@@ -14,7 +14,9 @@ from services.gateway.conftest import BANK, Gateways
 from services.gateway.test_resuming import lost, records
 from support.cutting_proxy import cutting_proxy
 from support.waiting import wait_until
-from voicebus.adapters.redis.takeover import Left, RedisTakeover
+from voicebus.adapters.redis.client import connect
+from voicebus.adapters.redis.clock import RedisClock
+from voicebus.adapters.redis.takeover import Left, RedisTakeover, Standing
 from voicebus.contracts.streams import Keys
 from voicebus.contracts.tools import ToolResult
 from voicebus.engine.inputs import End
@@ -184,3 +186,43 @@ async def test_a_client_that_is_passed_on_to_a_gateway_which_takes_its_session_j
         goes_on.set()
         await again
         assert await impatient == 4409
+
+
+async def test_a_client_finds_its_session_where_it_is_while_the_gateway_that_lost_it_still_cleans_up(
+    gateways: Gateways, redis_url: str, stream_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cleaning, done = asyncio.Event(), asyncio.Event()
+    closed = NativeFace.wait_closed
+
+    async def later(face: NativeFace) -> None:
+        if face.is_lost:
+            cleaning.set()
+            await done.wait()
+        await closed(face)
+
+    monkeypatch.setattr(NativeFace, "wait_closed", later)
+    keys = Keys(stream_prefix)
+    async with gateways() as slept, gateways() as other, await connect(redis_url) as bus:
+        clock = RedisClock(bus)
+        await clock.synchronise()
+        async with native(slept) as first:
+            await first.until("history_updated")
+            # As while this gateway was frozen: the other one has taken the session, and has not begun with it.
+            taking = RedisTakeover(bus, keys, clock, other.id)
+
+            async def recorded() -> Standing | None:
+                found = await taking.look(first.seen[0]["session"])
+                return found if found is not None and found.seq else None
+
+            standing = await wait_until(recorded, description="the session's first events in Redis")
+            assert standing is not None
+            await taking.take(standing.session, standing.epoch)
+            await first.send("send_message", text="[[say: nobody's]]")
+            assert await first.closed() == 4409
+        await cleaning.wait()
+        async with native(slept, coming_back(first)) as second:
+            await second.send("send_message", text="[[say: here]]")
+            await second.until("item_recorded", text="here")
+        assert [held.id for held in other.sessions] == [standing.session]
+        done.set()
+        await wait_until(lambda: not list(slept.sessions), description="the end of the clean-up")

@@ -274,7 +274,8 @@ class RedisJournal:
         Raises:
             BusError: Redis cannot be reached.
         """
-        owned = self._sessions.get(session)
+        ended = (owned for *_, owned in reversed(self._ended) if owned.id == session)
+        owned = self._sessions.get(session) or next(ended, None)
         if owned is None or owned.stale:
             return 0
         wanted = [event.fields for event in owned.events if first <= event.seq <= min(last, owned.written)]
@@ -379,8 +380,9 @@ class RedisJournal:
         return True
 
     def _forget(self, owned: _Session) -> None:
-        self._sessions.pop(owned.id, None)
-        self._dirty.pop(owned.id, None)
+        if self._sessions.get(owned.id) is owned:
+            del self._sessions[owned.id]
+            self._dirty.pop(owned.id, None)
         if owned.stale or not owned.settled.is_set():
             return
         now, chars = time.monotonic(), owned.chars
