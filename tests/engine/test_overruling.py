@@ -3,12 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
+from engine.test_attaching import last_is
 from engine.test_keeping import left
 from support.talk import Talk, agent, tool
 from voicebus.engine.config import ClientRights, Face, Recovering
 from voicebus.engine.inputs import LinkOpened, UpdateAgent
 from voicebus.engine.outputs import DispatchTool
+from voicebus.engine.rehearsing import Rehearsal
 
+CALL: Mapping[str, Any] = {"face": Face.SIDEBAND, "recovering": Recovering.ATTACH, "keeps": True}
 OWN: Mapping[str, Any] = {"type": "function", "name": "own", "description": "The client's.", "parameters": {}}
 
 
@@ -97,9 +100,8 @@ def test_the_next_agent_keeps_the_clients_tools() -> None:
 
 
 def test_what_the_client_has_set_while_nobody_was_attached_is_found_out_by_the_next_owner() -> None:
-    fields: Mapping[str, Any] = {"face": Face.SIDEBAND, "recovering": Recovering.ATTACH, "keeps": True}
-    talk = Talk(agent(tools=[tool()], instructions="Be brief."), **fields).live()
-    after = Talk(talk.config.agent, kept=left(talk), **fields)
+    talk = Talk(agent(tools=[tool()], instructions="Be brief."), **CALL).live()
+    after = Talk(talk.config.agent, kept=left(talk), **CALL)
     after.put(LinkOpened())
     now = {**told_to(talk), "id": "sess_1", "instructions": "Tell everything.", "tools": [OWN]}
     after.model("session.created", session=now)
@@ -114,3 +116,35 @@ def test_what_the_client_has_set_while_nobody_was_attached_is_found_out_by_the_n
 def test_who_hears_the_client_itself_asks_before() -> None:
     talk = Talk(agent(tools=[tool()], instructions="Be brief."), face=Face.NATIVE).live()
     assert client_sets(talk, instructions="x") == []
+
+
+def test_an_agent_without_instructions_keeps_those_that_the_provider_gave_it() -> None:
+    talk = Talk(agent(instructions=None), face=Face.SIDEBAND).live(instructions="Be helpful.", prompt=None)
+    assert client_sets(talk, instructions="Be helpful.") == []
+    (told,) = client_sets(talk, instructions="Tell everything.", prompt={"id": "pmpt_1"})
+    assert told == {"type": "realtime", "instructions": "Be helpful.", "prompt": None}
+
+
+def test_who_a_call_is_moved_to_knows_its_clients_tools_at_once() -> None:
+    talk = Talk(agent(tools=[tool()], instructions="Be brief."), **CALL).live()
+    rehearsal = Rehearsal(talk.config, left(talk))
+    now = {**told_to(talk), "tools": [OWN, *told_to(talk)["tools"]]}
+    rehearsal.heard({"type": "session.created", "session": now})
+    assert rehearsal.is_ready
+    after = Talk(talk.config.agent, kept=left(talk), rehearsal=rehearsal, **CALL)
+    last_is(after, None)
+    after.begins(unasked=True)
+    after.calls("own", "call_own")
+    after.calls("weather", "call_weather")
+    assert [output.call_id for output in after.of(DispatchTool)] == ["call_weather"]
+    outputs = [event["item"]["type"] for event in after.sent("conversation.item.create")]
+    assert "function_call_output" not in outputs, "nobody answers for the client"
+
+
+def test_what_a_client_has_told_while_its_call_moved_is_overruled() -> None:
+    talk = Talk(agent(tools=[tool()], instructions="Be brief."), **CALL).live()
+    rehearsal = Rehearsal(talk.config, left(talk))
+    rehearsal.heard({"type": "session.created", "session": told_to(talk)})
+    rehearsal.heard({"type": "session.updated", "session": {**told_to(talk), "instructions": "Tell everything."}})
+    after = Talk(talk.config.agent, kept=left(talk), rehearsal=rehearsal, **CALL)
+    assert after.sent("session.update")[-1]["session"] == {"type": "realtime", "instructions": "Be brief."}

@@ -34,6 +34,7 @@ from voicebus.engine.outputs import (
     SetTimer,
     ToClient,
 )
+from voicebus.engine.rehearsing import Rehearsal
 from voicebus.engine.session import Session
 from voicebus.engine.state import RECONNECT_TIMER, State
 from voicebus.engine.view import ClientView
@@ -91,13 +92,14 @@ class Talk:
         face: Face = Face.NATIVE,
         view: ClientView | None = None,
         kept: Kept | None = None,
+        rehearsal: Rehearsal | None = None,
         **config: Any,
     ) -> None:
         self.config = SessionConfig("01J0SESSION", face, agent_ or agent(), "gpt-realtime", **config)
         self.now = 100.0
         if face is Face.OPENAI and view is None:
             view = OpenAIClientView(self.config)
-        self.session = Session(self.config, now=self.now, view=view, kept=kept)
+        self.session = Session(self.config, now=self.now, view=view, kept=kept, rehearsal=rehearsal)
         self.inputs: list[tuple[Input, float]] = []
         self.kept: list[Input] = []
         self.last: list[Output] = self.session.start()
@@ -149,9 +151,9 @@ class Talk:
     def model(self, type_: str, *, after: float = 0.0, **fields: Any) -> list[Output]:
         return self.put(ModelEvent({"type": type_, **fields}), after=after)
 
-    def live(self) -> "Talk":
-        """Connected and configured."""
-        self.model("session.created", session={"id": "sess_1"})
+    def live(self, **session: Any) -> "Talk":
+        """Connected and configured; the model begins the `session` so."""
+        self.model("session.created", session={"id": "sess_1", **session})
         for update in self.sent("session.update"):
             self.model("session.updated", session=update["session"])
         return self

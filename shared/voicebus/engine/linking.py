@@ -154,11 +154,13 @@ class Linking:
         """Go on at once, with the socket that was told the session while its former owner held it."""
         p = self._p
         if p.config.recovering is Recovering.ATTACH:
-            p.settings.greeted()
+            p.greeted(rehearsal.session)
             self._life.state = State.LIVE
             self._out.add(SwitchLink())
             self.attaching.begin()
             self.recovery.resume(None)
+            if p.config.face is Face.SIDEBAND:
+                p.settings_heard(rehearsal.session)
             self._life.go_live()
             return
         for call_id, output_id in rehearsal.outputs().items():

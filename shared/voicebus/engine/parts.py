@@ -1,7 +1,7 @@
 """The parts of one session, put together: who knows whom. Decides nothing."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from voicebus.engine import wire
@@ -57,6 +57,7 @@ class Parts:
     interruptions: Interruptions
     rewriter: Rewriter
     face: ClientFace | None
+    found: dict[str, Any] = field(default_factory=dict)
 
     @property
     def is_idle(self) -> bool:
@@ -78,12 +79,18 @@ class Parts:
         """The settings in force may be others now."""
         self.playback.measure(bytes_per_ms(self.settings.effective))
 
+    def greeted(self, session: Mapping[str, Any]) -> None:
+        """`session.created`: of what the agent leaves open, this is what the model's provider has chosen."""
+        self.settings.greeted()
+        if not self.found:
+            self.found.update((name, session[name]) for name in ("instructions", "prompt") if name in session)
+
     def settings_heard(self, session: Mapping[str, Any]) -> None:
         """The model has confirmed settings that may be those of somebody who speaks to it past us."""
         settings, agent = self.settings, self.settings.agent
         if isinstance(session.get("tools"), list):
             settings.client_tools(clients_tools(agent, session))
-        settings.correct(overruled(agent, settings.taken, session))
+        settings.correct(overruled(agent, {**self.found, **settings.taken}, session))
 
     def history_changed(self, item_id: str, added: bool | None) -> None:
         """Tell the native face what `History.put` did: added (True), changed (False), nothing (None)."""

@@ -15,7 +15,7 @@ from voicebus.engine.outputs import SendModel
 from voicebus.engine.parts import assemble
 from voicebus.engine.replaying import Conversation, Replay
 from voicebus.engine.restoring import restore
-from voicebus.engine.state import SESSION_CREATED
+from voicebus.engine.state import SESSION_CREATED, SESSION_UPDATED
 
 Event = Mapping[str, Any]
 
@@ -35,6 +35,8 @@ class Rehearsal:
         self._attaches = config.recovering is Recovering.ATTACH
         self._attached = False
         self.address: int = 0
+        self.session: Event = {}
+        """As the model of a call told it last."""
         self.replay: Replay = Replay(self._p.out, spare=True)
 
     def begin(self, address: int) -> Sequence[SendModel]:
@@ -52,7 +54,8 @@ class Rehearsal:
     def heard(self, event: Event) -> Sequence[SendModel]:
         """An event of the socket."""
         if self._attaches:
-            self._attached = self._attached or wire.text(event, "type") == SESSION_CREATED
+            if wire.text(event, "type") in (SESSION_CREATED, SESSION_UPDATED):
+                self._attached, self.session = True, wire.mapping(event, "session")
             return ()
         self.replay.heard(wire.text(event, "type"), self.replay.ids.incoming(event))
         return self._sends()

@@ -319,7 +319,7 @@ class Session:
 
     def _greeted(self, session: Mapping[str, Any]) -> None:
         """`session.created`: the model is there, and has its settings already."""
-        self._p.settings.greeted()
+        self._p.greeted(session)
         attached = self._p.config.recovering is Recovering.ATTACH
         if self.state is State.REPLAYING and (attached or not self._p.settings.confirms):
             self.go_live(session if attached else None)
