@@ -8,6 +8,7 @@ import logging
 import socket
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -25,6 +26,9 @@ from voicebus_services.tls import Certificate
 
 PROXIES: Final = ("127.0.0.1", "::1")
 """A proxy on this machine tells who asks; nobody else is believed."""
+
+TLS_HANDSHAKE_S: Final = 10.0
+"""How long a TLS handshake may take."""
 
 _BACKLOG: Final = 2048
 
@@ -95,7 +99,17 @@ class HttpServer(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        """As uvicorn's, which leaves 60 s for a TLS handshake, each of which takes some 50 KiB meanwhile."""
+        config, loop = self.config, asyncio.get_running_loop()
+        protocol = partial(config.http_protocol_class, config=config, server_state=self.server_state, app_state={})  # type: ignore[call-arg]
+        within_s = TLS_HANDSHAKE_S if config.ssl else None
+        self.servers = [
+            await loop.create_server(
+                protocol, sock=listener, backlog=config.backlog, ssl=config.ssl, ssl_handshake_timeout=within_s
+            )
+            for listener in sockets or ()
+        ]
+        self.started = True
         self.up.set()
 
 

@@ -1,5 +1,6 @@
 """A gateway that serves TLS itself: every face over it, and what callers trust."""
 
+import asyncio
 import json
 import ssl
 from collections.abc import AsyncIterator
@@ -15,6 +16,7 @@ from support.commands import voicebus
 from support.tls import Authority
 from voicebus import connect
 from voicebus.errors import RemoteError, ScenarioError, UsageError, UserError
+from voicebus_services import http
 from voicebus_services.call.command import CallOptions, run_call
 from voicebus_services.gateway.wiring import Gateway
 from voicebus_services.scenario_command import TestOptions, run_tests
@@ -39,6 +41,18 @@ async def test_every_face_is_served_over_tls(secure: Gateway, authority: Authori
     for path, first in (("/v1/realtime", "session.created"), ("/v1/sessions/connect", "session_started")):
         async with websockets.connect(f"wss://localhost:{secure.port}{path}", ssl=trusted) as socket:
             assert (await TestClient(socket).until(first))["type"] == first
+
+
+async def test_a_connection_that_shakes_no_hands_is_dropped(
+    gateways: Gateways, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "TLS_HANDSHAKE_S", 0.2)
+    pair = authority.issue()
+    async with gateways(tls_cert=pair.certificate, tls_key=pair.key) as gateway:
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        async with asyncio.timeout(20):
+            assert await reader.read() == b""
+        writer.close()
 
 
 async def test_a_call_is_held_over_tls_with_a_certificate_that_its_caller_trusts(
