@@ -1,8 +1,10 @@
 """One session over a fast model: `session_load.py SDK URL`, SDK `voicebus` or `agents`; the program is the same.
 
+`bare` is the same without a session: a socket of `websockets` whose every frame is read as JSON, and calls answered.
+
 Prints, as JSON, microseconds of this process's CPU per audio delta, transcript delta (both in a burst, and one at a
-time) and tool call. Every event of the
-session is read. The least of several rounds counts: what else the machine does can only add to it.
+time) and tool call. Every event of the session is read. The least of several rounds counts: what else the machine does
+can only add to it.
 """
 
 import asyncio
@@ -11,6 +13,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 PATIENCE_S = 120
@@ -21,6 +24,45 @@ COUNTED: dict[str, Callable[[Any], bool]] = {
 }
 COUNTS = {"audio": 1000, "transcript": 1000, "audio-paced": 400, "transcript-paced": 400, "tools": 60}
 ROUNDS = 6
+
+
+class Bare:
+    """A conversation on a socket, with as much of a session as the program asks for."""
+
+    def __init__(self, socket: Any) -> None:
+        self._socket = socket
+        self._called = False
+
+    async def send_message(self, text: str) -> None:
+        content = [{"type": "input_text", "text": text}]
+        await self._send("conversation.item.create", item={"type": "message", "role": "user", "content": content})
+        await self._send("response.create")
+
+    def __aiter__(self) -> "Bare":
+        return self
+
+    async def __anext__(self) -> SimpleNamespace:
+        event = json.loads(await self._socket.recv())
+        kind, item = event["type"], event.get("item") or {}
+        if kind == "response.output_audio.delta":
+            return SimpleNamespace(type="audio")
+        if kind == "response.output_audio_transcript.delta":
+            return SimpleNamespace(type="raw_model_event", data=SimpleNamespace(type="transcript_delta"))
+        if kind == "response.output_item.done" and item["type"] == "function_call":
+            output = {"type": "function_call_output", "call_id": item["call_id"]}
+            output["output"] = json.loads(item["arguments"])["thing"]
+            await self._send("conversation.item.create", item=output)
+            self._called = True
+            return SimpleNamespace(type="tool_end")
+        if kind == "response.done":
+            if self._called:
+                self._called = False
+                await self._send("response.create")
+            return SimpleNamespace(type="agent_end")
+        return SimpleNamespace(type=kind)
+
+    async def _send(self, kind: str, **fields: Any) -> None:
+        await self._socket.send(json.dumps({"type": kind, **fields}))
 
 
 def imported(name: str) -> Any:
@@ -39,6 +81,11 @@ def imported(name: str) -> Any:
 
 
 async def main(name: str, url: str) -> None:
+    if name == "bare":
+        client = importlib.import_module("websockets.asyncio.client")
+        async with client.connect(url, compression=None, max_size=None) as socket:
+            await rounds(Bare(socket))
+        return
     sdk = imported(name)
 
     @sdk.function_tool  # type: ignore[untyped-decorator]
@@ -49,11 +96,16 @@ async def main(name: str, url: str) -> None:
     agent = sdk.RealtimeAgent(name="bench", instructions="Talk.", tools=[look_up])
     runner = sdk.RealtimeRunner(agent, model=sdk.OpenAIRealtimeWebSocketModel())
     async with await runner.run(model_config={"url": url, "api_key": "test-key"}) as session:
-        await measured(session, "warm audio 200", "audio", 200)
-        await measured(session, "warm tools 20", "tools", 20)
-        result = {}
-        for kind, count in COUNTS.items():
-            result[kind] = min([await measured(session, f"go {kind} {count}", kind, count) for _ in range(ROUNDS)])
+        await rounds(session)
+
+
+async def rounds(session: Any) -> None:
+    """Measure each kind in turn, and print what came of it."""
+    await measured(session, "warm audio 200", "audio", 200)
+    await measured(session, "warm tools 20", "tools", 20)
+    result = {}
+    for kind, count in COUNTS.items():
+        result[kind] = min([await measured(session, f"go {kind} {count}", kind, count) for _ in range(ROUNDS)])
     json.dump(result, sys.stdout)
     sys.stdout.write("\n")
 
