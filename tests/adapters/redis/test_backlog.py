@@ -3,6 +3,8 @@
 import asyncio
 from typing import Any
 
+from msgspec.structs import replace
+
 from support.tasks import running
 from support.tool_calls import calling, worker
 from support.waiting import wait_until
@@ -96,6 +98,7 @@ def test_a_flood_is_seen_with_its_first_calls_where_it_is_known_how_long_they_ta
         state.sent()
     assert state.wait_ms(0) == 20_000
     assert state.wait_ms(300) == 19_700
+    assert state.takes_ms() == 4000
     state.seen(500, lag=134, read=14, oldest_ms=400, in_hand=10, slots=10)
     assert state.wait_ms(500) == 53_600
     state.seen(1000, lag=134, read=14, oldest_ms=900, in_hand=10, slots=0)
@@ -145,6 +148,18 @@ async def test_a_call_behind_more_long_ones_than_its_deadline_allows_is_answered
         go.set()
 
 
+async def test_a_call_that_is_known_to_take_longer_than_it_has_is_tried_where_nothing_is_ahead_of_it(
+    redis_url: str, keys: Keys
+) -> None:
+    call = DispatchTool("x", "crawl", "{}", "desk", "default", 1000, idempotent=True)
+    async with calling(redis_url, keys) as caller:
+        backlog = Backlog(caller.bus, keys, caller.clock)
+        assert backlog.refusal(call) is None
+        for _ in range(4):
+            backlog.ended(call, {"duration_ms": 2000, "outcome": "timeout"})
+        assert backlog.refusal(call) is None
+
+
 async def test_a_flood_of_calls_that_are_known_to_take_long_is_refused_from_the_first_that_would_come_too_late(
     redis_url: str, keys: Keys
 ) -> None:
@@ -173,7 +188,8 @@ async def test_a_flood_of_calls_that_are_known_to_take_long_is_refused_from_the_
 
             await wait_until(known, description="a look at the queue")
         refused = next(n for n in range(1000) if backlog.refusal(call) is not None)
-        assert 11 <= refused <= 40, "eleven fit into twenty seconds, and the one that runs"
+        assert 9 <= refused <= 40, "two at once, five turns of four seconds fit into twenty"
+        assert backlog.refusal(replace(call, timeout_ms=600_000)) is None, "it has time to wait"
         go.set()
 
 

@@ -106,17 +106,20 @@ class QueueState:
         per_ms = (read - before) / (seen - since)
         return max(0.0, (self._lag + self._sent) / per_ms - passed)
 
+    def takes_ms(self) -> int:
+        """How long a call of this queue runs at least; 0 where that is not known."""
+        return sorted(self._took_ms)[len(self._took_ms) // 4] if len(self._took_ms) >= _FEWEST else 0
+
     def _at_least_ms(self, at: int) -> float:
-        """The same, by how many calls are ahead and how long one takes at least; 0 where that is not known."""
+        """The wait, by how many calls are ahead and how long one takes; 0 where that is not known."""
         ahead = self._in_hand + self._lag + self._sent - self._slots
-        if ahead <= 0 or not self._slots or len(self._took_ms) < _FEWEST:
+        if ahead <= 0 or not self._slots:
             return 0.0
-        quick_ms = sorted(self._took_ms)[len(self._took_ms) // 4]
-        return max(0.0, ahead / self._slots * quick_ms - max(0, at - self._at))
+        return max(0.0, ahead / self._slots * self.takes_ms() - max(0, at - self._at))
 
 
 class Backlog:
-    """Refuses calls that would not be started before their deadline. Implements `Refuses`; run `run` as a task."""
+    """Refuses calls that would not be done before their deadline. Implements `Refuses`; run `run` as a task."""
 
     def __init__(
         self, bus: RedisConnection, keys: Keys, clock: Clock, *, monotonic: Callable[[], float] = time.monotonic
@@ -134,13 +137,15 @@ class Backlog:
         state = self._queues.setdefault(call.queue, QueueState())
         self._used[call.queue] = self._monotonic()
         wait_ms = state.wait_ms(self._clock.at_ms())
-        if wait_ms < call.timeout_ms:
+        takes_ms = state.takes_ms()
+        # What has less than a turn ahead of it is tried, however long others took.
+        if wait_ms + (takes_ms if wait_ms >= takes_ms else 0) < call.timeout_ms:
             state.sent()
             return None
         return Refusal(
             "overloaded",
-            f"queue {call.queue!r} would start it in {wait_ms / 1000:.1f} s, its deadline is in "
-            f"{call.timeout_ms / 1000:g} s",
+            f"queue {call.queue!r} would start it in {wait_ms / 1000:.1f} s, and a call takes {takes_ms / 1000:.1f} s; "
+            f"its deadline is in {call.timeout_ms / 1000:g} s",
             f"The tool {call.tool} is too busy to answer in time and was not run. Tell the user so, and offer to try "
             "again in a moment.",
         )
