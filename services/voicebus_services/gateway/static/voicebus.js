@@ -331,9 +331,9 @@ export class Session {
     const { agent, observe, audio, raw, record } = this.#options;
     const asked = { audio, raw: raw ? "1" : undefined, observe: observe ? "1" : undefined };
     if (this.id) Object.assign(asked, { session: this.id, token: this.token || undefined, seq: String(this.seq) });
+    else Object.assign(asked, { agent, record: record === undefined ? undefined : record ? "1" : "0" });
     const turns = this.state === "resuming" ? this.#spoken.said() : [];
     if (turns.some(([, ms]) => ms)) asked.turns = JSON.stringify(turns);
-    else Object.assign(asked, { agent, record: record === undefined ? undefined : record ? "1" : "0" });
     for (const [name, value] of Object.entries(asked)) if (value !== undefined) target.searchParams.set(name, value);
     return target.href;
   }

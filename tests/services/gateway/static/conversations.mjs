@@ -104,7 +104,14 @@ const scenarios = {
   },
 
   async flap() {
-    const session = await connect(url, options);
+    const asked = [];
+    class Socket extends WebSocket {
+      constructor(address, ...rest) {
+        super(address, ...rest);
+        asked.push([...new URL(address).searchParams.keys()]);
+      }
+    }
+    const session = await connect(url, { ...options, agent: "porter", WebSocket: Socket });
     const recorded = [];
     const isRecorded = ({ type, token }) => ["item_recorded", "turn_ended", "session_resumed"].includes(type) && !token;
     session.on("*", (event) => isRecorded(event) && recorded.push(`${event.seq} ${event.type}`));
@@ -116,7 +123,7 @@ const scenarios = {
     await session.sendMessage("[[say: after]]");
     await answered;
     session.close();
-    return { recorded, once: new Set(recorded).size === recorded.length };
+    return { asked, recorded, once: new Set(recorded).size === recorded.length };
   },
 
   async detected() {

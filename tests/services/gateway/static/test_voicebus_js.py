@@ -106,6 +106,9 @@ async def test_nothing_is_told_twice_where_connections_are_lost_one_after_anothe
     talk = await talking
     assert talk["once"], talk["recorded"]
     assert sum("session_resumed" in event for event in talk["recorded"]) == 3
+    first, *later = talk["asked"]
+    assert first == ["agent"]
+    assert all(names == ["session", "token", "seq"] for names in later)
 
 
 async def test_a_session_moves_to_another_gateway_while_its_client_talks(gateways: Gateways) -> None:
