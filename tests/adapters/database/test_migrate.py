@@ -138,6 +138,9 @@ async def test_a_newer_database_that_only_had_things_added_is_used_and_left_as_i
         await store.write(recorded(*conversation("s1")))
         assert await store.transcript("s1", tenant="local") is not None
     assert migrate.upgrade(database) == "9999"
+    assert migrate.move(database, revision="head", down=False) == "9999", (
+        "what the job of a chart that is gone back to does"
+    )
 
 
 async def test_a_newer_database_that_serves_newer_releases_alone_is_refused(database: str) -> None:
@@ -145,8 +148,11 @@ async def test_a_newer_database_that_serves_newer_releases_alone_is_refused(data
     async with TranscriptStore(database) as store:
         with pytest.raises(StoreError, match=rf"serves releases from migration 9998 on; this one is of {REVISION}"):
             await store.check()
-    with pytest.raises(StoreError, match="cannot be migrated"):
-        migrate.upgrade(database)
+    for down in (False, True):
+        with pytest.raises(StoreError, match=rf"serves releases from migration 9998 on; this one is of {REVISION}"):
+            migrate.move(database, revision="head", down=down)
+        with pytest.raises(StoreError, match=r"at migration 9999, which this release does not know: go down by"):
+            migrate.move(database, revision="0005", down=down)
 
 
 async def test_an_older_database_is_refused_with_the_command_that_helps(database: str) -> None:

@@ -215,10 +215,15 @@ def require_migrated(engine: Engine, where: str) -> None:
             f" run `voicebus migrate` of this release ({SETTING})"
         )
     if not serves(found, since):
-        raise StoreError(
-            f"the database {where} is at migration {found}, which serves releases from migration {since or found} on;"
-            f" this one is of {REVISION}: start a newer release ({SETTING})"
-        )
+        raise StoreError(newer_alone(where, found, since))
+
+
+def newer_alone(where: str, found: str, since: str | None) -> str:
+    """What is said of a database at migration `found` that this release may not use."""
+    return (
+        f"the database {where} is at migration {found}, which serves releases from migration {since or found} on;"
+        f" this one is of {REVISION}: start a newer release ({SETTING})"
+    )
 
 
 def serves(found: str, since: str | None) -> bool:

@@ -13,6 +13,7 @@ from voicebus.adapters.database.connection import (
     compatible_since,
     current_revision,
     mapped_errors,
+    newer_alone,
     open_engine,
     serves,
     writing,
@@ -56,24 +57,38 @@ def move(url: str, *, revision: str, down: bool) -> str:
         StoreError: the database cannot be reached, refuses, or is newer than this release.
     """
     known = ["base", *sorted(path.name[:4] for path in (_FOLDER / "versions").glob("[0-9]*.py"))]
-    wanted = known[-1] if revision == "head" else revision
-    if wanted not in known:
+    if revision == "head":
+        return upgrade(url)
+    if revision not in known:
         raise UsageError(f"--to: {revision!r} was read; {', '.join(known)} or head is allowed")
     found = _found(url)[0] or "base"
-    if found in known and known.index(wanted) < known.index(found):
+    if found not in known:
+        raise StoreError(
+            f"the database {open_engine(url)[1]} is at migration {found}, which this release does not know:"
+            " go down by the release that made it"
+        )
+    if known.index(revision) < known.index(found):
         if not down:
             raise UsageError(
-                f"--to: the database is at {found}, and going down to {wanted} removes what later migrations added,"
+                f"--to: the database is at {found}, and going down to {revision} removes what later migrations added,"
                 " data included; give --yes to do so"
             )
-        return downgrade(url, revision=wanted)
-    return upgrade(url, revision=wanted)
+        return downgrade(url, revision=revision)
+    return upgrade(url, revision=revision)
 
 
 def _newer(url: str) -> str | None:
-    """The revision of a database that a newer release has migrated, and that this one can use."""
+    """The revision of a database that a newer release has migrated, and that this one can use.
+
+    Raises:
+        StoreError: a newer release has migrated it, and this one cannot use it.
+    """
     found, since = _found(url)
-    return found if found is not None and found > REVISION and serves(found, since) else None
+    if found is None or found <= REVISION:
+        return None
+    if not serves(found, since):
+        raise StoreError(newer_alone(open_engine(url)[1], found, since))
+    return found
 
 
 def _found(url: str) -> tuple[str | None, str | None]:
