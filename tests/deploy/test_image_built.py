@@ -1,123 +1,122 @@
 """The image, really built and run, where there is an engine and a base image; else the skip says what was missing.
 
-    VOICEBUS_BASE_IMAGE=NAME    a base that the engine has, instead of the Dockerfile's
-
-Tried in order: docker with its daemon, podman, buildah with chroot isolation (for machines where no container may be
-made). A base image is taken from the engine's own storage, else pulled. Without a registry one is made of Debian:
-
-    debootstrap --variant=minbase --include=python3,python3-venv,ca-certificates bookworm rootfs
-    export STORAGE_DRIVER=vfs; made=$(buildah from scratch)
-    buildah add $made rootfs / && buildah commit $made localhost/debian-python:base
+VOICEBUS_BASE_IMAGE=NAME    a base that the engine has, instead of the Dockerfile's
 """
 
-import os
 import re
-import shutil
-import subprocess
+import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from subprocess import CompletedProcess
 from typing import Final
 
 import pytest
+import yaml
 
+from deploy.engines import Engine, an_engine, base_image
 from deploy.helm import ROOT
 
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.xdist_group("image")]
 
 DOCKERFILE: Final = ROOT / "deploy/docker/Dockerfile"
-DEFAULT_BASE: Final = "python:3.11-slim-bookworm"
+HARDENED: Final = ("--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--security-opt=no-new-privileges")
+LARGEST_MB: Final = 400
+"""What the image may add to its base: dependencies, compiled once, and the sources."""
 
-
-@dataclass(frozen=True)
-class Engine:
-    """A way to build and run; `probe` tells whether it works here."""
-
-    name: str
-    probe: Sequence[str]
-    has: Sequence[str]
-    pull: Sequence[str]
-    build: Sequence[str]
-
-
-ENGINES: Final = (
-    Engine("docker", ("info",), ("image", "inspect"), ("pull",), ("build",)),
-    Engine("podman", ("info",), ("image", "exists"), ("pull",), ("build",)),
-    Engine("buildah", ("info",), ("inspect", "--type=image"), ("pull",), ("bud", "--isolation=chroot")),
-)
-
-
-def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command, check=False, capture_output=True, text=True, timeout=1500, env={**os.environ, **environment}
-    )
-
-
-def last_line(result: subprocess.CompletedProcess[str]) -> str:
-    return (result.stderr.strip() or result.stdout.strip() or f"status {result.returncode}").splitlines()[-1]
+Image = tuple[Engine, str, str]
 
 
 @pytest.fixture(scope="module")
-def built() -> Iterator[tuple[Engine, str]]:
-    """The engine, and the name of the image that it has built of this checkout."""
-    base, missing = os.environ.get("VOICEBUS_BASE_IMAGE", DEFAULT_BASE), []
-    for engine in ENGINES:
-        if shutil.which(engine.name) is None:
-            missing.append(f"{engine.name} is not on PATH")
-        elif (probe := run(engine.name, *engine.probe)).returncode != 0:
-            missing.append(f"{engine.name} does not work here ({last_line(probe)})")
-        elif run(engine.name, *engine.has, base).returncode != 0 and (
-            (pulled := run(engine.name, *engine.pull, base)).returncode != 0
-        ):
-            missing.append(f"{engine.name} has no base image {base} and cannot pull it ({last_line(pulled)})")
-        else:
-            name = f"localhost/voicebus-test:{uuid.uuid4().hex[:12]}"
-            arguments = [f"--build-arg=BASE_IMAGE={base}", f"--file={DOCKERFILE}", f"--tag={name}", str(ROOT)]
-            result = run(engine.name, *engine.build, *arguments)
-            assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-4000:]
-            yield engine, name
-            run(engine.name, "rmi", name)
-            return
-    pytest.skip("the image is not built here: " + "; ".join(missing))
+def built() -> Iterator[Image]:
+    """The engine, the image that it has built of this checkout, and its base."""
+    missing: list[str] = []
+    with an_engine(missing) as engine:
+        base = None if engine is None else base_image(engine, missing)
+        if engine is None or base is None:
+            pytest.skip("the image is not built here: " + "; ".join(missing))
+        name = f"localhost/voicebus-test:{uuid.uuid4().hex[:12]}"
+        result = engine.run(
+            *engine.build, f"--build-arg=BASE_IMAGE={base}", f"--file={DOCKERFILE}", f"--tag={name}", str(ROOT)
+        )
+        assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-4000:]
+        yield engine, name, base
+        engine.run("rmi", name)
 
 
-def in_container(built: tuple[Engine, str], *command: str) -> subprocess.CompletedProcess[str]:
-    """Run a command in the image as a cluster does: its own user, nothing writable but /tmp."""
-    engine, name = built
+def in_container(built: Image, *command: str, user: str | None = None) -> CompletedProcess[str]:
+    """Run a command in the image as a cluster does: its own user or another, nothing writable but /tmp."""
+    engine, name, _ = built
     if engine.name != "buildah":
-        hardened = ("--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--security-opt=no-new-privileges")
-        return run(engine.name, "run", "--rm", *hardened, "--entrypoint", command[0], name, *command[1:])
-    made = run("buildah", "from", name)
+        options = [
+            *HARDENED,
+            "--network=none",
+            *([] if user is None else [f"--user={user}"]),
+            "--entrypoint",
+            command[0],
+        ]
+        return engine.run("run", "--rm", *options, name, *command[1:])
+    made = engine.run("from", name)
     assert made.returncode == 0, made.stderr
     container = made.stdout.strip()
     try:
-        return run("buildah", "run", "--isolation=chroot", container, "--", *command)
+        options = ["--isolation=chroot", *([] if user is None else [f"--user={user}"])]
+        return engine.run("run", *options, container, "--", *command)
     finally:
-        run("buildah", "rm", container)
+        engine.run("rm", container)
 
 
-def test_every_service_starts_in_it_as_far_as_its_help(built: tuple[Engine, str]) -> None:
+def test_every_service_starts_in_it_as_far_as_its_help(built: Image) -> None:
     for command in ("gateway", "tool-worker", "guardrail-worker", "transcript-archiver", "model-simulator", "migrate"):
         result = in_container(built, "voicebus", command, "--help")
         assert result.returncode == 0, result.stderr
         assert command in result.stdout
 
 
-def test_it_runs_as_nobody_in_particular_and_has_no_compiler_and_no_pip(built: tuple[Engine, str]) -> None:
+def test_it_runs_as_nobody_in_particular_and_has_no_compiler_and_no_pip(built: Image) -> None:
     told = in_container(built, "sh", "-c", "id -u; command -v gcc cc make pip pip3 || echo none")
     assert told.stdout.split() == ["10001", "none"], told.stderr
 
 
-def test_a_database_is_migrated_in_it(built: tuple[Engine, str]) -> None:
+@pytest.mark.parametrize("user", [None, "1000650000:0"], ids=["its own user", "a user that a cluster gives"])
+def test_a_database_is_migrated_in_it(built: Image, user: str | None) -> None:
     url = "sqlite:////tmp/calls.db"
-    told = in_container(built, "sh", "-c", f"VOICEBUS_DATABASE_URL={url} voicebus migrate")
+    told = in_container(built, "sh", "-c", f"VOICEBUS_DATABASE_URL={url} voicebus migrate", user=user)
     assert told.returncode == 0, told.stderr
     assert "up to date" in told.stdout
 
 
-def test_nothing_of_the_speech_extra_is_in_it(built: tuple[Engine, str]) -> None:
+def test_nothing_of_the_speech_extra_is_in_it(built: Image) -> None:
     program = "from importlib.metadata import distributions as d; print(sorted(x.name.lower() for x in d()))"
     told = in_container(built, "python3", "-c", program)
     names: Mapping[str, None] = dict.fromkeys(re.findall(r"'([^']+)'", told.stdout))
     assert "voicebus" in names, told.stderr
     assert not names.keys() & {"espeakng-loader", "faster-whisper", "av", "piper-tts"}
+
+
+def test_it_is_small_beside_its_base(built: Image) -> None:
+    engine, name, base = built
+    if engine.name == "buildah":
+        pytest.skip("buildah tells no sizes of images")
+    sizes = [int(engine.run("image", "inspect", "--format={{.Size}}", image).stdout) for image in (name, base)]
+    assert (sizes[0] - sizes[1]) / 1e6 < LARGEST_MB
+
+
+def test_a_service_in_it_is_healthy_by_the_check_of_compose_and_stops_in_order(built: Image) -> None:
+    engine, name, _ = built
+    if engine.name == "buildah":
+        pytest.skip("buildah keeps no container running")
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+    service = compose["services"]["model-simulator"]
+    started = engine.run("run", "--detach", "--network=none", *HARDENED, name, *service["command"])
+    assert started.returncode == 0, started.stderr
+    container = started.stdout.strip()
+    try:
+        until = time.monotonic() + 60
+        while (check := engine.run("exec", container, *service["healthcheck"]["test"][1:])).returncode != 0:
+            assert time.monotonic() < until, check.stderr + engine.run("logs", container).stderr
+            time.sleep(0.2)
+        # PID 1 is python, which gets SIGTERM itself: it was killed if it ends with 137.
+        assert engine.run("stop", "--time=60", container).returncode == 0
+        assert engine.run("inspect", "--format={{.State.ExitCode}}", container).stdout.strip() == "0"
+    finally:
+        engine.run("rm", "--force", container)
