@@ -91,6 +91,7 @@ def configure(
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
+    from voicebus.telemetry.exporting import TellingExporter
     from voicebus.telemetry.sampling import following
 
     resource = Resource.create(
@@ -103,11 +104,15 @@ def configure(
     )
     # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES are somebody's word, these are defaults.
     resource = resource.merge(OTELResourceDetector().detect())
-    # A collector that is away is told once it is given up; each attempt would be a line a second.
+    # A collector that is away is told of in our own words; each attempt would be a line a second.
     for noisy in ("opentelemetry.exporter.otlp", "opentelemetry.exporter.http", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     provider = TracerProvider(sampler=following(ratio), resource=resource, shutdown_on_exit=False)
-    exporter = OTLPSpanExporter(endpoint=endpoint, headers=dict(headers or {}), timeout=_TIMEOUT_S)
+    exporter = TellingExporter(
+        OTLPSpanExporter(endpoint=endpoint, headers=dict(headers or {}), timeout=_TIMEOUT_S),
+        endpoint,
+        logging.getLogger(OTLPSpanExporter.__module__),
+    )
     provider.add_span_processor(
         BatchSpanProcessor(
             exporter,
