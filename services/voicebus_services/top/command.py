@@ -81,7 +81,7 @@ def top(
         with Live(console=console, screen=True, auto_refresh=False) as live:
             async for seen in looks():
                 last = last if isinstance(seen, BusError) else seen
-                shown = troubled(seen, last) if isinstance(seen, BusError) else render(seen)
+                shown = troubled(seen, last) if isinstance(seen, BusError) else render(seen, console)
                 live.update(shown, refresh=True)
 
     run(work())

@@ -1,10 +1,11 @@
 """How a snapshot looks: tables for a terminal, or one JSON object. Pure."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -15,6 +16,9 @@ from voicebus_services.top.cluster import QueueSeen, Snapshot
 from voicebus_services.top.recent import LastMinute, Quantiles
 
 _BACKLOG_S = 5.0
+
+Rows = list[list[str | Text]]
+Part = tuple[Sequence[str], Rows]
 
 
 def as_json(snapshot: Snapshot) -> dict[str, Any]:
@@ -28,10 +32,26 @@ def as_json(snapshot: Snapshot) -> dict[str, Any]:
     }
 
 
-def render(snapshot: Snapshot) -> RenderableType:
-    """The snapshot as tables."""
-    tables = (_gateways(snapshot), _queues(snapshot), _tools(snapshot.recent), _sessions(snapshot))
-    return Group(_head(snapshot), *(part for table in tables for part in (Text(), table)))
+def render(snapshot: Snapshot, console: Console | None = None) -> RenderableType:
+    """The snapshot as tables; of a screen, the `console`, they share the height: none pushes another one off it."""
+    head, parts = _head(snapshot), _parts(snapshot)
+    needs = [len(rows) for _, rows in parts]
+    shares: Sequence[int] = needs
+    if console is not None:
+        # A blank line and the names of columns come before each.
+        room = console.height - len(console.render_lines(head)) - 2 * len(parts)
+        shares = _shares(needs, room)
+    tables = (_table(columns, rows, share) for (columns, rows), share in zip(parts, shares, strict=True))
+    return Group(head, *(part for table in tables for part in (Text(), table)))
+
+
+def _shares(needs: Sequence[int], room: int) -> Sequence[int]:
+    """How many lines each gets: what it needs, or as many as the others that do not get it, and one at least."""
+    shares = [0] * len(needs)
+    for left, index in zip(range(len(needs), 0, -1), sorted(range(len(needs)), key=needs.__getitem__), strict=True):
+        shares[index] = max(1, min(needs[index], room // left))
+        room -= shares[index]
+    return shares
 
 
 def troubled(error: BusError, last: Snapshot | None = None) -> RenderableType:
@@ -60,29 +80,40 @@ def _head(snapshot: Snapshot) -> Text:
     return text
 
 
-def _gateways(snapshot: Snapshot) -> Table:
-    table = _table("gateway", "sessions", "free", "state")
+def _parts(snapshot: Snapshot) -> Sequence[Part]:
+    """Columns and rows of each table; one that has nothing says so in a row."""
+    return (
+        (("gateway", "sessions", "free", "state"), _gateways(snapshot) or [[Text("none lives", style="red")]]),
+        (("queue", "workers", "waiting", "in hand", "oldest", "dead letters"), _queues(snapshot)),
+        (
+            ("tool", "calls", "p50", "p95", "most", "outcomes"),
+            _tools(snapshot.recent) or [["no call in the last minute"]],
+        ),
+        (("session", "agent", "status", "for", "events", "gateway"), _sessions(snapshot) or [["no live session"]]),
+    )
+
+
+def _gateways(snapshot: Snapshot) -> Rows:
+    rows: Rows = []
     for gateway in snapshot.gateways:
         sessions = "?" if gateway.sessions is None else str(gateway.sessions)
         state = Text("draining", style="yellow") if gateway.draining else Text("full" if gateway.free <= 0 else "open")
-        table.add_row(_name(gateway.id), sessions, str(gateway.free), state)
-    if not snapshot.gateways:
-        table.add_row(Text("none lives", style="red"), "", "", "")
-    return table
+        rows.append([_name(gateway.id), sessions, str(gateway.free), state])
+    return rows
 
 
-def _queues(snapshot: Snapshot) -> Table:
-    table = _table("queue", "workers", "waiting", "in hand", "oldest", "dead letters")
-    for queue in snapshot.queues:
-        table.add_row(
+def _queues(snapshot: Snapshot) -> Rows:
+    return [
+        [
             _name(queue.name),
             Text(str(queue.workers), style="red" if not queue.workers else ""),
             Text("?" if queue.lag is None else str(queue.lag), style="yellow" if queue.lag else ""),
             str(queue.pending),
             _oldest(queue),
             Text(str(queue.dead), style="yellow" if queue.dead else ""),
-        )
-    return table
+        ]
+        for queue in snapshot.queues
+    ]
 
 
 def _oldest(queue: QueueSeen) -> Text:
@@ -91,40 +122,43 @@ def _oldest(queue: QueueSeen) -> Text:
     return Text(f"{queue.oldest_s:.1f} s", style="yellow" if queue.oldest_s > _BACKLOG_S else "")
 
 
-def _tools(recent: LastMinute) -> Table:
-    table = _table("tool", "calls", "p50", "p95", "most", "outcomes")
+def _tools(recent: LastMinute) -> Rows:
+    rows: Rows = []
     for seen in recent.tools:
         took = seen.took
         figures = ("-", "-", "-") if took is None else (_ms(took.p50), _ms(took.p95), _ms(took.most))
         failed = set(seen.outcomes) - {"ok", "cancelled"}
         outcomes = _name(_counts(seen.outcomes).strip(" ()"), style="yellow" if failed else "")
-        table.add_row(_name(seen.tool), str(sum(seen.outcomes.values())), *figures, outcomes)
-    if not recent.tools:
-        table.add_row("no call in the last minute", "", "", "", "", "")
-    return table
+        rows.append([_name(seen.tool), str(sum(seen.outcomes.values())), *figures, outcomes])
+    return rows
 
 
-def _sessions(snapshot: Snapshot) -> Table:
-    table = _table("session", "agent", "status", "for", "events", "gateway")
+def _sessions(snapshot: Snapshot) -> Rows:
+    rows: Rows = []
     for seen in snapshot.sessions:
         lasted = max(0, snapshot.at - seen.started_at) // 1000
-        table.add_row(
-            _name(seen.id),
-            _name(seen.agent),
-            seen.status.value,
-            f"{lasted // 60}:{lasted % 60:02}",
-            str(seen.seq),
-            _name(seen.gateway or "-"),
+        rows.append(
+            [
+                _name(seen.id),
+                _name(seen.agent),
+                seen.status.value,
+                f"{lasted // 60}:{lasted % 60:02}",
+                str(seen.seq),
+                _name(seen.gateway or "-"),
+            ]
         )
-    if not snapshot.sessions:
-        table.add_row("no live session", "", "", "", "", "")
-    return table
+    return rows
 
 
-def _table(*columns: str) -> Table:
+def _table(columns: Sequence[str], rows: Rows, share: int) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, no_wrap=True)
+    shown = rows if len(rows) <= share else rows[: share - 1]
+    for row in shown:
+        table.add_row(*row)
+    if len(shown) < len(rows):
+        table.add_row(Text(f"… {len(rows) - len(shown)} more", style="dim"))
     return table
 
 

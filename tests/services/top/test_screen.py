@@ -1,6 +1,7 @@
 """How a snapshot looks in a terminal, and as JSON."""
 
 import json
+import re
 from dataclasses import replace
 from io import StringIO
 
@@ -9,7 +10,7 @@ from rich.console import Console
 from voicebus.adapters.redis.directory import SessionSeen, Status
 from voicebus_services.top.cluster import GatewaySeen, QueueSeen, Snapshot
 from voicebus_services.top.recent import LastMinute, Quantiles, ToolSeen
-from voicebus_services.top.screen import as_json, render
+from voicebus_services.top.screen import _shares, as_json, render
 
 AT = 1_790_000_000_000
 NOTHING = LastMinute(0, {}, 0, None, None, [], {}, {}, {})
@@ -71,3 +72,23 @@ def test_the_same_is_one_json_object() -> None:
     assert made["gateways"] == [{"id": "g", "sessions": 1, "free": 2, "draining": False}]
     assert (made["sessions"][0]["id"], made["sessions"][0]["status"]) == ("01ABC", "idle")
     assert made["last_minute"]["turns"] == 0
+
+
+def test_what_does_not_fit_a_screen_is_counted_and_pushes_nothing_off_it() -> None:
+    gateways = [GatewaySeen(f"gateway-{number}", number, 5, False) for number in range(40)]
+    queues = [QueueSeen(name, 1, 0, 0, 0.0, 0) for name in ("default", "guardrails", "events")]
+    sessions = [SessionSeen(f"s{number}", "desk", Status.ACTIVE, "g", AT, None, None, 1) for number in range(3)]
+    console = Console(width=80, height=24, file=StringIO())
+    lines = console.render_lines(render(Snapshot(AT, gateways, queues, sessions, NOTHING), console))
+    assert len(lines) <= 24
+    shown = "\n".join("".join(part.text for part in line) for line in lines)
+    for what in ("gateway-0", "default", "events", "no call in the last minute", "s2"):
+        assert what in shown
+    (more,) = re.findall(r"… (\d+) more", shown)
+    assert int(more) + len(re.findall(r"^gateway-\d+ ", shown, re.MULTILINE)) == 40
+
+
+def test_lines_of_a_screen_are_shared_by_those_that_want_more_than_there_are() -> None:
+    assert _shares([2, 40, 1, 30], 20) == [2, 9, 1, 8]
+    assert _shares([2, 3, 1, 4], 20) == [2, 3, 1, 4]
+    assert _shares([5, 5, 5, 5], 2) == [1, 1, 1, 1]
