@@ -19,14 +19,16 @@ from support.recording_proxy import Recording
 ROOT: Final = Path(__file__).resolve().parents[2]
 PROGRAMS: Final = ROOT / "tests" / "clients" / "programs"
 ENVIRONMENT: Final = ROOT / ".cache" / "clients-venv"
-OLDEST: Final = {"openai": (3, 54), "openai-agents": (0, 24), "fastapi": (0, 120)}
+OLDEST: Final = {
+    "openai": (3, 54), "openai-agents": (0, 24), "fastapi": (0, 120), "aiortc": (1, 14), "aiohttp": (3, 13)
+}  # fmt: skip
 OLDEST_NPM: Final = ("openai>=7.50", "@openai/agents>=0.20", "ws", "zod")
 
 _VERSIONS: Final = """
 import json
 from importlib.metadata import PackageNotFoundError, version
 found = {}
-for name in ("openai", "openai-agents", "fastapi", "websockets"):
+for name in ("openai", "openai-agents", "fastapi", "aiortc", "aiohttp", "websockets"):
     try:
         found[name] = version(name)
     except PackageNotFoundError:
