@@ -193,7 +193,12 @@ async def test_other_languages_are_told_from_the_allowed_ones() -> None:
     assert not await trips(rule, "Guten Morgen, wie kann ich Ihnen heute helfen?")
     found = await judged(rule, "Bonjour, comment puis-je vous aider aujourd'hui ?")
     assert (found.tripwire_triggered, found.output_info["language"]) == (True, "fr")
+    found = await judged(rule, "La reserva está confirmada para mañana.")  # or Galician, or Portuguese
+    assert (found.tripwire_triggered, found.output_info["language"]) == (True, "es")
     assert not await trips(rule, "Oui, merci.")  # too short to say
+    assert not await trips(rule, "0123 4567 8901 2345 6789 0123")
+    assert not await trips(rule, "\U0001f600" * 30)
+    assert not await trips(rule, "Yes, the Hotel Königshof on Maximilianstraße is open.")
     with pytest.raises(UserError, match="needs languages such as"):
         only_languages("klingon")
 

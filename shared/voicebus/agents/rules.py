@@ -123,8 +123,9 @@ def leaked_secrets() -> Rule:
 
 
 def only_languages(*languages: str, confidence: float = 0.9) -> Rule:
-    """Trips over text in any other language than `languages` (ISO 639-1, such as "en"), where that is as sure as
-    `confidence` (0 to 1). Text of less than 20 characters says too little.
+    """Trips over text in any other language than `languages` (ISO 639-1, such as "en"), where it is as sure as
+    `confidence` (0 to 1) that it is none of these, whichever other it is. Words of less than 20 characters together say
+    too little, and numbers say nothing.
 
     Raises:
         UserError: no language, or one that is not known; or a confidence beyond 0 to 1.
@@ -135,11 +136,15 @@ def only_languages(*languages: str, confidence: float = 0.9) -> Rule:
         raise UserError(f"only_languages needs languages such as 'en' and 'de', not {unknown if languages else ()}")
 
     def only_languages(context: RunContextWrapper[Any], agent: Any, text: str) -> GuardrailFunctionOutput:
-        if len(text.strip()) < _LEAST_TEXT:
+        words = " ".join(word for word in text.split() if any(map(str.isalpha, word)))
+        if len(words) < _LEAST_TEXT:
             return GuardrailFunctionOutput(None, tripwire_triggered=False)
-        language, sure = _identifier().classify(text)
-        info = {"language": str(language), "confidence": round(float(sure), 3)}
-        return GuardrailFunctionOutput(info, tripwire_triggered=language not in languages and sure >= confidence)
+        ranked = [(str(language), float(sure)) for language, sure in _identifier().rank(words)]
+        language, sure = ranked[0]
+        # Sister languages share what is sure of them all.
+        other = 1 - sum(share for name, share in ranked if name in languages)
+        info = {"language": language, "confidence": round(sure, 3)}
+        return GuardrailFunctionOutput(info, tripwire_triggered=language not in languages and other >= confidence)
 
     return only_languages
 
