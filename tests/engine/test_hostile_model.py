@@ -1,14 +1,14 @@
 """A model that sends anything: the session goes on, tells of it, and keeps only so much."""
 
 import random
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from support.reachable import retained
 from support.talk import Talk, agent, handoff, tool
 from voicebus.engine.config import AgentSpec, Face, GuardrailMode, GuardrailSpec, HostedToolSpec, Transport
 from voicebus.engine.inputs import End, ModelAudio, ModelEvent, ModelMalformed, TimerFired
@@ -154,38 +154,6 @@ def test_before_its_settings_are_confirmed_a_model_may_send_anything_but_their_r
 
 MEGABYTE = 1_000_000
 LONG = 20_000
-
-
-def retained(root: Any) -> int:
-    """Bytes of everything that is reachable from `root`, code and classes apart."""
-    seen: set[int] = set()
-    open_: list[Any] = [root]
-    total = 0
-    while open_:
-        value = open_.pop()
-        if id(value) in seen or isinstance(value, type) or (callable(value) and not hasattr(value, "__self__")):
-            continue
-        seen.add(id(value))
-        total += sys.getsizeof(value)
-        open_ += _inside(value)
-    return total
-
-
-def _inside(value: Any) -> Iterator[Any]:
-    if isinstance(value, Mapping):
-        yield from value.keys()
-        yield from value.values()
-    elif isinstance(value, list | tuple | set | frozenset) or type(value).__name__ == "deque":
-        yield from value
-    elif not isinstance(value, str | bytes | int | float | bool | None):
-        yield from getattr(value, "__dict__", {}).values()
-        for kind in type(value).__mro__:
-            slots = getattr(kind, "__slots__", ())
-            yield from (
-                getattr(value, slot) for slot in ([slots] if isinstance(slots, str) else slots) if hasattr(value, slot)
-            )
-        if hasattr(value, "__self__"):
-            yield value.__self__
 
 
 def flood(kind: str, number: int, chance: random.Random) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -123,6 +123,13 @@ class Call:
     def vetted(self) -> bool:
         """Whether its guardrails are asked right before it runs, whoever approved it."""
         return isinstance(self.spec, ToolSpec) and self.spec.vetted
+
+    def answering(self, output: str) -> dict[str, Any]:
+        """The item that answers it at the model, without an id."""
+        if not isinstance(self.spec, HostedToolSpec):
+            return {"type": "function_call_output", "call_id": self.id, "output": output}
+        decision = {"approve": True} if self.approved else {"approve": False, "reason": output}
+        return {"type": "mcp_approval_response", "approval_request_id": self.id, **decision}
 
 
 class KnownCalls:

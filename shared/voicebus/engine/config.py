@@ -203,6 +203,11 @@ class AgentSpec:
         """Whether this agent answers a user's turn only after it was judged."""
         return any(guardrail.mode is GuardrailMode.HOLD for guardrail in self.input_guardrails)
 
+    def function(self, name: str) -> ToolSpec | HandoffSpec | None:
+        """What its function of this name is; None where it has none."""
+        handoff = next((one for one in self.handoffs if one.name == name), None)
+        return handoff or next((one for one in self.tools if one.name == name), None)
+
 
 @dataclass(frozen=True, slots=True)
 class SessionConfig:

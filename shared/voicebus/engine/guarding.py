@@ -140,7 +140,7 @@ class Guard:
 
     def held_text(self, response: Response, item_id: str, text: str) -> None:
         """As `text`, before anybody may know it."""
-        if not response.agent.guardrails or response.tripped:
+        if not response.agent.guardrails or response.tripped or not text:
             return
         watch = self._watched.get((response.id, item_id))
         if watch is None:

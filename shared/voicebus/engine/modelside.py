@@ -156,7 +156,7 @@ class ModelSide:
         details = {"type": "failed", "error": error}
         done = {"type": "response.done", "response": {"id": response.id, "status": "failed", "status_details": details}}
         self.apply("response.done", done)
-        response.muted = True
+        response.muted = response.unwanted = True
         return done
 
     def _failed(self, payload: Event, response: Response) -> float | None:

@@ -54,10 +54,11 @@ class Create:
 class Response:
     """One response of the model; `agent` is the one in charge when it began, snapshotted (parity 2.10, 112).
 
-    `muted`: what still comes of it is not for the listener. `unseen`: the client's chain that it would have continued
-    has ended, so a client of the OpenAI face is told nothing of it. `spoken`: its text is the transcript of audio.
-    `waited_from` is the end of the user's turn that it answers (s), None where it continues an answer that has been
-    heard already. `last_event` is when something came of it last (s). `texts` is what it says, by item and part.
+    `muted`: what still comes of it is not for the listener. `unwanted`: nobody waits for it any more, so that the calls
+    that it still makes are not run: the same may be asked for again. `unseen`: the client's chain that it would have
+    continued has ended, so a client of the OpenAI face is told nothing of it. `spoken`: its text is the transcript of
+    audio. `waited_from` is the end of the user's turn that it answers (s), None where it continues an answer that has
+    been heard already. `last_event` is when something came of it last (s). `texts` is what it says, by item and part.
     `model_id` is what the model calls it, "" where it has not named it; `started`: `response.created` has come.
     `over`: the model has ended it, although its end is still held back.
     """
@@ -72,6 +73,7 @@ class Response:
     active: bool = True
     over: bool = False
     muted: bool = False
+    unwanted: bool = False
     unseen: bool = False
     cancelling: bool = False
     tripped: bool = False

@@ -14,7 +14,6 @@ from voicebus.engine.config import AgentSpec, Recovering
 from voicebus.engine.keeping import Kept, stage_of
 from voicebus.engine.parts import Parts
 from voicebus.engine.responses import Response
-from voicebus.engine.toolcalls import spec_of
 
 CAUSE: Final = "takeover"
 MOVE: Final = "migrate"
@@ -96,7 +95,7 @@ def _calls(p: Parts, kept: Kept, agents: Mapping[str, AgentSpec]) -> None:
         event = events.get(call_id, {})
         item = p.history.item(item_id) or {}
         arguments = item.get("arguments") or event.get("arguments") or ""
-        call = Call(call_id, item_id, name, arguments, response, spec_of(response.agent, name), approved=approved)
+        call = Call(call_id, item_id, name, arguments, response, response.agent.function(name), approved=approved)
         since_ms = started_ms if started_ms is not None else event.get("at_ms")
         p.calls.known.meet(call.id, "function", name, arguments)
         p.calls.resume(call, stage_of(stage) or Stage.VETTING, p.out.ms() if since_ms is None else since_ms)

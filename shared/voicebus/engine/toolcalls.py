@@ -16,7 +16,7 @@ from voicebus.engine.approvals import CALL_TIMER, Approvals, Refusal
 from voicebus.engine.background import Background
 from voicebus.engine.batches import Batches
 from voicebus.engine.calls import HEARD, UNLIMITED, Answer, Call, KnownCalls, Stage
-from voicebus.engine.config import AgentSpec, Face, HandoffSpec, HostedToolSpec, SessionConfig, ToolSpec, Transport
+from voicebus.engine.config import Face, HandoffSpec, HostedToolSpec, SessionConfig, ToolSpec, Transport
 from voicebus.engine.handoffs import Handoffs
 from voicebus.engine.history import History
 from voicebus.engine.inputs import (
@@ -45,6 +45,7 @@ _WORDING_TIMEOUT: Final = 5.0
 # Calls that may wait for their answers; further ones are refused one by one. Only a model gone wild gets there.
 _MAX_OPEN: Final = 256
 _UNKNOWN_TOOL: Final = "unknown_tool"
+_UNWANTED: Final = "The call was not run, as the response that made it was cancelled."
 _INTERRUPTED: Final = "The call was cancelled, as the user interrupted it."
 
 
@@ -86,11 +87,11 @@ class ToolCalls:
     def begin(self, response: Response, item: Mapping[str, Any]) -> None:
         """The model has finished a function call."""
         call_id, name, arguments = wire.text(item, "call_id"), wire.text(item, "name"), wire.text(item, "arguments")
-        spec = spec_of(response.agent, name)
+        spec = response.agent.function(name)
         role = "handoff" if isinstance(spec, HandoffSpec) else "function"
         if not self._is_new(call_id, role, name, arguments):
             return
-        if response.out_of_band or (spec is None and self._is_client_tool(name)):
+        if response.out_of_band or (spec is None and self._is_client_tool(name) and not response.unseen):
             # The client's own; out of band it is alone with its tools, and an output would have no call to answer.
             response.client_calls = True
             return
@@ -128,6 +129,10 @@ class ToolCalls:
         return False
 
     def _accepts(self, call: Call) -> bool:
+        """Whether it goes on; else it has been answered."""
+        if call.response.unwanted:
+            self._decline(call)
+            return False
         own = call.spec.approval_timeout_ms if isinstance(call.spec, ToolSpec) else None
         call.approval_timeout_ms = self._config.approval_timeout_ms if own is None else own
         too_many = len(self._open) >= _MAX_OPEN
@@ -138,6 +143,12 @@ class ToolCalls:
             self._out.error("too_many_calls", message, "model")
             self._conclude(call, Answer(message, Outcome.ERROR))
         return not too_many
+
+    def _decline(self, call: Call) -> None:
+        """Nobody waits for its response any more: the model is told so, and is not asked to go on."""
+        self._give(call, _UNWANTED)
+        if isinstance(call.spec, ToolSpec):
+            self._record_end(call, _UNWANTED, Answer(_UNWANTED, Outcome.CANCELLED))
 
     def _leave(self, call: Call) -> None:
         """The program has seen the call by itself, and answers it when it likes, if it does."""
@@ -360,7 +371,7 @@ class ToolCalls:
 
     def _give(self, call: Call, output: str) -> None:
         """To the model at once, whatever runs."""
-        del self._open[call.id]
+        self._open.pop(call.id, None)
         if call.told:
             tell = call.respond != "never" and not (call.answer is not None and call.answer.background)
             self._background.deliver(call, output, tell=tell)
@@ -372,13 +383,7 @@ class ToolCalls:
     def _tell_model(self, call: Call, output: str) -> None:
         item_id = self._out.mint()
         self._hide(item_id)
-        item: dict[str, Any]
-        if isinstance(call.spec, HostedToolSpec):
-            decision = {"approve": True} if call.approved else {"approve": False, "reason": output}
-            item = {"type": "mcp_approval_response", "approval_request_id": call.id, **decision}
-        else:
-            item = {"type": "function_call_output", "call_id": call.id, "output": output}
-        self._out.send({"type": "conversation.item.create", "item": {"id": item_id, **item}})
+        self._out.send({"type": "conversation.item.create", "item": {"id": item_id, **call.answering(output)}})
 
     def _record_end(self, call: Call, output: str, answer: Answer) -> None:
         now = self._out.ms()
@@ -443,9 +448,3 @@ class ToolCalls:
                 self._record_end(call, answer.output, answer)
         self._open.clear()
         self._background.clear()
-
-
-def spec_of(agent: AgentSpec, name: str) -> ToolSpec | HandoffSpec | None:
-    """What the agent's function of this name is; None where it has none."""
-    handoff = next((one for one in agent.handoffs if one.name == name), None)
-    return handoff or next((one for one in agent.tools if one.name == name), None)

@@ -8,7 +8,8 @@ Rules:
    barriers. Out-of-band creates (`conversation: "none"`) run beside all that and are sent at once.
 3. An automatic create that met the server's own response (VAD) is sent again when that one is done. An optional one
    is not: the model went on by itself.
-4. One that is never answered is given up; if its response comes after all, it is cancelled by id.
+4. One that is never answered is given up; if its response comes after all, it is cancelled by id, and calls that it
+   makes before it has ended are not run. So is the second answer to one that was sent twice.
 5. Creates are recognised by their mark in `metadata` (which clients never see) and, where refused, by `event_id`.
    A response without our mark started unasked.
 6. A running response of which nothing has come for three times `create_timeout_ms`, and whose tools have all answered,
@@ -344,7 +345,7 @@ class Turns:
         response.started = True
         late = self._given_up.pop(mark, None)
         if late is not None or (create is not None and create.withdrawn):
-            response.muted = True
+            response.muted = response.unwanted = True
             response.unseen = late is not None or (create is not None and create.follows is not None)
             self.cancel(response)
         if create is not None and create.attempts:

@@ -93,6 +93,7 @@ class Verdicts:
         if response.out_of_band:
             return
         if forbidden and response.create is None:
+            response.unwanted = True
             self._p.interruptions.stop(response)
             self._stands_for(response)
         elif withdrawn:
@@ -108,6 +109,7 @@ class Verdicts:
         p = self._p
         answers = [response for response in p.turns.responses.by_id.values() if response.began >= trip.since]
         for response in answers:
+            response.unwanted = True
             p.interruptions.stop(response)
         # The model may have begun an answer by itself of which we have not heard yet.
         p.inputs.answer_forbidden = not answers and p.settings.creates_responses
