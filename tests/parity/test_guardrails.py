@@ -85,18 +85,24 @@ async def test_the_agents_and_the_run_configs_guardrails_run_and_one_that_raises
     shared = OutputGuardrail(no_secrets, name="secrets")
     agent = guarded(OutputGuardrail(broken, name="broken"), shared)
     config: RealtimeRunConfig = {"output_guardrails": [shared, OutputGuardrail(plans, name="plans")]}
-    async with answering(text_turn(LONG), text_turn("Sorry.")) as server:
-        async with stage.conversation(agent, server, config) as talk:
-            await say(talk)
-            await server.wait_for("response.create", 2)
-    tripped = [name for event in talk.of("guardrail_tripped") for name in guardrails(event)]
-    assert sorted(tripped) == ["plans", "secrets"], "each once, and the broken one lets pass"
+    turns = text_turn("It is a secret."), text_turn("Sorry."), text_turn("It is a plan."), text_turn("Sorry again.")
+    async with answering(*turns) as server, stage.conversation(agent, server, config) as talk:
+        await say(talk)
+        await talk.until("agent_end", output="Sorry.")
+        await say(talk)
+        await talk.until("agent_end", output="Sorry again.")
+    names = [name for event in talk.of("guardrail_tripped") for name in guardrails(event)]
+    assert names == ["secrets", "plans"], "each once, and the broken one lets pass"
 
 
 async def test_an_answer_is_judged_while_it_goes_on_and_stopped(stage: Stage) -> None:
+    gate = asyncio.Event()
     async with answering(open_turn(LONG, bytes(4800)), text_turn("Sorry.")) as server:
-        async with stage.conversation(guarded(), server, eagerly()) as talk:
-            await say(talk)
+        async with stage.conversation(guarded(once_opened(gate)), server, eagerly()) as talk:
+            await talk.say("hello")
+            await talk.until("audio")
+            gate.set()
+            await talk.until("guardrail_tripped")
             await server.wait_for("response.create", 2)
             await wait_until(lambda: len(talk.of("agent_end")) == 2, description="the answer to the feedback")
     assert talk.of("guardrail_tripped")[0]["message"].startswith("we never")
@@ -145,9 +151,12 @@ async def test_a_written_answer_is_cancelled_without_an_interruption_of_audio(st
 
 
 async def test_an_answer_that_has_ended_is_silenced_and_the_model_still_told(stage: Stage) -> None:
+    gate = asyncio.Event()
     async with answering(audio_turn("a secret", bytes(48_000)), text_turn("Sorry.")) as server:
-        async with stage.conversation(guarded(), server) as talk:
-            await say(talk)
+        async with stage.conversation(guarded(once_opened(gate)), server) as talk:
+            await talk.say("hello")
+            await talk.until("agent_end")
+            gate.set()
             await server.wait_for("response.create", 2)
     assert server.received("response.cancel") == []
     assert told_off(server)[-1] == "guardrail triggered: secrets"
@@ -249,5 +258,7 @@ async def test_an_answer_is_judged_by_the_guardrails_of_the_agent_that_began_it(
     async with answering(call, text_turn("Bob here, a secret too."), text_turn("Bob.")) as server:
         async with stage.conversation(agent, server) as talk:
             await say(talk)
-            await wait_until(lambda: talk.of("agent_end")[-1]["agent"] == "Bob", description="Bob's answer")
+            await wait_until(
+                lambda: "Bob" in [end["agent"] for end in talk.of("agent_end")], description="Bob's answer"
+            )
     assert [event["message"] for event in talk.of("guardrail_tripped")] == ["a secret"]

@@ -28,6 +28,7 @@ async def test_what_a_listener_has_played_is_where_the_answer_is_cut(stage: Stag
         async with stage.conversation(ADA, server, reports_playback=True) as talk:
             await talk.say("tell me")
             audio = await talk.until("audio")
+            await wait_until(lambda: len(talk.of("audio")) == 10, description="a second of sound")
             await talk.played(audio["item_id"], 250)
             await talk.interrupt()
             await talk.until("audio_interrupted", item_id=audio["item_id"])

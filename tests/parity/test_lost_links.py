@@ -172,6 +172,7 @@ async def test_a_socket_that_is_cut_again_and_again_loses_nothing(stage: Stage, 
     assert said == [*(f"The result is: 100 in {city}" for city in cities), said[-1]]
 
 
+@pytest.mark.one_mode
 async def test_sockets_that_expire_are_left_one_after_another(stage: Stage) -> None:
     """Twenty rotations; `make soak` has the same with sockets of ten seconds."""
     desk = Desk()

@@ -193,11 +193,15 @@ FLOWS: Final[dict[str, Flow]] = {
 }
 
 
+# Tracing is asked for as the server greets: before or behind the user's first word, and it takes a number.
+UNTRACED: Final[RealtimeRunConfig] = {"tracing_disabled": True}
+
+
 async def held(stage: Stage, flow: Flow) -> list[dict[str, Any]]:
     make_agent, script, play, _ = flow
     gates.close_all()
     async with ScriptedRealtimeServer(script) as server:
-        async with stage.conversation(make_agent(), server, RealtimeRunConfig()) as talk:
+        async with stage.conversation(make_agent(), server, UNTRACED) as talk:
             await play(talk)
         server.assert_complete()
     return talk.comparable()

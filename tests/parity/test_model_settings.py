@@ -6,7 +6,7 @@ import pytest
 
 from support.stages import Stage
 from voicebus import RealtimeAgent
-from voicebus.testing import ScriptedRealtimeServer
+from voicebus.testing import ScriptedRealtimeServer, ServerStep, server_error
 from voicebus.testing.scripts import contains
 
 # What a program says: what the first session.update says.
@@ -123,11 +123,11 @@ async def test_tracing_may_carry_labels_or_be_off(stage: Stage) -> None:
     for tracing in (labels, None):
         config: Any = {"model_settings": {"tracing": tracing}}
         async with (
-            ScriptedRealtimeServer() as server,
+            ScriptedRealtimeServer([ServerStep("response.create", server_error("that_is_all", "No."))]) as server,
             stage.conversation(RealtimeAgent(name="clerk"), server, config) as talk,
         ):
             await talk.say("hello")
-            await server.wait_for("response.create")
+            await talk.until("error", code="that_is_all")
         asked.append([update["session"].get("tracing") for update in server.received("session.update")[1:]])
     assert asked == [[labels], []]
 

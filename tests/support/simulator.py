@@ -18,6 +18,9 @@ MODES: Final[Mapping[str, Mapping[str, Any]]] = {
 }
 """Settings under which what a model says comes as spoken, at once, in another order that the protocol allows, late."""
 
+delivery: Mapping[str, Any] = {}
+"""The settings of the mode in which a test runs (`support/delivery.py`); what it sets itself goes before."""
+
 
 @dataclass(frozen=True, slots=True)
 class SimulatorHandle:
@@ -51,7 +54,7 @@ class SimulatorHandle:
 @asynccontextmanager
 async def running_simulator(**settings: Any) -> AsyncIterator[SimulatorHandle]:
     """Run a simulator with these settings (see `SimulatorSettings`) while the block runs."""
-    given = {"http_host": "127.0.0.1", "http_port": 0, "ledger": True, **settings}
+    given = {"http_host": "127.0.0.1", "http_port": 0, "ledger": True, **delivery, **settings}
     async with simulating(SimulatorSettings(**given)) as running:
         address = f"127.0.0.1:{running.server.port}"
         yield SimulatorHandle(f"ws://{address}/v1/realtime", f"http://{address}", running.hub, running.calls)
