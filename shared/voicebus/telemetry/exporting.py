@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from voicebus.telemetry.logging import get_logger
 from voicebus.telemetry.outage import Outage
 
-log = get_logger(__name__)
+log: Final = get_logger(__name__)
 
 _GRPC_PORT: Final = 4317
 

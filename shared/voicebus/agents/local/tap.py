@@ -49,8 +49,8 @@ class WireTap:
         self._showing = showing
         self._context = context
         # The face's own, as nearly every frame is told of by one of these.
-        self.sounded = face.sounded
-        self.said = face.said
+        self.sounded: Final = face.sounded
+        self.said: Final = face.said
 
     def heard(self, item: Input, delta: AudioDelta | None, size: int) -> None:
         face = self._face
