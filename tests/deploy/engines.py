@@ -83,14 +83,14 @@ def an_engine(missing: list[str]) -> Iterator[Engine | None]:
 
 @contextmanager
 def _own_daemon(missing: list[str]) -> Iterator[Engine | None]:
-    """A daemon with nothing in it, that makes no networks and changes nothing of this machine's own."""
+    """A daemon with nothing in it, that makes no networks and leaves this machine's as they are."""
     folder = Path(tempfile.mkdtemp(prefix="voicebus-docker-"))  # short, for its sockets
     (folder / "daemon.json").write_text("{}", encoding="utf-8")
     socket = f"unix://{folder}/docker.sock"
     command = (
         *(_DAEMON, f"--host={socket}", f"--data-root={folder}/data", f"--exec-root={folder}/exec"),
         *(f"--pidfile={folder}/docker.pid", f"--config-file={folder}/daemon.json"),
-        *("--bridge=none", "--iptables=false", "--ip6tables=false"),
+        *("--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"),
     )
     with (folder / "log").open("wb") as log:
         daemon = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
