@@ -141,7 +141,7 @@ async def test_a_tool_starts_while_its_response_is_still_active(stage: Stage) ->
     ):
         await talk.say("weather?")
         await talk.until("tool_end")
-        assert outputs(server) == [("c1", "clear in Rome")], "the output goes out at once"
+        await wait_until(lambda: outputs(server) == [("c1", "clear in Rome")], description="the output, at once")
         assert len(server.received("response.create")) == 1, "the next response waits for the end of this one"
         await server.connections[0].emit(lambda one: one.end_response())
         await talk.until("agent_end", output="Clear.")

@@ -161,13 +161,13 @@ async def test_without_a_failure_function_the_program_gets_an_error_and_the_call
 
 
 async def test_a_tool_past_its_time_is_told_as_a_timeout(stage: Stage) -> None:
-    @function_tool(timeout=0.05)
+    @function_tool(timeout=0.5)
     async def slow() -> str:
         """Take for ever."""
         await asyncio.Event().wait()
         return "never"
 
-    assert await told(stage, slow) == "Tool 'slow' timed out after 0.05 seconds."
+    assert await told(stage, slow) == "Tool 'slow' timed out after 0.5 seconds."
 
     def own(_: RunContextWrapper[Any], error: Exception) -> str:
         return "Too slow."

@@ -487,3 +487,19 @@ def test_a_keyword_argument_cannot_stand_for_a_parameter(clashing: str) -> None:
     given = {"city": "Rome", "only": 1, "days": 2, "more": {"city": "x"}}
     context = ToolContext(None, tool_name="plain", tool_call_id="c1")
     assert positional.bind(context, json.dumps(given))[1] == {"days": 2, "city": "x"}
+
+
+class _Service:
+    def __init__(self) -> None:
+        self.calls = 0
+
+    async def count(self, by: int = 1) -> int:
+        """Count."""
+        self.calls += by
+        return self.calls
+
+
+def test_a_method_of_no_object_is_refused_and_one_of_an_object_is_a_tool() -> None:
+    with pytest.raises(UserError, match=r"the model cannot give 'self'.*function_tool\(service.count\)"):
+        function_tool(_Service.count)
+    assert list(properties(_Service().count)) == ["by"]

@@ -84,8 +84,8 @@ def function_schema(
     could take them and would go without.
 
     Raises:
-        UserError: what it is has no signature to go by, the context is not the first parameter, a parameter's type
-            has no JSON schema, or one that strict mode cannot express.
+        UserError: what it is has no signature to go by or is a method of no object, the context is not the first
+            parameter, a parameter's type has no JSON schema, or one that strict mode cannot express.
     """
     called = callable_of(function)
     own_name = name or str(getattr(function, "__name__", type(function).__name__))
@@ -99,6 +99,11 @@ def function_schema(
     takes_context, context_type, closed = False, None, False
     for position, parameter in enumerate(signature.parameters.values()):
         hint = hints.get(parameter.name, Any)
+        if not position and _is_unbound(called, parameter):
+            raise UserError(
+                f"tool {own_name!r}: the model cannot give {parameter.name!r}; make a tool of an object's method, "
+                f"function_tool(service.{called.__name__})"
+            )
         if _is_context(hint):
             if position:
                 raise UserError(f"tool {own_name!r}: the context must be the first parameter, not {parameter.name!r}")
@@ -287,6 +292,13 @@ def _context_type(hint: Any) -> Any:
     if inspect.isclass(get_origin(hint)) and issubclass(get_origin(hint), RunContextWrapper):
         return get_args(hint)[0]
     return next((found for part in get_args(hint) if (found := _context_type(part)) is not None), None)
+
+
+def _is_unbound(function: Callable[..., Any], first: inspect.Parameter) -> bool:
+    """Whether `function` stands in a class and `first` is the object, or the class, that it lacks."""
+    place = getattr(function, "__qualname__", "").rpartition(".")[0]
+    in_class = bool(place) and not place.endswith("<locals>") and not inspect.ismethod(function)
+    return in_class and first.name in ("self", "cls") and first.annotation is first.empty
 
 
 def _is_context(hint: Any) -> bool:
