@@ -167,9 +167,12 @@ async def test_a_socket_that_is_cut_again_and_again_loses_nothing(stage: Stage, 
                 await talk.until("agent_end", output=f"The result is: 100 in {city}")
         await recalled(talk, "; ".join(f"100 in {city}" for city in cities))
     check_record(talk)
-    said = [text for role, text in lines(talk) if role == "assistant"]
     assert sorted(desk.calls) == sorted(cities)
-    assert said == [*(f"The result is: 100 in {city}" for city in cities), said[-1]]
+    answers = [f"The result is: 100 in {city}" for city in cities]
+    # Where a socket is cut between an answer's last word and its end nobody knows that it was whole: it is recorded as
+    # cut off, and is said again unless the user goes on.
+    said = [line["text"] for line in talk.recorded("item_recorded") if line["role"] == "assistant"]
+    assert [text for text in dict.fromkeys(said) if text in answers] == answers
 
 
 @pytest.mark.one_mode

@@ -136,15 +136,12 @@ async def test_a_client_that_does_not_read_is_dropped_and_the_others_hear_everyt
         deaf.transport.pause_reading()
         long = "word " * 400
         await wait_until(lambda: len(list(gateway.sessions)) == 2, description="both sessions")
-        for _ in range(40):
-            with contextlib.suppress(websockets.ConnectionClosed):
-                await deaf.send(json.dumps({"type": "send_message", "text": f"[[say: {long}]]"}))
-            if len(list(gateway.sessions)) == 1:
-                break
-            await asyncio.sleep(0.05)
-        await wait_until(
-            lambda: len(list(gateway.sessions)) == 1, description="the deaf client's end", timeout=CLOSE_LIMIT_S + 20
-        )
+        # How much of it a model says before the next message depends on the machine: it is asked until there is enough.
+        async with asyncio.timeout(CLOSE_LIMIT_S + 30):
+            while len(list(gateway.sessions)) == 2:
+                with contextlib.suppress(websockets.ConnectionClosed):
+                    await deaf.send(json.dumps({"type": "send_message", "text": f"[[say: {long}]]"}))
+                await asyncio.sleep(0.05)
         await good.send("send_message", text="[[say: hello]]")
         await good.until("turn_ended")
         deaf.transport.abort()
