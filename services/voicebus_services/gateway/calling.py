@@ -13,7 +13,7 @@ from voicebus.agents.context import RunContextWrapper
 from voicebus.agents.targets import Targets
 from voicebus.engine.config import AgentSpec
 from voicebus.engine.settings import merge, wire_tools
-from voicebus.errors import ModelCallError, UserError
+from voicebus.errors import ModelCallError, RemoteError, UserError
 from voicebus.ports import ModelConnector
 from voicebus.telemetry.logging import get_logger
 from voicebus_services.access.principal import Principal
@@ -21,6 +21,7 @@ from voicebus_services.gateway.faces.sideband import SidebandFace
 from voicebus_services.gateway.held import JoinedCall
 from voicebus_services.gateway.remembering import recalled
 from voicebus_services.gateway.sessions import Registered, Sessions
+from voicebus_services.gateway.starting import cannot_begin
 from voicebus_services.http import ProblemError
 from voicebus_services.settings import GatewaySettings
 
@@ -165,6 +166,11 @@ class Calling:
             model = author.settings(spec.snapshot).get("model_name") or self._settings.model_name
         except UserError as error:
             raise ProblemError(422, "agent_not_for_calls", f"agent {agent!r} cannot serve calls: {error}") from error
+        except RemoteError:
+            raise
+        except Exception as error:
+            log.exception("an agent cannot begin a session", agent=agent)
+            raise ProblemError(500, "agent_failed", cannot_begin(agent, error)) from error
         finally:
             await author.aclose()
         wanted = spec.client.heeded(wanted)

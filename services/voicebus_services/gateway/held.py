@@ -15,6 +15,7 @@ from voicebus.agents.local.work import LocalTools
 from voicebus.engine.config import Face
 from voicebus.engine.inputs import End
 from voicebus.engine.keeping import Kept
+from voicebus.errors import CommandRefusedError
 from voicebus.ports import ModelConnector
 from voicebus.runtime.driver import HANGUP
 from voicebus.runtime.standby import Standby
@@ -80,6 +81,8 @@ class Held:
     leaving: str = HANGUP
     unfit: str | None = None
     """Why its context is none."""
+    refused: CommandRefusedError | None = None
+    """Why its agent could not begin, which trying again would not change."""
     is_lost: bool = False
     """Another gateway owns it now."""
     wanted: list[asyncio.Future[None]] = field(default_factory=list)
@@ -91,6 +94,16 @@ class Held:
     @property
     def tenant(self) -> str:
         return self.face.principal.tenant
+
+    async def until_begun(self) -> bool:
+        """Wait until it has begun, or its task has ended: whether it has begun."""
+        begun = asyncio.create_task(self.begun.wait(), name=f"begun-{self.id}")
+        try:
+            if self.task is not None:
+                await asyncio.wait({begun, self.task}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            begun.cancel()
+        return self.begun.is_set()
 
     def stop(self, reason: str) -> None:
         """End the conversation, also one whose model is being dialled; nothing to do where it has ended."""

@@ -19,7 +19,7 @@ from voicebus.agents.targets import Targets
 from voicebus.contracts.tools import ToolRegistration
 from voicebus.engine.inputs import Trouble
 from voicebus.engine.rehearsing import Rehearsal
-from voicebus.errors import StaleOwnerError, UserError, VoicebusError
+from voicebus.errors import CommandRefusedError, StaleOwnerError, UserError, VoicebusError
 from voicebus.ports import ModelConnector
 from voicebus.runtime.driver import HANGUP
 from voicebus.runtime.standby import Standby
@@ -135,7 +135,7 @@ class Sessions:
     # --- Host ---------------------------------------------------------------------------------------
 
     def begin(self, face: SessionFace) -> None:
-        self._begin(face, None, ())
+        self._hold(face, None, (), ulid_now())
 
     async def create(
         self, face: SessionFace, *, context: Any = None, history: Sequence[Mapping[str, Any]] = ()
@@ -145,22 +145,17 @@ class Sessions:
         `context` is what tools, hooks and instructions find as their context, `history` what was said before.
 
         Raises:
-            ProblemError: 422 `invalid_context`, it does not fit the model that the agent's program declares.
+            ProblemError: 422 `invalid_context`, it does not fit the program's model of it; 500 `agent_failed`.
         """
         try:
             SharedContext(RunContextWrapper(context), self._targets.configs[face.agent].get("context_model"))
         except UserError as error:
             raise ProblemError(422, "invalid_context", str(error)) from error
-        return await self._until_begun(self._begin(face, context, tuple(history)))
-
-    async def _until_begun(self, held: Held) -> bool:
-        begun = asyncio.create_task(held.begun.wait(), name=f"begun-{held.id}")
-        try:
-            if held.task is not None:
-                await asyncio.wait({begun, held.task}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            begun.cancel()
-        return held.begun.is_set()
+        held = self._hold(face, context, tuple(history), ulid_now())
+        begun = await held.until_begun()
+        if held.refused is not None:
+            raise ProblemError(500, held.refused.code, str(held.refused))
+        return begun
 
     @asynccontextmanager
     async def admitted(self, principal: Principal) -> AsyncIterator[Ticket]:
@@ -221,9 +216,8 @@ class Sessions:
         if self._draining:
             raise ProblemError(503, "draining", _DRAINING)
         self._require_deployed(inherited)
-        return await self._until_begun(
-            self._hold(face, inherited.given, (), face.session, call, inherited, first_agent=inherited.first_agent)
-        )
+        held = self._hold(face, inherited.given, (), face.session, call, inherited, first_agent=inherited.first_agent)
+        return await held.until_begun()
 
     async def rehearse(self, face: SessionFace, inherited: Inherited, call: JoinedCall | None = None) -> Standby:
         """A model's socket that knows a session which another gateway holds; `face` is nobody's yet.
@@ -251,9 +245,6 @@ class Sessions:
     def _require_deployed(self, inherited: Inherited) -> None:
         if inherited.first_agent not in self._targets.configs:
             raise UserError(f"agent {inherited.first_agent!r}, which the session began with, is not deployed here")
-
-    def _begin(self, face: SessionFace, given: Any, seed: tuple[Mapping[str, Any], ...]) -> Held:
-        return self._hold(face, given, seed, ulid_now())
 
     def _hold(
         self,
@@ -392,6 +383,10 @@ class Sessions:
             except asyncio.CancelledError:
                 reason = held.leaving
                 raise
+            except CommandRefusedError as error:
+                log.exception("an agent cannot begin a session", agent=held.first_agent)
+                held.refused = error
+                face.refuse(error.code, str(error), INTERNAL_ERROR)
             except VoicebusError as error:
                 # What it says is for the operator: it may name addresses that are no client's business.
                 log.warning("session cannot begin", error=str(error))

@@ -15,7 +15,7 @@ from voicebus.engine.inputs import Input
 from voicebus.engine.keeping import Kept
 from voicebus.engine.session import Session
 from voicebus.engine.settings import merge
-from voicebus.errors import UserError
+from voicebus.errors import CommandRefusedError, RemoteError, UserError
 from voicebus.ports import SessionRef
 from voicebus.runtime.driver import SessionDriver
 from voicebus.runtime.surroundings import Bus, ClientFace
@@ -56,7 +56,9 @@ class Starting:
         """How the session begins, or goes on.
 
         Raises:
-            UserError: the agent in charge cannot be honoured, or is not deployed here.
+            CommandRefusedError: `agent_failed`, the agent that it begins with cannot be honoured, or raised.
+            RemoteError: what that agent needs cannot be reached now.
+            UserError: the agent in charge of a session that goes on cannot be honoured, or is not deployed here.
         """
         agent = await self._agent(held)
         zeroed.tools(tool.name for tool in agent.tools if isinstance(tool, ToolSpec))
@@ -88,11 +90,15 @@ class Starting:
     async def _agent(self, held: Held) -> AgentSpec:
         """The agent in charge.
 
-        Raises:
-            UserError: it cannot be honoured, or is not deployed here.
+        Raises as `configure` does.
         """
         if held.inherited is None:
-            return await held.author.begin(self._targets.agents[held.first_agent])
+            try:
+                return await held.author.begin(self._targets.agents[held.first_agent])
+            except RemoteError:
+                raise
+            except Exception as error:  # the author's functions may raise anything, and would again
+                raise CommandRefusedError("agent_failed", cannot_begin(held.first_agent, error)) from error
         name, kept = held.inherited.left.state["agent"], held.inherited.kept
         agent = self._targets.agents.get(name)
         if agent is None:
@@ -205,6 +211,11 @@ class Starting:
             idle_s=limits.idle_time or settings.max_idle_time.total_seconds(),
             tokens=limits.session_tokens or settings.max_session_tokens,
         )
+
+
+def cannot_begin(agent: str, error: Exception) -> str:
+    """What clients are told of an agent whose author's functions raised `error`: nothing of its text."""
+    return f"agent {agent!r} cannot begin a session ({type(error).__name__}); the gateway's log has the cause"
 
 
 def _spent(held: Held, kept: Kept | None) -> Spent:

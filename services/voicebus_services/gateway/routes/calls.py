@@ -94,6 +94,7 @@ def opening(targets: Targets, calling: Calling, caller: Dependency) -> APIRouter
                     429: "this caller has as many sessions, or opens them as fast, as it may.",
                     415: "the body is neither application/sdp nor multipart/form-data.",
                     422: "the offer, the session object or the agent cannot be; `detail` says what.",
+                    500: "the agent failed as it began; the same again fails again until it is mended.",
                     502: "the model's provider did not make the call.",
                     504: "the model's provider did not answer in time.",
                 }

@@ -120,6 +120,7 @@ def routes(sessions: Sessions, targets: Targets, clock: Clock, asking: Dependenc
             {
                 404: "there is no such agent.",
                 429: "this caller has as many sessions, or opens them as fast, as it may.",
+                500: "the agent failed as it began; the same again fails again until it is mended.",
                 503: "no slot is free, or no session can begin.",
             }
         ),
