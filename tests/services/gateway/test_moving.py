@@ -137,6 +137,25 @@ async def test_a_client_that_does_not_follow_is_sent_away_at_rest(
             await second.until("model_reconnected")
 
 
+async def test_a_client_is_asked_for_its_sound_by_each_greeting_until_it_has_said_something(
+    gateways: Gateways, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leaving, "FOLLOW_S", 0.1)
+    async with gateways() as other, stoppable(gateways) as owner, native(owner) as first:
+        await first.send("send_message", text="[[say: one]]")
+        await first.until("turn_ended")
+        owner.stop.set()
+        assert await first.closed() == 1012
+        for speaks, asked in ((False, True), (True, True), (False, False)):
+            async with cutting_proxy(other.port) as way, native(way, following(first)) as client:
+                greeting = await client.until("session_resumed")
+                assert ("resend_audio" in greeting, "resend_turns" in greeting) == (asked, asked)
+                if speaks:
+                    await client.send("mute", muted=False, id="m")
+                    await client.until("ack", id="m")
+                way.cut()
+
+
 async def test_a_client_that_comes_before_its_session_has_begun_here_listens_once_it_has(
     gateways: Gateways, monkeypatch: pytest.MonkeyPatch
 ) -> None:

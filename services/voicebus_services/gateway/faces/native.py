@@ -80,7 +80,8 @@ class NativeFace(SessionFace):
         self._history: Sequence[Mapping[str, Any]] = ()
         self.ending = Ending()
         self._invited: NativeConnection | None = None
-        # What was said since the last commit, its former gateway has heard, and this one has not.
+        # What was said since the last commit, its former gateway has heard, and this one has not. Each speaker is told
+        # until one has said something: who was lost before has not read it.
         self._lacks_audio = False
         self._lacks_turns: Sequence[str] = ()
         # Bytes of binary frames that came from speakers: whoever was cut off knows by it what was lost on the way.
@@ -283,7 +284,6 @@ class NativeFace(SessionFace):
             if not connection.observes:
                 greeting["audio_received"] = self._received
             if self._lacks_audio and not connection.observes:
-                self._lacks_audio = False
                 greeting |= {"resend_audio": True, "resend_turns": self._lacks_turns}
             connection.send(self._event("session_resumed", from_seq, greeting))
         connection.send(self._event("history_updated", from_seq, {"history": self._items()}))
@@ -442,6 +442,7 @@ class NativeFace(SessionFace):
     def hear(self, connection: NativeConnection, binary: bool, message: bytes) -> None:
         """The speaker says something; one that was taken over is not heard any more."""
         if connection is self._speaker and not self.ending.has_come:
+            self._lacks_audio = False
             self._received += len(message) if binary else 0
             self._input.hear(connection, binary, message)
 
