@@ -63,6 +63,15 @@ def test_frames_are_bounded_in_number_whatever_is_in_them() -> None:
     assert len(again.got) == MAX_PIECES
 
 
+def test_commits_that_no_model_answers_are_bounded_too_and_the_oldest_goes() -> None:
+    audio, link = InputAudio(), Link()
+    audio.append(frame(7))
+    for _ in range(MAX_PIECES + 5):
+        audio.send(COMMIT)
+    audio.release(link, whole=True)
+    assert link.got == ["commit"] * MAX_PIECES
+
+
 def test_audio_goes_through_at_once_and_the_newest_five_seconds_follow_to_the_next_socket() -> None:
     audio, first, second = InputAudio(), Link(), Link()
     audio.release(first, whole=True)

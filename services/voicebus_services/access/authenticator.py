@@ -29,6 +29,10 @@ KEY_SUBPROTOCOL: Final = "openai-insecure-api-key."
 """Browsers can set no headers on a WebSocket, so a credential may come as a subprotocol (protocol 1.3)."""
 
 
+REFUSED: Final = "refused"
+"""In a request's state: why its credential was refused before the application saw it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Presented:
     """What a request shows of who it is from. `headers` by lower-case name; `peer` is an address."""
@@ -163,6 +167,9 @@ def caller(access: Authenticator) -> Dependency:
     """A FastAPI dependency: who asks, else 401."""
 
     async def dependency(request: Request) -> Principal:
+        refused = getattr(request.state, REFUSED, None)
+        if isinstance(refused, ProblemError):
+            raise refused
         headers: dict[str, str] = {}
         for name, value in request.headers.items():
             headers[name] = f"{headers[name]}, {value}" if name in headers else value

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from voicebus.adapters.redis.answers import Answer, InHand, KeptAnswers, Other, Ours
 from voicebus.errors import BusError
 from voicebus.telemetry.logging import get_logger
-from voicebus_services.access.authenticator import Authenticator, Presented
+from voicebus_services.access.authenticator import REFUSED, Authenticator, Presented
 from voicebus_services.http import ProblemError
 
 log = get_logger(__name__)
@@ -57,7 +57,8 @@ class IdempotentWrites:
         try:
             client = scope.get("client")
             principal = await self._access.authenticate(Presented(headers, client[0] if client else None))
-        except ProblemError:
+        except ProblemError as refused:
+            scope.setdefault("state", {})[REFUSED] = refused  # so that it counts once
             await self._app(scope, receive, send)
             return
         try:

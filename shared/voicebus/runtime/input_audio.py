@@ -1,8 +1,9 @@
 """The audio of the client on its way to the model: a bounded ring of what the model may not have, for the next socket.
 
 What was not committed is kept: the last 5 s of it, or 60 s while the user speaks or where turns are ended by hand, and
-`MAX_PIECES` frames. Beyond that the oldest is dropped. What was committed is kept until its words are known, 60 s in
-all. Commits keep their place among the audio. Sizes are of samples, in bytes; positions count all of the session.
+`MAX_PIECES` frames and commits. Beyond that the oldest is dropped. What was committed is kept until its words are
+known, 60 s in all. Commits keep their place among the audio. Sizes are of samples, in bytes; positions count all of the
+session.
 """
 
 from collections import deque
@@ -23,7 +24,7 @@ RESENT_S: Final = 5.0
 KEPT_S: Final = 60.0
 
 MAX_PIECES: Final = 20_000
-"""Frames that are kept at most: 60 s of 3 ms each. Frames without audio are not kept."""
+"""Frames and commits that are kept at most: 60 s of 3 ms each. Frames without audio are not kept."""
 
 _COMMIT: Final = "input_audio_buffer.commit"
 _AUDIO: Final = b'"audio":"'
@@ -88,6 +89,8 @@ class InputAudio:
         """A commit or a clear."""
         if wire.text(event, "type") == _COMMIT:
             self._ring.append(_Piece(self._end, 0, commit=event))
+            if len(self._ring) > MAX_PIECES:
+                self._ring.popleft()
         else:
             self._ring.clear()
             self._speech = None

@@ -155,6 +155,17 @@ async def test_a_key_belongs_to_whoever_gave_it(gateways: Gateways, tmp_path: Pa
         assert problem(await http.post(url, json=SAY, headers=key("shared"))) == (401, "unauthorized")
 
 
+async def test_a_wrong_credential_counts_once_with_a_key_too(gateways: Gateways, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("acme:right\n")
+    # A tenth of them with one credential.
+    async with gateways(api_keys_file=keys, max_failed_credentials_per_minute=20) as gateway:
+        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{gateway.port}/v1") as http:
+            guessing = {"Authorization": "Bearer guessed", **key("shared")}
+            for _ in range(2):
+                assert problem(await http.post("/sessions", json={}, headers=guessing)) == (401, "unauthorized")
+
+
 async def test_a_client_secret_is_not_given_the_answers_of_the_key_that_minted_it(
     gateways: Gateways, tmp_path: Path
 ) -> None:

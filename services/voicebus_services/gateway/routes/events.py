@@ -46,10 +46,24 @@ def routes(
     sessions: Sessions, directory: SessionDirectory, recall: Recall, peers: Peers, asking: Dependency
 ) -> APIRouter:
     router = APIRouter(prefix="/sessions/{session}", tags=["sessions"])
-    readers: Counter[str] = Counter()
+    readers: Counter[tuple[str, str]] = Counter()
+
+    async def place(session: Id, principal: Annotated[Principal, Depends(asking)]) -> AsyncIterator[None]:
+        """A reader's place, from before anything is looked up until the last of its answer has been sent."""
+        whose = principal.tenant, session
+        if readers[whose] >= MAX_READERS:
+            raise ProblemError(
+                429, "too_many_readers", f"this session has {MAX_READERS} readers, as many as it may have"
+            )
+        readers[whose] += 1
+        try:
+            yield
+        finally:
+            readers[whose] -= 1
+            if not readers[whose]:
+                del readers[whose]
 
     async def read(session: str, events: AsyncIterator[Recorded | None]) -> AsyncIterator[bytes]:
-        readers[session] += 1
         try:
             yield b"retry: %d\n\n" % _RETRY_MS
             async for event in events:
@@ -57,14 +71,11 @@ def routes(
         except BusError as error:
             # The reader comes again by itself, with the id of the last event that it has.
             log.warning("recorded events cannot be read", session=session, error=str(error))
-        finally:
-            readers[session] -= 1
-            if not readers[session]:
-                del readers[session]
 
     @router.get(
         "/events",
         response_class=StreamingResponse,
+        dependencies=[Depends(place)],
         responses={
             200: {"description": _DESCRIPTION, "content": {"text/event-stream": {"itemSchema": _EVENT}}},
             **problems(
@@ -91,10 +102,6 @@ def routes(
         except UsageError as error:
             raise ProblemError(400, "invalid_request", str(error)) from error
         face = sessions.find(session)
-        if readers[session] >= MAX_READERS:
-            raise ProblemError(
-                429, "too_many_readers", f"this session has {MAX_READERS} readers, as many as it may have"
-            )
         found: AsyncIterator[Recorded | None]
         if face is not None and face.principal.tenant == principal.tenant:
             found = recall.follow(session, face.recorded, after, idle_s=HEARTBEAT_S)

@@ -1,5 +1,6 @@
 """`GET /v1/sessions/{session}/events`: recorded events as server-sent events."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -12,6 +13,7 @@ import pytest
 from services.gateway.clients import TestClient, native
 from services.gateway.conftest import Gateways
 from support.waiting import wait_until
+from voicebus.adapters.redis.directory import SessionDirectory
 from voicebus_services.gateway.routes import events as route
 from voicebus_services.gateway.wiring import Gateway
 
@@ -120,6 +122,27 @@ async def test_only_so_many_read_one_session(gateway: Gateway) -> None:
         one_more = await stack.enter_async_context(reading(gateway, session))
         await one_more.aread()
         assert (one_more.status_code, one_more.json()["code"]) == (429, "too_many_readers")
+
+
+async def test_readers_that_come_at_once_are_no_more_than_one_session_may_have(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting, found = 0, asyncio.Event()
+
+    async def looked_up(*_: Any) -> None:
+        nonlocal waiting
+        waiting += 1
+        await found.wait()
+
+    monkeypatch.setattr(SessionDirectory, "show", looked_up)
+    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{gateway.port}/v1/sessions", timeout=20) as client:
+        asking = [asyncio.create_task(client.get("/elsewhere/events")) for _ in range(route.MAX_READERS)]
+        await wait_until(lambda: waiting == route.MAX_READERS, description="all to be looked up")
+        one_more = await client.get("/elsewhere/events")
+        assert (one_more.status_code, one_more.json()["code"]) == (429, "too_many_readers")
+        found.set()
+        assert {answer.status_code for answer in await asyncio.gather(*asking)} == {404}
+        assert (await client.get("/elsewhere/events")).status_code == 404
 
 
 async def test_foreign_and_unknown_sessions_are_unknown(gateways: Gateways, tmp_path: Path) -> None:
