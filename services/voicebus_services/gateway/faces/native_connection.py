@@ -55,6 +55,7 @@ class NativeConnection:
         self.is_gone = False
         # What was heard before the face has taken this connection in; reading pauses then, so that it is little.
         self._early: list[tuple[bool, bytes]] | None = []
+        self._waits = False
         # What waits behind acknowledgements, as (frame, binary, audio), and of how many; None where nothing has to.
         self._behind: list[tuple[bytes, bool, bool]] | None = None
         self._unwritten = 0
@@ -68,6 +69,7 @@ class NativeConnection:
         self._outlet = Outlet(socket, max_audio=self.max_audio)
         self._face.join(self)
         if self._early is not None:
+            self._waits = True
             socket.pause_reading()
 
     def text(self, message: bytes) -> None:
@@ -97,7 +99,8 @@ class NativeConnection:
     def taken_in(self) -> None:
         """The client has been greeted: what it says is heard from now on."""
         early, self._early = self._early, None
-        if self._socket is not None:
+        if self._waits and self._socket is not None:
+            self._waits = False
             self._socket.resume_reading()
         for binary, message in early or ():
             self.handle(binary, message)
