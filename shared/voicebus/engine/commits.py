@@ -85,6 +85,8 @@ class Commits:
         return create is not None and any(commit.event_id == create.commit for commit in self._open)
 
     def settle(self) -> None:
+        if not self._open:
+            return
         for commit in [one for one in self._open if one.item_id]:
             if self._transcript.has_words(commit.item_id) or self._is_answered(commit):
                 self._settle(commit)

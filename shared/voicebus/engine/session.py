@@ -110,7 +110,7 @@ class Session:
         if (config.face is Face.OPENAI) != (view is not None):
             raise UserError("a session has a client view exactly when its face is the OpenAI one")
         self.state: State = State.CONFIGURING
-        self._p = assemble(config, now, view)
+        self._p = p = assemble(config, now, view)
         self._out = self._p.out
         self._verdicts = Verdicts(self._p)
         self._model = ModelSide(self._p, self._verdicts)
@@ -124,6 +124,8 @@ class Session:
         self._kept = kept
         self._rehearsal = rehearsal
         self._keeper = Keeper(self._p, kept) if config.keeps else None
+        settling = (self._linking.attaching, p.background, p.interludes, p.dead_air, p.commits, p.detected)
+        self._settle = [part.settle for part in settling]
 
     @property
     def agent(self) -> AgentSpec:
@@ -239,9 +241,8 @@ class Session:
             self._out.ignore(f"timer {item.key} was cancelled")
         else:
             self._take(item)
-        p = self._p
-        for part in (self._linking.attaching, p.background, p.interludes, p.dead_air, p.commits, p.detected):
-            part.settle()
+        for settle in self._settle:
+            settle()
         return self._finish()
 
     def _read(self, item: ModelEvent) -> None:
