@@ -1,5 +1,6 @@
 """Output guardrails: when they judge, and what a trip stops (parity 0.1, J)."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from voicebus.contracts.journal import EventType
 from voicebus.engine import guarding
 from voicebus.engine.config import GuardrailMode, GuardrailSpec
 from voicebus.engine.inputs import CheckRefused, Playback, VerdictArrived
-from voicebus.engine.outputs import DispatchCheck, ForwardAudio, Ignored, Observe
+from voicebus.engine.outputs import DispatchCheck, Emit, ForwardAudio, Ignored, Observe
 
 
 def guarded(*guardrails: GuardrailSpec, **config: Any) -> Talk:
@@ -523,3 +524,70 @@ def test_items_without_end_of_one_answer_are_watched_in_part(monkeypatch: pytest
         talk.item_begins(f"item_{number}")
         talk.says("Well", f"item_{number}")
     assert len(talk.session._verdicts._p.guard._watched) == 3
+
+
+def says_in_items(talk: Talk, last: str) -> None:
+    """Item after item, announced or not, and then one more."""
+    for number in range(1024):
+        if number % 2:
+            talk.item_begins(f"item_{number}")
+        talk.says("Well", f"item_{number}")
+    talk.says(last, "item_last")
+
+
+def says_in_parts(talk: Talk, last: str) -> None:
+    where: dict[str, Any] = {"response_id": "resp_1", "item_id": "item_a", "output_index": 0}
+    for index in range(64):
+        talk.model("response.output_text.delta", content_index=index, delta="Well", **where)
+    talk.model("response.output_text.delta", content_index=64, delta=last, **where)
+
+
+def says_at_length(talk: Talk, last: str) -> None:
+    talk.says("Well" * 50_000)
+    talk.says(last)
+
+
+def says_at_the_end(talk: Talk, last: str) -> None:
+    """After a long text the model sends no delta, but the whole text of an item."""
+    talk.says("Well" * 50_000)
+    talk.said(last, "item_b")
+
+
+TOO_MUCH = [says_in_items, says_in_parts, says_at_length, says_at_the_end]
+
+
+@pytest.mark.parametrize("too_much", TOO_MUCH)
+def test_an_answer_that_says_more_than_can_be_judged_is_stopped(too_much: Callable[[Talk, str], None]) -> None:
+    talk = guarded(GuardrailSpec("rude", debounce=4))
+    too_much(talk, "Damn")
+    assert talk.errors() == ["guardrail_overflow"]
+    assert "response.cancel" in talk.sent_types()
+    assert not any("Damn" in repr(output) for output in talk.of(Emit) if output.type == "transcript_delta")
+    too_much(talk, "Damn")
+    assert len(talk.sent("response.cancel")) == 1
+    assert talk.errors() == ["guardrail_overflow"], "told once"
+
+
+@pytest.mark.parametrize("too_much", TOO_MUCH)
+def test_an_answer_that_says_more_than_can_be_judged_is_told_of_where_guardrails_only_observe(
+    too_much: Callable[[Talk, str], None],
+) -> None:
+    talk = guarded(GuardrailSpec("rude", debounce=4, mode=GuardrailMode.OBSERVE))
+    too_much(talk, "Damn")
+    assert talk.errors() == ["guardrail_overflow"]
+    assert not talk.sent("response.cancel")
+
+
+def test_each_of_many_items_is_judged_also_one_that_was_never_announced() -> None:
+    talk = guarded(GuardrailSpec("rude", debounce=4))
+    for number in range(1000):
+        talk.says("Well", f"item_{number}")
+    assert [dispatch.item_id for dispatch in talk.of(DispatchCheck)] == [f"item_{number}" for number in range(1000)]
+    assert talk.errors() == []
+
+
+def test_an_answer_that_nobody_judges_may_say_as_much_as_it_likes() -> None:
+    talk = Talk(agent()).asked()
+    says_in_items(talk, "Good day")
+    assert talk.errors() == []
+    assert talk.emitted("transcript_delta", talk.last)[0]["delta"] == "Good day"

@@ -1,6 +1,6 @@
 """Guardrails of mode `hold`: nothing of an answer is known to anybody before it was judged whole (contract 8)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -495,6 +495,57 @@ def test_answers_that_wait_are_bounded_and_beyond_that_stopped(monkeypatch: pyte
     assert talk.sent_types() == ["response.cancel", "conversation.item.truncate"]
     assert talk.kept == []
     assert [type(output) for output in talk.sounds(1000)] == [ConcealInput]
+
+
+def says_in_items(talk: Talk) -> None:
+    """Each is judged and passes, but for one too many."""
+    for number in range(1024):
+        talk.said("Good day", f"item_{number}", spoken=False)
+        talk.verdict(check(talk), YES)
+    talk.said("Damn you", "item_last", spoken=False)
+
+
+def says_in_parts(talk: Talk) -> None:
+    where: dict[str, Any] = {"response_id": "resp_1", "item_id": "item_a", "output_index": 0}
+    for index in range(64):
+        talk.model("response.output_text.done", content_index=index, text="Good day", **where)
+    talk.verdict(check(talk), YES)
+    talk.model("response.output_text.done", content_index=64, text="Damn you", **where)
+
+
+def says_at_length(talk: Talk) -> None:
+    talk.said("Good day" * 25_000, spoken=False)
+    talk.verdict(check(talk), YES)
+    talk.said("Damn you", "item_b", spoken=False)
+
+
+@pytest.mark.parametrize("raw_events", [True, False])
+@pytest.mark.parametrize("too_much", [says_in_items, says_in_parts, says_at_length])
+def test_an_answer_that_says_more_than_can_be_judged_is_stopped_and_the_rest_of_it_is_not_known(
+    too_much: Callable[[Talk], None], raw_events: bool
+) -> None:
+    talk = held(raw_events=raw_events)
+    too_much(talk)
+    assert talk.errors() == ["guardrail_overflow"]
+    assert talk.sent_types() == ["response.cancel"]
+    assert talk.kept == []
+    content = [{"type": "output_text", "text": "Good day"}] * 64 + [{"type": "output_text", "text": "Damn you"}]
+    for item_id in ("item_a", "item_b", "item_last"):
+        item = {"id": item_id, "type": "message", "role": "assistant", "content": content}
+        talk.model("response.output_item.done", response_id="resp_1", output_index=0, item=item)
+        talk.model("conversation.item.retrieved", item=item)
+    talk.ends(output=[{"id": "item_a", "type": "message", "content": content}])
+    assert leaked(talk, "Damn") == []
+
+
+@pytest.mark.parametrize("too_much", [says_in_items, says_in_parts, says_at_length])
+def test_a_client_of_the_protocol_sees_nothing_of_what_is_more_than_can_be_judged(
+    too_much: Callable[[Talk], None],
+) -> None:
+    talk = on_openai()
+    too_much(talk)
+    talk.ends(output=[{"id": "item_last", "type": "message", "content": [{"type": "output_text", "text": "Damn you"}]}])
+    assert leaked(talk, "Damn") == []
 
 
 def test_a_response_that_stalls_with_something_held_is_given_up() -> None:

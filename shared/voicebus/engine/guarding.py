@@ -17,12 +17,13 @@ from voicebus.engine.bounds import REMEMBERED, trim
 from voicebus.engine.config import GuardrailMode, GuardrailSpec
 from voicebus.engine.outbox import Outbox
 from voicebus.engine.outputs import DispatchCheck
-from voicebus.engine.responses import Response
+from voicebus.engine.responses import MAX_TEXT, MAX_TEXT_ITEMS, MAX_TEXT_PARTS, Response
 
 CHECK_TIMER: Final = "check:"
 
 FAILED: Final = "guardrail_failed"
 UNAVAILABLE: Final = "guardrail_unavailable"
+OVERFLOW: Final = "guardrail_overflow"
 
 # Unanswered checks beyond which those go that a newer one covers; what is left of the others ends with its timer.
 _MAX_CHECKS: Final = 256
@@ -220,6 +221,19 @@ class Guard:
         holding = tuple(guardrail for guardrail in response.agent.guardrails if guardrail.mode is GuardrailMode.HOLD)
         found = self._unavailable(_Check("", response, item_id, holding, "", self._out.now), holding, why)
         return found if isinstance(found, Trip) else None
+
+    def overflowed(self, response: Response, item_id: str) -> Trip | None:
+        """The response says more than is kept to be judged: it is stopped, unless its guardrails only observe."""
+        guardrails, key = response.agent.guardrails, (response.id, "", OVERFLOW)
+        if not guardrails or response.muted or key in self._reported:
+            return None
+        self._report(key)
+        size = f"{MAX_TEXT} characters, {MAX_TEXT_ITEMS} items, {MAX_TEXT_PARTS} parts of each"
+        self._out.error(OVERFLOW, f"An answer says more than guardrails are given to judge ({size}).", "guardrail")
+        if all(guardrail.mode is GuardrailMode.OBSERVE for guardrail in guardrails):
+            return None
+        response.tripped = True
+        return Trip(response, item_id)
 
     def _unavailable(
         self, check: _Check, guardrails: Sequence[GuardrailSpec], why: str | None = None

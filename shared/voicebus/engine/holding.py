@@ -12,24 +12,25 @@ history, record, raw events, either face. Rules:
    Where the guardrails have a window (`window.py`), a spoken part's beginning may be known before its end has come.
 4. Audio without a transcript cannot be judged; the guardrails' policy `on_unavailable` decides at its item's end.
 5. A stopped response has nothing more to tell: of its parts nothing is left, of its items that there was one.
-6. What is kept is bounded; beyond `_MAX_KEPT` the response that says so much is stopped (fails closed).
+6. What is kept is bounded; beyond `_MAX_KEPT`, or more text, items or parts than are kept of a response, the response
+   that says so much is stopped (fails closed).
 """
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from voicebus.engine import wire
 from voicebus.engine.config import AgentSpec
 from voicebus.engine.guarding import Guard, Passed, Trip
+from voicebus.engine.heldparts import Held, HeldPart, Kept
 from voicebus.engine.inputs import ModelAudio, ModelEvent
 from voicebus.engine.outbox import Outbox
 from voicebus.engine.outputs import ConcealInput, HoldInput, ReturnInputs
-from voicebus.engine.responses import Response, join
+from voicebus.engine.responses import Response
 from voicebus.engine.transcript import Transcript
 from voicebus.engine.turns import Turns
-from voicebus.engine.window import Pace, Window
+from voicebus.engine.window import Pace
 
 Event = Mapping[str, Any]
 
@@ -42,76 +43,6 @@ _MAX_ITEMS: Final = 1024
 _ANNOUNCEMENTS: Final = frozenset({"response.output_item.added", "conversation.item.added"})
 _TELLS_NOTHING: Final = frozenset({"response.created", "conversation.item.deleted", "conversation.item.truncated"})
 _CALLS: Final = ("response.function_call_arguments.", "response.mcp_")
-
-
-@dataclass(slots=True, eq=False)
-class _Part:
-    """A content part. `passed` is the text that a final check has let pass; without text, `allowed` says as much.
-
-    `checked` is how many characters of it any check has let pass. `told`: some of its audio was heard.
-    """
-
-    window: Window
-    text: str = ""
-    passed: str = ""
-    checked: int = 0
-    sounds: bool = False
-    told: bool = False
-    allowed: bool = False
-    measured: bool = False
-
-    @property
-    def may_be_known(self) -> bool:
-        return self.passed == self.text if self.text else self.allowed
-
-
-@dataclass(slots=True, eq=False)
-class _Held:
-    """A response whose agent holds. `asked` are the texts of the last final check of each item."""
-
-    response: Response
-    pace: Pace
-    parts: dict[str, dict[int, _Part]] = field(default_factory=dict)
-    asked: dict[str, str] = field(default_factory=dict)
-
-    def part(self, item_id: str, index: int) -> _Part:
-        parts = self.parts.setdefault(item_id, {})
-        part = parts.get(index)
-        if part is None:
-            # The texts of several parts are judged together, and which of them may be known is told at the end only.
-            part = parts[index] = _Part(Window(None if parts else self.response.agent.hold_window_ms, self.pace))
-        return part
-
-    def text(self, item_id: str) -> str:
-        return join({index: part.text for index, part in self.parts.get(item_id, {}).items()})
-
-
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    """An input about a part, an item (`content_index` None) or the whole response (`item_id` None). `size` in bytes.
-
-    `at_ms` is how much audio its part had with it, if it tells no more than it brings; None if it tells the whole.
-    """
-
-    held: _Held
-    item_id: str | None
-    content_index: int | None
-    size: int
-    sounds: bool = False
-    at_ms: float | None = None
-
-    @property
-    def was_judged(self) -> bool:
-        """Whether all that it can tell may be known."""
-        held = self.held
-        if self.item_id is None:
-            return all(part.may_be_known for parts in held.parts.values() for part in parts.values())
-        if self.content_index is None:
-            return all(part.may_be_known for part in held.parts.get(self.item_id, {}).values())
-        part = held.part(self.item_id, self.content_index)
-        if part.may_be_known:
-            return True
-        return self.at_ms is not None and part.window.lets(self.at_ms, part.text, part.checked)
 
 
 class Holding:
@@ -135,10 +66,10 @@ class Holding:
         self._turns = turns
         self._guard = guard
         self._transcript = transcript
-        self._responses: dict[str, _Held] = {}
-        self._items: dict[str, _Held] = {}
-        self._kept: deque[_Kept] = deque()
-        self._returning: deque[_Kept] = deque()
+        self._responses: dict[str, Held] = {}
+        self._items: dict[str, Held] = {}
+        self._kept: deque[Kept] = deque()
+        self._returning: deque[Kept] = deque()
         self._size = 0
         self._pace = Pace()
         self.found: Callable[[Trip], None] = lambda trip: None
@@ -167,16 +98,16 @@ class Holding:
         self._bring_back()
         return None
 
-    def _readmit(self, item: ModelEvent | ModelAudio, kept: _Kept) -> ModelEvent | ModelAudio | None:
+    def _readmit(self, item: ModelEvent | ModelAudio, kept: Kept) -> ModelEvent | ModelAudio | None:
         self._size -= kept.size
         return self._let_go(item, kept)
 
-    def _keep(self, kept: _Kept) -> None:
+    def _keep(self, kept: Kept) -> None:
         self._out.add(HoldInput())
         self._kept.append(kept)
         self._size += kept.size
 
-    def _let_go(self, item: ModelEvent | ModelAudio, kept: _Kept) -> ModelEvent | ModelAudio | None:
+    def _let_go(self, item: ModelEvent | ModelAudio, kept: Kept) -> ModelEvent | ModelAudio | None:
         if kept.was_judged:
             if isinstance(item, ModelAudio):
                 kept.held.part(item.item_id, item.content_index).told = True
@@ -238,7 +169,7 @@ class Holding:
         self._kept.clear()
         self._returning.clear()
 
-    def _withhold(self, held: _Held) -> None:
+    def _withhold(self, held: Held) -> None:
         for item_id, parts in held.parts.items():
             if not all(part.may_be_known for part in parts.values()):
                 texts = {index: part.text for index, part in parts.items()}
@@ -246,7 +177,7 @@ class Holding:
 
     # --- what it is about -----------------------------------------------------------------------------
 
-    def _held_by(self, response_id: str) -> _Held | None:
+    def _held_by(self, response_id: str) -> Held | None:
         if not self._agent().holds and response_id and response_id not in self._turns.responses.by_id:
             return None
         response = self._turns.responses.touched(response_id)
@@ -254,18 +185,18 @@ class Holding:
             return None
         held = self._responses.get(response.id)
         if held is None:
-            held = self._responses[response.id] = _Held(response, self._pace)
+            held = self._responses[response.id] = Held(response, self._pace)
             for old in list(self._responses)[:-_MAX_RESPONSES]:
                 if not self._responses[old].response.active:
                     del self._responses[old]
         return held
 
-    def _own(self, item_id: str, held: _Held) -> None:
+    def _own(self, item_id: str, held: Held) -> None:
         self._items[item_id] = held
         while len(self._items) > _MAX_ITEMS:
             del self._items[next(iter(self._items))]
 
-    def _claim(self, item: ModelEvent | ModelAudio) -> _Kept | None:
+    def _claim(self, item: ModelEvent | ModelAudio) -> Kept | None:
         """What an input is about; None where it tells nothing that is held."""
         if isinstance(item, ModelAudio):
             held = self._held_by(item.response_id)
@@ -273,7 +204,7 @@ class Holding:
                 return None
             self._own(item.item_id, held)
             at_ms = held.part(item.item_id, item.content_index).window.audio_ms + item.size / self._bytes_per_ms()
-            return _Kept(held, item.item_id, item.content_index, item.size, sounds=True, at_ms=at_ms)
+            return Kept(held, item.item_id, item.content_index, item.size, sounds=True, at_ms=at_ms)
         event, kind = item.event, wire.text(item.event, "type")
         if kind in _TELLS_NOTHING or kind.startswith(_CALLS):
             return None
@@ -282,19 +213,19 @@ class Holding:
             return None
         size = len(repr(event))
         if kind == "response.done":
-            return _Kept(held, None, None, size)
+            return Kept(held, None, None, size)
         whole = wire.mapping(event, "item")
         if whole and wire.text(whole, "type") != "message":
             return None
         item_id = wire.text(event, "item_id") or wire.text(whole, "id")
         self._own(item_id, held)
         if whole:
-            return _Kept(held, item_id, None, size)
+            return Kept(held, item_id, None, size)
         index = wire.index(event, "content_index")
         before = None if kind.endswith(".done") else held.part(item_id, index).window.audio_ms
-        return _Kept(held, item_id, index, size, at_ms=before)
+        return Kept(held, item_id, index, size, at_ms=before)
 
-    def _holder(self, event: Event, kind: str) -> _Held | None:
+    def _holder(self, event: Event, kind: str) -> Held | None:
         if kind == "response.done":
             return self._held_by(wire.text(wire.mapping(event, "response"), "id"))
         if kind.startswith("response."):
@@ -325,7 +256,7 @@ class Holding:
 
     # --- what it says ---------------------------------------------------------------------------------
 
-    def _hear(self, kept: _Kept, item: ModelEvent | ModelAudio) -> None:
+    def _hear(self, kept: Kept, item: ModelEvent | ModelAudio) -> None:
         """Take in what an input says, and have it judged."""
         held = kept.held
         if isinstance(item, ModelAudio):
@@ -339,8 +270,12 @@ class Holding:
             message = f"More than {_MAX_KEPT} bytes of an answer waited to be judged; it was given up."
             self._out.error("hold_overflow", message, "guardrail")
             self.found(Trip(held.response, kept.item_id or ""))
+        if held.overflows:
+            trip = self._guard.overflowed(held.response, kept.item_id or "")
+            if trip is not None:
+                self.found(trip)
 
-    def _read(self, kept: _Kept, event: Event) -> None:
+    def _read(self, kept: Kept, event: Event) -> None:
         held, kind = kept.held, wire.text(event, "type")
         if kept.item_id is None:
             payload = wire.mapping(event, "response")
@@ -358,37 +293,34 @@ class Holding:
         elif kind.endswith(".delta"):
             part = held.part(kept.item_id, kept.content_index)
             delta = wire.text(event, "delta")
-            self._said(part, delta)
+            held.said(part, delta)
             self._guard.held_text(held.response, kept.item_id, held.text(kept.item_id))
         else:
             said = wire.mapping(event, "part") or event
-            self._says(held.part(kept.item_id, kept.content_index), said)
+            self._says(held, held.part(kept.item_id, kept.content_index), said)
             if kind.endswith(".done"):
                 self._ask(held, kept.item_id)
 
-    def _read_item(self, held: _Held, whole: Event) -> None:
+    def _read_item(self, held: Held, whole: Event) -> None:
         if wire.text(whole, "type") == "message":
             for index, content in enumerate(wire.mappings(whole, "content")):
-                self._says(held.part(wire.text(whole, "id"), index), content)
+                self._says(held, held.part(wire.text(whole, "id"), index), content)
 
-    def _says(self, part: _Part, content: Event) -> None:
+    @staticmethod
+    def _says(held: Held, part: HeldPart, content: Event) -> None:
         """A part's whole text, as one of its events has it."""
         text = wire.text(content, "transcript") or wire.text(content, "text")
         if text not in part.text:
             more = f" {text}" if part.text else text
-            self._said(part, more)
+            held.said(part, more)
 
-    def _said(self, part: _Part, text: str) -> None:
-        part.text += text
-        part.window.said(text)
-
-    def _ask(self, held: _Held, item_id: str) -> None:
+    def _ask(self, held: Held, item_id: str) -> None:
         text = held.text(item_id)
         if text and held.asked.get(item_id) != text:
             held.asked[item_id] = text
             self._guard.held_final(held.response, item_id, text)
 
-    def _ended(self, held: _Held, item_id: str) -> None:
+    def _ended(self, held: Held, item_id: str) -> None:
         """Nothing more comes of the item's parts."""
         self._ask(held, item_id)
         for part in list(held.parts.get(item_id, {}).values()):
@@ -402,7 +334,7 @@ class Holding:
                     return
             part.allowed = True
 
-    def _measure(self, part: _Part) -> None:
+    def _measure(self, part: HeldPart) -> None:
         lag_ms = None if part.measured else part.window.complete()
         if lag_ms is not None:
             part.measured = True
@@ -410,7 +342,7 @@ class Holding:
             if part.window.was_broken(lag_ms):
                 self._out.observe("hold_window_broken")
 
-    def _emptied(self, item: ModelEvent, kept: _Kept) -> Event:
+    def _emptied(self, item: ModelEvent, kept: Kept) -> Event:
         """An item's or a response's end, without what it says."""
         event = item.event
         if kept.item_id is not None:
@@ -426,9 +358,11 @@ class Holding:
         return {**event, "response": payload}
 
     @staticmethod
-    def _may_be_known(held: _Held, whole: Event) -> bool:
+    def _may_be_known(held: Held, whole: Event) -> bool:
         if wire.text(whole, "type") != "message":
             return True
+        if held.overflows:
+            return False
         parts = held.parts.get(wire.text(whole, "id"), {})
         return bool(parts) and all(part.may_be_known for part in parts.values())
 

@@ -230,6 +230,8 @@ class ModelSide:
     def _say(self, saying: _Saying, delta: str) -> None:
         response, item_id = saying.response, saying.item_id
         text = response.say(item_id, saying.index, delta)
+        if response.overflows:
+            self._verdicts.overflowed(response, item_id)
         self._p.history.append(item_id, saying.index, "audio" if saying.audio else "text", delta)
         if not response.muted:
             self._p.out.emit("transcript_delta", item_id=item_id, role="assistant", delta=delta, text=text)
@@ -242,6 +244,8 @@ class ModelSide:
         item_id = wire.text(event, "item_id")
         whole = wire.text(event, "transcript") or wire.text(event, "text")
         text = response.say(item_id, wire.index(event, "content_index"), whole, whole=True)
+        if response.overflows:
+            self._verdicts.overflowed(response, item_id)
         self._p.guard.final(response, item_id, text)
 
     def _audio_done(self, event: Event) -> None:

@@ -6,8 +6,9 @@ from typing import Any, Final
 
 from voicebus.engine.config import AgentSpec
 
-# What is kept of one response's texts: characters together, and items, and parts of each.
+# What is kept of one response's texts: characters together, items, and parts of each.
 MAX_TEXT: Final = 200_000
+MAX_TEXT_ITEMS: Final = 1024
 MAX_TEXT_PARTS: Final = 64
 
 
@@ -57,10 +58,11 @@ class Response:
     `muted`: what still comes of it is not for the listener. `unwanted`: nobody waits for it any more, so that the calls
     that it still makes are not run: the same may be asked for again. `unseen`: the client's chain that it would have
     continued has ended, so a client of the OpenAI face is told nothing of it. `spoken`: its text is the transcript of
-    audio. `waited_from` is the end of the user's turn that it answers (s), None where it continues an answer that has
-    been heard already. `last_event` is when something came of it last (s). `texts` is what it says, by item and part.
-    `model_id` is what the model calls it, "" where it has not named it; `started`: `response.created` has come.
-    `over`: the model has ended it, although its end is still held back.
+    audio. `overflows`: it has said more than is kept of its texts. `waited_from` is the end of the user's turn that it
+    answers (s), None where it continues an answer that has been heard already. `last_event` is when something came of
+    it last (s). `texts` is what it says, by item and part. `model_id` is what the model calls it, "" where it has not
+    named it; `started`: `response.created` has come. `over`: the model has ended it, although its end is still held
+    back.
     """
 
     id: str
@@ -80,6 +82,7 @@ class Response:
     continues: bool = True
     client_calls: bool = False
     spoken: bool = False
+    overflows: bool = False
     waited_from: float | None = None
     first_audio: float | None = None
     first_text: float | None = None
@@ -96,11 +99,20 @@ class Response:
         room = MAX_TEXT - self._size
         if len(after) - len(before) > room:
             after = after[: len(before) + max(0, room)]
-        is_new = content_index not in parts
-        if not is_new or (len(parts) < MAX_TEXT_PARTS and (item_id in self.texts or len(self.texts) < MAX_TEXT_PARTS)):
+            self.overflows = True
+        if content_index in parts or (len(parts) < MAX_TEXT_PARTS and self._has_room(item_id)):
             self._size += len(after) - len(before)
             self.texts.setdefault(item_id, parts)[content_index] = after
+        elif text:
+            self.overflows = True
         return join(parts)
+
+    def keep(self, item_id: str, parts: dict[int, str]) -> dict[int, str]:
+        """The texts of an item by its parts, kept in `parts` if none are yet, as far as there is room for items."""
+        return self.texts.setdefault(item_id, parts) if self._has_room(item_id) else parts
+
+    def _has_room(self, item_id: str) -> bool:
+        return item_id in self.texts or len(self.texts) < MAX_TEXT_ITEMS
 
     @property
     def said(self) -> str:

@@ -186,7 +186,7 @@ class Transcript:
         if response is not None and line.response is None:
             line.response = response
             line.agent = response.agent.name
-            line.parts = response.texts.setdefault(item_id, line.parts)
+            line.parts = response.keep(item_id, line.parts)
             if response.muted:
                 line.cut, line.heard_text = True, ""
         return line

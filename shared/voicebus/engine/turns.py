@@ -187,8 +187,10 @@ class Turns:
         if len(self._waiting) >= _MAX_WAITING:
             return False
         if create.out_of_band and not self.connected_now:
+            if len(self._apart_again) >= _MAX_WAITING:
+                return False
             self._apart_again.append(create)
-            return len(self._apart_again) <= _MAX_WAITING
+            return True
         if create.out_of_band:
             self._send_apart(create)
         else:

@@ -59,6 +59,11 @@ class Verdicts:
         else:
             self._follow(self._p.guard.refused(check_id, why))
 
+    def overflowed(self, response: Response, item_id: str) -> None:
+        """The item's text is not kept whole. What is held back has been judged before."""
+        if not response.agent.holds:
+            self._follow(self._p.guard.overflowed(response, item_id))
+
     def _follow(self, found: Trip | Passed | None) -> None:
         if isinstance(found, Trip):
             self._stop(found)
