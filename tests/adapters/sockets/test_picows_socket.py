@@ -1,5 +1,6 @@
-"""A socket towards its end: how long a peer is waited for that takes its time."""
+"""A socket towards its end: how long a peer is waited for that takes its time. And one whose peer sends a flood."""
 
+import asyncio
 import tracemalloc
 from collections import deque
 from collections.abc import Sequence
@@ -39,13 +40,15 @@ class Transport:
             get_write_buffer_size=lambda: self.sizes.popleft() if len(self.sizes) > 1 else self.sizes[0],
         )
 
-    def send_close(self, code: int, reason: str) -> None:
+    def send_close(self, code: int, reason: str = "") -> None:
         self.said.append(f"close {code}")
+
+    close_handshake = None
 
     def send_pong(self, message: bytes) -> None:
         self.said.append(f"pong {message.decode()}")
 
-    def disconnect(self, *, graceful: bool) -> None:
+    def disconnect(self, *, graceful: bool = True) -> None:
         self.said.append("in order" if graceful else "cut")
 
 
@@ -86,10 +89,11 @@ async def test_a_peer_that_takes_a_little_for_ever_is_cut_in_the_end(monkeypatch
     assert len(transport.sizes) > 1
 
 
-def frame(kind: WSMsgType, payload: bytes = b"", *, fin: bool = True) -> Any:
+def frame(kind: WSMsgType, payload: bytes = b"", *, fin: bool = True, last: bool = True) -> Any:
     return SimpleNamespace(
-        msg_type=kind, fin=fin, rsv1=False, rsv2=False, rsv3=False, get_payload_as_bytes=lambda: payload
-    )
+        msg_type=kind, fin=fin, rsv1=False, rsv2=False, rsv3=False, last_in_buffer=last,
+        get_payload_as_bytes=lambda: payload,
+    )  # fmt: skip
 
 
 def opened(transport: Transport) -> PicowsSocket:
@@ -139,3 +143,91 @@ async def test_a_message_in_tiny_fragments_takes_no_more_memory_than_its_bytes()
     size, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert size < 512 * 1024, "51,200 fragments of two bytes, and as many of none"
+
+
+class Hears(Listener):
+    """Writes down what it hears; closes its socket at `closes_at`."""
+
+    def __init__(self, closes_at: int = -1) -> None:
+        self.heard: list[str] = []
+        self.socket: Any = None
+        self._closes_at = closes_at
+
+    def opened(self, socket: Any) -> None:
+        self.socket = socket
+
+    def text(self, message: bytes) -> None:
+        self.heard.append(message.decode())
+        if len(self.heard) == self._closes_at:
+            self.socket.close()
+
+    def binary(self, message: bytes) -> None:
+        self.text(message)
+
+    def closed(self, code: int, reason: str) -> None:
+        self.heard.append(f"closed {code}")
+
+
+FLOOD = [str(number) for number in range(100)]
+
+
+def flooded(hears: Hears) -> tuple[PicowsSocket, Any]:
+    """A socket that was brought a hundred messages of all kinds in one buffer."""
+    transport: Any = Transport([0])
+    socket = PicowsSocket(hears)
+    socket.on_ws_connected(transport)
+    for number, word in enumerate(FLOOD):
+        first, second = (WSMsgType.TEXT, WSMsgType.BINARY)[number % 2], WSMsgType.CONTINUATION
+        last = word == FLOOD[-1]
+        if number % 7:
+            socket.on_ws_frame(transport, frame(first, word.encode(), last=last))
+        else:
+            socket.on_ws_frame(transport, frame(first, word[:1].encode(), fin=False, last=False))
+            socket.on_ws_frame(transport, frame(second, word[1:].encode(), last=last))
+    return socket, transport
+
+
+async def test_of_a_flood_each_turn_of_the_loop_takes_a_share_and_nothing_more_is_read_before_its_end() -> None:
+    hears = Hears()
+    _, transport = flooded(hears)
+    assert transport.said == ["paused"]
+    shares = [len(hears.heard)]
+    while len(hears.heard) < len(FLOOD):
+        before = len(hears.heard)
+        await asyncio.sleep(0)
+        shares.append(len(hears.heard) - before)
+    assert max(shares) < 25, f"others had their turn after so many: {shares}"
+    assert hears.heard == FLOOD
+    assert transport.said == ["paused", "resumed"]
+
+
+async def test_messages_that_come_one_by_one_are_heard_at_once() -> None:
+    hears = Hears()
+    transport: Any = Transport([0])
+    socket = PicowsSocket(hears)
+    socket.on_ws_connected(transport)
+    for word in FLOOD:
+        socket.on_ws_frame(transport, frame(WSMsgType.TEXT, word.encode()))
+    assert (hears.heard, transport.said) == (FLOOD, [])
+
+
+@pytest.mark.parametrize("code", [1000, 1006], ids=["close frame", "lost"])
+async def test_what_came_before_the_end_of_a_connection_is_heard_before_it(code: int) -> None:
+    hears = Hears()
+    socket, transport = flooded(hears)
+    if code == 1000:
+        socket.on_ws_frame(transport, frame(WSMsgType.CLOSE, code.to_bytes(2, "big")))
+    socket.on_ws_disconnected(transport)
+    await asyncio.sleep(0)
+    assert hears.heard == [*FLOOD, f"closed {code}"]
+
+
+@pytest.mark.parametrize("closes_at", [3, 20], ids=["in the first turn", "in a later one"])
+async def test_what_comes_behind_our_own_close_is_not_heard(closes_at: int) -> None:
+    hears = Hears(closes_at)
+    socket, transport = flooded(hears)
+    for _ in FLOOD:
+        await asyncio.sleep(0)
+    assert hears.heard == FLOOD[:closes_at]
+    socket.on_ws_disconnected(transport)
+    assert hears.heard[closes_at:] == ["closed 1006"]

@@ -22,6 +22,8 @@ _MAKER: Final = "maker"
 
 # Within so many turns of the event loop: the caller's, the outbox's, the connection's.
 _TURNS: Final = 3
+# Turns that take as long as this have much else in them, and the next entry waits for each.
+_LONG_TURN_S: Final = 0.002
 
 
 class StreamTail:
@@ -84,8 +86,11 @@ class StreamTail:
                         self._last = entry_id
                 # What whoever waited for an entry sends because of it leaves before the next read, for which nobody
                 # waits.
+                since = time.monotonic()
                 for _ in range(_TURNS):
                     await asyncio.sleep(0)
+                    if time.monotonic() - since > _LONG_TURN_S:
+                        break
             except BusError as error:
                 if failures == 0:
                     metrics.REDIS_DISRUPTIONS.labels(service=self._service).inc()

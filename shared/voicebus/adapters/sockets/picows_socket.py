@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+from collections import deque
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -36,6 +37,10 @@ _NO_PONG: Final = "keepalive ping timeout"
 
 # Frames in a second that are no whole message: of a message in fragments, pings and pongs.
 _MINOR_PER_S: Final = 1_000
+
+# Messages of one connection in one turn of the event loop. A peer that sends faster than it is heard has thousands in a
+# buffer, and all other connections (Redis, with a verdict on what is being said) would wait for each of them.
+_SHARE: Final = 16
 
 # Looked up once, since they are asked for with every frame.
 _TEXT: Final = WSMsgType.TEXT
@@ -88,6 +93,10 @@ class PicowsSocket(WSListener):
         # Frames that are no message since `_minor_since` (s).
         self._minor = 0
         self._minor_since = 0.0
+        # Messages in a row of one buffer, up to a share; those beyond it wait for the next turn, bounded by what was
+        # read, as nothing more is read before.
+        self._taken = 0
+        self._waiting: deque[tuple[bytes, bool]] = deque()
         self._peer_code: int | None = None
         self._peer_reason = ""
         self._cut: asyncio.TimerHandle | None = None
@@ -117,6 +126,7 @@ class PicowsSocket(WSListener):
         if self._closing or self._transport is None:
             return
         self._closing = True
+        self._waiting.clear()
         self._transport.send_close(_code(code), reason.encode()[:_MAX_REASON_BYTES].decode(errors="ignore"))
         self._transport.underlying_transport.resume_reading()  # the peer's answer must be heard
         self._cut_later(asyncio.get_running_loop().time() + CLOSE_LIMIT_S)
@@ -209,6 +219,10 @@ class PicowsSocket(WSListener):
         # Nearly every frame is a whole text message of an open connection.
         if kind == _TEXT and frame.fin and self._fragments is None:
             if not (self._closing or transport.is_close_frame_sent):
+                if self._taken >= _SHARE:
+                    self._wait(frame.get_payload_as_bytes(), binary=False)
+                    return
+                self._taken = 0 if frame.last_in_buffer else self._taken + 1
                 try:
                     self._listener.text(frame.get_payload_as_bytes())
                 except Exception as error:  # noqa: BLE001 - the boundary between one connection and the others
@@ -237,10 +251,15 @@ class PicowsSocket(WSListener):
             self.close(PROTOCOL_ERROR, "a fragment out of place")
         elif self._fragments is not None or not frame.fin:
             self._reassemble(kind, payload, fin=frame.fin)
+        elif self._taken >= _SHARE:
+            self._wait(payload, kind == _BINARY)
         else:
+            self._taken = 0 if frame.last_in_buffer else self._taken + 1
             self._deliver(payload, kind == _BINARY)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
+        if self._closing:
+            self._waiting.clear()
         self._closing = True
         self._gone.set()
         self._writable.set()
@@ -249,6 +268,7 @@ class PicowsSocket(WSListener):
                 timer.cancel()
         if self._abandoned:
             return
+        self._deliver_waiting()
         self._listener.closed(self._code_at_end(transport), self._peer_reason)
 
     def pause_writing(self) -> None:
@@ -283,10 +303,14 @@ class PicowsSocket(WSListener):
         self._fragments += payload
         if len(self._fragments) > self._max_message:
             self._fragments = bytearray()
+            self._deliver_waiting()
             self.close(MESSAGE_TOO_BIG, f"a message may have {self._max_message} bytes")
         elif fin:
             message, self._fragments = bytes(self._fragments), None
-            self._deliver(message, self._fragments_binary)
+            if self._waiting:
+                self._wait(message, self._fragments_binary)
+            else:
+                self._deliver(message, self._fragments_binary)
 
     def _count_minor(self) -> None:
         """Pings and fragments are cheap to send: what comes faster than any honest peer's is read later."""
@@ -300,6 +324,32 @@ class PicowsSocket(WSListener):
             self.pause_reading()
             loop.call_later(ahead_s, self.resume_reading)
 
+    def _wait(self, message: bytes, binary: bool) -> None:
+        """Deliver this in a later turn of the loop, and read no more until then."""
+        if not self._waiting:
+            self.pause_reading()
+            asyncio.get_running_loop().call_soon(self._go_on)
+        self._waiting.append((message, binary))
+
+    def _go_on(self) -> None:
+        """Deliver the next share of what waits."""
+        left = _SHARE
+        while left and self._waiting and not self._closing:
+            left -= 1
+            self._deliver(*self._waiting.popleft())
+        if self._closing:
+            self._waiting.clear()
+        elif self._waiting:
+            asyncio.get_running_loop().call_soon(self._go_on)
+        else:
+            self._taken = 0
+            self.resume_reading()
+
+    def _deliver_waiting(self) -> None:
+        """Deliver all that waits, as the end comes behind it."""
+        while self._waiting:
+            self._deliver(*self._waiting.popleft())
+
     def _deliver(self, message: bytes, binary: bool) -> None:
         try:
             if binary:
@@ -311,6 +361,7 @@ class PicowsSocket(WSListener):
 
     def _not_handled(self, error: Exception) -> None:
         log.exception("a message could not be handled, closing its connection", exc_info=error)
+        self._waiting.clear()
         self.close(INTERNAL_ERROR, "internal error")
 
     def _code_at_end(self, transport: WSTransport) -> int:
@@ -322,6 +373,8 @@ class PicowsSocket(WSListener):
         return ABNORMAL if self._peer_code is None else self._peer_code
 
     def _answer_close(self, transport: WSTransport, payload: bytes) -> None:
+        if not self._closing:
+            self._deliver_waiting()
         code = int.from_bytes(payload[:2], "big") if payload else NORMAL
         if code in _UNSENDABLE or code not in _CODES:
             code = PROTOCOL_ERROR  # and to the listener a loss: who says so has not hung up
