@@ -70,7 +70,7 @@ class Abandoned:
                 await self.look()
             except (BusError, StoreError) as error:
                 log.info("sessions without a gateway are looked for later", error=str(error))
-            except Exception:
+            except Exception:  # one odd session must not end the care of all
                 log.exception("sessions without a gateway are not looked after")
 
     async def look(self) -> None:

@@ -60,6 +60,20 @@ async def stoppable(gateways: Gateways, **settings: Any) -> AsyncIterator[Stoppa
         await running
 
 
+def held_back(monkeypatch: pytest.MonkeyPatch) -> tuple[asyncio.Event, asyncio.Event]:
+    """Have sessions that come here wait before they begin: set once one waits, and to be set for it to go on."""
+    reached, goes_on = asyncio.Event(), asyncio.Event()
+    at_once = Starting.kept
+
+    async def later(starting: Starting, held: Held) -> Kept:
+        reached.set()
+        await goes_on.wait()
+        return await at_once(starting, held)
+
+    monkeypatch.setattr(Starting, "kept", later)
+    return reached, goes_on
+
+
 def following(client: TestClient) -> str:
     """The query of the second connection, for which the gateway has asked."""
     started, asked = client.seen[0], client.events("migrate")[-1]
@@ -160,15 +174,7 @@ async def test_a_client_that_comes_before_its_session_has_begun_here_listens_onc
     gateways: Gateways, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leaving, "FOLLOW_S", 0.1)
-    reached, goes_on = asyncio.Event(), asyncio.Event()
-    at_once = Starting.kept
-
-    async def later(starting: Starting, held: Held) -> Kept:
-        reached.set()
-        await goes_on.wait()
-        return await at_once(starting, held)
-
-    monkeypatch.setattr(Starting, "kept", later)
+    reached, goes_on = held_back(monkeypatch)
     async with gateways() as other, stoppable(gateways) as owner, native(owner) as first:
         await first.send("send_message", text="[[say: one]]")
         await first.until("turn_ended")
@@ -192,15 +198,7 @@ async def test_a_client_that_comes_before_its_session_has_begun_here_listens_onc
 async def test_what_a_client_says_in_one_go_before_its_session_has_come_is_heard_and_so_is_what_it_says_then(
     gateways: Gateways, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reached, goes_on = asyncio.Event(), asyncio.Event()
-    at_once = Starting.kept
-
-    async def later(starting: Starting, held: Held) -> Kept:
-        reached.set()
-        await goes_on.wait()
-        return await at_once(starting, held)
-
-    monkeypatch.setattr(Starting, "kept", later)
+    reached, goes_on = held_back(monkeypatch)
     async with gateways() as other, stoppable(gateways) as owner, native(owner) as first:
         await first.send("send_message", text="[[say: one]]")
         await first.until("turn_ended")
