@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI, Request, Response
 
+from support.connect_proxy import connect_proxy
 from voicebus.adapters import openai_calls
 from voicebus.adapters.model_key import Key
 from voicebus.adapters.openai_calls import OpenAICalls
@@ -59,6 +60,19 @@ async def test_a_call_is_made_beside_the_models_address(location: str, path: str
     assert headers["authorization"] == "Bearer k"
     assert json.loads(parts["session"]) == {"type": "realtime", "model": "m"}
     assert parts["sdp"] in ("v=0 offer", b"v=0 offer")
+
+
+async def test_a_provider_that_only_a_proxy_reaches_is_asked_through_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with provider(created("/calls/rtc_1")) as (calls, asked):
+        await calls.create(b"v=0", {})
+        async with connect_proxy(int(asked[0][1]["host"].rpartition(":")[2])) as proxy:
+            monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.port}")
+            url = "ws://models.example/v1/realtime"
+            apart = OpenAICalls(url, OpenAIRealtimeConnector(url, api_key="k").headers)
+            await apart.create(b"v=0", {})
+            await apart.aclose()
+    assert proxy.asked == ["POST http://models.example/v1/realtime/calls HTTP/1.1"]
+    assert asked[1][1]["host"] == "models.example"
 
 
 async def test_each_request_carries_the_key_of_its_moment() -> None:

@@ -13,6 +13,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
+from support.connect_proxy import connect_proxy
 from support.servers import free_port
 from support.waiting import wait_until
 from voicebus.adapters.openai_realtime import OpenAIRealtimeConnector, model_url
@@ -84,6 +85,33 @@ async def test_a_link_that_the_model_closes_is_lost_once_with_its_code() -> None
         await OpenAIRealtimeConnector(model.url).connect(listener, model="m")
         await wait_until(lambda: listener.lost, description="the loss")
     assert listener.lost == [("the model closed the link (4000 because)", 4000)]
+
+
+async def test_a_model_that_only_a_proxy_reaches_is_talked_to_through_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    listener = Listener()
+    async with serving(Model()) as model, connect_proxy(int(model.url.split(":")[2].split("/")[0])) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.port}")
+        link = await OpenAIRealtimeConnector("ws://models.example/v1/realtime").connect(listener, model="m")
+        await wait_until(lambda: listener.frames, description="the greeting")
+        await link.close()
+    assert proxy.asked == ["CONNECT models.example:80 HTTP/1.1"]
+
+
+async def test_a_proxy_that_refuses_is_told_of_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with connect_proxy(1, refusing=True) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", f"http://user:secret@127.0.0.1:{proxy.port}")
+        with pytest.raises(
+            ModelLinkError, match=r"models.example cannot be reached \(the proxy refused: .*403"
+        ) as told:
+            await OpenAIRealtimeConnector("ws://models.example/v1/realtime").connect(Listener(), model="m")
+    assert not told.value.fatal
+    assert "secret" not in str(told.value)
+
+
+def test_a_proxy_that_is_none_is_refused_before_anything_is_dialled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "ftp://proxy.example")
+    with pytest.raises(SettingsError, match="HTTPS_PROXY"):
+        OpenAIRealtimeConnector("wss://models.example/v1/realtime", api_key="k").require_credentials()
 
 
 async def test_large_frames_pass_both_ways() -> None:

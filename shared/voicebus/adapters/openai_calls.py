@@ -10,6 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import httpx2
 
+from voicebus.adapters.sockets.proxies import proxy_of
 from voicebus.errors import ModelCallError, ModelLinkError
 from voicebus.telemetry.logging import get_logger
 
@@ -44,8 +45,10 @@ class OpenAICalls:
         scheme = {"ws": "http", "wss": "https"}.get(parts.scheme, parts.scheme)
         self._url = urlunsplit((scheme, parts.netloc, f"{parts.path.rstrip('/')}/calls", "", ""))
         self._where = parts.netloc.rpartition("@")[2]
-        # Like the model's socket, it goes to the address itself.
-        self._http = httpx2.AsyncClient(timeout=CREATE_TIMEOUT_S, trust_env=False, verify=True if tls is None else tls)
+        # Through the proxy of the model's socket, and with our credentials alone: no .netrc.
+        self._http = httpx2.AsyncClient(
+            timeout=CREATE_TIMEOUT_S, trust_env=False, verify=True if tls is None else tls, proxy=proxy_of(url)
+        )
         self._headers = headers
 
     async def aclose(self) -> None:

@@ -12,10 +12,12 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import picows
+from python_socks import ProxyError
 
 from voicebus.adapters.model_key import Key, KeyFunction, key_from
 from voicebus.adapters.sockets import MAX_MESSAGE, Keepalive, Socket
 from voicebus.adapters.sockets.picows_socket import connect
+from voicebus.adapters.sockets.proxies import proxy_of
 from voicebus.engine.failures import is_fatal_status
 from voicebus.errors import ModelLinkError, SettingsError
 from voicebus.ports import ModelListener
@@ -100,8 +102,10 @@ class OpenAIRealtimeConnector:
         """Refuse to dial a real provider without a key.
 
         Raises:
-            SettingsError: the address is one of OpenAI or Azure, and there is neither key nor credential header.
+            SettingsError: the address is one of OpenAI or Azure, and there is neither key nor credential header; or the
+                environment names a proxy to it that is none.
         """
+        proxy_of(self._url)
         host = urlsplit(self._url).hostname or ""
         real = any(host == known or (known.startswith(".") and host.endswith(known)) for known in _REAL_HOSTS)
         if real and self._key is None and not authenticates(self._headers):
@@ -127,6 +131,7 @@ class OpenAIRealtimeConnector:
                 tls=self._tls,
                 keepalive=self._keepalive,
                 max_message=self._max_message,
+                proxy=proxy_of(self._url),
             )
         except TimeoutError as error:
             raise ModelLinkError(f"the model at {where} did not answer within {self._timeout_s:g} s") from error
@@ -137,6 +142,8 @@ class OpenAIRealtimeConnector:
                 code=self._code(status),
                 fatal=status is not None and is_fatal_status(status),
             ) from error
+        except ProxyError as error:
+            raise ModelLinkError(f"the model at {where} cannot be reached (the proxy refused: {error})") from error
         except (OSError, picows.WSError) as error:
             raise ModelLinkError(f"the model at {where} cannot be reached ({error})") from error
         return link

@@ -8,6 +8,7 @@ from typing import Any, Final
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidHandshake, InvalidStatus
 
+from voicebus.adapters.sockets.proxies import proxy_of
 from voicebus.errors import RemoteError
 
 CONNECT_TIMEOUT_S: Final = 10.0
@@ -29,13 +30,15 @@ async def dial(address: str, *, headers: Mapping[str, str], tls: ssl.SSLContext 
 
     Raises:
         RemoteError: no gateway answers there, or it refused the connection.
+        SettingsError: a proxy is named that is none.
     """
     where = address.partition("?")[0]  # without what may be secret in it
     options: dict[str, Any] = {} if tls is None else {"ssl": tls}
     try:
         return await _Connect(
-            address, additional_headers=headers, open_timeout=CONNECT_TIMEOUT_S, max_size=None, **options
-        )
+            address, additional_headers=headers, open_timeout=CONNECT_TIMEOUT_S, max_size=None,
+            proxy=proxy_of(address), **options,
+        )  # fmt: skip
     except InvalidStatus as error:
         said = (error.response.body or b"").decode(errors="replace").strip()[:200]
         raise RemoteError(f"{where} refused with HTTP {error.response.status_code} {said}".rstrip()) from error

@@ -412,15 +412,16 @@ async def connect(
     tls: ssl.SSLContext | None = None,
     keepalive: Keepalive = _KEEPALIVE,
     max_message: int | None = MAX_MESSAGE,
+    proxy: str | None = None,
 ) -> PicowsSocket:
     """Open a client connection; `listener.opened` has been called when this returns.
 
     Redirects are not followed: the credentials in `headers` are for this address alone. Give `tls` where several
     connections are opened, since reading the certificate authorities takes tens of milliseconds of the event loop.
-    `max_message` is in bytes, None for no limit.
+    `max_message` is in bytes, None for no limit; `proxy` the address of one to go through.
 
     Raises:
-        OSError: unreachable, or TLS failed.
+        OSError: unreachable, or TLS failed; python_socks.ProxyError: the proxy refused.
         TimeoutError: name look-up, connection and handshake took longer than `timeout_s`.
         picows.WSHandshakeError: the server refused the upgrade.
     """
@@ -437,6 +438,7 @@ async def connect(
                 max_redirects=0,
                 enable_auto_pong=False,
                 max_frame_size=limit,
+                proxy=proxy,
             )
     except BaseException:
         # picows goes on with a handshake whose waiter was cancelled.
