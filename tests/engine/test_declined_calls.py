@@ -126,6 +126,20 @@ def test_a_hosted_tool_of_an_unwanted_response_is_not_approved(talking: Callable
     assert (answer["type"], answer["approve"]) == ("mcp_approval_response", False)
 
 
+def test_a_program_that_answers_calls_itself_is_left_those_that_somebody_waits_for() -> None:
+    talk = Talk(desk(), calls_elsewhere=True).live()
+    talk.asks()
+    talk.put(Interrupt())
+    talk.begins("resp_1")
+    talk.calls("pay", "call_1", response="resp_1")
+    talk.ends("resp_1", "cancelled")
+    talk.asks()
+    talk.begins("resp_2")
+    talk.calls("pay", "call_2", response="resp_2")
+    assert talk.told() == [("call_1", DECLINED)]
+    assert [talk.session.has_declined(call_id) for call_id in ("call_1", "call_2", "call_3")] == [True, False, False]
+
+
 def test_a_second_answer_changes_nothing_of_what_the_first_began() -> None:
     talk = answered_twice()
     talk.calls("pay", "call_2", response="resp_2")

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from voicebus.contracts.tools import Outcome
-from voicebus.engine.bounds import REMEMBERED
+from voicebus.engine.bounds import REMEMBERED, Recent
 from voicebus.engine.config import Approval, HandoffSpec, HostedToolSpec, ToolSpec
 from voicebus.engine.inputs import (
     AgentResolved,
@@ -137,12 +137,13 @@ class KnownCalls:
 
     The last `REMEMBERED` are known, each by a fingerprint of constant size, and those that wait for their answer, which
     are `open_`. Further back, a model that uses an id again makes a new call of it; the bus still answers one that it
-    has run already from its stored result.
+    has run already from its stored result. `declined` are those that were answered because nobody waits for them.
     """
 
     def __init__(self, open_: Container[str]) -> None:
         self._open = open_
         self._known: dict[str, bytes] = {}
+        self.declined: Recent = Recent()
 
     def __contains__(self, call_id: str) -> bool:
         return call_id in self._known

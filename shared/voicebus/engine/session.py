@@ -150,6 +150,10 @@ class Session:
         """Whether a call waits to be approved or rejected, so that a word about it is heard."""
         return self._p.calls.awaits_decision(call_id)
 
+    def has_declined(self, call_id: str) -> bool:
+        """Whether this call was answered here, unrun, as nobody waits for the response that made it."""
+        return call_id in self._p.calls.known.declined
+
     def start(self) -> list[Output]:
         """The session's first outputs: the model, whose socket is open, gets its settings at once (parity 50, 129)."""
         if self._kept is not None:  # as after the loss of a socket: one is dialled, or there
@@ -343,9 +347,6 @@ class Session:
         self._out.record(EventType.SESSION_ENDED, reason=reason, duration_ms=self._out.ms())
         self._out.close(reason, client_code)
 
-    def _on_end(self, item: End) -> None:
-        self.end(item.reason)
-
     # --- the model's side -----------------------------------------------------------------------------
 
     def _on_model_event(self, item: ModelEvent) -> None:
@@ -381,9 +382,6 @@ class Session:
             self._out.to_client(error_event(item.code, item.message, item.param, item.event_id))
         else:
             self._out.emit("error", code=item.code, message=item.message, param=item.param, id=item.event_id)
-
-    def _on_trouble(self, item: Trouble) -> None:
-        self._out.error(item.code, item.message, item.source)
 
     # --- time -----------------------------------------------------------------------------------------
 
@@ -421,7 +419,7 @@ class Session:
         ListenerBack: lambda self, item: self._program.listener_back(item),
         UpdateAgent: lambda self, item: self._agents.adopt(item.agent),
         ToolsChanged: lambda self, item: self._retooling.changed(item),
-        End: _on_end,
+        End: lambda self, item: self.end(item.reason),
         ClientEvent: _on_client_event,
         ClientMalformed: _client_malformed,
         ToolStartedArrived: lambda self, item: self._p.calls.started(item),
@@ -437,7 +435,7 @@ class Session:
         Reject: lambda self, item: self._p.calls.reject(item),
         SendToolOutput: lambda self, item: self._p.calls.output(item),
         TimerFired: _on_timer,
-        Trouble: _on_trouble,
+        Trouble: lambda self, item: self._out.error(item.code, item.message, item.source),
     }
 
 

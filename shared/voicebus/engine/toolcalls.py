@@ -96,7 +96,7 @@ class ToolCalls:
             response.client_calls = True
             return
         call = Call(call_id, wire.text(item, "id"), name, arguments, response, spec)
-        if self._config.calls_elsewhere:
+        if self._config.calls_elsewhere and not response.unwanted:
             self._leave(call)
         elif self._accepts(call):
             if isinstance(spec, HandoffSpec):
@@ -146,6 +146,7 @@ class ToolCalls:
 
     def _decline(self, call: Call) -> None:
         """Nobody waits for its response any more: the model is told so, and is not asked to go on."""
+        self.known.declined.add(call.id)
         self._give(call, _UNWANTED)
         if isinstance(call.spec, ToolSpec):
             self._record_end(call, _UNWANTED, Answer(_UNWANTED, Outcome.CANCELLED))
@@ -239,14 +240,13 @@ class ToolCalls:
     def _dispatch(self, call: Call, tool: ToolSpec) -> None:
         call.stage = Stage.RUNNING
         call.started_ms = self._out.ms()
-        agent = call.response.agent
         self._out.record(
             EventType.TOOL_START,
             call_id=call.id,
             item_id=call.item_id,
             tool=call.name,
             arguments=call.arguments,
-            agent=agent.name,
+            agent=call.response.agent.name,
             started_ms=call.started_ms,
         )
         self._send_off(call, tool, tool.timeout_ms)

@@ -538,6 +538,41 @@ async def test_a_call_of_a_tool_that_nobody_listed_is_the_listeners_too() -> Non
         await model.close()
 
 
+async def test_a_call_of_a_second_answer_is_answered_and_is_nobodys() -> None:
+    def called(number: int) -> dict[str, Any]:
+        item = {"id": f"item_{number}", "type": "function_call", "name": "pay", "arguments": "{}"}
+        item |= {"call_id": f"call_{number}", "status": "completed"}
+        return {"type": "response.output_item.done", "response_id": f"resp_{number}", "item": item}
+
+    async with model_server() as server:
+        model, ear = await connected(server)
+        await model.send_event(RealtimeModelSendUserInput("Pay"))
+        create = await server.hears("response.create")
+        # An error of nobody's seems to refuse the create, which is sent again; the model answers both.
+        busy = {"type": "invalid_request_error", "code": "conversation_already_has_active_response", "message": "Busy."}
+        await server.say({"type": "error", "error": busy})
+        await server.hears("response.create", 2)
+        for number in (1, 2):
+            begun = response(number, metadata=create["response"]["metadata"])
+            await server.say({"type": "response.created", "response": begun}, called(number), audio(b"\0\0", number))
+            await server.say(done(number))
+        await ear.hears("turn_ended", 2)
+        assert [event.call_id for event in ear.heard if isinstance(event, RealtimeModelToolCallEvent)] == ["call_1"]
+        assert [event.response_id for event in ear.heard if isinstance(event, RealtimeModelAudioEvent)] == ["resp_1"]
+        assert ear.raw().count("response.output_item.done") == 2, "what the server said is shown as it is"
+        answer = await server.hears("conversation.item.create", 2)
+        told = "The call was not run, as the response that made it was cancelled."
+        assert (answer["item"]["call_id"], answer["item"]["output"]) == ("call_2", told)
+        # Whoever answers it all the same says nothing twice.
+        unheard = RealtimeModelToolCallEvent("pay", "call_2", "{}")
+        await model.send_event(RealtimeModelSendToolOutput(unheard, "paid too", start_response=True))
+        (call,) = [event for event in ear.heard if isinstance(event, RealtimeModelToolCallEvent)]
+        await model.send_event(RealtimeModelSendToolOutput(call, "paid", start_response=True))
+        answer = await server.hears("conversation.item.create", 3)
+        assert (answer["item"]["call_id"], answer["item"]["output"]) == ("call_1", "paid")
+        await model.close()
+
+
 async def test_errors_of_the_server_and_frames_that_are_none_are_error_events_once() -> None:
     async with model_server() as server:
         model, ear = await connected(server)

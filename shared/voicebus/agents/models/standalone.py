@@ -1,7 +1,9 @@
 """A model used by itself, without a session: the same engine and driver, between the link and the model's listeners.
 
 So responses are sequenced, audio is truncated and playback is tracked as in a session; calls, checks and records are
-nobody's business here, so the ports for them lead nowhere.
+nobody's business here, so the ports for them lead nowhere. Of a response that nobody waits for any more, such as the
+second answer to a create that was sent again, listeners are shown the server's events and the items; its audio is not
+heard, and its calls are answered here instead of being a `function_call`.
 """
 
 import asyncio
@@ -20,6 +22,7 @@ from voicebus.agents.models.events import (
     RealtimeModelEvent,
     RealtimeModelExceptionEvent,
     RealtimeModelRawServerEvent,
+    RealtimeModelToolCallEvent,
 )
 from voicebus.agents.models.translate import audio_event, semantic_events
 from voicebus.contracts.envelope import Message
@@ -67,8 +70,9 @@ class Standalone:
         )
         clock = LocalClock()
         nowhere = _Nowhere()
+        self._session = Session(config, now=clock.monotonic())
         self.driver: SessionDriver = SessionDriver(
-            Session(config, now=clock.monotonic()),
+            self._session,
             config,
             SessionRef(config.session, epoch=0),
             Bus(clock, tools=nowhere, guardrails=nowhere, journal=_NoJournal(), inbox=NoInbox()),
@@ -133,6 +137,8 @@ class Standalone:
         elif isinstance(item, ModelEvent):
             self._publish(RealtimeModelRawServerEvent(item.event))
             for meaning in semantic_events(item.event):
+                if isinstance(meaning, RealtimeModelToolCallEvent) and self._session.has_declined(meaning.call_id):
+                    continue
                 self._publish(meaning)
         elif isinstance(item, LinkLost):
             self._loss = item
