@@ -73,6 +73,67 @@ def test_a_short_answer_is_checked_at_its_end(spoken: bool) -> None:
     assert (dispatch.text, dispatch.final) == ("Damn.", True)
 
 
+def tells_of_the_text(talk: Talk, text: str) -> None:
+    talk.said(text, spoken=False)
+
+
+def tells_of_the_part(talk: Talk, text: str) -> None:
+    where: dict[str, Any] = {"response_id": "resp_1", "item_id": "item_a", "output_index": 0, "content_index": 0}
+    talk.model("response.content_part.done", part={"type": "audio", "transcript": text}, **where)
+
+
+def tells_of_the_item(talk: Talk, text: str) -> None:
+    talk.item_ends(text)
+
+
+def tells_of_the_response(talk: Talk, text: str) -> None:
+    content = [{"type": "output_text", "text": text}]
+    item = {"id": "item_a", "type": "message", "role": "assistant", "status": "completed", "content": content}
+    talk.ends(output=[item])
+
+
+ENDS = [tells_of_the_text, tells_of_the_part, tells_of_the_item, tells_of_the_response]
+
+
+@pytest.mark.parametrize("mode", [GuardrailMode.OBSERVE, GuardrailMode.INTERRUPT])
+@pytest.mark.parametrize("ends", ENDS)
+def test_a_text_without_a_delta_is_judged_wherever_it_comes(
+    ends: Callable[[Talk, str], None], mode: GuardrailMode
+) -> None:
+    talk = guarded(GuardrailSpec("rude", mode=mode))
+    talk.item_begins()
+    ends(talk, "Damn.")
+    (dispatch,) = talk.of(DispatchCheck)
+    assert (dispatch.text, dispatch.final) == ("Damn.", True)
+    talk.verdict(dispatch.check_id, trip())
+    assert len(talk.records(EventType.GUARDRAIL_TRIPPED)) == 1
+
+
+def test_a_text_that_all_events_tell_is_judged_once() -> None:
+    talk = guarded()
+    talk.item_begins()
+    talk.says("Damn.")
+    for ends in ENDS:
+        ends(talk, "Damn.")
+    assert [(dispatch.text, dispatch.final) for dispatch in talk.of(DispatchCheck)] == [("Damn.", True)]
+
+
+def test_where_events_tell_another_text_each_is_judged() -> None:
+    talk = guarded()
+    talk.item_begins()
+    talk.says("Damn.")
+    tells_of_the_item(talk, "Dear me.")
+    assert [dispatch.text for dispatch in talk.of(DispatchCheck)] == ["Damn. Dear me."]
+
+
+def test_a_text_whose_end_never_comes_is_judged_at_the_end_of_its_response() -> None:
+    talk = guarded()
+    talk.item_begins()
+    talk.says("Damn.")
+    talk.ends(status="incomplete")
+    assert [(dispatch.text, dispatch.final) for dispatch in talk.of(DispatchCheck)] == [("Damn.", True)]
+
+
 def test_a_guardrail_may_be_asked_at_the_end_only() -> None:
     talk = guarded(GuardrailSpec("rude", debounce=-1))
     talk.item_begins()

@@ -84,10 +84,13 @@ def observe_failure(out: Outbox, guardrail: GuardrailSpec, code: str) -> None:
 
 @dataclass(slots=True, eq=False)
 class _Watch:
-    """An item that is being said. `runs` counts the checks by debounce length; none is due before `due` characters."""
+    """An item that is being said. `runs` counts the checks by debounce length; none is due before `due` characters.
+    `judged` is the text of its last final check.
+    """
 
     runs: dict[int, int] = field(default_factory=dict)
     due: float = 0
+    judged: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -143,10 +146,7 @@ class Guard:
         """As `text`, before anybody may know it."""
         if not response.agent.guardrails or response.tripped or not text:
             return
-        watch = self._watched.get((response.id, item_id))
-        if watch is None:
-            watch = self._watched[response.id, item_id] = _Watch()
-            trim(self._watched, REMEMBERED)
+        watch = self._watch(response, item_id)
         if len(text) < watch.due:
             return
         watch.due = math.inf
@@ -162,14 +162,25 @@ class Guard:
             self._dispatch(response, item_id, chosen, text, final=False)
 
     def final(self, response: Response, item_id: str, text: str) -> None:
-        """Nothing will be added to the item's text, or to one of its parts."""
-        if not response.agent.holds:
+        """Nothing will be added to the item's text, or to one of its parts. What was told so before is judged once."""
+        if not text or response.agent.holds or not response.agent.guardrails:
+            return
+        watch = self._watch(response, item_id)
+        if text not in watch.judged:
+            watch.judged = text
             self.held_final(response, item_id, text)
 
     def held_final(self, response: Response, item_id: str, text: str) -> None:
         """As `final`, before anybody may know it."""
         if response.agent.guardrails and text and not response.tripped:
             self._dispatch(response, item_id, response.agent.guardrails, text, final=True)
+
+    def _watch(self, response: Response, item_id: str) -> _Watch:
+        watch = self._watched.get((response.id, item_id))
+        if watch is None:
+            watch = self._watched[response.id, item_id] = _Watch()
+            trim(self._watched, REMEMBERED)
+        return watch
 
     def response_ended(self, response: Response) -> None:
         """The debounce counters of a response end with it (parity 106); its checks may still be answered."""

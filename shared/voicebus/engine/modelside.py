@@ -13,6 +13,7 @@ from voicebus.engine.bounds import trim
 from voicebus.engine.config import Recovering, Transport
 from voicebus.engine.dialects import names_too_long
 from voicebus.engine.failures import error_label, is_fatal
+from voicebus.engine.finals import Finals
 from voicebus.engine.outputs import CutSound
 from voicebus.engine.parts import Parts
 from voicebus.engine.responses import Response
@@ -49,6 +50,7 @@ class ModelSide:
         # Whether items come as a server of the protocol tells of them, several times and in several events.
         self._is_server = parts.config.transport is Transport.WIRE
         self._verdicts = verdicts
+        self._finals = Finals(parts.guard, verdicts.overflowed)
         self._partials: dict[str, str] = {}
         self.fatal_code: str | None = None
         self._saying: _Saying | None = None
@@ -125,6 +127,7 @@ class ModelSide:
             self._p.transcript.finished(item)
             if self._p.config.recovering is Recovering.ATTACH and wire.is_made_call(item):
                 self._p.calls.begin(response, item)  # unless it was told of before, as it was if somebody was attached
+        self._finals.response(response, payload)
         self._p.transcript.response_ended(response)
         self._p.guard.response_ended(response)
         wait = None
@@ -237,16 +240,10 @@ class ModelSide:
             self._p.out.emit("transcript_delta", item_id=item_id, role="assistant", delta=delta, text=text)
         self._p.guard.text(response, item_id, text)
 
-    def _text_done(self, event: Event) -> None:
+    def _part_says(self, event: Event, content: Event) -> None:
         response = self.touch(wire.text(event, "response_id"))
-        if response is None:
-            return
-        item_id = wire.text(event, "item_id")
-        whole = wire.text(event, "transcript") or wire.text(event, "text")
-        text = response.say(item_id, wire.index(event, "content_index"), whole, whole=True)
-        if response.overflows:
-            self._verdicts.overflowed(response, item_id)
-        self._p.guard.final(response, item_id, text)
+        if response is not None:
+            self._finals.part(response, wire.text(event, "item_id"), wire.index(event, "content_index"), content)
 
     def _audio_done(self, event: Event) -> None:
         response = self.touch(wire.text(event, "response_id"))
@@ -270,6 +267,8 @@ class ModelSide:
             self._p.out.ignore("output item of no response")
             return
         made = wire.is_made_call(item)
+        if response.active:
+            self._finals.item(response, item)
         if not response.out_of_band:
             if self._is_server:  # others tell of their items apart from what they do
                 self._take(item, None, response, made=made)
@@ -290,6 +289,7 @@ class ModelSide:
         item = wire.mapping(event, "item")
         item_id = wire.text(item, "id")
         known = self._p.history.item(item_id) is not None
+        self._finals.known(self._p.turns.responses.active, item)
         if not self._is_server:
             self._take(item, wire.text(event, "previous_item_id") or None, None)
         elif not known or wire.text(item, "role") != "assistant":  # else `response.output_item.done` tells of it
@@ -320,9 +320,6 @@ class ModelSide:
             # Not where it is the echo of an item that the session has created.
             added = None if self._is_server and self._p.turns.responses.active is None else False
         self._p.history_changed(item_id, added)
-
-    def _item_retrieved(self, event: Event) -> None:
-        self._take(wire.mapping(event, "item"), None, None)
 
     def _item_deleted(self, event: Event) -> None:
         item_id = wire.text(event, "item_id")
@@ -427,13 +424,14 @@ class ModelSide:
         "response.output_item.added": _output_item_added,
         "response.output_item.done": _output_item_done,
         "response.output_text.delta": _text_delta,
-        "response.output_text.done": _text_done,
+        "response.output_text.done": lambda self, event: self._part_says(event, event),
         "response.output_audio_transcript.delta": _text_delta,
-        "response.output_audio_transcript.done": _text_done,
+        "response.output_audio_transcript.done": lambda self, event: self._part_says(event, event),
+        "response.content_part.done": lambda self, event: self._part_says(event, wire.mapping(event, "part")),
         "response.output_audio.done": _audio_done,
         "conversation.item.added": _item_added,
         "conversation.item.done": _item_done,
-        "conversation.item.retrieved": _item_retrieved,
+        "conversation.item.retrieved": lambda self, event: self._take(wire.mapping(event, "item"), None, None),
         "conversation.item.deleted": _item_deleted,
         "conversation.item.truncated": _item_truncated,
         "output_audio_buffer.started": lambda self, event: self._p.transcript.plays(wire.text(event, "response_id")),
