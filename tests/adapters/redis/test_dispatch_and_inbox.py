@@ -18,6 +18,7 @@ from voicebus.adapters.redis.inbox import RedisInbox
 from voicebus.adapters.redis.outbox import Outbox
 from voicebus.adapters.redis.scripts import CLAIM
 from voicebus.contracts.envelope import Entry
+from voicebus.contracts.guardrails import GUARDRAIL_VERDICT, GuardrailVerdict
 from voicebus.contracts.streams import Keys
 from voicebus.contracts.tools import TOOL_PROGRESS, TOOL_RESULT, Outcome, ToolProgress, ToolResult
 from voicebus.engine.outputs import CancelTool, DispatchCheck, DispatchTool
@@ -389,3 +390,66 @@ async def test_an_entry_that_is_refused_while_redis_is_away_is_dead_lettered_all
 
         await wait_until(dead, description="the dead letter")
     assert tries == ["unexpected_type"] * 2
+
+
+async def test_a_verdict_does_not_wait_for_a_result_that_has_to_be_fetched_and_the_rest_of_its_call_does(
+    bus: RedisConnection, clock: RedisClock, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inbox, got, fetch = RedisInbox(bus, keys, "g1"), [], asyncio.Event()
+    call = bus.call
+
+    async def slow(command: str, *arguments: Any, **more: Any) -> Any:
+        if command == "HGET":
+            await fetch.wait()
+        return await call(command, *arguments, **more)
+
+    def add(kind: str, data: Any) -> Any:
+        fields = new_entry(SESSION, kind, data, clock).fields()
+        return call("XADD", inbox.stream, "*", *[part for pair in fields.items() for part in pair])
+
+    inbox.subscribe("s1", lambda entry: got.append((entry.type, entry.data.get("output") or entry.data.get("text"))))
+    record = keys.call("weather", "s1", "c1")
+    result = ToolResult(call_id="c1", outcome=Outcome.OK, output="sunny", error=None, worker="w", duration_ms=1)
+    verdict = GuardrailVerdict(check_id="k1", response_id="r1", results=[], worker="w", duration_ms=1)
+    await call("HSET", record, "result", result.model_dump_json())
+    await call("EXPIRE", record, 60)
+    monkeypatch.setattr(bus, "call", slow)
+    async with running(inbox.run()):
+        await add(TOOL_RESULT, result.model_copy(update={"output": "", "reference": record}))
+        await add(TOOL_PROGRESS, ToolProgress(call_id="c1", text="behind it"))
+        await add(TOOL_PROGRESS, ToolProgress(call_id="c2", text="another call"))
+        await add(GUARDRAIL_VERDICT, verdict)
+        await wait_until(lambda: len(got) == 2, description="what needs nothing more of Redis")
+        assert got == [(TOOL_PROGRESS, "another call"), (GUARDRAIL_VERDICT, None)]
+        fetch.set()
+        await wait_until(lambda: len(got) == 4, description="the rest")
+    assert got[2:] == [(TOOL_RESULT, "sunny"), (TOOL_PROGRESS, "behind it")]
+
+
+async def test_results_that_are_fetched_at_once_are_bounded(
+    bus: RedisConnection, clock: RedisClock, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox_module, "_MAX_APART", 2)
+    inbox, got, asked, fetch = RedisInbox(bus, keys, "g1"), [], [], asyncio.Event()
+
+    async def slow(_: Any, __: Any, entry: Entry) -> Entry:
+        asked.append(entry.data["call_id"])
+        await fetch.wait()
+        return entry
+
+    monkeypatch.setattr(inbox_module, "whole", slow)
+    inbox.subscribe("s1", lambda entry: got.append(entry.data["call_id"]))
+    result = ToolResult(call_id="", outcome=Outcome.OK, output="", error=None, worker="w", duration_ms=1, reference="r")
+
+    async def route() -> None:
+        for call in ("c1", "c2", "c3"):
+            fields = new_entry(SESSION, TOOL_RESULT, result.model_copy(update={"call_id": call}), clock).fields()
+            await inbox._route("1-1", fields)
+
+    last = asyncio.create_task(route())
+    await wait_until(lambda: len(asked) == 2, description="two that are being fetched")
+    assert not last.done()
+    fetch.set()
+    await last
+    await wait_until(lambda: len(got) == 3, description="all of them")
+    assert asked == got == ["c1", "c2", "c3"]

@@ -11,7 +11,7 @@ from voicebus.adapters.redis.client import RedisConnection
 from voicebus.adapters.redis.commanding import RedisCommands
 from voicebus.adapters.redis.config import keep_pinned
 from voicebus.adapters.redis.dead_letters import write_dead_letter
-from voicebus.adapters.redis.references import whole
+from voicebus.adapters.redis.references import refers, whole
 from voicebus.adapters.redis.tail import StreamTail
 from voicebus.contracts.commands import RESEND, SESSION_ANSWER, SESSION_COMMAND, SESSION_TAKEN, YIELD, Resend
 from voicebus.contracts.envelope import Entry
@@ -28,6 +28,8 @@ log: Final = get_logger(__name__)
 
 # Writers send again after a lost connection under the same message id: this many ids are remembered.
 _REMEMBERED: Final = 10_000
+# Entries that wait for Redis at once; then the next one of them waits, and all behind it.
+_MAX_APART: Final = 64
 # What is of use to a session's next owner.
 _LATE: Final = frozenset({TOOL_STARTED, TOOL_RESULT, GUARDRAIL_VERDICT})
 
@@ -75,6 +77,9 @@ class RedisInbox:
         )  # fmt: skip
         self._subscribers: dict[str, Deliver] = {}
         self._seen: OrderedDict[str, None] = OrderedDict()
+        # Entries that wait for Redis, and of each call the last one: what comes of that call waits behind it.
+        self._apart: set[asyncio.Task[None]] = set()
+        self._lines: dict[tuple[str, str], asyncio.Task[None]] = {}
 
     def subscribe(self, session: str, deliver: Deliver) -> None:
         """Have `deliver` called, on the event loop, with every entry for this session."""
@@ -121,8 +126,10 @@ class RedisInbox:
         try:
             await self._tail.run()
         finally:
-            pinning.cancel()
-            await asyncio.gather(pinning, return_exceptions=True)
+            tasks = [pinning, *self._apart]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _route(self, entry_id: str, fields: dict[str, str]) -> None:
         try:
@@ -132,6 +139,37 @@ class RedisInbox:
             return
         if not self._is_new(entry):
             return
+        line = _line(entry)
+        behind = None if line is None else self._lines.get(line)
+        if behind is None and not self._asks_redis(entry):
+            await self._bring(entry_id, fields, entry)
+            return
+        while len(self._apart) >= _MAX_APART:
+            await asyncio.wait(self._apart, return_when=asyncio.FIRST_COMPLETED)
+        bringing = self._bring_behind(behind, entry_id, fields, entry)
+        task = asyncio.create_task(bringing, name=f"inbox entry {entry_id}")
+        self._apart.add(task)
+        if line is not None:
+            self._lines[line] = task
+        task.add_done_callback(lambda done: self._brought(done, line))
+
+    def _asks_redis(self, entry: Entry) -> bool:
+        """Whether there is more to read or to write before the entry can be brought: others do not wait for that."""
+        return _is_resend(entry) or (refers(entry) and entry.session in self._subscribers)
+
+    def _brought(self, task: asyncio.Task[None], line: tuple[str, str] | None) -> None:
+        self._apart.discard(task)
+        if line is not None and self._lines.get(line) is task:
+            del self._lines[line]
+
+    async def _bring_behind(
+        self, behind: asyncio.Task[None] | None, entry_id: str, fields: dict[str, str], entry: Entry
+    ) -> None:
+        if behind is not None:
+            await asyncio.wait([behind])
+        await self._bring(entry_id, fields, entry)
+
+    async def _bring(self, entry_id: str, fields: dict[str, str], entry: Entry) -> None:
         refused: CommandRefusedError | None = None
         later = None
         try:
@@ -170,7 +208,7 @@ class RedisInbox:
 
     async def _resent(self, entry: Entry) -> bool:
         """Whether this was the archiver's word, which no session needs to hear."""
-        if self._on_resend is None or entry.type != SESSION_COMMAND or entry.data.get("command") != RESEND:
+        if self._on_resend is None or not _is_resend(entry):
             return False
         wanted = Resend.of(entry)
         count = await until_reached(self._on_resend, entry.session, wanted.first, wanted.last)
@@ -213,6 +251,16 @@ class RedisInbox:
         )  # fmt: skip
         metrics.MESSAGES_DEADLETTERED.labels(service=self._service, reason=error.reason).inc()
         log.warning("inbox entry refused", entry=entry_id, reason=error.reason, error=str(error))
+
+
+def _line(entry: Entry) -> tuple[str, str] | None:
+    """What is about one call is brought in its order."""
+    call = entry.data.get("call_id")
+    return (entry.session, call) if isinstance(call, str) else None
+
+
+def _is_resend(entry: Entry) -> bool:
+    return entry.type == SESSION_COMMAND and entry.data.get("command") == RESEND
 
 
 def _refusal(done: asyncio.Future[None]) -> CommandRefusedError | None:

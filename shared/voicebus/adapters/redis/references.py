@@ -14,6 +14,11 @@ from voicebus.telemetry.logging import get_logger
 log: Final = get_logger(__name__)
 
 
+def refers(entry: Entry) -> bool:
+    """Whether its output has to be read elsewhere."""
+    return entry.type == TOOL_RESULT and entry.data.get("reference") is not None
+
+
 async def whole(bus: RedisConnection, keys: Keys, entry: Entry) -> Entry:
     """`entry`, with its output where it only refers to it. One that is not there any more is an error to the model.
 
@@ -21,10 +26,9 @@ async def whole(bus: RedisConnection, keys: Keys, entry: Entry) -> Entry:
         ContractError: it refers to something that is no record of its call.
         BusError: Redis cannot be reached.
     """
-    reference = entry.data.get("reference") if entry.type == TOOL_RESULT else None
-    if reference is None:
+    if not refers(entry):
         return entry
-    result = ToolResult.of(entry)
+    reference, result = entry.data["reference"], ToolResult.of(entry)
     if not keys.is_record_of(str(reference), entry.session, result.call_id):
         raise ContractError(f"reference {str(reference)[:200]!r} is no record of its call", reason="malformed")
     stored: Any = await bus.call("HGET", reference, "result")
