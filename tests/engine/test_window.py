@@ -6,6 +6,7 @@ from support.talk import Talk, agent
 from voicebus.contracts.guardrails import GuardrailResult
 from voicebus.contracts.journal import EventType
 from voicebus.engine.config import AgentSpec, GuardrailMode, GuardrailSpec
+from voicebus.engine.inputs import ModelAudio
 from voicebus.engine.outputs import DispatchCheck, ForwardAudio, Observe
 from voicebus.engine.window import Pace, Window
 
@@ -109,23 +110,94 @@ def test_of_a_text_that_becomes_late_in_the_middle_nothing_is_told_that_has_not_
         while len(text) * letter_ms < end_ms:
             window.said(more)
             text += more
-        assert not window.sounded(100)
+        window.sounded(100)
+        before = told
         while window.lets(told + 100, text, len(text)):
             told += 100
         assert told <= len(text) * letter_ms, f"at {at_ms} ms"
         assert told <= max(0, at_ms - 500)
-    assert told >= 12_000 - 2 * 500 - late_ms - 10 * letter_ms - 12_000 * max(0, 1 - 65 / letter_ms), "it goes on"
+        assert told == before or not window.broken
+    assert told >= 2000
+    assert window.broken == ((late_ms, letter_ms) not in [(520, 60), (520, 65), (700, 60), (700, 65)])
 
 
-def test_a_text_that_catches_up_has_what_is_told_catch_up() -> None:
+def says_in_step(window: Window) -> str:
+    for _ in range(10):
+        window.said("x" * 9 + " ")
+        assert not any(map(window.sounded, [130] * 5))
+    return "xxxxxxxxx " * 10
+
+
+def test_a_text_that_goes_on_after_what_it_lacks_was_said_has_the_rest_held_whole() -> None:
+    window = Window(500)
+    text = says_in_step(window) + "yyyyy "
+    assert not any(map(window.sounded, [100] * 11)), "there may be a pause, or the end"
+    assert window.said("yyyyy ")
+    assert window.broken
+    assert not window.lets(100, text, len(text))
+    assert not window.said("zzzzz "), "counted once"
+    lag_ms = window.complete()
+    assert lag_ms is not None
+    assert not window.was_broken(lag_ms)
+
+
+def test_a_pause_of_the_voice_is_no_late_text() -> None:
+    window = Window(500)
+    says_in_step(window)
+    assert not any(window.sounded(100, 0.0) for _ in range(20))
+    assert not window.said("yyyyy ")
+    assert not window.broken
+
+
+def test_a_text_that_stands_still_while_it_is_ahead_is_not_late() -> None:
+    window = Window(500)
+    window.said("x" * 200 + " ")
+    assert not any(map(window.sounded, [100] * 80))
+    assert not window.said("yyyyy ")
+    assert not window.broken
+
+
+def test_a_text_that_goes_on_after_a_pause_has_what_is_told_go_on() -> None:
     window, text = Window(500), "x" * 39 + " "
     window.said(text)
-    assert not any(map(window.sounded, [100] * 40))
+    assert not any(map(window.sounded, [100] * 26))
+    assert not any(window.sounded(100, 0.0) for _ in range(14))
     assert not window.lets(3000, text, len(text))
     text += "y" * 59 + " "
-    window.said("y" * 59 + " ")
+    assert not window.said("y" * 59 + " ")
     assert not window.sounded(100)
     assert window.lets(3000, text, len(text))
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_of_a_part_whose_text_is_late_the_rest_is_held_until_it_was_judged_whole(silent: bool) -> None:
+    """Unless the voice has paused meanwhile."""
+
+    def sounds(ms: int, *, loud: bool = True) -> None:
+        samples = bytes((0, 64) if loud else (0, 0)) * (24 * ms)
+        talk.put(ModelAudio("resp_1", "item_a", 0, 0, len(samples), samples))
+
+    talk = asked()
+    said = ""
+    for word in ("Good ", "morning ", "to all ", "of you ", "who are ", "here "):
+        said += word
+        talk.says(word)
+        sounds(60 * len(word))
+        let_pass(talk)
+    before = heard(talk)
+    assert before
+    for _ in range(12):
+        sounds(100, loud=not silent)
+    assert heard(talk) == before
+    talk.says("today, ")
+    for _ in range(6):
+        sounds(100)
+        let_pass(talk)
+    assert (heard(talk) == before) is not silent
+    assert len(talk.observed("hold_window_broken")) == (not silent)
+    talk.said(f"{said}today, ")
+    let_pass(talk)
+    assert heard(talk) == 6 + 12 + 6
 
 
 def test_how_fast_a_voice_speaks_is_learned_from_what_it_has_said() -> None:
@@ -142,6 +214,14 @@ def test_how_fast_a_voice_speaks_is_learned_from_what_it_has_said() -> None:
     unheard.said("x" * 39 + " ")
     list(map(unheard.sounded, [100] * 40))
     assert not unheard.lets(2900, "x" * 39 + " ", 40)
+
+
+def test_a_part_that_nobody_can_have_spoken_tells_nothing_of_the_pace() -> None:
+    pace = Pace()
+    before = pace.usual
+    pace.heard(200, 300)
+    pace.heard(300_000, 300)
+    assert pace.usual == before
 
 
 def test_what_was_said_whole_ahead_of_its_sound_is_no_violation() -> None:

@@ -297,7 +297,7 @@ async def test_audio_is_forwarded_only_where_the_engine_lets_it_pass() -> None:
     running = await Running(Engine({inputs.ModelAudio: judge})).live()
     running.driver.model_frame(AUDIO + b'"delta":"AAA="}')
     running.driver.model_frame(AUDIO + b'"delta":"AAAA"}')
-    assert running.engine.given == [inputs.ModelAudio("r", "i", 0, 0, 2), inputs.ModelAudio("r", "i", 0, 0, 3)]
+    assert running.engine.given == [inputs.ModelAudio("r", "i", 0, 0, size, bytes(size)) for size in (2, 3)]
     assert running.client.heard[1:] == [("audio", b"\0\0")]
     await running.over()
 

@@ -120,7 +120,7 @@ class OutputGuardrail(_Guardrail[TContext]):
 
     `hold_window_ms`, with `hold`: speech is heard once so much later audio (ms) has come and all text that came with it
     was let pass. That is sooner than the whole, and safe as long as the model's transcript comes less than that behind
-    its audio; where it does not, what is heard comes as much later, or the rest of the part is held whole.
+    its audio; where it is seen not to, the rest of the part is held whole.
 
     `budget_ms` is how long one check may take (ms), from the text on until the verdict is there, after which
     `on_unavailable` decides; None is as long as the process gives all of them (`VOICEBUS_GUARDRAIL_TIMEOUT`).

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from voicebus.engine.loudness import Loudness
 from voicebus.engine.responses import MAX_TEXT, MAX_TEXT_ITEMS, MAX_TEXT_PARTS, Response, join
 from voicebus.engine.window import Pace, Window
 
@@ -14,6 +15,7 @@ class HeldPart:
     """
 
     window: Window
+    loudness: Loudness = field(default_factory=Loudness)
     text: str = ""
     passed: str = ""
     checked: int = 0
@@ -52,12 +54,13 @@ class Held:
                 self.overflows = True
         return part
 
-    def said(self, part: HeldPart, text: str) -> None:
-        """The part's text has grown by `text`."""
+    def said(self, part: HeldPart, text: str) -> bool:
+        """The part's text has grown by `text`; True where that breaks its window."""
         part.text += text
-        part.window.said(text)
+        breaks = part.window.said(text)
         self.length += len(text)
         self.overflows = self.overflows or self.length > MAX_TEXT
+        return breaks
 
     def text(self, item_id: str) -> str:
         return join({index: part.text for index, part in self.parts.get(item_id, {}).items()})

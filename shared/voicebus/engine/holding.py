@@ -59,9 +59,11 @@ class Holding:
         transcript: Transcript,
         agent: Callable[[], AgentSpec],
         bytes_per_ms: Callable[[], int],
+        format_: Callable[[], str],
     ) -> None:
         self._out = out
         self._bytes_per_ms = bytes_per_ms
+        self._format = format_
         self._agent = agent
         self._turns = turns
         self._guard = guard
@@ -262,8 +264,8 @@ class Holding:
         if isinstance(item, ModelAudio):
             part = held.part(item.item_id, item.content_index)
             part.sounds = True
-            if part.window.sounded(item.size / self._bytes_per_ms()):
-                self._out.observe("hold_window_broken")
+            speech = 1.0 if part.window.ms is None else part.loudness.share(item.samples, self._format())
+            self._watch(part.window.sounded(item.size / self._bytes_per_ms(), speech))
         else:
             self._read(kept, item.event)
         if self._size > _MAX_KEPT and not held.response.muted:
@@ -292,8 +294,7 @@ class Holding:
             self._ended(held, kept.item_id)
         elif kind.endswith(".delta"):
             part = held.part(kept.item_id, kept.content_index)
-            delta = wire.text(event, "delta")
-            held.said(part, delta)
+            self._watch(held.said(part, wire.text(event, "delta")))
             self._guard.held_text(held.response, kept.item_id, held.text(kept.item_id))
         else:
             said = wire.mapping(event, "part") or event
@@ -306,13 +307,16 @@ class Holding:
             for index, content in enumerate(wire.mappings(whole, "content")):
                 self._says(held, held.part(wire.text(whole, "id"), index), content)
 
-    @staticmethod
-    def _says(held: Held, part: HeldPart, content: Event) -> None:
+    def _watch(self, breaks: bool) -> None:
+        """Count a window that is broken now."""
+        if breaks:
+            self._out.observe("hold_window_broken")
+
+    def _says(self, held: Held, part: HeldPart, content: Event) -> None:
         """A part's whole text, as one of its events has it."""
         text = wire.text(content, "transcript") or wire.text(content, "text")
         if text not in part.text:
-            more = f" {text}" if part.text else text
-            held.said(part, more)
+            self._watch(held.said(part, f" {text}" if part.text else text))
 
     def _ask(self, held: Held, item_id: str) -> None:
         text = held.text(item_id)
@@ -339,8 +343,7 @@ class Holding:
         if lag_ms is not None:
             part.measured = True
             self._out.observe("transcript_lag", lag_ms / 1000)
-            if part.window.was_broken(lag_ms):
-                self._out.observe("hold_window_broken")
+            self._watch(part.window.was_broken(lag_ms))
 
     def _emptied(self, item: ModelEvent, kept: Kept) -> Event:
         """An item's or a response's end, without what it says."""

@@ -23,13 +23,14 @@ class ModelEvent(Struct, frozen=True):
 
 
 class ModelAudio(Struct, frozen=True):
-    """One `response.output_audio.delta`, without its samples: `size` is their number of bytes."""
+    """One `response.output_audio.delta`. `size` is the number of bytes of its samples, which may not come along."""
 
     response_id: str
     item_id: str
     output_index: int
     content_index: int
     size: int
+    samples: bytes = b""
 
 
 class ModelMalformed(Struct, frozen=True):

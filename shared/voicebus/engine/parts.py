@@ -11,6 +11,7 @@ from voicebus.engine.commits import Commits
 from voicebus.engine.config import Face, SessionConfig, Transport
 from voicebus.engine.deadair import DeadAir
 from voicebus.engine.detected import Detected
+from voicebus.engine.formats import audio_format, bytes_per_ms
 from voicebus.engine.guarding import Guard
 from voicebus.engine.history import History
 from voicebus.engine.holding import Holding
@@ -24,7 +25,7 @@ from voicebus.engine.playback import PlaybackTracker
 from voicebus.engine.ratelimits import RateLimits
 from voicebus.engine.responses import Response
 from voicebus.engine.rewriting import Rewriter
-from voicebus.engine.settings import Settings, bytes_per_ms
+from voicebus.engine.settings import Settings
 from voicebus.engine.silence import Silence
 from voicebus.engine.toolcalls import ToolCalls
 from voicebus.engine.transcript import Transcript
@@ -150,7 +151,10 @@ def assemble(config: SessionConfig, now: float, view: ClientView | None) -> Part
     if view is not None:
         face = ClientFace(out, view, turns, calls, settings)
     guard = Guard(out, config.guardrail_timeout_ms / 1000)
-    holding = Holding(out, turns, guard, transcript, lambda: settings.agent, lambda: playback.bytes_per_ms)
+    holding = Holding(
+        out, turns, guard, transcript, lambda: settings.agent,
+        lambda: playback.bytes_per_ms, lambda: audio_format(settings.effective),
+    )  # fmt: skip
     inputs = InputGuards(out, settings, config.guardrail_timeout_ms / 1000)
     turns.hold_all = lambda: inputs.blocks
     if face is not None:

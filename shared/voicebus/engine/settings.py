@@ -131,12 +131,6 @@ def detection_of(session: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return detection if isinstance(detection, Mapping) else None
 
 
-def bytes_per_ms(session: Mapping[str, Any]) -> int:
-    """Of the session's output audio: 8 for G.711, else 48 (parity 121)."""
-    kind = wire.text(wire.mapping(wire.mapping(wire.mapping(session, "audio"), "output"), "format"), "type")
-    return 8 if kind in ("audio/pcmu", "audio/pcma") else 48
-
-
 @dataclass(slots=True)
 class Update:
     """A `session.update` without its answer. `intent` is the client's wish that it carries, None for our own.

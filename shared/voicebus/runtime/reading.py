@@ -14,7 +14,7 @@ _OBJECT: Final = 128
 def audio_input(delta: frames.AudioDelta) -> ModelAudio:
     """One audio delta, as the engine is told of it."""
     return ModelAudio(
-        delta.response_id, delta.item_id, delta.output_index, delta.content_index, len(delta.samples)
+        delta.response_id, delta.item_id, delta.output_index, delta.content_index, len(delta.samples), delta.samples
     )  # fmt: skip
 
 
