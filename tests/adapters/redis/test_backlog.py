@@ -122,6 +122,69 @@ def test_what_is_known_of_how_long_calls_take_holds_no_quick_ones_up() -> None:
     assert state.wait_ms(200) == 0, "they are done by now"
 
 
+def test_a_gateway_that_has_seen_no_call_end_goes_by_what_the_workers_say() -> None:
+    state = QueueState()
+    state.seen(0, lag=0, read=0, oldest_ms=0, in_hand=0, slots=2, takes_ms=3000)
+    for _ in range(8):
+        state.sent()
+    assert state.wait_ms(0) == 9000
+    for _ in range(4):
+        state.ended(1000)
+    assert state.wait_ms(0) == 3000, "what it has seen itself counts more"
+
+
+def test_calls_that_had_taken_all_slots_for_long_before_others_came_are_no_quick_ones() -> None:
+    """Ten slots, taken by the same ten calls for 30 s: those behind the next ten wait for a turn of that at least."""
+    state = QueueState()
+    for at in range(0, 30_500, 500):
+        state.seen(at, lag=0, read=10, oldest_ms=0, in_hand=10, slots=10)
+    for _ in range(10):
+        state.sent()
+    assert state.wait_ms(30_000) == 0, "the ten that run may be done at any moment"
+    for _ in range(10):
+        state.sent()
+    assert state.wait_ms(30_000) == 30_000
+    state.seen(30_500, lag=10, read=20, oldest_ms=100, in_hand=10, slots=10)
+    for _ in range(20):
+        state.sent()
+    assert state.wait_ms(30_500) < 1000, "they were, and others have taken their slots"
+    state.seen(60_000, lag=0, read=40, oldest_ms=0, in_hand=9, slots=10)
+    state.seen(90_000, lag=0, read=40, oldest_ms=0, in_hand=9, slots=10)
+    for _ in range(50):
+        state.sent()
+    assert state.wait_ms(90_000) == 0, "one slot takes whatever comes"
+
+
+async def test_a_gateway_that_has_just_begun_knows_by_the_workers_how_long_calls_take(
+    redis_url: str, keys: Keys
+) -> None:
+    go = asyncio.Event()
+
+    @function_tool(queue="default")
+    async def crawl(ms: int) -> str:
+        """Crawl."""
+        if ms:
+            await asyncio.sleep(ms / 1000)
+        else:
+            await go.wait()
+        return "done"
+
+    call = DispatchTool("x", "crawl", "{}", "desk", "default", 1000, idempotent=True)
+    async with calling(redis_url, keys) as caller, worker(redis_url, keys, crawl, concurrency=1):
+        for n in range(4):
+            caller.call("crawl", '{"ms": 100}', call_id=f"c{n}")
+            await caller.result(f"c{n}")
+        caller.call("crawl", '{"ms": 0}', call_id="held")
+        await caller.started("held")
+        backlog = Backlog(caller.bus, keys, caller.clock)
+        assert backlog.refusal(call) is None
+        async with running(backlog.run()):
+            await wait_until(backlog._queues["default"].takes_ms, description="a word of the worker")
+        assert any(backlog.refusal(call) is not None for _ in range(20)), "ten of a tenth of a second are a second"
+        assert backlog.refusal(replace(call, timeout_ms=600_000)) is None, "it has time to wait"
+        go.set()
+
+
 async def test_a_call_behind_more_long_ones_than_its_deadline_allows_is_answered_at_once(
     redis_url: str, keys: Keys
 ) -> None:

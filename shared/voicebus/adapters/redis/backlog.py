@@ -3,13 +3,17 @@
 A few commands for each queue in use, twice a second. The estimate is what the queue itself says: what waits, how fast
 its workers took entries while something was waiting, and for how long the oldest has waited. Where slots have been
 taken for a while and nothing was, by calls that take long, a turn of all slots lasts that long at least. And it lasts
-as long as the quick ones of the calls that ended lately: so the first of a flood can be told to be one.
+as long as the quick ones of the calls that ended lately, here or at one of its workers: so the first of a flood can be
+told to be one.
 """
 
 import asyncio
+import contextlib
+import json
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from voicebus.adapters.redis.client import RedisConnection
@@ -20,6 +24,7 @@ from voicebus.contracts.tools import Outcome
 from voicebus.engine.outputs import DispatchTool
 from voicebus.errors import BusError
 from voicebus.ports import Clock
+from voicebus.runtime.durations import Durations
 from voicebus.runtime.refusing import Refusal
 from voicebus.telemetry.logging import get_logger
 
@@ -33,10 +38,8 @@ _IDLE_S: Final = 60.0
 # Over how long the throughput is measured: long calls are taken in bursts.
 _WINDOW_MS: Final = 10_000
 
-# How many calls tell how long one of a queue takes: the quickest quarter of those that ended last, so that a queue of
-# quick and slow ones counts as one of quick ones.
-_LAST: Final = 32
-_FEWEST: Final = 4
+# A queue that is used for the first time is looked at sooner; others are known by then.
+_FIRST_LOOK_S: Final = 0.02
 
 # How many slots there are is asked anew after so long where nothing waits.
 _SLOTS_MS: Final = 5_000
@@ -55,21 +58,40 @@ class QueueState:
         self._oldest_ms = 0
         self._sent = 0
         self._served = True
-        # How long the calls ran that ended last.
-        self._took_ms: deque[int] = deque(maxlen=_LAST)
+        self._took = Durations()
+        # How long calls take by what the workers say; 0 where none says anything.
+        self._said_ms = 0
         # Since when nothing was taken, and how many are in hand meanwhile; 0 where that is not why.
         self._still_since = 0
         self._turn = 0
+        # Since when all slots have been taken by the same calls: how long these have run at least. None: they are not.
+        self._full_since: int | None = None
+        self._read = 0
 
     def seen(
-        self, at: int, *, lag: int, read: int, oldest_ms: int, served: bool = True, in_hand: int = 0, slots: int = 0
+        self,
+        at: int,
+        *,
+        lag: int,
+        read: int,
+        oldest_ms: int,
+        served: bool = True,
+        in_hand: int = 0,
+        slots: int = 0,
+        takes_ms: int = 0,
     ) -> None:
         """The queue at `at`: entries that nobody took yet, entries taken in all, and how old the oldest waiting is.
 
-        `in_hand` are taken and not done, in the `slots` of its workers; 0 where those are not known.
+        `in_hand` are taken and not done, in the `slots` of its workers, which say that a call `takes_ms`; 0 where that
+        is not known.
         """
         self._at, self._lag, self._oldest_ms, self._sent, self._served = at, lag, oldest_ms, 0, served
-        self._in_hand, self._slots = in_hand, slots
+        self._in_hand, self._slots, self._said_ms = in_hand, slots, takes_ms
+        if not 0 < slots <= in_hand:
+            self._full_since = None
+        elif self._full_since is None or read != self._read:
+            self._full_since = at
+        self._read = read
         # A look may fall into the moment in which some have ended and the next ones are not taken yet.
         self._turn = in_hand if 2 * in_hand >= slots > 0 else 0
         if lag == 0:
@@ -87,7 +109,7 @@ class QueueState:
 
     def ended(self, took_ms: int) -> None:
         """A call of this queue has ended, which ran for so long."""
-        self._took_ms.append(took_ms)
+        self._took.ended(took_ms)
 
     def wait_ms(self, at: int) -> float:
         """How long an entry that is sent now will wait, as far as that is known; 0 where nothing waits."""
@@ -108,14 +130,19 @@ class QueueState:
 
     def takes_ms(self) -> int:
         """How long a call of this queue runs at least; 0 where that is not known."""
-        return sorted(self._took_ms)[len(self._took_ms) // 4] if len(self._took_ms) >= _FEWEST else 0
+        own_ms = self._took.quick_ms()
+        return self._said_ms if own_ms is None else own_ms
 
     def _at_least_ms(self, at: int) -> float:
         """The wait, by how many calls are ahead and how long one takes; 0 where that is not known."""
         ahead = self._in_hand + self._lag + self._sent - self._slots
         if ahead <= 0 or not self._slots:
             return 0.0
-        return max(0.0, ahead / self._slots * self.takes_ms() - max(0, at - self._at))
+        turns = ahead / self._slots
+        # Those that run may be done at any moment; the ones behind them are taken for as long ones as they are.
+        have_run_ms = 0 if self._full_since is None else self._at - self._full_since
+        least_ms = max(turns * self.takes_ms(), (turns - 1) * have_run_ms)
+        return max(0.0, least_ms - max(0, at - self._at))
 
 
 class Backlog:
@@ -130,11 +157,15 @@ class Backlog:
         self._monotonic = monotonic
         self._queues: dict[str, QueueState] = {}
         self._used: dict[str, float] = {}
-        # How many slots each queue has, and when (ms) that was found out.
-        self._slots: dict[str, tuple[int, int]] = {}
+        # What the workers of each queue say, and when (ms) they were asked.
+        self._said: dict[str, tuple[_Workers, int]] = {}
+        self._new = asyncio.Event()
 
     def refusal(self, call: DispatchTool) -> Refusal | None:
-        state = self._queues.setdefault(call.queue, QueueState())
+        state = self._queues.get(call.queue)
+        if state is None:
+            state = self._queues[call.queue] = QueueState()
+            self._new.set()
         self._used[call.queue] = self._monotonic()
         wait_ms = state.wait_ms(self._clock.at_ms())
         takes_ms = state.takes_ms()
@@ -161,11 +192,15 @@ class Backlog:
     async def run(self) -> None:
         """Keep the estimates up to date until cancelled; while Redis is away they stay as they were."""
         while True:
-            await asyncio.sleep(POLL_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(POLL_S):
+                    await self._new.wait()
+                    await asyncio.sleep(_FIRST_LOOK_S)
+            self._new.clear()
             horizon = self._monotonic() - _IDLE_S
             for queue in [queue for queue, used in self._used.items() if used < horizon]:
                 del self._used[queue], self._queues[queue]
-                self._slots.pop(queue, None)
+                self._said.pop(queue, None)
             await asyncio.gather(*(self._look(queue, state) for queue, state in list(self._queues.items())))
 
     async def _look(self, queue: str, state: QueueState) -> None:
@@ -177,11 +212,10 @@ class Backlog:
             if group is None or group.get("lag") is None or group.get("entries-read") is None:
                 return
             oldest: list[Any] = []
-            served = True
-            slots, asked_at = self._slots.get(queue, (0, 0))
+            workers, asked_at = self._said.get(queue, (_Workers(), 0))
             if group["lag"] or self._clock.at_ms() - asked_at > _SLOTS_MS:
-                served, slots = await self._workers(stream)
-                self._slots[queue] = slots, self._clock.at_ms()
+                workers = await self._workers(queue, stream)
+                self._said[queue] = workers, self._clock.at_ms()
             if group["lag"]:
                 start = f"({group['last-delivered-id']}"
                 oldest = await self._bus.call("XRANGE", stream, start, "+", "COUNT", 1)
@@ -192,16 +226,36 @@ class Backlog:
         age = max(0, now - int(oldest[0][0].partition("-")[0])) if oldest else 0
         lag = int(group["lag"]) if oldest else 0
         state.seen(
-            now, lag=lag, read=int(group["entries-read"]), oldest_ms=age, served=served, in_hand=int(group["pending"]),
-            slots=slots,
+            now, lag=lag, read=int(group["entries-read"]), oldest_ms=age, served=workers.alive,
+            in_hand=int(group["pending"]), slots=workers.slots, takes_ms=workers.takes_ms,
         )  # fmt: skip
 
-    async def _workers(self, stream: str) -> tuple[bool, int]:
-        """Whether living workers read this stream, and how many calls they run at once; 0 where one does not say."""
+    async def _workers(self, queue: str, stream: str) -> "_Workers":
         names = [pairs(row)["name"] for row in await self._bus.call("XINFO", "CONSUMERS", stream, WORKERS_GROUP)]
         keys = [self._keys.worker(name) for name in names]
         alive = [key for key, lives in zip(keys, await living(self._bus, keys), strict=True) if lives]
-        said = await asyncio.gather(*(self._bus.submit("HGET", key, "concurrency") for key in alive))
-        known = [int(text) for text in said if text and text.isascii() and text.isdigit()]
+        said = await asyncio.gather(*(self._bus.submit("HMGET", key, "concurrency", "takes") for key in alive))
+        known = [int(text) for text, _ in said if text and text.isascii() and text.isdigit()]
         all_say = all(map(sends_heartbeats, names)) and len(known) == len(alive)
-        return bool(alive), sum(known) if all_say else 0
+        takes_ms = [took for _, text in said if (took := _takes_ms(text, queue)) is not None]
+        return _Workers(bool(alive), sum(known) if all_say else 0, min(takes_ms, default=0))
+
+
+@dataclass(frozen=True, slots=True)
+class _Workers:
+    """The workers of a queue: whether any lives, how many calls they run at once, and how long (ms) one takes where it
+    takes least; 0 where they do not say.
+    """
+
+    alive: bool = True
+    slots: int = 0
+    takes_ms: int = 0
+
+
+def _takes_ms(text: str | None, queue: str) -> int | None:
+    """What the field `takes` of a worker's heartbeat says of a queue."""
+    try:
+        took = json.loads(text or "{}").get(queue)
+    except (ValueError, AttributeError, RecursionError):
+        return None
+    return took if isinstance(took, int) and took >= 0 else None

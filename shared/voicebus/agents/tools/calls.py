@@ -48,6 +48,7 @@ from voicebus.contracts.tools import (
 from voicebus.errors import BusError, ContractError, UserError
 from voicebus.ports import Delivery
 from voicebus.runtime.consumer import until_reached
+from voicebus.runtime.durations import Durations
 from voicebus.runtime.processes import ProcessPool
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
@@ -129,6 +130,8 @@ class CallRunner:
         self._running: dict[tuple[str, str], _Running] = {}
         self._cancelled: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._done = DoneCalls()
+        self.durations: Mapping[str, Durations] = {queue: Durations() for queue in queues.values()}
+        """How long calls take, by queue."""
         self._starts = Starts()
         self._traced = is_traced()
         self._took = lru_cache(maxsize=256)(lambda tool: metrics.TOOL_DURATION.labels(tool=tool))
@@ -346,6 +349,7 @@ class CallRunner:
         )  # fmt: skip
         if took is not None:
             self._took(handling.call.tool).observe(took, exemplar(handling.entry.traceparent))
+            self.durations[handling.queue].ended(result.duration_ms)
         if _LINES.isEnabledFor(logging.INFO):  # asked first: one that is not shown costs as much as a claim
             log.info(
                 "tool call done", outcome=outcome.outcome.value,

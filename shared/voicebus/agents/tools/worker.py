@@ -38,6 +38,7 @@ from voicebus.contracts.tools import (
 )
 from voicebus.errors import BusError, ContractError, UserError
 from voicebus.runtime.consumer import ConsumerLoop, until_reached
+from voicebus.runtime.durations import Durations
 from voicebus.runtime.processes import ProcessPool, default_processes
 from voicebus.runtime.retrying import retry_delay
 from voicebus.runtime.threads import DaemonThreadPool
@@ -124,6 +125,7 @@ class ToolWorker:
         self._queue = read.queue
         self._queues = {tool.name: tool_queue(tool, read.queue) for tool in self._tools.values()}
         self._registrar: Registrar | None = None
+        self._durations: Mapping[str, Durations] = {}
         # Has what runs know the tools that there are now; None while nothing runs.
         self._follow: Callable[[], None] | None = None
         self._prepared: set[Callable[..., Any]] = set()
@@ -272,6 +274,7 @@ class ToolWorker:
                 max_result=self._max_result,
                 failures=FailureCounts(circuits, self._tools, worker=member.id),
             )  # fmt: skip
+            self._durations = runner.durations
             member.spawn(runner.keep(), name="renew")
             codes, self._prepared = self._codes(), set()
             turns = Turns(self._tools, member.clock, runner.is_cancelled)
@@ -333,11 +336,13 @@ class ToolWorker:
         return {code: name for name, code in codes.items() if isinstance(code, CodeType)}
 
     def _describe(self) -> dict[str, str]:
+        quick = ((queue, took.quick_ms()) for queue, took in self._durations.items())
         return {
             "queues": json.dumps(sorted(set(self._queues.values()))),
             "tools": json.dumps(sorted(self._tools)),
             "version": version("voicebus"),
             "concurrency": str(self._concurrency),
+            "takes": json.dumps({queue: took_ms for queue, took_ms in quick if took_ms is not None}),
             "handover": "1",
             "follow": "1",
         }
