@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import pytest
+from msgspec.structs import replace
 from prometheus_client import REGISTRY
 
 from support.waiting import wait_until
@@ -214,6 +215,24 @@ async def test_a_portion_that_is_done_makes_room_for_the_next() -> None:
     await wait_until(lambda: len(member.acknowledged) == 100, description="all of them")
     await running.end()
     assert max(member.counts) <= 4
+
+
+async def test_the_next_is_read_once_the_claim_of_what_came_is_told_and_also_where_it_never_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    claims: list[asyncio.Future[int | None]] = [asyncio.get_running_loop().create_future() for _ in range(2)]
+    member = MemoryMember()
+    member.new.append(replace(delivery("told"), claimed_at=claims[0]))
+    running = Running(member, handle=nothing)
+    await wait_until(lambda: member.acknowledged, description="what came to be worked on")
+    assert len(member.counts) == 1
+    claims[0].set_result(1)
+    await wait_until(lambda: len(member.counts) > 1, description="a second read")
+    monkeypatch.setattr("voicebus.runtime.consumer._CLAIMED_S", 0.01)
+    member.new.append(replace(delivery("untold"), claimed_at=claims[1]))
+    member.new.append(delivery("next"))
+    await wait_until(lambda: "1-next" in member.acknowledged, description="what came after it")
+    await running.end()
 
 
 async def test_several_streams_share_the_room() -> None:

@@ -43,6 +43,9 @@ TIDY_EVERY_S: Final = 5.0
 _FEW: Final = 4
 _TURNS: Final = 3
 
+# A claim that takes longer is waited for behind the next read, whose own limit tells whether the bus hangs.
+_CLAIMED_S: Final = 1.0
+
 # How long what was read counts as worked on: what is in hand after that waits for something of its own.
 _PORTION_S: Final = 0.01
 
@@ -183,6 +186,8 @@ class ConsumerLoop:
                 self._take(member, delivery)
             if len(deliveries) <= _FEW:
                 # Reading again costs as much as claiming does, and nobody waits for it.
+                if claims := [one.claimed_at for one in deliveries if isinstance(one.claimed_at, asyncio.Future)]:
+                    await asyncio.wait(claims, timeout=_CLAIMED_S)
                 for _ in range(_TURNS):
                     await asyncio.sleep(0)
 

@@ -73,7 +73,7 @@ async def test_a_lone_call_is_claimed_by_the_read_that_brings_it(
 ) -> None:
     stream, now = keys.tools("default"), clock.at_ms()
     (delivery,) = await read(bus, member(bus, keys), lambda: bus.call("XADD", stream, "*", *fields(keys, at=now)))
-    assert delivery.claimed_at is not None
+    assert isinstance(delivery.claimed_at, int)
     assert abs(delivery.claimed_at - clock.at_ms()) < 10_000
     known = await record(bus, keys)
     assert (known["state"], known["worker"], known["attempt"], known["epoch"]) == ("running", OURS, "1", "3")
@@ -86,18 +86,64 @@ async def test_a_lone_call_is_claimed_by_the_read_that_brings_it(
     assert await bus.script(CLAIM, [keys.call("default", "s1", "c1")], *claim) == ["running", OURS]
 
 
-async def test_a_call_that_comes_after_a_pause_is_delivered_and_not_claimed(
+async def test_a_call_that_comes_after_a_pause_is_claimed_by_its_reader_once_it_has_it(
     bus: RedisConnection, keys: Keys, clock: RedisClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its reader may be frozen by then; one that follows another soon is claimed."""
+    """And not by the read, as its reader may be frozen by then."""
     monkeypatch.setattr("voicebus.adapters.redis.new_calls.SOON_MS", 0)
     stream, consumer, at = keys.tools("default"), member(bus, keys), clock.at_ms()
     (late,) = await read(bus, consumer, lambda: bus.call("XADD", stream, "*", *fields(keys, at=at)))
-    assert late.claimed_at is None
-    assert await record(bus, keys) == {}
-    monkeypatch.setattr("voicebus.adapters.redis.new_calls.SOON_MS", 600_000)
-    (soon,) = await read(bus, consumer, lambda: bus.call("XADD", stream, "*", *fields(keys, at=at, call_id="c2")))
-    assert soon.claimed_at is not None
+    assert isinstance(late.claimed_at, asyncio.Future)
+    claimed_at = await late.claimed_at
+    assert (await record(bus, keys))["history"] == f"{OURS} {claimed_at}\n"
+
+
+async def test_what_comes_after_a_pause_and_cannot_be_claimed_is_delivered_all_the_same(
+    bus: RedisConnection, keys: Keys, clock: RedisClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call about which something is odd, and one whose server has forgotten the script, which then learns it anew."""
+    monkeypatch.setattr("voicebus.adapters.redis.new_calls.SOON_MS", 0)
+    stream, consumer, at = keys.tools("default"), member(bus, keys), clock.at_ms()
+    claimed: list[bool] = []
+    for call_id, tool in (("c1", "add"), ("c2", "unknown"), ("c3", "add"), ("c4", "add")):
+        write = fields(keys, at=at, call_id=call_id, tool=tool)
+
+        async def send(call_id: str = call_id, write: list[str] = write) -> None:
+            if call_id == "c3":
+                await bus.call("SCRIPT", "FLUSH")
+            await bus.call("XADD", stream, "*", *write)
+
+        (delivery,) = await read(bus, consumer, send)
+        assert isinstance(delivery.claimed_at, asyncio.Future)
+        claimed.append(await delivery.claimed_at is not None)
+        assert claimed[-1] == bool(await record(bus, keys, call_id))
+    assert claimed == [True, False, False, True]
+
+
+async def test_a_claim_that_is_under_way_as_its_reader_ends_is_given_up(
+    bus: RedisConnection, keys: Keys, clock: RedisClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for ever for a reply on a connection that is closed."""
+    monkeypatch.setattr("voicebus.adapters.redis.new_calls.SOON_MS", 0)
+    async with await connect(bus.address) as own:
+        consumer = member(own, keys)
+        await consumer.read(count=1, block_ms=1)
+        await bus.call("XADD", keys.tools("default"), "*", *fields(keys, at=clock.at_ms()))
+        (delivery,) = await consumer.read(count=1, block_ms=5_000)
+    assert isinstance(delivery.claimed_at, asyncio.Future)
+    assert delivery.claimed_at.done()
+
+
+async def test_many_calls_that_come_after_a_pause_are_left_to_be_claimed_together(
+    bus: RedisConnection, keys: Keys, clock: RedisClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("voicebus.adapters.redis.new_calls.SOON_MS", 0)
+    stream, consumer, at = keys.tools("default"), member(bus, keys), clock.at_ms()
+    await consumer.read(count=10, block_ms=1)
+    for number in range(MOST + 1):
+        await bus.call("XADD", stream, "*", *fields(keys, at=at, call_id=f"c{number}"))
+    deliveries = await consumer.read(count=10, block_ms=5_000)
+    assert [delivery.claimed_at for delivery in deliveries] == [None] * (MOST + 1)
 
 
 @pytest.mark.parametrize("block_ms", [1, 5_000])
@@ -107,15 +153,13 @@ async def test_a_read_waits_for_calls_that_come_soon_only_as_long_as_they_do(
     monkeypatch.setattr("voicebus.adapters.redis.new_calls.SOON_MS", 20)
     waited: list[str | int] = []
 
-    async def noted(command: Sequence[str | int], *_: object, **__: object) -> tuple[None, dict[str, int]]:
+    async def noted(command: Sequence[str | int], *_: object, at_once: bool, **__: object) -> tuple[None, None]:
         waited.append(command[command.index("BLOCK") + 1])
-        return None, {}
+        assert at_once
+        return None, None
 
+    monkeypatch.setattr(bus, "read_and_run", noted)
     consumer = member(bus, keys)
-    calls = consumer._calls
-    assert calls is not None
-    monkeypatch.setattr(calls, "read", noted)
-    calls.brought()
     assert await consumer.read(count=1, block_ms=block_ms) == []
     assert all(0 < int(ms) <= min(20, block_ms) for ms in waited)
 
@@ -273,8 +317,12 @@ async def test_a_server_that_forgot_its_scripts_delivers_all_the_same_and_learns
     assert second.claimed_at is not None
 
 
-async def test_a_server_that_runs_no_such_script_delivers_all_the_same() -> None:
+@pytest.mark.parametrize("soon_ms", [600_000, 0])  # claimed by the read, or by its reader
+async def test_a_server_that_runs_no_such_script_delivers_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, soon_ms: int
+) -> None:
     """As one that wants all keys of a script named."""
+    monkeypatch.setattr("voicebus.adapters.redis.new_calls.SOON_MS", soon_ms)
     keys = Keys("vb")
     with RedisServer() as server:
         async with await connect(server.url) as plain:
@@ -286,7 +334,8 @@ async def test_a_server_that_runs_no_such_script_delivers_all_the_same() -> None
                 (delivery,) = await read(
                     plain, member(bus, keys), lambda: plain.call("XADD", keys.tools("default"), "*", *write)
                 )
-            assert delivery.claimed_at is None
+                claimed_at = delivery.claimed_at
+                assert (await claimed_at if isinstance(claimed_at, asyncio.Future) else claimed_at) is None
             assert await record(plain, keys) == {}
 
 

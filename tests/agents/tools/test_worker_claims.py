@@ -80,6 +80,19 @@ async def test_a_lone_call_is_run_without_a_claim_of_its_own(
     assert "claim" not in run
 
 
+async def test_a_call_after_a_pause_is_claimed_while_the_worker_looks_at_it(
+    redis_url: str, keys: Keys, caller: Caller, run: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("voicebus.adapters.redis.new_calls.SOON_MS", 0)
+    async with worker(redis_url, keys, add):
+        for number in range(3):
+            await reading(caller)
+            caller.call("add", f'{{"a": {number}, "b": 3}}', call_id=f"c{number}")
+            assert (await caller.result(f"c{number}")).output == str(number + 3)
+            assert await starts(caller, f"c{number}") == 1
+    assert "claim" not in run
+
+
 async def test_a_call_of_a_tool_with_a_limit_is_claimed_once_it_has_its_turn(
     redis_url: str, keys: Keys, caller: Caller, run: list[str]
 ) -> None:
@@ -118,8 +131,9 @@ async def test_a_worker_that_is_killed_between_the_claim_and_the_start(
     await caller.bus.call("XGROUP", "CREATE", stream, "workers", "0")
     command = ("XREADGROUP", "GROUP", "workers", dead, "COUNT", 1, "BLOCK", 5_000, "STREAMS", stream, ">")
     arguments = ("workers", dead, "0-0", 4, 60_000, 60, keys.calls("default"), keys.inboxes, "\nwait 1\n")
-    _, claimed = await caller.bus.read_and_run(command, CLAIM_NEW, [stream], *arguments)
-    assert len(claimed) == 2
+    _, claimed = await caller.bus.read_and_run(command, CLAIM_NEW, [stream], *arguments, at_once=True)
+    assert claimed is not None
+    assert len(await claimed) == 2
     blocking = Blocking(idempotent=idempotent)
     blocking.go.set()
     async with worker(redis_url, keys, blocking.tool):
@@ -196,9 +210,11 @@ async def test_a_call_whose_delivery_was_lost_with_its_connection_is_started_onc
     assert blocking.starts == 1
 
 
+@pytest.mark.parametrize("soon_ms", [600_000, 0])  # claimed by the read, or by its reader
 async def test_a_call_that_was_claimed_for_a_tool_which_the_worker_has_no_more_runs_on_another(
-    redis_url: str, keys: Keys, caller: Caller, run: list[str], monkeypatch: pytest.MonkeyPatch
+    redis_url: str, keys: Keys, caller: Caller, run: list[str], monkeypatch: pytest.MonkeyPatch, soon_ms: int
 ) -> None:
+    monkeypatch.setattr("voicebus.adapters.redis.new_calls.SOON_MS", soon_ms)
     # As for a worker that has changed its tools while it waits for calls, and this all the time.
     monkeypatch.setattr(Turns, "unlimited", lambda self: {"add": "1", "key": "1"})
     async with worker(redis_url, keys, key), worker(redis_url, keys, add) as has:
@@ -218,7 +234,7 @@ async def test_a_claim_that_has_grown_old_is_asked_for_again(
 
     async def long_ago(self: NewCalls, *command: Any, **about: Any) -> Any:
         reply, claimed = await read(self, *command, **about)
-        return reply, {entry_id: at - 1_600 for entry_id, at in claimed.items()}
+        return reply, {entry_id: at - 1_600 for entry_id, at in claimed.items() if isinstance(at, int)}
 
     monkeypatch.setattr(NewCalls, "read", long_ago)
     async with worker(redis_url, keys, add):

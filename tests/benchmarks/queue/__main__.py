@@ -1,20 +1,23 @@
 """What a hop over the queue costs: send a call, run a no-op, see the answer; beside other queues on the same Redis.
 
-    python -m benchmarks.queue [--low 1000] [--load 10000] [--only voicebus --only raw-pipelined]
+    python -m benchmarks.queue [--low 1000] [--pause MS] [--load 10000] [--rounds 1] [--only voicebus --only faststream]
 
 Ours runs with all that it promises: heartbeats, a claim before the start, the result kept before it is sent, the
 acknowledgement after it. Each worker is started as its own documentation says, and all drivers run on the loop that a
-service runs on (uvloop). Counted are round trips at low load (one call at a time) and, under load, the messages per
-second of CPU that the one worker process used, so that a busy machine changes little.
+service runs on (uvloop). Counted are round trips at low load (one call at a time, with a pause before each where one is
+given: then processors sleep and caches are cold) and, under load, the messages per second of CPU that the one worker
+process used, so that a busy machine changes little. Of several rounds, in each of which all have their turn, the median
+of each figure and of each ratio counts.
 """
 
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,41 +119,51 @@ def measure(queue: Queue, *, low: int, load: int) -> dict[str, float]:
     with RedisServer() as server:
         url = server.url
         with working(queue, url) as worker:
-            latency = drive(queue, "low", url, low)
-            before = cpu_of(worker)
-            loaded = drive(queue, "load", url, load)
-            # What follows the last answer belongs to it too.
-            time.sleep(0.5)
-            used = cpu_of(worker) - before
-    return {**latency, "per_s": load / loaded["wall_s"], "per_core_s": load / used}
+            found: dict[str, float] = drive(queue, "low", url, low)
+            if load:
+                before = cpu_of(worker)
+                loaded = drive(queue, "load", url, load)
+                # What follows the last answer belongs to it too.
+                time.sleep(0.5)
+                used = cpu_of(worker) - before
+                found |= {"per_s": load / loaded["wall_s"], "per_core_s": load / used}
+    return found
+
+
+def compared(ours: Sequence[dict[str, float]], others: Sequence[Sequence[dict[str, float]]]) -> str:
+    """Ours to the best of the others in each round, in words."""
+    rounds = list(zip(ours, *others, strict=True))
+    latency = statistics.median(own["p50_ms"] / min(row["p50_ms"] for row in rows) for own, *rows in rounds)
+    if "per_core_s" not in ours[0]:
+        return f"p50 {latency:.2f} times"
+    core = statistics.median(own["per_core_s"] / max(row["per_core_s"] for row in rows) for own, *rows in rounds)
+    return f"p50 {latency:.2f} times, messages per core {core:.2f} times"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--low", type=int, default=1000, help="calls one after another")
-    parser.add_argument("--load", type=int, default=10_000, help="calls at once")
+    parser.add_argument("--pause", type=float, default=0.0, help="ms before each of these")
+    parser.add_argument("--load", type=int, default=10_000, help="calls at once; 0: none")
+    parser.add_argument("--rounds", type=int, default=1, help="how often each is measured, by turns")
     parser.add_argument("--only", action="append", choices=[queue.name for queue in QUEUES], help="instead of all")
     given = parser.parse_args()
+    os.environ["BENCH_PAUSE_MS"] = str(given.pause)
+    queues = [queue for queue in QUEUES if not given.only or queue.name in given.only]
+    found: dict[str, list[dict[str, float]]] = {queue.name: [] for queue in queues}
     print(f"{'':16}{'p50 ms':>9}{'p99 ms':>9}{'per s':>9}{'per s and core':>16}")
-    found: dict[str, dict[str, float]] = {}
-    for queue in QUEUES:
-        if given.only and queue.name not in given.only:
-            continue
-        row = found[queue.name] = measure(queue, low=given.low, load=given.load)
-        figures = f"{row['p50_ms']:9.2f}{row['p99_ms']:9.2f}{row['per_s']:9.0f}{row['per_core_s']:16.0f}"
-        print(f"{queue.name:16}{figures}", flush=True)
-    if VOICEBUS.name in found and RAW.name in found:
-        ours, raws = found[VOICEBUS.name], [found[raw.name] for raw in (RAW, RAW_SINGLE) if raw.name in found]
-        print(
-            f"ours to the best of raw streams: p50 {ours['p50_ms'] / min(row['p50_ms'] for row in raws):.2f} times, "
-            f"messages per core {ours['per_core_s'] / max(row['per_core_s'] for row in raws):.2f} times"
-        )
-    if VOICEBUS.name in found and (peers := [found[peer.name] for peer in PEERS if peer.name in found]):
-        ours = found[VOICEBUS.name]
-        print(
-            f"ours to the best of the other queues: p50 {ours['p50_ms'] / min(row['p50_ms'] for row in peers):.2f} "
-            f"times, messages per core {ours['per_core_s'] / max(row['per_core_s'] for row in peers):.2f} times"
-        )
+    for number in range(given.rounds):
+        for queue in queues if number % 2 == 0 else reversed(queues):
+            rows = found[queue.name]
+            rows.append(measure(queue, low=given.low, load=given.load))
+            if len(rows) == given.rounds:
+                row = {figure: statistics.median(each[figure] for each in rows) for figure in rows[0]}
+                loaded = f"{row['per_s']:9.0f}{row['per_core_s']:16.0f}" if given.load else ""
+                print(f"{queue.name:16}{row['p50_ms']:9.2f}{row['p99_ms']:9.2f}{loaded}", flush=True)
+    for best, others in (("raw streams", (RAW, RAW_SINGLE)), ("the other queues", PEERS)):
+        measured = [found[other.name] for other in others if other.name in found]
+        if VOICEBUS.name in found and measured:
+            print(f"ours to the best of {best}: {compared(found[VOICEBUS.name], measured)}")
     return 0
 
 

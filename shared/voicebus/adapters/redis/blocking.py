@@ -1,6 +1,7 @@
 """Blocking reads: each has a connection for itself while it waits, kept for the next one."""
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,23 +23,37 @@ class BlockingReads:
         self._idle: list[_Reader] = []
         self._readers: list[_Reader] = []
 
-    async def read(self, command: Command, *behind: Command) -> tuple[Any, ...]:
-        """Send a read and what is to be run `behind` it, once it has returned, and wait for the replies.
-
-        Of those behind it an error stands for each that was refused.
+    async def read(self, command: Command) -> Any:
+        """Send a read and wait for its reply.
 
         Raises:
             RedisError, OSError: the read was refused, or the connection broke.
         """
-        packed = b"".join(_packed(one) for one in (command, *behind))
+        reply, _ = await self._read(command, None, at_once=False)
+        return reply
+
+    async def read_and_run(
+        self, command: Command, behind: Command, *, at_once: bool
+    ) -> tuple[Any, asyncio.Future[Any] | None]:
+        """Send a read, and a command that is run behind it: sent together with it, or in the moment in which it has
+        brought something. The reply to the read, and what brings the other one, done already where both were sent
+        together; None where that was not sent.
+
+        Raises:
+            RedisError, OSError: the read was refused, or the connection broke.
+        """
+        return await self._read(command, _packed(behind), at_once=at_once)
+
+    async def _read(
+        self, command: Command, behind: bytes | None, *, at_once: bool
+    ) -> tuple[Any, asyncio.Future[Any] | None]:
+        packed = _packed(command)
         reader = self._idle.pop() if self._idle else self._another()
         try:
-            reply, *others = await reader.ask(packed, 1 + len(behind))
+            reply, other = await reader.ask(packed, behind, at_once=at_once)
         finally:
             self._idle.append(reader)
-        if isinstance(reply, Exception):
-            raise reply
-        return self._callbacks[str(command[0])](reply), *others
+        return self._callbacks[str(command[0])](reply), other
 
     async def aclose(self) -> None:
         """Close all connections; who waits for a reply is told so."""
@@ -57,32 +72,48 @@ class _Reader:
     def __init__(self, connection: Any) -> None:
         self._connection = connection
         self._wire: Wire | None = None
-        self._replies: list[Any] = []
-        self._missing = 0
-        self._asked: asyncio.Future[None] | None = None
+        # One for each command that was sent: what is asked, and what was run behind that and what was asked before.
+        self._replies: deque[asyncio.Future[Any]] = deque()
+        self._asked: asyncio.Future[Any] | None = None
+        # What is to be sent once what is asked has brought something, and the reply to that.
+        self._next: tuple[bytes, asyncio.Future[Any]] | None = None
 
-    async def ask(self, packed: bytes, count: int) -> list[Any]:
-        """Send so many commands and return their replies, errors of Redis among them. Whoever is cancelled meanwhile
-        leaves no connection behind.
+    async def ask(
+        self, packed: bytes, behind: bytes | None, *, at_once: bool
+    ) -> tuple[Any, asyncio.Future[Any] | None]:
+        """As `BlockingReads.read_and_run`. Whoever is cancelled meanwhile leaves no connection behind.
 
         Raises:
-            RedisError, OSError: the connection broke.
+            RedisError, OSError: the read was refused, or the connection broke.
         """
         wire = self._wire
         if wire is None or not wire.is_open:
             wire = await self._open()
-        self._replies, self._missing = [], count
-        asked = self._asked = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        asked: asyncio.Future[Any] = loop.create_future()
+        other: asyncio.Future[Any] | None = None if behind is None else loop.create_future()
+        self._asked, self._next = asked, None
+        self._replies.append(asked)
+        if other is not None and behind is not None:
+            if at_once:
+                self._replies.append(other)
+                packed += behind
+            else:
+                self._next = behind, other
         wire.write(packed)
         try:
-            await asked
-        except BaseException:
-            # To its end, so that the server gives no entry to a reader that has gone.
-            await wire.aclose()
+            reply = await asked
+            if at_once and other is not None and not other.done():
+                await asyncio.wait([other])
+        except BaseException as error:
+            if not isinstance(error, vendor.ResponseError):
+                # To its end, so that the server gives no entry to a reader that has gone.
+                self._lost(vendor.ConnectionError("its reader has gone"))
+                await wire.aclose()
             raise
         finally:
-            self._asked = None
-        return self._replies
+            self._asked = self._next = None
+        return reply, other if at_once or reply else None
 
     async def aclose(self) -> None:
         if self._wire is not None:
@@ -97,17 +128,29 @@ class _Reader:
         return self._wire
 
     def _received(self, reply: Any) -> None:
-        asked = self._asked
-        if asked is None or asked.done():
+        if not self._replies:
             raise vendor.InvalidResponse("a reply without a command")
-        self._replies.append(reply)
-        self._missing -= 1
-        if not self._missing:
-            asked.set_result(None)
+        waiting = self._replies.popleft()
+        if waiting is self._asked and self._next is not None and self._wire is not None:
+            packed, other = self._next
+            if reply and not isinstance(reply, Exception):
+                self._replies.append(other)
+                self._wire.write(packed)
+        if isinstance(reply, Exception):
+            refuse(waiting, reply)
+        elif not waiting.done():
+            waiting.set_result(reply)
 
     def _lost(self, broken: Exception) -> None:
-        if self._asked is not None and not self._asked.done():
-            self._asked.set_exception(broken)
+        while self._replies:
+            refuse(self._replies.popleft(), broken)
+
+
+def refuse(reply: asyncio.Future[Any], error: Exception) -> None:
+    """Tell whoever waits for this reply, if anybody does, that none comes."""
+    if not reply.done():
+        reply.set_exception(error)
+        reply.exception()  # who does not need it any more does not fetch it
 
 
 def _packed(command: Command) -> bytes:

@@ -160,14 +160,16 @@ class RedisConnection:
             raise self._closed_error()
         with translated(self.address):
             async with asyncio.timeout(BLOCKING_TIMEOUT_S):
-                (reply,) = await self._reads.read(command)
-                return reply
+                return await self._reads.read(command)
 
     async def read_and_run(
-        self, command: Sequence[str | int], script: Script, keys: list[str], *arguments: str | int
-    ) -> tuple[Any, Any]:
-        """Run one blocking read, and `script` behind it on the same connection, where the server runs it as soon as the
-        read returns. The replies to both; None for the script where it was not run, as where it is not known yet.
+        self, command: Sequence[str | int], script: Script, keys: list[str], *arguments: str | int, at_once: bool
+    ) -> tuple[Any, asyncio.Future[Any] | None]:
+        """Run one blocking read, and `script` behind it on the same connection: sent `at_once`, the server runs it as
+        soon as the read returns; else it is sent in the moment in which the read has brought something.
+
+        The reply to the read, and what brings that to the script, or an error where it was not run, as where it is not
+        known yet; done already where it was sent at once, None where it was not sent.
 
         Raises:
             BusError: the read was refused, or Redis cannot be reached; the script may or may not have been run.
@@ -176,14 +178,19 @@ class RedisConnection:
             raise self._closed_error()
         known = script.sha in self._known
         how, text = (script.by_digest, script.sha) if known else (script.in_full, script.text)
+        behind = (how, text, len(keys), *keys, *arguments)
         with translated(self.address):
             async with asyncio.timeout(BLOCKING_TIMEOUT_S):
-                reply, of_script = await self._reads.read(command, (how, text, len(keys), *keys, *arguments))
-        if not isinstance(of_script, Exception):
+                reply, of_script = await self._reads.read_and_run(command, behind, at_once=at_once)
+        if of_script is not None:
+            of_script.add_done_callback(lambda done: self._learnt(script, done))
+        return reply, of_script
+
+    def _learnt(self, script: Script, done: asyncio.Future[Any]) -> None:
+        if done.cancelled() or done.exception() is not None:
+            self._known.discard(script.sha)
+        else:
             self._known.add(script.sha)
-            return reply, of_script
-        self._known.discard(script.sha)
-        return reply, None
 
     async def masters(self) -> Mapping[str, Mapping[str, Any]]:
         """What `INFO` says of each server that takes writes and of its replicas, by the name that `server_of` gives it.

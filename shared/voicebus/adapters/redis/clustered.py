@@ -1,12 +1,11 @@
 """redis-py's client of a Redis Cluster, which knows where commands belong without asking a server."""
 
-from collections.abc import Sequence
+import asyncio
 from typing import Any, Final
 
-from redis import exceptions as vendor
 from redis.asyncio.cluster import RedisCluster
 
-from voicebus.adapters.redis.blocking import Command
+from voicebus.adapters.redis.blocking import Command, refuse
 
 _READS: Final = frozenset({"XREAD", "XREADGROUP"})
 _SCRIPTS: Final = frozenset({"EVAL_RO", "EVALSHA_RO"})
@@ -34,28 +33,40 @@ class ClusterReads:
         self._client: Any = client
         self._alone = True
 
-    async def read(self, command: Command, *behind: Command) -> Sequence[Any]:
-        """Send a read and what is to be run `behind` it, once it has returned, and wait for the replies.
+    async def read(self, command: Command) -> Any:
+        """Send a read and wait for its reply.
 
-        Of those behind it an error stands for each that was refused, or not sent.
+        Raises:
+            RedisError, OSError: the read was refused, or the connection broke.
+        """
+        reply = await self._client.execute_command(*command)
+        self._alone = False
+        return reply
+
+    async def read_and_run(
+        self, command: Command, behind: Command, *, at_once: bool
+    ) -> tuple[Any, asyncio.Future[Any] | None]:
+        """Send a read, and with it a command that is run behind it; as `BlockingReads.read_and_run`.
+
+        What is not sent `at_once` is not sent at all.
 
         Raises:
             RedisError, OSError: the read was refused, or the connection broke.
         """
         # Of a pipeline that fails redis-py does not learn that its slots have moved; of a command by itself it does.
         alone, self._alone = self._alone, True
-        if alone or not behind:
-            reply = await self._client.execute_command(*command)
-            self._alone = False
-            return reply, *[vendor.RedisError("not sent") for _ in behind]
+        if alone or not at_once:
+            return await self.read(command), None
         async with self._client.pipeline(transaction=False) as pipeline:
-            for one in (command, *behind):
+            for one in (command, behind):
                 pipeline.execute_command(*one)
-            replies: Sequence[Any] = await pipeline.execute(raise_on_error=False)
-        if isinstance(replies[0], Exception):
-            raise replies[0]
+            reply, other = await pipeline.execute(raise_on_error=False)
+        if isinstance(reply, Exception):
+            raise reply
         self._alone = False
-        return replies
+        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        refuse(done, other) if isinstance(other, Exception) else done.set_result(other)
+        return reply, done
 
     async def aclose(self) -> None:
         """Nothing: the client closes its connections itself."""

@@ -89,7 +89,7 @@ class CallHandling:
         self._starts = starts
         self._attempt = 1
         self._queued_at_ms = int(delivery.entry_id.partition("-")[0])
-        # Since when the call is claimed, where it was as it was delivered; None once that has been made use of.
+        # Since when the call is claimed, where it was as it was delivered; None once that has been asked.
         self._claimed_at = delivery.claimed_at
         # Done once what it last told of its progress is sent.
         self._progress: asyncio.Future[None] | None = None
@@ -117,7 +117,7 @@ class CallHandling:
 
     async def claim(self) -> tuple[str, str]:
         """What may be done with this call, as the script `claim` says, once it is known whether its runner lives."""
-        if self._is_claimed():
+        if await self._is_claimed():
             return await self._durably("1")
         cause = self._delivery.cause
         lost = "" if cause is None else "*" if cause == "idle" else self._delivery.previous or ""
@@ -141,10 +141,14 @@ class CallHandling:
                 return status, detail
             lost = detail
 
-    def _is_claimed(self) -> bool:
+    async def _is_claimed(self) -> bool:
         """Whether the call was claimed as it was delivered, just now; once, as a further attempt is another start."""
-        claimed_at, self._claimed_at = self._claimed_at, None
+        claimed_at = await self._claimed_since()
         return claimed_at is not None and abs(self._member.clock.at_ms() - claimed_at) < OLD_CLAIM_S * 1000
+
+    async def _claimed_since(self) -> int | None:
+        claimed_at, self._claimed_at = self._claimed_at, None
+        return await claimed_at if isinstance(claimed_at, asyncio.Future) else claimed_at
 
     async def _durably(self, attempt: str) -> tuple[str, str]:
         """The call may start, for the n-th time, unless its start would not be remembered through a fail-over."""
@@ -154,8 +158,7 @@ class CallHandling:
 
     async def release(self) -> None:
         """The call is for another worker: no claim of ours is to keep that one from it."""
-        if self._claimed_at is not None:
-            self._claimed_at = None
+        if await self._claimed_since() is not None:
             await until_reached(self._member.bus.script, RELEASE, [self._key], self._member.id)
 
     async def again(self, attempt: int) -> int | None:

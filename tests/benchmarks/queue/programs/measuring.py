@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+import os
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 
@@ -25,11 +26,14 @@ def arguments() -> argparse.Namespace:
 
 
 async def one_by_one(call: Callable[[int], Awaitable[object]], count: int) -> None:
-    """Print the round trips (ms) of `count` calls, each made when the one before is answered."""
+    """Print the round trips (ms) of `count` calls, each made when the one before is answered and a pause is over."""
+    pause_s = float(os.environ.get("BENCH_PAUSE_MS", "0")) / 1000
     for number in range(min(50, count)):  # connections, caches and lazy imports of both sides
         await call(-1 - number)
     took = []
     for number in range(count):
+        if pause_s:
+            await asyncio.sleep(pause_s)
         began = time.perf_counter()
         await call(number)
         took.append((time.perf_counter() - began) * 1000)
