@@ -103,16 +103,19 @@ def opened(transport: Transport) -> PicowsSocket:
     return socket
 
 
-async def test_a_ping_is_answered_and_one_of_a_peer_that_reads_no_answers_is_not() -> None:
+async def test_of_the_pings_of_a_peer_that_reads_nothing_the_newest_is_answered_once_it_reads_again() -> None:
     transport: Any = Transport([0])
     socket = opened(transport)
     socket.on_ws_frame(transport, frame(WSMsgType.PING, b"1"))
     socket.pause_writing()
-    for _ in range(100):
-        socket.on_ws_frame(transport, frame(WSMsgType.PING, b"2"))
+    for number in range(2, 100):
+        socket.on_ws_frame(transport, frame(WSMsgType.PING, b"%d" % number))
+    assert transport.said == ["pong 1"]
     socket.resume_writing()
-    socket.on_ws_frame(transport, frame(WSMsgType.PING, b"3"))
-    assert transport.said == ["pong 1", "pong 3"]
+    socket.on_ws_frame(transport, frame(WSMsgType.PING, b"100"))
+    socket.pause_writing()
+    socket.resume_writing()
+    assert transport.said == ["pong 1", "pong 99", "pong 100"]
 
 
 @pytest.mark.parametrize("kind", [WSMsgType.PING, WSMsgType.PONG, WSMsgType.CONTINUATION])

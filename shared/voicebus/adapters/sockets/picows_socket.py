@@ -90,6 +90,8 @@ class PicowsSocket(WSListener):
         # A message that comes in fragments: None while there is none.
         self._fragments: bytearray | None = None
         self._fragments_binary = False
+        # The newest ping that came while its answer would have waited behind much else.
+        self._ping_unanswered: bytes | None = None
         # Frames that are no message since `_minor_since` (s).
         self._minor = 0
         self._minor_since = 0.0
@@ -242,8 +244,11 @@ class PicowsSocket(WSListener):
             return
         payload = frame.get_payload_as_bytes()
         if kind == _PING:
-            # Of several pings one may be answered: a peer that reads no answers gets none.
-            if not self.is_congested:
+            # Of several pings the newest may be answered alone (RFC 6455, 5.5.3): a peer that reads nothing gets one
+            # answer once it reads again, however many it has sent.
+            if self.is_congested:
+                self._ping_unanswered = payload
+            else:
                 transport.send_pong(payload)
             return
         # A message that comes in fragments, or a fragment out of place.
@@ -279,6 +284,9 @@ class PicowsSocket(WSListener):
         self.is_congested = False
         self._leaving = 0
         self._writable.set()
+        ping, self._ping_unanswered = self._ping_unanswered, None
+        if ping is not None and self._transport is not None and not self._closing:
+            self._transport.send_pong(ping)
 
     def _ping_later(self) -> None:
         if self._keepalive is not None and self._keepalive.interval_s is not None:
