@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from functools import partial
 from typing import Any
 
@@ -158,7 +159,7 @@ async def test_sending_a_flush_again_writes_nothing_twice(bus: RedisConnection, 
     assert await flush(1, "one", "two") == ["ok", 2]
     assert await flush(2, "two", "three") == ["ok", 3]
     assert await flush(5, "five") == ["behind", 3]
-    assert await flush(4, "four", epoch=2) == ["behind", 3]
+    assert await flush(4, "four", epoch=2) == ["unknown", 3]
     written = await bus.call("XRANGE", keys.events(shard), "-", "+")
     assert [fields["text"] for _, fields in written] == ["one", "two", "three"]
 
@@ -368,15 +369,68 @@ async def test_a_master_that_lacks_the_last_of_a_session_is_given_it_though_noth
         assert await journal.resend("whole", 2, 3) == 2
 
 
+async def test_a_master_that_lacks_a_change_that_no_event_brought_is_given_it(
+    bus: RedisConnection, clock: RedisClock, keys: Keys
+) -> None:
+    journal = new_journal(bus, clock, keys)
+    state = keys.session_state("s1")
+    async with running(journal.run()):
+        session = SessionRef("s1", await journal.open("s1", state={}))
+        journal.append(session, item(1), 1)
+        journal.update(session, {"item:a": "said long ago"})
+        await journal.drain(5)
+        since = time.monotonic()
+        journal.update(session, {"item:b": "said last", "work": "before"})
+        journal.update(session, {"work": "now"})
+        await journal.drain(5)
+        await bus.call("HSET", state, "item:a", "as the replica has it", "work", "before")
+        await bus.call("HDEL", state, "item:b")
+        journal.restore(since)
+        await journal.drain(5)
+        fields = await bus.call("HMGET", state, "item:a", "item:b", "work")
+        assert fields == ["as the replica has it", "said last", "now"]
+        await journal.close(session)
+        await bus.call("HDEL", state, "item:b")
+        journal.restore(since)
+        await journal.drain(5)
+        assert await bus.call("HGET", state, "item:b") == "said last", "also of one that has ended"
+
+
+async def test_a_master_that_lacks_a_takeover_gets_what_the_next_owner_wrote_and_not_what_the_former_did(
+    bus: RedisConnection, clock: RedisClock, keys: Keys
+) -> None:
+    former, journal = new_journal(bus, clock, keys), new_journal(bus, clock, keys, owner="g2")
+    async with running(former.run()), running(journal.run()):
+        before = SessionRef("s1", await former.open("s1", state={}))
+        former.append(before, item(1), 1)
+        await former.drain(5)
+        state = await bus.call("HGETALL", keys.session_state("s1"))
+        journal.adopt("s1", {**state, "epoch": "2"})
+        session = SessionRef("s1", 2)
+        # The new master knows of no other owner, and the former one writes on.
+        for seq in (2, 3, 4):
+            former.append(before, item(seq, "of the former"), seq)
+        await former.drain(5)
+        for seq in (2, 3):
+            journal.append(session, item(seq, "of the next"), seq)
+        await journal.drain(5)
+        assert await bus.call("HMGET", keys.session_state("s1"), "epoch", "seq") == ["2", "3"]
+        written = [(entry.epoch, entry.seq) for entry in await entries(bus, keys, "s1")]
+        assert written == [(1, 1), (1, 2), (1, 3), (1, 4), (2, 2), (2, 3)]
+        assert json.loads(await bus.call("HGET", keys.session_items("s1"), "i3"))["text"] == "of the next"
+
+
 async def test_ended_sessions_are_kept_for_another_master_up_to_a_size(
     bus: RedisConnection, clock: RedisClock, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal_module, "KEPT_CHARS", 3_000)
+    monkeypatch.setattr(journal_module, "KEPT_CHARS", 9_000)
     journal = new_journal(bus, clock, keys)
     async with running(journal.run()):
         for number in range(10):
             session = SessionRef(f"s{number}", await journal.open(f"s{number}", state={}))
             journal.append(session, item(1, "x" * 1_000), 1)
             await journal.close(session)
-    assert len(journal._ended) < 3
-    assert 0 < journal._ended_chars <= 3_000
+    kept = [owned.id for *_, owned in journal._ended]
+    assert len(kept) == len(set(kept)) > 1, "each once"
+    assert len(kept) < 6
+    assert 0 < journal._ended_chars <= 9_000

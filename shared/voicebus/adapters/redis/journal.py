@@ -66,8 +66,11 @@ class _Session:
         self.events: deque[_Event] = deque()
         self.bytes = 0
         self.written = 0
-        # Changes that no event brings, and that are not written yet.
+        # The last event of its former owner.
+        self.taken_at = 0
+        # Changes that no event brings, and that are not written yet; and when (monotonic, s) others were written.
         self.changed: dict[str, str] = {}
+        self.changes_written: dict[str, float] = {}
         self.accept_gap = False
         self.stale = False
         self.closed_at: float | None = None
@@ -104,6 +107,11 @@ class _Session:
         self.state.update(state)
         self.changed.update(state)
         self._unsettle()
+
+    def change_again(self, since: float) -> None:
+        """Queue once more what no event brings and was written since then (monotonic, s), if that is nothing."""
+        again = [name for name, at in self.changes_written.items() if at >= since and name not in self.changed]
+        self.change({name: self.state[name] for name in again})
 
     def _unsettle(self) -> None:
         self.queued += 1
@@ -219,7 +227,7 @@ class RedisJournal:
         index = self._keys.sessions(self._keys.event_shard(session), tenant)
         kept = {name: value for name, value in state.items() if name not in ("epoch", "seq")}
         owned = self._sessions[session] = _Session(session, int(state["epoch"]), kept, index)
-        owned.written = int(state["seq"])
+        owned.written = owned.taken_at = int(state["seq"])
 
     def disown(self, session: str) -> None:
         """Write nothing more for a session that another owner has taken over."""
@@ -292,15 +300,14 @@ class RedisJournal:
         """Another server is the master: ask it for each session whether it has all that was written, and write again
         what it lacks; also of those that ended since then (monotonic, s).
         """
-        for at, _, owned in self._ended:
-            if at >= since:
-                owned.closed_at = time.monotonic()
-                self._sessions.setdefault(owned.id, owned)
-        self._ended.clear()
-        self._ended_chars = 0
+        while self._ended and self._ended[-1][0] >= since:
+            _, chars, owned = self._ended.pop()
+            self._ended_chars -= chars
+            owned.closed_at = time.monotonic()
+            self._sessions.setdefault(owned.id, owned)
         for owned in self._sessions.values():
             if not owned.stale:
-                owned.change({})
+                owned.change_again(since)
                 self._flush_soon(owned)
 
     def _flush_soon(self, owned: _Session) -> None:
@@ -380,9 +387,10 @@ class RedisJournal:
         return True
 
     def _forget(self, owned: _Session) -> None:
-        if self._sessions.get(owned.id) is owned:
-            del self._sessions[owned.id]
-            self._dirty.pop(owned.id, None)
+        if self._sessions.get(owned.id) is not owned:
+            return  # by now somebody else has done so, or the session has come back
+        del self._sessions[owned.id]
+        self._dirty.pop(owned.id, None)
         if owned.stale or not owned.settled.is_set():
             return
         now, chars = time.monotonic(), owned.chars
@@ -407,13 +415,16 @@ class RedisJournal:
     def _flushed(self, flush: _Flush, status: str, number: int) -> None:
         owned, last = flush.session, int(number)
         if status == "ok":
+            now = time.monotonic()
             for name, value in flush.changed.items():
+                owned.changes_written[name] = now
                 if owned.changed.get(name) == value:
                     del owned.changed[name]
             owned.wrote(last, flush.queued)
-        elif status == "behind":
+        elif status in ("behind", "unknown"):
             log.warning("Redis lost events", session=owned.id, has=last, written=owned.written)
-            owned.rewind(last)
+            # Where it does not know this owner, what is there above its first event was written by the one before.
+            owned.rewind(last if status == "behind" else min(last, owned.taken_at))
         else:
             self._lost(owned, StaleOwnerError(owned.id, epoch=owned.epoch, current=last))
 

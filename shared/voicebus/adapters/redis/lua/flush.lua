@@ -3,16 +3,23 @@
 -- ARGV: epoch, first_seq, ttl_s, accept, counts of events, of state, item and call values, index_kept_s, ended (0 or 1),
 --       then each event (number of values, field, value, ...), then the state, item and call values.
 -- Returns {'ok', last}, {'stale', the current owner's epoch}, or {'behind', last}: the server knows less than this
--- owner has written (a lost write, a fail-over); the owner sends again from last+1, with accept=1 where it no longer
--- has all of that.
+-- owner has written (a lost write, a fail-over); the owner sends again from last+1, with accept=1, as it may not have
+-- all of that any more. {'unknown', last}: nor does it know that this one is the owner. Then it sends again from its
+-- first event on, in the place of those that a former owner may have written since.
 local epoch, first = tonumber(ARGV[1]), tonumber(ARGV[2])
 local current = tonumber(redis.call('HGET', KEYS[1], 'epoch') or 0)
 local last = tonumber(redis.call('HGET', KEYS[1], 'seq') or 0)
 if current > epoch then
   return {'stale', current}
 end
-if (current < epoch or first > last + 1) and ARGV[4] ~= '1' then
-  return {'behind', last}
+if ARGV[4] ~= '1' then
+  if current < epoch then
+    return {'unknown', last}
+  elseif first > last + 1 then
+    return {'behind', last}
+  end
+elseif current < epoch then
+  last = math.min(last, first - 1)
 end
 
 local at = 11
