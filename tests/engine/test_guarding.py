@@ -370,6 +370,28 @@ def test_what_a_verdict_supersedes_is_answered_even_if_the_judge_has_failed() ->
     assert [key for key in talk.timers() if key.startswith("check:")] == []
 
 
+def test_a_superseded_check_keeps_its_limit_for_those_that_judge_the_newer_one_still() -> None:
+    talk = guarded(GuardrailSpec("rude", debounce=1), GuardrailSpec("slow", debounce=1, on_unavailable="closed"))
+    talk.says("One")
+    talk.now += 0.5
+    talk.says(" two")
+    first, second = talk.of(DispatchCheck)
+    limit = talk.timers()[f"check:{first.check_id}"]
+    verdict = GuardrailVerdict(
+        check_id=second.check_id,
+        response_id="resp_1",
+        results=[GuardrailResult(name="rude", tripped=False)],
+        worker="worker-1",
+        duration_ms=3,
+        supersedes=[first.check_id],
+        pending=["slow"],
+    )
+    talk.put(VerdictArrived(verdict))
+    assert talk.timers()[f"check:{first.check_id}"] == limit, "else who talks on puts it off for ever"
+    talk.timer(f"check:{first.check_id}")
+    assert talk.sent("response.cancel")
+
+
 def test_checks_that_nobody_takes_are_decided_at_once() -> None:
     talk = guarded(GuardrailSpec("rude", debounce=1, on_unavailable="closed"))
     talk.says("One")

@@ -183,14 +183,26 @@ class Lane:
                 newer.supersede(text)
                 turn.set_result(False)
                 return turn
-        for waits, older in [(waits, older) for waits, older in self._waiting.items() if text.covers(older)]:
-            del self._waiting[waits]
+        if not self._take_place(turn, text):
+            if len(self._waiting) >= self._room:
+                return None
+            self._waiting[turn] = text
+        return turn
+
+    def _take_place(self, turn: asyncio.Future[bool], text: Text) -> bool:
+        """Have the text stand for those that it covers, in the place of the first of them; False where there is none.
+
+        Behind all others a text of an answer that goes on would never have its turn while the guardrail is busy.
+        """
+        waiting, self._waiting = self._waiting, {}
+        for waits, older in waiting.items():
+            if not text.covers(older):
+                self._waiting[waits] = older
+                continue
+            self._waiting.setdefault(turn, text)
             text.supersede(older)
             waits.set_result(False)
-        if len(self._waiting) >= self._room:
-            return None
-        self._waiting[turn] = text
-        return turn
+        return turn in self._waiting
 
     def _end(self, turn: asyncio.Future[bool]) -> None:
         """The text was judged, or is not to be judged any more."""

@@ -83,10 +83,15 @@ class Waitlist:
         answer = (entry.session, check.response_id, check.item_id)
         mine = Waiting(self, check, (delivery.stream, delivery.entry_id), answer)
         self._in_hand[mine.place] = mine
-        for older in [one for one in self._waiting if one.answer == mine.answer and mine.covers(one)]:
-            del self._waiting[older]
-            mine.supersede(older)
-        self._waiting[mine] = None
+        waiting, self._waiting = self._waiting, OrderedDict()
+        for one in waiting:
+            if one.answer != mine.answer or not mine.covers(one):
+                self._waiting[one] = None
+                continue
+            # In the place of the first: behind all others, an answer that goes on would never have its turn.
+            self._waiting[mine] = None
+            mine.supersede(one)
+        self._waiting.setdefault(mine)
         self._start_soon()
         return mine
 

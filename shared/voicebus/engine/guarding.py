@@ -194,8 +194,11 @@ class Guard:
             self._out.ignore(f"late verdict on check {verdict.check_id}")
             return None
         findings = list(read(verdict, [each for each in check.guardrails if each.name in check.waiting]))
-        self._answered(check, [finding.guardrail.name for finding in findings])
-        self._forget(older for older in map(self._checks.get, verdict.supersedes) if older is not None)
+        answered = [each.name for each in check.guardrails if each.name not in verdict.pending]
+        self._answered(check, answered)
+        # Not by those that judge still: a newer check may stand for this one there, and so on for as long as it talks.
+        for older in [older for older in map(self._checks.get, verdict.supersedes) if older is not None]:
+            self._answered(older, answered)
         # Until they have judged a newer one, older checks keep their limits: an agent that talks on must not put them
         # off for ever.
         judged = [finding.guardrail.name for finding in findings if finding.error is None]

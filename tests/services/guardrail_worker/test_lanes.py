@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from prometheus_client import REGISTRY
@@ -83,6 +84,25 @@ async def test_of_one_answer_only_the_newest_text_waits() -> None:
         assert newest.checks == ["a3", "a2"], "what its verdict answers"
         judging.may_end.set()
     assert None not in (first.result(), other.result(), newer.result())
+
+
+async def test_a_newer_text_of_an_answer_waits_in_the_place_of_the_older_one() -> None:
+    lane, go, order = Lane(rule, 1), asyncio.Event(), list[str]()
+
+    def judging(name: str) -> Callable[[float], Awaitable[GuardrailResult]]:
+        async def judge(seconds: float) -> GuardrailResult:
+            await go.wait()
+            order.append(name)
+            return await judged(seconds)
+
+        return judge
+
+    async with asyncio.TaskGroup() as group:
+        for answer, length in (("busy", 1), ("a", 1), ("b", 1), ("a", 2), ("c", 1), ("a", 3)):
+            group.create_task(lane.judge(text(answer, length), 60, judging(f"{answer}{length}")))
+            await ready()
+        go.set()
+    assert order == ["busy1", "a3", "b1", "c1"], "who talks on is judged, too"
 
 
 async def test_a_text_that_gets_no_slot_within_its_limit_is_not_judged_in_time() -> None:
