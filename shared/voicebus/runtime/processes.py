@@ -63,7 +63,7 @@ class ProcessPool:
         async with self._slots:
             if self._closed:
                 raise ToolProcessError("crashed", "its processes have been ended")
-            process = self._idle.pop() if self._idle else _Process()
+            process = self._ready()
             self._busy.add(process)
             try:
                 answer = await asyncio.get_running_loop().run_in_executor(
@@ -82,6 +82,17 @@ class ProcessPool:
         if raised is not None:
             raise raised
         return returned
+
+    def _ready(self) -> "_Process":
+        """One that waits for a job, or a new one; those that have died while they waited (for want of memory, say) are
+        nobody's failure.
+        """
+        while self._idle:
+            process = self._idle.pop()
+            if process.lives:
+                return process
+            process.kill()
+        return _Process()
 
     def close(self) -> None:
         """Kill every process."""
@@ -118,6 +129,11 @@ class _Process:
                     return (what, None) if kind == "returned" else (None, what)
         except (EOFError, OSError) as error:
             raise ToolProcessError("crashed", f"the process that ran it {self._end()}") from error
+
+    @property
+    def lives(self) -> bool:
+        """Whether it has been started and has not ended."""
+        return self._process is not None and self._process.poll() is None
 
     def kill(self) -> None:
         with self._lock:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 import threading
 from collections.abc import AsyncIterator
@@ -98,6 +99,16 @@ async def test_a_process_that_dies_takes_its_own_call_along_and_no_other(
     assert (await run(pool, computing.later, '{"number": 1}')).output == "2"
     spinning.cancel()
     await asyncio.gather(spinning, return_exceptions=True)
+
+
+async def test_a_process_that_died_while_it_waited_for_work_costs_no_call(pool: ProcessPool) -> None:
+    process = (await run(pool, computing.where, '{"stay": {"name": "Ann"}}')).value[0]
+    os.kill(process, signal.SIGKILL)  # as the kernel does for want of memory
+    await asyncio.to_thread(os.waitid, os.P_PID, process, os.WEXITED | os.WNOWAIT)
+    outcome = await run(pool, computing.where, '{"stay": {"name": "Ann"}}')
+    assert outcome.error is None
+    assert outcome.value[0] != process
+    await wait_until(lambda: gone(process), description="nothing to be left of it")
 
 
 @pytest.mark.parametrize("end", ["cancel", "close"])
