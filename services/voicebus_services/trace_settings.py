@@ -53,8 +53,9 @@ def _endpoint(read: ServiceSettings, given: Mapping[str, str]) -> str | None:
     for name, path in ((f"{_PREFIX}TRACES_ENDPOINT", ""), (f"{_PREFIX}ENDPOINT", _PATH)):
         if name in given:
             if not given[name].startswith(("http://", "https://")):
+                shown = "a secret" if "@" in given[name] else repr(given[name])
                 raise SettingsError(
-                    f"{name}: {given[name]!r} was read, but the address of a collector (http://…, https://…) is allowed"
+                    f"{name}: {shown} was read, but the address of a collector (http://…, https://…) is allowed"
                 )
             return (given[name].rstrip("/") if path else given[name]) + path
     return None

@@ -58,6 +58,7 @@ def test_the_protocol_of_traces_goes_before_the_one_of_all_signals() -> None:
     ("variables", "named"),
     [
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4317"}, "OTEL_EXPORTER_OTLP_ENDPOINT: 'collector:4317' was read"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "user:word@collector"}, "OTEL_EXPORTER_OTLP_ENDPOINT: a secret was read"),
         (BASE | {"OTEL_TRACES_EXPORTER": "zipkin"}, "OTEL_TRACES_EXPORTER: 'zipkin' was read, but otlp or none"),
         (BASE | {"OTEL_TRACES_SAMPLER": "jaeger_remote"}, "OTEL_TRACES_SAMPLER: 'jaeger_remote' was read"),
         (

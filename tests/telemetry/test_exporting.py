@@ -33,7 +33,7 @@ def test_it_is_told_once_with_its_address_and_reason_and_that_it_is_over(
     caplog.set_level(logging.INFO)
     logger = logging.getLogger(f"an.exporter.{port}")
     failing = Failing(3, logger)
-    exporter = TellingExporter(failing, f"http://collector:{port}/v1/traces", logger)
+    exporter = TellingExporter(failing, f"http://user:secret@collector:{port}/v1/traces", logger)
     outcomes = [exporter.export([]) for _ in range(4)]
     assert outcomes == [SpanExportResult.FAILURE] * 3 + [SpanExportResult.SUCCESS]
     begun, over = caplog.messages
@@ -41,5 +41,6 @@ def test_it_is_told_once_with_its_address_and_reason_and_that_it_is_over(
     assert "reason=Failed to export spans batch code: 401" in begun
     assert ("OTLP over gRPC, which is not spoken; 4318" in begun) == (port == 4317)
     assert over.startswith("event=spans are not taken: over")
+    assert "secret" not in caplog.text
     exporter.shutdown()
     assert failing.times == -1

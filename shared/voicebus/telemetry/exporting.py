@@ -37,7 +37,8 @@ class TellingExporter(SpanExporter):
 
     def __init__(self, exporter: SpanExporter, endpoint: str, logger: logging.Logger) -> None:
         self._exporter = exporter
-        self._endpoint = endpoint
+        # Without user and password, which some addresses have.
+        self._endpoint = urlsplit(endpoint)._replace(netloc=urlsplit(endpoint).netloc.rpartition("@")[2]).geturl()
         self._outage = Outage(log, "spans are not taken")
         self._said = _LastWord()
         logger.addFilter(self._said)
