@@ -81,11 +81,21 @@ class Replicated:
     def url(self) -> str:
         return "redis+cluster://" + ",".join(f"127.0.0.1:{one.port}" for one in (*self.masters, *self.replicas))
 
+    def in_step(self) -> None:
+        """Wait until each replica has what its master has."""
+        for master, replica in zip(self.masters, self.replicas, strict=True):
+            with redis.Redis(port=master.port) as one, redis.Redis(port=replica.port) as other:
+                written = one.info("replication")["master_repl_offset"]
+                _until(
+                    lambda other=other, written=written: other.info("replication")["slave_repl_offset"] >= written,
+                    "the replica's being in step",
+                )
+
     def fail_over(self, key: str) -> None:
         """Kill the master that has `key`; its replica takes its place within a few seconds."""
         with redis.Redis(port=self.masters[0].port) as node:
             slot = int(node.execute_command("CLUSTER", "KEYSLOT", key))
-        number = min(slot * len(self.masters) // _SLOTS, len(self.masters) - 1)
+        number = next(n for n in range(len(self.masters)) if slot < _SLOTS * (n + 1) // len(self.masters))
         self.masters[number].kill()
 
         def holds() -> bool:

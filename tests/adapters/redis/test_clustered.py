@@ -37,6 +37,7 @@ async def reads_go_on(cluster: Replicated) -> None:
             await bus.call("XADD", key, "1-0", "text", "before")
             await bus.call("XGROUP", "CREATE", key, "workers", "0")
             assert await bus.read_blocking("XREAD", "BLOCK", 100, "STREAMS", key, "0")
+        await asyncio.to_thread(cluster.in_step)  # a group that the replica does not have yet would be lost for good
         await asyncio.to_thread(cluster.fail_over, mine)
 
         async def is_read() -> bool:
