@@ -15,7 +15,7 @@ from voicebus.errors import UsageError
 from voicebus.runtime.lifecycle import run
 from voicebus_services.operating import AsJson, ListsByDefault, Prefix, RedisUrl, on_the_bus
 from voicebus_services.printable import printable
-from voicebus_services.settings import duration_ms
+from voicebus_services.setting_values import duration_ms
 
 app = typer.Typer(
     name="dead-letters",

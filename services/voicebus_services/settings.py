@@ -4,159 +4,43 @@ A setting comes from, first match wins: the command line, the variable `VOICEBUS
 (a mounted secret), the default. `load()` turns pydantic's reports into the one sentence that stops a service.
 """
 
-import json
-import math
-import re
-from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
-from urllib.parse import urlsplit
+from typing import Any, Literal, TypeVar
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretStr,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-)
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from voicebus.adapters.redis.address import SCHEMES, address_of
+from voicebus.adapters.redis.address import address_of
 from voicebus.adapters.sockets import MAX_MESSAGE
-from voicebus.contracts.streams import QUEUE_NAME, unreserved
-from voicebus.durations import duration
-from voicebus.errors import SettingsError, UsageError
+from voicebus.errors import SettingsError
 from voicebus.secret_files import SecretFiles
+from voicebus_services.setting_values import (
+    Algorithms,
+    CollectorUrl,
+    DatabaseUrl,
+    Duration,
+    Fallbacks,
+    FunctionPlace,
+    Headers,
+    ModelUrl,
+    Origins,
+    Pace,
+    Port,
+    QueueName,
+    Quirks,
+    RecordingsUrl,
+    RedisUrl,
+    ServerHeaders,
+    Sources,
+    StreamPrefix,
+)
 from voicebus_services.settings_errors import sentence
 
 ENV_PREFIX = "VOICEBUS_"
 
 DIE_WITH_PARENT = f"{ENV_PREFIX}DIE_WITH_PARENT"
 """Set by `voicebus dev` for its child services: they ask the kernel to end them when their parent dies."""
-
-_ALGORITHMS = frozenset({"RS256", "ES256", "EdDSA"})
-
-
-def duration_ms(text: str, option: str) -> int:
-    """What a command's `option` says, in ms; above 0.
-
-    Raises:
-        UsageError: it is no duration.
-    """
-    try:
-        read = duration(text)
-    except ValueError as error:
-        raise UsageError(f"{option}: {text!r} was read, but {error}") from error
-    milliseconds = round(read.total_seconds() * 1000) if isinstance(read, timedelta) else 0
-    if milliseconds <= 0:
-        raise UsageError(f"{option}: {text!r} was read, but a duration above 0 is allowed")
-    return milliseconds
-
-
-def _json(value: object) -> object:
-    """JSON text becomes what it says."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value)
-    except ValueError:
-        raise ValueError("JSON is allowed, and this is none") from None
-
-
-def _listed(value: object) -> object:
-    """`a, b` becomes both."""
-    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
-
-
-def _matching(pattern: str, what: str) -> Any:
-    def check(value: str) -> str:
-        if re.fullmatch(pattern, value) is None:
-            raise ValueError(f"{what} is allowed")
-        return value
-
-    return AfterValidator(check)
-
-
-def _algorithms(value: object) -> object:
-    value = _listed(value)
-    if not value or not set(value if isinstance(value, tuple) else ()) <= _ALGORITHMS:
-        raise ValueError(f"one or more of {', '.join(sorted(_ALGORITHMS))}, separated by commas, are allowed")
-    return value
-
-
-def _pace(value: object) -> object:
-    if value == "step":
-        return value
-    try:
-        pace = float(str(value))
-    except ValueError:
-        pace = math.nan
-    if not 0 <= pace < math.inf:
-        raise ValueError("step, or a number of at least 0, is allowed")
-    return pace
-
-
-def _origins(value: frozenset[str]) -> frozenset[str]:
-    for origin in value:
-        scheme, _, rest = origin.partition("://")
-        if scheme not in ("http", "https") or not rest or set(rest) & set("/?#@ "):
-            raise ValueError(
-                "origins such as https://app.example or http://localhost:3000, separated by commas, are allowed"
-            )
-    return value
-
-
-def _url(schemes: tuple[str, ...], what: str) -> Any:
-    def check(value: str) -> str:
-        scheme, separator, rest = value.partition("://")
-        if not separator or scheme not in schemes or not rest.strip("/ "):
-            allowed = ", ".join(f"{name}://…" for name in schemes)
-            raise ValueError(f"{what} ({allowed}) is allowed")
-        if scheme.startswith(("ws", "http")):
-            try:
-                usable = bool(urlsplit(value).hostname) and urlsplit(value).port != 0
-            except ValueError:  # no port, or no address in brackets
-                usable = False
-            if not usable:
-                raise ValueError(f"{what} with a host, and a port from 1 to 65535 if any, is allowed")
-        return value
-
-    return AfterValidator(check)
-
-
-Duration = Annotated[timedelta, BeforeValidator(duration)]
-Port = Annotated[int, Field(ge=0, le=65535)]
-RedisUrl = Annotated[str, _url(SCHEMES, "a Redis address")]
-ModelUrl = Annotated[str, _url(("ws", "wss"), "a WebSocket address")]
-RecordingsUrl = Annotated[str, _url(("file", "s3"), "the place of recordings")]
-DatabaseUrl = Annotated[str, _url(("sqlite", "postgresql+psycopg"), "a database address")]
-Headers = Annotated[Mapping[str, str], NoDecode, BeforeValidator(_json)]
-ServerHeaders = Annotated[Mapping[str, Mapping[str, str]], NoDecode, BeforeValidator(_json)]
-
-Origins = Annotated[frozenset[str], NoDecode, BeforeValidator(_listed), AfterValidator(_origins)]
-Algorithms = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_algorithms)]
-QueueName = Annotated[
-    str, _matching(QUEUE_NAME, "a name of 1 to 64 letters, digits and _ . -"), AfterValidator(unreserved)
-]
-
-
-class Fallback(BaseModel):
-    """A model beside the first one; what is absent is as there."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    url: ModelUrl | None = None
-    name: str | None = None
-    api_key: SecretStr | None = None
-    headers: Mapping[str, str] | None = None
-
-
-Fallbacks = Annotated[tuple[Fallback, ...], NoDecode, BeforeValidator(_json)]
 
 OPENAI_URL = "wss://api.openai.com/v1/realtime"
 
@@ -180,7 +64,7 @@ class ServiceSettings(BaseSettings):
     )
     ops_port: Port = Field(0, description="0 takes a free port and logs it.")
     drain_timeout: Duration = Field(timedelta(seconds=60), description="How long SIGTERM waits for work in hand.")
-    otlp_endpoint: Annotated[str, _url(("http", "https"), "the address of a collector")] | None = Field(
+    otlp_endpoint: CollectorUrl | None = Field(
         None,
         description="Where traces are sent, by OTLP over HTTP, not gRPC: http://COLLECTOR:4318; else none are made.",
     )
@@ -217,9 +101,7 @@ class BusSettings(ServiceSettings):
     redis_url: RedisUrl = Field(
         "redis://127.0.0.1:6379/0", validate_default=True, description="Redis 7 or later, or Valkey."
     )
-    stream_prefix: Annotated[str, _matching(r"[A-Za-z0-9_.-]{1,32}", "a name of 1 to 32 letters, digits and _ . -")] = (
-        Field("vb", description="First part of every Redis key; one per cluster.")
-    )
+    stream_prefix: StreamPrefix = Field("vb", description="First part of every Redis key; one per cluster.")
     event_shards: int = Field(16, ge=1, le=1024, description="Event streams; pinned by the first service that starts.")
     guardrail_shards: int = Field(4, ge=1, le=1024, description="Guardrail streams; pinned likewise.")
 
@@ -295,7 +177,7 @@ class GatewaySettings(BusSettings, ApiSettings, RecordingsSettings, PrivacySetti
     ops_port: Port = Field(9460, description=_OPS_PORT)
     model_url: ModelUrl = Field(OPENAI_URL, description="The model: OpenAI, Azure, or any server of its protocol.")
     model_api_key: SecretStr | None = Field(None, description="Key for the model; OPENAI_API_KEY where not given.")
-    model_token: Annotated[str, _matching(r"[\w.]+:[\w.]+", "a function's place, module:function,")] | None = Field(
+    model_token: FunctionPlace | None = Field(
         None,
         description="module:function that gives the model's key, asked at each dialling; instead of MODEL_API_KEY.",
     )
@@ -351,14 +233,6 @@ class GatewaySettings(BusSettings, ApiSettings, RecordingsSettings, PrivacySetti
     tls_key: Path | None = Field(None, description="PEM file with the certificate's private key, without a passphrase.")
 
 
-def _sources(value: object) -> object:
-    """One a line, or a JSON list."""
-    if not isinstance(value, str):
-        return value
-    listed = _json(value) if value.lstrip().startswith("[") else value.splitlines()
-    return tuple(line.strip() for line in listed if line.strip()) if isinstance(listed, list) else listed
-
-
 class ToolWorkerSettings(BusSettings):
     ops_port: Port = Field(9461, description=_OPS_PORT)
     tool_timeout: Duration = Field(timedelta(seconds=30), gt=timedelta(0), description=_TOOL_TIMEOUT)
@@ -370,7 +244,7 @@ class ToolWorkerSettings(BusSettings):
         0, ge=0, le=256, description="Processes for tools of executor='process'; 0 means one for each processor."
     )
     queue: QueueName | None = Field(None, description="Queue of tools that name none themselves.")
-    mcp: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_sources)] = Field(
+    mcp: Sources = Field(
         default=(),
         description="An MCP server whose tools to offer, http(s)://… or a command, as NAME=… where it is to have a"
         " name; several times, or one a line in the variable.",
@@ -425,7 +299,7 @@ class SimulatorSettings(HttpSettings):
     seed: int = Field(0, description="The same seed gives the same ids.")
     speech: bool = Field(False, description="Hear and speak for real; needs voicebus[speech].")
     scenario: Path | None = Field(None, description="A scenario file; see docs/model-simulator.md.")
-    pace: Annotated[Literal["step"] | float, BeforeValidator(_pace)] = Field(
+    pace: Pace = Field(
         0.0, description="Output audio at N times real time; 0 is a burst, `step` waits for a test's word."
     )
     simulator_api_key: SecretStr | None = Field(None, description="Accept this key only; any non-empty key otherwise.")
@@ -433,7 +307,7 @@ class SimulatorSettings(HttpSettings):
     session_lifetime: Duration = Field(timedelta(minutes=60), description="When a session expires.")
     ping_interval: Duration = Field(timedelta(seconds=20), description="Between PINGs; also the wait for a PONG.")
     ledger: bool = Field(False, description="Serve GET /ledger: what each session truly said and heard.")
-    simulator_quirks: Annotated[Mapping[str, Any], NoDecode, BeforeValidator(_json)] = Field(
+    simulator_quirks: Quirks = Field(
         default_factory=dict, description="Where servers of the protocol differ (JSON); see docs/model-simulator.md."
     )
 

@@ -17,7 +17,8 @@ from voicebus.agents.config import RealtimeRunConfig
 from voicebus.agents.models.fallbacks import RealtimeModelFallback
 from voicebus.errors import SettingsError
 from voicebus.ports import ModelConnector
-from voicebus_services.settings import Fallback, GatewaySettings
+from voicebus_services.setting_values import Fallback
+from voicebus_services.settings import GatewaySettings
 
 
 @dataclass(frozen=True, slots=True)
