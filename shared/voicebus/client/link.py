@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import json
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final
 
 from websockets.asyncio.client import ClientConnection
@@ -19,6 +19,7 @@ from websockets.exceptions import ConnectionClosed
 from voicebus.client.address import Destination
 from voicebus.client.dialling import CONNECT_TIMEOUT_S, delay, dial
 from voicebus.client.line import GREETINGS, Line, Told
+from voicebus.client.moving import Moving
 from voicebus.client.spoken import Spoken, is_spoken
 from voicebus.client.unanswered import Unanswered
 from voicebus.errors import RemoteError
@@ -36,9 +37,6 @@ FINAL_CODES: Final = frozenset({1000, 1008, 4404, 4409})
 FULL: Final = 4429
 """No room: the end of a join, whose session does not begin; a session that there is goes on where there is room."""
 
-# What a gateway that has let another one take its session may still have to say.
-_LAST_FRAMES_S: Final = 5.0
-_GOING_AWAY: Final = 1001
 _TAKEN_OVER: Final = 4409
 
 
@@ -73,8 +71,8 @@ class NativeLink:
         self._tls = tls
         self._resume_s = resume_s
         self._line: Line | None = None
-        self._moving: asyncio.Task[Line | None] | None = None
         self._told = Told()
+        self._moving = Moving(self._again, lambda: None if self._over else self._line, self._told, FINAL_CODES)
         self._connected = asyncio.Event()
         self._over = False
         self._unanswered = Unanswered()
@@ -139,7 +137,7 @@ class NativeLink:
     async def close(self) -> None:
         """Close the connection: who has not hung up does so thereby."""
         self._finish()
-        await self._stay()
+        await self._moving.stay()
         if self._line is not None:
             await self._line.socket.close()
 
@@ -256,7 +254,7 @@ class NativeLink:
                     return
         finally:
             self._finish()
-            await self._stay()
+            await self._moving.stay()
 
     async def _heard(self, line: Line) -> AsyncIterator[dict[str, Any] | bytes]:
         """What comes on a connection until it is closed."""
@@ -273,7 +271,7 @@ class NativeLink:
     @property
     def _is_final(self) -> bool:
         """Whether there is nothing to come back to."""
-        if self.close_code == _TAKEN_OVER and self._moving is not None:
+        if self.close_code == _TAKEN_OVER and self._moving.was_asked:
             return False  # by this client's own second connection
         return self.close_code in FINAL_CODES or (self.close_code == FULL and not self.token)
 
@@ -285,7 +283,8 @@ class NativeLink:
         """An event, and what it tells of the link; None for one that is only the link's, or was told before."""
         kind = event["type"]
         if kind == "migrate":
-            self._move(str(event.get("token") or self.token))
+            self._destination.token = str(event.get("token") or self.token)
+            self._moving.begin()
             return None
         is_known = self._told.knows(event)
         self.seq = max(self.seq, event.get("seq") or 0)
@@ -314,67 +313,15 @@ class NativeLink:
 
     # --- the next connection --------------------------------------------------------------------------
 
-    def _move(self, token: str) -> None:
-        """The gateway stops: open a second connection, for another gateway to take the session on."""
-        self._destination.token = token
-        if self._moving is None or self._moving.done():
-            self._told.begin()
-            self._moving = asyncio.create_task(self._second(), name="gateway-move")
-
-    async def _second(self) -> Line | None:
-        """The connection on which the session goes on; None where it does not."""
-        attempt = 0
-        while not self._over:
-            if attempt:
-                await asyncio.sleep(delay(attempt - 1))
-            attempt += 1
-            try:
-                line = Line(await self._dial(self._destination.again(self.seq)))
-            except RemoteError:
-                continue
-            try:
-                if not await line.greeted():
-                    if line.socket.close_code in FINAL_CODES:
-                        return None
-                    continue
-            except asyncio.CancelledError:
-                await line.socket.close(_GOING_AWAY)
-                raise
-            # What the first one still says has come before it is closed; one that is lost silently is not waited for.
-            asyncio.get_running_loop().call_later(_LAST_FRAMES_S, self._leave, self._now())
-            return line
-        return None
-
-    def _leave(self, line: Line) -> None:
-        if self._line is line and not self._over:
-            line.socket.transport.abort()
-
     async def _moved(self) -> bool:
         """Whether the second connection is the one in use from now on."""
-        moving = self._moving
-        if moving is None:
+        line = await self._moving.second()
+        if line is None:
             return False
-        line: Line | None = None
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                line = await moving
-        self._moving = None
-        if line is not None:
-            self._told.moved()
-            if await self._takes_over(line):
-                return True
+        if await self._takes_over(line):
+            return True
         self._told.forget()
         return False
-
-    async def _stay(self) -> None:
-        """Do not move any more."""
-        moving, self._moving = self._moving, None
-        if moving is None:
-            return
-        moving.cancel()
-        (line,) = await asyncio.gather(moving, return_exceptions=True)
-        if isinstance(line, Line):
-            await line.socket.close(_GOING_AWAY)
 
     async def _resume(self) -> bool | None:
         """Open the connection again. False where the session is over, which is still to be read; None where nobody has
@@ -389,7 +336,7 @@ class NativeLink:
             await asyncio.sleep(pause)
             attempt += 1
             try:
-                line = Line(await self._dial(self._destination.again(self.seq, self._spoken.turns())))
+                line = await self._again(self._spoken.turns())
             except RemoteError:
                 continue
             is_greeted = False
@@ -444,6 +391,9 @@ class NativeLink:
                 piece.sent = True
             else:
                 return
+
+    async def _again(self, turns: Sequence[tuple[str, int]] = ()) -> Line:
+        return Line(await self._dial(self._destination.again(self.seq, turns)))
 
     async def _dial(self, address: str) -> ClientConnection:
         return await dial(address, headers=self._headers, tls=self._tls)
