@@ -16,7 +16,6 @@ from voicebus.contracts.journal import EventType, SessionEnded, SessionStarted, 
 from voicebus.engine.config import Face
 from voicebus.engine.inputs import End, Interrupt, ListenerBack, ListenerLeft
 from voicebus.engine.outputs import ForwardAudio
-from voicebus.errors import BusError
 from voicebus.ports import Clock
 from voicebus.runtime import frames
 from voicebus.runtime.driver import HANGUP
@@ -27,6 +26,7 @@ from voicebus_services.gateway.faces.missed import AUDIO_EVENTS, Missed, MissedA
 from voicebus_services.gateway.faces.native_connection import NativeConnection
 from voicebus_services.gateway.faces.native_end import TAKEN_OVER, Ending, LastRecord
 from voicebus_services.gateway.faces.native_input import NativeInput
+from voicebus_services.gateway.faces.native_recalling import Recalling
 from voicebus_services.gateway.faces.recorded import Recorded
 
 log = get_logger(__name__)
@@ -76,7 +76,7 @@ class NativeFace(SessionFace):
         self._started: SessionStarted | None = None
         self._started_at = 0
         self._waiting: asyncio.TimerHandle | None = None
-        self._joining: dict[NativeConnection, asyncio.Task[None]] = {}
+        self._recalling = Recalling(self.recorded, host.recall, self._admit, self.turn_away)
         self._history: Sequence[Mapping[str, Any]] = ()
         self.ending = Ending()
         self._invited: NativeConnection | None = None
@@ -152,22 +152,18 @@ class NativeFace(SessionFace):
         """A connection has opened."""
         if not self.session:
             self._host.begin(self)
-        joining = sum(other.observes for other in self._joining)
+        joining = sum(other.observes for other in self._recalling.connections)
         if connection.observes and len(self._observers) + joining >= MAX_OBSERVERS:
             message = f"this session has {MAX_OBSERVERS} observers already, which is as many as it may have"
             self.turn_away(connection, "too_many_observers", message)
         elif connection.after_seq >= self.recorded.forgotten:
             self._admit(connection, ())
         else:
-            recalling = asyncio.create_task(self._recall(connection), name=f"recall-{self.session}")
-            self._joining[connection] = recalling
-            recalling.add_done_callback(lambda _: self._joining.pop(connection, None))
+            self._recalling.begin(connection, self.session)
 
     def gone(self, connection: NativeConnection, code: int) -> None:
         """A connection has ended, with this close code of its client's."""
-        recalling = self._joining.pop(connection, None)
-        if recalling is not None:
-            recalling.cancel()
+        self._recalling.give_up(connection)
         if connection in self._observers:
             self._observers.remove(connection)
         if connection is not self._speaker:
@@ -212,26 +208,6 @@ class NativeFace(SessionFace):
         if self.driver is not None and self.driver.live:
             self.driver.feed(ListenerLeft())
             self.driver.note({"status": "idle"})
-
-    async def _recall(self, connection: NativeConnection) -> None:
-        """Take a connection in that asks for more than is remembered here."""
-        older: list[Recorded] = []
-        seen = connection.after_seq
-        try:
-            while seen < self.recorded.forgotten:
-                upto = self.recorded.forgotten
-                older += await self._host.recall(self.session, seen, upto)
-                seen = upto
-        except BusError as error:
-            log.warning("recorded events cannot be read", session=self.session, error=str(error))
-            self.turn_away(connection, "bus_unavailable", "what was recorded cannot be read now; try again shortly")
-            return
-        except Exception as error:  # the boundary between one connection and the others
-            log.exception("recorded events cannot be read", session=self.session)
-            self.turn_away(connection, "internal_error", f"internal error ({type(error).__name__})")
-            return
-        if not connection.is_gone:
-            self._admit(connection, older)
 
     def _admit(self, connection: NativeConnection, older: Sequence[Recorded]) -> None:
         """Greet a connection, give it what it has missed, and let it take part from now on."""
@@ -432,7 +408,7 @@ class NativeFace(SessionFace):
         return [*self._observers, *(() if self._speaker is None else (self._speaker,))]
 
     def _connections(self) -> list[NativeConnection]:
-        return [*self._listeners(), *self._joining]
+        return [*self._listeners(), *self._recalling.connections]
 
     def _event(self, kind: str, seq: int, data: Mapping[str, Any]) -> bytes:
         return event_frame(kind, seq, self.session, self._clock.at_ms(), data)
