@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.load import Measured, carry, model_server
-from support.servers import RedisServer
+from support.servers import RedisServer, free_port
 from voicebus.runtime.lifecycle import run
-from voicebus_services.dev.processes import free_port, is_ready
+from voicebus_services.dev.processes import is_ready
 
 TESTS: Final = Path(__file__).resolve().parents[1]
 AGENTS: Final = """

@@ -21,6 +21,7 @@ import pytest
 import websockets
 
 from support.real_clients import ENVIRONMENT, PROGRAMS
+from support.servers import free_port
 from support.simulator import running_simulator
 from support.waiting import wait_until
 from voicebus.testing import (
@@ -32,7 +33,6 @@ from voicebus.testing import (
     open_turn,
     user_turn,
 )
-from voicebus_services.dev.processes import free_port
 
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(120)]
 

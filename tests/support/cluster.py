@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from support.servers import free_port
 from support.waiting import wait_until
-from voicebus_services.dev.processes import Child, free_port, is_ready, service_arguments
+from voicebus_services.dev.processes import Child, is_ready, service_arguments
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 

@@ -118,13 +118,6 @@ def is_ready(ops_port: int) -> bool:
         return False
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 class Ports:
     """Ports for children. Those that were chosen freely are kept from everybody else on this machine until `close`.
 

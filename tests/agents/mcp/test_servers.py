@@ -12,6 +12,7 @@ from typing import Any, Literal
 import pytest
 
 from support.mcp_servers import http_server, stdio_program
+from support.servers import free_port
 from support.waiting import wait_until
 from voicebus import (
     FunctionTool,
@@ -27,7 +28,6 @@ from voicebus import (
 from voicebus.agents.mcp.server import Joined
 from voicebus.agents.tools.invoke import invoke
 from voicebus.contracts.tools import Outcome
-from voicebus_services.dev.processes import free_port
 
 ANY: Any = {"command": "true"}
 

@@ -27,14 +27,14 @@ from benchmarks.archiver import archiver, drained, entries, record
 from benchmarks.capacity import AGENTS, GATEWAY, TESTS, cpu_seconds, port_of, process_on, settle_on
 from benchmarks.load import Client, Measured, model_server
 from benchmarks.sizing.plan import Figures, Habits, plan, rows
-from support.servers import PostgresServer, RedisServer
+from support.servers import PostgresServer, RedisServer, free_port
 from support.tool_calls import calling
 from support.waiting import wait_until
 from voicebus.adapters.database import migrate
 from voicebus.adapters.sockets.picows_socket import connect
 from voicebus.contracts.streams import Keys
 from voicebus.contracts.tools import TOOL_RESULT
-from voicebus_services.dev.processes import free_port, is_ready
+from voicebus_services.dev.processes import is_ready
 
 FRAMES_PER_SESSION_SECOND: Final = 40
 IN_FLIGHT: Final = 20
