@@ -9,6 +9,7 @@ from benchmarks.sizing.__main__ import PLANS
 from benchmarks.sizing.plan import Figures, Habits, plan, rows
 
 ROOT = Path(__file__).resolve().parents[2]
+EMPTY_GATEWAY_MB = 90
 PAGE = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
 
 
@@ -41,6 +42,71 @@ def test_the_plan_takes_gateways_workers_and_shards_as_the_chart_makes_them() ->
     most = f"{gateway['maxSessions'] * gateway['scaling']['maxReplicas']:,} calls are the end"
     assert scaled in PAGE
     assert most in PAGE
+
+
+def test_what_is_said_of_each_row_follows_too() -> None:
+    f, h, of = figures(), Habits(), plan(100_000, figures())
+    calls = of.calls * h.tool_calls_per_minute / 60
+    items = h.minutes * 2 * (h.turns_per_minute + h.tool_calls_per_minute)
+    records = h.minutes * h.tool_calls_per_minute
+    session = f.redis_state + items * f.redis_item + records * f.call_redis_bytes
+    day = of.calls / (h.minutes * 60) * h.busy_hours_per_day * 3600
+    pod_gb = (EMPTY_GATEWAY_MB + h.sessions_per_gateway * f.gateway_mb) / 1000
+    told = {
+        "Gateways": [
+            f"{of.calls:,} / {h.sessions_per_gateway}",
+            f"= {of.gateways} pods",
+            f"1000 / {f.gateway_ms:.1f} ms x {h.full:.0%} = {1000 / f.gateway_ms * h.full:.0f} conversations",
+            f"{pod_gb:.1f} GB of the 0.5",
+        ],
+        "Tool workers": [
+            f"are {calls:,.0f} a second",
+            f"{of.tool_workers} pods",
+            f"{f.call_worker_us:.0f} us a call, {calls * f.call_worker_us / 1e6:.2f} cores of work",
+        ],
+        "Guardrail workers": [f"{f.guardrail_ms:.2f} ms a second"],
+        "Redis": [
+            f"{of.calls:,} x {f.redis_ms:.3f} ms + {calls:,.0f} x {f.call_redis_us:.0f} us",
+            f"= {of.redis_cores * h.full:.0f} cores of work",
+            f"{of.redis_masters} masters",
+            f"{round(of.redis_commands / of.redis_masters, -2):,.0f} commands/s",
+            f"{of.redis_mbit / of.redis_masters:.0f} Mbit/s",
+        ],
+        "Event shards": [f"about {h.sessions_per_shard:,} conversations each", f"gets some of them: {of.shards}"],
+        "Redis' memory": [
+            f"{h.minutes * 2 * h.turns_per_minute:.0f} lines and {records:.0f} calls",
+            f"{f.redis_state / 1000:.1f} kB + {items:.0f} x {f.redis_item / 1000:.2f} kB",
+            f"{records:.0f} records of {f.call_redis_bytes / 1000:.1f} kB = {session / 1000:.0f} kB",
+            f"({f.event_redis_bytes:.0f} bytes each)",
+            f"{day / 1e6:.0f} million a busy day, {of.redis_gb:.0f} GB over {of.redis_masters} masters",
+            f"{of.redis_gb / of.redis_masters:.0f} GB each",
+        ],
+        "Archivers and PostgreSQL": [
+            f"{60 * h.events_per_second:.0f} events a minute",
+            f"{round(of.postgres_rows, -3):,.0f} a second",
+            f"{of.postgres_cores:.1f} cores and {of.postgres_gb_day / 1000:.1f} TB a day",
+            f"({f.event_row_bytes:.0f} bytes an event)",
+        ],
+        "Cost": [
+            f"{h.core_hour} a core-hour",
+            f"{h.memory_gb_hour} an hour",
+            f"{h.gb_month} a GB and month",
+            f"{of.cost_per_call:.6f} a call of five minutes, {of.calls * of.cost_per_call:.1f} for {of.calls:,}",
+        ],
+    }
+    assert of.archivers == 7  # in words on the page
+    for row, words in told.items():
+        line = re.search(rf"^- \*\*{re.escape(row)}\*\*.*$", PAGE, re.MULTILINE)
+        assert line is not None, row
+        assert [word for word in words if word.replace("0%", "0 %") not in line[0]] == [], row
+
+
+def test_a_conversation_in_redis_grows_with_what_is_said_and_called() -> None:
+    short, long = (plan(10_000, figures(), Habits(minutes=minutes)) for minutes in (5.0, 50.0))
+    # A tenth as many end in a day, each ten times as long: what a conversation has however short it is counts less.
+    assert 0.8 * short.redis_gb < long.redis_gb < short.redis_gb
+    silent = plan(10_000, figures(), Habits(tool_calls_per_minute=0))
+    assert silent.redis_gb < short.redis_gb
 
 
 def test_twice_the_calls_need_about_twice_as_much() -> None:

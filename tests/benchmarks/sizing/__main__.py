@@ -67,6 +67,22 @@ def redis_so_far(url: str) -> Redis:
     )
 
 
+@dataclass(frozen=True)
+class Held:
+    """What Redis holds of conversations beside their recorded events: bytes, and how many items these are for."""
+
+    memory: int
+    items: int
+
+
+def held(url: str, keys: Keys) -> Held:
+    with redis.Redis.from_url(url) as client:
+        streams = [keys.events(shard) for shard in range(keys.event_shards)]
+        waiting = sum(client.memory_usage(stream, samples=0) or 0 for stream in streams)
+        items = sum(client.hlen(key) for key in client.scan_iter(f"{keys.prefix}:session:*:items", count=1_000))
+        return Held(int(client.info("memory")["used_memory"]) - waiting, items)
+
+
 def resident_mb(pid: int) -> float:
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
@@ -115,6 +131,7 @@ async def conversations(redis_url: str, sessions: int, seconds: float) -> dict[s
             pids = {"gateway_ms": process.pid, "guardrail_ms": judge}
             await asyncio.sleep(2)
             began, empty_mb = redis_so_far(redis_url), resident_mb(process.pid)
+            nothing = held(redis_url, Keys())
             used = {name: cpu_seconds(pid) for name, pid in pids.items()}
             await asyncio.sleep(seconds / 2)
             idle = redis_so_far(redis_url) - began
@@ -123,6 +140,7 @@ async def conversations(redis_url: str, sessions: int, seconds: float) -> dict[s
             sockets = [await connect(url, client, headers={}, timeout_s=30) for client in clients]
             await asyncio.gather(*(client.talks.wait() for client in clients))
             await asyncio.sleep(3)
+            early = held(redis_url, Keys())
             before, used = redis_so_far(redis_url), {name: cpu_seconds(pid) for name, pid in pids.items()}
             measured.on = True
             await asyncio.sleep(seconds)
@@ -133,7 +151,8 @@ async def conversations(redis_url: str, sessions: int, seconds: float) -> dict[s
                 name: (cpu_seconds(pid) - used[name] - 2 * idle_cpu[name]) / carried * 1000
                 for name, pid in pids.items()
             }
-            full_mb, state = resident_mb(process.pid), redis_so_far(redis_url).memory - began.memory
+            full_mb, late = resident_mb(process.pid), held(redis_url, Keys())
+            item = (late.memory - early.memory) / (late.items - early.items)
             for socket in sockets:
                 socket.close()
             await asyncio.gather(*(socket.wait_closed() for socket in sockets))
@@ -144,7 +163,8 @@ async def conversations(redis_url: str, sessions: int, seconds: float) -> dict[s
         "redis_commands": (spent.commands - 2 * idle.commands) / carried,
         "redis_in": (spent.read - 2 * idle.read) / carried,
         "redis_out": (spent.written - 2 * idle.written) / carried,
-        "redis_state": state / sessions,
+        "redis_state": (late.memory - nothing.memory - late.items * item) / sessions,
+        "redis_item": item,
     }
 
 
@@ -184,6 +204,9 @@ async def tool_calls(redis_url: str, count: int) -> dict[str, float]:
         "call_worker_us": cpu / count * 1e6,
         "call_redis_us": spent.cpu / count * 1e6,
         "call_redis_commands": spent.commands / count,
+        "call_redis_in": spent.read / count,
+        "call_redis_out": spent.written / count,
+        "call_redis_bytes": spent.memory / count,
     }
 
 

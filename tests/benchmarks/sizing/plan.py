@@ -14,10 +14,11 @@ class Figures:
     """What was measured; CPU is that of one core of the machine that measured it.
 
     Of a conversation (per session and second): `gateway_ms`, `guardrail_ms`, `redis_ms` of CPU, `redis_commands`,
-    `redis_in` and `redis_out` bytes, and `redis_state` bytes that a session holds. Of a tool call: `call_worker_us`,
-    `call_redis_us`, `call_redis_commands`. Of a recorded event: `event_archiver_us`, `event_postgres_us`,
-    `event_redis_bytes` while it waits, `event_row_bytes` in PostgreSQL with indexes. `gateway_mb` is resident memory of
-    a session.
+    `redis_in` and `redis_out` bytes. Of a conversation, for a day after its end: `redis_state` bytes, and `redis_item`
+    for each line and call of it. Of a tool call: `call_worker_us`, `call_redis_us`, `call_redis_commands`, the bytes
+    `call_redis_in` and `call_redis_out`, and `call_redis_bytes` of its record, for a day. Of a recorded event:
+    `event_archiver_us`, `event_postgres_us`, `event_redis_bytes` while it waits, `event_row_bytes` in PostgreSQL with
+    indexes. `gateway_mb` is resident memory of a session.
     """
 
     gateway_ms: float
@@ -28,9 +29,13 @@ class Figures:
     redis_in: float
     redis_out: float
     redis_state: float
+    redis_item: float
     call_worker_us: float
     call_redis_us: float
     call_redis_commands: float
+    call_redis_in: float
+    call_redis_out: float
+    call_redis_bytes: float
     event_archiver_us: float
     event_postgres_us: float
     event_redis_bytes: float
@@ -50,7 +55,9 @@ class Habits:
     sessions_per_gateway: int = 250
     calls_per_worker: int = 20
     sessions_per_shard: int = 1_000
+    redis_copies: int = 2
     core_hour: float = 0.04
+    memory_gb_hour: float = 0.005
     gb_month: float = 0.12
 
     @property
@@ -95,12 +102,18 @@ def plan(calls: int, f: Figures, h: Habits | None = None) -> Plan:
     guardrails = calls * f.guardrail_ms / MS_PER_S / h.full
     archivers = events * f.event_archiver_us / US_PER_S / h.full
     postgres = events * f.event_postgres_us / US_PER_S / h.full
-    cores = gateway + workers + guardrails + redis / h.full + archivers + postgres
+    cores = gateway + workers + guardrails + h.redis_copies * redis / h.full + archivers + postgres
     ended_per_second = calls / (h.minutes * 60)
     events_per_call = h.events_per_second * h.minutes * 60
     stored_gb = events_per_call * f.event_row_bytes / GB
-    # A session's state and events stay for a day after its end; those of the busy hours are all there then.
+    # What a session held stays for a day after its end; those of the busy hours are all there then.
     kept = ended_per_second * h.busy_hours_per_day * 3600
+    # Two lines of a turn; a call is an item, and stands in its session's calls, beside its record.
+    items = h.minutes * (2 * h.turns_per_minute + 2 * h.tool_calls_per_minute)
+    session_bytes = f.redis_state + items * f.redis_item + h.minutes * h.tool_calls_per_minute * f.call_redis_bytes
+    redis_gb = (kept + calls) * session_bytes / GB + events * 3600 * f.event_redis_bytes / GB
+    # Redis holds it at night, too.
+    memory_cost = h.redis_copies * redis_gb * 24 * h.memory_gb_hour / kept
     return Plan(
         calls=calls,
         gateways=math.ceil(calls / h.sessions_per_gateway),
@@ -112,14 +125,14 @@ def plan(calls: int, f: Figures, h: Habits | None = None) -> Plan:
         redis_cores=redis / h.full,
         redis_masters=max(1, math.ceil(redis / h.full)),
         redis_commands=calls * f.redis_commands + tool_calls * f.call_redis_commands,
-        redis_mbit=calls * (f.redis_in + f.redis_out) * 8 / 1e6,
-        redis_gb=(kept + calls) * f.redis_state / GB + events * 3600 * f.event_redis_bytes / GB,
+        redis_mbit=(calls * (f.redis_in + f.redis_out) + tool_calls * (f.call_redis_in + f.call_redis_out)) * 8 / 1e6,
+        redis_gb=redis_gb,
         shards=max(16, 2 ** math.ceil(math.log2(max(1.0, calls / h.sessions_per_shard)))),
         archivers=max(2, math.ceil(archivers)),
         postgres_cores=postgres,
         postgres_rows=events,
         postgres_gb_day=kept * stored_gb,
-        cost_per_call=cores * h.core_hour * h.minutes / 60 / calls + stored_gb * h.gb_month,
+        cost_per_call=cores * h.core_hour * h.minutes / 60 / calls + memory_cost + stored_gb * h.gb_month,
     )
 
 
