@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
@@ -52,6 +53,21 @@ def test_up_makes_the_schema_that_the_store_uses(empty_database: str) -> None:
 def test_up_twice_changes_nothing(empty_database: str) -> None:
     migrate.upgrade(empty_database)
     assert migrate.upgrade(empty_database) == REVISION
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_a_database_that_cannot_hold_every_text_is_refused_before_anything_is_made(
+    postgres_database: str, encoding: str
+) -> None:
+    server, _, name = postgres_database.replace("postgresql+psycopg://", "postgresql://").rpartition("/")
+    with psycopg.connect(f"{server}/postgres", autocommit=True) as connection:
+        # Away with the one in Unicode: the fixture drops what bears its name.
+        connection.execute(f'DROP DATABASE "{name}"'.encode())
+        made = f"TEMPLATE template0 ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C'"
+        connection.execute(f'CREATE DATABASE "{name}" {made}'.encode())
+    with pytest.raises(StoreError, match=rf"has the encoding {encoding}, .* ENCODING 'UTF8'"):
+        migrate.upgrade(postgres_database)
+    assert tables(postgres_database + "?client_encoding=utf8") == set()
 
 
 def test_down_removes_everything_and_up_makes_it_again(empty_database: str) -> None:

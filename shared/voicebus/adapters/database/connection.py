@@ -90,6 +90,8 @@ def _open_postgresql(url: URL) -> Engine:
         "connect_timeout": _CONNECT_TIMEOUT_S,
         "options": f"-c statement_timeout={_STATEMENT_TIMEOUT_MS}",
         "application_name": "voicebus",
+        # Else a server that converts nothing (SQL_ASCII) has bytes for text.
+        "client_encoding": "utf8",
         # A server that vanished without a word (a lost node, a fail-over) is given up within about 20 s, not 15 min.
         "keepalives_idle": 10,
         "keepalives_interval": 5,
@@ -216,6 +218,22 @@ def require_migrated(engine: Engine, where: str) -> None:
         )
     if not serves(found, since):
         raise StoreError(newer_alone(where, found, since))
+
+
+def require_unicode(connection: Connection, where: str) -> None:
+    """Make sure that any text can be stored there. SQLite always can.
+
+    Raises:
+        StoreError: it cannot; the sentence says how such a database is made.
+    """
+    if connection.dialect.name != "postgresql":
+        return
+    encoding = connection.exec_driver_sql("SHOW server_encoding").scalar()
+    if encoding != "UTF8":
+        raise StoreError(
+            f"the database {where} has the encoding {encoding}, in which not every text can be stored; make one with"
+            f" CREATE DATABASE … TEMPLATE template0 ENCODING 'UTF8' ({SETTING})"
+        )
 
 
 def newer_alone(where: str, found: str, since: str | None) -> str:

@@ -15,6 +15,7 @@ from voicebus.adapters.database.connection import (
     mapped_errors,
     newer_alone,
     open_engine,
+    require_unicode,
     serves,
     writing,
 )
@@ -111,6 +112,8 @@ def _run(url: str, step: Callable[[Config, str], None], revision: str) -> str:
         with mapped_errors(where), writing(engine) as connection:
             if connection.dialect.name == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _ADVISORY_LOCK})
+            if current_revision(connection) is None:
+                require_unicode(connection, where)
             config.attributes["connection"] = connection
             step(config, revision)
             return current_revision(connection) or "base"
