@@ -21,14 +21,13 @@ from starlette.routing import compile_path
 
 from voicebus.errors import SettingsError, VoicebusError
 from voicebus.telemetry.health import FAMILY_MISSING
+from voicebus_services.entrance import Entrance
 from voicebus_services.http_protocol import BoundedHttpProtocol
+from voicebus_services.silent_connections import MOST, SilentConnections
 from voicebus_services.tls import Certificate
 
 PROXIES: Final = ("127.0.0.1", "::1")
 """A proxy on this machine tells who asks; nobody else is believed."""
-
-TLS_HANDSHAKE_S: Final = 10.0
-"""How long a TLS handshake may take."""
 
 _BACKLOG: Final = 2048
 
@@ -87,26 +86,27 @@ def _allowed(app: FastAPI, request: Request) -> list[str]:
 
 
 class HttpServer(uvicorn.Server):
-    """A uvicorn server that leaves signals to the service. `port` is the one really taken."""
+    """A uvicorn server that leaves signals to the service. `port` is the one really taken.
 
-    def __init__(self, config: uvicorn.Config, listener: socket.socket) -> None:
+    What has connected and asks nothing is bounded by `silent`.
+    """
+
+    def __init__(self, config: uvicorn.Config, listener: socket.socket, silent: SilentConnections) -> None:
         super().__init__(config)
         self.port = int(listener.getsockname()[1])
         self.up = asyncio.Event()
+        self._silent = silent
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's, which leaves 60 s for a TLS handshake, each of which takes some 50 KiB meanwhile."""
-        config, loop = self.config, asyncio.get_running_loop()
-        protocol = partial(config.http_protocol_class, config=config, server_state=self.server_state, app_state={})  # type: ignore[call-arg]
-        within_s = TLS_HANDSHAKE_S if config.ssl else None
+        protocol = partial(
+            BoundedHttpProtocol, config=self.config, server_state=self.server_state, app_state={}, silent=self._silent
+        )
         self.servers = [
-            await loop.create_server(
-                protocol, sock=listener, backlog=config.backlog, ssl=config.ssl, ssl_handshake_timeout=within_s
-            )
+            Entrance(listener, self.config.ssl, self._silent, protocol)  # type: ignore[misc]  # closed as any other
             for listener in sockets or ()
         ]
         self.started = True
@@ -121,19 +121,19 @@ async def serving(
     port: int,
     stop_timeout_s: int = 5,
     certificate: Certificate | None = None,
+    max_silent: int = MOST,
     **config: Any,
 ) -> AsyncIterator[HttpServer]:
     """Serve `app` while the block runs; then stop accepting, and give requests in hand `stop_timeout_s` to end.
 
     The app's lifespan is not run: services wire themselves. With a `certificate` TLS is all that is spoken, and its
-    files are followed. `config` is more of `uvicorn.Config`.
+    files are followed. `max_silent` connections without a request are kept. `config` is more of `uvicorn.Config`.
 
     Raises:
         SettingsError: the port cannot be opened.
     """
     listeners = _listen(host, port)
     options: dict[str, Any] = {
-        "http": BoundedHttpProtocol,
         "lifespan": "off",
         "log_config": None,
         "access_log": False,
@@ -146,7 +146,7 @@ async def serving(
     if certificate is not None:
         options["ssl_context_factory"] = lambda *_: certificate.context
         following = asyncio.create_task(certificate.follow(), name="tls-certificate")
-    server = HttpServer(uvicorn.Config(app, **{**options, **config}), listeners[0])
+    server = HttpServer(uvicorn.Config(app, **{**options, **config}), listeners[0], SilentConnections(max_silent))
     task = asyncio.create_task(server.serve(listeners), name="http-server")
     up = asyncio.create_task(server.up.wait(), name="http-server-up")
     try:

@@ -1,4 +1,5 @@
-"""How a public HTTP port reads requests: uvicorn's protocol, with bounds on a request's head and on its time.
+"""How a public HTTP port reads requests: uvicorn's protocol, with bounds on a request's head, on its time, and on the
+number of those who do not ask.
 
 uvicorn reads a head of any length, with as many fields as there are, for as long as it takes; whoever sends such holds
 memory, or a place, without having shown any credential.
@@ -10,6 +11,8 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from voicebus_services.silent_connections import Connection, SilentConnections
 
 MAX_HEAD: Final = 64 * 1024
 """Of a request's line and fields together, in bytes."""
@@ -23,10 +26,17 @@ _LINE: Final = 4  # what stands around a field
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
-    """For `uvicorn.Config(http=...)`. What goes beyond is answered with 431 or 408, and its connection is closed."""
+    """What goes beyond is answered with 431 or 408, and its connection is closed.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    `silent` has the connections without a request, among them what this one was while its `handshake` lasted.
+    """
+
+    def __init__(
+        self, *args: Any, silent: SilentConnections, handshake: Connection | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
+        self._silent = silent
+        self._handshake = handshake
         # Whether a head is being read, and the how many-th it is.
         self._in_head, self._heads = True, 1
         # Of the head that is being read: bytes that came for it, and what of it is fields.
@@ -34,8 +44,17 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._is_refused = False
         self._due: asyncio.TimerHandle | None = None
 
+    @property
+    def address(self) -> str:
+        return self.client[0] if self.client else ""
+
+    def drop(self) -> None:
+        self.transport.abort()
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         super().connection_made(transport)
+        if self._handshake is not None:
+            self._silent.spoke(self._handshake)
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -93,13 +112,20 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._arrived()
             super().handle_websocket_upgrade()
 
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.cycle.response_complete and not self.transport.is_closing():
+            self._silent.fell_silent(self)
+
     # --- the bounds -----------------------------------------------------------------------------------
 
     def _watch(self) -> None:
         if self._due is None:
             self._due = self.loop.call_later(WHOLE_WITHIN_S, self._overdue)
+        self._silent.fell_silent(self)
 
     def _arrived(self) -> None:
+        self._silent.spoke(self)
         if self._due is not None:
             self._due.cancel()
             self._due = None

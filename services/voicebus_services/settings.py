@@ -36,6 +36,7 @@ from voicebus_services.setting_values import (
     StreamPrefix,
 )
 from voicebus_services.settings_errors import sentence
+from voicebus_services.silent_connections import MOST
 
 ENV_PREFIX = "VOICEBUS_"
 
@@ -136,6 +137,9 @@ class ApiSettings(HttpSettings):
         le=1_000_000,
         description="Wrong credentials from one address, as many at once, and a tenth of it that begin alike;"
         " 0 is no limit.",
+    )
+    max_silent_connections: int = Field(
+        MOST, ge=1, le=1_000_000, description="Connections without a request; beyond it the longest silent is dropped."
     )
     jwt_issuer: str | None = Field(None, min_length=1, description="Who issues the tokens (JWT) that are taken: `iss`.")
     jwt_audience: str | None = Field(None, min_length=1, description="Whom the tokens are for: `aud`.")

@@ -47,6 +47,7 @@
 - {name: VOICEBUS_API_KEYS_FILE, value: /etc/voicebus/api-keys}
 - {name: VOICEBUS_ALLOWED_ORIGINS, value: {{ join "," .Values.access.allowedOrigins | quote }}}
 - {name: VOICEBUS_MAX_FAILED_CREDENTIALS_PER_MINUTE, value: {{ .Values.access.failedCredentialsPerMinute | int | quote }}}
+- {name: VOICEBUS_MAX_SILENT_CONNECTIONS, value: {{ .Values.access.silentConnections | int | quote }}}
 - {name: VOICEBUS_JWT_ISSUER, value: {{ .Values.access.jwt.issuer | quote }}}
 - {name: VOICEBUS_JWT_AUDIENCE, value: {{ .Values.access.jwt.audience | quote }}}
 - {name: VOICEBUS_JWT_JWKS, value: {{ .Values.access.jwt.jwks | quote }}}

@@ -282,7 +282,14 @@ async def _gateway(
         door = Doorkeeper(sessions, targets, access, others, clock, grace_s=grace.total_seconds(), traffic=traffic)
         upgrades = upgrade_hook(door.decide)
         server = await stack.enter_async_context(
-            serving(app, host=settings.http_host, port=settings.http_port, certificate=certificate, ws=upgrades)
+            serving(
+                app,
+                host=settings.http_host,
+                port=settings.http_port,
+                certificate=certificate,
+                max_silent=settings.max_silent_connections,
+                ws=upgrades,
+            )
         )
         scheme = "http" if certificate is None else "https"
         address = f"{scheme}://{reachable(settings.http_host)}:{server.port}"

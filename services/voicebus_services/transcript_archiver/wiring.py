@@ -101,6 +101,7 @@ async def serve(settings: ArchiverSettings, *, ready: Callable[[int], None] | No
                     create_app(store, access, tails=tails, recordings=recordings),
                     host=settings.http_host,
                     port=settings.http_port,
+                    max_silent=settings.max_silent_connections,
                 ) as server,
                 asyncio.TaskGroup() as tasks,
             ):

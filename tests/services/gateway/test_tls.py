@@ -16,7 +16,7 @@ from support.commands import voicebus
 from support.tls import Authority
 from voicebus import connect
 from voicebus.errors import RemoteError, ScenarioError, UsageError, UserError
-from voicebus_services import http
+from voicebus_services import entrance
 from voicebus_services.call.command import CallOptions, run_call
 from voicebus_services.gateway.wiring import Gateway
 from voicebus_services.scenario_command import TestOptions, run_tests
@@ -46,7 +46,7 @@ async def test_every_face_is_served_over_tls(secure: Gateway, authority: Authori
 async def test_a_connection_that_shakes_no_hands_is_dropped(
     gateways: Gateways, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http, "TLS_HANDSHAKE_S", 0.2)
+    monkeypatch.setattr(entrance, "HANDSHAKE_S", 0.2)
     pair = authority.issue()
     async with gateways(tls_cert=pair.certificate, tls_key=pair.key) as gateway:
         reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)

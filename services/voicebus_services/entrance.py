@@ -1,0 +1,114 @@
+"""Who comes to a public port, until there is something to serve: with TLS, until the handshake is done.
+
+The servers of asyncio and uvloop keep a connection to themselves for so long, so that nothing could be bounded. And one
+takes thousands of them in a turn of its loop, the other one alone.
+"""
+
+import asyncio
+import socket
+import ssl
+from typing import Final, Protocol
+
+from voicebus.telemetry.logging import get_logger
+from voicebus_services.silent_connections import Connection, SilentConnections
+
+log: Final = get_logger(__name__)
+
+HANDSHAKE_S: Final = 10.0
+"""How long a TLS handshake may take."""
+
+# Taken in one turn of the loop; the others wait in the kernel's queue.
+_AT_ONCE: Final = 16
+# Without files or memory for another connection, how long none is taken.
+_REST_S: Final = 1.0
+
+
+class Serving(Protocol):
+    """What serves a connection that is through; it is silent then in place of its `handshake`."""
+
+    def __call__(self, *, handshake: Connection) -> asyncio.Protocol: ...
+
+
+class Entrance:
+    """Takes the connections of `listener`, and has each served by a `protocol` once it is through.
+
+    To uvicorn it is a server like those of the loop.
+    """
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        context: ssl.SSLContext | None,
+        silent: SilentConnections,
+        protocol: Serving,
+    ) -> None:
+        """Needs the running loop; takes connections until `close`."""
+        self._listener = listener
+        self._context = context
+        self._silent = silent
+        self._protocol = protocol
+        self._loop = asyncio.get_running_loop()
+        self._handshakes: set[_Handshake] = set()
+        self._resting: asyncio.TimerHandle | None = None
+        listener.setblocking(False)
+        self._open()
+
+    def close(self) -> None:
+        """Take no more, and drop those whose handshake is not done."""
+        self._loop.remove_reader(self._listener)
+        self._listener.close()
+        if self._resting is not None:
+            self._resting.cancel()
+        for handshake in self._handshakes:
+            handshake.drop()
+
+    async def wait_closed(self) -> None:
+        """Wait until those are gone that `close` has dropped."""
+        await asyncio.gather(*(each.task for each in self._handshakes if each.task), return_exceptions=True)
+
+    def _open(self) -> None:
+        self._loop.add_reader(self._listener, self._accept)
+
+    def _accept(self) -> None:
+        for _ in range(_AT_ONCE):
+            try:
+                connection, peer = self._listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                log.error("no connection can be taken now", error=str(error), seconds=_REST_S)  # noqa: TRY400
+                self._loop.remove_reader(self._listener)
+                self._resting = self._loop.call_later(_REST_S, self._open)
+                return
+            connection.setblocking(False)
+            handshake = _Handshake(peer[0])
+            handshake.task = self._loop.create_task(self._shake_hands(connection, handshake), name="handshake")
+            self._handshakes.add(handshake)
+            self._silent.fell_silent(handshake)
+
+    async def _shake_hands(self, connection: socket.socket, handshake: "_Handshake") -> None:
+        try:
+            await self._loop.connect_accepted_socket(
+                lambda: self._protocol(handshake=handshake),
+                connection,
+                ssl=self._context,
+                ssl_handshake_timeout=HANDSHAKE_S if self._context else None,
+            )
+        except OSError:  # no TLS, an older one, too slow, or gone: as if it had never come
+            pass
+        finally:
+            self._handshakes.discard(handshake)
+            self._silent.spoke(handshake)
+
+
+class _Handshake:
+    """A connection whose handshake is a `task`, which closes it where that does not come about."""
+
+    def __init__(self, address: str) -> None:
+        self.address: str = address
+        self.task: asyncio.Task[None] | None = None
+
+    def drop(self) -> None:
+        if self.task is not None:
+            # Not at once: one that has not begun yet could not close its connection.
+            self.task.get_loop().call_soon(self.task.cancel)

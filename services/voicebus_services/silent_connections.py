@@ -1,0 +1,85 @@
+"""The connections of a public port that have sent no whole request: bounded in number, as well as in time.
+
+Each takes memory, some 50 KiB with TLS, before it has shown any credential.
+"""
+
+import time
+from typing import Final, Protocol
+
+from voicebus.telemetry.logging import get_logger
+from voicebus.telemetry.metrics import LIMITS_REACHED
+
+log: Final = get_logger(__name__)
+
+MOST: Final = 1000
+"""As many may be silent at once, where no setting says otherwise."""
+
+_TELL_EVERY_S: Final = 60.0
+
+
+class Connection(Protocol):
+    """One that may be silent. `address` is its peer's."""
+
+    @property
+    def address(self) -> str: ...
+
+    def drop(self) -> None:
+        """End it at once."""
+
+
+class SilentConnections:
+    """Who has connected and not asked yet, or has had an answer and not asked again.
+
+    Beyond `most` one is dropped for each that comes: of the address that has most of them the one that has been silent
+    for longest. So a flood takes the places of its own; where a proxy hides addresses, whoever asks without delay has
+    the time in which `most` others come.
+    """
+
+    def __init__(self, most: int = MOST) -> None:
+        self._most = most
+        # Of each address its connections, the longest silent ones first.
+        self._silent: dict[str, dict[Connection, None]] = {}
+        self._count = 0
+        self._dropped = 0
+        self._told_at: float | None = None
+
+    def fell_silent(self, connection: Connection) -> None:
+        """Count `connection`, which keeps its place if it is silent already; it may be the one that is dropped."""
+        of_address = self._silent.setdefault(connection.address, {})
+        if connection in of_address:
+            return
+        of_address[connection] = None
+        self._count += 1
+        if self._count > self._most:
+            self._drop_one()
+
+    def spoke(self, connection: Connection) -> None:
+        """`connection` has asked, or is gone."""
+        of_address = self._silent.get(connection.address, {})
+        if connection in of_address:
+            del of_address[connection]
+            self._count -= 1
+            if not of_address:
+                del self._silent[connection.address]
+
+    def _drop_one(self) -> None:
+        address, most = max(self._silent.items(), key=lambda each: len(each[1]))
+        oldest = next(iter(most))
+        self.spoke(oldest)
+        oldest.drop()
+        LIMITS_REACHED.labels("silent_connections").inc()
+        self._dropped += 1
+        self._tell(address)
+
+    def _tell(self, address: str) -> None:
+        """One line for a flood, or each minute of it."""
+        now = time.monotonic()
+        if self._told_at is not None and now - self._told_at < _TELL_EVERY_S:
+            return
+        log.warning(
+            "too many connections without a request, the oldest are dropped: see VOICEBUS_MAX_SILENT_CONNECTIONS",
+            most=self._most,
+            mostly_from=address,
+            dropped=self._dropped,
+        )
+        self._told_at, self._dropped = now, 0
