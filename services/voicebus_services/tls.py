@@ -19,7 +19,7 @@ KEY_SETTING: Final = "VOICEBUS_TLS_KEY"
 LOOK_AGAIN_S: Final = 5.0
 """How often the files are looked at. Polled, since mounted secrets change by links that notifications miss."""
 
-_Seen = tuple[tuple[int, int, int], ...]
+_Seen = tuple[tuple[int, int, int, int], ...]
 
 
 class Certificate:
@@ -83,7 +83,8 @@ class Certificate:
             found = [path.stat() for path in (self._chain, self._key)]
         except OSError:
             return ()  # reading them tells which one, and why
-        return tuple((each.st_ino, each.st_mtime_ns, each.st_size) for each in found)
+        # The time of its status, too: it may be read now, which was written as somebody else's.
+        return tuple((each.st_ino, each.st_mtime_ns, each.st_ctime_ns, each.st_size) for each in found)
 
     def _read(self) -> ssl.SSLContext:
         _require(self._chain, CERT_SETTING, b"-----BEGIN CERTIFICATE-----", "certificate")

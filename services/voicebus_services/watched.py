@@ -52,10 +52,13 @@ class Watched(Generic[T]):
             log.info("file read again", path=str(self._path))
 
 
-def _version(path: Path) -> tuple[int, int, int] | None:
-    """What changes with the file, also where a mounted one is swapped by its link; None where there is none."""
+def _version(path: Path) -> tuple[int, int, int, int] | None:
+    """What changes with the file, also where a mounted one is swapped by its link; None where there is none.
+
+    The time of its status tells that it may be read now which was written as somebody else's.
+    """
     try:
         status = path.stat()
     except OSError:
         return None
-    return status.st_mtime_ns, status.st_size, status.st_ino
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from support.waiting import wait_until
 from voicebus.errors import SettingsError
 from voicebus_services.privacy.policy import read_policies
 from voicebus_services.watched import Watched
@@ -62,3 +63,28 @@ async def test_a_reader_that_fails_ends_nobody(tmp_path: Path, monkeypatch: pyte
 def test_a_file_that_is_wrong_from_the_start_is_told(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="cannot be read"):
         Watched(tmp_path / "none", read_policies)
+
+
+async def test_a_file_that_was_not_readable_when_it_changed_counts_once_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    write(file, "old")
+    may_be_read = True
+
+    def read(path: Path) -> str:
+        if not may_be_read:
+            raise SettingsError("permission denied")
+        return path.read_text()
+
+    watched = Watched(file, read)
+    write(file, "new")
+    may_be_read = False
+    await watched.refresh()
+    assert watched.now == "old"
+    may_be_read = True
+
+    async def counts() -> bool:  # the time of the status has the tick of the file system's clock
+        file.chmod(0o600)
+        await watched.refresh()
+        return watched.now == "new"
+
+    await wait_until(counts, description="the file that may be read now")
