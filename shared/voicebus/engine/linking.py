@@ -79,7 +79,7 @@ class Linking:
                 self.attaching.begin()
             self.recovery.resume(session)
             if self._p.config.face is Face.SIDEBAND and session is not None:
-                self._p.settings_heard(session)  # its client may have changed them while nobody was attached
+                self._p.overruling.heard(session)  # its client may have changed them while nobody was attached
         else:
             self.recovery.live()
         self.renewal.settle()
@@ -154,13 +154,13 @@ class Linking:
         """Go on at once, with the socket that was told the session while its former owner held it."""
         p = self._p
         if p.config.recovering is Recovering.ATTACH:
-            p.greeted(rehearsal.session)
+            p.overruling.greeted(rehearsal.session)
             self._life.state = State.LIVE
             self._out.add(SwitchLink())
             self.attaching.begin()
             self.recovery.resume(None)
             if p.config.face is Face.SIDEBAND:
-                p.settings_heard(rehearsal.session)
+                p.overruling.heard(rehearsal.session)
             self._life.go_live()
             return
         for call_id, output_id in rehearsal.outputs().items():

@@ -97,6 +97,7 @@ class ModelSide:
             self._p.out.ignore("response.created again")
             return
         self._announce(response)
+        self._p.overruling.began(response, wire.mapping(event, "response"))
         if self._p.face is not None:
             self._p.face.response_began(response)
 
@@ -147,6 +148,7 @@ class ModelSide:
                 self._p.face.will_continue(response)
             self._p.turns.again(response)
             self._p.turns.rest(wait)
+        self._p.overruling.ended(response, payload)
         self._p.turns.pump()
 
     def give_up(self, response: Response) -> Event:

@@ -1,15 +1,18 @@
 """What a client has told the model past the session, on a call's data channel, that is not its to set.
 
 Nobody asks first there: the model has taken it. The session hears of it (`session.updated`), and tells the model anew
-what is the agent's: its instructions and its tools. The client's own tools stay, where it may have some.
+what is the agent's: its instructions and its tools. The client's own tools stay, where it may have some. An answer that
+the model has begun in between is stopped and asked for again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from voicebus.engine import wire
 from voicebus.engine.config import AgentSpec
-from voicebus.engine.settings import in_order, own_tools, tool_key, wire_tools
+from voicebus.engine.responses import Response
+from voicebus.engine.settings import Settings, in_order, own_tools, tool_key, wire_tools
+from voicebus.engine.turns import Turns
 
 Session = Mapping[str, Any]
 
@@ -35,3 +38,50 @@ def overruled(agent: AgentSpec, told: Session, session: Session) -> dict[str, An
         if not is_whole or len(clients) < len(own_tools(agent, listed)):
             patch["tools"] = in_order(clients, own)
     return patch
+
+
+class Overruling:
+    """What the model follows, the agent or somebody past us. `has_calls`: whether a response has called tools."""
+
+    def __init__(self, settings: Settings, turns: Turns, has_calls: Callable[[Response], bool]) -> None:
+        self._settings = settings
+        self._turns = turns
+        self._has_calls = has_calls
+        self._found: dict[str, Any] = {}
+        self._told: Session = {}
+        # From when the model is told anew until it confirms something.
+        self._is_misled = False
+        self._misled: Response | None = None
+
+    def greeted(self, session: Session) -> None:
+        """`session.created`: of what the agent leaves open, this is what the model's provider has chosen."""
+        self._settings.greeted()
+        if not self._found:
+            self._found.update((name, session[name]) for name in ("instructions", "prompt") if name in session)
+
+    def heard(self, session: Session) -> None:
+        """The model has confirmed settings that may be those of somebody who speaks to it past us."""
+        settings, agent = self._settings, self._settings.agent
+        if isinstance(session.get("tools"), list):
+            settings.client_tools(clients_tools(agent, session))
+        patch = overruled(agent, {**self._found, **settings.taken}, session)
+        # Once: one that still says otherwise is not told again.
+        self._is_misled = bool(patch) and patch != self._told
+        if self._is_misled:
+            settings.correct(patch)
+        self._told = patch
+
+    def began(self, response: Response, payload: Session) -> None:
+        """`response.created`: what belongs to no conversation is the client's own affair."""
+        if self._is_misled and payload.get("conversation_id", "") is not None:
+            self._misled = response
+            self._turns.cancel(response)
+
+    def ended(self, response: Response, payload: Session) -> None:
+        """`response.done`: what was stopped is asked for again, behind what the model was told anew."""
+        if self._misled is not response:
+            return
+        self._misled = None
+        reason = wire.text(wire.mapping(payload, "status_details"), "reason")
+        if wire.text(payload, "status") == "cancelled" and reason != "turn_detected" and not self._has_calls(response):
+            self._turns.again(response)

@@ -1,7 +1,7 @@
 """The parts of one session, put together: who knows whom. Decides nothing."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from voicebus.engine import wire
@@ -20,7 +20,7 @@ from voicebus.engine.inputguards import InputGuards
 from voicebus.engine.interludes import Interludes
 from voicebus.engine.interruption import Interruptions
 from voicebus.engine.outbox import Outbox
-from voicebus.engine.overruling import clients_tools, overruled
+from voicebus.engine.overruling import Overruling
 from voicebus.engine.playback import PlaybackTracker
 from voicebus.engine.ratelimits import RateLimits
 from voicebus.engine.responses import Response
@@ -57,8 +57,8 @@ class Parts:
     inputs: InputGuards
     interruptions: Interruptions
     rewriter: Rewriter
+    overruling: Overruling
     face: ClientFace | None
-    found: dict[str, Any] = field(default_factory=dict)
 
     @property
     def is_idle(self) -> bool:
@@ -79,19 +79,6 @@ class Parts:
     def settings_sent(self) -> None:
         """The settings in force may be others now."""
         self.playback.measure(bytes_per_ms(self.settings.effective))
-
-    def greeted(self, session: Mapping[str, Any]) -> None:
-        """`session.created`: of what the agent leaves open, this is what the model's provider has chosen."""
-        self.settings.greeted()
-        if not self.found:
-            self.found.update((name, session[name]) for name in ("instructions", "prompt") if name in session)
-
-    def settings_heard(self, session: Mapping[str, Any]) -> None:
-        """The model has confirmed settings that may be those of somebody who speaks to it past us."""
-        settings, agent = self.settings, self.settings.agent
-        if isinstance(session.get("tools"), list):
-            settings.client_tools(clients_tools(agent, session))
-        settings.correct(overruled(agent, {**self.found, **settings.taken}, session))
 
     def history_changed(self, item_id: str, added: bool | None) -> None:
         """Tell the native face what `History.put` did: added (True), changed (False), nothing (None)."""
@@ -190,6 +177,7 @@ def assemble(config: SessionConfig, now: float, view: ClientView | None) -> Part
             elsewhere=config.face is Face.SIDEBAND,
         ),
         rewriter=Rewriter(out, history, hide),
+        overruling=Overruling(settings, turns, calls.batches.has),
         face=face,
     )
     return parts

@@ -315,7 +315,7 @@ class Session:
         session = wire.mapping(event, "session")
         intent = self._p.settings.confirmed(session)
         if self._p.config.face is Face.SIDEBAND:
-            self._p.settings_heard(session)
+            self._p.overruling.heard(session)
         self._p.settings_sent()
         if self.state is not State.LIVE:
             self.go_live()
@@ -324,7 +324,7 @@ class Session:
 
     def _greeted(self, session: Mapping[str, Any]) -> None:
         """`session.created`: the model is there, and has its settings already."""
-        self._p.greeted(session)
+        self._p.overruling.greeted(session)
         attached = self._p.config.recovering is Recovering.ATTACH
         if self.state is State.REPLAYING and (attached or not self._p.settings.confirms):
             self.go_live(session if attached else None)

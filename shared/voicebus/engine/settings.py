@@ -160,7 +160,6 @@ class Settings:
         self._confirms = transport is Transport.WIRE
         self._accepted: Mapping[str, Any] = {}
         self._client_tools: Sequence[Mapping[str, Any]] = ()
-        self._correction: Mapping[str, Any] = {}
         self._unanswered: deque[Update] = deque(maxlen=_MAX_UNANSWERED)
         self._instructed = False
         self._confirmed = False
@@ -329,10 +328,8 @@ class Settings:
         self._client_tools = tools
 
     def correct(self, patch: Mapping[str, Any]) -> None:
-        """Tell the model this anew, if anything: once, as one that still says otherwise is not told again."""
-        if patch and patch != self._correction:
-            self._send(Update(self._out.mint(), {"type": "realtime", **patch}))
-        self._correction = patch
+        """Tell the model this anew."""
+        self._send(Update(self._out.mint(), {"type": "realtime", **patch}))
 
     def is_clients_tool(self, name: str) -> bool:
         """Whether a client has declared this tool past us."""
