@@ -56,6 +56,7 @@ from voicebus.agents.guardrails import (
     input_guardrail,
     output_guardrail,
 )
+from voicebus.agents.handoff_prompt import RECOMMENDED_PROMPT_PREFIX, prompt_with_handoff_instructions
 from voicebus.agents.handoffs import Handoff, realtime_handoff
 from voicebus.agents.hooks import RealtimeAgentHooks, RealtimeRunHooks
 from voicebus.agents.items import (
@@ -138,7 +139,7 @@ from voicebus.agents.models.sends import (
 from voicebus.agents.runner import RealtimeRunner
 from voicebus.agents.tools.cancellation import Cancellation
 from voicebus.agents.tools.circuit import CircuitBreaker
-from voicebus.agents.tools.decorator import function_tool
+from voicebus.agents.tools.decorator import function_tool, tool
 from voicebus.agents.tools.function_tool import FunctionTool, default_tool_error_function
 from voicebus.agents.tools.guardrails import (
     AllowBehavior,
@@ -213,6 +214,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_MODEL_SETTINGS",
+    "RECOMMENDED_PROMPT_PREFIX",
     "Agent",
     "AgentsException",
     "AllowBehavior",
@@ -414,7 +416,9 @@ __all__ = [
     "output_guardrail",
     "personal_data",
     "prompt_leak",
+    "prompt_with_handoff_instructions",
     "realtime_handoff",
+    "tool",
     "tool_input_guardrail",
     "tool_output_guardrail",
 ]

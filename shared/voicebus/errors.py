@@ -62,11 +62,20 @@ class VoicebusError(Exception):
 AgentsException = VoicebusError
 
 
+class _WithMessage:
+    """Errors whose text such programs read."""
+
+    @property
+    def message(self) -> str:
+        """The text."""
+        return str(self)
+
+
 class UsageError(VoicebusError):
     """The caller must change something."""
 
 
-class UserError(UsageError):
+class UserError(_WithMessage, UsageError):
     """An agent, tool, handoff or guardrail is defined or used wrongly."""
 
 
@@ -116,7 +125,7 @@ class ModelCallError(RemoteError):
         self.code = code
 
 
-class ModelBehaviorError(RemoteError):
+class ModelBehaviorError(_WithMessage, RemoteError):
     """The model asked for something that cannot be: arguments that do not parse, a call id used twice."""
 
     retryable: ClassVar[bool] = False
@@ -134,7 +143,7 @@ class TextModelError(RemoteError):
     """A text model cannot be reached, or refused a request."""
 
 
-class MaxTurnsExceeded(RemoteError):  # noqa: N818 - the name that programs catch
+class MaxTurnsExceeded(_WithMessage, RemoteError):  # noqa: N818 - the name that programs catch
     """A text agent called tools again and again, and came to no end within its `max_turns`."""
 
     retryable: ClassVar[bool] = False

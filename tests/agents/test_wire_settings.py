@@ -235,7 +235,7 @@ def test_objects_of_other_packages_are_read_as_what_they_hold() -> None:
         ({"max_output_tokens": 4097}, "max_output_tokens must be"),
         ({"max_output_tokens": True}, "max_output_tokens must be"),
         ({"parallel_tool_calls": "no"}, "parallel_tool_calls must be True or False"),
-        ({"reasoning": {"effort": "huge"}}, "reasoning.effort must be one of"),
+        ({"reasoning": {"effort": 3}}, "reasoning.effort must be a non-empty string"),
         ({"prompt": "pmpt_1"}, "prompt must be an object"),
         ({"prompt": {"version": "1"}}, "prompt.id must be a non-empty string"),
         ({"prompt": {"id": "p", "version": 1}}, "prompt.version must be a non-empty string"),

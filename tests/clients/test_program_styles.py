@@ -68,7 +68,8 @@ def source(name: str, sdk: str, folder: Path) -> tuple[Path, Path]:
     if sdk == "agents":
         return ENVIRONMENT / "bin" / "python", PROGRAMS / "apps" / f"{name}.py"
     changed = folder / f"{name}.py"
-    changed.write_text(IMPORT.sub("from voicebus import", written))
+    package = "voicebus.openai_agents" if "assert_never" in written else "voicebus"
+    changed.write_text(IMPORT.sub(f"from {package} import", written))
     return Path(sys.executable), changed
 
 

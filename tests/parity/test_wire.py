@@ -159,6 +159,8 @@ def test_exceptions_have_the_names_and_fields_that_programs_catch() -> None:
     for kind in (UserError, ModelBehaviorError, ToolTimeoutError, ToolInputGuardrailTripwireTriggered):
         assert issubclass(kind, voicebus.AgentsException)
         assert issubclass(kind, voicebus.VoicebusError)
+    for told in (UserError("No."), ModelBehaviorError("No."), voicebus.MaxTurnsExceeded("No.")):
+        assert told.message == str(told) == "No."
 
 
 async def test_a_session_that_is_not_connected_says_so() -> None:

@@ -33,7 +33,8 @@ RealtimeModelName: TypeAlias = _KnownModel | str
 RealtimeAudioFormat: TypeAlias = _KnownFormat | str
 """The names of the three formats: 16 bit PCM at 24 kHz, G.711 µ-law and A-law at 8 kHz."""
 
-RealtimeReasoningEffort: TypeAlias = Literal["minimal", "low", "medium", "high", "xhigh"]
+RealtimeReasoningEffort: TypeAlias = Literal["minimal", "low", "medium", "high", "xhigh"] | str  # noqa: PYI051
+"""What today's models know; a later one's own words pass as they are."""
 
 ToolChoice: TypeAlias = Literal["auto", "none", "required"] | str | Mapping[str, Any]  # noqa: PYI051
 """`auto`, `none`, `required`, the name of a function tool, or the protocol's object."""

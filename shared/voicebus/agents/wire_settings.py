@@ -267,7 +267,7 @@ def _tracing(value: Any, key: str) -> Any:
 def _reasoning(value: Any, key: str) -> Any:
     wanted = _mapping(value, key)
     if wanted.get("effort") is not None:
-        _one_of(wanted["effort"], f"{key}.effort", ("minimal", "low", "medium", "high", "xhigh"))
+        _name(wanted["effort"], f"{key}.effort")
     return wanted
 
 

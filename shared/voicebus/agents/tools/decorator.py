@@ -156,6 +156,10 @@ def function_tool(
     return make if func is None else make(func)
 
 
+tool = function_tool
+"""The same under the name that programs which come from openai-agents may know it by."""
+
+
 def _adapter(output_type: Any, tool: str) -> TypeAdapter[Any] | None:
     if output_type is None:
         return None

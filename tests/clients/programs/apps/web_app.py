@@ -9,7 +9,7 @@ import json
 import os
 import struct
 import sys
-from typing import Any
+from typing import Any, assert_never
 
 import uvicorn
 from agents.realtime import RealtimeAgent, RealtimeRunner, RealtimeSession, RealtimeSessionEvent, realtime_handoff
@@ -96,7 +96,7 @@ class Connections:
     async def show(self, session_id: str) -> None:
         async for event in self.sessions[session_id]:
             shown = serialised(event)
-            if shown is not None and session_id in self.sockets:
+            if session_id in self.sockets:
                 try:
                     await self.sockets[session_id].send_text(json.dumps(shown))
                 except (WebSocketDisconnect, RuntimeError):  # the browser has left; the other loop sees to that
@@ -125,7 +125,7 @@ class Connections:
                 await session.reject_tool_call(message["call_id"])
 
 
-def serialised(event: RealtimeSessionEvent) -> dict[str, Any] | None:
+def serialised(event: RealtimeSessionEvent) -> dict[str, Any]:
     shown: dict[str, Any] = {"type": event.type}
     if event.type in ("agent_start", "agent_end"):
         shown["agent"] = event.agent.name
@@ -154,7 +154,7 @@ def serialised(event: RealtimeSessionEvent) -> dict[str, Any] | None:
     elif event.type == "input_audio_timeout_triggered":
         pass
     else:
-        return None
+        assert_never(event)
     return shown
 
 
