@@ -25,7 +25,8 @@ test: $(VENV)/.dev ## Run all tests, with real Redis and PostgreSQL servers.
 
 soak: $(VENV)/.dev ## Hold ten thousand random conversations of each kind with the engine; hear the model in all four modes; let sockets of 10 s expire; fuzz the gateway.
 	VOICEBUS_HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest tests/engine/test_session_properties.py $(ARGS)
-	VOICEBUS_MODES=all $(BIN)/python -m pytest -n $${PYTEST_WORKERS:-auto} tests/parity $(ARGS)
+	VOICEBUS_MODES=all $(BIN)/python -m pytest -n $${PYTEST_WORKERS:-auto} tests/parity tests/test_openai_agents.py \
+		tests/agents/test_session.py tests/agents/models $(ARGS)
 	VOICEBUS_SOCKET_LIFETIME=10 $(BIN)/python -m pytest tests/parity/test_lost_links.py -k expire --timeout 1200 $(ARGS)
 	VOICEBUS_FUZZ_FRAMES=10000 $(BIN)/python -m pytest tests/services/gateway/test_fuzz.py $(ARGS)
 	VOICEBUS_SCHEMATHESIS_EXAMPLES=50 VOICEBUS_SCHEMATHESIS_PHASES=examples,coverage,fuzzing,stateful \

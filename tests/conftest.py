@@ -18,6 +18,7 @@ import structlog
 from hypothesis import settings
 from xdist.scheduler import LoadGroupScheduling  # type: ignore[import-untyped]
 
+from support.delivery import IN_ORDER, delivering, modes_of
 from support.key_leaks import keys_without_end, remove_keys
 from support.servers import PostgresServer, RedisServer
 from support.tool_calls import Caller, calling
@@ -123,6 +124,22 @@ def database(empty_database: str) -> str:
 async def store(database: str) -> AsyncIterator[TranscriptStore]:
     async with TranscriptStore(database) as store:
         yield store
+
+
+@pytest.fixture
+def delivery(request: pytest.FixtureRequest) -> Iterator[str]:
+    """How the words of the test's models reach it: the mode's name."""
+    mode: str = getattr(request, "param", IN_ORDER)
+    with delivering(mode):
+        yield mode
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test with `delivery` that waits for a model, and chooses no mode itself, is run in more than one."""
+    waits, chooses = inspect.iscoroutinefunction(metafunc.function), "mode" in metafunc.fixturenames
+    takes_long = metafunc.definition.get_closest_marker("one_mode") is not None
+    if "delivery" in metafunc.fixturenames and waits and not chooses and not takes_long:
+        metafunc.parametrize("delivery", modes_of(metafunc.function.__name__), indirect=True)
 
 
 @pytest.fixture

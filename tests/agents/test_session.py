@@ -31,6 +31,8 @@ from voicebus import (
 )
 from voicebus.testing import Drop, ScriptedRealtimeServer, ServerStep, audio_turn, text_turn
 
+pytestmark = pytest.mark.usefixtures("delivery")
+
 KEY = "test-key"
 
 

@@ -1,15 +1,14 @@
 """Text agents against a real HTTP server that speaks chat completions."""
 
-import json
 import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
 import openai
 import pytest
-from fastapi import FastAPI, Request
 from pydantic import BaseModel
 
+from support.completions import Completions, calls, completions, says
 from voicebus import (
     Agent,
     FunctionTool,
@@ -24,49 +23,12 @@ from voicebus import (
 )
 from voicebus.agents.tools.invoke import invoke
 from voicebus.contracts.tools import Outcome
-from voicebus_services.http import serving
-
-
-class Completions:
-    """Answers with `script`, one entry a request; `asked` are the requests."""
-
-    def __init__(self) -> None:
-        self.script: list[dict[str, Any] | int] = []
-        self.asked: list[dict[str, Any]] = []
-        self.keys: list[str] = []
-
-    async def answer(self, request: Request) -> Any:
-        from fastapi.responses import JSONResponse
-
-        self.asked.append(await request.json())
-        self.keys.append(request.headers["authorization"])
-        entry = self.script.pop(0)
-        if isinstance(entry, int):
-            return JSONResponse({"error": {"message": "no", "type": "x"}}, status_code=entry)
-        message = {"role": "assistant", "content": None, **entry}
-        usage = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
-        choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        made = {"id": "c", "object": "chat.completion", "created": 1, "model": "m"}
-        return {**made, "choices": [choice], "usage": usage}
 
 
 @pytest.fixture
 async def model(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Completions]:
-    completions, app = Completions(), FastAPI()
-    app.add_api_route("/v1/chat/completions", completions.answer, methods=["POST"])
-    async with serving(app, host="127.0.0.1", port=0) as server:
-        monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{server.port}/v1")
-        monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
-        yield completions
-
-
-def says(text: str) -> dict[str, Any]:
-    return {"content": text}
-
-
-def calls(name: str, **arguments: Any) -> dict[str, Any]:
-    function = {"name": name, "arguments": json.dumps(arguments)}
-    return {"tool_calls": [{"id": "call_1", "type": "function", "function": function}]}
+    async with completions(monkeypatch) as model:
+        yield model
 
 
 @function_tool

@@ -159,6 +159,18 @@ def test_every_call_of_a_response_that_was_made_meanwhile_is_run_once_in_its_ord
     assert ran(after) == ["call_1", "call_2", "call_3"]
 
 
+def test_of_a_model_that_has_call_before_call_without_end_so_many_are_run() -> None:
+    after = attached(on_call())
+    asked = 0
+    while len(probes(after)) > asked:
+        asked += 1
+        last_is(after, f"item_{asked}")
+        after.model("conversation.item.retrieved", item=function_call(f"item_{asked}", f"call_{asked}"))
+        after.model("conversation.item.deleted", item_id=f"item_{asked}")
+        assert asked <= 64
+    assert ran(after) == [f"call_{number}" for number in range(64, 0, -1)]
+
+
 def test_what_was_said_before_calls_that_were_made_meanwhile_is_recorded_with_them() -> None:
     after = attached(on_call())
     last_is_call(after, "item_2", "call_2")

@@ -8,6 +8,7 @@ import pytest
 
 from support.reachable import reachable
 from support.talk import Talk, agent, tool
+from voicebus.engine import client_view
 from voicebus.engine.client_chain import Chain
 from voicebus.engine.client_settings import _Pending
 from voicebus.engine.config import Face, GuardrailMode, GuardrailSpec
@@ -18,6 +19,7 @@ from voicebus.engine.responses import Create, Response
 from voicebus.engine.settings import Update
 from voicebus.engine.transcript import Line
 from voicebus.engine.unfinished import _Open
+from voicebus.engine.window import Window
 
 MANY: Final = 300
 """More than any of these bounds, but for those that say so."""
@@ -36,6 +38,11 @@ def spoken_to() -> Talk:
 
 def judged() -> Talk:
     return Talk(agent(guardrails=[GuardrailSpec("rude", debounce=5, mode=GuardrailMode.OBSERVE)])).live()
+
+
+def held() -> Talk:
+    rule = GuardrailSpec("rude", debounce=-1, mode=GuardrailMode.HOLD, hold_window_ms=500)
+    return Talk(agent(guardrails=[rule])).live()
 
 
 def answers(talk: Talk, number: int) -> None:
@@ -238,6 +245,21 @@ def is_told_much(talk: Talk, number: int) -> None:
     talk.user_item("item_u", [{"type": "input_text", "text": "x" * 300_000}])
 
 
+def has_said_much(talk: Talk, number: int) -> None:
+    """The user's words come, while an answer is being heard before them."""
+    talk.begins("resp_1", unasked=True)
+    talk.speaks("A long story.", 3_600_000)
+    talk.user_item("item_u", [{"type": "input_audio", "transcript": None}])
+    talk.transcript("x" * 300_000)
+
+
+def writes_before_it_speaks(talk: Talk, number: int) -> None:
+    """An answer has delta after delta of its words, and no sound."""
+    if not number:
+        talk.begins("resp_1", unasked=True)
+    talk.says("a")
+
+
 def characters(values: Iterable[Any]) -> int:
     """Of all texts together."""
     return sum(len(value) for value in values if isinstance(value, str))
@@ -255,6 +277,11 @@ def longest(values: Iterable[Any]) -> int:
 
 def longest_line(values: Iterable[Any]) -> int:
     return max((len(value.text) for value in values if isinstance(value, Line)), default=0)
+
+
+def places(values: Iterable[Any]) -> int:
+    """Places of a text in its audio."""
+    return max(len(value._places) for value in values if isinstance(value, Window))
 
 
 def of(kind: type) -> Callable[[Iterable[Any]], int]:
@@ -307,6 +334,8 @@ def ids_and_numbers(values: Iterable[Any]) -> int:
         pytest.param(heard, talks_on, MORE, characters, 1_000_000, id="a text without end"),
         pytest.param(heard, hears_on, MANY, longest, 50_000, id="words that may still change"),
         pytest.param(heard, is_told_much, 1, longest_line, 100_000, id="a text that waits for its turn in the record"),
+        pytest.param(heard, has_said_much, 1, longest_line, 100_000, id="words that wait for their turn in the record"),
+        pytest.param(held, writes_before_it_speaks, MORE, places, 4096, id="where a text is in its audio"),
         pytest.param(judged, answers, MANY, of(_Watch), 0, id="what is judged of a response that has ended"),
         pytest.param(judged, says_something_else, MORE, of(_Watch), 1100, id="what is judged of one response"),
     ],
@@ -324,3 +353,19 @@ def test_only_so_much_is_remembered_of(
         talk.all.clear()
         talk.inputs.clear()
     assert kept(reachable(talk.session)) <= at_most
+
+
+def test_only_so_much_is_remembered_of_answers_to_a_client_that_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_view, "REMEMBERED", 64)
+    talk = spoken_to()
+    for number in range(MANY):
+        talk.client("response.create")
+        talk.begins(f"first_{number}")
+        talk.calls(call=f"call_{number}", response=f"first_{number}")
+        talk.ends(f"first_{number}")
+        talk.result(call=f"call_{number}")
+        talk.begins(f"follow_{number}")
+        talk.ends(f"follow_{number}")
+        talk.all.clear()
+        talk.inputs.clear()
+    assert ids("follow")(reachable(talk.session)) <= 140

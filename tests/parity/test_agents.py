@@ -2,11 +2,16 @@
 
 import base64
 import inspect
+from collections.abc import Iterable
+from contextlib import AsyncExitStack, nullcontext
 from typing import Any, Final
 
-from support.stages import Stage
-from voicebus import RealtimeAgent, RealtimeModelListener, RealtimeRunner, RealtimeSession
+import pytest
+
+from support.stages import IN_PROCESS, Stage
+from voicebus import RealtimeAgent, RealtimeModelListener, RealtimeRunner, RealtimeSession, UserError
 from voicebus.testing import ScriptedRealtimeServer, ServerStep, text_turn
+from voicebus.testing.server_conversation import ServerConversation
 
 CREATE: Final = "response.create"
 
@@ -129,3 +134,42 @@ async def test_audio_is_appended_and_never_asks_for_a_response(stage: Stage) -> 
             await server.wait_for("input_audio_buffer.append", len(server.received("input_audio_buffer.append")) + 1)
         assert server.connections[0].audio == samples + b"\x01\x00" * 240
     assert server.received(CREATE) == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [[{"type": "input_text"}], [{"type": "audio"}], [{"type": "input_image", "image_url": "ftp://host/a.png"}]],
+    ids=["no text", "unknown", "image elsewhere"],
+)
+async def test_a_malformed_part_of_a_message_is_refused_and_the_conversation_goes_on(
+    stage: Stage, content: list[dict[str, Any]]
+) -> None:
+    async with ScriptedRealtimeServer([ServerStep(CREATE, text_turn("Hello."))]) as server:
+        async with stage.conversation(RealtimeAgent(name="clerk"), server) as talk:
+            # In process this raises; a client of a gateway gets an error for an answer.
+            with pytest.raises(UserError, match="content") if stage.name == IN_PROCESS else nullcontext():
+                await talk.say(content)
+            await talk.say("hello")
+            await talk.until("agent_end", output="Hello.")
+            server.assert_complete()
+    assert len(server.received("conversation.item.create")) == 1
+
+
+async def test_many_conversations_are_held_at_once_each_for_itself(stage: Stage) -> None:
+    numbers = ("one", "two", "three")
+
+    def echo(conversation: ServerConversation) -> Iterable[Any]:
+        (asking,) = [one for one in server.connections if one.conversation is conversation]
+        message = asking.received("conversation.item.create")[-1]["item"]
+        turn: Any = text_turn(message["content"][0]["text"])
+        return turn(conversation)  # type: ignore[no-any-return]
+
+    async with ScriptedRealtimeServer([ServerStep(CREATE, echo)]) as server, AsyncExitStack() as stack:
+        first = await stack.enter_async_context(stage.conversation(RealtimeAgent(name="clerk"), server))
+        talks = [first, *[await stack.enter_async_context(first.another()) for _ in numbers[1:]]]
+        for talk, number in zip(talks, numbers, strict=True):
+            await talk.say(number)
+        for talk, number in zip(talks, numbers, strict=True):
+            await talk.until("agent_end", output=number)
+            assert len(talk.of("agent_end")) == 1
+        assert len(server.connections) == len(numbers)

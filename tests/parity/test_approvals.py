@@ -1,5 +1,6 @@
 """Approvals and a tool's input guardrails (parity 87-90, 2.15-2.18, 2.41)."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from voicebus import (
     function_tool,
     tool_input_guardrail,
 )
-from voicebus.testing import audio_turn, function_call
+from voicebus.testing import audio_turn, function_call, function_calls
 
 PAID: list[int] = []
 
@@ -310,3 +311,37 @@ async def test_calls_that_hold_the_model_up_may_be_approved_too(stage: Stage) ->
         await talk.approve("c1")
         await talk.until("agent_end", output="Done.")
     assert PAID == [5]
+
+
+@pytest.mark.parametrize("approved", [True, False], ids=["approved", "refused"])
+async def test_a_word_for_always_that_comes_while_a_policy_thinks_counts(stage: Stage, approved: bool) -> None:
+    asked_about, gate = asyncio.Event(), asyncio.Event()
+
+    async def policy(context: Any, arguments: dict[str, Any], call_id: str) -> bool:
+        if call_id == "c2":
+            asked_about.set()
+            await gate.wait()
+        return True
+
+    @function_tool(name_override="refund", needs_approval=policy)
+    async def by_policy(amount: int) -> str:
+        """Refund money."""
+        PAID.append(amount)
+        return f"refunded {amount}"
+
+    calls = function_calls(("refund", {"amount": 1}, "c1"), ("refund", {"amount": 2}, "c2"))
+    async with (
+        answering(calls, audio_turn("Done.")) as server,
+        stage.conversation(RealtimeAgent("Ada", tools=[by_policy]), server) as talk,
+    ):
+        await talk.say("my money, twice")
+        await talk.until("tool_approval_required", call_id="c1")
+        await asyncio.wait_for(asked_about.wait(), 10)
+        await (talk.approve("c1", always=True) if approved else talk.reject("c1", always=True, message="No."))
+        await talk.until("tool_end", call_id="c1")
+        gate.set()
+        await talk.until("agent_end", output="Done.")
+        told = dict(outputs(server))
+    assert told == ({"c1": "refunded 1", "c2": "refunded 2"} if approved else {"c1": "No.", "c2": "No."})
+    assert sorted(PAID) == ([1, 2] if approved else [])
+    assert [event["call_id"] for event in talk.of("tool_approval_required")] == ["c1"]

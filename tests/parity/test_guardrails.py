@@ -262,3 +262,72 @@ async def test_an_answer_is_judged_by_the_guardrails_of_the_agent_that_began_it(
                 lambda: "Bob" in [end["agent"] for end in talk.of("agent_end")], description="Bob's answer"
             )
     assert [event["message"] for event in talk.of("guardrail_tripped")] == ["a secret"]
+
+
+async def test_what_a_trip_would_say_is_dropped_where_an_answer_is_asked_for_already(stage: Stage) -> None:
+    gate = asyncio.Event()
+    turns = open_turn("a secret thing", kind="text"), text_turn("Next.")
+    async with answering(*turns) as server:
+        async with stage.conversation(guarded(once_opened(gate)), server, eagerly(5)) as talk:
+            await talk.say("hello")
+            await talk.until("transcript_delta", text="a secret thing")
+            await talk.say("and now?")
+            await server.wait_for("conversation.item.create", 2)
+            gate.set()
+            await talk.until("guardrail_tripped")
+            await talk.until("agent_end", output="Next.")
+    assert told_off(server) == ["hello", "and now?"]
+    assert len(server.received("response.cancel")) == 1
+    assert len(server.received("response.create")) == 2
+
+
+async def test_a_long_delta_is_caught_up_with_by_those_after_it(stage: Stage) -> None:
+    judged: list[int] = []
+
+    def measure(_: Any, __: Any, text: str) -> GuardrailFunctionOutput:
+        judged.append(len(text))
+        return GuardrailFunctionOutput(None, False)
+
+    words = "x" * 450 + " " + " ".join("yyyyyy")  # deltas are words with their spaces: 451, then five of 2, then 1
+    async with answering(open_turn(words, kind="text")) as server:
+        agent = guarded(OutputGuardrail(measure))
+        async with stage.conversation(agent, server, eagerly(100)) as talk:
+            await talk.say("hello")
+            await talk.until("transcript_delta", text=words)
+            await server.connections[0].emit(end_turn())
+            await talk.until("agent_end")
+            await wait_until(lambda: len(words) in judged, description="the whole to be judged")
+    assert set(judged) <= {451, 453, 455, 457, len(words)}, "four checks catch up with four hundred characters"
+
+
+@pytest.mark.parametrize(("policy", "stops"), [("open", False), ("closed", True)])
+async def test_a_guardrail_that_raises_follows_its_policy(stage: Stage, policy: Any, stops: bool) -> None:
+    def broken(_: Any, __: Any, text: str) -> GuardrailFunctionOutput:
+        if text == "One.":
+            raise RuntimeError("out of order")
+        return GuardrailFunctionOutput(None, False)
+
+    await _judged_or_not(stage, OutputGuardrail(broken, name="secrets", on_error=policy), stops)
+
+
+@pytest.mark.parametrize(("policy", "stops"), [("open", False), ("closed", True)])
+async def test_a_guardrail_that_nobody_answers_for_follows_its_policy(stage: Stage, policy: Any, stops: bool) -> None:
+    async def hangs(_: Any, __: Any, text: str) -> GuardrailFunctionOutput:
+        if text == "One.":
+            await asyncio.Event().wait()
+        return GuardrailFunctionOutput(None, False)
+
+    guardrail = OutputGuardrail(hangs, name="secrets", on_unavailable=policy, budget_ms=200)
+    await _judged_or_not(stage, guardrail, stops)
+
+
+async def _judged_or_not(stage: Stage, guardrail: OutputGuardrail[Any], stops: bool) -> None:
+    """The guardrail cannot judge the answer "One.": that is an error, and a trip where its policy says so."""
+    async with answering(text_turn("One."), text_turn("Two."), text_turn("Three.")) as server:
+        async with stage.conversation(guarded(guardrail), server) as talk:
+            await talk.say("hello")
+            await talk.until("error")
+            await talk.say("go on") if not stops else None
+            await talk.until("agent_end", output="Two.")
+    assert [guardrails(event) for event in talk.of("guardrail_tripped")] == ([["secrets"]] if stops else [])
+    assert told_off(server)[-1] == ("guardrail triggered: secrets" if stops else "go on")

@@ -1,5 +1,6 @@
 """Stopping what is being said, and how much of it was heard (parity L 119 to 123, and 2.24 to 2.27)."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -7,8 +8,15 @@ import pytest
 from support.scripts import answering, sent
 from support.stages import Stage
 from support.waiting import wait_until
-from voicebus import RealtimeAgent, RealtimePlaybackTracker, RealtimeRunConfig, RealtimeRunner
+from voicebus import (
+    RealtimeAgent,
+    RealtimeModelSendInterrupt,
+    RealtimePlaybackTracker,
+    RealtimeRunConfig,
+    RealtimeRunner,
+)
 from voicebus.testing import ScriptedRealtimeServer, audio_turn, barge_in, end_turn, open_turn, user_turn
+from voicebus.testing.server_conversation import ServerConversation
 
 ADA: RealtimeAgent[Any] = RealtimeAgent("Ada")
 SECOND = bytes(48_000)  # a second of 24 kHz PCM
@@ -162,6 +170,67 @@ async def test_a_cut_at_the_very_beginning_is_sent(stage: Stage) -> None:
             await talk.until("agent_end")
             await server.wait_for("conversation.item.truncate")
     assert cuts(server) == [0]
+
+
+async def test_less_than_nothing_was_heard_is_nothing(stage: Stage) -> None:
+    async with answering(open_turn("Let me tell you", SECOND)) as server:
+        async with stage.conversation(ADA, server, reports_playback=True) as talk:
+            await talk.say("tell me")
+            audio = await talk.until("audio")
+            await talk.played(audio["item_id"], 0)
+            await talk.played(audio["item_id"], -5)
+            await talk.interrupt()
+            await talk.until("agent_end")
+            await server.wait_for("conversation.item.truncate")
+    assert cuts(server) == [0]
+
+
+async def test_an_item_behind_one_that_still_plays_was_not_heard_yet(stage: Stage) -> None:
+    def two_items(conversation: ServerConversation) -> Iterator[Any]:
+        yield from conversation.begin_response()
+        for text in ("First", "Second"):
+            yield from conversation.begin_message("audio")
+            yield from conversation.say(text, SECOND * 30)
+            if text == "First":
+                yield from conversation.end_message()
+
+    async with answering(two_items) as server, stage.conversation(ADA, server) as talk:
+        await talk.say("tell me")
+        await talk.until("transcript_delta", delta="Second")
+        first, second = dict.fromkeys(event["item_id"] for event in talk.of("audio"))
+        await talk.interrupt()
+        await talk.until("agent_end")
+        await server.wait_for("conversation.item.truncate", 2)
+    told = {event["item_id"]: event["audio_end_ms"] for event in server.received("conversation.item.truncate")}
+    assert 0 <= told[first] < 30_000
+    assert told[second] == 0
+
+
+async def test_an_interruption_of_one_response_leaves_what_the_next_one_says_alone() -> None:
+    """In process only: `session.model`."""
+    turns = audio_turn("First", SECOND * 30), open_turn("Second", SECOND * 30)
+    async with answering(*turns) as server:
+        async with await RealtimeRunner(ADA).run(model_config={"url": server.url, "api_key": "test"}) as session:
+            await session.send_message("tell me")
+            stopped: list[str] = []
+            responses: list[str | None] = []
+            async for event in session:
+                if event.type == "agent_start":
+                    responses.append(event.response_id)
+                if event.type == "agent_end" and event.output == "First":
+                    await session.send_message("more")
+                if event.type == "audio_start" and len(responses) == 2:
+                    one = RealtimeModelSendInterrupt(response_id=responses[0], playback_only=True)
+                    await session.model.send_event(one)
+                    second = event.item_id
+                if event.type == "audio_interrupted":
+                    stopped.append(event.item_id)
+                    await server.connections[0].emit(end_turn())
+                if event.type == "agent_end" and event.output == "Second":
+                    break
+    assert len(stopped) == 1
+    assert second not in stopped
+    assert server.received("response.cancel") == []
 
 
 async def test_a_tracker_that_knows_of_no_item_interrupts_without_a_cut() -> None:

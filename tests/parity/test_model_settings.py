@@ -146,3 +146,26 @@ async def test_what_has_no_key_is_said_by_raw_messages() -> None:
                 await session.model.send_event(RealtimeModelSendRawMessage(message=message))  # type: ignore[arg-type]
             await server.wait_for("input_audio_buffer.clear")
     assert update in [event["session"] for event in server.received("session.update")]
+
+
+async def test_initial_settings_beat_the_agent_at_the_beginning_and_raw_ones_last_until_the_next_agent() -> None:
+    """In process only: a gateway has no `initial_model_settings`, and clients send no raw messages."""
+    from voicebus import RealtimeModelSendRawMessage, RealtimeRunner
+
+    agent = RealtimeAgent[Any](name="clerk", instructions="Own.", handoffs=[RealtimeAgent[Any](name="billing")])
+    initial: Any = {"instructions": "Initial.", "handoffs": [], "voice": "coral"}
+    async with ScriptedRealtimeServer() as server:
+        options: Any = {"url": server.url, "api_key": "test", "initial_model_settings": initial}
+        async with await RealtimeRunner(agent).run(model_config=options) as session:
+            raw = {"type": "realtime", "audio": {"input": {"noise_reduction": {"type": "near_field"}}}}
+            message: Any = {"type": "session.update", "other_data": {"session": raw}}
+            await session.model.send_event(RealtimeModelSendRawMessage(message=message))
+            await session.update_agent(agent)
+            await server.wait_for("session.update", 3)
+    updates = [event["session"] for event in server.received("session.update")]
+    first, said, after = [update for update in updates if "tracing" not in update]
+    assert (first["instructions"], first["tools"], first["audio"]["output"]["voice"]) == ("Initial.", [], "coral")
+    assert said["audio"]["input"] == {"noise_reduction": {"type": "near_field"}}
+    assert (after["instructions"], after["tools"][0]["name"]) == ("Own.", "transfer_to_billing")
+    assert after["audio"]["output"]["voice"] == "coral"
+    assert "noise_reduction" not in after["audio"]["input"]

@@ -56,3 +56,15 @@ def test_every_row_names_a_test_that_exists(heading: str) -> None:
         assert named, f"row {number} of {heading!r} names no test"
         for path, test in named:
             assert test in names_of_tests(path), f"row {number} of {heading!r}: there is no {test} in {path}"
+
+
+def hears_a_model(path: str) -> bool:
+    """Whether the tests of this file are run with models that speak in several modes."""
+    return path.startswith("tests/parity/") or 'usefixtures("delivery")' in (ROOT / path).read_text()
+
+
+@pytest.mark.parametrize("heading", ROWS)
+def test_every_row_is_shown_over_a_socket_in_the_modes_or_says_why_not(heading: str) -> None:
+    for number, line in rows(heading).items():
+        shown = any(hears_a_model(path) for path, _ in _TEST.findall(line))
+        assert shown is not ("No socket: " in line), f"row {number} of {heading!r}"

@@ -2,9 +2,12 @@
 
 from typing import Any, Final
 
+import pytest
+
+from support.scripts import outputs, session_update
 from support.stages import Stage
-from voicebus import GuardrailFunctionOutput, OutputGuardrail, RealtimeAgent, RealtimeRunConfig
-from voicebus.testing import ScriptedRealtimeServer, ServerStep, open_turn, text_turn
+from voicebus import GuardrailFunctionOutput, OutputGuardrail, RealtimeAgent, RealtimeRunConfig, function_tool
+from voicebus.testing import ScriptedRealtimeServer, ServerStep, function_call, open_turn, text_turn
 
 CREATE: Final = "response.create"
 
@@ -31,6 +34,47 @@ async def test_model_settings_are_the_base_that_the_agent_stands_on(stage: Stage
     assert update["session"]["instructions"] == "Help."
     assert update["session"]["audio"]["output"]["voice"] == "sage"
     assert update["session"]["audio"]["output"]["speed"] == 1.5
+
+
+async def test_instructions_tools_and_handoffs_stand_in_for_those_that_an_agent_does_not_name(stage: Stage) -> None:
+    @function_tool
+    async def weather() -> str:
+        """Tell the weather."""
+        return "clear"
+
+    base: Any = {"instructions": "Base.", "tools": [weather], "handoffs": [RealtimeAgent("Bob", instructions="Bob.")]}
+    script = [
+        ServerStep(CREATE, function_call("weather", call_id="c1")),
+        ServerStep(CREATE, function_call("transfer_to_bob", call_id="h1")),
+        ServerStep(CREATE, text_turn("Bob here.")),
+    ]
+    async with (
+        ScriptedRealtimeServer(script) as server,
+        stage.conversation(RealtimeAgent("Ada"), server, {"model_settings": base}) as talk,
+    ):
+        await talk.say("the weather, then Bob")
+        ended = await talk.until("agent_end", output="Bob here.")
+        first, last = session_update(server, 0), session_update(server)
+    assert (first["instructions"], last["instructions"], ended["agent"]) == ("Base.", "Bob.", "Bob")
+    assert [tool["name"] for tool in first["tools"]] == ["weather", "transfer_to_bob"]
+    assert outputs(server)[0] == ("c1", "clear")
+
+
+@pytest.mark.parametrize("words", [None, 7, ValueError("no words")], ids=["None", "no text", "it raises"])
+async def test_where_a_formatter_has_no_words_the_default_is_told(stage: Stage, words: Any) -> None:
+    def formatter(_: Any) -> Any:
+        if isinstance(words, Exception):
+            raise words
+        return words
+
+    script = [ServerStep(CREATE, function_call("nothing", call_id="c1")), ServerStep(CREATE, text_turn("Sorry."))]
+    async with (
+        ScriptedRealtimeServer(script) as server,
+        stage.conversation(RealtimeAgent("Ada"), server, {"tool_error_formatter": formatter}) as talk,
+    ):
+        await talk.say("go")
+        await talk.until("agent_end", output="Sorry.")
+    assert outputs(server) == [("c1", "Tool nothing not found")]
 
 
 async def test_the_length_between_two_judgements_may_be_chosen(stage: Stage) -> None:

@@ -7,12 +7,13 @@ worker and Redis behind it. The model is whatever server the test gives, over a 
 import asyncio
 import base64
 import contextlib
+import functools
 import itertools
 import json
 import re
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import ModuleType
 from typing import Any, Final, Protocol
@@ -92,6 +93,12 @@ class Conversation(ABC):
     @abstractmethod
     async def played(self, item_id: str, ms: float) -> None:
         """Report that so much of an item was played."""
+
+    def another(self) -> AbstractAsyncContextManager["Conversation"]:
+        """One more conversation at the same time, of the same runner or gateway."""
+        return self._another()
+
+    _another: Callable[[], AbstractAsyncContextManager["Conversation"]]
 
     # --- what came of it ------------------------------------------------------------------------------
 
@@ -264,16 +271,22 @@ class InProcess:
         if tracker is not None:
             model_config["playback_tracker"] = tracker
         runner = RealtimeRunner(agent, config=config)
-        async with await runner.run(model_config=model_config) as session:
-            talk = _InProcess(session)
-            talk.tracker = tracker
-            reading = asyncio.create_task(talk.read(), name="events")
-            try:
-                yield talk
-            finally:
-                await session.close()
-                await asyncio.gather(reading, return_exceptions=True)
-                talk.records.extend(session.records)
+
+        @asynccontextmanager
+        async def held() -> AsyncIterator[Conversation]:
+            async with await runner.run(model_config=model_config) as session:
+                talk = _InProcess(session)
+                talk.tracker, talk._another = tracker, held
+                reading = asyncio.create_task(talk.read(), name="events")
+                try:
+                    yield talk
+                finally:
+                    await session.close()
+                    await asyncio.gather(reading, return_exceptions=True)
+                    talk.records.extend(session.records)
+
+        async with held() as talk:
+            yield talk
 
 
 class Cluster:
@@ -305,8 +318,10 @@ class Cluster:
                 judges = GuardrailWorkerSettings(**self._bus, ops_port=0, drain_timeout=0)
                 await services.enter_async_context(_judging(judges, targets))
                 gateway = await services.enter_async_context(running_gateway(settings, targets))
-                address = f"http://127.0.0.1:{gateway.port}"
-                yield await services.enter_async_context(through_gateway(address, agent.name))
+                held = functools.partial(through_gateway, f"http://127.0.0.1:{gateway.port}", agent.name)
+                talk = await services.enter_async_context(held())
+                talk._another = held
+                yield talk
 
 
 @asynccontextmanager

@@ -3,6 +3,8 @@
 import base64
 from typing import Any
 
+import pytest
+
 from support.model_ear import Ear
 from support.model_server import model_server
 from support.waiting import wait_until
@@ -14,6 +16,8 @@ from voicebus import (
     RealtimePlaybackTracker,
     RealtimeRunner,
 )
+
+pytestmark = pytest.mark.usefixtures("delivery")
 
 AGENT: RealtimeAgent[Any] = RealtimeAgent(name="Helper", instructions="Help.")
 

@@ -41,6 +41,8 @@ from voicebus.agents.models.translate import _HANDLERS
 from voicebus.agents.tools.decorator import function_tool
 from voicebus.errors import ModelLinkError, UserError
 
+pytestmark = pytest.mark.usefixtures("delivery")
+
 SECOND = 48_000
 
 
@@ -776,7 +778,9 @@ async def test_our_own_close_tells_listeners_nothing_and_closes_the_socket() -> 
 async def test_a_clean_close_of_the_server_is_the_end_of_the_stream(code: int) -> None:
     async with model_server() as server:
         model, ear = await connected(server)
+        await wait_until(lambda: ear.raw().count("session.updated") == 2, description="settings and tracing, confirmed")
         await server.say({"type": "last"})
+        await wait_until(lambda: "last" in ear.raw(), description="the last word")
         await server.hang_up(code)
         await ear.hears("end_of_stream")
         assert ear.raw()[-1] == "last"

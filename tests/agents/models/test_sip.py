@@ -16,6 +16,8 @@ from voicebus.agents.models.sip import OpenAIRealtimeSIPModel, RealtimeSessionCr
 from voicebus.agents.tools.decorator import function_tool
 from voicebus.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("delivery")
+
 build = OpenAIRealtimeSIPModel.build_initial_session_payload
 
 
