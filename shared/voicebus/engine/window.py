@@ -10,9 +10,9 @@ Rules, for a window of W ms:
    text stands still while the voice goes on, or comes later than before, what is told comes as much later: there may be
    the end, or a text that is late. Pauses of the voice, which its loudness tells, need no text.
 3. A part is `broken`, and the rest of it waits for the whole, once its text is seen to be late: where it goes on after
-   a standstill in which the voice, its pauses left out, said W ms more than what has come since, at each place of late;
-   where its audio has reached W ms without a word; and where the voice is 2 W ms ahead of it even in slow speech. A
-   text that is ahead in fast speech is not late, however long it stands still.
+   a standstill in which the voice, its pauses left out, said W ms more than what has come since, at each place of late
+   and at the pace of late; where its audio has reached W ms without a word; and where the voice is 2 W ms ahead of it
+   even in slow speech. A text that is ahead in fast speech is not late, however long it stands still.
 4. How far the text came behind at most is known once the part is complete. W ms or more that broke nothing have been a
    violation, too, and are counted as one.
 
@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 # How long a letter is spoken (ms) by voices that nobody has heard yet: at least, in fast speech, mostly, and in slow.
-_UNHEARD: Final = (40.0, 40.0, 65.0, 90.0)
+_UNHEARD: Final = (40.0, 58.0, 65.0, 90.0)
 # What of a voice's own pace that is. Parts with fewer letters tell little of it.
 _HEARD: Final = (0.85, 0.9, 1.0, 1.2)
 _TELLING: Final = 60
@@ -118,16 +118,24 @@ class Window:
 
     def _goes_on_late(self, window_ms: int) -> bool:
         """Whether the text, which goes on, has let the voice come too far; remembers where both stand."""
-        usual, slowest = self.pace.usual, self.pace.slowest
         late = self.speech_ms - self._letters * self.pace.fast >= window_ms
+        letter_ms, slower_ms = self._lately_ms()
         for speech_ms, letters in self._lately:
             more = self._letters - letters
-            spoken_ms = more * usual + max(0, more - _WORDS) * (slowest - usual)
+            spoken_ms = more * letter_ms + max(0, more - _WORDS) * slower_ms
             late = late and self.speech_ms - speech_ms - spoken_ms >= window_ms
         self._lately.append((self.speech_ms, self._letters))
         while self._lately[0][0] < self.speech_ms - _LATELY_MS:
             self._lately.popleft()
         return late
+
+    def _lately_ms(self) -> tuple[float, float]:
+        """How long a letter is spoken here, and how much longer it may be: known of a text that comes word by word."""
+        (first_ms, first), (last_ms, last) = self._lately[0], self._lately[-1]
+        here_ms = (last_ms - first_ms) / (last - first) if last - first >= _WORDS else 0.0
+        if self.pace.fastest <= here_ms <= self.pace.slowest:
+            return here_ms, 0.0
+        return self.pace.usual, self.pace.slowest - self.pace.usual
 
     def sounded(self, ms: float, speech: float = 1.0) -> bool:
         """`ms` more of its audio came, of which that share is speech; True where that breaks the window."""
