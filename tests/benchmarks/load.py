@@ -18,7 +18,7 @@ from typing import Any, Final
 from fastapi import FastAPI
 
 from voicebus.adapters.sockets import Socket
-from voicebus.adapters.sockets.picows_socket import connect
+from voicebus.adapters.sockets.dialling import connect
 from voicebus.adapters.sockets.uvicorn_upgrade import Accept, upgrade_hook
 from voicebus_services.http import serving
 

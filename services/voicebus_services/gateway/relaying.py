@@ -21,7 +21,7 @@ from voicebus.adapters.sockets import (
     Socket,
     SocketListener,
 )
-from voicebus.adapters.sockets.picows_socket import connect
+from voicebus.adapters.sockets.dialling import connect
 from voicebus.telemetry.logging import get_logger
 from voicebus_services.gateway.faces.base import DRAINED
 from voicebus_services.tls import trusting_certificate

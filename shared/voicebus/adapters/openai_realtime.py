@@ -16,7 +16,7 @@ from python_socks import ProxyError
 
 from voicebus.adapters.model_key import Key, KeyFunction, key_from
 from voicebus.adapters.sockets import MAX_MESSAGE, Keepalive, Socket
-from voicebus.adapters.sockets.picows_socket import connect
+from voicebus.adapters.sockets.dialling import connect
 from voicebus.adapters.sockets.proxies import proxy_of
 from voicebus.engine.failures import is_fatal_status
 from voicebus.errors import ModelLinkError, SettingsError

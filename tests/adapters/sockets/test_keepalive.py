@@ -12,7 +12,7 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from support.waiting import wait_until
 from voicebus.adapters.sockets import ABNORMAL, MESSAGE_TOO_BIG, Keepalive, Socket
-from voicebus.adapters.sockets.picows_socket import connect
+from voicebus.adapters.sockets.dialling import connect
 
 
 @dataclass

@@ -15,7 +15,7 @@ from support.echo_port import Echo, drop_deaf_peer, port
 from support.tls import Authority
 from support.waiting import wait_until
 from voicebus.adapters.sockets import Socket
-from voicebus.adapters.sockets.picows_socket import connect
+from voicebus.adapters.sockets.dialling import connect
 from voicebus.adapters.sockets.uvicorn_upgrade import Accept, Refuse, Upgrade
 
 

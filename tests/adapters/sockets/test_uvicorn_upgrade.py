@@ -20,7 +20,7 @@ from websockets.typing import Subprotocol
 from support.echo_port import HANDSHAKE, Echo, drop_deaf_peer, port
 from support.waiting import wait_until
 from voicebus.adapters.sockets import MAX_MESSAGE, Socket, picows_socket
-from voicebus.adapters.sockets.picows_socket import connect
+from voicebus.adapters.sockets.dialling import connect
 from voicebus.adapters.sockets.uvicorn_upgrade import Accept, Refuse, Upgrade
 
 REALTIME = Subprotocol("realtime")

@@ -24,7 +24,7 @@ from benchmarks.judging.model import Times, age_ms, model_server
 from support.real_clients import ENVIRONMENT, CannotInstallError, ensure, installed
 from support.servers import RedisServer
 from voicebus.adapters.sockets import Socket
-from voicebus.adapters.sockets.picows_socket import connect
+from voicebus.adapters.sockets.dialling import connect
 from voicebus.runtime.lifecycle import run
 
 TESTS: Final = Path(__file__).resolve().parents[2]

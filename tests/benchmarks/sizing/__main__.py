@@ -31,7 +31,7 @@ from support.servers import PostgresServer, RedisServer, free_port
 from support.tool_calls import calling
 from support.waiting import wait_until
 from voicebus.adapters.database import migrate
-from voicebus.adapters.sockets.picows_socket import connect
+from voicebus.adapters.sockets.dialling import connect
 from voicebus.contracts.streams import Keys
 from voicebus.contracts.tools import TOOL_RESULT
 from voicebus_services.dev.processes import is_ready

@@ -1,12 +1,9 @@
 """The one home of picows: whole messages, bounded buffers, pings and the closing handshake on top of its frames."""
 
 import asyncio
-import ssl
 from collections import deque
-from collections.abc import Mapping
 from typing import Any, Final
 
-import picows
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 
 from voicebus.adapters.sockets import (
@@ -24,6 +21,7 @@ from voicebus.adapters.sockets import (
     Keepalive,
     SocketListener,
 )
+from voicebus.adapters.sockets.burst import Burst, burst, head
 from voicebus.telemetry.logging import get_logger
 
 log: Final = get_logger(__name__)
@@ -50,14 +48,9 @@ _CLOSE: Final = WSMsgType.CLOSE
 _PING: Final = WSMsgType.PING
 _PONG: Final = WSMsgType.PONG
 
-_KEEPALIVE: Final = Keepalive()
-
 # What a close frame may not say (RFC 6455, 7.4): codes that are for reporting alone, and those of nobody.
 _UNSENDABLE: Final = frozenset({1004, NO_STATUS, ABNORMAL, 1015})
 _CODES: Final = range(NORMAL, 5000)
-
-# What picows takes for a limit where there is to be none.
-_UNLIMITED: Final = 2**62
 
 
 class PicowsSocket(WSListener):
@@ -81,6 +74,9 @@ class PicowsSocket(WSListener):
         self._next_ping: asyncio.TimerHandle | None = None
         self._no_pong: asyncio.TimerHandle | None = None
         self._transport: WSTransport | None = None
+        # What was sent while more of one read was to be delivered: heads and messages.
+        self._burst: Burst = burst()
+        self._gathered: list[bytes] = []
         self._closing = False
         self._abandoned = False
         # Whether the peer has not taken what was sent lately.
@@ -115,9 +111,11 @@ class PicowsSocket(WSListener):
 
     def send_text(self, message: bytes) -> None:
         transport = self._transport
-        # Nearly every message is small, and for a peer that listens.
+        # Nearly every message is small, alone, and for a peer that listens.
         if self.is_congested or self._closing or transport is None or len(message) > _COPIED_BY_PICOWS:
             self._send(_TEXT, message)
+        elif self._burst.open and not transport.is_client_side:
+            self._gather(message, binary=False)
         else:
             transport.send(_TEXT, message)
 
@@ -127,6 +125,7 @@ class PicowsSocket(WSListener):
     def close(self, code: int = NORMAL, reason: str = "") -> None:
         if self._closing or self._transport is None:
             return
+        self._leave()
         self._closing = True
         self._waiting.clear()
         self._transport.send_close(_code(code), reason.encode()[:_MAX_REASON_BYTES].decode(errors="ignore"))
@@ -158,6 +157,11 @@ class PicowsSocket(WSListener):
     def _send(self, kind: WSMsgType, message: bytes) -> None:
         if self._closing or self._transport is None:
             return
+        small = len(message) <= _COPIED_BY_PICOWS
+        if small and self._burst.open and not (self.is_congested or self._transport.is_client_side):
+            self._gather(message, kind == _BINARY)
+            return
+        self._leave()
         # One message may be larger than the limit, a backlog may not: so it is judged before a message is added, and
         # the largest one that is still leaving does not count.
         backlog = (
@@ -169,7 +173,7 @@ class PicowsSocket(WSListener):
             # Not here: the caller is in the middle of its outputs.
             asyncio.get_running_loop().call_soon(self._abort)
             return
-        if len(message) <= _COPIED_BY_PICOWS or self._transport.is_client_side:
+        if small or self._transport.is_client_side:
             self._transport.send(kind, message)
         else:
             framed = bytearray(_HEADER_ROOM)
@@ -177,6 +181,22 @@ class PicowsSocket(WSListener):
             self._transport.send_reuse_external_bytearray(kind, framed, _HEADER_ROOM)
         if self.is_congested:
             self._leaving = max(self._leaving, len(message))
+
+    def _gather(self, message: bytes, binary: bool) -> None:
+        if not self._gathered:
+            self._burst.at_end(self._leave)
+        self._gathered += (head(len(message), binary=binary), message)
+
+    def _leave(self) -> None:
+        """Send what was gathered, in one write."""
+        if self._gathered:
+            gathered, self._gathered = self._gathered, []
+            if self._transport is None or self._closing:
+                return
+            try:
+                self._transport.underlying_transport.write(b"".join(gathered))
+            except (OSError, RuntimeError):  # uvloop refuses to write to what is closing; its end comes by itself
+                self._abort()
 
     def _cut_later(self, latest: float) -> None:
         """Cut a closing connection, but for a slow peer: what the close frame stands behind is on its way to it."""
@@ -213,23 +233,31 @@ class PicowsSocket(WSListener):
         self._listener.opened(self)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        kind = frame.msg_type
-        # No extension is spoken here, and these bits are for extensions: what they say of the payload is not known.
-        if frame.rsv1 or frame.rsv2 or frame.rsv3:
-            self.close(PROTOCOL_ERROR, "a reserved bit is set")
-            return
-        # Nearly every frame is a whole text message of an open connection.
-        if kind == _TEXT and frame.fin and self._fragments is None:
-            if not (self._closing or transport.is_close_frame_sent):
+        kind, is_last = frame.msg_type, frame.last_in_buffer
+        if not is_last:
+            self._burst.open = True
+        try:
+            # No extension is spoken here, and these bits are for extensions: what they say of the payload is not known.
+            if frame.rsv1 or frame.rsv2 or frame.rsv3:
+                self.close(PROTOCOL_ERROR, "a reserved bit is set")
+            elif kind != _TEXT or self._fragments is not None or not frame.fin:
+                self._other(transport, frame, kind)
+            # Nearly every frame is a whole text message of an open connection.
+            elif not (self._closing or transport.is_close_frame_sent):
                 if self._taken >= _SHARE:
                     self._wait(frame.get_payload_as_bytes(), binary=False)
-                    return
-                self._taken = 0 if frame.last_in_buffer else self._taken + 1
-                try:
-                    self._listener.text(frame.get_payload_as_bytes())
-                except Exception as error:  # noqa: BLE001 - the boundary between one connection and the others
-                    self._not_handled(error)
-            return
+                else:
+                    self._taken = 0 if is_last else self._taken + 1
+                    try:
+                        self._listener.text(frame.get_payload_as_bytes())
+                    except Exception as error:  # noqa: BLE001 - the boundary between one connection and the others
+                        self._not_handled(error)
+        finally:
+            if is_last and self._burst.open:
+                self._burst.end()
+
+    def _other(self, transport: WSTransport, frame: WSFrame, kind: WSMsgType) -> None:
+        """Any frame but a whole text message."""
         if kind != _BINARY or not frame.fin:
             self._count_minor()
         if kind == _PONG and self._no_pong is not None:
@@ -341,10 +369,11 @@ class PicowsSocket(WSListener):
 
     def _go_on(self) -> None:
         """Deliver the next share of what waits."""
-        left = _SHARE
+        left, self._burst.open = _SHARE, True
         while left and self._waiting and not self._closing:
             left -= 1
             self._deliver(*self._waiting.popleft())
+        self._burst.end()
         if self._closing:
             self._waiting.clear()
         elif self._waiting:
@@ -390,6 +419,7 @@ class PicowsSocket(WSListener):
             self._peer_code = code if payload else NO_STATUS
             self._peer_reason = payload[2:].decode(errors="replace")
         if not self._closing:
+            self._leave()
             self._closing = True
             transport.send_close(_code(code))
         transport.disconnect()
@@ -409,50 +439,3 @@ def limits() -> dict[str, Any]:
         "auto_ping_reply_timeout": PING_INTERVAL_S,
         "max_frame_size": MAX_MESSAGE,
     }
-
-
-async def connect(
-    url: str,
-    listener: SocketListener,
-    *,
-    headers: Mapping[str, str],
-    timeout_s: float,
-    tls: ssl.SSLContext | None = None,
-    keepalive: Keepalive = _KEEPALIVE,
-    max_message: int | None = MAX_MESSAGE,
-    proxy: str | None = None,
-) -> PicowsSocket:
-    """Open a client connection; `listener.opened` has been called when this returns.
-
-    Redirects are not followed: the credentials in `headers` are for this address alone. Give `tls` where several
-    connections are opened, since reading the certificate authorities takes tens of milliseconds of the event loop.
-    `max_message` is in bytes, None for no limit; `proxy` the address of one to go through.
-
-    Raises:
-        OSError: unreachable, or TLS failed; python_socks.ProxyError: the proxy refused.
-        TimeoutError: name look-up, connection and handshake took longer than `timeout_s`.
-        picows.WSHandshakeError: the server refused the upgrade.
-    """
-    limit = _UNLIMITED if max_message is None else max_message
-    socket = PicowsSocket(listener, max_message=limit, keepalive=keepalive)
-    try:
-        async with asyncio.timeout(timeout_s):
-            await picows.ws_connect(
-                lambda: socket,
-                url,
-                ssl_context=tls,
-                extra_headers=dict(headers),
-                websocket_handshake_timeout=timeout_s,
-                max_redirects=0,
-                enable_auto_pong=False,
-                max_frame_size=limit,
-                proxy=proxy,
-            )
-    except BaseException:
-        # picows goes on with a handshake whose waiter was cancelled.
-        socket.abandon()
-        raise
-    if not socket.was_opened:
-        # picows takes a connection that ends before the server has answered for one that came about.
-        raise ConnectionResetError("the server closed the connection before it was a WebSocket")
-    return socket

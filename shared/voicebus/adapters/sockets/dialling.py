@@ -1,0 +1,63 @@
+"""Connections of a client's side: to models, and to other gateways."""
+
+import asyncio
+import ssl
+from collections.abc import Mapping
+from typing import Final
+
+import picows
+
+from voicebus.adapters.sockets import MAX_MESSAGE, Keepalive, SocketListener
+from voicebus.adapters.sockets.picows_socket import PicowsSocket
+
+_KEEPALIVE: Final = Keepalive()
+
+# What picows takes for a limit where there is to be none.
+_UNLIMITED: Final = 2**62
+
+
+async def connect(
+    url: str,
+    listener: SocketListener,
+    *,
+    headers: Mapping[str, str],
+    timeout_s: float,
+    tls: ssl.SSLContext | None = None,
+    keepalive: Keepalive = _KEEPALIVE,
+    max_message: int | None = MAX_MESSAGE,
+    proxy: str | None = None,
+) -> PicowsSocket:
+    """Open a client connection; `listener.opened` has been called when this returns.
+
+    Redirects are not followed: the credentials in `headers` are for this address alone. Give `tls` where several
+    connections are opened, since reading the certificate authorities takes tens of milliseconds of the event loop.
+    `max_message` is in bytes, None for no limit; `proxy` the address of one to go through.
+
+    Raises:
+        OSError: unreachable, or TLS failed; python_socks.ProxyError: the proxy refused.
+        TimeoutError: name look-up, connection and handshake took longer than `timeout_s`.
+        picows.WSHandshakeError: the server refused the upgrade.
+    """
+    limit = _UNLIMITED if max_message is None else max_message
+    socket = PicowsSocket(listener, max_message=limit, keepalive=keepalive)
+    try:
+        async with asyncio.timeout(timeout_s):
+            await picows.ws_connect(
+                lambda: socket,
+                url,
+                ssl_context=tls,
+                extra_headers=dict(headers),
+                websocket_handshake_timeout=timeout_s,
+                max_redirects=0,
+                enable_auto_pong=False,
+                max_frame_size=limit,
+                proxy=proxy,
+            )
+    except BaseException:
+        # picows goes on with a handshake whose waiter was cancelled.
+        socket.abandon()
+        raise
+    if not socket.was_opened:
+        # picows takes a connection that ends before the server has answered for one that came about.
+        raise ConnectionResetError("the server closed the connection before it was a WebSocket")
+    return socket
