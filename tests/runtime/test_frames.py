@@ -15,6 +15,7 @@ from voicebus.runtime import frames
 from voicebus.runtime.frames import (
     Append,
     AppendReader,
+    DeltaReader,
     append_frame,
     dump_event,
     event_of,
@@ -158,6 +159,60 @@ def test_a_frame_that_begins_like_the_last_append_is_read_for_what_it_is(head: b
     read = AppendReader()
     assert read(head + b'AAEC"}') == Append(append_frame("AAEC"), 3)
     assert read(head + tail) == read_append(head + tail)
+
+
+def as_known(frame: bytes, known: bytes) -> frames.AudioDelta | None:
+    """The frame as one reads it who has read `known` before."""
+    read = DeltaReader()
+    read(known)
+    return read(frame)
+
+
+@given(
+    st.permutations([*DELTA, "audio.delta", "event_id_"]), st.permutations([*DELTA, "obfuscation"]),
+    st.sampled_from(["event_1", "", "a-b_C9", 'a"b', "ä", "\\", "with space"]), st.booleans(),
+    st.sampled_from(["", "AAEC", "//8=", "no base64", "AA", 'A","x":"AAAA']),
+)  # fmt: skip
+def test_a_delta_is_read_alike_by_who_has_read_another_before(
+    one: list[str], other: list[str], event_id: str, spaced: bool, text: str
+) -> None:
+    separators = (", ", ": ") if spaced else (",", ":")
+
+    def frame(order: list[str], **change: Any) -> bytes:
+        event = DELTA | change
+        return json.dumps({name: event.get(name, "x") for name in order}, separators=separators).encode()
+
+    known = frame(one)
+    for order in (one, other):
+        for change in ({}, {"type": "response.output_audio.deltaAAAA"}, {"item_id": "another"}, {"event_id": None}):
+            given = frame(order, **{"event_id": event_id, "delta": text, **change})
+            assert as_known(given, known) == read_audio_delta(given)
+
+
+@pytest.mark.parametrize(
+    "known",
+    [
+        b'{"type":"response.output_audio.delta","response_id":"r","item_id":"i","event_id":"e","x":{"event_id":"e"},"delta":"AAAA"}',
+        b'{"type":"response.output_audio.delta","response_id":"r","item_id":"i","x":{"event_id":"e"},"delta":"AAAA"}',
+        b'{"delta":"","response_id":"r","item_id":"i","event_id":"e","type":"response.output_audio.delta"}',
+        b'{"event_id":"e","delta":"AAAA","response_id":"r","item_id":"i","type":"response.output_audio.delta","delta":"AAAA"}',
+    ],
+)
+def test_a_frame_that_says_more_of_its_id_or_samples_is_no_pattern(known: bytes) -> None:
+    for begin in range(len(known) - 1):
+        for mark in (b'"', b"A", b'AAAA"}', b'e2"'):
+            given = known[:begin] + mark + known[begin:]
+            assert as_known(given, known) == read_audio_delta(given)
+
+
+def test_of_the_deltas_of_a_part_the_first_is_decoded_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = DeltaReader()
+    first = json.dumps(DELTA).encode()
+    assert read(first) == read_audio_delta(first)
+    monkeypatch.setattr(frames, "_decode_delta", None)
+    delta = read(json.dumps(DELTA | {"event_id": "event_2", "delta": "//8="}).encode())
+    assert delta is not None
+    assert (delta.event_id, delta.item_id, delta.text, delta.samples) == ("event_2", "i", b"//8=", b"\xff\xff")
 
 
 def test_a_field_that_only_ends_like_that_of_the_samples_is_not_taken_for_it() -> None:

@@ -6,6 +6,8 @@ it is base64 proves that nothing else is in it. Measured on a frame of 50 ms: 0.
 4 us by `json.loads`), and 0.5 us to prove that the text is base64.
 """
 
+import re
+import string
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -28,6 +30,11 @@ _APPEND_HEAD: Final = b'{"type":"input_audio_buffer.append","audio":"'
 _DELTA_LAST: Final = (b'"delta":"', b'"delta": "')
 _AUDIO_LAST: Final = (b'"audio":"', b'"audio": "')
 _END: Final = b'"}'
+
+# An event's id that stands in a frame as it is, and what is around it.
+_EVENT_ID: Final = b'"event_id"'
+_PLAIN: Final = (string.ascii_letters + string.digits + "_-").encode()
+_AROUND_ID: Final = re.compile(rb'([^\\]*"event_id": ?")([A-Za-z0-9_-]*)("[^\\]*)')
 
 
 class AudioDelta(msgspec.Struct, gc=False):
@@ -112,6 +119,46 @@ def read_audio_delta(frame: bytes) -> AudioDelta | None:
     except ValueError:  # of msgspec, of UTF-8, of ASCII and of base64
         return None
     return delta if delta.type in AUDIO_TYPES else None
+
+
+class DeltaReader:
+    """`read_audio_delta` for the frames of one session: those of one part differ in their samples and the event's id
+    alone, so that what stands around these is decoded once.
+    """
+
+    def __init__(self) -> None:
+        # The delta that was read as a whole last, and its frame up to the event's id, and from there to its samples.
+        self._like: AudioDelta | None = None
+        self._before = b""
+        self._between = b""
+
+    def __call__(self, frame: bytes) -> AudioDelta | None:
+        like = self._like
+        if like is not None and frame.startswith(self._before) and frame.endswith(_END):
+            begin = len(self._before)
+            end = frame.find(b'"', begin)
+            event_id = frame[begin:end]
+            if frame.startswith(self._between, end) and not event_id.translate(None, _PLAIN):
+                text = frame[end + len(self._between) : -2]
+                try:
+                    samples = _samples(text, None, True)
+                except ValueError:
+                    return read_audio_delta(frame)
+                return AudioDelta(
+                    like.type, like.response_id, like.item_id, "", like.output_index, like.content_index,
+                    event_id.decode("ascii"), text, samples,
+                )  # fmt: skip
+        delta = read_audio_delta(frame)
+        if delta is not None:
+            self._learn(frame, delta)
+        return delta
+
+    def _learn(self, frame: bytes, delta: AudioDelta) -> None:
+        """Remember what stands around the id and the samples, where it says nothing else of them."""
+        head = frame[: -2 - len(delta.text)]
+        around = _AROUND_ID.fullmatch(head) if delta.text and not delta.delta else None
+        if around is not None and head.count(_EVENT_ID) == 1 and around[2].decode("ascii") == delta.event_id:
+            self._like, self._before, self._between = delta, around[1], around[3]
 
 
 def _last_text(frame: bytes, fields: tuple[bytes, ...]) -> int:

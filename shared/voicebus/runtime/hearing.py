@@ -57,6 +57,7 @@ class Hearing:
         self._inline = inline
         # Asked for with every frame.
         self._now = model.now
+        self._read_audio = frames.DeltaReader()
         self._begun = False
         # Frames that came before the engine was started; bounded by what a server says before it is spoken to.
         self._early: list[bytes] = []
@@ -79,7 +80,7 @@ class Hearing:
             return
         if not self._model.heard_model:
             self._model.connected()
-        delta = frames.read_audio_delta(frame)
+        delta = self._read_audio(frame)
         if delta is not None:
             if not (self._session.passes and self._carry_on(delta, len(frame))):
                 self._session.take(audio_input(delta), delta, len(frame))
