@@ -126,9 +126,9 @@ class Delivery(msgspec.Struct, frozen=True):
     """One stream entry as a consumer got it.
 
     `deliveries` counts this one, from 1. An entry that was taken over names its `previous` consumer and the `cause`:
-    `dead` (its heartbeat ended), or `idle` (it sends none, and had the entry for too long). `claimed_at` (ms) is since
-    when the call in it is this worker's to start, where that was written down as it was delivered; a future where that
-    is on its way, which brings None where it was not.
+    `dead` (its heartbeat ended), or `idle` (it sends none, and had the entry for too long). `claimed_at` brings since
+    when (ms) the call in it is this worker's to start, where that is being written down as it is delivered; None where
+    it was not.
     """
 
     stream: str
@@ -137,7 +137,7 @@ class Delivery(msgspec.Struct, frozen=True):
     deliveries: int
     previous: str | None = None
     cause: Literal["dead", "idle"] | None = None
-    claimed_at: int | Future[int | None] | None = None
+    claimed_at: Future[int | None] | None = None
 
 
 class Turn(Protocol):

@@ -180,16 +180,16 @@ class ConsumerLoop:
                 await asyncio.sleep(retry_delay(failures))
                 failures += 1
                 continue
-            failures = 0
-            self._reachable(True)
             for delivery in deliveries:
                 self._take(member, delivery)
             if len(deliveries) <= _FEW:
                 # Reading again costs as much as claiming does, and nobody waits for it.
-                if claims := [one.claimed_at for one in deliveries if isinstance(one.claimed_at, asyncio.Future)]:
+                if claims := [one.claimed_at for one in deliveries if one.claimed_at is not None]:
                     await asyncio.wait(claims, timeout=_CLAIMED_S)
                 for _ in range(_TURNS):
                     await asyncio.sleep(0)
+            failures = 0
+            self._reachable(True)
 
     async def _recover(self, member: StreamConsumer) -> None:
         """Take what was delivered on a connection that broke before we heard of it; nobody else would."""

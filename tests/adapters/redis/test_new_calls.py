@@ -25,12 +25,6 @@ OURS, THEIRS = "host-1-aaaaaa", "host-2-bbbbbb"
 TOOLS = {"add": "1", "look": "2.1"}
 
 
-@pytest.fixture(autouse=True)
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However slow this machine is, what comes here comes soon."""
-    monkeypatch.setattr("voicebus.adapters.redis.new_calls.SOON_MS", 600_000)
-
-
 def member(bus: RedisConnection, keys: Keys, name: str = OURS) -> RedisStreamConsumer:
     calls = NewCalls(bus, keys, "default", name, lambda: TOOLS)
     return RedisStreamConsumer(
@@ -68,100 +62,26 @@ async def record(bus: RedisConnection, keys: Keys, call_id: str = "c1") -> dict[
     return flat if isinstance(flat, dict) else dict(zip(flat[::2], flat[1::2], strict=True))
 
 
-async def test_a_lone_call_is_claimed_by_the_read_that_brings_it(
-    bus: RedisConnection, keys: Keys, clock: RedisClock
-) -> None:
+async def since(delivery: Delivery) -> int | None:
+    """Since when the call is claimed, once that is told."""
+    return None if delivery.claimed_at is None else await delivery.claimed_at
+
+
+async def test_a_lone_call_is_claimed_as_it_is_delivered(bus: RedisConnection, keys: Keys, clock: RedisClock) -> None:
     stream, now = keys.tools("default"), clock.at_ms()
     (delivery,) = await read(bus, member(bus, keys), lambda: bus.call("XADD", stream, "*", *fields(keys, at=now)))
-    assert isinstance(delivery.claimed_at, int)
-    assert abs(delivery.claimed_at - clock.at_ms()) < 10_000
+    claimed_at = await since(delivery)
+    assert claimed_at is not None
+    assert abs(claimed_at - clock.at_ms()) < 10_000
     known = await record(bus, keys)
     assert (known["state"], known["worker"], known["attempt"], known["epoch"]) == ("running", OURS, "1", "3")
     assert known["reply_to"] == keys.inbox("g1")
-    assert known["history"] == f"{OURS} {delivery.claimed_at}\n"
-    assert int(known["started_at"]) == delivery.claimed_at
+    assert known["history"] == f"{OURS} {claimed_at}\n"
+    assert int(known["started_at"]) == claimed_at
     assert await bus.call("TTL", keys.call("default", "s1", "c1")) > 3600
     # To everybody else it is as claimed as any: whoever takes it over is told so.
     claim = (THEIRS, 3, keys.inbox("g1"), "", 0, 60, "")
     assert await bus.script(CLAIM, [keys.call("default", "s1", "c1")], *claim) == ["running", OURS]
-
-
-async def test_a_call_that_comes_after_a_pause_is_claimed_by_its_reader_once_it_has_it(
-    bus: RedisConnection, keys: Keys, clock: RedisClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """And not by the read, as its reader may be frozen by then."""
-    monkeypatch.setattr("voicebus.adapters.redis.new_calls.SOON_MS", 0)
-    stream, consumer, at = keys.tools("default"), member(bus, keys), clock.at_ms()
-    (late,) = await read(bus, consumer, lambda: bus.call("XADD", stream, "*", *fields(keys, at=at)))
-    assert isinstance(late.claimed_at, asyncio.Future)
-    claimed_at = await late.claimed_at
-    assert (await record(bus, keys))["history"] == f"{OURS} {claimed_at}\n"
-
-
-async def test_what_comes_after_a_pause_and_cannot_be_claimed_is_delivered_all_the_same(
-    bus: RedisConnection, keys: Keys, clock: RedisClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A call about which something is odd, and one whose server has forgotten the script, which then learns it anew."""
-    monkeypatch.setattr("voicebus.adapters.redis.new_calls.SOON_MS", 0)
-    stream, consumer, at = keys.tools("default"), member(bus, keys), clock.at_ms()
-    claimed: list[bool] = []
-    for call_id, tool in (("c1", "add"), ("c2", "unknown"), ("c3", "add"), ("c4", "add")):
-        write = fields(keys, at=at, call_id=call_id, tool=tool)
-
-        async def send(call_id: str = call_id, write: list[str] = write) -> None:
-            if call_id == "c3":
-                await bus.call("SCRIPT", "FLUSH")
-            await bus.call("XADD", stream, "*", *write)
-
-        (delivery,) = await read(bus, consumer, send)
-        assert isinstance(delivery.claimed_at, asyncio.Future)
-        claimed.append(await delivery.claimed_at is not None)
-        assert claimed[-1] == bool(await record(bus, keys, call_id))
-    assert claimed == [True, False, False, True]
-
-
-async def test_a_claim_that_is_under_way_as_its_reader_ends_is_given_up(
-    bus: RedisConnection, keys: Keys, clock: RedisClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nobody waits for ever for a reply on a connection that is closed."""
-    monkeypatch.setattr("voicebus.adapters.redis.new_calls.SOON_MS", 0)
-    async with await connect(bus.address) as own:
-        consumer = member(own, keys)
-        await consumer.read(count=1, block_ms=1)
-        await bus.call("XADD", keys.tools("default"), "*", *fields(keys, at=clock.at_ms()))
-        (delivery,) = await consumer.read(count=1, block_ms=5_000)
-    assert isinstance(delivery.claimed_at, asyncio.Future)
-    assert delivery.claimed_at.done()
-
-
-async def test_many_calls_that_come_after_a_pause_are_left_to_be_claimed_together(
-    bus: RedisConnection, keys: Keys, clock: RedisClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("voicebus.adapters.redis.new_calls.SOON_MS", 0)
-    stream, consumer, at = keys.tools("default"), member(bus, keys), clock.at_ms()
-    await consumer.read(count=10, block_ms=1)
-    for number in range(MOST + 1):
-        await bus.call("XADD", stream, "*", *fields(keys, at=at, call_id=f"c{number}"))
-    deliveries = await consumer.read(count=10, block_ms=5_000)
-    assert [delivery.claimed_at for delivery in deliveries] == [None] * (MOST + 1)
-
-
-@pytest.mark.parametrize("block_ms", [1, 5_000])
-async def test_a_read_waits_for_calls_that_come_soon_only_as_long_as_they_do(
-    bus: RedisConnection, keys: Keys, monkeypatch: pytest.MonkeyPatch, block_ms: int
-) -> None:
-    monkeypatch.setattr("voicebus.adapters.redis.new_calls.SOON_MS", 20)
-    waited: list[str | int] = []
-
-    async def noted(command: Sequence[str | int], *_: object, at_once: bool, **__: object) -> tuple[None, None]:
-        waited.append(command[command.index("BLOCK") + 1])
-        assert at_once
-        return None, None
-
-    monkeypatch.setattr(bus, "read_and_run", noted)
-    consumer = member(bus, keys)
-    assert await consumer.read(count=1, block_ms=block_ms) == []
-    assert all(0 < int(ms) <= min(20, block_ms) for ms in waited)
 
 
 @pytest.mark.parametrize(
@@ -195,7 +115,7 @@ async def test_a_call_about_which_something_is_odd_is_delivered_and_not_claimed(
 ) -> None:
     odd_one = fields(keys, at=clock.at_ms(), **odd)
     (delivery,) = await read(bus, member(bus, keys), lambda: bus.call("XADD", keys.tools("default"), "*", *odd_one))
-    assert delivery.claimed_at is None
+    assert await since(delivery) is None
     assert await record(bus, keys) == {}
 
 
@@ -211,7 +131,7 @@ async def test_a_call_without_a_deadline_and_one_that_names_its_version_are_clai
     ]
     for one in plain:
         (delivery,) = await read(bus, consumer, lambda one=one: bus.call("XADD", stream, "*", *one))  # type: ignore[misc]
-        assert delivery.claimed_at is not None, one
+        assert await since(delivery) is not None, one
 
 
 async def test_a_call_that_has_a_record_is_left_as_it_is(bus: RedisConnection, keys: Keys, clock: RedisClock) -> None:
@@ -222,7 +142,7 @@ async def test_a_call_that_has_a_record_is_left_as_it_is(bus: RedisConnection, k
     (delivery,) = await read(
         bus, consumer, lambda: bus.call("XADD", keys.tools("default"), "*", *fields(keys, at=clock.at_ms()))
     )
-    assert delivery.claimed_at is None
+    assert await since(delivery) is None
     assert await record(bus, keys) == {"cancelled": "hangup"}
 
 
@@ -234,7 +154,7 @@ async def test_a_call_that_waited_is_not_claimed_before_its_session_was_asked_ab
     consumer = member(bus, keys)
     await consumer.read(count=1, block_ms=1)
     (delivery,) = await consumer.read(count=1, block_ms=5_000)
-    assert delivery.claimed_at is None
+    assert await since(delivery) is None
     assert await record(bus, keys) == {}
 
 
@@ -249,7 +169,7 @@ async def test_a_few_calls_are_claimed_as_they_come_and_many_are_left_to_be_clai
     for number in range(count):
         await bus.call("XADD", stream, "*", *fields(keys, at=at, call_id=f"c{number}"))
     deliveries = await consumer.read(count=10, block_ms=5_000)
-    assert [delivery.claimed_at is not None for delivery in deliveries] == [count == MOST] * count
+    assert [await since(delivery) is not None for delivery in deliveries] == [count == MOST] * count
 
 
 async def test_a_call_that_comes_twice_at_once_is_claimed_once(
@@ -261,8 +181,8 @@ async def test_a_call_that_comes_twice_at_once_is_claimed_once(
     for _ in range(2):
         await bus.call("XADD", stream, "*", *fields(keys, at=at))
     first, second = await consumer.read(count=10, block_ms=5_000)
-    assert first.claimed_at is not None
-    assert second.claimed_at is None
+    assert await since(first) is not None
+    assert await since(second) is None
 
 
 async def test_what_others_hold_and_what_this_one_had_before_is_not_touched(
@@ -276,7 +196,7 @@ async def test_what_others_hold_and_what_this_one_had_before_is_not_touched(
     await theirs.read(count=1, block_ms=0)
     await ours.read(count=1, block_ms=0)  # not the way of a blocking read: it claims nothing
     (third,) = await ours.read(count=1, block_ms=5_000)
-    assert third.claimed_at is not None
+    assert await since(third) is not None
     assert await record(bus, keys, "c0") == {}
     assert await record(bus, keys, "c1") == {}
 
@@ -295,7 +215,7 @@ async def test_a_call_that_was_handed_over_meanwhile_is_this_workers_all_the_sam
         await bus.call("XADD", stream, "*", *fields(keys, at=at, call_id="c2"))
 
     (delivery,) = await read(bus, ours, hand_over)
-    assert (delivery.fields["id"], delivery.claimed_at is not None) == ("id-c2", True)
+    assert (delivery.fields["id"], await since(delivery) is not None) == ("id-c2", True)
     claim = (OURS, 3, keys.inbox("g1"), "", 0, 60, "")
     status, _ = await bus.script(CLAIM, [keys.call("default", "s1", "c1")], *claim)
     assert status == "start"
@@ -305,24 +225,36 @@ async def test_a_server_that_forgot_its_scripts_delivers_all_the_same_and_learns
     bus: RedisConnection, keys: Keys, clock: RedisClock
 ) -> None:
     stream, consumer, at = keys.tools("default"), member(bus, keys), clock.at_ms()
+    claimed: list[bool] = []
+    for call_id in ("c1", "c2", "c3"):
 
-    async def forget_and_send() -> None:
-        await bus.call("SCRIPT", "FLUSH")
-        await bus.call("XADD", stream, "*", *fields(keys, at=at, call_id="c1"))
+        async def send(call_id: str = call_id) -> None:
+            if call_id == "c2":
+                await bus.call("SCRIPT", "FLUSH")
+            await bus.call("XADD", stream, "*", *fields(keys, at=at, call_id=call_id))
 
-    (first,) = await read(bus, consumer, forget_and_send)
-    assert first.claimed_at is None
-    await bus.call("XADD", stream, "*", *fields(keys, at=at, call_id="c2"))
-    (second,) = await consumer.read(count=1, block_ms=5_000)
-    assert second.claimed_at is not None
+        (delivery,) = await read(bus, consumer, send)
+        claimed.append(await since(delivery) is not None)
+        assert claimed[-1] == bool(await record(bus, keys, call_id))
+    assert claimed == [True, False, True]
 
 
-@pytest.mark.parametrize("soon_ms", [600_000, 0])  # claimed by the read, or by its reader
-async def test_a_server_that_runs_no_such_script_delivers_all_the_same(
-    monkeypatch: pytest.MonkeyPatch, soon_ms: int
+async def test_a_claim_that_is_under_way_as_its_reader_ends_is_given_up(
+    redis_url: str, bus: RedisConnection, keys: Keys, clock: RedisClock
 ) -> None:
+    """Nobody waits for ever for a reply on a connection that is closed."""
+    async with await connect(redis_url) as own:
+        consumer = member(own, keys)
+        await consumer.read(count=1, block_ms=1)
+        await bus.call("XADD", keys.tools("default"), "*", *fields(keys, at=clock.at_ms()))
+        (delivery,) = await consumer.read(count=1, block_ms=5_000)
+    assert delivery.claimed_at is not None
+    async with asyncio.timeout(20):
+        await delivery.claimed_at
+
+
+async def test_a_server_that_runs_no_such_script_delivers_all_the_same() -> None:
     """As one that wants all keys of a script named."""
-    monkeypatch.setattr("voicebus.adapters.redis.new_calls.SOON_MS", soon_ms)
     keys = Keys("vb")
     with RedisServer() as server:
         async with await connect(server.url) as plain:
@@ -334,8 +266,7 @@ async def test_a_server_that_runs_no_such_script_delivers_all_the_same(
                 (delivery,) = await read(
                     plain, member(bus, keys), lambda: plain.call("XADD", keys.tools("default"), "*", *write)
                 )
-                claimed_at = delivery.claimed_at
-                assert (await claimed_at if isinstance(claimed_at, asyncio.Future) else claimed_at) is None
+                assert await since(delivery) is None
             assert await record(plain, keys) == {}
 
 
@@ -358,7 +289,7 @@ async def test_calls_are_claimed_as_they_come_on_a_cluster_too(cluster: str) -> 
             await consumer.read(count=1, block_ms=1)
         await bus.call("XADD", keys.tools("default"), "*", *fields(keys, at=clock.at_ms()))
         (delivery,) = await consumer.read(count=1, block_ms=5_000)
-        assert delivery.claimed_at is not None
+        assert await since(delivery) is not None
         assert (await record(bus, keys))["worker"] == OURS
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,13 +22,8 @@ from voicebus.adapters.redis.scripts import APPEND, CLAIM, CLAIM_NEW, Script
 from voicebus.agents.tools.limits import Turns
 from voicebus.contracts.streams import Keys
 from voicebus.contracts.tools import TOOL_CALL, Outcome, ToolCall
+from voicebus.errors import BusError
 from voicebus.ports import SessionRef
-
-
-@pytest.fixture(autouse=True)
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However slow this machine is, what comes here comes soon."""
-    monkeypatch.setattr("voicebus.adapters.redis.new_calls.SOON_MS", 600_000)
 
 
 @pytest.fixture
@@ -35,6 +31,34 @@ async def network(redis_url: str) -> AsyncIterator[CuttingProxy]:
     """What lies between one worker and Redis."""
     async with cutting_proxy(urlsplit(redis_url).port or 6379) as proxy:
         yield proxy
+
+
+@dataclass
+class Held:
+    """Reads of calls that are held up once what they brought is claimed, until they may `go`; then they are `lost`, or
+    not."""
+
+    claimed: asyncio.Event = field(default_factory=asyncio.Event)
+    go: asyncio.Event = field(default_factory=asyncio.Event)
+    lost: bool = False
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> Held:
+    found, read = Held(), NewCalls.read
+
+    async def held_up(self: NewCalls, *command: Any, **about: Any) -> Any:
+        reply, claims = await read(self, *command, **about)
+        if claims and not found.go.is_set():
+            await asyncio.wait(claims.values())
+            found.claimed.set()
+            await found.go.wait()
+            if found.lost:
+                raise BusError("the connection broke")
+        return reply, claims
+
+    monkeypatch.setattr(NewCalls, "read", held_up)
+    return found
 
 
 @pytest.fixture
@@ -80,19 +104,6 @@ async def test_a_lone_call_is_run_without_a_claim_of_its_own(
     assert "claim" not in run
 
 
-async def test_a_call_after_a_pause_is_claimed_while_the_worker_looks_at_it(
-    redis_url: str, keys: Keys, caller: Caller, run: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("voicebus.adapters.redis.new_calls.SOON_MS", 0)
-    async with worker(redis_url, keys, add):
-        for number in range(3):
-            await reading(caller)
-            caller.call("add", f'{{"a": {number}, "b": 3}}', call_id=f"c{number}")
-            assert (await caller.result(f"c{number}")).output == str(number + 3)
-            assert await starts(caller, f"c{number}") == 1
-    assert "claim" not in run
-
-
 async def test_a_call_of_a_tool_with_a_limit_is_claimed_once_it_has_its_turn(
     redis_url: str, keys: Keys, caller: Caller, run: list[str]
 ) -> None:
@@ -131,7 +142,7 @@ async def test_a_worker_that_is_killed_between_the_claim_and_the_start(
     await caller.bus.call("XGROUP", "CREATE", stream, "workers", "0")
     command = ("XREADGROUP", "GROUP", "workers", dead, "COUNT", 1, "BLOCK", 5_000, "STREAMS", stream, ">")
     arguments = ("workers", dead, "0-0", 4, 60_000, 60, keys.calls("default"), keys.inboxes, "\nwait 1\n")
-    _, claimed = await caller.bus.read_and_run(command, CLAIM_NEW, [stream], *arguments, at_once=True)
+    _, claimed = await caller.bus.read_then_run(command, CLAIM_NEW, [stream], *arguments)
     assert claimed is not None
     assert len(await claimed) == 2
     blocking = Blocking(idempotent=idempotent)
@@ -142,39 +153,39 @@ async def test_a_worker_that_is_killed_between_the_claim_and_the_start(
 
 
 @pytest.mark.parametrize(("idempotent", "outcome"), [(False, Outcome.UNKNOWN), (True, Outcome.OK)])
-async def test_a_worker_that_was_frozen_as_a_call_came_does_not_start_what_another_has_taken(
+async def test_a_worker_that_was_frozen_as_it_claimed_a_call_does_not_start_what_another_has_taken(
     redis_url: str,
     keys: Keys,
     caller: Caller,
     network: CuttingProxy,
-    monkeypatch: pytest.MonkeyPatch,
+    held: Held,
     idempotent: bool,
     outcome: Outcome,
 ) -> None:
-    monkeypatch.setattr("voicebus.runtime.consumer.BLOCK_MS", 5_000)
     frozen, other = Blocking(idempotent=idempotent), Blocking(idempotent=idempotent)
     frozen.go.set()
     other.go.set()
     async with worker(f"redis://127.0.0.1:{network.port}", keys, frozen.tool):
         await reading(caller)
-        network.freeze()
         caller.call("wait", idempotent=idempotent)
-        await wait_until(lambda: starts(caller), description="the claim")
+        await held.claimed.wait()
+        assert await starts(caller) == 1
+        network.freeze()
         async with worker(redis_url, keys, other.tool):
             assert (await caller.result()).outcome is outcome
             network.thaw()
+            held.go.set()
             # It asks anew, and passes on what the other one has stored.
             await wait_until(lambda: len(caller.results()) == 2, description="the answer of the one that was frozen")
     assert [result.outcome for result in caller.results()] == [outcome, outcome]
     assert (frozen.starts, other.starts) == (0, 1 if idempotent else 0)
 
 
-async def test_a_worker_that_was_frozen_while_it_waited_for_long_has_claimed_nothing(
+async def test_a_worker_that_was_frozen_while_it_waited_has_claimed_nothing(
     redis_url: str, keys: Keys, caller: Caller, network: CuttingProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So that another one may run the call that was delivered to it."""
     monkeypatch.setattr("voicebus.runtime.consumer.BLOCK_MS", 5_000)
-    monkeypatch.setattr("voicebus.adapters.redis.new_calls.SOON_MS", 0)
     frozen, other = Blocking(), Blocking()
     frozen.go.set()
     other.go.set()
@@ -196,25 +207,22 @@ async def test_a_worker_that_was_frozen_while_it_waited_for_long_has_claimed_not
 
 
 async def test_a_call_whose_delivery_was_lost_with_its_connection_is_started_once(
-    redis_url: str, keys: Keys, caller: Caller, network: CuttingProxy
+    redis_url: str, keys: Keys, caller: Caller, held: Held
 ) -> None:
     blocking = Blocking()
     blocking.go.set()
-    async with worker(f"redis://127.0.0.1:{network.port}", keys, blocking.tool):
-        await reading(caller)
-        network.deafen()
+    held.lost = True
+    async with worker(redis_url, keys, blocking.tool):
         caller.call("wait")
-        await wait_until(lambda: starts(caller), description="the claim")
-        network.cut()
+        await held.claimed.wait()
+        held.go.set()
         assert (await caller.result()).outcome is Outcome.OK
     assert blocking.starts == 1
 
 
-@pytest.mark.parametrize("soon_ms", [600_000, 0])  # claimed by the read, or by its reader
 async def test_a_call_that_was_claimed_for_a_tool_which_the_worker_has_no_more_runs_on_another(
-    redis_url: str, keys: Keys, caller: Caller, run: list[str], monkeypatch: pytest.MonkeyPatch, soon_ms: int
+    redis_url: str, keys: Keys, caller: Caller, run: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("voicebus.adapters.redis.new_calls.SOON_MS", soon_ms)
     # As for a worker that has changed its tools while it waits for calls, and this all the time.
     monkeypatch.setattr(Turns, "unlimited", lambda self: {"add": "1", "key": "1"})
     async with worker(redis_url, keys, key), worker(redis_url, keys, add) as has:
@@ -233,8 +241,12 @@ async def test_a_claim_that_has_grown_old_is_asked_for_again(
     read = NewCalls.read
 
     async def long_ago(self: NewCalls, *command: Any, **about: Any) -> Any:
-        reply, claimed = await read(self, *command, **about)
-        return reply, {entry_id: at - 1_600 for entry_id, at in claimed.items() if isinstance(at, int)}
+        reply, claims = await read(self, *command, **about)
+        old = {entry_id: asyncio.get_running_loop().create_future() for entry_id in claims}
+        for entry_id, claim in claims.items():
+            claimed_at = await claim
+            old[entry_id].set_result(None if claimed_at is None else claimed_at - 1_600)
+        return reply, old
 
     monkeypatch.setattr(NewCalls, "read", long_ago)
     async with worker(redis_url, keys, add):
@@ -273,14 +285,13 @@ async def test_a_call_that_comes_several_times_at_once_runs_once(
 
 
 async def test_a_call_that_is_cancelled_as_it_is_claimed_does_not_start(
-    redis_url: str, keys: Keys, caller: Caller, network: CuttingProxy
+    redis_url: str, keys: Keys, caller: Caller, held: Held
 ) -> None:
     blocking = Blocking()
-    async with worker(f"redis://127.0.0.1:{network.port}", keys, blocking.tool):
-        await reading(caller)
-        network.deafen()
+    held.lost = True
+    async with worker(redis_url, keys, blocking.tool):
         caller.call("wait")
-        await wait_until(lambda: starts(caller), description="the claim")
+        await held.claimed.wait()
         caller.cancel()
         record = keys.call("default", "s1", "c1")
 
@@ -288,6 +299,6 @@ async def test_a_call_that_is_cancelled_as_it_is_claimed_does_not_start(
             return bool(await caller.bus.call("HEXISTS", record, "cancelled"))
 
         await wait_until(marked, description="the cancel")
-        network.cut()
+        held.go.set()
         assert (await caller.result()).outcome is Outcome.CANCELLED
     assert blocking.starts == 0

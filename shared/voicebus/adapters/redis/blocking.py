@@ -23,34 +23,19 @@ class BlockingReads:
         self._idle: list[_Reader] = []
         self._readers: list[_Reader] = []
 
-    async def read(self, command: Command) -> Any:
-        """Send a read and wait for its reply.
+    async def read(self, command: Command, *, then: Command | None = None) -> tuple[Any, asyncio.Future[Any] | None]:
+        """Send a read and wait for its reply. In the moment in which it brings something, what is to be run `then` is
+        sent.
+
+        The reply, and what brings the other one; None where that was not sent.
 
         Raises:
             RedisError, OSError: the read was refused, or the connection broke.
         """
-        reply, _ = await self._read(command, None, at_once=False)
-        return reply
-
-    async def read_and_run(
-        self, command: Command, behind: Command, *, at_once: bool
-    ) -> tuple[Any, asyncio.Future[Any] | None]:
-        """Send a read, and a command that is run behind it: sent together with it, or in the moment in which it has
-        brought something. The reply to the read, and what brings the other one, done already where both were sent
-        together; None where that was not sent.
-
-        Raises:
-            RedisError, OSError: the read was refused, or the connection broke.
-        """
-        return await self._read(command, _packed(behind), at_once=at_once)
-
-    async def _read(
-        self, command: Command, behind: bytes | None, *, at_once: bool
-    ) -> tuple[Any, asyncio.Future[Any] | None]:
         packed = _packed(command)
         reader = self._idle.pop() if self._idle else self._another()
         try:
-            reply, other = await reader.ask(packed, behind, at_once=at_once)
+            reply, other = await reader.ask(packed, None if then is None else _packed(then))
         finally:
             self._idle.append(reader)
         return self._callbacks[str(command[0])](reply), other
@@ -72,16 +57,15 @@ class _Reader:
     def __init__(self, connection: Any) -> None:
         self._connection = connection
         self._wire: Wire | None = None
-        # One for each command that was sent: what is asked, and what was run behind that and what was asked before.
+        # One for each command that was sent: what is asked, and what was run after that and what was asked before.
         self._replies: deque[asyncio.Future[Any]] = deque()
         self._asked: asyncio.Future[Any] | None = None
         # What is to be sent once what is asked has brought something, and the reply to that.
-        self._next: tuple[bytes, asyncio.Future[Any]] | None = None
+        self._then: bytes | None = None
+        self._other: asyncio.Future[Any] | None = None
 
-    async def ask(
-        self, packed: bytes, behind: bytes | None, *, at_once: bool
-    ) -> tuple[Any, asyncio.Future[Any] | None]:
-        """As `BlockingReads.read_and_run`. Whoever is cancelled meanwhile leaves no connection behind.
+    async def ask(self, packed: bytes, then: bytes | None) -> tuple[Any, asyncio.Future[Any] | None]:
+        """As `BlockingReads.read`. Whoever is cancelled meanwhile leaves no connection behind.
 
         Raises:
             RedisError, OSError: the read was refused, or the connection broke.
@@ -89,22 +73,12 @@ class _Reader:
         wire = self._wire
         if wire is None or not wire.is_open:
             wire = await self._open()
-        loop = asyncio.get_running_loop()
-        asked: asyncio.Future[Any] = loop.create_future()
-        other: asyncio.Future[Any] | None = None if behind is None else loop.create_future()
-        self._asked, self._next = asked, None
+        asked = self._asked = asyncio.get_running_loop().create_future()
+        self._then, self._other = then, None
         self._replies.append(asked)
-        if other is not None and behind is not None:
-            if at_once:
-                self._replies.append(other)
-                packed += behind
-            else:
-                self._next = behind, other
         wire.write(packed)
         try:
             reply = await asked
-            if at_once and other is not None and not other.done():
-                await asyncio.wait([other])
         except BaseException as error:
             if not isinstance(error, vendor.ResponseError):
                 # To its end, so that the server gives no entry to a reader that has gone.
@@ -112,8 +86,8 @@ class _Reader:
                 await wire.aclose()
             raise
         finally:
-            self._asked = self._next = None
-        return reply, other if at_once or reply else None
+            self._asked = self._then = None
+        return reply, self._other
 
     async def aclose(self) -> None:
         if self._wire is not None:
@@ -131,23 +105,22 @@ class _Reader:
         if not self._replies:
             raise vendor.InvalidResponse("a reply without a command")
         waiting = self._replies.popleft()
-        if waiting is self._asked and self._next is not None and self._wire is not None:
-            packed, other = self._next
-            if reply and not isinstance(reply, Exception):
-                self._replies.append(other)
-                self._wire.write(packed)
+        then = self._then if waiting is self._asked and not waiting.done() else None
+        if then is not None and self._wire is not None and reply and not isinstance(reply, Exception):
+            self._other = asyncio.get_running_loop().create_future()
+            self._replies.append(self._other)
+            self._wire.write(then)
         if isinstance(reply, Exception):
-            refuse(waiting, reply)
+            _refuse(waiting, reply)
         elif not waiting.done():
             waiting.set_result(reply)
 
     def _lost(self, broken: Exception) -> None:
         while self._replies:
-            refuse(self._replies.popleft(), broken)
+            _refuse(self._replies.popleft(), broken)
 
 
-def refuse(reply: asyncio.Future[Any], error: Exception) -> None:
-    """Tell whoever waits for this reply, if anybody does, that none comes."""
+def _refuse(reply: asyncio.Future[Any], error: Exception) -> None:
     if not reply.done():
         reply.set_exception(error)
         reply.exception()  # who does not need it any more does not fetch it

@@ -63,7 +63,7 @@ class RedisConnection:
         self.joins_tags: bool = not isinstance(commands, RedisCluster)
         self._batches = ScriptBatches(self._submit_for, self._defer, self._run_script)
         self._confirming: MultiplexedConnection | None = None
-        # Scripts that the server has been given behind a read: from then on their digest will do.
+        # Scripts that the server has been given after a read: from then on their digest will do.
         self._known: set[str] = set()
         self._closed = False
 
@@ -160,28 +160,30 @@ class RedisConnection:
             raise self._closed_error()
         with translated(self.address):
             async with asyncio.timeout(BLOCKING_TIMEOUT_S):
-                return await self._reads.read(command)
+                reply, _ = await self._reads.read(command)
+                return reply
 
-    async def read_and_run(
-        self, command: Sequence[str | int], script: Script, keys: list[str], *arguments: str | int, at_once: bool
+    async def read_then_run(
+        self, command: Sequence[str | int], script: Script, keys: list[str], *arguments: str | int
     ) -> tuple[Any, asyncio.Future[Any] | None]:
-        """Run one blocking read, and `script` behind it on the same connection: sent `at_once`, the server runs it as
-        soon as the read returns; else it is sent in the moment in which the read has brought something.
+        """Run one blocking read, and `script` in the moment in which it has brought something.
 
         The reply to the read, and what brings that to the script, or an error where it was not run, as where it is not
-        known yet; done already where it was sent at once, None where it was not sent.
+        known yet; None where the read has brought nothing.
 
         Raises:
-            BusError: the read was refused, or Redis cannot be reached; the script may or may not have been run.
+            BusError: the read was refused, or Redis cannot be reached.
         """
         if self._closed:
             raise self._closed_error()
         known = script.sha in self._known
         how, text = (script.by_digest, script.sha) if known else (script.in_full, script.text)
-        behind = (how, text, len(keys), *keys, *arguments)
+        then = (how, text, len(keys), *keys, *arguments)
         with translated(self.address):
             async with asyncio.timeout(BLOCKING_TIMEOUT_S):
-                reply, of_script = await self._reads.read_and_run(command, behind, at_once=at_once)
+                reply, of_script = await self._reads.read(command, then=then)
+        if of_script is None and reply:  # the reads of a cluster cannot send it themselves
+            of_script = self.submit(*then)
         if of_script is not None:
             of_script.add_done_callback(lambda done: self._learnt(script, done))
         return reply, of_script

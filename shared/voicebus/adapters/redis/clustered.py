@@ -1,11 +1,10 @@
 """redis-py's client of a Redis Cluster, which knows where commands belong without asking a server."""
 
-import asyncio
 from typing import Any, Final
 
 from redis.asyncio.cluster import RedisCluster
 
-from voicebus.adapters.redis.blocking import Command, refuse
+from voicebus.adapters.redis.blocking import Command
 
 _READS: Final = frozenset({"XREAD", "XREADGROUP"})
 _SCRIPTS: Final = frozenset({"EVAL_RO", "EVALSHA_RO"})
@@ -31,42 +30,14 @@ class ClusterReads:
 
     def __init__(self, client: RedisCluster) -> None:
         self._client: Any = client
-        self._alone = True
 
-    async def read(self, command: Command) -> Any:
-        """Send a read and wait for its reply.
-
-        Raises:
-            RedisError, OSError: the read was refused, or the connection broke.
-        """
-        reply = await self._client.execute_command(*command)
-        self._alone = False
-        return reply
-
-    async def read_and_run(
-        self, command: Command, behind: Command, *, at_once: bool
-    ) -> tuple[Any, asyncio.Future[Any] | None]:
-        """Send a read, and with it a command that is run behind it; as `BlockingReads.read_and_run`.
-
-        What is not sent `at_once` is not sent at all.
+    async def read(self, command: Command, *, then: Command | None = None) -> tuple[Any, None]:
+        """Send a read and wait for its reply. What is to be run `then` is not sent.
 
         Raises:
             RedisError, OSError: the read was refused, or the connection broke.
         """
-        # Of a pipeline that fails redis-py does not learn that its slots have moved; of a command by itself it does.
-        alone, self._alone = self._alone, True
-        if alone or not at_once:
-            return await self.read(command), None
-        async with self._client.pipeline(transaction=False) as pipeline:
-            for one in (command, behind):
-                pipeline.execute_command(*one)
-            reply, other = await pipeline.execute(raise_on_error=False)
-        if isinstance(reply, Exception):
-            raise reply
-        self._alone = False
-        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        refuse(done, other) if isinstance(other, Exception) else done.set_result(other)
-        return reply, done
+        return await self._client.execute_command(*command), None
 
     async def aclose(self) -> None:
         """Nothing: the client closes its connections itself."""

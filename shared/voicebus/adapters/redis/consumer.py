@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 from voicebus.adapters.redis.client import RedisConnection
 from voicebus.adapters.redis.dead_letters import write_dead_letter
 from voicebus.adapters.redis.heartbeat import living, sends_heartbeats
-from voicebus.adapters.redis.new_calls import Claimed, NewCalls
+from voicebus.adapters.redis.new_calls import Claims, NewCalls
 from voicebus.adapters.redis.scripts import REAP
 from voicebus.adapters.redis.trimming import pairs, trim
 from voicebus.contracts.streams import Keys
@@ -32,7 +32,7 @@ REAP_IDLE_MS: Final = 3_600_000
 # More than a member can have been sent between two failures: its loop reads at most its concurrency.
 _OWN: Final = 10_000
 
-_NONE: Final[Mapping[str, Claimed]] = {}
+_NONE: Final[Claims] = {}
 
 
 class RedisStreamConsumer:
@@ -74,9 +74,8 @@ class RedisStreamConsumer:
         claimed = _NONE
         try:
             if block_ms and self._calls is not None:
-                reply, claimed = await self._calls.read(
-                    command, names, block_ms=block_ms, group=self._group, after=self._last
-                )
+                blocking = [*command, "BLOCK", block_ms, *names]
+                reply, claimed = await self._calls.read(blocking, group=self._group, after=self._last)
             elif block_ms:
                 reply = await self._bus.read_blocking(*command, "BLOCK", block_ms, *names)
             else:
@@ -90,8 +89,6 @@ class RedisStreamConsumer:
         for _, entries in reply or ():
             self._last = entries[-1][0]
             found += self._deliveries(entries, claimed)
-        if found and self._calls is not None:
-            self._calls.brought()
         return found
 
     async def read_own(self) -> Sequence[Delivery]:
@@ -209,7 +206,7 @@ class RedisStreamConsumer:
             log.info("entries taken over", stream=self.stream, entries=len(taken), previous=other, cause=cause)
         return taken
 
-    def _deliveries(self, entries: Iterable[Any], claimed: Mapping[str, Claimed] = _NONE) -> list[Delivery]:
+    def _deliveries(self, entries: Iterable[Any], claimed: Claims = _NONE) -> list[Delivery]:
         # An entry that was deleted while pending comes without fields; there is nothing left to do for it.
         return [
             Delivery(self.stream, entry_id, fields, 1, claimed_at=claimed.get(entry_id))

@@ -148,7 +148,7 @@ class CallHandling:
 
     async def _claimed_since(self) -> int | None:
         claimed_at, self._claimed_at = self._claimed_at, None
-        return await claimed_at if isinstance(claimed_at, asyncio.Future) else claimed_at
+        return None if claimed_at is None else await claimed_at
 
     async def _durably(self, attempt: str) -> tuple[str, str]:
         """The call may start, for the n-th time, unless its start would not be remembered through a fail-over."""

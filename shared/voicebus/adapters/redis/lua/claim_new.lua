@@ -1,6 +1,6 @@
--- Claim the calls that a blocking read brings, sent behind it on its connection: the server runs this as soon as the read
--- returns, so that both take one round trip. Only calls about which nothing is odd, a few at a time: written just now,
--- delivered for the first time, without a record. What this leaves out is for `claim`.
+-- Claim the calls that a blocking read has just brought, sent on its connection in the moment in which it has: the worker
+-- looks at what came while the server runs this. Only calls about which nothing is odd, a few at a time: written just
+-- now, delivered for the first time, without a record. What this leaves out is for `claim`.
 -- KEYS: stream. The records of calls, which it writes, are in the same slot.
 -- ARGV: group, worker, the last id that a read brought it before, most: how many calls, new_ms: how long one may have
 --       waited, ttl_s, what records begin with ('vb:call:{QUEUE}:'), what inboxes begin with ('vb:inbox:'),
