@@ -70,13 +70,14 @@ class Tokens:
                 leeway=self._rules.leeway_s,
                 options={"require": ["exp", "iss", "aud"]},
             )
+            ends = float(claims["exp"])
         except jwt.ExpiredSignatureError as error:
             raise TokenError("the token has expired") from error
-        except (jwt.PyJWTError, ValueError, TypeError) as error:
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError) as error:
             raise TokenError(f"the token is not valid here ({type(error).__name__})") from error
-        return self._read(claims)
+        return self._read(claims, ends)
 
-    def _read(self, claims: dict[str, Any]) -> Principal:
+    def _read(self, claims: dict[str, Any], ends: float) -> Principal:
         tenant = _claim(claims, self._rules.tenant_claim)
         if not isinstance(tenant, str) or not 0 < len(tenant) <= MAX_TENANT_CHARS:
             raise TokenError(f"the token's claim {self._rules.tenant_claim!r} names no tenant")
@@ -90,7 +91,7 @@ class Tokens:
             key_id=_subject_id(claims),
             kind=Kind.JWT,
             agents=None if agents is None else frozenset(agents),
-            expires_at=float(claims["exp"]) + self._rules.leeway_s,
+            expires_at=ends + self._rules.leeway_s,
         )
 
 
