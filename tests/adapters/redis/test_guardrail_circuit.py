@@ -56,3 +56,21 @@ async def test_the_group_is_asked_now_and_then_while_it_is_open_and_only_then() 
         watch.now = 3
         circuit.asks()
         await wait_until(lambda: len(probes) >= 2, description="two probes")
+
+
+async def test_it_opens_in_time_so_that_no_later_check_pays_for_an_outage_that_is_over() -> None:
+    watch, probes = Watch(), list[float]()
+
+    def probe() -> None:
+        probes.append(watch.now)
+        circuit.answered()  # the worker is back
+
+    circuit = GuardrailCircuit(2, watch)
+    async with running(circuit.run(probe)):
+        for _ in range(3):
+            assert circuit.asks()
+        watch.now = 3
+        await wait_until(lambda: probes, description="the group to be asked")
+        watch.now = 1000
+        assert circuit.asks()
+        assert not circuit.is_open

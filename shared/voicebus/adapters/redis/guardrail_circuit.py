@@ -29,36 +29,45 @@ class GuardrailCircuit:
         self._clock = clock
         # When the first of those were asked that nothing was answered after.
         self._unanswered: list[float] = []
-        self._opened = asyncio.Event()
+        self._doubted = asyncio.Event()
+        self.is_open: bool = False
         self.why: str = f"no guardrail worker has answered for {limit_s:g} s"
         metrics.GUARDRAIL_CIRCUIT_OPEN.set(0)
 
-    @property
-    def is_open(self) -> bool:
-        return self._opened.is_set()
-
     def asks(self) -> bool:
         """Whether a check is to be sent now."""
-        now = self._clock()
-        if not self.is_open and len(self._unanswered) == _OVERDUE and now - self._unanswered[-1] > self._limit_s:
-            self._opened.set()
-            metrics.GUARDRAIL_CIRCUIT_OPEN.set(1)
-            log.warning("guardrail workers do not answer: until one does, policies decide at once")
+        self._judge()
         if len(self._unanswered) < _OVERDUE:
-            self._unanswered.append(now)
+            self._unanswered.append(self._clock())
+            if len(self._unanswered) == _OVERDUE:
+                self._doubted.set()
         return not self.is_open
+
+    def _judge(self) -> None:
+        """Open it if those that nobody answered have passed their limits."""
+        unanswered = self._unanswered
+        if self.is_open or len(unanswered) < _OVERDUE or self._clock() - unanswered[-1] <= self._limit_s:
+            return
+        self.is_open = True
+        metrics.GUARDRAIL_CIRCUIT_OPEN.set(1)
+        log.warning("guardrail workers do not answer: until one does, policies decide at once")
 
     def answered(self) -> None:
         """A verdict came, be it of use still or not."""
         self._unanswered.clear()
+        self._doubted.clear()
         if self.is_open:
-            self._opened.clear()
+            self.is_open = False
             metrics.GUARDRAIL_CIRCUIT_OPEN.set(0)
             log.info("guardrail workers answer again")
 
     async def run(self, probe: Callable[[], None]) -> None:
-        """Call `probe`, which asks for any answer, now and then while the circuit is open; until cancelled."""
+        """Open the circuit in time, so that no check has to find out, and call `probe`, which asks for any answer, now
+        and then while it is open; until cancelled.
+        """
         while True:
-            await self._opened.wait()
-            probe()
+            await self._doubted.wait()
+            self._judge()
+            if self.is_open:
+                probe()
             await asyncio.sleep(_PROBE_EVERY_S)
