@@ -18,8 +18,16 @@ SECRETS: Final = "secrets"
 Detector = Callable[[str], Iterator["Place"]]
 """Tells every place in a text."""
 
-# Signs that show nothing and would only keep a word from being found.
-INVISIBLE: Final = dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\u2060\ufeff"))
+# Signs that show nothing and would only keep a word from being found: Unicode's Default_Ignorable_Code_Point.
+_IGNORABLE: Final = (
+    "00ad 034f 061c 115f-1160 17b4-17b5 180b-180f 200b-200f 202a-202e 2060-206f 3164 fe00-fe0f feff ffa0 fff0-fff8"
+    " 1bca0-1bca3 1d173-1d17a e0000-e0fff"
+)
+INVISIBLE: Final = {
+    code: None
+    for first, _, last in (codes.partition("-") for codes in _IGNORABLE.split())
+    for code in range(int(first, 16), int(last or first, 16) + 1)
+}
 _DASHES: Final = frozenset("\u2010\u2011\u2012\u2013\u2014\u2015\u2212")
 
 _EMAIL: Final = r"[\pL\pN._%+'-]+@[\pL\pN-]+(?:\.[\pL\pN-]+)*\.\pL{2,}"

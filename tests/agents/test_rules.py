@@ -52,6 +52,7 @@ async def trips(rule: Any, text: str) -> bool:
         ("vault", True),
         ("The Vault, then.", True),
         ("in the vau\u200blt", True),
+        ("in the v\u034fa\ufe0fu\u2066l\U000e0061t", True),
         ("the \uff56\uff41\uff55\uff4c\uff54", True),
         ("the vaulted room", False),
         ("a prevault", False),
@@ -70,7 +71,7 @@ async def test_forbidden_words_are_found_as_whole_words_however_they_are_written
         ("the vault", False),  # it may become the vaulted room
         ("the vault ", True),
         ("the vault.", True),
-        ("the vault\u200b", True),  # whoever lets words out takes this for an end
+        ("the vault\u200b", False),  # neither is this an end
         ("the \uff56\uff41\uff55\uff4c\uff54", True),  # and so of wide signs
         ("a back door", True),  # "back" has come to its end
         ("a back", False),

@@ -48,7 +48,6 @@ def forbidden_words(*words: str) -> AsyncRule:
     ended = _compiled(rf"(?i)(?:^|[^\pL\pN_])({either})[^\pL\pN_]")
 
     async def forbidden_words(context: RunContextWrapper[Any], agent: Any, text: str) -> GuardrailFunctionOutput:
-        # By the text as it came: what shows nothing ends a word for whoever lets it out.
         goes_on_maybe = not text_is_final.get() and goes_on(text[-1:])
         match = (ended if goes_on_maybe else found).search(_plain(text))
         return GuardrailFunctionOutput(None if match is None else {"word": match.group(1)}, match is not None)

@@ -59,7 +59,10 @@ def goes_on(character: str) -> bool:
     """Whether a word may go on behind `character`. What is judged by words relies on it: of a text that may grow, the
     last word is let out once it has come to its end, and not before.
     """
-    return (character.isalnum() or character == "_") and unicodedata.east_asian_width(character) not in "WF"
+    if character == "" or unicodedata.east_asian_width(character) in "WF":
+        return False
+    # An accent, or a sign that shows nothing, stands in the middle of a word as well.
+    return character.isalnum() or character == "_" or unicodedata.category(character) in ("Mn", "Mc", "Me", "Cf")
 
 
 class Pace:
