@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidHandshake, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
 from voicebus.adapters.sockets.proxies import proxy_of
 from voicebus.errors import RemoteError
@@ -42,7 +42,9 @@ async def dial(address: str, *, headers: Mapping[str, str], tls: ssl.SSLContext 
     except InvalidStatus as error:
         said = (error.response.body or b"").decode(errors="replace").strip()[:200]
         raise RemoteError(f"{where} refused with HTTP {error.response.status_code} {said}".rstrip()) from error
-    except (OSError, TimeoutError, InvalidHandshake) as error:
+    except (OSError, TimeoutError, InvalidHandshake, ConnectionClosed) as error:
+        # Closed before it was asked anything: by what passes connections on (a proxy of ports, a load balancer) and
+        # has nobody to pass this one on to.
         why = str(error) or type(error).__name__
         raise RemoteError(f"no gateway answers at {where} ({why})") from error
 
