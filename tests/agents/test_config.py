@@ -52,6 +52,7 @@ def test_a_run_config_may_say_everything_or_nothing() -> None:
     ("config", "sentence"),
     [
         ({"debounce": 3}, "run config has unknown keys: debounce"),
+        ({"voice": "ash"}, "run config has unknown keys: voice (it belongs in model_settings)"),
         ({"context_model": dict}, "context_model must be a pydantic model or a dataclass, not <class 'dict'>"),
         ({"hold_phrase": 3}, "run config: hold_phrase must be a text of at most 500 characters, or a list"),
         ({"hold_after": -1}, "run config: hold_after must be a number of seconds above 0, not -1"),

@@ -139,6 +139,11 @@ TABLE: Final[dict[str, Row]] = {
         docstring_style=CHOICE, use_docstring_info=FLAG, strict_mode=FLAG, timeout=("soon", True, []),
         output_type=(5,), **TOOL,
     ),
+    "prompt_with_handoff_instructions": row(ANY.prompt_with_handoff_instructions, {"prompt": ""}, prompt=TEXT),
+    "tool": row(
+        decorated(ANY.tool, look), {}, name_override=TEXT, description_override=TEXT, docstring_style=CHOICE,
+        use_docstring_info=FLAG, strict_mode=FLAG, timeout=("soon", True, []), output_type=(5,), **TOOL,
+    ),
     "GuardrailFunctionOutput": row(
         ANY.GuardrailFunctionOutput, {"output_info": None, "tripwire_triggered": False},
         tripwire_triggered=(*FLAG, None), free="output_info",

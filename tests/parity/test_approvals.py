@@ -313,14 +313,21 @@ async def test_calls_that_hold_the_model_up_may_be_approved_too(stage: Stage) ->
     assert PAID == [5]
 
 
-@pytest.mark.parametrize("approved", [True, False], ids=["approved", "refused"])
-async def test_a_word_for_always_that_comes_while_a_policy_thinks_counts(stage: Stage, approved: bool) -> None:
+@pytest.mark.parametrize(
+    ("approved", "needed"),
+    [(True, True), (False, True), (False, False)],
+    ids=["approved", "refused", "needed by nobody"],
+)
+async def test_a_word_for_always_that_comes_while_a_policy_thinks_counts(
+    stage: Stage, approved: bool, needed: bool
+) -> None:
     asked_about, gate = asyncio.Event(), asyncio.Event()
 
     async def policy(context: Any, arguments: dict[str, Any], call_id: str) -> bool:
         if call_id == "c2":
             asked_about.set()
             await gate.wait()
+            return needed
         return True
 
     @function_tool(name_override="refund", needs_approval=policy)

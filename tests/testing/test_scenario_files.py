@@ -133,6 +133,7 @@ def test_a_file_may_hold_several_scenarios(file: Path) -> None:
         ("", ":1: the file holds no scenario"),
         ("steps:\n  - say: a\n  - say: b: c\n", ":3: no YAML: mapping values are not allowed here"),
         ("name: a\nname: b\nsteps: [{say: a}]\n", ":2: 'name' is given twice"),
+        ("steps:\n\t- say: a\n", r":2: no YAML: found character '\t' that cannot start any token; indent with spaces"),
         ("steps: [!!python/object/apply:os.system [ls]]\n", ":1: no YAML: could not determine a constructor"),
         (b"steps: \xff\n", ": no YAML: "),
         (LAUGHS, ": holds more than 20000 values"),

@@ -182,7 +182,9 @@ def check_run_config(config: Mapping[str, Any]) -> None:
     Raises:
         UserError: a key that does not exist, or a value that its key cannot have.
     """
-    _known(config, RealtimeRunConfig, "run config")
+    inner = RealtimeSessionModelSettings.__annotations__
+    if unknown := unknown_keys(config, RealtimeRunConfig.__annotations__, within="model_settings", inner=inner):
+        raise UserError(f"run config has unknown keys: {unknown}")
     wire_session(_section(config, "model_settings"))
     for key, kind in (("output_guardrails", OutputGuardrail), ("input_guardrails", InputGuardrail)):
         entries = config.get(key) or []

@@ -87,8 +87,9 @@ def _documents(file: Path) -> Iterator[tuple[Any, dict[_Path, int]]]:
             _mark(node, (), lines, file)
             yield loader.construct_document(node), lines
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        raise ScenarioError(f"{file}:{mark.line + 1 if mark else 1}: no YAML: {error.problem or error}") from error
+        mark, problem = error.problem_mark or error.context_mark, str(error.problem or error)
+        hint = "; indent with spaces" if r"'\t'" in problem else ""
+        raise ScenarioError(f"{file}:{mark.line + 1 if mark else 1}: no YAML: {problem}{hint}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ScenarioError(f"{file}: no YAML: {' '.join(str(error).split())}") from error
 

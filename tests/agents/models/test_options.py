@@ -28,6 +28,7 @@ AGENT = RealtimeAgent("ada", instructions="Be kind.")
         ({"initial_model_settings": 5}, "'initial_model_settings' must be a dict"),
         ({"playback_tracker": 5}, "'playback_tracker' must be a RealtimePlaybackTracker"),
         ({"api": "k"}, "unknown keys: api"),
+        ({"voice": "ash"}, "it belongs in initial_model_settings"),
     ],
 )
 async def test_a_wrong_value_is_refused_by_name(wrong: dict[str, Any], sentence: str) -> None:

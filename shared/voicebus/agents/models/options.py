@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from voicebus.agents.model_settings import RealtimeSessionModelSettings
 from voicebus.agents.models.model import RealtimeModelConfig
 from voicebus.agents.models.playback import RealtimePlaybackTracker
 from voicebus.agents.naming import unknown_keys
@@ -23,7 +24,8 @@ def check_options(options: RealtimeModelConfig) -> None:
     Raises:
         UserError: which key, and what it needs. Values of secrets are not told.
     """
-    if unknown := unknown_keys(options, _KEYS):
+    inner = RealtimeSessionModelSettings.__annotations__
+    if unknown := unknown_keys(options, _KEYS, within="initial_model_settings", inner=inner):
         raise UserError(f"model config has unknown keys: {unknown}")
     given: Mapping[str, Any] = {name: value for name, value in options.items() if value is not None}
     key = given.get("api_key")
