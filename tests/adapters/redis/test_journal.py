@@ -14,7 +14,8 @@ from support.waiting import wait_until
 from voicebus.adapters.redis import journal as journal_module
 from voicebus.adapters.redis.client import RedisConnection, connect
 from voicebus.adapters.redis.clock import RedisClock
-from voicebus.adapters.redis.journal import CAPACITY, RedisJournal
+from voicebus.adapters.redis.journal import RedisJournal
+from voicebus.adapters.redis.journal_queue import CAPACITY
 from voicebus.adapters.redis.scripts import FLUSH
 from voicebus.contracts.envelope import Entry
 from voicebus.contracts.journal import EventType, ItemRecorded, SessionEnded, SessionStarted
@@ -241,7 +242,7 @@ async def test_a_session_that_ends_during_an_outage_is_written_to_its_end_and_th
 async def test_a_full_journal_drops_the_oldest_and_goes_on(
     bus: RedisConnection, clock: RedisClock, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("voicebus.adapters.redis.journal.CAPACITY", 10)
+    monkeypatch.setattr("voicebus.adapters.redis.journal_queue.CAPACITY", 10)
     journal = new_journal(bus, clock, keys)
     session = SessionRef("s1", await journal.open("s1", state={}))
     for seq in range(1, 21):
@@ -259,7 +260,7 @@ async def test_a_journal_is_full_by_the_bytes_of_its_events_too_and_says_so_once
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("voicebus.adapters.redis.journal.MAX_BYTES", 100_000)
+    monkeypatch.setattr("voicebus.adapters.redis.journal_queue.MAX_BYTES", 100_000)
     journal = new_journal(bus, clock, keys)
     session = SessionRef("s1", await journal.open("s1", state={}))
     for seq in range(1, 21):

@@ -5,17 +5,17 @@ A flush whose outcome is unknown is simply sent again: the script skips what it 
 """
 
 import asyncio
-import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Final
 
 from ulid_transform import ulid_now
 
 from voicebus.adapters.redis.client import RedisConnection
+from voicebus.adapters.redis.journal_queue import KEEP_S, MAX_FLUSH, Event, Flush, OwnedSession
 from voicebus.adapters.redis.scripts import FLUSH, OPEN, RESEND
-from voicebus.adapters.redis.session_state import Changes, changes_of
+from voicebus.adapters.redis.session_state import changes_of
 from voicebus.contracts.envelope import entry_fields
 from voicebus.contracts.journal import LOCAL_TENANT
 from voicebus.contracts.streams import INDEX_KEPT_S, SESSION_TTL_S, Keys
@@ -31,143 +31,8 @@ log: Final = get_logger(__name__)
 FLUSH_WINDOW_S: Final = 0.004
 CLOSE_TIMEOUT_S: Final = 5.0
 
-# Written events are kept a while, to be sent again should Redis have lost them (a fail-over, `restore`).
-KEEP_S: Final = 60.0
-
 # Characters of sessions that have ended and are kept for that, of all together; the oldest go first.
 KEPT_CHARS: Final = 32_000_000
-
-# Per session. Beyond it the oldest unwritten event is dropped: the transcript then shows a gap, the call goes on.
-CAPACITY: Final = 2_000
-
-# Bytes of their texts, likewise: an hour of talk has less than one million. Those of one item stand in its event and in
-# the state that it changes.
-MAX_BYTES: Final = 16 * 1024 * 1024
-
-_MAX_FLUSH: Final = 200
-
-
-class _Event(NamedTuple):
-    seq: int
-    queued: float
-    fields: list[str]
-    changes: Changes
-    size: int
-
-
-class _Session:
-    """One owned session: what was written lately and what is to be written, in one queue split at `written`."""
-
-    def __init__(self, session: str, epoch: int, state: Mapping[str, str], index: str) -> None:
-        self.id = session
-        self.index = index
-        self.epoch = epoch
-        self.state = dict(state)
-        self.events: deque[_Event] = deque()
-        self.bytes = 0
-        self.written = 0
-        # The last event of its former owner.
-        self.taken_at = 0
-        # Changes that no event brings, and that are not written yet; and when (monotonic, s) others were written.
-        self.changed: dict[str, str] = {}
-        self.changes_written: dict[str, float] = {}
-        self.accept_gap = False
-        self.stale = False
-        self.closed_at: float | None = None
-        self.settled = asyncio.Event()
-        self.settled.set()
-        # How often something was queued, and what is to be done once all up to such a number is written.
-        self.queued = 0
-        # The oldest is forgotten beyond that: a client whose command is never acknowledged sends it again.
-        self.then: deque[tuple[int, Callable[[], None]]] = deque(maxlen=CAPACITY)
-
-    def unwritten(self) -> list[_Event]:
-        newest_first = itertools.takewhile(lambda event: event.seq > self.written, reversed(self.events))
-        return list(newest_first)[::-1]
-
-    def add(self, event: _Event) -> bool:
-        """Queue an event; False where that pushed an unwritten one out, the first since Redis took any."""
-        self.events.append(event)
-        self.bytes += event.size
-        self._unsettle()
-        lost = False
-        while len(self.events) > CAPACITY or (self.bytes > MAX_BYTES and len(self.events) > 1):
-            lost |= self._drop_oldest().seq > self.written
-        begins_gap = lost and not self.accept_gap
-        self.accept_gap |= lost
-        return not begins_gap
-
-    def _drop_oldest(self) -> _Event:
-        event = self.events.popleft()
-        self.bytes -= event.size
-        return event
-
-    def change(self, state: Mapping[str, str]) -> None:
-        """Queue a change that no event brings."""
-        self.state.update(state)
-        self.changed.update(state)
-        self._unsettle()
-
-    def change_again(self, since: float) -> None:
-        """Queue once more what no event brings and was written since then (monotonic, s), if that is nothing."""
-        again = [name for name, at in self.changes_written.items() if at >= since and name not in self.changed]
-        self.change({name: self.state[name] for name in again})
-
-    def _unsettle(self) -> None:
-        self.queued += 1
-        self.settled.clear()
-
-    def wrote(self, last: int, queued: int) -> None:
-        """Redis has the events up to `last`, and all that was queued up to the number `queued`."""
-        self.written = max(self.written, last)
-        self.accept_gap = False
-        horizon = time.monotonic() - KEEP_S
-        while self.events and self.events[0].queued < horizon and self.events[0].seq <= self.written:
-            self._drop_oldest()
-        if queued == self.queued and (not self.events or self.events[-1].seq <= self.written):
-            self.settled.set()
-        while self.then and self.then[0][0] <= queued:
-            _, then = self.then.popleft()
-            try:
-                then()
-            except Exception:  # one session's failure must not stop the others' flushes
-                log.exception("what waited for a write failed", session=self.id)
-
-    def abandon(self) -> None:
-        """Somebody else owns the session."""
-        self.stale = True
-        self.then.clear()
-        self.events.clear()
-        self.bytes = 0
-        self.changed.clear()
-        self.settled.set()
-
-    @property
-    def chars(self) -> int:
-        """What it holds, about."""
-        return self.bytes + sum(map(len, self.state.values()))
-
-    def rewind(self, last: int) -> None:
-        """Redis has only up to `last`: write again what is still kept above it, and accept that the rest is gone."""
-        self.written = last
-        self.accept_gap = True
-        self.settled.clear()
-
-
-class _Flush(NamedTuple):
-    """What of a session one script is to write: all that was queued up to the number `queued`."""
-
-    session: _Session
-    events: list[_Event]
-    changed: dict[str, str]
-    queued: int
-
-    @classmethod
-    def of(cls, owned: _Session) -> "_Flush":
-        events = owned.unwritten()[:_MAX_FLUSH]
-        # What no event brings goes with the last of the events that led to it, never before.
-        is_all = not events or events[-1] is owned.events[-1]
-        return cls(owned, events, *((dict(owned.changed), owned.queued) if is_all else ({}, 0)))
 
 
 class RedisJournal:
@@ -193,10 +58,10 @@ class RedisJournal:
         self._owner = owner
         self._on_stale = on_stale
         self._service = service
-        self._sessions: dict[str, _Session] = {}
-        self._dirty: dict[str, _Session] = {}
+        self._sessions: dict[str, OwnedSession] = {}
+        self._dirty: dict[str, OwnedSession] = {}
         # Those that ended within `KEEP_S`, by when; and how many characters they hold.
-        self._ended: deque[tuple[float, int, _Session]] = deque()
+        self._ended: deque[tuple[float, int, OwnedSession]] = deque()
         self._ended_chars = 0
         self._wake = asyncio.Event()
 
@@ -218,7 +83,7 @@ class RedisJournal:
             OPEN, [self._keys.session_state(session), index], SESSION_TTL_S, session, now, INDEX_KEPT_S, *flat
         )
         fields["started_at"] = str(started_at)
-        self._sessions[session] = _Session(session, int(epoch), fields, index)
+        self._sessions[session] = OwnedSession(session, int(epoch), fields, index)
         return int(epoch)
 
     def adopt(self, session: str, state: Mapping[str, str]) -> None:
@@ -226,7 +91,7 @@ class RedisJournal:
         tenant = state.get("tenant", LOCAL_TENANT)
         index = self._keys.sessions(self._keys.event_shard(session), tenant)
         kept = {name: value for name, value in state.items() if name not in ("epoch", "seq")}
-        owned = self._sessions[session] = _Session(session, int(state["epoch"]), kept, index)
+        owned = self._sessions[session] = OwnedSession(session, int(state["epoch"]), kept, index)
         owned.written = owned.taken_at = int(state["seq"])
 
     def disown(self, session: str) -> None:
@@ -251,7 +116,7 @@ class RedisJournal:
         for name in changes.state:  # the later word counts
             owned.changed.pop(name, None)
         size = len(data) + sum(map(len, changes.items.values())) + sum(map(len, changes.calls.values()))
-        if not owned.add(_Event(record.seq, time.monotonic(), fields, changes, size)):
+        if not owned.add(Event(record.seq, time.monotonic(), fields, changes, size)):
             log.error("journal full, events are dropped", session=session.id, kept=len(owned.events))
         self._flush_soon(owned)
 
@@ -287,7 +152,7 @@ class RedisJournal:
         if owned is None or owned.stale:
             return 0
         wanted = [event.fields for event in owned.events if first <= event.seq <= min(last, owned.written)]
-        wanted = wanted[:_MAX_FLUSH]
+        wanted = wanted[:MAX_FLUSH]
         if not wanted:
             return 0
         arguments: list[str | int] = [owned.epoch, len(wanted)]
@@ -310,7 +175,7 @@ class RedisJournal:
                 owned.change_again(since)
                 self._flush_soon(owned)
 
-    def _flush_soon(self, owned: _Session) -> None:
+    def _flush_soon(self, owned: OwnedSession) -> None:
         if not self._dirty:
             self._wake_soon()
         self._dirty[owned.id] = owned
@@ -353,7 +218,7 @@ class RedisJournal:
             await self._wake.wait()
             self._wake.clear()
             dirty, self._dirty = self._dirty, {}
-            flushes = [_Flush.of(owned) for owned in dirty.values() if not owned.settled.is_set()]
+            flushes = [Flush.of(owned) for owned in dirty.values() if not owned.settled.is_set()]
             outcomes = await self._bus.scripts(FLUSH, [self._call(flush) for flush in flushes])
             failed: BusError | None = None
             for flush, outcome in zip(flushes, outcomes, strict=True):
@@ -377,7 +242,7 @@ class RedisJournal:
                 log.warning("journal waits for Redis", sessions=len(self._dirty), error=str(failed))
             await asyncio.sleep(retry_delay(failures - 1))
 
-    def _over(self, owned: _Session) -> bool:
+    def _over(self, owned: OwnedSession) -> bool:
         """Whether nothing more can be done for a session that was closed."""
         if owned.settled.is_set():
             return True
@@ -386,7 +251,7 @@ class RedisJournal:
         log.error("events lost with an outage of Redis", session=owned.id, events=len(owned.unwritten()))
         return True
 
-    def _forget(self, owned: _Session) -> None:
+    def _forget(self, owned: OwnedSession) -> None:
         if self._sessions.get(owned.id) is not owned:
             return  # by now somebody else has done so, or the session has come back
         del self._sessions[owned.id]
@@ -399,7 +264,7 @@ class RedisJournal:
         while self._ended and (self._ended_chars > KEPT_CHARS or self._ended[0][0] < now - KEEP_S):
             self._ended_chars -= self._ended.popleft()[1]
 
-    def _call(self, flush: _Flush) -> tuple[list[str], list[str | int]]:
+    def _call(self, flush: Flush) -> tuple[list[str], list[str | int]]:
         """Keys and arguments of the script."""
         keys, owned = self._keys, flush.session
         touched = [
@@ -410,9 +275,9 @@ class RedisJournal:
             owned.index,
             keys.session_end(owned.id),
         ]
-        return touched, _arguments(flush)
+        return touched, flush.arguments()
 
-    def _flushed(self, flush: _Flush, status: str, number: int) -> None:
+    def _flushed(self, flush: Flush, status: str, number: int) -> None:
         owned, last = flush.session, int(number)
         if status == "ok":
             now = time.monotonic()
@@ -428,32 +293,9 @@ class RedisJournal:
         else:
             self._lost(owned, StaleOwnerError(owned.id, epoch=owned.epoch, current=last))
 
-    def _lost(self, owned: _Session, error: StaleOwnerError) -> None:
+    def _lost(self, owned: OwnedSession, error: StaleOwnerError) -> None:
         owned.abandon()
         try:
             self._on_stale(error)
         except Exception:  # one session's failure must not stop the others' flushes
             log.exception("owner not told that it is stale", session=owned.id)
-
-
-def _arguments(flush: _Flush) -> list[str | int]:
-    owned, events = flush.session, flush.events
-    state: dict[str, str] = {}
-    items: dict[str, str] = {}
-    calls: dict[str, str] = {}
-    for event in events:
-        state.update(event.changes.state)
-        items.update(event.changes.items)
-        calls.update(event.changes.calls)
-    state.update(flush.changed)
-    if owned.accept_gap:  # Redis may have forgotten the session altogether
-        state = {**owned.state, **state}
-    first = events[0].seq if events else owned.written + 1
-    head: list[Any] = [owned.epoch, first, SESSION_TTL_S, int(owned.accept_gap), len(events)]
-    ended = int(state.get("status") == "ended")
-    head += [2 * len(state), 2 * len(items), 2 * len(calls), INDEX_KEPT_S, ended]
-    for event in events:
-        head += [len(event.fields), *event.fields]
-    for fields in (state, items, calls):
-        head += [text for pair in fields.items() for text in pair]
-    return head
