@@ -1,10 +1,13 @@
-"""Fixtures of the deployment tests: helm in both major versions, and the values that the chart is rendered with."""
+"""Of the deployment tests: Helm in both major versions, the values that the chart is rendered with, the image."""
 
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from deploy.helm import CHART, Helm, find_helm
+from deploy.engines import Engine, an_engine, base_image
+from deploy.helm import CHART, ROOT, Helm, find_helm
 
 VALUES: dict[str, tuple[Path, ...]] = {
     "minimal": (),
@@ -30,3 +33,21 @@ def values(request: pytest.FixtureRequest) -> tuple[Path, ...]:
     """The values files of one rendering: none, `helm/voicebus/ci`, or one of `helm/voicebus/examples`."""
     files: tuple[Path, ...] = request.param
     return files
+
+
+@pytest.fixture(scope="session")
+def built() -> Iterator[tuple[Engine, str, str]]:
+    """The engine, the image that it has built of this checkout, and its base."""
+    missing: list[str] = []
+    with an_engine(missing) as engine:
+        base = None if engine is None else base_image(engine, missing)
+        if engine is None or base is None:
+            pytest.skip("the image is not built here: " + "; ".join(missing))
+        name = f"localhost/voicebus-test:{uuid.uuid4().hex[:12]}"
+        dockerfile = ROOT / "deploy/docker/Dockerfile"
+        result = engine.run(
+            *engine.build, f"--build-arg=BASE_IMAGE={base}", f"--file={dockerfile}", f"--tag={name}", str(ROOT)
+        )
+        assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-4000:]
+        yield engine, name, base
+        engine.run("rmi", name)

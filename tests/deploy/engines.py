@@ -8,31 +8,32 @@ import os
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from deploy import daemon
+from deploy.daemon import Daemon
+
 DEFAULT_BASE: Final = "python:3.11-slim-bookworm"
 DEBIAN_BASE: Final = "localhost/voicebus-test-base:bookworm"
 
-_DAEMON: Final = "dockerd"
-_STARTS_WITHIN_S: Final = 60
-_STOPS_WITHIN_S: Final = 60
 _CERTIFICATES: Final = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
 @dataclass(frozen=True)
 class Engine:
-    """A way to build and run; `probe` tells whether it works here, `has` whether an image is there."""
+    """A way to build and run; `probe` tells whether it works here, `has` whether an image is there. `daemon` is that of
+    the tests' own, where there is one."""
 
     name: str
     has: Sequence[str]
     build: Sequence[str]
     probe: Sequence[str] = ("info",)
     environment: dict[str, str] = field(default_factory=dict)
+    daemon: Daemon | None = None
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -69,10 +70,10 @@ def an_engine(missing: list[str]) -> Iterator[Engine | None]:
             return
         else:
             missing.append(f"{engine.name} does not work here ({last_line(probe)})")
-            if engine is DOCKER and shutil.which(_DAEMON) is None:
-                missing.append(f"{_DAEMON} is not on PATH")
+            if engine is DOCKER and shutil.which(daemon.PROGRAM) is None:
+                missing.append(f"{daemon.PROGRAM} is not on PATH")
             elif engine is DOCKER and os.geteuid() != 0:
-                missing.append(f"{_DAEMON} may not be started (not root)")
+                missing.append(f"{daemon.PROGRAM} may not be started (not root)")
             elif engine is DOCKER:
                 with _own_daemon(missing) as own:
                     if own is not None:
@@ -83,46 +84,16 @@ def an_engine(missing: list[str]) -> Iterator[Engine | None]:
 
 @contextmanager
 def _own_daemon(missing: list[str]) -> Iterator[Engine | None]:
-    """A daemon with nothing in it, that makes no networks and leaves this machine's as they are."""
-    folder = Path(tempfile.mkdtemp(prefix="voicebus-docker-"))  # short, for its sockets
-    (folder / "daemon.json").write_text("{}", encoding="utf-8")
-    socket = f"unix://{folder}/docker.sock"
-    command = (
-        *(_DAEMON, f"--host={socket}", f"--data-root={folder}/data", f"--exec-root={folder}/exec"),
-        *(f"--pidfile={folder}/docker.pid", f"--config-file={folder}/daemon.json"),
-        *("--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"),
-    )
-    with (folder / "log").open("wb") as log:
-        daemon = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+    own = Daemon()
     try:
-        engine = Engine("docker", DOCKER.has, ("build", "--network=host"), environment={"DOCKER_HOST": socket})
-        until = time.monotonic() + _STARTS_WITHIN_S
-        while (works := engine.run(*engine.probe).returncode == 0) is False and daemon.poll() is None:
-            if time.monotonic() > until:
-                break
-            time.sleep(0.2)
-        if works:
-            yield engine
+        why_not = own.start()
+        if why_not is None:
+            yield Engine("docker", DOCKER.has, ("build", "--network=host"), environment=own.environment, daemon=own)
         else:
-            told = (folder / "log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
-            missing.append(f"{_DAEMON} does not start here ({told[-1] if told else f'status {daemon.poll()}'})")
+            missing.append(f"{daemon.PROGRAM} does not start here ({why_not})")
             yield None
     finally:
-        daemon.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            daemon.wait(_STOPS_WITHIN_S)
-        if daemon.poll() is None:
-            daemon.kill()
-            daemon.wait()
-        _remove(folder)
-
-
-def _remove(folder: Path) -> None:
-    # A daemon leaves its network's namespace mounted.
-    places = [line.split()[1] for line in Path("/proc/mounts").read_text(encoding="utf-8").splitlines()]
-    for place in reversed([place for place in places if place.startswith(f"{folder}/")]):
-        subprocess.run(("umount", "--lazy", place), check=False, capture_output=True)
-    shutil.rmtree(folder)
+        own.remove()
 
 
 def base_image(engine: Engine, missing: list[str]) -> str | None:

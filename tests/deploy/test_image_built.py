@@ -5,42 +5,23 @@ VOICEBUS_BASE_IMAGE=NAME    a base that the engine has, instead of the Dockerfil
 
 import re
 import time
-import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from subprocess import CompletedProcess
 from typing import Final
 
 import pytest
 import yaml
 
-from deploy.engines import Engine, an_engine, base_image
+from deploy.engines import Engine
 from deploy.helm import ROOT
 
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.xdist_group("image")]
 
-DOCKERFILE: Final = ROOT / "deploy/docker/Dockerfile"
 HARDENED: Final = ("--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--security-opt=no-new-privileges")
 LARGEST_MB: Final = 400
 """What the image may add to its base: dependencies, compiled once, and the sources."""
 
 Image = tuple[Engine, str, str]
-
-
-@pytest.fixture(scope="module")
-def built() -> Iterator[Image]:
-    """The engine, the image that it has built of this checkout, and its base."""
-    missing: list[str] = []
-    with an_engine(missing) as engine:
-        base = None if engine is None else base_image(engine, missing)
-        if engine is None or base is None:
-            pytest.skip("the image is not built here: " + "; ".join(missing))
-        name = f"localhost/voicebus-test:{uuid.uuid4().hex[:12]}"
-        result = engine.run(
-            *engine.build, f"--build-arg=BASE_IMAGE={base}", f"--file={DOCKERFILE}", f"--tag={name}", str(ROOT)
-        )
-        assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-4000:]
-        yield engine, name, base
-        engine.run("rmi", name)
 
 
 def in_container(built: Image, *command: str, user: str | None = None) -> CompletedProcess[str]:
