@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from support.servers import RedisServer
 from support.tool_calls import Caller, worker
 from support.waiting import wait_until
 from voicebus import ToolWorker, UserError, function_tool
+from voicebus.adapters.redis.client import connect
 from voicebus.adapters.redis.dispatch import new_entry
 from voicebus.adapters.redis.letter_box import LetterBox
 from voicebus.adapters.redis.registry import ToolRegistry
@@ -145,6 +147,23 @@ async def test_a_registry_that_was_lost_is_written_again(
         await caller.bus.call("DEL", keys.registry_tools)
         found = await wait_until(registered, description="the registration")
     assert json.loads(found)["parameters"] == add.params_json_schema
+
+
+async def test_a_server_that_comes_back_empty_is_told_at_once_what_is_offered(
+    keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before gateways take the tools for gone."""
+    monkeypatch.setattr(registering, "REGISTER_EVERY_S", 3600)
+    with RedisServer() as server:
+        async with worker(server.url, keys, add):
+            server.kill()
+            server.start()
+            async with await connect(server.url) as bus:
+
+                async def registered() -> bool:
+                    return bool(await bus.call("HEXISTS", keys.registry_tools, "add"))
+
+                await wait_until(registered, description="the tool to be registered again", timeout=30)
 
 
 @pytest.mark.parametrize(("limit_s", "told_ms"), [(0.0001, 1), (1.5, 1500), (400 * 24 * 3600.0, LONGEST_MS)])

@@ -78,15 +78,25 @@ class Registrar:
                     await stop.wait()
             if stop.is_set():
                 break
-            try:
-                await self.register()
-                if time.monotonic() - tidied > TIDY_REGISTRY_EVERY_S:
-                    tidied = time.monotonic()
-                    for name in await self._registry.tidy():
-                        log.info("tool without a worker forgotten", tool=name)
-            except (BusError, UserError) as error:
-                log.warning("tools not registered", error=str(error))
+            await self.restore()
+            if time.monotonic() - tidied > TIDY_REGISTRY_EVERY_S:
+                tidied = time.monotonic()
+                await self._tidy()
         await self.withdraw()
+
+    async def restore(self) -> None:
+        """Register again what the registry may have lost."""
+        try:
+            await self.register()
+        except (BusError, UserError) as error:
+            log.warning("tools not registered", error=str(error))
+
+    async def _tidy(self) -> None:
+        try:
+            for name in await self._registry.tidy():
+                log.info("tool without a worker forgotten", tool=name)
+        except BusError as error:
+            log.debug("registry not tidied", error=str(error))
 
     async def withdraw(self, names: Iterable[str] | None = None) -> None:
         """Offer none of these any more; None: nothing at all."""

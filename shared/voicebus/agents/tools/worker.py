@@ -297,6 +297,7 @@ class ToolWorker:
             control = self._control(member, runner, loop)
             member.masters.on_change(lambda _: control.rewind())
             member.masters.on_change(lambda since: member.spawn(runner.restore(since), name="restore"))
+            member.masters.on_change(lambda _: member.spawn(registrar.restore(), name="register"))
             member.spawn(control.run(), name="control")
             log.info("tool worker ready", worker=member.id, tools=sorted(self._tools), queues=sorted(streams.values()))
             self._id = member.id
