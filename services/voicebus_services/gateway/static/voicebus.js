@@ -704,6 +704,8 @@ export class Microphone {
   }
 
   close() {
+    // A piece may be on its way, and nobody is there to hear it.
+    this.node.port.onmessage = null;
     this.node.disconnect();
     this.stream.getTracks().forEach((track) => track.stop());
   }

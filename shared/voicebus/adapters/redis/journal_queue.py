@@ -40,25 +40,25 @@ class OwnedSession:
     """One owned session: what was written lately and what is to be written, in one queue split at `written`."""
 
     def __init__(self, session: str, epoch: int, state: Mapping[str, str], index: str) -> None:
-        self.id = session
-        self.index = index
-        self.epoch = epoch
-        self.state = dict(state)
+        self.id: str = session
+        self.index: str = index
+        self.epoch: int = epoch
+        self.state: dict[str, str] = dict(state)
         self.events: deque[Event] = deque()
-        self.bytes = 0
-        self.written = 0
+        self.bytes: int = 0
+        self.written: int = 0
         # The last event of its former owner.
-        self.taken_at = 0
+        self.taken_at: int = 0
         # Changes that no event brings, and that are not written yet; and when (monotonic, s) others were written.
         self.changed: dict[str, str] = {}
         self.changes_written: dict[str, float] = {}
-        self.accept_gap = False
-        self.stale = False
+        self.accept_gap: bool = False
+        self.stale: bool = False
         self.closed_at: float | None = None
-        self.settled = asyncio.Event()
+        self.settled: asyncio.Event = asyncio.Event()
         self.settled.set()
         # How often something was queued, and what is to be done once all up to such a number is written.
-        self.queued = 0
+        self.queued: int = 0
         # The oldest is forgotten beyond that: a client whose command is never acknowledged sends it again.
         self.then: deque[tuple[int, Callable[[], None]]] = deque(maxlen=CAPACITY)
 
