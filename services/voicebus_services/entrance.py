@@ -5,12 +5,13 @@ takes thousands of them in a turn of its loop, the other one alone.
 """
 
 import asyncio
+import errno
 import socket
-import ssl
 from typing import Final, Protocol
 
 from voicebus.telemetry.logging import get_logger
 from voicebus_services.silent_connections import Connection, SilentConnections
+from voicebus_services.tls import Certificate
 
 log: Final = get_logger(__name__)
 
@@ -21,6 +22,9 @@ HANDSHAKE_S: Final = 10.0
 _AT_ONCE: Final = 16
 # Without files or memory for another connection, how long none is taken.
 _REST_S: Final = 1.0
+# So soon the file of a connection that was dropped is free.
+_CLOSING_S: Final = 0.01
+_NO_FILES: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
 
 class Serving(Protocol):
@@ -38,13 +42,13 @@ class Entrance:
     def __init__(
         self,
         listener: socket.socket,
-        context: ssl.SSLContext | None,
+        certificate: Certificate | None,
         silent: SilentConnections,
         protocol: Serving,
     ) -> None:
         """Needs the running loop; takes connections until `close`."""
         self._listener = listener
-        self._context = context
+        self._certificate = certificate
         self._silent = silent
         self._protocol = protocol
         self._loop = asyncio.get_running_loop()
@@ -76,9 +80,7 @@ class Entrance:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                log.error("no connection can be taken now", error=str(error), seconds=_REST_S)  # noqa: TRY400
-                self._loop.remove_reader(self._listener)
-                self._resting = self._loop.call_later(_REST_S, self._open)
+                self._rest(error)
                 return
             connection.setblocking(False)
             handshake = _Handshake(peer[0])
@@ -86,13 +88,23 @@ class Entrance:
             self._handshakes.add(handshake)
             self._silent.fell_silent(handshake)
 
+    def _rest(self, error: OSError) -> None:
+        """Take none for a while, in which some that ask nothing may be gone."""
+        rest_s = _CLOSING_S
+        if error.errno not in _NO_FILES or not self._silent.drop_one():
+            rest_s = _REST_S
+            log.error("no connection can be taken now", error=str(error), seconds=rest_s)
+        self._loop.remove_reader(self._listener)
+        self._resting = self._loop.call_later(rest_s, self._open)
+
     async def _shake_hands(self, connection: socket.socket, handshake: "_Handshake") -> None:
+        context = self._certificate.context if self._certificate else None
         try:
             await self._loop.connect_accepted_socket(
                 lambda: self._protocol(handshake=handshake),
                 connection,
-                ssl=self._context,
-                ssl_handshake_timeout=HANDSHAKE_S if self._context else None,
+                ssl=context,
+                ssl_handshake_timeout=HANDSHAKE_S if context else None,
             )
         except OSError:  # no TLS, an older one, too slow, or gone: as if it had never come
             pass

@@ -29,6 +29,12 @@ from voicebus_services.tls import Certificate
 PROXIES: Final = ("127.0.0.1", "::1")
 """A proxy on this machine tells who asks; nobody else is believed."""
 
+KEEP_ALIVE_S: Final = 3660
+"""How long a connection may be idle between requests: longer than proxies keep theirs (nginx 60 s, Google's 10 min,
+Envoy 1 h, AWS's as helm/ sets it 1 h), which would else now and then ask on one that is being closed, and answer 502.
+Their number is bounded.
+"""
+
 _BACKLOG: Final = 2048
 
 
@@ -91,11 +97,18 @@ class HttpServer(uvicorn.Server):
     What has connected and asks nothing is bounded by `silent`.
     """
 
-    def __init__(self, config: uvicorn.Config, listener: socket.socket, silent: SilentConnections) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        listener: socket.socket,
+        silent: SilentConnections,
+        certificate: Certificate | None,
+    ) -> None:
         super().__init__(config)
         self.port = int(listener.getsockname()[1])
         self.up = asyncio.Event()
         self._silent = silent
+        self._certificate = certificate
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -106,7 +119,7 @@ class HttpServer(uvicorn.Server):
             BoundedHttpProtocol, config=self.config, server_state=self.server_state, app_state={}, silent=self._silent
         )
         self.servers = [
-            Entrance(listener, self.config.ssl, self._silent, protocol)  # type: ignore[misc]  # closed as any other
+            Entrance(listener, self._certificate, self._silent, protocol)  # type: ignore[misc]  # closed as any other
             for listener in sockets or ()
         ]
         self.started = True
@@ -140,13 +153,15 @@ async def serving(
         "server_header": False,
         "forwarded_allow_ips": list(PROXIES),
         "timeout_graceful_shutdown": stop_timeout_s,
+        "timeout_keep_alive": KEEP_ALIVE_S,
         "log_level": logging.WARNING,
     }
     following: asyncio.Task[None] | None = None
     if certificate is not None:
-        options["ssl_context_factory"] = lambda *_: certificate.context
         following = asyncio.create_task(certificate.follow(), name="tls-certificate")
-    server = HttpServer(uvicorn.Config(app, **{**options, **config}), listeners[0], SilentConnections(max_silent))
+    server = HttpServer(
+        uvicorn.Config(app, **{**options, **config}), listeners[0], SilentConnections(max_silent), certificate
+    )
     task = asyncio.create_task(server.serve(listeners), name="http-server")
     up = asyncio.create_task(server.up.wait(), name="http-server-up")
     try:

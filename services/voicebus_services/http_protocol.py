@@ -1,8 +1,8 @@
 """How a public HTTP port reads requests: uvicorn's protocol, with bounds on a request's head, on its time, and on the
-number of those who do not ask.
+number of those who do not ask, or do not take their answers.
 
-uvicorn reads a head of any length, with as many fields as there are, for as long as it takes; whoever sends such holds
-memory, or a place, without having shown any credential.
+uvicorn reads a head of any length, with as many fields as there are, for as long as it takes, and as many requests as
+come at once; whoever sends such holds memory, or a place, without having shown any credential.
 """
 
 import asyncio
@@ -21,6 +21,9 @@ MAX_FIELDS: Final = 256
 
 WHOLE_WITHIN_S: Final = 30.0
 """How long a request may take to arrive, from its first byte; the first one from the opening of its connection."""
+
+MAX_AHEAD: Final = 16
+"""Requests that a connection may send before it has the answer to an earlier one; each takes some 4 KiB."""
 
 _LINE: Final = 4  # what stands around a field
 
@@ -66,6 +69,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             return
         head = self._heads if self._in_head else 0
         super().data_received(data)
+        self._rest()
         # All of it was for the one head that has not ended yet; what came with the end of a request is not counted.
         if self._in_head and head == self._heads and not self.transport.is_closing():
             self._came += len(data)
@@ -95,6 +99,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._in_head = False
         if self._size > MAX_HEAD or self._fields > MAX_FIELDS:
             self._refuse_head()
+        elif len(self.pipeline) >= MAX_AHEAD:
+            self._end()
         elif not self._is_refused:
             super().on_headers_complete()
 
@@ -114,21 +120,54 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self.cycle.response_complete and not self.transport.is_closing():
-            self._silent.fell_silent(self)
+        # Also one that closes now: its peer may take long for the answer, or with TLS for the end.
+        if self.cycle.response_complete:
+            self._fell_silent()
+
+    # --- how the peer takes its answers ---------------------------------------------------------------
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._fell_silent()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._due is None and self.cycle is not None and not self.cycle.response_complete:
+            self._silent.spoke(self)
 
     # --- the bounds -----------------------------------------------------------------------------------
 
     def _watch(self) -> None:
         if self._due is None:
             self._due = self.loop.call_later(WHOLE_WITHIN_S, self._overdue)
-        self._silent.fell_silent(self)
+        self._fell_silent()
 
     def _arrived(self) -> None:
         self._silent.spoke(self)
+        self._unwatch()
+
+    def _unwatch(self) -> None:
         if self._due is not None:
             self._due.cancel()
             self._due = None
+
+    def _fell_silent(self) -> None:
+        if self in self.connections:  # neither lost nor a WebSocket
+            self._silent.fell_silent(self)
+
+    def _rest(self) -> None:
+        """Wait for another request where all that came is answered.
+
+        uvicorn stops waiting with whatever comes, and begins with an answer alone. But what came may be the end of a
+        request that was answered before, or none.
+        """
+        if self.cycle is None or not self.cycle.response_complete or self._due is not None:
+            return
+        if self.timeout_keep_alive_task is None and self in self.connections and not self.transport.is_closing():
+            self._fell_silent()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
 
     def _overdue(self) -> None:
         self._due = None
@@ -140,13 +179,12 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large", detail)
 
     def _refuse(self, status: HTTPStatus, code: str, detail: str) -> None:
-        self._is_refused = True
-        self._arrived()
-        if self.transport.is_closing():
-            return
-        # Behind an answer that is being given nothing can be said. One that has not begun is not given any more, since
-        # what is written to a connection that closes goes nowhere.
-        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
+        # Behind an answer that is being given nothing can be said, and the last of several requests is not the one that
+        # is being answered. An answer that has not begun is not given any more, since what is written to a connection
+        # that closes goes nowhere.
+        cycle = self.cycle
+        unanswered = cycle is None or cycle.response_complete or not cycle.response_started
+        if unanswered and not self.pipeline and not self.transport.is_closing():
             problem = {"type": "about:blank", "title": status.phrase, "status": status, "detail": detail, "code": code}
             body = json.dumps(problem).encode()
             head = (
@@ -154,4 +192,11 @@ class BoundedHttpProtocol(HttpToolsProtocol):
                 f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
             )
             self.transport.write(head.encode() + body)
+        self._end()
+
+    def _end(self) -> None:
+        """Read nothing more; the place is given back once the peer has taken what was said, and the end."""
+        self._is_refused = True
+        self._unwatch()
+        self._fell_silent()
         self.transport.close()

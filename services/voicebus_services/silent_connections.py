@@ -1,8 +1,11 @@
-"""The connections of a public port that have sent no whole request: bounded in number, as well as in time.
+"""The connections of a public port that have sent no whole request, or do not take their answer: bounded in number, as
+well as in time.
 
 Each takes memory, some 50 KiB with TLS, before it has shown any credential.
 """
 
+import functools
+import ipaddress
 import time
 from typing import Final, Protocol
 
@@ -28,11 +31,12 @@ class Connection(Protocol):
 
 
 class SilentConnections:
-    """Who has connected and not asked yet, or has had an answer and not asked again.
+    """Who has connected and not asked yet, or has had an answer and not asked again, or leaves it untaken.
 
-    Beyond `most` one is dropped for each that comes: of the address that has most of them the one that has been silent
-    for longest. So a flood takes the places of its own; where a proxy hides addresses, whoever asks without delay has
-    the time in which `most` others come.
+    Beyond `most` one is dropped for each that comes: of the address that has most of them (of IPv6, the network of 64
+    bits, all of which one machine has) the one that has been silent for longest. So a flood takes the places of its
+    own; where a proxy hides addresses, whoever asks without delay has the time in which `most` others come. A proxy's
+    idle connections go in the order in which it is least likely to ask on them.
     """
 
     def __init__(self, most: int = MOST) -> None:
@@ -45,24 +49,28 @@ class SilentConnections:
 
     def fell_silent(self, connection: Connection) -> None:
         """Count `connection`, which keeps its place if it is silent already; it may be the one that is dropped."""
-        of_address = self._silent.setdefault(connection.address, {})
+        of_address = self._silent.setdefault(_network(connection.address), {})
         if connection in of_address:
             return
         of_address[connection] = None
         self._count += 1
         if self._count > self._most:
-            self._drop_one()
+            self.drop_one()
 
     def spoke(self, connection: Connection) -> None:
         """`connection` has asked, or is gone."""
-        of_address = self._silent.get(connection.address, {})
+        network = _network(connection.address)
+        of_address = self._silent.get(network, {})
         if connection in of_address:
             del of_address[connection]
             self._count -= 1
             if not of_address:
-                del self._silent[connection.address]
+                del self._silent[network]
 
-    def _drop_one(self) -> None:
+    def drop_one(self) -> bool:
+        """Make room; False where nobody is silent."""
+        if not self._silent:
+            return False
         address, most = max(self._silent.items(), key=lambda each: len(each[1]))
         oldest = next(iter(most))
         self.spoke(oldest)
@@ -70,6 +78,7 @@ class SilentConnections:
         LIMITS_REACHED.labels("silent_connections").inc()
         self._dropped += 1
         self._tell(address)
+        return True
 
     def _tell(self, address: str) -> None:
         """One line for a flood, or each minute of it."""
@@ -77,9 +86,18 @@ class SilentConnections:
         if self._told_at is not None and now - self._told_at < _TELL_EVERY_S:
             return
         log.warning(
-            "too many connections without a request, the oldest are dropped: see VOICEBUS_MAX_SILENT_CONNECTIONS",
-            most=self._most,
+            "too many connections without a request, the oldest are dropped: see VOICEBUS_MAX_SILENT_CONNECTIONS, "
+            "and how many open files the process may have",
+            kept=self._count,
             mostly_from=address,
             dropped=self._dropped,
         )
         self._told_at, self._dropped = now, 0
+
+
+@functools.lru_cache(maxsize=4096)
+def _network(address: str) -> str:
+    """Whose `address` is: of IPv6 a network, since who has one address of it has them all."""
+    if ":" not in address:
+        return address
+    return str(ipaddress.IPv6Network((address.partition("%")[0], 64), strict=False))

@@ -7,7 +7,7 @@ that is being replaced while it is read, leaves the last one in place and is loo
 import asyncio
 import ssl
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
 from voicebus.errors import SettingsError
 from voicebus.telemetry.logging import get_logger
@@ -23,7 +23,7 @@ _Seen = tuple[tuple[int, int, int, int], ...]
 
 
 class Certificate:
-    """A chain and its key, both PEM, as the TLS context of a server.
+    """A chain and its key, both PEM, as `context`: what a server begins a handshake with now.
 
     TLS 1.2 and later, with the ciphers of Python's own defaults; clients are not asked for certificates.
     """
@@ -37,9 +37,7 @@ class Certificate:
         self._chain = chain
         self._key = key
         self._seen = self._look()
-        self.context = self._current = self._read()
-        # Each handshake asks for the pair of its time; also those that name no server.
-        self.context.sni_callback = self._use_current
+        self.context: ssl.SSLContext = self._read()
 
     @classmethod
     def of(cls, chain: Path | None, key: Path | None) -> "Certificate | None":
@@ -69,14 +67,11 @@ class Certificate:
                 return
             # Before it is read: what changes meanwhile is seen the next time.
             self._seen = seen
-            self._current = self._read()
+            self.context = self._read()
         except SettingsError as error:
             log.warning("the new TLS certificate cannot be used, the last one stays", error=str(error))
         else:
             log.info("TLS certificate read again", certificate=str(self._chain))
-
-    def _use_current(self, connection: Any, _name: str | None, _initial: ssl.SSLContext) -> None:
-        connection.context = self._current
 
     def _look(self) -> _Seen:
         try:

@@ -2,8 +2,10 @@
 
 import asyncio
 import errno
+import re
 import socket
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -12,7 +14,9 @@ from fastapi import FastAPI, Query, Request
 
 from support.waiting import wait_until
 from voicebus.errors import SettingsError
-from voicebus_services.http import answer_with_problems, asker, serving
+from voicebus_services.http import KEEP_ALIVE_S, answer_with_problems, asker, serving
+
+ROOT = Path(__file__).parents[2]
 
 
 def app_with_errors() -> FastAPI:
@@ -54,6 +58,15 @@ async def test_the_body_of_an_answer_does_not_wait_for_its_head_to_be_acknowledg
             (connection,) = server.server_state.connections
             taken = connection.transport.get_extra_info("socket")
             assert taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+async def test_an_idle_connection_is_kept_for_longer_than_the_load_balancer_keeps_it() -> None:
+    ingress = (ROOT / "helm/voicebus/templates/ingress.yaml").read_text()
+    kept = re.search(r"idle_timeout\.timeout_seconds=(\d+)", ingress)
+    assert kept is not None
+    assert int(kept[1]) < KEEP_ALIVE_S
+    async with serving(app_with_errors(), host="127.0.0.1", port=0) as server:
+        assert server.config.timeout_keep_alive == KEEP_ALIVE_S
 
 
 async def test_an_unexpected_error_tells_the_client_nothing_of_the_inside(client: httpx2.AsyncClient) -> None:

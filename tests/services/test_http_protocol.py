@@ -9,7 +9,7 @@ from fastapi import FastAPI, Request
 
 from voicebus_services import http_protocol
 from voicebus_services.http import serving
-from voicebus_services.http_protocol import MAX_FIELDS, MAX_HEAD
+from voicebus_services.http_protocol import MAX_AHEAD, MAX_FIELDS, MAX_HEAD
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n"
 
@@ -91,6 +91,46 @@ async def test_behind_an_answer_that_has_begun_nothing_is_said(monkeypatch: pyte
         told = await answer(server.port, b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab")
     assert told.startswith(b"HTTP/1.1 200 ")
     assert told.count(b"HTTP/1.1 ") == 1
+
+
+async def test_nothing_is_said_into_an_answer_that_others_wait_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_protocol, "WHOLE_WITHIN_S", 0.05)
+
+    async def begun(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"so far", "more_body": True})
+        await receive()
+        await receive()
+
+    async with serving(begun, host="127.0.0.1", port=0) as server:  # type: ignore[arg-type]
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(GET + b"\r\n")
+        told = await reader.readuntil(b"so far")
+        writer.write(GET + b"\r\n" + GET)
+        told += await reader.read()
+        writer.close()
+    assert told.count(b"HTTP/1.1 ") == 1
+
+
+async def test_who_was_answered_before_all_had_come_is_waited_for_as_any_other() -> None:
+    async def early(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 404, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"no"})
+
+    async with serving(early, host="127.0.0.1", port=0, timeout_keep_alive=0.1) as server:  # type: ignore[arg-type]
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\nno")
+        writer.write(b"abcde")
+        async with asyncio.timeout(20):
+            assert await reader.read() == b""
+        writer.close()
+
+
+async def test_requests_ahead_of_their_answers_are_bounded(port: int) -> None:
+    request, last = GET + b"\r\n", GET + b"Connection: close\r\n\r\n"
+    assert (await answer(port, request * MAX_AHEAD + last)).count(b"HTTP/1.1 200 ") == MAX_AHEAD + 1
+    assert (await answer(port, request * 1000 + last)).count(b"HTTP/1.1 200 ") <= MAX_AHEAD + 1
 
 
 async def test_an_answer_may_take_as_long_as_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,10 @@
 """Connections that ask nothing: how many a public port keeps, with and without TLS."""
 
 import asyncio
+import contextlib
+import os
+import resource
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -8,18 +12,21 @@ from pathlib import Path
 
 import pytest
 import uvloop
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
+from fastapi.responses import StreamingResponse
 from prometheus_client import REGISTRY
 
 from support.tls import Authority
 from support.waiting import wait_until
 from voicebus_services import entrance
-from voicebus_services.http import serving
+from voicebus_services.http import HttpServer, serving
+from voicebus_services.silent_connections import SilentConnections
 from voicebus_services.tls import Certificate
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 LAST = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 MANY = "127.0.0.2"
+LARGE = 32 * 1024 * 1024  # more than the kernel keeps of a connection
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -29,13 +36,24 @@ def dropped() -> float:
 
 
 class Port:
-    """A port that answers `"asked"`, or on `/later` when it is told to, and its clients."""
+    """A port that answers `"asked"`, on `/later` when it is told to, or at length; and its clients."""
 
     def __init__(self, trusted: ssl.SSLContext | None, stack: AsyncExitStack) -> None:
-        self.number = 0
+        self.server: HttpServer | None = None
         self.asked, self.answer_now = asyncio.Event(), asyncio.Event()
         self._trusted = trusted
         self._stack = stack
+
+    @property
+    def number(self) -> int:
+        assert self.server is not None
+        return self.server.port
+
+    @property
+    def kept(self) -> int:
+        """How many are silent."""
+        assert self.server is not None
+        return self.server._silent._count
 
     async def silent(self, address: str = MANY) -> Connection:
         """Somebody who connects and shakes no hands."""
@@ -76,6 +94,29 @@ async def port_for(most: int, authority: Authority | None) -> AsyncIterator[Port
         await port.answer_now.wait()
         return "later"
 
+    @app.get("/large")
+    async def large() -> Response:
+        return Response(b"a" * LARGE)
+
+    @app.get("/endless")
+    async def endless() -> StreamingResponse:
+        async def parts() -> AsyncIterator[bytes]:
+            while True:
+                yield b"a" * 65_536
+                await asyncio.sleep(0)
+
+        return StreamingResponse(parts())
+
+    @app.get("/halves")
+    async def halves() -> StreamingResponse:
+        async def parts() -> AsyncIterator[bytes]:
+            yield b"a" * LARGE
+            port.asked.set()
+            await port.answer_now.wait()
+            yield b"the end"
+
+        return StreamingResponse(parts(), headers={"Content-Length": str(LARGE + len(b"the end"))})
+
     pair = authority.issue() if authority else None
     certificate = Certificate(pair.certificate, pair.key) if pair else None
     async with (
@@ -83,8 +124,24 @@ async def port_for(most: int, authority: Authority | None) -> AsyncIterator[Port
         AsyncExitStack() as stack,
     ):
         port = Port(authority.trusting() if authority else None, stack)
-        port.number = server.port
+        port.server = server
         yield port
+
+
+class Silent:
+    """One that has come and asks nothing."""
+
+    def __init__(self, address: str, kept: SilentConnections) -> None:
+        self.address = address
+        self.is_dropped = False
+        self._kept = kept
+        kept.fell_silent(self)
+
+    def drop(self) -> None:
+        self.is_dropped = True
+
+    def goes(self) -> None:
+        self._kept.spoke(self)
 
 
 Runs = Callable[[int, Callable[[Port], Awaitable[None]]], None]
@@ -197,6 +254,36 @@ def test_who_waits_for_an_answer_is_not_silent(on_port: Runs) -> None:
     on_port(1, test)
 
 
+@pytest.mark.parametrize("path", [b"/large", b"/endless"])
+def test_who_does_not_take_an_answer_is_silent(on_port: Runs, path: bytes) -> None:
+    async def test(port: Port) -> None:
+        before = dropped()
+        reader, writer = await port.client(MANY)
+        writer.write(LAST.replace(b"/", path, 1))
+        await reader.readuntil(b"\r\n\r\n")
+        await wait_until(lambda: port.kept == 1, description="the answer to fill all buffers")
+        another, _ = await port.silent(MANY)
+        await wait_until(lambda: dropped() == before + 1, description="the one who does not take it to be cut")
+        assert not another.at_eof()
+
+    on_port(1, test)
+
+
+def test_who_takes_a_long_answer_is_not_silent(on_port: Runs) -> None:
+    async def test(port: Port) -> None:
+        reader, writer = await port.client()
+        writer.write(LAST.replace(b"/", b"/halves", 1))
+        await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(LARGE)
+        await port.asked.wait()
+        came = [await port.silent() for _ in range(4)]
+        assert await is_cut(came[0])
+        port.answer_now.set()
+        assert await reader.read() == b"the end"
+
+    on_port(1, test)
+
+
 def test_places_are_given_back_by_who_goes(on_port: Runs) -> None:
     async def test(port: Port) -> None:
         before = dropped()
@@ -209,7 +296,47 @@ def test_places_are_given_back_by_who_goes(on_port: Runs) -> None:
             assert b'"asked"' in await port.ask()
         assert dropped() == before
 
-    on_port(4, test)
+    on_port(8, test)
+
+
+def test_without_a_file_for_another_connection_a_silent_one_makes_room(on_port: Runs) -> None:
+    async def test(port: Port) -> None:
+        before = dropped()
+        silent = [await port.silent() for _ in range(4)]
+        await wait_until(lambda: port.kept == 4, description="all of them to be taken")
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with socket.socket() as client:
+            client.setblocking(False)
+            filling: list[int] = []
+            highest = max(int(each.name) for each in Path("/proc/self/fd").iterdir())
+            try:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, limits[1]))
+                with contextlib.suppress(OSError):
+                    while True:
+                        filling.append(os.dup(client.fileno()))
+                await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", port.number))
+                assert await is_cut(silent[0])
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+                for each in filling:
+                    os.close(each)
+        assert dropped() > before
+        assert not silent[-1][0].at_eof()
+        assert b'"asked"' in await port.ask()
+
+    on_port(100, test)
+
+
+def test_who_has_a_whole_network_of_addresses_has_one_share() -> None:
+    kept = SilentConnections(5)
+    proxy = [Silent("203.0.113.9", kept) for _ in range(2)]
+    neighbour = Silent("fe80::1%eth0", kept)
+    flood = [Silent(f"2001:db8:0:1::{number:x}", kept) for number in range(1, 20)]
+    assert [each.is_dropped for each in (*proxy, neighbour)] == [False] * 3
+    assert [each.is_dropped for each in flood] == [True] * 17 + [False] * 2
+    for each in (*proxy, neighbour, *flood[-2:]):
+        each.goes()
+    assert kept._count == 0
 
 
 async def test_a_stop_cuts_who_shakes_no_hands(tmp_path: Path) -> None:

@@ -136,6 +136,20 @@ async def test_old_versions_of_tls_and_plain_http_are_refused(authority: Authori
         writer.close()
 
 
+async def test_a_server_name_that_cannot_be_one_is_as_good_as_none(authority: Authority) -> None:
+    pair = authority.issue()
+    answers, hello = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = authority.trusting().wrap_bio(answers, hello, server_hostname="localhost")
+    with pytest.raises(ssl.SSLWantReadError):
+        client.do_handshake()
+    certificate = Certificate(pair.certificate, pair.key)
+    async with serving(FastAPI(), host="127.0.0.1", port=0, certificate=certificate) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(hello.read().replace(b"localhost", b"local\xffost"))
+        assert await reader.readexactly(1) == b"\x16", "a handshake, no alert"
+        writer.close()
+
+
 def encrypted(pair: Pair, path: Path) -> Path:
     key = serialization.load_pem_private_key(pair.key.read_bytes(), None)
     locked = serialization.BestAvailableEncryption(b"passphrase")
