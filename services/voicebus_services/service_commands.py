@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 from voicebus.errors import UsageError
 from voicebus.runtime.lifecycle import run
 from voicebus_services import settings
+from voicebus_services.open_files import allow_open_files
 from voicebus_services.settings import ENV_PREFIX, ServiceSettings, load
 from voicebus_services.settings_errors import MAY_HOLD_SECRETS
 from voicebus_services.trace_settings import tracing_of
@@ -120,6 +121,7 @@ def _register(
                 raise
             raise UsageError(f"the package {error.name} is missing; install voicebus[{extra}]") from error
         flush = begin_tracing(read, name)
+        allow_open_files()
         try:
             run(serve(read, named or []) if targets else serve(read))
         finally:

@@ -101,16 +101,24 @@ class ModelLinkError(RemoteError):
     """The model's socket could not be opened, or was lost.
 
     `code` is the protocol's error code where the server gave one (`invalid_api_key`, ...), `close_code` the
-    WebSocket close code, `fatal` tells that connecting again cannot help (protocol section 3.3).
+    WebSocket close code, `fatal` tells that connecting again cannot help (protocol section 3.3), `retry_after` how long
+    the server asks to be left alone (s).
     """
 
     def __init__(
-        self, message: str, *, code: str | None = None, close_code: int | None = None, fatal: bool = False
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        close_code: int | None = None,
+        fatal: bool = False,
+        retry_after: float = 0.0,
     ) -> None:
         super().__init__(message)
         self.code = code
         self.close_code = close_code
         self.fatal = fatal
+        self.retry_after = retry_after
 
 
 class ModelCallError(RemoteError):

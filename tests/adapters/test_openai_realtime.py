@@ -180,6 +180,17 @@ async def test_a_refused_upgrade_says_so(status: int, fatal: bool, code: str | N
     assert (refused.value.fatal, refused.value.code) == (fatal, code)
 
 
+@pytest.mark.parametrize(
+    ("told", "seconds"),
+    [("7", 7.0), ("0", 0.0), ("-1", 0.0), ("soon", 0.0), ("9" * 400, 0.0), ("Fri, 31 Dec 1999 23:59:59 GMT", 0.0)],
+)
+async def test_a_refusal_says_how_long_the_server_is_to_be_left_alone(told: str, seconds: float) -> None:
+    async with serving(Model(status=429, answer={"Retry-After": told})) as model:
+        with pytest.raises(ModelLinkError) as refused:
+            await OpenAIRealtimeConnector(model.url).connect(Listener(), model="m")
+    assert refused.value.retry_after == seconds
+
+
 async def test_credentials_do_not_follow_a_redirect() -> None:
     async with serving(Model()) as other, serving(Model(status=302, answer={"Location": other.url})) as model:
         with pytest.raises(ModelLinkError, match=r"HTTP 302"):

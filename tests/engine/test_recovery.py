@@ -30,6 +30,38 @@ def test_the_waits_grow_are_spread_and_come_to_an_end() -> None:
     assert longest.next(1.0) == 0.25
 
 
+def test_a_server_that_asks_for_it_is_left_alone_for_as_long_within_bounds() -> None:
+    asked, spread, longest = Backoff(), Backoff(), Backoff()
+    assert [asked.next(0.0, asked=2.0), spread.next(1.0, asked=2.0), longest.next(0.0, asked=3600.0)] == [2.0, 3.0, 5.0]
+    assert Backoff().next(1.0, asked=0.125) == 0.25
+
+
+def test_what_one_address_asks_for_does_not_put_off_the_next() -> None:
+    alone, pair = Talk(), Talk(models=("a", "b"))
+    for talk in (alone, pair):
+        talk.put(LinkLost("refused", retry_after=3.0))
+    assert alone.timers()[RECONNECT_TIMER] == alone.now + 3.0
+    assert pair.timers()[RECONNECT_TIMER] < pair.now + 1.0
+    assert pair.of(Dial, pair.timer(RECONNECT_TIMER)) == [Dial(1)]
+
+
+def test_a_message_that_is_too_large_for_the_model_is_left_out_and_told() -> None:
+    talk = Talk().live()
+    talk.asks("small")
+    talk.asks("large" * 100_000)
+    talk.loses_the_link(close_code=1009)
+    assert talk.errors() == ["message_too_large"]
+    assert talk.told_again(talk.reconnects()) == [("user", "small")]
+
+
+def test_a_socket_that_is_closed_as_something_was_too_large_costs_no_small_message() -> None:
+    talk = Talk().live()
+    talk.asks("small")
+    talk.loses_the_link(close_code=1009)
+    assert not talk.errors()
+    assert talk.told_again(talk.reconnects()) == [("user", "small")]
+
+
 def test_a_lost_socket_is_dropped_and_another_one_dialled_after_a_wait() -> None:
     talk = Talk().live()
     talk.put(LinkLost("reset", close_code=1006, jitter=1.0))

@@ -443,7 +443,7 @@ async def test_a_model_that_cannot_be_reached_is_told_to_the_engine_and_the_clie
             outputs.Close("model_lost", 1011),
         ]
 
-    error = ModelLinkError("the model at 10.0.0.7:443 refused", code="invalid_api_key", fatal=True)
+    error = ModelLinkError("the model at 10.0.0.7:443 refused", code="invalid_api_key", fatal=True, retry_after=4.0)
     engine = Engine({inputs.LinkLost: lost})
     engine.state = State.CONFIGURING
     running = Running(engine, Connector(error=error))
@@ -452,6 +452,7 @@ async def test_a_model_that_cannot_be_reached_is_told_to_the_engine_and_the_clie
     assert isinstance(given, inputs.LinkLost)
     assert (given.why, given.code, given.fatal) == ("The model cannot be reached.", "invalid_api_key", True)
     assert 0 <= given.jitter <= 1
+    assert given.retry_after == 4.0
     assert running.client.heard == [("record", 1, "session_ended"), ("close", 1011, "model_lost")]
 
 

@@ -28,6 +28,8 @@ LEASE_MS: Final = 15_000
 RENEW_S: Final = 5.0
 RETRY_AFTER_S: Final = 5
 
+_ELSEWHERE: Final = frozenset({"full", "draining"})
+
 _CHUNK: Final = 500
 
 # One script decides on the rate and on all counts, so that they hold over all gateways and cost one round trip. The
@@ -287,4 +289,6 @@ def _short(text: str) -> str:
 
 def _refused(status: int, code: str, detail: str, *, retry_after_s: int = RETRY_AFTER_S) -> ProblemError:
     headers: dict[str, Any] = {"Retry-After": str(max(1, retry_after_s))}
+    if code in _ELSEWHERE:
+        headers["Connection"] = "close"  # by another connection another gateway may be reached
     return ProblemError(status, code, detail, headers=headers)

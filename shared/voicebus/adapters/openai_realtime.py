@@ -31,6 +31,7 @@ _CREDENTIAL_HEADERS: Final = frozenset({"authorization", "api-key"})
 _BETA_HEADER: Final = "openai-beta"
 # An address that names what to talk to already: Azure's dated form, a call to join, a transcription session.
 _ADDRESSED: Final = frozenset({"model", "deployment", "call_id", "intent"})
+_DIGITS: Final = 10  # of a number of seconds
 _NO_CALL: Final = "call_id_not_found"
 _REAL_HOSTS: Final = ("api.openai.com", ".azure.com")
 
@@ -141,6 +142,7 @@ class OpenAIRealtimeConnector:
                 f"the model at {where} refused the connection ({f'HTTP {status}' if status else error})",
                 code=self._code(status),
                 fatal=status is not None and is_fatal_status(status),
+                retry_after=_retry_after(error.response),
             ) from error
         except ProxyError as error:
             raise ModelLinkError(f"the model at {where} cannot be reached (the proxy refused: {error})") from error
@@ -201,6 +203,12 @@ class OpenAIRealtimeLink:
 
 def _nowhere(_: bytes) -> None:
     """There is no socket yet."""
+
+
+def _retry_after(answer: picows.WSUpgradeResponse | None) -> float:
+    """How long a server asks to be left alone (s), where it says so in seconds; a date would be of its own clock."""
+    given = answer.headers.get("Retry-After", "") if answer is not None and answer.headers else ""
+    return float(given) if given.isascii() and given.isdigit() and len(given) < _DIGITS else 0.0
 
 
 @functools.cache

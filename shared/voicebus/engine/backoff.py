@@ -24,13 +24,15 @@ class Backoff:
     def restart(self) -> None:
         self.attempt = 0
 
-    def next(self, jitter: float, *, limit: int = MAX_ATTEMPTS) -> float | None:
+    def next(self, jitter: float, *, limit: int = MAX_ATTEMPTS, asked: float = 0.0) -> float | None:
         """Count one more attempt: how long to wait before it (s), None where there were enough.
 
-        `jitter` is from 0 to 1: it spreads the attempts of many sessions over half of the time.
+        `jitter` is from 0 to 1: it spreads the attempts of many sessions over half of the time. `asked` is how long the
+        server asks for (s); no caller is kept waiting much longer than without it.
         """
         if self.attempt >= limit:
             return None
         self.attempt += 1
         longest = min(_LONGEST_S, _FIRST_S * 2.0 ** (self.attempt - 1))
-        return longest * (0.5 + 0.5 * min(1.0, max(0.0, jitter)))
+        spread = 0.5 * min(1.0, max(0.0, jitter))
+        return max(longest * (0.5 + spread), min(_LONGEST_S, asked) * (1.0 + spread))

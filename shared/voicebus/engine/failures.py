@@ -38,6 +38,9 @@ REFUSED_KEY: Final = "invalid_api_key"
 REFUSED_REQUEST: Final = 4000
 """The close code of a server that does not have what was asked for, as the model."""
 
+MESSAGE_TOO_BIG: Final = 1009
+"""The close code of a server that was sent a message of more bytes than it takes."""
+
 _FATAL_CLOSES: Final = frozenset({3000, REFUSED_REQUEST})
 _TOO_MANY_REQUESTS: Final = 429
 _REQUEST_TIMEOUT: Final = 408

@@ -43,7 +43,7 @@ class LinkLost(Struct, frozen=True):
     """The model's socket closed, failed, or could not be opened.
 
     `code` is the protocol's error code, where one came. `fatal`: the server refused the connection as such. `jitter` is
-    a random number from 0 to 1.
+    a random number from 0 to 1. `retry_after`: for how long the server asks to be left alone (s).
     """
 
     why: str
@@ -51,6 +51,7 @@ class LinkLost(Struct, frozen=True):
     close_code: int | None = None
     fatal: bool = False
     jitter: float = 0.0
+    retry_after: float = 0.0
 
 
 class LinkOpened(Struct, frozen=True):

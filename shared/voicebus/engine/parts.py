@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from voicebus.engine import wire
 from voicebus.engine.background import Background
@@ -32,6 +32,9 @@ from voicebus.engine.transcript import Transcript
 from voicebus.engine.turns import Turns
 from voicebus.engine.unfinished import Unfinished
 from voicebus.engine.view import ClientView
+
+_NO_ROOM: Final = "Too much waits for the model, which is being reconnected; this was not sent."
+_TOO_LARGE: Final = "The model takes no message as large as this one, which is left out; send less."
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,15 +129,15 @@ def assemble(config: SessionConfig, now: float, view: ClientView | None) -> Part
     turns.hold_manual = calls.is_mixed_pending
     commits = Commits(out, turns, transcript, calls.batches)
 
-    def not_sent(event: Mapping[str, Any]) -> None:
-        message = "Too much waits for the model, which is being reconnected; this was not sent."
-        out.error("not_sent", message, "client")
+    def refuse(event: Mapping[str, Any], code: str, message: str) -> None:
+        out.error(code, message, "client")
         if wire.text(event, "type") == "input_audio_buffer.commit":
             commits.refused(wire.text(event, "event_id"))
         if face is not None:
-            out.to_client(error_event("not_sent", message, event_id=wire.text(event, "event_id") or None))
+            out.to_client(error_event(code, message, event_id=wire.text(event, "event_id") or None))
 
-    out.uplink.refused = not_sent
+    out.uplink.refused = lambda event: refuse(event, "not_sent", _NO_ROOM)
+    out.uplink.too_large = lambda event: refuse(event, "message_too_large", _TOO_LARGE)
     if view is not None:
         face = ClientFace(out, view, turns, calls, settings)
     guard = Guard(out, config.guardrail_timeout_ms / 1000)

@@ -17,7 +17,7 @@ from voicebus.contracts.journal import EventType
 from voicebus.engine import wire
 from voicebus.engine.backoff import MAX_ATTEMPTS, MAX_FIRST_ATTEMPTS, Backoff
 from voicebus.engine.config import Recovering, Transport
-from voicebus.engine.failures import CIRCUIT_OPEN, SESSION_EXPIRED, is_fatal
+from voicebus.engine.failures import CIRCUIT_OPEN, MESSAGE_TOO_BIG, SESSION_EXPIRED, is_fatal
 from voicebus.engine.inputs import LinkLost
 from voicebus.engine.outputs import Dial, DropLink, ReleaseAudio
 from voicebus.engine.parts import Parts
@@ -80,6 +80,8 @@ class Recovery:
         if delay is None:
             return False
         if p.out.uplink.open:  # also while it is configured: what was said to it then waits for the next one
+            if item.close_code == MESSAGE_TOO_BIG:
+                p.out.uplink.refuse_largest()
             self.break_off()
         cause = _cause(item, code, was_live=was_live, moves=self.address != before)
         p.out.observe("model_reconnect", cause=cause)
@@ -108,7 +110,9 @@ class Recovery:
         self.address = after
         if refuses and after > before:
             return 0.0
-        return self._backoff.next(item.jitter, limit=MAX_ATTEMPTS if self._met else MAX_FIRST_ATTEMPTS)
+        limit = MAX_ATTEMPTS if self._met else MAX_FIRST_ATTEMPTS
+        # What the server asks for is no reason to leave another one alone.
+        return self._backoff.next(item.jitter, limit=limit, asked=item.retry_after if after == before else 0.0)
 
     def _judge(self, code: str | None) -> None:
         """Whether the socket that is lost was good, so that attempts are counted anew."""

@@ -22,6 +22,8 @@ Event = Mapping[str, Any]
 
 _MAX_WAITING: Final = 256
 _MAX_CHARS: Final = 4 * 1024 * 1024
+_LARGE_CHARS: Final = 256 * 1024
+"""No server is known to refuse a smaller message for its size."""
 
 _CREATE: Final = "conversation.item.create"
 _DELETE: Final = "conversation.item.delete"
@@ -44,7 +46,8 @@ CONFIRMATIONS: Final = frozenset(
 
 
 class Uplink:
-    """Passes events on to the model's socket, or keeps them. `refused` hears of an event that finds no room.
+    """Passes events on to the model's socket, or keeps them. `refused` hears of an event that finds no room,
+    `too_large` of one over which the model has closed its socket.
 
     `commits` are those that the model has not carried out; `was_asked`: the last turn ended by one of them.
     `extras` are the items that the session or the client has made and the history does not show, by id, each with the
@@ -65,6 +68,7 @@ class Uplink:
         self.spoken_texts: set[str] = set()
         self.truncated: list[Event] = []
         self.refused: Callable[[Event], None] = lambda event: None
+        self.too_large: Callable[[Event], None] = lambda event: None
         self.is_shown: Callable[[Event], bool] = lambda item: False
         self._unconfirmed: deque[Event] = deque(maxlen=_MAX_WAITING)
         self._waiting: deque[Event] = deque()
@@ -201,6 +205,15 @@ class Uplink:
             self._unconfirmed.remove(found)
 
     # --- sockets come and go --------------------------------------------------------------------------
+
+    def refuse_largest(self) -> None:
+        """The model has closed the socket over the size of a message; it would close the next one, too."""
+        messages = [event for event in self._unconfirmed if wire.text(wire.mapping(event, "item"), "type") == "message"]
+        sizes = [len(repr(event)) for event in messages]
+        if sizes and max(sizes) >= _LARGE_CHARS:
+            largest = messages[sizes.index(max(sizes))]
+            self._unconfirmed.remove(largest)
+            self.too_large(largest)
 
     def lost(self, *, sure: bool = False) -> None:
         """There is no socket any more: what was not confirmed waits, ahead of all that comes now.

@@ -120,7 +120,7 @@ class ModelSide:
     def link_failed(self, error: ModelLinkError) -> None:
         """What is lost goes to the client, whom the model's address does not concern."""
         why = _NO_KEY if error.code == KEY_UNAVAILABLE else _UNREACHABLE
-        self._feed(LinkLost(why, error.code, error.close_code, error.fatal, jitter()))
+        self._feed(LinkLost(why, error.code, error.close_code, error.fatal, jitter(), error.retry_after))
 
     def spare_opened(self) -> None:
         self._feed(SpareOpened())

@@ -34,6 +34,7 @@ async def refused(asked: Admission, principal: Principal = ACME) -> tuple[int, s
     with pytest.raises(ProblemError) as problem:
         await asked.admit(principal)
     assert int(problem.value.headers["Retry-After"]) >= 1
+    assert ("Connection" in problem.value.headers) == (problem.value.code in ("full", "draining"))
     return problem.value.status, problem.value.code
 
 
