@@ -220,6 +220,7 @@ async def test_a_portion_that_is_done_makes_room_for_the_next() -> None:
 async def test_the_next_is_read_once_the_claim_of_what_came_is_told_and_also_where_it_never_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("voicebus.runtime.consumer._CLAIMED_S", 600)
     claims: list[asyncio.Future[int | None]] = [asyncio.get_running_loop().create_future() for _ in range(2)]
     member = MemoryMember()
     member.new.append(replace(delivery("told"), claimed_at=claims[0]))

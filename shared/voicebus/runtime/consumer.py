@@ -43,7 +43,8 @@ TIDY_EVERY_S: Final = 5.0
 _FEW: Final = 4
 _TURNS: Final = 3
 
-# A claim that takes longer is waited for behind the next read, whose own limit tells whether the bus hangs.
+# A claim that takes longer is waited for behind the next read. Who makes it says in time that a bus which hangs makes
+# none: with all slots taken there may be no next read.
 _CLAIMED_S: Final = 1.0
 
 # How long what was read counts as worked on: what is in hand after that waits for something of its own.

@@ -3,13 +3,14 @@
 import asyncio
 from typing import Any
 
+import pytest
 from msgspec.structs import replace
 
 from support.tasks import running
 from support.tool_calls import calling, worker
 from support.waiting import wait_until
 from voicebus import ToolWorker, function_tool
-from voicebus.adapters.redis.backlog import Backlog, QueueState
+from voicebus.adapters.redis.backlog import Backlog, QueueState, _takes_ms
 from voicebus.adapters.redis.dispatch import RedisToolDispatch
 from voicebus.contracts.streams import Keys
 from voicebus.contracts.tools import Outcome, ToolResult
@@ -131,6 +132,26 @@ def test_a_gateway_that_has_seen_no_call_end_goes_by_what_the_workers_say() -> N
     for _ in range(4):
         state.ended(1000)
     assert state.wait_ms(0) == 3000, "what it has seen itself counts more"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        None,
+        "",
+        "5",
+        "[]",
+        "{",
+        '{"q": -1}',
+        '{"q": "5"}',
+        '{"q": 1e400}',
+        pytest.param(f'{{"q": 1{"0" * 400}}}', id="longer than the world lasts"),
+        pytest.param("[" * 100_000, id="nested"),
+    ],
+)
+def test_what_no_worker_can_say_of_its_queue_counts_for_nothing(said: str | None) -> None:
+    assert _takes_ms(said, "q") is None
+    assert _takes_ms('{"q": 5, "other": 1}', "q") == 5
 
 
 def test_calls_that_had_taken_all_slots_for_long_before_others_came_are_no_quick_ones() -> None:

@@ -4,10 +4,12 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from adapters.redis.test_topologies import cluster
+from support.cutting_proxy import cutting_proxy
 from support.servers import RedisServer
 from support.waiting import wait_until
 from voicebus.adapters.redis.client import RedisConnection, connect
@@ -251,6 +253,26 @@ async def test_a_claim_that_is_under_way_as_its_reader_ends_is_given_up(
     assert delivery.claimed_at is not None
     async with asyncio.timeout(20):
         await delivery.claimed_at
+
+
+async def test_a_claim_that_the_network_swallows_is_given_up_though_nobody_reads_again(
+    redis_url: str, bus: RedisConnection, keys: Keys, clock: RedisClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where all slots are taken by what waits for it."""
+    monkeypatch.setattr("voicebus.adapters.redis.client.COMMAND_TIMEOUT_S", 1.0)
+    async with cutting_proxy(urlsplit(redis_url).port or 6379) as network:
+        async with await connect(f"redis://127.0.0.1:{network.port}") as own:
+            consumer = member(own, keys)
+            await consumer.read(count=1, block_ms=1)
+            await bus.call("XADD", keys.tools("default"), "*", *fields(keys, at=clock.at_ms()))
+            network.slow_word, network.slow_s = b"EVAL", 3600
+            (delivery,) = await consumer.read(count=1, block_ms=5_000)
+            async with asyncio.timeout(20):
+                assert await since(delivery) is None
+            network.slow_word = b""
+            await bus.call("XADD", keys.tools("default"), "*", *fields(keys, at=clock.at_ms(), call_id="c2"))
+            (delivery,) = await consumer.read(count=1, block_ms=5_000)
+            assert delivery.fields["id"] == "id-c2", "on another connection"
 
 
 async def test_a_server_that_runs_no_such_script_delivers_all_the_same() -> None:

@@ -166,6 +166,19 @@ async def test_a_server_that_comes_back_empty_is_told_at_once_what_is_offered(
                 await wait_until(registered, description="the tool to be registered again", timeout=30)
 
 
+async def test_a_worker_that_ends_offers_nothing_again_whatever_becomes_of_the_server(
+    keys: Keys, caller: Caller
+) -> None:
+    registry, stop = ToolRegistry(caller.bus, keys, caller.clock), asyncio.Event()
+    registrar = registering.Registrar(registry, "w-1-abcdef", {"add": add}, {"add": "default"}, timeout_s=1)
+    offered = []
+    for step in (registrar.register, lambda: registrar.keep(stop), registrar.restore):
+        stop.set()
+        await step()
+        offered.append(json.loads(await caller.bus.call("HGET", keys.registry_tools, "add"))["workers"])
+    assert offered == [["w-1-abcdef"], [], []]
+
+
 @pytest.mark.parametrize(("limit_s", "told_ms"), [(0.0001, 1), (1.5, 1500), (400 * 24 * 3600.0, LONGEST_MS)])
 async def test_a_limit_is_registered_as_a_time_that_there_is(
     redis_url: str, keys: Keys, caller: Caller, limit_s: float, told_ms: int

@@ -20,7 +20,7 @@ from voicebus.adapters.redis.client import RedisConnection
 from voicebus.adapters.redis.heartbeat import living, sends_heartbeats
 from voicebus.adapters.redis.trimming import pairs
 from voicebus.contracts.streams import WORKERS_GROUP, Keys
-from voicebus.contracts.tools import Outcome
+from voicebus.contracts.tools import LONGEST_MS, Outcome
 from voicebus.engine.outputs import DispatchTool
 from voicebus.errors import BusError
 from voicebus.ports import Clock
@@ -258,4 +258,4 @@ def _takes_ms(text: str | None, queue: str) -> int | None:
         took = json.loads(text or "{}").get(queue)
     except (ValueError, AttributeError, RecursionError):
         return None
-    return took if isinstance(took, int) and took >= 0 else None
+    return took if isinstance(took, int) and 0 <= took <= LONGEST_MS else None

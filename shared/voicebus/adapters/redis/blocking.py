@@ -15,9 +15,13 @@ Command = Sequence[str | int]
 
 
 class BlockingReads:
-    """Runs `XREAD` and `XREADGROUP` on connections of `client`, as many as are waited for at once."""
+    """Runs `XREAD` and `XREADGROUP` on connections of `client`, as many as are waited for at once.
 
-    def __init__(self, client: "aioredis.Redis") -> None:
+    How long a read may take is its caller's to say; what is run after one is given up after `timeout_s`.
+    """
+
+    def __init__(self, client: "aioredis.Redis", *, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
         self._pool: Any = client.connection_pool
         self._callbacks: Any = client.response_callbacks
         self._idle: list[_Reader] = []
@@ -46,7 +50,7 @@ class BlockingReads:
             await reader.aclose()
 
     def _another(self) -> "_Reader":
-        reader = _Reader(self._pool.make_connection())
+        reader = _Reader(self._pool.make_connection(), self._timeout_s)
         self._readers.append(reader)
         return reader
 
@@ -54,8 +58,9 @@ class BlockingReads:
 class _Reader:
     """One connection, asked by one at a time."""
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: Any, timeout_s: float) -> None:
         self._connection = connection
+        self._timeout_s = timeout_s
         self._wire: Wire | None = None
         # One for each command that was sent: what is asked, and what was run after that and what was asked before.
         self._replies: deque[asyncio.Future[Any]] = deque()
@@ -107,13 +112,23 @@ class _Reader:
         waiting = self._replies.popleft()
         then = self._then if waiting is self._asked and not waiting.done() else None
         if then is not None and self._wire is not None and reply and not isinstance(reply, Exception):
-            self._other = asyncio.get_running_loop().create_future()
-            self._replies.append(self._other)
-            self._wire.write(then)
+            self._other = self._run(self._wire, then)
         if isinstance(reply, Exception):
             _refuse(waiting, reply)
         elif not waiting.done():
             waiting.set_result(reply)
+
+    def _run(self, wire: Wire, packed: bytes) -> asyncio.Future[Any]:
+        """Send a command and return what brings its reply. A network that has swallowed it breaks the wire: no other
+        read need come after it, whose own limit would tell.
+        """
+        loop = asyncio.get_running_loop()
+        reply: asyncio.Future[Any] = loop.create_future()
+        limit = loop.call_later(self._timeout_s, wire.fail, vendor.TimeoutError("no reply"))
+        reply.add_done_callback(lambda _: limit.cancel())
+        self._replies.append(reply)
+        wire.write(packed)
+        return reply
 
     def _lost(self, broken: Exception) -> None:
         while self._replies:

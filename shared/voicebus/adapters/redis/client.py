@@ -58,7 +58,7 @@ class RedisConnection:
             self._way = MultiplexedConnection(
                 commands, self._refuse, connect_timeout_s=CONNECT_TIMEOUT_S, timeout_s=COMMAND_TIMEOUT_S
             )
-            self._reads = BlockingReads(blocking)
+            self._reads = BlockingReads(blocking, timeout_s=COMMAND_TIMEOUT_S)
         # Whether one script may name keys of several hash tags. Some servers refuse that though they are asked as one.
         self.joins_tags: bool = not isinstance(commands, RedisCluster)
         self._batches = ScriptBatches(self._submit_for, self._defer, self._run_script)

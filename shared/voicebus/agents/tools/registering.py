@@ -38,6 +38,7 @@ class Registrar:
         self._queues = queues
         self._timeout_s = timeout_s
         self._said: dict[str, ToolRegistration] = {}
+        self._has_ended = False
 
     async def register(self) -> None:
         """Say that these tools are offered: all but those that are in conflict.
@@ -82,10 +83,13 @@ class Registrar:
             if time.monotonic() - tidied > TIDY_REGISTRY_EVERY_S:
                 tidied = time.monotonic()
                 await self._tidy()
+        self._has_ended = True
         await self.withdraw()
 
     async def restore(self) -> None:
-        """Register again what the registry may have lost."""
+        """Register again what the registry may have lost; nothing from the end of `keep` on."""
+        if self._has_ended:
+            return
         try:
             await self.register()
         except (BusError, UserError) as error:
