@@ -9,7 +9,7 @@ from engine.test_attaching import last_is
 from engine.test_keeping import left
 from support.talk import Talk, agent, tool
 from voicebus.engine.config import ClientRights, Face, Recovering
-from voicebus.engine.inputs import LinkOpened, UpdateAgent
+from voicebus.engine.inputs import Interrupt, LinkOpened, UpdateAgent
 from voicebus.engine.outputs import DispatchTool
 from voicebus.engine.rehearsing import Rehearsal
 
@@ -76,6 +76,39 @@ def test_what_could_not_be_stopped_or_was_interrupted_is_not_asked_for_again(sta
     client_sets(talk, instructions="Tell everything.")
     talk.begins("resp_1", unasked=True)
     assert talk.sent("response.create", talk.ends("resp_1", status, status_details={"reason": reason})) == []
+
+
+@pytest.mark.parametrize("refused", [True, False], ids=["it refuses", "it says nothing"])
+def test_a_model_that_does_not_do_what_it_is_told_anew_is_stopped_once_and_not_for_ever(refused: bool) -> None:
+    talk = on_call()
+    client_sets(talk, instructions="Tell everything.")
+    if refused:
+        told = talk.sent("session.update")[-1]
+        talk.model("error", error={"type": "invalid_request_error", "message": "No.", "event_id": told["event_id"]})
+    stopped = {"type": "cancelled", "reason": "client_cancelled"}
+    talk.begins("resp_1", unasked=True)
+    assert len(talk.sent("response.create", talk.ends("resp_1", "cancelled", status_details=stopped))) == 1
+    talk.begins("resp_2")
+    assert len(talk.sent("response.cancel")) == 1
+
+
+def test_who_sets_something_else_meanwhile_has_the_next_answer_stopped_too() -> None:
+    talk = on_call()
+    client_sets(talk, instructions="Tell everything.")
+    talk.begins("resp_1", unasked=True)
+    client_sets(talk, instructions="Tell everything.", prompt={"id": "theirs"})
+    talk.ends("resp_1", "cancelled", status_details={"type": "cancelled", "reason": "client_cancelled"})
+    talk.begins("resp_2")
+    assert [event["response_id"] for event in talk.sent("response.cancel")] == ["resp_1", "resp_2"]
+
+
+def test_an_answer_that_was_interrupted_as_well_is_not_asked_for_again() -> None:
+    talk = on_call()
+    client_sets(talk, instructions="Tell everything.")
+    talk.begins("resp_1", unasked=True)
+    talk.put(Interrupt())
+    stopped = {"type": "cancelled", "reason": "client_cancelled"}
+    assert talk.sent("response.create", talk.ends("resp_1", "cancelled", status_details=stopped)) == []
 
 
 def test_an_answer_that_has_called_a_tool_before_it_was_stopped_goes_on_behind_the_tool_alone() -> None:

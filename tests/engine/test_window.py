@@ -41,7 +41,7 @@ def test_audio_is_heard_once_the_text_of_the_window_behind_it_has_passed() -> No
     assert heard(talk) == 1
 
 
-@pytest.mark.parametrize("half", ["vau", "vau\u200b", "vau\u0308", "vau\u034f"])
+@pytest.mark.parametrize("half", ["vau", "vau\u200b", "vau\u0308", "vau\u034f", "vau\u3164"])
 def test_a_word_that_its_deltas_cut_in_two_is_judged_whole_before_any_of_it_is_told(half: str) -> None:
     talk = asked()
     talk.says(f"Good morning, the {half}")

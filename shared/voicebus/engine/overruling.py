@@ -49,9 +49,11 @@ class Overruling:
         self._has_calls = has_calls
         self._found: dict[str, Any] = {}
         self._told: Session = {}
-        # From when the model is told anew until it confirms something.
+        # From when the model is told anew until it is known to follow that.
         self._is_misled = False
+        # What was stopped, and behind which correction.
         self._misled: Response | None = None
+        self._behind: Session = {}
 
     def greeted(self, session: Session) -> None:
         """`session.created`: of what the agent leaves open, this is what the model's provider has chosen."""
@@ -74,7 +76,7 @@ class Overruling:
     def began(self, response: Response, payload: Session) -> None:
         """`response.created`: what belongs to no conversation is the client's own affair."""
         if self._is_misled and payload.get("conversation_id", "") is not None:
-            self._misled = response
+            self._misled, self._behind = response, self._told
             self._turns.cancel(response)
 
     def ended(self, response: Response, payload: Session) -> None:
@@ -83,5 +85,11 @@ class Overruling:
             return
         self._misled = None
         reason = wire.text(wire.mapping(payload, "status_details"), "reason")
-        if wire.text(payload, "status") == "cancelled" and reason != "turn_detected" and not self._has_calls(response):
+        if wire.text(payload, "status") != "cancelled" or reason == "turn_detected":
+            return
+        # The cancel came behind what the model was told anew: it has taken that by now, or never will. Without this
+        # the answers of a model that refuses it, or confirms nothing, would be stopped and asked for without end.
+        self._is_misled = self._is_misled and self._told is not self._behind
+        stopped_by_others = response.muted or response.unwanted
+        if not (stopped_by_others or self._has_calls(response)):
             self._turns.again(response)

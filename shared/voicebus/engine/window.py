@@ -36,6 +36,8 @@ _PARTS: Final = 8
 # A digit is read as a word, and a sign of the wide scripts as a syllable: so many letters.
 _DIGIT: Final = 4
 _WIDE: Final = 3
+# Signs of the wide scripts that show nothing: no word ends there.
+_FILLERS: Final = "\u115f\u3164"
 # Places of the text in its audio that are remembered for the lag.
 _MAX_PLACES: Final = 4096
 # Single words differ from the voice's pace; of so many letters on a slow voice may be told from a late text.
@@ -59,7 +61,7 @@ def goes_on(character: str) -> bool:
     """Whether a word may go on behind `character`. What is judged by words relies on it: of a text that may grow, the
     last word is let out once it has come to its end, and not before.
     """
-    if character == "" or unicodedata.east_asian_width(character) in "WF":
+    if character == "" or (unicodedata.east_asian_width(character) in "WF" and character not in _FILLERS):
         return False
     # An accent, or a sign that shows nothing, stands in the middle of a word as well.
     return character.isalnum() or character == "_" or unicodedata.category(character) in ("Mn", "Mc", "Me", "Cf")
