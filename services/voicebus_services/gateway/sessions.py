@@ -24,7 +24,7 @@ from voicebus.ports import ModelConnector
 from voicebus.runtime.driver import HANGUP
 from voicebus.runtime.standby import Standby
 from voicebus.runtime.surroundings import Bus
-from voicebus.telemetry import metrics
+from voicebus.telemetry import metrics, zeroed
 from voicebus.telemetry.logging import get_logger
 from voicebus_services.access.principal import Principal
 from voicebus_services.gateway.admission import Admission, Ticket
@@ -370,7 +370,7 @@ class Sessions:
                     raise
                 finally:
                     duration_s = (datetime.now(UTC) - held.started_at).total_seconds()
-                    metrics.SESSIONS_ENDED.labels(reason=reason).inc()
+                    metrics.SESSIONS_ENDED.labels(reason=zeroed.ended_as(reason)).inc()
                     metrics.SESSION_DURATION.observe(duration_s)
                     log.info("session ended", reason=reason, duration_s=round(duration_s, 3))
                     if held.bounded is not None:

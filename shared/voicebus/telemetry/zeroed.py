@@ -15,14 +15,23 @@ from voicebus.contracts.tools import Outcome
 from voicebus.telemetry import metrics
 
 _BURIED: Final = ("malformed", "unexpected_type", "unsupported_version")
+_ENDED: Final = (
+    "ended", "hangup", "error", "drained", "model_lost", "model_expired", "session_length", "idle_time",
+    "session_tokens", "migrated", "taken_over", "other",
+)  # fmt: skip
 _REFUSED: Final = ("circuit_open", "overloaded", "no_worker", "bus_refused")
 _ADMISSION: Final = (
-    "full", "draining", "unavailable", "session_unavailable", "too_many_sessions", "credentials", "unknown_agent",
+    "full", "draining", "unavailable", "session_unavailable", "bus_unavailable", "owner_gone", "owner_silent",
+    "not_moved", "too_many_sessions", "too_many_connections", "too_many_failures", "credentials", "origin_not_allowed",
+    "invalid_parameter", "invalid_value", "beta_api_shape_disabled", "unknown_agent", "unknown_session", "unknown_call",
 )  # fmt: skip
 _LIMITS: Final = (
     "message_rate", "message_bytes", "audio_speed", "slow_reader", "session_length", "idle_time", "session_tokens",
 )  # fmt: skip
-_RECONNECTS: Final = ("dropped", "expired", "renewal", "silent", "unreachable", "fallback", "dead_air", "takeover")
+_PORT_LIMITS: Final = ("silent_connections",)
+_RECONNECTS: Final = (
+    "dropped", "expired", "renewal", "silent", "unreachable", "fallback", "dead_air", "takeover", "migrate",
+)  # fmt: skip
 
 # A session names its tools and guardrails at its begin; nearly always they are known by then.
 _known: Final[set[tuple[str, str]]] = set()
@@ -33,12 +42,13 @@ def of_gateway() -> None:
     _bus("gateway")
     _zero(metrics.MESSAGE_QUEUE, ("gateway",))
     _zero(metrics.ADMISSION_REJECTED, _ADMISSION)
-    _zero(metrics.SESSIONS_ENDED, ("ended", "hangup", "error", "model_lost", "drained"))
+    _zero(metrics.SESSIONS_ENDED, _ENDED)
+    _zero(metrics.MESSAGES_DEADLETTERED, ("gateway",), ("expired",))
     _zero(metrics.SESSION_MIGRATIONS, ("takeover", "drain"), ("taken", "lost", "failed"))
     _zero(metrics.LIMITS_REACHED, _LIMITS)
     _zero(metrics.MODEL_RECONNECTS, _RECONNECTS)
     _zero(metrics.RECORDING_FAILURES, ("write", "complete"))
-    _credentials()
+    _public_port()
 
 
 def of_worker(service: str) -> None:
@@ -47,6 +57,7 @@ def of_worker(service: str) -> None:
     _zero(metrics.MESSAGE_QUEUE, (service,))
     _zero(metrics.MESSAGES_CLAIMED, (service,), ("dead", "idle"))
     _zero(metrics.MESSAGES_REDELIVERED, (service,))
+    _zero(metrics.MESSAGES_DEADLETTERED, (service,), ("too_many_deliveries",))
 
 
 def of_archiver(service: str) -> None:
@@ -59,7 +70,12 @@ def of_archiver(service: str) -> None:
     _zero(metrics.RECORDING_FAILURES, ("complete",))
     for erased in (metrics.ERASED_SESSIONS, metrics.ERASED_ROWS, metrics.ERASED_RECORDING_BYTES):
         _zero(erased, ("retention", "recording"))
-    _credentials()
+    _public_port()
+
+
+def ended_as(reason: str) -> str:
+    """Why a session ended, as a label: whoever ends one may say so in a word of their own, and of these is no end."""
+    return reason if reason in _ENDED else "other"
 
 
 def tools(names: Iterable[str]) -> None:
@@ -96,8 +112,9 @@ def _bus(service: str, *, failovers: bool = True) -> None:
         _zero(metrics.REDIS_FAILOVERS, (service,))
 
 
-def _credentials() -> None:
+def _public_port() -> None:
     _zero(metrics.CREDENTIALS_REFUSED, ("not_valid", "too_many_failures"))
+    _zero(metrics.LIMITS_REACHED, _PORT_LIMITS)
 
 
 def _new(kind: str, names: Iterable[str]) -> list[str]:

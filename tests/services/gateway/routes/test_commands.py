@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from prometheus_client import REGISTRY
 
 from services.gateway.clients import native
 from services.gateway.conftest import Gateways
@@ -95,6 +96,8 @@ async def test_a_session_is_ended_and_takes_no_more_commands(gateway: Gateway, o
         assert (await other.post(f"/{session}/end", json={"reason": "closing_time"})).status_code == 202
         assert (await client.until("session_ended"))["reason"] == "closing_time"
         assert await client.closed() == 1000
+        # Recorded as it was said, and counted without it: of such words there is no end.
+        assert REGISTRY.get_sample_value("voicebus_sessions_ended_total", {"reason": "closing_time"}) is None
 
         async def ended() -> bool:
             return str((await other.get(f"/{session}")).json()["status"]) == "ended"
