@@ -101,6 +101,7 @@ class Authenticator:
         wait_s = self._failures.wait(presented.peer, credential)
         if wait_s:
             metrics.CREDENTIALS_REFUSED.labels(reason="too_many_failures").inc()
+            self._failures.turned_away(presented.peer)
             raise _too_many(wait_s)
         try:
             return await self._of(credential)

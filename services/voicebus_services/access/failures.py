@@ -10,7 +10,10 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Final
 
+from voicebus.telemetry.logging import get_logger
 from voicebus_services.bucket import Bucket
+
+log: Final = get_logger(__name__)
 
 MAX_KNOWN: Final = 20_000
 """Addresses and beginnings of credentials that are kept; the one that has failed least lately is forgotten."""
@@ -18,6 +21,7 @@ MAX_KNOWN: Final = 20_000
 _PREFIX_CHARS: Final = 8
 # Of an address's failures so many may be with one beginning.
 _SHARE: Final = 10
+_TELL_EVERY_S: Final = 60.0
 
 
 class Failures:
@@ -30,6 +34,7 @@ class Failures:
         self._per_minute = per_minute
         self._clock = clock
         self._buckets: OrderedDict[bytes, Bucket] = OrderedDict()
+        self._told_at: float | None = None
 
     def wait(self, peer: str | None, credential: str) -> float:
         """Seconds until this address may try such a credential again; 0 where it may now."""
@@ -44,6 +49,18 @@ class Failures:
             self._buckets.move_to_end(name)
         while len(self._buckets) > MAX_KNOWN:
             self._buckets.popitem(last=False)
+
+    def turned_away(self, peer: str | None) -> None:
+        """Tell of it: in one line, or one each minute while it goes on, as a flood of them is one of lines, too."""
+        now = self._clock()
+        if self._told_at is not None and now - self._told_at < _TELL_EVERY_S:
+            return
+        self._told_at = now
+        log.warning(
+            "too many wrong credentials from one address, further ones are not looked at for a while:"
+            " see VOICEBUS_MAX_FAILED_CREDENTIALS_PER_MINUTE",
+            address=peer,
+        )
 
     def _counts(self, peer: str | None, credential: str) -> list[tuple[bytes, float]]:
         if not self._per_minute:

@@ -170,7 +170,9 @@ async def test_a_key_of_the_file_may_begin_as_client_secrets_do(tmp_path: Path) 
         await access.authenticate(bearer("ek_of-another"))
 
 
-async def test_credentials_that_fail_too_often_are_not_looked_at_for_a_while(keys_file: Path) -> None:
+async def test_credentials_that_fail_too_often_are_not_looked_at_for_a_while(
+    keys_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     now = 0.0
     access = Authenticator(KeyStore(keys_file), failures=Failures(60, clock=lambda: now))
     refused = metrics.CREDENTIALS_REFUSED.labels(reason="not_valid")._value.get
@@ -186,6 +188,7 @@ async def test_credentials_that_fail_too_often_are_not_looked_at_for_a_while(key
     before = refused()
     assert [await status("acme-key-guessed") for _ in range(8)] == [401] * 6 + [429] * 2
     assert refused() - before == 6
+    assert "address=10.0.0.1" in caplog.text
     assert await status("acme-key") == 429, "it begins as they did"
     assert await status("other-key") == 200
     assert await status("acme-key", "10.0.0.2") == 200

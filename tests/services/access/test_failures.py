@@ -28,3 +28,15 @@ def test_a_client_without_an_address_is_counted_as_well() -> None:
     failures = Failures(1, clock=lambda: 0.0)
     failures.failed(None, "\udcff")
     assert failures.wait(None, "\udcff") == 60.0
+
+
+def test_whom_it_turned_away_is_told_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    times = iter([0.0, 1.0, 59.0, 60.0])
+    failures = Failures(1, clock=lambda: next(times))
+    for _ in range(3):
+        failures.turned_away("10.0.0.1")
+    assert caplog.text.count("too many wrong credentials from one address") == 1
+    assert "address=10.0.0.1" in caplog.text
+    failures.turned_away("10.0.0.2")
+    assert caplog.text.count("too many wrong credentials from one address") == 2
+    assert "address=10.0.0.2" in caplog.text
