@@ -257,6 +257,11 @@ class ToolWorkerSettings(BusSettings):
         default_factory=dict,
         description='HTTP headers for MCP servers by their names, as JSON {"NAME": {"Authorization": "Bearer …"}}.',
     )
+    mcp_connect_timeout: Duration = Field(
+        timedelta(seconds=20),
+        gt=timedelta(0),
+        description="How long an MCP server may take to open a session, a command's start included.",
+    )
     mcp_prefix: bool = Field(False, description="Call the tools of MCP servers mcp_NAME__TOOL.")
     reload: bool = Field(False, description="Start anew when Python files below the working directory change.")
 

@@ -135,6 +135,7 @@ def test_every_setting_is_set_by_the_chart_or_left_alone_for_a_reason(helm: Helm
         "model_token": "names a function of the image's own: comes by envFrom",
         "mcp": "addresses may hold credentials, commands belong to an image of one's own: comes by envFrom",
         "mcp_headers": "may hold secrets: come by envFrom",
+        "mcp_connect_timeout": "belongs to mcp",
         "mcp_prefix": "belongs to mcp",
         "reload": "for developers; the files of a pod do not change",
     }

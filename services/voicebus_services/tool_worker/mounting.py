@@ -13,6 +13,7 @@ from types import MappingProxyType, SimpleNamespace
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from voicebus.agents.mcp.connection import CONNECT_S
 from voicebus.agents.mcp.server import MCPClientServer
 from voicebus.agents.mcp.transports import MCPServerStdio, MCPServerStreamableHttp
 from voicebus.agents.tools.function_tool import FunctionTool
@@ -32,8 +33,8 @@ _NAMED: Final = re.compile(r"([A-Za-z0-9_-]{1,32})=(.+)")
 class Mounts:
     """The servers of `sources`, each `http(s)://…` or a command, with `NAME=` before it or not.
 
-    `prefixed`: tools are called `mcp_NAME__TOOL`. `timeout_s` is for an answer of a server. `headers` go with every
-    request to the server of that name.
+    `prefixed`: tools are called `mcp_NAME__TOOL`. `connect_s` is for a server to open a session, `timeout_s` for an
+    answer of it. `headers` go with every request to the server of that name.
 
     Raises:
         UserError: a source is neither, headers are for none of those reached by HTTP, or `voicebus[mcp]` is not
@@ -45,14 +46,16 @@ class Mounts:
         sources: Iterable[str],
         *,
         prefixed: bool,
+        connect_s: float = CONNECT_S,
         timeout_s: float,
         headers: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
         self._headers = headers or {}
         self._changed = asyncio.Event()
+        self._limits = {"connect_timeout_seconds": connect_s, "client_session_timeout_seconds": timeout_s}
         # What an agent says of its servers' tools.
         self._wishes = SimpleNamespace(mcp_config={"include_server_in_tool_names": prefixed})
-        self._servers = [self._server(source, timeout_s) for source in sources]
+        self._servers = [self._server(source) for source in sources]
         self._known: dict[str, FunctionTool] = {}
         reached = sorted(one.name for one in self._servers if isinstance(one, MCPServerStreamableHttp))
         for name in sorted(self._headers.keys() - set(reached)):
@@ -137,10 +140,10 @@ class Mounts:
         numbers = [(*version_key(version), 0)[0] for version in (last, *(other.version for other in registered))]
         return dataclasses.replace(tool, version=str(max(int(time.time()), max(numbers) + 1)))
 
-    def _server(self, source: str, timeout_s: float) -> MCPClientServer[Any]:
+    def _server(self, source: str) -> MCPClientServer[Any]:
         match = _NAMED.fullmatch(source)
         name, where = (match[1], match[2]) if match is not None else (None, source)
-        options: dict[str, Any] = {"client_session_timeout_seconds": timeout_s, "message_handler": self._heard}
+        options: dict[str, Any] = {**self._limits, "message_handler": self._heard}
         if where.startswith(("http://", "https://")):
             if not urlsplit(where).hostname:
                 raise UserError(f"--mcp: {source!r} names no host")

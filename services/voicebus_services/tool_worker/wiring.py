@@ -48,8 +48,8 @@ async def serve(
     loaded = Targets() if settings.mcp and not targets else load_targets(targets)
     own = list(loaded.tools.values())
     mounts = Mounts(
-        settings.mcp, prefixed=settings.mcp_prefix, timeout_s=settings.tool_timeout.total_seconds(),
-        headers=settings.mcp_headers,
+        settings.mcp, prefixed=settings.mcp_prefix, connect_s=settings.mcp_connect_timeout.total_seconds(),
+        timeout_s=settings.tool_timeout.total_seconds(), headers=settings.mcp_headers,
     )  # fmt: skip
     health = Health("redis")
 

@@ -232,6 +232,31 @@ async def test_a_server_that_cannot_be_started_is_named() -> None:
         await MCPServerStdio(params, name="crm").connect()
 
 
+@pytest.mark.parametrize("way", ["stdio", "streamable-http", "sse"])
+async def test_a_server_that_says_nothing_has_one_limit_for_all_of_its_beginning(
+    way: Literal["stdio", "streamable-http", "sse"],
+) -> None:
+    """And not one for each question that is asked in it."""
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as silent:
+        url = f"http://127.0.0.1:{silent.sockets[0].getsockname()[1]}/mcp"
+        options: Any = {"name": "mute", "connect_timeout_seconds": 0.5, "client_session_timeout_seconds": None}
+        server: MCPServerStdio | MCPServerStreamableHttp | MCPServerSse
+        if way == "stdio":
+            program = "import sys; sys.stdin.read()"
+            server = MCPServerStdio({"command": sys.executable, "args": ["-c", program]}, **options)
+        elif way == "sse":
+            server = MCPServerSse({"url": url, "timeout": 3600}, **options)
+        else:
+            server = MCPServerStreamableHttp({"url": url, "timeout": 3600}, **options)
+        with pytest.raises(MCPServerError, match=r"'mute' cannot be reached: it opened no session within 0\.5 s"):
+            await server.connect()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -242,6 +267,7 @@ async def test_a_server_that_cannot_be_started_is_named() -> None:
         ({"params": ANY, "require_approval": "sometimes"}, "require_approval must be"),
         ({"params": ANY, "max_retry_attempts": -2}, "max_retry_attempts must be"),
         ({"params": ANY, "client_session_timeout_seconds": 0}, "client_session_timeout_seconds must be"),
+        ({"params": ANY, "connect_timeout_seconds": 0}, "connect_timeout_seconds must be"),
     ],
 )
 def test_what_cannot_be_honoured_is_refused(arguments: dict[str, Any], message: str) -> None:

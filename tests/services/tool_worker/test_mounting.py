@@ -1,6 +1,7 @@
 """`voicebus tool-worker --mcp`: MCP servers whose tools a worker offers, as processes."""
 
 import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,15 @@ async def test_what_cannot_be_mounted_stops_the_start_with_a_sentence(environmen
             await wait_until(lambda: worker.lines, description="the error")
             assert worker.lines[-1].startswith("voicebus: ")
             assert sentence in worker.lines[-1]
+
+
+async def test_a_server_that_says_nothing_stops_the_start_once_its_time_is_over(environment: dict[str, str]) -> None:
+    mute = shlex.join(["mute=" + sys.executable, "-c", "import sys; sys.stdin.read()"])
+    options = ("--mcp", mute, "--mcp-connect-timeout", "500ms")
+    async with service("tool-worker", *options, environment=environment) as worker:
+        assert await worker.ended() == 1
+        await wait_until(lambda: worker.lines, description="the error")
+        assert "MCP server 'mute' cannot be reached: it opened no session within 0.5 s" in worker.lines[-1]
 
 
 async def test_a_tool_whose_schema_changes_gets_a_newer_version(tmp_path: Path) -> None:

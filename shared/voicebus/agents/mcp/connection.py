@@ -19,6 +19,11 @@ _log = get_logger(__name__)
 SUBSCRIBE_S: Final = 5.0
 """How long a server may take to confirm that it will tell changes of its tools, before its tools are used."""
 
+CONNECT_S: Final = 20.0
+"""How long a server may take to open a session, its start included. The `mcp` package waits 10 s for an answer to what
+servers before 2026-07 do not know (`server/discover`), if they do not refuse it, and only then for the older handshake.
+"""
+
 CLOSE_S: Final = 8.0
 """What a server may take to end: the `mcp` package gives its process 2 s, then terminates it, then kills it."""
 
@@ -39,15 +44,16 @@ class Connection:
         name: str,
         transport: AbstractAsyncContextManager[Any],
         *,
+        connect_s: float | None,
         timeout_s: float | None,
         changed: Callable[[], None],
         heard: Callable[[Any], Any] | None,
     ) -> "Connection":
-        """Connect through `transport`. `timeout_s` bounds every answer; `changed` is called when the server's tools
-        change, `heard` with each of its messages.
+        """Connect through `transport`. `connect_s` bounds all of that, `timeout_s` every answer; `changed` is called
+        when the server's tools change, `heard` with each of its messages.
 
         Raises:
-            MCPServerError: the server cannot be reached, or gave no proper answer.
+            MCPServerError: the server cannot be reached, opened no session in time, or gave no proper answer.
         """
         from mcp import Client
 
@@ -61,7 +67,12 @@ class Connection:
         )
         connection._task = asyncio.create_task(connection._keep(changed), name=f"mcp-{name}")
         try:
-            await asyncio.shield(connection._opened)
+            async with asyncio.timeout(connect_s):
+                await asyncio.shield(connection._opened)
+        except TimeoutError as late:
+            await connection.close()
+            refusal = f"MCP server {name!r} cannot be reached: it opened no session within {connect_s:g} s"
+            raise MCPServerError(refusal, unanswered=True) from late
         except asyncio.CancelledError:
             await connection.close()
             raise

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from voicebus.agents import checking
 from voicebus.agents.context import RunContextWrapper
 from voicebus.agents.functions import answer_of
-from voicebus.agents.mcp.connection import Connection, first_of
+from voicebus.agents.mcp.connection import CONNECT_S, Connection, first_of
 from voicebus.agents.mcp.tools import (
     UNSET,
     Making,
@@ -102,6 +102,7 @@ class MCPClientServer(ABC, Generic[Params]):
         retry_backoff_seconds_max: s, at most, between attempts; default 30.
         tool_input_guardrails, tool_output_guardrails: for each of its tools.
         max_list_pages: pages of its list of tools; default 100.
+        connect_timeout_seconds: s to open a session, a program's start included; None: as long as it takes.
         tool_meta_resolver, custom_data_extractor: there is nothing like them here; they are there to be refused.
 
     Raises:
@@ -132,6 +133,7 @@ class MCPClientServer(ABC, Generic[Params]):
         tool_input_guardrails: list[ToolInputGuardrail[Any]] | None = None,
         tool_output_guardrails: list[ToolOutputGuardrail[Any]] | None = None,
         max_list_pages: int | None = None,
+        connect_timeout_seconds: float | None = CONNECT_S,
     ) -> None:
         require_mcp()
         checking.text(self._KIND, "name", name, optional=True)
@@ -143,6 +145,7 @@ class MCPClientServer(ABC, Generic[Params]):
             if given is not None:
                 raise self._wrong(what, "cannot be honoured; leave it out")
         _check_number(self._name, "client_session_timeout_seconds", client_session_timeout_seconds)
+        _check_number(self._name, "connect_timeout_seconds", connect_timeout_seconds)
         _check_number(self._name, "retry_backoff_seconds_base", retry_backoff_seconds_base)
         _check_number(self._name, "retry_backoff_seconds_max", retry_backoff_seconds_max)
         if isinstance(max_retry_attempts, bool) or not isinstance(max_retry_attempts, int) or max_retry_attempts < -1:
@@ -167,6 +170,7 @@ class MCPClientServer(ABC, Generic[Params]):
         checking.whole(where, "max_list_pages", max_list_pages, optional=True, least=1)
         checking.number(where, "retry_backoff_seconds_base", retry_backoff_seconds_base)
         self.cache_tools_list = cache_tools_list
+        self._connect_s = connect_timeout_seconds
         self._timeout_s = client_session_timeout_seconds
         self._filter = tool_filter
         self._attempts = max_retry_attempts
@@ -286,8 +290,8 @@ class MCPClientServer(ABC, Generic[Params]):
                 self._connection = None
             self._listed = None
             self._connection = await Connection.open(
-                self._name, self._transport(), timeout_s=self._timeout_s, changed=self.invalidate_tools_cache,
-                heard=self._handler,
+                self._name, self._transport(), connect_s=self._connect_s, timeout_s=self._timeout_s,
+                changed=self.invalidate_tools_cache, heard=self._handler,
             )  # fmt: skip
             return self._connection
 
