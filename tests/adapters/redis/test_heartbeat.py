@@ -1,4 +1,4 @@
-"""A heartbeat whose Redis is away."""
+"""A heartbeat whose Redis is away, or has lost it."""
 
 import itertools
 import logging
@@ -8,6 +8,7 @@ import pytest
 from support.servers import RedisServer
 from support.waiting import wait_until
 from voicebus.adapters.redis import heartbeat
+from voicebus.adapters.redis.client import connect
 from voicebus.adapters.redis.heartbeat import Heartbeat
 
 
@@ -40,3 +41,25 @@ async def test_an_outage_of_redis_is_told_once_and_its_end_too(
             assert told(" error=") == 1
         finally:
             await beating.stop()
+
+
+async def test_a_heartbeat_that_redis_has_lost_is_noticed_by_the_next_and_the_first_misses_none(
+    monkeypatch: pytest.MonkeyPatch, redis_url: str, stream_prefix: str
+) -> None:
+    monkeypatch.setattr(heartbeat, "INTERVAL_S", 0.02)
+    beats: list[float] = []
+    lost: list[int] = []
+    key = f"{stream_prefix}:heartbeat"
+    beating = Heartbeat(redis_url, key, dict, renewed=beats.append, lost=lambda: lost.append(len(beats)))
+    await beating.start()
+    try:
+        await wait_until(lambda: len(beats) >= 3, description="some beats")
+        assert not lost
+        async with await connect(redis_url) as bus:
+            await bus.call("DEL", key)
+        await wait_until(lambda: lost, description="the lost one")
+        told = len(beats)
+        await wait_until(lambda: len(beats) >= told + 3, description="more beats")
+        assert len(lost) == 1
+    finally:
+        await beating.stop()

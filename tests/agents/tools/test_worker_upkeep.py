@@ -171,12 +171,35 @@ async def test_a_worker_that_ends_offers_nothing_again_whatever_becomes_of_the_s
 ) -> None:
     registry, stop = ToolRegistry(caller.bus, keys, caller.clock), asyncio.Event()
     registrar = registering.Registrar(registry, "w-1-abcdef", {"add": add}, {"add": "default"}, timeout_s=1)
-    offered = []
-    for step in (registrar.register, lambda: registrar.keep(stop), registrar.restore):
-        stop.set()
-        await step()
-        offered.append(json.loads(await caller.bus.call("HGET", keys.registry_tools, "add"))["workers"])
-    assert offered == [["w-1-abcdef"], [], []]
+
+    async def offered() -> list[str]:
+        return list(json.loads(await caller.bus.call("HGET", keys.registry_tools, "add"))["workers"])
+
+    await registrar.register()
+    assert await offered() == ["w-1-abcdef"]
+    keeping = asyncio.create_task(registrar.keep(stop))
+    await asyncio.sleep(0)
+    stop.set()
+    registrar.again()
+    await keeping
+    registrar.again()
+    await asyncio.sleep(0)
+    assert await offered() == []
+
+
+async def test_a_server_that_was_emptied_is_told_with_the_next_heartbeat_what_is_offered(
+    keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before gateways take the tools for gone, which wait 5 s."""
+    monkeypatch.setattr(registering, "REGISTER_EVERY_S", 3600)
+    with RedisServer() as server:
+        async with worker(server.url, keys, add), await connect(server.url) as bus:
+            await bus.call("FLUSHALL")
+
+            async def registered() -> bool:
+                return bool(await bus.call("HEXISTS", keys.registry_tools, "add"))
+
+            await wait_until(registered, description="the tool to be registered again", timeout=30)
 
 
 @pytest.mark.parametrize(("limit_s", "told_ms"), [(0.0001, 1), (1.5, 1500), (400 * 24 * 3600.0, LONGEST_MS)])

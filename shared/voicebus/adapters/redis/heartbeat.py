@@ -66,6 +66,7 @@ class Heartbeat:
     """Keeps the heartbeat `key` of this process. `fields` is called in the heartbeat's thread before each beat.
 
     `renewed` hears, on the loop that started it, of each beat that Redis has taken: when (monotonic, s) it was begun.
+    `lost` hears of one that found none before it: Redis was emptied, or none was sent for longer than they last.
     Call `start` before taking work and `stop` after the last of it: without its key a process counts as dead, and
     what it holds is taken over at once.
     """
@@ -77,8 +78,10 @@ class Heartbeat:
         fields: Callable[[], Mapping[str, str]],
         *,
         renewed: Callable[[float], None] = lambda _: None,
+        lost: Callable[[], None] = lambda: None,
     ) -> None:
         self._renewed = renewed
+        self._lost = lost
         self._url = url
         self._key = key
         self._fields = fields
@@ -129,7 +132,8 @@ class Heartbeat:
             outage = Outage(log, "heartbeat not sent")
             while not await _set_within(self._ending, INTERVAL_S):
                 try:
-                    await self._beat(bus, parent)
+                    if not await self._beat(bus, parent):
+                        parent.call_soon_threadsafe(self._lost)
                 except BusError as error:
                     outage.failed(time.monotonic(), error=str(error))
                 except Exception as error:  # noqa: BLE001 - a process that stops beating counts as dead while it works
@@ -141,11 +145,13 @@ class Heartbeat:
             except BusError as error:
                 log.debug("heartbeat not removed, it will expire", error=str(error))
 
-    async def _beat(self, bus: RedisConnection, parent: asyncio.AbstractEventLoop) -> None:
+    async def _beat(self, bus: RedisConnection, parent: asyncio.AbstractEventLoop) -> bool:
+        """Beat; returns whether the one before was still there."""
         begun = time.monotonic()
         flat = [text for pair in self._fields().items() for text in pair]
-        await bus.script(BEAT, [self._key], HEARTBEAT_TTL_S, *flat)
+        there = await bus.script(BEAT, [self._key], HEARTBEAT_TTL_S, *flat)
         parent.call_soon_threadsafe(self._renewed, begun)
+        return bool(there)
 
 
 async def _set_within(event: asyncio.Event, seconds: float) -> bool:

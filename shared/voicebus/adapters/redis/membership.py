@@ -88,9 +88,15 @@ class Membership:
 
 @asynccontextmanager
 async def joined(
-    url: str, keys: Keys, *, service: str, describe: Callable[[], Mapping[str, str]]
+    url: str,
+    keys: Keys,
+    *,
+    service: str,
+    describe: Callable[[], Mapping[str, str]],
+    lost: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[Membership]:
-    """Join the bus for the length of the block. `describe` gives the heartbeat's fields, in a thread of its own.
+    """Join the bus for the length of the block. `describe` gives the heartbeat's fields, in a thread of its own; `lost`
+    hears that Redis had lost the heartbeat, and so perhaps all that this worker has written.
 
     Raises:
         BusError: Redis cannot be reached.
@@ -102,7 +108,7 @@ async def joined(
         await pin_config(bus, keys)
         clock = RedisClock(bus)
         await clock.synchronise()
-        heartbeat = Heartbeat(url, keys.worker(worker), describe)
+        heartbeat = Heartbeat(url, keys.worker(worker), describe, lost=lost)
         outbox = Outbox(bus, clock, service=service)
         try:
             await heartbeat.start()

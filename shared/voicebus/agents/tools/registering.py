@@ -1,7 +1,6 @@
 """How a worker's tools come into the registry, stay there, and leave it."""
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Iterable, Mapping
 from typing import Final
@@ -38,7 +37,7 @@ class Registrar:
         self._queues = queues
         self._timeout_s = timeout_s
         self._said: dict[str, ToolRegistration] = {}
-        self._has_ended = False
+        self._again = asyncio.Event()
 
     async def register(self) -> None:
         """Say that these tools are offered: all but those that are in conflict.
@@ -68,28 +67,35 @@ class Registrar:
         return {name: found.versions for name, found in (await self._registry.lookup(names)).items()}
 
     async def keep(self, stop: asyncio.Event) -> None:
-        """Register again now and then, as Redis may have lost the registry, and remove tools that are long gone.
+        """Register again now and then, and after `again`, and remove tools that are long gone.
 
         From `stop` on nothing is offered any more, as no more calls are taken.
         """
         tidied = float("-inf")
         while not stop.is_set():
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(REGISTER_EVERY_S):
-                    await stop.wait()
+            await self._due(stop)
             if stop.is_set():
                 break
-            await self.restore()
+            await self._restore()
             if time.monotonic() - tidied > TIDY_REGISTRY_EVERY_S:
                 tidied = time.monotonic()
                 await self._tidy()
-        self._has_ended = True
         await self.withdraw()
 
-    async def restore(self) -> None:
-        """Register again what the registry may have lost; nothing from the end of `keep` on."""
-        if self._has_ended:
-            return
+    def again(self) -> None:
+        """Have `keep` register now: the registry may be lost, and gateways miss a tool for a few seconds only."""
+        self._again.set()
+
+    async def _due(self, stop: asyncio.Event) -> None:
+        waiting = [asyncio.create_task(event.wait(), name="registry due") for event in (stop, self._again)]
+        try:
+            await asyncio.wait(waiting, timeout=REGISTER_EVERY_S, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waiting:
+                task.cancel()
+        self._again.clear()
+
+    async def _restore(self) -> None:
         try:
             await self.register()
         except (BusError, UserError) as error:

@@ -254,7 +254,9 @@ class ToolWorker:
             await asyncio.gather(watching, return_exceptions=True)
 
     async def _work(self, stop: asyncio.Event, ready: Callable[[], object] | None) -> None:
-        async with joined(self._redis_url, self._keys, service=SERVICE, describe=self._describe) as member:
+        async with joined(
+            self._redis_url, self._keys, service=SERVICE, describe=self._describe, lost=self._register_again
+        ) as member:
             zeroed.run_tools(self._tools)
             registry = ToolRegistry(member.bus, self._keys, member.clock)
             registrar = Registrar(registry, member.id, self._tools, self._queues, timeout_s=self._tool_timeout)
@@ -297,7 +299,7 @@ class ToolWorker:
             control = self._control(member, runner, loop)
             member.masters.on_change(lambda _: control.rewind())
             member.masters.on_change(lambda since: member.spawn(runner.restore(since), name="restore"))
-            member.masters.on_change(lambda _: member.spawn(registrar.restore(), name="register"))
+            member.masters.on_change(lambda _: registrar.again())
             member.spawn(control.run(), name="control")
             log.info("tool worker ready", worker=member.id, tools=sorted(self._tools), queues=sorted(streams.values()))
             self._id = member.id
@@ -320,6 +322,10 @@ class ToolWorker:
         self._prepared |= new
         if new:
             member.spawn(prepare(processes, new), name="prepare")
+
+    def _register_again(self) -> None:
+        if self._registrar is not None:
+            self._registrar.again()
 
     async def _stops(self, stop: asyncio.Event) -> None:
         await stop.wait()
