@@ -1,5 +1,6 @@
 """`voicebus.openai_agents`: programs that match each kind of event of openai-agents, and no other."""
 
+import importlib
 from typing import Any, assert_never
 
 import pytest
@@ -10,6 +11,12 @@ from voicebus.openai_agents import RealtimeAgent, RealtimeRunner, RealtimeSessio
 from voicebus.testing import audio_turn, function_call
 
 pytestmark = pytest.mark.usefixtures("delivery")
+
+
+def test_it_is_a_module_and_no_package_of_second_copies() -> None:
+    with pytest.raises(ModuleNotFoundError, match="is not a package"):
+        importlib.import_module("voicebus.openai_agents.errors")
+    assert not hasattr(voicebus.openai_agents, "nothing")
 
 
 @voicebus.function_tool

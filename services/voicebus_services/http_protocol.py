@@ -140,7 +140,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def _watch(self) -> None:
         if self._due is None:
             self._due = self.loop.call_later(WHOLE_WITHIN_S, self._overdue)
-        self._fell_silent()
+        # A further request may begin while the one before it is answered: that answer is not to be lost by a drop.
+        if self.cycle is None or self.cycle.response_complete:
+            self._fell_silent()
 
     def _arrived(self) -> None:
         self._silent.spoke(self)

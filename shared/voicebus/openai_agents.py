@@ -80,4 +80,6 @@ class RealtimeRunner(_Runner):
 
 
 def __getattr__(name: str) -> Any:
+    if name.startswith("__"):  # what a module is: with `__path__` this one would be a package, of second copies of ours
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(voicebus, name)

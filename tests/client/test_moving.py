@@ -81,6 +81,17 @@ async def test_a_session_that_is_over_for_good_is_no_reason_to_go_on() -> None:
     assert len(client.dials) == 1
 
 
+async def test_who_waits_for_the_second_connection_is_told_that_there_is_none_as_another_task_closes() -> None:
+    second = FakeLine()
+    client = Client(second)
+    client.moving.begin()
+    waiting = asyncio.create_task(client.moving.second())
+    await wait_until(lambda: not client.dials, description="the second connection")
+    await client.moving.stay()
+    assert await waiting is None
+    assert second.closed == [1001]
+
+
 async def test_who_stays_closes_the_second_connection_whether_it_was_greeted_or_not() -> None:
     for greeted in (False, True):
         second = FakeLine()

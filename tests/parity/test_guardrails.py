@@ -317,7 +317,7 @@ async def test_a_guardrail_that_nobody_answers_for_follows_its_policy(stage: Sta
             await asyncio.Event().wait()
         return GuardrailFunctionOutput(None, False)
 
-    guardrail = OutputGuardrail(hangs, name="secrets", on_unavailable=policy, budget_ms=200)
+    guardrail = OutputGuardrail(hangs, name="secrets", on_unavailable=policy, budget_ms=1000)
     await _judged_or_not(stage, guardrail, stops)
 
 

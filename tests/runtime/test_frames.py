@@ -149,6 +149,7 @@ def test_the_appends_of_a_client_are_read_alike_however_it_writes_them(
         b'AAEC"',
         b'AAEC"} ',
         b'\xc3\xa4AEC"}',
+        b"}",
     ],
 )
 @pytest.mark.parametrize(
@@ -203,6 +204,13 @@ def test_a_frame_that_says_more_of_its_id_or_samples_is_no_pattern(known: bytes)
         for mark in (b'"', b"A", b'AAAA"}', b'e2"'):
             given = known[:begin] + mark + known[begin:]
             assert as_known(given, known) == read_audio_delta(given)
+
+
+def test_a_delta_that_ends_where_its_samples_should_begin_is_none() -> None:
+    known = json.dumps(DELTA).encode()
+    cut = known.removesuffix(b'AAEC"}') + b"}"
+    assert cut.endswith(b'"delta": "}')
+    assert as_known(cut, known) is read_audio_delta(cut) is None
 
 
 def test_of_the_deltas_of_a_part_the_first_is_decoded_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -284,6 +284,20 @@ def test_who_takes_a_long_answer_is_not_silent(on_port: Runs) -> None:
     on_port(1, test)
 
 
+def test_nor_is_who_begins_to_ask_for_more_meanwhile(on_port: Runs) -> None:
+    async def test(port: Port) -> None:
+        reader, writer = await port.client()
+        writer.write(GET.replace(b"/", b"/later", 1))
+        await port.asked.wait()
+        writer.write(LAST[:10])
+        came = [await port.silent() for _ in range(4)]
+        assert await is_cut(came[0])
+        port.answer_now.set()
+        assert b'"later"' in await reader.readuntil(b'"later"')
+
+    on_port(1, test)
+
+
 def test_places_are_given_back_by_who_goes(on_port: Runs) -> None:
     async def test(port: Port) -> None:
         before = dropped()

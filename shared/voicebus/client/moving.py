@@ -3,7 +3,6 @@ the session. What came on both is given once (`line.Told`).
 """
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -45,13 +44,16 @@ class Moving:
 
     async def second(self) -> Line | None:
         """The connection to go on with now that the first is closed; None where there is none."""
-        if self._opening is None:
+        opening = self._opening
+        if opening is None:
             return None
-        line: Line | None = None
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                line = await self._opening
+        # Not by awaiting it: where `stay` cancels it, whoever waits here is not cancelled with it.
+        await asyncio.wait([opening], timeout=CONNECT_TIMEOUT_S)
         self._opening = None
+        if not opening.done():
+            opening.cancel()
+            await asyncio.wait([opening])
+        line = None if opening.cancelled() else opening.result()
         if line is not None:
             self._told.moved()
         else:

@@ -138,8 +138,10 @@ class DeltaReader:
             begin = len(self._before)
             end = frame.find(b'"', begin)
             event_id = frame[begin:end]
-            if frame.startswith(self._between, end) and not event_id.translate(None, _PLAIN):
-                text = frame[end + len(self._between) : -2]
+            start = end + len(self._between)
+            is_like = start + len(_END) <= len(frame) and frame.startswith(self._between, end)
+            if is_like and not event_id.translate(None, _PLAIN):
+                text = frame[start:-2]
                 try:
                     samples = _samples(text, None, True)
                 except ValueError:
@@ -224,7 +226,8 @@ class AppendReader:
 
     def __call__(self, frame: bytes) -> Append | None:
         head = self._head
-        if frame.startswith(head) and frame.endswith(_END):
+        # In one that ends where its samples should begin the same quotation mark is the last of both.
+        if frame.startswith(head) and frame.endswith(_END) and len(head) + len(_END) <= len(frame):
             text = frame[len(head) : -2]
             size = size_of(text)
             if size is not None:  # else it is read as a whole, whatever it is

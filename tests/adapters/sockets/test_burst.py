@@ -1,5 +1,6 @@
 """What is sent because of one read leaves in one write for each connection, in order and whole."""
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +10,7 @@ from picows import WSMsgType
 from websockets.asyncio.client import connect
 from websockets.frames import Frame, Opcode
 
+from support.echo_port import HANDSHAKE
 from voicebus.adapters.sockets import Socket
 from voicebus.adapters.sockets.picows_socket import PicowsSocket
 from voicebus.adapters.sockets.uvicorn_upgrade import Accept, upgrade_hook
@@ -152,3 +154,18 @@ async def test_a_client_that_says_much_at_once_is_answered_in_order_and_whole(si
     ):
         client.transport.write(b"".join(frame.serialize(mask=True) for frame in frames))
         assert [await client.recv() for _ in said] == said
+
+
+async def test_to_who_breaks_the_protocol_nothing_is_sent_behind_the_close() -> None:
+    said = [Frame(Opcode.TEXT, text).serialize(mask=True) for text in (b"one", b"two")]
+    hook = upgrade_hook(lambda _: Accept(Forwards()))
+    async with serving(FastAPI(), host="127.0.0.1", port=0, ws=hook) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(HANDSHAKE)
+        await reader.readuntil(b"\r\n\r\n")
+        no_frame = b"\x83\x80\0\0\0\0"  # of a kind that there is not
+        writer.write(b"".join(said) + no_frame)
+        heard = await reader.read()
+        writer.close()
+    assert heard[:1] == b"\x88"
+    assert len(heard) == 2 + heard[1]

@@ -191,7 +191,8 @@ class PicowsSocket(WSListener):
         """Send what was gathered, in one write."""
         if self._gathered:
             gathered, self._gathered = self._gathered, []
-            if self._transport is None or self._closing:
+            # picows may have said the last word itself, to a peer that breaks the protocol behind these messages.
+            if self._transport is None or self._closing or self._transport.is_close_frame_sent:
                 return
             try:
                 self._transport.underlying_transport.write(b"".join(gathered))
