@@ -19,7 +19,7 @@ from voicebus.agents.models.sends import (
     RealtimeModelSendSessionUpdate,
     RealtimeModelSendUserInput,
 )
-from voicebus.errors import VoicebusError
+from voicebus.errors import UserError, VoicebusError
 from voicebus.testing import (
     RealtimeScriptError,
     RealtimeStep,
@@ -86,6 +86,44 @@ async def test_a_function_that_asserts_refuses_and_its_reason_is_kept() -> None:
     with pytest.raises(UnexpectedRealtimeSend, match=r"what polite\(\) accepts") as caught:
         await model.send_event(HELLO)
     assert isinstance(caught.value.__cause__, AssertionError)
+
+
+@pytest.mark.parametrize("strict", [True, False])
+async def test_a_function_that_fails_is_told_of_and_no_mere_no(strict: bool) -> None:
+    def mistaken(event: Any) -> bool:
+        return bool(event.no_such_field)
+
+    model = ScriptedRealtimeModel([RealtimeStep(mistaken)], strict=strict)
+    await listening(model)
+    with pytest.raises(UnexpectedRealtimeSend) as caught:
+        await model.send_event(HELLO)
+    assert isinstance(caught.value.__cause__, AttributeError)
+    assert (model.remaining_steps, model.sent_events) == (1, ())
+    with pytest.raises(UnexpectedRealtimeSend):
+        model.assert_complete()
+
+
+async def test_a_function_that_asserts_only_passes_a_send_by_in_a_script_that_is_not_strict() -> None:
+    def polite(event: Any) -> bool:
+        assert event.user_input == "please"
+        return True
+
+    model = ScriptedRealtimeModel([RealtimeStep(polite)], strict=False)
+    await listening(model)
+    await model.send_event(HELLO)
+    assert (model.remaining_steps, model.sent_events) == (1, (HELLO,))
+
+
+async def test_a_send_that_cannot_be_kept_takes_no_step() -> None:
+    class Unkept:
+        def __deepcopy__(self, memo: object) -> Any:
+            raise TypeError("there is only one")
+
+    model = ScriptedRealtimeModel([RealtimeStep(RealtimeModelSendUserInput)])
+    await listening(model)
+    with pytest.raises(TypeError, match="there is only one"):
+        await model.send_event(RealtimeModelSendUserInput({"content": Unkept()}))  # type: ignore[arg-type]
+    assert (model.remaining_steps, model.sent_events) == (1, ())
 
 
 async def test_a_send_after_the_script_has_ended_is_unexpected() -> None:
@@ -207,6 +245,11 @@ async def test_connecting_and_closing_can_fail() -> None:
     assert model.close_calls == 2
 
 
+def test_events_of_a_connection_that_fails_are_refused_as_nobody_would_hear_them() -> None:
+    with pytest.raises(UserError, match="connect_events"):
+        ScriptedRealtimeModel(connect_events=[STARTED], connect_error=OSError("no route"))
+
+
 async def test_it_is_a_model_like_any_other_when_connected_twice_or_not_at_all() -> None:
     model = ScriptedRealtimeModel()
     with pytest.raises(RealtimeScriptError, match="Not connected"):
@@ -250,6 +293,26 @@ async def test_a_listener_that_raises_hides_nothing_from_the_others() -> None:
     with pytest.raises(ExceptionGroup):
         await model.emit(STARTED, ENDED)
     assert ear.heard == [STARTED, STARTED, ENDED]
+
+
+async def test_nothing_is_heard_of_a_model_that_a_listener_has_closed_until_it_is_connected_again() -> None:
+    model = ScriptedRealtimeModel()
+
+    class Closer(RealtimeModelListener):
+        async def on_event(self, event: RealtimeModelEvent) -> None:
+            await model.close()
+            with pytest.raises(AssertionError, match="Already connected"):
+                await model.connect({})
+
+    closer = Closer()
+    model.add_listener(closer)
+    ear = await listening(model)
+    await model.emit(STARTED, ENDED)
+    assert (ear.heard, model.closed) == ([], True)
+    model.remove_listener(closer)
+    await model.connect({})
+    await model.emit(ENDED)
+    assert ear.heard == [ENDED]
 
 
 async def test_answers_to_a_send_from_within_a_listener_come_after_the_events_under_way() -> None:

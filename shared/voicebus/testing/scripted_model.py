@@ -14,6 +14,7 @@ from voicebus.agents.models.events import RealtimeModelEvent
 from voicebus.agents.models.model import RealtimeModel, RealtimeModelConfig, RealtimeModelListener
 from voicebus.agents.models.playback import RealtimePlaybackTracker
 from voicebus.agents.models.sends import RealtimeModelSendEvent, RealtimeModelSendSessionUpdate
+from voicebus.errors import UserError
 from voicebus.testing.scripts import (
     RealtimeScriptError,
     UnconsumedRealtimeSteps,
@@ -60,9 +61,9 @@ class ScriptedRealtimeModel(RealtimeModel):
     """A model that follows a script; give it to `RealtimeRunner(agent, model=...)`.
 
     Each send must fit the next step, in order. With `strict` one that does not raises `UnexpectedRealtimeSend`;
-    without, it is only kept in `sent_events`. `connect_events` follow on connecting; `connect_error` is raised instead
-    of connecting, `close_error` once the model was closed. The model may be connected again after that; the script
-    goes on where it was.
+    without, it is only kept in `sent_events`, unless a step's function fails otherwise than by an `assert`.
+    `connect_events` follow on connecting; `connect_error` is raised instead of connecting, `close_error` once the model
+    was closed. The model may be connected again after that; the script goes on where it was.
     """
 
     def __init__(
@@ -84,6 +85,8 @@ class ScriptedRealtimeModel(RealtimeModel):
         for step in self._steps:
             checking.instance(where, "steps", step, RealtimeStep)
         self._connect_events = tuple(connect_events)
+        if self._connect_events and connect_error is not None:
+            raise UserError(f"{where}: connect_events never follow where connect_error is raised; leave one out")
         self._connect_error = connect_error
         self._close_error = close_error
         self._strict = strict
@@ -152,7 +155,7 @@ class ScriptedRealtimeModel(RealtimeModel):
             raise UnconsumedRealtimeSteps(tuple(self._steps))
 
     async def emit(self, *events: RealtimeModelEvent) -> None:
-        """Tell every listener of `events`, in order, behind what is being told already.
+        """Tell every listener of `events`, in order, behind what is being told already, until the model is closed.
 
         Raises:
             RealtimeScriptError: the model is not connected.
@@ -165,9 +168,11 @@ class ScriptedRealtimeModel(RealtimeModel):
         self._delivering = asyncio.current_task()
         errors: list[Exception] = []
         try:
-            while self._outgoing:
+            while self._outgoing and self._connected:
                 event = self._outgoing.popleft()
                 for listener in tuple(self._listeners):
+                    if not self._connected:  # the one before has closed it
+                        break
                     try:
                         await listener.on_event(event)
                     except Exception as error:  # noqa: BLE001 - raised below; the others must hear of the event too
@@ -184,7 +189,7 @@ class ScriptedRealtimeModel(RealtimeModel):
 
     async def connect(self, options: RealtimeModelConfig) -> None:
         """Record `options`, then raise `connect_error` or emit `connect_events`."""
-        if self._connected:
+        if self._connected or self._delivering is not None:  # also one that was closed while it tells its listeners
             raise AssertionError("Already connected")
         self._connect_calls.append(_without_secrets(options))
         if self._connect_error is not None:
@@ -212,13 +217,15 @@ class ScriptedRealtimeModel(RealtimeModel):
         """Take the next step of the script.
 
         Raises:
-            UnexpectedRealtimeSend: `event` does not fit the next step, and the script is strict.
+            UnexpectedRealtimeSend: `event` does not fit the next step, and the script is strict; or the step's function
+                failed.
             RealtimeScriptError: the model is not connected.
             BaseException: the step's `error`.
         """
         self._check_connected("send")
+        sent = _as_it_is(event)
         step = self._fitting(event)
-        self._sent.append(_as_it_is(event))
+        self._sent.append(sent)
         if step is None:
             return
         await self.emit(*step.emit)
@@ -253,7 +260,7 @@ class ScriptedRealtimeModel(RealtimeModel):
                     return self._steps.popleft()
             except Exception as error:  # noqa: BLE001 - an `assert` in a step's function says no, and why
                 cause = error
-        if not self._strict:
+        if not self._strict and (cause is None or isinstance(cause, AssertionError)):
             return None
         unexpected = UnexpectedRealtimeSend(event, self._steps[0].expect if self._steps else None)
         unexpected.__cause__ = cause
