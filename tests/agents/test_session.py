@@ -18,6 +18,7 @@ from voicebus import (
     RealtimeAgent,
     RealtimeModelListener,
     RealtimeModelSendRawMessage,
+    RealtimePlaybackState,
     RealtimePlaybackTracker,
     RealtimeRunConfig,
     RealtimeRunHooks,
@@ -439,6 +440,29 @@ async def test_a_playback_tracker_says_what_was_heard() -> None:
                 description="the truncation",
             )
         (cut,) = [event for event in server.received() if event["type"] == "conversation.item.truncate"]
+        assert (cut["item_id"], cut["audio_end_ms"]) == (audio.item_id, 250)
+
+
+async def test_a_tracker_of_a_class_of_ones_own_says_what_was_heard() -> None:
+    class Player(RealtimePlaybackTracker):
+        playing: str | None = None
+        told = 0
+
+        def get_state(self) -> RealtimePlaybackState:
+            self.told += self.playing is not None
+            return {"current_item_id": self.playing, "current_item_content_index": 0, "elapsed_ms": 250}
+
+    player = Player()
+    step = ServerStep("response.create", audio_turn("Hi there.", bytes(48_000)))
+    async with ScriptedRealtimeServer([step]) as server:
+        async with await session_of(server.url, model_config={"playback_tracker": player}) as session:
+            await session.send_message("Hello")
+            audio = next(event for event in await until(session, "agent_end") if event.type == "audio")
+            player.playing = audio.item_id
+            await wait_until(lambda: player.told, description="the question")
+            await session.interrupt()
+            await server.wait_for("conversation.item.truncate")
+        (cut,) = server.received("conversation.item.truncate")
         assert (cut["item_id"], cut["audio_end_ms"]) == (audio.item_id, 250)
 
 

@@ -5,7 +5,8 @@ import threading
 
 import pytest
 
-from voicebus.agents.models.playback import RealtimePlaybackTracker
+from support.waiting import wait_until
+from voicebus.agents.models.playback import RealtimePlaybackState, RealtimePlaybackTracker
 
 Reports = list[tuple[str, int, float]]
 
@@ -73,6 +74,33 @@ async def test_whoever_is_bound_hears_at_once_what_was_played_until_unbound() ->
     tracker.unbind()
     tracker.on_play_ms("a", 0, 20)
     assert len(reports) == 2
+
+
+async def test_a_tracker_that_keeps_the_account_itself_is_asked_for_it_until_unbound() -> None:
+    class Player(RealtimePlaybackTracker):
+        item: str | None = None
+        at_ms = 0.0
+        asked = 0
+
+        def get_state(self) -> RealtimePlaybackState:
+            self.asked += 1
+            return {"current_item_id": self.item, "current_item_content_index": 0, "elapsed_ms": self.at_ms}
+
+    reports: Reports = []
+    player = Player()
+    player.bind(lambda item_id, index, ms: reports.append((item_id, index, ms)))
+    player.item, player.at_ms = "a", 20
+    await wait_until(lambda: reports == [("a", 0, 20)], description="the first report")
+    asked = player.asked
+    await wait_until(lambda: player.asked > asked, description="the next question")
+    player.at_ms = 40
+    await wait_until(lambda: len(reports) > 1, description="the second report")
+    player.item = None
+    player.unbind()
+    asked = player.asked
+    assert reports == [("a", 0, 20), ("a", 0, 40)]
+    await asyncio.sleep(0.05)
+    assert player.asked == asked
 
 
 async def test_reports_of_an_audio_thread_arrive_on_the_loop() -> None:

@@ -11,6 +11,8 @@ from voicebus.errors import UserError
 _SAMPLES: Final = (bytes, bytearray, memoryview)
 _DEFAULT_BYTES_PER_MS: Final = 48
 _G711_BYTES_PER_MS: Final = 8
+# How often a subclass that keeps the account itself is asked for it (s).
+_ASKED_EVERY_S: Final = 0.02
 _G711: Final = frozenset({"g711_ulaw", "g711_alaw", "pcmu", "pcma", "audio/pcmu", "audio/pcma"})
 
 Report = Callable[[str, int, float], None]
@@ -29,7 +31,8 @@ class RealtimePlaybackTracker:
     """Tell it what was played, as it is played, so that an interruption truncates exactly what was not heard.
 
     Give one to a session as `RealtimeModelConfig["playback_tracker"]`, one per conversation. Its methods may be called
-    from any thread, such as that of an audio device.
+    from any thread, such as that of an audio device. A subclass may keep the account itself, as of a player that knows
+    its position: its `get_state` is asked every 20 ms, on the session's loop.
     """
 
     def __init__(self) -> None:
@@ -41,6 +44,8 @@ class RealtimePlaybackTracker:
         self._report: Report | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
+        self._asking: asyncio.TimerHandle | None = None
+        self._told: tuple[str, int, float] | None = None
 
     def on_play_bytes(self, item_id: str, item_content_index: int, bytes: bytes) -> None:  # noqa: A002 - its public name
         """These samples of a part have been played, in the session's output format.
@@ -58,11 +63,7 @@ class RealtimePlaybackTracker:
         Raises:
             UserError: an argument is of another type.
         """
-        if not isinstance(item_id, str):
-            raise UserError(f"item_id must be the id of an item, not {item_id!r}")
-        if not checking.is_number(ms):
-            raise UserError(f"ms must be a number of milliseconds, not {ms!r}")
-        checking.whole("RealtimePlaybackTracker", "item_content_index", item_content_index)
+        _check(item_id, item_content_index, ms)
         with self._lock:
             if self._item != (item_id, item_content_index):
                 self._item, self._elapsed_ms = (item_id, item_content_index), 0.0
@@ -99,11 +100,30 @@ class RealtimePlaybackTracker:
         """Call `report` on this thread's running loop for everything that is played, until `unbind`."""
         with self._lock:
             self._report, self._loop, self._thread = report, asyncio.get_running_loop(), threading.get_ident()
+            self._told = None
+        if type(self).get_state is not RealtimePlaybackTracker.get_state:
+            self._ask_later(self._loop)
 
     def unbind(self) -> None:
         """Report to nobody any more."""
         with self._lock:
             self._report = self._loop = None
+        if self._asking is not None:
+            self._asking.cancel()
+
+    def _ask(self) -> None:
+        if self._report is None or self._loop is None:
+            return
+        state = self.get_state()
+        item_id, index, ms = state["current_item_id"], state["current_item_content_index"] or 0, state["elapsed_ms"]
+        if item_id is not None and ms is not None and self._told != (item_id, index, ms):
+            _check(item_id, index, ms)
+            self._told = (item_id, index, ms)
+            self._report(item_id, index, ms)
+        self._ask_later(self._loop)
+
+    def _ask_later(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._asking = loop.call_later(_ASKED_EVERY_S, self._ask)
 
     def _tell(self, item_id: str, content_index: int, played_ms: float) -> None:
         if self._report is None or self._loop is None:
@@ -112,3 +132,11 @@ class RealtimePlaybackTracker:
             self._report(item_id, content_index, played_ms)
         else:
             self._loop.call_soon_threadsafe(self._report, item_id, content_index, played_ms)
+
+
+def _check(item_id: object, content_index: object, ms: object) -> None:
+    if not isinstance(item_id, str):
+        raise UserError(f"item_id must be the id of an item, not {item_id!r}")
+    if not checking.is_number(ms):
+        raise UserError(f"ms must be a number of milliseconds, not {ms!r}")
+    checking.whole("RealtimePlaybackTracker", "item_content_index", content_index)
