@@ -171,6 +171,35 @@ async def test_tools_of_mcp_servers_come_first_and_run_where_the_session_is() ->
     assert [getattr(entry, "name", None) for entry in await agent.get_all_tools(CONTEXT)] == ["find", "late", "own"]
 
 
+class Helpful(RealtimeAgent[Any]):
+    """Says in its own way which tools it has."""
+
+    brings: Any = ()
+
+    async def get_all_tools(self, run_context: RunContextWrapper[Any]) -> Any:
+        return self.brings if self.brings is None else [*await super().get_all_tools(run_context), *self.brings]
+
+
+async def test_tools_that_the_agents_class_adds_run_where_the_session_is() -> None:
+    agent = Helpful("a", tools=[tool("look"), tool("hide", is_enabled=False)])
+    agent.brings = [tool("find")]
+    spec = await author(in_process=False).begin(agent)
+    assert [(entry.name, entry.local) for entry in spec.tools] == [("look", False), ("find", True)]
+
+
+async def test_an_agent_whose_tools_are_all_disabled_is_not_given_the_run_configs() -> None:
+    given = {"model_settings": {"tools": [tool("base")]}}
+    assert names(await author(given).begin(RealtimeAgent("a", tools=[tool(is_enabled=False)]))) == []
+    assert names(await author(given).begin(RealtimeAgent("a"))) == ["base"]
+
+
+async def test_a_class_that_gives_no_list_of_tools_is_told_so() -> None:
+    agent = Helpful("a")
+    agent.brings = None
+    with pytest.raises(UserError, match="get_all_tools returned NoneType, not a list of tools"):
+        await author().begin(agent)
+
+
 async def test_two_servers_with_tools_of_one_name_are_refused() -> None:
     agent = RealtimeAgent[Any]("a", mcp_servers=[Server("x", tool()), Server("y", tool())])
     with pytest.raises(UserError, match="MCP servers 'x' and 'y' both offer a tool 'look'"):

@@ -9,8 +9,15 @@ from typing import Any, Final
 import pytest
 
 from support.stages import IN_PROCESS, Stage
-from voicebus import RealtimeAgent, RealtimeModelListener, RealtimeRunner, RealtimeSession, UserError
-from voicebus.testing import ScriptedRealtimeServer, ServerStep, text_turn
+from voicebus import (
+    RealtimeAgent,
+    RealtimeModelListener,
+    RealtimeRunner,
+    RealtimeSession,
+    UserError,
+    function_tool,
+)
+from voicebus.testing import ScriptedRealtimeServer, ServerStep, function_call, text_turn
 from voicebus.testing.server_conversation import ServerConversation
 
 CREATE: Final = "response.create"
@@ -56,6 +63,36 @@ async def test_a_session_may_be_made_without_a_runner() -> None:
                 if event.type == "agent_end":
                     break
         server.assert_complete()
+
+
+async def test_an_agents_class_may_add_tools_of_its_own(stage: Stage) -> None:
+    @function_tool
+    async def look() -> str:
+        """Look."""
+        return "listed"
+
+    @function_tool
+    async def find() -> str:
+        """Find."""
+        return "added"
+
+    class Clerk(RealtimeAgent[Any]):
+        async def get_all_tools(self, run_context: Any) -> list[Any]:
+            return [*await super().get_all_tools(run_context), find]
+
+    agent = Clerk(name="clerk", tools=[look])
+    script = [
+        ServerStep(CREATE, function_call("look", "{}", call_id="call_1")),
+        ServerStep(CREATE, function_call("find", "{}", call_id="call_2")),
+        ServerStep(CREATE, text_turn("Found.")),
+    ]
+    async with ScriptedRealtimeServer(script) as server, stage.conversation(agent, server) as talk:
+        await talk.say("look")
+        assert (await talk.until("tool_end", tool="look"))["output"] == "listed"
+        assert (await talk.until("tool_end", tool="find"))["output"] == "added"
+        await talk.until("agent_end", output="Found.")
+        told = server.received("session.update")[0]["session"]["tools"]
+        assert [tool["name"] for tool in told] == ["look", "find"]
 
 
 async def test_instructions_are_made_at_connect_and_at_each_change_of_the_agent_only(stage: Stage) -> None:

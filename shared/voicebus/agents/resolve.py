@@ -22,6 +22,7 @@ from voicebus.agents.config import (
     wire_session,
 )
 from voicebus.agents.context import RunContextWrapper
+from voicebus.agents.functions import answer_of
 from voicebus.agents.guardrails import InputGuardrail, OutputGuardrail
 from voicebus.agents.handoffs import Handoff, as_handoffs, is_offered
 from voicebus.agents.model_settings import RealtimeSessionModelSettings
@@ -52,7 +53,8 @@ class Resolved:
     """`spec` for the engine, and what it names: callables that are asked later find theirs here, whatever changed.
 
     `tools` are by name, those of hosted servers by label. `settings` is what the author's side would tell a model.
-    `offered` is what workers of other services offered, `served_here` the ids of tools that run in this process.
+    `offered` is what workers of other services offered, `served_here` the ids of tools that run in this process: those
+    of MCP servers, and what the agent's class adds to its list.
     """
 
     spec: AgentSpec
@@ -102,10 +104,13 @@ class Resolver:
             UserError: two of its tools have one name, or it asks for what cannot be honoured.
             Exception: what a callback of the author raised.
         """
-        mcp_tools = await agent.get_mcp_tools(self.context)
-        settings = await self._settings(agent, mcp_tools, first=first)
+        own_tools = await self._own_tools(agent)
+        settings = await self._settings(agent, own_tools, first=first)
         offered = await self._offered(settings["tools"])
-        served_here = frozenset(id(tool) for tool in mcp_tools)
+        listed = set(declared(as_tools(agent.tools)))  # those that workers have
+        served_here = frozenset(
+            id(tool) for tool in own_tools if isinstance(tool, FunctionTool) and tool.name not in listed
+        )
         handoffs = {handoff.tool_name: handoff for handoff in settings["handoffs"]}
         servers = hosted(settings["tools"])
         _check_names(agent, declared(settings["tools"]), [entry.tool_name for entry in settings["handoffs"]], servers)
@@ -180,8 +185,15 @@ class Resolver:
     def _joins_call(self) -> bool:
         return self.model_config.get("call_id") is not None
 
+    async def _own_tools(self, agent: RealtimeAgent[Any]) -> list[ToolEntry]:
+        """What the agent can use now; its class may say that in its own way."""
+        tools = await answer_of(f"get_all_tools of {agent.name!r}", agent.get_all_tools, self.context)
+        if not isinstance(tools, list | tuple):
+            raise UserError(f"agent {agent.name!r}: get_all_tools returned {type(tools).__name__}, not a list of tools")
+        return as_tools(tools)
+
     async def _settings(
-        self, agent: RealtimeAgent[Any], mcp_tools: Sequence[FunctionTool], *, first: bool
+        self, agent: RealtimeAgent[Any], own_tools: Sequence[ToolEntry], *, first: bool
     ) -> RealtimeSessionModelSettings:
         """The settings in force with `agent`: run config, initial settings, the agent's own, later ones win.
 
@@ -203,9 +215,10 @@ class Resolver:
             audio = settings.get("audio") or {}
             if audio.get("output"):  # nested beats flat
                 settings["audio"] = {**audio, "output": {**audio["output"], "voice": agent.voice}}
-        own_tools = [*mcp_tools, *as_tools(agent.tools)]
-        tools = own_tools if own_tools and initial.get("tools") is None else as_tools(settings.get("tools") or ())
-        settings["tools"] = await enabled_tools(tools, self.context, agent)
+        if (own_tools or agent.tools) and initial.get("tools") is None:
+            settings["tools"] = list(own_tools)
+        else:
+            settings["tools"] = await enabled_tools(as_tools(settings.get("tools") or ()), self.context, agent)
         offers = agent.handoffs if agent.handoffs and initial.get("handoffs") is None else settings.get("handoffs")
         handoffs = as_handoffs(offers or ())
         flags = await asyncio.gather(*(is_offered(handoff.is_enabled, self.context, agent) for handoff in handoffs))
