@@ -267,6 +267,57 @@ async def test_every_kind_of_event_is_understood() -> None:
         assert session.history == []
 
 
+class Started(RealtimeModelTurnStartedEvent):
+    """A program's own, which could carry more; so are the others."""
+
+
+class Sound(RealtimeModelAudioEvent):
+    pass
+
+
+class Words(RealtimeModelTranscriptDeltaEvent):
+    pass
+
+
+class Called(RealtimeModelToolCallEvent):
+    pass
+
+
+class Failed(RealtimeModelErrorEvent):
+    pass
+
+
+async def test_an_event_of_a_class_of_ones_own_is_what_it_derives_from() -> None:
+    model = ScriptedRealtimeModel(strict=False)
+    async with await session_with(model) as session:
+        await until(session, "history_updated")
+        for event, shown in (
+            (Started(response_id="r1"), ["raw turn_started", "agent_start"]),
+            (Sound(bytes(10), "r1", "i1", 0), ["raw audio", "audio_start", "audio"]),
+            (Words("i1", "Hi", "r1"), ["raw transcript_delta", "transcript_delta"]),
+            (Failed({"message": "odd"}), ["raw error", "error"]),
+            (Called(name="find_rate", call_id="c1", arguments='{"city":"Rome"}'), ["raw function_call", "tool_start"]),
+        ):
+            await model.emit(event)
+            events = await until(session, shown[-1])
+            seen = [one for one in events if not one.type.startswith("history")]
+            assert [label(one) for one in seen] == shown
+            assert seen[0].data is event
+        await until(session, "tool_end")
+    assert runs == ["Rome"]
+
+
+async def test_an_event_of_a_class_of_ones_own_is_held_by_a_guardrail_and_refused_where_it_cannot_be() -> None:
+    model = ScriptedRealtimeModel(strict=False)
+    guard = OutputGuardrail(lambda *_: GuardrailFunctionOutput(None, tripwire_triggered=True), name="all", mode="hold")
+    async with await session_with(model, agent(output_guardrails=[guard])) as session:
+        await model.emit(Started(response_id="r1"), Words("i1", untyped(None), "r1"), Words("i1", "hundred", "r1"))
+        await model.emit(RealtimeModelTurnEndedEvent(response_id="r1"))
+        events = await until(session, "guardrail_tripped")
+    assert [event.error.code for event in events if event.type == "error"] == ["invalid_model_event"]
+    assert "hundred" not in "".join(repr(event) for event in events if event.type != "guardrail_tripped")
+
+
 @pytest.mark.parametrize(
     ("wrong", "named"),
     [
@@ -624,6 +675,29 @@ async def test_a_model_that_ignores_its_cancelling_is_left_behind(monkeypatch: p
     with pytest.raises(UserError, match="the session ended"):
         await speaking
     gate.set()
+
+
+async def test_two_guardrails_of_one_name_both_judge() -> None:
+    def asked(word: str) -> OutputGuardrail[Any]:
+        return OutputGuardrail(lambda _, __, text: GuardrailFunctionOutput(None, word in text), name="prices")
+
+    model = ScriptedRealtimeModel(strict=False)
+    guards = [asked("never said"), asked("hundred")]
+    async with await session_with(model, agent(output_guardrails=guards)) as session:
+        await model.emit(*turn("r1", RealtimeModelTranscriptDeltaEvent("i1", "hundred", "r1")))
+        events = await until(session, "guardrail_tripped")
+    assert [result.guardrail for result in events[-1].guardrail_results] == guards[1:]
+    assert not [event for event in events if event.type == "error"]
+
+
+async def test_each_response_of_a_model_is_counted_by_itself_too() -> None:
+    model = ScriptedRealtimeModel(strict=False)
+    async with await session_with(model) as session:
+        for tokens in (10, 7):
+            used = Usage(requests=1, input_tokens=tokens, total_tokens=tokens)
+            await model.emit(*turn(f"r{tokens}", RealtimeModelUsageEvent(used)))
+        assert (session.usage.requests, session.usage.input_tokens) == (2, 17)
+        assert [entry.input_tokens for entry in session.usage.request_usage_entries] == [10, 7]
 
 
 @pytest.mark.parametrize(("bad", "heard"), [("never said", True), ("hundred", False)])

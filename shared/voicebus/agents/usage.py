@@ -5,7 +5,7 @@ by its name (`UserError`).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from voicebus.agents import checking
@@ -109,7 +109,7 @@ class Usage:
         return usage
 
     def add(self, other: "Usage") -> None:
-        """Count `other` in; its entries are taken over."""
+        """Count `other` in; its entries are taken over, and that of one response that has none is made."""
         self.requests += other.requests
         self.input_tokens += other.input_tokens
         self.output_tokens += other.output_tokens
@@ -118,7 +118,11 @@ class Usage:
             _add(self.input_tokens_details, other.input_tokens_details, name)
         for name in ("reasoning_tokens", "text_tokens", "audio_tokens"):
             _add(self.output_tokens_details, other.output_tokens_details, name)
-        self.request_usage_entries.extend(other.request_usage_entries)
+        entries = other.request_usage_entries
+        if other.requests == 1 and other.total_tokens and not entries:
+            given, made = replace(other.input_tokens_details), replace(other.output_tokens_details)
+            entries = [RequestUsage(other.input_tokens, other.output_tokens, other.total_tokens, given, made)]
+        self.request_usage_entries.extend(entries)
         del self.request_usage_entries[:-MAX_ENTRIES]
 
 

@@ -82,6 +82,13 @@ def test_a_send_event_comes_to(told: RealtimeModelSendEvent, inputs: list[Input]
     assert inputs_of(told) == inputs
 
 
+def test_a_send_event_of_a_class_of_ones_own_comes_to_what_it_derives_from() -> None:
+    class Said(RealtimeModelSendUserInput):
+        """Carries no more, but may."""
+
+    assert inputs_of(Said("hello")) == inputs_of(RealtimeModelSendUserInput("hello"))
+
+
 @pytest.mark.parametrize(
     ("message", "complaint"),
     [

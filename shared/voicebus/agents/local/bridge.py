@@ -19,6 +19,7 @@ from voicebus.agents.local.showing import Showing
 from voicebus.agents.model_settings import RealtimeSessionModelSettings
 from voicebus.agents.models import events as model_events
 from voicebus.agents.models.events import RealtimeModelEvent, RealtimeModelToolCallEvent
+from voicebus.agents.models.kinds import kind_of
 from voicebus.agents.models.model import RealtimeModel, RealtimeModelConfig, RealtimeModelListener
 from voicebus.agents.models.sends import (
     RealtimeModelSendEvent,
@@ -239,11 +240,11 @@ class ModelBridge:
             log.warning("an event of the model cannot be", complaint=wrong)
             self._feed(Trouble("invalid_model_event", f"The model said what cannot be: {wrong}", "model"))
             return
-        carry = self._CARRIES.get(type(event))
+        carry = self._CARRIES.get(kind_of(event, self._CARRIES))
         if carry is not None:
             carry(self, event)
         else:
-            handler = self._HANDLERS.get(type(event))
+            handler = self._HANDLERS.get(kind_of(event, self._HANDLERS))
             if handler is not None or not (self._withholds and isinstance(event, _OPAQUE)):
                 self._face.begin(0)
                 self._face.raw(event)

@@ -246,7 +246,9 @@ class LocalChecks:
                     self._findings.popitem(last=False)
 
         agent = self._names.agent(check.agent)
-        return await judge(
+        result = await judge(
             guardrail, self._context, agent, check.text, final=check.final, timeout=limit_s, executor=self._tasks.pool,
             found=found, processes=lambda: SHARED.borrow(self),
         )  # fmt: skip
+        # Of two of one name the session calls the second by another, which it does not know itself.
+        return result if result.name == name else result.model_copy(update={"name": name})

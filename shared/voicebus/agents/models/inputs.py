@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import pybase64
 
+from voicebus.agents.models.kinds import kind_of
 from voicebus.agents.models.sends import (
     RealtimeModelRawClientMessage,
     RealtimeModelSendAudio,
@@ -65,7 +66,7 @@ def inputs_of(event: RealtimeModelSendEvent) -> list[Input]:
     Raises:
         UserError: settings that cannot be, or something that is no send event.
     """
-    handler = _HANDLERS.get(type(event))
+    handler = _HANDLERS.get(kind_of(event, _HANDLERS))
     if handler is None:
         raise UserError(f"{event!r} is nothing that a model can be told")
     return handler(event)

@@ -6,6 +6,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from voicebus.agents.models import events
+from voicebus.agents.models.kinds import kind_of
 from voicebus.agents.usage import Usage
 
 _SAMPLES: Final = (bytes, bytearray, memoryview)
@@ -42,7 +43,7 @@ _FIELDS: Final[Mapping[type, Mapping[str, _Kinds]]] = {
 
 def complaint(event: Any) -> str | None:
     """What is wrong with an event of a model, in a sentence that names the field; None where nothing is."""
-    fields = _FIELDS.get(type(event))
+    fields = _FIELDS.get(kind_of(event, _FIELDS))
     if fields is None:
         return (
             None if isinstance(event, events.RealtimeModelEvent) else f"{type(event).__name__} is no event of a model"
