@@ -39,7 +39,7 @@ from voicebus_services import (
 from voicebus_services import settings as settings_module
 from voicebus_services.printable import printable
 from voicebus_services.service_commands import AsJson, Targets, begin_logging, export
-from voicebus_services.settings import DIE_WITH_PARENT, ENV_PREFIX, ServiceSettings, load
+from voicebus_services.settings import DIE_WITH_PARENT, ENV_PREFIX, Service, ServiceSettings, load
 from voicebus_services.top.command import top
 from voicebus_services.transcripts import command as transcripts_command
 
@@ -265,7 +265,14 @@ def run_scenarios(
 
 
 @app.command()
-def doctor(target: Targets = None, json_lines: AsJson = False) -> None:
+def doctor(
+    target: Targets = None,
+    service: Annotated[
+        Service | None,
+        typer.Option("--for", envvar="VOICEBUS_FOR", help="Check what this service needs, and no more."),
+    ] = None,
+    json_lines: AsJson = False,
+) -> None:
     """Say what is wrong with this installation.
 
     Configuration, Redis, database, model address and credentials: what is wrong, and how to mend it.
@@ -273,7 +280,7 @@ def doctor(target: Targets = None, json_lines: AsJson = False) -> None:
     from voicebus_services.doctor import examine
 
     begin_logging(load(ServiceSettings), "doctor", level="error")
-    findings = _run(examine(target or []))
+    findings = _run(examine(target or [], service))
     for found in findings:
         if json_lines:
             _say(

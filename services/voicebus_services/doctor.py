@@ -3,7 +3,7 @@
 import asyncio
 import platform
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,8 +11,12 @@ from voicebus.adapters.redis import client as redis_client
 from voicebus.errors import BusError, ModelLinkError, StoreError, TargetError, VoicebusError
 from voicebus_services.settings import (
     ArchiverSettings,
+    BusSettings,
+    DatabaseSettings,
     GatewaySettings,
     GuardrailWorkerSettings,
+    Service,
+    ServiceSettings,
     SimulatorSettings,
     ToolWorkerSettings,
     load,
@@ -21,6 +25,14 @@ from voicebus_services.tls import Certificate
 
 _TIMEOUT_S: Final = 10.0
 _OLDEST_REDIS: Final = (7, 0)
+
+# Each service's settings, and what is checked for it beside those and Redis.
+_SERVICES: Final[Mapping[Service, tuple[type[BusSettings], Sequence[str]]]] = {
+    "gateway": (GatewaySettings, ("model",)),
+    "tool-worker": (ToolWorkerSettings, ()),
+    "guardrail-worker": (GuardrailWorkerSettings, ()),
+    "transcript-archiver": (ArchiverSettings, ("database",)),
+}
 
 
 @dataclass(frozen=True)
@@ -33,17 +45,27 @@ class Finding:
     milliseconds: float
 
 
-async def examine(targets: list[str]) -> list[Finding]:
-    """Run every check; none stops the others."""
+async def examine(targets: Sequence[str], service: Service | None = None) -> list[Finding]:
+    """Check what `service` needs, without one what all of them do; and `targets`, where any are named.
+
+    No check stops the others.
+    """
+    kinds: Sequence[type[ServiceSettings]] = (*(kind for kind, _ in _SERVICES.values()), SimulatorSettings)
+    needs: Sequence[str] = ("database", "model")
+    if service is not None:
+        kind, needs = _SERVICES[service]
+        kinds = (kind,)
     checks: list[tuple[str, Callable[[], Awaitable[str]]]] = [
         ("python", _python),
-        ("settings", _settings),
+        ("settings", lambda: _settings(kinds)),
         ("redis", _redis),
-        ("database", _database),
-        ("model", _model),
     ]
+    if "database" in needs:
+        checks.append(("database", _database))
+    if "model" in needs:
+        checks.append(("model", _model))
     if targets:
-        checks.append(("targets", lambda: _targets(targets)))
+        checks.append(("targets", lambda: _targets(targets, service)))
     return [await _examine(name, check) for name, check in checks]
 
 
@@ -64,11 +86,11 @@ async def _python() -> str:
     return platform.python_version()
 
 
-async def _settings() -> str:
-    gateway = load(GatewaySettings)
-    Certificate.of(gateway.tls_cert, gateway.tls_key)
-    for settings in (ArchiverSettings, ToolWorkerSettings, GuardrailWorkerSettings, SimulatorSettings):
-        load(settings)
+async def _settings(kinds: Sequence[type[ServiceSettings]]) -> str:
+    for kind in kinds:
+        settings = load(kind)
+        if isinstance(settings, GatewaySettings):
+            Certificate.of(settings.tls_cert, settings.tls_key)
     return "every VOICEBUS_* variable can be read"
 
 
@@ -90,11 +112,11 @@ async def check_redis(url: str) -> str:
 
 
 async def _redis() -> str:
-    return await check_redis(load(GatewaySettings).redis_url)
+    return await check_redis(load(BusSettings).redis_url)
 
 
 async def _database() -> str:
-    url = load(ArchiverSettings).database_url
+    url = load(DatabaseSettings).database_url
     try:
         from voicebus.adapters.database.connection import in_thread, open_engine, require_migrated
     except ImportError as error:
@@ -165,10 +187,10 @@ async def check_model(settings: GatewaySettings) -> str:
     return f"{connector.server} answers {event.get('type')}"
 
 
-async def _targets(targets: list[str]) -> str:
+async def _targets(targets: Sequence[str], service: Service | None) -> str:
     from voicebus.agents.targets import load_targets
 
     loaded = load_targets(targets)
-    if not loaded.agents:
+    if service in (None, "gateway") and not loaded.agents:
         raise TargetError(f"{', '.join(targets)} defines no agent")
     return f"{len(loaded.agents)} agent(s), {len(loaded.tools)} tool(s), {len(loaded.guardrails)} guardrail(s)"

@@ -43,6 +43,9 @@ ENV_PREFIX = "VOICEBUS_"
 DIE_WITH_PARENT = f"{ENV_PREFIX}DIE_WITH_PARENT"
 """Set by `voicebus dev` for its child services: they ask the kernel to end them when their parent dies."""
 
+Service = Literal["gateway", "tool-worker", "guardrail-worker", "transcript-archiver"]
+"""What meets on Redis, by its command."""
+
 OPENAI_URL = "wss://api.openai.com/v1/realtime"
 
 _HTTP_PORT = "The public port; 0 takes a free one and logs it."

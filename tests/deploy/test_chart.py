@@ -381,6 +381,7 @@ def test_the_notes_say_what_an_operator_has_to_know(helm: Helm) -> None:
         return result.stdout.partition("NOTES:")[2]
 
     trial = notes(SMALL)
+    assert "exec deploy/calls-voicebus-gateway -- voicebus doctor --for gateway front_desk\n" in trial
     assert "ws://calls-voicebus-gateway.voice:8080/v1/realtime" in trial
     assert "for trials only" in trial
     production = notes(PRODUCTION)

@@ -6,10 +6,10 @@ from pathlib import Path
 import yaml
 
 from benchmarks.sizing.__main__ import PLANS
-from benchmarks.sizing.plan import Figures, Habits, plan, rows
+from benchmarks.sizing.plan import GB, Figures, Habits, plan, rows
+from voicebus_services.settings import ArchiverSettings
 
 ROOT = Path(__file__).resolve().parents[2]
-EMPTY_GATEWAY_MB = 90
 PAGE = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
 
 
@@ -51,7 +51,7 @@ def test_what_is_said_of_each_row_follows_too() -> None:
     records = h.minutes * h.tool_calls_per_minute
     session = f.redis_state + items * f.redis_item + records * f.call_redis_bytes
     day = of.calls / (h.minutes * 60) * h.busy_hours_per_day * 3600
-    pod_gb = (EMPTY_GATEWAY_MB + h.sessions_per_gateway * f.gateway_mb) / 1000
+    pod_gb = (f.gateway_process_mb + h.sessions_per_gateway * f.gateway_mb) / 1000
     told = {
         "Gateways": [
             f"{of.calls:,} / {h.sessions_per_gateway}",
@@ -72,12 +72,17 @@ def test_what_is_said_of_each_row_follows_too() -> None:
             f"{round(of.redis_commands / of.redis_masters, -2):,.0f} commands/s",
             f"{of.redis_mbit / of.redis_masters:.0f} Mbit/s",
         ],
-        "Event shards": [f"about {h.sessions_per_shard:,} conversations each", f"gets some of them: {of.shards}"],
+        "Event shards": [
+            f"about {h.sessions_per_shard:,} conversations each",
+            f"{h.sessions_per_shard * h.events_per_second:.0f} events/s",
+            f"of the {round(1e6 / f.event_archiver_us, -3):,.0f} that",
+            f"gets some of them: {of.shards}",
+        ],
         "Redis' memory": [
             f"{h.minutes * 2 * h.turns_per_minute:.0f} lines and {records:.0f} calls",
             f"{f.redis_state / 1000:.1f} kB + {items:.0f} x {f.redis_item / 1000:.2f} kB",
             f"{records:.0f} records of {f.call_redis_bytes / 1000:.1f} kB = {session / 1000:.0f} kB",
-            f"({f.event_redis_bytes:.0f} bytes each)",
+            f"({f.event_redis_bytes:.0f} bytes each) has room while PostgreSQL is away, {of.redis_events_gb:.0f} GB",
             f"{day / 1e6:.0f} million a busy day, {of.redis_gb:.0f} GB over {of.redis_masters} masters",
             f"{of.redis_gb / of.redis_masters:.0f} GB each",
         ],
@@ -90,7 +95,7 @@ def test_what_is_said_of_each_row_follows_too() -> None:
         "Cost": [
             f"{h.core_hour} a core-hour",
             f"{h.memory_gb_hour} an hour",
-            f"{h.gb_month} a GB and month",
+            f"{h.gb_month} for a month of a GB",
             f"{of.cost_per_call:.6f} a call of five minutes, {of.calls * of.cost_per_call:.1f} for {of.calls:,}",
         ],
     }
@@ -99,6 +104,27 @@ def test_what_is_said_of_each_row_follows_too() -> None:
         line = re.search(rf"^- \*\*{re.escape(row)}\*\*.*$", PAGE, re.MULTILINE)
         assert line is not None, row
         assert [word for word in words if word.replace("0%", "0 %") not in line[0]] == [], row
+
+
+def test_how_long_postgresql_may_be_away_follows_too() -> None:
+    f = figures()
+    room = ArchiverSettings.model_fields["events_max_bytes"].default / f.event_redis_bytes
+    hours, tens, hundreds = (room / plan(calls, f).postgres_rows / 3600 for calls in PLANS)
+    assert (round(room / 1e6), round(hours), round(tens * 60), int(hundreds * 60)) == (13, 11, 65, 6)
+    assert "4 GiB are 13 million events" in PAGE
+    assert "eleven hours at 1,000 calls at once, in 65 minutes at 10,000 and in six minutes at 100,000" in PAGE
+    of = plan(100_000, f)
+    more = of.redis_events_gb / (of.redis_gb - of.redis_events_gb)
+    assert f"{100 * more:.0f} % more for each further hour" in PAGE
+    assert of.redis_events_gb == of.postgres_rows * 3600 * f.event_redis_bytes / GB
+
+
+def test_what_the_cost_leaves_out_is_as_much_as_the_page_says() -> None:
+    h, of = Habits(), plan(100_000, figures())
+    chart = yaml.safe_load((ROOT / "helm/voicebus/values.yaml").read_text(encoding="utf-8"))
+    room = (1 / chart["gateway"]["scaling"]["targetUtilization"] - 1) * of.gateway_cores
+    assert round(of.cost_per_call / (room * h.core_hour * h.minutes / 60 / of.calls)) == 8  # in words on the page
+    assert 0.01 * h.minutes > 1000 * of.cost_per_call
 
 
 def test_a_conversation_in_redis_grows_with_what_is_said_and_called() -> None:

@@ -232,6 +232,31 @@ async def test_doctor_says_what_is_wrong_and_how_to_mend_it(tmp_path: Path) -> N
     assert "no_such_module" in found["targets"]
 
 
+async def test_the_doctor_of_one_service_asks_for_its_own_settings_alone(tmp_path: Path) -> None:
+    (tmp_path / "only_tools.py").write_text(
+        "from voicebus import function_tool\n@function_tool\ndef look(a: str) -> str: return a\n", encoding="utf-8"
+    )
+    found: dict[str, dict[str, str]] = {}
+    for service in ("gateway", "tool-worker"):
+        ran = await voicebus(
+            *("doctor", "--for", service, "only_tools"),
+            cwd=tmp_path, redis_url=NOWHERE, max_sessions="many", concurrency=5,
+            model_url="ws://127.0.0.1:1/v1/realtime", model_api_key="k",
+        )  # fmt: skip
+        assert ran.status == 1
+        found[service] = {line.split()[1].rstrip(":"): line for line in ran.out.splitlines()}
+    gateway, worker = found["gateway"], found["tool-worker"]
+    assert "VOICEBUS_MAX_SESSIONS" in gateway["settings"]
+    assert "defines no agent" in gateway["targets"]
+    assert worker.keys() == {"python", "settings", "redis", "targets"}
+    assert worker["settings"].startswith("ok ")
+    assert worker["targets"].startswith("ok ")
+    assert "VOICEBUS_REDIS_URL" in worker["redis"]
+    wrong = await voicebus("doctor", "--for", "database")
+    assert wrong.status == 2
+    assert "transcript-archiver" in wrong.complaint
+
+
 async def test_dev_without_a_target_says_what_to_give(tmp_path: Path) -> None:
     ran = await voicebus("dev", cwd=tmp_path)
     assert ran.status == 2

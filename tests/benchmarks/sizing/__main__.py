@@ -159,6 +159,7 @@ async def conversations(redis_url: str, sessions: int, seconds: float) -> dict[s
     return {
         **figures,
         "gateway_mb": (full_mb - empty_mb) / sessions,
+        "gateway_process_mb": empty_mb,
         "redis_ms": (spent.cpu - 2 * idle.cpu) / carried * 1000,
         "redis_commands": (spent.commands - 2 * idle.commands) / carried,
         "redis_in": (spent.read - 2 * idle.read) / carried,

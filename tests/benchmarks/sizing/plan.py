@@ -18,11 +18,12 @@ class Figures:
     for each line and call of it. Of a tool call: `call_worker_us`, `call_redis_us`, `call_redis_commands`, the bytes
     `call_redis_in` and `call_redis_out`, and `call_redis_bytes` of its record, for a day. Of a recorded event:
     `event_archiver_us`, `event_postgres_us`, `event_redis_bytes` while it waits, `event_row_bytes` in PostgreSQL with
-    indexes. `gateway_mb` is resident memory of a session.
+    indexes. Resident memory: `gateway_mb` of a session, `gateway_process_mb` of a gateway without any.
     """
 
     gateway_ms: float
     gateway_mb: float
+    gateway_process_mb: float
     guardrail_ms: float
     redis_ms: float
     redis_commands: float
@@ -55,6 +56,7 @@ class Habits:
     sessions_per_gateway: int = 250
     calls_per_worker: int = 20
     sessions_per_shard: int = 1_000
+    hours_without_postgres: float = 1.0
     redis_copies: int = 2
     core_hour: float = 0.04
     memory_gb_hour: float = 0.005
@@ -82,6 +84,7 @@ class Plan:
     redis_commands: float
     redis_mbit: float
     redis_gb: float
+    redis_events_gb: float
     shards: int
     archivers: int
     postgres_cores: float
@@ -102,7 +105,8 @@ def plan(calls: int, f: Figures, h: Habits | None = None) -> Plan:
     guardrails = calls * f.guardrail_ms / MS_PER_S / h.full
     archivers = events * f.event_archiver_us / US_PER_S / h.full
     postgres = events * f.event_postgres_us / US_PER_S / h.full
-    cores = gateway + workers + guardrails + h.redis_copies * redis / h.full + archivers + postgres
+    pods = gateway + workers + guardrails + archivers
+    servers = h.redis_copies * redis / h.full + postgres
     ended_per_second = calls / (h.minutes * 60)
     events_per_call = h.events_per_second * h.minutes * 60
     stored_gb = events_per_call * f.event_row_bytes / GB
@@ -111,14 +115,17 @@ def plan(calls: int, f: Figures, h: Habits | None = None) -> Plan:
     # Two lines of a turn; a call is an item, and stands in its session's calls, beside its record.
     items = h.minutes * (2 * h.turns_per_minute + 2 * h.tool_calls_per_minute)
     session_bytes = f.redis_state + items * f.redis_item + h.minutes * h.tool_calls_per_minute * f.call_redis_bytes
-    redis_gb = (kept + calls) * session_bytes / GB + events * 3600 * f.event_redis_bytes / GB
-    # Redis holds it at night, too.
-    memory_cost = h.redis_copies * redis_gb * 24 * h.memory_gb_hour / kept
+    events_gb = events * h.hours_without_postgres * 3600 * f.event_redis_bytes / GB
+    redis_gb = (kept + calls) * session_bytes / GB + events_gb
+    gateways = math.ceil(calls / h.sessions_per_gateway)
+    # Pods come and go with the calls; Redis and PostgreSQL are there at night, too.
+    pods_cost = pods * h.core_hour * h.minutes / 60 / calls
+    servers_cost = (servers * h.core_hour + h.redis_copies * redis_gb * h.memory_gb_hour) * 24 / kept
     return Plan(
         calls=calls,
-        gateways=math.ceil(calls / h.sessions_per_gateway),
+        gateways=gateways,
         gateway_cores=gateway,
-        gateway_gb=calls * f.gateway_mb * 1e6 / GB,
+        gateway_gb=(calls * f.gateway_mb + gateways * f.gateway_process_mb) * 1e6 / GB,
         tool_workers=math.ceil(tool_calls * h.tool_seconds / h.calls_per_worker / h.full),
         tool_worker_cores=workers,
         guardrail_cores=guardrails,
@@ -127,12 +134,13 @@ def plan(calls: int, f: Figures, h: Habits | None = None) -> Plan:
         redis_commands=calls * f.redis_commands + tool_calls * f.call_redis_commands,
         redis_mbit=(calls * (f.redis_in + f.redis_out) + tool_calls * (f.call_redis_in + f.call_redis_out)) * 8 / 1e6,
         redis_gb=redis_gb,
+        redis_events_gb=events_gb,
         shards=max(16, 2 ** math.ceil(math.log2(max(1.0, calls / h.sessions_per_shard)))),
         archivers=max(2, math.ceil(archivers)),
         postgres_cores=postgres,
         postgres_rows=events,
         postgres_gb_day=kept * stored_gb,
-        cost_per_call=cores * h.core_hour * h.minutes / 60 / calls + memory_cost + stored_gb * h.gb_month,
+        cost_per_call=pods_cost + servers_cost + stored_gb * h.gb_month,
     )
 
 
@@ -154,6 +162,7 @@ def rows(plans: list[Plan]) -> list[tuple[str, list[str]]]:
         ("Redis, commands/s", each(",.0f", "redis_commands")),
         ("Redis, network Mbit/s", each(",.1f", "redis_mbit")),
         ("Redis, memory GB", each(",.1f", "redis_gb")),
+        ("of it an hour of events, GB", each(",.1f", "redis_events_gb")),
         ("event shards", each(",d", "shards")),
         ("archivers", each(",d", "archivers")),
         ("PostgreSQL, cores", each(",.2f", "postgres_cores")),

@@ -138,6 +138,24 @@ async def test_our_client_follows_from_gateway_to_gateway_and_nothing_shows(gate
     assert len(seqs) == len(set(seqs))
 
 
+async def test_a_gateway_alone_waits_for_the_next_one_and_gives_its_session_to_that(gateways: Gateways) -> None:
+    async with stoppable(gateways) as owner, native(owner) as first:
+        await first.send("send_message", text="[[say: one]]")
+        await first.until("turn_ended")
+        owner.stop.set()
+        await wait_until(lambda: owner.gateway.health.draining, description="the drain")
+        await first.send("send_message", text="[[say: alone]]")
+        await first.until("turn_ended")
+        assert first.events("migrate") == []
+        async with gateways() as other:
+            await first.until("migrate")
+            async with native(other, following(first)) as second:
+                await second.until("model_reconnected")
+                assert await first.closed() == 1012
+                await second.send("send_message", text="[[say: two]]")
+                await second.until("turn_ended")
+
+
 async def test_a_client_that_does_not_follow_is_sent_away_at_rest(
     gateways: Gateways, monkeypatch: pytest.MonkeyPatch
 ) -> None:
