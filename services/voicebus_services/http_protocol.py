@@ -23,7 +23,7 @@ WHOLE_WITHIN_S: Final = 30.0
 """How long a request may take to arrive, from its first byte; the first one from the opening of its connection."""
 
 MAX_AHEAD: Final = 16
-"""Requests that a connection may send before it has the answer to an earlier one; each takes some 4 KiB."""
+"""Requests that a connection may send before it has the answer to an earlier one; each takes some 1 KiB."""
 
 _LINE: Final = 4  # what stands around a field
 
