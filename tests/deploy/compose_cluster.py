@@ -24,6 +24,7 @@ FILE: Final = ROOT / "docker-compose.yml"
 OURS: Final = "voicebus:latest"
 HAPPENS: Final = ("start", "die", "health_status")
 STAND_INS: Final = Path(__file__).with_name("stand_ins")
+_NOT_OURS: Final = ("VOICEBUS_", "POSTGRES_", "COMPOSE_")
 _STOOD_IN: Final = ("redis", "postgres", "prometheus")
 _PIN: Final = Path(__file__).with_name("compose-wheel.txt")
 _GET: Final = """
@@ -132,8 +133,10 @@ class ComposeCluster:
 
     @property
     def _environment(self) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("VOICEBUS_", "POSTGRES_"))}
-        return {**kept, **self._daemon.environment, "COMPOSE_PROJECT_NAME": "voicebus-test"}
+        # Neither what is set here nor a .env file counts: somebody's own cluster has another model, or other ports.
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_OURS)}
+        own = {"COMPOSE_PROJECT_NAME": "voicebus-test", "COMPOSE_DISABLE_ENV_FILE": "1"}
+        return {**kept, **self._daemon.environment, **own}
 
     def _docker(self, *arguments: str, check: bool = True) -> str:
         return subprocess.run(

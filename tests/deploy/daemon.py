@@ -14,6 +14,8 @@ _STARTS_WITHIN_S: Final = 60
 _STOPS_WITHIN_S: Final = 60
 _LOOPBACK: Final = ("unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh")
 """Runs a command in a network of its own, which has a loopback address and no more."""
+_WITH_US: Final = ("setpriv", "--pdeathsig", "TERM", "--")
+"""Runs a command that ends with us, also where we are killed."""
 
 
 class Daemon:
@@ -33,15 +35,19 @@ class Daemon:
         """None once it answers, else why it does not."""
         folder = self._folder
         command = (
+            *(_WITH_US if shutil.which(_WITH_US[0]) else ()),
             *(_LOOPBACK if apart else ()),
             *(PROGRAM, f"--host={self.environment['DOCKER_HOST']}", f"--data-root={folder}/data"),
             *(f"--exec-root={folder}/exec", f"--pidfile={folder}/docker.pid", f"--config-file={folder}/daemon.json"),
             *(() if apart else ("--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false")),
         )
         with (folder / "log").open("wb") as log:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
+            try:
+                self._process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                )
+            except OSError as error:  # no unshare
+                return str(error)
         until = time.monotonic() + _STARTS_WITHIN_S
         while self._process.poll() is None and time.monotonic() < until:
             if self._answers():
@@ -70,14 +76,19 @@ class Daemon:
     def remove(self) -> None:
         """End it, and what it stored."""
         self.stop()
-        # A daemon leaves its network's namespace mounted.
-        places = [line.split()[1] for line in Path("/proc/mounts").read_text(encoding="utf-8").splitlines()]
-        for place in reversed([place for place in places if place.startswith(f"{self._folder}/")]):
-            subprocess.run(("umount", "--lazy", place), check=False, capture_output=True)
-        shutil.rmtree(self._folder)
+        discard(self._folder)
 
     def _answers(self) -> bool:
         asked = subprocess.run(
             ("docker", "info"), check=False, capture_output=True, timeout=60, env={**os.environ, **self.environment}
         )
         return asked.returncode == 0
+
+
+def discard(folder: Path) -> None:
+    """Remove what a daemon that has ended stored."""
+    # It leaves its network's namespace mounted.
+    places = [line.split()[1] for line in Path("/proc/mounts").read_text(encoding="utf-8").splitlines()]
+    for place in reversed([place for place in places if place.startswith(f"{folder}/")]):
+        subprocess.run(("umount", "--lazy", place), check=False, capture_output=True)
+    shutil.rmtree(folder)

@@ -16,7 +16,8 @@ from deploy.engines import Engine
 from deploy.wheels import WheelUnavailableError
 from support.waiting import wait_until
 
-pytestmark = [pytest.mark.timeout(1800), pytest.mark.xdist_group("image")]
+# Of a test; what builds and starts it all has its own limits.
+pytestmark = [pytest.mark.timeout(600, func_only=True), pytest.mark.xdist_group("image")]
 
 KEY: Final = "voicebus-trial-key"
 SERVICES: Final[dict[str, dict[str, Any]]] = yaml.safe_load(FILE.read_text(encoding="utf-8"))["services"]
