@@ -1,7 +1,7 @@
 """Handoffs: how they are named, described, checked and taken."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_origin
 
 import pytest
 from pydantic import BaseModel
@@ -122,3 +122,8 @@ def test_agents_in_a_list_are_wrapped_and_handoffs_kept() -> None:
         "transfer_to_billing___refunds",
         "other_name",
     ]
+
+
+def test_a_handoff_is_generic_in_its_context_and_its_agent_as_programs_write_it() -> None:
+    kinds: list[Any] = [Handoff[Any], Handoff[Any, RealtimeAgent[Any]]]
+    assert [get_origin(kind) for kind in kinds] == [Handoff, Handoff]

@@ -4,9 +4,10 @@ import inspect
 import re
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, overload
 
 from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypeVar
 
 from voicebus.agents import checking
 from voicebus.agents.context import RunContextWrapper, TContext
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from voicebus.agents.agent import RealtimeAgent
 
 THandoffInput = TypeVar("THandoffInput")
+TAgent = TypeVar("TAgent", default=Any)
 
 OnHandoffWithoutInput: TypeAlias = Callable[[RunContextWrapper[Any]], Any]
 OnHandoffWithInput: TypeAlias = Callable[[RunContextWrapper[Any], THandoffInput], Any]
@@ -30,7 +32,7 @@ _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
 @dataclass(frozen=True)
-class Handoff(Generic[TContext]):
+class Handoff(Generic[TContext, TAgent]):
     """A handoff as one agent offers it. Made by `realtime_handoff`, or from an agent listed in `handoffs`.
 
     `on_invoke_handoff(run_context, arguments)` gets the model's JSON text and returns the agent that takes over.
@@ -44,7 +46,7 @@ class Handoff(Generic[TContext]):
     tool_name: str
     tool_description: str
     input_json_schema: dict[str, Any]
-    on_invoke_handoff: Callable[[RunContextWrapper[Any], str], Awaitable[Any]]
+    on_invoke_handoff: Callable[[RunContextWrapper[Any], str], Awaitable[TAgent]]
     agent_name: str
     input_filter: None = None
     nest_handoff_history: None = None
