@@ -62,6 +62,7 @@ TOOLS = {"stock": (stock, schema(item="string")), "stocktake": (stocktake, schem
 
 stop, resting = threading.Event(), threading.Event()
 running: dict[tuple[str, str], threading.Event] = {}
+turn = threading.Condition()
 
 
 def now_ms() -> int:
@@ -196,25 +197,33 @@ def handle(entry_id: str, fields: dict, lost: str) -> None:
         client.xack(STREAM, GROUP, entry_id)
         return
     key = f"{PREFIX}:call:{{{QUEUE}}}:{fields['session']}:{call['call_id']}"
-    while True:
-        idempotent = int(bool(call.get("idempotent")))
-        arguments = [NAME, fields["epoch"], call["reply_to"], fields.get("deadline", ""), idempotent, DAY, lost]
-        status, detail = claim(keys=[key], args=arguments)
-        if status != "running" or lives(detail):
-            break
-        lost = detail  # it was started by one that is dead
-    if status == "start":
-        run(entry_id, key, fields, call)
-    elif status == "finished":
-        send(fields, call, "tool.result", json.loads(detail))
-    elif status in ("cancelled", "expired", "unknown"):
-        store_and_send(fields, call, {"outcome": status, "output": f"The outcome of the tool is: {status}."})
+    mine, cancelled = (fields["session"], call["call_id"]), threading.Event()
+    with turn:  # a copy of what runs here waits for its result: `claim` would let the runner start it again
+        turn.wait_for(lambda: mine not in running)
+        running[mine] = cancelled
+    try:
+        while True:
+            idempotent = int(bool(call.get("idempotent")))
+            arguments = [NAME, fields["epoch"], call["reply_to"], fields.get("deadline", ""), idempotent, DAY, lost]
+            status, detail = claim(keys=[key], args=arguments)
+            if status != "running" or lives(detail):
+                break
+            lost = detail  # it was started by one that is dead
+        if status == "start":
+            run(entry_id, key, fields, call, cancelled)
+        elif status == "finished":
+            send(fields, call, "tool.result", json.loads(detail))
+        elif status in ("cancelled", "expired", "unknown"):
+            store_and_send(fields, call, {"outcome": status, "output": f"The outcome of the tool is: {status}."})
+    finally:
+        with turn:
+            del running[mine]
+            turn.notify_all()
     client.xack(STREAM, GROUP, entry_id)
 
 
-def run(entry_id: str, key: str, fields: dict, call: dict) -> None:
+def run(entry_id: str, key: str, fields: dict, call: dict, cancelled: threading.Event) -> None:
     function, _ = TOOLS[call["tool"]]
-    cancelled = running[fields["session"], call["call_id"]] = threading.Event()
     ended = threading.Event()
 
     def keep() -> None:
@@ -232,7 +241,6 @@ def run(entry_id: str, key: str, fields: dict, call: dict) -> None:
     finally:
         ended.set()
         keeper.join()
-        del running[fields["session"], call["call_id"]]
     if cancelled.is_set():
         result = {"outcome": "cancelled", "output": "The call was cancelled."}
     store_and_send(fields, call, {**result, "duration_ms": round((time.monotonic() - began) * 1000)})
