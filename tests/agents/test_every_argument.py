@@ -110,7 +110,7 @@ MCP_SERVER: Final[dict[str, tuple[Any, ...]]] = {
     "retry_backoff_seconds_base": NUMBER, "message_handler": FUNCTION, "require_approval": (5, "sometimes"),
     "failure_error_function": FUNCTION, "tool_meta_resolver": (print,), "custom_data_extractor": (print,),
     "retry_backoff_seconds_max": NUMBER, "tool_input_guardrails": LISTED, "tool_output_guardrails": LISTED,
-    "max_list_pages": WHOLE,
+    "max_list_pages": WHOLE, "connect_timeout_seconds": NUMBER,
 }  # fmt: skip
 
 TABLE: Final[dict[str, Row]] = {

@@ -5,7 +5,7 @@ by its name (`UserError`).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from voicebus.agents import checking
@@ -114,13 +114,11 @@ class Usage:
         self.input_tokens += other.input_tokens
         self.output_tokens += other.output_tokens
         self.total_tokens += other.total_tokens
-        for name in ("cached_tokens", "text_tokens", "audio_tokens", "image_tokens"):
-            _add(self.input_tokens_details, other.input_tokens_details, name)
-        for name in ("reasoning_tokens", "text_tokens", "audio_tokens"):
-            _add(self.output_tokens_details, other.output_tokens_details, name)
+        _add_details(self.input_tokens_details, self.output_tokens_details, other)
         entries = other.request_usage_entries
         if other.requests == 1 and other.total_tokens and not entries:
-            given, made = replace(other.input_tokens_details), replace(other.output_tokens_details)
+            given, made = InputTokensDetails(), OutputTokensDetails()
+            _add_details(given, made, other)
             entries = [RequestUsage(other.input_tokens, other.output_tokens, other.total_tokens, given, made)]
         self.request_usage_entries.extend(entries)
         del self.request_usage_entries[:-MAX_ENTRIES]
@@ -141,6 +139,13 @@ def _tokens(where: str, usage: RequestUsage | Usage) -> None:
             checking.whole(where, name, value)
     checking.instance(where, "input_tokens_details", usage.input_tokens_details, InputTokensDetails)
     checking.instance(where, "output_tokens_details", usage.output_tokens_details, OutputTokensDetails)
+
+
+def _add_details(given: InputTokensDetails, made: OutputTokensDetails, usage: Usage) -> None:
+    for name in ("cached_tokens", "text_tokens", "audio_tokens", "image_tokens"):
+        _add(given, usage.input_tokens_details, name)
+    for name in ("reasoning_tokens", "text_tokens", "audio_tokens"):
+        _add(made, usage.output_tokens_details, name)
 
 
 def _add(to: object, what: object, name: str) -> None:
