@@ -2,33 +2,12 @@
 
 from typing import Any
 
+from support.hooks import RunHooks, Told
 from support.scripts import answering
 from support.stages import Stage
 from support.waiting import wait_until
 from voicebus import RealtimeAgent, RealtimeAgentHooks, RealtimeRunHooks, function_tool
 from voicebus.testing import audio_turn, function_call
-
-Told = list[tuple[Any, ...]]
-
-
-class Run(RealtimeRunHooks[Any]):
-    def __init__(self, told: Told) -> None:
-        self.told = told
-
-    async def on_agent_start(self, context: Any, agent: Any) -> None:
-        self.told.append(("start", agent.name))
-
-    async def on_agent_end(self, context: Any, agent: Any, output: Any) -> None:
-        self.told.append(("end", agent.name, output))
-
-    async def on_handoff(self, context: Any, from_agent: Any, to_agent: Any) -> None:
-        self.told.append(("handoff", from_agent.name, to_agent.name))
-
-    async def on_tool_start(self, context: Any, agent: Any, tool: Any) -> None:
-        self.told.append(("tool", agent.name, tool.name))
-
-    async def on_tool_end(self, context: Any, agent: Any, tool: Any, result: Any) -> None:
-        self.told.append(("tool end", agent.name, tool.name, result))
 
 
 class Own(RealtimeAgentHooks[Any]):
@@ -58,7 +37,7 @@ async def weather(city: str) -> str:
 
 
 async def test_hooks_of_the_run_and_of_the_agents_hear_of_turns_tools_and_handoffs_in_their_order(stage: Stage) -> None:
-    run, own = Run([]), Own([])
+    run, own = RunHooks([]), Own([])
     desk = RealtimeAgent("desk", hooks=own)
     front = RealtimeAgent("front", tools=[weather], handoffs=[desk], hooks=own)
     turns = [

@@ -5,31 +5,10 @@ from typing import Any
 import pytest
 
 from services.gateway.clients import native, realtime
+from support.hooks import RunHooks, Told
 from voicebus import RealtimeAgentHooks, RealtimeRunHooks
 from voicebus.contracts.tools import ToolCall
 from voicebus_services.gateway.wiring import Gateway
-
-Told = list[tuple[Any, ...]]
-
-
-class Run(RealtimeRunHooks[Any]):
-    def __init__(self) -> None:
-        self.told: Told = []
-
-    async def on_agent_start(self, context: Any, agent: Any) -> None:
-        self.told.append(("start", agent.name))
-
-    async def on_agent_end(self, context: Any, agent: Any, output: Any) -> None:
-        self.told.append(("end", agent.name, output))
-
-    async def on_handoff(self, context: Any, from_agent: Any, to_agent: Any) -> None:
-        self.told.append(("handoff", from_agent.name, to_agent.name))
-
-    async def on_tool_start(self, context: Any, agent: Any, tool: Any) -> None:
-        self.told.append(("tool", agent.name, tool.name))
-
-    async def on_tool_end(self, context: Any, agent: Any, tool: Any, result: Any) -> None:
-        self.told.append(("tool end", agent.name, tool.name, result))
 
 
 class Counting(RealtimeRunHooks[Any]):
@@ -51,8 +30,8 @@ class Own(RealtimeAgentHooks[Any]):
 
 
 @pytest.fixture
-def hooks(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> Run:
-    run = Run()
+def hooks(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> RunHooks:
+    run = RunHooks()
     targets = gateway.sessions._targets
     for config in targets.configs.values():
         monkeypatch.setitem(config, "hooks", run)
@@ -61,7 +40,7 @@ def hooks(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 @pytest.mark.parametrize("face", ["native", "openai"])
 async def test_hooks_hear_of_turns_and_tools_in_their_order(
-    gateway: Gateway, tool_worker: list[ToolCall], hooks: Run, face: str
+    gateway: Gateway, tool_worker: list[ToolCall], hooks: RunHooks, face: str
 ) -> None:
     text = '[[call: get_weather {"city": "Paris"}]][[next]][[say: Sunny]]'
     if face == "native":
@@ -89,7 +68,7 @@ async def test_hooks_hear_of_turns_and_tools_in_their_order(
 
 
 async def test_hooks_of_the_run_and_of_the_agent_hear_of_a_handoff(
-    gateway: Gateway, hooks: Run, monkeypatch: pytest.MonkeyPatch
+    gateway: Gateway, hooks: RunHooks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = Own()
     monkeypatch.setattr(gateway.sessions._targets.agents["reception"], "hooks", own)
