@@ -15,7 +15,6 @@ import pytest
 from chaos.transcripts import FrontDoor
 from support.callers import Caller, calling, fetch
 from support.cluster import ClusterUnderTest, running_cluster
-from support.lateness import lateness
 from support.sounds import opened, stretches
 from support.waiting import wait_until
 from voicebus.adapters.recordings.storage import RecordingStorage, Stored
@@ -109,7 +108,6 @@ async def test_a_call_that_goes_on_elsewhere_is_one_recording_with_both_channels
     async with (
         cluster_of(redis_url, stream_prefix, tmp_path, recording_consent="assumed") as cluster,
         AsyncExitStack() as stack,
-        lateness() as late,
     ):
         call = await converse(stack, cluster, f"file://{tmp_path / 'recordings'}")
         await speaks(call.caller, FIRST)
@@ -128,18 +126,18 @@ async def test_a_call_that_goes_on_elsewhere_is_one_recording_with_both_channels
         data = await call.storage.read(found.path)
         duration, caller, agent = opened(data)
         lasted = end["duration_ms"] / 1000
-        assert duration == pytest.approx(lasted, abs=0.05 + late())
+        assert duration == pytest.approx(lasted, abs=0.05)
         told = {line["text"]: line["started_ms"] / 1000 for line in agent_lines(call.caller)}
         begins = {
             words: begin for words, (begin, _) in zip((FIRST, SECOND), stretches(agent, pause_s=0.5), strict=True)
         }
-        assert begins == {words: pytest.approx(told[words], abs=0.05 + late()) for words in (FIRST, SECOND)}
+        assert begins == {words: pytest.approx(told[words], abs=0.05) for words in (FIRST, SECOND)}
         said = [event["started_ms"] / 1000 for event in call.caller.of("item_recorded") if event["role"] == "user"]
         assert len(said) == 2
-        assert [begin for begin, _ in stretches(caller, pause_s=0.5)] == pytest.approx(said, abs=0.05 + late())
+        assert [begin for begin, _ in stretches(caller, pause_s=0.5)] == pytest.approx(said, abs=0.05)
         (tmp_path / "whole.ogg").write_bytes(data)
         shown = shown_by_ffprobe(tmp_path / "whole.ogg")
-        assert shown is None or shown == pytest.approx(lasted, abs=0.05 + late())
+        assert shown is None or shown == pytest.approx(lasted, abs=0.05)
 
 
 async def test_a_call_that_nobody_comes_back_to_keeps_what_was_said(
@@ -148,7 +146,6 @@ async def test_a_call_that_nobody_comes_back_to_keeps_what_was_said(
     async with (
         cluster_of(redis_url, stream_prefix, tmp_path, recording_consent="assumed", resume_grace="2s") as cluster,
         AsyncExitStack() as stack,
-        lateness() as late,
     ):
         door = await stack.enter_async_context(FrontDoor(cluster, "gateway", random.Random(1)).open())
         async with calling(door.url) as caller:
@@ -166,11 +163,11 @@ async def test_a_call_that_nobody_comes_back_to_keeps_what_was_said(
         data = await asyncio.to_thread(_read, f"{cluster.archiver.url}/v1/transcripts/{caller.session}/recording")
         duration, said, agent = opened(data)
         ((begins, ends),) = stretches(agent, pause_s=0.5)
-        assert begins == pytest.approx(line["started_ms"] / 1000, abs=0.05 + late())
-        assert ends - begins == pytest.approx(len(record(FIRST)) / 48_000, abs=0.05 + late())
+        assert begins == pytest.approx(line["started_ms"] / 1000, abs=0.05)
+        assert ends - begins == pytest.approx(len(record(FIRST)) / 48_000, abs=0.05)
         assert duration > ends
         (user,) = [event for event in caller.of("item_recorded") if event["role"] == "user"]
-        assert stretches(said, pause_s=0.5)[0][0] == pytest.approx(user["started_ms"] / 1000, abs=0.05 + late())
+        assert stretches(said, pause_s=0.5)[0][0] == pytest.approx(user["started_ms"] / 1000, abs=0.05)
         (tmp_path / "parts.ogg").write_bytes(data)
         shown = shown_by_ffprobe(tmp_path / "parts.ogg")
         assert shown is None or shown == pytest.approx(duration, abs=0.05)

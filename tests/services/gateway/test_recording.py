@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,6 @@ from services.gateway.clients import TestClient, native, realtime
 from services.gateway.conftest import Gateways
 from support.buckets import Bucket, bucket_in_trouble
 from support.cutting_proxy import cutting_proxy
-from support.lateness import lateness
 from support.simulator import SimulatorHandle
 from support.small_disk import small_disk
 from support.sounds import Channel, opened, stretches
@@ -24,8 +23,6 @@ from support.waiting import wait_until
 from voicebus.adapters.recordings.storage import RecordingStorage
 from voicebus_services.gateway.wiring import Gateway
 from voicebus_services.model_simulator.tape import record
-
-Near = Callable[[Any], Any]
 
 FRAME_S = 0.02
 FRAME = 960  # bytes
@@ -67,13 +64,6 @@ async def recording(gateways: Gateways, archive: Archive) -> AsyncIterator[Gatew
         yield gateway
 
 
-@pytest.fixture
-async def near() -> AsyncIterator[Near]:
-    """A place on the call's clock, but for what the codec's frames and a busy machine make of it."""
-    async with lateness() as late:
-        yield lambda wanted: pytest.approx(wanted, abs=0.05 + late())
-
-
 @asynccontextmanager
 async def conversing(gateway: Gateway, query: str = "") -> AsyncIterator[TestClient]:
     async with native(gateway, query) as client:
@@ -100,26 +90,24 @@ def lines(client: TestClient, role: str) -> list[dict[str, Any]]:
     return [item for item in client.events("item_recorded") if item["role"] == role]
 
 
-async def test_both_channels_lie_where_the_transcript_says(recording: Gateway, archive: Archive, near: Near) -> None:
+async def test_both_channels_lie_where_the_transcript_says(recording: Gateway, archive: Archive) -> None:
     async with conversing(recording) as client:
         session = client.seen[0]["session"]
         await speak(client, record("[[say: Good evening to you]]"))
         await client.until("item_recorded", role="assistant")
         end = await ended(client)
     found = await archive.whole(session)
-    assert found.duration == near(end["duration_ms"] / 1000)
+    assert found.duration == pytest.approx(end["duration_ms"] / 1000, abs=0.05)
     (user,), (agent,) = lines(client, "user"), lines(client, "assistant")
     ((begins, ends),) = stretches(found.agent)
-    assert begins == near(agent["started_ms"] / 1000)
-    assert ends - begins == near(len(record("Good evening to you")) / 48_000)
+    assert begins == pytest.approx(agent["started_ms"] / 1000, abs=0.05)
+    assert ends - begins == pytest.approx(len(record("Good evening to you")) / 48_000, abs=0.05)
     ((said, until),) = stretches(found.caller)
-    assert until - said == near(len(record("[[say: Good evening to you]]")) / 48_000)
-    assert said == near(user["started_ms"] / 1000)
+    assert until - said == pytest.approx(len(record("[[say: Good evening to you]]")) / 48_000, abs=0.05)
+    assert said == pytest.approx(user["started_ms"] / 1000, abs=0.05)
 
 
-async def test_what_was_not_heard_of_an_answer_is_not_in_the_recording(
-    recording: Gateway, archive: Archive, near: Near
-) -> None:
+async def test_what_was_not_heard_of_an_answer_is_not_in_the_recording(recording: Gateway, archive: Archive) -> None:
     async with conversing(recording) as client:
         session = client.seen[0]["session"]
         await client.send("send_message", text=f"[[say: {'word ' * 40}]]")
@@ -135,13 +123,11 @@ async def test_what_was_not_heard_of_an_answer_is_not_in_the_recording(
     found = await archive.whole(session)
     cut, after = lines(client, "assistant")
     first, last = stretches(found.agent)
-    assert first == near((cut["started_ms"] / 1000, cut["ended_ms"] / 1000))
-    assert last[0] == near(after["started_ms"] / 1000)
+    assert first == pytest.approx((cut["started_ms"] / 1000, cut["ended_ms"] / 1000), abs=0.05)
+    assert last[0] == pytest.approx(after["started_ms"] / 1000, abs=0.05)
 
 
-async def test_a_client_of_the_openai_face_tells_what_it_has_played(
-    recording: Gateway, archive: Archive, near: Near
-) -> None:
+async def test_a_client_of_the_openai_face_tells_what_it_has_played(recording: Gateway, archive: Archive) -> None:
     item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": f"[[say: {'word ' * 40}]]"}]}
     async with realtime(recording) as client:
         await client.until("session.created")
@@ -154,7 +140,7 @@ async def test_a_client_of_the_openai_face_tells_what_it_has_played(
         await client.until("conversation.item.truncated")
     found = await archive.whole((await sessions_in(archive))[0])
     ((begins, ends),) = stretches(found.agent)
-    assert ends - begins == near(0.5)
+    assert ends - begins == pytest.approx(0.5, abs=0.05)
 
 
 async def sessions_in(archive: Archive) -> list[str]:
@@ -163,9 +149,7 @@ async def sessions_in(archive: Archive) -> list[str]:
     return [path.parent.name for path in archive.folder.rglob("recording.ogg")]
 
 
-async def test_the_sound_of_a_telephone_is_recorded_like_any_other(
-    gateways: Gateways, archive: Archive, near: Near
-) -> None:
+async def test_the_sound_of_a_telephone_is_recorded_like_any_other(gateways: Gateways, archive: Archive) -> None:
     async with (
         gateways("services.gateway.phone", recordings_url=f"file://{archive.folder}") as gateway,
         conversing(gateway) as client,
@@ -176,8 +160,8 @@ async def test_the_sound_of_a_telephone_is_recorded_like_any_other(
         await client.until("item_recorded", role="assistant")
         await ended(client)
     ((begins, ends),) = stretches((await archive.whole(session)).agent)
-    assert begins == near(lines(client, "assistant")[0]["started_ms"] / 1000)
-    assert ends - begins == near(len(record("Good evening")) / 48_000)
+    assert begins == pytest.approx(lines(client, "assistant")[0]["started_ms"] / 1000, abs=0.05)
+    assert ends - begins == pytest.approx(len(record("Good evening")) / 48_000, abs=0.05)
 
 
 async def test_while_nobody_listens_the_recording_is_silent_and_goes_on_with_the_listener(
@@ -234,7 +218,7 @@ async def test_where_consent_is_required_silence_is_none(gateways: Gateways, arc
 
 @pytest.mark.parametrize("over", ["websocket", "http"])
 async def test_what_is_said_while_the_caller_does_not_agree_is_not_kept(
-    recording: Gateway, archive: Archive, near: Near, over: str
+    recording: Gateway, archive: Archive, over: str
 ) -> None:
     async with conversing(recording) as client, httpx2.AsyncClient() as http:
         session = client.seen[0]["session"]
@@ -259,10 +243,10 @@ async def test_what_is_said_while_the_caller_does_not_agree_is_not_kept(
         (item["started_ms"] / 1000, len(record(item["text"])) / 48_000) for item in lines(client, "assistant")
     ]
     assert [(begins, ends - begins) for begins, ends in stretches(found.agent)] == [
-        near(one),
-        near(three),
+        pytest.approx(one, abs=0.05),
+        pytest.approx(three, abs=0.05),
     ]
-    assert found.duration == near(end["duration_ms"] / 1000)
+    assert found.duration == pytest.approx(end["duration_ms"] / 1000, abs=0.05)
 
 
 async def test_a_program_says_whether_its_caller_agrees(recording: Gateway, archive: Archive) -> None:
@@ -306,7 +290,7 @@ async def test_a_tenant_that_has_no_recordings_is_not_recorded_whatever_its_call
 
 
 async def test_a_caller_who_takes_their_word_back_in_the_middle_of_an_answer_is_recorded_up_to_there(
-    recording: Gateway, archive: Archive, near: Near
+    recording: Gateway, archive: Archive
 ) -> None:
     async with conversing(recording) as client:
         session = client.seen[0]["session"]
@@ -322,7 +306,7 @@ async def test_a_caller_who_takes_their_word_back_in_the_middle_of_an_answer_is_
     found = await archive.whole(session)
     (answer,) = lines(client, "assistant")
     ((begins, ends),) = stretches(found.agent)
-    assert begins == near(answer["started_ms"] / 1000)
+    assert begins == pytest.approx(answer["started_ms"] / 1000, abs=0.05)
     assert answer["ended_ms"] / 1000 - begins > 3, "it went on for long"
     assert 0.9 < ends - begins < 2 + answered
 
@@ -339,7 +323,7 @@ async def test_a_wish_that_is_none_is_refused_on_both_faces(recording: Gateway) 
 
 
 async def test_a_storage_that_is_away_for_a_while_costs_nothing(
-    recording: Gateway, archive: Archive, near: Near, monkeypatch: pytest.MonkeyPatch
+    recording: Gateway, archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with conversing(recording) as client:
         session = client.seen[0]["session"]
@@ -349,11 +333,11 @@ async def test_a_storage_that_is_away_for_a_while_costs_nothing(
         (archive.folder / "local").unlink()
         end = await ended(client)
     found = await archive.whole(session)
-    assert found.duration == near(end["duration_ms"] / 1000)
+    assert found.duration == pytest.approx(end["duration_ms"] / 1000, abs=0.05)
     assert len(stretches(found.agent)) == 1
 
 
-async def test_a_full_disk_costs_no_sound(gateways: Gateways, archive: Archive, near: Near) -> None:
+async def test_a_full_disk_costs_no_sound(gateways: Gateways, archive: Archive) -> None:
     with small_disk(archive.folder, 4) as disk:
         async with gateways(recordings_url=f"file://{archive.folder}") as gateway:
             async with conversing(gateway) as client:
@@ -363,7 +347,7 @@ async def test_a_full_disk_costs_no_sound(gateways: Gateways, archive: Archive, 
                 disk.make_room()
                 end = await ended(client)
             found = await archive.whole(session)
-    assert found.duration == near(end["duration_ms"] / 1000)
+    assert found.duration == pytest.approx(end["duration_ms"] / 1000, abs=0.05)
     assert len(stretches(found.agent)) == 1
 
 
