@@ -8,6 +8,7 @@ import atexit
 import contextlib
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -18,7 +19,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 import psycopg
 import redis
@@ -29,11 +30,29 @@ START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 15.0
 
 
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on now."""
+_EPHEMERAL: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
+
+
+def free_port(*above: int) -> int:
+    """A TCP port of 127.0.0.1 that nobody listens on now, nor on those so many `above` it.
+
+    It is none that the kernel gives to who asks for any: between this call and the moment at which a server takes the
+    port, or takes it again after a restart, no connection and no server of another test gets it.
+    """
+    lowest = int(_EPHEMERAL.read_text().split()[0]) if _EPHEMERAL.exists() else 32_768
+    while True:
+        port = random.SystemRandom().randrange(10_000, max(32_768, lowest) - max(above, default=0))
+        if all(_is_free(port + more) for more in (0, *above)):
+            return port
+
+
+def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 class _Server(ABC):

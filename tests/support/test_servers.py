@@ -1,12 +1,32 @@
 """The test servers themselves: they come back on the same port, with their data where that was asked for."""
 
+import socket
 from pathlib import Path
 
 import psycopg
 import pytest
 import redis
 
-from support.servers import PostgresServer, RedisServer
+from support.servers import PostgresServer, RedisServer, free_port
+
+
+def test_a_free_port_is_none_that_the_kernel_gives_to_who_asks_for_any() -> None:
+    with socket.socket() as anybody:
+        anybody.bind(("127.0.0.1", 0))
+        given = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+        assert int(given[0]) <= anybody.getsockname()[1] <= int(given[1])
+    for _ in range(100):
+        assert not {port := free_port(10_000), port + 10_000} & set(range(int(given[0]), int(given[1]) + 1))
+
+
+def test_a_port_is_free_if_those_that_are_needed_beside_it_are_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second, third = free_port(1), free_port(1), free_port(1)
+    choices = iter([first, second, third])
+    monkeypatch.setattr("random.SystemRandom.randrange", lambda *_: next(choices))
+    with socket.socket() as one, socket.socket() as other:
+        one.bind(("127.0.0.1", first))
+        other.bind(("127.0.0.1", second + 1))
+        assert free_port(1) == third
 
 
 def test_a_persistent_redis_survives_a_kill() -> None:

@@ -21,10 +21,7 @@ _TIMEOUT_S = 30.0
 
 def bus_port() -> int:
     """A free port of which the one 10000 above is one, too: a cluster's node needs both."""
-    port = free_port()
-    while port + _PORTS_ABOVE > 65_535:
-        port = free_port()
-    return port
+    return free_port(_PORTS_ABOVE)
 
 
 def _until(holds: Any, what: str) -> None:

@@ -9,9 +9,10 @@ import pytest
 import redis
 
 from adapters.redis.test_former import check_calls, check_following, check_in_hand
-from support.servers import RedisServer, free_port
+from support.servers import RedisServer
 from support.tasks import running
 from support.tool_calls import calling
+from support.topologies import bus_port
 from support.waiting import wait_until
 from voicebus import ToolWorker, function_tool
 from voicebus.adapters.redis.client import connect
@@ -44,10 +45,7 @@ async def second() -> str:
 @pytest.fixture
 def cluster() -> Iterator[str]:
     """A cluster of one node: it refuses commands across slots as any cluster does."""
-    port = free_port()
-    while port > 55535:  # the node's own port lies 10000 above
-        port = free_port()
-    with RedisServer(port, arguments=("--cluster-enabled", "yes")) as server:
+    with RedisServer(bus_port(), arguments=("--cluster-enabled", "yes")) as server:
         with redis.Redis(port=server.port) as client:
             client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
             deadline = time.monotonic() + 20
