@@ -1,12 +1,17 @@
 """How much of a request is read, and how long it is waited for, by ports that anybody reaches."""
 
 import asyncio
+import gc
+import socket
+import struct
+import weakref
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from fastapi import FastAPI, Request
 
+from support.waiting import wait_until
 from voicebus_services import http_protocol
 from voicebus_services.http import serving
 from voicebus_services.http_protocol import MAX_AHEAD, MAX_FIELDS, MAX_HEAD
@@ -125,6 +130,22 @@ async def test_who_was_answered_before_all_had_come_is_waited_for_as_any_other()
         async with asyncio.timeout(20):
             assert await reader.read() == b""
         writer.close()
+
+
+async def test_of_a_connection_that_breaks_between_requests_nothing_is_kept() -> None:
+    app = FastAPI()
+    async with serving(app, host="127.0.0.1", port=0) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(GET + b"\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+        (served,) = (weakref.ref(connection) for connection in server.server_state.connections)
+        # It ends with a reset, as where its client is killed.
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+        await wait_until(lambda: not server.server_state.connections, description="the port has heard of it")
+        await asyncio.sleep(0)
+        gc.collect()
+        assert served() is None
 
 
 async def test_requests_ahead_of_their_answers_are_bounded(port: int) -> None:
