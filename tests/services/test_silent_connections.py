@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import encodings.idna  # noqa: F401 - of a host's name; to be read before there are no files any more
 import os
 import resource
 import socket
