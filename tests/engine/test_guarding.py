@@ -370,6 +370,24 @@ def test_what_a_verdict_supersedes_is_answered_even_if_the_judge_has_failed() ->
     assert [key for key in talk.timers() if key.startswith("check:")] == []
 
 
+def test_a_verdict_that_names_an_older_check_twice_ends_nothing() -> None:
+    """As where the older one was sent again after a fail-over, and both waited."""
+    talk = guarded(GuardrailSpec("rude", debounce=1))
+    talk.says("One")
+    talk.says(" two")
+    first, second = talk.of(DispatchCheck)
+    verdict = GuardrailVerdict(
+        check_id=second.check_id,
+        response_id="resp_1",
+        results=[GuardrailResult(name="rude", tripped=False)],
+        worker="worker-1",
+        duration_ms=3,
+        supersedes=[first.check_id, first.check_id, second.check_id],
+    )
+    talk.put(VerdictArrived(verdict))
+    assert [key for key in talk.timers() if key.startswith("check:")] == []
+
+
 def test_a_superseded_check_keeps_its_limit_for_those_that_judge_the_newer_one_still() -> None:
     talk = guarded(GuardrailSpec("rude", debounce=1), GuardrailSpec("slow", debounce=1, on_unavailable="closed"))
     talk.says("One")

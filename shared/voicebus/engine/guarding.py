@@ -197,7 +197,9 @@ class Guard:
         answered = [each.name for each in check.guardrails if each.name not in verdict.pending]
         self._answered(check, answered)
         # Not by those that judge still: a newer check may stand for this one there, and so on for as long as it talks.
-        for older in [older for older in map(self._checks.get, verdict.supersedes) if older is not None]:
+        # Each once: a check that was sent twice is named twice.
+        superseded = map(self._checks.get, dict.fromkeys(verdict.supersedes))
+        for older in [older for older in superseded if older is not None]:
             self._answered(older, answered)
         # Until they have judged a newer one, older checks keep their limits: an agent that talks on must not put them
         # off for ever.
