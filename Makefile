@@ -83,11 +83,11 @@ $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "voicebus: setup: no Python 3.11 or later was found; install python3, or give PYTHON=/path/to/python" >&2; exit 2; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "voicebus: setup: $(PYTHON) has no venv module; install python3-venv" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --quiet --upgrade 'pip>=25.1'
-	$(INSTALL) -r requirements/build.txt
 
 $(VENV)/.run: $(BIN)/python requirements/run.txt requirements/build.txt pyproject.toml
 	@echo "Installing voicebus with voicebus[speech]: the offline ears and voice of the model-simulator, which hold GPL parts (see NOTICE)."
+	$(PIP) install --quiet --upgrade 'pip>=25.1'
+	$(INSTALL) -r requirements/build.txt
 	$(INSTALL) -r requirements/run.txt
 	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@

@@ -34,7 +34,8 @@ from voicebus.testing import (
     user_turn,
 )
 
-pytestmark = [pytest.mark.clients, pytest.mark.timeout(120)]
+# The first test of a fresh clone installs the clients.
+pytestmark = [pytest.mark.clients, pytest.mark.timeout(300)]
 
 CREATE: Final = "response.create"
 APPEND: Final = "input_audio_buffer.append"

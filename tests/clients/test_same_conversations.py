@@ -28,7 +28,8 @@ from voicebus.testing import (
     user_turn,
 )
 
-pytestmark = pytest.mark.clients
+# The first test of a fresh clone installs the clients.
+pytestmark = [pytest.mark.clients, pytest.mark.timeout(300)]
 
 CREATE: Final = "response.create"
 LAST: Final = {"type": "rate_limits.updated", "rate_limits": []}

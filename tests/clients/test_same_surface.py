@@ -19,7 +19,8 @@ import pytest
 from support.programs import json_of
 from support.real_clients import ENVIRONMENT, PROGRAMS
 
-pytestmark = pytest.mark.clients
+# The first test of a fresh clone installs the clients.
+pytestmark = [pytest.mark.clients, pytest.mark.timeout(300)]
 
 THEIRS: Final = ("agents", "agents.realtime", "agents.decorators", "agents.testing")
 OURS: Final = ("voicebus", "voicebus.testing")

