@@ -103,6 +103,28 @@ async def test_a_tracker_that_keeps_the_account_itself_is_asked_for_it_until_unb
     assert player.asked == asked
 
 
+async def test_a_tracker_that_cannot_tell_now_is_asked_again_and_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    class Player(RealtimePlaybackTracker):
+        device: str | None = None
+        asked = 0
+
+        def get_state(self) -> RealtimePlaybackState:
+            self.asked += 1
+            if self.device is None:
+                raise OSError("no device")
+            return {"current_item_id": "a", "current_item_content_index": 0, "elapsed_ms": 20}
+
+    reports: Reports = []
+    player = Player()
+    player.bind(lambda item_id, index, ms: reports.append((item_id, index, ms)))
+    await wait_until(lambda: player.asked > 2, description="more questions")
+    player.device = "speaker"
+    await wait_until(lambda: reports, description="the report")
+    player.unbind()
+    assert reports == [("a", 0, 20)]
+    assert caplog.text.count("a playback tracker does not tell") == 1
+
+
 async def test_reports_of_an_audio_thread_arrive_on_the_loop() -> None:
     threads: list[int] = []
     tracker = RealtimePlaybackTracker()

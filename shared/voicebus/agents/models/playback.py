@@ -7,6 +7,9 @@ from typing import Any, Final, TypedDict
 
 from voicebus.agents import checking
 from voicebus.errors import UserError
+from voicebus.telemetry.logging import get_logger
+
+log: Final = get_logger(__name__)
 
 _SAMPLES: Final = (bytes, bytearray, memoryview)
 _DEFAULT_BYTES_PER_MS: Final = 48
@@ -46,6 +49,7 @@ class RealtimePlaybackTracker:
         self._thread = 0
         self._asking: asyncio.TimerHandle | None = None
         self._told: tuple[str, int, float] | None = None
+        self._fails = False
 
     def on_play_bytes(self, item_id: str, item_content_index: int, bytes: bytes) -> None:  # noqa: A002 - its public name
         """These samples of a part have been played, in the session's output format.
@@ -114,13 +118,20 @@ class RealtimePlaybackTracker:
     def _ask(self) -> None:
         if self._report is None or self._loop is None:
             return
-        state = self.get_state()
-        item_id, index, ms = state["current_item_id"], state["current_item_content_index"] or 0, state["elapsed_ms"]
-        if item_id is not None and ms is not None and self._told != (item_id, index, ms):
-            _check(item_id, index, ms)
-            self._told = (item_id, index, ms)
-            self._report(item_id, index, ms)
         self._ask_later(self._loop)
+        try:
+            state = self.get_state()
+            item_id, index, ms = state["current_item_id"], state["current_item_content_index"] or 0, state["elapsed_ms"]
+            if item_id is not None and ms is not None and self._told != (item_id, index, ms):
+                _check(item_id, index, ms)
+                self._told = (item_id, index, ms)
+                self._report(item_id, index, ms)
+        except Exception:  # one that cannot tell now may be able to later; it is told of once until then
+            if not self._fails:
+                log.exception("a playback tracker does not tell what was heard")
+            self._fails = True
+        else:
+            self._fails = False
 
     def _ask_later(self, loop: asyncio.AbstractEventLoop) -> None:
         self._asking = loop.call_later(_ASKED_EVERY_S, self._ask)
