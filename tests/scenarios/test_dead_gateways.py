@@ -274,6 +274,32 @@ async def test_a_call_whose_caller_does_not_come_back_is_archived_as_interrupted
     assert (shown["status"], shown["end_reason"]) == ("interrupted", "interrupted")
 
 
+async def test_a_call_goes_on_when_its_only_gateway_is_killed_and_started_again_where_it_was(
+    redis_url: str, stream_prefix: str, tmp_path: Path
+) -> None:
+    async with (
+        running_cluster(
+            redis_url=redis_url,
+            database_url=f"sqlite:///{tmp_path / 'v.db'}",
+            stream_prefix=stream_prefix,
+            tool_workers=0,
+            guardrail_workers=0,
+        ) as cluster,
+        calling(cluster.gateway.url) as caller,
+    ):
+        first = cluster.gateway
+        # At once, so that what the dead one wrote of itself is still there; and once more, by the next one.
+        for words in ("before", "after", "and after"):
+            await caller.types(f"[[say: {words}]]")
+            await caller.hears(words)
+            await cluster.kill(cluster.gateway)
+            await cluster.start("gateway", http_port=first.port)
+        await caller.hangs_up()
+        found = await archived(cluster, caller)
+    assert [text for role, text in caller.lines() if role == "assistant"] == ["before", "after", "and after"]
+    assert found["end_reason"] == "ended"
+
+
 async def test_a_rollout_moves_calls_and_no_caller_notices(redis_url: str, stream_prefix: str, tmp_path: Path) -> None:
     async with (
         two_gateways(redis_url, stream_prefix, tmp_path, drain_timeout="20s") as gateways,

@@ -65,7 +65,8 @@ class ClusterUnderTest:
     async def start(self, command: str, *arguments: str, **settings: Any) -> Service:
         """Start one more service and wait until it is ready; `settings` become VOICEBUS_* variables."""
         ops_port = free_port()
-        http_port = free_port() if command in ("gateway", "transcript-archiver", "model-simulator") else None
+        is_served = command in ("gateway", "transcript-archiver", "model-simulator")
+        http_port = settings.get("http_port", free_port()) if is_served else None
         environment = {
             **self.environment,
             **self.own.get(command, {}),

@@ -48,6 +48,15 @@ class OwnerGoneError(VoicebusError):
         self.proved = proved
 
 
+class NotHereError(VoicebusError):
+    """A client was passed on to this gateway, which does not hold the session of this `tenant`; `proved`: as above."""
+
+    def __init__(self, tenant: str, *, proved: bool) -> None:
+        super().__init__("this gateway does not hold the session")
+        self.tenant = tenant
+        self.proved = proved
+
+
 @dataclass(frozen=True, slots=True)
 class Comes:
     """The session comes here from a gateway that stops: its client waits for `arrived`."""
@@ -73,13 +82,15 @@ class Elsewhere:
 
         An owner that answers keeps its session. One that does not may only be slow: it is waited for until its
         heartbeat has ended. A client that another gateway passed on (`relayed`) is passed on no further: it finds a
-        session that is this gateway's, also one that is only on its way here.
+        session that is this gateway's, also one that is only on its way here. For any other its own gateway has to
+        look again: the owner may have died, and this one been started at its address.
 
         Raises:
             BusError: Redis cannot be reached.
             TimeoutError: the owner lives, and does not answer.
             NotItsTokenError: it is shown another token than its own, or none.
             OwnerGoneError: nobody holds the session, and an observer takes none.
+            NotHereError: it was passed on to this gateway, and the session is another one's.
             ProblemError: 503, nobody holds the session, and it cannot be taken now.
         """
         deaf: str | None = None
@@ -92,7 +103,7 @@ class Elsewhere:
                 if self._takeover.is_ours(standing):  # a session that could not go on here, or does not yet
                     lives_for_s = 0.0
                 elif relayed:
-                    return None
+                    raise NotHereError(standing.tenant, proved=self._proves(standing, query))
                 elif standing.address is None or standing.owner == deaf:
                     lives_for_s = standing.lives_for_ms / 1000
                 elif standing.moving and (token := self._speaks(standing, query)) is not None:
@@ -142,10 +153,19 @@ class Elsewhere:
                 await asyncio.gather(reaching, return_exceptions=True)
         return True
 
-    async def _take(self, standing: Standing, query: Mapping[str, str]) -> SessionFace | None:
-        token, observes = query.get("token"), wishes(query).observes
-        if not (observes and token is None) and not self._takeover.opens(standing, token or ""):
+    def _proves(self, standing: Standing, query: Mapping[str, str]) -> bool:
+        """Whether the session's token is shown; without any an observer has yet to prove that it may look.
+
+        Raises:
+            NotItsTokenError: it is another token, or none, of one who wants to talk.
+        """
+        token = query.get("token")
+        if not (token is None and wishes(query).observes) and not self._takeover.opens(standing, token or ""):
             raise NotItsTokenError(standing.tenant)
-        if token is None or observes:
-            raise OwnerGoneError(standing.tenant, proved=token is not None)
+        return token is not None
+
+    async def _take(self, standing: Standing, query: Mapping[str, str]) -> SessionFace | None:
+        proved, token = self._proves(standing, query), query.get("token")
+        if token is None or wishes(query).observes:
+            raise OwnerGoneError(standing.tenant, proved=proved)
         return await self._takeover.take(standing, token, turns=wishes(query).turns)

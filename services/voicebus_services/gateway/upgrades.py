@@ -17,7 +17,7 @@ from voicebus.telemetry.logging import get_logger
 from voicebus_services.access.authenticator import Authenticator, Presented
 from voicebus_services.access.principal import Principal
 from voicebus_services.gateway.admission import RETRY_AFTER_S
-from voicebus_services.gateway.elsewhere import Comes, Elsewhere, NotItsTokenError, OwnerGoneError
+from voicebus_services.gateway.elsewhere import Comes, Elsewhere, NotHereError, NotItsTokenError, OwnerGoneError
 from voicebus_services.gateway.faces import native, openai
 from voicebus_services.gateway.faces.arriving import Arriving
 from voicebus_services.gateway.faces.base import ClosingListener, SessionFace
@@ -170,7 +170,7 @@ class Doorkeeper:
         )
         return self._accept(upgrade, connection, principal, unused=ticket.release)
 
-    async def _enter(self, upgrade: Upgrade, session: str, wanted: Wishes) -> Accept:
+    async def _enter(self, upgrade: Upgrade, session: str, wanted: Wishes) -> Accept | Refuse:
         """A client of a session that there is: its speaker, with the session's token, or an observer of it.
 
         The token is a credential of its own; an observer may show one of the session's tenant instead.
@@ -181,7 +181,7 @@ class Doorkeeper:
         face = self._sessions.find(session)
         if face is None:
             found = await self._elsewhere(upgrade, session, wanted)
-            if isinstance(found, Accept):
+            if isinstance(found, Accept | Refuse):
                 return found
             face = found
         if not isinstance(face, native.NativeFace):
@@ -227,8 +227,11 @@ class Doorkeeper:
         size = principal.limits.message_bytes or self._traffic.max_message_bytes
         return Accept(Metered(client, rate), _selected(upgrade), max_message=size, unused=unused)
 
-    async def _elsewhere(self, upgrade: Upgrade, session: str, wanted: Wishes) -> Accept | SessionFace:
-        """A session that is not held here: the session, where it goes on here now, else what its client is told."""
+    async def _elsewhere(self, upgrade: Upgrade, session: str, wanted: Wishes) -> Accept | Refuse | SessionFace:
+        """A session that is not held here: the session, where it goes on here now, else what its client is told.
+
+        Refused is who was passed on here for nothing: the gateway that did so finds that out before its client does.
+        """
         if "token" not in upgrade.query:
             try:
                 await self._authenticate(upgrade)
@@ -242,6 +245,9 @@ class Doorkeeper:
         except OwnerGoneError as error:
             refused = None if error.proved else await self._barred(upgrade, error.tenant)
             return refused or self._turned_away(upgrade, "owner_gone", str(error), TRY_AGAIN_LATER)
+        except NotHereError as error:
+            refused = None if error.proved else await self._barred(upgrade, error.tenant)
+            return refused or _problem(ProblemError(HTTPStatus.MISDIRECTED_REQUEST, "not_here", str(error)))
         except ProblemError as problem:
             close_code = _NO_ROOM.get(problem.code, TRY_AGAIN_LATER)
             return self._turned_away(upgrade, problem.code, str(problem), close_code)

@@ -17,7 +17,7 @@ from support.waiting import wait_until
 from voicebus.adapters.redis.client import connect
 from voicebus.adapters.redis.clock import RedisClock
 from voicebus.adapters.redis.takeover import Left, RedisTakeover, Standing
-from voicebus.contracts.streams import Keys
+from voicebus.contracts.streams import HEARTBEAT_TTL_S, Keys
 from voicebus.contracts.tools import ToolResult
 from voicebus.engine.inputs import End
 from voicebus.errors import BusError
@@ -119,6 +119,43 @@ async def left_behind(gateways: Gateways) -> TestClient:
 def coming_back(client: TestClient) -> str:
     started = client.seen[0]
     return f"?session={started['session']}&token={started['token']}&seq=1"
+
+
+async def just_died(bus: Any, keys: Keys, client: TestClient, address: str) -> None:
+    """As if the session's gateway had been killed this moment, and this were where it was reached."""
+    state = keys.session_state(client.seen[0]["session"])
+    await bus.hdel(state, "released")
+    heartbeat = keys.gateway(await bus.hget(state, "owner"))
+    await bus.hset(heartbeat, mapping={"address": address})
+    await bus.expire(heartbeat, HEARTBEAT_TTL_S)
+
+
+async def test_a_gateway_that_is_started_where_the_dead_one_was_takes_its_sessions(
+    gateways: Gateways, bus: Any, stream_prefix: str
+) -> None:
+    async with gateways() as here:
+        first = await left_behind(gateways)
+        await just_died(bus, Keys(stream_prefix), first, f"http://127.0.0.1:{here.port}")
+        async with native(here, coming_back(first)) as second:
+            assert (await second.until("session_resumed", "error"))["type"] == "session_resumed"
+            await second.send("send_message", text="[[say: here]]")
+            await second.until("turn_ended")
+
+
+async def test_a_session_whose_dead_gateway_has_left_its_address_to_another_one_goes_on(
+    gateways: Gateways, bus: Any, stream_prefix: str
+) -> None:
+    async with gateways() as here, gateways() as another:
+        first = await left_behind(gateways)
+        await just_died(bus, Keys(stream_prefix), first, f"http://127.0.0.1:{another.port}")
+        session = first.seen[0]["session"]
+        async with native(here, f"?session={session}&observe=1") as observer:
+            assert await observer.closed() == 1013
+        assert observer.seen[0]["code"] == "owner_gone"
+        await just_died(bus, Keys(stream_prefix), first, f"http://127.0.0.1:{another.port}")
+        async with native(here, coming_back(first)) as second:
+            assert (await second.until("session_resumed", "error"))["type"] == "session_resumed"
+        assert [held.id for held in here.sessions] == [session]
 
 
 async def test_a_takeover_that_failed_ends_no_session_that_was_taken_after_it(

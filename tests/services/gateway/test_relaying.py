@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import redis.asyncio as aioredis
 import websockets
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from services.gateway.clients import TestClient, native, realtime
 from services.gateway.conftest import Gateways
@@ -20,6 +20,7 @@ from support.waiting import wait_until
 from voicebus.contracts.streams import Keys
 from voicebus_services.gateway import following
 from voicebus_services.gateway.faces.native import NativeFace
+from voicebus_services.gateway.remembering import digest
 from voicebus_services.gateway.wiring import Gateway
 
 
@@ -188,8 +189,11 @@ async def test_a_gateway_that_is_gone_is_said_and_a_request_is_passed_on_once(
             assert await refused.closed() == 4404
         assert "its gateway is gone" in refused.seen[0]["message"]
         relayed = {"additional_headers": {"voicebus-relayed-by": "another"}}
-        async with native(gateway, f"?session={lost}&token=t", **relayed) as again:
-            assert await again.closed() == 4404
+        await bus.hset(keys.session_state(lost), mapping={"tenant": "local", "token_hash": digest("t")})
+        with pytest.raises(InvalidStatus, match="421"):  # told to the gateway that passed it on: it looks again
+            await native(gateway, f"?session={lost}&token=t", **relayed).__aenter__()
+        async with native(gateway, f"?session={lost}&token=guessed", **relayed) as stranger:
+            assert await stranger.closed() == 1008
         async with native(gateway, f"?session={session}&observe=1", **relayed) as observer:
             await observer.until("history_updated")
 
