@@ -1,10 +1,21 @@
-"""Guardrails that are given up: what they do after that is nobody's business."""
+"""Guardrails that judge by a `run` of their own, or are given up: what those do after that is nobody's business."""
 
 import asyncio
+import dataclasses
 import gc
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from voicebus import GuardrailFunctionOutput, OutputGuardrail, RunContextWrapper
+import pytest
+
+from voicebus import (
+    GuardrailFunctionOutput,
+    InputGuardrail,
+    OutputGuardrail,
+    OutputGuardrailResult,
+    RunContextWrapper,
+)
 from voicebus.agents.judge import judge
 
 
@@ -24,3 +35,28 @@ async def test_what_a_guardrail_raises_after_its_time_is_no_complaint_of_the_eve
     await asyncio.sleep(0)
     gc.collect()
     assert complaints == []
+
+
+async def test_a_run_of_the_authors_own_judges_in_the_rooms_of_its_process() -> None:
+    def where(context: Any, agent: Any, text: str) -> GuardrailFunctionOutput:
+        return GuardrailFunctionOutput(threading.current_thread().name, False)
+
+    class Strict(OutputGuardrail[Any]):
+        async def run(self, context: Any, agent: Any, agent_output: Any) -> OutputGuardrailResult:
+            result = await super().run(context, agent, agent_output)
+            return dataclasses.replace(result, output=dataclasses.replace(result.output, tripwire_triggered=True))
+
+    with ThreadPoolExecutor(1, thread_name_prefix="judging") as executor:
+        result = await judge(Strict(where), RunContextWrapper(None), None, "x", timeout=10, executor=executor)
+    assert (result.tripped, result.info) == (True, "judging_0")
+
+
+@pytest.mark.parametrize("answer", [None, GuardrailFunctionOutput(None, True)])
+async def test_a_run_that_gives_no_result_is_an_error_that_says_so(answer: Any) -> None:
+    class Odd(InputGuardrail[Any]):
+        async def run(self, agent: Any, input: Any, context: Any) -> Any:  # noqa: A002 - as it is called
+            return answer
+
+    result = await judge(Odd(lambda *_: answer, name="odd"), RunContextWrapper(None), None, "x", timeout=10)
+    wanted = "an object whose output is a GuardrailFunctionOutput"
+    assert result.error == f"UserError: guardrail 'odd': run returned {type(answer).__name__}, not {wanted}"

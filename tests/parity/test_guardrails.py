@@ -1,6 +1,7 @@
 """Guardrails on what the model says (parity J), and that records of input guardrails are no output trips."""
 
 import asyncio
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from voicebus import (
     GuardrailFunctionOutput,
     InputGuardrail,
     OutputGuardrail,
+    OutputGuardrailResult,
     RealtimeAgent,
     RealtimeRunConfig,
     output_guardrail,
@@ -71,6 +73,34 @@ async def test_a_decorated_guardrail_trips_and_says_what_it_found(stage: Stage) 
     (tripped,) = talk.of("guardrail_tripped")
     assert tripped["message"] == LONG
     assert guardrails(tripped) == ["secrets"]
+
+
+class SaidTwice(OutputGuardrail[Any]):
+    """Judges by its own `run`, which asks its function as well."""
+
+    async def run(self, context: Any, agent: Any, agent_output: Any) -> OutputGuardrailResult:
+        result = await super().run(context, agent, agent_output)
+        found = GuardrailFunctionOutput([result.output.output_info, "run"], agent_output.count("secret") > 1)
+        return dataclasses.replace(result, output=found)
+
+
+async def test_a_class_of_ones_own_judges_by_its_own_run(stage: Stage) -> None:
+    def counted(_: Any, __: Any, text: str) -> GuardrailFunctionOutput:
+        return GuardrailFunctionOutput(len(text), False)
+
+    said = "a secret is no secret"
+    async with answering(text_turn("one secret"), text_turn(said), text_turn("Sorry.")) as server:
+        async with stage.conversation(guarded(SaidTwice(counted, name="twice")), server) as talk:
+            await talk.say("hello")
+            await talk.until("agent_end")
+            await say(talk, "and now?")
+            await talk.until("agent_end", output="Sorry.")
+    (tripped,) = talk.of("guardrail_tripped")
+    assert (tripped["message"], guardrails(tripped), tripped["info"]) == (
+        said,
+        ["twice"],
+        {"twice": [len(said), "run"]},
+    )
 
 
 async def test_the_agents_and_the_run_configs_guardrails_run_and_one_that_raises_does_not_stop_the_others(

@@ -125,6 +125,8 @@ class OutputGuardrail(_Guardrail[TContext]):
     `budget_ms` is how long one check may take (ms), from the text on until the verdict is there, after which
     `on_unavailable` decides; None is as long as the process gives all of them (`VOICEBUS_GUARDRAIL_TIMEOUT`).
 
+    A class derived from this one judges by its own `run`, if it has one.
+
     Raises:
         UserError: an argument of the wrong type or with an unknown value.
     """
@@ -218,31 +220,39 @@ text_is_final: Final[ContextVar[bool]] = ContextVar("text_is_final", default=Tru
 """Whether more may be said after the text that is judged now; for rules that judge by words."""
 
 
-async def evaluate(
-    guardrail: OutputGuardrail[Any] | InputGuardrail[Any],
-    context: RunContextWrapper[Any],
-    agent: Any,
-    text: Any,
-    *,
-    executor: Executor | None = None,
-    processes: Callable[[], ProcessPool] | None = None,
-) -> GuardrailFunctionOutput:
-    """Call a guardrail's function; one that is not async runs in `executor` (None: the loop's default one).
+@dataclass(frozen=True)
+class Rooms:
+    """Where functions of guardrails run that are not async: in `executor` (None: the loop's default one), those of
+    `executor="process"` in the pool that `processes` gives, where there is one.
+    """
 
-    One of `executor="process"` runs in the pool that `processes` gives, where there is one.
+    executor: Executor | None = None
+    processes: Callable[[], ProcessPool] | None = None
+
+
+_ANYWHERE: Final = Rooms()
+
+rooms: Final[ContextVar[Rooms]] = ContextVar("rooms", default=_ANYWHERE)
+"""Those of the process that judges. No argument: between it and `evaluate` may stand a `run` of the author's own."""
+
+
+async def evaluate(
+    guardrail: OutputGuardrail[Any] | InputGuardrail[Any], context: RunContextWrapper[Any], agent: Any, text: Any
+) -> GuardrailFunctionOutput:
+    """Call a guardrail's function.
 
     Raises:
         UserError: it returned no `GuardrailFunctionOutput`.
         ToolProcessError: its process died, or something cannot be sent there or back.
         Exception: what it raised.
     """
-    function = guardrail.guardrail_function
-    if guardrail.executor == "process" and processes is not None:
-        output: Any = await call_apart(processes(), function, context, agent, text)
+    function, where = guardrail.guardrail_function, rooms.get()
+    if guardrail.executor == "process" and where.processes is not None:
+        output: Any = await call_apart(where.processes(), function, context, agent, text)
     else:
         output = await call_function(
             function, (context, agent, text), {},
-            is_async=guardrail.is_async, executor=executor, what="guardrail",
+            is_async=guardrail.is_async, executor=where.executor, what="guardrail",
         )  # fmt: skip
     if not isinstance(output, GuardrailFunctionOutput):
         returned = type(output).__name__

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from concurrent.futures import Executor
+from contextvars import copy_context
 from typing import Any, Final, TypeVar
 
 from voicebus.agents.context import RunContextWrapper
@@ -12,10 +13,12 @@ from voicebus.agents.guardrails import (
     GuardrailFunctionOutput,
     InputGuardrail,
     OutputGuardrail,
-    evaluate,
+    Rooms,
+    rooms,
     text_is_final,
 )
 from voicebus.contracts.guardrails import GuardrailResult
+from voicebus.errors import UserError
 from voicebus.runtime.processes import ProcessPool
 from voicebus.telemetry.logging import get_logger, raised
 
@@ -72,12 +75,11 @@ async def judge(
     name = guardrail.get_name()
     if isinstance(guardrail, OutputGuardrail) and guardrail.budget_ms is not None:
         timeout = min(timeout, guardrail.budget_ms / 1000)
-    call = evaluate(guardrail, context, agent, text, executor=executor, processes=processes)
-    token = text_is_final.set(final)
-    try:
-        judging = asyncio.create_task(call, name=f"guardrail {name}")
-    finally:
-        text_is_final.reset(token)
+    surroundings = copy_context()
+    surroundings.run(text_is_final.set, final)
+    surroundings.run(rooms.set, Rooms(executor, processes))
+    call = _find(guardrail, context, agent, text)
+    judging = asyncio.create_task(call, name=f"guardrail {name}", context=surroundings)
     try:
         await asyncio.wait({judging}, timeout=timeout)
         if not judging.done():
@@ -96,6 +98,21 @@ async def judge(
         if not judging.done():
             judging.add_done_callback(forget)
             judging.cancel()
+
+
+async def _find(
+    guardrail: OutputGuardrail[Any] | InputGuardrail[Any], context: RunContextWrapper[Any], agent: Any, text: str
+) -> GuardrailFunctionOutput:
+    """By its `run`, which may be that of a class of the author's."""
+    if isinstance(guardrail, OutputGuardrail):
+        result: Any = await guardrail.run(context, agent, text)
+    else:
+        result = await guardrail.run(agent, text, context)
+    output = getattr(result, "output", None)
+    if not isinstance(output, GuardrailFunctionOutput):
+        wanted = "an object whose output is a GuardrailFunctionOutput"
+        raise UserError(f"guardrail {guardrail.get_name()!r}: run returned {type(result).__name__}, not {wanted}")
+    return output
 
 
 def _result(name: str, output: GuardrailFunctionOutput) -> GuardrailResult:

@@ -194,3 +194,21 @@ async def test_a_guardrail_can_be_run_by_itself() -> None:
         return ToolGuardrailFunctionOutput.allow(len(data.output))
 
     assert (await short.run(ToolOutputGuardrailData(calling(), AGENT, "four"))).output_info == 4
+
+
+async def test_a_run_of_the_authors_own_judges_in_place_of_the_function() -> None:
+    class Lenient(ToolInputGuardrail[Any]):
+        async def run(self, data: ToolInputGuardrailData) -> ToolGuardrailFunctionOutput:
+            found = await super().run(data)
+            return ToolGuardrailFunctionOutput.reject_content(f"Not now: {found.behavior['type']}.")
+
+    class Silent(ToolOutputGuardrail[Any]):
+        async def run(self, data: ToolOutputGuardrailData) -> ToolGuardrailFunctionOutput:
+            return ToolGuardrailFunctionOutput.reject_content(f"{data.output} is secret.")
+
+    assert await ask_input_guardrails(tool_with(Lenient(passing.guardrail_function)), calling()) == "Not now: allow."
+
+    def unasked(data: ToolOutputGuardrailData) -> ToolGuardrailFunctionOutput:
+        raise AssertionError
+
+    assert await ask_output_guardrails([Silent(unasked)], calling(), "4711") == "4711 is secret."

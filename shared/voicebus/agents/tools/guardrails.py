@@ -192,7 +192,10 @@ async def ask_input_guardrails(
     """
     for guardrail in tool.tool_input_guardrails or ():
         data = ToolInputGuardrailData(context, context.agent)
-        found = await _find(guardrail.guardrail_function, guardrail.get_name(), data, timeout, executor)
+        # A class of the author's may have a `run` of its own.
+        is_own = type(guardrail).run is not ToolInputGuardrail.run
+        function = guardrail.run if is_own else guardrail.guardrail_function
+        found = await _find(function, guardrail.get_name(), data, timeout, executor)
         if found.behavior["type"] == "reject_content":
             return found.behavior["message"]
         if found.behavior["type"] == "raise_exception":
@@ -216,7 +219,10 @@ async def ask_output_guardrails(
     """
     for guardrail in guardrails:
         data = ToolOutputGuardrailData(context, context.agent, output)
-        found = await _find(guardrail.guardrail_function, guardrail.get_name(), data, timeout, executor)
+        # A class of the author's may have a `run` of its own.
+        is_own = type(guardrail).run is not ToolOutputGuardrail.run
+        function = guardrail.run if is_own else guardrail.guardrail_function
+        found = await _find(function, guardrail.get_name(), data, timeout, executor)
         if found.behavior["type"] == "reject_content":
             return found.behavior["message"]
         if found.behavior["type"] == "raise_exception":
