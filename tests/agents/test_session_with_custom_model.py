@@ -495,6 +495,30 @@ async def test_a_guardrail_stops_the_model_and_tells_it_off_unless_something_new
     assert await trip(RealtimeModelTurnStartedEvent(response_id="r2")) == [interrupt, done]
 
 
+@pytest.mark.parametrize("spoken", [True, False])
+async def test_a_trip_after_the_answer_stops_only_its_playback_and_tells_the_model_off(spoken: bool) -> None:
+    gate = asyncio.Event()
+
+    async def judge(_: Any, __: Any, text: str) -> GuardrailFunctionOutput:
+        await gate.wait()
+        return GuardrailFunctionOutput(None, True)
+
+    said: list[RealtimeModelEvent] = [RealtimeModelOutputTextDeltaEvent("i1", "a secret", "r1")]
+    if spoken:
+        audio = RealtimeModelAudioEvent(bytes(10), "r1", "i1", 0)
+        said = [audio, RealtimeModelTranscriptDeltaEvent("i1", "a secret", "r1")]
+    model = ScriptedRealtimeModel(strict=False)
+    async with await session_with(model, agent(output_guardrails=[OutputGuardrail(judge)])) as session:
+        await model.emit(*turn("r1", *said))
+        await until(session, "agent_end")
+        gate.set()
+        await until(session, "guardrail_tripped")
+        feedback = RealtimeModelSendUserInput("guardrail triggered: judge")
+        await wait_until(lambda: feedback in model.sent_events, description="what the model is told")
+        stop = [RealtimeModelSendInterrupt(response_id="r1", playback_only=True)] if spoken else []
+        assert list(model.sent_events) == [*stop, feedback]
+
+
 async def test_calls_may_hold_the_model_up() -> None:
     gate = asyncio.Event()
 
@@ -755,3 +779,19 @@ async def test_an_input_guardrail_cannot_hold_back_a_model_that_answers_by_itsel
     async with await session_with(ScriptedRealtimeModel(strict=False), agent()) as session:
         with pytest.raises(UserError, match="'secrets' of mode 'hold'"):
             await session.update_agent(holding)
+
+
+async def test_what_a_model_says_is_in_the_history_though_its_item_is_told_of_late_without_its_words() -> None:
+    model = ScriptedRealtimeModel(strict=False)
+    async with await session_with(model) as session:
+        said = [RealtimeModelTranscriptDeltaEvent("i1", delta, "r1") for delta in ("Hello ", "there")]
+        item = AssistantMessageItem(item_id="i1", content=[AssistantAudio()], status="completed")
+        await model.emit(*turn("r1", *said, RealtimeModelItemUpdatedEvent(item)))
+        events = await until(session, "agent_end")
+        await model.emit(*turn("r2", RealtimeModelTranscriptDeltaEvent("i2", "And now?", "r2")))
+        await until(session, "agent_end")
+        shown = [event.history for event in events if event.type == "history_updated"][-1]
+        assert shown == [AssistantMessageItem(
+            item_id="i1", content=[AssistantAudio(transcript="Hello there")], status="completed"
+        )]  # fmt: skip
+        assert [item.content[0].transcript for item in untyped(session.history)] == ["Hello there", "And now?"]

@@ -123,6 +123,9 @@ class History:
         self._put_together()
         return self._shown.copy()
 
+    def knows(self, item_id: str) -> bool:
+        return item_id in self._items
+
     def item(self, item_id: str) -> dict[str, Any] | None:
         self._put_together()
         return self._items.get(item_id)

@@ -129,7 +129,7 @@ class ModelSide:
             if self._p.config.recovering is Recovering.ATTACH and wire.is_made_call(item):
                 self._p.calls.begin(response, item)  # unless it was told of before, as it was if somebody was attached
         self._finals.response(response, payload)
-        self._p.transcript.response_ended(response)
+        self._p.untold.ended(response)
         self._p.guard.response_ended(response)
         wait = None
         if status == "failed":
@@ -221,16 +221,15 @@ class ModelSide:
         response = self.touch(wire.text(event, "response_id"))
         if response is None:
             return
-        kind, item_id = wire.text(event, "type"), wire.text(event, "item_id")
-        audio = "transcript" in kind
-        place, index = event.get("content_index"), wire.index(event, "content_index")
+        kind, item_id, place = wire.text(event, "type"), wire.text(event, "item_id"), event.get("content_index")
+        audio, index = "transcript" in kind, wire.index(event, "content_index")
         saying = _Saying(response, audio, kind, response.model_id, item_id, place, index)
         response.spoken = response.spoken or audio
+        self._p.untold.begun(response, item_id, spoken=audio)
         if response.first_text is None:
             self._p.turns.responses.worded(response)
         self._say(saying, wire.text(event, "delta"))
-        if not (self._shows_all or response.agent.holds):
-            self._saying = saying
+        self._saying = None if self._shows_all or response.agent.holds else saying
 
     def _say(self, saying: _Saying, delta: str) -> None:
         response, item_id = saying.response, saying.item_id

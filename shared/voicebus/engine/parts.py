@@ -31,6 +31,7 @@ from voicebus.engine.toolcalls import ToolCalls
 from voicebus.engine.transcript import Transcript
 from voicebus.engine.turns import Turns
 from voicebus.engine.unfinished import Unfinished
+from voicebus.engine.untold import Untold
 from voicebus.engine.view import ClientView
 
 _NO_ROOM: Final = "Too much waits for the model, which is being reconnected; this was not sent."
@@ -49,6 +50,7 @@ class Parts:
     limits: RateLimits
     dead_air: DeadAir
     unfinished: Unfinished
+    untold: Untold
     calls: ToolCalls
     commits: Commits
     detected: Detected
@@ -160,6 +162,7 @@ def assemble(config: SessionConfig, now: float, view: ClientView | None) -> Part
         limits=RateLimits(),
         dead_air=DeadAir(out, turns, config.dead_air_ms / 1000 if config.transport is Transport.WIRE else 0.0),
         unfinished=Unfinished(),
+        untold=Untold(history, transcript, config.transport),
         calls=calls,
         commits=commits,
         detected=Detected(turns, transcript, calls.batches),
