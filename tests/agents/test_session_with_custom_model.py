@@ -318,6 +318,18 @@ async def test_an_event_of_a_class_of_ones_own_is_held_by_a_guardrail_and_refuse
     assert "hundred" not in "".join(repr(event) for event in events if event.type != "guardrail_tripped")
 
 
+@pytest.mark.parametrize("samples", [bytes, bytearray, memoryview])
+async def test_sound_that_is_held_for_a_window_may_be_a_view_of_samples(samples: Any) -> None:
+    model = ScriptedRealtimeModel(strict=False)
+    guard = OutputGuardrail(lambda *_: GuardrailFunctionOutput(None, False), mode="hold", hold_window_ms=500)
+    config: RealtimeRunConfig = {"model_settings": {"output_audio_format": "g711_ulaw"}}
+    async with await session_with(model, agent(output_guardrails=[guard]), config) as session:
+        audio = RealtimeModelAudioEvent(untyped(samples(bytes(800))), "r1", "i1", 0)
+        await model.emit(*turn("r1", RealtimeModelTranscriptDeltaEvent("i1", "Hi.", "r1"), audio))
+        events = await until(session, "audio")
+    assert bytes(events[-1].audio.data) == bytes(800)
+
+
 @pytest.mark.parametrize(
     ("wrong", "named"),
     [

@@ -281,8 +281,8 @@ class ModelBridge:
             "response.output_audio.delta", event.response_id, event.item_id, "",
             content_index=event.content_index, samples=event.data, source=event,
         )  # fmt: skip
-        audio = ModelAudio(event.response_id, event.item_id, 0, event.content_index, len(event.data), event.data)
-        self._feed(audio, delta)
+        samples = bytes(event.data)  # the same object where it is that already
+        self._feed(ModelAudio(event.response_id, event.item_id, 0, event.content_index, len(samples), samples), delta)
 
     def _on_audio_done(self, event: model_events.RealtimeModelAudioDoneEvent) -> None:
         self._server(
