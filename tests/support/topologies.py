@@ -62,9 +62,19 @@ def _joined(stack: contextlib.ExitStack, masters: int, arguments: Sequence[str])
 @contextmanager
 def redis_cluster(masters: int = 3) -> Iterator[str]:
     """The address of a cluster of so many masters, each with a part of the slots."""
+    with patient_cluster(masters) as servers:
+        yield address_of(servers)
+
+
+@contextmanager
+def patient_cluster(masters: int = 3) -> Iterator[Sequence[RedisServer]]:
+    """A cluster of so many masters, which wait a minute before they say that one which does not answer is down."""
     with contextlib.ExitStack() as stack:
-        servers = _joined(stack, masters, ())
-        yield "redis+cluster://" + ",".join(f"127.0.0.1:{server.port}" for server in servers)
+        yield _joined(stack, masters, ("--cluster-node-timeout", "60000"))
+
+
+def address_of(cluster: Sequence[RedisServer]) -> str:
+    return "redis+cluster://" + ",".join(f"127.0.0.1:{server.port}" for server in cluster)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +86,7 @@ class Replicated:
 
     @property
     def url(self) -> str:
-        return "redis+cluster://" + ",".join(f"127.0.0.1:{one.port}" for one in (*self.masters, *self.replicas))
+        return address_of((*self.masters, *self.replicas))
 
     def in_step(self) -> None:
         """Wait until each replica has what its master has."""

@@ -15,7 +15,7 @@ from services.gateway.conftest import Gateways
 from support.servers import RedisServer
 from support.simulator import running_simulator
 from support.waiting import wait_until
-from voicebus.adapters.redis import journal
+from voicebus.adapters.redis import flushing
 from voicebus.adapters.sockets import CLOSE_LIMIT_S
 from voicebus.adapters.sockets.picows_socket import PicowsSocket
 from voicebus.contracts.streams import Keys
@@ -80,7 +80,7 @@ async def test_a_conversation_goes_on_while_redis_is_away_and_its_records_arrive
 async def test_a_gateway_that_has_lost_a_session_and_does_not_know_it_yet_sends_none_of_its_calls(
     gateway: Gateway, redis_url: str, stream_prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal, "FLUSH_WINDOW_S", 1.0)  # the model is quicker
+    monkeypatch.setattr(flushing, "FLUSH_WINDOW_S", 1.0)  # the model is quicker
     keys = Keys(stream_prefix)
     async with native(gateway) as client, aioredis.Redis.from_url(redis_url, decode_responses=True) as bus:
         started = await client.until("session_started")

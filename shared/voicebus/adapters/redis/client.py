@@ -14,7 +14,7 @@ from redis import exceptions as vendor
 from redis.asyncio.cluster import PipelineCommand, RedisCluster
 
 from voicebus.adapters.redis.blocking import BlockingReads
-from voicebus.adapters.redis.clustered import ClusterReads
+from voicebus.adapters.redis.clustered import ClusterReads, StreamCluster
 from voicebus.adapters.redis.multiplexing import MultiplexedConnection
 from voicebus.adapters.redis.opening import CONNECT_TIMEOUT_S, Client, open_client
 from voicebus.adapters.redis.pipelines import Pipelines
@@ -51,7 +51,7 @@ class RedisConnection:
         self._commands = commands
         self._way: Pipelines | MultiplexedConnection
         self._reads: ClusterReads | BlockingReads
-        if isinstance(commands, RedisCluster):
+        if isinstance(commands, StreamCluster):
             self._way = Pipelines(commands, self._refuse, timeout_s=COMMAND_TIMEOUT_S)
             self._reads = ClusterReads(blocking)
         else:
@@ -60,7 +60,7 @@ class RedisConnection:
             )
             self._reads = BlockingReads(blocking, timeout_s=COMMAND_TIMEOUT_S)
         # Whether one script may name keys of several hash tags. Some servers refuse that though they are asked as one.
-        self.joins_tags: bool = not isinstance(commands, RedisCluster)
+        self.joins_tags: bool = not isinstance(commands, StreamCluster)
         self._batches = ScriptBatches(self._submit_for, self._defer, self._run_script)
         self._confirming: MultiplexedConnection | None = None
         # Scripts that the server has been given after a read: from then on their digest will do.
@@ -200,7 +200,7 @@ class RedisConnection:
         Raises:
             BusError: one of them cannot be reached.
         """
-        if not isinstance(self._commands, RedisCluster):
+        if not isinstance(self._commands, StreamCluster):
             return {"": await self.call("INFO", *_IDENTITY)}
         with translated(self.address):
             async with asyncio.timeout(COMMAND_TIMEOUT_S):
@@ -209,13 +209,14 @@ class RedisConnection:
 
     def server_of(self, key: str) -> str:
         """The name of the server that has this key, as far as is known now."""
-        if not isinstance(self._commands, RedisCluster):
-            return ""
-        try:
-            node = self._commands.get_node_from_key(key)
-        except vendor.RedisError:  # a slot of which nobody knows who has it now
-            return ""
-        return "" if node is None else node.name
+        return self._commands.master_of(key) if isinstance(self._commands, StreamCluster) else ""
+
+    def lane(self, key: str) -> str:
+        """The way that commands about this key take, always the same: what takes another one does not wait for them.
+
+        Who waits for the replies to several commands before it sends the next, as an outbox does, waits by lane.
+        """
+        return self._way.lane(key) if isinstance(self._way, Pipelines) else ""
 
     async def confirm(self, key: str, *, ttl_s: int, timeout_ms: int) -> int:
         """How many replicas have, within `timeout_ms`, all that was written in the slot of `key`; renews its `ttl_s`.
@@ -226,7 +227,7 @@ class RedisConnection:
         # WAIT speaks of its own connection's writes, and holds that one up: so a write on a connection apart, which
         # comes after what is to be confirmed.
         write, wait = ("EXPIRE", key, ttl_s), ("WAIT", 1, timeout_ms)
-        if not isinstance(self._commands, RedisCluster):
+        if not isinstance(self._commands, StreamCluster):
             if self._confirming is None:
                 self._confirming = MultiplexedConnection(
                     self._commands, self._refuse, connect_timeout_s=CONNECT_TIMEOUT_S, timeout_s=COMMAND_TIMEOUT_S

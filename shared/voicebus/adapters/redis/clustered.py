@@ -1,13 +1,29 @@
 """redis-py's client of a Redis Cluster, which knows where commands belong without asking a server."""
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from redis.asyncio.cluster import RedisCluster
+from redis.exceptions import RedisError
 
 from voicebus.adapters.redis.blocking import Command
 
 _READS: Final = frozenset({"XREAD", "XREADGROUP"})
-_SCRIPTS: Final = frozenset({"EVAL_RO", "EVALSHA_RO"})
+_READING_SCRIPTS: Final = frozenset({"EVAL_RO", "EVALSHA_RO"})
+_SCRIPTS: Final = _READING_SCRIPTS | {"EVAL", "EVALSHA"}
+# Those whose first argument says what is to be done.
+_OF_SEVERAL: Final = frozenset({"XGROUP", "XINFO"})
+
+
+def key_of(command: Sequence[Any]) -> str:
+    """The first key of a command, "" where it has none; of commands of operators it may be another argument."""
+    name, *arguments = command
+    if name in _READS:
+        return str(arguments[arguments.index("STREAMS") + 1])
+    if name in _SCRIPTS:
+        return str(arguments[2]) if int(arguments[1]) > 0 else ""
+    place = int(name in _OF_SEVERAL)
+    return str(arguments[place]) if len(arguments) > place else ""
 
 
 class StreamCluster(RedisCluster):
@@ -18,11 +34,17 @@ class StreamCluster(RedisCluster):
     """
 
     async def _determine_slot(self, command: Any, *args: Any) -> int:
-        if command in _READS and "STREAMS" in args:
-            return int(self.keyslot(args[args.index("STREAMS") + 1]))
-        if command in _SCRIPTS and int(args[1]) > 0:
-            return int(self.keyslot(args[2]))
+        if command in _READS or command in _READING_SCRIPTS:
+            return int(self.keyslot(key_of((command, *args))))
         return int(await super()._determine_slot(command, *args))
+
+    def master_of(self, key: str) -> str:
+        """The name of the node that has this key, as far as is known now; "" where it is not."""
+        try:
+            node = self.get_node_from_key(key)
+        except (RedisError, UnicodeEncodeError):  # nobody knows who has its slot now, or it is no key at all
+            return ""
+        return "" if node is None else str(node.name)
 
 
 class ClusterReads:

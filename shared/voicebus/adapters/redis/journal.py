@@ -7,13 +7,15 @@ A flush whose outcome is unknown is simply sent again: the script skips what it 
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 from ulid_transform import ulid_now
 
 from voicebus.adapters.redis.client import RedisConnection
+from voicebus.adapters.redis.flushing import Flusher
 from voicebus.adapters.redis.journal_queue import KEEP_S, MAX_FLUSH, Event, Flush, OwnedSession
+from voicebus.adapters.redis.lanes import Lanes
 from voicebus.adapters.redis.scripts import FLUSH, OPEN, RESEND
 from voicebus.adapters.redis.session_state import changes_of
 from voicebus.contracts.envelope import entry_fields
@@ -22,13 +24,10 @@ from voicebus.contracts.streams import INDEX_KEPT_S, SESSION_TTL_S, Keys
 from voicebus.engine.outputs import Record
 from voicebus.errors import BusError, StaleOwnerError
 from voicebus.ports import Clock, SessionRef
-from voicebus.runtime.retrying import retry_delay
-from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
 
 log: Final = get_logger(__name__)
 
-FLUSH_WINDOW_S: Final = 0.004
 CLOSE_TIMEOUT_S: Final = 5.0
 
 # Characters of sessions that have ended and are kept for that, of all together; the oldest go first.
@@ -59,11 +58,10 @@ class RedisJournal:
         self._on_stale = on_stale
         self._service = service
         self._sessions: dict[str, OwnedSession] = {}
-        self._dirty: dict[str, OwnedSession] = {}
+        self._flushers = Lanes(lambda: Flusher(self._flush, service=service), name="journal")
         # Those that ended within `KEEP_S`, by when; and how many characters they hold.
         self._ended: deque[tuple[float, int, OwnedSession]] = deque()
         self._ended_chars = 0
-        self._wake = asyncio.Event()
 
     async def open(self, session: str, *, state: Mapping[str, str]) -> int:
         """Create the session's state and list it among its tenant's, or take it over; returns this owner's epoch.
@@ -118,7 +116,7 @@ class RedisJournal:
         size = len(data) + sum(map(len, changes.items.values())) + sum(map(len, changes.calls.values()))
         if not owned.add(Event(record.seq, time.monotonic(), fields, changes, size)):
             log.error("journal full, events are dropped", session=session.id, kept=len(owned.events))
-        self._flush_soon(owned)
+        self._flusher(owned).soon(owned)
 
     def update(self, session: SessionRef, state: Mapping[str, str]) -> None:
         """Queue a change of the session's state that no recorded event brings."""
@@ -126,7 +124,7 @@ class RedisJournal:
         if owned.stale:
             return
         owned.change(state)
-        self._flush_soon(owned)
+        self._flusher(owned).soon(owned)
 
     def after(self, session: SessionRef, then: Callable[[], None]) -> None:
         """Call `then` once all that is queued for this session is written; never where another owner has it, or where
@@ -138,8 +136,7 @@ class RedisJournal:
         if owned.settled.is_set():
             owned.change({})  # this owner, too, is to be confirmed
         owned.then.append((owned.queued, then))
-        self._flush_soon(owned)
-        self._wake.set()  # somebody waits for it
+        self._flusher(owned).now(owned)  # somebody waits for it
 
     async def resend(self, session: str, first: int, last: int) -> int:
         """Append events that were written before once more, those of [first, last] that are kept; returns how many.
@@ -173,15 +170,7 @@ class RedisJournal:
         for owned in self._sessions.values():
             if not owned.stale:
                 owned.change_again(since)
-                self._flush_soon(owned)
-
-    def _flush_soon(self, owned: OwnedSession) -> None:
-        if not self._dirty:
-            self._wake_soon()
-        self._dirty[owned.id] = owned
-
-    def _wake_soon(self) -> None:
-        asyncio.get_running_loop().call_later(FLUSH_WINDOW_S, self._wake.set)
+                self._flusher(owned).soon(owned)
 
     async def close(self, session: SessionRef) -> None:
         """Flush what is queued for this session and forget it.
@@ -213,34 +202,27 @@ class RedisJournal:
 
     async def run(self) -> None:
         """Flush until cancelled."""
-        failures = 0
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            dirty, self._dirty = self._dirty, {}
-            flushes = [Flush.of(owned) for owned in dirty.values() if not owned.settled.is_set()]
-            outcomes = await self._bus.scripts(FLUSH, [self._call(flush) for flush in flushes])
-            failed: BusError | None = None
-            for flush, outcome in zip(flushes, outcomes, strict=True):
-                owned = flush.session
-                if isinstance(outcome, BusError):
-                    failed = outcome
-                else:
-                    self._flushed(flush, *outcome)
-                if owned.closed_at is not None and self._over(owned):
-                    self._forget(owned)
-                if not owned.stale and not owned.settled.is_set() and owned.id in self._sessions:
-                    self._dirty[owned.id] = owned
-            if self._dirty:
-                self._wake_soon()
-            if failed is None:
-                failures = 0
-                continue
-            failures += 1
-            if failures == 1:
-                metrics.REDIS_DISRUPTIONS.labels(service=self._service).inc()
-                log.warning("journal waits for Redis", sessions=len(self._dirty), error=str(failed))
-            await asyncio.sleep(retry_delay(failures - 1))
+        await self._flushers.run()
+
+    async def _flush(self, dirty: Collection[OwnedSession]) -> BusError | None:
+        """Write what is queued for these; what failed, of which is tried again what is left."""
+        flushes = [Flush.of(owned) for owned in dirty if not owned.settled.is_set()]
+        outcomes = await self._bus.scripts(FLUSH, [self._call(flush) for flush in flushes])
+        failed: BusError | None = None
+        for flush, outcome in zip(flushes, outcomes, strict=True):
+            owned = flush.session
+            if isinstance(outcome, BusError):
+                failed = outcome
+            else:
+                self._flushed(flush, *outcome)
+            if owned.closed_at is not None and self._over(owned):
+                self._forget(owned)
+            if not owned.stale and not owned.settled.is_set() and owned.id in self._sessions:
+                self._flusher(owned).soon(owned)
+        return failed
+
+    def _flusher(self, owned: OwnedSession) -> Flusher:
+        return self._flushers.of(self._bus.lane(owned.index))
 
     def _over(self, owned: OwnedSession) -> bool:
         """Whether nothing more can be done for a session that was closed."""
@@ -255,7 +237,7 @@ class RedisJournal:
         if self._sessions.get(owned.id) is not owned:
             return  # by now somebody else has done so, or the session has come back
         del self._sessions[owned.id]
-        self._dirty.pop(owned.id, None)
+        self._flusher(owned).forget(owned)
         if owned.stale or not owned.settled.is_set():
             return
         now, chars = time.monotonic(), owned.chars
