@@ -312,3 +312,26 @@ async def test_a_call_published_twice_takes_effect_once_and_is_answered_twice(ca
         await wait_until(lambda: len(caller.results()) == 2, description="the second answer")
         assert {result.output for result in caller.results()} == {first.output}
         assert len([entry for entry in caller.received if entry.type == "tool.started"]) == 1
+
+
+async def test_copies_of_a_call_that_runs_wait_for_its_result_and_start_nothing(
+    caller: Caller, workers: Workers, keys: Keys
+) -> None:
+    async with workers("full_worker.py") as worker:
+        await registered(caller, worker.name)
+        for _ in range(3):
+            caller.call("stocktake", '{"seconds": 60}', queue=QUEUE, timeout_ms=90_000)
+        stream = keys.tools(QUEUE)
+
+        async def has_all() -> bool:
+            return await caller.pending(stream) == 3
+
+        await wait_until(has_all, description="all copies to be with the worker")
+        caller.cancel(queue=QUEUE, worker=(await caller.started()).worker)
+
+        async def is_through() -> bool:
+            return len(caller.results()) == 3 and await caller.pending(stream) == 0
+
+        await wait_until(is_through, description="an answer to each copy", timeout=30)
+        assert {result.outcome for result in caller.results()} == {Outcome.CANCELLED}
+        assert len([entry for entry in caller.received if entry.type == "tool.started"]) == 1
