@@ -18,6 +18,7 @@ import structlog
 from hypothesis import settings
 from xdist.scheduler import LoadGroupScheduling  # type: ignore[import-untyped]
 
+from support import failed_tests
 from support.delivery import IN_ORDER, delivering, modes_of
 from support.key_leaks import keys_without_end, remove_keys
 from support.servers import PostgresServer, RedisServer
@@ -32,6 +33,9 @@ from voicebus.telemetry import logging as logs
 settings.register_profile("test", max_examples=500, deadline=None)
 settings.register_profile("soak", max_examples=10_000, deadline=None)
 settings.load_profile(os.environ.get("VOICEBUS_HYPOTHESIS_PROFILE", "test"))
+
+pytest_runtest_makereport = failed_tests.pytest_runtest_makereport
+pytest_runtest_protocol = failed_tests.pytest_runtest_protocol
 
 
 @pytest.fixture(scope="session")
