@@ -7,10 +7,11 @@ takes thousands of them in a turn of its loop, the other one alone.
 import asyncio
 import errno
 import socket
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from voicebus.telemetry.logging import get_logger
-from voicebus_services.silent_connections import Connection, SilentConnections
+from voicebus_services.silent_connections import SilentConnections
 from voicebus_services.tls import Certificate
 
 log: Final = get_logger(__name__)
@@ -28,9 +29,9 @@ _NO_FILES: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
 
 class Serving(Protocol):
-    """What serves a connection that is through; it is silent then in place of its `handshake`."""
+    """What serves a connection that is `through`, which it calls then: False where it is to be cut at once."""
 
-    def __call__(self, *, handshake: Connection) -> asyncio.Protocol: ...
+    def __call__(self, *, through: Callable[[], bool]) -> asyncio.Protocol: ...
 
 
 class Entrance:
@@ -83,7 +84,7 @@ class Entrance:
                 self._rest(error)
                 return
             connection.setblocking(False)
-            handshake = _Handshake(peer[0])
+            handshake = _Handshake(peer[0], takes_time=self._certificate is not None)
             handshake.task = self._loop.create_task(self._shake_hands(connection, handshake), name="handshake")
             self._handshakes.add(handshake)
             self._silent.fell_silent(handshake)
@@ -101,7 +102,7 @@ class Entrance:
         context = self._certificate.context if self._certificate else None
         try:
             await self._loop.connect_accepted_socket(
-                lambda: self._protocol(handshake=handshake),
+                lambda: self._protocol(through=lambda: self._through(handshake)),
                 connection,
                 ssl=context,
                 ssl_handshake_timeout=HANDSHAKE_S if context else None,
@@ -112,15 +113,26 @@ class Entrance:
             self._handshakes.discard(handshake)
             self._silent.spoke(handshake)
 
+    def _through(self, handshake: "_Handshake") -> bool:
+        self._silent.spoke(handshake)
+        return not handshake.is_dropped
+
 
 class _Handshake:
-    """A connection whose handshake is a `task`, which closes it where that does not come about."""
+    """A connection whose handshake is a `task`, which closes it where that does not come about.
 
-    def __init__(self, address: str) -> None:
+    Without TLS it takes no time: one that is dropped is served in the next turn of the loop, and cut then.
+    """
+
+    def __init__(self, address: str, *, takes_time: bool) -> None:
         self.address: str = address
         self.task: asyncio.Task[None] | None = None
+        self.is_dropped: bool = False
+        self._takes_time = takes_time
 
     def drop(self) -> None:
-        if self.task is not None:
+        self.is_dropped = True
+        # Where it takes no time its end might be told to nobody (uvloop): it may be served in the turn of the cancel.
+        if self.task is not None and self._takes_time:
             # Not at once: one that has not begun yet could not close its connection.
             self.task.get_loop().call_soon(self.task.cancel)

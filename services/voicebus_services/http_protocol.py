@@ -7,12 +7,13 @@ come at once; whoever sends such holds memory, or a place, without having shown 
 
 import asyncio
 import json
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from voicebus_services.silent_connections import Connection, SilentConnections
+from voicebus_services.silent_connections import SilentConnections
 
 MAX_HEAD: Final = 64 * 1024
 """Of a request's line and fields together, in bytes."""
@@ -31,15 +32,13 @@ _LINE: Final = 4  # what stands around a field
 class BoundedHttpProtocol(HttpToolsProtocol):
     """What goes beyond is answered with 431 or 408, and its connection is closed.
 
-    `silent` has the connections without a request, among them what this one was while its `handshake` lasted.
+    `silent` has the connections without a request; `through` is called as this one comes, and tells whether it stays.
     """
 
-    def __init__(
-        self, *args: Any, silent: SilentConnections, handshake: Connection | None = None, **kwargs: Any
-    ) -> None:
+    def __init__(self, *args: Any, silent: SilentConnections, through: Callable[[], bool], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._silent = silent
-        self._handshake = handshake
+        self._through = through
         # Whether a head is being read, and the how many-th it is.
         self._in_head, self._heads = True, 1
         # Of the head that is being read: bytes that came for it, and what of it is fields.
@@ -56,9 +55,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         super().connection_made(transport)
-        if self._handshake is not None:
-            self._silent.spoke(self._handshake)
-        self._watch()
+        if self._through():
+            self._watch()
+        else:
+            transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._arrived()

@@ -194,6 +194,25 @@ def test_beyond_the_bound_the_longest_silent_is_cut_for_each_that_comes(
     assert f"mostly_from={MANY}" in caplog.text
 
 
+def test_of_many_that_come_at_once_only_those_are_cut_that_are_too_many_and_nothing_is_kept_of_them(
+    on_port: Runs,
+) -> None:
+    async def test(port: Port) -> None:
+        before = dropped()
+        came = await asyncio.gather(*(port.silent() for _ in range(60)))
+        await wait_until(lambda: dropped() - before >= 40, description="those that are too many to be cut")
+        # Who was let in is served, and heard of when it goes.
+        assert b'"asked"' in await port.ask()
+        for _, writer in came:
+            writer.transport.abort()
+        await wait_until(lambda: port.kept == 0, description="the places to be given back")
+        assert port.server is not None
+        assert not port.server.server_state.connections
+        assert dropped() - before == 41, "one for who asked"
+
+    on_port(20, test)
+
+
 def test_a_client_that_is_slow_keeps_its_place_in_a_flood_from_another_address(on_port: Runs) -> None:
     async def test(port: Port) -> None:
         reader, writer = await port.client()
