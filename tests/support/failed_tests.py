@@ -7,7 +7,7 @@ would be found then, and their warnings be that test's error.
 import gc
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import suppress
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ _FAILED: Final = pytest.StashKey[bool]()
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[Any]:
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
     report = yield
     if report.failed:
         item.stash[_FAILED] = True
@@ -25,7 +25,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[Any]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Iterator[Any]:
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
     done = yield
     if _FAILED in item.stash:
         for name in ("last_type", "last_value", "last_traceback", "last_exc"):
