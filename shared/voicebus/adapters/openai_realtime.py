@@ -18,7 +18,7 @@ from voicebus.adapters.model_key import Key, KeyFunction, key_from
 from voicebus.adapters.sockets import MAX_MESSAGE, Keepalive, Socket
 from voicebus.adapters.sockets.dialling import connect
 from voicebus.adapters.sockets.proxies import proxy_of
-from voicebus.engine.failures import is_fatal_status
+from voicebus.engine.failures import NO_CALL, is_fatal_status
 from voicebus.errors import ModelLinkError, SettingsError
 from voicebus.ports import ModelListener
 from voicebus.runtime.frames import dump_event
@@ -32,7 +32,6 @@ _BETA_HEADER: Final = "openai-beta"
 # An address that names what to talk to already: Azure's dated form, a call to join, a transcription session.
 _ADDRESSED: Final = frozenset({"model", "deployment", "call_id", "intent"})
 _DIGITS: Final = 10  # of a number of seconds
-_NO_CALL: Final = "call_id_not_found"
 _REAL_HOSTS: Final = ("api.openai.com", ".azure.com")
 
 
@@ -154,7 +153,7 @@ class OpenAIRealtimeConnector:
         """The protocol's error code for a refusal by HTTP."""
         if status in (401, 403):
             return "invalid_api_key"
-        return _NO_CALL if status == 404 and "call_id=" in self._url else None
+        return NO_CALL if status == 404 and "call_id=" in self._url else None
 
     async def headers(self) -> Mapping[str, str]:
         """What a request to this server carries, with the key of this moment: never for a log.

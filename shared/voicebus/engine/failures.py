@@ -5,6 +5,9 @@ An `error` code, a WebSocket close code and an HTTP status each tell by themselv
 
 from typing import Final
 
+NO_CALL: Final = "call_id_not_found"
+"""There is no call of this id to join: it is over, if somebody was on it."""
+
 FATAL_CODES: Final = frozenset(
     {
         "invalid_api_key",
@@ -14,7 +17,7 @@ FATAL_CODES: Final = frozenset(
         "insufficient_quota",
         "account_deactivated",
         "billing_hard_limit_reached",
-        "call_id_not_found",
+        NO_CALL,
     }
 )
 """Errors between us and the model's provider: a client of the OpenAI face is not told of them."""

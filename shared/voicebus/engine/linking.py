@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 from voicebus.engine import wire
 from voicebus.engine.attaching import ANSWERED, Attaching
 from voicebus.engine.config import Face, Recovering
-from voicebus.engine.failures import SESSION_EXPIRED, error_label
+from voicebus.engine.failures import NO_CALL, SESSION_EXPIRED, error_label
 from voicebus.engine.inputs import LinkLost, ModelEvent
 from voicebus.engine.modelerrors import ModelErrors
 from voicebus.engine.modelside import ModelSide
@@ -31,7 +31,6 @@ LOST: Final = 1011
 """The close code of a client whose model is lost."""
 
 _HANGUP: Final = "hangup"
-_NO_CALL: Final = "call_id_not_found"
 _NORMAL: Final = 1000
 
 
@@ -95,7 +94,7 @@ class Linking:
         """The socket is gone: another one is dialled, unless that cannot help or has been tried often enough."""
         config = self._p.config
         joined = config.face is Face.SIDEBAND or config.recovering is Recovering.ATTACH
-        if joined and (item.close_code == _NORMAL or item.code == _NO_CALL):
+        if joined and (item.close_code == _NORMAL or item.code == NO_CALL):
             self._life.end(_HANGUP)  # the call is over: its caller has left, or was hung up on
             return
         code, self._errors.fatal_code = item.code or self._errors.fatal_code, None
@@ -114,7 +113,7 @@ class Linking:
             else:
                 self.renewal.forget()
             return
-        if self._p.config.recovering is Recovering.ATTACH and item.fatal and code in (None, _NO_CALL):
+        if self._p.config.recovering is Recovering.ATTACH and item.fatal and code in (None, NO_CALL):
             self._life.end(_HANGUP)  # there is no such call any more
             return
         if not told:

@@ -108,3 +108,23 @@ async def test_a_program_is_told_that_its_call_will_end() -> None:
             await server.say({"type": "session.created", "session": ends})
             ending = anext(event async for event in session if isinstance(event, RealtimeSessionExpiring))
             assert (await ending).ends_in_ms == 60_000
+
+
+@pytest.mark.parametrize("code", [1001, 1005, None])
+async def test_a_caller_who_hangs_up_ends_the_iteration_in_order(code: int | None) -> None:
+    async with model_server() as server:
+        config: RealtimeModelConfig = {"url": server.url, "api_key": "k", "call_id": "rtc_1"}
+        runner = RealtimeRunner(hotline(), model=OpenAIRealtimeSIPModel())
+        async with await runner.run(context="Ada", model_config=config) as session:
+            await server.hears("session.update")
+            server.status = 404
+            if code is None:
+                server.cut()
+            else:
+                await server.hang_up(code)
+            seen = [event async for event in session]
+    assert [event.data.type for event in seen if event.type == "raw_model_event"][-2:] == [
+        "connection_status", "end_of_stream",
+    ]  # fmt: skip
+    assert not [event for event in seen if event.type == "error"]
+    assert len(server.requests) == 2, "whether the call is over was asked once"

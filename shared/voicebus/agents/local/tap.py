@@ -16,6 +16,7 @@ from voicebus.agents.models.events import (
 )
 from voicebus.agents.models.translate import item_of, semantic_events
 from voicebus.engine import wire
+from voicebus.engine.failures import NO_CALL
 from voicebus.engine.inputs import (
     AgentResolved,
     AgentUnresolved,
@@ -108,7 +109,7 @@ class WireTap:
             self._face.raw(RealtimeModelConnectionStatusEvent("disconnected"))
         if not self._is_over():
             return
-        if lost.close_code in CLEAN_CLOSE:
+        if lost.close_code in CLEAN_CLOSE or lost.code == NO_CALL:  # its caller has hung up
             self._face.raw(RealtimeModelEndOfStreamEvent())
             self._face.lost(None)
             return
