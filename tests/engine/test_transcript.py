@@ -4,7 +4,7 @@ import pytest
 
 from support.talk import Talk, agent
 from voicebus.contracts.journal import EventType
-from voicebus.engine.inputs import End, Interrupt, LinkLost, Playback
+from voicebus.engine.inputs import End, Interrupt, LinkLost, Playback, Spoken
 from voicebus.engine.transcript import heard_share
 
 
@@ -105,6 +105,19 @@ def test_a_users_line_spans_its_speech() -> None:
     talk.transcript("Hello")
     (line,) = talk.records(EventType.ITEM_RECORDED)
     assert (line.started_ms, line.ended_ms) == (1000, 2500)
+
+
+def test_a_users_line_lies_where_it_was_spoken_and_not_where_the_model_told_of_it() -> None:
+    talk = Talk().live()
+    began = talk.now
+    talk.model("input_audio_buffer.speech_started", item_id="item_u", after=2.0)
+    talk.model("input_audio_buffer.speech_stopped", item_id="item_u", after=1.0)
+    talk.put(Spoken("item_u", began + 1.5, began + 2.75))
+    talk.model("input_audio_buffer.committed", item_id="item_u")
+    talk.user_item("item_u", [{"type": "input_audio"}])
+    talk.transcript("Hello")
+    (line,) = talk.records(EventType.ITEM_RECORDED)
+    assert (line.started_ms, line.ended_ms) == (1500, 2750)
 
 
 def test_a_spoken_answer_is_recorded_when_it_was_heard_out() -> None:

@@ -183,6 +183,10 @@ class Engine:
         rule = self.rules.get(type(event))
         return rule(event) if rule is not None else []
 
+    @property
+    def formats(self) -> dict[str, dict[str, Any]]:
+        return {"input": {"type": "audio/pcm"}, "output": {"type": "audio/pcm"}}
+
     def at_rest(self, now: float) -> bool:
         return True
 

@@ -4,8 +4,12 @@ import base64
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
+
+from voicebus.engine.inputs import Spoken
 from voicebus.runtime.frames import append_frame
 from voicebus.runtime.input_audio import MAX_PIECES, InputAudio
+from voicebus.runtime.placing import Placing
 
 COMMIT = {"type": "input_audio_buffer.commit", "event_id": "c"}
 
@@ -38,7 +42,7 @@ def number_of(sent: bytes) -> int:
 
 def say(audio: InputAudio, numbers: range) -> None:
     for number in numbers:
-        audio.append(frame(number))
+        audio.append(frame(number), number / 10)
 
 
 def detecting(audio: InputAudio, detection: Any) -> None:
@@ -47,25 +51,25 @@ def detecting(audio: InputAudio, detection: Any) -> None:
 
 
 def test_frames_are_bounded_in_number_whatever_is_in_them() -> None:
-    audio, link = InputAudio(), Link()
+    audio, link = InputAudio(Placing(0.0)), Link()
     detecting(audio, None)
     empty, tiny = append_frame(""), append_frame(base64.b64encode(bytes(4)).decode())
     for _ in range(MAX_PIECES):
-        audio.append(empty)
-    audio.append(frame(7))
+        audio.append(empty, 0.0)
+    audio.append(frame(7), 0.0)
     audio.release(link, whole=True)
     assert link.got == [7], "what holds no audio is not kept"
     audio.hold()
     for _ in range(MAX_PIECES + 5):
-        audio.append(tiny)
+        audio.append(tiny, 0.0)
     again = Link()
     audio.release(again, whole=True)
     assert len(again.got) == MAX_PIECES
 
 
 def test_commits_that_no_model_answers_are_bounded_too_and_the_oldest_goes() -> None:
-    audio, link = InputAudio(), Link()
-    audio.append(frame(7))
+    audio, link = InputAudio(Placing(0.0)), Link()
+    audio.append(frame(7), 0.0)
     for _ in range(MAX_PIECES + 5):
         audio.send(COMMIT)
     audio.release(link, whole=True)
@@ -73,7 +77,7 @@ def test_commits_that_no_model_answers_are_bounded_too_and_the_oldest_goes() -> 
 
 
 def test_audio_goes_through_at_once_and_the_newest_five_seconds_follow_to_the_next_socket() -> None:
-    audio, first, second = InputAudio(), Link(), Link()
+    audio, first, second = InputAudio(Placing(0.0)), Link(), Link()
     audio.release(first, whole=True)
     say(audio, range(80))
     assert first.got == list(range(80))
@@ -87,7 +91,7 @@ def test_audio_goes_through_at_once_and_the_newest_five_seconds_follow_to_the_ne
 
 
 def test_a_socket_that_is_left_in_order_hands_over_all_that_was_not_committed() -> None:
-    audio, first, second = InputAudio(), Link(), Link()
+    audio, first, second = InputAudio(Placing(0.0)), Link(), Link()
     audio.release(first, whole=True)
     detecting(audio, None)
     say(audio, range(200))
@@ -96,7 +100,7 @@ def test_a_socket_that_is_left_in_order_hands_over_all_that_was_not_committed() 
 
 
 def test_a_commit_keeps_its_place_until_the_model_has_carried_it_out() -> None:
-    audio, first, second, third = InputAudio(), Link(), Link(), Link()
+    audio, first, second, third = InputAudio(Placing(0.0)), Link(), Link(), Link()
     audio.release(first, whole=True)
     detecting(audio, None)
     say(audio, range(3))
@@ -111,7 +115,7 @@ def test_a_commit_keeps_its_place_until_the_model_has_carried_it_out() -> None:
 
 
 def test_what_the_model_took_for_speech_is_not_sent_again() -> None:
-    audio, first, second = InputAudio(), Link(), Link()
+    audio, first, second = InputAudio(Placing(0.0)), Link(), Link()
     audio.release(first, whole=True)
     say(audio, range(20))
     audio.heard("input_audio_buffer.speech_started", {"audio_start_ms": 300})
@@ -122,7 +126,7 @@ def test_what_the_model_took_for_speech_is_not_sent_again() -> None:
 
 
 def test_speech_is_kept_for_its_item_until_its_words_are_known() -> None:
-    audio = InputAudio()
+    audio = InputAudio(Placing(0.0))
     audio.release(Link(), whole=True)
     say(audio, range(20))
     audio.heard("input_audio_buffer.speech_started", {"audio_start_ms": 300})
@@ -138,8 +142,115 @@ def test_speech_is_kept_for_its_item_until_its_words_are_known() -> None:
     assert audio.item(event, "item_1") == event
 
 
+# --- where what was said lies in time ------------------------------------------------------------
+
+LOUD = (9000).to_bytes(2, "little")
+
+
+def sound(audio: InputAudio, came: float, *, quiet_ms: int = 0, ms: int = 100) -> None:
+    """A frame that comes at `came` (s) and is loud after `quiet_ms`."""
+    samples = bytes(48 * quiet_ms) + LOUD * (24 * (ms - quiet_ms))
+    audio.append(append_frame(base64.b64encode(samples).decode()), came)
+
+
+def silence(audio: InputAudio, first: float, count: int) -> None:
+    for number in range(count):
+        sound(audio, first + number / 10, quiet_ms=100)
+
+
+def detected(audio: InputAudio, start_ms: int, end_ms: int) -> tuple[float, float]:
+    audio.heard("input_audio_buffer.speech_started", {"audio_start_ms": start_ms})
+    audio.heard("input_audio_buffer.speech_stopped", {"audio_end_ms": end_ms})
+    return committed(audio)
+
+
+def committed(audio: InputAudio) -> tuple[float, float]:
+    """From when to when (s) the item was spoken."""
+    spoken = audio.heard("input_audio_buffer.committed", {"item_id": "item_1"})
+    assert isinstance(spoken, Spoken)
+    assert spoken.item_id == "item_1"
+    return spoken.started, spoken.ended
+
+
+def hearing(**detection: Any) -> InputAudio:
+    audio = InputAudio(Placing(0.0))
+    audio.release(Link(), whole=True)
+    detecting(audio, {"type": "server_vad", "prefix_padding_ms": 300} | detection)
+    return audio
+
+
+def test_speech_begins_behind_what_the_model_puts_before_it() -> None:
+    audio = hearing(prefix_padding_ms=200)
+    silence(audio, 0.1, 10)
+    for number in range(10):
+        sound(audio, 1.1 + number / 10)
+    silence(audio, 2.1, 5)
+    assert detected(audio, 800, 2500) == pytest.approx((1.0, 2.5))
+
+
+def test_speech_that_begins_sooner_than_so_much_could_be_put_before_it_begins_where_it_is_loud() -> None:
+    audio = hearing()
+    sound(audio, 5.1, quiet_ms=40)
+    for number in range(9):
+        sound(audio, 5.2 + number / 10)
+    silence(audio, 6.1, 5)
+    assert detected(audio, 0, 1500) == pytest.approx((5.04, 6.5))
+    sound(audio, 6.6, quiet_ms=50)  # at once behind the turn before
+    silence(audio, 6.7, 9)
+    assert detected(audio, 1500, 2500) == pytest.approx((6.55, 7.5))
+
+
+def test_speech_that_was_held_up_lies_where_it_was_spoken_however_late_the_model_tells() -> None:
+    audio = hearing()
+    silence(audio, 0.1, 10)
+    for _ in range(3):
+        sound(audio, 1.3)  # at once
+    for number in range(7):
+        sound(audio, 1.4 + number / 10)
+    silence(audio, 2.1, 30)
+    assert detected(audio, 700, 2500) == pytest.approx((1.0, 2.5))
+
+
+def test_what_another_socket_hears_again_lies_where_it_was_said() -> None:
+    audio = hearing()
+    silence(audio, 0.1, 80)
+    audio.hold()
+    sound(audio, 8.1)
+    audio.release(Link(), whole=False)  # five seconds
+    silence(audio, 8.2, 5)
+    assert detected(audio, 4600, 5400) == pytest.approx((8.0, 8.5))
+
+
+def test_a_turn_that_is_ended_by_hand_begins_where_it_is_loud() -> None:
+    audio = hearing()
+    detecting(audio, None)
+    silence(audio, 0.1, 10)
+    sound(audio, 1.1, quiet_ms=30)
+    sound(audio, 1.2)
+    audio.send(COMMIT)
+    assert committed(audio) == pytest.approx((1.03, 1.2))
+
+
+def test_a_telephones_speech_is_placed_by_its_own_measure() -> None:
+    audio = hearing()
+    audio.understands("audio/pcmu")
+    for number in range(20):
+        quiet, loud = b"\xff" * 160, b"\x90" * 160
+        frame_ = append_frame(base64.b64encode(quiet if number < 10 else loud).decode())
+        audio.append(frame_, 1.02 + number / 50)
+    assert detected(audio, 0, 400) == pytest.approx((1.2, 1.4))
+
+
+def test_of_speech_whose_place_the_model_does_not_tell_nothing_is_said() -> None:
+    audio = hearing()
+    silence(audio, 0.1, 10)
+    audio.heard("input_audio_buffer.speech_started", {})
+    audio.heard("input_audio_buffer.speech_stopped", {})
+    assert audio.heard("input_audio_buffer.committed", {"item_id": "item_1"}) is None
+
+
 def test_cleared_audio_is_gone_and_a_refused_commit_too() -> None:
-    audio, link = InputAudio(), Link()
+    audio, link = InputAudio(Placing(0.0)), Link()
     say(audio, range(5))
     audio.send({"type": "input_audio_buffer.clear"})
     say(audio, range(5, 7))
@@ -150,7 +261,7 @@ def test_cleared_audio_is_gone_and_a_refused_commit_too() -> None:
 
 
 def test_no_more_than_a_minute_is_kept_whatever_is_said() -> None:
-    audio, link = InputAudio(), Link()
+    audio, link = InputAudio(Placing(0.0)), Link()
     detecting(audio, None)
     say(audio, range(700))
     audio.release(link, whole=True)

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voicebus.adapters.recordings.encoding import StereoEncoder
-from voicebus.adapters.recordings.timeline import PCM, RATE, Piece
+from voicebus.adapters.recordings.timeline import Piece
+from voicebus.runtime.placing import PCM, RATE
 
 Channel = NDArray[np.float32]
 

@@ -10,6 +10,7 @@ from voicebus.contracts.journal import EventType, SessionEnded
 from voicebus.engine.outputs import ForwardAudio
 from voicebus.ports import Clock
 from voicebus.runtime.frames import AudioDelta
+from voicebus.runtime.placing import Placing
 from voicebus.runtime.surroundings import ClientFace
 from voicebus_services.gateway.held import Held
 
@@ -35,9 +36,9 @@ class Recording:
         """Finish what is being written, within `timeout_s`."""
         await self._recordings.aclose(timeout_s)
 
-    def recorder(self, held: Held, *, epoch: int, began: float) -> SessionRecorder:
-        """Of a session that begins now, or goes on; `began` is when it did (s, monotonic)."""
-        recorder = SessionRecorder(self._recordings, tenant=held.tenant, session=held.id, epoch=epoch, began=began)
+    def recorder(self, held: Held, placing: Placing, *, epoch: int) -> SessionRecorder:
+        """Of a session that begins now, or goes on; `placing` is its own."""
+        recorder = SessionRecorder(self._recordings, placing, tenant=held.tenant, session=held.id, epoch=epoch)
         kept = None if held.inherited is None else held.inherited.left.state.get(CONSENT)
         given = held.face.consent if kept is None else kept == "1"
         recorder.consent(self._assumed if given is None else given)

@@ -18,6 +18,7 @@ from voicebus.engine.settings import merge
 from voicebus.errors import CommandRefusedError, RemoteError, UserError
 from voicebus.ports import SessionRef
 from voicebus.runtime.driver import SessionDriver
+from voicebus.runtime.placing import Placing
 from voicebus.runtime.surroundings import Bus, ClientFace
 from voicebus.telemetry import zeroed
 from voicebus_services.access.principal import Limits
@@ -166,10 +167,12 @@ class Starting:
         rehearsal = None if standby is None else standby.rehearsal
         now = self._bus.clock.monotonic()
         engine = Session(config, now=now, view=view, kept=kept, rehearsal=rehearsal)
+        placing = Placing(now - (0.0 if kept is None else kept.elapsed_s), since=now)
+        if kept is not None:  # the client says again what the former owner may have heard
+            placing.back()
         heard: ClientFace = face
         if self._recording is not None and config.records and self._recording.allows(held.tenant):
-            began = now - (0.0 if kept is None else kept.elapsed_s)
-            held.recorder = self._recording.recorder(held, epoch=epoch, began=began)
+            held.recorder = self._recording.recorder(held, placing, epoch=epoch)
             heard = self._recording.listening(face, held.recorder, lambda: engine.formats)
 
         def note(tokens: int) -> None:
@@ -188,6 +191,7 @@ class Starting:
             told,
             author=held.author,
             recorder=held.recorder,
+            placing=placing,
         )
         face.driver.last_seq = 0 if kept is None else kept.seq
         if standby is not None:

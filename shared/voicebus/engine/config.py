@@ -226,7 +226,7 @@ class SessionConfig:
     `renewal_ms`: how long before its socket ends a session begins to move to another one; a third of a shorter life.
     `dead_air_ms`: how long an answer may take to begin that was asked for; 0 for as long as it likes.
     `keeps`: what another owner would need is written down (`Keep`), for when this one dies.
-    `records`: the call's sound is recorded, so that is told what of it was heard (`CutSound`, `HoldSound`).
+    `records`: the call's sound is recorded, so that is told what of it was heard (`CutSound`).
     `inline_tools`: the driver reads nothing of the model while a call runs (parity 25); nothing to the engine.
     """
 

@@ -39,6 +39,14 @@ class ModelMalformed(Struct, frozen=True):
     why: str
 
 
+class Spoken(Struct, frozen=True):
+    """The item of the user's speech that the next event is about was spoken from `started` to `ended` (s, as `now`)."""
+
+    item_id: str
+    started: float
+    ended: float
+
+
 class LinkLost(Struct, frozen=True):
     """The model's socket closed, failed, or could not be opened.
 
@@ -303,6 +311,7 @@ Input = (
     ModelEvent
     | ModelAudio
     | ModelMalformed
+    | Spoken
     | LinkLost
     | LinkOpened
     | LinkExpires

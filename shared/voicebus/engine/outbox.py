@@ -14,7 +14,6 @@ from voicebus.engine.outputs import (
     Close,
     CutSound,
     Emit,
-    HoldSound,
     Ignored,
     Observe,
     Output,
@@ -129,7 +128,7 @@ class Outbox:
             )
             self._outputs.append(Record(self._seq, EventType.ERROR, data))
 
-    def sound(self, output: CutSound | HoldSound) -> None:
+    def sound(self, output: CutSound) -> None:
         """For the recording of the call, where there is one."""
         if self._records:
             self.add(output)

@@ -86,7 +86,7 @@ class CutSound(Struct, frozen=True):
 
 
 class HoldSound(Struct, frozen=True):
-    """Playback stands still from now on, as nobody listens, or (`held` is False) goes on; for the recording."""
+    """Playback stands still from now on, as nobody listens, or (`held` is False) goes on."""
 
     held: bool
 

@@ -64,12 +64,12 @@ class ProgramSide:
 
     def listener_left(self) -> None:
         self._p.playback.leave(self._p.out.now)
-        self._p.out.sound(HoldSound(held=True))
+        self._p.out.add(HoldSound(held=True))
 
     def listener_back(self, item: ListenerBack) -> None:
         p = self._p
         p.playback.come_back(p.out.now)
-        p.out.sound(HoldSound(held=False))
+        p.out.add(HoldSound(held=False))
         if item.from_seq is not None:
             p.out.record(EventType.SESSION_RESUMED, agent=p.settings.agent.name, from_seq=item.from_seq)
 

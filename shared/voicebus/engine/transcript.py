@@ -13,6 +13,7 @@ from typing import Any, Final
 from voicebus.contracts.journal import EventType
 from voicebus.engine import wire
 from voicebus.engine.bounds import REMEMBERED, Recent, trim
+from voicebus.engine.inputs import Spoken
 from voicebus.engine.outbox import Outbox
 from voicebus.engine.playback import PlaybackTracker
 from voicebus.engine.responses import Response, join
@@ -100,6 +101,7 @@ class Transcript:
         self._recorded = Recent()
         self._heard: dict[str, str] = {}
         self._speech: dict[str, tuple[float, float]] = {}
+        self._spoken: dict[str, tuple[float, float]] = {}
         # What was said to a socket that was lost before it told the words; another one may tell them.
         self._wordless = Recent()
         # When the front line will have been heard (s), and what had changed of playback when that was reckoned.
@@ -169,6 +171,11 @@ class Transcript:
         self._speech[item_id] = (started, self._out.now)
         trim(self._speech, _MAX_SPEECH)
 
+    def spoken(self, heard: Spoken) -> None:
+        """Where that speech lies is known better than from when the model told of it."""
+        self._spoken[heard.item_id] = (heard.started, heard.ended)
+        trim(self._spoken, _MAX_SPEECH)
+
     def open(
         self, item: Mapping[str, Any], previous: str | None, agent: str, response: Response | None = None
     ) -> Line | None:
@@ -178,7 +185,8 @@ class Transcript:
             return None
         line = self._lines.get(item_id)
         if line is None:
-            started, ended = self._speech.pop(item_id, (self._out.now, self._out.now))
+            told = self._speech.pop(item_id, (self._out.now, self._out.now))
+            started, ended = self._spoken.pop(item_id, told)
             line = Line(item_id, role, agent, started, ended)
             self._lines[item_id] = line
             place = self._order.index(previous) + 1 if previous in self._lines else len(self._order)

@@ -38,6 +38,7 @@ from voicebus.runtime.hearing import Hearing
 from voicebus.runtime.inline import CALL_GOES_ON, InlineCalls, call_of
 from voicebus.runtime.jobs import Jobs
 from voicebus.runtime.modelside import ModelSide, jitter
+from voicebus.runtime.placing import Placing
 from voicebus.runtime.reading import known_of
 from voicebus.runtime.recordside import RecordSide
 from voicebus.runtime.session_trace import trace_of
@@ -71,6 +72,7 @@ class SessionDriver:
         author: Author,
         tap: ModelTap | None = None,
         recorder: CallRecorder | None = None,
+        placing: Placing | None = None,
     ) -> None:
         self._engine = engine
         self._ref = ref
@@ -79,13 +81,13 @@ class SessionDriver:
         self._now = bus.clock.monotonic
         self._face = face
         self._tap = tap
-        self._record_side = RecordSide(recorder)
         self._log = log.bind(
             session=ref.id, tenant=config.tenant, agent=config.agent.name, trace=trace_id(ref.traceparent)
         )
         self._trace = trace_of(ref)
         self._handle = engine.handle if self._trace is None else self._trace.around(engine.handle)
-        self._model = ModelSide(config.models or (config.model,), bus.clock, self, self.feed, self.job)
+        self._model = ModelSide(config.models or (config.model,), bus.clock, self, self.feed, self.job, placing)
+        self._record_side = RecordSide(recorder, self._model.placing)
         # Asked for once: a process that is not traced would be asked whether it is with every measurement.
         self._exemplar = None if self._trace is None else exemplar(ref.traceparent)
         self._arrivals = Arrivals(bus.clock, self, traced=self._trace is not None)
@@ -219,7 +221,7 @@ class SessionDriver:
         try:
             for output in self._engine.start():
                 self._perform[type(output)](output)
-            self._model.begin()
+            self._model.begin(self._engine.formats)
             if self._tap is not None:
                 self._tap.settled()
         except Exception as error:  # noqa: BLE001 - the boundary between one session and the others
@@ -309,8 +311,9 @@ class SessionDriver:
     def send_audio(self, frame: bytes) -> None:
         """Pass an append frame on to the model, past the engine; without a link its newest 5 s wait."""
         if not self.ended:
-            self._model.audio.append(frame)
-            self._record_side.hear(frame)
+            heard = self._model.audio.append(frame, self._now())
+            if heard is not None:
+                self._record_side.hear(heard)
 
     def job(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
         """Run something that waits beside the session; cancelled with it, its failure ends it. None once it ended."""

@@ -3,18 +3,19 @@
 What was not committed is kept: the last 5 s of it, or 60 s while the user speaks or where turns are ended by hand, and
 `MAX_PIECES` frames and commits. Beyond that the oldest is dropped. What was committed is kept until its words are
 known, 60 s in all. Commits keep their place among the audio. Sizes are of samples, in bytes; positions count all of the
-session.
+session. The model tells in positions where it has heard somebody speak; where that lies in time, the frames know.
 """
 
 from collections import deque
 from collections.abc import Mapping
 from typing import Any, Final
 
-import msgspec
 import pybase64
 
 from voicebus.engine import wire
+from voicebus.engine.inputs import Spoken
 from voicebus.ports import ModelLink
+from voicebus.runtime.placing import PCM, UNPLACED, Frame, Placing, quiet_ticks, ticks_of
 
 Event = Mapping[str, Any]
 
@@ -28,6 +29,10 @@ MAX_PIECES: Final = 20_000
 
 _COMMIT: Final = "input_audio_buffer.commit"
 _AUDIO: Final = b'"audio":"'
+_PADDING: Final = ord("=")
+_G711: Final = frozenset({"audio/pcmu", "audio/pcma"})
+# What lies before the words in what the model takes for speech, where its settings do not say (ms).
+_PREFIX_MS: Final = 300
 HEARD: Final = frozenset(
     {
         "session.created",
@@ -42,19 +47,27 @@ HEARD: Final = frozenset(
 """The model's events that tell what has become of audio."""
 
 
-class _Piece(msgspec.Struct, frozen=True, gc=False):
-    """An append frame that ends at `end`, or a commit (without a frame)."""
+class _Piece(Frame, gc=False):
+    """An append frame of `size` that ends at `end`, or a commit (without audio)."""
 
-    end: int
-    size: int
-    frame: bytes = b""
+    end: int = 0
+    size: int = 0
     commit: Event | None = None
+
+    @property
+    def start(self) -> int:
+        return self.end - self.size
+
+
+Place = tuple[_Piece, int]
+"""A frame, and how many ticks behind its beginning."""
 
 
 class InputAudio:
-    """Passes appends, commits and clears on to `link`; while there is none they wait here."""
+    """Passes appends, commits and clears on to `link`; while there is none they wait here. `placing` places appends."""
 
-    def __init__(self) -> None:
+    def __init__(self, placing: Placing) -> None:
+        self._placing = placing
         self._link: ModelLink | None = None
         self._ring: deque[_Piece] = deque()
         self._kept: dict[str, list[_Piece]] = {}
@@ -62,60 +75,84 @@ class InputAudio:
         # Where the present socket began to hear, and the bounds of what it takes for speech.
         self._begin = 0
         self._speech: tuple[int, int | None] | None = None
+        # Where the words in it began and ended, and before what the model cannot have taken anything for speech.
+        self._words: Place | None = None
+        self._stop: Place | None = None
+        self._floor = 0
+        self._kind = PCM
         self._rate = 48_000
+        self._prefix_ms: float = _PREFIX_MS
         self._detects = True
         self.spoken: int = 0
         """Bytes of what came while the user was speaking, or where turns are ended by hand."""
 
     # --- from the client ------------------------------------------------------------------------------
 
-    def append(self, frame: bytes) -> None:
-        """One append frame, `audio` last in it."""
+    def append(self, frame: bytes, now: float) -> Frame | None:
+        """One append frame, `audio` last in it, that came at `now` (s, monotonic); None where it holds no audio."""
         size = (len(frame) - frame.find(_AUDIO) - len(_AUDIO) - 2) * 3 // 4
+        if frame[-3] == _PADDING:
+            size -= 1 + (frame[-4] == _PADDING)
         if self._link is not None:
             self._link.send_frame(frame)
         if size <= 0:
-            return
+            return None
         self._end += size
-        self._ring.append(_Piece(self._end, size, frame))
+        kind = self._kind
+        piece = _Piece(frame, kind, ticks_of(kind, size), 0, UNPLACED, False, self._end, size)
+        self._placing.hear(piece, now)
+        self._ring.append(piece)
         speaks = self._speech is not None or not self._detects
         self.spoken += size if speaks else 0
         limit = KEPT_S if speaks else RESENT_S
         oldest = self._end - limit * self._rate
         while self._ring and (self._ring[0].end <= oldest or len(self._ring) > MAX_PIECES):
             self._ring.popleft()
+        return piece
 
     def send(self, event: Event) -> None:
         """A commit or a clear."""
         if wire.text(event, "type") == _COMMIT:
-            self._ring.append(_Piece(self._end, 0, commit=event))
+            self._ring.append(_Piece(b"", self._kind, 0, end=self._end, commit=event))
             if len(self._ring) > MAX_PIECES:
                 self._ring.popleft()
         else:
             self._ring.clear()
-            self._speech = None
+            self._speech, self._floor = None, self._end
         if self._link is not None:
             self._link.send(event)
 
     # --- from the model -------------------------------------------------------------------------------
 
-    def heard(self, kind: str, event: Event) -> None:
-        """One of the events `HEARD`."""
+    def understands(self, kind: str) -> None:
+        """What is appended from now on is of this format; "" for as before."""
+        if kind:
+            self._kind = kind if kind in _G711 else PCM
+            self._rate = 8_000 if kind in _G711 else 48_000
+
+    def heard(self, kind: str, event: Event) -> Spoken | None:
+        """One of the events `HEARD`; where what it is about was spoken, if it is an item of speech."""
         match kind:
             case "input_audio_buffer.committed":
-                self._committed(wire.text(event, "item_id"))
+                return self._committed(wire.text(event, "item_id"))
             case "input_audio_buffer.speech_started":
-                self._speech = self._position(event, "audio_start_ms"), None
+                start = self._position(event, "audio_start_ms")
+                self._speech = start, None
+                self._words, self._stop = self._first_words(start) if "audio_start_ms" in event else None, None
             case "input_audio_buffer.speech_stopped":
                 start = self._speech[0] if self._speech is not None else self._begin
                 self._speech = start, self._position(event, "audio_end_ms")
+                self._stop = self._at(self._speech[1]) if "audio_end_ms" in event else None
             case "session.created" | "session.updated":
                 hearing = wire.mapping(wire.mapping(wire.mapping(event, "session"), "audio"), "input")
-                kind = wire.text(wire.mapping(hearing, "format"), "type")
-                self._rate = 8_000 if kind in ("audio/pcmu", "audio/pcma") else 48_000
-                self._detects = hearing.get("turn_detection", True) is not None
+                self.understands(wire.text(wire.mapping(hearing, "format"), "type"))
+                detection = hearing.get("turn_detection", True)
+                self._detects = detection is not None
+                asked = detection.get("prefix_padding_ms") if isinstance(detection, Mapping) else None
+                self._prefix_ms = asked if isinstance(asked, int | float) else _PREFIX_MS
             case _:
                 self._kept.pop(wire.text(event, "item_id"), None)
+        return None
 
     def refused(self) -> None:
         """The model had nothing to commit."""
@@ -126,24 +163,57 @@ class InputAudio:
     def _position(self, event: Event, key: str) -> int:
         return self._begin + int(wire.number(event, key) * self._rate / 1000)
 
-    def _committed(self, item_id: str) -> None:
+    def _first_words(self, start: int) -> Place | None:
+        """Where speech begins that the model tells of from `start` on: so far behind as it puts before the words, but
+        where it cannot have put so much before them, at the first that is loud.
+        """
+        end = start + int(self._prefix_ms * self._rate / 1000)
+        if start > self._floor + self._rate // 1000:
+            return self._at(end)
+        pieces = [piece for piece in self._ring if piece.end > start and piece.start < end]
+        loud, words = _loud(pieces), self._at(end)
+        return words if loud is None or (words is not None and words[0].end < loud[0].end) else loud
+
+    def _at(self, position: int) -> Place | None:
+        """Where that is, if it is known still; the end of what came, where it lies beyond that."""
+        for piece in reversed(self._ring):
+            if piece.size and piece.start <= position:
+                return piece, ticks_of(piece.kind, min(position - piece.start, piece.size))
+        return None
+
+    def _committed(self, item_id: str) -> Spoken | None:
         """The model has made an item of audio: up to our commit, or to the end of what it took for speech."""
         speech, self._speech = self._speech, None
         taken: list[_Piece] = []
         if any(piece.commit is not None for piece in self._ring):
             while (piece := self._ring.popleft()).commit is None:
                 taken.append(piece)
+            self._floor = piece.end
         else:
             end = self._end if speech is None or speech[1] is None else speech[1]
             while self._ring and self._ring[0].end <= end:
                 taken.append(self._ring.popleft())
             begin = self._begin if speech is None else speech[0]
             taken = [piece for piece in taken if piece.end > begin]
+            self._floor = end
         if item_id and taken:
             self._kept[item_id] = taken
         kept = sum(piece.size for pieces in self._kept.values() for piece in pieces)
         while kept > KEPT_S * self._rate and len(self._kept) > 1:
             kept -= sum(piece.size for piece in self._kept.pop(next(iter(self._kept))))
+        return self._spoken(item_id, taken, detected=speech is not None)
+
+    def _spoken(self, item_id: str, taken: list[_Piece], *, detected: bool) -> Spoken | None:
+        """Where an item of `taken` lies in time; a turn that was ended by hand, from the first that is loud in it."""
+        words, stop, self._words, self._stop = self._words, self._stop, None, None
+        if not detected and taken:
+            words = _loud(taken) or (taken[0], 0)
+        if taken and stop is None:
+            stop = taken[-1], taken[-1].ticks
+        if words is None or stop is None:
+            return None
+        started = self._placing.moment(*words)
+        return Spoken(item_id, started, max(started, self._placing.moment(*stop)))
 
     # --- sockets come and go --------------------------------------------------------------------------
 
@@ -154,7 +224,7 @@ class InputAudio:
     def release(self, link: ModelLink, *, whole: bool) -> None:
         """The next socket gets what was not committed, and all audio from now on."""
         self._link = link
-        self._speech = None
+        self._speech = self._words = self._stop = None
         resent: list[_Piece] = []
         room = KEPT_S if whole else RESENT_S
         left = room * self._rate
@@ -167,10 +237,10 @@ class InputAudio:
             resent.append(piece)
         resent.reverse()
         self._ring = deque(resent)
-        self._begin = self._end - sum(piece.size for piece in resent)
+        self._begin = self._floor = self._end - sum(piece.size for piece in resent)
         for piece in resent:
             if piece.commit is None:
-                link.send_frame(piece.frame)
+                link.send_frame(piece.data)
             else:
                 link.send(piece.commit)
 
@@ -179,11 +249,14 @@ class InputAudio:
         pieces = self._kept.get(item_id)
         if pieces is None:
             return event
-        samples = b"".join(pybase64.b64decode(_text(piece.frame)) for piece in pieces)
+        samples = b"".join(piece.samples for piece in pieces)
         content = [{"type": "input_audio", "audio": pybase64.b64encode(samples).decode("ascii")}]
         return {**event, "item": {**event["item"], "content": content}}
 
 
-def _text(frame: bytes) -> bytes:
-    """The base64 text of an append frame."""
-    return frame[frame.find(_AUDIO) + len(_AUDIO) : -2]
+def _loud(pieces: list[_Piece]) -> Place | None:
+    """The first that is loud in them."""
+    for piece in pieces:
+        if (quiet := quiet_ticks(piece)) < piece.ticks:
+            return piece, quiet
+    return None

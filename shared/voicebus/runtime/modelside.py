@@ -13,6 +13,7 @@ from voicebus.ports import Clock, ModelConnector, ModelListener
 from voicebus.runtime import frames
 from voicebus.runtime.input_audio import HEARD, InputAudio
 from voicebus.runtime.links import Links
+from voicebus.runtime.placing import Placing
 from voicebus.runtime.standby import Standby
 from voicebus.runtime.surroundings import StoppableLink
 from voicebus.telemetry import metrics
@@ -29,6 +30,7 @@ _EMPTY_COMMIT: Final = "input_audio_buffer_commit_empty"
 class ModelSide:
     """Performs the engine's outputs about the model, and feeds it what comes of them. Implements `links.Answers`.
 
+    `placing` places what the client says; None where the session begins now.
     `early_loss`: the first socket was lost before the engine was started.
     """
 
@@ -39,6 +41,7 @@ class ModelSide:
         listener: ModelListener,
         feed: Callable[[Input], None],
         job: Callable[[str, Coroutine[Any, Any, None]], object],
+        placing: Placing | None = None,
     ) -> None:
         self._clock = clock
         self.now: Callable[[], float] = clock.monotonic
@@ -46,7 +49,8 @@ class ModelSide:
         self._links = Links(models, listener, self, job)
         self._dialled_at = 0.0
         self._spare_session: Event = {}
-        self.audio: InputAudio = InputAudio()
+        self.placing: Placing = placing or Placing(clock.monotonic())
+        self.audio: InputAudio = InputAudio(self.placing)
         self.heard_model: bool = False
         self.early_loss: LinkLost | None = None
         self.performs: Mapping[type, Callable[[Any], None]] = {
@@ -78,8 +82,9 @@ class ModelSide:
         self.audio.heard("session.updated", standby.updated)
         self.heard_model = True
 
-    def begin(self) -> None:
-        """The engine has told the first socket what it is to know: audio may follow."""
+    def begin(self, formats: Mapping[str, Event]) -> None:
+        """The engine has told the first socket what it is to know: audio may follow, in one of its `formats`."""
+        self.audio.understands(wire.text(formats["input"], "type"))
         if self._links.link is not None:
             self.audio.release(self._links.link, whole=True)
 
@@ -95,8 +100,8 @@ class ModelSide:
 
     def before(self, kind: str, event: Event) -> None:
         """An event of the model, before the engine hears of it."""
-        if kind in HEARD:
-            self.audio.heard(kind, event)
+        if kind in HEARD and (spoken := self.audio.heard(kind, event)) is not None:
+            self._feed(spoken)
 
     def after(self, kind: str, event: Event) -> None:
         """The same, after it."""

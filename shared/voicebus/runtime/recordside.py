@@ -5,18 +5,20 @@ from typing import Any
 
 from voicebus.engine.outputs import CutSound, HoldSound
 from voicebus.errors import CommandRefusedError
+from voicebus.runtime.placing import Frame, Placing
 from voicebus.runtime.surroundings import CallRecorder
 
 
 class RecordSide:
-    """`performs` are the engine's outputs that the recorder has to know of."""
+    """`performs` are the engine's outputs that the recorder, or the `placing` of what it hears, has to know of."""
 
-    def __init__(self, recorder: CallRecorder | None) -> None:
+    def __init__(self, recorder: CallRecorder | None, placing: Placing) -> None:
         self._recorder = recorder
+        self._placing = placing
         self.performs: dict[type, Callable[[Any], None]] = {CutSound: self._cut, HoldSound: self._hold}
 
-    def hear(self, frame: bytes) -> None:
-        """The caller has said something: an append frame."""
+    def hear(self, frame: Frame) -> None:
+        """The caller has said something."""
         if self._recorder is not None:
             self._recorder.hear(frame)
 
@@ -40,3 +42,5 @@ class RecordSide:
     def _hold(self, output: HoldSound) -> None:
         if self._recorder is not None:
             self._recorder.hold(output.held)
+        if not output.held:
+            self._placing.back()

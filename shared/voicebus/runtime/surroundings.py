@@ -12,6 +12,7 @@ from voicebus.engine.outputs import ForwardAudio, MergeContext, Output, ResolveA
 from voicebus.engine.state import State
 from voicebus.ports import Clock, GuardrailDispatch, Inbox, Journal, ToolDispatch
 from voicebus.runtime.frames import AudioDelta, TextDelta
+from voicebus.runtime.placing import Frame
 
 
 class Engine(Protocol):
@@ -27,6 +28,11 @@ class Engine(Protocol):
     @property
     def history(self) -> list[dict[str, Any]]:
         """The conversation's items now, as the native face shows them."""
+        ...
+
+    @property
+    def formats(self) -> Mapping[str, Mapping[str, Any]]:
+        """The formats of the client's audio now: `input` and `output`."""
         ...
 
     def start(self) -> Sequence[Output]: ...
@@ -141,8 +147,8 @@ class ModelTap(Protocol):
 class CallRecorder(Protocol):
     """Who records the sound of a call. Called on the event loop; must not block, and never fails."""
 
-    def hear(self, frame: bytes) -> None:
-        """The caller has said something: an append frame, as it went to the model."""
+    def hear(self, frame: Frame) -> None:
+        """The caller has said something; it is placed in time."""
         ...
 
     def consent(self, given: bool) -> None:

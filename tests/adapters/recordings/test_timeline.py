@@ -1,17 +1,33 @@
 """Where sound lies on the clock of a call."""
 
+import base64
 from collections.abc import Iterable, Iterator
 
 import pytest
 
-from voicebus.adapters.recordings.timeline import RATE, SETTLING, AgentTrack, CallerTrack, Piece, ticks_of
+from voicebus.adapters.recordings.timeline import LAG, AgentTrack, CallerTrack, Piece
+from voicebus.runtime.frames import append_frame
+from voicebus.runtime.placing import RATE, Frame, Placing, ticks_of
 
 MS = RATE // 1000
-LAG = 2 * SETTLING
 
 
 def pcm(ms: float, value: int = 1) -> bytes:
     return value.to_bytes(2, "little") * round(ms * MS)
+
+
+class Caller(CallerTrack):
+    """A caller's track that has their frames placed itself."""
+
+    def __init__(self, begins: int = 0) -> None:
+        self.placing = Placing(0.0, since=begins / RATE)
+        super().__init__(self.placing, begins)
+
+    def say(self, kind: str, samples: bytes, came: int) -> None:
+        text = base64.b64encode(samples).decode()
+        frame = Frame(append_frame(text), kind, ticks_of(kind, len(samples)))
+        self.placing.hear(frame, came / RATE)
+        self.hear(frame)
 
 
 def layout(pieces: Iterable[Piece]) -> list[tuple[int, int, int]]:
@@ -28,7 +44,7 @@ def layout(pieces: Iterable[Piece]) -> list[tuple[int, int, int]]:
     return found
 
 
-def taken(track: CallerTrack | AgentTrack, upto_ms: int, every_ms: int = 1000) -> list[Piece]:
+def taken(track: Caller | AgentTrack, upto_ms: int, every_ms: int = 1000) -> list[Piece]:
     """All pieces, asked for again and again."""
     return [piece for ms in range(0, upto_ms, every_ms) for piece in track.take(ms * MS)] + list(
         track.take(upto_ms * MS)
@@ -43,8 +59,8 @@ def length(pieces: Iterable[Piece]) -> int:
 
 
 def test_a_frame_ends_when_it_came() -> None:
-    track = CallerTrack()
-    track.hear("audio/pcm", pcm(20), 500 * MS)
+    track = Caller()
+    track.say("audio/pcm", pcm(20), 500 * MS)
     assert layout(track.take(2000 * MS)) == [(1, 480, 500)]
 
 
@@ -60,13 +76,13 @@ def jittered(late: Iterable[int]) -> Iterator[tuple[int, bytes]]:
     "late", [[0] * 200, [3, 17, 0, 9, 30] * 40, [0] * 50 + [300] + [0] * 149, [25, 0, 38] * 60], ids=str
 )
 def test_frames_of_one_breath_stay_together_however_the_network_delays_them(late: list[int]) -> None:
-    track, pieces, asked = CallerTrack(), list[Piece](), 0
+    track, pieces, asked = Caller(), list[Piece](), 0
     for came, frame in jittered(late):
         # Asked for every second, as a recording does, of what lies a while back.
         while came * MS >= asked + RATE:
             asked += RATE
             pieces += track.take(max(0, asked - LAG))
-        track.hear("audio/pcm", frame, came * MS)
+        track.say("audio/pcm", frame, came * MS)
     pieces += track.take(len(late) * 20 * MS)
     ((value, begins, ends),) = layout(pieces)
     assert value == 1
@@ -74,22 +90,22 @@ def test_frames_of_one_breath_stay_together_however_the_network_delays_them(late
 
 
 def test_a_pause_is_silence_of_its_length() -> None:
-    track = CallerTrack()
+    track = Caller()
     for came in (20, 40, 60, 1500, 1520):
-        track.hear("audio/pcm", pcm(20), came * MS)
+        track.say("audio/pcm", pcm(20), came * MS)
     assert layout(taken(track, 3000, 100)) == [(1, 0, 60), (1, 1480, 1520)]
 
 
 def test_sound_that_came_at_once_begins_when_it_came_and_lasts_as_long_as_it_does() -> None:
-    track = CallerTrack()
-    track.hear("audio/pcm", pcm(5000), 1000 * MS)
+    track = Caller()
+    track.say("audio/pcm", pcm(5000), 1000 * MS)
     assert layout(track.take(9000 * MS)) == [(1, 800, 5800)]
 
 
 def test_sound_that_is_too_far_ahead_of_the_clock_is_left_out_and_counted() -> None:
-    track = CallerTrack()
+    track = Caller()
     for _ in range(7):
-        track.hear("audio/pcm", pcm(10_000), 0)
+        track.say("audio/pcm", pcm(10_000), 0)
     assert track.dropped == 10 * RATE
     assert length(track.take(70 * RATE)) == 70_000
 
@@ -105,12 +121,12 @@ def test_sound_that_is_too_far_ahead_of_the_clock_is_left_out_and_counted() -> N
 def test_a_caller_who_is_back_and_says_again_what_was_lost_is_in_time_after_the_next_quiet_moment(
     kind: str, quiet: bytes, loud: bytes
 ) -> None:
-    track = CallerTrack(1000 * MS)
-    track.back()
+    track = Caller(1000 * MS)
+    track.placing.back()
     for frame in [quiet] * 100 + [loud] * 25:  # two seconds of nothing, and half a second of speech
-        track.hear(kind, frame, 1000 * MS)
+        track.say(kind, frame, 1000 * MS)
     for number in range(1, 201):
-        track.hear(kind, loud if number > 100 else quiet, (1000 + 20 * number) * MS)
+        track.say(kind, loud if number > 100 else quiet, (1000 + 20 * number) * MS)
     pieces = [Piece(1000 * MS), *track.take(6000 * MS)]
     at = 0
     begins = []
@@ -123,10 +139,10 @@ def test_a_caller_who_is_back_and_says_again_what_was_lost_is_in_time_after_the_
 
 
 def test_who_was_never_away_and_sends_it_all_at_once_has_every_pause_of_it_kept() -> None:
-    track = CallerTrack()
+    track = Caller()
     for value in (9000, 1, 9000):
         for _ in range(50):
-            track.hear("audio/pcm", pcm(20, value), 0)
+            track.say("audio/pcm", pcm(20, value), 0)
     assert layout(taken(track, 5000)) == [(9000, 0, 1000), (1, 1000, 2000), (9000, 2000, 3000)]
 
 

@@ -24,9 +24,6 @@ from voicebus.adapters.recordings.storage import RecordingStorage
 from voicebus_services.gateway.wiring import Gateway
 from voicebus_services.model_simulator.tape import record
 
-FRAME_S = 0.02
-FRAME = 960  # bytes
-
 
 @dataclass
 class Recorded:
@@ -71,14 +68,26 @@ async def conversing(gateway: Gateway, query: str = "") -> AsyncIterator[TestCli
         yield client
 
 
-async def speak(client: TestClient, samples: bytes) -> None:
+@dataclass
+class Lateness:
+    """How sound comes: in frames of `frame_ms`, those of `held_up` (ms of it) at once when all of that is spoken."""
+
+    frame_ms: int = 20
+    held_up: range = range(0)
+
+    def comes_ms(self, begins_ms: int) -> int:
+        return self.held_up.stop if begins_ms in self.held_up else begins_ms
+
+
+async def speak(client: TestClient, samples: bytes, lateness: Lateness | None = None) -> None:
     """Say it as fast as it is spoken, with the silence after it that ends a turn."""
     loop = asyncio.get_running_loop()
+    lateness = lateness or Lateness()
     spoken = samples + bytes(48_000)
     began = loop.time()
-    for number, start in enumerate(range(0, len(spoken), FRAME)):
-        await asyncio.sleep(max(0.0, began + number * FRAME_S - loop.time()))
-        await client.socket.send(spoken[start : start + FRAME])
+    for ms in range(0, len(spoken) // 48, lateness.frame_ms):
+        await asyncio.sleep(max(0.0, began + lateness.comes_ms(ms) / 1000 - loop.time()))
+        await client.socket.send(spoken[ms * 48 : (ms + lateness.frame_ms) * 48])
 
 
 async def ended(client: TestClient) -> dict[str, Any]:
@@ -105,6 +114,31 @@ async def test_both_channels_lie_where_the_transcript_says(recording: Gateway, a
     ((said, until),) = stretches(found.caller)
     assert until - said == pytest.approx(len(record("[[say: Good evening to you]]")) / 48_000, abs=0.05)
     assert said == pytest.approx(user["started_ms"] / 1000, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    "lateness",
+    [
+        Lateness(frame_ms=100),
+        Lateness(held_up=range(800, 1100)),
+        Lateness(held_up=range(900, 1800)),
+        Lateness(held_up=range(1200, 1600)),
+    ],
+    ids=["long frames", "held up before it speaks", "held up until it has spoken", "held up while it speaks"],
+)
+async def test_the_caller_lies_where_the_transcript_says_however_their_sound_came(
+    recording: Gateway, archive: Archive, lateness: Lateness
+) -> None:
+    said = record("[[say: Good evening to you]]")
+    async with conversing(recording) as client:
+        session = client.seen[0]["session"]
+        await speak(client, bytes(48_000) + said, lateness)
+        await client.until("item_recorded", role="assistant")
+        await ended(client)
+    found = await archive.whole(session)
+    (user,) = lines(client, "user")
+    (begins, _), *_ = stretches(found.caller, pause_s=0.5)
+    assert begins == pytest.approx(user["started_ms"] / 1000, abs=0.05)
 
 
 async def test_what_was_not_heard_of_an_answer_is_not_in_the_recording(recording: Gateway, archive: Archive) -> None:

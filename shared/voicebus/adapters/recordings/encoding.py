@@ -13,7 +13,8 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from voicebus.adapters.recordings.timeline import PCM, RATE, Piece
+from voicebus.adapters.recordings.timeline import Piece
+from voicebus.runtime.placing import PCM, RATE
 from voicebus.telemetry.logging import get_logger
 
 log: Final = get_logger(__name__)

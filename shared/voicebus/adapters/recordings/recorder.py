@@ -6,26 +6,25 @@ last few seconds. A session never waits for its recording, and goes on where tha
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, Final
 
 from voicebus.adapters.recordings.encoding import StereoEncoder, stitch
 from voicebus.adapters.recordings.storage import RecordingStorage, Stored, segment_folder
-from voicebus.adapters.recordings.timeline import PCM, RATE, SETTLING, AgentTrack, CallerTrack, Piece
+from voicebus.adapters.recordings.timeline import LAG, AgentTrack, CallerTrack, Piece
 from voicebus.engine.outputs import ForwardAudio
 from voicebus.errors import StoreError
 from voicebus.ports import Clock
-from voicebus.runtime.frames import AudioDelta, appended
+from voicebus.runtime.frames import AudioDelta
+from voicebus.runtime.placing import PCM, RATE, Frame, Placing
 from voicebus.telemetry import metrics
 from voicebus.telemetry.logging import get_logger
 
 log: Final = get_logger(__name__)
 
 PART_S: Final = 1.0
-# What came so lately may still be held up, or cut off.
-_LAG: Final = 2 * SETTLING
 # Encoded sound that waits for a storage that does not answer: about half an hour of speech. Then it is given up.
 _MAX_WAITING: Final = 16 * 1024 * 1024
 _LAST_PART_S: Final = 30.0
@@ -64,18 +63,18 @@ class Recordings:
 class SessionRecorder:
     """Records one session while it may: each time anew, a segment. Implements `CallRecorder`.
 
-    `began` is when the session did (s, monotonic): the recording's positions are those of its transcript.
+    `placing` is that of the session: the recording's positions are those of its transcript.
     """
 
-    def __init__(self, recordings: Recordings, *, tenant: str, session: str, epoch: int, began: float) -> None:
+    def __init__(self, recordings: Recordings, placing: Placing, *, tenant: str, session: str, epoch: int) -> None:
         self._recordings = recordings
         self._tenant, self._session, self._epoch = tenant, session, epoch
         self._now = recordings.clock.monotonic
-        self._began = began
+        self._placing = placing
         self._segment: _Segment | None = None
         self._writing: list[asyncio.Task[None]] = []
         self._held = False
-        self._input = self._output = PCM
+        self._output = PCM
         self._over = False
 
     @property
@@ -85,25 +84,23 @@ class SessionRecorder:
 
     def formats(self, audio: Mapping[str, Any]) -> None:
         """The session's formats are these from now on: `{"input": FORMAT, "output": FORMAT}`."""
-        self._input, self._output = (str(audio[side].get("type", PCM)) for side in ("input", "output"))
+        self._output = str(audio["output"].get("type", PCM))
 
     def start(self) -> None:
         """Record from now on; nothing where that is done already, or the session is over."""
         if self._segment is not None or self._over:
             return
-        begins = self._ticks(self._now())
+        begins = self._ticks()
         place = segment_folder(self._tenant, self._session, self._epoch, begins * 1000 // RATE)
-        self._segment = segment = _Segment(place, begins, self._recordings, lambda: self._ticks(self._now()))
+        self._segment = segment = _Segment(place, begins, self._recordings, self._placing)
         if self._held:
             segment.agent.hold(begins)
-        if self._epoch > 1:  # another owner began the session, and its client says again what that one may have heard
-            segment.caller.back()
         self._writing.append(self._recordings.keep(f"recording-{self._session}", segment.run()))
         metrics.RECORDINGS_ACTIVE.inc()
 
     def stop(self) -> None:
         """Record nothing of what is said from now on."""
-        self._stop(self._ticks(self._now()))
+        self._stop(self._ticks())
 
     def consent(self, given: bool) -> None:
         """The caller agrees to be recorded, or does not (any more): what is said while they do not is not kept."""
@@ -126,13 +123,13 @@ class SessionRecorder:
 
     # --- CallRecorder ---------------------------------------------------------------------------------
 
-    def hear(self, frame: bytes) -> None:
+    def hear(self, frame: Frame) -> None:
         if self._segment is not None:
-            self._segment.caller.hear(self._input, appended(frame), self._ticks(self._now()))
+            self._segment.caller.hear(frame)
 
     def say(self, where: ForwardAudio, delta: AudioDelta) -> None:
         if self._segment is not None:
-            now = self._ticks(self._now())
+            now = self._ticks()
             self._segment.agent.say(where.item_id, where.content_index, self._output, delta.samples, now)
 
     def cut(self, item_id: str, content_index: int, heard_ms: float) -> None:
@@ -142,15 +139,14 @@ class SessionRecorder:
     def hold(self, held: bool) -> None:
         self._held = held
         if self._segment is not None:
-            now = self._ticks(self._now())
+            now = self._ticks()
             (self._segment.agent.hold if held else self._segment.agent.go_on)(now)
-            if not held:
-                self._segment.caller.back()
 
     # --- the rest -------------------------------------------------------------------------------------
 
-    def _ticks(self, moment: float) -> int:
-        return max(0, round((moment - self._began) * RATE))
+    def _ticks(self) -> int:
+        """Now, on the call's clock."""
+        return self._placing.ticks(self._now())
 
     def _stop(self, at: int) -> None:
         if self._segment is not None:
@@ -174,12 +170,12 @@ class SessionRecorder:
 class _Segment:
     """One stretch of a recording, from `begins` (ticks) until `end` is called."""
 
-    def __init__(self, place: str, begins: int, recordings: Recordings, now: Callable[[], int]) -> None:
-        self.caller = CallerTrack(begins)
+    def __init__(self, place: str, begins: int, recordings: Recordings, placing: Placing) -> None:
+        self.caller = CallerTrack(placing, begins)
         self.agent = AgentTrack(begins)
         self._place = place
         self._recordings = recordings
-        self._now = now
+        self._placing = placing
         self._encoder: StereoEncoder | None = None
         self._waiting = b""
         self._parts = 0
@@ -199,7 +195,7 @@ class _Segment:
                     async with asyncio.timeout(PART_S):
                         await self._ended.wait()
                 if not self._ended.is_set():
-                    await self._write(self._now() - _LAG)
+                    await self._write(self._placing.ticks(self._recordings.clock.monotonic()) - LAG)
             await self._write(self._ends or 0, last=True)
         except StoreError as error:
             self._failed(error)
@@ -213,7 +209,7 @@ class _Segment:
     def _failed(self, error: Exception) -> None:
         metrics.RECORDING_FAILURES.labels(step="write").inc()
         log.warning("a recording is given up", recording=self._place, error=str(error))
-        self.caller, self.agent = CallerTrack(), AgentTrack()
+        self.caller, self.agent = CallerTrack(self._placing), AgentTrack()
 
     async def _write(self, upto: int, *, last: bool = False) -> None:
         """Encode what lies before `upto`, and store it.

@@ -8,22 +8,11 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-RATE: Final = 24_000
-"""Samples in a second of a recording, and ticks in a second of the call's clock."""
+from voicebus.runtime.placing import AHEAD, HELD_UP, LATE, PCM, RATE, SETTLING, Frame, Placing, ticks_of
 
-PCM: Final = "audio/pcm"
+LAG: Final = SETTLING + HELD_UP
+"""What lies so long ago is decided: nothing that may still come, or waits to be placed, belongs before it."""
 
-# A caller's frame lies where it was heard: it ends when it came. One that is longer than this was not spoken while the
-# one before travelled, and begins so long before it came.
-_LONGEST_FRAME: Final = RATE // 5
-# Frames that are so late count as if they were not: networks are no metronomes.
-_LATE: Final = RATE // 25
-# For so long it is awaited whether late frames were held up, and the next ones make up for it.
-SETTLING: Final = RATE // 2
-# So much of a caller's sound may wait who sends it faster than it is spoken; what is beyond is left out.
-_AHEAD: Final = 60 * RATE
-# Sound whose samples are all below this is quiet (about -40 dB).
-_QUIET: Final = 328
 # Of an answer that is ahead of its being heard; the end of a longer one is left out.
 _UNHEARD: Final = 600 * RATE
 
@@ -45,78 +34,46 @@ class _Chunk(NamedTuple):
     piece: Piece
 
 
-def ticks_of(kind: str, size: int) -> int:
-    """How long `size` bytes of this format sound."""
-    return size // 2 if kind == PCM else size * 3
-
-
 class CallerTrack:
-    """What the caller said. `dropped` counts ticks that were too far ahead of the clock to be kept."""
+    """What the caller said from `begins` on, in its `placing`. `dropped` counts ticks that nobody fetched in time."""
 
-    def __init__(self, begins: int = 0) -> None:
-        self._waiting: deque[tuple[int, Piece]] = deque()
+    def __init__(self, placing: Placing, begins: int = 0) -> None:
+        self._placing = placing
+        self._waiting: deque[Frame] = deque()
         self._ahead = 0
         self._end = begins
-        self._catches_up = False
         self.dropped: int = 0
 
-    def back(self) -> None:
-        """The caller was away, and says again, all at once, what may have got lost. What they say from now on would lie
-        so much too late for as long as they do not pause: what is quiet is left out while it is ahead of the clock.
-        """
-        self._catches_up = True
-
-    def hear(self, kind: str, samples: bytes, now: int) -> None:
+    def hear(self, frame: Frame) -> None:
         """A frame has come."""
-        ticks = ticks_of(kind, len(samples))
-        if self._ahead + ticks > _AHEAD:
-            self.dropped += ticks
+        if self._ahead + frame.ticks > AHEAD:
+            self.dropped += frame.ticks
             return
-        self._ahead += ticks
-        self._waiting.append((now, Piece(ticks, kind, samples)))
+        self._ahead += frame.ticks
+        self._waiting.append(frame)
 
     def take(self, horizon: int) -> Iterator[Piece]:
-        """What lies before `horizon`; the last frame may reach beyond it, or a late one be awaited before it.
+        """What lies before `horizon`, silence included; the last frame may reach beyond it.
 
-        What came until `SETTLING` after a frame that came until `SETTLING` after the horizon must have been brought.
+        What came until `LAG` after the horizon must have been brought.
         """
-        while self._end < horizon:
-            if not self._waiting or self._waiting[0][0] > horizon + SETTLING:
-                silence = horizon - self._end
-            elif (silence := self._silence()) > _LATE:
-                silence = min(silence, horizon - self._end)
-            else:
-                came, piece = self._waiting.popleft()
-                self._ahead -= piece.ticks
-                if self._catches_up and self._end + piece.ticks > came + _LATE and _is_quiet(piece):
-                    continue
-                self._end += piece.ticks
-                yield piece
+        self._placing.settle(horizon + LAG)
+        while self._waiting and self._waiting[0].is_placed and self._waiting[0].begins < horizon:
+            frame = self._waiting.popleft()
+            self._ahead -= frame.ticks
+            if frame.left_out:
                 continue
-            self._end += silence
-            yield Piece(silence)
-
-    def _silence(self) -> int:
-        """How much of the first frame's delay none of those that followed it has made up for."""
-        first, _ = self._waiting[0]
-        end, least = self._end, first
-        for came, piece in self._waiting:
-            if came > first + SETTLING:
-                break
-            least = min(least, came - min(piece.ticks, _LONGEST_FRAME) - end)
-            if least <= _LATE:
-                break
-            end += piece.ticks
-        return least
-
-
-def _is_quiet(piece: Piece) -> bool:
-    if piece.kind == PCM:
-        samples = memoryview(piece.samples).cast("h")
-        return max(samples) < _QUIET and min(samples) > -_QUIET
-    # The exponent of G.711 stands in these bits, inverted by mu-law and, every other one, by A-law.
-    lowest = 0x70 if piece.kind == "audio/pcmu" else 0x50
-    return all(sample & 0x70 == lowest for sample in piece.samples)
+            if frame.begins > self._end:
+                yield Piece(frame.begins - self._end)
+                self._end = frame.begins
+            # What was spoken before the first position does not belong here.
+            _, piece = _halves(Piece(frame.ticks, frame.kind, frame.samples), self._end - frame.begins)
+            if piece.ticks:
+                yield piece
+                self._end += piece.ticks
+        if self._end < horizon:
+            yield Piece(horizon - self._end)
+            self._end = horizon
 
 
 class AgentTrack:
@@ -143,7 +100,7 @@ class AgentTrack:
             return
         offset = self._sizes.get(part, 0)
         # Of a part that goes on, a delta that is hardly late was awaited by nobody.
-        at = self._end if offset and heard - self._end <= _LATE else max(heard, self._end)
+        at = self._end if offset and heard - self._end <= LATE else max(heard, self._end)
         self._sizes[part] = offset + ticks
         self._chunks.append(_Chunk(at, part, offset, Piece(ticks, kind, samples)))
         self._end = at + ticks
@@ -201,11 +158,14 @@ class AgentTrack:
 
 def _split(chunk: _Chunk, ticks: int) -> tuple[_Chunk, _Chunk]:
     """The first `ticks` of a chunk, and the rest; either may be empty."""
-    piece = chunk.piece
+    first, rest = _halves(chunk.piece, ticks)
+    after = chunk._replace(at=chunk.at + first.ticks, offset=chunk.offset + first.ticks, piece=rest)
+    return chunk._replace(piece=first), after
+
+
+def _halves(piece: Piece, ticks: int) -> tuple[Piece, Piece]:
     ticks = min(max(ticks, 0), piece.ticks)
     size = ticks * 2 if piece.kind == PCM else -(-ticks // 3)
     ticks = ticks_of(piece.kind, size)
     first = Piece(ticks, piece.kind, piece.samples[:size])
-    rest = Piece(piece.ticks - ticks, piece.kind, piece.samples[size:])
-    after = chunk._replace(at=chunk.at + ticks, offset=chunk.offset + ticks, piece=rest)
-    return chunk._replace(piece=first), after
+    return first, Piece(piece.ticks - ticks, piece.kind, piece.samples[size:])
