@@ -9,7 +9,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -71,10 +72,11 @@ class ComposeCluster:
 
     def close(self) -> None:
         """Take it down, and what it stored."""
-        self.compose("down", "--volumes")
-        self._events.terminate()
-        self._events.wait()
-        self._told.close()
+        with ExitStack() as last:
+            last.callback(self._told.close)
+            last.callback(self._events.wait)
+            last.callback(self._events.terminate)
+            self.compose("down", "--volumes")
 
     def compose(self, *arguments: str) -> str:
         """Run `docker compose ARGUMENTS`; what it printed."""
@@ -90,7 +92,18 @@ class ComposeCluster:
         # By their names, where some are left out: Compose pulls images also of what is scaled to none.
         services = yaml.safe_load(FILE.read_text(encoding="utf-8"))["services"]
         named = [name for name in services if name not in self.missing] if self.missing else []
-        self.compose("up", "--detach", "--no-build", *named)
+        try:
+            self.compose("up", "--detach", "--no-build", *named)
+        except AssertionError as error:
+            error.add_note(self.logs(last=20))
+            raise
+
+    def logs(self, *services: str, last: int) -> str:
+        """The last lines that each service (default: all) has logged; why there are none, as it explains a failure."""
+        try:
+            return self.compose("logs", "--no-color", "--timestamps", f"--tail={last}", *services)
+        except (AssertionError, OSError, subprocess.SubprocessError) as error:
+            return str(error)
 
     def containers(self) -> dict[str, dict[str, Any]]:
         """What the engine tells of each container, ended ones too, by its service."""
@@ -112,23 +125,18 @@ class ComposeCluster:
         """What a command prints in a service's container, whatever comes of it."""
         return self._docker("exec", self.containers()[service]["Id"], *command, check=False)
 
-    def composing(self, *arguments: str) -> subprocess.Popen[str]:
+    def composing(self, *arguments: str) -> AbstractContextManager[subprocess.Popen[str]]:
         """`docker compose ARGUMENTS`, while something else happens."""
-        return subprocess.Popen(
-            (self._program, *arguments), cwd=ROOT, env=self._environment, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+        return running((str(self._program), *arguments), env=self._environment)
 
-    def client(self, *command: str) -> subprocess.Popen[str]:
+    def client(self, *command: str) -> AbstractContextManager[subprocess.Popen[str]]:
         """A command of this machine, where the published ports are."""
-        return subprocess.Popen(
-            self._daemon.inside(*command), cwd=ROOT, text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
+        return running(self._daemon.inside(*command))
 
     def get(self, url: str, *, key: str = "") -> Any:
         """The JSON at a published port; None where it does not answer with any."""
-        out, _ = self.client(sys.executable, "-c", _GET, url, key).communicate(timeout=60)
+        with self.client(sys.executable, "-c", _GET, url, key) as asking:
+            out, _ = asking.communicate(timeout=60)
         return json.loads(out) if out else None
 
     @property
@@ -143,3 +151,19 @@ class ComposeCluster:
             ("docker", *arguments), check=check, env=self._environment, timeout=120, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         ).stdout  # fmt: skip
+
+
+@contextmanager
+def running(command: Sequence[str], *, env: dict[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
+    """A command in the checkout, with pipes; killed where it still runs at the end of the block, however that ends."""
+    with subprocess.Popen(
+        command, cwd=ROOT, env=env, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        try:
+            yield process
+        finally:
+            process.kill()
+            with suppress(BrokenPipeError):  # what it has not read is not its end's error
+                assert process.stdin is not None
+                process.stdin.close()

@@ -1,11 +1,12 @@
 """Of the deployment tests: Helm in both major versions, the values that the chart is rendered with, the image."""
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 
+from deploy.compose_cluster import ComposeCluster
 from deploy.engines import Engine, an_engine, base_image
 from deploy.helm import CHART, ROOT, Helm, find_helm
 
@@ -14,6 +15,17 @@ VALUES: dict[str, tuple[Path, ...]] = {
     "full": (CHART / "ci" / "full-values.yaml",),
     **{path.stem: (path,) for path in sorted((CHART / "examples").glob("*.yaml"))},
 }
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With a test that failed beside a cluster goes what those have said last that hold and keep its calls."""
+    report = yield
+    cluster = getattr(item, "funcargs", {}).get("cluster")
+    if report.failed and isinstance(cluster, ComposeCluster):
+        told = cluster.logs("gateway", "transcript-archiver", last=50)
+        report.sections.append(("docker compose logs", told))
+    return report
 
 
 @pytest.fixture(scope="session", params=[3, 4], ids=["helm-3", "helm-4"])

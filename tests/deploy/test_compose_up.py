@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from subprocess import Popen
 from typing import Any, Final
@@ -61,7 +61,7 @@ async def settled(cluster: ComposeCluster) -> None:
     await wait_until(healthy, description="every container to be healthy", timeout=120, interval=1)
 
 
-def talking(cluster: ComposeCluster, folder: Path, *arguments: str) -> Popen[str]:
+def talking(cluster: ComposeCluster, folder: Path, *arguments: str) -> AbstractContextManager[Popen[str]]:
     """`voicebus call`, with the key that the file's first lines name."""
     key = folder / "trial.key"
     key.write_text(KEY, encoding="utf-8")
@@ -69,9 +69,10 @@ def talking(cluster: ComposeCluster, folder: Path, *arguments: str) -> Popen[str
     return cluster.client(*program, *arguments)
 
 
-def said(caller: Popen[str]) -> tuple[str, list[str]]:
-    """The session of a call, and what its agent said, once it is over."""
-    out, err = caller.communicate(timeout=120)
+def said(cluster: ComposeCluster, folder: Path, asked: str) -> tuple[str, list[str]]:
+    """The session of a call that asks this, and what its agent said, once it is over."""
+    with talking(cluster, folder, "--text", asked) as caller:
+        out, err = caller.communicate(timeout=120)
     assert caller.returncode == 0, out + err
     events = [json.loads(line) for line in out.splitlines()]
     (session,) = [event["session"] for event in events if event["type"] == "session_started"]
@@ -117,7 +118,7 @@ async def test_a_call_through_it_is_answered_by_a_tool_and_its_transcript_can_be
 ) -> None:
     await settled(cluster)
     asked = '[[call: get_weather {"city": "Paris"}]] [[next]] [[say: {outputs}]]'
-    session, answers = said(talking(cluster, tmp_path, "--text", asked))
+    session, answers = said(cluster, tmp_path, asked)
     assert "temperature_celsius" in answers[-1]
     lines = (await archived(cluster, session))["items"]
     assert [line["text"] for line in lines if line["role"] == "assistant"] == answers
@@ -153,20 +154,26 @@ class Caller:
         assert self.process.returncode == 0, out + err
 
 
+@contextmanager
+def calling(cluster: ComposeCluster, folder: Path) -> Iterator[Caller]:
+    with talking(cluster, folder) as process:
+        yield Caller(process)
+
+
 async def test_a_gateway_that_is_restarted_waits_for_its_call(cluster: ComposeCluster, tmp_path: Path) -> None:
     await settled(cluster)
-    caller = Caller(talking(cluster, tmp_path))
-    assert caller.hears("[[say: before]]") == "before"
-    restart = cluster.composing("restart", "gateway")
 
     def stops() -> bool:
         return '"draining"' in cluster.compose("logs", "--no-log-prefix", "gateway")
 
-    await wait_until(stops, description="the gateway to stop", timeout=60, interval=0.5)
-    assert caller.hears("[[say: meanwhile]]") == "meanwhile"
-    caller.hangs_up()
-    told, _ = restart.communicate(timeout=120)
-    assert restart.returncode == 0, told
+    with calling(cluster, tmp_path) as caller:
+        assert caller.hears("[[say: before]]") == "before"
+        with cluster.composing("restart", "gateway") as restart:
+            await wait_until(stops, description="the gateway to stop", timeout=60, interval=0.5)
+            assert caller.hears("[[say: meanwhile]]") == "meanwhile"
+            caller.hangs_up()
+            out, err = restart.communicate(timeout=120)
+    assert restart.returncode == 0, out + err
     whole = await archived(cluster, caller.session)
     assert [line["text"] for line in whole["items"] if line["role"] == "assistant"] == ["before", "meanwhile"]
     assert whole["end_reason"] != "drained"
@@ -176,12 +183,12 @@ async def test_a_call_goes_on_when_its_gateway_was_killed_and_is_started_again(
     cluster: ComposeCluster, tmp_path: Path
 ) -> None:
     await settled(cluster)
-    caller = Caller(talking(cluster, tmp_path))
-    assert caller.hears("[[say: before]]") == "before"
-    cluster.compose("kill", "gateway")
-    cluster.up()
-    assert caller.hears("[[say: after]]") == "after"
-    caller.hangs_up()
+    with calling(cluster, tmp_path) as caller:
+        assert caller.hears("[[say: before]]") == "before"
+        cluster.compose("kill", "gateway")
+        cluster.up()
+        assert caller.hears("[[say: after]]") == "after"
+        caller.hangs_up()
     whole = await archived(cluster, caller.session)
     assert [line["text"] for line in whole["items"] if line["role"] == "assistant"] == ["before", "after"]
 
@@ -211,7 +218,7 @@ async def test_prometheus_scrapes_every_service_and_evaluates_every_rule(cluster
 
 async def test_it_stops_in_order_and_comes_up_again_with_what_was_said(cluster: ComposeCluster, tmp_path: Path) -> None:
     await settled(cluster)
-    session = said(talking(cluster, tmp_path, "--text", "[[say: to be kept]]"))[0]
+    session = said(cluster, tmp_path, "[[say: to be kept]]")[0]
     lines = (await archived(cluster, session))["items"]
     cluster.compose("stop")
     statuses = {name: one["State"]["ExitCode"] for name, one in cluster.containers().items()}
