@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from voicebus.adapters.redis.address import address_of
 from voicebus.adapters.sockets import MAX_MESSAGE
 from voicebus.errors import SettingsError
-from voicebus.secret_files import SecretFiles
+from voicebus.secret_files import FileSettings
 from voicebus_services.setting_values import (
     Algorithms,
     CollectorUrl,
@@ -55,7 +55,7 @@ _GUARDRAIL_TIMEOUT = "How long a check may take before its guardrail counts as u
 _DATABASE = "sqlite:///PATH or postgresql+psycopg://USER:PASSWORD@HOST/NAME."
 
 
-class ServiceSettings(BaseSettings):
+class ServiceSettings(FileSettings):
     """What every service has: logs and the ops port."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_ignore_empty=True, extra="ignore", frozen=True)
@@ -78,17 +78,6 @@ class ServiceSettings(BaseSettings):
     trace_ratio: float = Field(
         1.0, ge=0, le=1, description="The share of conversations that are traced, where their client does not say."
     )
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, SecretFiles(settings_cls)
 
 
 class BusSettings(ServiceSettings):

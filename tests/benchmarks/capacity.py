@@ -126,16 +126,7 @@ async def benchmark(counts: Sequence[int], seconds: float, rounds: int, redis_ur
         (Path(folder) / "bench_agents.py").write_text(AGENTS)
         async with model_server(measured) as model:
             model_url = f"ws://127.0.0.1:{model.port}/v1/realtime"
-            settings = {
-                "PYTHONPATH": os.pathsep.join([folder, str(TESTS)]),
-                "VOICEBUS_REDIS_URL": redis_url,
-                "VOICEBUS_MODEL_URL": model_url,
-                "VOICEBUS_HTTP_PORT": "0",
-                "VOICEBUS_OPS_PORT": "0",
-                "VOICEBUS_DRAIN_TIMEOUT": "0",
-                "VOICEBUS_MAX_SESSIONS": "10000",
-                "VOICEBUS_LOG_LEVEL": "warning",
-            }
+            settings = settings_of(folder, redis_url, model_url)
             relays = {
                 "websockets relay": ([sys.executable, "-m", "benchmarks.relay", model_url], "/"),
                 "picows relay": ([sys.executable, "-m", "benchmarks.picows_relay", model_url], "/"),
@@ -150,6 +141,20 @@ async def benchmark(counts: Sequence[int], seconds: float, rounds: int, redis_ur
                                 url = f"ws://127.0.0.1:{port_of(process)}{path}"
                                 results.append(await measure(name, url, process.pid, sessions, seconds, measured))
     return [median(results, name, sessions) for sessions in counts for name in (DIRECT, *relays)]
+
+
+def settings_of(folder: str, redis_url: str, model_url: str) -> dict[str, str]:
+    """Of every process: the agents in `folder`, free ports, and a gateway that takes any number of sessions."""
+    return {
+        "PYTHONPATH": os.pathsep.join([folder, str(TESTS)]),
+        "VOICEBUS_REDIS_URL": redis_url,
+        "VOICEBUS_MODEL_URL": model_url,
+        "VOICEBUS_HTTP_PORT": "0",
+        "VOICEBUS_OPS_PORT": "0",
+        "VOICEBUS_DRAIN_TIMEOUT": "0",
+        "VOICEBUS_MAX_SESSIONS": "10000",
+        "VOICEBUS_LOG_LEVEL": "warning",
+    }
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from benchmarks.capacity import GATEWAY, guardrail_worker, port_of, process_on, settle_on
+from benchmarks.capacity import GATEWAY, guardrail_worker, port_of, process_on, settings_of, settle_on
 from benchmarks.judging.model import Times, age_ms, model_server
 from support.real_clients import ENVIRONMENT, CannotInstallError, ensure, installed
 from support.servers import RedisServer
@@ -142,16 +142,7 @@ async def benchmark(sessions: int, seconds: float, speed: float, redis_url: str,
         (Path(folder) / "bench_agents.py").write_text(AGENTS)
         async with model_server(times, speed) as model:
             model_url = f"ws://127.0.0.1:{model.port}/v1/realtime"
-            settings = {
-                "PYTHONPATH": os.pathsep.join([folder, str(TESTS)]),
-                "VOICEBUS_REDIS_URL": redis_url,
-                "VOICEBUS_MODEL_URL": model_url,
-                "VOICEBUS_HTTP_PORT": "0",
-                "VOICEBUS_OPS_PORT": "0",
-                "VOICEBUS_DRAIN_TIMEOUT": "0",
-                "VOICEBUS_MAX_SESSIONS": "10000",
-                "VOICEBUS_LOG_LEVEL": "warning",
-            }
+            settings = settings_of(folder, redis_url, model_url)
             sys.stdout.write(
                 f"{'ms, p50 and p99':34}{'word to stop':>20}{'check due to stop':>20}{'tail to stop':>20}"
                 f"{'stopped':>9}{'missed':>8}{'  tails missed':>8}\n"

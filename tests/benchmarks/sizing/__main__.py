@@ -24,7 +24,7 @@ import psycopg
 import redis
 
 from benchmarks.archiver import archiver, drained, entries, record
-from benchmarks.capacity import AGENTS, GATEWAY, TESTS, cpu_seconds, port_of, process_on, settle_on
+from benchmarks.capacity import AGENTS, GATEWAY, cpu_seconds, port_of, process_on, settings_of, settle_on
 from benchmarks.load import Client, Measured, model_server
 from benchmarks.sizing.plan import Figures, Habits, plan, rows
 from support.servers import PostgresServer, RedisServer, free_port
@@ -124,7 +124,7 @@ async def conversations(redis_url: str, sessions: int, seconds: float) -> dict[s
         (Path(folder) / "bench_agents.py").write_text(AGENTS)
         async with AsyncExitStack() as stack:
             model = await stack.enter_async_context(model_server(measured))
-            settings = _settings(folder, redis_url, model.port)
+            settings = settings_of(folder, redis_url, f"ws://127.0.0.1:{model.port}/v1/realtime")
             judge = stack.enter_context(worker("guardrail-worker", settings))
             process = stack.enter_context(process_on(0, [sys.executable, "-c", GATEWAY], **settings))
             url = f"ws://127.0.0.1:{await asyncio.to_thread(port_of, process)}/v1/realtime"
@@ -169,24 +169,11 @@ async def conversations(redis_url: str, sessions: int, seconds: float) -> dict[s
     }
 
 
-def _settings(folder: str, redis_url: str, model_port: int) -> dict[str, str]:
-    return {
-        "PYTHONPATH": os.pathsep.join([folder, str(TESTS)]),
-        "VOICEBUS_REDIS_URL": redis_url,
-        "VOICEBUS_MODEL_URL": f"ws://127.0.0.1:{model_port}/v1/realtime",
-        "VOICEBUS_HTTP_PORT": "0",
-        "VOICEBUS_OPS_PORT": "0",
-        "VOICEBUS_DRAIN_TIMEOUT": "0",
-        "VOICEBUS_MAX_SESSIONS": "10000",
-        "VOICEBUS_LOG_LEVEL": "warning",
-    }
-
-
 async def tool_calls(redis_url: str, count: int) -> dict[str, float]:
     """What a tool call costs, twenty at once; the tool itself does nothing."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "bench_agents.py").write_text(AGENTS)
-        with worker("tool-worker", _settings(folder, redis_url, 1)) as pid:
+        with worker("tool-worker", settings_of(folder, redis_url, "ws://127.0.0.1:1/v1/realtime")) as pid:
             async with calling(redis_url, Keys()) as caller:
                 before, used = redis_so_far(redis_url), cpu_seconds(pid)
                 for first in range(0, count, IN_FLIGHT):

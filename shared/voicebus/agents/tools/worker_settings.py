@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from voicebus.adapters.redis.address import SCHEMES, address_of
 from voicebus.agents.tools.invoke import MAX_OUTPUT_CHARS
@@ -14,14 +14,14 @@ from voicebus.contracts.streams import QUEUE_NAME, unreserved
 from voicebus.durations import duration
 from voicebus.errors import SettingsError, UserError
 from voicebus.runtime.consumer import MAX_DELIVERIES
-from voicebus.secret_files import SecretFiles
+from voicebus.secret_files import FileSettings
 
 _PREFIX = "VOICEBUS_"
 
 Duration = Annotated[timedelta, BeforeValidator(duration)]
 
 
-class WorkerSettings(BaseSettings):
+class WorkerSettings(FileSettings):
     """Named and limited as the settings of the service `voicebus tool-worker` are."""
 
     model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
@@ -53,17 +53,6 @@ class WorkerSettings(BaseSettings):
     @classmethod
     def _with_access(cls, value: str, info: ValidationInfo) -> str:
         return address_of(value, info.data)
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, SecretFiles(settings_cls)
 
     @classmethod
     def read(cls, **given: Any) -> Self:
