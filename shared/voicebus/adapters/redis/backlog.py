@@ -10,6 +10,7 @@ told to be one.
 import asyncio
 import contextlib
 import json
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -44,6 +45,9 @@ _FIRST_LOOK_S: Final = 0.02
 # How many slots there are is asked anew after so long where nothing waits.
 _SLOTS_MS: Final = 5_000
 
+# How much longer a turn is than the call in it: between two of them lie an answer, a delivery and a claim.
+_TURN: Final = 1.05
+
 
 class QueueState:
     """What one queue has shown. Times in ms of any one clock; pure, so that it can be tested by hand."""
@@ -56,7 +60,9 @@ class QueueState:
         self._in_hand = 0
         self._slots = 0
         self._oldest_ms = 0
+        # What was sent from here since then, and when the first of it was.
         self._sent = 0
+        self._sent_since = 0
         self._served = True
         self._took = Durations()
         # How long calls take by what the workers say; 0 where none says anything.
@@ -103,8 +109,10 @@ class QueueState:
         while self._busy[0][0] < at - _WINDOW_MS:
             self._busy.popleft()
 
-    def sent(self) -> None:
+    def sent(self, at: int) -> None:
         """One more entry was sent from here."""
+        if not self._sent:
+            self._sent_since = at
         self._sent += 1
 
     def ended(self, took_ms: int) -> None:
@@ -136,13 +144,16 @@ class QueueState:
     def _at_least_ms(self, at: int) -> float:
         """The wait, by how many calls are ahead and how long one takes; 0 where that is not known."""
         ahead = self._in_hand + self._lag + self._sent - self._slots
-        if ahead <= 0 or not self._slots:
+        if ahead < 0 or not self._slots:
             return 0.0
-        turns = ahead / self._slots
+        turns, takes_ms = ahead / self._slots, self.takes_ms()
         # Those that run may be done at any moment; the ones behind them are taken for as long ones as they are.
         have_run_ms = 0 if self._full_since is None else self._at - self._full_since
-        least_ms = max(turns * self.takes_ms(), (turns - 1) * have_run_ms)
-        return max(0.0, least_ms - max(0, at - self._at))
+        least_ms = max(turns * takes_ms, (turns - 1) * have_run_ms) - max(0, at - self._at)
+        # What has taken the free slots since runs from its beginning to its end, and all of it at once.
+        whole_turns = math.ceil((ahead + 1 - min(self._in_hand, self._slots)) / self._slots)
+        begun = self._at if self._lag or not self._sent else self._sent_since
+        return max(0.0, least_ms, whole_turns * takes_ms * _TURN - max(0, at - begun))
 
 
 class Backlog:
@@ -171,7 +182,7 @@ class Backlog:
         takes_ms = state.takes_ms()
         # What has less than a turn ahead of it is tried, however long others took.
         if wait_ms + (takes_ms if wait_ms >= takes_ms else 0) < call.timeout_ms:
-            state.sent()
+            state.sent(self._clock.at_ms())
             return None
         return Refusal(
             "overloaded",
