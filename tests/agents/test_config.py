@@ -69,7 +69,12 @@ def test_a_run_config_may_say_everything_or_nothing() -> None:
         ({"tool_execution": {"early": True}}, "tool_execution has unknown keys: early"),
         ({"tool_execution": {"pre_approval_tool_input_guardrails": 1}}, "pre_approval_tool_input_guardrails must be"),
         ({"tool_error_formatter": "text"}, "tool_error_formatter must be a function"),
-        ({"model_token": "key"}, "run config model_token must be a function that returns the key, not str"),
+        (
+            {"tool_error_formatter": lambda: "text"},
+            "tool_error_formatter must be a function of a ToolErrorFormatterArgs",
+        ),
+        ({"model_token": "key"}, "run config model_token must be a function () that gives the key, not str"),
+        ({"model_token": lambda model: "key"}, "run config model_token must be a function () that gives the key, not"),
         ({"model_fallbacks": {"name": "m"}}, "model_fallbacks must be a list of 8 models at most, not {'name': 'm'}"),
         ({"model_fallbacks": [{"name": "m"}] * 9}, "model_fallbacks must be a list of 8 models at most, not one of 9"),
         ({"model_fallbacks": ["m"]}, "model_fallbacks[0] must be a dict with a name, url, api_key or headers, not str"),

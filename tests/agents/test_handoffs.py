@@ -66,9 +66,9 @@ async def test_a_handoffs_input_is_strict_and_reaches_its_callback() -> None:
         ({"agent": "b"}, "agent must be a RealtimeAgent, not 'b'"),
         ({"input_type": int}, "needs an on_handoff that receives it"),
         ({"on_handoff": "x"}, "on_handoff must be a function, not 'x'"),
-        ({"on_handoff": lambda: None}, "on_handoff must take 1 argument(s), the context"),
-        ({"on_handoff": lambda ctx, more: None}, "on_handoff must take 1 argument(s), the context"),
-        ({"on_handoff": lambda ctx: None, "input_type": int}, "must take 2 argument(s), the context and the input"),
+        ({"on_handoff": lambda: None}, "on_handoff must be a function (context), not <function"),
+        ({"on_handoff": lambda ctx, more: None}, "on_handoff must be a function (context), not <function"),
+        ({"on_handoff": lambda ctx: None, "input_type": int}, "on_handoff must be a function (context, input), not"),
         ({"on_handoff": lambda ctx, given: None, "input_type": object()}, "input_type has no schema"),
         ({"on_handoff": lambda ctx, given: None, "input_type": type(lambda: 0)}, "input_type has no"),
         (
@@ -78,6 +78,7 @@ async def test_a_handoffs_input_is_strict_and_reaches_its_callback() -> None:
         ({"on_handoff": lambda ctx, given: None, "input_type": Callable[[int], int]}, "input_type has no JSON schema"),
         ({"tool_name_override": "to money"}, "tool_name must be letters, digits, _ and -, not 'to money'"),
         ({"is_enabled": "yes"}, "is_enabled must be a bool or a function"),
+        ({"is_enabled": lambda: True}, "is_enabled must be a bool or a function (context, agent)"),
     ],
 )
 def test_a_handoff_that_cannot_be_is_refused_when_it_is_built(arguments: dict[str, Any], sentence: str) -> None:

@@ -21,6 +21,12 @@ class Untyped: ...
 def untyped(thing: Untyped) -> None: ...
 
 
+def odd(amount: Any) -> None: ...
+
+
+odd.__annotations__["amount"] = 3
+
+
 def tool(**arguments: Any) -> Any:
     return ANY.function_tool(**arguments)(function)
 
@@ -43,6 +49,7 @@ def tool(**arguments: Any) -> Any:
         (lambda: ANY.ToolWorker(["weather"], redis_url="redis://nowhere"), "function tools, made by @function_tool"),
         (lambda: ANY.ToolWorker([], redis_url="redis://nowhere"), "at least one function tool"),
         (lambda: ANY.function_tool(untyped), r"'untyped': parameter 'thing' has no JSON schema: .*Untyped'>$"),
+        (lambda: ANY.function_tool(odd), r"'odd': parameter 'amount' has no JSON schema: 3 is no type$"),
         (lambda: ANY.OutputGuardrail(5), "guardrail_function"),
         (lambda: ANY.OutputGuardrail(function, mode="never"), "mode"),
         (lambda: ANY.InputGuardrail(5), "guardrail_function"),
@@ -66,6 +73,10 @@ def tool(**arguments: Any) -> Any:
         (
             lambda: ANY.MCPServerStdio({"command": "x"}, tool_filter=ANY.create_static_tool_filter("rate")),
             "allowed_tool_names must be a list of strings",
+        ),
+        (
+            lambda: ANY.MCPServerStdio({"command": "x"}, tool_filter=lambda tool: True),
+            r"tool_filter must be an object or",
         ),
         (lambda: tool(tool_input_guardrails=[5]), "tool_input_guardrails"),
         (lambda: ANY.RemoteTool(5), "name"),

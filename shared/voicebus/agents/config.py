@@ -8,6 +8,7 @@ from typing import Any, Final, Generic, Literal, NotRequired, TypeAlias, TypedDi
 from voicebus.agents.client_policy import ClientPolicy, check_client_policy
 from voicebus.agents.context import RunContextWrapper, TContext
 from voicebus.agents.context_model import model_of
+from voicebus.agents.functions import takes
 from voicebus.agents.guardrails import InputGuardrail, OutputGuardrail, check_window
 from voicebus.agents.hooks import RealtimeRunHooks
 from voicebus.agents.model_settings import (
@@ -209,8 +210,8 @@ def check_run_config(config: Mapping[str, Any]) -> None:
     if not isinstance(early, bool):
         raise _wrong("tool_execution.pre_approval_tool_input_guardrails", early, "must be True or False")
     formatter = config.get("tool_error_formatter")
-    if formatter is not None and not callable(formatter):
-        raise _wrong("tool_error_formatter", formatter, "must be a function")
+    if formatter is not None and not (callable(formatter) and takes(formatter, 1)):
+        raise _wrong("tool_error_formatter", formatter, "must be a function of a ToolErrorFormatterArgs")
     hooks = config.get("hooks")
     if hooks is not None and (inspect.isclass(hooks) or not isinstance(hooks, RealtimeRunHooks)):
         raise _wrong("hooks", hooks, "must be a RealtimeRunHooks object")

@@ -11,7 +11,7 @@ from typing_extensions import TypeVar
 
 from voicebus.agents import checking
 from voicebus.agents.context import RunContextWrapper, TContext
-from voicebus.agents.functions import answer_of
+from voicebus.agents.functions import answer_of, takes
 from voicebus.agents.tools.schema import strict_schema
 from voicebus.errors import ModelBehaviorError, UserError
 
@@ -65,8 +65,9 @@ class Handoff(Generic[TContext, TAgent]):
             raise UserError(f"handoff {self.tool_name!r}: tool_description must be text, not {self.tool_description!r}")
         if not callable(self.on_invoke_handoff):
             raise UserError(f"handoff {self.tool_name!r}: on_invoke_handoff must be a function")
-        if not isinstance(self.is_enabled, bool) and not callable(self.is_enabled):
-            raise UserError(f"handoff {self.tool_name!r}: is_enabled must be a bool or a function")
+        asked = callable(self.is_enabled) and takes(self.is_enabled, 2)
+        if not isinstance(self.is_enabled, bool) and not asked:
+            raise UserError(f"handoff {self.tool_name!r}: is_enabled must be a bool or a function (context, agent)")
         checking.mapping(f"handoff {self.tool_name!r}", "input_json_schema", self.input_json_schema)
         checking.flag(f"handoff {self.tool_name!r}", "strict_json_schema", self.strict_json_schema)
         for name in ("input_filter", "nest_handoff_history"):
@@ -203,10 +204,9 @@ def _adapter(agent: str, input_type: Any, on_handoff: Callable[..., Any] | None)
     if on_handoff is not None:
         if not callable(on_handoff):
             raise UserError(f"handoff to {agent!r}: on_handoff must be a function, not {on_handoff!r}")
-        expected = 1 if input_type is None else 2
-        takes = "the context" if input_type is None else "the context and the input"
-        if len(inspect.signature(on_handoff).parameters) != expected:
-            raise UserError(f"handoff to {agent!r}: on_handoff must take {expected} argument(s), {takes}")
+        given = "(context)" if input_type is None else "(context, input)"
+        if len(inspect.signature(on_handoff).parameters) != given.count(",") + 1:
+            raise UserError(f"handoff to {agent!r}: on_handoff must be a function {given}, not {on_handoff!r}")
     if input_type is None:
         return None
     try:

@@ -22,6 +22,7 @@ AGENT = RealtimeAgent("ada", instructions="Be kind.")
         ({"headers": {"X-Tenant": "a\r\nX-Admin: b"}}, "'headers' holds 'X-Tenant', which has a name or a value"),
         ({"headers": {"X Tenant": "a"}}, "'headers' holds 'X Tenant', which has a name or a value"),
         ({"api_key": 5}, "'api_key' must be a string or a function"),
+        ({"api_key": lambda name: "k"}, r"'api_key' must be a string or a function \(\) that returns one"),
         ({"api_key": lambda: 5}, "'api_key' returned int"),
         ({"call_id": 5}, "'call_id' must be a non-empty string"),
         ({"call_id": ""}, "'call_id' must be a non-empty string"),

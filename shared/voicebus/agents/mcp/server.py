@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from voicebus.agents import checking
 from voicebus.agents.context import RunContextWrapper
-from voicebus.agents.functions import answer_of
+from voicebus.agents.functions import answer_of, takes
 from voicebus.agents.mcp.connection import CONNECT_S, Connection, first_of
 from voicebus.agents.mcp.tools import (
     UNSET,
@@ -156,7 +156,7 @@ class MCPClientServer(ABC, Generic[Params]):
                 raise self._wrong("tool_filter", f"has unknown keys: {', '.join(sorted(map(str, unknown)))}")
             for key, names in tool_filter.items():
                 checking.texts(f"MCP server {self._name!r}", f"tool_filter {key}", names, optional=True)
-        elif tool_filter is not None and not callable(tool_filter):
+        elif tool_filter is not None and not (callable(tool_filter) and takes(tool_filter, 2)):
             raise self._wrong("tool_filter", f"must be an object or a function (context, tool), not {tool_filter!r}")
         check_require_approval(require_approval, self._name)
         where = f"MCP server {self._name!r}"

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, NotRequired, TypeAlias, TypedDict
 
+from voicebus.agents.functions import takes
 from voicebus.agents.models.options import check_url
 from voicebus.agents.naming import unknown_keys
 from voicebus.errors import UserError
@@ -66,5 +67,5 @@ def check_token(given: Any) -> None:
     Raises:
         UserError: what was given.
     """
-    if given is not None and not callable(given):
-        raise UserError(f"run config model_token must be a function that returns the key, not {type(given).__name__}")
+    if given is not None and not (callable(given) and takes(given, 0)):
+        raise UserError(f"run config model_token must be a function () that gives the key, not {type(given).__name__}")

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from voicebus.agents.functions import takes
 from voicebus.agents.model_settings import RealtimeSessionModelSettings
 from voicebus.agents.models.model import RealtimeModelConfig
 from voicebus.agents.models.playback import RealtimePlaybackTracker
@@ -29,8 +30,8 @@ def check_options(options: RealtimeModelConfig) -> None:
         raise UserError(f"model config has unknown keys: {unknown}")
     given: Mapping[str, Any] = {name: value for name, value in options.items() if value is not None}
     key = given.get("api_key")
-    if key is not None and not (isinstance(key, str) or callable(key)):
-        raise _wrong("api_key", f"must be a string or a function that returns one, not {type(key).__name__}")
+    if key is not None and not (isinstance(key, str) or (callable(key) and takes(key, 0))):
+        raise _wrong("api_key", f"must be a string or a function () that returns one, not {type(key).__name__}")
     if "url" in given:
         check_url(given["url"], "url")
     headers = given.get("headers")

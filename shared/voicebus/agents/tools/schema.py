@@ -114,6 +114,8 @@ def function_schema(
                 f"tool {own_name!r}: **{parameter.name} takes any name, which strict mode cannot describe; "
                 "name the parameters, or use strict_mode=False"
             )
+        if not hasattr(hint, "__module__"):  # which typing asks of what it annotates
+            raise UserError(f"tool {own_name!r}: parameter {parameter.name!r} has no JSON schema: {hint!r} is no type")
         closed = closed or parameter.kind is parameter.VAR_KEYWORD
         fields[_field_name(position)] = _field(parameter, hint)
         descriptions[_field_name(position)] = documented.get(parameter.name) or _annotated_text(hint)
