@@ -60,13 +60,18 @@ def book(*notes: Path, seconds: float = 0) -> str:
 
 async def adopted(bus: Any, keys: Keys, call_id: str, epoch: int) -> None:
     """Wait until the next owner is on the call."""
+    await recorded(bus, keys, call_id, "model_reconnected", epoch)
+
+
+async def recorded(bus: Any, keys: Keys, call_id: str, kind: str, epoch: int) -> None:
+    """Wait until an event of this kind is written by this owner."""
 
     async def is_so() -> bool:
         entries: Any = await bus.xrange(keys.events(keys.event_shard(call_id)))
         told = [(fields["session"], fields["type"], fields["epoch"]) for _, fields in entries]
-        return (call_id, "model_reconnected", str(epoch)) in told
+        return (call_id, kind, str(epoch)) in told
 
-    await wait_until(is_so, description="the call to be adopted", timeout=30)
+    await wait_until(is_so, description=f"{kind} of owner {epoch}", timeout=30)
 
 
 async def end(cluster: ClusterUnderTest, gateway: Service, call_id: str) -> dict[str, Any]:
@@ -92,6 +97,7 @@ async def test_calls_go_on_when_their_gateway_is_killed_sleeps_or_stops(
         async with caller(cluster, call_id) as client:
             await says(client, book(booked, seconds=4))
             await wait_until(booked.exists, description="the tool to run", timeout=30)
+            await recorded(bus, keys, call_id, "tool_start", 1)
             before = await bus.hgetall(keys.session_state(call_id))
             # Killed: its running tool answers the next one, and the call never hears of it.
             await gateways.kill()

@@ -13,6 +13,7 @@ import redis.asyncio as aioredis
 from services.gateway.clients import native
 from support.callers import Caller, calling, fetch, transcript
 from support.cluster import ClusterUnderTest, running_cluster
+from support.kept import all_kept, seq_kept
 from support.two_gateways import TwoGateways, two_gateways
 from support.waiting import wait_until
 from voicebus.contracts.streams import Keys
@@ -57,7 +58,8 @@ async def test_calls_go_on_when_their_gateway_is_killed(redis_url: str, stream_p
         await waiting.until(lambda each: each.of("tool_start") and booked.exists(), "the tool to run")
         await asked.types(f"pay it {call('pay', notes=str(paid))}")
         required = await asked.until(lambda each: each.of("tool_approval_required"), "the question")
-        await handed.types("to the other one [[call: transfer_to_second {}]]")
+        await all_kept(redis_url, stream_prefix, waiting, asked)
+        await handed.conversation.say("to the other one [[call: transfer_to_second {}]]")
         await handed.until(lambda each: each.of("handoff"), "the handoff")
 
         sound = tape.record("[[say: heard you]]")
@@ -181,11 +183,7 @@ async def test_an_owner_that_slept_learns_that_it_is_none_any_more_and_writes_no
             await first.send("send_message", text="[[say: one]]", id="m1")
             seq = (await first.until("turn_ended"))["seq"]
 
-            async def is_written() -> bool:
-                known = await bus.hget(keys.session_state(started["session"]), "seq")
-                return bool(int(known or 0) >= seq)
-
-            await wait_until(is_written, description="the turn to be written")
+            await seq_kept(redis_url, stream_prefix, started["session"], seq)
             with sleeper.frozen():
                 query = f"?session={started['session']}&token={started['token']}&seq={seq}"
                 async with native(other, query, open_timeout=30) as second:
@@ -239,6 +237,7 @@ async def test_a_call_whose_caller_does_not_come_back_is_archived_as_interrupted
             await first.until("item_recorded", role="assistant")
             await first.send("send_message", text=call("book", notes=str(booked), seconds=1))
             await wait_until(booked.exists, description="the tool to run")
+            await seq_kept(redis_url, stream_prefix, session, (await first.until("tool_start"))["seq"])
             await cluster.kill(doomed)
 
         async def interrupted() -> Any:
@@ -292,6 +291,7 @@ async def test_a_call_goes_on_when_its_only_gateway_is_killed_and_started_again_
         for words in ("before", "after", "and after"):
             await caller.types(f"[[say: {words}]]")
             await caller.hears(words)
+            await all_kept(redis_url, stream_prefix, caller)
             await cluster.kill(cluster.gateway)
             await cluster.start("gateway", http_port=first.port)
         await caller.hangs_up()
