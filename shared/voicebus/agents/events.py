@@ -2,8 +2,7 @@
 
 Every event carries `info` (the session's context) and `seq`, the number of the last recorded event (see the contract),
 and has a JSON form, `to_json()`: that of the gateway's native face, agents and tools by their names. Every
-consumer of a session is handed the same one, so they are frozen; those that come by the dozen for each second of speech
-(samples, words and raw events) are made as quickly as if they were not.
+consumer of a session is handed the same one, so they are frozen, and made as quickly as if they were not.
 """
 
 import base64
@@ -53,7 +52,7 @@ class _Event:
         return {entry.name: _json(getattr(self, entry.name)) for entry in entries if entry.name not in self._NOT_SHOWN}
 
 
-@dataclass(frozen=True)
+@quickly_frozen
 class RealtimeAgentStartEvent(_Event):
     """`agent` begins a response."""
 
@@ -64,7 +63,7 @@ class RealtimeAgentStartEvent(_Event):
     seq: int = 0
 
 
-@dataclass(frozen=True)
+@quickly_frozen
 class RealtimeAgentEndEvent(_Event):
     """The response ended; `agent` is the one that spoke. `output` is the text it said."""
 
@@ -76,7 +75,7 @@ class RealtimeAgentEndEvent(_Event):
     seq: int = 0
 
 
-@dataclass(frozen=True)
+@quickly_frozen
 class RealtimeHandoffEvent(_Event):
     """The conversation passes from one agent to another."""
 
@@ -88,7 +87,7 @@ class RealtimeHandoffEvent(_Event):
     seq: int = 0
 
 
-@dataclass(frozen=True)
+@quickly_frozen
 class RealtimeToolStart(_Event):
     """A tool starts, after approval and its input guardrails. `arguments` is the model's JSON text."""
 
@@ -102,7 +101,7 @@ class RealtimeToolStart(_Event):
     item_id: str = ""
 
 
-@dataclass(frozen=True)
+@quickly_frozen
 class RealtimeToolEnd(_Event):
     """A call was answered. `output` is what the tool returned, or the text that the model got instead; in JSON it is
     always that text.
@@ -126,7 +125,7 @@ class RealtimeToolEnd(_Event):
         return {**super()._fields(), "output": serialise(by_types(self.output))}
 
 
-@dataclass(frozen=True)
+@quickly_frozen
 class RealtimeToolApprovalRequired(_Event):
     """A call waits for `approve_tool_call` or `reject_tool_call`."""
 
@@ -139,7 +138,7 @@ class RealtimeToolApprovalRequired(_Event):
     seq: int = 0
 
 
-@dataclass(frozen=True)
+@quickly_frozen
 class RealtimeToolProgress(_Event):
     """A running tool says how far it is."""
 
@@ -152,7 +151,7 @@ class RealtimeToolProgress(_Event):
     seq: int = 0
 
 
-@dataclass(frozen=True)
+@quickly_frozen
 class RealtimeMcpToolCallCompleted(_Event):
     """The model has run a tool of a hosted MCP server; `item` is the protocol's `mcp_call`."""
 
@@ -162,7 +161,7 @@ class RealtimeMcpToolCallCompleted(_Event):
     seq: int = 0
 
 
-@dataclass(frozen=True)
+@quickly_frozen
 class RealtimeMcpToolsChanged(_Event):
     """The tools of the hosted MCP servers are known, or have changed."""
 
@@ -182,7 +181,7 @@ class RealtimeRawModelEvent(_Event):
     seq: int = 0
 
 
-@dataclass(frozen=True)
+@quickly_frozen
 class RealtimeAudioStart(_Event):
     """The first audio of a content part is here; `audio` events follow."""
 
@@ -193,7 +192,7 @@ class RealtimeAudioStart(_Event):
     seq: int = 0
 
 
-@dataclass(frozen=True)
+@quickly_frozen
 class RealtimeAudioEnd(_Event):
     """The model has sent all audio of this part; it may still be playing."""
 
@@ -204,7 +203,7 @@ class RealtimeAudioEnd(_Event):
     seq: int = 0
 
 
-@dataclass(frozen=True)
+@quickly_frozen
 class RealtimeAudioStopped(_Event):
     """No more audio of this part comes, because it is complete or because it was interrupted."""
 
@@ -235,7 +234,7 @@ class RealtimeAudio(_Event):
         }
 
 
-@dataclass(frozen=True)
+@quickly_frozen
 class RealtimeAudioInterrupted(_Event):
     """Stop playing this part, and drop what is buffered of it."""
 
@@ -259,7 +258,7 @@ class RealtimeTranscriptDelta(_Event):
     seq: int = 0
 
 
-@dataclass(frozen=True)
+@quickly_frozen
 class RealtimeError(_Event):
     """Something went wrong; the session goes on."""
 
@@ -278,7 +277,7 @@ class RealtimeError(_Event):
         return {**shown, **more}
 
 
-@dataclass(frozen=True)
+@quickly_frozen
 class RealtimeHistoryUpdated(_Event):
     """The whole history, after a change of something in it."""
 
@@ -288,7 +287,7 @@ class RealtimeHistoryUpdated(_Event):
     seq: int = 0
 
 
-@dataclass(frozen=True)
+@quickly_frozen
 class RealtimeHistoryAdded(_Event):
     """A new item."""
 
@@ -298,7 +297,7 @@ class RealtimeHistoryAdded(_Event):
     seq: int = 0
 
 
-@dataclass(frozen=True)
+@quickly_frozen
 class RealtimeGuardrailTripped(_Event):
     """Guardrails forbid what was said; `message` is the text that they judged."""
 
@@ -317,7 +316,7 @@ class RealtimeGuardrailTripped(_Event):
         return {"agent": agent, "stage": "output", **_findings(results), "message": self.message, **where}
 
 
-@dataclass(frozen=True)
+@quickly_frozen
 class RealtimeInputGuardrailTripped(_Event):
     """Guardrails forbid what the user said; `message` is the text that they judged."""
 
@@ -332,7 +331,7 @@ class RealtimeInputGuardrailTripped(_Event):
         return {**_findings(self.guardrail_results), "message": self.message, "item_id": self.item_id}
 
 
-@dataclass(frozen=True)
+@quickly_frozen
 class RealtimeInputAudioTimeoutTriggered(_Event):
     """The user said nothing for the configured time."""
 
@@ -342,7 +341,7 @@ class RealtimeInputAudioTimeoutTriggered(_Event):
     seq: int = 0
 
 
-@dataclass(frozen=True)
+@quickly_frozen
 class RealtimeModelReconnecting(_Event):
     """The model's connection is lost, or about to be, and another one is opened; the session goes on.
 
@@ -356,7 +355,7 @@ class RealtimeModelReconnecting(_Event):
     seq: int = 0
 
 
-@dataclass(frozen=True)
+@quickly_frozen
 class RealtimeModelReconnected(_Event):
     """Another connection knows the conversation, and serves from now on."""
 
@@ -366,7 +365,7 @@ class RealtimeModelReconnected(_Event):
     seq: int = 0
 
 
-@dataclass(frozen=True)
+@quickly_frozen
 class RealtimeSessionExpiring(_Event):
     """The session ends in `ends_in_ms`, whatever happens: by its limit, or as the call's provider ends it then."""
 

@@ -1,10 +1,8 @@
 """What a `RealtimeModel` tells its listeners. One dataclass per thing that can arrive, told apart by `type`.
 
-Every listener is told the same one, so they are frozen; samples, words and raw events, of which there are dozens for
-each second of speech, are made as quickly as if they were not.
+Every listener is told the same one, so they are frozen, and made as quickly as if they were not.
 """
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from voicebus.agents.frozen import quickly_frozen
@@ -14,7 +12,7 @@ from voicebus.agents.usage import Usage
 RealtimeConnectionStatus = Literal["connecting", "connected", "disconnected"]
 
 
-@dataclass(frozen=True)
+@quickly_frozen
 class RealtimeModelErrorEvent:
     """The server reported an error; the connection goes on. `error` is the server's own object, its fields by key and
     as attributes; a model of the program's own may give anything.
@@ -24,7 +22,7 @@ class RealtimeModelErrorEvent:
     type: Literal["error"] = "error"
 
 
-@dataclass(frozen=True)
+@quickly_frozen
 class RealtimeModelToolCallEvent:
     """The model has finished a call. `arguments` is its JSON text, `id` the call's item."""
 
@@ -47,7 +45,7 @@ class RealtimeModelAudioEvent:
     type: Literal["audio"] = "audio"
 
 
-@dataclass(frozen=True)
+@quickly_frozen
 class RealtimeModelAudioInterruptedEvent:
     """What is being played of this part must stop."""
 
@@ -56,7 +54,7 @@ class RealtimeModelAudioInterruptedEvent:
     type: Literal["audio_interrupted"] = "audio_interrupted"
 
 
-@dataclass(frozen=True)
+@quickly_frozen
 class RealtimeModelAudioDoneEvent:
     """No more samples of this part will come."""
 
@@ -65,7 +63,7 @@ class RealtimeModelAudioDoneEvent:
     type: Literal["audio_done"] = "audio_done"
 
 
-@dataclass(frozen=True)
+@quickly_frozen
 class RealtimeModelInputAudioTranscriptionCompletedEvent:
     """The words of what the user said in an item are known."""
 
@@ -74,7 +72,7 @@ class RealtimeModelInputAudioTranscriptionCompletedEvent:
     type: Literal["input_audio_transcription_completed"] = "input_audio_transcription_completed"
 
 
-@dataclass(frozen=True)
+@quickly_frozen
 class RealtimeModelInputAudioTimeoutTriggeredEvent:
     """Nothing was heard for the configured time; positions in ms of the input audio."""
 
@@ -104,7 +102,7 @@ class RealtimeModelOutputTextDeltaEvent:
     type: Literal["output_text_delta"] = "output_text_delta"
 
 
-@dataclass(frozen=True)
+@quickly_frozen
 class RealtimeModelItemUpdatedEvent:
     """An item is new, or known better."""
 
@@ -112,7 +110,7 @@ class RealtimeModelItemUpdatedEvent:
     type: Literal["item_updated"] = "item_updated"
 
 
-@dataclass(frozen=True)
+@quickly_frozen
 class RealtimeModelItemDeletedEvent:
     """An item is no longer in the model's conversation."""
 
@@ -120,7 +118,7 @@ class RealtimeModelItemDeletedEvent:
     type: Literal["item_deleted"] = "item_deleted"
 
 
-@dataclass(frozen=True)
+@quickly_frozen
 class RealtimeModelConnectionStatusEvent:
     """The connection to the model has come or gone."""
 
@@ -128,14 +126,14 @@ class RealtimeModelConnectionStatusEvent:
     type: Literal["connection_status"] = "connection_status"
 
 
-@dataclass(frozen=True)
+@quickly_frozen
 class RealtimeModelEndOfStreamEvent:
     """The server closed the connection in order; nothing more comes."""
 
     type: Literal["end_of_stream"] = "end_of_stream"
 
 
-@dataclass(frozen=True)
+@quickly_frozen
 class RealtimeModelTurnStartedEvent:
     """The model begins a response."""
 
@@ -143,7 +141,7 @@ class RealtimeModelTurnStartedEvent:
     response_id: str | None = None
 
 
-@dataclass(frozen=True)
+@quickly_frozen
 class RealtimeModelCachedTokensDetails:
     """Tokens that were read from the provider's cache, by what they were; None where it does not say."""
 
@@ -152,7 +150,7 @@ class RealtimeModelCachedTokensDetails:
     image_tokens: int | None = None
 
 
-@dataclass(frozen=True)
+@quickly_frozen
 class RealtimeModelInputTokensDetails:
     """Tokens that went in, by what they were; None where the provider does not say."""
 
@@ -163,7 +161,7 @@ class RealtimeModelInputTokensDetails:
     cached_tokens_details: RealtimeModelCachedTokensDetails | None = None
 
 
-@dataclass(frozen=True)
+@quickly_frozen
 class RealtimeModelOutputTokensDetails:
     """Tokens that came out, by what they were; None where the provider does not say."""
 
@@ -171,7 +169,7 @@ class RealtimeModelOutputTokensDetails:
     audio_tokens: int | None = None
 
 
-@dataclass(frozen=True)
+@quickly_frozen
 class RealtimeModelUsageEvent:
     """A response's tokens; comes before its `turn_ended`."""
 
@@ -181,7 +179,7 @@ class RealtimeModelUsageEvent:
     type: Literal["usage"] = "usage"
 
 
-@dataclass(frozen=True)
+@quickly_frozen
 class RealtimeModelTurnEndedEvent:
     """The model has ended a response, whatever became of it."""
 
@@ -189,7 +187,7 @@ class RealtimeModelTurnEndedEvent:
     response_id: str | None = None
 
 
-@dataclass(frozen=True)
+@quickly_frozen
 class RealtimeModelOtherEvent:
     """Something of a vendor's own."""
 
@@ -197,7 +195,7 @@ class RealtimeModelOtherEvent:
     type: Literal["other"] = "other"
 
 
-@dataclass(frozen=True)
+@quickly_frozen
 class RealtimeModelExceptionEvent:
     """The transport failed: the connection is of no more use."""
 
