@@ -42,7 +42,8 @@ _FLAT: Final[Mapping[str, tuple[str, ...]]] = {
     "modalities": ("output_modalities",),
     "max_response_output_tokens": ("max_output_tokens",),
 }
-_IDS: Final = ("item_id", "response_id", "previous_item_id")
+_IDS: Final = frozenset({"item_id", "response_id", "previous_item_id"})
+_WITH_ID: Final = frozenset({"item", "response"})
 
 
 def translate(event: Event) -> Sequence[Event]:
@@ -53,15 +54,16 @@ def translate(event: Event) -> Sequence[Event]:
 
 def names_too_long(event: Event) -> bool:
     """Whether an id in `event` is longer than any server's: nothing is kept under such a name."""
-    for key in _IDS:
-        value = event.get(key)
-        if isinstance(value, str) and len(value) > MAX_ID_CHARS:
+    for key, value in event.items():
+        if key in _IDS:
+            name = value
+        elif key in _WITH_ID and wire.is_mapping(value):
+            name = value.get("id")
+        else:
+            continue
+        if isinstance(name, str) and len(name) > MAX_ID_CHARS:
             return True
-    return _is_long_named(event.get("item")) or _is_long_named(event.get("response"))
-
-
-def _is_long_named(part: Any) -> bool:
-    return wire.is_mapping(part) and len(wire.text(part, "id")) > MAX_ID_CHARS
+    return False
 
 
 def _renamed(event: Event) -> Sequence[Event]:

@@ -232,7 +232,8 @@ class Session:
             return []
         self._out.begin(now)
         if isinstance(item, ModelEvent):
-            if self._p.face is None and self.state is State.LIVE and self._model.say_on(*map(item.event.get, _SAID)):
+            says = "delta" in item.event and self._p.face is None and self.state is State.LIVE
+            if says and self._model.say_on(*map(item.event.get, _SAID)):
                 return self._said_on()
             self._read(item)
         elif isinstance(item, ModelAudio):

@@ -11,8 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 from voicebus.agents.events import RealtimeAudio, RealtimeRawModelEvent, RealtimeSessionEvent
-from voicebus.agents.local.folded import EVENTS as FOLDED
-from voicebus.agents.local.folded import Folded
+from voicebus.agents.local.folded import EVENTS, FOLDED, Folded
 
 MAX_EVENTS: Final = 8192
 """Events that wait for one consumer."""
@@ -70,7 +69,7 @@ class _Queue:
                     if isinstance(event, Folded):
                         # Its raw events: all of these go before anything else does.
                         kept = event.last()
-                        self._drop(FOLDED - 1, each)
+                        self._drop(EVENTS - 1, each)
                     elif isinstance(event, kind):
                         kept = None
                         self._drop(1, each)
@@ -108,7 +107,7 @@ class Broadcast:
         """
         if self.ended:
             return
-        count = FOLDED if isinstance(event, Folded) else 1
+        count = EVENTS if type(event) in FOLDED else 1
         for queue in self._queues:
             queue.events.append(event)
             queue.sizes.append(size)
@@ -186,8 +185,8 @@ class _Consumer:
             return queue.opened.pop()
         event, size = queue.events.popleft(), queue.sizes.popleft()
         queue.bytes -= size
-        if isinstance(event, Folded):
-            first, second, third = event.unfold()
+        if type(event) in FOLDED:
+            first, second, third = event.unfold()  # type: ignore[union-attr]
             queue.opened, queue.each = [third, second], size
             return first
-        return event
+        return event  # type: ignore[return-value]

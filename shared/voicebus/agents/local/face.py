@@ -122,6 +122,8 @@ class EventFace:
         # The history that was shown last, and what was made of each of its items.
         self._shown: list[Mapping[str, Any]] = []
         self._made_of: list[RealtimeItem | None] = []
+        # Whether any item ever had no form, so that what was made is to be looked through.
+        self._formless = False
         # Bytes of the items that were made since an event was last given to the broadcast.
         self._made_bytes = 0
         self._last_error: ErrorRecorded | None = None
@@ -222,8 +224,8 @@ class EventFace:
             self._expect_unfolded(self._delta)
         if self._expected:
             self._release(kind)
-        if isinstance(data, ErrorRecorded):
-            self._error_recorded(data)
+        if kind is EventType.ERROR:
+            self._error_recorded(data)  # type: ignore[arg-type]
         elif (event := self._showing.recorded(kind, data, seq)) is not None:
             self._put(event)
 
@@ -288,7 +290,7 @@ class EventFace:
             elif shown[place] is not item:
                 shown[place], made[place] = item, self._made(item)
         del shown[len(history) :], made[len(history) :]
-        return list(filter(None, self._made_of))
+        return list(filter(None, made)) if self._formless else made.copy()  # type: ignore[return-value]
 
     def _let_fall_out(self, history: Sequence[Mapping[str, Any]]) -> None:
         """A history that is full loses its oldest items: all others are where they were, so many places further on."""
@@ -304,6 +306,7 @@ class EventFace:
         if known is None:
             # The item itself is kept, too: its id is not given to another one as long as it is.
             known = self._items[id(item)] = (item, _read(item))
+            self._formless = self._formless or known[1] is None
             self._made_bytes += weight(item)
             if len(self._items) > 2 * len(self._shown) + _SPARE:
                 self._forget()
