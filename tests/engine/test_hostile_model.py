@@ -134,6 +134,20 @@ def test_no_event_of_a_model_ends_the_call_or_goes_unanswered(
     assert isinstance(talk.last[-1], Close)
 
 
+@pytest.mark.parametrize("face", list(Face))
+@pytest.mark.parametrize("kind", ["conversation.item.added", "conversation.item.created", "conversation.item.done"])
+def test_an_item_that_is_said_to_follow_itself_is_the_last(face: Face, kind: str) -> None:
+    talk = Talk(agent(), face=face).live()
+    for item_id in ("item_1", "item_2"):
+        content = [{"type": "input_text", "text": item_id}]
+        item = {"id": item_id, "type": "message", "role": "user", "content": content}
+        talk.model(kind, item=item, previous_item_id=item_id)
+    assert talk.session.state is State.LIVE
+    assert [item["item_id"] for item in talk.session.history] == ["item_1", "item_2"]
+    talk.put(End("ended"))
+    assert [text for _, text, *_ in talk.lines()] == ["item_1", "item_2"]
+
+
 def _interrupt() -> Any:
     from voicebus.engine.inputs import Interrupt
 

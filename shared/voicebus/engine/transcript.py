@@ -188,9 +188,9 @@ class Transcript:
             told = self._speech.pop(item_id, (self._out.now, self._out.now))
             started, ended = self._spoken.pop(item_id, told)
             line = Line(item_id, role, agent, started, ended)
-            self._lines[item_id] = line
             place = self._order.index(previous) + 1 if previous in self._lines else len(self._order)
             self._order.insert(place, item_id)
+            self._lines[item_id] = line
         if response is not None and line.response is None:
             line.response = response
             line.agent = response.agent.name
