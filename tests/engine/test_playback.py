@@ -66,6 +66,26 @@ def test_an_item_that_arrives_while_the_one_before_plays_is_heard_after_it() -> 
     assert (second.part.item_id, second.end_ms) == ("b", 0)
 
 
+def test_an_item_that_ran_dry_is_heard_on_from_when_more_of_it_came() -> None:
+    tracker = PlaybackTracker(48)
+    part = tracker.begin(RESPONSE, "a", 0, 10.0)
+    tracker.receive(part, 48 * 500, 10.0)
+    assert tracker.is_heard("a", 10.6)
+    tracker.receive(part, 48 * 2000, 10.8)  # 300 ms late
+    heard(tracker, "b", 1000, now=11.0)
+    first, second = tracker.interrupt(11.8, round)
+    assert (first.part.item_id, first.end_ms) == ("a", 1500)
+    assert (second.part.item_id, second.end_ms) == ("b", 0)
+
+
+def test_an_item_that_is_hardly_late_is_heard_without_a_pause() -> None:
+    tracker = PlaybackTracker(48)
+    part = tracker.begin(RESPONSE, "a", 0, 10.0)
+    for now in (10.0, 10.13, 10.2, 10.34):
+        tracker.receive(part, 48 * 100, now)
+    assert tracker.ends_at("a", default=0) == pytest.approx(10.4)
+
+
 def test_an_item_before_that_was_heard_to_its_end_is_not_cut() -> None:
     tracker = PlaybackTracker(48)
     heard(tracker, "a", 300, now=10.0)

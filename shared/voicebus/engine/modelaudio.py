@@ -35,7 +35,7 @@ class AudioSide:
             p.transcript.sounds(item.item_id, response, p.playback.starts_at(part, p.out.now))
             if response.first_audio is None:
                 p.turns.responses.sounded(response)
-        part.received += item.size
+        p.playback.receive(part, item.size, p.out.now)
         forward = self._address(item)
         if not response.agent.holds:
             part.forward = forward

@@ -2,7 +2,7 @@
 
 Two sources. Where the listener reports playback, its reports count. Otherwise played time is estimated: from the
 arrival of a part's first delta, or, where the part before was still playing then, from that one's end, since parts
-are played one after another however fast they arrive.
+are played one after another however fast they arrive. A part that has run dry stands still until more of it arrives.
 
 Time in which nobody listens (`leave` to `come_back`) does not count: parts are kept in the listener's time, which
 stands still then. What the listener's side had in hand when it left is thereby heard later than it may have been,
@@ -18,6 +18,9 @@ from voicebus.engine.bounds import trim
 from voicebus.engine.outputs import ForwardAudio
 from voicebus.engine.responses import Response
 
+AWAITED: Final = 0.04
+"""Audio that is so late (s) goes on without a pause: networks are no metronomes."""
+
 # A listener that reports may stop doing so (a lost tab); after this many s beyond the estimated end a part counts
 # as heard to the end.
 _REPORT_SLACK: Final = 10.0
@@ -32,7 +35,7 @@ _MAX_PARTS: Final = 64
 @dataclass(slots=True, eq=False)
 class Part:
     """One content part's audio. Times in s of the listener's time, sizes in bytes; `reported` is what the listener
-    said, in ms.
+    said, in ms. `starts` moves by the pauses in which it ran dry.
 
     `forward` is the answer to each further delta, made once: this is the path that runs 20 times a second. `ended`: no
     more of it comes, and the listener's side knows.
@@ -113,6 +116,13 @@ class PlaybackTracker:
         trim(self.parts, _MAX_PARTS)
         return part
 
+    def receive(self, part: Part, size: int, now: float) -> None:
+        """More of a part is here: heard behind what was received before, or at once where that has been played."""
+        late = self._heard_until(now) - self._ends(part)
+        if late > AWAITED and part.received:
+            part.starts += late
+        part.received += size
+
     def starts_at(self, part: Part, now: float) -> float:
         """When a part that begins now is heard first (s); while nobody listens, at once."""
         return max(now, part.starts + self._absent)
@@ -134,7 +144,7 @@ class PlaybackTracker:
         return part.received / self.bytes_per_ms
 
     def played_ms(self, part: Part, now: float) -> float:
-        """Of this part, in ms; may exceed what was received (the estimate does not know when it runs dry)."""
+        """Of this part, in ms; may exceed what was received, while it has run dry."""
         if self._reports:
             return part.reported or 0.0
         return max(0.0, (self._heard_until(now) - part.starts) * 1000)

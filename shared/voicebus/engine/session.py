@@ -210,7 +210,7 @@ class Session:
         response = part.response
         if not response.active or response.muted or response.model_id != response_id:
             return None
-        part.received += size
+        self._p.playback.receive(part, size, now)
         response.last_event = now
         return part.forward
 

@@ -6,6 +6,9 @@ from collections.abc import Iterable, Iterator
 import pytest
 
 from voicebus.adapters.recordings.timeline import LAG, AgentTrack, CallerTrack, Piece
+from voicebus.engine.config import AgentSpec
+from voicebus.engine.playback import PlaybackTracker
+from voicebus.engine.responses import Response
 from voicebus.runtime.frames import append_frame
 from voicebus.runtime.placing import RATE, Frame, Placing, ticks_of
 
@@ -198,6 +201,23 @@ def test_while_nobody_listens_the_sound_stands_still_and_then_goes_on() -> None:
     before = list(track.take(1500 * MS))
     track.go_on(2000 * MS)
     assert layout([*before, *track.take(4000 * MS)]) == [(1, 0, 400), (1, 2000, 2600), (2, 2600, 2700)]
+
+
+def test_the_transcript_and_the_recording_agree_where_each_part_of_an_answer_lies() -> None:
+    came = [(0, "a", 300), (200, "a", 300), (1000, "a", 400), (1035, "a", 1500), (1500, "b", 800), (4000, "b", 500)]
+    track, tracker = AgentTrack(), PlaybackTracker(48)
+    begun = dict[str, float]()
+    for now_ms, item, ms in came:
+        now, part = now_ms / 1000, tracker.parts.get((item, 0))
+        if part is None:
+            part = tracker.begin(Response("resp", AgentSpec("a"), 0.0), item, 0, now)
+            begun[item] = tracker.starts_at(part, now) * 1000
+        tracker.receive(part, ms * 48, now)
+        track.say(item, 0, "audio/pcm", pcm(ms, 1 if item == "a" else 2), now_ms * MS)
+    pieces = layout(track.take(9000 * MS))
+    assert pieces == [(1, 0, 600), (1, 1000, 2900), (2, 2900, 3700), (2, 4000, 4500)]
+    assert begun == pytest.approx({"a": 0, "b": 2900})
+    assert tracker.ends_at("b", default=0) * 1000 == pytest.approx(4500)
 
 
 def test_sound_that_is_far_ahead_of_its_being_heard_is_left_out_and_counted() -> None:

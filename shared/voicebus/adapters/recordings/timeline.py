@@ -8,11 +8,13 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from voicebus.runtime.placing import AHEAD, HELD_UP, LATE, PCM, RATE, SETTLING, Frame, Placing, ticks_of
+from voicebus.engine.playback import AWAITED
+from voicebus.runtime.placing import AHEAD, HELD_UP, PCM, RATE, SETTLING, Frame, Placing, ticks_of
 
 LAG: Final = SETTLING + HELD_UP
 """What lies so long ago is decided: nothing that may still come, or waits to be placed, belongs before it."""
 
+_AWAITED: Final = round(AWAITED * RATE)
 # Of an answer that is ahead of its being heard; the end of a longer one is left out.
 _UNHEARD: Final = 600 * RATE
 
@@ -100,7 +102,7 @@ class AgentTrack:
             return
         offset = self._sizes.get(part, 0)
         # Of a part that goes on, a delta that is hardly late was awaited by nobody.
-        at = self._end if offset and heard - self._end <= LATE else max(heard, self._end)
+        at = self._end if offset and heard - self._end <= _AWAITED else max(heard, self._end)
         self._sizes[part] = offset + ticks
         self._chunks.append(_Chunk(at, part, offset, Piece(ticks, kind, samples)))
         self._end = at + ticks
