@@ -84,6 +84,20 @@ def test_usage_that_only_one_response_reports_is_kept() -> None:
     assert feed(view, model.response("resp_2", [message("item_a")]))[-1]["response"]["usage"] == USAGE
 
 
+def nested(depth: int) -> object:
+    """As deep as a frame of the model may be."""
+    return {"more": nested(depth - 1)} if depth else 1
+
+
+@pytest.mark.parametrize(("odd", "later"), [(10**400, 0.5), (nested(900), nested(900))], ids=["too large", "nested"])
+def test_usage_that_cannot_be_summed_is_what_came_last(odd: object, later: object) -> None:
+    view, model = make_view(), ModelScript()
+    chain_at_rest(view, model, usage={"total_tokens": odd, "input_tokens": 3})
+    usage = {"total_tokens": later, "input_tokens": 4}
+    done = feed(view, model.response("resp_2", [message("item_a")], usage=usage))[-1]["response"]
+    assert json.dumps(done["usage"]) == json.dumps({"total_tokens": later, "input_tokens": 7})
+
+
 def test_nothing_of_a_server_call_or_a_handoff_shows() -> None:
     view, model = make_view(), ModelScript()
     items = [call("item_c", "call_1", "weather"), call("item_h", "call_2", "transfer_to_billing")]

@@ -118,6 +118,12 @@ def test_nesting_beyond_reason_is_refused() -> None:
         parse_event(b'{"a":' + b"[" * 100_000)
 
 
+def test_a_delta_of_audio_with_nesting_beyond_reason_is_none_that_can_be_read() -> None:
+    nested = b'{"a":' * 5000 + b"1" + b"}" * 5000
+    frame = b'{"type":"response.output_audio.delta","response_id":"r","item_id":"i","output_index":0,"content_index":0'
+    assert read_audio_delta(frame + b',"more":' + nested + b',"delta":"AAAA"}') is None
+
+
 def test_an_append_is_rebuilt_around_its_audio() -> None:
     append = read_append(b'{"audio": "AAEC", "type": "input_audio_buffer.append", "event_id": "e\\"1"}')
     assert append is not None

@@ -249,6 +249,13 @@ def test_of_speech_whose_place_the_model_does_not_tell_nothing_is_said() -> None
     assert audio.heard("input_audio_buffer.committed", {"item_id": "item_1"}) is None
 
 
+@pytest.mark.parametrize("odd", [1e308, -1e308, 10**400], ids=["float", "below", "integer"])
+def test_of_what_no_server_can_put_before_the_words_nothing_is_put_there(odd: object) -> None:
+    audio = hearing(prefix_padding_ms=odd)
+    silence(audio, 0.1, 10)
+    assert detected(audio, 200, 700) == pytest.approx((0.2, 0.7))
+
+
 def test_cleared_audio_is_gone_and_a_refused_commit_too() -> None:
     audio, link = InputAudio(Placing(0.0)), Link()
     say(audio, range(5))

@@ -4,6 +4,7 @@ The single home of what is folded: ids, output indexes, items, usage and metadat
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from voicebus.engine.bounds import trim
@@ -14,6 +15,8 @@ _SECRET: Final = ("instructions", "tools", "tool_choice", "prompt")
 # Visible items of one chain, and places of outputs in it; a long one has ten.
 _MAX_ITEMS: Final = 128
 _MAX_INDEXES: Final = 1024
+# The protocol's has counters two levels deep; a server may nest as deep as a frame can be read.
+_DEEPEST_USAGE: Final = 16
 
 
 class Chain:
@@ -90,14 +93,15 @@ class Chain:
         return {**public, "id": self.id, "metadata": self._metadata}
 
 
-def add_usage(total: Any, more: Any) -> Any:
-    """The sum of two usage objects, counter by counter at every depth; what only one of them has is kept."""
+def add_usage(total: Any, more: Any, depth: int = _DEEPEST_USAGE) -> Any:
+    """The sum of two usage objects, counter by counter `depth` deep; what only one of them has is kept."""
     if total is None or more is None:
         return more if total is None else total
-    if isinstance(total, Mapping) and isinstance(more, Mapping):
-        return {key: add_usage(total.get(key), more.get(key)) for key in {**total, **more}}
+    if isinstance(total, Mapping) and isinstance(more, Mapping) and depth:
+        return {key: add_usage(total.get(key), more.get(key), depth - 1) for key in {**total, **more}}
     if isinstance(total, int | float) and isinstance(more, int | float):
-        return total + more
+        with suppress(OverflowError):  # a server may write an integer that no float can hold
+            return total + more
     return more
 
 

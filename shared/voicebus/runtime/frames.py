@@ -116,7 +116,7 @@ def read_audio_delta(frame: bytes) -> AudioDelta | None:
         else:
             delta.text = frame[start:-2]
         delta.samples = _samples(delta.text, None, True)
-    except ValueError:  # of msgspec, of UTF-8, of ASCII and of base64
+    except (ValueError, RecursionError):  # of msgspec, of UTF-8, of ASCII and of base64
         return None
     return delta if delta.type in AUDIO_TYPES else None
 

@@ -148,8 +148,9 @@ class InputAudio:
                 self.understands(wire.text(wire.mapping(hearing, "format"), "type"))
                 detection = hearing.get("turn_detection", True)
                 self._detects = detection is not None
-                asked = detection.get("prefix_padding_ms") if isinstance(detection, Mapping) else None
-                self._prefix_ms = asked if isinstance(asked, int | float) else _PREFIX_MS
+                asked = wire.mapping(hearing, "turn_detection")
+                says = asked.get("prefix_padding_ms") is not None
+                self._prefix_ms = wire.number(asked, "prefix_padding_ms") if says else _PREFIX_MS
             case _:
                 self._kept.pop(wire.text(event, "item_id"), None)
         return None
