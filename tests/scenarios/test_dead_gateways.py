@@ -286,14 +286,19 @@ async def test_a_call_goes_on_when_its_only_gateway_is_killed_and_started_again_
         ) as cluster,
         calling(cluster.gateway.url) as caller,
     ):
-        first = cluster.gateway
-        # At once, so that what the dead one wrote of itself is still there; and once more, by the next one.
-        for words in ("before", "after", "and after"):
+        port = cluster.gateway.port
+
+        async def talks(words: str) -> None:
             await caller.types(f"[[say: {words}]]")
             await caller.hears(words)
             await all_kept(redis_url, stream_prefix, caller)
+
+        await talks("before")
+        # At once, so that what the dead one wrote of itself is still there; then the one that has taken the call.
+        for words in ("after", "and after"):
             await cluster.kill(cluster.gateway)
-            await cluster.start("gateway", http_port=first.port)
+            await cluster.start("gateway", http_port=port)
+            await talks(words)
         await caller.hangs_up()
         found = await archived(cluster, caller)
     assert [text for role, text in caller.lines() if role == "assistant"] == ["before", "after", "and after"]
