@@ -207,8 +207,7 @@ class Session:
         part = self._p.playback.parts.get((item_id, content_index))
         if part is None or part.forward is None:
             return None
-        response = part.response
-        if not response.active or response.muted or response.model_id != response_id:
+        if not (response := part.response).active or response.muted or response.model_id != response_id:
             return None
         self._p.playback.receive(part, size, now)
         response.last_event = now
