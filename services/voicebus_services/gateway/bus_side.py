@@ -91,7 +91,7 @@ class BusSide:
 
     async def aclose(self, timeout_s: float) -> None:
         """Ask for nothing more, and write what is left; while `work` runs still. What was said has `timeout_s`."""
-        await self._tools.aclose()
+        await self._tools.aclose(_FLUSH_S)
         await self.outbox.drain(_FLUSH_S)
         await self.journal.drain(timeout_s)
 

@@ -161,6 +161,20 @@ async def test_the_worker_that_runs_a_call_is_told_of_its_cancel(
     assert await bus.call("XLEN", keys.control("w1")) == 1
 
 
+async def test_a_gateway_that_ends_tells_the_worker_of_a_cancel_that_came_last(
+    bus: RedisConnection, clock: RedisClock, keys: Keys
+) -> None:
+    """Its session ended with it, before it had heard which worker runs the call."""
+    outbox = Outbox(bus, clock, service="gateway")
+    dispatch = RedisToolDispatch(bus, outbox, clock, keys, reply_to=keys.inbox("g1"))
+    await bus.script(CLAIM, [keys.call("weather", "s1", "c1")], "w1", 3, "inbox", "", 0, 60, "")
+    async with running(outbox.run()):
+        dispatch.cancel(SESSION, CancelTool("c1", "weather", None, "hangup"))
+        await dispatch.aclose(5)
+        await outbox.drain(5)
+    assert await bus.call("XLEN", keys.control("w1")) == 1
+
+
 async def test_entries_reach_the_session_they_name_and_only_once(
     bus: RedisConnection, clock: RedisClock, keys: Keys
 ) -> None:

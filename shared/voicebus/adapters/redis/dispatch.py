@@ -146,8 +146,12 @@ class RedisToolDispatch:
         self._cancelling.add(task)
         task.add_done_callback(self._cancelling.discard)
 
-    async def aclose(self) -> None:
-        """End the cancels that are under way."""
+    async def aclose(self, timeout_s: float = 1.0) -> None:
+        """See the cancels that are under way to their ends, within `timeout_s`: a call whose session ended last would
+        run on for all of its time else. What their workers are to be told is in the outbox then.
+        """
+        if self._cancelling:
+            await asyncio.wait(self._cancelling, timeout=timeout_s)
         for task in self._cancelling:
             task.cancel()
         await asyncio.gather(*self._cancelling, return_exceptions=True)
