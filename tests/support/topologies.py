@@ -98,12 +98,15 @@ class Replicated:
                     "the replica's being in step",
                 )
 
-    def fail_over(self, key: str) -> None:
-        """Kill the master that has `key`; its replica takes its place within a few seconds."""
+    def fail_over(self, key: str, *, hangs: bool = False) -> None:
+        """Kill the master that has `key`, or have it hang; its replica takes its place within a few seconds."""
         with redis.Redis(port=self.masters[0].port) as node:
             slot = int(node.execute_command("CLUSTER", "KEYSLOT", key))
         number = next(n for n in range(len(self.masters)) if slot < _SLOTS * (n + 1) // len(self.masters))
-        self.masters[number].kill()
+        if hangs:
+            self.masters[number].pause()
+        else:
+            self.masters[number].kill()
 
         def holds() -> bool:
             with redis.Redis(port=self.replicas[number].port) as replica:

@@ -23,13 +23,14 @@ def elsewhere(reading: Any) -> str:
     )
 
 
-@pytest.mark.timeout(90)
-async def test_streams_of_a_lost_master_and_of_the_others_are_read_on() -> None:
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("hangs", [False, True], ids=["that has died", "that hangs"])
+async def test_streams_of_a_lost_master_and_of_the_others_are_read_on(hangs: bool) -> None:
     with replicated_cluster() as found:
-        await reads_go_on(found)
+        await reads_go_on(found, hangs=hangs)
 
 
-async def reads_go_on(cluster: Replicated) -> None:
+async def reads_go_on(cluster: Replicated, *, hangs: bool) -> None:
     async with await connect(cluster.url) as bus:
         reading: Any = bus._clients[1]
         await reading.initialize()
@@ -38,7 +39,7 @@ async def reads_go_on(cluster: Replicated) -> None:
             await bus.call("XGROUP", "CREATE", key, "workers", "0")
             assert await bus.read_blocking("XREAD", "BLOCK", 100, "STREAMS", key, "0")
         await asyncio.to_thread(cluster.in_step)  # a group that the replica does not have yet would be lost for good
-        await asyncio.to_thread(cluster.fail_over, mine)
+        await asyncio.to_thread(cluster.fail_over, mine, hangs=hangs)
 
         async def is_read() -> bool:
             command = ("XREADGROUP", "GROUP", "workers", "w1", "COUNT", "1", "BLOCK", "100", "STREAMS", key, ">")

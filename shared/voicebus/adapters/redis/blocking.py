@@ -44,6 +44,9 @@ class BlockingReads:
             self._idle.append(reader)
         return self._callbacks[str(command[0])](reply), other
 
+    async def hung(self, command: Command) -> None:
+        """A read was given up: its connection has been closed."""
+
     async def aclose(self) -> None:
         """Close all connections; who waits for a reply is told so."""
         for reader in self._readers:

@@ -158,10 +158,8 @@ class RedisConnection:
         """
         if self._closed:  # else it would be opened again, for a reader that has not heard of the end
             raise self._closed_error()
-        with translated(self.address):
-            async with asyncio.timeout(BLOCKING_TIMEOUT_S):
-                reply, _ = await self._reads.read(command)
-                return reply
+        reply, _ = await self._read(command, None)
+        return reply
 
     async def read_then_run(
         self, command: Sequence[str | int], script: Script, keys: list[str], *arguments: str | int
@@ -179,14 +177,23 @@ class RedisConnection:
         known = script.sha in self._known
         how, text = (script.by_digest, script.sha) if known else (script.in_full, script.text)
         then = (how, text, len(keys), *keys, *arguments)
-        with translated(self.address):
-            async with asyncio.timeout(BLOCKING_TIMEOUT_S):
-                reply, of_script = await self._reads.read(command, then=then)
+        reply, of_script = await self._read(command, then)
         if of_script is None and reply:  # the reads of a cluster cannot send it themselves
             of_script = self.submit(*then)
         if of_script is not None:
             of_script.add_done_callback(lambda done: self._learnt(script, done))
         return reply, of_script
+
+    async def _read(
+        self, command: Sequence[str | int], then: Sequence[str | int] | None
+    ) -> tuple[Any, asyncio.Future[Any] | None]:
+        with translated(self.address):
+            try:
+                async with asyncio.timeout(BLOCKING_TIMEOUT_S):
+                    return await self._reads.read(command, then=then)
+            except TimeoutError:
+                await self._reads.hung(command)
+                raise
 
     def _learnt(self, script: Script, done: asyncio.Future[Any]) -> None:
         if done.cancelled() or done.exception() is not None:
@@ -202,9 +209,14 @@ class RedisConnection:
         """
         if not isinstance(self._commands, StreamCluster):
             return {"": await self.call("INFO", *_IDENTITY)}
+        command = ("INFO", *_IDENTITY)
         with translated(self.address):
-            async with asyncio.timeout(COMMAND_TIMEOUT_S):
-                reply = await self._commands.execute_command("INFO", *_IDENTITY, target_nodes=RedisCluster.PRIMARIES)
+            try:
+                async with asyncio.timeout(COMMAND_TIMEOUT_S):
+                    reply = await self._commands.execute_command(*command, target_nodes=RedisCluster.PRIMARIES)
+            except TimeoutError:
+                await self._commands.look_again(command)
+                raise
         return {node.name: reply for node in self._commands.get_primaries()} if "run_id" in reply else reply
 
     def server_of(self, key: str) -> str:

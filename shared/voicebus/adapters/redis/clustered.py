@@ -1,10 +1,11 @@
 """redis-py's client of a Redis Cluster, which knows where commands belong without asking a server."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 
 from redis.asyncio.cluster import RedisCluster
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 
 from voicebus.adapters.redis.blocking import Command
 
@@ -13,6 +14,10 @@ _READING_SCRIPTS: Final = frozenset({"EVAL_RO", "EVALSHA_RO"})
 _SCRIPTS: Final = _READING_SCRIPTS | {"EVAL", "EVALSHA"}
 # Those whose first argument says what is to be done.
 _OF_SEVERAL: Final = frozenset({"XGROUP", "XINFO"})
+_OF_NODES: Final = frozenset({"INFO", "PING", "TIME"})
+
+# How long the nodes may take to say who has what.
+_LOOK_S: Final = 2.0
 
 
 def key_of(command: Sequence[Any]) -> str:
@@ -23,7 +28,7 @@ def key_of(command: Sequence[Any]) -> str:
     if name in _SCRIPTS:
         return str(arguments[2]) if int(arguments[1]) > 0 else ""
     place = int(name in _OF_SEVERAL)
-    return str(arguments[place]) if len(arguments) > place else ""
+    return str(arguments[place]) if len(arguments) > place and name not in _OF_NODES else ""
 
 
 class StreamCluster(RedisCluster):
@@ -46,12 +51,27 @@ class StreamCluster(RedisCluster):
             return ""
         return "" if node is None else str(node.name)
 
+    async def look_again(self, command: Sequence[Any]) -> None:
+        """After a command that brought no reply: ask who has what now, the node of that command last.
+
+        redis-py learns of a fail-over by what nodes refuse. One that hangs refuses nothing, and would be asked for as
+        long as it does, whoever has taken its place.
+        """
+        key, default = key_of(command), self.get_default_node()
+        failed = self.master_of(key) if key else "" if default is None else default.name
+        self.nodes_manager.move_node_to_end_of_cached_nodes(failed)
+        try:
+            async with asyncio.timeout(_LOOK_S):
+                await self.nodes_manager.initialize(last_failed_node_name=failed)
+        except (RedisError, RedisClusterException, OSError):  # nobody tells, and all stays as it was
+            return
+
 
 class ClusterReads:
     """Runs `XREAD` and `XREADGROUP` on connections of `client`, as `BlockingReads` does on those to one server."""
 
-    def __init__(self, client: RedisCluster) -> None:
-        self._client: Any = client
+    def __init__(self, client: StreamCluster) -> None:
+        self._client = client
 
     async def read(self, command: Command, *, then: Command | None = None) -> tuple[Any, None]:
         """Send a read and wait for its reply. What is to be run `then` is not sent.
@@ -60,6 +80,10 @@ class ClusterReads:
             RedisError, OSError: the read was refused, or the connection broke.
         """
         return await self._client.execute_command(*command), None
+
+    async def hung(self, command: Command) -> None:
+        """A read was given up."""
+        await self._client.look_again(command)
 
     async def aclose(self) -> None:
         """Nothing: the client closes its connections itself."""

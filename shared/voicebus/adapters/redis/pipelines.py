@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from redis import exceptions as vendor
 from redis.crc import key_slot
 
 from voicebus.adapters.redis.clustered import StreamCluster, key_of
@@ -68,9 +69,9 @@ class Pipelines:
 class _Pipeline:
     """Sends commands in order, those that come while others are under way as one."""
 
-    def __init__(self, client: Any, refuse: Refuse, *, timeout_s: float) -> None:
+    def __init__(self, client: StreamCluster, refuse: Refuse, *, timeout_s: float) -> None:
         self._refuse = refuse
-        self._client = client
+        self._client: Any = client
         self._timeout_s = timeout_s
         # Bounded by its callers: each waits for its own answers.
         self._queued: deque[_Queued] = deque()
@@ -102,16 +103,20 @@ class _Pipeline:
             while self._queued:
                 batch = [self._queued.popleft() for _ in range(min(_BATCH, len(self._queued)))]
                 self._under_way = batch
+                hung = False
                 try:
                     replies = await self._execute(batch)
                 except Exception as error:  # noqa: BLE001 - handed to whoever waits
                     replies = [error] * len(batch)
+                    hung = isinstance(error, TimeoutError | vendor.TimeoutError)
                 for (_, _, future), reply in zip(batch, replies, strict=True):
                     if isinstance(reply, Exception):
                         self._refuse(future, reply)
                     elif not future.done():  # else its caller was cancelled
                         future.set_result(reply)
                 self._under_way = []
+                if hung:
+                    await self._client.look_again(batch[0][0])
 
     async def _execute(self, batch: list[_Queued]) -> list[Any]:
         async with asyncio.timeout(self._timeout_s):
