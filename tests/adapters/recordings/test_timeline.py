@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Iterable, Iterator
+from random import Random
 
 import pytest
 
@@ -147,6 +148,24 @@ def test_who_was_never_away_and_sends_it_all_at_once_has_every_pause_of_it_kept(
         for _ in range(50):
             track.say("audio/pcm", pcm(20, value), 0)
     assert layout(taken(track, 5000)) == [(9000, 0, 1000), (1, 1000, 2000), (9000, 2000, 3000)]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_however_frames_come_each_sample_is_there_once_and_in_its_order(seed: int) -> None:
+    random = Random(seed)
+    track, pieces, now, asked, said = Caller(), list[Piece](), 0.0, 0, list[int]()
+    while now < 20_000:
+        now += random.choices([0, 20, random.uniform(0, 300), random.uniform(0, 3000)], [30, 50, 15, 5])[0]
+        while now * MS >= asked + RATE:
+            asked += RATE
+            pieces += track.take(max(0, asked - LAG))
+        ms = random.choice([1, 20, 20, 50, 100, 500])
+        said.append(ms)
+        track.say("audio/pcm", pcm(ms, len(said)), round(now * MS))
+    pieces += track.take(200 * RATE)
+    assert length([piece for piece in pieces if piece.samples]) == sum(said)
+    values = [int.from_bytes(piece.samples[:2], "little") for piece in pieces if piece.samples]
+    assert values == sorted(values)
 
 
 # --- the agent ------------------------------------------------------------------------------------
