@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,9 +95,25 @@ async def test_fifty_calls_at_once_are_archived_line_by_line_as_they_were_said_a
         assert len(used) > 1, "the calls were shared out"
 
 
+OneCall = Callable[..., AbstractAsyncContextManager[tuple[ClusterUnderTest, Caller]]]
+
+
 @pytest.fixture
-def sqlite_url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'v.db'}"
+def one_call(redis_url: str, stream_prefix: str, tmp_path: Path) -> OneCall:
+    """A cluster with one of each, and a caller of it; arguments are further ones of `running_cluster`."""
+
+    @asynccontextmanager
+    async def held(**more: Any) -> AsyncIterator[tuple[ClusterUnderTest, Caller]]:
+        database = f"sqlite:///{tmp_path / 'v.db'}"
+        async with (
+            running_cluster(
+                redis_url=redis_url, database_url=database, stream_prefix=stream_prefix, targets=TARGETS, **more
+            ) as cluster,
+            calling(cluster.gateway.url) as caller,
+        ):
+            yield cluster, caller
+
+    return held
 
 
 async def start_slow_tool(caller: Caller, seconds: float, folder: Path) -> None:
@@ -110,15 +128,8 @@ async def ask_quick(caller: Caller, word: str) -> None:
     await caller.types(f'ask [[call: quick {{"word": "{word}"}}]]')
 
 
-async def test_a_stopped_tool_worker_is_an_error_answer_and_a_new_one_serves_the_next_call(
-    redis_url: str, sqlite_url: str, stream_prefix: str
-) -> None:
-    async with (
-        running_cluster(
-            redis_url=redis_url, database_url=sqlite_url, stream_prefix=stream_prefix, targets=TARGETS
-        ) as cluster,
-        calling(cluster.gateway.url) as caller,
-    ):
+async def test_a_stopped_tool_worker_is_an_error_answer_and_a_new_one_serves_the_next_call(one_call: OneCall) -> None:
+    async with one_call() as (cluster, caller):
         await ask_quick(caller, "one")
         await caller.hears("quick one")
         await cluster.stop(cluster.services["tool-worker"][0])
@@ -132,15 +143,8 @@ async def test_a_stopped_tool_worker_is_an_error_answer_and_a_new_one_serves_the
         await caller.hangs_up()
 
 
-async def test_the_answer_to_a_killed_worker_is_heard_and_nothing_hangs(
-    redis_url: str, sqlite_url: str, stream_prefix: str, tmp_path: Path
-) -> None:
-    async with (
-        running_cluster(
-            redis_url=redis_url, database_url=sqlite_url, stream_prefix=stream_prefix, targets=TARGETS, tool_timeout=3
-        ) as cluster,
-        calling(cluster.gateway.url) as caller,
-    ):
+async def test_the_answer_to_a_killed_worker_is_heard_and_nothing_hangs(one_call: OneCall, tmp_path: Path) -> None:
+    async with one_call(tool_timeout=3) as (cluster, caller):
         await start_slow_tool(caller, 60, tmp_path)
         await cluster.kill(cluster.services["tool-worker"][0])
         ended = await caller.until(lambda each: each.of("tool_end"), "the killed call to end")
@@ -149,15 +153,8 @@ async def test_the_answer_to_a_killed_worker_is_heard_and_nothing_hangs(
         await caller.hangs_up()
 
 
-async def test_a_forbidden_answer_is_stopped_by_the_guardrail_worker(
-    redis_url: str, sqlite_url: str, stream_prefix: str
-) -> None:
-    async with (
-        running_cluster(
-            redis_url=redis_url, database_url=sqlite_url, stream_prefix=stream_prefix, targets=TARGETS
-        ) as cluster,
-        calling(cluster.gateway.url) as caller,
-    ):
+async def test_a_forbidden_answer_is_stopped_by_the_guardrail_worker(one_call: OneCall) -> None:
+    async with one_call() as (cluster, caller):
         await caller.types("go [[say: this is forbidden]]")
         tripped = await caller.until(lambda each: each.of("guardrail_tripped"), "the guardrail to trip")
         assert tripped[0]["guardrails"] == ["nothing_forbidden"]
@@ -166,13 +163,8 @@ async def test_a_forbidden_answer_is_stopped_by_the_guardrail_worker(
         assert any(item["type"] == "guardrail" for item in archived["items"])
 
 
-async def test_a_handoff_passes_the_conversation_on(redis_url: str, sqlite_url: str, stream_prefix: str) -> None:
-    async with (
-        running_cluster(
-            redis_url=redis_url, database_url=sqlite_url, stream_prefix=stream_prefix, targets=TARGETS
-        ) as cluster,
-        calling(cluster.gateway.url) as caller,
-    ):
+async def test_a_handoff_passes_the_conversation_on(one_call: OneCall) -> None:
+    async with one_call() as (_, caller):
         await caller.types("go [[call: transfer_to_second {}]]")
         handed = await caller.until(lambda each: each.of("handoff"), "the handoff")
         assert (handed[0]["from_agent"], handed[0]["to_agent"]) == ("first", "second")
@@ -182,16 +174,8 @@ async def test_a_handoff_passes_the_conversation_on(redis_url: str, sqlite_url: 
         await caller.hangs_up()
 
 
-async def test_sigterm_lets_a_tool_worker_finish_what_it_has(
-    redis_url: str, sqlite_url: str, stream_prefix: str, tmp_path: Path
-) -> None:
-    cluster: ClusterUnderTest
-    async with (
-        running_cluster(
-            redis_url=redis_url, database_url=sqlite_url, stream_prefix=stream_prefix, targets=TARGETS
-        ) as cluster,
-        calling(cluster.gateway.url) as caller,
-    ):
+async def test_sigterm_lets_a_tool_worker_finish_what_it_has(one_call: OneCall, tmp_path: Path) -> None:
+    async with one_call() as (cluster, caller):
         await start_slow_tool(caller, 1.5, tmp_path)
         await cluster.stop(cluster.services["tool-worker"][0])
         await caller.hears("slept 1.5 s")
