@@ -36,7 +36,8 @@ class Conversation:
         if not item_id:
             return
         self.remove(item_id)
-        self._meet(behind)
+        if behind != item_id:
+            self._meet(behind)
         before = _EDGE if behind is None else behind if behind in self._before else self._before[_EDGE]
         after = self._after[before]
         self._before[item_id], self._after[item_id] = before, after
