@@ -16,6 +16,9 @@ from voicebus.testing import ScriptedRealtimeServer, ServerStep, text_turn
 from voicebus_services.gateway.wiring import running_gateway
 from voicebus_services.settings import GatewaySettings
 
+# Its tests start up to a dozen commands one after another, which takes a busy machine long.
+pytestmark = pytest.mark.timeout(180)
+
 DESK = "examples.front_desk:runner"
 EXAMPLE = str(ROOT / "examples" / "front_desk.scenario.yaml")
 

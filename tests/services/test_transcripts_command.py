@@ -21,6 +21,9 @@ from voicebus.adapters.database.store import TranscriptStore
 from voicebus.contracts.envelope import Entry
 from voicebus_services.cli import main
 
+# Its tests start up to a dozen commands one after another, which takes a busy machine long.
+pytestmark = pytest.mark.timeout(180)
+
 HOUR_MS = 3_600_000
 
 

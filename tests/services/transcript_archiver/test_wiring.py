@@ -22,6 +22,9 @@ from support.waiting import wait_until
 from voicebus.adapters.database import migrate
 from voicebus.adapters.database.store import TranscriptStore
 
+# Its tests start up to a dozen commands one after another, which takes a busy machine long.
+pytestmark = pytest.mark.timeout(180)
+
 
 @dataclass
 class ArchiverProcess:

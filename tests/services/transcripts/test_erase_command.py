@@ -20,6 +20,9 @@ from voicebus.contracts.streams import Keys
 from voicebus.errors import StoreError
 from voicebus_services.transcripts import erase_command
 
+# Its tests start up to a dozen commands one after another, which takes a busy machine long.
+pytestmark = pytest.mark.timeout(180)
+
 
 @dataclass
 class Cluster:
