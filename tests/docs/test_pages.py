@@ -5,6 +5,7 @@ import asyncio
 import importlib
 import os
 import re
+import subprocess
 import sys
 import wave
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ import yaml
 from typer.testing import CliRunner
 
 import voicebus
+import voicebus.openai_agents
 from support.commands import environment
 from support.idling import hangs
 from support.pages import ROOT, Page, Program, pages
@@ -211,3 +213,23 @@ def test_a_program_of_openai_agents_changes_its_imports_and_nothing_else() -> No
     assert imports.sub("", before.text) == imports.sub("", after.text)
     assert "voicebus" not in before.text
     assert "agents" not in after.text
+
+
+def test_the_line_that_changes_all_imports_leaves_a_program_whose_names_exist(tmp_path: Path) -> None:
+    (expression,) = re.findall(r"^sed -i -E '(.+)' \*\.py$", Page("docs/migration.md").text, re.MULTILINE)
+    before, _ = Page("docs/migration.md").programs()
+    program = tmp_path / "before.py"
+    program.write_text(
+        f"{before.text}\n"
+        "def later() -> None:\n"
+        "    from agents.realtime.model_events import RealtimeModelAudioEvent\n"
+        "    from agents.tool_context import ToolContext\n"
+        "    from .agents import mine\n"
+    )
+    subprocess.run(["sed", "-i", "-E", expression, program], check=True)
+    imports = [node for node in ast.walk(ast.parse(program.read_text())) if isinstance(node, ast.ImportFrom)]
+    assert [node.names[0].name for node in imports if node.level] == ["mine"]
+    taken = [name.name for node in imports if node.module == "voicebus.openai_agents" for name in node.names]
+    assert {"RealtimeModelAudioEvent", "RealtimeRunner", "ToolContext", "function_tool"} <= set(taken)
+    assert [name for name in taken if not hasattr(voicebus.openai_agents, name)] == []
+    assert "from agents" not in program.read_text()
