@@ -21,7 +21,7 @@ PUBLIC = (
     "models/playback", "models/sends", "models/sip", "tools/function_tool", "tools/guardrails", "tools/hosted",
     "tools/remote", "tools/results", "tools/worker",
 )  # fmt: skip
-NOT_FOR_PROGRAMS = {"HookRunner", "SessionPort", "ToolOptions", "TypedAudioFormat"}
+NOT_FOR_PROGRAMS = {"HookRunner", "Rooms", "SessionPort", "ToolOptions", "TypedAudioFormat"}
 
 
 @pytest.mark.parametrize("module", PUBLIC)

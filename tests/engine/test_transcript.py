@@ -120,6 +120,34 @@ def test_a_users_line_lies_where_it_was_spoken_and_not_where_the_model_told_of_i
     assert (line.started_ms, line.ended_ms) == (1500, 2750)
 
 
+def test_a_line_of_who_sends_faster_than_they_speak_does_not_begin_behind_its_answer() -> None:
+    talk = Talk().live()
+    began = talk.now
+    talk.model("input_audio_buffer.speech_started", item_id="item_u", after=2.0)
+    talk.model("input_audio_buffer.speech_stopped", item_id="item_u", after=1.0)
+    talk.put(Spoken("item_u", began + 9.0, began + 12.0))
+    talk.model("input_audio_buffer.committed", item_id="item_u")
+    talk.user_item("item_u", [{"type": "input_audio"}])
+    talk.transcript("Hello")
+    (line,) = talk.records(EventType.ITEM_RECORDED)
+    assert (line.started_ms, line.ended_ms) == (2000, 3000)
+
+
+def test_a_line_of_speech_that_came_at_once_does_not_begin_before_what_was_said_before_it() -> None:
+    talk = Talk().live()
+    began = talk.now
+    talk.now += 3.0
+    talk.user_item("item_t", [{"type": "input_text", "text": "typed"}])
+    talk.model("input_audio_buffer.speech_started", item_id="item_u", after=0.5)
+    talk.model("input_audio_buffer.speech_stopped", item_id="item_u", after=0.25)
+    talk.put(Spoken("item_u", began + 2.5, began + 2.75))
+    talk.model("input_audio_buffer.committed", item_id="item_u")
+    talk.user_item("item_u", [{"type": "input_audio"}])
+    talk.transcript("Hello")
+    typed, said = talk.records(EventType.ITEM_RECORDED)
+    assert (typed.started_ms, said.started_ms, said.ended_ms) == (3000, 3001, 3001)
+
+
 def test_a_spoken_answer_is_recorded_when_it_was_heard_out() -> None:
     talk = Talk().asked()
     talk.speaks("One two three four", 2000)
