@@ -10,18 +10,22 @@ from contextlib import asynccontextmanager
 
 # `SO_LINGER` with no time: the connection is reset instead of closed.
 _RESET = struct.pack("ii", 1, 0)
+# Bytes; without that the kernel keeps more and more, up to several MB.
+_NARROW = 8 * 1024
 
 
 class CuttingProxy:
     """Forwards to `target` (a port on this machine) from `port`. While `refuses`, new connections are reset at once.
 
-    What a client sends with `slow_word` in it is held up for `slow_s`, as by a server that is long at it.
+    What a client sends with `slow_word` in it is held up for `slow_s`, as by a server that is long at it. With `narrow`
+    new connections hold little of what the server sends: once frozen, it is the server that has to keep the rest.
     """
 
     def __init__(self, target: int) -> None:
         self.target = target
         self.port = 0
         self.refuses = False
+        self.narrow = False
         self.slow_word = b""
         self.slow_s = 0.0
         self.accepted = 0
@@ -62,6 +66,8 @@ class CuttingProxy:
         except OSError:  # it is not there, and whoever wants it is to know at once
             _abort(writer)
             return
+        if self.narrow:
+            upstream.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _NARROW)
         self._writers |= {writer, upstream}
         try:
             await asyncio.gather(self._pump(reader, upstream), self._pump(upstream_reader, writer, towards_client=True))
