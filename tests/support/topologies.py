@@ -140,6 +140,10 @@ def replicated_cluster(masters: int = 3) -> Iterator[Replicated]:
                 with redis.Redis(port=server.port, decode_responses=True) as node:
                     if str(node.execute_command("CLUSTER", "NODES")).count("slave") < masters:
                         return False
+                    # A replica that has not heard of its master's slots would take over only those that hold a key.
+                    told = str(node.execute_command("CLUSTER", "INFO"))
+                    if "cluster_state:ok" not in told or f"cluster_slots_assigned:{_SLOTS}" not in told:
+                        return False
             return True
 
         _until(known, "the cluster's agreement on its replicas")
