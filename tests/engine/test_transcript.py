@@ -107,15 +107,20 @@ def test_a_users_line_spans_its_speech() -> None:
     assert (line.started_ms, line.ended_ms) == (1000, 2500)
 
 
+def hears(talk: Talk, spoken: Spoken, *, told_after: float, seconds: float) -> None:
+    """A turn under VAD of which is known where it lies; the model tells of its beginning after so long (s)."""
+    talk.model("input_audio_buffer.speech_started", item_id=spoken.item_id, after=told_after)
+    talk.model("input_audio_buffer.speech_stopped", item_id=spoken.item_id, after=seconds)
+    talk.put(spoken)
+    talk.model("input_audio_buffer.committed", item_id=spoken.item_id)
+    talk.user_item(spoken.item_id, [{"type": "input_audio"}])
+    talk.transcript("Hello", spoken.item_id)
+
+
 def test_a_users_line_lies_where_it_was_spoken_and_not_where_the_model_told_of_it() -> None:
     talk = Talk().live()
     began = talk.now
-    talk.model("input_audio_buffer.speech_started", item_id="item_u", after=2.0)
-    talk.model("input_audio_buffer.speech_stopped", item_id="item_u", after=1.0)
-    talk.put(Spoken("item_u", began + 1.5, began + 2.75))
-    talk.model("input_audio_buffer.committed", item_id="item_u")
-    talk.user_item("item_u", [{"type": "input_audio"}])
-    talk.transcript("Hello")
+    hears(talk, Spoken("item_u", began + 1.5, began + 2.75), told_after=2.0, seconds=1.0)
     (line,) = talk.records(EventType.ITEM_RECORDED)
     assert (line.started_ms, line.ended_ms) == (1500, 2750)
 
@@ -123,12 +128,7 @@ def test_a_users_line_lies_where_it_was_spoken_and_not_where_the_model_told_of_i
 def test_a_line_of_who_sends_faster_than_they_speak_does_not_begin_behind_its_answer() -> None:
     talk = Talk().live()
     began = talk.now
-    talk.model("input_audio_buffer.speech_started", item_id="item_u", after=2.0)
-    talk.model("input_audio_buffer.speech_stopped", item_id="item_u", after=1.0)
-    talk.put(Spoken("item_u", began + 9.0, began + 12.0))
-    talk.model("input_audio_buffer.committed", item_id="item_u")
-    talk.user_item("item_u", [{"type": "input_audio"}])
-    talk.transcript("Hello")
+    hears(talk, Spoken("item_u", began + 9.0, began + 12.0, guessed=True), told_after=2.0, seconds=1.0)
     (line,) = talk.records(EventType.ITEM_RECORDED)
     assert (line.started_ms, line.ended_ms) == (2000, 3000)
 
@@ -138,14 +138,19 @@ def test_a_line_of_speech_that_came_at_once_does_not_begin_before_what_was_said_
     began = talk.now
     talk.now += 3.0
     talk.user_item("item_t", [{"type": "input_text", "text": "typed"}])
-    talk.model("input_audio_buffer.speech_started", item_id="item_u", after=0.5)
-    talk.model("input_audio_buffer.speech_stopped", item_id="item_u", after=0.25)
-    talk.put(Spoken("item_u", began + 2.5, began + 2.75))
-    talk.model("input_audio_buffer.committed", item_id="item_u")
-    talk.user_item("item_u", [{"type": "input_audio"}])
-    talk.transcript("Hello")
+    hears(talk, Spoken("item_u", began + 2.5, began + 2.75, guessed=True), told_after=0.5, seconds=0.25)
     typed, said = talk.records(EventType.ITEM_RECORDED)
     assert (typed.started_ms, said.started_ms, said.ended_ms) == (3000, 3001, 3001)
+
+
+def test_who_goes_on_speaking_as_the_answer_begins_is_not_moved_behind_its_beginning() -> None:
+    talk = Talk().live()
+    began = talk.now
+    talk.now += 3.0
+    talk.user_item("item_t", [{"type": "input_text", "text": "typed"}])
+    hears(talk, Spoken("item_u", began + 2.8, began + 3.4), told_after=0.2, seconds=0.5)
+    before, said = talk.records(EventType.ITEM_RECORDED)
+    assert (before.started_ms, said.started_ms, said.ended_ms) == (3000, 2800, 3400)
 
 
 def test_a_spoken_answer_is_recorded_when_it_was_heard_out() -> None:

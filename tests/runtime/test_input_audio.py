@@ -158,17 +158,17 @@ def silence(audio: InputAudio, first: float, count: int) -> None:
         sound(audio, first + number / 10, quiet_ms=100)
 
 
-def detected(audio: InputAudio, start_ms: int, end_ms: int) -> tuple[float, float]:
+def detected(audio: InputAudio, start_ms: int, end_ms: int, *, guessed: bool = False) -> tuple[float, float]:
     audio.heard("input_audio_buffer.speech_started", {"audio_start_ms": start_ms})
     audio.heard("input_audio_buffer.speech_stopped", {"audio_end_ms": end_ms})
-    return committed(audio)
+    return committed(audio, guessed=guessed)
 
 
-def committed(audio: InputAudio) -> tuple[float, float]:
+def committed(audio: InputAudio, *, guessed: bool = False) -> tuple[float, float]:
     """From when to when (s) the item was spoken."""
     spoken = audio.heard("input_audio_buffer.committed", {"item_id": "item_1"})
     assert isinstance(spoken, Spoken)
-    assert spoken.item_id == "item_1"
+    assert (spoken.item_id, spoken.guessed) == ("item_1", guessed)
     return spoken.started, spoken.ended
 
 
@@ -208,7 +208,7 @@ def test_speech_that_was_held_up_lies_where_it_was_spoken_however_late_the_model
     for number in range(7):
         sound(audio, 1.4 + number / 10)
     silence(audio, 2.1, 30)
-    assert detected(audio, 700, 2500) == pytest.approx((1.0, 2.5))
+    assert detected(audio, 700, 2500, guessed=True) == pytest.approx((1.0, 2.5))
 
 
 def test_what_another_socket_hears_again_lies_where_it_was_said() -> None:
@@ -229,6 +229,20 @@ def test_a_turn_that_is_ended_by_hand_begins_where_it_is_loud() -> None:
     sound(audio, 1.2)
     audio.send(COMMIT)
     assert committed(audio) == pytest.approx((1.03, 1.2))
+
+
+@pytest.mark.parametrize(
+    ("came", "quiet", "lies"), [(3.0, 0, 2.0), (0.2, 10, 1.1)], ids=["taken for held up", "ahead of the clock"]
+)
+def test_where_sound_lies_that_came_at_once_is_guessed(came: float, quiet: int, lies: float) -> None:
+    audio = hearing()
+    detecting(audio, None)
+    silence(audio, 0.1, 1)
+    for number in range(20):
+        sound(audio, came, quiet_ms=100 if number < quiet else 0)
+    audio.send(COMMIT)
+    began, _ = committed(audio, guessed=True)
+    assert began == pytest.approx(lies)
 
 
 def test_a_telephones_speech_is_placed_by_its_own_measure() -> None:

@@ -103,7 +103,7 @@ class Transcript:
         self._recorded = Recent()
         self._heard: dict[str, str] = {}
         self._speech: dict[str, tuple[float, float]] = {}
-        self._spoken: dict[str, tuple[float, float]] = {}
+        self._spoken: dict[str, Spoken] = {}
         # Of the line that was recorded last (s).
         self._began_last = float("-inf")
         # What was said to a socket that was lost before it told the words; another one may tell them.
@@ -177,7 +177,7 @@ class Transcript:
 
     def spoken(self, heard: Spoken) -> None:
         """Where that speech lies is known better than from when the model told of it."""
-        self._spoken[heard.item_id] = (heard.started, heard.ended)
+        self._spoken[heard.item_id] = heard
         trim(self._spoken, _MAX_SPEECH)
 
     def open(
@@ -202,17 +202,20 @@ class Transcript:
         return line
 
     def _times(self, item_id: str, place: int) -> tuple[float, float]:
-        """When a line that gets this place was said. It begins behind the one before it and not after it was told of:
-        of sound that comes faster than it is spoken nobody knows when that was, and what came at once and was taken for
-        held up, or is ahead of the clock, would stand before what it answers, or behind its own answer.
+        """When a line that gets this place was said. Where that is guessed, it begins behind the one before it and not
+        after it was told of: what came at once and was taken for held up, or is ahead of the clock, would stand before
+        what it answers, or behind its own answer. Who speaks while an answer begins may have begun before it.
         """
         began, ended = self._speech.pop(item_id, (self._out.now, self._out.now))
         spoken = self._spoken.pop(item_id, None)
         if spoken is None:
             return began, ended
-        before = self._lines[self._order[place - 1]].started if place else self._began_last
-        started = min(max(spoken[0], before + _APART), began)
-        return started, min(max(spoken[1], started), ended)
+        started = spoken.started
+        if spoken.guessed:
+            before = self._lines[self._order[place - 1]].started if place else self._began_last
+            started = max(started, before + _APART)
+        started = min(started, began)
+        return started, min(max(spoken.ended, started), ended)
 
     def is_open(self, item_id: str) -> bool:
         """Whether the item has a line that is not recorded yet."""

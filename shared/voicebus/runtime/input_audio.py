@@ -214,7 +214,8 @@ class InputAudio:
         if words is None or stop is None:
             return None
         started = self._placing.moment(*words)
-        return Spoken(item_id, started, max(started, self._placing.moment(*stop)))
+        ended = max(started, self._placing.moment(*stop))
+        return Spoken(item_id, started, ended, words[0].is_guessed)
 
     # --- sockets come and go --------------------------------------------------------------------------
 

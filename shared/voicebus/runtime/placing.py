@@ -70,6 +70,11 @@ class Frame(msgspec.Struct, gc=False):
         return self.begins != UNPLACED
 
     @property
+    def is_guessed(self) -> bool:
+        """Whether it lies elsewhere than where it came, as it was late or early."""
+        return not -LATE <= self.begins + self.ticks - self.came <= LATE
+
+    @property
     def samples(self) -> bytes:
         return frames.appended(self.data)
 
