@@ -1,4 +1,4 @@
-"""As much of a Kubernetes API as Helm's `lookup` asks for: what there is of deployments, with their replicas."""
+"""As much of a Kubernetes API as Helm's `lookup` asks for: deployments, with their replicas and annotations."""
 
 import json
 import threading
@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 _APPS = {"groupVersion": "apps/v1", "version": "v1"}
@@ -28,13 +29,19 @@ _DISCOVERY: Mapping[str, Any] = {
 
 
 @contextmanager
-def cluster_with(replicas: Mapping[str, int], folder: Path, *, namespace: str = "voice") -> Iterator[Path]:
+def cluster_with(
+    replicas: Mapping[str, int],
+    folder: Path,
+    *,
+    annotations: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+    namespace: str = "voice",
+) -> Iterator[Path]:
     """A cluster that has these deployments, by name; its kubeconfig, written into `folder`."""
     deployments = {
         f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}": {
             "apiVersion": "apps/v1",
             "kind": "Deployment",
-            "metadata": {"name": name, "namespace": namespace},
+            "metadata": {"name": name, "namespace": namespace, "annotations": dict(annotations.get(name, {}))},
             "spec": {"replicas": count},
         }
         for name, count in replicas.items()

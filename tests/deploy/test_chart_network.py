@@ -78,6 +78,12 @@ def test_without_addresses_given_redis_and_database_are_any_at_their_ports_alone
     assert [sorted(ports([rule])) for rule in open_rules] == [[6379, 7001, 7002], [6432]]
 
 
+def test_names_are_asked_for_at_the_ports_of_the_resolvers_pods(helm: Helm) -> None:
+    objects = rendered(helm, (SMALL,), "--set=networkPolicy.dnsPorts={5353}")
+    assert ports(rules(objects, "guardrail-worker", "egress")) >= {5353}
+    assert ports(rules(objects, "guardrail-worker", "egress")).isdisjoint({53})
+
+
 @pytest.mark.parametrize(
     ("endpoint", "reached"),
     [

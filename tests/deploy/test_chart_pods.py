@@ -1,11 +1,12 @@
 """What an operator adds to pods, of one service or of all, arrives as Kubernetes means it, and takes nothing away."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from deploy.chart import FULL, SMALL, Object, labels, of_kind, one, pod_specs, rendered
+from deploy.chart import FULL, SMALL, Object, environment, labels, of_kind, one, pod_specs, pods, rendered
 from deploy.helm import Helm
 
 # The first test of a fresh clone downloads Helm.
@@ -101,9 +102,38 @@ def test_images_of_a_trials_servers_are_pulled_with_the_same_credentials(helm: H
 
 def test_a_deployment_has_its_annotations_and_keeps_as_many_revisions_as_is_said(helm: Helm) -> None:
     gateway = one(rendered(helm, (FULL,)), "Deployment", "gateway")
-    assert gateway["metadata"]["annotations"] == {"reloader.stakater.com/auto": "true"}
+    assert gateway["metadata"]["annotations"]["reloader.stakater.com/auto"] == "true"
     assert gateway["spec"]["revisionHistoryLimit"] == 0
     assert one(rendered(helm), "Deployment", "gateway")["spec"]["revisionHistoryLimit"] == 5
+
+
+def test_a_variable_of_the_values_takes_the_place_of_the_charts(helm: Helm) -> None:
+    """Helm 4 applies on the server, which refuses a list that has a name twice."""
+    objects = rendered(
+        helm, (),
+        "--set=gateway.env[0].name=VOICEBUS_LOG_LEVEL,gateway.env[0].value=debug",
+        "--set=migration.env[0].name=PGSSLMODE,migration.env[0].value=require",
+        "--set=migration.env[1].name=VOICEBUS_LOG_LEVEL,migration.env[1].value=warning",
+        "--set=database.tls.existingSecret=ca",
+    )  # fmt: skip
+    for command, _, container in pods(objects):
+        names = [entry["name"] for entry in container["env"]]
+        assert len(names) == len(set(names)), command
+    told = {command: environment(container) for command, _, container in pods(objects)}
+    levels = {command: variables["VOICEBUS_LOG_LEVEL"] for command, variables in told.items()}
+    assert levels["gateway"] == "debug"
+    assert levels["migrate"] == "warning"
+    assert {levels[command] for command in levels.keys() - {"gateway", "migrate"}} == {"info"}
+    assert (told["migrate"]["PGSSLMODE"], told["transcript-archiver"]["PGSSLMODE"]) == ("require", "verify-full")
+
+
+def test_a_volume_called_tmp_takes_the_place_of_the_charts(helm: Helm) -> None:
+    larger = '[{"name": "tmp", "emptyDir": {"sizeLimit": "2Gi"}}]'
+    objects = rendered(helm, (), f"--set-json=gateway.volumes={larger}", f"--set-json=migration.volumes={larger}")
+    for workload in (one(objects, "Deployment", "gateway"), one(objects, "Job", "migrate")):
+        spec = workload["spec"]["template"]["spec"]
+        assert [volume for volume in spec["volumes"] if volume["name"] == "tmp"] == json.loads(larger)
+        assert {"name": "tmp", "mountPath": "/tmp"} in spec["containers"][0]["volumeMounts"]
 
 
 def test_a_service_is_of_the_families_of_addresses_that_are_asked_for(helm: Helm) -> None:

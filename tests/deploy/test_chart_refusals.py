@@ -45,6 +45,7 @@ pytestmark = pytest.mark.timeout(300)
         ("autoscaling.engine=knative", "engine"),
         ("topologySpread.zones=strict", "zones"),
         ("networkPolicy.redis.from=1", "from"),
+        ("networkPolicy.dnsPorts={}", "dnsPorts"),
         ("ingress.hosts={a}", "hosts"),
         ("ingress.host=https://calls.example", "host"),
         ("httpRoute.parentRef=a", "parentRef"),
@@ -144,6 +145,17 @@ def test_values_that_do_not_fit_each_other_are_refused_in_a_sentence(
     assert result.returncode != 0
     assert f"voicebus: {sentence}" in result.stderr or sentence in result.stderr
     assert "voicebus: " in result.stderr
+
+
+@pytest.mark.parametrize("release", ["calls.v2", "7calls"])
+def test_a_release_whose_services_could_not_be_named_after_it_is_refused_in_a_sentence(
+    helm: Helm, release: str
+) -> None:
+    result = helm.template(*MINIMAL, release=release)
+    assert result.returncode != 0
+    assert f'voicebus: every object\'s name would begin with "{release}-voicebus"' in result.stderr
+    assert "set fullnameOverride" in result.stderr
+    assert helm.template(*MINIMAL, "--set=fullnameOverride=calls", release=release).returncode == 0
 
 
 def test_what_fits_is_not_refused(helm: Helm) -> None:

@@ -25,6 +25,17 @@ HPA = "--set=autoscaling.engine=hpa"
 OPERATORS = "--api-versions=monitoring.coreos.com/v1"
 
 
+def upgraded(helm: Helm, kubeconfig: Path, *arguments: str) -> list[dict[str, Any]]:
+    """What an upgrade in this cluster renders."""
+    result = helm.run(
+        *("template", "calls", str(CHART), "--namespace=voice", f"--values={PRODUCTION}", *arguments),
+        *("--dry-run=server", "--disable-openapi-validation"),
+        kubeconfig=kubeconfig,
+    )
+    assert result.returncode == 0, result.stderr
+    return [item for item in yaml.load_all(result.stdout, yaml.CSafeLoader) if item]
+
+
 def triggers(scaled: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {trigger["name"]: trigger["metadata"] for trigger in scaled["spec"]["triggers"]}
 
@@ -237,16 +248,26 @@ def test_an_upgrade_to_an_autoscaler_leaves_as_many_pods_as_there_are(tmp_path: 
     """Where `replicas` leaves a manifest Kubernetes makes it 1, and ends all other gateways with their calls."""
     helm = find_helm(3)  # Helm 4 wants a server that knows every kind there is
     with cluster_with({"calls-voicebus-gateway": 7}, tmp_path) as kubeconfig:
-        result = helm.run(
-            *("template", "calls", str(CHART), "--namespace=voice", f"--values={PRODUCTION}"),
-            *("--dry-run=server", "--disable-openapi-validation"),
-            kubeconfig=kubeconfig,
-        )
-    assert result.returncode == 0, result.stderr
-    objects = [item for item in yaml.load_all(result.stdout, yaml.CSafeLoader) if item]
+        objects = upgraded(helm, kubeconfig)
     assert one(objects, "Deployment", "gateway")["spec"]["replicas"] == 7
     # Of what is new the autoscaler alone says how many there are to be.
     assert "replicas" not in one(objects, "Deployment", "tool-worker-billing")["spec"]
+
+
+def test_a_release_that_began_with_an_autoscaler_says_nothing_of_replicas_in_an_upgrade_either(
+    helm: Helm, tmp_path: Path
+) -> None:
+    """Where they stood in the later revision alone, a rollback to the first took them away: to one gateway."""
+    began = one(rendered(helm, (PRODUCTION,)), "Deployment", "gateway")
+    there = {began["metadata"]["name"]: began["metadata"]["annotations"]}
+    with cluster_with({began["metadata"]["name"]: 7}, tmp_path, annotations=there) as kubeconfig:
+        later = one(upgraded(find_helm(3), kubeconfig), "Deployment", "gateway")
+        changed = one(upgraded(find_helm(3), kubeconfig, "--set=autoscaling.engine=none"), "Deployment", "gateway")
+    assert "replicas" not in began["spec"] | later["spec"]
+    assert later["metadata"]["annotations"] == began["metadata"]["annotations"]
+    # Without one it has what the values say, and keeps the field from then on.
+    assert changed["spec"]["replicas"] == 4
+    assert "annotations" not in changed["metadata"]
 
 
 def test_a_budget_is_only_where_a_drained_node_never_waits_for_it(helm: Helm, values: Values) -> None:

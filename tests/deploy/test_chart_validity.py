@@ -13,7 +13,7 @@ import pytest
 import yaml
 from kubernetes_validate import utils
 
-from deploy.chart import MINIMAL, PRODUCTION, containers, of_kind, pod_specs, rendered
+from deploy.chart import MINIMAL, PRODUCTION, SMALL, containers, labels, of_kind, one, pod_specs, rendered
 from deploy.conftest import VALUES
 from deploy.custom_objects import complaints, is_custom
 from deploy.helm import CHART, Helm, find_helm
@@ -147,6 +147,30 @@ def test_names_stay_valid_and_distinct_for_the_longest_release_name(helm: Helm) 
     names = [(item["kind"], item["metadata"]["name"]) for item in objects]
     assert len(set(names)) == len(names)
     assert all(len(name) <= 63 for _, name in names)
+
+
+@pytest.mark.parametrize("values", [PRODUCTION, SMALL], ids=["production", "small"])
+def test_names_leave_room_for_what_kubernetes_and_keda_make_labels_of(helm: Helm, values: Path) -> None:
+    worker = f"--set=toolWorkers.{'w' * 20}.replicas=2"
+    objects = rendered(helm, (values,), worker, release="a" * 53)
+    kinds = {"StatefulSet": len("-0123456789"), "ScaledObject": len("keda-hpa-")}
+    longest = {item["metadata"]["name"]: kinds[item["kind"]] for item in objects if item["kind"] in kinds}
+    assert longest
+    assert all(len(name) + more <= 63 for name, more in longest.items())
+
+
+def test_what_yaml_takes_for_something_else_stays_a_name(helm: Helm) -> None:
+    odd = ("no", "on", "null", "e")
+    arguments = [f"--set-json=toolWorkers.{name}={{}}" for name in odd]
+    arguments += [f"--set-json=gateway.serviceAccount.name={json.dumps('007')}", "--set=priorityClass.name=1e3"]
+    arguments += ["--set=ingress.enabled=true,ingress.host=a.example", "--set-string=ingress.tlsSecret=42"]
+    objects = rendered(helm, (), *arguments, "--set=fullnameOverride=off", release="20261130")
+    for item in objects:
+        assert kubernetes_validate.validate(item, VERSIONS[-1], strict=True)
+    workers = {labels(item).get("voicebus/tool-worker") for item in of_kind(objects, "Deployment")}
+    assert workers == {None, "default", *odd}
+    spec = one(objects, "Deployment", "gateway")["spec"]["template"]["spec"]
+    assert (spec["serviceAccountName"], spec["priorityClassName"]) == ("007", "1e3")
 
 
 def test_the_examples_of_the_page_are_all_there() -> None:

@@ -50,7 +50,7 @@ database} out of redis.url, or of the trial's own.
 {{- define "voicebus.redis" -}}
 {{- $url := .root.Values.redis.url -}}
 {{- if .root.Values.trial.redis.enabled -}}
-{{- $url = printf "redis://%s:6379/0" (include "voicebus.objectName" (dict "root" .root "suffix" "redis")) -}}
+{{- $url = printf "redis://%s:6379/0" (include "voicebus.trial.name" (dict "root" .root "suffix" "redis")) -}}
 {{- end -}}
 {{- $scheme := regexFind "^[a-z+]+" $url -}}
 {{- $path := splitList "/" (trimPrefix (printf "%s://" $scheme) $url) -}}

@@ -20,8 +20,10 @@
 - {{ with .Values.networkPolicy.dns }}to:
     {{- toYaml . | nindent 4 }}
   {{ end }}ports:
-    - {port: 53, protocol: UDP}
-    - {port: 53, protocol: TCP}
+    {{- range .Values.networkPolicy.dnsPorts }}
+    - {port: {{ int . }}, protocol: UDP}
+    - {port: {{ int . }}, protocol: TCP}
+    {{- end }}
 {{- end -}}
 
 {{/* The pods of one component of this release: (dict "root" $ "component" "gateway" "port" 8080). */}}

@@ -1,5 +1,24 @@
 {{/* The environment, in the groups of services/voicebus_services/settings.py: a service composes what its class has. */}}
 
+{{/*
+All of a container's: (dict "own" the-chart's-as-text "further" values). Of a name in both the values' counts, and stands
+alone: a server-side apply, as Helm 4's, refuses a list that has one twice.
+*/}}
+{{- define "voicebus.env" -}}
+{{- $further := .further | default list -}}
+{{- $given := list -}}
+{{- range $further -}}
+{{- $given = append $given .name -}}
+{{- end -}}
+{{- $all := list -}}
+{{- range .own | fromYamlArray -}}
+{{- if not (has .name $given) -}}
+{{- $all = append $all . -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml (concat $all $further) -}}
+{{- end -}}
+
 {{/* ServiceSettings: (dict "root" $ "drainSeconds" 60). */}}
 {{- define "voicebus.env.service" -}}
 - {name: VOICEBUS_LOG_LEVEL, value: {{ .root.Values.logLevel }}}
@@ -70,7 +89,7 @@
 {{/* DatabaseSettings. The password and the certificates are libpq's own variables, so the address has nothing secret. */}}
 {{- define "voicebus.env.database" -}}
 {{- if .Values.trial.postgresql.enabled }}
-- {name: VOICEBUS_DATABASE_URL, value: "postgresql+psycopg://voicebus@{{ include "voicebus.objectName" (dict "root" . "suffix" "postgresql") }}:5432/voicebus"}
+- {name: VOICEBUS_DATABASE_URL, value: "postgresql+psycopg://voicebus@{{ include "voicebus.trial.name" (dict "root" . "suffix" "postgresql") }}:5432/voicebus"}
 {{- else }}
 - {name: VOICEBUS_DATABASE_URL, value: {{ .Values.database.url | quote }}}
 {{- with .Values.database.existingSecret }}

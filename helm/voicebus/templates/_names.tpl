@@ -10,26 +10,29 @@
 {{- end -}}
 {{- end -}}
 
-{{/* The name of one component's objects: (dict "root" $ "suffix" "gateway"). Cut at the head, so that the suffix tells them apart. */}}
+{{/*
+The name of one component's objects: (dict "root" $ "suffix" "gateway"), of at most 63 letters, or `most`. Cut at the head, so that
+the suffix tells them apart.
+*/}}
 {{- define "voicebus.objectName" -}}
-{{- $room := int (sub 62 (len .suffix)) -}}
+{{- $room := int (sub (.most | default 63) (add1 (len .suffix))) -}}
 {{- printf "%s-%s" (include "voicebus.fullname" .root | trunc $room | trimSuffix "-") .suffix -}}
 {{- end -}}
 
 {{/* What selects the pods of one component: (dict "root" $ "component" "tool-worker" "worker" "billing"). */}}
 {{- define "voicebus.selectorLabels" -}}
 app.kubernetes.io/name: {{ .root.Chart.Name }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 app.kubernetes.io/component: {{ .component }}
 {{- with .worker }}
-voicebus/tool-worker: {{ . }}
+voicebus/tool-worker: {{ . | quote }}
 {{- end }}
 {{- end -}}
 
 {{/* What selects the pods of a whole release. */}}
 {{- define "voicebus.releaseLabels" -}}
 app.kubernetes.io/name: {{ .Chart.Name }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{/* What every object has of a release, without a component: of $. */}}
@@ -55,8 +58,8 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 
 {{/* The head of an object: (dict "root" $ "component" … "worker" … "suffix" …), to stand under `metadata:`. */}}
 {{- define "voicebus.metadata" -}}
-name: {{ include "voicebus.objectName" (dict "root" .root "suffix" .suffix) }}
-namespace: {{ .root.Release.Namespace }}
+name: {{ include "voicebus.objectName" . }}
+namespace: {{ .root.Release.Namespace | quote }}
 labels:
   {{- include "voicebus.labels" . | nindent 2 }}
 {{- end -}}

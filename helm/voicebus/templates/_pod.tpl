@@ -23,7 +23,7 @@ dnsConfig:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with .Values.pods.runtimeClassName }}
-runtimeClassName: {{ . }}
+runtimeClassName: {{ . | quote }}
 {{- end }}
 {{- end -}}
 
@@ -75,7 +75,7 @@ capabilities: {drop: [ALL]}
 {{- define "voicebus.placement" -}}
 {{- with .root.Values.priorityClass }}
 {{- if or .name .create }}
-priorityClassName: {{ .name | default (include "voicebus.fullname" $.root) }}
+priorityClassName: {{ .name | default (include "voicebus.fullname" $.root) | quote }}
 {{- end }}
 {{- end }}
 {{- $spread := .root.Values.topologySpread }}
@@ -125,7 +125,13 @@ The volumes of a service, and with "mounts" true their mounts:
 {{ toYaml . }}
 {{- end }}
 {{- else -}}
+{{- $named := list -}}
+{{- range .values.volumes -}}
+{{- $named = append $named .name -}}
+{{- end -}}
+{{- if not (has "tmp" $named) }}
 - {name: tmp, emptyDir: {sizeLimit: 64Mi}}
+{{- end }}
 {{- if .apiKeys }}
 - name: api-keys
   secret:
@@ -188,22 +194,32 @@ One service's Deployment:
 {{- $labels := dict "root" .root "component" .component "worker" .worker "suffix" .suffix -}}
 {{- $selector := include "voicebus.selectorLabels" $labels -}}
 {{- $preStop := int (.values.preStopSeconds | default 0) -}}
+{{- /*
+An autoscaler's Deployment says nothing of its replicas, and is annotated so. Where the field goes away in an upgrade or a
+rollback, Kubernetes makes it 1 and ends all other pods: one that has had it keeps it, with as many as there are.
+*/ -}}
+{{- $replicas := list .values.replicas -}}
+{{- $annotations := dict -}}
+{{- if .scaled -}}
+{{- $there := lookup "apps/v1" "Deployment" .root.Release.Namespace (include "voicebus.objectName" (dict "root" .root "suffix" .suffix)) -}}
+{{- if and $there (not (dig "metadata" "annotations" "voicebus/replicas" "" $there)) -}}
+{{- $replicas = list $there.spec.replicas -}}
+{{- else -}}
+{{- $replicas = list -}}
+{{- $annotations = dict "voicebus/replicas" "autoscaler" -}}
+{{- end -}}
+{{- end -}}
 apiVersion: apps/v1
 kind: Deployment
 metadata:
   {{- include "voicebus.metadata" $labels | nindent 2 }}
-  {{- with .values.annotations }}
+  {{- with merge $annotations (.values.annotations | default dict) }}
   annotations:
     {{- toYaml . | nindent 4 }}
   {{- end }}
 spec:
-  {{- if not .scaled }}
-  replicas: {{ .values.replicas }}
-  {{- else }}
-  {{- /* As many as there are: where the field goes away in an upgrade, Kubernetes makes it 1 and ends all other pods. */}}
-  {{- with lookup "apps/v1" "Deployment" .root.Release.Namespace (include "voicebus.objectName" (dict "root" .root "suffix" .suffix)) }}
-  replicas: {{ .spec.replicas }}
-  {{- end }}
+  {{- range $replicas }}
+  replicas: {{ . }}
   {{- end }}
   minReadySeconds: 10
   revisionHistoryLimit: {{ .root.Values.revisionHistoryLimit }}
@@ -220,7 +236,7 @@ spec:
     metadata:
       {{- include "voicebus.podMetadata" (dict "root" .root "values" .values "selector" $selector) | nindent 6 }}
     spec:
-      serviceAccountName: {{ include "voicebus.serviceAccountName" (dict "root" .root "values" .values "suffix" .suffix) }}
+      serviceAccountName: {{ include "voicebus.serviceAccountName" (dict "root" .root "values" .values "suffix" .suffix) | quote }}
       {{- include "voicebus.podSecurity" .root | nindent 6 }}
       {{- include "voicebus.placement" (dict "root" .root "values" .values "selector" $selector) | nindent 6 }}
       # preStop and drain both count, and the last minute is for closing what is left: a gateway ends its last sessions
@@ -242,10 +258,7 @@ spec:
           command: [voicebus]
           args: {{ toJson .args }}
           env:
-            {{- .env | trim | nindent 12 }}
-            {{- with .values.env }}
-            {{- toYaml . | nindent 12 }}
-            {{- end }}
+            {{- include "voicebus.env" (dict "own" .env "further" .values.env) | nindent 12 }}
           {{- with .values.envFrom }}
           envFrom:
             {{- toYaml . | nindent 12 }}
@@ -306,7 +319,7 @@ spec:
   {{- end }}
   {{- if eq .service.type "LoadBalancer" }}
   {{- with .service.loadBalancerClass }}
-  loadBalancerClass: {{ . }}
+  loadBalancerClass: {{ . | quote }}
   {{- end }}
   {{- with .service.loadBalancerSourceRanges }}
   loadBalancerSourceRanges: {{ toJson . }}
