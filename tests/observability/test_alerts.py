@@ -68,6 +68,10 @@ def room(slots: int, active: int, draining: int = 0) -> Series:
     return {f'{name}{{job="gateway",instance="a"}}': f"{value}x500" for name, value in gauges.items()}
 
 
+WATCHED: Final[Series] = {"voicebus_draining": "0x500"}
+"""What each process tells from its begin."""
+
+
 def once(counter: str) -> Case:
     """Fires on the first event ever, which brings the series into being; silent once that has long passed."""
     return Case({counter: "_x28 1x10"}, {counter: "7x500"}, minute=31)
@@ -214,8 +218,12 @@ def _with_what_it_asks_for(last: dict[str, Any]) -> list[dict[str, Any]]:
 
 def fires(alert: str, series: Series, folder: Path) -> bool:
     """Whether the alert fires in its minute, by `promtool test rules`."""
+    return fires_at(CASES[alert].minute, alert, {**WATCHED, **series}, folder)
+
+
+def fires_at(minute: int, alert: str, series: Series, folder: Path) -> bool:
     firing = f'count(ALERTS{{alertname="{alert}",alertstate="firing"}})'
-    return judged(rules_for(alert), firing, series, CASES[alert].minute, folder)
+    return judged(rules_for(alert), firing, series, minute, folder)
 
 
 def judged(rules: list[dict[str, Any]], counted: str, series: Series, minute: int, folder: Path) -> bool:
@@ -273,6 +281,41 @@ def test_every_alert_has_a_case() -> None:
 def test_an_alert_fires_on_what_it_is_for_and_not_on_what_is_near_by(alert: str, tmp_path: Path) -> None:
     assert fires(alert, CASES[alert].fires, tmp_path)
     assert not fires(alert, CASES[alert].silent, tmp_path)
+
+
+FIRST_SEEN: Final = [
+    alert for alert, rule in ALERTS.items() if "unless present_over_time" in rule["expr"] and rule["for"] == "0m"
+]
+"""Those that count a counter whole which was not there before, and tell of it at once."""
+
+
+@needs_promtool
+@pytest.mark.parametrize("alert", FIRST_SEEN)
+def test_what_was_counted_before_anybody_watched_is_no_news_to_a_new_prometheus(alert: str, tmp_path: Path) -> None:
+    counter = next(name for name in CASES[alert].fires if name.endswith("_total") or "_total{" in name)
+    watched = {counter: "7x20", **room(10, 5)}
+    old = {"voicebus_draining": "0x20", "process_start_time_seconds": "-86400x20"}
+    assert not any(fires_at(minute, alert, watched | old, tmp_path) for minute in (0, 3, 6, 11))
+    # Of a process that has begun shortly before it is.
+    young = {"voicebus_draining": "0x20", "process_start_time_seconds": "-60x20"}
+    assert any(fires_at(minute, alert, watched | young, tmp_path) for minute in (0, 3))
+
+
+@needs_promtool
+def test_the_gateways_of_one_namespace_are_missed_while_others_have_theirs(tmp_path: Path) -> None:
+    alert = "VoicebusGatewaysAbsent"
+    slots = 'voicebus_session_slots{{namespace="{}",job="gateway",instance="{}"}}'
+    both = {slots.format("here", "a"): "250x60", slots.format("there", "b"): "250x60"}
+    assert not fires_at(30, alert, both, tmp_path)
+    assert fires_at(30, alert, both | {slots.format("there", "b"): "250x20 _x40"}, tmp_path)
+
+
+@needs_promtool
+def test_a_single_reconnect_while_nobody_talks_is_not_one_of_each_conversation(tmp_path: Path) -> None:
+    alert = "VoicebusModelReconnects"
+    rare = 'voicebus_model_reconnects_total{cause="dropped"}'
+    assert not fires_at(30, alert, {**room(10, 0), rare: "0+0.2x60"}, tmp_path)
+    assert fires_at(30, alert, {**room(10, 0), rare: "0+3x60"}, tmp_path)
 
 
 @needs_promtool
