@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -15,7 +15,9 @@ from voicebus_services.session_shown import SessionShown
 from voicebus_services.top.cluster import QueueSeen, Snapshot
 from voicebus_services.top.recent import LastMinute, Quantiles
 
-_BACKLOG_S = 5.0
+_BACKLOG_S: Final = 5.0
+# Columns of names, which are cut where a terminal is narrow. Figures are not, nor what a session is asked for by.
+_CUT: Final = frozenset({"gateway", "queue", "tool", "outcomes", "agent"})
 
 Rows = list[list[str | Text]]
 Part = tuple[Sequence[str], Rows]
@@ -153,7 +155,7 @@ def _sessions(snapshot: Snapshot) -> Rows:
 def _table(columns: Sequence[str], rows: Rows, share: int) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, no_wrap=True)
+        table.add_column(column, no_wrap=column not in _CUT)
     shown = rows if len(rows) <= share else rows[: share - 1]
     for row in shown:
         table.add_row(*row)
@@ -164,7 +166,7 @@ def _table(columns: Sequence[str], rows: Rows, share: int) -> Table:
 
 def _name(text: str, style: str = "") -> Text:
     """What others have named: it commands neither the terminal nor the table, as a plain text with brackets would."""
-    return Text(printable(text), style=style)
+    return Text(printable(text), style=style, no_wrap=True, overflow="ellipsis")
 
 
 def _quantiles(found: Quantiles | None) -> str:

@@ -49,6 +49,27 @@ def test_a_busy_cluster_shows_its_sessions_queues_tools_and_latencies() -> None:
     assert ["01ABC", "desk", "active", "1:15", "41", "gw-1"] in lines
 
 
+def test_names_as_kubernetes_makes_them_leave_room_for_figures_on_a_screen_of_80_columns() -> None:
+    gateway = "calls-voicebus-gateway-6d5f8c9b7d-abcde-1-0a1b2c"
+    session = "01M8NCREFME48199BY64PHGWG3"
+    tool = ToolSeen("a_tool_of_a_long_name", Quantiles(909, 25.0, 12_000.0, 12_000.0), {"ok": 900, "timeout": 9})
+    snapshot = Snapshot(
+        AT,
+        [GatewaySeen(gateway, 200, 50, draining=False)],
+        [QueueSeen("reservations-of-the-front-desk", 2, 7, 2, 6.5, 1)],
+        [SessionSeen(session, "reservations", Status.ACTIVE, gateway, AT - 75_000, None, None, 1410)],
+        replace(NOTHING, tools=[tool]),
+    )
+    console = Console(width=80, height=24, color_system=None, record=True, file=StringIO())
+    console.print(render(snapshot, console))
+    lines = console.export_text().splitlines()
+    assert max(map(len, lines)) <= 80
+    (row,) = [line for line in lines if line.startswith("a_tool")]
+    assert row.split()[1:8] == ["909", "25", "ms", "12.0", "s", "12.0", "s"]
+    (row,) = [line for line in lines if line.startswith(session)]
+    assert row.split()[2:5] == ["active", "1:15", "1410"]
+
+
 def test_names_of_others_command_neither_the_table_nor_the_terminal() -> None:
     name = "[/b] [red]\x1b[2J"
     seen = SessionSeen(name, name, Status.ACTIVE, name, AT, None, None, 1)
