@@ -807,3 +807,16 @@ async def test_what_a_model_says_is_in_the_history_though_its_item_is_told_of_la
             item_id="i1", content=[AssistantAudio(transcript="Hello there")], status="completed"
         )]  # fmt: skip
         assert [item.content[0].transcript for item in untyped(session.history)] == ["Hello there", "And now?"]
+
+
+async def test_sound_that_comes_behind_the_end_of_its_turn_is_heard() -> None:
+    model = ScriptedRealtimeModel(strict=False)
+    async with await session_with(model) as session:
+        await model.emit(*turn("r1", RealtimeModelTranscriptDeltaEvent("i1", "Hello", "r1")))
+        await until(session, "agent_end")
+        sound = [RealtimeModelAudioEvent(bytes(100), "r1", "i1", 0) for _ in range(2)]
+        await model.emit(*sound, RealtimeModelAudioDoneEvent("i1", 0))
+        events = await until(session, "audio_stopped")
+    assert [label(event) for event in events] == [
+        "raw audio", "audio_start", "audio", "raw audio", "audio", "raw audio_done", "audio_end", "audio_stopped",
+    ]  # fmt: skip

@@ -322,7 +322,7 @@ async def test_what_cannot_be_is_said_before_anything_is_dialled() -> None:
             voicebus.connect("ws://x", **wrong)
     with pytest.raises(UserError, match="exclude each other"):
         voicebus.connect("ws://x", session="01S", observe=True, playback_tracker=RealtimePlaybackTracker())
-    for new in ({"context": 1}, {"record": True}):
+    for new in ({"context": 1}, {"record": True}, {"agent": "porter"}):
         with pytest.raises(UserError, match="for a new session"):
             voicebus.connect("ws://x?session=01S&token=t", **new)
     with pytest.raises(RemoteError, match=r"no gateway answers at ws://127\.0\.0\.1:1/v1/sessions/connect"):

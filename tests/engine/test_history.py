@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from support.talk import Talk, agent, tool
 from voicebus.engine.history import History
 
@@ -53,6 +55,20 @@ def test_an_empty_update_does_not_take_a_transcript_away() -> None:
     history.put(message("a", "assistant", [{"type": "output_audio", "transcript": "Hi"}]), None)
     history.put(message("a", "assistant", [{"type": "output_audio", "transcript": None}]), None)
     assert history.json()[0]["content"][0]["transcript"] == "Hi"
+
+
+@pytest.mark.parametrize(
+    ("role", "text", "sound"), [("assistant", "text", "audio"), ("user", "input_text", "input_audio")]
+)
+def test_what_was_told_as_text_keeps_its_words_when_it_is_told_again_as_sound_without_them(
+    role: str, text: str, sound: str
+) -> None:
+    history = History()
+    history.put(message("item_1", role, [{"type": text, "text": "Hello"}]), None)
+    history.put(message("item_1", role, [{"type": sound, "transcript": None}]), None)
+    assert history.json()[0]["content"] == [{"type": sound, "audio": None, "transcript": "Hello"}]
+    history.put(message("item_1", role, [{"type": sound, "transcript": "Hello there"}]), None)
+    assert history.json()[0]["content"][0]["transcript"] == "Hello there"
 
 
 def test_an_update_keeps_a_users_images_in_front() -> None:

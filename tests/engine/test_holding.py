@@ -618,6 +618,28 @@ def test_only_what_may_be_known_is_brought_again() -> None:
     assert len(talk.kept) == 1
 
 
+@pytest.mark.parametrize("spoken", [True, False])
+@pytest.mark.parametrize("verdict", [YES, NO])
+def test_what_comes_of_an_answer_that_has_ended_keeps_no_other_waiting(spoken: bool, verdict: GuardrailResult) -> None:
+    talk = held()
+    speak(talk, "Good day")
+    talk.ends()
+    talk.verdict(check(talk), YES)
+    if spoken:
+        talk.sounds(200, "item_b")  # nobody can judge it
+    else:
+        talk.says("Damn you", "item_b")
+        talk.verdict(check(talk), verdict)
+    talk.asked("And now?", "resp_2")
+    talk.item_begins("item_c", "resp_2")
+    talk.sounds(200, "item_c", "resp_2")
+    talk.item_ends("Good night", "item_c", "resp_2")
+    talk.verdict(check(talk), YES)
+    assert [audio.item_id for audio in talk.of(ForwardAudio)] == ["item_a", "item_a", "item_c"]
+    assert not talk.kept
+    assert leaked(talk, "Damn") == talk.of(ForwardAudio)
+
+
 def test_a_part_that_was_heard_stays_heard_when_a_later_one_trips() -> None:
     talk = held()
     talk.item_begins()

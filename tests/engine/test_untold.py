@@ -7,7 +7,7 @@ import pytest
 from support.talk import Talk, agent
 from voicebus.contracts.guardrails import GuardrailResult
 from voicebus.engine.config import GuardrailMode, GuardrailSpec, Transport
-from voicebus.engine.outputs import DispatchCheck
+from voicebus.engine.outputs import DispatchCheck, ForwardAudio, StopModel
 
 
 def talking(**fields: Any) -> Talk:
@@ -93,3 +93,90 @@ def test_what_a_guardrail_holds_back_is_in_the_history_once_it_was_let_pass(trip
     assert content(talk) == []
     talk.verdict(talk.of(DispatchCheck)[-1].check_id, GuardrailResult(name="rude", tripped=tripped))
     assert content(talk) == shown
+
+
+def test_sound_that_comes_behind_the_end_of_its_turn_is_heard_and_told_to_have_ended() -> None:
+    talk = talking()
+    talk.says("Hello")
+    talk.ends()
+    talk.sounds(500)
+    talk.sounds(500)
+    talk.model("response.output_audio.done", response_id="resp_1", item_id="item_a", content_index=0)
+    where = {"item_id": "item_a", "content_index": 0}
+    assert talk.of(ForwardAudio) == [ForwardAudio("resp_1", "item_a", 0, 0)] * 2
+    assert [talk.emitted(f"audio_{kind}") for kind in ("start", "end", "stopped")] == [[where]] * 3
+    assert len(talk.emitted("agent_start")) == len(talk.emitted("agent_end")) == 1
+
+
+def test_words_that_come_behind_the_end_of_their_turn_are_told_judged_and_kept() -> None:
+    talk = talking(guardrails=[GuardrailSpec("rude", debounce=-1)])
+    talk.says("Hello")
+    talk.ends()
+    talk.says(" there")
+    assert [event["text"] for event in talk.emitted("transcript_delta")] == ["Hello", "Hello there"]
+    assert [(check.text, check.final) for check in talk.of(DispatchCheck)] == [("Hello", True), ("Hello there", True)]
+    assert content(talk) == [["Hello there"]]
+
+
+def test_an_item_of_which_all_is_late_is_complete_and_keeps_no_other_line_waiting() -> None:
+    talk = talking()
+    talk.ends()
+    talk.sounds(1000)
+    talk.says("Hello")
+    talk.timer("heard")
+    assert [item["status"] for item in talk.session.history] == ["completed"]
+    assert talk.lines() == [("assistant", "Hello", None, False)]
+
+
+def test_what_a_guardrail_has_stopped_after_its_turn_is_heard_no_more() -> None:
+    talk = talking(guardrails=[GuardrailSpec("rude", debounce=-1)])
+    talk.says("Hello")
+    talk.ends()
+    talk.sounds(500)
+    talk.verdict(talk.of(DispatchCheck)[-1].check_id, GuardrailResult(name="rude", tripped=True))
+    assert talk.of(StopModel) == [StopModel("resp_1", cancel=False, truncate=True)]
+    talk.sounds(500)
+    talk.says(" there")
+    talk.model("response.output_audio.done", response_id="resp_1", item_id="item_a", content_index=0)
+    assert len(talk.of(ForwardAudio)) == len(talk.emitted("transcript_delta")) == 1
+    assert not talk.emitted("audio_end")
+
+
+def test_what_names_no_turn_while_none_runs_is_of_the_last_one() -> None:
+    talk = talking()
+    talk.ends()
+    talk.says("Hello", response="")
+    talk.sounds(500, response="")
+    assert content(talk) == [["Hello"]]
+    assert len(talk.of(ForwardAudio)) == 1
+    assert len(talk.emitted("agent_start")) == 1
+
+
+def test_what_names_no_turn_before_there_was_any_begins_one_that_may_be_named_later() -> None:
+    talk = Talk(transport=Transport.EVENTS)
+    talk.says("Hello", response="")
+    talk.model("response.created", response={"id": "resp_1"})
+    talk.says(" there")
+    talk.ends()
+    (ended,) = talk.emitted("agent_end")
+    assert (ended["output"], len(talk.emitted("agent_start"))) == ("Hello there", 1)
+
+
+@pytest.mark.parametrize(("tripped", "shown"), [(True, [["Hello"]]), (False, [["Hello there"]])])
+def test_late_words_that_a_guardrail_holds_back_are_known_once_they_were_let_pass(tripped: bool, shown: Any) -> None:
+    talk = talking(guardrails=[GuardrailSpec("rude", mode=GuardrailMode.HOLD, debounce=-1)])
+
+    def judge(trips: bool) -> None:
+        talk.verdict(talk.of(DispatchCheck)[-1].check_id, GuardrailResult(name="rude", tripped=trips))
+
+    talk.says("Hello")
+    talk.ends()
+    judge(False)
+    talk.sounds(500)
+    assert len(talk.of(ForwardAudio)) == 1, "its words were judged"
+    talk.says(" there")
+    talk.sounds(500)
+    assert (content(talk), len(talk.of(ForwardAudio))) == ([["Hello"]], 1)
+    judge(tripped)
+    assert (content(talk), len(talk.of(ForwardAudio))) == (shown, 1 if tripped else 2)
+    assert not talk.kept

@@ -76,6 +76,8 @@ def connect(
         raise UserError("seq and observe are of a session that there is; give session, or the url that names it")
     if observe and playback_tracker is not None:
         raise UserError("observe and playback_tracker exclude each other: what its own client plays counts")
+    if agent is not None and enters:
+        raise UserError("agent is for a new session; `session.current_agent` says who speaks in one that there is")
     if record is not None and enters:
         raise UserError("record is for a new session; `session.record` says so in one that there is")
     wanted: dict[str, Any] = {}
@@ -85,7 +87,7 @@ def connect(
         items = [item if isinstance(item, Mapping) else item.model_dump(mode="json") for item in history]
         wanted = {"agent": agent, "context": context, "history": items, "record": record}
     agreed = None if record is None or wanted else str(int(record))
-    named = {"session": session, "token": token, "audio": audio, "agent": None if enters else agent, "record": agreed}
+    named = {"session": session, "token": token, "audio": audio, "agent": agent, "record": agreed}
     asked = {name: value for name, value in named.items() if value is not None}
     traced = {} if (span := tracing.current()) is None else {"traceparent": span}
     credentials = {**traced, **(headers or {}), **({"Authorization": f"Bearer {api_key}"} if api_key else {})}

@@ -48,7 +48,9 @@ def _merge_content(old: list[dict[str, Any]], new: list[dict[str, Any]], role: s
 
 def _filled(part: dict[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
     if before.get("type") != part["type"]:
-        return part
+        # Told again as sound, but without the words: they were told as text.
+        wordless = "transcript" in part and not part["transcript"] and before.get("text")
+        return {**part, "transcript": before["text"]} if wordless else part
     return {key: before.get(key, value) if value in (None, "") else value for key, value in part.items()}
 
 

@@ -11,6 +11,7 @@ history, record, raw events, either face. Rules:
 3. What a part says is all that its events say: where they disagree, each version is judged.
    Where the guardrails have a window (`window.py`), a spoken part's beginning may be known before its end has come.
 4. Audio without a transcript cannot be judged; the guardrails' policy `on_unavailable` decides at its item's end.
+   What comes of a response that has ended may be the last of its item, which is judged as it is then.
 5. A stopped response has nothing more to tell: of its parts nothing is left, of its items that there was one.
 6. What is kept is bounded; beyond `_MAX_KEPT`, or more text, items or parts than are kept of a response, the response
    that says so much is stopped (fails closed).
@@ -97,6 +98,8 @@ class Holding:
         if kept.item_id is None:
             kept.held.response.over = True
         self._hear(kept, item)
+        if kept.item_id is not None and not kept.held.response.active:
+            self._ended(kept.held, kept.item_id)
         self._bring_back()
         return None
 
@@ -182,7 +185,7 @@ class Holding:
     def _held_by(self, response_id: str) -> Held | None:
         if not self._agent().holds and response_id and response_id not in self._turns.responses.by_id:
             return None
-        response = self._turns.responses.touched(response_id)
+        response = self._turns.responses.spoken_in(response_id)
         if response is None or not response.agent.holds:
             return None
         held = self._responses.get(response.id)
@@ -210,15 +213,15 @@ class Holding:
         event, kind = item.event, wire.text(item.event, "type")
         if kind in _TELLS_NOTHING or kind.startswith(_CALLS):
             return None
+        whole = wire.mapping(event, "item")
+        if whole and wire.text(whole, "type") != "message":
+            return None
         held = self._holder(event, kind)
         if held is None:
             return None
         size = len(repr(event))
         if kind == "response.done":
             return Kept(held, None, None, size)
-        whole = wire.mapping(event, "item")
-        if whole and wire.text(whole, "type") != "message":
-            return None
         item_id = wire.text(event, "item_id") or wire.text(whole, "id")
         self._own(item_id, held)
         if whole:

@@ -118,16 +118,17 @@ class Interruptions:
     def stop(self, response: Response) -> None:
         """Nothing more of `response` is heard; it is cancelled if it runs."""
         running = response.active
+        if running and not self._stops_itself:
+            self._turns.cancel(response)
+        unheard = self.mute(response)
+        if not running:
+            self._transcript.response_ended(response)
         if self._stops_itself:
-            unheard = running and self.mute(response)
             sounds = unheard or response.spoken or response.first_audio is not None
             cancel = running and not response.over
             if sounds or cancel:
                 self._out.add(StopModel(response.model_id or None, cancel=cancel, truncate=sounds))
             return
-        if running:
-            self._turns.cancel(response)
-            self.mute(response)
         self._cut(round, response_id=response.id)
         self._clear()
 

@@ -35,6 +35,8 @@ class AudioSide:
             p.transcript.sounds(item.item_id, response, p.playback.starts_at(part, p.out.now))
             if response.first_audio is None:
                 p.turns.responses.sounded(response)
+            if not response.active:
+                p.untold.ended(response)
         p.playback.receive(part, item.size, p.out.now)
         forward = self._address(item)
         if not response.agent.holds:

@@ -17,6 +17,7 @@ from voicebus.engine.finals import Finals
 from voicebus.engine.outputs import CutSound
 from voicebus.engine.parts import Parts
 from voicebus.engine.responses import Response
+from voicebus.engine.tokens import observe_tokens
 from voicebus.engine.verdicts import Verdicts
 
 Event = Mapping[str, Any]
@@ -108,9 +109,12 @@ class ModelSide:
             self._verdicts.begun(response)
 
     def touch(self, response_id: str) -> Response | None:
-        """The response that an event belongs to, None where it has ended (the event is late)."""
-        response = self._p.turns.responses.touched(response_id)
-        if response is None or not response.active:
+        """The response that something said belongs to, None where it is late: the response has ended.
+
+        A model of transport EVENTS may end its turn before its sound or its words have come: theirs is never late.
+        """
+        response = self._p.turns.responses.spoken_in(response_id)
+        if response is None or (self._is_server and not response.active):
             self._p.out.ignore("late event of a response")
             return None
         self._announce(response)
@@ -142,7 +146,8 @@ class ModelSide:
         if self._p.face is not None:
             self._p.face.response_ended(response, status)
         self._p.calls.batches.response_ended(response)
-        response.forget_texts()
+        if self._is_server:  # more may come of others
+            response.forget_texts()
         if wait is not None:
             if self._p.face is not None:
                 self._p.face.will_continue(response)
@@ -187,7 +192,7 @@ class ModelSide:
         for name, moment in (("first_audio", response.first_audio), ("first_text", response.first_text)):
             if moment is not None:
                 latencies[name] = round((moment - since) * 1000, 1)
-        self._observe_tokens(usage)
+        observe_tokens(self._p.out, usage)
         self._p.out.record(
             EventType.TURN_ENDED,
             response_id=response.id,
@@ -196,23 +201,6 @@ class ModelSide:
             latencies=latencies,
             usage=dict(usage) or None,
         )
-
-    def _observe_tokens(self, usage: Event) -> None:
-        if not usage:
-            return
-        given = wire.mapping(usage, "input_token_details")
-        cached = wire.mapping(given, "cached_tokens_details")
-        made = wire.mapping(usage, "output_token_details")
-        for modality in ("text", "audio", "image"):
-            key = f"{modality}_tokens"
-            counts = (
-                ("input", "true", wire.number(cached, key)),
-                ("input", "false", wire.number(given, key) - wire.number(cached, key)),
-                ("output", "false", wire.number(made, key)),
-            )
-            for direction, from_cache, count in counts:
-                if count > 0:
-                    self._p.out.observe("tokens", count, direction=direction, modality=modality, cached=from_cache)
 
     # --- what a response says -------------------------------------------------------------------------
 
@@ -239,7 +227,11 @@ class ModelSide:
         self._p.history.append(item_id, saying.index, "audio" if saying.audio else "text", delta)
         if not response.muted:
             self._p.out.emit("transcript_delta", item_id=item_id, role="assistant", delta=delta, text=text)
-        self._p.guard.text(response, item_id, text)
+        if response.active:
+            self._p.guard.text(response, item_id, text)
+        else:  # it may have been the last
+            self._p.guard.final(response, item_id, text)
+            self._p.untold.ended(response)
 
     def _part_says(self, event: Event, content: Event) -> None:
         response = self.touch(wire.text(event, "response_id"))

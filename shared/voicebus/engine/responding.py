@@ -70,6 +70,12 @@ class Responses:
             known = self.open(response_id, None, current=bool(response_id))
         return known
 
+    def spoken_in(self, response_id: str) -> Response | None:
+        """As `touched`, of something that is said: what names no response, while none runs, is more of the last one."""
+        if response_id or self._watched or self.active is not None:
+            return self.touched(response_id)
+        return self.latest or self.open("", None)
+
     def heard_of(self, response_id: str) -> None:
         """Something came of `response_id` that changes nothing; what names no response belongs to the one that runs."""
         response = self.named(response_id)

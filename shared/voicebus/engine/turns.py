@@ -334,7 +334,7 @@ class Turns:
         response_id, active = wire.text(payload, "id"), self.responses.active
         # One without a name begins the response whose first words came before it, if there is one.
         unstarted = active if active is not None and not active.started else None
-        known = self.responses.by_id.get(response_id) if response_id else unstarted
+        known = self.responses.by_id.get(response_id) if unstarted is None else self.responses.named(response_id)
         if known is None:
             response = self.responses.open(response_id, create)
             if create is None and not self._marks_come_back:
