@@ -189,6 +189,22 @@ def test_settings_that_are_refused_for_the_models_name_are_sent_again_without_it
     assert "model" not in talk.sent("session.update", talk.last)[0]["session"]
 
 
+def test_settings_that_a_session_has_answered_before_are_sent_again_without_their_voice() -> None:
+    talk = Talk(agent(voice="coral"))
+    talk.model("session.created")
+    (settings,) = talk.sent("session.update")
+    talk.asks()  # and what is said first overtakes them
+    talk.begins()
+    talk.speaks("Hello", 500)
+    talk.fails("cannot_update_voice", "It has spoken.", settings["event_id"])
+    (again,) = talk.sent("session.update", talk.last)
+    wanted = settings["session"]
+    assert again["session"] == {**wanted, "audio": {**wanted["audio"], "output": {}}}
+    assert talk.errors() == []
+    talk.fails("cannot_update_voice", "Still.", again["event_id"])
+    assert talk.session.state is State.CLOSED
+
+
 def test_settings_that_are_refused_without_the_models_name_end_the_session() -> None:
     talk = Talk()
     talk.fails("invalid_value", "It is another model.", param="session.model")

@@ -222,6 +222,11 @@ def _joining(url: str, call_id: str) -> str:
     return urlunsplit(parts._replace(query=urlencode([*query, ("call_id", call_id)])))
 
 
+def model_of(url: str) -> str | None:
+    """The model, or Azure's deployment, that an address names; None where it names none."""
+    return dict(parse_qsl(urlsplit(url).query)).get("model")
+
+
 def model_url(url: str, model: str) -> str:
     """The address to dial: `?model=` is added unless the address names what it talks to already."""
     parts = urlsplit(url)

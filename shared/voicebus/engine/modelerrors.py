@@ -50,8 +50,8 @@ class ModelErrors:
             p.inputs.commit_refused(event_id)
             p.commits.refused(event_id)
         update = p.settings.refused(error)
-        if update is not None and p.settings.send_unnamed(update, error):
-            p.out.ignore("settings are sent again without the model's name")
+        if update is not None and p.settings.send_again(update, error):
+            p.out.ignore("settings are sent again without what the model refused of them")
             return True
         if update is not None:
             if update.intent is not None and p.face is not None:

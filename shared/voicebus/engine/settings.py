@@ -119,6 +119,12 @@ def allowed_part(patch: Mapping[str, Any], rights: ClientRights, path: str = "")
     return kept
 
 
+def _voiceless(session: Mapping[str, Any]) -> dict[str, Any]:
+    audio = wire.mapping(session, "audio")
+    output = {key: value for key, value in wire.mapping(audio, "output").items() if key != "voice"}
+    return {**session, "audio": {**audio, "output": output}}
+
+
 def detecting(detection: Mapping[str, Any] | None) -> dict[str, Any]:
     """A session with nothing but how turns are detected; None means that they are not."""
     return {"audio": {"input": {"turn_detection": detection}}}
@@ -136,7 +142,7 @@ class Update:
     """A `session.update` without its answer. `intent` is the client's wish that it carries, None for our own.
 
     `first` is the session's first configuration, without which there is no agent. `before` is the agent as it was when
-    the client asked, with the tools that were offered then. `named`: it names the session's model on our own account.
+    the client asked, with the tools that were offered then. `ours`: an agent's settings, not asked for by name.
     """
 
     id: str
@@ -144,7 +150,7 @@ class Update:
     intent: UpdateSession | None = None
     first: bool = False
     before: AgentSpec | None = None
-    named: bool = False
+    ours: bool = False
 
 
 class Settings:
@@ -245,7 +251,7 @@ class Settings:
         session = self._hold_back(session, full=True)
         first, self._configured = not self._configured, True
         if self._confirms or not first:
-            self._send(Update(self._out.mint(), session, first=first, named=bool(self._model)))
+            self._send(Update(self._out.mint(), session, first=first, ours=True))
         if self._greeted:
             self._trace()
 
@@ -300,7 +306,7 @@ class Settings:
         if tracing is not None and tracing != self._traced:
             self._traced = tracing
             session = {"type": "realtime", **self._model, "tracing": tracing}
-            self._send(Update(self._out.mint(), session, named=bool(self._model)))
+            self._send(Update(self._out.mint(), session, ours=True))
 
     def patch(self, patch: Mapping[str, Any], event: Mapping[str, Any] | None = None) -> None:
         """The program's own change, or its raw `event` that makes one: lasts until the next agent's settings."""
@@ -372,16 +378,22 @@ class Settings:
             self.agent = before
         return refused[0]
 
-    def send_unnamed(self, update: Update, error: Mapping[str, Any]) -> bool:
-        """Send a refused update again without the model's name, if that is all that was refused of it.
+    def send_again(self, update: Update, error: Mapping[str, Any]) -> bool:
+        """Send a refused update of ours again without the model's name or the voice, if that was refused of it.
 
-        No open session may change its model, and one that is joined (a call, by its id) may have any.
+        No open session may change its model, and one that is joined (a call, by its id) may have any; none may change
+        its voice once it has spoken, which it may have done while the update was on its way.
         """
-        if not update.named or wire.text(error, "param") != "session.model":
+        output = wire.mapping(wire.mapping(update.session, "audio"), "output")
+        if update.ours and "model" in update.session and wire.text(error, "param") == "session.model":
+            self._model = {}
+            session = {name: value for name, value in update.session.items() if name != "model"}
+        elif update.ours and "voice" in output and wire.text(error, "code") == "cannot_update_voice":
+            self.voice_locked = True
+            session = _voiceless(update.session)
+        else:
             return False
-        self._model = {}
-        session = {name: value for name, value in update.session.items() if name != "model"}
-        self._send(dataclasses.replace(update, id=self._out.mint(), session=session, named=False))
+        self._send(dataclasses.replace(update, id=self._out.mint(), session=session))
         return True
 
     def _send(self, update: Update, event: Mapping[str, Any] | None = None) -> None:
@@ -428,8 +440,7 @@ class Settings:
             return session
         old = wire.mapping(wire.mapping(self.effective, "audio"), "output").get("voice")
         if old is None:
-            kept = {key: value for key, value in output.items() if key != "voice"}
-            return {**session, "audio": {**session["audio"], "output": kept}}
+            return _voiceless(session)
         return merge(session, {"audio": {"output": {"voice": old}}})
 
     def _wanted_tools(self) -> Sequence[Mapping[str, Any]]:

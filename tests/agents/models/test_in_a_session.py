@@ -48,6 +48,14 @@ async def test_a_listener_of_the_sessions_model_hears_each_event_raw_first() -> 
     assert ear.types()[first - 1 : first + 3] == ["raw_server_event", "turn_started", "raw_server_event", "audio"]
 
 
+@pytest.mark.parametrize("named", [None, "gpt-realtime-mini"])
+async def test_a_session_is_of_the_model_of_its_address_unless_its_settings_name_one(named: str | None) -> None:
+    async with model_server() as server:
+        runner = RealtimeRunner(AGENT, config={"model_settings": {"model_name": named} if named else {}})
+        async with await runner.run(model_config={"api_key": "k", "url": f"{server.url}?model=deployed"}):
+            assert (await server.hears("session.update"))["session"]["model"] == (named or "deployed")
+
+
 async def test_a_raw_message_goes_through_the_session() -> None:
     async with model_server() as server:
         session = await RealtimeRunner(AGENT).run(model_config={"api_key": "k", "url": server.url})

@@ -136,6 +136,7 @@ async def test_a_model_is_named_and_a_key_is_sent_once() -> None:
 async def test_an_address_that_names_its_model_is_dialled_as_it_stands_and_headers_take_the_place_of_a_key() -> None:
     async with model_server() as server:
         model, _ = await connected(server, url=f"{server.url}?model=deployed", headers={"api-key": "azure"})
+        assert (await server.hears("session.update"))["session"]["model"] == "deployed"
         await model.close()
     (request,) = server.requests
     assert request.path == "/v1/realtime?model=deployed"

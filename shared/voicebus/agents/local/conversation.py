@@ -21,7 +21,7 @@ from voicebus.agents.local.work import LocalChecks, LocalTools
 from voicebus.agents.model_settings import DEFAULT_MODEL
 from voicebus.agents.models.fallbacks import RealtimeModelFallback
 from voicebus.agents.models.model import RealtimeModel, RealtimeModelConfig, RealtimeModelListener
-from voicebus.agents.models.openai import OpenAIRealtimeWebSocketModel, is_plain
+from voicebus.agents.models.openai import OpenAIRealtimeWebSocketModel, default_model, is_plain
 from voicebus.engine.config import Face, Recovering, SessionConfig, Transport
 from voicebus.engine.inputs import End, Input, Trouble
 from voicebus.engine.session import Session
@@ -145,7 +145,9 @@ class Conversation:
             await author.aclose()
             raise
         run_config = beginning.run_config
-        model = author.settings(spec.snapshot).get("model_name") or DEFAULT_MODEL
+        plain = is_plain(beginning.model)
+        default = default_model(beginning.model_config) if plain else DEFAULT_MODEL
+        model = author.settings(spec.snapshot).get("model_name") or default
         fallbacks = _fallbacks(beginning)
         config = SessionConfig(
             session=beginning.session,
@@ -154,7 +156,7 @@ class Conversation:
             model=model,
             models=(model, *(fallback.get("name") or model for fallback in fallbacks)) if fallbacks else (),
             guardrail_timeout_ms=CHECK_TIMEOUT_MS,
-            transport=Transport.WIRE if is_plain(beginning.model) else Transport.EVENTS,
+            transport=Transport.WIRE if plain else Transport.EVENTS,
             words_errors=run_config.get("tool_error_formatter") is not None,
             recovering=Recovering.ATTACH if beginning.model_config.get("call_id") else Recovering.REPLAY,
             inline_tools=not run_config.get("async_tool_calls", True),

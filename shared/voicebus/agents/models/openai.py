@@ -15,6 +15,7 @@ from voicebus.adapters.openai_realtime import (
     CONNECT_TIMEOUT_S,
     OpenAIRealtimeConnector,
     authenticates,
+    model_of,
     without_credentials,
 )
 from voicebus.adapters.sockets import PING_INTERVAL_S, Keepalive
@@ -135,7 +136,7 @@ class OpenAIRealtimeWebSocketModel(RealtimeModel):
             agent = agent_of(settings, call_id=bool(options.get("call_id")))
             standalone = Standalone(
                 agent,
-                settings.get("model_name") or DEFAULT_MODEL,
+                settings.get("model_name") or default_model(options),
                 self.publish,
                 self._on_ended,
                 tracked_playback=options.get("playback_tracker") is not None,
@@ -271,7 +272,7 @@ class OpenAIRealtimeWebSocketModel(RealtimeModel):
                     "API key is required but was not provided. Set OPENAI_API_KEY, or VOICEBUS_MODEL_URL and "
                     "VOICEBUS_MODEL_API_KEY for another server of the protocol, such as `voicebus model-simulator`."
                 )
-        url = options.get("url") or os.environ.get("VOICEBUS_MODEL_URL") or DEFAULT_URL
+        url = _address(options)
         check_url(url, "url" if options.get("url") else "VOICEBUS_MODEL_URL")
         return OpenAIRealtimeConnector(
             _joining(url, call_id) if call_id else url,
@@ -306,6 +307,15 @@ class OpenAIRealtimeWebSocketModel(RealtimeModel):
             error = presentable(error)
             message = f"A listener of the model failed: {type(error).__name__}: {error}"
             self._port.feed(Trouble(LISTENER_FAILED, message, "client"))
+
+
+def _address(options: RealtimeModelConfig) -> str:
+    return options.get("url") or os.environ.get("VOICEBUS_MODEL_URL") or DEFAULT_URL
+
+
+def default_model(options: RealtimeModelConfig) -> str:
+    """The model of a session whose settings name none: the one of its address, which no open session may change."""
+    return model_of(_address(options)) or DEFAULT_MODEL
 
 
 def reads_options(model: object) -> bool:
