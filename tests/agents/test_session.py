@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from functools import partial
+from operator import contains
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from voicebus import (
     OpenAIRealtimeWebSocketModel,
     OutputGuardrail,
     RealtimeAgent,
+    RealtimeModelEvent,
     RealtimeModelListener,
     RealtimeModelSendRawMessage,
     RealtimePlaybackState,
@@ -424,6 +426,25 @@ async def test_the_model_may_be_listened_to_and_told_raw_messages() -> None:
         await until(session, "agent_end")
         await wait_until(lambda: "turn_ended" in heard, description="the listener to hear the end")
         assert heard.index("turn_started") < heard.index("turn_ended")
+
+
+async def test_a_session_of_a_class_of_ones_own_hears_the_model_until_it_is_closed(simulator: SimulatorHandle) -> None:
+    class Heard(RealtimeSession):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            self.heard: list[str] = []
+
+        async def on_event(self, event: RealtimeModelEvent) -> None:
+            self.heard.append(event.type)
+            await super().on_event(event)
+
+    model = OpenAIRealtimeWebSocketModel()
+    first, second = (Heard(model, agent(), None, {"url": simulator.url, "api_key": KEY}) for _ in range(2))
+    for session in (first, second):
+        async with session:
+            await session.send_message("Hello")
+            await wait_until(partial(contains, session.heard, "turn_ended"), description="the end of its turn")
+    assert (first.heard.count("turn_ended"), second.heard.count("turn_ended")) == (1, 1)
 
 
 async def test_a_playback_tracker_says_what_was_heard() -> None:

@@ -167,8 +167,11 @@ class RealtimeSession(RealtimeModelListener):
         try:
             conversation = await Conversation.prepare(self._beginning, self._broadcast)
             self._conversation = conversation
+            self._listen(conversation, to=True)
             await conversation.connect(self._beginning.model_config, self)
         except BaseException:
+            if self._conversation is not None:
+                self._listen(self._conversation, to=False)
             self._conversation = None
             self._entered = False
             raise
@@ -199,6 +202,7 @@ class RealtimeSession(RealtimeModelListener):
             await asyncio.shield(self._closing)
 
     async def _close(self, conversation: Conversation) -> None:
+        self._listen(conversation, to=False)
         try:
             await conversation.aclose()
         except BaseException:
@@ -328,12 +332,18 @@ class RealtimeSession(RealtimeModelListener):
     # --- RealtimeModelListener ------------------------------------------------------------------------
 
     async def on_event(self, event: RealtimeModelEvent) -> None:
-        """What a custom model says."""
+        """What a custom model says. A session of a program's own class that hears events itself hears any model's."""
         conversation = self._conversation
         if conversation is not None and conversation.bridge is not None:
             await conversation.bridge.on_event(event)
 
     # --- inside ---------------------------------------------------------------------------------------
+
+    def _listen(self, conversation: Conversation, *, to: bool) -> None:
+        """A session of a class that hears by itself is a listener of a model of ours, which needs none."""
+        if conversation.bridge is None and type(self).on_event is not RealtimeSession.on_event:
+            model = self._beginning.model
+            (model.add_listener if to else model.remove_listener)(self)
 
     def _open(self) -> Conversation:
         if self._conversation is None:
