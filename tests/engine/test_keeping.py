@@ -2,18 +2,29 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from support.talk import Talk, agent, tool
+from support.talk import Talk, agent, handoff, tool
 from voicebus.contracts.journal import EventType
 from voicebus.contracts.tools import Outcome
+from voicebus.engine.approvals import CALL_TIMER
 from voicebus.engine.commits import COMMIT_TIMER
 from voicebus.engine.config import Approval
-from voicebus.engine.inputs import Approve, CommitAudio, LinkOpened, SendMessage
+from voicebus.engine.inputs import Approve, CommitAudio, Interrupt, LinkOpened, SendMessage
 from voicebus.engine.keeping import ITEM, TOLD, WORK, Kept, read_items, read_work
-from voicebus.engine.outputs import CommitSettled, Dial, DispatchTool, Keep, Record
+from voicebus.engine.outputs import (
+    CommitSettled,
+    Dial,
+    DispatchTool,
+    Keep,
+    Record,
+    ResolveAgent,
+    VetCall,
+    WordToolError,
+)
 from voicebus.engine.retelling import Said, comes_again
 from voicebus.engine.state import State
 
@@ -166,6 +177,77 @@ def test_a_call_that_waits_for_a_person_waits_on() -> None:
     connects(after)
     after.put(Approve("call_1"))
     assert [call.call_id for call in after.of(DispatchTool)] == ["call_1"]
+
+
+def test_a_person_who_was_asked_has_the_time_that_is_left_to_decide() -> None:
+    talk = Talk(agent(tools=[tool(approval=Approval.ALWAYS, approval_timeout_ms=60_000)]), keeps=True).asked()
+    talk.calls()
+    after = heir(talk)  # 7 s after the session's start
+    after.timer(f"{CALL_TIMER}call_1")
+    assert after.now - talk.now <= 60.0
+    assert [end.outcome for end in after.records(EventType.TOOL_END)] == [Outcome.ERROR]
+
+
+def test_what_a_person_has_decided_for_good_holds_for_the_next_owner() -> None:
+    talk = Talk(agent(tools=[tool(approval=Approval.ALWAYS)]), keeps=True).asked()
+    talk.calls(call="call_0")
+    talk.put(Approve("call_0", always=True))
+    talk.result(call="call_0")
+    talk.ends()
+    kept = left(talk)
+    decided = [
+        {"type": record.type.value, "seq": record.seq, **record.data.model_dump(mode="json")}
+        for record in talk.of(Record)
+        if record.type is EventType.TOOL_APPROVAL_DECIDED
+    ]
+    once = {**decided[0], "call_id": "call_00", "always": False}  # of one call alone
+    after = Talk(talk.config.agent, keeps=True, kept=replace(kept, calls=[*kept.calls, *decided, once]))
+    connects(after)
+    after.asks("Again?")
+    after.begins("resp_2")
+    after.calls(call="call_1", response="resp_2")
+    assert [call.call_id for call in after.of(DispatchTool)] == ["call_1"]
+
+
+def test_a_handoff_that_was_being_made_is_made_by_the_next_owner() -> None:
+    talk = Talk(agent(handoffs=[handoff("billing")]), keeps=True).asked()
+    talk.calls("transfer_to_billing")
+    after = heir(talk)
+    (resolve,) = after.of(ResolveAgent)
+    assert (resolve.call_id, resolve.to_agent) == ("call_1", "billing")
+
+
+def test_a_condition_that_was_being_asked_is_asked_again_by_the_next_owner() -> None:
+    talk = Talk(agent(tools=[tool(vetted=True)]), keeps=True).asked()
+    talk.calls()
+    after = heir(talk)
+    assert [vet.call_id for vet in after.of(VetCall)] == ["call_1"]
+
+
+def test_an_error_that_was_being_worded_is_told_as_it_is_by_the_next_owner() -> None:
+    talk = Talk(agent(tools=[tool()]), keeps=True, words_errors=True).asked()
+    talk.calls("no_such_tool")
+    assert talk.of(WordToolError)
+    after = heir(talk)
+    connects(after)
+    assert after.told() == [("call_1", "Tool no_such_tool not found")]
+
+
+def test_what_of_an_answer_was_heard_is_what_the_next_owner_tells() -> None:
+    talk = Talk(keeps=True).asked()
+    talk.speaks("One two three four", 2000)
+    talk.put(Interrupt(), after=1.0)
+    talk.ends(status="cancelled")
+    assert connects(heir(talk))[-1] == ("assistant", "One two")
+
+
+def test_a_line_that_was_recorded_after_the_state_was_written_is_recorded_once() -> None:
+    talk = Talk(keeps=True).asked()
+    talk.item_begins()
+    talk.says("It is five")
+    kept = left(talk)
+    after = Talk(talk.config.agent, keeps=True, kept=replace(kept, recorded={**kept.recorded, "item_a": None}))
+    assert [line.role for line in after.records(EventType.ITEM_RECORDED)] == []
 
 
 def test_only_what_has_changed_is_written() -> None:

@@ -1,10 +1,14 @@
 """A session that is told to a socket while another owner still holds it, and then goes on with that socket at once."""
 
+from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from engine.test_keeping import left
-from support.talk import Talk
+from support.talk import Talk, agent, tool
 from voicebus.contracts.journal import EventType
+from voicebus.engine.config import Face, Recovering
 from voicebus.engine.inputs import SendMessage
 from voicebus.engine.outputs import Dial, Record, SendModel, SwitchLink
 from voicebus.engine.rehearsing import Rehearsal
@@ -74,3 +78,41 @@ def test_a_socket_that_refuses_the_settings_is_of_no_use() -> None:
     for _ in range(2):
         rehearsal.heard({"type": "session.updated", "session": {}})
     assert not rehearsal.is_ready
+
+
+def test_a_session_on_a_fallback_is_told_to_a_socket_of_that_fallback_and_goes_on_there() -> None:
+    talk = spoken("Good morning.")
+    config = replace(talk.config, models=("first", "second"))
+    rehearsal = Rehearsal(config, left(talk))
+    told = wire(rehearsal.begin(1))
+    assert {event["session"]["model"] for event in told if "model" in event.get("session", {})} == {"second"}
+    session = Session(config, now=0.0, kept=left(talk), rehearsal=rehearsal)
+    session.start()
+    assert session.state is State.LIVE
+
+
+def test_what_a_tool_has_answered_is_told_once() -> None:
+    talk = Talk(agent(tools=[tool()]), keeps=True).asked()
+    talk.calls()
+    talk.result("sunny")
+    talk.ends()
+    rehearsal, told = rehearsed(talk)
+    outputs = [event["item"] for event in told if event.get("item", {}).get("type") == "function_call_output"]
+    assert [output["output"] for output in outputs] == ["sunny"]
+    again = wire(Session(talk.config, now=0.0, kept=left(talk), rehearsal=rehearsal).start())
+    assert "function_call_output" not in {event.get("item", {}).get("type") for event in again}
+
+
+@pytest.mark.parametrize("face", [Face.NATIVE, Face.SIDEBAND])
+def test_a_socket_that_joins_a_call_is_told_nothing_and_serves_as_soon_as_it_is_on_it(face: Face) -> None:
+    talk = spoken("Good morning.")
+    config = replace(talk.config, recovering=Recovering.ATTACH, face=face)
+    rehearsal = Rehearsal(config, left(talk))
+    assert rehearsal.begin(0) == ()
+    assert rehearsal.heard({"type": "conversation.item.added"}) == ()
+    assert not rehearsal.is_ready
+    assert rehearsal.heard({"type": "session.created", "session": {"id": "sess_2"}}) == ()
+    assert rehearsal.is_ready
+    session = Session(config, now=0.0, kept=left(talk), rehearsal=rehearsal)
+    session.start()
+    assert session.state is State.LIVE

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from voicebus.engine import wire
+from voicebus.engine.clientface import ClientFace
 from voicebus.engine.failures import FATAL_CODES, error_label
 from voicebus.engine.parts import Parts
 from voicebus.engine.turns import ALREADY_ACTIVE
@@ -71,11 +72,10 @@ class ModelErrors:
                 self.record(error)
         elif answered:
             p.out.ignore(f"response.create will be sent again: {code}")
-        elif self._is_for_client(error):
+        elif p.face is not None and self._is_for_client(p.face, error):
             if not event_id and not self._is_benign(error):
                 self.record(error)
-            if p.face is not None:
-                p.face.show(event)
+            p.face.show(event)
         elif self._is_benign(error):
             p.out.ignore(f"benign error: {code or wire.text(error, 'message')[:80]}")
         else:
@@ -91,9 +91,9 @@ class ModelErrors:
         self.told = code
         self._p.out.error(code, message, "model")
 
-    def _is_for_client(self, error: Event) -> bool:
+    def _is_for_client(self, face: ClientFace, error: Event) -> bool:
         """Whether a client of the OpenAI face has caused this error, or may have: not all name their event."""
-        if self._p.face is None or not self._p.face.is_open or wire.text(error, "code") in FATAL_CODES:
+        if not face.is_open or wire.text(error, "code") in FATAL_CODES:
             return False
         return not self._p.out.is_own(wire.text(error, "event_id"))
 
