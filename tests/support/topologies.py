@@ -77,6 +77,38 @@ def address_of(cluster: Sequence[RedisServer]) -> str:
     return "redis+cluster://" + ",".join(f"127.0.0.1:{server.port}" for server in cluster)
 
 
+@contextmanager
+def joining(cluster: Sequence[RedisServer]) -> Iterator[RedisServer]:
+    """One master more, which has no slots yet and which clients have not heard of."""
+    with _node(("--cluster-node-timeout", "60000")) as server, redis.Redis(port=server.port) as node:
+        node.execute_command("CLUSTER", "SET-CONFIG-EPOCH", len(cluster) + 1)
+        node.execute_command("CLUSTER", "MEET", "127.0.0.1", cluster[0].port)
+        _until(lambda: "cluster_state:ok" in str(node.execute_command("CLUSTER", "INFO")), "its joining the cluster")
+        yield server
+
+
+@contextmanager
+def giving_away(cluster: Sequence[RedisServer], key: str, target: RedisServer) -> Iterator[None]:
+    """Have the slot of `key` on its way from its master to another one, with what is in it at the end of the block."""
+    with contextlib.ExitStack() as stack:
+        nodes: dict[int, Any] = {
+            server.port: stack.enter_context(redis.Redis(port=server.port, decode_responses=True))
+            for server in (*cluster, target)
+        }
+        taking = nodes[target.port]
+        slot = int(taking.execute_command("CLUSTER", "KEYSLOT", key))
+        rows = taking.execute_command("CLUSTER", "SLOTS")
+        giving = nodes[next(row[2][1] for row in rows if row[0] <= slot <= row[1])]
+        own, others = (node.execute_command("CLUSTER", "MYID") for node in (taking, giving))
+        taking.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", others)
+        giving.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", own)
+        yield
+        while keys := giving.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 100):
+            giving.execute_command("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
+        for node in (taking, giving, *nodes.values()):
+            node.execute_command("CLUSTER", "SETSLOT", slot, "NODE", own)
+
+
 @dataclass(frozen=True, slots=True)
 class Replicated:
     """A cluster whose masters have a replica each."""

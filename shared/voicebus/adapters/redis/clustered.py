@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 
-from redis.asyncio.cluster import RedisCluster
+from redis.asyncio.cluster import ClusterNode, PipelineCommand, RedisCluster
+from redis.cluster import PRIMARY
 from redis.exceptions import RedisClusterException, RedisError
 
 from voicebus.adapters.redis.blocking import Command
@@ -15,6 +16,8 @@ _SCRIPTS: Final = _READING_SCRIPTS | {"EVAL", "EVALSHA"}
 # Those whose first argument says what is to be done.
 _OF_SEVERAL: Final = frozenset({"XGROUP", "XINFO"})
 _OF_NODES: Final = frozenset({"INFO", "PING", "TIME"})
+
+_ASKING: Final = "ASKING"
 
 # How long the nodes may take to say who has what.
 _LOOK_S: Final = 2.0
@@ -36,12 +39,25 @@ class StreamCluster(RedisCluster):
 
     redis-py asks one server for the keys of such a command (`COMMAND GETKEYS`), before each, and always the same one:
     once that one is gone nothing is read any more, as what fails there has no slots looked up anew.
+
+    And it follows slots while they are moved, also to a node that it has not heard of before.
     """
 
     async def _determine_slot(self, command: Any, *args: Any) -> int:
         if command in _READS or command in _READING_SCRIPTS:
             return int(self.keyslot(key_of((command, *args))))
         return int(await super()._determine_slot(command, *args))
+
+    def get_node(self, host: Any = None, port: Any = None, node_name: Any = None) -> Any:
+        """As redis-py's; asked by name alone, it is the node that one which gives a slot away has named for a key."""
+        node: Any = super().get_node(host=host, port=port, node_name=node_name)
+        if node_name is None:
+            return node
+        if node is None:
+            host, _, port = str(node_name).rpartition(":")
+            node = ClusterNode(host, int(port), PRIMARY, **self.nodes_manager.connection_kwargs)
+            self.nodes_manager.set_nodes(self.nodes_manager.nodes_cache, {node.name: node})
+        return _Receiving(node)
 
     def master_of(self, key: str) -> str:
         """The name of the node that has this key, as far as is known now; "" where it is not."""
@@ -65,6 +81,29 @@ class StreamCluster(RedisCluster):
                 await self.nodes_manager.initialize(last_failed_node_name=failed)
         except (RedisError, RedisClusterException, OSError):  # nobody tells, and all stays as it was
             return
+
+
+class _Receiving:
+    """A node that is given a slot just now, and takes a command about it behind `ASKING` on the same connection.
+
+    redis-py sends the two as two commands: where a node has several connections, they go different ways.
+    """
+
+    def __init__(self, node: Any) -> None:
+        self._node = node
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._node, name)
+
+    async def execute_command(self, *command: Any, asking: bool = False, **options: Any) -> Any:
+        if command == (_ASKING,):
+            return None
+        sent = [PipelineCommand(0, _ASKING), PipelineCommand(1, *command, **options)]
+        await self._node.execute_pipeline(sent)
+        reply = sent[1].result
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
 
 
 class ClusterReads:

@@ -49,6 +49,9 @@ def open_client(url: str) -> tuple[Client, Sequence[Client]]:
     common |= tls
     nodes = [_host_and_port(host, 26379 if scheme.endswith("sentinel") else 6379) for host in hosts.split(",")]
     if scheme.endswith("+cluster"):
+        # A slot that has moved is looked for where it is by now. Each fifth time, by default, redis-py closes all its
+        # connections instead, with all that is under way on them.
+        common["reinitialize_steps"] = 0
         return StreamCluster(startup_nodes=[ClusterNode(host, port) for host, port in nodes], **common), ()
     master, _, database = path.strip("/").partition("/")
     if not master:
