@@ -40,10 +40,9 @@ class ToolLimits:
 
     def turn(self, tool: FunctionTool, left_s: float) -> Turn | None:
         """The turn of one of its calls, which has `left_s` to wait for it; None where the tool has no limits."""
-        loop = asyncio.get_running_loop()
         if tool.concurrency is None and tool.rate_limit is None:
             return None
-        gates = self._of(tool).gates
+        loop, gates = asyncio.get_running_loop(), self._of(tool).gates
         gate = gates.get(loop)
         if gate is None:
             gate = gates[loop] = Gate(tool)

@@ -70,7 +70,9 @@ class _Tasks:
         self.pool = DaemonThreadPool(THREADS, name=f"{what}-{session}")
 
     def start(self, key: str, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work, name=f"{name}-{self._session}", context=self._scope.copy())
+        # By the loop itself: `asyncio.create_task` makes a name up first.
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(work, name=f"{name}-{self._session}", context=self._scope.copy())
         self._running[key] = task
         task.add_done_callback(partial(self._ended, key))
         return task

@@ -6,7 +6,6 @@ acknowledged. Whatever dies in between, the call is neither lost nor, unless it 
 
 import asyncio
 import copy
-import dataclasses
 import json
 import logging
 import time
@@ -18,6 +17,7 @@ from functools import lru_cache, partial
 from typing import Any, Final
 
 import structlog
+from msgspec.structs import replace
 
 from voicebus.adapters.redis.membership import Membership
 from voicebus.adapters.redis.new_calls import NEW_MS
@@ -267,7 +267,7 @@ class CallRunner:
             progress.close()
             handling.ended()
         if outcome.outcome is Outcome.OK and (changes := _changes(shared, tool)):
-            outcome = dataclasses.replace(outcome, context=changes)
+            outcome = replace(outcome, context=changes)
         self._ended[key] = _Ended(outcome, time.monotonic() - started)
         if len(self._ended) > _REMEMBERED:
             self._ended.popitem(last=False)

@@ -4,11 +4,13 @@ Whatever a tool does, the answer is a `ToolOutcome`; only cancellation from outs
 """
 
 import asyncio
-import dataclasses
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from typing import Any, Final
+
+from msgspec import Struct
+from msgspec.structs import force_setattr
 
 from voicebus.agents.context import ToolContext
 from voicebus.agents.functions import OverLimitError, call_within, is_async_callable
@@ -39,8 +41,7 @@ MAX_FAILURE_CHARS: Final = 2_000
 FORMATTER_TIMEOUT_S: Final = 5.0
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class ToolOutcome:
+class ToolOutcome(Struct, frozen=True):
     """`output` is what the model is told, also for failures. Always text that can travel as UTF-8.
 
     `value` is what the tool returned, for listeners in the same process; None where it did not. `background`: the
@@ -53,16 +54,15 @@ class ToolOutcome:
     error: ToolFailure | None = None
     value: Any = None
     background: bool = False
-    context: dict[str, ContextChange] = dataclasses.field(default_factory=dict)
+    context: dict[str, ContextChange] = {}
 
     def __post_init__(self) -> None:
         # A file name that is no UTF-8 comes as lone surrogates, which no JSON may carry.
         if not self.output.isascii():
-            object.__setattr__(self, "output", sendable_text(self.output))
+            force_setattr(self, "output", sendable_text(self.output))
         if self.error is not None:
-            object.__setattr__(
-                self, "error", self.error.model_copy(update={"message": sendable_text(self.error.message)})
-            )
+            sendable = self.error.model_copy(update={"message": sendable_text(self.error.message)})
+            force_setattr(self, "error", sendable)
 
 
 async def invoke(

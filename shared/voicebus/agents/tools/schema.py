@@ -8,7 +8,7 @@ import functools
 import inspect
 import types
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Union, get_args, get_origin, get_type_hints
@@ -48,19 +48,26 @@ class FunctionSchema:
         """
         positional: list[Any] = []
         named: dict[str, Any] = {}
-        for position, parameter in enumerate(self.signature.parameters.values()):
-            takes_context = self.takes_context and position == 0
-            value = context if takes_context else getattr(arguments, _field_name(position))
-            if parameter.kind is parameter.VAR_POSITIONAL:
+        for name, kind, field in self._places:
+            value = context if field is None else getattr(arguments, field)
+            if kind is inspect.Parameter.VAR_POSITIONAL:
                 positional.extend(value)
-            elif parameter.kind is parameter.VAR_KEYWORD:
-                self._refuse_second(parameter.name, value)
+            elif kind is inspect.Parameter.VAR_KEYWORD:
+                self._refuse_second(name, value)
                 named.update(value)
-            elif parameter.kind is parameter.KEYWORD_ONLY:
-                named[parameter.name] = value
+            elif kind is inspect.Parameter.KEYWORD_ONLY:
+                named[name] = value
             else:
                 positional.append(value)
         return positional, named
+
+    @functools.cached_property
+    def _places(self) -> Sequence[tuple[str, Any, str | None]]:
+        """The parameters by name and kind, each with the field that has its value; None for the context."""
+        return [
+            (parameter.name, parameter.kind, None if self.takes_context and not position else _field_name(position))
+            for position, parameter in enumerate(self.signature.parameters.values())
+        ]
 
     def _refuse_second(self, kwargs: str, given: Mapping[str, Any]) -> None:
         for name in given:
