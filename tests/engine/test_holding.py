@@ -1,5 +1,6 @@
 """Guardrails of mode `hold`: nothing of an answer is known to anybody before it was judged whole (contract 8)."""
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -691,3 +692,13 @@ def test_a_response_of_another_agent_is_not_held_after_a_handoff() -> None:
     talk.put(UpdateAgent(agent("other")))
     talk.model("response.output_text.delta", response_id="resp_9", item_id="item_z", content_index=0, delta="Good day")
     assert talk.kept == []
+
+
+def test_what_is_nested_so_deeply_that_its_size_cannot_be_told_is_held_as_too_much() -> None:
+    talk = held()
+    deep: Any = 1
+    for _ in range(sys.getrecursionlimit()):
+        deep = {"a": deep}
+    talk.model("response.output_text.done", response_id="resp_1", item_id="item_a", text="Hello", more=deep)
+    assert talk.errors() == ["hold_overflow"]
+    assert not leaked(talk, "Hello")

@@ -219,7 +219,7 @@ class Holding:
         held = self._holder(event, kind)
         if held is None:
             return None
-        size = len(repr(event))
+        size = wire.size(event)
         if kind == "response.done":
             return Kept(held, None, None, size)
         item_id = wire.text(event, "item_id") or wire.text(whole, "id")

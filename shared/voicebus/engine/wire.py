@@ -6,6 +6,8 @@ from typing import Any, Final
 from typing_extensions import TypeIs
 
 _MAX_NUMBER: Final = 2.0**53
+# Of what is nested so deeply that nobody can tell: more than anything that is kept (the size of a whole message).
+_UNTOLD: Final = 32 * 1024 * 1024
 _EMPTY: Final[Mapping[str, Any]] = {}
 _PLAIN: Final = frozenset({type(None), str, int, float, bool, list})
 
@@ -46,6 +48,14 @@ def mappings(source: Mapping[str, Any], key: str) -> Sequence[Mapping[str, Any]]
     """The objects in the list under `key`; anything else in it is left out."""
     value = source.get(key)
     return [entry for entry in value if is_mapping(entry)] if isinstance(value, list | tuple) else ()
+
+
+def size(event: Mapping[str, Any]) -> int:
+    """About how many characters an event has."""
+    try:
+        return len(repr(event))
+    except RecursionError:
+        return _UNTOLD
 
 
 def is_made_call(item: Mapping[str, Any]) -> bool:
