@@ -6,7 +6,7 @@ from support.talk import Talk, agent
 from voicebus.contracts.guardrails import GuardrailResult
 from voicebus.contracts.journal import EventType
 from voicebus.engine.config import AgentSpec, GuardrailMode, GuardrailSpec
-from voicebus.engine.inputs import ModelAudio
+from voicebus.engine.inputs import Interrupt, ModelAudio
 from voicebus.engine.outputs import DispatchCheck, ForwardAudio, Observe
 from voicebus.engine.window import Pace, Window
 
@@ -140,6 +140,44 @@ def test_a_text_that_goes_on_after_what_it_lacks_was_said_has_the_rest_held_whol
     lag_ms = window.complete()
     assert lag_ms is not None
     assert not window.was_broken(lag_ms)
+
+
+def test_a_late_text_of_a_part_that_is_stopped_before_it_goes_on_is_a_violation() -> None:
+    late, in_step, paused = Window(500), Window(500), Window(500)
+    for window in (late, in_step, paused):
+        says_in_step(window)
+    assert not any(map(late.sounded, [100] * 8))
+    assert not any(map(in_step.sounded, [100] * 3))
+    assert not any(paused.sounded(100, 0.0) for _ in range(20))
+    assert (late.stops(), in_step.stops(), paused.stops()) == (True, False, False)
+    assert not Window(500).stops()
+    assert not Window(None).stops()
+
+
+def test_a_late_part_that_the_user_interrupts_is_counted_once() -> None:
+    talk = asked()
+    for word in ("Good ", "morning ", "to all ", "of you ", "who are ", "here "):
+        talk.says(word)
+        talk.sounds(60 * len(word))
+    for _ in range(10):
+        talk.sounds(100)
+    assert not talk.observed("hold_window_broken")
+    talk.put(Interrupt())
+    assert len(talk.observed("hold_window_broken")) == 1
+
+
+def test_what_a_model_says_in_many_small_pieces_takes_no_more_memory() -> None:
+    window, whole = Window(500), Window(500)
+    text = "x" * 39 + " "
+    for one in (window, whole):
+        one.said(text)
+    for _ in range(20_000):
+        window.sounded(0.1)
+    for _ in range(20):
+        whole.sounded(100)
+    assert len(window._heard) < 220
+    told = [max(at for at in range(0, 2001, 20) if one.lets(at, text, len(text))) for one in (window, whole)]
+    assert told[0] == pytest.approx(told[1], abs=100)
 
 
 def test_a_pause_of_the_voice_is_no_late_text() -> None:

@@ -158,6 +158,9 @@ class Holding:
         if held is None:
             return []
         self._withhold(held)
+        for parts in held.parts.values():
+            for part in parts.values():
+                self._stopped(part)
         mine = [kept for kept in self._kept if kept.held is held and kept.sounds]
         self._bring_back()
         unheard = dict.fromkeys((kept.item_id or "", kept.content_index or 0) for kept in mine)
@@ -347,6 +350,11 @@ class Holding:
             part.measured = True
             self._out.observe("transcript_lag", lag_ms / 1000)
             self._watch(part.window.was_broken(lag_ms))
+
+    def _stopped(self, part: HeldPart) -> None:
+        if not part.measured:
+            part.measured = True
+            self._watch(part.window.stops())
 
     def _emptied(self, item: ModelEvent, kept: Kept) -> Event:
         """An item's or a response's end, without what it says."""

@@ -14,12 +14,14 @@ Rules, for a window of W ms:
    and at the pace of late; where its audio has reached W ms without a word; and where the voice is 2 W ms ahead of it
    even in slow speech. A text that is ahead in fast speech is not late, however long it stands still.
 4. How far the text came behind at most is known once the part is complete. W ms or more that broke nothing have been a
-   violation, too, and are counted as one.
+   violation, too, and are counted as one. So is a part that is stopped where its text would have broken it
+   by going on.
 
 What remains: a text that becomes late little by little, in speech that becomes faster as much, shows in 4 alone.
 """
 
 import unicodedata
+from array import array
 from bisect import bisect_left, bisect_right
 from collections import deque
 from dataclasses import dataclass, field
@@ -45,6 +47,8 @@ _WORDS: Final = 20
 # Where the text stood of late: within so much speech (ms), and at so many places.
 _LATELY_MS: Final = 2000
 _MAX_LATELY: Final = 64
+# What came within so much audio (ms) is told together, so that a model's many small deltas are not kept one by one.
+_STEP_MS: Final = 10
 
 
 def _letters(text: str) -> int:
@@ -102,10 +106,10 @@ class Window:
     _length: int = 0
     _letters: int = 0
     _best: tuple[float, int] = (0.0, 0)
-    _heard: list[float] = field(default_factory=list)
-    _speech: list[float] = field(default_factory=list)
-    _told: list[float] = field(default_factory=list)
-    _lengths: list[int] = field(default_factory=list)
+    _heard: "array[float]" = field(default_factory=lambda: array("d"))
+    _speech: "array[float]" = field(default_factory=lambda: array("d"))
+    _told: "array[float]" = field(default_factory=lambda: array("d"))
+    _lengths: "array[int]" = field(default_factory=lambda: array("q"))
     _places: list[tuple[float, int]] = field(default_factory=list)
     _lately: deque[tuple[float, int]] = field(default_factory=lambda: deque([(0.0, 0)], _MAX_LATELY))
 
@@ -148,10 +152,13 @@ class Window:
         self.speech_ms += ms * speech
         if self.ms is None or self.broken:
             return False
+        told = self._told[-1] if self._told else float("-inf")
+        if len(self._heard) > 1 and self.audio_ms - self._heard[-2] < _STEP_MS:
+            for places in (self._heard, self._speech, self._told, self._lengths):
+                places.pop()
         self._heard.append(self.audio_ms)
         self._speech.append(self.speech_ms)
-        told = self._reached_ms() - self.ms
-        self._told.append(max(told, self._told[-1]) if self._told else told)
+        self._told.append(max(told, self._reached_ms() - self.ms))
         self._lengths.append(self._length)
         late = self._length == 0 or self.speech_ms - self._letters * self.pace.slowest >= 2 * self.ms
         self.broken = self.audio_ms >= self.ms and late
@@ -185,6 +192,10 @@ class Window:
         if passed < end:
             return False
         return not goes_on(text[end - 1 : end] or " ") or any(not goes_on(sign) for sign in text[end:passed])
+
+    def stops(self) -> bool:
+        """The part was stopped, nothing will be added: True where its text was late and nobody has seen that yet."""
+        return self.ms is not None and not self.broken and self._length > 0 and self._goes_on_late(self.ms)
 
     def complete(self) -> float | None:
         """Nothing will be added. How far (ms) the text came behind its speech at most, that taken as even; None where
