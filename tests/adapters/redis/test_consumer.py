@@ -94,6 +94,23 @@ async def test_entries_of_a_dead_worker_are_taken_over_and_a_living_ones_are_not
     assert of(await third.claim_abandoned(count=10)) == ["of the living"]
 
 
+async def test_nobody_counts_as_dead_while_it_may_be_redis_that_stood_still(
+    bus: RedisConnection, keys: Keys, stream: str
+) -> None:
+    steady = False
+    other = RedisStreamConsumer(
+        bus, keys, stream=stream, group="workers", consumer=ALIVE, dead_queue="default", steady=lambda: steady
+    )
+    silent = member(bus, keys, stream, DEAD)
+    await silent.read(count=1, block_ms=0)
+    await add(bus, stream, "first")
+    await silent.read(count=1, block_ms=0)
+    await rested(bus, stream, DEAD)
+    assert await other.claim_abandoned(count=10) == []
+    steady = True
+    assert of(await other.claim_abandoned(count=10)) == ["first"]
+
+
 async def test_a_consumer_without_heartbeats_is_given_longer(
     bus: RedisConnection, keys: Keys, stream: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

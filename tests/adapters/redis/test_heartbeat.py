@@ -4,6 +4,7 @@ import itertools
 import logging
 
 import pytest
+import redis
 
 from support.servers import RedisServer
 from support.waiting import wait_until
@@ -39,6 +40,30 @@ async def test_an_outage_of_redis_is_told_once_and_its_end_too(
             server.start()
             await wait_until(lambda: told(": over after_s=") == 1, description="the end of the outage")
             assert told(" error=") == 1
+        finally:
+            await beating.stop()
+
+
+async def test_a_redis_that_took_nothing_for_a_moment_is_steady_only_a_while_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(heartbeat, "INTERVAL_S", 0.02)
+    monkeypatch.setattr(heartbeat, "_WAITING_S", heartbeat._SLOW_S)
+    taken: list[float] = []
+    with RedisServer() as server, redis.Redis(port=server.port) as client:
+        beating = Heartbeat(server.url, "tried:heartbeat", dict, renewed=taken.append)
+        await beating.start()
+        try:
+            await wait_until(lambda: beating.steady, description="a first beat")
+            client.execute_command("CLIENT", "PAUSE", 3_600_000, "WRITE")
+            await wait_until(lambda: not beating.steady, description="the beat that is not taken")
+            monkeypatch.setattr(heartbeat, "_SETTLED_S", 3600.0)
+            client.execute_command("CLIENT", "UNPAUSE")
+            before = len(taken)
+            await wait_until(lambda: len(taken) > before + 1, description="beats that are")
+            assert not beating.steady
+            monkeypatch.setattr(heartbeat, "_SETTLED_S", 0.0)
+            await wait_until(lambda: beating.steady, description="a beat at once")
         finally:
             await beating.stop()
 

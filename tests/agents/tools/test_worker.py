@@ -24,7 +24,7 @@ from voicebus import (
 )
 from voicebus.adapters.redis.client import RedisConnection
 from voicebus.adapters.redis.dispatch import RedisToolDispatch
-from voicebus.adapters.redis.heartbeat import living
+from voicebus.adapters.redis.heartbeat import Heartbeat, living
 from voicebus.adapters.redis.scripts import CLAIM, Script
 from voicebus.agents.tools.handling import CallHandling
 from voicebus.contracts.streams import Keys
@@ -409,6 +409,27 @@ async def test_a_call_whose_worker_died_after_its_start(
     async with worker(redis_url, keys, blocking.tool):
         assert (await caller.result()).outcome is outcome
     assert blocking.starts == (1 if idempotent else 0)
+
+
+async def test_a_call_is_not_given_up_while_it_may_be_redis_that_stood_still_and_not_its_worker(
+    redis_url: str, keys: Keys, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither where its entry would be taken over, nor where a copy of it comes to another worker."""
+    stands_still = True
+    asked: list[Heartbeat] = []
+
+    def steady(heartbeat: Heartbeat) -> bool:
+        asked.append(heartbeat)
+        return not stands_still
+
+    monkeypatch.setattr(Heartbeat, "steady", property(steady))
+    await _start_on_a_worker_that_dies(caller, keys, idempotent=False)
+    async with worker(redis_url, keys, Blocking().tool):
+        caller.call("wait")
+        await wait_until(lambda: len(asked) >= 8, description="both to be asked about")
+        assert caller.results() == []
+        stands_still = False
+        assert (await caller.result()).outcome is Outcome.UNKNOWN
 
 
 async def test_a_call_that_a_dead_worker_had_not_started_is_run(redis_url: str, keys: Keys, caller: Caller) -> None:

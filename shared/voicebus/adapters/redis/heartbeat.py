@@ -27,6 +27,13 @@ log: Final = get_logger(__name__)
 INTERVAL_S: Final = 1.0
 ALIVE_MS: Final = 2_500
 
+# A beat that has been under way for longer may have met a Redis that stands still, or takes nothing that is written; by
+# then nobody else's last one is too old. One that took longer than the second of these did: others were held up as
+# well, and may not have been heard of again for the third.
+_WAITING_S: Final = 0.25
+_SLOW_S: Final = 0.5
+_SETTLED_S: Final = 2.5
+
 _INCARNATION: Final = re.compile(r".+-\d+-[0-9a-f]{6}")
 
 
@@ -89,6 +96,9 @@ class Heartbeat:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ending: asyncio.Event | None = None
         self._stopped = False
+        # The beat that is under way, and the end of the last one that failed or was slow: since when (monotonic, s).
+        self._begun: float | None = None
+        self._disturbed = float("-inf")
 
     async def start(self) -> None:
         """Return after the first beat.
@@ -102,6 +112,14 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._run, args=(here, first), name="heartbeat", daemon=True)
         self._thread.start()
         await first
+
+    @property
+    def steady(self) -> bool:
+        """Whether Redis has taken each beat at once for a while. Where it has not, others were not heard of either, and
+        may live all the same.
+        """
+        begun, now = self._begun, time.monotonic()
+        return (begun is None or now - begun < _WAITING_S) and now - self._disturbed > _SETTLED_S
 
     async def stop(self) -> None:
         """Remove the key and end the thread."""
@@ -147,9 +165,16 @@ class Heartbeat:
 
     async def _beat(self, bus: RedisConnection, parent: asyncio.AbstractEventLoop) -> bool:
         """Beat; returns whether the one before was still there."""
-        begun = time.monotonic()
         flat = [text for pair in self._fields().items() for text in pair]
-        there = await bus.script(BEAT, [self._key], HEARTBEAT_TTL_S, *flat)
+        begun = self._begun = time.monotonic()
+        taken = False
+        try:
+            there = await bus.script(BEAT, [self._key], HEARTBEAT_TTL_S, *flat)
+            taken = time.monotonic() - begun < _SLOW_S
+        finally:
+            if not taken:
+                self._disturbed = time.monotonic()
+            self._begun = None
         parent.call_soon_threadsafe(self._renewed, begun)
         return bool(there)
 

@@ -39,8 +39,10 @@ class Membership:
         group: asyncio.TaskGroup,
         worker: str,
         masters: MasterWatch,
+        heartbeat: Heartbeat,
     ) -> None:
         self.id = worker
+        self.heartbeat = heartbeat
         self.masters = masters
         self.replicas: Replicas = Replicas(bus, masters, ttl_s=CALL_TTL_S)
         self.bus = bus
@@ -67,6 +69,7 @@ class Membership:
             RedisStreamConsumer(
                 self.bus, self.keys, stream=stream, group=WORKERS_GROUP, consumer=self.id, dead_queue=queue,
                 calls=None if tools is None else NewCalls(self.bus, self.keys, queue, self.id, tools),
+                steady=lambda: self.heartbeat.steady,
             )
             for stream, queue in streams.items()
         ]  # fmt: skip
@@ -117,7 +120,7 @@ async def joined(
                 await masters.begin()
                 masters.on_change(lambda _: clock.doubt())
                 masters.on_change(outbox.resend)
-                membership = Membership(bus, keys, clock, outbox, group, worker, masters)
+                membership = Membership(bus, keys, clock, outbox, group, worker, masters, heartbeat)
                 membership.spawn(masters.run(), name="masters")
                 membership.spawn(outbox.run(), name="outbox")
                 membership.spawn(clock.keep(), name="clock")

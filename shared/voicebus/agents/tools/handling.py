@@ -39,6 +39,9 @@ log: Final = get_logger(__name__)
 # A claim whose answer took longer is asked for again: a worker that was frozen meanwhile counted as dead.
 OLD_CLAIM_S: Final = 1.5
 
+# How soon a runner of which nothing is heard is asked about again.
+_AGAIN_S: Final = 0.25
+
 # The field of a call's record that names the span of the attempt that runs.
 _TRACE: Final = "trace"
 
@@ -139,7 +142,10 @@ class CallHandling:
             (alive,) = await until_reached(living, self._member.bus, [runner])
             if alive:
                 return status, detail
-            lost = detail
+            if self._member.heartbeat.steady:
+                lost = detail
+            else:  # it may be Redis that stood still: then it is heard of soon
+                await asyncio.sleep(_AGAIN_S)
 
     async def _is_claimed(self) -> bool:
         """Whether the call was claimed as it was delivered, just now; once, as a further attempt is another start."""
