@@ -91,6 +91,8 @@ class Attaching:
 
     def heard(self, kind: str, event: Event) -> bool:
         """An event of the model, of `ANSWERED`: whether it answers what was asked here, and nothing else."""
+        if not self._probe:
+            return False  # nothing was ever asked
         if kind == "error":
             ours = self._event_of(wire.mapping(event, "error"))
         elif kind == "conversation.item.deleted":

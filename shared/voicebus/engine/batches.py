@@ -5,8 +5,9 @@ background, is neither waited for nor asked about. Nothing can be asked before t
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec import Struct
 
 from voicebus.engine.calls import Call
 from voicebus.engine.config import HostedToolSpec, Transport
@@ -17,12 +18,11 @@ from voicebus.engine.turns import Turns
 _MAX_RUNNING: Final = 64
 
 
-@dataclass(slots=True, eq=False)
-class _Batch:
+class _Batch(Struct, eq=False):
     """The calls of one response. `fresh`: some have answers that the model has not been asked about."""
 
     ended: bool
-    open: dict[str, Call] = field(default_factory=dict)
+    open: dict[str, Call] = {}
     fresh: bool = False
     urgent: bool = False
     asked: bool = False

@@ -6,7 +6,6 @@ from there on.
 
 import hashlib
 from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
@@ -66,8 +65,7 @@ UNLIMITED: Final = frozenset({Stage.ASKING, Stage.ELSEWHERE})
 """Stages in which nobody is busy with the call: a person, or the program, takes the time that it takes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """What a call came to. `background`: the model need not go on because of it.
 
     `recorded`: there is a `tool_end`; not for handoffs, and not for a tool that the agent does not have.
@@ -80,8 +78,7 @@ class Answer:
     recorded: bool = False
 
 
-@dataclass(slots=True, eq=False)
-class Call:
+class Call(msgspec.Struct, eq=False):
     """One call. `spec` is None for a tool that the agent does not have.
 
     `approved`: a person, or a sticky decision, wants it to run. `started_ms` is None until it runs.

@@ -4,7 +4,7 @@ Servers differ in which events have a text: its deltas, the end of the text, its
 Whatever has it is judged, once.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from voicebus.engine import wire
@@ -38,9 +38,9 @@ class Finals:
         if response is not None and wire.text(item, "id") in response.texts:
             self.item(response, item)
 
-    def response(self, response: Response, payload: Event) -> None:
-        """The response has ended, as `payload` tells: also texts are judged of which no end came."""
-        for item in wire.mappings(payload, "output"):
+    def response(self, response: Response, items: Iterable[Event]) -> None:
+        """The response has ended, as its `items` tell: also texts are judged of which no end came."""
+        for item in items:
             self.item(response, item)
         for item_id in list(response.texts):
             self._judge(response, item_id, "")

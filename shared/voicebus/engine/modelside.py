@@ -128,11 +128,12 @@ class ModelSide:
             return
         self._announce(response)
         status = wire.text(payload, "status") or "completed"
-        for item in wire.mappings(payload, "output"):
+        items = wire.mappings(payload, "output")
+        for item in items:
             self._p.transcript.finished(item)
             if self._p.config.recovering is Recovering.ATTACH and wire.is_made_call(item):
                 self._p.calls.begin(response, item)  # unless it was told of before, as it was if somebody was attached
-        self._finals.response(response, payload)
+        self._finals.response(response, items)
         self._p.untold.ended(response)
         self._p.guard.response_ended(response)
         wait = None
@@ -141,7 +142,7 @@ class ModelSide:
         elif status == "completed":
             self._p.limits.answered()
         self.turn_ended(response, status, wire.mapping(payload, "usage"))
-        output = response.said or " ".join(filter(None, map(wire.said, wire.mappings(payload, "output"))))
+        output = response.said or " ".join(filter(None, map(wire.said, items)))
         self._p.out.emit("agent_end", agent=response.agent.name, response_id=response.id, output=output)
         if self._p.face is not None:
             self._p.face.response_ended(response, status)

@@ -1,8 +1,9 @@
 """What one response of the model is, and what one wish for a response is. When each goes out, `turns.py` decides."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
+
+from msgspec import Struct
 
 from voicebus.engine.config import AgentSpec
 
@@ -19,8 +20,7 @@ def join(parts: Mapping[int, str]) -> str:
     return " ".join(part for _, part in sorted(parts.items()) if part)
 
 
-@dataclass(slots=True, eq=False)
-class Create:
+class Create(Struct, eq=False):
     """One wish for a response. `follows` is the response whose server calls it continues, or that it asks for again,
     `commit` the id of the buffer commit without which it makes no sense. `own_tools` are the client's, None where it
     named none: which of the server's stand beside them is known only when the create is sent, since a handoff may come
@@ -34,7 +34,7 @@ class Create:
     manual: bool = False
     optional: bool = False
     raw: bool = False
-    response: Mapping[str, Any] = field(default_factory=dict)
+    response: Mapping[str, Any] = {}
     client_event_id: str | None = None
     follows: "Response | None" = None
     commit: str | None = None
@@ -51,8 +51,7 @@ class Create:
         return self.response.get("conversation") == "none"
 
 
-@dataclass(slots=True, eq=False)
-class Response:
+class Response(Struct, eq=False):
     """One response of the model; `agent` is the one in charge when it began, snapshotted (parity 2.10, 112).
 
     `muted`: what still comes of it is not for the listener. `unwanted`: nobody waits for it any more, so that the calls
@@ -88,7 +87,7 @@ class Response:
     first_text: float | None = None
     announced: bool = False
     last_event: float = 0.0
-    texts: dict[str, dict[int, str]] = field(default_factory=dict)
+    texts: dict[str, dict[int, str]] = {}
     _size: int = 0
 
     def say(self, item_id: str, content_index: int, text: str, *, whole: bool = False) -> str:

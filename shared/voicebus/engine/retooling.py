@@ -25,6 +25,8 @@ class Retooling:
 
     def settle(self) -> None:
         """After each input, while the conversation is live."""
+        if not self._changed:
+            return
         p = self._p
         if p.settings.whole.snapshot not in self._changed or not p.is_idle:
             return

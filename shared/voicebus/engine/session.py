@@ -230,19 +230,19 @@ class Session:
         if self.state is State.CLOSED:
             return []
         self._out.begin(now)
-        if isinstance(item, ModelEvent):
+        if type(item) is ModelEvent:
             says = "delta" in item.event and self._p.face is None and self.state is State.LIVE
             if says and self._model.say_on(*map(item.event.get, _SAID)):
                 return self._said_on()
             self._read(item)
-        elif isinstance(item, ModelAudio):
+        elif type(item) is ModelAudio:
             known = self.carry_on(item.response_id, item.item_id, item.content_index, item.size, now)
             if known is not None:
                 return [known]
             admitted = self._admit(item)
             if admitted is not None:
                 self._take(admitted)
-        elif isinstance(item, TimerFired) and not self._out.timer_fired(item.key):
+        elif type(item) is TimerFired and not self._out.timer_fired(item.key):
             self._out.ignore(f"timer {item.key} was cancelled")
         else:
             self._take(item)

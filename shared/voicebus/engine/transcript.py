@@ -357,6 +357,8 @@ class Transcript:
 
     def flush(self, *, everything: bool = False) -> None:
         """Record every line from the front that is final, all of them if the session ends."""
+        if not self._order and self._armed is None:
+            return
         if not everything and self._is_waiting():
             return
         due = None

@@ -4,8 +4,9 @@ They are those of a response that was cancelled (protocol 3.4), so that history,
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
+
+from msgspec import Struct
 
 from voicebus.engine import wire
 from voicebus.engine.bounds import trim
@@ -22,14 +23,13 @@ _DONE: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 
-@dataclass(slots=True)
-class _Item:
+class _Item(Struct):
     """An item that has begun. `parts` are its open parts by index: their kinds, and the events that ended them."""
 
     index: int
     wire: Event
-    parts: dict[int, tuple[str, set[str]]] = field(default_factory=dict)
-    kinds: dict[int, str] = field(default_factory=dict)
+    parts: dict[int, tuple[str, set[str]]] = {}
+    kinds: dict[int, str] = {}
 
     @property
     def is_told(self) -> bool:
@@ -37,9 +37,8 @@ class _Item:
         return bool(self.kinds) and all(ended.issuperset(_DONE[kind]) for kind, ended in self.parts.values())
 
 
-@dataclass(slots=True)
-class _Open:
-    items: dict[str, _Item] = field(default_factory=dict)
+class _Open(Struct):
+    items: dict[str, _Item] = {}
     has_finished: bool = False
 
 

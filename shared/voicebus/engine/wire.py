@@ -47,7 +47,7 @@ def mapping(source: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 def mappings(source: Mapping[str, Any], key: str) -> Sequence[Mapping[str, Any]]:
     """The objects in the list under `key`; anything else in it is left out."""
     value = source.get(key)
-    return [entry for entry in value if is_mapping(entry)] if isinstance(value, list | tuple) else ()
+    return [entry for entry in value if is_mapping(entry)] if isinstance(value, (list, tuple)) else ()
 
 
 def size(event: Mapping[str, Any]) -> int:
