@@ -63,8 +63,8 @@ class RedisConnection:
         self.joins_tags: bool = not isinstance(commands, StreamCluster)
         self._batches = ScriptBatches(self._submit_for, self._defer, self._run_script)
         self._confirming: MultiplexedConnection | None = None
-        # Scripts that the server has been given after a read: from then on their digest will do.
-        self._known: set[str] = set()
+        # Scripts that a server has been given after a read: from then on their digest will do there.
+        self._known: set[tuple[str, str]] = set()
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -174,14 +174,14 @@ class RedisConnection:
         """
         if self._closed:
             raise self._closed_error()
-        known = script.sha in self._known
-        how, text = (script.by_digest, script.sha) if known else (script.in_full, script.text)
+        known = self.server_of(keys[0]), script.sha
+        how, text = (script.by_digest, script.sha) if known in self._known else (script.in_full, script.text)
         then = (how, text, len(keys), *keys, *arguments)
         reply, of_script = await self._read(command, then)
         if of_script is None and reply:  # the reads of a cluster cannot send it themselves
             of_script = self.submit(*then)
         if of_script is not None:
-            of_script.add_done_callback(lambda done: self._learnt(script, done))
+            of_script.add_done_callback(lambda done: self._learnt(known, done))
         return reply, of_script
 
     async def _read(
@@ -195,11 +195,11 @@ class RedisConnection:
                 await self._reads.hung(command)
                 raise
 
-    def _learnt(self, script: Script, done: asyncio.Future[Any]) -> None:
+    def _learnt(self, known: tuple[str, str], done: asyncio.Future[Any]) -> None:
         if done.cancelled() or done.exception() is not None:
-            self._known.discard(script.sha)
+            self._known.discard(known)
         else:
-            self._known.add(script.sha)
+            self._known.add(known)
 
     async def masters(self) -> Mapping[str, Mapping[str, Any]]:
         """What `INFO` says of each server that takes writes and of its replicas, by the name that `server_of` gives it.
@@ -224,9 +224,10 @@ class RedisConnection:
         return self._commands.master_of(key) if isinstance(self._commands, StreamCluster) else ""
 
     def lane(self, key: str) -> str:
-        """The way that commands about this key take, always the same: what takes another one does not wait for them.
+        """The way that commands about this key take now: what takes another one does not wait for them.
 
-        Who waits for the replies to several commands before it sends the next, as an outbox does, waits by lane.
+        Who waits for the replies to several commands before it sends the next, as an outbox does, waits by lane. It
+        changes where the key gets another master, once no command about it is under way.
         """
         return self._way.lane(key) if isinstance(self._way, Pipelines) else ""
 

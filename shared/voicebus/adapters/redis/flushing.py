@@ -24,6 +24,7 @@ class Flusher:
         self._flush = flush
         self._service = service
         self._dirty: dict[str, OwnedSession] = {}
+        self._flushing: dict[str, OwnedSession] = {}
         self._wake = asyncio.Event()
 
     def soon(self, owned: OwnedSession) -> None:
@@ -36,6 +37,9 @@ class Flusher:
         self._dirty[owned.id] = owned
         self._wake.set()
 
+    def holds(self, session: str) -> bool:
+        return session in self._dirty or session in self._flushing
+
     def forget(self, owned: OwnedSession) -> None:
         self._dirty.pop(owned.id, None)
 
@@ -45,8 +49,9 @@ class Flusher:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            dirty, self._dirty = self._dirty, {}
-            failed = await self._flush(dirty.values())
+            self._flushing, self._dirty = self._dirty, {}
+            failed = await self._flush(self._flushing.values())
+            self._flushing = {}
             if failed is None:
                 failures = 0
                 continue

@@ -222,7 +222,7 @@ class RedisJournal:
         return failed
 
     def _flusher(self, owned: OwnedSession) -> Flusher:
-        return self._flushers.of(self._bus.lane(owned.index))
+        return self._flushers.of(self._bus.lane(owned.index), owned.id)
 
     def _over(self, owned: OwnedSession) -> bool:
         """Whether nothing more can be done for a session that was closed."""

@@ -10,6 +10,10 @@ class Runs(Protocol):
         """Work until cancelled."""
         ...
 
+    def holds(self, key: str) -> bool:
+        """Whether something about this key may be under way here, which what comes next must not overtake."""
+        ...
+
 
 RunsT = TypeVar("RunsT", bound=Runs)
 
@@ -26,7 +30,11 @@ class Lanes(Generic[RunsT]):
     def __iter__(self) -> Iterator[RunsT]:
         return iter(self._lanes.values())
 
-    def of(self, lane: str) -> RunsT:
+    def of(self, lane: str, key: str) -> RunsT:
+        """The one of this lane for what is about `key`; another one for as long as that has something about it."""
+        for one in self._lanes.values():
+            if one.holds(key):
+                return one
         found = self._lanes.get(lane)
         if found is None:
             found = self._lanes[lane] = self._make()

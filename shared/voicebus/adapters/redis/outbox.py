@@ -130,7 +130,7 @@ class Outbox:
             log.warning("entries not sent before the end", entries=len(self))
 
     def _put(self, item: Outgoing) -> None:
-        self._senders.of(self._bus.lane(item.stream)).put(item)
+        self._senders.of(self._bus.lane(item.stream), item.stream).put(item)
 
     def _keep(self, item: Sendable, now: float) -> None:
         kept = self._kept

@@ -4,7 +4,7 @@ redis-py's cluster client sends each part to its node and follows moved slots.
 """
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -16,14 +16,16 @@ from voicebus.adapters.redis.replies import Refuse, Reply
 
 _BATCH: Final = 256
 
-_Queued = tuple[Sequence[Any], dict[str, Any], Reply]
+_Queued = tuple[Sequence[Any], dict[str, Any], Reply, int | None]
+"""A command, options, where its reply goes, and the slot of its key."""
 
 
 class Pipelines:
     """Sends commands through `client`, a pipeline for each master, so that one that hangs holds up its own alone.
 
-    Those about one key leave in order. `refuse` hands the vendor's error to whoever waits for a reply, after at most
-    `timeout_s`.
+    Those about one key leave in order: while some about its slot are under way others go the same way, though the slot
+    be moved meanwhile, and then that of its new master. `refuse` hands the vendor's error to whoever waits for a reply,
+    after at most `timeout_s`.
     """
 
     def __init__(self, client: StreamCluster, refuse: Refuse, *, timeout_s: float) -> None:
@@ -31,31 +33,31 @@ class Pipelines:
         self._refuse = refuse
         self._timeout_s = timeout_s
         self._pipelines: dict[str, _Pipeline] = {}
-        # By slot. Never changed, as what goes two ways may overtake: one that is moved later goes on with its former
-        # master's, and may be held up by either.
+        # By slot, for as long as commands about it are under way: which way they went, and how many those are.
         self._lanes: dict[int, str] = {}
+        self._under_way: Counter[int] = Counter()
 
     def __len__(self) -> int:
         return sum(map(len, self._pipelines.values()))
 
     def lane(self, key: str) -> str:
-        """Which of the pipelines takes commands about this key; "" as long as nobody knows its master."""
-        slot = key_slot(key.encode("utf-8", "replace"))
-        lane = self._lanes.get(slot)
-        if lane is None:
-            lane = self._client.master_of(key)
-            if lane:
-                self._lanes[slot] = lane
-        return lane
+        """Which of the pipelines takes commands about this key now; "" as long as nobody knows its master."""
+        lane = self._lanes.get(_slot(key))
+        return self._client.master_of(key) if lane is None else lane
 
     def submit(self, command: Sequence[Any], options: dict[str, Any], reply: Reply) -> None:
         """Queue one command; never blocks."""
         key = key_of(command)
-        lane = self.lane(key) if key else ""
+        lane, slot = "", None
+        if key:
+            lane, slot = self.lane(key), _slot(key)
+            self._lanes[slot] = lane
+            self._under_way[slot] += 1
         pipeline = self._pipelines.get(lane)
         if pipeline is None:
-            pipeline = self._pipelines[lane] = _Pipeline(self._client, self._refuse, timeout_s=self._timeout_s)
-        pipeline.submit(command, options, reply)
+            pipeline = _Pipeline(self._client, self._refuse, self._replied, timeout_s=self._timeout_s)
+            self._pipelines[lane] = pipeline
+        pipeline.submit(command, options, reply, slot)
 
     def defer(self, work: Callable[[], None]) -> None:
         """Have `work` done in the next turn of the event loop: what it submits leaves with what is submitted there."""
@@ -65,12 +67,22 @@ class Pipelines:
         """End; commands without a reply fail with `error`."""
         await asyncio.gather(*(pipeline.aclose(error) for pipeline in self._pipelines.values()))
 
+    def _replied(self, slot: int | None) -> None:
+        if slot is None:
+            return
+        self._under_way[slot] -= 1
+        if not self._under_way[slot]:
+            del self._under_way[slot], self._lanes[slot]
+
 
 class _Pipeline:
-    """Sends commands in order, those that come while others are under way as one."""
+    """Sends commands in order, those that come while others are under way as one; `replied` hears the slot of each."""
 
-    def __init__(self, client: StreamCluster, refuse: Refuse, *, timeout_s: float) -> None:
+    def __init__(
+        self, client: StreamCluster, refuse: Refuse, replied: Callable[[int | None], None], *, timeout_s: float
+    ) -> None:
         self._refuse = refuse
+        self._replied = replied
         self._client: Any = client
         self._timeout_s = timeout_s
         # Bounded by its callers: each waits for its own answers.
@@ -82,8 +94,8 @@ class _Pipeline:
     def __len__(self) -> int:
         return len(self._queued)
 
-    def submit(self, command: Sequence[Any], options: dict[str, Any], reply: Reply) -> None:
-        self._queued.append((command, options, reply))
+    def submit(self, command: Sequence[Any], options: dict[str, Any], reply: Reply, slot: int | None) -> None:
+        self._queued.append((command, options, reply, slot))
         self._wake.set()
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run(), name="redis-pipeline")
@@ -92,7 +104,7 @@ class _Pipeline:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        for _, _, reply in (*self._under_way, *self._queued):
+        for _, _, reply, _ in (*self._under_way, *self._queued):
             self._refuse(reply, error)
         self._queued.clear()
 
@@ -109,7 +121,8 @@ class _Pipeline:
                 except Exception as error:  # noqa: BLE001 - handed to whoever waits
                     replies = [error] * len(batch)
                     hung = isinstance(error, TimeoutError | vendor.TimeoutError)
-                for (_, _, future), reply in zip(batch, replies, strict=True):
+                for (_, _, future, slot), reply in zip(batch, replies, strict=True):
+                    self._replied(slot)
                     if isinstance(reply, Exception):
                         self._refuse(future, reply)
                     elif not future.done():  # else its caller was cancelled
@@ -121,10 +134,14 @@ class _Pipeline:
     async def _execute(self, batch: list[_Queued]) -> list[Any]:
         async with asyncio.timeout(self._timeout_s):
             if len(batch) == 1:
-                command, options, _ = batch[0]
+                command, options, _, _ = batch[0]
                 return [await self._client.execute_command(*command, **options)]
             async with self._client.pipeline(transaction=False) as pipeline:
-                for command, options, _ in batch:
+                for command, options, _, _ in batch:
                     pipeline.execute_command(*command, **options)
                 replies: list[Any] = await pipeline.execute(raise_on_error=False)
                 return replies
+
+
+def _slot(key: str) -> int:
+    return int(key_slot(key.encode("utf-8", "replace")))

@@ -85,6 +85,8 @@ class Sender:
         self._service = service
         self._renewed: dict[str, float] = {}
         self._waiting: deque[Outgoing] = deque()
+        # Of what came since nothing was left to be sent.
+        self._streams: set[str] = set()
         self._wake = asyncio.Event()
         self._outage = Outage(log, "entries wait for Redis")
         self._idle = asyncio.Event()
@@ -93,10 +95,15 @@ class Sender:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    def holds(self, stream: str) -> bool:
+        """Whether something for this stream may not be sent yet."""
+        return stream in self._streams
+
     def put(self, item: Outgoing) -> None:
         if len(self._waiting) >= CAPACITY:
             self._give_up(self._waiting.popleft(), "outbox full")
         self._waiting.append(item)
+        self._streams.add(item.stream)
         self._idle.clear()
         self._wake.set()
 
@@ -105,6 +112,7 @@ class Sender:
         failures = 0
         while True:
             if not self._waiting:
+                self._streams.clear()
                 self._idle.set()
                 self._wake.clear()
                 await self._wake.wait()
