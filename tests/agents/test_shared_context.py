@@ -166,12 +166,12 @@ def test_a_tool_finds_what_it_says_that_the_context_is_and_brings_its_changes() 
     assert call.value is not wrapper.context
     call.value.nights = 3
     call.value.address.city = "Oslo"
-    assert call.changes() == {
+    assert call.changes()[0] == {
         "nights": {"before": 2, "after": 3},
         "address": {"before": {"city": "Rome"}, "after": {"city": "Oslo"}},
     }
     before = wrapper.context
-    assert context.merge(call.changes(), tool="t") == []
+    assert context.merge(call.changes()[0], tool="t") == []
     assert wrapper.context is before, "whoever holds it sees the changes"
     assert (before.nights, before.address) == (3, Address(city="Oslo"))
 
@@ -184,7 +184,7 @@ def test_a_tool_may_know_less_of_the_context_than_there_is() -> None:
     context, wrapper = shared({"name": "Ann", "nights": 2, "tags": ["a"]}, Guest)
     call = CallContext(sent(context), Nights, None)
     call.value.nights += 1
-    assert context.merge(call.changes(), tool="t") == []
+    assert context.merge(call.changes()[0], tool="t") == []
     assert (wrapper.context.nights, wrapper.context.tags) == (3, ["a"])
 
 
@@ -193,8 +193,8 @@ def test_without_a_model_the_context_is_a_dict_whose_fields_come_and_go() -> Non
     call = CallContext(sent(context), None, None)
     del call.value["a"]
     call.value["c"] = 3
-    assert call.changes() == {"a": {"before": 1}, "c": {"after": 3}}
-    assert context.merge(call.changes(), tool="t") == []
+    assert call.changes()[0] == {"a": {"before": 1}, "c": {"after": 3}}
+    assert context.merge(call.changes()[0], tool="t") == []
     assert wrapper.context == {"b": 2, "c": 3}
 
 
@@ -202,7 +202,7 @@ def test_a_tool_may_begin_a_context_where_there_was_none() -> None:
     context, wrapper = shared(None)
     call = CallContext(sent(context), None, None)
     call.value["seen"] = True
-    assert context.merge(call.changes(), tool="t") == []
+    assert context.merge(call.changes()[0], tool="t") == []
     assert wrapper.context == {"seen": True}
 
 
@@ -211,7 +211,25 @@ def test_a_workers_own_context_is_its_own() -> None:
     call = CallContext({"a": 1}, None, own)
     call.value["pool"] = 2
     assert call.value is own
-    assert call.changes() == {}
+    assert call.changes()[0] == {}
+
+
+def test_what_has_no_json_is_lost_alone_and_takes_no_field_of_the_session_away() -> None:
+    context, wrapper = shared({"a": 1, "b": 2})
+    call = CallContext(sent(context), None, None)
+    call.value.update(a=object(), b=3, c=object())
+    changes, lost = call.changes()
+    assert lost == "what it put into the context as 'a', 'c' has no JSON, and is lost"
+    assert context.merge(changes, tool="t") == []
+    assert wrapper.context == {"a": 1, "b": 3}
+
+
+def test_changes_of_a_declared_context_that_has_no_json_any_more_are_lost() -> None:
+    call = CallContext({"name": "Ann", "nights": 2}, Guest, None)
+    call.value.nights, call.value.tags = 3, [object()]
+    changes, lost = call.changes()
+    assert changes == {}
+    assert lost.startswith("its changes to the context are lost: the context, a Guest, has no JSON")
 
 
 def test_a_context_that_does_not_fit_a_tool_is_refused() -> None:
@@ -228,8 +246,8 @@ def test_what_was_changed_meanwhile_stays_and_the_conflict_is_told(declared: Any
             call.value.update(nights=nights, tags=["a"])
         else:
             call.value.nights, call.value.tags = nights, ["a"]
-    assert context.merge(first.changes(), tool="first") == []
-    ((code, message),) = context.merge(second.changes(), tool="second")
+    assert context.merge(first.changes()[0], tool="first") == []
+    ((code, message),) = context.merge(second.changes()[0], tool="second")
     assert code == "context_conflict", "both made the same of `tags`, which is no conflict"
     assert message == "Tool second changed 'nights' in the context, which was changed meanwhile: that change stays."
     assert (context.outgoing()[0] or {})["nights"] == 2
@@ -240,7 +258,7 @@ def test_changes_of_other_fields_are_no_conflict() -> None:
     context, wrapper = shared({"a": 1, "b": 1})
     first, second = (CallContext(sent(context), None, None) for _ in range(2))
     first.value["a"], second.value["b"] = 2, 2
-    assert context.merge(first.changes(), tool="t") == context.merge(second.changes(), tool="t") == []
+    assert context.merge(first.changes()[0], tool="t") == context.merge(second.changes()[0], tool="t") == []
     assert wrapper.context == {"a": 2, "b": 2}
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from support.talk import Talk, agent, tool
 from voicebus.contracts.journal import EventType
-from voicebus.contracts.tools import REPORTED_FAILURES, Outcome, ToolFailure
+from voicebus.contracts.tools import CONTEXT_LOST, REPORTED_FAILURES, Outcome, ToolFailure
 
 
 @pytest.mark.parametrize("kind", sorted(REPORTED_FAILURES))
@@ -25,3 +25,12 @@ def test_a_failure_that_was_put_into_words_is_the_models_alone() -> None:
     talk.calls()
     talk.result("Sorry.", outcome=Outcome.ERROR, error=ToolFailure(kind="raised", message="no guest"))
     assert talk.errors() == []
+
+
+def test_what_a_tool_that_went_well_could_not_bring_back_is_an_error_of_its_own_code() -> None:
+    talk = Talk(agent(tools=[tool()])).asked()
+    talk.calls()
+    talk.result("Booked.", error=ToolFailure(kind=CONTEXT_LOST, message="it is lost"))
+    assert talk.told() == [("call_1", "Booked.")]
+    (error,) = talk.records(EventType.ERROR)
+    assert (error.code, error.message) == ("context_not_json", "Tool weather, call call_1: it is lost")

@@ -14,7 +14,7 @@ from voicebus.adapters.circuit import CircuitBreaker, GuardedConnector
 from voicebus.adapters.model_key import Key
 from voicebus.adapters.openai_realtime import OpenAIRealtimeConnector, without_credentials
 from voicebus.agents.config import RealtimeRunConfig
-from voicebus.agents.models.fallbacks import RealtimeModelFallback
+from voicebus.agents.models.fallbacks import RealtimeModelFallback, fallback_url, models_at
 from voicebus.errors import SettingsError
 from voicebus.ports import ModelConnector
 from voicebus_services.setting_values import Fallback
@@ -23,14 +23,15 @@ from voicebus_services.settings import GatewaySettings
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """The ways to a session's models, first choice first, and the names of all but the first; None is its name."""
+    """The ways to a session's models, first choice first: the one at `url`, and its fallbacks."""
 
+    url: str
     connectors: tuple[ModelConnector, ...]
-    fallback_names: tuple[str | None, ...] = ()
+    fallbacks: tuple[RealtimeModelFallback, ...] = ()
 
-    def names(self, first: str) -> tuple[str, ...]:
-        """The models' names by address, for a session whose own is `first`."""
-        return (first, *(name or first for name in self.fallback_names))
+    def names(self, wanted: str) -> tuple[str, ...]:
+        """The models in this order, for a session that wants `wanted` of the first."""
+        return models_at(self.url, wanted, self.fallbacks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ def models(settings: GatewaySettings, configs: Mapping[str, RealtimeRunConfig]) 
     if not configs or any(config.get("model_token") is None for config in configs.values()):
         first.require_credentials()
     guarded = _guarded(first, "")
-    every = Models((guarded,))
+    every = Models(settings.model_url, (guarded,))
     every = _with(every, settings, key, [_given(fallback) for fallback in settings.model_fallbacks], "fallback")
     served: dict[int, Models] = {}
     for agent, config in configs.items():
@@ -70,11 +71,8 @@ def _of(agent: str, config: RealtimeRunConfig, every: Models, settings: GatewayS
     if token is None and not fallbacks:
         return every
     first = every.connectors[0] if token is None else _guarded(_required(settings, {}, token), f" ({agent})")
-    own = _with(Models((first,)), settings, token or key, fallbacks, f"{agent}, fallback")
-    return Models(
-        own.connectors + every.connectors[1:],
-        own.fallback_names + every.fallback_names,
-    )
+    own = _with(Models(every.url, (first,)), settings, token or key, fallbacks, f"{agent}, fallback")
+    return Models(every.url, own.connectors + every.connectors[1:], own.fallbacks + every.fallbacks)
 
 
 def _with(
@@ -85,7 +83,7 @@ def _with(
         _guarded(_required(settings, fallback, key), f" ({what} {number})")
         for number, fallback in enumerate(fallbacks, start=1)
     )
-    return Models((*first.connectors, *ways), tuple(fallback.get("name") for fallback in fallbacks))
+    return Models(first.url, (*first.connectors, *ways), tuple(fallbacks))
 
 
 def _guarded(connector: OpenAIRealtimeConnector, which: str) -> GuardedConnector:
@@ -115,7 +113,7 @@ def _connector(settings: GatewaySettings, other: RealtimeModelFallback, key: Key
     elif "api_key" in other:
         headers = without_credentials(headers)
     return OpenAIRealtimeConnector(
-        other.get("url") or settings.model_url,
+        fallback_url(other, settings.model_url),
         api_key=other.get("api_key") or key,
         headers=headers,
         connect_timeout_s=settings.model_connect_timeout.total_seconds(),

@@ -66,13 +66,13 @@ class Starting:
         if held.call is not None:
             agent = dataclasses.replace(agent, session=merge(agent.session, held.call.settings))
         run_config = self._targets.configs[held.first_agent]
-        model = self._model(held, agent)
+        models = self._of(held, agent)
         return SessionConfig(
             session=held.id,
             face=held.face.kind,
             agent=agent,
             tenant=held.tenant,
-            model=model,
+            model=models[0],
             guardrail_timeout_ms=round(self._settings.guardrail_timeout.total_seconds() * 1000),
             approval_timeout_ms=round(self._settings.approval_timeout.total_seconds() * 1000),
             raw_events=held.face.raw_events,
@@ -80,7 +80,7 @@ class Starting:
             inline_tools=not run_config.get("async_tool_calls", True),
             seed=held.seed,
             recovering=Recovering.REPLAY if held.call is None else Recovering.ATTACH,
-            models=self._models[held.first_agent].names(model) if held.call is None else (),
+            models=models if held.call is None else (),
             renewal_ms=round(self._settings.model_renewal_margin.total_seconds() * 1000),
             dead_air_ms=round(self._settings.dead_air_timeout.total_seconds() * 1000),
             keeps=held.face.kind is not Face.OPENAI,
@@ -106,12 +106,13 @@ class Starting:
             raise UserError(f"agent {name!r} of a session that was taken over is not deployed here")
         return await (held.author.begin if kept.work.get("first") else held.author.update)(agent)
 
-    def _model(self, held: Held, agent: AgentSpec) -> str:
+    def _of(self, held: Held, agent: AgentSpec) -> tuple[str, ...]:
+        """The models that serve the session, in order."""
         if held.call is not None:
-            return held.call.model
-        if held.face.model is not None and agent.client.allows("model"):
-            return held.face.model
-        return held.author.settings(agent.snapshot).get("model_name") or self._settings.model_name
+            return (held.call.model,)
+        wanted = held.face.model if agent.client.allows("model") else None
+        wanted = wanted or held.author.settings(agent.snapshot).get("model_name") or self._settings.model_name
+        return self._models[held.first_agent].names(wanted)
 
     async def drive(self, held: Held, config: SessionConfig, traceparent: str) -> SessionDriver:
         """Take ownership of the session, and make what drives it.

@@ -222,9 +222,19 @@ def _joining(url: str, call_id: str) -> str:
     return urlunsplit(parts._replace(query=urlencode([*query, ("call_id", call_id)])))
 
 
-def model_of(url: str) -> str | None:
-    """The model, or Azure's deployment, that an address names; None where it names none."""
-    return dict(parse_qsl(urlsplit(url).query)).get("model")
+def model_at(url: str, wanted: str) -> str:
+    """The model of a session at an address: the model, or Azure's deployment, that it names itself; else `wanted`."""
+    return dict(parse_qsl(urlsplit(url).query)).get("model") or wanted
+
+
+def with_model(url: str, model: str) -> str:
+    """The address with `model` in place of the one that it names; as it is where it names none."""
+    parts = urlsplit(url)
+    query = parse_qsl(parts.query, keep_blank_values=True)
+    if not any(name == "model" for name, _ in query):
+        return url
+    query = [(name, model if name == "model" else value) for name, value in query]
+    return urlunsplit(parts._replace(query=urlencode(query)))
 
 
 def model_url(url: str, model: str) -> str:

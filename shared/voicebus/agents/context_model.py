@@ -106,12 +106,13 @@ def is_declared(declared: Any) -> bool:
     return issubclass(declared, BaseModel) or dataclasses.is_dataclass(declared)
 
 
-def plain_fields(context: Mapping[Any, Any]) -> dict[str, Any]:
-    """What travels of a context that nobody declared: a dict's fields as JSON values, but for secrets and for what has
-    no JSON.
+def plain_fields(context: Mapping[Any, Any]) -> tuple[dict[str, Any], list[str]]:
+    """What travels of a context that nobody declared: a dict's fields as JSON values, without secrets; and the names of
+    those that have no JSON.
     """
     adapter: TypeAdapter[Any] = _ANY
     found: dict[str, Any] = {}
+    without: list[str] = []
     for name, value in context.items():
         if isinstance(value, _SECRETS):
             continue
@@ -120,9 +121,10 @@ def plain_fields(context: Mapping[Any, Any]) -> dict[str, Any]:
             to_json(field)  # which half a surrogate pair in a text does not survive
         except (PydanticSerializationError, ValueError, RecursionError):
             log.warning("a field of the context has no JSON and stays in its process", field=str(name)[:200])
+            without.append(str(name))
         else:
             found |= field
-    return found
+    return found, without
 
 
 _ANY: Final = TypeAdapter(Any)

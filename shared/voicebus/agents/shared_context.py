@@ -9,6 +9,7 @@ Rules:
    Else somebody else has changed it: that change stays, and the session reports the conflict (`context_conflict`).
 3. Changes are made together, before the model hears of the result, and stand in the session's state in Redis from then
    on. What would not fit the declared model, or makes the context too large, changes nothing.
+4. What has no JSON cannot come back from another process: the session reports what was lost (`context_not_json`).
 """
 
 import json
@@ -21,6 +22,8 @@ from voicebus.contracts.tools import MAX_CONTEXT_BYTES, ContextChange
 from voicebus.errors import UserError
 
 _ABSENT: Final = object()
+_SHOWN: Final = 200
+"""Characters of a field's name that a message has."""
 
 Refused = list[tuple[str, str]]
 """What was refused: codes of errors, and a sentence each."""
@@ -141,7 +144,7 @@ class SharedContext:
         if context is None:
             return {}
         if isinstance(context, dict):
-            return plain_fields(context)
+            return plain_fields(context)[0]
         return model_of(type(context)).write(context) if is_declared(type(context)) else None
 
 
@@ -164,19 +167,19 @@ class CallContext:
         else:
             self.value = json.loads(json.dumps(given)) if given else {}
         # What came as JSON and has no model is what it would be sent as.
-        self._before = given if self._given is not None and self._model is None else self._fields()
+        self._before = given if self._given is not None and self._model is None else self._fields()[0]
 
-    def changes(self) -> dict[str, ContextChange]:
-        """What the tool has changed.
-
-        Raises:
-            UserError: what it left in the context has no JSON.
-        """
+    def changes(self) -> tuple[dict[str, ContextChange], str]:
+        """What the tool has changed; and which of it is lost, as it has no JSON: a sentence, or nothing."""
         if self._given is None or not (self._before or self.value):
-            return {}
-        after, found = self._fields(), dict[str, ContextChange]()
+            return {}, ""
+        try:
+            after, without = self._fields()
+        except UserError as error:
+            return {}, f"its changes to the context are lost: {error}"
+        found = dict[str, ContextChange]()
         for name in {**self._before, **after}:
-            if self._before.get(name, _ABSENT) == after.get(name, _ABSENT):
+            if name in without or self._before.get(name, _ABSENT) == after.get(name, _ABSENT):
                 continue
             change: ContextChange = {}
             if name in self._given:
@@ -184,14 +187,15 @@ class CallContext:
             if name in after:
                 change["after"] = after[name]
             found[name] = change
-        return found
+        named = ", ".join(repr(name[:_SHOWN]) for name in without)
+        return found, f"what it put into the context as {named} has no JSON, and is lost" if without else ""
 
-    def _fields(self) -> dict[str, Any]:
+    def _fields(self) -> tuple[dict[str, Any], list[str]]:
         if self._given is None:
-            return {}
+            return {}, []
         if self._model is not None:
-            return self._model.write(self.value)
-        return plain_fields(self.value) if isinstance(self.value, dict) else {}
+            return self._model.write(self.value), []
+        return plain_fields(self.value) if isinstance(self.value, dict) else ({}, [])
 
 
 def _size(fields: Mapping[str, Any] | None) -> int:
@@ -199,4 +203,4 @@ def _size(fields: Mapping[str, Any] | None) -> int:
 
 
 def _conflict(tool: str, name: str, why: str) -> tuple[str, str]:
-    return "context_conflict", f"Tool {tool} changed {name[:200]!r} in the context, which {why}."
+    return "context_conflict", f"Tool {tool} changed {name[:_SHOWN]!r} in the context, which {why}."

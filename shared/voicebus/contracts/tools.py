@@ -34,9 +34,12 @@ class ContextChange(TypedDict, total=False):
     after: Any
 
 
+CONTEXT_LOST: Final = "context_not_json"
+"""Beside an outcome that is ok: the call went well, but what the tool changed in the session's context is lost."""
+
 # Failures that the program wants to know of, beside the model: the session records an `error` for them (a tool that
 # words no errors, a timeout that is to be raised, a guardrail of a tool that failed or asked for an exception).
-REPORTED_FAILURES: Final = frozenset({"raised_unhandled", "timeout_raised", "guardrail_raised"})
+REPORTED_FAILURES: Final = frozenset({"raised_unhandled", "timeout_raised", "guardrail_raised", CONTEXT_LOST})
 
 
 _VERSION: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12}){0,3}")

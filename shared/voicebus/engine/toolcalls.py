@@ -298,7 +298,8 @@ class ToolCalls:
         answer = Answer(result.output, result.outcome, result.worker, result.background, recorded=True)
         lacks_tool = result.error is not None and result.error.kind == _UNKNOWN_TOOL
         if result.error is not None and result.error.kind in REPORTED_FAILURES:
-            self._out.error("tool_failed", f"Tool {call.name}, call {call.id}: {result.error.message}", "tool")
+            code = "tool_failed" if result.outcome is not Outcome.OK else result.error.kind
+            self._out.error(code, f"Tool {call.name}, call {call.id}: {result.error.message}", "tool")
         failed = "tool_not_found" if lacks_tool else "tool_exception"
         self._conclude(call, answer, word=failed if result.outcome is not Outcome.OK else None)
 

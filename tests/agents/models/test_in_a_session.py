@@ -7,6 +7,7 @@ import pytest
 
 from support.model_ear import Ear
 from support.model_server import model_server
+from support.simulator import running_simulator
 from support.waiting import wait_until
 from voicebus import (
     OpenAIRealtimeWebSocketModel,
@@ -49,11 +50,29 @@ async def test_a_listener_of_the_sessions_model_hears_each_event_raw_first() -> 
 
 
 @pytest.mark.parametrize("named", [None, "gpt-realtime-mini"])
-async def test_a_session_is_of_the_model_of_its_address_unless_its_settings_name_one(named: str | None) -> None:
+async def test_a_session_is_of_the_model_of_its_address_whatever_its_settings_name(named: str | None) -> None:
     async with model_server() as server:
         runner = RealtimeRunner(AGENT, config={"model_settings": {"model_name": named} if named else {}})
         async with await runner.run(model_config={"api_key": "k", "url": f"{server.url}?model=deployed"}):
-            assert (await server.hears("session.update"))["session"]["model"] == (named or "deployed")
+            assert (await server.hears("session.update"))["session"]["model"] == "deployed"
+
+
+async def test_the_first_answer_follows_the_instructions_also_where_settings_name_another_model_than_the_address() -> (
+    None
+):
+    runner = RealtimeRunner(AGENT, config={"model_settings": {"model_name": "gpt-realtime-mini"}})
+    told: list[str] = []
+    async with running_simulator() as simulator:
+        url = f"{simulator.url}?model=gpt-realtime"
+        async with await runner.run(model_config={"api_key": "k", "url": url}) as session:
+            await session.send_message("[[say: Hello.]]")
+            async for event in session:
+                if event.type == "raw_model_event" and event.data.type == "raw_server_event":
+                    told.append(event.data.data["type"])
+                if event.type == "agent_end":
+                    break
+    assert "error" not in told
+    assert told.index("session.updated") < told.index("response.created")
 
 
 async def test_a_raw_message_goes_through_the_session() -> None:

@@ -16,7 +16,7 @@ from voicebus import ToolContext, function_tool
 from voicebus.adapters.redis.dispatch import new_entry
 from voicebus.contracts.envelope import Entry
 from voicebus.contracts.streams import INBOX_QUEUE, Keys
-from voicebus.contracts.tools import TOOL_PROGRESS, TOOL_RESULT, TOOL_STARTED, Outcome, ToolResult
+from voicebus.contracts.tools import TOOL_PROGRESS, TOOL_RESULT, TOOL_STARTED, Outcome, ToolFailure, ToolResult
 
 
 async def test_progress_reaches_the_gateway_between_start_and_result(
@@ -202,6 +202,25 @@ async def test_a_call_that_fails_changes_nothing_in_the_context(redis_url: str, 
         caller.call("spoil", context={"nights": 1})
         result = await caller.result()
     assert (result.outcome, result.context) == (Outcome.ERROR, {})
+
+
+async def test_what_a_tool_leaves_in_the_context_without_json_is_told_beside_its_result(
+    redis_url: str, keys: Keys, caller: Caller
+) -> None:
+    @function_tool(queue="default")
+    async def book(context: ToolContext[Any]) -> str:
+        """Book a room."""
+        context.context.update(nights=3, at=object())
+        return "Booked."
+
+    async with worker(redis_url, keys, book):
+        caller.call("book", context={"nights": 2})
+        result = await caller.result()
+    assert (result.outcome, result.output) == (Outcome.OK, "Booked.")
+    assert result.context == {"nights": {"before": 2, "after": 3}}
+    assert result.error == ToolFailure(
+        kind="context_not_json", message="what it put into the context as 'at' has no JSON, and is lost"
+    )
 
 
 async def test_the_programs_word_counts_for_tools_that_do_not_say_what_the_context_is(

@@ -7,6 +7,7 @@ import pytest
 from services.gateway.clients import native
 from services.gateway.conftest import Gateways
 from support import tokens
+from support.model_server import model_server
 from support.simulator import SimulatorHandle, running_simulator
 from support.tokens import ASKED
 from support.waiting import wait_until
@@ -56,6 +57,15 @@ async def test_where_every_model_refuses_the_session_ends_with_an_error(
         assert await client.closed() == 1011
     assert [event["code"] for event in client.events("error")][-1] == "invalid_api_key"
     assert client.seen[-1]["reason"] == "model_lost"
+
+
+async def test_a_session_is_of_the_model_that_the_gateways_address_names(gateways: Gateways) -> None:
+    async with (
+        model_server() as server,
+        gateways(model_url=f"{server.url}?model=deployed", model_name="another") as gateway,
+        native(gateway),
+    ):
+        assert (await server.hears("session.update"))["session"]["model"] == "deployed"
 
 
 @pytest.mark.parametrize("name", ["token", "slow_token"])

@@ -21,7 +21,7 @@ from voicebus.agents.local.work import LocalChecks, LocalTools
 from voicebus.agents.model_settings import DEFAULT_MODEL
 from voicebus.agents.models.fallbacks import RealtimeModelFallback
 from voicebus.agents.models.model import RealtimeModel, RealtimeModelConfig, RealtimeModelListener
-from voicebus.agents.models.openai import OpenAIRealtimeWebSocketModel, default_model, is_plain
+from voicebus.agents.models.openai import OpenAIRealtimeWebSocketModel, is_plain, models_of
 from voicebus.engine.config import Face, Recovering, SessionConfig, Transport
 from voicebus.engine.inputs import End, Input, Trouble
 from voicebus.engine.session import Session
@@ -146,15 +146,15 @@ class Conversation:
             raise
         run_config = beginning.run_config
         plain = is_plain(beginning.model)
-        default = default_model(beginning.model_config) if plain else DEFAULT_MODEL
-        model = author.settings(spec.snapshot).get("model_name") or default
+        settings = author.settings(spec.snapshot)
         fallbacks = _fallbacks(beginning)
+        models = models_of(beginning.model_config, settings, fallbacks) if plain else ()
         config = SessionConfig(
             session=beginning.session,
             face=Face.NATIVE,
             agent=spec,
-            model=model,
-            models=(model, *(fallback.get("name") or model for fallback in fallbacks)) if fallbacks else (),
+            model=models[0] if plain else settings.get("model_name") or DEFAULT_MODEL,
+            models=models if fallbacks else (),
             guardrail_timeout_ms=CHECK_TIMEOUT_MS,
             transport=Transport.WIRE if plain else Transport.EVENTS,
             words_errors=run_config.get("tool_error_formatter") is not None,

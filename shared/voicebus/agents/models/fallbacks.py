@@ -1,8 +1,9 @@
 """`model_fallbacks` and `model_token` of a run config: what a conversation may go on with, and what gives the key."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, NotRequired, TypeAlias, TypedDict
 
+from voicebus.adapters.openai_realtime import model_at, with_model
 from voicebus.agents.functions import takes
 from voicebus.agents.models.options import check_url
 from voicebus.agents.naming import unknown_keys
@@ -27,6 +28,24 @@ class RealtimeModelFallback(TypedDict):
     url: NotRequired[str]
     api_key: NotRequired[str | ModelToken]
     headers: NotRequired[Mapping[str, str]]
+
+
+def fallback_url(fallback: RealtimeModelFallback, first: str) -> str:
+    """Where a fallback of the model at `first` is: where that one is, but for what it names of its own."""
+    if "url" in fallback:
+        return fallback["url"]
+    return with_model(first, fallback["name"]) if "name" in fallback else first
+
+
+def models_at(url: str, wanted: str, fallbacks: Sequence[RealtimeModelFallback]) -> tuple[str, ...]:
+    """The models of a conversation with the one at `url` and its fallbacks, in order; the first is to be `wanted`.
+
+    What an address names comes before what a setting does: no open session may change its model, and a server that is
+    told another refuses the whole update with it, instructions and all.
+    """
+    first = model_at(url, wanted)
+    others = (model_at(fallback_url(fallback, url), fallback.get("name") or first) for fallback in fallbacks)
+    return (first, *others)
 
 
 def check_fallbacks(given: Any) -> None:

@@ -15,21 +15,20 @@ from voicebus.adapters.openai_realtime import (
     CONNECT_TIMEOUT_S,
     OpenAIRealtimeConnector,
     authenticates,
-    model_of,
     without_credentials,
 )
 from voicebus.adapters.sockets import PING_INTERVAL_S, Keepalive
 from voicebus.agents.error_details import RealtimeModelErrorDetails
 from voicebus.agents.functions import presentable
 from voicebus.agents.items import RealtimeToolCallItem
-from voicebus.agents.model_settings import DEFAULT_MODEL
+from voicebus.agents.model_settings import DEFAULT_MODEL, RealtimeSessionModelSettings
 from voicebus.agents.models.events import (
     RealtimeModelAudioInterruptedEvent,
     RealtimeModelErrorEvent,
     RealtimeModelEvent,
     RealtimeModelItemUpdatedEvent,
 )
-from voicebus.agents.models.fallbacks import RealtimeModelFallback
+from voicebus.agents.models.fallbacks import RealtimeModelFallback, fallback_url, models_at
 from voicebus.agents.models.inputs import append_of, inputs_of
 from voicebus.agents.models.model import RealtimeModel, RealtimeModelConfig, RealtimeModelListener
 from voicebus.agents.models.options import check_options, check_url
@@ -136,7 +135,7 @@ class OpenAIRealtimeWebSocketModel(RealtimeModel):
             agent = agent_of(settings, call_id=bool(options.get("call_id")))
             standalone = Standalone(
                 agent,
-                settings.get("model_name") or default_model(options),
+                models_of(options, settings)[0],
                 self.publish,
                 self._on_ended,
                 tracked_playback=options.get("playback_tracker") is not None,
@@ -313,9 +312,13 @@ def _address(options: RealtimeModelConfig) -> str:
     return options.get("url") or os.environ.get("VOICEBUS_MODEL_URL") or DEFAULT_URL
 
 
-def default_model(options: RealtimeModelConfig) -> str:
-    """The model of a session whose settings name none: the one of its address, which no open session may change."""
-    return model_of(_address(options)) or DEFAULT_MODEL
+def models_of(
+    options: RealtimeModelConfig,
+    settings: RealtimeSessionModelSettings,
+    fallbacks: Sequence[RealtimeModelFallback] = (),
+) -> tuple[str, ...]:
+    """The models of a session with these options and settings, and of its fallbacks, in order."""
+    return models_at(_address(options), settings.get("model_name") or DEFAULT_MODEL, fallbacks)
 
 
 def reads_options(model: object) -> bool:
@@ -354,9 +357,7 @@ async def _options_of(fallback: RealtimeModelFallback, first: RealtimeModelConfi
     Raises:
         ModelLinkError: as `get_api_key`.
     """
-    options: RealtimeModelConfig = {**first}
-    if "url" in fallback:
-        options["url"] = fallback["url"]
+    options: RealtimeModelConfig = {**first, "url": fallback_url(fallback, _address(first))}
     if "api_key" not in fallback and "headers" not in fallback:
         return options
     headers = dict(fallback["headers"]) if "headers" in fallback else without_credentials(first.get("headers") or {})

@@ -38,8 +38,8 @@ from voicebus.agents.tools.progress import Progress
 from voicebus.agents.tools.starts import Starts
 from voicebus.contracts.envelope import Entry
 from voicebus.contracts.tools import (
+    CONTEXT_LOST,
     TOOL_CALL,
-    ContextChange,
     Outcome,
     ToolCall,
     ToolFailure,
@@ -266,8 +266,8 @@ class CallRunner:
         finally:
             progress.close()
             handling.ended()
-        if outcome.outcome is Outcome.OK and (changes := _changes(shared, tool)):
-            outcome = replace(outcome, context=changes)
+        if outcome.outcome is Outcome.OK:
+            outcome = _with_changes(outcome, shared)
         self._ended[key] = _Ended(outcome, time.monotonic() - started)
         if len(self._ended) > _REMEMBERED:
             self._ended.popitem(last=False)
@@ -368,9 +368,9 @@ def _stranger(name: str) -> RealtimeAgent[Any]:
     return RealtimeAgent(name)
 
 
-def _changes(shared: CallContext, tool: FunctionTool) -> dict[str, ContextChange]:
-    try:
-        return shared.changes()
-    except UserError as error:
-        log.warning("changes to the context are lost", tool=tool.name, error=str(error))
-        return {}
+def _with_changes(outcome: ToolOutcome, shared: CallContext) -> ToolOutcome:
+    changes, lost = shared.changes()
+    if not changes and not lost:
+        return outcome
+    failure = ToolFailure(kind=CONTEXT_LOST, message=lost) if lost else None
+    return replace(outcome, context=changes, error=failure)
