@@ -1,9 +1,10 @@
 """Telling that calls have started, by one timer for all of them."""
 
 import asyncio
+import time
 
 from support.waiting import wait_until
-from voicebus.agents.tools.starts import Starts
+from voicebus.agents.tools.starts import TELL_START_S, Starts
 
 
 async def test_each_call_that_goes_on_is_told_in_the_order_of_their_starts_and_one_that_ended_is_not() -> None:
@@ -36,3 +37,23 @@ async def test_what_ends_before_the_timer_is_due_leaves_nothing_to_tell() -> Non
     starts.begun(second)
     await wait_until(lambda: told, description="the second")
     assert told == ["second"]
+
+
+async def test_a_call_that_ends_in_the_turn_after_its_own_is_not_told_however_long_that_took() -> None:
+    starts, told = Starts(), list[str]()
+
+    def first() -> None:
+        told.append("first")
+
+    def second() -> None:
+        told.append("second")
+
+    starts.begun(first)
+    time.sleep(2 * TELL_START_S)  # noqa: ASYNC251 - a busy loop comes late to the timer
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # the timer has come: the first is told at the end of this turn
+    starts.begun(second)
+    time.sleep(2 * TELL_START_S)  # noqa: ASYNC251 - what else this turn has to do
+    await asyncio.sleep(0)
+    assert starts.ended(second)
+    assert told == ["first"]

@@ -31,17 +31,17 @@ class Starts:
         return self._begun.pop(tell, None) is not None
 
     def _after_this_turn(self) -> None:
-        # A loop that is busy comes late to this, and may be about to go on with calls that have ended long since.
-        self._timer = asyncio.get_running_loop().call_soon(self._tell)
-
-    def _tell(self) -> None:
-        self._timer = None
+        # A loop that is busy comes late to this, and may be about to go on with calls that have ended long since; and
+        # those that begin in this turn, however long it takes, have had no other to end in.
         loop = asyncio.get_running_loop()
-        now = loop.time()
+        self._timer = loop.call_soon(self._tell, loop.time())
+
+    def _tell(self, now: float) -> None:
+        self._timer = None
         while self._begun:
             tell, due = next(iter(self._begun.items()))
             if due > now:
-                self._timer = loop.call_later(due - now, self._after_this_turn)
+                self._timer = asyncio.get_running_loop().call_at(due, self._after_this_turn)
                 return
             del self._begun[tell]
             tell()
