@@ -121,6 +121,27 @@ def coming_back(client: TestClient) -> str:
     return f"?session={started['session']}&token={started['token']}&seq=1"
 
 
+async def test_who_has_read_more_than_a_dead_gateway_wrote_gets_all_that_is_recorded_instead(
+    gateways: Gateways, bus: Any, stream_prefix: str
+) -> None:
+    async with gateways() as here:
+        first = await left_behind(gateways)
+        session = first.seen[0]["session"]
+        written = int(await bus.hget(Keys(stream_prefix).session_state(session), "seq"))
+        ahead = coming_back(first).replace("&seq=1", f"&seq={written + 3}")
+        async with native(here, ahead) as speaker, native(here, f"{ahead}&observe=1") as observer:
+            for client in (speaker, observer):
+                await client.until("model_reconnected")
+                assert client.seen[0]["from_seq"] == written
+                told = [seq for seq, _ in records(client)]
+                assert told == list(range(written + 1, told[-1] + 1))
+            # From then on it has read here, and is given nothing twice.
+            seq = records(speaker)[-1][0]
+            async with native(here, coming_back(first).replace("&seq=1", f"&seq={seq}")) as again:
+                await again.until("session_resumed", seq=seq + 1)
+                assert again.seen[0]["from_seq"] == seq
+
+
 async def just_died(bus: Any, keys: Keys, client: TestClient, address: str) -> None:
     """As if the session's gateway had been killed this moment, and this were where it was reached."""
     state = keys.session_state(client.seen[0]["session"])
