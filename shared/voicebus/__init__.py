@@ -163,6 +163,14 @@ from voicebus.agents.tools.hosted import (
     MCPToolApprovalRequest,
 )
 from voicebus.agents.tools.kinds import Tool
+from voicebus.agents.tools.outputs import (
+    ToolOutputFileContent,
+    ToolOutputFileContentDict,
+    ToolOutputImage,
+    ToolOutputImageDict,
+    ToolOutputText,
+    ToolOutputTextDict,
+)
 from voicebus.agents.tools.remote import RemoteTool, RemoteTools
 from voicebus.agents.tools.results import BackgroundResult, background_result
 from voicebus.agents.tools.retry import RetryPolicy
@@ -174,6 +182,7 @@ from voicebus.errors import (
     MCPServerError,
     ModelBehaviorError,
     ModelLinkError,
+    NotConnectedError,
     RemoteError,
     SettingsError,
     TextModelError,
@@ -256,6 +265,7 @@ __all__ = [
     "ModelBehaviorError",
     "ModelLinkError",
     "ModelSettings",
+    "NotConnectedError",
     "OpenAIRealtimeSIPModel",
     "OpenAIRealtimeWebSocketModel",
     "OutputGuardrail",
@@ -391,9 +401,15 @@ __all__ = [
     "ToolInputGuardrail",
     "ToolInputGuardrailData",
     "ToolInputGuardrailTripwireTriggered",
+    "ToolOutputFileContent",
+    "ToolOutputFileContentDict",
     "ToolOutputGuardrail",
     "ToolOutputGuardrailData",
     "ToolOutputGuardrailTripwireTriggered",
+    "ToolOutputImage",
+    "ToolOutputImageDict",
+    "ToolOutputText",
+    "ToolOutputTextDict",
     "ToolTimeoutError",
     "ToolWorker",
     "TransportConfig",

@@ -3,6 +3,7 @@
 VoicebusError
 ├── UsageError              the caller did something wrong; the text says what to change
 │   ├── UserError           an agent, tool, handoff or guardrail is defined or used wrongly
+│   │   └── NotConnectedError   a session is spoken to that is not open
 │   ├── SettingsError       a setting is missing or wrong; stops the start
 │   ├── TargetError         a TARGET cannot be loaded, or is no agent
 │   └── ScenarioError       a scenario file is wrong, or asks for what cannot be had
@@ -36,6 +37,7 @@ __all__ = [
     "ModelBehaviorError",
     "ModelCallError",
     "ModelLinkError",
+    "NotConnectedError",
     "RemoteError",
     "ScenarioError",
     "SettingsError",
@@ -77,6 +79,13 @@ class UsageError(VoicebusError):
 
 class UserError(_WithMessage, UsageError):
     """An agent, tool, handoff or guardrail is defined or used wrongly."""
+
+
+class NotConnectedError(UserError, AssertionError):
+    """A session is spoken to before it is entered or after its end, or is entered twice.
+
+    An `AssertionError` as well, as which programs of openai-agents catch it.
+    """
 
 
 class SettingsError(UsageError):

@@ -16,7 +16,7 @@ from websockets.http11 import Request, Response
 from support.connect_proxy import connect_proxy
 from support.servers import free_port
 from support.waiting import wait_until
-from voicebus.adapters.openai_realtime import OpenAIRealtimeConnector, model_url
+from voicebus.adapters.openai_realtime import OpenAIRealtimeConnector
 from voicebus.errors import ModelLinkError, SettingsError
 from voicebus.ports import ModelConnector, ModelLink
 
@@ -153,20 +153,6 @@ async def test_credentials_go_out_once_and_the_beta_header_never(
     assert {name: request.headers.get(name) for name in expected} == expected
     assert request.path == "/v1/realtime?model=m"
     assert request.headers["User-Agent"].startswith("voicebus/")
-
-
-@pytest.mark.parametrize(
-    ("url", "dialled"),
-    [
-        ("wss://api.openai.com/v1/realtime", "wss://api.openai.com/v1/realtime?model=m+1"),
-        ("wss://h/openai/v1/realtime?model=deployed", "wss://h/openai/v1/realtime?model=deployed"),
-        ("wss://h/o?api-version=1&deployment=d", "wss://h/o?api-version=1&deployment=d"),
-        ("wss://h/v1/realtime?call_id=rtc_1", "wss://h/v1/realtime?call_id=rtc_1"),
-        ("ws://h:1/x?a=b", "ws://h:1/x?a=b&model=m+1"),
-    ],
-)
-def test_the_model_is_named_unless_the_address_does(url: str, dialled: str) -> None:
-    assert model_url(url, "m 1") == dialled
 
 
 @pytest.mark.parametrize(

@@ -348,7 +348,7 @@ EXEMPT: Final[dict[str, str]] = {
     **dict.fromkeys(
         ("AssistantAudio", "AssistantMessageItem", "AssistantText", "InputAudio", "InputImage", "InputText",
          "RealtimeResponse", "RealtimeToolCallItem", "SystemMessageItem", "UserMessageItem",
-         "RealtimeSessionCreateRequest"),
+         "RealtimeSessionCreateRequest", "ToolOutputFileContent", "ToolOutputImage", "ToolOutputText"),
         PYDANTIC,
     ),
     "MCPServer": "a protocol",

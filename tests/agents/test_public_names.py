@@ -19,7 +19,7 @@ PUBLIC = (
     "agent", "config", "context", "error_details", "events", "guardrails", "handoffs", "hooks", "items",
     "model_settings", "runner", "session", "usage", "models/events", "models/model", "models/openai",
     "models/playback", "models/sends", "models/sip", "tools/function_tool", "tools/guardrails", "tools/hosted",
-    "tools/remote", "tools/results", "tools/worker",
+    "tools/outputs",    "tools/remote", "tools/results", "tools/worker",
 )  # fmt: skip
 NOT_FOR_PROGRAMS = {"HookRunner", "Rooms", "SessionPort", "ToolOptions", "TypedAudioFormat"}
 

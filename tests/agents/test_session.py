@@ -14,6 +14,7 @@ from support.waiting import wait_until
 from voicebus import (
     GuardrailFunctionOutput,
     ModelLinkError,
+    NotConnectedError,
     OpenAIRealtimeWebSocketModel,
     OutputGuardrail,
     RealtimeAgent,
@@ -493,17 +494,19 @@ async def test_a_tracker_of_a_class_of_ones_own_says_what_was_heard() -> None:
 async def test_running_does_not_connect_and_a_session_is_entered_once(simulator: SimulatorHandle) -> None:
     session = await session_of(simulator.url)
     assert simulator.ledger() == []
-    for speak in (session.send_message("x"), session.interrupt(), session.send_audio(b""), session.update_history([])):
-        with pytest.raises(UserError, match="not open"):
+    for speak in (session.send_message("x"), session.send_audio(b""), session.update_history([])):
+        with pytest.raises(NotConnectedError, match="not open"):
             await speak
+    await session.interrupt()
     await session.approve_tool_call("c")
     await session.on_event(None)  # type: ignore[arg-type]
     assert await session.enter() is session
     with pytest.raises(UserError, match="entered before"):
         await session.enter()
     await session.close()
-    with pytest.raises(UserError, match="has ended"):
+    with pytest.raises(NotConnectedError, match="has ended"):
         await session.send_message("x")
+    await session.interrupt()
     await session.approve_tool_call("c")
     await session.reject_tool_call("c")
 

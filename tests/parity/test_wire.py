@@ -165,6 +165,10 @@ def test_exceptions_have_the_names_and_fields_that_programs_catch() -> None:
 
 async def test_a_session_that_is_not_connected_says_so() -> None:
     """In process only, as above."""
+    session = await voicebus.RealtimeRunner(ADA).run()
+    with pytest.raises(AssertionError, match="not open"):
+        await session.send_audio(b"")
+    await session.interrupt()
     with pytest.raises(AssertionError, match="Not connected"):
         await voicebus.OpenAIRealtimeWebSocketModel().send_event(voicebus.RealtimeModelSendAudio(b"", commit=False))
 

@@ -9,11 +9,12 @@ import ssl
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import picows
 from python_socks import ProxyError
 
+from voicebus.adapters.model_address import joining_url, model_url
 from voicebus.adapters.model_key import Key, KeyFunction, key_from
 from voicebus.adapters.sockets import MAX_MESSAGE, Keepalive, Socket
 from voicebus.adapters.sockets.dialling import connect
@@ -29,8 +30,6 @@ _KEEPALIVE: Final = Keepalive()
 
 _CREDENTIAL_HEADERS: Final = frozenset({"authorization", "api-key"})
 _BETA_HEADER: Final = "openai-beta"
-# An address that names what to talk to already: Azure's dated form, a call to join, a transcription session.
-_ADDRESSED: Final = frozenset({"model", "deployment", "call_id", "intent"})
 _DIGITS: Final = 10  # of a number of seconds
 _REAL_HOSTS: Final = ("api.openai.com", ".azure.com")
 
@@ -95,7 +94,7 @@ class OpenAIRealtimeConnector:
     def joining(self, call_id: str) -> "OpenAIRealtimeConnector":
         """The way to a call of this server, which others hold: a sideband."""
         joined = copy.copy(self)
-        joined._url = _joining(self._url, call_id)  # noqa: SLF001 - of its own kind
+        joined._url = joining_url(self._url, call_id)  # noqa: SLF001 - of its own kind
         return joined
 
     def require_credentials(self) -> None:
@@ -214,33 +213,3 @@ def _retry_after(answer: picows.WSUpgradeResponse | None) -> float:
 def _tls_context() -> ssl.SSLContext:
     """One for the process: reading the certificate authorities takes tens of milliseconds of the event loop."""
     return ssl.create_default_context()
-
-
-def _joining(url: str, call_id: str) -> str:
-    parts = urlsplit(url)
-    query = [(name, value) for name, value in parse_qsl(parts.query) if name not in _ADDRESSED]
-    return urlunsplit(parts._replace(query=urlencode([*query, ("call_id", call_id)])))
-
-
-def model_at(url: str, wanted: str) -> str:
-    """The model of a session at an address: the model, or Azure's deployment, that it names itself; else `wanted`."""
-    return dict(parse_qsl(urlsplit(url).query)).get("model") or wanted
-
-
-def with_model(url: str, model: str) -> str:
-    """The address with `model` in place of the one that it names; as it is where it names none."""
-    parts = urlsplit(url)
-    query = parse_qsl(parts.query, keep_blank_values=True)
-    if not any(name == "model" for name, _ in query):
-        return url
-    query = [(name, model if name == "model" else value) for name, value in query]
-    return urlunsplit(parts._replace(query=urlencode(query)))
-
-
-def model_url(url: str, model: str) -> str:
-    """The address to dial: `?model=` is added unless the address names what it talks to already."""
-    parts = urlsplit(url)
-    query = parse_qsl(parts.query, keep_blank_values=True)
-    if not {name for name, _ in query} & _ADDRESSED:
-        query.append(("model", model))
-    return urlunsplit(parts._replace(query=urlencode(query), fragment=""))

@@ -34,7 +34,7 @@ from voicebus.engine.inputs import (
     SendMessage,
     UpdateAgent,
 )
-from voicebus.errors import UserError
+from voicebus.errors import NotConnectedError, UserError
 from voicebus.runtime.frames import append_frame
 from voicebus.telemetry.logging import get_logger
 from voicebus.utf8 import sendable
@@ -157,12 +157,13 @@ class RealtimeSession(RealtimeModelListener):
         """Connect the model and tell it about the agent. A session that could not be entered may be tried again.
 
         Raises:
-            UserError: the session was entered before, or agent, settings or options cannot be; nothing was dialled.
+            NotConnectedError: the session was entered before.
+            UserError: agent, settings or options cannot be; nothing was dialled.
             ModelLinkError: the model cannot be reached or refused.
             AssertionError: the model is connected already.
         """
         if self._entered:
-            raise UserError("this session was entered before; ask the runner for another one")
+            raise NotConnectedError("this session was entered before; ask the runner for another one")
         self._entered = True
         try:
             conversation = await Conversation.prepare(self._beginning, self._broadcast)
@@ -231,7 +232,8 @@ class RealtimeSession(RealtimeModelListener):
         `other_event_data` are further fields of the protocol's event, such as `previous_item_id`.
 
         Raises:
-            UserError: the message is none; or the session is not open.
+            UserError: the message is none.
+            NotConnectedError: the session is not open.
         """
         content = message_content(message)
         checking.mapping("send_message", "other_event_data", other_event_data, optional=True)
@@ -241,7 +243,8 @@ class RealtimeSession(RealtimeModelListener):
         """Show an image, a `data:` or `https:` address; without `trigger_response` the model only takes note.
 
         Raises:
-            UserError: it is no such address; or the session is not open.
+            UserError: it is no such address.
+            NotConnectedError: the session is not open.
         """
         checking.flag("add_image", "trigger_response", trigger_response)
         await self._say(SendMessage(image_content(image), respond=trigger_response))
@@ -250,7 +253,8 @@ class RealtimeSession(RealtimeModelListener):
         """Send samples in the session's input format; `commit` ends a turn where the model does not detect that itself.
 
         Raises:
-            UserError: `audio` is no bytes; or the session is not open.
+            UserError: `audio` is no bytes.
+            NotConnectedError: the session is not open.
         """
         samples = audio_samples(audio)
         checking.flag("send_audio", "commit", commit)
@@ -272,12 +276,9 @@ class RealtimeSession(RealtimeModelListener):
         self._muted = muted
 
     async def interrupt(self) -> None:
-        """Stop what the agent is saying; what was not heard of it is cut off.
-
-        Raises:
-            UserError: the session is not open.
-        """
-        await self._say(Interrupt())
+        """Stop what the agent is saying; what was not heard of it is cut off. Nothing where the session is not open."""
+        if self._conversation is not None and not self._is_over(self._conversation):
+            await self._say(Interrupt())
 
     # --- steering -------------------------------------------------------------------------------------
 
@@ -285,7 +286,8 @@ class RealtimeSession(RealtimeModelListener):
         """Put another agent in charge; no event tells of it. The one before stays where this one cannot be.
 
         Raises:
-            UserError: the agent cannot be honoured; or the session is not open.
+            UserError: the agent cannot be honoured.
+            NotConnectedError: the session is not open.
         """
         conversation = self._open()
         spec = await conversation.author.update(agent)
@@ -299,7 +301,8 @@ class RealtimeSession(RealtimeModelListener):
         Items that are gone are deleted at the model, new and changed ones are created.
 
         Raises:
-            UserError: these are no items; or the session is not open.
+            UserError: these are no items.
+            NotConnectedError: the session is not open.
         """
         self._open()
         items = history(self.history) if callable(history) else history
@@ -347,10 +350,13 @@ class RealtimeSession(RealtimeModelListener):
 
     def _open(self) -> Conversation:
         if self._conversation is None:
-            raise UserError("this session is not open: use `async with session:`, or `await session.enter()`")
-        if self._closing is not None or self._conversation.driver.ended:
-            raise UserError("this session has ended; ask the runner for another one")
+            raise NotConnectedError("this session is not open: use `async with session:`, or `await session.enter()`")
+        if self._is_over(self._conversation):
+            raise NotConnectedError("this session has ended; ask the runner for another one")
         return self._conversation
+
+    def _is_over(self, conversation: Conversation) -> bool:
+        return self._closing is not None or conversation.driver.ended
 
     async def _say(self, item: Input, *, user_input: RealtimeUserInput | None = None) -> None:
         conversation = self._open()

@@ -19,7 +19,7 @@ from voicebus.client.creating import create_session
 from voicebus.client.dialling import CONNECT_TIMEOUT_S
 from voicebus.client.link import HANG_UP_S, NativeLink
 from voicebus.client.showing import Showing, info
-from voicebus.errors import ModelLinkError, RemoteError, UserError
+from voicebus.errors import ModelLinkError, NotConnectedError, RemoteError, UserError
 
 _CLOSING_S: Final = HANG_UP_S + 2
 # What an event keeps alive beside its samples or its text, about.
@@ -179,7 +179,8 @@ class GatewaySession:
         """Say something for the user, text or a message of texts and images, and have it answered.
 
         Raises:
-            UserError: the message is none, or the session is not open.
+            UserError: the message is none.
+            NotConnectedError: the session is not open.
             RemoteError: the session is over.
         """
         await self._command("send_message", content=message_content(message))
@@ -198,7 +199,8 @@ class GatewaySession:
         While the connection is being opened again the newest 5 s are kept.
 
         Raises:
-            UserError: `audio` is no bytes, or the session is not open.
+            UserError: `audio` is no bytes.
+            NotConnectedError: the session is not open.
             RemoteError: the session is over.
         """
         samples = audio_samples(audio)
@@ -253,7 +255,8 @@ class GatewaySession:
         """Put another agent of the gateway in charge, by its name; returns once it is.
 
         Raises:
-            UserError: there is none of that name for this client, it cannot take over, or the session is not open.
+            UserError: there is none of that name for this client, or it cannot take over.
+            NotConnectedError: the session is not open.
             RemoteError: the session is over.
         """
         if not isinstance(agent, str | RealtimeAgent) or not agent:
@@ -294,9 +297,9 @@ class GatewaySession:
 
     def _open(self) -> None:
         if self._reader is None:
-            raise UserError("this session is not open: use `async with session:`, or `await session.enter()`")
+            raise NotConnectedError("this session is not open: use `async with session:`, or `await session.enter()`")
         if self._closed:
-            raise UserError("this session was closed; make another one with connect()")
+            raise NotConnectedError("this session was closed; make another one with connect()")
         if self._link.observes:
             raise UserError("this session is only observed; connect without observe to command it")
 

@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import functools
 import gc
+import json
 import threading
 from dataclasses import dataclass, field
 from datetime import date
@@ -25,6 +26,7 @@ from voicebus import (
     tool_output_guardrail,
 )
 from voicebus.agents.tools.invoke import MAX_OUTPUT_CHARS, ToolOutcome, invoke
+from voicebus.agents.tools.outputs import ToolOutputFileContent, ToolOutputImage, ToolOutputText
 from voicebus.agents.tools.results import serialise
 from voicebus.contracts.tools import Outcome, ToolFailure
 
@@ -650,6 +652,18 @@ def test_results_are_text_json_or_their_own_words() -> None:
     assert serialise({1, 2}) == "{1, 2}"
     assert serialise(Locked()) == "locked"
     assert serialise(loop) == "[[...]]"
+
+
+def test_an_output_in_a_form_of_openai_agents_is_told_as_its_json() -> None:
+    assert serialise(ToolOutputText(text="é")) == '{"type": "text", "text": "é"}'
+    assert json.loads(serialise(ToolOutputImage(image_url="https://x/"))) == {
+        "type": "image", "image_url": "https://x/", "file_id": None, "detail": None,
+    }  # fmt: skip
+    assert json.loads(serialise(ToolOutputFileContent(file_id="f")))["file_id"] == "f"
+    with pytest.raises(ValueError, match="image_url or file_id is needed"):
+        ToolOutputImage()
+    with pytest.raises(ValueError, match="file_data, file_url or file_id is needed"):
+        ToolOutputFileContent(filename="a.txt")
 
 
 async def test_what_a_function_says_that_it_returns_is_written_by_its_types() -> None:

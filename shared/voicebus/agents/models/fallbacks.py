@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, NotRequired, TypeAlias, TypedDict
 
-from voicebus.adapters.openai_realtime import model_at, with_model
+from voicebus.adapters.model_address import model_at, with_model
 from voicebus.agents.functions import takes
 from voicebus.agents.models.options import check_url
 from voicebus.agents.naming import unknown_keys
