@@ -158,17 +158,17 @@ def silence(audio: InputAudio, first: float, count: int) -> None:
         sound(audio, first + number / 10, quiet_ms=100)
 
 
-def detected(audio: InputAudio, start_ms: int, end_ms: int, *, guessed: bool = False) -> tuple[float, float]:
+def detected(audio: InputAudio, start_ms: int, end_ms: int) -> tuple[float, float]:
     audio.heard("input_audio_buffer.speech_started", {"audio_start_ms": start_ms})
     audio.heard("input_audio_buffer.speech_stopped", {"audio_end_ms": end_ms})
-    return committed(audio, guessed=guessed)
+    return committed(audio)
 
 
-def committed(audio: InputAudio, *, guessed: bool = False) -> tuple[float, float]:
+def committed(audio: InputAudio) -> tuple[float, float]:
     """From when to when (s) the item was spoken."""
     spoken = audio.heard("input_audio_buffer.committed", {"item_id": "item_1"})
     assert isinstance(spoken, Spoken)
-    assert (spoken.item_id, spoken.guessed) == ("item_1", guessed)
+    assert spoken.item_id == "item_1"
     return spoken.started, spoken.ended
 
 
@@ -200,6 +200,38 @@ def test_speech_that_begins_sooner_than_so_much_could_be_put_before_it_begins_wh
     assert detected(audio, 1500, 2500) == pytest.approx((6.55, 7.5))
 
 
+@pytest.mark.parametrize("prefix_ms", [0, 120, 300, 700])
+def test_of_a_model_that_does_not_tell_what_it_puts_before_the_words_they_begin_behind_the_quiet(
+    prefix_ms: int,
+) -> None:
+    audio = InputAudio(Placing(0.0))
+    audio.release(Link(), whole=True)
+    detecting(audio, {"type": "semantic_vad"})
+    silence(audio, 0.1, 20)
+    sound(audio, 2.1, quiet_ms=40)
+    for number in range(9):
+        sound(audio, 2.2 + number / 10)
+    silence(audio, 3.1, 5)
+    assert detected(audio, 2040 - prefix_ms, 3500) == pytest.approx((2.04, 3.5))
+
+
+def test_where_it_is_never_quiet_a_model_that_does_not_tell_is_thought_to_put_300_ms_before_the_words() -> None:
+    audio = InputAudio(Placing(0.0))
+    audio.release(Link(), whole=True)
+    detecting(audio, {"type": "semantic_vad"})
+    for number in range(30):
+        sound(audio, 0.1 + number / 10)
+    assert detected(audio, 1050, 2500) == pytest.approx((1.35, 2.5))
+
+
+def test_speech_of_which_the_model_tells_when_much_more_has_come_than_was_spoken_lies_where_it_begins() -> None:
+    audio = hearing()
+    for number in range(100):
+        sound(audio, 0.1 + number / 1000, quiet_ms=0 if 10 <= number < 40 else 100)
+    began, ended = detected(audio, 700, 4500)
+    assert (began, ended) == pytest.approx((1.0, 4.5))
+
+
 def test_speech_that_was_held_up_lies_where_it_was_spoken_however_late_the_model_tells() -> None:
     audio = hearing()
     silence(audio, 0.1, 10)
@@ -208,7 +240,7 @@ def test_speech_that_was_held_up_lies_where_it_was_spoken_however_late_the_model
     for number in range(7):
         sound(audio, 1.4 + number / 10)
     silence(audio, 2.1, 30)
-    assert detected(audio, 700, 2500, guessed=True) == pytest.approx((1.0, 2.5))
+    assert detected(audio, 700, 2500) == pytest.approx((1.0, 2.5))
 
 
 def test_what_another_socket_hears_again_lies_where_it_was_said() -> None:
@@ -234,14 +266,14 @@ def test_a_turn_that_is_ended_by_hand_begins_where_it_is_loud() -> None:
 @pytest.mark.parametrize(
     ("came", "quiet", "lies"), [(3.0, 0, 2.0), (0.2, 10, 1.1)], ids=["taken for held up", "ahead of the clock"]
 )
-def test_where_sound_lies_that_came_at_once_is_guessed(came: float, quiet: int, lies: float) -> None:
+def test_sound_that_came_at_once_lies_up_to_a_second_before_it_came(came: float, quiet: int, lies: float) -> None:
     audio = hearing()
     detecting(audio, None)
     silence(audio, 0.1, 1)
     for number in range(20):
         sound(audio, came, quiet_ms=100 if number < quiet else 0)
     audio.send(COMMIT)
-    began, _ = committed(audio, guessed=True)
+    began, _ = committed(audio)
     assert began == pytest.approx(lies)
 
 

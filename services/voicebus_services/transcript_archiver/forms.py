@@ -30,9 +30,12 @@ def text_line(item: Item, *, unheard: bool = False) -> str:
 
 
 def captions(items: Iterable[Item]) -> str:
-    """What reached the listener, as WebVTT: a cue for each message that is in words, by the clock of the call."""
+    """What reached the listener, as WebVTT: a cue for each message that is in words, by the clock of the call.
+
+    No cue may begin before the one that stands before it, wherever what it says stands in the conversation.
+    """
     cues = ["WEBVTT\n"]
-    for item in items:
+    for item in sorted(items, key=lambda item: item.start_ms or 0):
         heard = item.text if item.heard_text is None else item.heard_text
         if item.type != "message" or not heard:
             continue

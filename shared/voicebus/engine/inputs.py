@@ -40,15 +40,11 @@ class ModelMalformed(Struct, frozen=True):
 
 
 class Spoken(Struct, frozen=True):
-    """The item of the user's speech that the next event is about was spoken from `started` to `ended` (s, as `now`).
-
-    `guessed`: it came later or faster than it is spoken, so that nobody knows for certain when it began.
-    """
+    """The item of the user's speech that the next event is about was spoken from `started` to `ended` (s, as `now`)."""
 
     item_id: str
     started: float
     ended: float
-    guessed: bool = False
 
 
 class LinkLost(Struct, frozen=True):

@@ -25,8 +25,6 @@ TRANSCRIPT_TIMEOUT: Final = 10.0
 TRANSCRIPT_TIMER: Final = "transcript:"
 HEARD_TIMER: Final = "heard"
 
-# Between the beginnings of two lines at least (s), where the place of one is known otherwise.
-_APART: Final = 0.001
 # Speech that is never committed leaves no item: so much of it is remembered.
 _MAX_SPEECH: Final = 8
 # Lines that may wait to be final; then the first is recorded as it is, and the others get their turn.
@@ -103,9 +101,7 @@ class Transcript:
         self._recorded = Recent()
         self._heard: dict[str, str] = {}
         self._speech: dict[str, tuple[float, float]] = {}
-        self._spoken: dict[str, Spoken] = {}
-        # Of the line that was recorded last (s).
-        self._began_last = float("-inf")
+        self._spoken: dict[str, tuple[float, float]] = {}
         # What was said to a socket that was lost before it told the words; another one may tell them.
         self._wordless = Recent()
         # When the front line will have been heard (s), and what had changed of playback when that was reckoned.
@@ -177,7 +173,7 @@ class Transcript:
 
     def spoken(self, heard: Spoken) -> None:
         """Where that speech lies is known better than from when the model told of it."""
-        self._spoken[heard.item_id] = heard
+        self._spoken[heard.item_id] = (heard.started, heard.ended)
         trim(self._spoken, _MAX_SPEECH)
 
     def open(
@@ -190,7 +186,8 @@ class Transcript:
         line = self._lines.get(item_id)
         if line is None:
             place = self._order.index(previous) + 1 if previous in self._lines else len(self._order)
-            line = Line(item_id, role, agent, *self._times(item_id, place))
+            told = self._speech.pop(item_id, (self._out.now, self._out.now))
+            line = Line(item_id, role, agent, *self._spoken.pop(item_id, told))
             self._order.insert(place, item_id)
             self._lines[item_id] = line
         if response is not None and line.response is None:
@@ -200,22 +197,6 @@ class Transcript:
             if response.muted:
                 line.cut, line.heard_text = True, ""
         return line
-
-    def _times(self, item_id: str, place: int) -> tuple[float, float]:
-        """When a line that gets this place was said. Where that is guessed, it begins behind the one before it and not
-        after it was told of: what came at once and was taken for held up, or is ahead of the clock, would stand before
-        what it answers, or behind its own answer. Who speaks while an answer begins may have begun before it.
-        """
-        began, ended = self._speech.pop(item_id, (self._out.now, self._out.now))
-        spoken = self._spoken.pop(item_id, None)
-        if spoken is None:
-            return began, ended
-        started = spoken.started
-        if spoken.guessed:
-            before = self._lines[self._order[place - 1]].started if place else self._began_last
-            started = max(started, before + _APART)
-        started = min(started, began)
-        return started, min(max(spoken.ended, started), ended)
 
     def is_open(self, item_id: str) -> bool:
         """Whether the item has a line that is not recorded yet."""
@@ -395,7 +376,6 @@ class Transcript:
 
     def _record(self, line: Line) -> None:
         self._recorded.add(line.item_id)
-        self._began_last = line.started
         text = line.text or (NOT_TRANSCRIBED if line.item_id in self._wordless else "")
         if line.audio and not line.cut and not self._playback.is_heard(line.item_id, self._out.now):
             # The session ends while this is being played: what was not heard until now never will be.

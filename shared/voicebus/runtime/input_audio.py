@@ -1,9 +1,10 @@
 """The audio of the client on its way to the model: a bounded ring of what the model may not have, for the next socket.
 
-What was not committed is kept: the last 5 s of it, or 60 s while the user speaks or where turns are ended by hand, and
-`MAX_PIECES` frames and commits. Beyond that the oldest is dropped. What was committed is kept until its words are
-known, 60 s in all. Commits keep their place among the audio. Sizes are of samples, in bytes; positions count all of the
-session. The model tells in positions where it has heard somebody speak; where that lies in time, the frames know.
+What was not committed is kept: the last 5 s of it, or 60 s while the user speaks, sends faster than they speak, or ends
+turns by hand, and `MAX_PIECES` frames and commits. Beyond that the oldest is dropped. What was committed is kept until
+its words are known, 60 s in all. Commits keep their place among the audio. Sizes are of samples, in bytes; positions
+count all of the session. The model tells in positions where it has heard somebody speak; where that lies in time, the
+frames know.
 """
 
 from collections import deque
@@ -15,14 +16,14 @@ import pybase64
 from voicebus.engine import wire
 from voicebus.engine.inputs import Spoken
 from voicebus.ports import ModelLink
-from voicebus.runtime.placing import PCM, UNPLACED, Frame, Placing, quiet_ticks, ticks_of
+from voicebus.runtime.placing import LATE, PCM, UNPLACED, Frame, Placing, quiet_ticks, ticks_of
 
 Event = Mapping[str, Any]
 
-RESENT_S: Final = 5.0
+RESENT_S: Final = 5
 """How much of what was not committed the next socket gets after a loss."""
 
-KEPT_S: Final = 60.0
+KEPT_S: Final = 60
 
 MAX_PIECES: Final = 20_000
 """Frames and commits that are kept at most: 60 s of 3 ms each. Frames without audio are not kept."""
@@ -31,8 +32,11 @@ _COMMIT: Final = "input_audio_buffer.commit"
 _AUDIO: Final = b'"audio":"'
 _PADDING: Final = ord("=")
 _G711: Final = frozenset({"audio/pcmu", "audio/pcma"})
-# What lies before the words in what the model takes for speech, where its settings do not say (ms).
+# What lies before the words in what the model takes for speech, where its settings do not say (semantic detection has
+# none) and no quiet before them shows it; and where such words are looked for (ms).
 _PREFIX_MS: Final = 300
+_WORDS_WITHIN_MS: Final = 1000
+_QUIET_BEFORE_MS: Final = 20
 HEARD: Final = frozenset(
     {
         "session.created",
@@ -58,6 +62,10 @@ class _Piece(Frame, gc=False):
     def start(self) -> int:
         return self.end - self.size
 
+    def position(self, ticks: int) -> int:
+        """Where so many ticks behind its beginning are."""
+        return self.start + (ticks * 2 if self.kind == PCM else ticks // 3)
+
 
 Place = tuple[_Piece, int]
 """A frame, and how many ticks behind its beginning."""
@@ -81,7 +89,7 @@ class InputAudio:
         self._floor = 0
         self._kind = PCM
         self._rate = 48_000
-        self._prefix_ms: float = _PREFIX_MS
+        self._prefix_ms: float | None = None
         self._detects = True
         self.spoken: int = 0
         """Bytes of what came while the user was speaking, or where turns are ended by hand."""
@@ -100,11 +108,14 @@ class InputAudio:
         self._end += size
         kind = self._kind
         piece = _Piece(frame, kind, ticks_of(kind, size), 0, UNPLACED, False, self._end, size)
-        self._placing.hear(piece, now)
+        in_time = self._placing.hear(piece, now)
         self._ring.append(piece)
-        speaks = self._speech is not None or not self._detects
-        self.spoken += size if speaks else 0
-        limit = KEPT_S if speaks else RESENT_S
+        limit = RESENT_S
+        if self._speech is not None or not self._detects:
+            self.spoken += size
+            limit = KEPT_S
+        elif not in_time and piece.begins + piece.ticks > piece.came + LATE:
+            limit = KEPT_S  # of speech that comes faster than it is spoken the model tells when much more has come
         oldest = self._end - limit * self._rate
         while self._ring and (self._ring[0].end <= oldest or len(self._ring) > MAX_PIECES):
             self._ring.popleft()
@@ -150,7 +161,7 @@ class InputAudio:
                 self._detects = detection is not None
                 asked = wire.mapping(hearing, "turn_detection")
                 says = asked.get("prefix_padding_ms") is not None
-                self._prefix_ms = wire.number(asked, "prefix_padding_ms") if says else _PREFIX_MS
+                self._prefix_ms = wire.number(asked, "prefix_padding_ms") if says else None
             case _:
                 self._kept.pop(wire.text(event, "item_id"), None)
         return None
@@ -162,18 +173,29 @@ class InputAudio:
             self._ring.remove(marker)
 
     def _position(self, event: Event, key: str) -> int:
-        return self._begin + int(wire.number(event, key) * self._rate / 1000)
+        return self._begin + self._bytes(wire.number(event, key))
 
     def _first_words(self, start: int) -> Place | None:
         """Where speech begins that the model tells of from `start` on: so far behind as it puts before the words, but
-        where it cannot have put so much before them, at the first that is loud.
+        where it cannot have put so much before them, at the first that is loud; so, too, behind quiet, where it does
+        not tell how much it puts there.
         """
-        end = start + int(self._prefix_ms * self._rate / 1000)
-        if start > self._floor + self._rate // 1000:
-            return self._at(end)
-        pieces = [piece for piece in self._ring if piece.end > start and piece.start < end]
-        loud, words = _loud(pieces), self._at(end)
-        return words if loud is None or (words is not None and words[0].end < loud[0].end) else loud
+        end = start + self._bytes(_PREFIX_MS if self._prefix_ms is None else self._prefix_ms)
+        words = self._at(end)
+        if start <= self._floor + self._bytes(1):
+            loud = _loud(self._between(start, end))
+            return words if loud is None or (words is not None and words[0].end < loud[0].end) else loud
+        if self._prefix_ms is not None:
+            return words
+        before = start - self._bytes(_QUIET_BEFORE_MS)
+        loud = _loud(self._between(before, start + self._bytes(_WORDS_WITHIN_MS)))
+        return words if loud is None or loud[0].position(loud[1]) <= before else loud
+
+    def _between(self, start: int, end: int) -> list[_Piece]:
+        return [piece for piece in self._ring if piece.size and piece.end > start and piece.start < end]
+
+    def _bytes(self, ms: float) -> int:
+        return int(ms * self._rate / 1000)
 
     def _at(self, position: int) -> Place | None:
         """Where that is, if it is known still; the end of what came, where it lies beyond that."""
@@ -215,7 +237,7 @@ class InputAudio:
             return None
         started = self._placing.moment(*words)
         ended = max(started, self._placing.moment(*stop))
-        return Spoken(item_id, started, ended, words[0].is_guessed)
+        return Spoken(item_id, started, ended)
 
     # --- sockets come and go --------------------------------------------------------------------------
 

@@ -70,11 +70,6 @@ class Frame(msgspec.Struct, gc=False):
         return self.begins != UNPLACED
 
     @property
-    def is_guessed(self) -> bool:
-        """Whether it lies elsewhere than where it came, as it was late or early."""
-        return not -LATE <= self.begins + self.ticks - self.came <= LATE
-
-    @property
     def samples(self) -> bytes:
         return frames.appended(self.data)
 
@@ -114,17 +109,18 @@ class Placing:
         """
         self._catches_up = True
 
-    def hear(self, frame: Frame, now: float) -> None:
-        """The next frame has come, at `now` (s, monotonic)."""
+    def hear(self, frame: Frame, now: float) -> bool:
+        """The next frame has come, at `now` (s, monotonic): whether it came in time, and so is where it is expected."""
         frame.came = came = int((now - self._began) * RATE + 0.5)
         begins, ticks = self._end, frame.ticks
         end = begins + ticks
         if -LATE <= end - came <= LATE and ticks <= _LONGEST_FRAME and not self._waiting:
             frame.begins = begins  # in time, as nearly all are
             self._end = end
-            return
+            return True
         self.settle(came)
         self._follow(frame)
+        return False
 
     def _follow(self, frame: Frame) -> None:
         """The frame is the next one, in time or not."""

@@ -52,6 +52,32 @@ async def test_a_conversation_reads_back_in_the_order_it_was_spoken(store: Trans
     }
 
 
+async def test_what_was_said_faster_than_it_is_spoken_stands_between_what_it_answers_and_its_answer(
+    store: TranscriptStore,
+) -> None:
+    await store.write(
+        recorded(
+            started("s1"),
+            said("s1", 2, "assistant", "Good day.", start=1000),
+            said("s1", 3, "user", "Came at once.", start=400),
+            said("s1", 4, "user", "And in Paris?", start=9000),
+            tool_start("s1", 5, start=2000),
+            said("s1", 6, "assistant", "One moment.", start=2500),
+            said("s1", 7, "assistant", "Sunny.", start=3000),
+            said("s1", 8, "user", "Thanks.", start=9500),
+        )
+    )
+    assert [(item.text or item.tool, item.start_ms) for item in (await read(store, "s1")).items] == [
+        ("Good day.", 1000),
+        ("Came at once.", 400),
+        ("And in Paris?", 9000),
+        ("get_weather", 2000),
+        ("One moment.", 2500),
+        ("Sunny.", 3000),
+        ("Thanks.", 9500),
+    ]
+
+
 async def test_a_line_has_every_field_of_the_contract(store: TranscriptStore) -> None:
     heard: dict[str, Any] = {"heard_text": "It is", "truncated": True}
     await store.write(recorded(*conversation("s1"), said("s1", 9, "assistant", "It is so.", start=9000, **heard)))

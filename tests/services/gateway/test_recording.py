@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -139,6 +140,30 @@ async def test_the_caller_lies_where_the_transcript_says_however_their_sound_cam
     (user,) = lines(client, "user")
     (begins, _), *_ = stretches(found.caller, pause_s=0.5)
     assert begins == pytest.approx(user["started_ms"] / 1000, abs=0.05)
+
+
+@pytest.mark.parametrize("faster", [8, 1000], ids=["eight times as fast", "at once"])
+async def test_who_sends_faster_than_they_speak_lies_where_the_transcript_says(
+    recording: Gateway, archive: Archive, faster: int
+) -> None:
+    words = record("[[say: Yes]]")
+    said = bytes(24_000) + words + bytes(48_000)
+    async with conversing(recording) as client:
+        session = client.seen[0]["session"]
+        began = time.monotonic()
+        for _ in range(2):
+            for ms in range(0, len(said) // 48, 20):
+                await client.socket.send(said[ms * 48 : (ms + 20) * 48])
+                await asyncio.sleep(0.02 / faster)
+            await client.until("item_recorded", role="user")
+        told = lines(client, "user")
+        until = began + told[-1]["ended_ms"] / 1000 + 0.5
+        await wait_until(lambda: time.monotonic() > until, description="the call to come to where that lies")
+        await ended(client)
+    found = await archive.whole(session)
+    heard = stretches(found.caller)
+    begins = [heard[0][0], heard[-1][1] - len(words) / 48_000]  # there may be no pause between the two
+    assert begins == pytest.approx([line["started_ms"] / 1000 for line in told], abs=0.05)
 
 
 async def test_what_was_not_heard_of_an_answer_is_not_in_the_recording(recording: Gateway, archive: Archive) -> None:

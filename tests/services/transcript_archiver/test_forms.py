@@ -28,6 +28,14 @@ def test_captions_have_what_was_heard_by_the_clock_of_the_call() -> None:
     )
 
 
+def test_no_caption_begins_before_the_one_above_it_wherever_its_line_stands() -> None:
+    lines = [item(text="Tea", start_ms=9_000), item(role="assistant", text="Here", start_ms=3_000)]
+    assert [line for line in captions(lines).splitlines() if "-->" not in line and line][1:] == [
+        "<v agent>Here",
+        "<v user>Tea",
+    ]
+
+
 def test_a_transcript_without_words_has_no_captions() -> None:
     assert captions([]) == "WEBVTT\n"
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from operator import itemgetter
 from typing import ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
@@ -99,9 +100,18 @@ class Revised(NamedTuple):
 
 
 def in_conversation_order(items: Iterable[Item]) -> list[Item]:
-    """The lines as they were spoken.
+    """The lines as they followed each other.
 
-    By where they start: a user's transcription is often recorded after the answer to it, so `seq` alone reads wrong.
-    Of two that start in the same millisecond the user's comes first, else the earlier recorded.
+    By where they start, as what is no message is often recorded before the words of those who asked for it; but never
+    before a message that was recorded before: those come in their order, and sound that came faster than it is spoken
+    lies in the call, as in its recording, behind its own answer or before what it answers. Of two that start in the
+    same millisecond the user's comes first, else the earlier recorded.
     """
-    return sorted(items, key=lambda item: (item.start_ms or 0, item.role != "user", item.seq))
+    last, placed = 0, list[tuple[tuple[int, int, bool, int], Item]]()
+    for item in sorted(items, key=lambda item: item.seq):
+        start = item.start_ms or 0
+        place = max(start, last)
+        placed.append(((place, item.seq if start < last else 0, item.role != "user", item.seq), item))
+        if item.type == "message":
+            last = place
+    return [item for _, item in sorted(placed, key=itemgetter(0))]
