@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from voicebus.adapters.redis.client import RedisConnection
 from voicebus.contracts.streams import Keys
+from voicebus.ports import Clock
 from voicebus_services.access.keyfile import digest
 from voicebus_services.access.principal import Kind, Limits, Principal
 
@@ -38,6 +39,7 @@ class _Stored(BaseModel):
     key_connections: int | None = None
     key_mark: str = ""
     expires_at: int
+    """For gateways of an older image alone: Redis forgets the secret then."""
     session: dict[str, Any]
 
 
@@ -60,9 +62,10 @@ class Minted:
 class ClientSecrets:
     """The secrets of one installation, in Redis, by their digests. Every method may raise `BusError`."""
 
-    def __init__(self, bus: RedisConnection, keys: Keys) -> None:
+    def __init__(self, bus: RedisConnection, keys: Keys, clock: Clock) -> None:
         self._bus = bus
         self._keys = keys
+        self._clock = clock
 
     async def mint(
         self, principal: Principal, *, agent: str, limits: Limits, seconds: int, session: Mapping[str, Any]
@@ -72,9 +75,10 @@ class ClientSecrets:
         `session` is what its sessions begin with, as in `session.update`.
         """
         value = PREFIX + secrets.token_urlsafe(32)
-        expires_at = int(time.time()) + seconds
         if principal.expires_at is not None:
-            expires_at = min(expires_at, int(principal.expires_at))
+            # By the clock that has just found it valid, this host's own.
+            seconds = max(1, min(seconds, int(principal.expires_at - time.time())))
+        expires_at = self._clock.at_ms() // 1000 + seconds
         stored = _Stored(
             tenant=principal.tenant,
             key_id=principal.key_id,
@@ -87,9 +91,8 @@ class ClientSecrets:
             expires_at=expires_at,
             session=dict(session),
         )
-        await self._bus.call(
-            "SET", self._key(value), stored.model_dump_json(), "EX", max(1, expires_at - int(time.time()))
-        )
+        # Redis ends it, for all gateways at once: their own clocks may lie minutes apart.
+        await self._bus.call("SET", self._key(value), stored.model_dump_json(), "EX", seconds)
         return Minted(value, expires_at)
 
     async def find(self, value: str) -> Found | None:
@@ -104,14 +107,13 @@ class ClientSecrets:
             kind=Kind.CLIENT_SECRET,
             agents=frozenset({stored.agent}),
             limits=stored.limits,
-            expires_at=stored.expires_at,
             session=stored.session,
             secret_id=digest(value).hex()[:16],
             key_sessions=stored.key_sessions,
             key_connections=stored.key_connections,
             mark=stored.key_mark,
         )
-        return None if principal.expired() else Found(principal, stored.minted_by)
+        return Found(principal, stored.minted_by)
 
     def _key(self, value: str) -> str:
         return self._keys.client_secret(digest(value).hex())

@@ -4,7 +4,6 @@ import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from voicebus.adapters.redis.takeover import Left
@@ -67,7 +66,8 @@ class Held:
     context: RunContextWrapper[Any]
     author: SessionAuthor
     hooks: HookRunner
-    started_at: datetime
+    started: float
+    """`time.monotonic()`: a wall clock that is set meanwhile would change how long it has lasted."""
     first_agent: str
     seed: tuple[Mapping[str, Any], ...] = ()
     call: JoinedCall | None = None

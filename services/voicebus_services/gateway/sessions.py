@@ -2,9 +2,9 @@
 
 import asyncio
 import secrets
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from ulid_transform import ulid_now
@@ -288,7 +288,7 @@ class Sessions:
             author, hooks = self._program(
                 session, face, RunContextWrapper({}), first_agent, is_call=False, declared=False
             )
-        held = Held(session, face, context, author, hooks, datetime.now(UTC), first_agent, seed, call, inherited)
+        held = Held(session, face, context, author, hooks, time.monotonic(), first_agent, seed, call, inherited)
         held.unfit = unfit
         return held
 
@@ -369,7 +369,7 @@ class Sessions:
                     reason = held.leaving
                     raise
                 finally:
-                    duration_s = (datetime.now(UTC) - held.started_at).total_seconds()
+                    duration_s = time.monotonic() - held.started
                     metrics.SESSIONS_ENDED.labels(reason=zeroed.ended_as(reason)).inc()
                     metrics.SESSION_DURATION.observe(duration_s)
                     log.info("session ended", reason=reason, duration_s=round(duration_s, 3))

@@ -233,7 +233,7 @@ async def _gateway(
     )
     peers = Peers(SessionOwners(redis, keys), gateway, certificate=settings.tls_cert)
     directory = SessionDirectory(redis, keys, clock, resume_grace_s=grace.total_seconds())
-    secrets = ClientSecrets(redis, keys)
+    secrets = ClientSecrets(redis, keys, clock)
     connector = reached.first
     provider = OpenAICalls(connector.url, connector.headers, tls=connector.tls)
     lease = Lease()

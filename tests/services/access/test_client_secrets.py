@@ -9,6 +9,7 @@ import pytest
 
 from support.waiting import wait_until
 from voicebus.adapters.redis.client import RedisConnection, connect
+from voicebus.adapters.redis.clock import RedisClock
 from voicebus.contracts.streams import Keys
 from voicebus_services.access.authenticator import Authenticator, Presented
 from voicebus_services.access.client_secrets import ClientSecrets
@@ -26,8 +27,10 @@ async def bus(redis_url: str) -> AsyncIterator[RedisConnection]:
 
 
 @pytest.fixture
-def secrets(bus: RedisConnection, stream_prefix: str) -> ClientSecrets:
-    return ClientSecrets(bus, Keys(stream_prefix))
+async def secrets(bus: RedisConnection, stream_prefix: str) -> ClientSecrets:
+    clock = RedisClock(bus)
+    await clock.synchronise()
+    return ClientSecrets(bus, Keys(stream_prefix), clock)
 
 
 async def test_a_secret_opens_its_agent_within_its_limits_and_the_minters(secrets: ClientSecrets) -> None:
@@ -64,6 +67,19 @@ async def test_no_secret_outlives_the_credential_that_minted_it(secrets: ClientS
         return await secrets.find(minted.value) is None
 
     await wait_until(gone, description="the secret's end")
+
+
+@pytest.mark.parametrize("apart_s", [-2400, 2400])
+async def test_a_secret_opens_gateways_whose_clocks_are_wrong_and_ends_by_that_of_redis(
+    secrets: ClientSecrets, apart_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = time.time()
+    monkeypatch.setattr(time, "time", lambda: right + apart_s)
+    minted = await secrets.mint(ACME, agent="desk", limits=Limits(), seconds=60, session={})
+    assert minted.expires_at == pytest.approx(right + 60, abs=30)
+    for elsewhere_s in (-apart_s, apart_s, 0):
+        monkeypatch.setattr(time, "time", lambda off=elsewhere_s: right + off)
+        assert await secrets.find(minted.value) is not None
 
 
 @pytest.mark.parametrize("others", ["other:other-key", "acme:new-key"])  # gone, and replaced in its place

@@ -144,7 +144,7 @@ def routes(sessions: Sessions, targets: Targets, clock: Clock, asking: Dependenc
             face.ticket, face.consent = ticket, asked.record
             # Without a grace a lost client ends its session at once; one that has yet to come needs a while.
             patience = grace or _PATIENCE
-            expires_at = datetime.now(UTC) + patience
+            expires_at = datetime.fromtimestamp(clock.at_ms() / 1000, UTC) + patience
             face.await_client(patience.total_seconds())
             begun = await sessions.create(face, context=asked.context, history=asked.history)
         if not begun:
