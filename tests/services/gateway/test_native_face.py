@@ -100,8 +100,9 @@ async def test_speech_goes_in_as_binary_frames_and_is_committed(gateway: Gateway
         for _ in range(10):
             await client.socket.send(b"\x01\x00" * 1200)
         await client.send("commit", id="c")
-        await client.until("ack", id="c")
         await client.until("turn_ended")
+        if not client.events("ack"):  # a commit is acknowledged once it is safe: before its answer has ended, or after
+            await client.until("ack", id="c")
         client_items = client.events("item_recorded")
     assert [item["role"] for item in client_items][:1] == ["user"]
 
