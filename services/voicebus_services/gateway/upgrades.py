@@ -25,6 +25,7 @@ from voicebus_services.gateway.faces.metered import Client, Metered
 from voicebus_services.gateway.faces.native_address import Wishes, consent, wishes
 from voicebus_services.gateway.faces.native_connection import NativeConnection, Observer
 from voicebus_services.gateway.faces.openai_address import CLOSE_CODE, unserved
+from voicebus_services.gateway.faces.outlet import MOST_WAITING
 from voicebus_services.gateway.relaying import RELAYED, Relay
 from voicebus_services.gateway.remembering import recalled
 from voicebus_services.gateway.sessions import Sessions
@@ -225,7 +226,9 @@ class Doorkeeper:
         """Let a client in, whose messages are bounded in size and number."""
         rate = principal.limits.messages_per_second or self._traffic.messages_per_second
         size = principal.limits.message_bytes or self._traffic.max_message_bytes
-        return Accept(Metered(client, rate), _selected(upgrade), max_message=size, unused=unused)
+        return Accept(
+            Metered(client, rate), _selected(upgrade), max_message=size, max_buffered=MOST_WAITING, unused=unused
+        )
 
     async def _elsewhere(self, upgrade: Upgrade, session: str, wanted: Wishes) -> Accept | Refuse | SessionFace:
         """A session that is not held here: the session, where it goes on here now, else what its client is told.

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import httpx2
@@ -11,7 +12,7 @@ import uvloop
 import websockets
 from websockets.typing import Subprotocol
 
-from support.echo_port import Echo, drop_deaf_peer, port
+from support.echo_port import HANDSHAKE, Echo, drop_deaf_peer, port
 from support.tls import Authority
 from support.waiting import wait_until
 from voicebus.adapters.sockets import Socket
@@ -88,6 +89,39 @@ def test_large_messages_sent_in_one_turn_of_the_loop_arrive_whole(authority: Aut
         ):
             for letter, size in sizes:
                 assert await client.recv() == letter * size
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(main())
+
+
+@BOTH_LOOPS
+@pytest.mark.parametrize("tls", [False, True])
+def test_what_a_peer_takes_of_one_large_message_is_seen_before_it_has_all_of_it(
+    authority: Authority, new_loop: NewLoop, tls: bool
+) -> None:
+    echo = Echo()
+
+    async def main() -> None:
+        async with port(lambda _: Accept(echo), authority.issue() if tls else None) as number:
+            peer = await asyncio.to_thread(socket.create_connection, ("127.0.0.1", number))
+            if tls:
+                peer = await asyncio.to_thread(authority.trusting().wrap_socket, peer, server_hostname="localhost")
+            with peer:
+                peer.sendall(HANDSHAKE)
+                sent = await wait_until(lambda: echo.socket, description="the upgrade")
+                assert sent is not None
+                sent.send_text(b"x" * 30_000_000)
+                for _ in range(3):
+                    before = sent.taken
+                    await asyncio.to_thread(takes, peer, 3_000_000)
+                    await wait_until(partial(has_taken_more, sent, before), description="the news of it")
+
+    def has_taken_more(sent: Socket, before: int) -> bool:
+        return sent.taken != before
+
+    def takes(peer: socket.socket, size: int) -> None:
+        while size > 0:
+            size -= len(peer.recv(size))
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(main())

@@ -152,6 +152,7 @@ async def test_an_observer_that_does_not_read_is_dropped_and_slows_nobody(
     gateway: Gateway, speaker: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outlet, "MAX_EVENTS", 64 * 1024)
+    monkeypatch.setattr(outlet, "STALLED_S", 2.0)
     async with cutting_proxy(gateway.port) as proxy:
         # What the speaker reads is all that was said, in each event: it must not take many until the observer is late.
         proxy.narrow = True

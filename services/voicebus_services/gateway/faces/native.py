@@ -340,7 +340,7 @@ class NativeFace(SessionFace):
         if listeners:
             frame = event_frame(kind, seq, self.session, at_ms, data)
             for listener in listeners:
-                listener.send(frame)
+                listener.send(frame, state=kind == "history_updated")
 
     def audio(self, where: ForwardAudio, delta: frames.AudioDelta, seq: int) -> None:
         at_ms = self._clock.at_ms()

@@ -56,8 +56,8 @@ class NativeConnection:
         # What was heard before the face has taken this connection in; reading pauses then, so that it is little.
         self._early: list[tuple[bool, bytes]] | None = []
         self._waits = False
-        # What waits behind acknowledgements, as (frame, binary, audio), and of how many; None where nothing has to.
-        self._behind: list[tuple[bytes, bool, bool]] | None = None
+        # What waits behind acknowledgements (frame, binary, audio, state), and of how many; None where nothing has to.
+        self._behind: list[tuple[bytes, bool, bool, bool]] | None = None
         self._unwritten = 0
         self._told = 0
         self._latest: asyncio.TimerHandle | None = None
@@ -105,8 +105,9 @@ class NativeConnection:
         for binary, message in early or ():
             self.handle(binary, message)
 
-    def send(self, frame: bytes) -> None:
-        self._put(frame, binary=False, audio=False)
+    def send(self, frame: bytes, *, state: bool = False) -> None:
+        """Tell the client something; a `state` says all that the one before it did."""
+        self._put(frame, binary=False, audio=False, state=state)
 
     def hold(self, seq: int) -> None:
         """A command is carried out: what it brings about comes behind its answer, which `answer` gives. `seq` is the
@@ -136,14 +137,14 @@ class NativeConnection:
             self._latest.cancel()
             self._latest = None
         behind, self._behind = self._behind, None
-        for frame, binary, audio in behind or ():
-            self._put(frame, binary=binary, audio=audio)
+        for frame, binary, audio, state in behind or ():
+            self._put(frame, binary=binary, audio=audio, state=state)
 
-    def _put(self, frame: bytes, *, binary: bool, audio: bool) -> None:
+    def _put(self, frame: bytes, *, binary: bool, audio: bool, state: bool = False) -> None:
         if self._behind is not None:
-            self._behind.append((frame, binary, audio))
+            self._behind.append((frame, binary, audio, state))
         elif self._outlet is not None:
-            self._outlet.send(frame, binary=binary, audio=audio)
+            self._outlet.send(frame, binary=binary, audio=audio, state=state)
 
     def send_audio(self, where: ForwardAudio, samples: bytes, seq: int, at_ms: int) -> None:
         if self._audio == "none":

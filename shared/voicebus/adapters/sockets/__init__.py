@@ -66,6 +66,11 @@ class Socket(Protocol):
         """Whether the peer has not taken what was sent lately."""
         ...
 
+    @property
+    def taken(self) -> int:
+        """Changes as the peer takes what was sent: to compare with what it was before."""
+        ...
+
     async def writable(self) -> None:
         """Return once the peer has taken most of what was sent, or is gone."""
         ...

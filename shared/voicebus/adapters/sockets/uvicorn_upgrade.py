@@ -21,7 +21,7 @@ from urllib.parse import parse_qsl
 from picows import WSAutoPingStrategy, WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithListener
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # not in picows' stub
 
-from voicebus.adapters.sockets import MAX_MESSAGE, SocketListener
+from voicebus.adapters.sockets import MAX_BUFFERED, MAX_MESSAGE, SocketListener
 from voicebus.adapters.sockets.picows_socket import PicowsSocket, limits
 from voicebus.telemetry.logging import get_logger
 
@@ -54,7 +54,8 @@ class Upgrade:
 
 @dataclass(frozen=True, slots=True)
 class Accept:
-    """101, and `listener` hears from the socket, of messages up to `max_message` bytes.
+    """101, and `listener` hears from the socket, of messages up to `max_message` bytes. `max_buffered` bytes may wait
+    for the peer.
 
     `unused` is called instead where the connection does not come about.
     """
@@ -62,6 +63,7 @@ class Accept:
     listener: SocketListener
     subprotocol: str | None = None
     max_message: int = MAX_MESSAGE
+    max_buffered: int = MAX_BUFFERED
     unused: Callable[[], None] | None = None
 
 
@@ -168,7 +170,11 @@ class _Undecided(asyncio.Protocol):
     def _hand_over(self, verdict: Verdict, head: bytes) -> None:
         """Have picows answer the request, and everything after it."""
         accepted = verdict if isinstance(verdict, Accept) else None
-        socket = PicowsSocket(accepted.listener, max_message=accepted.max_message) if accepted else None
+        socket = None
+        if accepted:
+            socket = PicowsSocket(
+                accepted.listener, max_message=accepted.max_message, max_buffered=accepted.max_buffered
+            )
         try:
             if self._transport.is_closing():
                 return

@@ -6,7 +6,7 @@ import pytest
 
 from support.waiting import wait_until
 from voicebus_services.gateway.faces import outlet
-from voicebus_services.gateway.faces.outlet import Outlet
+from voicebus_services.gateway.faces.outlet import CROWDED, Crowd, Outlet
 
 
 class FakeSocket:
@@ -15,6 +15,7 @@ class FakeSocket:
     def __init__(self) -> None:
         self.sent: list[bytes] = []
         self.closed: tuple[int, str] | None = None
+        self.taken = 0
         self._reads = asyncio.Event()
         self._reads.set()
 
@@ -78,11 +79,29 @@ async def test_the_oldest_audio_is_dropped_and_no_event_is(monkeypatch: pytest.M
     assert out.dropped == 10 * (8 - len(heard)) > 0
 
 
-async def test_a_peer_that_leaves_too_many_events_is_closed_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outlet, "MAX_EVENTS", 30)
+NO_TIME = 1e-9
+
+
+@pytest.fixture
+def bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small ones, and a peer that has taken nothing since it was looked at last does not read."""
+    monkeypatch.setattr(outlet, "MAX_EVENTS", 32)
+    monkeypatch.setattr(outlet, "MOST_EVENTS", 100)
+    monkeypatch.setattr(outlet, "STALLED_S", NO_TIME)
+
+
+def stalled(crowd: Crowd | None = None) -> tuple[FakeSocket, Outlet]:
+    """One whose peer has stopped reading, with a frame that waits."""
     socket = FakeSocket()
-    out = Outlet(socket)
+    out = Outlet(socket, crowd=crowd or Crowd())
     socket.reads(False)
+    out.send(b"0123456789")
+    return socket, out
+
+
+@pytest.mark.usefixtures("bounds")
+async def test_a_peer_that_takes_nothing_is_closed_with_a_reason_once_too_many_events_wait() -> None:
+    socket, out = stalled()
     for _ in range(4):
         out.send(b"0123456789")
     await wait_until(lambda: socket.closed is not None, description="the close")
@@ -90,3 +109,97 @@ async def test_a_peer_that_leaves_too_many_events_is_closed_with_a_reason(monkey
     socket.reads(True)
     out.send(b"more")
     assert socket.sent == []
+
+
+async def test_a_peer_that_takes_nothing_is_closed_though_nothing_more_is_said_to_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(outlet, "MAX_EVENTS", 32)
+    socket, out = stalled()
+    for _ in range(4):
+        out.send(b"0123456789")
+    assert socket.closed is None
+    monkeypatch.setattr(outlet, "STALLED_S", 0.01)
+    await wait_until(lambda: socket.closed is not None, description="the close")
+
+
+@pytest.mark.usefixtures("bounds")
+async def test_one_event_may_be_larger_than_all_that_may_wait() -> None:
+    socket, out = stalled()
+    out.send(b"x" * 1000)
+    socket.reads(True)
+    await wait_until(lambda: len(socket.sent) == 2, description="what waited")
+    assert socket.closed is None
+
+
+@pytest.mark.usefixtures("bounds")
+async def test_a_peer_that_reads_on_is_not_closed_for_what_waits_until_it_is_very_much() -> None:
+    socket, out = stalled()
+    for _ in range(10):
+        socket.taken += 1
+        out.send(b"0123456789")
+    assert socket.closed is None
+    for _ in range(2):
+        socket.taken += 1
+        out.send(b"one too many")
+    await wait_until(lambda: socket.closed is not None, description="the close")
+
+
+@pytest.mark.usefixtures("bounds")
+async def test_of_states_that_wait_the_newest_is_kept_where_they_are_too_much_and_order_stays() -> None:
+    socket, out = stalled()
+    for number in range(50):
+        out.send(b"state %04d" % number, state=True)
+        if number in (0, 49):
+            out.send(b"event %d" % number)
+    assert socket.closed is None
+    socket.reads(True)
+    await wait_until(lambda: socket.sent and socket.sent[-1] == b"event 49", description="what was kept")
+    assert socket.sent[:2] == [b"0123456789", b"event 0"]
+    assert socket.sent[-2:] == [b"state 0049", b"event 49"]
+    assert len(socket.sent) < 8
+
+
+async def test_states_that_find_room_are_all_told() -> None:
+    socket, out = stalled()
+    for number in range(50):
+        out.send(b"%d" % number, state=True)
+    socket.reads(True)
+    await wait_until(lambda: len(socket.sent) == 51, description="what waited")
+
+
+async def test_where_too_much_waits_for_all_together_each_has_a_share_of_its_bounds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(outlet, "ROOM", 10_000)
+    monkeypatch.setattr(outlet, "MAX_EVENTS", 100 * CROWDED)
+    monkeypatch.setattr(outlet, "MAX_AUDIO", 100 * CROWDED)
+    monkeypatch.setattr(outlet, "STALLED_S", NO_TIME)
+    crowd = Crowd()
+    few = [stalled(crowd=crowd) for _ in range(2)]
+    others = [stalled(crowd=crowd) for _ in range(48)]
+    for _ in range(100):
+        for socket, out in few:
+            socket.taken += 1
+            out.send(b"0123456789")
+        for _, out in others:
+            out.send(b"0123456789")
+            out.send(b"0123456789", binary=True, audio=True)
+        assert crowd.size < 11_000
+    await wait_until(lambda: any(socket.closed for socket, _ in others), description="the close of some")
+    assert not any(socket.closed for socket, _ in few)
+    for _, out in (*few, *others):
+        out.close()
+    assert crowd.size == 0
+
+
+async def test_what_waits_for_a_client_that_leaves_or_is_told_all_counts_no_more() -> None:
+    crowd = Crowd()
+    for leave in (Outlet.close, Outlet.flush):
+        _, out = stalled(crowd=crowd)
+        assert crowd.size == 10
+        leave(out)
+        assert crowd.size == 0
+    socket, _ = stalled(crowd=crowd)
+    socket.reads(True)
+    await wait_until(lambda: crowd.size == 0, description="what waited")
