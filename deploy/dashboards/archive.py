@@ -52,7 +52,11 @@ def _writing() -> Row:
             Lines(
                 "Events in Redis",
                 "Entries in the streams of events. They grow while a registered group is behind.",
-                [Query(f"sum({highest('voicebus_stream_length', _STREAM, by='namespace, stream')})", "entries")],
+                [
+                    Query(
+                        f"sum({highest('voicebus_stream_length', _STREAM, by='namespace, release, stream')})", "entries"
+                    )
+                ],
             ),
             Lines(
                 "Shards taken over",

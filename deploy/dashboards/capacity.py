@@ -14,8 +14,8 @@ def dashboard() -> Dashboard:
 
 
 def _now() -> Row:
-    slots, active = of("namespace:voicebus_session_slots:sum"), of("namespace:voicebus_sessions_active:sum")
-    free, begun = of("namespace:voicebus_session_slots_free:sum"), of("namespace:voicebus_sessions_started:rate5m")
+    slots, active = of("release:voicebus_session_slots:sum"), of("release:voicebus_sessions_active:sum")
+    free, begun = of("release:voicebus_session_slots_free:sum"), of("release:voicebus_sessions_started:rate5m")
     return Row(
         "Now",
         [
@@ -69,10 +69,10 @@ def _gateways() -> Row:
                 "minute, callers "
                 "will be turned away.",
                 [
-                    Query(total("namespace:voicebus_session_slots:sum"), "slots"),
-                    Query(total("namespace:voicebus_sessions_active:sum"), "in use"),
-                    Query(total("namespace:voicebus_session_slots_free:sum"), "free"),
-                    Query(f"60 * {total('namespace:voicebus_sessions_started:rate5m')}", "begin in a minute"),
+                    Query(total("release:voicebus_session_slots:sum"), "slots"),
+                    Query(total("release:voicebus_sessions_active:sum"), "in use"),
+                    Query(total("release:voicebus_session_slots_free:sum"), "free"),
+                    Query(f"60 * {total('release:voicebus_sessions_started:rate5m')}", "begin in a minute"),
                 ],
                 alerts=("VoicebusCapacityShort", "VoicebusNoSlots"),
             ),

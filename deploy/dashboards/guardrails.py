@@ -14,11 +14,7 @@ def dashboard() -> Dashboard:
         "Guardrails",
         "What guardrails stop and how soon, what could not be judged, and whether their workers keep up.",
         [_rules(), _unjudged(), _workers()],
-        [
-            Variable(
-                "rule", "Rule", 'label_values(voicebus_guardrail_latency_seconds_count{namespace=~"$namespace"}, rule)'
-            )
-        ],
+        [Variable("rule", "Rule", f"label_values({of('voicebus_guardrail_latency_seconds_count')}, rule)")],
     )
 
 

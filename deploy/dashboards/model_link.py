@@ -101,7 +101,7 @@ def _tokens() -> Row:
                 [
                     Query(
                         f"60 * {rate(tokens, by='direction')} / on () group_left "
-                        f"clamp_min(sum({of('namespace:voicebus_sessions_active:sum')}), 1)",
+                        f"clamp_min(sum({of('release:voicebus_sessions_active:sum')}), 1)",
                         "{{direction}}",
                     )
                 ],

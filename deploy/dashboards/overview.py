@@ -31,12 +31,12 @@ def _now() -> Row:
             Number(
                 "Conversations",
                 "Conversations that gateways hold now.",
-                [Query(total("namespace:voicebus_sessions_active:sum"), "now")],
+                [Query(total("release:voicebus_sessions_active:sum"), "now")],
             ),
             Number(
                 "Free slots",
                 "Conversations that could begin now, without the slots of gateways that stop.",
-                [Query(total("namespace:voicebus_session_slots_free:sum"), "free")],
+                [Query(total("release:voicebus_session_slots_free:sum"), "free")],
                 limits=Limits(20, 1, low=True),
                 alerts=("VoicebusNoSlots",),
             ),
@@ -44,7 +44,7 @@ def _now() -> Row:
                 "Turned away",
                 "The share of those who asked in the last five minutes and got no conversation through our fault. The "
                 "objective is 0.1 % in a month.",
-                [Query(worst("namespace:voicebus_admission_failed:ratio5m"), "turned away")],
+                [Query(worst("release:voicebus_admission_failed:ratio5m"), "turned away")],
                 "percentunit",
                 Limits(0.001, 0.0144),
                 _SLO_ALERTS,
@@ -52,7 +52,7 @@ def _now() -> Row:
             Number(
                 "Answers begin after (p95)",
                 "From the end of a user's turn to the first audio of the answer, for 19 in 20 answers.",
-                [Query(worst("namespace:voicebus_response_latency_seconds:p95_5m"), "p95")],
+                [Query(worst("release:voicebus_response_latency_seconds:p95_5m"), "p95")],
                 "s",
                 Limits(1.5, 3),
                 _ANSWER_ALERTS,
@@ -60,7 +60,7 @@ def _now() -> Row:
             Number(
                 "Dead letters",
                 "Entries that were given up and that nobody has replayed or dropped: voicebus dead-letters list.",
-                [Query(f"sum({highest('voicebus_dead_letters', by='namespace, queue')})", "lying")],
+                [Query(f"sum({highest('voicebus_dead_letters', by='namespace, release, queue')})", "lying")],
                 limits=Limits(1, 100),
                 alerts=("VoicebusDeadLetters",),
             ),
@@ -201,7 +201,7 @@ def _archiver() -> Row:
             Lines(
                 "Written after (p95)",
                 "From a recorded event to its commit in the database.",
-                [Query(worst("namespace:voicebus_transcript_write_lag_seconds:p95_5m"), "p95")],
+                [Query(worst("release:voicebus_transcript_write_lag_seconds:p95_5m"), "p95")],
                 "s",
                 Limits(2, 4),
                 ("VoicebusArchiveSlow",),

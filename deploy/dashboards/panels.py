@@ -163,13 +163,16 @@ class Variable:
             .sort(model.VariableSort.ALPHABETICAL_ASC)
             .multi(True)
             .include_all(True)
-            # Also matches what has no such label, as a namespace outside Kubernetes.
+            # Also matches what has no such label, as a namespace and a release outside Kubernetes.
             .all_value(".*")
             .current(everything)
         )
 
 
 NAMESPACE: Final = Variable("namespace", "Namespace", "label_values(voicebus_event_loop_lag_seconds, namespace)")
+RELEASE: Final = Variable(
+    "release", "Release", 'label_values(voicebus_event_loop_lag_seconds{namespace=~"$namespace"}, release)'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +201,7 @@ class Dashboard:
         if self.metrics:
             source = build.DatasourceVariable("datasource").label("Prometheus").type("prometheus")
             made = made.refresh("30s").with_variable(source)
-            for variable in (NAMESPACE, *self.variables):
+            for variable in (NAMESPACE, RELEASE, *self.variables):
                 made = made.with_variable(variable.build())
         for row in self.rows:
             made = made.with_row(build.Row(row.title))

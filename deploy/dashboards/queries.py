@@ -1,13 +1,13 @@
-"""PromQL of the dashboards. Every selector has the namespace, which outside Kubernetes is any, also none."""
+"""PromQL of the dashboards. Every selector has namespace and release, which outside Kubernetes are any, also none."""
 
 from typing import Final
 
-_NAMESPACE: Final = 'namespace=~"$namespace"'
+_RELEASE: Final = 'namespace=~"$namespace", release=~"$release"'
 
 
 def of(metric: str, *matchers: str) -> str:
     """The series of a metric or a recording rule: `of("voicebus_draining")`."""
-    return f"{metric}{{{', '.join((_NAMESPACE, *matchers))}}}"
+    return f"{metric}{{{', '.join((_RELEASE, *matchers))}}}"
 
 
 def rate(metric: str, *matchers: str, by: str = "") -> str:
@@ -43,7 +43,7 @@ def highest(gauge: str, *matchers: str, by: str) -> str:
 
 
 def worst(series: str, *matchers: str) -> str:
-    """The highest of all series: one number, as of a latency that a recording rule has by namespace or tool."""
+    """The highest of all series: one number, as of a latency that a recording rule has by release or tool."""
     return f"max({of(series, *matchers)})"
 
 

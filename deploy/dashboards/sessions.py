@@ -59,7 +59,7 @@ def _asking() -> Row:
             Lines(
                 "Turned away",
                 "The share of those who asked and got no conversation through our fault, over 5 minutes to 6 hours.",
-                objective("namespace:voicebus_admission_failed:ratio"),
+                objective("release:voicebus_admission_failed:ratio"),
                 "percentunit",
                 Limits(0.001, 0.0144),
                 _SLO_ALERTS,

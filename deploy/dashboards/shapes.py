@@ -11,9 +11,9 @@ _WINDOWS: Final = ("5m", "30m", "1h", "6h")
 
 
 def percentiles(histogram: str, recorded: Sequence[str] = (), *, names: Sequence[str] = ("p50", "p95")) -> list[Query]:
-    """A latency's percentiles over all processes, worst namespace first where a recording rule has them."""
+    """A latency's percentiles over all processes, worst release first where a recording rule has them."""
     return [
-        Query(worst(f"namespace:{histogram}:{name}_5m"), name)
+        Query(worst(f"release:{histogram}:{name}_5m"), name)
         if name in recorded
         else Query(quantile(_PERCENTILES[name], histogram), name)
         for name in names

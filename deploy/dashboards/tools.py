@@ -15,8 +15,8 @@ def dashboard() -> Dashboard:
         "Calls of tools by how they ended and how long they took, and the queues that workers take them from.",
         [_tools(), _refusals(), _queues(), _messages()],
         [
-            Variable("tool", "Tool", 'label_values(voicebus_tool_outcomes_total{namespace=~"$namespace"}, tool)'),
-            Variable("queue", "Queue", 'label_values(voicebus_dead_letters{namespace=~"$namespace"}, queue)'),
+            Variable("tool", "Tool", f"label_values({of('voicebus_tool_outcomes_total')}, tool)"),
+            Variable("queue", "Queue", f"label_values({of('voicebus_dead_letters')}, queue)"),
         ],
     )
 

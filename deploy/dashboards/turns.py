@@ -31,7 +31,7 @@ def _answers() -> Row:
             Lines(
                 "Late answers",
                 "The share of answers that began after more than 1.5 s. The objective is 5 % in a month.",
-                objective("namespace:voicebus_responses_slow:ratio"),
+                objective("release:voicebus_responses_slow:ratio"),
                 "percentunit",
                 Limits(0.05, 0.72),
                 alerts,
@@ -50,7 +50,7 @@ def _answers() -> Row:
                 [
                     Query(
                         f"{rate('voicebus_dead_air_seconds_total')} / "
-                        f"clamp_min(sum({of('namespace:voicebus_sessions_active:sum')}), 1)",
+                        f"clamp_min(sum({of('release:voicebus_sessions_active:sum')}), 1)",
                         "overdue",
                     )
                 ],

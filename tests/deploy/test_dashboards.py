@@ -17,7 +17,7 @@ from voicebus.telemetry import metrics
 
 DASHBOARDS: Final[dict[str, dict[str, Any]]] = {path.stem: json.loads(text) for path, text in files.contents().items()}
 ASKING: Final = {uid: made for uid, made in DASHBOARDS.items() if uid != runbooks.UID}
-NAME: Final = re.compile(r"\b(?:(?:namespace|service|tool|rule|stream):)?voicebus_\w+(?::\w+)?")
+NAME: Final = re.compile(r"\b(?:(?:release|service|tool|rule|stream):)?voicebus_\w+(?::\w+)?")
 SUFFIXES: Final = ("_bucket", "_sum", "_count", "_total")
 
 
@@ -105,7 +105,7 @@ def test_seconds_are_shown_as_seconds_and_ratios_as_percent(uid: str) -> None:
 
 
 @pytest.mark.parametrize("uid", ASKING)
-def test_a_dashboard_works_with_one_namespace_with_many_and_without_any(uid: str) -> None:
+def test_a_dashboard_works_with_one_release_with_many_and_without_any(uid: str) -> None:
     variables = {variable["name"]: variable for variable in DASHBOARDS[uid]["templating"]["list"]}
     assert variables["datasource"]["type"] == "datasource"
     for name, variable in variables.items():
@@ -115,8 +115,8 @@ def test_a_dashboard_works_with_one_namespace_with_many_and_without_any(uid: str
             assert variable["current"]["value"] == ["$__all"]
     for expression in expressions(DASHBOARDS[uid]):
         selected = re.sub(r'"[^"]*"', '""', expression)
-        assert not re.search(rf"({NAME.pattern}|ALERTS)(?![\w:{{])", selected), f"without a namespace: {expression}"
-        assert selected.count("{namespace=~") == selected.count("{"), expression
+        assert not re.search(rf"({NAME.pattern}|ALERTS)(?![\w:{{])", selected), f"of any release: {expression}"
+        assert len(re.findall(r'\{namespace=~"", release=~""', selected)) == selected.count("{"), expression
         asked = set(re.findall(r"\$(\w+)", expression)) - {"__rate_interval", "__range"}
         assert asked <= variables.keys(), expression
 

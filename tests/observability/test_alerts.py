@@ -252,7 +252,7 @@ def judged(rules: list[dict[str, Any]], counted: str, series: Series, minute: in
 
 # Samples once a minute: nothing for 20 minutes, then the first refusal, failed call or late answer there ever was.
 FIRST_EVENTS: Final[Mapping[str, Series]] = {
-    "namespace:voicebus_admission_failed:ratio5m": {
+    "release:voicebus_admission_failed:ratio5m": {
         'voicebus_admission_rejected_total{reason="full"}': "0x20 1x9", "voicebus_sessions_started_total": "0+1x29",
     },
     "tool:voicebus_tool_failures:ratio_5m": {
@@ -308,6 +308,38 @@ def test_the_gateways_of_one_namespace_are_missed_while_others_have_theirs(tmp_p
     both = {slots.format("here", "a"): "250x60", slots.format("there", "b"): "250x60"}
     assert not fires_at(30, alert, both, tmp_path)
     assert fires_at(30, alert, both | {slots.format("there", "b"): "250x20 _x40"}, tmp_path)
+
+
+def of_release(release: str, series: Series) -> Series:
+    """The same series, as the chart's PodMonitor has them of a release in a namespace."""
+    labels = f'namespace="voice",release="{release}",pod="{release}-0"'
+    told = {name if "{" in name else f"{name}{{}}": values for name, values in series.items()}
+    return {re.sub(r"\{(?=.)", f"{{{labels},", name, count=1).replace(",}", "}"): told[name] for name in told}
+
+
+@needs_promtool
+@pytest.mark.parametrize("alert", ALERTS)
+def test_two_releases_in_one_namespace_neither_hide_nor_raise_each_others_alerts(alert: str, tmp_path: Path) -> None:
+    case = CASES[alert]
+    wrong = case.fires if alert != "VoicebusGatewaysAbsent" else {"voicebus_session_slots": "250x20 _x40"}
+    series = {**of_release("production", {**WATCHED, **wrong}), **of_release("staging", {**WATCHED, **case.silent})}
+    firing = f'(ALERTS{{alertname="{alert}",alertstate="firing",release="%s"}})'
+    only = f"(count{firing % 'production'} > bool 0) unless count{firing % 'staging'}"
+    assert judged(rules_for(alert), only, series, case.minute, tmp_path)
+
+
+@needs_promtool
+def test_half_of_what_is_too_much_in_each_of_two_releases_is_no_alert(tmp_path: Path) -> None:
+    half = {'voicebus_stream_lag{stream="vb:events:{0}",group="archiver"}': "40000x500"}
+    two = {**of_release("production", half), **of_release("staging", half)}
+    assert not fires_at(30, "VoicebusArchiveBehind", two, tmp_path)
+
+
+@needs_promtool
+def test_gateways_that_are_told_of_by_their_release_from_an_upgrade_on_are_not_missed(tmp_path: Path) -> None:
+    slots = 'voicebus_session_slots{{namespace="voice",{}job="gateway",instance="{}"}}'
+    upgraded = {slots.format("", "a"): "250x20 _x40", slots.format('release="calls",', "b"): "_x20 250x40"}
+    assert not fires_at(40, "VoicebusGatewaysAbsent", upgraded, tmp_path)
 
 
 @needs_promtool
