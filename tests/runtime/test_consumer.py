@@ -444,3 +444,12 @@ async def test_who_waits_is_told_of_an_entry_that_is_given_up_and_what_it_keeps_
     assert dict(zip(("1", "2", "3", "4"), member.kept, strict=True)) == {
         "1": {"history": "[]"}, "2": {}, "3": {"history": "[]"}, "4": {"history": "[]"},
     }  # fmt: skip
+
+
+async def test_what_a_dead_member_leaves_is_taken_as_there_is_room_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("voicebus.runtime.consumer.CLAIM_EVERY_S", 3600.0)
+    member = MemoryMember()
+    member.abandoned = [delivery(f"a{n}", 2) for n in range(100)]
+    running = Running(member, handle=nothing, concurrency=10)
+    await wait_until(lambda: len(member.acknowledged) == 100, description="all of them")
+    await running.end()

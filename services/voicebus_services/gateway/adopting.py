@@ -3,7 +3,7 @@
 A call is adopted once the lease of its gateway, its heartbeat, has run out, or once it was given up. A gateway that
 stops is asked for its calls first, as for native sessions (`moving.py`). Only a gateway adopts that has itself been in
 touch with the same Redis for as long as a lease lasts, so that an outage of Redis, or of this gateway, is not taken for
-the other's death (contract section 8, Takeover).
+the other's death (`adapters/redis/contact.py`; contract section 8, Takeover).
 """
 
 import asyncio
@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Final
 
 from voicebus.adapters.redis.gateway_calls import GatewayCalls
-from voicebus.adapters.redis.heartbeat import ALIVE_MS
 from voicebus.adapters.redis.takeover import Standing
 from voicebus.engine.config import Face
 from voicebus.errors import BusError
@@ -26,8 +25,6 @@ log: Final = get_logger(__name__)
 
 TICK_S: Final = 0.25
 
-# Longer without an answer of Redis, and contact is not unbroken.
-_BROKEN_S: Final = 1.0
 # How often a dead gateway without calls is looked at.
 _IDLE_S: Final = 5.0
 # How often a living one, whether it stops.
@@ -37,7 +34,10 @@ _REMEMBERED: Final = 1_000
 
 
 class Adopting:
-    """Looks after the calls of other gateways; run `run` as a task."""
+    """Looks after the calls of other gateways; run `run` as a task.
+
+    `in_touch` says of a gateway's id whether that one is dead where its heartbeat tells nothing else.
+    """
 
     def __init__(
         self,
@@ -46,6 +46,7 @@ class Adopting:
         calling: Calling,
         calls: GatewayCalls,
         *,
+        in_touch: Callable[[str], bool],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock = clock
@@ -53,8 +54,7 @@ class Adopting:
         self._moving = moving
         self._calling = calling
         self._calls = calls
-        self._since = float("inf")
-        self._answered = float("-inf")
+        self._in_touch = in_touch
         # When each gateway is looked at next.
         self._due: dict[str, float] = {}
         # What could not go on here, by session and epoch: another gateway may be able to.
@@ -67,10 +67,6 @@ class Adopting:
         """Adopt nothing any more: this gateway stops."""
         self._stopped = True
 
-    def master_changed(self) -> None:
-        """Another Redis server answers now, which may know less."""
-        self._since = float("inf")
-
     async def run(self) -> None:
         """Look until cancelled."""
         while True:
@@ -78,7 +74,6 @@ class Adopting:
             try:
                 await self.look()
             except BusError as error:
-                self._since = float("inf")
                 log.info("calls of other gateways are looked after later", error=str(error))
             except Exception:  # one odd state must not end the care of all
                 log.exception("calls of other gateways are not looked after")
@@ -90,17 +85,10 @@ class Adopting:
             BusError: Redis cannot be reached.
         """
         others = await self._calls.others()
-        self._in_touch()
         self._due = {name: due for name, due in self._due.items() if name in others}
         for name in others:
             if not self._stopped and self._clock() >= self._due.get(name, 0.0):
                 self._due[name] = self._clock() + await self._look_at(name)
-
-    def _in_touch(self) -> None:
-        now = self._clock()
-        if self._since == float("inf") or now > self._answered + _BROKEN_S:
-            self._since = now
-        self._answered = now
 
     async def _look_at(self, gateway: str) -> float:
         """Adopt what a gateway has left; returns after how long (s) it is to be looked at again."""
@@ -110,7 +98,7 @@ class Adopting:
         calls = await self._calls.of(gateway)
         if not calls:
             return 0.0 if lives_ms else _IDLE_S
-        if self._clock() < self._since + ALIVE_MS / 1000:
+        if not self._in_touch(gateway):
             return 0.0
         for call in calls:
             if call not in self._tasks:

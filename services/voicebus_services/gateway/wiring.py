@@ -303,8 +303,11 @@ async def _gateway(
             }
 
         heartbeat = Heartbeat(settings.redis_url, keys.gateway(gateway), beat, renewed=lease.renewed)
-        adopting = Adopting(takeover, moving, calling, gateway_calls)
-        side.masters.on_change(lambda _: adopting.master_changed())
+        adopting = Adopting(
+            takeover, moving, calling, gateway_calls,
+            in_touch=lambda other: heartbeat.contact.is_unbroken(redis.server_of(keys.gateway(other))),
+        )  # fmt: skip
+        side.masters.on_change(lambda _: heartbeat.contact.broke())
         work = {
             **side.work(),
             "offers": offers.run(),

@@ -208,11 +208,12 @@ class ConsumerLoop:
     async def _claim(self, member: StreamConsumer) -> None:
         failed = False
         while True:
-            if self._free > 0:
+            wait_s = CLAIM_EVERY_S
+            if (room := self._free) > 0:
                 try:
                     if failed:
                         await self._recover(member)
-                    deliveries = await member.claim_abandoned(count=self._free)
+                    deliveries = await member.claim_abandoned(count=room)
                 except BusError as error:
                     failed = True
                     log.debug("no claims while the bus is away", error=str(error))
@@ -221,7 +222,9 @@ class ConsumerLoop:
                     for delivery in deliveries:
                         metrics.MESSAGES_CLAIMED.labels(service=self._service, cause=delivery.cause).inc()
                         self._take(member, delivery)
-            await asyncio.sleep(CLAIM_EVERY_S)
+                    if len(deliveries) >= room:  # there may be many more
+                        wait_s = _PORTION_S
+            await asyncio.sleep(wait_s)
 
     async def _tidy(self, member: StreamConsumer) -> None:
         while True:

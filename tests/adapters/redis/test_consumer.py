@@ -97,9 +97,9 @@ async def test_entries_of_a_dead_worker_are_taken_over_and_a_living_ones_are_not
 async def test_nobody_counts_as_dead_while_it_may_be_redis_that_stood_still(
     bus: RedisConnection, keys: Keys, stream: str
 ) -> None:
-    steady = False
+    in_touch: list[str] = []
     other = RedisStreamConsumer(
-        bus, keys, stream=stream, group="workers", consumer=ALIVE, dead_queue="default", steady=lambda: steady
+        bus, keys, stream=stream, group="workers", consumer=ALIVE, dead_queue="default", in_touch=in_touch.__contains__
     )
     silent = member(bus, keys, stream, DEAD)
     await silent.read(count=1, block_ms=0)
@@ -107,7 +107,7 @@ async def test_nobody_counts_as_dead_while_it_may_be_redis_that_stood_still(
     await silent.read(count=1, block_ms=0)
     await rested(bus, stream, DEAD)
     assert await other.claim_abandoned(count=10) == []
-    steady = True
+    in_touch.append(keys.worker(DEAD))
     assert of(await other.claim_abandoned(count=10)) == ["first"]
 
 

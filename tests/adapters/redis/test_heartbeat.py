@@ -7,8 +7,9 @@ import pytest
 import redis
 
 from support.servers import RedisServer
+from support.topologies import address_of, patient_cluster
 from support.waiting import wait_until
-from voicebus.adapters.redis import heartbeat
+from voicebus.adapters.redis import contact, heartbeat
 from voicebus.adapters.redis.client import connect
 from voicebus.adapters.redis.heartbeat import Heartbeat
 
@@ -44,28 +45,37 @@ async def test_an_outage_of_redis_is_told_once_and_its_end_too(
             await beating.stop()
 
 
-async def test_a_redis_that_took_nothing_for_a_moment_is_steady_only_a_while_later(
+async def test_each_master_of_a_cluster_is_written_to_and_nothing_is_left_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(heartbeat, "INTERVAL_S", 0.02)
-    monkeypatch.setattr(heartbeat, "_WAITING_S", heartbeat._SLOW_S)
-    taken: list[float] = []
-    with RedisServer() as server, redis.Redis(port=server.port) as client:
-        beating = Heartbeat(server.url, "tried:heartbeat", dict, renewed=taken.append)
-        await beating.start()
-        try:
-            await wait_until(lambda: beating.steady, description="a first beat")
-            client.execute_command("CLIENT", "PAUSE", 3_600_000, "WRITE")
-            await wait_until(lambda: not beating.steady, description="the beat that is not taken")
-            monkeypatch.setattr(heartbeat, "_SETTLED_S", 3600.0)
-            client.execute_command("CLIENT", "UNPAUSE")
-            before = len(taken)
-            await wait_until(lambda: len(taken) > before + 1, description="beats that are")
-            assert not beating.steady
-            monkeypatch.setattr(heartbeat, "_SETTLED_S", 0.0)
-            await wait_until(lambda: beating.steady, description="a beat at once")
-        finally:
-            await beating.stop()
+    monkeypatch.setattr(contact, "_SETTLED_S", 0.0)
+    monkeypatch.setattr(contact, "_WAITING_S", contact._SLOW_S)
+    with patient_cluster() as cluster:
+        url = address_of(cluster)
+        async with await connect(url) as bus:
+            servers = {bus.server_of(str(n)) for n in range(100)}
+            own = bus.server_of("tried:{mine}")
+            (other, _) = sorted(servers - {own})
+            beating = Heartbeat(url, "tried:{mine}", dict)
+            await beating.start()
+            try:
+                unbroken = beating.contact.is_unbroken
+                await wait_until(lambda: all(map(unbroken, servers)), description="contact with all")
+                port = int(other.rpartition(":")[2])
+                with redis.Redis(port=port) as client:
+                    client.execute_command("CLIENT", "PAUSE", 3_600_000, "WRITE")
+                    await wait_until(lambda: not unbroken(other), description="the write that is not taken")
+                    assert unbroken(own)
+                    monkeypatch.setattr(contact, "_SETTLED_S", 3600.0)
+                    client.execute_command("CLIENT", "UNPAUSE")
+                    await wait_until(lambda: other not in beating.contact._begun, description="the write to be taken")
+                    assert not unbroken(other)
+                    monkeypatch.setattr(contact, "_SETTLED_S", 0.0)
+                    await wait_until(lambda: unbroken(other), description="a write at once")
+                assert [key async for key in bus.scan("*")] == ["tried:{mine}"]
+            finally:
+                await beating.stop()
 
 
 async def test_a_heartbeat_that_redis_has_lost_is_noticed_by_the_next_and_the_first_misses_none(

@@ -23,8 +23,9 @@ from voicebus import (
     tool_output_guardrail,
 )
 from voicebus.adapters.redis.client import RedisConnection
+from voicebus.adapters.redis.contact import Contact
 from voicebus.adapters.redis.dispatch import RedisToolDispatch
-from voicebus.adapters.redis.heartbeat import Heartbeat, living
+from voicebus.adapters.redis.heartbeat import living
 from voicebus.adapters.redis.scripts import CLAIM, Script
 from voicebus.agents.tools.handling import CallHandling
 from voicebus.contracts.streams import Keys
@@ -416,13 +417,13 @@ async def test_a_call_is_not_given_up_while_it_may_be_redis_that_stood_still_and
 ) -> None:
     """Neither where its entry would be taken over, nor where a copy of it comes to another worker."""
     stands_still = True
-    asked: list[Heartbeat] = []
+    asked: list[str] = []
 
-    def steady(heartbeat: Heartbeat) -> bool:
-        asked.append(heartbeat)
+    def is_unbroken(contact: Contact, server: str) -> bool:
+        asked.append(server)
         return not stands_still
 
-    monkeypatch.setattr(Heartbeat, "steady", property(steady))
+    monkeypatch.setattr(Contact, "is_unbroken", is_unbroken)
     await _start_on_a_worker_that_dies(caller, keys, idempotent=False)
     async with worker(redis_url, keys, Blocking().tool):
         caller.call("wait")

@@ -38,7 +38,8 @@ _NONE: Final[Claims] = {}
 class RedisStreamConsumer:
     """Implements `voicebus.ports.StreamConsumer`. `consumer` is a worker's id; its heartbeat must beat already.
 
-    `calls` claims what is new in a queue of tool calls as it comes. Unless Redis is `steady`, nobody counts as dead.
+    `calls` claims what is new in a queue of tool calls as it comes. Those of whose heartbeats
+    this process is not `in_touch` with the server do not count as dead.
     """
 
     def __init__(
@@ -51,9 +52,9 @@ class RedisStreamConsumer:
         consumer: str,
         dead_queue: str,
         calls: NewCalls | None = None,
-        steady: Callable[[], bool] = lambda: True,
+        in_touch: Callable[[str], bool] = lambda _: True,
     ) -> None:
-        self._steady = steady
+        self._in_touch = in_touch
         self._calls = calls
         # The last id that was read. Not the greatest: a master that took over may give lower ones.
         self._last = "0-0"
@@ -142,13 +143,18 @@ class RedisStreamConsumer:
     async def claim_abandoned(self, *, count: int) -> Sequence[Delivery]:
         """Take over entries of dead consumers, at once, and of consumers without heartbeats, after 30 s."""
         others = [other for other in await self._others() if int(other["pending"]) > 0]
-        beats = await living(self._bus, [self._keys.worker(other["name"]) for other in others])
+        heartbeats = [self._keys.worker(other["name"]) for other in others]
+        beats = await living(self._bus, heartbeats)
+        # Asked behind the answers, which may have come from a server that has just woken up.
+        dead = [
+            other["name"]
+            for other, heartbeat, alive in zip(others, heartbeats, beats, strict=True)
+            if not alive and self._in_touch(heartbeat)
+        ]
         taken: list[Delivery] = []
-        if not self._steady():  # asked behind the answer, which may have come from a Redis that has just woken up
-            return taken
-        for other, alive in zip(others, beats, strict=True):
-            if not alive and len(taken) < count:
-                taken += await self._take(other["name"], count - len(taken))
+        for name in dead:
+            if len(taken) < count:
+                taken += await self._take(name, count - len(taken))
         return taken
 
     async def tidy(self) -> None:

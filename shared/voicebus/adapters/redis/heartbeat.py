@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from voicebus.adapters.redis.client import RedisConnection, connect
+from voicebus.adapters.redis.contact import Contact
 from voicebus.adapters.redis.scripts import BEAT
 from voicebus.contracts.streams import HEARTBEAT_TTL_S
 from voicebus.errors import BusError
@@ -27,12 +28,8 @@ log: Final = get_logger(__name__)
 INTERVAL_S: Final = 1.0
 ALIVE_MS: Final = 2_500
 
-# A beat that has been under way for longer may have met a Redis that stands still, or takes nothing that is written; by
-# then nobody else's last one is too old. One that took longer than the second of these did: others were held up as
-# well, and may not have been heard of again for the third.
-_WAITING_S: Final = 0.25
-_SLOW_S: Final = 0.5
-_SETTLED_S: Final = 2.5
+# A cluster's masters are written to by way of keys in so many slots.
+_PLACES: Final = 64
 
 _INCARNATION: Final = re.compile(r".+-\d+-[0-9a-f]{6}")
 
@@ -74,6 +71,7 @@ class Heartbeat:
 
     `renewed` hears, on the loop that started it, of each beat that Redis has taken: when (monotonic, s) it was begun.
     `lost` hears of one that found none before it: Redis was emptied, or none was sent for longer than they last.
+    `contact` is what the beats tell of Redis; other masters of a cluster are written to as often, with no effect.
     Call `start` before taking work and `stop` after the last of it: without its key a process counts as dead, and
     what it holds is taken over at once.
     """
@@ -96,9 +94,9 @@ class Heartbeat:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ending: asyncio.Event | None = None
         self._stopped = False
-        # The beat that is under way, and the end of the last one that failed or was slow: since when (monotonic, s).
-        self._begun: float | None = None
-        self._disturbed = float("-inf")
+        self.contact: Contact = Contact()
+        # By their servers, those writes that are under way.
+        self._writing: dict[str, asyncio.Task[None]] = {}
 
     async def start(self) -> None:
         """Return after the first beat.
@@ -112,14 +110,6 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._run, args=(here, first), name="heartbeat", daemon=True)
         self._thread.start()
         await first
-
-    @property
-    def steady(self) -> bool:
-        """Whether Redis has taken each beat at once for a while. Where it has not, others were not heard of either, and
-        may live all the same.
-        """
-        begun, now = self._begun, time.monotonic()
-        return (begun is None or now - begun < _WAITING_S) and now - self._disturbed > _SETTLED_S
 
     async def stop(self) -> None:
         """Remove the key and end the thread."""
@@ -148,7 +138,9 @@ class Heartbeat:
             await self._beat(bus, parent)
             parent.call_soon_threadsafe(_succeed, first)
             outage = Outage(log, "heartbeat not sent")
+            self._write_to_others(bus)
             while not await _set_within(self._ending, INTERVAL_S):
+                self._write_to_others(bus)
                 try:
                     if not await self._beat(bus, parent):
                         parent.call_soon_threadsafe(self._lost)
@@ -158,6 +150,8 @@ class Heartbeat:
                     outage.failed(time.monotonic(), error=repr(error), exc_info=True)
                 else:
                     outage.over(time.monotonic())
+            for task in self._writing.values():
+                task.cancel()
             try:
                 await bus.call("DEL", self._key)
             except BusError as error:
@@ -166,17 +160,26 @@ class Heartbeat:
     async def _beat(self, bus: RedisConnection, parent: asyncio.AbstractEventLoop) -> bool:
         """Beat; returns whether the one before was still there."""
         flat = [text for pair in self._fields().items() for text in pair]
-        begun = self._begun = time.monotonic()
-        taken = False
-        try:
+        begun = time.monotonic()
+        with self.contact.writing(bus.server_of(self._key)):
             there = await bus.script(BEAT, [self._key], HEARTBEAT_TTL_S, *flat)
-            taken = time.monotonic() - begun < _SLOW_S
-        finally:
-            if not taken:
-                self._disturbed = time.monotonic()
-            self._begun = None
         parent.call_soon_threadsafe(self._renewed, begun)
         return bool(there)
+
+    def _write_to_others(self, bus: RedisConnection) -> None:
+        """To each master but the one that keeps this heartbeat."""
+        family = self._key.partition("{")[0]
+        keys = {bus.server_of(key): key for key in (f"{family}{{{n}}}" for n in range(_PLACES))}
+        for server in keys.keys() - {"", bus.server_of(self._key)} - self._writing.keys():
+            task = self._writing[server] = asyncio.create_task(self._write(bus, server, keys[server]))
+            task.add_done_callback(lambda _, server=server: self._writing.pop(server))  # type: ignore[misc]
+
+    async def _write(self, bus: RedisConnection, server: str, key: str) -> None:
+        try:
+            with self.contact.writing(server):
+                await bus.call("SET", key, "", "XX")  # there is no such key, and so none is made
+        except BusError as error:
+            log.debug("a master takes nothing", server=server, error=str(error))
 
 
 async def _set_within(event: asyncio.Event, seconds: float) -> bool:

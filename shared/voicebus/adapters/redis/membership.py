@@ -69,12 +69,16 @@ class Membership:
             RedisStreamConsumer(
                 self.bus, self.keys, stream=stream, group=WORKERS_GROUP, consumer=self.id, dead_queue=queue,
                 calls=None if tools is None else NewCalls(self.bus, self.keys, queue, self.id, tools),
-                steady=lambda: self.heartbeat.steady,
+                in_touch=self.in_touch,
             )
             for stream, queue in streams.items()
         ]  # fmt: skip
         self._members += joined
         return joined
+
+    def in_touch(self, heartbeat: str) -> bool:
+        """Whether one that has not been renewed tells that its process is dead."""
+        return self.heartbeat.contact.is_unbroken(self.bus.server_of(heartbeat))
 
     async def leave(self) -> None:
         """Send what waits, leave the groups, end what was spawned."""
@@ -119,6 +123,7 @@ async def joined(
                 masters = MasterWatch(bus, service=service)
                 await masters.begin()
                 masters.on_change(lambda _: clock.doubt())
+                masters.on_change(lambda _: heartbeat.contact.broke())
                 masters.on_change(outbox.resend)
                 membership = Membership(bus, keys, clock, outbox, group, worker, masters, heartbeat)
                 membership.spawn(masters.run(), name="masters")
