@@ -21,6 +21,7 @@ NAMED_BY_OTHERS = {
     "voicebus_model_errors": "codes of the model",
     "voicebus_model_tokens": "what the model counts",
     "voicebus_redactions": "rules of a file that changes while the archiver runs",
+    "voicebus_redaction_failures": "rules of a file that changes while the archiver runs",
     "voicebus_events_lost": "groups that others register",
 }
 

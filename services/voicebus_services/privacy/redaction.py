@@ -1,17 +1,25 @@
-"""Rules that take parts out of texts. Pure; knows texts and JSON, and nothing of events.
+"""Rules that take parts out of texts. Knows texts and JSON, and nothing of events.
 
 All rules look at the text as it was written, so none of them sees what another one has put there. Where places overlap
-they go as one, in the name of the first rule.
+they go as one, in the name of the first rule. Of a text at which a rule fails nothing is kept, as nobody knows what it
+would have found; the rest of the event is.
 """
 
 import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from voicebus.detection import Detector, Place, Usual
+from voicebus.telemetry import metrics
+from voicebus.telemetry.logging import get_logger
+
+log: Final = get_logger(__name__)
+
+WITHHELD: Final = "[withheld]"
+"""Stands for a text at which a rule has failed."""
 
 _TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?')
 # JSON in JSON in JSON ...
@@ -35,6 +43,8 @@ class Redaction:
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         self.rules = tuple(rules)
+        # Those that failed before: told once, counted each time.
+        self._failed: set[str] = set()
 
     def __bool__(self) -> bool:
         return bool(self.rules)
@@ -88,9 +98,15 @@ class Redaction:
         usual = Usual(text)
         found: list[tuple[Place, int]] = []
         for index, rule in enumerate(self.rules):
-            found += [(place, index) for place in usual.within(rule.detect(usual.text))]
-            if cut and rule.unfinished is not None:
-                found += [(place, index) for place in usual.within(rule.unfinished(usual.text))]
+            try:
+                found += [(place, index) for place in usual.within(rule.detect(usual.text))]
+                if cut and rule.unfinished is not None:
+                    found += [(place, index) for place in usual.within(rule.unfinished(usual.text))]
+            except RecursionError:
+                raise  # not of the rule
+            except Exception as error:  # noqa: BLE001 - a library may raise anything, and all others wait for this
+                self._tell(rule, error)
+                return [(Place(0, len(text)), replace(rule, replacement=WITHHELD))] if text else []
         merged: list[tuple[Place, int]] = []
         for place, index in sorted(found):
             if merged and place.start < merged[-1][0].end:
@@ -99,6 +115,15 @@ class Redaction:
             else:
                 merged.append((place, index))
         return [(place, self.rules[index]) for place, index in merged]
+
+    def _tell(self, rule: Rule, error: Exception) -> None:
+        metrics.REDACTION_FAILURES.labels(rule=rule.name).inc()
+        if rule.name not in self._failed:
+            self._failed.add(rule.name)
+            # What the error says, and where it says it, may hold the text.
+            log.error(
+                "a rule fails; texts at which it does are left out whole", rule=rule.name, error=type(error).__name__
+            )
 
 
 def _without(text: str, found: Iterable[tuple[Place, Rule]], counts: Counter[str]) -> str:

@@ -142,3 +142,8 @@ RETENTION_LAST_SUCCESS = Gauge(
 REDACTIONS = Counter(
     "voicebus_redactions_total", "Parts of texts that a rule of a tenant has kept out of the archive.", ["rule"]
 )
+REDACTION_FAILURES = Counter(
+    "voicebus_redaction_failures_total",
+    "Times that a rule of a tenant failed at a text, which was left out whole.",
+    ["rule"],
+)

@@ -2,15 +2,18 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
 
+from voicebus.detection import Detector, Place
 from voicebus_services.privacy.policy import read_policies
-from voicebus_services.privacy.redaction import Redaction
+from voicebus_services.privacy.redaction import WITHHELD, Redaction, Rule
 
 CARD = "4111 1111 1111 1111"
 
@@ -50,6 +53,48 @@ def test_each_rule_leaves_its_own_word_in_the_place(tmp_path: Path) -> None:
 )
 def test_a_number_goes_as_it_was_said(tmp_path: Path, said: str, kept: str) -> None:
     assert text(rules(tmp_path, "card"), said) == kept
+
+
+def failures() -> float:
+    return REGISTRY.get_sample_value("voicebus_redaction_failures_total", {"rule": "names"}) or 0.0
+
+
+def failing(text: str) -> Iterator[Place]:
+    if "ann" in text:
+        raise IndexError(text)
+    yield from ()
+
+
+@pytest.mark.parametrize(
+    ("detect", "unfinished"),
+    [
+        (failing, None),
+        (lambda text: iter([Place(0, len(text) + 9)] if "\u0c67" in text or "ann" in text else []), None),
+        (lambda text: iter(()), failing),
+    ],
+    ids=["raises", "tells of what is not there", "raises at the end of a text that was cut off"],
+)
+def test_of_a_text_at_which_a_rule_fails_nothing_is_kept(detect: Detector, unfinished: Detector | None) -> None:
+    sound = Rule("order", lambda text: iter([Place(0, 3)] if text.startswith("ORD") else []), "[order]")
+    redaction = Redaction([sound, Rule("names", detect, "[name]", unfinished)])
+    assert redaction.said("ann \N{THAI DIGIT ZERO} is here", "ann \N{THAI DIGIT ZERO}", Counter(), cut=True) == (
+        WITHHELD,
+        WITHHELD,
+    )
+    assert redaction.said("ORD is here", "ORD", Counter(), cut=True) == ("[order] is here", "[order]")
+
+
+def test_a_rule_that_fails_is_told_once_without_the_text_and_counted_each_time(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    redaction = Redaction([Rule("names", failing, "[name]")])
+    before = failures()
+    assert [text(redaction, "I am ann") for _ in range(3)] == [WITHHELD] * 3
+    assert text(redaction, '{"who": "ann", "what": "tea"}') == '{"who": "[withheld]", "what": "tea"}'
+    assert redaction.value({"who": ["ann", "tea"]}, Counter()) == {"who": [WITHHELD, "tea"]}
+    assert failures() == before + 5
+    assert caplog.text.count("a rule fails") == 1
+    assert "ann" not in caplog.text
 
 
 def test_half_a_number_that_was_said_in_words_goes_too(tmp_path: Path) -> None:

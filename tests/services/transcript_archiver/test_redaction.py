@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
-from services.transcript_archiver.conftest import Bus
+from services.transcript_archiver.conftest import Bus, StartArchiver
 from services.transcript_archiver.test_wiring import archiver_process
 from support.commands import voicebus
 from support.recorded import ended, entry, said, started, tool_end, tool_start
@@ -17,6 +18,9 @@ from support.waiting import wait_until
 from voicebus.adapters.database import migrate
 from voicebus.adapters.database.store import TranscriptStore
 from voicebus.contracts.envelope import Entry
+from voicebus.detection import Place
+from voicebus_services.privacy.events import redacted_event
+from voicebus_services.privacy.redaction import WITHHELD, Redaction, Rule
 
 MAIL, CARD, WORD = "ann.smith@example.org", "4111 1111 1111 1111", "blackbird"
 PIECES = [MAIL, "ann.smith", CARD, "4111 1111", CARD.replace(" ", ""), WORD]
@@ -110,6 +114,42 @@ async def test_the_original_is_in_no_file_of_the_database_and_the_rest_is_found(
     assert (lines[5].text, lines[5].heard_text) == ("So [card]?", "So [card]")
     assert json.loads(lines[3].arguments or "") == {"to": "[email]", "about": KEPT}
     assert json.loads(lines[3].output or "") == {"card": "[card]"}
+
+
+async def test_a_rule_that_fails_leaves_out_its_texts_and_keeps_nobody_from_being_archived(
+    bus: Bus, start_archiver: StartArchiver, database: str, tmp_path: Path
+) -> None:
+    def failing(text: str) -> Iterator[Place]:
+        if WORD in text:
+            raise ValueError(text)
+        yield from ()
+
+    redaction = Redaction([Rule("names", failing, "[name]")])
+
+    def rules(_: str | None) -> Redaction:
+        return redaction
+
+    unreadable = started("s3").fields() | {"seq": "two", "data": WORD}
+    async with (
+        TranscriptStore(database, redact=partial(redacted_event, rules)) as store,
+        start_archiver(on=store, rules=rules),
+    ):
+        await bus.add(bus.keys.event_shard("s3"), unreadable)
+        for session in ("s1", "s2"):
+            await bus.record(
+                started(session), said(session, 2, "user", f"The {WORD} of {session}", start=10), ended(session, 3)
+            )
+        await bus.record(said("s3", 2, "user", KEPT, start=10))
+        await bus.wait_idle()
+        kept = {session: await store.transcript(session, tenant=None) for session in ("s1", "s2", "s3")}
+    assert [[(line.role, line.text) for line in one.items] for one in kept.values() if one is not None] == [
+        [("user", WITHHELD)],
+        [("user", WITHHELD)],
+        [("user", KEPT)],
+    ]
+    (letter,) = await bus.dead_letters()
+    assert (letter["data"], letter["reason"]) == (WITHHELD, "malformed")
+    assert not found(tmp_path, WORD)
 
 
 async def test_another_tenant_keeps_what_this_one_does_not(
