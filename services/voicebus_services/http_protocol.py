@@ -122,6 +122,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        # The rest of the next request may have come long ago: nothing was read while others waited for their answers.
+        if self._due is not None:
+            self._unwatch()
+            self._watch()
         # Also one that closes now: its peer may take long for the answer, or with TLS for the end.
         if self.cycle.response_complete:
             self._fell_silent()
@@ -175,6 +179,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def _overdue(self) -> None:
         self._due = None
+        if self.flow.read_paused:
+            self._watch()
+            return
         detail = f"the request did not arrive within {WHOLE_WITHIN_S:g} s; send it again"
         self._refuse(HTTPStatus.REQUEST_TIMEOUT, "request_timeout", detail)
 

@@ -41,8 +41,9 @@ class SilentConnections:
 
     def __init__(self, most: int = MOST) -> None:
         self._most = most
-        # Of each address its connections, the longest silent ones first.
+        # Of each address its connections, the longest silent ones first; and the addresses by how many they have.
         self._silent: dict[str, dict[Connection, None]] = {}
+        self._having: list[dict[str, None]] = [{}]
         self._count = 0
         self._dropped = 0
         self._told_at: float | None = None
@@ -53,6 +54,7 @@ class SilentConnections:
         if connection in of_address:
             return
         of_address[connection] = None
+        self._rank(connection.address, len(of_address) - 1, len(of_address))
         self._count += 1
         if self._count > self._most:
             self.drop_one()
@@ -63,6 +65,7 @@ class SilentConnections:
         of_address = self._silent.get(network, {})
         if connection in of_address:
             del of_address[connection]
+            self._rank(connection.address, len(of_address) + 1, len(of_address))
             self._count -= 1
             if not of_address:
                 del self._silent[network]
@@ -71,14 +74,25 @@ class SilentConnections:
         """Make room; False where nobody is silent."""
         if not self._silent:
             return False
-        address, most = max(self._silent.items(), key=lambda each: len(each[1]))
-        oldest = next(iter(most))
+        address = next(iter(self._having[-1]))
+        oldest = next(iter(self._silent[address]))
         self.spoke(oldest)
         oldest.drop()
         LIMITS_REACHED.labels("silent_connections").inc()
         self._dropped += 1
         self._tell(address)
         return True
+
+    def _rank(self, address: str, before: int, now: int) -> None:
+        """An address has so many connections now. Kept up with each, as a flood may come from many addresses."""
+        network = _network(address)
+        self._having[before].pop(network, None)
+        if now == len(self._having):
+            self._having.append({})
+        if now:
+            self._having[now][network] = None
+        while len(self._having) > 1 and not self._having[-1]:
+            self._having.pop()
 
     def _tell(self, address: str) -> None:
         """One line for a flood, or each minute of it."""

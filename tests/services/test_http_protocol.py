@@ -98,23 +98,33 @@ async def test_behind_an_answer_that_has_begun_nothing_is_said(monkeypatch: pyte
     assert told.count(b"HTTP/1.1 ") == 1
 
 
-async def test_nothing_is_said_into_an_answer_that_others_wait_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("begun", [False, True])
+async def test_nothing_is_said_of_a_request_that_is_not_read_since_others_wait_for_their_answers(
+    monkeypatch: pytest.MonkeyPatch, begun: bool
+) -> None:
     monkeypatch.setattr(http_protocol, "WHOLE_WITHIN_S", 0.05)
+    asked, end_now, loop = asyncio.Event(), asyncio.Event(), asyncio.get_running_loop()
 
-    async def begun(scope: Any, receive: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b"so far", "more_body": True})
-        await receive()
-        await receive()
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        asked.set()
+        if not begun:
+            await end_now.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"6")]})
+        await send({"type": "http.response.body", "body": b"so far", "more_body": begun})
+        if begun:
+            await end_now.wait()
+            await send({"type": "http.response.body", "body": b""})
 
-    async with serving(begun, host="127.0.0.1", port=0) as server:  # type: ignore[arg-type]
+    async with serving(slow, host="127.0.0.1", port=0) as server:  # type: ignore[arg-type]
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-        writer.write(GET + b"\r\n")
-        told = await reader.readuntil(b"so far")
-        writer.write(GET + b"\r\n" + GET)
-        told += await reader.read()
+        # The second one stops the reading, with a third that has begun.
+        writer.write(GET + b"\r\n" + GET + b"\r\n" + GET)
+        await asked.wait()
+        writer.write(b"Connection: close\r\n\r\n")
+        loop.call_later(10 * http_protocol.WHOLE_WITHIN_S, end_now.set)
+        told = await reader.read()
         writer.close()
-    assert told.count(b"HTTP/1.1 ") == 1
+    assert told.count(b"HTTP/1.1 200 ") == told.count(b"HTTP/1.1 ") == 3
 
 
 async def test_who_was_answered_before_all_had_come_is_waited_for_as_any_other() -> None:

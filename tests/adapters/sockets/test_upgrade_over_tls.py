@@ -1,6 +1,8 @@
 """The one public port over TLS: what `test_uvicorn_upgrade.py` shows of the hand-over holds there as well."""
 
 import asyncio
+import contextlib
+import os
 import socket
 from collections.abc import Callable
 from functools import partial
@@ -15,7 +17,7 @@ from websockets.typing import Subprotocol
 from support.echo_port import HANDSHAKE, Echo, drop_deaf_peer, port
 from support.tls import Authority
 from support.waiting import wait_until
-from voicebus.adapters.sockets import Socket
+from voicebus.adapters.sockets import Socket, uvicorn_upgrade
 from voicebus.adapters.sockets.dialling import connect
 from voicebus.adapters.sockets.uvicorn_upgrade import Accept, Refuse, Upgrade
 
@@ -89,6 +91,29 @@ def test_large_messages_sent_in_one_turn_of_the_loop_arrive_whole(authority: Aut
         ):
             for letter, size in sizes:
                 assert await client.recv() == letter * size
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(main())
+
+
+@BOTH_LOOPS
+def test_a_peer_that_was_refused_is_cut_though_it_does_not_end_its_side(
+    authority: Authority, new_loop: NewLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uvicorn_upgrade, "CLOSE_TIMEOUT_S", 0.05)
+
+    async def main() -> None:
+        async with port(lambda _: Refuse(503, b"full"), authority.issue()) as number:
+            plain = await asyncio.to_thread(socket.create_connection, ("127.0.0.1", number))
+            staying = await asyncio.to_thread(authority.trusting().wrap_socket, plain, server_hostname="localhost")
+            with staying:
+                staying.sendall(HANDSHAKE)
+                assert await asyncio.to_thread(staying.recv, 9) == b"HTTP/1.1 "
+                # Past TLS, which would answer the end: records, until the connection is gone. Without a cut: 30 s.
+                with socket.socket(fileno=os.dup(staying.fileno())) as records, contextlib.suppress(ConnectionError):
+                    records.settimeout(20)
+                    while await asyncio.to_thread(records.recv, 65536):
+                        pass
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(main())

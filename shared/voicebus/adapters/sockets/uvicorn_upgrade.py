@@ -21,7 +21,7 @@ from urllib.parse import parse_qsl
 from picows import WSAutoPingStrategy, WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithListener
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # not in picows' stub
 
-from voicebus.adapters.sockets import MAX_BUFFERED, MAX_MESSAGE, SocketListener
+from voicebus.adapters.sockets import CLOSE_TIMEOUT_S, MAX_BUFFERED, MAX_MESSAGE, SocketListener
 from voicebus.adapters.sockets.picows_socket import PicowsSocket, limits
 from voicebus.telemetry.logging import get_logger
 
@@ -153,6 +153,7 @@ class _Undecided(asyncio.Protocol):
         if len(head) > _READ_BUFFER:
             self._transport.write(_TOO_LARGE)
             self._transport.close()
+            self._cut_later()
             return
         peername = self._transport.get_extra_info("peername")
         upgrade = _read(head, peername[0] if isinstance(peername, tuple) else None)
@@ -184,9 +185,15 @@ class _Undecided(asyncio.Protocol):
             self._transport.set_protocol(upgraded)
             if not self._transport.is_closing():
                 self._transport.resume_reading()
+            if accepted is None:
+                self._cut_later()
         finally:
             if accepted and accepted.unused and socket is not None and not socket.was_opened:
                 accepted.unused()
+
+    def _cut_later(self) -> None:
+        """Leave a refused peer no longer than its answer takes: with TLS it may never end its side of it."""
+        asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self._transport.abort)
 
 
 def _response(verdict: Verdict, socket: PicowsSocket | None) -> WSUpgradeResponseWithListener:
