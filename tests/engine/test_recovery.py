@@ -1,5 +1,6 @@
 """A model's socket that is lost in every state: what is told again, what is asked again, what nobody notices."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from voicebus.engine import replaying
 from voicebus.engine.backoff import MAX_ATTEMPTS, MAX_FIRST_ATTEMPTS, Backoff
 from voicebus.engine.config import Face, GuardrailMode, GuardrailSpec, Recovering
 from voicebus.engine.inputs import AgentResolved, CommitAudio, End, LinkLost, LinkOpened
-from voicebus.engine.outputs import Close, Dial, DispatchCheck, DropLink, ReleaseAudio, SendModel, ToClient
+from voicebus.engine.outputs import Close, Dial, DispatchCheck, DropLink, Output, ReleaseAudio, SendModel, ToClient
 from voicebus.engine.state import RECONNECT_TIMER, State
 from voicebus.engine.transcript import HEARD_TIMER
 
@@ -60,6 +61,76 @@ def test_a_socket_that_is_closed_as_something_was_too_large_costs_no_small_messa
     talk.loses_the_link(close_code=1009)
     assert not talk.errors()
     assert talk.told_again(talk.reconnects()) == [("user", "small")]
+
+
+LARGE = "large" * 100_000
+MINE = {"type": "function", "name": "mine", "description": LARGE, "parameters": {"type": "object"}}
+
+
+def refused_for_its_size(talk: Talk) -> str | None:
+    """The event of the client's that it is told of."""
+    (error,) = talk.shown("error")
+    assert error["error"]["code"] == "message_too_large"
+    event_id: str | None = error["error"]["event_id"]
+    return event_id
+
+
+def sizes(told: Sequence[Output]) -> list[int]:
+    return [len(str(output.event)) for output in told if isinstance(output, SendModel)]
+
+
+def test_settings_that_are_too_large_for_the_model_are_refused_and_the_session_goes_on() -> None:
+    talk = Talk(face=Face.OPENAI).live()
+    talk.client("session.update", event_id="e1", session={"type": "realtime", "tools": [MINE]})
+    talk.loses_the_link(close_code=1009)
+    assert refused_for_its_size(talk) == "e1"
+    told = talk.dials()
+    assert max(sizes(told)) < 10_000
+    talk.confirms(told)
+    assert state(talk) is State.LIVE
+    talk.client("session.update", event_id="e2", session={"type": "realtime", "tools": [{**MINE, "description": ""}]})
+    assert [tool["name"] for tool in talk.sent("session.update")[-1]["session"]["tools"]] == ["mine"]
+
+
+@pytest.mark.parametrize("conversation", ["auto", "none"])
+def test_an_answer_whose_input_is_too_large_for_the_model_is_refused_and_not_asked_for_again(conversation: str) -> None:
+    talk = Talk(face=Face.OPENAI).live()
+    item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": LARGE}]}
+    talk.client("response.create", event_id="e1", response={"conversation": conversation, "input": [item]})
+    talk.client("response.create", event_id="e2")
+    talk.loses_the_link(close_code=1009)
+    assert refused_for_its_size(talk) == "e1"
+    after = talk.reconnects()
+    assert max(sizes(after)) < 10_000
+    assert len(talk.sent("response.create", after)) == 1
+
+
+def test_sound_that_is_too_large_to_be_told_again_is_left_out() -> None:
+    talk = Talk().live()
+    talk.user_speaks("item_u")
+    talk.loses_the_link()
+    assert [output.speech for output in talk.of(SendModel, talk.dials()) if output.speech] == ["item_u"]
+    talk.loses_the_link(close_code=1009)
+    told = talk.dials()
+    assert not [output.speech for output in talk.of(SendModel, told) if output.speech]
+    assert talk.told_again(told) == [("user", "[audio not transcribed]")]
+
+
+def test_of_the_items_that_are_told_again_the_largest_is_left_out_with_all_that_belongs_to_it() -> None:
+    talk = conversation()
+    talk.asks("And in Rome?")
+    talk.begins("resp_3")
+    talk.calls("weather", "call_2", response="resp_3")
+    talk.ends("resp_3")
+    talk.result(LARGE, "call_2")
+    talk.loses_the_link()
+    assert ("function_call", "call_2") in talk.told_again(talk.dials())
+    talk.loses_the_link(close_code=1009)
+    told = talk.dials()
+    assert talk.errors() == ["replay_item_refused"]
+    assert max(sizes(told)) < 10_000
+    assert ("user", "How is the weather?") in talk.told_again(told)
+    assert "call_2" not in dict(talk.told_again(told)).values()
 
 
 def test_a_lost_socket_is_dropped_and_another_one_dialled_after_a_wait() -> None:

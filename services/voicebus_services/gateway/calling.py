@@ -12,7 +12,8 @@ from voicebus.agents.author import SessionAuthor
 from voicebus.agents.context import RunContextWrapper
 from voicebus.agents.targets import Targets
 from voicebus.engine.config import AgentSpec
-from voicebus.engine.settings import merge, wire_tools
+from voicebus.engine.offering import wire_tools
+from voicebus.engine.settings import merge
 from voicebus.errors import ModelCallError, RemoteError, UserError
 from voicebus.ports import ModelConnector
 from voicebus.telemetry.logging import get_logger

@@ -21,7 +21,7 @@ from voicebus.engine.client_errors import (
 )
 from voicebus.engine.client_settings import ClientSettings
 from voicebus.engine.client_tools import Tools
-from voicebus.engine.settings import in_order
+from voicebus.engine.offering import in_order
 from voicebus.engine.view import OWN_METADATA_KEY, OWN_PREFIX
 
 # type -> field -> (expected, required). An optional field may also be null.

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from voicebus.engine.client_errors import invalid_type, invalid_value, unknown_tool
 from voicebus.engine.config import AgentSpec
-from voicebus.engine.settings import HOSTED, tool_key, wire_tools
+from voicebus.engine.offering import HOSTED, tool_key, wire_tools
 
 _SECRET: Final = frozenset({"authorization", "headers"})
 

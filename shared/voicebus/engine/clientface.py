@@ -9,9 +9,10 @@ from typing import Any, Final
 
 from voicebus.engine import wire
 from voicebus.engine.bounds import Recent
+from voicebus.engine.offering import wire_tools
 from voicebus.engine.outbox import Outbox
 from voicebus.engine.responses import Create, Response
-from voicebus.engine.settings import Settings, wire_tools
+from voicebus.engine.settings import Settings
 from voicebus.engine.toolcalls import ToolCalls
 from voicebus.engine.turns import Turns
 from voicebus.engine.view import CancelResponse, ClientView, CreateResponse, Forward, Intent, Reply, UpdateSession

@@ -53,7 +53,7 @@ class Linking:
         self._model = model
         self._errors = errors
         self._life = life
-        self.recovery: Recovery = Recovery(parts, self._cut)
+        self.recovery: Recovery = Recovery(parts, self._cut, errors.arrived)
         self.renewal: Renewal = Renewal(parts, self.recovery)
         self.attaching: Attaching = Attaching(parts, lambda event: model.apply(event["type"], event))
 

@@ -10,8 +10,9 @@ from typing import Any
 
 from voicebus.engine import wire
 from voicebus.engine.config import AgentSpec
+from voicebus.engine.offering import in_order, own_tools, tool_key, wire_tools
 from voicebus.engine.responses import Response
-from voicebus.engine.settings import Settings, in_order, own_tools, tool_key, wire_tools
+from voicebus.engine.settings import Settings
 from voicebus.engine.turns import Turns
 
 Session = Mapping[str, Any]

@@ -10,7 +10,7 @@ so, for history, record and client alike. Then exactly what is unanswered is ask
 5. A turn that the model would have answered by itself, and had not begun to, is asked for.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
 from voicebus.contracts.journal import EventType
@@ -20,6 +20,7 @@ from voicebus.engine.config import Recovering, Transport
 from voicebus.engine.failures import CIRCUIT_OPEN, MESSAGE_TOO_BIG, SESSION_EXPIRED, is_fatal
 from voicebus.engine.inputs import LinkLost
 from voicebus.engine.outputs import Dial, DropLink, ReleaseAudio
+from voicebus.engine.oversized import leave_out_largest, refuse_largest
 from voicebus.engine.parts import Parts
 from voicebus.engine.replaying import ANSWERS, Conversation, Replay
 from voicebus.engine.responses import Response
@@ -44,11 +45,14 @@ class Cut(Protocol):
 
 
 class Recovery:
-    """Brings a session over from one socket to the next. `cut` ends a response that will not go on."""
+    """Brings a session over from one socket to the next. `cut` ends a response that will not go on, `refuse` gets an
+    `error` that the model would have answered something with.
+    """
 
-    def __init__(self, parts: Parts, cut: Cut) -> None:
+    def __init__(self, parts: Parts, cut: Cut, refuse: Callable[[Event], object]) -> None:
         self._p = parts
         self._cut = cut
+        self._refuse = refuse
         self._backoff = Backoff()
         self._conversation = Conversation(parts.history, parts.transcript, parts.out.uplink, parts.out, parts.hide_item)
         self._replay = Replay(parts.out)
@@ -81,8 +85,10 @@ class Recovery:
             return False
         if p.out.uplink.open:  # also while it is configured: what was said to it then waits for the next one
             if item.close_code == MESSAGE_TOO_BIG:
-                p.out.uplink.refuse_largest()
+                refuse_largest(p, self._refuse)
             self.break_off()
+        elif item.close_code == MESSAGE_TOO_BIG:
+            leave_out_largest(p, self._conversation, self._replay)
         cause = _cause(item, code, was_live=was_live, moves=self.address != before)
         p.out.observe("model_reconnect", cause=cause)
         p.out.record(EventType.MODEL_RECONNECTING, cause=cause, attempt=max(1, self._backoff.attempt))

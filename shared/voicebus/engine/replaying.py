@@ -56,6 +56,10 @@ class Conversation:
         self._uplink = uplink
         self._out = out
         self._hide = hide
+        self.tells_sound: bool = True
+        """Whether a socket takes what was said as samples."""
+        self.left_out: set[str] = set()
+        """Items that no socket takes."""
 
     def items(self) -> tuple[list[Item], dict[str, tuple[str, Item]]]:
         """All items in order, and by their call ids the calls that are left out, as they have no output yet."""
@@ -65,9 +69,11 @@ class Conversation:
             items += self._message(shown) if shown["type"] == "message" else self._call(shown, calls)
         for item_id in self._uplink.unadded:
             if self._history.item(item_id) is None:
-                items.append(_speech(item_id))
+                items.append(self._speech(item_id))
         for item_id, (previous, made) in self._uplink.extras.items():
             self._put_in(items, calls, Item(item_id, made), previous)
+        if self.left_out:
+            items = [item for item in items if item.id not in self.left_out]
         return items, calls
 
     def _put_in(self, items: list[Item], calls: dict[str, tuple[str, Item]], item: Item, previous: str | None) -> None:
@@ -113,7 +119,7 @@ class Conversation:
         else:
             for part in shown["content"]:
                 if part["type"] == "input_audio" and part["transcript"] in (None, NOT_TRANSCRIBED):
-                    return [_speech(item_id)]
+                    return [self._speech(item_id)]
                 if part["type"] == "input_image" and part["image_url"]:
                     content.append({key: value for key, value in part.items() if value is not None})
                 elif text := part.get("transcript") or part.get("text"):
@@ -122,10 +128,10 @@ class Conversation:
             return []
         return [Item(item_id, {"id": item_id, "type": "message", "role": role, "content": content})]
 
-
-def _speech(item_id: str) -> Item:
-    content = [{"type": "input_text", "text": NOT_TRANSCRIBED}]
-    return Item(item_id, {"id": item_id, "type": "message", "role": "user", "content": content}, speech=True)
+    def _speech(self, item_id: str) -> Item:
+        content = [{"type": "input_text", "text": NOT_TRANSCRIBED}]
+        made = {"id": item_id, "type": "message", "role": "user", "content": content}
+        return Item(item_id, made, speech=self.tells_sound)
 
 
 class Replay:

@@ -23,10 +23,10 @@ from typing import Any, Final
 from voicebus.engine import wire
 from voicebus.engine.bounds import trim
 from voicebus.engine.config import AgentSpec, Transport
+from voicebus.engine.offering import offered_tools, own_tools
 from voicebus.engine.outbox import Outbox
 from voicebus.engine.responding import Responses
 from voicebus.engine.responses import Create, Response, follow_up_parameters
-from voicebus.engine.settings import offered_tools, own_tools
 from voicebus.engine.view import OWN_METADATA_KEY
 from voicebus.engine.waiting import Waiting, continuing
 
@@ -95,6 +95,11 @@ class Turns:
     def is_outstanding(self) -> bool:
         """Whether a create is with the model that has not begun to answer it."""
         return self._outstanding is not None
+
+    @property
+    def asked(self) -> list[Create]:
+        """The creates that are with the model, which has answered none of them."""
+        return [*(() if self._outstanding is None else (self._outstanding,)), *self._apart.values()]
 
     @property
     def next_manual(self) -> Create | None:
@@ -184,18 +189,15 @@ class Turns:
         )
 
     def _request_manual(self, create: Create) -> bool:
-        if len(self._waiting) >= _MAX_WAITING:
+        if max(len(self._waiting), len(self._apart_again)) >= _MAX_WAITING:
             return False
-        if create.out_of_band and not self.connected_now:
-            if len(self._apart_again) >= _MAX_WAITING:
-                return False
-            self._apart_again.append(create)
-            return True
-        if create.out_of_band:
-            self._send_apart(create)
-        else:
+        if not create.out_of_band:
             self._waiting.add(create)
             self.pump()
+        elif self.connected_now:
+            self._send_apart(create)
+        else:
+            self._apart_again.append(create)
         return True
 
     def _send_apart(self, create: Create) -> None:
@@ -420,8 +422,7 @@ class Turns:
         if not mark:
             # A client that used up all pairs left no room for our mark: its own metadata are as good as one.
             full = wire.mapping(payload, "metadata")
-            waiting = [create for create in (self._outstanding, *self._apart.values()) if create is not None]
-            for create in waiting:
+            for create in self.asked:
                 if len(full) >= _MAX_METADATA and full == wire.mapping(create.response, "metadata"):
                     return self._release() if create is self._outstanding else self._apart.pop(create.id)
             # Unmarked, but of no conversation: it can only be one of ours.

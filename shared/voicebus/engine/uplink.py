@@ -22,8 +22,6 @@ Event = Mapping[str, Any]
 
 _MAX_WAITING: Final = 256
 _MAX_CHARS: Final = 4 * 1024 * 1024
-_LARGE_CHARS: Final = 256 * 1024
-"""No server is known to refuse a smaller message for its size."""
 
 _CREATE: Final = "conversation.item.create"
 _DELETE: Final = "conversation.item.delete"
@@ -47,7 +45,7 @@ CONFIRMATIONS: Final = frozenset(
 
 class Uplink:
     """Passes events on to the model's socket, or keeps them. `refused` hears of an event that finds no room,
-    `too_large` of one over which the model has closed its socket.
+    `too_large` of one that is given up, as the model has closed its socket over it.
 
     `commits` are those that the model has not carried out; `was_asked`: the last turn ended by one of them.
     `extras` are the items that the session or the client has made and the history does not show, by id, each with the
@@ -130,10 +128,10 @@ class Uplink:
     def retract_output(self, call_id: str) -> None:
         """The call is taken out of the conversation; an output that waits for the next socket would be left of it."""
         self._waiting = deque(event for event in self._waiting if not _is_output(event, call_id))
-        self._size = sum(len(repr(event)) for event in self._waiting)
+        self._size = sum(wire.size(event) for event in self._waiting)
 
     def _keep(self, event: Event) -> None:
-        size = len(repr(event))
+        size = wire.size(event)
         if len(self._waiting) >= _MAX_WAITING or self._size + size > _MAX_CHARS:
             self.refused(event)
             return
@@ -206,14 +204,15 @@ class Uplink:
 
     # --- sockets come and go --------------------------------------------------------------------------
 
-    def refuse_largest(self) -> None:
-        """The model has closed the socket over the size of a message; it would close the next one, too."""
-        messages = [event for event in self._unconfirmed if wire.text(wire.mapping(event, "item"), "type") == "message"]
-        sizes = [len(repr(event)) for event in messages]
-        if sizes and max(sizes) >= _LARGE_CHARS:
-            largest = messages[sizes.index(max(sizes))]
-            self._unconfirmed.remove(largest)
-            self.too_large(largest)
+    @property
+    def messages(self) -> list[Event]:
+        """The creates of messages that the model has not confirmed."""
+        return [event for event in self._unconfirmed if wire.text(wire.mapping(event, "item"), "type") == "message"]
+
+    def give_up(self, event: Event) -> None:
+        """One of `messages` is not sent again."""
+        self._unconfirmed.remove(event)
+        self.too_large(event)
 
     def lost(self, *, sure: bool = False) -> None:
         """There is no socket any more: what was not confirmed waits, ahead of all that comes now.
@@ -227,7 +226,7 @@ class Uplink:
                 maxlen=_MAX_WAITING,
             )
         self._waiting.extendleft(reversed(self._unconfirmed))
-        self._size = sum(len(repr(event)) for event in self._waiting)
+        self._size = sum(wire.size(event) for event in self._waiting)
         self._unconfirmed.clear()
         self.forget()
 

@@ -9,7 +9,7 @@ from voicebus.agents.tools.hosted import HostedMCPTool
 from voicebus.agents.tools.kinds import as_tools
 from voicebus.agents.wire_settings import wire_session
 from voicebus.engine.config import AgentSpec, HostedToolSpec, ToolSpec
-from voicebus.engine.settings import wire_tools
+from voicebus.engine.offering import wire_tools
 from voicebus.errors import UserError
 
 _NAME: Final = "model"

@@ -19,7 +19,8 @@ from voicebus.agents.models.model import RealtimeModelConfig
 from voicebus.agents.models.openai import OpenAIRealtimeWebSocketModel
 from voicebus.agents.models.options import check_options
 from voicebus.agents.models.setup import settings_patch
-from voicebus.engine.settings import merge, wire_tools
+from voicebus.engine.offering import wire_tools
+from voicebus.engine.settings import merge
 from voicebus.errors import UserError
 from voicebus.ports import ModelLink, ModelListener
 
