@@ -9,8 +9,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-# What is slow is shown; what is not is quiet.
-INSTALL := $(PIP) install --quiet --require-hashes
+# What is slow is shown, package by package; what is not is quiet.
+INSTALL := $(PIP) install --require-hashes
 
 .PHONY: help run test soak chaos chaos-archive coverage lint scan bench contract dashboards requirements clean
 
@@ -85,9 +85,10 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.run: $(BIN)/python requirements/run.txt requirements/build.txt pyproject.toml
+	@echo "A hundred packages, 350 MB to download once: a minute or a few."
 	@echo "Installing voicebus with voicebus[speech]: the offline ears and voice of the model-simulator, which hold GPL parts (see NOTICE)."
 	$(PIP) install --quiet --upgrade 'pip>=25.1'
-	$(INSTALL) -r requirements/build.txt
+	$(INSTALL) --quiet -r requirements/build.txt
 	$(INSTALL) -r requirements/run.txt
 	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
