@@ -87,3 +87,10 @@ def test_all_other_names_are_those_of_the_package() -> None:
     assert all(hasattr(openai_agents, name) for name in voicebus.__all__)
     with pytest.raises(ImportError, match="nonsense"):
         from voicebus.openai_agents import nonsense  # noqa: F401
+
+
+def test_everything_can_be_imported_at_once() -> None:
+    names: dict[str, Any] = {}
+    exec("from voicebus.openai_agents import *", names)
+    assert {*voicebus.__all__} <= {*names}
+    assert names["RealtimeRunner"] is RealtimeRunner

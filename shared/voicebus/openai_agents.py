@@ -6,7 +6,7 @@ All other names are those of `voicebus`, and may be imported from here as well.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, TypeAlias, cast, get_args
+from typing import TYPE_CHECKING, Any, TypeAlias, cast, get_args
 
 import voicebus
 from voicebus.agents import events
@@ -16,6 +16,8 @@ from voicebus.agents.runner import RealtimeRunner as _Runner
 from voicebus.agents.session import RealtimeSession as _Session
 
 __all__ = ["RealtimeRunner", "RealtimeSession", "RealtimeSessionEvent"]
+if not TYPE_CHECKING:  # the others are here as soon as they are asked for, which checkers cannot see
+    __all__ += [name for name in voicebus.__all__ if name not in __all__]
 
 RealtimeSessionEvent: TypeAlias = (
     events.RealtimeAgentStartEvent

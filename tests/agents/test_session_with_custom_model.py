@@ -551,6 +551,27 @@ async def test_calls_may_hold_the_model_up() -> None:
         await telling
 
 
+async def test_a_call_that_holds_the_model_up_was_answered_when_the_model_goes_on() -> None:
+    answer = RealtimeStep(lambda sent: isinstance(sent, RealtimeModelSendToolOutput))
+    model = ScriptedRealtimeModel([answer, answer], connect_events=[call(call_id="c1")])
+    async with await session_with(model, agent(), {"async_tool_calls": False}):
+        assert model.remaining_steps == 1, "entering waits for what is called while the model connects"
+        await model.emit(call(call_id="c2"))
+        model.assert_complete()
+
+
+async def test_a_model_that_takes_nothing_more_does_not_hold_up_the_end_of_its_session() -> None:
+    class Stuck(ScriptedRealtimeModel):
+        async def send_event(self, event: RealtimeModelSendEvent) -> None:
+            await asyncio.Event().wait()
+
+    model = Stuck()
+    async with await session_with(model, agent(), {"async_tool_calls": False}) as session:
+        telling = asyncio.create_task(model.emit(call()))
+        await until(session, "tool_start")
+    await telling
+
+
 async def test_a_stream_that_ends_is_the_end_and_an_exception_is_raised() -> None:
     model = ScriptedRealtimeModel()
     async with await session_with(model) as session:

@@ -143,6 +143,13 @@ def test_another_agent_later_gets_a_session_update_and_no_handoff_event() -> Non
     assert not talk.records(EventType.HANDOFF)
 
 
+def test_the_last_agents_instructions_do_not_stand_beside_the_next_ones_prompt() -> None:
+    talk = Talk().live()
+    talk.put(UpdateAgent(AgentSpec("other", session={"prompt": {"id": "pmpt_1"}})))
+    session = talk.sent("session.update", talk.last)[0]["session"]
+    assert (session["instructions"], session["prompt"]) == ("", {"id": "pmpt_1"})
+
+
 def test_tracing_goes_by_itself_once_the_session_is_there_and_again_only_if_it_changes() -> None:
     talk = Talk(AgentSpec("a", session={"tracing": "auto"}))
     assert "tracing" not in talk.sent("session.update")[0]["session"]

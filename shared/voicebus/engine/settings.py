@@ -181,7 +181,7 @@ class Settings:
         """Send one full `session.update`. A model of transport EVENTS got the first settings when it was connected."""
         session = self._compose()
         session.pop("tracing", None)
-        if self.agent.instructions is None and self._instructed and "prompt" not in session:
+        if self.agent.instructions is None and self._instructed:
             # Absent means unchanged on the wire: the last agent's instructions must not outlive it.
             session["instructions"] = ""
         self._instructed = "instructions" in session

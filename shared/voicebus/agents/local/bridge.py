@@ -79,12 +79,14 @@ class ModelBridge:
         context: RunContextWrapper[Any],
         *,
         agent: AgentSpec,
+        inline_tools: bool,
     ) -> None:
         self._model = model
         self._author = author
         self._face = face
         self._showing = showing
         self._context = context
+        self._inline_tools = inline_tools
         self._snapshot = agent.snapshot
         # What cannot be judged is not shown once an agent of the session has a guardrail that holds.
         self._withholds = agent.holds
@@ -107,6 +109,8 @@ class ModelBridge:
     async def open(self, driver: SessionDriver, options: RealtimeModelConfig, listener: RealtimeModelListener) -> None:
         """Start the engine and connect the model; what the model says meanwhile comes before the first event.
 
+        Where the model waits for its calls, those that it made meanwhile are answered when this returns.
+
         Raises:
             Exception: what the model's `connect` raised.
         """
@@ -119,6 +123,8 @@ class ModelBridge:
         await answer_of("connect", self._model.connect, {**options, "initial_model_settings": settings})
         self._face.release_first()
         self._sends.start(driver.session)
+        if self._inline_tools:
+            await self._sends.caught_up()
 
     async def aclose(self) -> None:
         """Send nothing more and close the model.
@@ -250,7 +256,9 @@ class ModelBridge:
                 self._face.raw(event)
             if handler is not None:
                 handler(self, event)
-        await driver.caught_up()
+        if self._inline_tools:
+            await driver.caught_up()
+            await self._sends.caught_up()
 
     def _feed(self, item: Input, delta: AudioDelta | None = None) -> None:
         if self._driver is not None:

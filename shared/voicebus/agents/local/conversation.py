@@ -87,8 +87,9 @@ class Conversation:
         self.bridge: ModelBridge | None = None
         if self._plain is None:
             self.bridge = ModelBridge(
-                beginning.model, author, self.face, self.showing, beginning.context, agent=config.agent
-            )
+                beginning.model, author, self.face, self.showing, beginning.context,
+                agent=config.agent, inline_tools=config.inline_tools,
+            )  # fmt: skip
         self._engine = Session(config, now=clock.monotonic())
         self.driver: SessionDriver = SessionDriver(
             self._engine,

@@ -24,9 +24,9 @@ Failed = Callable[[RealtimeModelSendEvent, Exception], None]
 
 @dataclass(slots=True, eq=False)
 class _Job:
-    """A send event; `wanted` is asked when its turn has come, `sent` told what became of it."""
+    """A send event; `wanted` is asked when its turn has come, `sent` told what became of it. None: all before it."""
 
-    event: RealtimeModelSendEvent
+    event: RealtimeModelSendEvent | None
     wanted: Callable[[], bool] | None
     sent: asyncio.Future[None] | None
 
@@ -60,6 +60,15 @@ class ModelSends:
         self._enqueue(_Job(event, None, sent))
         return sent
 
+    async def caught_up(self) -> None:
+        """Return once the model has taken, or refused, what was put until now; at once before the sending begins."""
+        if self._task is None or self.runs_here() or (self._queue.empty() and self._now is None):
+            return
+        taken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._enqueue(_Job(None, None, taken))
+        await asyncio.wait({taken})
+        taken.exception()  # that the session ended is no failure of whoever waited
+
     async def aclose(self) -> None:
         """Send nothing more; whoever waits for a send is told so."""
         self._closed = True
@@ -85,7 +94,9 @@ class ModelSends:
         while not self._closed:  # a model may swallow its cancelling, and this task's with it
             job = self._now = await self._queue.get()
             try:
-                if job.wanted is None:
+                if job.event is None:
+                    pass
+                elif job.wanted is None:
                     await answer_of("it", self._model.send_event, job.event)
                 else:
                     await answer_of("it", self._model.send_event_if, job.event, job.wanted)
@@ -98,6 +109,7 @@ class ModelSends:
 
     def _fail(self, job: _Job, error: Exception) -> None:
         if job.sent is None:
-            self._failed(job.event, error)
+            if job.event is not None:
+                self._failed(job.event, error)
         elif not job.sent.done():
             job.sent.set_exception(error)
