@@ -151,3 +151,17 @@ def test_data_of_another_message_is_malformed() -> None:
 def test_a_command_keeps_its_own_fields() -> None:
     data: dict[str, Any] = {"command_id": "1", "command": "playback", "item_id": "i", "played_ms": 5}
     assert commands.SessionCommand.model_validate(data).arguments == {"item_id": "i", "played_ms": 5}
+
+
+def test_of_what_is_too_long_to_be_told_to_a_session_the_beginning_is_kept_and_a_result_is_an_error() -> None:
+    progress = tools.ToolProgress(call_id="c", text="p" * (tools.MAX_PROGRESS + 1))
+    assert progress.text == "p" * (tools.MAX_PROGRESS - 1) + "…"
+    largest = tools.ToolResult(
+        call_id="c", outcome=tools.Outcome.OK, output="o" * tools.MAX_RESULT, worker="w", duration_ms=3
+    )
+    assert largest.bounded() is largest
+    larger = largest.model_copy(update={"output": largest.output + "o"}).bounded()
+    assert larger.outcome is tools.Outcome.ERROR
+    assert larger.error is not None
+    assert larger.error.kind == "output_too_large"
+    assert len(larger.output) < 200

@@ -450,6 +450,10 @@ async def test_what_a_dead_member_leaves_is_taken_as_there_is_room_for_it(monkey
     monkeypatch.setattr("voicebus.runtime.consumer.CLAIM_EVERY_S", 3600.0)
     member = MemoryMember()
     member.abandoned = [delivery(f"a{n}", 2) for n in range(100)]
-    running = Running(member, handle=nothing, concurrency=10)
+
+    async def slow(entry: Entry, delivery: Delivery) -> None:
+        await asyncio.sleep(0.02)
+
+    running = Running(member, handle=slow, concurrency=10)
     await wait_until(lambda: len(member.acknowledged) == 100, description="all of them")
     await running.end()

@@ -5,7 +5,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from typing_extensions import TypedDict
 
 from voicebus.contracts.envelope import Message
@@ -22,6 +22,12 @@ TOOL_FOLLOW: Final = "tool.follow"
 
 # What realtime models take as the name of a function.
 TOOL_NAME: Final = r"[A-Za-z0-9_-]{1,64}"
+
+# What a session takes in of a result (characters), whatever the limit of its worker is: each of its listeners is sent
+# it, and it is recorded. And what of the text of a failure or of progress.
+MAX_RESULT: Final = 1_048_576
+MAX_FAILURE: Final = 2_000
+MAX_PROGRESS: Final = 1_000
 
 # What of a session's context goes with every call, as JSON.
 MAX_CONTEXT_BYTES: Final = 16 * 1024
@@ -119,15 +125,17 @@ class ToolStarted(Message):
 
 
 class ToolProgress(Message):
+    """Of a longer text than `MAX_PROGRESS` only the beginning is there."""
+
     call_id: str
-    text: str
+    text: Annotated[str, AfterValidator(lambda text: _cut(text, MAX_PROGRESS))]
 
 
 class ToolFailure(Message):
     """`kind` is a short identifier (`unknown_tool`, `invalid_arguments`, `raised`, ...), `message` one sentence."""
 
     kind: str
-    message: str
+    message: Annotated[str, AfterValidator(lambda text: _cut(text, MAX_FAILURE))]
 
 
 class ToolResult(Message):
@@ -147,6 +155,20 @@ class ToolResult(Message):
     background: bool = False
     reference: str | None = None
     context: dict[str, ContextChange] = Field(default_factory=dict)
+
+    def bounded(self) -> "ToolResult":
+        """This one, unless it is larger than `MAX_RESULT`: then an error that says so."""
+        size = len(self.output)
+        if size <= MAX_RESULT:
+            return self
+        why = f"the result has {size} characters, more than the {MAX_RESULT} that a session takes in"
+        failure = ToolFailure(kind="output_too_large", message=why)
+        said = {
+            "outcome": Outcome.ERROR,
+            "output": f"An error occurred while running the tool: {why}.",
+            "error": failure,
+        }
+        return self.model_copy(update=said)
 
     @classmethod
     def stored(cls, text: str) -> "ToolResult":
@@ -225,3 +247,7 @@ class ToolRegistration(Message):
     def versions(self) -> list["ToolRegistration"]:
         """Itself and what is `older`, newest first, each by itself."""
         return [self.model_copy(update={"older": []}), *self.older]
+
+
+def _cut(text: str, characters: int) -> str:
+    return text if len(text) <= characters else f"{text[: characters - 1]}…"

@@ -60,7 +60,7 @@ class Commands:
             ContractError: no session reads such an entry, or it is malformed; for the inbox to dead-letter it.
         """
         if entry.type == TOOL_RESULT:
-            return ToolResultArrived(ToolResult.of(entry))
+            return ToolResultArrived(ToolResult.of(entry).bounded())
         if entry.type == GUARDRAIL_VERDICT:
             return VerdictArrived(GuardrailVerdict.of(entry))
         if entry.type == TOOL_STARTED:

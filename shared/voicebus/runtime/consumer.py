@@ -208,7 +208,7 @@ class ConsumerLoop:
     async def _claim(self, member: StreamConsumer) -> None:
         failed = False
         while True:
-            wait_s = CLAIM_EVERY_S
+            more = False
             if (room := self._free) > 0:
                 try:
                     if failed:
@@ -222,9 +222,10 @@ class ConsumerLoop:
                     for delivery in deliveries:
                         metrics.MESSAGES_CLAIMED.labels(service=self._service, cause=delivery.cause).inc()
                         self._take(member, delivery)
-                    if len(deliveries) >= room:  # there may be many more
-                        wait_s = _PORTION_S
-            await asyncio.sleep(wait_s)
+                    more = len(deliveries) >= room
+            await asyncio.sleep(_PORTION_S if more else CLAIM_EVERY_S)
+            if more:
+                await self._room.wait()
 
     async def _tidy(self, member: StreamConsumer) -> None:
         while True:
