@@ -1,5 +1,6 @@
 """`vb:registry:tools`: which tools live workers offer, and with which schema (contract section 1)."""
 
+import asyncio
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Final
@@ -123,13 +124,9 @@ class ToolRegistry:
         Raises:
             BusError: Redis cannot be reached.
         """
-        found = {}
-        for name in names:
-            _, known = await self._read(name)
-            if known is not None:
-                alive = await self._alive(known)
-                found[name] = _joined(alive) if alive else known.model_copy(update={"workers": [], "older": []})
-        return found
+        asked = list(names)
+        found = await asyncio.gather(*map(self._found, asked))
+        return {name: tool for name, tool in zip(asked, found, strict=True) if tool is not None}
 
     async def listed(self) -> dict[str, ToolRegistration]:
         """Every registered tool, as `lookup` gives it, by name.
@@ -179,6 +176,13 @@ class ToolRegistry:
             if version is None or (version_key(found.version) < version_key(version)) is older
             for worker in found.workers
         ]
+
+    async def _found(self, name: str) -> ToolRegistration | None:
+        _, known = await self._read(name)
+        if known is None:
+            return None
+        alive = await self._alive(known)
+        return _joined(alive) if alive else known.model_copy(update={"workers": [], "older": []})
 
     async def _read(self, name: str) -> tuple[str, ToolRegistration | None]:
         text = await self._bus.call("HGET", self._keys.registry_tools, name) or ""

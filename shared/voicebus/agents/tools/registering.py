@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
-from typing import Final
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Final, TypeVar
 
 from voicebus.adapters.redis.registry import ToolRegistry
 from voicebus.agents.tools.function_tool import FunctionTool
@@ -15,6 +15,11 @@ log: Final = get_logger(__name__)
 
 REGISTER_EVERY_S: Final = 10.0
 TIDY_REGISTRY_EVERY_S: Final = 3600.0
+
+# So many tools share their round trips to Redis; more at once would hold up the worker's calls.
+_AT_ONCE: Final = 32
+
+T = TypeVar("T")
 
 
 class Registrar:
@@ -47,7 +52,8 @@ class Registrar:
             BusError: Redis cannot be reached.
         """
         conflicts: list[UserError] = []
-        for tool in list(self._tools.values()):
+
+        async def publish(tool: FunctionTool) -> None:
             try:
                 said = self._registration(tool)
                 again = said == self._said.get(tool.name)
@@ -55,6 +61,8 @@ class Registrar:
                 self._said[tool.name] = said
             except UserError as error:
                 conflicts.append(error)
+
+        await _each(publish, self._tools.values())
         if conflicts:
             raise conflicts[0]
 
@@ -110,10 +118,13 @@ class Registrar:
 
     async def withdraw(self, names: Iterable[str] | None = None) -> None:
         """Offer none of these any more; None: nothing at all."""
+
+        async def withdraw(name: str) -> None:
+            self._said.pop(name, None)
+            await self._registry.withdraw(name, worker=self._worker)
+
         try:
-            for name in list(self._tools if names is None else names):
-                self._said.pop(name, None)
-                await self._registry.withdraw(name, worker=self._worker)
+            await _each(withdraw, self._tools if names is None else names)
         except BusError as error:
             log.debug("tools not withdrawn, they are known to have no living worker", error=str(error))
 
@@ -138,3 +149,9 @@ class Registrar:
             cancel_on_interrupt=tool.cancel_on_interrupt,
             at=0,
         )
+
+
+async def _each(work: Callable[[T], Awaitable[None]], items: Iterable[T]) -> None:
+    everything = list(items)
+    for begin in range(0, len(everything), _AT_ONCE):
+        await asyncio.gather(*map(work, everything[begin : begin + _AT_ONCE]))
