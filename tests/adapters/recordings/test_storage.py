@@ -55,6 +55,17 @@ async def test_what_is_erased_is_gone_and_nothing_else(storage: RecordingStorage
     assert (await storage.find("acme", "s2")).pieces is not None
 
 
+async def test_no_folder_with_the_name_of_what_was_erased_is_left(storage: RecordingStorage, tmp_path: Path) -> None:
+    for session in ("s1", "s2"):
+        await storage.put(f"{segment_folder('acme', session, 1, 0)}/{0:08d}", b"abc")
+    await storage.erase("acme", "s1")
+    assert list(tmp_path.rglob("s1")) == []
+    await storage.erase("acme", "s2")
+    await storage.put(f"{segment_folder('acme', 's3', 1, 0)}/{0:08d}", b"abc")
+    assert list(tmp_path.rglob("s2")) == []
+    assert (await storage.find("acme", "s3")).pieces is not None
+
+
 @pytest.mark.parametrize("name", ["..", ".", "../other", "a/b", "a\\b", "%2e%2e", "ä ö", "~"])
 async def test_no_name_leads_out_of_its_place(storage: RecordingStorage, tmp_path: Path, name: str) -> None:
     await storage.put(f"{segment_folder(name, name, 1, 0)}/{0:08d}", b"abc")

@@ -86,7 +86,8 @@ class RecordingStorage:
         """
         try:
             if urlsplit(url).scheme == "file":
-                return cls(from_url(url, mkdir=True), url)
+                # A folder goes with the last that is in it: it has a session's name.
+                return cls(from_url(url, mkdir=True, automatic_cleanup=True), url)
             endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
             # Whoever writes such an address has a storage of their own beside the cluster.
             options: ClientConfig = {**_PATIENCE, "allow_http": endpoint.startswith("http://")}
