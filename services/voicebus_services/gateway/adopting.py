@@ -8,7 +8,7 @@ the other's death (`adapters/redis/contact.py`; contract section 8, Takeover).
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from voicebus.adapters.redis.gateway_calls import GatewayCalls
@@ -36,7 +36,7 @@ _REMEMBERED: Final = 1_000
 class Adopting:
     """Looks after the calls of other gateways; run `run` as a task.
 
-    `in_touch` says of a gateway's id whether that one is dead where its heartbeat tells nothing else.
+    `is_dead` says of a gateway's id, whose heartbeat does not count any more, whether that one is dead.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Adopting:
         calling: Calling,
         calls: GatewayCalls,
         *,
-        in_touch: Callable[[str], bool],
+        is_dead: Callable[[str], Awaitable[bool]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock = clock
@@ -54,7 +54,7 @@ class Adopting:
         self._moving = moving
         self._calling = calling
         self._calls = calls
-        self._in_touch = in_touch
+        self._is_dead = is_dead
         # When each gateway is looked at next.
         self._due: dict[str, float] = {}
         # What could not go on here, by session and epoch: another gateway may be able to.
@@ -98,7 +98,7 @@ class Adopting:
         calls = await self._calls.of(gateway)
         if not calls:
             return 0.0 if lives_ms else _IDLE_S
-        if not self._in_touch(gateway):
+        if not await self._is_dead(gateway):
             return 0.0
         for call in calls:
             if call not in self._tasks:

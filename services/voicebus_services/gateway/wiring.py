@@ -302,10 +302,12 @@ async def _gateway(
                 "draining": str(int(health.draining)),
             }
 
-        heartbeat = Heartbeat(settings.redis_url, keys.gateway(gateway), beat, renewed=lease.renewed)
+        heartbeat = Heartbeat(
+            settings.redis_url, keys.gateway(gateway), beat, renewed=lease.renewed, jumped=clock.doubt
+        )
         adopting = Adopting(
             takeover, moving, calling, gateway_calls,
-            in_touch=lambda other: heartbeat.contact.is_unbroken(redis.server_of(keys.gateway(other))),
+            is_dead=lambda other: heartbeat.tells_dead(redis, keys.gateway(other)),
         )  # fmt: skip
         side.masters.on_change(lambda _: heartbeat.contact.broke())
         work = {

@@ -98,8 +98,12 @@ async def test_nobody_counts_as_dead_while_it_may_be_redis_that_stood_still(
     bus: RedisConnection, keys: Keys, stream: str
 ) -> None:
     in_touch: list[str] = []
+
+    async def tells_dead(heartbeat: str) -> bool:
+        return heartbeat in in_touch
+
     other = RedisStreamConsumer(
-        bus, keys, stream=stream, group="workers", consumer=ALIVE, dead_queue="default", in_touch=in_touch.__contains__
+        bus, keys, stream=stream, group="workers", consumer=ALIVE, dead_queue="default", tells_dead=tells_dead
     )
     silent = member(bus, keys, stream, DEAD)
     await silent.read(count=1, block_ms=0)

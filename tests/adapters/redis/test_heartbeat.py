@@ -98,3 +98,47 @@ async def test_a_heartbeat_that_redis_has_lost_is_noticed_by_the_next_and_the_fi
         assert len(lost) == 1
     finally:
         await beating.stop()
+
+
+@pytest.mark.parametrize("left_ms", [7_200_000, 1_000, 0])
+async def test_nobody_counts_as_dead_where_the_servers_clock_has_jumped_or_heartbeats_were_removed(
+    monkeypatch: pytest.MonkeyPatch, redis_url: str, stream_prefix: str, left_ms: int
+) -> None:
+    monkeypatch.setattr(heartbeat, "INTERVAL_S", 3600.0)
+    monkeypatch.setattr(heartbeat, "HEARTBEAT_TTL_S", 3600)
+    monkeypatch.setattr(contact, "_SETTLED_S", 0.0)
+    own, other = f"{stream_prefix}:own", f"{stream_prefix}:other"
+    beating = Heartbeat(redis_url, own, dict)
+    await beating.start()
+    try:
+        async with await connect(redis_url) as bus:
+            assert await beating.tells_dead(bus, other)
+            await bus.call("PEXPIRE", own, left_ms)
+            assert not await beating.tells_dead(bus, other)
+    finally:
+        await beating.stop()
+
+
+@pytest.mark.parametrize("jump_ms", [-240_000, 120_000])
+async def test_a_jump_of_the_servers_clock_is_noticed_by_the_next_beat_and_others_are_given_time_for_theirs(
+    monkeypatch: pytest.MonkeyPatch, redis_url: str, stream_prefix: str, jump_ms: int
+) -> None:
+    monkeypatch.setattr(heartbeat, "INTERVAL_S", 0.02)
+    monkeypatch.setattr(heartbeat, "_JUMP_S", 60.0)
+    beats: list[float] = []
+    broke: list[int] = []
+    jumped: list[int] = []
+    key = f"{stream_prefix}:heartbeat"
+    beating = Heartbeat(redis_url, key, dict, renewed=beats.append, jumped=lambda: jumped.append(len(beats)))
+    monkeypatch.setattr(beating.contact, "broke", lambda: broke.append(len(beats)))
+    await beating.start()
+    try:
+        await wait_until(lambda: len(beats) >= 3, description="some beats")
+        assert not jumped
+        beating._at -= jump_ms  # as if the server had told of the last beat by a clock that was set since
+        await wait_until(lambda: jumped, description="the jump to be noticed")
+        told = len(beats)
+        await wait_until(lambda: len(beats) >= told + 3, description="more beats")
+        assert (len(jumped), len(broke)) == (1, 1)
+    finally:
+        await beating.stop()

@@ -33,7 +33,7 @@ class Cluster:
             cast("Moving", self),
             cast("Calling", self),
             cast("GatewayCalls", self),
-            in_touch=lambda other: self.in_touch and other == "other",
+            is_dead=self.is_dead,
             clock=lambda: self.now,
         )
         self.adopted = self.adopting  # what makes a call's face; nobody is asked here
@@ -43,6 +43,9 @@ class Cluster:
             await self.adopting.look()
             await self.adopting.settle()
         return self.taken
+
+    async def is_dead(self, gateway: str) -> bool:
+        return self.in_touch and gateway == "other"
 
     # --- GatewayCalls
 

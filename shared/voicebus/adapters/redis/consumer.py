@@ -4,7 +4,7 @@ One stream only, because no blocking read may name two hash tags; a worker of se
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 from voicebus.adapters.redis.client import RedisConnection
@@ -35,11 +35,15 @@ _OWN: Final = 10_000
 _NONE: Final[Claims] = {}
 
 
+async def _always(_: str) -> bool:
+    return True
+
+
 class RedisStreamConsumer:
     """Implements `voicebus.ports.StreamConsumer`. `consumer` is a worker's id; its heartbeat must beat already.
 
-    `calls` claims what is new in a queue of tool calls as it comes. Those of whose heartbeats
-    this process is not `in_touch` with the server do not count as dead.
+    `calls` claims what is new in a queue of tool calls as it comes. `tells_dead` says of a
+    heartbeat that does not count any more whether its process is dead.
     """
 
     def __init__(
@@ -52,9 +56,9 @@ class RedisStreamConsumer:
         consumer: str,
         dead_queue: str,
         calls: NewCalls | None = None,
-        in_touch: Callable[[str], bool] = lambda _: True,
+        tells_dead: Callable[[str], Awaitable[bool]] = _always,
     ) -> None:
-        self._in_touch = in_touch
+        self._tells_dead = tells_dead
         self._calls = calls
         # The last id that was read. Not the greatest: a master that took over may give lower ones.
         self._last = "0-0"
@@ -149,7 +153,7 @@ class RedisStreamConsumer:
         dead = [
             other["name"]
             for other, heartbeat, alive in zip(others, heartbeats, beats, strict=True)
-            if not alive and self._in_touch(heartbeat)
+            if not alive and await self._tells_dead(heartbeat)
         ]
         taken: list[Delivery] = []
         for name in dead:

@@ -28,6 +28,9 @@ log: Final = get_logger(__name__)
 INTERVAL_S: Final = 1.0
 ALIVE_MS: Final = 2_500
 
+# What a server's clock may be set by at once, and what each beat comes late by, without others looking dead for it.
+_JUMP_S: Final = 0.5
+
 # A cluster's masters are written to by way of keys in so many slots.
 _PLACES: Final = 64
 
@@ -71,6 +74,7 @@ class Heartbeat:
 
     `renewed` hears, on the loop that started it, of each beat that Redis has taken: when (monotonic, s) it was begun.
     `lost` hears of one that found none before it: Redis was emptied, or none was sent for longer than they last.
+    `jumped` hears that the server's clock has since the last beat, or that somebody has removed that.
     `contact` is what the beats tell of Redis; other masters of a cluster are written to as often, with no effect.
     Call `start` before taking work and `stop` after the last of it: without its key a process counts as dead, and
     what it holds is taken over at once.
@@ -84,9 +88,11 @@ class Heartbeat:
         *,
         renewed: Callable[[float], None] = lambda _: None,
         lost: Callable[[], None] = lambda: None,
+        jumped: Callable[[], None] = lambda: None,
     ) -> None:
         self._renewed = renewed
         self._lost = lost
+        self._jumped = jumped
         self._url = url
         self._key = key
         self._fields = fields
@@ -95,6 +101,10 @@ class Heartbeat:
         self._ending: asyncio.Event | None = None
         self._stopped = False
         self.contact: Contact = Contact()
+        # When the last beat was begun (monotonic, s), and when that was for the server (ms).
+        self._beaten = float("-inf")
+        self._at = 0
+        self._is_beating = False
         # By their servers, those writes that are under way.
         self._writing: dict[str, asyncio.Task[None]] = {}
 
@@ -110,6 +120,26 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._run, args=(here, first), name="heartbeat", daemon=True)
         self._thread.start()
         await first
+
+    async def tells_dead(self, bus: RedisConnection, heartbeat: str) -> bool:
+        """Whether a `heartbeat` that does not count any more tells that its process is dead; asked behind the answer.
+
+        It does not while others may live that were not heard of, nor where the server's clock has jumped, or somebody
+        has removed heartbeats: then this one does not count either, although it has just beaten.
+
+        Raises:
+            BusError: Redis cannot be reached.
+        """
+        server = bus.server_of(heartbeat)
+        if server != bus.server_of(self._key):
+            return self.contact.is_unbroken(server)
+        age_s = HEARTBEAT_TTL_S - int(await bus.call("PTTL", self._key)) / 1000
+        # Of a beat that is under way nobody knows yet whether the clock has jumped before it.
+        return (
+            not self._is_beating
+            and -_JUMP_S < age_s < time.monotonic() - self._beaten + _JUMP_S
+            and self.contact.is_unbroken(server)
+        )
 
     async def stop(self) -> None:
         """Remove the key and end the thread."""
@@ -161,8 +191,18 @@ class Heartbeat:
         """Beat; returns whether the one before was still there."""
         flat = [text for pair in self._fields().items() for text in pair]
         begun = time.monotonic()
-        with self.contact.writing(bus.server_of(self._key)):
-            there = await bus.script(BEAT, [self._key], HEARTBEAT_TTL_S, *flat)
+        self._is_beating = True
+        try:
+            with self.contact.writing(bus.server_of(self._key)):
+                there = await bus.script(BEAT, [self._key], HEARTBEAT_TTL_S, *flat)
+                at = int(await bus.call("HGET", self._key, "at") or 0)
+            passed_ms = (begun - self._beaten) * 1000
+            if self._at and (not there or abs(at - self._at - passed_ms) > _JUMP_S * 1000):
+                self.contact.broke()
+                parent.call_soon_threadsafe(self._jumped)
+            self._beaten, self._at = begun, at
+        finally:
+            self._is_beating = False
         parent.call_soon_threadsafe(self._renewed, begun)
         return bool(there)
 

@@ -69,16 +69,20 @@ class Membership:
             RedisStreamConsumer(
                 self.bus, self.keys, stream=stream, group=WORKERS_GROUP, consumer=self.id, dead_queue=queue,
                 calls=None if tools is None else NewCalls(self.bus, self.keys, queue, self.id, tools),
-                in_touch=self.in_touch,
+                tells_dead=self.tells_dead,
             )
             for stream, queue in streams.items()
         ]  # fmt: skip
         self._members += joined
         return joined
 
-    def in_touch(self, heartbeat: str) -> bool:
-        """Whether one that has not been renewed tells that its process is dead."""
-        return self.heartbeat.contact.is_unbroken(self.bus.server_of(heartbeat))
+    async def tells_dead(self, heartbeat: str) -> bool:
+        """Whether one that does not count any more tells that its process is dead.
+
+        Raises:
+            BusError: Redis cannot be reached.
+        """
+        return await self.heartbeat.tells_dead(self.bus, heartbeat)
 
     async def leave(self) -> None:
         """Send what waits, leave the groups, end what was spawned."""
@@ -115,7 +119,7 @@ async def joined(
         await pin_config(bus, keys)
         clock = RedisClock(bus)
         await clock.synchronise()
-        heartbeat = Heartbeat(url, keys.worker(worker), describe, lost=lost)
+        heartbeat = Heartbeat(url, keys.worker(worker), describe, lost=lost, jumped=clock.doubt)
         outbox = Outbox(bus, clock, service=service)
         try:
             await heartbeat.start()

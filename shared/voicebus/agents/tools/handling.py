@@ -142,7 +142,7 @@ class CallHandling:
             (alive,) = await until_reached(living, self._member.bus, [runner])
             if alive:
                 return status, detail
-            if self._member.in_touch(runner):
+            if await until_reached(self._member.tells_dead, runner):
                 lost = detail
             else:  # it may be Redis that stood still: then it is heard of soon
                 await asyncio.sleep(_AGAIN_S)
