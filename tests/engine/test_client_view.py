@@ -437,3 +437,22 @@ def test_a_models_own_mcp_calls_keep_dense_indexes() -> None:
     added = {"type": "response.output_item.added", "response_id": "resp_2", "output_index": 1, "item": mcp}
     running = {"type": "response.mcp_call.in_progress", "item_id": "item_m", "output_index": 1}
     assert [event["output_index"] for event in feed(view, [added, running])] == [0, 0]
+
+
+def test_what_names_no_item_is_passed_on_and_changes_nothing() -> None:
+    view = make_view()
+    for event in ({"type": "conversation.item.deleted"}, {"type": "conversation.item.deleted", "item_id": 5}):
+        assert feed(view, [event]) == [event]
+
+
+def test_arguments_of_a_server_call_are_hidden_also_where_they_name_the_call_alone() -> None:
+    view, model = make_view(), ModelScript()
+    feed(view, model.response("resp_1", [call("item_c", "c1", "weather")]))
+    assert feed(view, [{"type": "response.function_call_arguments.done", "call_id": "c1", "arguments": "{}"}]) == []
+
+
+def test_a_response_that_is_over_does_not_go_on() -> None:
+    view, model = make_view(), ModelScript()
+    feed(view, model.response("resp_1", [message("item_a")]))
+    view.continues("resp_1")
+    assert view.chain_ended(status="failed", reason="x") == []

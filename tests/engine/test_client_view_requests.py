@@ -10,7 +10,7 @@ from support.model_events import Event
 from voicebus.engine.client_requests import SHAPES
 from voicebus.engine.client_view import OpenAIClientView
 from voicebus.engine.config import AgentSpec, Face, SessionConfig, ToolSpec
-from voicebus.engine.view import Forward, Reply
+from voicebus.engine.view import CreateResponse, Forward, Reply
 
 
 def make_view() -> OpenAIClientView:
@@ -33,6 +33,12 @@ def make_view() -> OpenAIClientView:
         ({"type": "response.create", "response": {"metadata": "x"}}, "invalid_type", "response.metadata", None),
         ({"type": "response.create", "response": {"metadata": [1]}}, "invalid_type", "response.metadata", None),
         ({"type": "response.create", "response": {"metadata": {"a": 1}}}, "invalid_type", "response.metadata.a", None),
+        (
+            {"type": "response.create", "response": {"metadata": {"a": None}}},
+            "invalid_type",
+            "response.metadata.a",
+            None,
+        ),
         (
             {"type": "response.create", "response": {"metadata": {str(n): "" for n in range(17)}}},
             "invalid_value",
@@ -136,3 +142,12 @@ def test_no_model_event_raises(events: list[Event]) -> None:
     view = make_view()
     for event in events:
         view.model_event(event)
+
+
+def test_a_response_may_refer_to_items_that_the_client_knows() -> None:
+    view = make_view()
+    view.model_event({"type": "conversation.item.added", "item": {"id": "i1", "type": "message", "role": "user"}})
+    (intent,) = view.client_event(
+        {"type": "response.create", "response": {"input": [{"type": "item_reference", "id": "i1"}]}}
+    )
+    assert isinstance(intent, CreateResponse)

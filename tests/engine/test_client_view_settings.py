@@ -408,3 +408,14 @@ def test_a_tool_of_an_agent_before_may_be_declared_by_the_client_later() -> None
     late = {"type": "response.output_item.added", "item": {"id": "item_1", "type": "function_call", "name": "weather"}}
     assert view.model_event(late) == []
     assert refusal(view, {"type": "realtime", "tools": [SERVER_WEATHER]}) == ("invalid_value", "session.tools[0].name")
+
+
+def test_a_client_that_sees_the_servers_tools_may_choose_one() -> None:
+    view = make_view("tool_choice", may_see=("tools",))
+    choice = {"type": "function", "name": "weather"}
+    assert update(view, tool_choice=choice).patch["tool_choice"] == choice
+
+
+def test_a_tool_without_a_name_is_the_models_to_refuse() -> None:
+    view = make_view("tools")
+    assert update(view, tools=[{"type": "function"}]).tools == [{"type": "function"}]

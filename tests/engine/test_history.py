@@ -218,3 +218,21 @@ def test_the_newest_thousand_items_are_kept_and_of_long_ones_fewer() -> None:
     kept = history.json()
     assert len(kept) < 1000
     assert kept[-1]["item_id"] == "long_1199"
+
+
+def test_what_is_said_of_an_item_that_is_no_message_or_is_gone_changes_nothing() -> None:
+    history = History()
+    history.put({"id": "f", "type": "function_call", "name": "n", "call_id": "c", "arguments": "{}"}, None)
+    history.put(message("a", "assistant", []), "f")
+    for item in ("f", "a"):
+        history.append(item, 0, "text", "Hel")
+    before = history.json()[0]
+    assert history.transcribe("f", "said") is False
+    history.remove("a")
+    assert history.json() == [before]
+
+
+def test_an_output_of_a_call_whose_id_is_too_long_is_not_remembered() -> None:
+    history = History()
+    history.answered("c" * 100_000, "item")
+    assert history.has_output("c" * 100_000) is False

@@ -132,10 +132,8 @@ class ClientSettings:
         self._shown = shown
         return shown
 
-    def update(self, session: object, event_id: str | None) -> UpdateSession:
+    def update(self, session: Mapping[str, Any], event_id: str | None) -> UpdateSession:
         """A client's `session.update`, checked whole. Raises `ClientEventError`."""
-        if not isinstance(session, Mapping):
-            raise missing("session") if session is None else invalid_type("session", "an object", session)
         if "type" not in session:
             raise missing("session.type")
         session = self._rights.heeded(session)
