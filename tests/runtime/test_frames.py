@@ -17,6 +17,7 @@ from voicebus.runtime.frames import (
     AppendReader,
     DeltaReader,
     append_frame,
+    check_values,
     dump_event,
     event_of,
     parse_event,
@@ -116,6 +117,17 @@ def test_what_is_not_one_strict_json_object_is_refused_with_a_sentence(frame: by
 def test_nesting_beyond_reason_is_refused() -> None:
     with pytest.raises(ValueError, match="nested too deeply"):
         parse_event(b'{"a":' + b"[" * 100_000)
+
+
+@pytest.mark.parametrize("values", [b"{},", b"[[1]],", b'"a",'])
+def test_a_frame_of_more_values_than_any_event_has_is_refused_before_it_is_read(values: bytes) -> None:
+    with pytest.raises(ValueError, match="more than 250,000 values"):
+        check_values(b'{"type":"x","a":[' + values * 300_000 + b"1]}")
+
+
+@pytest.mark.parametrize("text", ["a", "one, two, three and "])
+def test_long_texts_are_no_values(text: str) -> None:
+    check_values(dump_event({"type": "x", "text": text * 100_000, "more": [1, 2, 3]}))
 
 
 def test_a_delta_of_audio_with_nesting_beyond_reason_is_none_that_can_be_read() -> None:

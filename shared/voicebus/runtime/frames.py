@@ -90,6 +90,9 @@ _decode: Final = msgspec.json.Decoder(dict[str, Any]).decode
 _samples: Final = pybase64.b64decode
 _APPENDED: Final = b'"audio":"'
 
+_LARGE: Final = 256 * 1024
+_MAX_VALUES: Final = 250_000
+
 
 def _plain(value: object) -> object:
     if isinstance(value, Mapping):
@@ -255,6 +258,17 @@ def append_frame(audio: str, event_id: str | None = None) -> bytes:
 def appended(frame: bytes) -> bytes:
     """The samples of an append that `append_frame` made."""
     return pybase64.b64decode(frame[frame.find(_APPENDED) + len(_APPENDED) : -2])
+
+
+def check_values(frame: bytes) -> None:
+    """Refuse what anybody may send where it is to become more values than any event has: read, 32 MiB of them are 1 GiB
+    of memory and a second in which no other session goes on.
+
+    Raises:
+        ValueError: a frame of more than 256 KiB has more than 250,000 commas and brackets, those in its texts included.
+    """
+    if len(frame) > _LARGE and frame.count(b",") + frame.count(b"[") + frame.count(b"{") > _MAX_VALUES:
+        raise ValueError(f"the frame has more than {_MAX_VALUES:,} values")
 
 
 def parse_event(frame: bytes) -> dict[str, Any]:

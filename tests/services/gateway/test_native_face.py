@@ -131,6 +131,7 @@ async def test_raw_events_come_only_where_asked(gateway: Gateway) -> None:
     [
         ("{", "invalid_json"),
         ("[]", "invalid_json"),
+        pytest.param('{"type": "x", "content": [' + "{}," * 300_000 + "{}]}", "invalid_json", id="many values"),
         ('{"type": "send_message", "id": "x", "text": "\\ud800"}', "invalid_json"),
         ('{"type": "reject", "id": "x", "call_id": "c", "message": "\\ud800"}', "invalid_json"),
         ("{}", "invalid_event"),

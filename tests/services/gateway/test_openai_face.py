@@ -82,6 +82,7 @@ TOO_LONG = "string_above_max_length"
     [
         ("{", "invalid_json", None, None),
         ("[1]", "invalid_json", None, None),
+        pytest.param('{"type": "x", "a": [' + "{}," * 300_000 + "{}]}", "invalid_json", None, None, id="many values"),
         ('{"type": "\ud800"}'.encode("utf-8", "surrogatepass"), "invalid_event", None, None),
         (b"\x00\x01", "invalid_event", None, None),
         ('{"no": "type", "event_id": "e"}', "invalid_event", "type", "e"),

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from voicebus.agents.saying import is_image_address
-from voicebus.runtime.frames import parse_event
+from voicebus.runtime.frames import check_values, parse_event
 
 
 class _Command(msgspec.Struct, tag_field="type"):
@@ -108,6 +108,10 @@ def read_command(frame: bytes) -> Command:
     Raises:
         CommandError: `invalid_json`, `invalid_event` (no type), `unknown_command` or `invalid_value`.
     """
+    try:
+        check_values(frame)
+    except ValueError as error:
+        raise CommandError("invalid_json", str(error)) from error
     try:
         command: Command = _decode(frame)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -118,6 +118,7 @@ class OpenAIConnection(ClientConnection):
         self.commands += 1
         driver = self.live()
         try:
+            frames.check_values(message)
             event = frames.parse_event(message)
         except ValueError as error:
             driver.feed(ClientMalformed("invalid_json", f"Invalid frame: {error}."))
