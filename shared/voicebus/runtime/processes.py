@@ -21,6 +21,9 @@ from typing import Any, Final
 
 from voicebus.errors import ToolProcessError
 from voicebus.runtime.threads import DaemonThreadPool
+from voicebus.telemetry.logging import get_logger
+
+log: Final = get_logger(__name__)
 
 Said = Callable[[Any], None]
 """Takes what a job says while it runs."""
@@ -38,16 +41,36 @@ def default_processes() -> int:
 
 
 class ProcessPool:
-    """At most `limit` processes, started when needed; more jobs wait."""
+    """At most `limit` jobs at once, in processes that are started when needed; more jobs wait.
+
+    What every process does `first` is not the first job's: a job that is given up meanwhile leaves the process to the
+    next one. Killed with it, a process that takes longer to begin than a job may take would never come to work.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._slots = asyncio.Semaphore(limit)
         self._idle: list[_Process] = []
         self._busy: set[_Process] = set()
-        # One that waits for each process: what it says may be long in coming.
-        self._threads = DaemonThreadPool(limit, name="process")
+        self._first: dict[bytes, None] = {}
+        self._starting: set[asyncio.Task[None]] = set()
+        # Jobs that wait for a process.
+        self._waiting = 0
+        # One that waits for each process: what it says may be long in coming. As many again may be starting for nobody.
+        self._threads = DaemonThreadPool(2 * limit, name="process")
         self._closed = False
+
+    def first(self, job: Job, argument: Any) -> None:
+        """Have each process that is started from now on do this before its jobs. What it raises is logged."""
+        self._first.setdefault(pickle.dumps((job, argument)))
+
+    async def ready(self) -> None:
+        """Return once a process waits for a job.
+
+        Raises:
+            ToolProcessError: it died.
+        """
+        self._idle.append(await self._taken())
 
     async def run(self, job: Job, argument: Any, said: Said) -> Any:
         """What `job(argument, say)` returns, run elsewhere; `said` gets what it says, in a thread.
@@ -63,7 +86,7 @@ class ProcessPool:
         async with self._slots:
             if self._closed:
                 raise ToolProcessError("crashed", "its processes have been ended")
-            process = self._ready()
+            process = await self._taken()
             self._busy.add(process)
             try:
                 answer = await asyncio.get_running_loop().run_in_executor(
@@ -83,16 +106,52 @@ class ProcessPool:
             raise raised
         return returned
 
-    def _ready(self) -> "_Process":
-        """One that waits for a job, or a new one; those that have died while they waited (for want of memory, say) are
-        nobody's failure.
-        """
+    async def _taken(self) -> "_Process":
+        """One that waits for a job, once there is one."""
+        self._waiting += 1
+        try:
+            while (process := self._free()) is None:
+                if not self._first:
+                    return _Process()
+                if len(self._starting) < self._waiting:
+                    starting = asyncio.create_task(self._start(), name="process")
+                    self._starting.add(starting)
+                    starting.add_done_callback(self._starting.discard)
+                done, _ = await asyncio.wait(self._starting, return_when=asyncio.FIRST_COMPLETED)
+                for one in done:
+                    one.result()
+            return process
+        finally:
+            self._waiting -= 1
+
+    def _free(self) -> "_Process | None":
+        """Those that have died while they waited (for want of memory, say) are nobody's failure."""
         while self._idle:
             process = self._idle.pop()
             if process.lives:
                 return process
             process.kill()
-        return _Process()
+        return None
+
+    async def _start(self) -> None:
+        process = _Process()
+        self._busy.add(process)
+        try:
+            for request in list(self._first):
+                _, raised = await asyncio.get_running_loop().run_in_executor(
+                    self._threads, process.converse, request, _nobody
+                )
+                if raised is not None:  # the job that needs it will tell
+                    log.warning("a process for tools is not prepared", error=repr(raised))
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            self._busy.discard(process)
+        if self._closed:
+            process.kill()
+        else:
+            self._idle.append(process)
 
     def close(self) -> None:
         """Kill every process."""
@@ -101,6 +160,10 @@ class ProcessPool:
             process.kill()
         self._idle.clear()
         self._threads.shutdown()
+
+
+def _nobody(what: Any) -> None:
+    """Hears what a process says before its first job."""
 
 
 class _Process:

@@ -1,6 +1,7 @@
 """Tools in processes of their own: what they get and give, how they end, and that nobody else notices."""
 
 import asyncio
+import importlib
 import os
 import signal
 import sys
@@ -16,8 +17,25 @@ from support.computing import Stay, gone
 from support.waiting import wait_until
 from voicebus import FunctionTool, ToolContext, UserError, function_tool
 from voicebus.agents.tools.invoke import ToolOutcome, invoke
+from voicebus.agents.tools.isolated import prepare
 from voicebus.contracts.tools import Outcome
 from voicebus.runtime.processes import ProcessPool
+
+HEAVY = """
+import os, time
+from pathlib import Path
+
+with open("begun", "a") as file:
+    file.write(".")
+while not Path("open").exists():
+    time.sleep(0.005)
+
+
+async def lift(dies: bool = False) -> str:
+    if dies:
+        os._exit(7)
+    return "lifted"
+"""
 
 
 @pytest.fixture
@@ -99,6 +117,32 @@ async def test_a_process_that_dies_takes_its_own_call_along_and_no_other(
     assert (await run(pool, computing.later, '{"number": 1}')).output == "2"
     spinning.cancel()
     await asyncio.gather(spinning, return_exceptions=True)
+
+
+async def test_a_process_that_takes_longer_to_import_a_module_than_a_call_may_takes_the_next_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Also after one has died: killed with each call, no process would ever be ready."""
+    (tmp_path / "heavy.py").write_text(HEAVY)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "open").touch()
+    heavy = importlib.import_module("heavy")
+    tool = function_tool(heavy.lift, executor="process")
+    pool = ProcessPool(1)
+    await prepare(pool, [heavy.lift])
+    died = await run(pool, tool, '{"dies": true}')
+    assert died.error is not None
+    (tmp_path / "open").unlink()
+    for _ in range(3):
+        call = asyncio.create_task(run(pool, tool))
+        await wait_until(lambda: len((tmp_path / "begun").read_text()) == 3, description="the import", timeout=30)
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+    (tmp_path / "open").touch()
+    assert (await run(pool, tool)).output == "lifted"
+    assert len((tmp_path / "begun").read_text()) == 3, "one here, one that was prepared, one that followed it"
+    pool.close()
 
 
 async def test_a_process_that_died_while_it_waited_for_work_costs_no_call(pool: ProcessPool) -> None:

@@ -87,7 +87,8 @@ async def run_isolated(
     named: Mapping[str, Any],
     memory: int | None,
 ) -> Any:
-    """Run `function` in one of the pool's processes. Cancelled, it is killed.
+    """Run `function` in one of the pool's processes. Cancelled, it is killed; a process that is still importing what it
+    needs is left to the next call.
 
     The session's context goes there as a copy; the fields of it that the function sets are set here when it ends.
 
@@ -104,6 +105,7 @@ async def run_isolated(
         _packed(context) if takes_context else None,
         memory,
     )
+    pool.first(_import, function.__module__)
     reports = context.reports
     done: _Done = await pool.run(_run, call, reports if reports is not None else _unheard)
     if isinstance(context.context, dict):
@@ -118,16 +120,16 @@ async def run_isolated(
 
 async def prepare(pool: ProcessPool, functions: Iterable[Callable[..., Any]]) -> None:
     """Have a process ready that knows the modules of `functions`, so that the first call need not wait for it."""
-    modules = sorted({function.__module__ for function in functions})
+    for module in sorted({function.__module__ for function in functions}):
+        pool.first(_import, module)
     try:
-        await pool.run(_import, modules, _unheard)
-    except Exception as error:  # noqa: BLE001 - a module may raise anything; each call will tell
-        log.warning("no process is ready for tools", modules=modules, error=repr(error))
+        await pool.ready()
+    except ToolProcessError as error:  # each call will tell
+        log.warning("no process is ready for tools", error=str(error))
 
 
-def _import(modules: Iterable[str], say: Said) -> None:
-    for module in modules:
-        importlib.import_module(module)
+def _import(module: str, say: Said) -> None:
+    importlib.import_module(module)
 
 
 def _unheard(text: str) -> None:
