@@ -67,6 +67,14 @@ def test_frames_are_bounded_in_number_whatever_is_in_them() -> None:
     assert len(again.got) == MAX_PIECES
 
 
+@pytest.mark.parametrize("samples", [b"\x01", bytes(2), bytes(3), bytes(2400)])
+def test_samples_count_the_same_whether_their_size_is_told_or_not(samples: bytes) -> None:
+    told, counted = InputAudio(Placing(0.0)), InputAudio(Placing(0.0))
+    frame = append_frame(base64.b64encode(samples).decode())
+    assert told.append(frame, 1.0, len(samples)) == counted.append(frame, 1.0)
+    assert told.append(append_frame(""), 1.0, 0) is counted.append(append_frame(""), 1.0) is None
+
+
 def test_commits_that_no_model_answers_are_bounded_too_and_the_oldest_goes() -> None:
     audio, link = InputAudio(Placing(0.0)), Link()
     audio.append(frame(7), 0.0)

@@ -4,8 +4,7 @@ import pytest
 
 from voicebus.engine.outputs import CutSound, HoldSound
 from voicebus.errors import CommandRefusedError
-from voicebus.runtime.frames import append_frame
-from voicebus.runtime.placing import PCM, Frame, Placing
+from voicebus.runtime.placing import Frame, Placing
 from voicebus.runtime.recordside import RecordSide
 
 
@@ -26,22 +25,17 @@ class Recorder:
         self.told.append(held)
 
 
-FRAME = Frame(append_frame(""), PCM, 0)
-
-
-def test_the_recorder_is_told_what_the_engine_decides_and_the_caller_says() -> None:
+def test_the_recorder_is_told_what_the_engine_decides_and_what_the_caller_agrees_to() -> None:
     recorder = Recorder()
     side = RecordSide(recorder, Placing(0.0))
-    side.hear(FRAME)
     assert side.consent(False)
     for output in (CutSound("item", 1, 20.0), HoldSound(True)):
         side.performs[type(output)](output)
-    assert recorder.told == [FRAME, False, ("item", 1, 20.0), True]
+    assert recorder.told == [False, ("item", 1, 20.0), True]
 
 
 def test_without_a_recorder_only_consent_is_refused() -> None:
     side = RecordSide(None, Placing(0.0))
-    side.hear(FRAME)
     for output in (CutSound("item", 1, 20.0), HoldSound(True)):
         side.performs[type(output)](output)
     assert not side.consent(False)

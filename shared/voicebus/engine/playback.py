@@ -118,10 +118,13 @@ class PlaybackTracker:
 
     def receive(self, part: Part, size: int, now: float) -> None:
         """More of a part is here: heard behind what was received before, or at once where that has been played."""
-        late = self._heard_until(now) - self._ends(part)
-        if late > AWAITED and part.received:
+        received = part.received
+        # Of `_heard_until` and `_ends`, which would cost each frame of audio a call.
+        heard_until = (now if self._left is None else self._left) - self._absent
+        late = heard_until - part.starts - received / self.bytes_per_ms / 1000
+        if late > AWAITED and received:
             part.starts += late
-        part.received += size
+        part.received = received + size
 
     def starts_at(self, part: Part, now: float) -> float:
         """When a part that begins now is heard first (s); while nobody listens, at once."""

@@ -79,6 +79,7 @@ class SessionDriver:
         self._bus = bus
         # Asked for with every frame.
         self._now = bus.clock.monotonic
+        self.ended: bool = False
         self._face = face
         self._tap = tap
         self._log = log.bind(
@@ -87,6 +88,7 @@ class SessionDriver:
         self._trace = trace_of(ref)
         self._handle = engine.handle if self._trace is None else self._trace.around(engine.handle)
         self._model = ModelSide(config.models or (config.model,), bus.clock, self, self.feed, self.job, placing)
+        self._audio, self._recorder = self._model.audio, recorder
         self._record_side = RecordSide(recorder, self._model.placing)
         # Asked for once: a process that is not traced would be asked whether it is with every measurement.
         self._exemplar = None if self._trace is None else exemplar(ref.traceparent)
@@ -106,8 +108,6 @@ class SessionDriver:
         self._jobs = Jobs(ref.id, self._log, self.crash)
         self._settled: dict[str, Callable[[], None]] = {}
         self._over = asyncio.Event()
-        # A field, as it is asked for with every frame.
-        self.ended: bool = False
         self._reason = "error"
         self._started_at = 0.0
         self.last_seq: int = 0
@@ -306,14 +306,14 @@ class SessionDriver:
     @property
     def spoken(self) -> int:
         """Bytes of the audio that came while the user was speaking, or where turns are ended by hand."""
-        return self._model.audio.spoken
+        return self._audio.spoken
 
-    def send_audio(self, frame: bytes) -> None:
-        """Pass an append frame on to the model, past the engine; without a link its newest 5 s wait."""
+    def send_audio(self, frame: bytes, size: int | None = None) -> None:
+        """Pass an append frame, with `size` bytes of samples, on to the model; without a link its newest 5 s wait."""
         if not self.ended:
-            heard = self._model.audio.append(frame, self._now())
-            if heard is not None:
-                self._record_side.hear(heard)
+            heard = self._audio.append(frame, self._now(), size)
+            if heard is not None and self._recorder is not None:
+                self._recorder.hear(heard)
 
     def job(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
         """Run something that waits beside the session; cancelled with it, its failure ends it. None once it ended."""

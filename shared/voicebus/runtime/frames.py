@@ -232,8 +232,11 @@ class AppendReader:
         # In one that ends where its samples should begin the same quotation mark is the last of both.
         if frame.startswith(head) and frame.endswith(_END) and len(head) + len(_END) <= len(frame):
             text = frame[len(head) : -2]
-            size = size_of(text)
-            if size is not None:  # else it is read as a whole, whatever it is
+            try:
+                size = len(_samples(text, None, True))
+            except ValueError:
+                pass  # it is read as a whole, whatever it is
+            else:
                 return Append(frame if head == _APPEND_HEAD else b"".join((_APPEND_HEAD, text, _END)), size)
         append = read_append(frame)
         if append is not None and append.size is not None and append.event_id is None:

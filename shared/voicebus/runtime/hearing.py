@@ -57,7 +57,7 @@ class Hearing:
         self._inline = inline
         # Asked for with every frame.
         self._now = model.now
-        self._read_audio = frames.DeltaReader()
+        self._read_audio = frames.DeltaReader().__call__  # itself: an object is asked for it at each call
         self._begun = False
         # Frames that came before the engine was started; bounded by what a server says before it is spoken to.
         self._early: list[bytes] = []

@@ -96,11 +96,12 @@ class InputAudio:
 
     # --- from the client ------------------------------------------------------------------------------
 
-    def append(self, frame: bytes, now: float) -> Frame | None:
-        """One append frame, `audio` last in it, that came at `now` (s, monotonic); None where it holds no audio."""
-        size = (len(frame) - frame.find(_AUDIO) - len(_AUDIO) - 2) * 3 // 4
-        if frame[-3] == _PADDING:
-            size -= 1 + (frame[-4] == _PADDING)
+    def append(self, frame: bytes, now: float, size: int | None = None) -> Frame | None:
+        """One append frame, `audio` last in it, that came at `now` (s, monotonic); None where it holds no audio. `size`
+        is that of its samples, where that is known.
+        """
+        if size is None:
+            size = _size(frame)
         if self._link is not None:
             self._link.send_frame(frame)
         if size <= 0:
@@ -276,6 +277,13 @@ class InputAudio:
         samples = b"".join(piece.samples for piece in pieces)
         content = [{"type": "input_audio", "audio": pybase64.b64encode(samples).decode("ascii")}]
         return {**event, "item": {**event["item"], "content": content}}
+
+
+def _size(frame: bytes) -> int:
+    size = (len(frame) - frame.find(_AUDIO) - len(_AUDIO) - 2) * 3 // 4
+    if frame[-3] == _PADDING:
+        size -= 1 + (frame[-4] == _PADDING)
+    return size
 
 
 def _loud(pieces: list[_Piece]) -> Place | None:

@@ -1,11 +1,11 @@
-"""What a session's recorder is told, where it has one: what the caller says, what of the agent's was heard, consent."""
+"""What a session's recorder is told beside what the caller says: what of the agent's was heard, and consent."""
 
 from collections.abc import Callable
 from typing import Any
 
 from voicebus.engine.outputs import CutSound, HoldSound
 from voicebus.errors import CommandRefusedError
-from voicebus.runtime.placing import Frame, Placing
+from voicebus.runtime.placing import Placing
 from voicebus.runtime.surroundings import CallRecorder
 
 
@@ -16,11 +16,6 @@ class RecordSide:
         self._recorder = recorder
         self._placing = placing
         self.performs: dict[type, Callable[[Any], None]] = {CutSound: self._cut, HoldSound: self._hold}
-
-    def hear(self, frame: Frame) -> None:
-        """The caller has said something."""
-        if self._recorder is not None:
-            self._recorder.hear(frame)
 
     def consent(self, given: bool) -> bool:
         """The caller agrees to be recorded from now on, or does not; False where there is nothing to take note of.

@@ -37,7 +37,7 @@ class OpenAIConnection(ClientConnection):
         self._event_prefix = f"event_{secrets.token_hex(6)}"
         self._events = 0
         self._last_error = "The session failed."
-        self._read_append = frames.AppendReader()
+        self._read_append = frames.AppendReader().__call__  # itself: an object is asked for it at each call
         # The constant head of audio frames, which changes only with the content part.
         self._audio_of: ForwardAudio | None = None
         self._audio_head = b""
@@ -160,7 +160,7 @@ class OpenAIConnection(ClientConnection):
         except AudioError as error:
             driver.feed(ClientMalformed(error.code, str(error), "audio", append.event_id))
             return
-        driver.send_audio(append.frame)
+        driver.send_audio(append.frame, append.size)
 
 
 def error_frame(*, code: str | None, message: str, param: str | None = None) -> bytes:
