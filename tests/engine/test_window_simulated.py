@@ -155,11 +155,12 @@ LATE = [
 
 @pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize("transcript", [*IN_STEP, *EARLY, *LATE])
-def test_nothing_unjudged_is_heard_while_the_transcript_comes_less_than_the_window_behind(
+def test_nothing_unjudged_is_heard_but_of_transcripts_behind_by_the_window_and_those_are_counted(
     transcript: InStep, known: bool
 ) -> None:
     answers = [hear(seed, transcript, known=known) for seed in range(ANSWERS)]
     assert [one for one in answers if one.unjudged_ms > 0 and one.lag_ms < WINDOW_MS] == []
+    assert [one for one in answers if one.unjudged_ms > 0 and not one.counted] == []
 
 
 @pytest.mark.parametrize("transcript", IN_STEP)
