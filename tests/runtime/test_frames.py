@@ -73,6 +73,17 @@ def test_the_delta_of_an_older_server_is_read_too() -> None:
     assert (delta.output_index, delta.content_index) == (0, 0)
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [*sorted(frames.AUDIO_TYPES), "response.output_audio_transcript.delta", "response.output_text.delta"],
+)
+def test_the_mark_of_deltas_stands_in_each_that_is_read(kind: str) -> None:
+    where = {"response_id": "r", "item_id": "i", "output_index": 0, "content_index": 0}
+    frame = json.dumps({"type": kind, **where, "delta": "aGk="}).encode()
+    assert frames.read_audio_delta(frame) or frames.read_text_delta(frame)
+    assert frames.DELTA_MARK in frame
+
+
 def test_a_delta_whose_slashes_are_escaped_is_read() -> None:
     frame = json.dumps(DELTA | {"delta": "//8="}).replace("/", "\\/").encode()
     delta = read_audio_delta(frame)

@@ -41,7 +41,7 @@ def index(source: Mapping[str, Any], key: str) -> int:
 def mapping(source: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     """The object under `key`, or an empty one."""
     value = source.get(key)
-    return value if is_mapping(value) else _EMPTY
+    return value if type(value) is dict or is_mapping(value) else _EMPTY
 
 
 def mappings(source: Mapping[str, Any], key: str) -> Sequence[Mapping[str, Any]]:

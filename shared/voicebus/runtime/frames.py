@@ -16,6 +16,9 @@ import pybase64
 
 from voicebus.utf8 import encoded
 
+DELTA_MARK: Final = b'.delta"'
+"""Stands in every delta of audio or text."""
+
 # Matches the type of GA and of older servers (`response.audio.delta`), wherever in the frame it stands.
 # Looked for by `find`: `in` raises an error of its own, and swallows it, before it compares bytes.
 _AUDIO_MARK: Final = b'audio.delta"'

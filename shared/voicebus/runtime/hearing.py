@@ -80,14 +80,15 @@ class Hearing:
             return
         if not self._model.heard_model:
             self._model.connected()
-        delta = self._read_audio(frame)
-        if delta is not None:
-            if not (self._session.passes and self._carry_on(delta, len(frame))):
-                self._session.take(audio_input(delta), delta, len(frame))
-            return
-        text = frames.read_text_delta(frame)
-        if text is not None and self._session.passes and self._say_on(text, frame):
-            return
+        if frame.find(frames.DELTA_MARK) >= 0:  # as in nearly all
+            delta = self._read_audio(frame)
+            if delta is not None:
+                if not (self._session.passes and self._carry_on(delta, len(frame))):
+                    self._session.take(audio_input(delta), delta, len(frame))
+                return
+            text = frames.read_text_delta(frame)
+            if text is not None and self._session.passes and self._say_on(text, frame):
+                return
         item, event, size = read_event(frame)
         if isinstance(item, ModelMalformed):
             self._session.take(item, None, size)

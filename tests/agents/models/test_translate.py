@@ -235,6 +235,22 @@ def test_what_users_say_and_show_is_kept_with_fields_that_servers_add() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "response.output_item.added",
+        "response.output_item.done",
+        "conversation.item.added",
+        "conversation.item.retrieved",
+        "conversation.item.created",
+    ],
+)
+def test_an_item_whose_content_has_the_older_names_means_the_same(kind: str) -> None:
+    older = {**MESSAGE, "content": [{"type": "text", "text": "hi"}, {"type": "audio", "transcript": "hi"}]}
+    meaning = semantic_events(event(kind, item=older))
+    assert meaning == semantic_events(event(kind, item=MESSAGE)) != []
+
+
 def test_a_system_message_is_an_item() -> None:
     item = item_of({"id": "i", "role": "system", "content": [{"type": "input_text", "text": "be kind"}]})
     assert item == SystemMessageItem(item_id="i", content=[InputText(text="be kind")])

@@ -279,18 +279,22 @@ class EventFace:
         """Items as programs see them; each is made once, as the engine replaces those that change."""
         shown, made = self._shown, self._made_of
         self._let_fall_out(history)
-        same = max(0, min(len(history), len(shown)) - _LATEST)
-        if shown[:same] != history[:same]:
-            same = 0
-        for place in range(same, len(history)):
+        del shown[len(history) :], made[len(history) :]
+        self._take_over(history, max(0, len(shown) - _LATEST))
+        if shown != history:
+            self._take_over(history, 0)
+        return list(filter(None, made)) if self._formless else made.copy()  # type: ignore[return-value]
+
+    def _take_over(self, history: Sequence[Mapping[str, Any]], start: int) -> None:
+        """What is shown is as the history from this place on."""
+        shown, made = self._shown, self._made_of
+        for place in range(start, len(history)):
             item = history[place]
             if place == len(shown):
                 shown.append(item)
                 made.append(self._made(item))
             elif shown[place] is not item:
                 shown[place], made[place] = item, self._made(item)
-        del shown[len(history) :], made[len(history) :]
-        return list(filter(None, made)) if self._formless else made.copy()  # type: ignore[return-value]
 
     def _let_fall_out(self, history: Sequence[Mapping[str, Any]]) -> None:
         """A history that is full loses its oldest items: all others are where they were, so many places further on."""

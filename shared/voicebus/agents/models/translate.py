@@ -71,10 +71,11 @@ _STATUSES: Final = frozenset({"in_progress", "completed", "incomplete"})
 
 def semantic_events(event: Event) -> list[RealtimeModelEvent]:
     """What follows the `raw_server_event` of `event`; nothing for audio deltas (`audio_event`) and unknown types."""
-    presents = translate(event)
-    if len(presents) == 1:  # nearly all
-        return _meaning(presents[0])
-    return [meaning for present in presents for meaning in _meaning(present)]
+    kind = wire.text(event, "type")
+    handler = _HANDLERS.get(kind)
+    if handler is not None and kind != "error":
+        return handler(event)  # which takes older content as it is
+    return [meaning for present in translate(event) for meaning in _meaning(present)]
 
 
 def _meaning(event: Event) -> list[RealtimeModelEvent]:
