@@ -85,7 +85,7 @@ class Sender:
         self._service = service
         self._renewed: dict[str, float] = {}
         self._waiting: deque[Outgoing] = deque()
-        # Of what came since nothing was left to be sent.
+        # Of what waits, or is under way.
         self._streams: set[str] = set()
         self._wake = asyncio.Event()
         self._outage = Outage(log, "entries wait for Redis")
@@ -111,8 +111,8 @@ class Sender:
         """Send what is queued, until cancelled."""
         failures = 0
         while True:
+            self._streams = {item.stream for item in self._waiting}
             if not self._waiting:
-                self._streams.clear()
                 self._idle.set()
                 self._wake.clear()
                 await self._wake.wait()
