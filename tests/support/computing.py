@@ -86,3 +86,20 @@ def spin(started: str) -> None:
     Path(started).write_text(str(os.getpid()))
     while True:
         time.sleep(0.001)
+
+
+@function_tool(executor="process", queue=QUEUE)
+def forget(context: ToolContext[dict[str, Any]], field: str) -> int:
+    """Take a field of the context away, and set another."""
+    del context.context[field]
+    context.context["forgot"] = field
+    return len(context.context)
+
+
+@function_tool(executor="process", queue=QUEUE, memory_limit="1GB")
+def exhaust() -> None:
+    """Be out of memory."""
+    raise MemoryError
+
+
+NO_FUNCTION = 5

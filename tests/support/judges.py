@@ -18,3 +18,15 @@ def in_a_process(context: Context, agent: Any, text: str) -> GuardrailFunctionOu
 def hanging_in_a_process(context: Context, agent: Any, text: str) -> GuardrailFunctionOutput:
     time.sleep(60)
     raise AssertionError("unreachable")
+
+
+def tell(context: Context, agent: Any, text: str) -> GuardrailFunctionOutput:
+    """What it was asked with."""
+    return GuardrailFunctionOutput([context.context, agent and agent.name, text], False)
+
+
+async def tell_later(context: Context, agent: Any, text: str) -> GuardrailFunctionOutput:
+    return tell(context, agent, text)
+
+
+NO_FUNCTION = 5
