@@ -66,6 +66,34 @@ async def test_forbidden_words_are_found_as_whole_words_however_they_are_written
 
 
 @pytest.mark.parametrize(
+    ("word", "text", "tripped"),
+    [
+        ("straße", "eine STRASSE hier", True),
+        ("STRASSE", "die straße", True),
+        ("ﬁle", "the FILE", True),
+        ("сейф", "Это СЕЙФ", True),
+        ("сейф", "Это сейфы", False),
+        ("金庫", "これは銀行の金庫の中です", True),
+        ("金庫", "これは銀行の中です", False),
+        ("サーバー", "そのサーバーは", True),
+        ("金 庫", "その金 庫は", True),
+        ("ตู้เซฟ", "นี่คือตู้เซฟของธนาคาร", True),
+        ("금고", "은행의 금고를 연다", True),
+        ("vault金庫", "the vault金庫の", True),
+        ("vault金庫", "thevault金庫の", False),
+    ],
+)
+async def test_forbidden_words_are_found_in_scripts_without_spaces_and_in_capitals_of_two_letters(
+    word: str, text: str, tripped: bool
+) -> None:
+    assert await trips(forbidden_words("nothing", word), text) == tripped
+
+
+async def test_what_was_found_is_told_as_the_word_that_is_forbidden() -> None:
+    assert (await judged(forbidden_words("vault", "back door"), "The Back  Door")).output_info == {"word": "back  door"}
+
+
+@pytest.mark.parametrize(
     ("text", "tripped"),
     [
         ("the vault", False),  # it may become the vaulted room
@@ -111,7 +139,7 @@ async def test_a_word_with_signs_of_regular_expressions_is_a_word() -> None:
     assert not await trips(rule, "ccc")
 
 
-@pytest.mark.parametrize("words", [(), ("",), (" ",), (None,)])
+@pytest.mark.parametrize("words", [(), ("",), (" ",), ("\u200b",), (None,)])
 def test_forbidden_words_have_to_be_words(words: Any) -> None:
     with pytest.raises(UserError, match="forbidden_words needs words"):
         forbidden_words(*words)

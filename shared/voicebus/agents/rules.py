@@ -8,7 +8,7 @@ its kind and place; personal data and secrets themselves do not, as events and r
 import functools
 import importlib
 import unicodedata
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Literal
 
@@ -28,10 +28,15 @@ PersonalData = Literal["email", "phone", "card", "iban", "ssn", "ip"]
 _LEAST_TEXT: Final = 20
 # A line of instructions that is shorter is said by anybody (characters).
 _LEAST_LINE: Final = 20
+# Signs at which a word may begin or end in the midst of others: no space is between words, or before an ending.
+_UNSPACED: Final = r"[\p{Han}\p{Hiragana}\p{Katakana}\x{30FC}\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}]"
+# Between words of all others.
+_BEFORE, _BEHIND, _BEHIND_FOR_SURE = r"(?:^|[^\pL\pN_])", r"(?:$|[^\pL\pN_])", r"[^\pL\pN_]"
 
 
 def forbidden_words(*words: str) -> AsyncRule:
-    """Trips over any of `words`, or of phrases, as whole words, in capitals or not.
+    """Trips over any of `words`, or of phrases, as whole words, in capitals or not. Scripts that put no space between
+    words (Chinese, Japanese, Thai, …), or none before endings (Korean), have no whole words: anywhere, there.
 
     The last word of what was said so far is judged once it has come to its end: with the sign behind it, or with the
     answer.
@@ -39,18 +44,19 @@ def forbidden_words(*words: str) -> AsyncRule:
     Raises:
         UserError: no words, or one that is empty.
     """
-    if not words or not all(isinstance(word, str) and word.strip() for word in words):
+    if not words or not all(isinstance(word, str) and _folded(word).strip() for word in words):
         raise UserError(f"forbidden_words needs words, each a non-empty string, not {words!r}")
     re2 = _library("re2")
-    phrases = (r"\s+".join(map(re2.escape, _plain(word).split())) for word in words)
-    either = "|".join(phrases)
-    found = _compiled(rf"(?i)(?:^|[^\pL\pN_])({either})(?:$|[^\pL\pN_])")
-    ended = _compiled(rf"(?i)(?:^|[^\pL\pN_])({either})[^\pL\pN_]")
+    found, ended = (
+        _compiled("|".join(_phrase(_folded(word).split(), re2.escape, behind) for word in words))
+        for behind in (_BEHIND, _BEHIND_FOR_SURE)
+    )
 
     async def forbidden_words(context: RunContextWrapper[Any], agent: Any, text: str) -> GuardrailFunctionOutput:
         goes_on_maybe = not text_is_final.get() and goes_on(text[-1:])
-        match = (ended if goes_on_maybe else found).search(_plain(text))
-        return GuardrailFunctionOutput(None if match is None else {"word": match.group(1)}, match is not None)
+        match = (ended if goes_on_maybe else found).search(_folded(text))
+        word = None if match is None else next(filter(None, match.groups()))
+        return GuardrailFunctionOutput(None if word is None else {"word": word}, match is not None)
 
     return forbidden_words
 
@@ -186,6 +192,18 @@ def _lines(texts: tuple[str, ...]) -> Iterator[str]:
 def _plain(text: str) -> str:
     """`text` in its usual signs, so that a word is found however it is written."""
     return unicodedata.normalize("NFKC", text).translate(INVISIBLE)
+
+
+def _folded(text: str) -> str:
+    """`text` in its usual signs, in capitals or not: a capital may be written in two ("STRASSE")."""
+    return unicodedata.normalize("NFKC", _plain(text).casefold())
+
+
+def _phrase(words: Sequence[str], escape: Callable[[str], str], behind: str) -> str:
+    """What finds these words one behind the other, as a group."""
+    begins, ends = (_compiled(_UNSPACED).fullmatch(sign) for sign in (words[0][0], words[-1][-1]))
+    phrase = r"\s+".join(map(escape, words))
+    return f"{'' if begins else _BEFORE}({phrase}){'' if ends else behind}"
 
 
 def _compiled(pattern: str) -> Any:
