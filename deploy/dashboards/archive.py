@@ -126,8 +126,13 @@ def _contents() -> Row:
         [
             Lines(
                 "Redacted",
-                "Parts of texts that a rule of the privacy file kept out of the archive, a second.",
-                [Query(rate("voicebus_redactions_total", by="rule"), "{{rule}}")],
+                "Parts of texts that a rule of the privacy file kept out of the archive, a second; and whole texts at "
+                "which a rule failed.",
+                [
+                    Query(rate("voicebus_redactions_total", by="rule"), "{{rule}}"),
+                    # No series before the first failure.
+                    Query(rate("voicebus_redaction_failures_total") + " or vector(0)", "withheld whole"),
+                ],
                 "ops",
                 width=12,
             ),
