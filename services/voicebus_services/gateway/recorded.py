@@ -48,7 +48,7 @@ class Recall:
         Raises:
             BusError: Redis is needed, and cannot be reached.
         """
-        seen = min(after, log.last)
+        seen = log.known(after)
         while True:
             while seen < log.forgotten:
                 upto = log.forgotten

@@ -11,6 +11,7 @@ import redis.asyncio as aioredis
 import voicebus
 from services.gateway.clients import TestClient, native
 from services.gateway.conftest import BANK, Gateways
+from services.gateway.routes.test_events import reading, sse
 from services.gateway.test_resuming import lost, records
 from support.cutting_proxy import cutting_proxy
 from support.waiting import wait_until
@@ -135,6 +136,10 @@ async def test_who_has_read_more_than_a_dead_gateway_wrote_gets_all_that_is_reco
                 assert client.seen[0]["from_seq"] == written
                 told = [seq for seq, _ in records(client)]
                 assert told == list(range(written + 1, told[-1] + 1))
+            async with reading(here, session, **{"Last-Event-ID": str(written + 3)}) as response:
+                async for seq, _, _ in sse(response):
+                    assert seq == written + 1
+                    break
             # From then on it has read here, and is given nothing twice.
             seq = records(speaker)[-1][0]
             async with native(here, coming_back(first).replace("&seq=1", f"&seq={seq}")) as again:

@@ -84,10 +84,7 @@ class NativeFace(SessionFace):
         # until one has said something: who was lost before has not read it.
         self._lacks_audio = False
         self._lacks_turns: Sequence[str] = ()
-        # What the former gateway has told beyond this seq it did not write, and the seqs above are given again here:
-        # the first speaker may have read it, and so may observers who come before they would have given up.
-        self._inherited: int | None = None
-        self._void_until = 0.0
+        # Whoever speaks after the first one has read here what it has.
         self._speaker_has_come = False
         # Bytes of binary frames that came from speakers: whoever was cut off knows by it what was lost on the way.
         self._received = 0
@@ -108,8 +105,7 @@ class NativeFace(SessionFace):
         self._started, self._started_at = started, started_at
         self._was_attended = True
         self._learn(started)
-        self.recorded.last = self._inherited = seq
-        self._void_until = asyncio.get_running_loop().time() + self._grace_s
+        self.recorded.inherit(seq)
         self._input.inherit(muted=muted, done=done)
         self._lacks_audio = True
 
@@ -158,8 +154,8 @@ class NativeFace(SessionFace):
         """A connection has opened."""
         if not self.session:
             self._host.begin(self)
-        if self._inherited is not None and self._may_have_read_void(connection):
-            connection.after_seq = min(connection.after_seq, self._inherited)
+        if connection.observes or not self._speaker_has_come:
+            connection.after_seq = self.recorded.known(connection.after_seq)
         joining = sum(other.observes for other in self._recalling.connections)
         if connection.observes and len(self._observers) + joining >= MAX_OBSERVERS:
             message = f"this session has {MAX_OBSERVERS} observers already, which is as many as it may have"
@@ -168,11 +164,6 @@ class NativeFace(SessionFace):
             self._admit(connection, ())
         else:
             self._recalling.begin(connection, self.session)
-
-    def _may_have_read_void(self, connection: NativeConnection) -> bool:
-        if connection.observes:
-            return asyncio.get_running_loop().time() < self._void_until
-        return not self._speaker_has_come
 
     def gone(self, connection: NativeConnection, code: int) -> None:
         """A connection has ended, with this close code of its client's."""

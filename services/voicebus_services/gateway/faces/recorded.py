@@ -5,11 +5,15 @@ Bounded: beyond `MAX_EVENTS` events or `MAX_BYTES` the oldest are forgotten; Red
 """
 
 import asyncio
+import time
 from collections import deque
 from typing import Final, NamedTuple
 
 MAX_EVENTS: Final = 5_000
 MAX_BYTES: Final = 2 * 1024 * 1024
+
+# As long as clients try to come back.
+_VOID_S: Final = 60.0
 
 
 class Recorded(NamedTuple):
@@ -31,6 +35,19 @@ class RecordedLog:
         self._news = asyncio.Event()
         self.last = 0
         self.closed = False
+        self._inherited = 0
+        self._void_until = float("-inf")
+
+    def inherit(self, seq: int) -> None:
+        """Another gateway has recorded up to `seq`, and may have told more that it did not write: those come again."""
+        self.last = self._inherited = seq
+        self._void_until = time.monotonic() + _VOID_S
+
+    def known(self, seq: int) -> int:
+        """What somebody who comes now, and has read up to `seq`, has everything up to. For a while that is no more than
+        what was inherited, as nobody knows whom the rest was told by.
+        """
+        return min(seq, self._inherited if time.monotonic() < self._void_until else self.last)
 
     @property
     def newest(self) -> Recorded:

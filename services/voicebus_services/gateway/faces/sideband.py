@@ -44,7 +44,7 @@ class SidebandFace(SessionFace):
     def inherit(self, session: str, seq: int) -> None:
         """This is the session of a call that another gateway was on, and recorded up to `seq`."""
         self.session = session
-        self.recorded.last = seq
+        self.recorded.inherit(seq)
 
     async def wait_closed(self) -> None:
         if not self.is_lost:

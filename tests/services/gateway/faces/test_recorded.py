@@ -1,0 +1,20 @@
+"""What a session's owner remembers of its recorded events, where another gateway had begun it."""
+
+from voicebus_services.gateway.faces.recorded import Recorded, RecordedLog
+
+
+def test_what_a_former_gateway_told_beyond_what_it_wrote_counts_as_unknown_while_its_readers_come_back() -> None:
+    log = RecordedLog()
+    log.inherit(5)
+    for seq in (6, 7):
+        log.add(Recorded(seq, "turn_ended", b"{}"))
+    assert [log.known(seq) for seq in (4, 5, 6, 9)] == [4, 5, 5, 5]
+    assert [event.seq for event in log.after(log.known(9))] == [6, 7]
+    log._void_until = float("-inf")
+    assert [log.known(seq) for seq in (4, 6, 9)] == [4, 6, 7]
+
+
+def test_a_log_that_nobody_had_before_knows_what_it_has_told() -> None:
+    log = RecordedLog()
+    log.add(Recorded(1, "session_started", b"{}"))
+    assert [log.known(seq) for seq in (0, 1, 3)] == [0, 1, 1]
