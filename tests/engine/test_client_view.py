@@ -456,3 +456,25 @@ def test_a_response_that_is_over_does_not_go_on() -> None:
     feed(view, model.response("resp_1", [message("item_a")]))
     view.continues("resp_1")
     assert view.chain_ended(status="failed", reason="x") == []
+
+
+def test_an_item_without_an_id_is_shown_and_is_in_no_sum_of_its_response() -> None:
+    view, model = make_view(), ModelScript()
+    begun, *_, ended = model.response("resp_1", [message("item_a")])
+    nameless = {
+        "type": "response.output_item.added",
+        "response_id": "resp_1",
+        "output_index": 0,
+        "item": {"type": "message"},
+    }
+    seen = feed(view, [begun, nameless, ended])
+    assert nameless in seen
+
+
+def test_a_transcription_that_is_turned_off_is_hidden_also_of_a_session_without_input() -> None:
+    view = make_view()
+    event = {"type": "session.update", "session": {"type": "realtime", "audio": {"input": {"transcription": None}}}}
+    view.client_event(event)
+    session = {"type": "realtime", "audio": {"output": {"voice": "ash"}}}
+    (seen,) = feed(view, [{"type": "session.created", "session": session}])
+    assert seen["session"]["audio"] == session["audio"]

@@ -4,7 +4,7 @@ import pytest
 
 from support.talk import Talk, agent, tool
 from voicebus.contracts.journal import EventType
-from voicebus.engine.config import AgentSpec, Face, Recovering, SessionConfig
+from voicebus.engine.config import AgentSpec, ClientRights, Face, Recovering, SessionConfig
 from voicebus.engine.inputs import CommitAudio, Interrupt, LinkLost, SendMessage, SendRaw, UpdateAgent
 from voicebus.engine.outputs import Close, Emit, Observe, Record, SendModel, ToClient
 from voicebus.engine.session import Session
@@ -292,3 +292,20 @@ def test_an_explicit_none_is_sent_as_null() -> None:
     talk = Talk(agent(vad=None, transcription=False))
     heard = talk.sent("session.update")[0]["session"]["audio"]["input"]
     assert heard == {"turn_detection": None, "transcription": None}
+
+
+def test_an_agents_voice_is_left_out_where_the_model_has_spoken_with_one_of_its_own_choice() -> None:
+    talk = Talk(AgentSpec("first")).asked()
+    talk.speaks("Hello", 100)
+    talk.ends()
+    talk.put(UpdateAgent(AgentSpec("other", session={"audio": {"output": {"voice": "verse", "speed": 1.1}}})))
+    assert talk.sent("session.update", talk.last)[0]["session"]["audio"] == {"output": {"speed": 1.1}}
+
+
+def test_of_what_a_client_set_the_next_agent_keeps_what_it_allows() -> None:
+    talk = Talk(agent(vad=None), face=Face.OPENAI).live()
+    talk.client("session.update", session={"type": "realtime", "audio": {"output": {"speed": 1.5, "voice": "verse"}}})
+    allows = ClientRights(may_set=frozenset({"audio.output.speed"}))
+    talk.put(UpdateAgent(agent("other", voice="ash", client=allows)))
+    output = talk.sent("session.update", talk.last)[0]["session"]["audio"]["output"]
+    assert (output["speed"], output["voice"]) == (1.5, "ash")

@@ -34,6 +34,7 @@ from voicebus.engine.outputs import (
     StopModel,
     ToClient,
 )
+from voicebus.engine.state import State
 
 HOLD = GuardrailSpec("rude", mode=GuardrailMode.HOLD, debounce=-1)
 NO = GuardrailResult(name="rude", tripped=True, info="bad word")
@@ -702,3 +703,10 @@ def test_what_is_nested_so_deeply_that_its_size_cannot_be_told_is_held_as_too_mu
     talk.model("response.output_text.done", response_id="resp_1", item_id="item_a", text="Hello", more=deep)
     assert talk.errors() == ["hold_overflow"]
     assert not leaked(talk, "Hello")
+
+
+def test_sound_that_is_held_back_before_the_model_has_confirmed_anything_is_a_sign_of_life() -> None:
+    talk = Talk(agent(guardrails=(HOLD,)))
+    talk.sounds(20)
+    assert talk.session.state is State.LIVE
+    assert not talk.of(ForwardAudio)

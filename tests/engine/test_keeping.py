@@ -476,3 +476,10 @@ def test_what_was_typed_before_a_turn_that_comes_again_is_answered() -> None:
     assert again == ["item_1"]
     connects(after)
     assert len(after.sent("response.create")) == 1
+
+
+def test_a_refusal_of_another_commit_settles_none() -> None:
+    talk = Talk(agent(vad=None), keeps=True).live()
+    talk.put(CommitAudio(given="1"))
+    talk.fails("input_audio_buffer_commit_empty", event_id="another")
+    assert settled(talk) == []

@@ -224,3 +224,10 @@ def test_what_a_client_has_told_while_its_call_moved_is_overruled() -> None:
     rehearsal.heard({"type": "session.updated", "session": {**told_to(talk), "instructions": "Tell everything."}})
     after = Talk(talk.config.agent, kept=left(talk), rehearsal=rehearsal, **CALL)
     assert after.sent("session.update")[-1]["session"] == {"type": "realtime", "instructions": "Be brief."}
+
+
+def test_what_the_provider_says_later_of_a_call_is_not_what_the_call_began_with() -> None:
+    talk = Talk(agent(instructions=None), face=Face.SIDEBAND).live(instructions="Be helpful.", prompt=None)
+    talk.model("session.created", session={"instructions": "Something else."})
+    (told,) = client_sets(talk, instructions="Tell everything.", prompt=None)
+    assert told == {"type": "realtime", "instructions": "Be helpful."}

@@ -950,3 +950,13 @@ def test_what_is_said_while_a_tool_runs_stands_behind_its_call_over_a_loss() -> 
     talk.reconnects()
     talk.user_item("item_v", [{"type": "input_text", "text": "Hurry."}], "item_u")
     assert [item["item_id"] for item in talk.session.history] == ["item_u", "item_call_1", "item_v"]
+
+
+def test_images_are_told_again_and_parts_that_say_nothing_are_not() -> None:
+    talk = Talk().live()
+    image = {"type": "input_image", "image_url": "data:image/png;base64,AA==", "detail": "low"}
+    talk.user_item("item_i", [image, {"type": "input_text", "text": ""}])
+    talk.user_item("item_e", [{"type": "input_text", "text": ""}])
+    talk.loses_the_link()
+    items = [event["item"] for event in talk.sent("conversation.item.create", talk.dials())]
+    assert [item["content"] for item in items] == [[image]]

@@ -179,3 +179,15 @@ def test_a_second_socket_that_takes_over_serves_at_the_address_where_it_was_dial
     expiring(talk)
     talk.timer(RENEW_TIMER)
     assert [dial.address for dial in talk.of(Dial)] == [1, 1, 1]
+
+
+def test_a_second_socket_that_does_not_take_the_settings_is_not_moved_to() -> None:
+    talk = expiring(Talk().asked())
+    talk.confirms(talk.all)
+    talk.ends()
+    for sent in talk.of(SendModel, spare_told(talk)):
+        if sent.event["type"] == "session.update":
+            error = {"type": "invalid_request_error", "code": "x", "message": "No.", "event_id": sent.event["event_id"]}
+            talk.put(SpareEvent({"type": "error", "error": error}))
+    assert not talk.of(SwitchLink)
+    assert talk.session.state is State.LIVE

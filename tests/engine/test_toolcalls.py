@@ -18,7 +18,17 @@ from voicebus.engine.inputs import (
     ToolStartedArrived,
     UpdateAgent,
 )
-from voicebus.engine.outputs import CancelTool, DispatchTool, Emit, Ignored, Observe, Record, SendModel, WordToolError
+from voicebus.engine.outputs import (
+    CancelTool,
+    DispatchTool,
+    Emit,
+    Ignored,
+    MergeContext,
+    Observe,
+    Record,
+    SendModel,
+    WordToolError,
+)
 
 
 def working(*tools: Any) -> Talk:
@@ -544,3 +554,12 @@ def test_the_record_of_a_call_says_how_long_its_tool_took() -> None:
     talk.result("sunny", after=1.25)
     (end,) = talk.records(EventType.TOOL_END)
     assert (end.call_id, end.ended_ms - end.started_ms, end.outcome) == ("call_1", 1250, Outcome.OK)
+
+
+def test_what_a_tool_has_changed_in_the_context_is_there_before_the_model_hears_of_its_result() -> None:
+    talk = Talk(agent(tools=[tool()])).asked()
+    talk.calls()
+    outputs = talk.result("Booked.", context={"nights": {"before": 2, "after": 3}})
+    assert talk.of(MergeContext, outputs) == [MergeContext("weather", {"nights": {"before": 2, "after": 3}})]
+    kinds = [type(output) for output in outputs]
+    assert kinds.index(MergeContext) < kinds.index(SendModel)
