@@ -116,13 +116,19 @@ class ProcessPool:
                 if len(self._starting) < self._waiting:
                     starting = asyncio.create_task(self._start(), name="process")
                     self._starting.add(starting)
-                    starting.add_done_callback(self._starting.discard)
+                    starting.add_done_callback(self._started)
                 done, _ = await asyncio.wait(self._starting, return_when=asyncio.FIRST_COMPLETED)
                 for one in done:
                     one.result()
             return process
         finally:
             self._waiting -= 1
+
+    def _started(self, starting: asyncio.Task[None]) -> None:
+        self._starting.discard(starting)
+        error = None if starting.cancelled() else starting.exception()
+        if error is not None and not self._closed:
+            log.warning("a process for tools did not begin", error=str(error))
 
     def _free(self) -> "_Process | None":
         """Those that have died while they waited (for want of memory, say) are nobody's failure."""
