@@ -6,8 +6,8 @@ A small model says thousands of audio deltas (50 ms of sound each), transcript d
 Deltas come in two ways. In a burst the program never waits, so what it does with a delta is all that is counted. One at
 a time, a frame each and PAUSE_S between them, it sleeps before each as in a real call, so its waking up is counted too:
 the kernel's and the event loop's part, which no layer can save. The last column tells how much that is: a program
-without any layer, which reads each frame of a `websockets` connection as JSON and answers the calls by itself. Counted
-is the CPU of the program's process, so a busy machine changes little.
+without any layer, which reads each frame of a `picows` connection, the leanest that there is, as JSON and answers the
+calls by itself. Counted is the CPU of the program's process, so a busy machine changes little.
 
 Both layers get the same bytes from the same server, in the order in which the protocol documents the fields, are driven
 by the same program, show every event of theirs, and parse and dial by their own means: that is part of a layer.

@@ -1,6 +1,7 @@
 """One session over a fast model: `session_load.py SDK URL`, SDK `voicebus` or `agents`; the program is the same.
 
-`bare` is the same without a session: a socket of `websockets` whose every frame is read as JSON, and calls answered.
+`bare` is the same without a session: a socket of `picows`, the leanest there is, whose every frame is read as JSON,
+and calls answered.
 
 Prints, as JSON, microseconds of this process's CPU per audio delta, transcript delta (both in a burst, and one at a
 time) and tool call. Every event of the session is read. The least of several rounds counts: what else the machine does
@@ -82,7 +83,7 @@ def imported(name: str) -> Any:
 
 async def main(name: str, url: str) -> None:
     if name == "bare":
-        client = importlib.import_module("websockets.asyncio.client")
+        client = importlib.import_module("picows.websockets")
         async with client.connect(url, compression=None, max_size=None) as socket:
             await rounds(Bare(socket))
         return
