@@ -12,6 +12,7 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, Field
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from voicebus.runtime.frames import MAX_VALUES, most_values
 from voicebus_services.heads import HeadAsGet
 from voicebus_services.http import ProblemError, answer_with_problems
 from voicebus_services.http_protocol import MAX_FIELDS, MAX_HEAD, WHOLE_WITHIN_S
@@ -76,7 +77,7 @@ COMMON: Final[Mapping[int, str]] = {
     401: "no credential, or one that is not valid here.",
     403: "the credential does not allow this.",
     408: f"the request did not arrive within {WHOLE_WITHIN_S:g} s.",
-    413: f"the body is longer than {MAX_BODY} bytes.",
+    413: f"the body is longer than {MAX_BODY} bytes, or has more than {MAX_VALUES:,} values.",
     422: "a parameter or a field is wrong; `detail` names it.",
     429: "too many requests; `Retry-After` says when.",
     431: f"the request's line and fields are longer than {MAX_HEAD} bytes, or more than {MAX_FIELDS}.",
@@ -151,7 +152,9 @@ def _completed(document: dict[str, Any], *, secured: bool) -> dict[str, Any]:
 
 
 class BoundedBodies:
-    """ASGI middleware: a request whose body is longer than `MAX_BODY` is answered with 413, and read no further."""
+    """ASGI middleware: a request whose body is longer than `MAX_BODY`, or may have more than `MAX_VALUES` values, is
+    answered with 413, and read no further.
+    """
 
     def __init__(self, app: ASGIApp, *, limit: int = MAX_BODY) -> None:
         self._app = app
@@ -166,21 +169,25 @@ class BoundedBodies:
         if length.isdigit() and int(length) > self._limit:
             await refused.response()(scope, receive, send)
             return
-        taken = 0
-        began = False
+        taken = values = 0
+        began = too_large = False
 
         async def bounded() -> Message:
-            nonlocal taken
+            nonlocal taken, values, too_large, refused
             message = await receive()
-            taken += len(message.get("body", b""))
-            if taken > self._limit:
+            body = message.get("body", b"")
+            taken, values = taken + len(body), values + most_values(body)
+            if values > MAX_VALUES:
+                refused = ProblemError(413, "too_large", f"the body has more than {MAX_VALUES:,} values; send less")
+            too_large = taken > self._limit or values > MAX_VALUES
+            if too_large:
                 raise refused
             return message
 
         async def answer(message: Message) -> None:
             nonlocal began
             # Whatever the application makes of the exception is not what was wrong.
-            if began or taken <= self._limit:
+            if began or not too_large:
                 began = True
                 await send(message)
 
@@ -189,5 +196,5 @@ class BoundedBodies:
         except ProblemError as problem:
             if problem is not refused:
                 raise
-        if taken > self._limit and not began:
+        if too_large and not began:
             await refused.response()(scope, receive, send)

@@ -4,13 +4,12 @@ well as in time.
 Each takes memory, some 50 KiB with TLS, before it has shown any credential.
 """
 
-import functools
-import ipaddress
 import time
 from typing import Final, Protocol
 
 from voicebus.telemetry.logging import get_logger
 from voicebus.telemetry.metrics import LIMITS_REACHED
+from voicebus_services.networks import network_of
 
 log: Final = get_logger(__name__)
 
@@ -50,7 +49,7 @@ class SilentConnections:
 
     def fell_silent(self, connection: Connection) -> None:
         """Count `connection`, which keeps its place if it is silent already; it may be the one that is dropped."""
-        of_address = self._silent.setdefault(_network(connection.address), {})
+        of_address = self._silent.setdefault(network_of(connection.address), {})
         if connection in of_address:
             return
         of_address[connection] = None
@@ -61,7 +60,7 @@ class SilentConnections:
 
     def spoke(self, connection: Connection) -> None:
         """`connection` has asked, or is gone."""
-        network = _network(connection.address)
+        network = network_of(connection.address)
         of_address = self._silent.get(network, {})
         if connection in of_address:
             del of_address[connection]
@@ -85,7 +84,7 @@ class SilentConnections:
 
     def _rank(self, address: str, before: int, now: int) -> None:
         """An address has so many connections now. Kept up with each, as a flood may come from many addresses."""
-        network = _network(address)
+        network = network_of(address)
         self._having[before].pop(network, None)
         if now == len(self._having):
             self._having.append({})
@@ -107,11 +106,3 @@ class SilentConnections:
             dropped=self._dropped,
         )
         self._told_at, self._dropped = now, 0
-
-
-@functools.lru_cache(maxsize=4096)
-def _network(address: str) -> str:
-    """Whose `address` is: of IPv6 a network, since who has one address of it has them all."""
-    if ":" not in address:
-        return address
-    return str(ipaddress.IPv6Network((address.partition("%")[0], 64), strict=False))

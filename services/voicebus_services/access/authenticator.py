@@ -2,10 +2,10 @@
 
 import ipaddress
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final
+from typing import Final, Self
 from urllib.parse import urlsplit
 
 from fastapi import Request
@@ -29,8 +29,9 @@ KEY_SUBPROTOCOL: Final = "openai-insecure-api-key."
 """Browsers can set no headers on a WebSocket, so a credential may come as a subprotocol (protocol 1.3)."""
 
 
+KNOWN: Final = "known"
 REFUSED: Final = "refused"
-"""In a request's state: why its credential was refused before the application saw it."""
+"""In a request's state: who it is from, or why its credential was refused, where that was found out before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,14 @@ class Presented:
 
     headers: Mapping[str, str]
     peer: str | None
+
+    @classmethod
+    def by(cls, headers: Iterable[tuple[str, str]], peer: str | None) -> Self:
+        """By an HTTP request. Of equal headers none is believed more than another: they are joined by commas."""
+        joined: dict[str, str] = {}
+        for name, value in headers:
+            joined[name] = f"{joined[name]}, {value}" if name in joined else value
+        return cls(joined, peer)
 
     @property
     def credential(self) -> str | None:
@@ -168,13 +177,14 @@ def caller(access: Authenticator) -> Dependency:
     """A FastAPI dependency: who asks, else 401."""
 
     async def dependency(request: Request) -> Principal:
-        refused = getattr(request.state, REFUSED, None)
+        refused, known = getattr(request.state, REFUSED, None), getattr(request.state, KNOWN, None)
         if isinstance(refused, ProblemError):
             raise refused
-        headers: dict[str, str] = {}
-        for name, value in request.headers.items():
-            headers[name] = f"{headers[name]}, {value}" if name in headers else value
-        return await access.authenticate(Presented(headers, request.client.host if request.client else None))
+        if isinstance(known, Principal):
+            return known
+        return await access.authenticate(
+            Presented.by(request.headers.items(), request.client.host if request.client else None)
+        )
 
     return dependency
 

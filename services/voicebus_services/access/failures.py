@@ -1,7 +1,7 @@
 """How often credentials may fail: whoever guesses, or floods, is turned away before anything is looked up.
 
-Each gateway counts for itself, by where a request comes from and by the beginning of what it shows: so that one client
-with a wrong key does not keep the others out that come from its address.
+Each gateway counts for itself, by where a request comes from (of IPv6 the network of 64 bits) and by the beginning of
+what it shows: so that one client with a wrong key does not keep the others out that come from its address.
 """
 
 import hashlib
@@ -12,6 +12,7 @@ from typing import Final
 
 from voicebus.telemetry.logging import get_logger
 from voicebus_services.bucket import Bucket
+from voicebus_services.networks import network_of
 
 log: Final = get_logger(__name__)
 
@@ -65,7 +66,10 @@ class Failures:
     def _counts(self, peer: str | None, credential: str) -> list[tuple[bytes, float]]:
         if not self._per_minute:
             return []
-        address, beginning = str(peer).encode(), credential[:_PREFIX_CHARS].encode("utf-8", "surrogateescape")
+        address, beginning = (
+            network_of(str(peer)).encode(),
+            credential[:_PREFIX_CHARS].encode("utf-8", "surrogateescape"),
+        )
         # Digests, so that nothing of a credential stays in memory.
         return [
             (hashlib.sha256(address).digest(), self._per_minute),

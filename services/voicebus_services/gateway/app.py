@@ -15,6 +15,7 @@ from voicebus.agents.targets import Targets
 from voicebus.ports import Clock
 from voicebus_services.access.authenticator import Authenticator, caller, manager
 from voicebus_services.access.client_secrets import ClientSecrets
+from voicebus_services.access.known_first import KnownFirst
 from voicebus_services.gateway.calling import Calling
 from voicebus_services.gateway.idempotency import IdempotentWrites
 from voicebus_services.gateway.recorded import Recall
@@ -68,7 +69,8 @@ def build_app(access: Authenticator, served: Served) -> FastAPI:
         writes=True,
     )
     # The last one is the first to see a request.
-    app.add_middleware(IdempotentWrites, access=access, answers=served.answers)
+    app.add_middleware(IdempotentWrites, answers=served.answers)
+    app.add_middleware(KnownFirst, access=access)
     app.add_middleware(BoundedBodies)
     access.origins.share(app)
     asking = manager(access)

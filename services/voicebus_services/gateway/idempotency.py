@@ -14,7 +14,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from voicebus.adapters.redis.answers import Answer, InHand, KeptAnswers, Other, Ours
 from voicebus.errors import BusError
 from voicebus.telemetry.logging import get_logger
-from voicebus_services.access.authenticator import REFUSED, Authenticator, Presented
+from voicebus_services.access.authenticator import KNOWN
+from voicebus_services.access.known_first import is_write
+from voicebus_services.access.principal import Principal
 from voicebus_services.http import ProblemError
 
 log = get_logger(__name__)
@@ -23,7 +25,6 @@ HEADER: Final = "Idempotency-Key"
 REPLAYED: Final = "Idempotency-Replayed"
 
 _MAX_KEY: Final = 255
-_WRITES: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 # Refusals that say nothing of the request itself: the same one may pass another time.
 _PASSING: Final = frozenset({401, 403, 408, 409, 413, 429})
 
@@ -38,27 +39,18 @@ def command_id_of(request: Request) -> str | None:
 
 
 class IdempotentWrites:
-    """Answers writes under `/v1` that bring a key. Requests that are not let in are left to the application."""
+    """Answers writes under `/v1` that bring a key. Stands behind `KnownFirst`: requests that are not let in are left to
+    the application.
+    """
 
-    def __init__(self, app: ASGIApp, *, access: Authenticator, answers: KeptAnswers) -> None:
+    def __init__(self, app: ASGIApp, *, answers: KeptAnswers) -> None:
         self._app = app
-        self._access = access
         self._answers = answers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] not in _WRITES or not scope["path"].startswith("/v1/"):
-            await self._app(scope, receive, send)
-            return
-        headers = Headers(scope=scope)
-        key = headers.get(HEADER)
-        if key is None:
-            await self._app(scope, receive, send)
-            return
-        try:
-            client = scope.get("client")
-            principal = await self._access.authenticate(Presented(headers, client[0] if client else None))
-        except ProblemError as refused:
-            scope.setdefault("state", {})[REFUSED] = refused  # so that it counts once
+        headers = Headers(scope=scope) if is_write(scope) else Headers()
+        key, principal = headers.get(HEADER), scope.get("state", {}).get(KNOWN)
+        if key is None or not isinstance(principal, Principal):
             await self._app(scope, receive, send)
             return
         try:

@@ -94,7 +94,8 @@ _samples: Final = pybase64.b64decode
 _APPENDED: Final = b'"audio":"'
 
 _LARGE: Final = 256 * 1024
-_MAX_VALUES: Final = 250_000
+MAX_VALUES: Final = 250_000
+"""As many values as anybody may send at once, counted as `most_values` does."""
 
 
 def _plain(value: object) -> object:
@@ -266,15 +267,22 @@ def appended(frame: bytes) -> bytes:
     return pybase64.b64decode(frame[frame.find(_APPENDED) + len(_APPENDED) : -2])
 
 
+def most_values(text: bytes) -> int:
+    """How many values JSON text can have at most, without reading it: its commas and opening brackets, those in its
+    strings included.
+    """
+    return text.count(b",") + text.count(b"[") + text.count(b"{")
+
+
 def check_values(frame: bytes) -> None:
     """Refuse what anybody may send where it is to become more values than any event has: read, 32 MiB of them are 1 GiB
     of memory and a second in which no other session goes on.
 
     Raises:
-        ValueError: a frame of more than 256 KiB has more than 250,000 commas and brackets, those in its texts included.
+        ValueError: a frame of more than 256 KiB may have more than `MAX_VALUES`.
     """
-    if len(frame) > _LARGE and frame.count(b",") + frame.count(b"[") + frame.count(b"{") > _MAX_VALUES:
-        raise ValueError(f"the frame has more than {_MAX_VALUES:,} values")
+    if len(frame) > _LARGE and most_values(frame) > MAX_VALUES:
+        raise ValueError(f"the frame has more than {MAX_VALUES:,} values")
 
 
 def parse_event(frame: bytes) -> dict[str, Any]:

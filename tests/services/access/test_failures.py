@@ -24,6 +24,13 @@ def test_what_is_known_is_bounded_and_who_fails_on_is_kept(monkeypatch: pytest.M
     assert len(failures._buckets) == 10
 
 
+def test_who_has_a_whole_network_of_addresses_has_no_more_tries() -> None:
+    failures = Failures(1, clock=lambda: 0.0)
+    failures.failed("2001:db8::1", "wrong")
+    assert failures.wait("2001:db8::ffff:1", "other") == 60.0
+    assert failures.wait("2001:db8:0:1::1", "other") == 0
+
+
 def test_a_client_without_an_address_is_counted_as_well() -> None:
     failures = Failures(1, clock=lambda: 0.0)
     failures.failed(None, "\udcff")

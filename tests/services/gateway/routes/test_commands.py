@@ -160,3 +160,10 @@ async def test_a_body_that_is_too_long_is_refused_and_harms_nobody(other: httpx2
     answer = await other.post("/any/messages", content=content, headers={"Content-Type": "application/json"})
     assert problem(answer) == (413, "too_large")
     assert problem(await other.get("/none")) == (404, "unknown_session")
+
+
+async def test_a_body_of_more_values_than_any_request_has_is_refused_unread(other: httpx2.AsyncClient) -> None:
+    content = b'{"text": "hello", "more": [' + b"{}," * 300_000 + b"{}]}"
+    answer = await other.post("/any/messages", content=content, headers={"Content-Type": "application/json"})
+    assert problem(answer) == (413, "too_large")
+    assert "250,000 values" in answer.json()["detail"]
