@@ -17,7 +17,6 @@ from typing import Any, Final
 import pytest
 
 from support.real_clients import ENVIRONMENT, PROGRAMS
-from voicebus.agents.model_settings import DEFAULT_MODEL
 from voicebus.testing import (
     ScriptedRealtimeServer,
     ServerStep,
@@ -33,7 +32,8 @@ from voicebus.testing import (
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(300)]
 
 CREATE: Final = "response.create"
-# The model that the address names. A session without model_name is of this one here; openai-agents names its default.
+# The model that the address names. A session is of this one here, whatever its settings name, as no open session may
+# change its model; openai-agents names that of the settings, or its default.
 ADDRESSED: Final = "m"
 LAST: Final = {"type": "rate_limits.updated", "rate_limits": []}
 UNTIL_LAST: Final = ["until", "rate_limits.updated", 1]
@@ -152,9 +152,9 @@ def settings_first(frames: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def of_the_address(frame: dict[str, Any]) -> dict[str, Any]:
-    """A frame of openai-agents with the model that the address names in the place of its default one."""
+    """A frame of openai-agents with the model that the address names in the place of the one that it names."""
     session = frame.get("session", {})
-    return {**frame, "session": {**session, "model": ADDRESSED}} if session.get("model") == DEFAULT_MODEL else frame
+    return {**frame, "session": {**session, "model": ADDRESSED}} if "model" in session else frame
 
 
 @pytest.mark.parametrize("name", CONVERSATIONS)
