@@ -7,11 +7,11 @@ while the batch of others is written, so that neither the database nor this proc
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
-from voicebus.adapters.database.lines import RecordedEvent
+from voicebus.adapters.database.lines import Identity, RecordedEvent
 from voicebus.adapters.database.store import TranscriptStore
 from voicebus.contracts.envelope import Entry
 from voicebus.errors import ContractError, StoreError
@@ -126,8 +126,8 @@ class BatchWriter:
                 "write events", (entry.fields.get("traceparent") for entry, _ in events), events=len(events)
             ):
                 try:
-                    await self._store_all([event for _, event in events])
-                    refused = {}
+                    taken = await self._store_all([event for _, event in events])
+                    refused = {id(delivered): _displaced(delivered.events, taken) for delivered in batch}
                 except ContractError:
                     refused = {id(delivered): await self._store_singly(delivered.events) for delivered in batch}
             for delivered in batch:
@@ -146,19 +146,20 @@ class BatchWriter:
 
     async def _store_singly(self, events: Sequence[tuple[StreamEntry, RecordedEvent]]) -> list[_Refused]:
         """The database refuses something of a batch: find out what, and keep the rest."""
-        refused = []
+        refused: list[_Refused] = []
         for entry, event in events:
             try:
-                await self._store_all([event])
+                refused += _displaced([(entry, event)], await self._store_all([event]))
             except ContractError as error:
                 refused.append(_Refused(entry, error))
         return refused
 
-    async def _store_all(self, events: Sequence[RecordedEvent]) -> None:
+    async def _store_all(self, events: Sequence[RecordedEvent]) -> Collection[Identity]:
+        """Returns which of them cannot be stored, as others have their places."""
         delay = _RETRY_FIRST_S
         while True:
             try:
-                await self._store.write(events)
+                written = await self._store.write(events)
             except StoreError as error:
                 if not self.stalled:
                     log.warning("transcripts cannot be written; trying again until they can", error=str(error))
@@ -173,3 +174,12 @@ class BatchWriter:
         now = self._clock.at_ms()
         for event in events:
             metrics.TRANSCRIPT_WRITE_LAG.observe(max(0, now - event.at) / 1000)
+        return written.taken
+
+
+def _displaced(events: Sequence[tuple[StreamEntry, RecordedEvent]], taken: Collection[Identity]) -> list[_Refused]:
+    return [
+        _Refused(entry, ContractError(f"another event of seq {event.seq} is stored", reason="seq_taken"))
+        for entry, event in events
+        if event.identity in taken
+    ]

@@ -122,6 +122,23 @@ async def test_events_written_again_change_nothing(store: TranscriptStore) -> No
     assert await read(store, "s1") == before
 
 
+@pytest.mark.parametrize("apart", [True, False], ids=["in another batch", "in the same batch"])
+async def test_an_event_whose_seq_another_one_has_is_told_of_and_changes_nothing(
+    store: TranscriptStore, apart: bool
+) -> None:
+    events = recorded(*conversation("s1"))
+    (rival,) = recorded(replace(said("s1", 3, "user", "Of another owner", start=100), at=STARTED_AT + 999))
+    if apart:
+        await store.write(events)
+        written = await store.write([rival, *events])
+        assert (written.new, written.taken) == (0, frozenset({rival.identity}))
+    else:
+        assert (await store.write([rival, *events])).taken == {rival.identity}
+    assert (await store.write(events)).taken == frozenset()
+    said_by_user = [item.text for item in (await read(store, "s1")).items if item.role == "user"]
+    assert said_by_user == ["What is the weather in Paris?", "Thanks, bye."]
+
+
 async def test_any_order_of_arrival_in_any_batches_gives_the_same_transcript(store: TranscriptStore) -> None:
     in_order = conversation("s1")
     await store.write(recorded(*in_order))

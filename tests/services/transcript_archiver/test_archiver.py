@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
+from msgspec.structs import replace
 
 from services.transcript_archiver.conftest import Bus, StartArchiver
 from support.recorded import conversation, entry, recorded, said, started
@@ -187,6 +188,21 @@ async def test_what_the_database_refuses_goes_to_the_dead_letters_and_holds_up_n
     transcript = await store.transcript("s1", tenant="local")
     assert transcript is not None
     assert transcript.gaps == [(3, 3)]
+
+
+async def test_of_two_owners_events_of_one_seq_one_is_archived_and_the_other_a_dead_letter(
+    bus: Bus, store: TranscriptStore, start_archiver: StartArchiver
+) -> None:
+    events = conversation("s1")
+    rival = said("s1", 3, "user", "Of the next owner", start=100)
+    await bus.record(*events)
+    async with start_archiver():
+        await bus.wait_idle()
+        await bus.record(replace(rival, at=rival.at + 7, epoch=2), *events)
+        await bus.wait_idle()
+        assert await words(store, "s1") == WORDS
+    letters = [(letter["reason"], letter["seq"], letter["epoch"]) for letter in await bus.dead_letters()]
+    assert letters == [("seq_taken", "3", "2")]
 
 
 async def test_a_database_outage_loses_nothing(bus: Bus, start_archiver: StartArchiver) -> None:

@@ -18,6 +18,7 @@ from voicebus.adapters.database.lines import (
     AGENT_EVENTS,
     COUNTED,
     ITEM_FIELDS,
+    Identity,
     RecordedEvent,
     Row,
     agents_of,
@@ -38,13 +39,15 @@ something from it.
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a write did: how many events were new, in which sessions events below the newest one are missing, and how
-    often each rule took something from the new ones.
+    """What a write did: how many events were new, in which sessions events below the newest one are missing, how often
+    each rule took something from the new ones, and which were not stored as another event has their seq: two owners of
+    a session have written (a fail-over that lost the taking over).
     """
 
     new: int
     gaps: frozenset[str] = frozenset()
     redacted: Counter[str] = field(default_factory=Counter)
+    taken: frozenset[Identity] = frozenset()
 
 
 class Ingest:
@@ -76,9 +79,11 @@ class Ingest:
         ordered, counts = self._redacted(ordered, tenants)
         rows = [{**event.event_row(), "month": months[event.session]} for event in ordered]
         stored = {(row.session, row.seq) for row in self._execute(connection, self._events, _once(rows))}
+        places = {_key(event): event for event in ordered if _key(event) in stored}
+        taken = self._taken(connection, ordered, places, months) if len(places) < len(ordered) else frozenset()
         if not stored:
-            return Written(0)
-        new = list({_key(event): event for event in ordered if _key(event) in stored}.values())
+            return Written(0, taken=taken)
+        new = list(places.values())
         self._execute(connection, self._items, _merged_items(_dated(months, (event.item_row() for event in new))))
         self._execute(connection, self._turns, _dated(months, (event.turn_row() for event in new)))
         told = merge_sessions(given_up.mended(_dated(months, (event.session_row() for event in new))))
@@ -89,7 +94,28 @@ class Ingest:
         )
         self._execute(connection, self._gaps, [{"session": session} for session in sorted(behind)])
         self._tell_agents(connection, {event.session for event in new if event.type in AGENT_EVENTS}, months)
-        return Written(len(stored), behind, sum((counts[key] for key in stored if key in counts), Counter()))
+        return Written(len(stored), behind, sum((counts[key] for key in stored if key in counts), Counter()), taken)
+
+    @staticmethod
+    def _taken(
+        connection: Connection,
+        ordered: Sequence[RecordedEvent],
+        places: Mapping[tuple[str, int], RecordedEvent],
+        months: Mapping[str, int],
+    ) -> frozenset[Identity]:
+        """Of a batch whose new events are at `places` the others that are not stored either."""
+        holders: dict[tuple[str, int], tuple[Any, ...]] = {key: event.identity for key, event in places.items()}
+        known = [event for event in ordered if _key(event) not in holders]
+        if known:
+            columns = select(events.c.session, events.c.seq, events.c.type, events.c.at).where(
+                events.c.session.in_({event.session for event in known}),
+                events.c.seq.in_({event.seq for event in known}),
+                events.c.month.in_({months[event.session] for event in known}),
+            )
+            holders |= {(row.session, row.seq): tuple(row) for row in connection.execute(columns)}
+        return frozenset(
+            event.identity for event in ordered if holders.get(_key(event), event.identity) != event.identity
+        )
 
     def _redacted(
         self, ordered: list[RecordedEvent], tenants: dict[str, str | None]

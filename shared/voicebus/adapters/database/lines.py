@@ -31,6 +31,8 @@ from voicebus.contracts.journal import (
 from voicebus.errors import ContractError
 
 Row: TypeAlias = dict[str, Any]
+Identity: TypeAlias = tuple[str, int, str, int]
+"""Session, seq, type and time of an event: what is the same each time that it is delivered."""
 
 _MAX_SEQ: Final = 2**31 - 1
 _MAX_AT: Final = 253_402_300_799_000  # the end of the year 9999
@@ -80,6 +82,10 @@ class RecordedEvent:
         except RecursionError as error:
             raise _malformed("its data is nested too deeply") from error
         return cls(session=entry.session, seq=entry.seq, type=entry.type, at=entry.at, data=data, event=event)
+
+    @property
+    def identity(self) -> "Identity":
+        return self.session, self.seq, self.type, self.at
 
     def told(self, data: dict[str, Any]) -> "RecordedEvent":
         """The same event with other data.
