@@ -104,6 +104,10 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     else:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             outcome = runner.run(main)
+    if _stop is not None and _stop.is_set():
+        # Python's own end restores their default, and takes a while: what has ended in order would end as killed.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
     if _stop is not None and _stop.number is signal.SIGINT:
         raise KeyboardInterrupt
     return outcome

@@ -1,0 +1,45 @@
+"""The end of a service's process: signals, and the status that it leaves."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+_SERVICE = """
+import os
+from voicebus.runtime.lifecycle import run, stop_event
+
+class Last:
+    def __del__(self, write=os.write, read=os.read):
+        write(1, b"nearly gone\\n")
+        read(0, 1)
+
+async def main():
+    stopped = stop_event()
+    os.write(1, b"runs\\n")
+    await stopped.wait()
+
+last = Last()
+run(main())
+"""
+"""Something of it is still there when Python itself comes to its end."""
+
+
+@pytest.mark.parametrize(("first", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, -signal.SIGINT)])
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_changes_nothing_however_late_it_comes(
+    first: signal.Signals, status: int, second: signal.Signals
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", _SERVICE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"runs\n"
+        process.send_signal(first)
+        assert process.stdout.readline() == b"nearly gone\n"
+        process.send_signal(second)
+        process.stdin.write(b"go on\n")
+        process.stdin.close()
+        assert process.wait() == status
