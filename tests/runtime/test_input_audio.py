@@ -84,7 +84,7 @@ def test_commits_that_no_model_answers_are_bounded_too_and_the_oldest_goes() -> 
     assert link.got == ["commit"] * MAX_PIECES
 
 
-def test_audio_goes_through_at_once_and_the_newest_five_seconds_follow_to_the_next_socket() -> None:
+def test_audio_goes_through_at_once_and_the_last_five_seconds_follow_to_the_next_socket_with_all_since() -> None:
     audio, first, second = InputAudio(Placing(0.0)), Link(), Link()
     audio.release(first, whole=True)
     say(audio, range(80))
@@ -92,10 +92,28 @@ def test_audio_goes_through_at_once_and_the_newest_five_seconds_follow_to_the_ne
     audio.hold()
     say(audio, range(80, 90))
     audio.release(second, whole=False)
-    assert second.got == list(range(40, 90))
+    assert second.got == list(range(30, 90))
     say(audio, range(90, 91))
     assert second.got[-1] == 90
     assert len(first.got) == 80
+
+
+def test_all_that_was_said_while_there_was_no_socket_follows_to_the_next_up_to_a_minute() -> None:
+    audio, first, second, third, fourth = InputAudio(Placing(0.0)), Link(), Link(), Link(), Link()
+    audio.release(first, whole=True)
+    say(audio, range(80))
+    audio.hold()
+    say(audio, range(80, 280))
+    audio.hold()
+    say(audio, range(280, 300))
+    audio.release(second, whole=False)
+    assert second.got == list(range(30, 300))
+    audio.release(third, whole=False)
+    assert third.got == list(range(250, 300))
+    audio.hold()
+    say(audio, range(300, 1000))
+    audio.release(fourth, whole=False)
+    assert fourth.got == list(range(400, 1000))
 
 
 def test_a_socket_that_is_left_in_order_hands_over_all_that_was_not_committed() -> None:
@@ -256,9 +274,9 @@ def test_what_another_socket_hears_again_lies_where_it_was_said() -> None:
     silence(audio, 0.1, 80)
     audio.hold()
     sound(audio, 8.1)
-    audio.release(Link(), whole=False)  # five seconds
+    audio.release(Link(), whole=False)  # five seconds, and what came since
     silence(audio, 8.2, 5)
-    assert detected(audio, 4600, 5400) == pytest.approx((8.0, 8.5))
+    assert detected(audio, 4700, 5500) == pytest.approx((8.0, 8.5))
 
 
 def test_a_turn_that_is_ended_by_hand_begins_where_it_is_loud() -> None:
