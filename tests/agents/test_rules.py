@@ -81,6 +81,13 @@ async def test_forbidden_words_are_found_as_whole_words_however_they_are_written
         ("금고", "은행의 금고를 연다", True),
         ("vault金庫", "the vault金庫の", True),
         ("vault金庫", "thevault金庫の", False),
+        ("Acme", "当社はAcme社です", True),
+        ("Acme", "Acme는", True),
+        ("Acme", "ธนาคารAcmeครับ", True),
+        ("Acme", "当社はAcmebank社です", False),
+        ("Acme", "은행BigAcme는", False),
+        ("4711", "暗証番号は4711です", True),
+        ("4711", "暗証番号は47110です", False),
     ],
 )
 async def test_forbidden_words_are_found_in_scripts_without_spaces_and_in_capitals_of_two_letters(
@@ -103,6 +110,8 @@ async def test_what_was_found_is_told_as_the_word_that_is_forbidden() -> None:
         ("the \uff56\uff41\uff55\uff4c\uff54", True),  # and so of wide signs
         ("a back door", True),  # "back" has come to its end
         ("a back", False),
+        ("金庫はvault", False),
+        ("金庫はvaultで", True),  # a sign of a script without spaces is an end
     ],
 )
 async def test_while_more_may_come_the_last_word_is_not_judged_before_its_end(text: str, tripped: bool) -> None:

@@ -30,8 +30,9 @@ _LEAST_TEXT: Final = 20
 _LEAST_LINE: Final = 20
 # Signs at which a word may begin or end in the midst of others: no space is between words, or before an ending.
 _UNSPACED: Final = r"[\p{Han}\p{Hiragana}\p{Katakana}\x{30FC}\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}]"
-# Between words of all others.
-_BEFORE, _BEHIND, _BEHIND_FOR_SURE = r"(?:^|[^\pL\pN_])", r"(?:$|[^\pL\pN_])", r"[^\pL\pN_]"
+# Between words of all others, which may stand in the midst of those as well.
+_BEHIND_FOR_SURE: Final = rf"(?:[^\pL\pN_]|{_UNSPACED})"
+_BEFORE, _BEHIND = rf"(?:^|{_BEHIND_FOR_SURE})", rf"(?:$|{_BEHIND_FOR_SURE})"
 
 
 def forbidden_words(*words: str) -> AsyncRule:
