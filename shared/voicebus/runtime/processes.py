@@ -33,6 +33,8 @@ Job = Callable[[Any, Said], Any]
 
 # What a process that has closed its socket may take to end (s).
 _END_S: Final = 5.0
+# What a process may take until it can take a job (s): a heavy library on a busy machine needs a part of it.
+_START_S: Final = 60.0
 
 
 def default_processes() -> int:
@@ -44,7 +46,9 @@ class ProcessPool:
     """At most `limit` jobs at once, in processes that are started when needed; more jobs wait.
 
     What every process does `first` is not the first job's: a job that is given up meanwhile leaves the process to the
-    next one. Killed with it, a process that takes longer to begin than a job may take would never come to work.
+    next one. Killed with it, a process that takes longer to begin than a job may take would never come to work. One
+    that has not begun within 60 s is killed, and the next job has another one started. A process that does not begin
+    fails no job for which another one is starting.
     """
 
     def __init__(self, limit: int) -> None:
@@ -108,18 +112,25 @@ class ProcessPool:
 
     async def _taken(self) -> "_Process":
         """One that waits for a job, once there is one."""
+        failure: Exception | None = None
         self._waiting += 1
         try:
             while (process := self._free()) is None:
                 if not self._first:
                     return _Process()
-                if len(self._starting) < self._waiting:
+                if failure is not None and not self._starting:
+                    raise failure
+                # None in place of one that failed: jobs that want each other's would go on like that for ever.
+                if failure is None and len(self._starting) < self._waiting:
                     starting = asyncio.create_task(self._start(), name="process")
                     self._starting.add(starting)
                     starting.add_done_callback(self._started)
                 done, _ = await asyncio.wait(self._starting, return_when=asyncio.FIRST_COMPLETED)
                 for one in done:
-                    one.result()
+                    try:
+                        one.result()
+                    except Exception as error:  # noqa: BLE001 - raised where no other one is starting
+                        failure = error
             return process
         finally:
             self._waiting -= 1
@@ -140,15 +151,25 @@ class ProcessPool:
         return None
 
     async def _start(self) -> None:
+        """Start a process and have it do what each does first, within 60 s: an import that hangs would keep all jobs
+        waiting.
+
+        Raises:
+            ToolProcessError: it died, or took longer and was killed.
+        """
         process = _Process()
         self._busy.add(process)
         try:
-            for request in list(self._first):
-                _, raised = await asyncio.get_running_loop().run_in_executor(
-                    self._threads, process.converse, request, _nobody
-                )
-                if raised is not None:  # the job that needs it will tell
-                    log.warning("a process for tools is not prepared", error=repr(raised))
+            async with asyncio.timeout(_START_S):
+                for request in list(self._first):
+                    _, raised = await asyncio.get_running_loop().run_in_executor(
+                        self._threads, process.converse, request, _nobody
+                    )
+                    if raised is not None:  # the job that needs it will tell
+                        log.warning("a process for tools is not prepared", error=repr(raised))
+        except TimeoutError:
+            process.kill()
+            raise ToolProcessError("crashed", f"its process did not begin within {_START_S:g} s") from None
         except BaseException:
             process.kill()
             raise

@@ -21,6 +21,7 @@ from voicebus.agents.tools.invoke import ToolOutcome, invoke
 from voicebus.agents.tools.isolated import prepare, run_isolated
 from voicebus.contracts.tools import Outcome
 from voicebus.errors import ToolProcessError
+from voicebus.runtime import processes
 from voicebus.runtime.processes import Job, ProcessPool, Said
 
 HEAVY = """
@@ -29,6 +30,14 @@ from pathlib import Path
 
 with open("begun", "a") as file:
     file.write(".")
+if Path("fatal").exists():
+    try:
+        os.rename("fatal", "died")
+    except FileNotFoundError:  # it was another's
+        pass
+    else:
+        Path("died").write_text(str(os.getpid()))
+        os._exit(7)
 while not Path("open").exists():
     time.sleep(0.005)
 
@@ -38,6 +47,16 @@ async def lift(dies: bool = False) -> str:
         os._exit(7)
     return "lifted"
 """
+
+
+def heavy_module(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """A module that is imported once there is a file `open`, as there is now."""
+    (tmp_path / "heavy.py").write_text(HEAVY)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "heavy", raising=False)
+    (tmp_path / "open").touch()
+    return importlib.import_module("heavy")
 
 
 @pytest.fixture
@@ -140,11 +159,7 @@ async def test_a_process_that_takes_longer_to_import_a_module_than_a_call_may_ta
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Also after one has died: killed with each call, no process would ever be ready."""
-    (tmp_path / "heavy.py").write_text(HEAVY)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "open").touch()
-    heavy = importlib.import_module("heavy")
+    heavy = heavy_module(monkeypatch, tmp_path)
     tool = function_tool(heavy.lift, executor="process")
     pool = ProcessPool(1)
     await prepare(pool, [heavy.lift])
@@ -160,6 +175,41 @@ async def test_a_process_that_takes_longer_to_import_a_module_than_a_call_may_ta
     assert (await run(pool, tool)).output == "lifted"
     assert len((tmp_path / "begun").read_text()) == 3, "one here, one that was prepared, one that followed it"
     pool.close()
+
+
+async def test_a_process_whose_import_hangs_is_killed_and_the_next_call_has_another_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    heavy = heavy_module(monkeypatch, tmp_path)
+    tool = function_tool(heavy.lift, executor="process")
+    pool = ProcessPool(1)
+    (tmp_path / "open").unlink()
+    with monkeypatch.context() as patched:
+        patched.setattr(processes, "_START_S", 0.01)
+        hung = await run(pool, tool)
+    assert hung.error is not None
+    assert (hung.error.kind, hung.error.message) == ("crashed", "its process did not begin within 0.01 s")
+    (tmp_path / "open").touch()
+    assert (await run(pool, tool)).output == "lifted"
+    pool.close()
+
+
+async def test_a_process_that_dies_at_its_start_fails_one_of_the_calls_that_wait(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pool: ProcessPool
+) -> None:
+    heavy = heavy_module(monkeypatch, tmp_path)
+    tool = function_tool(heavy.lift, executor="process")
+    (tmp_path / "open").unlink()
+    (tmp_path / "fatal").touch()
+    died = tmp_path / "died"
+    calls = [asyncio.create_task(run(pool, tool)) for _ in range(2)]
+    await wait_until(lambda: len((tmp_path / "begun").read_text()) == 3, description="the imports", timeout=30)
+    await wait_until(lambda: died.exists() and died.read_text(), description="the one that dies", timeout=30)
+    await wait_until(lambda: gone(int(died.read_text())), description="its end", timeout=30)
+    (tmp_path / "open").touch()
+    outcomes = await asyncio.gather(*calls)
+    assert sorted(outcome.outcome for outcome in outcomes) == sorted([Outcome.ERROR, Outcome.OK])
+    assert len((tmp_path / "begun").read_text()) == 3, "one here, two for the calls, none in place of the one that died"
 
 
 async def test_a_process_that_died_while_it_waited_for_work_costs_no_call(pool: ProcessPool) -> None:
