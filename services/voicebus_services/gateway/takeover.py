@@ -199,7 +199,7 @@ class Takeover:
             if not await self._goes_on(face, Inherited(left, kept, standby, frozenset(in_hand)), call):
                 raise ProblemError(503, "session_unavailable", "the session cannot go on here now; try again shortly")
             for result in results:
-                face.live().feed(ToolResultArrived(result))
+                face.live().feed(ToolResultArrived(result.bounded()))
             outcome = "taken"
             # Whoever has a call in hand answers the former owner, until the call's time is up.
             latest = max(in_hand.values(), default=0)

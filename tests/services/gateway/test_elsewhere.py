@@ -10,7 +10,7 @@ import redis.asyncio as aioredis
 
 import voicebus
 from services.gateway.clients import TestClient, native
-from services.gateway.conftest import BANK, Gateways
+from services.gateway.conftest import BANK, QUEUE, Gateways
 from services.gateway.routes.test_events import reading, sse
 from services.gateway.test_resuming import lost, records
 from support.cutting_proxy import cutting_proxy
@@ -19,7 +19,7 @@ from voicebus.adapters.redis.client import connect
 from voicebus.adapters.redis.clock import RedisClock
 from voicebus.adapters.redis.takeover import Left, RedisTakeover, Standing
 from voicebus.contracts.streams import HEARTBEAT_TTL_S, Keys
-from voicebus.contracts.tools import ToolResult
+from voicebus.contracts.tools import MAX_RESULT, Outcome, ToolResult
 from voicebus.engine.inputs import End
 from voicebus.errors import BusError
 from voicebus_services.gateway.faces.native import NativeFace
@@ -145,6 +145,29 @@ async def test_who_has_read_more_than_a_dead_gateway_wrote_gets_all_that_is_reco
             async with native(here, coming_back(first).replace("&seq=1", f"&seq={seq}")) as again:
                 await again.until("session_resumed", seq=seq + 1)
                 assert again.seen[0]["from_seq"] == seq
+
+
+async def test_a_stored_result_that_is_too_large_for_a_session_comes_as_an_error_here_too(
+    gateways: Gateways, bus: Any, stream_prefix: str
+) -> None:
+    keys = Keys(stream_prefix)
+    async with gateways() as here, AsyncExitStack() as stack:
+        async with gateways() as gone:
+            first = await stack.enter_async_context(native(gone))
+            await first.send("send_message", text='[[call: get_weather {"city": "Paris"}]][[next]][[say: so]]')
+            call = (await first.until("tool_start"))["call_id"]
+        assert await first.closed() == 1012
+        # Its worker has ended it while nobody had the session.
+        result = ToolResult(
+            call_id=call, outcome=Outcome.OK, output="x" * (MAX_RESULT + 1), worker="depot", duration_ms=1
+        )
+        record = keys.call(QUEUE, first.seen[0]["session"], call)
+        await bus.hset(record, mapping={"state": "finished", "result": result.model_dump_json()})
+        await bus.expire(record, 60)
+        async with native(here, coming_back(first)) as second:
+            ended = await second.until("tool_end", call_id=call)
+            assert ended["outcome"] == Outcome.ERROR
+            assert str(MAX_RESULT) in ended["output"]
 
 
 async def just_died(bus: Any, keys: Keys, client: TestClient, address: str) -> None:
