@@ -62,6 +62,13 @@ def test_a_write_that_is_under_way_for_long_breaks_it_before_it_is_over(writer: 
     assert writer.contact.is_unbroken("a")
 
 
+def test_two_writes_to_one_server_may_be_under_way_at_once(writer: Writer) -> None:
+    assert writer.takes(0.0, 1.0, 2.0, 3.0)
+    with writer.contact.writing("a"), writer.contact.writing("a"):
+        pass
+    assert writer.contact.is_unbroken("a")
+
+
 def test_each_server_is_judged_by_itself_and_one_that_is_not_written_to_by_all(writer: Writer) -> None:
     for moment in (0.0, 1.0, 2.0, 3.0):
         writer.takes(moment, server="b")

@@ -209,7 +209,7 @@ class Heartbeat:
     def _write_to_others(self, bus: RedisConnection) -> None:
         """To each master but the one that keeps this heartbeat."""
         family = self._key.partition("{")[0]
-        keys = {bus.server_of(key): key for key in (f"{family}{{{n}}}" for n in range(_PLACES))}
+        keys = {bus.server_of(key): key for key in (f"{family}{{none-{n}}}" for n in range(_PLACES))}
         for server in keys.keys() - {"", bus.server_of(self._key)} - self._writing.keys():
             task = self._writing[server] = asyncio.create_task(self._write(bus, server, keys[server]))
             task.add_done_callback(lambda _, server=server: self._writing.pop(server))  # type: ignore[misc]
@@ -217,7 +217,7 @@ class Heartbeat:
     async def _write(self, bus: RedisConnection, server: str, key: str) -> None:
         try:
             with self.contact.writing(server):
-                await bus.call("SET", key, "", "XX")  # there is no such key, and so none is made
+                await bus.call("SET", key, "", "XX")  # nobody is called so, and so none is made
         except BusError as error:
             log.debug("a master takes nothing", server=server, error=str(error))
 

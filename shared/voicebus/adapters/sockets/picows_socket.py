@@ -150,6 +150,8 @@ class PicowsSocket(WSListener):
                 return int(_ACKNOWLEDGED.unpack(info)[0])
             except (OSError, struct.error):  # no TCP, an older kernel, or closed
                 pass
+            except (ValueError, AttributeError):  # closed, by uvloop: its socket has no descriptor, or there is none
+                pass
         return -transport.get_write_buffer_size()
 
     async def writable(self) -> None:
