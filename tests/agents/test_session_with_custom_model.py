@@ -572,6 +572,27 @@ async def test_a_model_that_takes_nothing_more_does_not_hold_up_the_end_of_its_s
     await telling
 
 
+@pytest.mark.parametrize("event", [RealtimeModelOtherEvent("ack"), call()], ids=["any event", "a call"])
+async def test_a_send_that_waits_for_what_the_model_says_is_not_waited_for_by_that(event: RealtimeModelEvent) -> None:
+    class Acknowledged(ScriptedRealtimeModel):
+        async def send_event(self, event: RealtimeModelSendEvent) -> None:
+            await super().send_event(event)
+            if isinstance(event, RealtimeModelSendUserInput):
+                await acknowledged.wait()
+
+    acknowledged = asyncio.Event()
+    model = Acknowledged(strict=False)
+    async with await session_with(model, agent(), {"async_tool_calls": False}) as session:
+        telling = asyncio.create_task(session.send_message("Hello"))
+        await wait_until(lambda: model.sent_events, description="a message on its way")
+        async with asyncio.timeout(10):  # the model reads the acknowledgement after this, in the same task
+            await model.emit(event)
+            acknowledged.set()
+            await telling
+        outputs = 1 if isinstance(event, RealtimeModelToolCallEvent) else 0
+        await wait_until(lambda: len(model.sent_events) == 1 + outputs, description="the output in its turn")
+
+
 async def test_a_stream_that_ends_is_the_end_and_an_exception_is_raised() -> None:
     model = ScriptedRealtimeModel()
     async with await session_with(model) as session:

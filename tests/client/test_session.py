@@ -61,6 +61,7 @@ async def test_a_text_turn_gives_the_events_of_the_programming_model(gateway: Ga
         said = [item for item in session.history if item.type == "message"]
         assert [item.role for item in said] == ["user", "assistant"]
         assert [event.seq for event in seen] == sorted(event.seq for event in seen)
+    await session.interrupt()
     assert session.closed
     assert session.end_reason == "ended"
     await wait_until(lambda: not list(gateway.sessions), description="the session's end")
@@ -330,6 +331,7 @@ async def test_what_cannot_be_is_said_before_anything_is_dialled() -> None:
             pass
     with pytest.raises(UserError, match="not open"):
         await voicebus.connect("http://127.0.0.1:1").send_message("hi")
+    await voicebus.connect("http://127.0.0.1:1").interrupt()
     with pytest.raises(UserError, match="must be JSON"):
         async with voicebus.connect("http://127.0.0.1:1", context=object()):
             pass

@@ -217,12 +217,14 @@ class GatewaySession:
         self._muted = muted
 
     async def interrupt(self) -> None:
-        """Stop what the agent is saying; what was not heard of it is cut off.
+        """Stop what the agent is saying; what was not heard of it is cut off. Nothing where the session is not open.
 
         Raises:
-            UserError, RemoteError: as `send_message`.
+            UserError: this session is only observed.
+            RemoteError: the session is over.
         """
-        await self._command("interrupt")
+        if self._reader is not None and not self._closed:
+            await self._command("interrupt")
 
     def report_playback(self, item_id: str, content_index: int, played_ms: float) -> None:
         """Tell how much of a part's audio was heard, so that an interruption cuts off exactly the rest.

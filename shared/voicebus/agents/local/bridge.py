@@ -124,7 +124,7 @@ class ModelBridge:
         self._face.release_first()
         self._sends.start(driver.session)
         if self._inline_tools:
-            await self._sends.caught_up()
+            await self._sends.outputs_taken()
 
     async def aclose(self) -> None:
         """Send nothing more and close the model.
@@ -256,9 +256,9 @@ class ModelBridge:
                 self._face.raw(event)
             if handler is not None:
                 handler(self, event)
-        if self._inline_tools:
+        if self._inline_tools and isinstance(event, RealtimeModelToolCallEvent):
             await driver.caught_up()
-            await self._sends.caught_up()
+            await self._sends.answered(event.call_id)
 
     def _feed(self, item: Input, delta: AudioDelta | None = None) -> None:
         if self._driver is not None:

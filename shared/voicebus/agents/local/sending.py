@@ -2,12 +2,16 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from voicebus.agents.functions import answer_of
 from voicebus.agents.models.model import RealtimeModel
-from voicebus.agents.models.sends import RealtimeModelSendEvent
+from voicebus.agents.models.sends import (
+    RealtimeModelSendEvent,
+    RealtimeModelSendSessionUpdate,
+    RealtimeModelSendToolOutput,
+)
 from voicebus.errors import UserError
 from voicebus.telemetry.logging import get_logger
 
@@ -24,11 +28,23 @@ Failed = Callable[[RealtimeModelSendEvent, Exception], None]
 
 @dataclass(slots=True, eq=False)
 class _Job:
-    """A send event; `wanted` is asked when its turn has come, `sent` told what became of it. None: all before it."""
+    """A send event; `wanted` is asked when its turn has come, `sent` told what became of it.
 
-    event: RealtimeModelSendEvent | None
+    `behind`: something that no call comes to was to be sent before it.
+    """
+
+    event: RealtimeModelSendEvent
     wanted: Callable[[], bool] | None
     sent: asyncio.Future[None] | None
+    behind: bool = False
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def of_call(self) -> bool:
+        """Whether a call comes to this: its output, or what a handoff has the model follow from now on."""
+        if isinstance(self.event, RealtimeModelSendToolOutput):
+            return True
+        return self.sent is None and isinstance(self.event, RealtimeModelSendSessionUpdate)
 
 
 class ModelSends:
@@ -40,6 +56,9 @@ class ModelSends:
         self._queue: asyncio.Queue[_Job] = asyncio.Queue(MAX_SENDS)
         self._task: asyncio.Task[None] | None = None
         self._now: _Job | None = None
+        # Of what is not over: the outputs by call, and what no call comes to.
+        self._outputs: dict[str, _Job] = {}
+        self._others: set[_Job] = set()
         self._closed = False
 
     def start(self, session: str) -> None:
@@ -60,14 +79,20 @@ class ModelSends:
         self._enqueue(_Job(event, None, sent))
         return sent
 
-    async def caught_up(self) -> None:
-        """Return once the model has taken, or refused, what was put until now; at once before the sending begins."""
-        if self._task is None or self.runs_here() or (self._queue.empty() and self._now is None):
-            return
-        taken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._enqueue(_Job(None, None, taken))
-        await asyncio.wait({taken})
-        taken.exception()  # that the session ended is no failure of whoever waited
+    async def outputs_taken(self) -> None:
+        """Return once the model has taken, or refused, the outputs that were put until now."""
+        for job in [*self._outputs.values()]:
+            await job.over.wait()
+
+    async def answered(self, call_id: str) -> None:
+        """Return once the model has taken, or refused, the output of a call; at once before the sending begins.
+
+        At once, too, where another's send comes first: the model may be taking that until it has said something more,
+        which it cannot say before this returns.
+        """
+        job = self._outputs.get(call_id)
+        if job is not None and not job.behind and self._task is not None and not self.runs_here():
+            await job.over.wait()
 
     async def aclose(self) -> None:
         """Send nothing more; whoever waits for a send is told so."""
@@ -79,8 +104,11 @@ class ModelSends:
                 log.warning("the model does not give up a send", waited_s=STOP_S)
         if self._now is not None:
             self._fail(self._now, UserError("the session ended before the model had taken this"))
+            self._end(self._now)
         while not self._queue.empty():
-            self._fail(self._queue.get_nowait(), UserError("the session ended before this could be sent"))
+            job = self._queue.get_nowait()
+            self._fail(job, UserError("the session ended before this could be sent"))
+            self._end(job)
 
     def _enqueue(self, job: _Job) -> None:
         if self._closed:
@@ -89,14 +117,25 @@ class ModelSends:
             self._fail(job, RuntimeError(f"{MAX_SENDS} events wait for the model already"))
         else:
             self._queue.put_nowait(job)
+            if isinstance(job.event, RealtimeModelSendToolOutput):
+                job.behind = bool(self._others)
+                self._outputs.setdefault(job.event.tool_call.call_id, job)
+            elif not job.of_call:
+                self._others.add(job)
+
+    def _end(self, job: _Job) -> None:
+        self._others.discard(job)
+        if isinstance(job.event, RealtimeModelSendToolOutput):
+            call_id = job.event.tool_call.call_id
+            if self._outputs.get(call_id) is job:
+                del self._outputs[call_id]
+        job.over.set()
 
     async def _run(self) -> None:
         while not self._closed:  # a model may swallow its cancelling, and this task's with it
             job = self._now = await self._queue.get()
             try:
-                if job.event is None:
-                    pass
-                elif job.wanted is None:
+                if job.wanted is None:
                     await answer_of("it", self._model.send_event, job.event)
                 else:
                     await answer_of("it", self._model.send_event_if, job.event, job.wanted)
@@ -105,11 +144,11 @@ class ModelSends:
             else:
                 if job.sent is not None and not job.sent.done():
                     job.sent.set_result(None)
+            self._end(job)
             self._now = None
 
     def _fail(self, job: _Job, error: Exception) -> None:
         if job.sent is None:
-            if job.event is not None:
-                self._failed(job.event, error)
+            self._failed(job.event, error)
         elif not job.sent.done():
             job.sent.set_exception(error)
