@@ -335,6 +335,47 @@ def test_half_of_what_is_too_much_in_each_of_two_releases_is_no_alert(tmp_path: 
     assert not fires_at(30, "VoicebusArchiveBehind", two, tmp_path)
 
 
+def workers() -> Series:
+    """A process that is no gateway: it serves what gateways do at 0."""
+    return {name.replace('job="gateway",instance="a"', 'job="workers",instance="w"'): "0x500" for name in room(0, 0)}
+
+
+HEALTHY: Final[Series] = of_release("staging", {**room(250, 10), **workers()})
+
+
+@needs_promtool
+def test_gateways_are_missed_while_the_workers_of_their_release_go_on(tmp_path: Path) -> None:
+    gone = {name: values.replace("x500", "x20 _x480") for name, values in room(250, 10).items()}
+    series = {**of_release("production", {**gone, **workers()}), **HEALTHY}
+    assert not fires_at(20, "VoicebusGatewaysAbsent", series, tmp_path)
+    firing = 'count(ALERTS{alertname="VoicebusGatewaysAbsent",alertstate="firing",release%s"production"})'
+    only = f"{firing % '='} unless {firing % '!='}"
+    assert judged(rules_for("VoicebusGatewaysAbsent"), only, series, 30, tmp_path)
+    assert not fires_at(30, "VoicebusNoSlots", series, tmp_path)
+    # That there were any is known for an hour, also where all of a release was removed.
+    removed = {**of_release("production", gone), **HEALTHY}
+    assert fires_at(30, "VoicebusGatewaysAbsent", removed, tmp_path)
+    assert not fires_at(90, "VoicebusGatewaysAbsent", removed, tmp_path)
+
+
+@needs_promtool
+@pytest.mark.parametrize("alert", ["VoicebusGatewaysAbsent", "VoicebusNoSlots"])
+def test_workers_without_gateways_beside_a_release_that_has_some_are_no_alert(alert: str, tmp_path: Path) -> None:
+    others = {
+        name.replace("{", '{namespace="voice",').replace('"w"', '"own"'): values for name, values in workers().items()
+    }
+    alone = {**of_release("trial", workers()), **others}
+    assert not any(fires_at(minute, alert, {**alone, **HEALTHY}, tmp_path) for minute in (3, 30))
+
+
+@needs_promtool
+def test_a_full_gateway_and_one_that_stops_have_no_slots_whatever_workers_serve(tmp_path: Path) -> None:
+    for wrong in (room(250, 250), room(250, 10, draining=1)):
+        series = {**of_release("production", {**wrong, **workers()}), **HEALTHY}
+        assert fires_at(30, "VoicebusNoSlots", series, tmp_path)
+        assert not fires_at(30, "VoicebusGatewaysAbsent", series, tmp_path)
+
+
 @needs_promtool
 def test_gateways_that_are_told_of_by_their_release_from_an_upgrade_on_are_not_missed(tmp_path: Path) -> None:
     slots = 'voicebus_session_slots{{namespace="voice",{}job="gateway",instance="{}"}}'
