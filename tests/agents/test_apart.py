@@ -3,13 +3,16 @@
 import asyncio
 import pickle
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from support import judges
+from support.heavy import heavy_module
+from support.waiting import wait_until
 from voicebus import GuardrailFunctionOutput, RealtimeAgent, RunContextWrapper
-from voicebus.agents.apart import call_apart, prepare
+from voicebus.agents.apart import call_apart
 from voicebus.errors import ToolProcessError
 from voicebus.runtime.processes import Job, ProcessPool, Said
 
@@ -34,7 +37,7 @@ async def ask(pool: ProcessPool, function: Any, agent: Any = None, text: str = "
 
 
 async def test_a_guardrail_is_asked_with_context_text_and_an_agent_of_that_name(pool: ProcessPool) -> None:
-    await prepare(pool, [judges.tell])
+    await pool.prepare([judges.tell])
     assert await ask(pool, judges.tell, RealtimeAgent("ada")) == GuardrailFunctionOutput(
         [{"a": 1}, "ada", "text"], False
     )
@@ -51,3 +54,21 @@ async def test_what_is_no_function_over_there_is_told_so(pool: ProcessPool) -> N
     lost.__module__, lost.__qualname__ = judges.__name__, "NO_FUNCTION"
     with pytest.raises(ToolProcessError, match=r"judges\.NO_FUNCTION is no function there"):
         await ask(pool, lost)
+
+
+async def test_a_process_that_takes_longer_to_import_a_module_than_a_check_may_takes_the_next_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Killed with each check, no process would ever be ready."""
+    heavy = heavy_module(monkeypatch, tmp_path)
+    (tmp_path / "open").unlink()
+    pool = ProcessPool(1)
+    for _ in range(3):
+        check = asyncio.create_task(ask(pool, heavy.judge))
+        await wait_until(lambda: len((tmp_path / "begun").read_text()) >= 2, description="the import", timeout=30)
+        check.cancel()
+        await asyncio.gather(check, return_exceptions=True)
+    (tmp_path / "open").touch()
+    assert await ask(pool, heavy.judge) == "text"
+    assert len((tmp_path / "begun").read_text()) == 2, "one here, one for the checks"
+    pool.close()

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from voicebus.agents.apart import prepare
 from voicebus.agents.guardrails import InputGuardrail, OutputGuardrail
 from voicebus.contracts.guardrails import GuardrailResult
 from voicebus.runtime.processes import ProcessPool, default_processes
@@ -244,7 +243,7 @@ class Lanes:
     async def prepare(self) -> None:
         """Have a process ready for each guardrail that has its own, so that the first check need not wait for it."""
         apart = [lane for lane in self._lanes.values() if lane.guardrail.executor == "process"]
-        await asyncio.gather(*(prepare(lane.processes, [lane.guardrail.guardrail_function]) for lane in apart))
+        await asyncio.gather(*(lane.processes.prepare([lane.guardrail.guardrail_function]) for lane in apart))
 
     def close(self) -> None:
         for lane in self._lanes.values():

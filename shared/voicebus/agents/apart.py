@@ -40,7 +40,8 @@ def check_apart(kind: str, name: str, function: Callable[..., Any]) -> None:
 async def call_apart(
     pool: ProcessPool, function: Callable[..., Any], context: RunContextWrapper[Any], agent: Any, text: Any
 ) -> Any:
-    """What `function(context, agent, text)` returns in one of the pool's processes. Cancelled, it is killed.
+    """What `function(context, agent, text)` returns in one of the pool's processes. Cancelled, it is killed; a process
+    that is still importing what it needs is left to the next one.
 
     Raises:
         ToolProcessError: the process died, or something cannot be sent there or back.
@@ -48,12 +49,8 @@ async def call_apart(
     """
     name = getattr(agent, "name", None)
     question = _Question(function.__module__, function.__qualname__, context.context, name, text)
+    pool.imports([function])
     return await pool.run(_ask, question, _unheard)
-
-
-async def prepare(pool: ProcessPool, functions: list[Callable[..., Any]]) -> None:
-    """Have a process ready that knows the modules of `functions`, so that the first check need not wait for it."""
-    await pool.run(_import, sorted({function.__module__ for function in functions}), _unheard)
 
 
 def _unheard(what: Any) -> None:
@@ -61,11 +58,6 @@ def _unheard(what: Any) -> None:
 
 
 # --- in the process -------------------------------------------------------------------------------
-
-
-def _import(modules: list[str], say: Said) -> None:
-    for module in modules:
-        importlib.import_module(module)
 
 
 def _ask(question: _Question, say: Said) -> Any:

@@ -8,6 +8,7 @@ script once more.
 
 import asyncio
 import functools
+import importlib
 import os
 import pickle
 import signal
@@ -15,7 +16,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from multiprocessing.connection import Connection
 from typing import Any, Final
 
@@ -67,6 +68,19 @@ class ProcessPool:
     def first(self, job: Job, argument: Any) -> None:
         """Have each process that is started from now on do this before its jobs. What it raises is logged."""
         self._first.setdefault(pickle.dumps((job, argument)))
+
+    def imports(self, functions: Iterable[Callable[..., Any]]) -> None:
+        """Have each process that is started from now on import the modules of `functions` before its jobs."""
+        for module in sorted({function.__module__ for function in functions}):
+            self.first(_import, module)
+
+    async def prepare(self, functions: Iterable[Callable[..., Any]]) -> None:
+        """Have a process ready that knows the modules of `functions`, so that the first job need not wait for it."""
+        self.imports(functions)
+        try:
+            await self.ready()
+        except ToolProcessError as error:  # each job will tell
+            log.warning("no process is ready", error=str(error))
 
     async def ready(self) -> None:
         """Return once a process waits for a job.
@@ -139,7 +153,7 @@ class ProcessPool:
         self._starting.discard(starting)
         error = None if starting.cancelled() else starting.exception()
         if error is not None and not self._closed:
-            log.warning("a process for tools did not begin", error=str(error))
+            log.warning("a process for tools or guardrails did not begin", error=str(error))
 
     def _free(self) -> "_Process | None":
         """Those that have died while they waited (for want of memory, say) are nobody's failure."""
@@ -166,7 +180,7 @@ class ProcessPool:
                         self._threads, process.converse, request, _nobody
                     )
                     if raised is not None:  # the job that needs it will tell
-                        log.warning("a process for tools is not prepared", error=repr(raised))
+                        log.warning("a process for tools or guardrails is not prepared", error=repr(raised))
         except TimeoutError:
             process.kill()
             raise ToolProcessError("crashed", f"its process did not begin within {_START_S:g} s") from None
@@ -187,6 +201,10 @@ class ProcessPool:
             process.kill()
         self._idle.clear()
         self._threads.shutdown()
+
+
+def _import(module: str, say: Said) -> None:
+    importlib.import_module(module)
 
 
 def _nobody(what: Any) -> None:

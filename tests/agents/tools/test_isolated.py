@@ -1,7 +1,6 @@
 """Tools in processes of their own: what they get and give, how they end, and that nobody else notices."""
 
 import asyncio
-import importlib
 import os
 import pickle
 import signal
@@ -15,48 +14,15 @@ import pytest
 
 from support import computing
 from support.computing import Stay, gone
+from support.heavy import heavy_module
 from support.waiting import wait_until
 from voicebus import FunctionTool, ToolContext, UserError, function_tool
 from voicebus.agents.tools.invoke import ToolOutcome, invoke
-from voicebus.agents.tools.isolated import prepare, run_isolated
+from voicebus.agents.tools.isolated import run_isolated
 from voicebus.contracts.tools import Outcome
 from voicebus.errors import ToolProcessError
 from voicebus.runtime import processes
 from voicebus.runtime.processes import Job, ProcessPool, Said
-
-HEAVY = """
-import os, time
-from pathlib import Path
-
-with open("begun", "a") as file:
-    file.write(".")
-if Path("fatal").exists():
-    try:
-        os.rename("fatal", "died")
-    except FileNotFoundError:  # it was another's
-        pass
-    else:
-        Path("died").write_text(str(os.getpid()))
-        os._exit(7)
-while not Path("open").exists():
-    time.sleep(0.005)
-
-
-async def lift(dies: bool = False) -> str:
-    if dies:
-        os._exit(7)
-    return "lifted"
-"""
-
-
-def heavy_module(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    """A module that is imported once there is a file `open`, as there is now."""
-    (tmp_path / "heavy.py").write_text(HEAVY)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "heavy", raising=False)
-    (tmp_path / "open").touch()
-    return importlib.import_module("heavy")
 
 
 @pytest.fixture
@@ -162,7 +128,7 @@ async def test_a_process_that_takes_longer_to_import_a_module_than_a_call_may_ta
     heavy = heavy_module(monkeypatch, tmp_path)
     tool = function_tool(heavy.lift, executor="process")
     pool = ProcessPool(1)
-    await prepare(pool, [heavy.lift])
+    await pool.prepare([heavy.lift])
     died = await run(pool, tool, '{"dies": true}')
     assert died.error is not None
     (tmp_path / "open").unlink()

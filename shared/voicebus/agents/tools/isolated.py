@@ -6,7 +6,7 @@ import importlib
 import inspect
 import pickle
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -14,9 +14,6 @@ from typing import Any, Final
 from voicebus.agents.context import ToolContext
 from voicebus.errors import ToolProcessError, UserError
 from voicebus.runtime.processes import ProcessPool, Said
-from voicebus.telemetry.logging import get_logger
-
-log: Final = get_logger(__name__)
 
 _UNITS: Final = {"B": 1, "KB": 1024, "MB": 1024**2, "GB": 1024**3}
 # Less than that and Python itself does not get far.
@@ -105,7 +102,7 @@ async def run_isolated(
         _packed(context) if takes_context else None,
         memory,
     )
-    pool.first(_import, function.__module__)
+    pool.imports([function])
     reports = context.reports
     done: _Done = await pool.run(_run, call, reports if reports is not None else _unheard)
     if isinstance(context.context, dict):
@@ -116,20 +113,6 @@ async def run_isolated(
         for name, value in done.changed.items():
             object.__setattr__(context.context, name, value)
     return done.returned
-
-
-async def prepare(pool: ProcessPool, functions: Iterable[Callable[..., Any]]) -> None:
-    """Have a process ready that knows the modules of `functions`, so that the first call need not wait for it."""
-    for module in sorted({function.__module__ for function in functions}):
-        pool.first(_import, module)
-    try:
-        await pool.ready()
-    except ToolProcessError as error:  # each call will tell
-        log.warning("no process is ready for tools", error=str(error))
-
-
-def _import(module: str, say: Said) -> None:
-    importlib.import_module(module)
 
 
 def _unheard(text: str) -> None:

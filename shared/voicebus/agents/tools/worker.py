@@ -21,7 +21,6 @@ from voicebus.agents.agent import RealtimeAgent
 from voicebus.agents.tools.calls import SERVICE, CallRunner
 from voicebus.agents.tools.circuit import FailureCounts
 from voicebus.agents.tools.function_tool import FunctionTool
-from voicebus.agents.tools.isolated import prepare
 from voicebus.agents.tools.kinds import tool_queue
 from voicebus.agents.tools.limits import Turns
 from voicebus.agents.tools.registering import Registrar
@@ -321,7 +320,7 @@ class ToolWorker:
         new = isolated - self._prepared
         self._prepared |= new
         if new:
-            member.spawn(prepare(processes, new), name="prepare")
+            member.spawn(processes.prepare(new), name="prepare")
 
     def _register_again(self) -> None:
         if self._registrar is not None:
