@@ -116,6 +116,51 @@ def test_all_that_was_said_while_there_was_no_socket_follows_to_the_next_up_to_a
     assert fourth.got == list(range(400, 1000))
 
 
+def test_a_socket_that_is_lost_before_it_can_have_told_of_anything_has_heard_nothing() -> None:
+    audio, first, second, third, fourth = InputAudio(Placing(0.0)), Link(), Link(), Link(), Link()
+    audio.release(first, whole=True)
+    say(audio, range(80))
+    audio.hold()
+    say(audio, range(80, 280))
+    audio.release(second, whole=False)
+    say(audio, range(280, 300))
+    audio.hold()
+    say(audio, range(300, 310))
+    audio.release(third, whole=False)
+    assert third.got == list(range(30, 310))
+    say(audio, range(310, 360))
+    audio.hold()
+    audio.release(fourth, whole=False)
+    assert fourth.got == list(range(310, 360)), "that has had time to tell of what it was sent"
+
+
+def test_a_new_socket_that_is_lost_at_once_loses_nothing_of_what_it_was_handed_over() -> None:
+    audio, second, third = InputAudio(Placing(0.0)), Link(), Link()
+    audio.release(Link(), whole=True)
+    audio.heard("input_audio_buffer.speech_started", {"audio_start_ms": 0})
+    say(audio, range(200))
+    audio.hold()
+    audio.release(second, whole=True)
+    assert second.got == list(range(200))
+    say(audio, range(200, 210))
+    audio.hold()
+    audio.release(third, whole=False)
+    assert third.got == list(range(210))
+
+
+def test_of_what_a_lost_socket_had_made_an_item_of_nothing_is_sent_again_however_new_it_was() -> None:
+    audio, second = InputAudio(Placing(0.0)), Link()
+    say(audio, range(200))
+    audio.release(Link(), whole=False)
+    say(audio, range(200, 205))
+    audio.heard("input_audio_buffer.speech_started", {"audio_start_ms": 3000})
+    audio.heard("input_audio_buffer.speech_stopped", {"audio_end_ms": 6000})
+    audio.heard("input_audio_buffer.committed", {"item_id": "item_1"})
+    audio.hold()
+    audio.release(second, whole=False)
+    assert second.got == list(range(60, 205))
+
+
 def test_a_socket_that_is_left_in_order_hands_over_all_that_was_not_committed() -> None:
     audio, first, second = InputAudio(Placing(0.0)), Link(), Link()
     audio.release(first, whole=True)
@@ -277,6 +322,21 @@ def test_what_another_socket_hears_again_lies_where_it_was_said() -> None:
     audio.release(Link(), whole=False)  # five seconds, and what came since
     silence(audio, 8.2, 5)
     assert detected(audio, 4700, 5500) == pytest.approx((8.0, 8.5))
+
+
+def test_what_was_said_without_a_socket_lies_where_it_was_said_and_is_kept_though_more_came_since() -> None:
+    audio = hearing()
+    silence(audio, 0.1, 80)
+    audio.hold()
+    silence(audio, 8.1, 10)
+    for number in range(10):
+        sound(audio, 9.1 + number / 10)
+    silence(audio, 10.1, 100)
+    audio.release(Link(), whole=False)  # from 3.0 on
+    silence(audio, 20.1, 3)
+    assert detected(audio, 5700, 7500) == pytest.approx((9.0, 10.5))
+    (part,) = audio.item({"item": {}}, "item_1")["item"]["content"]
+    assert len(base64.b64decode(part["audio"])) == 18 * 4800
 
 
 def test_a_turn_that_is_ended_by_hand_begins_where_it_is_loud() -> None:

@@ -58,7 +58,7 @@ class SwitchLink(Struct, frozen=True):
 class ReleaseAudio(Struct, frozen=True):
     """The socket in use knows the conversation: what audio has waited goes to it, and all audio from now on.
 
-    `whole`: all that was not committed, else its last 5 s.
+    `whole`: all that was not committed, else the last 5 s before the socket was lost, and all that came since.
     """
 
     whole: bool = False

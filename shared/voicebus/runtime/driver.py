@@ -309,7 +309,7 @@ class SessionDriver:
         return self._audio.spoken
 
     def send_audio(self, frame: bytes, size: int | None = None) -> None:
-        """Pass an append frame, with `size` bytes of samples, on to the model; without a link its newest 5 s wait."""
+        """Pass an append frame, with `size` bytes of samples, on to the model; without a link the newest 60 s wait."""
         if not self.ended:
             heard = self._audio.append(frame, self._now(), size)
             if heard is not None and self._recorder is not None:

@@ -1,10 +1,10 @@
 """The audio of the client on its way to the model: a bounded ring of what the model may not have, for the next socket.
 
 What was not committed is kept: the last 5 s of it, or 60 s while the user speaks, sends faster than they speak, ends
-turns by hand, or is heard by no socket, and `MAX_PIECES` frames and commits. Beyond that the oldest is dropped. What
-was committed is kept until its words are known, 60 s in all. Commits keep their place among the audio. Sizes are of
-samples, in bytes; positions count all of the session. The model tells in positions where it has heard somebody speak;
-where that lies in time, the frames know.
+turns by hand, or is heard by no socket or by a new one, and `MAX_PIECES` frames and commits. Beyond that the oldest is
+dropped. What was committed is kept until its words are known, 60 s in all. Commits keep their place among the audio.
+Sizes are of samples, in bytes; positions count all of the session. The model tells in positions where it has heard
+somebody speak; where that lies in time, the frames know.
 """
 
 from collections import deque
@@ -80,8 +80,9 @@ class InputAudio:
         self._ring: deque[_Piece] = deque()
         self._kept: dict[str, list[_Piece]] = {}
         self._end = 0
-        # From where on no socket has heard anything, while there is none.
+        # From where on no socket has heard anything, while there is none; how much had come when the present one began.
         self._unheard = 0
+        self._released = 0
         # Where the present socket began to hear, and the bounds of what it takes for speech.
         self._begin = 0
         self._speech: tuple[int, int | None] | None = None
@@ -122,6 +123,8 @@ class InputAudio:
         elif not in_time and piece.begins + piece.ticks > piece.came + LATE:
             limit = KEPT_S  # of speech that comes faster than it is spoken the model tells when much more has come
         oldest = self._end - limit * self._rate
+        if oldest < self._released:  # of what the socket was sent at its beginning it may not have told yet
+            oldest = self._end - KEPT_S * self._rate
         while self._ring and (self._ring[0].end <= oldest or len(self._ring) > MAX_PIECES):
             self._ring.popleft()
         return piece
@@ -247,15 +250,16 @@ class InputAudio:
     # --- sockets come and go --------------------------------------------------------------------------
 
     def hold(self) -> None:
-        """There is no socket."""
+        """There is no socket. One that went so soon that it may have told of nothing has heard nothing."""
         if self._link is not None:
-            self._unheard = self._end
+            new = self._end - RESENT_S * self._rate < self._released
+            self._unheard = self._begin if new else self._end
         self._link = None
 
     def release(self, link: ModelLink, *, whole: bool) -> None:
         """The next socket gets what was not committed, and all audio from now on."""
         unheard = self._end - self._unheard if self._link is None else 0
-        self._link = link
+        self._link, self._released = link, self._end
         self._speech = self._words = self._stop = None
         resent: list[_Piece] = []
         room = (KEPT_S if whole else RESENT_S) * self._rate + unheard
