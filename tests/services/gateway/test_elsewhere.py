@@ -130,6 +130,10 @@ async def test_who_has_read_more_than_a_dead_gateway_wrote_gets_all_that_is_reco
         session = first.seen[0]["session"]
         written = int(await bus.hget(Keys(stream_prefix).session_state(session), "seq"))
         ahead = coming_back(first).replace("&seq=1", f"&seq={written + 3}")
+        async with native(here, ahead) as cut_off:
+            # Greeted, and lost before its client has read anything.
+            await cut_off.until("model_reconnected")
+            cut_off.socket.transport.abort()
         async with native(here, ahead) as speaker, native(here, f"{ahead}&observe=1") as observer:
             for client in (speaker, observer):
                 await client.until("model_reconnected")
@@ -140,7 +144,9 @@ async def test_who_has_read_more_than_a_dead_gateway_wrote_gets_all_that_is_reco
                 async for seq, _, _ in sse(response):
                     assert seq == written + 1
                     break
-            # From then on it has read here, and is given nothing twice.
+            # Once it has said something it has read here, and is given nothing twice.
+            await speaker.send("mute", muted=False, id="m")
+            await speaker.until("ack", id="m")
             seq = records(speaker)[-1][0]
             async with native(here, coming_back(first).replace("&seq=1", f"&seq={seq}")) as again:
                 await again.until("session_resumed", seq=seq + 1)

@@ -84,8 +84,8 @@ class NativeFace(SessionFace):
         # until one has said something: who was lost before has not read it.
         self._lacks_audio = False
         self._lacks_turns: Sequence[str] = ()
-        # Whoever speaks after the first one has read here what it has.
-        self._speaker_has_come = False
+        # Whoever speaks after one who has said something has read here what it has.
+        self._speaker_was_heard = False
         # Bytes of binary frames that came from speakers: whoever was cut off knows by it what was lost on the way.
         self._received = 0
 
@@ -154,7 +154,7 @@ class NativeFace(SessionFace):
         """A connection has opened."""
         if not self.session:
             self._host.begin(self)
-        if connection.observes or not self._speaker_has_come:
+        if connection.observes or not self._speaker_was_heard:
             connection.after_seq = self.recorded.known(connection.after_seq)
         joining = sum(other.observes for other in self._recalling.connections)
         if connection.observes and len(self._observers) + joining >= MAX_OBSERVERS:
@@ -224,7 +224,7 @@ class NativeFace(SessionFace):
         if connection.observes:
             self._observers.append(connection)
         else:
-            self._was_attended = self._speaker_has_come = True
+            self._was_attended = True
             self._become_speaker(connection)
         from_seq = min(connection.after_seq, self.recorded.last)
         if self._started is not None:
@@ -422,7 +422,7 @@ class NativeFace(SessionFace):
     def hear(self, connection: NativeConnection, binary: bool, message: bytes) -> None:
         """The speaker says something; one that was taken over is not heard any more."""
         if connection is self._speaker and not self.ending.has_come:
-            self._lacks_audio = False
+            self._lacks_audio, self._speaker_was_heard = False, True
             self._received += len(message) if binary else 0
             self._input.hear(connection, binary, message)
 
