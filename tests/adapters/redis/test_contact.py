@@ -51,6 +51,11 @@ def test_a_write_that_failed_or_was_slow_or_another_master_begins_it_anew(writer
     writer.contact.broke()
     assert not writer.takes(13.0, 14.0, 15.0)
     assert writer.takes(16.0)
+    writer.takes(14.0, 15.0, 16.0, 17.0, server="b")
+    writer.contact.broke("b")
+    assert not writer.contact.is_unbroken("b")
+    assert writer.contact.is_unbroken("a")
+    assert writer.takes(18.0, 19.0, 20.0, server="b")
 
 
 def test_a_write_that_is_under_way_for_long_breaks_it_before_it_is_over(writer: Writer) -> None:

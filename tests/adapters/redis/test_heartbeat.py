@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+from dataclasses import replace
 
 import pytest
 import redis
@@ -45,7 +46,7 @@ async def test_an_outage_of_redis_is_told_once_and_its_end_too(
             await beating.stop()
 
 
-async def test_each_master_of_a_cluster_is_written_to_and_nothing_is_left_there(
+async def test_each_master_of_a_cluster_is_written_to_and_what_is_left_there_ends_by_itself(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(heartbeat, "INTERVAL_S", 0.02)
@@ -73,9 +74,11 @@ async def test_each_master_of_a_cluster_is_written_to_and_nothing_is_left_there(
                     assert not unbroken(other)
                     monkeypatch.setattr(contact, "_SETTLED_S", 0.0)
                     await wait_until(lambda: unbroken(other), description="a write at once")
-                assert [key async for key in bus.scan("*")] == ["tried:{mine}"]
             finally:
                 await beating.stop()
+            left = sorted([key async for key in bus.scan("*")])
+            assert [key.rpartition(":")[2] for key in left] == ["mine", "mine"]
+            assert all([0 < await bus.call("PTTL", key) <= 5_000 for key in left])
 
 
 async def test_a_heartbeat_that_redis_has_lost_is_noticed_by_the_next_and_the_first_misses_none(
@@ -117,6 +120,65 @@ async def test_nobody_counts_as_dead_where_the_servers_clock_has_jumped_or_heart
             assert not await beating.tells_dead(bus, other)
     finally:
         await beating.stop()
+
+
+async def test_nobody_counts_as_dead_on_another_master_whose_clock_has_jumped_or_whose_heartbeats_were_removed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(heartbeat, "INTERVAL_S", 3600.0)
+    monkeypatch.setattr(heartbeat, "HEARTBEAT_TTL_S", 3600)
+    monkeypatch.setattr(contact, "_SETTLED_S", 0.0)
+    with patient_cluster() as cluster:
+        url = address_of(cluster)
+        async with await connect(url) as bus:
+            own = bus.server_of("tried:{mine}")
+            others = [key for key in (f"tried:{{{n}}}" for n in range(100)) if bus.server_of(key) != own]
+            there = bus.server_of(others[0])
+            elsewhere = next(key for key in others if bus.server_of(key) != there)
+            beating = Heartbeat(url, "tried:{mine}", dict)
+            await beating.start()
+            try:
+                await wait_until(lambda: len(beating._written) == 2, description="the first writes")
+                await wait_until(lambda: not beating._writing, description="their end")
+                witness = beating._written[there].key
+                for left_ms in (7_200_000, 1_000, 0):
+                    await bus.call("HSET", witness, "at", 0)  # there again, where it was removed
+                    await bus.call("PEXPIRE", witness, 3_600_000)
+                    assert await beating.tells_dead(bus, others[0])
+                    await bus.call("PEXPIRE", witness, left_ms)
+                    assert not await beating.tells_dead(bus, others[0])
+                    assert await beating.tells_dead(bus, elsewhere)
+            finally:
+                await beating.stop()
+
+
+async def test_a_jump_of_another_masters_clock_or_a_removal_there_is_noticed_by_the_next_write(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(heartbeat, "INTERVAL_S", 0.1)
+    monkeypatch.setattr(heartbeat, "_JUMP_S", 60.0)
+    broke: list[str | None] = []
+    with patient_cluster() as cluster:
+        url = address_of(cluster)
+        async with await connect(url) as bus:
+            own = bus.server_of("tried:{mine}")
+            there = min({bus.server_of(str(n)) for n in range(100)} - {own})
+            beating = Heartbeat(url, "tried:{mine}", dict)
+            monkeypatch.setattr(beating.contact, "broke", lambda server=None: broke.append(server))
+            await beating.start()
+            try:
+                await wait_until(lambda: there in beating._written, description="the first write")
+                for jump_ms in (-240_000, 120_000, 0):
+                    last = beating._written[there]
+                    if jump_ms:  # as if the server had told of the last one by a clock that was set since
+                        beating._written[there] = replace(last, at=last.at - jump_ms)
+                    else:
+                        await bus.call("DEL", last.key)
+                    await wait_until(lambda: broke, description="it to be noticed")
+                    assert set(broke) == {there}
+                    broke.clear()
+            finally:
+                await beating.stop()
 
 
 @pytest.mark.parametrize("jump_ms", [-240_000, 120_000])

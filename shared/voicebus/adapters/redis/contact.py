@@ -30,9 +30,12 @@ class Contact:
         asked = [server] if server in self._since else list(self._since)
         return bool(asked) and all(map(self._has_taken_all, asked))
 
-    def broke(self) -> None:
-        """Others may be the masters now, which may know less."""
-        self._since.clear()
+    def broke(self, server: str | None = None) -> None:
+        """This server's heartbeats do not tell any more who lives; or any's: others may be masters, and know less."""
+        if server is None:
+            self._since.clear()
+        else:
+            self._since[server] = self._clock()
 
     @contextmanager
     def writing(self, server: str) -> Iterator[None]:

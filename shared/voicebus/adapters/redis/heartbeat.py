@@ -13,6 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from voicebus.adapters.redis.client import RedisConnection, connect
@@ -31,7 +32,7 @@ ALIVE_MS: Final = 2_500
 # What a server's clock may be set by at once, and what each beat comes late by, without others looking dead for it.
 _JUMP_S: Final = 0.5
 
-# A cluster's masters are written to by way of keys in so many slots.
+# A cluster's other masters are written to by way of keys in so many slots.
 _PLACES: Final = 64
 
 _INCARNATION: Final = re.compile(r".+-\d+-[0-9a-f]{6}")
@@ -69,13 +70,34 @@ async def lives_for_ms(bus: RedisConnection, heartbeat: str) -> int:
     return max(0, left - HEARTBEAT_TTL_S * 1000 + ALIVE_MS)
 
 
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """A beat that Redis has taken: when it was begun (monotonic, s), and when that was for the server (ms)."""
+
+    key: str
+    begun: float
+    at: int
+
+
+def _was_set_between(before: _Written, now: _Written) -> bool:
+    """Whether the server's clock was set between two beats."""
+    return abs(now.at - before.at - (now.begun - before.begun) * 1000) > _JUMP_S * 1000
+
+
+async def _is_untouched(bus: RedisConnection, key: str, begun: Callable[[], float]) -> bool:
+    """Whether a beat is as old for the server as it is here, where it was `begun` (asked behind the answer)."""
+    age_s = HEARTBEAT_TTL_S - int(await bus.call("PTTL", key)) / 1000
+    return -_JUMP_S < age_s < time.monotonic() - begun() + _JUMP_S
+
+
 class Heartbeat:
     """Keeps the heartbeat `key` of this process. `fields` is called in the heartbeat's thread before each beat.
 
     `renewed` hears, on the loop that started it, of each beat that Redis has taken: when (monotonic, s) it was begun.
     `lost` hears of one that found none before it: Redis was emptied, or none was sent for longer than they last.
     `jumped` hears that the server's clock has since the last beat, or that somebody has removed that.
-    `contact` is what the beats tell of Redis; other masters of a cluster are written to as often, with no effect.
+    `contact` is what the beats tell of Redis. Other masters of a cluster are given a beat as often, under a key that is
+    nobody's heartbeat, by which those that they keep are judged.
     Call `start` before taking work and `stop` after the last of it: without its key a process counts as dead, and
     what it holds is taken over at once.
     """
@@ -105,8 +127,9 @@ class Heartbeat:
         self._beaten = float("-inf")
         self._at = 0
         self._is_beating = False
-        # By their servers, those writes that are under way.
+        # By their servers, those writes that are under way, and the last that was taken.
         self._writing: dict[str, asyncio.Task[None]] = {}
+        self._written: dict[str, _Written] = {}
 
     async def start(self) -> None:
         """Return after the first beat.
@@ -125,21 +148,20 @@ class Heartbeat:
         """Whether a `heartbeat` that does not count any more tells that its process is dead; asked behind the answer.
 
         It does not while others may live that were not heard of, nor where the server's clock has jumped, or somebody
-        has removed heartbeats: then this one does not count either, although it has just beaten.
+        has removed heartbeats: then what this process has just written there does not count either.
 
         Raises:
             BusError: Redis cannot be reached.
         """
         server = bus.server_of(heartbeat)
-        if server != bus.server_of(self._key):
-            return self.contact.is_unbroken(server)
-        age_s = HEARTBEAT_TTL_S - int(await bus.call("PTTL", self._key)) / 1000
-        # Of a beat that is under way nobody knows yet whether the clock has jumped before it.
-        return (
-            not self._is_beating
-            and -_JUMP_S < age_s < time.monotonic() - self._beaten + _JUMP_S
-            and self.contact.is_unbroken(server)
-        )
+        if server == bus.server_of(self._key):
+            untouched = await _is_untouched(bus, self._key, lambda: self._beaten)
+            # Of a beat that is under way nobody knows yet whether the clock has jumped before it.
+            return untouched and not self._is_beating and self.contact.is_unbroken(server)
+        written = self._written.get(server)
+        if written is not None and not await _is_untouched(bus, written.key, lambda: written.begun):
+            return False
+        return server not in self._writing and self.contact.is_unbroken(server)
 
     async def stop(self) -> None:
         """Remove the key and end the thread."""
@@ -196,8 +218,8 @@ class Heartbeat:
             with self.contact.writing(bus.server_of(self._key)):
                 there = await bus.script(BEAT, [self._key], HEARTBEAT_TTL_S, *flat)
                 at = int(await bus.call("HGET", self._key, "at") or 0)
-            passed_ms = (begun - self._beaten) * 1000
-            if self._at and (not there or abs(at - self._at - passed_ms) > _JUMP_S * 1000):
+            before, now = _Written(self._key, self._beaten, self._at), _Written(self._key, begun, at)
+            if self._at and (not there or _was_set_between(before, now)):
                 self.contact.broke()
                 parent.call_soon_threadsafe(self._jumped)
             self._beaten, self._at = begun, at
@@ -208,18 +230,27 @@ class Heartbeat:
 
     def _write_to_others(self, bus: RedisConnection) -> None:
         """To each master but the one that keeps this heartbeat."""
-        family = self._key.partition("{")[0]
-        keys = {bus.server_of(key): key for key in (f"{family}{{none-{n}}}" for n in range(_PLACES))}
+        family, _, own = self._key.partition("{")
+        # Nobody is called so.
+        places = (f"{family}{{none-{n}}}:{own.replace('}', '')}" for n in range(_PLACES))
+        keys = {bus.server_of(key): key for key in places}
         for server in keys.keys() - {"", bus.server_of(self._key)} - self._writing.keys():
             task = self._writing[server] = asyncio.create_task(self._write(bus, server, keys[server]))
             task.add_done_callback(lambda _, server=server: self._writing.pop(server))  # type: ignore[misc]
 
     async def _write(self, bus: RedisConnection, server: str, key: str) -> None:
         try:
+            begun = time.monotonic()
             with self.contact.writing(server):
-                await bus.call("SET", key, "", "XX")  # nobody is called so, and so none is made
+                there = await bus.script(BEAT, [key], HEARTBEAT_TTL_S)
+                at = int(await bus.call("HGET", key, "at") or 0)
         except BusError as error:
             log.debug("a master takes nothing", server=server, error=str(error))
+            return
+        before = self._written.get(server)
+        self._written[server] = now = _Written(key, begun, at)
+        if before is not None and before.key == key and (not there or _was_set_between(before, now)):
+            self.contact.broke(server)
 
 
 async def _set_within(event: asyncio.Event, seconds: float) -> bool:
