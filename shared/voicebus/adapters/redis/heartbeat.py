@@ -231,8 +231,8 @@ class Heartbeat:
     def _write_to_others(self, bus: RedisConnection) -> None:
         """To each master but the one that keeps this heartbeat."""
         family, _, own = self._key.partition("{")
-        # Nobody is called so.
-        places = (f"{family}{{none-{n}}}:{own.replace('}', '')}" for n in range(_PLACES))
+        # Nobody is called so, and whoever may write heartbeats may write these.
+        places = (f"{family}{{none-{n}-{own}" for n in range(_PLACES))
         keys = {bus.server_of(key): key for key in places}
         for server in keys.keys() - {"", bus.server_of(self._key)} - self._writing.keys():
             task = self._writing[server] = asyncio.create_task(self._write(bus, server, keys[server]))
