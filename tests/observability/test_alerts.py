@@ -226,17 +226,19 @@ def fires_at(minute: int, alert: str, series: Series, folder: Path) -> bool:
     return judged(rules_for(alert), firing, series, minute, folder)
 
 
-def judged(rules: list[dict[str, Any]], counted: str, series: Series, minute: int, folder: Path) -> bool:
+def judged(
+    rules: list[dict[str, Any]], counted: str, series: Series, minute: int, folder: Path, *, every: str = "1m"
+) -> bool:
     """Whether what is counted is one in this minute, and not none, by `promtool test rules`."""
     assert PROMTOOL is not None
     (folder / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "tested", "rules": rules}]}))
     asked = {"expr": f"{counted} or vector(0)", "eval_time": f"{minute}m"}
     test = {
         "rule_files": ["rules.yml"],
-        "evaluation_interval": "1m",
+        "evaluation_interval": every,
         "tests": [
             {
-                "interval": "1m",
+                "interval": every,
                 "input_series": [{"series": name, "values": values} for name, values in series.items()],
                 "promql_expr_test": [{**asked, "exp_samples": [{"labels": "{}", "value": 1}]}],
             }
@@ -352,10 +354,20 @@ def test_gateways_are_missed_while_the_workers_of_their_release_go_on(tmp_path: 
     only = f"{firing % '='} unless {firing % '!='}"
     assert judged(rules_for("VoicebusGatewaysAbsent"), only, series, 30, tmp_path)
     assert not fires_at(30, "VoicebusNoSlots", series, tmp_path)
-    # That there were any is known for an hour, also where all of a release was removed.
-    removed = {**of_release("production", gone), **HEALTHY}
-    assert fires_at(30, "VoicebusGatewaysAbsent", removed, tmp_path)
-    assert not fires_at(90, "VoicebusGatewaysAbsent", removed, tmp_path)
+
+
+@needs_promtool
+@pytest.mark.parametrize(
+    ("left", "days"), [(workers(), 7), ({}, 1)], ids=["a week, while its workers go on", "a day, where nothing is left"]
+)
+def test_gateways_of_a_release_beside_others_are_missed_for(left: Series, days: int, tmp_path: Path) -> None:
+    """Samples once an hour, as if the rules were evaluated so."""
+    alert, hours = "VoicebusGatewaysAbsent", days * 24
+    gone = {name: values.replace("x500", "x20 _x480") for name, values in room(250, 10).items()}
+    series = {**of_release("production", {**gone, **left}), **HEALTHY}
+    firing = f'count(ALERTS{{alertname="{alert}",alertstate="firing"}})'
+    for hour, missed in ((20, False), (23, True), (20 + hours - 1, True), (20 + hours + 1, False)):
+        assert judged(rules_for(alert), firing, series, hour * 60, tmp_path, every="1h") is missed, f"hour {hour}"
 
 
 @needs_promtool
