@@ -114,6 +114,29 @@ async def test_a_person_decides_during_the_outage(stage: Stage, simulator: Simul
     assert desk.calls == ["7"]
 
 
+async def test_a_server_that_gives_the_ids_of_a_lost_socket_again_loses_no_turn_and_no_call(stage: Stage) -> None:
+    desk = Desk()
+    async with (
+        running_simulator(simulator_quirks={"counted_ids": True}) as simulator,
+        stage.conversation(desk.agent, simulator, CONFIG) as talk,
+    ):
+        said = []
+        for times, city in enumerate(("Rome", "Bonn", "Bonn", "Oslo"), start=1):
+            sound = SECOND[:9600] + tape.record(f"[[say: Good, {times}.]]") + SECOND
+            for begin in range(0, len(sound), 1920):
+                await talk.send_audio(sound[begin : begin + 1920])
+            await talk.until("agent_end", output=f"Good, {times}.")
+            await talk.say(f'[[call: rate {{"city": "{city}"}}]]')
+            await talk.until("agent_end", output=f"The result is: 100 in {city}")
+            said += [f"[[say: Good, {times}.]]", f'[[call: rate {{"city": "{city}"}}]]']
+            await cut(simulator, talk, times)
+        await recalled(talk, "100 in Rome; 100 in Bonn; 100 in Bonn; 100 in Oslo")
+        assert talk.of("error") == []
+    check_record(talk)
+    assert [text for role, text in lines(talk) if role == "user"][:-1] == said
+    assert desk.calls == ["Rome", "Bonn", "Bonn", "Oslo"]
+
+
 async def test_a_message_that_is_sent_during_the_outage_is_answered_once(
     stage: Stage, simulator: SimulatorHandle
 ) -> None:

@@ -55,7 +55,7 @@ class Hub:
             on_close: called when the session closes itself, as it does when it expires.
         """
         session = SimulatedSession(
-            ids=Ids(self._seed, next(self._numbers)),
+            ids=Ids(self._seed, next(self._numbers), counted=self._quirks.counted_ids),
             clock=time.time,
             detector=self._imitation.detector,
             session_type=session_type,

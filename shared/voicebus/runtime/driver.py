@@ -87,7 +87,7 @@ class SessionDriver:
         )
         self._trace = trace_of(ref)
         self._handle = engine.handle if self._trace is None else self._trace.around(engine.handle)
-        self._model = ModelSide(config.models or (config.model,), bus.clock, self, self.feed, self.job, placing)
+        self._model = ModelSide(config, engine, bus.clock, self, self.feed, self.job, placing)
         self._audio, self._recorder = self._model.audio, recorder
         self._record_side = RecordSide(recorder, self._model.placing)
         # Asked for once: a process that is not traced would be asked whether it is with every measurement.

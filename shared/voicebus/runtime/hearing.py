@@ -7,7 +7,7 @@ taken in its turn.
 from collections.abc import Sequence
 from typing import Protocol
 
-from voicebus.engine.inputs import Input, ModelMalformed
+from voicebus.engine.inputs import Input, ModelEvent, ModelMalformed
 from voicebus.engine.outputs import Emit, Output
 from voicebus.runtime import frames
 from voicebus.runtime.inline import InlineCalls
@@ -83,8 +83,11 @@ class Hearing:
         if frame.find(frames.DELTA_MARK) >= 0:  # as in nearly all
             delta = self._read_audio(frame)
             if delta is not None:
-                if not (self._session.passes and self._carry_on(delta, len(frame))):
-                    self._session.take(audio_input(delta), delta, len(frame))
+                if self._session.passes and self._carry_on(delta, len(frame)):
+                    return
+                named = self._model.ids.audio(delta)
+                if named is delta or not (self._session.passes and self._carry_on(named, len(frame))):
+                    self._session.take(audio_input(named), named, len(frame))
                 return
             text = frames.read_text_delta(frame)
             if text is not None and self._session.passes and self._say_on(text, frame):
@@ -93,10 +96,10 @@ class Hearing:
         if isinstance(item, ModelMalformed):
             self._session.take(item, None, size)
             return
-        kind = event["type"]
-        self._model.before(kind, event)
-        self._session.take(item, None, size)
-        self._model.after(kind, event)
+        kind, known = event["type"], self._model.ids.incoming(event)
+        self._model.before(kind, known)
+        self._session.take(item if known is event else ModelEvent(known), None, size)
+        self._model.after(kind, known)
 
     def read_waiting(self) -> None:
         """Read the frames that waited for a call, up to the next call."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
 from voicebus.engine import wire
+from voicebus.engine.config import Recovering, SessionConfig
 from voicebus.engine.failures import KEY_UNAVAILABLE
 from voicebus.engine.inputs import Input, LinkExpires, LinkLost, LinkOpened, SpareEvent, SpareLost, SpareOpened
 from voicebus.engine.outputs import Dial, DropLink, ReleaseAudio, SendModel, StopModel, SwitchLink
@@ -14,8 +15,9 @@ from voicebus.runtime import frames
 from voicebus.runtime.input_audio import HEARD, InputAudio
 from voicebus.runtime.links import Links
 from voicebus.runtime.placing import Placing
+from voicebus.runtime.socketids import SocketIds
 from voicebus.runtime.standby import Standby
-from voicebus.runtime.surroundings import StoppableLink
+from voicebus.runtime.surroundings import Engine, StoppableLink
 from voicebus.telemetry import metrics
 
 Event = Mapping[str, Any]
@@ -36,7 +38,8 @@ class ModelSide:
 
     def __init__(
         self,
-        models: Sequence[str],
+        config: SessionConfig,
+        engine: Engine,
         clock: Clock,
         listener: ModelListener,
         feed: Callable[[Input], None],
@@ -46,9 +49,14 @@ class ModelSide:
         self._clock = clock
         self.now: Callable[[], float] = clock.monotonic
         self._feed = feed
-        self._links = Links(models, listener, self, job)
+        self._links = Links(config.models or (config.model,), listener, self, job)
         self._dialled_at = 0.0
         self._spare_session: Event = {}
+        self._engine = engine
+        self._replays = config.recovering is Recovering.REPLAY
+        self.ids: SocketIds = SocketIds()
+        """Of the socket in use."""
+        self._spare_ids = self.ids
         self.placing: Placing = placing or Placing(clock.monotonic())
         self.audio: InputAudio = InputAudio(self.placing)
         self.heard_model: bool = False
@@ -78,6 +86,7 @@ class ModelSide:
     def stand_in(self, standby: Standby) -> None:
         """The second socket is there, and knows the session."""
         self._links.stand_in(*standby.handed_over())
+        self._spare_ids = self._others()
         self._spare_session = standby.created
         self.audio.heard("session.updated", standby.updated)
         self.heard_model = True
@@ -118,8 +127,13 @@ class ModelSide:
 
     # --- what came of dialling ------------------------------------------------------------------------
 
+    def _others(self) -> SocketIds:
+        """The ids of another socket; where it only joins the same call, they mean the same."""
+        return self.ids.another(self._engine.history) if self._replays else self.ids
+
     def link_opened(self) -> None:
         self.heard_model = False
+        self.ids = self._others()
         self._feed(LinkOpened())
 
     def link_failed(self, error: ModelLinkError) -> None:
@@ -128,6 +142,7 @@ class ModelSide:
         self._feed(LinkLost(why, error.code, error.close_code, error.fatal, jitter(), error.retry_after))
 
     def spare_opened(self) -> None:
+        self._spare_ids = self._others()
         self._feed(SpareOpened())
 
     def spare_failed(self, why: str) -> None:
@@ -152,11 +167,11 @@ class ModelSide:
             event = self.audio.item(event, output.speech)
         if output.spare:
             if links.spare is not None:
-                links.spare.send(event)
+                links.spare.send(self._spare_ids.outgoing(event))
         elif event.get("type") in _WITH_AUDIO:
             self.audio.send(event)
         elif links.link is not None:
-            links.link.send(event)
+            links.link.send(self.ids.outgoing(event))
 
     def _dial(self, output: Dial) -> None:
         if output.spare:
@@ -174,6 +189,7 @@ class ModelSide:
     def _switch_link(self, _: SwitchLink) -> None:
         self.audio.hold()
         self._links.switch()
+        self.ids = self._spare_ids
         session, self._spare_session = self._spare_session, {}
         self._expires(session)
 

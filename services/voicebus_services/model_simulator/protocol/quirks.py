@@ -24,6 +24,8 @@ class Quirks(BaseModel):
         conversation_created: send `conversation.created` after `session.created`, as the schema has it.
         extra_fields: put a field no schema knows on every event.
         reordered: take the other way round what the protocol leaves open, see `orders`.
+        counted_ids: number items, responses and calls from 1 in each session, so that a client meets ids again behind a
+            reconnect.
         frame_delay_ms: the least and the most, in ms, that each frame to a client is held up, in order; default none.
     """
 
@@ -35,4 +37,5 @@ class Quirks(BaseModel):
     conversation_created: bool = False
     extra_fields: bool = False
     reordered: bool = False
+    counted_ids: bool = False
     frame_delay_ms: Annotated[tuple[Milliseconds, Milliseconds], AfterValidator(_rising)] = (0.0, 0.0)

@@ -85,6 +85,7 @@ class SimulatedSession:
         self.work: list[Work] = []
         self.closing: int | None = None
         self.conversation = Conversation(ids.mint("conv"))
+        ids.taken = self.conversation
         self.ledger = Ledger(clock)
         self.responder = Responder(
             self.conversation, ids, self.emit, self.work.append, self._response_ended, self._quirks
