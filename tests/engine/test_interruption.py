@@ -35,6 +35,15 @@ def test_the_session_cancels_where_the_model_does_not() -> None:
     assert talk.sent("response.cancel", talk.last)[0]["response_id"] == "resp_1"
 
 
+def test_a_confirmation_that_leaves_the_turn_detection_out_leaves_it_as_it_was_told() -> None:
+    talk = Talk().live()
+    talk.model("session.updated", session={"id": "sess_1", "tracing": "auto"})
+    talk.asked()
+    talk.speaks("One two three four", 2000)
+    speech(talk, after=0.5)
+    assert talk.sent("response.cancel") == [], "the model cancels by itself"
+
+
 def test_late_audio_and_text_of_an_interrupted_response_are_dropped_until_it_is_done() -> None:
     talk = Talk().asked()
     talk.item_begins()

@@ -114,6 +114,10 @@ def test_sound_that_is_too_large_to_be_told_again_is_left_out() -> None:
     told = talk.dials()
     assert not [output.speech for output in talk.of(SendModel, told) if output.speech]
     assert talk.told_again(told) == [("user", "[audio not transcribed]")]
+    talk.confirms(told)
+    talk.user_speaks("item_v")
+    talk.loses_the_link()
+    assert [output.speech for output in talk.of(SendModel, talk.dials()) if output.speech] == ["item_v"]
 
 
 def test_of_the_items_that_are_told_again_the_largest_is_left_out_with_all_that_belongs_to_it() -> None:

@@ -50,8 +50,9 @@ def refuse_largest(parts: Parts, refuse: Callable[[Event], object]) -> None:
 def leave_out_largest(parts: Parts, conversation: Conversation, replay: Replay) -> None:
     """The socket was being told the conversation: sound of turns whose words are not known, else the largest item."""
     told = replay.told
-    if any(item.speech for item in told):
-        conversation.tells_sound = False
+    sounds = {item.id for item in told if item.speech}
+    if sounds:
+        conversation.silent |= sounds
         return
     largest = max(told, key=lambda item: wire.size(item.wire), default=None)
     if largest is None or wire.size(largest.wire) < LARGE:

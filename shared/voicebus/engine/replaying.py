@@ -56,8 +56,8 @@ class Conversation:
         self._uplink = uplink
         self._out = out
         self._hide = hide
-        self.tells_sound: bool = True
-        """Whether a socket takes what was said as samples."""
+        self.silent: set[str] = set()
+        """What was said that no socket takes as samples."""
         self.left_out: set[str] = set()
         """Items that no socket takes."""
 
@@ -131,7 +131,7 @@ class Conversation:
     def _speech(self, item_id: str) -> Item:
         content = [{"type": "input_text", "text": NOT_TRANSCRIBED}]
         made = {"id": item_id, "type": "message", "role": "user", "content": content}
-        return Item(item_id, made, speech=self.tells_sound)
+        return Item(item_id, made, speech=item_id not in self.silent)
 
 
 class Replay:

@@ -105,7 +105,7 @@ class NativeFace(SessionFace):
         self._started, self._started_at = started, started_at
         self._was_attended = True
         self._learn(started)
-        self.recorded.inherit(seq)
+        self.recorded.inherit(seq, grace_s=self._grace_s)
         self._input.inherit(muted=muted, done=done)
         self._lacks_audio = True
 

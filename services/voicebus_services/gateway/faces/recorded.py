@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 MAX_EVENTS: Final = 5_000
 MAX_BYTES: Final = 2 * 1024 * 1024
 
-# As long as clients try to come back.
+# Who reads tries to come back for at least as long.
 _VOID_S: Final = 60.0
 
 
@@ -38,10 +38,13 @@ class RecordedLog:
         self._inherited = 0
         self._void_until = float("-inf")
 
-    def inherit(self, seq: int) -> None:
-        """Another gateway has recorded up to `seq`, and may have told more that it did not write: those come again."""
+    def inherit(self, seq: int, *, grace_s: float = _VOID_S) -> None:
+        """Another gateway has recorded up to `seq`, and may have told more that it did not write: those come again.
+
+        `grace_s` is how long clients try to come back.
+        """
         self.last = self._inherited = seq
-        self._void_until = time.monotonic() + _VOID_S
+        self._void_until = time.monotonic() + max(grace_s, _VOID_S)
 
     def known(self, seq: int) -> int:
         """What somebody who comes now, and has read up to `seq`, has everything up to. For a while that is no more than

@@ -14,7 +14,7 @@ from voicebus.agents.functions import answer_of, presentable
 from voicebus.agents.local.carried import CarriedAudio, CarriedEvent, raw_event
 from voicebus.agents.local.face import EventFace
 from voicebus.agents.local.folding import Step, fold
-from voicebus.agents.local.sending import ModelSends
+from voicebus.agents.local.sending import Job, ModelSends
 from voicebus.agents.local.showing import Showing
 from voicebus.agents.model_settings import RealtimeSessionModelSettings
 from voicebus.agents.models import events as model_events
@@ -94,7 +94,7 @@ class ModelBridge:
         self._listener: RealtimeModelListener | None = None
         # What the engine has sent in this step, and on whose behalf.
         self._step: list[Mapping[str, Any] | StopModel] = []
-        self._asked: list[asyncio.Future[None]] | None = None
+        self._asked: list[Job] | None = None
         self._user_input: RealtimeModelUserInput | None = None
         self._judging = False
         self._sends = ModelSends(model, self._not_sent)
@@ -167,14 +167,14 @@ class ModelBridge:
             self._driver.feed(item)
         finally:
             sent, self._asked, self._user_input = self._asked, None, None
-        await asyncio.gather(*sent)
+        await self._sends.taken(sent)
 
     async def tell(self, event: RealtimeModelSendEvent) -> None:
         """Send an event of the program's in its turn, past the engine. Raises as `ask`."""
         if self._sends.runs_here():
             self._sends.put(event)
         else:
-            await self._sends.awaited(event)
+            await self._sends.taken([self._sends.awaited(event)])
 
     def send(self, event: Mapping[str, Any]) -> None:
         self._step.append(event)
@@ -257,8 +257,7 @@ class ModelBridge:
             if handler is not None:
                 handler(self, event)
         if self._inline_tools and isinstance(event, RealtimeModelToolCallEvent):
-            await driver.caught_up()
-            await self._sends.answered(event.call_id)
+            await self._sends.answers(event.call_id, driver.caught_up)
 
     def _feed(self, item: Input, delta: AudioDelta | None = None) -> None:
         if self._driver is not None:
