@@ -1,7 +1,7 @@
 """A gateway's side of the bus: what its sessions record, ask for and hear through Redis, and the tasks for that."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
 from voicebus.adapters.redis.backlog import Backlog
@@ -31,7 +31,8 @@ class BusSide:
     """Made of what is open already; `begin` it, and run its `work`.
 
     `lost` hears of each session that another gateway owns now, `wanted` of one that another gateway asks for (see
-    `RedisInbox`), `reached` whether the last read reached Redis. `guardrail_timeout_s` is the limit of a check.
+    `RedisInbox`), `reached` whether the last read reached Redis. `tells_dead` says of a heartbeat that does not count
+    any more whether its process is dead. `guardrail_timeout_s` is the limit of a check.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class BusSide:
         lost: Callable[[StaleOwnerError], None],
         wanted: Callable[[Entry], asyncio.Future[None]],
         reached: Callable[[bool], None],
+        tells_dead: Callable[[str], Awaitable[bool]],
     ) -> None:
         def taken(entry: Entry) -> None:
             lost(StaleOwnerError(entry.session, epoch=entry.epoch - 1, current=entry.epoch))
@@ -67,7 +69,7 @@ class BusSide:
             on_verdict=self._judging.answered, on_yield=wanted, on_reachable=reached, on_refused=deaf,
             on_result=answered,
         )  # fmt: skip
-        self._unserved = UnservedCalls(redis, keys, clock, self.inbox.bring)
+        self._unserved = UnservedCalls(redis, keys, clock, self.inbox.bring, tells_dead=tells_dead)
         self.masters = MasterWatch(redis, service=_SERVICE)
         self.circuits = CircuitWatch(redis, keys, clock)
         self._backlog = Backlog(redis, keys, clock)

@@ -191,9 +191,12 @@ async def _gateway(
     def wanted(entry: Entry) -> asyncio.Future[None]:
         return sessions.leaving.wanted(entry)
 
+    async def tells_dead(other: str) -> bool:
+        return await heartbeat.tells_dead(redis, other)
+
     side = BusSide(
         redis, clock, keys, gateway, guardrail_timeout_s=settings.guardrail_timeout.total_seconds(), lost=lost,
-        wanted=wanted, reached=lambda reached: health.set("redis", reached),
+        wanted=wanted, reached=lambda reached: health.set("redis", reached), tells_dead=tells_dead,
     )  # fmt: skip
     await side.begin()
     registry = ToolRegistry(redis, keys, clock)
@@ -307,7 +310,7 @@ async def _gateway(
         )
         adopting = Adopting(
             takeover, moving, calling, gateway_calls,
-            is_dead=lambda other: heartbeat.tells_dead(redis, keys.gateway(other)),
+            is_dead=lambda other: tells_dead(keys.gateway(other)),
         )  # fmt: skip
         side.masters.on_change(lambda _: heartbeat.contact.broke())
         work = {

@@ -34,8 +34,9 @@ EVERY_S: Final = 5.0
 class Abandoned:
     """Run `run` as a task, beside the journal's. `shards` are those that this archiver looks after now.
 
-    `grace_s`: how long a client may take to come back, from when its gateway was first found dead. `on_ended` hears of
-    each session that was ended, by tenant and id.
+    `is_dead` says of a gateway's id, whose heartbeat does not count any more, whether that one is dead. `grace_s`: how
+    long a client may take to come back, from when its gateway was first found dead. `on_ended` hears of each session
+    that was ended, by tenant and id.
     """
 
     def __init__(
@@ -47,8 +48,10 @@ class Abandoned:
         keys: Keys,
         shards: Callable[[], Collection[int]],
         *,
+        is_dead: Callable[[str], bool],
         grace_s: float,
         on_ended: Callable[[str, str], None],
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._bus = bus
@@ -56,8 +59,10 @@ class Abandoned:
         self._clock = clock
         self._keys = keys
         self._shards = shards
+        self._is_dead = is_dead
         self._grace_s = grace_s
         self._on_ended = on_ended
+        self._monotonic = monotonic
         # Since when (monotonic, s) a session has no living owner; those that are looked at, and no others.
         self._alone: dict[str, float] = {}
         self._singly = Singly("a session without a gateway cannot be ended")
@@ -69,6 +74,7 @@ class Abandoned:
             try:
                 await self.look()
             except (BusError, StoreError) as error:
+                self._alone.clear()  # nobody could come back meanwhile
                 log.info("sessions without a gateway are looked for later", error=str(error))
             except Exception:  # one odd session must not end the care of all
                 log.exception("sessions without a gateway are not looked after")
@@ -82,14 +88,18 @@ class Abandoned:
         shards = self._shards()
         open_ones = [one for one in await self._store.unfinished() if self._keys.event_shard(one) in shards]
         alone: dict[str, float] = {}
-        now = time.monotonic()
+        now = self._monotonic()
 
         async def see_to(session: str) -> None:
             standing = await self._bus.look(session)
             if standing is None or standing.ended or standing.lives_for_ms or not standing.seq:
                 return
+            # Asked behind the answer, which may have come from a server that has just woken up.
+            told = standing.released or self._is_dead(standing.owner)
+            if not told and session not in self._alone:
+                return
             since = alone[session] = self._alone.get(session, now)
-            if now >= since + self._grace_s:
+            if told and now >= since + self._grace_s:
                 left = await self._bus.take(session, standing.epoch, owner=standing.owner)
                 if left is not None:
                     await self._end(left)

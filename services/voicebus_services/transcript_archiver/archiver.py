@@ -8,6 +8,7 @@ from typing import Final
 from voicebus.adapters.database.store import TranscriptStore
 from voicebus.adapters.redis.client import RedisConnection
 from voicebus.adapters.redis.config import register_event_group
+from voicebus.adapters.redis.contact import Contact
 from voicebus.contracts.streams import ARCHIVER_GROUP, Keys
 from voicebus.errors import BusError, StoreError
 from voicebus.ports import Clock
@@ -66,6 +67,11 @@ class Archiver:
     def shards(self) -> list[int]:
         """The shards read now."""
         return sorted(set(self._leases.held) & self._readers.keys() - self._leaving)
+
+    @property
+    def contact(self) -> Contact:
+        """What keeping the shards tells of Redis."""
+        return self._leases.contact
 
     async def run(self, stop: asyncio.Event, *, drain_s: float) -> None:
         """Archive until `stop`; then finish the batches in hand and give the shards up, within `drain_s`."""

@@ -10,6 +10,7 @@ import time
 from typing import Final
 
 from voicebus.adapters.redis.client import RedisConnection
+from voicebus.adapters.redis.contact import Contact
 from voicebus.adapters.redis.scripts import script
 from voicebus.contracts.streams import Keys
 
@@ -60,13 +61,17 @@ def fair_share(me: str, living: list[str], shards: int) -> int:
 
 
 class ShardLeases:
-    """The shards that this archiver may read now. `refresh` every `REFRESH_S`; every method may raise `BusError`."""
+    """The shards that this archiver may read now. `refresh` every `REFRESH_S`; every method may raise `BusError`.
+
+    `contact` is what refreshing tells of Redis.
+    """
 
     def __init__(self, bus: RedisConnection, keys: Keys, me: str) -> None:
         self._bus = bus
         self._keys = keys
         self._me = me
         self._valid_until: dict[int, float] = {}
+        self.contact: Contact = Contact()
 
     @property
     def held(self) -> list[int]:
@@ -83,7 +88,8 @@ class ShardLeases:
         Returns:
             Held shards beyond the fair share; finish what is in hand of them, then `release` them.
         """
-        living = await self._bus.script(_ANNOUNCE, [self._keys.archivers], self._me, LEASE_MS)
+        with self.contact.writing(self._bus.server_of(self._keys.archivers)):
+            living = await self._bus.script(_ANNOUNCE, [self._keys.archivers], self._me, LEASE_MS)
         share = fair_share(self._me, living, self._keys.event_shards)
         await asyncio.gather(*(self._hold(shard) for shard in list(self._valid_until)))
         missing = share - len(self._valid_until)
@@ -107,7 +113,9 @@ class ShardLeases:
 
     async def _hold(self, shard: int) -> bool:
         asked = time.monotonic()
-        granted = await self._bus.script(_HOLD, [self._keys.archiver_lease(shard)], self._me, LEASE_MS)
+        lease = self._keys.archiver_lease(shard)
+        with self.contact.writing(self._bus.server_of(lease)):
+            granted = await self._bus.script(_HOLD, [lease], self._me, LEASE_MS)
         if granted:
             self._valid_until[shard] = asked + LEASE_MS / 1000
         else:

@@ -91,6 +91,7 @@ async def serve(settings: ArchiverSettings, *, ready: Callable[[int], None] | No
                 clock,
                 keys,
                 lambda: archiver.shards,
+                is_dead=lambda gateway: archiver.contact.is_unbroken(bus.server_of(keys.gateway(gateway))),
                 grace_s=settings.resume_grace.total_seconds(),
                 on_ended=left.add,
             )

@@ -125,7 +125,7 @@ class ToolStarted(Message):
 
 
 class ToolProgress(Message):
-    """Of a longer text than `MAX_PROGRESS` only the beginning is there."""
+    """Of a text longer than 1,000 characters only the beginning is there."""
 
     call_id: str
     text: Annotated[str, AfterValidator(lambda text: _cut(text, MAX_PROGRESS))]

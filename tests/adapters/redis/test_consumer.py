@@ -1,11 +1,14 @@
 """One member of a group: delivery, takeover by heartbeat, trimming that never deletes what is undelivered."""
 
+import struct
 from typing import Any
 
 import pytest
+import redis
 
+from support.servers import RedisServer
 from support.waiting import wait_until
-from voicebus.adapters.redis.client import RedisConnection
+from voicebus.adapters.redis.client import RedisConnection, connect
 from voicebus.adapters.redis.consumer import CLAIM_DEAD_MS, RedisStreamConsumer
 from voicebus.adapters.redis.heartbeat import Heartbeat, living, new_incarnation, sends_heartbeats
 from voicebus.contracts.streams import Keys
@@ -128,6 +131,37 @@ async def test_a_consumer_without_heartbeats_is_given_longer(
     await rested(bus, stream, BASIC, 300)
     (taken,) = await consumer.claim_abandoned(count=10)
     assert (taken.cause, taken.previous) == ("idle", BASIC)
+
+
+async def clock_set_back_since_delivery(server: RedisServer, bus: RedisConnection, stream: str, consumer: str) -> None:
+    """What is pending for this consumer was delivered an hour later than now, by the server's clock."""
+    (row,) = await bus.call("XPENDING", stream, "workers", "-", "+", 10, consumer, parse_detail=True)
+    at = 1_234_567_890_123  # found again in what the server keeps
+    await bus.call("XCLAIM", stream, "workers", consumer, 0, row["message_id"], "TIME", at, "JUSTID")
+    with redis.Redis(port=server.port) as client:
+        dump = client.dump(stream)
+        later = struct.pack("<q", (client.time()[0] + 3600) * 1000)
+        assert dump.count(struct.pack("<q", at)) == 1
+        client.execute_command("DEBUG", "SET-SKIP-CHECKSUM-VALIDATION", 1)
+        client.restore(stream, 0, dump.replace(struct.pack("<q", at), later), replace=True)
+
+
+@pytest.mark.parametrize("consumer", [DEAD, BASIC])
+async def test_entries_delivered_before_the_servers_clock_was_set_back_rest_from_then_on(
+    keys: Keys, stream: str, consumer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("voicebus.adapters.redis.consumer.CLAIM_IDLE_MS", 300)
+    with RedisServer(arguments=("--enable-debug-command", "yes")) as server:
+        async with await connect(server.url) as bus:
+            alive, other = member(bus, keys, stream), member(bus, keys, stream, consumer)
+            await alive.read(count=1, block_ms=0)
+            await add(bus, stream, "first")
+            await other.read(count=1, block_ms=0)
+            await clock_set_back_since_delivery(server, bus, stream, consumer)
+            assert await alive.claim_abandoned(count=10) == []
+            await rested(bus, stream, consumer, 300)
+            (taken,) = await alive.claim_abandoned(count=10)
+            assert (taken.fields["name"], taken.deliveries, taken.previous) == ("first", 2, consumer)
 
 
 async def test_only_what_is_acknowledged_is_trimmed(bus: RedisConnection, keys: Keys, stream: str) -> None:

@@ -105,6 +105,18 @@ async def test_a_heartbeat_that_redis_has_lost_is_noticed_by_the_next_and_the_fi
         await beating.stop()
 
 
+async def test_a_beat_that_a_clock_set_back_gives_a_long_life_does_not_count_for_as_long(
+    redis_url: str, stream_prefix: str
+) -> None:
+    async with await connect(redis_url) as bus:
+        for number, (left_ms, counts) in enumerate([(4_900, True), (7_400, True), (8_000, False), (3_600_000, False)]):
+            key = f"{stream_prefix}:{number}"
+            await bus.call("SET", key, "beat", "PX", left_ms)
+            assert await heartbeat.living(bus, [key]) == [counts]
+            assert (await heartbeat.lives_for_ms(bus, key) > 0) is counts
+            assert await heartbeat.lives_for_ms(bus, key) <= 2 * heartbeat.ALIVE_MS
+
+
 @pytest.mark.parametrize("left_ms", [7_200_000, 1_000, 0])
 async def test_nobody_counts_as_dead_where_the_servers_clock_has_jumped_or_heartbeats_were_removed(
     monkeypatch: pytest.MonkeyPatch, redis_url: str, stream_prefix: str, left_ms: int

@@ -25,13 +25,19 @@ class Desk:
         self.now = 100.0
         self.caller = caller
         self.answers: list[Entry] = []
+        self.tells_dead = True
         self.unserved = UnservedCalls(
-            caller.bus, caller.keys, caller.clock, self.answers.append, monotonic=lambda: self.now
-        )
+            caller.bus, caller.keys, caller.clock, self.answers.append, tells_dead=self._tells_dead,
+            monotonic=lambda: self.now,
+        )  # fmt: skip
         self._dispatch = RedisToolDispatch(
             caller.bus, caller.tools._outbox, caller.clock, caller.keys, reply_to=caller.inbox.stream,
             following=self.unserved,
         )  # fmt: skip
+
+    async def _tells_dead(self, heartbeat: str) -> bool:
+        assert heartbeat.startswith(f"{self.caller.keys.prefix}:worker:")
+        return self.tells_dead
 
     async def call(self, call_id: str) -> None:
         call = DispatchTool(call_id, "greet", "{}", "desk", "default", 60_000, idempotent=False)
@@ -93,6 +99,20 @@ async def test_a_queue_that_waits_for_its_first_worker_or_has_one_without_heartb
     if consumer is not None:
         await _read(caller, consumer, 1)
     assert await desk.after(GONE_S + 5) == []
+
+
+async def test_nobody_is_given_up_while_it_may_be_redis_that_stood_still(caller: Caller) -> None:
+    desk = Desk(caller)
+    await desk.call("c1")
+    await _read(caller, new_incarnation(), 1)
+    desk.tells_dead = False
+    assert await desk.after(GONE_S + 1) == []
+    desk.tells_dead = True
+    assert await desk.after(GONE_S - 1) == []
+    desk.tells_dead = False
+    assert await desk.after(2) == []
+    desk.tells_dead = True
+    assert await desk.after(0) == [("c1", Outcome.ERROR, "no_worker")]
 
 
 async def test_a_call_that_had_come_to_an_end_is_answered_with_its_result(keys: Keys, caller: Caller) -> None:

@@ -1,10 +1,12 @@
 """When a gateway takes another one for dead, and goes on with its calls."""
 
+import contextlib
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from voicebus.adapters.redis.contact import Contact
 from voicebus.adapters.redis.gateway_calls import GatewayCalls
 from voicebus_services.gateway.adopting import Adopting
 from voicebus_services.gateway.calling import Calling
@@ -26,7 +28,7 @@ class Cluster:
         }  # fmt: skip
         self.lease_ms = 0
         self.full = False
-        self.in_touch = True
+        self.contact = Contact(clock=lambda: self.now)
         self.taken: list[str] = []
         self.adopting = Adopting(
             cast("Takeover", self),
@@ -40,12 +42,19 @@ class Cluster:
 
     async def at(self, *moments: float) -> list[str]:
         for self.now in moments:
+            with self.contact.writing("redis"):
+                pass
             await self.adopting.look()
             await self.adopting.settle()
         return self.taken
 
+    def refuses(self, moment: float) -> None:
+        self.now = moment
+        with contextlib.suppress(OSError), self.contact.writing("redis"):
+            raise OSError
+
     async def is_dead(self, gateway: str) -> bool:
-        return self.in_touch and gateway == "other"
+        return gateway == "other" and self.contact.is_unbroken("redis")
 
     # --- GatewayCalls
 
@@ -87,12 +96,19 @@ def cluster() -> Cluster:
     return Cluster()
 
 
-async def test_a_call_is_adopted_by_a_gateway_that_is_in_touch_with_redis_and_not_before(cluster: Cluster) -> None:
-    cluster.in_touch = False
-    assert await cluster.at(0.0, 1.0, 2.0, 2.6) == []
-    cluster.in_touch = True
-    assert await cluster.at(3.0) == ["c"]
+async def test_a_call_is_adopted_after_a_lease_time_of_unbroken_contact_and_not_before(cluster: Cluster) -> None:
+    assert await cluster.at(0.0, 1.0, 2.0, 2.4) == []
+    assert await cluster.at(2.6) == ["c"]
     assert cluster.calls == {"other": [], "me": ["c"]}
+
+
+async def test_a_gap_in_the_contact_or_another_master_begins_the_lease_time_anew(cluster: Cluster) -> None:
+    assert await cluster.at(0.0, 1.0, 2.0) == []
+    cluster.refuses(2.2)
+    assert await cluster.at(2.6, 3.0, 4.0, 4.6) == []
+    cluster.contact.broke()
+    assert await cluster.at(4.8, 5.8, 6.8, 7.2) == []
+    assert await cluster.at(7.4) == ["c"]
 
 
 async def test_who_lives_keeps_its_calls_and_who_stops_loses_what_it_gave_up(cluster: Cluster) -> None:

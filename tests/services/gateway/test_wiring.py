@@ -18,9 +18,11 @@ from websockets.exceptions import ConnectionClosed
 
 from services.gateway.clients import connected, native
 from services.gateway.conftest import QUEUE, Gateways
+from support.masters import another_is_the_master
 from support.servers import RedisServer, free_port
 from support.waiting import wait_until
 from voicebus.adapters.redis import offers
+from voicebus.adapters.redis.contact import Contact
 from voicebus.contracts.streams import HEARTBEAT_TTL_S, Keys
 from voicebus.contracts.tools import ToolCall, ToolRegistration
 from voicebus.errors import BusError, SettingsError, TargetError
@@ -96,6 +98,15 @@ def beats_meanwhile(redis_url: str, key: str) -> None:
             time.sleep(0.02)
         assert client.hget(key, "at") != first
         assert 0 < client.ttl(key) <= HEARTBEAT_TTL_S
+
+
+async def test_a_gateway_judges_nobody_for_a_while_once_another_redis_server_is_the_master(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broke: list[str | None] = []
+    monkeypatch.setattr(Contact, "broke", lambda _, server=None: broke.append(server))
+    another_is_the_master(monkeypatch)
+    await wait_until(lambda: None in broke, description="the change to be noticed")
 
 
 async def test_the_session_is_counted_recorded_and_its_token_kept_as_a_hash_only(

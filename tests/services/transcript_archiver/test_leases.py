@@ -1,11 +1,15 @@
 """Shards are read by one archiver at a time, and shared fairly."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.transcript_archiver.conftest import Bus
 from support.waiting import wait_until
+from voicebus.adapters.redis.contact import Contact
+from voicebus.errors import BusError
 from voicebus_services.transcript_archiver.leases import ShardLeases, fair_share
 
 
@@ -68,3 +72,25 @@ async def test_a_lease_that_was_not_renewed_is_not_relied_on(
     await a.refresh()
     await wait_until(lambda: not a.held, description="the lease to run out on its holder's own clock")
     assert not a.holds(0)
+
+
+async def test_a_lease_that_redis_does_not_take_tells_that_heartbeats_may_not_have_been_taken_either(
+    pair: tuple[ShardLeases, ShardLeases], bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    a, _ = pair
+    a.contact = Contact(clock=lambda: now)
+    server = bus.connection.server_of(bus.keys.archivers)
+    await a.refresh()
+    assert not a.contact.is_unbroken(server)
+    now = 3.0
+    await a.refresh()
+    assert a.contact.is_unbroken(server)
+
+    async def refused(*_: Any) -> Any:
+        raise BusError("READONLY")
+
+    monkeypatch.setattr(bus.connection, "script", refused)
+    with pytest.raises(BusError):
+        await a.refresh()
+    assert not a.contact.is_unbroken(server)

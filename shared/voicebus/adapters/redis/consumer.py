@@ -11,7 +11,7 @@ from voicebus.adapters.redis.client import RedisConnection
 from voicebus.adapters.redis.dead_letters import write_dead_letter
 from voicebus.adapters.redis.heartbeat import living, sends_heartbeats
 from voicebus.adapters.redis.new_calls import Claims, NewCalls
-from voicebus.adapters.redis.scripts import REAP
+from voicebus.adapters.redis.scripts import HANDOVER, REAP
 from voicebus.adapters.redis.trimming import pairs, trim
 from voicebus.contracts.streams import Keys
 from voicebus.errors import BusError
@@ -29,6 +29,9 @@ CLAIM_IDLE_MS: Final = 30_000
 # A consumer without heartbeats that took nothing for this long is removed; it comes back with its next read.
 REAP_IDLE_MS: Final = 3_600_000
 
+# So many are looked at, at a time, where none has rested; they are a consumer's oldest.
+_RESTING: Final = 100
+
 # More than a member can have been sent between two failures: its loop reads at most its concurrency.
 _OWN: Final = 10_000
 
@@ -42,8 +45,8 @@ async def _always(_: str) -> bool:
 class RedisStreamConsumer:
     """Implements `voicebus.ports.StreamConsumer`. `consumer` is a worker's id; its heartbeat must beat already.
 
-    `calls` claims what is new in a queue of tool calls as it comes. `tells_dead` says of a
-    heartbeat that does not count any more whether its process is dead.
+    `calls` claims what is new in a queue of tool calls as it comes. `tells_dead` says of a heartbeat that does not
+    count any more whether its process is dead; by default each such process is.
     """
 
     def __init__(
@@ -210,6 +213,7 @@ class RedisStreamConsumer:
         )
         delivered = {row["message_id"]: int(row["times_delivered"]) for row in pending}
         if not delivered:
+            await self._rest(other)
             return []
         entries = await self._bus.call("XCLAIM", self.stream, self._group, self._consumer, rest, *delivered)
         taken = [
@@ -219,6 +223,15 @@ class RedisStreamConsumer:
         if taken:
             log.info("entries taken over", stream=self.stream, entries=len(taken), previous=other, cause=cause)
         return taken
+
+    async def _rest(self, other: str) -> None:
+        """Have those entries rest from now on that were delivered later than now: the server's clock was set back."""
+        pending = await self._bus.call(
+            "XPENDING", self.stream, self._group, "-", "+", _RESTING, other, parse_detail=True
+        )
+        for row in pending:
+            if not int(row["time_since_delivered"]):
+                await self._bus.script(HANDOVER, [self.stream], self._group, row["message_id"], other, other)
 
     def _deliveries(self, entries: Iterable[Any], claimed: Claims = _NONE) -> list[Delivery]:
         # An entry that was deleted while pending comes without fields; there is nothing left to do for it.

@@ -57,7 +57,7 @@ async def living(bus: RedisConnection, heartbeats: Sequence[str]) -> list[bool]:
         BusError: Redis cannot be reached.
     """
     left = await asyncio.gather(*(bus.submit("PTTL", key) for key in heartbeats))
-    return [int(milliseconds) > HEARTBEAT_TTL_S * 1000 - ALIVE_MS for milliseconds in left]
+    return [_counts_for_ms(int(milliseconds)) > 0 for milliseconds in left]
 
 
 async def lives_for_ms(bus: RedisConnection, heartbeat: str) -> int:
@@ -66,8 +66,15 @@ async def lives_for_ms(bus: RedisConnection, heartbeat: str) -> int:
     Raises:
         BusError: Redis cannot be reached.
     """
-    left = int(await bus.call("PTTL", heartbeat))
-    return max(0, left - HEARTBEAT_TTL_S * 1000 + ALIVE_MS)
+    return _counts_for_ms(int(await bus.call("PTTL", heartbeat)))
+
+
+def _counts_for_ms(left: int) -> int:
+    """For how long a beat counts of whose time to live so much is left; one from before the server's clock was set back
+    by more than that does not.
+    """
+    counts = left - HEARTBEAT_TTL_S * 1000 + ALIVE_MS
+    return counts if 0 < counts <= 2 * ALIVE_MS else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,8 @@ class Pipelines:
     """Sends commands through `client`, a pipeline for each master, so that one that hangs holds up its own alone.
 
     Those about one key leave in order: while some about its slot are under way others go the same way, though the slot
-    be moved meanwhile, and then that of its new master. `refuse` hands the vendor's error to whoever waits for a reply,
-    after at most `timeout_s`.
+    be moved meanwhile, and then that of its new master. `refuse` hands the vendor's error to whoever waits for a reply;
+    what is under way has one after at most `timeout_s`, and what waits behind it leaves then.
     """
 
     def __init__(self, client: StreamCluster, refuse: Refuse, *, timeout_s: float) -> None:

@@ -3,14 +3,14 @@
 Either Redis will not read this gateway's inbox; or the call's workers are all gone. The rule for these: a queue had
 workers, and for `GONE_S` none of them has lived, longer than one that is frozen may be gone. A call that was sent to it
 that long ago is given up: first in its record, so that a worker that comes later does not start it, then towards the
-model. A queue that no worker has ever read is left alone, as its first worker may be starting; so is one with a
-consumer that sends no heartbeats, of which nobody can tell.
+model. Heartbeats that Redis did not take, or has lost, tell of no death. A queue that no worker has ever read is left
+alone, as its first worker may be starting; so is one with a consumer that sends no heartbeats: nobody can tell of it.
 """
 
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -45,7 +45,8 @@ class _Sent:
 class UnservedCalls:
     """Follows the calls that this gateway waits for; run `run` as a task. `answer` brings a session its answer.
 
-    Implements `FollowsCalls`, and `Refuses` while no answer can come.
+    `tells_dead` says of a heartbeat that does not count any more whether its process is dead. Implements
+    `FollowsCalls`, and `Refuses` while no answer can come.
     """
 
     def __init__(
@@ -55,12 +56,14 @@ class UnservedCalls:
         clock: Clock,
         answer: Callable[[Entry], object],
         *,
+        tells_dead: Callable[[str], Awaitable[bool]],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._bus = bus
         self._keys = keys
         self._clock = clock
         self._answer = answer
+        self._tells_dead = tells_dead
         self._monotonic = monotonic
         # Until they are answered, cancelled or overdue.
         self._waiting: dict[tuple[str, str], _Sent] = {}
@@ -118,28 +121,31 @@ class UnservedCalls:
         queues = {one.call.queue for one in self._waiting.values()}
         for queue in self._gone_since.keys() - queues:
             del self._gone_since[queue]
-        for queue in queues:
-            if await self._is_deserted(queue):
-                self._gone_since.setdefault(queue, now)
-            else:
-                self._gone_since.pop(queue, None)
         horizon = now - GONE_S
-        gone = {queue for queue, since in self._gone_since.items() if since <= horizon}
+        gone = set()
+        for queue in queues:
+            heartbeats = await self._heartbeats(queue)
+            if heartbeats is None or any(await living(self._bus, heartbeats)):
+                self._gone_since.pop(queue, None)
+                continue
+            # Asked behind the answers, which may have come from a server that has just woken up.
+            told = all([await self._tells_dead(heartbeat) for heartbeat in heartbeats])
+            if told and self._gone_since.setdefault(queue, now) <= horizon:
+                gone.add(queue)
         for one in [one for one in self._waiting.values() if one.call.queue in gone and one.at <= horizon]:
             why = f"queue {one.call.queue!r} has had no living worker for {GONE_S:g} s"
             await self._give_up(one, "no_worker", why)
 
-    async def _is_deserted(self, queue: str) -> bool:
+    async def _heartbeats(self, queue: str) -> list[str] | None:
+        """Those of the workers of a queue; None where it had none, or one that sends none."""
         try:
             rows = await self._bus.call("XINFO", "CONSUMERS", self._keys.tools(queue), WORKERS_GROUP)
         except BusError as error:
             if "NOGROUP" in str(error) or "no such key" in str(error) or is_final(error):
-                return False  # nobody was ever there, or it is no stream
+                return None  # nobody was ever there, or it is no stream
             raise
         names = [pairs(row)["name"] for row in rows]
-        if not all(map(sends_heartbeats, names)):
-            return False
-        return not any(await living(self._bus, [self._keys.worker(name) for name in names]))
+        return [self._keys.worker(name) for name in names] if all(map(sends_heartbeats, names)) else None
 
     async def _give_up(self, one: _Sent, kind: str, why: str) -> None:
         session, call = one.session, one.call
