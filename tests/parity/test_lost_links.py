@@ -173,6 +173,19 @@ async def test_speech_that_was_not_committed_is_heard_by_the_next_socket(
     assert [text for role, text in lines(talk) if role == "user"] == ["[[say: Yes?]]", "hello there"]
 
 
+async def test_what_was_said_in_one_piece_with_the_silence_behind_it_is_heard_once(
+    stage: Stage, simulator: SimulatorHandle
+) -> None:
+    async with stage.conversation(Desk().agent, simulator, CONFIG) as talk:
+        await talk.send_audio(SECOND[:9600] + tape.record("[[say: Good.]]") + SECOND)
+        await talk.until("agent_end", output="Good.")
+        await cut(simulator, talk)
+        await talk.say("[[say: Bye.]]")
+        await talk.until("agent_end", output="Bye.")
+        check_record(talk)
+    assert [text for role, text in lines(talk) if role == "user"] == ["[[say: Good.]]", "[[say: Bye.]]"]
+
+
 async def test_a_socket_that_is_cut_again_and_again_loses_nothing(stage: Stage, simulator: SimulatorHandle) -> None:
     desk = Desk()
     chance = random.Random(7)

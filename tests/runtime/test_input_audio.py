@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from voicebus.engine.inputs import Spoken
-from voicebus.runtime.frames import append_frame
+from voicebus.runtime.frames import append_frame, appended
 from voicebus.runtime.input_audio import MAX_PIECES, InputAudio
 from voicebus.runtime.placing import Placing
 
@@ -27,6 +27,15 @@ class Link:
         self.got.append(number_of(frame))
 
     async def close(self) -> None: ...
+
+
+class Frames(Link):
+    """What a socket was sent of sound."""
+
+    samples = b""
+
+    def send_frame(self, frame: bytes) -> None:
+        self.samples += appended(frame)
 
 
 def frame(number: int) -> bytes:
@@ -194,6 +203,29 @@ def test_what_the_model_took_for_speech_is_not_sent_again() -> None:
     audio.heard("input_audio_buffer.committed", {"item_id": "item_1"})
     audio.release(second, whole=False)
     assert second.got == [15, 16, 17, 18, 19]
+
+
+@pytest.mark.parametrize(("kind", "second"), [("audio/pcm", 48_000), ("audio/pcmu", 8_000)])
+def test_of_a_frame_in_which_speech_ended_only_what_is_behind_it_is_sent_again(kind: str, second: int) -> None:
+    audio, link = InputAudio(Placing(0.0)), Frames()
+    audio.understands(kind)
+    audio.release(Link(), whole=True)
+    samples = b"".join(number.to_bytes(1, "little") * (second // 10) for number in range(20))
+    audio.append(append_frame(base64.b64encode(samples).decode()), 2.0)
+    audio.heard("input_audio_buffer.speech_started", {"audio_start_ms": 300})
+    audio.heard("input_audio_buffer.speech_stopped", {"audio_end_ms": 1500})
+    spoken = audio.heard("input_audio_buffer.committed", {"item_id": "item_1"})
+    assert isinstance(spoken, Spoken)
+    event = {"type": "conversation.item.create", "item": {"id": "item_1", "role": "user", "content": ["words"]}}
+    (part,) = audio.item(event, "item_1")["item"]["content"]
+    assert base64.b64decode(part["audio"]) == samples[: second // 10 * 15]
+    audio.release(link, whole=False)
+    assert link.samples == samples[second // 10 * 15 :]
+    audio.heard("input_audio_buffer.speech_started", {"audio_start_ms": 100})
+    audio.heard("input_audio_buffer.speech_stopped", {"audio_end_ms": 450})
+    again = audio.heard("input_audio_buffer.committed", {"item_id": "item_2"})
+    assert isinstance(again, Spoken)
+    assert again.ended - spoken.ended == pytest.approx(0.45), "it lies where it was said"
 
 
 def test_speech_is_kept_for_its_item_until_its_words_are_known() -> None:

@@ -16,6 +16,7 @@ import pybase64
 from voicebus.engine import wire
 from voicebus.engine.inputs import Spoken
 from voicebus.ports import ModelLink
+from voicebus.runtime.frames import append_frame
 from voicebus.runtime.placing import LATE, PCM, UNPLACED, Frame, Placing, quiet_ticks, ticks_of
 
 Event = Mapping[str, Any]
@@ -224,6 +225,8 @@ class InputAudio:
             end = self._end if speech is None or speech[1] is None else speech[1]
             while self._ring and self._ring[0].end <= end:
                 taken.append(self._ring.popleft())
+            if self._ring and self._ring[0].start < end:
+                taken.append(self._part(end))
             begin = self._begin if speech is None else speech[0]
             taken = [piece for piece in taken if piece.end > begin]
             self._floor = end
@@ -233,6 +236,18 @@ class InputAudio:
         while kept > KEPT_S * self._rate and len(self._kept) > 1:
             kept -= sum(piece.size for piece in self._kept.pop(next(iter(self._kept))))
         return self._spoken(item_id, taken, detected=speech is not None)
+
+    def _part(self, end: int) -> _Piece:
+        """The part of the first frame up to `end`, which it has no more."""
+        piece = self._ring.popleft()
+        size = end - piece.start
+        if piece.kind == PCM:
+            size -= size % 2
+        self._placing.moment(piece, 0)  # both parts lie where it does
+        samples, ticks = piece.samples, ticks_of(piece.kind, size)
+        begins = piece.begins + (0 if piece.left_out else ticks)
+        self._ring.appendleft(_piece(samples[size:], piece, begins, piece.end))
+        return _piece(samples[:size], piece, piece.begins, piece.start + size)
 
     def _spoken(self, item_id: str, taken: list[_Piece], *, detected: bool) -> Spoken | None:
         """Where an item of `taken` lies in time; a turn that was ended by hand, from the first that is loud in it."""
@@ -288,6 +303,13 @@ class InputAudio:
         samples = b"".join(piece.samples for piece in pieces)
         content = [{"type": "input_audio", "audio": pybase64.b64encode(samples).decode("ascii")}]
         return {**event, "item": {**event["item"], "content": content}}
+
+
+def _piece(samples: bytes, of: _Piece, begins: int, end: int) -> _Piece:
+    """A part `of` a frame."""
+    frame = append_frame(pybase64.b64encode(samples).decode("ascii"))
+    size = len(samples)
+    return _Piece(frame, of.kind, ticks_of(of.kind, size), of.came, begins, of.left_out, end, size)
 
 
 def _size(frame: bytes) -> int:
