@@ -7,14 +7,16 @@ while the batch of others is written, so that neither the database nor this proc
 
 import asyncio
 import random
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
-from voicebus.adapters.database.lines import Identity, RecordedEvent
+from voicebus.adapters.database.epochs import DisplacedError
+from voicebus.adapters.database.ingest import Written
+from voicebus.adapters.database.lines import Claim, RecordedEvent
 from voicebus.adapters.database.store import TranscriptStore
 from voicebus.contracts.envelope import Entry
-from voicebus.errors import ContractError, StoreError
+from voicebus.errors import BusError, ContractError, StoreError
 from voicebus.ports import Clock
 from voicebus.telemetry import metrics
 from voicebus.telemetry.batched import batch_span
@@ -30,6 +32,9 @@ BATCH: Final = 2_000
 """Events of one transaction, about: a reader's are never split."""
 
 _SEQ_DIGITS: Final = 10
+_OUTDATED: Final = "outdated_owner"
+# Which entry an event was that is stored is not known any more.
+_NOWHERE: Final = "0-0"
 _RETRY_FIRST_S: Final = 0.1
 _RETRY_MOST_S: Final = 2.0
 
@@ -108,7 +113,8 @@ class BatchWriter:
         spared = redacted_fields(redaction, {**entry.fields, "error": str(why)}) if redaction else {}
         error = spared.pop("error", str(why))
         await self._shards.dead_letter(replace(entry, fields=spared or entry.fields), reason=why.reason, error=error)
-        if session and seq.isdecimal() and len(seq) <= _SEQ_DIGITS:
+        # Of one that does not count the place is another event's, which may be on its way.
+        if why.reason != _OUTDATED and session and seq.isdecimal() and len(seq) <= _SEQ_DIGITS:
             self._on_refused(session, int(seq))
 
     async def _tenant(self, session: str) -> str | None:
@@ -126,8 +132,8 @@ class BatchWriter:
                 "write events", (entry.fields.get("traceparent") for entry, _ in events), events=len(events)
             ):
                 try:
-                    taken = await self._store_all([event for _, event in events])
-                    refused = {id(delivered): _displaced(delivered.events, taken) for delivered in batch}
+                    written = await self._store_all(events)
+                    refused = {id(delivered): _outdone(delivered.events, written) for delivered in batch}
                 except ContractError:
                     refused = {id(delivered): await self._store_singly(delivered.events) for delivered in batch}
             for delivered in batch:
@@ -149,17 +155,21 @@ class BatchWriter:
         refused: list[_Refused] = []
         for entry, event in events:
             try:
-                refused += _displaced([(entry, event)], await self._store_all([event]))
+                refused += _outdone([(entry, event)], await self._store_all([(entry, event)]))
             except ContractError as error:
                 refused.append(_Refused(entry, error))
         return refused
 
-    async def _store_all(self, events: Sequence[RecordedEvent]) -> Collection[Identity]:
-        """Returns which of them cannot be stored, as others have their places."""
+    async def _store_all(self, delivered: Sequence[tuple[StreamEntry, RecordedEvent]]) -> Written:
+        events = [event for _, event in delivered]
+        shards = {event.session: entry.shard for entry, event in delivered}
         delay = _RETRY_FIRST_S
+        kept: set[Claim] = set()
         while True:
             try:
-                written = await self._store.write(events)
+                written = await self._store.write(events, kept=kept)
+            except DisplacedError as displaced:
+                await self._keep(displaced.events, shards, kept)
             except StoreError as error:
                 if not self.stalled:
                     log.warning("transcripts cannot be written; trying again until they can", error=str(error))
@@ -174,12 +184,32 @@ class BatchWriter:
         now = self._clock.at_ms()
         for event in events:
             metrics.TRANSCRIPT_WRITE_LAG.observe(max(0, now - event.at) / 1000)
-        return written.taken
+        return written
+
+    async def _keep(self, stored: Sequence[RecordedEvent], shards: Mapping[str, int], kept: set[Claim]) -> None:
+        """Dead letters of what is stored and about to go."""
+        for event in stored:
+            while event.claim not in kept:
+                try:
+                    await self._bury(StreamEntry(shards[event.session], _NOWHERE, event.fields()), _void(event))
+                    kept.add(event.claim)
+                except BusError as error:
+                    log.info("an event that does not count any more is kept later", error=str(error))
+                    await asyncio.sleep(_RETRY_MOST_S)
 
 
-def _displaced(events: Sequence[tuple[StreamEntry, RecordedEvent]], taken: Collection[Identity]) -> list[_Refused]:
-    return [
-        _Refused(entry, ContractError(f"another event of seq {event.seq} is stored", reason="seq_taken"))
-        for entry, event in events
-        if event.identity in taken
-    ]
+def _outdone(events: Sequence[tuple[StreamEntry, RecordedEvent]], written: Written) -> list[_Refused]:
+    """Those that were not stored for the sake of others."""
+    refused: list[_Refused] = []
+    for entry, event in events if written.void or written.taken else ():
+        if event.claim in written.void:
+            refused.append(_Refused(entry, _void(event)))
+        elif event.identity in written.taken:
+            why = ContractError(f"another event of seq {event.seq} is stored", reason="seq_taken")
+            refused.append(_Refused(entry, why))
+    return refused
+
+
+def _void(event: RecordedEvent) -> ContractError:
+    why = f"an owner after that of epoch {event.epoch} has written the session from seq {event.seq}, or before it, on"
+    return ContractError(why, reason=_OUTDATED)

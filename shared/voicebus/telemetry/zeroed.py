@@ -65,7 +65,7 @@ def of_archiver(service: str) -> None:
     _bus(service, failovers=False)
     _zero(metrics.MESSAGES_CLAIMED, (service,), ("shard_taken",))
     _zero(metrics.MESSAGES_REDELIVERED, (service,))
-    _zero(metrics.MESSAGES_DEADLETTERED, (service,), ("rejected_by_database", "seq_taken"))
+    _zero(metrics.MESSAGES_DEADLETTERED, (service,), ("rejected_by_database", "seq_taken", "outdated_owner"))
     _zero(metrics.SESSIONS_ENDED, ("interrupted",))
     _zero(metrics.RECORDING_FAILURES, ("complete",))
     for erased in (metrics.ERASED_SESSIONS, metrics.ERASED_ROWS, metrics.ERASED_RECORDING_BYTES):

@@ -59,7 +59,7 @@ async def test_a_session_tells_what_it_ran_on_went_through_and_used(store: Trans
         "session": "s1", "month": 202311, "tenant": "local", "agent": "front_desk",
         "agents": ["front_desk", "billing", "front_desk"], "model": "gpt-realtime-2.1", "face": "native",
         "status": "ended", "started_at": STARTED_AT + 100, "ended_at": STARTED_AT + 900, "end_reason": "hangup",
-        "last_seq": 9, "stored": 9, "lost": 0, "turns": 2, "input_tokens": 200, "input_cached_tokens": 60,
+        "last_seq": 9, "epoch": 1, "stored": 9, "lost": 0, "turns": 2, "input_tokens": 200, "input_cached_tokens": 60,
         "input_audio_tokens": 80, "output_tokens": 100, "output_audio_tokens": 80, "cost": None,
     }  # fmt: skip
 

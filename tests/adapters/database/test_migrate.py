@@ -119,6 +119,45 @@ async def test_lines_stay_while_their_index_comes_and_goes(empty_database: str) 
         assert await store.transcript("s1", tenant="local") == before
 
 
+async def test_whose_an_event_was_is_unknown_of_what_was_recorded_before_that_was_kept(empty_database: str) -> None:
+    migrate.upgrade(empty_database)
+    async with TranscriptStore(empty_database) as store:
+        await store.write(recorded(*conversation("s1")))
+        before = await store.transcript("s1", tenant="local")
+        assert epochs(empty_database) == ({1}, {1})
+        assert migrate.downgrade(empty_database, revision="0007") == "0007"
+        migrate.upgrade(empty_database)
+        assert epochs(empty_database) == ({0}, {0})
+        assert await store.transcript("s1", tenant="local") == before
+        assert await store.write(recorded(*conversation("s1"), *conversation("s2"))) == Written(8)
+    assert epochs(empty_database) == ({0, 1}, {0, 1})
+
+
+async def test_an_archiver_of_the_release_before_goes_on_with_a_database_that_knows_owners(database: str) -> None:
+    """Its statements name no column that it does not know."""
+    engine = create_engine(database)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO sessions (session, month, status, started_at, last_seq) VALUES ('s1', 202311, 'active', 1, 1)"
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO events (session, month, seq, type, at, data) VALUES ('s1', 202311, 1, 'error', 1, '{}')"
+        )
+    engine.dispose()
+    assert epochs(database) == ({0}, {0})
+
+
+def epochs(url: str) -> tuple[set[int], set[int]]:
+    """Those of the sessions, and of the events."""
+    engine = create_engine(url)
+    try:
+        with engine.connect() as connection:
+            found = [connection.exec_driver_sql(f"SELECT epoch FROM {name}") for name in ("sessions", "events")]
+            return set(found[0].scalars()), set(found[1].scalars())
+    finally:
+        engine.dispose()
+
+
 def test_the_release_names_its_newest_migration() -> None:
     scripts = ScriptDirectory(str(Path(migrate.__file__).parent / "migrations"))
     assert scripts.get_heads() == [REVISION]

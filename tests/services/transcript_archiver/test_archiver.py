@@ -1,18 +1,19 @@
 """The archiver on a real Redis: nothing lost, nothing twice, whatever fails."""
 
 import asyncio
-from collections.abc import Sequence
+import json
+from collections.abc import Collection, Sequence
 
 import pytest
 from msgspec.structs import replace
 
 from services.transcript_archiver.conftest import Bus, StartArchiver
-from support.recorded import conversation, entry, recorded, said, started
+from support.recorded import conversation, ended, entry, recorded, said, started
 from support.servers import PostgresServer, RedisServer
 from support.waiting import wait_until
 from voicebus.adapters.database import migrate
 from voicebus.adapters.database.ingest import Written
-from voicebus.adapters.database.lines import RecordedEvent
+from voicebus.adapters.database.lines import Claim, RecordedEvent
 from voicebus.adapters.database.store import TranscriptStore
 from voicebus.adapters.redis.client import connect
 from voicebus.contracts.streams import ARCHIVER_GROUP, Keys
@@ -51,14 +52,14 @@ async def test_an_entry_on_the_stream_twice_is_one_line(
 
 
 class StopsBeforeCommit(TranscriptStore):
-    async def write(self, batch: Sequence[RecordedEvent]) -> Written:
+    async def write(self, batch: Sequence[RecordedEvent], *, kept: Collection[Claim] = ()) -> Written:
         await asyncio.Event().wait()
         raise AssertionError
 
 
 class StopsAfterCommit(TranscriptStore):
-    async def write(self, batch: Sequence[RecordedEvent]) -> Written:
-        await super().write(batch)
+    async def write(self, batch: Sequence[RecordedEvent], *, kept: Collection[Claim] = ()) -> Written:
+        await super().write(batch, kept=kept)
         await asyncio.Event().wait()
         raise AssertionError
 
@@ -122,10 +123,10 @@ async def test_stopping_finishes_the_batch_in_hand(
     writing, go_on = asyncio.Event(), asyncio.Event()
 
     class Slow(TranscriptStore):
-        async def write(self, batch: Sequence[RecordedEvent]) -> Written:
+        async def write(self, batch: Sequence[RecordedEvent], *, kept: Collection[Claim] = ()) -> Written:
             writing.set()
             await go_on.wait()
-            return await super().write(batch)
+            return await super().write(batch, kept=kept)
 
     await bus.record(*conversation("s1"))
     async with Slow(database) as slow, start_archiver(on=slow) as running:
@@ -190,19 +191,70 @@ async def test_what_the_database_refuses_goes_to_the_dead_letters_and_holds_up_n
     assert transcript.gaps == [(3, 3)]
 
 
-async def test_of_two_owners_events_of_one_seq_one_is_archived_and_the_other_a_dead_letter(
+async def test_of_two_events_with_one_seq_and_epoch_one_is_archived_and_the_other_a_dead_letter(
     bus: Bus, store: TranscriptStore, start_archiver: StartArchiver
 ) -> None:
     events = conversation("s1")
-    rival = said("s1", 3, "user", "Of the next owner", start=100)
+    rival = said("s1", 3, "user", "Of another owner", start=100)
     await bus.record(*events)
     async with start_archiver():
         await bus.wait_idle()
-        await bus.record(replace(rival, at=rival.at + 7, epoch=2), *events)
+        await bus.record(replace(rival, at=rival.at + 7), *events)
         await bus.wait_idle()
         assert await words(store, "s1") == WORDS
-    letters = [(letter["reason"], letter["seq"], letter["epoch"]) for letter in await bus.dead_letters()]
-    assert letters == [("seq_taken", "3", "2")]
+    letters = [(letter["reason"], letter["seq"], letter["text"]) for letter in map(flat, await bus.dead_letters())]
+    assert letters == [("seq_taken", "3", "Of another owner")]
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
+async def test_what_a_former_owner_wrote_beside_the_next_one_is_a_dead_letter_and_in_no_transcript(
+    bus: Bus, empty_database: str, start_archiver: StartArchiver, late: bool
+) -> None:
+    """It came `late`, or had been archived."""
+    migrate.upgrade(empty_database)
+    shared, beside = conversation("s1")[:5], conversation("s1")[5:]
+    beside[1] = said("s1", 7, "user", "Of the former owner", start=1900)
+    resumed = entry("s1", 6, "session_resumed", {"agent": "front_desk", "from_seq": 5})
+    goes_on = [resumed, said("s1", 7, "user", "Thanks, bye.", start=1900), ended("s1", 8, "idle_time")]
+    following = [replace(event, epoch=2, at=event.at + 50) for event in goes_on]
+    async with TranscriptStore(empty_database) as store, start_archiver(on=store):
+        for events in (shared, following, beside) if late else (shared, beside, following):
+            await bus.record(*events)
+            await bus.wait_idle()
+        transcript = await store.transcript("s1", tenant="local")
+        assert await words(store, "s1") == WORDS
+        assert transcript is not None
+        assert (transcript.end_reason, transcript.last_seq, transcript.gaps) == ("idle_time", 8, [])
+    letters = [flat(letter) for letter in await bus.dead_letters()]
+    assert [(letter["reason"], letter["seq"], letter["epoch"]) for letter in letters] == [
+        ("outdated_owner", seq, "1") for seq in ("6", "7", "8")
+    ]
+    assert letters[1]["text"] == "Of the former owner"
+
+
+async def test_what_is_to_go_stays_archived_while_it_cannot_become_a_dead_letter(
+    bus: Bus, store: TranscriptStore, start_archiver: StartArchiver
+) -> None:
+    later = replace(entry("s1", 6, "session_resumed", {"agent": "front_desk", "from_seq": 5}), epoch=2)
+    await bus.record(*conversation("s1"))
+    async with start_archiver():
+        await bus.wait_idle()
+        # A dead letter is refused, and nothing else is.
+        await bus.connection.call("SET", bus.keys.dead("events"), "in the way")
+        kept = metrics.MESSAGES_DEADLETTERED.labels(service="transcript-archiver", reason="outdated_owner")
+        before = kept._value.get()
+        await bus.record(later)
+        await wait_until(bus.pending, description="it to be delivered")
+        assert await words(store, "s1") == WORDS
+        await bus.connection.call("DEL", bus.keys.dead("events"))
+        await bus.wait_idle()
+        assert await words(store, "s1") == WORDS[:-1]
+        assert kept._value.get() - before == 3
+    assert [letter["seq"] for letter in await bus.dead_letters()] == ["6", "7", "8"]
+
+
+def flat(letter: dict[str, str]) -> dict[str, str]:
+    return {**json.loads(letter["data"]), **letter}
 
 
 async def test_a_database_outage_loses_nothing(bus: Bus, start_archiver: StartArchiver) -> None:

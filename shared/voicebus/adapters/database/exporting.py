@@ -47,7 +47,7 @@ class RowPlace:
 
 
 _TABLES: Final[Mapping[Rows, Table]] = {"lines": items, "sessions": sessions, "turns": turns}
-_INTERNAL: Final = frozenset({"month", "key", "revised_seq", "session", "tenant"})
+_INTERNAL: Final = frozenset({"month", "key", "revised_seq", "session", "tenant", "epoch"})
 _TIMES: Final = frozenset({"at", "started_at", "ended_at"})
 _KINDS: Final = ((JSON, Kind.JSON), (Boolean, Kind.TRUTH), (Float, Kind.REAL), (Integer, Kind.INTEGER))
 

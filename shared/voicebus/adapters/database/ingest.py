@@ -5,7 +5,7 @@ this process, of binding each value. SQLite takes the rows one by one.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -13,11 +13,13 @@ import msgspec
 from sqlalchemy import Column, Connection, Table, and_, bindparam, case, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from voicebus.adapters.database.epochs import DisplacedError, Standing, contest, of_sessions, remove
 from voicebus.adapters.database.erasing import erased, stay_while_writing
 from voicebus.adapters.database.lines import (
     AGENT_EVENTS,
     COUNTED,
     ITEM_FIELDS,
+    Claim,
     Identity,
     RecordedEvent,
     Row,
@@ -40,14 +42,16 @@ something from it.
 @dataclass(frozen=True, slots=True)
 class Written:
     """What a write did: how many events were new, in which sessions events below the newest one are missing, how often
-    each rule took something from the new ones, and which were not stored as another event has their seq: two owners of
-    a session have written (a fail-over that lost the taking over).
+    each rule took something from the new ones. Where two owners of a session have written (a fail-over that lost the
+    taking over), also which were not stored: as another event has their seq (`taken`), or as they do not count from
+    where the later owner has begun (`void`).
     """
 
     new: int
     gaps: frozenset[str] = frozenset()
     redacted: Counter[str] = field(default_factory=Counter)
     taken: frozenset[Identity] = frozenset()
+    void: frozenset[Claim] = frozenset()
 
 
 class Ingest:
@@ -67,23 +71,40 @@ class Ingest:
             self._rows(sessions, [column.name for column in sessions.c if column.name not in ("agents", "cost")])
         )
 
-    def write(self, connection: Connection, batch: Sequence[RecordedEvent]) -> Written:
-        """Store what is new of a batch; what was stored before changes nothing."""
+    def write(
+        self, connection: Connection, batch: Sequence[RecordedEvent], kept: Collection[Claim] = frozenset()
+    ) -> Written:
+        """Store what is new of a batch; what was stored before changes nothing.
+
+        Raises:
+            DisplacedError: what is stored is to go, and not `kept`.
+        """
         if not batch:
             return Written(0)
         stay_while_writing(connection)
         # Sorted: two writers lock in the same order, and a line's later event comes later.
-        ordered = sorted(batch, key=_key)
-        months, tenants, given_up = self._known(connection, ordered)
+        ordered = sorted(batch, key=_order)
+        months, tenants, standings, given_up = self._known(connection, ordered)
         ordered = [event for event in ordered if event.session in months]
+        rivals = contest(connection, ordered, standings, months)
+        if rivals.void:
+            ordered = [event for event in ordered if event.claim not in rivals.void]
+        anew = rivals.sessions
+        if anew:
+            if any(event.claim not in kept for event in rivals.displaced):
+                raise DisplacedError(rivals.displaced)
+            remove(connection, rivals.displaced, months)
+            given_up.forget(anew)
         ordered, counts = self._redacted(ordered, tenants)
         rows = [{**event.event_row(), "month": months[event.session]} for event in ordered]
         stored = {(row.session, row.seq) for row in self._execute(connection, self._events, _once(rows))}
         places = {_key(event): event for event in ordered if _key(event) in stored}
         taken = self._taken(connection, ordered, places, months) if len(places) < len(ordered) else frozenset()
-        if not stored:
-            return Written(0, taken=taken)
+        if not stored and not anew:
+            return Written(0, taken=taken, void=rivals.void)
         new = list(places.values())
+        if anew:
+            new = [event for event in new if event.session not in anew] + of_sessions(connection, anew, months)
         self._execute(connection, self._items, _merged_items(_dated(months, (event.item_row() for event in new))))
         self._execute(connection, self._turns, _dated(months, (event.turn_row() for event in new)))
         told = merge_sessions(given_up.mended(_dated(months, (event.session_row() for event in new))))
@@ -94,7 +115,8 @@ class Ingest:
         )
         self._execute(connection, self._gaps, [{"session": session} for session in sorted(behind)])
         self._tell_agents(connection, {event.session for event in new if event.type in AGENT_EVENTS}, months)
-        return Written(len(stored), behind, sum((counts[key] for key in stored if key in counts), Counter()), taken)
+        redacted = sum((counts[key] for key in stored if key in counts), Counter[str]())
+        return Written(len(stored), behind, redacted, taken, rivals.void)
 
     @staticmethod
     def _taken(
@@ -131,15 +153,16 @@ class Ingest:
 
     def _known(
         self, connection: Connection, ordered: Sequence[RecordedEvent]
-    ) -> tuple[dict[str, int], dict[str, str | None], "_GivenUp"]:
-        """The months of a batch's sessions, made where they are not there yet, the tenants that are known of them, and
-        what was given up of them. A session that was erased has none.
+    ) -> tuple[dict[str, int], dict[str, str | None], dict[str, Standing], "_GivenUp"]:
+        """The months of a batch's sessions, made where they are not there yet, the tenants that are known of them, how
+        far they have come, and what was given up of them. A session that was erased has none.
         """
         first: dict[str, int] = {}
         for event in ordered:
             first.setdefault(event.session, event.at)
         names = list(first)
-        known = select(sessions.c.session, sessions.c.month, sessions.c.tenant, sessions.c.lost)
+        told = ("session", "month", "tenant", "epoch", "last_seq", "lost")
+        known = select(*(sessions.c[name] for name in told))
         found = connection.execute(known.where(sessions.c.session.in_(names))).all()
         months = {row.session: row.month for row in found}
         tenants = {row.session: row.tenant for row in found}
@@ -157,7 +180,8 @@ class Ingest:
             months |= {
                 row.session: row.month for row in connection.execute(known.where(sessions.c.session.in_(missing)))
             }
-        return months, tenants, _GivenUp.of(connection, [row.session for row in found if row.lost])
+        standings = {row.session: Standing(row.epoch, row.last_seq) for row in found}
+        return months, tenants, standings, _GivenUp.of(connection, [row.session for row in found if row.lost])
 
     def _tell_agents(self, connection: Connection, names: set[str], months: Mapping[str, int]) -> None:
         """Work out anew which agents these sessions went through: events may arrive in any order."""
@@ -216,7 +240,7 @@ class Ingest:
             set_={
                 **{name: func.coalesce(old[name], new[name]) for name in ("agent", "tenant", "model", "face")},
                 "started_at": case((new.started_at < old.started_at, new.started_at), else_=old.started_at),
-                "last_seq": case((new.last_seq > old.last_seq, new.last_seq), else_=old.last_seq),
+                **{name: case((new[name] > old[name], new[name]), else_=old[name]) for name in ("last_seq", "epoch")},
                 **{name: case((ends, new[name]), else_=old[name]) for name in ("status", "ended_at", "end_reason")},
                 **{name: old[name] + new[name] for name in COUNTED},
             },
@@ -228,7 +252,7 @@ class Ingest:
         old, new = events.c, insert.excluded
         return insert.on_conflict_do_update(
             index_elements=[old.session, old.seq, old.month],
-            set_={name: new[name] for name in ("type", "at", "data")},
+            set_={name: new[name] for name in ("type", "at", "epoch", "data")},
             where=and_(old.type == EventType.TRANSCRIPT_GAP, new.type != EventType.TRANSCRIPT_GAP),
         ).returning(old.session, old.seq)
 
@@ -251,6 +275,10 @@ class _GivenUp:
                     ranges.setdefault(row.session, []).append((row.seq, row.data["last"]))
         return cls(ranges)
 
+    def forget(self, names: Collection[str]) -> None:
+        """Nothing of these is given up any more."""
+        self._ranges = {name: ranges for name, ranges in self._ranges.items() if name not in names}
+
     def mended(self, rows: Sequence[Row]) -> Sequence[Row]:
         """Rows of sessions for their new events, counted rightly where one was given up before."""
         for row in rows if self._ranges else ():
@@ -264,6 +292,10 @@ class _GivenUp:
 
 def _key(event: RecordedEvent) -> tuple[str, int]:
     return event.session, event.seq
+
+
+def _order(event: RecordedEvent) -> tuple[str, int, int]:
+    return event.session, event.seq, -event.epoch
 
 
 def _once(rows: Iterable[Row]) -> list[Row]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
 from pydantic import ValidationError
+from ulid_transform import ulid_now
 
 from voicebus.adapters.database.schema import SESSION_CHARS, USAGE
 from voicebus.contracts.envelope import Entry, Message
@@ -33,8 +34,11 @@ from voicebus.errors import ContractError
 Row: TypeAlias = dict[str, Any]
 Identity: TypeAlias = tuple[str, int, str, int]
 """Session, seq, type and time of an event: what is the same each time that it is delivered."""
+Claim: TypeAlias = tuple[str, int, int]
+"""Session, seq and epoch: whose an event is, of those that want one place."""
 
 _MAX_SEQ: Final = 2**31 - 1
+_MAX_EPOCH: Final = 2**31 - 1
 _MAX_AT: Final = 253_402_300_799_000  # the end of the year 9999
 _MAX_TOKENS: Final = 2**53
 _INTERRUPTED: Final = "interrupted"
@@ -54,12 +58,15 @@ ITEM_FIELDS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class RecordedEvent:
-    """An entry of an event stream that can be stored. `event` is None for a type that this release does not know."""
+    """An entry of an event stream that can be stored. `event` is None for a type that this release does not know;
+    `epoch` is its owner's, 0 where that is unknown.
+    """
 
     session: str
     seq: int
     type: str
     at: int
+    epoch: int
     data: dict[str, Any]
     event: Message | None
 
@@ -72,6 +79,8 @@ class RecordedEvent:
         """
         if entry.seq is None or entry.seq > _MAX_SEQ:
             raise _malformed(f"a recorded event needs a seq between 1 and {_MAX_SEQ}, this one has {entry.seq}")
+        if entry.epoch > _MAX_EPOCH:
+            raise _malformed(f"epoch={entry.epoch} is above {_MAX_EPOCH}")
         if not 0 <= entry.at <= _MAX_AT:
             raise _malformed(f"at={entry.at} is no time")
         if not 0 < len(entry.session) <= SESSION_CHARS or len(entry.type) > 64 or "\x00" in entry.session + entry.type:
@@ -81,11 +90,24 @@ class RecordedEvent:
             event = _event(entry.type, data)
         except RecursionError as error:
             raise _malformed("its data is nested too deeply") from error
-        return cls(session=entry.session, seq=entry.seq, type=entry.type, at=entry.at, data=data, event=event)
+        return cls(entry.session, entry.seq, entry.type, entry.at, entry.epoch, data, event)
+
+    @classmethod
+    def stored(cls, session: str, seq: int, type_: str, at: int, epoch: int, data: dict[str, Any]) -> "RecordedEvent":
+        """One as it is stored.
+
+        Raises:
+            ContractError: `malformed`; another release has stored what is none to this one.
+        """
+        return cls(session, seq, type_, at, epoch, data, _event(type_, data))
 
     @property
     def identity(self) -> "Identity":
         return self.session, self.seq, self.type, self.at
+
+    @property
+    def claim(self) -> "Claim":
+        return self.session, self.seq, self.epoch
 
     def told(self, data: dict[str, Any]) -> "RecordedEvent":
         """The same event with other data.
@@ -96,7 +118,19 @@ class RecordedEvent:
         return replace(self, data=data, event=_event(self.type, data))
 
     def event_row(self) -> Row:
-        return {"session": self.session, "seq": self.seq, "type": self.type, "at": self.at, "data": self.data}
+        return {
+            "session": self.session,
+            "seq": self.seq,
+            "type": self.type,
+            "at": self.at,
+            "epoch": self.epoch,
+            "data": self.data,
+        }
+
+    def fields(self) -> dict[str, str]:
+        """The event as an entry of a stream, under an id of its own."""
+        entry = Entry(ulid_now(), self.type, self.session, self.epoch, self.at, self.data, self.seq)
+        return entry.fields()
 
     def session_row(self) -> Row:
         row: Row = {
@@ -110,6 +144,7 @@ class RecordedEvent:
             "ended_at": None,
             "end_reason": None,
             "last_seq": self.seq,
+            "epoch": self.epoch,
             "stored": 1,
             "lost": 0,
             "turns": 0,
@@ -197,7 +232,8 @@ def merge_sessions(rows: Iterable[Row]) -> list[Row]:
     for row in rows:
         known = merged.setdefault(row["session"], row)
         known["started_at"] = min(known["started_at"], row["started_at"])
-        known["last_seq"] = max(known["last_seq"], row["last_seq"])
+        for name in ("last_seq", "epoch"):
+            known[name] = max(known[name], row[name])
         for name in ("agent", "tenant", "model", "face"):
             known[name] = known[name] or row[name]
         if known is not row:

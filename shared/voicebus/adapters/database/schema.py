@@ -19,12 +19,14 @@ sessions, one row per session
     status        `active`, `ended`, or `interrupted` (its owner was gone, and nobody came back)
     started_at, ended_at, end_reason
     last_seq      the highest `seq` stored
+    epoch         the highest epoch of its events; 0 where none is known
     stored, lost  events stored, and events given up as lost; together `last_seq`, but for a gap that is looked into
     turns         model responses that ended; their tokens and cost summed are the columns of `USAGE` and `cost`
     cost          null: prices are their provider's, and change; whoever has them reckons from the tokens. The column is
                   for whoever wants to fill it in, in a currency of their own
 events, one row per recorded event
     session, seq  what makes an event the same event: stored once
+    epoch         which owner wrote it: 1, 2, 3, …; 0 where that is not known
     type, data    as in the contract (`voicebus.contracts.journal`). A `transcript_gap {first, last}` that stands at its
                   own `first` is the archiver's: these never arrived. What still arrives there replaces it
 gaps, one row per session with a gap that is looked into
@@ -89,7 +91,7 @@ from sqlalchemy import (
 
 from voicebus.contracts.journal import MAX_TENANT_CHARS
 
-REVISION: Final = "0007"
+REVISION: Final = "0008"
 """The newest migration; a database at another one is refused."""
 
 SESSION_CHARS: Final = 200
@@ -135,6 +137,7 @@ sessions: Final = Table(
     Column("ended_at", BigInteger),
     Column("end_reason", Text),
     Column("last_seq", Integer, nullable=False),
+    Column("epoch", Integer, nullable=False, server_default="0"),
     Column("stored", Integer, nullable=False, server_default="0"),
     Column("lost", Integer, nullable=False, server_default="0"),
     Column("turns", Integer, nullable=False, server_default="0"),
@@ -157,6 +160,7 @@ events: Final = _of_a_session(
     Column("seq", Integer, nullable=False),
     Column("type", String(64), nullable=False),
     Column("at", BigInteger, nullable=False),
+    Column("epoch", Integer, nullable=False, server_default="0"),
     Column("data", JSON, nullable=False),
     PrimaryKeyConstraint("session", "seq", "month"),
 )

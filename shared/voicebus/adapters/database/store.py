@@ -41,7 +41,7 @@ from voicebus.adapters.database.finding import (
 )
 from voicebus.adapters.database.gaps import Range, missing, settle, with_gaps
 from voicebus.adapters.database.ingest import Ingest, Redact, Written
-from voicebus.adapters.database.lines import RecordedEvent
+from voicebus.adapters.database.lines import Claim, RecordedEvent
 from voicebus.adapters.database.partitions import create_partitions
 from voicebus.adapters.database.schema import events, items, sessions
 from voicebus.adapters.database.transcripts import (
@@ -134,13 +134,15 @@ class TranscriptStore:
         async with self._probing:
             await in_thread(look)
 
-    async def write(self, batch: Sequence[RecordedEvent]) -> Written:
+    async def write(self, batch: Sequence[RecordedEvent], *, kept: Collection[Claim] = frozenset()) -> Written:
         """Store a batch in one transaction; events stored before change nothing.
 
         Raises:
             ContractError: the database refuses some event of the batch for good; nothing of it was stored.
+            DisplacedError: events of a former owner are to go; nothing of the batch was stored. Keep them elsewhere,
+                and call again, with them in `kept`.
         """
-        written = await self._run(lambda connection: self._ingest.write(connection, batch), writing)
+        written = await self._run(lambda connection: self._ingest.write(connection, batch, kept), writing)
         for rule, count in written.redacted.items():
             metrics.REDACTIONS.labels(rule=rule).inc(count)
         return written
