@@ -218,6 +218,23 @@ class PostgresServer(_Server):
         """The SQLAlchemy address of a database of this server."""
         return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/{database}"
 
+    def pause(self) -> None:
+        """Freeze all of its processes, those behind open connections, too."""
+        super().pause()
+        self._signal_children(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._signal_children(signal.SIGCONT)
+        super().resume()
+
+    def _signal_children(self, number: signal.Signals) -> None:
+        if self._process is None:
+            return
+        with contextlib.suppress(OSError):
+            for child in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(child), number)
+
     def _user(self) -> str | None:
         if os.geteuid() != 0:
             return None

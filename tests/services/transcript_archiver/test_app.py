@@ -11,6 +11,8 @@ import pytest
 from msgspec.structs import replace
 
 from support.recorded import STARTED_AT, conversation, entry, recorded, said, started, tool_start
+from support.servers import PostgresServer
+from voicebus.adapters.database import migrate
 from voicebus.adapters.database.store import TranscriptStore
 from voicebus_services.access.authenticator import Authenticator
 from voicebus_services.access.keystore import KeyStore
@@ -206,6 +208,25 @@ async def test_a_database_that_is_away_is_a_503_problem(tmp_path: Path) -> None:
     ):
         assert await problem(client, "/v1/transcripts") == (503, "store_unavailable")
         assert "s3cret" not in (await client.get("/v1/transcripts/s1")).text
+
+
+async def test_a_database_that_stands_still_is_a_503_problem_also_on_a_connection_that_is_open() -> None:
+    with PostgresServer() as postgres:
+        migrate.upgrade(postgres.url)
+        async with (
+            TranscriptStore(postgres.url) as store,
+            serving(create_app(store, Authenticator()), host="127.0.0.1", port=0) as server,
+            # Longer than any bound, so that it is the archiver that gives up, not this client.
+            httpx2.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", timeout=120) as client,
+        ):
+            await store.write(recorded(*conversation("s1")))
+            assert (await client.get("/v1/transcripts")).status_code == 200
+            postgres.pause()
+            assert await problem(client, "/v1/transcripts") == (503, "store_unavailable")
+            answer = await client.get("/v1/transcripts/s1")
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+            postgres.resume()
+            assert (await client.get("/v1/transcripts/s1")).json()["last_seq"] == 8
 
 
 async def test_the_api_describes_itself(client: httpx2.AsyncClient) -> None:

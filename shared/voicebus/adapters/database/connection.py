@@ -5,6 +5,7 @@ the event loop.
 """
 
 import asyncio
+import math
 import sqlite3
 import threading
 import time
@@ -15,6 +16,7 @@ from typing import Any, Final, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, inspect, make_url, text
 
+from voicebus.adapters.database.answering import keep_answering, limit_statements
 from voicebus.adapters.database.schema import REVISION
 from voicebus.errors import ContractError, SettingsError, StoreError
 
@@ -92,14 +94,18 @@ def _open_postgresql(url: URL) -> Engine:
         "application_name": "voicebus",
         # Else a server that converts nothing (SQL_ASCII) has bytes for text.
         "client_encoding": "utf8",
-        # A server that vanished without a word (a lost node, a fail-over) is given up within about 20 s, not 15 min.
+        # A server that vanished without a word (a lost node, a fail-over) is given up within about 20 s, not 15 min;
+        # one that stands still see `answering.py`.
         "keepalives_idle": 10,
         "keepalives_interval": 5,
         "keepalives_count": 2,
         "tcp_user_timeout": 20_000,
     }
     arguments = {name: value for name, value in defaults.items() if name not in url.query}
-    return create_engine(url, pool_size=CONNECTIONS, max_overflow=0, pool_pre_ping=True, connect_args=arguments)
+    engine = create_engine(url, pool_size=CONNECTIONS, max_overflow=0, pool_pre_ping=True, connect_args=arguments)
+    # Whoever gives options of their own may have set another limit, or none.
+    keep_answering(engine, math.inf if "options" in url.query else _STATEMENT_TIMEOUT_MS / 1000)
+    return engine
 
 
 @contextmanager
@@ -130,7 +136,7 @@ def searching(engine: Engine, seconds: float) -> Iterator[Connection]:
             due = time.monotonic() + seconds
             driver.set_progress_handler(lambda: time.monotonic() > due, _SQLITE_STEPS)
         else:
-            connection.exec_driver_sql(f"SET LOCAL statement_timeout = {max(1, round(seconds * 1000))}")
+            limit_statements(connection, seconds)
         try:
             yield connection
         except exc.OperationalError as error:

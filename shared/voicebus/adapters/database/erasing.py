@@ -26,6 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
+from voicebus.adapters.database.answering import limit_statements
 from voicebus.adapters.database.schema import PARTITIONED, announced, erasures, events, gaps, items, sessions, turns
 from voicebus.contracts.journal import LOCAL_TENANT
 
@@ -39,7 +40,7 @@ NEVER_ENDED_MS: Final = 48 * 3600 * 1000
 # Any number does, if it is always the same.
 _ADVISORY_LOCK: Final = 8_613_402_279
 _LOCK_TIMEOUT_MS: Final = 2_000
-_COUNTING_TIMEOUT_MS: Final = 600_000
+_COUNTING_TIMEOUT_S: Final = 600.0
 # Before all times.
 _NEVER: Final = -1
 _CHILDREN: Final = (events, items, turns)
@@ -289,7 +290,7 @@ def _drop_month(connection: Connection, cutoffs: Cutoffs, month: int, at_ms: int
     """Counting comes first, as it takes its time; then it is alone for the moment in which the partitions go."""
     if connection.dialect.name != "postgresql":
         return 0
-    connection.execute(text(f"SET LOCAL statement_timeout = {_COUNTING_TIMEOUT_MS}"))
+    limit_statements(connection, _COUNTING_TIMEOUT_S)
     connection.execute(text(f"SET LOCAL lock_timeout = {_LOCK_TIMEOUT_MS}"))
     stays = select(exists().where(sessions.c.month == month, ~_due(cutoffs)))
     partitions = [name for table in PARTITIONED if _exists(connection, name := f"{table}_{month}")]
