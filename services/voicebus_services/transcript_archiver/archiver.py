@@ -17,7 +17,7 @@ from voicebus.telemetry.health import Health
 from voicebus.telemetry.logging import get_logger
 from voicebus_services.privacy.events import Rules
 from voicebus_services.transcript_archiver.leases import REFRESH_S, ShardLeases
-from voicebus_services.transcript_archiver.shards import SERVICE, EventShards
+from voicebus_services.transcript_archiver.shards import FIRST_CURSOR, SERVICE, EventShards
 from voicebus_services.transcript_archiver.trimming import EventTrimmer, Retention
 from voicebus_services.transcript_archiver.writer import BatchWriter
 
@@ -25,8 +25,6 @@ log = get_logger(__name__)
 
 UPKEEP_S: Final = 10.0
 PROBE_S: Final = 2.0
-
-_FIRST: Final = "0-0"
 
 
 class Archiver:
@@ -130,7 +128,7 @@ class Archiver:
     async def _read_shard(self, shard: int) -> None:
         # After taking a shard, and after every failure, what was delivered and not acknowledged comes first: it may be
         # a dead archiver's, or our own of which the answer was lost.
-        cursor: str | None = _FIRST
+        cursor: str | None = FIRST_CURSOR
         while self._leases.holds(shard) and shard not in self._leaving and not self._stopping:
             try:
                 if cursor is not None:
@@ -140,7 +138,7 @@ class Archiver:
                 if entries:
                     await self._writer.archive(entries)
             except BusError as error:
-                cursor = _FIRST
+                cursor = FIRST_CURSOR
                 if "NOGROUP" in str(error):
                     await self._shards.create_group(shard)
                 else:

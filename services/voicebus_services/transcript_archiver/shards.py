@@ -4,6 +4,7 @@ Every method raises `BusError` when Redis is away or refuses. Whoever calls them
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -14,9 +15,10 @@ from voicebus.adapters.redis.scripts import script
 from voicebus.contracts.streams import ARCHIVER_GROUP, EVENTS_QUEUE, Keys
 from voicebus.errors import BusError
 from voicebus.telemetry import metrics
+from voicebus_services.transcript_archiver.portions import Portion
 
 SERVICE: Final = "transcript-archiver"
-BATCH: Final = 500
+FIRST_CURSOR: Final = "0-0"
 BLOCK_MS: Final = 500
 CONSUMER_IDLE_MS: Final = 60_000
 
@@ -57,6 +59,7 @@ class EventShards:
         self._bus = bus
         self._keys = keys
         self._consumer = consumer
+        self._portions = defaultdict[int, Portion](lambda: Portion(keys.event_shards))
         self._reads = asyncio.Semaphore(_BLOCKING_READS)
 
     async def create_group(self, shard: int) -> None:
@@ -68,25 +71,28 @@ class EventShards:
                 raise
 
     async def take_over(self, shard: int, cursor: str) -> tuple[list[StreamEntry], str | None]:
-        """Entries delivered before and never acknowledged, whoever they were delivered to, `BATCH` at a time.
+        """Entries delivered before and never acknowledged, whoever they were delivered to, a `Portion` at a time.
 
-        Start with cursor `0-0`; go on with the one returned until that is None.
+        Start with cursor `FIRST_CURSOR`; go on with the one returned until that is None.
         """
+        if cursor == FIRST_CURSOR:
+            self._portions.pop(shard, None)
+        count = self._portions[shard].count
         reply = await self._bus.call(
-            "XAUTOCLAIM", self._keys.events(shard), ARCHIVER_GROUP, self._consumer, 0, cursor, "COUNT", BATCH
+            "XAUTOCLAIM", self._keys.events(shard), ARCHIVER_GROUP, self._consumer, 0, cursor, "COUNT", count
         )
         entries = self._entries(shard, reply[1])
         if entries:
             metrics.MESSAGES_CLAIMED.labels(service=SERVICE, cause="shard_taken").inc(len(entries))
             metrics.MESSAGES_REDELIVERED.labels(service=SERVICE).inc(len(entries))
-        return entries, None if reply[0] == "0-0" else reply[0]
+        return entries, None if reply[0] == FIRST_CURSOR else reply[0]
 
     async def read(self, shard: int) -> list[StreamEntry]:
-        """New entries, at most `BATCH`; empty after `BLOCK_MS`."""
+        """New entries, a `Portion` at most; empty after `BLOCK_MS`."""
         async with self._reads:
             reply = await self._bus.read_blocking(
                 "XREADGROUP", "GROUP", ARCHIVER_GROUP, self._consumer,
-                "COUNT", BATCH, "BLOCK", BLOCK_MS, "STREAMS", self._keys.events(shard), ">",
+                "COUNT", self._portions[shard].count, "BLOCK", BLOCK_MS, "STREAMS", self._keys.events(shard), ">",
             )  # fmt: skip
         return self._entries(shard, reply[0][1] if reply else [])
 
@@ -114,7 +120,8 @@ class EventShards:
         """Remove consumers without work that have long been silent; each restart of an archiver leaves one."""
         await self._bus.script(_FORGET, [self._keys.events(shard)], ARCHIVER_GROUP, CONSUMER_IDLE_MS)
 
-    @staticmethod
-    def _entries(shard: int, raw: Sequence[tuple[str, Mapping[str, str] | None]]) -> list[StreamEntry]:
+    def _entries(self, shard: int, raw: Sequence[tuple[str, Mapping[str, str] | None]]) -> list[StreamEntry]:
         # An entry deleted while it was pending has no fields; nothing of it is left to keep.
-        return [StreamEntry(shard, entry_id, fields) for entry_id, fields in raw if fields]
+        entries = [StreamEntry(shard, entry_id, fields) for entry_id, fields in raw if fields]
+        self._portions[shard].took(entry.fields for entry in entries)
+        return entries

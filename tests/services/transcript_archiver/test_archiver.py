@@ -18,6 +18,7 @@ from voicebus.adapters.database.store import TranscriptStore
 from voicebus.adapters.redis.client import connect
 from voicebus.contracts.streams import ARCHIVER_GROUP, Keys
 from voicebus.telemetry import metrics
+from voicebus_services.transcript_archiver.portions import FIRST
 from voicebus_services.transcript_archiver.shards import EventShards
 
 
@@ -84,6 +85,25 @@ async def test_what_a_killed_archiver_had_not_acknowledged_is_archived_by_the_ne
     async with start_archiver("second"):
         await bus.wait_idle()
         assert await words(store, "s1") == WORDS
+
+
+async def test_of_a_backlog_of_large_events_a_few_at_a_time_are_in_hand(
+    bus: Bus, store: TranscriptStore, database: str, start_archiver: StartArchiver
+) -> None:
+    sessions = [f"s{number}" for number in range(16)]
+    large = "x" * 262_144
+    for session in sessions:
+        await bus.record(*(replace(event, data={**event.data, "more": large}) for event in conversation(session)))
+    for name in ("first", "killed for its memory"):
+        async with StopsBeforeCommit(database) as full_store, start_archiver(name, on=full_store) as archiver:
+            await wait_until(lambda: len(archiver.archiver.shards) == 4, description="every shard to be read")
+            await wait_until(bus.pending, description="entries to be delivered")
+            await archiver.kill()
+        assert await bus.pending() <= 4 * FIRST
+    async with start_archiver("last"):
+        await bus.wait_idle()
+    for session in sessions:
+        assert await words(store, session) == WORDS
 
 
 async def test_two_archivers_share_the_shards_and_each_line_arrives_once(
