@@ -280,7 +280,7 @@ def doctor(
     from voicebus_services.doctor import examine
 
     begin_logging(load(ServiceSettings), "doctor", level="error")
-    findings = _run(examine(target or [], service))
+    findings = _run(examine(target or [], service, slips=service_commands.misspelled_variables(app)))
     for found in findings:
         if json_lines:
             _say(

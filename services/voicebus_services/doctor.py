@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from voicebus.adapters.redis import client as redis_client
-from voicebus.errors import BusError, ModelLinkError, StoreError, TargetError, VoicebusError
+from voicebus.errors import BusError, ModelLinkError, SettingsError, StoreError, TargetError, VoicebusError
 from voicebus_services.settings import (
     ArchiverSettings,
     BusSettings,
@@ -45,10 +45,12 @@ class Finding:
     milliseconds: float
 
 
-async def examine(targets: Sequence[str], service: Service | None = None) -> list[Finding]:
+async def examine(
+    targets: Sequence[str], service: Service | None = None, *, slips: Mapping[str, str] | None = None
+) -> list[Finding]:
     """Check what `service` needs, without one what all of them do; and `targets`, where any are named.
 
-    No check stops the others.
+    `slips` are variables that nothing reads, each with the one that was meant. No check stops the others.
     """
     kinds: Sequence[type[ServiceSettings]] = (*(kind for kind, _ in _SERVICES.values()), SimulatorSettings)
     needs: Sequence[str] = ("database", "model")
@@ -57,7 +59,7 @@ async def examine(targets: Sequence[str], service: Service | None = None) -> lis
         kinds = (kind,)
     checks: list[tuple[str, Callable[[], Awaitable[str]]]] = [
         ("python", _python),
-        ("settings", lambda: _settings(kinds)),
+        ("settings", lambda: _settings(kinds, slips or {})),
         ("redis", _redis),
     ]
     if "database" in needs:
@@ -86,11 +88,14 @@ async def _python() -> str:
     return platform.python_version()
 
 
-async def _settings(kinds: Sequence[type[ServiceSettings]]) -> str:
+async def _settings(kinds: Sequence[type[ServiceSettings]], slips: Mapping[str, str]) -> str:
     for kind in kinds:
         settings = load(kind)
         if isinstance(settings, GatewaySettings):
             Certificate.of(settings.tls_cert, settings.tls_key)
+    if slips:
+        told = ", ".join(f"{name} (did you mean {meant}?)" for name, meant in slips.items())
+        raise SettingsError(f"nothing reads {told}; correct or unset it")
     return "every VOICEBUS_* variable can be read"
 
 

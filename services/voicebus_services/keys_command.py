@@ -19,6 +19,9 @@ from voicebus_services.settings_errors import allowed
 app = typer.Typer(name="keys", help="Make API keys, and show what a keys file holds.", no_args_is_help=True)
 
 _FILE_HELP = "The file of keys."
+_OPTIONS: Final = {"sessions": "max_sessions"}
+"""Options that have another name than what they say has."""
+
 _NAME: Final = "a name without spaces, colons and braces is allowed"
 File = Annotated[Path | None, typer.Option("--file", envvar="VOICEBUS_API_KEYS_FILE", help=_FILE_HELP)]
 AsJson = Annotated[bool, typer.Option("--json", envvar="VOICEBUS_JSON", help="Print JSON lines.")]
@@ -129,9 +132,9 @@ def create(
         )
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
+        where = _OPTIONS.get(str(first["loc"][-1]), str(first["loc"][-1]))
         what = _NAME if first["type"] == "string_pattern_mismatch" else allowed(first)
-        raise UsageError(f"{where}: {first['input']!r} was read, but {what}") from error
+        raise UsageError(f"--{where.replace('_', '-')}: {first['input']!r} was read, but {what}") from error
     return key, stored
 
 
@@ -157,7 +160,7 @@ def append(path: Path, stored: StoredKey) -> None:
     except KeyFileError as error:
         raise UsageError(f"{path}: {error}") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be written ({error})") from error
+        raise UsageError(f"--file: {str(path)!r} cannot be written ({getattr(error, 'strerror', error)})") from error
 
 
 def listed(path: Path | None) -> list[dict[str, Any]]:
@@ -207,6 +210,9 @@ def _expiry(text: str | None) -> datetime | None:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
         raise UsageError(
-            f"expires: {text!r} was read; a date such as 2030-01-31, or 90d, 12h, 30m, is allowed"
+            f"--expires: {text!r} was read; a date such as 2030-01-31, or 90d, 12h, 30m, is allowed"
         ) from error
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    if moment <= datetime.now(UTC):
+        raise UsageError(f"--expires: {text!r} was read, but a time to come is allowed")
+    return moment

@@ -8,7 +8,7 @@ import importlib
 import inspect
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 from voicebus.errors import UsageError
 from voicebus.runtime.lifecycle import run
 from voicebus_services import settings
+from voicebus_services.misspelled import misspelled, variables_of
 from voicebus_services.open_files import allow_open_files
 from voicebus_services.settings import ENV_PREFIX, ServiceSettings, load
 from voicebus_services.settings_errors import MAY_HOLD_SECRETS
@@ -56,6 +57,19 @@ def register(app: typer.Typer) -> None:
     """Give `app` the command of every service: its settings, the extra that it needs, and whether it has targets."""
     for name, kind, extra, summary, has_targets in _SERVICES:
         _register(app, name, kind, extra, summary, targets=has_targets)
+
+
+def misspelled_variables(app: typer.Typer) -> Mapping[str, str]:
+    """Variables of the environment that nothing reads, each with the one of `app` or of a service that was meant."""
+    known = variables_of(typer.main.get_command(app), [kind for _, kind, _, _, _ in _SERVICES])
+    return misspelled(os.environ, known)
+
+
+def _warn_of_slips(app: typer.Typer) -> None:
+    from voicebus.telemetry.logging import get_logger
+
+    for variable, meant in misspelled_variables(app).items():
+        get_logger(__name__).warning("nothing reads this variable", variable=variable, did_you_mean=meant)
 
 
 def export(options: dict[str, Any]) -> None:
@@ -113,6 +127,7 @@ def _register(
         export(given)
         read = load(kind)
         begin_logging(read, name)
+        _warn_of_slips(app)
         package = f"voicebus_services.{name.replace('-', '_')}"
         try:
             serve = importlib.import_module(f"{package}.wiring").serve

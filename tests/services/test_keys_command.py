@@ -60,7 +60,8 @@ def test_a_file_is_made_and_added_to(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_a_list_shows_everything_but_the_keys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "keys"
     file.write_text("acme:plain-secret\n", encoding="utf-8")
-    key, _ = run(capsys, "create", "--tenant", "acme", "--id", "web", "--expires", "2020-01-01", "--file", str(file))[1]
+    key, _ = run(capsys, "create", "--tenant", "acme", "--id", "web", "--expires", "2999-01-01", "--file", str(file))[1]
+    file.write_text(file.read_text(encoding="utf-8").replace("2999-", "2020-"), encoding="utf-8")
     _, lines, _ = run(capsys, "list", "--file", str(file), "--json")
     assert [json.loads(line) for line in lines] == [
         {"id": "acme:1", "tenant": "acme", "agents": None, "expires": None, "expired": False, "limits": {}},
@@ -81,16 +82,18 @@ def test_a_list_shows_everything_but_the_keys(tmp_path: Path, capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (["--tenant", "a b"], "tenant"),
-        (["--tenant", "acme", "--expires", "soon"], "expires: 'soon' was read"),
-        (["--tenant", "acme", "--max-sessions", "0"], "limits.sessions|sessions"),
+        (["--tenant", "a b"], "--tenant: 'a b' was read"),
+        (["--tenant", "acme", "--expires", "soon"], "--expires: 'soon' was read"),
+        (["--tenant", "acme", "--expires", "2020-01-01"], "--expires: '2020-01-01' was read, but a time to come"),
+        (["--tenant", "acme", "--file", "nowhere/keys"], "--file: 'nowhere/keys' cannot be written (No such file or"),
+        (["--tenant", "acme", "--max-sessions", "0"], "--max-sessions: 0 was read"),
     ],
 )
 def test_what_cannot_be_is_one_sentence(capsys: pytest.CaptureFixture[str], arguments: list[str], why: str) -> None:
     code, out, told = run(capsys, "create", *arguments)
     assert (code, out) == (2, [])
     assert len(told.splitlines()) == 1
-    assert any(part in told for part in why.split("|"))
+    assert why in told
 
 
 def test_a_repeated_id_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,9 +28,9 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
         (["top", "--every", "0"], "--every: '0' was read, but a number of at least 0.2 is allowed"),
         (["transcripts", "search", "--role", "x"], "--role: 'x' was read, but 'user', 'assistant', 'system'"),
         (["dev", "--http-port", "-1"], "--http-port: '-1' was read, but a number of at least 0 is allowed"),
-        (["keys", "create", "--tenant", "a b"], "tenant: 'a b' was read, but a name without spaces, colons and braces"),
+        (["keys", "create", "--tenant", "a b"], "--tenant: 'a b' was read, but a name without spaces, colons"),
         (["keys", "create", "--tenant", "a", "--agents", ""], "--agents: '' was read; name agents, or leave it out"),
-        (["keys", "create", "--tenant", "a", "--max-sessions", "-1"], "sessions: -1 was read, but a number of"),
+        (["keys", "create", "--tenant", "a", "--max-sessions", "-1"], "--max-sessions: -1 was read, but a number of"),
         (["nonsense"], "No such command 'nonsense'; `voicebus --help` lists them"),
     ],
 )  # fmt: skip
@@ -86,6 +86,16 @@ def test_a_file_or_a_name_that_is_none_leads_to_what_may_be_named(
         2,
         "voicebus: target: TARGET 'tiny_desk.py': this is a file; name its module, 'tiny_desk'\n",
     )
+    for path, instead in (
+        ("./tiny_desk.py", "name its module, 'tiny_desk'"),
+        (str(tmp_path / "tiny_desk.py"), "name its module, 'tiny_desk'"),
+        ("hotel/desk", "name its module, 'hotel.desk'"),
+        ("../elsewhere/desk.py", f"go to {tmp_path.parent / 'elsewhere'} and name its module, 'desk'"),
+        ("./my-desk.py", "name a module"),
+        ("./", "name a module"),
+    ):
+        status, _, told = run(capsys, "tool-worker", path)
+        assert (status, told) == (2, f"voicebus: target: TARGET {path!r}: this is a path; {instead}\n")
     (tmp_path / "talking_desk.py").write_text("import asyncio\nasync def main(): ...\nasyncio.run(main())\n")
     status, _, told = run(capsys, "dev", "talking_desk")
     assert status == 2

@@ -4,7 +4,7 @@ import asyncio
 import json
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -232,14 +232,31 @@ def _show(event: dict[str, Any], as_json: bool, out: Callable[[str], None]) -> N
         out(f"{'user' if event['role'] == 'user' else 'agent'}: {printable(said, lines=True)}")
     elif event["type"] == "tool_end":
         out(printable(f"tool: {event['tool']}({event['arguments']}) -> {event['output']}", lines=True))
-    elif event["type"] == "handoff":
-        _aside(f"handoff: {event['from_agent']} -> {event['to_agent']}")
-    elif event["type"] in ("connection_lost", "connection_resumed"):
-        _aside(event["type"].replace("_", " "))
-    elif event["type"] == "error":
-        _aside(f"error: {event.get('code')}: {event.get('message')}")
+    elif (aside := _told_aside(event)) is not None:
+        _aside(aside)
+
+
+def _told_aside(event: Mapping[str, Any]) -> str | None:
+    """What explains the conversation, such as why it waits; None for all else."""
+    match event["type"]:
+        case "handoff":
+            return f"handoff: {event['from_agent']} -> {event['to_agent']}"
+        case "tool_progress":
+            return f"progress: {event['tool']}: {event['text']}"
+        case "tool_approval_required":
+            where = f"/v1/sessions/{event['session']}/tool-calls/{event['call_id']}"
+            call = f"{event['tool']}({event['arguments']})"
+            return f"approval: {call} waits for POST {where}/approve, or /reject, at the gateway"
+        case "guardrail_tripped" | "input_guardrail_tripped" as kind:
+            whose = "what the user said" if kind.startswith("input") else "the answer"
+            return f"guardrail: {', '.join(event['guardrails'])} forbade {whose}"
+        case "connection_lost" | "connection_resumed" | "model_reconnecting" | "model_reconnected" as kind:
+            return str(kind).replace("_", " ")
+        case "error":
+            return f"error: {event.get('code')}: {event.get('message')}"
+    return None
 
 
 def _aside(line: str) -> None:
     """What is not the result goes to stderr."""
-    sys.stderr.write(line + "\n")
+    sys.stderr.write(printable(line, lines=True) + "\n")

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import os
 import sys
 import traceback
 import warnings
@@ -114,14 +115,25 @@ def _to_serve(module: ModuleType) -> str:
     return f"; it has {', '.join(names[:8])}" if names else ""
 
 
+def _instead_of(path: Path) -> str:
+    """What to name instead of a file or folder, as a shell completes it: its module, seen from where that is found."""
+    here, whole = Path.cwd(), Path(os.path.normpath(path.absolute()))
+    below = whole.is_relative_to(here)
+    parts = str(whole.relative_to(here) if below else whole.name).removesuffix(".py").split("/")
+    if not all(part.isidentifier() for part in parts):
+        return "name a module"
+    return ("" if below else f"go to {whole.parent} and ") + f"name its module, {'.'.join(parts)!r}"
+
+
 def _import(module_name: str, name: str) -> ModuleType:
+    if "/" in module_name:
+        raise TargetError(f"TARGET {name!r}: this is a path; {_instead_of(Path(module_name))}")
+    if module_name.endswith(".py") and Path(module_name).is_file():
+        raise TargetError(f"TARGET {name!r}: this is a file; {_instead_of(Path(module_name))}")
     try:
         return importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         missing = error.name or module_name
-        if module_name.endswith(".py") and Path(module_name).is_file():
-            meant = ".".join(Path(module_name).with_suffix("").parts)
-            raise TargetError(f"TARGET {name!r}: this is a file; name its module, {meant!r}") from error
         if module_name == missing or module_name.startswith(missing + "."):
             raise TargetError(
                 f"TARGET {name!r}: there is no module {missing!r} (looked in {Path.cwd()} too)"
