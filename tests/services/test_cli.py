@@ -233,12 +233,12 @@ async def test_doctor_says_what_is_wrong_and_how_to_mend_it(tmp_path: Path) -> N
 
 
 async def test_a_misspelled_variable_is_told_by_the_doctor_and_where_a_service_starts(tmp_path: Path) -> None:
-    doctor = await voicebus("doctor", "--for", "tool-worker", cwd=tmp_path, redis_url=NOWHERE, concurency="5")
-    assert "settings: nothing reads VOICEBUS_CONCURENCY (did you mean VOICEBUS_CONCURRENCY?)" in doctor.out
+    doctor = await voicebus("doctor", "--for", "tool-worker", cwd=tmp_path, redis_url=NOWHERE, concurrent="5")
+    assert "settings: nothing reads VOICEBUS_CONCURRENT (did you mean VOICEBUS_CONCURRENCY?)" in doctor.out
     (tmp_path / "worker.py").write_text(
         "from voicebus import function_tool\n@function_tool\ndef look(a: str) -> str: return a\n", encoding="utf-8"
     )
-    worker = await voicebus("tool-worker", "worker", cwd=tmp_path, redis_url=NOWHERE, ops_port=0, concurency="5")
+    worker = await voicebus("tool-worker", "worker", cwd=tmp_path, redis_url=NOWHERE, ops_port=0, concurrent="5")
     assert "nothing reads this variable" in worker.out + worker.err
     assert "did_you_mean=VOICEBUS_CONCURRENCY" in worker.out + worker.err
 

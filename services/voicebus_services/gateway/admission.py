@@ -36,7 +36,8 @@ _CHUNK: Final = 500
 # rate is a token bucket: as many as in a minute at most, refilled evenly.
 # KEYS: buckets, then the sets of sessions; ARGV: session, lease ms, how many buckets there are, of each its connections
 # per minute (0: any), and of each set its limit (0: none). Returns which set is full (0: none), and after how many ms
-# every bucket has a token.
+# every bucket has a token. What is of a time that is still to come was written before the server's clock was set back:
+# such a bucket is a full one, and such a session counts again when it is renewed.
 _ADMIT: Final = script(
     "admit",
     """
@@ -48,7 +49,7 @@ for place = 1, buckets do
   if rate > 0 then
     local known = redis.call('HMGET', KEYS[place], 'tokens', 'at')
     local tokens = rate
-    if known[1] then
+    if known[1] and tonumber(known[2]) <= now + 60000 then
       tokens = math.min(rate, tonumber(known[1]) + math.max(0, now - tonumber(known[2])) * rate / 60000)
     end
     if tokens < 1 then
@@ -66,6 +67,7 @@ for place, tokens in pairs(left) do
 end
 for place = buckets + 1, #KEYS do
   redis.call('ZREMRANGEBYSCORE', KEYS[place], '-inf', now)
+  redis.call('ZREMRANGEBYSCORE', KEYS[place], now + 2 * ARGV[2], '+inf')
   local limit = tonumber(ARGV[3 + place])
   if limit > 0 and redis.call('ZCARD', KEYS[place]) >= limit then
     return {place - buckets, 0}

@@ -150,11 +150,15 @@ class Archiver:
             await asyncio.sleep(UPKEEP_S)
             try:
                 await register_event_group(self._bus, self._keys, ARCHIVER_GROUP)
-                for shard in self.shards:
-                    await self._trimmer.trim(shard)
-                    await self._shards.forget_dead_consumers(shard)
             except BusError as error:
                 log.info("upkeep of the event streams put off", error=str(error))
+                continue
+            for shard in self.shards:  # one whose master is away, or whose key is none, holds up no other
+                try:
+                    await self._trimmer.trim(shard)
+                    await self._shards.forget_dead_consumers(shard)
+                except BusError as error:
+                    log.info("upkeep of an event stream put off", shard=shard, error=str(error))
 
     async def _probe_database(self) -> None:
         while True:

@@ -18,7 +18,8 @@ LEASE_MS: Final = 2_000
 REFRESH_S: Final = 0.5
 
 
-# KEYS: members; ARGV: me, ms after which silence means death. Returns the living, sorted.
+# KEYS: members; ARGV: me, ms after which silence means death. Returns the living, sorted. Who was heard of in a time
+# that is still to come was so before the server's clock was set back.
 _ANNOUNCE: Final = script(
     "announce",
     """
@@ -26,6 +27,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('ZADD', KEYS[1], now, ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[2])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], now + ARGV[2], '+inf')
 redis.call('PEXPIRE', KEYS[1], ARGV[2] * 5)
 local living = redis.call('ZRANGE', KEYS[1], 0, -1)
 table.sort(living)
@@ -33,12 +35,16 @@ return living
 """,
 )
 
-# KEYS: lease; ARGV: me, ms. Takes a free lease or renews one's own; 0 if it is another's.
+# KEYS: lease; ARGV: me, ms. Takes a free lease or renews one's own; 0 if it is another's. One that would last longer
+# than any does is of a time before the server's clock was set back: its holder, if it lives, renews it.
 _HOLD: Final = script(
     "hold",
     """
 local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] then return 0 end
+if holder and holder ~= ARGV[1] then
+  if redis.call('PTTL', KEYS[1]) > tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+  return 0
+end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 """,

@@ -111,6 +111,24 @@ async def test_connections_beyond_the_rate_are_refused_and_told_when_to_come_bac
     await other.admit(replace(ACME, key_id="k2"))
 
 
+async def test_what_is_of_a_time_before_the_servers_clock_was_set_back_keeps_nobody_out(
+    gateway: Another, bus: RedisConnection, stream_prefix: str
+) -> None:
+    asked = gateway(tenant_sessions=1, connections_per_minute=1)
+    await asked.admit(ACME)
+    assert (await refused(asked))[1] == "too_many_connections"
+    seconds, _ = await bus.call("TIME")
+    later = int(seconds) * 1000 + 3_600_000
+    known = await bus.call("KEYS", f"{stream_prefix}:*")
+    (bucket,) = (key for key in known if ":connections:" in key)
+    await bus.call("HSET", bucket, "at", later)
+    assert (await refused(asked))[1] == "too_many_sessions"
+    (held,) = (key for key in known if key.endswith(":sessions"))
+    await bus.call("DEL", bucket)
+    await bus.call("ZADD", held, later, *(await bus.call("ZRANGE", held, 0, -1)))
+    await asked.admit(ACME)
+
+
 async def test_a_secrets_rate_is_its_own_and_the_keys_rate_counts_for_all_of_its_secrets(gateway: Another) -> None:
     asked = gateway()
     key = replace(ACME, limits=Limits(connections_per_minute=5))

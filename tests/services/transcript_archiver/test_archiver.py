@@ -52,6 +52,23 @@ async def test_an_entry_on_the_stream_twice_is_one_line(
         assert await words(store, "s1") == WORDS
 
 
+async def test_a_stream_that_cannot_be_trimmed_keeps_no_other_from_it(
+    bus: Bus, start_archiver: StartArchiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("voicebus_services.transcript_archiver.archiver.UPKEEP_S", 0.05)
+    sessions = {bus.keys.event_shard(f"s{number}"): f"s{number}" for number in range(50)}
+    await bus.connection.call("SET", bus.keys.events(0), "no stream")
+    others = [shard for shard in sessions if shard]
+    for shard in others:
+        await bus.record(*conversation(sessions[shard]))
+
+    async def are_trimmed() -> bool:
+        return all([await bus.connection.call("XLEN", bus.keys.events(shard)) == 1 for shard in others])  # the last one
+
+    async with start_archiver():
+        await wait_until(are_trimmed, description="what was archived to be gone")
+
+
 class StopsBeforeCommit(TranscriptStore):
     async def write(self, batch: Sequence[RecordedEvent], *, kept: Collection[Claim] = ()) -> Written:
         await asyncio.Event().wait()

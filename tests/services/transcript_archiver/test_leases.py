@@ -64,6 +64,23 @@ async def test_a_lease_that_another_took_is_noticed(pair: tuple[ShardLeases, Sha
     assert await bus.connection.call("GET", bus.keys.archiver_lease(1)) == "b", "only one's own lease is released"
 
 
+async def test_who_died_before_the_servers_clock_was_set_back_holds_nothing_for_longer(
+    pair: tuple[ShardLeases, ShardLeases], bus: Bus
+) -> None:
+    a, _ = pair
+    seconds, _ = await bus.connection.call("TIME")
+    hour_ms = 3_600_000
+    await bus.connection.call("ZADD", bus.keys.archivers, int(seconds) * 1000 + hour_ms, "dead")
+    for shard in range(4):
+        await bus.connection.call("SET", bus.keys.archiver_lease(shard), "dead", "PX", hour_ms)
+
+    async def holds_all() -> bool:
+        await a.refresh()
+        return a.held == [0, 1, 2, 3]
+
+    await wait_until(holds_all, description="the shards of the dead one")
+
+
 async def test_a_lease_that_was_not_renewed_is_not_relied_on(
     pair: tuple[ShardLeases, ShardLeases], monkeypatch: pytest.MonkeyPatch
 ) -> None:
