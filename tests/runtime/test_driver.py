@@ -368,8 +368,11 @@ async def test_a_client_that_cannot_take_audio_ends_its_session_alone() -> None:
 
 @pytest.mark.parametrize(
     "frame",
-    [b"{", b"[]", b'{"no":"type"}', b'{"type":1}', b"\xff", AUDIO + b'"delta":"A\\"B"}', AUDIO + b'"x":1}'],
-)
+    [
+        b"{", b"[]", b'{"no":"type"}', b'{"type":1}', b"\xff", AUDIO + b'"delta":"A\\"B"}', AUDIO + b'"x":1}',
+        b'{"type":"response.done"}', b'{"type":"response.done","response":null}',
+    ],
+)  # fmt: skip
 async def test_a_frame_that_is_no_event_reaches_the_engine_as_such(frame: bytes) -> None:
     running = await Running(Engine()).live()
     running.driver.model_frame(frame)

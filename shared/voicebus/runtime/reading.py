@@ -7,6 +7,7 @@ from voicebus.engine.inputs import Input, ModelAudio, ModelEvent, ModelMalformed
 from voicebus.engine.outputs import ConcealInput, HoldInput, Output
 from voicebus.runtime import frames
 
+_DONE: Final = "response.done"
 # Bytes of one value of an event beside its text: a frame of empty lists takes twenty times its size.
 _OBJECT: Final = 128
 
@@ -35,6 +36,9 @@ def read_event(frame: bytes) -> tuple[ModelEvent | ModelMalformed, dict[str, Any
         return ModelMalformed("the frame has no type"), {}, size
     if kind in frames.AUDIO_TYPES:
         return ModelMalformed("an audio delta without what belongs to it"), {}, size
+    if kind == _DONE and not isinstance(event.get("response"), dict):
+        # Taken for the end of the one that runs, it would drop what is still said of that.
+        return ModelMalformed("the end of no response"), {}, size
     return ModelEvent(event), event, _size(frame)
 
 
