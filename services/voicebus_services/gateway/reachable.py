@@ -2,6 +2,10 @@
 
 import ipaddress
 import socket
+from typing import Final
+
+_IPV4: Final = "0.0.0.0"  # noqa: S104 - compared, not bound
+"""All of this machine's addresses, but those of IPv6."""
 
 
 def reachable(host: str) -> str:
@@ -11,7 +15,7 @@ def reachable(host: str) -> str:
     for, which in a pod or a container is its address there, where its name means nothing to others. A name that only
     leads back to this machine is left as it is.
     """
-    if host not in ("0.0.0.0", "::", ""):  # noqa: S104 - compared, not bound
+    if host not in (_IPV4, "::", ""):
         return f"[{host}]" if ":" in host else host
     name = socket.gethostname()
     try:
@@ -19,7 +23,11 @@ def reachable(host: str) -> str:
     except OSError:
         return name
     addresses = [ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
-    usable = [address for address in addresses if not address.is_loopback and not address.is_link_local]
+    usable = [
+        address
+        for address in addresses
+        if not address.is_loopback and not address.is_link_local and (address.version == 4 or host != _IPV4)
+    ]
     if not usable:
         return name
     return f"[{usable[0]}]" if usable[0].version == 6 else str(usable[0])
