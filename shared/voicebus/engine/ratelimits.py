@@ -17,8 +17,13 @@ _DEFAULT_S: Final = 1.0
 _MAX_WAITS: Final = 4
 _MAX_PASSING: Final = 2
 
-_DELAY: Final = re.compile(r"(?:try again|retry) in (\d+(?:\.\d+)?) ?(ms|s|m)\b", re.IGNORECASE)
-_UNITS: Final[Mapping[str, float]] = {"ms": 0.001, "s": 1.0, "m": 60.0}
+# As OpenAI writes it (`in 320ms`, `in 1m26.4s`, `in 1h0m0s`), and Azure (`after 6 seconds`).
+_DELAY: Final = re.compile(
+    r"(?:try again|retry) (?:in|after) ((?:\d+(?:\.\d+)? ?(?:milliseconds?|seconds?|minutes?|hours?|ms|s|m|h) ?)+)\b",
+    re.IGNORECASE,
+)
+_PART: Final = re.compile(r"(\d+(?:\.\d+)?) ?(ms|mil|[smh])", re.IGNORECASE)
+_UNITS: Final[Mapping[str, float]] = {"ms": 0.001, "mil": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 class RateLimits:
@@ -44,10 +49,16 @@ class RateLimits:
         if code not in RATE_LIMIT_CODES or self.waits >= _MAX_WAITS:
             return None
         self.waits += 1
-        told = _DELAY.search(wire.text(error, "message"))
-        delay = float(told[1]) * _UNITS[told[2].lower()] if told is not None else self._reset
+        told = _told(wire.text(error, "message"))
+        delay = self._reset if told is None else told
         return min(_LONGEST_S, max(_SHORTEST_S, _DEFAULT_S if delay is None else delay))
 
     def answered(self) -> None:
         """A response was completed."""
         self.waits = 0
+
+
+def _told(message: str) -> float | None:
+    """How long a message says that is to be waited (s)."""
+    delay = _DELAY.search(message)
+    return None if delay is None else sum(float(n) * _UNITS[unit.lower()] for n, unit in _PART.findall(delay[1]))
