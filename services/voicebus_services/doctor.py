@@ -123,15 +123,13 @@ async def _redis() -> str:
 async def _database() -> str:
     url = load(DatabaseSettings).database_url
     try:
-        from voicebus.adapters.database.connection import in_thread, open_engine, require_migrated
+        from voicebus.adapters.database.store import TranscriptStore
     except ImportError as error:
         raise StoreError(f"the database libraries are missing ({error.name}); install voicebus[archiver]") from error
-    engine, where = open_engine(url)
-    try:
-        await in_thread(lambda: require_migrated(engine, where))
-    finally:
-        engine.dispose()
-    return f"{where} is migrated"
+    async with TranscriptStore(url) as store:
+        await store.check()
+        lacking = await store.missed()
+        return f"{store.where} is migrated" + (f"; {lacking}" if lacking else "")
 
 
 async def _model() -> str:

@@ -65,6 +65,8 @@ async def serve(settings: ArchiverSettings, *, ready: Callable[[int], None] | No
         TranscriptStore(settings.database_url, redact=redact) as store,
     ):
         await store.check()
+        if lacking := await store.missed():
+            log.warning(lacking)
 
         async def kept(tenant: str, session: str) -> bool:
             return await store.progress(session, tenant=tenant) is not None

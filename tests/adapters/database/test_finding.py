@@ -1,13 +1,16 @@
 """Words in transcripts, on both databases: whole words, phrases, beginnings."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from msgspec.structs import replace
 
 from support.recorded import STARTED_AT, recorded, said, started, tool_end, tool_start
-from voicebus.adapters.database import finding, newest
+from support.servers import PostgresServer
+from voicebus.adapters.database import finding, migrate, newest
 from voicebus.adapters.database.finding import Filter, Position, Term, terms
 from voicebus.adapters.database.store import TranscriptStore
 
@@ -168,3 +171,28 @@ async def test_only_one_word_is_left_to_the_planner_of_postgresql(
     monkeypatch.setattr(finding, "newest_with", spied)
     await store.find(Filter("local", **wanted), limit=5)
     assert bool(asked) == (database.startswith("postgresql") and not is_left)
+
+
+@pytest.mark.parametrize(("locale", "finds"), [("C", []), ("C.UTF-8", ["s1"])])
+async def test_what_is_said_of_a_databases_locale_is_what_its_searches_find(locale: str, finds: list[str]) -> None:
+    with PostgresServer() as server:
+        with psycopg.connect(server.url.replace("+psycopg", ""), autocommit=True) as connection:
+            made = f"TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE '{locale}'"
+            connection.execute(f"CREATE DATABASE calls {made}".encode())
+        url = server.database_url("calls")
+        migrate.upgrade(url)
+        async with TranscriptStore(url) as store:
+            await store.write(recorded(started("s1"), said("s1", 2, "user", "CAFÉ ПРИВЕТ Plain", start=1)))
+            assert [await find(store, word) for word in ("café", "привет")] == [finds, finds]
+            assert [await find(store, word) for word in ("CAFÉ", "plain")] == [["s1"], ["s1"]]
+            said_of_it = await store.missed()
+        assert (said_of_it is None) == bool(finds)
+        assert finds or "locale (LC_CTYPE) is C; make one with CREATE DATABASE" in (said_of_it or "")
+
+
+async def test_sqlite_misses_no_letters(tmp_path: Path) -> None:
+    migrate.upgrade(url := f"sqlite:///{tmp_path / 'v.db'}")
+    async with TranscriptStore(url) as store:
+        await store.write(recorded(started("s1"), said("s1", 2, "user", "CAFÉ ПРИВЕТ", start=1)))
+        assert [await find(store, word) for word in ("café", "привет")] == [["s1"], ["s1"]]
+        assert await store.missed() is None

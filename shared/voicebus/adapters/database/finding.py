@@ -88,6 +88,21 @@ def terms(query: str) -> list[Term]:
     return found
 
 
+def missed(connection: Connection) -> str | None:
+    """One sentence, for a database whose locale makes a search miss words; None for any other."""
+    if connection.dialect.name != "postgresql":
+        return None
+    same = "SELECT to_tsvector('simple', 'É Я') = to_tsvector('simple', 'é я')"
+    if connection.exec_driver_sql(same).scalar():
+        return None
+    locale = "SELECT datctype FROM pg_database WHERE datname = current_database()"
+    return (
+        f"a search finds É, and Cyrillic or Greek letters, only in the case in which they were said, as the database's"
+        f" locale (LC_CTYPE) is {connection.exec_driver_sql(locale).scalar()}; make one with"
+        " CREATE DATABASE … TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C.UTF-8'"
+    )
+
+
 def find(
     connection: Connection, wanted: Filter, limit: int, after: Position | None
 ) -> tuple[list[TranscriptSummary], Position | None]:

@@ -34,6 +34,7 @@ from voicebus.adapters.database.finding import (
     find,
     item_of,
     matching,
+    missed,
     moment,
     owned_by,
     progress,
@@ -97,12 +98,13 @@ class TranscriptStore:
     """
 
     def __init__(self, url: str, *, redact: Redact | None = None) -> None:
-        """Nothing connects yet. Nothing is written that did not go through `redact`, which runs in a thread.
+        """Nothing connects yet. Nothing is written that did not go through `redact`, which runs in a thread. `where` is
+        the database's name for sentences.
 
         Raises:
             SettingsError: `url` is not the address of a supported database.
         """
-        self._engine, self._where = open_engine(url)
+        self._engine, self.where = open_engine(url)
         self._ingest = Ingest(self._engine.dialect.name, redact)
         # One connection is kept for the writer and one for the probe, so that readers, however many and slow, neither
         # hold up the archive nor make the database look away.
@@ -129,10 +131,14 @@ class TranscriptStore:
 
         def look() -> None:
             with self._working:
-                require_migrated(self._engine, self._where)
+                require_migrated(self._engine, self.where)
 
         async with self._probing:
             await in_thread(look)
+
+    async def missed(self) -> str | None:
+        """One sentence, where searches miss words for the sake of the database's locale."""
+        return await self._run(missed)
 
     async def write(self, batch: Sequence[RecordedEvent], *, kept: Collection[Claim] = frozenset()) -> Written:
         """Store a batch in one transaction; events stored before change nothing.
@@ -252,7 +258,7 @@ class TranscriptStore:
 
     async def _run(self, work: Callable[[Connection], T], transaction: Transaction = reading) -> T:
         def run() -> T:
-            with self._working, mapped_errors(self._where), transaction(self._engine) as connection:
+            with self._working, mapped_errors(self.where), transaction(self._engine) as connection:
                 return work(connection)
 
         async with self._writing if transaction is writing else self._reading:
