@@ -20,11 +20,18 @@ from voicebus.adapters.redis.replication import MasterWatch
 from voicebus.adapters.redis.unserved import UnservedCalls
 from voicebus.contracts.envelope import Entry
 from voicebus.contracts.streams import Keys
+from voicebus.contracts.tools import Outcome
 from voicebus.errors import StaleOwnerError
 from voicebus.runtime.surroundings import Bus
+from voicebus.telemetry.logging import get_logger
 
 _SERVICE = "gateway"
 _FLUSH_S = 5.0
+
+# What a worker says of a call that it has worked on to its end; a cancelled one is answered behind its cancel.
+_DONE = frozenset({Outcome.OK, Outcome.ERROR, Outcome.UNKNOWN})
+
+log = get_logger(__name__)
 
 
 class BusSide:
@@ -55,6 +62,11 @@ class BusSide:
             call = self._unserved.ended(entry.session, str(entry.data.get("call_id")))
             if call is not None:
                 self._backlog.ended(call, entry.data)
+            elif entry.data.get("outcome") in _DONE:
+                log.info(
+                    "a result came that nobody waits for: its call has ended, or was never made", session=entry.session,
+                    call=entry.data.get("call_id"), outcome=entry.data["outcome"], worker=entry.data.get("worker"),
+                )  # fmt: skip
 
         def deaf(why: str | None) -> None:
             self._unserved.deaf(why)

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from support.servers import RedisServer
 from support.tasks import running
@@ -198,6 +199,24 @@ async def test_entries_reach_the_session_they_name_and_only_once(
             outbox.send(inbox.stream, entry, ttl_s=60)
         await wait_until(lambda: len(got) >= 3, description="three entries")
     assert got == [("a", "first"), ("b", "second"), ("a", "third")]
+
+
+async def test_messages_that_a_worker_gives_one_id_all_reach_their_sessions(
+    bus: RedisConnection, clock: RedisClock, keys: Keys
+) -> None:
+    inbox = RedisInbox(bus, keys, "g1")
+    got: list[tuple[str, str]] = []
+    inbox.subscribe("a", lambda entry: got.append(("a", entry.data["text"])))
+    inbox.subscribe("b", lambda entry: got.append(("b", entry.data["text"])))
+    outbox = Outbox(bus, clock, service="tool-worker")
+    async with running(inbox.run(), outbox.run()):
+        for entry in (
+            progress("a", clock, "first"), progress("b", clock, "first"), progress("a", clock, "second"),
+            progress("a", clock, "first"), progress("a", clock, "third"),
+        ):  # fmt: skip
+            outbox.send(inbox.stream, replace(entry, id="1"), ttl_s=60)
+        await wait_until(lambda: ("a", "third") in got, description="the last one")
+    assert got == [("a", "first"), ("b", "first"), ("a", "second"), ("a", "third")]
 
 
 async def test_an_inbox_entry_of_a_newer_version_is_dead_lettered(

@@ -50,6 +50,26 @@ async def test_a_tool_is_forgotten_a_day_after_its_last_worker(
         assert set(await bus.call("HKEYS", keys.registry_tools)) == {"offered", "new"}
 
 
+async def test_a_worker_that_registers_by_a_clock_of_its_own_is_told_of_with_each_registration(
+    bus: RedisConnection, clock: RedisClock, keys: Keys, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry = ToolRegistry(bus, keys, clock)
+
+    async def told(seconds: int, *, worker: str = "depot-node") -> int:
+        caplog.clear()
+        said = registration("stock", workers=[worker], at=clock.at_ms() + seconds * 1000)
+        await bus.call("HSET", keys.registry_tools, "stock", said.model_dump_json())
+        for _ in range(3):
+            await registry.survey()
+        return sum("registered by another clock than Redis'" in message for message in caplog.messages)
+
+    assert await told(-3600) == 0, "an hour ago, as far as anybody knows"
+    assert await told(-3580) == 1
+    assert await told(3600) == 1
+    assert await told(0) == 0
+    assert await told(3600, worker=LIVING) == 0
+
+
 async def test_of_workers_that_say_it_differently_the_last_to_begin_counts_as_long_as_it_lives(
     bus: RedisConnection, clock: RedisClock, keys: Keys, redis_url: str
 ) -> None:

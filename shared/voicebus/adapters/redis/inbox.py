@@ -26,7 +26,7 @@ from voicebus.telemetry.logging import get_logger
 
 log: Final = get_logger(__name__)
 
-# Writers send again after a lost connection under the same message id: this many ids are remembered.
+# Writers send the same again, under its message id, after a lost connection: so many messages are remembered.
 _REMEMBERED: Final = 10_000
 # Entries that wait for Redis at once; then the next one of them waits, and all behind it.
 _MAX_APART: Final = 64
@@ -76,7 +76,7 @@ class RedisInbox:
             on_refused=on_refused,
         )  # fmt: skip
         self._subscribers: dict[str, Deliver] = {}
-        self._seen: OrderedDict[str, None] = OrderedDict()
+        self._seen: OrderedDict[int, None] = OrderedDict()
         # Entries that wait for Redis, and of each call the last one: what comes of that call waits behind it.
         self._apart: set[asyncio.Task[None]] = set()
         self._lines: dict[tuple[str, str], asyncio.Task[None]] = {}
@@ -108,10 +108,11 @@ class RedisInbox:
         try:
             entry = Entry.parse(fields)
             deliver = self._subscribers.get(entry.session)
-            if entry.type not in _LATE or deliver is None or entry.id in self._seen:
+            message = _message(fields)
+            if entry.type not in _LATE or deliver is None or message in self._seen:
                 return
             found = await whole(self._bus, self._keys, entry)
-            if self._is_new(entry):  # counted now, as it is brought again where Redis was away
+            if self._is_new(message):  # counted now, as it is brought again where Redis was away
                 deliver(found)
         except ContractError as error:
             log.warning("a late answer cannot be read", error=str(error))
@@ -137,7 +138,7 @@ class RedisInbox:
         except ContractError as error:
             await self._dead_letter(entry_id, fields, error)
             return
-        if not self._is_new(entry):
+        if not self._is_new(_message(fields)):
             return
         line = _line(entry)
         behind = None if line is None else self._lines.get(line)
@@ -190,10 +191,10 @@ class RedisInbox:
         else:
             later.add_done_callback(lambda done: self._answer(entry, _refusal(done)))
 
-    def _is_new(self, entry: Entry) -> bool:
-        if entry.id in self._seen:
+    def _is_new(self, message: int) -> bool:
+        if message in self._seen:
             return False
-        self._seen[entry.id] = None
+        self._seen[message] = None
         if len(self._seen) > _REMEMBERED:
             self._seen.popitem(last=False)
         return True
@@ -251,6 +252,11 @@ class RedisInbox:
         )  # fmt: skip
         metrics.MESSAGES_DEADLETTERED.labels(service=self._service, reason=error.reason).inc()
         log.warning("inbox entry refused", entry=entry_id, reason=error.reason, error=str(error))
+
+
+def _message(fields: Mapping[str, str]) -> int:
+    """The same for what is sent again, and not for another message of the same id: some workers number theirs."""
+    return hash((fields.get("id"), fields.get("session"), fields.get("type"), fields.get("data")))
 
 
 def _line(entry: Entry) -> tuple[str, str] | None:

@@ -54,6 +54,8 @@ class ToolRegistry:
         self._keys = keys
         self._clock = clock
         self._refused: dict[str, str] = {}
+        # By tool and version: when it was offered last, where that is far from now.
+        self._far: dict[tuple[str, str], int] = {}
 
     async def publish(self, registration: ToolRegistration, *, worker: str, again: bool = False) -> None:
         """Say that `worker` offers this tool; its heartbeat must beat already. `again`: it has said so before, and
@@ -222,9 +224,21 @@ class ToolRegistry:
                 for worker in version.workers
                 if worker in beating and (beating[worker] or (fresh and not sends_heartbeats(worker)))
             ]
+            if abs(now - version.at) >= BASIC_KEPT_S * 1000:
+                self._doubt_clock(version, now)
             if workers:
                 alive.append(version.model_copy(update={"workers": workers}))
         return alive
+
+    def _doubt_clock(self, version: ToolRegistration, now: int) -> None:
+        """Tell of a worker without heartbeats that renews its registration, and by another clock than Redis'."""
+        key = version.name, version.version
+        before, self._far[key] = self._far.get(key, version.at), version.at
+        if before != version.at and version.workers and not any(map(sends_heartbeats, version.workers)):
+            log.warning(
+                "a tool is registered by another clock than Redis', by which it counts", tool=version.name,
+                workers=version.workers, ahead_s=round((version.at - now) / 1000),
+            )  # fmt: skip
 
 
 def _joined(versions: Sequence[ToolRegistration]) -> ToolRegistration:
